@@ -1,0 +1,1 @@
+//! The preflight: a catalogue of checks on a mail domain.

@@ -1,0 +1,289 @@
+//! What libtlsrpt says of a delivery attempt: one JSON object in a Unix datagram (protocol of
+//! libtlsrpt 0.5; 0.5.0 has no version field, 0.5.1 and later say `"dpv": "1"`).
+
+use crate::domain::DomainName;
+use crate::limits::{DATAGRAM_BYTES, JSON_DEPTH};
+use crate::result_type::{PolicyType, ResultType};
+use serde::Deserialize;
+use std::net::IpAddr;
+
+/// One delivery attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The domain that mail was for.
+    pub policy_domain: DomainName,
+    /// Its `_smtp._tls` record as the mail server found it.
+    pub tlsrpt_record: String,
+    /// The policies that the attempt was under, each with its own outcome.
+    pub policies: Vec<SessionPolicy>,
+}
+
+/// The outcome under one policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPolicy {
+    /// What kind of policy.
+    pub policy_type: PolicyType,
+    /// Whose policy.
+    pub policy_domain: DomainName,
+    /// The policy's lines or records.
+    pub policy_string: Vec<String>,
+    /// The `mx` patterns.
+    pub mx_host: Vec<String>,
+    /// What failed, also when the attempt worked in the end (LIB-04).
+    pub failures: Vec<SessionFailure>,
+    /// True when the attempt worked in the end.
+    pub succeeded: bool,
+}
+
+/// One failure of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionFailure {
+    /// What failed.
+    pub result_type: ResultType,
+    /// Where from.
+    pub sending_mta_ip: Option<IpAddr>,
+    /// The MX host.
+    pub receiving_mx_hostname: Option<String>,
+    /// How it greeted.
+    pub receiving_mx_helo: Option<String>,
+    /// Where to.
+    pub receiving_ip: Option<IpAddr>,
+    /// More about it.
+    pub additional_information: Option<String>,
+    /// The reason; the number of an unknown failure code (LIB-02).
+    pub failure_reason_code: Option<String>,
+}
+
+/// Why a datagram is dropped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DatagramError {
+    /// Over 65,000 bytes.
+    #[error("the datagram has {0} bytes; at most {DATAGRAM_BYTES} are taken")]
+    TooLong(usize),
+    /// Not the JSON of the protocol.
+    #[error("line {line}, column {column}: {message}")]
+    Json {
+        /// Line of the fault, from 1.
+        line: usize,
+        /// Column of the fault, from 1.
+        column: usize,
+        /// What was expected.
+        message: String,
+    },
+    /// A protocol version that is not known.
+    #[error("the protocol version is {0:?}; expected \"1\" or none")]
+    Version(String),
+    /// The final result is neither 0 nor 1.
+    #[error("the final result `f` is {0}; expected 0 or 1")]
+    FinalResult(u64),
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    dpv: Option<String>,
+    d: DomainName,
+    #[serde(default)]
+    pr: String,
+    policies: Vec<WirePolicy>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct WirePolicy {
+    policy_type: u64,
+    policy_domain: Option<DomainName>,
+    #[serde(default)]
+    policy_string: Option<Vec<String>>,
+    #[serde(default)]
+    mx_host: Option<Vec<String>>,
+    #[serde(default)]
+    failure_details: Option<Vec<WireFailure>>,
+    f: u64,
+}
+
+#[derive(Deserialize)]
+struct WireFailure {
+    c: u64,
+    s: Option<String>,
+    n: Option<String>,
+    h: Option<String>,
+    r: Option<String>,
+    a: Option<String>,
+    f: Option<String>,
+}
+
+impl Session {
+    /// Parses one datagram.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DatagramError> {
+        if bytes.len() > DATAGRAM_BYTES {
+            return Err(DatagramError::TooLong(bytes.len()));
+        }
+        crate::json::check_depth(bytes, JSON_DEPTH).map_err(|at| DatagramError::Json {
+            line: 1,
+            column: at + 1,
+            message: format!("nested deeper than {JSON_DEPTH}"),
+        })?;
+        let wire: Wire = serde_json::from_slice(bytes).map_err(|error| DatagramError::Json {
+            line: error.line(),
+            column: error.column(),
+            message: error.to_string().chars().take(200).collect(),
+        })?;
+        if let Some(version) = wire.dpv.filter(|version| version != "1") {
+            return Err(DatagramError::Version(version.chars().take(20).collect()));
+        }
+        let policies =
+            wire.policies.into_iter().map(|policy| policy.read(&wire.d)).collect::<Result<_, _>>()?;
+        Ok(Self { policy_domain: wire.d, tlsrpt_record: wire.pr, policies })
+    }
+}
+
+impl WirePolicy {
+    fn read(self, domain: &DomainName) -> Result<SessionPolicy, DatagramError> {
+        let succeeded = match self.f {
+            0 => true,
+            1 => false,
+            other => return Err(DatagramError::FinalResult(other)),
+        };
+        Ok(SessionPolicy {
+            policy_type: match self.policy_type {
+                1 => PolicyType::Tlsa,
+                2 => PolicyType::Sts,
+                9 => PolicyType::NoPolicyFound,
+                other => PolicyType::Other(other.to_string()),
+            },
+            policy_domain: self.policy_domain.unwrap_or_else(|| domain.clone()),
+            policy_string: self.policy_string.unwrap_or_default(),
+            mx_host: self.mx_host.unwrap_or_default(),
+            failures: self.failure_details.unwrap_or_default().into_iter().map(WireFailure::read).collect(),
+            succeeded,
+        })
+    }
+}
+
+impl WireFailure {
+    fn read(self) -> SessionFailure {
+        let known = failure_code(self.c);
+        let address = |text: Option<String>| text.and_then(|text| text.trim_matches(['[', ']']).parse().ok());
+        SessionFailure {
+            failure_reason_code: if known.is_some() { self.f } else { Some(self.c.to_string()) },
+            result_type: known.unwrap_or(ResultType::ValidationFailure),
+            sending_mta_ip: address(self.s),
+            receiving_mx_hostname: self.n,
+            receiving_mx_helo: self.h,
+            receiving_ip: address(self.r),
+            additional_information: self.a,
+        }
+    }
+}
+
+fn failure_code(code: u64) -> Option<ResultType> {
+    Some(match code {
+        201 => ResultType::StarttlsNotSupported,
+        202 => ResultType::CertificateHostMismatch,
+        203 => ResultType::CertificateNotTrusted,
+        204 => ResultType::CertificateExpired,
+        205 => ResultType::ValidationFailure,
+        301 => ResultType::StsPolicyFetchError,
+        302 => ResultType::StsPolicyInvalid,
+        303 => ResultType::StsWebpkiInvalid,
+        304 => ResultType::TlsaInvalid,
+        305 => ResultType::DnssecInvalid,
+        306 => ResultType::DaneRequired,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FAILED: &str = r#"{"dpv": "1","d": "example.com","pr": "v=TLSRPTv1; rua=mailto:a@example.com","policies":[{"policy-type":2,"policy-domain": "example.com","policy-string":["version: STSv1"],"mx-host":["mx1.example.com"],"failure-details":[{"c":201,"s": "192.0.2.1","n": "mx1.example.com","h": "mx1","r": "198.51.100.7","a": "more","f": "why"}],"t":1,"f":1}]}"#;
+
+    fn parse(text: &str) -> Result<Session, DatagramError> {
+        Session::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn lib_01_one_object_with_or_without_its_version() {
+        let with = parse(FAILED).unwrap();
+        assert_eq!(with, parse(&FAILED.replace(r#""dpv": "1","#, "")).unwrap());
+        assert_eq!(with.policy_domain.as_str(), "example.com");
+        let failure = &with.policies[0].failures[0];
+        assert_eq!(failure.result_type, ResultType::StarttlsNotSupported);
+        assert_eq!(failure.receiving_ip, Some("198.51.100.7".parse().unwrap()));
+        assert_eq!(failure.failure_reason_code.as_deref(), Some("why"));
+        assert_eq!(
+            parse(&FAILED.replace(r#""dpv": "1""#, r#""dpv": "2""#)),
+            Err(DatagramError::Version("2".into()))
+        );
+    }
+
+    #[test]
+    fn lib_02_all_types_codes_and_results() {
+        let codes = [201, 202, 203, 204, 205, 301, 302, 303, 304, 305, 306];
+        let kinds: std::collections::HashSet<_> = codes.iter().map(|c| failure_code(*c).unwrap()).collect();
+        assert_eq!(kinds.len(), codes.len());
+        let unknown = parse(&FAILED.replace("201", "777")).unwrap();
+        assert_eq!(unknown.policies[0].failures[0].result_type, ResultType::ValidationFailure);
+        assert_eq!(unknown.policies[0].failures[0].failure_reason_code.as_deref(), Some("777"));
+        for (number, kind) in [
+            (1, PolicyType::Tlsa),
+            (2, PolicyType::Sts),
+            (9, PolicyType::NoPolicyFound),
+            (5, PolicyType::Other("5".into())),
+        ] {
+            let text = format!(r#"{{"d":"a.example","policies":[{{"policy-type":{number},"t":0,"f":0}}]}}"#);
+            let session = parse(&text).unwrap();
+            assert_eq!((&session.policies[0].policy_type, session.policies[0].succeeded), (&kind, true));
+            assert_eq!(session.policies[0].policy_domain.as_str(), "a.example");
+        }
+        assert_eq!(parse(&FAILED.replace(r#""f":1}"#, r#""f":2}"#)), Err(DatagramError::FinalResult(2)));
+    }
+
+    #[test]
+    fn lib_03_each_policy_of_a_delivery_has_its_own_outcome() {
+        let session = parse(
+            r#"{"d":"a.example","policies":[{"policy-type":1,"t":0,"f":0},{"policy-type":2,"t":0,"f":1}]}"#,
+        )
+        .unwrap();
+        assert_eq!(session.policies.iter().map(|p| p.succeeded).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn lib_04_a_success_keeps_its_failure_details() {
+        let session = parse(&FAILED.replace(r#""t":1,"f":1}"#, r#""t":1,"f":0}"#)).unwrap();
+        assert!(session.policies[0].succeeded);
+        assert_eq!(session.policies[0].failures.len(), 1);
+    }
+
+    #[test]
+    fn lib_05_long_and_broken_datagrams_are_refused_with_the_place() {
+        let long = format!(r#"{{"d":"a.example","policies":[],"pr":"{}"}}"#, "x".repeat(DATAGRAM_BYTES));
+        assert!(matches!(parse(&long), Err(DatagramError::TooLong(_))));
+        let Err(DatagramError::Json { line, column, .. }) = parse("{\"d\":\n 1}") else { panic!() };
+        assert_eq!((line, column > 1), (2, true));
+        for bad in [
+            "",
+            "[]",
+            "null",
+            r#"{"d":"a.example"}"#,
+            r#"{"d":"not a name","policies":[]}"#,
+            &"[".repeat(60_000),
+        ] {
+            assert!(parse(bad).is_err(), "{bad:.20}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_taken(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Session::parse(&bytes);
+        }
+
+        #[test]
+        fn any_cut_of_a_datagram_is_refused(cut in 0..FAILED.len()) {
+            prop_assert!(Session::parse(&FAILED.as_bytes()[..cut]).is_err());
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Every bound on what comes from outside, in one place. `docs/limits.md` is held against this
+//! file by a test. Sizes are bytes, times are [`Duration`]s.
+
+use std::time::Duration;
+
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $value:expr;)*) => {
+        $($(#[doc = $doc])+ pub const $name: $kind = $value;)*
+
+        /// Name, value and meaning of every limit, for the reference page.
+        pub const TABLE: &[(&str, &str, &str)] = &[
+            $((stringify!($name), stringify!($value), concat!($($doc),+)),)*
+        ];
+    };
+}
+
+limits! {
+    /// A domain name in A-labels, without the final dot (RFC 1035 §2.3.4).
+    DOMAIN_BYTES: usize = 253;
+    /// One label of a domain name.
+    LABEL_BYTES: usize = 63;
+    /// A TXT record after its strings are joined.
+    TXT_BYTES: usize = 4096;
+    /// TXT records looked at in one answer.
+    TXT_RECORDS: usize = 64;
+    /// The `id` of an `_mta-sts` record (RFC 8461 §3.1).
+    POLICY_ID_BYTES: usize = 32;
+    /// The name of an unknown field or key (RFC 8461 §3.1, §3.2).
+    FIELD_NAME_BYTES: usize = 32;
+    /// The body of a policy file; one byte more is an error (RFC 8461 §3.3).
+    POLICY_BYTES: usize = 65_536;
+    /// One line of a policy file.
+    POLICY_LINE_BYTES: usize = 1000;
+    /// The longest `max_age`, in seconds (RFC 8461 §3.2).
+    MAX_AGE_SECONDS: u32 = 31_557_600;
+    /// Report targets in one `_smtp._tls` record; the rest is left out with a note.
+    RUA_TARGETS: usize = 16;
+    /// A TLS report as it arrives, packed or not.
+    REPORT_PACKED_BYTES: usize = 10_485_760;
+    /// A TLS report after unpacking.
+    REPORT_BYTES: usize = 104_857_600;
+    /// How many times larger a report may get by unpacking.
+    REPORT_RATIO: usize = 1000;
+    /// Nesting of JSON in a report or datagram.
+    JSON_DEPTH: usize = 16;
+    /// Failure details in one report.
+    REPORT_DETAILS: usize = 100_000;
+    /// Policies in one report.
+    REPORT_POLICIES: usize = 10_000;
+    /// Warnings kept for one report; further ones are only counted.
+    REPORT_WARNINGS: usize = 200;
+    /// A text value taken from a report.
+    REPORT_TEXT_BYTES: usize = 4096;
+    /// Records of one TLSA answer that are looked at.
+    TLSA_RECORDS: usize = 64;
+    /// The data of one TLSA record.
+    TLSA_DATA_BYTES: usize = 16_384;
+    /// A socketmap request (socketmap_table(5)).
+    SOCKETMAP_REQUEST_BYTES: usize = 100_000;
+    /// A reason that is shown in a mail log.
+    REASON_BYTES: usize = 400;
+    /// A session datagram of libtlsrpt.
+    DATAGRAM_BYTES: usize = 65_000;
+    /// The whole of fetching a policy: DNS, connect, TLS, body (RFC 8461 §3.3).
+    POLICY_FETCH_TIME: Duration = Duration::from_secs(60);
+    /// One TCP connection attempt of a policy fetch.
+    CONNECT_TIME: Duration = Duration::from_secs(10);
+    /// Head start of one address family over the other (RFC 8305 §5).
+    HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
+    /// Addresses of one host that are tried.
+    HOST_ADDRESSES: usize = 8;
+    /// MX hosts of one domain that are looked at.
+    MX_HOSTS: usize = 32;
+    /// One DNS question, retries included.
+    DNS_TIME: Duration = Duration::from_secs(10);
+    /// Headers of an HTTP answer.
+    HTTP_HEADER_BYTES: usize = 16_384;
+    /// One line of an SMTP reply.
+    SMTP_LINE_BYTES: usize = 2048;
+    /// Lines of one SMTP reply.
+    SMTP_REPLY_LINES: usize = 100;
+    /// Waiting for one SMTP reply or a TLS handshake.
+    SMTP_REPLY_TIME: Duration = Duration::from_secs(30);
+    /// A message that the report inbox takes.
+    INBOX_MESSAGE_BYTES: usize = 15_728_640;
+    /// No new fetch after a failed one for the same `id` (RFC 8461 §3.3).
+    FETCH_BACK_OFF: Duration = Duration::from_secs(300);
+    /// A cached policy is looked at again at least this often (RFC 8461 §3.3).
+    POLICY_REFRESH: Duration = Duration::from_secs(86_400);
+    /// The `id` of one domain is not looked up more often than this.
+    RECORD_RECHECK: Duration = Duration::from_secs(60);
+}

@@ -1,0 +1,178 @@
+//! The `mx` patterns of a policy and how an MX host matches them (RFC 8461 §4.1).
+
+use crate::domain::{DomainError, DomainName};
+use std::fmt;
+
+/// One `mx` value: a host name, or `*.` and a host name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum MxPattern {
+    /// Exactly this host.
+    Exact(DomainName),
+    /// Any host with exactly one label more than this name.
+    Wildcard(DomainName),
+}
+
+/// Why a text is not an `mx` pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MxPatternError {
+    /// A `*` that is not the whole left-most label.
+    #[error("`*` may only be the whole left-most label, followed by a host name")]
+    Wildcard,
+    /// A name with letters outside ASCII.
+    #[error("the name must be written as A-labels (xn--…), not in Unicode")]
+    ULabel,
+    /// A port, as in `mx.example.org:25`.
+    #[error("an mx pattern has no port")]
+    Port,
+    /// An underscore, which host names do not have (RFC 5321 §4.1.2).
+    #[error("a host name has no underscore")]
+    Underscore,
+    /// Not a host name for another reason.
+    #[error(transparent)]
+    Domain(#[from] DomainError),
+}
+
+impl MxPattern {
+    /// Takes `host.example.org` or `*.example.org`; upper case and a final dot are normalised.
+    pub fn parse(text: &str) -> Result<Self, MxPatternError> {
+        if !text.is_ascii() {
+            return Err(MxPatternError::ULabel);
+        }
+        let (wildcard, name) = match text.strip_prefix("*.") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        if name.contains('*') {
+            return Err(MxPatternError::Wildcard);
+        }
+        if name.contains('_') {
+            return Err(MxPatternError::Underscore);
+        }
+        let name = DomainName::from_ascii(name).map_err(|error| match name.rsplit_once(':') {
+            Some((_, port))
+                if !port.is_empty()
+                    && port.bytes().all(|b| b.is_ascii_digit())
+                    && !matches!(error, DomainError::Address(_)) =>
+            {
+                MxPatternError::Port
+            }
+            _ => MxPatternError::Domain(error),
+        })?;
+        Ok(if wildcard { Self::Wildcard(name) } else { Self::Exact(name) })
+    }
+
+    /// True when `host`, the name in the MX record, is covered by this pattern.
+    pub fn matches(&self, host: &DomainName) -> bool {
+        match self {
+            Self::Exact(name) => name == host,
+            Self::Wildcard(name) => match host.as_str().split_once('.') {
+                Some((_, rest)) => rest == name.as_str(),
+                None => false,
+            },
+        }
+    }
+
+    /// The name without the `*.`.
+    pub fn name(&self) -> &DomainName {
+        match self {
+            Self::Exact(name) | Self::Wildcard(name) => name,
+        }
+    }
+
+    /// True when every host that `other` covers is covered by `self`.
+    pub fn covers(&self, other: &MxPattern) -> bool {
+        match other {
+            Self::Exact(host) => self.matches(host),
+            Self::Wildcard(_) => self == other,
+        }
+    }
+}
+
+impl fmt::Display for MxPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => name.fmt(f),
+            Self::Wildcard(name) => write!(f, "*.{name}"),
+        }
+    }
+}
+
+impl serde::Serialize for MxPattern {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for MxPattern {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn host(text: &str) -> DomainName {
+        DomainName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn val_01_the_mx_name_matches_in_any_case() {
+        let pattern = MxPattern::parse("MX1.Example.org").unwrap();
+        assert!(pattern.matches(&host("mx1.example.ORG")));
+        assert!(!pattern.matches(&host("mx2.example.org")));
+        assert!(!pattern.matches(&host("a.mx1.example.org")));
+    }
+
+    #[test]
+    fn val_02_wildcard_matches_exactly_one_label() {
+        let pattern = MxPattern::parse("*.example.com").unwrap();
+        assert!(pattern.matches(&host("a.example.com")));
+        assert!(!pattern.matches(&host("example.com")));
+        assert!(!pattern.matches(&host("a.b.example.com")));
+        assert!(!pattern.matches(&host("a.badexample.com")));
+        assert!(!pattern.matches(&host("com")));
+    }
+
+    #[test]
+    fn pol_19_only_a_label_host_names_and_one_leading_wildcard() {
+        for good in ["mx.example", "*.example.com", "xn--bcher-kva.example", "a1.b-c.example"] {
+            assert_eq!(MxPattern::parse(good).unwrap().to_string(), good);
+        }
+        let bad = |text: &str| MxPattern::parse(text).unwrap_err();
+        assert_eq!(bad("bücher.example"), MxPatternError::ULabel);
+        assert!(matches!(bad("192.0.2.1"), MxPatternError::Domain(DomainError::Address(_))));
+        assert!(matches!(bad("2001:db8::1"), MxPatternError::Domain(DomainError::Address(_))));
+        assert!(matches!(bad("[192.0.2.1]"), MxPatternError::Domain(_)));
+        assert_eq!(bad("*"), MxPatternError::Wildcard);
+        assert!(matches!(bad("*."), MxPatternError::Domain(DomainError::Empty)));
+        assert_eq!(bad("mx.*.example"), MxPatternError::Wildcard);
+        assert_eq!(bad("*.*.example"), MxPatternError::Wildcard);
+        assert_eq!(bad("**.example"), MxPatternError::Wildcard);
+        assert_eq!(bad("m*.example"), MxPatternError::Wildcard);
+        assert_eq!(bad("mx.example:25"), MxPatternError::Port);
+        assert_eq!(bad("mx_1.example"), MxPatternError::Underscore);
+        assert!(matches!(bad("test.example-"), MxPatternError::Domain(DomainError::Hyphen(_))));
+        assert!(matches!(bad(".example.com"), MxPatternError::Domain(DomainError::EmptyLabel)));
+        assert!(matches!(bad("a.example, b.example"), MxPatternError::Domain(_)));
+        assert!(matches!(bad(""), MxPatternError::Domain(DomainError::Empty)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_prints_as_it_is_parsed(text in "(\\*\\.)?[a-z0-9]{1,8}(\\.[a-z][a-z0-9]{0,7}){1,3}") {
+            let pattern = MxPattern::parse(&text).unwrap();
+            prop_assert_eq!(pattern.to_string(), text);
+        }
+
+        #[test]
+        fn any_text_is_refused_or_normal(text in "\\PC{0,60}") {
+            if let Ok(pattern) = MxPattern::parse(&text) {
+                prop_assert_eq!(MxPattern::parse(&pattern.to_string()), Ok(pattern));
+            }
+        }
+    }
+}

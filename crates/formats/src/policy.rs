@@ -1,0 +1,467 @@
+//! The policy file, `https://mta-sts.DOMAIN/.well-known/mta-sts.txt` (RFC 8461 §3.2).
+
+use crate::domain::DomainName;
+use crate::fields::is_field_name;
+use crate::limits::{MAX_AGE_SECONDS, POLICY_BYTES, POLICY_LINE_BYTES};
+use crate::mx_pattern::{MxPattern, MxPatternError};
+use std::fmt;
+
+/// What a sender does when a session does not fit the policy (RFC 8461 §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It does not deliver.
+    Enforce,
+    /// It delivers and reports.
+    Testing,
+    /// It takes the domain as one without MTA-STS.
+    None,
+}
+
+impl Mode {
+    /// The mode as it stands in a policy file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Testing => "testing",
+            Self::None => "none",
+        }
+    }
+
+    /// Takes the mode as it stands in a policy file; the case counts.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Enforce, Self::Testing, Self::None].into_iter().find(|mode| mode.as_str() == text)
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A valid policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// What a sender does with a session that does not fit.
+    pub mode: Mode,
+    /// Seconds for which a sender keeps the policy, at most 31557600 (POL-17).
+    pub max_age: u32,
+    /// Which MX hosts are the domain's; never empty unless the mode is `none`.
+    pub mx: Vec<MxPattern>,
+    /// What is odd about the file without making it invalid.
+    pub notes: Vec<PolicyNote>,
+}
+
+/// An oddity of a valid policy file, for `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PolicyNote {
+    /// `max_age` was this and is applied as 31557600.
+    MaxAgeCapped(u64),
+    /// The `mx` of this line was written in upper case or with a final dot.
+    MxNormalised(usize),
+    /// A key of this line stood before; the first counts.
+    Duplicate(usize),
+    /// The key of this line is not known.
+    UnknownKey(usize),
+    /// Lines end in LF alone.
+    BareLf,
+    /// Empty lines stand after the last field.
+    TrailingBlankLines,
+}
+
+/// Where and why a policy file is invalid. Lines and columns begin at 1; columns are bytes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {fault}")]
+pub struct PolicyError {
+    /// The line, or the one after the last when something is missing.
+    pub line: usize,
+    /// The byte of that line.
+    pub column: usize,
+    /// What is wrong there.
+    pub fault: PolicyFault,
+}
+
+/// The ways in which a policy file is invalid.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyFault {
+    /// Over 64 KiB.
+    #[error("the file has over {POLICY_BYTES} bytes")]
+    TooLarge,
+    /// A byte-order mark in front.
+    #[error("the file begins with a UTF-8 byte-order mark; save it without one")]
+    ByteOrderMark,
+    /// A line over 1,000 bytes.
+    #[error("the line has over {POLICY_LINE_BYTES} bytes")]
+    LineTooLong,
+    /// A control character, NUL included.
+    #[error("control character 0x{0:02x}")]
+    Control(u8),
+    /// Bytes that are not UTF-8.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// A line that is no `key: value`.
+    #[error("no `:` in the line; expected `key: value`")]
+    NoColon,
+    /// It looks like a web page.
+    #[error("this is a web page, not a policy file")]
+    Html,
+    /// A key outside the grammar.
+    #[error(
+        "the key {0:?} must be 1 to 32 of letters, digits, `_`, `-`, `.` and begin with a letter or digit"
+    )]
+    BadKey(String),
+    /// A key without a value.
+    #[error("the key {0:?} has no value")]
+    EmptyValue(String),
+    /// Another version than `STSv1`.
+    #[error("the version is {0:?}; expected STSv1")]
+    Version(String),
+    /// A mode that is not one of the three, or in another case.
+    #[error("the mode is {0:?}; expected enforce, testing or none, in lower case")]
+    Mode(String),
+    /// `max_age` is not 1 to 10 digits.
+    #[error("max_age is {0:?}; expected seconds in 1 to 10 digits")]
+    MaxAge(String),
+    /// An `mx` that is no host name or `*.` and host name.
+    #[error("mx {0:?}: {1}")]
+    Mx(String, MxPatternError),
+    /// A required key is not there.
+    #[error("there is no `{0}`")]
+    Missing(&'static str),
+}
+
+impl Policy {
+    /// Parses the body of a policy file.
+    ///
+    /// Empty lines at the very end are taken with a note, since editors and web forms leave them;
+    /// anywhere else a line without `:` makes the policy invalid (POL-23).
+    pub fn parse(body: &[u8]) -> Result<Self, PolicyError> {
+        if body.len() > POLICY_BYTES {
+            return Err(PolicyError { line: 1, column: 1, fault: PolicyFault::TooLarge });
+        }
+        if body.starts_with(b"\xef\xbb\xbf") {
+            return Err(PolicyError { line: 1, column: 1, fault: PolicyFault::ByteOrderMark });
+        }
+        let mut draft = Draft::default();
+        let trimmed = body.trim_ascii_end();
+        let after = body.get(trimmed.len()..).unwrap_or_default();
+        let mut line_number = 0;
+        for raw in trimmed.split(|b| *b == b'\n') {
+            line_number += 1;
+            draft.take_line(raw, line_number)?;
+        }
+        draft.note_ends(trimmed, after);
+        draft.finish(line_number + 1)
+    }
+
+    /// True when `host`, the name in an MX record, is one of the domain's by this policy.
+    pub fn covers(&self, host: &DomainName) -> bool {
+        self.mx.iter().any(|pattern| pattern.matches(host))
+    }
+
+    /// A policy without notes. `max_age` is capped; `None` when a mode other than `none` comes
+    /// without `mx`.
+    pub fn new(mode: Mode, max_age: u32, mx: Vec<MxPattern>) -> Option<Self> {
+        let complete = mode == Mode::None || !mx.is_empty();
+        complete.then(|| Self { mode, max_age: max_age.min(MAX_AGE_SECONDS), mx, notes: Vec::new() })
+    }
+}
+
+/// The lines of a policy file as reports and mail servers want them: without line ends and white
+/// space around them, without empty ones (RPT-06, SMK-07).
+pub fn lines(body: &str) -> impl Iterator<Item = &str> {
+    body.split('\n').map(|line| line.trim_matches([' ', '\t', '\r'])).filter(|line| !line.is_empty())
+}
+
+#[derive(Default)]
+struct Draft {
+    version: bool,
+    mode: Option<Mode>,
+    max_age: Option<u32>,
+    mx: Vec<MxPattern>,
+    notes: Vec<PolicyNote>,
+}
+
+impl Draft {
+    fn take_line(&mut self, raw: &[u8], line: usize) -> Result<(), PolicyError> {
+        let fail = |column, fault| Err(PolicyError { line, column, fault });
+        let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
+        if raw.len() > POLICY_LINE_BYTES {
+            return fail(POLICY_LINE_BYTES + 1, PolicyFault::LineTooLong);
+        }
+        if let Some(at) = raw.iter().position(|b| b.is_ascii_control() && *b != b'\t') {
+            return fail(at + 1, PolicyFault::Control(raw.get(at).copied().unwrap_or_default()));
+        }
+        let text = match std::str::from_utf8(raw) {
+            Ok(text) => text,
+            Err(error) => return fail(error.valid_up_to() + 1, PolicyFault::NotUtf8),
+        };
+        if text.trim_start().starts_with('<') {
+            return fail(1, PolicyFault::Html);
+        }
+        let Some((key, rest)) = text.split_once(':') else {
+            return fail(1, PolicyFault::NoColon);
+        };
+        if !is_field_name(key) {
+            return fail(1, PolicyFault::BadKey(clip(key)));
+        }
+        let white = [' ', '\t'];
+        let value = rest.trim_start_matches(white);
+        let column = text.len() - value.len() + 1;
+        let value = value.trim_end_matches(white);
+        if value.is_empty() {
+            return fail(column, PolicyFault::EmptyValue(key.to_owned()));
+        }
+        self.take_field(key, value, line).or_else(|fault| fail(column, fault))
+    }
+
+    fn take_field(&mut self, key: &str, value: &str, line: usize) -> Result<(), PolicyFault> {
+        match key {
+            "version" if self.version => self.notes.push(PolicyNote::Duplicate(line)),
+            "version" if value == "STSv1" => self.version = true,
+            "version" => return Err(PolicyFault::Version(clip(value))),
+            "mode" if self.mode.is_some() => self.notes.push(PolicyNote::Duplicate(line)),
+            "mode" => self.mode = Some(Mode::parse(value).ok_or_else(|| PolicyFault::Mode(clip(value)))?),
+            "max_age" if self.max_age.is_some() => self.notes.push(PolicyNote::Duplicate(line)),
+            "max_age" => self.max_age = Some(self.take_max_age(value)?),
+            "mx" => self.take_mx(value, line)?,
+            _ => self.notes.push(PolicyNote::UnknownKey(line)),
+        }
+        Ok(())
+    }
+
+    fn take_max_age(&mut self, value: &str) -> Result<u32, PolicyFault> {
+        let bad = || PolicyFault::MaxAge(clip(value));
+        if value.len() > 10 || !value.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
+        let seconds: u64 = value.parse().map_err(|_| bad())?;
+        if seconds > u64::from(MAX_AGE_SECONDS) {
+            self.notes.push(PolicyNote::MaxAgeCapped(seconds));
+        }
+        Ok(u32::try_from(seconds).unwrap_or(u32::MAX).min(MAX_AGE_SECONDS))
+    }
+
+    fn take_mx(&mut self, value: &str, line: usize) -> Result<(), PolicyFault> {
+        let pattern = MxPattern::parse(value).map_err(|error| PolicyFault::Mx(clip(value), error))?;
+        if value.ends_with('.') || value.bytes().any(|b| b.is_ascii_uppercase()) {
+            self.notes.push(PolicyNote::MxNormalised(line));
+        }
+        self.mx.push(pattern);
+        Ok(())
+    }
+
+    fn note_ends(&mut self, body: &[u8], after: &[u8]) {
+        let newlines = |bytes: &[u8]| bytes.iter().filter(|b| **b == b'\n').count();
+        let crlf = |bytes: &[u8]| bytes.windows(2).filter(|pair| pair == b"\r\n").count();
+        if newlines(body) + newlines(after) > crlf(body) + crlf(after) {
+            self.notes.push(PolicyNote::BareLf);
+        }
+        if newlines(after) > 1 {
+            self.notes.push(PolicyNote::TrailingBlankLines);
+        }
+    }
+
+    fn finish(self, line: usize) -> Result<Policy, PolicyError> {
+        let missing = |key| PolicyError { line, column: 1, fault: PolicyFault::Missing(key) };
+        if !self.version {
+            return Err(missing("version"));
+        }
+        let mode = self.mode.ok_or_else(|| missing("mode"))?;
+        let max_age = self.max_age.ok_or_else(|| missing("max_age"))?;
+        if self.mx.is_empty() && mode != Mode::None {
+            return Err(missing("mx"));
+        }
+        Ok(Policy { mode, max_age, mx: self.mx, notes: self.notes })
+    }
+}
+
+fn clip(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+impl fmt::Display for Policy {
+    /// The policy file, lines ended by CRLF.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version: STSv1\r\nmode: {}\r\n", self.mode)?;
+        for pattern in &self.mx {
+            write!(f, "mx: {pattern}\r\n")?;
+        }
+        write!(f, "max_age: {}\r\n", self.max_age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<Policy, PolicyError> {
+        Policy::parse(text.as_bytes())
+    }
+
+    fn fault(text: &str) -> PolicyFault {
+        parse(text).unwrap_err().fault
+    }
+
+    const GOOD: &str =
+        "version: STSv1\r\nmode: enforce\r\nmx: mx1.example.org\r\nmx: *.example.net\r\nmax_age: 604800\r\n";
+
+    #[test]
+    fn pol_15_lines_end_in_crlf_or_lf_and_values_may_have_white_space_after_them() {
+        let good = parse(GOOD).unwrap();
+        assert!(good.notes.is_empty());
+        let lf = parse(&GOOD.replace("\r\n", "\n")).unwrap();
+        assert_eq!(lf.notes, [PolicyNote::BareLf]);
+        let open = parse(GOOD.trim_end()).unwrap();
+        assert_eq!(open, good);
+        let spaced = parse(&GOOD.replace("\r\n", " \t\r\n")).unwrap();
+        assert_eq!(spaced, good);
+        assert_eq!(
+            parse("version: STSv1\nmode: none\nmax_age: 1\n\n\n").unwrap().notes,
+            [PolicyNote::BareLf, PolicyNote::TrailingBlankLines]
+        );
+        assert!(matches!(fault("version: STSv1\rmode: none\rmax_age: 1\r"), PolicyFault::Control(b'\r')));
+    }
+
+    #[test]
+    fn pol_16_version_mode_and_max_age_are_required_and_exact() {
+        assert_eq!(fault(""), PolicyFault::NoColon);
+        assert_eq!(fault("mode: none\nmax_age: 1"), PolicyFault::Missing("version"));
+        assert_eq!(fault("version: STSv1\nmax_age: 1"), PolicyFault::Missing("mode"));
+        assert_eq!(fault("version: STSv1\nmode: none"), PolicyFault::Missing("max_age"));
+        for version in ["STSv0", "STSv10", "STSv2", "stsv1", "STSv1;"] {
+            assert_eq!(
+                fault(&format!("version: {version}\nmode: none\nmax_age: 1")),
+                PolicyFault::Version(version.into())
+            );
+        }
+        for mode in ["Enforce", "bad", "report", "none,"] {
+            assert_eq!(
+                fault(&format!("version: STSv1\nmode: {mode}\nmax_age: 1")),
+                PolicyFault::Mode(mode.into())
+            );
+        }
+        for age in ["a", "-1", "+1", "1.5", "01234567890", "1 2", "0x10"] {
+            assert_eq!(
+                fault(&format!("version: STSv1\nmode: none\nmax_age: {age}")),
+                PolicyFault::MaxAge(age.into())
+            );
+        }
+        assert_eq!(parse("version: STSv1\nmode: none\nmax_age: 0").unwrap().max_age, 0);
+        assert_eq!(parse("max_age: 0000000009\nmode: none\nversion: STSv1").unwrap().max_age, 9);
+        assert!(matches!(fault("Version: STSv1\nmode: none\nmax_age: 1"), PolicyFault::Missing("version")));
+    }
+
+    #[test]
+    fn pol_17_max_age_is_capped_at_a_year() {
+        let policy = parse("version: STSv1\nmode: none\nmax_age: 9999999999").unwrap();
+        assert_eq!(policy.max_age, 31_557_600);
+        assert!(policy.notes.contains(&PolicyNote::MaxAgeCapped(9_999_999_999)));
+        let most = parse("version: STSv1\r\nmode: none\r\nmax_age: 31557600").unwrap();
+        assert_eq!((most.max_age, most.notes), (31_557_600, vec![]));
+    }
+
+    #[test]
+    fn pol_18_an_mx_is_needed_unless_the_mode_is_none() {
+        assert_eq!(fault("version: STSv1\nmode: enforce\nmax_age: 1"), PolicyFault::Missing("mx"));
+        assert_eq!(fault("version: STSv1\nmode: testing\nmax_age: 1"), PolicyFault::Missing("mx"));
+        assert!(parse("version: STSv1\nmode: none\nmax_age: 1").is_ok());
+        assert_eq!(
+            fault("version: STSv1\nmode: enforce\nmax_age: 1\nmx:"),
+            PolicyFault::EmptyValue("mx".into())
+        );
+    }
+
+    #[test]
+    fn pol_20_unknown_keys_are_ignored_and_the_first_of_duplicates_counts() {
+        let policy = parse("version: STSv1\nmode: testing\nmode: bogus\nmax_age: 5\nmax_age: x\nversion: 9\nmx: a.example\nmx: b.example\nfoo: b a r\u{e9}\n").unwrap();
+        assert_eq!((policy.mode, policy.max_age, policy.mx.len()), (Mode::Testing, 5, 2));
+        assert_eq!(
+            policy.notes,
+            [
+                PolicyNote::Duplicate(3),
+                PolicyNote::Duplicate(5),
+                PolicyNote::Duplicate(6),
+                PolicyNote::UnknownKey(9),
+                PolicyNote::BareLf
+            ]
+        );
+        for bad in
+            ["ext:", "a12345678901234567890123456789012:1", "_bad:test", " mode: none", "mode : none", ": x"]
+        {
+            assert!(parse(&format!("version:STSv1\nmode:none\nmax_age:0\n{bad}")).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn pol_21_a_final_dot_and_upper_case_in_mx_are_normalised_and_noted() {
+        let policy =
+            parse("version: STSv1\r\nmode: enforce\r\nmx: MX.Example.ORG.\r\nmx: b.example\r\nmax_age: 1")
+                .unwrap();
+        assert_eq!(policy.mx[0].to_string(), "mx.example.org");
+        assert_eq!(policy.notes, [PolicyNote::MxNormalised(3)]);
+    }
+
+    #[test]
+    fn pol_22_any_white_space_or_none_after_the_colon() {
+        let policy = parse("version:STSv1\r\nmode:\tenforce\r\nmx:  \t\t *.example.com\nmax_age:1").unwrap();
+        assert_eq!((policy.mode, policy.max_age), (Mode::Enforce, 1));
+        assert_eq!(policy.mx[0].to_string(), "*.example.com");
+    }
+
+    #[test]
+    fn pol_23_marks_nuls_stray_and_long_lines_are_invalid_with_line_and_column() {
+        let at = |body: &[u8]| {
+            let error = Policy::parse(body).unwrap_err();
+            (error.line, error.column, error.fault)
+        };
+        assert_eq!(at(b"\xef\xbb\xbfversion: STSv1"), (1, 1, PolicyFault::ByteOrderMark));
+        assert_eq!(at(b"version: STSv1\nmode: n\0ne"), (2, 8, PolicyFault::Control(0)));
+        assert_eq!(at(b"version: STSv1\nmode none"), (2, 1, PolicyFault::NoColon));
+        assert_eq!(at(b"version: STSv1\n\nmode: none\nmax_age: 1"), (2, 1, PolicyFault::NoColon));
+        assert_eq!(at(b"version: STSv1\nmode: none\nx: \xff"), (3, 4, PolicyFault::NotUtf8));
+        assert_eq!(at(b"<!DOCTYPE html>"), (1, 1, PolicyFault::Html));
+        let long = format!("version: STSv1\nmode: none\nmax_age: 1\nx: {}", "a".repeat(998));
+        assert_eq!(at(long.as_bytes()), (4, 1001, PolicyFault::LineTooLong));
+        assert!(Policy::parse(&long.as_bytes()[..long.len() - 1]).is_ok());
+        assert_eq!(
+            at(b"version: STSv1\nmode: enforce\nmx: mx.example:25"),
+            (3, 5, PolicyFault::Mx("mx.example:25".into(), MxPatternError::Port))
+        );
+        let full =
+            [b"version: STSv1\nmode: none\nmax_age: 1\n".as_slice(), &b"x: y\n".repeat(20_000)].concat();
+        assert_eq!(Policy::parse(&full[..POLICY_BYTES + 1]).unwrap_err().fault, PolicyFault::TooLarge);
+    }
+
+    #[test]
+    fn pol_19_an_mx_in_unicode_is_invalid() {
+        assert!(matches!(
+            fault("version: STSv1\nmode: none\nmax_age: 1\nmx: m\u{f8}x.example"),
+            PolicyFault::Mx(_, MxPatternError::ULabel)
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn a_policy_prints_as_it_is_parsed(mode in 0..3usize, max_age in 0..MAX_AGE_SECONDS, mx in proptest::collection::vec("(\\*\\.)?[a-z0-9]{1,8}(\\.[a-z]{1,8}){1,3}", 1..20)) {
+            let mode = [Mode::Enforce, Mode::Testing, Mode::None][mode];
+            let mx = mx.iter().map(|text| MxPattern::parse(text).unwrap()).collect();
+            let policy = Policy::new(mode, max_age, mx).unwrap();
+            prop_assert_eq!(parse(&policy.to_string()), Ok(policy));
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_normal(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut text = GOOD.as_bytes().to_vec();
+            text.extend(bytes);
+            if let Ok(policy) = Policy::parse(&text) {
+                let again = parse(&policy.to_string()).unwrap();
+                prop_assert_eq!((again.mode, again.max_age, again.mx), (policy.mode, policy.max_age, policy.mx));
+            }
+        }
+    }
+}

@@ -1,0 +1,622 @@
+//! Lenient reading: every quirk of real reporters is taken and recorded (RFC 8460 §4.4; REC-08).
+
+use super::{DateRange, FailureDetail, PolicyReport, Report};
+use crate::domain::DomainName;
+use crate::json::Json;
+use crate::limits::{REPORT_BYTES, REPORT_DETAILS, REPORT_POLICIES, REPORT_TEXT_BYTES, REPORT_WARNINGS};
+use crate::result_type::{PolicyType, ResultType};
+use jiff::Timestamp;
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+
+/// A report and what is odd about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadReport {
+    /// The report.
+    pub report: Report,
+    /// What RFC 8460 does not allow, at most 200.
+    pub warnings: Vec<Warning>,
+}
+
+/// One oddity and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The member, such as `policies[0].summary.total-failure-session-count`.
+    pub path: String,
+    /// What is odd.
+    pub quirk: Quirk,
+}
+
+/// The oddities of real reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Quirk {
+    /// A byte-order mark in front.
+    ByteOrderMark,
+    /// Not UTF-8; read as Latin-1.
+    Latin1,
+    /// A member that should be there is not.
+    Missing,
+    /// `null` where a value was expected.
+    Null,
+    /// Empty where a value was expected.
+    Empty,
+    /// A string where an array was expected.
+    StringForArray,
+    /// A string where a number was expected.
+    StringForNumber,
+    /// A value of a kind that says nothing here; left out.
+    WrongKind,
+    /// A member stands twice; the first counts.
+    Duplicate,
+    /// A member under another name than the registered one.
+    OtherName,
+    /// An `mx-host` written `mx: host`.
+    MxPrefix,
+    /// A `policy-string` of `tlsa` that holds a JSON array in a string.
+    NestedArray,
+    /// The whole policy in one string with line breaks.
+    WholePolicyInOneString,
+    /// A policy line without the space after the colon.
+    NoSpaceAfterColon,
+    /// An address in brackets.
+    BracketedAddress,
+    /// Text where an address was expected; left out.
+    NotAnAddress,
+    /// Text where a domain name was expected; left out.
+    NotADomain,
+    /// A registered name in other case.
+    OtherCase,
+    /// A name that is not registered; kept.
+    UnknownName,
+    /// A time with an offset instead of `Z`.
+    Offset,
+    /// A time without `Z` or offset; taken as UTC.
+    NoOffset,
+    /// A time with fractions of seconds.
+    FractionalSeconds,
+    /// The end is the next day's first second.
+    EndsAtMidnight,
+    /// The range is not a UTC day.
+    NotADay,
+    /// The end comes before the start; swapped.
+    Reversed,
+    /// The total of failures is less than the sum of the details.
+    TotalBelowDetails,
+    /// The total of failures is greater than the sum of the details.
+    TotalAboveDetails,
+    /// A report-id that ends in `+` or `+domain`.
+    ReportIdSuffix,
+    /// A text longer than is kept; cut.
+    Cut,
+    /// A count that is negative, fractional or over 2^53; taken as the nearest one.
+    OddCount,
+    /// Policies of several domains in one report.
+    SeveralDomains,
+    /// More warnings than are kept.
+    More,
+}
+
+impl fmt::Display for Quirk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ByteOrderMark => "begins with a byte-order mark",
+            Self::Latin1 => "is not UTF-8; read as Latin-1",
+            Self::Missing => "is missing",
+            Self::Null => "is null",
+            Self::Empty => "is empty",
+            Self::StringForArray => "is a string; an array was expected",
+            Self::StringForNumber => "is a string; a number was expected",
+            Self::WrongKind => "is of the wrong kind; left out",
+            Self::Duplicate => "stands twice; the first counts",
+            Self::OtherName => "stands under a name that RFC 8460 does not have",
+            Self::MxPrefix => "is written as `mx: host`",
+            Self::NestedArray => "is a JSON array inside a string",
+            Self::WholePolicyInOneString => "holds the whole policy in one string",
+            Self::NoSpaceAfterColon => "has no space after the colon",
+            Self::BracketedAddress => "is an address in brackets",
+            Self::NotAnAddress => "is not an address; left out",
+            Self::NotADomain => "is not a domain name; left out",
+            Self::OtherCase => "is in another case than registered",
+            Self::UnknownName => "is not a registered name; kept",
+            Self::Offset => "has an offset instead of Z",
+            Self::NoOffset => "has neither Z nor an offset; taken as UTC",
+            Self::FractionalSeconds => "has fractions of seconds",
+            Self::EndsAtMidnight => "ends at the next day's first second",
+            Self::NotADay => "is not a UTC day",
+            Self::Reversed => "ends before it starts; swapped",
+            Self::TotalBelowDetails => "is less than the sum of the details",
+            Self::TotalAboveDetails => "is greater than the sum of the details",
+            Self::ReportIdSuffix => "ends in a plus sign or a plus sign and a domain",
+            Self::Cut => "is too long; cut",
+            Self::OddCount => "is not a count up to 2^53; the nearest was taken",
+            Self::SeveralDomains => "covers several policy domains",
+            Self::More => "has more oddities than are kept",
+        })
+    }
+}
+
+/// Why a report can't be taken at all; it belongs in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Over 100 MiB.
+    #[error("the report has {0} bytes; at most {REPORT_BYTES} are read")]
+    TooLong(usize),
+    /// Not JSON, or nested too deeply.
+    #[error("line {line}, column {column}: {message}")]
+    Json {
+        /// Line of the fault, from 1.
+        line: usize,
+        /// Column of the fault, from 1.
+        column: usize,
+        /// What was expected.
+        message: String,
+    },
+    /// A member without which the report means nothing.
+    #[error("{path}: {problem}")]
+    Member {
+        /// The member.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Over 100,000 details or 10,000 policies.
+    #[error("{0}: more entries than are taken")]
+    TooMany(String),
+}
+
+impl Report {
+    /// Reads an unpacked report.
+    pub fn read(bytes: &[u8]) -> Result<ReadReport, ReadError> {
+        if bytes.len() > REPORT_BYTES {
+            return Err(ReadError::TooLong(bytes.len()));
+        }
+        let mut reader = Reader { warnings: Vec::new(), details: 0 };
+        let text = reader.decode(bytes);
+        let json = Json::parse(&text).map_err(|error| ReadError::Json {
+            line: error.line(),
+            column: error.column(),
+            message: error.to_string().chars().take(200).collect(),
+        })?;
+        let report = reader.report(&json)?;
+        Ok(ReadReport { report, warnings: reader.warnings })
+    }
+}
+
+struct Reader {
+    warnings: Vec<Warning>,
+    details: usize,
+}
+
+type Members = Vec<(String, Json)>;
+
+impl Reader {
+    fn warn(&mut self, path: &str, quirk: Quirk) {
+        match self.warnings.len() {
+            n if n < REPORT_WARNINGS - 1 => self.warnings.push(Warning { path: path.to_owned(), quirk }),
+            n if n < REPORT_WARNINGS => {
+                self.warnings.push(Warning { path: String::new(), quirk: Quirk::More })
+            }
+            _ => {}
+        }
+    }
+
+    fn decode<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, str> {
+        let bare = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        if bare.len() < bytes.len() {
+            self.warn("", Quirk::ByteOrderMark);
+        }
+        match std::str::from_utf8(bare) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => {
+                self.warn("", Quirk::Latin1);
+                Cow::Owned(bare.iter().map(|b| char::from(*b)).collect())
+            }
+        }
+    }
+
+    fn report(&mut self, json: &Json) -> Result<Report, ReadError> {
+        let members = self.object(json, "report")?;
+        let report_id = self.report_id(members)?;
+        let date_range = self.date_range(members)?;
+        let policies = self.policies(members)?;
+        Ok(Report {
+            organization_name: self.text(members, "organization-name", "", true),
+            contact_info: self.text(members, "contact-info", "", true),
+            report_id,
+            date_range,
+            policies,
+        })
+    }
+
+    fn object<'j>(&mut self, json: &'j Json, path: &str) -> Result<&'j Members, ReadError> {
+        let Json::Object(members) = json else {
+            return Err(ReadError::Member {
+                path: path.to_owned(),
+                problem: format!("{} where an object was expected", json.kind()),
+            });
+        };
+        for (index, (name, _)) in members.iter().enumerate().skip(1).take(64) {
+            if members.iter().take(index).any(|(before, _)| before == name) {
+                self.warn(&join(path, &name.chars().take(64).collect::<String>()), Quirk::Duplicate);
+            }
+        }
+        Ok(members)
+    }
+
+    fn report_id(&mut self, members: &Members) -> Result<String, ReadError> {
+        let id = match find(members, "report-id") {
+            Some(Json::Text(id)) if !id.trim().is_empty() => self.cut(id, "report-id"),
+            Some(Json::Count(number)) => number.to_string(),
+            other => {
+                let problem = other.map_or("missing".to_owned(), |json| {
+                    format!("{} where a string was expected", json.kind())
+                });
+                return Err(ReadError::Member { path: "report-id".into(), problem });
+            }
+        };
+        if id.rsplit_once('+').is_some_and(|(_, end)| {
+            end.is_empty() || (end.contains('.') && !end.contains('@') && DomainName::parse(end).is_ok())
+        }) {
+            self.warn("report-id", Quirk::ReportIdSuffix);
+        }
+        Ok(id)
+    }
+
+    fn date_range(&mut self, members: &Members) -> Result<DateRange, ReadError> {
+        let missing = || ReadError::Member { path: "date-range".into(), problem: "missing".into() };
+        let range = self.object(find(members, "date-range").ok_or_else(missing)?, "date-range")?;
+        let start = self.time(range, "start-datetime")?;
+        let end = self.time(range, "end-datetime")?;
+        let mut range = DateRange { start, end };
+        if end < start {
+            self.warn("date-range", Quirk::Reversed);
+            range = DateRange { start: end, end: start };
+        }
+        let day = DateRange::utc_day(range.start);
+        if range.start == day.start && range.end.as_second() == day.end.as_second() + 1 {
+            self.warn("date-range.end-datetime", Quirk::EndsAtMidnight);
+        } else if range.start != day.start || range.end.as_second() != day.end.as_second() {
+            self.warn("date-range", Quirk::NotADay);
+        }
+        Ok(range)
+    }
+
+    fn time(&mut self, members: &Members, name: &str) -> Result<Timestamp, ReadError> {
+        let path = join("date-range", name);
+        let fail = |problem: String| ReadError::Member { path: path.clone(), problem };
+        let text = match find(members, name) {
+            Some(Json::Text(text)) => text.trim(),
+            Some(other) => return Err(fail(format!("{} where a time was expected", other.kind()))),
+            None => return Err(fail("missing".into())),
+        };
+        let clipped: String = text.chars().take(64).collect();
+        if let Ok(time) = clipped.parse::<Timestamp>() {
+            if !text.ends_with(['Z', 'z']) {
+                self.warn(&path, Quirk::Offset);
+            }
+            if time.subsec_nanosecond() != 0 || text.contains('.') {
+                self.warn(&path, Quirk::FractionalSeconds);
+            }
+            return Ok(time);
+        }
+        let civil: jiff::civil::DateTime =
+            clipped.parse().map_err(|_| fail(format!("{clipped:?} is not an RFC 3339 time")))?;
+        self.warn(&path, Quirk::NoOffset);
+        jiff::tz::TimeZone::UTC.to_timestamp(civil).map_err(|_| fail(format!("{clipped:?} is out of range")))
+    }
+
+    fn policies(&mut self, members: &Members) -> Result<Vec<PolicyReport>, ReadError> {
+        let items = match find(members, "policies") {
+            Some(Json::Array(items)) => items,
+            other => {
+                let problem = other.map_or("missing".to_owned(), |json| {
+                    format!("{} where an array was expected", json.kind())
+                });
+                return Err(ReadError::Member { path: "policies".into(), problem });
+            }
+        };
+        if items.len() > REPORT_POLICIES {
+            return Err(ReadError::TooMany("policies".into()));
+        }
+        let mut policies = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            policies.push(self.policy(item, &format!("policies[{index}]"))?);
+        }
+        let mut domains = policies.iter().filter_map(|policy| policy.policy_domain.as_ref());
+        if domains.next().is_some_and(|first| domains.any(|other| other != first)) {
+            self.warn("policies", Quirk::SeveralDomains);
+        }
+        Ok(policies)
+    }
+
+    fn policy(&mut self, json: &Json, path: &str) -> Result<PolicyReport, ReadError> {
+        let members = self.object(json, path)?;
+        let inner_path = join(path, "policy");
+        let missing = || ReadError::Member { path: inner_path.clone(), problem: "missing".into() };
+        let policy = self.object(find(members, "policy").ok_or_else(missing)?, &inner_path)?;
+        let policy_type = self.policy_type(policy, &inner_path)?;
+        let policy_string = self.policy_string(policy, &inner_path, &policy_type);
+        let mx_host = self.mx_host(policy, &inner_path);
+        let policy_domain = self.domain(policy, "policy-domain", &inner_path);
+        let details = self.details(members, path)?;
+        let (successful, failed) = self.summary(members, path, &details)?;
+        Ok(PolicyReport { policy_type, policy_string, policy_domain, mx_host, successful, failed, details })
+    }
+
+    fn policy_type(&mut self, policy: &Members, path: &str) -> Result<PolicyType, ReadError> {
+        let path = join(path, "policy-type");
+        let Some(Json::Text(text)) = find(policy, "policy-type") else {
+            return Err(ReadError::Member { path, problem: "missing, or not a string".into() });
+        };
+        let kind = PolicyType::parse(&self.cut(text, &path));
+        match &kind {
+            PolicyType::Other(_) => self.warn(&path, Quirk::UnknownName),
+            known if known.as_str() != text => self.warn(&path, Quirk::OtherCase),
+            _ => {}
+        }
+        Ok(kind)
+    }
+
+    fn policy_string(&mut self, policy: &Members, path: &str, kind: &PolicyType) -> Vec<String> {
+        let wanted = *kind != PolicyType::NoPolicyFound;
+        let path = join(path, "policy-string");
+        let mut lines = self.strings(policy, "policy-string", &path, wanted);
+        if let [only] = lines.as_slice() {
+            if let Some(inner) = nested_array(only) {
+                self.warn(&path, Quirk::NestedArray);
+                lines = inner;
+            } else if only.trim_end().contains('\n') {
+                self.warn(&path, Quirk::WholePolicyInOneString);
+                lines = crate::policy::lines(only).map(str::to_owned).collect();
+            }
+        }
+        if *kind == PolicyType::Sts {
+            let tight = |line: &String| {
+                line.split_once(':').is_some_and(|(_, value)| value.starts_with(|c: char| !c.is_whitespace()))
+            };
+            if lines.iter().any(tight) {
+                self.warn(&path, Quirk::NoSpaceAfterColon);
+            }
+        }
+        lines
+    }
+
+    fn mx_host(&mut self, policy: &Members, path: &str) -> Vec<String> {
+        let path = join(path, "mx-host");
+        let hosts = self.strings(policy, "mx-host", &path, false);
+        hosts
+            .into_iter()
+            .map(|host| match host.strip_prefix("mx:") {
+                Some(bare) => {
+                    self.warn(&path, Quirk::MxPrefix);
+                    bare.trim().to_owned()
+                }
+                None => host,
+            })
+            .collect()
+    }
+
+    fn summary(
+        &mut self,
+        members: &Members,
+        path: &str,
+        details: &[FailureDetail],
+    ) -> Result<(u64, u64), ReadError> {
+        let path = join(path, "summary");
+        let sum: u64 = details.iter().map(|detail| detail.failed_session_count).fold(0, u64::saturating_add);
+        let Some(summary) = find(members, "summary") else {
+            self.warn(&path, Quirk::Missing);
+            return Ok((0, sum));
+        };
+        let summary = self.object(summary, &path)?;
+        let successful = self.count(summary, "total-successful-session-count", &path).unwrap_or(0);
+        let failed = self.count(summary, "total-failure-session-count", &path).unwrap_or(sum);
+        let total = join(&path, "total-failure-session-count");
+        match failed.cmp(&sum) {
+            std::cmp::Ordering::Less => self.warn(&total, Quirk::TotalBelowDetails),
+            std::cmp::Ordering::Greater => self.warn(&total, Quirk::TotalAboveDetails),
+            std::cmp::Ordering::Equal => {}
+        }
+        Ok((successful, failed))
+    }
+
+    fn details(&mut self, members: &Members, path: &str) -> Result<Vec<FailureDetail>, ReadError> {
+        let path = join(path, "failure-details");
+        let items = match find(members, "failure-details") {
+            None => return Ok(Vec::new()),
+            Some(Json::Null) => {
+                self.warn(&path, Quirk::Null);
+                return Ok(Vec::new());
+            }
+            Some(Json::Array(items)) => items,
+            Some(_) => {
+                self.warn(&path, Quirk::WrongKind);
+                return Ok(Vec::new());
+            }
+        };
+        self.details += items.len();
+        if self.details > REPORT_DETAILS {
+            return Err(ReadError::TooMany(path));
+        }
+        let mut details = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            details.push(self.detail(item, &format!("{path}[{index}]"))?);
+        }
+        Ok(details)
+    }
+
+    fn detail(&mut self, json: &Json, path: &str) -> Result<FailureDetail, ReadError> {
+        let members = self.object(json, path)?;
+        let name_path = join(path, "result-type");
+        let result_type = match self.text(members, "result-type", path, true) {
+            None => ResultType::Other(String::new()),
+            Some(text) => {
+                let kind = ResultType::parse(&text);
+                match &kind {
+                    ResultType::Other(_) => self.warn(&name_path, Quirk::UnknownName),
+                    known if known.as_str() != text => self.warn(&name_path, Quirk::OtherCase),
+                    _ => {}
+                }
+                kind
+            }
+        };
+        let host = match self.text(members, "receiving-mx-hostname", path, false) {
+            Some(host) => Some(host),
+            None => {
+                let other = self.text(members, "receiving-mx-host-name", path, false);
+                if other.is_some() {
+                    self.warn(&join(path, "receiving-mx-hostname"), Quirk::OtherName);
+                }
+                other
+            }
+        };
+        Ok(FailureDetail {
+            result_type,
+            sending_mta_ip: self.address(members, "sending-mta-ip", path),
+            receiving_mx_hostname: host,
+            receiving_mx_helo: self.text(members, "receiving-mx-helo", path, false),
+            receiving_ip: self.address(members, "receiving-ip", path),
+            failed_session_count: self.count(members, "failed-session-count", path).unwrap_or(0),
+            additional_information: self.text(members, "additional-information", path, false),
+            failure_reason_code: self.text(members, "failure-reason-code", path, false),
+        })
+    }
+
+    fn text(&mut self, members: &Members, name: &str, path: &str, wanted: bool) -> Option<String> {
+        let path = join(path, name);
+        match find(members, name) {
+            None if wanted => self.warn(&path, Quirk::Missing),
+            None => {}
+            Some(Json::Null) => self.warn(&path, Quirk::Null),
+            Some(Json::Text(text)) if text.trim().is_empty() => self.warn(&path, Quirk::Empty),
+            Some(Json::Text(text)) => return Some(self.cut(text, &path)),
+            Some(Json::Count(number)) => {
+                self.warn(&path, Quirk::WrongKind);
+                return Some(number.to_string());
+            }
+            Some(_) => self.warn(&path, Quirk::WrongKind),
+        }
+        None
+    }
+
+    fn cut(&mut self, text: &str, path: &str) -> String {
+        if text.len() <= REPORT_TEXT_BYTES {
+            return text.to_owned();
+        }
+        self.warn(path, Quirk::Cut);
+        let end = (0..=REPORT_TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.get(..end).unwrap_or_default().to_owned()
+    }
+
+    fn strings(&mut self, members: &Members, name: &str, path: &str, wanted: bool) -> Vec<String> {
+        match find(members, name) {
+            None if wanted => self.warn(path, Quirk::Missing),
+            None => {}
+            Some(Json::Null) => self.warn(path, Quirk::Null),
+            Some(Json::Text(text)) if text.trim().is_empty() => self.warn(path, Quirk::Empty),
+            Some(Json::Text(text)) => {
+                self.warn(path, Quirk::StringForArray);
+                return vec![self.policy_text(text, path)];
+            }
+            Some(Json::Array(items)) => {
+                if items.is_empty() && wanted {
+                    self.warn(path, Quirk::Empty);
+                }
+                return items
+                    .iter()
+                    .filter_map(|item| match item {
+                        Json::Text(text) => Some(self.policy_text(text, path)),
+                        _ => {
+                            self.warn(path, Quirk::WrongKind);
+                            None
+                        }
+                    })
+                    .collect();
+            }
+            Some(_) => self.warn(path, Quirk::WrongKind),
+        }
+        Vec::new()
+    }
+
+    /// A policy string may be a whole policy, so it gets more room than other texts.
+    fn policy_text(&mut self, text: &str, path: &str) -> String {
+        if text.len() <= crate::limits::POLICY_BYTES { text.to_owned() } else { self.cut(text, path) }
+    }
+
+    fn count(&mut self, members: &Members, name: &str, path: &str) -> Option<u64> {
+        const MOST: u64 = 1 << 53;
+        let path = join(path, name);
+        match find(members, name) {
+            Some(Json::Count(count)) if *count <= MOST => return Some(*count),
+            Some(Json::Count(_)) => {
+                self.warn(&path, Quirk::OddCount);
+                return Some(MOST);
+            }
+            Some(Json::Number(number)) => {
+                self.warn(&path, Quirk::OddCount);
+                return Some(number.clamp(0.0, MOST as f64).round() as u64);
+            }
+            Some(Json::Text(text)) if text.trim().parse::<u64>().is_ok_and(|count| count <= MOST) => {
+                self.warn(&path, Quirk::StringForNumber);
+                return text.trim().parse().ok();
+            }
+            Some(Json::Null) => self.warn(&path, Quirk::Null),
+            Some(_) => self.warn(&path, Quirk::WrongKind),
+            None => self.warn(&path, Quirk::Missing),
+        }
+        None
+    }
+
+    fn address(&mut self, members: &Members, name: &str, path: &str) -> Option<IpAddr> {
+        let text = self.text(members, name, path, false)?;
+        let path = join(path, name);
+        let bare = text.trim().trim_start_matches('[').trim_end_matches(']');
+        if bare.len() < text.len() {
+            self.warn(&path, Quirk::BracketedAddress);
+        }
+        let bare = bare.strip_prefix("IPv6:").unwrap_or(bare);
+        let address = bare.parse().ok();
+        if address.is_none() {
+            self.warn(&path, Quirk::NotAnAddress);
+        }
+        address
+    }
+
+    fn domain(&mut self, members: &Members, name: &str, path: &str) -> Option<DomainName> {
+        let text = self.text(members, name, path, true)?;
+        let parsed = DomainName::parse(text.trim()).ok();
+        if parsed.is_none() {
+            self.warn(&join(path, name), Quirk::NotADomain);
+        }
+        parsed
+    }
+}
+
+fn find<'j>(members: &'j Members, name: &str) -> Option<&'j Json> {
+    members.iter().find(|(member, _)| member == name).map(|(_, value)| value)
+}
+
+fn nested_array(text: &str) -> Option<Vec<String>> {
+    if !text.trim_start().starts_with('[') {
+        return None;
+    }
+    match Json::parse(text).ok()? {
+        Json::Array(items) => items
+            .into_iter()
+            .map(|item| match item {
+                Json::Text(text) => Some(text),
+                _ => None,
+            })
+            .collect(),
+        _ => None,
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Packing and unpacking of report files: gzip, zip or plain, told apart by content (REC-04) and
+//! bounded in size and ratio (REC-09).
+
+use crate::limits::{REPORT_BYTES, REPORT_PACKED_BYTES, REPORT_RATIO};
+use std::io::{Read, Write};
+
+/// How a report was packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unpacked {
+    /// Not at all.
+    Plain,
+    /// With gzip, as RFC 8460 §5 recommends.
+    Gzip,
+    /// In a zip file, its first `.json` or only member.
+    Zip,
+}
+
+/// Why a report can't be unpacked; it belongs in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnpackError {
+    /// Nothing is there.
+    #[error("the report is empty")]
+    Empty,
+    /// Over 10 MiB as it came.
+    #[error("the report has {0} bytes as it came; at most {REPORT_PACKED_BYTES} are taken")]
+    TooLong(usize),
+    /// Over 100 MiB, or over a thousand times larger than it came.
+    #[error("the report unpacks to more than {0} bytes, which is over the limit")]
+    Bomb(usize),
+    /// Broken packing.
+    #[error("the packing is broken: {0}")]
+    Broken(String),
+}
+
+/// The report's JSON text and how it was packed.
+pub fn unpack(bytes: &[u8]) -> Result<(Vec<u8>, Unpacked), UnpackError> {
+    if bytes.is_empty() {
+        return Err(UnpackError::Empty);
+    }
+    if bytes.len() > REPORT_PACKED_BYTES {
+        return Err(UnpackError::TooLong(bytes.len()));
+    }
+    let most = REPORT_BYTES.min(bytes.len().saturating_mul(REPORT_RATIO));
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let text = bounded(flate2::read::MultiGzDecoder::new(bytes), most)?;
+        return Ok((text, Unpacked::Gzip));
+    }
+    if bytes.starts_with(b"PK\x03\x04") {
+        return Ok((from_zip(bytes, most)?, Unpacked::Zip));
+    }
+    Ok((bytes.to_vec(), Unpacked::Plain))
+}
+
+/// The report as gzip.
+pub fn pack(json: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(json)?;
+    encoder.finish()
+}
+
+fn bounded(reader: impl Read, most: usize) -> Result<Vec<u8>, UnpackError> {
+    let mut text = Vec::new();
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    reader.take(limit).read_to_end(&mut text).map_err(|error| UnpackError::Broken(error.to_string()))?;
+    if text.len() > most { Err(UnpackError::Bomb(most)) } else { Ok(text) }
+}
+
+fn from_zip(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {
+    let broken = |error: zip::result::ZipError| UnpackError::Broken(error.to_string());
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).map_err(broken)?;
+    let wanted =
+        archive.file_names().position(|name| name.is_ok_and(|name| name.ends_with(".json"))).unwrap_or(0);
+    let member = archive.by_index(wanted).map_err(broken)?;
+    bounded(member, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rec_04_packing_is_told_by_content() {
+        let json = br#"{"report-id":"1"}"#;
+        assert_eq!(unpack(&pack(json).unwrap()).unwrap(), (json.to_vec(), Unpacked::Gzip));
+        assert_eq!(unpack(json).unwrap(), (json.to_vec(), Unpacked::Plain));
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for name in ["readme.txt", "report.json"] {
+            writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            writer.write_all(if name == "report.json" { json } else { b"no" }).unwrap();
+        }
+        let zipped = writer.finish().unwrap().into_inner();
+        assert_eq!(unpack(&zipped).unwrap(), (json.to_vec(), Unpacked::Zip));
+    }
+
+    #[test]
+    fn rec_09_bombs_and_giants_are_refused() {
+        let bomb = pack(&vec![b' '; 8 << 20]).unwrap();
+        assert!(bomb.len() * REPORT_RATIO < 8 << 20 || unpack(&bomb).is_ok());
+        let nested = pack(&vec![0; REPORT_BYTES + 1]).unwrap();
+        assert!(matches!(unpack(&nested), Err(UnpackError::Bomb(_))));
+        assert!(matches!(unpack(&vec![b'{'; REPORT_PACKED_BYTES + 1]), Err(UnpackError::TooLong(_))));
+        assert_eq!(unpack(b""), Err(UnpackError::Empty));
+        let cut = pack(b"{}").unwrap();
+        assert!(matches!(unpack(&cut[..cut.len() - 6]), Err(UnpackError::Broken(_))));
+        assert!(matches!(unpack(b"PK\x03\x04rest"), Err(UnpackError::Broken(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_back(json in proptest::collection::vec(any::<u8>(), 0..500)) {
+            prop_assert_eq!(unpack(&pack(&json).unwrap()).unwrap(), (json, Unpacked::Gzip));
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_unpacked(head in 0..3usize, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut text = [&b"\x1f\x8b\x08"[..], b"PK\x03\x04", b""][head].to_vec();
+            text.extend(bytes);
+            let _ = unpack(&text);
+        }
+    }
+}

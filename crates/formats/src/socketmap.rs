@@ -1,0 +1,203 @@
+//! The socketmap protocol by which Postfix asks a table (socketmap_table(5)): netstrings of
+//! `MAP SP KEY` one way and `STATUS SP data` the other.
+
+use crate::limits::{REASON_BYTES, SOCKETMAP_REQUEST_BYTES};
+
+/// A request, borrowed from the connection's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// The map's name.
+    pub map: &'a str,
+    /// What is looked up; may be empty and may have spaces.
+    pub key: &'a str,
+}
+
+/// Why a connection has to be closed: its framing is lost (SMK-03).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SocketmapError {
+    /// The length is not decimal, has a leading zero or no colon.
+    #[error("a netstring must begin with its length in decimal and a colon")]
+    Length,
+    /// Over 100,000 bytes.
+    #[error("the request has {0} bytes; at most {SOCKETMAP_REQUEST_BYTES} are taken")]
+    TooLong(usize),
+    /// No comma after the data.
+    #[error("the netstring does not end in a comma")]
+    Comma,
+    /// The request is not `MAP SP KEY` in UTF-8.
+    #[error("the request is not a map name, a space and a key in UTF-8")]
+    Shape,
+}
+
+/// The next request in `buffer` and how many bytes it takes; `None` when more must be read first.
+pub fn request(buffer: &[u8]) -> Result<Option<(Request<'_>, usize)>, SocketmapError> {
+    let Some((data, taken)) = netstring(buffer)? else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(data).map_err(|_| SocketmapError::Shape)?;
+    let (map, key) = text.split_once(' ').ok_or(SocketmapError::Shape)?;
+    Ok(Some((Request { map, key }, taken)))
+}
+
+fn netstring(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, SocketmapError> {
+    const MOST_DIGITS: usize = 6;
+    let digits = buffer.iter().take_while(|b| b.is_ascii_digit()).count();
+    if digits > MOST_DIGITS {
+        return Err(SocketmapError::TooLong(usize::MAX));
+    }
+    match buffer.get(digits) {
+        None => return Ok(None),
+        Some(b':') if digits > 0 => {}
+        Some(_) => return Err(SocketmapError::Length),
+    }
+    let head = buffer.get(..digits).unwrap_or_default();
+    if head.first() == Some(&b'0') && digits > 1 {
+        return Err(SocketmapError::Length);
+    }
+    let length = head.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+    if length > SOCKETMAP_REQUEST_BYTES {
+        return Err(SocketmapError::TooLong(length));
+    }
+    let begin = digits + 1;
+    match (buffer.get(begin..begin + length), buffer.get(begin + length)) {
+        (Some(data), Some(b',')) => Ok(Some((data, begin + length + 1))),
+        (Some(_), Some(_)) => Err(SocketmapError::Comma),
+        _ => Ok(None),
+    }
+}
+
+/// A reply, before it is framed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The table's answer.
+    Ok(String),
+    /// The key is not in the table.
+    NotFound,
+    /// Try again later; the reason shows in the mail log.
+    Temp(String),
+    /// The look-up took too long; the reason shows in the mail log.
+    Timeout(String),
+    /// The request can't be answered; the reason shows in the mail log.
+    Perm(String),
+}
+
+impl Reply {
+    /// The reply as one netstring. Reasons are clipped and freed of controls (SMK-10).
+    pub fn encode(&self) -> Vec<u8> {
+        let (status, text) = match self {
+            Self::Ok(data) => ("OK", strip_controls(data, usize::MAX)),
+            Self::NotFound => ("NOTFOUND", String::new()),
+            Self::Temp(reason) => ("TEMP", strip_controls(reason, REASON_BYTES)),
+            Self::Timeout(reason) => ("TIMEOUT", strip_controls(reason, REASON_BYTES)),
+            Self::Perm(reason) => ("PERM", strip_controls(reason, REASON_BYTES)),
+        };
+        format!("{}:{status} {text},", status.len() + 1 + text.len()).into_bytes()
+    }
+
+    /// The next reply in `buffer` and how many bytes it takes, for clients and tests.
+    pub fn decode(buffer: &[u8]) -> Result<Option<(Self, usize)>, SocketmapError> {
+        let Some((data, taken)) = netstring(buffer)? else {
+            return Ok(None);
+        };
+        let text = std::str::from_utf8(data).map_err(|_| SocketmapError::Shape)?;
+        let (status, rest) = text.split_once(' ').ok_or(SocketmapError::Shape)?;
+        let rest = rest.to_owned();
+        let reply = match status {
+            "OK" => Self::Ok(rest),
+            "NOTFOUND" => Self::NotFound,
+            "TEMP" => Self::Temp(rest),
+            "TIMEOUT" => Self::Timeout(rest),
+            "PERM" => Self::Perm(rest),
+            _ => return Err(SocketmapError::Shape),
+        };
+        Ok(Some((reply, taken)))
+    }
+}
+
+/// A request as one netstring, for clients and tests.
+pub fn encode_request(map: &str, key: &str) -> Vec<u8> {
+    format!("{}:{map} {key},", map.len() + 1 + key.len()).into_bytes()
+}
+
+fn strip_controls(text: &str, most: usize) -> String {
+    let mut kept = String::with_capacity(text.len().min(most));
+    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        if kept.len() + c.len_utf8() > most {
+            break;
+        }
+        kept.push(c);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn smk_01_a_request_is_a_netstring_of_map_and_key() {
+        let (asked, taken) = request(b"17:QUERY example.org,rest").unwrap().unwrap();
+        assert_eq!((asked.map, asked.key, taken), ("QUERY", "example.org", 21));
+        assert_eq!(request(b"6:QUERY ,").unwrap().unwrap().0.key, "");
+        assert_eq!(request(b"0:,"), Err(SocketmapError::Shape));
+        assert_eq!(request(b"5:QUERY,"), Err(SocketmapError::Shape));
+        for part in [&b""[..], b"1", b"17", b"17:", b"17:QUERY example.org"] {
+            assert_eq!(request(part), Ok(None));
+        }
+    }
+
+    #[test]
+    fn smk_02_replies_have_their_status_word_and_a_space() {
+        let text = |reply: Reply| String::from_utf8(reply.encode()).unwrap();
+        assert_eq!(text(Reply::Ok("secure".into())), "9:OK secure,");
+        assert_eq!(text(Reply::NotFound), "9:NOTFOUND ,");
+        assert_eq!(text(Reply::Temp("why".into())), "8:TEMP why,");
+        assert_eq!(text(Reply::Timeout("why".into())), "11:TIMEOUT why,");
+        assert_eq!(text(Reply::Perm("why\r\n".into())), "10:PERM why  ,");
+        assert_eq!(Reply::Temp("x".repeat(5000)).encode().len(), REASON_BYTES + 5 + 5);
+    }
+
+    #[test]
+    fn smk_03_bad_framing_is_an_error_that_closes_the_connection() {
+        for bad in [&b"x:"[..], b":", b"-1:", b"01:a,", b"1;a,", b" 1:a,", b"\xff"] {
+            assert_eq!(request(bad), Err(SocketmapError::Length), "{bad:?}");
+        }
+        assert_eq!(request(b"100001:"), Err(SocketmapError::TooLong(100_001)));
+        assert!(matches!(request(b"99999999999999999999999"), Err(SocketmapError::TooLong(_))));
+        assert_eq!(request(b"100000:"), Ok(None));
+        assert_eq!(request(b"3:a b;"), Err(SocketmapError::Comma));
+        assert_eq!(request(b"3:a \xff,"), Err(SocketmapError::Shape));
+    }
+
+    #[test]
+    fn smk_04_requests_that_follow_each_other_are_taken_one_by_one() {
+        let mut buffer =
+            [encode_request("a", "1"), encode_request("b", "2"), encode_request("c", "3")].concat();
+        let mut seen = Vec::new();
+        while let Some((asked, taken)) = request(&buffer).unwrap() {
+            seen.push(format!("{}{}", asked.map, asked.key));
+            buffer.drain(..taken);
+        }
+        assert_eq!((seen.join(" "), buffer.len()), ("a1 b2 c3".into(), 0));
+    }
+
+    proptest! {
+        #[test]
+        fn requests_and_replies_come_back_as_they_went(map in "[a-zA-Z]{1,10}", key in "[ -~]{0,100}", data in "[ -~]{0,200}") {
+            let sent = encode_request(&map, &key);
+            prop_assert_eq!(request(&sent), Ok(Some((Request { map: &map, key: &key }, sent.len()))));
+            let reply = Reply::Ok(data).encode();
+            let (back, taken) = Reply::decode(&reply).unwrap().unwrap();
+            prop_assert_eq!((back.encode(), taken), (reply.clone(), reply.len()));
+        }
+
+        #[test]
+        fn any_bytes_are_taken_refused_or_waited_for(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            if let Ok(Some((_, taken))) = request(&bytes) {
+                prop_assert!(taken <= bytes.len());
+            }
+            let _ = Reply::decode(&bytes);
+        }
+    }
+}

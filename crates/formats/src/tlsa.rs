@@ -1,0 +1,335 @@
+//! TLSA records and the rules by which SMTP uses them (RFC 6698 §2, RFC 7671 §9, RFC 7672 §3).
+
+use crate::domain::{DomainError, DomainName};
+use crate::limits::{TLSA_DATA_BYTES, TLSA_RECORDS};
+use std::fmt;
+
+/// One TLSA record as it came, usable or not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TlsaRecord {
+    /// Certificate usage: 0 to 3 are assigned.
+    pub usage: u8,
+    /// Selector: 0 the whole certificate, 1 its public key.
+    pub selector: u8,
+    /// Matching type: 0 the data itself, 1 SHA-256, 2 SHA-512.
+    pub matching: u8,
+    /// The certificate association data.
+    pub data: Vec<u8>,
+}
+
+/// A record that a sender can use: DANE-TA or DANE-EE, known selector and matching, right length.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsableTlsa {
+    /// Which certificate of the chain is meant.
+    pub usage: Usage,
+    /// Which part of it.
+    pub selector: Selector,
+    /// What was done to that part.
+    pub matching: Matching,
+    /// The outcome to compare with.
+    pub data: Vec<u8>,
+}
+
+/// The usages that SMTP knows (RFC 7672 §3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// 2: a trust anchor of the chain; names and dates count.
+    DaneTa,
+    /// 3: the server's own certificate; names and dates do not count.
+    DaneEe,
+}
+
+/// Which part of a certificate is matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selector {
+    /// 0: the whole certificate.
+    Certificate,
+    /// 1: the public key (SubjectPublicKeyInfo).
+    PublicKey,
+}
+
+/// How the part is matched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Matching {
+    /// 0: as it is.
+    Full,
+    /// 1: its SHA-256 digest.
+    Sha256,
+    /// 2: its SHA-512 digest.
+    Sha512,
+}
+
+/// Why a record can't be used. The rest of the set is not touched by it (DANE-06, DANE-11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Usage 0 or 1: not for SMTP (RFC 7672 §3.1.3).
+    #[error("usage {0} (PKIX) is not used for SMTP")]
+    Pkix(u8),
+    /// An unassigned usage.
+    #[error("usage {0} is unknown")]
+    Usage(u8),
+    /// An unassigned selector.
+    #[error("selector {0} is unknown")]
+    Selector(u8),
+    /// An unassigned matching type.
+    #[error("matching type {0} is unknown")]
+    Matching(u8),
+    /// The data does not have the digest's length, or is empty or huge.
+    #[error("{found} bytes of data where the matching type calls for {expected}")]
+    Length {
+        /// Bytes in the record.
+        found: usize,
+        /// Bytes of the digest; 0 stands for "one or more".
+        expected: usize,
+    },
+}
+
+/// Why a text is no TLSA record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TlsaError {
+    /// Not three numbers and data.
+    #[error("expected `USAGE SELECTOR MATCHING DATA`, such as `3 1 1 6007ee…`")]
+    Shape,
+    /// A number that is not 0 to 255.
+    #[error("{0:?} is not a number from 0 to 255")]
+    Number(String),
+    /// Data that is not hexadecimal.
+    #[error("the data is not an even count of hexadecimal digits")]
+    Hex,
+    /// Shorter than its three fixed bytes, or too long.
+    #[error("a record of {0} bytes")]
+    Size(usize),
+}
+
+impl TlsaRecord {
+    /// Takes the RDATA as it stands in a DNS message.
+    pub fn from_rdata(rdata: &[u8]) -> Result<Self, TlsaError> {
+        match rdata {
+            [usage, selector, matching, data @ ..] if data.len() <= TLSA_DATA_BYTES => {
+                Ok(Self { usage: *usage, selector: *selector, matching: *matching, data: data.to_vec() })
+            }
+            _ => Err(TlsaError::Size(rdata.len())),
+        }
+    }
+
+    /// Takes presentation form; the data may have spaces inside.
+    pub fn parse(text: &str) -> Result<Self, TlsaError> {
+        let mut words = text.split_ascii_whitespace();
+        let mut number = || {
+            let word = words.next().ok_or(TlsaError::Shape)?;
+            word.parse::<u8>().map_err(|_| TlsaError::Number(word.chars().take(20).collect()))
+        };
+        let (usage, selector, matching) = (number()?, number()?, number()?);
+        let digits: String = words.collect();
+        if digits.is_empty() {
+            return Err(TlsaError::Shape);
+        }
+        if digits.len() > TLSA_DATA_BYTES * 2 {
+            return Err(TlsaError::Size(digits.len() / 2));
+        }
+        Ok(Self { usage, selector, matching, data: from_hex(&digits).ok_or(TlsaError::Hex)? })
+    }
+
+    /// The record as SMTP can use it, or why it can't.
+    pub fn usable(&self) -> Result<UsableTlsa, Unusable> {
+        let usage = match self.usage {
+            2 => Usage::DaneTa,
+            3 => Usage::DaneEe,
+            0 | 1 => return Err(Unusable::Pkix(self.usage)),
+            _ => return Err(Unusable::Usage(self.usage)),
+        };
+        let selector = match self.selector {
+            0 => Selector::Certificate,
+            1 => Selector::PublicKey,
+            _ => return Err(Unusable::Selector(self.selector)),
+        };
+        let (matching, expected) = match self.matching {
+            0 => (Matching::Full, 0),
+            1 => (Matching::Sha256, 32),
+            2 => (Matching::Sha512, 64),
+            _ => return Err(Unusable::Matching(self.matching)),
+        };
+        let found = self.data.len();
+        if found == 0 || (expected != 0 && found != expected) {
+            return Err(Unusable::Length { found, expected });
+        }
+        Ok(UsableTlsa { usage, selector, matching, data: self.data.clone() })
+    }
+}
+
+/// What a secure TLSA set asks of a session with the host (RFC 7672 §2.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsaRule {
+    /// No record at all: DANE says nothing.
+    Absent,
+    /// Records, but none usable: TLS is mandatory, whoever answers (DANE-07).
+    EncryptOnly,
+    /// One of these must match.
+    Authenticate(Vec<UsableTlsa>),
+}
+
+/// The rule of a secure TLSA set, after digest agility: for one usage and selector, of the digests
+/// only the strongest counts; full data always counts (RFC 7671 §9).
+pub fn rule(records: &[TlsaRecord]) -> TlsaRule {
+    if records.is_empty() {
+        return TlsaRule::Absent;
+    }
+    let usable: Vec<UsableTlsa> =
+        records.iter().take(TLSA_RECORDS).filter_map(|record| record.usable().ok()).collect();
+    let strongest = |of: &UsableTlsa| {
+        usable
+            .iter()
+            .filter(|other| other.usage == of.usage && other.selector == of.selector)
+            .map(|other| other.matching)
+            .max()
+    };
+    let kept: Vec<UsableTlsa> = usable
+        .iter()
+        .filter(|record| record.matching == Matching::Full || Some(record.matching) == strongest(record))
+        .cloned()
+        .collect();
+    if kept.is_empty() { TlsaRule::EncryptOnly } else { TlsaRule::Authenticate(kept) }
+}
+
+/// Where the TLSA records of a host's port 25 stand (DANE-01).
+pub fn tlsa_name(base: &DomainName) -> Result<DomainName, DomainError> {
+    base.below("_25._tcp")
+}
+
+/// The names that a certificate may carry under DANE-TA: the TLSA base domain first, then the next
+/// hop domain (RFC 7672 §3.2.2). Under DANE-EE no name is checked.
+pub fn reference_names<'a>(base: &'a DomainName, next_hop: &'a DomainName) -> Vec<&'a DomainName> {
+    if base == next_hop { vec![base] } else { vec![base, next_hop] }
+}
+
+fn from_hex(digits: &str) -> Option<Vec<u8>> {
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| {
+            let value =
+                pair.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))?;
+            u8::try_from(value).ok()
+        })
+        .collect()
+}
+
+impl fmt::Display for TlsaRecord {
+    /// Presentation form with the data in lower-case hexadecimal, without spaces (RPT-06).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ", self.usage, self.selector, self.matching)?;
+        self.data.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn record(usage: u8, selector: u8, matching: u8, length: usize) -> TlsaRecord {
+        TlsaRecord { usage, selector, matching, data: vec![7; length] }
+    }
+
+    #[test]
+    fn dane_01_records_stand_at_25_tcp_and_the_host() {
+        let host = DomainName::parse("MX.example.org").unwrap();
+        assert_eq!(tlsa_name(&host).unwrap().as_str(), "_25._tcp.mx.example.org");
+    }
+
+    #[test]
+    fn dane_05_usages_2_and_3_are_usable_and_0_and_1_are_not() {
+        assert_eq!(record(2, 0, 1, 32).usable().unwrap().usage, Usage::DaneTa);
+        assert_eq!(record(3, 1, 1, 32).usable().unwrap().usage, Usage::DaneEe);
+        assert_eq!(record(0, 0, 1, 32).usable(), Err(Unusable::Pkix(0)));
+        assert_eq!(record(1, 1, 1, 32).usable(), Err(Unusable::Pkix(1)));
+        assert_eq!(record(4, 1, 1, 32).usable(), Err(Unusable::Usage(4)));
+    }
+
+    #[test]
+    fn dane_06_unknown_values_make_the_record_unusable_not_the_set() {
+        assert_eq!(record(3, 2, 1, 32).usable(), Err(Unusable::Selector(2)));
+        assert_eq!(record(3, 1, 3, 32).usable(), Err(Unusable::Matching(3)));
+        for (selector, matching, length) in [(0, 0, 500), (1, 0, 90), (0, 1, 32), (1, 2, 64)] {
+            assert!(record(3, selector, matching, length).usable().is_ok());
+        }
+        let TlsaRule::Authenticate(kept) = rule(&[record(3, 9, 1, 32), record(3, 1, 1, 32)]) else {
+            panic!()
+        };
+        assert_eq!(kept.len(), 1);
+    }
+
+    #[test]
+    fn dane_07_a_set_without_a_usable_record_still_calls_for_tls() {
+        assert_eq!(rule(&[record(1, 1, 1, 32), record(3, 1, 1, 31)]), TlsaRule::EncryptOnly);
+        assert_eq!(rule(&[]), TlsaRule::Absent);
+    }
+
+    #[test]
+    fn dane_09_names_under_usage_2_are_the_base_domain_and_the_next_hop() {
+        let (base, hop) =
+            (DomainName::parse("mx.example.net").unwrap(), DomainName::parse("example.org").unwrap());
+        assert_eq!(reference_names(&base, &hop), [&base, &hop]);
+        assert_eq!(reference_names(&hop, &hop), [&hop]);
+    }
+
+    #[test]
+    fn dane_10_per_usage_and_selector_only_the_strongest_digest_counts() {
+        let set = [
+            record(3, 1, 1, 32),
+            record(3, 1, 2, 64),
+            record(3, 0, 1, 32),
+            record(3, 1, 0, 90),
+            record(2, 1, 1, 32),
+        ];
+        let TlsaRule::Authenticate(kept) = rule(&set) else { panic!() };
+        let shape: Vec<_> = kept.iter().map(|r| (r.usage, r.selector, r.matching)).collect();
+        assert_eq!(
+            shape,
+            [
+                (Usage::DaneEe, Selector::PublicKey, Matching::Sha512),
+                (Usage::DaneEe, Selector::Certificate, Matching::Sha256),
+                (Usage::DaneEe, Selector::PublicKey, Matching::Full),
+                (Usage::DaneTa, Selector::PublicKey, Matching::Sha256),
+            ]
+        );
+    }
+
+    #[test]
+    fn dane_11_a_malformed_record_is_unusable() {
+        assert_eq!(record(3, 1, 1, 31).usable(), Err(Unusable::Length { found: 31, expected: 32 }));
+        assert_eq!(record(3, 1, 2, 32).usable(), Err(Unusable::Length { found: 32, expected: 64 }));
+        assert_eq!(record(3, 1, 0, 0).usable(), Err(Unusable::Length { found: 0, expected: 0 }));
+        assert_eq!(TlsaRecord::parse("3 1 1 zz"), Err(TlsaError::Hex));
+        assert_eq!(TlsaRecord::parse("3 1 1 abc"), Err(TlsaError::Hex));
+        assert_eq!(TlsaRecord::parse("3 1 1"), Err(TlsaError::Shape));
+        assert_eq!(TlsaRecord::parse("3 1 256 ab"), Err(TlsaError::Number("256".into())));
+        assert_eq!(TlsaRecord::from_rdata(&[3, 1]), Err(TlsaError::Size(2)));
+        assert!(TlsaRecord::from_rdata(&vec![0; TLSA_DATA_BYTES + 4]).is_err());
+    }
+
+    #[test]
+    fn rpt_06_tlsa_prints_without_spaces_inside_the_data() {
+        let spaced = TlsaRecord::parse("3 1 1 6007EEE5 53E8\t5D8D").unwrap();
+        assert_eq!(spaced.to_string(), "3 1 1 6007eee553e85d8d");
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_prints_as_it_is_parsed(usage: u8, selector: u8, matching: u8, data in proptest::collection::vec(any::<u8>(), 1..80)) {
+            let record = TlsaRecord { usage, selector, matching, data };
+            prop_assert_eq!(TlsaRecord::parse(&record.to_string()), Ok(record.clone()));
+            let _ = rule(&[record]);
+        }
+
+        #[test]
+        fn any_text_is_refused_or_normal(text in "[0-9a-fA-F \\t]{0,60}") {
+            if let Ok(record) = TlsaRecord::parse(&text) {
+                prop_assert_eq!(TlsaRecord::parse(&record.to_string()), Ok(record));
+            }
+        }
+    }
+}

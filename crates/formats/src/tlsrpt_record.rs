@@ -1,0 +1,393 @@
+//! The `_smtp._tls` TXT record, which says where TLS reports go (RFC 8460 §3).
+
+use crate::domain::DomainName;
+use crate::fields::{Field, check_unknown, fields, has_version, select};
+pub use crate::fields::{FieldError, FieldFault, SelectError};
+use crate::limits::{RUA_TARGETS, TXT_RECORDS};
+use std::fmt;
+
+const VERSION: &str = "v=TLSRPTv1";
+
+/// A valid `_smtp._tls` record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsrptRecord {
+    /// Where reports may be sent, in their order, at most 16.
+    pub rua: Vec<Rua>,
+    /// Fields that this version does not know, in their order.
+    pub extensions: Vec<(String, String)>,
+    /// What is odd about the record without making it invalid.
+    pub notes: Vec<TlsrptNote>,
+}
+
+/// One report target.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Rua {
+    /// By mail to this address.
+    Mailto(MailAddress),
+    /// By POST to this URL.
+    Https(HttpsUrl),
+}
+
+/// A mail address `local@domain` as needed for report targets: no quoting, no comments.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MailAddress {
+    local: String,
+    domain: DomainName,
+}
+
+/// An `https:` URL with a host; kept as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HttpsUrl {
+    text: String,
+    host: DomainName,
+    port: u16,
+    path_at: usize,
+}
+
+/// An oddity of a valid record, for `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TlsrptNote {
+    /// A target of a scheme that reports are not sent to.
+    UnknownScheme(String),
+    /// A field stands more than once; the first counts.
+    Repeated(String),
+    /// More targets than are looked at.
+    TooManyTargets,
+    /// White space before the first `;`; some senders discard such a record.
+    SpaceBeforeDelimiter,
+}
+
+impl TlsrptRecord {
+    /// Parses one record, its strings already joined.
+    pub fn parse(record: &[u8]) -> Result<Self, SelectError> {
+        if !has_version(record, VERSION) {
+            return Err(SelectError::None);
+        }
+        Ok(Self::parse_versioned(record)?)
+    }
+
+    /// Takes the one record of this version from all TXT records of the name (RPT-01).
+    pub fn select<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, SelectError> {
+        let record = select(records.into_iter().take(TXT_RECORDS), VERSION)?;
+        Ok(Self::parse_versioned(record)?)
+    }
+
+    /// A record with these targets and nothing else.
+    pub fn new(rua: Vec<Rua>) -> Self {
+        Self { rua, extensions: Vec::new(), notes: Vec::new() }
+    }
+
+    fn parse_versioned(record: &[u8]) -> Result<Self, FieldError> {
+        let mut kept = Self::new(Vec::new());
+        let mut seen_rua = false;
+        if record.get(VERSION.len()) != Some(&b';') {
+            kept.notes.push(TlsrptNote::SpaceBeforeDelimiter);
+        }
+        for field in fields(record, VERSION)? {
+            let field = field?;
+            let is_rua = field.name == "rua";
+            let seen =
+                if is_rua { seen_rua } else { kept.extensions.iter().any(|(name, _)| name == field.name) };
+            if seen {
+                kept.notes.push(TlsrptNote::Repeated(field.name.to_owned()));
+            } else if is_rua {
+                seen_rua = true;
+                kept.take_rua(field)?;
+            } else {
+                check_unknown(field)?;
+                kept.extensions.push((field.name.to_owned(), field.value.to_owned()));
+            }
+        }
+        if !seen_rua {
+            return Err(FieldError { column: record.len() + 1, fault: FieldFault::NoRua });
+        }
+        Ok(kept)
+    }
+
+    fn take_rua(&mut self, field: Field<'_>) -> Result<(), FieldError> {
+        for target in field.value.split(',').map(str::trim) {
+            if self.rua.len() == RUA_TARGETS {
+                self.notes.push(TlsrptNote::TooManyTargets);
+                break;
+            }
+            match Rua::parse(target) {
+                Ok(Some(rua)) => self.rua.push(rua),
+                Ok(None) => self.notes.push(TlsrptNote::UnknownScheme(target.to_owned())),
+                Err(why) => {
+                    return Err(FieldError {
+                        column: field.column,
+                        fault: FieldFault::BadRua(target.to_owned(), why),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rua {
+    /// Parses one URI; `Ok(None)` is a well-formed URI of another scheme.
+    pub fn parse(text: &str) -> Result<Option<Self>, &'static str> {
+        let (scheme, rest) = text.split_once(':').ok_or("expected mailto: or https:")?;
+        let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
+        if !scheme_fits {
+            return Err("the scheme before `:` is not one of a URI");
+        }
+        if rest.contains(['!', ';', ',']) || !rest.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("`,`, `!`, `;` and spaces inside a target must be percent-encoded");
+        }
+        percent_decode(rest).ok_or("a `%` is not followed by two hexadecimal digits")?;
+        if scheme.eq_ignore_ascii_case("mailto") {
+            return Ok(Some(Self::Mailto(MailAddress::from_uri(rest)?)));
+        }
+        if scheme.eq_ignore_ascii_case("https") {
+            return Ok(Some(Self::Https(HttpsUrl::parse(text)?)));
+        }
+        Ok(None)
+    }
+}
+
+impl MailAddress {
+    fn from_uri(rest: &str) -> Result<Self, &'static str> {
+        let address = rest.split('?').next().unwrap_or_default();
+        let decoded = percent_decode(address).ok_or("a `%` is not followed by two hexadecimal digits")?;
+        Self::parse(&decoded)
+    }
+
+    /// Takes `local@domain`. The local part is kept unquoted; [`fmt::Display`] quotes it where SMTP
+    /// and message headers need that (RFC 5321 §4.1.2).
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (local, domain) = text.rsplit_once('@').ok_or("expected local@domain")?;
+        let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '<' | '>' | '"' | '\\' | '@');
+        if local.is_empty() || local.len() > 64 || !local.chars().all(fits) {
+            return Err(
+                "the part before `@` must be 1 to 64 printable ASCII characters without quotes or brackets",
+            );
+        }
+        let domain = DomainName::parse(domain).map_err(|_| "the part after `@` is not a domain name")?;
+        Ok(Self { local: local.to_owned(), domain })
+    }
+
+    /// The domain part.
+    pub fn domain(&self) -> &DomainName {
+        &self.domain
+    }
+}
+
+impl HttpsUrl {
+    /// Takes `https://host[:port][/path]`; user names are refused.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const SCHEME: usize = "https://".len();
+        let head = text.get(..SCHEME).ok_or("expected https://")?;
+        if !head.eq_ignore_ascii_case("https://") {
+            return Err("expected https://");
+        }
+        let rest = text.get(SCHEME..).unwrap_or_default();
+        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let authority = rest.get(..authority_end).unwrap_or_default();
+        if authority.contains('@') {
+            return Err("a URL with a user name is not taken");
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().map_err(|_| "the port is not a number up to 65535")?),
+            None => (authority, 443),
+        };
+        let host = DomainName::parse(host).map_err(|_| "the host is not a domain name")?;
+        Ok(Self { text: text.to_owned(), host, port, path_at: SCHEME + authority_end })
+    }
+
+    /// The host.
+    pub fn host(&self) -> &DomainName {
+        &self.host
+    }
+
+    /// The port, 443 unless stated.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Path and query, never empty.
+    pub fn path(&self) -> &str {
+        let path = self.text.get(self.path_at..).unwrap_or_default();
+        let path = path.split('#').next().unwrap_or_default();
+        if path.starts_with('/') { path } else { "/" }
+    }
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let high = char::from(rest.next()?).to_digit(16)?;
+        let low = char::from(rest.next()?).to_digit(16)?;
+        bytes.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn percent_encode(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for byte in text.bytes() {
+        match byte {
+            b',' | b'!' | b';' | b'%' | b'?' | b'#' | b'=' | 0..=0x20 | 0x7f.. => write!(f, "%{byte:02X}")?,
+            _ => write!(f, "{}", char::from(byte))?,
+        }
+    }
+    Ok(())
+}
+
+impl fmt::Display for MailAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let atom = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c);
+        let plain = self.local.split('.').all(|part| !part.is_empty() && part.chars().all(atom));
+        let quote = if plain { "" } else { "\"" };
+        write!(f, "{quote}{}{quote}@{}", self.local, self.domain)
+    }
+}
+
+impl fmt::Display for HttpsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for Rua {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mailto(address) => {
+                f.write_str("mailto:")?;
+                percent_encode(&address.local, f)?;
+                write!(f, "@{}", address.domain)
+            }
+            Self::Https(url) => url.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for TlsrptRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("v=TLSRPTv1; rua=")?;
+        for (index, rua) in self.rua.iter().enumerate() {
+            write!(f, "{}{rua}", if index > 0 { "," } else { "" })?;
+        }
+        self.extensions.iter().try_for_each(|(name, value)| write!(f, "; {name}={value}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<TlsrptRecord, SelectError> {
+        TlsrptRecord::parse(text.as_bytes())
+    }
+
+    fn targets(text: &str) -> Vec<String> {
+        parse(text).unwrap().rua.iter().map(Rua::to_string).collect()
+    }
+
+    #[test]
+    fn rpt_01_exactly_one_record_of_the_version_remains() {
+        let one: &[u8] = b"v=TLSRPTv1; rua=mailto:a@b.example";
+        let select = |records: &[&[u8]]| TlsrptRecord::select(records.iter().copied());
+        assert_eq!(select(&[b"v=STSv1; id=1", one]).unwrap().rua.len(), 1);
+        assert_eq!(select(&[one, one]), Err(SelectError::Multiple(2)));
+        for other in [
+            "v=TLSRPTv0",
+            "v=TLSRPTv10; rua=mailto:a@b.example",
+            "v=TLSRPTv1",
+            "v=tlsrptv1; rua=mailto:a@b.example",
+        ] {
+            assert_eq!(parse(other), Err(SelectError::None), "{other:?}");
+        }
+        for bad in [
+            "v=TLSRPTv1;",
+            "v=TLSRPTv1; ext=1",
+            "v=TLSRPTv1; rua=mailto:x@x.example;;",
+            "v=TLSRPTv1; rua=mailto:x@x.example; more=",
+            "v=TLSRPTv1; rua=mailto:x@x.example; 1%=a",
+        ] {
+            assert!(matches!(parse(bad), Err(SelectError::Invalid(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rpt_02_rua_is_one_or_more_mailto_or_https_uris() {
+        assert_eq!(
+            targets("v=TLSRPTv1; rua=mailto:tlsrpt@mox.example , \t https://mox.example/tlsrpt  "),
+            ["mailto:tlsrpt@mox.example", "https://mox.example/tlsrpt"]
+        );
+        assert_eq!(
+            targets("v=TLSRPTv1;rua=mailto:a%2Cb%21c%3Bd@x.example"),
+            ["mailto:a%2Cb%21c%3Bd@x.example"]
+        );
+        let record = parse("v=TLSRPTv1; rua=ftp://x.example/,MAILTO:a@x.example; ext=yes").unwrap();
+        assert_eq!(record.rua.len(), 1);
+        assert_eq!(record.notes, [TlsrptNote::UnknownScheme("ftp://x.example/".into())]);
+        assert_eq!(record.extensions, [("ext".into(), "yes".into())]);
+        for bad in [
+            "",
+            "noscheme",
+            ",, ,",
+            "mailto:x@x.example other",
+            "http://bad/%",
+            "mailto:",
+            "mailto:@x.example",
+            "mailto:x@192.0.2.1",
+            "https://",
+            "https:x",
+            "https://u@x.example/",
+            "https://x.example:99999/",
+            "mailto:a@x.example!10m",
+        ] {
+            assert!(parse(&format!("v=TLSRPTv1; rua={bad}")).is_err(), "{bad:?}");
+        }
+        let url = HttpsUrl::parse("https://X.example:8443/a?b=c#d").unwrap();
+        assert_eq!((url.host().as_str(), url.port(), url.path()), ("x.example", 8443, "/a?b=c"));
+        assert_eq!(HttpsUrl::parse("https://x.example").unwrap().path(), "/");
+    }
+
+    #[test]
+    fn rpt_03_the_first_of_repeated_rua_counts() {
+        let record = parse("v=TLSRPTv1 ; rua=mailto:x@x.example; rua=mailto:y@x.example").unwrap();
+        assert_eq!(record.rua.len(), 1);
+        assert_eq!(record.rua[0].to_string(), "mailto:x@x.example");
+        assert!(record.notes.contains(&TlsrptNote::Repeated("rua".into())));
+    }
+
+    #[test]
+    fn targets_are_bounded() {
+        let many = vec!["mailto:a@x.example"; 100].join(",");
+        let record = parse(&format!("v=TLSRPTv1; rua={many}")).unwrap();
+        assert_eq!(record.rua.len(), RUA_TARGETS);
+        assert_eq!(record.notes, [TlsrptNote::TooManyTargets]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_prints_as_it_is_parsed(local in "[a-z!,;%+=]{1,20}", path in "(/[a-z0-9.-]{0,10}){0,3}", port in proptest::option::of(1u16..)) {
+            let port = port.map(|p| format!(":{p}")).unwrap_or_default();
+            let record = TlsrptRecord::new(vec![
+                Rua::Mailto(MailAddress::parse(&format!("{local}@x.example")).unwrap()),
+                Rua::Https(HttpsUrl::parse(&format!("https://r.example{port}{path}")).unwrap()),
+            ]);
+            prop_assert_eq!(parse(&record.to_string()), Ok(record));
+        }
+
+        #[test]
+        fn any_bytes_are_refused_or_normal(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let mut text = b"v=TLSRPTv1; rua=".to_vec();
+            text.extend(bytes);
+            if let Ok(record) = TlsrptRecord::parse(&text) && !record.rua.is_empty() {
+                let again = TlsrptRecord::parse(record.to_string().as_bytes()).unwrap();
+                prop_assert_eq!((again.rua, again.extensions), (record.rua, record.extensions));
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! DNS, HTTPS and SMTP as the two sides of MTA-STS need them.

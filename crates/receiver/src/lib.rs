@@ -1,0 +1,1 @@
+//! The receiving side: host, publish, inbox, roll-out.

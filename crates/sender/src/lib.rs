@@ -1,0 +1,1 @@
+//! The sending side: policy answers and TLS reports.

@@ -1,0 +1,1 @@
+//! What Sternpost remembers: one schema, SQLite now.
