@@ -87,7 +87,7 @@ pub(crate) fn fields<'a>(
 
 fn ascii(record: &[u8]) -> Result<&str, FieldError> {
     let odd = |b: &u8| !matches!(b, b'\t' | 0x20..=0x7e);
-    if let Some(at) = record.iter().position(|b| odd(b)) {
+    if let Some(at) = record.iter().position(odd) {
         let byte = record.get(at).copied().unwrap_or_default();
         return Err(FieldError { column: at + 1, fault: FieldFault::NotAscii(byte) });
     }

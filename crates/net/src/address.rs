@@ -1,0 +1,66 @@
+//! Which addresses a fetch must never reach, whatever DNS says (POL-29): private, loopback,
+//! link-local, multicast and the other special ranges of RFC 6890.
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
+}
+
+const fn v6(a: u16, b: u16, prefix: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix))
+}
+
+const SPECIAL: &[(IpNet, &str)] = &[
+    (v4(0, 0, 0, 0, 8), "this network"),
+    (v4(10, 0, 0, 0, 8), "private"),
+    (v4(100, 64, 0, 0, 10), "shared by carriers"),
+    (v4(127, 0, 0, 0, 8), "loopback"),
+    (v4(169, 254, 0, 0, 16), "link-local"),
+    (v4(172, 16, 0, 0, 12), "private"),
+    (v4(192, 0, 0, 0, 24), "reserved"),
+    (v4(192, 0, 2, 0, 24), "documentation"),
+    (v4(192, 88, 99, 0, 24), "6to4 relay"),
+    (v4(192, 168, 0, 0, 16), "private"),
+    (v4(198, 18, 0, 0, 15), "benchmarking"),
+    (v4(198, 51, 100, 0, 24), "documentation"),
+    (v4(203, 0, 113, 0, 24), "documentation"),
+    (v4(224, 0, 0, 0, 4), "multicast"),
+    (v4(240, 0, 0, 0, 4), "reserved"),
+    (v6(0x0064, 0xff9b, 32), "translated"),
+    (v6(0x0100, 0, 64), "discard"),
+    (v6(0x2001, 0, 23), "protocol assignments"),
+    (v6(0x2001, 0x0db8, 32), "documentation"),
+    (v6(0x2002, 0, 16), "6to4"),
+    (v6(0x3fff, 0, 20), "documentation"),
+    (v6(0x5f00, 0, 16), "segment routing"),
+    (v6(0xfc00, 0, 7), "private"),
+    (v6(0xfe80, 0, 10), "link-local"),
+    (v6(0xfec0, 0, 10), "site-local"),
+    (v6(0xff00, 0, 8), "multicast"),
+    (v6(0, 0, 96), "loopback, unspecified or IPv4-compatible"),
+];
+
+/// What is special about an address, or `None` for one of the public internet. An IPv4 address
+/// inside IPv6 counts as itself.
+pub fn special(address: IpAddr) -> Option<&'static str> {
+    let address = address.to_canonical();
+    SPECIAL.iter().find(|(net, _)| net.contains(&address)).map(|(_, what)| *what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pol_29_special_addresses_are_told_from_public_ones() {
+        let is_special = |text: &str| special(text.parse().unwrap()).is_some();
+        for text in ["127.0.0.1", "10.1.2.3", "172.31.255.255", "192.168.0.1", "169.254.1.1", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "192.0.2.1", "::1", "::", "fe80::1", "fd00::1", "ff02::1", "2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::7f00:1", "64:ff9b::7f00:1", "2002:7f00:1::", "198.18.0.1"] {
+            assert!(is_special(text), "{text}");
+        }
+        for text in ["1.1.1.1", "9.9.9.9", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2620:fe::fe", "::ffff:1.1.1.1", "2a00:1450::1"] {
+            assert!(!is_special(text), "{text}");
+        }
+    }
+}

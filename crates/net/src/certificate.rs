@@ -1,0 +1,278 @@
+//! What a certificate says, why it is not good for a host (RFC 8461 §4.2, RFC 6125, RFC 7672), and
+//! the roots that are trusted.
+
+use crate::clock::Clock;
+use formats::DomainName;
+use formats::ResultType;
+use formats::tlsa::{Matching, Selector, TlsaRule, UsableTlsa, Usage, reference_names};
+use jiff::Timestamp;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{CertificateError, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use sha2::Digest;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The trusted roots and the means to check against them.
+#[derive(Clone)]
+pub struct Trust {
+    verifier: Arc<WebPkiServerVerifier>,
+    provider: Arc<CryptoProvider>,
+}
+
+/// Why roots can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// The file can't be read or has no certificate.
+    #[error("the CA file {path} can't be used: {why}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The system has no roots.
+    #[error("this system has no trusted root certificates; install ca-certificates or set trust.ca_file")]
+    None,
+}
+
+/// Why a chain is not good for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// After its last day.
+    Expired,
+    /// Before its first day.
+    NotYetValid,
+    /// No DNS-ID of the host.
+    WrongName,
+    /// No chain to a trusted root; self-signed included.
+    UnknownIssuer,
+    /// Revoked by its issuer.
+    Revoked,
+    /// Not a certificate that can be read.
+    Malformed,
+    /// No TLSA record matches.
+    TlsaMismatch,
+    /// Another reason.
+    Other(String),
+}
+
+impl Problem {
+    /// The result type for a session with an MX (RFC 8460 §4.3).
+    pub fn session_result(&self) -> ResultType {
+        match self {
+            Self::Expired | Self::NotYetValid => ResultType::CertificateExpired,
+            Self::WrongName => ResultType::CertificateHostMismatch,
+            Self::UnknownIssuer | Self::Revoked | Self::Malformed => ResultType::CertificateNotTrusted,
+            Self::TlsaMismatch | Self::Other(_) => ResultType::ValidationFailure,
+        }
+    }
+
+    pub(crate) fn of(error: &CertificateError) -> Self {
+        match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotYetValid,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
+            CertificateError::Revoked => Self::Revoked,
+            CertificateError::BadEncoding => Self::Malformed,
+            // A self-signed CA certificate presented as the server's own.
+            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => Self::UnknownIssuer,
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "the certificate has expired",
+            Self::NotYetValid => "the certificate is not valid yet",
+            Self::WrongName => "the certificate does not carry the host's name",
+            Self::UnknownIssuer => "the certificate does not chain to a trusted root",
+            Self::Revoked => "the certificate is revoked",
+            Self::Malformed => "the certificate can't be read",
+            Self::TlsaMismatch => "no TLSA record matches the certificate",
+            Self::Other(why) => why,
+        })
+    }
+}
+
+impl Trust {
+    /// The roots of the system.
+    pub fn system() -> Result<Self, TrustError> {
+        let found = rustls_native_certs::load_native_certs();
+        Self::from_roots(found.certs)
+    }
+
+    /// The roots in a PEM file, and no others.
+    pub fn from_file(path: &Path) -> Result<Self, TrustError> {
+        use rustls_pki_types::pem::PemObject;
+        let fail = |why: String| TrustError::File { path: path.display().to_string(), why };
+        let read = CertificateDer::pem_file_iter(path).map_err(|error| fail(error.to_string()))?;
+        let roots = read.collect::<Result<Vec<_>, _>>().map_err(|error| fail(error.to_string()))?;
+        Self::from_roots(roots).map_err(|_| fail("there is no certificate in it".into()))
+    }
+
+    /// These roots, and no others; those that can't be read are left out.
+    pub fn from_roots(roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Self, TrustError> {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(roots);
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone()).build().map_err(|_| TrustError::None)?;
+        Ok(Self { verifier, provider })
+    }
+
+    pub(crate) fn verifier(&self) -> Arc<WebPkiServerVerifier> {
+        self.verifier.clone()
+    }
+
+    pub(crate) fn provider(&self) -> Arc<CryptoProvider> {
+        self.provider.clone()
+    }
+
+    /// Checks a chain, the server's own certificate first, against roots, dates and DNS-ID
+    /// (VAL-04, POL-04). The common name is not looked at.
+    pub fn check(&self, chain: &[CertificateDer<'_>], host: &DomainName, now: Timestamp) -> Result<(), Problem> {
+        let (first, rest) = chain.split_first().ok_or(Problem::Malformed)?;
+        let name = server_name(host)?;
+        match self.verifier.verify_server_cert(first, rest, &name, &[], unix_time(now)) {
+            Ok(_) => Ok(()),
+            Err(rustls::Error::InvalidCertificate(error)) => Err(Problem::of(&error)),
+            Err(other) => Err(Problem::Other(other.to_string())),
+        }
+    }
+
+    /// Checks a chain against the TLSA records of the host (RFC 7672 §3). `base` is where the
+    /// records were found, `next_hop` the domain that mail is for.
+    pub fn check_dane(&self, chain: &[CertificateDer<'_>], rule: &TlsaRule, base: &DomainName, next_hop: &DomainName, now: Timestamp) -> Result<(), Problem> {
+        let TlsaRule::Authenticate(records) = rule else {
+            return Ok(());
+        };
+        let mut problem = Problem::TlsaMismatch;
+        for record in records {
+            let outcome = match record.usage {
+                Usage::DaneEe => chain.first().filter(|own| record_matches(record, own)).map(|_| Ok(())),
+                Usage::DaneTa => chain.iter().find(|cert| record_matches(record, cert)).map(|anchor| {
+                    self.check_under_anchor(chain, anchor, &reference_names(base, next_hop), now)
+                }),
+            };
+            match outcome {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(why)) => problem = why,
+                None => {}
+            }
+        }
+        Err(problem)
+    }
+
+    fn check_under_anchor(&self, chain: &[CertificateDer<'_>], anchor: &CertificateDer<'_>, names: &[&DomainName], now: Timestamp) -> Result<(), Problem> {
+        let (own, rest) = chain.split_first().ok_or(Problem::Malformed)?;
+        if own == anchor {
+            // Usage 2 that names the server's own certificate: it is its own anchor.
+            return own_anchor(own, names, now);
+        }
+        let anchors = [webpki::anchor_from_trusted_cert(anchor).map_err(|_| Problem::Malformed)?];
+        let own = webpki::EndEntityCert::try_from(own).map_err(|_| Problem::Malformed)?;
+        let usage = webpki::KeyUsage::server_auth();
+        own.verify_for_usage(self.provider.signature_verification_algorithms.all, &anchors, rest, unix_time(now), usage, None, None)
+            .map_err(|error| match error {
+                webpki::Error::CertExpired { .. } => Problem::Expired,
+                webpki::Error::CertNotValidYet { .. } => Problem::NotYetValid,
+                _ => Problem::UnknownIssuer,
+            })?;
+        let carries = |name: &&DomainName| server_name(name).is_ok_and(|name| own.verify_is_valid_for_subject_name(&name).is_ok());
+        if names.iter().any(carries) { Ok(()) } else { Err(Problem::WrongName) }
+    }
+}
+
+fn own_anchor(own: &CertificateDer<'_>, names: &[&DomainName], now: Timestamp) -> Result<(), Problem> {
+    let facts = CertificateFacts::read(own).ok_or(Problem::Malformed)?;
+    if now > facts.not_after {
+        return Err(Problem::Expired);
+    }
+    if now < facts.not_before {
+        return Err(Problem::NotYetValid);
+    }
+    if names.iter().any(|name| carries_name(own, name)) { Ok(()) } else { Err(Problem::WrongName) }
+}
+
+fn carries_name(own: &CertificateDer<'_>, name: &DomainName) -> bool {
+    let Ok(own) = webpki::EndEntityCert::try_from(own) else { return false };
+    server_name(name).is_ok_and(|name| own.verify_is_valid_for_subject_name(&name).is_ok())
+}
+
+fn record_matches(record: &UsableTlsa, certificate: &CertificateDer<'_>) -> bool {
+    let part = match record.selector {
+        Selector::Certificate => certificate.to_vec(),
+        Selector::PublicKey => match x509_parser::parse_x509_certificate(certificate) {
+            Ok((_, parsed)) => parsed.public_key().raw.to_vec(),
+            Err(_) => return false,
+        },
+    };
+    match record.matching {
+        Matching::Full => part == record.data,
+        Matching::Sha256 => *sha2::Sha256::digest(&part) == *record.data,
+        Matching::Sha512 => *sha2::Sha512::digest(&part) == *record.data,
+    }
+}
+
+pub(crate) fn server_name(host: &DomainName) -> Result<ServerName<'static>, Problem> {
+    ServerName::try_from(host.as_str().to_owned()).map_err(|_| Problem::Other(format!("{host} can't stand in a certificate")))
+}
+
+fn unix_time(now: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0)))
+}
+
+/// The injected clock as TLS wants it.
+#[derive(Debug)]
+pub(crate) struct TlsClock(pub Arc<dyn Clock>);
+
+impl rustls::time_provider::TimeProvider for TlsClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(unix_time(self.0.now()))
+    }
+}
+
+/// What a certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct CertificateFacts {
+    /// The subject.
+    pub subject: String,
+    /// The issuer.
+    pub issuer: String,
+    /// The DNS-IDs, at most 100.
+    pub names: Vec<String>,
+    /// First second.
+    pub not_before: Timestamp,
+    /// Last second.
+    pub not_after: Timestamp,
+    /// SHA-256 of the whole certificate, in hexadecimal.
+    pub fingerprint: String,
+}
+
+impl CertificateFacts {
+    /// Reads a certificate; `None` when it can't be read.
+    pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let names = parsed.subject_alternative_name().ok().flatten().map(|extension| {
+            extension.value.general_names.iter().filter_map(|name| match name {
+                x509_parser::extensions::GeneralName::DNSName(name) => Some((*name).to_owned()),
+                _ => None,
+            }).take(100).collect()
+        });
+        Some(Self {
+            subject: parsed.subject().to_string(),
+            issuer: parsed.issuer().to_string(),
+            names: names.unwrap_or_default(),
+            not_before: Timestamp::from_second(parsed.validity().not_before.timestamp()).ok()?,
+            not_after: Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()?,
+            fingerprint: sha2::Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+}

@@ -1,0 +1,245 @@
+//! [`Dns`] by a validating stub resolver (RFC 4035 §4.9), or by one that trusts the AD bit of a
+//! validating resolver that the operator vouches for (DANE-14).
+
+use super::{Answer, Data, Dns, DnsError, Exchange, Kind, Mx, Nothing, Security, weaker};
+use crate::BoxFuture;
+use formats::DomainName;
+use formats::limits::{DNS_TIME, LABEL_BYTES};
+use formats::tlsa::TlsaRecord;
+use hickory_proto::dnssec::{Proof, TrustAnchors};
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError as HickoryDns, NetError};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How DNSSEC is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dnssec {
+    /// Validate here.
+    Validate,
+    /// Trust the AD bit of the configured servers.
+    TrustAd,
+    /// Take every answer as insecure.
+    Off,
+}
+
+/// How a [`Resolver`] works.
+#[derive(Debug, Clone)]
+pub struct ResolverConfig {
+    /// Servers to ask; empty means those of the system.
+    pub servers: Vec<SocketAddr>,
+    /// How DNSSEC is taken.
+    pub dnssec: Dnssec,
+    /// DNSKEY records of the root in zone-file form; `None` means the internet's.
+    pub trust_anchor: Option<String>,
+    /// Whether answers are remembered for their TTL.
+    pub cache: bool,
+    /// How long one attempt may take; there are two.
+    pub attempt_time: Duration,
+}
+
+impl Default for ResolverConfig {
+    fn default() -> Self {
+        Self { servers: Vec::new(), dnssec: Dnssec::Validate, trust_anchor: None, cache: true, attempt_time: DNS_TIME / 4 }
+    }
+}
+
+/// Why a resolver can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolverError {
+    /// The trust anchor is no DNSKEY in zone-file form.
+    #[error("the trust anchor is not a DNSKEY record in zone-file form: {0}")]
+    TrustAnchor(String),
+    /// The system's resolver configuration can't be read.
+    #[error("the system's resolver configuration (/etc/resolv.conf) can't be used: {0}")]
+    System(String),
+}
+
+/// A stub resolver.
+pub struct Resolver {
+    inner: TokioResolver,
+    dnssec: Dnssec,
+}
+
+impl Resolver {
+    /// A resolver of this configuration.
+    pub fn new(config: &ResolverConfig) -> Result<Self, ResolverError> {
+        let system = |error: NetError| ResolverError::System(error.to_string());
+        let mut builder = if config.servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(system)?
+        } else {
+            let servers = config.servers.iter().map(|server| name_server(*server)).collect();
+            let servers = hickory_resolver::config::ResolverConfig::from_name_servers(servers);
+            TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
+        };
+        set_options(builder.options_mut(), config);
+        if config.dnssec == Dnssec::Validate {
+            let anchors = match &config.trust_anchor {
+                Some(text) => text.parse::<TrustAnchors>().map_err(|error| ResolverError::TrustAnchor(error.to_string()))?,
+                None => TrustAnchors::default(),
+            };
+            builder = builder.with_trust_anchor(Arc::new(anchors));
+        }
+        Ok(Self { inner: builder.build().map_err(system)?, dnssec: config.dnssec })
+    }
+
+    async fn ask(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
+        let query = Name::from_ascii(format!("{name}.")).map_err(|error| DnsError::Network(error.to_string()))?;
+        let lookup = self.inner.lookup(query, record_type(kind));
+        match tokio::time::timeout(DNS_TIME, lookup).await {
+            Err(_) => Err(DnsError::Timeout),
+            Ok(Err(error)) => Err(self.failure(error)),
+            Ok(Ok(lookup)) => self.answer(&lookup, kind),
+        }
+    }
+
+    fn answer(&self, lookup: &Lookup, kind: Kind) -> Result<Answer, DnsError> {
+        let authentic = lookup.message().metadata.authentic_data;
+        let mut answer = Answer {
+            records: Vec::new(),
+            ttl: lookup.valid_until().saturating_duration_since(Instant::now()),
+            security: Security::Secure,
+            aliases: Vec::new(),
+        };
+        for record in lookup.answers() {
+            let wanted = record.record_type() == record_type(kind);
+            if !wanted && record.record_type() != RecordType::CNAME {
+                continue;
+            }
+            if record.proof == Proof::Bogus {
+                return Err(DnsError::Bogus);
+            }
+            answer.security = weaker(answer.security, self.security(record.proof, authentic));
+            match data(record) {
+                Some(Data::Cname(target)) if kind != Kind::Cname => answer.aliases.push(target),
+                Some(data) => answer.records.push(data),
+                None => {}
+            }
+        }
+        if answer.records.is_empty() {
+            return Err(DnsError::NoSuchRecord(Nothing { security: Security::Indeterminate, ttl: Some(answer.ttl) }));
+        }
+        Ok(answer)
+    }
+
+    fn security(&self, proof: Proof, authentic: bool) -> Security {
+        match (self.dnssec, proof) {
+            (Dnssec::Off, _) => Security::Insecure,
+            (Dnssec::TrustAd, _) if authentic => Security::Secure,
+            (Dnssec::TrustAd, _) => Security::Insecure,
+            (Dnssec::Validate, Proof::Secure) => Security::Secure,
+            (Dnssec::Validate, Proof::Insecure) => Security::Insecure,
+            (Dnssec::Validate, _) => Security::Indeterminate,
+        }
+    }
+
+    fn failure(&self, error: NetError) -> DnsError {
+        let nothing = |code, security, ttl| {
+            let known = Nothing { security, ttl };
+            if code == ResponseCode::NXDomain { DnsError::NoSuchName(known) } else { DnsError::NoSuchRecord(known) }
+        };
+        match error {
+            NetError::Timeout => DnsError::Timeout,
+            NetError::Dns(HickoryDns::DnssecBogus) => DnsError::Bogus,
+            NetError::Dns(HickoryDns::Nsec { proof: Proof::Bogus, .. }) => DnsError::Bogus,
+            NetError::Dns(HickoryDns::Nsec { response, proof, .. }) => {
+                let ttl = response.authorities.iter().map(|record| record.ttl).min();
+                nothing(response.metadata.response_code, self.security(proof, false), ttl.map(seconds))
+            }
+            NetError::Dns(HickoryDns::NoRecordsFound(none)) => {
+                let code = none.response_code;
+                if code != ResponseCode::NXDomain && code != ResponseCode::NoError {
+                    return DnsError::ServerFailure(code.to_string());
+                }
+                let proof = none.soa.as_ref().map_or(Proof::Indeterminate, |soa| soa.proof);
+                nothing(code, self.security(proof, false), none.negative_ttl.map(seconds))
+            }
+            NetError::Dns(HickoryDns::ResponseCode(code)) => DnsError::ServerFailure(code.to_string()),
+            other => DnsError::Network(other.to_string()),
+        }
+    }
+}
+
+impl Dns for Resolver {
+    fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+        Box::pin(self.ask(name, kind))
+    }
+}
+
+fn seconds(ttl: u32) -> Duration {
+    Duration::from_secs(u64::from(ttl))
+}
+
+fn name_server(server: SocketAddr) -> NameServerConfig {
+    let mut config = NameServerConfig::udp_and_tcp(server.ip());
+    let with_port = |mut connection: ConnectionConfig| {
+        connection.port = server.port();
+        connection
+    };
+    config.connections = config.connections.into_iter().map(with_port).collect();
+    config
+}
+
+fn set_options(options: &mut ResolverOpts, config: &ResolverConfig) {
+    options.timeout = config.attempt_time;
+    options.attempts = 1;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.preserve_intermediates = true;
+    options.edns0 = true;
+    options.validate = config.dnssec == Dnssec::Validate;
+    options.case_randomization = true;
+    options.ndots = 0;
+    if !config.cache {
+        options.cache_size = 0;
+    }
+}
+
+fn record_type(kind: Kind) -> RecordType {
+    match kind {
+        Kind::A => RecordType::A,
+        Kind::Aaaa => RecordType::AAAA,
+        Kind::Cname => RecordType::CNAME,
+        Kind::Mx => RecordType::MX,
+        Kind::Ns => RecordType::NS,
+        Kind::Soa => RecordType::SOA,
+        Kind::Tlsa => RecordType::TLSA,
+        Kind::Txt => RecordType::TXT,
+    }
+}
+
+fn data(record: &Record) -> Option<Data> {
+    Some(match &record.data {
+        RData::A(ip) => Data::A(ip.0),
+        RData::AAAA(ip) => Data::Aaaa(ip.0),
+        RData::CNAME(name) => Data::Cname(domain(&name.0)?),
+        RData::NS(name) => Data::Ns(domain(&name.0)?),
+        RData::MX(mx) => Data::Mx(Mx { preference: mx.preference, exchange: exchange(&mx.exchange) }),
+        RData::SOA(soa) => Data::Soa { serial: soa.serial, minimum: soa.minimum },
+        RData::TLSA(tlsa) => Data::Tlsa(TlsaRecord {
+            usage: tlsa.cert_usage.into(),
+            selector: tlsa.selector.into(),
+            matching: tlsa.matching.into(),
+            data: tlsa.cert_data.clone(),
+        }),
+        RData::TXT(txt) => Data::Txt(txt.txt_data.concat()),
+        _ => return None,
+    })
+}
+
+fn domain(name: &Name) -> Option<DomainName> {
+    DomainName::from_ascii(&name.to_ascii()).ok()
+}
+
+fn exchange(name: &Name) -> Exchange {
+    if name.is_root() {
+        return Exchange::Null;
+    }
+    let text = name.to_ascii();
+    DomainName::from_ascii(&text).map_or_else(|_| Exchange::Invalid(text.chars().take(LABEL_BYTES * 4).collect()), Exchange::Host)
+}

@@ -1,0 +1,203 @@
+//! The real [`PolicyHosts`].
+
+use super::{FetchError, Fetched, POLICY_PATH, PolicyHosts, policy_host};
+use crate::BoxFuture;
+use crate::address::special;
+use crate::certificate::{CertificateFacts, Problem, TlsClock, Trust, server_name};
+use crate::clock::Clock;
+use crate::dns::{Dns, host_addresses};
+use formats::DomainName;
+use formats::limits::{CONNECT_TIME, HAPPY_EYEBALLS_DELAY, HTTP_HEADER_BYTES, POLICY_BYTES, POLICY_FETCH_TIME};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// How a [`Fetcher`] works.
+#[derive(Clone)]
+pub struct FetcherConfig {
+    /// Which roots are trusted.
+    pub trust: Trust,
+    /// 443, except in a lab.
+    pub port: u16,
+    /// True lets it reach private and other special addresses (POL-29).
+    pub allow_special_addresses: bool,
+    /// The ceiling over everything, one minute by default (POL-09).
+    pub time: Duration,
+}
+
+impl FetcherConfig {
+    /// Port 443, public addresses only, one minute.
+    pub fn new(trust: Trust) -> Self {
+        Self { trust, port: 443, allow_special_addresses: false, time: POLICY_FETCH_TIME }
+    }
+}
+
+/// Fetches policy files over real connections.
+pub struct Fetcher {
+    dns: Arc<dyn Dns>,
+    tls: TlsConnector,
+    config: FetcherConfig,
+}
+
+impl Fetcher {
+    /// A fetcher that resolves by `dns` and judges dates by `clock`.
+    pub fn new(config: FetcherConfig, dns: Arc<dyn Dns>, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
+        let mut tls = ClientConfig::builder_with_details(config.trust.provider(), Arc::new(TlsClock(clock)))
+            .with_safe_default_protocol_versions()?
+            .with_webpki_verifier(config.trust.verifier())
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.resumption = rustls::client::Resumption::disabled();
+        Ok(Self { dns, tls: TlsConnector::from(Arc::new(tls)), config })
+    }
+
+    async fn fetch_all(&self, domain: &DomainName) -> Result<Fetched, FetchError> {
+        let host = policy_host(domain)?;
+        let addresses = self.addresses(&host).await?;
+        let (stream, address) = connect_any(addresses).await?;
+        let name = server_name(&host).map_err(FetchError::Certificate)?;
+        let stream = self.tls.connect(name, stream).await.map_err(tls_error)?;
+        let (_, session) = stream.get_ref();
+        let certificate = session.peer_certificates().and_then(|chain| chain.first()).and_then(CertificateFacts::read);
+        let tls_version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown").to_owned();
+        let response = request(stream, &host).await?;
+        let media_type = check_head(&response)?;
+        let body = read_body(response.into_body()).await?;
+        Ok(Fetched { body, address, media_type, certificate, tls_version })
+    }
+
+    async fn addresses(&self, host: &DomainName) -> Result<Vec<SocketAddr>, FetchError> {
+        let found = host_addresses(self.dns.as_ref(), host).await.map_err(FetchError::Dns)?;
+        let allowed = |ip: &IpAddr| self.config.allow_special_addresses || special(*ip).is_none();
+        let addresses: Vec<_> = found.addresses.iter().copied().filter(allowed).map(|ip| SocketAddr::new(ip, self.config.port)).collect();
+        match found.addresses.first() {
+            Some(first) if addresses.is_empty() => Err(FetchError::SpecialAddress { address: *first, what: special(*first).unwrap_or("special") }),
+            _ => Ok(addresses),
+        }
+    }
+}
+
+impl PolicyHosts for Fetcher {
+    fn fetch<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
+        Box::pin(async move {
+            match tokio::time::timeout(self.config.time, self.fetch_all(domain)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(FetchError::Time),
+            }
+        })
+    }
+}
+
+/// Connects to the first address that answers; each gets a head start over the next, so that one
+/// that hangs costs little (POL-28, RFC 8305).
+async fn connect_any(addresses: Vec<SocketAddr>) -> Result<(TcpStream, IpAddr), FetchError> {
+    let mut attempts = JoinSet::new();
+    let mut waiting = interleave(addresses).into_iter();
+    let mut last = String::from("there is no address");
+    loop {
+        match waiting.next() {
+            Some(address) => {
+                attempts.spawn(async move { (connect(address).await, address) });
+                tokio::select! {
+                    Some(outcome) = attempts.join_next() => if let Some(found) = settle(outcome, &mut last) { return Ok(found) },
+                    () = tokio::time::sleep(HAPPY_EYEBALLS_DELAY) => {}
+                }
+            }
+            None => match attempts.join_next().await {
+                Some(outcome) => if let Some(found) = settle(outcome, &mut last) { return Ok(found) },
+                None => return Err(FetchError::Connect(last)),
+            },
+        }
+    }
+}
+
+type Attempt = (Result<TcpStream, String>, SocketAddr);
+
+fn settle(outcome: Result<Attempt, tokio::task::JoinError>, last: &mut String) -> Option<(TcpStream, IpAddr)> {
+    match outcome {
+        Ok((Ok(stream), address)) => return Some((stream, address.ip())),
+        Ok((Err(why), address)) => *last = format!("{address}: {why}"),
+        Err(error) => *last = error.to_string(),
+    }
+    None
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
+    match tokio::time::timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("no answer within {} seconds", CONNECT_TIME.as_secs())),
+    }
+}
+
+/// IPv6 and IPv4 in turn, so that a broken family delays by one step only.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
+    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+    let mut mixed = Vec::new();
+    loop {
+        let pair = (v6.next(), v4.next());
+        if pair == (None, None) {
+            return mixed;
+        }
+        mixed.extend(pair.0.into_iter().chain(pair.1));
+    }
+}
+
+fn tls_error(error: std::io::Error) -> FetchError {
+    let text = error.to_string();
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(error)) => FetchError::Certificate(Problem::of(error)),
+        Some(rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion | rustls::AlertDescription::HandshakeFailure)) => FetchError::TlsVersion(text),
+        Some(_) => FetchError::Tls(text),
+        None => FetchError::Tls(format!("the connection broke off: {text}")),
+    }
+}
+
+async fn request(stream: TlsStream<TcpStream>, host: &DomainName) -> Result<Response<Incoming>, FetchError> {
+    let http = |error: hyper::Error| FetchError::Http(error.to_string());
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(HTTP_HEADER_BYTES)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(http)?;
+    tokio::spawn(connection);
+    let request = Request::get(POLICY_PATH)
+        .header(HOST, host.as_str())
+        .header(USER_AGENT, concat!("sternpost/", env!("CARGO_PKG_VERSION")))
+        .header(ACCEPT, "text/plain")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| FetchError::Http(error.to_string()))?;
+    sender.send_request(request).await.map_err(http)
+}
+
+/// Status and media type; returns the media type.
+fn check_head(response: &Response<Incoming>) -> Result<String, FetchError> {
+    if response.status() != hyper::StatusCode::OK {
+        return Err(FetchError::Status(response.status().as_u16()));
+    }
+    let header = |name| response.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect::<String>());
+    if let Some(encoding) = header(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        return Err(FetchError::Compressed(encoding));
+    }
+    let media_type = header(CONTENT_TYPE).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("text/plain") { Ok(media_type) } else { Err(FetchError::MediaType(media_type)) }
+}
+
+async fn read_body(body: Incoming) -> Result<Vec<u8>, FetchError> {
+    match Limited::new(body, POLICY_BYTES).collect().await {
+        Ok(collected) => Ok(collected.to_bytes().to_vec()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(FetchError::Size),
+        Err(error) => Err(FetchError::Http(error.to_string())),
+    }
+}
