@@ -208,16 +208,30 @@ fn carries_name(own: &CertificateDer<'_>, name: &DomainName) -> bool {
 
 fn record_matches(record: &UsableTlsa, certificate: &CertificateDer<'_>) -> bool {
     let part = match record.selector {
-        Selector::Certificate => certificate.to_vec(),
-        Selector::PublicKey => match x509_parser::parse_x509_certificate(certificate) {
-            Ok((_, parsed)) => parsed.public_key().raw.to_vec(),
-            Err(_) => return false,
-        },
+        Selector::Certificate => Some(certificate.to_vec()),
+        Selector::PublicKey => public_key(certificate),
     };
-    match record.matching {
-        Matching::Full => part == record.data,
-        Matching::Sha256 => *sha2::Sha256::digest(&part) == *record.data,
-        Matching::Sha512 => *sha2::Sha512::digest(&part) == *record.data,
+    let matching = match record.matching {
+        Matching::Full => 0,
+        Matching::Sha256 => 1,
+        Matching::Sha512 => 2,
+    };
+    part.is_some_and(|part| association(&part, matching) == record.data)
+}
+
+/// The SubjectPublicKeyInfo of a certificate, what selector 1 is about (RFC 6698 §2.1.2).
+pub fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(parsed.public_key().raw.to_vec())
+}
+
+/// The certificate association data of a part by a matching type (RFC 6698 §2.1.3); unknown types
+/// leave it as it is.
+pub fn association(part: &[u8], matching: u8) -> Vec<u8> {
+    match matching {
+        1 => sha2::Sha256::digest(part).to_vec(),
+        2 => sha2::Sha512::digest(part).to_vec(),
+        _ => part.to_vec(),
     }
 }
 

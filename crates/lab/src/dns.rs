@@ -1,0 +1,418 @@
+//! The lab's name server: a private root with signed, unsigned and deliberately bogus zones, and
+//! the attacker's hand in its answers.
+
+use formats::DomainName;
+use formats::tlsa::TlsaRecord;
+use hickory_proto::dnssec::crypto::EcdsaSigningKey;
+use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
+use hickory_proto::dnssec::{Algorithm, DigestType, DnssecSigner, PublicKey, SigningKey};
+use hickory_proto::op::{Header, HeaderCounts, ResponseCode};
+use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
+use hickory_proto::rr::rdata::{A, CNAME, MX, NS, SOA, TLSA, TXT};
+use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
+use hickory_server::dnssec::NxProofKind;
+use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
+use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
+use hickory_server::store::in_memory::InMemoryZoneHandler;
+use hickory_server::zone_handler::{AxfrPolicy, Catalog, MessageResponseBuilder, ZoneHandler, ZoneType};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, UdpSocket};
+
+/// How a zone is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Signing {
+    /// Signed, with a DS at its parent.
+    Signed,
+    /// Not signed, and its parent proves so.
+    Unsigned,
+    /// Signed, with a DS at its parent that does not fit.
+    Bogus,
+}
+
+/// One record's data as the lab writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rr {
+    /// Address.
+    A(Ipv4Addr),
+    /// Alias.
+    Cname(String),
+    /// Mail exchanger; `.` is the null MX.
+    Mx(u16, String),
+    /// Text in one or more strings.
+    Txt(Vec<String>),
+    /// TLS certificate association.
+    Tlsa(TlsaRecord),
+}
+
+/// What is done to questions about one name and kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meddling {
+    /// Answered with "nothing", without proof.
+    Suppress,
+    /// Answered with SERVFAIL.
+    ServFail,
+    /// Not answered.
+    Drop,
+    /// Answered with these, without signatures.
+    Forge(Vec<Rr>),
+}
+
+/// Why the name server can't do as it is told.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsSetupError {
+    /// Not a name.
+    #[error("{0:?} is not a name: {1}")]
+    Name(String, String),
+    /// A key or signature failed.
+    #[error("signing {0}: {1}")]
+    Signing(String, String),
+    /// A socket failed.
+    #[error("the lab's name server: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// A running name server. Dropping it stops it.
+pub struct NameServer {
+    /// Where it listens, UDP and TCP.
+    pub address: SocketAddr,
+    world: Arc<World>,
+    _task: AbortOnDrop,
+}
+
+/// Ends a task with its owner.
+pub(crate) struct AbortOnDrop(pub tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+struct Zone {
+    signing: Signing,
+    records: BTreeMap<(String, u16), Vec<(u32, RData)>>,
+    key: Vec<u8>,
+}
+
+#[derive(Default)]
+struct World {
+    zones: Mutex<HashMap<String, Zone>>,
+    handlers: Mutex<HashMap<LowerName, Arc<dyn ZoneHandler>>>,
+    meddling: Mutex<HashMap<(LowerName, RecordType), Meddling>>,
+}
+
+const TTL: u32 = 300;
+
+impl NameServer {
+    /// Starts a name server with a signed root and a signed `test.` on this address, both
+    /// protocols on one free port unless `port` says which.
+    pub async fn start(ip: Ipv4Addr, port: u16) -> Result<Self, DnsSetupError> {
+        let udp = UdpSocket::bind((ip, port)).await?;
+        let address = udp.local_addr()?;
+        let tcp = TcpListener::bind(address).await?;
+        let world = Arc::new(World::default());
+        let mut server = hickory_server::Server::new(Handler(world.clone()));
+        server.register_socket(udp);
+        server.register_listener(tcp, Duration::from_secs(10), 64);
+        let task = tokio::spawn(async move {
+            let _ = server.block_until_done().await;
+        });
+        let this = Self { address, world, _task: AbortOnDrop(task) };
+        this.add_zone(".", Signing::Signed)?;
+        this.set("ns.test.", vec![Rr::A(ip)])?;
+        this.add_zone("test.", Signing::Signed)?;
+        this.set("ns.test.", vec![Rr::A(ip)])?;
+        Ok(this)
+    }
+
+    /// Adds an empty zone below its parent, which must be there.
+    pub fn add_zone(&self, origin: &str, signing: Signing) -> Result<(), DnsSetupError> {
+        let name = parse(origin)?;
+        let key = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256).map_err(|e| sign_error(origin, &e))?;
+        let zone = Zone { signing, records: BTreeMap::new(), key: key.secret_pkcs8_der().to_vec() };
+        let dnskey = zone.dnskey(origin)?;
+        lock(&self.world.zones).insert(origin.to_owned(), zone);
+        let ns = RData::NS(NS(parse("ns.test.")?));
+        self.put(origin, origin, RecordType::NS, vec![ns.clone()])?;
+        if origin != "." {
+            let parent = self.zone_of(&name.base_name().to_ascii());
+            self.put(&parent, origin, RecordType::NS, vec![ns])?;
+            if let Some(ds) = delegation(&name, &dnskey, signing)? {
+                self.put(&parent, origin, RecordType::DS, vec![ds])?;
+            }
+            self.rebuild(&parent)?;
+        }
+        self.rebuild(origin)
+    }
+
+    /// Replaces what stands at a name: all records of the kinds given.
+    pub fn set(&self, name: &str, records: Vec<Rr>) -> Result<(), DnsSetupError> {
+        self.set_without_rebuild(name, records)?;
+        self.rebuild(&self.zone_of(name))
+    }
+
+    /// Replaces what stands at many names of one zone, which is signed once.
+    pub fn set_all(&self, origin: &str, records: Vec<(String, Vec<Rr>)>) -> Result<(), DnsSetupError> {
+        for (name, records) in records {
+            self.set_without_rebuild(&name, records)?;
+        }
+        self.rebuild(origin)
+    }
+
+    fn set_without_rebuild(&self, name: &str, records: Vec<Rr>) -> Result<(), DnsSetupError> {
+        let zone = self.zone_of(name);
+        let mut by_kind: BTreeMap<RecordType, Vec<RData>> = BTreeMap::new();
+        for record in records {
+            let data = record.data()?;
+            by_kind.entry(data.record_type()).or_default().push(data);
+        }
+        for (kind, data) in by_kind {
+            self.put(&zone, name, kind, data)?;
+        }
+        Ok(())
+    }
+
+    /// Takes all TXT records of a name away.
+    pub fn remove_txt(&self, name: &str) -> Result<(), DnsSetupError> {
+        let zone = self.zone_of(name);
+        self.put(&zone, name, RecordType::TXT, Vec::new())?;
+        self.rebuild(&zone)
+    }
+
+    /// Lets the attacker meddle with one kind of question about a name.
+    pub fn meddle(&self, name: &str, kind: MeddledKind, how: Option<Meddling>) -> Result<(), DnsSetupError> {
+        let key = (LowerName::from(parse(name)?), kind.record_type());
+        let mut meddling = lock(&self.world.meddling);
+        match how {
+            Some(how) => meddling.insert(key, how),
+            None => meddling.remove(&key),
+        };
+        Ok(())
+    }
+
+    /// The root's DNSKEY in zone-file form, the trust anchor of this world.
+    pub fn trust_anchor(&self) -> Result<String, DnsSetupError> {
+        let zones = lock(&self.world.zones);
+        let root = zones.get(".").ok_or_else(|| DnsSetupError::Signing(".".into(), "no root".into()))?;
+        Ok(format!(". {TTL} IN DNSKEY {}", root.dnskey(".")?))
+    }
+
+    /// The DS of the root, for resolvers that want that form.
+    pub fn root_ds(&self) -> Result<String, DnsSetupError> {
+        let zones = lock(&self.world.zones);
+        let root = zones.get(".").ok_or_else(|| DnsSetupError::Signing(".".into(), "no root".into()))?;
+        let ds = delegation(&Name::root(), &root.dnskey(".")?, Signing::Signed)?;
+        Ok(ds.map(|ds| format!(". {TTL} IN DS {ds}")).unwrap_or_default())
+    }
+
+    fn zone_of(&self, name: &str) -> String {
+        let zones = lock(&self.world.zones);
+        let fits = |origin: &&String| *origin == "." || name == origin.as_str() || name.ends_with(&format!(".{origin}"));
+        zones.keys().filter(fits).max_by_key(|origin| origin.len()).cloned().unwrap_or_else(|| ".".to_owned())
+    }
+
+    fn put(&self, origin: &str, name: &str, kind: RecordType, data: Vec<RData>) -> Result<(), DnsSetupError> {
+        parse(name)?;
+        if let Some(zone) = lock(&self.world.zones).get_mut(origin) {
+            let key = (name.to_owned(), u16::from(kind));
+            zone.records.remove(&key);
+            if !data.is_empty() {
+                zone.records.insert(key, data.into_iter().map(|data| (TTL, data)).collect());
+            }
+        }
+        Ok(())
+    }
+
+    fn rebuild(&self, origin: &str) -> Result<(), DnsSetupError> {
+        let handler = match lock(&self.world.zones).get(origin) {
+            Some(zone) => zone.handler(origin)?,
+            None => return Ok(()),
+        };
+        lock(&self.world.handlers).insert(LowerName::from(parse(origin)?), handler);
+        Ok(())
+    }
+}
+
+/// The kinds of question that the attacker meddles with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeddledKind {
+    /// Text.
+    Txt,
+    /// Mail exchanger.
+    Mx,
+    /// Address.
+    A,
+    /// TLS certificate association.
+    Tlsa,
+}
+
+impl MeddledKind {
+    fn record_type(self) -> RecordType {
+        match self {
+            Self::Txt => RecordType::TXT,
+            Self::Mx => RecordType::MX,
+            Self::A => RecordType::A,
+            Self::Tlsa => RecordType::TLSA,
+        }
+    }
+}
+
+impl Zone {
+    fn signing_key(&self, origin: &str) -> Result<EcdsaSigningKey, DnsSetupError> {
+        EcdsaSigningKey::from_pkcs8(&self.key.as_slice().into(), Algorithm::ECDSAP256SHA256).map_err(|e| sign_error(origin, &e))
+    }
+
+    fn dnskey(&self, origin: &str) -> Result<DNSKEY, DnsSetupError> {
+        let public = self.signing_key(origin)?.to_public_key().map_err(|e| sign_error(origin, &e))?;
+        debug_assert!(!public.public_bytes().is_empty());
+        Ok(DNSKEY::new(true, true, false, public))
+    }
+
+    fn handler(&self, origin: &str) -> Result<Arc<dyn ZoneHandler>, DnsSetupError> {
+        let name = parse(origin)?;
+        let proof = (self.signing != Signing::Unsigned).then_some(NxProofKind::Nsec);
+        let mut handler = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(name.clone(), ZoneType::Primary, AxfrPolicy::Deny, proof);
+        let soa = SOA::new(parse("ns.test.")?, parse("hostmaster.test.")?, 1, 3600, 600, 86_400, 60);
+        handler.upsert_mut(Record::from_rdata(name.clone(), TTL, RData::SOA(soa)), 1);
+        for ((owner, _), data) in &self.records {
+            for (ttl, data) in data {
+                handler.upsert_mut(Record::from_rdata(parse(owner)?, *ttl, data.clone()), 1);
+            }
+        }
+        if self.signing != Signing::Unsigned {
+            let key = self.signing_key(origin)?;
+            let signer = DnssecSigner::new(self.dnskey(origin)?, Box::new(key), name, Duration::from_secs(30 * 86_400));
+            handler.add_zone_signing_key_mut(signer).map_err(|e| sign_error(origin, &e))?;
+            handler.secure_zone_mut().map_err(|e| sign_error(origin, &e))?;
+        }
+        Ok(Arc::new(handler))
+    }
+}
+
+impl Rr {
+    fn data(&self) -> Result<RData, DnsSetupError> {
+        Ok(match self {
+            Self::A(ip) => RData::A(A(*ip)),
+            Self::Cname(target) => RData::CNAME(CNAME(parse(target)?)),
+            Self::Mx(preference, host) => RData::MX(MX::new(*preference, parse(host)?)),
+            Self::Txt(strings) => RData::TXT(TXT::new(strings.clone())),
+            Self::Tlsa(record) => RData::TLSA(TLSA::new(
+                CertUsage::from(record.usage),
+                Selector::from(record.selector),
+                Matching::from(record.matching),
+                record.data.clone(),
+            )),
+        })
+    }
+}
+
+fn delegation(name: &Name, dnskey: &DNSKEY, signing: Signing) -> Result<Option<RData>, DnsSetupError> {
+    let fail = |error: &dyn std::fmt::Display| DnsSetupError::Signing(name.to_ascii(), error.to_string());
+    if signing == Signing::Unsigned {
+        return Ok(None);
+    }
+    let tag = dnskey.calculate_key_tag().map_err(|e| fail(&e))?;
+    let digest = dnskey.to_digest(name, DigestType::SHA256).map_err(|e| fail(&e))?;
+    let mut digest = digest.as_ref().to_vec();
+    if signing == Signing::Bogus {
+        digest.iter_mut().take(4).for_each(|byte| *byte ^= 0xff);
+    }
+    let ds = DS::new(tag, Algorithm::ECDSAP256SHA256, DigestType::SHA256, digest);
+    Ok(Some(RData::DNSSEC(DNSSECRData::DS(ds))))
+}
+
+struct Handler(Arc<World>);
+
+#[async_trait::async_trait]
+impl RequestHandler for Handler {
+    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut response: R) -> ResponseInfo {
+        let Ok(info) = request.request_info() else {
+            return unanswered(request);
+        };
+        let (name, kind) = (info.query.name().clone(), info.query.query_type());
+        let meddling = lock(&self.0.meddling).get(&(name.clone(), kind)).cloned();
+        match meddling {
+            None => {
+                let catalog = self.0.catalog(&name, kind);
+                RequestHandler::handle_request::<R, T>(&catalog, request, response).await
+            }
+            Some(Meddling::Drop) => unanswered(request),
+            Some(Meddling::ServFail) => {
+                let message = MessageResponseBuilder::from_message_request(request).error_msg(&request.metadata, ResponseCode::ServFail);
+                sent(response.send_response(message).await, request)
+            }
+            Some(Meddling::Suppress) => {
+                let message = MessageResponseBuilder::from_message_request(request).build_no_records(metadata(request));
+                sent(response.send_response(message).await, request)
+            }
+            Some(Meddling::Forge(forged)) => {
+                let owner = Name::from(&name);
+                let records: Vec<Record> = forged.iter().filter_map(|rr| rr.data().ok()).map(|data| Record::from_rdata(owner.clone(), TTL, data)).collect();
+                let message = MessageResponseBuilder::from_message_request(request).build(metadata(request), &records, [], [], []);
+                sent(response.send_response(message).await, request)
+            }
+        }
+    }
+}
+
+/// What the server's book-keeping is told of a request without an answer.
+fn unanswered(request: &Request) -> ResponseInfo {
+    let mut metadata = metadata(request);
+    metadata.response_code = ResponseCode::ServFail;
+    let counts = HeaderCounts { queries: 1, answers: 0, authorities: 0, additionals: 0 };
+    ResponseInfo::from(Header { metadata, counts })
+}
+
+fn metadata(request: &Request) -> hickory_proto::op::Metadata {
+    let mut metadata = hickory_proto::op::Metadata::response_from_request(&request.metadata);
+    metadata.authoritative = true;
+    metadata
+}
+
+fn sent<E>(outcome: Result<ResponseInfo, E>, request: &Request) -> ResponseInfo {
+    outcome.unwrap_or_else(|_| unanswered(request))
+}
+
+impl World {
+    /// The zone that answers: the closest one, or for DS at an apex the one above it.
+    fn catalog(&self, name: &LowerName, kind: RecordType) -> Catalog {
+        let handlers = lock(&self.handlers);
+        let mut candidate = name.clone();
+        if kind == RecordType::DS && handlers.contains_key(&candidate) && !candidate.is_root() {
+            candidate = candidate.base_name();
+        }
+        let mut catalog = Catalog::new();
+        loop {
+            if let Some(handler) = handlers.get(&candidate) {
+                catalog.upsert(candidate, vec![handler.clone()]);
+                return catalog;
+            }
+            if candidate.is_root() {
+                return catalog;
+            }
+            candidate = candidate.base_name();
+        }
+    }
+}
+
+fn parse(name: &str) -> Result<Name, DnsSetupError> {
+    Name::from_ascii(name).map_err(|error| DnsSetupError::Name(name.to_owned(), error.to_string()))
+}
+
+/// A name as the lab's zones write it.
+pub fn absolute(name: &DomainName) -> String {
+    format!("{name}.")
+}
+
+fn sign_error(origin: &str, error: &dyn std::fmt::Display) -> DnsSetupError {
+    DnsSetupError::Signing(origin.to_owned(), error.to_string())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

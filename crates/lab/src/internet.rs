@@ -1,0 +1,307 @@
+//! The running lab: names, certificates, policy hosts and mail servers of every case on loopback.
+
+use crate::case::{Case, HostAddress, Mx, NoMx, TlsaSetup};
+use crate::dns::{DnsSetupError, MeddledKind, Meddling, NameServer, Rr, Signing, absolute};
+use crate::mail_host::{Behaviour, MailHost, Post};
+use crate::pki::{Cert, Identity, Pki, PkiError};
+use crate::policy_host::{Answers, PolicyHosts, Site, bind};
+use formats::DomainName;
+use formats::tlsa::TlsaRecord;
+use jiff::Timestamp;
+use net::certificate::{Trust, TrustError};
+use net::clock::Clock;
+use net::dns::{Dns, Dnssec, Resolver, ResolverConfig, ResolverError};
+use net::https::{Fetcher, FetcherConfig};
+use net::smtp::{Client, ClientConfig, MailHosts};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+/// Where a lab listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// DNS; 0 is any free one.
+    pub dns: u16,
+    /// HTTPS of all policy hosts; 0 is any free one.
+    pub https: u16,
+    /// SMTP of all MX hosts; 0 is any free one.
+    pub smtp: u16,
+    /// The second number of all its addresses, 127.x.0.0/16.
+    pub block: u8,
+}
+
+impl Ports {
+    /// Free ports in a block that depends on the process, so that labs side by side rarely meet.
+    pub fn free() -> Self {
+        let block = 64 + u8::try_from(std::process::id() % 180).unwrap_or(0);
+        Self { dns: 0, https: 0, smtp: 0, block }
+    }
+}
+
+/// Why a lab can't start or change.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// The name server.
+    #[error(transparent)]
+    Dns(#[from] DnsSetupError),
+    /// A certificate.
+    #[error("a certificate of the lab: {0}")]
+    Pki(#[from] PkiError),
+    /// A socket.
+    #[error("a socket of the lab: {0}")]
+    Io(#[from] io::Error),
+    /// TLS.
+    #[error("TLS of the lab: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The private root.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// A client of the lab.
+    #[error(transparent)]
+    Resolver(#[from] ResolverError),
+    /// A name.
+    #[error("{0:?} is not a name of the lab")]
+    Name(String),
+}
+
+/// A running lab. Dropping it stops everything.
+pub struct Lab {
+    /// Its name server.
+    pub names: NameServer,
+    /// Its policy hosts.
+    pub sites: PolicyHosts,
+    /// What its mail servers got.
+    pub post: Arc<Post>,
+    /// Its certification authority.
+    pub pki: Pki,
+    /// The port of all policy hosts.
+    pub https_port: u16,
+    /// The port of all mail servers.
+    pub smtp_port: u16,
+    block: u8,
+    next_address: AtomicU16,
+    mail_hosts: std::sync::Mutex<Vec<MailHost>>,
+}
+
+/// Clients that live in a lab: the product's own, with the lab's root, anchor and ports.
+pub struct Clients {
+    /// DNS.
+    pub dns: Arc<dyn Dns>,
+    /// Policy files.
+    pub policies: Arc<Fetcher>,
+    /// Mail.
+    pub mail: Arc<dyn MailHosts>,
+    /// The lab's root.
+    pub trust: Trust,
+}
+
+/// The attacker's own mail server.
+const ATTACKER: &str = "mx.attacker.test";
+
+impl Lab {
+    /// Starts an empty lab: a root, `test.`, policy hosts, and the attacker's mail server.
+    pub async fn start(ports: Ports, now: Timestamp) -> Result<Self, LabError> {
+        let ip = |last| Ipv4Addr::new(127, ports.block, 0, last);
+        let names = NameServer::start(ip(1), ports.dns).await?;
+        let https = bind(SocketAddr::new(IpAddr::V4(ip(2)), ports.https)).await?;
+        let https_port = https.local_addr()?.port();
+        let reserved = bind(SocketAddr::new(IpAddr::V4(ip(4)), ports.smtp)).await?;
+        let smtp_port = reserved.local_addr()?.port();
+        let lab = Self {
+            names,
+            sites: PolicyHosts::start(https),
+            post: Arc::default(),
+            pki: Pki::new(now)?,
+            https_port,
+            smtp_port,
+            block: ports.block,
+            next_address: AtomicU16::new(256),
+            mail_hosts: std::sync::Mutex::default(),
+        };
+        lab.names.add_zone("attacker.test.", Signing::Unsigned)?;
+        lab.names.set(&format!("{ATTACKER}."), vec![Rr::A(ip(4))])?;
+        let identity = lab.pki.issue(ATTACKER, Cert::SelfSigned)?;
+        let host = MailHost::start(reserved, domain(ATTACKER)?, Behaviour::Good, &identity, lab.post.clone())?;
+        lab.keep(host);
+        Ok(lab)
+    }
+
+    /// Starts a lab with these cases, none of them attacked yet.
+    pub async fn with_cases(ports: Ports, now: Timestamp, cases: &[Case]) -> Result<Self, LabError> {
+        let lab = Self::start(ports, now).await?;
+        for case in cases {
+            lab.add(case).await?;
+        }
+        Ok(lab)
+    }
+
+    /// An address of this lab where nothing listens unless the caller does.
+    pub fn fresh_address(&self) -> Ipv4Addr {
+        let number = self.next_address.fetch_add(1, Ordering::Relaxed);
+        let [high, low] = number.to_be_bytes();
+        Ipv4Addr::new(127, self.block, high, low)
+    }
+
+    /// The address of the policy hosts.
+    pub fn policy_host_address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(127, self.block, 0, 2)
+    }
+
+    /// Adds a domain.
+    pub async fn add(&self, case: &Case) -> Result<(), LabError> {
+        let origin = format!("{}.", case.domain());
+        self.names.add_zone(&origin, case.setup.signing)?;
+        let mut records = self.record(case, &origin)?;
+        records.extend(self.policy_site(case, &origin)?);
+        records.extend(self.mail(case, &origin).await?);
+        records.push((format!("_smtp._tls.{origin}"), vec![Rr::Txt(vec![format!("v=TLSRPTv1; rua=mailto:tlsrpt@{}", case.domain())])]));
+        Ok(self.names.set_all(&origin, records)?)
+    }
+
+    fn record(&self, case: &Case, origin: &str) -> Result<Vec<(String, Vec<Rr>)>, LabError> {
+        let name = format!("_mta-sts.{origin}");
+        self.names.meddle(&name, MeddledKind::Txt, case.setup.record_trouble.clone())?;
+        let texts: Vec<Rr> = case.setup.sts_records.iter().cloned().map(Rr::Txt).collect();
+        if case.setup.record_by_cname {
+            let target = format!("_record.{origin}");
+            return Ok(vec![(name, vec![Rr::Cname(target.clone())]), (target, texts)]);
+        }
+        Ok(vec![(name, texts)])
+    }
+
+    fn policy_site(&self, case: &Case, origin: &str) -> Result<Vec<(String, Vec<Rr>)>, LabError> {
+        let host = format!("mta-sts.{}", case.domain());
+        let identity = self.pki.issue(&host, case.setup.host_cert)?;
+        self.sites.put(&host, Site { answers: case.setup.answers.clone(), identity });
+        let here = vec![Rr::A(self.policy_host_address())];
+        Ok(match case.setup.host_address {
+            HostAddress::Direct => vec![(format!("{host}."), here)],
+            HostAddress::Cname => vec![(format!("{host}."), vec![Rr::Cname(format!("web.{origin}"))]), (format!("web.{origin}"), here)],
+            HostAddress::Refused => vec![(format!("{host}."), vec![Rr::A(self.fresh_address())])],
+            HostAddress::Missing => Vec::new(),
+        })
+    }
+
+    async fn mail(&self, case: &Case, origin: &str) -> Result<Vec<(String, Vec<Rr>)>, LabError> {
+        let mut records = Vec::new();
+        let mut exchangers = Vec::new();
+        for mx in &case.setup.mx {
+            let host = format!("{}.{}", mx.label, case.domain());
+            exchangers.push(Rr::Mx(mx.preference, format!("{host}.")));
+            records.extend(self.mail_host(&host, mx, origin).await?);
+        }
+        match (exchangers.is_empty(), case.setup.no_mx) {
+            (false, _) => records.push((origin.to_owned(), exchangers)),
+            (true, NoMx::Null) => records.push((origin.to_owned(), vec![Rr::Mx(0, ".".into())])),
+            (true, NoMx::Implicit) => {
+                let identity = self.pki.issue(&case.domain(), Cert::Good)?;
+                let address = self.start_mail_host(&domain(&case.domain())?, Behaviour::Good, &identity).await?;
+                records.push((origin.to_owned(), vec![Rr::A(address)]));
+            }
+        }
+        Ok(records)
+    }
+
+    async fn mail_host(&self, host: &str, mx: &Mx, origin: &str) -> Result<Vec<(String, Vec<Rr>)>, LabError> {
+        let identity = self.pki.issue(host, mx.cert)?;
+        let address = match mx.behaviour {
+            Some(behaviour) => self.start_mail_host(&domain(host)?, behaviour, &identity).await?,
+            None => self.fresh_address(),
+        };
+        let mut records = match mx.alias {
+            true => vec![(format!("{host}."), vec![Rr::Cname(format!("real.{origin}"))]), (format!("real.{origin}"), vec![Rr::A(address)])],
+            false => vec![(format!("{host}."), vec![Rr::A(address)])],
+        };
+        let tlsa_name = format!("_25._tcp.{host}.");
+        self.names.meddle(&tlsa_name, MeddledKind::Tlsa, mx.tlsa_trouble.clone())?;
+        if !mx.tlsa.is_empty() {
+            records.push((tlsa_name, mx.tlsa.iter().map(|setup| Rr::Tlsa(tlsa(*setup, &identity))).collect()));
+        }
+        Ok(records)
+    }
+
+    /// Starts a mail server for `host` on a fresh address, which is returned.
+    pub async fn start_mail_host(&self, host: &DomainName, behaviour: Behaviour, identity: &Identity) -> Result<Ipv4Addr, LabError> {
+        let address = self.fresh_address();
+        let listener = bind(SocketAddr::new(IpAddr::V4(address), self.smtp_port)).await?;
+        self.keep(MailHost::start(listener, host.clone(), behaviour, identity, self.post.clone())?);
+        Ok(address)
+    }
+
+    fn keep(&self, host: MailHost) {
+        self.mail_hosts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(host);
+    }
+
+    /// Switches the attacker of a case on, or off.
+    pub fn attack(&self, case: &Case, on: bool) -> Result<(), LabError> {
+        let when = |wanted: bool, how: Meddling| (on && wanted).then_some(how);
+        let origin = format!("{}.", case.domain());
+        let suppress = when(case.attack.suppress_record, Meddling::Suppress).or(case.setup.record_trouble.clone());
+        self.names.meddle(&format!("_mta-sts.{origin}"), MeddledKind::Txt, suppress)?;
+        let forged = Meddling::Forge(vec![Rr::Mx(0, format!("{ATTACKER}."))]);
+        self.names.meddle(&origin, MeddledKind::Mx, when(case.attack.forge_mx, forged))?;
+        self.sites.block(&format!("mta-sts.{}", case.domain()), on && case.attack.block_host);
+        for mx in &case.setup.mx {
+            self.post.strip(&domain(&format!("{}.{}", mx.label, case.domain()))?, on && case.attack.strip);
+        }
+        Ok(())
+    }
+
+    /// How a resolver of this lab is configured.
+    pub fn resolver_config(&self) -> Result<ResolverConfig, LabError> {
+        Ok(ResolverConfig {
+            servers: vec![self.names.address],
+            dnssec: Dnssec::Validate,
+            trust_anchor: Some(self.names.trust_anchor()?),
+            cache: false,
+            attempt_time: Duration::from_millis(400),
+        })
+    }
+
+    /// The product's clients, at home in this lab. They give up after about a second.
+    pub fn clients(&self, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
+        let trust = Trust::from_roots([self.pki.root()])?;
+        let dns: Arc<dyn Dns> = Arc::new(Resolver::new(&self.resolver_config()?)?);
+        let fetcher = FetcherConfig { trust: trust.clone(), port: self.https_port, allow_special_addresses: true, time: Duration::from_millis(1500) };
+        let client = ClientConfig { trust: trust.clone(), helo: domain(helo)?, port: self.smtp_port, allow_special_addresses: true, reply_time: Duration::from_millis(1200) };
+        Ok(Clients {
+            policies: Arc::new(Fetcher::new(fetcher, dns.clone(), clock.clone())?),
+            mail: Arc::new(Client::new(client, clock)?),
+            dns,
+            trust,
+        })
+    }
+
+    /// The host that forged MX records name.
+    pub fn attackers_host() -> &'static str {
+        ATTACKER
+    }
+
+    /// Publishes a TXT record, as an operator who pastes it does.
+    pub fn publish_txt(&self, name: &DomainName, value: &str) -> Result<(), LabError> {
+        Ok(self.names.set(&absolute(name), vec![Rr::Txt(vec![value.to_owned()])])?)
+    }
+}
+
+/// A policy host that serves `body`, for domains that are built by hand.
+pub fn site(pki: &Pki, host: &str, body: &str) -> Result<Site, LabError> {
+    Ok(Site { answers: Answers::Policy(body.to_owned()), identity: pki.issue(host, Cert::Good)? })
+}
+
+fn domain(text: &str) -> Result<DomainName, LabError> {
+    DomainName::parse(text).map_err(|_| LabError::Name(text.to_owned()))
+}
+
+fn tlsa(setup: TlsaSetup, identity: &Identity) -> TlsaRecord {
+    let chain = &identity.certified.cert;
+    let certificate = if setup.usage == 2 || setup.usage == 0 { chain.last() } else { chain.first() };
+    let certificate = certificate.map(|cert| cert.to_vec()).unwrap_or_default();
+    let mut part = if setup.selector == 1 { net::certificate::public_key(&certificate).unwrap_or_default() } else { certificate };
+    if !setup.right {
+        part.push(0);
+    }
+    let data = net::certificate::association(&part, setup.matching);
+    TlsaRecord { usage: setup.usage, selector: setup.selector, matching: setup.matching, data }
+}

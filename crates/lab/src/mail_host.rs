@@ -1,0 +1,206 @@
+//! The lab's mail servers, and the attacker in front of them. Each MX host has a loopback address
+//! of its own; what arrives is kept, with whether it came in the clear.
+
+use crate::dns::AbortOnDrop;
+use crate::pki::Identity;
+use crate::policy_host::{acceptor, server_hello_of_tls_1_0};
+use formats::DomainName;
+use net::BoxFuture;
+use net::smtp::server::{AnyStream, Incoming, KeepError, Mailbox, ServerConfig, Starttls, Upgrade, serve};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
+
+/// How a mail server behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Behaviour {
+    /// As it should.
+    Good,
+    /// It does not offer STARTTLS.
+    NoStarttls,
+    /// It offers STARTTLS and answers 454.
+    StarttlsRefused,
+    /// It breaks off in the handshake.
+    HandshakeBreaks,
+    /// It speaks TLS 1.0 only.
+    OldTls,
+    /// It answers the handshake with text.
+    Garbage,
+    /// It takes the connection and says nothing.
+    Silent,
+    /// It greets with 554.
+    Refuses,
+    /// It greets with 421.
+    Busy,
+    /// It closes at once.
+    Closes,
+}
+
+/// What a mail server got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Which host.
+    pub host: DomainName,
+    /// What.
+    pub incoming: Incoming,
+}
+
+/// All mail that arrived anywhere, what the attacker read, and on which hosts he works.
+#[derive(Default)]
+pub struct Post {
+    received: Mutex<Vec<Received>>,
+    overheard: Mutex<Vec<String>>,
+    stripping: Mutex<HashSet<DomainName>>,
+    handlers: Mutex<HashMap<DomainName, Arc<dyn Mailbox>>>,
+}
+
+impl Post {
+    /// Takes out all mail that arrived so far.
+    pub fn take_received(&self) -> Vec<Received> {
+        std::mem::take(&mut *lock(&self.received))
+    }
+
+    /// Takes out the lines that the attacker could read so far.
+    pub fn take_overheard(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.overheard))
+    }
+
+    /// Puts the attacker in front of a host, or takes him away: he strips STARTTLS and reads along.
+    pub fn strip(&self, host: &DomainName, on: bool) {
+        let mut stripping = lock(&self.stripping);
+        if on { stripping.insert(host.clone()) } else { stripping.remove(host) };
+    }
+
+    /// Hands the mail of one host to another mailbox instead, such as a report inbox.
+    pub fn hand_over(&self, host: &DomainName, mailbox: Arc<dyn Mailbox>) {
+        lock(&self.handlers).insert(host.clone(), mailbox);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One mail server. Dropping it stops it.
+pub(crate) struct MailHost {
+    _task: AbortOnDrop,
+}
+
+impl MailHost {
+    pub(crate) fn start(listener: TcpListener, host: DomainName, behaviour: Behaviour, identity: &Identity, post: Arc<Post>) -> Result<Self, rustls::Error> {
+        let starttls = match behaviour {
+            Behaviour::NoStarttls => Starttls::Absent,
+            Behaviour::StarttlsRefused => Starttls::Unavailable,
+            Behaviour::HandshakeBreaks => Starttls::Offered(Arc::new(Broken(Vec::new()))),
+            Behaviour::OldTls => Starttls::Offered(Arc::new(Broken(server_hello_of_tls_1_0()))),
+            Behaviour::Garbage => Starttls::Offered(Arc::new(Broken(b"500 what?\r\n".to_vec()))),
+            _ => Starttls::Offered(Arc::new(acceptor(identity)?)),
+        };
+        let shared = Arc::new(Shared { config: ServerConfig::new(host, starttls), behaviour, post });
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let shared = shared.clone();
+                tokio::spawn(async move { shared.accept(Box::new(stream)).await });
+            }
+        });
+        Ok(Self { _task: AbortOnDrop(task) })
+    }
+}
+
+struct Shared {
+    config: ServerConfig,
+    behaviour: Behaviour,
+    post: Arc<Post>,
+}
+
+impl Shared {
+    async fn accept(&self, mut stream: AnyStream) -> io::Result<()> {
+        match self.behaviour {
+            Behaviour::Silent => return std::future::pending().await,
+            Behaviour::Closes => return Ok(()),
+            Behaviour::Refuses => return stream.write_all(b"554 no service here\r\n").await,
+            Behaviour::Busy => return stream.write_all(b"421 too busy\r\n").await,
+            _ => {}
+        }
+        if !lock(&self.post.stripping).contains(&self.config.hostname) {
+            return self.serve(stream).await;
+        }
+        let (attackers_end, servers_end) = tokio::io::duplex(1 << 16);
+        let (outcome, ()) = tokio::join!(self.serve(Box::new(servers_end)), strip(stream, Box::new(attackers_end), &self.post));
+        outcome
+    }
+
+    async fn serve(&self, stream: AnyStream) -> io::Result<()> {
+        let handler = lock(&self.post.handlers).get(&self.config.hostname).cloned();
+        match handler {
+            Some(mailbox) => serve(stream, &self.config, mailbox.as_ref()).await,
+            None => serve(stream, &self.config, self).await,
+        }
+    }
+}
+
+impl Mailbox for Shared {
+    fn takes(&self, _: &str) -> bool {
+        true
+    }
+
+    fn keep(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), KeepError>> {
+        Box::pin(async move {
+            lock(&self.post.received).push(Received { host: self.config.hostname.clone(), incoming });
+            Ok(())
+        })
+    }
+}
+
+/// Sends these bytes in place of a handshake and breaks off.
+struct Broken(Vec<u8>);
+
+impl Upgrade for Broken {
+    fn upgrade(&self, mut stream: AnyStream) -> BoxFuture<'_, io::Result<AnyStream>> {
+        Box::pin(async move {
+            let mut hello = [0; 64];
+            let _ = stream.read(&mut hello).await?;
+            stream.write_all(&self.0).await?;
+            stream.shutdown().await?;
+            Err(io::ErrorKind::ConnectionAborted.into())
+        })
+    }
+}
+
+/// The man in the middle: passes everything on, but for the offer of STARTTLS, which he overwrites
+/// as middle boxes do, and the command itself, which he refuses. He writes down what he reads.
+async fn strip(client: AnyStream, server: AnyStream, post: &Post) {
+    let (client_read, mut client_write) = tokio::io::split(client);
+    let (server_read, mut server_write) = tokio::io::split(server);
+    let (mut client_read, mut server_read) = (BufReader::new(client_read), BufReader::new(server_read));
+    let (mut from_client, mut from_server) = (Vec::new(), Vec::new());
+    loop {
+        let outcome = tokio::select! {
+            read = client_read.read_until(b'\n', &mut from_client) => match read {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {
+                    lock(&post.overheard).push(String::from_utf8_lossy(&from_client).trim_end().to_owned());
+                    let line = std::mem::take(&mut from_client);
+                    if line.trim_ascii().eq_ignore_ascii_case(b"STARTTLS") {
+                        client_write.write_all(b"502 not known here\r\n").await
+                    } else {
+                        server_write.write_all(&line).await
+                    }
+                }
+            },
+            read = server_read.read_until(b'\n', &mut from_server) => match read {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {
+                    let line = String::from_utf8_lossy(&std::mem::take(&mut from_server)).replace("STARTTLS", "XXXXXXXA");
+                    client_write.write_all(line.as_bytes()).await
+                }
+            },
+        };
+        if outcome.is_err() || client_write.flush().await.is_err() {
+            return;
+        }
+    }
+}

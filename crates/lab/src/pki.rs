@@ -1,0 +1,125 @@
+//! The lab's private certification authority, and certificates good or broken in one way.
+
+use jiff::Timestamp;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::sync::Arc;
+
+/// How a certificate is good or broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cert {
+    /// Of the lab's root, for the asked name.
+    Good,
+    /// Good, by a wildcard for the left-most label.
+    Wildcard,
+    /// Ended yesterday.
+    Expired,
+    /// Begins tomorrow.
+    NotYetValid,
+    /// For another host.
+    WrongName,
+    /// Signed by its own key.
+    SelfSigned,
+    /// Of a root that nobody trusts.
+    Untrusted,
+    /// The name stands only in the common name.
+    CommonNameOnly,
+    /// A wildcard that would have to cover two labels.
+    DeepWildcard,
+}
+
+/// Why a certificate can't be made.
+pub type PkiError = rcgen::Error;
+
+/// A trusted root, an untrusted one, and the time by which certificates are dated.
+pub struct Pki {
+    root: CertifiedIssuer<'static, KeyPair>,
+    stranger: CertifiedIssuer<'static, KeyPair>,
+    now: Timestamp,
+}
+
+/// A chain and its key.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The certificate and what it is signed by, as it goes over the wire.
+    pub certified: Arc<CertifiedKey>,
+    /// The private key, PKCS #8.
+    pub key: Arc<[u8]>,
+}
+
+impl Identity {
+    /// The host's own certificate.
+    pub fn certificate(&self) -> &[u8] {
+        self.certified.cert.first().map(|cert| cert.as_ref()).unwrap_or_default()
+    }
+}
+
+impl Pki {
+    /// A new authority whose certificates are good from a day before `now` to ten years after.
+    pub fn new(now: Timestamp) -> Result<Self, PkiError> {
+        Ok(Self { root: authority("Sternpost Lab Root", now)?, stranger: authority("Unknown Root", now)?, now })
+    }
+
+    /// The trusted root.
+    pub fn root(&self) -> CertificateDer<'static> {
+        self.root.der().clone()
+    }
+
+    /// The trusted root as PEM, for other programs.
+    pub fn root_pem(&self) -> String {
+        self.root.pem()
+    }
+
+    /// A certificate for `host` that is good or broken in this way.
+    pub fn issue(&self, host: &str, kind: Cert) -> Result<Identity, PkiError> {
+        let (_, parent) = host.split_once('.').unwrap_or(("", host));
+        let (_, grandparent) = parent.split_once('.').unwrap_or(("", parent));
+        let name = match kind {
+            Cert::Wildcard => format!("*.{parent}"),
+            Cert::DeepWildcard => format!("*.{grandparent}"),
+            Cert::WrongName => "elsewhere.test".to_owned(),
+            _ => host.to_owned(),
+        };
+        let mut params = if kind == Cert::CommonNameOnly { CertificateParams::default() } else { CertificateParams::new(vec![name])? };
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, host);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let (from, to) = match kind {
+            Cert::Expired => (-40, -2),
+            Cert::NotYetValid => (2, 400),
+            _ => (-2, 3650),
+        };
+        (params.not_before, params.not_after) = (day(self.now, from), day(self.now, to));
+        let key = KeyPair::generate()?;
+        let chain = match kind {
+            Cert::SelfSigned => vec![params.self_signed(&key)?.der().clone()],
+            Cert::Untrusted => vec![params.signed_by(&key, &self.stranger)?.der().clone(), self.stranger.der().clone()],
+            _ => vec![params.signed_by(&key, &self.root)?.der().clone(), self.root.der().clone()],
+        };
+        identity(chain, &key)
+    }
+}
+
+fn identity(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result<Identity, PkiError> {
+    let der: Arc<[u8]> = key.serialize_der().into();
+    let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.to_vec()));
+    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&private).map_err(|_| PkiError::CouldNotParseKeyPair)?;
+    Ok(Identity { certified: Arc::new(CertifiedKey::new(chain, signer)), key: der })
+}
+
+fn authority(name: &str, now: Timestamp) -> Result<CertifiedIssuer<'static, KeyPair>, PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    (params.not_before, params.not_after) = (day(now, -60), day(now, 7300));
+    CertifiedIssuer::self_signed(params, KeyPair::generate()?)
+}
+
+fn day(now: Timestamp, days: i64) -> time::OffsetDateTime {
+    let second = now.as_second().saturating_add(days * 86_400);
+    time::OffsetDateTime::from_unix_timestamp(second).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+}

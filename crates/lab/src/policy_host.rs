@@ -1,0 +1,205 @@
+//! The lab's policy hosts: one HTTPS listener that is good, or broken in one way, by the name that
+//! the client asks for (RFC 8461 §3.3).
+
+use crate::dns::AbortOnDrop;
+use crate::pki::Identity;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
+
+/// How a policy host answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answers {
+    /// With this body as `text/plain`.
+    Policy(String),
+    /// With this body as another media type.
+    Typed(&'static str, Vec<u8>),
+    /// With a redirect to a good policy elsewhere.
+    Redirect(String),
+    /// With this status and no policy.
+    Status(u16),
+    /// Says it is compressed.
+    Compressed,
+    /// Stops in the middle of the body.
+    CutOff,
+    /// Sends the headers and then nothing more.
+    Stalls,
+    /// Takes the connection and says nothing.
+    Silent,
+    /// Closes at the handshake.
+    Aborts,
+    /// Speaks TLS 1.0 only.
+    OldTls,
+}
+
+/// One policy host.
+#[derive(Clone)]
+pub struct Site {
+    /// How it answers.
+    pub answers: Answers,
+    /// What it presents.
+    pub identity: Identity,
+}
+
+/// All policy hosts of a lab. Dropping it stops them.
+pub struct PolicyHosts {
+    shared: Arc<Shared>,
+    _task: AbortOnDrop,
+}
+
+#[derive(Default)]
+struct Shared {
+    sites: RwLock<HashMap<String, Site>>,
+    blocked: RwLock<HashSet<String>>,
+    fetches: Mutex<HashMap<String, u64>>,
+}
+
+impl PolicyHosts {
+    /// Serves on this listener.
+    pub fn start(listener: TcpListener) -> Self {
+        let shared = Arc::new(Shared::default());
+        let of_task = shared.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, of_task.clone()));
+            }
+        });
+        Self { shared, _task: AbortOnDrop(task) }
+    }
+
+    /// Puts up or replaces a site.
+    pub fn put(&self, host: &str, site: Site) {
+        self.shared.sites.write().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), site);
+    }
+
+    /// Lets the attacker cut connections to a host, or stop it.
+    pub fn block(&self, host: &str, blocked: bool) {
+        let mut all = self.shared.blocked.write().unwrap_or_else(PoisonError::into_inner);
+        if blocked { all.insert(host.to_owned()) } else { all.remove(host) };
+    }
+
+    /// How often a host was asked for its policy.
+    pub fn fetches(&self, host: &str) -> u64 {
+        self.shared.fetches.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied().unwrap_or(0)
+    }
+}
+
+#[derive(Debug)]
+struct Only(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Only {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+/// A TLS server that presents this and speaks HTTP/1.1 or SMTP.
+pub(crate) fn acceptor(identity: &Identity) -> Result<TlsAcceptor, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Only(identity.certified.clone())));
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let host = hello.client_hello().server_name().unwrap_or_default().to_owned();
+    let blocked = shared.blocked.read().unwrap_or_else(PoisonError::into_inner).contains(&host);
+    let site = shared.sites.read().unwrap_or_else(PoisonError::into_inner).get(&host).cloned();
+    let Some(site) = site.filter(|_| !blocked) else { return Ok(()) };
+    *shared.fetches.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default() += 1;
+    match site.answers {
+        Answers::Aborts => return Ok(()),
+        Answers::Silent => return std::future::pending().await,
+        Answers::OldTls => {
+            let mut stream = hello.io;
+            stream.write_all(&server_hello_of_tls_1_0()).await?;
+            return stream.shutdown().await;
+        }
+        _ => {}
+    }
+    let acceptor = acceptor(&site.identity).map_err(io::Error::other)?;
+    let mut stream = hello.into_stream(acceptor.config().clone()).await?;
+    match &site.answers {
+        Answers::CutOff => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\nversion: STSv1\r\n").await?;
+            stream.shutdown().await
+        }
+        Answers::Stalls => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\n").await?;
+            stream.flush().await?;
+            std::future::pending().await
+        }
+        answers => {
+            let service = service_fn(|request: Request<hyper::body::Incoming>| {
+                let response = response(answers, request.uri().path());
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let http = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            http.await.map_err(io::Error::other)
+        }
+    }
+}
+
+fn response(answers: &Answers, path: &str) -> Response<Full<Bytes>> {
+    let build = |status: u16, media_type: &str, body: Vec<u8>| {
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if let Ok(value) = media_type.parse() {
+            response.headers_mut().insert(CONTENT_TYPE, value);
+        }
+        response
+    };
+    if path != net::https::POLICY_PATH {
+        return build(404, "text/plain", b"not here".to_vec());
+    }
+    match answers {
+        Answers::Policy(body) => build(200, "text/plain; charset=utf-8", body.clone().into_bytes()),
+        Answers::Typed(media_type, body) => build(200, media_type, body.clone()),
+        Answers::Status(status) => build(*status, "text/plain", b"no policy".to_vec()),
+        Answers::Redirect(to) => {
+            let mut response = build(301, "text/plain", Vec::new());
+            if let Ok(value) = to.parse() {
+                response.headers_mut().insert(LOCATION, value);
+            }
+            response
+        }
+        Answers::Compressed => {
+            let mut response = build(200, "text/plain", vec![0x1f, 0x8b, 8, 0]);
+            response.headers_mut().insert(CONTENT_ENCODING, hyper::header::HeaderValue::from_static("gzip"));
+            response
+        }
+        _ => build(500, "text/plain", Vec::new()),
+    }
+}
+
+/// What a server that knows only TLS 1.0 answers to a newer ClientHello: a ServerHello of version
+/// 3.1 with a cipher of that time (RFC 2246 §7.4.1.3).
+pub(crate) fn server_hello_of_tls_1_0() -> Vec<u8> {
+    const BODY: usize = 2 + 32 + 1 + 2 + 1;
+    let mut record = vec![22, 3, 1, 0, BODY as u8 + 4, 2, 0, 0, BODY as u8, 3, 1];
+    record.extend([7; 32]);
+    record.extend([0, 0, 0x2f, 0]);
+    record
+}
+
+/// Binds where stated; an error names the address.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+}
