@@ -43,7 +43,7 @@ pub struct DateRange {
 }
 
 /// The outcome under one policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PolicyReport {
     /// What kind of policy.
     pub policy_type: PolicyType,
@@ -62,7 +62,7 @@ pub struct PolicyReport {
 }
 
 /// A group of failures of one kind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FailureDetail {
     /// What failed.
     pub result_type: ResultType,

@@ -93,6 +93,12 @@ impl serde::Serialize for ResultType {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for ResultType {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::parse(&std::borrow::Cow::<'de, str>::deserialize(deserializer)?))
+    }
+}
+
 /// The kind of policy that a session was under (RFC 8460 §4.2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PolicyType {
@@ -137,6 +143,12 @@ impl fmt::Display for PolicyType {
 impl serde::Serialize for PolicyType {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for PolicyType {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self::parse(&std::borrow::Cow::<'de, str>::deserialize(deserializer)?))
     }
 }
 

@@ -1,1 +1,106 @@
-//! What Sternpost remembers: one schema, SQLite now.
+//! What Sternpost remembers. One schema (`migrations/`), SQLite now; all SQL is in this crate and
+//! keeps to what PostgreSQL shares. A write has returned only when it is durable.
+//!
+//! | module | what | who uses it |
+//! | --- | --- | --- |
+//! | [`policies`] | policies to the end of their `max_age` | sending side |
+//! | [`tallies`] | sessions of a day, for the reports | sending side |
+//! | [`reports`] | reports that came in, and what could not be read | receiving side |
+//! | [`rollouts`] | where a domain stands, and the journal | receiving side |
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod policies;
+pub mod reports;
+pub mod rollouts;
+pub mod tallies;
+
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use std::path::Path;
+use std::time::Duration;
+
+/// The database.
+#[derive(Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// Why the database did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It can't be opened.
+    #[error("the database {path} can't be opened: {why}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// Its schema is newer than this program, or damaged.
+    #[error("the database's schema: {0}")]
+    Schema(#[from] sqlx::migrate::MigrateError),
+    /// A query failed.
+    #[error("the database: {0}")]
+    Query(#[from] sqlx::Error),
+    /// A value in it does not mean anything to this program.
+    #[error("the database holds something unexpected in {table}: {why}")]
+    Damaged {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Store {
+    /// Opens the file, makes it when it is not there, and brings its schema up to date.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let open = |error: sqlx::Error| StoreError::Open { path: path.display().to_string(), why: error.to_string() };
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(open)?;
+        sqlx::migrate!("./migrations").run(&pool).await?;
+        Ok(Self { pool })
+    }
+
+    /// Writes everything out and closes.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn damaged<E: std::fmt::Display>(table: &'static str) -> impl Fn(E) -> StoreError {
+    move |why| StoreError::Damaged { table, why: why.to_string() }
+}
+
+fn time(table: &'static str, second: i64) -> Result<jiff::Timestamp, StoreError> {
+    jiff::Timestamp::from_second(second).map_err(damaged(table))
+}
+
+#[cfg(test)]
+pub(crate) async fn scratch() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    (dir, store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("not.db");
+        std::fs::write(&path, "this is a text file, and long enough to be taken for one").unwrap();
+        let error = Store::open(&path).await.err().unwrap().to_string();
+        assert!(error.contains("not.db"), "{error}");
+        assert!(Store::open(&dir.path().join("no/such/folder/s.db")).await.is_err());
+    }
+}

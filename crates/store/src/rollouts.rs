@@ -1,0 +1,73 @@
+//! Where each domain stands in its roll-out, and the journal of every decision about it.
+
+use crate::{Store, StoreError, damaged, time};
+use formats::DomainName;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JournalEntry {
+    /// When.
+    pub at: Timestamp,
+    /// Who did or decided it: `operator`, `planner`, ….
+    pub who: String,
+    /// What, in a sentence.
+    pub what: String,
+}
+
+impl Store {
+    /// Keeps where a domain stands. The receiving side gives it its meaning.
+    pub async fn put_rollout<S: Serialize>(&self, domain: &DomainName, state: &S) -> Result<(), StoreError> {
+        let json = serde_json::to_string(state).map_err(damaged("rollout"))?;
+        sqlx::query("INSERT INTO rollout (domain, state) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET state = excluded.state")
+            .bind(domain.as_str())
+            .bind(json)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Where a domain stands.
+    pub async fn rollout<S: DeserializeOwned>(&self, domain: &DomainName) -> Result<Option<S>, StoreError> {
+        let row: Option<(String,)> = sqlx::query_as("SELECT state FROM rollout WHERE domain = $1").bind(domain.as_str()).fetch_optional(&self.pool).await?;
+        row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("rollout"))).transpose()
+    }
+
+    /// Adds a line to the journal of a domain.
+    pub async fn journal(&self, domain: &DomainName, at: Timestamp, who: &str, what: &str) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO journal (domain, at, who, what) VALUES ($1, $2, $3, $4)")
+            .bind(domain.as_str())
+            .bind(at.as_second())
+            .bind(who)
+            .bind(what)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// The journal of a domain, oldest first.
+    pub async fn journal_of(&self, domain: &DomainName) -> Result<Vec<JournalEntry>, StoreError> {
+        let rows: Vec<(i64, String, String)> = sqlx::query_as("SELECT at, who, what FROM journal WHERE domain = $1 ORDER BY id").bind(domain.as_str()).fetch_all(&self.pool).await?;
+        rows.into_iter().map(|(at, who, what)| Ok(JournalEntry { at: time("journal", at)?, who, what })).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn states_and_journal_come_back() {
+        let (_dir, store) = crate::scratch().await;
+        let domain = DomainName::parse("example.org").unwrap();
+        assert_eq!(store.rollout::<Vec<u8>>(&domain).await.unwrap(), None);
+        store.put_rollout(&domain, &vec![1, 2]).await.unwrap();
+        store.put_rollout(&domain, &vec![3]).await.unwrap();
+        assert_eq!(store.rollout::<Vec<u8>>(&domain).await.unwrap(), Some(vec![3]));
+        assert!(store.rollout::<String>(&domain).await.is_err());
+        store.journal(&domain, Timestamp::UNIX_EPOCH, "operator", "held back").await.unwrap();
+        assert_eq!(store.journal_of(&domain).await.unwrap(), [JournalEntry { at: Timestamp::UNIX_EPOCH, who: "operator".into(), what: "held back".into() }]);
+    }
+}
