@@ -133,7 +133,8 @@ impl NameServer {
     /// Adds an empty zone below its parent, which must be there.
     pub fn add_zone(&self, origin: &str, signing: Signing) -> Result<(), DnsSetupError> {
         let name = parse(origin)?;
-        let key = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256).map_err(|e| sign_error(origin, &e))?;
+        let key = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256)
+            .map_err(|e| sign_error(origin, &e))?;
         let zone = Zone { signing, records: BTreeMap::new(), key: key.secret_pkcs8_der().to_vec() };
         let dnskey = zone.dnskey(origin)?;
         lock(&self.world.zones).insert(origin.to_owned(), zone);
@@ -212,7 +213,9 @@ impl NameServer {
 
     fn zone_of(&self, name: &str) -> String {
         let zones = lock(&self.world.zones);
-        let fits = |origin: &&String| *origin == "." || name == origin.as_str() || name.ends_with(&format!(".{origin}"));
+        let fits = |origin: &&String| {
+            *origin == "." || name == origin.as_str() || name.ends_with(&format!(".{origin}"))
+        };
         zones.keys().filter(fits).max_by_key(|origin| origin.len()).cloned().unwrap_or_else(|| ".".to_owned())
     }
 
@@ -264,7 +267,8 @@ impl MeddledKind {
 
 impl Zone {
     fn signing_key(&self, origin: &str) -> Result<EcdsaSigningKey, DnsSetupError> {
-        EcdsaSigningKey::from_pkcs8(&self.key.as_slice().into(), Algorithm::ECDSAP256SHA256).map_err(|e| sign_error(origin, &e))
+        EcdsaSigningKey::from_pkcs8(&self.key.as_slice().into(), Algorithm::ECDSAP256SHA256)
+            .map_err(|e| sign_error(origin, &e))
     }
 
     fn dnskey(&self, origin: &str) -> Result<DNSKEY, DnsSetupError> {
@@ -276,7 +280,12 @@ impl Zone {
     fn handler(&self, origin: &str) -> Result<Arc<dyn ZoneHandler>, DnsSetupError> {
         let name = parse(origin)?;
         let proof = (self.signing != Signing::Unsigned).then_some(NxProofKind::Nsec);
-        let mut handler = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(name.clone(), ZoneType::Primary, AxfrPolicy::Deny, proof);
+        let mut handler = InMemoryZoneHandler::<TokioRuntimeProvider>::empty(
+            name.clone(),
+            ZoneType::Primary,
+            AxfrPolicy::Deny,
+            proof,
+        );
         let soa = SOA::new(parse("ns.test.")?, parse("hostmaster.test.")?, 1, 3600, 600, 86_400, 60);
         handler.upsert_mut(Record::from_rdata(name.clone(), TTL, RData::SOA(soa)), 1);
         for ((owner, _), data) in &self.records {
@@ -286,7 +295,12 @@ impl Zone {
         }
         if self.signing != Signing::Unsigned {
             let key = self.signing_key(origin)?;
-            let signer = DnssecSigner::new(self.dnskey(origin)?, Box::new(key), name, Duration::from_secs(30 * 86_400));
+            let signer = DnssecSigner::new(
+                self.dnskey(origin)?,
+                Box::new(key),
+                name,
+                Duration::from_secs(30 * 86_400),
+            );
             handler.add_zone_signing_key_mut(signer).map_err(|e| sign_error(origin, &e))?;
             handler.secure_zone_mut().map_err(|e| sign_error(origin, &e))?;
         }
@@ -330,7 +344,11 @@ struct Handler(Arc<World>);
 
 #[async_trait::async_trait]
 impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut response: R) -> ResponseInfo {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response: R,
+    ) -> ResponseInfo {
         let Ok(info) = request.request_info() else {
             return unanswered(request);
         };
@@ -343,17 +361,29 @@ impl RequestHandler for Handler {
             }
             Some(Meddling::Drop) => unanswered(request),
             Some(Meddling::ServFail) => {
-                let message = MessageResponseBuilder::from_message_request(request).error_msg(&request.metadata, ResponseCode::ServFail);
+                let message = MessageResponseBuilder::from_message_request(request)
+                    .error_msg(&request.metadata, ResponseCode::ServFail);
                 sent(response.send_response(message).await, request)
             }
             Some(Meddling::Suppress) => {
-                let message = MessageResponseBuilder::from_message_request(request).build_no_records(metadata(request));
+                let message =
+                    MessageResponseBuilder::from_message_request(request).build_no_records(metadata(request));
                 sent(response.send_response(message).await, request)
             }
             Some(Meddling::Forge(forged)) => {
                 let owner = Name::from(&name);
-                let records: Vec<Record> = forged.iter().filter_map(|rr| rr.data().ok()).map(|data| Record::from_rdata(owner.clone(), TTL, data)).collect();
-                let message = MessageResponseBuilder::from_message_request(request).build(metadata(request), &records, [], [], []);
+                let records: Vec<Record> = forged
+                    .iter()
+                    .filter_map(|rr| rr.data().ok())
+                    .map(|data| Record::from_rdata(owner.clone(), TTL, data))
+                    .collect();
+                let message = MessageResponseBuilder::from_message_request(request).build(
+                    metadata(request),
+                    &records,
+                    [],
+                    [],
+                    [],
+                );
                 sent(response.send_response(message).await, request)
             }
         }

@@ -123,7 +123,8 @@ impl Lab {
         lab.names.add_zone("attacker.test.", Signing::Unsigned)?;
         lab.names.set(&format!("{ATTACKER}."), vec![Rr::A(ip(4))])?;
         let identity = lab.pki.issue(ATTACKER, Cert::SelfSigned)?;
-        let host = MailHost::start(reserved, domain(ATTACKER)?, Behaviour::Good, &identity, lab.post.clone())?;
+        let host =
+            MailHost::start(reserved, domain(ATTACKER)?, Behaviour::Good, &identity, lab.post.clone())?;
         lab.keep(host);
         Ok(lab)
     }
@@ -156,7 +157,10 @@ impl Lab {
         let mut records = self.record(case, &origin)?;
         records.extend(self.policy_site(case, &origin)?);
         records.extend(self.mail(case, &origin).await?);
-        records.push((format!("_smtp._tls.{origin}"), vec![Rr::Txt(vec![format!("v=TLSRPTv1; rua=mailto:tlsrpt@{}", case.domain())])]));
+        records.push((
+            format!("_smtp._tls.{origin}"),
+            vec![Rr::Txt(vec![format!("v=TLSRPTv1; rua=mailto:tlsrpt@{}", case.domain())])],
+        ));
         Ok(self.names.set_all(&origin, records)?)
     }
 
@@ -178,7 +182,10 @@ impl Lab {
         let here = vec![Rr::A(self.policy_host_address())];
         Ok(match case.setup.host_address {
             HostAddress::Direct => vec![(format!("{host}."), here)],
-            HostAddress::Cname => vec![(format!("{host}."), vec![Rr::Cname(format!("web.{origin}"))]), (format!("web.{origin}"), here)],
+            HostAddress::Cname => vec![
+                (format!("{host}."), vec![Rr::Cname(format!("web.{origin}"))]),
+                (format!("web.{origin}"), here),
+            ],
             HostAddress::Refused => vec![(format!("{host}."), vec![Rr::A(self.fresh_address())])],
             HostAddress::Missing => Vec::new(),
         })
@@ -197,7 +204,8 @@ impl Lab {
             (true, NoMx::Null) => records.push((origin.to_owned(), vec![Rr::Mx(0, ".".into())])),
             (true, NoMx::Implicit) => {
                 let identity = self.pki.issue(&case.domain(), Cert::Good)?;
-                let address = self.start_mail_host(&domain(&case.domain())?, Behaviour::Good, &identity).await?;
+                let address =
+                    self.start_mail_host(&domain(&case.domain())?, Behaviour::Good, &identity).await?;
                 records.push((origin.to_owned(), vec![Rr::A(address)]));
             }
         }
@@ -211,19 +219,28 @@ impl Lab {
             None => self.fresh_address(),
         };
         let mut records = match mx.alias {
-            true => vec![(format!("{host}."), vec![Rr::Cname(format!("real.{origin}"))]), (format!("real.{origin}"), vec![Rr::A(address)])],
+            true => vec![
+                (format!("{host}."), vec![Rr::Cname(format!("real.{origin}"))]),
+                (format!("real.{origin}"), vec![Rr::A(address)]),
+            ],
             false => vec![(format!("{host}."), vec![Rr::A(address)])],
         };
         let tlsa_name = format!("_25._tcp.{host}.");
         self.names.meddle(&tlsa_name, MeddledKind::Tlsa, mx.tlsa_trouble.clone())?;
         if !mx.tlsa.is_empty() {
-            records.push((tlsa_name, mx.tlsa.iter().map(|setup| Rr::Tlsa(tlsa(*setup, &identity))).collect()));
+            records
+                .push((tlsa_name, mx.tlsa.iter().map(|setup| Rr::Tlsa(tlsa(*setup, &identity))).collect()));
         }
         Ok(records)
     }
 
     /// Starts a mail server for `host` on a fresh address, which is returned.
-    pub async fn start_mail_host(&self, host: &DomainName, behaviour: Behaviour, identity: &Identity) -> Result<Ipv4Addr, LabError> {
+    pub async fn start_mail_host(
+        &self,
+        host: &DomainName,
+        behaviour: Behaviour,
+        identity: &Identity,
+    ) -> Result<Ipv4Addr, LabError> {
         let address = self.fresh_address();
         let listener = bind(SocketAddr::new(IpAddr::V4(address), self.smtp_port)).await?;
         self.keep(MailHost::start(listener, host.clone(), behaviour, identity, self.post.clone())?);
@@ -238,7 +255,8 @@ impl Lab {
     pub fn attack(&self, case: &Case, on: bool) -> Result<(), LabError> {
         let when = |wanted: bool, how: Meddling| (on && wanted).then_some(how);
         let origin = format!("{}.", case.domain());
-        let suppress = when(case.attack.suppress_record, Meddling::Suppress).or(case.setup.record_trouble.clone());
+        let suppress =
+            when(case.attack.suppress_record, Meddling::Suppress).or(case.setup.record_trouble.clone());
         self.names.meddle(&format!("_mta-sts.{origin}"), MeddledKind::Txt, suppress)?;
         let forged = Meddling::Forge(vec![Rr::Mx(0, format!("{ATTACKER}."))]);
         self.names.meddle(&origin, MeddledKind::Mx, when(case.attack.forge_mx, forged))?;
@@ -264,8 +282,19 @@ impl Lab {
     pub fn clients(&self, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
         let trust = Trust::from_roots([self.pki.root()])?;
         let dns: Arc<dyn Dns> = Arc::new(Resolver::new(&self.resolver_config()?)?);
-        let fetcher = FetcherConfig { trust: trust.clone(), port: self.https_port, allow_special_addresses: true, time: Duration::from_millis(1500) };
-        let client = ClientConfig { trust: trust.clone(), helo: domain(helo)?, port: self.smtp_port, allow_special_addresses: true, reply_time: Duration::from_millis(1200) };
+        let fetcher = FetcherConfig {
+            trust: trust.clone(),
+            port: self.https_port,
+            allow_special_addresses: true,
+            time: Duration::from_millis(1500),
+        };
+        let client = ClientConfig {
+            trust: trust.clone(),
+            helo: domain(helo)?,
+            port: self.smtp_port,
+            allow_special_addresses: true,
+            reply_time: Duration::from_millis(1200),
+        };
         Ok(Clients {
             policies: Arc::new(Fetcher::new(fetcher, dns.clone(), clock.clone())?),
             mail: Arc::new(Client::new(client, clock)?),
@@ -298,7 +327,11 @@ fn tlsa(setup: TlsaSetup, identity: &Identity) -> TlsaRecord {
     let chain = &identity.certified.cert;
     let certificate = if setup.usage == 2 || setup.usage == 0 { chain.last() } else { chain.first() };
     let certificate = certificate.map(|cert| cert.to_vec()).unwrap_or_default();
-    let mut part = if setup.selector == 1 { net::certificate::public_key(&certificate).unwrap_or_default() } else { certificate };
+    let mut part = if setup.selector == 1 {
+        net::certificate::public_key(&certificate).unwrap_or_default()
+    } else {
+        certificate
+    };
     if !setup.right {
         part.push(0);
     }

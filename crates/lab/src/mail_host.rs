@@ -71,7 +71,11 @@ impl Post {
     /// Puts the attacker in front of a host, or takes him away: he strips STARTTLS and reads along.
     pub fn strip(&self, host: &DomainName, on: bool) {
         let mut stripping = lock(&self.stripping);
-        if on { stripping.insert(host.clone()) } else { stripping.remove(host) };
+        if on {
+            stripping.insert(host.clone())
+        } else {
+            stripping.remove(host)
+        };
     }
 
     /// Hands the mail of one host to another mailbox instead, such as a report inbox.
@@ -90,7 +94,13 @@ pub(crate) struct MailHost {
 }
 
 impl MailHost {
-    pub(crate) fn start(listener: TcpListener, host: DomainName, behaviour: Behaviour, identity: &Identity, post: Arc<Post>) -> Result<Self, rustls::Error> {
+    pub(crate) fn start(
+        listener: TcpListener,
+        host: DomainName,
+        behaviour: Behaviour,
+        identity: &Identity,
+        post: Arc<Post>,
+    ) -> Result<Self, rustls::Error> {
         let starttls = match behaviour {
             Behaviour::NoStarttls => Starttls::Absent,
             Behaviour::StarttlsRefused => Starttls::Unavailable,
@@ -129,7 +139,10 @@ impl Shared {
             return self.serve(stream).await;
         }
         let (attackers_end, servers_end) = tokio::io::duplex(1 << 16);
-        let (outcome, ()) = tokio::join!(self.serve(Box::new(servers_end)), strip(stream, Box::new(attackers_end), &self.post));
+        let (outcome, ()) = tokio::join!(
+            self.serve(Box::new(servers_end)),
+            strip(stream, Box::new(attackers_end), &self.post)
+        );
         outcome
     }
 

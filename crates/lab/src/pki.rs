@@ -1,7 +1,10 @@
 //! The lab's private certification authority, and certificates good or broken in one way.
 
 use jiff::Timestamp;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, KeyPair, KeyUsagePurpose,
+};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::Arc;
@@ -59,7 +62,11 @@ impl Identity {
 impl Pki {
     /// A new authority whose certificates are good from a day before `now` to ten years after.
     pub fn new(now: Timestamp) -> Result<Self, PkiError> {
-        Ok(Self { root: authority("Sternpost Lab Root", now)?, stranger: authority("Unknown Root", now)?, now })
+        Ok(Self {
+            root: authority("Sternpost Lab Root", now)?,
+            stranger: authority("Unknown Root", now)?,
+            now,
+        })
     }
 
     /// The trusted root.
@@ -82,7 +89,11 @@ impl Pki {
             Cert::WrongName => "elsewhere.test".to_owned(),
             _ => host.to_owned(),
         };
-        let mut params = if kind == Cert::CommonNameOnly { CertificateParams::default() } else { CertificateParams::new(vec![name])? };
+        let mut params = if kind == Cert::CommonNameOnly {
+            CertificateParams::default()
+        } else {
+            CertificateParams::new(vec![name])?
+        };
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, host);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -95,7 +106,9 @@ impl Pki {
         let key = KeyPair::generate()?;
         let chain = match kind {
             Cert::SelfSigned => vec![params.self_signed(&key)?.der().clone()],
-            Cert::Untrusted => vec![params.signed_by(&key, &self.stranger)?.der().clone(), self.stranger.der().clone()],
+            Cert::Untrusted => {
+                vec![params.signed_by(&key, &self.stranger)?.der().clone(), self.stranger.der().clone()]
+            }
             _ => vec![params.signed_by(&key, &self.root)?.der().clone(), self.root.der().clone()],
         };
         identity(chain, &key)
@@ -105,7 +118,8 @@ impl Pki {
 fn identity(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result<Identity, PkiError> {
     let der: Arc<[u8]> = key.serialize_der().into();
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.to_vec()));
-    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&private).map_err(|_| PkiError::CouldNotParseKeyPair)?;
+    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&private)
+        .map_err(|_| PkiError::CouldNotParseKeyPair)?;
     Ok(Identity { certified: Arc::new(CertifiedKey::new(chain, signer)), key: der })
 }
 

@@ -89,7 +89,11 @@ impl PolicyHosts {
     /// Lets the attacker cut connections to a host, or stop it.
     pub fn block(&self, host: &str, blocked: bool) {
         let mut all = self.shared.blocked.write().unwrap_or_else(PoisonError::into_inner);
-        if blocked { all.insert(host.to_owned()) } else { all.remove(host) };
+        if blocked {
+            all.insert(host.to_owned())
+        } else {
+            all.remove(host)
+        };
     }
 
     /// How often a host was asked for its policy.
@@ -142,7 +146,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
             stream.shutdown().await
         }
         Answers::Stalls => {
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\n").await?;
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\n")
+                .await?;
             stream.flush().await?;
             std::future::pending().await
         }
@@ -151,7 +157,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
                 let response = response(answers, request.uri().path());
                 async move { Ok::<_, Infallible>(response) }
             });
-            let http = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let http =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             http.await.map_err(io::Error::other)
         }
     }
@@ -201,5 +208,7 @@ pub(crate) fn server_hello_of_tls_1_0() -> Vec<u8> {
 
 /// Binds where stated; an error names the address.
 pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))
 }

@@ -76,12 +76,16 @@ impl Problem {
         match error {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotYetValid,
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => Self::WrongName,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Self::WrongName
+            }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
             CertificateError::Revoked => Self::Revoked,
             CertificateError::BadEncoding => Self::Malformed,
             // A self-signed CA certificate presented as the server's own.
-            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => Self::UnknownIssuer,
+            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+                Self::UnknownIssuer
+            }
             other => Self::Other(other.to_string()),
         }
     }
@@ -123,7 +127,9 @@ impl Trust {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots);
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone()).build().map_err(|_| TrustError::None)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
+            .build()
+            .map_err(|_| TrustError::None)?;
         Ok(Self { verifier, provider })
     }
 
@@ -137,7 +143,12 @@ impl Trust {
 
     /// Checks a chain, the server's own certificate first, against roots, dates and DNS-ID
     /// (VAL-04, POL-04). The common name is not looked at.
-    pub fn check(&self, chain: &[CertificateDer<'_>], host: &DomainName, now: Timestamp) -> Result<(), Problem> {
+    pub fn check(
+        &self,
+        chain: &[CertificateDer<'_>],
+        host: &DomainName,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
         let (first, rest) = chain.split_first().ok_or(Problem::Malformed)?;
         let name = server_name(host)?;
         match self.verifier.verify_server_cert(first, rest, &name, &[], unix_time(now)) {
@@ -149,7 +160,14 @@ impl Trust {
 
     /// Checks a chain against the TLSA records of the host (RFC 7672 §3). `base` is where the
     /// records were found, `next_hop` the domain that mail is for.
-    pub fn check_dane(&self, chain: &[CertificateDer<'_>], rule: &TlsaRule, base: &DomainName, next_hop: &DomainName, now: Timestamp) -> Result<(), Problem> {
+    pub fn check_dane(
+        &self,
+        chain: &[CertificateDer<'_>],
+        rule: &TlsaRule,
+        base: &DomainName,
+        next_hop: &DomainName,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
         let TlsaRule::Authenticate(records) = rule else {
             return Ok(());
         };
@@ -170,7 +188,13 @@ impl Trust {
         Err(problem)
     }
 
-    fn check_under_anchor(&self, chain: &[CertificateDer<'_>], anchor: &CertificateDer<'_>, names: &[&DomainName], now: Timestamp) -> Result<(), Problem> {
+    fn check_under_anchor(
+        &self,
+        chain: &[CertificateDer<'_>],
+        anchor: &CertificateDer<'_>,
+        names: &[&DomainName],
+        now: Timestamp,
+    ) -> Result<(), Problem> {
         let (own, rest) = chain.split_first().ok_or(Problem::Malformed)?;
         if own == anchor {
             // Usage 2 that names the server's own certificate: it is its own anchor.
@@ -179,13 +203,23 @@ impl Trust {
         let anchors = [webpki::anchor_from_trusted_cert(anchor).map_err(|_| Problem::Malformed)?];
         let own = webpki::EndEntityCert::try_from(own).map_err(|_| Problem::Malformed)?;
         let usage = webpki::KeyUsage::server_auth();
-        own.verify_for_usage(self.provider.signature_verification_algorithms.all, &anchors, rest, unix_time(now), usage, None, None)
-            .map_err(|error| match error {
-                webpki::Error::CertExpired { .. } => Problem::Expired,
-                webpki::Error::CertNotValidYet { .. } => Problem::NotYetValid,
-                _ => Problem::UnknownIssuer,
-            })?;
-        let carries = |name: &&DomainName| server_name(name).is_ok_and(|name| own.verify_is_valid_for_subject_name(&name).is_ok());
+        own.verify_for_usage(
+            self.provider.signature_verification_algorithms.all,
+            &anchors,
+            rest,
+            unix_time(now),
+            usage,
+            None,
+            None,
+        )
+        .map_err(|error| match error {
+            webpki::Error::CertExpired { .. } => Problem::Expired,
+            webpki::Error::CertNotValidYet { .. } => Problem::NotYetValid,
+            _ => Problem::UnknownIssuer,
+        })?;
+        let carries = |name: &&DomainName| {
+            server_name(name).is_ok_and(|name| own.verify_is_valid_for_subject_name(&name).is_ok())
+        };
         if names.iter().any(carries) { Ok(()) } else { Err(Problem::WrongName) }
     }
 }
@@ -236,7 +270,8 @@ pub fn association(part: &[u8], matching: u8) -> Vec<u8> {
 }
 
 pub(crate) fn server_name(host: &DomainName) -> Result<ServerName<'static>, Problem> {
-    ServerName::try_from(host.as_str().to_owned()).map_err(|_| Problem::Other(format!("{host} can't stand in a certificate")))
+    ServerName::try_from(host.as_str().to_owned())
+        .map_err(|_| Problem::Other(format!("{host} can't stand in a certificate")))
 }
 
 fn unix_time(now: Timestamp) -> UnixTime {
@@ -275,10 +310,16 @@ impl CertificateFacts {
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let names = parsed.subject_alternative_name().ok().flatten().map(|extension| {
-            extension.value.general_names.iter().filter_map(|name| match name {
-                x509_parser::extensions::GeneralName::DNSName(name) => Some((*name).to_owned()),
-                _ => None,
-            }).take(100).collect()
+            extension
+                .value
+                .general_names
+                .iter()
+                .filter_map(|name| match name {
+                    x509_parser::extensions::GeneralName::DNSName(name) => Some((*name).to_owned()),
+                    _ => None,
+                })
+                .take(100)
+                .collect()
         });
         Some(Self {
             subject: parsed.subject().to_string(),

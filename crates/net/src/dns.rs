@@ -176,10 +176,14 @@ impl Answer {
 
     /// The MX records, the preferred ones first, in the order of the answer among equals.
     pub fn mx(&self) -> Vec<Mx> {
-        let mut found: Vec<Mx> = self.records.iter().filter_map(|data| match data {
-            Data::Mx(mx) => Some(mx.clone()),
-            _ => None,
-        }).collect();
+        let mut found: Vec<Mx> = self
+            .records
+            .iter()
+            .filter_map(|data| match data {
+                Data::Mx(mx) => Some(mx.clone()),
+                _ => None,
+            })
+            .collect();
         found.sort_by_key(|mx| mx.preference);
         found
     }

@@ -62,7 +62,7 @@ pub enum FetchError {
     #[error("no connection to the policy host: {0}")]
     Connect(String),
     /// The certificate is not good for the policy host.
-    #[error("the policy host's certificate: {0}", )]
+    #[error("the policy host's certificate: {0}")]
     Certificate(Problem),
     /// No common TLS version or cipher.
     #[error("the policy host speaks no TLS 1.2 or newer: {0}")]
@@ -113,10 +113,26 @@ mod tests {
 
     #[test]
     fn pol_24_each_fetch_error_has_one_result_type() {
-        for problem in [Problem::Expired, Problem::NotYetValid, Problem::WrongName, Problem::UnknownIssuer, Problem::Revoked, Problem::Malformed] {
+        for problem in [
+            Problem::Expired,
+            Problem::NotYetValid,
+            Problem::WrongName,
+            Problem::UnknownIssuer,
+            Problem::Revoked,
+            Problem::Malformed,
+        ] {
             assert_eq!(FetchError::Certificate(problem).result_type(), ResultType::StsWebpkiInvalid);
         }
-        for error in [FetchError::Dns(DnsError::Timeout), FetchError::Connect(String::new()), FetchError::Status(404), FetchError::MediaType("text/html".into()), FetchError::Size, FetchError::Time, FetchError::TlsVersion(String::new()), FetchError::Http(String::new())] {
+        for error in [
+            FetchError::Dns(DnsError::Timeout),
+            FetchError::Connect(String::new()),
+            FetchError::Status(404),
+            FetchError::MediaType("text/html".into()),
+            FetchError::Size,
+            FetchError::Time,
+            FetchError::TlsVersion(String::new()),
+            FetchError::Http(String::new()),
+        ] {
             assert_eq!(error.result_type(), ResultType::StsPolicyFetchError);
         }
     }

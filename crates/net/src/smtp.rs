@@ -18,7 +18,12 @@ use std::net::IpAddr;
 /// Opens sessions with mail hosts.
 pub trait MailHosts: Send + Sync {
     /// One session with one address of one host, closed at its end.
-    fn session<'a>(&'a self, target: &'a Target, demand: &'a TlsDemand, mail: Option<&'a Mail>) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>>;
+    fn session<'a>(
+        &'a self,
+        target: &'a Target,
+        demand: &'a TlsDemand,
+        mail: Option<&'a Mail>,
+    ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>>;
 }
 
 /// Whom to talk to.
@@ -145,7 +150,9 @@ impl Fault {
         match self {
             Self::Connect(_) | Self::Wire(_) | Self::Refused(..) => None,
             Self::NoStarttls => Some(ResultType::StarttlsNotSupported),
-            Self::StarttlsRefused(_) | Self::Injected | Self::Handshake(_) => Some(ResultType::ValidationFailure),
+            Self::StarttlsRefused(_) | Self::Injected | Self::Handshake(_) => {
+                Some(ResultType::ValidationFailure)
+            }
             Self::Certificate(problem) => Some(problem.session_result()),
         }
     }

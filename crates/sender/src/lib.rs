@@ -1,1 +1,8 @@
-//! The sending side: policy answers and TLS reports.
+//! The sending side: which policy a domain has ([`answer`]), what a delivery under it met
+//! ([`walk`]), and the reports about that ([`report`]).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod answer;
+pub mod report;
+pub mod walk;

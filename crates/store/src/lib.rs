@@ -63,7 +63,10 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
-        let open = |error: sqlx::Error| StoreError::Open { path: path.display().to_string(), why: error.to_string() };
+        let open = |error: sqlx::Error| StoreError::Open {
+            path: path.display().to_string(),
+            why: error.to_string(),
+        };
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(open)?;
         sqlx::migrate!("./migrations").run(&pool).await?;
         Ok(Self { pool })

@@ -56,7 +56,10 @@ impl Store {
 
     /// Forgets policies that had expired by `now`; says how many.
     pub async fn forget_expired_policies(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let done = sqlx::query("DELETE FROM policy WHERE expires_at <= $1").bind(now.as_second()).execute(&self.pool).await?;
+        let done = sqlx::query("DELETE FROM policy WHERE expires_at <= $1")
+            .bind(now.as_second())
+            .execute(&self.pool)
+            .await?;
         Ok(done.rows_affected())
     }
 }
@@ -70,7 +73,13 @@ mod tests {
         let (dir, store) = crate::scratch().await;
         let at = |second| Timestamp::from_second(second).unwrap();
         let domain = DomainName::parse("example.org").unwrap();
-        let mut policy = StoredPolicy { domain: domain.clone(), record_id: PolicyId::parse("1").unwrap(), body: "version: STSv1\r\n".into(), fetched_at: at(100), expires_at: at(200) };
+        let mut policy = StoredPolicy {
+            domain: domain.clone(),
+            record_id: PolicyId::parse("1").unwrap(),
+            body: "version: STSv1\r\n".into(),
+            fetched_at: at(100),
+            expires_at: at(200),
+        };
         store.put_policy(&policy).await.unwrap();
         policy.record_id = PolicyId::parse("2").unwrap();
         store.put_policy(&policy).await.unwrap();

@@ -31,12 +31,21 @@ impl Store {
 
     /// Where a domain stands.
     pub async fn rollout<S: DeserializeOwned>(&self, domain: &DomainName) -> Result<Option<S>, StoreError> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT state FROM rollout WHERE domain = $1").bind(domain.as_str()).fetch_optional(&self.pool).await?;
+        let row: Option<(String,)> = sqlx::query_as("SELECT state FROM rollout WHERE domain = $1")
+            .bind(domain.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
         row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("rollout"))).transpose()
     }
 
     /// Adds a line to the journal of a domain.
-    pub async fn journal(&self, domain: &DomainName, at: Timestamp, who: &str, what: &str) -> Result<(), StoreError> {
+    pub async fn journal(
+        &self,
+        domain: &DomainName,
+        at: Timestamp,
+        who: &str,
+        what: &str,
+    ) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO journal (domain, at, who, what) VALUES ($1, $2, $3, $4)")
             .bind(domain.as_str())
             .bind(at.as_second())
@@ -49,8 +58,14 @@ impl Store {
 
     /// The journal of a domain, oldest first.
     pub async fn journal_of(&self, domain: &DomainName) -> Result<Vec<JournalEntry>, StoreError> {
-        let rows: Vec<(i64, String, String)> = sqlx::query_as("SELECT at, who, what FROM journal WHERE domain = $1 ORDER BY id").bind(domain.as_str()).fetch_all(&self.pool).await?;
-        rows.into_iter().map(|(at, who, what)| Ok(JournalEntry { at: time("journal", at)?, who, what })).collect()
+        let rows: Vec<(i64, String, String)> =
+            sqlx::query_as("SELECT at, who, what FROM journal WHERE domain = $1 ORDER BY id")
+                .bind(domain.as_str())
+                .fetch_all(&self.pool)
+                .await?;
+        rows.into_iter()
+            .map(|(at, who, what)| Ok(JournalEntry { at: time("journal", at)?, who, what }))
+            .collect()
     }
 }
 
@@ -68,6 +83,9 @@ mod tests {
         assert_eq!(store.rollout::<Vec<u8>>(&domain).await.unwrap(), Some(vec![3]));
         assert!(store.rollout::<String>(&domain).await.is_err());
         store.journal(&domain, Timestamp::UNIX_EPOCH, "operator", "held back").await.unwrap();
-        assert_eq!(store.journal_of(&domain).await.unwrap(), [JournalEntry { at: Timestamp::UNIX_EPOCH, who: "operator".into(), what: "held back".into() }]);
+        assert_eq!(
+            store.journal_of(&domain).await.unwrap(),
+            [JournalEntry { at: Timestamp::UNIX_EPOCH, who: "operator".into(), what: "held back".into() }]
+        );
     }
 }

@@ -31,7 +31,9 @@ impl Store {
             entries.push(PolicyReport {
                 policy_type: PolicyType::parse(row.try_get("policy_type")?),
                 policy_string: list(row.try_get("policy_string")?)?,
-                policy_domain: Some(DomainName::parse(row.try_get("policy_domain")?).map_err(damaged("tally"))?),
+                policy_domain: Some(
+                    DomainName::parse(row.try_get("policy_domain")?).map_err(damaged("tally"))?,
+                ),
                 mx_host: list(row.try_get("mx_host")?)?,
                 successful: count(row.try_get("successful")?),
                 failed: count(row.try_get("failed")?),
@@ -42,25 +44,38 @@ impl Store {
     }
 
     async fn tallied_failures(&self, tally_id: i64) -> Result<Vec<FailureDetail>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM tally_failure WHERE tally_id = $1 ORDER BY failed DESC, result_type").bind(tally_id).fetch_all(&self.pool).await?;
-        rows.iter().map(|row| {
-            let text = |column: &str| row.try_get::<String, _>(column).map(|text| Some(text).filter(|text| !text.is_empty()));
-            let address = |column: &str| Ok::<_, sqlx::Error>(text(column)?.and_then(|text| text.parse().ok()));
-            Ok(FailureDetail {
-                result_type: ResultType::parse(row.try_get("result_type")?),
-                sending_mta_ip: address("sending_mta_ip")?,
-                receiving_mx_hostname: text("receiving_mx_hostname")?,
-                receiving_mx_helo: text("receiving_mx_helo")?,
-                receiving_ip: address("receiving_ip")?,
-                failed_session_count: count(row.try_get("failed")?),
-                additional_information: text("additional_information")?,
-                failure_reason_code: text("failure_reason_code")?,
+        let rows =
+            sqlx::query("SELECT * FROM tally_failure WHERE tally_id = $1 ORDER BY failed DESC, result_type")
+                .bind(tally_id)
+                .fetch_all(&self.pool)
+                .await?;
+        rows.iter()
+            .map(|row| {
+                let text = |column: &str| {
+                    row.try_get::<String, _>(column).map(|text| Some(text).filter(|text| !text.is_empty()))
+                };
+                let address =
+                    |column: &str| Ok::<_, sqlx::Error>(text(column)?.and_then(|text| text.parse().ok()));
+                Ok(FailureDetail {
+                    result_type: ResultType::parse(row.try_get("result_type")?),
+                    sending_mta_ip: address("sending_mta_ip")?,
+                    receiving_mx_hostname: text("receiving_mx_hostname")?,
+                    receiving_mx_helo: text("receiving_mx_helo")?,
+                    receiving_ip: address("receiving_ip")?,
+                    failed_session_count: count(row.try_get("failed")?),
+                    additional_information: text("additional_information")?,
+                    failure_reason_code: text("failure_reason_code")?,
+                })
             })
-        }).collect()
+            .collect()
     }
 }
 
-async fn add_entry(connection: &mut SqliteConnection, day: Timestamp, entry: &PolicyReport) -> Result<(), StoreError> {
+async fn add_entry(
+    connection: &mut SqliteConnection,
+    day: Timestamp,
+    entry: &PolicyReport,
+) -> Result<(), StoreError> {
     let Some(domain) = &entry.policy_domain else {
         return Err(StoreError::Damaged { table: "tally", why: "an entry without a policy domain".into() });
     };
@@ -88,7 +103,11 @@ async fn add_entry(connection: &mut SqliteConnection, day: Timestamp, entry: &Po
     Ok(())
 }
 
-async fn add_failure(connection: &mut SqliteConnection, tally_id: i64, detail: &FailureDetail) -> Result<(), StoreError> {
+async fn add_failure(
+    connection: &mut SqliteConnection,
+    tally_id: i64,
+    detail: &FailureDetail,
+) -> Result<(), StoreError> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let address = |address: Option<std::net::IpAddr>| address.map(|ip| ip.to_string()).unwrap_or_default();
     sqlx::query(
@@ -126,19 +145,57 @@ mod tests {
     use super::*;
 
     fn entry(domain: &str, successful: u64, failures: &[(&str, u64)]) -> PolicyReport {
-        let details = failures.iter().map(|(kind, count)| FailureDetail { result_type: ResultType::parse(kind), sending_mta_ip: None, receiving_mx_hostname: Some("mx1".into()), receiving_mx_helo: None, receiving_ip: "192.0.2.1".parse().ok(), failed_session_count: *count, additional_information: None, failure_reason_code: None }).collect();
-        PolicyReport { policy_type: PolicyType::Sts, policy_string: vec!["version: STSv1".into()], policy_domain: DomainName::parse(domain).ok(), mx_host: vec!["mx1".into()], successful, failed: failures.iter().map(|(_, count)| count).sum(), details }
+        let details = failures
+            .iter()
+            .map(|(kind, count)| FailureDetail {
+                result_type: ResultType::parse(kind),
+                sending_mta_ip: None,
+                receiving_mx_hostname: Some("mx1".into()),
+                receiving_mx_helo: None,
+                receiving_ip: "192.0.2.1".parse().ok(),
+                failed_session_count: *count,
+                additional_information: None,
+                failure_reason_code: None,
+            })
+            .collect();
+        PolicyReport {
+            policy_type: PolicyType::Sts,
+            policy_string: vec!["version: STSv1".into()],
+            policy_domain: DomainName::parse(domain).ok(),
+            mx_host: vec!["mx1".into()],
+            successful,
+            failed: failures.iter().map(|(_, count)| count).sum(),
+            details,
+        }
     }
 
     #[tokio::test]
     async fn counts_of_a_day_add_up_by_policy_and_failure() {
         let (_dir, store) = crate::scratch().await;
         let day = Timestamp::from_second(86_400).unwrap();
-        store.add_to_tally(day, &[entry("a.example", 2, &[("certificate-expired", 1)]), entry("b.example", 1, &[])]).await.unwrap();
-        store.add_to_tally(day, &[entry("a.example", 3, &[("certificate-expired", 4), ("validation-failure", 1)])]).await.unwrap();
+        store
+            .add_to_tally(
+                day,
+                &[entry("a.example", 2, &[("certificate-expired", 1)]), entry("b.example", 1, &[])],
+            )
+            .await
+            .unwrap();
+        store
+            .add_to_tally(
+                day,
+                &[entry("a.example", 3, &[("certificate-expired", 4), ("validation-failure", 1)])],
+            )
+            .await
+            .unwrap();
         store.add_to_tally(Timestamp::UNIX_EPOCH, &[entry("a.example", 9, &[])]).await.unwrap();
         let tally = store.tally(day).await.unwrap();
-        assert_eq!(tally, [entry("a.example", 5, &[("certificate-expired", 5), ("validation-failure", 1)]), entry("b.example", 1, &[])]);
+        assert_eq!(
+            tally,
+            [
+                entry("a.example", 5, &[("certificate-expired", 5), ("validation-failure", 1)]),
+                entry("b.example", 1, &[])
+            ]
+        );
     }
 
     #[tokio::test]
@@ -146,7 +203,9 @@ mod tests {
         let (_dir, store) = crate::scratch().await;
         let mut broken = entry("b.example", 1, &[]);
         broken.policy_domain = None;
-        assert!(store.add_to_tally(Timestamp::UNIX_EPOCH, &[entry("a.example", 1, &[]), broken]).await.is_err());
+        assert!(
+            store.add_to_tally(Timestamp::UNIX_EPOCH, &[entry("a.example", 1, &[]), broken]).await.is_err()
+        );
         assert_eq!(store.tally(Timestamp::UNIX_EPOCH).await.unwrap(), []);
     }
 

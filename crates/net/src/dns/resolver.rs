@@ -46,7 +46,13 @@ pub struct ResolverConfig {
 
 impl Default for ResolverConfig {
     fn default() -> Self {
-        Self { servers: Vec::new(), dnssec: Dnssec::Validate, trust_anchor: None, cache: true, attempt_time: DNS_TIME / 4 }
+        Self {
+            servers: Vec::new(),
+            dnssec: Dnssec::Validate,
+            trust_anchor: None,
+            cache: true,
+            attempt_time: DNS_TIME / 4,
+        }
     }
 }
 
@@ -81,7 +87,9 @@ impl Resolver {
         set_options(builder.options_mut(), config);
         if config.dnssec == Dnssec::Validate {
             let anchors = match &config.trust_anchor {
-                Some(text) => text.parse::<TrustAnchors>().map_err(|error| ResolverError::TrustAnchor(error.to_string()))?,
+                Some(text) => text
+                    .parse::<TrustAnchors>()
+                    .map_err(|error| ResolverError::TrustAnchor(error.to_string()))?,
                 None => TrustAnchors::default(),
             };
             builder = builder.with_trust_anchor(Arc::new(anchors));
@@ -90,7 +98,8 @@ impl Resolver {
     }
 
     async fn ask(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
-        let query = Name::from_ascii(format!("{name}.")).map_err(|error| DnsError::Network(error.to_string()))?;
+        let query =
+            Name::from_ascii(format!("{name}.")).map_err(|error| DnsError::Network(error.to_string()))?;
         let lookup = self.inner.lookup(query, record_type(kind));
         match tokio::time::timeout(DNS_TIME, lookup).await {
             Err(_) => Err(DnsError::Timeout),
@@ -123,7 +132,10 @@ impl Resolver {
             }
         }
         if answer.records.is_empty() {
-            return Err(DnsError::NoSuchRecord(Nothing { security: Security::Indeterminate, ttl: Some(answer.ttl) }));
+            return Err(DnsError::NoSuchRecord(Nothing {
+                security: Security::Indeterminate,
+                ttl: Some(answer.ttl),
+            }));
         }
         Ok(answer)
     }
@@ -142,7 +154,11 @@ impl Resolver {
     fn failure(&self, error: NetError) -> DnsError {
         let nothing = |code, security, ttl| {
             let known = Nothing { security, ttl };
-            if code == ResponseCode::NXDomain { DnsError::NoSuchName(known) } else { DnsError::NoSuchRecord(known) }
+            if code == ResponseCode::NXDomain {
+                DnsError::NoSuchName(known)
+            } else {
+                DnsError::NoSuchRecord(known)
+            }
         };
         match error {
             NetError::Timeout => DnsError::Timeout,
@@ -241,5 +257,6 @@ fn exchange(name: &Name) -> Exchange {
         return Exchange::Null;
     }
     let text = name.to_ascii();
-    DomainName::from_ascii(&text).map_or_else(|_| Exchange::Invalid(text.chars().take(LABEL_BYTES * 4).collect()), Exchange::Host)
+    DomainName::from_ascii(&text)
+        .map_or_else(|_| Exchange::Invalid(text.chars().take(LABEL_BYTES * 4).collect()), Exchange::Host)
 }

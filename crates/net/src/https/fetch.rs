@@ -7,7 +7,9 @@ use crate::certificate::{CertificateFacts, Problem, TlsClock, Trust, server_name
 use crate::clock::Clock;
 use crate::dns::{Dns, host_addresses};
 use formats::DomainName;
-use formats::limits::{CONNECT_TIME, HAPPY_EYEBALLS_DELAY, HTTP_HEADER_BYTES, POLICY_BYTES, POLICY_FETCH_TIME};
+use formats::limits::{
+    CONNECT_TIME, HAPPY_EYEBALLS_DELAY, HTTP_HEADER_BYTES, POLICY_BYTES, POLICY_FETCH_TIME,
+};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
@@ -51,7 +53,11 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// A fetcher that resolves by `dns` and judges dates by `clock`.
-    pub fn new(config: FetcherConfig, dns: Arc<dyn Dns>, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
+    pub fn new(
+        config: FetcherConfig,
+        dns: Arc<dyn Dns>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, rustls::Error> {
         let mut tls = ClientConfig::builder_with_details(config.trust.provider(), Arc::new(TlsClock(clock)))
             .with_safe_default_protocol_versions()?
             .with_webpki_verifier(config.trust.verifier())
@@ -68,8 +74,10 @@ impl Fetcher {
         let name = server_name(&host).map_err(FetchError::Certificate)?;
         let stream = self.tls.connect(name, stream).await.map_err(tls_error)?;
         let (_, session) = stream.get_ref();
-        let certificate = session.peer_certificates().and_then(|chain| chain.first()).and_then(CertificateFacts::read);
-        let tls_version = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown").to_owned();
+        let certificate =
+            session.peer_certificates().and_then(|chain| chain.first()).and_then(CertificateFacts::read);
+        let tls_version =
+            session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown").to_owned();
         let response = request(stream, &host).await?;
         let media_type = check_head(&response)?;
         let body = read_body(response.into_body()).await?;
@@ -79,9 +87,18 @@ impl Fetcher {
     async fn addresses(&self, host: &DomainName) -> Result<Vec<SocketAddr>, FetchError> {
         let found = host_addresses(self.dns.as_ref(), host).await.map_err(FetchError::Dns)?;
         let allowed = |ip: &IpAddr| self.config.allow_special_addresses || special(*ip).is_none();
-        let addresses: Vec<_> = found.addresses.iter().copied().filter(allowed).map(|ip| SocketAddr::new(ip, self.config.port)).collect();
+        let addresses: Vec<_> = found
+            .addresses
+            .iter()
+            .copied()
+            .filter(allowed)
+            .map(|ip| SocketAddr::new(ip, self.config.port))
+            .collect();
         match found.addresses.first() {
-            Some(first) if addresses.is_empty() => Err(FetchError::SpecialAddress { address: *first, what: special(*first).unwrap_or("special") }),
+            Some(first) if addresses.is_empty() => Err(FetchError::SpecialAddress {
+                address: *first,
+                what: special(*first).unwrap_or("special"),
+            }),
             _ => Ok(addresses),
         }
     }
@@ -114,7 +131,11 @@ async fn connect_any(addresses: Vec<SocketAddr>) -> Result<(TcpStream, IpAddr), 
                 }
             }
             None => match attempts.join_next().await {
-                Some(outcome) => if let Some(found) = settle(outcome, &mut last) { return Ok(found) },
+                Some(outcome) => {
+                    if let Some(found) = settle(outcome, &mut last) {
+                        return Ok(found);
+                    }
+                }
                 None => return Err(FetchError::Connect(last)),
             },
         }
@@ -123,7 +144,10 @@ async fn connect_any(addresses: Vec<SocketAddr>) -> Result<(TcpStream, IpAddr), 
 
 type Attempt = (Result<TcpStream, String>, SocketAddr);
 
-fn settle(outcome: Result<Attempt, tokio::task::JoinError>, last: &mut String) -> Option<(TcpStream, IpAddr)> {
+fn settle(
+    outcome: Result<Attempt, tokio::task::JoinError>,
+    last: &mut String,
+) -> Option<(TcpStream, IpAddr)> {
     match outcome {
         Ok((Ok(stream), address)) => return Some((stream, address.ip())),
         Ok((Err(why), address)) => *last = format!("{address}: {why}"),
@@ -157,7 +181,12 @@ fn tls_error(error: std::io::Error) -> FetchError {
     let text = error.to_string();
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(error)) => FetchError::Certificate(Problem::of(error)),
-        Some(rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion | rustls::AlertDescription::HandshakeFailure)) => FetchError::TlsVersion(text),
+        Some(
+            rustls::Error::PeerIncompatible(_)
+            | rustls::Error::AlertReceived(
+                rustls::AlertDescription::ProtocolVersion | rustls::AlertDescription::HandshakeFailure,
+            ),
+        ) => FetchError::TlsVersion(text),
         Some(_) => FetchError::Tls(text),
         None => FetchError::Tls(format!("the connection broke off: {text}")),
     }
@@ -185,13 +214,24 @@ fn check_head(response: &Response<Incoming>) -> Result<String, FetchError> {
     if response.status() != hyper::StatusCode::OK {
         return Err(FetchError::Status(response.status().as_u16()));
     }
-    let header = |name| response.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect::<String>());
-    if let Some(encoding) = header(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+    let header = |name| {
+        response
+            .headers()
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect::<String>())
+    };
+    if let Some(encoding) =
+        header(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"))
+    {
         return Err(FetchError::Compressed(encoding));
     }
     let media_type = header(CONTENT_TYPE).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("text/plain") { Ok(media_type) } else { Err(FetchError::MediaType(media_type)) }
+    if essence.eq_ignore_ascii_case("text/plain") {
+        Ok(media_type)
+    } else {
+        Err(FetchError::MediaType(media_type))
+    }
 }
 
 async fn read_body(body: Incoming) -> Result<Vec<u8>, FetchError> {

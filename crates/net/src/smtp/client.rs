@@ -62,7 +62,12 @@ impl Client {
         Ok(Self { config, clock, tls: TlsConnector::from(Arc::new(tls)) })
     }
 
-    async fn run(&self, report: &mut SessionReport, demand: &TlsDemand, mail: Option<&Mail>) -> Result<(), Fault> {
+    async fn run(
+        &self,
+        report: &mut SessionReport,
+        demand: &TlsDemand,
+        mail: Option<&Mail>,
+    ) -> Result<(), Fault> {
         let stream = self.connect(&report.target).await?;
         let mut clear = Talk { wire: Wire::new(stream, self.config.reply_time), report };
         clear.greet(&self.config.helo).await?;
@@ -114,22 +119,39 @@ impl Client {
         let name = server_name(&target.host).map_err(Fault::Certificate)?;
         match tokio::time::timeout(self.config.reply_time, self.tls.connect(name, stream)).await {
             Ok(outcome) => outcome.map_err(|error| Fault::Handshake(error.to_string())),
-            Err(_) => Err(Fault::Handshake(format!("not done within {} seconds", self.config.reply_time.as_secs()))),
+            Err(_) => {
+                Err(Fault::Handshake(format!("not done within {} seconds", self.config.reply_time.as_secs())))
+            }
         }
     }
 
-    fn judge(&self, stream: &TlsStream<TcpStream>, host: &DomainName, demand: &TlsDemand) -> Result<TlsFacts, Fault> {
+    fn judge(
+        &self,
+        stream: &TlsStream<TcpStream>,
+        host: &DomainName,
+        demand: &TlsDemand,
+    ) -> Result<TlsFacts, Fault> {
         let (_, session) = stream.get_ref();
         let chain = session.peer_certificates().unwrap_or_default();
         let now = self.clock.now();
         let trust = &self.config.trust;
         let dane = match demand {
-            TlsDemand::Dane { rule, base, next_hop } => Some(trust.check_dane(chain, rule, base, next_hop, now)),
+            TlsDemand::Dane { rule, base, next_hop } => {
+                Some(trust.check_dane(chain, rule, base, next_hop, now))
+            }
             _ => None,
         };
         Ok(TlsFacts {
-            version: session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown").to_owned(),
-            cipher: session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown").to_owned(),
+            version: session
+                .protocol_version()
+                .and_then(|version| version.as_str())
+                .unwrap_or("unknown")
+                .to_owned(),
+            cipher: session
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or("unknown")
+                .to_owned(),
             chain: chain.iter().take(10).filter_map(CertificateFacts::read).collect(),
             pkix: trust.check(chain, host, now),
             dane,
@@ -138,9 +160,20 @@ impl Client {
 }
 
 impl MailHosts for Client {
-    fn session<'a>(&'a self, target: &'a Target, demand: &'a TlsDemand, mail: Option<&'a Mail>) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>> {
+    fn session<'a>(
+        &'a self,
+        target: &'a Target,
+        demand: &'a TlsDemand,
+        mail: Option<&'a Mail>,
+    ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>> {
         Box::pin(async move {
-            let mut report = SessionReport { target: target.clone(), banner: None, capabilities: Vec::new(), tls: None, transcript: Vec::new() };
+            let mut report = SessionReport {
+                target: target.clone(),
+                banner: None,
+                capabilities: Vec::new(),
+                tls: None,
+                transcript: Vec::new(),
+            };
             match self.run(&mut report, demand, mail).await {
                 Ok(()) => Ok(report),
                 Err(fault) => Err(Box::new(SessionFailure { fault, report })),
@@ -178,7 +211,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
     async fn ehlo(&mut self, helo: &DomainName) -> Result<(), Fault> {
         let reply = self.command(&format!("EHLO {helo}")).await?;
         if reply.code == 250 {
-            self.report.capabilities = reply.lines.iter().skip(1).map(|line| line.trim().to_ascii_uppercase()).collect();
+            self.report.capabilities =
+                reply.lines.iter().skip(1).map(|line| line.trim().to_ascii_uppercase()).collect();
             return Ok(());
         }
         self.report.capabilities.clear();
@@ -244,16 +278,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
 struct JudgeLater(Arc<CryptoProvider>);
 
 impl ServerCertVerifier for JudgeLater {
-    fn verify_server_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: &ServerName<'_>, _: &[u8], _: UnixTime) -> Result<ServerCertVerified, rustls::Error> {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            signed,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

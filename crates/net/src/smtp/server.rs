@@ -174,7 +174,9 @@ impl<'c> Session<'c> {
                 self.reply("250 ok").await?;
             }
             "MAIL" => {
-                let Some(from) = path(rest, "FROM:") else { return self.refuse("501 expected MAIL FROM:<address>").await };
+                let Some(from) = path(rest, "FROM:") else {
+                    return self.refuse("501 expected MAIL FROM:<address>").await;
+                };
                 self.envelope = Some(Envelope { from, to: Vec::new() });
                 self.reply("250 ok").await?;
             }
@@ -188,11 +190,17 @@ impl<'c> Session<'c> {
         self.envelope = None;
         let starttls = !self.tls && !matches!(self.config.starttls, Starttls::Absent);
         let offer = if starttls { "250-STARTTLS\r\n" } else { "" };
-        self.reply(&format!("250-{}\r\n250-SIZE {INBOX_MESSAGE_BYTES}\r\n{offer}250 8BITMIME", self.config.hostname)).await
+        self.reply(&format!(
+            "250-{}\r\n250-SIZE {INBOX_MESSAGE_BYTES}\r\n{offer}250 8BITMIME",
+            self.config.hostname
+        ))
+        .await
     }
 
     async fn recipient(&mut self, rest: &str, mailbox: &dyn Mailbox) -> io::Result<Result<(), ()>> {
-        let Some(to) = path(rest, "TO:").filter(|to| !to.is_empty()) else { return self.refuse("501 expected RCPT TO:<address>").await };
+        let Some(to) = path(rest, "TO:").filter(|to| !to.is_empty()) else {
+            return self.refuse("501 expected RCPT TO:<address>").await;
+        };
         let Some(envelope) = self.envelope.as_mut() else { return self.refuse("503 MAIL first").await };
         if envelope.to.len() >= 100 {
             return self.refuse("452 too many recipients").await;
@@ -210,7 +218,9 @@ impl<'c> Session<'c> {
     async fn starttls(&mut self) -> io::Result<Option<Session<'c>>> {
         let upgrade = match &self.config.starttls {
             Starttls::Offered(upgrade) if !self.tls => upgrade.clone(),
-            Starttls::Absent | Starttls::Offered(_) => return self.reply("502 not known here").await.map(|()| None),
+            Starttls::Absent | Starttls::Offered(_) => {
+                return self.reply("502 not known here").await.map(|()| None);
+            }
             Starttls::Unavailable => return self.reply("454 TLS not available").await.map(|()| None),
         };
         self.reply("220 go ahead").await?;
@@ -246,7 +256,8 @@ impl<'c> Session<'c> {
                 continue;
             };
             let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            let line = line.strip_suffix(b"\n").map_or(line.as_slice(), |l| l.strip_suffix(b"\r").unwrap_or(l));
+            let line =
+                line.strip_suffix(b"\n").map_or(line.as_slice(), |l| l.strip_suffix(b"\r").unwrap_or(l));
             if line == b"." {
                 return Ok((!too_large).then_some(message));
             }
@@ -305,7 +316,11 @@ mod tests {
     #[tokio::test]
     async fn a_message_is_kept_before_250_is_said() {
         let (said, kept) = talk(b"EHLO x\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<no@b.example>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nhi\r\n..dot\r\n.\r\nQUIT\r\n").await;
-        let codes: Vec<_> = said.lines().filter(|line| line.as_bytes().get(3) == Some(&b' ')).map(|line| &line[..3]).collect();
+        let codes: Vec<_> = said
+            .lines()
+            .filter(|line| line.as_bytes().get(3) == Some(&b' '))
+            .map(|line| &line[..3])
+            .collect();
         assert_eq!(codes, ["220", "250", "250", "550", "250", "354", "250", "221"]);
         assert_eq!(kept.len(), 1);
         assert_eq!((kept[0].message.as_slice(), kept[0].tls), (&b"hi\r\n.dot\r\n"[..], false));

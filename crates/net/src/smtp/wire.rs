@@ -85,7 +85,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut lines = Vec::new();
         loop {
             let line = self.line().await?;
-            let (code, more, text) = reply_line(&line).ok_or_else(|| WireError::NotSmtp(line.chars().take(80).collect()))?;
+            let (code, more, text) =
+                reply_line(&line).ok_or_else(|| WireError::NotSmtp(line.chars().take(80).collect()))?;
             lines.push(text.to_owned());
             if !more {
                 return Ok(Reply { code, lines });
@@ -106,7 +107,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 return Err(WireError::TooLong);
             }
             let mut chunk = [0; 1024];
-            let count = self.stream.read(&mut chunk).await.map_err(|error| WireError::Io(error.to_string()))?;
+            let count =
+                self.stream.read(&mut chunk).await.map_err(|error| WireError::Io(error.to_string()))?;
             if count == 0 {
                 return Err(WireError::Closed);
             }

@@ -1,0 +1,298 @@
+//! The rules of finding an MTA-STS policy, as functions of what was seen and the time
+//! (RFC 8461 §3.1, §3.3, §5.1).
+
+use formats::limits::{FETCH_BACK_OFF, POLICY_REFRESH};
+use formats::policy::PolicyError;
+use formats::sts_record::SelectError;
+use formats::{Mode, Policy, PolicyId, ResultType, StsRecord};
+use jiff::{SignedDuration, Timestamp};
+use net::dns::DnsError;
+use net::https::FetchError;
+
+/// What was found at `_mta-sts.DOMAIN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordSeen {
+    /// A valid record.
+    Published(StsRecord),
+    /// No record of the version, or no such name: not published.
+    Absent,
+    /// Several records, or a malformed one: as if not published (STS-09).
+    Invalid(SelectError),
+    /// The look-up failed, so nothing is known (STS-13).
+    Unknown(DnsError),
+}
+
+/// A policy and when it was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldPolicy {
+    /// The policy.
+    pub policy: Policy,
+    /// The file as it came.
+    pub body: String,
+    /// The `id` under which it was fetched.
+    pub id: PolicyId,
+    /// When.
+    pub fetched_at: Timestamp,
+}
+
+impl HeldPolicy {
+    /// When it ends: `max_age` from its fetch, not from its first use (VAL-16).
+    pub fn expires_at(&self) -> Timestamp {
+        let life = SignedDuration::from_secs(i64::from(self.policy.max_age));
+        self.fetched_at.saturating_add(life).unwrap_or(Timestamp::MAX)
+    }
+
+    /// True until it ends. A fetch in the future (the clock went back) does not lengthen it.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        now < self.expires_at()
+    }
+
+    fn is_refresh_due(&self, now: Timestamp) -> bool {
+        let half = SignedDuration::from_secs(i64::from(self.policy.max_age) / 2);
+        let after = SignedDuration::try_from(POLICY_REFRESH).unwrap_or(half).min(half);
+        now >= self.fetched_at.saturating_add(after).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// A fetch that failed, and under which `id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedFetch {
+    /// The `id` that was announced.
+    pub id: PolicyId,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub why: Unfetched,
+}
+
+/// Why there is no valid new policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfetched {
+    /// It could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// It is malformed.
+    #[error("the policy file is invalid: {0}")]
+    Invalid(#[from] PolicyError),
+}
+
+impl Unfetched {
+    /// The one result type for this (POL-24).
+    pub fn result_type(&self) -> ResultType {
+        match self {
+            Self::Fetch(error) => error.result_type(),
+            Self::Invalid(_) => ResultType::StsPolicyInvalid,
+        }
+    }
+}
+
+/// What to do next about a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing to fetch.
+    Keep,
+    /// Fetch the policy that this `id` announces.
+    Fetch(PolicyId),
+}
+
+/// Whether to fetch: for a new `id` (VAL-17), or when a refresh is due (POL-13), but not within
+/// five minutes of a failure under the same `id` (POL-10).
+pub fn next(
+    seen: &RecordSeen,
+    held: Option<&HeldPolicy>,
+    failed: Option<&FailedFetch>,
+    now: Timestamp,
+) -> Next {
+    let RecordSeen::Published(record) = seen else {
+        return Next::Keep;
+    };
+    let back_off = SignedDuration::try_from(FETCH_BACK_OFF).unwrap_or(SignedDuration::ZERO);
+    let recent =
+        |failed: &&FailedFetch| failed.id == record.id && now.duration_since(failed.at).abs() < back_off;
+    if failed.filter(recent).is_some() {
+        return Next::Keep;
+    }
+    match held.filter(|held| held.is_live(now)) {
+        Some(held) if held.id == record.id && !held.is_refresh_due(now) => Next::Keep,
+        _ => Next::Fetch(record.id.clone()),
+    }
+}
+
+/// What a sender goes by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// This policy. `trouble` is why it could not be renewed, if it could not.
+    Policy {
+        /// The policy.
+        held: HeldPolicy,
+        /// Why it could not be renewed.
+        trouble: Option<Unfetched>,
+    },
+    /// A policy is announced, none can be had and none is remembered (POL-11).
+    Unavailable(Unfetched),
+    /// There is none.
+    None,
+}
+
+/// What follows, after the fetch if there was one.
+///
+/// A live policy stays in force whatever happened to the record or the fetch (POL-12, STS-09,
+/// VAL-18, VAL-20); a fetched one replaces it wholly (VAL-19).
+pub fn conclude(
+    held: Option<HeldPolicy>,
+    fetched: Option<Result<HeldPolicy, Unfetched>>,
+    now: Timestamp,
+) -> Found {
+    let live = held.filter(|held| held.is_live(now));
+    match (fetched, live) {
+        (Some(Ok(new)), _) => Found::Policy { held: new, trouble: None },
+        (Some(Err(why)), Some(held)) => Found::Policy { held, trouble: Some(why) },
+        (None, Some(held)) => Found::Policy { held, trouble: None },
+        (Some(Err(why)), None) => Found::Unavailable(why),
+        (None, None) => Found::None,
+    }
+}
+
+impl Found {
+    /// The mode to go by; `none` without a policy.
+    pub fn mode(&self) -> Mode {
+        match self {
+            Self::Policy { held, .. } => held.policy.mode,
+            Self::Unavailable(_) | Self::None => Mode::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::MxPattern;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn id(text: &str) -> PolicyId {
+        PolicyId::parse(text).unwrap()
+    }
+
+    fn published(text: &str) -> RecordSeen {
+        RecordSeen::Published(StsRecord::new(id(text)))
+    }
+
+    fn held(mode: Mode, text: &str, fetched: i64, max_age: u32) -> HeldPolicy {
+        let policy = Policy::new(mode, max_age, vec![MxPattern::parse("mx.example").unwrap()]).unwrap();
+        HeldPolicy { body: policy.to_string(), policy, id: id(text), fetched_at: at(fetched) }
+    }
+
+    const WEEK: u32 = 604_800;
+
+    fn failed(text: &str, second: i64) -> FailedFetch {
+        FailedFetch { id: id(text), at: at(second), why: trouble() }
+    }
+
+    fn trouble() -> Unfetched {
+        Unfetched::Fetch(FetchError::Status(404))
+    }
+
+    #[test]
+    fn val_17_a_changed_id_is_fetched_and_an_unchanged_one_is_not() {
+        let policy = held(Mode::Enforce, "1", 0, WEEK);
+        assert_eq!(next(&published("1"), Some(&policy), None, at(10)), Next::Keep);
+        assert_eq!(next(&published("2"), Some(&policy), None, at(10)), Next::Fetch(id("2")));
+        assert_eq!(next(&published("1"), None, None, at(10)), Next::Fetch(id("1")));
+    }
+
+    #[test]
+    fn pol_10_no_fetch_for_five_minutes_after_a_failed_one_of_the_same_id() {
+        let after = |text, second| next(&published(text), None, Some(&failed("1", 1000)), at(second));
+        assert_eq!(after("1", 1000), Next::Keep);
+        assert_eq!(after("1", 1299), Next::Keep);
+        assert_eq!(after("1", 1300), Next::Fetch(id("1")));
+        assert_eq!(after("2", 1001), Next::Fetch(id("2")));
+    }
+
+    #[test]
+    fn pol_13_policies_are_refreshed_daily_and_before_they_expire() {
+        let week = held(Mode::Enforce, "1", 0, WEEK);
+        assert_eq!(next(&published("1"), Some(&week), None, at(86_399)), Next::Keep);
+        assert_eq!(next(&published("1"), Some(&week), None, at(86_400)), Next::Fetch(id("1")));
+        let hour = held(Mode::Enforce, "1", 0, 3600);
+        assert_eq!(next(&published("1"), Some(&hour), None, at(1800)), Next::Fetch(id("1")));
+    }
+
+    #[test]
+    fn pol_11_announced_but_not_to_be_had_and_none_cached_is_no_policy() {
+        let found = conclude(None, Some(Err(trouble())), at(10));
+        assert_eq!(found, Found::Unavailable(trouble()));
+        assert_eq!(found.mode(), Mode::None);
+        let expired = held(Mode::Enforce, "1", 0, 5);
+        assert_eq!(conclude(Some(expired), Some(Err(trouble())), at(10)).mode(), Mode::None);
+    }
+
+    #[test]
+    fn pol_12_an_unexpired_policy_applies_when_no_new_one_can_be_had() {
+        let policy = held(Mode::Enforce, "1", 0, WEEK);
+        let found = conclude(Some(policy.clone()), Some(Err(trouble())), at(10));
+        assert_eq!(found, Found::Policy { held: policy, trouble: Some(trouble()) });
+    }
+
+    #[test]
+    fn val_16_a_policy_counts_from_its_fetch() {
+        let policy = held(Mode::Enforce, "1", 100, 50);
+        assert!(policy.is_live(at(149)));
+        assert!(!policy.is_live(at(150)));
+    }
+
+    #[test]
+    fn val_18_a_new_id_without_a_good_file_leaves_the_cached_policy_in_force() {
+        let policy = held(Mode::Enforce, "1", 0, WEEK);
+        assert_eq!(next(&published("2"), Some(&policy), None, at(10)), Next::Fetch(id("2")));
+        let invalid = Unfetched::Invalid(Policy::parse(b"").unwrap_err());
+        assert_eq!(conclude(Some(policy), Some(Err(invalid)), at(10)).mode(), Mode::Enforce);
+    }
+
+    #[test]
+    fn val_19_a_new_policy_replaces_the_old_one_also_when_weaker() {
+        let (old, new) = (held(Mode::Enforce, "1", 0, WEEK), held(Mode::None, "2", 10, 60));
+        assert_eq!(
+            conclude(Some(old), Some(Ok(new.clone())), at(10)),
+            Found::Policy { held: new, trouble: None }
+        );
+    }
+
+    #[test]
+    fn val_20_when_the_record_is_gone_the_cached_policy_stays_to_its_end() {
+        let policy = held(Mode::Enforce, "1", 0, WEEK);
+        for gone in [RecordSeen::Absent, RecordSeen::Unknown(DnsError::Timeout)] {
+            assert_eq!(next(&gone, Some(&policy), None, at(200_000)), Next::Keep);
+        }
+        assert_eq!(conclude(Some(policy.clone()), None, at(i64::from(WEEK) - 1)).mode(), Mode::Enforce);
+        assert_eq!(conclude(Some(policy), None, at(i64::from(WEEK))), Found::None);
+    }
+
+    #[test]
+    fn sts_09_an_invalid_record_does_not_remove_a_cached_policy() {
+        let policy = held(Mode::Enforce, "1", 0, WEEK);
+        let invalid = RecordSeen::Invalid(SelectError::Multiple(2));
+        assert_eq!(next(&invalid, Some(&policy), None, at(200_000)), Next::Keep);
+        assert_eq!(conclude(Some(policy), None, at(10)).mode(), Mode::Enforce);
+        assert_eq!(conclude(None, None, at(10)), Found::None);
+    }
+
+    #[test]
+    fn val_21_max_age_0_applies_now_and_is_not_kept() {
+        let policy = held(Mode::Enforce, "1", 10, 0);
+        assert_eq!(conclude(None, Some(Ok(policy.clone())), at(10)).mode(), Mode::Enforce);
+        assert!(!policy.is_live(at(10)));
+    }
+
+    #[test]
+    fn pol_24_each_way_to_fail_has_one_result_type() {
+        assert_eq!(trouble().result_type(), ResultType::StsPolicyFetchError);
+        assert_eq!(
+            Unfetched::Invalid(Policy::parse(b"x").unwrap_err()).result_type(),
+            ResultType::StsPolicyInvalid
+        );
+    }
+}

@@ -1,0 +1,1 @@
+//! The reports about what deliveries met (RFC 8460).
