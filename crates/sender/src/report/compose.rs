@@ -1,0 +1,289 @@
+//! The mail that carries a report: multipart/report, gzip, DKIM-signed (RFC 8460 §3, §5.3).
+
+use super::build::Reporter;
+use formats::DomainName;
+use formats::report::{Report, ReportMail, WriteError, file_name_of, pack};
+use formats::tlsrpt_record::MailAddress;
+use jiff::Timestamp;
+use mail_auth::common::crypto::{Ed25519Key, RsaKey, Sha256};
+use mail_auth::common::headers::HeaderWriter;
+use mail_auth::dkim::{DkimSigner, Signature};
+use mail_builder::MessageBuilder;
+use mail_builder::encoders::base64::Base64Encoder;
+use mail_builder::headers::content_type::ContentType;
+use mail_builder::headers::raw::Raw;
+use mail_builder::mime::MimePart;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject;
+use std::fmt;
+
+/// The key that report mail is signed with. Its record needs `s=tlsrpt` or no `s=` (RPT-16).
+pub struct DkimKey {
+    /// The signing domain, the submitter's.
+    pub domain: DomainName,
+    /// The selector.
+    pub selector: String,
+    secret: Secret,
+}
+
+enum Secret {
+    Rsa(Vec<u8>),
+    Ed25519(Vec<u8>),
+}
+
+/// Why a key can't be used. The key itself is never in the text.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DkimKeyError {
+    /// Not PEM with a private key.
+    #[error("there is no private key in PEM form (PKCS #8, or PKCS #1 for RSA)")]
+    Pem,
+    /// A key of another kind.
+    #[error("the key is neither RSA nor Ed25519")]
+    Kind,
+}
+
+/// Why a mail can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// The report can't be written strictly.
+    #[error("the report can't be written: {0}")]
+    Write(#[from] WriteError),
+    /// Packing failed.
+    #[error("the report can't be packed: {0}")]
+    Pack(#[from] std::io::Error),
+    /// Signing failed.
+    #[error("the mail can't be signed: {0}")]
+    Sign(String),
+}
+
+/// A signed report mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// The whole message.
+    pub message: Vec<u8>,
+    /// Its Message-ID without brackets: the same each time the report is sent.
+    pub message_id: String,
+}
+
+impl DkimKey {
+    /// Takes an RSA or Ed25519 key in PEM.
+    pub fn from_pem(domain: DomainName, selector: &str, pem: &str) -> Result<Self, DkimKeyError> {
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| DkimKeyError::Pem)?;
+        let bytes = key.secret_der().to_vec();
+        let secret = if Ed25519Key::from_pkcs8_maybe_unchecked_der(&bytes).is_ok() {
+            Secret::Ed25519(bytes)
+        } else if rsa(&bytes).is_some() {
+            Secret::Rsa(bytes)
+        } else {
+            return Err(DkimKeyError::Kind);
+        };
+        Ok(Self { domain, selector: selector.to_owned(), secret })
+    }
+
+    /// A new Ed25519 key.
+    pub fn generate(domain: DomainName, selector: &str) -> Result<Self, DkimKeyError> {
+        let secret = Ed25519Key::generate_pkcs8().map_err(|_| DkimKeyError::Kind)?;
+        Ok(Self { domain, selector: selector.to_owned(), secret: Secret::Ed25519(secret) })
+    }
+
+    /// Where the key's record stands and its value, for report mail only (RPT-16).
+    pub fn record(&self) -> Option<(String, String)> {
+        let (kind, public) = match &self.secret {
+            Secret::Ed25519(bytes) => {
+                ("ed25519", Ed25519Key::from_pkcs8_maybe_unchecked_der(bytes).ok()?.public_key())
+            }
+            Secret::Rsa(bytes) => ("rsa", rsa_public_key(bytes)?),
+        };
+        let public = String::from_utf8(Base64Encoder::new().encode(&public).ok()?).ok()?;
+        let name = format!("{}._domainkey.{}", self.selector, self.domain);
+        Some((name, format!("v=DKIM1; k={kind}; s=tlsrpt; p={public}")))
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Signature, String> {
+        let fail = |error: mail_auth::Error| error.to_string();
+        let (domain, selector) = (self.domain.as_str(), self.selector.as_str());
+        match &self.secret {
+            Secret::Ed25519(bytes) => {
+                let key = Ed25519Key::from_pkcs8_maybe_unchecked_der(bytes).map_err(fail)?;
+                let signer = DkimSigner::from_key(key).domain(domain).selector(selector);
+                signer.headers(SIGNED).sign(message).map_err(fail)
+            }
+            Secret::Rsa(bytes) => {
+                let key = rsa(bytes).ok_or("not an RSA key")?;
+                let signer = DkimSigner::from_key(key).domain(domain).selector(selector);
+                signer.headers(SIGNED).sign(message).map_err(fail)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for DkimKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DkimKey({}._domainkey.{})", self.selector, self.domain)
+    }
+}
+
+fn rsa(bytes: &[u8]) -> Option<RsaKey<Sha256>> {
+    let pkcs8 = PrivateKeyDer::Pkcs8(bytes.into());
+    let pkcs1 = PrivateKeyDer::Pkcs1(bytes.into());
+    RsaKey::from_key_der(pkcs8).or_else(|_| RsaKey::from_key_der(pkcs1)).ok()
+}
+
+/// The SubjectPublicKeyInfo, which is what verifiers expect of RSA keys in practice.
+fn rsa_public_key(bytes: &[u8]) -> Option<Vec<u8>> {
+    let forms = [PrivateKeyDer::Pkcs8(bytes.into()), PrivateKeyDer::Pkcs1(bytes.into())];
+    let key = forms.iter().find_map(|form| rustls::crypto::aws_lc_rs::sign::any_supported_type(form).ok())?;
+    Some(key.public_key()?.to_vec())
+}
+
+const SIGNED: [&str; 10] = [
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "MIME-Version",
+    "Content-Type",
+    "TLS-Report-Domain",
+    "TLS-Report-Submitter",
+    "TLS-Required",
+];
+
+/// The signed mail that takes `report` about `domain` to `to`.
+pub fn compose(
+    domain: &DomainName,
+    report: &Report,
+    reporter: &Reporter,
+    to: &MailAddress,
+    key: &DkimKey,
+    now: Timestamp,
+) -> Result<Composed, ComposeError> {
+    let packed = pack(&report.to_json()?)?;
+    let names = ReportMail {
+        policy_domain: domain.clone(),
+        submitter: reporter.submitter().clone(),
+        report_id: report.report_id.clone(),
+    };
+    let file = file_name_of(reporter.submitter(), domain, report.date_range, None).to_string();
+    let text = format!(
+        "This is an aggregate TLS report from {} about mail to {domain}\r\nfor the day that began {} (RFC 8460). The report is attached.\r\n",
+        reporter.organization, report.date_range.start
+    );
+    let parts = vec![
+        MimePart::new(ContentType::new("text/plain").attribute("charset", "utf-8"), text),
+        MimePart::new("application/tlsrpt+gzip", packed).attachment(file),
+    ];
+    let body =
+        MimePart::new(ContentType::new("multipart/report").attribute("report-type", "tlsrpt"), parts);
+    let unsigned = MessageBuilder::new()
+        .from(reporter.contact.to_string())
+        .to(to.to_string())
+        .subject(names.subject())
+        .date(now.as_second())
+        .message_id(report.report_id.clone())
+        .header("TLS-Report-Domain", Raw::new(domain.to_string()))
+        .header("TLS-Report-Submitter", Raw::new(reporter.submitter().to_string()))
+        // RFC 8689 §4.1: relays that know it deliver whatever TLS does (RPT-17).
+        .header("TLS-Required", Raw::new("no"))
+        .body(body)
+        .write_to_vec()?;
+    let mut message = key.sign(&unsigned).map_err(ComposeError::Sign)?.to_header().into_bytes();
+    message.extend_from_slice(&unsigned);
+    Ok(Composed { message, message_id: report.report_id.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::report::{PolicyReport, unpack};
+    use formats::result_type::PolicyType;
+
+    fn rsa_pem() -> String {
+        let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
+        key.unwrap().serialize_pem()
+    }
+
+    fn domain(text: &str) -> DomainName {
+        DomainName::parse(text).unwrap()
+    }
+
+    fn sample(key: &DkimKey) -> (Report, Composed) {
+        let reporter = Reporter {
+            organization: "Sender Mail".into(),
+            contact: MailAddress::parse("tlsrpt@sender.example").unwrap(),
+        };
+        let entry = PolicyReport {
+            policy_type: PolicyType::NoPolicyFound,
+            policy_string: vec![],
+            policy_domain: Some(domain("example.org")),
+            mx_host: vec![],
+            successful: 3,
+            failed: 0,
+            details: vec![],
+        };
+        let now: Timestamp = "2026-11-24T13:00:00Z".parse().unwrap();
+        let (_, report) = super::super::build(now, vec![entry], &reporter).remove(0);
+        let to = MailAddress::parse("reports@example.org").unwrap();
+        let composed = compose(&domain("example.org"), &report, &reporter, &to, key, now).unwrap();
+        (report, composed)
+    }
+
+    fn text(composed: &Composed) -> String {
+        String::from_utf8(composed.message.clone()).unwrap()
+    }
+
+    #[test]
+    fn rpt_14_the_mail_is_a_multipart_report_with_text_then_the_report_in_base64() {
+        let key = DkimKey::generate(domain("sender.example"), "tlsrpt").unwrap();
+        let (report, composed) = sample(&key);
+        let mail = text(&composed);
+        let unfolded = mail.replace("\r\n\t", " ").replace("\r\n ", " ");
+        assert!(unfolded.contains("multipart/report"), "{mail}");
+        assert!(unfolded.contains("report-type=\"tlsrpt\""), "{mail}");
+        let plain = mail.find("text/plain").unwrap();
+        let packed = mail.find("application/tlsrpt+gzip").unwrap();
+        assert!(plain < packed && mail[packed..].contains("base64"));
+        let encoded: String = mail[packed..].split("\r\n\r\n").nth(1).unwrap().lines().take_while(|l| !l.starts_with("--")).collect();
+        let bytes = mail_parser::decoders::base64::base64_decode(encoded.as_bytes()).unwrap();
+        assert_eq!(unpack(&bytes).unwrap().0, report.to_json().unwrap());
+    }
+
+    #[test]
+    fn rpt_13_the_report_is_packed_with_gzip_under_its_media_type() {
+        let key = DkimKey::generate(domain("sender.example"), "tlsrpt").unwrap();
+        let mail = text(&sample(&key).1);
+        assert!(mail.contains("Content-Type: application/tlsrpt+gzip"), "{mail}");
+        assert!(mail.contains("sender.example!example.org!1795478400!1795564799.json.gz"), "{mail}");
+    }
+
+    #[test]
+    fn rpt_17_relays_are_asked_to_deliver_whatever_tls_does() {
+        let key = DkimKey::generate(domain("sender.example"), "tlsrpt").unwrap();
+        assert!(text(&sample(&key).1).contains("TLS-Required: no\r\n"));
+    }
+
+    #[test]
+    fn rpt_16_the_mail_is_signed_whole_by_the_submitter_with_either_kind_of_key() {
+        let ed25519 = DkimKey::generate(domain("sender.example"), "tlsrpt").unwrap();
+        let rsa = DkimKey::from_pem(domain("sender.example"), "r", &rsa_pem()).unwrap();
+        for (key, kind) in [(ed25519, "ed25519"), (rsa, "rsa")] {
+            let mail = text(&sample(&key).1);
+            let header = mail.split("\r\nFrom:").next().unwrap().replace("\r\n", "");
+            assert!(header.starts_with("DKIM-Signature:"), "{header}");
+            assert!(header.contains(&format!("a={kind}-sha256")), "{header}");
+            assert!(header.contains("d=sender.example") && !header.contains(" l="), "{header}");
+            let (name, record) = key.record().unwrap();
+            assert!(name.ends_with("._domainkey.sender.example"));
+            assert!(record.contains(&format!("k={kind}; s=tlsrpt; p=")), "{record}");
+        }
+    }
+
+    #[test]
+    fn a_key_never_shows_and_a_broken_one_is_refused() {
+        let key = DkimKey::from_pem(domain("sender.example"), "r", &rsa_pem()).unwrap();
+        assert_eq!(format!("{key:?}"), "DkimKey(r._domainkey.sender.example)");
+        assert_eq!(DkimKey::from_pem(domain("a.example"), "r", "hello").err(), Some(DkimKeyError::Pem));
+        let broken = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        assert_eq!(DkimKey::from_pem(domain("a.example"), "r", broken).err(), Some(DkimKeyError::Kind));
+    }
+}
