@@ -1,1 +1,9 @@
-//! The receiving side: host, publish, inbox, roll-out.
+//! The receiving side: policies over HTTPS ([`host`]), reports that come in ([`inbox`]), DNS records
+//! ([`publish`]), and the way from testing to enforce on evidence ([`rollout`]).
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod host;
+pub mod inbox;
+pub mod publish;
+pub mod rollout;

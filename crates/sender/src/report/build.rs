@@ -95,7 +95,8 @@ mod tests {
         let ids: Vec<_> = reports.iter().map(|(_, report)| report.report_id.as_str()).collect();
         assert_eq!(ids, ["20261124.a.example@sender.example", "20261124.b.example@sender.example"]);
         assert_eq!(reports[0].1.contact_info.as_deref(), Some("tlsrpt@sender.example"));
-        let next = build("2026-11-25T00:00:00Z".parse().unwrap(), vec![entry("a.example", 1, 0)], &reporter());
+        let next =
+            build("2026-11-25T00:00:00Z".parse().unwrap(), vec![entry("a.example", 1, 0)], &reporter());
         assert_ne!(next[0].1.report_id, reports[0].1.report_id);
         for (_, report) in &reports {
             let read = Report::read(&report.to_json().unwrap()).unwrap();

@@ -173,8 +173,7 @@ pub fn compose(
         MimePart::new(ContentType::new("text/plain").attribute("charset", "utf-8"), text),
         MimePart::new("application/tlsrpt+gzip", packed).attachment(file),
     ];
-    let body =
-        MimePart::new(ContentType::new("multipart/report").attribute("report-type", "tlsrpt"), parts);
+    let body = MimePart::new(ContentType::new("multipart/report").attribute("report-type", "tlsrpt"), parts);
     let unsigned = MessageBuilder::new()
         .from(reporter.contact.to_string())
         .to(to.to_string())
@@ -243,7 +242,13 @@ mod tests {
         let plain = mail.find("text/plain").unwrap();
         let packed = mail.find("application/tlsrpt+gzip").unwrap();
         assert!(plain < packed && mail[packed..].contains("base64"));
-        let encoded: String = mail[packed..].split("\r\n\r\n").nth(1).unwrap().lines().take_while(|l| !l.starts_with("--")).collect();
+        let encoded: String = mail[packed..]
+            .split("\r\n\r\n")
+            .nth(1)
+            .unwrap()
+            .lines()
+            .take_while(|l| !l.starts_with("--"))
+            .collect();
         let bytes = mail_parser::decoders::base64::base64_decode(encoded.as_bytes()).unwrap();
         assert_eq!(unpack(&bytes).unwrap().0, report.to_json().unwrap());
     }

@@ -62,7 +62,12 @@ pub enum SendError {
 
 impl Courier {
     /// Sends a report about `domain` to the first mail target of its record that takes it.
-    pub async fn send(&self, domain: &DomainName, report: &Report, now: Timestamp) -> Result<Errand, SendError> {
+    pub async fn send(
+        &self,
+        domain: &DomainName,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<Errand, SendError> {
         let Some(record) = self.record(domain).await? else { return Ok(Errand::Unwanted) };
         let mut tried = Vec::new();
         let mut accepted = false;
