@@ -1,0 +1,109 @@
+//! Each MX host: reach, greeting, STARTTLS, certificate (RFC 8461 §4.2).
+
+use crate::Subject;
+use crate::catalogue::{Check, Severity};
+use crate::dns_trouble;
+use crate::finding::Findings;
+use formats::{DomainName, Mode};
+use jiff::SignedDuration;
+use net::certificate::Problem;
+use net::dns::host_addresses;
+use net::smtp::{Fault, SessionFailure, SessionReport, Target, TlsDemand, TlsFacts};
+
+pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) {
+    for host in &subject.hosts {
+        let addresses = match host_addresses(subject.checker.dns.as_ref(), host).await {
+            Ok(addresses) => addresses.addresses,
+            Err(error) if error.is_absence() => {
+                findings.add(
+                    Check::MxUnresolved,
+                    format!("the MX host {host} has no address"),
+                    "Senders can't reach it and go on to the next, or wait.",
+                    [format!("{host}.  A  192.0.2.1   ; its address")],
+                );
+                continue;
+            }
+            Err(error) => {
+                dns_trouble(findings, &format!("the addresses of {host}"), &error);
+                continue;
+            }
+        };
+        for address in addresses {
+            let target = Target { host: host.clone(), address };
+            match subject.checker.mail.session(&target, &TlsDemand::Encrypt, None).await {
+                Ok(report) => presented(subject, &report, findings),
+                Err(failure) => failed(subject, &failure, findings),
+            }
+        }
+    }
+}
+
+/// What is an error once enforced is a warning as long as it is not.
+fn severity(subject: &Subject<'_>) -> Severity {
+    if subject.mode() == Mode::Enforce { Severity::Error } else { Severity::Warning }
+}
+
+fn presented(subject: &Subject<'_>, report: &SessionReport, findings: &mut Findings) {
+    let Some(tls) = &report.tls else { return };
+    let host = &report.target.host;
+    if let Err(problem) = &tls.pkix {
+        let check = of_certificate(problem);
+        let what = format!("{host} ({}): {problem}{}", report.target.address, shown(tls));
+        findings.add_as(
+            severity(subject),
+            check,
+            what,
+            "Once enforced, senders that honour MTA-STS do not deliver to it.",
+            [inspect(host)],
+        );
+    } else if let Some(own) = tls.chain.first() {
+        let left = own.not_after.duration_since(subject.checker.clock.now());
+        if left < SignedDuration::from_hours(14 * 24) {
+            findings.add(
+                Check::SmtpCertExpiring,
+                format!(
+                    "the certificate of {host} ends in {} days ({})",
+                    left.as_hours() / 24,
+                    own.not_after
+                ),
+                "When it ends, enforced mail to the host waits.",
+                [],
+            );
+        }
+    }
+}
+
+fn shown(tls: &TlsFacts) -> String {
+    match tls.chain.first() {
+        Some(own) if !own.names.is_empty() => {
+            format!(" (it is for {}, until {})", own.names.join(", "), own.not_after)
+        }
+        _ => String::new(),
+    }
+}
+
+fn inspect(host: &DomainName) -> String {
+    format!("openssl s_client -starttls smtp -connect {host}:25 -servername {host}")
+}
+
+fn failed(subject: &Subject<'_>, failure: &SessionFailure, findings: &mut Findings) {
+    let host = &failure.report.target.host;
+    let what = format!("{host} ({}): {}", failure.report.target.address, failure.fault);
+    let stripped = failure.report.capabilities.iter().any(|line| line.starts_with("XXXX"));
+    match &failure.fault {
+        Fault::Connect(_) | Fault::Wire(_) => findings.add(Check::SmtpUnreachable, what, "Senders go on to the next MX host, or wait. Many networks block port 25: look from elsewhere too.", []),
+        Fault::Refused(..) => findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", []),
+        Fault::NoStarttls if stripped => findings.add_as(Severity::Error, Check::SmtpStripped, format!("{host}: the offer of STARTTLS was overwritten on the way (XXXXXXXA)"), "A device between here and the host takes TLS away. Mail goes in the clear, or waits once enforced.", ["no fixup protocol smtp 25   ! on a Cisco firewall, for one".to_owned()]),
+        Fault::NoStarttls => findings.add_as(severity(subject), Check::SmtpNoStarttls, what, "All mail to it goes in the clear; once enforced, senders that honour MTA-STS do not deliver to it.", ["smtpd_tls_security_level = may   # Postfix, with smtpd_tls_chain_files".to_owned()]),
+        Fault::StarttlsRefused(_) | Fault::Injected | Fault::Handshake(_) | Fault::Certificate(_) => findings.add_as(severity(subject), Check::SmtpStarttlsFails, what, "Once enforced, senders that honour MTA-STS do not deliver to it.", [inspect(host)]),
+    }
+}
+
+fn of_certificate(problem: &Problem) -> Check {
+    match problem {
+        Problem::Expired => Check::SmtpCertExpired,
+        Problem::NotYetValid => Check::SmtpCertNotYet,
+        Problem::WrongName => Check::SmtpCertName,
+        _ => Check::SmtpCertUntrusted,
+    }
+}
