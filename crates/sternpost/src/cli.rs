@@ -1,0 +1,89 @@
+//! The command line.
+
+use crate::failure::{Exit, Failure};
+use crate::{check_command, config_command, demo, lab_command, query_command};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// TLS for mail, enforced: MTA-STS, DANE and TLS reports, for those who receive and those who send.
+#[derive(Debug, Parser)]
+#[command(name = "sternpost", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    /// Configuration file [default: ./sternpost.toml, then /etc/sternpost/sternpost.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings, 2 usage or configuration error, 3 could not tell.\nLogs go to stderr; SPOST_LOG=debug shows more.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole story on this machine: from strippable SMTP to enforced TLS. Needs no network
+    Demo(demo::Options),
+    /// Look at a domain as senders do: what is wrong, what follows, what to do
+    Check(check_command::Options),
+    /// What a sender would do with mail for a domain now, and why
+    Query(query_command::Options),
+    /// An internet in a box: good and broken mail domains on loopback
+    #[command(subcommand)]
+    Lab(lab_command::Command),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config_command::Command),
+}
+
+/// Parses, runs, and turns the outcome into an exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed pipe is nobody's loss.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
+        }
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SPOST_LOG").unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let outcome = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(Failure::new("the program can't start", error, "")),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<Exit, Failure> {
+    let config = cli.config.as_deref();
+    match cli.command {
+        Command::Demo(options) => {
+            let bill = demo::run(&options).await?;
+            if options.json && !options.keep {
+                println!("{}", bill.to_json());
+            }
+            Ok(bill.exit())
+        }
+        Command::Check(options) => check_command::run(&options, config).await,
+        Command::Query(options) => query_command::run(&options, config).await,
+        Command::Lab(command) => lab_command::run(&command).await,
+        Command::Config(command) => config_command::run(&command, config),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

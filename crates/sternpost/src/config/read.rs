@@ -1,0 +1,183 @@
+//! Reads TOML by the table of keys: what is unknown, of the wrong kind or malformed is an error with
+//! its place.
+
+use super::keys::{KEYS, Key, Kind};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Value};
+
+/// Values by key, with the line of each.
+#[derive(Debug, Clone)]
+pub struct Read(BTreeMap<&'static str, (Value, usize)>);
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub line: usize,
+    pub column: usize,
+    pub what: String,
+    pub remedy: String,
+}
+
+impl Read {
+    pub fn new(text: &str) -> Result<Self, Fault> {
+        let table = DeTable::parse(text).map_err(|error| {
+            fault(text, error.span().unwrap_or_default(), error.message().replace('\n', ", "), "")
+        })?;
+        let mut values = BTreeMap::new();
+        walk(text, table.get_ref(), "", &mut values)?;
+        Ok(Self(values))
+    }
+
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).map(|(value, _)| value)
+    }
+
+    pub fn line(&self, key: &str) -> usize {
+        self.0.get(key).map_or(0, |(_, line)| *line)
+    }
+
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.value(key).and_then(Value::as_str)
+    }
+
+    pub fn list(&self, key: &str) -> Vec<&str> {
+        self.value(key)
+            .and_then(Value::as_array)
+            .map(|items| items.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default()
+    }
+
+    pub fn port(&self, key: &str, default: u16) -> u16 {
+        self.value(key).and_then(Value::as_integer).and_then(|port| port.try_into().ok()).unwrap_or(default)
+    }
+}
+
+type Values = BTreeMap<&'static str, (Value, usize)>;
+
+fn walk(text: &str, table: &DeTable<'_>, prefix: &str, values: &mut Values) -> Result<(), Fault> {
+    for (name, value) in table {
+        let path = if prefix.is_empty() {
+            name.get_ref().to_string()
+        } else {
+            format!("{prefix}.{}", name.get_ref())
+        };
+        let is_section =
+            KEYS.iter().any(|key| key.path.split_once('.').is_some_and(|(head, _)| head == path));
+        if let Some(key) = KEYS.iter().find(|key| key.path == path) {
+            let taken = take(text, key, value)?;
+            values.insert(key.path, (taken, line_and_column(text, name.span().start).0));
+        } else if is_section {
+            let DeValue::Table(inner) = value.get_ref() else {
+                return Err(fault(
+                    text,
+                    value.span(),
+                    format!("[{path}] is a section"),
+                    &format!("Write it as\n  [{path}]"),
+                ));
+            };
+            walk(text, inner, &path, values)?;
+        } else {
+            return Err(unknown(text, name.span(), &path));
+        }
+    }
+    Ok(())
+}
+
+fn unknown(text: &str, span: Range<usize>, path: &str) -> Fault {
+    let sections = KEYS.iter().filter_map(|key| key.path.split_once('.')).map(|(head, _)| head);
+    let near = match path.contains('.') {
+        true => nearest(path, KEYS.iter().map(|key| key.path)).map(|near| format!("Did you mean {near}? ")),
+        false => nearest(path, sections).map(|near| format!("Did you mean [{near}]? ")),
+    };
+    let remedy = format!("{}`sternpost config reference` lists all keys.", near.unwrap_or_default());
+    fault(text, span, format!("there is no key {path:?}"), &remedy)
+}
+
+fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
+    let wrong = |what: String| {
+        fault(text, value.span(), what, &format!("{} takes {}", key.path, key.kind.expected()))
+    };
+    match (key.kind, value.get_ref()) {
+        (Kind::Bool, DeValue::Boolean(on)) => Ok(Value::Boolean(*on)),
+        (Kind::File, DeValue::String(file)) if !file.is_empty() => Ok(Value::String(file.to_string())),
+        (Kind::Choice(words), DeValue::String(word)) if words.contains(&word.as_ref()) => {
+            Ok(Value::String(word.to_string()))
+        }
+        (Kind::Choice(_), DeValue::String(word)) => {
+            Err(wrong(format!("{word:?} is not one of the words for {}", key.path)))
+        }
+        (Kind::Port, DeValue::Integer(port)) => match i64::from_str_radix(port.as_str(), port.radix()) {
+            Ok(number @ 1..=65_535) => Ok(Value::Integer(number)),
+            _ => Err(wrong(format!("{} is not a port", port.as_str()))),
+        },
+        (Kind::Addresses, DeValue::Array(items)) => {
+            let address = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+                DeValue::String(address) if address.parse::<SocketAddr>().is_ok() => {
+                    Ok(Value::String(address.to_string()))
+                }
+                DeValue::String(other) => Err(fault(
+                    text,
+                    item.span(),
+                    format!("{other:?} is not an address and a port"),
+                    "Write it as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"",
+                )),
+                _ => Err(wrong(format!("{} holds something that is not text", key.path))),
+            };
+            Ok(Value::Array(items.iter().map(address).collect::<Result<_, _>>()?))
+        }
+        (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
+    }
+}
+
+fn kind_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+fn fault(text: &str, span: Range<usize>, what: String, remedy: &str) -> Fault {
+    let (line, column) = line_and_column(text, span.start);
+    Fault { line, column, what, remedy: remedy.to_owned() }
+}
+
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before.get(line_start..).unwrap_or_default().chars().count() + 1)
+}
+
+/// The candidate that takes the fewest changes to reach, when it is near at all.
+pub fn nearest<'c>(typed: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    let most = typed.chars().count() / 2;
+    candidates
+        .map(|word| (changes(typed, word), word))
+        .min()
+        .filter(|(count, _)| *count <= most)
+        .map(|(_, word)| word)
+}
+
+/// The Levenshtein distance.
+fn changes(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        let mut next = vec![left];
+        for (b, above) in other.iter().zip(row.iter().skip(1)) {
+            left = (left + 1).min(above + 1).min(diagonal + usize::from(a != *b));
+            diagonal = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}

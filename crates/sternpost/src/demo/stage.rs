@@ -1,0 +1,264 @@
+//! The demo's world: a lab with the domain `harbour.test`, two sending organizations, and the
+//! operator's own Sternpost, each with its own store.
+
+use crate::failure::Failure;
+use check::Checker;
+use formats::tlsrpt_record::{MailAddress, Rua};
+use formats::{DomainName, Mode, MxPattern, Policy};
+use jiff::Timestamp;
+use lab::dns::{Rr, Signing};
+use lab::mail_host::Behaviour;
+use lab::pki::Cert;
+use lab::{Clients, Lab, Ports};
+use net::BoxFuture;
+use net::clock::{Clock, ManualClock};
+use net::smtp::Mail;
+use receiver::host::{PolicyTable, serve};
+use receiver::inbox::Inbox;
+use receiver::publish::{DnsPublisher, PublishError};
+use receiver::rollout::plan::Wanted;
+use receiver::rollout::{Applier, Hosting};
+use sender::answer::Discovery;
+use sender::report::{Courier, DkimKey, Reporter};
+use sender::walk::{Outcome, Purpose, Walk, Walker};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use store::Store;
+use tokio::net::TcpListener;
+
+/// What the message says that the attacker is after.
+pub const SECRET: &str = "the tide table is under the third stone";
+
+/// The demo's world.
+pub struct Stage {
+    pub lab: Arc<Lab>,
+    pub clock: Arc<ManualClock>,
+    pub domain: DomainName,
+    pub mx: Vec<DomainName>,
+    pub senders: Vec<Sender>,
+    pub checker: Checker,
+    pub applier: Applier,
+    pub store: Store,
+    folder: PathBuf,
+}
+
+/// A sending organization.
+pub struct Sender {
+    pub name: &'static str,
+    pub walker: Arc<Walker>,
+    pub courier: Courier,
+    pub store: Store,
+}
+
+/// Puts any error of the set-up into words.
+pub fn trouble(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Failure {
+    move |error| {
+        Failure::new(
+            format!("the demo stopped at {what}"),
+            error,
+            "It needs nothing but loopback addresses (127.0.0.0/8) and a folder to write to.",
+        )
+    }
+}
+
+pub fn name(text: &str) -> Result<DomainName, Failure> {
+    DomainName::parse(text).map_err(|error| trouble("a name")(&error))
+}
+
+impl Stage {
+    pub async fn set_up(folder: PathBuf) -> Result<Self, Failure> {
+        let fail = trouble("setting up");
+        let clock = Arc::new(ManualClock::new(this_morning()));
+        let injected: Arc<dyn Clock> = clock.clone();
+        let lab = Arc::new(Lab::start(Ports::free(), clock.now()).await.map_err(|e| fail(&e))?);
+        let domain = name("harbour.test")?;
+        let mx = mail_hosts(&lab, &domain).await.map_err(|e| fail(&e))?;
+        let store = Store::open(&folder.join("receiver.db")).await.map_err(|e| fail(&e))?;
+        let ours = lab.clients("watch.test", injected.clone()).map_err(|e| fail(&e))?;
+        open_inbox(&lab, &ours, &store, injected.clone()).await?;
+        let applier = applier(&lab, &ours, &store, injected.clone()).await?;
+        let checker = Checker { dns: ours.dns, policies: ours.policies, mail: ours.mail, clock: injected };
+        let mut stage = Self { lab, clock, domain, mx, senders: Vec::new(), checker, applier, store, folder };
+        for name in ["north.test", "south.test"] {
+            let sender = stage.sender(name, name).await?;
+            stage.senders.push(sender);
+        }
+        Ok(stage)
+    }
+
+    /// A sending organization with a store of its own, and its DKIM key in DNS.
+    pub async fn sender(&self, organization: &'static str, file: &str) -> Result<Sender, Failure> {
+        let fail = trouble("a sender");
+        let submitter = name(organization)?;
+        let clients = self.lab.clients(organization, self.clock.clone()).map_err(|e| fail(&e))?;
+        let store = Store::open(&self.folder.join(format!("{file}.db"))).await.map_err(|e| fail(&e))?;
+        let discovery =
+            Discovery::new(clients.dns.clone(), clients.policies, store.clone(), self.clock.clone());
+        let walker =
+            Arc::new(Walker { dns: clients.dns.clone(), mail: clients.mail, discovery: Arc::new(discovery) });
+        let key = DkimKey::generate(submitter.clone(), "tlsrpt").map_err(|e| fail(&e))?;
+        self.lab.names.add_zone(&format!("{organization}."), Signing::Unsigned).map_err(|e| fail(&e))?;
+        if let Some((record, value)) = key.record() {
+            self.lab.publish_txt(&name(&record)?, &value).map_err(|e| fail(&e))?;
+        }
+        let contact = MailAddress::parse(&format!("tlsrpt@{organization}")).map_err(|e| fail(&e))?;
+        let reporter = Reporter { organization: format!("Mail of {organization}"), contact };
+        let courier = Courier { dns: clients.dns, walker: walker.clone(), reporter, key };
+        Ok(Sender { name: organization, walker, courier, store })
+    }
+
+    /// Where the domain is to end up.
+    pub fn wanted(&self) -> Result<Wanted, Failure> {
+        let rua = Rua::parse("mailto:tlsrpt@watch.test").ok().flatten();
+        Ok(Wanted {
+            domain: self.domain.clone(),
+            mx: self.mx.iter().cloned().map(MxPattern::Exact).collect(),
+            mode: Mode::Enforce,
+            max_age_testing: 86_400,
+            max_age_enforce: 604_800,
+            rua: rua.into_iter().collect(),
+        })
+    }
+
+    /// Switches the attacker on both MX hosts on or off.
+    pub fn strip(&self, on: bool) {
+        self.mx.iter().for_each(|host| self.lab.post.strip(host, on));
+    }
+
+    /// One message from a sender to the domain.
+    pub async fn deliver(&self, sender: &Sender) -> Result<Walk, Failure> {
+        deliver(&sender.walker, sender.name, &self.domain).await
+    }
+
+    /// Copies what outside tools need into the folder.
+    pub async fn write_remains(&self) -> Result<(), Failure> {
+        crate::lab_command::write_trust(&self.lab, &self.folder)?;
+        self.store.close().await;
+        for sender in &self.senders {
+            sender.store.close().await;
+        }
+        Ok(())
+    }
+}
+
+pub async fn deliver(walker: &Walker, from: &str, domain: &DomainName) -> Result<Walk, Failure> {
+    let message = format!("From: keeper@{from}\r\nTo: master@{domain}\r\nSubject: tides\r\n\r\n{SECRET}\r\n");
+    let mail = Mail {
+        from: format!("keeper@{from}"),
+        to: vec![format!("master@{domain}")],
+        message: message.into_bytes(),
+    };
+    walker.deliver(domain, &mail, Purpose::Mail).await.map_err(|e| trouble("a delivery")(&e))
+}
+
+/// How a delivery ended, in a line.
+pub fn told(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Delivered { host, protection } => {
+            format!("delivered to {host}, {}", format!("{protection:?}").to_lowercase())
+        }
+        Outcome::Deferred(why) => format!("deferred: {why}"),
+        Outcome::Refused(why) => format!("refused: {why}"),
+    }
+}
+
+/// 09:00 UTC of the day on which the demo is played, so that days have a morning and an end.
+fn this_morning() -> Timestamp {
+    let now = Timestamp::now().as_second();
+    Timestamp::from_second(now.div_euclid(86_400) * 86_400 + 9 * 3600).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+async fn mail_hosts(lab: &Lab, domain: &DomainName) -> Result<Vec<DomainName>, lab::LabError> {
+    let origin = format!("{domain}.");
+    lab.names.add_zone(&origin, Signing::Unsigned)?;
+    let (mut hosts, mut records, mut exchangers) = (Vec::new(), Vec::new(), Vec::new());
+    for (label, preference) in [("mx1", 10), ("mx2", 20)] {
+        let host = domain.below(label).map_err(|_| lab::LabError::Name(label.into()))?;
+        let identity = lab.pki.issue(host.as_str(), Cert::Good)?;
+        let address = lab.start_mail_host(&host, Behaviour::Good, &identity).await?;
+        records.push((format!("{host}."), vec![Rr::A(address)]));
+        exchangers.push(Rr::Mx(preference, format!("{host}.")));
+        hosts.push(host);
+    }
+    records.push((origin.clone(), exchangers));
+    lab.names.set_all(&origin, records)?;
+    Ok(hosts)
+}
+
+/// The operator's report inbox is the MX of `watch.test`.
+async fn open_inbox(lab: &Lab, ours: &Clients, store: &Store, clock: Arc<dyn Clock>) -> Result<(), Failure> {
+    let fail = trouble("the report inbox");
+    let host = name("mx.watch.test")?;
+    lab.names.add_zone("watch.test.", Signing::Unsigned).map_err(|e| fail(&e))?;
+    let identity = lab.pki.issue(host.as_str(), Cert::Good).map_err(|e| fail(&e))?;
+    let address = lab.start_mail_host(&host, Behaviour::Good, &identity).await.map_err(|e| fail(&e))?;
+    let records = vec![
+        ("watch.test.".to_owned(), vec![Rr::Mx(10, format!("{host}."))]),
+        (format!("{host}."), vec![Rr::A(address)]),
+    ];
+    lab.names.set_all("watch.test.", records).map_err(|e| fail(&e))?;
+    let addresses = vec!["tlsrpt@watch.test".to_owned()];
+    lab.post
+        .hand_over(&host, Arc::new(Inbox { store: store.clone(), dns: ours.dns.clone(), clock, addresses }));
+    Ok(())
+}
+
+async fn applier(
+    lab: &Arc<Lab>,
+    ours: &Clients,
+    store: &Store,
+    clock: Arc<dyn Clock>,
+) -> Result<Applier, Failure> {
+    let fail = trouble("the policy host");
+    let address = lab.fresh_address();
+    let place = SocketAddr::new(IpAddr::V4(address), lab.https_port);
+    let listener = TcpListener::bind(place).await.map_err(|e| fail(&e))?;
+    let table = Arc::new(PolicyTable::default());
+    tokio::spawn(serve(listener, table.clone()));
+    Ok(Applier {
+        dns: ours.dns.clone(),
+        policies: ours.policies.clone(),
+        publisher: Arc::new(LabZone(lab.clone())),
+        hosting: Arc::new(OwnHost { lab: lab.clone(), table, address }),
+        store: store.clone(),
+        clock,
+    })
+}
+
+/// The operator's hand in the zone.
+struct LabZone(Arc<Lab>);
+
+impl DnsPublisher for LabZone {
+    fn put_txt<'a>(
+        &'a self,
+        name: &'a DomainName,
+        value: &'a str,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        let outcome = self.0.publish_txt(name, value);
+        Box::pin(async move {
+            outcome.map_err(|error| PublishError { name: name.clone(), why: error.to_string() })
+        })
+    }
+}
+
+/// The operator's own policy host, with a certificate of the lab's authority.
+struct OwnHost {
+    lab: Arc<Lab>,
+    table: Arc<PolicyTable>,
+    address: std::net::Ipv4Addr,
+}
+
+impl Hosting for OwnHost {
+    fn put<'a>(&'a self, domain: &'a DomainName, policy: &'a Policy) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            let host = format!("mta-sts.{domain}");
+            let identity = self.lab.pki.issue(&host, Cert::Good).map_err(|error| error.to_string())?;
+            self.table.put(domain, policy, identity.certified);
+            self.lab
+                .names
+                .set(&format!("{host}."), vec![Rr::A(self.address)])
+                .map_err(|error| error.to_string())
+        })
+    }
+}

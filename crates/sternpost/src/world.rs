@@ -1,0 +1,122 @@
+//! The means to look at the world outside, made from the configuration.
+
+use crate::config::Config;
+use crate::failure::Failure;
+use formats::DomainName;
+use net::certificate::Trust;
+use net::clock::{Clock, SystemClock};
+use net::dns::{Dns, Resolver, ResolverConfig};
+use net::https::{Fetcher, FetcherConfig, PolicyHosts};
+use net::smtp::{Client, ClientConfig, MailHosts};
+use std::sync::Arc;
+
+/// Clients of the internet, or of whatever the configuration calls so.
+pub struct World {
+    /// Names.
+    pub dns: Arc<dyn Dns>,
+    /// Policy files.
+    pub policies: Arc<dyn PolicyHosts>,
+    /// MX hosts.
+    pub mail: Arc<dyn MailHosts>,
+    /// The machine's time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl World {
+    /// Clients by this configuration.
+    pub fn new(config: &Config) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let trust = trust(config)?;
+        let anchor = match &config.trust_anchor {
+            Some(path) => Some(read(path, "dns.trust_anchor")?),
+            None => None,
+        };
+        let resolver = ResolverConfig {
+            servers: config.dns_servers.clone(),
+            dnssec: config.dnssec,
+            trust_anchor: anchor,
+            ..ResolverConfig::default()
+        };
+        let resolver = Resolver::new(&resolver).map_err(|error| {
+            Failure::usage(
+                "no resolver can be made",
+                error,
+                "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
+            )
+        })?;
+        let dns: Arc<dyn Dns> = Arc::new(resolver);
+        let tls = |error| Failure::new("TLS can't be set up", error, "");
+        let mut fetcher = FetcherConfig::new(trust.clone());
+        fetcher.allow_special_addresses = config.allow_private_addresses;
+        fetcher.port = config.https_port;
+        let mut client = ClientConfig::new(trust, helo());
+        client.allow_special_addresses = config.allow_private_addresses;
+        client.port = config.smtp_port;
+        Ok(Self {
+            policies: Arc::new(Fetcher::new(fetcher, dns.clone(), clock.clone()).map_err(tls)?),
+            mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
+            dns,
+            clock,
+        })
+    }
+}
+
+fn trust(config: &Config) -> Result<Trust, Failure> {
+    let found = match &config.ca_file {
+        Some(path) => Trust::from_file(path),
+        None => Trust::system(),
+    };
+    found.map_err(|error| Failure::usage("no trusted roots", error, "Install the package ca-certificates, or name a PEM file in the configuration:\n  [trust]\n  ca_file = \"ca.pem\""))
+}
+
+fn read(path: &std::path::Path, key: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(
+            format!("{} can't be read", path.display()),
+            error,
+            format!("The configuration names it in {key}."),
+        )
+    })
+}
+
+/// What EHLO says: this machine's name, where that is a domain name.
+fn helo() -> DomainName {
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let named = DomainName::parse(own.trim()).ok();
+    named
+        .or_else(|| DomainName::parse("localhost").ok())
+        .unwrap_or_else(|| unreachable!("localhost is a name"))
+}
+
+/// Takes a domain as people type it.
+pub fn domain(typed: &str) -> Result<DomainName, Failure> {
+    let text = typed.trim();
+    DomainName::parse(text).map_err(|error| {
+        let host = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = host.rsplit('@').next().unwrap_or_default();
+        let host = host.split(':').next().unwrap_or_default();
+        let remedy = match DomainName::parse(host) {
+            Ok(meant) if meant.as_str().contains('.') => format!("Give the domain alone: {meant}"),
+            _ => "Give a mail domain, such as example.org.".to_owned(),
+        };
+        Failure::usage(format!("{text:?} is not a domain"), error, remedy)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_type_is_taken_or_turned_into_advice() {
+        assert_eq!(domain(" Example.ORG. ").unwrap().as_str(), "example.org");
+        for typed in
+            ["https://example.org/x", "post@example.org", "example.org:25", "http://u@example.org:80/"]
+        {
+            let said = domain(typed).unwrap_err().to_string();
+            assert!(said.contains("Give the domain alone: example.org"), "{said}");
+        }
+        assert!(domain("192.0.2.1").unwrap_err().to_string().contains("such as example.org"));
+    }
+}
