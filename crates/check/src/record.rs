@@ -4,7 +4,7 @@ use crate::catalogue::{Check, Severity};
 use crate::finding::Findings;
 use crate::{Subject, dns_trouble};
 use formats::sts_record::{FieldFault, SelectError, StsNote};
-use formats::{DomainName, StsRecord};
+use formats::{DomainName, PolicyId, StsRecord};
 use net::dns::{Answer, Kind};
 
 /// What there is of a record.
@@ -20,7 +20,7 @@ pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) -> Pub
     let answer = match subject.checker.dns.lookup(&name, Kind::Txt).await {
         Ok(answer) => answer,
         Err(error) if error.is_absence() => {
-            missing(subject.domain, findings);
+            missing(subject, findings);
             return Published::Absent;
         }
         Err(error) => {
@@ -41,13 +41,13 @@ pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) -> Pub
             notes(&name, &record, findings);
             Published::Valid
         }
-        Err(SelectError::None) => wrong_version(subject.domain, &answer, findings),
+        Err(SelectError::None) => wrong_version(subject, &answer, findings),
         Err(SelectError::Multiple(count)) => {
             findings.add(
                 Check::StsTxtMultiple,
                 format!("{name} has {count} records of version STSv1"),
                 "Senders take that as no policy at all. Keep one of them.",
-                [example(&name)],
+                [example(subject)],
             );
             Published::Invalid
         }
@@ -61,27 +61,29 @@ pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) -> Pub
                 check,
                 format!("the record {name} is invalid at column {}: {}", error.column, error.fault),
                 "Senders take that as no policy at all.",
-                [example(&name)],
+                [example(subject)],
             );
             Published::Invalid
         }
     }
 }
 
-fn example(name: &DomainName) -> String {
-    format!("{name}.  TXT  \"v=STSv1; id=20260101000000;\"")
+/// The record to paste, with an id of this moment.
+fn example(subject: &Subject<'_>) -> String {
+    let record = StsRecord::new(PolicyId::at(subject.checker.clock.now(), None));
+    format!("_mta-sts.{}.  TXT  \"{record}\"", subject.domain)
 }
 
-fn missing(domain: &DomainName, findings: &mut Findings) {
+fn missing(subject: &Subject<'_>, findings: &mut Findings) {
     findings.add(
         Check::StsTxtMissing,
-        format!("there is no record _mta-sts.{domain}"),
+        format!("there is no record _mta-sts.{}", subject.domain),
         "Without it no sender looks for a policy, and anyone on the path can strip TLS from mail to the domain. Put up the policy file first, in mode testing, then publish the record.",
-        [format!("_mta-sts.{domain}.  TXT  \"v=STSv1; id=20260101000000;\"")],
+        [example(subject)],
     );
 }
 
-fn wrong_version(domain: &DomainName, answer: &Answer, findings: &mut Findings) -> Published {
+fn wrong_version(subject: &Subject<'_>, answer: &Answer, findings: &mut Findings) -> Published {
     let slip =
         answer.texts().find(|text| text.get(..8).is_some_and(|head| head.eq_ignore_ascii_case(b"v=STSv1;")));
     match slip {
@@ -89,21 +91,17 @@ fn wrong_version(domain: &DomainName, answer: &Answer, findings: &mut Findings) 
             let shown: String = String::from_utf8_lossy(text).chars().take(60).collect();
             findings.add(
                 Check::StsTxtVersionCase,
-                format!("the record _mta-sts.{domain} begins {shown:?}"),
+                format!("the record _mta-sts.{} begins {shown:?}", subject.domain),
                 "The case counts: senders discard every record that does not begin with v=STSv1;",
-                [example_of(domain)],
+                [example(subject)],
             );
             Published::Invalid
         }
         None => {
-            missing(domain, findings);
+            missing(subject, findings);
             Published::Absent
         }
     }
-}
-
-fn example_of(domain: &DomainName) -> String {
-    format!("_mta-sts.{domain}.  TXT  \"v=STSv1; id=20260101000000;\"")
 }
 
 fn notes(name: &DomainName, record: &StsRecord, findings: &mut Findings) {

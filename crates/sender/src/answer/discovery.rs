@@ -50,7 +50,11 @@ impl Discovery {
         if let Some(Ok(new)) = &fetched {
             self.remember(domain, new).await?;
         }
-        Ok((conclude(held, fetched, now), seen))
+        let found = conclude(held, fetched, now);
+        if let Some(why) = found.complaint() {
+            tracing::warn!(%domain, "{why}");
+        }
+        Ok((found, seen))
     }
 
     /// The policy that is remembered of a domain, live or not.

@@ -154,6 +154,18 @@ pub fn conclude(
 }
 
 impl Found {
+    /// What the administrator has to hear: a policy that could not be renewed, unless its mode is
+    /// `none`, since it is then about to go anyway (POL-14).
+    pub fn complaint(&self) -> Option<String> {
+        match self {
+            Self::Policy { held, trouble: Some(why) } if held.policy.mode != Mode::None => Some(format!(
+                "the policy could not be renewed and is in force until {}: {why}",
+                held.expires_at()
+            )),
+            _ => None,
+        }
+    }
+
     /// The mode to go by; `none` without a policy.
     pub fn mode(&self) -> Mode {
         match self {
@@ -235,6 +247,19 @@ mod tests {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
         let found = conclude(Some(policy.clone()), Some(Err(trouble())), at(10));
         assert_eq!(found, Found::Policy { held: policy, trouble: Some(trouble()) });
+    }
+
+    #[test]
+    fn pol_14_a_failed_refresh_is_shown_unless_the_mode_is_none() {
+        let failed =
+            |mode| conclude(Some(held(mode, "1", 0, WEEK)), Some(Err(trouble())), at(10)).complaint();
+        assert!(
+            failed(Mode::Enforce)
+                .is_some_and(|said| said.contains("until 1970-01-08") && said.contains("404"))
+        );
+        assert!(failed(Mode::Testing).is_some());
+        assert_eq!(failed(Mode::None), None);
+        assert_eq!(conclude(Some(held(Mode::Enforce, "1", 0, WEEK)), None, at(10)).complaint(), None);
     }
 
     #[test]

@@ -1,0 +1,13 @@
+//! Reports, packed or not: what can be written strictly reads back the same, without warnings about
+//! what was written.
+#![no_main]
+use formats::report::{Report, unpack};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok((json, _)) = unpack(bytes) else { return };
+    let Ok(read) = Report::read(&json) else { return };
+    assert!(read.warnings.len() <= formats::limits::REPORT_WARNINGS);
+    let Ok(written) = read.report.to_json() else { return };
+    Report::read(&written).expect("what is written can be read");
+});

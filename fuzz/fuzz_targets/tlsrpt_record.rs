@@ -1,0 +1,14 @@
+//! `_smtp._tls` records: what is taken prints as it is taken.
+#![no_main]
+use formats::tlsrpt_record::TlsrptRecord;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = TlsrptRecord::select(bytes.split(|byte| *byte == b'\n'));
+    let Ok(record) = TlsrptRecord::parse(bytes) else { return };
+    if record.rua.is_empty() {
+        return;
+    }
+    let again = TlsrptRecord::parse(record.to_string().as_bytes()).expect("what is printed is valid");
+    assert_eq!((again.rua, again.extensions), (record.rua, record.extensions));
+});
