@@ -7,11 +7,44 @@ macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $value:expr;)*) => {
         $($(#[doc = $doc])+ pub const $name: $kind = $value;)*
 
-        /// Name, value and meaning of every limit, for the reference page.
-        pub const TABLE: &[(&str, &str, &str)] = &[
-            $((stringify!($name), stringify!($value), concat!($($doc),+)),)*
-        ];
+        /// Name, value and meaning of every limit.
+        pub fn table() -> Vec<(&'static str, String, &'static str)> {
+            vec![$((stringify!($name), $name.shown(), concat!($($doc),+).trim()),)*]
+        }
     };
+}
+
+trait Shown {
+    fn shown(&self) -> String;
+}
+
+impl Shown for usize {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Shown for u32 {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Shown for Duration {
+    fn shown(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// The reference page, `docs/limits.md`.
+pub fn reference() -> String {
+    let head = "# Limits\n\n\
+        Everything that comes from outside is bounded. Sizes are bytes; a limit is applied where the data\n\
+        comes in, and passing it is an error that names it, never a silent cut, unless it says so here.\n\n\
+        This page is made by `sternpost config limits`, from `crates/formats/src/limits.rs`.\n\n\
+        | limit | value | what it bounds |\n| --- | ---: | --- |\n";
+    let rows = table().into_iter().map(|(name, value, about)| format!("| `{name}` | {value} | {about} |\n"));
+    rows.fold(head.to_owned(), |page, row| page + &row)
 }
 
 limits! {
@@ -87,6 +120,13 @@ limits! {
     FETCH_BACK_OFF: Duration = Duration::from_secs(300);
     /// A cached policy is looked at again at least this often (RFC 8461 §3.3).
     POLICY_REFRESH: Duration = Duration::from_secs(86_400);
-    /// The `id` of one domain is not looked up more often than this.
-    RECORD_RECHECK: Duration = Duration::from_secs(60);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_reference_is_what_the_documentation_shows() {
+        let written = include_str!("../../../docs/limits.md");
+        assert_eq!(written, super::reference(), "run: sternpost config limits > docs/limits.md");
+    }
 }

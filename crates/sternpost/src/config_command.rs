@@ -17,6 +17,8 @@ pub enum Command {
     },
     /// Print the reference of all keys, in Markdown
     Reference,
+    /// Print every limit on what comes from outside, in Markdown
+    Limits,
 }
 
 /// Runs the command on the named file, or the one that is found.
@@ -28,6 +30,7 @@ pub fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
         },
         Command::Show { json: false } => print!("{}", Config::load(named)?.to_toml()),
         Command::Show { json: true } => println!("{}", Config::load(named)?.to_json()),
+        Command::Limits => print!("{}", formats::limits::reference()),
         Command::Reference => print!("{}", config::reference()),
     }
     Ok(Exit::Fine)

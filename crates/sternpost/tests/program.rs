@@ -1,0 +1,117 @@
+//! The program as its user runs it: commands, typos, wrong files, exit codes.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn sternpost(folder: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sternpost")).current_dir(folder).args(words).output().unwrap()
+}
+
+fn said(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn run(words: &[&str]) -> (i32, String, String) {
+    said(&sternpost(tempfile::tempdir().unwrap().path(), words))
+}
+
+#[test]
+fn the_demo_verifies_each_of_its_claims_and_leaves_one_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let (code, out, err) = said(&sternpost(place.path(), &["demo", "--json", "--dir", "left"]));
+    assert_eq!(code, 0, "{out}{err}");
+    let bill: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((bill["ok"].as_bool(), bill["schema"].as_u64()), (Some(true), Some(1)));
+    let acts = bill["acts"].as_array().unwrap();
+    assert_eq!(acts.len(), 7);
+    for act in acts {
+        let claims = act["claims"].as_array().unwrap();
+        assert!(!claims.is_empty() && claims.iter().all(|claim| claim["held"] == true), "{act}");
+    }
+    let left: Vec<_> =
+        std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["left"]);
+    let picture = std::fs::read_to_string(place.path().join("left/demo.svg")).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("the attacker has read the message"));
+    let (code, _, err) = said(&sternpost(place.path(), &["demo", "--dir", "left"]));
+    assert_eq!(code, 2);
+    assert!(err.contains("it is not empty"), "{err}");
+}
+
+#[test]
+fn usage_errors_end_with_2_and_say_what_was_meant() {
+    let (code, _, err) = run(&["chekc", "example.org"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("check"), "{err}");
+    for words in [&["check", "https://example.org/"][..], &["query", "post@example.org"]] {
+        let (code, out, err) = run(words);
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.contains("Give the domain alone: example.org"), "{err}");
+    }
+    let (code, _, err) = run(&["check", "--explain", "STS-TXT-MISING"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("Did you mean STS-TXT-MISSING?"), "{err}");
+    assert_eq!(run(&["check"]).0, 2);
+    assert_eq!(run(&[]).0, 2);
+    assert_eq!(run(&["--help"]).0, 0);
+}
+
+#[test]
+fn a_wrong_configuration_is_named_with_its_place() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("sternpost.toml"), "[dns]\nserver = []\n").unwrap();
+    let (code, _, err) = said(&sternpost(place.path(), &["config", "check"]));
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("sternpost.toml, line 2, column 1") && err.contains("Did you mean dns.servers?"),
+        "{err}"
+    );
+    let (code, _, err) = said(&sternpost(place.path(), &["--config", "no/such.toml", "config", "show"]));
+    assert_eq!(code, 2);
+    assert!(err.contains("no/such.toml can't be read"), "{err}");
+    std::fs::write(place.path().join("sternpost.toml"), "[trust]\nca_file = \"missing.pem\"\n").unwrap();
+    let (code, _, err) = said(&sternpost(place.path(), &["check", "example.org"]));
+    assert_eq!(code, 2);
+    assert!(err.contains("missing.pem"), "{err}");
+    std::fs::write(place.path().join("sternpost.toml"), [0xff, 0xfe]).unwrap();
+    assert_eq!(said(&sternpost(place.path(), &["config", "check"])).0, 2);
+}
+
+#[test]
+fn config_shows_where_each_value_comes_from() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("sternpost.toml"), "[dns]\nservers = [\"127.0.0.1:53\"]\n").unwrap();
+    let (code, out, _) = said(&sternpost(place.path(), &["config", "show", "--json"]));
+    assert_eq!(code, 0);
+    let shown: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(shown["keys"]["dns.servers"]["value"][0], "127.0.0.1:53");
+    assert_eq!(shown["keys"]["dns.servers"]["origin"], "sternpost.toml:2");
+    assert_eq!(shown["keys"]["dns.dnssec"]["origin"], "default");
+}
+
+#[test]
+fn a_dead_network_ends_with_3_and_is_not_taken_for_an_answer() {
+    let place = tempfile::tempdir().unwrap();
+    // Nothing listens there, so each question is refused at once.
+    std::fs::write(place.path().join("sternpost.toml"), "[dns]\nservers = [\"127.0.0.1:1\"]\n").unwrap();
+    let (code, out, err) = said(&sternpost(place.path(), &["check", "example.org", "--json"]));
+    assert_eq!(code, 3, "{out}{err}");
+    let seen: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(seen["findings"][0]["check"], "DNS-SERVFAIL");
+    assert_eq!(said(&sternpost(place.path(), &["query", "example.org"])).0, 3);
+}
+
+#[test]
+fn the_lab_lists_its_cases() {
+    let (code, out, _) = run(&["lab", "list", "--json"]);
+    assert_eq!(code, 0);
+    let listed: Value = serde_json::from_str(&out).unwrap();
+    assert!(listed["cases"].as_array().unwrap().len() >= 50);
+    let (code, out, _) = run(&["lab", "list"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("good-enforce.test") && !out.contains('\u{1b}'), "{out}");
+}
