@@ -15,7 +15,10 @@ message, name, record = open(sys.argv[1], 'rb').read(), sys.argv[2], sys.argv[3]
 def dns(asked, timeout=5):
     asked = asked.decode() if isinstance(asked, bytes) else asked
     return record.encode() if asked.rstrip('.') == name else None
-print(dkim.DKIM(message).verify(dnsfunc=dns))
+try:
+    print(dkim.DKIM(message, tlsrpt='strict').verify(dnsfunc=dns))
+except dkim.ValidationError as error:
+    print(error)
 ";
 
 fn verified(message: &[u8], name: &str, record: &str) -> bool {
