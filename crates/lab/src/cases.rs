@@ -1,4 +1,4 @@
-//! The table of lab domains. Each differs from [`good`] in what its entry says, and in nothing else.
+//! The table of lab domains. Each differs from `good` in what its entry says, and in nothing else.
 
 use crate::case::{Attack, Case, Delivery, HostAddress, Mx, NoMx, Setup, TlsaSetup, Topic, Verdict};
 use crate::dns::{Meddling, Signing};
