@@ -9,6 +9,7 @@ mod stage;
 pub use playbill::Playbill;
 
 use crate::failure::Failure;
+use crate::lab_command::{self, Example};
 use stage::Stage;
 use std::path::PathBuf;
 
@@ -32,7 +33,7 @@ pub async fn run(options: &Options) -> Result<Playbill, Failure> {
     let stage = Stage::set_up(folder.clone()).await?;
     let mut bill = Playbill::new(folder.clone(), !options.json);
     acts::play(&stage, &mut bill).await?;
-    stage.write_remains().await?;
+    lab_command::write_trust(&stage.lab, &folder)?;
     picture::write(&bill, &folder.join("demo.svg"))?;
     bill.close(options.keep);
     if options.keep {
@@ -40,11 +41,13 @@ pub async fn run(options: &Options) -> Result<Playbill, Failure> {
         if options.json {
             println!("{}", bill.to_json());
         } else {
-            print!("{}", crate::lab_command::directions(&stage.lab, &folder));
+            let example = Example { domain: stage.domain.as_str(), policy_host: stage.policy_host };
+            print!("{}", lab_command::directions(&stage.lab, &folder, &example));
             println!("\nEverything stays up until Ctrl-C.");
         }
         let _ = tokio::signal::ctrl_c().await;
     }
+    stage.close().await;
     Ok(bill)
 }
 

@@ -5,6 +5,7 @@ use lab::case::{Case, Delivery};
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// What to do with the lab.
@@ -139,7 +140,8 @@ impl Serve {
         }
         write_trust(&lab, &folder)?;
         println!("{} domains are up, below test.; `sternpost lab list` says what each is.", cases.len());
-        print!("{}", directions(&lab, &folder));
+        let example = Example { domain: "good-enforce.test", policy_host: lab.policy_host_address() };
+        print!("{}", directions(&lab, &folder, &example));
         println!("\nEverything stays up until Ctrl-C.");
         let _ = tokio::signal::ctrl_c().await;
         Ok(())
@@ -203,20 +205,29 @@ pub fn write_trust(lab: &Lab, folder: &Path) -> Result<(), Failure> {
     files.iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text).map_err(|e| fail(&e)))
 }
 
+/// The domain that directions speak of, and where its policy host listens.
+pub struct Example<'e> {
+    /// The domain.
+    pub domain: &'e str,
+    /// The policy host's address.
+    pub policy_host: Ipv4Addr,
+}
+
 /// How to point other tools at the lab. Each command works as it is.
-pub fn directions(lab: &Lab, folder: &Path) -> String {
-    let (dns, https) = (lab.names.address, lab.policy_host_address());
+pub fn directions(lab: &Lab, folder: &Path, example: &Example<'_>) -> String {
+    let dns = lab.names.address;
     let (https_port, smtp_port, folder) = (lab.https_port, lab.smtp_port, folder.display());
+    let Example { domain, policy_host } = example;
     format!(
         "
 Names (dig):
-  dig @{ip} -p {port} +short _mta-sts.good-enforce.test TXT
+  dig @{ip} -p {port} +short _mta-sts.{domain} TXT
 Policies (curl):
-  curl --cacert {folder}/ca.pem --connect-to ::{https}:{https_port} https://mta-sts.good-enforce.test/.well-known/mta-sts.txt
+  curl --cacert {folder}/ca.pem --connect-to ::{policy_host}:{https_port} https://mta-sts.{domain}/.well-known/mta-sts.txt
 MX hosts (openssl):
-  openssl s_client -brief -starttls smtp -CAfile {folder}/ca.pem -servername mx1.good-enforce.test -verify_hostname mx1.good-enforce.test -connect $(dig @{ip} -p {port} +short mx1.good-enforce.test A):{smtp_port} </dev/null
+  openssl s_client -brief -starttls smtp -CAfile {folder}/ca.pem -servername mx1.{domain} -verify_hostname mx1.{domain} -connect $(dig @{ip} -p {port} +short mx1.{domain} A):{smtp_port} </dev/null
 Sternpost itself:
-  sternpost --config {folder}/sternpost.toml check good-enforce.test
+  sternpost --config {folder}/sternpost.toml check {domain}
 A validating resolver (Unbound), then a mail server that uses it:
   server:
     do-not-query-localhost: no

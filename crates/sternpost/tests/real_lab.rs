@@ -52,6 +52,23 @@ fn shell(line: &str) -> String {
     text
 }
 
+/// Runs what is printed for dig, curl, openssl and sternpost, and says what the check says.
+fn follow(said: &str, mode: &str, domain: &str) -> String {
+    let command = |word: &str| {
+        let line = said.lines().map(str::trim).find(|line| line.starts_with(word));
+        line.unwrap_or_else(|| panic!("no {word} in {said}")).to_owned()
+    };
+    assert!(shell(&command("dig")).contains("v=STSv1; id=20"));
+    let policy = shell(&command("curl"));
+    assert!(policy.contains(&format!("mode: {mode}")), "{policy}");
+    let handshake = shell(&command("openssl"));
+    assert!(handshake.contains("Verification: OK"), "{handshake}");
+    let query = command("sternpost").replace(&format!("check {domain}"), &format!("query --json {domain}"));
+    let answer = shell(&query);
+    assert!(answer.contains(&format!("secure match=mx1.{domain}")), "{answer}");
+    shell(&command("sternpost"))
+}
+
 #[test]
 fn each_command_that_lab_serve_prints_works_as_it_is() {
     let place = tempfile::tempdir().unwrap();
@@ -59,19 +76,18 @@ fn each_command_that_lab_serve_prints_works_as_it_is() {
     serve.args(["lab", "serve", "--block", &block(), "--dir"]).arg(place.path().join("lab"));
     serve.args(["--dns-port", "5390", "--https-port", "8490", "--smtp-port", "2590"]);
     let (_lab, said) = start(serve);
-    let command = |word: &str| {
-        let line = said.lines().map(str::trim).find(|line| line.starts_with(word));
-        line.unwrap_or_else(|| panic!("no {word} in {said}")).to_owned()
-    };
-    assert!(shell(&command("dig")).contains("v=STSv1; id=20260101000000;"));
-    let policy = shell(&command("curl"));
-    assert!(policy.contains("mode: enforce") && policy.contains("mx: mx1.good-enforce.test"), "{policy}");
-    let handshake = shell(&command("openssl"));
-    assert!(handshake.contains("Verification: OK"), "{handshake}");
-    let check = shell(&command("sternpost"));
+    let check = follow(&said, "enforce", "good-enforce.test");
     assert!(check.starts_with("good-enforce.test is protected"), "{check}");
-    let query = command("sternpost").replace("check good-enforce.test", "query --json good-enforce.test");
-    assert!(shell(&query).contains("secure match=mx1.good-enforce.test servername=hostname"));
+}
+
+#[test]
+fn each_command_that_the_kept_demo_prints_works_as_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_sternpost"));
+    demo.args(["demo", "--keep", "--dir"]).arg(place.path().join("demo"));
+    let (_demo, said) = start(demo);
+    let check = follow(&said, "enforce", "harbour.test");
+    assert!(check.starts_with("harbour.test is protected"), "{check}");
 }
 
 /// A network namespace that ends with the test.

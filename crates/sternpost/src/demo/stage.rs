@@ -21,7 +21,7 @@ use receiver::rollout::{Applier, Hosting};
 use sender::answer::Discovery;
 use sender::report::{Courier, DkimKey, Reporter};
 use sender::walk::{Outcome, Purpose, Walk, Walker};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use store::Store;
@@ -40,6 +40,8 @@ pub struct Stage {
     pub checker: Checker,
     pub applier: Applier,
     pub store: Store,
+    /// Where the operator's policy host listens.
+    pub policy_host: Ipv4Addr,
     folder: PathBuf,
 }
 
@@ -77,9 +79,21 @@ impl Stage {
         let store = Store::open(&folder.join("receiver.db")).await.map_err(|e| fail(&e))?;
         let ours = lab.clients("watch.test", injected.clone()).map_err(|e| fail(&e))?;
         open_inbox(&lab, &ours, &store, injected.clone()).await?;
-        let applier = applier(&lab, &ours, &store, injected.clone()).await?;
+        let policy_host = lab.fresh_address();
+        let applier = applier(&lab, policy_host, &ours, &store, injected.clone()).await?;
         let checker = Checker { dns: ours.dns, policies: ours.policies, mail: ours.mail, clock: injected };
-        let mut stage = Self { lab, clock, domain, mx, senders: Vec::new(), checker, applier, store, folder };
+        let mut stage = Self {
+            lab,
+            clock,
+            domain,
+            mx,
+            senders: Vec::new(),
+            checker,
+            applier,
+            store,
+            policy_host,
+            folder,
+        };
         for name in ["north.test", "south.test"] {
             let sender = stage.sender(name, name).await?;
             stage.senders.push(sender);
@@ -131,14 +145,12 @@ impl Stage {
         deliver(&sender.walker, sender.name, &self.domain).await
     }
 
-    /// Copies what outside tools need into the folder.
-    pub async fn write_remains(&self) -> Result<(), Failure> {
-        crate::lab_command::write_trust(&self.lab, &self.folder)?;
+    /// Writes everything out.
+    pub async fn close(&self) {
         self.store.close().await;
         for sender in &self.senders {
             sender.store.close().await;
         }
-        Ok(())
     }
 }
 
@@ -206,12 +218,12 @@ async fn open_inbox(lab: &Lab, ours: &Clients, store: &Store, clock: Arc<dyn Clo
 
 async fn applier(
     lab: &Arc<Lab>,
+    address: Ipv4Addr,
     ours: &Clients,
     store: &Store,
     clock: Arc<dyn Clock>,
 ) -> Result<Applier, Failure> {
     let fail = trouble("the policy host");
-    let address = lab.fresh_address();
     let place = SocketAddr::new(IpAddr::V4(address), lab.https_port);
     let listener = TcpListener::bind(place).await.map_err(|e| fail(&e))?;
     let table = Arc::new(PolicyTable::default());
@@ -246,7 +258,7 @@ impl DnsPublisher for LabZone {
 struct OwnHost {
     lab: Arc<Lab>,
     table: Arc<PolicyTable>,
-    address: std::net::Ipv4Addr,
+    address: Ipv4Addr,
 }
 
 impl Hosting for OwnHost {
