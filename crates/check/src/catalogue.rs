@@ -106,6 +106,9 @@ catalogue! {
     SmtpCertName "SMTP-CERT-NAME" Error "an MX certificate is for other names" "RFC 8461 §4.2";
     SmtpCertUntrusted "SMTP-CERT-UNTRUSTED" Error "an MX certificate does not chain to a trusted root" "RFC 8461 §4.2";
     SmtpCertExpiring "SMTP-CERT-EXPIRING" Warning "an MX certificate ends within 14 days" "practice";
+    DaneMismatch "DANE-MISMATCH" Error "no TLSA record matches the MX certificate" "RFC 7672 §3.1";
+    DaneUnknown "DANE-LOOKUP" Error "the TLSA records of an MX host can't be looked up" "RFC 7672 §2.1";
+    DaneProtects "DANE-PROTECTS" Info "an MX host is protected by DANE" "RFC 7672";
     RptTxtMissing "RPT-TXT-MISSING" Warning "there is no _smtp._tls record" "RFC 8460 §3";
     RptTxtMultiple "RPT-TXT-MULTIPLE" Error "more than one _smtp._tls record" "RFC 8460 §3";
     RptTxtSyntax "RPT-TXT-SYNTAX" Error "the _smtp._tls record is malformed" "RFC 8460 §3";

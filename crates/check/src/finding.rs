@@ -87,6 +87,9 @@ impl Findings {
                 "{domain} is protected: its policy is enforced, and all that was looked at is in order."
             ),
             Mode::Testing => format!("{domain} is not protected yet: its policy is in testing."),
+            Mode::None if self.has(Check::DaneProtects) => {
+                format!("{domain} is protected by DANE, and has no MTA-STS for senders that do not use it.")
+            }
             Mode::None => {
                 format!("{domain} is not protected: anyone on the path can strip TLS from mail to it.")
             }

@@ -20,7 +20,7 @@ pub use finding::{Examination, Finding};
 use finding::Findings;
 use formats::{DomainName, Mode, Policy};
 use net::clock::Clock;
-use net::dns::{Dns, DnsError, Exchange, Kind};
+use net::dns::{Dns, DnsError, Exchange, Kind, Security};
 use net::https::PolicyHosts;
 use net::smtp::MailHosts;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub(crate) struct Subject<'c> {
     pub domain: &'c DomainName,
     /// MX hosts in their order; the domain itself without MX records.
     pub hosts: Vec<DomainName>,
+    /// The DNSSEC state of the answer that named them.
+    pub security: Security,
     /// The policy, when there is a valid one.
     pub policy: Option<Policy>,
 }
@@ -57,10 +59,10 @@ impl Checker {
     /// Everything that can be said about `domain` now.
     pub async fn examine(&self, domain: &DomainName) -> Examination {
         let mut findings = Findings::default();
-        let Some(hosts) = self.mx_hosts(domain, &mut findings).await else {
+        let Some((hosts, security)) = self.mx_hosts(domain, &mut findings).await else {
             return findings.conclude(domain, Mode::None);
         };
-        let mut subject = Subject { checker: self, domain, hosts, policy: None };
+        let mut subject = Subject { checker: self, domain, hosts, security, policy: None };
         let published = record::check(&subject, &mut findings).await;
         let file = policy_host::check(&subject, published, &mut findings).await;
         subject.policy = file.and_then(|file| policy::check(&subject, &file, &mut findings));
@@ -70,7 +72,11 @@ impl Checker {
     }
 
     /// The MX hosts, or `None` when there is nothing more to look at.
-    async fn mx_hosts(&self, domain: &DomainName, findings: &mut Findings) -> Option<Vec<DomainName>> {
+    async fn mx_hosts(
+        &self,
+        domain: &DomainName,
+        findings: &mut Findings,
+    ) -> Option<(Vec<DomainName>, Security)> {
         let answer = match self.dns.lookup(domain, Kind::Mx).await {
             Ok(answer) => answer,
             Err(DnsError::NoSuchName(_)) => {
@@ -82,14 +88,14 @@ impl Checker {
                 );
                 return None;
             }
-            Err(DnsError::NoSuchRecord(_)) => {
+            Err(DnsError::NoSuchRecord(nothing)) => {
                 findings.add(
                     Check::MxNone,
                     format!("{domain} has no MX record; its own address is the implicit MX"),
                     "It works, and the policy has to name the domain itself. Better say it outright.",
                     [format!("{domain}.  MX  10 {domain}.")],
                 );
-                return Some(vec![domain.clone()]);
+                return Some((vec![domain.clone()], nothing.security));
             }
             Err(error) => {
                 dns_trouble(findings, &format!("the MX records of {domain}"), &error);
@@ -115,7 +121,7 @@ impl Checker {
             }
         }
         hosts.truncate(formats::limits::MX_HOSTS);
-        (!hosts.is_empty()).then_some(hosts)
+        (!hosts.is_empty()).then_some((hosts, answer.security))
     }
 }
 

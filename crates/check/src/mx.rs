@@ -7,13 +7,15 @@ use crate::finding::Findings;
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
 use net::certificate::Problem;
+use net::dane::{self, Dane};
 use net::dns::host_addresses;
 use net::smtp::{Fault, SessionFailure, SessionReport, Target, TlsDemand, TlsFacts};
 
 pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) {
+    let dns = subject.checker.dns.as_ref();
     for host in &subject.hosts {
-        let addresses = match host_addresses(subject.checker.dns.as_ref(), host).await {
-            Ok(addresses) => addresses.addresses,
+        let addresses = match host_addresses(dns, host).await {
+            Ok(addresses) => addresses,
             Err(error) if error.is_absence() => {
                 findings.add(
                     Check::MxUnresolved,
@@ -28,9 +30,20 @@ pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) {
                 continue;
             }
         };
-        for address in addresses {
+        let demand = match dane::look_up(dns, subject.security, host, &addresses).await {
+            Dane::Applies { rule, base, .. } => {
+                TlsDemand::Dane { rule, base, next_hop: subject.domain.clone() }
+            }
+            Dane::Absent => TlsDemand::Encrypt,
+            Dane::Unknown(error) => {
+                let why = "Senders that use DANE skip the host, and mail waits when no other is left.";
+                findings.add(Check::DaneUnknown, format!("the TLSA records of {host}: {error}"), why, []);
+                TlsDemand::Encrypt
+            }
+        };
+        for address in addresses.addresses {
             let target = Target { host: host.clone(), address };
-            match subject.checker.mail.session(&target, &TlsDemand::Encrypt, None).await {
+            match subject.checker.mail.session(&target, &demand, None).await {
                 Ok(report) => presented(subject, &report, findings),
                 Err(failure) => failed(subject, &failure, findings),
             }
@@ -46,7 +59,17 @@ fn severity(subject: &Subject<'_>) -> Severity {
 fn presented(subject: &Subject<'_>, report: &SessionReport, findings: &mut Findings) {
     let Some(tls) = &report.tls else { return };
     let host = &report.target.host;
-    if let Err(problem) = &tls.pkix {
+    if tls.dane.is_some() {
+        // DANE decides for senders that use it, and the certificate need not please anyone else.
+        findings.add(
+            Check::DaneProtects,
+            format!("{host} ({}) is protected by DANE", report.target.address),
+            "Senders that use DANE demand the matching certificate. Those that know only MTA-STS go by its policy.",
+            [],
+        );
+    }
+    let enforced_by_sts = subject.mode() != Mode::None || tls.dane.is_none();
+    if let (Err(problem), true) = (&tls.pkix, enforced_by_sts) {
         let check = of_certificate(problem);
         let what = format!("{host} ({}): {problem}{}", report.target.address, shown(tls));
         findings.add_as(
@@ -95,6 +118,12 @@ fn failed(subject: &Subject<'_>, failure: &SessionFailure, findings: &mut Findin
         Fault::Refused(..) => findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", []),
         Fault::NoStarttls if stripped => findings.add_as(Severity::Error, Check::SmtpStripped, format!("{host}: the offer of STARTTLS was overwritten on the way (XXXXXXXA)"), "A device between here and the host takes TLS away. Mail goes in the clear, or waits once enforced.", ["no fixup protocol smtp 25   ! on a Cisco firewall, for one".to_owned()]),
         Fault::NoStarttls => findings.add_as(severity(subject), Check::SmtpNoStarttls, what, "All mail to it goes in the clear; once enforced, senders that honour MTA-STS do not deliver to it.", ["smtpd_tls_security_level = may   # Postfix, with smtpd_tls_chain_files".to_owned()]),
+        Fault::Certificate(Problem::TlsaMismatch) => findings.add(
+            Check::DaneMismatch,
+            what,
+            "Senders that use DANE do not deliver to it. Publish the record of the new key before the certificate changes, and take the old one out afterwards.",
+            [format!("_25._tcp.{host}.  TLSA  3 1 1 …   ; SHA-256 of the public key that the host presents")],
+        ),
         Fault::StarttlsRefused(_) | Fault::Injected | Fault::Handshake(_) | Fault::Certificate(_) => findings.add_as(severity(subject), Check::SmtpStarttlsFails, what, "Once enforced, senders that honour MTA-STS do not deliver to it.", [inspect(host)]),
     }
 }

@@ -3,19 +3,24 @@
 use crate::Subject;
 use crate::catalogue::{Check, Severity};
 use crate::finding::Findings;
-use crate::record::Published;
+use crate::record::{self, Published};
 use formats::DomainName;
 use jiff::SignedDuration;
 use net::certificate::Problem;
 use net::https::{FetchError, Fetched};
 
-/// The file, when one can be fetched. Without a record, a missing policy host is no news.
+/// The file, when one can be fetched. Without a record, trouble with the policy host is no news: then
+/// it is only said whether there is one.
 pub(crate) async fn check(
     subject: &Subject<'_>,
     published: Published,
     findings: &mut Findings,
 ) -> Option<Vec<u8>> {
-    match subject.checker.policies.fetch(subject.domain).await {
+    let fetched = subject.checker.policies.fetch(subject.domain).await;
+    if published == Published::Absent {
+        record::missing(subject, !is_nowhere(&fetched), findings);
+    }
+    match fetched {
         Ok(fetched) => {
             expiring(subject, &fetched, findings);
             Some(fetched.body)
@@ -26,6 +31,10 @@ pub(crate) async fn check(
             None
         }
     }
+}
+
+fn is_nowhere(fetched: &Result<Fetched, FetchError>) -> bool {
+    matches!(fetched, Err(FetchError::Dns(error)) if error.is_absence())
 }
 
 fn expiring(subject: &Subject<'_>, fetched: &Fetched, findings: &mut Findings) {

@@ -20,7 +20,6 @@ pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) -> Pub
     let answer = match subject.checker.dns.lookup(&name, Kind::Txt).await {
         Ok(answer) => answer,
         Err(error) if error.is_absence() => {
-            missing(subject, findings);
             return Published::Absent;
         }
         Err(error) => {
@@ -74,13 +73,22 @@ fn example(subject: &Subject<'_>) -> String {
     format!("_mta-sts.{}.  TXT  \"{record}\"", subject.domain)
 }
 
-fn missing(subject: &Subject<'_>, findings: &mut Findings) {
-    findings.add(
-        Check::StsTxtMissing,
-        format!("there is no record _mta-sts.{}", subject.domain),
-        "Without it no sender looks for a policy, and anyone on the path can strip TLS from mail to the domain. Put up the policy file first, in mode testing, then publish the record.",
-        [example(subject)],
-    );
+/// Says that there is no record: an error where a policy host waits for one, else how to begin.
+pub(crate) fn missing(subject: &Subject<'_>, host_is_there: bool, findings: &mut Findings) {
+    let what = format!("there is no record _mta-sts.{}", subject.domain);
+    if host_is_there {
+        let why = "A policy host is there, and without the record no sender asks it: anyone on the path can strip TLS from mail to the domain. When the policy file is right, publish the record.";
+        return findings.add(Check::StsTxtMissing, what, why, [example(subject)]);
+    }
+    let why = "MTA-STS lets senders insist on TLS to the domain; without it anyone on the path can strip it. To begin, put up a policy file in mode testing, which loses no mail, then publish the record.";
+    let mx = subject.hosts.iter().map(|host| format!("mx: {host}"));
+    let head = [
+        format!("https://mta-sts.{}/.well-known/mta-sts.txt", subject.domain),
+        "version: STSv1".to_owned(),
+        "mode: testing".to_owned(),
+    ];
+    let remedy = head.into_iter().chain(mx).chain(["max_age: 86400".to_owned(), example(subject)]);
+    findings.add_as(Severity::Info, Check::StsTxtMissing, what, why, remedy);
 }
 
 fn wrong_version(subject: &Subject<'_>, answer: &Answer, findings: &mut Findings) -> Published {
@@ -97,10 +105,7 @@ fn wrong_version(subject: &Subject<'_>, answer: &Answer, findings: &mut Findings
             );
             Published::Invalid
         }
-        None => {
-            missing(subject, findings);
-            Published::Absent
-        }
+        None => Published::Absent,
     }
 }
 

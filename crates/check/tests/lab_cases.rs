@@ -51,6 +51,9 @@ const TRIPS: &[(&str, &str)] = &[
     ("mx-implicit", "MX-NONE"),
     ("attack-strip-enforce", "SMTP-STRIPPED"),
     ("dane-bogus", "DNSSEC-BOGUS"),
+    ("dane-ee", "DANE-PROTECTS"),
+    ("dane-mismatch", "DANE-MISMATCH"),
+    ("dane-tlsa-servfail", "DANE-LOOKUP"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

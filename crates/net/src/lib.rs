@@ -5,6 +5,7 @@
 //! | module | what for |
 //! | --- | --- |
 //! | [`dns`] | answers with their DNSSEC state, TTL and kind of failure |
+//! | [`dane`] | whether DANE applies to an MX host |
 //! | [`https`] | the policy file of RFC 8461 §3.3 |
 //! | [`smtp`] | a session as a sending server opens it |
 //! | [`certificate`] | what a certificate says, and why it is not good |
@@ -16,6 +17,7 @@
 pub mod address;
 pub mod certificate;
 pub mod clock;
+pub mod dane;
 pub mod dns;
 pub mod https;
 pub mod smtp;

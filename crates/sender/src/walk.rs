@@ -6,13 +6,13 @@
 
 mod tally;
 
-use crate::answer::dane::{self, Dane};
 use crate::answer::sts::Found;
 use crate::answer::{Discovery, DiscoveryError};
 use formats::limits::MX_HOSTS;
 use formats::report::PolicyReport;
 use formats::tlsa::{TlsaRecord, TlsaRule};
 use formats::{DomainName, Mode, ResultType};
+use net::dane::{self, Dane};
 use net::dns::{Dns, DnsError, Exchange, Kind, Security, host_addresses};
 use net::smtp::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
 use std::net::IpAddr;

@@ -117,12 +117,18 @@ fn text(seen: &Examination) -> String {
     let count = |severity| seen.findings.iter().filter(|finding| finding.severity == severity).count();
     let _ = writeln!(
         out,
-        "\n{} errors, {} warnings, {} for your information\n",
-        count(Severity::Error),
-        count(Severity::Warning),
+        "
+{}, {}, {} for your information
+",
+        counted(count(Severity::Error), "error"),
+        counted(count(Severity::Warning), "warning"),
         count(Severity::Info)
     );
     out
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn told(finding: &Finding) -> String {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// TLS for mail, enforced: MTA-STS, DANE and TLS reports, for those who receive and those who send.
 #[derive(Debug, Parser)]
-#[command(name = "sternpost", version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "sternpost", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
     /// Configuration file [default: ./sternpost.toml, then /etc/sternpost/sternpost.toml]
     #[arg(long, global = true, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! `sternpost lab`: lists the lab's domains, or runs them until interrupted.
 
 use crate::failure::{Exit, Failure, empty_folder};
-use lab::case::{Case, Delivery};
+use lab::case::{Case, Delivery, Topic};
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use std::fmt::Write;
@@ -59,7 +59,7 @@ pub async fn run(command: &Command) -> Result<Exit, Failure> {
 #[derive(serde::Serialize)]
 struct Listed {
     domain: String,
-    topic: lab::case::Topic,
+    topic: Topic,
     about: &'static str,
     verdict: lab::case::Verdict,
 }
@@ -87,7 +87,7 @@ fn list_text() -> String {
     for case in &cases {
         if topic != Some(case.topic) {
             topic = Some(case.topic);
-            let _ = writeln!(out, "\n{:?}", case.topic);
+            let _ = writeln!(out, "\n{}", heading(case.topic));
         }
         let _ = writeln!(
             out,
@@ -99,6 +99,17 @@ fn list_text() -> String {
         );
     }
     out
+}
+
+fn heading(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Record => "The _mta-sts record",
+        Topic::PolicyHost => "The policy host",
+        Topic::Policy => "The policy file",
+        Topic::Mx => "MX hosts",
+        Topic::Dane => "DANE",
+        Topic::Attack => "An attacker on the path (switch him on with `lab serve --attack`)",
+    }
 }
 
 fn word(delivery: Delivery) -> &'static str {

@@ -5,8 +5,8 @@ use crate::failure::{Exit, Failure};
 use crate::world::{World, domain};
 use formats::socketmap::Reply;
 use formats::{DomainName, Mode};
-use net::dns::{Exchange, Kind, host_addresses};
-use sender::answer::dane::{self, Dane};
+use net::dane::{self, Dane};
+use net::dns::{DnsError, Exchange, Kind, host_addresses};
 use sender::answer::sts::{Found, RecordSeen};
 use sender::answer::{Discovery, postfix};
 use std::path::Path;
@@ -46,6 +46,12 @@ struct DaneHost {
     state: String,
 }
 
+/// Why a domain gets no mail at all.
+enum NoMail {
+    NoDomain,
+    NullMx,
+}
+
 /// Looks up live, from an empty memory.
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
     let domain = domain(&options.domain)?;
@@ -65,15 +71,15 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     let (found, seen) = discovery.find(&domain).await.map_err(|e| trouble(&e))?;
     let mut steps = vec![record_step(&domain, &seen)];
     steps.extend(policy_step(&domain, &found));
-    let dane = dane_hosts(&world, &domain, &mut steps).await;
+    let hosts = dane_hosts(&world, &domain, &mut steps).await;
     let answer = Answer {
         schema: 1,
-        verdict: verdict(&found, &dane),
+        verdict: verdict(&found, &hosts),
         mode: found.mode(),
         policy: policy_text(&found),
         policy_id: policy_id(&found),
         postfix: reply_text(&postfix::sts_answer(&domain, &found).reply(true)),
-        dane,
+        dane: hosts.unwrap_or_default(),
         steps,
         domain,
     };
@@ -107,14 +113,25 @@ fn policy_step(domain: &DomainName, found: &Found) -> Option<String> {
 }
 
 /// The state of DANE at each MX host (RFC 7672 §2.2).
-async fn dane_hosts(world: &World, domain: &DomainName, steps: &mut Vec<String>) -> Vec<DaneHost> {
+async fn dane_hosts(
+    world: &World,
+    domain: &DomainName,
+    steps: &mut Vec<String>,
+) -> Result<Vec<DaneHost>, NoMail> {
     let answer = match world.dns.lookup(domain, Kind::Mx).await {
         Ok(answer) => answer,
         Err(error) => {
             steps.push(format!("the MX records of {domain}: {error}"));
-            return Vec::new();
+            return match error {
+                DnsError::NoSuchName(_) => Err(NoMail::NoDomain),
+                _ => Ok(Vec::new()),
+            };
         }
     };
+    if answer.mx().iter().all(|mx| mx.exchange == Exchange::Null) {
+        steps.push(format!("{domain} has the null MX"));
+        return Err(NoMail::NullMx);
+    }
     let mut hosts = Vec::new();
     for mx in answer.mx().into_iter().take(formats::limits::MX_HOSTS) {
         let Exchange::Host(host) = mx.exchange else { continue };
@@ -131,10 +148,17 @@ async fn dane_hosts(world: &World, domain: &DomainName, steps: &mut Vec<String>)
         steps.push(format!("DANE at {host} {state}"));
         hosts.push(DaneHost { host, state });
     }
-    hosts
+    Ok(hosts)
 }
 
-fn verdict(found: &Found, dane: &[DaneHost]) -> String {
+fn verdict(found: &Found, hosts: &Result<Vec<DaneHost>, NoMail>) -> String {
+    let dane = match hosts {
+        Ok(hosts) => hosts,
+        Err(NoMail::NoDomain) => return "there is no such domain, so the message is returned".to_owned(),
+        Err(NoMail::NullMx) => {
+            return "the domain takes no mail (null MX), so the message is returned".to_owned();
+        }
+    };
     if !dane.is_empty() && dane.iter().all(|host| host.state.starts_with("applies")) {
         return "DANE decides: TLS with a matching certificate, or the message waits".to_owned();
     }

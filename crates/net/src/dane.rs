@@ -1,8 +1,8 @@
 //! Whether DANE applies to an MX host, and with which records (RFC 7672 §2.1, §2.2).
 
+use crate::dns::{Dns, DnsError, HostAddresses, Kind, Security};
 use formats::DomainName;
 use formats::tlsa::{TlsaRecord, TlsaRule, rule, tlsa_name};
-use net::dns::{Dns, DnsError, HostAddresses, Kind, Security};
 
 /// What DANE says about a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
