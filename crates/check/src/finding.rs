@@ -71,6 +71,9 @@ impl Findings {
         if self.has(Check::MxNull) {
             return format!("{domain} takes no mail, so there is nothing to protect.");
         }
+        if self.has(Check::DomNxdomain) {
+            return format!("There is no domain {domain}.");
+        }
         if let Some(worst) = self.0.first().filter(|worst| worst.severity == Severity::Error) {
             let consequence = match mode {
                 Mode::Enforce => "loses mail, or is about to",

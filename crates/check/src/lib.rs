@@ -65,7 +65,9 @@ impl Checker {
         let mut subject = Subject { checker: self, domain, hosts, security, policy: None };
         let published = record::check(&subject, &mut findings).await;
         let file = policy_host::check(&subject, published, &mut findings).await;
-        subject.policy = file.and_then(|file| policy::check(&subject, &file, &mut findings));
+        let policy = file.and_then(|file| policy::check(&subject, &file, &mut findings));
+        // A policy that nothing announces binds nobody new.
+        subject.policy = policy.filter(|_| published == record::Published::Valid);
         tlsrpt::check(&subject, &mut findings).await;
         mx::check(&subject, &mut findings).await;
         findings.conclude(domain, subject.mode())
