@@ -101,6 +101,46 @@ impl DomainName {
 }
 
 fn validate(text: &str) -> Result<(), DomainError> {
+    if is_ordinary(text.as_bytes()) { Ok(()) } else { find_fault(text) }
+}
+
+/// Says yes to valid names; what it says no to is looked at again for the reason. Names are parsed more
+/// often than anything else, and nearly all are valid.
+fn is_ordinary(text: &[u8]) -> bool {
+    let class = |byte: &u8| CLASSES.get(usize::from(*byte)).copied().unwrap_or(STRANGE);
+    let mut seen = 0;
+    for label in text.split(|byte| *byte == b'.') {
+        seen = label.iter().fold(0, |seen, byte| seen | class(byte));
+        let hyphen = label.first() == Some(&b'-') || label.last() == Some(&b'-');
+        if seen >= STRANGE || hyphen || !(1..=LABEL_BYTES).contains(&label.len()) {
+            return false;
+        }
+    }
+    // A last label of digits alone makes an address, or nothing at all.
+    seen > DIGIT && text.len() <= DOMAIN_BYTES
+}
+
+const DIGIT: u8 = 1;
+const OTHER: u8 = 2;
+const STRANGE: u8 = 4;
+
+/// What each byte is inside a label.
+#[expect(clippy::indexing_slicing, reason = "the compiler runs this: out of bounds does not build")]
+const CLASSES: [u8; 256] = {
+    let mut classes = [STRANGE; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        classes[byte] = match byte as u8 {
+            b'0'..=b'9' => DIGIT,
+            b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => OTHER,
+            _ => STRANGE,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+fn find_fault(text: &str) -> Result<(), DomainError> {
     if text.is_empty() {
         return Err(DomainError::Empty);
     }
@@ -228,6 +268,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_quick_look_and_the_slow_one_agree(text in "[aZ0._*:-]{0,12}|[a.-]{0,5}a{60,66}\\.?[0b]{0,3}|([ab0]{1,60}\\.){4,5}[ab]{0,14}") {
+            prop_assert_eq!(is_ordinary(text.as_bytes()), find_fault(&text).is_ok());
+        }
+
         #[test]
         fn any_text_is_refused_or_normal(text in "\\PC{0,80}") {
             if let Ok(name) = DomainName::parse(&text) {

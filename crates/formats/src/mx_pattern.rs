@@ -35,20 +35,16 @@ pub enum MxPatternError {
 impl MxPattern {
     /// Takes `host.example.org` or `*.example.org`; upper case and a final dot are normalised.
     pub fn parse(text: &str) -> Result<Self, MxPatternError> {
-        if !text.is_ascii() {
-            return Err(MxPatternError::ULabel);
-        }
         let (wildcard, name) = match text.strip_prefix("*.") {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        if name.contains('*') {
-            return Err(MxPatternError::Wildcard);
-        }
-        if name.contains('_') {
+        if memchr::memchr(b'_', name.as_bytes()).is_some() {
             return Err(MxPatternError::Underscore);
         }
         let name = DomainName::from_ascii(name).map_err(|error| match name.rsplit_once(':') {
+            _ if !name.is_ascii() => MxPatternError::ULabel,
+            _ if name.contains('*') => MxPatternError::Wildcard,
             Some((_, port))
                 if !port.is_empty()
                     && port.bytes().all(|b| b.is_ascii_digit())

@@ -145,15 +145,25 @@ impl Policy {
         if body.starts_with(b"\xef\xbb\xbf") {
             return Err(PolicyError { line: 1, column: 1, fault: PolicyFault::ByteOrderMark });
         }
-        let mut draft = Draft::default();
         let trimmed = body.trim_ascii_end();
         let after = body.get(trimmed.len()..).unwrap_or_default();
-        let mut line_number = 0;
-        for raw in trimmed.split(|b| *b == b'\n') {
+        let text = std::str::from_utf8(trimmed).map_err(|error| {
+            let (line, column) = place(trimmed, error.valid_up_to());
+            PolicyError { line, column, fault: PolicyFault::NotUtf8 }
+        })?;
+        let mut draft = Draft { has_controls: has_controls(trimmed), ..Draft::default() };
+        let (mut line_number, mut bare, mut rest) = (0, false, Some(text));
+        while let Some(text) = rest {
+            let (line, next) = match memchr::memchr(b'\n', text.as_bytes()) {
+                Some(at) => (text.get(..at).unwrap_or_default(), text.get(at + 1..)),
+                None => (text, None),
+            };
             line_number += 1;
-            draft.take_line(raw, line_number)?;
+            draft.take_line(line, line_number)?;
+            bare |= next.is_some() && !line.ends_with('\r');
+            rest = next;
         }
-        draft.note_ends(trimmed, after);
+        draft.note_ends(bare, after);
         draft.finish(line_number + 1)
     }
 
@@ -183,35 +193,45 @@ struct Draft {
     max_age: Option<u32>,
     mx: Vec<MxPattern>,
     notes: Vec<PolicyNote>,
+    /// A control character stands somewhere in the file, other than tabs and line ends.
+    has_controls: bool,
+}
+
+/// Looks at all bytes without a way out of the loop, so that the compiler takes many at once.
+fn has_controls(body: &[u8]) -> bool {
+    let is_odd =
+        |byte: u8| (byte < 0x20) & (byte != b'\t') & (byte != b'\n') & (byte != b'\r') | (byte == 0x7f);
+    body.iter().fold(false, |found, byte| found | is_odd(*byte))
+}
+
+/// Line and column of a byte, from 1.
+fn place(body: &[u8], at: usize) -> (usize, usize) {
+    let before = body.get(..at).unwrap_or(body);
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    (before.iter().filter(|byte| **byte == b'\n').count() + 1, at - line_start + 1)
 }
 
 impl Draft {
-    fn take_line(&mut self, raw: &[u8], line: usize) -> Result<(), PolicyError> {
+    fn take_line(&mut self, raw: &str, line: usize) -> Result<(), PolicyError> {
         let fail = |column, fault| Err(PolicyError { line, column, fault });
-        let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
-        if raw.len() > POLICY_LINE_BYTES {
+        let text = raw.strip_suffix('\r').unwrap_or(raw);
+        if text.len() > POLICY_LINE_BYTES {
             return fail(POLICY_LINE_BYTES + 1, PolicyFault::LineTooLong);
         }
-        if let Some(at) = raw.iter().position(|b| b.is_ascii_control() && *b != b'\t') {
-            return fail(at + 1, PolicyFault::Control(raw.get(at).copied().unwrap_or_default()));
+        if self.has_controls || memchr::memchr(b'\r', text.as_bytes()).is_some() {
+            let control =
+                text.bytes().enumerate().find(|(_, byte)| byte.is_ascii_control() && *byte != b'\t');
+            if let Some((at, byte)) = control {
+                return fail(at + 1, PolicyFault::Control(byte));
+            }
         }
-        let text = match std::str::from_utf8(raw) {
-            Ok(text) => text,
-            Err(error) => return fail(error.valid_up_to() + 1, PolicyFault::NotUtf8),
+        let Some((key, rest)) = text.split_once(':').filter(|(key, _)| is_field_name(key)) else {
+            return fail(1, not_a_field(text));
         };
-        if text.trim_start().starts_with('<') {
-            return fail(1, PolicyFault::Html);
-        }
-        let Some((key, rest)) = text.split_once(':') else {
-            return fail(1, PolicyFault::NoColon);
-        };
-        if !is_field_name(key) {
-            return fail(1, PolicyFault::BadKey(clip(key)));
-        }
-        let white = [' ', '\t'];
-        let value = rest.trim_start_matches(white);
+        let is_white = |c: char| c == ' ' || c == '\t';
+        let value = rest.trim_start_matches(is_white);
         let column = text.len() - value.len() + 1;
-        let value = value.trim_end_matches(white);
+        let value = value.trim_end_matches(is_white);
         if value.is_empty() {
             return fail(column, PolicyFault::EmptyValue(key.to_owned()));
         }
@@ -247,20 +267,20 @@ impl Draft {
 
     fn take_mx(&mut self, value: &str, line: usize) -> Result<(), PolicyFault> {
         let pattern = MxPattern::parse(value).map_err(|error| PolicyFault::Mx(clip(value), error))?;
-        if value.ends_with('.') || value.bytes().any(|b| b.is_ascii_uppercase()) {
+        if pattern.name().as_str() != value.strip_prefix("*.").unwrap_or(value) {
             self.notes.push(PolicyNote::MxNormalised(line));
         }
         self.mx.push(pattern);
         Ok(())
     }
 
-    fn note_ends(&mut self, body: &[u8], after: &[u8]) {
-        let newlines = |bytes: &[u8]| bytes.iter().filter(|b| **b == b'\n').count();
-        let crlf = |bytes: &[u8]| bytes.windows(2).filter(|pair| pair == b"\r\n").count();
-        if newlines(body) + newlines(after) > crlf(body) + crlf(after) {
+    /// `after` is the white space at the end of the file, which no line holds.
+    fn note_ends(&mut self, bare: bool, after: &[u8]) {
+        let ends = after.split_inclusive(|byte| *byte == b'\n').filter(|end| end.ends_with(b"\n"));
+        if bare || ends.clone().any(|end| !end.ends_with(b"\r\n")) {
             self.notes.push(PolicyNote::BareLf);
         }
-        if newlines(after) > 1 {
+        if ends.count() > 1 {
             self.notes.push(PolicyNote::TrailingBlankLines);
         }
     }
@@ -276,6 +296,15 @@ impl Draft {
             return Err(missing("mx"));
         }
         Ok(Policy { mode, max_age, mx: self.mx, notes: self.notes })
+    }
+}
+
+/// What is wrong with a line that is no `key: value`.
+fn not_a_field(line: &str) -> PolicyFault {
+    match line.split_once(':') {
+        _ if line.trim_start().starts_with('<') => PolicyFault::Html,
+        Some((key, _)) => PolicyFault::BadKey(clip(key)),
+        None => PolicyFault::NoColon,
     }
 }
 
