@@ -49,7 +49,7 @@ impl World {
         let mut fetcher = FetcherConfig::new(trust.clone());
         fetcher.allow_special_addresses = config.allow_private_addresses;
         fetcher.port = config.https_port;
-        let mut client = ClientConfig::new(trust, helo());
+        let mut client = ClientConfig::new(trust, helo()?);
         client.allow_special_addresses = config.allow_private_addresses;
         client.port = config.smtp_port;
         Ok(Self {
@@ -80,12 +80,10 @@ fn read(path: &std::path::Path, key: &str) -> Result<String, Failure> {
 }
 
 /// What EHLO says: this machine's name, where that is a domain name.
-fn helo() -> DomainName {
+fn helo() -> Result<DomainName, Failure> {
     let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let named = DomainName::parse(own.trim()).ok();
-    named
-        .or_else(|| DomainName::parse("localhost").ok())
-        .unwrap_or_else(|| unreachable!("localhost is a name"))
+    let name = DomainName::parse(own.trim()).or_else(|_| DomainName::parse("localhost"));
+    name.map_err(|error| Failure::new("this machine has no name to greet with", error, ""))
 }
 
 /// Takes a domain as people type it.
