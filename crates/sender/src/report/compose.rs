@@ -177,7 +177,8 @@ pub fn compose(
     let unsigned = MessageBuilder::new()
         .from(reporter.contact.to_string())
         .to(to.to_string())
-        .subject(names.subject())
+        // Raw, since receivers match the words of RFC 8460 §5.3 and not an encoded form of them.
+        .header("Subject", Raw::new(names.subject()))
         .date(now.as_second())
         .message_id(report.report_id.clone())
         .header("TLS-Report-Domain", Raw::new(domain.to_string()))
@@ -259,6 +260,28 @@ mod tests {
         let mail = text(&sample(&key).1);
         assert!(mail.contains("Content-Type: application/tlsrpt+gzip"), "{mail}");
         assert!(mail.contains("sender.example!example.org!1795478400!1795564799.json.gz"), "{mail}");
+    }
+
+    #[test]
+    fn rpt_15_subject_and_headers_say_domain_submitter_and_id_in_plain_words() {
+        let key = DkimKey::generate(domain("sender.example"), "tlsrpt").unwrap();
+        let (report, composed) = sample(&key);
+        let mail = text(&composed);
+        let subject: Vec<&str> = mail
+            .lines()
+            .skip_while(|line| !line.starts_with("Subject: "))
+            .take_while(|line| !line.starts_with("Date"))
+            .collect();
+        assert!(subject.iter().all(|line| line.len() <= 100 && line.is_ascii()), "{subject:?}");
+        let parsed = ReportMail::parse_subject(subject.join("\r\n").trim_start_matches("Subject: ")).unwrap();
+        assert_eq!(parsed.report_id, report.report_id);
+        assert_eq!(
+            (parsed.policy_domain.as_str(), parsed.submitter.as_str()),
+            ("example.org", "sender.example")
+        );
+        assert!(mail.contains("\r\nTLS-Report-Domain: example.org\r\n"));
+        assert!(mail.contains("\r\nTLS-Report-Submitter: sender.example\r\n"));
+        assert!(!mail.contains("=?"), "{mail}");
     }
 
     #[test]
