@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
+use crate::terminal::{marks, say, show};
 use crate::world::{World, domain};
 use check::{Check, Checker, Examination, Finding, Severity};
 use std::fmt::Write;
@@ -30,7 +31,7 @@ pub struct Options {
 /// Looks at each domain in turn and prints what it finds as it ends.
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
     if options.list {
-        Check::ALL.iter().for_each(|check| println!("{}", row(*check)));
+        Check::ALL.iter().for_each(|check| say(&row(*check)));
         return Ok(Exit::Fine);
     }
     if let Some(id) = &options.explain {
@@ -43,8 +44,8 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     for domain in &domains {
         let seen = checker.examine(domain).await;
         match options.json {
-            true => println!("{}", json(&seen)),
-            false => print!("{}", text(&seen)),
+            true => say(&json(&seen)),
+            false => show(&text(&seen)),
         }
         exit = worse(exit, verdict(&seen, options.strict));
     }
@@ -58,7 +59,7 @@ fn row(check: Check) -> String {
 fn explain(id: &str) -> Result<Exit, Failure> {
     match Check::ALL.iter().find(|check| check.id().eq_ignore_ascii_case(id)) {
         Some(check) => {
-            println!("{}", row(*check));
+            say(&row(*check));
             Ok(Exit::Fine)
         }
         None => {
@@ -133,9 +134,9 @@ fn counted(count: usize, what: &str) -> String {
 
 fn told(finding: &Finding) -> String {
     let mark = match finding.severity {
-        Severity::Error => "✗",
-        Severity::Warning => "!",
-        Severity::Info => "·",
+        Severity::Error => marks().error,
+        Severity::Warning => marks().warning,
+        Severity::Info => marks().info,
     };
     let mut out = format!("\n{mark} {}  {}\n", finding.check, finding.what);
     for line in wrap(&finding.why, 76) {

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::failure::{Exit, Failure};
+use crate::terminal::say;
 use crate::{check_command, config_command, demo, lab_command, query_command};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -66,7 +67,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Demo(options) => {
             let bill = demo::run(&options).await?;
             if options.json && !options.keep {
-                println!("{}", bill.to_json());
+                say(&bill.to_json());
             }
             Ok(bill.exit())
         }

@@ -2,6 +2,7 @@
 
 use crate::config::{self, Config};
 use crate::failure::{Exit, Failure};
+use crate::terminal::{say, show};
 use std::path::Path;
 
 /// What to do with the configuration.
@@ -25,13 +26,13 @@ pub enum Command {
 pub fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     match command {
         Command::Check => match Config::load(named)?.file {
-            Some(file) => println!("{} is right.", file.display()),
-            None => println!("There is no configuration file; the defaults are in force."),
+            Some(file) => say(&format!("{} is right.", file.display())),
+            None => say("There is no configuration file; the defaults are in force."),
         },
-        Command::Show { json: false } => print!("{}", Config::load(named)?.to_toml()),
-        Command::Show { json: true } => println!("{}", Config::load(named)?.to_json()),
-        Command::Limits => print!("{}", formats::limits::reference()),
-        Command::Reference => print!("{}", config::reference()),
+        Command::Show { json: false } => show(&Config::load(named)?.to_toml()),
+        Command::Show { json: true } => say(&Config::load(named)?.to_json()),
+        Command::Limits => show(&formats::limits::reference()),
+        Command::Reference => show(&config::reference()),
     }
     Ok(Exit::Fine)
 }

@@ -10,6 +10,7 @@ pub use playbill::Playbill;
 
 use crate::failure::Failure;
 use crate::lab_command::{self, Example};
+use crate::terminal::{say, show};
 use stage::Stage;
 use std::path::PathBuf;
 
@@ -39,11 +40,11 @@ pub async fn run(options: &Options) -> Result<Playbill, Failure> {
     if options.keep {
         // With --json the one line on stdout has to stand before the waiting begins.
         if options.json {
-            println!("{}", bill.to_json());
+            say(&bill.to_json());
         } else {
             let example = Example { domain: stage.domain.as_str(), policy_host: stage.policy_host };
-            print!("{}", lab_command::directions(&stage.lab, &folder, &example));
-            println!("\nEverything stays up until Ctrl-C.");
+            show(&lab_command::directions(&stage.lab, &folder, &example));
+            say("\nEverything stays up until Ctrl-C.");
         }
         let _ = tokio::signal::ctrl_c().await;
     }

@@ -1,6 +1,7 @@
 //! `sternpost lab`: lists the lab's domains, or runs them until interrupted.
 
 use crate::failure::{Exit, Failure, empty_folder};
+use crate::terminal::{say, show};
 use lab::case::{Case, Delivery, Topic};
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
@@ -50,7 +51,7 @@ pub struct Serve {
 /// Runs the command.
 pub async fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
-        Command::List { json } => print!("{}", if *json { list_json() } else { list_text() }),
+        Command::List { json } => show(&if *json { list_json() } else { list_text() }),
         Command::Serve(serve) => serve.run().await?,
     }
     Ok(Exit::Fine)
@@ -150,10 +151,10 @@ impl Serve {
             lab.attack(case, true).map_err(taken)?;
         }
         write_trust(&lab, &folder)?;
-        println!("{} domains are up, below test.; `sternpost lab list` says what each is.", cases.len());
+        say(&format!("{} domains are up, below test.; `sternpost lab list` says what each is.", cases.len()));
         let example = Example { domain: "good-enforce.test", policy_host: lab.policy_host_address() };
-        print!("{}", directions(&lab, &folder, &example));
-        println!("\nEverything stays up until Ctrl-C.");
+        show(&directions(&lab, &folder, &example));
+        say("\nEverything stays up until Ctrl-C.");
         let _ = tokio::signal::ctrl_c().await;
         Ok(())
     }

@@ -10,6 +10,7 @@ mod demo;
 mod failure;
 mod lab_command;
 mod query_command;
+mod terminal;
 mod world;
 
 use std::process::ExitCode;

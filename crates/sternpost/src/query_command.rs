@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
+use crate::terminal::{say, show};
 use crate::world::{World, domain};
 use formats::socketmap::Reply;
 use formats::{DomainName, Mode};
@@ -85,8 +86,8 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     };
     store.close().await;
     match options.json {
-        true => println!("{}", serde_json::to_string(&answer).unwrap_or_default()),
-        false => print!("{}", told(&answer, options.trace)),
+        true => say(&serde_json::to_string(&answer).unwrap_or_default()),
+        false => show(&told(&answer, options.trace)),
     }
     Ok(if matches!(seen, RecordSeen::Unknown(_)) { Exit::Unknown } else { Exit::Fine })
 }

@@ -106,6 +106,17 @@ fn a_dead_network_ends_with_3_and_is_not_taken_for_an_answer() {
 }
 
 #[test]
+fn a_reader_that_stops_reading_is_no_error() {
+    let program = env!("CARGO_BIN_EXE_sternpost");
+    for words in ["lab list", "check --list", "config limits"] {
+        let line = format!("set -o pipefail; {program} {words} | true");
+        let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+        let (code, _, err) = said(&output);
+        assert_eq!((code, err.as_str()), (0, ""), "{words}");
+    }
+}
+
+#[test]
 fn the_lab_lists_its_cases() {
     let (code, out, _) = run(&["lab", "list", "--json"]);
     assert_eq!(code, 0);

@@ -1,6 +1,7 @@
 //! What the demo claims, what it observed, and how both are shown.
 
 use crate::failure::Exit;
+use crate::terminal::{marks, say};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -53,14 +54,14 @@ impl Playbill {
     /// A line of the story.
     pub(super) fn say(&self, line: &str) {
         if self.aloud {
-            println!("{line}");
+            say(line);
         }
     }
 
     /// A claim and what was observed about it.
     pub(super) fn claim(&mut self, claim: impl Into<String>, held: bool, evidence: impl Into<String>) {
         let claim = Claim { claim: claim.into(), held, evidence: evidence.into() };
-        self.say(&format!("   {} {}", if held { "✓" } else { "✗ NOT SO:" }, claim.claim));
+        self.say(&format!("   {} {}", if held { marks().fine } else { marks().error }, claim.claim));
         if !claim.evidence.is_empty() {
             self.say(&format!("       {}", claim.evidence.replace('\n', "\n       ")));
         }
@@ -86,7 +87,12 @@ impl Playbill {
         self.say("\n8. What was proved");
         for act in &self.acts {
             let ok = act.claims.iter().all(|claim| claim.held);
-            self.say(&format!("   {} {}. {}", if ok { "✓" } else { "✗" }, act.number, act.title));
+            self.say(&format!(
+                "   {} {}. {}",
+                if ok { marks().fine } else { marks().error },
+                act.number,
+                act.title
+            ));
         }
         self.say(&format!(
             "\n   {held} of {all} claims held, in {} s. All traffic stayed on loopback.",
