@@ -98,7 +98,7 @@ async fn prove(names: &[&str]) {
 }
 
 macro_rules! proved_by {
-    ($($name:ident: $cases:expr;)*) => {
+    ($(fn $name:ident() = $cases:expr;)*) => {
         $(#[tokio::test]
         async fn $name() {
             prove(&$cases).await;
@@ -107,20 +107,20 @@ macro_rules! proved_by {
 }
 
 proved_by! {
-    val_04_the_mx_certificate_is_in_date_trusted_and_carries_the_host_name: ["good-enforce", "mx-expired", "mx-not-yet", "mx-wrong-name", "mx-self-signed", "mx-untrusted", "mx-cn-only", "mx-wildcard-cert"];
-    val_06_enforce_goes_on_to_the_next_host_after_one_that_fails: ["mx-second-good", "mx-first-unlisted", "mx-first-down"];
-    val_07_enforce_without_a_valid_host_waits: ["mx-no-starttls", "mx-expired", "mx-handshake-breaks"];
-    val_08_testing_delivers_and_reports_the_failure: ["good-testing", "mx-expired-testing", "attack-strip-testing"];
-    val_09_mode_none_is_as_if_there_were_no_policy: ["good-none", "mx-no-starttls-none"];
-    val_10_a_failing_dane_validation_is_not_overridden_by_mta_sts: ["dane-fails-sts"];
-    val_11_dane_decides_where_there_are_usable_secure_records: ["dane-beats-sts", "sts-signed"];
-    val_15_hosts_that_fail_are_met_in_their_usual_order: ["mx-second-good", "mx-first-unlisted"];
-    val_25_without_mx_records_the_domain_itself_is_the_mx: ["mx-implicit"];
-    val_24_a_null_mx_gets_no_policy_work: ["mx-null"];
-    dane_02_only_secure_answers_count: ["dane-unsigned", "dane-ee"];
-    dane_03_a_failing_tlsa_look_up_defers: ["dane-tlsa-servfail", "dane-bogus"];
-    dane_04_no_tlsa_look_up_without_secure_addresses: ["dane-unsigned"];
-    dane_08_names_and_dates_do_not_count_with_usage_3: ["dane-ee-expired", "dane-ee-name", "dane-ee"];
-    rpt_22_policy_failures_are_reported_though_delivery_went_through: ["cert-expired", "http-404", "policy-no-mx"];
-    rpt_26_what_enforcement_would_have_refused_is_reported_in_testing: ["mx-expired-testing", "attack-strip-testing"];
+    fn val_04_the_mx_certificate_is_in_date_trusted_and_carries_the_host_name() = ["good-enforce", "mx-expired", "mx-not-yet", "mx-wrong-name", "mx-self-signed", "mx-untrusted", "mx-cn-only", "mx-wildcard-cert"];
+    fn val_06_enforce_goes_on_to_the_next_host_after_one_that_fails() = ["mx-second-good", "mx-first-unlisted", "mx-first-down"];
+    fn val_07_enforce_without_a_valid_host_waits() = ["mx-no-starttls", "mx-expired", "mx-handshake-breaks"];
+    fn val_08_testing_delivers_and_reports_the_failure() = ["good-testing", "mx-expired-testing", "attack-strip-testing"];
+    fn val_09_mode_none_is_as_if_there_were_no_policy() = ["good-none", "mx-no-starttls-none"];
+    fn val_10_a_failing_dane_validation_is_not_overridden_by_mta_sts() = ["dane-fails-sts"];
+    fn val_11_dane_decides_where_there_are_usable_secure_records() = ["dane-beats-sts", "sts-signed"];
+    fn val_15_hosts_that_fail_are_met_in_their_usual_order() = ["mx-second-good", "mx-first-unlisted"];
+    fn val_25_without_mx_records_the_domain_itself_is_the_mx() = ["mx-implicit"];
+    fn val_24_a_null_mx_gets_no_policy_work() = ["mx-null"];
+    fn dane_02_only_secure_answers_count() = ["dane-unsigned", "dane-ee"];
+    fn dane_03_a_failing_tlsa_look_up_defers() = ["dane-tlsa-servfail", "dane-bogus"];
+    fn dane_04_no_tlsa_look_up_without_secure_addresses() = ["dane-unsigned"];
+    fn dane_08_names_and_dates_do_not_count_with_usage_3() = ["dane-ee-expired", "dane-ee-name", "dane-ee"];
+    fn rpt_22_policy_failures_are_reported_though_delivery_went_through() = ["cert-expired", "http-404", "policy-no-mx"];
+    fn rpt_26_what_enforcement_would_have_refused_is_reported_in_testing() = ["mx-expired-testing", "attack-strip-testing"];
 }

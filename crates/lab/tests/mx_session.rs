@@ -1,0 +1,42 @@
+//! What the SMTP client shows an MX host, seen from the host's side.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+use formats::DomainName;
+use net::clock::SystemClock;
+use net::smtp::{Client, ClientConfig, MailHosts, Target, TlsDemand};
+use std::sync::Arc;
+use sternpost_lab::pki::Pki;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::LazyConfigAcceptor;
+
+/// Answers up to STARTTLS, then reads the name that the ClientHello asks for.
+async fn asked_name(mut stream: TcpStream) -> Option<String> {
+    let mut chunk = [0; 1000];
+    for answer in ["220 mx\r\n", "250-mx\r\n250 STARTTLS\r\n", "220 go ahead\r\n"] {
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        if !answer.starts_with("220 go") {
+            assert!(stream.read(&mut chunk).await.unwrap() > 0);
+        }
+    }
+    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await.unwrap();
+    hello.client_hello().server_name().map(str::to_owned)
+}
+
+#[tokio::test]
+async fn val_05_sni_to_the_mx_is_the_mx_host_name() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let host = tokio::spawn(async move { asked_name(listener.accept().await.unwrap().0).await });
+    let pki = Pki::new(net::clock::Clock::now(&SystemClock)).unwrap();
+    let trust = net::certificate::Trust::from_roots([pki.root()]).unwrap();
+    let mut config = ClientConfig::new(trust, DomainName::parse("sender.test").unwrap());
+    config.port = address.port();
+    config.allow_special_addresses = true;
+    let client = Client::new(config, Arc::new(SystemClock)).unwrap();
+    let target = Target { host: DomainName::parse("mx1.example.org").unwrap(), address: address.ip() };
+    let outcome = client.session(&target, &TlsDemand::Pkix, None).await;
+    assert!(outcome.is_err(), "the host ends the session after the hello");
+    assert_eq!(host.await.unwrap().as_deref(), Some("mx1.example.org"));
+}
