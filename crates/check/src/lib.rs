@@ -132,10 +132,13 @@ pub(crate) fn dns_trouble(findings: &mut Findings, what: &str, error: &DnsError)
     let check = if *error == DnsError::Bogus { Check::DnssecBogus } else { Check::DnsServfail };
     let why = match check {
         Check::DnssecBogus => {
-            "Validating resolvers answer with an error: to their users the record is not there, and mail waits. The DS at the parent and the zone's keys and signatures do not fit."
+            "Validating resolvers answer with an error: to their users the record is not \
+             there, and mail waits. The DS at the parent and the zone's keys and \
+             signatures do not fit."
         }
         _ => {
-            "Senders can't tell whether the record is there, and new senders get no policy. Look at the zone's name servers."
+            "Senders can't tell whether the record is there, and new senders get no \
+             policy. Look at the zone's name servers."
         }
     };
     findings.add(check, format!("{what}: {error}"), why, []);

@@ -64,7 +64,8 @@ fn presented(subject: &Subject<'_>, report: &SessionReport, findings: &mut Findi
         findings.add(
             Check::DaneProtects,
             format!("{host} ({}) is protected by DANE", report.target.address),
-            "Senders that use DANE demand the matching certificate. Those that know only MTA-STS go by its policy.",
+            "Senders that use DANE demand the matching certificate. Those that know only \
+             MTA-STS go by its policy.",
             [],
         );
     }
@@ -114,17 +115,47 @@ fn failed(subject: &Subject<'_>, failure: &SessionFailure, findings: &mut Findin
     let what = format!("{host} ({}): {}", failure.report.target.address, failure.fault);
     let stripped = failure.report.capabilities.iter().any(|line| line.starts_with("XXXX"));
     match &failure.fault {
-        Fault::Connect(_) | Fault::Wire(_) => findings.add(Check::SmtpUnreachable, what, "Senders go on to the next MX host, or wait. Many networks block port 25: look from elsewhere too.", []),
-        Fault::Refused(..) => findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", []),
-        Fault::NoStarttls if stripped => findings.add_as(Severity::Error, Check::SmtpStripped, format!("{host}: the offer of STARTTLS was overwritten on the way (XXXXXXXA)"), "A device between here and the host takes TLS away. Mail goes in the clear, or waits once enforced.", ["no fixup protocol smtp 25   ! on a Cisco firewall, for one".to_owned()]),
-        Fault::NoStarttls => findings.add_as(severity(subject), Check::SmtpNoStarttls, what, "All mail to it goes in the clear; once enforced, senders that honour MTA-STS do not deliver to it.", ["smtpd_tls_security_level = may   # Postfix, with smtpd_tls_chain_files".to_owned()]),
+        Fault::Connect(_) | Fault::Wire(_) => findings.add(
+            Check::SmtpUnreachable,
+            what,
+            "Senders go on to the next MX host, or wait. Many networks block port 25: \
+             look from elsewhere too.",
+            [],
+        ),
+        Fault::Refused(..) => {
+            findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", [])
+        }
+        Fault::NoStarttls if stripped => findings.add_as(
+            Severity::Error,
+            Check::SmtpStripped,
+            format!("{host}: the offer of STARTTLS was overwritten on the way (XXXXXXXA)"),
+            "A device between here and the host takes TLS away. Mail goes in the clear, \
+             or waits once enforced.",
+            ["no fixup protocol smtp 25   ! on a Cisco firewall, for one".to_owned()],
+        ),
+        Fault::NoStarttls => findings.add_as(
+            severity(subject),
+            Check::SmtpNoStarttls,
+            what,
+            "All mail to it goes in the clear; once enforced, senders that honour MTA-STS \
+             do not deliver to it.",
+            ["smtpd_tls_security_level = may   # Postfix, with smtpd_tls_chain_files".to_owned()],
+        ),
         Fault::Certificate(Problem::TlsaMismatch) => findings.add(
             Check::DaneMismatch,
             what,
-            "Senders that use DANE do not deliver to it. Publish the record of the new key before the certificate changes, and take the old one out afterwards.",
+            "Senders that use DANE do not deliver to it. Publish the record of the new \
+             key before the certificate changes, and take the old one out afterwards.",
             [format!("_25._tcp.{host}.  TLSA  3 1 1 …   ; SHA-256 of the public key that the host presents")],
         ),
-        Fault::StarttlsRefused(_) | Fault::Injected | Fault::Handshake(_) | Fault::Certificate(_) => findings.add_as(severity(subject), Check::SmtpStarttlsFails, what, "Once enforced, senders that honour MTA-STS do not deliver to it.", [inspect(host)]),
+        Fault::StarttlsRefused(_) | Fault::Injected | Fault::Handshake(_) | Fault::Certificate(_) => findings
+            .add_as(
+                severity(subject),
+                Check::SmtpStarttlsFails,
+                what,
+                "Once enforced, senders that honour MTA-STS do not deliver to it.",
+                [inspect(host)],
+            ),
     }
 }
 

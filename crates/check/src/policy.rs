@@ -79,15 +79,38 @@ fn mode(subject: &Subject<'_>, policy: &Policy, findings: &mut Findings) {
     match policy.mode {
         Mode::Enforce if policy.max_age < WEEK => {
             let severity = if policy.max_age < 86_400 { Severity::Error } else { Severity::Warning };
-            findings.add_as(severity, Check::PolMaxAgeShort, format!("max_age is {} seconds, under a week", policy.max_age), "An attacker who keeps the policy from a sender for that long is rid of it.", ["max_age: 604800".to_owned()]);
+            findings.add_as(
+                severity,
+                Check::PolMaxAgeShort,
+                format!("max_age is {} seconds, under a week", policy.max_age),
+                "An attacker who keeps the policy from a sender for that long is rid of it.",
+                ["max_age: 604800".to_owned()],
+            );
         }
         Mode::Testing => {
-            findings.add(Check::PolModeTesting, format!("the policy of {} is in testing", subject.domain), "Senders report failures and deliver all the same. When the reports are clean, go on to enforce.", []);
+            findings.add(
+                Check::PolModeTesting,
+                format!("the policy of {} is in testing", subject.domain),
+                "Senders report failures and deliver all the same. When the reports are \
+                 clean, go on to enforce.",
+                [],
+            );
             if policy.max_age > MONTH {
-                findings.add(Check::PolMaxAgeLong, format!("max_age is {} seconds while testing", policy.max_age), "A short one lets senders see changes soon.", ["max_age: 86400".to_owned()]);
+                findings.add(
+                    Check::PolMaxAgeLong,
+                    format!("max_age is {} seconds while testing", policy.max_age),
+                    "A short one lets senders see changes soon.",
+                    ["max_age: 86400".to_owned()],
+                );
             }
         }
-        Mode::None => findings.add(Check::PolModeNone, format!("the policy of {} is of mode none", subject.domain), "Senders take the domain as one without MTA-STS. Remove record and policy host when the longest max_age ever served has passed.", []),
+        Mode::None => findings.add(
+            Check::PolModeNone,
+            format!("the policy of {} is of mode none", subject.domain),
+            "Senders take the domain as one without MTA-STS. Remove record and policy \
+             host when the longest max_age ever served has passed.",
+            [],
+        ),
         Mode::Enforce => {}
     }
 }
@@ -100,14 +123,35 @@ fn match_mx(subject: &Subject<'_>, policy: &Policy, findings: &mut Findings) {
     };
     let remedy = uncovered.iter().map(|host| format!("mx: {host}"));
     if !uncovered.is_empty() && uncovered.len() == subject.hosts.len() {
-        findings.add_as(severity, Check::MatchNone, "no MX host is matched by the policy", "Once enforced, senders that honour MTA-STS deliver nothing to the domain. Add the lines, then publish a new id.", remedy);
+        findings.add_as(
+            severity,
+            Check::MatchNone,
+            "no MX host is matched by the policy",
+            "Once enforced, senders that honour MTA-STS deliver nothing to the domain. \
+             Add the lines, then publish a new id.",
+            remedy,
+        );
     } else {
         for host in uncovered {
-            findings.add_as(severity, Check::MatchMxUncovered, format!("{host} matches no mx line of the policy"), "Once enforced, senders that honour MTA-STS do not deliver to it; when the others are down, mail waits and then bounces. Add the line, then publish a new id.", [format!("mx: {host}")]);
+            findings.add_as(
+                severity,
+                Check::MatchMxUncovered,
+                format!("{host} matches no mx line of the policy"),
+                "Once enforced, senders that honour MTA-STS do not deliver to it; when the \
+                 others are down, mail waits and then bounces. Add the line, then publish a \
+                 new id.",
+                [format!("mx: {host}")],
+            );
         }
     }
     for pattern in policy.mx.iter().filter(|pattern| !subject.hosts.iter().any(|host| pattern.matches(host)))
     {
-        findings.add(Check::PolMxUnused, format!("no MX host matches the line mx: {pattern}"), "It lets a host be the domain's MX that is not. Take it out when it is not for a move, and publish a new id.", []);
+        findings.add(
+            Check::PolMxUnused,
+            format!("no MX host matches the line mx: {pattern}"),
+            "It lets a host be the domain's MX that is not. Take it out when it is not \
+             for a move, and publish a new id.",
+            [],
+        );
     }
 }

@@ -43,8 +43,14 @@ fn expiring(subject: &Subject<'_>, fetched: &Fetched, findings: &mut Findings) {
     if left < SignedDuration::from_hours(14 * 24) {
         findings.add(
             Check::HttpsCertExpiring,
-            format!("the certificate of mta-sts.{} ends in {} days ({})", subject.domain, left.as_hours() / 24, certificate.not_after),
-            "When it ends, no sender can fetch or renew the policy. Renew it now, and find out why that did not happen by itself.",
+            format!(
+                "the certificate of mta-sts.{} ends in {} days ({})",
+                subject.domain,
+                left.as_hours() / 24,
+                certificate.not_after
+            ),
+            "When it ends, no sender can fetch or renew the policy. Renew it now, and \
+             find out why that did not happen by itself.",
             [],
         );
     }
@@ -89,7 +95,8 @@ fn trouble(domain: &DomainName, error: &FetchError, findings: &mut Findings) {
             (Check::HttpsBroken, format!("curl -v https://{host}/.well-known/mta-sts.txt"))
         }
     };
-    let why = "New senders can't get the policy and deliver as if there were none; those who have it go on with it until it expires.";
+    let why = "New senders can't get the policy and deliver as if there were none; those \
+     who have it go on with it until it expires.";
     findings.add_as(
         Severity::Error,
         check,

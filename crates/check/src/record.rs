@@ -77,10 +77,14 @@ fn example(subject: &Subject<'_>) -> String {
 pub(crate) fn missing(subject: &Subject<'_>, host_is_there: bool, findings: &mut Findings) {
     let what = format!("there is no record _mta-sts.{}", subject.domain);
     if host_is_there {
-        let why = "A policy host is there, and without the record no sender asks it: anyone on the path can strip TLS from mail to the domain. When the policy file is right, publish the record.";
+        let why = "A policy host is there, and without the record no sender asks it: anyone on \
+         the path can strip TLS from mail to the domain. When the policy file is \
+         right, publish the record.";
         return findings.add(Check::StsTxtMissing, what, why, [example(subject)]);
     }
-    let why = "MTA-STS lets senders insist on TLS to the domain; without it anyone on the path can strip it. To begin, put up a policy file in mode testing, which loses no mail, then publish the record.";
+    let why = "MTA-STS lets senders insist on TLS to the domain; without it anyone on the \
+     path can strip it. To begin, put up a policy file in mode testing, which \
+     loses no mail, then publish the record.";
     let mx = subject.hosts.iter().map(|host| format!("mx: {host}"));
     let head = [
         format!("https://mta-sts.{}/.well-known/mta-sts.txt", subject.domain),

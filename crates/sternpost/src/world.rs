@@ -66,7 +66,14 @@ fn trust(config: &Config) -> Result<Trust, Failure> {
         Some(path) => Trust::from_file(path),
         None => Trust::system(),
     };
-    found.map_err(|error| Failure::usage("no trusted roots", error, "Install the package ca-certificates, or name a PEM file in the configuration:\n  [trust]\n  ca_file = \"ca.pem\""))
+    found.map_err(|error| {
+        Failure::usage(
+            "no trusted roots",
+            error,
+            "Install the package ca-certificates, or name a PEM file in the \
+             configuration:\n  [trust]\n  ca_file = \"ca.pem\"",
+        )
+    })
 }
 
 fn read(path: &std::path::Path, key: &str) -> Result<String, Failure> {
