@@ -2,6 +2,7 @@
 
 use crate::catalogue::{Check, Severity};
 use formats::{DomainName, Mode};
+use jiff::{SignedDuration, Timestamp};
 
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -29,6 +30,13 @@ pub struct Examination {
     pub mode: Mode,
     /// The worst first.
     pub findings: Vec<Finding>,
+}
+
+/// How a certificate that ends within 14 days is spoken of; `None` for one with more time left.
+pub(crate) fn ends_soon(not_after: Timestamp, now: Timestamp) -> Option<String> {
+    let left = not_after.duration_since(now);
+    (left < SignedDuration::from_hours(14 * 24))
+        .then(|| format!("ends in {} days ({not_after})", left.as_hours() / 24))
 }
 
 #[derive(Default)]

@@ -3,9 +3,8 @@
 use crate::Subject;
 use crate::catalogue::{Check, Severity};
 use crate::dns_trouble;
-use crate::finding::Findings;
+use crate::finding::{Findings, ends_soon};
 use formats::{DomainName, Mode};
-use jiff::SignedDuration;
 use net::certificate::Problem;
 use net::dane::{self, Dane};
 use net::dns::host_addresses;
@@ -58,7 +57,7 @@ fn severity(subject: &Subject<'_>) -> Severity {
 
 fn presented(subject: &Subject<'_>, report: &SessionReport, findings: &mut Findings) {
     let Some(tls) = &report.tls else { return };
-    let host = &report.target.host;
+    let (host, now) = (&report.target.host, subject.checker.clock.now());
     if tls.dane.is_some() {
         // DANE decides for senders that use it, and the certificate need not please anyone else.
         findings.add(
@@ -80,20 +79,9 @@ fn presented(subject: &Subject<'_>, report: &SessionReport, findings: &mut Findi
             "Once enforced, senders that honour MTA-STS do not deliver to it.",
             [inspect(host)],
         );
-    } else if let Some(own) = tls.chain.first() {
-        let left = own.not_after.duration_since(subject.checker.clock.now());
-        if left < SignedDuration::from_hours(14 * 24) {
-            findings.add(
-                Check::SmtpCertExpiring,
-                format!(
-                    "the certificate of {host} ends in {} days ({})",
-                    left.as_hours() / 24,
-                    own.not_after
-                ),
-                "When it ends, enforced mail to the host waits.",
-                [],
-            );
-        }
+    } else if let Some(ending) = tls.chain.first().and_then(|own| ends_soon(own.not_after, now)) {
+        let what = format!("the certificate of {host} {ending}");
+        findings.add(Check::SmtpCertExpiring, what, "When it ends, enforced mail to the host waits.", []);
     }
 }
 

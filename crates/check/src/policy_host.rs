@@ -2,10 +2,9 @@
 
 use crate::Subject;
 use crate::catalogue::{Check, Severity};
-use crate::finding::Findings;
+use crate::finding::{Findings, ends_soon};
 use crate::record::{self, Published};
 use formats::DomainName;
-use jiff::SignedDuration;
 use net::certificate::Problem;
 use net::https::{FetchError, Fetched};
 
@@ -39,18 +38,12 @@ fn is_nowhere(fetched: &Result<Fetched, FetchError>) -> bool {
 
 fn expiring(subject: &Subject<'_>, fetched: &Fetched, findings: &mut Findings) {
     let Some(certificate) = &fetched.certificate else { return };
-    let left = certificate.not_after.duration_since(subject.checker.clock.now());
-    if left < SignedDuration::from_hours(14 * 24) {
+    if let Some(ending) = ends_soon(certificate.not_after, subject.checker.clock.now()) {
         findings.add(
             Check::HttpsCertExpiring,
-            format!(
-                "the certificate of mta-sts.{} ends in {} days ({})",
-                subject.domain,
-                left.as_hours() / 24,
-                certificate.not_after
-            ),
-            "When it ends, no sender can fetch or renew the policy. Renew it now, and \
-             find out why that did not happen by itself.",
+            format!("the certificate of mta-sts.{} {ending}", subject.domain),
+            "When it ends, no sender can fetch or renew the policy. Renew it now, and find out why \
+             that did not happen by itself.",
             [],
         );
     }

@@ -174,6 +174,14 @@ impl Answer {
         records.collect()
     }
 
+    /// The hosts of the MX records in their order, without null and invalid ones.
+    pub fn mx_hosts(&self) -> impl Iterator<Item = DomainName> + use<> {
+        self.mx().into_iter().filter_map(|mx| match mx.exchange {
+            Exchange::Host(host) => Some(host),
+            Exchange::Null | Exchange::Invalid(_) => None,
+        })
+    }
+
     /// The MX records, the preferred ones first, in the order of the answer among equals.
     pub fn mx(&self) -> Vec<Mx> {
         let mut found: Vec<Mx> = self

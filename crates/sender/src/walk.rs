@@ -13,7 +13,7 @@ use formats::report::PolicyReport;
 use formats::tlsa::{TlsaRecord, TlsaRule};
 use formats::{DomainName, Mode, ResultType};
 use net::dane::{self, Dane};
-use net::dns::{Dns, DnsError, Exchange, Kind, Security, host_addresses};
+use net::dns::{Dns, DnsError, Kind, Security, host_addresses};
 use net::smtp::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -121,15 +121,7 @@ impl Walker {
         let end = |outcome| Box::new(Walk { outcome, entries: Vec::new(), steps: Vec::new() });
         match self.dns.lookup(domain, Kind::Mx).await {
             Ok(answer) => {
-                let hosts: Vec<DomainName> = answer
-                    .mx()
-                    .into_iter()
-                    .filter_map(|mx| match mx.exchange {
-                        Exchange::Host(host) => Some(host),
-                        Exchange::Null | Exchange::Invalid(_) => None,
-                    })
-                    .take(MX_HOSTS)
-                    .collect();
+                let hosts: Vec<DomainName> = answer.mx_hosts().take(MX_HOSTS).collect();
                 if hosts.is_empty() {
                     return Err(end(Outcome::Refused(format!("{domain} takes no mail (null MX)"))));
                 }

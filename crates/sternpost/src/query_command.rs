@@ -134,8 +134,7 @@ async fn dane_hosts(
         return Err(NoMail::NullMx);
     }
     let mut hosts = Vec::new();
-    for mx in answer.mx().into_iter().take(formats::limits::MX_HOSTS) {
-        let Exchange::Host(host) = mx.exchange else { continue };
+    for host in answer.mx_hosts().take(formats::limits::MX_HOSTS) {
         let state = match host_addresses(world.dns.as_ref(), &host).await {
             Ok(addresses) => {
                 match dane::look_up(world.dns.as_ref(), answer.security, &host, &addresses).await {

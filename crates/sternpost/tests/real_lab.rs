@@ -43,7 +43,7 @@ fn shell(line: &str) -> String {
     let path = format!(
         "{}:{}",
         Path::new(env!("CARGO_BIN_EXE_sternpost")).parent().unwrap().display(),
-        env!("PATH")
+        std::env::var("PATH").unwrap()
     );
     let output = Command::new("bash").env("PATH", path).args(["-c", line]).output().unwrap();
     let text = [output.stdout, output.stderr].concat();

@@ -37,7 +37,7 @@ const SIGNATURES: usize = 8;
 
 /// The keys of one message, by name. It answers for every name, so that the library that verifies
 /// never asks the network itself.
-pub struct Signatures(HashMap<String, Key>);
+pub struct Signatures(HashMap<Box<str>, Key>);
 
 enum Key {
     Found { key: Arc<DomainKey>, for_reports: bool },
@@ -51,10 +51,8 @@ impl ResolverCache<Box<str>, Txt> for Signatures {
         Box<str>: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let found =
-            self.0.iter().find(|(known, _)| <Box<str> as Borrow<Q>>::borrow(&known.as_str().into()) == name);
-        Some(match found {
-            Some((_, Key::Found { key, .. })) => Txt::DomainKey(key.clone()),
+        Some(match self.0.get(name) {
+            Some(Key::Found { key, .. }) => Txt::DomainKey(key.clone()),
             _ => Txt::Error(Error::Dns(mail_auth::DnsError::InvalidRecordType)),
         })
     }
@@ -77,9 +75,9 @@ pub async fn check_signature(dns: &dyn Dns, message: &[u8], submitter: &DomainNa
         parsed.dkim_headers.iter().take(SIGNATURES).filter(|header| is_aligned(&header.header.d, submitter));
     let mut keys = Signatures(HashMap::new());
     for header in ours {
-        let name = header.header.domain_key().to_ascii_lowercase();
+        let name = header.header.domain_key();
         let key = look_up(dns, &name).await;
-        keys.0.insert(name, key);
+        keys.0.insert(name.into(), key);
     }
     if keys.0.is_empty() {
         return SignatureState::Missing;
@@ -103,7 +101,7 @@ async fn verdict(
         else {
             continue;
         };
-        match keys.0.get(&signature.domain_key().to_ascii_lowercase()) {
+        match keys.0.get(signature.domain_key().as_str()) {
             // A signature over a part of the body says nothing about the rest (RPT-16).
             Some(Key::Found { for_reports, .. })
                 if *output.result() == DkimResult::Pass && signature.l == 0 =>

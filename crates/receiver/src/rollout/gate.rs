@@ -117,7 +117,7 @@ pub fn evidence(
             let (mut explained, mut failed) = (0u64, false);
             for detail in &policy.details {
                 let host = detail.receiving_mx_hostname.clone().unwrap_or_default();
-                let cause = Cause { result: detail.result_type.as_str().to_owned(), host };
+                let cause = cause(&detail.result_type, &host);
                 explained = explained.saturating_add(detail.failed_session_count);
                 failed |= detail.failed_session_count > 0 && !excused.contains(&cause);
                 let count = failures.entry(cause).or_default();
@@ -228,7 +228,7 @@ fn at_most(failures: u64, sessions: u64, rate: f64) -> f64 {
     sum
 }
 
-/// The result types that a gate knows by name, for excusing.
+/// The cause of a failure of this type at this host.
 pub fn cause(result: &ResultType, host: &str) -> Cause {
     Cause { result: result.as_str().to_owned(), host: host.to_owned() }
 }

@@ -3,7 +3,7 @@
 use super::plan::Seen;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
-use net::dns::{Answer, Dns, DnsError, Exchange, Kind};
+use net::dns::{Answer, Dns, DnsError, Kind};
 use net::https::PolicyHosts;
 
 /// What a sender sees of `domain` now. An answer that can't be had is an error, never "nothing":
@@ -18,12 +18,8 @@ pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -
         Ok(fetched) => Policy::parse(&fetched.body).ok(),
         Err(_) => None,
     };
-    let hosts = mx.iter().flat_map(Answer::mx).filter_map(|mx| match mx.exchange {
-        Exchange::Host(host) => Some(host),
-        Exchange::Null | Exchange::Invalid(_) => None,
-    });
     Ok(Seen {
-        mx: hosts.collect(),
+        mx: mx.iter().flat_map(Answer::mx_hosts).collect(),
         record: record.map(|record| record.id),
         served,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),

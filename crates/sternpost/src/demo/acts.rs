@@ -2,7 +2,7 @@
 //! what arrived, what the attacker read, what is in a store, what a sender fetches.
 
 use super::playbill::Playbill;
-use super::stage::{SECRET, Sender, Stage, deliver, name, told, trouble};
+use super::stage::{SECRET, Sender, Stage, deliver, told, trouble};
 use crate::failure::Failure;
 use check::Check;
 use formats::report::DateRange;
@@ -308,8 +308,7 @@ async fn defended(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
         verified(&walk) && arrived,
         told(&walk.outcome),
     );
-    let domain = name("harbour.test")?;
-    let journal = stage.store.journal_of(&domain).await.map_err(|e| fail(&e))?;
+    let journal = stage.store.journal_of(&stage.domain).await.map_err(|e| fail(&e))?;
     bill.claim(
         "every step stands in the journal",
         journal.len() == 5,
