@@ -6,7 +6,7 @@ use crate::dns_trouble;
 use crate::finding::{Findings, ends_soon};
 use formats::{DomainName, Mode};
 use net::certificate::Problem;
-use net::dane::{self, Dane};
+use net::dane::{self, Dane, SMTP_PORT};
 use net::dns::host_addresses;
 use net::smtp::{Fault, SessionFailure, SessionReport, Target, TlsDemand, TlsFacts};
 
@@ -29,7 +29,7 @@ pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) {
                 continue;
             }
         };
-        let demand = match dane::look_up(dns, subject.security, host, &addresses).await {
+        let demand = match dane::look_up(dns, subject.security, (host, SMTP_PORT), &addresses).await.dane {
             Dane::Applies { rule, base, .. } => {
                 TlsDemand::Dane { rule, base, next_hop: subject.domain.clone() }
             }

@@ -120,6 +120,24 @@ limits! {
     FETCH_BACK_OFF: Duration = Duration::from_secs(300);
     /// A cached policy is looked at again at least this often (RFC 8461 §3.3).
     POLICY_REFRESH: Duration = Duration::from_secs(86_400);
+    /// An `_mta-sts` record is not looked at again sooner, however short its TTL, unless configured.
+    RECORD_RECHECK: Duration = Duration::from_secs(60);
+    /// "No policy" is looked at again at least this often, however long its TTL.
+    NOTHING_RECHECK: Duration = Duration::from_secs(3600);
+    /// A temporary failure is answered from memory for so long.
+    FAILURE_RECHECK: Duration = Duration::from_secs(30);
+    /// Domains that are looked up at once because mail asks for them; further ones wait.
+    LOOKUPS: usize = 256;
+    /// Domains that are looked up at once in the background; further ones are left for later.
+    BACKGROUND_LOOKUPS: usize = 16;
+    /// Fetches from one address at once, since many domains share a policy host.
+    FETCHES_PER_ADDRESS: usize = 8;
+    /// Connections to one answering socket; further ones wait to be taken.
+    ANSWER_CONNECTIONS: usize = 4096;
+    /// The rest of a request that has begun, and the taking of a reply.
+    SOCKETMAP_TIME: Duration = Duration::from_secs(30);
+    /// A line that asks for a policy.
+    LINE_BYTES: usize = 1024;
 }
 
 #[cfg(test)]

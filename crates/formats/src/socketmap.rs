@@ -84,14 +84,21 @@ pub enum Reply {
 impl Reply {
     /// The reply as one netstring. Reasons are clipped and freed of controls (SMK-10).
     pub fn encode(&self) -> Vec<u8> {
-        let (status, text) = match self {
+        let (status, text) = self.parts();
+        let mut out = Vec::with_capacity(text.len() + 20);
+        frame(&mut out, status, text.as_bytes());
+        out
+    }
+
+    /// Status and text, cleaned as [`Self::encode`] sends them.
+    pub fn parts(&self) -> (&'static str, String) {
+        match self {
             Self::Ok(data) => ("OK", strip_controls(data, usize::MAX)),
             Self::NotFound => ("NOTFOUND", String::new()),
             Self::Temp(reason) => ("TEMP", strip_controls(reason, REASON_BYTES)),
             Self::Timeout(reason) => ("TIMEOUT", strip_controls(reason, REASON_BYTES)),
             Self::Perm(reason) => ("PERM", strip_controls(reason, REASON_BYTES)),
-        };
-        format!("{}:{status} {text},", status.len() + 1 + text.len()).into_bytes()
+        }
     }
 
     /// The next reply in `buffer` and how many bytes it takes, for clients and tests.
@@ -112,6 +119,26 @@ impl Reply {
         };
         Ok(Some((reply, taken)))
     }
+}
+
+/// Appends a reply whose text is known to be clean, framed as one netstring.
+pub fn frame(out: &mut Vec<u8>, status: &str, text: &[u8]) {
+    let mut digits = [0; 20];
+    let (mut rest, mut used) = (status.len() + 1 + text.len(), 0);
+    for digit in digits.iter_mut().rev() {
+        // One decimal digit always fits.
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        (rest, used) = (rest / 10, used + 1);
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    out.push(b':');
+    out.extend_from_slice(status.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(text);
+    out.push(b',');
 }
 
 /// A request as one netstring, for clients and tests.

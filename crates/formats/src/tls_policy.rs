@@ -99,6 +99,9 @@ fn clip(text: &str) -> String {
 pub enum Answer {
     /// This level, and what to report under.
     Level(Level, Option<Tlsrpt>),
+    /// No restriction. Who can report hears this level, since attributes need one, and what to
+    /// report under; who can't does as it is configured (SMK-12).
+    Reported(Level, Tlsrpt),
     /// No policy: the mail server does as it is configured.
     NotFound,
     /// Delivery has to wait; the reason shows in the mail log.
@@ -116,7 +119,7 @@ pub enum Level {
     Dane,
     /// DANE or no delivery.
     DaneOnly,
-    /// A verified certificate for one of these names.
+    /// A verified certificate for one of these names; without any, for the next hop's domain.
     Secure(Vec<MxPattern>),
 }
 
@@ -151,6 +154,12 @@ impl Answer {
     pub fn reply(&self, tlsrpt: bool) -> Reply {
         match self {
             Self::NotFound => Reply::NotFound,
+            Self::Reported(..) if !tlsrpt => Reply::NotFound,
+            Self::Reported(level, report) => {
+                let mut text = level.attributes();
+                report.write(&mut text);
+                Reply::Ok(text)
+            }
             Self::Temp(reason) => Reply::Temp(reason.clone()),
             Self::Level(level, report) => {
                 let mut text = level.attributes();
@@ -170,6 +179,7 @@ impl Level {
             Self::Encrypt => "encrypt".to_owned(),
             Self::Dane => "dane".to_owned(),
             Self::DaneOnly => "dane-only".to_owned(),
+            Self::Secure(mx) if mx.is_empty() => "secure".to_owned(),
             Self::Secure(mx) => {
                 let names: Vec<String> = mx.iter().map(postfix_match).collect();
                 format!("secure match={} servername=hostname", names.join(":"))
@@ -283,6 +293,14 @@ mod tests {
             Some(Tlsrpt { policy_domain: name("example.com"), found: TlsrptPolicy::NoPolicyFound }),
         );
         assert_eq!(text(&none, true), "may policy_type=no-policy-found policy_domain=example.com");
+    }
+
+    #[test]
+    fn smk_12_testing_is_no_restriction_and_reported_where_that_can_be_said() {
+        let Some(report) = sts(&["version: STSv1"], None) else { panic!("a report") };
+        let answer = Answer::Reported(Level::May, report);
+        assert_eq!(answer.reply(false), Reply::NotFound);
+        assert!(text(&answer, true).starts_with("may policy_type=sts policy_domain=example.com {"));
     }
 
     #[test]

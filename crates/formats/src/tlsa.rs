@@ -192,8 +192,8 @@ pub fn rule(records: &[TlsaRecord]) -> TlsaRule {
 }
 
 /// Where the TLSA records of a host's port 25 stand (DANE-01).
-pub fn tlsa_name(base: &DomainName) -> Result<DomainName, DomainError> {
-    base.below("_25._tcp")
+pub fn tlsa_name(base: &DomainName, port: u16) -> Result<DomainName, DomainError> {
+    base.below(&format!("_{port}._tcp"))
 }
 
 /// The names that a certificate may carry under DANE-TA: the TLSA base domain first, then the next
@@ -237,7 +237,8 @@ mod tests {
     #[test]
     fn dane_01_records_stand_at_25_tcp_and_the_host() {
         let host = DomainName::parse("MX.example.org").unwrap();
-        assert_eq!(tlsa_name(&host).unwrap().as_str(), "_25._tcp.mx.example.org");
+        assert_eq!(tlsa_name(&host, 25).unwrap().as_str(), "_25._tcp.mx.example.org");
+        assert_eq!(tlsa_name(&host, 587).unwrap().as_str(), "_587._tcp.mx.example.org");
     }
 
     #[test]

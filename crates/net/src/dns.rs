@@ -143,7 +143,15 @@ pub struct Nothing {
 impl DnsError {
     /// True when the name or record is certainly not published, as opposed to unknown.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::NoSuchName(_) | Self::NoSuchRecord(_))
+        self.nothing().is_some()
+    }
+
+    /// What is known of the absence, if it is one.
+    pub fn nothing(&self) -> Option<Nothing> {
+        match self {
+            Self::NoSuchName(nothing) | Self::NoSuchRecord(nothing) => Some(*nothing),
+            _ => None,
+        }
     }
 }
 
@@ -206,6 +214,8 @@ pub struct HostAddresses {
     pub security: Security,
     /// Where CNAMEs led, empty without any.
     pub aliases: Vec<DomainName>,
+    /// The shorter life of the answers that have addresses.
+    pub ttl: Duration,
 }
 
 /// Looks up both address families of a host at once.
@@ -215,11 +225,17 @@ pub async fn host_addresses(dns: &dyn Dns, host: &DomainName) -> Result<HostAddr
         (Err(first), Err(second)) => return Err(if second.is_absence() { first } else { second }),
         both => both,
     };
-    let mut found = HostAddresses { addresses: Vec::new(), security: Security::Secure, aliases: Vec::new() };
+    let mut found = HostAddresses {
+        addresses: Vec::new(),
+        security: Security::Secure,
+        aliases: Vec::new(),
+        ttl: Duration::MAX,
+    };
     for answer in [v6, v4].into_iter().flatten() {
         found.addresses.extend(answer.addresses());
         found.security = weaker(found.security, answer.security);
         found.aliases = answer.aliases;
+        found.ttl = found.ttl.min(answer.ttl);
     }
     found.addresses.truncate(formats::limits::HOST_ADDRESSES);
     Ok(found)

@@ -2,6 +2,7 @@
 //! redirect, bounded in size and time, one kind of error for each way to fail.
 
 mod fetch;
+mod places;
 
 pub use fetch::{Fetcher, FetcherConfig};
 

@@ -1,11 +1,20 @@
 //! Which policy a domain has: what is published, what is remembered, and what follows from both
-//! (RFC 8461 §3, §5.1; RFC 7672 §2).
+//! (RFC 8461 §3, §5.1; RFC 7672 §2), and the answers for mail servers.
 //!
-//! [`sts`] decides without I/O; [`Discovery`] looks and remembers. Whether DANE applies to a host is
-//! in [`net::dane`].
+//! [`sts`] and [`decide`] decide without I/O; [`Discovery`] and [`route`] look; [`Answers`] keeps
+//! the outcome ready and answers.
 
+pub mod cache;
+pub mod decide;
 mod discovery;
-pub mod postfix;
+pub mod entry;
+mod keeper;
+pub mod metrics;
+pub mod overrides;
+mod refresh;
+pub mod route;
+mod service;
 pub mod sts;
 
-pub use discovery::{Discovery, DiscoveryError};
+pub use discovery::{Discovery, Sighting};
+pub use service::{Answers, Looked, Settings};

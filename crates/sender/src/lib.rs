@@ -5,4 +5,5 @@
 
 pub mod answer;
 pub mod report;
+pub mod serve;
 pub mod walk;

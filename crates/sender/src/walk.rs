@@ -6,13 +6,13 @@
 
 mod tally;
 
+use crate::answer::Discovery;
 use crate::answer::sts::Found;
-use crate::answer::{Discovery, DiscoveryError};
 use formats::limits::MX_HOSTS;
 use formats::report::PolicyReport;
 use formats::tlsa::{TlsaRecord, TlsaRule};
 use formats::{DomainName, Mode, ResultType};
-use net::dane::{self, Dane};
+use net::dane::{self, Dane, SMTP_PORT};
 use net::dns::{Dns, DnsError, Kind, Security, host_addresses};
 use net::smtp::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
 use std::net::IpAddr;
@@ -90,18 +90,13 @@ enum Rule {
 
 impl Walker {
     /// Delivers `mail` to the first host of `domain` that the policies allow and that takes it.
-    pub async fn deliver(
-        &self,
-        domain: &DomainName,
-        mail: &Mail,
-        purpose: Purpose,
-    ) -> Result<Walk, DiscoveryError> {
+    pub async fn deliver(&self, domain: &DomainName, mail: &Mail, purpose: Purpose) -> Walk {
         let candidates = match self.candidates(domain).await {
             Ok(candidates) => candidates,
-            Err(walk) => return Ok(*walk),
+            Err(walk) => return *walk,
         };
         let found = match purpose {
-            Purpose::Mail => self.discovery.find(domain).await?.0,
+            Purpose::Mail => self.discovery.find(domain).await.found,
             Purpose::Report => Found::None,
         };
         let mut run = Run {
@@ -114,7 +109,7 @@ impl Walker {
             steps: Vec::new(),
         };
         let outcome = run.all(candidates).await;
-        Ok(run.finish(outcome))
+        run.finish(outcome)
     }
 
     async fn candidates(&self, domain: &DomainName) -> Result<Candidates, Box<Walk>> {
@@ -183,7 +178,7 @@ impl Run<'_> {
             }
             Err(error) => return Err(Setback::Next(format!("its addresses: {error}"))),
         };
-        let dane = dane::look_up(self.walker.dns.as_ref(), mx, host, &addresses).await;
+        let dane = dane::look_up(self.walker.dns.as_ref(), mx, (host, SMTP_PORT), &addresses).await.dane;
         let rule = self.rule(host, dane)?;
         let mut last = Setback::Next("it has no address".into());
         for address in addresses.addresses {

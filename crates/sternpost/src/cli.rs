@@ -2,7 +2,7 @@
 
 use crate::failure::{Exit, Failure};
 use crate::terminal::say;
-use crate::{check_command, config_command, demo, lab_command, query_command};
+use crate::{cache_command, check_command, config_command, demo, lab_command, query_command, serve};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +28,11 @@ enum Command {
     Check(check_command::Options),
     /// What a sender would do with mail for a domain now, and why
     Query(query_command::Options),
+    /// Run the roles of the configuration: policy answers for mail servers
+    Serve(serve::Options),
+    /// Look at what the running program remembers, and act on it
+    #[command(subcommand)]
+    Cache(cache_command::Command),
     /// An internet in a box: good and broken mail domains on loopback
     #[command(subcommand)]
     Lab(lab_command::Command),
@@ -46,8 +51,11 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
         }
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SPOST_LOG").unwrap_or_else(|_| "error".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if !matches!(cli.command, Command::Serve(_)) {
+        let filter =
+            tracing_subscriber::EnvFilter::try_from_env("SPOST_LOG").unwrap_or_else(|_| "error".into());
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
     let outcome = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => Err(Failure::new("the program can't start", error, "")),
@@ -73,6 +81,8 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Check(options) => check_command::run(&options, config).await,
         Command::Query(options) => query_command::run(&options, config).await,
+        Command::Serve(options) => serve::run(&options, config).await,
+        Command::Cache(command) => cache_command::run(&command, config).await,
         Command::Lab(command) => lab_command::run(&command).await,
         Command::Config(command) => config_command::run(&command, config),
     }

@@ -2,18 +2,23 @@
 //! reader, `config show` and `docs/configuration.md` all come out of it.
 
 mod keys;
+mod overrides;
+mod owner;
 mod read;
 
 pub use keys::{KEYS, reference};
 pub use read::nearest;
 
 use crate::failure::Failure;
+use formats::tls_policy::Level;
 use net::dns::Dnssec;
 use read::Read;
+use sender::answer::Settings;
+use sender::serve::listen::{Address, SocketFileOptions};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use toml::Value;
+use std::time::Duration;
 
 /// What is in force.
 #[derive(Debug, Clone)]
@@ -34,7 +39,34 @@ pub struct Config {
     pub https_port: u16,
     /// `lab.smtp_port`.
     pub smtp_port: u16,
+    /// The file of `store`.
+    pub store: PathBuf,
+    /// `[answers]`, when the role is on.
+    pub answers: Option<AnswersConfig>,
+    /// `metrics.listen`.
+    pub metrics: Option<SocketAddr>,
+    /// True logs JSON.
+    pub log_json: bool,
+    /// From which level on.
+    pub log_level: String,
     read: Read,
+}
+
+/// `[answers]`.
+#[derive(Debug, Clone)]
+pub struct AnswersConfig {
+    /// Where Postfix asks.
+    pub listen: Vec<Address>,
+    /// Where lines are asked.
+    pub lines: Vec<Address>,
+    /// Where HTTP is asked.
+    pub http: Option<SocketAddr>,
+    /// How Unix sockets are made.
+    pub socket_file: SocketFileOptions,
+    /// Bytes of memory for answers.
+    pub cache_bytes: u64,
+    /// What can change while it runs.
+    pub settings: Settings,
 }
 
 /// Where a configuration is looked for when none is named.
@@ -68,7 +100,15 @@ impl Config {
         })?;
         let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         let path = |key: &str| read.text(key).map(|text| folder.join(text));
+        let store = folder
+            .join(read.text("store").and_then(|text| text.strip_prefix("sqlite:")).unwrap_or("sternpost.db"));
+        let answers = read.has("answers").then(|| answers(&read, &folder)).transpose()?;
         Ok(Self {
+            store,
+            answers,
+            metrics: read.text("metrics.listen").and_then(|text| text.parse().ok()),
+            log_json: read.text("log.format") == Some("json"),
+            log_level: read.text("log.level").unwrap_or("info").to_owned(),
             dns_servers: read.list("dns.servers").iter().filter_map(|text| text.parse().ok()).collect(),
             dnssec: match read.text("dns.dnssec") {
                 Some("trust-ad") => Dnssec::TrustAd,
@@ -77,15 +117,31 @@ impl Config {
             },
             trust_anchor: path("dns.trust_anchor"),
             ca_file: path("trust.ca_file"),
-            allow_private_addresses: read
-                .value("trust.allow_private_addresses")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+            allow_private_addresses: read.flag("trust.allow_private_addresses"),
             https_port: read.port("lab.https_port", 443),
             smtp_port: read.port("lab.smtp_port", 25),
             file,
             read,
         })
+    }
+
+    /// The Unix socket through which the running program is talked to.
+    pub fn control(&self) -> PathBuf {
+        let named = self.read.text("answers.control").map(|text| self.folder().join(text));
+        named.unwrap_or_else(|| self.store.with_file_name("sternpost.sock"))
+    }
+
+    /// True when all that a reload can't change is the same.
+    pub fn has_same_world(&self, other: &Self) -> bool {
+        let fixed = |key: &&keys::Key| {
+            !key.path.starts_with("answers.") && key.path != "metrics.listen"
+                || key.path == "answers.cache_memory"
+        };
+        KEYS.iter().filter(fixed).all(|key| self.read.value(key.path) == other.read.value(key.path))
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default()
     }
 
     /// The effective whole, each value with where it comes from.
@@ -94,8 +150,15 @@ impl Config {
         let mut section = "";
         for key in KEYS {
             let (head, name) = key.path.split_once('.').unwrap_or(("", key.path));
+            if head == "answers" && self.answers.is_none() {
+                if head != section {
+                    let _ = writeln!(out, "\n# [answers] is not there: that role is off");
+                    section = head;
+                }
+                continue;
+            }
             if head != section {
-                let _ = writeln!(out, "{}[{head}]", if section.is_empty() { "" } else { "\n" });
+                let _ = writeln!(out, "\n[{head}]");
                 section = head;
             }
             let _ = match (self.read.value(key.path), key.default) {
@@ -129,6 +192,38 @@ impl Config {
     fn origin(&self) -> String {
         self.file.as_ref().map_or("given".to_owned(), |path| path.display().to_string())
     }
+}
+
+fn answers(read: &Read, folder: &Path) -> Result<AnswersConfig, Failure> {
+    let seconds = |key, default| Duration::from_secs(u64::from(read.number(key, default)));
+    let from_folder = |address| match address {
+        Address::Unix(path) => Address::Unix(folder.join(path)),
+        other => other,
+    };
+    Ok(AnswersConfig {
+        listen: read.addresses("answers.listen", "127.0.0.1:8461").into_iter().map(from_folder).collect(),
+        lines: read.addresses("answers.lines", "").into_iter().map(from_folder).collect(),
+        http: read.text("answers.http").and_then(|text| text.parse().ok()),
+        socket_file: SocketFileOptions {
+            mode: read
+                .text("answers.socket_mode")
+                .map_or(Some(0o666), |mode| u32::from_str_radix(mode, 8).ok()),
+            owner: read.text("answers.socket_owner").and_then(|owner| owner::numbers(owner).ok()),
+        },
+        cache_bytes: u64::from(read.number("answers.cache_memory", 64)) << 20,
+        settings: Settings {
+            tlsrpt: read.flag("answers.tlsrpt"),
+            patience: seconds("answers.deadline", 20),
+            recheck: seconds("answers.recheck", 60),
+            testing: match read.text("answers.testing_level") {
+                Some("may") => Some(Level::May),
+                Some("encrypt") => Some(Level::Encrypt),
+                Some("dane") => Some(Level::Dane),
+                _ => None,
+            },
+            overrides: overrides::rules(read.value("answers.override"), folder)?,
+        },
+    })
 }
 
 fn default_value(text: &str) -> serde_json::Value {

@@ -2,15 +2,19 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod cache_command;
 mod check_command;
 mod cli;
 mod config;
 mod config_command;
+mod control;
 mod demo;
 mod failure;
 mod lab_command;
 mod query_command;
+mod serve;
 mod terminal;
+mod view;
 mod world;
 
 use std::process::ExitCode;

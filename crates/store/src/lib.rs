@@ -16,8 +16,9 @@ pub mod rollouts;
 pub mod tallies;
 
 use sqlx::SqlitePool;
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The database.
@@ -37,9 +38,17 @@ pub enum StoreError {
         /// What is wrong.
         why: String,
     },
+    /// The file is damaged, or is no database.
+    #[error("the database {path} is broken: {why}")]
+    Broken {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
     /// Its schema is newer than this program, or damaged.
     #[error("the database's schema: {0}")]
-    Schema(#[from] sqlx::migrate::MigrateError),
+    Schema(#[from] MigrateError),
     /// A query failed.
     #[error("the database: {0}")]
     Query(#[from] sqlx::Error),
@@ -63,19 +72,47 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
-        let open = |error: sqlx::Error| StoreError::Open {
-            path: path.display().to_string(),
-            why: error.to_string(),
+        let open = |error: sqlx::Error| {
+            let (path, why) = (path.display().to_string(), error.to_string());
+            if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
         };
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(open)?;
-        sqlx::migrate!("./migrations").run(&pool).await?;
+        match sqlx::migrate!("./migrations").run(&pool).await {
+            Err(MigrateError::Execute(error)) => return Err(open(error)),
+            done => done?,
+        }
         Ok(Self { pool })
+    }
+
+    /// Puts a broken file, and what belongs to it, out of the way under a name with the time in it,
+    /// which is returned. Nothing is deleted.
+    pub fn set_aside(path: &Path, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
+        let suffix = format!(".broken-{}", now.as_second());
+        for part in ["-wal", "-shm", ""] {
+            let from = with_suffix(path, part);
+            if from.exists() {
+                std::fs::rename(&from, with_suffix(&from, &suffix))?;
+            }
+        }
+        Ok(with_suffix(path, &suffix))
     }
 
     /// Writes everything out and closes.
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// SQLITE_CORRUPT and SQLITE_NOTADB, with their extended codes.
+fn is_broken(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
 
 fn damaged<E: std::fmt::Display>(table: &'static str) -> impl Fn(E) -> StoreError {
@@ -103,7 +140,10 @@ mod tests {
         let path = dir.path().join("not.db");
         std::fs::write(&path, "this is a text file, and long enough to be taken for one").unwrap();
         let error = Store::open(&path).await.err().unwrap().to_string();
-        assert!(error.contains("not.db"), "{error}");
+        assert!(error.contains("not.db is broken"), "{error}");
+        let aside = Store::set_aside(&path, jiff::Timestamp::from_second(7).unwrap()).unwrap();
+        assert!(aside.ends_with("not.db.broken-7") && aside.exists() && !path.exists());
+        assert!(Store::open(&path).await.is_ok());
         assert!(Store::open(&dir.path().join("no/such/folder/s.db")).await.is_err());
     }
 }

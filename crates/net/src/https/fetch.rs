@@ -1,5 +1,6 @@
 //! The real [`PolicyHosts`].
 
+use super::places::Places;
 use super::{FetchError, Fetched, POLICY_PATH, PolicyHosts, policy_host};
 use crate::BoxFuture;
 use crate::address::special;
@@ -49,6 +50,7 @@ pub struct Fetcher {
     dns: Arc<dyn Dns>,
     tls: TlsConnector,
     config: FetcherConfig,
+    places: Places,
 }
 
 impl Fetcher {
@@ -64,12 +66,13 @@ impl Fetcher {
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         tls.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { dns, tls: TlsConnector::from(Arc::new(tls)), config })
+        Ok(Self { dns, tls: TlsConnector::from(Arc::new(tls)), config, places: Places::default() })
     }
 
     async fn fetch_all(&self, domain: &DomainName) -> Result<Fetched, FetchError> {
         let host = policy_host(domain)?;
         let addresses = self.addresses(&host).await?;
+        let _place = self.places.take(addresses.first().map(SocketAddr::ip)).await;
         let (stream, address) = connect_any(addresses).await?;
         let name = server_name(&host).map_err(FetchError::Certificate)?;
         let stream = self.tls.connect(name, stream).await.map_err(tls_error)?;

@@ -8,6 +8,7 @@ use formats::{Mode, Policy, PolicyId, ResultType, StsRecord};
 use jiff::{SignedDuration, Timestamp};
 use net::dns::DnsError;
 use net::https::FetchError;
+use std::time::Duration;
 
 /// What was found at `_mta-sts.DOMAIN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,15 +43,16 @@ impl HeldPolicy {
         self.fetched_at.saturating_add(life).unwrap_or(Timestamp::MAX)
     }
 
-    /// True until it ends. A fetch in the future (the clock went back) does not lengthen it.
+    /// True until it ends. One without life is not kept, whatever the clock does (VAL-21).
     pub fn is_live(&self, now: Timestamp) -> bool {
-        now < self.expires_at()
+        self.policy.max_age > 0 && now < self.expires_at()
     }
 
-    fn is_refresh_due(&self, now: Timestamp) -> bool {
+    /// When it is to be looked for again: after a day, or half its life when that is sooner (POL-13).
+    pub fn refresh_at(&self) -> Timestamp {
         let half = SignedDuration::from_secs(i64::from(self.policy.max_age) / 2);
         let after = SignedDuration::try_from(POLICY_REFRESH).unwrap_or(half).min(half);
-        now >= self.fetched_at.saturating_add(after).unwrap_or(Timestamp::MAX)
+        self.fetched_at.saturating_add(after).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -59,8 +61,8 @@ impl HeldPolicy {
 pub struct FailedFetch {
     /// The `id` that was announced.
     pub id: PolicyId,
-    /// When.
-    pub at: Timestamp,
+    /// When, by the clock that never steps.
+    pub at: Duration,
     /// Why.
     pub why: Unfetched,
 }
@@ -102,18 +104,18 @@ pub fn next(
     held: Option<&HeldPolicy>,
     failed: Option<&FailedFetch>,
     now: Timestamp,
+    elapsed: Duration,
 ) -> Next {
     let RecordSeen::Published(record) = seen else {
         return Next::Keep;
     };
-    let back_off = SignedDuration::try_from(FETCH_BACK_OFF).unwrap_or(SignedDuration::ZERO);
     let recent =
-        |failed: &&FailedFetch| failed.id == record.id && now.duration_since(failed.at).abs() < back_off;
+        |failed: &&FailedFetch| failed.id == record.id && elapsed.saturating_sub(failed.at) < FETCH_BACK_OFF;
     if failed.filter(recent).is_some() {
         return Next::Keep;
     }
     match held.filter(|held| held.is_live(now)) {
-        Some(held) if held.id == record.id && !held.is_refresh_due(now) => Next::Keep,
+        Some(held) if held.id == record.id && now < held.refresh_at() => Next::Keep,
         _ => Next::Fetch(record.id.clone()),
     }
 }
@@ -199,8 +201,8 @@ mod tests {
 
     const WEEK: u32 = 604_800;
 
-    fn failed(text: &str, second: i64) -> FailedFetch {
-        FailedFetch { id: id(text), at: at(second), why: trouble() }
+    fn failed(text: &str, second: u64) -> FailedFetch {
+        FailedFetch { id: id(text), at: Duration::from_secs(second), why: trouble() }
     }
 
     fn trouble() -> Unfetched {
@@ -210,14 +212,16 @@ mod tests {
     #[test]
     fn val_17_a_changed_id_is_fetched_and_an_unchanged_one_is_not() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
-        assert_eq!(next(&published("1"), Some(&policy), None, at(10)), Next::Keep);
-        assert_eq!(next(&published("2"), Some(&policy), None, at(10)), Next::Fetch(id("2")));
-        assert_eq!(next(&published("1"), None, None, at(10)), Next::Fetch(id("1")));
+        assert_eq!(next(&published("1"), Some(&policy), None, at(10), Duration::ZERO), Next::Keep);
+        assert_eq!(next(&published("2"), Some(&policy), None, at(10), Duration::ZERO), Next::Fetch(id("2")));
+        assert_eq!(next(&published("1"), None, None, at(10), Duration::ZERO), Next::Fetch(id("1")));
     }
 
     #[test]
     fn pol_10_no_fetch_for_five_minutes_after_a_failed_one_of_the_same_id() {
-        let after = |text, second| next(&published(text), None, Some(&failed("1", 1000)), at(second));
+        let after = |text, second| {
+            next(&published(text), None, Some(&failed("1", 1000)), at(5), Duration::from_secs(second))
+        };
         assert_eq!(after("1", 1000), Next::Keep);
         assert_eq!(after("1", 1299), Next::Keep);
         assert_eq!(after("1", 1300), Next::Fetch(id("1")));
@@ -227,10 +231,13 @@ mod tests {
     #[test]
     fn pol_13_policies_are_refreshed_daily_and_before_they_expire() {
         let week = held(Mode::Enforce, "1", 0, WEEK);
-        assert_eq!(next(&published("1"), Some(&week), None, at(86_399)), Next::Keep);
-        assert_eq!(next(&published("1"), Some(&week), None, at(86_400)), Next::Fetch(id("1")));
+        assert_eq!(next(&published("1"), Some(&week), None, at(86_399), Duration::ZERO), Next::Keep);
+        assert_eq!(
+            next(&published("1"), Some(&week), None, at(86_400), Duration::ZERO),
+            Next::Fetch(id("1"))
+        );
         let hour = held(Mode::Enforce, "1", 0, 3600);
-        assert_eq!(next(&published("1"), Some(&hour), None, at(1800)), Next::Fetch(id("1")));
+        assert_eq!(next(&published("1"), Some(&hour), None, at(1800), Duration::ZERO), Next::Fetch(id("1")));
     }
 
     #[test]
@@ -272,7 +279,7 @@ mod tests {
     #[test]
     fn val_18_a_new_id_without_a_good_file_leaves_the_cached_policy_in_force() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
-        assert_eq!(next(&published("2"), Some(&policy), None, at(10)), Next::Fetch(id("2")));
+        assert_eq!(next(&published("2"), Some(&policy), None, at(10), Duration::ZERO), Next::Fetch(id("2")));
         let invalid = Unfetched::Invalid(Policy::parse(b"").unwrap_err());
         assert_eq!(conclude(Some(policy), Some(Err(invalid)), at(10)).mode(), Mode::Enforce);
     }
@@ -290,7 +297,7 @@ mod tests {
     fn val_20_when_the_record_is_gone_the_cached_policy_stays_to_its_end() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
         for gone in [RecordSeen::Absent, RecordSeen::Unknown(DnsError::Timeout)] {
-            assert_eq!(next(&gone, Some(&policy), None, at(200_000)), Next::Keep);
+            assert_eq!(next(&gone, Some(&policy), None, at(200_000), Duration::ZERO), Next::Keep);
         }
         assert_eq!(conclude(Some(policy.clone()), None, at(i64::from(WEEK) - 1)).mode(), Mode::Enforce);
         assert_eq!(conclude(Some(policy), None, at(i64::from(WEEK))), Found::None);
@@ -300,7 +307,7 @@ mod tests {
     fn sts_09_an_invalid_record_does_not_remove_a_cached_policy() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
         let invalid = RecordSeen::Invalid(SelectError::Multiple(2));
-        assert_eq!(next(&invalid, Some(&policy), None, at(200_000)), Next::Keep);
+        assert_eq!(next(&invalid, Some(&policy), None, at(200_000), Duration::ZERO), Next::Keep);
         assert_eq!(conclude(Some(policy), None, at(10)).mode(), Mode::Enforce);
         assert_eq!(conclude(None, None, at(10)), Found::None);
     }

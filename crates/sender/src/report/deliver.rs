@@ -2,7 +2,6 @@
 
 use super::build::Reporter;
 use super::compose::{ComposeError, DkimKey, compose};
-use crate::answer::DiscoveryError;
 use crate::walk::{Outcome, Purpose, Walker};
 use formats::DomainName;
 use formats::report::Report;
@@ -55,9 +54,6 @@ pub enum SendError {
     /// The mail can't be made.
     #[error(transparent)]
     Compose(#[from] ComposeError),
-    /// What is remembered can't be read.
-    #[error(transparent)]
-    Discovery(#[from] DiscoveryError),
 }
 
 impl Courier {
@@ -82,7 +78,7 @@ impl Courier {
                         to: vec![to.to_string()],
                         message: mail.message,
                     };
-                    let walk = self.walker.deliver(to.domain(), &envelope, Purpose::Report).await?;
+                    let walk = self.walker.deliver(to.domain(), &envelope, Purpose::Report).await;
                     match walk.outcome {
                         Outcome::Delivered { .. } => TargetOutcome::Accepted,
                         Outcome::Deferred(why) | Outcome::Refused(why) => TargetOutcome::Failed(why),

@@ -29,6 +29,20 @@ pub enum Kind {
     Bool,
     /// 1 to 65535.
     Port,
+    /// A list of places to listen.
+    Listeners,
+    /// One `address:port` that only this machine reaches.
+    Loopback,
+    /// A whole number in this range.
+    Number(i64, i64),
+    /// Where things are kept.
+    Store,
+    /// The mode of a file, in octal.
+    FileMode,
+    /// A user and a group.
+    Owner,
+    /// The operator's table of answers.
+    Overrides,
 }
 
 impl Kind {
@@ -42,12 +56,26 @@ impl Kind {
             Self::File => "a file name in quotes".to_owned(),
             Self::Bool => "true or false".to_owned(),
             Self::Port => "a port from 1 to 65535".to_owned(),
+            Self::Listeners => "a list of \"address:port\", \"unix:/path\" or \"systemd\"".to_owned(),
+            Self::Loopback => "an \"address:port\" that only this machine reaches, such as \"127.0.0.1:8462\"".to_owned(),
+            Self::Number(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Store => "\"sqlite:FILE\"".to_owned(),
+            Self::FileMode => "a file mode in octal, such as \"0660\"".to_owned(),
+            Self::Owner => "\"user:group\", by name or number".to_owned(),
+            Self::Overrides => "tables, each with `domain` (`example.org`, `*.example.org` for all below it, or `*`) and one of `answer` (`none`, `may`, `encrypt`, `dane`, `dane-only`, `secure`, `secure match=NAME:NAME`), `policy_file` (a policy in place of the published one), `skip_mta_sts = true`, `skip_dane = true`; the last three can stand together".to_owned(),
         }
     }
 }
 
 /// Every key that exists so far, by section.
 pub const KEYS: &[Key] = &[
+    Key {
+        path: "store",
+        kind: Kind::Store,
+        default: "\"sqlite:sternpost.db\"",
+        unset: "",
+        about: "Where policies, tallies and reports are kept.",
+    },
     Key {
         path: "dns.servers",
         kind: Kind::Addresses,
@@ -96,6 +124,111 @@ pub const KEYS: &[Key] = &[
         default: "25",
         unset: "",
         about: "The port of MX hosts. Another than 25 makes sense only in a lab.",
+    },
+    Key {
+        path: "answers.listen",
+        kind: Kind::Listeners,
+        default: "[\"127.0.0.1:8461\"]",
+        unset: "",
+        about: "Where Postfix asks (socketmap). The section `[answers]` switches the role on, also when it is empty. `systemd` takes the sockets that a socket unit hands over. The protocol has no authentication: on an address that others reach, keep them out by a firewall.",
+    },
+    Key {
+        path: "answers.lines",
+        kind: Kind::Listeners,
+        default: "[]",
+        unset: "",
+        about: "Where Exim and scripts ask: a line in, a line out (docs/exim.md).",
+    },
+    Key {
+        path: "answers.http",
+        kind: Kind::Loopback,
+        default: "",
+        unset: "off",
+        about: "Where others ask by HTTP: `GET /v1/policy/DOMAIN` gives JSON (docs/answers.md).",
+    },
+    Key {
+        path: "answers.control",
+        kind: Kind::File,
+        default: "",
+        unset: "`sternpost.sock` beside the store",
+        about: "The Unix socket through which `sternpost cache` and `sternpost query --cached` talk to the running program. Only its owner can open it.",
+    },
+    Key {
+        path: "answers.socket_mode",
+        kind: Kind::FileMode,
+        default: "\"0666\"",
+        unset: "",
+        about: "The mode of Unix sockets that mail servers ask on. Who can open one can ask what policy a domain has, and nothing else.",
+    },
+    Key {
+        path: "answers.socket_owner",
+        kind: Kind::Owner,
+        default: "",
+        unset: "whoever runs the program",
+        about: "The owner of those sockets.",
+    },
+    Key {
+        path: "answers.tlsrpt",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether answers carry the attributes of Postfix 3.10 for TLS reports also when the map's name does not end in `withTLSRPT`. Postfix 3.9 and older refuse such answers.",
+    },
+    Key {
+        path: "answers.testing_level",
+        kind: Kind::Choice(&["may", "encrypt", "dane"]),
+        default: "",
+        unset: "no restriction: the mail server's own level, or `may` where attributes need one",
+        about: "The level for domains whose policy is in `testing`.",
+    },
+    Key {
+        path: "answers.deadline",
+        kind: Kind::Number(1, 90),
+        default: "20",
+        unset: "",
+        about: "Seconds that a mail server waits for a look-up before it is told to come again. The look-up goes on meanwhile. Postfix itself gives up after 100.",
+    },
+    Key {
+        path: "answers.recheck",
+        kind: Kind::Number(1, 86_400),
+        default: "60",
+        unset: "",
+        about: "Seconds between two looks at the same domain's records at least, however short their TTL.",
+    },
+    Key {
+        path: "answers.cache_memory",
+        kind: Kind::Number(1, 1_048_576),
+        default: "64",
+        unset: "",
+        about: "MiB of memory for answers. What does not fit is looked up in the store again.",
+    },
+    Key {
+        path: "answers.override",
+        kind: Kind::Overrides,
+        default: "[]",
+        unset: "",
+        about: "Domains that are answered another way than by what they publish. The nearest table counts: the domain itself, then its parents, then `*`.",
+    },
+    Key {
+        path: "metrics.listen",
+        kind: Kind::Loopback,
+        default: "",
+        unset: "off",
+        about: "Where `/metrics` (Prometheus), `/healthz`, `/readyz` and a status page are.",
+    },
+    Key {
+        path: "log.format",
+        kind: Kind::Choice(&["text", "json"]),
+        default: "\"text\"",
+        unset: "",
+        about: "How `sternpost serve` logs, to stderr.",
+    },
+    Key {
+        path: "log.level",
+        kind: Kind::Choice(&["error", "warn", "info", "debug"]),
+        default: "\"info\"",
+        unset: "",
+        about: "From which level on. `info` has a line for each change of a policy, `debug` one for each look-up. The environment variable SPOST_LOG goes before it.",
     },
 ];
 

@@ -2,7 +2,9 @@
 //! its place.
 
 use super::keys::{KEYS, Key, Kind};
-use std::collections::BTreeMap;
+use super::{overrides, owner};
+use sender::serve::listen::Address;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
@@ -10,7 +12,10 @@ use toml::{Spanned, Value};
 
 /// Values by key, with the line of each.
 #[derive(Debug, Clone)]
-pub struct Read(BTreeMap<&'static str, (Value, usize)>);
+pub struct Read {
+    values: Values,
+    sections: BTreeSet<String>,
+}
 
 /// What is wrong with a configuration, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +31,17 @@ impl Read {
         let table = DeTable::parse(text).map_err(|error| {
             fault(text, error.span().unwrap_or_default(), error.message().replace('\n', ", "), "")
         })?;
-        let mut values = BTreeMap::new();
-        walk(text, table.get_ref(), "", &mut values)?;
-        Ok(Self(values))
+        let mut read = Self { values: BTreeMap::new(), sections: BTreeSet::new() };
+        walk(text, table.get_ref(), "", &mut read)?;
+        Ok(read)
     }
 
     pub fn value(&self, key: &str) -> Option<&Value> {
-        self.0.get(key).map(|(value, _)| value)
+        self.values.get(key).map(|(value, _)| value)
     }
 
     pub fn line(&self, key: &str) -> usize {
-        self.0.get(key).map_or(0, |(_, line)| *line)
+        self.values.get(key).map_or(0, |(_, line)| *line)
     }
 
     pub fn text(&self, key: &str) -> Option<&str> {
@@ -50,6 +55,26 @@ impl Read {
             .unwrap_or_default()
     }
 
+    /// True when the section stands in the file.
+    pub fn has(&self, section: &str) -> bool {
+        self.sections.contains(section)
+    }
+
+    /// Places to listen; every value was looked at when it was read.
+    pub fn addresses(&self, key: &str, default: &str) -> Vec<Address> {
+        let listed = self.value(key).map(|_| self.list(key));
+        let texts = listed.unwrap_or_else(|| if default.is_empty() { Vec::new() } else { vec![default] });
+        texts.into_iter().filter_map(Address::parse).collect()
+    }
+
+    pub fn number(&self, key: &str, default: u32) -> u32 {
+        self.value(key).and_then(Value::as_integer).and_then(|n| n.try_into().ok()).unwrap_or(default)
+    }
+
+    pub fn flag(&self, key: &str) -> bool {
+        self.value(key).and_then(Value::as_bool).unwrap_or(false)
+    }
+
     pub fn port(&self, key: &str, default: u16) -> u16 {
         self.value(key).and_then(Value::as_integer).and_then(|port| port.try_into().ok()).unwrap_or(default)
     }
@@ -57,7 +82,7 @@ impl Read {
 
 type Values = BTreeMap<&'static str, (Value, usize)>;
 
-fn walk(text: &str, table: &DeTable<'_>, prefix: &str, values: &mut Values) -> Result<(), Fault> {
+fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Result<(), Fault> {
     for (name, value) in table {
         let path = if prefix.is_empty() {
             name.get_ref().to_string()
@@ -68,7 +93,7 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, values: &mut Values) -> R
             KEYS.iter().any(|key| key.path.split_once('.').is_some_and(|(head, _)| head == path));
         if let Some(key) = KEYS.iter().find(|key| key.path == path) {
             let taken = take(text, key, value)?;
-            values.insert(key.path, (taken, line_and_column(text, name.span().start).0));
+            read.values.insert(key.path, (taken, line_and_column(text, name.span().start).0));
         } else if is_section {
             let DeValue::Table(inner) = value.get_ref() else {
                 return Err(fault(
@@ -78,7 +103,8 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, values: &mut Values) -> R
                     &format!("Write it as\n  [{path}]"),
                 ));
             };
-            walk(text, inner, &path, values)?;
+            read.sections.insert(path.clone());
+            walk(text, inner, &path, read)?;
         } else {
             return Err(unknown(text, name.span(), &path));
         }
@@ -87,7 +113,7 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, values: &mut Values) -> R
 }
 
 fn unknown(text: &str, span: Range<usize>, path: &str) -> Fault {
-    let sections = KEYS.iter().filter_map(|key| key.path.split_once('.')).map(|(head, _)| head);
+    let sections = KEYS.iter().map(|key| key.path.split_once('.').map_or(key.path, |(head, _)| head));
     let near = match path.contains('.') {
         true => nearest(path, KEYS.iter().map(|key| key.path)).map(|near| format!("Did you mean {near}? ")),
         false => nearest(path, sections).map(|near| format!("Did you mean [{near}]? ")),
@@ -113,6 +139,56 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             Ok(number @ 1..=65_535) => Ok(Value::Integer(number)),
             _ => Err(wrong(format!("{} is not a port", port.as_str()))),
         },
+        (Kind::Number(least, most), DeValue::Integer(number)) => {
+            match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) if (least..=most).contains(&number) => Ok(Value::Integer(number)),
+                _ => Err(wrong(format!("{} is out of range", number.as_str()))),
+            }
+        }
+        (Kind::Store, DeValue::String(place)) => match place.strip_prefix("sqlite:") {
+            Some(file) if !file.is_empty() => Ok(Value::String(place.to_string())),
+            _ => Err(wrong(format!("{place:?} is no place that is known"))),
+        },
+        (Kind::FileMode, DeValue::String(mode)) => match u32::from_str_radix(mode, 8) {
+            Ok(0..=0o777) => Ok(Value::String(mode.to_string())),
+            _ => Err(wrong(format!("{mode:?} is no file mode"))),
+        },
+        (Kind::Owner, DeValue::String(owner)) => match owner::numbers(owner) {
+            Ok(_) => Ok(Value::String(owner.to_string())),
+            Err(what) => Err(wrong(what)),
+        },
+        (Kind::Loopback, DeValue::String(address)) => match Address::parse(address) {
+            Some(Address::Tcp(tcp)) if tcp.ip().is_loopback() => Ok(Value::String(address.to_string())),
+            Some(Address::Tcp(_)) => Err(fault(
+                text,
+                value.span(),
+                format!("{address:?} can be reached by others, and there is no authentication"),
+                "Listen on 127.0.0.1 and put a web server with authentication in front",
+            )),
+            _ => Err(wrong(format!("{address:?} is not an address and a port"))),
+        },
+        (Kind::Listeners, DeValue::Array(items)) => {
+            let place = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+                DeValue::String(place) if Address::parse(place).is_some() => {
+                    Ok(Value::String(place.to_string()))
+                }
+                DeValue::String(other) => Err(fault(
+                    text,
+                    item.span(),
+                    format!("{other:?} is no place to listen"),
+                    "Write it as \"127.0.0.1:8461\", \"unix:/run/sternpost/answers.sock\" or \"systemd\"",
+                )),
+                _ => Err(wrong(format!("{} holds something that is not text", key.path))),
+            };
+            Ok(Value::Array(items.iter().map(place).collect::<Result<_, _>>()?))
+        }
+        (Kind::Overrides, DeValue::Array(items)) => {
+            let table = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+                DeValue::Table(table) => overrides::take(text, item.span(), table),
+                _ => Err(wrong(format!("{} holds something that is no table", key.path))),
+            };
+            Ok(Value::Array(items.iter().map(table).collect::<Result<_, _>>()?))
+        }
         (Kind::Addresses, DeValue::Array(items)) => {
             let address = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(address) if address.parse::<SocketAddr>().is_ok() => {
@@ -132,7 +208,7 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
     }
 }
 
-fn kind_of(value: &DeValue<'_>) -> &'static str {
+pub fn kind_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
@@ -143,7 +219,7 @@ fn kind_of(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-fn fault(text: &str, span: Range<usize>, what: String, remedy: &str) -> Fault {
+pub fn fault(text: &str, span: Range<usize>, what: String, remedy: &str) -> Fault {
     let (line, column) = line_and_column(text, span.start);
     Fault { line, column, what, remedy: remedy.to_owned() }
 }

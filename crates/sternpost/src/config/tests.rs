@@ -61,8 +61,10 @@ fn the_reference_is_what_the_documentation_shows() {
 #[test]
 fn each_default_is_a_value_of_its_kind() {
     for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
-        let (section, name) = key.path.split_once('.').unwrap();
-        let text = format!("[{section}]\n{name} = {}\n", key.default);
+        let text = match key.path.split_once('.') {
+            Some((section, name)) => format!("[{section}]\n{name} = {}\n", key.default),
+            None => format!("{} = {}\n", key.path, key.default),
+        };
         assert!(Config::parse(&text, None).is_ok(), "{text}");
     }
 }

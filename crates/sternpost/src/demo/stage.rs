@@ -161,7 +161,7 @@ pub async fn deliver(walker: &Walker, from: &str, domain: &DomainName) -> Result
         to: vec![format!("master@{domain}")],
         message: message.into_bytes(),
     };
-    walker.deliver(domain, &mail, Purpose::Mail).await.map_err(|e| trouble("a delivery")(&e))
+    Ok(walker.deliver(domain, &mail, Purpose::Mail).await)
 }
 
 /// How a delivery ended, in a line.

@@ -1,0 +1,224 @@
+//! The service against a plain model of RFC 8461: random sequences of mail, changes of what is
+//! published, faults, restarts and time. `SEQUENCES=100000 cargo test -p sternpost-sender --release
+//! model` is the long run.
+
+use super::world::{Bench, Published, mode, secure};
+use formats::Mode;
+use net::dns::DnsError;
+use net::https::FetchError;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, TestRunner};
+
+#[derive(Debug, Clone)]
+enum Act {
+    /// Mail goes to the domain.
+    Ask,
+    /// So many seconds pass.
+    Pass(u32),
+    /// Another policy under another id.
+    Change(Mode, u32),
+    /// Another file under the same id.
+    Slip,
+    /// Record and policy host are gone, or suppressed.
+    Vanish,
+    /// They are back.
+    Return,
+    /// The policy host fails.
+    HostDown,
+    /// The file is malformed.
+    Malformed,
+    /// The record can't be looked up.
+    RecordDown,
+    /// The program starts anew.
+    Restart,
+    /// The calendar is set forward. (Set back, it may lengthen by the step: see VAL-22.)
+    Step(i64),
+}
+
+fn act(restarts: bool) -> BoxedStrategy<Act> {
+    let modes = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Testing), 1 => Just(Mode::None)];
+    let last =
+        if restarts { Just(Act::Restart).boxed() } else { (0_i64..1_000_000).prop_map(Act::Step).boxed() };
+    prop_oneof![
+        8 => Just(Act::Ask),
+        4 => prop_oneof![0_u32..90, 250_u32..400, 3000_u32..90_000].prop_map(Act::Pass),
+        3 => (modes, prop_oneof![Just(0_u32), Just(600), Just(86_400), Just(604_800)]).prop_map(|(mode, age)| Act::Change(mode, age)),
+        1 => Just(Act::Slip),
+        1 => Just(Act::Vanish),
+        2 => Just(Act::Return),
+        1 => Just(Act::HostDown),
+        1 => Just(Act::Malformed),
+        1 => Just(Act::RecordDown),
+        1 => last,
+    ]
+    .boxed()
+}
+
+/// A sender by the RFC, with one domain: what it holds, what it last said, and nothing clever.
+#[derive(Default)]
+struct Sender {
+    now: u64,
+    held: Option<Held>,
+    failed: Option<(String, u64)>,
+    said: Option<Said>,
+}
+
+#[derive(Clone)]
+struct Held {
+    text: String,
+    mode: Mode,
+    id: String,
+    at: u64,
+    max_age: u64,
+}
+
+#[derive(Clone)]
+struct Said {
+    text: String,
+    recheck: u64,
+    until: u64,
+}
+
+impl Sender {
+    fn live(&self) -> Option<Held> {
+        self.held.clone().filter(|held| self.now < held.at + held.max_age)
+    }
+
+    /// RFC 8461 §5.1: the record, then the policy when it is new or a day old.
+    fn look(&mut self, published: &Published) -> Said {
+        let live = self.live();
+        let mut found = live.clone();
+        if let Ok(Some(id)) = &published.record {
+            let refresh = |held: &Held| self.now >= held.at + 86_400.min(held.max_age / 2);
+            let wanted = live.as_ref().is_none_or(|held| held.id != *id || refresh(held));
+            let waits = self.failed.as_ref().is_some_and(|(of, at)| of == id && self.now < at + 300);
+            if wanted && !waits {
+                match &published.policy {
+                    Ok(file) if formats::Policy::parse(file.as_bytes()).is_ok() => {
+                        let policy = formats::Policy::parse(file.as_bytes()).unwrap();
+                        let new = Held {
+                            text: file.clone(),
+                            mode: policy.mode,
+                            id: id.clone(),
+                            at: self.now,
+                            max_age: u64::from(policy.max_age),
+                        };
+                        self.failed = None;
+                        self.held = Some(new.clone());
+                        found = Some(new);
+                    }
+                    _ => self.failed = Some((id.clone(), self.now)),
+                }
+            }
+        }
+        // A record that can't be looked up has no TTL; the least pause holds.
+        let ttl = if published.record.is_err() { 60 } else { published.ttl.max(60) };
+        match found {
+            Some(held) => {
+                let rest = (held.at + held.max_age).saturating_sub(self.now);
+                Said { text: words(&held), recheck: self.now + ttl.min(rest), until: self.now + rest }
+            }
+            None => {
+                let life = ttl.min(3600);
+                Said { text: "NOTFOUND".into(), recheck: self.now + life * 4 / 5, until: self.now + life }
+            }
+        }
+    }
+
+    fn ask(&mut self, published: &Published) -> String {
+        match self.said.clone().filter(|said| self.now < said.until) {
+            Some(said) => {
+                if self.now >= said.recheck {
+                    self.said = Some(self.look(published));
+                }
+                said.text
+            }
+            None => {
+                // What is remembered is answered before anything is looked up.
+                let said = match self.live() {
+                    Some(held) => {
+                        Said { text: words(&held), recheck: self.now, until: held.at + held.max_age }
+                    }
+                    None => self.look(published),
+                };
+                self.said = Some(said.clone());
+                said.text
+            }
+        }
+    }
+}
+
+fn words(held: &Held) -> String {
+    match held.mode {
+        Mode::Enforce => {
+            let id = held.text.split("mx: mx").nth(1).and_then(|rest| rest.split('.').next()).unwrap();
+            secure(id)
+        }
+        Mode::Testing | Mode::None => "NOTFOUND".into(),
+    }
+}
+
+async fn play(bench: &mut Bench, domain: &str, acts: &[Act]) {
+    let mut sender = Sender::default();
+    let mut number = 1;
+    let mut published = Published::policy("1", "enforce", 604_800);
+    let mut seen = Vec::new();
+    for act in acts {
+        match act {
+            Act::Ask => {
+                bench.world.publish(domain, published.clone());
+                let (said, expected) = (bench.ask(domain).await, sender.ask(&published));
+                bench.settle().await;
+                seen.push(format!("{expected} <- {act:?} at {}", sender.now));
+                assert_eq!(said, expected, "{domain}: {acts:#?}\n{seen:#?}");
+            }
+            Act::Pass(seconds) => {
+                bench.clock.advance(*seconds);
+                sender.now += u64::from(*seconds);
+            }
+            Act::Change(to, age) => {
+                number += 1;
+                published = Published::policy(&number.to_string(), to.as_str(), *age);
+            }
+            Act::Slip => {
+                number += 1;
+                let other = Published::policy(&number.to_string(), mode_of(&published), 604_800);
+                published = Published { record: published.record.clone(), ..other };
+            }
+            Act::Vanish => published = Published::nothing(),
+            Act::Return => published = Published::policy(&number.to_string(), "enforce", 604_800),
+            Act::HostDown => published.policy = Err(FetchError::Status(503)),
+            Act::Malformed => published.policy = Ok("<html>".into()),
+            Act::RecordDown => published.record = Err(DnsError::Timeout),
+            Act::Restart => {
+                bench.restart();
+                (sender.said, sender.failed) = (None, None);
+            }
+            Act::Step(seconds) => bench.clock.set_by(*seconds),
+        }
+    }
+}
+
+fn mode_of(published: &Published) -> &'static str {
+    match &published.policy {
+        Ok(file) if file.starts_with("version") => mode(file).as_str(),
+        _ => "enforce",
+    }
+}
+
+#[test]
+fn the_service_does_what_a_plain_model_of_the_rfc_does() {
+    let sequences: u32 = std::env::var("SEQUENCES").ok().map_or(400, |text| text.parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut runner = TestRunner::new(Config::default());
+    runtime.block_on(async {
+        for number in 0..sequences {
+            let acts = proptest::collection::vec(act(number % 2 == 0), 1..40);
+            let acts = acts.new_tree(&mut runner).unwrap().current();
+            // A store for some sequences, so that it stays small.
+            let mut bench = Bench::new().await;
+            play(&mut bench, &format!("d{number}.example"), &acts).await;
+        }
+    });
+}

@@ -1,0 +1,119 @@
+//! Postfix's socketmap protocol on a connection (socketmap_table(5)).
+
+use super::Shutdown;
+use super::listen::{Serve, Stream};
+use crate::answer::Answers;
+use formats::limits::SOCKETMAP_TIME;
+use formats::socketmap::{SocketmapError, request};
+use std::io;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// Answers look-ups.
+#[derive(Clone)]
+pub struct Socketmap(pub Arc<Answers>);
+
+/// Room that is made for what comes in; a request of usual size fits.
+const ROOM: usize = 1024;
+/// Replies are sent when they have grown to this.
+const FULL: usize = 32_768;
+
+impl Serve for Socketmap {
+    async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
+        self.0.metrics.connections.inc();
+        let mut connection = Connection { stream, input: Vec::new(), output: Vec::new(), answers: &self.0 };
+        if let Err(end) = connection.talk(&shutdown).await {
+            tracing::debug!("a connection ends: {end}");
+        }
+        self.0.metrics.connections.dec();
+    }
+}
+
+struct Connection<'a, S> {
+    stream: S,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    answers: &'a Arc<Answers>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("nothing more came in the middle of a request, or the reply is not taken")]
+    Slow(#[from] tokio::time::error::Elapsed),
+    #[error("{0}")]
+    Framing(#[from] SocketmapError),
+}
+
+impl<S: Stream> Connection<'_, S> {
+    async fn talk(&mut self, shutdown: &Shutdown) -> Result<(), End> {
+        loop {
+            if !self.read(shutdown).await? {
+                return Ok(());
+            }
+            self.answer().await?;
+            self.send().await?;
+            if self.input.is_empty() && self.input.capacity() > 16 * ROOM {
+                self.input = Vec::new();
+            }
+        }
+    }
+
+    /// Reads more; false at the end. Between requests there is no hurry.
+    async fn read(&mut self, shutdown: &Shutdown) -> Result<bool, End> {
+        self.input.reserve(ROOM);
+        let has_begun = !self.input.is_empty();
+        let more = self.stream.read_buf(&mut self.input);
+        let read = if has_begun {
+            timeout(SOCKETMAP_TIME, more).await??
+        } else {
+            tokio::select! {
+                biased;
+                read = more => read?,
+                () = shutdown.token.cancelled() => 0,
+            }
+        };
+        Ok(read > 0)
+    }
+
+    /// Answers the requests that have come in whole.
+    async fn answer(&mut self) -> Result<(), End> {
+        let mut taken = 0;
+        let begun = std::time::Instant::now();
+        let mut waited = false;
+        while let Some((asked, length)) = request(self.input.get(taken..).unwrap_or_default())? {
+            let tlsrpt = self.answers.reports(asked.map);
+            match self.answers.hit(asked.key) {
+                Some(entry) => entry.write_socketmap(tlsrpt, &mut self.output),
+                None => {
+                    let key = asked.key.to_owned();
+                    waited = true;
+                    if !self.output.is_empty() {
+                        self.send().await?;
+                    }
+                    self.answers.ask(&key).await.write_socketmap(tlsrpt, &mut self.output);
+                }
+            }
+            taken += length;
+            if self.output.len() > FULL {
+                self.send().await?;
+            }
+        }
+        if taken > 0 && !waited {
+            self.answers.metrics.hit_seconds.observe(begun.elapsed().as_secs_f64());
+        }
+        self.input.drain(..taken);
+        Ok(())
+    }
+
+    async fn send(&mut self) -> Result<(), End> {
+        if !self.output.is_empty() {
+            timeout(SOCKETMAP_TIME, self.stream.write_all(&self.output)).await??;
+            self.output.clear();
+            self.output.shrink_to(FULL);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! `sternpost cache`: look into the running program, and act on what it remembers.
+
+use crate::config::Config;
+use crate::control;
+use crate::failure::{Exit, Failure};
+use crate::query_command::remembered;
+use crate::serve::api::{Listed, Purged};
+use crate::terminal::{say, show};
+use crate::view::Remembered;
+use hyper::Method;
+use std::fmt::Write;
+use std::path::Path;
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List the policies that are remembered
+    List(List),
+    /// Show what is remembered of a domain
+    Show(One),
+    /// Forget a domain: its answer and its policy. The next mail looks it up as if it were new
+    Purge(One),
+    /// Look a domain up now, whatever is remembered
+    Refresh(One),
+}
+
+/// Which to list.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// At most so many
+    #[arg(long, default_value_t = 1000)]
+    limit: u32,
+    /// Those after this domain, to go on where a list ended
+    #[arg(long, default_value = "", hide_default_value = true)]
+    after: String,
+    /// One line of JSON (docs/answers.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which domain.
+#[derive(Debug, clap::Args)]
+pub struct One {
+    /// A domain, or a next hop such as [mx.example.org]
+    domain: String,
+    /// One line of JSON (docs/answers.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does it.
+pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failure> {
+    let socket = Config::load(config)?.control();
+    let about = |one: &One, what: &str| format!("/v1/{what}/{}", one.domain.trim());
+    let (out, json) = match command {
+        Command::List(list) => {
+            let path = format!("/v1/cache?most={}&after={}", list.limit, list.after);
+            let listed: Listed = control::ask(&socket, Method::GET, &path).await?;
+            (if list.json { as_json(&listed) } else { listed_in_words(&listed) }, list.json)
+        }
+        Command::Show(one) => known(control::ask(&socket, Method::GET, &about(one, "policy")).await?, one),
+        Command::Refresh(one) => {
+            known(control::ask(&socket, Method::POST, &about(one, "refresh")).await?, one)
+        }
+        Command::Purge(one) => {
+            let purged: Purged = control::ask(&socket, Method::DELETE, &about(one, "policy")).await?;
+            let said = match purged.was_known {
+                true => format!("{} is forgotten.\n", purged.next_hop),
+                false => format!("{} was not known.\n", purged.next_hop),
+            };
+            (if one.json { as_json(&purged) } else { said }, one.json)
+        }
+    };
+    if json {
+        say(&out)
+    } else {
+        show(&out)
+    }
+    Ok(Exit::Fine)
+}
+
+fn known(known: Remembered, one: &One) -> (String, bool) {
+    (if one.json { as_json(&known) } else { remembered(&known) }, one.json)
+}
+
+fn as_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn listed_in_words(listed: &Listed) -> String {
+    let mut out = String::new();
+    for policy in &listed.policies {
+        let _ = writeln!(
+            out,
+            "{:<40} {:<8} id {:<20} until {}",
+            policy.domain, policy.mode, policy.id, policy.expires_at
+        );
+    }
+    let _ = writeln!(
+        out,
+        "{} policies shown; {} answers in {} KiB of memory.",
+        listed.policies.len(),
+        listed.answers,
+        listed.bytes >> 10
+    );
+    if let (Some(last), true) = (listed.policies.last(), listed.has_more) {
+        let _ = writeln!(out, "There are more: add --after {}", last.domain);
+    }
+    out
+}

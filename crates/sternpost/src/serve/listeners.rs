@@ -1,0 +1,144 @@
+//! Which sockets are open, and for what; a reload opens and closes the difference.
+
+use super::http::Http;
+use crate::failure::Failure;
+use listenfd::ListenFd;
+use sender::answer::Answers;
+use sender::serve::Shutdown;
+use sender::serve::lines::Lines;
+use sender::serve::listen::{Address, Listener, SocketFileOptions, run};
+use sender::serve::socketmap::Socketmap;
+use std::collections::HashMap;
+use std::io;
+use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
+
+/// What a socket is for.
+#[derive(Clone)]
+pub enum Role {
+    /// Postfix.
+    Socketmap(Socketmap),
+    /// Exim and scripts.
+    Lines(Lines),
+    /// HTTP.
+    Http(Http),
+    /// HTTP for the operator alone.
+    Control(Http),
+}
+
+impl Role {
+    pub fn socketmap(answers: Arc<Answers>) -> Self {
+        Self::Socketmap(Socketmap(answers))
+    }
+
+    pub fn lines(answers: Arc<Answers>) -> Self {
+        Self::Lines(Lines(answers))
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Socketmap(_) => "socketmap",
+            Self::Lines(_) => "lines",
+            Self::Http(_) => "http",
+            Self::Control(_) => "control",
+        }
+    }
+}
+
+/// The open sockets.
+pub struct Listeners {
+    shutdown: Shutdown,
+    open: HashMap<(Address, Discriminant<Role>), Shutdown>,
+}
+
+/// The mode of the control socket.
+const OWNER_ONLY: u32 = 0o600;
+
+impl Listeners {
+    pub fn new(shutdown: Shutdown) -> Self {
+        Self { shutdown, open: HashMap::new() }
+    }
+
+    /// Opens what is wanted and not open, then closes what is open and not wanted. When one can't be
+    /// opened, nothing is closed.
+    pub async fn set(&mut self, wanted: &[(Address, Role)], file: SocketFileOptions) -> Result<(), Failure> {
+        let mut bound = Vec::new();
+        for (address, role) in
+            wanted.iter().filter(|(address, role)| !self.open.contains_key(&key(address, role)))
+        {
+            let options = match role {
+                Role::Control(_) => SocketFileOptions { mode: Some(OWNER_ONLY), owner: None },
+                _ => file,
+            };
+            let listeners = bind(address, options).await.map_err(|error| {
+                Failure::usage(
+                    format!("{} can't listen at {address}", role.word()),
+                    error,
+                    "Another program may listen there (`ss -lntpx` says which), the folder of a Unix socket has to be there, and ports under 1024 need root.",
+                )
+            })?;
+            bound.push((address, role, listeners));
+        }
+        for (address, role, listeners) in bound {
+            let shutdown = self.shutdown.child();
+            self.open.insert(key(address, role), shutdown.clone());
+            for listener in listeners {
+                self.start(listener, address, role, &shutdown);
+            }
+        }
+        self.open.retain(|open, shutdown| {
+            let stays = wanted.iter().any(|(address, role)| key(address, role) == *open);
+            if !stays {
+                tracing::info!(address = %open.0, "no longer listens");
+                shutdown.token.cancel();
+            }
+            stays
+        });
+        Ok(())
+    }
+
+    fn start(&self, listener: Listener, address: &Address, role: &Role, shutdown: &Shutdown) {
+        let (role, shutdown) = (role.clone(), shutdown.clone());
+        tracing::info!(address = listener.shown(), role = role.word(), "listens");
+        if address.is_exposed() {
+            tracing::warn!(%address, "others can reach this address, and the protocol has no authentication: keep them out by a firewall");
+        }
+        self.shutdown.tasks.spawn(async move {
+            match role {
+                Role::Socketmap(service) => run(listener, service, shutdown).await,
+                Role::Lines(service) => run(listener, service, shutdown).await,
+                Role::Http(service) | Role::Control(service) => run(listener, service, shutdown).await,
+            }
+        });
+    }
+}
+
+fn key(address: &Address, role: &Role) -> (Address, Discriminant<Role>) {
+    (address.clone(), discriminant(role))
+}
+
+async fn bind(address: &Address, options: SocketFileOptions) -> io::Result<Vec<Listener>> {
+    match address {
+        Address::Systemd => handed_over(),
+        other => Ok(vec![Listener::bind(other, options).await?]),
+    }
+}
+
+/// The sockets of a socket unit, all of them.
+fn handed_over() -> io::Result<Vec<Listener>> {
+    let mut all = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for at in 0..all.len() {
+        if let Ok(Some(tcp)) = all.take_tcp_listener(at) {
+            tcp.set_nonblocking(true)?;
+            listeners.push(Listener::Tcp(tokio::net::TcpListener::from_std(tcp)?));
+        } else if let Some(unix) = all.take_unix_listener(at)? {
+            unix.set_nonblocking(true)?;
+            listeners.push(Listener::Unix(tokio::net::UnixListener::from_std(unix)?, None));
+        }
+    }
+    match listeners.is_empty() {
+        true => Err(io::Error::other("systemd has handed no socket over (LISTEN_FDS is not set)")),
+        false => Ok(listeners),
+    }
+}

@@ -1,0 +1,89 @@
+//! For those who watch: metrics, whether it lives and is ready, and a page that says how it is.
+
+use askama::Template;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use sender::answer::Answers;
+use sender::answer::decide::Source;
+use std::sync::Arc;
+
+/// The pages.
+pub fn pages(answers: Arc<Answers>) -> Router {
+    Router::new()
+        .route("/", get(status))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .with_state(answers)
+}
+
+async fn metrics(State(answers): State<Arc<Answers>>) -> Response {
+    answers.metrics.set_cache(&answers.cache);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], answers.metrics.to_text()).into_response()
+}
+
+/// Ready while the store works: without it answers go on, but a restart would lose what is new.
+async fn ready(State(answers): State<Arc<Answers>>) -> Response {
+    match answers.metrics.store_up.get() {
+        1 => (StatusCode::OK, "ready\n").into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "the store fails; the log says why\n").into_response(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "status.html")]
+struct Page {
+    version: &'static str,
+    store_works: bool,
+    uptime: String,
+    rows: Vec<(&'static str, u64)>,
+    hits: u64,
+    misses: u64,
+    answers: usize,
+    kib: u64,
+    policies: Vec<(&'static str, i64)>,
+    overdue: i64,
+}
+
+async fn status(State(answers): State<Arc<Answers>>) -> Response {
+    let metrics = &answers.metrics;
+    let page = Page {
+        version: env!("CARGO_PKG_VERSION"),
+        store_works: metrics.store_up.get() == 1,
+        uptime: uptime(u64::from(answers.second())),
+        rows: Source::ALL.iter().map(|source| (in_words(*source), metrics.answers_by(*source))).collect(),
+        hits: metrics.hits.get(),
+        misses: metrics.misses.get(),
+        answers: answers.cache.len(),
+        kib: answers.cache.bytes() >> 10,
+        policies: metrics.policies(),
+        overdue: metrics.overdue.get(),
+    };
+    match page.render() {
+        Ok(page) => Html(page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+fn in_words(source: Source) -> &'static str {
+    match source {
+        Source::Dane => "DANE",
+        Source::MtaSts => "an MTA-STS policy",
+        Source::Override => "the configuration",
+        Source::Nothing => "no policy",
+        Source::Failure => "a failed look-up",
+    }
+}
+
+fn uptime(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
