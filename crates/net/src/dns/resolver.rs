@@ -260,3 +260,27 @@ fn exchange(name: &Name) -> Exchange {
     DomainName::from_ascii(&text)
         .map_or_else(|_| Exchange::Invalid(text.chars().take(LABEL_BYTES * 4).collect()), Exchange::Host)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn dane_14_the_ad_bit_counts_only_from_a_resolver_that_is_configured_as_trusted() {
+        let resolver = |dnssec| {
+            let servers = vec!["127.0.0.1:53".parse().unwrap()];
+            Resolver::new(&ResolverConfig { servers, dnssec, ..ResolverConfig::default() }).unwrap()
+        };
+        for (dnssec, proof, authentic, expected) in [
+            (Dnssec::Validate, Proof::Indeterminate, true, Security::Indeterminate),
+            (Dnssec::Validate, Proof::Insecure, true, Security::Insecure),
+            (Dnssec::Validate, Proof::Secure, false, Security::Secure),
+            (Dnssec::Off, Proof::Secure, true, Security::Insecure),
+            (Dnssec::TrustAd, Proof::Indeterminate, true, Security::Secure),
+            (Dnssec::TrustAd, Proof::Indeterminate, false, Security::Insecure),
+        ] {
+            assert_eq!(resolver(dnssec).security(proof, authentic), expected, "{dnssec:?} {proof:?}");
+        }
+        assert_eq!(ResolverConfig::default().dnssec, Dnssec::Validate);
+    }
+}

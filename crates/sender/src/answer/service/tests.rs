@@ -48,7 +48,7 @@ async fn smk_13_past_the_deadline_it_is_a_temporary_failure_or_the_policy_that_i
 }
 
 #[tokio::test]
-async fn val_12_13_14_each_form_of_key_gets_the_policy_of_its_own_name() {
+async fn val_13_a_smart_host_is_its_own_policy_domain() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
     bench.world.publish("relay.example", Published::policy("2", "enforce", 604_800));
