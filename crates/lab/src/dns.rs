@@ -211,6 +211,18 @@ impl NameServer {
         Ok(ds.map(|ds| format!(". {TTL} IN DS {ds}")).unwrap_or_default())
     }
 
+    /// All zones as files, for a name server that is not ours. The DS records, which hang on that
+    /// server's keys, are left out.
+    pub fn zone_files(&self) -> Vec<ZoneFile> {
+        let zones = lock(&self.world.zones);
+        let files = zones.iter().map(|(origin, zone)| ZoneFile {
+            origin: origin.clone(),
+            signing: zone.signing,
+            text: zone.to_text(origin),
+        });
+        files.collect()
+    }
+
     fn zone_of(&self, name: &str) -> String {
         let zones = lock(&self.world.zones);
         let fits = |origin: &&String| {
@@ -265,7 +277,36 @@ impl MeddledKind {
     }
 }
 
+/// A zone in the form of RFC 1035 §5.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneFile {
+    /// Its name, with the final dot.
+    pub origin: String,
+    /// How it is to be signed.
+    pub signing: Signing,
+    /// The file.
+    pub text: String,
+}
+
 impl Zone {
+    fn to_text(&self, origin: &str) -> String {
+        let mut text =
+            format!("{origin} {TTL} IN SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n");
+        for ((owner, kind), data) in &self.records {
+            let kind = RecordType::from(*kind);
+            for (ttl, data) in data.iter().filter(|_| kind != RecordType::DS) {
+                let shown = match data {
+                    RData::TXT(txt) => {
+                        txt.txt_data.iter().map(|string| quoted(string)).collect::<Vec<_>>().join(" ")
+                    }
+                    other => other.to_string(),
+                };
+                text += &format!("{owner} {ttl} IN {kind} {shown}\n");
+            }
+        }
+        text
+    }
+
     fn signing_key(&self, origin: &str) -> Result<EcdsaSigningKey, DnsSetupError> {
         EcdsaSigningKey::from_pkcs8(&self.key.as_slice().into(), Algorithm::ECDSAP256SHA256)
             .map_err(|e| sign_error(origin, &e))
@@ -323,6 +364,15 @@ impl Rr {
             )),
         })
     }
+}
+
+/// A string of a TXT record, each odd byte as `\DDD`.
+fn quoted(string: &[u8]) -> String {
+    let byte = |byte: &u8| match byte {
+        b' ' | b'!' | b'#'..=b'[' | b']'..=b'~' => char::from(*byte).to_string(),
+        odd => format!("\\{odd:03}"),
+    };
+    format!("\"{}\"", string.iter().map(byte).collect::<String>())
 }
 
 fn delegation(name: &Name, dnskey: &DNSKEY, signing: Signing) -> Result<Option<RData>, DnsSetupError> {

@@ -1,22 +1,10 @@
 //! `sternpost lab serve` under the eyes of others: each command that it prints is run as it is, and
 //! a real validating resolver judges its zones. Needs dig, curl, openssl, unbound, ip and root.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-
+use crate::support::{Running, shell};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn block() -> String {
     (2 + std::process::id() % 60).to_string()
@@ -37,19 +25,6 @@ fn start(mut command: Command) -> (Running, String) {
         }
     }
     panic!("it ended early: {said}");
-}
-
-fn shell(line: &str) -> String {
-    let path = format!(
-        "{}:{}",
-        Path::new(env!("CARGO_BIN_EXE_sternpost")).parent().unwrap().display(),
-        std::env::var("PATH").unwrap()
-    );
-    let output = Command::new("bash").env("PATH", path).args(["-c", line]).output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    assert!(output.status.success(), "{line}\n{text}");
-    text
 }
 
 /// Runs what is printed for dig, curl, openssl and sternpost, and says what the check says.

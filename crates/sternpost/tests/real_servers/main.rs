@@ -1,0 +1,10 @@
+//! Whole-program tests against real servers. They need root, and the packages that `./test`
+//! installs; where one is missing they fail.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod lab;
+mod names;
+mod postfix;
+mod support;
+mod table;

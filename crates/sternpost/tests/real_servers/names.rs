@@ -1,0 +1,106 @@
+//! The names of the lab, served by Knot with its own keys and resolved by a validating Unbound, so
+//! that our own name server is not the judge of itself.
+
+use crate::support::{Running, daemon, shell, until};
+use lab::dns::{Signing, ZoneFile};
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// Both servers.
+pub struct Names {
+    place: PathBuf,
+    _knot: Running,
+    _unbound: Running,
+}
+
+impl Names {
+    /// Knot on `address`, where the zones say that it is, and Unbound on 127.0.0.1.
+    pub fn start(place: &Path, address: Ipv4Addr, zones: &[ZoneFile]) -> Self {
+        for folder in ["zones", "keys", "run"] {
+            std::fs::create_dir_all(place.join(folder)).unwrap();
+        }
+        std::fs::write(place.join("knot.conf"), knot_config(place, address, zones)).unwrap();
+        let keymgr = |words: &str| shell(&format!("keymgr -c {}/knot.conf {words}", place.display()));
+        let mut files: Vec<ZoneFile> = zones.to_vec();
+        for zone in zones.iter().filter(|zone| zone.signing != Signing::Unsigned) {
+            keymgr(&format!("{} generate algorithm=ECDSAP256SHA256 ksk=yes zsk=yes", zone.origin));
+            let mut ds = keymgr(&format!("{} ds", zone.origin))
+                .lines()
+                .find(|line| line.contains(" 13 2 "))
+                .unwrap()
+                .to_owned();
+            if zone.origin == "." {
+                std::fs::write(place.join("root.ds"), format!("{ds}\n")).unwrap();
+                let key = keymgr(". dnskey").replacen(" DNSKEY", " 300 IN DNSKEY", 1);
+                std::fs::write(place.join("root.key"), key).unwrap();
+                continue;
+            }
+            if zone.signing == Signing::Bogus {
+                let (head, digest) = ds.rsplit_once(' ').unwrap();
+                ds = format!("{head} {}{}", "deadbeef", &digest[8..]);
+            }
+            let parent = zone.origin.split_once('.').map(|(_, rest)| rest).filter(|rest| !rest.is_empty());
+            let parent = files.iter_mut().find(|file| file.origin == parent.unwrap_or(".")).unwrap();
+            parent.text += &format!("{ds}\n");
+        }
+        for file in &files {
+            std::fs::write(zone_path(place, &file.origin), &file.text).unwrap();
+        }
+        let knot =
+            daemon(&format!("knotd -c {}/knot.conf", place.display()), &place.join("knot.log"));
+        std::fs::write(place.join("unbound.conf"), unbound_config(place, address)).unwrap();
+        let unbound =
+            daemon(&format!("unbound -c {}/unbound.conf", place.display()), &place.join("unbound.log"));
+        let this = Self { place: place.to_owned(), _knot: knot, _unbound: unbound };
+        until("Unbound answers from Knot", || this.ask("ns.test", "A").contains("status: NOERROR"));
+        this
+    }
+
+    /// What the resolver says.
+    pub fn ask(&self, name: &str, kind: &str) -> String {
+        shell(&format!("dig @127.0.0.1 +dnssec +time=5 +tries=1 {name} {kind} || true"))
+    }
+
+    /// Changes a zone's file and has Knot take it in.
+    pub fn change(&self, origin: &str, from: &str, to: &str) {
+        let path = zone_path(&self.place, origin);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&path, text.replace(from, to)).unwrap();
+        shell(&format!("knotc -b -c {}/knot.conf zone-reload {origin}", self.place.display()));
+    }
+}
+
+fn zone_path(place: &Path, origin: &str) -> PathBuf {
+    place.join(format!("zones/{}zone", if origin == "." { "root." } else { origin }))
+}
+
+fn knot_config(place: &Path, address: Ipv4Addr, zones: &[ZoneFile]) -> String {
+    let dir = place.display();
+    let mut text = format!(
+        "server:\n  listen: {address}@53\n  rundir: {dir}/run\ndatabase:\n  storage: {dir}/keys\n\
+         policy:\n  - id: manual\n    manual: on\n    algorithm: ecdsap256sha256\n    single-type-signing: on\n    nsec3: on\n\
+         template:\n  - id: default\n    storage: {dir}/zones\n    zonefile-sync: -1\n    zonefile-load: difference-no-serial\n    journal-content: all\n\
+         log:\n  - target: stderr\n    any: warning\nzone:\n"
+    );
+    for zone in zones {
+        let file = zone_path(place, &zone.origin);
+        let _ = write!(text, "  - domain: {}\n    file: {}\n", zone.origin, file.display());
+        if zone.signing != Signing::Unsigned {
+            text += "    dnssec-signing: on\n    dnssec-policy: manual\n";
+        }
+    }
+    text
+}
+
+fn unbound_config(place: &Path, address: Ipv4Addr) -> String {
+    let dir = place.display();
+    format!(
+        "server:\n  interface: 127.0.0.1\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  directory: \"{dir}\"\n\
+         \x20 pidfile: \"{dir}/unbound.pid\"\n  use-syslog: no\n  do-not-query-localhost: no\n  local-zone: \"test.\" nodefault\n\
+         \x20 trust-anchor-file: \"{dir}/root.ds\"\n  access-control: 127.0.0.0/8 allow\n  cache-max-negative-ttl: 1\n\
+         remote-control:\n  control-enable: no\n\
+         stub-zone:\n  name: \".\"\n  stub-addr: {address}\n  stub-prime: no\n"
+    )
+}

@@ -1,0 +1,68 @@
+//! Processes that end with the test, and a room of the test's own: a network and mounts that nobody
+//! else sees.
+
+use nix::sched::{CloneFlags, unshare};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A process that ends with the test.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a line of shell; `sternpost` in it is the program under test.
+pub fn shell(line: &str) -> String {
+    let path = format!(
+        "{}:{}:/usr/sbin:/sbin",
+        Path::new(env!("CARGO_BIN_EXE_sternpost")).parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let output = Command::new("bash").env("PATH", path).args(["-c", line]).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(output.status.success(), "{line}\n{text}");
+    text
+}
+
+/// Starts a daemon that stays in the foreground, its output in a file.
+pub fn daemon(line: &str, log: &Path) -> Running {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    let out = std::fs::File::create(log).unwrap();
+    command.args(words).stdin(Stdio::null()).stdout(out.try_clone().unwrap()).stderr(out);
+    command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()));
+    Running(command.spawn().unwrap_or_else(|error| panic!("{line}: {error}")))
+}
+
+/// Waits until something is so, for half a minute at most.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs a test on a thread with a network of its own, where only loopback is, and with mounts of its
+/// own. Processes that it starts live there too.
+pub fn in_a_room_of_its_own(test: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("these tests need root");
+        shell("mount --make-rprivate / && ip link set lo up");
+        test();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Puts a file or folder over another, in this room alone.
+pub fn mount_over(from: &Path, to: &Path) {
+    shell(&format!("mount --bind {} {}", from.display(), to.display()));
+}
