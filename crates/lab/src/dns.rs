@@ -290,8 +290,7 @@ pub struct ZoneFile {
 
 impl Zone {
     fn to_text(&self, origin: &str) -> String {
-        let mut text =
-            format!("{origin} {TTL} IN SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n");
+        let mut text = format!("{origin} {TTL} IN SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n");
         for ((owner, kind), data) in &self.records {
             let kind = RecordType::from(*kind);
             for (ttl, data) in data.iter().filter(|_| kind != RecordType::DS) {

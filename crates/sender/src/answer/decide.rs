@@ -83,8 +83,10 @@ fn unknown_hosts(domain: &DomainName) -> Answer {
 
 /// The answer by MTA-STS alone.
 fn sts_answer(domain: &DomainName, found: &Found, testing: Option<&Level>) -> (Answer, Source) {
-    let Found::Policy { held, trouble } = found else {
-        return (Answer::NotFound, Source::Nothing);
+    let (held, trouble) = match found {
+        Found::Policy { held, trouble } => (held, trouble),
+        Found::Unavailable(why) => return (unavailable(domain, why, testing), Source::Nothing),
+        Found::None => return (Answer::NotFound, Source::Nothing),
     };
     let report = Tlsrpt {
         policy_domain: domain.clone(),
@@ -105,6 +107,14 @@ fn sts_answer(domain: &DomainName, found: &Found, testing: Option<&Level>) -> (A
         Mode::None => Answer::NotFound,
     };
     (answer, Source::MtaSts)
+}
+
+/// A policy is announced and can't be had: no restriction, and reported as that (SMK-08).
+fn unavailable(domain: &DomainName, why: &Unfetched, testing: Option<&Level>) -> Answer {
+    let found =
+        TlsrptPolicy::Sts { policy_string: Vec::new(), mx: Vec::new(), failure: Some(why.result_type()) };
+    let level = testing.cloned().unwrap_or(Level::May);
+    Answer::Reported(level, Tlsrpt { policy_domain: domain.clone(), found })
 }
 
 fn without_failure(mut report: Tlsrpt) -> Tlsrpt {
@@ -173,6 +183,15 @@ mod tests {
         assert_eq!(said([0, 0, 1, 0], &policy("testing")), "NOTFOUND");
         assert_eq!(said([0, 0, 1, 0], &policy("none")), "NOTFOUND");
         assert_eq!(said([0, 0, 1, 0], &Found::None), "NOTFOUND");
+    }
+
+    #[test]
+    fn smk_08_a_policy_that_can_not_be_had_is_told_to_those_who_report() {
+        let found = Found::Unavailable(Unfetched::Fetch(net::https::FetchError::Status(404)));
+        let (answer, source) = decide(&name(), DaneHosts::default(), &found, None);
+        assert_eq!((answer.reply(false).parts().0, source), ("NOTFOUND", Source::Nothing));
+        let told = "may policy_type=sts policy_domain=example.org policy_failure=sts-policy-fetch-error";
+        assert_eq!(answer.reply(true).parts().1, told);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod exim;
+mod ground;
 mod lab;
 mod names;
 mod postfix;

@@ -47,8 +47,7 @@ impl Names {
         for file in &files {
             std::fs::write(zone_path(place, &file.origin), &file.text).unwrap();
         }
-        let knot =
-            daemon(&format!("knotd -c {}/knot.conf", place.display()), &place.join("knot.log"));
+        let knot = daemon(&format!("knotd -c {}/knot.conf", place.display()), &place.join("knot.log"));
         std::fs::write(place.join("unbound.conf"), unbound_config(place, address)).unwrap();
         let unbound =
             daemon(&format!("unbound -c {}/unbound.conf", place.display()), &place.join("unbound.log"));

@@ -42,9 +42,9 @@ impl Postfix {
         shell(&format!("cp -a {}/etc/postfix/. {}", root.display(), own("etc").display()));
         let main = format!(
             "compatibility_level = 3.6\nmyhostname = sender.test\nmydestination =\ninet_protocols = ipv4\n\
-             maillog_file = /var/spool/postfix/mail.log\nmaillog_file_prefixes = /var\nsmtp_dns_support_level = dnssec\n\
-             smtp_tls_loglevel = 1\nsmtp_connect_timeout = 5\nsmtp_helo_timeout = 5\nsmtp_tls_CAfile = /var/spool/postfix/ca.pem\n\
-             default_process_limit = 20\nsmtp_destination_concurrency_failed_cohort_limit = 0\n{lines}"
+             maillog_file = /var/spool/postfix/mail.log\nmaillog_file_prefixes = /var\nsmtp_tls_loglevel = 1\nsmtp_connect_timeout = 5\nsmtp_helo_timeout = 5\n\
+             default_process_limit = 20\nsmtp_destination_concurrency_failed_cohort_limit = 0\n{}",
+            lines.replace("/etc/ssl/certs/ca-certificates.crt", "/var/spool/postfix/ca.pem")
         );
         std::fs::write(place.join("etc/main.cf"), main).unwrap();
         let master = std::fs::read_to_string(place.join("etc/master.cf")).unwrap();

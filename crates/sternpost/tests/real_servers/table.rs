@@ -2,16 +2,11 @@
 //! case what was expected, what the log says and what reached the MX. The tables that it makes are
 //! in `target/`; `./test` prints them.
 
-use crate::names::Names;
+use crate::ground::{Ground, block};
 use crate::postfix::{Postfix, Release};
-use crate::support::{daemon, in_a_room_of_its_own, shell, until};
+use crate::support::in_a_room_of_its_own;
+use formats::ResultType;
 use formats::datagram::Session;
-use formats::{DomainName, ResultType};
-use lab::case::Case;
-use lab::pki::Cert;
-use lab::policy_host::{Answers, Site};
-use lab::{Lab, Ports};
-use net::clock::{Clock, SystemClock};
 use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
@@ -77,82 +72,41 @@ const CASES: &[(&str, Fate, Fate)] = &[
 ];
 
 struct Room {
-    lab: Lab,
-    cases: Vec<Case>,
-    names: Names,
+    ground: Ground,
     postfix: Postfix,
     reports: Option<UnixDatagram>,
-    place: std::path::PathBuf,
     table: String,
     wrong: Vec<String>,
-    _runtime: tokio::runtime::Runtime,
-    _sternpost: crate::support::Running,
 }
 
 fn room(release: Release, place: &Path) -> Room {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let wanted = |case: &Case| CASES.iter().any(|(name, ..)| *name == case.name);
-    let cases: Vec<Case> = lab::cases::all().into_iter().filter(wanted).collect();
-    assert_eq!(cases.len(), CASES.len(), "a name is not in the lab's table");
-    let ports = Ports { dns: 5300, https: 443, smtp: 25, block: 77 };
-    let lab = runtime.block_on(Lab::with_cases(ports, SystemClock.now(), &cases)).unwrap();
-    let mut zones = lab.names.zone_files();
-    // The record of this domain is to be looked at again soon.
-    let changing = zones.iter_mut().find(|zone| zone.origin == "good-testing.test.").unwrap();
-    changing.text = changing.text.replace("_mta-sts.good-testing.test. 300", "_mta-sts.good-testing.test. 1");
-    let names = Names::start(&place.join("names"), [127, 77, 0, 1].into(), &zones);
-    std::fs::write(place.join("ca.pem"), lab.pki.root_pem()).unwrap();
-    let (map, report) = match release {
-        Release::V3_7 => ("unix:/var/spool/postfix/answers.sock:postfix", ""),
-        Release::V3_10 => (
-            "inet:127.0.0.1:8461:QUERYwithTLSRPT",
-            "smtp_tlsrpt_enable = yes\nsmtp_tlsrpt_socket_name = tlsrpt.sock\n",
-        ),
+    let names: Vec<&str> = CASES.iter().map(|(name, ..)| *name).collect();
+    let mut ground = Ground::new(place, &names, "good-testing");
+    let (mark, socket) = match release {
+        Release::V3_7 => ("main.cf 3.4", "unix:/var/spool/postfix/answers.sock:"),
+        Release::V3_10 => ("main.cf 3.10", "inet:127.0.0.1:8461:"),
     };
-    // These are the lines of docs/postfix.md.
-    let lines = format!("smtp_tls_security_level = dane\nsmtp_tls_policy_maps = socketmap:{map}\n{report}");
+    // The documented lines, with the lab's root; one of the releases asks through a Unix socket.
+    let lines = block("postfix.md", mark).replace("inet:127.0.0.1:8461:", socket);
     let postfix = Postfix::start(release, place, &lines);
     let reports = (release == Release::V3_10).then(|| {
-        let path = postfix.spool().join("tlsrpt.sock");
+        let path = postfix.spool().join("run/tlsrpt/tlsrpt.sock");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let socket = UnixDatagram::bind(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
         socket.set_nonblocking(true).unwrap();
         socket
     });
-    let config = format!(
-        "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\
-         [answers]\nlisten = [\"127.0.0.1:8461\", \"unix:{}/answers.sock\"]\nrecheck = 1\n",
-        postfix.spool().display()
-    );
-    std::fs::write(place.join("sternpost.toml"), config).unwrap();
-    let program = env!("CARGO_BIN_EXE_sternpost");
-    let line = format!("{program} --config {}/sternpost.toml serve", place.display());
-    let sternpost = daemon(&line, &place.join("sternpost.log"));
-    let socket = place.join("sternpost.sock");
-    until("sternpost serves", || socket.exists());
-    Room {
-        lab,
-        cases,
-        names,
-        postfix,
-        reports,
-        place: place.to_owned(),
-        table: String::from("| case | expected | seen | the log | reported |\n| --- | --- | --- | --- | --- |\n"),
-        wrong: Vec::new(),
-        _runtime: runtime,
-        _sternpost: sternpost,
-    }
+    let spool = postfix.spool();
+    ground.serve(&format!(
+        "listen = [\"127.0.0.1:8461\", \"unix:{}/answers.sock\"]\nrecheck = 1",
+        spool.display()
+    ));
+    let head = "| case | expected | seen | the log | reported |\n| --- | --- | --- | --- | --- |\n";
+    Room { ground, postfix, reports, table: head.to_owned(), wrong: Vec::new() }
 }
 
 impl Room {
-    fn case(&self, name: &str) -> Case {
-        self.cases.iter().find(|case| case.name == name).unwrap().clone()
-    }
-
-    fn policy_host(&self, name: &str) -> String {
-        format!("mta-sts.{name}.test")
-    }
-
     /// Sends to a domain and holds what happens against what is expected.
     fn expect(&mut self, title: &str, name: &str, expected: Fate) -> String {
         let log = self.postfix.send(&format!("b@{name}.test"));
@@ -162,7 +116,7 @@ impl Room {
     fn judge(&mut self, title: &str, name: &str, expected: Fate, log: &str) -> String {
         let to = format!("b@{name}.test");
         let status = log.lines().rfind(|line| line.contains(&to) && line.contains(" status=")).unwrap();
-        let received = self.lab.post.take_received();
+        let received = self.ground.lab.post.take_received();
         let arrived = received.iter().find(|mail| mail.incoming.to.contains(&to));
         let verified = log.contains("Verified TLS connection established");
         let seen = match (status.contains("status=sent"), arrived) {
@@ -195,25 +149,12 @@ impl Room {
             for policy in session.policies {
                 let failures: Vec<&str> =
                     policy.failures.iter().map(|failure| ResultType::as_str(&failure.result_type)).collect();
-                told.push(format!("{} {}", policy.policy_type.as_str(), failures.join(" ")).trim_end().to_owned());
+                told.push(
+                    format!("{} {}", policy.policy_type.as_str(), failures.join(" ")).trim_end().to_owned(),
+                );
             }
         }
         told.join(", ")
-    }
-
-    fn operator(&self, words: &str) -> String {
-        shell(&format!("sternpost --config {}/sternpost.toml {words}", self.place.display()))
-    }
-
-    fn serve_policy(&self, name: &str, body: &str) {
-        let host = self.policy_host(name);
-        let identity = self.lab.pki.issue(&host, Cert::Good).unwrap();
-        self.lab.sites.put(&host, Site { answers: Answers::Policy(body.to_owned()), identity });
-    }
-
-    /// STARTTLS is stripped, as by an attacker on the path.
-    fn strip(&self, name: &str, on: bool) {
-        self.lab.post.strip(&DomainName::parse(&format!("mx1.{name}.test")).unwrap(), on);
     }
 
     fn all_cases(&mut self, release: Release) {
@@ -229,26 +170,24 @@ impl Room {
     }
 
     fn stripped(&mut self) {
-        self.strip("good-enforce", true);
+        self.ground.strip("good-enforce", true);
         self.expect("STARTTLS stripped, enforced", "good-enforce", Deferred);
-        self.strip("good-enforce", false);
-        self.strip("no-mta-sts", true);
+        self.ground.strip("good-enforce", false);
+        self.ground.strip("no-mta-sts", true);
         self.expect("STARTTLS stripped, no policy", "no-mta-sts", Clear);
-        self.strip("no-mta-sts", false);
+        self.ground.strip("no-mta-sts", false);
     }
 
     /// The policy host is down: for a domain whose policy is known it stays in force.
     fn host_down(&mut self) {
-        let case = self.case("good-enforce");
-        self.lab.sites.block(&self.policy_host("good-enforce"), true);
-        self.operator("cache refresh good-enforce.test");
+        self.ground.cut_policy_host("good-enforce", true);
+        self.ground.operator("cache refresh good-enforce.test");
         self.expect("policy host down, policy known", "good-enforce", Verified);
-        assert!(case.attack.block_host || self.operator("cache show good-enforce.test").contains("secure"));
-        self.lab.sites.block(&self.policy_host("good-enforce"), false);
-        self.lab.sites.block(&self.policy_host("txt-split"), true);
-        self.operator("cache purge txt-split.test");
+        self.ground.cut_policy_host("good-enforce", false);
+        self.ground.cut_policy_host("txt-split", true);
+        self.ground.operator("cache purge txt-split.test");
         self.expect("policy host down, policy not known", "txt-split", Encrypted);
-        self.lab.sites.block(&self.policy_host("txt-split"), false);
+        self.ground.cut_policy_host("txt-split", false);
     }
 
     /// An operator moves to enforce with a wrong list, sees it, and mends it: mail that waits goes out
@@ -257,24 +196,15 @@ impl Room {
         let name = "good-testing";
         let wrong = "version: STSv1\nmode: enforce\nmx: elsewhere.example\nmax_age: 31557600\n";
         let right = wrong.replace("elsewhere.example", "mx1.good-testing.test");
-        self.serve_policy(name, wrong);
-        self.names.change("good-testing.test.", "id=20260101000000", "id=2");
-        self.until_answered(name, "elsewhere.example");
+        self.ground.serve_policy(name, wrong);
+        self.ground.names.change("good-testing.test.", "id=20260101000000", "id=2");
+        self.ground.until_answered(name, "elsewhere.example");
         self.expect("id changed: the MX is not in the new policy", name, Deferred);
-        self.serve_policy(name, &right);
-        self.names.change("good-testing.test.", "id=2", "id=3");
-        self.until_answered(name, "match=mx1.good-testing.test");
+        self.ground.serve_policy(name, &right);
+        self.ground.names.change("good-testing.test.", "id=2", "id=3");
+        self.ground.until_answered(name, "match=mx1.good-testing.test");
         let log = self.postfix.flush(&format!("b@{name}.test"));
         self.judge("id changed again: the policy is mended", name, Verified, &log);
-    }
-
-    /// Asks as Postfix does until the answer has this in it; each asking may set a look-up going.
-    fn until_answered(&self, name: &str, text: &str) {
-        let mut said = String::new();
-        until(&format!("{text} in the answer for {name}"), || {
-            said = self.operator(&format!("query --cached {name}.test"));
-            said.contains(text)
-        });
     }
 }
 
@@ -292,7 +222,6 @@ fn report_of(name: &str) -> Option<&'static str> {
 fn delivers(release: Release) {
     in_a_room_of_its_own(move || {
         let place = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let mut room = room(release, place.path());
         room.all_cases(release);
         room.stripped();
@@ -300,7 +229,7 @@ fn delivers(release: Release) {
         room.changed_id();
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
         std::fs::write(target.join(format!("postfix-{release:?}.md")), &room.table).unwrap();
-        let log = std::fs::read_to_string(place.path().join("sternpost.log")).unwrap();
+        let log = room.ground.log();
         assert!(room.wrong.is_empty(), "{}\n{}\n{log}", room.wrong.join("\n"), room.table);
     });
 }

@@ -1,0 +1,103 @@
+//! What every test of a real mail server stands on: the lab with its names served by Knot, resolved
+//! by Unbound, and a running Sternpost.
+
+use crate::names::Names;
+use crate::support::{Running, daemon, shell, until};
+use formats::DomainName;
+use lab::case::Case;
+use lab::pki::Cert;
+use lab::policy_host::{Answers, Site};
+use lab::{Lab, Ports};
+use net::clock::{Clock, SystemClock};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// All of it.
+pub struct Ground {
+    pub lab: Lab,
+    pub names: Names,
+    place: PathBuf,
+    runtime: tokio::runtime::Runtime,
+    sternpost: Option<Running>,
+}
+
+impl Ground {
+    /// The lab with these cases. The `_mta-sts` record of `changing` has a TTL of one second.
+    pub fn new(place: &Path, cases: &[&str], changing: &str) -> Self {
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let wanted = |case: &Case| cases.contains(&case.name);
+        let wanted: Vec<Case> = lab::cases::all().into_iter().filter(wanted).collect();
+        assert_eq!(wanted.len(), cases.len(), "a name is not in the lab's table");
+        let ports = Ports { dns: 5300, https: 443, smtp: 25, block: 77 };
+        let lab = runtime.block_on(Lab::with_cases(ports, SystemClock.now(), &wanted)).unwrap();
+        let mut zones = lab.names.zone_files();
+        for zone in &mut zones {
+            let record = format!("_mta-sts.{changing}.test.");
+            zone.text = zone.text.replace(&format!("{record} 300"), &format!("{record} 1"));
+        }
+        let names = Names::start(&place.join("names"), [127, 77, 0, 1].into(), &zones);
+        std::fs::write(place.join("ca.pem"), lab.pki.root_pem()).unwrap();
+        Self { lab, names, place: place.to_owned(), runtime, sternpost: None }
+    }
+
+    /// Starts Sternpost with these lines in `[answers]`.
+    pub fn serve(&mut self, answers: &str) {
+        let config = format!(
+            "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n\
+             [trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n[answers]\n{answers}\n"
+        );
+        std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
+        let program = env!("CARGO_BIN_EXE_sternpost");
+        let line = format!("{program} --config {}/sternpost.toml serve", self.place.display());
+        self.sternpost = Some(daemon(&line, &self.place.join("sternpost.log")));
+        let socket = self.place.join("sternpost.sock");
+        until("sternpost serves", || socket.exists());
+    }
+
+    /// What Sternpost has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.place.join("sternpost.log")).unwrap_or_default()
+    }
+
+    /// Runs a command of Sternpost beside the running one.
+    pub fn operator(&self, words: &str) -> String {
+        shell(&format!("sternpost --config {}/sternpost.toml {words}", self.place.display()))
+    }
+
+    /// Cuts a domain's policy host off, or not.
+    pub fn cut_policy_host(&self, name: &str, cut: bool) {
+        self.lab.sites.block(&format!("mta-sts.{name}.test"), cut);
+    }
+
+    /// Puts another policy up.
+    pub fn serve_policy(&self, name: &str, body: &str) {
+        let _inside = self.runtime.enter();
+        let host = format!("mta-sts.{name}.test");
+        let identity = self.lab.pki.issue(&host, Cert::Good).unwrap();
+        self.lab.sites.put(&host, Site { answers: Answers::Policy(body.to_owned()), identity });
+    }
+
+    /// STARTTLS is stripped, as by an attacker on the path.
+    pub fn strip(&self, name: &str, on: bool) {
+        self.lab.post.strip(&DomainName::parse(&format!("mx1.{name}.test")).unwrap(), on);
+    }
+
+    /// Asks as a mail server does until the answer has this in it; each asking may set a look-up going.
+    pub fn until_answered(&self, name: &str, text: &str) {
+        let mut said = String::new();
+        until(&format!("{text} in the answer for {name}"), || {
+            said = self.operator(&format!("query --cached {name}.test"));
+            said.contains(text)
+        });
+    }
+}
+
+/// The fenced block of a page of `docs/` that is marked so.
+pub fn block(page: &str, mark: &str) -> String {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+    let text = std::fs::read_to_string(docs).unwrap();
+    let begin = text.find(&format!("```{mark}\n")).unwrap_or_else(|| panic!("{page} has no block {mark}"));
+    let inside = &text[begin + mark.len() + 4..];
+    inside[..inside.find("```").unwrap()].to_owned()
+}
