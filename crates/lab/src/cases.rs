@@ -188,6 +188,8 @@ fn policy_host() -> Vec<Case> {
         http("http-oversize", "a policy of 64 KiB and one byte", Answers::Typed("text/plain", oversize())),
         http("http-cut-off", "the connection ends in the middle of the policy", Answers::CutOff),
         http("http-stalls", "the policy never comes", Answers::Stalls),
+        http("http-drips", "the policy comes byte by byte, too slowly", Answers::Drips),
+        http("http-endless", "a body that never ends", Answers::Endless),
         http("http-compressed", "a compressed policy that was not asked for", Answers::Compressed),
     ]
 }

@@ -12,6 +12,7 @@ pub mod cases;
 pub mod dns;
 mod internet;
 pub mod mail_host;
+pub mod paper;
 pub mod pki;
 pub mod policy_host;
 

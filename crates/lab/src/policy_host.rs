@@ -38,6 +38,10 @@ pub enum Answers {
     CutOff,
     /// Sends the headers and then nothing more.
     Stalls,
+    /// Sends the policy byte by byte, slower than anyone has time for.
+    Drips,
+    /// Sends a body that never ends.
+    Endless,
     /// Takes the connection and says nothing.
     Silent,
     /// Closes at the handshake.
@@ -151,6 +155,22 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
                 .await?;
             stream.flush().await?;
             std::future::pending().await
+        }
+        Answers::Drips => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\n")
+                .await?;
+            loop {
+                stream.write_all(b"v").await?;
+                stream.flush().await?;
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+        Answers::Endless => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n").await?;
+            loop {
+                stream.write_all(&[b'v'; 1024]).await?;
+            }
         }
         answers => {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {

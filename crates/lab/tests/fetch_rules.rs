@@ -172,7 +172,7 @@ async fn pol_09_a_fetch_ends_in_time_and_one_byte_over_64_kib_is_an_error() {
     assert_eq!(just.fetch("good-enforce").await.unwrap().body.len(), POLICY_BYTES);
     let over = world(&["good-enforce"], body(POLICY_BYTES + 1)).await;
     assert_eq!(over.fetch("good-enforce").await, Err(FetchError::Size));
-    for name in ["http-stalls", "host-silent"] {
+    for name in ["http-stalls", "http-drips", "host-silent"] {
         assert_eq!(fetch(name).await, Err(FetchError::Time), "{name}");
     }
     assert_eq!(formats::limits::POLICY_FETCH_TIME, Duration::from_secs(60));

@@ -7,11 +7,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use formats::DomainName;
-use net::BoxFuture;
+use lab::paper::Paper;
 use net::clock::SystemClock;
-use net::dns::{Data, Dns, DnsError, Exchange, Kind, Mx, Security};
-use net::https::{FetchError, Fetched, PolicyHosts};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -39,47 +36,6 @@ fn main() {
         Some("serve") => runtime.block_on(server(&words[1], &words[2])),
         Some(seconds) => runtime.block_on(compare(seconds.parse().unwrap())),
         None => runtime.block_on(compare(4.0)),
-    }
-}
-
-/// A world of domains with the same two MX hosts, unsigned, and a policy.
-struct World;
-
-impl Dns for World {
-    fn lookup<'a>(
-        &'a self,
-        name: &'a DomainName,
-        kind: Kind,
-    ) -> BoxFuture<'a, Result<net::dns::Answer, DnsError>> {
-        let data = match kind {
-            Kind::Txt => Data::Txt(b"v=STSv1; id=1;".to_vec()),
-            Kind::Mx => Data::Mx(Mx { preference: 10, exchange: Exchange::Host(name.clone()) }),
-            _ => return Box::pin(async { Err(DnsError::Timeout) }),
-        };
-        let answer = net::dns::Answer {
-            records: vec![data],
-            ttl: Duration::from_secs(3600),
-            security: Security::Insecure,
-            aliases: Vec::new(),
-        };
-        Box::pin(async { Ok(answer) })
-    }
-}
-
-impl PolicyHosts for World {
-    fn fetch<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
-        let body = format!(
-            "version: STSv1\r\nmode: enforce\r\nmx: mx1.{domain}\r\nmx: *.mx.{domain}\r\nmax_age: 604800\r\n"
-        );
-        Box::pin(async {
-            Ok(Fetched {
-                body: body.into_bytes(),
-                address: [127, 0, 0, 1].into(),
-                media_type: "text/plain".into(),
-                certificate: None,
-                tls_version: String::new(),
-            })
-        })
     }
 }
 
@@ -111,7 +67,7 @@ async fn server(what: &str, address: &str) {
     }
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("bench.db")).await.unwrap();
-    let (world, clock) = (Arc::new(World), Arc::new(SystemClock));
+    let (world, clock) = (Arc::new(Paper), Arc::new(SystemClock));
     let discovery = Discovery::new(world.clone(), world.clone(), store.clone(), clock.clone());
     let answers = Answers::new(world, discovery, store, clock, 64 << 20, Settings::default());
     for number in 0..DOMAINS {

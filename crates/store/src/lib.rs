@@ -71,7 +71,7 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(10));
+            .busy_timeout(Duration::from_secs(3));
         let open = |error: sqlx::Error| {
             let (path, why) = (path.display().to_string(), error.to_string());
             if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
@@ -81,6 +81,8 @@ impl Store {
             Err(MigrateError::Execute(error)) => return Err(open(error)),
             done => done?,
         }
+        // SQLite opens a file that it can't write to as well; that is to be known now.
+        sqlx::query("DELETE FROM policy WHERE FALSE").execute(&pool).await.map_err(open)?;
         Ok(Self { pool })
     }
 

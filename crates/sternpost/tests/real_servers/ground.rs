@@ -43,8 +43,13 @@ impl Ground {
 
     /// Starts Sternpost with these lines in `[answers]`.
     pub fn serve(&mut self, answers: &str) {
+        self.serve_with(answers, "");
+    }
+
+    /// The same, with lines before all sections.
+    pub fn serve_with(&mut self, answers: &str, first: &str) {
         let config = format!(
-            "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n\
+            "{first}[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n\
              [trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n[answers]\n{answers}\n"
         );
         std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
@@ -53,6 +58,11 @@ impl Ground {
         self.sternpost = Some(daemon(&line, &self.place.join("sternpost.log")));
         let socket = self.place.join("sternpost.sock");
         until("sternpost serves", || socket.exists());
+    }
+
+    /// Ends Sternpost.
+    pub fn stop(&mut self) {
+        self.sternpost = None;
     }
 
     /// What Sternpost has logged.

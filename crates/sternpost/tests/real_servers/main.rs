@@ -8,5 +8,6 @@ mod ground;
 mod lab;
 mod names;
 mod postfix;
+mod store;
 mod support;
 mod table;

@@ -1,0 +1,172 @@
+//! Mail servers, and what pretends to be one, on a real socket: many connections, half a request,
+//! too much, nonsense, and one that never reads.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use formats::socketmap::encode_request;
+use lab::paper::Paper;
+use net::clock::SystemClock;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use sternpost_sender::answer::{Answers, Discovery, Settings};
+use sternpost_sender::serve::Shutdown;
+use sternpost_sender::serve::lines::Lines;
+use sternpost_sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, run};
+use sternpost_sender::serve::socketmap::Socketmap;
+use store::Store;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+struct Server {
+    address: SocketAddr,
+    answers: Arc<Answers>,
+    shutdown: Shutdown,
+    _place: tempfile::TempDir,
+}
+
+async fn serve<S: Serve>(service: fn(Arc<Answers>) -> S) -> Server {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(&place.path().join("s.db")).await.unwrap();
+    let (paper, clock) = (Arc::new(Paper), Arc::new(SystemClock));
+    let discovery = Discovery::new(paper.clone(), paper.clone(), store.clone(), clock.clone());
+    let answers = Answers::new(paper, discovery, store, clock, 1 << 20, Settings::default());
+    let any = Address::parse("127.0.0.1:0").unwrap();
+    let listener = Listener::bind(&any, SocketFileOptions::default()).await.unwrap();
+    let Listener::Tcp(tcp) = &listener else { panic!("not TCP") };
+    let address = tcp.local_addr().unwrap();
+    let shutdown = Shutdown::default();
+    shutdown.tasks.spawn(run(listener, service(answers.clone()), shutdown.clone()));
+    Server { address, answers, shutdown, _place: place }
+}
+
+async fn reply(stream: &mut TcpStream) -> String {
+    let mut buffer = vec![0; 4096];
+    let read = stream.read(&mut buffer).await.unwrap();
+    String::from_utf8(buffer[..read].to_vec()).unwrap()
+}
+
+async fn asks(server: &Server, domain: &str) -> String {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(&encode_request("postfix", domain)).await.unwrap();
+    reply(&mut stream).await
+}
+
+fn expected(domain: &str) -> String {
+    let text = format!("OK secure match=mx1.{domain}:.mx.{domain} servername=hostname");
+    format!("{}:{text},", text.len())
+}
+
+#[tokio::test]
+async fn a_thousand_idle_connections_harm_nobody_and_end_at_the_shutdown() {
+    let server = serve(Socketmap).await;
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        idle.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    assert_eq!(asks(&server, "a.example").await, expected("a.example"));
+    let mut last = idle.pop().unwrap();
+    last.write_all(&encode_request("postfix", "b.example")).await.unwrap();
+    assert_eq!(reply(&mut last).await, expected("b.example"));
+    assert!(server.shutdown.finish(Duration::from_secs(10)).await, "all are closed");
+    assert_eq!(last.read(&mut [0]).await.unwrap(), 0);
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_in_pieces_is_answered_and_many_at_once_keep_their_order() {
+    let server = serve(Socketmap).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    for byte in encode_request("postfix", "a.example") {
+        stream.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(reply(&mut stream).await, expected("a.example"));
+    let names: Vec<String> = (0..500).map(|number| format!("d{number}.example")).collect();
+    let all: Vec<u8> = names.iter().flat_map(|name| encode_request("postfix", name)).collect();
+    stream.write_all(&all).await.unwrap();
+    let wanted: String = names.iter().map(|name| expected(name)).collect();
+    let mut seen = vec![0; wanted.len()];
+    stream.read_exact(&mut seen).await.unwrap();
+    assert_eq!(String::from_utf8(seen).unwrap(), wanted);
+}
+
+#[tokio::test]
+async fn what_is_too_long_or_no_request_ends_its_connection_and_no_other() {
+    let server = serve(Socketmap).await;
+    let mut other = TcpStream::connect(server.address).await.unwrap();
+    let long = encode_request("postfix", &"k".repeat(200_000));
+    let binary = b"12:postfix \xff\xfe\xfd\xfc,".to_vec();
+    for bad in
+        [long, binary, b"GET / HTTP/1.1\r\n\r\n".to_vec(), b"3:a b;".to_vec(), b"-1:,".to_vec(), vec![0; 64]]
+    {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        // It may be closed before all is written.
+        let _ = stream.write_all(&bad).await;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert_eq!(rest, b"", "{:?}", String::from_utf8_lossy(&bad[..bad.len().min(30)]));
+        other.write_all(&encode_request("postfix", "a.example")).await.unwrap();
+        assert_eq!(reply(&mut other).await, expected("a.example"));
+    }
+    // Long, but not too long: a key that is no name.
+    other.write_all(&encode_request("postfix", &"k".repeat(90_000))).await.unwrap();
+    assert_eq!(reply(&mut other).await, "9:NOTFOUND ,");
+}
+
+#[tokio::test]
+async fn half_a_request_and_replies_that_nobody_reads_end_in_time() {
+    let server = serve(Socketmap).await;
+    // From here on the clock of this runtime jumps when nothing else is to do: no time is spent.
+    tokio::time::pause();
+    let mut half = TcpStream::connect(server.address).await.unwrap();
+    half.write_all(b"20:postfix exa").await.unwrap();
+    assert_eq!(half.read(&mut [0]).await.unwrap(), 0, "closed");
+    let mut deaf = TcpStream::connect(server.address).await.unwrap();
+    let request = encode_request("QUERYwithTLSRPT", "a.example").repeat(100);
+    let mut written = 0_usize;
+    while deaf.write_all(&request).await.is_ok() {
+        written += request.len();
+        assert!(written < 1 << 30, "it takes requests without end from somebody who reads no reply");
+    }
+    while server.answers.metrics.connections.get() > 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::resume();
+    assert_eq!(asks(&server, "b.example").await, expected("b.example"));
+}
+
+#[tokio::test]
+async fn lines_are_answered_by_lines() {
+    let server = serve(Lines).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    for (line, said) in [
+        ("a.example\n", "secure mx1.a.example *.mx.a.example\n"),
+        ("a.example mx1.a.example\r\n", "secure\n"),
+        ("a.example x.mx.a.example\n", "secure\n"),
+        (
+            "a.example evil.example\n",
+            "refuse the MX host evil.example matches no mx line of the policy of a.example\n",
+        ),
+        ("[192.0.2.1]\n", "none\n"),
+        ("@@\n", "none\n"),
+    ] {
+        stream.write_all(line.as_bytes()).await.unwrap();
+        assert_eq!(reply(&mut stream).await, said);
+    }
+    for bad in [vec![b'x'; 5000], b"\xff\xff\n".to_vec(), b"\n".to_vec()] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let _ = stream.write_all(&bad).await;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+        assert_eq!(rest, b"");
+    }
+    let mut half_closed = TcpStream::connect(server.address).await.unwrap();
+    half_closed.write_all(b"a.example").await.unwrap();
+    half_closed.shutdown().await.unwrap();
+    assert!(
+        reply(&mut half_closed).await.starts_with("secure"),
+        "Exim may close its half instead of ending the line"
+    );
+}
