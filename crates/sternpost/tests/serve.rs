@@ -1,0 +1,301 @@
+//! `sternpost serve` as its operator sees it: start, ask, watch, reload, stop, and what goes wrong.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use formats::socketmap::{Reply, encode_request};
+use lab::{Lab, Ports};
+use net::clock::{Clock, SystemClock};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+struct Place {
+    dir: tempfile::TempDir,
+    lab: Lab,
+    runtime: tokio::runtime::Runtime,
+    answers: SocketAddr,
+    http: SocketAddr,
+    metrics: SocketAddr,
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Place {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let wanted = ["good-enforce", "good-testing", "dane-ee", "mx-null"];
+        let cases: Vec<_> =
+            lab::cases::all().into_iter().filter(|case| wanted.contains(&case.name)).collect();
+        let lab = runtime.block_on(Lab::with_cases(Ports::free(), SystemClock.now(), &cases)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), lab.pki.root_pem()).unwrap();
+        std::fs::write(dir.path().join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
+        let this = Self { dir, lab, runtime, answers: free(), http: free(), metrics: free() };
+        this.configure("", "");
+        this
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn configure(&self, answers: &str, more: &str) {
+        let text = format!(
+            "[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\
+             [lab]\nhttps_port = {}\n[answers]\nlisten = [\"{}\", \"unix:answers.sock\"]\nhttp = \"{}\"\n{answers}\n[metrics]\nlisten = \"{}\"\n{more}",
+            self.lab.names.address, self.lab.https_port, self.answers, self.http, self.metrics
+        );
+        std::fs::write(self.path("sternpost.toml"), text).unwrap();
+    }
+
+    fn start(&self) -> Running {
+        let log = std::fs::File::create(self.path("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_sternpost"))
+            .current_dir(self.dir.path())
+            .arg("serve")
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let running = Running(child);
+        self.until("it is ready", || self.log().contains("ready"));
+        running
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = Instant::now();
+        while !is_so() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "in vain: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn run(&self, words: &[&str]) -> (i32, String, String) {
+        said(
+            &Command::new(env!("CARGO_BIN_EXE_sternpost"))
+                .current_dir(self.dir.path())
+                .args(words)
+                .output()
+                .unwrap(),
+        )
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let (code, out, err) = self.run(words);
+        assert_eq!(code, 0, "{out}{err}");
+        serde_json::from_str(&out).unwrap()
+    }
+
+    fn ask(&self, map: &str, key: &str) -> Reply {
+        exchange(&mut TcpStream::connect(self.answers).unwrap(), map, key)
+    }
+}
+
+fn said(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn exchange(stream: &mut (impl Read + Write), map: &str, key: &str) -> Reply {
+    stream.write_all(&encode_request(map, key)).unwrap();
+    let mut buffer = vec![0; 4096];
+    let read = stream.read(&mut buffer).unwrap();
+    Reply::decode(&buffer[..read]).unwrap().unwrap().0
+}
+
+fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+fn signal(running: &Running, name: &str) {
+    assert!(Command::new("kill").args([name, &running.0.id().to_string()]).status().unwrap().success());
+}
+
+fn secure() -> Reply {
+    Reply::Ok("secure match=mx1.good-enforce.test servername=hostname".into())
+}
+
+#[test]
+fn it_answers_on_every_socket_and_shows_what_it_does() {
+    let place = Place::new();
+    let mut running = place.start();
+    assert_eq!(place.ask("postfix", "good-enforce.test"), secure());
+    assert_eq!(place.ask("postfix", "good-testing.test"), Reply::NotFound);
+    assert!(
+        matches!(place.ask("QUERYwithTLSRPT", "good-testing.test"), Reply::Ok(text) if text.starts_with("may policy_type=sts"))
+    );
+    assert_eq!(place.ask("any", "dane-ee.test"), Reply::Ok("dane-only".into()));
+    let mut unix = UnixStream::connect(place.path("answers.sock")).unwrap();
+    assert_eq!(exchange(&mut unix, "postfix", "good-enforce.test"), secure());
+
+    let (status, body) = get(place.http, "/v1/policy/good-enforce.test");
+    let policy: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, policy["source"].as_str()), (200, Some("mta-sts")));
+    assert_eq!(policy["policy"]["mode"], "enforce");
+    assert_eq!(policy["mx"][0], "mx1.good-enforce.test");
+    assert_eq!(get(place.http, "/v1/policy/not%20a%20name").0, 400);
+    assert_eq!(get(place.http, "/v1/cache?most=1").0, 404, "only through the control socket");
+
+    let (status, metrics) = get(place.metrics, "/metrics");
+    assert!(
+        status == 200 && metrics.contains("sternpost_answers_total{result=\"ok\",source=\"dane\"} 1"),
+        "{metrics}"
+    );
+    assert_eq!(get(place.metrics, "/healthz"), (200, "ok\n".into()));
+    assert_eq!(get(place.metrics, "/readyz"), (200, "ready\n".into()));
+    let (status, page) = get(place.metrics, "/");
+    assert!(
+        status == 200 && page.contains("<h1>Policy answers</h1>") && page.contains("The store works."),
+        "{page}"
+    );
+
+    let listed = place.json(&["cache", "list", "--json"]);
+    assert_eq!(listed["policies"].as_array().unwrap().len(), 2);
+    let (_, text, _) = place.run(&["cache", "list", "--limit", "1"]);
+    assert!(text.contains("good-enforce.test") && text.contains("add --after good-enforce.test"), "{text}");
+    assert_eq!(place.json(&["cache", "refresh", "good-enforce.test", "--json"])["source"], "mta-sts");
+    assert_eq!(place.json(&["cache", "purge", "good-enforce.test", "--json"])["was_known"], true);
+    assert_eq!(
+        place.json(&["query", "--cached", "good-enforce.test", "--json"])["policy"]["mode"],
+        "enforce"
+    );
+    let (code, _, err) = place.run(&["cache", "show", "@"]);
+    assert!(code == 2 && err.contains("\"@\""), "{err}");
+
+    signal(&running, "-TERM");
+    assert!(running.0.wait().unwrap().success());
+    assert!(place.log().contains("stopped") && !place.path("answers.sock").exists());
+    let (code, _, err) = place.run(&["cache", "list"]);
+    assert!(code == 3 && err.contains("no running program") && err.contains("sternpost serve"), "{err}");
+    drop(place.runtime);
+}
+
+#[test]
+fn a_reload_takes_changes_in_without_losing_a_connection_and_refuses_wrong_ones() {
+    let place = Place::new();
+    let running = place.start();
+    let mut open = TcpStream::connect(place.answers).unwrap();
+    assert_eq!(exchange(&mut open, "postfix", "good-enforce.test"), secure());
+    let (second, third) = (free(), free());
+    let table = "[[answers.override]]\ndomain = \"good-enforce.test\"\nanswer = \"encrypt\"\n";
+    place.configure(&format!("lines = [\"{second}\"]\ntlsrpt = true"), table);
+    signal(&running, "-HUP");
+    place.until("the reload", || place.log().contains("is taken in"));
+    assert_eq!(exchange(&mut open, "postfix", "good-enforce.test"), Reply::Ok("encrypt".into()));
+    assert!(
+        matches!(exchange(&mut open, "postfix", "good-testing.test"), Reply::Ok(text) if text.contains("policy_type=sts"))
+    );
+    assert!(TcpStream::connect(second).is_ok());
+
+    // One socket can't be opened, so nothing changes.
+    let _taken = TcpListener::bind(third).unwrap();
+    place.configure(&format!("lines = [\"{third}\"]"), "");
+    signal(&running, "-HUP");
+    place.until("the refusal", || place.log().contains(&format!("can't listen at {third}")));
+    std::fs::write(place.path("sternpost.toml"), "[answers]\nlisen = []\n").unwrap();
+    signal(&running, "-HUP");
+    place.until("the refusal", || place.log().contains("Did you mean answers.listen?"));
+    assert_eq!(exchange(&mut open, "postfix", "good-enforce.test"), Reply::Ok("encrypt".into()));
+
+    place.configure("", "");
+    signal(&running, "-HUP");
+    place.until("the reload", || place.log().matches("is taken in").count() == 2);
+    assert_eq!(exchange(&mut open, "postfix", "good-enforce.test"), secure());
+    place.until("the other socket is closed", || TcpStream::connect(second).is_err());
+}
+
+#[test]
+fn sockets_of_systemd_are_taken() {
+    let place = Place::new();
+    place.configure("lines = [\"systemd\"]", "");
+    let text = std::fs::read_to_string(place.path("sternpost.toml")).unwrap();
+    let own = format!("listen = [\"{}\", \"unix:answers.sock\"]", place.answers);
+    std::fs::write(
+        place.path("sternpost.toml"),
+        text.replace(&own, "listen = [\"systemd\"]").replace("lines = [\"systemd\"]", ""),
+    )
+    .unwrap();
+    // What systemd does: the sockets from 3 on, and whose they are.
+    let activate = format!(
+        "import os, socket\na = socket.socket(); a.bind(('127.0.0.1', {})); a.listen()\nb = socket.socket(socket.AF_UNIX); b.bind('handed.sock'); b.listen()\n\
+         os.dup2(a.fileno(), 30); os.dup2(b.fileno(), 31); os.dup2(30, 3); os.dup2(31, 4)\n\
+         os.environ.update(LISTEN_FDS='2', LISTEN_PID=str(os.getpid()))\nos.execv('{}', ['sternpost', 'serve'])\n",
+        place.answers.port(),
+        env!("CARGO_BIN_EXE_sternpost")
+    );
+    let log = std::fs::File::create(place.path("log")).unwrap();
+    let child =
+        Command::new("python3").current_dir(place.dir.path()).args(["-c", &activate]).stderr(log).spawn();
+    let _running = Running(child.unwrap());
+    place.until("it is ready", || place.log().contains("ready"));
+    assert_eq!(place.ask("postfix", "good-enforce.test"), secure());
+    let mut unix = UnixStream::connect(place.path("handed.sock")).unwrap();
+    assert_eq!(exchange(&mut unix, "postfix", "good-enforce.test"), secure());
+}
+
+#[test]
+fn what_hinders_the_start_is_said_with_what_to_do() {
+    let place = Place::new();
+    let start = |dir: &Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_sternpost"))
+            .current_dir(dir)
+            .arg("serve")
+            .stdin(Stdio::null())
+            .output();
+        said(&output.unwrap())
+    };
+    let empty = tempfile::tempdir().unwrap();
+    let (code, _, err) = start(empty.path());
+    assert!(code == 2 && err.contains("switches no role on") && err.contains("[answers]"), "{err}");
+    let _first = place.start();
+    let (code, _, err) = start(place.dir.path());
+    assert!(code == 2 && err.contains("can't listen at") && err.contains("Another program"), "{err}");
+    std::fs::write(empty.path().join("sternpost.toml"), "store = \"sqlite:no/such/folder.db\"\n[answers]\n")
+        .unwrap();
+    let (code, _, err) = start(empty.path());
+    assert!(
+        code == 2
+            && err.contains("no/such/folder.db can't be used")
+            && err.contains("folder has to be there"),
+        "{err}"
+    );
+    for (text, said) in [
+        ("[answers]\nhttp = \"0.0.0.0:1\"\n", "there is no authentication"),
+        ("[answers]\nlisten = [\"nowhere\"]\n", "no place to listen"),
+        ("[[answers.override]]\ndomain = \"example.org\"\n", "changes nothing"),
+        ("[[answers.override]]\nanswer = \"may\"\n", "has no domain"),
+        ("[[answers.override]]\ndomain = \"example.org\"\nanswer = \"secre\"\n", "is no answer"),
+        ("[[answers.override]]\ndomain = \"example.org\"\npolicy_file = \"none.txt\"\n", "none.txt"),
+        (
+            "[[answers.override]]\ndomain = \"a.example\"\nanswer = \"may\"\n[[answers.override]]\ndomain = \"A.example\"\nanswer = \"dane\"\n",
+            "two of them",
+        ),
+    ] {
+        std::fs::write(empty.path().join("sternpost.toml"), text).unwrap();
+        let (code, _, err) = start(empty.path());
+        assert!(code == 2 && err.contains(said), "{text}: {err}");
+    }
+}
