@@ -14,7 +14,7 @@ use net::clock::SystemClock;
 use sender::answer::{Answers, Discovery};
 use sender::serve::Shutdown;
 use sender::serve::listen::Address;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Store, StoreError};
@@ -77,7 +77,7 @@ fn log(config: &Config) {
     };
 }
 
-async fn open(path: &PathBuf, options: &Options) -> Result<Store, Failure> {
+async fn open(path: &Path, options: &Options) -> Result<Store, Failure> {
     let shown = path.display();
     match Store::open(path).await {
         Ok(store) => Ok(store),

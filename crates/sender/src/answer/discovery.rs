@@ -105,10 +105,11 @@ impl Discovery {
         }
         let Some(stored) = &sighting.stored else { return };
         let now = self.life.now();
-        if stored.dane != dane || now.duration_since(stored.used_at) > SignedDuration::from_hours(24) {
-            if let Err(error) = self.store.policy_used(domain, now, dane).await {
-                tracing::error!(%domain, "that its policy is in use can't be written: {error}");
-            }
+        let is_old = now.duration_since(stored.used_at) > SignedDuration::from_hours(24);
+        if (is_old || stored.dane != dane)
+            && let Err(error) = self.store.policy_used(domain, now, dane).await
+        {
+            tracing::error!(%domain, "that its policy is in use can't be written: {error}");
         }
     }
 

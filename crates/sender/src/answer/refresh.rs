@@ -14,6 +14,8 @@ use store::StoreError;
 
 /// A refresh that brought nothing new is tried again after this.
 const AGAIN: SignedDuration = SignedDuration::from_hours(1);
+/// Policies in one look for what is due.
+const ROUND: u32 = 1024;
 /// Between two looks for what is due.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -36,12 +38,11 @@ impl Answers {
         let counted = self.count(now).await;
         self.metrics.store_up.set(i64::from(counted.is_ok()));
         counted?;
-        let most = u32::try_from(BACKGROUND_LOOKUPS).unwrap_or(u32::MAX);
-        let due = self.store.policies_due(now, most).await?;
-        join_all(due.iter().map(|domain| self.refresh_one(domain, now)))
-            .await
-            .into_iter()
-            .collect::<Result<(), _>>()?;
+        let due = self.store.policies_due(now, ROUND).await?;
+        for some in due.chunks(BACKGROUND_LOOKUPS) {
+            let all = join_all(some.iter().map(|domain| self.refresh_one(domain, now))).await;
+            all.into_iter().collect::<Result<(), _>>()?;
+        }
         Ok(due.len())
     }
 

@@ -66,7 +66,7 @@ pub struct Answers {
     generation: AtomicU64,
     flights: Mutex<HashMap<String, watch::Receiver<Option<Arc<Entry>>>>>,
     asked: Arc<Semaphore>,
-    pub(super) background: Arc<Semaphore>,
+    background: Arc<Semaphore>,
     nothing: Arc<Entry>,
 }
 
@@ -177,10 +177,10 @@ impl Answers {
             return self.nothing.clone();
         };
         let name = hop.to_string();
-        if name != key {
-            if let Some(entry) = self.hit(&name) {
-                return entry;
-            }
+        if name != key
+            && let Some(entry) = self.hit(&name)
+        {
+            return entry;
         }
         self.metrics.misses.inc();
         let begun = self.clock.elapsed();
@@ -220,9 +220,8 @@ impl Answers {
 
     /// Looks up anew and returns when that is done.
     pub(super) async fn look_again(self: &Arc<Self>, hop: NextHop, purpose: Purpose) -> Option<Arc<Entry>> {
-        let permit = self.background.clone().acquire_owned().await.ok();
         let name = hop.to_string();
-        let mut flight = self.flight(hop, name, purpose, permit);
+        let mut flight = self.flight(hop, name, purpose, None);
         let entry = flight.wait_for(Option::is_some).await.ok()?;
         entry.clone()
     }
@@ -302,7 +301,7 @@ impl Answers {
         };
         let settings = self.settings();
         let remembered = match purpose {
-            Purpose::Asked => self.from_memory(&hop, &settings).await,
+            Purpose::Asked => self.remembered_answer(&hop, &settings).await,
             Purpose::Recheck | Purpose::Refresh => None,
         };
         let entry = Arc::new(match remembered {
@@ -324,7 +323,7 @@ impl Answers {
 
     /// The answer by the policy in the store, so that a start or an eviction makes nobody wait. It is
     /// due for a look at once, which the next asker sets going.
-    async fn from_memory(&self, hop: &NextHop, settings: &Settings) -> Option<Entry> {
+    async fn remembered_answer(&self, hop: &NextHop, settings: &Settings) -> Option<Entry> {
         let domain = hop.policy_domain();
         if settings.overrides.rule(domain).is_some() {
             return None;

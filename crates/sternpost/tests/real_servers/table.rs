@@ -161,10 +161,10 @@ impl Room {
         for (name, old, new) in CASES {
             let expected = if release == Release::V3_7 { *old } else { *new };
             let reported = self.expect(name, name, expected);
-            if let (Release::V3_10, Some(type_and_result)) = (release, report_of(name)) {
-                if reported != type_and_result {
-                    self.wrong.push(format!("{name}: reported {reported:?}, expected {type_and_result:?}"));
-                }
+            if let (Release::V3_10, Some(type_and_result)) = (release, report_of(name))
+                && reported != type_and_result
+            {
+                self.wrong.push(format!("{name}: reported {reported:?}, expected {type_and_result:?}"));
             }
         }
     }

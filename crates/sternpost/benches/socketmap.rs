@@ -3,20 +3,23 @@
 //! One request in flight a connection; the load comes from this process, the servers are processes
 //! of their own on the same processors.
 //!
-//! `cargo bench -p sternpost-sender --bench socketmap [-- SECONDS]`
+//! `cargo bench -p sternpost --bench socketmap [-- SECONDS]`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[allow(dead_code, reason = "each benchmark needs some of it")]
+mod process;
+
 use lab::paper::Paper;
 use net::clock::SystemClock;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
+use process::Process;
+use sender::answer::{Answers, Discovery, Settings};
+use sender::serve::Shutdown;
+use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, Stream, run};
+use sender::serve::socketmap::Socketmap;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use sternpost_sender::answer::{Answers, Discovery, Settings};
-use sternpost_sender::serve::Shutdown;
-use sternpost_sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, Stream, run};
-use sternpost_sender::serve::socketmap::Socketmap;
 use store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -24,13 +27,7 @@ use tokio::net::{TcpStream, UnixStream};
 const DOMAINS: usize = 1000;
 
 fn main() {
-    let mut words: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo test` runs benches too, without the word.
-    let is_bench = words.iter().any(|word| word == "--bench");
-    words.retain(|word| word != "--bench");
-    if !is_bench && words.first().is_none_or(|word| word != "serve") {
-        return;
-    }
+    let Some(words) = process::words(&["serve"]) else { return };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     match words.first().map(String::as_str) {
         Some("serve") => runtime.block_on(server(&words[1], &words[2])),
@@ -82,41 +79,14 @@ fn domain(number: usize) -> String {
 }
 
 struct Server {
-    child: Child,
+    process: Process,
     address: Address,
 }
 
 impl Server {
     fn start(what: &str, address: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["serve", what, address])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { child, address: Address::parse(line.trim()).unwrap() }
-    }
-
-    /// Processor time used so far.
-    fn cpu(&self) -> f64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        ticks / 100.0
-    }
-
-    fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let process = Process::again(&["serve", what, address]);
+        Self { address: Address::parse(&process.line).unwrap(), process }
     }
 }
 
@@ -129,7 +99,7 @@ struct Outcome {
 
 async fn load(server: &Server, connections: usize, map: &'static str, seconds: f64) -> Outcome {
     let end = Instant::now() + Duration::from_secs_f64(seconds);
-    let before = server.cpu();
+    let before = server.process.cpu();
     let begun = Instant::now();
     let tasks: Vec<_> = (0..connections)
         .map(|number| {
@@ -153,7 +123,7 @@ async fn load(server: &Server, connections: usize, map: &'static str, seconds: f
     for task in tasks {
         all.extend(task.await.unwrap());
     }
-    let (passed, cpu) = (begun.elapsed().as_secs_f64(), server.cpu() - before);
+    let (passed, cpu) = (begun.elapsed().as_secs_f64(), server.process.cpu() - before);
     all.sort_unstable();
     let at = |share: f64| f64::from(all[(all.len() as f64 * share) as usize]) / 1000.0;
     Outcome {
@@ -212,7 +182,11 @@ async fn compare(seconds: f64) {
                 row(socket, connections, name, &outcome, &base);
             }
         }
-        println!("\nresident: floor {} MiB, sternpost {} MiB\n", floor.resident(), own.resident());
+        println!(
+            "\nresident: floor {} MiB, sternpost {} MiB\n",
+            floor.process.resident() >> 10,
+            own.process.resident() >> 10
+        );
     }
 }
 

@@ -1,0 +1,239 @@
+//! Look-ups of domains that nobody asked about before, 64 at a time, over the lab: DNS, a TLS
+//! handshake with the policy host, one GET, and the policy on disk before the answer. The floor does
+//! the same four DNS questions, handshake and GET without anything around. Lab, floor and server are
+//! processes of their own on the same processors.
+//!
+//! `cargo bench -p sternpost --bench cold [-- DOMAINS]`
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[allow(dead_code, reason = "each benchmark needs some of it")]
+mod process;
+
+use formats::DomainName;
+use formats::socketmap::encode_request;
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
+use lab::dns::{Rr, Signing};
+use lab::{Lab, Ports, site};
+use net::certificate::Trust;
+use net::clock::{Clock, SystemClock};
+use net::dns::{Dnssec, Resolver, ResolverConfig};
+use net::https::{Fetcher, FetcherConfig};
+use process::{Process, cpu};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use sender::answer::{Answers, Discovery, Settings};
+use sender::serve::Shutdown;
+use sender::serve::listen::{Address, Listener, SocketFileOptions, run};
+use sender::serve::socketmap::Socketmap;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use store::Store;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+
+const AT_ONCE: usize = 64;
+
+fn main() {
+    let Some(words) = process::words(&["lab", "floor", "serve"]) else { return };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let place = words.get(1).map(Path::new);
+    match (words.first().map(String::as_str), place) {
+        (Some("lab"), Some(place)) => runtime.block_on(bulk(place, words[2].parse().unwrap())),
+        (Some("floor"), Some(place)) => runtime.block_on(floor(place, words[2].parse().unwrap())),
+        (Some("serve"), Some(place)) => runtime.block_on(serve(place, &words[2])),
+        (count, _) => runtime.block_on(compare(count.map_or(2000, |count| count.parse().unwrap()))),
+    }
+}
+
+fn domain(number: usize) -> String {
+    format!("d{number}.bulk.test")
+}
+
+/// Where the lab is: DNS, and HTTPS.
+fn read_addresses(place: &Path) -> (SocketAddr, SocketAddr) {
+    let text = std::fs::read_to_string(place.join("addresses")).unwrap();
+    let mut lines = text.lines().map(|line| line.parse().unwrap());
+    (lines.next().unwrap(), lines.next().unwrap())
+}
+
+async fn bulk(place: &Path, count: usize) {
+    let lab = Lab::start(Ports::free(), SystemClock.now()).await.unwrap();
+    lab.names.add_zone("bulk.test.", Signing::Unsigned).unwrap();
+    let mut records = Vec::new();
+    for number in 0..count {
+        let domain = domain(number);
+        let host = format!("mta-sts.{domain}");
+        let policy = format!("version: STSv1\r\nmode: enforce\r\nmx: mx.{domain}\r\nmax_age: 604800\r\n");
+        lab.sites.put(&host, site(&lab.pki, &host, &policy).unwrap());
+        records.push((format!("{host}."), vec![Rr::A(lab.policy_host_address())]));
+        records.push((format!("_mta-sts.{domain}."), vec![Rr::Txt(vec!["v=STSv1; id=1;".into()])]));
+        records.push((format!("{domain}."), vec![Rr::Mx(10, format!("mx.{domain}."))]));
+    }
+    lab.names.set_all("bulk.test.", records).unwrap();
+    std::fs::write(place.join("ca.pem"), lab.pki.root_pem()).unwrap();
+    std::fs::write(place.join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
+    let https = SocketAddr::from((lab.policy_host_address(), lab.https_port));
+    std::fs::write(place.join("addresses"), format!("{}\n{https}\n", lab.names.address)).unwrap();
+    println!("up");
+    std::io::stdout().flush().unwrap();
+    std::future::pending().await
+}
+
+async fn serve(place: &Path, dnssec: &str) {
+    let (dns, https) = read_addresses(place);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let anchor = std::fs::read_to_string(place.join("root.key")).unwrap();
+    let dnssec = if dnssec == "validate" { Dnssec::Validate } else { Dnssec::TrustAd };
+    let config = ResolverConfig {
+        servers: vec![dns],
+        trust_anchor: Some(anchor),
+        dnssec,
+        ..ResolverConfig::default()
+    };
+    let dns = Arc::new(Resolver::new(&config).unwrap());
+    let mut fetcher = FetcherConfig::new(Trust::from_file(&place.join("ca.pem")).unwrap());
+    (fetcher.port, fetcher.allow_special_addresses) = (https.port(), true);
+    let policies = Arc::new(Fetcher::new(fetcher, dns.clone(), clock.clone()).unwrap());
+    let store = Store::open(&place.join("s.db")).await.unwrap();
+    let discovery = Discovery::new(dns.clone(), policies, store.clone(), clock.clone());
+    let answers = Answers::new(dns, discovery, store, clock, 64 << 20, Settings::default());
+    let any = Address::parse("127.0.0.1:0").unwrap();
+    let listener = Listener::bind(&any, SocketFileOptions::default()).await.unwrap();
+    println!("{}", listener.shown());
+    std::io::stdout().flush().unwrap();
+    run(listener, Socketmap(answers), Shutdown::default()).await;
+}
+
+async fn floor(place: &Path, count: usize) {
+    let (dns, https) = read_addresses(place);
+    let mut roots = rustls::RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(place.join("ca.pem")).unwrap() {
+        roots.add(root.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.resumption = rustls::client::Resumption::disabled();
+    let tls = tokio_rustls::TlsConnector::from(Arc::new(tls));
+    let next = Arc::new(AtomicUsize::new(0));
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let (next, tls) = (next.clone(), tls.clone());
+            tokio::spawn(async move {
+                let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                socket.connect(dns).await.unwrap();
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    bare(&socket, &tls, https, &domain(number)).await;
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    println!("{} {}", begun.elapsed().as_secs_f64(), cpu("self"));
+}
+
+async fn bare(socket: &UdpSocket, tls: &tokio_rustls::TlsConnector, https: SocketAddr, domain: &str) {
+    let host = format!("mta-sts.{domain}");
+    let mut buffer = vec![0; 4096];
+    for (name, kind) in [
+        (format!("_mta-sts.{domain}."), RecordType::TXT),
+        (format!("{domain}."), RecordType::MX),
+        (format!("{host}."), RecordType::A),
+        (format!("{host}."), RecordType::AAAA),
+    ] {
+        let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+        question.add_query(Query::query(Name::from_ascii(&name).unwrap(), kind));
+        socket.send(&question.to_vec().unwrap()).await.unwrap();
+        let length = socket.recv(&mut buffer).await.unwrap();
+        Message::from_vec(&buffer[..length]).unwrap();
+    }
+    let stream = TcpStream::connect(https).await.unwrap();
+    let name = rustls_pki_types::ServerName::try_from(host.clone()).unwrap();
+    let mut stream = tls.connect(name, stream).await.unwrap();
+    let request =
+        format!("GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    // The lab closes without a word, as many servers do.
+    let _ = stream.read_to_end(&mut text).await;
+    assert!(text.windows(6).any(|word| word == b"STSv1\r"));
+}
+
+async fn compare(count: usize) {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().to_str().unwrap();
+    let number = count.to_string();
+    let lab = Process::again(&["lab", dir, &number]);
+    println!("{count} domains, {AT_ONCE} at a time\n");
+    println!("| | look-ups/s | CPU ms/look-up | rate | CPU |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    let per = |seconds: f64| seconds * 1000.0 / count as f64;
+    // Once to warm the lab up, once to count.
+    drop(Process::again(&["floor", dir, &number]));
+    let floor = Process::again(&["floor", dir, &number]);
+    let (base, base_cpu) = floor.line.split_once(' ').unwrap();
+    let (base, base_cpu): (f64, f64) = (base.parse().unwrap(), base_cpu.parse().unwrap());
+    println!("| floor | {:.0} | {:.2} | 1.00 | 1.00 |", count as f64 / base, per(base_cpu));
+    for (dnssec, shown) in [("trust-ad", "the resolver validates"), ("validate", "validates itself")] {
+        let server = Process::again(&["serve", dir, dnssec]);
+        let before = server.cpu();
+        let passed = ask_all(server.line.parse().unwrap(), count).await.as_secs_f64();
+        let used = server.cpu() - before;
+        println!(
+            "| sternpost, {shown} | {:.0} | {:.2} | {:.2} | {:.2} |",
+            count as f64 / passed,
+            per(used),
+            base / passed,
+            used / base_cpu
+        );
+        println!("| resident after that | {} MiB |", server.resident() >> 10);
+        drop(server);
+        std::fs::remove_file(place.path().join("s.db")).unwrap();
+    }
+    drop(lab);
+}
+
+async fn ask_all(address: SocketAddr, count: usize) -> Duration {
+    let next = Arc::new(AtomicUsize::new(0));
+    let begun = Instant::now();
+    let tasks: Vec<_> = (0..AT_ONCE)
+        .map(|_| {
+            let next = next.clone();
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let mut buffer = vec![0; 4096];
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let domain = DomainName::parse(&domain(number)).unwrap();
+                    stream.write_all(&encode_request("postfix", domain.as_str())).await.unwrap();
+                    let length = stream.read(&mut buffer).await.unwrap();
+                    let reply = String::from_utf8_lossy(&buffer[..length]);
+                    assert!(reply.contains("secure match="), "{domain}: {reply}");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    begun.elapsed()
+}
