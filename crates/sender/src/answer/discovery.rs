@@ -73,6 +73,11 @@ impl Discovery {
     /// The same without keeping what is new: [`Self::keep`] is to follow.
     pub async fn look(&self, domain: &DomainName) -> Sighting {
         let stored = self.stored(domain).await;
+        self.look_knowing(domain, stored).await
+    }
+
+    /// The same when what the store has of the domain has just been read.
+    pub async fn look_knowing(&self, domain: &DomainName, stored: Option<StoredPolicy>) -> Sighting {
         let unsaved = lock(&self.unsaved).get(domain).cloned();
         let held = unsaved.or_else(|| held(stored.as_ref()?));
         let (seen, ttl) = self.record(domain).await;
@@ -113,11 +118,9 @@ impl Discovery {
         }
     }
 
-    /// The policy that is remembered of a domain, if it is live.
-    pub async fn live(&self, domain: &DomainName) -> Option<(HeldPolicy, StoredPolicy)> {
-        let stored = self.stored(domain).await?;
-        let held = held(&stored)?;
-        held.is_live(self.life.now_since(held.fetched_at)).then_some((held, stored))
+    /// The policy in a row of the store, if it is live.
+    pub fn live(&self, stored: &StoredPolicy) -> Option<HeldPolicy> {
+        held(stored).filter(|held| held.is_live(self.life.now_since(held.fetched_at)))
     }
 
     /// The policy that is remembered of a domain, live or not.
@@ -129,7 +132,8 @@ impl Discovery {
         }
     }
 
-    async fn stored(&self, domain: &DomainName) -> Option<StoredPolicy> {
+    /// What the store has of a domain. That it fails is logged.
+    pub async fn stored(&self, domain: &DomainName) -> Option<StoredPolicy> {
         match self.store.policy(domain).await {
             Ok(stored) => stored,
             Err(error) => {

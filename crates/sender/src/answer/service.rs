@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use store::Store;
+use store::policies::StoredPolicy;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// What the operator can change while it runs.
@@ -241,7 +242,7 @@ impl Answers {
 
     /// The policy that is remembered of a domain, with how long it has yet to live.
     pub async fn remembered(&self, domain: &formats::DomainName) -> Option<(HeldPolicy, Duration)> {
-        let (held, _) = self.discovery.live(domain).await?;
+        let held = self.discovery.live(&self.discovery.stored(domain).await?)?;
         let rest = self.discovery.rest(&held);
         Some((held, rest))
     }
@@ -300,13 +301,14 @@ impl Answers {
             None => self.asked.clone().acquire_owned().await.ok(),
         };
         let settings = self.settings();
-        let remembered = match purpose {
-            Purpose::Asked => self.remembered_answer(&hop, &settings).await,
-            Purpose::Recheck | Purpose::Refresh => None,
+        let stored = self.discovery.stored(hop.policy_domain()).await;
+        let remembered = match (purpose, &stored) {
+            (Purpose::Asked, Some(stored)) => self.remembered_answer(&hop, stored, &settings),
+            _ => None,
         };
         let entry = Arc::new(match remembered {
             Some(entry) => entry,
-            None => self.look_and_keep(&hop, name, &settings).await,
+            None => self.look_and_keep(&hop, name, stored, &settings).await,
         });
         let wanted = purpose != Purpose::Refresh || self.cache.contains(name);
         let is_current = generation == self.generation.load(Ordering::SeqCst);
@@ -323,12 +325,12 @@ impl Answers {
 
     /// The answer by the policy in the store, so that a start or an eviction makes nobody wait. It is
     /// due for a look at once, which the next asker sets going.
-    async fn remembered_answer(&self, hop: &NextHop, settings: &Settings) -> Option<Entry> {
+    fn remembered_answer(&self, hop: &NextHop, stored: &StoredPolicy, settings: &Settings) -> Option<Entry> {
         let domain = hop.policy_domain();
         if settings.overrides.rule(domain).is_some() {
             return None;
         }
-        let (held, stored) = self.discovery.live(domain).await?;
+        let held = self.discovery.live(stored)?;
         let dane = DaneHosts::from_text(&stored.dane)?;
         let until = self.after(self.discovery.rest(&held));
         let found = Found::Policy { held, trouble: None };
@@ -336,8 +338,14 @@ impl Answers {
         (source != Source::Failure).then(|| Entry::new(&answer, source, dane, self.second(), until))
     }
 
-    async fn look_and_keep(&self, hop: &NextHop, name: &str, settings: &Settings) -> Entry {
-        let outcome = self.look_outside(hop, settings).await;
+    async fn look_and_keep(
+        &self,
+        hop: &NextHop,
+        name: &str,
+        stored: Option<StoredPolicy>,
+        settings: &Settings,
+    ) -> Entry {
+        let outcome = self.look_outside(hop, stored, settings).await;
         if let Some(sighting) = &outcome.looked.sighting {
             if let Some(fetched) = &sighting.fetched {
                 self.metrics.fetched(fetched);
@@ -356,10 +364,16 @@ impl Answers {
 
     /// Looks a next hop up and says all that was seen. Nothing is remembered.
     pub async fn explain(&self, hop: &NextHop) -> Looked {
-        self.look_outside(hop, &self.settings()).await.looked
+        let stored = self.discovery.stored(hop.policy_domain()).await;
+        self.look_outside(hop, stored, &self.settings()).await.looked
     }
 
-    async fn look_outside(&self, hop: &NextHop, settings: &Settings) -> Outcome {
+    async fn look_outside(
+        &self,
+        hop: &NextHop,
+        stored: Option<StoredPolicy>,
+        settings: &Settings,
+    ) -> Outcome {
         let domain = hop.policy_domain();
         let rule = settings.overrides.rule(domain).cloned();
         let is = |part: fn(&Rule) -> bool| rule.as_ref().is_some_and(part);
@@ -370,7 +384,12 @@ impl Answers {
         }
         let pinned = rule.as_ref().and_then(Rule::pinned);
         let use_sts = pinned.is_none() && !is(|rule| rule.skip_mta_sts);
-        let sts = async { if use_sts { Some(self.discovery.look(domain).await) } else { None } };
+        let sts = async {
+            match use_sts {
+                true => Some(self.discovery.look_knowing(domain, stored).await),
+                false => None,
+            }
+        };
         let (RouteSeen { route, ttl }, sighting) = tokio::join!(route::look(self.dns.as_ref(), hop), sts);
         let dane = match &route {
             Route::Hosts(hosts) if !is(|rule| rule.skip_dane) => DaneHosts::of(hosts),

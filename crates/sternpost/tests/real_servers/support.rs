@@ -53,7 +53,8 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// own. Processes that it starts live there too.
 pub fn in_a_room_of_its_own(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap_or_else(|error| panic!("these tests need root: {error}"));
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+            .unwrap_or_else(|error| panic!("these tests need root: {error}"));
         shell("mount --make-rprivate / && ip link set lo up");
         test();
     });
