@@ -86,7 +86,7 @@ impl Reply {
     pub fn encode(&self) -> Vec<u8> {
         let (status, text) = self.parts();
         let mut out = Vec::with_capacity(text.len() + 20);
-        frame(&mut out, status, text.as_bytes());
+        frame(&mut out, status, text.len(), |out| out.extend_from_slice(text.as_bytes()));
         out
     }
 
@@ -121,10 +121,11 @@ impl Reply {
     }
 }
 
-/// Appends a reply whose text is known to be clean, framed as one netstring.
-pub fn frame(out: &mut Vec<u8>, status: &str, text: &[u8]) {
+/// Appends a reply as one netstring; `write` appends its text, which has to be clean and of that
+/// length.
+pub fn frame(out: &mut Vec<u8>, status: &str, length: usize, write: impl FnOnce(&mut Vec<u8>)) {
     let mut digits = [0; 20];
-    let (mut rest, mut used) = (status.len() + 1 + text.len(), 0);
+    let (mut rest, mut used) = (status.len() + 1 + length, 0);
     for digit in digits.iter_mut().rev() {
         // One decimal digit always fits.
         *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
@@ -137,7 +138,7 @@ pub fn frame(out: &mut Vec<u8>, status: &str, text: &[u8]) {
     out.push(b':');
     out.extend_from_slice(status.as_bytes());
     out.push(b' ');
-    out.extend_from_slice(text);
+    write(out);
     out.push(b',');
 }
 

@@ -11,6 +11,7 @@ pub mod entry;
 mod keeper;
 pub mod metrics;
 pub mod overrides;
+mod packed;
 mod refresh;
 pub mod route;
 mod service;

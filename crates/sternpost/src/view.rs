@@ -95,8 +95,7 @@ fn whole_second(at: Timestamp) -> String {
 
 /// The reply to a mail server, as it stands in the protocol.
 pub fn reply(entry: &Entry, tlsrpt: bool) -> String {
-    let (status, _) = entry.parts(tlsrpt);
-    format!("{status} {}", entry.text(tlsrpt)).trim_end().to_owned()
+    format!("{} {}", entry.word(tlsrpt), entry.text(tlsrpt)).trim_end().to_owned()
 }
 
 /// What a sender would do now, and why, from a look-up made for this.
@@ -242,7 +241,7 @@ fn open_step(looked: &Looked, found: &Found) -> Option<String> {
 }
 
 fn verdict(looked: &Looked, entry: &Entry, found: &Found) -> String {
-    match (&looked.route, looked.source, entry.level()) {
+    match (&looked.route, looked.source, entry.level().as_deref()) {
         (Route::NoDomain, ..) => "there is no such domain, so the message is returned",
         (Route::NullMx, ..) => "the domain takes no mail (null MX), so the message is returned",
         (_, Source::Dane, Some("dane-only")) => {

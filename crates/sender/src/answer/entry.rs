@@ -1,6 +1,7 @@
 //! An answer made ready: the bytes that go out, and how long they are good for.
 
 use super::decide::Source;
+use super::packed::{pack, unpack};
 use super::route::DaneHosts;
 use formats::MxPattern;
 use formats::socketmap::{self, Reply};
@@ -57,8 +58,11 @@ impl Status {
 /// is the beginning of what is said to those who can, or nothing.
 #[derive(Debug)]
 pub struct Entry {
-    text: Box<[u8]>,
-    plain: Plain,
+    /// The text in the form of [`super::packed`].
+    packed: Box<[u8]>,
+    /// How much of it, and of the text, those hear who can't report; none when they hear nothing.
+    plain: Option<(u32, u32)>,
+    length: u32,
     /// What kind it is.
     pub status: Status,
     /// What decided it.
@@ -72,25 +76,26 @@ pub struct Entry {
     rechecking: AtomicBool,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Plain {
-    Nothing,
-    Prefix(u32),
-}
-
 impl Entry {
     /// Makes an answer ready.
     pub fn new(answer: &Answer, source: Source, dane: DaneHosts, recheck: Second, until: Second) -> Self {
         let (_, text) = answer.reply(true).parts();
+        let mut packed = Vec::new();
         let plain = match answer.reply(false) {
-            Reply::NotFound => Plain::Nothing,
-            plain => Plain::Prefix(u32::try_from(plain.parts().1.len()).unwrap_or(u32::MAX)),
+            Reply::NotFound => None,
+            plain => {
+                let plain = plain.parts().1;
+                pack(&plain, &mut packed);
+                Some((short(packed.len()), short(plain.len())))
+            }
         };
-        let text = text.into_bytes().into_boxed_slice();
+        let said = plain.map_or(0, |(_, length)| length as usize);
+        pack(text.get(said..).unwrap_or_default(), &mut packed);
         Self {
-            text,
-            status: Status::of(answer),
+            packed: packed.into_boxed_slice(),
             plain,
+            length: short(text.len()),
+            status: Status::of(answer),
             source,
             dane,
             recheck,
@@ -101,35 +106,43 @@ impl Entry {
 
     /// Appends the reply to a socketmap request.
     pub fn write_socketmap(&self, tlsrpt: bool, out: &mut Vec<u8>) {
-        let (status, text) = self.parts(tlsrpt);
-        socketmap::frame(out, status, text);
+        let (packed, length) = self.part(tlsrpt);
+        socketmap::frame(out, self.word(tlsrpt), length as usize, |out| unpack(packed, out));
     }
 
-    /// Status and text of the reply.
-    pub fn parts(&self, tlsrpt: bool) -> (&'static str, &[u8]) {
+    fn part(&self, tlsrpt: bool) -> (&[u8], u32) {
         match self.plain {
-            _ if tlsrpt => (self.status.word(), &self.text),
-            Plain::Nothing => (Status::NotFound.word(), &[]),
-            Plain::Prefix(length) => {
-                (self.status.word(), self.text.get(..length as usize).unwrap_or(&self.text))
-            }
+            _ if tlsrpt => (&self.packed, self.length),
+            Some((packed, length)) => (self.packed.get(..packed as usize).unwrap_or_default(), length),
+            None => (&[], 0),
+        }
+    }
+
+    /// The status as it stands in the reply.
+    pub fn word(&self, tlsrpt: bool) -> &'static str {
+        match self.plain {
+            None if !tlsrpt => Status::NotFound.word(),
+            _ => self.status.word(),
         }
     }
 
     /// The reply as text: the level with its attributes, or the reason.
     pub fn text(&self, tlsrpt: bool) -> String {
-        String::from_utf8_lossy(self.parts(tlsrpt).1).into_owned()
+        let (packed, length) = self.part(tlsrpt);
+        let mut text = Vec::with_capacity(length as usize);
+        unpack(packed, &mut text);
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// The level of Postfix that it asks for, when it is one.
-    pub fn level(&self) -> Option<&str> {
-        let word = self.text.split(|byte| *byte == b' ').next()?;
-        std::str::from_utf8(word).ok().filter(|_| self.status == Status::Ok)
+    pub fn level(&self) -> Option<String> {
+        let text = self.text(true);
+        text.split(' ').next().map(str::to_owned).filter(|_| self.status == Status::Ok)
     }
 
     /// The names that a verified certificate may be for, as MX patterns.
     pub fn patterns(&self) -> Vec<MxPattern> {
-        let text = std::str::from_utf8(&self.text).unwrap_or_default();
+        let text = self.text(true);
         let names =
             text.strip_prefix("secure match=").and_then(|rest| rest.split(' ').next()).unwrap_or_default();
         let pattern = |name: &str| match name.strip_prefix('.') {
@@ -142,7 +155,7 @@ impl Entry {
     /// Bytes that it takes in memory under this key, with what the map needs.
     pub fn weight(&self, key: &str) -> u64 {
         const MAP: usize = 96;
-        (size_of::<Self>() + self.text.len() + key.len() + MAP) as u64
+        (size_of::<Self>() + self.packed.len() + key.len() + MAP) as u64
     }
 
     /// True for one caller: who gets it looks the answer up again.
@@ -158,8 +171,9 @@ impl Entry {
     /// The same answer with other times.
     pub fn again(&self, recheck: Second, until: Second) -> Self {
         Self {
-            text: self.text.clone(),
+            packed: self.packed.clone(),
             plain: self.plain,
+            length: self.length,
             status: self.status,
             source: self.source,
             dane: self.dane,
@@ -168,6 +182,11 @@ impl Entry {
             rechecking: AtomicBool::new(false),
         }
     }
+}
+
+/// Policies have at most 64 KiB, so no answer comes near.
+fn short(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -181,7 +200,7 @@ mod tests {
         let mx = ["mx.example.org", "*.example.net"].map(|mx| MxPattern::parse(mx).unwrap()).to_vec();
         let secure = Answer::Level(Level::Secure(mx.clone()), None);
         let entry = |answer: &Answer| Entry::new(answer, Source::MtaSts, DaneHosts::default(), 0, 0);
-        assert_eq!((entry(&secure).level(), entry(&secure).patterns()), (Some("secure"), mx));
+        assert_eq!((entry(&secure).level(), entry(&secure).patterns()), (Some("secure".into()), mx));
         let waits = entry(&Answer::Temp("secure match=a".into()));
         assert_eq!(waits.level(), None);
         assert!(entry(&Answer::NotFound).patterns().is_empty());

@@ -162,7 +162,6 @@ impl Answers {
             }
             self.recheck_in_background(key, &entry);
         }
-        self.metrics.hits.inc();
         self.metrics.answered(entry.status, entry.source);
         Some(entry)
     }
@@ -174,6 +173,7 @@ impl Answers {
             return entry;
         }
         let Ok(Some(hop)) = LookupKey::parse(key).map(NextHop::of) else {
+            self.metrics.trivial.inc();
             self.metrics.answered(self.nothing.status, Source::Nothing);
             return self.nothing.clone();
         };

@@ -71,7 +71,7 @@ fn about_domain(entry: &Entry) -> String {
         Status::Temporary => format!("defer {}", entry.text(false)),
         Status::NotFound => "none".to_owned(),
         Status::Ok => {
-            let mut reply = entry.level().unwrap_or("none").to_owned();
+            let mut reply = entry.level().unwrap_or_else(|| "none".to_owned());
             for pattern in entry.patterns() {
                 let _ = write!(reply, " {pattern}");
             }

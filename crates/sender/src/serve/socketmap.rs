@@ -16,13 +16,16 @@ pub struct Socketmap(pub Arc<Answers>);
 
 /// Room that is made for what comes in; a request of usual size fits.
 const ROOM: usize = 1024;
+/// One round of answers in so many is measured.
+const MEASURED: u32 = 64;
 /// Replies are sent when they have grown to this.
 const FULL: usize = 32_768;
 
 impl Serve for Socketmap {
     async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
         self.0.metrics.connections.inc();
-        let mut connection = Connection { stream, input: Vec::new(), output: Vec::new(), answers: &self.0 };
+        let mut connection =
+            Connection { stream, input: Vec::new(), output: Vec::new(), answers: &self.0, rounds: 0 };
         if let Err(end) = connection.talk(&shutdown).await {
             tracing::debug!("a connection ends: {end}");
         }
@@ -35,6 +38,7 @@ struct Connection<'a, S> {
     input: Vec<u8>,
     output: Vec<u8>,
     answers: &'a Arc<Answers>,
+    rounds: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -81,15 +85,15 @@ impl<S: Stream> Connection<'_, S> {
     /// Answers the requests that have come in whole.
     async fn answer(&mut self) -> Result<(), End> {
         let mut taken = 0;
-        let begun = std::time::Instant::now();
-        let mut waited = false;
+        self.rounds = self.rounds.wrapping_add(1);
+        let mut begun = self.rounds.is_multiple_of(MEASURED).then(std::time::Instant::now);
         while let Some((asked, length)) = request(self.input.get(taken..).unwrap_or_default())? {
             let tlsrpt = self.answers.reports(asked.map);
             match self.answers.hit(asked.key) {
                 Some(entry) => entry.write_socketmap(tlsrpt, &mut self.output),
                 None => {
                     let key = asked.key.to_owned();
-                    waited = true;
+                    begun = None;
                     if !self.output.is_empty() {
                         self.send().await?;
                     }
@@ -101,7 +105,7 @@ impl<S: Stream> Connection<'_, S> {
                 self.send().await?;
             }
         }
-        if taken > 0 && !waited {
+        if let Some(begun) = begun.filter(|_| taken > 0) {
             self.answers.metrics.hit_seconds.observe(begun.elapsed().as_secs_f64());
         }
         self.input.drain(..taken);

@@ -56,7 +56,7 @@ async fn status(State(answers): State<Arc<Answers>>) -> Response {
         store_works: metrics.store_up.get() == 1,
         uptime: uptime(u64::from(answers.second())),
         rows: Source::ALL.iter().map(|source| (in_words(*source), metrics.answers_by(*source))).collect(),
-        hits: metrics.hits.get(),
+        hits: metrics.hits(),
         misses: metrics.misses.get(),
         answers: answers.cache.len(),
         kib: answers.cache.bytes() >> 10,

@@ -165,8 +165,7 @@ impl Bench {
     /// What Postfix is answered, the level alone.
     pub async fn ask(&self, key: &str) -> String {
         let entry = self.answers.ask(key).await;
-        let (status, _) = entry.parts(false);
-        format!("{status} {}", entry.text(false)).trim_end().to_owned()
+        format!("{} {}", entry.word(false), entry.text(false)).trim_end().to_owned()
     }
 
     /// Waits for look-ups in the background.
