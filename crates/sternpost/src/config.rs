@@ -1,13 +1,14 @@
 //! The configuration, `sternpost.toml`. [`KEYS`] is the one table of what can stand in it; the
 //! reader, `config show` and `docs/configuration.md` all come out of it.
 
+mod fault;
 mod keys;
 mod overrides;
 mod owner;
 mod read;
 
+pub use fault::nearest;
 pub use keys::{KEYS, reference};
-pub use read::nearest;
 
 use crate::failure::Failure;
 use formats::tls_policy::Level;

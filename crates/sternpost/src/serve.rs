@@ -64,7 +64,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 fn log(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SPOST_LOG").unwrap_or_else(|_| {
         format!(
-            "warn,sternpost={0},sternpost_sender={0},sternpost_net={0},sternpost_store={0}",
+            "error,sternpost={0},sternpost_sender={0},sternpost_net={0},sternpost_store={0}",
             config.log_level
         )
         .into()

@@ -154,7 +154,7 @@ impl Entry {
 
     /// Bytes that it takes in memory under this key, with what the map needs.
     pub fn weight(&self, key: &str) -> u64 {
-        const MAP: usize = 96;
+        const MAP: usize = 192;
         (size_of::<Self>() + self.packed.len() + key.len() + MAP) as u64
     }
 

@@ -296,10 +296,6 @@ impl Answers {
     ) -> Arc<Entry> {
         self.metrics.looking.inc();
         let generation = self.generation.load(Ordering::SeqCst);
-        let _permit = match permit {
-            Some(permit) => Some(permit),
-            None => self.asked.clone().acquire_owned().await.ok(),
-        };
         let settings = self.settings();
         let stored = self.discovery.stored(hop.policy_domain()).await;
         let remembered = match (purpose, &stored) {
@@ -308,7 +304,14 @@ impl Answers {
         };
         let entry = Arc::new(match remembered {
             Some(entry) => entry,
-            None => self.look_and_keep(&hop, name, stored, &settings).await,
+            None => {
+                // What is remembered waits for no place: a flood of slow names can't hold it up.
+                let _place = match permit {
+                    Some(permit) => Some(permit),
+                    None => self.asked.clone().acquire_owned().await.ok(),
+                };
+                self.look_and_keep(&hop, name, stored, &settings).await
+            }
         });
         let wanted = purpose != Purpose::Refresh || self.cache.contains(name);
         let is_current = generation == self.generation.load(Ordering::SeqCst);

@@ -1,6 +1,6 @@
 //! `[[answers.override]]`: domains that are answered another way than by what they publish.
 
-use super::read::{Fault, fault, kind_of, nearest};
+use super::fault::{Fault, fault, kind_of, nearest};
 use crate::failure::Failure;
 use formats::tls_policy::{Answer, Level};
 use formats::{MxPattern, Policy};

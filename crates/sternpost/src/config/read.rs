@@ -1,6 +1,7 @@
 //! Reads TOML by the table of keys: what is unknown, of the wrong kind or malformed is an error with
 //! its place.
 
+use super::fault::{Fault, fault, kind_of, line_and_column, nearest};
 use super::keys::{KEYS, Key, Kind};
 use super::{overrides, owner};
 use sender::serve::listen::Address;
@@ -15,15 +16,6 @@ use toml::{Spanned, Value};
 pub struct Read {
     values: Values,
     sections: BTreeSet<String>,
-}
-
-/// What is wrong with a configuration, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    pub line: usize,
-    pub column: usize,
-    pub what: String,
-    pub remedy: String,
 }
 
 impl Read {
@@ -206,54 +198,4 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
         }
         (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
     }
-}
-
-pub fn kind_of(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a text",
-        DeValue::Integer(_) | DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
-    }
-}
-
-pub fn fault(text: &str, span: Range<usize>, what: String, remedy: &str) -> Fault {
-    let (line, column) = line_and_column(text, span.start);
-    Fault { line, column, what, remedy: remedy.to_owned() }
-}
-
-fn line_and_column(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before.get(line_start..).unwrap_or_default().chars().count() + 1)
-}
-
-/// The candidate that takes the fewest changes to reach, when it is near at all.
-pub fn nearest<'c>(typed: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
-    let most = typed.chars().count() / 2;
-    candidates
-        .map(|word| (changes(typed, word), word))
-        .min()
-        .filter(|(count, _)| *count <= most)
-        .map(|(_, word)| word)
-}
-
-/// The Levenshtein distance.
-fn changes(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for (b, above) in other.iter().zip(row.iter().skip(1)) {
-            left = (left + 1).min(above + 1).min(diagonal + usize::from(a != *b));
-            diagonal = *above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
