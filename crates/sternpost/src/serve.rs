@@ -11,6 +11,7 @@ use crate::world::World;
 use http::Http;
 use listeners::{Listeners, Role};
 use net::clock::SystemClock;
+use net::dns::{DnsError, Resolver, Security};
 use sender::answer::{Answers, Discovery};
 use sender::serve::Shutdown;
 use sender::serve::listen::Address;
@@ -43,14 +44,19 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         ));
     };
     let store = open(&config.store, options).await?;
-    let answers = answers(&config, role, store.clone())?;
+    let world = World::new(&config)?;
+    let resolver = world.resolver.clone();
+    let answers = answers(world, role, store.clone());
     let shutdown = Shutdown::default();
     let mut listeners = Listeners::new(shutdown.clone());
     listeners.set(&wanted(&config, role, &answers), role.socket_file).await?;
     let fresh = tokio::spawn(answers.clone().keep_fresh());
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(store = %config.store.display(), overrides = role.settings.overrides.len(), "ready");
-    let stopped = until_stopped(&config, named, &answers, &mut listeners).await;
+    let stopped = tokio::select! {
+        stopped = until_stopped(&config, named, &answers, &mut listeners) => stopped,
+        failure = without_dnssec(&resolver) => Err(failure),
+    };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     fresh.abort();
     if !shutdown.finish(DRAIN).await {
@@ -105,17 +111,27 @@ async fn open(path: &Path, options: &Options) -> Result<Store, Failure> {
     }
 }
 
-fn answers(config: &Config, role: &AnswersConfig, store: Store) -> Result<Arc<Answers>, Failure> {
-    let world = World::new(config)?;
+/// Returns only when DNSSEC can't work here: then every look-up would fail and all mail would wait, so
+/// that is an error of the set-up. Start and answers do not wait for this.
+async fn without_dnssec(resolver: &Resolver) -> Failure {
+    match resolver.probe().await {
+        Err(DnsError::Bogus) => {
+            return Failure::usage(
+                "the resolver's answers can't be validated",
+                "even those about the root fail DNSSEC validation, so all mail would wait",
+                "Use a resolver that passes DNSSEC on, best one on this machine (Debian: apt install unbound), in\n/etc/resolv.conf or as [dns] servers. Without one, DANE can't work; switch it off by\n  [dns]\n  dnssec = \"off\"",
+            );
+        }
+        Err(error) => tracing::warn!("the resolver does not answer about the root: {error}"),
+        Ok(Security::Secure) => tracing::info!("the resolver passes DNSSEC on"),
+        Ok(_) => tracing::warn!("nobody validates DNSSEC, so DANE never applies"),
+    }
+    std::future::pending().await
+}
+
+fn answers(world: World, role: &AnswersConfig, store: Store) -> Arc<Answers> {
     let discovery = Discovery::new(world.dns.clone(), world.policies, store.clone(), world.clock);
-    Ok(Answers::new(
-        world.dns,
-        discovery,
-        store,
-        Arc::new(SystemClock),
-        role.cache_bytes,
-        role.settings.clone(),
-    ))
+    Answers::new(world.dns, discovery, store, Arc::new(SystemClock), role.cache_bytes, role.settings.clone())
 }
 
 fn wanted(config: &Config, role: &AnswersConfig, answers: &Arc<Answers>) -> Vec<(Address, Role)> {

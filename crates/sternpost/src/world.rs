@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct World {
     /// Names.
     pub dns: Arc<dyn Dns>,
+    /// The same, to ask about itself.
+    pub resolver: Arc<Resolver>,
     /// Policy files.
     pub policies: Arc<dyn PolicyHosts>,
     /// MX hosts.
@@ -44,7 +46,8 @@ impl World {
                 "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
             )
         })?;
-        let dns: Arc<dyn Dns> = Arc::new(resolver);
+        let resolver = Arc::new(resolver);
+        let dns: Arc<dyn Dns> = resolver.clone();
         let tls = |error| Failure::new("TLS can't be set up", error, "");
         let mut fetcher = FetcherConfig::new(trust.clone());
         fetcher.allow_special_addresses = config.allow_private_addresses;
@@ -56,6 +59,7 @@ impl World {
             policies: Arc::new(Fetcher::new(fetcher, dns.clone(), clock.clone()).map_err(tls)?),
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,
+            resolver,
             clock,
         })
     }

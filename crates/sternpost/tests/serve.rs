@@ -282,6 +282,14 @@ fn what_hinders_the_start_is_said_with_what_to_do() {
             && err.contains("folder has to be there"),
         "{err}"
     );
+    // The lab's root is not the internet's: without its trust anchor nothing validates.
+    let text = format!(
+        "[dns]\nservers = [\"{}\"]\n[answers]\nlisten = [\"unix:a.sock\"]\n",
+        place.lab.names.address
+    );
+    std::fs::write(empty.path().join("sternpost.toml"), text).unwrap();
+    let (code, _, err) = start(empty.path());
+    assert!(code == 2 && err.contains("can't be validated") && err.contains("dnssec = \"off\""), "{err}");
     for (text, said) in [
         ("[answers]\nhttp = \"0.0.0.0:1\"\n", "there is no authentication"),
         ("[answers]\nlisten = [\"nowhere\"]\n", "no place to listen"),

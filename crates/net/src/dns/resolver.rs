@@ -97,6 +97,20 @@ impl Resolver {
         Ok(Self { inner: builder.build().map_err(system)?, dnssec: config.dnssec })
     }
 
+    /// Looks whether DNSSEC works here at all, by the root's own name servers: [`DnsError::Bogus`] when
+    /// the servers strip it or the trust anchor does not fit, since then every look-up would fail.
+    pub async fn probe(&self) -> Result<Security, DnsError> {
+        let lookup = self.inner.lookup(Name::root(), RecordType::NS);
+        match tokio::time::timeout(DNS_TIME, lookup).await {
+            Err(_) => Err(DnsError::Timeout),
+            Ok(Err(error)) => Err(self.failure(error)),
+            Ok(Ok(lookup)) => match self.answer(&lookup, Kind::Ns)?.security {
+                Security::Indeterminate => Err(DnsError::Bogus),
+                security => Ok(security),
+            },
+        }
+    }
+
     async fn ask(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
         let query =
             Name::from_ascii(format!("{name}.")).map_err(|error| DnsError::Network(error.to_string()))?;

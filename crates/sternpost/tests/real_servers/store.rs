@@ -74,7 +74,7 @@ fn a_broken_store_is_said_at_the_start_and_kept_when_it_is_replaced() {
     std::fs::write(&file, "not a database, and long enough that it could be one").unwrap();
     std::fs::write(
         place.path().join("sternpost.toml"),
-        "store = \"sqlite:s.db\"\n[answers]\nlisten = [\"unix:a.sock\"]\n",
+        "store = \"sqlite:s.db\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n[answers]\nlisten = [\"unix:a.sock\"]\n",
     )
     .unwrap();
     let program = env!("CARGO_BIN_EXE_sternpost");
