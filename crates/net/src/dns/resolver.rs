@@ -7,13 +7,15 @@ use formats::DomainName;
 use formats::limits::{DNS_TIME, LABEL_BYTES};
 use formats::tlsa::TlsaRecord;
 use hickory_proto::dnssec::{Proof, TrustAnchors};
-use hickory_proto::op::ResponseCode;
+use hickory_proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use hickory_resolver::TokioResolver;
+use hickory_resolver::caching_client::CachingClient;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as HickoryDns, NetError};
+use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig, TokioResolver};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,14 +71,53 @@ pub enum ResolverError {
 
 /// A stub resolver.
 pub struct Resolver {
-    inner: TokioResolver,
+    inner: Inner,
     dnssec: Dnssec,
+}
+
+enum Inner {
+    /// Validates, or takes all as insecure.
+    Stub(Box<TokioResolver>),
+    /// Sets the DO bit, so that a validating server says by the AD bit what it found. The library's own
+    /// resolver sets it only where it validates itself.
+    Trusting(Box<CachingClient<NameServerPool<TokioRuntimeProvider>>>, DnsRequestOptions),
+}
+
+impl Inner {
+    async fn lookup(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
+        match self {
+            Self::Stub(resolver) => resolver.lookup(name, kind).await,
+            Self::Trusting(client, options) => client.lookup(Query::query(name, kind), *options).await,
+        }
+    }
+
+    fn trusting(config: &ResolverConfig) -> Result<Self, NetError> {
+        let servers = match config.servers.is_empty() {
+            true => read_system_conf()?.0.name_servers().to_vec(),
+            false => config.servers.iter().map(|server| name_server(*server)).collect(),
+        };
+        let mut options = ResolverOpts::default();
+        set_options(&mut options, config);
+        let mut request = DnsRequestOptions::default();
+        request.recursion_desired = true;
+        request.use_edns = options.edns0;
+        request.edns_payload_len = options.edns_payload_len;
+        request.case_randomization = options.case_randomization;
+        request.edns_set_dnssec_ok = true;
+        let size = options.cache_size;
+        let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
+        let pool = NameServerPool::from_config(servers, context, TokioRuntimeProvider::default());
+        Ok(Self::Trusting(Box::new(CachingClient::new(size, pool, true)), request))
+    }
 }
 
 impl Resolver {
     /// A resolver of this configuration.
     pub fn new(config: &ResolverConfig) -> Result<Self, ResolverError> {
         let system = |error: NetError| ResolverError::System(error.to_string());
+        if config.dnssec == Dnssec::TrustAd {
+            return Ok(Self { inner: Inner::trusting(config).map_err(system)?, dnssec: config.dnssec });
+        }
         let mut builder = if config.servers.is_empty() {
             TokioResolver::builder_tokio().map_err(system)?
         } else {
@@ -94,7 +135,7 @@ impl Resolver {
             };
             builder = builder.with_trust_anchor(Arc::new(anchors));
         }
-        Ok(Self { inner: builder.build().map_err(system)?, dnssec: config.dnssec })
+        Ok(Self { inner: Inner::Stub(Box::new(builder.build().map_err(system)?)), dnssec: config.dnssec })
     }
 
     /// Looks whether DNSSEC works here at all, by the root's own name servers: [`DnsError::Bogus`] when

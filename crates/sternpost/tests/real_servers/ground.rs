@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub struct Ground {
     pub lab: Lab,
     pub names: Names,
+    /// Who validates: `validate` or `trust-ad`.
+    pub dnssec: &'static str,
     place: PathBuf,
     runtime: tokio::runtime::Runtime,
     sternpost: Option<Running>,
@@ -38,7 +40,7 @@ impl Ground {
         }
         let names = Names::start(&place.join("names"), [127, 77, 0, 1].into(), &zones);
         std::fs::write(place.join("ca.pem"), lab.pki.root_pem()).unwrap();
-        Self { lab, names, place: place.to_owned(), runtime, sternpost: None }
+        Self { lab, names, place: place.to_owned(), runtime, sternpost: None, dnssec: "validate" }
     }
 
     /// Starts Sternpost with these lines in `[answers]`.
@@ -49,8 +51,9 @@ impl Ground {
     /// The same, with lines before all sections.
     pub fn serve_with(&mut self, answers: &str, first: &str) {
         let config = format!(
-            "{first}[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n\
-             [trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n[answers]\n{answers}\n"
+            "{first}[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\ndnssec = \"{}\"\n\
+             [trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n[answers]\n{answers}\n",
+            self.dnssec
         );
         std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
         let program = env!("CARGO_BIN_EXE_sternpost");

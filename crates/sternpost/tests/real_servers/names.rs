@@ -103,3 +103,37 @@ fn unbound_config(place: &Path, address: Ipv4Addr) -> String {
          stub-zone:\n  name: \".\"\n  stub-addr: {address}\n  stub-prime: no\n"
     )
 }
+
+#[test]
+fn dane_14_a_trusted_resolver_that_validates_gives_the_same_answers_as_our_own_validation() {
+    crate::support::in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let cases = ["dane-ee", "dane-unsigned", "dane-none", "dane-bogus", "sts-signed", "good-enforce"];
+        let mut ground = crate::ground::Ground::new(place.path(), &cases, "good-enforce");
+        let mut told = Vec::new();
+        for dnssec in ["validate", "trust-ad"] {
+            ground.dnssec = dnssec;
+            ground.serve("listen = [\"127.0.0.1:8461\"]");
+            let said = cases.map(|case| {
+                let line = ground.operator(&format!("query --cached {case}.test"));
+                line.split("Postfix is answered: ").nth(1).unwrap().lines().next().unwrap().to_owned()
+            });
+            ground.stop();
+            shell(&format!(
+                "rm -f {}/sternpost.sock {}/sternpost.db*",
+                place.path().display(),
+                place.path().display()
+            ));
+            told.push(said);
+        }
+        for (at, case) in cases.iter().enumerate() {
+            let same = match *case {
+                // The one knows why, the other sees that there is no answer; it waits either way.
+                "dane-bogus" => told.iter().all(|said| said[at].starts_with("TEMP the MX records")),
+                _ => told[0][at] == told[1][at],
+            };
+            assert!(same, "{case}: {:?} and {:?}", told[0][at], told[1][at]);
+        }
+        assert_eq!(told[1][0], "OK dane-only");
+    });
+}
