@@ -96,10 +96,12 @@ async fn serve(place: &Path, dnssec: &str) {
         dnssec,
         ..ResolverConfig::default()
     };
+    let addresses = ResolverConfig { dnssec: Dnssec::Off, ..config.clone() };
+    let addresses = Arc::new(Resolver::new(&addresses).unwrap());
     let dns = Arc::new(Resolver::new(&config).unwrap());
     let mut fetcher = FetcherConfig::new(Trust::from_file(&place.join("ca.pem")).unwrap());
     (fetcher.port, fetcher.allow_special_addresses) = (https.port(), true);
-    let policies = Arc::new(Fetcher::new(fetcher, dns.clone(), clock.clone()).unwrap());
+    let policies = Arc::new(Fetcher::new(fetcher, addresses, clock.clone()).unwrap());
     let store = Store::open(&place.join("s.db")).await.unwrap();
     let discovery = Discovery::new(dns.clone(), policies, store.clone(), clock.clone());
     let answers = Answers::new(dns, discovery, store, clock, 64 << 20, Settings::default());

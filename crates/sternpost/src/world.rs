@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use formats::DomainName;
 use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
-use net::dns::{Dns, Resolver, ResolverConfig};
+use net::dns::{Dns, Dnssec, Resolver, ResolverConfig};
 use net::https::{Fetcher, FetcherConfig, PolicyHosts};
 use net::smtp::{Client, ClientConfig, MailHosts};
 use std::sync::Arc;
@@ -39,14 +39,11 @@ impl World {
             trust_anchor: anchor,
             ..ResolverConfig::default()
         };
-        let resolver = Resolver::new(&resolver).map_err(|error| {
-            Failure::usage(
-                "no resolver can be made",
-                error,
-                "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
-            )
-        })?;
-        let resolver = Arc::new(resolver);
+        // A policy host proves itself by its certificate, whatever its address is (RFC 8461 §3.3), so
+        // nobody has to wait for the validation of that.
+        let unvalidated = ResolverConfig { dnssec: Dnssec::Off, ..resolver.clone() };
+        let addresses: Arc<dyn Dns> = Arc::new(make(&unvalidated)?);
+        let resolver = Arc::new(make(&resolver)?);
         let dns: Arc<dyn Dns> = resolver.clone();
         let tls = |error| Failure::new("TLS can't be set up", error, "");
         let mut fetcher = FetcherConfig::new(trust.clone());
@@ -56,13 +53,23 @@ impl World {
         client.allow_special_addresses = config.allow_private_addresses;
         client.port = config.smtp_port;
         Ok(Self {
-            policies: Arc::new(Fetcher::new(fetcher, dns.clone(), clock.clone()).map_err(tls)?),
+            policies: Arc::new(Fetcher::new(fetcher, addresses, clock.clone()).map_err(tls)?),
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,
             resolver,
             clock,
         })
     }
+}
+
+fn make(config: &ResolverConfig) -> Result<Resolver, Failure> {
+    Resolver::new(config).map_err(|error| {
+        Failure::usage(
+            "no resolver can be made",
+            error,
+            "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
+        )
+    })
 }
 
 fn trust(config: &Config) -> Result<Trust, Failure> {
