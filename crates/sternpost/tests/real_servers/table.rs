@@ -228,6 +228,7 @@ fn delivers(release: Release) {
         room.host_down();
         room.changed_id();
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        std::fs::create_dir_all(&target).unwrap();
         std::fs::write(target.join(format!("postfix-{release:?}.md")), &room.table).unwrap();
         let log = room.ground.log();
         assert!(room.wrong.is_empty(), "{}\n{}\n{log}", room.wrong.join("\n"), room.table);
