@@ -330,7 +330,7 @@ impl Answers {
     /// due for a look at once, which the next asker sets going.
     fn remembered_answer(&self, hop: &NextHop, stored: &StoredPolicy, settings: &Settings) -> Option<Entry> {
         let domain = hop.policy_domain();
-        if settings.overrides.rule(domain).is_some() {
+        if settings.overrides.rule(domain).is_some() || matches!(hop, NextHop::Host(..)) {
             return None;
         }
         let held = self.discovery.live(stored)?;
@@ -353,7 +353,8 @@ impl Answers {
             if let Some(fetched) = &sighting.fetched {
                 self.metrics.fetched(fetched);
             }
-            self.discovery.keep(hop.policy_domain(), sighting, &outcome.dane.to_text()).await;
+            let dane = dane_to_keep(hop, &outcome.looked.route, sighting);
+            self.discovery.keep(hop.policy_domain(), sighting, &dane).await;
         }
         // An answer in force outlives a resolver that is down, but not a chain that became bogus.
         if matches!(&outcome.looked.route, Route::Unknown(error) if *error != DnsError::Bogus) {
@@ -450,6 +451,20 @@ struct Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         lock(&self.answers.flights).remove(&self.name);
+    }
+}
+
+/// What is kept of DANE beside a policy, so that it can be answered from the store: what was seen of
+/// the domain's hosts, whatever the operator's table makes of it. A resolver that is down, or a look at
+/// a single host, changes nothing; a bogus chain leaves nothing, so that the policy is not answered
+/// before the chain has been looked at again (VAL-10).
+fn dane_to_keep(hop: &NextHop, route: &Route, sighting: &Sighting) -> String {
+    let before = || sighting.stored.as_ref().map(|stored| stored.dane.clone()).unwrap_or_default();
+    match (hop, route) {
+        (NextHop::Host(..), _) => before(),
+        (_, Route::Hosts(hosts)) => DaneHosts::of(hosts).to_text(),
+        (_, Route::Unknown(error)) if *error != DnsError::Bogus => before(),
+        (_, Route::Unknown(_) | Route::NoDomain | Route::NullMx) => String::new(),
     }
 }
 

@@ -171,6 +171,27 @@ async fn a_resolver_that_is_down_takes_no_answer_away_and_a_bogus_chain_does() {
 }
 
 #[tokio::test]
+async fn val_10_a_bogus_chain_is_not_answered_over_by_the_policy_in_the_store() {
+    let mut bench = Bench::new().await;
+    bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
+    assert_eq!(bench.ask(NAME).await, secure("1"));
+    bench
+        .world
+        .publish(NAME, Published { mx: Err(DnsError::Bogus), ..Published::policy("1", "enforce", 604_800) });
+    bench.clock.advance(400);
+    bench.ask(NAME).await;
+    bench.settle().await;
+    for _ in 0..3 {
+        assert!(bench.ask(NAME).await.starts_with("TEMP the MX records"));
+        // The failure is forgotten, the chain is still bogus.
+        bench.clock.advance(31);
+        bench.settle().await;
+    }
+    bench.restart();
+    assert!(bench.ask(NAME).await.starts_with("TEMP the MX records"), "nor after a restart");
+}
+
+#[tokio::test]
 async fn val_26_a_flood_of_names_evicts_no_live_policy_from_the_store() {
     let bench = Bench::new().await;
     let small = Answers::new(
