@@ -4,10 +4,12 @@ use crate::config::Config;
 use crate::control;
 use crate::failure::{Exit, Failure};
 use crate::query_command::remembered;
-use crate::serve::api::{Listed, Purged};
+use crate::serve::api::{Listed, Purged, parse_next_hop};
 use crate::terminal::{say, show};
 use crate::view::Remembered;
+use crate::world::domain;
 use hyper::Method;
+use sender::answer::route::NextHop;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -51,19 +53,21 @@ pub struct One {
 /// Does it.
 pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failure> {
     let socket = Config::load(config)?.control();
-    let about = |one: &One, what: &str| format!("/v1/{what}/{}", one.domain.trim());
     let (out, json) = match command {
         Command::List(list) => {
-            let path = format!("/v1/cache?most={}&after={}", list.limit, list.after);
+            let after = if list.after.is_empty() { String::new() } else { domain(&list.after)?.to_string() };
+            let path = format!("/v1/cache?most={}&after={after}", list.limit);
             let listed: Listed = control::ask(&socket, Method::GET, &path).await?;
             (if list.json { as_json(&listed) } else { listed_in_words(&listed) }, list.json)
         }
-        Command::Show(one) => known(control::ask(&socket, Method::GET, &about(one, "policy")).await?, one),
+        Command::Show(one) => known(control::show(&socket, &one.next_hop()?).await?, one),
         Command::Refresh(one) => {
-            known(control::ask(&socket, Method::POST, &about(one, "refresh")).await?, one)
+            let path = format!("/v1/refresh/{}", one.next_hop()?);
+            known(control::ask(&socket, Method::POST, &path).await?, one)
         }
         Command::Purge(one) => {
-            let purged: Purged = control::ask(&socket, Method::DELETE, &about(one, "policy")).await?;
+            let path = format!("/v1/policy/{}", one.next_hop()?);
+            let purged: Purged = control::ask(&socket, Method::DELETE, &path).await?;
             let said = match purged.was_known {
                 true => format!("{} is forgotten.\n", purged.next_hop),
                 false => format!("{} was not known.\n", purged.next_hop),
@@ -77,6 +81,18 @@ pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failu
         show(&out)
     }
     Ok(Exit::Fine)
+}
+
+impl One {
+    fn next_hop(&self) -> Result<NextHop, Failure> {
+        parse_next_hop(self.domain.trim()).map_err(|why| {
+            Failure::usage(
+                "that is no next hop",
+                why,
+                "Give a domain, such as example.org, or [mx.example.org].",
+            )
+        })
+    }
 }
 
 fn known(known: Remembered, one: &One) -> (String, bool) {

@@ -8,6 +8,7 @@ use hyper::body::Bytes;
 use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use sender::answer::route::NextHop;
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::path::Path;
@@ -19,8 +20,8 @@ const MOST: usize = 64 << 20;
 const TIME: Duration = Duration::from_secs(90);
 
 /// What is remembered of a domain.
-pub async fn show(socket: &Path, domain: &str) -> Result<Remembered, Failure> {
-    ask(socket, Method::GET, &format!("/v1/policy/{domain}")).await
+pub async fn show(socket: &Path, hop: &NextHop) -> Result<Remembered, Failure> {
+    ask(socket, Method::GET, &format!("/v1/policy/{hop}")).await
 }
 
 /// Asks the program behind the socket.

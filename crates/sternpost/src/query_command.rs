@@ -32,15 +32,15 @@ pub struct Options {
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
     let domain = domain(&options.domain)?;
     let config = Config::load(config)?;
+    let hop = NextHop::Domain(domain);
     if options.cached {
-        let known = control::show(&config.control(), domain.as_str()).await?;
+        let known = control::show(&config.control(), &hop).await?;
         match options.json {
             true => say(&serde_json::to_string(&known).unwrap_or_default()),
             false => show(&remembered(&known)),
         }
         return Ok(Exit::Fine);
     }
-    let hop = NextHop::Domain(domain);
     let told = explain(&config, &hop).await?;
     match options.json {
         true => say(&serde_json::to_string(&told).unwrap_or_default()),

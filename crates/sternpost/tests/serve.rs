@@ -182,6 +182,12 @@ fn it_answers_on_every_socket_and_shows_what_it_does() {
         place.json(&["query", "--cached", "good-enforce.test", "--json"])["policy"]["mode"],
         "enforce"
     );
+    let host = place.json(&["cache", "show", "[mx1.good-enforce.test]:25", "--json"]);
+    assert_eq!(host["next_hop"], "[mx1.good-enforce.test]");
+    for typed in ["two words", "a/b", "a?b", "b\u{fc}cher..example"] {
+        let (code, _, err) = place.run(&["cache", "show", typed]);
+        assert!(code == 2 && err.contains(typed), "{typed}: {err}");
+    }
     let (code, _, err) = place.run(&["cache", "show", "@"]);
     assert!(code == 2 && err.contains("\"@\""), "{err}");
 

@@ -74,10 +74,14 @@ fn refused(status: StatusCode, why: impl ToString) -> Response {
     (status, Json(serde_json::json!({ "schema": 1, "error": why.to_string() }))).into_response()
 }
 
+/// Takes a next hop as people and programs write it; says why it is none.
+pub fn parse_next_hop(text: &str) -> Result<NextHop, String> {
+    let key = LookupKey::parse(text).map_err(|error| format!("{text:?}: {error}"))?;
+    NextHop::of(key).ok_or_else(|| format!("{text:?} never has a policy: give a domain or [host]"))
+}
+
 fn next_hop(text: &str) -> Result<NextHop, Box<Response>> {
-    let refuse = |why: String| Box::new(refused(StatusCode::BAD_REQUEST, why));
-    let key = LookupKey::parse(text).map_err(|error| refuse(format!("{text:?}: {error}")))?;
-    NextHop::of(key).ok_or_else(|| refuse(format!("{text:?} never has a policy: give a domain or [host]")))
+    parse_next_hop(text).map_err(|why| Box::new(refused(StatusCode::BAD_REQUEST, why)))
 }
 
 async fn policy(State(answers): State<Arc<Answers>>, Path(text): Path<String>) -> Response {
