@@ -2,7 +2,7 @@
 //! `smtp_tls_policy_maps`; TLSRPT_README for the attributes of Postfix 3.10 and later).
 
 use crate::domain::{DomainError, DomainName};
-use crate::mx_pattern::MxPattern;
+use crate::mx_pattern::{MxPattern, MxPatternError};
 use crate::result_type::ResultType;
 use crate::socketmap::Reply;
 use std::fmt::Write;
@@ -194,6 +194,14 @@ fn postfix_match(pattern: &MxPattern) -> String {
     match pattern {
         MxPattern::Exact(name) => name.to_string(),
         MxPattern::Wildcard(name) => format!(".{name}"),
+    }
+}
+
+/// The pattern that a name of `match=` stands for, the way back.
+pub fn pattern_of_match(name: &str) -> Result<MxPattern, MxPatternError> {
+    match name.strip_prefix('.') {
+        Some(parent) => MxPattern::parse(&format!("*.{parent}")),
+        None => MxPattern::parse(name),
     }
 }
 

@@ -10,7 +10,6 @@ use crate::failure::{Exit, Failure};
 use crate::world::World;
 use http::Http;
 use listeners::{Listeners, Role};
-use net::clock::SystemClock;
 use net::dns::{DnsError, Resolver, Security};
 use sender::answer::{Answers, Discovery};
 use sender::serve::Shutdown;
@@ -130,8 +129,8 @@ async fn without_dnssec(resolver: &Resolver) -> Failure {
 }
 
 fn answers(world: World, role: &AnswersConfig, store: Store) -> Arc<Answers> {
-    let discovery = Discovery::new(world.dns.clone(), world.policies, store.clone(), world.clock);
-    Answers::new(world.dns, discovery, store, Arc::new(SystemClock), role.cache_bytes, role.settings.clone())
+    let discovery = Discovery::new(world.dns.clone(), world.policies, store.clone(), world.clock.clone());
+    Answers::new(world.dns, discovery, store, world.clock, role.cache_bytes, role.settings.clone())
 }
 
 fn wanted(config: &Config, role: &AnswersConfig, answers: &Arc<Answers>) -> Vec<(Address, Role)> {

@@ -72,11 +72,6 @@ impl Cache {
     pub fn bytes(&self) -> u64 {
         self.0.weight()
     }
-
-    /// Up to `most` answers, in no order.
-    pub fn sample(&self, most: usize) -> Vec<(Box<str>, Arc<Entry>)> {
-        self.0.iter().take(most).collect()
-    }
 }
 
 #[cfg(test)]

@@ -65,19 +65,14 @@ impl Discovery {
     /// The policy that mail to `domain` goes by now, with the record it was judged by; what is new is
     /// kept.
     pub async fn find(&self, domain: &DomainName) -> Sighting {
-        let sighting = self.look(domain).await;
+        let sighting = self.look(domain, self.stored(domain).await).await;
         self.keep(domain, &sighting, "").await;
         sighting
     }
 
-    /// The same without keeping what is new: [`Self::keep`] is to follow.
-    pub async fn look(&self, domain: &DomainName) -> Sighting {
-        let stored = self.stored(domain).await;
-        self.look_knowing(domain, stored).await
-    }
-
-    /// The same when what the store has of the domain has just been read.
-    pub async fn look_knowing(&self, domain: &DomainName, stored: Option<StoredPolicy>) -> Sighting {
+    /// The same without keeping what is new: [`Self::keep`] is to follow. `stored` is what
+    /// [`Self::stored`] has just said.
+    pub async fn look(&self, domain: &DomainName, stored: Option<StoredPolicy>) -> Sighting {
         let unsaved = lock(&self.unsaved).get(domain).cloned();
         let held = unsaved.or_else(|| held(stored.as_ref()?));
         let (seen, ttl) = self.record(domain).await;

@@ -5,7 +5,7 @@ use super::packed::{pack, unpack};
 use super::route::DaneHosts;
 use formats::MxPattern;
 use formats::socketmap::{self, Reply};
-use formats::tls_policy::Answer;
+use formats::tls_policy::{Answer, pattern_of_match};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Seconds of the clock that never steps ([`net::clock::Clock::elapsed`]).
@@ -145,11 +145,7 @@ impl Entry {
         let text = self.text(true);
         let names =
             text.strip_prefix("secure match=").and_then(|rest| rest.split(' ').next()).unwrap_or_default();
-        let pattern = |name: &str| match name.strip_prefix('.') {
-            Some(parent) => MxPattern::parse(&format!("*.{parent}")).ok(),
-            None => MxPattern::parse(name).ok(),
-        };
-        names.split(':').filter_map(pattern).collect()
+        names.split(':').filter_map(|name| pattern_of_match(name).ok()).collect()
     }
 
     /// Bytes that it takes in memory under this key, with what the map needs.

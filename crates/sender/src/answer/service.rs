@@ -390,7 +390,7 @@ impl Answers {
         let use_sts = pinned.is_none() && !is(|rule| rule.skip_mta_sts);
         let sts = async {
             match use_sts {
-                true => Some(self.discovery.look_knowing(domain, stored).await),
+                true => Some(self.discovery.look(domain, stored).await),
                 false => None,
             }
         };

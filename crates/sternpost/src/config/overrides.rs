@@ -2,8 +2,8 @@
 
 use super::fault::{Fault, fault, kind_of, nearest};
 use crate::failure::Failure;
-use formats::tls_policy::{Answer, Level};
-use formats::{MxPattern, Policy};
+use formats::Policy;
+use formats::tls_policy::{Answer, Level, pattern_of_match};
 use sender::answer::overrides::{Overrides, Rule, Scope};
 use std::ops::Range;
 use std::path::Path;
@@ -86,11 +86,7 @@ fn parse_answer(text: &str) -> Option<Answer> {
         "secure" => Level::Secure(Vec::new()),
         other => {
             let names = other.strip_prefix("secure match=")?.split(':');
-            let pattern = |name: &str| match name.strip_prefix('.') {
-                Some(parent) => MxPattern::parse(&format!("*.{parent}")).ok(),
-                None => MxPattern::parse(name).ok(),
-            };
-            Level::Secure(names.map(pattern).collect::<Option<_>>()?)
+            Level::Secure(names.map(pattern_of_match).collect::<Result<_, _>>().ok()?)
         }
     };
     Some(Answer::Level(level, None))

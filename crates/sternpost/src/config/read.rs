@@ -159,21 +159,25 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             )),
             _ => Err(wrong(format!("{address:?} is not an address and a port"))),
         },
-        (Kind::Listeners, DeValue::Array(items)) => {
-            let place = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
-                DeValue::String(place) if Address::parse(place).is_some() => {
-                    Ok(Value::String(place.to_string()))
-                }
-                DeValue::String(other) => Err(fault(
-                    text,
-                    item.span(),
-                    format!("{other:?} is no place to listen"),
-                    "Write it as \"127.0.0.1:8461\", \"unix:/run/sternpost/answers.sock\" or \"systemd\"",
-                )),
-                _ => Err(wrong(format!("{} holds something that is not text", key.path))),
-            };
-            Ok(Value::Array(items.iter().map(place).collect::<Result<_, _>>()?))
-        }
+        (Kind::Listeners, DeValue::Array(items)) => texts(
+            items,
+            |place| Address::parse(place).is_some(),
+            |other, span| {
+                let remedy =
+                    "Write it as \"127.0.0.1:8461\", \"unix:/run/sternpost/answers.sock\" or \"systemd\"";
+                fault(text, span, format!("{other:?} is no place to listen"), remedy)
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
+        (Kind::Addresses, DeValue::Array(items)) => texts(
+            items,
+            |address| address.parse::<SocketAddr>().is_ok(),
+            |other, span| {
+                let remedy = "Write it as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
+                fault(text, span, format!("{other:?} is not an address and a port"), remedy)
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
         (Kind::Overrides, DeValue::Array(items)) => {
             let table = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::Table(table) => overrides::take(text, item.span(), table),
@@ -181,21 +185,21 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             };
             Ok(Value::Array(items.iter().map(table).collect::<Result<_, _>>()?))
         }
-        (Kind::Addresses, DeValue::Array(items)) => {
-            let address = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
-                DeValue::String(address) if address.parse::<SocketAddr>().is_ok() => {
-                    Ok(Value::String(address.to_string()))
-                }
-                DeValue::String(other) => Err(fault(
-                    text,
-                    item.span(),
-                    format!("{other:?} is not an address and a port"),
-                    "Write it as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"",
-                )),
-                _ => Err(wrong(format!("{} holds something that is not text", key.path))),
-            };
-            Ok(Value::Array(items.iter().map(address).collect::<Result<_, _>>()?))
-        }
         (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
     }
+}
+
+/// A list of texts, each of which has to be good.
+fn texts(
+    items: &[Spanned<DeValue<'_>>],
+    is_good: impl Fn(&str) -> bool,
+    bad: impl Fn(&str, Range<usize>) -> Fault,
+    no_text: impl Fn() -> Fault,
+) -> Result<Value, Fault> {
+    let one = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+        DeValue::String(given) if is_good(given) => Ok(Value::String(given.to_string())),
+        DeValue::String(other) => Err(bad(other, item.span())),
+        _ => Err(no_text()),
+    };
+    Ok(Value::Array(items.iter().map(one).collect::<Result<_, _>>()?))
 }
