@@ -96,6 +96,8 @@ limits! {
     DATAGRAM_BYTES: usize = 65_000;
     /// The whole of fetching a policy: DNS, connect, TLS, body (RFC 8461 §3.3).
     POLICY_FETCH_TIME: Duration = Duration::from_secs(60);
+    /// How long a replaced policy can still reach a sender: a fetch, and a proxy's copy (RFC 8461 §8.2).
+    POLICY_SLACK: Duration = Duration::from_secs(120);
     /// One TCP connection attempt of a policy fetch.
     CONNECT_TIME: Duration = Duration::from_secs(10);
     /// Head start of one address family over the other (RFC 8305 §5).
@@ -104,6 +106,10 @@ limits! {
     HOST_ADDRESSES: usize = 8;
     /// MX hosts of one domain that are looked at.
     MX_HOSTS: usize = 32;
+    /// Name servers of one zone that are asked, and addresses of them.
+    NAME_SERVERS: usize = 16;
+    /// CNAMEs followed in a row when name servers are asked one by one.
+    ALIASES: usize = 8;
     /// One DNS question, retries included.
     DNS_TIME: Duration = Duration::from_secs(10);
     /// Headers of an HTTP answer.

@@ -7,7 +7,7 @@ use crate::mx_pattern::{MxPattern, MxPatternError};
 use std::fmt;
 
 /// What a sender does when a session does not fit the policy (RFC 8461 §5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// It does not deliver.

@@ -59,6 +59,13 @@ impl serde::Serialize for PolicyId {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for PolicyId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
 /// A valid `_mta-sts` record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StsRecord {

@@ -1,8 +1,10 @@
 //! DNS answers with what the rules of MTA-STS and DANE hang on: the DNSSEC state, the TTL, and
 //! which kind of "nothing" it is (RFC 4035 §4.3, RFC 7672 §2.1).
 
+mod authorities;
 mod resolver;
 
+pub use authorities::Authorities;
 pub use resolver::{Dnssec, Resolver, ResolverConfig, ResolverError};
 
 use crate::BoxFuture;
@@ -123,6 +125,16 @@ pub enum DnsError {
     /// The answer fails DNSSEC validation.
     #[error("the answer fails DNSSEC validation")]
     Bogus,
+    /// The name servers of the zone do not say the same.
+    #[error("the name servers of the zone do not agree about {name} yet: {one} and {other} differ")]
+    Differ {
+        /// What was asked.
+        name: DomainName,
+        /// A server.
+        one: IpAddr,
+        /// One that says something else.
+        other: IpAddr,
+    },
     /// No answer in time.
     #[error("no answer in time")]
     Timeout,

@@ -3,14 +3,17 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`gate`] | pure: from reports to "ready" or "not yet", with the reasons |
-//! | [`plan`] | pure: from wanted and seen to ordered steps |
-//! | [`Applier`] | carries the steps out, each proved by looking from outside |
+//! | [`standing`] | pure: what senders may still hold us to |
+//! | [`plan`] | pure: from wanted, seen and promised to the next step, and to the whole way |
+//! | [`Applier`] | carries steps out, each proved by looking from outside |
 
 pub mod gate;
 pub mod plan;
+pub mod standing;
 
 mod apply;
 mod look;
 
-pub use apply::{Applied, Applier, ApplyError, Hosting, Standing};
+pub use apply::{Applied, Applier, ApplyError, Hand, Hosting, Turn};
 pub use look::look;
+pub use standing::Standing;

@@ -1,11 +1,12 @@
-//! Carries a plan out. Each step is proved by looking from outside before the next one is taken;
-//! where it stopped, a new look and a new plan go on.
+//! Carries plans out, one turn after the other: look, record what is about to be done, do it, and look
+//! again until it shows. A turn begins from what is seen and remembered, so whoever was interrupted goes
+//! on where he was.
 
 use super::look::look;
-use super::plan::{Planned, Seen, Step};
-use crate::publish::{DnsPublisher, PublishError, check_value};
-use formats::{DomainName, Mode, Policy, PolicyId, StsRecord};
-use jiff::Timestamp;
+use super::plan::{Next, Permit, Seen, Step, Wanted, next, points_to};
+use super::standing::{Promise, Standing};
+use crate::publish::{Change, DnsPublisher, PublishError};
+use formats::{DomainName, Mode, Policy};
 use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::{Dns, DnsError};
@@ -15,35 +16,46 @@ use store::{Store, StoreError};
 
 /// Puts policy files where senders fetch them.
 pub trait Hosting: Send + Sync {
-    /// Serves `policy` at `mta-sts.DOMAIN` from now on.
-    fn put<'a>(&'a self, domain: &'a DomainName, policy: &'a Policy) -> BoxFuture<'a, Result<(), String>>;
+    /// Serves `policy` at `mta-sts.DOMAIN` from now on; with `None`, no longer anything.
+    fn put<'a>(
+        &'a self,
+        domain: &'a DomainName,
+        policy: Option<&'a Policy>,
+    ) -> BoxFuture<'a, Result<(), String>>;
 }
 
 /// Carries plans out.
 pub struct Applier {
-    /// Looks from outside.
+    /// Looks from outside, best past all caches ([`net::dns::Authorities`]).
     pub dns: Arc<dyn Dns>,
     /// Fetches from outside.
     pub policies: Arc<dyn PolicyHosts>,
-    /// Where records are put.
-    pub publisher: Arc<dyn DnsPublisher>,
-    /// Where files are put.
-    pub hosting: Arc<dyn Hosting>,
+    /// Where records are put; nothing when the operator does that by hand.
+    pub publisher: Option<Arc<dyn DnsPublisher>>,
+    /// Where files are put; nothing when the operator does that by hand.
+    pub hosting: Option<Arc<dyn Hosting>>,
     /// Where the standing and the journal are kept.
     pub store: Store,
     /// When.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Where a domain stands, as it is kept between runs.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Standing {
-    /// The mode that was last seen from outside.
-    pub mode: Mode,
-    /// Since when.
-    pub since: Timestamp,
-    /// The longest `max_age` that was ever served, in seconds: retiring has to wait for it (PUB-03).
-    pub longest_max_age: u32,
+/// What a turn has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// A step was begun; [`Applier::prove`] says when it shows.
+    Step(Step, Hand),
+    /// There is nothing to do now.
+    Rest(Next),
+}
+
+/// Whose hand a step takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hand {
+    /// It is done.
+    Ours,
+    /// The operator has to do it.
+    Yours,
 }
 
 /// A step that was carried out and seen from outside.
@@ -81,78 +93,135 @@ pub enum ApplyError {
 }
 
 impl Applier {
-    /// What is seen of a domain now.
-    pub async fn look(&self, domain: &DomainName) -> Result<Seen, ApplyError> {
-        Ok(look(self.dns.as_ref(), self.policies.as_ref(), domain).await?)
-    }
-
-    /// Carries the steps out in their order and records each.
-    pub async fn apply(&self, domain: &DomainName, steps: Vec<Planned>) -> Result<Vec<Applied>, ApplyError> {
-        let mut applied = Vec::new();
-        for planned in steps {
-            self.carry_out(domain, &planned.step).await?;
-            let seen = self.look(domain).await?;
-            let proof = proof(&planned.step, &seen)?;
-            self.record(domain, &planned.step, &seen).await?;
-            applied.push(Applied { step: planned.step, proof });
+    /// What is seen of a domain now, and how it stands.
+    pub async fn look(&self, wanted: &Wanted) -> Result<(Standing, Seen), ApplyError> {
+        let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
+        let before: Standing = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
+        let mut standing = before.clone();
+        standing.observe(wanted, &seen, self.clock.now());
+        if standing != before {
+            self.store.put_rollout(&wanted.domain, &standing).await?;
         }
-        Ok(applied)
+        Ok((standing, seen))
     }
 
-    async fn carry_out(&self, domain: &DomainName, step: &Step) -> Result<(), ApplyError> {
-        match step {
-            Step::Serve(policy) => {
-                let put = self.hosting.put(domain, policy).await;
-                put.map_err(|why| ApplyError::Hosting(domain.clone(), why))
-            }
-            Step::AskForReports(record) => self.put_txt(domain, "_smtp._tls", &record.to_string()).await,
-            Step::Announce(id) => self.put_txt(domain, "_mta-sts", &announcement(id)).await,
-        }
-    }
-
-    async fn put_txt(&self, domain: &DomainName, label: &str, value: &str) -> Result<(), ApplyError> {
-        let name = domain
-            .below(label)
-            .map_err(|error| PublishError { name: domain.clone(), why: error.to_string() })?;
-        check_value(&name, value)?;
-        Ok(self.publisher.put_txt(&name, value).await?)
-    }
-
-    async fn record(&self, domain: &DomainName, step: &Step, seen: &Seen) -> Result<(), ApplyError> {
-        let now = self.clock.now();
-        self.store.journal(domain, now, "planner", &step.to_string()).await?;
-        let (Step::Announce(_), Some(served)) = (step, &seen.served) else { return Ok(()) };
-        let before: Option<Standing> = self.store.rollout(domain).await?;
-        let since = match &before {
-            Some(standing) if standing.mode == served.mode => standing.since,
-            _ => now,
+    /// Takes the next step, if there is one that can be taken now.
+    pub async fn turn(&self, wanted: &Wanted, permit: Permit) -> Result<Turn, ApplyError> {
+        let (mut standing, seen) = self.look(wanted).await?;
+        let step = match next(wanted, &standing, &seen, permit, self.clock.now()) {
+            Next::Do(step) => step,
+            rest => return Ok(Turn::Rest(rest)),
         };
-        let longest = before.map_or(0, |standing| standing.longest_max_age);
-        let standing = Standing { mode: served.mode, since, longest_max_age: longest.max(served.max_age) };
-        Ok(self.store.put_rollout(domain, &standing).await?)
+        match &step {
+            Step::Serve(policy) => standing.intend(policy),
+            Step::Announce(id) => standing.offer(id),
+            _ => {}
+        }
+        self.store.put_rollout(&wanted.domain, &standing).await?;
+        let hand = self.carry_out(wanted, &step, &standing).await?;
+        Ok(Turn::Step(step, hand))
+    }
+
+    /// What proves the step, or what is seen instead.
+    pub async fn prove(&self, wanted: &Wanted, step: &Step) -> Result<Result<Applied, String>, ApplyError> {
+        let (standing, seen) = match self.look(wanted).await {
+            Ok(looked) => looked,
+            Err(ApplyError::Dns(error)) => return Ok(Err(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        if let Err(instead) = shows(step, &seen) {
+            return Ok(Err(instead));
+        }
+        debug_assert!(!matches!(step, Step::Announce(_)) || !standing.announce_due);
+        self.store.journal(&wanted.domain, self.clock.now(), "planner", &step.to_string()).await?;
+        Ok(Ok(Applied { step: step.clone(), proof: step.proof() }))
+    }
+
+    /// Takes every step that can be taken now without anybody's help.
+    pub async fn go_on(&self, wanted: &Wanted, permit: Permit) -> Result<(Vec<Applied>, Next), ApplyError> {
+        let mut applied = Vec::new();
+        loop {
+            let step = match self.turn(wanted, permit).await? {
+                Turn::Rest(next) => return Ok((applied, next)),
+                Turn::Step(step, Hand::Yours) => return Ok((applied, Next::Do(step))),
+                Turn::Step(step, Hand::Ours) => step,
+            };
+            let proven = self.prove(wanted, &step).await?;
+            applied.push(proven.map_err(|seen| ApplyError::NotSeen { step: step.to_string(), seen })?);
+        }
+    }
+
+    async fn carry_out(&self, wanted: &Wanted, step: &Step, standing: &Standing) -> Result<Hand, ApplyError> {
+        let domain = &wanted.domain;
+        let policy = match step {
+            Step::Serve(policy) => Some(policy.clone()),
+            // What senders find there goes on from the first moment.
+            Step::PointPolicyHost(_) => standing.newest().filter(|newest| !newest.assumed).map(Into::into),
+            _ => None,
+        };
+        if let Some(hosting) = self.hosting.as_ref().filter(|_| policy.is_some() || *step == Step::TakeDown) {
+            let put = hosting.put(domain, policy.as_ref()).await;
+            put.map_err(|why| ApplyError::Hosting(domain.clone(), why))?;
+        }
+        match Change::of(domain, step)? {
+            Some(change) => self.publish(domain, &change).await,
+            None if matches!(step, Step::Serve(_) | Step::TakeDown) && self.hosting.is_some() => {
+                Ok(Hand::Ours)
+            }
+            None => Ok(Hand::Yours),
+        }
+    }
+
+    async fn publish(&self, domain: &DomainName, change: &Change) -> Result<Hand, ApplyError> {
+        let Some(publisher) = &self.publisher else { return Ok(Hand::Yours) };
+        let before = publisher.put(change).await?;
+        if !before.is_empty() && before != change.lines() {
+            let what = format!("in place of {}", before.join(" and of "));
+            self.store.journal(domain, self.clock.now(), "planner", &what).await?;
+        }
+        Ok(Hand::Ours)
     }
 }
 
-fn announcement(id: &PolicyId) -> String {
-    StsRecord::new(id.clone()).to_string()
-}
-
-fn proof(step: &Step, seen: &Seen) -> Result<String, ApplyError> {
-    let (holds, shown) = match step {
+/// Whether the step shows; if not, what is seen instead.
+fn shows(step: &Step, seen: &Seen) -> Result<(), String> {
+    let served = || match (&seen.served, &seen.unserved) {
+        (Some(policy), _) => format!("a sender fetches mode {} with max_age {}", policy.mode, policy.max_age),
+        (None, why) => why.clone().unwrap_or("no policy is fetched".to_owned()),
+    };
+    let mx = || {
+        let hosts: Vec<&str> = seen.mx.iter().map(DomainName::as_str).collect();
+        format!("the MX hosts are {}", if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") })
+    };
+    let (holds, instead): (bool, String) = match step {
+        Step::PointPolicyHost(place) => {
+            let (names, addresses) = &seen.policy_host;
+            let shown =
+                names.iter().map(ToString::to_string).chain(addresses.iter().map(ToString::to_string));
+            let shown = shown.collect::<Vec<_>>().join(", ");
+            (
+                points_to(seen, place),
+                format!("mta-sts leads to {}", if shown.is_empty() { "nothing" } else { &shown }),
+            )
+        }
         Step::Serve(policy) => {
-            let holds = seen.served.as_ref().is_some_and(|served| served.to_string() == policy.to_string());
-            let shown = seen.served.as_ref().map_or("no valid policy is fetched".to_owned(), |served| {
-                format!("a sender fetches mode {} with max_age {}", served.mode, served.max_age)
-            });
-            (holds, shown)
+            let is_it = |served: &Policy| Promise::from(served).is(policy);
+            (seen.served.as_ref().is_some_and(is_it), served())
         }
         Step::AskForReports(record) => {
-            (seen.rua == record.rua, format!("a sender finds {} report targets", seen.rua.len()))
+            (seen.rua == record.rua, format!("{} report targets are found", seen.rua.len()))
         }
         Step::Announce(id) => {
             let shown = seen.record.as_ref().map_or("no id".to_owned(), |seen| format!("id {seen}"));
-            (seen.record.as_ref() == Some(id), format!("a sender finds {shown}"))
+            (seen.record.as_ref() == Some(id), format!("{shown} is found"))
+        }
+        Step::AddMx(hosts) => (hosts.iter().all(|host| seen.mx.contains(host)), mx()),
+        Step::RemoveMx(hosts) => (!hosts.iter().any(|host| seen.mx.contains(host)), mx()),
+        Step::Withdraw => (seen.record.is_none(), "the record is still there".to_owned()),
+        Step::TakeDown => {
+            let gone = seen.served.as_ref().is_none_or(|policy| policy.mode != Mode::None);
+            (gone, "it can still be fetched".to_owned())
         }
     };
-    if holds { Ok(shown) } else { Err(ApplyError::NotSeen { step: step.to_string(), seen: shown }) }
+    if holds { Ok(()) } else { Err(instead) }
 }

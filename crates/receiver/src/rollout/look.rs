@@ -3,27 +3,74 @@
 use super::plan::Seen;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
-use net::dns::{Answer, Dns, DnsError, Kind};
-use net::https::PolicyHosts;
+use net::dns::{Answer, Data, Dns, DnsError, Kind, host_addresses};
+use net::https::{PolicyHosts, policy_host};
+use std::net::IpAddr;
 
-/// What a sender sees of `domain` now. An answer that can't be had is an error, never "nothing":
-/// no plan is made on ignorance. A policy that can't be fetched or is invalid counts as none.
+/// What a sender sees of `domain` now. `dns` says what is in the zones, best by asking their own name
+/// servers, since a cache shows what was there before. An answer that can't be had is an error, never
+/// "nothing": no plan is made on ignorance. A policy that can't be fetched or is invalid counts as none.
 pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -> Result<Seen, DnsError> {
-    let mx = present(dns.lookup(domain, Kind::Mx).await)?;
-    let record =
-        texts(dns, domain, "_mta-sts").await?.and_then(|answer| StsRecord::select(answer.texts()).ok());
-    let tlsrpt =
-        texts(dns, domain, "_smtp._tls").await?.and_then(|answer| TlsrptRecord::select(answer.texts()).ok());
+    let (mx, record, tlsrpt, place) = tokio::try_join!(
+        mail_hosts(dns, domain),
+        texts(dns, domain, "_mta-sts"),
+        texts(dns, domain, "_smtp._tls"),
+        place(dns, domain),
+    )?;
+    let record = record.and_then(|answer| StsRecord::select(answer.texts()).ok());
+    let tlsrpt = tlsrpt.and_then(|answer| TlsrptRecord::select(answer.texts()).ok());
     let served = match hosts.fetch(domain).await {
-        Ok(fetched) => Policy::parse(&fetched.body).ok(),
-        Err(_) => None,
+        Ok(fetched) => {
+            Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    let (served, unserved) = match served {
+        Ok(policy) => (Some(policy), None),
+        Err(why) => (None, Some(why)),
     };
     Ok(Seen {
-        mx: mx.iter().flat_map(Answer::mx_hosts).collect(),
+        mx: mx.0,
+        mx_ttl: mx.1,
         record: record.map(|record| record.id),
         served,
+        unserved,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
+        policy_host: place,
     })
+}
+
+/// The MX hosts and their TTL; the domain itself when it has addresses and no MX record (RFC 5321 §5.1).
+async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainName>, u32), DnsError> {
+    if let Some(answer) = present(dns.lookup(domain, Kind::Mx).await)? {
+        return Ok((answer.mx_hosts().collect(), seconds(&answer)));
+    }
+    match host_addresses(dns, domain).await {
+        Ok(found) => Ok((vec![domain.clone()], u32::try_from(found.ttl.as_secs()).unwrap_or(u32::MAX))),
+        Err(error) if error.is_absence() => Ok((Vec::new(), 0)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where `mta-sts` leads.
+async fn place(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainName>, Vec<IpAddr>), DnsError> {
+    let Ok(host) = policy_host(domain) else { return Ok(Default::default()) };
+    let alias = present(dns.lookup(&host, Kind::Cname).await)?;
+    let names = alias.iter().flat_map(|answer| &answer.records).filter_map(|data| match data {
+        Data::Cname(name) => Some(name.clone()),
+        _ => None,
+    });
+    let names = names.collect();
+    match host_addresses(dns, &host).await {
+        Ok(found) => Ok((names, found.addresses)),
+        // An alias into a zone that does not answer is known all the same.
+        Err(error) if error.is_absence() || !names.is_empty() => Ok((names, Vec::new())),
+        Err(error) => Err(error),
+    }
+}
+
+fn seconds(answer: &Answer) -> u32 {
+    u32::try_from(answer.ttl.as_secs()).unwrap_or(u32::MAX)
 }
 
 async fn texts(dns: &dyn Dns, domain: &DomainName, label: &str) -> Result<Option<Answer>, DnsError> {

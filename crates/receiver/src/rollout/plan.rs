@@ -1,21 +1,30 @@
-//! From what is wanted and what is seen to ordered steps: a pure function (RFC 8461 §8.3).
+//! From what is wanted, what is seen and what was promised to the next step, and to the whole way: pure
+//! functions (RFC 8461 §8.3; the theorem and its check are in docs/safety.md).
 //!
-//! The order is the point. The policy host answers with the new file before the record announces
-//! it (PUB-01); enforcement comes only after the same policy was seen in testing (PUB-05). An MX
-//! host that is in use is never left out of the policy, and patterns that senders may have cached
-//! are never taken away here (PUB-04): narrowing is for a later plan that knows what was served.
+//! The order is the point. The policy host answers with the new file before the record announces it
+//! (PUB-01). Enforcement comes only after testing was seen (PUB-05). A new MX host takes mail only when
+//! no sender can hold an enforced policy without it, and a pattern goes only when no sender can know an
+//! MX host that needs it (PUB-04). Retiring waits until no promise is out (PUB-03).
 
+mod step;
+mod way;
+
+pub use step::Step;
+pub use way::{Stage, plan};
+
+use super::standing::{InMode, Promise, Standing, later};
 use formats::tlsrpt_record::{Rua, TlsrptRecord};
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;
-use std::fmt;
+use serde::Serialize;
+use std::net::IpAddr;
 
 /// Where a domain is to end up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// The domain.
     pub domain: DomainName,
-    /// Its MX hosts.
+    /// Its MX hosts; empty means those that DNS shows.
     pub mx: Vec<MxPattern>,
     /// The destination, not the next step.
     pub mode: Mode,
@@ -23,8 +32,22 @@ pub struct Wanted {
     pub max_age_testing: u32,
     /// Seconds when enforced.
     pub max_age_enforce: u32,
-    /// Where reports go.
+    /// Seconds that a policy may have had that was there before us and can't be fetched any more.
+    pub max_age_before: u32,
+    /// Where reports go; empty means that this record is not ours.
     pub rua: Vec<Rua>,
+    /// Where `mta-sts` is to point; nothing means that it is not ours to say.
+    pub policy_host: Option<PolicyHostAt>,
+}
+
+/// Where `mta-sts.DOMAIN` points.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyHostAt {
+    /// To another name.
+    Alias(DomainName),
+    /// To these addresses.
+    Addresses(Vec<IpAddr>),
 }
 
 /// What is there, as a sender sees it.
@@ -32,12 +55,18 @@ pub struct Wanted {
 pub struct Seen {
     /// The MX hosts of the domain.
     pub mx: Vec<DomainName>,
+    /// Seconds for which senders may remember them.
+    pub mx_ttl: u32,
     /// The `id` that `_mta-sts` announces.
     pub record: Option<PolicyId>,
     /// The policy that the policy host serves.
     pub served: Option<Policy>,
+    /// Why none is served, when a policy host is there.
+    pub unserved: Option<String>,
     /// Where `_smtp._tls` sends reports.
     pub rua: Vec<Rua>,
+    /// Names that `mta-sts` leads through, and the addresses at the end.
+    pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
 }
 
 /// Whether enforcement is allowed: the gate's word or the operator's.
@@ -49,217 +78,174 @@ pub enum Permit {
     Enforce,
 }
 
-/// One thing to do.
+/// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Let the policy host answer with this file.
-    Serve(Policy),
-    /// Publish where reports go.
-    AskForReports(TlsrptRecord),
-    /// Announce the file under this `id`.
-    Announce(PolicyId),
+pub enum Next {
+    /// This can be done now.
+    Do(Step),
+    /// Nothing before this time.
+    Wait(Timestamp, Waiting),
+    /// Testing is in place; enforcement takes a permit.
+    Gate,
+    /// Everything is as it is wanted.
+    Done,
 }
 
-/// A step with its reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
-    /// What.
-    pub step: Step,
-    /// Why, and why now, in a sentence.
-    pub why: &'static str,
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Waiting {
+    /// Senders may hold an enforced policy without the new MX hosts.
+    BeforeNewMx,
+    /// Senders may still know MX hosts that are gone.
+    BeforeNarrowing,
+    /// Senders may hold a policy of the domain that retires.
+    BeforeRemoval,
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Serve(policy) => write!(f, "serve the policy of mode {}", policy.mode),
-            Self::AskForReports(record) => write!(f, "publish _smtp._tls TXT \"{record}\""),
-            Self::Announce(id) => write!(f, "publish _mta-sts TXT \"v=STSv1; id={id};\""),
-        }
-    }
-}
-
-/// The steps from here towards the wanted state; empty when nothing is to be done now.
-pub fn plan(wanted: &Wanted, seen: &Seen, permit: Permit, now: Timestamp) -> Vec<Planned> {
-    let mut steps = Vec::new();
+/// What comes next on the way to the wanted state. `standing` has taken in what is seen.
+pub fn next(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, now: Timestamp) -> Next {
     if !wanted.rua.is_empty() && wanted.rua != seen.rua {
-        let step = Step::AskForReports(TlsrptRecord::new(wanted.rua.clone()));
-        steps.push(Planned {
-            step,
-            why: "reports are wanted from the first day, so that testing shows something",
+        return Next::Do(Step::AskForReports(TlsrptRecord::new(wanted.rua.clone())));
+    }
+    if wanted.mode == Mode::None {
+        return retire(wanted, standing, seen, now);
+    }
+    let Some(policy) = target(wanted, standing, seen, permit, now) else {
+        // No MX host is wanted, and none is seen: there is nothing that a policy could name.
+        return Next::Done;
+    };
+    put_up(&policy, wanted, standing, seen, now)
+        .or_else(|| move_mail(wanted, standing, seen, now))
+        .or_else(|| narrow(standing, seen, now))
+        .unwrap_or(if wanted.mode == policy.mode { Next::Done } else { Next::Gate })
+}
+
+/// Lets the policy host serve this policy and the record announce it.
+fn put_up(
+    policy: &Policy,
+    wanted: &Wanted,
+    standing: &Standing,
+    seen: &Seen,
+    now: Timestamp,
+) -> Option<Next> {
+    if let Some(place) = wanted.policy_host.as_ref().filter(|place| !points_to(seen, place)) {
+        return Some(Next::Do(Step::PointPolicyHost(place.clone())));
+    }
+    let is_served = seen.served.as_ref().is_some_and(|served| Promise::from(served).is(policy));
+    let is_newest = standing.newest().is_some_and(|newest| newest.is(policy));
+    if !is_served || !is_newest {
+        return Some(Next::Do(Step::Serve(policy.clone())));
+    }
+    let is_announced = seen.record.is_some() && !standing.announce_due;
+    (!is_announced).then(|| {
+        if let Some(id) = standing.offered.as_ref().filter(|_| standing.announce_due) {
+            return Next::Do(Step::Announce(id.clone()));
+        }
+        let known = [seen.record.as_ref(), standing.last_id.as_ref()];
+        let last = known.into_iter().flatten().max_by_key(|id| id.as_time());
+        Next::Do(Step::Announce(PolicyId::at(now, last)))
+    })
+}
+
+/// New MX hosts first, when no sender refuses them any more; then the old ones may go.
+fn move_mail(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> Option<Next> {
+    let exact = wanted.mx.iter().filter_map(|pattern| match pattern {
+        MxPattern::Exact(host) => Some(host),
+        MxPattern::Wildcard(_) => None,
+    });
+    let new: Vec<DomainName> = exact.filter(|host| !seen.mx.contains(host)).cloned().collect();
+    if !new.is_empty() {
+        let free = standing.free_of(|promise| new.iter().any(|host| promise.refuses(host)));
+        return Some(match free.filter(|free| *free > now) {
+            Some(free) => Next::Wait(free, Waiting::BeforeNewMx),
+            None => Next::Do(Step::AddMx(new)),
         });
     }
-    let Some(policy) = next_policy(wanted, seen, permit) else { return steps };
-    let current = seen.served.as_ref().is_some_and(|served| same(served, &policy));
-    if !current {
-        let step = Step::Serve(policy);
-        steps.push(Planned { step, why: "the file has to be there before the record announces it" });
-    }
-    if !current || seen.record.is_none() {
-        let step = Step::Announce(PolicyId::at(now, seen.record.as_ref()));
-        steps.push(Planned { step, why: "senders fetch the file when they see a new id" });
-    }
-    steps
+    let is_wanted = |host: &DomainName| wanted.mx.iter().any(|pattern| pattern.matches(host));
+    let old: Vec<DomainName> = seen.mx.iter().filter(|host| !is_wanted(host)).cloned().collect();
+    let others_stay = old.len() < seen.mx.len();
+    (!wanted.mx.is_empty() && !old.is_empty() && others_stay).then_some(Next::Do(Step::RemoveMx(old)))
 }
 
-/// The policy to serve next; `None` when there is nothing to say (no MX to name).
-fn next_policy(wanted: &Wanted, seen: &Seen, permit: Permit) -> Option<Policy> {
-    let mode = next_mode(wanted, seen, permit);
+/// Waits until the first pattern that nobody needs can go; the policy without it is then the target.
+fn narrow(standing: &Standing, seen: &Seen, now: Timestamp) -> Option<Next> {
+    let times = standing.unused.iter().map(|unused| droppable(unused.since, standing, seen));
+    times.filter(|time| *time > now).min().map(|time| Next::Wait(time, Waiting::BeforeNarrowing))
+}
+
+/// From when on a pattern can go that is unused since then.
+fn droppable(since: Timestamp, standing: &Standing, seen: &Seen) -> Timestamp {
+    let enforced = standing.promises.iter().filter(|promise| promise.mode == Mode::Enforce);
+    let longest = enforced.map(|promise| promise.max_age).max().unwrap_or(0);
+    later(since, i64::from(longest.max(seen.mx_ttl)))
+}
+
+fn retire(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> Next {
+    let binds = |promise: &Promise| promise.mode != Mode::None;
+    let bound = standing.free_of(binds).filter(|free| *free > now);
+    let served = seen.served.as_ref().is_some_and(|policy| policy.mode != Mode::None);
+    if bound.is_none() && seen.record.is_none() && !served {
+        return if seen.served.is_some() { Next::Do(Step::TakeDown) } else { Next::Done };
+    }
+    let policy =
+        Policy { mode: Mode::None, max_age: wanted.max_age_testing, mx: Vec::new(), notes: Vec::new() };
+    if let Some(next) = put_up(&policy, wanted, standing, seen, now) {
+        return next;
+    }
+    match bound {
+        Some(free) => Next::Wait(free, Waiting::BeforeRemoval),
+        None => Next::Do(Step::Withdraw),
+    }
+}
+
+/// The policy that is to be served now; `None` when there is no MX host to name.
+fn target(
+    wanted: &Wanted,
+    standing: &Standing,
+    seen: &Seen,
+    permit: Permit,
+    now: Timestamp,
+) -> Option<Policy> {
+    let mode = mode(wanted, standing, seen, permit);
     let max_age = if mode == Mode::Enforce { wanted.max_age_enforce } else { wanted.max_age_testing };
     let mut mx = wanted.mx.clone();
-    let served = seen.served.iter().flat_map(|policy| policy.mx.clone());
-    for pattern in seen.mx.iter().cloned().map(MxPattern::Exact).chain(served) {
-        if !mx.iter().any(|known| known.covers(&pattern)) {
-            mx.push(pattern);
+    for host in seen.mx.iter().chain(standing.gone.iter().map(|gone| &gone.host)) {
+        if !mx.iter().any(|pattern| pattern.matches(host)) {
+            mx.push(MxPattern::Exact(host.clone()));
+        }
+    }
+    let may_go = |pattern: &MxPattern| {
+        let unused = standing.unused.iter().find(|unused| unused.pattern == *pattern);
+        unused.is_some_and(|unused| droppable(unused.since, standing, seen) <= now)
+    };
+    for pattern in standing.newest().iter().flat_map(|newest| &newest.mx) {
+        if !mx.iter().any(|known| known.covers(pattern)) && !may_go(pattern) {
+            mx.push(pattern.clone());
         }
     }
     Policy::new(mode, max_age, mx)
 }
 
-fn next_mode(wanted: &Wanted, seen: &Seen, permit: Permit) -> Mode {
-    if wanted.mode != Mode::Enforce || permit == Permit::Testing {
-        return if wanted.mode == Mode::None { Mode::None } else { Mode::Testing };
-    }
-    let announced = seen.record.is_some();
-    match &seen.served {
-        Some(served) if announced && served.mode != Mode::None => Mode::Enforce,
-        _ => Mode::Testing,
-    }
+/// Enforcement that is there stays; to begin it takes a permit, and testing that was seen.
+fn mode(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit) -> Mode {
+    let is_in = |mode: Mode| standing.mode.is_some_and(|known: InMode| known.mode == mode);
+    let enforce = wanted.mode == Mode::Enforce
+        && (is_in(Mode::Enforce)
+            || permit == Permit::Enforce && is_in(Mode::Testing) && seen.record.is_some());
+    if enforce { Mode::Enforce } else { Mode::Testing }
 }
 
-fn same(one: &Policy, other: &Policy) -> bool {
-    (one.mode, one.max_age, &one.mx) == (other.mode, other.max_age, &other.mx)
+/// True when `mta-sts` leads there and nowhere else.
+pub(super) fn points_to(seen: &Seen, place: &PolicyHostAt) -> bool {
+    let (names, addresses) = &seen.policy_host;
+    match place {
+        PolicyHostAt::Alias(name) => names.contains(name),
+        PolicyHostAt::Addresses(all) => {
+            !addresses.is_empty() && addresses.iter().all(|address| all.contains(address))
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn domain(text: &str) -> DomainName {
-        DomainName::parse(text).unwrap()
-    }
-
-    fn pattern(text: &str) -> MxPattern {
-        MxPattern::parse(text).unwrap()
-    }
-
-    fn now() -> Timestamp {
-        "2026-11-24T13:30:00Z".parse().unwrap()
-    }
-
-    fn wanted() -> Wanted {
-        Wanted {
-            domain: domain("a.example"),
-            mx: vec![pattern("mx1.a.example")],
-            mode: Mode::Enforce,
-            max_age_testing: 86_400,
-            max_age_enforce: 604_800,
-            rua: vec![Rua::parse("mailto:r@a.example").unwrap().unwrap()],
-        }
-    }
-
-    /// What is seen after the steps were carried out.
-    fn after(mut seen: Seen, steps: &[Planned]) -> Seen {
-        for planned in steps {
-            match &planned.step {
-                Step::Serve(policy) => seen.served = Some(policy.clone()),
-                Step::AskForReports(record) => seen.rua = record.rua.clone(),
-                Step::Announce(id) => seen.record = Some(id.clone()),
-            }
-        }
-        seen
-    }
-
-    fn position(steps: &[Planned], wanted: fn(&Step) -> bool) -> Option<usize> {
-        steps.iter().position(|planned| wanted(&planned.step))
-    }
-
-    fn in_testing() -> Seen {
-        after(Seen::default(), &plan(&wanted(), &Seen::default(), Permit::Testing, now()))
-    }
-
-    #[test]
-    fn pub_01_the_file_is_served_before_the_record_announces_it() {
-        for seen in [Seen::default(), in_testing()] {
-            let steps = plan(&wanted(), &seen, Permit::Enforce, now());
-            let serve = position(&steps, |step| matches!(step, Step::Serve(_))).unwrap();
-            let announce = position(&steps, |step| matches!(step, Step::Announce(_))).unwrap();
-            assert!(serve < announce);
-        }
-    }
-
-    #[test]
-    fn pub_05_enforce_comes_only_after_testing_was_seen() {
-        let mode = |seen: &Seen, permit| {
-            after(seen.clone(), &plan(&wanted(), seen, permit, now())).served.unwrap().mode
-        };
-        assert_eq!(mode(&Seen::default(), Permit::Enforce), Mode::Testing);
-        let unannounced = Seen { record: None, ..in_testing() };
-        assert_eq!(mode(&unannounced, Permit::Enforce), Mode::Testing);
-        assert_eq!(mode(&in_testing(), Permit::Testing), Mode::Testing);
-        assert_eq!(mode(&in_testing(), Permit::Enforce), Mode::Enforce);
-    }
-
-    #[test]
-    fn pub_04_an_mx_in_use_is_never_left_out_and_served_patterns_stay() {
-        let mut seen = in_testing();
-        seen.mx = vec![domain("mx1.a.example"), domain("new.b.example")];
-        seen.served.as_mut().unwrap().mx.push(pattern("*.old.example"));
-        let policy = after(seen.clone(), &plan(&wanted(), &seen, Permit::Enforce, now())).served.unwrap();
-        assert_eq!(policy.mx, [pattern("mx1.a.example"), pattern("new.b.example"), pattern("*.old.example")]);
-    }
-
-    #[test]
-    fn sts_14_the_id_changes_with_the_file_and_only_then() {
-        let testing = in_testing();
-        assert_eq!(plan(&wanted(), &testing, Permit::Testing, now()), []);
-        let enforced = after(testing.clone(), &plan(&wanted(), &testing, Permit::Enforce, now()));
-        assert!(enforced.record.as_ref().unwrap().as_time() > testing.record.unwrap().as_time());
-        assert_eq!(plan(&wanted(), &enforced, Permit::Enforce, now()), []);
-    }
-
-    #[test]
-    fn pub_03_retiring_goes_through_mode_none_with_a_short_max_age_and_a_new_id() {
-        let enforced = after(in_testing(), &plan(&wanted(), &in_testing(), Permit::Enforce, now()));
-        let retire = Wanted { mode: Mode::None, ..wanted() };
-        let steps = plan(&retire, &enforced, Permit::Enforce, now());
-        let seen = after(enforced.clone(), &steps);
-        let policy = seen.served.unwrap();
-        assert_eq!((policy.mode, policy.max_age), (Mode::None, 86_400));
-        assert_ne!(seen.record, enforced.record);
-    }
-
-    #[test]
-    fn a_withdrawn_permit_goes_back_to_testing() {
-        let enforced = after(in_testing(), &plan(&wanted(), &in_testing(), Permit::Enforce, now()));
-        let back = after(enforced.clone(), &plan(&wanted(), &enforced, Permit::Testing, now()));
-        assert_eq!(back.served.unwrap().mode, Mode::Testing);
-    }
-
-    fn modes() -> impl Strategy<Value = Mode> {
-        prop_oneof![Just(Mode::Enforce), Just(Mode::Testing), Just(Mode::None)]
-    }
-
-    proptest! {
-        #[test]
-        fn every_plan_settles_and_no_policy_ever_leaves_a_current_mx_out(
-            goal in modes(), start in proptest::option::of(modes()), announced: bool, permit: bool,
-            hosts in proptest::collection::vec("[a-c]\\.(x|y)\\.example", 0..4),
-        ) {
-            let wanted = Wanted { mode: goal, ..wanted() };
-            let served = start.and_then(|mode| Policy::new(mode, 1000, vec![pattern("*.x.example")]));
-            let record = announced.then(|| PolicyId::parse("1").unwrap());
-            let mut seen = Seen { mx: hosts.iter().map(|h| domain(h)).collect(), record, served, rua: vec![] };
-            let permit = if permit { Permit::Enforce } else { Permit::Testing };
-            for _ in 0..4 {
-                seen = after(seen.clone(), &plan(&wanted, &seen, permit, now()));
-                let policy = seen.served.as_ref().unwrap();
-                prop_assert!(seen.mx.iter().all(|host| policy.covers(host)));
-            }
-            prop_assert_eq!(plan(&wanted, &seen, permit, now()), []);
-            let reached = if permit == Permit::Testing && goal == Mode::Enforce { Mode::Testing } else { goal };
-            prop_assert_eq!(seen.served.unwrap().mode, reached);
-        }
-    }
-}
+mod tests;

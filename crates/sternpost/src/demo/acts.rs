@@ -11,7 +11,7 @@ use lab::dns::{MeddledKind, Meddling};
 use net::clock::Clock;
 use receiver::rollout::Standing;
 use receiver::rollout::gate::{Evidence, Gate, Thresholds, evidence, gate};
-use receiver::rollout::plan::{Permit, Step, plan};
+use receiver::rollout::plan::{Next, Permit, Step};
 use sender::report::{Errand, TargetOutcome, build};
 use sender::walk::{Outcome, Protection, Walk};
 use std::collections::BTreeSet;
@@ -96,9 +96,8 @@ async fn explained(stage: &Stage, bill: &mut Playbill) {
 async fn put_up(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     bill.act("Plan and apply put up the policy in testing, in the safe order");
     let fail = trouble("apply");
-    let before = stage.applier.look(&stage.domain).await.map_err(|e| fail(&e))?;
-    let steps = plan(&stage.wanted()?, &before, Permit::Testing, stage.clock.now());
-    let applied = stage.applier.apply(&stage.domain, steps).await.map_err(|e| fail(&e))?;
+    let wanted = stage.wanted()?;
+    let (applied, rests) = stage.applier.go_on(&wanted, Permit::Testing).await.map_err(|e| fail(&e))?;
     for step in &applied {
         bill.claim(step.step.to_string(), true, step.proof.clone());
     }
@@ -106,7 +105,8 @@ async fn put_up(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let order =
         place(|step| matches!(step, Step::Serve(_))) < place(|step| matches!(step, Step::Announce(_)));
     bill.claim("the file was served before the record announced it", order && applied.len() == 3, "");
-    let seen = stage.applier.look(&stage.domain).await.map_err(|e| fail(&e))?;
+    bill.claim("what is left takes evidence", rests == Next::Gate, "");
+    let (_, seen) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
     let testing = seen.served.as_ref().is_some_and(|policy| policy.mode == Mode::Testing);
     bill.claim(
         "a sender finds the record and fetches a policy in testing",
@@ -152,7 +152,7 @@ async fn a_day(stage: &Stage) -> Result<u64, Failure> {
 async fn weigh(stage: &Stage) -> Result<(Evidence, Gate), Failure> {
     let fail = trouble("the gate");
     let standing: Option<Standing> = stage.store.rollout(&stage.domain).await.map_err(|e| fail(&e))?;
-    let since = standing.map_or(stage.clock.now(), |standing| standing.since);
+    let since = standing.and_then(|standing| standing.mode).map_or(stage.clock.now(), |mode| mode.since);
     let reports = stage.store.reports_about(&stage.domain, since).await.map_err(|e| fail(&e))?;
     let evidence = evidence(&reports, since, &BTreeSet::new(), stage.clock.now());
     let gate = gate(&evidence, &Thresholds::default());
@@ -197,9 +197,9 @@ async fn cured(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let fail = trouble("the gate");
     let (_, shut) = weigh(stage).await?;
     bill.claim("the gate refuses enforcement and says why", shut != Gate::Ready, shut.to_string());
-    let seen = stage.applier.look(&stage.domain).await.map_err(|e| fail(&e))?;
-    let steps = plan(&stage.wanted()?, &seen, permit(&shut), stage.clock.now());
-    bill.claim("the plan has no step to enforce", steps.is_empty(), "");
+    let (applied, rests) =
+        stage.applier.go_on(&stage.wanted()?, permit(&shut)).await.map_err(|e| fail(&e))?;
+    bill.claim("the plan has no step to enforce", applied.is_empty() && rests == Next::Gate, "");
     stage.strip(false);
     bill.say("   · the box that stripped STARTTLS is taken out; days pass");
     let mut days = 0;
@@ -234,18 +234,18 @@ fn permit(gate: &Gate) -> Permit {
 async fn enforced(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     bill.act("The policy goes to enforce under a new id, and senders fetch it again");
     let fail = trouble("promotion");
-    let before = stage.applier.look(&stage.domain).await.map_err(|e| fail(&e))?;
+    let wanted = stage.wanted()?;
+    let (_, before) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
     let (_, gate) = weigh(stage).await?;
-    let steps = plan(&stage.wanted()?, &before, permit(&gate), stage.clock.now());
-    let applied = stage.applier.apply(&stage.domain, steps).await.map_err(|e| fail(&e))?;
-    let after = stage.applier.look(&stage.domain).await.map_err(|e| fail(&e))?;
+    let (applied, rests) = stage.applier.go_on(&wanted, permit(&gate)).await.map_err(|e| fail(&e))?;
+    let (_, after) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
     let enforce = after.served.as_ref().is_some_and(|policy| policy.mode == Mode::Enforce);
     let shown = |id: &Option<PolicyId>| id.as_ref().map_or("none".to_owned(), ToString::to_string);
     let newer = before.record.as_ref().and_then(PolicyId::as_time)
         < after.record.as_ref().and_then(PolicyId::as_time);
     bill.claim(
         "the file says enforce, and the id is newer",
-        enforce && newer && applied.len() == 2,
+        enforce && newer && applied.len() == 2 && rests == Next::Done,
         format!("id {} to {}", shown(&before.record), shown(&after.record)),
     );
     for sender in &stage.senders {

@@ -15,7 +15,7 @@ use net::clock::{Clock, ManualClock};
 use net::smtp::Mail;
 use receiver::host::{PolicyTable, serve};
 use receiver::inbox::Inbox;
-use receiver::publish::{DnsPublisher, PublishError};
+use receiver::publish::{Change, DnsPublisher, PublishError, Records};
 use receiver::rollout::plan::Wanted;
 use receiver::rollout::{Applier, Hosting};
 use sender::answer::Discovery;
@@ -131,6 +131,8 @@ impl Stage {
             mode: Mode::Enforce,
             max_age_testing: 86_400,
             max_age_enforce: 604_800,
+            max_age_before: formats::limits::MAX_AGE_SECONDS,
+            policy_host: None,
             rua: rua.into_iter().collect(),
         })
     }
@@ -231,8 +233,8 @@ async fn applier(
     Ok(Applier {
         dns: ours.dns.clone(),
         policies: ours.policies.clone(),
-        publisher: Arc::new(LabZone(lab.clone())),
-        hosting: Arc::new(OwnHost { lab: lab.clone(), table, address }),
+        publisher: Some(Arc::new(LabZone(lab.clone()))),
+        hosting: Some(Arc::new(OwnHost { lab: lab.clone(), table, address })),
         store: store.clone(),
         clock,
     })
@@ -242,15 +244,16 @@ async fn applier(
 struct LabZone(Arc<Lab>);
 
 impl DnsPublisher for LabZone {
-    fn put_txt<'a>(
-        &'a self,
-        name: &'a DomainName,
-        value: &'a str,
-    ) -> BoxFuture<'a, Result<(), PublishError>> {
-        let outcome = self.0.publish_txt(name, value);
-        Box::pin(async move {
-            outcome.map_err(|error| PublishError { name: name.clone(), why: error.to_string() })
-        })
+    fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>> {
+        let fail = |error: &dyn std::fmt::Display| PublishError {
+            name: change.name.clone(),
+            why: error.to_string(),
+        };
+        let outcome = match &change.records {
+            Records::Txt(value) => self.0.publish_txt(&change.name, value).map_err(|error| fail(&error)),
+            Records::NoTxt | Records::Place(_) => Err(fail(&"the demo has no such step")),
+        };
+        Box::pin(async move { outcome.map(|()| Vec::new()) })
     }
 }
 
@@ -262,8 +265,13 @@ struct OwnHost {
 }
 
 impl Hosting for OwnHost {
-    fn put<'a>(&'a self, domain: &'a DomainName, policy: &'a Policy) -> BoxFuture<'a, Result<(), String>> {
+    fn put<'a>(
+        &'a self,
+        domain: &'a DomainName,
+        policy: Option<&'a Policy>,
+    ) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
+            let policy = policy.ok_or("the demo keeps its policy up")?;
             let host = format!("mta-sts.{domain}");
             let identity = self.lab.pki.issue(&host, Cert::Good).map_err(|error| error.to_string())?;
             self.table.put(domain, policy, identity.certified);

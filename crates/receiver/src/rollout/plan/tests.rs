@@ -1,0 +1,194 @@
+use super::*;
+use jiff::SignedDuration;
+
+fn domain(text: &str) -> DomainName {
+    DomainName::parse(text).unwrap()
+}
+
+fn pattern(text: &str) -> MxPattern {
+    MxPattern::parse(text).unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-11-25T13:30:00Z".parse().unwrap()
+}
+
+fn after(seconds: i64) -> Timestamp {
+    now() + SignedDuration::from_secs(seconds)
+}
+
+const WEEK: i64 = 604_800;
+const SLACK: i64 = 120;
+
+fn wanted(mode: Mode, mx: &[&str]) -> Wanted {
+    Wanted {
+        domain: domain("a.example"),
+        mx: mx.iter().map(|text| pattern(text)).collect(),
+        mode,
+        max_age_testing: 86_400,
+        max_age_enforce: 604_800,
+        max_age_before: 31_557_600,
+        rua: vec![Rua::parse("mailto:r@a.example").unwrap().unwrap()],
+        policy_host: None,
+    }
+}
+
+fn seen(mx: &[&str]) -> Seen {
+    Seen { mx: mx.iter().map(|host| domain(host)).collect(), mx_ttl: 300, ..Seen::default() }
+}
+
+/// A domain that is set up by somebody, as it is first met.
+fn met(mode: Mode, max_age: u32, mx: &[&str], hosts: &[&str]) -> (Standing, Seen) {
+    let policy = Policy::new(mode, max_age, mx.iter().map(|text| pattern(text)).collect());
+    let seen = Seen {
+        record: Some(PolicyId::parse("20260101000000").unwrap()),
+        rua: wanted(mode, mx).rua,
+        served: policy,
+        ..seen(hosts)
+    };
+    let mut standing = Standing::default();
+    standing.observe(&wanted(mode, mx), &seen, now());
+    (standing, seen)
+}
+
+fn way(wanted: &Wanted, standing: &Standing, seen: &Seen) -> Vec<Stage> {
+    plan(wanted, standing, seen, Permit::Testing, now())
+}
+
+fn words(stages: &[Stage]) -> Vec<String> {
+    let word = |stage: &Stage| match stage {
+        Stage::Step(Step::Serve(policy), _) => {
+            let mx: Vec<String> = policy.mx.iter().map(ToString::to_string).collect();
+            format!("serve {} {}", policy.mode, mx.join(" "))
+        }
+        Stage::Step(step, _) => step.word().to_owned(),
+        Stage::Wait(_, until) => format!("wait {}", until.duration_since(now()).as_secs()),
+        Stage::Evidence => "evidence".to_owned(),
+    };
+    stages.iter().map(word).collect()
+}
+
+#[test]
+fn pub_01_pub_05_from_nothing_the_file_comes_before_the_record_and_testing_before_enforce() {
+    let stages =
+        way(&wanted(Mode::Enforce, &["mx1.a.example"]), &Standing::default(), &seen(&["mx1.a.example"]));
+    assert_eq!(
+        words(&stages),
+        [
+            "ask-for-reports",
+            "serve testing mx1.a.example",
+            "announce",
+            "evidence",
+            "serve enforce mx1.a.example",
+            "announce"
+        ]
+    );
+}
+
+#[test]
+fn pub_05_a_permit_alone_does_not_enforce_what_was_not_seen_in_testing() {
+    let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
+    let stages = plan(&wanted, &Standing::default(), &seen(&["mx1.a.example"]), Permit::Enforce, now());
+    let first = stages.iter().find(|stage| matches!(stage, Stage::Step(Step::Serve(_), _)));
+    assert!(first.is_some_and(|stage| !stage.enforces()));
+    assert_eq!(stages.last().map(|stage| stage.enforces()), Some(false));
+    assert!(stages.iter().any(Stage::enforces));
+}
+
+#[test]
+fn pub_04_new_mx_hosts_wait_for_old_policies_and_old_patterns_for_old_mx_records() {
+    let (standing, seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let stages = way(&wanted(Mode::Enforce, &["mx2.a.example"]), &standing, &seen);
+    let told = words(&stages);
+    assert_eq!(
+        told,
+        [
+            "serve enforce mx2.a.example mx1.a.example",
+            "announce",
+            &format!("wait {}", WEEK + SLACK),
+            "add-mx",
+            "remove-mx",
+            &format!("wait {}", WEEK + SLACK + WEEK),
+            "serve enforce mx2.a.example",
+            "announce",
+        ]
+    );
+}
+
+#[test]
+fn an_mx_host_that_is_in_use_is_never_left_out() {
+    let (standing, seen) =
+        met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example", "new.b.example"]);
+    let told = words(&way(&wanted(Mode::Enforce, &[]), &standing, &seen));
+    assert_eq!(told, ["serve enforce mx1.a.example new.b.example", "announce"]);
+    assert!(told[0].contains("new.b.example"));
+}
+
+#[test]
+fn enforcement_that_is_there_stays_without_a_permit_and_with_a_policy_host_that_is_down() {
+    let (standing, mut seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
+    assert_eq!(way(&wanted, &standing, &seen), []);
+    seen.served = None;
+    assert_eq!(words(&way(&wanted, &standing, &seen)), ["serve enforce mx1.a.example", "announce"]);
+}
+
+#[test]
+fn pub_03_retiring_goes_through_none_waits_out_every_promise_and_then_removes_both() {
+    let (mut standing, seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    // A year was promised once, by a policy that was replaced a moment ago.
+    let long = Policy::new(Mode::Enforce, 31_557_600, vec![pattern("mx1.a.example")]).unwrap();
+    standing.promises.insert(0, Promise { until: Some(now()), ..(&long).into() });
+    let stages = way(&wanted(Mode::None, &["mx1.a.example"]), &standing, &seen);
+    assert_eq!(
+        words(&stages),
+        ["serve none ", "announce", &format!("wait {}", 31_557_600 + SLACK), "withdraw", "take-down"]
+    );
+    assert!(matches!(&stages[0], Stage::Step(Step::Serve(policy), _) if policy.max_age == 86_400));
+}
+
+#[test]
+fn a_domain_that_never_had_anything_has_nothing_to_retire() {
+    let mut nothing = seen(&["mx1.a.example"]);
+    nothing.rua = wanted(Mode::None, &[]).rua;
+    assert_eq!(way(&wanted(Mode::None, &[]), &Standing::default(), &nothing), []);
+}
+
+#[test]
+fn what_nobody_can_see_any_more_is_taken_for_the_worst() {
+    let (_, mut broken) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    broken.served = None;
+    let wanted = Wanted { max_age_before: 1000, ..wanted(Mode::Testing, &["mx2.a.example"]) };
+    let mut standing = Standing::default();
+    standing.observe(&wanted, &broken, now());
+    let told = words(&way(&wanted, &standing, &broken));
+    assert_eq!(told[..4], ["serve testing mx2.a.example mx1.a.example", "announce", "wait 1120", "add-mx"]);
+}
+
+#[test]
+fn sts_14_ids_grow_even_when_the_clock_went_back_and_one_that_was_offered_is_kept() {
+    let (mut standing, mut seen) = met(Mode::Testing, 86_400, &["mx1.a.example"], &["mx1.a.example"]);
+    let wanted = wanted(Mode::Testing, &["mx1.a.example"]);
+    standing.last_id = Some(PolicyId::parse("20300101000000").unwrap());
+    standing.announce_due = true;
+    let id = |standing: &Standing, seen: &Seen, at| match next(&wanted, standing, seen, Permit::Testing, at) {
+        Next::Do(Step::Announce(id)) => id.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(id(&standing, &seen, now()), "20300101000001");
+    standing.last_id = None;
+    assert_eq!(id(&standing, &seen, now()), "20261125133000");
+    standing.offer(&PolicyId::parse("20261125133000").unwrap());
+    assert_eq!(id(&standing, &seen, after(60)), "20261125133000");
+    seen.record = standing.offered.clone();
+    standing.observe(&wanted, &seen, after(70));
+    assert_eq!(next(&wanted, &standing, &seen, Permit::Testing, after(70)), Next::Done);
+}
+
+#[test]
+fn the_policy_host_is_pointed_to_before_anything_is_announced() {
+    let mut wanted = wanted(Mode::Testing, &["mx1.a.example"]);
+    wanted.policy_host = Some(PolicyHostAt::Alias(domain("host.example.net")));
+    let told = words(&way(&wanted, &Standing::default(), &seen(&["mx1.a.example"])));
+    assert_eq!(told, ["ask-for-reports", "point-policy-host", "serve testing mx1.a.example", "announce"]);
+}

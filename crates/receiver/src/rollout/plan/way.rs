@@ -1,0 +1,78 @@
+//! The whole way to the wanted state, found by taking step after step in a world where each works out
+//! at once, and where the gate opens when it is asked.
+
+use super::super::standing::Standing;
+use super::{Next, Permit, PolicyHostAt, Seen, Step, Waiting, Wanted, next};
+use formats::{DomainName, Mode};
+use jiff::Timestamp;
+
+/// A stage of the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Something to do, at that time at the earliest.
+    Step(Step, Timestamp),
+    /// Time has to pass.
+    Wait(Waiting, Timestamp),
+    /// Evidence has to come, or the operator's word.
+    Evidence,
+}
+
+/// Stages of one way; more would be an endless plan, which the model check rules out.
+const STAGES: usize = 64;
+
+/// The stages from here to the wanted state; empty when it is reached. `standing` has taken in what is
+/// seen.
+pub fn plan(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, now: Timestamp) -> Vec<Stage> {
+    let (mut standing, mut seen, mut permit, mut now) = (standing.clone(), seen.clone(), permit, now);
+    let mut stages = Vec::new();
+    while stages.len() < STAGES {
+        match next(wanted, &standing, &seen, permit, now) {
+            Next::Done => break,
+            Next::Gate if permit == Permit::Enforce => break,
+            Next::Gate => {
+                stages.push(Stage::Evidence);
+                permit = Permit::Enforce;
+            }
+            Next::Wait(until, waiting) => {
+                stages.push(Stage::Wait(waiting, until));
+                now = until;
+            }
+            Next::Do(step) => {
+                carry_out(&step, &mut standing, &mut seen);
+                stages.push(Stage::Step(step, now));
+            }
+        }
+        standing.observe(wanted, &seen, now);
+    }
+    stages
+}
+
+/// What a step changes in a world where it works out.
+fn carry_out(step: &Step, standing: &mut Standing, seen: &mut Seen) {
+    match step {
+        Step::PointPolicyHost(PolicyHostAt::Alias(name)) => {
+            seen.policy_host = (vec![name.clone()], Vec::new())
+        }
+        Step::PointPolicyHost(PolicyHostAt::Addresses(all)) => seen.policy_host = (Vec::new(), all.clone()),
+        Step::Serve(policy) => {
+            standing.intend(policy);
+            seen.served = Some(policy.clone());
+        }
+        Step::AskForReports(record) => seen.rua = record.rua.clone(),
+        Step::Announce(id) => {
+            standing.offer(id);
+            seen.record = Some(id.clone());
+        }
+        Step::AddMx(hosts) => seen.mx.extend(hosts.iter().cloned()),
+        Step::RemoveMx(hosts) => seen.mx.retain(|host: &DomainName| !hosts.contains(host)),
+        Step::Withdraw => seen.record = None,
+        Step::TakeDown => seen.served = None,
+    }
+}
+
+impl Stage {
+    /// True when the mode changes to enforce here.
+    pub fn enforces(&self) -> bool {
+        matches!(self, Self::Step(Step::Serve(policy), _) if policy.mode == Mode::Enforce)
+    }
+}
