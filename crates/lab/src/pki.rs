@@ -57,6 +57,17 @@ impl Identity {
     pub fn certificate(&self) -> &[u8] {
         self.certified.cert.first().map(|cert| cert.as_ref()).unwrap_or_default()
     }
+
+    /// The chain in PEM.
+    pub fn chain_pem(&self) -> String {
+        let one = |cert: &CertificateDer<'_>| pem::encode(&pem::Pem::new("CERTIFICATE", cert.to_vec()));
+        self.certified.cert.iter().map(one).collect()
+    }
+
+    /// The private key in PEM.
+    pub fn key_pem(&self) -> String {
+        pem::encode(&pem::Pem::new("PRIVATE KEY", self.key.to_vec()))
+    }
 }
 
 impl Pki {

@@ -3,6 +3,7 @@
 
 mod authorities;
 mod resolver;
+pub mod update;
 
 pub use authorities::Authorities;
 pub use resolver::{Dnssec, Resolver, ResolverConfig, ResolverError};

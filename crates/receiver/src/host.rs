@@ -1,112 +1,129 @@
 //! Serves policy files over HTTPS: `https://mta-sts.DOMAIN/.well-known/mta-sts.txt` and nothing else
-//! (RFC 8461 §3.3, §7.1, §8.2).
+//! (RFC 8461 §3.3, §7.1, §8.2), with certificates of its own ordering (RFC 8555).
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`PolicyHost`] | connections: the certificate by SNI, HTTP/1.1 and HTTP/2 |
+//! | [`Shelf`] | what is served, in bounded memory in front of the store |
+//! | [`challenge`] | plain HTTP: challenges of the authority, and a hint |
+//! | [`order`] | certificates: which to order when, and ordering them |
 
-use formats::{DomainName, Policy};
+pub mod challenge;
+pub mod order;
+
+mod shelf;
+
+pub use shelf::{Shelf, Site};
+
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use net::https::POLICY_PATH;
 use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_rustls::LazyConfigAcceptor;
 
 /// A handshake, and the headers of one request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections that are served at once.
-const CONNECTIONS: usize = 1024;
 
-/// The policies that are served, by policy host.
-#[derive(Default)]
-pub struct PolicyTable(RwLock<HashMap<String, Served>>);
-
+/// Serves what is on the shelf.
 #[derive(Clone)]
-struct Served {
-    body: Bytes,
-    certificate: Arc<CertifiedKey>,
+pub struct PolicyHost {
+    shelf: Arc<Shelf>,
+    tls: Arc<ServerConfig>,
 }
 
-impl PolicyTable {
-    /// Serves `policy` at `mta-sts.DOMAIN` from now on, in place of any other.
-    pub fn put(&self, domain: &DomainName, policy: &Policy, certificate: Arc<CertifiedKey>) {
-        let served = Served { body: Bytes::from(policy.to_string()), certificate };
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(format!("mta-sts.{domain}"), served);
+impl PolicyHost {
+    /// For what is on this shelf.
+    pub fn new(shelf: Arc<Shelf>) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Presented(None)));
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        tls.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+        Ok(Self { shelf, tls: Arc::new(tls) })
     }
 
-    fn get(&self, host: &str) -> Option<Served> {
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&host).cloned()
+    /// Serves everybody who comes to `listener`, until it is dropped.
+    pub async fn serve(self, listener: TcpListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            let host = self.clone();
+            tokio::spawn(async move { host.connection(stream, std::future::pending()).await });
+        }
     }
-}
 
-/// Picks the certificate by SNI; a name that is not served ends the handshake (POL-25).
-struct BySni(Arc<PolicyTable>);
-
-impl std::fmt::Debug for BySni {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("BySni")
-    }
-}
-
-impl ResolvesServerCert for BySni {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.get(hello.server_name()?)?.certificate)
-    }
-}
-
-/// Serves the table on `listener` until it is dropped.
-pub async fn serve(listener: TcpListener, table: Arc<PolicyTable>) -> Result<(), rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut tls = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(BySni(table.clone())));
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, most likely: waiting a moment lets some come free.
-                tracing::warn!(%error, "the policy host can't take a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
+    /// Serves one connection to its end; when `stop` comes, what is begun is finished.
+    pub async fn connection<S>(&self, stream: S, stop: impl Future<Output = ()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = async {
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+            let name = hello.client_hello().server_name().map(str::to_owned);
+            let site = match &name {
+                Some(name) => self.shelf.site(name).await,
+                None => None,
+            };
+            // Without a site the handshake ends with an alert: a wrong chain helps nobody (POL-25).
+            let mut tls = self.tls.as_ref().clone();
+            tls.cert_resolver = Arc::new(Presented(site.as_ref().map(|site| site.certificate.clone())));
+            Ok::<_, std::io::Error>((hello.into_stream(Arc::new(tls)).await?, site))
+        };
+        let Ok(Ok((stream, Some(site)))) = tokio::time::timeout(PATIENCE, handshake).await else { return };
+        let service = service_fn(|request: Request<Incoming>| {
+            let response = respond(request.method(), request.uri().path(), Some(site.body.clone()));
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(PATIENCE)
+            .max_buf_size(formats::limits::HTTP_HEADER_BYTES);
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(HEADER_LIST)
+            .max_concurrent_streams(STREAMS)
+            .keep_alive_interval(PATIENCE)
+            .keep_alive_timeout(PATIENCE);
+        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
             }
         };
-        let (acceptor, table) = (acceptor.clone(), table.clone());
-        tokio::spawn(async move {
-            connection(stream, &acceptor, &table).await;
-            drop(place);
-        });
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection to the policy host broke off");
+        }
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: &TlsAcceptor, table: &Arc<PolicyTable>) {
-    let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await else { return };
-    let host = stream.get_ref().1.server_name().unwrap_or_default().to_owned();
-    let service = service_fn(|request: Request<Incoming>| {
-        let response =
-            respond(request.method(), request.uri().path(), table.get(&host).map(|served| served.body));
-        async move { Ok::<_, Infallible>(response) }
-    });
-    let http = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .max_buf_size(formats::limits::HTTP_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = http.await {
-        tracing::debug!(%error, "a connection to the policy host broke off");
+/// Headers of one HTTP/2 request, unpacked.
+const HEADER_LIST: u32 = 16_384;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS: u32 = 16;
+
+/// The certificate that was picked for a connection, or none.
+#[derive(Debug)]
+struct Presented(Option<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Presented {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.clone()
     }
 }
 

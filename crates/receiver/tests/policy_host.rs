@@ -3,13 +3,15 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use formats::{DomainName, Mode, MxPattern, Policy};
-use lab::pki::{Cert, Pki};
+use lab::pki::{Cert, Identity, Pki};
 use net::clock::{Clock, SystemClock};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
-use sternpost_receiver::host::{PolicyTable, serve};
+use sternpost_receiver::host::{PolicyHost, Shelf};
+use store::Store;
+use store::hosting::StoredCertificate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
@@ -17,22 +19,41 @@ use tokio_rustls::TlsConnector;
 struct World {
     address: std::net::SocketAddr,
     client: TlsConnector,
-    _pki: Pki,
+    pki: Pki,
+    store: Store,
+    shelf: Arc<Shelf>,
+    _place: tempfile::TempDir,
+}
+
+fn certificate(domain: &DomainName, identity: &Identity) -> StoredCertificate {
+    StoredCertificate {
+        host: domain.below("mta-sts").unwrap(),
+        chain: identity.chain_pem(),
+        key: identity.key_pem(),
+        expires_at: jiff::Timestamp::MAX,
+        next_at: jiff::Timestamp::MAX,
+        failures: 0,
+        problem: String::new(),
+    }
 }
 
 async fn world() -> World {
     let pki = Pki::new(SystemClock.now()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let table = Arc::new(PolicyTable::default());
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(&place.path().join("s.db")).await.unwrap();
     for name in ["a.example", "b.example"] {
         let domain = DomainName::parse(name).unwrap();
         let mx = MxPattern::parse(&format!("mx.{name}")).unwrap();
         let policy = Policy::new(Mode::Testing, 86_400, vec![mx]).unwrap();
         let identity = pki.issue(&format!("mta-sts.{name}"), Cert::Good).unwrap();
-        table.put(&domain, &policy, identity.certified);
+        store.put_hosted(&domain, Some(&policy.to_string())).await.unwrap();
+        store.put_certificate(&certificate(&domain, &identity)).await.unwrap();
     }
-    tokio::spawn(serve(listener, table));
+    let clock = Arc::new(SystemClock);
+    let shelf = Arc::new(Shelf::new(store.clone(), clock).await.unwrap());
+    tokio::spawn(PolicyHost::new(shelf.clone()).unwrap().serve(listener));
     let mut roots = RootCertStore::empty();
     roots.add(pki.root()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -41,7 +62,7 @@ async fn world() -> World {
     let verifier: Arc<dyn ServerCertVerifier> = verifier.build().unwrap();
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    World { address, client: TlsConnector::from(Arc::new(config)), _pki: pki }
+    World { address, client: TlsConnector::from(Arc::new(config)), pki, store, shelf, _place: place }
 }
 
 async fn ask(world: &World, host: &str, request: &str) -> std::io::Result<String> {
@@ -99,4 +120,42 @@ async fn nonsense_before_and_after_the_handshake_harms_nobody() {
     let _ = ask(&world, "mta-sts.a.example", &long).await;
     let answer = ask(&world, "mta-sts.a.example", &request("GET", PATH)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn a_new_domain_is_served_and_an_old_one_dropped_without_a_restart() {
+    let world = world().await;
+    let get = async |host: &str| ask(&world, host, &request("GET", PATH)).await;
+    assert!(get("mta-sts.c.example").await.is_err());
+    let domain = DomainName::parse("c.example").unwrap();
+    let identity = world.pki.issue("mta-sts.c.example", Cert::Good).unwrap();
+    world.store.put_hosted(&domain, Some("version: STSv1\r\nmode: none\r\nmax_age: 1\r\n")).await.unwrap();
+    world.store.put_certificate(&certificate(&domain, &identity)).await.unwrap();
+    world.shelf.refresh().await.unwrap();
+    assert!(get("mta-sts.c.example").await.unwrap().contains("mode: none"));
+    world.store.put_hosted(&domain, None).await.unwrap();
+    world.shelf.refresh().await.unwrap();
+    assert!(get("mta-sts.c.example").await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_in_memory_is_served_on_when_the_store_is_gone() {
+    let world = world().await;
+    let get = async |host: &str| ask(&world, host, &request("GET", PATH)).await;
+    get("mta-sts.a.example").await.unwrap();
+    world.store.close().await;
+    assert!(world.shelf.refresh().await.is_err());
+    assert!(get("mta-sts.a.example").await.unwrap().starts_with("HTTP/1.1 200 OK"));
+    assert!(get("mta-sts.b.example").await.is_err());
+}
+
+#[tokio::test]
+async fn ten_thousand_unknown_names_get_no_handshake_and_push_nobody_out() {
+    let world = world().await;
+    ask(&world, "mta-sts.a.example", &request("GET", PATH)).await.unwrap();
+    for number in 0..10_000 {
+        assert!(world.shelf.site(&format!("mta-sts.x{number}.example")).await.is_none());
+    }
+    world.store.close().await;
+    assert!(ask(&world, "mta-sts.a.example", &request("GET", PATH)).await.is_ok());
 }

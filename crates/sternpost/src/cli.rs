@@ -2,7 +2,7 @@
 
 use crate::failure::{Exit, Failure};
 use crate::terminal::say;
-use crate::{cache_command, check_command, config_command, demo, lab_command, query_command, serve};
+use crate::{cache_command, check_command, config_command, demo, lab_command, query_command, rollout, serve};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +28,18 @@ enum Command {
     Check(check_command::Options),
     /// What a sender would do with mail for a domain now, and why
     Query(query_command::Options),
+    /// Propose a configuration for a domain from what DNS shows today
+    Init(rollout::init::Options),
+    /// The steps from here to what is wanted of your domains, and why in this order
+    Plan(rollout::plan::Options),
+    /// Carry the plan out, each step proved from outside; it can be stopped and goes on where it was
+    Apply(rollout::apply::Options),
+    /// Write what it takes to serve your policies from a web server or a platform
+    Export(rollout::export::Options),
+    /// Where your domains stand
+    Status(rollout::status::Options),
+    /// Allow a domain in testing to be enforced
+    Promote(rollout::promote::Options),
     /// Run the roles of the configuration: policy answers for mail servers
     Serve(serve::Options),
     /// Look at what the running program remembers, and act on it
@@ -81,6 +93,12 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Check(options) => check_command::run(&options, config).await,
         Command::Query(options) => query_command::run(&options, config).await,
+        Command::Init(options) => rollout::init::run(&options, config).await,
+        Command::Export(options) => rollout::export::run(&options, config).await,
+        Command::Plan(options) => rollout::plan::run(&options, config).await,
+        Command::Apply(options) => rollout::apply::run(&options, config).await,
+        Command::Status(options) => rollout::status::run(&options, config).await,
+        Command::Promote(options) => rollout::promote::run(&options, config).await,
         Command::Serve(options) => serve::run(&options, config).await,
         Command::Cache(command) => cache_command::run(&command, config).await,
         Command::Lab(command) => lab_command::run(&command).await,

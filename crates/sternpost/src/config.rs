@@ -1,12 +1,14 @@
 //! The configuration, `sternpost.toml`. [`KEYS`] is the one table of what can stand in it; the
 //! reader, `config show` and `docs/configuration.md` all come out of it.
 
+mod domains;
 mod fault;
 mod keys;
 mod overrides;
 mod owner;
 mod read;
 
+pub use domains::{AcmeConfig, HostConfig, UpdateServer};
 pub use fault::nearest;
 pub use keys::{KEYS, reference};
 
@@ -14,6 +16,7 @@ use crate::failure::Failure;
 use formats::tls_policy::Level;
 use net::dns::Dnssec;
 use read::Read;
+use receiver::domain::DomainSpec;
 use sender::answer::Settings;
 use sender::serve::listen::{Address, SocketFileOptions};
 use std::fmt::Write;
@@ -44,6 +47,14 @@ pub struct Config {
     pub store: PathBuf,
     /// `[answers]`, when the role is on.
     pub answers: Option<AnswersConfig>,
+    /// `[host]`, when the role is on.
+    pub host: Option<HostConfig>,
+    /// `[[domain]]`.
+    pub domains: Vec<DomainSpec>,
+    /// `[[rfc2136]]`.
+    pub updates: Vec<UpdateServer>,
+    /// `lab.dns_port`.
+    pub dns_port: u16,
     /// `metrics.listen`.
     pub metrics: Option<SocketAddr>,
     /// True logs JSON.
@@ -72,6 +83,9 @@ pub struct AnswersConfig {
 
 /// Where a configuration is looked for when none is named.
 const PLACES: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
+
+/// What a reload takes in, besides `[answers]`.
+const RELOADED: [&str; 5] = ["metrics.listen", "host.listen", "host.http", "domain", "rfc2136"];
 
 impl Config {
     /// Reads the named file, else the first of the usual places, else takes the defaults.
@@ -104,9 +118,17 @@ impl Config {
         let store = folder
             .join(read.text("store").and_then(|text| text.strip_prefix("sqlite:")).unwrap_or("sternpost.db"));
         let answers = read.has("answers").then(|| answers(&read, &folder)).transpose()?;
+        let host = domains::host(&read, &folder);
+        let mut updates: Vec<UpdateServer> = read.tables("rfc2136");
+        updates.iter_mut().for_each(|server| server.key_file = folder.join(&server.key_file));
+        let domains = domains::domains(&read, host.as_ref(), &updates)?;
         Ok(Self {
             store,
             answers,
+            host,
+            domains,
+            updates,
+            dns_port: read.port("lab.dns_port", 53),
             metrics: read.text("metrics.listen").and_then(|text| text.parse().ok()),
             log_json: read.text("log.format") == Some("json"),
             log_level: read.text("log.level").unwrap_or("info").to_owned(),
@@ -135,7 +157,7 @@ impl Config {
     /// True when all that a reload can't change is the same.
     pub fn has_same_world(&self, other: &Self) -> bool {
         let fixed = |key: &&keys::Key| {
-            !key.path.starts_with("answers.") && key.path != "metrics.listen"
+            !key.path.starts_with("answers.") && !RELOADED.contains(&key.path)
                 || key.path == "answers.cache_memory"
         };
         KEYS.iter().filter(fixed).all(|key| self.read.value(key.path) == other.read.value(key.path))
@@ -151,9 +173,9 @@ impl Config {
         let mut section = "";
         for key in KEYS {
             let (head, name) = key.path.split_once('.').unwrap_or(("", key.path));
-            if head == "answers" && self.answers.is_none() {
+            if head == "answers" && self.answers.is_none() || head == "host" && self.host.is_none() {
                 if head != section {
-                    let _ = writeln!(out, "\n# [answers] is not there: that role is off");
+                    let _ = writeln!(out, "\n# [{head}] is not there: that role is off");
                     section = head;
                 }
                 continue;

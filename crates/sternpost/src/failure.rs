@@ -43,6 +43,11 @@ impl Failure {
     pub fn usage(what: impl Into<String>, why: impl Display, remedy: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::new(what, why, remedy) }
     }
+
+    /// The same, for what is found.
+    pub fn finding(what: impl Into<String>, why: impl Display, remedy: impl Into<String>) -> Self {
+        Self { exit: Exit::Findings, ..Self::new(what, why, remedy) }
+    }
 }
 
 impl Display for Failure {

@@ -1,6 +1,7 @@
 //! `sternpost serve`: runs the roles that the configuration names until it is told to stop.
 
 pub mod api;
+mod hosting;
 mod http;
 mod listeners;
 mod watch;
@@ -8,17 +9,19 @@ mod watch;
 use crate::config::{AnswersConfig, Config};
 use crate::failure::{Exit, Failure};
 use crate::world::World;
+use hosting::Hosting;
 use http::Http;
 use listeners::{Listeners, Role};
 use net::dns::{DnsError, Resolver, Security};
 use sender::answer::{Answers, Discovery};
 use sender::serve::Shutdown;
-use sender::serve::listen::Address;
+use sender::serve::listen::{Address, SocketFileOptions};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 
 /// How to start.
 #[derive(Debug, clap::Args)]
@@ -35,29 +38,42 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
     log(&config);
-    let Some(role) = &config.answers else {
+    if config.answers.is_none() && config.host.is_none() {
         return Err(Failure::usage(
             "nothing to serve",
             "the configuration switches no role on",
-            "For policy answers to Postfix, write into sternpost.toml\n  [answers]",
+            "For policy answers to Postfix, write into sternpost.toml\n  [answers]\nto serve the policies of your domains\n  [host]",
         ));
-    };
+    }
     let store = open(&config.store, options).await?;
     let world = World::new(&config)?;
     let resolver = world.resolver.clone();
-    let answers = answers(world, role, store.clone());
+    let mut tasks = JoinSet::new();
+    let hosting = match &config.host {
+        Some(role) => {
+            let hosting = Hosting::new(store.clone(), &world).await?;
+            hosting.keep(role, &world, &mut tasks);
+            Some(hosting)
+        }
+        None => None,
+    };
+    let roles =
+        Roles { answers: config.answers.as_ref().map(|role| answers(world, role, store.clone())), hosting };
     let shutdown = Shutdown::default();
     let mut listeners = Listeners::new(shutdown.clone());
-    listeners.set(&wanted(&config, role, &answers), role.socket_file).await?;
-    let fresh = tokio::spawn(answers.clone().keep_fresh());
+    listeners.set(&roles.wanted(&config), socket_file(&config)).await?;
+    if let Some(answers) = &roles.answers {
+        tasks.spawn(answers.clone().keep_fresh());
+    }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    tracing::info!(store = %config.store.display(), overrides = role.settings.overrides.len(), "ready");
+    let overrides = config.answers.as_ref().map_or(0, |role| role.settings.overrides.len());
+    tracing::info!(store = %config.store.display(), overrides, "ready");
     let stopped = tokio::select! {
-        stopped = until_stopped(&config, named, &answers, &mut listeners) => stopped,
+        stopped = until_stopped(&config, named, &roles, &mut listeners) => stopped,
         failure = without_dnssec(&resolver) => Err(failure),
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    fresh.abort();
+    tasks.abort_all();
     if !shutdown.finish(DRAIN).await {
         tracing::warn!("connections were still busy after {} seconds and are cut", DRAIN.as_secs());
     }
@@ -66,10 +82,20 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     stopped.map(|()| Exit::Fine)
 }
 
+/// The roles that are switched on.
+struct Roles {
+    answers: Option<Arc<Answers>>,
+    hosting: Option<Hosting>,
+}
+
+fn socket_file(config: &Config) -> SocketFileOptions {
+    config.answers.as_ref().map(|role| role.socket_file).unwrap_or_default()
+}
+
 fn log(config: &Config) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SPOST_LOG").unwrap_or_else(|_| {
         format!(
-            "error,sternpost={0},sternpost_sender={0},sternpost_net={0},sternpost_store={0}",
+            "error,sternpost={0},sternpost_sender={0},sternpost_net={0},sternpost_receiver={0},sternpost_store={0}",
             config.log_level
         )
         .into()
@@ -133,23 +159,32 @@ fn answers(world: World, role: &AnswersConfig, store: Store) -> Arc<Answers> {
     Answers::new(world.dns, discovery, store, world.clock, role.cache_bytes, role.settings.clone())
 }
 
-fn wanted(config: &Config, role: &AnswersConfig, answers: &Arc<Answers>) -> Vec<(Address, Role)> {
-    let each = |places: &[Address], what: fn(Arc<Answers>) -> Role| {
-        places.iter().map(|place| (place.clone(), what(answers.clone()))).collect::<Vec<_>>()
-    };
-    let mut all = each(&role.listen, Role::socketmap);
-    all.extend(each(&role.lines, Role::lines));
-    let http = |router| Role::Http(Http(router));
-    all.extend(role.http.map(|at| (Address::Tcp(at), http(api::policies(answers.clone())))));
-    all.extend(config.metrics.map(|at| (Address::Tcp(at), http(watch::pages(answers.clone())))));
-    all.push((Address::Unix(config.control()), Role::Control(Http(api::control(answers.clone())))));
-    all
+impl Roles {
+    fn wanted(&self, config: &Config) -> Vec<(Address, Role)> {
+        let mut all = Vec::new();
+        if let (Some(role), Some(answers)) = (&config.answers, &self.answers) {
+            let each = |places: &[Address], what: fn(Arc<Answers>) -> Role| {
+                places.iter().map(|place| (place.clone(), what(answers.clone()))).collect::<Vec<_>>()
+            };
+            all.extend(each(&role.listen, Role::socketmap));
+            all.extend(each(&role.lines, Role::lines));
+            let http = |router| Role::Http(Http(router));
+            all.extend(role.http.map(|at| (Address::Tcp(at), http(api::policies(answers.clone())))));
+            all.extend(config.metrics.map(|at| (Address::Tcp(at), http(watch::pages(answers.clone())))));
+            all.push((Address::Unix(config.control()), Role::Control(Http(api::control(answers.clone())))));
+        }
+        if let (Some(role), Some(hosting)) = (&config.host, &self.hosting) {
+            all.extend(role.listen.iter().map(|at| (at.clone(), Role::Policies(hosting.policies.clone()))));
+            all.extend(role.http.iter().map(|at| (at.clone(), Role::Plain(hosting.plain.clone()))));
+        }
+        all
+    }
 }
 
 async fn until_stopped(
     first: &Config,
     named: Option<&Path>,
-    answers: &Arc<Answers>,
+    roles: &Roles,
     listeners: &mut Listeners,
 ) -> Result<(), Failure> {
     let fail = |error| Failure::new("signals can't be listened to", error, "");
@@ -160,19 +195,16 @@ async fn until_stopped(
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(first, named, answers, listeners).await,
+            _ = hangup.recv() => reload(first, named, roles, listeners).await,
         }
     }
 }
 
 /// Takes the configuration in again. What is wrong with it is logged, and all stays as it was.
-async fn reload(first: &Config, named: Option<&Path>, answers: &Arc<Answers>, listeners: &mut Listeners) {
+async fn reload(first: &Config, named: Option<&Path>, roles: &Roles, listeners: &mut Listeners) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
     let outcome = match Config::load(first.file.as_deref().or(named)) {
-        Ok(config) => match &config.answers {
-            Some(role) => take_in(first, &config, role, answers, listeners).await,
-            None => Err(Failure::usage("[answers] is gone", "a role is switched off by a restart only", "")),
-        },
+        Ok(config) => take_in(first, &config, roles, listeners).await,
         Err(failure) => Err(failure),
     };
     match outcome {
@@ -187,14 +219,25 @@ async fn reload(first: &Config, named: Option<&Path>, answers: &Arc<Answers>, li
 async fn take_in(
     first: &Config,
     config: &Config,
-    role: &AnswersConfig,
-    answers: &Arc<Answers>,
+    roles: &Roles,
     listeners: &mut Listeners,
 ) -> Result<(), Failure> {
-    listeners.set(&wanted(config, role, answers), role.socket_file).await?;
-    answers.set(role.settings.clone());
+    let is_on = [
+        ("answers", config.answers.is_some(), roles.answers.is_some()),
+        ("host", config.host.is_some(), roles.hosting.is_some()),
+    ];
+    if let Some((name, wanted, _)) = is_on.iter().find(|(_, wanted, runs)| wanted != runs) {
+        let what = format!("[{name}] is {}", if *wanted { "new" } else { "gone" });
+        return Err(Failure::usage(what, "a role is switched on and off by a restart only", ""));
+    }
+    listeners.set(&roles.wanted(config), socket_file(config)).await?;
+    if let (Some(role), Some(answers)) = (&config.answers, &roles.answers) {
+        answers.set(role.settings.clone());
+    }
     if !config.has_same_world(first) {
-        tracing::warn!("changes to store, [dns], [trust], [lab], [log] and cache_memory take a restart");
+        tracing::warn!(
+            "changes to store, [dns], [trust], [lab], [log], [host] and cache_memory take a restart"
+        );
     }
     Ok(())
 }

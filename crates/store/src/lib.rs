@@ -6,10 +6,14 @@
 //! | [`policies`] | policies to the end of their `max_age` | sending side |
 //! | [`tallies`] | sessions of a day, for the reports | sending side |
 //! | [`reports`] | reports that came in, and what could not be read | receiving side |
+//! | [`domains`] | domains that were added by command, and leases | receiving side |
+//! | [`hosting`] | what the policy host serves, and its certificates | receiving side |
 //! | [`rollouts`] | where a domain stands, and the journal | receiving side |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod domains;
+pub mod hosting;
 pub mod policies;
 pub mod reports;
 pub mod rollouts;

@@ -24,6 +24,8 @@ pub struct Standing {
     pub offered: Option<PolicyId>,
     /// The last `id` that was announced or seen.
     pub last_id: Option<PolicyId>,
+    /// When the operator allowed enforcement.
+    pub approved: Option<Timestamp>,
     /// The MX hosts at the last look.
     pub mx: Vec<DomainName>,
     /// Seconds for which those may be remembered.
@@ -138,6 +140,8 @@ impl Standing {
             && self.mode.is_none_or(|known| known.mode != policy.mode)
         {
             self.mode = Some(InMode { mode: policy.mode, since: now });
+            // Enforcement is allowed for the testing that was looked at, not for a later one.
+            self.approved = None;
         }
         self.miss(seen, now);
         self.count_unused(wanted, seen, now);

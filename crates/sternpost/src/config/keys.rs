@@ -43,6 +43,18 @@ pub enum Kind {
     Owner,
     /// The operator's table of answers.
     Overrides,
+    /// Domains that are looked after.
+    Domains,
+    /// Name servers that take updates.
+    Updates,
+    /// A domain name.
+    Name,
+    /// Addresses without ports.
+    Places,
+    /// A URL that begins so.
+    Url(&'static str),
+    /// A word.
+    Text,
 }
 
 impl Kind {
@@ -62,6 +74,12 @@ impl Kind {
             Self::Store => "\"sqlite:FILE\"".to_owned(),
             Self::FileMode => "a file mode in octal, such as \"0660\"".to_owned(),
             Self::Owner => "\"user:group\", by name or number".to_owned(),
+            Self::Domains => "tables, each with `name` and what differs from the defaults: `mode` (`enforce`, `testing` or `none`: where it is to end up; default `enforce`), `mx` (host names and `*.` patterns; default: as DNS shows them), `max_age` (a table of seconds, `testing` = 86400, `enforce` = 604800, and `before` = 31557600 for policies of before that can't be fetched any more), `host` (`self`: the role `[host]` serves the policy; `static`, the default: what `sternpost export` makes; `elsewhere`: it is only watched), `dns` (`manual`, the default, or `rfc2136:NAME`), `rua` (where reports go: `mailto:` and `https:`)".to_owned(),
+            Self::Updates => "tables, each with `name`, `server` (\"address:port\"), `zone` where it is not the domain itself, `key_name`, `key_file` (the base64 secret alone, as tsig-keygen and keymgr print it) and `algorithm` (`hmac-sha256`, the default, `hmac-sha384` or `hmac-sha512`)".to_owned(),
+            Self::Name => "a host name in quotes".to_owned(),
+            Self::Places => "a list of addresses, such as \"192.0.2.1\" and \"2001:db8::1\"".to_owned(),
+            Self::Url(scheme) => format!("a URL that begins with {scheme}"),
+            Self::Text => "a text in quotes".to_owned(),
             Self::Overrides => "tables, each with `domain` (`example.org`, `*.example.org` for all below it, or `*`) and one of `answer` (`none`, `may`, `encrypt`, `dane`, `dane-only`, `secure`, `secure match=NAME:NAME`), `policy_file` (a policy in place of the published one), `skip_mta_sts = true`, `skip_dane = true`; the last three can stand together".to_owned(),
         }
     }
@@ -75,6 +93,20 @@ pub const KEYS: &[Key] = &[
         default: "\"sqlite:sternpost.db\"",
         unset: "",
         about: "Where policies, tallies and reports are kept.",
+    },
+    Key {
+        path: "domain",
+        kind: Kind::Domains,
+        default: "[]",
+        unset: "",
+        about: "The domains whose incoming mail is looked after: `[[domain]]`, once for each. `sternpost init DOMAIN` writes one from what DNS shows.",
+    },
+    Key {
+        path: "rfc2136",
+        kind: Kind::Updates,
+        default: "[]",
+        unset: "",
+        about: "Name servers that take updates (RFC 2136) signed with TSIG: `[[rfc2136]]`, once for each, named by `dns = \"rfc2136:NAME\"` of domains.",
     },
     Key {
         path: "dns.servers",
@@ -110,6 +142,13 @@ pub const KEYS: &[Key] = &[
         default: "false",
         unset: "",
         about: "Whether policies are fetched from, and MX hosts looked at on, private, loopback and other special addresses. Only for labs and inner networks: with it, whoever controls a domain's DNS can make Sternpost connect to inner machines.",
+    },
+    Key {
+        path: "lab.dns_port",
+        kind: Kind::Port,
+        default: "53",
+        unset: "",
+        about: "The port of the name servers of zones, which are asked to see what a zone shows now. Another than 53 makes sense only in a lab.",
     },
     Key {
         path: "lab.https_port",
@@ -210,6 +249,62 @@ pub const KEYS: &[Key] = &[
         about: "Domains that are answered another way than by what they publish. The nearest table counts: the domain itself, then its parents, then `*`.",
     },
     Key {
+        path: "host.listen",
+        kind: Kind::Listeners,
+        default: "[\"127.0.0.1:443\"]",
+        unset: "",
+        about: "Where policies are served over HTTPS. The section `[host]` switches the role on. On the internet: `[\"[::]:443\", \"0.0.0.0:443\"]`.",
+    },
+    Key {
+        path: "host.http",
+        kind: Kind::Listeners,
+        default: "[]",
+        unset: "",
+        about: "Where plain HTTP is answered, for the challenges of a certificate authority and a hint for people. On the internet: port 80.",
+    },
+    Key {
+        path: "host.name",
+        kind: Kind::Name,
+        default: "",
+        unset: "the plan leaves `mta-sts` alone",
+        about: "The name of this policy host, to which `mta-sts.DOMAIN` is to be a CNAME.",
+    },
+    Key {
+        path: "host.addresses",
+        kind: Kind::Places,
+        default: "[]",
+        unset: "",
+        about: "Its public addresses, to which `mta-sts.DOMAIN` is to point where there is no `host.name`.",
+    },
+    Key {
+        path: "host.acme.directory",
+        kind: Kind::Url("https://"),
+        default: "",
+        unset: "no certificates are ordered",
+        about: "The directory of a certificate authority (RFC 8555), from which certificates are had for domains that are known and whose policy host is here. Ordering means that you agree to its terms. Let's Encrypt: `https://acme-v02.api.letsencrypt.org/directory`.",
+    },
+    Key {
+        path: "host.acme.contact",
+        kind: Kind::Url("mailto:"),
+        default: "",
+        unset: "none is given",
+        about: "Where the certificate authority can reach you.",
+    },
+    Key {
+        path: "host.acme.profile",
+        kind: Kind::Text,
+        default: "",
+        unset: "the authority's default",
+        about: "A profile of certificates that the authority offers, such as `shortlived`.",
+    },
+    Key {
+        path: "host.acme.ca_file",
+        kind: Kind::File,
+        default: "",
+        unset: "the system's roots",
+        about: "PEM file with the roots that the directory's own certificate is checked against, for authorities of your own.",
+    },
+    Key {
         path: "metrics.listen",
         kind: Kind::Loopback,
         default: "",
@@ -246,7 +341,11 @@ pub fn reference() -> String {
     for key in KEYS {
         let (head, name) = key.path.split_once('.').unwrap_or(("", key.path));
         if head != section {
-            let _ = write!(out, "\n## [{head}]\n");
+            let _ = write!(
+                out,
+                "\n## {}\n",
+                if head.is_empty() { "Outside of sections".to_owned() } else { format!("[{head}]") }
+            );
             section = head;
         }
         let default = if key.default.is_empty() {

@@ -1,14 +1,19 @@
 //! Reads TOML by the table of keys: what is unknown, of the wrong kind or malformed is an error with
 //! its place.
 
+use super::domains::UpdateServer;
 use super::fault::{Fault, fault, kind_of, line_and_column, nearest};
 use super::keys::{KEYS, Key, Kind};
 use super::{overrides, owner};
+use formats::DomainName;
+use receiver::domain::DomainSpec;
 use sender::serve::listen::Address;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Spanned, Value};
 
 /// Values by key, with the line of each.
@@ -59,6 +64,12 @@ impl Read {
         texts.into_iter().filter_map(Address::parse).collect()
     }
 
+    /// The tables at a key; every one of them was looked at when it was read.
+    pub fn tables<T: DeserializeOwned>(&self, key: &str) -> Vec<T> {
+        let items = self.value(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        items.into_iter().filter_map(|item| item.try_into().ok()).collect()
+    }
+
     pub fn number(&self, key: &str, default: u32) -> u32 {
         self.value(key).and_then(Value::as_integer).and_then(|n| n.try_into().ok()).unwrap_or(default)
     }
@@ -81,8 +92,9 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Resul
         } else {
             format!("{prefix}.{}", name.get_ref())
         };
-        let is_section =
-            KEYS.iter().any(|key| key.path.split_once('.').is_some_and(|(head, _)| head == path));
+        let is_section = KEYS
+            .iter()
+            .any(|key| key.path.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
         if let Some(key) = KEYS.iter().find(|key| key.path == path) {
             let taken = take(text, key, value)?;
             read.values.insert(key.path, (taken, line_and_column(text, name.span().start).0));
@@ -185,8 +197,44 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             };
             Ok(Value::Array(items.iter().map(table).collect::<Result<_, _>>()?))
         }
+        (Kind::Domains, DeValue::Array(items)) => tables::<DomainSpec>(text, key, items),
+        (Kind::Updates, DeValue::Array(items)) => tables::<UpdateServer>(text, key, items),
+        (Kind::Name, DeValue::String(name)) => match DomainName::parse(name) {
+            Ok(_) => Ok(Value::String(name.to_string())),
+            Err(error) => Err(wrong(format!("{name:?}: {error}"))),
+        },
+        (Kind::Places, DeValue::Array(items)) => texts(
+            items,
+            |address| address.parse::<IpAddr>().is_ok(),
+            |other, span| {
+                fault(text, span, format!("{other:?} is not an address"), "Write it as \"192.0.2.1\"")
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
+        (Kind::Url(scheme), DeValue::String(url)) if url.starts_with(scheme) => {
+            Ok(Value::String(url.to_string()))
+        }
+        (Kind::Url(_), DeValue::String(url)) => Err(wrong(format!("{url:?} is no such URL"))),
+        (Kind::Text, DeValue::String(word)) if !word.is_empty() => Ok(Value::String(word.to_string())),
         (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
     }
+}
+
+/// A list of tables of one shape; what does not fit is named with its place.
+fn tables<T: DeserializeOwned>(
+    text: &str,
+    key: &Key,
+    items: &[Spanned<DeValue<'_>>],
+) -> Result<Value, Fault> {
+    let one = |item: &Spanned<DeValue<'_>>| {
+        let wrong = |error: toml::de::Error| {
+            let remedy = format!("[[{}]] takes {}", key.path, key.kind.expected());
+            fault(text, error.span().unwrap_or(item.span()), error.message().replace('\n', ", "), &remedy)
+        };
+        T::deserialize(ValueDeserializer::from(item.clone())).map_err(wrong)?;
+        Value::deserialize(ValueDeserializer::from(item.clone())).map_err(wrong)
+    };
+    Ok(Value::Array(items.iter().map(one).collect::<Result<_, _>>()?))
 }
 
 /// A list of texts, each of which has to be good.

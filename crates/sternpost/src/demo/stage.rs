@@ -13,7 +13,7 @@ use lab::{Clients, Lab, Ports};
 use net::BoxFuture;
 use net::clock::{Clock, ManualClock};
 use net::smtp::Mail;
-use receiver::host::{PolicyTable, serve};
+use receiver::host::{PolicyHost, Shelf};
 use receiver::inbox::Inbox;
 use receiver::publish::{Change, DnsPublisher, PublishError, Records};
 use receiver::rollout::plan::Wanted;
@@ -25,6 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use store::Store;
+use store::hosting::StoredCertificate;
 use tokio::net::TcpListener;
 
 /// What the message says that the attacker is after.
@@ -228,13 +229,13 @@ async fn applier(
     let fail = trouble("the policy host");
     let place = SocketAddr::new(IpAddr::V4(address), lab.https_port);
     let listener = TcpListener::bind(place).await.map_err(|e| fail(&e))?;
-    let table = Arc::new(PolicyTable::default());
-    tokio::spawn(serve(listener, table.clone()));
+    let shelf = Arc::new(Shelf::new(store.clone(), clock.clone()).await.map_err(|e| fail(&e))?);
+    tokio::spawn(PolicyHost::new(shelf.clone()).map_err(|e| fail(&e))?.serve(listener));
     Ok(Applier {
         dns: ours.dns.clone(),
         policies: ours.policies.clone(),
         publisher: Some(Arc::new(LabZone(lab.clone()))),
-        hosting: Some(Arc::new(OwnHost { lab: lab.clone(), table, address })),
+        hosting: Some(Arc::new(OwnHost { lab: lab.clone(), store: store.clone(), shelf, address })),
         store: store.clone(),
         clock,
     })
@@ -260,7 +261,8 @@ impl DnsPublisher for LabZone {
 /// The operator's own policy host, with a certificate of the lab's authority.
 struct OwnHost {
     lab: Arc<Lab>,
-    table: Arc<PolicyTable>,
+    store: Store,
+    shelf: Arc<Shelf>,
     address: Ipv4Addr,
 }
 
@@ -271,10 +273,22 @@ impl Hosting for OwnHost {
         policy: Option<&'a Policy>,
     ) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
-            let policy = policy.ok_or("the demo keeps its policy up")?;
+            let fail = |error: &dyn std::fmt::Display| error.to_string();
             let host = format!("mta-sts.{domain}");
-            let identity = self.lab.pki.issue(&host, Cert::Good).map_err(|error| error.to_string())?;
-            self.table.put(domain, policy, identity.certified);
+            let text = policy.map(ToString::to_string);
+            self.store.put_hosted(domain, text.as_deref()).await.map_err(|error| fail(&error))?;
+            let identity = self.lab.pki.issue(&host, Cert::Good).map_err(|error| fail(&error))?;
+            let certificate = StoredCertificate {
+                host: DomainName::parse(&host).map_err(|error| fail(&error))?,
+                chain: identity.chain_pem(),
+                key: identity.key_pem(),
+                expires_at: Timestamp::MAX,
+                next_at: Timestamp::MAX,
+                failures: 0,
+                problem: String::new(),
+            };
+            self.store.put_certificate(&certificate).await.map_err(|error| fail(&error))?;
+            self.shelf.refresh().await.map_err(|error| fail(&error))?;
             self.lab
                 .names
                 .set(&format!("{host}."), vec![Rr::A(self.address)])

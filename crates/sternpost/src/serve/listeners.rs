@@ -1,5 +1,6 @@
 //! Which sockets are open, and for what; a reload opens and closes the difference.
 
+use super::hosting::{Plain, Policies};
 use super::http::Http;
 use crate::failure::Failure;
 use listenfd::ListenFd;
@@ -24,6 +25,10 @@ pub enum Role {
     Http(Http),
     /// HTTP for the operator alone.
     Control(Http),
+    /// Policy files over HTTPS.
+    Policies(Policies),
+    /// Challenges over HTTP.
+    Plain(Plain),
 }
 
 impl Role {
@@ -35,12 +40,19 @@ impl Role {
         Self::Lines(Lines(answers))
     }
 
+    /// True for what is made to be reached by everybody.
+    fn is_public(&self) -> bool {
+        matches!(self, Self::Policies(_) | Self::Plain(_))
+    }
+
     fn word(&self) -> &'static str {
         match self {
             Self::Socketmap(_) => "socketmap",
             Self::Lines(_) => "lines",
             Self::Http(_) => "http",
             Self::Control(_) => "control",
+            Self::Policies(_) => "policies",
+            Self::Plain(_) => "challenges",
         }
     }
 }
@@ -100,7 +112,7 @@ impl Listeners {
     fn start(&self, listener: Listener, address: &Address, role: &Role, shutdown: &Shutdown) {
         let (role, shutdown) = (role.clone(), shutdown.clone());
         tracing::info!(address = listener.shown(), role = role.word(), "listens");
-        if address.is_exposed() {
+        if address.is_exposed() && !role.is_public() {
             tracing::warn!(%address, "others can reach this address, and the protocol has no authentication: keep them out by a firewall");
         }
         self.shutdown.tasks.spawn(async move {
@@ -108,6 +120,8 @@ impl Listeners {
                 Role::Socketmap(service) => run(listener, service, shutdown).await,
                 Role::Lines(service) => run(listener, service, shutdown).await,
                 Role::Http(service) | Role::Control(service) => run(listener, service, shutdown).await,
+                Role::Policies(service) => run(listener, service, shutdown).await,
+                Role::Plain(service) => run(listener, service, shutdown).await,
             }
         });
     }

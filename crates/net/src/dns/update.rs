@@ -1,0 +1,270 @@
+//! Changes a zone by DNS UPDATE (RFC 2136), signed with TSIG (RFC 8945), over TCP.
+
+use formats::DomainName;
+use formats::limits::DNS_TIME;
+use hickory_proto::ProtoError;
+use hickory_proto::op::{Message, OpCode, Query, ResponseCode, UpdateMessage};
+use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, TXT};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType, TSigner};
+use jiff::Timestamp;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A server that takes updates of a zone.
+#[derive(Clone)]
+pub struct Updater {
+    server: SocketAddr,
+    zone: DomainName,
+    signer: TSigner,
+}
+
+/// How a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// hmac-sha256
+    Sha256,
+    /// hmac-sha384
+    Sha384,
+    /// hmac-sha512
+    Sha512,
+}
+
+/// What is to stand at a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Replacement {
+    /// One TXT record in place of those that begin with `prefix`; others stay.
+    Txt {
+        /// What ours begin with, such as `v=STSv1`.
+        prefix: &'static str,
+        /// The new one; nothing to remove only.
+        value: Option<String>,
+    },
+    /// An alias in place of addresses and of another alias.
+    Alias(DomainName),
+    /// Addresses in place of others and of an alias.
+    Addresses(Vec<IpAddr>),
+}
+
+/// Why a zone was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// The key can't be used.
+    #[error("the key can't be used: {0}")]
+    Key(String),
+    /// The server can't be reached, or breaks off.
+    #[error("no answer from {0}: {1}")]
+    Network(SocketAddr, io::Error),
+    /// It takes too long.
+    #[error("{0} does not answer in time")]
+    Timeout(SocketAddr),
+    /// What comes is no DNS, or not signed as it has to be.
+    #[error("{0} answers what can't be trusted: {1}")]
+    Answer(SocketAddr, String),
+    /// The server does not want to.
+    #[error("{0} refuses: {1}")]
+    Refused(SocketAddr, String),
+}
+
+impl Updater {
+    /// For a zone at a server, with a key: its name and its secret in base64.
+    pub fn new(
+        server: SocketAddr,
+        zone: DomainName,
+        key_name: &DomainName,
+        secret: &str,
+        algorithm: Algorithm,
+    ) -> Result<Self, UpdateError> {
+        let secret = data_encoding::BASE64
+            .decode(secret.trim().as_bytes())
+            .map_err(|_| UpdateError::Key("its secret is not base64".to_owned()))?;
+        let algorithm = match algorithm {
+            Algorithm::Sha256 => TsigAlgorithm::HmacSha256,
+            Algorithm::Sha384 => TsigAlgorithm::HmacSha384,
+            Algorithm::Sha512 => TsigAlgorithm::HmacSha512,
+        };
+        let key = |error: &dyn std::fmt::Display| UpdateError::Key(error.to_string());
+        let name = absolute(key_name).map_err(|error| key(&error))?;
+        let signer = TSigner::new(secret, algorithm, name, FUDGE).map_err(|error| key(&error))?;
+        Ok(Self { server, zone, signer })
+    }
+
+    /// Puts it there, in one message that is carried out whole or not at all. Returns what stood there
+    /// before and is replaced, in zone-file form.
+    pub async fn replace(
+        &self,
+        name: &DomainName,
+        new: &Replacement,
+        ttl: u32,
+        now: Timestamp,
+    ) -> Result<Vec<String>, UpdateError> {
+        let work = async {
+            let mut stream = TcpStream::connect(self.server)
+                .await
+                .map_err(|error| UpdateError::Network(self.server, error))?;
+            let owner = absolute(name).map_err(|error| self.odd(&error))?;
+            let mut old = Vec::new();
+            for kind in new.kinds() {
+                let found = self.ask(&mut stream, &owner, *kind).await?;
+                old.extend(found.into_iter().filter(|record| new.replaces(record)));
+            }
+            let update = self.message(&owner, &old, new, ttl)?;
+            self.send(&mut stream, update, now).await?;
+            Ok(old.iter().map(ToString::to_string).collect())
+        };
+        tokio::time::timeout(DNS_TIME, work).await.unwrap_or(Err(UpdateError::Timeout(self.server)))
+    }
+
+    fn message(
+        &self,
+        owner: &Name,
+        old: &[Record],
+        new: &Replacement,
+        ttl: u32,
+    ) -> Result<Message, UpdateError> {
+        let zone = absolute(&self.zone).map_err(|error| self.odd(&error))?;
+        let mut message = Message::query();
+        message.metadata.op_code = OpCode::Update;
+        message.metadata.recursion_desired = false;
+        let mut about = Query::query(zone, RecordType::SOA);
+        about.set_query_class(DNSClass::IN);
+        message.add_zone(about);
+        for record in old {
+            let mut gone = record.clone();
+            gone.dns_class = DNSClass::NONE;
+            gone.ttl = 0;
+            message.add_update(gone);
+        }
+        for data in new.data().map_err(|error| self.odd(&error))? {
+            message.add_update(Record::from_rdata(owner.clone(), ttl, data));
+        }
+        Ok(message)
+    }
+
+    async fn ask(
+        &self,
+        stream: &mut TcpStream,
+        owner: &Name,
+        kind: RecordType,
+    ) -> Result<Vec<Record>, UpdateError> {
+        let mut question = Message::query();
+        question.metadata.recursion_desired = false;
+        question.add_query(Query::query(owner.clone(), kind));
+        let bytes = question.to_vec().map_err(|error| self.odd(&error))?;
+        let answer = self.exchange(stream, &bytes).await?;
+        let answer = Message::from_vec(&answer).map_err(|error| self.odd(&error))?;
+        match answer.metadata.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain => {
+                let is_it = |record: &Record| record.record_type() == kind && record.name == *owner;
+                Ok(answer.answers.into_iter().filter(is_it).collect())
+            }
+            code => Err(UpdateError::Refused(self.server, format!("{code} to a question about {owner}"))),
+        }
+    }
+
+    async fn send(
+        &self,
+        stream: &mut TcpStream,
+        mut message: Message,
+        now: Timestamp,
+    ) -> Result<(), UpdateError> {
+        let time = u64::try_from(now.as_second()).unwrap_or_default();
+        let verifier = message.finalize(&self.signer, time).map_err(|error| self.odd(&error))?;
+        let bytes = message.to_vec().map_err(|error| self.odd(&error))?;
+        let answer = self.exchange(stream, &bytes).await?;
+        let plain = Message::from_vec(&answer).map_err(|error| self.odd(&error))?;
+        let code = plain.metadata.response_code;
+        if code != ResponseCode::NoError {
+            return Err(UpdateError::Refused(self.server, self.explain(code, &plain)));
+        }
+        // Only an answer that the key has signed says that it was done.
+        let mut verifier = verifier.ok_or_else(|| self.odd(&"the update was not signed"))?;
+        verifier.verify(&answer).map(drop).map_err(|error: ProtoError| self.odd(&error))
+    }
+
+    async fn exchange(&self, stream: &mut TcpStream, message: &[u8]) -> Result<Vec<u8>, UpdateError> {
+        let broken = |error| UpdateError::Network(self.server, error);
+        let length = u16::try_from(message.len()).map_err(|_| self.odd(&"the update is too long"))?;
+        let framed = [&length.to_be_bytes(), message].concat();
+        stream.write_all(&framed).await.map_err(broken)?;
+        let length = stream.read_u16().await.map_err(broken)?;
+        let mut answer = vec![0; usize::from(length)];
+        stream.read_exact(&mut answer).await.map_err(broken)?;
+        Ok(answer)
+    }
+
+    fn explain(&self, code: ResponseCode, answer: &Message) -> String {
+        let key = self.signer.signer_name();
+        let fault =
+            answer.signature().and_then(|tsig| tsig.data.error.as_ref()).map(|error| format!("{error:?}"));
+        match (code, fault.as_deref()) {
+            (_, Some("BadKey")) => {
+                format!("it does not know the key {key} (BADKEY); name and algorithm have to be as there")
+            }
+            (_, Some("BadSig")) => format!("the key {key} has another secret there (BADSIG)"),
+            (_, Some("BadTime")) => {
+                "its clock and this machine's differ by over five minutes (BADTIME)".to_owned()
+            }
+            (ResponseCode::NotAuth | ResponseCode::NotZone, _) => {
+                format!(
+                    "it is not the server of the zone {}, or does not take the key {key} for it",
+                    self.zone
+                )
+            }
+            (ResponseCode::Refused, _) => {
+                format!("the key {key} may not change this in the zone {}", self.zone)
+            }
+            (code, _) => code.to_string(),
+        }
+    }
+
+    fn odd(&self, error: &dyn std::fmt::Display) -> UpdateError {
+        UpdateError::Answer(self.server, error.to_string())
+    }
+}
+
+/// Seconds by which clocks may differ (RFC 8945 §10).
+const FUDGE: u16 = 300;
+
+impl Replacement {
+    fn kinds(&self) -> &'static [RecordType] {
+        match self {
+            Self::Txt { .. } => &[RecordType::TXT],
+            Self::Alias(_) | Self::Addresses(_) => &[RecordType::CNAME, RecordType::A, RecordType::AAAA],
+        }
+    }
+
+    fn replaces(&self, record: &Record) -> bool {
+        match (self, &record.data) {
+            (Self::Txt { prefix, .. }, RData::TXT(txt)) => {
+                let text = txt.txt_data.concat();
+                let begins = text.get(..prefix.len());
+                begins.is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
+            }
+            (Self::Txt { .. }, _) => false,
+            _ => true,
+        }
+    }
+
+    fn data(&self) -> Result<Vec<RData>, ProtoError> {
+        Ok(match self {
+            Self::Txt { value, .. } => {
+                value.iter().map(|value| RData::TXT(TXT::new(vec![value.clone()]))).collect()
+            }
+            Self::Alias(target) => vec![RData::CNAME(CNAME(absolute(target)?))],
+            Self::Addresses(all) => all
+                .iter()
+                .map(|address| match address {
+                    IpAddr::V4(ip) => RData::A(A(*ip)),
+                    IpAddr::V6(ip) => RData::AAAA(AAAA(*ip)),
+                })
+                .collect(),
+        })
+    }
+}
+
+fn absolute(name: &DomainName) -> Result<Name, ProtoError> {
+    Name::from_ascii(format!("{name}."))
+}

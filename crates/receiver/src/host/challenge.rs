@@ -1,0 +1,56 @@
+//! Plain HTTP of the policy host: answers to the challenge http-01 (RFC 8555 §8.3), and a hint for people.
+//! It never redirects: senders don't come here, and a redirect would only hide a wrong address.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use store::Store;
+
+const PATH: &str = "/.well-known/acme-challenge/";
+/// A token is of base64url (RFC 8555 §8.3); longer ones are nobody's.
+const TOKEN_BYTES: usize = 128;
+
+/// The answer to a request.
+pub async fn respond(store: &Store, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    if method != Method::GET && method != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+    }
+    let token = path.strip_prefix(PATH).filter(|token| is_token(token));
+    let Some(token) = token else {
+        return text(StatusCode::NOT_FOUND, "Policies of MTA-STS are served over HTTPS only.\n".to_owned());
+    };
+    match store.challenge(token).await {
+        Ok(Some(answer)) => text(StatusCode::OK, answer),
+        Ok(None) => text(StatusCode::NOT_FOUND, "no such challenge\n".to_owned()),
+        Err(error) => {
+            tracing::error!(%error, "a challenge can't be answered, since the store fails");
+            text(StatusCode::SERVICE_UNAVAILABLE, "try again\n".to_owned())
+        }
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    (1..=TOKEN_BYTES).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_of_base64url_and_short() {
+        assert!(is_token("LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"));
+        for not in ["", "../x", "a/b", "a.b", &"a".repeat(129)] {
+            assert!(!is_token(not), "{not}");
+        }
+    }
+}

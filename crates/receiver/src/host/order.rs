@@ -1,0 +1,294 @@
+//! Certificates of policy hosts: which to order when, and ordering them (RFC 8555, RFC 9773).
+//!
+//! Only hosts of domains that the operator knows have a row in the store, and only those whose name leads
+//! here are ordered, so no stranger can make us order anything. Who orders holds a lease, so that several
+//! programs do not order the same.
+
+use crate::rollout::plan::PolicyHostAt;
+use formats::DomainName;
+use instant_acme::{
+    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
+    Identifier, NewAccount, NewOrder, OrderStatus, RetryPolicy,
+};
+use jiff::{SignedDuration, Timestamp};
+use net::clock::Clock;
+use net::dns::{Data, Dns, Kind, host_addresses};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use store::hosting::StoredCertificate;
+use store::{Store, StoreError};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// The authority, and how to come to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// Its directory.
+    pub directory: String,
+    /// How it reaches the operator, `mailto:…`.
+    pub contact: Option<String>,
+    /// A profile that it offers.
+    pub profile: Option<String>,
+    /// The root of its own certificate, in PEM; nothing means those of the system.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Orders what is due.
+pub struct Orders {
+    /// Where they are kept.
+    pub store: Store,
+    /// Looks whether a host leads here.
+    pub dns: Arc<dyn Dns>,
+    /// When.
+    pub clock: Arc<dyn Clock>,
+    /// Where from.
+    pub authority: Authority,
+    /// Where policy hosts are; nothing leaves that to the authority's own look.
+    pub place: Option<PolicyHostAt>,
+    /// Who orders, among all that share the store.
+    pub holder: String,
+}
+
+/// Why an order failed.
+#[derive(Debug, thiserror::Error)]
+enum OrderError {
+    #[error("{0}")]
+    NotHere(String),
+    #[error(transparent)]
+    Acme(#[from] Error),
+    #[error("the authority did not validate it: {0}")]
+    Invalid(String),
+    #[error("the authority's certificate can't be read: {0}")]
+    Chain(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Orders in one round; Let's Encrypt allows 300 new ones in three hours.
+const ROUND: u32 = 20;
+/// One lease covers one order.
+const LEASE: SignedDuration = SignedDuration::from_mins(5);
+/// The first pause after a failure; it doubles to the longest.
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(2);
+/// Five failed validations an hour are allowed for a host.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(12);
+/// Challenges are answered for so long.
+const CHALLENGE_TIME: SignedDuration = SignedDuration::from_mins(30);
+
+impl Orders {
+    /// Does what is due now; says how many were tried.
+    pub async fn round(&self) -> Result<usize, StoreError> {
+        let due = self.store.certificates_due(self.clock.now(), ROUND).await?;
+        let mut tried = 0;
+        for certificate in due {
+            if self.hold().await? {
+                tried += 1;
+                self.one(certificate).await?;
+            }
+        }
+        if tried > 0 {
+            self.store.release(NAME, &self.holder).await?;
+        }
+        Ok(tried)
+    }
+
+    async fn hold(&self) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        self.store.lease(NAME, &self.holder, now, later(now, LEASE)).await
+    }
+
+    async fn one(&self, before: StoredCertificate) -> Result<(), StoreError> {
+        let host = before.host.clone();
+        let Some(domain) =
+            host.as_str().strip_prefix("mta-sts.").and_then(|name| DomainName::from_ascii(name).ok())
+        else {
+            return Ok(());
+        };
+        if self.store.hosted(&domain).await?.is_none() {
+            // Its policy was taken down: nothing is renewed for it.
+            let rest = StoredCertificate { next_at: later(self.clock.now(), LONGEST_PAUSE), ..before };
+            return self.store.put_certificate(&rest).await;
+        }
+        let after = match self.order(&before).await {
+            Ok(new) => {
+                tracing::info!(%host, until = %new.expires_at, "has a certificate");
+                new
+            }
+            Err(OrderError::Store(error)) => return Err(error),
+            Err(error) => {
+                let failures = before.failures.saturating_add(1);
+                let next_at = later(self.clock.now(), pause(failures));
+                if before.chain.is_empty() || before.expires_at <= self.clock.now() {
+                    tracing::error!(%host, %error, again = %next_at, "has no good certificate: senders can't fetch its policy");
+                } else {
+                    tracing::warn!(%host, %error, again = %next_at, until = %before.expires_at, "the certificate is not renewed yet");
+                }
+                StoredCertificate { failures, next_at, problem: error.to_string(), ..before }
+            }
+        };
+        self.store.put_certificate(&after).await
+    }
+
+    async fn order(&self, before: &StoredCertificate) -> Result<StoredCertificate, OrderError> {
+        self.leads_here(&before.host).await?;
+        let account = self.account().await?;
+        let identifiers = [Identifier::Dns(before.host.to_string())];
+        let wanted = || {
+            let order = NewOrder::new(&identifiers);
+            match &self.authority.profile {
+                Some(profile) => order.profile(profile),
+                None => order,
+            }
+        };
+        // An authority that knows no renewal information refuses to hear of what is replaced.
+        let replacing = match identifier(&before.chain) {
+            Some(old) => account.new_order(&wanted().replaces(old)).await.ok(),
+            None => None,
+        };
+        let mut order = match replacing {
+            Some(order) => order,
+            None => account.new_order(&wanted()).await?,
+        };
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization?;
+            if authorization.status == AuthorizationStatus::Valid {
+                continue;
+            }
+            let mut challenge = authorization
+                .challenge(ChallengeType::Http01)
+                .ok_or_else(|| OrderError::Invalid("it offers no http-01".to_owned()))?;
+            let answer = challenge.key_authorization().as_str().to_owned();
+            let now = self.clock.now();
+            self.store.put_challenge(&challenge.token, &answer, now, later(now, CHALLENGE_TIME)).await?;
+            challenge.set_ready().await?;
+        }
+        let patience = RetryPolicy::new().timeout(Duration::from_secs(90));
+        if order.poll_ready(&patience).await? != OrderStatus::Ready {
+            return Err(OrderError::Invalid(problem(&mut order).await));
+        }
+        let key = order.finalize().await?;
+        let chain = order.poll_certificate(&patience).await?;
+        let (from, until) = dates(&chain)?;
+        let next_at = self.renewal(&account, &chain).await.unwrap_or_else(|| two_thirds(from, until));
+        Ok(StoredCertificate {
+            host: before.host.clone(),
+            chain,
+            key,
+            expires_at: until,
+            next_at: next_at.max(later(self.clock.now(), FIRST_PAUSE)),
+            failures: 0,
+            problem: String::new(),
+        })
+    }
+
+    /// A name that leads elsewhere would only burn the authority's patience.
+    async fn leads_here(&self, host: &DomainName) -> Result<(), OrderError> {
+        let Some(place) = &self.place else { return Ok(()) };
+        let not_here = |why: String| OrderError::NotHere(format!("{host} does not lead here: {why}"));
+        let here = match place {
+            PolicyHostAt::Alias(name) => {
+                let alias = self.dns.lookup(host, Kind::Cname).await;
+                let alias = alias.map_err(|error| not_here(error.to_string()))?;
+                alias.records.iter().any(|data| matches!(data, Data::Cname(target) if target == name))
+            }
+            PolicyHostAt::Addresses(all) => {
+                let found = host_addresses(self.dns.as_ref(), host).await;
+                found
+                    .map_err(|error| not_here(error.to_string()))?
+                    .addresses
+                    .iter()
+                    .any(|ip| all.contains(ip))
+            }
+        };
+        if here { Ok(()) } else { Err(not_here("it is another place".to_owned())) }
+    }
+
+    async fn account(&self) -> Result<Account, OrderError> {
+        let builder = match &self.authority.ca_file {
+            Some(file) => Account::builder_with_root(file)?,
+            None => Account::builder()?,
+        };
+        if let Some(kept) = self.store.acme_account(&self.authority.directory).await? {
+            let credentials: AccountCredentials = serde_json::from_str(&kept).map_err(Error::from)?;
+            return Ok(builder.from_credentials(credentials).await?);
+        }
+        let contact: Vec<&str> = self.authority.contact.as_deref().into_iter().collect();
+        let new =
+            NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+        let (account, credentials) = builder.create(&new, self.authority.directory.clone(), None).await?;
+        let kept = serde_json::to_string(&credentials).map_err(Error::from)?;
+        self.store.put_acme_account(&self.authority.directory, &kept).await?;
+        Ok(account)
+    }
+
+    /// When the authority wants the certificate renewed (RFC 9773), if it says.
+    async fn renewal(&self, account: &Account, chain: &str) -> Option<Timestamp> {
+        let (info, _) = account.renewal_info(&identifier(chain)?).await.ok()?;
+        Timestamp::from_second(info.suggested_window.start.unix_timestamp()).ok()
+    }
+}
+
+const NAME: &str = "certificates";
+
+async fn problem(order: &mut instant_acme::Order) -> String {
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(authorization)) = authorizations.next().await {
+        for challenge in &authorization.challenges {
+            if let Some(problem) = &challenge.error {
+                return problem.to_string();
+            }
+        }
+    }
+    "no reason is given".to_owned()
+}
+
+fn later(now: Timestamp, pause: SignedDuration) -> Timestamp {
+    now.saturating_add(pause).unwrap_or(Timestamp::MAX)
+}
+
+fn pause(failures: u32) -> SignedDuration {
+    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
+    doubled.min(LONGEST_PAUSE)
+}
+
+fn two_thirds(from: Timestamp, until: Timestamp) -> Timestamp {
+    later(from, until.duration_since(from) / 3 * 2)
+}
+
+fn leaf(chain: &str) -> Option<CertificateDer<'static>> {
+    CertificateDer::from_pem_slice(chain.as_bytes()).ok()
+}
+
+fn identifier(chain: &str) -> Option<CertificateIdentifier<'static>> {
+    CertificateIdentifier::try_from(&leaf(chain)?).ok().map(CertificateIdentifier::into_owned)
+}
+
+fn dates(chain: &str) -> Result<(Timestamp, Timestamp), OrderError> {
+    let bad = |why: &dyn std::fmt::Display| OrderError::Chain(why.to_string());
+    let leaf = leaf(chain).ok_or_else(|| bad(&"it is not PEM"))?;
+    let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|error| bad(&error))?;
+    let time = |seconds| Timestamp::from_second(seconds).map_err(|error| bad(&error));
+    let validity = parsed.validity();
+    Ok((time(validity.not_before.timestamp())?, time(validity.not_after.timestamp())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_from_two_minutes_to_half_a_day() {
+        let minutes = |failures| pause(failures).as_mins();
+        assert_eq!([minutes(1), minutes(2), minutes(3)], [2, 4, 8]);
+        assert_eq!((minutes(40), minutes(u32::MAX)), (720, 720));
+    }
+
+    #[test]
+    fn without_word_from_the_authority_renewal_is_at_two_thirds() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(two_thirds(at(0), at(90 * 86_400)), at(60 * 86_400));
+    }
+}

@@ -1,0 +1,145 @@
+//! `[[domain]]`, `[[rfc2136]]` and `[host]`: the receiving side of the configuration.
+
+use super::read::Read;
+use crate::failure::Failure;
+use formats::DomainName;
+use net::dns::update::Algorithm;
+use receiver::domain::{DnsBy, DomainSpec, HostedBy};
+use receiver::rollout::plan::PolicyHostAt;
+use sender::serve::listen::Address;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A name server that takes updates.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateServer {
+    /// By which domains name it.
+    pub name: String,
+    /// Where it is.
+    pub server: SocketAddr,
+    /// The zone that is changed, where that is not the domain itself.
+    #[serde(default)]
+    pub zone: Option<DomainName>,
+    /// The name of the key.
+    pub key_name: DomainName,
+    /// The file with its secret.
+    pub key_file: PathBuf,
+    /// How it signs.
+    #[serde(default)]
+    pub algorithm: KeyAlgorithm,
+}
+
+/// How a TSIG key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum KeyAlgorithm {
+    #[default]
+    #[serde(rename = "hmac-sha256")]
+    Sha256,
+    #[serde(rename = "hmac-sha384")]
+    Sha384,
+    #[serde(rename = "hmac-sha512")]
+    Sha512,
+}
+
+impl From<KeyAlgorithm> for Algorithm {
+    fn from(algorithm: KeyAlgorithm) -> Self {
+        match algorithm {
+            KeyAlgorithm::Sha256 => Self::Sha256,
+            KeyAlgorithm::Sha384 => Self::Sha384,
+            KeyAlgorithm::Sha512 => Self::Sha512,
+        }
+    }
+}
+
+/// `[host]`.
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    /// Where HTTPS is.
+    pub listen: Vec<Address>,
+    /// Where HTTP is.
+    pub http: Vec<Address>,
+    /// Where `mta-sts.DOMAIN` is to point.
+    pub place: Option<PolicyHostAt>,
+    /// Where certificates come from.
+    pub acme: Option<AcmeConfig>,
+}
+
+/// `[host.acme]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmeConfig {
+    /// The authority's directory.
+    pub directory: String,
+    /// How it reaches the operator.
+    pub contact: Option<String>,
+    /// A profile of certificates.
+    pub profile: Option<String>,
+    /// What its own certificate is checked against.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The role, when it is switched on.
+pub fn host(read: &Read, folder: &Path) -> Option<HostConfig> {
+    let addresses: Vec<_> = read.list("host.addresses").iter().filter_map(|text| text.parse().ok()).collect();
+    let name = read.text("host.name").and_then(|text| DomainName::parse(text).ok());
+    let owned = |key: &str| read.text(key).map(str::to_owned);
+    read.has("host").then(|| HostConfig {
+        listen: read.addresses("host.listen", "127.0.0.1:443"),
+        http: read.addresses("host.http", ""),
+        place: match name {
+            Some(name) => Some(PolicyHostAt::Alias(name)),
+            None => Some(PolicyHostAt::Addresses(addresses))
+                .filter(|place| *place != PolicyHostAt::Addresses(Vec::new())),
+        },
+        acme: read.text("host.acme.directory").map(|directory| AcmeConfig {
+            directory: directory.to_owned(),
+            contact: owned("host.acme.contact"),
+            profile: owned("host.acme.profile"),
+            ca_file: read.text("host.acme.ca_file").map(|file| folder.join(file)),
+        }),
+    })
+}
+
+/// The domains, held against the rest of the configuration.
+pub fn domains(
+    read: &Read,
+    host: Option<&HostConfig>,
+    updates: &[UpdateServer],
+) -> Result<Vec<DomainSpec>, Failure> {
+    let all: Vec<DomainSpec> = read.tables("domain");
+    let mut names = BTreeSet::new();
+    for spec in &all {
+        if !names.insert(&spec.name) {
+            return Err(Failure::usage(
+                format!("the domain {}", spec.name),
+                "it stands twice in the configuration",
+                "Put both into one [[domain]].",
+            ));
+        }
+        fits(spec, host, updates)?;
+    }
+    Ok(all)
+}
+
+/// Whether what a domain asks for is there.
+pub fn fits(spec: &DomainSpec, host: Option<&HostConfig>, updates: &[UpdateServer]) -> Result<(), Failure> {
+    let lacks =
+        |why: String, remedy: String| Failure::usage(format!("the domain {}", spec.name), why, remedy);
+    if spec.host == HostedBy::Sternpost && host.is_none() {
+        return Err(lacks(
+            "host = \"self\", and the role [host] is not switched on".to_owned(),
+            "Write\n  [host]\n  name = \"mta-sts.example.net\"\nor set host = \"static\" and use `sternpost export`.".to_owned(),
+        ));
+    }
+    match &spec.dns {
+        DnsBy::Update(name) if !updates.iter().any(|server| server.name == *name) => Err(lacks(
+            format!("dns = \"rfc2136:{name}\", and there is no such server"),
+            format!(
+                "Write\n  [[rfc2136]]\n  name = \"{name}\"\n  server = \"192.0.2.1:53\"\n  key_name = \"sternpost\"\n  key_file = \"tsig.key\""
+            ),
+        )),
+        _ => Ok(()),
+    }
+}

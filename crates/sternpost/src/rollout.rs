@@ -1,0 +1,14 @@
+//! The commands of the receiving side: what is wanted of domains, the plan, and carrying it out.
+
+pub mod apply;
+pub mod export;
+pub mod init;
+pub mod plan;
+pub mod promote;
+pub mod status;
+
+mod desk;
+mod hands;
+
+pub use apply::holder;
+pub use desk::Desk;

@@ -1,0 +1,248 @@
+//! `sternpost apply`: carries the plan out, step by step, each proved from outside.
+
+use super::Desk;
+use super::desk::{apply_failure, store_failure};
+use super::plan::why;
+use crate::failure::{Exit, Failure};
+use crate::terminal::{marks, say, show};
+use jiff::{SignedDuration, Timestamp};
+use receiver::domain::{DomainSpec, HostedBy};
+use receiver::publish::Change;
+use receiver::rollout::plan::{Next, Step, Wanted};
+use receiver::rollout::{Applier, Hand, Turn};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// For which domains, and how patient.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Domains [default: all of the configuration]
+    domains: Vec<String>,
+    /// Wait so many seconds for a step to be seen from outside
+    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    patience: u64,
+    /// Wait also where a plan says so, for as long as it takes
+    #[arg(long)]
+    wait: bool,
+    /// One line of JSON at the end (docs/plan.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Between two looks at whether a step shows.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// For how long one program has a domain for itself, from step to step.
+const LEASE: SignedDuration = SignedDuration::from_mins(15);
+
+/// How it ended for a domain.
+#[derive(serde::Serialize)]
+struct Outcome {
+    domain: String,
+    done: Vec<Told>,
+    /// `done`, `wait`, `evidence` or `unseen`.
+    rest: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<String>,
+}
+
+#[derive(serde::Serialize)]
+struct Told {
+    step: String,
+    proof: String,
+}
+
+/// Carries the plans out.
+pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    let desk = Desk::open(named).await?;
+    let mut outcomes = Vec::new();
+    for spec in desk.domains(&options.domains)? {
+        let work = Work {
+            desk: &desk,
+            spec: &spec,
+            options,
+            applier: desk.applier(&spec)?,
+            wanted: desk.wanted(&spec),
+        };
+        outcomes.push(work.under_lease().await?);
+    }
+    desk.store.close().await;
+    let unseen = outcomes.iter().any(|outcome| outcome.rest == "unseen");
+    if options.json {
+        show(&format!("{}\n", serde_json::json!({ "schema": 1, "outcomes": outcomes })));
+    }
+    Ok(if unseen { Exit::Findings } else { Exit::Fine })
+}
+
+struct Work<'a> {
+    desk: &'a Desk,
+    spec: &'a DomainSpec,
+    options: &'a Options,
+    applier: Applier,
+    wanted: Wanted,
+}
+
+impl Work<'_> {
+    /// Nobody else works on the domain meanwhile.
+    async fn under_lease(&self) -> Result<Outcome, Failure> {
+        let (name, holder) = (format!("rollout {}", self.spec.name), holder());
+        self.hold(&name, &holder).await?;
+        let outcome = self.all_steps(&name, &holder).await;
+        self.desk.store.release(&name, &holder).await.map_err(|error| store_failure(&error))?;
+        outcome
+    }
+
+    async fn hold(&self, name: &str, holder: &str) -> Result<(), Failure> {
+        let now = self.desk.world.clock.now();
+        let until = now.saturating_add(LEASE).unwrap_or(Timestamp::MAX);
+        let held = self.desk.store.lease(name, holder, now, until).await;
+        if held.map_err(|error| store_failure(&error))? {
+            return Ok(());
+        }
+        Err(Failure::new(
+            self.spec.name.to_string(),
+            "another program is applying its plan just now",
+            format!(
+                "Wait until it is done. If it was killed, its hold ends by itself within {} minutes.",
+                LEASE.as_mins()
+            ),
+        ))
+    }
+
+    async fn all_steps(&self, name: &str, holder: &str) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome {
+            domain: self.spec.name.to_string(),
+            done: Vec::new(),
+            rest: "done",
+            until: None,
+            missing: None,
+        };
+        self.tell(&format!("{}", self.spec.name));
+        loop {
+            self.hold(name, holder).await?;
+            let standing = self.desk.standing(&self.spec.name).await?;
+            let turn = self.applier.turn(&self.wanted, Desk::permit(&standing)).await;
+            match turn.map_err(|error| apply_failure(&self.spec.name, &error))? {
+                Turn::Step(step, hand) => match self.see_through(&step, hand).await? {
+                    Ok(proof) => outcome.done.push(Told { step: step.to_string(), proof }),
+                    Err(missing) => {
+                        (outcome.rest, outcome.missing) = ("unseen", Some(missing));
+                        return Ok(outcome);
+                    }
+                },
+                Turn::Rest(Next::Wait(until, waiting)) if self.options.wait => {
+                    self.tell(&format!("  {} waiting until {until}: {}", marks().info, why(waiting)));
+                    self.sleep_until(until, name, holder).await?;
+                }
+                Turn::Rest(Next::Wait(until, waiting)) => {
+                    self.tell(&format!(
+                        "  {} nothing to do before {until}: {}.\n    Run `sternpost apply {}` again then.",
+                        marks().info,
+                        why(waiting),
+                        self.spec.name
+                    ));
+                    (outcome.rest, outcome.until) = ("wait", Some(until.to_string()));
+                    return Ok(outcome);
+                }
+                Turn::Rest(Next::Gate) => {
+                    let (_, gate) = self.desk.gate(&self.spec.name, &standing).await?;
+                    self.tell(&format!("  {} in testing. Enforcement takes evidence, which is {gate}.\n    Allow it with `sternpost promote {}`.", marks().info, self.spec.name));
+                    outcome.rest = "evidence";
+                    return Ok(outcome);
+                }
+                Turn::Rest(_) => {
+                    self.tell(&format!("  {} as wanted: mode {}", marks().fine, self.spec.mode));
+                    return Ok(outcome);
+                }
+            }
+        }
+    }
+
+    /// Sees to it that a step shows. The outer error is ours, the inner what is missing.
+    async fn see_through(&self, step: &Step, hand: Hand) -> Result<Result<String, String>, Failure> {
+        self.tell(&format!("  {} {step}", marks().info));
+        if hand == Hand::Yours {
+            self.tell(&self.instruction(step));
+        }
+        let begun = Instant::now();
+        let mut told = String::new();
+        loop {
+            let proven = self.applier.prove(&self.wanted, step).await;
+            match proven.map_err(|error| apply_failure(&self.spec.name, &error))? {
+                Ok(applied) => {
+                    self.tell(&format!("  {} {}", marks().fine, applied.proof));
+                    return Ok(Ok(applied.proof));
+                }
+                Err(instead) if begun.elapsed() >= Duration::from_secs(self.options.patience) => {
+                    self.tell(&format!(
+                        "  {} not seen after {} seconds: {instead}.\n    Run `sternpost apply {}` again when it is there: it goes on here.",
+                        marks().warning, self.options.patience, self.spec.name
+                    ));
+                    return Ok(Err(instead));
+                }
+                Err(instead) => {
+                    if told != instead {
+                        self.tell(&format!("    not yet: {instead}"));
+                        told = instead;
+                    }
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    fn instruction(&self, step: &Step) -> String {
+        let indent = |text: &str| text.lines().map(|line| format!("      {line}\n")).collect::<String>();
+        if let Ok(Some(change)) = Change::of(&self.spec.name, step) {
+            let lines = change.lines();
+            if lines.is_empty() {
+                return format!("    Remove the TXT record {}, whatever it says.", change.name);
+            }
+            return format!(
+                "    Put this into the zone of {}:\n{}    or in a web panel:\n{}",
+                self.spec.name,
+                indent(&lines.join("\n")),
+                indent(&change.panel())
+            );
+        }
+        match step {
+            Step::Serve(policy) => {
+                let how = match self.spec.host {
+                    HostedBy::Static => format!(
+                        " `sternpost export --for PLATFORM DIR --domain {}` makes all that it takes.",
+                        self.spec.name
+                    ),
+                    _ => String::new(),
+                };
+                format!(
+                    "    Serve this at https://mta-sts.{}/.well-known/mta-sts.txt:\n{}   {how}",
+                    self.spec.name,
+                    indent(&policy.to_string())
+                )
+            }
+            Step::TakeDown => "    Take the policy file and the name mta-sts away.".to_owned(),
+            _ => "    That is yours to do: MX records are never changed from here.".to_owned(),
+        }
+    }
+
+    async fn sleep_until(&self, until: Timestamp, name: &str, holder: &str) -> Result<(), Failure> {
+        while self.desk.world.clock.now() < until {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            self.hold(name, holder).await?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, line: &str) {
+        if !self.options.json {
+            say(line);
+        }
+    }
+}
+
+/// This program, among all that share the store.
+pub fn holder() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} {}", machine.trim(), std::process::id())
+}

@@ -1,0 +1,149 @@
+//! What every command about domains works with: the wanted state, the store, and the means to look and
+//! to change something.
+
+use super::hands::{OwnHost, Updates};
+use crate::config::{Config, UpdateServer};
+use crate::failure::Failure;
+use crate::world::{World, domain};
+use formats::DomainName;
+use net::dns::Authorities;
+use receiver::domain::{DnsBy, DomainSpec, HostedBy};
+use receiver::publish::DnsPublisher;
+use receiver::rollout::gate::{Evidence, Gate, Thresholds, evidence, gate};
+use receiver::rollout::plan::{Permit, Wanted};
+use receiver::rollout::{Applier, ApplyError, Hosting, Standing};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use store::{Store, StoreError};
+
+/// The operator's desk.
+pub struct Desk {
+    pub config: Config,
+    pub store: Store,
+    pub world: World,
+}
+
+impl Desk {
+    /// By the configuration.
+    pub async fn open(named: Option<&Path>) -> Result<Self, Failure> {
+        let config = Config::load(named)?;
+        let store = Store::open(&config.store).await.map_err(|error| {
+            let remedy = "The folder has to be there, and you have to be allowed to write in it; best run this as the user that `sternpost serve` runs as.";
+            Failure::usage(format!("the store {} can't be used", config.store.display()), error, remedy)
+        })?;
+        let world = World::new(&config)?;
+        Ok(Self { config, store, world })
+    }
+
+    /// The domains that are meant: those that were typed, or all that are known.
+    pub fn domains(&self, typed: &[String]) -> Result<Vec<DomainSpec>, Failure> {
+        let known = &self.config.domains;
+        let known_names = || known.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
+        let pick = |text: &String| {
+            let name = domain(text)?;
+            known.iter().find(|spec| spec.name == name).cloned().ok_or_else(|| {
+                let remedy = match known.is_empty() {
+                    true => format!("Write it with `sternpost init {name} > sternpost.toml`."),
+                    false => format!(
+                        "Known are: {}.\nAnother one is proposed by `sternpost init {name}`.",
+                        known_names()
+                    ),
+                };
+                Failure::usage(
+                    format!("{name} is not among the domains"),
+                    "no [[domain]] has that name",
+                    remedy,
+                )
+            })
+        };
+        if typed.is_empty() && known.is_empty() {
+            return Err(Failure::usage(
+                "no domains",
+                "the configuration has no [[domain]]",
+                "Propose one from what DNS shows today:\n  sternpost init example.org > sternpost.toml",
+            ));
+        }
+        if typed.is_empty() { Ok(known.clone()) } else { typed.iter().map(pick).collect() }
+    }
+
+    /// What the planner is told about a domain.
+    pub fn wanted(&self, spec: &DomainSpec) -> Wanted {
+        spec.wanted(self.config.host.as_ref().and_then(|host| host.place.clone()))
+    }
+
+    /// The means to carry the plan of a domain out.
+    pub fn applier(&self, spec: &DomainSpec) -> Result<Applier, Failure> {
+        let hosting: Option<Arc<dyn Hosting>> = match spec.host {
+            HostedBy::Sternpost => {
+                Some(Arc::new(OwnHost { store: self.store.clone(), clock: self.world.clock.clone() }))
+            }
+            HostedBy::Static | HostedBy::Elsewhere => None,
+        };
+        let publisher: Option<Arc<dyn DnsPublisher>> = match &spec.dns {
+            DnsBy::Hand => None,
+            DnsBy::Update(name) => self
+                .config
+                .updates
+                .iter()
+                .find(|server| server.name == *name)
+                .map(|server| self.updates(server, spec))
+                .transpose()?,
+        };
+        Ok(Applier {
+            dns: Arc::new(Authorities::new(
+                self.world.dns.clone(),
+                self.config.dns_port,
+                self.config.allow_private_addresses,
+            )),
+            policies: self.world.policies.clone(),
+            publisher,
+            hosting,
+            store: self.store.clone(),
+            clock: self.world.clock.clone(),
+        })
+    }
+
+    fn updates(&self, server: &UpdateServer, spec: &DomainSpec) -> Result<Arc<dyn DnsPublisher>, Failure> {
+        Ok(Arc::new(Updates::new(server, &spec.name, self.world.clock.clone())?))
+    }
+
+    /// Whether enforcement may begin: the operator's word.
+    pub fn permit(standing: &Standing) -> Permit {
+        if standing.approved.is_some() { Permit::Enforce } else { Permit::Testing }
+    }
+
+    /// How a domain stands, as it is remembered.
+    pub async fn standing(&self, name: &DomainName) -> Result<Standing, Failure> {
+        Ok(self.store.rollout(name).await.map_err(|error| store_failure(&error))?.unwrap_or_default())
+    }
+
+    /// What reports say about a domain since it is in its mode, and what follows.
+    pub async fn gate(&self, name: &DomainName, standing: &Standing) -> Result<(Evidence, Gate), Failure> {
+        let now = self.world.clock.now();
+        let since = standing.mode.map_or(now, |mode| mode.since);
+        let reports = self.store.reports_about(name, since).await.map_err(|error| store_failure(&error))?;
+        let evidence = evidence(&reports, since, &BTreeSet::new(), now);
+        let gate = gate(&evidence, &Thresholds::default());
+        Ok((evidence, gate))
+    }
+}
+
+/// A failure of the store, for people.
+pub fn store_failure(error: &StoreError) -> Failure {
+    Failure::new("the store fails", error, "The disk may be full, or the file locked by another program.")
+}
+
+/// A failure to plan or apply, for people.
+pub fn apply_failure(domain: &DomainName, error: &ApplyError) -> Failure {
+    let remedy = match error {
+        ApplyError::Dns(_) => {
+            "Nothing was changed: no plan is made without knowing what is there. Look at the network and at [dns] servers, then run it again."
+        }
+        ApplyError::Publish(_) => "Mend that, then run `sternpost apply` again: it goes on where it was.",
+        ApplyError::Hosting(..) | ApplyError::Store(_) | ApplyError::NotSeen { .. } => {
+            "Run `sternpost apply` again: it goes on where it was."
+        }
+    };
+    Failure::new(domain.to_string(), error, remedy)
+}

@@ -1,0 +1,102 @@
+//! Domains that were added by command, and leases on them: several programs share the work through the
+//! database.
+
+use crate::{Store, StoreError, damaged};
+use formats::DomainName;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+impl Store {
+    /// Keeps what is wanted of a domain. The receiving side gives it its meaning.
+    pub async fn put_domain<S: Serialize>(&self, name: &DomainName, spec: &S) -> Result<(), StoreError> {
+        let json = serde_json::to_string(spec).map_err(damaged("domain"))?;
+        sqlx::query(
+            "INSERT INTO domain (name, spec) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
+        )
+        .bind(name.as_str())
+        .bind(json)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Forgets what is wanted of a domain; true when something was.
+    pub async fn remove_domain(&self, name: &DomainName) -> Result<bool, StoreError> {
+        let done =
+            sqlx::query("DELETE FROM domain WHERE name = $1").bind(name.as_str()).execute(&self.pool).await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// All of them, by name.
+    pub async fn domains<S: DeserializeOwned>(&self) -> Result<Vec<S>, StoreError> {
+        let rows: Vec<(String,)> =
+            sqlx::query_as("SELECT spec FROM domain ORDER BY name").fetch_all(&self.pool).await?;
+        rows.into_iter().map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).collect()
+    }
+
+    /// Takes or keeps a lease until then; false while another holds it.
+    pub async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "INSERT INTO lease (name, holder, expires_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at \
+             WHERE lease.holder = excluded.holder OR lease.expires_at <= $4",
+        )
+        .bind(name)
+        .bind(holder)
+        .bind(until.as_second())
+        .bind(now.as_second())
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Gives a lease back.
+    pub async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM lease WHERE name = $1 AND holder = $2")
+            .bind(name)
+            .bind(holder)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[tokio::test]
+    async fn domains_are_kept_and_forgotten() {
+        let (_dir, store) = crate::scratch().await;
+        let name = DomainName::parse("a.example").unwrap();
+        store.put_domain(&name, &"first").await.unwrap();
+        store.put_domain(&name, &"second").await.unwrap();
+        assert_eq!(store.domains::<String>().await.unwrap(), ["second"]);
+        assert!(store.remove_domain(&name).await.unwrap());
+        assert!(!store.remove_domain(&name).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn one_holds_a_lease_until_it_gives_it_back_or_dies() {
+        let (_dir, store) = crate::scratch().await;
+        assert!(store.lease("x", "one", at(0), at(60)).await.unwrap());
+        assert!(store.lease("x", "one", at(30), at(90)).await.unwrap());
+        assert!(!store.lease("x", "two", at(89), at(120)).await.unwrap());
+        assert!(store.lease("x", "two", at(90), at(120)).await.unwrap());
+        store.release("x", "one").await.unwrap();
+        assert!(!store.lease("x", "one", at(100), at(200)).await.unwrap());
+        store.release("x", "two").await.unwrap();
+        assert!(store.lease("x", "one", at(100), at(200)).await.unwrap());
+    }
+}
