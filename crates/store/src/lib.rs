@@ -81,7 +81,7 @@ impl Store {
             if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
         };
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(open)?;
-        match sqlx::migrate!("./migrations").run(&pool).await {
+        match migrate(&pool).await {
             Err(MigrateError::Execute(error)) => return Err(open(error)),
             done => done?,
         }
@@ -108,6 +108,25 @@ impl Store {
         self.pool.close().await;
     }
 }
+
+/// Several programs may bring the same new file up to date at once. Who comes second fails, and finds it
+/// done when he looks again.
+async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
+    let migrator = sqlx::migrate!("./migrations");
+    let mut tries = 0;
+    loop {
+        match migrator.run(pool).await {
+            Err(MigrateError::ExecuteMigration(..)) if tries < MIGRATION_TRIES => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// One for each migration that another may be carrying out just now, and some.
+const MIGRATION_TRIES: u32 = 20;
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -139,6 +158,23 @@ pub(crate) async fn scratch() -> (tempfile::TempDir, Store) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn several_programs_may_open_a_new_file_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        let all: Vec<_> = (0..8)
+            .map(|_| {
+                tokio::spawn({
+                    let path = path.clone();
+                    async move { Store::open(&path).await.map(drop) }
+                })
+            })
+            .collect();
+        for one in all {
+            one.await.unwrap().unwrap();
+        }
+    }
 
     #[tokio::test]
     async fn a_file_that_is_no_database_is_an_error_that_names_it() {

@@ -72,6 +72,8 @@ const ROUND: u32 = 20;
 const LEASE: SignedDuration = SignedDuration::from_mins(5);
 /// The first pause after a failure; it doubles to the longest.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(2);
+/// The same when the name does not lead here yet, which the authority is not asked about.
+const FIRST_LOOK: SignedDuration = SignedDuration::from_secs(5);
 /// Five failed validations an hour are allowed for a host.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(12);
 /// Challenges are answered for so long.
@@ -119,7 +121,8 @@ impl Orders {
             Err(OrderError::Store(error)) => return Err(error),
             Err(error) => {
                 let failures = before.failures.saturating_add(1);
-                let next_at = later(self.clock.now(), pause(failures));
+                let first = if matches!(error, OrderError::NotHere(_)) { FIRST_LOOK } else { FIRST_PAUSE };
+                let next_at = later(self.clock.now(), pause(first, failures));
                 if before.chain.is_empty() || before.expires_at <= self.clock.now() {
                     tracing::error!(%host, %error, again = %next_at, "has no good certificate: senders can't fetch its policy");
                 } else {
@@ -249,8 +252,8 @@ fn later(now: Timestamp, pause: SignedDuration) -> Timestamp {
     now.saturating_add(pause).unwrap_or(Timestamp::MAX)
 }
 
-fn pause(failures: u32) -> SignedDuration {
-    let doubled = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16));
+fn pause(first: SignedDuration, failures: u32) -> SignedDuration {
+    let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
     doubled.min(LONGEST_PAUSE)
 }
 
@@ -281,7 +284,7 @@ mod tests {
 
     #[test]
     fn pauses_double_from_two_minutes_to_half_a_day() {
-        let minutes = |failures| pause(failures).as_mins();
+        let minutes = |failures| pause(FIRST_PAUSE, failures).as_mins();
         assert_eq!([minutes(1), minutes(2), minutes(3)], [2, 4, 8]);
         assert_eq!((minutes(40), minutes(u32::MAX)), (720, 720));
     }

@@ -5,8 +5,10 @@
 
 mod exim;
 mod ground;
+mod journey;
 mod lab;
 mod names;
+mod pebble;
 mod postfix;
 mod store;
 mod support;

@@ -17,11 +17,26 @@ pub struct Names {
 impl Names {
     /// Knot on `address`, where the zones say that it is, and Unbound on 127.0.0.1.
     pub fn start(place: &Path, address: Ipv4Addr, zones: &[ZoneFile]) -> Self {
+        Self::start_with(place, address, zones, "", "")
+    }
+
+    /// The same, each command after `before`, and with these lines in front of Knot's own.
+    pub fn start_with(
+        place: &Path,
+        address: Ipv4Addr,
+        zones: &[ZoneFile],
+        before: &str,
+        lines: &str,
+    ) -> Self {
         for folder in ["zones", "keys", "run"] {
             std::fs::create_dir_all(place.join(folder)).unwrap();
         }
-        std::fs::write(place.join("knot.conf"), knot_config(place, address, zones)).unwrap();
-        let keymgr = |words: &str| shell(&format!("keymgr -c {}/knot.conf {words}", place.display()));
+        std::fs::write(
+            place.join("knot.conf"),
+            lines.to_owned() + &knot_config(place, address, zones, lines),
+        )
+        .unwrap();
+        let keymgr = |words: &str| shell(&format!("{before}keymgr -c {}/knot.conf {words}", place.display()));
         let mut files: Vec<ZoneFile> = zones.to_vec();
         for zone in zones.iter().filter(|zone| zone.signing != Signing::Unsigned) {
             keymgr(&format!("{} generate algorithm=ECDSAP256SHA256 ksk=yes zsk=yes", zone.origin));
@@ -47,10 +62,13 @@ impl Names {
         for file in &files {
             std::fs::write(zone_path(place, &file.origin), &file.text).unwrap();
         }
-        let knot = daemon(&format!("knotd -c {}/knot.conf", place.display()), &place.join("knot.log"));
+        let knot =
+            daemon(&format!("{before}knotd -c {}/knot.conf", place.display()), &place.join("knot.log"));
         std::fs::write(place.join("unbound.conf"), unbound_config(place, address)).unwrap();
-        let unbound =
-            daemon(&format!("unbound -c {}/unbound.conf", place.display()), &place.join("unbound.log"));
+        let unbound = daemon(
+            &format!("{before}unbound -c {}/unbound.conf", place.display()),
+            &place.join("unbound.log"),
+        );
         let this = Self { place: place.to_owned(), _knot: knot, _unbound: unbound };
         until("Unbound answers from Knot", || this.ask("ns.test", "A").contains("status: NOERROR"));
         this
@@ -75,17 +93,20 @@ fn zone_path(place: &Path, origin: &str) -> PathBuf {
     place.join(format!("zones/{}zone", if origin == "." { "root." } else { origin }))
 }
 
-fn knot_config(place: &Path, address: Ipv4Addr, zones: &[ZoneFile]) -> String {
+fn knot_config(place: &Path, address: Ipv4Addr, zones: &[ZoneFile], lines: &str) -> String {
     let dir = place.display();
     let mut text = format!(
         "server:\n  listen: {address}@53\n  rundir: {dir}/run\ndatabase:\n  storage: {dir}/keys\n\
-         policy:\n  - id: manual\n    manual: on\n    algorithm: ecdsap256sha256\n    single-type-signing: on\n    nsec3: on\n\
+         policy:\n  - id: manual\n    manual: on\n    algorithm: ecdsap256sha256\n    single-type-signing: on\n    nsec3: on\n    rrsig-lifetime: 100d\n\
          template:\n  - id: default\n    storage: {dir}/zones\n    zonefile-sync: -1\n    zonefile-load: difference-no-serial\n    journal-content: all\n\
          log:\n  - target: stderr\n    any: warning\nzone:\n"
     );
     for zone in zones {
         let file = zone_path(place, &zone.origin);
         let _ = write!(text, "  - domain: {}\n    file: {}\n", zone.origin, file.display());
+        if lines.contains("acl:") {
+            text += "    acl: updates\n";
+        }
         if zone.signing != Signing::Unsigned {
             text += "    dnssec-signing: on\n    dnssec-policy: manual\n";
         }
