@@ -225,8 +225,8 @@ fn apache(pages: &[Page], folder: &Path) -> String {
             "<VirtualHost *:443>\n    ServerName {host}\n    SSLEngine on\n    SSLProtocol -all +TLSv1.2 +TLSv1.3\n\
              \x20   SSLCertificateFile /etc/letsencrypt/live/{host}/fullchain.pem\n    SSLCertificateKeyFile /etc/letsencrypt/live/{host}/privkey.pem\n\
              \x20   Alias \"/.well-known/mta-sts.txt\" \"{path}/mta-sts.txt\"\n    RedirectMatch 404 \"^/(?!\\.well-known/mta-sts\\.txt$)\"\n\
-             \x20   <Directory \"{path}\">\n        Require all granted\n        <LimitExcept GET>\n            Require all denied\n        </LimitExcept>\n\
-             \x20       <Files \"mta-sts.txt\">\n            ForceType \"text/plain; charset=utf-8\"\n        </Files>\n    </Directory>\n</VirtualHost>\n"
+             \x20   <Directory \"{path}\">\n        Require all granted\n        <If \"! %{{REQUEST_METHOD}} in {{ 'GET', 'HEAD' }}\">\n            Require all denied\n        </If>\n\
+             \x20       <Files \"mta-sts.txt\">\n            ForceType \"text/plain; charset=utf-8\"\n            <IfModule mod_headers.c>\n                Header set Cache-Control max-age=60\n            </IfModule>\n        </Files>\n    </Directory>\n</VirtualHost>\n"
         )
     };
     pages.iter().map(site).collect::<Vec<_>>().join("\n")

@@ -26,12 +26,17 @@ pub struct Ground {
 impl Ground {
     /// The lab with these cases. The `_mta-sts` record of `changing` has a TTL of one second.
     pub fn new(place: &Path, cases: &[&str], changing: &str) -> Self {
+        Self::with_policy_hosts_at(443, place, cases, changing)
+    }
+
+    /// The same, with the lab's own policy hosts on another port, so that 443 is free for others.
+    pub fn with_policy_hosts_at(https: u16, place: &Path, cases: &[&str], changing: &str) -> Self {
         std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let wanted = |case: &Case| cases.contains(&case.name);
         let wanted: Vec<Case> = lab::cases::all().into_iter().filter(wanted).collect();
         assert_eq!(wanted.len(), cases.len(), "a name is not in the lab's table");
-        let ports = Ports { dns: 5300, https: 443, smtp: 25, block: 77 };
+        let ports = Ports { dns: 5300, https, smtp: 25, block: 77 };
         let lab = runtime.block_on(Lab::with_cases(ports, SystemClock.now(), &wanted)).unwrap();
         let mut zones = lab.names.zone_files();
         for zone in &mut zones {
@@ -50,17 +55,27 @@ impl Ground {
 
     /// The same, with lines before all sections.
     pub fn serve_with(&mut self, answers: &str, first: &str) {
-        let config = format!(
-            "{first}[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\ndnssec = \"{}\"\n\
-             [trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n[answers]\n{answers}\n",
-            self.dnssec
-        );
-        std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
+        self.configure(first, &format!("[answers]\n{answers}\n"));
         let program = env!("CARGO_BIN_EXE_sternpost");
         let line = format!("{program} --config {}/sternpost.toml serve", self.place.display());
         self.sternpost = Some(daemon(&line, &self.place.join("sternpost.log")));
         let socket = self.place.join("sternpost.sock");
         until("sternpost serves", || socket.exists());
+    }
+
+    /// Writes a configuration with these lines before all sections and after those about the lab.
+    pub fn configure(&self, first: &str, last: &str) {
+        let config = format!(
+            "{first}[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\ndnssec = \"{}\"\n\
+             [trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n{last}",
+            self.dnssec
+        );
+        std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
+    }
+
+    /// The address of a host, as the lab's name server has it.
+    pub fn address(&self, host: &str) -> String {
+        shell(&format!("dig @127.77.0.1 +short {host} A")).trim().to_owned()
     }
 
     /// Ends Sternpost.
