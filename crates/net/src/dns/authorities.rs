@@ -6,9 +6,10 @@ use crate::BoxFuture;
 use crate::address::special;
 use crate::dns::Dnssec;
 use formats::DomainName;
-use formats::limits::{ALIASES, NAME_SERVERS};
+use formats::limits::{ALIASES, DNS_TIME, NAME_SERVERS};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Asks the name servers of each zone.
 pub struct Authorities {
@@ -91,6 +92,9 @@ fn absent(error: DnsError) -> Result<Option<Answer>, DnsError> {
     if error.is_absence() { Ok(None) } else { Err(error) }
 }
 
+/// How long the others are waited for when one has answered.
+const LATE: Duration = Duration::from_secs(2);
+
 /// What all servers say that answer at all. One that is dead shows nothing to senders either.
 async fn agreed(servers: &[SocketAddr], name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
     let mut tasks = tokio::task::JoinSet::new();
@@ -100,7 +104,11 @@ async fn agreed(servers: &[SocketAddr], name: &DomainName, kind: Kind) -> Result
     }
     let (mut said, mut silent): (Option<(SocketAddr, Result<Answer, DnsError>)>, _) =
         (None, DnsError::Timeout);
-    while let Some(Ok((server, outcome))) = tasks.join_next().await {
+    loop {
+        let patience = if said.is_some() { LATE } else { DNS_TIME };
+        let Ok(Some(Ok((server, outcome)))) = tokio::time::timeout(patience, tasks.join_next()).await else {
+            break;
+        };
         match (&said, outcome) {
             (_, Err(error)) if !error.is_absence() => silent = error,
             (None, outcome) => said = Some((server, outcome)),

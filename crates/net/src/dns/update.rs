@@ -201,7 +201,9 @@ impl Updater {
             answer.signature().and_then(|tsig| tsig.data.error.as_ref()).map(|error| format!("{error:?}"));
         match (code, fault.as_deref()) {
             (_, Some("BadKey")) => {
-                format!("it does not know the key {key} (BADKEY); name and algorithm have to be as there")
+                format!(
+                    "it does not know the key {key}, or does not take it for this name (BADKEY); its name and algorithm have to be as there"
+                )
             }
             (_, Some("BadSig")) => format!("the key {key} has another secret there (BADSIG)"),
             (_, Some("BadTime")) => {

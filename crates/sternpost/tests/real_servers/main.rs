@@ -14,3 +14,4 @@ mod postfix;
 mod store;
 mod support;
 mod table;
+mod updates;
