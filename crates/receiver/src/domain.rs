@@ -27,6 +27,9 @@ pub struct DomainSpec {
     /// Who changes its DNS records.
     #[serde(default)]
     pub dns: DnsBy,
+    /// Whether the guard may widen the policy by itself when an MX host is not in it.
+    #[serde(default)]
+    pub repair: bool,
     /// Where reports go.
     #[serde(default, serialize_with = "rua_as_text", deserialize_with = "rua_from_text")]
     pub rua: Vec<Rua>,

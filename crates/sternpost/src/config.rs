@@ -49,6 +49,8 @@ pub struct Config {
     pub answers: Option<AnswersConfig>,
     /// `[host]`, when the role is on.
     pub host: Option<HostConfig>,
+    /// `[guard]`, when the role is on.
+    pub guard: Option<GuardConfig>,
     /// `[[domain]]`.
     pub domains: Vec<DomainSpec>,
     /// `[[rfc2136]]`.
@@ -81,11 +83,20 @@ pub struct AnswersConfig {
     pub settings: Settings,
 }
 
+/// `[guard]`.
+#[derive(Debug, Clone)]
+pub struct GuardConfig {
+    /// Between two looks at a domain.
+    pub every: Duration,
+    /// Where alerts go.
+    pub webhook: Option<String>,
+}
+
 /// Where a configuration is looked for when none is named.
 const PLACES: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
 
 /// What a reload takes in, besides `[answers]`.
-const RELOADED: [&str; 5] = ["metrics.listen", "host.listen", "host.http", "domain", "rfc2136"];
+const RELOADED: [&str; 3] = ["metrics.listen", "host.listen", "host.http"];
 
 impl Config {
     /// Reads the named file, else the first of the usual places, else takes the defaults.
@@ -126,6 +137,10 @@ impl Config {
             store,
             answers,
             host,
+            guard: read.has("guard").then(|| GuardConfig {
+                every: Duration::from_secs(u64::from(read.number("guard.every", 300))),
+                webhook: read.text("guard.webhook").map(str::to_owned),
+            }),
             domains,
             updates,
             dns_port: read.port("lab.dns_port", 53),
@@ -173,7 +188,13 @@ impl Config {
         let mut section = "";
         for key in KEYS {
             let (head, name) = key.path.split_once('.').unwrap_or(("", key.path));
-            if head == "answers" && self.answers.is_none() || head == "host" && self.host.is_none() {
+            let is_off = match head {
+                "answers" => self.answers.is_none(),
+                "host" => self.host.is_none(),
+                "guard" => self.guard.is_none(),
+                _ => false,
+            };
+            if is_off {
                 if head != section {
                     let _ = writeln!(out, "\n# [{head}] is not there: that role is off");
                     section = head;

@@ -1,6 +1,7 @@
 //! `sternpost serve`: runs the roles that the configuration names until it is told to stop.
 
 pub mod api;
+mod guard;
 mod hosting;
 mod http;
 mod listeners;
@@ -8,7 +9,9 @@ mod watch;
 
 use crate::config::{AnswersConfig, Config};
 use crate::failure::{Exit, Failure};
+use crate::rollout::Desk;
 use crate::world::World;
+use guard::Watch;
 use hosting::Hosting;
 use http::Http;
 use listeners::{Listeners, Role};
@@ -38,15 +41,15 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
     log(&config);
-    if config.answers.is_none() && config.host.is_none() {
+    if config.answers.is_none() && config.host.is_none() && config.guard.is_none() {
         return Err(Failure::usage(
             "nothing to serve",
             "the configuration switches no role on",
-            "For policy answers to Postfix, write into sternpost.toml\n  [answers]\nto serve the policies of your domains\n  [host]",
+            "For policy answers to Postfix, write into sternpost.toml\n  [answers]\nto serve the policies of your domains\n  [host]\nto watch over them\n  [guard]",
         ));
     }
     let store = open(&config.store, options).await?;
-    let world = World::new(&config)?;
+    let world = Arc::new(World::new(&config)?);
     let resolver = world.resolver.clone();
     let mut tasks = JoinSet::new();
     let hosting = match &config.host {
@@ -57,8 +60,12 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         }
         None => None,
     };
+    if let Some(role) = &config.guard {
+        let desk = Desk { config: config.clone(), store: store.clone(), world: world.clone() };
+        tasks.spawn(Watch::new(desk, role.clone()).run());
+    }
     let roles =
-        Roles { answers: config.answers.as_ref().map(|role| answers(world, role, store.clone())), hosting };
+        Roles { answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())), hosting };
     let shutdown = Shutdown::default();
     let mut listeners = Listeners::new(shutdown.clone());
     listeners.set(&roles.wanted(&config), socket_file(&config)).await?;
@@ -154,9 +161,11 @@ async fn without_dnssec(resolver: &Resolver) -> Failure {
     std::future::pending().await
 }
 
-fn answers(world: World, role: &AnswersConfig, store: Store) -> Arc<Answers> {
-    let discovery = Discovery::new(world.dns.clone(), world.policies, store.clone(), world.clock.clone());
-    Answers::new(world.dns, discovery, store, world.clock, role.cache_bytes, role.settings.clone())
+fn answers(world: &World, role: &AnswersConfig, store: Store) -> Arc<Answers> {
+    let discovery =
+        Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
+    let (dns, clock) = (world.dns.clone(), world.clock.clone());
+    Answers::new(dns, discovery, store, clock, role.cache_bytes, role.settings.clone())
 }
 
 impl Roles {
@@ -236,7 +245,7 @@ async fn take_in(
     }
     if !config.has_same_world(first) {
         tracing::warn!(
-            "changes to store, [dns], [trust], [lab], [log], [host] and cache_memory take a restart"
+            "changes to store, [dns], [trust], [lab], [log], [host], [guard], domains and cache_memory take a restart"
         );
     }
     Ok(())

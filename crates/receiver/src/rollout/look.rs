@@ -19,8 +19,10 @@ pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -
     )?;
     let record = record.and_then(|answer| StsRecord::select(answer.texts()).ok());
     let tlsrpt = tlsrpt.and_then(|answer| TlsrptRecord::select(answer.texts()).ok());
+    let mut certificate_ends = None;
     let served = match hosts.fetch(domain).await {
         Ok(fetched) => {
+            certificate_ends = fetched.certificate.as_ref().map(|certificate| certificate.not_after);
             Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
         }
         Err(error) => Err(error.to_string()),
@@ -35,6 +37,7 @@ pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -
         record: record.map(|record| record.id),
         served,
         unserved,
+        certificate_ends,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
         policy_host: place,
     })

@@ -63,6 +63,8 @@ pub struct Seen {
     pub served: Option<Policy>,
     /// Why none is served, when a policy host is there.
     pub unserved: Option<String>,
+    /// When the policy host's certificate ends.
+    pub certificate_ends: Option<Timestamp>,
     /// Where `_smtp._tls` sends reports.
     pub rua: Vec<Rua>,
     /// Names that `mta-sts` leads through, and the addresses at the end.

@@ -21,7 +21,7 @@ use store::{Store, StoreError};
 pub struct Desk {
     pub config: Config,
     pub store: Store,
-    pub world: World,
+    pub world: Arc<World>,
 }
 
 impl Desk {
@@ -32,7 +32,7 @@ impl Desk {
             let remedy = "The folder has to be there, and you have to be allowed to write in it; best run this as the user that `sternpost serve` runs as.";
             Failure::usage(format!("the store {} can't be used", config.store.display()), error, remedy)
         })?;
-        let world = World::new(&config)?;
+        let world = Arc::new(World::new(&config)?);
         Ok(Self { config, store, world })
     }
 

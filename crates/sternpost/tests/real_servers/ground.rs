@@ -56,6 +56,11 @@ impl Ground {
     /// The same, with lines before all sections.
     pub fn serve_with(&mut self, answers: &str, first: &str) {
         self.configure(first, &format!("[answers]\n{answers}\n"));
+        self.run();
+    }
+
+    /// Starts Sternpost by the configuration that is there.
+    pub fn run(&mut self) {
         let program = env!("CARGO_BIN_EXE_sternpost");
         let line = format!("{program} --config {}/sternpost.toml serve", self.place.display());
         self.sternpost = Some(daemon(&line, &self.place.join("sternpost.log")));

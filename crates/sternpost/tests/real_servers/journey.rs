@@ -16,6 +16,7 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 struct Journey {
     place: PathBuf,
     days: u32,
+    minutes: u32,
     /// What the foreign clients saw, for whoever runs the tests.
     told: std::cell::RefCell<String>,
     before: String,
@@ -57,6 +58,7 @@ impl Journey {
         Self {
             place: place.to_owned(),
             days: 0,
+            minutes: 0,
             told: Default::default(),
             before,
             names,
@@ -84,6 +86,24 @@ impl Journey {
         std::fs::write(&path, text.replace(from, to)).unwrap();
     }
 
+    /// From nothing: what `init` proposes, with our own policy host and Knot in it.
+    fn configure(&self, more: &str) {
+        let config = format!(
+            "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n[trust]\nca_file = \"pebble/issued.pem\"\n\
+             allow_private_addresses = true\n[host]\nlisten = [\"127.0.0.50:443\"]\nhttp = [\"127.0.0.50:80\"]\nname = \"policy.test\"\n\
+             acme = {{ directory = \"{DIRECTORY}\", ca_file = \"pebble/root.pem\", contact = \"mailto:ops@harbour.test\" }}\n\
+             [[rfc2136]]\nname = \"knot\"\nserver = \"127.0.1.1:53\"\nkey_name = \"sternpost\"\nkey_file = \"tsig.key\"\n{more}"
+        );
+        std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
+        self.sternpost("init harbour.test > proposal && cat proposal >> sternpost.toml");
+        self.want("host = \"static\"", "host = \"self\"");
+        self.want("dns = \"manual\"", "dns = \"rfc2136:knot\"");
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.place.join("serve.log")).unwrap_or_default()
+    }
+
     fn serve(&mut self) {
         let line = format!(
             "{}{} --config {}/sternpost.toml serve",
@@ -97,8 +117,12 @@ impl Journey {
     fn pass(&mut self, days: u32) {
         self.days += days;
         // Some minutes more, for proxies that may hold a copy.
-        std::fs::write(self.place.join("time"), format!("+{}", self.days * 86_400 + self.days * 300))
-            .unwrap();
+        self.wait(days * 24 * 60 + 10);
+    }
+
+    fn wait(&mut self, minutes: u32) {
+        self.minutes += minutes;
+        std::fs::write(self.place.join("time"), format!("+{}", self.minutes * 60)).unwrap();
     }
 
     /// What somebody sees who knows nothing of Sternpost.
@@ -127,19 +151,7 @@ fn the_guide_from_nothing_to_retirement() {
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();
         let mut on = Journey::begin(place.path());
-        std::fs::write(
-            place.path().join("sternpost.toml"),
-            format!(
-                "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n[trust]\nca_file = \"pebble/issued.pem\"\n\
-                 allow_private_addresses = true\n[host]\nlisten = [\"127.0.0.50:443\"]\nhttp = [\"127.0.0.50:80\"]\nname = \"policy.test\"\n\
-                 acme = {{ directory = \"{DIRECTORY}\", ca_file = \"pebble/root.pem\", contact = \"mailto:ops@harbour.test\" }}\n\
-                 [[rfc2136]]\nname = \"knot\"\nserver = \"127.0.1.1:53\"\nkey_name = \"sternpost\"\nkey_file = \"tsig.key\"\n"
-            ),
-        )
-        .unwrap();
-        on.sternpost("init harbour.test > proposal && cat proposal >> sternpost.toml");
-        on.want("host = \"static\"", "host = \"self\"");
-        on.want("dns = \"manual\"", "dns = \"rfc2136:knot\"");
+        on.configure("");
         on.serve();
         let planned = on.sternpost("plan");
         assert!(planned.contains("from no policy to enforce"), "{planned}");
@@ -194,8 +206,91 @@ fn the_guide_from_nothing_to_retirement() {
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
         assert!(status["domains"][0]["journal"].as_array().unwrap().len() > 10, "{status}");
         assert!(on.names.ask("harbour.test", "MX").contains("mx2.harbour.test"));
-        until("the log names the certificate", || {
-            std::fs::read_to_string(place.path().join("serve.log")).unwrap().contains("has a certificate")
+        assert!(on.log().contains("has a certificate"), "{}", on.log());
+    });
+}
+
+#[test]
+fn the_guard_widens_the_policy_at_once_where_that_is_allowed() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let mut on = Journey::begin(place.path());
+        on.configure("[guard]\nevery = 1\n");
+        on.want("mode = \"enforce\"", "mode = \"enforce\"\nrepair = true");
+        on.serve();
+        on.sternpost("apply");
+        on.sternpost("promote --without-evidence harbour.test");
+        on.sternpost("apply");
+        let id = on.foreigner("enforced");
+        on.mx("update add harbour.test. 2 MX 20 mx2.harbour.test.");
+        until("the guard repairs", || on.log().contains("repaired: publish _mta-sts"));
+        assert!(on.log().contains("mx2.harbour.test is an MX host of harbour.test"), "{}", on.log());
+        let seen = on.foreigner("repaired");
+        assert!(
+            seen.contains("mx: mx1.harbour.test") && seen.contains("mx: mx2.harbour.test") && seen != id,
+            "{seen}"
+        );
+    });
+}
+
+#[test]
+fn an_apply_that_is_killed_at_any_moment_goes_on_where_it_was() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let mut on = Journey::begin(place.path());
+        on.configure("");
+        on.serve();
+        let mut killed = 0;
+        for moment in 1.. {
+            let line = format!(
+                "cd {} && {}timeout -s KILL {}.{:02} sternpost apply; true",
+                place.path().display(),
+                on.before,
+                moment * 7 / 100,
+                moment * 7 % 100
+            );
+            let said = shell(&line);
+            if said.contains("in testing. Enforcement takes evidence") {
+                break;
+            }
+            killed += 1;
+            // Its hold on the domain ends by itself.
+            on.wait(16);
+        }
+        assert!(killed > 2, "it was never killed");
+        let seen = on.foreigner("in testing");
+        assert!(seen.contains("mode: testing") && seen.matches("v=STSv1").count() == 1, "{seen}");
+        assert_eq!(on.sternpost("plan --json").matches("\"do\":\"announce\"").count(), 1);
+    });
+}
+
+#[test]
+fn two_programs_do_not_apply_the_same_plan_at_once() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let mut on = Journey::begin(place.path());
+        on.configure("");
+        on.want("dns = \"rfc2136:knot\"", "dns = \"manual\"");
+        on.serve();
+        let first = format!(
+            "{}{} --config {}/sternpost.toml apply",
+            on.before,
+            env!("CARGO_BIN_EXE_sternpost"),
+            place.path().display()
+        );
+        let log = place.path().join("first.log");
+        let _first = daemon(&first, &log);
+        until("the first waits for the operator", || {
+            std::fs::read_to_string(&log).unwrap().contains("or in a web panel")
+        });
+        let said = on.ends("apply", 3);
+        assert!(said.contains("another program is applying its plan just now"), "{said}");
+        // What the first shows is what it takes: pasted as it is, the step is done.
+        let shown = std::fs::read_to_string(&log).unwrap();
+        let record = shown.lines().map(str::trim).find(|line| line.starts_with("_smtp._tls.")).unwrap();
+        on.mx(&format!("update add {}", record.replace('"', "\\\"").replace(" IN ", " ")));
+        until("the first goes on", || {
+            std::fs::read_to_string(&log).unwrap().contains("point mta-sts to policy.test")
         });
     });
 }

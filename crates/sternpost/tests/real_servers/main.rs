@@ -15,3 +15,4 @@ mod store;
 mod support;
 mod table;
 mod updates;
+mod watch;

@@ -1,0 +1,309 @@
+//! The watch over a domain that has a policy: what would make senders refuse its mail, or leaves it
+//! unprotected, with consequence and remedy. [`alerts`] is pure; [`Guard`] looks.
+
+use super::Standing;
+use super::look::look;
+use super::plan::{Seen, Wanted};
+use formats::{DomainName, Mode};
+use jiff::{SignedDuration, Timestamp};
+use net::clock::Clock;
+use net::dns::{Dns, DnsError, host_addresses};
+use net::https::PolicyHosts;
+use net::smtp::{Fault, MailHosts, Target, TlsDemand};
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// Something that needs somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Alert {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// Which host or record.
+    pub subject: String,
+    /// What is seen.
+    pub what: String,
+    /// What follows.
+    pub consequence: &'static str,
+    /// What to do.
+    pub remedy: String,
+}
+
+/// Kinds of alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An MX host that a policy which senders hold does not name.
+    MxUncovered,
+    /// The policy can't be fetched, or is invalid.
+    PolicyUnserved,
+    /// The record is gone.
+    RecordGone,
+    /// The policy host's certificate ends soon.
+    PolicyCertificateEnds,
+    /// An MX host does not prove itself by TLS.
+    MxUnverified,
+    /// An MX host's certificate ends soon.
+    MxCertificateEnds,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MxUncovered => "mx-uncovered",
+            Self::PolicyUnserved => "policy-unserved",
+            Self::RecordGone => "record-gone",
+            Self::PolicyCertificateEnds => "policy-certificate-ends",
+            Self::MxUnverified => "mx-unverified",
+            Self::MxCertificateEnds => "mx-certificate-ends",
+        })
+    }
+}
+
+/// An MX host as a strict sender finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Which.
+    pub name: DomainName,
+    /// When its certificate ends, or why it does not prove itself.
+    pub proof: Result<Timestamp, String>,
+}
+
+/// Before a certificate ends.
+const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+const REFUSED: &str =
+    "Senders that hold the enforced policy refuse to deliver to it: mail waits, and bounces after days.";
+const UNTESTED: &str = "In testing mail still comes; under enforcement it would wait and then bounce.";
+const FADING: &str = "Senders that know the policy keep it until its max_age is over; new ones are not protected, and the old ones not when it ends.";
+const BARE: &str =
+    "Senders that know no policy deliver as if there were none, and the others can't see changes.";
+
+/// What needs somebody; the gravest first. Nothing for a domain without a policy of ours.
+pub fn alerts(
+    wanted: &Wanted,
+    standing: &Standing,
+    seen: &Seen,
+    hosts: &[Host],
+    now: Timestamp,
+) -> Vec<Alert> {
+    let Some(mode) = standing.mode.map(|known| known.mode).filter(|mode| *mode != Mode::None) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    let again = format!("sternpost apply {}", wanted.domain);
+    for host in &seen.mx {
+        if standing.promises.iter().any(|promise| promise.is_out(now) && promise.refuses(host)) {
+            all.push(Alert {
+                kind: Kind::MxUncovered,
+                subject: host.to_string(),
+                what: format!("{host} is an MX host of {}, and an enforced policy that senders may hold does not name it", wanted.domain),
+                consequence: REFUSED,
+                remedy: format!("Take it out of the MX records until senders know it, or have the policy widened at once: {again}"),
+            });
+        }
+    }
+    for host in hosts {
+        let refused = if mode == Mode::Enforce { REFUSED } else { UNTESTED };
+        match &host.proof {
+            Err(why) => all.push(Alert {
+                kind: Kind::MxUnverified,
+                subject: host.name.to_string(),
+                what: format!("{} does not prove itself: {why}", host.name),
+                consequence: refused,
+                remedy: format!("Give it a certificate for {} from a public authority, with STARTTLS offered", host.name),
+            }),
+            Ok(end) if *end - SOON <= now => all.push(Alert {
+                kind: Kind::MxCertificateEnds,
+                subject: host.name.to_string(),
+                what: format!("the certificate of {} ends at {end}", host.name),
+                consequence: refused,
+                remedy: "Renew it before then; most authorities renew a month before the end by themselves, so look why that did not happen".to_owned(),
+            }),
+            Ok(_) => {}
+        }
+    }
+    if seen.record.is_none() {
+        all.push(Alert {
+            kind: Kind::RecordGone,
+            subject: format!("_mta-sts.{}", wanted.domain),
+            what: format!("the record _mta-sts.{} is gone", wanted.domain),
+            consequence: BARE,
+            remedy: format!("Put it back: {again}"),
+        });
+    }
+    let host = format!("mta-sts.{}", wanted.domain);
+    if let Some(why) = &seen.unserved {
+        all.push(Alert {
+            kind: Kind::PolicyUnserved,
+            subject: host.clone(),
+            what: why.clone(),
+            consequence: FADING,
+            remedy: format!("Bring the policy host back; what has to be served is shown by: {again}"),
+        });
+    }
+    if let Some(end) = seen.certificate_ends.filter(|end| *end - SOON <= now) {
+        all.push(Alert {
+            kind: Kind::PolicyCertificateEnds,
+            subject: host,
+            what: format!("the policy host's certificate ends at {end}"),
+            consequence: FADING,
+            remedy: "Renew it before then".to_owned(),
+        });
+    }
+    all
+}
+
+/// Looks at domains.
+pub struct Guard {
+    /// Names, past caches.
+    pub dns: Arc<dyn Dns>,
+    /// Policy files.
+    pub policies: Arc<dyn PolicyHosts>,
+    /// MX hosts.
+    pub mail: Arc<dyn MailHosts>,
+    /// When.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Guard {
+    /// What needs somebody now.
+    pub async fn look(&self, wanted: &Wanted, standing: &Standing) -> Result<Vec<Alert>, DnsError> {
+        if standing.mode.is_none_or(|known| known.mode == Mode::None) {
+            return Ok(Vec::new());
+        }
+        let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
+        let mut hosts = Vec::new();
+        for name in seen.mx.iter().take(formats::limits::MX_HOSTS) {
+            hosts.extend(self.host(name).await);
+        }
+        Ok(alerts(wanted, standing, &seen, &hosts, self.clock.now()))
+    }
+
+    /// Nothing when the host can't be reached: mail waits then whatever the policy says.
+    async fn host(&self, name: &DomainName) -> Option<Host> {
+        let found = host_addresses(self.dns.as_ref(), name).await.ok()?;
+        let mut reached = None;
+        for address in found.addresses {
+            let target = Target { host: name.clone(), address };
+            let proof = match self.mail.session(&target, &TlsDemand::Pkix, None).await {
+                Ok(report) => {
+                    let leaf = report.tls.and_then(|tls| tls.chain.into_iter().next());
+                    leaf.map(|leaf| leaf.not_after).ok_or_else(|| "it shows no certificate".to_owned())
+                }
+                Err(failure) => match &failure.fault {
+                    Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..) => continue,
+                    fault => Err(fault.to_string()),
+                },
+            };
+            let is_bad = proof.is_err();
+            reached = Some(Host { name: name.clone(), proof });
+            if is_bad {
+                break;
+            }
+        }
+        reached
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::standing::{InMode, Promise};
+    use super::*;
+    use formats::{MxPattern, Policy, PolicyId};
+
+    fn name(text: &str) -> DomainName {
+        DomainName::parse(text).unwrap()
+    }
+
+    fn now() -> Timestamp {
+        "2026-11-25T00:00:00Z".parse().unwrap()
+    }
+
+    fn days(days: i64) -> Timestamp {
+        now() + SignedDuration::from_hours(days * 24)
+    }
+
+    fn enforced() -> (Wanted, Standing, Seen) {
+        let policy =
+            Policy::new(Mode::Enforce, 604_800, vec![MxPattern::parse("mx1.a.example").unwrap()]).unwrap();
+        let wanted = Wanted {
+            domain: name("a.example"),
+            mx: Vec::new(),
+            mode: Mode::Enforce,
+            max_age_testing: 86_400,
+            max_age_enforce: 604_800,
+            max_age_before: 1,
+            rua: Vec::new(),
+            policy_host: None,
+        };
+        let standing = Standing {
+            mode: Some(InMode { mode: Mode::Enforce, since: days(-9) }),
+            promises: vec![Promise::from(&policy)],
+            ..Standing::default()
+        };
+        let seen = Seen {
+            mx: vec![name("mx1.a.example")],
+            record: Some(PolicyId::parse("1").unwrap()),
+            served: Some(policy),
+            certificate_ends: Some(days(60)),
+            ..Seen::default()
+        };
+        (wanted, standing, seen)
+    }
+
+    fn kinds(wanted: &Wanted, standing: &Standing, seen: &Seen, hosts: &[Host]) -> Vec<Kind> {
+        alerts(wanted, standing, seen, hosts, now()).into_iter().map(|alert| alert.kind).collect()
+    }
+
+    fn host(proof: Result<Timestamp, String>) -> Host {
+        Host { name: name("mx1.a.example"), proof }
+    }
+
+    #[test]
+    fn a_domain_that_is_well_needs_nobody() {
+        let (wanted, standing, seen) = enforced();
+        assert_eq!(kinds(&wanted, &standing, &seen, &[host(Ok(days(60)))]), []);
+        assert_eq!(kinds(&wanted, &Standing::default(), &Seen::default(), &[host(Err("x".into()))]), []);
+    }
+
+    #[test]
+    fn each_fault_is_told_with_its_remedy() {
+        let (wanted, standing, mut seen) = enforced();
+        seen.mx.push(name("new.b.example"));
+        let told = alerts(&wanted, &standing, &seen, &[], now());
+        assert_eq!((told.len(), told[0].kind, told[0].consequence), (1, Kind::MxUncovered, REFUSED));
+        assert!(told[0].remedy.contains("sternpost apply a.example"));
+        let (_, _, well) = enforced();
+        assert_eq!(
+            kinds(&wanted, &standing, &well, &[host(Err("no STARTTLS".into()))]),
+            [Kind::MxUnverified]
+        );
+        assert_eq!(kinds(&wanted, &standing, &well, &[host(Ok(days(13)))]), [Kind::MxCertificateEnds]);
+        let gone = Seen { record: None, ..well.clone() };
+        assert_eq!(kinds(&wanted, &standing, &gone, &[]), [Kind::RecordGone]);
+        let down = Seen {
+            served: None,
+            unserved: Some("status 500".into()),
+            certificate_ends: None,
+            ..well.clone()
+        };
+        assert_eq!(kinds(&wanted, &standing, &down, &[]), [Kind::PolicyUnserved]);
+        let ending = Seen { certificate_ends: Some(days(14)), ..well };
+        assert_eq!(kinds(&wanted, &standing, &ending, &[]), [Kind::PolicyCertificateEnds]);
+    }
+
+    #[test]
+    fn an_old_promise_counts_although_the_new_policy_names_the_host() {
+        let (wanted, mut standing, mut seen) = enforced();
+        seen.mx = vec![name("new.b.example")];
+        let old = standing.promises[0].clone();
+        let wide =
+            vec![MxPattern::parse("mx1.a.example").unwrap(), MxPattern::parse("new.b.example").unwrap()];
+        standing.promises =
+            vec![Promise { until: Some(days(-1)), ..old.clone() }, Promise { mx: wide, ..old }];
+        assert_eq!(kinds(&wanted, &standing, &seen, &[]), [Kind::MxUncovered]);
+        standing.promises[0].until = Some(days(-8));
+        assert_eq!(kinds(&wanted, &standing, &seen, &[]), []);
+    }
+}

@@ -1,0 +1,163 @@
+//! The role `[guard]`: looks at each domain of the configuration again and again, says what needs somebody,
+//! once when it begins and once when it is over, and widens a policy where that is allowed.
+
+use crate::config::GuardConfig;
+use crate::rollout::{Desk, holder};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use jiff::SignedDuration;
+use receiver::domain::DomainSpec;
+use receiver::rollout::Applier;
+use receiver::rollout::guard::{Alert, Guard, Kind};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// For a webhook's answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For widening a policy.
+const LEASE: SignedDuration = SignedDuration::from_mins(5);
+
+/// The watch.
+pub struct Watch {
+    desk: Desk,
+    config: GuardConfig,
+    specs: Vec<DomainSpec>,
+    /// What is known to be wrong, by domain, kind and subject.
+    raised: BTreeMap<(String, String, String), Alert>,
+}
+
+impl Watch {
+    pub fn new(desk: Desk, config: GuardConfig) -> Self {
+        let specs = desk.config.domains.clone();
+        Self { desk, config, specs, raised: BTreeMap::new() }
+    }
+
+    /// Watches until it is dropped. The looks at all domains are spread over the time between two.
+    pub async fn run(mut self) {
+        let pause = self.config.every / u32::try_from(self.specs.len().max(1)).unwrap_or(u32::MAX);
+        tracing::info!(domains = self.specs.len(), "the guard watches");
+        loop {
+            for spec in self.specs.clone() {
+                self.one(&spec).await;
+                tokio::time::sleep(pause).await;
+            }
+            if self.specs.is_empty() {
+                tokio::time::sleep(self.config.every).await;
+            }
+        }
+    }
+
+    async fn one(&mut self, spec: &DomainSpec) {
+        let domain = &spec.name;
+        let applier = match self.desk.applier(spec) {
+            Ok(applier) => applier,
+            Err(failure) => return tracing::error!(%domain, "can't be watched: {failure}"),
+        };
+        let standing = match self.desk.standing(domain).await {
+            Ok(standing) => standing,
+            Err(failure) => return tracing::error!(%domain, "can't be watched: {failure}"),
+        };
+        let guard = Guard {
+            dns: applier.dns.clone(),
+            policies: applier.policies.clone(),
+            mail: self.desk.world.mail.clone(),
+            clock: self.desk.world.clock.clone(),
+        };
+        match guard.look(&self.desk.wanted(spec), &standing).await {
+            // Ignorance raises nothing and ends nothing.
+            Err(error) => tracing::warn!(%domain, "can't be looked at: {error}"),
+            Ok(alerts) => {
+                let uncovered = alerts.iter().any(|alert| alert.kind == Kind::MxUncovered);
+                self.tell(spec, alerts).await;
+                if uncovered && spec.repair {
+                    self.repair(spec, &applier).await;
+                }
+            }
+        }
+    }
+
+    async fn tell(&mut self, spec: &DomainSpec, alerts: Vec<Alert>) {
+        let domain = spec.name.to_string();
+        let key = |alert: &Alert| (domain.clone(), alert.kind.to_string(), alert.subject.clone());
+        let now: BTreeMap<_, _> = alerts.into_iter().map(|alert| (key(&alert), alert)).collect();
+        for (place, alert) in &now {
+            if !self.raised.contains_key(place) {
+                tracing::error!(
+                    domain, kind = %alert.kind,
+                    "{}. {} {}", alert.what, alert.consequence, alert.remedy
+                );
+                self.post("raised", &domain, alert).await;
+            }
+        }
+        let over: Vec<_> = self
+            .raised
+            .keys()
+            .filter(|place| place.0 == domain && !now.contains_key(*place))
+            .cloned()
+            .collect();
+        for place in over {
+            if let Some(alert) = self.raised.remove(&place) {
+                tracing::info!(domain, kind = %alert.kind, subject = alert.subject, "is over");
+                self.post("over", &domain, &alert).await;
+            }
+        }
+        self.raised.extend(now);
+    }
+
+    async fn post(&self, event: &str, domain: &str, alert: &Alert) {
+        let Some(url) = &self.config.webhook else { return };
+        let at = self.desk.world.clock.now();
+        let body =
+            serde_json::json!({ "schema": 1, "event": event, "domain": domain, "at": at, "alert": alert });
+        let sent = tokio::time::timeout(PATIENCE, send(url, body.to_string())).await;
+        match sent {
+            Ok(Ok(status)) if status.is_success() => {}
+            Ok(Ok(status)) => tracing::warn!(domain, "the webhook answers {status}"),
+            Ok(Err(why)) => tracing::warn!(domain, "the webhook can't be reached: {why}"),
+            Err(_) => tracing::warn!(domain, "the webhook does not answer in time"),
+        }
+    }
+
+    /// Widening is always safe, and the sooner the better.
+    async fn repair(&self, spec: &DomainSpec, applier: &Applier) {
+        let domain = &spec.name;
+        let (name, holder, now) = (format!("rollout {domain}"), holder(), self.desk.world.clock.now());
+        let until = now.saturating_add(LEASE).unwrap_or(jiff::Timestamp::MAX);
+        if !matches!(self.desk.store.lease(&name, &holder, now, until).await, Ok(true)) {
+            return;
+        }
+        let outcome = match self.desk.standing(domain).await {
+            Ok(standing) => applier.go_on(&self.desk.wanted(spec), Desk::permit(&standing)).await,
+            Err(failure) => return tracing::error!(%domain, "can't be repaired: {failure}"),
+        };
+        match outcome {
+            Ok((steps, _)) => {
+                steps.iter().for_each(|done| tracing::info!(%domain, "repaired: {}", done.step))
+            }
+            Err(error) => tracing::error!(%domain, "the repair stopped: {error}"),
+        }
+        if let Err(error) = self.desk.store.release(&name, &holder).await {
+            tracing::error!(%domain, "the store fails: {error}");
+        }
+    }
+}
+
+async fn send(url: &str, body: String) -> Result<hyper::StatusCode, String> {
+    let fail = |error: &dyn std::fmt::Display| error.to_string();
+    let connector =
+        HttpsConnectorBuilder::new().try_with_platform_verifier().map_err(|error| fail(&error))?;
+    let connector = connector.https_or_http().enable_http1().build();
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(url)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| fail(&error))?;
+    Ok(client.request(request).await.map_err(|error| fail(&error))?.status())
+}
