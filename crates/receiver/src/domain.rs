@@ -30,6 +30,9 @@ pub struct DomainSpec {
     /// Whether the guard may widen the policy by itself when an MX host is not in it.
     #[serde(default)]
     pub repair: bool,
+    /// Whether the domain's owner makes its names aliases into a zone of ours (PUB-06).
+    #[serde(default)]
+    pub delegated: bool,
     /// Where reports go.
     #[serde(default, serialize_with = "rua_as_text", deserialize_with = "rua_from_text")]
     pub rua: Vec<Rua>,
@@ -82,8 +85,24 @@ pub enum DnsBy {
 }
 
 impl DomainSpec {
-    /// The planner's view of it; `place` is where policy hosts of ours are.
-    pub fn wanted(&self, place: Option<PolicyHostAt>) -> Wanted {
+    /// A domain with nothing but defaults.
+    pub fn new(name: DomainName) -> Self {
+        Self {
+            name,
+            mode: enforce(),
+            mx: Vec::new(),
+            max_age: MaxAge::default(),
+            host: HostedBy::default(),
+            dns: DnsBy::default(),
+            repair: false,
+            delegated: false,
+            rua: Vec::new(),
+        }
+    }
+
+    /// The planner's view of it; `place` is where policy hosts of ours are, `zone` the one that domains are
+    /// delegated to.
+    pub fn wanted(&self, place: Option<PolicyHostAt>, zone: Option<DomainName>) -> Wanted {
         Wanted {
             domain: self.name.clone(),
             mx: self.mx.clone(),
@@ -93,6 +112,7 @@ impl DomainSpec {
             max_age_before: self.max_age.before,
             rua: self.rua.clone(),
             policy_host: place.filter(|_| self.host == HostedBy::Sternpost),
+            delegated_to: zone.filter(|_| self.delegated),
         }
     }
 }
@@ -120,6 +140,17 @@ fn rua_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rua>,
         Err(why) => Err(serde::de::Error::custom(format!("{text:?}: {why}"))),
     };
     Vec::<String>::deserialize(deserializer)?.into_iter().map(parse).collect()
+}
+
+impl DnsBy {
+    /// Takes `manual` or `rfc2136:NAME`; says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "manual" => Ok(Self::Hand),
+            Some(("rfc2136", name)) if !name.is_empty() => Ok(Self::Update(name.to_owned())),
+            _ => Err(format!("dns is \"manual\" or \"rfc2136:NAME\", not {text:?}")),
+        }
+    }
 }
 
 impl Serialize for DnsBy {

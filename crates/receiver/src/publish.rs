@@ -1,7 +1,7 @@
 //! Where DNS records are put: what each step changes, how people are told to change it by hand, and one
 //! small trait for whoever runs the zone.
 
-use crate::rollout::plan::{PolicyHostAt, Step};
+use crate::rollout::plan::{PolicyHostAt, Step, Wanted};
 use formats::{DomainName, StsRecord};
 use net::BoxFuture;
 use std::fmt::Write;
@@ -47,17 +47,20 @@ pub struct PublishError {
 }
 
 impl Change {
-    /// What a step changes in the zone of `domain`; nothing for steps that are about something else.
-    pub fn of(domain: &DomainName, step: &Step) -> Result<Option<Self>, PublishError> {
+    /// What a step changes in the zone of a domain, or in the one that it is delegated to; nothing for steps
+    /// that are about something else.
+    pub fn of(wanted: &Wanted, step: &Step) -> Result<Option<Self>, PublishError> {
         let (label, records) = match step {
             Step::PointPolicyHost(place) => ("mta-sts", Records::Place(place.clone())),
             Step::AskForReports(record) => ("_smtp._tls", Records::Txt(record.to_string())),
             Step::Announce(id) => ("_mta-sts", Records::Txt(StsRecord::new(id.clone()).to_string())),
             Step::Withdraw => ("_mta-sts", Records::NoTxt),
-            Step::Serve(_) | Step::TakeDown | Step::AddMx(_) | Step::RemoveMx(_) => return Ok(None),
+            Step::Serve(_) | Step::TakeDown | Step::AddMx(_) | Step::RemoveMx(_) | Step::Delegate(_) => {
+                return Ok(None);
+            }
         };
-        let fault = |why: String| PublishError { name: domain.clone(), why };
-        let name = domain.below(label).map_err(|error| fault(error.to_string()))?;
+        let fault = |why: String| PublishError { name: wanted.domain.clone(), why };
+        let name = wanted.record(label).map_err(|error| fault(error.to_string()))?;
         if let Records::Txt(value) = &records {
             check_value(&name, value)?;
         }
@@ -105,6 +108,7 @@ fn check_value(name: &DomainName, value: &str) -> Result<(), PublishError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::DomainSpec;
     use formats::PolicyId;
 
     #[test]
@@ -117,8 +121,8 @@ mod tests {
 
     #[test]
     fn records_are_shown_for_zone_files_and_for_panels() {
-        let domain = DomainName::parse("example.org").unwrap();
-        let change = |step| Change::of(&domain, &step).unwrap().unwrap();
+        let wanted = DomainSpec::new(DomainName::parse("example.org").unwrap()).wanted(None, None);
+        let change = |step| Change::of(&wanted, &step).unwrap().unwrap();
         let announce = change(Step::Announce(PolicyId::parse("20261125").unwrap()));
         assert_eq!(announce.lines(), ["_mta-sts.example.org. 300 IN TXT \"v=STSv1; id=20261125;\""]);
         assert_eq!(
@@ -136,7 +140,7 @@ mod tests {
             change(Step::PointPolicyHost(addresses)).lines(),
             ["mta-sts.example.org. 300 IN A 192.0.2.1", "mta-sts.example.org. 300 IN AAAA 2001:db8::1"]
         );
-        assert_eq!(Change::of(&domain, &Step::TakeDown), Ok(None));
+        assert_eq!(Change::of(&wanted, &Step::TakeDown), Ok(None));
         assert!(change(Step::Withdraw).lines().is_empty());
     }
 }

@@ -147,6 +147,7 @@ fn wanted(want: usize) -> Wanted {
         max_age_before: u32::from(BEFORE) * TICK,
         rua: Vec::new(),
         policy_host: None,
+        delegated_to: None,
     }
 }
 
@@ -197,7 +198,9 @@ impl State {
                 Step::RemoveMx(hosts) => Done::Mx(self.mx & !bits(hosts)),
                 Step::Withdraw => Done::Withdraw,
                 Step::TakeDown => Done::TakeDown,
-                Step::PointPolicyHost(_) | Step::AskForReports(_) => panic!("nobody wants that here"),
+                Step::PointPolicyHost(_) | Step::AskForReports(_) | Step::Delegate(_) => {
+                    panic!("nobody wants that here")
+                }
             });
         }
         self.forget_what_does_not_count();

@@ -30,6 +30,9 @@ enum Command {
     Query(query_command::Options),
     /// Propose a configuration for a domain from what DNS shows today
     Init(rollout::init::Options),
+    /// Domains that are kept in the store, beside those of the configuration file
+    #[command(subcommand)]
+    Domains(rollout::domains::Command),
     /// The steps from here to what is wanted of your domains, and why in this order
     Plan(rollout::plan::Options),
     /// Carry the plan out, each step proved from outside; it can be stopped and goes on where it was
@@ -94,6 +97,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Check(options) => check_command::run(&options, config).await,
         Command::Query(options) => query_command::run(&options, config).await,
         Command::Init(options) => rollout::init::run(&options, config).await,
+        Command::Domains(command) => rollout::domains::run(&command, config).await,
         Command::Export(options) => rollout::export::run(&options, config).await,
         Command::Plan(options) => rollout::plan::run(&options, config).await,
         Command::Apply(options) => rollout::apply::run(&options, config).await,

@@ -8,11 +8,12 @@ mod overrides;
 mod owner;
 mod read;
 
-pub use domains::{AcmeConfig, HostConfig, UpdateServer};
+pub use domains::{AcmeConfig, HostConfig, UpdateServer, fits};
 pub use fault::nearest;
 pub use keys::{KEYS, reference};
 
 use crate::failure::Failure;
+use formats::DomainName;
 use formats::tls_policy::Level;
 use net::dns::Dnssec;
 use read::Read;
@@ -53,6 +54,8 @@ pub struct Config {
     pub guard: Option<GuardConfig>,
     /// `[[domain]]`.
     pub domains: Vec<DomainSpec>,
+    /// `delegation.zone`.
+    pub delegation: Option<DomainName>,
     /// `[[rfc2136]]`.
     pub updates: Vec<UpdateServer>,
     /// `lab.dns_port`.
@@ -132,8 +135,8 @@ impl Config {
         let host = domains::host(&read, &folder);
         let mut updates: Vec<UpdateServer> = read.tables("rfc2136");
         updates.iter_mut().for_each(|server| server.key_file = folder.join(&server.key_file));
-        let domains = domains::domains(&read, host.as_ref(), &updates)?;
-        Ok(Self {
+        let config = Self {
+            delegation: read.text("delegation.zone").and_then(|text| DomainName::parse(text).ok()),
             store,
             answers,
             host,
@@ -141,7 +144,7 @@ impl Config {
                 every: Duration::from_secs(u64::from(read.number("guard.every", 300))),
                 webhook: read.text("guard.webhook").map(str::to_owned),
             }),
-            domains,
+            domains: read.tables("domain"),
             updates,
             dns_port: read.port("lab.dns_port", 53),
             metrics: read.text("metrics.listen").and_then(|text| text.parse().ok()),
@@ -160,7 +163,9 @@ impl Config {
             smtp_port: read.port("lab.smtp_port", 25),
             file,
             read,
-        })
+        };
+        domains::check(&config)?;
+        Ok(config)
     }
 
     /// The Unix socket through which the running program is talked to.

@@ -1,6 +1,7 @@
 //! The commands of the receiving side: what is wanted of domains, the plan, and carrying it out.
 
 pub mod apply;
+pub mod domains;
 pub mod export;
 pub mod init;
 pub mod plan;

@@ -61,7 +61,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => None,
     };
     if let Some(role) = &config.guard {
-        let desk = Desk { config: config.clone(), store: store.clone(), world: world.clone() };
+        let desk = Desk::at(config.clone(), store.clone(), world.clone()).await?;
         tasks.spawn(Watch::new(desk, role.clone()).run());
     }
     let roles =

@@ -12,7 +12,7 @@ use instant_acme::{
 };
 use jiff::{SignedDuration, Timestamp};
 use net::clock::Clock;
-use net::dns::{Data, Dns, Kind, host_addresses};
+use net::dns::{Dns, host_addresses};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use std::path::PathBuf;
@@ -191,20 +191,11 @@ impl Orders {
     async fn leads_here(&self, host: &DomainName) -> Result<(), OrderError> {
         let Some(place) = &self.place else { return Ok(()) };
         let not_here = |why: String| OrderError::NotHere(format!("{host} does not lead here: {why}"));
+        let found =
+            host_addresses(self.dns.as_ref(), host).await.map_err(|error| not_here(error.to_string()))?;
         let here = match place {
-            PolicyHostAt::Alias(name) => {
-                let alias = self.dns.lookup(host, Kind::Cname).await;
-                let alias = alias.map_err(|error| not_here(error.to_string()))?;
-                alias.records.iter().any(|data| matches!(data, Data::Cname(target) if target == name))
-            }
-            PolicyHostAt::Addresses(all) => {
-                let found = host_addresses(self.dns.as_ref(), host).await;
-                found
-                    .map_err(|error| not_here(error.to_string()))?
-                    .addresses
-                    .iter()
-                    .any(|ip| all.contains(ip))
-            }
+            PolicyHostAt::Alias(name) => found.aliases.contains(name),
+            PolicyHostAt::Addresses(all) => found.addresses.iter().any(|ip| all.contains(ip)),
         };
         if here { Ok(()) } else { Err(not_here("it is another place".to_owned())) }
     }

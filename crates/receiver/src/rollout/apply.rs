@@ -163,7 +163,7 @@ impl Applier {
             let put = hosting.put(domain, policy.as_ref()).await;
             put.map_err(|why| ApplyError::Hosting(domain.clone(), why))?;
         }
-        match Change::of(domain, step)? {
+        match Change::of(wanted, step)? {
             Some(change) => self.publish(domain, &change).await,
             None if matches!(step, Step::Serve(_) | Step::TakeDown) && self.hosting.is_some() => {
                 Ok(Hand::Ours)
@@ -214,6 +214,14 @@ fn shows(step: &Step, seen: &Seen) -> Result<(), String> {
         Step::Announce(id) => {
             let shown = seen.record.as_ref().map_or("no id".to_owned(), |seen| format!("id {seen}"));
             (seen.record.as_ref() == Some(id), format!("{shown} is found"))
+        }
+        Step::Delegate(aliases) => {
+            let missing: Vec<&str> = aliases
+                .iter()
+                .filter(|alias| !seen.aliases.contains(alias))
+                .map(|(name, _)| name.as_str())
+                .collect();
+            (missing.is_empty(), format!("{} is no such alias", missing.join(", ")))
         }
         Step::AddMx(hosts) => (hosts.iter().all(|host| seen.mx.contains(host)), mx()),
         Step::RemoveMx(hosts) => (!hosts.iter().any(|host| seen.mx.contains(host)), mx()),

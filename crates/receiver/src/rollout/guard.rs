@@ -236,6 +236,7 @@ mod tests {
             max_age_before: 1,
             rua: Vec::new(),
             policy_host: None,
+            delegated_to: None,
         };
         let standing = Standing {
             mode: Some(InMode { mode: Mode::Enforce, since: days(-9) }),

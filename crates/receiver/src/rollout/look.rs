@@ -1,6 +1,6 @@
 //! Looks at a domain from outside, as a sender does.
 
-use super::plan::Seen;
+use super::plan::{LABELS, Seen};
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
 use net::dns::{Answer, Data, Dns, DnsError, Kind, host_addresses};
@@ -11,11 +11,12 @@ use std::net::IpAddr;
 /// servers, since a cache shows what was there before. An answer that can't be had is an error, never
 /// "nothing": no plan is made on ignorance. A policy that can't be fetched or is invalid counts as none.
 pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -> Result<Seen, DnsError> {
-    let (mx, record, tlsrpt, place) = tokio::try_join!(
+    let (mx, record, tlsrpt, place, aliases) = tokio::try_join!(
         mail_hosts(dns, domain),
         texts(dns, domain, "_mta-sts"),
         texts(dns, domain, "_smtp._tls"),
         place(dns, domain),
+        aliases(dns, domain),
     )?;
     let record = record.and_then(|answer| StsRecord::select(answer.texts()).ok());
     let tlsrpt = tlsrpt.and_then(|answer| TlsrptRecord::select(answer.texts()).ok());
@@ -39,6 +40,7 @@ pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -
         unserved,
         certificate_ends,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
+        aliases,
         policy_host: place,
     })
 }
@@ -58,18 +60,29 @@ async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainNam
 /// Where `mta-sts` leads.
 async fn place(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainName>, Vec<IpAddr>), DnsError> {
     let Ok(host) = policy_host(domain) else { return Ok(Default::default()) };
-    let alias = present(dns.lookup(&host, Kind::Cname).await)?;
-    let names = alias.iter().flat_map(|answer| &answer.records).filter_map(|data| match data {
-        Data::Cname(name) => Some(name.clone()),
-        _ => None,
-    });
-    let names = names.collect();
+    let alias: Vec<DomainName> = alias(dns, &host).await?.into_iter().collect();
     match host_addresses(dns, &host).await {
-        Ok(found) => Ok((names, found.addresses)),
+        Ok(found) => Ok((if found.aliases.is_empty() { alias } else { found.aliases }, found.addresses)),
         // An alias into a zone that does not answer is known all the same.
-        Err(error) if error.is_absence() || !names.is_empty() => Ok((names, Vec::new())),
+        Err(error) if error.is_absence() || !alias.is_empty() => Ok((alias, Vec::new())),
         Err(error) => Err(error),
     }
+}
+
+async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Vec<(DomainName, DomainName)>, DnsError> {
+    let mut all = Vec::new();
+    for name in LABELS.iter().filter_map(|label| domain.below(label).ok()) {
+        all.extend(alias(dns, &name).await?.map(|target| (name, target)));
+    }
+    Ok(all)
+}
+
+async fn alias(dns: &dyn Dns, name: &DomainName) -> Result<Option<DomainName>, DnsError> {
+    let answer = present(dns.lookup(name, Kind::Cname).await)?;
+    Ok(answer.into_iter().flat_map(|answer| answer.records).find_map(|data| match data {
+        Data::Cname(target) => Some(target),
+        _ => None,
+    }))
 }
 
 fn seconds(answer: &Answer) -> u32 {

@@ -13,6 +13,7 @@ pub use step::Step;
 pub use way::{Stage, plan};
 
 use super::standing::{InMode, Promise, Standing, later};
+use formats::domain::DomainError;
 use formats::tlsrpt_record::{Rua, TlsrptRecord};
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;
@@ -38,6 +39,28 @@ pub struct Wanted {
     pub rua: Vec<Rua>,
     /// Where `mta-sts` is to point; nothing means that it is not ours to say.
     pub policy_host: Option<PolicyHostAt>,
+    /// The zone of ours that the domain's three names are aliases into, when its owner delegates them.
+    pub delegated_to: Option<DomainName>,
+}
+
+/// The names of a domain that its policy and reports hang on (RFC 8461 §3.1, RFC 8460 §3).
+pub const LABELS: [&str; 3] = ["_mta-sts", "mta-sts", "_smtp._tls"];
+
+impl Wanted {
+    /// Where the record of this label is put: in the domain itself, or in the zone that it is delegated to.
+    pub fn record(&self, label: &str) -> Result<DomainName, DomainError> {
+        let own = self.domain.below(label)?;
+        match &self.delegated_to {
+            Some(zone) => zone.below(own.as_str()),
+            None => Ok(own),
+        }
+    }
+
+    /// The aliases that the owner of a delegated domain has to make; none for others.
+    pub fn aliases(&self) -> Result<Vec<(DomainName, DomainName)>, DomainError> {
+        let labels = LABELS.iter().filter(|_| self.delegated_to.is_some());
+        labels.map(|label| Ok((self.domain.below(label)?, self.record(label)?))).collect()
+    }
 }
 
 /// Where `mta-sts.DOMAIN` points.
@@ -67,6 +90,8 @@ pub struct Seen {
     pub certificate_ends: Option<Timestamp>,
     /// Where `_smtp._tls` sends reports.
     pub rua: Vec<Rua>,
+    /// Aliases of the domain's own names ([`LABELS`]), where there are any.
+    pub aliases: Vec<(DomainName, DomainName)>,
     /// Names that `mta-sts` leads through, and the addresses at the end.
     pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
 }
@@ -107,6 +132,16 @@ pub enum Waiting {
 
 /// What comes next on the way to the wanted state. `standing` has taken in what is seen.
 pub fn next(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, now: Timestamp) -> Next {
+    // A name that would be too long was refused when the domain was added.
+    let missing: Vec<_> = wanted
+        .aliases()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|alias| !seen.aliases.contains(alias))
+        .collect();
+    if !missing.is_empty() && wanted.mode != Mode::None {
+        return Next::Do(Step::Delegate(missing));
+    }
     if !wanted.rua.is_empty() && wanted.rua != seen.rua {
         return Next::Do(Step::AskForReports(TlsrptRecord::new(wanted.rua.clone())));
     }

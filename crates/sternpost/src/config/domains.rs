@@ -1,5 +1,6 @@
 //! `[[domain]]`, `[[rfc2136]]` and `[host]`: the receiving side of the configuration.
 
+use super::Config;
 use super::read::Read;
 use crate::failure::Failure;
 use formats::DomainName;
@@ -102,15 +103,10 @@ pub fn host(read: &Read, folder: &Path) -> Option<HostConfig> {
     })
 }
 
-/// The domains, held against the rest of the configuration.
-pub fn domains(
-    read: &Read,
-    host: Option<&HostConfig>,
-    updates: &[UpdateServer],
-) -> Result<Vec<DomainSpec>, Failure> {
-    let all: Vec<DomainSpec> = read.tables("domain");
+/// The domains of the file, held against the rest of it.
+pub fn check(config: &Config) -> Result<(), Failure> {
     let mut names = BTreeSet::new();
-    for spec in &all {
+    for spec in &config.domains {
         if !names.insert(&spec.name) {
             return Err(Failure::usage(
                 format!("the domain {}", spec.name),
@@ -118,28 +114,37 @@ pub fn domains(
                 "Put both into one [[domain]].",
             ));
         }
-        fits(spec, host, updates)?;
+        fits(spec, config)?;
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Whether what a domain asks for is there.
-pub fn fits(spec: &DomainSpec, host: Option<&HostConfig>, updates: &[UpdateServer]) -> Result<(), Failure> {
+pub fn fits(spec: &DomainSpec, config: &Config) -> Result<(), Failure> {
     let lacks =
-        |why: String, remedy: String| Failure::usage(format!("the domain {}", spec.name), why, remedy);
-    if spec.host == HostedBy::Sternpost && host.is_none() {
-        return Err(lacks(
-            "host = \"self\", and the role [host] is not switched on".to_owned(),
-            "Write\n  [host]\n  name = \"mta-sts.example.net\"\nor set host = \"static\" and use `sternpost export`.".to_owned(),
-        ));
+        |why: &str, remedy: &str| Err(Failure::usage(format!("the domain {}", spec.name), why, remedy));
+    if spec.host == HostedBy::Sternpost && config.host.is_none() {
+        return lacks(
+            "host = \"self\", and the role [host] is not switched on",
+            "Write\n  [host]\n  name = \"mta-sts.example.net\"\nor set host = \"static\" and use `sternpost export`.",
+        );
+    }
+    if spec.delegated && config.delegation.is_none() {
+        return lacks(
+            "it is delegated, and no zone is named that it could be delegated to",
+            "Write\n  [delegation]\n  zone = \"sts.example.net\"",
+        );
+    }
+    if spec.delegated && spec.host != HostedBy::Sternpost {
+        return lacks("it is delegated, and its policy is not served here", "Set host = \"self\".");
     }
     match &spec.dns {
-        DnsBy::Update(name) if !updates.iter().any(|server| server.name == *name) => Err(lacks(
-            format!("dns = \"rfc2136:{name}\", and there is no such server"),
-            format!(
+        DnsBy::Update(name) if !config.updates.iter().any(|server| server.name == *name) => lacks(
+            &format!("dns = \"rfc2136:{name}\", and there is no such server"),
+            &format!(
                 "Write\n  [[rfc2136]]\n  name = \"{name}\"\n  server = \"192.0.2.1:53\"\n  key_name = \"sternpost\"\n  key_file = \"tsig.key\""
             ),
-        )),
+        ),
         _ => Ok(()),
     }
 }

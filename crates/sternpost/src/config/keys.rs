@@ -74,7 +74,7 @@ impl Kind {
             Self::Store => "\"sqlite:FILE\"".to_owned(),
             Self::FileMode => "a file mode in octal, such as \"0660\"".to_owned(),
             Self::Owner => "\"user:group\", by name or number".to_owned(),
-            Self::Domains => "tables, each with `name` and what differs from the defaults: `mode` (`enforce`, `testing` or `none`: where it is to end up; default `enforce`), `mx` (host names and `*.` patterns; default: as DNS shows them), `max_age` (a table of seconds, `testing` = 86400, `enforce` = 604800, and `before` = 31557600 for policies of before that can't be fetched any more), `host` (`self`: the role `[host]` serves the policy; `static`, the default: what `sternpost export` makes; `elsewhere`: it is only watched), `dns` (`manual`, the default, or `rfc2136:NAME`), `rua` (where reports go: `mailto:` and `https:`), `repair` (`true` lets `[guard]` widen the policy at once when an MX host is not in it)".to_owned(),
+            Self::Domains => "tables, each with `name` and what differs from the defaults: `mode` (`enforce`, `testing` or `none`: where it is to end up; default `enforce`), `mx` (host names and `*.` patterns; default: as DNS shows them), `max_age` (a table of seconds, `testing` = 86400, `enforce` = 604800, and `before` = 31557600 for policies of before that can't be fetched any more), `host` (`self`: the role `[host]` serves the policy; `static`, the default: what `sternpost export` makes; `elsewhere`: it is only watched), `dns` (`manual`, the default, or `rfc2136:NAME`), `rua` (where reports go: `mailto:` and `https:`), `delegated` (`true`: its owner makes its names aliases into the zone of `[delegation]`), `repair` (`true` lets `[guard]` widen the policy at once when an MX host is not in it)".to_owned(),
             Self::Updates => "tables, each with `name`, `server` (\"address:port\"), `zone` where it is not the domain itself, `key_name`, `key_file` (the base64 secret alone, as tsig-keygen and keymgr print it) and `algorithm` (`hmac-sha256`, the default, `hmac-sha384` or `hmac-sha512`)".to_owned(),
             Self::Name => "a host name in quotes".to_owned(),
             Self::Places => "a list of addresses, such as \"192.0.2.1\" and \"2001:db8::1\"".to_owned(),
@@ -303,6 +303,13 @@ pub const KEYS: &[Key] = &[
         default: "",
         unset: "the system's roots",
         about: "PEM file with the roots that the directory's own certificate is checked against, for authorities of your own.",
+    },
+    Key {
+        path: "delegation.zone",
+        kind: Kind::Name,
+        default: "",
+        unset: "domains can't be delegated",
+        about: "A zone of your own, into which the owners of delegated domains make `_mta-sts`, `mta-sts` and `_smtp._tls` aliases. The records of DOMAIN stand there below DOMAIN's name.",
     },
     Key {
         path: "guard.every",

@@ -134,6 +134,7 @@ impl Stage {
             max_age_enforce: 604_800,
             max_age_before: formats::limits::MAX_AGE_SECONDS,
             policy_host: None,
+            delegated_to: None,
             rua: rua.into_iter().collect(),
         })
     }

@@ -24,7 +24,7 @@ pub struct Options {
     /// Wait also where a plan says so, for as long as it takes
     #[arg(long)]
     wait: bool,
-    /// One line of JSON at the end (docs/plan.md)
+    /// One line of JSON at the end (docs/receiving.md)
     #[arg(long)]
     json: bool,
 }
@@ -194,10 +194,10 @@ impl Work<'_> {
 
     fn instruction(&self, step: &Step) -> String {
         let indent = |text: &str| text.lines().map(|line| format!("      {line}\n")).collect::<String>();
-        if let Ok(Some(change)) = Change::of(&self.spec.name, step) {
+        if let Ok(Some(change)) = Change::of(&self.wanted, step) {
             let lines = change.lines();
             if lines.is_empty() {
-                return format!("    Remove the TXT record {}, whatever it says.", change.name);
+                return format!("    Remove the TXT record {} that begins with v=STSv1.", change.name);
             }
             return format!(
                 "    Put this into the zone of {}:\n{}    or in a web panel:\n{}",
@@ -219,6 +219,15 @@ impl Work<'_> {
                     "    Serve this at https://mta-sts.{}/.well-known/mta-sts.txt:\n{}   {how}",
                     self.spec.name,
                     indent(&policy.to_string())
+                )
+            }
+            Step::Delegate(aliases) => {
+                let lines: Vec<String> =
+                    aliases.iter().map(|(name, target)| format!("{name}. 3600 IN CNAME {target}.")).collect();
+                format!(
+                    "    The owner of {} puts this into its zone, once and for all:\n{}",
+                    self.spec.name,
+                    indent(&lines.join("\n"))
                 )
             }
             Step::TakeDown => "    Take the policy file and the name mta-sts away.".to_owned(),

@@ -2,7 +2,7 @@
 //! to change something.
 
 use super::hands::{OwnHost, Updates};
-use crate::config::{Config, UpdateServer};
+use crate::config::{Config, UpdateServer, fits};
 use crate::failure::Failure;
 use crate::world::{World, domain};
 use formats::DomainName;
@@ -22,6 +22,8 @@ pub struct Desk {
     pub config: Config,
     pub store: Store,
     pub world: Arc<World>,
+    /// All domains, of the file and of the store.
+    pub known: Vec<DomainSpec>,
 }
 
 impl Desk {
@@ -33,43 +35,83 @@ impl Desk {
             Failure::usage(format!("the store {} can't be used", config.store.display()), error, remedy)
         })?;
         let world = Arc::new(World::new(&config)?);
-        Ok(Self { config, store, world })
+        Self::at(config, store, world).await
+    }
+
+    /// With what is open already.
+    pub async fn at(config: Config, store: Store, world: Arc<World>) -> Result<Self, Failure> {
+        let mut desk = Self { known: Vec::new(), config, store, world };
+        desk.learn().await?;
+        Ok(desk)
+    }
+
+    /// Takes in which domains there are now.
+    pub async fn learn(&mut self) -> Result<(), Failure> {
+        let added: Vec<DomainSpec> = self.store.domains().await.map_err(|error| store_failure(&error))?;
+        if let Some(twice) = added.iter().find(|spec| self.is_in_file(&spec.name)) {
+            return Err(Failure::usage(
+                format!("{} stands in the configuration file and in the store", twice.name),
+                "a domain stands in one place only",
+                format!(
+                    "Take it out of the file, then, if it is the file's that you want:\n  sternpost domains remove --although-bound {}\nand put it back.",
+                    twice.name
+                ),
+            ));
+        }
+        self.known = [self.config.domains.clone(), added].concat();
+        Ok(())
+    }
+
+    /// True when the configuration file has the domain.
+    pub fn is_in_file(&self, name: &DomainName) -> bool {
+        self.config.domains.iter().any(|spec| spec.name == *name)
+    }
+
+    /// Whether what a domain asks for is in the configuration.
+    pub fn fits(&self, spec: &DomainSpec) -> Result<(), Failure> {
+        fits(spec, &self.config)?;
+        self.wanted(spec).aliases().map(drop).map_err(|error| {
+            Failure::usage(
+                format!("{} can't be delegated", spec.name),
+                error,
+                "Choose a shorter zone in [delegation].",
+            )
+        })
+    }
+
+    /// One of the known domains.
+    pub fn find(&self, name: &DomainName) -> Result<DomainSpec, Failure> {
+        self.known.iter().find(|spec| spec.name == *name).cloned().ok_or_else(|| {
+            let names = || self.known.iter().take(10).map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
+            let remedy = match self.known.is_empty() {
+                true => format!("Write it with `sternpost init {name} >> sternpost.toml`, or `sternpost domains add {name}`."),
+                false => format!("Known are: {}.\nAnother one is proposed by `sternpost init {name}`.", names()),
+            };
+            Failure::usage(format!("{name} is not among the domains"), "neither the configuration nor the store has it", remedy)
+        })
     }
 
     /// The domains that are meant: those that were typed, or all that are known.
     pub fn domains(&self, typed: &[String]) -> Result<Vec<DomainSpec>, Failure> {
-        let known = &self.config.domains;
-        let known_names = || known.iter().map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
-        let pick = |text: &String| {
-            let name = domain(text)?;
-            known.iter().find(|spec| spec.name == name).cloned().ok_or_else(|| {
-                let remedy = match known.is_empty() {
-                    true => format!("Write it with `sternpost init {name} > sternpost.toml`."),
-                    false => format!(
-                        "Known are: {}.\nAnother one is proposed by `sternpost init {name}`.",
-                        known_names()
-                    ),
-                };
-                Failure::usage(
-                    format!("{name} is not among the domains"),
-                    "no [[domain]] has that name",
-                    remedy,
-                )
-            })
-        };
-        if typed.is_empty() && known.is_empty() {
+        if typed.is_empty() && self.known.is_empty() {
             return Err(Failure::usage(
                 "no domains",
-                "the configuration has no [[domain]]",
-                "Propose one from what DNS shows today:\n  sternpost init example.org > sternpost.toml",
+                "neither the configuration nor the store has one",
+                "Propose one from what DNS shows today:\n  sternpost init example.org >> sternpost.toml",
             ));
         }
-        if typed.is_empty() { Ok(known.clone()) } else { typed.iter().map(pick).collect() }
+        match typed.is_empty() {
+            true => Ok(self.known.clone()),
+            false => typed.iter().map(|text| self.find(&domain(text)?)).collect(),
+        }
     }
 
     /// What the planner is told about a domain.
     pub fn wanted(&self, spec: &DomainSpec) -> Wanted {
-        spec.wanted(self.config.host.as_ref().and_then(|host| host.place.clone()))
+        spec.wanted(
+            self.config.host.as_ref().and_then(|host| host.place.clone()),
+            self.config.delegation.clone(),
+        )
     }
 
     /// The means to carry the plan of a domain out.
@@ -105,7 +147,8 @@ impl Desk {
     }
 
     fn updates(&self, server: &UpdateServer, spec: &DomainSpec) -> Result<Arc<dyn DnsPublisher>, Failure> {
-        Ok(Arc::new(Updates::new(server, &spec.name, self.world.clock.clone())?))
+        let zone = self.config.delegation.as_ref().filter(|_| spec.delegated).unwrap_or(&spec.name);
+        Ok(Arc::new(Updates::new(server, zone, self.world.clock.clone())?))
     }
 
     /// Whether enforcement may begin: the operator's word.

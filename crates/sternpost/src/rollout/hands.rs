@@ -62,7 +62,7 @@ pub struct Updates {
 }
 
 impl Updates {
-    pub fn new(server: &UpdateServer, domain: &DomainName, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+    pub fn new(server: &UpdateServer, zone: &DomainName, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let file = server.key_file.display();
         let secret = std::fs::read_to_string(&server.key_file).map_err(|error| {
             Failure::usage(
@@ -71,7 +71,7 @@ impl Updates {
                 "[[rfc2136]] names it in key_file.",
             )
         })?;
-        let zone = server.zone.clone().unwrap_or_else(|| domain.clone());
+        let zone = server.zone.clone().unwrap_or_else(|| zone.clone());
         let updater = Updater::new(server.server, zone, &server.key_name, &secret, server.algorithm.into());
         let updater = updater.map_err(|error| {
             let remedy =

@@ -8,7 +8,7 @@ use formats::{DomainName, Mode};
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::Change;
 use receiver::rollout::gate::Gate;
-use receiver::rollout::plan::{Stage, Step, Waiting, plan};
+use receiver::rollout::plan::{Stage, Step, Waiting, Wanted, plan};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::path::Path;
 pub struct Options {
     /// Domains [default: all of the configuration]
     domains: Vec<String>,
-    /// One line of JSON (docs/plan.md)
+    /// One line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
 }
@@ -87,24 +87,29 @@ async fn of(desk: &Desk, spec: &DomainSpec) -> Result<Plan, Failure> {
         domain: spec.name.clone(),
         wanted: spec.mode,
         mode: standing.mode.map(|known| known.mode),
-        stages: stages.into_iter().map(|stage| shown(stage, spec, &gate)).collect(),
+        stages: stages.into_iter().map(|stage| shown(stage, spec, &wanted, &gate)).collect(),
     })
 }
 
-fn shown(stage: Stage, spec: &DomainSpec, gate: &Gate) -> Shown {
+fn shown(stage: Stage, spec: &DomainSpec, wanted: &Wanted, gate: &Gate) -> Shown {
     match stage {
         Stage::Evidence => Shown::Evidence { gate: gate.clone() },
         Stage::Wait(waiting, until) => {
             Shown::Wait { r#for: waiting, until: until.to_string(), why: why(waiting) }
         }
         Stage::Step(step, at) => {
-            let change = Change::of(&spec.name, &step).ok().flatten();
+            let change = Change::of(wanted, &step).ok().flatten();
+            let aliases = match &step {
+                Step::Delegate(aliases) => aliases.clone(),
+                _ => Vec::new(),
+            };
+            let aliases = aliases.iter().map(|(name, target)| format!("{name}. 3600 IN CNAME {target}."));
             Shown::Step {
                 word: step.word(),
                 text: step.to_string(),
                 why: step.why(),
                 by_hand: is_by_hand(&step, spec),
-                records: change.map(|change| change.lines()).unwrap_or_default(),
+                records: change.map(|change| change.lines()).unwrap_or_else(|| aliases.collect()),
                 file: match &step {
                     Step::Serve(policy) => Some(policy.to_string()),
                     _ => None,
@@ -120,7 +125,7 @@ fn shown(stage: Stage, spec: &DomainSpec, gate: &Gate) -> Shown {
 fn is_by_hand(step: &Step, spec: &DomainSpec) -> bool {
     match step {
         Step::Serve(_) | Step::TakeDown => spec.host != HostedBy::Sternpost,
-        Step::AddMx(_) | Step::RemoveMx(_) => true,
+        Step::AddMx(_) | Step::RemoveMx(_) | Step::Delegate(_) => true,
         _ => spec.dns == DnsBy::Hand,
     }
 }

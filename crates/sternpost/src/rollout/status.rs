@@ -16,7 +16,7 @@ use store::rollouts::JournalEntry;
 pub struct Options {
     /// Domains [default: all of the configuration]
     domains: Vec<String>,
-    /// One line of JSON (docs/plan.md)
+    /// One line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
 }

@@ -26,28 +26,30 @@ const LEASE: SignedDuration = SignedDuration::from_mins(5);
 pub struct Watch {
     desk: Desk,
     config: GuardConfig,
-    specs: Vec<DomainSpec>,
     /// What is known to be wrong, by domain, kind and subject.
     raised: BTreeMap<(String, String, String), Alert>,
 }
 
 impl Watch {
     pub fn new(desk: Desk, config: GuardConfig) -> Self {
-        let specs = desk.config.domains.clone();
-        Self { desk, config, specs, raised: BTreeMap::new() }
+        Self { desk, config, raised: BTreeMap::new() }
     }
 
     /// Watches until it is dropped. The looks at all domains are spread over the time between two.
     pub async fn run(mut self) {
-        let pause = self.config.every / u32::try_from(self.specs.len().max(1)).unwrap_or(u32::MAX);
-        tracing::info!(domains = self.specs.len(), "the guard watches");
+        tracing::info!(domains = self.desk.known.len(), "the guard watches");
         loop {
-            for spec in self.specs.clone() {
-                self.one(&spec).await;
+            let specs = self.desk.known.clone();
+            let pause = self.config.every / u32::try_from(specs.len().max(1)).unwrap_or(u32::MAX);
+            for spec in &specs {
+                self.one(spec).await;
                 tokio::time::sleep(pause).await;
             }
-            if self.specs.is_empty() {
-                tokio::time::sleep(self.config.every).await;
+            if specs.is_empty() {
+                tokio::time::sleep(pause).await;
+            }
+            if let Err(failure) = self.desk.learn().await {
+                tracing::error!("new domains are not watched: {failure}");
             }
         }
     }

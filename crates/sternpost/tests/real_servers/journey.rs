@@ -39,7 +39,12 @@ impl Journey {
         );
         let zones = [
             zone(".", Signing::Signed, "test. NS ns.test.\nns.test. A 127.0.1.1\n"),
-            zone("test.", Signing::Unsigned, "ns A 127.0.1.1\nharbour NS ns.test.\npolicy A 127.0.0.50\n"),
+            zone(
+                "test.",
+                Signing::Unsigned,
+                "ns A 127.0.1.1\nharbour NS ns.test.\nours NS ns.test.\npolicy A 127.0.0.50\n",
+            ),
+            zone("ours.test.", Signing::Unsigned, ""),
             zone(
                 "harbour.test.",
                 Signing::Unsigned,
@@ -128,7 +133,7 @@ impl Journey {
     /// What somebody sees who knows nothing of Sternpost.
     fn foreigner(&self, stage: &str) -> String {
         let seen = shell(&format!(
-            "dig @127.0.1.1 +short _mta-sts.harbour.test TXT; dig @127.0.1.1 +short _smtp._tls.harbour.test TXT;
+            "for name in _mta-sts _smtp._tls; do dig @127.0.1.1 +short $name.harbour.test TXT; dig @127.0.1.1 +short $name.harbour.test.ours.test TXT; done;
              curl -s --cacert {}/pebble/issued.pem https://mta-sts.harbour.test/.well-known/mta-sts.txt || echo 'no policy'",
             self.place.display()
         ));
@@ -156,7 +161,7 @@ fn the_guide_from_nothing_to_retirement() {
         let planned = on.sternpost("plan");
         assert!(planned.contains("from no policy to enforce"), "{planned}");
 
-        let applied = on.sternpost("apply");
+        let applied = on.sternpost("apply --patience 40");
         assert!(applied.contains("in testing. Enforcement takes evidence"), "{applied}");
         let seen = on.foreigner("in testing");
         assert!(seen.contains("mode: testing") && seen.contains("mx: mx1.harbour.test"), "{seen}");
@@ -165,13 +170,13 @@ fn the_guide_from_nothing_to_retirement() {
 
         on.pass(14);
         on.sternpost("promote --without-evidence harbour.test");
-        let applied = on.sternpost("apply");
+        let applied = on.sternpost("apply --patience 40");
         assert!(applied.contains("as wanted: mode enforce"), "{applied}");
         let seen = on.foreigner("enforced");
         assert!(seen.contains("mode: enforce") && seen.contains("max_age: 604800"), "{seen}");
 
         on.want("mx = [\"mx1.harbour.test\"]", "mx = [\"mx2.harbour.test\"]");
-        let applied = on.sternpost("apply");
+        let applied = on.sternpost("apply --patience 40");
         assert!(applied.contains("may hold a policy that refuses the new MX hosts"), "{applied}");
         assert!(on.foreigner("widened").contains("mx: mx1.harbour.test"));
         on.pass(7);
@@ -182,18 +187,18 @@ fn the_guide_from_nothing_to_retirement() {
         let applied = on.ends("apply --patience 0", 1);
         assert!(applied.contains("take out of the MX records: mx1.harbour.test"), "{applied}");
         on.mx("update delete harbour.test. MX 10 mx1.harbour.test.");
-        let applied = on.sternpost("apply");
+        let applied = on.sternpost("apply --patience 40");
         assert!(applied.contains("may still send to MX hosts that are gone"), "{applied}");
         on.pass(8);
-        on.sternpost("apply");
+        on.sternpost("apply --patience 40");
         assert!(!on.foreigner("moved").contains("mx1.harbour.test"));
 
         on.want("mode = \"enforce\"", "mode = \"none\"");
-        let applied = on.sternpost("apply");
+        let applied = on.sternpost("apply --patience 40");
         assert!(applied.contains("may hold a policy of this domain"), "{applied}");
         assert!(on.foreigner("retiring").contains("mode: none"));
         on.pass(8);
-        let applied = on.sternpost("apply");
+        let applied = on.sternpost("apply --patience 40");
         assert!(applied.contains("as wanted: mode none"), "{applied}");
         let seen = on.foreigner("retired");
         assert!(
@@ -218,9 +223,9 @@ fn the_guard_widens_the_policy_at_once_where_that_is_allowed() {
         on.configure("[guard]\nevery = 1\n");
         on.want("mode = \"enforce\"", "mode = \"enforce\"\nrepair = true");
         on.serve();
-        on.sternpost("apply");
+        on.sternpost("apply --patience 40");
         on.sternpost("promote --without-evidence harbour.test");
-        on.sternpost("apply");
+        on.sternpost("apply --patience 40");
         let id = on.foreigner("enforced");
         on.mx("update add harbour.test. 2 MX 20 mx2.harbour.test.");
         until("the guard repairs", || on.log().contains("repaired: publish _mta-sts"));
@@ -292,5 +297,59 @@ fn two_programs_do_not_apply_the_same_plan_at_once() {
         until("the first goes on", || {
             std::fs::read_to_string(&log).unwrap().contains("point mta-sts to policy.test")
         });
+    });
+}
+
+#[test]
+fn pub_06_a_customer_delegates_once_and_never_again_until_it_has_left() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let mut on = Journey::begin(place.path());
+        on.configure("[delegation]\nzone = \"ours.test\"\n");
+        // The domain is kept in the store instead.
+        let config = std::fs::read_to_string(place.path().join("sternpost.toml")).unwrap();
+        std::fs::write(place.path().join("sternpost.toml"), config.split("# Proposed by").next().unwrap())
+            .unwrap();
+        on.serve();
+        let added = on.sternpost(
+            "domains add harbour.test --delegated --dns rfc2136:knot --rua mailto:reports@ours.test",
+        );
+        let aliases: Vec<&str> =
+            added.lines().map(str::trim).filter(|line| line.contains(" IN CNAME ")).collect();
+        assert_eq!(aliases.len(), 3, "{added}");
+        assert!(on.ends("domains add harbour.test", 2).contains("it was added before"));
+        let applied = on.ends("apply --patience 0", 1);
+        assert!(applied.contains("puts this into its zone, once and for all"), "{applied}");
+        // The customer pastes what he was shown; a record of somebody else stands in the way of an alias.
+        on.mx("update delete _mta-sts.harbour.test. TXT");
+        let words: Vec<String> =
+            aliases.iter().map(|line| format!("update add {}", line.replace(" IN ", " "))).collect();
+        on.mx(&words.join("\\n"));
+        let serial = || shell("dig @127.0.1.1 +short harbour.test SOA");
+        let applied = on.sternpost("apply --patience 40");
+        assert!(applied.contains("in testing"), "{applied}");
+        let seen = on.foreigner("delegated");
+        assert!(seen.contains("mode: testing") && seen.contains("rua=mailto:reports@ours.test"), "{seen}");
+        let before = serial();
+        on.sternpost("promote --without-evidence harbour.test && sternpost apply --patience 40");
+        assert!(on.foreigner("enforced").contains("mode: enforce"));
+        assert!(on.ends("domains remove harbour.test", 1).contains("senders may still hold a policy"));
+        on.sternpost("domains set harbour.test --mode none");
+        let applied = on.sternpost("apply --patience 40");
+        assert!(applied.contains("may hold a policy of this domain"), "{applied}");
+        assert!(on.foreigner("leaving").contains("mode: none"));
+        let soa = |text: String| {
+            text.lines().find(|line| line.contains("SOA") && line.contains("hostmaster")).map(str::to_owned)
+        };
+        assert_eq!(
+            soa(before).map(|line| line.split_whitespace().nth(6).map(str::to_owned)),
+            soa(serial()).map(|line| line.split_whitespace().nth(6).map(str::to_owned)),
+            "the customer's zone was changed"
+        );
+        on.pass(8);
+        let applied = on.sternpost("apply --patience 40");
+        assert!(applied.contains("as wanted: mode none"), "{applied}");
+        on.sternpost("domains remove harbour.test");
+        assert!(on.sternpost("domains list").contains("No domains yet"));
     });
 }

@@ -8,6 +8,8 @@ use std::fmt;
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
+    /// Make the domain's names aliases into our zone; that is its owner's.
+    Delegate(Vec<(DomainName, DomainName)>),
     /// Let `mta-sts` point to the policy host.
     PointPolicyHost(PolicyHostAt),
     /// Let the policy host answer with this file.
@@ -30,6 +32,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |hosts: &[DomainName]| hosts.iter().map(DomainName::as_str).collect::<Vec<_>>().join(", ");
         match self {
+            Self::Delegate(aliases) => {
+                let names: Vec<&str> = aliases.iter().map(|(name, _)| name.as_str()).collect();
+                write!(f, "delegate {}", names.join(", "))
+            }
             Self::PointPolicyHost(PolicyHostAt::Alias(name)) => write!(f, "point mta-sts to {name}"),
             Self::PointPolicyHost(PolicyHostAt::Addresses(all)) => {
                 let all: Vec<String> = all.iter().map(ToString::to_string).collect();
@@ -50,6 +56,7 @@ impl Step {
     /// One word for scripts.
     pub fn word(&self) -> &'static str {
         match self {
+            Self::Delegate(_) => "delegate",
             Self::PointPolicyHost(_) => "point-policy-host",
             Self::Serve(_) => "serve",
             Self::AskForReports(_) => "ask-for-reports",
@@ -64,6 +71,7 @@ impl Step {
     /// Why it is done, and why now.
     pub fn why(&self) -> &'static str {
         match self {
+            Self::Delegate(_) => "from then on nothing more is needed of the domain's owner, until it leaves",
             Self::PointPolicyHost(_) => {
                 "senders fetch the policy from that name, and a certificate is made for it"
             }
@@ -84,6 +92,7 @@ impl Step {
     /// What shows from outside that it is done.
     pub fn proof(&self) -> String {
         match self {
+            Self::Delegate(_) => "every name server of the zone shows the aliases".to_owned(),
             Self::PointPolicyHost(_) => "the name leads there".to_owned(),
             Self::Serve(policy) => {
                 format!("a sender fetches mode {} with max_age {}", policy.mode, policy.max_age)

@@ -30,6 +30,7 @@ fn wanted(mode: Mode, mx: &[&str]) -> Wanted {
         max_age_before: 31_557_600,
         rua: vec![Rua::parse("mailto:r@a.example").unwrap().unwrap()],
         policy_host: None,
+        delegated_to: None,
     }
 }
 

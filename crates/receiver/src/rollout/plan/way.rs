@@ -50,6 +50,7 @@ pub fn plan(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, n
 /// What a step changes in a world where it works out.
 fn carry_out(step: &Step, standing: &mut Standing, seen: &mut Seen) {
     match step {
+        Step::Delegate(aliases) => seen.aliases.extend(aliases.iter().cloned()),
         Step::PointPolicyHost(PolicyHostAt::Alias(name)) => {
             seen.policy_host = (vec![name.clone()], Vec::new())
         }
