@@ -23,7 +23,7 @@ use sqlx::SqlitePool;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The database.
 #[derive(Clone)]
@@ -80,11 +80,17 @@ impl Store {
             let (path, why) = (path.display().to_string(), error.to_string());
             if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
         };
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(open)?;
-        match migrate(&pool).await {
-            Err(MigrateError::Execute(error)) => return Err(open(error)),
-            done => done?,
-        }
+        let begun = Instant::now();
+        let pool = loop {
+            match ready(options.clone()).await {
+                // Another program makes the same file, or brings it up to date, just now.
+                Err(error) if is_passing(&error) && begun.elapsed() < PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(MigrateError::Execute(error)) => return Err(open(error)),
+                done => break done?,
+            }
+        };
         // SQLite opens a file that it can't write to as well; that is to be known now.
         sqlx::query("DELETE FROM policy WHERE FALSE").execute(&pool).await.map_err(open)?;
         Ok(Self { pool })
@@ -109,24 +115,23 @@ impl Store {
     }
 }
 
-/// Several programs may bring the same new file up to date at once. Who comes second fails, and finds it
-/// done when he looks again.
-async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
-    let migrator = sqlx::migrate!("./migrations");
-    let mut tries = 0;
-    loop {
-        match migrator.run(pool).await {
-            Err(MigrateError::ExecuteMigration(..)) if tries < MIGRATION_TRIES => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            done => return done,
-        }
-    }
+/// How long a passing failure is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn ready(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
+    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+    sqlx::migrate!("./migrations").run(&pool).await?;
+    Ok(pool)
 }
 
-/// One for each migration that another may be carrying out just now, and some.
-const MIGRATION_TRIES: u32 = 20;
+/// Who comes second fails by a lock, or by what the first has made, and finds it done when he looks again.
+fn is_passing(error: &MigrateError) -> bool {
+    match error {
+        MigrateError::ExecuteMigration(..) => true,
+        MigrateError::Execute(error) => code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6)),
+        _ => false,
+    }
+}
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -136,8 +141,11 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// SQLITE_CORRUPT and SQLITE_NOTADB, with their extended codes.
 fn is_broken(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, 11 | 26))
+    code(error).is_some_and(|code| matches!(code & 0xff, 11 | 26))
+}
+
+fn code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error().and_then(|error| error.code()?.parse().ok())
 }
 
 fn damaged<E: std::fmt::Display>(table: &'static str) -> impl Fn(E) -> StoreError {

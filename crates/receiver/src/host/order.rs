@@ -66,13 +66,28 @@ enum OrderError {
     Store(#[from] StoreError),
 }
 
+impl OrderError {
+    /// True when the authority has not counted it against the host: it was not asked, could not be reached,
+    /// or only wanted another nonce.
+    fn costs_nothing(&self) -> bool {
+        match self {
+            Self::NotHere(_) => true,
+            Self::Acme(Error::Api(problem)) => {
+                problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:badNonce")
+            }
+            Self::Acme(_) => true,
+            Self::Invalid(_) | Self::Chain(_) | Self::Store(_) => false,
+        }
+    }
+}
+
 /// Orders in one round; Let's Encrypt allows 300 new ones in three hours.
 const ROUND: u32 = 20;
 /// One lease covers one order.
 const LEASE: SignedDuration = SignedDuration::from_mins(5);
 /// The first pause after a failure; it doubles to the longest.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(2);
-/// The same when the name does not lead here yet, which the authority is not asked about.
+/// The same after what the authority does not count.
 const FIRST_LOOK: SignedDuration = SignedDuration::from_secs(5);
 /// Five failed validations an hour are allowed for a host.
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(12);
@@ -121,7 +136,7 @@ impl Orders {
             Err(OrderError::Store(error)) => return Err(error),
             Err(error) => {
                 let failures = before.failures.saturating_add(1);
-                let first = if matches!(error, OrderError::NotHere(_)) { FIRST_LOOK } else { FIRST_PAUSE };
+                let first = if error.costs_nothing() { FIRST_LOOK } else { FIRST_PAUSE };
                 let next_at = later(self.clock.now(), pause(first, failures));
                 if before.chain.is_empty() || before.expires_at <= self.clock.now() {
                     tracing::error!(%host, %error, again = %next_at, "has no good certificate: senders can't fetch its policy");

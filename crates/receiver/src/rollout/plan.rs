@@ -222,18 +222,20 @@ fn retire(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> 
     let binds = |promise: &Promise| promise.mode != Mode::None;
     let bound = standing.free_of(binds).filter(|free| *free > now);
     let served = seen.served.as_ref().is_some_and(|policy| policy.mode != Mode::None);
-    if bound.is_none() && seen.record.is_none() && !served {
-        return if seen.served.is_some() { Next::Do(Step::TakeDown) } else { Next::Done };
+    if bound.is_none() && !served {
+        // Nobody is bound any more, whether or not a policy can be fetched.
+        return match (&seen.record, &seen.served) {
+            (Some(_), _) => Next::Do(Step::Withdraw),
+            (None, Some(_)) => Next::Do(Step::TakeDown),
+            (None, None) => Next::Done,
+        };
     }
     let policy =
         Policy { mode: Mode::None, max_age: wanted.max_age_testing, mx: Vec::new(), notes: Vec::new() };
     if let Some(next) = put_up(&policy, wanted, standing, seen, now) {
         return next;
     }
-    match bound {
-        Some(free) => Next::Wait(free, Waiting::BeforeRemoval),
-        None => Next::Do(Step::Withdraw),
-    }
+    Next::Wait(bound.unwrap_or(now), Waiting::BeforeRemoval)
 }
 
 /// The policy that is to be served now; `None` when there is no MX host to name.

@@ -59,7 +59,7 @@ impl Journey {
         std::fs::write(place.join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
         mount_over(&place.join("resolv.conf"), Path::new("/etc/resolv.conf"));
         let pki = Pki::new(SystemClock.now()).unwrap();
-        let pebble = Pebble::start(&place.join("pebble"), &pki, "PEBBLE_WFE_NONCEREJECT=20");
+        let pebble = Pebble::start(&place.join("pebble"), &pki, "PEBBLE_WFE_NONCEREJECT=0");
         Self {
             place: place.to_owned(),
             days: 0,
@@ -96,7 +96,7 @@ impl Journey {
         let config = format!(
             "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n[trust]\nca_file = \"pebble/issued.pem\"\n\
              allow_private_addresses = true\n[host]\nlisten = [\"127.0.0.50:443\"]\nhttp = [\"127.0.0.50:80\"]\nname = \"policy.test\"\n\
-             acme = {{ directory = \"{DIRECTORY}\", ca_file = \"pebble/root.pem\", contact = \"mailto:ops@harbour.test\" }}\n\
+             acme = {{ directory = \"{DIRECTORY}\", ca_file = \"pebble/root.pem\", contact = \"mailto:ops@harbour.test\", profile = \"default\" }}\n\
              [[rfc2136]]\nname = \"knot\"\nserver = \"127.0.1.1:53\"\nkey_name = \"sternpost\"\nkey_file = \"tsig.key\"\n{more}"
         );
         std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
@@ -161,7 +161,7 @@ fn the_guide_from_nothing_to_retirement() {
         let planned = on.sternpost("plan");
         assert!(planned.contains("from no policy to enforce"), "{planned}");
 
-        let applied = on.sternpost("apply --patience 40");
+        let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("in testing. Enforcement takes evidence"), "{applied}");
         let seen = on.foreigner("in testing");
         assert!(seen.contains("mode: testing") && seen.contains("mx: mx1.harbour.test"), "{seen}");
@@ -170,13 +170,13 @@ fn the_guide_from_nothing_to_retirement() {
 
         on.pass(14);
         on.sternpost("promote --without-evidence harbour.test");
-        let applied = on.sternpost("apply --patience 40");
+        let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("as wanted: mode enforce"), "{applied}");
         let seen = on.foreigner("enforced");
         assert!(seen.contains("mode: enforce") && seen.contains("max_age: 604800"), "{seen}");
 
         on.want("mx = [\"mx1.harbour.test\"]", "mx = [\"mx2.harbour.test\"]");
-        let applied = on.sternpost("apply --patience 40");
+        let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("may hold a policy that refuses the new MX hosts"), "{applied}");
         assert!(on.foreigner("widened").contains("mx: mx1.harbour.test"));
         on.pass(7);
@@ -187,18 +187,18 @@ fn the_guide_from_nothing_to_retirement() {
         let applied = on.ends("apply --patience 0", 1);
         assert!(applied.contains("take out of the MX records: mx1.harbour.test"), "{applied}");
         on.mx("update delete harbour.test. MX 10 mx1.harbour.test.");
-        let applied = on.sternpost("apply --patience 40");
+        let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("may still send to MX hosts that are gone"), "{applied}");
         on.pass(8);
-        on.sternpost("apply --patience 40");
+        on.sternpost("apply --patience 120");
         assert!(!on.foreigner("moved").contains("mx1.harbour.test"));
 
         on.want("mode = \"enforce\"", "mode = \"none\"");
-        let applied = on.sternpost("apply --patience 40");
+        let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("may hold a policy of this domain"), "{applied}");
         assert!(on.foreigner("retiring").contains("mode: none"));
         on.pass(8);
-        let applied = on.sternpost("apply --patience 40");
+        let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("as wanted: mode none"), "{applied}");
         let seen = on.foreigner("retired");
         assert!(
@@ -223,9 +223,9 @@ fn the_guard_widens_the_policy_at_once_where_that_is_allowed() {
         on.configure("[guard]\nevery = 1\n");
         on.want("mode = \"enforce\"", "mode = \"enforce\"\nrepair = true");
         on.serve();
-        on.sternpost("apply --patience 40");
+        on.sternpost("apply --patience 120");
         on.sternpost("promote --without-evidence harbour.test");
-        on.sternpost("apply --patience 40");
+        on.sternpost("apply --patience 120");
         let id = on.foreigner("enforced");
         on.mx("update add harbour.test. 2 MX 20 mx2.harbour.test.");
         until("the guard repairs", || on.log().contains("repaired: publish _mta-sts"));
@@ -326,16 +326,16 @@ fn pub_06_a_customer_delegates_once_and_never_again_until_it_has_left() {
             aliases.iter().map(|line| format!("update add {}", line.replace(" IN ", " "))).collect();
         on.mx(&words.join("\\n"));
         let serial = || shell("dig @127.0.1.1 +short harbour.test SOA");
-        let applied = on.sternpost("apply --patience 40");
+        let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("in testing"), "{applied}");
         let seen = on.foreigner("delegated");
         assert!(seen.contains("mode: testing") && seen.contains("rua=mailto:reports@ours.test"), "{seen}");
         let before = serial();
-        on.sternpost("promote --without-evidence harbour.test && sternpost apply --patience 40");
+        on.sternpost("promote --without-evidence harbour.test && sternpost apply --patience 120");
         assert!(on.foreigner("enforced").contains("mode: enforce"));
         assert!(on.ends("domains remove harbour.test", 1).contains("senders may still hold a policy"));
         on.sternpost("domains set harbour.test --mode none");
-        let applied = on.sternpost("apply --patience 40");
+        let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("may hold a policy of this domain"), "{applied}");
         assert!(on.foreigner("leaving").contains("mode: none"));
         let soa = |text: String| {
@@ -347,7 +347,7 @@ fn pub_06_a_customer_delegates_once_and_never_again_until_it_has_left() {
             "the customer's zone was changed"
         );
         on.pass(8);
-        let applied = on.sternpost("apply --patience 40");
+        let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("as wanted: mode none"), "{applied}");
         on.sternpost("domains remove harbour.test");
         assert!(on.sternpost("domains list").contains("No domains yet"));

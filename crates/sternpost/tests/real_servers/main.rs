@@ -9,6 +9,7 @@ mod ground;
 mod journey;
 mod lab;
 mod names;
+mod orders;
 mod pebble;
 mod postfix;
 mod store;

@@ -23,7 +23,7 @@ impl Pebble {
         let config = serde_json::json!({ "pebble": {
             "listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000",
             "certificate": format!("{dir}/own.pem"), "privateKey": format!("{dir}/own.key"),
-            "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "",
+            "domainBlocklist": ["blocked.test"], "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "",
             "profiles": {
                 "default": { "description": "ninety days", "validityPeriod": 7_776_000 },
                 "shortlived": { "description": "six days", "validityPeriod": 518_400 },

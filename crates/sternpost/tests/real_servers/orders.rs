@@ -1,0 +1,201 @@
+//! Certificates from Pebble when all is not well: the authority is away, refuses, wants another nonce each
+//! time, or is asked for a name that leads elsewhere; and renewal, which replaces what is in hand.
+
+use crate::names::Names;
+use crate::pebble::{DIRECTORY, Pebble};
+use crate::support::{daemon, in_a_room_of_its_own, mount_over, shell, until};
+use formats::DomainName;
+use jiff::SignedDuration;
+use lab::dns::{Signing, ZoneFile};
+use lab::pki::Pki;
+use net::clock::{Clock, ManualClock, SystemClock};
+use net::dns::{Dnssec, Resolver, ResolverConfig};
+use receiver::host::order::{Authority, Orders};
+use receiver::rollout::plan::PolicyHostAt;
+use std::path::Path;
+use std::sync::Arc;
+use store::Store;
+use store::hosting::StoredCertificate;
+
+const POLICY: &str = "version: STSv1\r\nmode: none\r\nmax_age: 86400\r\n";
+
+fn name(text: &str) -> DomainName {
+    DomainName::parse(text).unwrap()
+}
+
+fn zone(origin: &str, signing: Signing, text: &str) -> ZoneFile {
+    let soa = "@ SOA ns.test. hostmaster.test. 1 3600 600 86400 1\n@ NS ns.test.\n";
+    ZoneFile { origin: origin.into(), signing, text: format!("$ORIGIN {origin}\n$TTL 2\n{soa}{text}") }
+}
+
+struct Room {
+    store: Store,
+    clock: Arc<ManualClock>,
+    orders: Orders,
+}
+
+impl Room {
+    async fn new(place: &Path) -> Self {
+        let store = Store::open(&place.join("sternpost.db")).await.unwrap();
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let servers = vec!["127.0.0.1:53".parse().unwrap()];
+        let resolver =
+            ResolverConfig { servers, dnssec: Dnssec::Off, cache: false, ..ResolverConfig::default() };
+        let orders = Orders {
+            store: store.clone(),
+            dns: Arc::new(Resolver::new(&resolver).unwrap()),
+            clock: clock.clone(),
+            authority: Authority {
+                directory: DIRECTORY.to_owned(),
+                contact: None,
+                profile: Some("default".to_owned()),
+                ca_file: Some(place.join("pebble/root.pem")),
+            },
+            place: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
+            holder: "test".to_owned(),
+        };
+        Self { store, clock, orders }
+    }
+
+    /// A domain whose policy is served here, and whose certificate is due.
+    async fn due(&self, domain: &str) -> DomainName {
+        let now = self.clock.now();
+        self.store.put_hosted(&name(domain), Some(POLICY)).await.unwrap();
+        let host = name(&format!("mta-sts.{domain}"));
+        let order = StoredCertificate {
+            host: host.clone(),
+            chain: String::new(),
+            key: String::new(),
+            expires_at: now,
+            next_at: now,
+            failures: 0,
+            problem: String::new(),
+        };
+        self.store.put_certificate(&order).await.unwrap();
+        host
+    }
+
+    async fn certificate(&self, host: &DomainName) -> StoredCertificate {
+        self.store.certificate(host).await.unwrap().unwrap()
+    }
+
+    fn pass(&self, minutes: i64) {
+        self.clock.set_by(minutes * 60);
+    }
+}
+
+#[test]
+fn certificates_are_ordered_renewed_and_kept_through_whatever_the_authority_does() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let zones = [
+            zone(".", Signing::Signed, "test. NS ns.test.\nns.test. A 127.0.1.1\n"),
+            zone(
+                "test.",
+                Signing::Unsigned,
+                "ns A 127.0.1.1\nmta-sts.good A 127.0.0.50\nmta-sts.away A 127.0.0.51\nmta-sts.blocked A 127.0.0.50\n",
+            ),
+        ];
+        let _names = Names::start(&place.path().join("names"), [127, 0, 1, 1].into(), &zones);
+        std::fs::write(place.path().join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
+        mount_over(&place.path().join("resolv.conf"), Path::new("/etc/resolv.conf"));
+        let pki = Pki::new(SystemClock.now()).unwrap();
+        // Many a nonce is refused, as it happens at busy authorities.
+        let pebble = Pebble::start(&place.path().join("pebble"), &pki, "PEBBLE_WFE_NONCEREJECT=30");
+        let config = "[dns]\nservers = [\"127.0.0.1:53\"]\ndnssec = \"off\"\n[host]\nlisten = [\"127.0.0.50:443\"]\nhttp = [\"127.0.0.50:80\"]\n";
+        std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
+        let line = format!(
+            "{} --config {}/sternpost.toml serve",
+            env!("CARGO_BIN_EXE_sternpost"),
+            place.path().display()
+        );
+        let _serve = daemon(&line, &place.path().join("serve.log"));
+        until("challenges are answered", || {
+            shell("curl -s http://127.0.0.50/ || true").contains("over HTTPS only")
+        });
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let room = Room::new(place.path()).await;
+            ordered_and_renewed(&room).await;
+            refused_or_elsewhere(&room).await;
+            let good = name("mta-sts.good.test");
+            let in_hand = room.certificate(&good).await;
+            drop(pebble);
+            away(&room, &good, &in_hand).await;
+        });
+    });
+}
+
+/// The rounds until the certificate is there: a refused nonce is tried again by itself, or the next time.
+async fn until_there(room: &Room, host: &DomainName, before: &str) -> StoredCertificate {
+    for _ in 0..6 {
+        room.orders.round().await.unwrap();
+        let now = room.certificate(host).await;
+        if now.chain != before && now.failures == 0 {
+            return now;
+        }
+        room.clock.set_by((now.next_at.as_second() - room.clock.now().as_second()).max(0));
+    }
+    panic!("{:?}", room.certificate(host).await);
+}
+
+async fn ordered_and_renewed(room: &Room) {
+    let host = room.due("good.test").await;
+    let first = until_there(room, &host, "").await;
+    assert!(first.chain.matches("BEGIN CERTIFICATE").count() >= 2 && first.key.contains("PRIVATE KEY"));
+    let account = room.store.acme_account(DIRECTORY).await.unwrap().unwrap();
+    let days = first.expires_at.duration_since(room.clock.now()).as_hours() / 24;
+    assert!((80..=90).contains(&days), "{days}");
+    let until_renewal = first.next_at.duration_since(room.clock.now());
+    assert!(
+        until_renewal > SignedDuration::from_hours(24) && first.next_at < first.expires_at,
+        "{until_renewal:?}"
+    );
+    assert_eq!(room.orders.round().await.unwrap(), 0, "nothing is due");
+    room.clock.set_by(until_renewal.as_secs() + 1);
+    let second = until_there(room, &host, &first.chain).await;
+    assert!(second.chain != first.chain && second.key != first.key);
+    assert_eq!(
+        room.store.acme_account(DIRECTORY).await.unwrap().unwrap(),
+        account,
+        "a second account was made"
+    );
+}
+
+async fn refused_or_elsewhere(room: &Room) {
+    let away = room.due("away.test").await;
+    room.orders.round().await.unwrap();
+    let told = room.certificate(&away).await;
+    assert!(told.problem.contains("does not lead here") && told.chain.is_empty(), "{told:?}");
+    // The authority was not asked about it, so it is looked at again soon.
+    assert!(told.next_at <= room.clock.now() + SignedDuration::from_secs(5));
+    let blocked = room.due("blocked.test").await;
+    room.orders.round().await.unwrap();
+    let told = room.certificate(&blocked).await;
+    assert!(told.failures == 1 && told.next_at > room.clock.now() + SignedDuration::from_mins(1), "{told:?}");
+    // A domain whose policy was taken down is not ordered for.
+    room.store.put_hosted(&name("blocked.test"), None).await.unwrap();
+    room.pass(10);
+    room.orders.round().await.unwrap();
+    let told = room.certificate(&blocked).await;
+    assert_eq!(told.failures, 1, "{told:?}");
+}
+
+/// For days nobody answers, with a certificate in hand: it stays, and each try waits longer.
+async fn away(room: &Room, good: &DomainName, in_hand: &StoredCertificate) {
+    room.clock.set_by(in_hand.next_at.duration_since(room.clock.now()).as_secs() + 1);
+    let mut pauses: Vec<i64> = Vec::new();
+    for failures in 1..=15 {
+        room.orders.round().await.unwrap();
+        let now = room.certificate(good).await;
+        assert_eq!(now.failures, failures, "{now:?}");
+        assert!(now.chain == in_hand.chain && now.key == in_hand.key, "{now:?}");
+        assert!(!now.problem.is_empty() && !now.problem.contains("PRIVATE"));
+        let pause = now.next_at.as_second() - room.clock.now().as_second();
+        pauses.push(pause);
+        room.clock.set_by(pause);
+    }
+    assert_eq!(pauses[..4], [5, 10, 20, 40]);
+    assert_eq!(pauses[13..], [40_960, 43_200]);
+    assert!(room.clock.now() < in_hand.expires_at);
+}
