@@ -63,15 +63,8 @@ async fn stocked(place: &Path, pki: &Pki) {
         let domain = DomainName::parse(&format!("d{number}.example")).unwrap();
         store.put_hosted(&domain, Some(POLICY)).await.unwrap();
         let identity = pki.issue(&host(number), Cert::Good).unwrap();
-        let certificate = StoredCertificate {
-            host: DomainName::parse(&host(number)).unwrap(),
-            chain: identity.chain_pem(),
-            key: identity.key_pem(),
-            expires_at: jiff::Timestamp::MAX,
-            next_at: jiff::Timestamp::MAX,
-            failures: 0,
-            problem: String::new(),
-        };
+        let name = DomainName::parse(&host(number)).unwrap();
+        let certificate = StoredCertificate::given(name, identity.chain_pem(), identity.key_pem());
         store.put_certificate(&certificate).await.unwrap();
     }
     store.close().await;

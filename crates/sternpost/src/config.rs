@@ -8,7 +8,7 @@ mod overrides;
 mod owner;
 mod read;
 
-pub use domains::{AcmeConfig, HostConfig, UpdateServer, fits};
+pub use domains::{HostConfig, UpdateServer, fits};
 pub use fault::nearest;
 pub use keys::{KEYS, reference};
 

@@ -35,6 +35,27 @@ pub struct StoredCertificate {
     pub problem: String,
 }
 
+impl StoredCertificate {
+    /// One that is to be ordered from `now` on.
+    pub fn to_order(host: DomainName, now: Timestamp) -> Self {
+        Self {
+            host,
+            chain: String::new(),
+            key: String::new(),
+            expires_at: now,
+            next_at: now,
+            failures: 0,
+            problem: String::new(),
+        }
+    }
+
+    /// One that is given, and that nobody has to renew.
+    pub fn given(host: DomainName, chain: String, key: String) -> Self {
+        let never = Timestamp::MAX;
+        Self { chain, key, expires_at: never, next_at: never, ..Self::to_order(host, never) }
+    }
+}
+
 impl std::fmt::Debug for StoredCertificate {
     /// The key stays out of every log.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

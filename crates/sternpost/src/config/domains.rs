@@ -6,6 +6,7 @@ use crate::failure::Failure;
 use formats::DomainName;
 use net::dns::update::Algorithm;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
+use receiver::host::order::Authority;
 use receiver::rollout::plan::PolicyHostAt;
 use sender::serve::listen::Address;
 use serde::{Deserialize, Serialize};
@@ -65,20 +66,7 @@ pub struct HostConfig {
     /// Where `mta-sts.DOMAIN` is to point.
     pub place: Option<PolicyHostAt>,
     /// Where certificates come from.
-    pub acme: Option<AcmeConfig>,
-}
-
-/// `[host.acme]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcmeConfig {
-    /// The authority's directory.
-    pub directory: String,
-    /// How it reaches the operator.
-    pub contact: Option<String>,
-    /// A profile of certificates.
-    pub profile: Option<String>,
-    /// What its own certificate is checked against.
-    pub ca_file: Option<PathBuf>,
+    pub acme: Option<Authority>,
 }
 
 /// The role, when it is switched on.
@@ -94,7 +82,7 @@ pub fn host(read: &Read, folder: &Path) -> Option<HostConfig> {
             None => Some(PolicyHostAt::Addresses(addresses))
                 .filter(|place| *place != PolicyHostAt::Addresses(Vec::new())),
         },
-        acme: read.text("host.acme.directory").map(|directory| AcmeConfig {
+        acme: read.text("host.acme.directory").map(|directory| Authority {
             directory: directory.to_owned(),
             contact: owned("host.acme.contact"),
             profile: owned("host.acme.profile"),

@@ -279,15 +279,8 @@ impl Hosting for OwnHost {
             let text = policy.map(ToString::to_string);
             self.store.put_hosted(domain, text.as_deref()).await.map_err(|error| fail(&error))?;
             let identity = self.lab.pki.issue(&host, Cert::Good).map_err(|error| fail(&error))?;
-            let certificate = StoredCertificate {
-                host: DomainName::parse(&host).map_err(|error| fail(&error))?,
-                chain: identity.chain_pem(),
-                key: identity.key_pem(),
-                expires_at: Timestamp::MAX,
-                next_at: Timestamp::MAX,
-                failures: 0,
-                problem: String::new(),
-            };
+            let name = DomainName::parse(&host).map_err(|error| fail(&error))?;
+            let certificate = StoredCertificate::given(name, identity.chain_pem(), identity.key_pem());
             self.store.put_certificate(&certificate).await.map_err(|error| fail(&error))?;
             self.shelf.refresh().await.map_err(|error| fail(&error))?;
             self.lab

@@ -41,16 +41,7 @@ impl OwnHost {
         if self.store.certificate(host).await?.is_some() {
             return Ok(());
         }
-        let now = self.clock.now();
-        let order = StoredCertificate {
-            host: host.clone(),
-            chain: String::new(),
-            key: String::new(),
-            expires_at: now,
-            next_at: now,
-            failures: 0,
-            problem: String::new(),
-        };
+        let order = StoredCertificate::to_order(host.clone(), self.clock.now());
         self.store.put_certificate(&order).await
     }
 }

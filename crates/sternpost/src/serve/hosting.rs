@@ -1,19 +1,18 @@
 //! The role `[host]`: policy files over HTTPS, challenges over HTTP, and what keeps both up to date.
 
-use crate::config::{AcmeConfig, HostConfig};
+use super::http::connection;
+use crate::config::HostConfig;
 use crate::failure::Failure;
 use crate::rollout::holder;
 use crate::world::World;
+use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, server::conn::http1};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use receiver::host::order::{Authority, Orders};
+use receiver::host::order::Orders;
 use receiver::host::{PolicyHost, Shelf, challenge};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
@@ -47,21 +46,7 @@ impl Serve for Plain {
                 Ok::<_, Infallible>(response)
             }
         });
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(formats::limits::SOCKETMAP_TIME)
-            .max_buf_size(formats::limits::HTTP_HEADER_BYTES);
-        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = shutdown.token.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!("an HTTP connection ends: {error}");
-        }
+        connection(service, stream, shutdown).await;
     }
 }
 
@@ -98,7 +83,7 @@ impl Hosting {
             store: self.plain.0.clone(),
             dns: world.dns.clone(),
             clock: world.clock.clone(),
-            authority: authority(acme),
+            authority: acme.clone(),
             place: config.place.clone(),
             holder: holder(),
         };
@@ -110,14 +95,5 @@ impl Hosting {
                 tokio::time::sleep(ORDERS).await;
             }
         });
-    }
-}
-
-fn authority(acme: &AcmeConfig) -> Authority {
-    Authority {
-        directory: acme.directory.clone(),
-        contact: acme.contact.clone(),
-        profile: acme.profile.clone(),
-        ca_file: acme.ca_file.clone(),
     }
 }

@@ -2,10 +2,14 @@
 
 use axum::Router;
 use formats::limits::{HTTP_HEADER_BYTES, SOCKETMAP_TIME};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
+use std::convert::Infallible;
 use std::pin::pin;
 
 /// Serves this.
@@ -14,19 +18,30 @@ pub struct Http(pub Router);
 
 impl Serve for Http {
     async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(SOCKETMAP_TIME).max_buf_size(HTTP_HEADER_BYTES);
-        let service = TowerToHyperService::new(self.0);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = shutdown.token.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        if let Err(error) = ended {
-            tracing::debug!("an HTTP connection ends: {error}");
+        connection(TowerToHyperService::new(self.0), stream, shutdown).await;
+    }
+}
+
+/// Serves one connection; when the shutdown comes, what is begun is finished.
+pub async fn connection<B, V, S>(service: V, stream: S, shutdown: Shutdown)
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    V: HttpService<Incoming, ResBody = B, Error = Infallible>,
+    S: Stream,
+{
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(SOCKETMAP_TIME).max_buf_size(HTTP_HEADER_BYTES);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.token.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("an HTTP connection ends: {error}");
     }
 }

@@ -59,18 +59,9 @@ impl Room {
 
     /// A domain whose policy is served here, and whose certificate is due.
     async fn due(&self, domain: &str) -> DomainName {
-        let now = self.clock.now();
         self.store.put_hosted(&name(domain), Some(POLICY)).await.unwrap();
         let host = name(&format!("mta-sts.{domain}"));
-        let order = StoredCertificate {
-            host: host.clone(),
-            chain: String::new(),
-            key: String::new(),
-            expires_at: now,
-            next_at: now,
-            failures: 0,
-            problem: String::new(),
-        };
+        let order = StoredCertificate::to_order(host.clone(), self.clock.now());
         self.store.put_certificate(&order).await.unwrap();
         host
     }
