@@ -60,6 +60,8 @@ impl PolicyHost {
     /// Serves everybody who comes to `listener`, until it is dropped.
     pub async fn serve(self, listener: TcpListener) {
         while let Ok((stream, _)) = listener.accept().await {
+            // Answers are small and waited for.
+            let _ = stream.set_nodelay(true);
             let host = self.clone();
             tokio::spawn(async move { host.connection(stream, std::future::pending()).await });
         }
