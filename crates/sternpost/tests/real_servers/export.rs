@@ -85,7 +85,7 @@ fn nginx_serves_what_was_exported_for_it() {
         certificates(place.path());
         let dir = place.path().display();
         let main = format!(
-            "daemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{ access_log off; include /etc/nginx/mime.types; include {dir}/www/nginx.conf; }}\n"
+            "daemon off;\nmaster_process off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{ access_log off; include /etc/nginx/mime.types; include {dir}/www/nginx.conf; }}\n"
         );
         std::fs::write(place.path().join("main.conf"), main).unwrap();
         let _nginx = daemon(&format!("nginx -c {dir}/main.conf"), &place.path().join("nginx.log"));

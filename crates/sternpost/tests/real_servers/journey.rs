@@ -33,6 +33,8 @@ fn zone(origin: &str, signing: Signing, text: &str) -> ZoneFile {
 impl Journey {
     fn begin(place: &Path) -> Self {
         std::fs::write(place.join("time"), "+0").unwrap();
+        // The library leaves something there for each process that is killed.
+        shell("mount -t tmpfs none /dev/shm");
         let before = format!(
             "env LD_PRELOAD={FAKETIME} FAKETIME_TIMESTAMP_FILE={}/time FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 ",
             place.display()
