@@ -63,10 +63,19 @@ fn answer(question: &[u8], fault: Fault, tcp: bool) -> Option<Vec<u8>> {
     Some(reply.to_vec().unwrap())
 }
 
+/// The same port for both; another program may have one of them.
+async fn both() -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+}
+
 async fn server(fault: Fault) -> SocketAddr {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).await.unwrap();
+    let (udp, tcp) = both().await;
+    let address = tcp.local_addr().unwrap();
     tokio::spawn(async move {
         let mut buffer = vec![0; 4096];
         while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
