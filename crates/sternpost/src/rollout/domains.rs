@@ -66,7 +66,7 @@ pub struct Change {
     /// Seconds for which senders keep the enforced policy [default: 604800]
     #[arg(long, value_name = "SECONDS")]
     max_age_enforce: Option<u32>,
-    /// Its owner makes three names aliases into our zone ([delegation]), and nothing more is needed of him
+    /// Its owner makes three names aliases into the zone of 'delegation.zone', and nothing more is needed of him
     #[arg(long)]
     delegated: bool,
     /// The guard may widen the policy by itself
