@@ -1,9 +1,14 @@
 //! The time, injected so that no test has to wait for it.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, TimestampArithmetic};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+/// A time that much later; the end of time when that is beyond it.
+pub fn later(time: Timestamp, by: impl Into<TimestampArithmetic>) -> Timestamp {
+    time.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
 
 /// Where the time comes from.
 pub trait Clock: Debug + Send + Sync {
@@ -47,7 +52,7 @@ impl ManualClock {
     /// Sets the calendar forward or back, without time passing.
     pub fn set_by(&self, seconds: i64) {
         let now = &mut self.lock().0;
-        *now = now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+        *now = later(*now, SignedDuration::from_secs(seconds));
     }
 
     fn lock(&self) -> MutexGuard<'_, (Timestamp, Duration)> {

@@ -43,7 +43,7 @@ pub const GUIDE: &str = "STERNPOST.md";
 
 impl Platform {
     /// True when one place serves one policy only, so that each domain needs a folder of its own.
-    fn is_one_policy_each(self) -> bool {
+    pub fn is_one_policy_each(self) -> bool {
         matches!(self, Self::CloudflarePages | Self::GithubPages)
     }
 }

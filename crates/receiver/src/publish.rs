@@ -35,6 +35,8 @@ pub enum Records {
 
 /// Seconds for which our records may be remembered.
 pub const TTL: u32 = 300;
+/// The same for aliases that stay.
+const ALIAS_TTL: u32 = 3600;
 
 /// Why a record could not be put.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +96,11 @@ impl Change {
             }
         }
     }
+}
+
+/// Aliases in zone-file form, as the owner of a delegated domain puts them into its zone.
+pub fn alias_lines(aliases: &[(DomainName, DomainName)]) -> Vec<String> {
+    aliases.iter().map(|(name, target)| format!("{name}. {ALIAS_TTL} IN CNAME {target}.")).collect()
 }
 
 /// Refuses values that do not fit into one string (PUB-07).

@@ -11,5 +11,4 @@ pub mod status;
 mod desk;
 mod hands;
 
-pub use apply::holder;
-pub use desk::Desk;
+pub use desk::{Desk, holder};

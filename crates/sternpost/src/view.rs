@@ -2,6 +2,7 @@
 
 use formats::{DomainName, Mode, MxPattern};
 use jiff::{SignedDuration, Timestamp};
+use net::clock::later;
 use net::dane::Dane;
 use net::dns::DnsError;
 use sender::answer::decide::Source;
@@ -73,7 +74,7 @@ impl Remembered {
 impl RememberedPolicy {
     fn of(held: &HeldPolicy, rest: Duration) -> Self {
         let rest = SignedDuration::try_from(rest).unwrap_or_default();
-        let expires = Timestamp::now().saturating_add(rest).unwrap_or(Timestamp::MAX);
+        let expires = later(Timestamp::now(), rest);
         Self {
             mode: held.policy.mode,
             id: held.id.to_string(),

@@ -5,17 +5,6 @@ use crate::{Store, StoreError, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
 
-/// A policy that is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hosted {
-    /// Whose.
-    pub domain: DomainName,
-    /// The file; nothing when it was taken down.
-    pub policy: Option<String>,
-    /// Grows with every change of any of them.
-    pub version: i64,
-}
-
 /// The certificate of a policy host, or the order for one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredCertificate {
@@ -100,20 +89,34 @@ impl Store {
         Ok(row)
     }
 
-    /// What was changed after this version, oldest first, at most so many.
-    pub async fn hosted_after(&self, version: i64, most: u32) -> Result<Vec<Hosted>, StoreError> {
-        let rows: Vec<(String, String, i64)> = sqlx::query_as(
-            "SELECT domain, policy, version FROM hosted WHERE version > $1 ORDER BY version LIMIT $2",
-        )
-        .bind(version)
-        .bind(i64::from(most))
-        .fetch_all(&self.pool)
-        .await?;
-        let hosted = |(domain, policy, version): (String, String, i64)| {
-            let domain = DomainName::parse(&domain).map_err(damaged("hosted"))?;
-            Ok(Hosted { domain, policy: Some(policy).filter(|policy| !policy.is_empty()), version })
+    /// Domains whose policy was changed after this version, oldest first, with the versions.
+    pub async fn hosted_after(&self, version: i64, most: u32) -> Result<Vec<(DomainName, i64)>, StoreError> {
+        let query = "SELECT domain, version FROM hosted WHERE version > $1 ORDER BY version LIMIT $2";
+        self.changes(query, version, most).await
+    }
+
+    /// Hosts whose certificate was changed after this version, oldest first, with the versions.
+    pub async fn certificates_after(
+        &self,
+        version: i64,
+        most: u32,
+    ) -> Result<Vec<(DomainName, i64)>, StoreError> {
+        let query = "SELECT host, version FROM certificate WHERE version > $1 ORDER BY version LIMIT $2";
+        self.changes(query, version, most).await
+    }
+
+    async fn changes(
+        &self,
+        query: &'static str,
+        version: i64,
+        most: u32,
+    ) -> Result<Vec<(DomainName, i64)>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as(query).bind(version).bind(i64::from(most)).fetch_all(&self.pool).await?;
+        let parsed = |(name, version): (String, i64)| {
+            Ok((DomainName::parse(&name).map_err(damaged("hosting"))?, version))
         };
-        rows.into_iter().map(hosted).collect()
+        rows.into_iter().map(parsed).collect()
     }
 
     /// Keeps a certificate, or the state of its order.
@@ -163,25 +166,6 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter().map(certificate).collect()
-    }
-
-    /// Hosts whose certificate was changed after this version, oldest first, with the versions.
-    pub async fn certificates_after(
-        &self,
-        version: i64,
-        most: u32,
-    ) -> Result<Vec<(DomainName, i64)>, StoreError> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT host, version FROM certificate WHERE version > $1 ORDER BY version LIMIT $2",
-        )
-        .bind(version)
-        .bind(i64::from(most))
-        .fetch_all(&self.pool)
-        .await?;
-        let parsed = |(host, version): (String, i64)| {
-            Ok((DomainName::parse(&host).map_err(damaged("certificate"))?, version))
-        };
-        rows.into_iter().map(parsed).collect()
     }
 
     /// The account at a certificate authority, as its client keeps it.
@@ -272,10 +256,10 @@ mod tests {
         store.put_hosted(&domain("a.example"), Some("A")).await.unwrap();
         store.put_hosted(&domain("b.example"), Some("B")).await.unwrap();
         store.put_hosted(&domain("a.example"), None).await.unwrap();
-        let all = store.hosted_after(0, 10).await.unwrap();
-        let told: Vec<_> =
-            all.iter().map(|one| (one.domain.as_str(), one.policy.as_deref(), one.version)).collect();
-        assert_eq!(told, [("b.example", Some("B"), 2), ("a.example", None, 3)]);
+        let changed = store.hosted_after(0, 10).await.unwrap();
+        assert_eq!(changed, [(domain("b.example"), 2), (domain("a.example"), 3)]);
+        assert_eq!(store.hosted(&domain("b.example")).await.unwrap().as_deref(), Some("B"));
+        assert_eq!(store.hosted(&domain("a.example")).await.unwrap(), None);
         assert_eq!(store.hosted_after(3, 10).await.unwrap(), []);
     }
 

@@ -11,7 +11,7 @@ use instant_acme::{
     Identifier, NewAccount, NewOrder, OrderStatus, RetryPolicy,
 };
 use jiff::{SignedDuration, Timestamp};
-use net::clock::Clock;
+use net::clock::{Clock, later};
 use net::dns::{Dns, host_addresses};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -252,10 +252,6 @@ async fn problem(order: &mut instant_acme::Order) -> String {
         }
     }
     "no reason is given".to_owned()
-}
-
-fn later(now: Timestamp, pause: SignedDuration) -> Timestamp {
-    now.saturating_add(pause).unwrap_or(Timestamp::MAX)
 }
 
 fn pause(first: SignedDuration, failures: u32) -> SignedDuration {

@@ -56,9 +56,14 @@ impl Shelf {
             return known;
         }
         let domain = DomainName::from_ascii(host.strip_prefix("mta-sts.")?).ok()?;
+        let before = self.versions();
         match self.fetch(&host, &domain).await {
             Ok(site) => {
-                self.sites.insert(host, site.clone());
+                self.sites.insert(host.clone(), site.clone());
+                // What changed while it was fetched may have been dropped before it was there.
+                if self.versions() != before {
+                    self.sites.remove(&host);
+                }
                 site
             }
             Err(error) => {
@@ -91,17 +96,21 @@ impl Shelf {
 
     /// Drops what has changed in the store since the last time.
     pub async fn refresh(&self) -> Result<(), StoreError> {
-        let hosted = self.store.hosted_after(self.hosted.load(Ordering::Relaxed), CHANGES).await?;
-        for change in &hosted {
-            self.sites.remove(&format!("mta-sts.{}", change.domain));
-            self.hosted.store(change.version, Ordering::Relaxed);
+        let (hosted, certificates) = self.versions();
+        for (domain, version) in self.store.hosted_after(hosted, CHANGES).await? {
+            // First, so that whoever fetches it meanwhile sees that it has changed.
+            self.hosted.store(version, Ordering::SeqCst);
+            self.sites.remove(&format!("mta-sts.{domain}"));
         }
-        let after = self.certificates.load(Ordering::Relaxed);
-        for (host, version) in self.store.certificates_after(after, CHANGES).await? {
+        for (host, version) in self.store.certificates_after(certificates, CHANGES).await? {
+            self.certificates.store(version, Ordering::SeqCst);
             self.sites.remove(host.as_str());
-            self.certificates.store(version, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn versions(&self) -> (i64, i64) {
+        (self.hosted.load(Ordering::SeqCst), self.certificates.load(Ordering::SeqCst))
     }
 }
 

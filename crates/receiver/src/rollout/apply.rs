@@ -12,6 +12,7 @@ use net::clock::Clock;
 use net::dns::{Dns, DnsError};
 use net::https::PolicyHosts;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use store::{Store, StoreError};
 
 /// Puts policy files where senders fetch them.
@@ -92,6 +93,10 @@ pub enum ApplyError {
     Store(#[from] StoreError),
 }
 
+/// How long a step has to show, and between two looks.
+const PATIENCE: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 impl Applier {
     /// What is seen of a domain now, and how it stands.
     pub async fn look(&self, wanted: &Wanted) -> Result<(Standing, Seen), ApplyError> {
@@ -124,15 +129,14 @@ impl Applier {
 
     /// What proves the step, or what is seen instead.
     pub async fn prove(&self, wanted: &Wanted, step: &Step) -> Result<Result<Applied, String>, ApplyError> {
-        let (standing, seen) = match self.look(wanted).await {
-            Ok(looked) => looked,
+        let seen = match self.look(wanted).await {
+            Ok((_, seen)) => seen,
             Err(ApplyError::Dns(error)) => return Ok(Err(error.to_string())),
             Err(error) => return Err(error),
         };
         if let Err(instead) = shows(step, &seen) {
             return Ok(Err(instead));
         }
-        debug_assert!(!matches!(step, Step::Announce(_)) || !standing.announce_due);
         self.store.journal(&wanted.domain, self.clock.now(), "planner", &step.to_string()).await?;
         Ok(Ok(Applied { step: step.clone(), proof: step.proof() }))
     }
@@ -146,8 +150,22 @@ impl Applier {
                 Turn::Step(step, Hand::Yours) => return Ok((applied, Next::Do(step))),
                 Turn::Step(step, Hand::Ours) => step,
             };
-            let proven = self.prove(wanted, &step).await?;
-            applied.push(proven.map_err(|seen| ApplyError::NotSeen { step: step.to_string(), seen })?);
+            applied.push(self.see(wanted, &step).await?);
+        }
+    }
+
+    /// Looks until the step shows, for a while: what was put shows a moment later where it passes through
+    /// another program or name server.
+    async fn see(&self, wanted: &Wanted, step: &Step) -> Result<Applied, ApplyError> {
+        let begun = Instant::now();
+        loop {
+            match self.prove(wanted, step).await? {
+                Ok(applied) => return Ok(applied),
+                Err(seen) if begun.elapsed() > PATIENCE => {
+                    return Err(ApplyError::NotSeen { step: step.to_string(), seen });
+                }
+                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
         }
     }
 

@@ -11,13 +11,13 @@ use std::net::IpAddr;
 /// servers, since a cache shows what was there before. An answer that can't be had is an error, never
 /// "nothing": no plan is made on ignorance. A policy that can't be fetched or is invalid counts as none.
 pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -> Result<Seen, DnsError> {
-    let (mx, record, tlsrpt, place, aliases) = tokio::try_join!(
+    let (mx, record, tlsrpt, aliases) = tokio::try_join!(
         mail_hosts(dns, domain),
         texts(dns, domain, "_mta-sts"),
         texts(dns, domain, "_smtp._tls"),
-        place(dns, domain),
         aliases(dns, domain),
     )?;
+    let place = place(dns, domain, &aliases).await?;
     let record = record.and_then(|answer| StsRecord::select(answer.texts()).ok());
     let tlsrpt = tlsrpt.and_then(|answer| TlsrptRecord::select(answer.texts()).ok());
     let mut certificate_ends = None;
@@ -58,9 +58,14 @@ async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainNam
 }
 
 /// Where `mta-sts` leads.
-async fn place(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainName>, Vec<IpAddr>), DnsError> {
+async fn place(
+    dns: &dyn Dns,
+    domain: &DomainName,
+    aliases: &[(DomainName, DomainName)],
+) -> Result<(Vec<DomainName>, Vec<IpAddr>), DnsError> {
     let Ok(host) = policy_host(domain) else { return Ok(Default::default()) };
-    let alias: Vec<DomainName> = alias(dns, &host).await?.into_iter().collect();
+    let alias: Vec<DomainName> =
+        aliases.iter().filter(|(name, _)| *name == host).map(|(_, target)| target.clone()).collect();
     match host_addresses(dns, &host).await {
         Ok(found) => Ok((if found.aliases.is_empty() { alias } else { found.aliases }, found.addresses)),
         // An alias into a zone that does not answer is known all the same.

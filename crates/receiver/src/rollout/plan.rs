@@ -12,11 +12,12 @@ mod way;
 pub use step::Step;
 pub use way::{Stage, plan};
 
-use super::standing::{InMode, Promise, Standing, later};
+use super::standing::{Promise, Standing, seconds};
 use formats::domain::DomainError;
 use formats::tlsrpt_record::{Rua, TlsrptRecord};
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;
+use net::clock::later;
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -215,7 +216,7 @@ fn narrow(standing: &Standing, seen: &Seen, now: Timestamp) -> Option<Next> {
 fn droppable(since: Timestamp, standing: &Standing, seen: &Seen) -> Timestamp {
     let enforced = standing.promises.iter().filter(|promise| promise.mode == Mode::Enforce);
     let longest = enforced.map(|promise| promise.max_age).max().unwrap_or(0);
-    later(since, i64::from(longest.max(seen.mx_ttl)))
+    later(since, seconds(longest.max(seen.mx_ttl)))
 }
 
 fn retire(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> Next {
@@ -268,7 +269,7 @@ fn target(
 
 /// Enforcement that is there stays; to begin it takes a permit, and testing that was seen.
 fn mode(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit) -> Mode {
-    let is_in = |mode: Mode| standing.mode.is_some_and(|known: InMode| known.mode == mode);
+    let is_in = |mode: Mode| standing.mode.is_some_and(|known| known.mode == mode);
     let enforce = wanted.mode == Mode::Enforce
         && (is_in(Mode::Enforce)
             || permit == Permit::Enforce && is_in(Mode::Testing) && seen.record.is_some());

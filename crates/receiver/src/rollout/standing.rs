@@ -7,8 +7,10 @@
 use super::plan::{Seen, Wanted};
 use formats::limits::POLICY_SLACK;
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use net::clock::later;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Where a domain stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -91,7 +93,7 @@ impl Promise {
 
     /// When the last sender forgets it; nothing while it can still be fetched.
     pub fn ends(&self) -> Option<Timestamp> {
-        Some(later(self.until?, i64::from(self.max_age) + slack()))
+        Some(later(self.until?, seconds(self.max_age) + POLICY_SLACK))
     }
 
     /// True while some sender may hold it.
@@ -215,7 +217,7 @@ impl Standing {
     }
 
     fn miss(&mut self, seen: &Seen, now: Timestamp) {
-        let until = later(now, i64::from(self.mx_ttl));
+        let until = later(now, seconds(self.mx_ttl));
         let before = std::mem::replace(&mut self.mx, seen.mx.clone());
         self.mx_ttl = seen.mx_ttl;
         self.gone.extend(before.into_iter().map(|host| Gone { host, until }));
@@ -240,12 +242,7 @@ impl Standing {
     }
 }
 
-/// Seconds that a policy can still come to a sender after it was replaced.
-fn slack() -> i64 {
-    i64::try_from(POLICY_SLACK.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// A time that many seconds later; the end of time when that is beyond it.
-pub fn later(time: Timestamp, seconds: i64) -> Timestamp {
-    time.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
+/// As the policy and DNS count.
+pub fn seconds(count: u32) -> Duration {
+    Duration::from_secs(u64::from(count))
 }

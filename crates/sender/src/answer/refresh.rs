@@ -8,6 +8,7 @@ use formats::DomainName;
 use formats::limits::BACKGROUND_LOOKUPS;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
+use net::clock::later;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreError;
@@ -50,8 +51,8 @@ impl Answers {
         self.look_again(NextHop::Domain(domain.clone()), Purpose::Refresh).await;
         let still_due = self.store.policy(domain).await?.is_some_and(|policy| policy.refresh_at <= now);
         if still_due {
-            let later = self.discovery.now().saturating_add(AGAIN).unwrap_or(Timestamp::MAX);
-            self.store.put_off_refresh(domain, later).await?;
+            let again = later(self.discovery.now(), AGAIN);
+            self.store.put_off_refresh(domain, again).await?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use formats::policy::PolicyError;
 use formats::sts_record::SelectError;
 use formats::{Mode, Policy, PolicyId, ResultType, StsRecord};
 use jiff::{SignedDuration, Timestamp};
+use net::clock::later;
 use net::dns::DnsError;
 use net::https::FetchError;
 use std::time::Duration;
@@ -40,7 +41,7 @@ impl HeldPolicy {
     /// When it ends: `max_age` from its fetch, not from its first use (VAL-16).
     pub fn expires_at(&self) -> Timestamp {
         let life = SignedDuration::from_secs(i64::from(self.policy.max_age));
-        self.fetched_at.saturating_add(life).unwrap_or(Timestamp::MAX)
+        later(self.fetched_at, life)
     }
 
     /// True until it ends. One without life is not kept, whatever the clock does (VAL-21).
@@ -52,7 +53,7 @@ impl HeldPolicy {
     pub fn refresh_at(&self) -> Timestamp {
         let half = SignedDuration::from_secs(i64::from(self.policy.max_age) / 2);
         let after = SignedDuration::try_from(POLICY_REFRESH).unwrap_or(half).min(half);
-        self.fetched_at.saturating_add(after).unwrap_or(Timestamp::MAX)
+        later(self.fetched_at, after)
     }
 }
 

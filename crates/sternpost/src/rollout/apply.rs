@@ -1,13 +1,13 @@
 //! `sternpost apply`: carries the plan out, step by step, each proved from outside.
 
 use super::Desk;
-use super::desk::{apply_failure, store_failure};
+use super::desk::{LEASE, apply_failure};
 use super::plan::why;
 use crate::failure::{Exit, Failure};
 use crate::terminal::{marks, say, show};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use receiver::domain::{DomainSpec, HostedBy};
-use receiver::publish::Change;
+use receiver::publish::{Change, alias_lines};
 use receiver::rollout::plan::{Next, Step, Wanted};
 use receiver::rollout::{Applier, Hand, Turn};
 use std::path::Path;
@@ -31,8 +31,6 @@ pub struct Options {
 
 /// Between two looks at whether a step shows.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// For how long one program has a domain for itself, from step to step.
-const LEASE: SignedDuration = SignedDuration::from_mins(15);
 
 /// How it ended for a domain.
 #[derive(serde::Serialize)]
@@ -86,18 +84,14 @@ struct Work<'a> {
 impl Work<'_> {
     /// Nobody else works on the domain meanwhile.
     async fn under_lease(&self) -> Result<Outcome, Failure> {
-        let (name, holder) = (format!("rollout {}", self.spec.name), holder());
-        self.hold(&name, &holder).await?;
-        let outcome = self.all_steps(&name, &holder).await;
-        self.desk.store.release(&name, &holder).await.map_err(|error| store_failure(&error))?;
+        self.hold().await?;
+        let outcome = self.all_steps().await;
+        self.desk.release(&self.spec.name).await?;
         outcome
     }
 
-    async fn hold(&self, name: &str, holder: &str) -> Result<(), Failure> {
-        let now = self.desk.world.clock.now();
-        let until = now.saturating_add(LEASE).unwrap_or(Timestamp::MAX);
-        let held = self.desk.store.lease(name, holder, now, until).await;
-        if held.map_err(|error| store_failure(&error))? {
+    async fn hold(&self) -> Result<(), Failure> {
+        if self.desk.hold(&self.spec.name).await? {
             return Ok(());
         }
         Err(Failure::new(
@@ -110,7 +104,7 @@ impl Work<'_> {
         ))
     }
 
-    async fn all_steps(&self, name: &str, holder: &str) -> Result<Outcome, Failure> {
+    async fn all_steps(&self) -> Result<Outcome, Failure> {
         let mut outcome = Outcome {
             domain: self.spec.name.to_string(),
             done: Vec::new(),
@@ -120,7 +114,7 @@ impl Work<'_> {
         };
         self.tell(&format!("{}", self.spec.name));
         loop {
-            self.hold(name, holder).await?;
+            self.hold().await?;
             let standing = self.desk.standing(&self.spec.name).await?;
             let turn = self.applier.turn(&self.wanted, Desk::permit(&standing)).await;
             match turn.map_err(|error| apply_failure(&self.spec.name, &error))? {
@@ -133,7 +127,7 @@ impl Work<'_> {
                 },
                 Turn::Rest(Next::Wait(until, waiting)) if self.options.wait => {
                     self.tell(&format!("  {} waiting until {until}: {}", marks().info, why(waiting)));
-                    self.sleep_until(until, name, holder).await?;
+                    self.sleep_until(until).await?;
                 }
                 Turn::Rest(Next::Wait(until, waiting)) => {
                     self.tell(&format!(
@@ -221,24 +215,20 @@ impl Work<'_> {
                     indent(&policy.to_string())
                 )
             }
-            Step::Delegate(aliases) => {
-                let lines: Vec<String> =
-                    aliases.iter().map(|(name, target)| format!("{name}. 3600 IN CNAME {target}.")).collect();
-                format!(
-                    "    The owner of {} puts this into its zone, once and for all:\n{}",
-                    self.spec.name,
-                    indent(&lines.join("\n"))
-                )
-            }
+            Step::Delegate(aliases) => format!(
+                "    The owner of {} puts this into its zone, once and for all:\n{}",
+                self.spec.name,
+                indent(&alias_lines(aliases).join("\n"))
+            ),
             Step::TakeDown => "    Take the policy file and the name mta-sts away.".to_owned(),
             _ => "    That is yours to do: MX records are never changed from here.".to_owned(),
         }
     }
 
-    async fn sleep_until(&self, until: Timestamp, name: &str, holder: &str) -> Result<(), Failure> {
+    async fn sleep_until(&self, until: Timestamp) -> Result<(), Failure> {
         while self.desk.world.clock.now() < until {
             tokio::time::sleep(LOOK_AGAIN).await;
-            self.hold(name, holder).await?;
+            self.hold().await?;
         }
         Ok(())
     }
@@ -248,10 +238,4 @@ impl Work<'_> {
             say(line);
         }
     }
-}
-
-/// This program, among all that share the store.
-pub fn holder() -> String {
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{} {}", machine.trim(), std::process::id())
 }

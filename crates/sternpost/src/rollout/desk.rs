@@ -6,6 +6,8 @@ use crate::config::{Config, UpdateServer, fits};
 use crate::failure::Failure;
 use crate::world::{World, domain};
 use formats::DomainName;
+use jiff::SignedDuration;
+use net::clock::later;
 use net::dns::Authorities;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::DnsPublisher;
@@ -151,6 +153,18 @@ impl Desk {
         Ok(Arc::new(Updates::new(server, zone, self.world.clock.clone())?))
     }
 
+    /// Takes, or keeps, the work on a domain for this program alone; false while another has it.
+    pub async fn hold(&self, name: &DomainName) -> Result<bool, Failure> {
+        let now = self.world.clock.now();
+        let held = self.store.lease(&lease(name), &holder(), now, later(now, LEASE)).await;
+        held.map_err(|error| store_failure(&error))
+    }
+
+    /// Lets others work on it again.
+    pub async fn release(&self, name: &DomainName) -> Result<(), Failure> {
+        self.store.release(&lease(name), &holder()).await.map_err(|error| store_failure(&error))
+    }
+
     /// Whether enforcement may begin: the operator's word.
     pub fn permit(standing: &Standing) -> Permit {
         if standing.approved.is_some() { Permit::Enforce } else { Permit::Testing }
@@ -170,6 +184,19 @@ impl Desk {
         let gate = gate(&evidence, &Thresholds::default());
         Ok((evidence, gate))
     }
+}
+
+/// For how long one program has a domain for itself, from step to step.
+pub const LEASE: SignedDuration = SignedDuration::from_mins(15);
+
+fn lease(name: &DomainName) -> String {
+    format!("rollout {name}")
+}
+
+/// This program, among all that share the store.
+pub fn holder() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} {}", machine.trim(), std::process::id())
 }
 
 /// A failure of the store, for people.

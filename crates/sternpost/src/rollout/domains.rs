@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, MxPattern};
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
+use receiver::publish::alias_lines;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -119,8 +120,8 @@ async fn add(desk: &Desk, change: &Change) -> Result<(), Failure> {
     if !aliases.is_empty() {
         say(&format!("  The owner of {} puts this into its zone, once and for all:", spec.name));
     }
-    for (name, target) in aliases {
-        say(&format!("    {name}. 3600 IN CNAME {target}."));
+    for line in alias_lines(&aliases) {
+        say(&format!("    {line}"));
     }
     say(&format!("  Bring it to what is wanted: sternpost apply {}", spec.name));
     Ok(())

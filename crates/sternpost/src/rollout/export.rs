@@ -101,8 +101,7 @@ fn write(folder: &Path, file: &File) -> Result<(), Failure> {
 }
 
 fn guide(folder: &Path, options: &Options, pages: &[Page]) -> String {
-    let one_each =
-        matches!(options.platform, Target::CloudflarePages | Target::GithubPages) && pages.len() > 1;
+    let one_each = Platform::from(options.platform).is_one_policy_each() && pages.len() > 1;
     let place = if one_each { folder.join("DOMAIN") } else { folder.to_owned() };
     place.join(GUIDE).display().to_string()
 }

@@ -6,7 +6,7 @@ use crate::failure::{Exit, Failure};
 use crate::terminal::show;
 use formats::{DomainName, Mode};
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::publish::Change;
+use receiver::publish::{Change, alias_lines};
 use receiver::rollout::gate::Gate;
 use receiver::rollout::plan::{Stage, Step, Waiting, Wanted, plan};
 use serde::Serialize;
@@ -99,17 +99,16 @@ fn shown(stage: Stage, spec: &DomainSpec, wanted: &Wanted, gate: &Gate) -> Shown
         }
         Stage::Step(step, at) => {
             let change = Change::of(wanted, &step).ok().flatten();
-            let aliases = match &step {
-                Step::Delegate(aliases) => aliases.clone(),
-                _ => Vec::new(),
+            let records = match &step {
+                Step::Delegate(aliases) => alias_lines(aliases),
+                _ => change.map(|change| change.lines()).unwrap_or_default(),
             };
-            let aliases = aliases.iter().map(|(name, target)| format!("{name}. 3600 IN CNAME {target}."));
             Shown::Step {
                 word: step.word(),
                 text: step.to_string(),
                 why: step.why(),
                 by_hand: is_by_hand(&step, spec),
-                records: change.map(|change| change.lines()).unwrap_or_else(|| aliases.collect()),
+                records,
                 file: match &step {
                     Step::Serve(policy) => Some(policy.to_string()),
                     _ => None,

@@ -2,7 +2,7 @@
 //! once when it begins and once when it is over, and widens a policy where that is allowed.
 
 use crate::config::GuardConfig;
-use crate::rollout::{Desk, holder};
+use crate::rollout::Desk;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
@@ -10,7 +10,6 @@ use hyper::{Method, Request};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use jiff::SignedDuration;
 use receiver::domain::DomainSpec;
 use receiver::rollout::Applier;
 use receiver::rollout::guard::{Alert, Guard, Kind};
@@ -19,8 +18,6 @@ use std::time::Duration;
 
 /// For a webhook's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For widening a policy.
-const LEASE: SignedDuration = SignedDuration::from_mins(5);
 
 /// The watch.
 pub struct Watch {
@@ -128,10 +125,10 @@ impl Watch {
     /// Widening is always safe, and the sooner the better.
     async fn repair(&self, spec: &DomainSpec, applier: &Applier) {
         let domain = &spec.name;
-        let (name, holder, now) = (format!("rollout {domain}"), holder(), self.desk.world.clock.now());
-        let until = now.saturating_add(LEASE).unwrap_or(jiff::Timestamp::MAX);
-        if !matches!(self.desk.store.lease(&name, &holder, now, until).await, Ok(true)) {
-            return;
+        match self.desk.hold(domain).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(failure) => return tracing::error!(%domain, "can't be repaired: {failure}"),
         }
         let outcome = match self.desk.standing(domain).await {
             Ok(standing) => applier.go_on(&self.desk.wanted(spec), Desk::permit(&standing)).await,
@@ -143,8 +140,8 @@ impl Watch {
             }
             Err(error) => tracing::error!(%domain, "the repair stopped: {error}"),
         }
-        if let Err(error) = self.desk.store.release(&name, &holder).await {
-            tracing::error!(%domain, "the store fails: {error}");
+        if let Err(failure) = self.desk.release(domain).await {
+            tracing::error!(%domain, "{failure}");
         }
     }
 }

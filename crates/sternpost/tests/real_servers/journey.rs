@@ -2,10 +2,10 @@
 //! by TSIG, Unbound, Pebble, curl and openssl as foreign clients. All of them live by a clock that the
 //! test sets, so that a month passes in a moment.
 
-use crate::names::Names;
+use crate::names::{Names, zone};
 use crate::pebble::{DIRECTORY, Pebble};
 use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until};
-use lab::dns::{Signing, ZoneFile};
+use lab::dns::Signing;
 use lab::pki::Pki;
 use net::clock::{Clock, SystemClock};
 use std::path::{Path, PathBuf};
@@ -23,11 +23,6 @@ struct Journey {
     names: Names,
     _pebble: Pebble,
     _serve: Option<Running>,
-}
-
-fn zone(origin: &str, signing: Signing, text: &str) -> ZoneFile {
-    let soa = "@ SOA ns.test. hostmaster.test. 1 3600 600 86400 1\n@ NS ns.test.\n";
-    ZoneFile { origin: origin.to_owned(), signing, text: format!("$ORIGIN {origin}\n$TTL 2\n{soa}{text}") }
 }
 
 impl Journey {

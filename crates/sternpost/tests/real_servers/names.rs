@@ -89,6 +89,12 @@ impl Names {
     }
 }
 
+/// A zone whose name server is ns.test, and where nothing is remembered for long.
+pub fn zone(origin: &str, signing: Signing, text: &str) -> ZoneFile {
+    let soa = "@ SOA ns.test. hostmaster.test. 1 3600 600 86400 1\n@ NS ns.test.\n";
+    ZoneFile { origin: origin.to_owned(), signing, text: format!("$ORIGIN {origin}\n$TTL 2\n{soa}{text}") }
+}
+
 fn zone_path(place: &Path, origin: &str) -> PathBuf {
     place.join(format!("zones/{}zone", if origin == "." { "root." } else { origin }))
 }

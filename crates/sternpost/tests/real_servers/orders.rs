@@ -1,12 +1,12 @@
 //! Certificates from Pebble when all is not well: the authority is away, refuses, wants another nonce each
 //! time, or is asked for a name that leads elsewhere; and renewal, which replaces what is in hand.
 
-use crate::names::Names;
+use crate::names::{Names, zone};
 use crate::pebble::{DIRECTORY, Pebble};
 use crate::support::{daemon, in_a_room_of_its_own, mount_over, shell, until};
 use formats::DomainName;
 use jiff::SignedDuration;
-use lab::dns::{Signing, ZoneFile};
+use lab::dns::Signing;
 use lab::pki::Pki;
 use net::clock::{Clock, ManualClock, SystemClock};
 use net::dns::{Dnssec, Resolver, ResolverConfig};
@@ -21,11 +21,6 @@ const POLICY: &str = "version: STSv1\r\nmode: none\r\nmax_age: 86400\r\n";
 
 fn name(text: &str) -> DomainName {
     DomainName::parse(text).unwrap()
-}
-
-fn zone(origin: &str, signing: Signing, text: &str) -> ZoneFile {
-    let soa = "@ SOA ns.test. hostmaster.test. 1 3600 600 86400 1\n@ NS ns.test.\n";
-    ZoneFile { origin: origin.into(), signing, text: format!("$ORIGIN {origin}\n$TTL 2\n{soa}{text}") }
 }
 
 struct Room {

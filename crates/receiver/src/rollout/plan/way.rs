@@ -3,7 +3,7 @@
 
 use super::super::standing::Standing;
 use super::{Next, Permit, PolicyHostAt, Seen, Step, Waiting, Wanted, next};
-use formats::{DomainName, Mode};
+use formats::DomainName;
 use jiff::Timestamp;
 
 /// A stage of the way.
@@ -68,12 +68,5 @@ fn carry_out(step: &Step, standing: &mut Standing, seen: &mut Seen) {
         Step::RemoveMx(hosts) => seen.mx.retain(|host: &DomainName| !hosts.contains(host)),
         Step::Withdraw => seen.record = None,
         Step::TakeDown => seen.served = None,
-    }
-}
-
-impl Stage {
-    /// True when the mode changes to enforce here.
-    pub fn enforces(&self) -> bool {
-        matches!(self, Self::Step(Step::Serve(policy), _) if policy.mode == Mode::Enforce)
     }
 }
