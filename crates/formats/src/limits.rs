@@ -122,6 +122,20 @@ limits! {
     SMTP_REPLY_TIME: Duration = Duration::from_secs(30);
     /// A message that the report inbox takes.
     INBOX_MESSAGE_BYTES: usize = 15_728_640;
+    /// Reports in one zip file that is imported.
+    ZIP_MEMBERS: usize = 10_000;
+    /// Folders within folders that are imported.
+    IMPORT_DEPTH: usize = 16;
+    /// Connections to the report inbox at once; further ones wait to be taken.
+    INBOX_CONNECTIONS: usize = 512;
+    /// Messages over one connection to the report inbox.
+    INBOX_MESSAGES: usize = 1000;
+    /// One message to the report inbox, from `DATA` to its end.
+    INBOX_MESSAGE_TIME: Duration = Duration::from_secs(600);
+    /// One session of the report inbox.
+    INBOX_SESSION_TIME: Duration = Duration::from_secs(3600);
+    /// A form that a page sends.
+    FORM_BYTES: usize = 16_384;
     /// No new fetch after a failed one for the same `id` (RFC 8461 §3.3).
     FETCH_BACK_OFF: Duration = Duration::from_secs(300);
     /// A cached policy is looked at again at least this often (RFC 8461 §3.3).

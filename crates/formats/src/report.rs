@@ -10,7 +10,7 @@ mod write;
 
 pub use mail::{ReportFileName, ReportMail, file_name_of};
 pub use read::{Quirk, ReadError, ReadReport, Warning};
-pub use unpack::{UnpackError, Unpacked, pack, unpack};
+pub use unpack::{UnpackError, Unpacked, pack, unpack, zip_members};
 pub use write::WriteError;
 
 use crate::domain::DomainName;

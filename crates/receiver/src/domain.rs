@@ -30,6 +30,9 @@ pub struct DomainSpec {
     /// Whether the guard may widen the policy by itself when an MX host is not in it.
     #[serde(default)]
     pub repair: bool,
+    /// Whether it is enforced without a word of the operator's as soon as the evidence is there.
+    #[serde(default)]
+    pub auto_promote: bool,
     /// Whether the domain's owner makes its names aliases into a zone of ours (PUB-06).
     #[serde(default)]
     pub delegated: bool,
@@ -95,6 +98,7 @@ impl DomainSpec {
             host: HostedBy::default(),
             dns: DnsBy::default(),
             repair: false,
+            auto_promote: false,
             delegated: false,
             rua: Vec::new(),
         }

@@ -1,23 +1,27 @@
-//! Takes report mail in (RFC 8460 §3, §5): finds the report in the message, checks who signed it,
-//! and keeps it. What can't be read is kept whole in quarantine with the reason. A message is
-//! acknowledged only when that is durable.
+//! Takes reports in (RFC 8460 §3, §5): finds the report in a message or a file, checks who signed it,
+//! and keeps it. What can't be read is kept whole in quarantine with the reason. Nothing is
+//! acknowledged before it is durable.
 
+pub mod explain;
 mod extract;
+pub mod files;
 mod signature;
 
 pub use extract::{Extracted, NoReport, extract};
 pub use signature::{SignatureState, Signatures, check_signature};
 
 use formats::DomainName;
+use formats::report::ReportFileName;
+use jiff::SignedDuration;
 use net::BoxFuture;
-use net::clock::Clock;
+use net::clock::{Clock, later};
 use net::dns::Dns;
 use net::smtp::server::{Incoming, KeepError, Mailbox};
 use std::sync::Arc;
-use store::reports::{Kept, NewReport, Trust};
+use store::reports::{Kept, NewReport, Trust, Way};
 use store::{Store, StoreError};
 
-/// The mailbox of one or more report addresses.
+/// Takes reports in.
 pub struct Inbox {
     /// Where reports are kept.
     pub store: Store,
@@ -27,15 +31,17 @@ pub struct Inbox {
     pub clock: Arc<dyn Clock>,
     /// The addresses that it takes mail for, in lower case.
     pub addresses: Vec<String>,
+    /// How mail comes to it.
+    pub way: Way,
 }
 
-/// What became of a message.
+/// What became of a message or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Taken {
     /// A report was kept.
     Report {
         /// Whose.
-        submitter: DomainName,
+        submitter: String,
         /// How far it is to be believed.
         trust: Trust,
         /// Whether it is new.
@@ -48,31 +54,104 @@ pub enum Taken {
 impl Inbox {
     /// Takes one message in. When this returns without error, it is durable.
     pub async fn take(&self, message: &[u8]) -> Result<Taken, StoreError> {
-        let now = self.clock.now();
-        let extracted = match extract(message) {
-            Ok(extracted) => extracted,
-            Err(why) => {
-                self.store.quarantine(now, &why.to_string(), message).await?;
-                return Ok(Taken::Quarantined(why));
+        let read = self.read_mail(message, self.way).await;
+        self.keep_read(read, message, self.way).await
+    }
+
+    /// Takes one file in, whose name may say whose report it is. When this returns without error, it is
+    /// durable.
+    pub async fn take_file(&self, bytes: &[u8], name: &str) -> Result<Taken, StoreError> {
+        let read = self.read_file(bytes, name, self.way);
+        self.keep_read(read, bytes, self.way).await
+    }
+
+    /// Keeps what was read, or the reason why nothing was.
+    async fn keep_read(
+        &self,
+        read: Result<NewReport, NoReport>,
+        raw: &[u8],
+        way: Way,
+    ) -> Result<Taken, StoreError> {
+        match read {
+            Ok(new) => {
+                let kept = self.store.keep_report(&new).await?;
+                Ok(Taken::Report { submitter: new.submitter, trust: new.trust, kept })
             }
-        };
+            Err(why) => {
+                self.store.quarantine(self.clock.now(), way, &why.to_string(), raw).await?;
+                Ok(Taken::Quarantined(why))
+            }
+        }
+    }
+
+    /// The report in a message, and who signed it.
+    pub async fn read_mail(&self, message: &[u8], way: Way) -> Result<NewReport, NoReport> {
+        let extracted = extract_aside(message).await?;
         let state = check_signature(self.dns.as_ref(), message, &extracted.submitter).await;
-        let trust = match state {
-            SignatureState::Verified { .. } => Trust::Verified,
-            SignatureState::Missing | SignatureState::Unknown => Trust::Unverified,
-            SignatureState::Failed => Trust::Failed,
+        let (trust, signer) = match state {
+            SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
+            SignatureState::Missing | SignatureState::Unknown => (Trust::Unverified, None),
+            SignatureState::Failed => (Trust::Failed, None),
         };
-        let report = NewReport {
-            submitter: extracted.submitter.as_str(),
+        self.new_report(extracted, trust, signer, way)
+    }
+
+    /// The report in a file that nobody signed. The file's name and the contact in it say whose it is.
+    pub fn read_file(&self, bytes: &[u8], name: &str, way: Way) -> Result<NewReport, NoReport> {
+        let named = ReportFileName::parse(name);
+        let policy_domain = named.as_ref().map(|named| named.policy_domain.clone());
+        let (read, packed) = extract::read_packed(bytes)?;
+        let contact = || {
+            let contact = read.report.contact_info.as_deref()?;
+            DomainName::parse(contact.trim_start_matches("mailto:").rsplit_once('@')?.1).ok()
+        };
+        let submitter = named.map(|named| named.sender).or_else(contact).ok_or(NoReport::NoSubmitter)?;
+        let extracted = Extracted { read, submitter, policy_domain, packed };
+        self.new_report(extracted, Trust::Unverified, None, way)
+    }
+
+    fn new_report(
+        &self,
+        extracted: Extracted,
+        trust: Trust,
+        signer: Option<String>,
+        way: Way,
+    ) -> Result<NewReport, NoReport> {
+        let received_at = self.clock.now();
+        let mut report = extracted.read.report;
+        if report.date_range.start > later(received_at, CLOCKS_DIFFER) {
+            return Err(NoReport::Future(report.date_range.start));
+        }
+        for policy in &mut report.policies {
+            policy.policy_domain = policy.policy_domain.take().or_else(|| extracted.policy_domain.clone());
+        }
+        Ok(NewReport {
+            submitter: extracted.submitter.to_string(),
+            signer,
             trust,
-            received_at: now,
-            report: &extracted.read.report,
-            raw: message,
-        };
-        let kept = self.store.keep_report(report).await?;
-        Ok(Taken::Report { submitter: extracted.submitter, trust, kept })
+            way,
+            received_at,
+            report,
+            warnings: extracted.read.warnings.len(),
+            packed: extracted.packed,
+        })
     }
 }
+
+/// Messages from this size on are read on a thread of their own, so that they keep nobody waiting.
+const LARGE: usize = 262_144;
+
+async fn extract_aside(message: &[u8]) -> Result<Extracted, NoReport> {
+    if message.len() < LARGE {
+        return extract(message);
+    }
+    let message = message.to_vec();
+    // Reading does not panic; if it did, the message would be as unreadable as any.
+    tokio::task::spawn_blocking(move || extract(&message)).await.unwrap_or(Err(NoReport::NotMail))
+}
+
+/// A report about a day that begins later than this is not about anything that has happened.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
 
 impl Mailbox for Inbox {
     fn takes(&self, recipient: &str) -> bool {

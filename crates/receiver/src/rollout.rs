@@ -3,11 +3,13 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`gate`] | pure: from reports to "ready" or "not yet", with the reasons |
+//! | [`decisions`] | what the operator decided: held, excused |
 //! | [`standing`] | pure: what senders may still hold us to |
 //! | [`plan`] | pure: from wanted, seen and promised to the next step, and to the whole way |
 //! | [`guard`] | what would make senders refuse mail, with its remedy |
 //! | [`Applier`] | carries steps out, each proved by looking from outside |
 
+pub mod decisions;
 pub mod gate;
 pub mod guard;
 pub mod plan;

@@ -2,7 +2,9 @@
 
 use crate::failure::{Exit, Failure};
 use crate::terminal::say;
-use crate::{cache_command, check_command, config_command, demo, lab_command, query_command, rollout, serve};
+use crate::{
+    cache_command, check_command, config_command, demo, lab_command, query_command, reports, rollout, serve,
+};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,8 +44,15 @@ enum Command {
     /// Where your domains stand
     Status(rollout::status::Options),
     /// Allow a domain in testing to be enforced
-    Promote(rollout::promote::Options),
-    /// Run the roles of the configuration: policy answers for mail servers
+    Promote(rollout::promote::Promote),
+    /// Keep a domain in testing, or take it back there
+    Hold(rollout::promote::Hold),
+    /// Take a known cause of failures out of the evidence, with a reason
+    Excuse(rollout::promote::Excuse),
+    /// TLS reports that senders sent: take them in, list and read them
+    #[command(subcommand)]
+    Reports(reports::Command),
+    /// Run the roles of the configuration: policy answers, policy host, report inbox, watch
     Serve(serve::Options),
     /// Look at what the running program remembers, and act on it
     #[command(subcommand)]
@@ -102,7 +111,10 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan(options) => rollout::plan::run(&options, config).await,
         Command::Apply(options) => rollout::apply::run(&options, config).await,
         Command::Status(options) => rollout::status::run(&options, config).await,
-        Command::Promote(options) => rollout::promote::run(&options, config).await,
+        Command::Promote(options) => rollout::promote::promote(&options, config).await,
+        Command::Hold(options) => rollout::promote::hold(&options, config).await,
+        Command::Excuse(options) => rollout::promote::excuse(&options, config).await,
+        Command::Reports(command) => reports::run(&command, config).await,
         Command::Serve(options) => serve::run(&options, config).await,
         Command::Cache(command) => cache_command::run(&command, config).await,
         Command::Lab(command) => lab_command::run(&command).await,

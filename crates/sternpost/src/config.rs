@@ -3,6 +3,7 @@
 
 mod domains;
 mod fault;
+mod inbox;
 mod keys;
 mod overrides;
 mod owner;
@@ -10,6 +11,7 @@ mod read;
 
 pub use domains::{HostConfig, UpdateServer, fits};
 pub use fault::nearest;
+pub use inbox::{CertificateFiles, DashboardConfig, InboxConfig};
 pub use keys::{KEYS, reference};
 
 use crate::failure::Failure;
@@ -18,6 +20,7 @@ use formats::tls_policy::Level;
 use net::dns::Dnssec;
 use read::Read;
 use receiver::domain::DomainSpec;
+use receiver::rollout::gate::Thresholds;
 use sender::answer::Settings;
 use sender::serve::listen::{Address, SocketFileOptions};
 use std::fmt::Write;
@@ -52,6 +55,12 @@ pub struct Config {
     pub host: Option<HostConfig>,
     /// `[guard]`, when the role is on.
     pub guard: Option<GuardConfig>,
+    /// `[inbox]`, when the role is on.
+    pub inbox: Option<InboxConfig>,
+    /// `[dashboard]`, when the role is on.
+    pub dashboard: Option<DashboardConfig>,
+    /// `[gate]`.
+    pub thresholds: Thresholds,
     /// `[[domain]]`.
     pub domains: Vec<DomainSpec>,
     /// `delegation.zone`.
@@ -99,7 +108,7 @@ pub struct GuardConfig {
 const PLACES: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
 
 /// What a reload takes in, besides `[answers]`.
-const RELOADED: [&str; 3] = ["metrics.listen", "host.listen", "host.http"];
+const RELOADED: [&str; 5] = ["metrics.listen", "host.listen", "host.http", "inbox.smtp", "inbox.lmtp"];
 
 impl Config {
     /// Reads the named file, else the first of the usual places, else takes the defaults.
@@ -144,6 +153,9 @@ impl Config {
                 every: Duration::from_secs(u64::from(read.number("guard.every", 300))),
                 webhook: read.text("guard.webhook").map(str::to_owned),
             }),
+            inbox: read.has("inbox").then(|| inbox::inbox(&read, &folder)).transpose()?,
+            dashboard: read.has("dashboard").then(|| inbox::dashboard(&read, &folder)).transpose()?,
+            thresholds: inbox::thresholds(&read),
             domains: read.tables("domain"),
             updates,
             dns_port: read.port("lab.dns_port", 53),
@@ -197,6 +209,8 @@ impl Config {
                 "answers" => self.answers.is_none(),
                 "host" => self.host.is_none(),
                 "guard" => self.guard.is_none(),
+                "inbox" => self.inbox.is_none(),
+                "dashboard" => self.dashboard.is_none(),
                 _ => false,
             };
             if is_off {

@@ -12,6 +12,7 @@ mod demo;
 mod failure;
 mod lab_command;
 mod query_command;
+mod reports;
 mod rollout;
 mod serve;
 mod terminal;

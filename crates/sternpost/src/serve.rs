@@ -1,9 +1,11 @@
 //! `sternpost serve`: runs the roles that the configuration names until it is told to stop.
 
 pub mod api;
+mod certificate;
 mod guard;
 mod hosting;
 mod http;
+mod inbox;
 mod listeners;
 mod watch;
 
@@ -14,6 +16,7 @@ use crate::world::World;
 use guard::Watch;
 use hosting::Hosting;
 use http::Http;
+use inbox::MailRole;
 use listeners::{Listeners, Role};
 use net::dns::{DnsError, Resolver, Security};
 use sender::answer::{Answers, Discovery};
@@ -41,11 +44,11 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
     log(&config);
-    if config.answers.is_none() && config.host.is_none() && config.guard.is_none() {
+    if nothing_to_do(&config) {
         return Err(Failure::usage(
             "nothing to serve",
             "the configuration switches no role on",
-            "For policy answers to Postfix, write into sternpost.toml\n  [answers]\nto serve the policies of your domains\n  [host]\nto watch over them\n  [guard]",
+            "For policy answers to Postfix, write into sternpost.toml\n  [answers]\nto serve the policies of your domains\n  [host]\nto watch over them\n  [guard]\nand to take TLS reports in and show them\n  [inbox]\n  [dashboard]",
         ));
     }
     let store = open(&config.store, options).await?;
@@ -64,8 +67,15 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let desk = Desk::at(config.clone(), store.clone(), world.clone()).await?;
         tasks.spawn(Watch::new(desk, role.clone()).run());
     }
-    let roles =
-        Roles { answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())), hosting };
+    let mail = match &config.inbox {
+        Some(role) => Some(MailRole::new(role, &store, &world, &mut tasks)?),
+        None => None,
+    };
+    let roles = Roles {
+        answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())),
+        hosting,
+        mail,
+    };
     let shutdown = Shutdown::default();
     let mut listeners = Listeners::new(shutdown.clone());
     listeners.set(&roles.wanted(&config), socket_file(&config)).await?;
@@ -93,6 +103,15 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 struct Roles {
     answers: Option<Arc<Answers>>,
     hosting: Option<Hosting>,
+    mail: Option<MailRole>,
+}
+
+fn nothing_to_do(config: &Config) -> bool {
+    config.answers.is_none()
+        && config.host.is_none()
+        && config.guard.is_none()
+        && config.inbox.is_none()
+        && config.dashboard.is_none()
 }
 
 fn socket_file(config: &Config) -> SocketFileOptions {
@@ -186,6 +205,10 @@ impl Roles {
             all.extend(role.listen.iter().map(|at| (at.clone(), Role::Policies(hosting.policies.clone()))));
             all.extend(role.http.iter().map(|at| (at.clone(), Role::Plain(hosting.plain.clone()))));
         }
+        if let (Some(role), Some(mail)) = (&config.inbox, &self.mail) {
+            all.extend(role.smtp.iter().map(|at| (at.clone(), Role::Smtp(mail.smtp.clone()))));
+            all.extend(role.lmtp.iter().map(|at| (at.clone(), Role::Lmtp(mail.lmtp.clone()))));
+        }
         all
     }
 }
@@ -234,6 +257,7 @@ async fn take_in(
     let is_on = [
         ("answers", config.answers.is_some(), roles.answers.is_some()),
         ("host", config.host.is_some(), roles.hosting.is_some()),
+        ("inbox", config.inbox.is_some(), roles.mail.is_some()),
     ];
     if let Some((name, wanted, _)) = is_on.iter().find(|(_, wanted, runs)| wanted != runs) {
         let what = format!("[{name}] is {}", if *wanted { "new" } else { "gone" });
@@ -245,7 +269,7 @@ async fn take_in(
     }
     if !config.has_same_world(first) {
         tracing::warn!(
-            "changes to store, [dns], [trust], [lab], [log], [host], [guard], domains and cache_memory take a restart"
+            "changes to store, [dns], [trust], [lab], [log], [host], [guard], [gate], [inbox], [dashboard], domains and cache_memory take a restart"
         );
     }
     Ok(())

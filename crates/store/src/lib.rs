@@ -6,15 +6,21 @@
 //! | [`policies`] | policies to the end of their `max_age` | sending side |
 //! | [`tallies`] | sessions of a day, for the reports | sending side |
 //! | [`reports`] | reports that came in, and what could not be read | receiving side |
+//! | [`decisions`] | what the operator decided about roll-outs | receiving side |
+//! | [`probes`] | what our own looks at MX hosts saw, by day | receiving side |
+//! | [`people`] | who may see the dashboard, and sign-ins | dashboard |
 //! | [`domains`] | domains that were added by command, and leases | receiving side |
 //! | [`hosting`] | what the policy host serves, and its certificates | receiving side |
 //! | [`rollouts`] | where a domain stands, and the journal | receiving side |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod decisions;
 pub mod domains;
 pub mod hosting;
+pub mod people;
 pub mod policies;
+pub mod probes;
 pub mod reports;
 pub mod rollouts;
 pub mod tallies;
@@ -147,6 +153,9 @@ fn is_broken(error: &sqlx::Error) -> bool {
 fn code(error: &sqlx::Error) -> Option<u32> {
     error.as_database_error().and_then(|error| error.code()?.parse().ok())
 }
+
+/// The only tenant so far.
+const TENANT: i64 = 0;
 
 fn damaged<E: std::fmt::Display>(table: &'static str) -> impl Fn(E) -> StoreError {
     move |why| StoreError::Damaged { table, why: why.to_string() }

@@ -1,7 +1,7 @@
 //! Packing and unpacking of report files: gzip, zip or plain, told apart by content (REC-04) and
 //! bounded in size and ratio (REC-09).
 
-use crate::limits::{REPORT_BYTES, REPORT_PACKED_BYTES, REPORT_RATIO};
+use crate::limits::{REPORT_BYTES, REPORT_PACKED_BYTES, REPORT_RATIO, ZIP_MEMBERS};
 use std::io::{Read, Write};
 
 /// How a report was packed.
@@ -63,6 +63,26 @@ fn bounded(reader: impl Read, most: usize) -> Result<Vec<u8>, UnpackError> {
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     reader.take(limit).read_to_end(&mut text).map_err(|error| UnpackError::Broken(error.to_string()))?;
     if text.len() > most { Err(UnpackError::Bomb(most)) } else { Ok(text) }
+}
+
+/// The files in a zip file, by name, as they are (a member may be packed itself). All of them together are
+/// bounded like one report.
+pub fn zip_members(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, UnpackError> {
+    let broken = |error: zip::result::ZipError| UnpackError::Broken(error.to_string());
+    let mut left = REPORT_BYTES.min(bytes.len().saturating_mul(REPORT_RATIO));
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).map_err(broken)?;
+    let mut members = Vec::new();
+    for at in 0..archive.len().min(ZIP_MEMBERS) {
+        let member = archive.by_index(at).map_err(broken)?;
+        if member.is_dir() {
+            continue;
+        }
+        let name = member.name().map_err(broken)?.to_string();
+        let bytes = bounded(member, left)?;
+        left -= bytes.len();
+        members.push((name, bytes));
+    }
+    Ok(members)
 }
 
 fn from_zip(bytes: &[u8], most: usize) -> Result<Vec<u8>, UnpackError> {

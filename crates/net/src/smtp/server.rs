@@ -1,9 +1,12 @@
-//! The receiving end of an SMTP session, as the report inbox and the lab need it: EHLO, STARTTLS,
-//! one message at a time, everything bounded (RFC 5321, RFC 3207). It relays nothing.
+//! The receiving end of an SMTP or LMTP session, as the report inbox and the lab need it: EHLO, STARTTLS,
+//! one message at a time, everything bounded (RFC 5321, RFC 3207, RFC 2033). It relays nothing.
 
 use crate::BoxFuture;
 use formats::DomainName;
-use formats::limits::{INBOX_MESSAGE_BYTES, SMTP_LINE_BYTES, SMTP_REPLY_TIME};
+use formats::limits::{
+    INBOX_MESSAGE_BYTES, INBOX_MESSAGE_TIME, INBOX_MESSAGES, INBOX_SESSION_TIME, SMTP_LINE_BYTES,
+    SMTP_REPLY_TIME,
+};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,20 +84,37 @@ pub struct ServerConfig {
     pub starttls: Starttls,
     /// How long it waits for a line.
     pub line_time: Duration,
+    /// Which of the two is spoken.
+    pub protocol: Protocol,
+}
+
+/// Two protocols that differ in their greeting, and in who gets a reply to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Between mail servers (RFC 5321).
+    Smtp,
+    /// From a mail server to a mailbox: a reply for each recipient (RFC 2033).
+    Lmtp,
 }
 
 impl ServerConfig {
     /// A server with the usual patience.
     pub fn new(hostname: DomainName, starttls: Starttls) -> Self {
-        Self { hostname, starttls, line_time: SMTP_REPLY_TIME }
+        Self { hostname, starttls, line_time: SMTP_REPLY_TIME, protocol: Protocol::Smtp }
     }
 }
 
 /// Runs one session to its end. Errors are of the connection; there is nobody left to tell.
 pub async fn serve(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailbox) -> io::Result<()> {
+    let session = tokio::time::timeout(INBOX_SESSION_TIME, talk(stream, config, mailbox));
+    session.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn talk(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailbox) -> io::Result<()> {
     let mut session = Session { stream, buffer: Vec::new(), config, tls: false, envelope: None };
-    session.reply(&format!("220 {} ESMTP", config.hostname)).await?;
-    let mut errors = 0;
+    let word = if config.protocol == Protocol::Lmtp { "LMTP" } else { "ESMTP" };
+    session.reply(&format!("220 {} {word}", config.hostname)).await?;
+    let (mut errors, mut messages) = (0, 0);
     while let Some(line) = session.line().await? {
         let text = String::from_utf8_lossy(&line).into_owned();
         let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
@@ -107,7 +127,11 @@ pub async fn serve(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailb
                 }
                 None => Err(()),
             },
-            "DATA" => session.data(mailbox).await?,
+            "DATA" if messages == INBOX_MESSAGES => return session.reply("421 enough for one session").await,
+            "DATA" => {
+                messages += 1;
+                session.data(mailbox).await?
+            }
             other => session.simple(other, rest, mailbox).await?,
         };
         errors = if outcome.is_ok() { 0 } else { errors + 1 };
@@ -166,8 +190,11 @@ impl<'c> Session<'c> {
 
     async fn simple(&mut self, verb: &str, rest: &str, mailbox: &dyn Mailbox) -> io::Result<Result<(), ()>> {
         match verb {
-            "EHLO" => self.ehlo().await?,
-            "HELO" => self.reply(&format!("250 {}", self.config.hostname)).await?,
+            "EHLO" if self.config.protocol == Protocol::Smtp => self.ehlo().await?,
+            "LHLO" if self.config.protocol == Protocol::Lmtp => self.ehlo().await?,
+            "HELO" if self.config.protocol == Protocol::Smtp => {
+                self.reply(&format!("250 {}", self.config.hostname)).await?
+            }
             "NOOP" => self.reply("250 ok").await?,
             "RSET" => {
                 self.envelope = None;
@@ -177,6 +204,9 @@ impl<'c> Session<'c> {
                 let Some(from) = path(rest, "FROM:") else {
                     return self.refuse("501 expected MAIL FROM:<address>").await;
                 };
+                if announced_size(rest).is_some_and(|size| size > INBOX_MESSAGE_BYTES) {
+                    return self.refuse("552 too large").await;
+                }
                 self.envelope = Some(Envelope { from, to: Vec::new() });
                 self.reply("250 ok").await?;
             }
@@ -235,26 +265,40 @@ impl<'c> Session<'c> {
         let ready = self.envelope.take().filter(|envelope| !envelope.to.is_empty());
         let Some(envelope) = ready else { return self.refuse("503 RCPT first").await };
         self.reply("354 go ahead").await?;
-        let Some(message) = self.message().await? else { return self.refuse("552 too large").await };
-        let incoming = Incoming { from: envelope.from, to: envelope.to, message, tls: self.tls };
-        match mailbox.keep(incoming).await {
-            Ok(()) => self.reply("250 kept").await.map(Ok),
-            Err(KeepError::Later(why)) => self.refuse(&format!("451 {}", one_line(&why))).await,
-            Err(KeepError::Never(why)) => self.refuse(&format!("554 {}", one_line(&why))).await,
-        }
+        let replies = if self.config.protocol == Protocol::Lmtp { envelope.to.len() } else { 1 };
+        let message = tokio::time::timeout(INBOX_MESSAGE_TIME, self.message()).await;
+        let (reply, outcome) = match message.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? {
+            None => ("552 too large".to_owned(), Err(())),
+            Some(message) => {
+                let incoming = Incoming { from: envelope.from, to: envelope.to, message, tls: self.tls };
+                match mailbox.keep(incoming).await {
+                    Ok(()) => ("250 kept".to_owned(), Ok(())),
+                    Err(KeepError::Later(why)) => (format!("451 {}", one_line(&why)), Err(())),
+                    Err(KeepError::Never(why)) => (format!("554 {}", one_line(&why)), Err(())),
+                }
+            }
+        };
+        let replies = vec![reply; replies];
+        self.reply(&replies.join("\r\n")).await?;
+        Ok(outcome)
     }
 
     /// The message without its dots; `None` when it was too large, read to its end all the same.
     async fn message(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut message = Vec::new();
         let mut too_large = false;
+        // Reports come in lines of any length; what was looked through is not looked through again.
+        let mut looked = 0;
         loop {
-            let Some(end) = self.buffer.iter().position(|b| *b == b'\n') else {
+            let rest = self.buffer.get(looked..).unwrap_or_default();
+            let Some(end) = rest.iter().position(|b| *b == b'\n').map(|at| looked + at) else {
+                looked = self.buffer.len();
                 if self.buffer.len() > INBOX_MESSAGE_BYTES || !self.read_more().await? {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 continue;
             };
+            looked = 0;
             let line: Vec<u8> = self.buffer.drain(..=end).collect();
             let line =
                 line.strip_suffix(b"\n").map_or(line.as_slice(), |l| l.strip_suffix(b"\r").unwrap_or(l));
@@ -274,6 +318,17 @@ fn path(rest: &str, word: &str) -> Option<String> {
     let head = rest.get(..word.len()).filter(|head| head.eq_ignore_ascii_case(word))?;
     let rest = rest.get(head.len()..)?.trim_start().strip_prefix('<')?;
     rest.split_once('>').map(|(address, _)| address.to_owned())
+}
+
+/// What the sender announces by `SIZE=` (RFC 1870).
+fn announced_size(rest: &str) -> Option<usize> {
+    let words = rest.split_ascii_whitespace().skip(1);
+    words
+        .filter_map(|word| word.split_once('='))
+        .find(|(name, _)| name.eq_ignore_ascii_case("SIZE"))?
+        .1
+        .parse()
+        .ok()
 }
 
 fn one_line(text: &str) -> String {
@@ -301,10 +356,15 @@ mod tests {
     }
 
     async fn talk(script: &[u8]) -> (String, Vec<Incoming>) {
+        talk_by(Protocol::Smtp, script).await
+    }
+
+    async fn talk_by(protocol: Protocol, script: &[u8]) -> (String, Vec<Incoming>) {
         let (mut near, far) = tokio::io::duplex(1 << 16);
         let mailbox = Box1::default();
         let mut config = ServerConfig::new(DomainName::parse("mx.b.example").unwrap(), Starttls::Unavailable);
         config.line_time = Duration::from_secs(5);
+        config.protocol = protocol;
         near.write_all(script).await.unwrap();
         near.shutdown().await.unwrap();
         let _ = serve(Box::new(far), &config, &mailbox).await;
@@ -324,6 +384,22 @@ mod tests {
         assert_eq!(codes, ["220", "250", "250", "550", "250", "354", "250", "221"]);
         assert_eq!(kept.len(), 1);
         assert_eq!((kept[0].message.as_slice(), kept[0].tls), (&b"hi\r\n.dot\r\n"[..], false));
+    }
+
+    #[tokio::test]
+    async fn by_lmtp_each_recipient_has_a_reply() {
+        let script = b"EHLO x\r\nLHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n";
+        let (said, kept) = talk_by(Protocol::Lmtp, script).await;
+        assert!(said.starts_with("220 mx.b.example LMTP\r\n502"), "{said}");
+        assert_eq!((said.matches("250 kept\r\n").count(), kept.len()), (2, 1));
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_announced_too_large_is_refused_before_it_comes() {
+        let (said, _) = talk(b"EHLO x\r\nMAIL FROM:<a@b.example> BODY=8BITMIME SIZE=99999999\r\n").await;
+        assert!(said.ends_with("552 too large\r\n"), "{said}");
+        let (said, _) = talk(b"EHLO x\r\nMAIL FROM:<a@b.example> SIZE=1000\r\n").await;
+        assert!(said.ends_with("250 ok\r\n"), "{said}");
     }
 
     #[tokio::test]

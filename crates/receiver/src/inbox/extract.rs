@@ -2,7 +2,8 @@
 //! inside message/rfc822 (REC-04, REC-05).
 
 use formats::DomainName;
-use formats::report::{ReadError, ReadReport, Report, ReportMail, UnpackError, unpack};
+use formats::report::{ReadError, ReadReport, Report, ReportMail, UnpackError, Unpacked, pack, unpack};
+use jiff::Timestamp;
 use mail_parser::{Message, MessageParser, PartType};
 
 /// A report out of a message.
@@ -12,6 +13,10 @@ pub struct Extracted {
     pub read: ReadReport,
     /// Who says to have sent it: `TLS-Report-Submitter`, else the subject, else `From`.
     pub submitter: DomainName,
+    /// Whose domain the message says that it is about.
+    pub policy_domain: Option<DomainName>,
+    /// Its JSON text as it came, with gzip.
+    pub packed: Vec<u8>,
 }
 
 /// Why there is no report in a message.
@@ -21,7 +26,9 @@ pub enum NoReport {
     #[error("this is not a mail message")]
     NotMail,
     /// No header says who sent it.
-    #[error("neither TLS-Report-Submitter nor From names a domain")]
+    #[error(
+        "nothing says whose report it is: no TLS-Report-Submitter, From, file name or contact with a domain"
+    )]
     NoSubmitter,
     /// No part looks like a report.
     #[error("no part of the message is a TLS report")]
@@ -32,6 +39,9 @@ pub enum NoReport {
     /// A part looks like one and can't be read.
     #[error("the report can't be read: {0}")]
     Read(ReadError),
+    /// It is about a time that has not come.
+    #[error("the report is about {0}, which has not come yet: its sender's clock, or ours, is wrong")]
+    Future(Timestamp),
 }
 
 /// How many parts of a message are looked at.
@@ -40,19 +50,26 @@ const PARTS: usize = 100;
 /// Takes the report out of a message.
 pub fn extract(message: &[u8]) -> Result<Extracted, NoReport> {
     let parsed = MessageParser::default().parse(message).ok_or(NoReport::NotMail)?;
-    if let Ok(read) = report_in(&parsed) {
-        let submitter = submitter(&parsed).ok_or(NoReport::NoSubmitter)?;
-        return Ok(Extracted { read, submitter });
-    }
+    let failure = match report_in(&parsed) {
+        Ok(found) => return extracted(&parsed, found),
+        Err(failure) => failure,
+    };
     // A forwarded report: who sent it stands in the message inside.
     for inner in parsed.parts.iter().take(PARTS).filter_map(inner_message) {
-        if let Ok(read) = report_in(inner) {
-            let submitter = submitter(inner).ok_or(NoReport::NoSubmitter)?;
-            return Ok(Extracted { read, submitter });
+        if let Ok(found) = report_in(inner) {
+            return extracted(inner, found);
         }
     }
-    Err(report_in(&parsed).err().unwrap_or(NoReport::Missing))
+    Err(failure)
 }
+
+fn extracted(message: &Message<'_>, (read, packed): Found) -> Result<Extracted, NoReport> {
+    let submitter = submitter(message).ok_or(NoReport::NoSubmitter)?;
+    Ok(Extracted { read, submitter, policy_domain: policy_domain(message), packed })
+}
+
+/// A report, and its JSON text with gzip.
+type Found = (ReadReport, Vec<u8>);
 
 fn inner_message<'m>(part: &'m mail_parser::MessagePart<'m>) -> Option<&'m Message<'m>> {
     match &part.body {
@@ -61,7 +78,7 @@ fn inner_message<'m>(part: &'m mail_parser::MessagePart<'m>) -> Option<&'m Messa
     }
 }
 
-fn report_in(message: &Message<'_>) -> Result<ReadReport, NoReport> {
+fn report_in(message: &Message<'_>) -> Result<Found, NoReport> {
     let mut failure = NoReport::Missing;
     for part in message.parts.iter().take(PARTS) {
         let bytes = match &part.body {
@@ -72,19 +89,29 @@ fn report_in(message: &Message<'_>) -> Result<ReadReport, NoReport> {
         if !looks_like_a_report(bytes) {
             continue;
         }
-        match unpack(bytes) {
-            Ok((json, _)) => match Report::read(&json) {
-                Ok(read) => return Ok(read),
-                Err(error) => failure = NoReport::Read(error),
-            },
-            Err(error) => failure = NoReport::Unpack(error),
+        match read_packed(bytes) {
+            Ok(found) => return Ok(found),
+            Err(error) => failure = error,
         }
     }
     Err(failure)
 }
 
+/// Reads a report file, packed or not. What came with gzip is kept as it came.
+pub fn read_packed(bytes: &[u8]) -> Result<Found, NoReport> {
+    let (json, how) = unpack(bytes).map_err(NoReport::Unpack)?;
+    let read = Report::read(&json).map_err(NoReport::Read)?;
+    let packed = match how {
+        Unpacked::Gzip => bytes.to_vec(),
+        Unpacked::Plain | Unpacked::Zip => {
+            pack(&json).map_err(|error| NoReport::Unpack(UnpackError::Broken(error.to_string())))?
+        }
+    };
+    Ok((read, packed))
+}
+
 /// By content, since labels are often wrong: gzip, zip, or text that begins like JSON.
-fn looks_like_a_report(bytes: &[u8]) -> bool {
+pub fn looks_like_a_report(bytes: &[u8]) -> bool {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(b"PK\x03\x04") || text.starts_with(b"{")
 }
@@ -98,4 +125,9 @@ fn submitter(message: &Message<'_>) -> Option<DomainName> {
         DomainName::parse(address.rsplit_once('@')?.1).ok()
     };
     header.or_else(subject).or_else(from)
+}
+
+fn policy_domain(message: &Message<'_>) -> Option<DomainName> {
+    let header = message.header_raw("TLS-Report-Domain").and_then(|text| DomainName::parse(text.trim()).ok());
+    header.or_else(|| Some(ReportMail::parse_subject(message.subject()?)?.policy_domain))
 }

@@ -1,18 +1,18 @@
-//! Whether a domain in testing may go to enforce: a pure function of the reports, the time in
-//! testing and the thresholds.
+//! Whether a domain in testing may go to enforce: a pure function of the reports, our own looks at the
+//! MX hosts, the time in testing and the thresholds.
 //!
-//! What counts: reports with a verified signature, under a policy of type `sts`. A day is *covered*
-//! when such a report has sessions for it, and *clean* when none of them failed for a reason that
-//! the operator did not excuse. The clean run is the covered days since the last failure. Over it,
-//! the upper bound of the failure rate at 95 % must be low enough; a quiet domain, which never has
-//! the sessions for that, waits longer instead.
+//! What counts: reports with a verified signature (or that the operator vouches for), under a policy of
+//! type `sts`. A day is *covered* when such a report has sessions for it, and *clean* when none of them
+//! failed for a reason that the operator did not excuse. The clean run is the covered days since the last
+//! failure. Over it, the upper bound of the failure rate at 95 % must be low enough; a quiet domain, which
+//! never has the sessions for that, waits longer instead, with all our own looks good.
 
-use formats::ResultType;
-use formats::result_type::PolicyType;
-use jiff::{SignedDuration, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
+mod evidence;
+
+pub use evidence::{Evidence, Probes, evidence, evidence_by_day};
+
+use serde::{Deserialize, Serialize};
 use std::fmt;
-use store::reports::{KeptReport, Trust};
 
 /// What has to hold before enforcement.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,7 +23,8 @@ pub struct Thresholds {
     pub clean_days: u32,
     /// The failure rate that 95 % confidence must exclude, as a fraction.
     pub failure_rate: f64,
-    /// Days in testing after which a clean run of any size will do.
+    /// Days in testing after which a clean run of any size will do, when our own looks at the MX hosts
+    /// were all good.
     pub quiet_days: u32,
 }
 
@@ -35,7 +36,7 @@ impl Default for Thresholds {
 }
 
 /// A kind of failure at one MX host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cause {
     /// The result type's name.
     pub result: String,
@@ -52,34 +53,8 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What the reports show.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Evidence {
-    /// Whole days since the testing policy was seen.
-    pub days_in_testing: u32,
-    /// Days with verified reports.
-    pub days_covered: u32,
-    /// Covered days since the last failure that nobody excused.
-    pub clean_days: u32,
-    /// Distinct verified submitters.
-    pub senders: u32,
-    /// Reports that do not count: not signed, or the signature does not hold.
-    pub unverified_reports: u32,
-    /// Sessions in the clean run.
-    pub clean_sessions: u64,
-    /// The upper bound of the failure rate over the clean run at 95 %, as a fraction.
-    pub failure_rate_bound: f64,
-    /// Failed sessions by cause since testing began, the most frequent first.
-    #[serde(serialize_with = "causes_as_text")]
-    pub failures: Vec<(Cause, u64)>,
-}
-
-fn causes_as_text<S: serde::Serializer>(causes: &[(Cause, u64)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(causes.iter().map(|(cause, count)| (cause.to_string(), count)))
-}
-
 /// The gate's state.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state", content = "reasons")]
 pub enum Gate {
     /// Enforcement is backed by evidence.
@@ -95,71 +70,6 @@ impl fmt::Display for Gate {
             Self::NotYet(reasons) => write!(f, "not yet: {}", reasons.join("; ")),
         }
     }
-}
-
-/// Sums up the reports about a domain that has been in testing since `since`.
-pub fn evidence(
-    reports: &[KeptReport],
-    since: Timestamp,
-    excused: &BTreeSet<Cause>,
-    now: Timestamp,
-) -> Evidence {
-    let verified = || reports.iter().filter(|report| report.trust == Trust::Verified);
-    let mut days: BTreeMap<Timestamp, Day> = BTreeMap::new();
-    let mut failures: BTreeMap<Cause, u64> = BTreeMap::new();
-    for report in verified() {
-        let covered: Vec<Timestamp> =
-            report.range.utc_days().into_iter().filter(|day| *day + DAY > since).collect();
-        let Some(first) = covered.first() else { continue };
-        for policy in report.policies.iter().filter(|policy| policy.policy_type == PolicyType::Sts) {
-            let day = days.entry(*first).or_default();
-            day.sessions = day.sessions.saturating_add(policy.successful.saturating_add(policy.failed));
-            let (mut explained, mut failed) = (0u64, false);
-            for detail in &policy.details {
-                let host = detail.receiving_mx_hostname.clone().unwrap_or_default();
-                let cause = cause(&detail.result_type, &host);
-                explained = explained.saturating_add(detail.failed_session_count);
-                failed |= detail.failed_session_count > 0 && !excused.contains(&cause);
-                let count = failures.entry(cause).or_default();
-                *count = count.saturating_add(detail.failed_session_count);
-            }
-            // Failures without details can't be excused, since nobody knows what they are.
-            failed |= policy.failed > explained;
-            // A report of several days does not say on which of them it was.
-            covered.iter().filter(|_| failed).for_each(|day| days.entry(*day).or_default().failed = true);
-        }
-    }
-    days.retain(|_, day| day.sessions > 0 || day.failed);
-    let run: Vec<&Day> = days.values().rev().take_while(|day| !day.failed).collect();
-    let clean_sessions = run.iter().fold(0u64, |sum, day| sum.saturating_add(day.sessions));
-    let mut failures: Vec<(Cause, u64)> = failures.into_iter().filter(|(_, count)| *count > 0).collect();
-    failures.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    Evidence {
-        days_in_testing: whole_days(now.duration_since(since)),
-        days_covered: small(days.len()),
-        clean_days: small(run.len()),
-        senders: small(verified().map(|report| report.submitter.as_str()).collect::<BTreeSet<_>>().len()),
-        unverified_reports: small(reports.len() - verified().count()),
-        clean_sessions,
-        failure_rate_bound: upper_bound(0, clean_sessions),
-        failures,
-    }
-}
-
-#[derive(Default)]
-struct Day {
-    sessions: u64,
-    failed: bool,
-}
-
-const DAY: SignedDuration = SignedDuration::from_hours(24);
-
-fn small(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-fn whole_days(duration: SignedDuration) -> u32 {
-    u32::try_from(duration.as_secs().div_euclid(86_400)).unwrap_or(0)
 }
 
 /// Opens or keeps shut.
@@ -181,9 +91,17 @@ pub fn gate(evidence: &Evidence, wanted: &Thresholds) -> Gate {
     if left > 0 {
         reasons.push(format!("{} in testing needed", days(left, "more day")));
     }
-    let quiet = evidence.days_in_testing >= wanted.quiet_days;
-    if evidence.days_covered > 0 && !quiet && evidence.failure_rate_bound > wanted.failure_rate {
-        reasons.push(format!(
+    if evidence.days_covered > 0 && evidence.failure_rate_bound > wanted.failure_rate {
+        reasons.extend(too_quiet(evidence, wanted));
+    }
+    if reasons.is_empty() { Gate::Ready } else { Gate::NotYet(reasons) }
+}
+
+/// Why a domain without the sessions to bound its failure rate has to wait.
+fn too_quiet(evidence: &Evidence, wanted: &Thresholds) -> Option<String> {
+    let probes = &evidence.probes;
+    if evidence.days_in_testing < wanted.quiet_days {
+        return Some(format!(
             "{} clean sessions bound the failure rate to {:.2} % only, where {:.2} % is needed (or {} days in testing)",
             evidence.clean_sessions,
             evidence.failure_rate_bound * 100.0,
@@ -191,7 +109,18 @@ pub fn gate(evidence: &Evidence, wanted: &Thresholds) -> Gate {
             wanted.quiet_days
         ));
     }
-    if reasons.is_empty() { Gate::Ready } else { Gate::NotYet(reasons) }
+    if let (Some(day), Some(problem)) = (probes.last_bad, &probes.problem) {
+        return Some(format!(
+            "with so few sessions all looks at the MX hosts have to be good, and on {} one was not ({problem})",
+            day.strftime("%Y-%m-%d")
+        ));
+    }
+    (probes.days < wanted.clean_days).then(|| {
+        format!(
+            "with so few sessions the MX hosts have to be looked at on {} (`[guard]` does that)",
+            days(wanted.clean_days.saturating_sub(probes.days), "more day")
+        )
+    })
 }
 
 fn days(count: u32, what: &str) -> String {
@@ -226,11 +155,6 @@ fn at_most(failures: u64, sessions: u64, rate: f64) -> f64 {
         sum += term.exp();
     }
     sum
-}
-
-/// The cause of a failure of this type at this host.
-pub fn cause(result: &ResultType, host: &str) -> Cause {
-    Cause { result: result.as_str().to_owned(), host: host.to_owned() }
 }
 
 #[cfg(test)]

@@ -167,17 +167,21 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// What needs somebody now.
-    pub async fn look(&self, wanted: &Wanted, standing: &Standing) -> Result<Vec<Alert>, DnsError> {
+    /// What needs somebody now, and how the MX hosts were found.
+    pub async fn look(
+        &self,
+        wanted: &Wanted,
+        standing: &Standing,
+    ) -> Result<(Vec<Alert>, Vec<Host>), DnsError> {
         if standing.mode.is_none_or(|known| known.mode == Mode::None) {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
         let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
         let mut hosts = Vec::new();
         for name in seen.mx.iter().take(formats::limits::MX_HOSTS) {
             hosts.extend(self.host(name).await);
         }
-        Ok(alerts(wanted, standing, &seen, &hosts, self.clock.now()))
+        Ok((alerts(wanted, standing, &seen, &hosts, self.clock.now()), hosts))
     }
 
     /// Nothing when the host can't be reached: mail waits then whatever the policy says.

@@ -215,9 +215,36 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             Ok(Value::String(url.to_string()))
         }
         (Kind::Url(_), DeValue::String(url)) => Err(wrong(format!("{url:?} is no such URL"))),
+        (Kind::MailAddresses, DeValue::Array(items)) => texts(
+            items,
+            |address| {
+                address
+                    .rsplit_once('@')
+                    .is_some_and(|(local, domain)| !local.is_empty() && DomainName::parse(domain).is_ok())
+            },
+            |other, span| {
+                fault(
+                    text,
+                    span,
+                    format!("{other:?} is not a mail address"),
+                    "Write it as \"tlsrpt@example.org\"",
+                )
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
+        (Kind::UrlPath, DeValue::String(path)) => match path.strip_prefix('/') {
+            Some(rest) if !rest.is_empty() && rest.split('/').all(is_segment) => {
+                Ok(Value::String(path.to_string()))
+            }
+            _ => Err(wrong(format!("{path:?} is no such path"))),
+        },
         (Kind::Text, DeValue::String(word)) if !word.is_empty() => Ok(Value::String(word.to_string())),
         (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
     }
+}
+
+fn is_segment(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// A list of tables of one shape; what does not fit is named with its place.

@@ -154,7 +154,7 @@ async fn weigh(stage: &Stage) -> Result<(Evidence, Gate), Failure> {
     let standing: Option<Standing> = stage.store.rollout(&stage.domain).await.map_err(|e| fail(&e))?;
     let since = standing.and_then(|standing| standing.mode).map_or(stage.clock.now(), |mode| mode.since);
     let reports = stage.store.reports_about(&stage.domain, since).await.map_err(|e| fail(&e))?;
-    let evidence = evidence(&reports, since, &BTreeSet::new(), stage.clock.now());
+    let evidence = evidence(&reports, &[], since, &BTreeSet::new(), stage.clock.now());
     let gate = gate(&evidence, &Thresholds::default());
     Ok((evidence, gate))
 }

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use store::Store;
 use store::hosting::StoredCertificate;
+use store::reports::Way;
 use tokio::net::TcpListener;
 
 /// What the message says that the attacker is after.
@@ -215,8 +216,10 @@ async fn open_inbox(lab: &Lab, ours: &Clients, store: &Store, clock: Arc<dyn Clo
     ];
     lab.names.set_all("watch.test.", records).map_err(|e| fail(&e))?;
     let addresses = vec!["tlsrpt@watch.test".to_owned()];
-    lab.post
-        .hand_over(&host, Arc::new(Inbox { store: store.clone(), dns: ours.dns.clone(), clock, addresses }));
+    lab.post.hand_over(
+        &host,
+        Arc::new(Inbox { store: store.clone(), dns: ours.dns.clone(), clock, addresses, way: Way::Smtp }),
+    );
     Ok(())
 }
 

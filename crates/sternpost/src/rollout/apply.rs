@@ -115,6 +115,12 @@ impl Work<'_> {
         self.tell(&format!("{}", self.spec.name));
         loop {
             self.hold().await?;
+            if self.desk.promote_by_evidence(self.spec).await? {
+                self.tell(&format!(
+                    "  {} the evidence is there, and auto_promote allows enforcement",
+                    marks().fine
+                ));
+            }
             let standing = self.desk.standing(&self.spec.name).await?;
             let turn = self.applier.turn(&self.wanted, Desk::permit(&standing)).await;
             match turn.map_err(|error| apply_failure(&self.spec.name, &error))? {

@@ -5,16 +5,17 @@ use super::hands::{OwnHost, Updates};
 use crate::config::{Config, UpdateServer, fits};
 use crate::failure::Failure;
 use crate::world::{World, domain};
-use formats::DomainName;
+use formats::{DomainName, Mode};
 use jiff::SignedDuration;
 use net::clock::later;
 use net::dns::Authorities;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::DnsPublisher;
-use receiver::rollout::gate::{Evidence, Gate, Thresholds, evidence, gate};
+use receiver::rollout::decisions::Decisions;
+use receiver::rollout::gate::{Evidence, Gate, evidence, gate};
 use receiver::rollout::plan::{Permit, Wanted};
 use receiver::rollout::{Applier, ApplyError, Hosting, Standing};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use store::{Store, StoreError};
@@ -26,6 +27,8 @@ pub struct Desk {
     pub world: Arc<World>,
     /// All domains, of the file and of the store.
     pub known: Vec<DomainSpec>,
+    /// What was decided about some of them.
+    decided: BTreeMap<String, Decisions>,
 }
 
 impl Desk {
@@ -42,7 +45,7 @@ impl Desk {
 
     /// With what is open already.
     pub async fn at(config: Config, store: Store, world: Arc<World>) -> Result<Self, Failure> {
-        let mut desk = Self { known: Vec::new(), config, store, world };
+        let mut desk = Self { known: Vec::new(), decided: BTreeMap::new(), config, store, world };
         desk.learn().await?;
         Ok(desk)
     }
@@ -61,6 +64,8 @@ impl Desk {
             ));
         }
         self.known = [self.config.domains.clone(), added].concat();
+        let decided = self.store.all_decisions().await.map_err(|error| store_failure(&error))?;
+        self.decided = decided.into_iter().collect();
         Ok(())
     }
 
@@ -108,12 +113,35 @@ impl Desk {
         }
     }
 
-    /// What the planner is told about a domain.
+    /// What the operator decided about a domain.
+    pub fn decisions(&self, name: &DomainName) -> Decisions {
+        self.decided.get(name.as_str()).cloned().unwrap_or_default()
+    }
+
+    /// Keeps what the operator decided, and writes it into the journal.
+    pub async fn decide(
+        &mut self,
+        name: &DomainName,
+        decisions: Decisions,
+        who: &str,
+        what: &str,
+    ) -> Result<(), Failure> {
+        let now = self.world.clock.now();
+        let fail = |error| store_failure(&error);
+        self.store.put_decisions(name, &decisions).await.map_err(fail)?;
+        self.store.journal(name, now, who, what).await.map_err(fail)?;
+        self.decided.insert(name.to_string(), decisions);
+        Ok(())
+    }
+
+    /// What the planner is told about a domain: what is wanted, as far as the operator does not hold it
+    /// back.
     pub fn wanted(&self, spec: &DomainSpec) -> Wanted {
-        spec.wanted(
+        let wanted = spec.wanted(
             self.config.host.as_ref().and_then(|host| host.place.clone()),
             self.config.delegation.clone(),
-        )
+        );
+        Wanted { mode: self.decisions(&spec.name).allowed(wanted.mode), ..wanted }
     }
 
     /// The means to carry the plan of a domain out.
@@ -175,16 +203,63 @@ impl Desk {
         Ok(self.store.rollout(name).await.map_err(|error| store_failure(&error))?.unwrap_or_default())
     }
 
-    /// What reports say about a domain since it is in its mode, and what follows.
+    /// What reports and our own looks say about a domain since it is in its mode, and what follows.
     pub async fn gate(&self, name: &DomainName, standing: &Standing) -> Result<(Evidence, Gate), Failure> {
+        let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
         let since = standing.mode.map_or(now, |mode| mode.since);
-        let reports = self.store.reports_about(name, since).await.map_err(|error| store_failure(&error))?;
-        let evidence = evidence(&reports, since, &BTreeSet::new(), now);
-        let gate = gate(&evidence, &Thresholds::default());
+        // What is older says nothing about now, and an enforced domain may have years of it.
+        let since = since.max(now.saturating_sub(LOOKED_BACK).unwrap_or(since));
+        let reports = self.store.reports_about(name, since).await.map_err(fail)?;
+        let probes = self.store.probes_of(name, since).await.map_err(fail)?;
+        let evidence = evidence(&reports, &probes, since, &self.decisions(name).excused(), now);
+        let gate = gate(&evidence, &self.config.thresholds);
         Ok((evidence, gate))
     }
+
+    /// Allows enforcement where the operator wants that to happen by evidence alone; true when it did.
+    pub async fn promote_by_evidence(&self, spec: &DomainSpec) -> Result<bool, Failure> {
+        let mut standing = self.standing(&spec.name).await?;
+        let is_open = spec.auto_promote
+            && self.wanted(spec).mode == Mode::Enforce
+            && standing.approved.is_none()
+            && standing.mode.is_some_and(|known| known.mode == Mode::Testing);
+        if !is_open {
+            return Ok(false);
+        }
+        let (evidence, gate) = self.gate(&spec.name, &standing).await?;
+        if gate != Gate::Ready {
+            return Ok(false);
+        }
+        let what = format!(
+            "enforcement allowed by evidence: {} clean days, {} sessions of {} senders, failure rate under {:.2} %",
+            evidence.clean_days,
+            evidence.clean_sessions,
+            evidence.senders,
+            evidence.failure_rate_bound * 100.0
+        );
+        self.approve(&spec.name, &mut standing, "auto_promote", &what).await?;
+        Ok(true)
+    }
+
+    /// Allows enforcement, for the next `apply`.
+    pub async fn approve(
+        &self,
+        name: &DomainName,
+        standing: &mut Standing,
+        who: &str,
+        what: &str,
+    ) -> Result<(), Failure> {
+        let fail = |error| store_failure(&error);
+        let now = self.world.clock.now();
+        standing.approved = Some(now);
+        self.store.put_rollout(name, standing).await.map_err(fail)?;
+        self.store.journal(name, now, who, what).await.map_err(fail)
+    }
 }
+
+/// How far back evidence counts.
+const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 400);
 
 /// For how long one program has a domain for itself, from step to step.
 pub const LEASE: SignedDuration = SignedDuration::from_mins(15);

@@ -12,7 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use receiver::domain::DomainSpec;
 use receiver::rollout::Applier;
-use receiver::rollout::guard::{Alert, Guard, Kind};
+use receiver::rollout::guard::{Alert, Guard, Host, Kind};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -70,12 +70,24 @@ impl Watch {
         match guard.look(&self.desk.wanted(spec), &standing).await {
             // Ignorance raises nothing and ends nothing.
             Err(error) => tracing::warn!(%domain, "can't be looked at: {error}"),
-            Ok(alerts) => {
+            Ok((alerts, hosts)) => {
+                self.remember(spec, &hosts).await;
                 let uncovered = alerts.iter().any(|alert| alert.kind == Kind::MxUncovered);
                 self.tell(spec, alerts).await;
                 if uncovered && spec.repair {
                     self.repair(spec, &applier).await;
                 }
+            }
+        }
+    }
+
+    /// Our own looks are evidence too.
+    async fn remember(&self, spec: &DomainSpec, hosts: &[Host]) {
+        let now = self.desk.world.clock.now();
+        for host in hosts {
+            let problem = host.proof.as_ref().err().map(String::as_str);
+            if let Err(error) = self.desk.store.put_probe(&spec.name, &host.name, now, problem).await {
+                tracing::warn!(domain = %spec.name, "a look at {} can't be kept: {error}", host.name);
             }
         }
     }

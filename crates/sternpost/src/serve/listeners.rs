@@ -2,6 +2,7 @@
 
 use super::hosting::{Plain, Policies};
 use super::http::Http;
+use super::inbox::Mail;
 use crate::failure::Failure;
 use listenfd::ListenFd;
 use sender::answer::Answers;
@@ -29,6 +30,10 @@ pub enum Role {
     Policies(Policies),
     /// Challenges over HTTP.
     Plain(Plain),
+    /// Report mail.
+    Smtp(Mail),
+    /// Report mail from a mail server of the operator's.
+    Lmtp(Mail),
 }
 
 impl Role {
@@ -42,7 +47,7 @@ impl Role {
 
     /// True for what is made to be reached by everybody.
     fn is_public(&self) -> bool {
-        matches!(self, Self::Policies(_) | Self::Plain(_))
+        matches!(self, Self::Policies(_) | Self::Plain(_) | Self::Smtp(_))
     }
 
     fn word(&self) -> &'static str {
@@ -53,6 +58,8 @@ impl Role {
             Self::Control(_) => "control",
             Self::Policies(_) => "policies",
             Self::Plain(_) => "challenges",
+            Self::Smtp(_) => "smtp",
+            Self::Lmtp(_) => "lmtp",
         }
     }
 }
@@ -122,6 +129,7 @@ impl Listeners {
                 Role::Http(service) | Role::Control(service) => run(listener, service, shutdown).await,
                 Role::Policies(service) => run(listener, service, shutdown).await,
                 Role::Plain(service) => run(listener, service, shutdown).await,
+                Role::Smtp(service) | Role::Lmtp(service) => run(listener, service, shutdown).await,
             }
         });
     }

@@ -166,7 +166,7 @@ fn the_guide_from_nothing_to_retirement() {
         on.ends("promote harbour.test", 1);
 
         on.pass(14);
-        on.sternpost("promote --without-evidence harbour.test");
+        on.sternpost("promote --force --reason rehearsal harbour.test");
         let applied = on.sternpost("apply --patience 120");
         assert!(applied.contains("as wanted: mode enforce"), "{applied}");
         let seen = on.foreigner("enforced");
@@ -221,7 +221,7 @@ fn the_guard_widens_the_policy_at_once_where_that_is_allowed() {
         on.want("mode = \"enforce\"", "mode = \"enforce\"\nrepair = true");
         on.serve();
         on.sternpost("apply --patience 120");
-        on.sternpost("promote --without-evidence harbour.test");
+        on.sternpost("promote --force --reason rehearsal harbour.test");
         on.sternpost("apply --patience 120");
         let id = on.foreigner("enforced");
         on.mx("update add harbour.test. 2 MX 20 mx2.harbour.test.");
@@ -328,7 +328,7 @@ fn pub_06_a_customer_delegates_once_and_never_again_until_it_has_left() {
         let seen = on.foreigner("delegated");
         assert!(seen.contains("mode: testing") && seen.contains("rua=mailto:reports@ours.test"), "{seen}");
         let before = serial();
-        on.sternpost("promote --without-evidence harbour.test && sternpost apply --patience 120");
+        on.sternpost("promote --force --reason rehearsal harbour.test && sternpost apply --patience 120");
         assert!(on.foreigner("enforced").contains("mode: enforce"));
         assert!(on.ends("domains remove harbour.test", 1).contains("senders may still hold a policy"));
         on.sternpost("domains set harbour.test --mode none");

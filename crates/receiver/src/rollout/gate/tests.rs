@@ -1,42 +1,53 @@
 use super::*;
-use formats::DomainName;
-use formats::report::{DateRange, FailureDetail, PolicyReport};
+use formats::report::DateRange;
+use formats::result_type::PolicyType;
+use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
+use store::probes::ProbeDay;
+use store::reports::{DaySum, FailureSum, KeptReport, Outcome, Trust};
 
 fn at(day: i64) -> Timestamp {
     Timestamp::from_second(day * 86_400).unwrap()
 }
 
 fn report(sender: &str, day: i64, successful: u64, failed: u64) -> KeptReport {
-    let detail = FailureDetail {
-        result_type: ResultType::CertificateExpired,
-        sending_mta_ip: None,
-        receiving_mx_hostname: Some("mx1.a.example".into()),
-        receiving_mx_helo: None,
-        receiving_ip: None,
-        failed_session_count: failed,
-        additional_information: None,
-        failure_reason_code: None,
+    let failure = FailureSum {
+        result_type: "certificate-expired".into(),
+        host: "mx1.a.example".into(),
+        sessions: failed,
     };
     KeptReport {
         submitter: sender.into(),
-        report_id: format!("{sender}{day}"),
         trust: Trust::Verified,
         range: DateRange::utc_day(at(day)),
-        policies: vec![PolicyReport {
-            policy_type: PolicyType::Sts,
-            policy_string: vec![],
-            policy_domain: DomainName::parse("a.example").ok(),
-            mx_host: vec![],
+        outcomes: vec![Outcome {
+            kind: PolicyType::Sts,
             successful,
             failed,
-            details: if failed > 0 { vec![detail] } else { vec![] },
+            failures: if failed > 0 { vec![failure] } else { vec![] },
         }],
     }
 }
 
+fn expired() -> Cause {
+    Cause { result: "certificate-expired".into(), host: "mx1.a.example".into() }
+}
+
+/// A look a day, bad on some.
+fn looks(days: std::ops::Range<i64>, bad: &[i64]) -> Vec<ProbeDay> {
+    let one = |day| ProbeDay {
+        host: "mx1.a.example".into(),
+        day: at(day),
+        good: 1,
+        bad: u64::from(bad.contains(&day)),
+        problem: if bad.contains(&day) { "its certificate is over".into() } else { String::new() },
+    };
+    days.map(one).collect()
+}
+
 fn decide(reports: &[KeptReport], now: i64) -> (Evidence, Gate) {
-    let evidence = evidence(reports, at(100), &BTreeSet::new(), at(now));
+    let evidence = evidence(reports, &[], at(100), &BTreeSet::new(), at(now));
     let gate = gate(&evidence, &Thresholds::default());
     (evidence, gate)
 }
@@ -77,34 +88,60 @@ fn a_failure_in_a_report_of_several_days_counts_for_each_of_them() {
 fn an_excused_cause_does_not_count() {
     let mut reports = clean(100..114, 100);
     reports.push(report("small.example", 110, 1, 3));
-    let excused = BTreeSet::from([cause(&ResultType::CertificateExpired, "mx1.a.example")]);
-    let evidence = evidence(&reports, at(100), &excused, at(114));
-    assert_eq!(evidence.clean_days, 14);
+    let evidence = evidence(&reports, &[], at(100), &BTreeSet::from([expired()]), at(114));
+    assert_eq!((evidence.clean_days, evidence.failures.len()), (14, 0));
+    assert_eq!(evidence.excused, [(expired(), 3)]);
     assert_eq!(gate(&evidence, &Thresholds::default()), Gate::Ready);
 }
 
 #[test]
 fn failures_without_details_can_not_be_excused() {
     let mut odd = report("small.example", 110, 1, 3);
-    odd.policies[0].details.clear();
+    odd.outcomes[0].failures.clear();
     let mut reports = clean(100..114, 100);
     reports.push(odd);
     assert_eq!(decide(&reports, 114).0.clean_days, 3);
 }
 
 #[test]
-fn a_quiet_domain_waits_longer_instead() {
-    let gate_at = |now| decide(&clean(100..now, 2), now).1;
-    assert!(matches!(gate_at(114), Gate::NotYet(_)));
-    assert!(matches!(gate_at(127), Gate::NotYet(_)));
-    assert_eq!(gate_at(128), Gate::Ready);
+fn a_quiet_domain_waits_longer_instead_with_all_our_own_looks_good() {
+    let gate_at = |now, probes: &[ProbeDay]| {
+        let evidence = evidence(&clean(100..now, 2), probes, at(100), &BTreeSet::new(), at(now));
+        gate(&evidence, &Thresholds::default())
+    };
+    assert!(matches!(gate_at(114, &looks(100..114, &[])), Gate::NotYet(_)));
+    assert!(matches!(gate_at(127, &looks(100..127, &[])), Gate::NotYet(_)));
+    assert_eq!(gate_at(128, &looks(100..128, &[])), Gate::Ready);
+    assert!(gate_at(128, &looks(124..128, &[])).to_string().contains("looked at on 3 more days"));
+    let bad = gate_at(128, &looks(100..128, &[120])).to_string();
+    assert!(bad.contains("mx1.a.example: its certificate is over"), "{bad}");
+}
+
+#[test]
+fn many_domains_at_once_are_judged_as_each_by_itself() {
+    let mut reports = clean(100..114, 100);
+    reports.push(report("small.example", 108, 1, 3));
+    let sums: Vec<DaySum> = (100..114)
+        .map(|day| DaySum {
+            day: at(day),
+            successful: 100,
+            failed: 0,
+            sts_sessions: if day == 108 { 104 } else { 100 },
+            tainted: u64::from(day == 108),
+            unproved: 5,
+        })
+        .collect();
+    let one = decide(&reports, 114).0;
+    let many = evidence_by_day(&sums, &[], at(100), at(114));
+    assert_eq!((one.days_covered, one.clean_days, one.clean_sessions), (14, 5, 500));
+    assert_eq!((many.days_covered, many.clean_days, many.clean_sessions), (14, 5, 500));
 }
 
 #[test]
 fn silence_is_not_evidence() {
     assert_eq!(decide(&[], 160).1.to_string(), "not yet: no verified report has come yet");
     let mut other = clean(100..114, 1000);
-    other.iter_mut().for_each(|report| report.policies[0].policy_type = PolicyType::NoPolicyFound);
+    other.iter_mut().for_each(|report| report.outcomes[0].kind = PolicyType::NoPolicyFound);
     assert!(matches!(decide(&other, 160).1, Gate::NotYet(_)));
 }
 

@@ -1,0 +1,202 @@
+//! What is imported: report files, mails, mbox files and zip files, told apart by content; and what is
+//! found below a folder, a maildir among them.
+
+use super::extract::looks_like_a_report;
+use super::{Inbox, NoReport};
+use formats::limits::{IMPORT_DEPTH, INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES};
+use std::io::{self, BufRead, Read};
+use std::path::{Path, PathBuf};
+use store::reports::{NewReport, Trust, Way};
+
+/// One thing to take in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// Where it comes from, for people.
+    pub name: String,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+impl Item {
+    /// True when it is a report file and no mail.
+    pub fn is_report_file(&self) -> bool {
+        looks_like_a_report(&self.bytes)
+    }
+}
+
+impl Inbox {
+    /// Reads an item: a report file or a mail. With `trusted`, the operator vouches for it.
+    pub async fn read_item(&self, item: &Item, trusted: bool, way: Way) -> Result<NewReport, NoReport> {
+        let mut new = match item.is_report_file() {
+            true => self.read_file(&item.bytes, &item.name, way)?,
+            false => self.read_mail(&item.bytes, way).await?,
+        };
+        if trusted {
+            new.trust = new.trust.max(Trust::Trusted);
+        }
+        Ok(new)
+    }
+}
+
+/// The files that are meant by a path: itself, or all below the folder, in the order of their names. Hidden
+/// files, and what a maildir has not finished (`tmp`), are left out.
+pub fn files_below(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    match std::fs::metadata(path)?.is_dir() {
+        true => collect(path, IMPORT_DEPTH, &mut files)?,
+        false => files.push(path.to_owned()),
+    }
+    Ok(files)
+}
+
+fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let is_maildir = folder.join("cur").is_dir() && folder.join("new").is_dir();
+    let mut entries: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // A link could lead in a circle, and out of the folder that was named.
+        let kind = std::fs::symlink_metadata(&entry)?.file_type();
+        let is_folder_of_maildir = is_maildir && kind.is_dir() && name.starts_with('.');
+        if (name.starts_with('.') && !is_folder_of_maildir) || (is_maildir && name == "tmp") {
+            continue;
+        }
+        if kind.is_dir() && depth > 0 {
+            collect(&entry, depth - 1, files)?;
+        } else if kind.is_file() && !is_index(&name) {
+            files.push(entry);
+        }
+    }
+    Ok(())
+}
+
+/// What mail servers keep beside the mails of a maildir.
+fn is_index(name: &str) -> bool {
+    name.starts_with("dovecot") || name == "subscriptions" || name == "maildirfolder" || name == "maildirsize"
+}
+
+/// Gets the items one by one, or the name of what is too large to be one.
+pub type Each<'e> = &'e mut dyn FnMut(Result<Item, String>);
+
+/// The items in a file.
+pub fn items_in(path: &Path, each: Each<'_>) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut file = io::BufReader::new(std::fs::File::open(path)?);
+    items_from(&mut file, &name, each)
+}
+
+/// The items in a stream, such as a pipe.
+pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
+    let head = input.fill_buf()?;
+    if head.starts_with(b"From ") {
+        return mbox(input, name, each);
+    }
+    let is_zip = head.starts_with(b"PK\x03\x04");
+    let most = INBOX_MESSAGE_BYTES.max(REPORT_PACKED_BYTES);
+    let mut bytes = Vec::new();
+    input.take(limit(most)).read_to_end(&mut bytes)?;
+    if bytes.len() > most {
+        each(Err(name.to_owned()));
+        return Ok(());
+    }
+    if is_zip && let Ok(members) = formats::report::zip_members(&bytes) {
+        for (member, bytes) in members {
+            each(Ok(Item { name: format!("{name}:{member}"), bytes }));
+        }
+        return Ok(());
+    }
+    each(Ok(Item { name: name.to_owned(), bytes }));
+    Ok(())
+}
+
+fn limit(most: usize) -> u64 {
+    u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// The mails of an mbox file: each begins at a line `From ` after an empty one (RFC 4155); lines of the mail that
+/// begin so have a `>` before them, of which one is taken away.
+fn mbox(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
+    let (mut mail, mut number, mut after_empty, mut too_long) = (Vec::new(), 0u64, true, false);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = input.read_until(b'\n', &mut line)?;
+        if read == 0 || (after_empty && line.starts_with(b"From ")) {
+            if !mail.is_empty() || too_long {
+                number += 1;
+                let (name, bytes) = (format!("{name}, mail {number}"), std::mem::take(&mut mail));
+                each(if too_long { Err(name) } else { Ok(Item { name, bytes }) });
+            }
+            too_long = false;
+            if read == 0 {
+                return Ok(());
+            }
+            after_empty = false;
+            continue;
+        }
+        after_empty = line.trim_ascii_end().is_empty();
+        let quoted = line.iter().skip_while(|byte| **byte == b'>').take(5).eq(b"From ");
+        let body = if quoted { line.strip_prefix(b">").unwrap_or(&line) } else { &line };
+        too_long |= mail.len() + body.len() > INBOX_MESSAGE_BYTES;
+        if too_long {
+            mail.clear();
+        } else {
+            mail.extend_from_slice(body);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(bytes: &[u8]) -> Vec<Item> {
+        let mut found = Vec::new();
+        items_from(&mut &bytes[..], "x", &mut |item| found.push(item.unwrap())).unwrap();
+        found
+    }
+
+    #[test]
+    fn an_mbox_is_taken_apart_where_mails_begin() {
+        let mbox =
+            b"From a@b Mon\nSubject: 1\n\nhi\nFrom here\n>From there\n\nFrom a@b Tue\nSubject: 2\n\nhi\n";
+        let found = items(mbox);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].bytes, b"Subject: 1\n\nhi\nFrom here\nFrom there\n\n".to_vec());
+        assert_eq!(
+            (found[1].name.as_str(), found[1].bytes.as_slice()),
+            ("x, mail 2", &b"Subject: 2\n\nhi\n"[..])
+        );
+    }
+
+    #[test]
+    fn a_zip_of_many_reports_is_many_items() {
+        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        for name in ["a.json", "deep/b.json"] {
+            zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            io::Write::write_all(&mut zip, b"{}").unwrap();
+        }
+        let found = items(&zip.finish().unwrap().into_inner());
+        assert_eq!(found.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["x:a.json", "x:deep/b.json"]);
+        assert!(found.iter().all(|item| item.bytes == b"{}"));
+        let broken = items(b"PK\x03\x04 and no more");
+        assert_eq!(broken.len(), 1);
+    }
+
+    #[test]
+    fn a_maildir_is_its_finished_mails() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["cur", "new", "tmp", ".Reports/cur", ".Reports/new"] {
+            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        for file in ["cur/1:2,S", "new/2", "tmp/3", ".Reports/new/4", "dovecot-uidlist", ".hidden"] {
+            std::fs::write(dir.path().join(file), "x").unwrap();
+        }
+        let found = files_below(dir.path()).unwrap();
+        let names: Vec<_> =
+            found.iter().map(|path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, [".Reports/new/4", "cur/1:2,S", "new/2"]);
+        assert!(files_below(&dir.path().join("nothing")).is_err());
+    }
+}

@@ -1,0 +1,67 @@
+//! What the operator decided about the roll-out of a domain: that it stays in testing, and which causes
+//! of failures do not count against it. Each with a reason, by whom and when.
+
+use super::gate::Cause;
+use formats::Mode;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// All that was decided about a domain and still holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Decisions {
+    /// It stays in testing, or goes back to it.
+    pub held: Option<Word>,
+    /// Causes of failures that do not count.
+    pub excused: Vec<Excuse>,
+}
+
+/// Somebody's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// Why.
+    pub reason: String,
+    /// Who.
+    pub who: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A cause that does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excuse {
+    /// Which.
+    pub cause: Cause,
+    /// By whose word.
+    #[serde(flatten)]
+    pub word: Word,
+}
+
+impl Decisions {
+    /// The causes that do not count.
+    pub fn excused(&self) -> BTreeSet<Cause> {
+        self.excused.iter().map(|excuse| excuse.cause.clone()).collect()
+    }
+
+    /// Lets a cause count no more; a second word about it takes the place of the first.
+    pub fn excuse(&mut self, cause: Cause, word: Word) {
+        self.excused.retain(|excuse| excuse.cause != cause);
+        self.excused.push(Excuse { cause, word });
+    }
+
+    /// Lets it count again; false when it did.
+    pub fn count_again(&mut self, cause: &Cause) -> bool {
+        let before = self.excused.len();
+        self.excused.retain(|excuse| excuse.cause != *cause);
+        self.excused.len() < before
+    }
+
+    /// The mode that a domain is to end up in, now that this was decided.
+    pub fn allowed(&self, wanted: Mode) -> Mode {
+        match self.held {
+            Some(_) if wanted == Mode::Enforce => Mode::Testing,
+            _ => wanted,
+        }
+    }
+}

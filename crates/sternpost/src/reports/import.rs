@@ -1,0 +1,343 @@
+//! Takes reports in from files. One thread reads and parses while the store writes; what is told to be
+//! taken in is durable, and what was not is found again when the import is run again.
+
+use crate::failure::{Exit, Failure};
+use crate::rollout::{Desk, store_failure};
+use crate::terminal::{marks, say, show};
+use futures_util::StreamExt;
+use futures_util::stream::unfold;
+use receiver::inbox::files::{Item, files_below, items_from, items_in};
+use receiver::inbox::{Inbox, NoReport};
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::reports::{Kept, NewReport, Trust, Way};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+/// What to take in.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Files, folders or maildirs; `-` is a mail, mbox, report or zip file from standard input
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Vouch for the reports that nobody signed: they count as evidence
+    #[arg(long)]
+    trusted: bool,
+    /// One line of JSON at the end (docs/reports.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reports in one transaction at most.
+const BATCH: usize = 500;
+/// Mails whose signatures are looked at at once.
+const MAILS: usize = 16;
+/// Items that are read ahead.
+const AHEAD: usize = 1024;
+/// Between two lines of progress.
+const TELL: Duration = Duration::from_millis(200);
+
+/// What came of it.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Counts {
+    new: u64,
+    duplicates: u64,
+    confirmed: u64,
+    verified: u64,
+    quarantined: u64,
+    unreadable: u64,
+    about_others: u64,
+    /// What went wrong, one by one.
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Problem {
+    name: String,
+    why: String,
+}
+
+/// Problems that are listed one by one.
+const LISTED: usize = 1000;
+
+/// On its way to the store.
+enum Ready {
+    Report(Box<NewReport>),
+    Mail(Item),
+    Bad(Item, NoReport),
+    Unread(String, String),
+}
+
+/// Takes them in.
+pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    let desk = Desk::open(named).await?;
+    let files = find(&options.paths, &desk.config.store)?;
+    let inbox = Arc::new(inbox_of(&desk));
+    let mut counts = Counts::default();
+    let known: BTreeSet<String> = desk.known.iter().map(|spec| spec.name.to_string()).collect();
+    let total = files.len();
+    let (sender, ready) = mpsc::channel(AHEAD);
+    let reader = {
+        let (inbox, trusted) = (inbox.clone(), options.trusted);
+        tokio::task::spawn_blocking(move || read_all(&files, &inbox, trusted, &sender))
+    };
+    take_all(&inbox, ready, options.trusted, &known, total, &mut counts).await?;
+    reader.await.map_err(|error| Failure::new("the import stopped", error, ""))?;
+    desk.store.close().await;
+    match options.json {
+        true => show(&format!("{}\n", with_schema(&counts)?)),
+        false => say(&in_words(&counts)),
+    }
+    Ok(if counts.quarantined + counts.unreadable > 0 { Exit::Findings } else { Exit::Fine })
+}
+
+/// The inbox of commands.
+pub fn inbox_of(desk: &Desk) -> Inbox {
+    Inbox {
+        store: desk.store.clone(),
+        dns: desk.world.dns.clone(),
+        clock: desk.world.clock.clone(),
+        addresses: Vec::new(),
+        way: Way::Import,
+    }
+}
+
+fn with_schema(counts: &Counts) -> Result<serde_json::Value, Failure> {
+    let mut value =
+        serde_json::to_value(counts).map_err(|error| Failure::new("the counts can't be shown", error, ""))?;
+    if let Some(members) = value.as_object_mut() {
+        members.insert("schema".to_owned(), 1.into());
+    }
+    Ok(value)
+}
+
+/// Nothing for standard input.
+fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure> {
+    let mut all = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            all.push(None);
+            continue;
+        }
+        let found = files_below(path).map_err(|error| {
+            Failure::usage(
+                format!("{} can't be imported", path.display()),
+                error,
+                "Name a report file, a mail, an mbox, a zip file, or a folder of them; `-` reads standard input.",
+            )
+        })?;
+        all.extend(found.into_iter().filter(|file| !is_of_store(file, store)).map(Some));
+    }
+    Ok(all)
+}
+
+/// Our own store, when it lies in a folder that is imported.
+fn is_of_store(file: &Path, store: &Path) -> bool {
+    let beside = |suffix: &str| {
+        let mut name = store.as_os_str().to_owned();
+        name.push(suffix);
+        std::fs::canonicalize(name).ok()
+    };
+    let file = std::fs::canonicalize(file).ok();
+    file.is_some() && ["", "-wal", "-shm"].into_iter().any(|suffix| beside(suffix) == file)
+}
+
+fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Sender<Ready>) {
+    for file in files {
+        let mut each = |found: Result<Item, String>| {
+            let ready = match found {
+                Ok(item) => prepared(item, inbox, trusted),
+                Err(name) => Ready::Unread(name, "it is larger than any report may be".to_owned()),
+            };
+            // Who took them is gone: the program is ending.
+            let _ = sender.blocking_send(ready);
+        };
+        let read = match file {
+            Some(path) => items_in(path, &mut each),
+            None => items_from(&mut std::io::stdin().lock(), "standard input", &mut each),
+        };
+        if let Err(error) = read {
+            let name = file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
+            let _ = sender.blocking_send(Ready::Unread(name, error.to_string()));
+        }
+    }
+}
+
+/// Files are parsed where they are read; mails wait for the keys of their signatures.
+fn prepared(item: Item, inbox: &Inbox, trusted: bool) -> Ready {
+    if !item.is_report_file() {
+        return Ready::Mail(item);
+    }
+    match inbox.read_file(&item.bytes, &item.name, Way::Import) {
+        Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
+        Err(why) => Ready::Bad(item, why),
+    }
+}
+
+fn vouched(mut new: NewReport, trusted: bool) -> NewReport {
+    if trusted {
+        new.trust = new.trust.max(Trust::Trusted);
+    }
+    new
+}
+
+async fn take_all(
+    inbox: &Arc<Inbox>,
+    ready: Receiver<Ready>,
+    trusted: bool,
+    known: &BTreeSet<String>,
+    total: usize,
+    counts: &mut Counts,
+) -> Result<(), Failure> {
+    let all = unfold(ready, async |mut ready| Some((ready.recv().await?, ready)));
+    let checked = all.map(|one| {
+        let inbox = inbox.clone();
+        async move {
+            match one {
+                Ready::Mail(item) => match inbox.read_mail(&item.bytes, Way::Import).await {
+                    Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
+                    Err(why) => Ready::Bad(item, why),
+                },
+                other => other,
+            }
+        }
+    });
+    let mut batches = std::pin::pin!(checked.buffer_unordered(MAILS).ready_chunks(BATCH));
+    let mut progress = Progress::new(total);
+    while let Some(batch) = batches.next().await {
+        let mut reports = Vec::with_capacity(batch.len());
+        for one in batch {
+            match one {
+                Ready::Report(new) => reports.push(*new),
+                Ready::Bad(item, why) => {
+                    let now = inbox.clock.now();
+                    let kept = inbox.store.quarantine(now, Way::Import, &why.to_string(), &item.bytes).await;
+                    kept.map_err(|error| store_failure(&error))?;
+                    counts.quarantined += 1;
+                    counts.problem(item.name, why.to_string());
+                }
+                Ready::Unread(name, why) => {
+                    counts.unreadable += 1;
+                    counts.problem(name, why);
+                }
+                Ready::Mail(_) => {}
+            }
+        }
+        let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
+        reports.iter().zip(kept).for_each(|(new, kept)| counts.count(new, kept, known));
+        progress.tell(counts);
+    }
+    progress.end();
+    Ok(())
+}
+
+impl Counts {
+    fn count(&mut self, new: &NewReport, kept: Kept, known: &BTreeSet<String>) {
+        match kept {
+            Kept::New => self.new += 1,
+            Kept::Duplicate => self.duplicates += 1,
+            Kept::Confirmed => self.confirmed += 1,
+        }
+        self.verified += u64::from(new.trust == Trust::Verified);
+        let ours = |domain: &formats::DomainName| known.contains(domain.as_str());
+        let is_ours = new.report.policies.iter().filter_map(|policy| policy.policy_domain.as_ref()).any(ours);
+        self.about_others += u64::from(!is_ours && kept == Kept::New);
+    }
+
+    fn problem(&mut self, name: String, why: String) {
+        if self.problems.len() < LISTED {
+            self.problems.push(Problem { name, why });
+        }
+    }
+
+    fn all(&self) -> u64 {
+        self.new + self.duplicates + self.confirmed + self.quarantined + self.unreadable
+    }
+}
+
+/// One line that moves, on a terminal only.
+struct Progress {
+    total: usize,
+    begun: Instant,
+    last: Option<Instant>,
+}
+
+impl Progress {
+    fn new(total: usize) -> Self {
+        Self { total, begun: Instant::now(), last: None }
+    }
+
+    fn tell(&mut self, counts: &Counts) {
+        if !std::io::stderr().is_terminal() || self.last.is_some_and(|last| last.elapsed() < TELL) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let rate = counts.all() as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        let _ = write!(
+            std::io::stderr(),
+            "\r\x1b[K{} read, {} files in all, {rate:.0} a second, {} in quarantine",
+            counts.all(),
+            self.total,
+            counts.quarantined
+        );
+    }
+
+    fn end(&self) {
+        if self.last.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+fn in_words(counts: &Counts) -> String {
+    let marks = marks();
+    let mut out = format!("{} {} new reports", marks.fine, counts.new);
+    let mut also = |count: u64, what: &str| {
+        if count > 0 {
+            out.push_str(&format!("\n{} {count} {what}", marks.info));
+        }
+    };
+    also(counts.duplicates, "were there before, and count once");
+    also(counts.confirmed, "were there before, and are believed now");
+    let taken = counts.new + counts.duplicates + counts.confirmed;
+    also(
+        taken.saturating_sub(counts.verified),
+        "have no signature that holds: they are shown, and are no evidence unless imported with --trusted",
+    );
+    also(
+        counts.about_others,
+        "are about domains that are not among yours (`sternpost domains list`); they are kept apart: sternpost reports list --others",
+    );
+    for problem in &counts.problems {
+        out.push_str(&format!("\n{} {}: {}", marks.error, problem.name, problem.why));
+    }
+    if counts.quarantined > 0 {
+        out.push_str("\n  What could not be read is kept whole: sternpost reports quarantine list");
+    }
+    out
+}
+
+/// Reads what is in quarantine again, and takes in what can be read now.
+pub async fn retry(desk: &Desk) -> Result<(u64, u64), Failure> {
+    let inbox = inbox_of(desk);
+    let fail = |error| store_failure(&error);
+    let (mut taken, mut left, mut after) = (0, 0, 0);
+    loop {
+        let some = desk.store.quarantined(after, 100).await.map_err(fail)?;
+        let Some(last) = some.last() else { return Ok((taken, left)) };
+        after = last.id;
+        for one in some {
+            let Some(bytes) = desk.store.quarantined_bytes(one.id).await.map_err(fail)? else { continue };
+            match inbox.read_item(&Item { name: String::new(), bytes }, false, one.way).await {
+                Ok(new) => {
+                    desk.store.keep_report(&new).await.map_err(fail)?;
+                    desk.store.release_quarantined(one.id).await.map_err(fail)?;
+                    taken += 1;
+                }
+                Err(_) => left += 1,
+            }
+        }
+    }
+}

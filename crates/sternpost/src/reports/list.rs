@@ -1,0 +1,236 @@
+//! Reports listed, and one of them read.
+
+use crate::failure::{Exit, Failure};
+use crate::rollout::{Desk, store_failure};
+use crate::terminal::{marks, show};
+use formats::report::{PolicyReport, Report, Warning, unpack};
+use std::fmt::Write;
+use std::path::Path;
+use store::reports::{ListedReport, Search, StoredReport};
+
+/// Which reports.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// About this domain only
+    #[arg(long)]
+    domain: Option<String>,
+    /// From this submitter only
+    #[arg(long, value_name = "SUBMITTER")]
+    from: Option<String>,
+    /// Only those with failures
+    #[arg(long)]
+    failed: bool,
+    /// Only those about domains that are not among yours
+    #[arg(long, conflicts_with = "domain")]
+    others: bool,
+    /// At most so many
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
+    /// Those before this number, to go on where a list ended
+    #[arg(long, value_name = "NUMBER")]
+    before: Option<i64>,
+    /// One line of JSON (docs/reports.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which report.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    /// Its number, as `sternpost reports list` shows it
+    number: i64,
+    /// The report's own text, as it came
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+    /// One line of JSON (docs/reports.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists them.
+pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    let desk = Desk::open(named).await?;
+    let known: Vec<&str> = desk.known.iter().map(|spec| spec.name.as_str()).collect();
+    let domain = options.domain.as_deref().map(crate::world::domain).transpose()?;
+    let mut search = Search {
+        domain: domain.map(|name| name.to_string()),
+        submitter: options.from.clone(),
+        failed: options.failed,
+        before: options.before,
+        most: options.limit,
+    };
+    let mut found = Vec::new();
+    loop {
+        let some = desk.store.reports(&search).await.map_err(|error| store_failure(&error))?;
+        search.before = some.last().map(|last| last.id);
+        let is_last = some.len() < options.limit as usize;
+        let wanted = |report: &ListedReport| {
+            !options.others || !report.domains.iter().any(|domain| known.contains(&domain.as_str()))
+        };
+        found.extend(some.into_iter().filter(wanted));
+        if is_last || !options.others || found.len() >= options.limit as usize {
+            break;
+        }
+    }
+    found.truncate(options.limit as usize);
+    desk.store.close().await;
+    match options.json {
+        true => show(&format!("{}\n", serde_json::json!({ "schema": 1, "reports": found }))),
+        false if found.is_empty() => show(
+            "No reports. Take some in: sternpost reports import FILE, or switch the inbox on by [inbox].\n",
+        ),
+        false => show(&found.iter().map(line).collect::<String>()),
+    }
+    Ok(Exit::Fine)
+}
+
+fn line(report: &ListedReport) -> String {
+    let mark = if report.failed > 0 { marks().error } else { marks().fine };
+    let day = report.start.strftime("%Y-%m-%d");
+    let odd = if report.warnings > 0 { format!(", {} odd", report.warnings) } else { String::new() };
+    format!(
+        "{mark} {:>6}  {day}  {:<28} {:<28} {} ok, {} failed  ({}, {}{odd})\n",
+        report.id,
+        shown(&report.submitter),
+        shown(&report.domains.join(" ")),
+        report.successful,
+        report.failed,
+        report.trust,
+        report.way
+    )
+}
+
+/// What others wrote, fit for a terminal: no control characters.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A report, read again.
+#[derive(serde::Serialize)]
+pub struct Told {
+    schema: u32,
+    #[serde(flatten)]
+    pub listed: ListedReport,
+    /// Who signed it.
+    pub signer: Option<String>,
+    /// Whom to ask about it.
+    pub contact: Option<String>,
+    /// The outcome by policy.
+    pub policies: Vec<PolicyReport>,
+    /// What is odd about it.
+    pub oddities: Vec<Oddity>,
+    /// The text as it came.
+    #[serde(skip)]
+    pub text: String,
+}
+
+/// Something odd.
+#[derive(serde::Serialize)]
+pub struct Oddity {
+    /// Where in the report.
+    pub path: String,
+    /// What.
+    pub what: String,
+}
+
+/// Reads a kept report again.
+pub fn told(stored: StoredReport) -> Result<Told, Failure> {
+    let damaged = |why: &dyn std::fmt::Display| {
+        Failure::new(format!("report {} can't be read again", stored.listed.id), why, "")
+    };
+    let (bytes, _) = unpack(&stored.packed).map_err(|error| damaged(&error))?;
+    let read = Report::read(&bytes).map_err(|error| damaged(&error))?;
+    let oddity = |warning: Warning| Oddity { path: warning.path, what: warning.quirk.to_string() };
+    Ok(Told {
+        schema: 1,
+        signer: stored.signer,
+        contact: read.report.contact_info,
+        policies: read.report.policies,
+        oddities: read.warnings.into_iter().map(oddity).collect(),
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+        listed: stored.listed,
+    })
+}
+
+/// Shows one.
+pub async fn show_one(options: &Show, named: Option<&Path>) -> Result<Exit, Failure> {
+    let desk = Desk::open(named).await?;
+    let found = desk.store.report(options.number).await.map_err(|error| store_failure(&error))?;
+    desk.store.close().await;
+    let Some(stored) = found else {
+        return Err(Failure::finding(
+            format!("report {}", options.number),
+            "there is none of that number",
+            "The numbers are in `sternpost reports list`.",
+        ));
+    };
+    let told = told(stored)?;
+    match (options.raw, options.json) {
+        (true, _) => show(&told.text),
+        (_, true) => {
+            let json = serde_json::to_string(&told)
+                .map_err(|error| Failure::new("the report can't be shown", error, ""))?;
+            show(&format!("{json}\n"));
+        }
+        _ => show(&in_words(&told)),
+    }
+    Ok(Exit::Fine)
+}
+
+fn in_words(told: &Told) -> String {
+    let listed = &told.listed;
+    let mut out = String::new();
+    let believed = match &told.signer {
+        Some(signer) => format!("signed by {signer}"),
+        None => listed.trust.to_string(),
+    };
+    let _ = writeln!(
+        out,
+        "Report {} of {} ({}), {believed}, came by {} at {}",
+        shown(&listed.report_id),
+        shown(&listed.submitter),
+        shown(&listed.organization),
+        listed.way,
+        listed.received_at
+    );
+    let _ = writeln!(out, "  covers {} to {}", listed.start, listed.end);
+    if let Some(contact) = &told.contact {
+        let _ = writeln!(out, "  contact: {}", shown(contact));
+    }
+    for policy in &told.policies {
+        let domain = policy.policy_domain.as_ref().map_or("an unnamed domain", |name| name.as_str());
+        let _ = writeln!(
+            out,
+            "\n{} under {}: {} sessions worked, {} failed",
+            domain, policy.policy_type, policy.successful, policy.failed
+        );
+        policy.policy_string.iter().take(100).for_each(|line| {
+            let _ = writeln!(out, "    {}", shown(line));
+        });
+        for detail in policy.details.iter().take(100) {
+            let host = detail.receiving_mx_hostname.as_deref().unwrap_or("an unnamed host");
+            let address = detail.receiving_ip.map(|ip| format!(" ({ip})")).unwrap_or_default();
+            let _ = writeln!(
+                out,
+                "  {} {} times {} at {}{address}",
+                marks().error,
+                detail.failed_session_count,
+                shown(&detail.result_type.to_string()),
+                shown(host)
+            );
+            for more in [&detail.additional_information, &detail.failure_reason_code].into_iter().flatten() {
+                let _ = writeln!(out, "      {}", shown(more));
+            }
+        }
+        if policy.details.len() > 100 {
+            let _ = writeln!(out, "  … and {} details more (--json has all)", policy.details.len() - 100);
+        }
+    }
+    if !told.oddities.is_empty() {
+        let _ = writeln!(out, "\nWhat RFC 8460 does not allow, and was taken all the same:");
+        for oddity in &told.oddities {
+            let _ = writeln!(out, "  {} {}: {}", marks().warning, shown(&oddity.path), oddity.what);
+        }
+    }
+    out
+}

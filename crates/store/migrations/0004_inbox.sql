@@ -1,0 +1,127 @@
+-- Receiving side: reports take less room, are found by domain and day, and what their signatures say is kept.
+-- Nothing but the demo has written the tables that go.
+DROP TABLE report_policy;
+DROP TABLE report;
+DROP TABLE quarantine;
+
+-- Domains, organizations, hosts and result types: short numbers for texts that come again and again.
+CREATE TABLE name (
+    id   INTEGER PRIMARY KEY,
+    text TEXT NOT NULL UNIQUE
+);
+
+-- A report as it came, packed. digest stands for what it says, without its id.
+CREATE TABLE report (
+    id           INTEGER PRIMARY KEY,
+    tenant       BIGINT NOT NULL,
+    submitter    BIGINT NOT NULL REFERENCES name (id),
+    report_id    TEXT   NOT NULL,
+    range_start  BIGINT NOT NULL,
+    range_end    BIGINT NOT NULL,
+    organization BIGINT NOT NULL REFERENCES name (id),
+    trust        BIGINT NOT NULL,
+    signer       BIGINT REFERENCES name (id),
+    way          BIGINT NOT NULL,
+    received_at  BIGINT NOT NULL,
+    warnings     BIGINT NOT NULL,
+    digest       BIGINT NOT NULL,
+    packed       BLOB   NOT NULL
+);
+CREATE INDEX report_digest ON report (digest);
+CREATE INDEX report_identity ON report (submitter, range_start);
+
+-- What it says under one policy. A range of several days stands at its first, with their count.
+CREATE TABLE outcome (
+    tenant     BIGINT NOT NULL,
+    domain     BIGINT NOT NULL REFERENCES name (id),
+    day        BIGINT NOT NULL,
+    report     BIGINT NOT NULL REFERENCES report (id) ON DELETE CASCADE,
+    days       BIGINT NOT NULL,
+    kind       BIGINT NOT NULL,
+    successful BIGINT NOT NULL,
+    failed     BIGINT NOT NULL
+);
+CREATE INDEX outcome_domain_day ON outcome (tenant, domain, day);
+CREATE INDEX outcome_report ON outcome (report);
+CREATE TABLE failure (
+    tenant      BIGINT NOT NULL,
+    domain      BIGINT NOT NULL REFERENCES name (id),
+    day         BIGINT NOT NULL,
+    report      BIGINT NOT NULL REFERENCES report (id) ON DELETE CASCADE,
+    kind        BIGINT NOT NULL,
+    result_type BIGINT NOT NULL REFERENCES name (id),
+    host        BIGINT NOT NULL REFERENCES name (id),
+    address     TEXT   NOT NULL,
+    sessions    BIGINT NOT NULL
+);
+CREATE INDEX failure_domain_day ON failure (tenant, domain, day);
+CREATE INDEX failure_report ON failure (report);
+
+-- Sums of a domain's day, kept with every report: sessions of those that count as evidence and of the
+-- others; of the first also those under an MTA-STS policy, and how many reports failed on that day.
+CREATE TABLE domain_day (
+    tenant       BIGINT NOT NULL,
+    domain       BIGINT NOT NULL REFERENCES name (id),
+    day          BIGINT NOT NULL,
+    successful   BIGINT NOT NULL,
+    failed       BIGINT NOT NULL,
+    sts_sessions BIGINT NOT NULL,
+    tainted      BIGINT NOT NULL,
+    unproved     BIGINT NOT NULL,
+    PRIMARY KEY (tenant, domain, day)
+);
+
+-- What could not be read, whole.
+CREATE TABLE quarantine (
+    id          INTEGER PRIMARY KEY,
+    tenant      BIGINT NOT NULL,
+    received_at BIGINT NOT NULL,
+    way         BIGINT NOT NULL,
+    reason      TEXT   NOT NULL,
+    digest      BIGINT NOT NULL,
+    raw         BLOB   NOT NULL
+);
+CREATE INDEX quarantine_digest ON quarantine (digest);
+
+-- What the operator decided about a domain's roll-out.
+CREATE TABLE decision (
+    tenant BIGINT NOT NULL,
+    domain TEXT   NOT NULL,
+    state  TEXT   NOT NULL,
+    PRIMARY KEY (tenant, domain)
+);
+
+-- What our own looks at the MX hosts saw, by day.
+CREATE TABLE probe (
+    tenant  BIGINT NOT NULL,
+    domain  TEXT   NOT NULL,
+    host    TEXT   NOT NULL,
+    day     BIGINT NOT NULL,
+    good    BIGINT NOT NULL,
+    bad     BIGINT NOT NULL,
+    problem TEXT   NOT NULL,
+    PRIMARY KEY (tenant, domain, host, day)
+);
+
+-- People who may see the dashboard, and their sign-ins. Links and sign-ins are kept as digests.
+CREATE TABLE person (
+    tenant   BIGINT NOT NULL,
+    name     TEXT   NOT NULL,
+    role     TEXT   NOT NULL,
+    password TEXT   NOT NULL,
+    PRIMARY KEY (tenant, name)
+);
+CREATE TABLE invitation (
+    digest     TEXT   NOT NULL PRIMARY KEY,
+    tenant     BIGINT NOT NULL,
+    name       TEXT   NOT NULL,
+    role       TEXT   NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE TABLE sign_in (
+    digest     TEXT   NOT NULL PRIMARY KEY,
+    tenant     BIGINT NOT NULL,
+    name       TEXT   NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX journal_at ON journal (at);

@@ -1,0 +1,56 @@
+//! What the operator decided about the roll-out of a domain, beside where it stands.
+
+use crate::{Store, StoreError, TENANT, damaged};
+use formats::DomainName;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+impl Store {
+    /// Keeps what was decided about a domain. The receiving side gives it its meaning.
+    pub async fn put_decisions<S: Serialize>(
+        &self,
+        domain: &DomainName,
+        state: &S,
+    ) -> Result<(), StoreError> {
+        let json = serde_json::to_string(state).map_err(damaged("decision"))?;
+        sqlx::query(
+            "INSERT INTO decision (tenant, domain, state) VALUES ($1, $2, $3)
+             ON CONFLICT (tenant, domain) DO UPDATE SET state = excluded.state",
+        )
+        .bind(TENANT)
+        .bind(domain.as_str())
+        .bind(json)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// What was decided about a domain.
+    pub async fn decisions<S: DeserializeOwned + Default>(
+        &self,
+        domain: &DomainName,
+    ) -> Result<S, StoreError> {
+        let row: Option<(String,)> =
+            sqlx::query_as("SELECT state FROM decision WHERE tenant = $1 AND domain = $2")
+                .bind(TENANT)
+                .bind(domain.as_str())
+                .fetch_optional(&self.pool)
+                .await?;
+        match row {
+            Some((json,)) => serde_json::from_str(&json).map_err(damaged("decision")),
+            None => Ok(S::default()),
+        }
+    }
+
+    /// What was decided about any domain, by name.
+    pub async fn all_decisions<S: DeserializeOwned>(&self) -> Result<Vec<(String, S)>, StoreError> {
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("SELECT domain, state FROM decision WHERE tenant = $1 ORDER BY domain")
+                .bind(TENANT)
+                .fetch_all(&self.pool)
+                .await?;
+        rows.into_iter()
+            .map(|(domain, json)| Ok((domain, serde_json::from_str(&json).map_err(damaged("decision"))?)))
+            .collect()
+    }
+}

@@ -1,0 +1,222 @@
+//! Who may see the dashboard, invitations, and sign-ins. Secrets of the last two come and stay as
+//! digests, so that who reads the file can't sign in with what is in it.
+
+use crate::{Store, StoreError, TENANT};
+use jiff::Timestamp;
+
+/// Somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// How they call themselves.
+    pub name: String,
+    /// What they may; the dashboard gives it its meaning.
+    pub role: String,
+    /// The password's Argon2id string.
+    pub password: String,
+}
+
+impl Store {
+    /// Adds somebody, or changes role and password.
+    pub async fn put_person(&self, person: &Person) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO person (tenant, name, role, password) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tenant, name) DO UPDATE SET role = excluded.role, password = excluded.password",
+        )
+        .bind(TENANT)
+        .bind(&person.name)
+        .bind(&person.role)
+        .bind(&person.password)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Everybody, by name.
+    pub async fn people(&self) -> Result<Vec<Person>, StoreError> {
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as("SELECT name, role, password FROM person WHERE tenant = $1 ORDER BY name")
+                .bind(TENANT)
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(rows.into_iter().map(|(name, role, password)| Person { name, role, password }).collect())
+    }
+
+    /// Somebody.
+    pub async fn person(&self, name: &str) -> Result<Option<Person>, StoreError> {
+        let row: Option<(String, String, String)> =
+            sqlx::query_as("SELECT name, role, password FROM person WHERE tenant = $1 AND name = $2")
+                .bind(TENANT)
+                .bind(name)
+                .fetch_optional(&self.pool)
+                .await?;
+        Ok(row.map(|(name, role, password)| Person { name, role, password }))
+    }
+
+    /// Takes somebody away, with all sign-ins; false when there is nobody of that name.
+    pub async fn remove_person(&self, name: &str) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let done = sqlx::query("DELETE FROM person WHERE tenant = $1 AND name = $2")
+            .bind(TENANT)
+            .bind(name)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("DELETE FROM sign_in WHERE tenant = $1 AND name = $2")
+            .bind(TENANT)
+            .bind(name)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Keeps an invitation; those that are over go.
+    pub async fn put_invitation(
+        &self,
+        digest: &str,
+        name: &str,
+        role: &str,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM invitation WHERE expires_at <= $1")
+            .bind(now.as_second())
+            .execute(&self.pool)
+            .await?;
+        sqlx::query(
+            "INSERT INTO invitation (digest, tenant, name, role, expires_at) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(digest)
+        .bind(TENANT)
+        .bind(name)
+        .bind(role)
+        .bind(expires_at.as_second())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The name and role of an invitation that still holds.
+    pub async fn invitation(
+        &self,
+        digest: &str,
+        now: Timestamp,
+    ) -> Result<Option<(String, String)>, StoreError> {
+        Ok(sqlx::query_as("SELECT name, role FROM invitation WHERE digest = $1 AND expires_at > $2")
+            .bind(digest)
+            .bind(now.as_second())
+            .fetch_optional(&self.pool)
+            .await?)
+    }
+
+    /// Uses an invitation up: adds the person and ends all earlier sign-ins of that name. False when it
+    /// does not hold any more, or another has used it.
+    pub async fn accept(&self, digest: &str, person: &Person, now: Timestamp) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query("DELETE FROM invitation WHERE digest = $1 AND name = $2 AND expires_at > $3")
+            .bind(digest)
+            .bind(&person.name)
+            .bind(now.as_second())
+            .execute(&mut *transaction)
+            .await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(
+            "INSERT INTO person (tenant, name, role, password) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tenant, name) DO UPDATE SET role = excluded.role, password = excluded.password",
+        )
+        .bind(TENANT)
+        .bind(&person.name)
+        .bind(&person.role)
+        .bind(&person.password)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM sign_in WHERE tenant = $1 AND name = $2")
+            .bind(TENANT)
+            .bind(&person.name)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Keeps a sign-in; those that are over go.
+    pub async fn put_sign_in(
+        &self,
+        digest: &str,
+        name: &str,
+        now: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM sign_in WHERE expires_at <= $1")
+            .bind(now.as_second())
+            .execute(&self.pool)
+            .await?;
+        sqlx::query("INSERT INTO sign_in (digest, tenant, name, expires_at) VALUES ($1, $2, $3, $4)")
+            .bind(digest)
+            .bind(TENANT)
+            .bind(name)
+            .bind(expires_at.as_second())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Who has signed in with this.
+    pub async fn signed_in(&self, digest: &str, now: Timestamp) -> Result<Option<Person>, StoreError> {
+        let row: Option<(String, String, String)> = sqlx::query_as(
+            "SELECT person.name, person.role, person.password
+             FROM sign_in JOIN person ON person.name = sign_in.name AND person.tenant = sign_in.tenant
+             WHERE sign_in.digest = $1 AND sign_in.expires_at > $2",
+        )
+        .bind(digest)
+        .bind(now.as_second())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|(name, role, password)| Person { name, role, password }))
+    }
+
+    /// Ends a sign-in.
+    pub async fn sign_out(&self, digest: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(&self.pool).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_invitation_is_used_once_and_ends() {
+        let (_dir, store) = crate::scratch().await;
+        let ann = Person { name: "ann".into(), role: "operator".into(), password: "p".into() };
+        store.put_invitation("d1", "ann", "operator", at(0), at(100)).await.unwrap();
+        assert_eq!(store.invitation("d1", at(100)).await.unwrap(), None);
+        assert!(!store.accept("d1", &ann, at(100)).await.unwrap());
+        assert!(!store.accept("d1", &Person { name: "bob".into(), ..ann.clone() }, at(1)).await.unwrap());
+        assert!(store.accept("d1", &ann, at(1)).await.unwrap());
+        assert!(!store.accept("d1", &ann, at(1)).await.unwrap());
+        assert_eq!(store.people().await.unwrap(), std::slice::from_ref(&ann));
+    }
+
+    #[tokio::test]
+    async fn sign_ins_end_by_time_by_will_and_with_the_person() {
+        let (_dir, store) = crate::scratch().await;
+        let ann = Person { name: "ann".into(), role: "operator".into(), password: "p".into() };
+        store.put_person(&ann).await.unwrap();
+        for digest in ["a", "b", "c"] {
+            store.put_sign_in(digest, "ann", at(0), at(100)).await.unwrap();
+        }
+        assert_eq!(store.signed_in("a", at(99)).await.unwrap(), Some(ann.clone()));
+        assert_eq!(store.signed_in("a", at(100)).await.unwrap(), None);
+        store.sign_out("b").await.unwrap();
+        assert_eq!(store.signed_in("b", at(1)).await.unwrap(), None);
+        assert!(store.remove_person("ann").await.unwrap() && !store.remove_person("ann").await.unwrap());
+        assert_eq!(store.signed_in("c", at(1)).await.unwrap(), None);
+    }
+}

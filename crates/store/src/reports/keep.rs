@@ -1,0 +1,403 @@
+//! Takes reports in. All that are given at once stand in one transaction: either every one is durable
+//! when this returns, or none is there.
+//!
+//! The same report counts once (REC-06): by its id, submitter, range and domains, and by what it says,
+//! since some senders send one report under two ids, and reports come by several ways. What is believed
+//! less never stands in the way of what is believed more: a forger who sends a report first, under the
+//! id that the true one will have, gains nothing.
+
+use super::names::numbers;
+use super::{Kept, NewReport, Trust, kind_number};
+use crate::{Store, StoreError, TENANT, damaged};
+use formats::DomainName;
+use formats::report::{PolicyReport, Report};
+use formats::result_type::PolicyType;
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use std::collections::{BTreeMap, HashMap};
+
+/// Rows in one statement.
+const AT_ONCE: usize = 500;
+
+/// A report that is there, as far as it matters for finding it again.
+#[derive(Debug, Clone)]
+struct Known {
+    id: i64,
+    submitter: i64,
+    organization: i64,
+    report_id: String,
+    range: (i64, i64),
+    trust: Trust,
+    digest: i64,
+    domains: Vec<i64>,
+}
+
+impl Known {
+    /// True when both say the same and are of one sender. Who sent a file that nobody signed is a guess,
+    /// so its organization and id stand for the sender as well.
+    fn says_the_same(&self, other: &Self) -> bool {
+        let named = |known: &Self| (known.organization, known.report_id.clone());
+        self.digest == other.digest && (self.submitter == other.submitter || named(self) == named(other))
+    }
+
+    /// True when it has the identity of the other and its domains.
+    fn is_identified_with(&self, other: &Self) -> bool {
+        (self.submitter, &self.report_id, self.range) == (other.submitter, &other.report_id, other.range)
+            && other.domains.iter().all(|domain| self.domains.contains(domain))
+    }
+}
+
+/// Sums that a report adds to a day of a domain.
+#[derive(Debug, Clone, Copy, Default)]
+struct Added {
+    successful: i64,
+    failed: i64,
+    sts_sessions: i64,
+    tainted: i64,
+    unproved: i64,
+}
+
+type Days = BTreeMap<(i64, i64), Added>;
+
+impl Store {
+    /// Keeps one report.
+    pub async fn keep_report(&self, new: &NewReport) -> Result<Kept, StoreError> {
+        let kept = self.keep_reports(std::slice::from_ref(new)).await?;
+        kept.into_iter().next().ok_or_else(|| damaged("report")("nothing was kept"))
+    }
+
+    /// Keeps reports, each once. They are durable when this returns.
+    pub async fn keep_reports(&self, new: &[NewReport]) -> Result<Vec<Kept>, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let connection: &mut SqliteConnection = &mut transaction;
+        let ids = numbers(connection, new.iter().flat_map(texts)).await?;
+        let id_of = |text: &str| ids.get(text).copied().unwrap_or_default();
+        let mut seen: Vec<Known> = new.iter().map(|new| known_of(new, &id_of)).collect::<Result<_, _>>()?;
+        let mut known = Index::default();
+        for there in known_in(connection, &seen).await? {
+            known.add(there);
+        }
+        let mut next: i64 = sqlx::query("SELECT coalesce(max(id), 0) + 1 FROM report")
+            .fetch_one(&mut *connection)
+            .await?
+            .try_get(0)?;
+        let (mut kept, mut fresh, mut days) = (Vec::new(), Vec::new(), Days::new());
+        for (report, this) in new.iter().zip(&mut seen) {
+            let outcome = match known.alike(this) {
+                Some(there) if there.trust >= this.trust => Kept::Duplicate,
+                Some(there) if there.says_the_same(this) => {
+                    confirm(connection, there, report, &id_of).await?;
+                    move_sums(report, there.trust, &id_of, &mut days);
+                    there.trust = this.trust;
+                    Kept::Confirmed
+                }
+                _ => {
+                    this.id = next;
+                    next += 1;
+                    known.add(this.clone());
+                    sums(report, report.trust, &id_of, &mut days, 1);
+                    fresh.push((report, this.clone()));
+                    Kept::New
+                }
+            };
+            kept.push(outcome);
+        }
+        insert(connection, &fresh, &id_of).await?;
+        add_days(connection, &days).await?;
+        transaction.commit().await?;
+        Ok(kept)
+    }
+}
+
+/// Reports that are there, found by either key.
+#[derive(Default)]
+struct Index {
+    all: Vec<Known>,
+    by_digest: HashMap<i64, Vec<usize>>,
+    by_identity: HashMap<(i64, i64), Vec<usize>>,
+}
+
+impl Index {
+    fn add(&mut self, known: Known) {
+        let at = self.all.len();
+        self.by_digest.entry(known.digest).or_default().push(at);
+        self.by_identity.entry((known.submitter, known.range.0)).or_default().push(at);
+        self.all.push(known);
+    }
+
+    /// The one that is believed most among those that are the same report.
+    fn alike(&mut self, this: &Known) -> Option<&mut Known> {
+        let places = |map: &HashMap<_, Vec<usize>>| map.get(&this.digest).cloned().unwrap_or_default();
+        let mut found = places(&self.by_digest);
+        found.extend(self.by_identity.get(&(this.submitter, this.range.0)).into_iter().flatten());
+        found.retain(|at| {
+            self.all.get(*at).is_some_and(|one| one.says_the_same(this) || one.is_identified_with(this))
+        });
+        let best = found
+            .into_iter()
+            .max_by_key(|at| self.all.get(*at).map(|one| (one.trust, one.says_the_same(this))))?;
+        self.all.get_mut(best)
+    }
+}
+
+fn organization(report: &Report) -> &str {
+    report.organization_name.as_deref().unwrap_or_default()
+}
+
+fn domain(policy: &PolicyReport) -> &str {
+    policy.policy_domain.as_ref().map(DomainName::as_str).unwrap_or_default()
+}
+
+fn texts(new: &NewReport) -> impl Iterator<Item = &str> {
+    let details = new.report.policies.iter().flat_map(|policy| &policy.details).flat_map(|detail| {
+        [detail.result_type.as_str(), detail.receiving_mx_hostname.as_deref().unwrap_or_default()]
+    });
+    [new.submitter.as_str(), organization(&new.report)]
+        .into_iter()
+        .chain(new.signer.as_deref())
+        .chain(new.report.policies.iter().map(domain))
+        .chain(details)
+}
+
+fn known_of(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<Known, StoreError> {
+    let range = new.report.date_range;
+    let said = serde_json::to_vec(&new.report.policies).map_err(damaged("report"))?;
+    let mut hash = Sha256::new();
+    hash.update(range.start.as_second().to_be_bytes());
+    hash.update(range.end.as_second().to_be_bytes());
+    hash.update(said);
+    let hash: [u8; 32] = hash.finalize().into();
+    let digest = hash.first_chunk::<8>().map_or(0, |head| i64::from_be_bytes(*head));
+    Ok(Known {
+        id: 0,
+        submitter: id_of(&new.submitter),
+        organization: id_of(organization(&new.report)),
+        report_id: new.report.report_id.clone(),
+        range: (range.start.as_second(), range.end.as_second()),
+        trust: new.trust,
+        digest,
+        domains: new.report.policies.iter().map(|policy| id_of(domain(policy))).collect(),
+    })
+}
+
+const KNOWN: &str =
+    "SELECT id, submitter, report_id, range_start, range_end, trust, digest, organization FROM report WHERE ";
+
+/// Those in the store that one of these may be.
+async fn known_in(connection: &mut SqliteConnection, these: &[Known]) -> Result<Vec<Known>, StoreError> {
+    let mut found = BTreeMap::new();
+    for some in these.chunks(AT_ONCE) {
+        let mut query = QueryBuilder::<Sqlite>::new(KNOWN);
+        query.push("digest IN (");
+        let mut list = query.separated(", ");
+        some.iter().for_each(|one| {
+            list.push_bind(one.digest);
+        });
+        list.push_unseparated(") UNION ");
+        query.push(KNOWN).push("(submitter, range_start) IN (VALUES ");
+        let mut list = query.separated(", ");
+        some.iter().for_each(|one| {
+            list.push("(").push_bind_unseparated(one.submitter);
+            list.push_bind(one.range.0).push_unseparated(")");
+        });
+        list.push_unseparated(")");
+        for row in query.build().fetch_all(&mut *connection).await? {
+            let known = Known {
+                id: row.try_get(0)?,
+                submitter: row.try_get(1)?,
+                report_id: row.try_get(2)?,
+                range: (row.try_get(3)?, row.try_get(4)?),
+                trust: Trust::parse(row.try_get(5)?)?,
+                digest: row.try_get(6)?,
+                organization: row.try_get(7)?,
+                domains: Vec::new(),
+            };
+            found.insert(known.id, known);
+        }
+    }
+    let ids: Vec<i64> = found.keys().copied().collect();
+    for some in ids.chunks(AT_ONCE) {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT report, domain FROM outcome WHERE report IN (");
+        let mut list = query.separated(", ");
+        some.iter().for_each(|id| {
+            list.push_bind(*id);
+        });
+        list.push_unseparated(")");
+        for row in query.build().fetch_all(&mut *connection).await? {
+            if let Some(known) = found.get_mut(&row.try_get::<i64, _>(0)?) {
+                known.domains.push(row.try_get(1)?);
+            }
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// The same report, believed more.
+async fn confirm(
+    connection: &mut SqliteConnection,
+    there: &Known,
+    report: &NewReport,
+    id_of: &impl Fn(&str) -> i64,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4 WHERE id = $5")
+        .bind(report.trust as i64)
+        .bind(report.signer.as_deref().map(id_of))
+        .bind(id_of(&report.submitter))
+        .bind(report.way as i64)
+        .bind(there.id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    fresh: &[(&NewReport, Known)],
+    id_of: &impl Fn(&str) -> i64,
+) -> Result<(), StoreError> {
+    for some in fresh.chunks(AT_ONCE) {
+        let mut rows = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO report (id, tenant, submitter, report_id, range_start, range_end, organization, trust, signer, way, received_at, warnings, digest, packed) ",
+        );
+        rows.push_values(some, |mut row, (new, known)| {
+            row.push_bind(known.id)
+                .push_bind(TENANT)
+                .push_bind(known.submitter)
+                .push_bind(&new.report.report_id)
+                .push_bind(known.range.0)
+                .push_bind(known.range.1)
+                .push_bind(id_of(organization(&new.report)))
+                .push_bind(new.trust as i64)
+                .push_bind(new.signer.as_deref().map(id_of))
+                .push_bind(new.way as i64)
+                .push_bind(new.received_at.as_second())
+                .push_bind(count(new.warnings as u64))
+                .push_bind(known.digest)
+                .push_bind(&new.packed);
+        });
+        rows.build().execute(&mut *connection).await?;
+    }
+    let outcomes: Vec<_> = fresh
+        .iter()
+        .flat_map(|(new, known)| {
+            let days = new.report.date_range.utc_days();
+            new.report.policies.iter().map(move |policy| (known.id, first(&days), days.len(), policy))
+        })
+        .collect();
+    for some in outcomes.chunks(AT_ONCE) {
+        let mut rows = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO outcome (tenant, domain, day, report, days, kind, successful, failed) ",
+        );
+        rows.push_values(some, |mut row, (report, day, days, policy)| {
+            row.push_bind(TENANT)
+                .push_bind(id_of(domain(policy)))
+                .push_bind(*day)
+                .push_bind(*report)
+                .push_bind(count(*days as u64))
+                .push_bind(kind_number(&policy.policy_type))
+                .push_bind(count(policy.successful))
+                .push_bind(count(policy.failed));
+        });
+        rows.build().execute(&mut *connection).await?;
+    }
+    let failures: Vec<_> = outcomes
+        .iter()
+        .flat_map(|(report, day, _, policy)| {
+            causes(policy).into_iter().map(move |(cause, sessions)| (*report, *day, *policy, cause, sessions))
+        })
+        .collect();
+    for some in failures.chunks(AT_ONCE) {
+        let mut rows = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO failure (tenant, domain, day, report, kind, result_type, host, address, sessions) ",
+        );
+        rows.push_values(some, |mut row, (report, day, policy, (result, host, address), sessions)| {
+            row.push_bind(TENANT)
+                .push_bind(id_of(domain(policy)))
+                .push_bind(*day)
+                .push_bind(*report)
+                .push_bind(kind_number(&policy.policy_type))
+                .push_bind(id_of(result))
+                .push_bind(id_of(host))
+                .push_bind(address.clone())
+                .push_bind(*sessions);
+        });
+        rows.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Details of one kind at one host and address are one.
+fn causes(policy: &PolicyReport) -> BTreeMap<(&str, &str, String), i64> {
+    let mut sums: BTreeMap<_, i64> = BTreeMap::new();
+    for detail in &policy.details {
+        let host = detail.receiving_mx_hostname.as_deref().unwrap_or_default();
+        let address = detail.receiving_ip.map(|ip| ip.to_string()).unwrap_or_default();
+        let sum = sums.entry((detail.result_type.as_str(), host, address)).or_default();
+        *sum = sum.saturating_add(count(detail.failed_session_count));
+    }
+    sums
+}
+
+fn first(days: &[Timestamp]) -> i64 {
+    days.first().map_or(0, |day| day.as_second())
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Adds (or takes away, with -1) what a report says, as far as it is believed.
+fn sums(new: &NewReport, trust: Trust, id_of: &impl Fn(&str) -> i64, sums: &mut Days, sign: i64) {
+    let days = new.report.date_range.utc_days();
+    for policy in &new.report.policies {
+        let id = id_of(domain(policy));
+        let sum = sums.entry((id, first(&days))).or_default();
+        let sessions = count(policy.successful.saturating_add(policy.failed));
+        if !trust.counts() {
+            sum.unproved = sum.unproved.saturating_add(sign.saturating_mul(sessions));
+            continue;
+        }
+        sum.successful = sum.successful.saturating_add(sign.saturating_mul(count(policy.successful)));
+        sum.failed = sum.failed.saturating_add(sign.saturating_mul(count(policy.failed)));
+        if policy.policy_type != PolicyType::Sts {
+            continue;
+        }
+        sum.sts_sessions = sum.sts_sessions.saturating_add(sign.saturating_mul(sessions));
+        if policy.failed > 0 || policy.details.iter().any(|detail| detail.failed_session_count > 0) {
+            // A report of several days does not say on which of them it was.
+            for day in &days {
+                sums.entry((id, day.as_second())).or_default().tainted += sign;
+            }
+        }
+    }
+}
+
+fn move_sums(new: &NewReport, before: Trust, id_of: &impl Fn(&str) -> i64, days: &mut Days) {
+    sums(new, before, id_of, days, -1);
+    sums(new, new.trust, id_of, days, 1);
+}
+
+async fn add_days(connection: &mut SqliteConnection, days: &Days) -> Result<(), StoreError> {
+    let all: Vec<_> = days.iter().collect();
+    for some in all.chunks(AT_ONCE) {
+        let mut rows = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO domain_day (tenant, domain, day, successful, failed, sts_sessions, tainted, unproved) ",
+        );
+        rows.push_values(some, |mut row, ((domain, day), sum)| {
+            row.push_bind(TENANT)
+                .push_bind(*domain)
+                .push_bind(*day)
+                .push_bind(sum.successful)
+                .push_bind(sum.failed)
+                .push_bind(sum.sts_sessions)
+                .push_bind(sum.tainted)
+                .push_bind(sum.unproved);
+        });
+        rows.push(
+            " ON CONFLICT (tenant, domain, day) DO UPDATE SET successful = domain_day.successful + excluded.successful, failed = domain_day.failed + excluded.failed, sts_sessions = domain_day.sts_sessions + excluded.sts_sessions, tainted = domain_day.tainted + excluded.tainted, unproved = domain_day.unproved + excluded.unproved",
+        );
+        rows.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}

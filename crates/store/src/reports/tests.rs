@@ -1,0 +1,153 @@
+use super::*;
+use crate::Store;
+use formats::DomainName;
+
+fn text(domain: &str, id: &str, ok: u64, failed: u64) -> String {
+    let details = match failed {
+        0 => String::new(),
+        _ => format!(
+            r#"{{"result-type":"certificate-expired","receiving-mx-hostname":"mx1.{domain}","receiving-ip":"192.0.2.1","failed-session-count":{failed}}}"#
+        ),
+    };
+    format!(
+        r#"{{"organization-name":"O","date-range":{{"start-datetime":"2026-11-23T00:00:00Z","end-datetime":"2026-11-23T23:59:59Z"}},"contact-info":"a@b.example","report-id":"{id}","policies":[{{"policy":{{"policy-type":"sts","policy-string":[],"policy-domain":"{domain}","mx-host":[]}},"summary":{{"total-successful-session-count":{ok},"total-failure-session-count":{failed}}},"failure-details":[{details}]}}]}}"#
+    )
+}
+
+fn new(submitter: &str, trust: Trust, text: &str) -> NewReport {
+    NewReport {
+        submitter: submitter.into(),
+        signer: trust.counts().then(|| submitter.into()),
+        trust,
+        way: Way::Import,
+        received_at: Timestamp::UNIX_EPOCH,
+        report: Report::read(text.as_bytes()).unwrap().report,
+        warnings: 2,
+        packed: text.as_bytes().to_vec(),
+    }
+}
+
+async fn keep(store: &Store, submitter: &str, trust: Trust, text: &str) -> Kept {
+    store.keep_report(&new(submitter, trust, text)).await.unwrap()
+}
+
+fn name(text: &str) -> DomainName {
+    DomainName::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn rec_06_the_same_report_counts_once() {
+    let (_dir, store) = crate::scratch().await;
+    let verified = Trust::Verified;
+    assert_eq!(keep(&store, "big.example", verified, &text("a.example", "1", 1, 0)).await, Kept::New);
+    assert_eq!(keep(&store, "big.example", verified, &text("a.example", "1", 1, 0)).await, Kept::Duplicate);
+    // One report under two ids, as some senders do.
+    assert_eq!(keep(&store, "big.example", verified, &text("a.example", "1+", 1, 0)).await, Kept::Duplicate);
+    // Another text under the same identity.
+    assert_eq!(keep(&store, "big.example", verified, &text("a.example", "1", 9, 0)).await, Kept::Duplicate);
+    assert_eq!(keep(&store, "big.example", verified, &text("b.example", "1", 1, 0)).await, Kept::New);
+    assert_eq!(keep(&store, "tiny.example", verified, &text("a.example", "2", 1, 0)).await, Kept::New);
+    let about = store.reports_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(
+        about.iter().map(|r| r.submitter.as_str()).collect::<Vec<_>>(),
+        ["big.example", "tiny.example"]
+    );
+    assert_eq!(about[0].outcomes[0].successful, 1);
+    let later = "2026-11-24T00:00:00Z".parse().unwrap();
+    assert_eq!(store.reports_about(&name("a.example"), later).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn rec_06_many_at_once_count_as_one_after_the_other() {
+    let (_dir, store) = crate::scratch().await;
+    let all: Vec<NewReport> = (0..1500)
+        .map(|n| {
+            new("big.example", Trust::Verified, &text(&format!("d{}.example", n % 700), "1", n % 700, 0))
+        })
+        .collect();
+    let kept = store.keep_reports(&all).await.unwrap();
+    assert_eq!(kept.iter().filter(|kept| **kept == Kept::New).count(), 700);
+    assert_eq!(kept[700..], vec![Kept::Duplicate; 800]);
+    assert_eq!(store.keep_reports(&all).await.unwrap(), vec![Kept::Duplicate; 1500]);
+    assert_eq!(store.report_counts().await.unwrap().0, 700);
+}
+
+#[tokio::test]
+async fn rec_01_what_is_believed_less_never_stands_in_the_way_of_what_is_believed_more() {
+    let (_dir, store) = crate::scratch().await;
+    let forged = text("a.example", "1", 0, 100);
+    let genuine = text("a.example", "1", 50, 0);
+    assert_eq!(keep(&store, "big.example", Trust::Unverified, &forged).await, Kept::New);
+    assert_eq!(keep(&store, "big.example", Trust::Verified, &genuine).await, Kept::New);
+    assert_eq!(keep(&store, "big.example", Trust::Failed, &forged).await, Kept::Duplicate);
+    let days = store.days_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!((days[0].successful, days[0].failed, days[0].tainted, days[0].unproved), (50, 0, 0, 100));
+}
+
+#[tokio::test]
+async fn a_file_that_its_sender_signs_later_counts_from_then_on() {
+    let (_dir, store) = crate::scratch().await;
+    let report = text("a.example", "1", 7, 3);
+    assert_eq!(keep(&store, "mail.big.example", Trust::Unverified, &report).await, Kept::New);
+    assert_eq!(keep(&store, "big.example", Trust::Verified, &report).await, Kept::Confirmed);
+    let days = store.days_of_all(Timestamp::UNIX_EPOCH).await.unwrap();
+    let expected = DaySum {
+        day: "2026-11-23T00:00:00Z".parse().unwrap(),
+        successful: 7,
+        failed: 3,
+        sts_sessions: 10,
+        tainted: 1,
+        unproved: 0,
+    };
+    assert_eq!(days["a.example"], [expected]);
+    let listed = store.reports(&Search { most: 10, ..Search::default() }).await.unwrap();
+    assert_eq!(
+        (listed.len(), listed[0].submitter.as_str(), listed[0].trust),
+        (1, "big.example", Trust::Verified)
+    );
+}
+
+#[tokio::test]
+async fn causes_and_senders_are_summed() {
+    let (_dir, store) = crate::scratch().await;
+    keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 10, 2)).await;
+    keep(&store, "small.example", Trust::Verified, &text("a.example", "2", 1, 3)).await;
+    keep(&store, "forger.example", Trust::Failed, &text("a.example", "3", 0, 99)).await;
+    let causes = store.causes_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let told: Vec<_> = causes.iter().map(|c| (c.sessions, c.senders, c.counts, c.host.as_str())).collect();
+    assert_eq!(told, [(5, 2, true, "mx1.a.example"), (99, 1, false, "mx1.a.example")]);
+    let senders = store.senders(None, Timestamp::UNIX_EPOCH).await.unwrap();
+    let told: Vec<_> = senders.iter().map(|s| (s.submitter.as_str(), s.counts, s.failed)).collect();
+    assert_eq!(told, [("forger.example", false, 99), ("big.example", true, 2), ("small.example", true, 3)]);
+}
+
+#[tokio::test]
+async fn reports_are_found_and_come_back_as_they_were() {
+    let (_dir, store) = crate::scratch().await;
+    let body = text("a.example", "1", 10, 2);
+    keep(&store, "big.example", Trust::Verified, &body).await;
+    keep(&store, "big.example", Trust::Verified, &text("b.example", "2", 10, 0)).await;
+    let find = async |search: Search| store.reports(&Search { most: 10, ..search }).await.unwrap().len();
+    assert_eq!(find(Search::default()).await, 2);
+    assert_eq!(find(Search { failed: true, ..Search::default() }).await, 1);
+    assert_eq!(find(Search { domain: Some("b.example".into()), ..Search::default() }).await, 1);
+    assert_eq!(find(Search { submitter: Some("x.example".into()), ..Search::default() }).await, 0);
+    assert_eq!(find(Search { before: Some(2), ..Search::default() }).await, 1);
+    let one = store.report(1).await.unwrap().unwrap();
+    assert_eq!((one.packed.as_slice(), one.signer.as_deref()), (body.as_bytes(), Some("big.example")));
+    assert_eq!((one.listed.domains.as_slice(), one.listed.warnings), (&["a.example".to_owned()][..], 2));
+    assert_eq!(store.report(99).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_is_kept_once_with_the_reason_and_let_go() {
+    let (_dir, store) = crate::scratch().await;
+    for _ in 0..2 {
+        store.quarantine(Timestamp::UNIX_EPOCH, Way::Smtp, "line 1: expected value", b"x").await.unwrap();
+    }
+    let there = store.quarantined(0, 10).await.unwrap();
+    assert_eq!((there.len(), there[0].reason.as_str(), there[0].size), (1, "line 1: expected value", 1));
+    assert_eq!(store.quarantined_bytes(there[0].id).await.unwrap().as_deref(), Some(&b"x"[..]));
+    assert!(store.release_quarantined(there[0].id).await.unwrap());
+    assert!(!store.release_quarantined(there[0].id).await.unwrap());
+}
