@@ -3,7 +3,8 @@
 use crate::failure::{Exit, Failure};
 use crate::terminal::say;
 use crate::{
-    cache_command, check_command, config_command, demo, lab_command, query_command, reports, rollout, serve,
+    cache_command, check_command, config_command, dashboard_command, demo, lab_command, query_command,
+    reports, rollout, serve,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -52,7 +53,10 @@ enum Command {
     /// TLS reports that senders sent: take them in, list and read them
     #[command(subcommand)]
     Reports(reports::Command),
-    /// Run the roles of the configuration: policy answers, policy host, report inbox, watch
+    /// Who may see the pages that `serve` shows
+    #[command(subcommand)]
+    Dashboard(dashboard_command::Command),
+    /// Run the roles of the configuration: policy answers, policy host, report inbox, pages, watch
     Serve(serve::Options),
     /// Look at what the running program remembers, and act on it
     #[command(subcommand)]
@@ -115,6 +119,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Hold(options) => rollout::promote::hold(&options, config).await,
         Command::Excuse(options) => rollout::promote::excuse(&options, config).await,
         Command::Reports(command) => reports::run(&command, config).await,
+        Command::Dashboard(command) => dashboard_command::run(&command, config).await,
         Command::Serve(options) => serve::run(&options, config).await,
         Command::Cache(command) => cache_command::run(&command, config).await,
         Command::Lab(command) => lab_command::run(&command).await,

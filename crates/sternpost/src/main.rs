@@ -8,6 +8,8 @@ mod cli;
 mod config;
 mod config_command;
 mod control;
+mod dashboard;
+mod dashboard_command;
 mod demo;
 mod failure;
 mod lab_command;

@@ -5,8 +5,9 @@ mod certificate;
 mod guard;
 mod hosting;
 mod http;
-mod inbox;
+pub mod inbox;
 mod listeners;
+mod pages;
 mod watch;
 
 use crate::config::{AnswersConfig, Config};
@@ -19,6 +20,7 @@ use http::Http;
 use inbox::MailRole;
 use listeners::{Listeners, Role};
 use net::dns::{DnsError, Resolver, Security};
+use pages::Pages;
 use sender::answer::{Answers, Discovery};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Address, SocketFileOptions};
@@ -71,10 +73,15 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         Some(role) => Some(MailRole::new(role, &store, &world, &mut tasks)?),
         None => None,
     };
+    let pages = match &config.dashboard {
+        Some(role) => Some(Pages::new(role, &config, &store, &world, &mut tasks).await?),
+        None => None,
+    };
     let roles = Roles {
         answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())),
         hosting,
         mail,
+        pages,
     };
     let shutdown = Shutdown::default();
     let mut listeners = Listeners::new(shutdown.clone());
@@ -87,7 +94,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     tracing::info!(store = %config.store.display(), overrides, "ready");
     let stopped = tokio::select! {
         stopped = until_stopped(&config, named, &roles, &mut listeners) => stopped,
-        failure = without_dnssec(&resolver) => Err(failure),
+        failure = without_dnssec(&resolver, config.answers.is_some()) => Err(failure),
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tasks.abort_all();
@@ -104,6 +111,7 @@ struct Roles {
     answers: Option<Arc<Answers>>,
     hosting: Option<Hosting>,
     mail: Option<MailRole>,
+    pages: Option<Pages>,
 }
 
 fn nothing_to_do(config: &Config) -> bool {
@@ -162,10 +170,13 @@ async fn open(path: &Path, options: &Options) -> Result<Store, Failure> {
     }
 }
 
-/// Returns only when DNSSEC can't work here: then every look-up would fail and all mail would wait, so
-/// that is an error of the set-up. Start and answers do not wait for this.
-async fn without_dnssec(resolver: &Resolver) -> Failure {
+/// Returns only when DNSSEC can't work here and mail servers ask: then every look-up would fail and all mail
+/// would wait, so that is an error of the set-up. Start and answers do not wait for this.
+async fn without_dnssec(resolver: &Resolver, is_asked: bool) -> Failure {
     match resolver.probe().await {
+        Err(DnsError::Bogus) if !is_asked => tracing::error!(
+            "the resolver's answers can't be validated, so nothing can be looked up: name one that passes DNSSEC on in [dns] servers"
+        ),
         Err(DnsError::Bogus) => {
             return Failure::usage(
                 "the resolver's answers can't be validated",
@@ -208,6 +219,9 @@ impl Roles {
         if let (Some(role), Some(mail)) = (&config.inbox, &self.mail) {
             all.extend(role.smtp.iter().map(|at| (at.clone(), Role::Smtp(mail.smtp.clone()))));
             all.extend(role.lmtp.iter().map(|at| (at.clone(), Role::Lmtp(mail.lmtp.clone()))));
+        }
+        if let (Some(role), Some(pages)) = (&config.dashboard, &self.pages) {
+            all.extend(role.listen.iter().map(|at| (Address::Tcp(*at), Role::Pages(pages.clone()))));
         }
         all
     }
@@ -258,6 +272,7 @@ async fn take_in(
         ("answers", config.answers.is_some(), roles.answers.is_some()),
         ("host", config.host.is_some(), roles.hosting.is_some()),
         ("inbox", config.inbox.is_some(), roles.mail.is_some()),
+        ("dashboard", config.dashboard.is_some(), roles.pages.is_some()),
     ];
     if let Some((name, wanted, _)) = is_on.iter().find(|(_, wanted, runs)| wanted != runs) {
         let what = format!("[{name}] is {}", if *wanted { "new" } else { "gone" });

@@ -125,3 +125,9 @@ CREATE TABLE sign_in (
     expires_at BIGINT NOT NULL
 );
 CREATE INDEX journal_at ON journal (at);
+
+-- Secrets of this store, such as the one in the address for reports by HTTPS.
+CREATE TABLE secret (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+);

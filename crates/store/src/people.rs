@@ -176,6 +176,20 @@ impl Store {
         Ok(row.map(|(name, role, password)| Person { name, role, password }))
     }
 
+    /// The secret of this name: the one that is there, else the one that is given, which is kept.
+    pub async fn secret(&self, name: &str, else_keep: &str) -> Result<String, StoreError> {
+        sqlx::query("INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(name)
+            .bind(else_keep)
+            .execute(&self.pool)
+            .await?;
+        let (value,): (String,) = sqlx::query_as("SELECT value FROM secret WHERE name = $1")
+            .bind(name)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(value)
+    }
+
     /// Ends a sign-in.
     pub async fn sign_out(&self, digest: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(&self.pool).await?;

@@ -5,6 +5,7 @@ use formats::DomainName;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 
 /// One line of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -15,6 +16,18 @@ pub struct JournalEntry {
     pub who: String,
     /// What, in a sentence.
     pub what: String,
+}
+
+/// A line, and whose journal it is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JournalLine {
+    /// Its number.
+    pub id: i64,
+    /// Which domain.
+    pub domain: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub entry: JournalEntry,
 }
 
 impl Store {
@@ -36,6 +49,31 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("rollout"))).transpose()
+    }
+
+    /// Where every domain stands, by name.
+    pub async fn rollouts<S: DeserializeOwned>(&self) -> Result<BTreeMap<String, S>, StoreError> {
+        let rows: Vec<(String, String)> =
+            sqlx::query_as("SELECT domain, state FROM rollout").fetch_all(&self.pool).await?;
+        rows.into_iter()
+            .map(|(domain, json)| Ok((domain, serde_json::from_str(&json).map_err(damaged("rollout"))?)))
+            .collect()
+    }
+
+    /// The journal of all domains before a line's number, the newest first.
+    pub async fn journal_of_all(&self, before: i64, most: u32) -> Result<Vec<JournalLine>, StoreError> {
+        let rows: Vec<(i64, String, i64, String, String)> = sqlx::query_as(
+            "SELECT id, domain, at, who, what FROM journal WHERE id < $1 ORDER BY id DESC LIMIT $2",
+        )
+        .bind(before)
+        .bind(most)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|(id, domain, at, who, what)| {
+                Ok(JournalLine { id, domain, entry: JournalEntry { at: time("journal", at)?, who, what } })
+            })
+            .collect()
     }
 
     /// Adds a line to the journal of a domain.
@@ -82,10 +120,14 @@ mod tests {
         store.put_rollout(&domain, &vec![3]).await.unwrap();
         assert_eq!(store.rollout::<Vec<u8>>(&domain).await.unwrap(), Some(vec![3]));
         assert!(store.rollout::<String>(&domain).await.is_err());
+        assert_eq!(store.rollouts::<Vec<u8>>().await.unwrap()["example.org"], [3]);
         store.journal(&domain, Timestamp::UNIX_EPOCH, "operator", "held back").await.unwrap();
         assert_eq!(
             store.journal_of(&domain).await.unwrap(),
             [JournalEntry { at: Timestamp::UNIX_EPOCH, who: "operator".into(), what: "held back".into() }]
         );
+        let all = store.journal_of_all(i64::MAX, 10).await.unwrap();
+        assert_eq!((all.len(), all[0].domain.as_str()), (1, "example.org"));
+        assert_eq!(store.journal_of_all(all[0].id, 10).await.unwrap(), []);
     }
 }

@@ -46,6 +46,7 @@ pub struct Counts {
     duplicates: u64,
     confirmed: u64,
     verified: u64,
+    trusted: u64,
     quarantined: u64,
     unreadable: u64,
     about_others: u64,
@@ -241,6 +242,7 @@ impl Counts {
             Kept::Confirmed => self.confirmed += 1,
         }
         self.verified += u64::from(new.trust == Trust::Verified);
+        self.trusted += u64::from(new.trust == Trust::Trusted);
         let ours = |domain: &formats::DomainName| known.contains(domain.as_str());
         let is_ours = new.report.policies.iter().filter_map(|policy| policy.policy_domain.as_ref()).any(ours);
         self.about_others += u64::from(!is_ours && kept == Kept::New);
@@ -303,7 +305,7 @@ fn in_words(counts: &Counts) -> String {
     also(counts.confirmed, "were there before, and are believed now");
     let taken = counts.new + counts.duplicates + counts.confirmed;
     also(
-        taken.saturating_sub(counts.verified),
+        taken.saturating_sub(counts.verified + counts.trusted),
         "have no signature that holds: they are shown, and are no evidence unless imported with --trusted",
     );
     also(

@@ -3,6 +3,7 @@
 use super::hosting::{Plain, Policies};
 use super::http::Http;
 use super::inbox::Mail;
+use super::pages::Pages;
 use crate::failure::Failure;
 use listenfd::ListenFd;
 use sender::answer::Answers;
@@ -34,6 +35,8 @@ pub enum Role {
     Smtp(Mail),
     /// Report mail from a mail server of the operator's.
     Lmtp(Mail),
+    /// Pages for people.
+    Pages(Pages),
 }
 
 impl Role {
@@ -47,7 +50,7 @@ impl Role {
 
     /// True for what is made to be reached by everybody.
     fn is_public(&self) -> bool {
-        matches!(self, Self::Policies(_) | Self::Plain(_) | Self::Smtp(_))
+        matches!(self, Self::Policies(_) | Self::Plain(_) | Self::Smtp(_) | Self::Pages(_))
     }
 
     fn word(&self) -> &'static str {
@@ -60,6 +63,7 @@ impl Role {
             Self::Plain(_) => "challenges",
             Self::Smtp(_) => "smtp",
             Self::Lmtp(_) => "lmtp",
+            Self::Pages(_) => "dashboard",
         }
     }
 }
@@ -129,6 +133,7 @@ impl Listeners {
                 Role::Http(service) | Role::Control(service) => run(listener, service, shutdown).await,
                 Role::Policies(service) => run(listener, service, shutdown).await,
                 Role::Plain(service) => run(listener, service, shutdown).await,
+                Role::Pages(service) => run(listener, service, shutdown).await,
                 Role::Smtp(service) | Role::Lmtp(service) => run(listener, service, shutdown).await,
             }
         });

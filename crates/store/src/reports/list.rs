@@ -116,22 +116,13 @@ impl Store {
         }))
     }
 
-    /// How many reports there are, and how many are about each domain.
-    pub async fn report_counts(&self) -> Result<(u64, Vec<(String, u64)>), StoreError> {
-        let count = |number: i64| u64::try_from(number).map_err(damaged("report"));
+    /// How many reports there are.
+    pub async fn report_count(&self) -> Result<u64, StoreError> {
         let (all,): (i64,) = sqlx::query_as("SELECT count(*) FROM report WHERE tenant = $1")
             .bind(TENANT)
             .fetch_one(&self.pool)
             .await?;
-        let rows: Vec<(String, i64)> = sqlx::query_as(
-            "SELECT name.text, count(*) FROM outcome JOIN name ON name.id = outcome.domain
-             WHERE outcome.tenant = $1 GROUP BY name.text ORDER BY count(*) DESC",
-        )
-        .bind(TENANT)
-        .fetch_all(&self.pool)
-        .await?;
-        let by_domain = rows.into_iter().map(|(name, number)| Ok((name, count(number)?)));
-        Ok((count(all)?, by_domain.collect::<Result<_, StoreError>>()?))
+        u64::try_from(all).map_err(damaged("report"))
     }
 }
 

@@ -69,7 +69,7 @@ async fn rec_06_many_at_once_count_as_one_after_the_other() {
     assert_eq!(kept.iter().filter(|kept| **kept == Kept::New).count(), 700);
     assert_eq!(kept[700..], vec![Kept::Duplicate; 800]);
     assert_eq!(store.keep_reports(&all).await.unwrap(), vec![Kept::Duplicate; 1500]);
-    assert_eq!(store.report_counts().await.unwrap().0, 700);
+    assert_eq!(store.report_count().await.unwrap(), 700);
 }
 
 #[tokio::test]

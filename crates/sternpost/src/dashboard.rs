@@ -1,0 +1,113 @@
+//! The pages for people: made on the server, without JavaScript but for buttons that copy.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `door` | who may in: invitations, passwords, sign-ins, forms that are ours |
+//! | `frame` | what all pages share, and how they are answered |
+//! | `overview`, `domain`, `reports`, `others` | the pages |
+//! | `act` | what an operator does by a form |
+//! | `chart` | pictures of days |
+//! | `table` | every table as CSV and JSON |
+//! | `post` | reports by HTTPS POST |
+
+mod act;
+mod chart;
+mod domain;
+mod door;
+mod frame;
+mod others;
+mod overview;
+mod post;
+mod reports;
+mod table;
+
+pub use door::{Role, invite};
+pub use post::{address, router as reports_by_post};
+
+use crate::config::DashboardConfig;
+use crate::failure::Failure;
+use crate::rollout::Desk;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post as posted};
+use door::Door;
+use formats::limits::FORM_BYTES;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// What the pages are made of.
+pub struct Dashboard {
+    desk: RwLock<Desk>,
+    learned: Mutex<Instant>,
+    door: Door,
+    config: DashboardConfig,
+}
+
+/// How old what is known of the domains may be on a page.
+const FRESH: Duration = Duration::from_secs(2);
+
+impl Dashboard {
+    /// Over what commands work with as well.
+    pub fn new(role: &DashboardConfig, desk: Desk) -> Result<Arc<Self>, Failure> {
+        let door = Door::new(desk.store.clone(), desk.world.clock.clone(), role)?;
+        let learned = Mutex::new(Instant::now());
+        Ok(Arc::new(Self { desk: RwLock::new(desk), learned, door, config: role.clone() }))
+    }
+
+    /// The desk, with what commands have changed meanwhile.
+    async fn desk(&self) -> Result<RwLockReadGuard<'_, Desk>, Failure> {
+        let mut learned = self.learned.lock().await;
+        if learned.elapsed() > FRESH {
+            self.desk.write().await.learn().await?;
+            *learned = Instant::now();
+        }
+        drop(learned);
+        Ok(self.desk.read().await)
+    }
+
+    /// The desk, to change something.
+    async fn desk_to_change(&self) -> Result<RwLockWriteGuard<'_, Desk>, Failure> {
+        let mut desk = self.desk.write().await;
+        desk.learn().await?;
+        Ok(desk)
+    }
+
+    /// All that is served at the dashboard's address; `reports` takes them by POST.
+    pub fn router(self: &Arc<Self>, reports: Option<Router>) -> Router {
+        let inside = Router::new()
+            .route("/", get(overview::page))
+            .route("/domains/{name}", get(domain::page))
+            .route("/domains/{name}/check", get(domain::check))
+            .route("/domains/{name}/approve", posted(act::approve))
+            .route("/domains/{name}/hold", posted(act::hold))
+            .route("/domains/{name}/excuse", posted(act::excuse))
+            .route("/reports", get(reports::list))
+            .route("/reports/{id}", get(reports::one))
+            .route("/reports/{id}/raw", get(reports::raw))
+            .route("/quarantine", get(reports::quarantine))
+            .route("/quarantine/{id}", get(reports::quarantined))
+            .route("/quarantine/retry", posted(act::retry))
+            .route("/senders", get(others::senders))
+            .route("/journal", get(others::journal))
+            .route("/sending", get(others::sending))
+            .route("/settings", get(others::settings))
+            .route("/settings/people", posted(act::invite))
+            .route("/settings/people/remove", posted(act::remove))
+            .route("/sign-out", posted(door::sign_out))
+            .layer(from_fn_with_state(self.clone(), door::only_known));
+        let outside = Router::new()
+            .route("/sign-in", get(door::sign_in_page).post(door::sign_in))
+            .route("/welcome/{secret}", get(door::welcome_page).post(door::welcome))
+            .route("/style.css", get(frame::style))
+            .route("/copy.js", get(frame::script));
+        let pages = inside
+            .merge(outside)
+            .fallback(frame::nothing_here)
+            .layer(from_fn_with_state(self.clone(), door::only_our_forms))
+            .layer(DefaultBodyLimit::max(FORM_BYTES))
+            .with_state(self.clone());
+        pages.merge(reports.unwrap_or_default()).layer(from_fn(frame::safe_headers))
+    }
+}

@@ -1,0 +1,172 @@
+//! Pictures of days, as SVG with a text that says the same. Colours come from the style sheet; what failed
+//! stands above the line, what worked below it.
+
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use store::reports::DaySum;
+
+/// A strip of days for a row of a table.
+const STRIP_DAYS: i64 = 30;
+/// Days of the time line of a domain.
+pub const LINE_DAYS: i64 = 90;
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// Days as they are drawn, the oldest first; days without reports are empty.
+fn span(days: &[DaySum], now: Timestamp, count: i64) -> Vec<(Timestamp, Option<&DaySum>)> {
+    let by_day: BTreeMap<Timestamp, &DaySum> = days.iter().map(|day| (day.day, day)).collect();
+    let today = formats::report::DateRange::utc_day(now).start;
+    (0..count)
+        .rev()
+        .map(|back| {
+            today.saturating_sub(DAY.saturating_mul(i32::try_from(back).unwrap_or(0))).unwrap_or(today)
+        })
+        .map(|day| (day, by_day.get(&day).copied()))
+        .collect()
+}
+
+/// Heights that tell 1 from nothing and a thousand from ten.
+fn height(count: u64, most: u64, room: u64) -> u64 {
+    match count {
+        0 => 0,
+        _ => {
+            let share = ((count as f64).ln_1p() / (most.max(1) as f64).ln_1p()).min(1.0);
+            // From 1 to `room`; both are small.
+            1 + (share * (room as f64 - 1.0)).round().max(0.0) as u64
+        }
+    }
+}
+
+/// Thirty days in a row of a table.
+pub fn strip(days: &[DaySum], now: Timestamp) -> String {
+    let span = span(days, now, STRIP_DAYS);
+    let most =
+        span.iter().filter_map(|(_, day)| *day).map(|day| day.successful.max(day.failed)).max().unwrap_or(0);
+    let (good, bad) = bars(&span, most, 4, 3, 9, 8, 13);
+    let (worked, failed) = sums(&span);
+    let says = if worked + failed == 0 {
+        "No reports in 30 days".to_owned()
+    } else {
+        format!("30 days: {worked} sessions worked, {failed} failed")
+    };
+    format!(
+        "<svg class=\"strip\" viewBox=\"0 0 120 24\" width=\"120\" height=\"24\" role=\"img\" aria-label=\"{says}\"><title>{says}</title><path class=\"axis\" d=\"M0 9.5h120\"/><path class=\"good\" d=\"{good}\"/><path class=\"bad\" d=\"{bad}\"/></svg>"
+    )
+}
+
+/// Two paths: what worked, hanging from the line, and what failed, standing on it.
+fn bars(
+    span: &[(Timestamp, Option<&DaySum>)],
+    most: u64,
+    step: usize,
+    width: usize,
+    line: u64,
+    above: u64,
+    below: u64,
+) -> (String, String) {
+    let (mut good, mut bad) = (String::new(), String::new());
+    for (at, (_, day)) in span.iter().enumerate() {
+        let Some(day) = day else { continue };
+        let x = at * step;
+        let up = height(day.failed, most, above);
+        let down = height(day.successful, most, below);
+        if down > 0 {
+            let _ = write!(good, "M{x} {}h{width}v{down}h-{width}z", line + 1);
+        }
+        if up > 0 {
+            let _ = write!(bad, "M{x} {}h{width}v{up}h-{width}z", line.saturating_sub(up));
+        }
+    }
+    (good, bad)
+}
+
+fn sums(span: &[(Timestamp, Option<&DaySum>)]) -> (u64, u64) {
+    span.iter().filter_map(|(_, day)| *day).fold((0, 0), |(worked, failed), day| {
+        (worked.saturating_add(day.successful), failed.saturating_add(day.failed))
+    })
+}
+
+/// The time line of a domain: sessions by day, with events as flags.
+pub fn time_line(days: &[DaySum], events: &[(Timestamp, String)], now: Timestamp) -> String {
+    let span = span(days, now, LINE_DAYS);
+    let most =
+        span.iter().filter_map(|(_, day)| *day).map(|day| day.successful.max(day.failed)).max().unwrap_or(0);
+    let (good, bad) = bars(&span, most, 8, 6, 70, 46, 80);
+    let (worked, failed) = sums(&span);
+    let says =
+        format!("{LINE_DAYS} days: {worked} sessions worked, {failed} failed; the table below has the days");
+    let mut out = format!(
+        "<svg class=\"line\" viewBox=\"0 0 720 178\" role=\"img\" aria-label=\"{says}\"><title>{says}</title><path class=\"axis\" d=\"M0 70.5h720\"/><path class=\"good\" d=\"{good}\"/><path class=\"bad\" d=\"{bad}\"/>"
+    );
+    for (at, (day, sum)) in span.iter().enumerate() {
+        let x = at * 8;
+        if let Some(sum) = sum {
+            let _ = write!(
+                out,
+                "<rect class=\"day\" x=\"{x}\" y=\"22\" width=\"8\" height=\"130\"><title>{}: {} worked, {} failed</title></rect>",
+                day.strftime("%Y-%m-%d"),
+                sum.successful,
+                sum.failed
+            );
+        }
+        if at % 15 == 0 {
+            let _ = write!(out, "<text class=\"tick\" x=\"{x}\" y=\"172\">{}</text>", day.strftime("%-d %b"));
+        }
+        let flags: Vec<&str> = events
+            .iter()
+            .filter(|(when, _)| *when >= *day && *when < *day + DAY)
+            .map(|(_, what)| what.as_str())
+            .collect();
+        if !flags.is_empty() {
+            let _ = write!(
+                out,
+                "<g class=\"flag\"><path d=\"M{x} 2v150\"/><path class=\"cloth\" d=\"M{x} 2h12l-4 5l4 5h-12z\"/><title>{}: {}</title></g>",
+                day.strftime("%Y-%m-%d"),
+                escaped(&flags.join("; "))
+            );
+        }
+    }
+    out + "</svg>"
+}
+
+/// Text inside SVG.
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars().take(600) {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strip_says_what_it_shows_and_is_small() {
+        let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
+        let day = |back: i32, successful, failed| DaySum {
+            day: formats::report::DateRange::utc_day(now - DAY * back).start,
+            successful,
+            failed,
+            sts_sessions: 0,
+            tainted: 0,
+            unproved: 0,
+        };
+        let days: Vec<DaySum> = (0..40).map(|back| day(back, 1000, u64::from(back == 3))).collect();
+        let svg = strip(&days, now);
+        assert!(svg.contains("30000 sessions worked, 1 failed"), "{svg}");
+        assert!(svg.len() < 1200, "{}", svg.len());
+        assert!(strip(&[], now).contains("No reports in 30 days"));
+        let line = time_line(&days, &[(now, "<script>".into())], now);
+        assert!(line.contains("&lt;script&gt;") && !line.contains("<script>"));
+    }
+}

@@ -1,0 +1,384 @@
+//! The page of a domain: how it stands, what reports and our own looks say, and what to do about it.
+
+use super::Dashboard;
+use super::chart::{LINE_DAYS, time_line};
+use super::door::{SaidQuery, Visitor};
+use super::frame::{Answer, Frame, Here, Trouble, html};
+use super::overview::{age, judge_by};
+use super::table::{Format, other};
+use crate::rollout::Desk;
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use check::{Checker, Finding, Severity};
+use formats::tlsrpt_record::TlsrptRecord;
+use formats::{DomainName, Mode, Policy, StsRecord};
+use jiff::{SignedDuration, Timestamp};
+use receiver::domain::DomainSpec;
+use receiver::inbox::explain::{Around, Explained, explain};
+use receiver::publish::{Change, Records};
+use receiver::rollout::Standing;
+use receiver::rollout::decisions::{Decisions, Excuse};
+use receiver::rollout::gate::{Evidence, Gate, Thresholds};
+use receiver::rollout::plan::Step;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use store::probes::ProbeDay;
+use store::reports::{CauseSum, DaySum, SenderSum};
+use store::rollouts::JournalEntry;
+
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// Which of the page's tables, in which format.
+#[derive(Debug, Default, Deserialize)]
+pub struct Wish {
+    #[serde(default)]
+    format: Format,
+    #[serde(default)]
+    table: Table,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Table {
+    #[default]
+    Days,
+    Senders,
+    Failures,
+    Hosts,
+    Journal,
+}
+
+/// A failure with its explanation.
+#[derive(Serialize)]
+struct Failing {
+    #[serde(flatten)]
+    cause: CauseSum,
+    #[serde(flatten)]
+    told: Explained,
+    #[serde(skip)]
+    is_excused: bool,
+}
+
+impl Failing {
+    fn first(&self) -> String {
+        self.cause.first.strftime("%Y-%m-%d").to_string()
+    }
+
+    fn last(&self) -> String {
+        self.cause.last.strftime("%Y-%m-%d").to_string()
+    }
+}
+
+/// An MX host, as our own looks saw it.
+#[derive(Serialize)]
+struct HostRow {
+    host: String,
+    good: u64,
+    bad: u64,
+    last_problem: String,
+}
+
+/// Something to paste.
+struct Paste {
+    what: &'static str,
+    text: String,
+}
+
+/// One input of the gate: what it is, what there is, what is needed.
+struct Input {
+    what: &'static str,
+    have: String,
+    need: String,
+    is_met: bool,
+}
+
+#[derive(Template)]
+#[template(path = "domain.html")]
+struct Page {
+    frame: Frame,
+    name: String,
+    sentence: String,
+    mark: (&'static str, &'static str),
+    wanted: Mode,
+    held: Option<String>,
+    may_approve: bool,
+    is_ready: bool,
+    may_hold: bool,
+    is_enforced: bool,
+    chart: String,
+    line_days: i64,
+    days: Vec<DaySum>,
+    inputs: Vec<Input>,
+    failures: Vec<Failing>,
+    excused: Vec<Excuse>,
+    senders: Vec<SenderSum>,
+    hosts: Vec<HostRow>,
+    pastes: Vec<Paste>,
+    journal: Vec<JournalEntry>,
+}
+
+impl Page {
+    fn day(&self, day: &Timestamp) -> String {
+        day.strftime("%Y-%m-%d").to_string()
+    }
+}
+
+struct Facts {
+    standing: Standing,
+    evidence: Evidence,
+    gate: Gate,
+    decisions: Decisions,
+    days: Vec<DaySum>,
+    senders: Vec<SenderSum>,
+    probes: Vec<ProbeDay>,
+    causes: Vec<CauseSum>,
+    journal: Vec<JournalEntry>,
+}
+
+async fn facts(desk: &Desk, spec: &DomainSpec, now: Timestamp) -> Result<Facts, Trouble> {
+    let name = &spec.name;
+    let line = DAY.saturating_mul(i32::try_from(LINE_DAYS).unwrap_or(90));
+    let since = now.saturating_sub(line).unwrap_or(now);
+    let standing = desk.standing(name).await?;
+    let (evidence, gate) = desk.gate(name, &standing).await?;
+    Ok(Facts {
+        standing,
+        evidence,
+        gate,
+        decisions: desk.decisions(name),
+        days: desk.store.days_of(name, since).await?,
+        senders: desk.store.senders(Some(name), since).await?,
+        probes: desk.store.probes_of(name, since).await?,
+        causes: desk.store.causes_of(name, since).await?,
+        journal: desk.store.journal_of(name).await?,
+    })
+}
+
+pub async fn page(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(name): Path<String>,
+    Query(wish): Query<Wish>,
+    Query(said): SaidQuery,
+) -> Answer {
+    let desk = dashboard.desk().await?;
+    let spec = desk.find(&crate::world::domain(&name)?)?;
+    let now = desk.world.clock.now();
+    let facts = facts(&desk, &spec, now).await?;
+    let around = Around { domain: spec.name.as_str(), senders: &facts.senders, probes: &facts.probes };
+    let failures: Vec<Failing> =
+        facts.causes.iter().map(|cause| failing(cause, &around, &facts.decisions)).collect();
+    let hosts = hosts(&facts.probes);
+    let exported = match wish.table {
+        Table::Days => other(wish.format, "days", &facts.days),
+        Table::Senders => other(wish.format, "senders", &facts.senders),
+        Table::Failures => other(wish.format, "failures", &failures),
+        Table::Hosts => other(wish.format, "hosts", &hosts),
+        Table::Journal => other(wish.format, "journal", &facts.journal),
+    };
+    if let Some(answer) = exported {
+        return answer;
+    }
+    let recent = facts.days.iter().rev().take_while(|day| day.day + DAY * 8 > now);
+    let since = facts.standing.mode.map_or(now, |mode| mode.since);
+    let fails = recent.filter(|day| day.day + DAY > since).any(|day| day.tainted > 0)
+        && facts.evidence.clean_days < 7;
+    let judged = judge_by(&desk, &spec, &facts.standing, &facts.evidence, &facts.gate, fails);
+    let mode = facts.standing.mode.map(|known| known.mode);
+    let events: Vec<(Timestamp, String)> =
+        facts.journal.iter().map(|entry| (entry.at, entry.what.clone())).collect();
+    let wants_enforce = spec.mode == Mode::Enforce;
+    let mut frame = Frame::new(spec.name.to_string(), Here::Domains, &visitor);
+    frame.said = said.said;
+    html(&Page {
+        frame,
+        name: spec.name.to_string(),
+        sentence: sentence(&facts, &judged.next, now),
+        mark: judged.need.mark(),
+        wanted: spec.mode,
+        held: facts
+            .decisions
+            .held
+            .as_ref()
+            .map(|word| format!("{} ({}, {})", word.reason, word.who, word.at)),
+        may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.standing.approved.is_none(),
+        is_ready: facts.gate == Gate::Ready,
+        may_hold: wants_enforce && facts.decisions.held.is_none() && mode.is_some(),
+        is_enforced: mode == Some(Mode::Enforce),
+        chart: time_line(&facts.days, &events, now),
+        line_days: LINE_DAYS,
+        inputs: inputs(&facts.evidence, &desk.config.thresholds),
+        failures,
+        excused: facts.decisions.excused,
+        senders: facts.senders,
+        hosts,
+        pastes: pastes(&desk, &spec, &facts.standing),
+        days: facts.days.into_iter().rev().collect(),
+        journal: facts.journal.into_iter().rev().take(50).collect(),
+    })
+}
+
+fn failing(cause: &CauseSum, around: &Around<'_>, decisions: &Decisions) -> Failing {
+    let excused =
+        |excuse: &Excuse| excuse.cause.result == cause.result_type && excuse.cause.host == cause.host;
+    Failing {
+        told: explain(cause, around),
+        is_excused: decisions.excused.iter().any(excused),
+        cause: cause.clone(),
+    }
+}
+
+fn sentence(facts: &Facts, next: &str, now: Timestamp) -> String {
+    let Some(mode) = facts.standing.mode else {
+        return format!("Nothing is set up yet. Next: {next}.");
+    };
+    let age = age(mode.since, now);
+    match mode.mode {
+        Mode::Testing => format!("In testing for {age}. The evidence is {}. Next: {next}.", facts.gate),
+        Mode::Enforce => format!(
+            "Enforced for {age}: senders that honour MTA-STS deliver with verified TLS or not at all. Next: {next}."
+        ),
+        Mode::None => format!("Being retired for {age}. Next: {next}."),
+    }
+}
+
+/// The inputs of the gate, one by one.
+fn inputs(evidence: &Evidence, needed: &Thresholds) -> Vec<Input> {
+    let days = |what, have: u32, need: u32| Input {
+        what,
+        have: have.to_string(),
+        need: format!("{need} or more"),
+        is_met: have >= need,
+    };
+    let bound = evidence.failure_rate_bound;
+    let is_quiet = evidence.days_in_testing >= needed.quiet_days;
+    let looks = &evidence.probes;
+    vec![
+        days("Days in testing", evidence.days_in_testing, needed.days_in_testing),
+        days("Clean days in a row", evidence.clean_days, needed.clean_days),
+        Input {
+            what: "Sessions on clean days",
+            have: evidence.clean_sessions.to_string(),
+            need: "enough for the next line".to_owned(),
+            is_met: bound <= needed.failure_rate || is_quiet,
+        },
+        Input {
+            what: "Failure rate, upper bound at 95 %",
+            have: format!("{:.2} %", bound * 100.0),
+            need: format!(
+                "{:.2} % or less, or {} days in testing",
+                needed.failure_rate * 100.0,
+                needed.quiet_days
+            ),
+            is_met: bound <= needed.failure_rate || is_quiet,
+        },
+        Input {
+            what: "Verified senders",
+            have: evidence.senders.to_string(),
+            need: "for your information".to_owned(),
+            is_met: evidence.senders > 0,
+        },
+        Input {
+            what: "Our own looks at the MX hosts",
+            have: match &looks.problem {
+                Some(problem) => format!("{} days, the last bad one: {problem}", looks.days),
+                None => format!("{} days, all good", looks.days),
+            },
+            need: "all good, for domains with few sessions".to_owned(),
+            is_met: looks.problem.is_none(),
+        },
+        Input {
+            what: "Reports that do not count",
+            have: evidence.unverified_reports.to_string(),
+            need: "no signature that holds".to_owned(),
+            is_met: true,
+        },
+    ]
+}
+
+fn hosts(probes: &[ProbeDay]) -> Vec<HostRow> {
+    let mut rows: BTreeMap<&str, HostRow> = BTreeMap::new();
+    for probe in probes {
+        let fresh = || HostRow { host: probe.host.clone(), good: 0, bad: 0, last_problem: String::new() };
+        let row = rows.entry(&probe.host).or_insert_with(fresh);
+        row.good += probe.good;
+        row.bad += probe.bad;
+        if !probe.problem.is_empty() {
+            row.last_problem = format!("{} ({})", probe.problem, probe.day.strftime("%Y-%m-%d"));
+        }
+    }
+    rows.into_values().collect()
+}
+
+/// What is published now, to be pasted where something of it is lost.
+fn pastes(desk: &Desk, spec: &DomainSpec, standing: &Standing) -> Vec<Paste> {
+    let wanted = desk.wanted(spec);
+    let record = |label: &str, value: String| {
+        let change = Change { name: wanted.record(label).ok()?, records: Records::Txt(value) };
+        Some(change.lines().join("\n"))
+    };
+    let announced =
+        standing.last_id.as_ref().and_then(|id| record("_mta-sts", StsRecord::new(id.clone()).to_string()));
+    let promise = standing.newest();
+    let policy = promise.and_then(|promise| Policy::new(promise.mode, promise.max_age, promise.mx.clone()));
+    let asks = Step::AskForReports(TlsrptRecord::new(spec.rua.clone()));
+    let asks = Change::of(&wanted, &asks).ok().flatten().filter(|_| !spec.rua.is_empty());
+    [
+        announced.map(|text| Paste { what: "The record that announces the policy", text }),
+        policy
+            .map(|policy| Paste { what: "The policy file", text: policy.to_string().replace("\r\n", "\n") }),
+        asks.map(|change| Paste {
+            what: "The record that asks for reports",
+            text: change.lines().join("\n"),
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[derive(Template)]
+#[template(path = "check.html")]
+struct CheckPage {
+    frame: Frame,
+    name: String,
+    verdict: String,
+    findings: Vec<(&'static str, &'static str, Finding)>,
+}
+
+pub async fn check(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(name): Path<String>,
+) -> Answer {
+    let (domain, checker) = {
+        let desk = dashboard.desk().await?;
+        let world = &desk.world;
+        let checker = Checker {
+            dns: world.dns.clone(),
+            policies: world.policies.clone(),
+            mail: world.mail.clone(),
+            clock: world.clock.clone(),
+        };
+        let domain: DomainName = desk.find(&crate::world::domain(&name)?)?.name;
+        (domain, checker)
+    };
+    let seen = checker.examine(&domain).await;
+    let mark = |severity: Severity| match severity {
+        Severity::Error => ("failing", "✗ error"),
+        Severity::Warning => ("waiting", "! warning"),
+        Severity::Info => ("way", "· information"),
+    };
+    html(&CheckPage {
+        frame: Frame::new(format!("Check of {domain}"), Here::Domains, &visitor),
+        name: domain.to_string(),
+        verdict: seen.verdict,
+        findings: seen
+            .findings
+            .into_iter()
+            .map(|finding| (mark(finding.severity).0, mark(finding.severity).1, finding))
+            .collect(),
+    })
+}

@@ -1,0 +1,201 @@
+//! The other pages: senders, journal, the sending side, settings.
+
+use super::Dashboard;
+use super::door::{SaidQuery, Visitor};
+use super::frame::{Answer, Frame, Here, html};
+use super::table::{Format, other};
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Query, State};
+use formats::report::DateRange;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use store::policies::StoredPolicy;
+use store::reports::SenderSum;
+use store::rollouts::JournalLine;
+
+/// What to show.
+#[derive(Debug, Default, Deserialize)]
+pub struct Wish {
+    #[serde(default)]
+    format: Format,
+    before: Option<i64>,
+    #[serde(default)]
+    after: String,
+}
+
+#[derive(Template)]
+#[template(path = "senders.html")]
+struct SendersPage {
+    frame: Frame,
+    rows: Vec<SenderSum>,
+}
+
+impl SendersPage {
+    fn day(&self, day: &Timestamp) -> String {
+        day.strftime("%Y-%m-%d").to_string()
+    }
+}
+
+/// How far back senders are looked at.
+const MONTH: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+pub async fn senders(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(wish): Query<Wish>,
+) -> Answer {
+    let desk = dashboard.desk().await?;
+    let now = desk.world.clock.now();
+    let rows = desk.store.senders(None, now.saturating_sub(MONTH).unwrap_or(now)).await?;
+    if let Some(answer) = other(wish.format, "senders", &rows) {
+        return answer;
+    }
+    html(&SendersPage { frame: Frame::new("Senders", Here::Senders, &visitor), rows })
+}
+
+#[derive(Template)]
+#[template(path = "journal.html")]
+struct JournalPage {
+    frame: Frame,
+    rows: Vec<JournalLine>,
+    older: Option<i64>,
+}
+
+/// Lines on a page, and in a file.
+const LINES: u32 = 100;
+const FILE: u32 = 100_000;
+
+pub async fn journal(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(wish): Query<Wish>,
+) -> Answer {
+    let most = if wish.format == Format::Html { LINES } else { FILE };
+    let desk = dashboard.desk().await?;
+    let rows = desk.store.journal_of_all(wish.before.unwrap_or(i64::MAX), most).await?;
+    if let Some(answer) = other(wish.format, "journal", &rows) {
+        return answer;
+    }
+    let older = rows.last().filter(|_| rows.len() == most as usize).map(|last| last.id);
+    html(&JournalPage { frame: Frame::new("Journal", Here::Journal, &visitor), rows, older })
+}
+
+/// A policy that mail is sent under.
+#[derive(Serialize)]
+struct InUse {
+    domain: String,
+    mode: String,
+    id: String,
+    fetched_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+impl From<StoredPolicy> for InUse {
+    fn from(policy: StoredPolicy) -> Self {
+        Self {
+            domain: policy.domain.to_string(),
+            mode: policy.mode.to_string(),
+            id: policy.record_id.to_string(),
+            fetched_at: policy.fetched_at,
+            expires_at: policy.expires_at,
+        }
+    }
+}
+
+/// A destination that failed today.
+struct Failed {
+    domain: String,
+    host: String,
+    result: String,
+    sessions: u64,
+}
+
+#[derive(Template)]
+#[template(path = "sending.html")]
+struct SendingPage {
+    frame: Frame,
+    is_on: bool,
+    counts: Vec<(&'static str, u64)>,
+    rows: Vec<InUse>,
+    after: Option<String>,
+    failed: Vec<Failed>,
+}
+
+pub async fn sending(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(wish): Query<Wish>,
+) -> Answer {
+    let desk = dashboard.desk().await?;
+    let now = desk.world.clock.now();
+    let most = if wish.format == Format::Html { LINES } else { FILE };
+    let found = desk.store.policies_after(&wish.after, most).await?;
+    let rows: Vec<InUse> = found.into_iter().map(InUse::from).collect();
+    if let Some(answer) = other(wish.format, "policies", &rows) {
+        return answer;
+    }
+    let counts = desk.store.count_policies(now).await?;
+    let after = rows.last().filter(|_| rows.len() == most as usize).map(|last| last.domain.clone());
+    html(&SendingPage {
+        frame: Frame::new("Sending", Here::Sending, &visitor),
+        is_on: desk.config.answers.is_some(),
+        counts: vec![("enforce", counts.enforce), ("testing", counts.testing), ("none", counts.none)],
+        rows,
+        after,
+        failed: failed_today(&desk.store.tally(DateRange::utc_day(now).start).await?),
+    })
+}
+
+fn failed_today(tally: &[formats::report::PolicyReport]) -> Vec<Failed> {
+    let mut failed: Vec<Failed> = tally
+        .iter()
+        .flat_map(|policy| policy.details.iter().map(move |detail| (policy, detail)))
+        .map(|(policy, detail)| Failed {
+            domain: policy.policy_domain.as_ref().map(ToString::to_string).unwrap_or_default(),
+            host: detail.receiving_mx_hostname.clone().unwrap_or_default(),
+            result: detail.result_type.to_string(),
+            sessions: detail.failed_session_count,
+        })
+        .collect();
+    failed.sort_by_key(|one| std::cmp::Reverse(one.sessions));
+    failed.truncate(100);
+    failed
+}
+
+#[derive(Template)]
+#[template(path = "settings.html")]
+struct SettingsPage {
+    frame: Frame,
+    people: Vec<(String, String)>,
+    config: String,
+    link: Option<String>,
+}
+
+pub async fn settings(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(said): SaidQuery,
+) -> Answer {
+    settings_page(&dashboard, &visitor, said.said, None).await
+}
+
+/// The page, with the link of an invitation that was just made.
+pub async fn settings_page(
+    dashboard: &Dashboard,
+    visitor: &Visitor,
+    said: String,
+    link: Option<String>,
+) -> Answer {
+    let desk = dashboard.desk().await?;
+    let people = desk.store.people().await?;
+    let mut frame = Frame::new("Settings", Here::Settings, visitor);
+    frame.said = said;
+    html(&SettingsPage {
+        frame,
+        people: people.into_iter().map(|person| (person.name, person.role)).collect(),
+        config: desk.config.to_toml(),
+        link,
+    })
+}

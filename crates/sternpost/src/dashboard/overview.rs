@@ -1,0 +1,279 @@
+//! The overview: one row a domain, what needs somebody first.
+
+use super::Dashboard;
+use super::chart::strip;
+use super::door::Visitor;
+use super::frame::{Answer, Frame, Here, html};
+use super::table::{Format, other};
+use crate::rollout::Desk;
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Query, State};
+use formats::{DomainName, Mode};
+use jiff::{SignedDuration, Timestamp};
+use receiver::domain::{DomainSpec, HostedBy};
+use receiver::rollout::Standing;
+use receiver::rollout::gate::{Evidence, Gate, evidence_by_day, gate};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use store::reports::DaySum;
+
+/// What to show.
+#[derive(Debug, serde::Deserialize)]
+pub struct Wish {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    page: usize,
+    #[serde(default)]
+    format: Format,
+}
+
+/// How much a domain needs somebody; the most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// Mail is at risk.
+    Failing,
+    /// A word or a command of the operator's is waited for.
+    Waiting,
+    /// Time or evidence is waited for.
+    OnItsWay,
+    /// All is as wanted.
+    Fine,
+}
+
+impl Need {
+    /// The word and the sign that stand for it, so that colour is not all.
+    pub fn mark(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Failing => ("failing", "✗ needs you"),
+            Self::Waiting => ("waiting", "! your turn"),
+            Self::OnItsWay => ("way", "· on its way"),
+            Self::Fine => ("fine", "✓ fine"),
+        }
+    }
+}
+
+/// How a domain stands, in words.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub domain: String,
+    pub need: Need,
+    pub mode: String,
+    pub wanted: String,
+    pub since: Option<Timestamp>,
+    pub evidence: String,
+    pub next: String,
+    pub sessions_30_days: u64,
+    pub failed_30_days: u64,
+    pub certificate_ends: Option<Timestamp>,
+    #[serde(skip)]
+    pub strip: String,
+    #[serde(skip)]
+    pub age: String,
+    #[serde(skip)]
+    pub certificate: String,
+}
+
+/// Rows on a page.
+const PAGE: usize = 40;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// How far back a domain of many is judged; the page of one domain goes back further.
+const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 60);
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Page {
+    frame: Frame,
+    rows: Vec<Row>,
+    q: String,
+    all: usize,
+    found: usize,
+    page: usize,
+    pages: usize,
+    counts: Vec<(&'static str, &'static str, usize)>,
+}
+
+pub async fn page(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(wish): Query<Wish>,
+) -> Answer {
+    let desk = dashboard.desk().await?;
+    let now = desk.world.clock.now();
+    let days = desk.store.days_of_all(now.saturating_sub(LOOKED_BACK).unwrap_or(now)).await?;
+    let standings: BTreeMap<String, Standing> = desk.store.rollouts().await?;
+    let wanted = wish.q.trim().to_ascii_lowercase();
+    let mut found: Vec<(Need, &DomainSpec)> = Vec::new();
+    let known = |name: &DomainName| (standings.get(name.as_str()), days.get(name.as_str()));
+    let mut counts = BTreeMap::new();
+    for spec in &desk.known {
+        let need = judge(&desk, spec, known(&spec.name), now).need;
+        *counts.entry(need).or_insert(0) += 1;
+        if spec.name.as_str().contains(&wanted) {
+            found.push((need, spec));
+        }
+    }
+    found.sort_by(|(a, one), (b, two)| a.cmp(b).then_with(|| one.name.as_str().cmp(two.name.as_str())));
+    let pages = found.len().div_ceil(PAGE).max(1);
+    let page = wish.page.clamp(1, pages);
+    let shown: Vec<(Need, &DomainSpec)> = match wish.format {
+        Format::Html => found.iter().skip((page - 1) * PAGE).take(PAGE).copied().collect(),
+        Format::Csv | Format::Json => found.clone(),
+    };
+    let mut rows = Vec::with_capacity(shown.len());
+    for (_, spec) in shown {
+        rows.push(row(&desk, spec, known(&spec.name), now).await?);
+    }
+    if let Some(answer) = other(wish.format, "domains", &rows) {
+        return answer;
+    }
+    let counts = counts.into_iter().map(|(need, count)| (need.mark().0, need.mark().1, count)).collect();
+    html(&Page {
+        frame: Frame::new("Domains", Here::Domains, &visitor),
+        rows,
+        q: wish.q,
+        all: desk.known.len(),
+        found: found.len(),
+        page,
+        pages,
+        counts,
+    })
+}
+
+/// How a domain stands and what it needs.
+pub struct Judged {
+    pub need: Need,
+    pub evidence: String,
+    pub next: String,
+}
+
+type Known<'a> = (Option<&'a Standing>, Option<&'a Vec<DaySum>>);
+
+fn judge(desk: &Desk, spec: &DomainSpec, (standing, days): Known<'_>, now: Timestamp) -> Judged {
+    let nothing = Standing::default();
+    let standing = standing.unwrap_or(&nothing);
+    let since = standing.mode.map_or(now, |mode| mode.since);
+    let evidence = evidence_by_day(days.map_or(&[], Vec::as_slice), &[], since, now);
+    let gate = gate(&evidence, &desk.config.thresholds);
+    let recent = days.into_iter().flatten().rev().take_while(|day| day.day + DAY * 8 > now);
+    let failed = recent.filter(|day| day.day + DAY > since).any(|day| day.tainted > 0);
+    judge_by(desk, spec, standing, &evidence, &gate, failed)
+}
+
+/// By the evidence; `fails` says that verified reports of the last week tell of failures.
+pub fn judge_by(
+    desk: &Desk,
+    spec: &DomainSpec,
+    standing: &Standing,
+    evidence: &Evidence,
+    gate: &Gate,
+    fails: bool,
+) -> Judged {
+    let name = &spec.name;
+    let apply = format!("sternpost apply {name}");
+    let mode = standing.mode.map(|known| known.mode);
+    let wanted = desk.wanted(spec).mode;
+    let held = desk.decisions(name).held;
+    let (need, next) = match mode {
+        None if wanted == Mode::None => (Need::Fine, "nothing".to_owned()),
+        None => (Need::Waiting, apply),
+        Some(mode) if mode == wanted && fails && mode == Mode::Enforce => {
+            (Need::Failing, "look at the failures".to_owned())
+        }
+        Some(mode) if mode == wanted && standing.announce_due => (Need::Waiting, apply),
+        Some(mode) if mode == wanted => match held {
+            Some(word) => (Need::Waiting, format!("held by {}: {}", word.who, word.reason)),
+            None => (Need::Fine, "nothing".to_owned()),
+        },
+        Some(Mode::Testing) if wanted == Mode::Enforce => match (standing.approved, gate) {
+            (Some(_), _) => (Need::Waiting, apply),
+            (None, Gate::Ready) => (Need::Waiting, "approve enforcement".to_owned()),
+            (None, Gate::NotYet(reasons)) => (Need::OnItsWay, reasons.first().cloned().unwrap_or_default()),
+        },
+        Some(_) => (Need::Waiting, apply),
+    };
+    let evidence = match mode {
+        Some(Mode::Testing) => gate.to_string(),
+        Some(Mode::Enforce) if evidence.days_covered == 0 => "no verified report yet".to_owned(),
+        Some(Mode::Enforce) => format!("{} clean days", evidence.clean_days),
+        _ => "none".to_owned(),
+    };
+    Judged { need, evidence, next }
+}
+
+async fn row(
+    desk: &Desk,
+    spec: &DomainSpec,
+    known: Known<'_>,
+    now: Timestamp,
+) -> Result<Row, super::frame::Trouble> {
+    let judged = judge(desk, spec, known, now);
+    let days = known.1.map_or(&[][..], Vec::as_slice);
+    let month = days.iter().filter(|day| day.day + DAY * 30 > now);
+    let (worked, failed) = month.fold((0u64, 0u64), |(worked, failed), day| {
+        (worked.saturating_add(day.successful), failed.saturating_add(day.failed))
+    });
+    let mode = known.0.and_then(|standing| standing.mode);
+    let certificate_ends = certificate_ends(desk, spec).await?;
+    Ok(Row {
+        domain: spec.name.to_string(),
+        need: judged.need,
+        mode: mode.map_or("not set up".to_owned(), |known| known.mode.to_string()),
+        wanted: spec.mode.to_string(),
+        since: mode.map(|known| known.since),
+        evidence: judged.evidence,
+        next: judged.next,
+        sessions_30_days: worked.saturating_add(failed),
+        failed_30_days: failed,
+        strip: strip(days, now),
+        age: mode.map_or(String::new(), |known| age(known.since, now)),
+        certificate: match certificate_ends {
+            Some(end) if end <= now => "✗ over".to_owned(),
+            Some(end) => format!("{} left", age(now, end)),
+            None if spec.host == HostedBy::Sternpost => "being ordered".to_owned(),
+            None => "not ours".to_owned(),
+        },
+        certificate_ends,
+    })
+}
+
+/// The end of the policy host's certificate, where the policy is served here.
+async fn certificate_ends(
+    desk: &Desk,
+    spec: &DomainSpec,
+) -> Result<Option<Timestamp>, super::frame::Trouble> {
+    let Ok(host) = DomainName::parse(&format!("mta-sts.{}", spec.name)) else { return Ok(None) };
+    if spec.host != HostedBy::Sternpost {
+        return Ok(None);
+    }
+    let found = desk.store.certificate(&host).await?;
+    Ok(found.filter(|certificate| !certificate.chain.is_empty()).map(|certificate| certificate.expires_at))
+}
+
+/// The time between two moments, in its largest unit.
+pub fn age(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.duration_since(from).as_secs().max(0);
+    let (count, unit) = match seconds {
+        0..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_told_in_their_largest_unit() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(age(at(0), at(60)), "1 minute");
+        assert_eq!(age(at(0), at(7_200)), "2 hours");
+        assert_eq!(age(at(0), at(1_000_000)), "11 days");
+        assert_eq!(age(at(10), at(0)), "0 minutes");
+    }
+}

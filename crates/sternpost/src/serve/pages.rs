@@ -1,0 +1,62 @@
+//! The role `[dashboard]`: pages for people, and reports by HTTPS POST, over HTTP or HTTPS.
+
+use super::certificate::Certificate;
+use super::http::Http;
+use crate::config::{Config, DashboardConfig};
+use crate::dashboard::{Dashboard, reports_by_post};
+use crate::dashboard_command::first_link;
+use crate::failure::Failure;
+use crate::rollout::Desk;
+use crate::world::World;
+use sender::serve::Shutdown;
+use sender::serve::listen::{Serve, Stream};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use tokio::task::JoinSet;
+
+/// For a handshake.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The role, ready to serve.
+#[derive(Clone)]
+pub struct Pages {
+    http: Http,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Pages {
+    pub async fn new(
+        role: &DashboardConfig,
+        config: &Config,
+        store: &Store,
+        world: &Arc<World>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self, Failure> {
+        let certificate = match &role.certificate {
+            Some(files) => {
+                let certificate = Certificate::load(files, &[b"http/1.1"])?;
+                tasks.spawn(certificate.clone().keep());
+                Some(certificate)
+            }
+            None => None,
+        };
+        let reports = match &config.inbox {
+            Some(inbox) => reports_by_post(inbox, store, world).await?,
+            None => None,
+        };
+        let desk = Desk::at(config.clone(), store.clone(), world.clone()).await?;
+        first_link(&desk, role).await?;
+        Ok(Self { http: Http(Dashboard::new(role, desk)?.router(reports)), certificate })
+    }
+}
+
+impl Serve for Pages {
+    async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
+        let Some(certificate) = &self.certificate else { return self.http.serve(stream, shutdown).await };
+        let handshake = tokio::time::timeout(PATIENCE, certificate.acceptor().accept(stream)).await;
+        if let Ok(Ok(stream)) = handshake {
+            self.http.serve(stream, shutdown).await;
+        }
+    }
+}
