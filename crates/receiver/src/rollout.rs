@@ -7,12 +7,14 @@
 //! | [`standing`] | pure: what senders may still hold us to |
 //! | [`plan`] | pure: from wanted, seen and promised to the next step, and to the whole way |
 //! | [`guard`] | what would make senders refuse mail, with its remedy |
+//! | [`reported`] | pure: what reports tell that needs somebody |
 //! | [`Applier`] | carries steps out, each proved by looking from outside |
 
 pub mod decisions;
 pub mod gate;
 pub mod guard;
 pub mod plan;
+pub mod reported;
 pub mod standing;
 
 mod apply;

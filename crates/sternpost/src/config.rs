@@ -100,6 +100,8 @@ pub struct AnswersConfig {
 pub struct GuardConfig {
     /// Between two looks at a domain.
     pub every: Duration,
+    /// The share of failed sessions that is too much.
+    pub failure_rate: f64,
     /// Where alerts go.
     pub webhook: Option<String>,
 }
@@ -151,6 +153,7 @@ impl Config {
             host,
             guard: read.has("guard").then(|| GuardConfig {
                 every: Duration::from_secs(u64::from(read.number("guard.every", 300))),
+                failure_rate: f64::from(read.number("guard.failures_per_thousand", 10)) / 1000.0,
                 webhook: read.text("guard.webhook").map(str::to_owned),
             }),
             inbox: read.has("inbox").then(|| inbox::inbox(&read, &folder)).transpose()?,

@@ -131,3 +131,14 @@ CREATE TABLE secret (
     name  TEXT NOT NULL PRIMARY KEY,
     value TEXT NOT NULL
 );
+
+-- Alerts that were raised and are not over.
+CREATE TABLE alert (
+    tenant  BIGINT NOT NULL,
+    domain  TEXT   NOT NULL,
+    kind    TEXT   NOT NULL,
+    subject TEXT   NOT NULL,
+    since   BIGINT NOT NULL,
+    state   TEXT   NOT NULL,
+    PRIMARY KEY (tenant, domain, kind, subject)
+);

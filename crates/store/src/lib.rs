@@ -6,6 +6,7 @@
 //! | [`policies`] | policies to the end of their `max_age` | sending side |
 //! | [`tallies`] | sessions of a day, for the reports | sending side |
 //! | [`reports`] | reports that came in, and what could not be read | receiving side |
+//! | [`alerts`] | alerts that stand | receiving side |
 //! | [`decisions`] | what the operator decided about roll-outs | receiving side |
 //! | [`probes`] | what our own looks at MX hosts saw, by day | receiving side |
 //! | [`people`] | who may see the dashboard, and sign-ins | dashboard |
@@ -15,6 +16,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod alerts;
 pub mod decisions;
 pub mod domains;
 pub mod hosting;

@@ -117,7 +117,7 @@ fn too_quiet(evidence: &Evidence, wanted: &Thresholds) -> Option<String> {
     }
     (probes.days < wanted.clean_days).then(|| {
         format!(
-            "with so few sessions the MX hosts have to be looked at on {} (`[guard]` does that)",
+            "with so few sessions the MX hosts have to be looked at on {} ([guard] does that)",
             days(wanted.clean_days.saturating_sub(probes.days), "more day")
         )
     })

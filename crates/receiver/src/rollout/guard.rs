@@ -10,12 +10,13 @@ use net::clock::Clock;
 use net::dns::{Dns, DnsError, host_addresses};
 use net::https::PolicyHosts;
 use net::smtp::{Fault, MailHosts, Target, TlsDemand};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 /// Something that needs somebody.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// What kind of thing.
     pub kind: Kind,
@@ -24,13 +25,13 @@ pub struct Alert {
     /// What is seen.
     pub what: String,
     /// What follows.
-    pub consequence: &'static str,
+    pub consequence: Cow<'static, str>,
     /// What to do.
     pub remedy: String,
 }
 
 /// Kinds of alerts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// An MX host that a policy which senders hold does not name.
@@ -45,6 +46,12 @@ pub enum Kind {
     MxUnverified,
     /// An MX host's certificate ends soon.
     MxCertificateEnds,
+    /// Verified senders met a failure.
+    ReportedFailure,
+    /// Too many sessions fail.
+    FailureRate,
+    /// Reports have ceased.
+    Silence,
 }
 
 impl fmt::Display for Kind {
@@ -56,6 +63,9 @@ impl fmt::Display for Kind {
             Self::PolicyCertificateEnds => "policy-certificate-ends",
             Self::MxUnverified => "mx-unverified",
             Self::MxCertificateEnds => "mx-certificate-ends",
+            Self::ReportedFailure => "reported-failure",
+            Self::FailureRate => "failure-rate",
+            Self::Silence => "silence",
         })
     }
 }
@@ -98,7 +108,7 @@ pub fn alerts(
                 kind: Kind::MxUncovered,
                 subject: host.to_string(),
                 what: format!("{host} is an MX host of {}, and an enforced policy that senders may hold does not name it", wanted.domain),
-                consequence: REFUSED,
+                consequence: REFUSED.into(),
                 remedy: format!("Take it out of the MX records until senders know it, or have the policy widened at once: {again}"),
             });
         }
@@ -110,14 +120,14 @@ pub fn alerts(
                 kind: Kind::MxUnverified,
                 subject: host.name.to_string(),
                 what: format!("{} does not prove itself: {why}", host.name),
-                consequence: refused,
+                consequence: refused.into(),
                 remedy: format!("Give it a certificate for {} from a public authority, with STARTTLS offered", host.name),
             }),
             Ok(end) if *end - SOON <= now => all.push(Alert {
                 kind: Kind::MxCertificateEnds,
                 subject: host.name.to_string(),
                 what: format!("the certificate of {} ends at {end}", host.name),
-                consequence: refused,
+                consequence: refused.into(),
                 remedy: "Renew it before then; most authorities renew a month before the end by themselves, so look why that did not happen".to_owned(),
             }),
             Ok(_) => {}
@@ -128,7 +138,7 @@ pub fn alerts(
             kind: Kind::RecordGone,
             subject: format!("_mta-sts.{}", wanted.domain),
             what: format!("the record _mta-sts.{} is gone", wanted.domain),
-            consequence: BARE,
+            consequence: BARE.into(),
             remedy: format!("Put it back: {again}"),
         });
     }
@@ -138,7 +148,7 @@ pub fn alerts(
             kind: Kind::PolicyUnserved,
             subject: host.clone(),
             what: why.clone(),
-            consequence: FADING,
+            consequence: FADING.into(),
             remedy: format!("Bring the policy host back; what has to be served is shown by: {again}"),
         });
     }
@@ -147,7 +157,7 @@ pub fn alerts(
             kind: Kind::PolicyCertificateEnds,
             subject: host,
             what: format!("the policy host's certificate ends at {end}"),
-            consequence: FADING,
+            consequence: FADING.into(),
             remedy: "Renew it before then".to_owned(),
         });
     }
@@ -277,7 +287,7 @@ mod tests {
         let (wanted, standing, mut seen) = enforced();
         seen.mx.push(name("new.b.example"));
         let told = alerts(&wanted, &standing, &seen, &[], now());
-        assert_eq!((told.len(), told[0].kind, told[0].consequence), (1, Kind::MxUncovered, REFUSED));
+        assert_eq!((told.len(), told[0].kind, &*told[0].consequence), (1, Kind::MxUncovered, REFUSED));
         assert!(told[0].remedy.contains("sternpost apply a.example"));
         let (_, _, well) = enforced();
         assert_eq!(

@@ -322,7 +322,14 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Number(1, 86_400),
         default: "300",
         unset: "",
-        about: "Seconds between two looks at a domain. The section `[guard]` switches the watch over your domains on: MX hosts that the policy does not name, certificates that end within 14 days or don't verify, a policy host that does not answer, a record that is gone. What is found is logged as an error, once, and when it is over.",
+        about: "Seconds between two looks at a domain. The section `[guard]` switches the watch over your domains on: MX hosts that the policy does not name, certificates that end within 14 days or don't verify, a policy host that does not answer, a record that is gone; and over the reports: failures that verified senders met, too many of them, and silence where reports used to come. It also carries out `auto_promote`. What is found is logged as an error, once, and when it is over.",
+    },
+    Key {
+        path: "guard.failures_per_thousand",
+        kind: Kind::Number(1, 1000),
+        default: "10",
+        unset: "",
+        about: "The share of failed sessions in a week, by verified reports, from which on there is an alert, in thousandths.",
     },
     Key {
         path: "guard.webhook",

@@ -4,7 +4,7 @@ use super::Dashboard;
 use super::chart::{LINE_DAYS, time_line};
 use super::door::{SaidQuery, Visitor};
 use super::frame::{Answer, Frame, Here, Trouble, html};
-use super::overview::{age, judge_by};
+use super::overview::{Need, age, judge_by, last_week};
 use super::table::{Format, other};
 use crate::rollout::Desk;
 use askama::Template;
@@ -20,6 +20,7 @@ use receiver::publish::{Change, Records};
 use receiver::rollout::Standing;
 use receiver::rollout::decisions::{Decisions, Excuse};
 use receiver::rollout::gate::{Evidence, Gate, Thresholds};
+use receiver::rollout::guard::Alert;
 use receiver::rollout::plan::Step;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -102,6 +103,7 @@ struct Page {
     sentence: String,
     mark: (&'static str, &'static str),
     wanted: Mode,
+    alerts: Vec<(Timestamp, Alert)>,
     held: Option<String>,
     may_approve: bool,
     is_ready: bool,
@@ -181,11 +183,14 @@ pub async fn page(
     if let Some(answer) = exported {
         return answer;
     }
-    let recent = facts.days.iter().rev().take_while(|day| day.day + DAY * 8 > now);
     let since = facts.standing.mode.map_or(now, |mode| mode.since);
-    let fails = recent.filter(|day| day.day + DAY > since).any(|day| day.tainted > 0)
-        && facts.evidence.clean_days < 7;
-    let judged = judge_by(&desk, &spec, &facts.standing, &facts.evidence, &facts.gate, fails);
+    let week = last_week(&facts.days, since, now);
+    let judged = judge_by(&desk, &spec, &facts.standing, &facts.evidence, &facts.gate, week);
+    let alerts = desk.store.alerts::<Alert>().await?.into_iter();
+    let alerts: Vec<(Timestamp, Alert)> = alerts
+        .filter(|standing| standing.domain == spec.name.as_str())
+        .map(|standing| (standing.since, standing.alert))
+        .collect();
     let mode = facts.standing.mode.map(|known| known.mode);
     let events: Vec<(Timestamp, String)> =
         facts.journal.iter().map(|entry| (entry.at, entry.what.clone())).collect();
@@ -196,7 +201,8 @@ pub async fn page(
         frame,
         name: spec.name.to_string(),
         sentence: sentence(&facts, &judged.next, now),
-        mark: judged.need.mark(),
+        mark: if alerts.is_empty() { judged.need.mark() } else { Need::Failing.mark() },
+        alerts,
         wanted: spec.mode,
         held: facts
             .decisions

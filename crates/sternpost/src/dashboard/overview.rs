@@ -3,7 +3,7 @@
 use super::Dashboard;
 use super::chart::strip;
 use super::door::Visitor;
-use super::frame::{Answer, Frame, Here, html};
+use super::frame::{Answer, Frame, Here, Trouble, html};
 use super::table::{Format, other};
 use crate::rollout::Desk;
 use askama::Template;
@@ -14,8 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::rollout::Standing;
 use receiver::rollout::gate::{Evidence, Gate, evidence_by_day, gate};
+use receiver::rollout::guard::Alert;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::reports::DaySum;
 
@@ -109,8 +110,11 @@ pub async fn page(
     let mut found: Vec<(Need, &DomainSpec)> = Vec::new();
     let known = |name: &DomainName| (standings.get(name.as_str()), days.get(name.as_str()));
     let mut counts = BTreeMap::new();
+    let alarmed: BTreeSet<String> =
+        desk.store.alerts::<Alert>().await?.into_iter().map(|standing| standing.domain).collect();
     for spec in &desk.known {
-        let need = judge(&desk, spec, known(&spec.name), now).need;
+        let judged = judge(&desk, spec, known(&spec.name), now).await?;
+        let need = if alarmed.contains(spec.name.as_str()) { Need::Failing } else { judged.need };
         *counts.entry(need).or_insert(0) += 1;
         if spec.name.as_str().contains(&wanted) {
             found.push((need, spec));
@@ -124,8 +128,9 @@ pub async fn page(
         Format::Csv | Format::Json => found.clone(),
     };
     let mut rows = Vec::with_capacity(shown.len());
-    for (_, spec) in shown {
-        rows.push(row(&desk, spec, known(&spec.name), now).await?);
+    for (need, spec) in shown {
+        let next = alarmed.contains(spec.name.as_str()).then_some("look at the alerts");
+        rows.push(row(&desk, spec, known(&spec.name), (need, next), now).await?);
     }
     if let Some(answer) = other(wish.format, "domains", &rows) {
         return answer;
@@ -152,25 +157,54 @@ pub struct Judged {
 
 type Known<'a> = (Option<&'a Standing>, Option<&'a Vec<DaySum>>);
 
-fn judge(desk: &Desk, spec: &DomainSpec, (standing, days): Known<'_>, now: Timestamp) -> Judged {
+/// By the sums of its days alone, which are at hand for all domains; our own looks at its MX hosts are
+/// fetched where they decide.
+async fn judge(
+    desk: &Desk,
+    spec: &DomainSpec,
+    (standing, days): Known<'_>,
+    now: Timestamp,
+) -> Result<Judged, Trouble> {
     let nothing = Standing::default();
     let standing = standing.unwrap_or(&nothing);
     let since = standing.mode.map_or(now, |mode| mode.since);
-    let evidence = evidence_by_day(days.map_or(&[], Vec::as_slice), &[], since, now);
-    let gate = gate(&evidence, &desk.config.thresholds);
-    let recent = days.into_iter().flatten().rev().take_while(|day| day.day + DAY * 8 > now);
-    let failed = recent.filter(|day| day.day + DAY > since).any(|day| day.tainted > 0);
-    judge_by(desk, spec, standing, &evidence, &gate, failed)
+    let days = days.map_or(&[][..], Vec::as_slice);
+    let thresholds = &desk.config.thresholds;
+    let mut evidence = evidence_by_day(days, &[], since, now);
+    let is_in_testing = standing.mode.is_some_and(|known| known.mode == Mode::Testing);
+    if is_in_testing && evidence.is_decided_by_probes(thresholds) {
+        evidence = evidence_by_day(days, &desk.store.probes_of(&spec.name, since).await?, since, now);
+    }
+    let gate = gate(&evidence, thresholds);
+    Ok(judge_by(desk, spec, standing, &evidence, &gate, last_week(days, since, now)))
 }
 
-/// By the evidence; `fails` says that verified reports of the last week tell of failures.
+/// What verified reports of the last week say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastWeek {
+    Silent,
+    Clean,
+    Failing,
+}
+
+/// Looks at the days of the last week since the present mode began.
+pub fn last_week(days: &[DaySum], since: Timestamp, now: Timestamp) -> LastWeek {
+    let recent = || days.iter().filter(|day| day.day + DAY * 8 > now && day.day + DAY > since);
+    match (recent().any(|day| day.tainted > 0), recent().any(|day| day.sts_sessions > 0)) {
+        (true, _) => LastWeek::Failing,
+        (false, true) => LastWeek::Clean,
+        (false, false) => LastWeek::Silent,
+    }
+}
+
+/// By all that is known.
 pub fn judge_by(
     desk: &Desk,
     spec: &DomainSpec,
     standing: &Standing,
     evidence: &Evidence,
     gate: &Gate,
-    fails: bool,
+    week: LastWeek,
 ) -> Judged {
     let name = &spec.name;
     let apply = format!("sternpost apply {name}");
@@ -180,7 +214,7 @@ pub fn judge_by(
     let (need, next) = match mode {
         None if wanted == Mode::None => (Need::Fine, "nothing".to_owned()),
         None => (Need::Waiting, apply),
-        Some(mode) if mode == wanted && fails && mode == Mode::Enforce => {
+        Some(Mode::Enforce) if wanted == Mode::Enforce && week == LastWeek::Failing => {
             (Need::Failing, "look at the failures".to_owned())
         }
         Some(mode) if mode == wanted && standing.announce_due => (Need::Waiting, apply),
@@ -197,8 +231,13 @@ pub fn judge_by(
     };
     let evidence = match mode {
         Some(Mode::Testing) => gate.to_string(),
-        Some(Mode::Enforce) if evidence.days_covered == 0 => "no verified report yet".to_owned(),
-        Some(Mode::Enforce) => format!("{} clean days", evidence.clean_days),
+        Some(Mode::Enforce) => match week {
+            LastWeek::Silent => "no verified report in a week".to_owned(),
+            LastWeek::Clean => "a week without failures".to_owned(),
+            LastWeek::Failing => {
+                format!("failures in the last week, {} clean days since", evidence.clean_days)
+            }
+        },
         _ => "none".to_owned(),
     };
     Judged { need, evidence, next }
@@ -208,9 +247,10 @@ async fn row(
     desk: &Desk,
     spec: &DomainSpec,
     known: Known<'_>,
+    (need, next): (Need, Option<&str>),
     now: Timestamp,
-) -> Result<Row, super::frame::Trouble> {
-    let judged = judge(desk, spec, known, now);
+) -> Result<Row, Trouble> {
+    let judged = judge(desk, spec, known, now).await?;
     let days = known.1.map_or(&[][..], Vec::as_slice);
     let month = days.iter().filter(|day| day.day + DAY * 30 > now);
     let (worked, failed) = month.fold((0u64, 0u64), |(worked, failed), day| {
@@ -220,12 +260,12 @@ async fn row(
     let certificate_ends = certificate_ends(desk, spec).await?;
     Ok(Row {
         domain: spec.name.to_string(),
-        need: judged.need,
+        need,
         mode: mode.map_or("not set up".to_owned(), |known| known.mode.to_string()),
         wanted: spec.mode.to_string(),
         since: mode.map(|known| known.since),
         evidence: judged.evidence,
-        next: judged.next,
+        next: next.map_or(judged.next, str::to_owned),
         sessions_30_days: worked.saturating_add(failed),
         failed_30_days: failed,
         strip: strip(days, now),
@@ -241,10 +281,7 @@ async fn row(
 }
 
 /// The end of the policy host's certificate, where the policy is served here.
-async fn certificate_ends(
-    desk: &Desk,
-    spec: &DomainSpec,
-) -> Result<Option<Timestamp>, super::frame::Trouble> {
+async fn certificate_ends(desk: &Desk, spec: &DomainSpec) -> Result<Option<Timestamp>, Trouble> {
     let Ok(host) = DomainName::parse(&format!("mta-sts.{}", spec.name)) else { return Ok(None) };
     if spec.host != HostedBy::Sternpost {
         return Ok(None);

@@ -10,12 +10,18 @@ use hyper::{Method, Request};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use jiff::SignedDuration;
 use receiver::domain::DomainSpec;
-use receiver::rollout::Applier;
 use receiver::rollout::guard::{Alert, Guard, Host, Kind};
+use receiver::rollout::reported::{Told, reported};
+use receiver::rollout::{Applier, Standing as Rollout};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use store::StoreError;
+use store::alerts::Standing;
 
+/// How far back reports are looked at.
+const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// For a webhook's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -34,6 +40,15 @@ impl Watch {
 
     /// Watches until it is dropped. The looks at all domains are spread over the time between two.
     pub async fn run(mut self) {
+        match self.desk.store.alerts::<Alert>().await {
+            Ok(there) => {
+                let place = |one: Standing<Alert>| {
+                    ((one.domain, one.alert.kind.to_string(), one.alert.subject.clone()), one.alert)
+                };
+                self.raised = there.into_iter().map(place).collect();
+            }
+            Err(error) => tracing::error!("what stood before the start is not known: {error}"),
+        }
         tracing::info!(domains = self.desk.known.len(), "the guard watches");
         loop {
             let specs = self.desk.known.clone();
@@ -70,15 +85,35 @@ impl Watch {
         match guard.look(&self.desk.wanted(spec), &standing).await {
             // Ignorance raises nothing and ends nothing.
             Err(error) => tracing::warn!(%domain, "can't be looked at: {error}"),
-            Ok((alerts, hosts)) => {
+            Ok((mut alerts, hosts)) => {
                 self.remember(spec, &hosts).await;
+                match self.reported(spec, &standing).await {
+                    Ok(reported) => alerts.extend(reported),
+                    Err(error) => return tracing::error!(%domain, "its reports can't be looked at: {error}"),
+                }
                 let uncovered = alerts.iter().any(|alert| alert.kind == Kind::MxUncovered);
                 self.tell(spec, alerts).await;
-                if uncovered && spec.repair {
-                    self.repair(spec, &applier).await;
+                let promoted = self.desk.promote_by_evidence(spec).await;
+                let promoted = promoted.unwrap_or_else(|failure| {
+                    tracing::error!(%domain, "can't be promoted: {failure}");
+                    false
+                });
+                if promoted || (uncovered && spec.repair) {
+                    self.carry_on(spec, &applier).await;
                 }
             }
         }
+    }
+
+    /// What reports tell.
+    async fn reported(&self, spec: &DomainSpec, standing: &Rollout) -> Result<Vec<Alert>, StoreError> {
+        let (desk, name) = (&self.desk, &spec.name);
+        let now = desk.world.clock.now();
+        let since = now.saturating_sub(LOOKED_BACK).unwrap_or(now);
+        let days = desk.store.days_of(name, since).await?;
+        let causes = desk.store.causes_of(name, since).await?;
+        let told = Told { days: &days, causes: &causes };
+        Ok(reported(name, standing, &desk.decisions(name), told, self.config.failure_rate, now))
     }
 
     /// Our own looks are evidence too.
@@ -104,6 +139,9 @@ impl Watch {
                 );
                 self.post("raised", &domain, alert).await;
             }
+            let since = self.desk.world.clock.now();
+            let kept = self.desk.store.raise(&spec.name, &place.1, &place.2, since, alert).await;
+            kept.unwrap_or_else(|error| tracing::error!(domain, "an alert can't be kept: {error}"));
         }
         let over: Vec<_> = self
             .raised
@@ -115,6 +153,10 @@ impl Watch {
             if let Some(alert) = self.raised.remove(&place) {
                 tracing::info!(domain, kind = %alert.kind, subject = alert.subject, "is over");
                 self.post("over", &domain, &alert).await;
+                let ended = self.desk.store.end_alert(&spec.name, &place.1, &place.2).await;
+                ended.unwrap_or_else(|error| {
+                    tracing::error!(domain, "the end of an alert can't be kept: {error}")
+                });
             }
         }
         self.raised.extend(now);
@@ -134,23 +176,24 @@ impl Watch {
         }
     }
 
-    /// Widening is always safe, and the sooner the better.
-    async fn repair(&self, spec: &DomainSpec, applier: &Applier) {
+    /// Carries the plan out, as far as that goes without hands: widening is always safe, and the sooner the
+    /// better; enforcement was allowed.
+    async fn carry_on(&self, spec: &DomainSpec, applier: &Applier) {
         let domain = &spec.name;
         match self.desk.hold(domain).await {
             Ok(true) => {}
             Ok(false) => return,
-            Err(failure) => return tracing::error!(%domain, "can't be repaired: {failure}"),
+            Err(failure) => return tracing::error!(%domain, "its plan can't be carried out: {failure}"),
         }
         let outcome = match self.desk.standing(domain).await {
             Ok(standing) => applier.go_on(&self.desk.wanted(spec), Desk::permit(&standing)).await,
-            Err(failure) => return tracing::error!(%domain, "can't be repaired: {failure}"),
+            Err(failure) => return tracing::error!(%domain, "its plan can't be carried out: {failure}"),
         };
         match outcome {
             Ok((steps, _)) => {
-                steps.iter().for_each(|done| tracing::info!(%domain, "repaired: {}", done.step))
+                steps.iter().for_each(|done| tracing::info!(%domain, "carried out: {}", done.step))
             }
-            Err(error) => tracing::error!(%domain, "the repair stopped: {error}"),
+            Err(error) => tracing::error!(%domain, "its plan stopped: {error}"),
         }
         if let Err(failure) = self.desk.release(domain).await {
             tracing::error!(%domain, "{failure}");

@@ -225,7 +225,7 @@ fn the_guard_widens_the_policy_at_once_where_that_is_allowed() {
         on.sternpost("apply --patience 120");
         let id = on.foreigner("enforced");
         on.mx("update add harbour.test. 2 MX 20 mx2.harbour.test.");
-        until("the guard repairs", || on.log().contains("repaired: publish _mta-sts"));
+        until("the guard repairs", || on.log().contains("carried out: publish _mta-sts"));
         assert!(on.log().contains("mx2.harbour.test is an MX host of harbour.test"), "{}", on.log());
         let seen = on.foreigner("repaired");
         assert!(

@@ -90,6 +90,13 @@ impl Postfix {
         self.fate(to)
     }
 
+    /// Sends a message that is in a file.
+    pub fn send_file(&self, to: &str, file: &Path) -> String {
+        self.seen.set(self.log().len());
+        self.run(&format!("sendmail -f a@sender.test {to} < {}", file.display()));
+        self.fate(to)
+    }
+
     /// Tries the queue again, and says what became of the mail to `to`.
     pub fn flush(&self, to: &str) -> String {
         self.seen.set(self.log().len());

@@ -1,6 +1,6 @@
 //! What reports and our own looks at the MX hosts show about a domain: the input of the gate.
 
-use super::{Cause, upper_bound};
+use super::{Cause, Thresholds, upper_bound};
 use formats::result_type::PolicyType;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
@@ -44,6 +44,16 @@ pub struct Probes {
     pub last_bad: Option<Timestamp>,
     /// Which, and why.
     pub problem: Option<String>,
+}
+
+impl Evidence {
+    /// True when all else is there, and our own looks at the MX hosts decide.
+    pub fn is_decided_by_probes(&self, wanted: &Thresholds) -> bool {
+        self.days_covered > 0
+            && self.clean_days >= wanted.clean_days
+            && self.days_in_testing >= wanted.days_in_testing.max(wanted.quiet_days)
+            && self.failure_rate_bound > wanted.failure_rate
+    }
 }
 
 fn causes_as_text<S: Serializer>(causes: &[(Cause, u64)], serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,118 @@
+//! The dashboard under a real browser (`tests/pages/drive.mjs`): every page at three widths and in two
+//! themes without a fault of accessibility, by keyboard, without JavaScript, and under attack. Pictures of
+//! all pages go to `target/pages`.
+
+use crate::postfix::unpacked;
+use crate::support::{daemon, in_a_room_of_its_own, shell, until};
+use formats::report::{DateRange, Report, pack};
+use formats::{DomainName, Mode, MxPattern, PolicyId};
+use jiff::{SignedDuration, Timestamp};
+use receiver::rollout::Standing;
+use receiver::rollout::guard::{Alert, Kind};
+use receiver::rollout::standing::{InMode, Promise};
+use std::path::Path;
+use store::Store;
+use store::reports::{NewReport, Trust, Way};
+
+const EVIL: &str = "<script>window.owned=1</script><img src=x onerror=alert(1)>\"'";
+
+fn report(domain: &str, id: &str, day: Timestamp, ok: u64, failed: u64, text: &str) -> NewReport {
+    let range = DateRange::utc_day(day);
+    let detail = serde_json::json!({ "result-type": "certificate-expired", "receiving-mx-hostname": format!("mx1.{domain}"),
+        "receiving-ip": "192.0.2.1", "failed-session-count": failed, "additional-information": text });
+    let details = if failed > 0 { vec![detail] } else { vec![] };
+    let json = serde_json::json!({ "organization-name": text, "date-range": { "start-datetime": range.start.to_string(),
+        "end-datetime": range.end.to_string() }, "contact-info": text, "report-id": id, "policies": [{ "policy":
+        { "policy-type": "sts", "policy-string": [text], "policy-domain": domain, "mx-host": [] }, "summary":
+        { "total-successful-session-count": ok, "total-failure-session-count": failed }, "failure-details": details }] });
+    let bytes = json.to_string().into_bytes();
+    let read = Report::read(&bytes).unwrap();
+    NewReport {
+        submitter: format!("{}.sender.example", if text == EVIL { "evil" } else { "fine" }),
+        signer: None,
+        trust: Trust::Trusted,
+        way: Way::Smtp,
+        received_at: day,
+        report: read.report,
+        warnings: read.warnings.len(),
+        packed: pack(&bytes).unwrap(),
+    }
+}
+
+/// Three domains: one that fails, one that is ready, one that is new; and whatever pages have to stand.
+async fn fill(file: &Path) {
+    let store = Store::open(file).await.unwrap();
+    let now = Timestamp::now();
+    let ago = |days: i64| now - SignedDuration::from_hours(24 * days);
+    let name = |text: &str| DomainName::parse(text).unwrap();
+    for domain in ["failing.example", "ready.example"] {
+        let promise = Promise {
+            mode: Mode::Testing,
+            max_age: 86_400,
+            mx: vec![MxPattern::parse(&format!("mx1.{domain}")).unwrap()],
+            until: None,
+            assumed: false,
+        };
+        let standing = Standing {
+            mode: Some(InMode { mode: Mode::Testing, since: ago(20) }),
+            promises: vec![promise],
+            last_id: Some(PolicyId::parse("20261101000000").unwrap()),
+            ..Standing::default()
+        };
+        store.put_rollout(&name(domain), &standing).await.unwrap();
+        store.journal(&name(domain), ago(20), "planner", &format!("announced {EVIL}")).await.unwrap();
+        let bad = (domain == "failing.example").then_some(EVIL);
+        let host = name(&format!("mx1.{domain}"));
+        for day in 0..10 {
+            store.put_probe(&name(domain), &host, ago(day), bad).await.unwrap();
+            let failed = if domain == "failing.example" && day < 3 { 7 } else { 0 };
+            let text = if day % 2 == 0 { EVIL } else { "Fine Mail" };
+            let id = format!("{domain}-{day}");
+            store.keep_report(&report(domain, &id, ago(day), 400, failed, text)).await.unwrap();
+        }
+    }
+    let alert = Alert {
+        kind: Kind::ReportedFailure,
+        subject: "certificate-expired at mx1.failing.example".into(),
+        what: format!("senders met {EVIL}"),
+        consequence: "Mail waits.".into(),
+        remedy: "Mend it.".into(),
+    };
+    store.raise(&name("failing.example"), "reported-failure", "x", ago(1), &alert).await.unwrap();
+    store.quarantine(now, Way::Smtp, EVIL, EVIL.as_bytes()).await.unwrap();
+    store.close().await;
+}
+
+#[test]
+fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let config = "[dns]\nservers = [\"127.0.0.1:1\"]\n[dashboard]\n[[domain]]\nname = \"failing.example\"\nrua = [\"mailto:r@failing.example\"]\n\
+                      [[domain]]\nname = \"ready.example\"\nrua = [\"mailto:r@ready.example\"]\n[[domain]]\nname = \"new.example\"\n";
+        std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(fill(&place.path().join("sternpost.db")));
+        let log = place.path().join("log");
+        let command =
+            format!("{} --config {}/sternpost.toml", env!("CARGO_BIN_EXE_sternpost"), place.path().display());
+        let _running = daemon(&format!("{command} serve"), &log);
+        let link = place.path().join("dashboard-link");
+        until("the first link is there", || link.exists());
+        until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready"));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&link).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        let operator = std::fs::read_to_string(&link).unwrap();
+        assert!(!std::fs::read_to_string(&log).unwrap().contains(operator.trim()), "the link is in the log");
+        let reader = shell(&format!("{command} dashboard invite reader --role reader"));
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let said = shell(&format!(
+            "node {}/tests/pages/drive.mjs {} http://127.0.0.1:8460 {} {} {}",
+            here.display(),
+            unpacked("pages").display(),
+            operator.trim(),
+            reader.trim(),
+            here.join("../../target/pages").display()
+        ));
+        assert!(said.contains("90 looks at pages, no fault"), "{said}");
+    });
+}

@@ -1,0 +1,266 @@
+//! Reports taken in as their operator does it: real ones with a table made by hand, twice, in every wrapping,
+//! hostile ones, and with the program killed again and again.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use formats::report::pack;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+fn command(place: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sternpost"));
+    command.current_dir(place).args(words);
+    command
+}
+
+fn run(place: &Path, words: &[&str]) -> (i32, String, String) {
+    let output = command(place, words).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn import(place: &Path, words: &[&str]) -> Value {
+    let (_, out, err) = run(place, &[&["reports", "import", "--json"], words].concat());
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"))
+}
+
+fn listed(place: &Path) -> Vec<Value> {
+    let (_, out, _) = run(place, &["reports", "list", "--limit", "100000", "--json"]);
+    let all: Value = serde_json::from_str(&out).unwrap();
+    all["reports"].as_array().unwrap().clone()
+}
+
+/// A place with a configuration; nothing listens where names would be asked.
+fn place() -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    let config = "[dns]\nservers = [\"127.0.0.1:1\"]\n[[domain]]\nname = \"a.example\"\n";
+    std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
+    place
+}
+
+fn report(id: &str, domain: &str, ok: u64, failed: u64) -> Value {
+    let details = match failed {
+        0 => json!([]),
+        _ => json!([{ "result-type": "certificate-expired", "receiving-mx-hostname": format!("mx1.{domain}"),
+            "receiving-ip": "192.0.2.1", "sending-mta-ip": "192.0.2.9", "failed-session-count": failed }]),
+    };
+    json!({ "organization-name": "Big", "date-range": { "start-datetime": "2026-11-20T00:00:00Z",
+        "end-datetime": "2026-11-20T23:59:59Z" }, "contact-info": "tls@big.example", "report-id": id,
+        "policies": [{ "policy": { "policy-type": "sts", "policy-string": ["version: STSv1"],
+        "policy-domain": domain, "mx-host": [format!("mx1.{domain}")] }, "summary":
+        { "total-successful-session-count": ok, "total-failure-session-count": failed }, "failure-details": details }] })
+}
+
+fn write(place: &Path, name: &str, bytes: impl AsRef<[u8]>) {
+    let path = place.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Whom a report is about, from whom, sessions that worked and that failed, kinds of failures, and whether
+/// something is odd: read off the files by hand.
+const BY_HAND: [(&str, &str, &str, u64, u64, usize, bool); 5] = [
+    ("google.eml", "google.com", "harbour.example", 48, 0, 0, false),
+    ("microsoft.json", "microsoft.com", "harbour.example", 4, 0, 0, true),
+    ("mail.ru.json", "corp.mail.ru", "harbour.example", 0, 1, 1, true),
+    ("rfc8460.json", "company-x.example", "company-y.example", 5326, 303, 3, true),
+    ("postfix.json", "sender.example", "harbour.example", 2, 1, 1, true),
+];
+
+#[test]
+fn reports_of_real_senders_agree_with_a_table_made_by_hand() {
+    let place = place();
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reports");
+    let told = import(place.path(), &[samples.to_str().unwrap()]);
+    assert_eq!(
+        (told["new"].as_u64(), told["problems"].as_array().map(Vec::len)),
+        (Some(5), Some(0)),
+        "{told}"
+    );
+    let there = listed(place.path());
+    for (file, submitter, domain, ok, failed, kinds, is_odd) in BY_HAND {
+        let found =
+            there.iter().find(|report| report["submitter"] == submitter && report["domains"][0] == domain);
+        let found = found.unwrap_or_else(|| panic!("{file} is not there: {there:?}"));
+        assert_eq!(
+            (found["successful"].as_u64(), found["failed"].as_u64()),
+            (Some(ok), Some(failed)),
+            "{file}"
+        );
+        assert_eq!(found["warnings"].as_u64().unwrap() > 0, is_odd, "{file}");
+        let (code, out, err) = run(place.path(), &["reports", "show", &found["id"].to_string(), "--json"]);
+        assert_eq!(code, 0, "{err}");
+        let whole: Value = serde_json::from_str(&out).unwrap();
+        let details =
+            whole["policies"].as_array().unwrap().iter().map(|p| p["details"].as_array().unwrap().len());
+        assert_eq!(details.sum::<usize>(), kinds, "{file}");
+    }
+}
+
+#[test]
+fn rec_06_the_same_report_in_every_wrapping_counts_once() {
+    let place = place();
+    let json = report("1", "a.example", 5, 0).to_string();
+    let packed = pack(json.as_bytes()).unwrap();
+    write(place.path(), "in/big.example!a.example!1763596800!1763683199.json", &json);
+    write(place.path(), "in/packed.json.gz", &packed);
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("r.json", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(json.as_bytes()).unwrap();
+    write(place.path(), "in/r.zip", zip.finish().unwrap().into_inner());
+    let mail =
+        format!("From: tls@big.example\nSubject: r\nContent-Type: application/tlsrpt+json\n\n{json}\n");
+    write(place.path(), "in/r.eml", &mail);
+    for folder in ["cur", "new", "tmp"] {
+        std::fs::create_dir_all(place.path().join("in/maildir").join(folder)).unwrap();
+    }
+    write(place.path(), "in/maildir/new/1", &mail);
+    write(place.path(), "in/box", format!("From tls@big.example Mon\n{mail}\nFrom x Tue\n{mail}"));
+    let told = import(place.path(), &["in"]);
+    assert_eq!((told["new"].as_u64(), told["duplicates"].as_u64()), (Some(1), Some(6)), "{told}");
+    let mut piped = command(place.path(), &["reports", "import", "-", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    piped.stdin.take().unwrap().write_all(&packed).unwrap();
+    let out = String::from_utf8(piped.wait_with_output().unwrap().stdout).unwrap();
+    assert!(out.contains("\"duplicates\":1"), "{out}");
+    let there = listed(place.path());
+    assert_eq!((there.len(), there[0]["successful"].as_u64()), (1, Some(5)));
+}
+
+#[test]
+fn rec_09_what_is_hostile_is_kept_whole_with_the_reason_and_the_rest_is_taken() {
+    let place = place();
+    write(place.path(), "in/bomb.json.gz", pack(&vec![b' '; 50 << 20]).unwrap());
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("bomb.json", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(&vec![b' '; 50 << 20]).unwrap();
+    write(place.path(), "in/bomb.zip", zip.finish().unwrap().into_inner());
+    write(place.path(), "in/deep.json", format!("{{\"report-id\":{}", "[".repeat(9 << 20)));
+    write(
+        place.path(),
+        "in/late.json",
+        report("l", "a.example", 1, 0).to_string().replace("2026-11-20", "2031-11-20"),
+    );
+    write(
+        place.path(),
+        "in/old.json",
+        report("o", "a.example", 1, 0).to_string().replace("2026-11-20", "2021-11-20"),
+    );
+    let mut many = report("m", "a.example", 0, 100_000);
+    let detail = many["policies"][0]["failure-details"][0].clone();
+    let details: Vec<Value> = (0..100_000)
+        .map(|n| {
+            let mut one = detail.clone();
+            one["receiving-mx-hostname"] = json!(format!("mx{n}.a.example"));
+            one["failed-session-count"] = json!(1);
+            one
+        })
+        .collect();
+    many["policies"][0]["failure-details"] = json!(details);
+    write(place.path(), "in/many.json.gz", pack(many.to_string().as_bytes()).unwrap());
+    let mut latin = report("x", "a.example", 1, 0).to_string().replace("Big", "B?g").into_bytes();
+    latin.iter_mut().filter(|byte| **byte == b'?').for_each(|byte| *byte = 0xfc);
+    write(place.path(), "in/latin.json", latin);
+    let hell = "From: a@b.example\nContent-Type: multipart/mixed; boundary=a\n\n".to_owned()
+        + &"--a\nContent-Type: multipart/mixed; boundary=a\n\n".repeat(20_000);
+    write(place.path(), "in/hell.eml", hell);
+    let begun = Instant::now();
+    let (code, out, err) = run(place.path(), &["reports", "import", "in"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    assert!(out.contains("3 new reports"), "{out}");
+    for reason in
+        ["over the limit", "has not come yet", "no part of the message is a TLS report", "can't be read"]
+    {
+        assert!(out.contains(reason), "{reason}: {out}");
+    }
+    let (_, out, _) = run(place.path(), &["reports", "quarantine", "list", "--json"]);
+    let there: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(there["quarantine"].as_array().unwrap().len(), 5, "{out}");
+    let bytes = command(place.path(), &["reports", "quarantine", "show", "1"]).output().unwrap().stdout;
+    assert_eq!(bytes, std::fs::read(place.path().join("in/bomb.json.gz")).unwrap());
+    let (code, out, _) = run(place.path(), &["reports", "quarantine", "retry"]);
+    assert_eq!((code, out.as_str()), (0, "0 taken in, 5 still can't be read.\n"));
+}
+
+#[test]
+fn no_string_of_a_report_reaches_the_terminal_as_a_command() {
+    let place = place();
+    let mut evil = report("\u{1b}[2J<script>", "a.example", 1, 1);
+    evil["organization-name"] = json!("\u{1b}]0;owned\u{7}");
+    evil["policies"][0]["failure-details"][0]["receiving-mx-hostname"] = json!("\u{1b}[31mmx");
+    evil["policies"][0]["failure-details"][0]["additional-information"] = json!("\u{9b}2J\r\u{8}");
+    write(place.path(), "evil.json", evil.to_string());
+    import(place.path(), &["evil.json"]);
+    for words in [&["reports", "list"][..], &["reports", "show", "1"]] {
+        let (code, out, _) = run(place.path(), words);
+        assert_eq!(code, 0);
+        assert!(!out.chars().any(|c| c.is_control() && c != '\n'), "{out:?}");
+    }
+}
+
+#[test]
+fn an_import_that_is_killed_again_and_again_loses_nothing_and_counts_nothing_twice() {
+    const REPORTS: u64 = 3000;
+    // `SPOST_KILLS=200` for the long run.
+    let kills: u64 = std::env::var("SPOST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(40);
+    let place = place();
+    for n in 0..REPORTS {
+        let json = report(&format!("r{n}"), &format!("d{}.example", n % 50), n, n % 7);
+        write(place.path(), &format!("in/{n:05}.json.gz"), pack(json.to_string().as_bytes()).unwrap());
+    }
+    let mut seen = 0;
+    for round in 0..kills {
+        let mut child = command(place.path(), &["reports", "import", "in"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(5 + (round * 37) % 120));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if round % 10 == 9 {
+            let now = listed(place.path()).len();
+            assert!(now >= seen, "what was there is gone: {seen}, {now}");
+            seen = now;
+        }
+    }
+    let told = import(place.path(), &["in"]);
+    assert_eq!(told["new"].as_u64().unwrap() + told["duplicates"].as_u64().unwrap(), REPORTS, "{told}");
+    let there = listed(place.path());
+    let sum = |name: &str| there.iter().map(|report| report[name].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(there.len() as u64, REPORTS);
+    assert_eq!(sum("successful"), (0..REPORTS).sum::<u64>());
+    assert_eq!(sum("failed"), (0..REPORTS).map(|n| n % 7).sum::<u64>());
+}
+
+#[test]
+fn typos_wrong_files_and_empty_places_are_answered_with_what_to_do() {
+    let place = place();
+    let (code, _, err) = run(place.path(), &["reports", "import", "nowhere"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("nowhere can't be imported") && err.contains("`-` reads standard input"), "{err}");
+    let (code, out, _) = run(place.path(), &["reports", "list"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("sternpost reports import FILE"), "{out}");
+    let (code, _, err) = run(place.path(), &["reports", "show", "7"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("sternpost reports list"), "{err}");
+    let (code, _, err) = run(place.path(), &["reports", "address"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("http = \"/reports\""), "{err}");
+    let (code, _, err) = run(place.path(), &["excuse", "a.example", "certificate-expird", "--reason", "x"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("no such result type"), "{err}");
+    let (code, _, err) = run(place.path(), &["promote", "a.example"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("sternpost apply a.example"), "{err}");
+    let (code, _, _) = run(place.path(), &["promote", "a.example", "--force"]);
+    assert_eq!(code, 2);
+}

@@ -1,0 +1,91 @@
+//! Alerts that were raised and are not over, so that a restart raises none again and pages show them.
+
+use crate::{Store, StoreError, TENANT, damaged, time};
+use formats::DomainName;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// An alert that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing<A> {
+    /// Whose domain.
+    pub domain: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// What is the matter.
+    pub alert: A,
+}
+
+impl Store {
+    /// Keeps an alert; one that stands keeps its beginning.
+    pub async fn raise<A: Serialize>(
+        &self,
+        domain: &DomainName,
+        kind: &str,
+        subject: &str,
+        since: Timestamp,
+        alert: &A,
+    ) -> Result<(), StoreError> {
+        let json = serde_json::to_string(alert).map_err(damaged("alert"))?;
+        sqlx::query(
+            "INSERT INTO alert (tenant, domain, kind, subject, since, state) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (tenant, domain, kind, subject) DO UPDATE SET state = excluded.state",
+        )
+        .bind(TENANT)
+        .bind(domain.as_str())
+        .bind(kind)
+        .bind(subject)
+        .bind(since.as_second())
+        .bind(json)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Ends an alert.
+    pub async fn end_alert(&self, domain: &DomainName, kind: &str, subject: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM alert WHERE tenant = $1 AND domain = $2 AND kind = $3 AND subject = $4")
+            .bind(TENANT)
+            .bind(domain.as_str())
+            .bind(kind)
+            .bind(subject)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// All that stand, the oldest first.
+    pub async fn alerts<A: DeserializeOwned>(&self) -> Result<Vec<Standing<A>>, StoreError> {
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(
+            "SELECT domain, since, state FROM alert WHERE tenant = $1 ORDER BY since, domain, kind, subject",
+        )
+        .bind(TENANT)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|(domain, since, json)| {
+                let alert = serde_json::from_str(&json).map_err(damaged("alert"))?;
+                Ok(Standing { domain, since: time("alert", since)?, alert })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_alert_stands_from_its_beginning_to_its_end() {
+        let (_dir, store) = crate::scratch().await;
+        let domain = DomainName::parse("a.example").unwrap();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        store.raise(&domain, "k", "s", at(1), &"one".to_owned()).await.unwrap();
+        store.raise(&domain, "k", "s", at(9), &"two".to_owned()).await.unwrap();
+        let there = store.alerts::<String>().await.unwrap();
+        assert_eq!(there, [Standing { domain: "a.example".into(), since: at(1), alert: "two".into() }]);
+        store.end_alert(&domain, "k", "s").await.unwrap();
+        assert_eq!(store.alerts::<String>().await.unwrap(), []);
+    }
+}
