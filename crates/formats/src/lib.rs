@@ -11,6 +11,7 @@
 //! | [`tlsrpt_record`] | the `_smtp._tls` TXT record | RFC 8460 §3 |
 //! | [`result_type`] | what can go wrong, by its registered name | RFC 8460 §4.3 |
 //! | [`report`] | the TLS report: lenient reading, strict writing, its mail | RFC 8460 §4, §5 |
+//! | [`mbox`] | mail folders in one file | RFC 4155 |
 //! | [`tlsa`] | TLSA records and the rules for SMTP | RFC 6698, 7671, 7672 |
 //! | [`socketmap`] | Postfix's look-up protocol | socketmap_table(5) |
 //! | [`tls_policy`] | Postfix's TLS policy look-ups and answers | postconf(5), TLSRPT_README |
@@ -23,6 +24,7 @@ pub mod domain;
 mod fields;
 mod json;
 pub mod limits;
+pub mod mbox;
 pub mod mx_pattern;
 pub mod policy;
 pub mod report;

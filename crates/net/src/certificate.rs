@@ -133,6 +133,15 @@ impl Trust {
         Ok(Self { verifier, provider })
     }
 
+    /// How a client of ours speaks TLS with servers under these roots, with dates judged by `clock`.
+    pub fn client(&self, clock: Arc<dyn Clock>) -> Result<rustls::ClientConfig, rustls::Error> {
+        let tls = rustls::ClientConfig::builder_with_details(self.provider(), Arc::new(TlsClock(clock)))
+            .with_safe_default_protocol_versions()?
+            .with_webpki_verifier(self.verifier())
+            .with_no_client_auth();
+        Ok(tls)
+    }
+
     pub(crate) fn verifier(&self) -> Arc<WebPkiServerVerifier> {
         self.verifier.clone()
     }

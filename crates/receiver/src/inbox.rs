@@ -5,6 +5,7 @@
 pub mod explain;
 mod extract;
 pub mod files;
+pub mod imap;
 mod signature;
 
 pub use extract::{Extracted, NoReport, extract};
@@ -55,30 +56,25 @@ impl Inbox {
     /// Takes one message in. When this returns without error, it is durable.
     pub async fn take(&self, message: &[u8]) -> Result<Taken, StoreError> {
         let read = self.read_mail(message, self.way).await;
-        self.keep_read(read, message, self.way).await
+        self.keep_read(read, message).await
     }
 
     /// Takes one file in, whose name may say whose report it is. When this returns without error, it is
     /// durable.
     pub async fn take_file(&self, bytes: &[u8], name: &str) -> Result<Taken, StoreError> {
         let read = self.read_file(bytes, name, self.way);
-        self.keep_read(read, bytes, self.way).await
+        self.keep_read(read, bytes).await
     }
 
     /// Keeps what was read, or the reason why nothing was.
-    async fn keep_read(
-        &self,
-        read: Result<NewReport, NoReport>,
-        raw: &[u8],
-        way: Way,
-    ) -> Result<Taken, StoreError> {
+    async fn keep_read(&self, read: Result<NewReport, NoReport>, raw: &[u8]) -> Result<Taken, StoreError> {
         match read {
             Ok(new) => {
                 let kept = self.store.keep_report(&new).await?;
                 Ok(Taken::Report { submitter: new.submitter, trust: new.trust, kept })
             }
             Err(why) => {
-                self.store.quarantine(self.clock.now(), way, &why.to_string(), raw).await?;
+                self.store.quarantine(self.clock.now(), self.way, &why.to_string(), raw).await?;
                 Ok(Taken::Quarantined(why))
             }
         }

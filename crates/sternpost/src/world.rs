@@ -20,6 +20,8 @@ pub struct World {
     pub policies: Arc<dyn PolicyHosts>,
     /// MX hosts.
     pub mail: Arc<dyn MailHosts>,
+    /// How servers of the operator's own are talked to.
+    pub tls: Arc<rustls::ClientConfig>,
     /// The machine's time.
     pub clock: Arc<dyn Clock>,
 }
@@ -46,6 +48,7 @@ impl World {
         let resolver = Arc::new(make(&resolver)?);
         let dns: Arc<dyn Dns> = resolver.clone();
         let tls = |error| Failure::new("TLS can't be set up", error, "");
+        let own = trust.client(clock.clone()).map_err(tls)?;
         let mut fetcher = FetcherConfig::new(trust.clone());
         fetcher.allow_special_addresses = config.allow_private_addresses;
         fetcher.port = config.https_port;
@@ -53,6 +56,7 @@ impl World {
         client.allow_special_addresses = config.allow_private_addresses;
         client.port = config.smtp_port;
         Ok(Self {
+            tls: Arc::new(own),
             policies: Arc::new(Fetcher::new(fetcher, addresses, clock.clone()).map_err(tls)?),
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,

@@ -10,7 +10,7 @@ CREATE TABLE name (
     text TEXT NOT NULL UNIQUE
 );
 
--- A report as it came, packed. digest stands for what it says, without its id.
+-- A report as it came, packed. digest stands for what it says, identity for whose and which it is.
 CREATE TABLE report (
     id           INTEGER PRIMARY KEY,
     tenant       BIGINT NOT NULL,
@@ -25,10 +25,11 @@ CREATE TABLE report (
     received_at  BIGINT NOT NULL,
     warnings     BIGINT NOT NULL,
     digest       BIGINT NOT NULL,
+    identity     BIGINT NOT NULL,
     packed       BLOB   NOT NULL
 );
 CREATE INDEX report_digest ON report (digest);
-CREATE INDEX report_identity ON report (submitter, range_start);
+CREATE INDEX report_identity ON report (identity);
 
 -- What it says under one policy. A range of several days stands at its first, with their count.
 CREATE TABLE outcome (

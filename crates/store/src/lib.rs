@@ -83,6 +83,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // Pages; with the default, a large import writes everything twice again and again.
+            .pragma("wal_autocheckpoint", "4000")
             .busy_timeout(Duration::from_secs(3));
         let open = |error: sqlx::Error| {
             let (path, why) = (path.display().to_string(), error.to_string());

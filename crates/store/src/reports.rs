@@ -23,6 +23,7 @@ use crate::{StoreError, damaged};
 use formats::report::{DateRange, Report};
 use formats::result_type::PolicyType;
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use std::fmt;
 
 /// How far a report is to be believed, the least first.
@@ -154,6 +155,14 @@ pub enum Kept {
     Duplicate,
     /// It was there before, and is believed more now.
     Confirmed,
+}
+
+/// Eight bytes that stand for these.
+fn digest(parts: &[&[u8]]) -> i64 {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    let hash: [u8; 32] = hash.finalize().into();
+    hash.first_chunk::<8>().map_or(0, |head| i64::from_be_bytes(*head))
 }
 
 fn range(start: i64, end: i64) -> Result<DateRange, StoreError> {

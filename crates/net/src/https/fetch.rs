@@ -4,7 +4,7 @@ use super::places::Places;
 use super::{FetchError, Fetched, POLICY_PATH, PolicyHosts, policy_host};
 use crate::BoxFuture;
 use crate::address::special;
-use crate::certificate::{CertificateFacts, Problem, TlsClock, Trust, server_name};
+use crate::certificate::{CertificateFacts, Problem, Trust, server_name};
 use crate::clock::Clock;
 use crate::dns::{Dns, host_addresses};
 use formats::DomainName;
@@ -16,7 +16,6 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,10 +59,7 @@ impl Fetcher {
         dns: Arc<dyn Dns>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, rustls::Error> {
-        let mut tls = ClientConfig::builder_with_details(config.trust.provider(), Arc::new(TlsClock(clock)))
-            .with_safe_default_protocol_versions()?
-            .with_webpki_verifier(config.trust.verifier())
-            .with_no_client_auth();
+        let mut tls = config.trust.client(clock)?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         tls.resumption = rustls::client::Resumption::disabled();
         Ok(Self { dns, tls: TlsConnector::from(Arc::new(tls)), config, places: Places::default() })

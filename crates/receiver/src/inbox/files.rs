@@ -4,6 +4,9 @@
 use super::extract::looks_like_a_report;
 use super::{Inbox, NoReport};
 use formats::limits::{IMPORT_DEPTH, INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES};
+use formats::mbox::{Found, Splitter};
+use std::ffi::OsString;
+use std::fs::FileType;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use store::reports::{NewReport, Trust, Way};
@@ -51,21 +54,23 @@ pub fn files_below(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
     let is_maildir = folder.join("cur").is_dir() && folder.join("new").is_dir();
-    let mut entries: Vec<PathBuf> =
-        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
-    entries.sort();
-    for entry in entries {
-        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // A link could lead in a circle, and out of the folder that was named.
-        let kind = std::fs::symlink_metadata(&entry)?.file_type();
+    let mut entries: Vec<(OsString, FileType)> = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        // A link could lead in a circle, and out of the folder that was named; its own kind is neither.
+        entries.push((entry.file_name(), entry.file_type()?));
+    }
+    entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    for (file, kind) in entries {
+        let name = file.to_string_lossy();
         let is_folder_of_maildir = is_maildir && kind.is_dir() && name.starts_with('.');
         if (name.starts_with('.') && !is_folder_of_maildir) || (is_maildir && name == "tmp") {
             continue;
         }
         if kind.is_dir() && depth > 0 {
-            collect(&entry, depth - 1, files)?;
+            collect(&folder.join(&file), depth - 1, files)?;
         } else if kind.is_file() && !is_index(&name) {
-            files.push(entry);
+            files.push(folder.join(&file));
         }
     }
     Ok(())
@@ -114,37 +119,31 @@ fn limit(most: usize) -> u64 {
     u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-/// The mails of an mbox file: each begins at a line `From ` after an empty one (RFC 4155); lines of the mail that
-/// begin so have a `>` before them, of which one is taken away.
+/// The mails of an mbox file.
 fn mbox(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
-    let (mut mail, mut number, mut after_empty, mut too_long) = (Vec::new(), 0u64, true, false);
+    let mut splitter = Splitter::new(INBOX_MESSAGE_BYTES);
+    let mut number = 0u64;
+    let mut tell = |found: Option<Found>| {
+        let Some(found) = found else { return };
+        number += 1;
+        let name = format!("{name}, mail {number}");
+        each(match found {
+            Found::Mail(bytes) => Ok(Item { name, bytes }),
+            Found::TooLong => Err(name),
+        });
+    };
     let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read = input.read_until(b'\n', &mut line)?;
-        if read == 0 || (after_empty && line.starts_with(b"From ")) {
-            if !mail.is_empty() || too_long {
-                number += 1;
-                let (name, bytes) = (format!("{name}, mail {number}"), std::mem::take(&mut mail));
-                each(if too_long { Err(name) } else { Ok(Item { name, bytes }) });
-            }
-            too_long = false;
-            if read == 0 {
-                return Ok(());
-            }
-            after_empty = false;
-            continue;
-        }
-        after_empty = line.trim_ascii_end().is_empty();
-        let quoted = line.iter().skip_while(|byte| **byte == b'>').take(5).eq(b"From ");
-        let body = if quoted { line.strip_prefix(b">").unwrap_or(&line) } else { &line };
-        too_long |= mail.len() + body.len() > INBOX_MESSAGE_BYTES;
-        if too_long {
-            mail.clear();
-        } else {
-            mail.extend_from_slice(body);
-        }
+    while read_line(input, &mut line)? {
+        tell(splitter.line(&line));
     }
+    tell(splitter.end());
+    Ok(())
+}
+
+/// One line with its end, or a piece of one that is longer than any mail; false at the end.
+fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    Ok(input.take(limit(INBOX_MESSAGE_BYTES)).read_until(b'\n', line)? > 0)
 }
 
 #[cfg(test)]
@@ -158,16 +157,10 @@ mod tests {
     }
 
     #[test]
-    fn an_mbox_is_taken_apart_where_mails_begin() {
-        let mbox =
-            b"From a@b Mon\nSubject: 1\n\nhi\nFrom here\n>From there\n\nFrom a@b Tue\nSubject: 2\n\nhi\n";
-        let found = items(mbox);
-        assert_eq!(found.len(), 2);
-        assert_eq!(found[0].bytes, b"Subject: 1\n\nhi\nFrom here\nFrom there\n\n".to_vec());
-        assert_eq!(
-            (found[1].name.as_str(), found[1].bytes.as_slice()),
-            ("x, mail 2", &b"Subject: 2\n\nhi\n"[..])
-        );
+    fn the_mails_of_an_mbox_are_items_with_their_numbers() {
+        let found = items(b"From a@b Mon\nSubject: 1\n\nFrom a@b Tue\nSubject: 2\n");
+        assert_eq!(found.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["x, mail 1", "x, mail 2"]);
+        assert_eq!(found[1].bytes, b"Subject: 2\n");
     }
 
     #[test]

@@ -39,6 +39,11 @@ pub struct Excuse {
 }
 
 impl Decisions {
+    /// True when nothing was decided.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// The causes that do not count.
     pub fn excused(&self) -> BTreeSet<Cause> {
         self.excused.iter().map(|excuse| excuse.cause.clone()).collect()
@@ -63,5 +68,28 @@ impl Decisions {
             Some(_) if wanted == Mode::Enforce => Mode::Testing,
             _ => wanted,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_goes_no_further_than_testing_and_an_excuse_has_one_word() {
+        let word =
+            |reason: &str| Word { reason: reason.into(), who: "ann".into(), at: Timestamp::UNIX_EPOCH };
+        let cause = Cause { result: "certificate-expired".into(), host: String::new() };
+        let mut decisions = Decisions::default();
+        assert!(decisions.is_empty() && decisions.allowed(Mode::Enforce) == Mode::Enforce);
+        decisions.excuse(cause.clone(), word("a"));
+        decisions.excuse(cause.clone(), word("b"));
+        assert_eq!((decisions.excused.len(), decisions.excused[0].word.reason.as_str()), (1, "b"));
+        assert!(decisions.count_again(&cause) && !decisions.count_again(&cause));
+        decisions.held = Some(word("c"));
+        assert_eq!(decisions.allowed(Mode::Enforce), Mode::Testing);
+        assert_eq!(decisions.allowed(Mode::None), Mode::None);
+        let kept: Decisions = serde_json::from_str(&serde_json::to_string(&decisions).unwrap()).unwrap();
+        assert_eq!(kept, decisions);
     }
 }

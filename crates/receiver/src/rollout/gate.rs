@@ -91,7 +91,8 @@ pub fn gate(evidence: &Evidence, wanted: &Thresholds) -> Gate {
     if left > 0 {
         reasons.push(format!("{} in testing needed", days(left, "more day")));
     }
-    if evidence.days_covered > 0 && evidence.failure_rate_bound > wanted.failure_rate {
+    // Without a clean session there is no rate to speak of yet.
+    if evidence.clean_sessions > 0 && evidence.failure_rate_bound > wanted.failure_rate {
         reasons.extend(too_quiet(evidence, wanted));
     }
     if reasons.is_empty() { Gate::Ready } else { Gate::NotYet(reasons) }

@@ -3,6 +3,7 @@
 use super::read::Read;
 use crate::failure::Failure;
 use formats::DomainName;
+use receiver::inbox::imap::ImapMailbox;
 use receiver::rollout::gate::Thresholds;
 use sender::serve::listen::Address;
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub struct InboxConfig {
     pub certificate: Option<CertificateFiles>,
     /// The path for HTTPS POST.
     pub http: Option<String>,
+    /// A mailbox that is read.
+    pub imap: Option<ImapMailbox>,
 }
 
 /// `[dashboard]`.
@@ -58,6 +61,7 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         name: read.text("inbox.name").and_then(|name| DomainName::parse(name).ok()),
         certificate: files(read, folder, "inbox")?,
         http: read.text("inbox.http").map(str::to_owned),
+        imap: mailbox(read, folder)?,
     };
     let takes_mail = !config.smtp.is_empty() || !config.lmtp.is_empty();
     if takes_mail && config.addresses.is_empty() {
@@ -75,6 +79,38 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         ));
     }
     Ok(config)
+}
+
+fn mailbox(read: &Read, folder: &Path) -> Result<Option<ImapMailbox>, Failure> {
+    let text = |name: &str| read.text(&format!("inbox.imap.{name}")).map(str::to_owned);
+    if !read.has("inbox.imap") {
+        return Ok(None);
+    }
+    let (Some(host), Some(user), Some(file)) = (text("host"), text("user"), text("password_file")) else {
+        return Err(Failure::usage(
+            "[inbox.imap] is not complete",
+            "it takes the server, the user and where the password is",
+            "Write\n  [inbox.imap]\n  host = \"imap.example.org\"\n  user = \"tlsrpt@example.org\"\n  password_file = \"imap-password\"",
+        ));
+    };
+    let path = folder.join(file);
+    let password = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::usage(
+            format!("the password in {} can't be read", path.display()),
+            error,
+            "Put the password alone into that file, readable by the user that Sternpost runs as.",
+        )
+    })?;
+    let host = DomainName::parse(&host)
+        .map_err(|error| Failure::usage("inbox.imap.host is no host name", error, ""))?;
+    Ok(Some(ImapMailbox {
+        host,
+        port: read.port("inbox.imap.port", 993),
+        user,
+        password: password.trim_end_matches(['\r', '\n']).to_owned(),
+        folder: text("folder").unwrap_or_else(|| "INBOX".to_owned()),
+        move_to: text("move_to"),
+    }))
 }
 
 pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure> {

@@ -242,6 +242,9 @@ fn sentence(facts: &Facts, next: &str, now: Timestamp) -> String {
     };
     let age = age(mode.since, now);
     match mode.mode {
+        Mode::Testing if matches!(facts.gate, Gate::NotYet(_)) && facts.standing.approved.is_none() => {
+            format!("In testing for {age}. The evidence is {}.", facts.gate)
+        }
         Mode::Testing => format!("In testing for {age}. The evidence is {}. Next: {next}.", facts.gate),
         Mode::Enforce => format!(
             "Enforced for {age}: senders that honour MTA-STS deliver with verified TLS or not at all. Next: {next}."

@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::rollout::{Desk, store_failure};
 use crate::terminal::{marks, say, show};
 use futures_util::StreamExt;
-use futures_util::stream::unfold;
+use futures_util::stream::{iter, unfold};
 use receiver::inbox::files::{Item, files_below, items_from, items_in};
 use receiver::inbox::{Inbox, NoReport};
 use std::collections::BTreeSet;
@@ -31,11 +31,13 @@ pub struct Options {
 }
 
 /// Reports in one transaction at most.
-const BATCH: usize = 500;
+const BATCH: usize = 1000;
 /// Mails whose signatures are looked at at once.
 const MAILS: usize = 16;
-/// Items that are read ahead.
-const AHEAD: usize = 1024;
+/// Items, and bytes of them, that are handed over at once; and how often ahead of the store.
+const AT_ONCE: usize = 200;
+const BYTES_AT_ONCE: usize = 4 << 20;
+const AHEAD: usize = 8;
 /// Between two lines of progress.
 const TELL: Duration = Duration::from_millis(200);
 
@@ -136,34 +138,62 @@ fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure
 
 /// Our own store, when it lies in a folder that is imported.
 fn is_of_store(file: &Path, store: &Path) -> bool {
-    let beside = |suffix: &str| {
-        let mut name = store.as_os_str().to_owned();
-        name.push(suffix);
-        std::fs::canonicalize(name).ok()
-    };
-    let file = std::fs::canonicalize(file).ok();
-    file.is_some() && ["", "-wal", "-shm"].into_iter().any(|suffix| beside(suffix) == file)
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let rest = name(file).strip_prefix(&name(store)).map(str::to_owned);
+    let is_named_so = rest.is_some_and(|rest| ["", "-wal", "-shm"].contains(&rest.as_str()));
+    let folder = |path: &Path| std::fs::canonicalize(path).ok()?.parent().map(Path::to_owned);
+    is_named_so && folder(file) == folder(store)
 }
 
-fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Sender<Ready>) {
+/// Collects what was read, so that the other side is woken now and then instead of for each.
+struct Reader<'r> {
+    inbox: &'r Inbox,
+    trusted: bool,
+    sender: &'r Sender<Vec<Ready>>,
+    held: Vec<Ready>,
+    bytes: usize,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, found: Result<Item, String>) {
+        match found {
+            Ok(item) => {
+                let bytes = item.bytes.len();
+                self.hold(prepared(item, self.inbox, self.trusted), bytes);
+            }
+            Err(name) => self.hold(Ready::Unread(name, "it is larger than any report may be".to_owned()), 0),
+        }
+    }
+
+    fn hold(&mut self, ready: Ready, bytes: usize) {
+        self.held.push(ready);
+        self.bytes += bytes;
+        if self.held.len() >= AT_ONCE || self.bytes >= BYTES_AT_ONCE {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        self.bytes = 0;
+        // Who took them is gone: the program is ending.
+        let _ = self.sender.blocking_send(std::mem::take(&mut self.held));
+    }
+}
+
+fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Sender<Vec<Ready>>) {
+    let mut reader = Reader { inbox, trusted, sender, held: Vec::new(), bytes: 0 };
     for file in files {
-        let mut each = |found: Result<Item, String>| {
-            let ready = match found {
-                Ok(item) => prepared(item, inbox, trusted),
-                Err(name) => Ready::Unread(name, "it is larger than any report may be".to_owned()),
-            };
-            // Who took them is gone: the program is ending.
-            let _ = sender.blocking_send(ready);
-        };
+        let mut each = |found| reader.take(found);
         let read = match file {
             Some(path) => items_in(path, &mut each),
             None => items_from(&mut std::io::stdin().lock(), "standard input", &mut each),
         };
         if let Err(error) = read {
             let name = file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
-            let _ = sender.blocking_send(Ready::Unread(name, error.to_string()));
+            reader.hold(Ready::Unread(name, error.to_string()), 0);
         }
     }
+    reader.hand_over();
 }
 
 /// Files are parsed where they are read; mails wait for the keys of their signatures.
@@ -186,13 +216,13 @@ fn vouched(mut new: NewReport, trusted: bool) -> NewReport {
 
 async fn take_all(
     inbox: &Arc<Inbox>,
-    ready: Receiver<Ready>,
+    ready: Receiver<Vec<Ready>>,
     trusted: bool,
     known: &BTreeSet<String>,
     total: usize,
     counts: &mut Counts,
 ) -> Result<(), Failure> {
-    let all = unfold(ready, async |mut ready| Some((ready.recv().await?, ready)));
+    let all = unfold(ready, async |mut ready| Some((iter(ready.recv().await?), ready))).flatten();
     let checked = all.map(|one| {
         let inbox = inbox.clone();
         async move {

@@ -3,10 +3,13 @@
 use super::Desk;
 use super::desk::store_failure;
 use crate::failure::{Exit, Failure};
-use crate::terminal::show;
+use crate::terminal::{marks, show};
+use jiff::SignedDuration;
 use receiver::domain::DomainSpec;
+use receiver::inbox::explain::{Around, Explained, explain};
 use receiver::rollout::Standing;
-use receiver::rollout::gate::Gate;
+use receiver::rollout::decisions::Decisions;
+use receiver::rollout::gate::{Evidence, Gate};
 use std::fmt::Write;
 use std::path::Path;
 use store::rollouts::JournalEntry;
@@ -27,7 +30,12 @@ struct Status {
     wanted: formats::Mode,
     #[serde(flatten)]
     standing: Standing,
+    evidence: Evidence,
     gate: Gate,
+    /// What verified senders met lately, the most frequent first.
+    failures: Vec<Explained>,
+    #[serde(skip_serializing_if = "Decisions::is_empty")]
+    decisions: Decisions,
     journal: Vec<JournalEntry>,
 }
 
@@ -48,11 +56,33 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 }
 
 async fn of(desk: &Desk, spec: &DomainSpec) -> Result<Status, Failure> {
-    let standing = desk.standing(&spec.name).await?;
-    let (_, gate) = desk.gate(&spec.name, &standing).await?;
-    let journal = desk.store.journal_of(&spec.name).await.map_err(|error| store_failure(&error))?;
-    Ok(Status { domain: spec.name.to_string(), wanted: spec.mode, standing, gate, journal })
+    let fail = |error| store_failure(&error);
+    let (name, store) = (&spec.name, &desk.store);
+    let standing = desk.standing(name).await?;
+    let (evidence, gate) = desk.gate(name, &standing).await?;
+    let now = desk.world.clock.now();
+    let since = now.saturating_sub(LATELY).unwrap_or(now);
+    let senders = store.senders(Some(name), since).await.map_err(fail)?;
+    let probes = store.probes_of(name, since).await.map_err(fail)?;
+    let around = Around { domain: name.as_str(), senders: &senders, probes: &probes };
+    let causes = store.causes_of(name, since).await.map_err(fail)?;
+    let counting = causes.iter().filter(|cause| cause.counts);
+    Ok(Status {
+        domain: name.to_string(),
+        wanted: spec.mode,
+        failures: counting.map(|cause| explain(cause, &around)).collect(),
+        standing,
+        evidence,
+        gate,
+        decisions: desk.decisions(name),
+        journal: store.journal_of(name).await.map_err(fail)?,
+    })
 }
+
+/// Failures from before are history.
+const LATELY: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// Failures in words.
+const SHOWN: usize = 3;
 
 fn in_words(status: &Status) -> String {
     let mut out = String::new();
@@ -62,6 +92,23 @@ fn in_words(status: &Status) -> String {
     };
     let _ = writeln!(out, "{}: {now}; wanted is {}", status.domain, status.wanted);
     let _ = writeln!(out, "  evidence: {}", status.gate);
+    if let Some(word) = &status.decisions.held {
+        let _ = writeln!(out, "  held in testing by {}: {}", word.who, word.reason);
+    }
+    for failure in status.failures.iter().take(SHOWN) {
+        let _ = writeln!(out, "  {} {}", marks().error, failure.what);
+        failure.hints.iter().for_each(|hint| {
+            let _ = writeln!(out, "      {hint}");
+        });
+        let _ = writeln!(out, "      {}", failure.remedy.replace('\n', "\n      "));
+    }
+    if status.failures.len() > SHOWN {
+        let _ = writeln!(
+            out,
+            "  and {} kinds of failures more (--json, or the dashboard)",
+            status.failures.len() - SHOWN
+        );
+    }
     for promise in &status.standing.promises {
         let mx: Vec<String> = promise.mx.iter().map(ToString::to_string).collect();
         let until = promise.ends().map_or("while it is served".to_owned(), |end| format!("until {end}"));

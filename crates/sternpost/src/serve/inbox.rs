@@ -1,4 +1,4 @@
-//! The role `[inbox]`: report mail by SMTP and LMTP. By HTTPS reports come to the dashboard's address
+//! The role `[inbox]`: report mail by SMTP and LMTP, and out of an IMAP mailbox. By HTTPS reports come to the dashboard's address
 //! (`dashboard/post.rs`).
 
 use super::certificate::Certificate;
@@ -61,6 +61,10 @@ impl MailRole {
             Some(name) => name.clone(),
             None => machine()?,
         };
+        if let Some(mailbox) = config.imap.clone() {
+            let (inbox, tls) = (inbox(config, store, world, Way::Imap), world.tls.clone());
+            tasks.spawn(async move { mailbox.keep(&inbox, &tls).await });
+        }
         let room = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
         let mail = |protocol, way| {
             let server = ServerConfig { protocol, ..ServerConfig::new(name.clone(), starttls.clone()) };

@@ -3,7 +3,7 @@
 
 use crate::ground::Ground;
 use crate::postfix::{Postfix, Release};
-use crate::support::{in_a_room_of_its_own, shell, until};
+use crate::support::{Running, daemon, in_a_room_of_its_own, shell, until};
 use lab::pki::Cert;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -38,6 +38,11 @@ struct Inbox {
 impl Inbox {
     /// The inbox of good-enforce.test, and a key of good-testing.test in DNS. The store lies on `disk`.
     fn open(first: &str) -> Self {
+        Self::open_with(first, "")
+    }
+
+    /// The same, with more lines in the configuration.
+    fn open_with(first: &str, last: &str) -> Self {
         let place = tempfile::tempdir().unwrap();
         let ground = Ground::new(place.path(), &["good-enforce", "good-testing"], "good-enforce");
         let at = place.path().display();
@@ -56,12 +61,10 @@ impl Inbox {
             std::fs::write(place.path().join(format!("{name}.pem")), identity.chain_pem()).unwrap();
             std::fs::write(place.path().join(format!("{name}.key")), identity.key_pem()).unwrap();
         }
-        ground.configure(
-            first,
-            "[inbox]\naddresses = [\"r@good-enforce.test\"]\nname = \"mx1.good-enforce.test\"\nsmtp = [\"127.0.0.1:2525\"]\nlmtp = [\"unix:lmtp.sock\"]\n\
+        let config = "[inbox]\naddresses = [\"r@good-enforce.test\"]\nname = \"mx1.good-enforce.test\"\nsmtp = [\"127.0.0.1:2525\"]\nlmtp = [\"unix:lmtp.sock\"]\n\
              certificate = \"mail.pem\"\nkey = \"mail.key\"\nhttp = \"/in\"\n[dashboard]\nlisten = [\"127.0.0.1:8460\"]\nurl = \"https://localhost:8460\"\ncertificate = \"web.pem\"\nkey = \"web.key\"\n\
-             [answers]\ncontrol = \"sternpost.sock\"\n[[domain]]\nname = \"good-enforce.test\"\n",
-        );
+             [answers]\ncontrol = \"sternpost.sock\"\n[[domain]]\nname = \"good-enforce.test\"\n";
+        ground.configure(first, &format!("{config}{last}"));
         let mut this = Self { ground, place };
         this.ground.run();
         this
@@ -227,5 +230,155 @@ fn what_is_forged_slow_too_much_or_meets_a_full_disk_loses_no_report() {
         until("there is room again", || inbox.swaks(&late, "--tls").contains("250 kept"));
         assert!(inbox.listed().iter().any(|report| is(report, "six", "verified", "smtp")));
         shell(&format!("sync; umount -l {at}"));
+    });
+}
+
+/// A real IMAP server over one maildir, which anybody reads with the password.
+fn dovecot(inbox: &Inbox) -> Running {
+    let at = inbox.place.path().display().to_string();
+    let config = format!(
+        "protocols = imap\nbase_dir = {at}/dovecot\nlog_path = {at}/dovecot.log\nmail_location = maildir:{at}/Maildir\nssl = required\n\
+         ssl_cert = <{at}/mail.pem\nssl_key = <{at}/mail.key\nfirst_valid_uid = 1\npassdb {{\n driver = static\n args = password=secret\n}}\n\
+         userdb {{\n driver = static\n args = uid=nobody gid=nogroup home={at}/home\n}}\nservice imap-login {{\n inet_listener imap {{\n port = 0\n }}\n inet_listener imaps {{\n port = 993\n }}\n}}\n"
+    );
+    std::fs::write(inbox.place.path().join("dovecot.conf"), config).unwrap();
+    shell(&format!(
+        "mkdir -p {at}/Maildir/cur {at}/Maildir/new {at}/Maildir/tmp {at}/home && chown -R nobody:nogroup {at}/Maildir {at}/home"
+    ));
+    daemon(&format!("dovecot -F -c {at}/dovecot.conf"), &inbox.place.path().join("dovecot.out"))
+}
+
+#[test]
+fn a_mailbox_is_read_by_imap_its_reports_are_moved_and_a_server_that_goes_away_loses_none() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let password = place.path().join("password");
+        std::fs::write(&password, "secret\n").unwrap();
+        let inbox = Inbox::open_with(
+            "",
+            &format!(
+                "[inbox.imap]\nhost = \"mx1.good-enforce.test\"\nuser = \"reports\"\npassword_file = \"{}\"\nmove_to = \"Taken\"\n",
+                password.display()
+            ),
+        );
+        let at = inbox.place.path().display().to_string();
+        let deliver = |mail: &str, name: &str| {
+            shell(&format!(
+                "install -o nobody -g nogroup -m 600 {mail} {at}/Maildir/tmp/{name} && mv {at}/Maildir/tmp/{name} {at}/Maildir/new/{name}"
+            ))
+        };
+        let first = dovecot(&inbox);
+        let has = |id: &str| inbox.listed().iter().any(|report| is(report, id, "verified", "imap"));
+        until("the folders are there", || Path::new(&format!("{at}/Maildir/new")).exists());
+        std::fs::write(
+            inbox.place.path().join("note"),
+            "From: boss@good-enforce.test\nSubject: lunch\n\nat one\n",
+        )
+        .unwrap();
+        deliver(&inbox.file("note"), "0.note");
+        deliver(&inbox.signed("m1.eml", "2026-11-20 9 0 m1"), "1.m1");
+        until("what lies there is taken", || has("m1"));
+        // By IDLE, without a look being due.
+        deliver(&inbox.signed("m2.eml", "2026-11-21 9 0 m2"), "2.m2");
+        until("what comes is taken", || has("m2"));
+        drop(first);
+        until("it is noticed", || inbox.ground.log().contains("can't be read from the mailbox"));
+        deliver(&inbox.signed("m3.eml", "2026-11-22 9 0 m3"), "3.m3");
+        let _second = dovecot(&inbox);
+        until("it goes on", || has("m3"));
+        assert_eq!(inbox.listed().len(), 3);
+        // Reports are moved; the other mail is where it was, unread.
+        let count = |folder: &str| {
+            shell(&format!(
+                "ls {at}/Maildir/{folder}/cur {at}/Maildir/{folder}/new | grep -c '^[0-9]' || true"
+            ))
+            .trim()
+            .to_owned()
+        };
+        until("the last is moved", || count(".Taken") == "3");
+        let left = shell(&format!("ls {at}/Maildir/cur {at}/Maildir/new"));
+        assert!(left.contains("0.note") && !left.contains(".m") && !left.contains(",S"), "{left}");
+        assert!(!inbox.ground.log().contains("secret"));
+    });
+}
+
+/// The days before today, the newest first.
+fn days(count: i64) -> Vec<String> {
+    let now = jiff::Timestamp::now();
+    (1..=count)
+        .map(|back| (now - jiff::SignedDuration::from_hours(24 * back)).strftime("%Y-%m-%d").to_string())
+        .collect()
+}
+
+#[test]
+fn a_forged_report_opens_no_gate_and_closes_none() {
+    in_a_room_of_its_own(|| {
+        let inbox = Inbox::open("");
+        // In testing for twenty days, as the plan has found it.
+        let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * 20);
+        let standing = format!("{{\"mode\":{{\"mode\":\"testing\",\"since\":\"{since}\"}}}}");
+        let statement = format!("INSERT INTO rollout VALUES ('good-enforce.test', '{standing}')");
+        shell(&format!(
+            "python3 -c \"import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=10); c.execute(sys.argv[2]); c.commit()\" {} \"$(cat <<'S'\n{statement}\nS\n)\"",
+            inbox.file("sternpost.db")
+        ));
+        let send_all = |name: &str, make: &dyn Fn(usize, &str) -> String| {
+            let mails: Vec<String> = days(14).iter().enumerate().map(|(n, day)| make(n, day)).collect();
+            for mail in mails {
+                assert!(inbox.swaks(&mail, "").contains("250 kept"), "{name}");
+            }
+        };
+        let promote = || inbox.ground.operator("promote good-enforce.test || true");
+        // A stranger says that all is well, under the name and the ids of a true sender: no gate opens.
+        send_all("forged to open", &|n, day| {
+            inbox.mail(&format!("open-{n}.eml"), &format!("{day} 5000 0 id-{n}"))
+        });
+        let said = promote();
+        assert!(said.contains("no verified report has come yet"), "{said}");
+        // The true sender's reports come under the same ids, and count.
+        send_all("true", &|n, day| inbox.signed(&format!("true-{n}.eml"), &format!("{day} 90 0 id-{n}")));
+        let status: Value = serde_json::from_str(&inbox.ground.operator("status --json")).unwrap();
+        let seen = &status["domains"][0];
+        assert_eq!(seen["gate"]["state"], "ready", "{seen}");
+        assert_eq!(
+            (&seen["evidence"]["senders"], &seen["evidence"]["unverified_reports"]),
+            (&1.into(), &14.into())
+        );
+        // A stranger says that all fails, by a signature that does not hold and by none: no gate closes.
+        send_all("forged to close", &|n, day| {
+            let mail = inbox.signed(&format!("close-{n}.eml"), &format!("{day} 0 700 late-{n}"));
+            if n % 2 == 0 {
+                shell(&format!("sed -i 's/^hi/ho/' {mail}"));
+                return mail;
+            }
+            inbox.mail(&format!("close-{n}.eml"), &format!("{day} 0 700 late-{n}"))
+        });
+        let status: Value = serde_json::from_str(&inbox.ground.operator("status --json")).unwrap();
+        let seen = &status["domains"][0];
+        assert_eq!(seen["gate"]["state"], "ready", "{seen}");
+        assert_eq!(seen["failures"], Value::Array(vec![]));
+        assert_eq!(inbox.listed().len(), 42);
+        // A verified failure closes it, until it is excused with a reason.
+        let day = &days(1)[0];
+        assert!(
+            inbox.swaks(&inbox.signed("bad.eml", &format!("{day} 3 2 bad")), "--tls").contains("250 kept")
+        );
+        let said = promote();
+        assert!(said.contains("7 more clean days needed, since senders met certificate-expired"), "{said}");
+        inbox
+            .ground
+            .operator("excuse good-enforce.test certificate-expired mx1.good-enforce.test --reason 'mended'");
+        let said = promote();
+        assert!(said.contains("good-enforce.test may be enforced"), "{said}");
+        let said = inbox.ground.operator("hold good-enforce.test --reason 'not on a Friday'");
+        assert!(said.contains("stays in testing"), "{said}");
+        let said = inbox.ground.operator("status");
+        for line in [
+            "held in testing by operator: not on a Friday",
+            "does not count. Reason: mended",
+            "enforcement allowed",
+        ] {
+            assert!(said.contains(line), "{line}: {said}");
+        }
     });
 }

@@ -7,13 +7,12 @@
 //! id that the true one will have, gains nothing.
 
 use super::names::numbers;
-use super::{Kept, NewReport, Trust, kind_number};
+use super::{Kept, NewReport, Trust, digest, kind_number};
 use crate::{Store, StoreError, TENANT, damaged};
 use formats::DomainName;
 use formats::report::{PolicyReport, Report};
 use formats::result_type::PolicyType;
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 
@@ -27,10 +26,11 @@ struct Known {
     submitter: i64,
     organization: i64,
     report_id: String,
-    range: (i64, i64),
     trust: Trust,
+    /// Of its range and what it says.
     digest: i64,
-    domains: Vec<i64>,
+    /// Of its submitter, id, range and domains.
+    identity: i64,
 }
 
 impl Known {
@@ -39,12 +39,6 @@ impl Known {
     fn says_the_same(&self, other: &Self) -> bool {
         let named = |known: &Self| (known.organization, known.report_id.clone());
         self.digest == other.digest && (self.submitter == other.submitter || named(self) == named(other))
-    }
-
-    /// True when it has the identity of the other and its domains.
-    fn is_identified_with(&self, other: &Self) -> bool {
-        (self.submitter, &self.report_id, self.range) == (other.submitter, &other.report_id, other.range)
-            && other.domains.iter().all(|domain| self.domains.contains(domain))
     }
 }
 
@@ -87,7 +81,7 @@ impl Store {
             let outcome = match known.alike(this) {
                 Some(there) if there.trust >= this.trust => Kept::Duplicate,
                 Some(there) if there.says_the_same(this) => {
-                    confirm(connection, there, report, &id_of).await?;
+                    confirm(connection, there, this, report, &id_of).await?;
                     move_sums(report, there.trust, &id_of, &mut days);
                     there.trust = this.trust;
                     Kept::Confirmed
@@ -115,28 +109,26 @@ impl Store {
 struct Index {
     all: Vec<Known>,
     by_digest: HashMap<i64, Vec<usize>>,
-    by_identity: HashMap<(i64, i64), Vec<usize>>,
+    by_identity: HashMap<i64, Vec<usize>>,
 }
 
 impl Index {
     fn add(&mut self, known: Known) {
         let at = self.all.len();
         self.by_digest.entry(known.digest).or_default().push(at);
-        self.by_identity.entry((known.submitter, known.range.0)).or_default().push(at);
+        self.by_identity.entry(known.identity).or_default().push(at);
         self.all.push(known);
     }
 
     /// The one that is believed most among those that are the same report.
     fn alike(&mut self, this: &Known) -> Option<&mut Known> {
-        let places = |map: &HashMap<_, Vec<usize>>| map.get(&this.digest).cloned().unwrap_or_default();
-        let mut found = places(&self.by_digest);
-        found.extend(self.by_identity.get(&(this.submitter, this.range.0)).into_iter().flatten());
-        found.retain(|at| {
-            self.all.get(*at).is_some_and(|one| one.says_the_same(this) || one.is_identified_with(this))
+        let by_digest = self.by_digest.get(&this.digest).into_iter().flatten();
+        let by_identity = self.by_identity.get(&this.identity).into_iter().flatten();
+        let found = by_digest.chain(by_identity).copied().filter(|at| {
+            self.all.get(*at).is_some_and(|one| one.identity == this.identity || one.says_the_same(this))
         });
-        let best = found
-            .into_iter()
-            .max_by_key(|at| self.all.get(*at).map(|one| (one.trust, one.says_the_same(this))))?;
+        let best =
+            found.max_by_key(|at| self.all.get(*at).map(|one| (one.trust, one.says_the_same(this))))?;
         self.all.get_mut(best)
     }
 }
@@ -161,32 +153,30 @@ fn texts(new: &NewReport) -> impl Iterator<Item = &str> {
 }
 
 fn known_of(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<Known, StoreError> {
-    let range = new.report.date_range;
-    let said = serde_json::to_vec(&new.report.policies).map_err(damaged("report"))?;
-    let mut hash = Sha256::new();
-    hash.update(range.start.as_second().to_be_bytes());
-    hash.update(range.end.as_second().to_be_bytes());
-    hash.update(said);
-    let hash: [u8; 32] = hash.finalize().into();
-    let digest = hash.first_chunk::<8>().map_or(0, |head| i64::from_be_bytes(*head));
+    let report = &new.report;
+    let range = [report.date_range.start, report.date_range.end].map(|at| at.as_second().to_be_bytes());
+    let said = serde_json::to_vec(&report.policies).map_err(damaged("report"))?;
+    let mut domains: Vec<&str> = report.policies.iter().map(domain).collect();
+    domains.sort_unstable();
+    domains.dedup();
+    let identity = [&[new.submitter.as_str(), &report.report_id][..], &domains].concat().join("\0");
     Ok(Known {
         id: 0,
         submitter: id_of(&new.submitter),
-        organization: id_of(organization(&new.report)),
-        report_id: new.report.report_id.clone(),
-        range: (range.start.as_second(), range.end.as_second()),
+        organization: id_of(organization(report)),
+        report_id: report.report_id.clone(),
         trust: new.trust,
-        digest,
-        domains: new.report.policies.iter().map(|policy| id_of(domain(policy))).collect(),
+        digest: digest(&[&range.concat(), &said]),
+        identity: digest(&[&range.concat(), identity.as_bytes()]),
     })
 }
 
 const KNOWN: &str =
-    "SELECT id, submitter, report_id, range_start, range_end, trust, digest, organization FROM report WHERE ";
+    "SELECT id, submitter, organization, report_id, trust, digest, identity FROM report WHERE ";
 
 /// Those in the store that one of these may be.
 async fn known_in(connection: &mut SqliteConnection, these: &[Known]) -> Result<Vec<Known>, StoreError> {
-    let mut found = BTreeMap::new();
+    let mut found = Vec::new();
     for some in these.chunks(AT_ONCE) {
         let mut query = QueryBuilder::<Sqlite>::new(KNOWN);
         query.push("digest IN (");
@@ -195,59 +185,46 @@ async fn known_in(connection: &mut SqliteConnection, these: &[Known]) -> Result<
             list.push_bind(one.digest);
         });
         list.push_unseparated(") UNION ");
-        query.push(KNOWN).push("(submitter, range_start) IN (VALUES ");
+        query.push(KNOWN).push("identity IN (");
         let mut list = query.separated(", ");
         some.iter().for_each(|one| {
-            list.push("(").push_bind_unseparated(one.submitter);
-            list.push_bind(one.range.0).push_unseparated(")");
+            list.push_bind(one.identity);
         });
         list.push_unseparated(")");
         for row in query.build().fetch_all(&mut *connection).await? {
-            let known = Known {
+            found.push(Known {
                 id: row.try_get(0)?,
                 submitter: row.try_get(1)?,
-                report_id: row.try_get(2)?,
-                range: (row.try_get(3)?, row.try_get(4)?),
-                trust: Trust::parse(row.try_get(5)?)?,
-                digest: row.try_get(6)?,
-                organization: row.try_get(7)?,
-                domains: Vec::new(),
-            };
-            found.insert(known.id, known);
+                organization: row.try_get(2)?,
+                report_id: row.try_get(3)?,
+                trust: Trust::parse(row.try_get(4)?)?,
+                digest: row.try_get(5)?,
+                identity: row.try_get(6)?,
+            });
         }
     }
-    let ids: Vec<i64> = found.keys().copied().collect();
-    for some in ids.chunks(AT_ONCE) {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT report, domain FROM outcome WHERE report IN (");
-        let mut list = query.separated(", ");
-        some.iter().for_each(|id| {
-            list.push_bind(*id);
-        });
-        list.push_unseparated(")");
-        for row in query.build().fetch_all(&mut *connection).await? {
-            if let Some(known) = found.get_mut(&row.try_get::<i64, _>(0)?) {
-                known.domains.push(row.try_get(1)?);
-            }
-        }
-    }
-    Ok(found.into_values().collect())
+    Ok(found)
 }
 
 /// The same report, believed more.
 async fn confirm(
     connection: &mut SqliteConnection,
     there: &Known,
+    this: &Known,
     report: &NewReport,
     id_of: &impl Fn(&str) -> i64,
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4 WHERE id = $5")
-        .bind(report.trust as i64)
-        .bind(report.signer.as_deref().map(id_of))
-        .bind(id_of(&report.submitter))
-        .bind(report.way as i64)
-        .bind(there.id)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4, identity = $5 WHERE id = $6",
+    )
+    .bind(report.trust as i64)
+    .bind(report.signer.as_deref().map(id_of))
+    .bind(this.submitter)
+    .bind(report.way as i64)
+    .bind(this.identity)
+    .bind(there.id)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -258,15 +235,15 @@ async fn insert(
 ) -> Result<(), StoreError> {
     for some in fresh.chunks(AT_ONCE) {
         let mut rows = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO report (id, tenant, submitter, report_id, range_start, range_end, organization, trust, signer, way, received_at, warnings, digest, packed) ",
+            "INSERT INTO report (id, tenant, submitter, report_id, range_start, range_end, organization, trust, signer, way, received_at, warnings, digest, identity, packed) ",
         );
         rows.push_values(some, |mut row, (new, known)| {
             row.push_bind(known.id)
                 .push_bind(TENANT)
                 .push_bind(known.submitter)
                 .push_bind(&new.report.report_id)
-                .push_bind(known.range.0)
-                .push_bind(known.range.1)
+                .push_bind(new.report.date_range.start.as_second())
+                .push_bind(new.report.date_range.end.as_second())
                 .push_bind(id_of(organization(&new.report)))
                 .push_bind(new.trust as i64)
                 .push_bind(new.signer.as_deref().map(id_of))
@@ -274,6 +251,7 @@ async fn insert(
                 .push_bind(new.received_at.as_second())
                 .push_bind(count(new.warnings as u64))
                 .push_bind(known.digest)
+                .push_bind(known.identity)
                 .push_bind(&new.packed);
         });
         rows.build().execute(&mut *connection).await?;

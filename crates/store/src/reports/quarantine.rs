@@ -1,9 +1,8 @@
 //! What could not be read, whole, with the reason; to be tried again after an upgrade.
 
-use super::Way;
+use super::{Way, digest};
 use crate::{Store, StoreError, TENANT, time};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use sqlx::Row;
 
 /// Something in quarantine.
@@ -30,8 +29,6 @@ impl Store {
         reason: &str,
         raw: &[u8],
     ) -> Result<(), StoreError> {
-        let hash: [u8; 32] = Sha256::digest(raw).into();
-        let digest = hash.first_chunk::<8>().map_or(0, |head| i64::from_be_bytes(*head));
         sqlx::query(
             "INSERT INTO quarantine (tenant, received_at, way, reason, digest, raw)
              SELECT $1, $2, $3, $4, $5, $6
@@ -41,7 +38,7 @@ impl Store {
         .bind(received_at.as_second())
         .bind(way as i64)
         .bind(reason)
-        .bind(digest)
+        .bind(digest(&[raw]))
         .bind(raw)
         .execute(&self.pool)
         .await?;

@@ -1,0 +1,117 @@
+//! Mail folders in one file (RFC 4155, in the variant whose quoting can be undone): each mail begins at a
+//! line `From ` after an empty one; lines of a mail that begin so have one `>` more before them.
+
+/// Takes a file apart, line by line.
+#[derive(Debug)]
+pub struct Splitter {
+    most: usize,
+    mail: Vec<u8>,
+    is_begun: bool,
+    is_too_long: bool,
+    after_empty: bool,
+}
+
+/// A mail out of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Its bytes, without the line that it begins at.
+    Mail(Vec<u8>),
+    /// It has more bytes than are taken.
+    TooLong,
+}
+
+impl Splitter {
+    /// For mails of at most `most` bytes.
+    pub fn new(most: usize) -> Self {
+        Self { most, mail: Vec::new(), is_begun: false, is_too_long: false, after_empty: true }
+    }
+
+    /// Takes the next line, with its end; the mail before it, when it begins another.
+    pub fn line(&mut self, line: &[u8]) -> Option<Found> {
+        if self.after_empty && line.starts_with(b"From ") {
+            let before = self.end();
+            (self.is_begun, self.after_empty) = (true, false);
+            return before;
+        }
+        self.after_empty = line.trim_ascii().is_empty();
+        let quotes = line.iter().take_while(|byte| **byte == b'>').count();
+        let is_quoted = quotes > 0 && line.get(quotes..).is_some_and(|rest| rest.starts_with(b"From "));
+        let body = if is_quoted { line.get(1..).unwrap_or_default() } else { line };
+        self.is_too_long |= self.mail.len() + body.len() > self.most;
+        if self.is_too_long {
+            self.mail = Vec::new();
+        } else if self.is_begun {
+            self.mail.extend_from_slice(body);
+        }
+        None
+    }
+
+    /// The file is at its end; its last mail.
+    pub fn end(&mut self) -> Option<Found> {
+        let mail = std::mem::take(&mut self.mail);
+        let is_too_long = std::mem::take(&mut self.is_too_long);
+        match (std::mem::take(&mut self.is_begun), is_too_long, mail.is_empty()) {
+            (true, true, _) => Some(Found::TooLong),
+            (true, false, false) => Some(Found::Mail(mail)),
+            _ => None,
+        }
+    }
+
+    /// All mails of a file that is in memory.
+    pub fn all(file: &[u8], most: usize) -> Vec<Found> {
+        let mut splitter = Self::new(most);
+        let mut found: Vec<Found> =
+            file.split_inclusive(|byte| *byte == b'\n').filter_map(|line| splitter.line(line)).collect();
+        found.extend(splitter.end());
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mail(text: &str) -> Found {
+        Found::Mail(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn mails_begin_at_from_after_an_empty_line_and_quoting_is_undone() {
+        let file = b"From a@b Mon\nSubject: 1\n\nhi\nFrom here\n>From there\n>>From\n>>From x\n\nFrom a@b Tue\r\nSubject: 2\r\n\r\nhi";
+        let first = "Subject: 1\n\nhi\nFrom here\nFrom there\n>>From\n>From x\n\n";
+        assert_eq!(Splitter::all(file, 1000), [mail(first), mail("Subject: 2\r\n\r\nhi")]);
+        assert_eq!(Splitter::all(b"no mbox\n", 1000), []);
+        assert_eq!(Splitter::all(b"From x\n\nFrom y\n", 1000), [mail("\n")]);
+    }
+
+    #[test]
+    fn a_mail_that_is_too_long_is_said_and_the_next_one_is_taken() {
+        let file = b"From x\n12345678901\n\nFrom y\n1234\n";
+        assert_eq!(Splitter::all(file, 10), [Found::TooLong, mail("1234\n")]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_mail_is_longer_than_allowed_and_nothing_panics(file in proptest::collection::vec(any::<u8>(), 0..400)) {
+            for found in Splitter::all(&file, 50) {
+                prop_assert!(!matches!(found, Found::Mail(mail) if mail.len() > 50));
+            }
+        }
+
+        #[test]
+        fn what_is_written_by_the_rule_comes_back(mails in proptest::collection::vec("([>]{0,2}From |[a-z>]{0,6})(\n([>]{0,2}From |[a-z]{0,6})){0,5}", 1..5)) {
+            let mut file = String::new();
+            for mail in &mails {
+                file += "From a@b Mon\n";
+                for line in mail.split('\n') {
+                    let quote = if line.trim_start_matches('>').starts_with("From ") { ">" } else { "" };
+                    file += &format!("{quote}{line}\n");
+                }
+                file += "\n";
+            }
+            let expected: Vec<Found> = mails.iter().map(|text| mail(&format!("{text}\n\n"))).collect();
+            prop_assert_eq!(Splitter::all(file.as_bytes(), 10_000), expected);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The report inbox: how fast reports are taken in, against the floor (unpacking and parsing them alone, on one
+//! thread) in the same run, and how fast pages answer over half a million of them.
+//!
+//! `cargo bench --bench inbox` prints the tables of docs/performance.md. `SPOST_REPORTS` makes the second
+//! smaller, or leaves it out with 0.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use formats::report::{DateRange, Report, pack, unpack};
+use formats::{DomainName, Mode, MxPattern};
+use jiff::{SignedDuration, Timestamp};
+use receiver::rollout::Standing;
+use receiver::rollout::standing::{InMode, Promise};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use store::Store;
+use store::reports::{NewReport, Trust, Way};
+
+const FILES: usize = 20_000;
+const DOMAINS: usize = 1_000;
+const SENDERS: [&str; 8] = [
+    "big.example",
+    "large.example",
+    "mail.example",
+    "isp.example",
+    "corp.example",
+    "school.example",
+    "small.example",
+    "tiny.example",
+];
+
+/// A small generator of numbers, so that every run has the same reports.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}
+
+/// A report as senders write them: one in ten tells of failures.
+fn json(dice: &mut Dice, domain: &str, sender: &str, day: Timestamp, number: usize) -> String {
+    let range = DateRange::utc_day(day);
+    let kinds =
+        ["certificate-expired", "starttls-not-supported", "certificate-not-trusted", "validation-failure"];
+    let failures = if dice.roll(10) == 0 { 1 + dice.roll(4) } else { 0 };
+    let details: Vec<String> = (0..failures)
+        .map(|n| {
+            let (kind, ip, count) = (kinds[dice.roll(4) as usize], dice.roll(250), 1 + dice.roll(30));
+            format!(r#"{{"result-type":"{kind}","sending-mta-ip":"198.51.100.{ip}","receiving-mx-hostname":"mx{}.{domain}","receiving-ip":"203.0.113.{ip}","failed-session-count":{count}}}"#, 1 + n % 2)
+        })
+        .collect();
+    let failed: u64 = failures * 5;
+    let worked = 1 + dice.roll(40);
+    format!(
+        r#"{{"organization-name":"{sender} Inc.","date-range":{{"start-datetime":"{}","end-datetime":"{}"}},"contact-info":"smtp-tls-reporting@{sender}","report-id":"{}T00:00:00Z_{number}_{domain}","policies":[{{"policy":{{"policy-type":"sts","policy-string":["version: STSv1","mode: testing","mx: mx1.{domain}","mx: mx2.{domain}","max_age: 604800"],"policy-domain":"{domain}","mx-host":["mx1.{domain}","mx2.{domain}"]}},"summary":{{"total-successful-session-count":{worked},"total-failure-session-count":{failed}}},"failure-details":[{}]}}]}}"#,
+        range.start,
+        range.end,
+        range.start.strftime("%Y-%m-%d"),
+        details.join(",")
+    )
+}
+
+fn main() {
+    import();
+    pages();
+}
+
+fn import() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("in");
+    std::fs::create_dir(&folder).unwrap();
+    let mut dice = Dice(1);
+    let now = Timestamp::now();
+    let mut bytes = 0;
+    for number in 0..FILES {
+        let (domain, sender) = (format!("d{}.example", number % DOMAINS), SENDERS[number % SENDERS.len()]);
+        let day = now - SignedDuration::from_hours(24 * (1 + (number / DOMAINS) as i64));
+        let packed = pack(json(&mut dice, &domain, sender, day, number).as_bytes()).unwrap();
+        bytes += packed.len();
+        std::fs::write(folder.join(format!("{sender}!{domain}!{number}!{number}.json.gz")), packed).unwrap();
+    }
+    println!("\n{FILES} reports, {} bytes each packed\n", bytes / FILES);
+    println!("| what | reports a second | of the floor |\n| --- | --- | --- |");
+    let (mut floors, mut imports) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let mut read = 0;
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            read += usize::from(Report::read(&unpack(&bytes).unwrap().0).is_ok());
+        }
+        assert_eq!(read, FILES);
+        floors.push(FILES as f64 / begun.elapsed().as_secs_f64());
+        let fresh = tempfile::tempdir_in(place.path()).unwrap();
+        let begun = Instant::now();
+        let done = Command::new(env!("CARGO_BIN_EXE_sternpost"))
+            .current_dir(fresh.path())
+            .args(["reports", "import", "--json"])
+            .arg(&folder)
+            .output()
+            .unwrap();
+        let took = begun.elapsed().as_secs_f64();
+        let told = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(told.contains(&format!("\"new\":{FILES}")), "{told}");
+        imports.push(FILES as f64 / took);
+    }
+    let median = |all: &mut Vec<f64>| {
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let (floor, import) = (median(&mut floors), median(&mut imports));
+    println!("| floor: read, unpack, parse, one thread | {floor:.0} | 1.00 |");
+    println!("| `reports import`, durable, the whole program | {import:.0} | {:.2} |", import / floor);
+}
+
+/// Half a million reports of ten million sessions about a thousand domains, and pages over them.
+fn pages() {
+    let reports: usize =
+        std::env::var("SPOST_REPORTS").ok().and_then(|text| text.parse().ok()).unwrap_or(500_000);
+    if reports == 0 {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("sternpost.db");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let begun = Instant::now();
+    runtime.block_on(fill(&file, reports));
+    let took = begun.elapsed().as_secs_f64();
+    let size = std::fs::metadata(&file).unwrap().len();
+    println!(
+        "\n{reports} reports about {DOMAINS} domains: {:.0} bytes of database a report, kept at {:.0} a second\n",
+        size as f64 / reports as f64,
+        reports as f64 / took
+    );
+    let domains: String = (0..DOMAINS).map(|n| format!("[[domain]]\nname = \"d{n}.example\"\n")).collect();
+    let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = format!("[dns]\nservers = [\"127.0.0.1:1\"]\n[dashboard]\nlisten = [\"{at}\"]\n{domains}");
+    std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
+    let mut running = serve(place.path(), at);
+    let site = sign_in(place.path(), at);
+    println!("| page | p50 | p95 | p99 | bytes |\n| --- | --- | --- | --- | --- |");
+    for (name, path) in [
+        ("overview of 1,000 domains", "/"),
+        ("a domain", "/domains/d#.example"),
+        ("reports", "/reports"),
+        ("reports of a domain", "/reports?domain=d#.example"),
+        ("a report", "/reports/#1"),
+        ("senders of all, 30 days", "/senders"),
+    ] {
+        let mut times = Vec::new();
+        let mut size = 0;
+        for n in 0..200 {
+            let path = path.replace('#', &(n * 5).to_string());
+            let begun = Instant::now();
+            let answer = site.get(&path);
+            times.push(begun.elapsed());
+            assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {}", &answer[..answer.len().min(200)]);
+            size = size.max(answer.len());
+        }
+        times.sort();
+        let at = |share: usize| times[times.len() * share / 100].as_secs_f64() * 1000.0;
+        println!("| {name} | {:.1} ms | {:.1} ms | {:.1} ms | {size} |", at(50), at(95), at(99));
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+}
+
+async fn fill(file: &Path, reports: usize) {
+    let store = Store::open(file).await.unwrap();
+    let now = Timestamp::now();
+    let mut dice = Dice(2);
+    let mut batch = Vec::new();
+    for number in 0..reports {
+        let domain = format!("d{}.example", number % DOMAINS);
+        let turn = number / DOMAINS;
+        let sender = SENDERS[turn % SENDERS.len()];
+        let day = now - SignedDuration::from_hours(24 * (1 + (turn / SENDERS.len()) as i64));
+        let json = json(&mut dice, &domain, sender, day, number);
+        batch.push(NewReport {
+            submitter: sender.to_owned(),
+            signer: Some(sender.to_owned()),
+            trust: Trust::Verified,
+            way: Way::Smtp,
+            received_at: now,
+            report: Report::read(json.as_bytes()).unwrap().report,
+            warnings: 0,
+            packed: pack(json.as_bytes()).unwrap(),
+        });
+        if batch.len() == 1000 || number + 1 == reports {
+            store.keep_reports(&batch).await.unwrap();
+            batch.clear();
+        }
+    }
+    for n in 0..DOMAINS {
+        let name = DomainName::parse(&format!("d{n}.example")).unwrap();
+        let promise = Promise {
+            mode: Mode::Testing,
+            max_age: 86_400,
+            mx: vec![MxPattern::parse(&format!("mx1.{name}")).unwrap()],
+            until: None,
+            assumed: false,
+        };
+        let mode = Some(InMode { mode: Mode::Testing, since: now - SignedDuration::from_hours(24 * 60) });
+        store
+            .put_rollout(&name, &Standing { mode, promises: vec![promise], ..Standing::default() })
+            .await
+            .unwrap();
+    }
+    store.close().await;
+}
+
+fn serve(place: &Path, at: SocketAddr) -> Child {
+    let child = Command::new(env!("CARGO_BIN_EXE_sternpost"))
+        .current_dir(place)
+        .arg("serve")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while TcpStream::connect(at).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not serve");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+/// The pages, for somebody who has signed in.
+struct Site {
+    at: SocketAddr,
+    cookie: String,
+}
+
+impl Site {
+    fn talk(&self, line: &str, more: &str) -> String {
+        let mut stream = TcpStream::connect(self.at).unwrap();
+        let (at, cookie) = (self.at, &self.cookie);
+        write!(stream, "{line} HTTP/1.1\r\nHost: {at}\r\nCookie: {cookie}\r\nConnection: close\r\n{more}")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.talk(&format!("GET {path}"), "\r\n")
+    }
+}
+
+fn sign_in(place: &Path, at: SocketAddr) -> Site {
+    let link = std::fs::read_to_string(place.join("dashboard-link")).unwrap();
+    let path = link.trim().split_once(&at.to_string()).unwrap().1.to_owned();
+    let mut site = Site { at, cookie: String::new() };
+    let form = "password=correct-horse-battery&again=correct-horse-battery";
+    let kind = "Content-Type: application/x-www-form-urlencoded";
+    let answer = site
+        .talk(&format!("POST {path}"), &format!("{kind}\r\nContent-Length: {}\r\n\r\n{form}", form.len()));
+    let cookie = answer.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    site.cookie = cookie.split(';').next().unwrap().to_owned();
+    site
+}
