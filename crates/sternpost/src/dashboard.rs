@@ -33,17 +33,26 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{get, post as posted};
 use door::Door;
 use formats::limits::FORM_BYTES;
+use formats::report::DateRange;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::StoreError;
+use store::reports::DaySum;
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// What the pages are made of.
 pub struct Dashboard {
     desk: RwLock<Desk>,
     learned: Mutex<Instant>,
+    days: Mutex<Option<(i64, Timestamp, Arc<AllDays>)>>,
     door: Door,
     config: DashboardConfig,
 }
+
+/// The days of every domain, by name.
+type AllDays = BTreeMap<String, Vec<DaySum>>;
 
 /// How old what is known of the domains may be on a page.
 const FRESH: Duration = Duration::from_secs(2);
@@ -53,7 +62,13 @@ impl Dashboard {
     pub fn new(role: &DashboardConfig, desk: Desk) -> Result<Arc<Self>, Failure> {
         let door = Door::new(desk.store.clone(), desk.world.clock.clone(), role)?;
         let learned = Mutex::new(Instant::now());
-        Ok(Arc::new(Self { desk: RwLock::new(desk), learned, door, config: role.clone() }))
+        Ok(Arc::new(Self {
+            desk: RwLock::new(desk),
+            learned,
+            days: Mutex::new(None),
+            door,
+            config: role.clone(),
+        }))
     }
 
     /// The desk, with what commands have changed meanwhile.
@@ -65,6 +80,19 @@ impl Dashboard {
         }
         drop(learned);
         Ok(self.desk.read().await)
+    }
+
+    /// The days of every domain since that day, read anew when there are other reports than before.
+    async fn days(&self, desk: &Desk, since: Timestamp) -> Result<Arc<AllDays>, StoreError> {
+        let since = DateRange::utc_day(since).start;
+        let mut held = self.days.lock().await;
+        let version = desk.store.reports_version().await?;
+        if let Some((_, _, days)) = held.as_ref().filter(|(of, from, _)| (*of, *from) == (version, since)) {
+            return Ok(days.clone());
+        }
+        let days = Arc::new(desk.store.days_of_all(since).await?);
+        *held = Some((version, since, days.clone()));
+        Ok(days)
     }
 
     /// The desk, to change something.

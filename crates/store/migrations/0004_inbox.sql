@@ -59,7 +59,8 @@ CREATE INDEX failure_domain_day ON failure (tenant, domain, day);
 CREATE INDEX failure_report ON failure (report);
 
 -- Sums of a domain's day, kept with every report: sessions of those that count as evidence and of the
--- others; of the first also those under an MTA-STS policy, and how many reports failed on that day.
+-- others; of the first also those under an MTA-STS policy, and how many reports failed on that day. Pages
+-- read all of it in its order. (WITHOUT ROWID is SQLite's own; PostgreSQL clusters the table instead.)
 CREATE TABLE domain_day (
     tenant       BIGINT NOT NULL,
     domain       BIGINT NOT NULL REFERENCES name (id),
@@ -70,7 +71,15 @@ CREATE TABLE domain_day (
     tainted      BIGINT NOT NULL,
     unproved     BIGINT NOT NULL,
     PRIMARY KEY (tenant, domain, day)
+) WITHOUT ROWID;
+
+-- Counts up with every change of a kind, so that what was made of it is known to be old; and how many reports
+-- there are, which is slow to count.
+CREATE TABLE version (
+    name  TEXT   NOT NULL PRIMARY KEY,
+    value BIGINT NOT NULL
 );
+INSERT INTO version (name, value) VALUES ('reports', 0), ('report count', 0);
 
 -- What could not be read, whole.
 CREATE TABLE quarantine (

@@ -16,21 +16,6 @@ pub struct Person {
 }
 
 impl Store {
-    /// Adds somebody, or changes role and password.
-    pub async fn put_person(&self, person: &Person) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO person (tenant, name, role, password) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (tenant, name) DO UPDATE SET role = excluded.role, password = excluded.password",
-        )
-        .bind(TENANT)
-        .bind(&person.name)
-        .bind(&person.role)
-        .bind(&person.password)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
     /// Everybody, by name.
     pub async fn people(&self) -> Result<Vec<Person>, StoreError> {
         let rows: Vec<(String, String, String)> =
@@ -222,7 +207,8 @@ mod tests {
     async fn sign_ins_end_by_time_by_will_and_with_the_person() {
         let (_dir, store) = crate::scratch().await;
         let ann = Person { name: "ann".into(), role: "operator".into(), password: "p".into() };
-        store.put_person(&ann).await.unwrap();
+        store.put_invitation("d1", "ann", "operator", at(0), at(100)).await.unwrap();
+        assert!(store.accept("d1", &ann, at(0)).await.unwrap());
         for digest in ["a", "b", "c"] {
             store.put_sign_in(digest, "ann", at(0), at(100)).await.unwrap();
         }

@@ -29,6 +29,8 @@ use store::probes::ProbeDay;
 use store::reports::{CauseSum, DaySum, SenderSum};
 use store::rollouts::JournalEntry;
 
+/// Causes of failures on the page.
+const SHOWN: usize = 12;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Which of the page's tables, in which format.
@@ -114,6 +116,8 @@ struct Page {
     days: Vec<DaySum>,
     inputs: Vec<Input>,
     failures: Vec<Failing>,
+    /// Those that are not shown.
+    further: usize,
     excused: Vec<Excuse>,
     senders: Vec<SenderSum>,
     hosts: Vec<HostRow>,
@@ -216,7 +220,8 @@ pub async fn page(
         chart: time_line(&facts.days, &events, now),
         line_days: LINE_DAYS,
         inputs: inputs(&facts.evidence, &desk.config.thresholds),
-        failures,
+        further: failures.len().saturating_sub(SHOWN),
+        failures: failures.into_iter().take(SHOWN).collect(),
         excused: facts.decisions.excused,
         senders: facts.senders,
         hosts,

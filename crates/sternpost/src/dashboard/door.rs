@@ -228,11 +228,12 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 pub async fn only_known(State(dashboard): State<Arc<Dashboard>>, mut request: Request, next: Next) -> Answer {
     let Some(visitor) = dashboard.door.visitor(request.headers()).await? else {
         return Ok(match *request.method() {
-            Method::GET => Redirect::to("/sign-in").into_response(),
+            Method::GET | Method::HEAD => Redirect::to("/sign-in").into_response(),
             _ => Trouble::new(StatusCode::FORBIDDEN, "Sign in first.").into_response(),
         });
     };
-    if request.method() != Method::GET && !visitor.is_operator() && request.uri().path() != "/sign-out" {
+    let only_looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !only_looks && !visitor.is_operator() && request.uri().path() != "/sign-out" {
         let what = "You may look, and not change anything. Ask an operator.";
         return Err(Trouble::new(StatusCode::FORBIDDEN, what));
     }

@@ -79,7 +79,7 @@ pub struct Row {
 }
 
 /// Rows on a page.
-const PAGE: usize = 40;
+const PAGE: usize = 30;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// How far back a domain of many is judged; the page of one domain goes back further.
 const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 60);
@@ -104,7 +104,7 @@ pub async fn page(
 ) -> Answer {
     let desk = dashboard.desk().await?;
     let now = desk.world.clock.now();
-    let days = desk.store.days_of_all(now.saturating_sub(LOOKED_BACK).unwrap_or(now)).await?;
+    let days = dashboard.days(&desk, now.saturating_sub(LOOKED_BACK).unwrap_or(now)).await?;
     let standings: BTreeMap<String, Standing> = desk.store.rollouts().await?;
     let wanted = wish.q.trim().to_ascii_lowercase();
     let mut found: Vec<(Need, &DomainSpec)> = Vec::new();

@@ -211,12 +211,19 @@ impl Store {
             .collect()
     }
 
+    /// Counts up with every change of reports.
+    pub async fn reports_version(&self) -> Result<i64, StoreError> {
+        let (version,): (i64,) =
+            sqlx::query_as("SELECT value FROM version WHERE name = 'reports'").fetch_one(&self.pool).await?;
+        Ok(version)
+    }
+
     /// The days of every domain since `since`, by name. One row a domain crosses from the database.
     pub async fn days_of_all(&self, since: Timestamp) -> Result<BTreeMap<String, Vec<DaySum>>, StoreError> {
         let rows = sqlx::query(
-            "SELECT name.text, string_agg(day || ' ' || successful || ' ' || failed || ' ' || sts_sessions || ' ' || tainted || ' ' || unproved, ' ')
-             FROM (SELECT * FROM domain_day WHERE tenant = $1 AND day + 86400 > $2 ORDER BY domain, day) AS days
-             JOIN name ON name.id = days.domain GROUP BY name.text",
+            "SELECT (SELECT text FROM name WHERE id = domain),
+                    string_agg(concat_ws(' ', day, successful, failed, sts_sessions, tainted, unproved), ' ')
+             FROM domain_day WHERE tenant = $1 AND day + 86400 > $2 GROUP BY domain",
         )
         .bind(TENANT)
         .bind(since.as_second())
@@ -224,26 +231,23 @@ impl Store {
         .await?;
         let mut all = BTreeMap::new();
         for row in rows {
-            let numbers: Vec<i64> = row
-                .try_get::<&str, _>(1)?
-                .split(' ')
-                .map(str::parse)
-                .collect::<Result<_, _>>()
-                .map_err(damaged("domain_day"))?;
+            let mut numbers = row.try_get::<&str, _>(1)?.split(' ');
             let mut days = Vec::new();
-            for day in numbers.chunks_exact(6) {
-                let &[day, successful, failed, sts_sessions, tainted, unproved] = day else { continue };
-                let count = |number: i64| u64::try_from(number).map_err(damaged("domain_day"));
+            while let Some(day) = numbers.next() {
+                let mut count = || {
+                    let number = numbers.next().unwrap_or_default();
+                    number.parse::<u64>().map_err(damaged("domain_day"))
+                };
                 days.push(DaySum {
-                    day: time("domain_day", day)?,
-                    successful: count(successful)?,
-                    failed: count(failed)?,
-                    sts_sessions: count(sts_sessions)?,
-                    tainted: count(tainted)?,
-                    unproved: count(unproved)?,
+                    successful: count()?,
+                    failed: count()?,
+                    sts_sessions: count()?,
+                    tainted: count()?,
+                    unproved: count()?,
+                    day: time("domain_day", day.parse().map_err(damaged("domain_day"))?)?,
                 });
             }
-            days.sort_by_key(|day| day.day);
+            days.sort_unstable_by_key(|day| day.day);
             all.insert(row.try_get(0)?, days);
         }
         Ok(all)

@@ -99,9 +99,22 @@ impl Store {
         }
         insert(connection, &fresh, &id_of).await?;
         add_days(connection, &days).await?;
+        if !days.is_empty() {
+            count_up(connection, "reports", 1).await?;
+            count_up(connection, "report count", count(fresh.len() as u64)).await?;
+        }
         transaction.commit().await?;
         Ok(kept)
     }
+}
+
+async fn count_up(connection: &mut SqliteConnection, name: &str, by: i64) -> Result<(), StoreError> {
+    sqlx::query("UPDATE version SET value = value + $1 WHERE name = $2")
+        .bind(by)
+        .bind(name)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Reports that are there, found by either key.
