@@ -73,6 +73,18 @@ CREATE TABLE domain_day (
     PRIMARY KEY (tenant, domain, day)
 ) WITHOUT ROWID;
 
+-- Sums of what a submitter reported about a day, of any domain; counts tells reports that are evidence from others.
+CREATE TABLE submitter_day (
+    tenant     BIGINT NOT NULL,
+    submitter  BIGINT NOT NULL REFERENCES name (id),
+    counts     BIGINT NOT NULL,
+    day        BIGINT NOT NULL,
+    reports    BIGINT NOT NULL,
+    successful BIGINT NOT NULL,
+    failed     BIGINT NOT NULL,
+    PRIMARY KEY (tenant, submitter, counts, day)
+) WITHOUT ROWID;
+
 -- Counts up with every change of a kind, so that what was made of it is known to be old; and how many reports
 -- there are, which is slow to count.
 CREATE TABLE version (

@@ -7,6 +7,7 @@
 //! | `names` | numbers for texts |
 //! | `about` | what the reports say about a domain, and sums by day |
 //! | `list` | reports one by one |
+//! | `sums` | by day, kept with every report |
 //! | `quarantine` | what could not be read |
 
 mod about;
@@ -14,6 +15,7 @@ mod keep;
 mod list;
 mod names;
 mod quarantine;
+mod sums;
 
 pub use about::{CauseSum, DaySum, FailureSum, KeptReport, Outcome, SenderSum};
 pub use list::{ListedReport, Search, StoredReport};

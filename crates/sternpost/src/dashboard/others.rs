@@ -48,7 +48,7 @@ pub async fn senders(
 ) -> Answer {
     let desk = dashboard.desk().await?;
     let now = desk.world.clock.now();
-    let rows = desk.store.senders(None, now.saturating_sub(MONTH).unwrap_or(now)).await?;
+    let rows = desk.store.senders(now.saturating_sub(MONTH).unwrap_or(now)).await?;
     if let Some(answer) = other(wish.format, "senders", &rows) {
         return answer;
     }

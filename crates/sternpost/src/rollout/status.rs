@@ -62,7 +62,7 @@ async fn of(desk: &Desk, spec: &DomainSpec) -> Result<Status, Failure> {
     let (evidence, gate) = desk.gate(name, &standing).await?;
     let now = desk.world.clock.now();
     let since = now.saturating_sub(LATELY).unwrap_or(now);
-    let senders = store.senders(Some(name), since).await.map_err(fail)?;
+    let senders = store.senders_about(name, since).await.map_err(fail)?;
     let probes = store.probes_of(name, since).await.map_err(fail)?;
     let around = Around { domain: name.as_str(), senders: &senders, probes: &probes };
     let causes = store.causes_of(name, since).await.map_err(fail)?;

@@ -296,11 +296,10 @@ impl Store {
             .collect()
     }
 
-    /// What each submitter says since `since`, about one domain or all, those with most sessions first, at
-    /// most 1,000.
-    pub async fn senders(
+    /// What each submitter says about a domain since `since`, those with most sessions first, at most 1,000.
+    pub async fn senders_about(
         &self,
-        domain: Option<&DomainName>,
+        domain: &DomainName,
         since: Timestamp,
     ) -> Result<Vec<SenderSum>, StoreError> {
         let rows = sqlx::query(
@@ -308,27 +307,42 @@ impl Store {
                     sum(outcome.successful), sum(outcome.failed), max(outcome.day)
              FROM outcome JOIN report ON report.id = outcome.report
              JOIN name AS submitter ON submitter.id = report.submitter
-             WHERE outcome.tenant = $1 AND ($2 = '' OR outcome.domain = (SELECT id FROM name WHERE text = $2))
+             WHERE outcome.tenant = $1 AND outcome.domain = (SELECT id FROM name WHERE text = $2)
                AND outcome.day + 86400 > $3
              GROUP BY submitter.text, counts ORDER BY sum(outcome.successful) + sum(outcome.failed) DESC LIMIT 1000",
         )
         .bind(TENANT)
-        .bind(domain.map(DomainName::as_str).unwrap_or_default())
+        .bind(domain.as_str())
         .bind(since.as_second())
         .bind(Trust::Trusted as i64)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(SenderSum {
-                    submitter: row.try_get(0)?,
-                    counts: row.try_get::<i64, _>(1)? != 0,
-                    reports: unsigned(row, 2)?,
-                    successful: unsigned(row, 3)?,
-                    failed: unsigned(row, 4)?,
-                    last: time("outcome", row.try_get(5)?)?,
-                })
-            })
-            .collect()
+        rows.iter().map(sender).collect()
     }
+
+    /// The same about all domains, from sums.
+    pub async fn senders(&self, since: Timestamp) -> Result<Vec<SenderSum>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT name.text, counts, sum(reports), sum(successful), sum(failed), max(day)
+             FROM submitter_day JOIN name ON name.id = submitter
+             WHERE tenant = $1 AND day + 86400 > $2 AND reports > 0
+             GROUP BY name.text, counts ORDER BY sum(successful) + sum(failed) DESC LIMIT 1000",
+        )
+        .bind(TENANT)
+        .bind(since.as_second())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(sender).collect()
+    }
+}
+
+fn sender(row: &sqlx::sqlite::SqliteRow) -> Result<SenderSum, StoreError> {
+    Ok(SenderSum {
+        submitter: row.try_get(0)?,
+        counts: row.try_get::<i64, _>(1)? != 0,
+        reports: unsigned(row, 2)?,
+        successful: unsigned(row, 3)?,
+        failed: unsigned(row, 4)?,
+        last: time("outcome", row.try_get(5)?)?,
+    })
 }

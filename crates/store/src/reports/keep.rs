@@ -7,17 +7,17 @@
 //! id that the true one will have, gains nothing.
 
 use super::names::numbers;
+use super::sums::Sums;
 use super::{Kept, NewReport, Trust, digest, kind_number};
 use crate::{Store, StoreError, TENANT, damaged};
 use formats::DomainName;
 use formats::report::{PolicyReport, Report};
-use formats::result_type::PolicyType;
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 
 /// Rows in one statement.
-const AT_ONCE: usize = 500;
+pub(super) const AT_ONCE: usize = 500;
 
 /// A report that is there, as far as it matters for finding it again.
 #[derive(Debug, Clone)]
@@ -42,18 +42,6 @@ impl Known {
     }
 }
 
-/// Sums that a report adds to a day of a domain.
-#[derive(Debug, Clone, Copy, Default)]
-struct Added {
-    successful: i64,
-    failed: i64,
-    sts_sessions: i64,
-    tainted: i64,
-    unproved: i64,
-}
-
-type Days = BTreeMap<(i64, i64), Added>;
-
 impl Store {
     /// Keeps one report.
     pub async fn keep_report(&self, new: &NewReport) -> Result<Kept, StoreError> {
@@ -76,13 +64,15 @@ impl Store {
             .fetch_one(&mut *connection)
             .await?
             .try_get(0)?;
-        let (mut kept, mut fresh, mut days) = (Vec::new(), Vec::new(), Days::new());
+        let (mut kept, mut fresh, mut sums) = (Vec::new(), Vec::new(), Sums::default());
         for (report, this) in new.iter().zip(&mut seen) {
             let outcome = match known.alike(this) {
                 Some(there) if there.trust >= this.trust => Kept::Duplicate,
                 Some(there) if there.says_the_same(this) => {
                     confirm(connection, there, this, report, &id_of).await?;
-                    move_sums(report, there.trust, &id_of, &mut days);
+                    sums.take_away(report, there.trust, there.submitter, &id_of);
+                    sums.add(report, report.trust, this.submitter, &id_of);
+                    there.submitter = this.submitter;
                     there.trust = this.trust;
                     Kept::Confirmed
                 }
@@ -90,7 +80,7 @@ impl Store {
                     this.id = next;
                     next += 1;
                     known.add(this.clone());
-                    sums(report, report.trust, &id_of, &mut days, 1);
+                    sums.add(report, report.trust, this.submitter, &id_of);
                     fresh.push((report, this.clone()));
                     Kept::New
                 }
@@ -98,8 +88,8 @@ impl Store {
             kept.push(outcome);
         }
         insert(connection, &fresh, &id_of).await?;
-        add_days(connection, &days).await?;
-        if !days.is_empty() {
+        if !sums.is_empty() {
+            sums.write(connection).await?;
             count_up(connection, "reports", 1).await?;
             count_up(connection, "report count", count(fresh.len() as u64)).await?;
         }
@@ -150,7 +140,7 @@ fn organization(report: &Report) -> &str {
     report.organization_name.as_deref().unwrap_or_default()
 }
 
-fn domain(policy: &PolicyReport) -> &str {
+pub(super) fn domain(policy: &PolicyReport) -> &str {
     policy.policy_domain.as_ref().map(DomainName::as_str).unwrap_or_default()
 }
 
@@ -330,65 +320,10 @@ fn causes(policy: &PolicyReport) -> BTreeMap<(&str, &str, String), i64> {
     sums
 }
 
-fn first(days: &[Timestamp]) -> i64 {
+pub(super) fn first(days: &[Timestamp]) -> i64 {
     days.first().map_or(0, |day| day.as_second())
 }
 
-fn count(number: u64) -> i64 {
+pub(super) fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Adds (or takes away, with -1) what a report says, as far as it is believed.
-fn sums(new: &NewReport, trust: Trust, id_of: &impl Fn(&str) -> i64, sums: &mut Days, sign: i64) {
-    let days = new.report.date_range.utc_days();
-    for policy in &new.report.policies {
-        let id = id_of(domain(policy));
-        let sum = sums.entry((id, first(&days))).or_default();
-        let sessions = count(policy.successful.saturating_add(policy.failed));
-        if !trust.counts() {
-            sum.unproved = sum.unproved.saturating_add(sign.saturating_mul(sessions));
-            continue;
-        }
-        sum.successful = sum.successful.saturating_add(sign.saturating_mul(count(policy.successful)));
-        sum.failed = sum.failed.saturating_add(sign.saturating_mul(count(policy.failed)));
-        if policy.policy_type != PolicyType::Sts {
-            continue;
-        }
-        sum.sts_sessions = sum.sts_sessions.saturating_add(sign.saturating_mul(sessions));
-        if policy.failed > 0 || policy.details.iter().any(|detail| detail.failed_session_count > 0) {
-            // A report of several days does not say on which of them it was.
-            for day in &days {
-                sums.entry((id, day.as_second())).or_default().tainted += sign;
-            }
-        }
-    }
-}
-
-fn move_sums(new: &NewReport, before: Trust, id_of: &impl Fn(&str) -> i64, days: &mut Days) {
-    sums(new, before, id_of, days, -1);
-    sums(new, new.trust, id_of, days, 1);
-}
-
-async fn add_days(connection: &mut SqliteConnection, days: &Days) -> Result<(), StoreError> {
-    let all: Vec<_> = days.iter().collect();
-    for some in all.chunks(AT_ONCE) {
-        let mut rows = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO domain_day (tenant, domain, day, successful, failed, sts_sessions, tainted, unproved) ",
-        );
-        rows.push_values(some, |mut row, ((domain, day), sum)| {
-            row.push_bind(TENANT)
-                .push_bind(*domain)
-                .push_bind(*day)
-                .push_bind(sum.successful)
-                .push_bind(sum.failed)
-                .push_bind(sum.sts_sessions)
-                .push_bind(sum.tainted)
-                .push_bind(sum.unproved);
-        });
-        rows.push(
-            " ON CONFLICT (tenant, domain, day) DO UPDATE SET successful = domain_day.successful + excluded.successful, failed = domain_day.failed + excluded.failed, sts_sessions = domain_day.sts_sessions + excluded.sts_sessions, tainted = domain_day.tainted + excluded.tainted, unproved = domain_day.unproved + excluded.unproved",
-        );
-        rows.build().execute(&mut *connection).await?;
-    }
-    Ok(())
 }

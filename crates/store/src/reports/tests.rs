@@ -100,6 +100,8 @@ async fn a_file_that_its_sender_signs_later_counts_from_then_on() {
         unproved: 0,
     };
     assert_eq!(days["a.example"], [expected]);
+    let senders = store.senders(Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!((senders.len(), senders[0].submitter.as_str(), senders[0].counts), (1, "big.example", true));
     let listed = store.reports(&Search { most: 10, ..Search::default() }).await.unwrap();
     assert_eq!(
         (listed.len(), listed[0].submitter.as_str(), listed[0].trust),
@@ -116,9 +118,10 @@ async fn causes_and_senders_are_summed() {
     let causes = store.causes_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
     let told: Vec<_> = causes.iter().map(|c| (c.sessions, c.senders, c.counts, c.host.as_str())).collect();
     assert_eq!(told, [(5, 2, true, "mx1.a.example"), (99, 1, false, "mx1.a.example")]);
-    let senders = store.senders(None, Timestamp::UNIX_EPOCH).await.unwrap();
+    let senders = store.senders(Timestamp::UNIX_EPOCH).await.unwrap();
     let told: Vec<_> = senders.iter().map(|s| (s.submitter.as_str(), s.counts, s.failed)).collect();
     assert_eq!(told, [("forger.example", false, 99), ("big.example", true, 2), ("small.example", true, 3)]);
+    assert_eq!(store.senders_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap(), senders);
 }
 
 #[tokio::test]

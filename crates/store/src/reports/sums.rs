@@ -1,0 +1,135 @@
+//! Sums that are kept with every report, so that pages over many of them need not add anything up: by day of a
+//! domain, and by day of a submitter.
+
+use super::keep::{AT_ONCE, count, domain, first};
+use super::{NewReport, Trust};
+use crate::{StoreError, TENANT};
+use formats::result_type::PolicyType;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use std::collections::BTreeMap;
+
+/// What some reports add, or take away.
+#[derive(Debug, Default)]
+pub struct Sums {
+    /// By domain and day.
+    domains: BTreeMap<(i64, i64), OfDomain>,
+    /// By submitter, whether they are evidence, and day.
+    submitters: BTreeMap<(i64, bool, i64), OfSubmitter>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct OfDomain {
+    successful: i64,
+    failed: i64,
+    sts_sessions: i64,
+    tainted: i64,
+    unproved: i64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct OfSubmitter {
+    reports: i64,
+    successful: i64,
+    failed: i64,
+}
+
+impl Sums {
+    /// True when nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.domains.is_empty() && self.submitters.is_empty()
+    }
+
+    /// Adds what a report says, as far as it is believed.
+    pub fn add(&mut self, new: &NewReport, trust: Trust, submitter: i64, id_of: &impl Fn(&str) -> i64) {
+        self.change(new, trust, submitter, id_of, 1);
+    }
+
+    /// Takes away what was added before, when it was believed so far.
+    pub fn take_away(&mut self, new: &NewReport, trust: Trust, submitter: i64, id_of: &impl Fn(&str) -> i64) {
+        self.change(new, trust, submitter, id_of, -1);
+    }
+
+    fn change(
+        &mut self,
+        new: &NewReport,
+        trust: Trust,
+        submitter: i64,
+        id_of: &impl Fn(&str) -> i64,
+        sign: i64,
+    ) {
+        let days = new.report.date_range.utc_days();
+        let by = |number: u64| count(number).saturating_mul(sign);
+        let of_submitter = self.submitters.entry((submitter, trust.counts(), first(&days))).or_default();
+        of_submitter.reports += sign;
+        for policy in &new.report.policies {
+            of_submitter.successful = of_submitter.successful.saturating_add(by(policy.successful));
+            of_submitter.failed = of_submitter.failed.saturating_add(by(policy.failed));
+            let id = id_of(domain(policy));
+            let sum = self.domains.entry((id, first(&days))).or_default();
+            let sessions = by(policy.successful.saturating_add(policy.failed));
+            if !trust.counts() {
+                sum.unproved = sum.unproved.saturating_add(sessions);
+                continue;
+            }
+            sum.successful = sum.successful.saturating_add(by(policy.successful));
+            sum.failed = sum.failed.saturating_add(by(policy.failed));
+            if policy.policy_type != PolicyType::Sts {
+                continue;
+            }
+            sum.sts_sessions = sum.sts_sessions.saturating_add(sessions);
+            if policy.failed > 0 || policy.details.iter().any(|detail| detail.failed_session_count > 0) {
+                // A report of several days does not say on which of them it was.
+                for day in &days {
+                    self.domains.entry((id, day.as_second())).or_default().tainted += sign;
+                }
+            }
+        }
+    }
+
+    /// Adds all of it to what is there.
+    pub async fn write(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+        let domains: Vec<_> = self.domains.iter().collect();
+        for some in domains.chunks(AT_ONCE) {
+            let mut rows = QueryBuilder::<Sqlite>::new(
+                "INSERT INTO domain_day (tenant, domain, day, successful, failed, sts_sessions, tainted, unproved) ",
+            );
+            rows.push_values(some, |mut row, ((domain, day), sum)| {
+                row.push_bind(TENANT)
+                    .push_bind(*domain)
+                    .push_bind(*day)
+                    .push_bind(sum.successful)
+                    .push_bind(sum.failed)
+                    .push_bind(sum.sts_sessions)
+                    .push_bind(sum.tainted)
+                    .push_bind(sum.unproved);
+            });
+            rows.push(
+                " ON CONFLICT (tenant, domain, day) DO UPDATE SET successful = domain_day.successful + excluded.successful,
+                 failed = domain_day.failed + excluded.failed, sts_sessions = domain_day.sts_sessions + excluded.sts_sessions,
+                 tainted = domain_day.tainted + excluded.tainted, unproved = domain_day.unproved + excluded.unproved",
+            );
+            rows.build().execute(&mut *connection).await?;
+        }
+        let submitters: Vec<_> = self.submitters.iter().collect();
+        for some in submitters.chunks(AT_ONCE) {
+            let mut rows = QueryBuilder::<Sqlite>::new(
+                "INSERT INTO submitter_day (tenant, submitter, counts, day, reports, successful, failed) ",
+            );
+            rows.push_values(some, |mut row, ((submitter, counts, day), sum)| {
+                row.push_bind(TENANT)
+                    .push_bind(*submitter)
+                    .push_bind(i64::from(*counts))
+                    .push_bind(*day)
+                    .push_bind(sum.reports)
+                    .push_bind(sum.successful)
+                    .push_bind(sum.failed);
+            });
+            rows.push(
+                " ON CONFLICT (tenant, submitter, counts, day) DO UPDATE SET reports = submitter_day.reports + excluded.reports,
+                 successful = submitter_day.successful + excluded.successful, failed = submitter_day.failed + excluded.failed",
+            );
+            rows.build().execute(&mut *connection).await?;
+        }
+        Ok(())
+    }
+}
