@@ -83,7 +83,7 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
 
 fn mailbox(read: &Read, folder: &Path) -> Result<Option<ImapMailbox>, Failure> {
     let text = |name: &str| read.text(&format!("inbox.imap.{name}")).map(str::to_owned);
-    if !read.has("inbox.imap") {
+    if ["host", "user", "password_file", "move_to"].into_iter().all(|name| text(name).is_none()) {
         return Ok(None);
     }
     let (Some(host), Some(user), Some(file)) = (text("host"), text("user"), text("password_file")) else {
