@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs::FileType;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
-use store::reports::{NewReport, Trust, Way};
+use store::reports::{NewReport, Way};
 
 /// One thing to take in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,16 +28,12 @@ impl Item {
 }
 
 impl Inbox {
-    /// Reads an item: a report file or a mail. With `trusted`, the operator vouches for it.
-    pub async fn read_item(&self, item: &Item, trusted: bool, way: Way) -> Result<NewReport, NoReport> {
-        let mut new = match item.is_report_file() {
-            true => self.read_file(&item.bytes, &item.name, way)?,
-            false => self.read_mail(&item.bytes, way).await?,
-        };
-        if trusted {
-            new.trust = new.trust.max(Trust::Trusted);
+    /// Reads an item: a report file or a mail.
+    pub async fn read_item(&self, item: &Item, way: Way) -> Result<NewReport, NoReport> {
+        match item.is_report_file() {
+            true => self.read_file(&item.bytes, &item.name, way),
+            false => self.read_mail(&item.bytes, way).await,
         }
-        Ok(new)
     }
 }
 

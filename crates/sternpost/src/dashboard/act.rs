@@ -5,13 +5,16 @@ use super::Dashboard;
 use super::door::{self, Role, Visitor, back, is_ours};
 use super::frame::{Answer, Trouble};
 use super::others::settings_page;
+use crate::rollout::Desk;
 use crate::rollout::promote::{allow, count_again, excuse_cause, hold_back};
 use axum::Extension;
 use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
+use receiver::domain::DomainSpec;
 use receiver::rollout::gate::Cause;
 use serde::Deserialize;
 use std::sync::Arc;
+use tokio::sync::RwLockWriteGuard;
 
 /// A form with nothing but its word.
 #[derive(Deserialize)]
@@ -46,15 +49,26 @@ fn first_line(said: &str) -> &str {
     said.lines().next().unwrap_or_default()
 }
 
+/// The desk and the domain that a form of ours is about.
+async fn to_change<'d>(
+    dashboard: &'d Dashboard,
+    visitor: &Visitor,
+    word: &str,
+    name: &str,
+) -> Result<(RwLockWriteGuard<'d, Desk>, DomainSpec), Trouble> {
+    is_ours(visitor, word)?;
+    let desk = dashboard.desk_to_change().await?;
+    let spec = desk.find(&crate::world::domain(name)?)?;
+    Ok((desk, spec))
+}
+
 pub async fn approve(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
     Path(name): Path<String>,
     Form(form): Form<Reason>,
 ) -> Answer {
-    is_ours(&visitor, &form.word)?;
-    let mut desk = dashboard.desk_to_change().await?;
-    let spec = desk.find(&crate::world::domain(&name)?)?;
+    let (mut desk, spec) = to_change(&dashboard, &visitor, &form.word, &name).await?;
     let reason = Some(form.reason.trim()).filter(|reason| !reason.is_empty());
     match allow(&mut desk, &spec, &visitor.name, reason).await? {
         Ok(said) => Ok(back(&format!("/domains/{}", spec.name), &said)),
@@ -70,10 +84,8 @@ pub async fn hold(
     Path(name): Path<String>,
     Form(form): Form<Reason>,
 ) -> Answer {
-    is_ours(&visitor, &form.word)?;
     let reason = needed(&form.reason)?;
-    let mut desk = dashboard.desk_to_change().await?;
-    let spec = desk.find(&crate::world::domain(&name)?)?;
+    let (mut desk, spec) = to_change(&dashboard, &visitor, &form.word, &name).await?;
     let said = hold_back(&mut desk, &spec, &visitor.name, reason).await?;
     Ok(back(&format!("/domains/{}", spec.name), first_line(&said)))
 }
@@ -97,9 +109,7 @@ pub async fn excuse(
     Path(name): Path<String>,
     Form(form): Form<Excused>,
 ) -> Answer {
-    is_ours(&visitor, &form.word)?;
-    let mut desk = dashboard.desk_to_change().await?;
-    let spec = desk.find(&crate::world::domain(&name)?)?;
+    let (mut desk, spec) = to_change(&dashboard, &visitor, &form.word, &name).await?;
     let cause = Cause { result: form.result, host: form.host };
     let said = match form.undo.is_empty() {
         true => excuse_cause(&mut desk, &spec.name, cause, &visitor.name, needed(&form.reason)?).await?,

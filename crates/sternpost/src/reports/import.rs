@@ -362,7 +362,7 @@ pub async fn retry(desk: &Desk) -> Result<(u64, u64), Failure> {
         after = last.id;
         for one in some {
             let Some(bytes) = desk.store.quarantined_bytes(one.id).await.map_err(fail)? else { continue };
-            match inbox.read_item(&Item { name: String::new(), bytes }, false, one.way).await {
+            match inbox.read_item(&Item { name: String::new(), bytes }, one.way).await {
                 Ok(new) => {
                     desk.store.keep_report(&new).await.map_err(fail)?;
                     desk.store.release_quarantined(one.id).await.map_err(fail)?;
