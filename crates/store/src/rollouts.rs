@@ -30,15 +30,13 @@ pub struct JournalLine {
     pub entry: JournalEntry,
 }
 
+const PUT: &str = "INSERT INTO rollout (domain, state) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET state = excluded.state";
+
 impl Store {
     /// Keeps where a domain stands. The receiving side gives it its meaning.
     pub async fn put_rollout<S: Serialize>(&self, domain: &DomainName, state: &S) -> Result<(), StoreError> {
         let json = serde_json::to_string(state).map_err(damaged("rollout"))?;
-        sqlx::query("INSERT INTO rollout (domain, state) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET state = excluded.state")
-            .bind(domain.as_str())
-            .bind(json)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(PUT).bind(domain.as_str()).bind(json).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -49,6 +47,31 @@ impl Store {
             .fetch_optional(&self.pool)
             .await?;
         row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("rollout"))).transpose()
+    }
+
+    /// Changes where a domain stands, all at once: what another program keeps between reading and writing
+    /// is not lost.
+    pub async fn change_rollout<S: Serialize + DeserializeOwned + Default>(
+        &self,
+        domain: &DomainName,
+        change: impl FnOnce(&mut S) + Send,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let row: Option<(String,)> = sqlx::query_as("SELECT state FROM rollout WHERE domain = $1")
+            .bind(domain.as_str())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let mut state: S = match row {
+            Some((json,)) => serde_json::from_str(&json).map_err(damaged("rollout"))?,
+            None => S::default(),
+        };
+        change(&mut state);
+        sqlx::query(PUT)
+            .bind(domain.as_str())
+            .bind(serde_json::to_string(&state).map_err(damaged("rollout"))?)
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
     }
 
     /// Where every domain stands, by name.
@@ -119,6 +142,9 @@ mod tests {
         store.put_rollout(&domain, &vec![1, 2]).await.unwrap();
         store.put_rollout(&domain, &vec![3]).await.unwrap();
         assert_eq!(store.rollout::<Vec<u8>>(&domain).await.unwrap(), Some(vec![3]));
+        store.change_rollout(&domain, |state: &mut Vec<u8>| state.push(4)).await.unwrap();
+        assert_eq!(store.rollout::<Vec<u8>>(&domain).await.unwrap(), Some(vec![3, 4]));
+        store.change_rollout(&domain, |state: &mut Vec<u8>| state.truncate(1)).await.unwrap();
         assert!(store.rollout::<String>(&domain).await.is_err());
         assert_eq!(store.rollouts::<Vec<u8>>().await.unwrap()["example.org"], [3]);
         store.journal(&domain, Timestamp::UNIX_EPOCH, "operator", "held back").await.unwrap();

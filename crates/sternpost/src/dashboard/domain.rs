@@ -188,7 +188,7 @@ pub async fn page(
         return answer;
     }
     let since = facts.standing.mode.map_or(now, |mode| mode.since);
-    let week = last_week(&facts.days, since, now);
+    let week = last_week(&facts.days, &facts.evidence, since, now);
     let judged = judge_by(&desk, &spec, &facts.standing, &facts.evidence, &facts.gate, week);
     let alerts = desk.store.alerts::<Alert>().await?.into_iter();
     let alerts: Vec<(Timestamp, Alert)> = alerts

@@ -107,30 +107,34 @@ pub async fn page(
     let days = dashboard.days(&desk, now.saturating_sub(LOOKED_BACK).unwrap_or(now)).await?;
     let standings: BTreeMap<String, Standing> = desk.store.rollouts().await?;
     let wanted = wish.q.trim().to_ascii_lowercase();
-    let mut found: Vec<(Need, &DomainSpec)> = Vec::new();
+    let mut found: Vec<(Judged, &DomainSpec)> = Vec::new();
     let known = |name: &DomainName| (standings.get(name.as_str()), days.get(name.as_str()));
     let mut counts = BTreeMap::new();
     let alarmed: BTreeSet<String> =
         desk.store.alerts::<Alert>().await?.into_iter().map(|standing| standing.domain).collect();
     for spec in &desk.known {
-        let judged = judge(&desk, spec, known(&spec.name), now).await?;
-        let need = if alarmed.contains(spec.name.as_str()) { Need::Failing } else { judged.need };
-        *counts.entry(need).or_insert(0) += 1;
+        let mut judged = judge(&desk, spec, known(&spec.name), now).await?;
+        if alarmed.contains(spec.name.as_str()) {
+            (judged.need, judged.next) = (Need::Failing, "look at the alerts".to_owned());
+        }
+        *counts.entry(judged.need).or_insert(0) += 1;
         if spec.name.as_str().contains(&wanted) {
-            found.push((need, spec));
+            found.push((judged, spec));
         }
     }
-    found.sort_by(|(a, one), (b, two)| a.cmp(b).then_with(|| one.name.as_str().cmp(two.name.as_str())));
+    found.sort_by(|(a, one), (b, two)| {
+        a.need.cmp(&b.need).then_with(|| one.name.as_str().cmp(two.name.as_str()))
+    });
+    let found_count = found.len();
     let pages = found.len().div_ceil(PAGE).max(1);
     let page = wish.page.clamp(1, pages);
-    let shown: Vec<(Need, &DomainSpec)> = match wish.format {
-        Format::Html => found.iter().skip((page - 1) * PAGE).take(PAGE).copied().collect(),
-        Format::Csv | Format::Json => found.clone(),
+    let (first, most) = match wish.format {
+        Format::Html => ((page - 1) * PAGE, PAGE),
+        Format::Csv | Format::Json => (0, usize::MAX),
     };
-    let mut rows = Vec::with_capacity(shown.len());
-    for (need, spec) in shown {
-        let next = alarmed.contains(spec.name.as_str()).then_some("look at the alerts");
-        rows.push(row(&desk, spec, known(&spec.name), (need, next), now).await?);
+    let mut rows = Vec::new();
+    for (judged, spec) in found.into_iter().skip(first).take(most) {
+        rows.push(row(&desk, spec, known(&spec.name), judged, now).await?);
     }
     if let Some(answer) = other(wish.format, "domains", &rows) {
         return answer;
@@ -141,7 +145,7 @@ pub async fn page(
         rows,
         q: wish.q,
         all: desk.known.len(),
-        found: found.len(),
+        found: found_count,
         page,
         pages,
         counts,
@@ -170,13 +174,20 @@ async fn judge(
     let since = standing.mode.map_or(now, |mode| mode.since);
     let days = days.map_or(&[][..], Vec::as_slice);
     let thresholds = &desk.config.thresholds;
+    if !desk.decisions(&spec.name).excused.is_empty() {
+        // Sums don't tell the excused causes from the others.
+        let (evidence, gate) = desk.gate(&spec.name, standing).await?;
+        let week = last_week(days, &evidence, since, now);
+        return Ok(judge_by(desk, spec, standing, &evidence, &gate, week));
+    }
     let mut evidence = evidence_by_day(days, &[], since, now);
     let is_in_testing = standing.mode.is_some_and(|known| known.mode == Mode::Testing);
     if is_in_testing && evidence.is_decided_by_probes(thresholds) {
         evidence = evidence_by_day(days, &desk.store.probes_of(&spec.name, since).await?, since, now);
     }
     let gate = gate(&evidence, thresholds);
-    Ok(judge_by(desk, spec, standing, &evidence, &gate, last_week(days, since, now)))
+    let week = last_week(days, &evidence, since, now);
+    Ok(judge_by(desk, spec, standing, &evidence, &gate, week))
 }
 
 /// What verified reports of the last week say.
@@ -187,13 +198,14 @@ pub enum LastWeek {
     Failing,
 }
 
-/// Looks at the days of the last week since the present mode began.
-pub fn last_week(days: &[DaySum], since: Timestamp, now: Timestamp) -> LastWeek {
-    let recent = || days.iter().filter(|day| day.day + DAY * 8 > now && day.day + DAY > since);
-    match (recent().any(|day| day.tainted > 0), recent().any(|day| day.sts_sessions > 0)) {
-        (true, _) => LastWeek::Failing,
-        (false, true) => LastWeek::Clean,
-        (false, false) => LastWeek::Silent,
+/// Looks at the days of the last week since the present mode began: they are clean when the clean run of the
+/// evidence, which knows what is excused, reaches over all of them.
+pub fn last_week(days: &[DaySum], evidence: &Evidence, since: Timestamp, now: Timestamp) -> LastWeek {
+    let recent = days.iter().filter(|day| day.day + DAY * 8 > now && day.day + DAY > since);
+    match recent.filter(|day| day.sts_sessions > 0 || day.tainted > 0).count() {
+        0 => LastWeek::Silent,
+        covered if evidence.clean_days as usize >= covered => LastWeek::Clean,
+        _ => LastWeek::Failing,
     }
 }
 
@@ -247,10 +259,9 @@ async fn row(
     desk: &Desk,
     spec: &DomainSpec,
     known: Known<'_>,
-    (need, next): (Need, Option<&str>),
+    judged: Judged,
     now: Timestamp,
 ) -> Result<Row, Trouble> {
-    let judged = judge(desk, spec, known, now).await?;
     let days = known.1.map_or(&[][..], Vec::as_slice);
     let month = days.iter().filter(|day| day.day + DAY * 30 > now);
     let (worked, failed) = month.fold((0u64, 0u64), |(worked, failed), day| {
@@ -260,12 +271,12 @@ async fn row(
     let certificate_ends = certificate_ends(desk, spec).await?;
     Ok(Row {
         domain: spec.name.to_string(),
-        need,
+        need: judged.need,
         mode: mode.map_or("not set up".to_owned(), |known| known.mode.to_string()),
         wanted: spec.mode.to_string(),
         since: mode.map(|known| known.since),
         evidence: judged.evidence,
-        next: next.map_or(judged.next, str::to_owned),
+        next: judged.next,
         sessions_30_days: worked.saturating_add(failed),
         failed_30_days: failed,
         strip: strip(days, now),
@@ -304,6 +315,26 @@ pub fn age(from: Timestamp, to: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_excused_failure_of_the_last_week_is_none() {
+        let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
+        let since = now - DAY * 30;
+        let day = |back: i32, tainted| DaySum {
+            day: formats::report::DateRange::utc_day(now - DAY * back).start,
+            successful: 9,
+            failed: tainted,
+            sts_sessions: 9 + tainted,
+            tainted,
+            unproved: 0,
+        };
+        let days = [day(3, 0), day(2, 1), day(1, 0)];
+        let by_sums = evidence_by_day(&days, &[], since, now);
+        assert_eq!(last_week(&days, &by_sums, since, now), LastWeek::Failing);
+        let excused = Evidence { clean_days: 3, ..by_sums.clone() };
+        assert_eq!(last_week(&days, &excused, since, now), LastWeek::Clean);
+        assert_eq!(last_week(&[day(20, 1)], &by_sums, since, now), LastWeek::Silent);
+    }
 
     #[test]
     fn ages_are_told_in_their_largest_unit() {

@@ -183,6 +183,9 @@ impl Reader<'_> {
 fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Sender<Vec<Ready>>) {
     let mut reader = Reader { inbox, trusted, sender, held: Vec::new(), bytes: 0 };
     for file in files {
+        if sender.is_closed() {
+            return;
+        }
         let mut each = |found| reader.take(found);
         let read = match file {
             Some(path) => items_in(path, &mut each),

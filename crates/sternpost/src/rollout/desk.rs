@@ -219,7 +219,7 @@ impl Desk {
 
     /// Allows enforcement where the operator wants that to happen by evidence alone; true when it did.
     pub async fn promote_by_evidence(&self, spec: &DomainSpec) -> Result<bool, Failure> {
-        let mut standing = self.standing(&spec.name).await?;
+        let standing = self.standing(&spec.name).await?;
         let is_open = spec.auto_promote
             && self.wanted(spec).mode == Mode::Enforce
             && standing.approved.is_none()
@@ -238,22 +238,16 @@ impl Desk {
             evidence.senders,
             evidence.failure_rate_bound * 100.0
         );
-        self.approve(&spec.name, &mut standing, "auto_promote", &what).await?;
+        self.approve(&spec.name, "auto_promote", &what).await?;
         Ok(true)
     }
 
     /// Allows enforcement, for the next `apply`.
-    pub async fn approve(
-        &self,
-        name: &DomainName,
-        standing: &mut Standing,
-        who: &str,
-        what: &str,
-    ) -> Result<(), Failure> {
+    pub async fn approve(&self, name: &DomainName, who: &str, what: &str) -> Result<(), Failure> {
         let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
-        standing.approved = Some(now);
-        self.store.put_rollout(name, standing).await.map_err(fail)?;
+        let allow = |standing: &mut Standing| standing.approved = Some(now);
+        self.store.change_rollout(name, allow).await.map_err(fail)?;
         self.store.journal(name, now, who, what).await.map_err(fail)
     }
 }

@@ -87,7 +87,7 @@ pub async fn allow(
     reason: Option<&str>,
 ) -> Result<Result<String, Refusal>, Failure> {
     let name = &spec.name;
-    let mut standing = desk.standing(name).await?;
+    let standing = desk.standing(name).await?;
     if let Some(refusal) = not_yet(spec, &standing) {
         return Ok(Err(refusal));
     }
@@ -113,7 +113,7 @@ pub async fn allow(
     if decisions.held.take().is_some() {
         desk.decide(name, decisions, who, "no longer held").await?;
     }
-    desk.approve(name, &mut standing, who, &what).await?;
+    desk.approve(name, who, &what).await?;
     Ok(Ok(format!("{name} may be enforced. Carry it out:\n  sternpost apply {name}")))
 }
 
@@ -151,13 +151,14 @@ pub async fn hold_back(
     reason: &str,
 ) -> Result<String, Failure> {
     let name = &spec.name;
-    let mut standing = desk.standing(name).await?;
+    let standing = desk.standing(name).await?;
     let mut decisions = desk.decisions(name);
     let at = desk.world.clock.now();
     decisions.held = Some(Word { reason: reason.to_owned(), who: who.to_owned(), at });
     desk.decide(name, decisions, who, &format!("held in testing. Reason: {reason}")).await?;
-    if standing.approved.take().is_some() {
-        desk.store.put_rollout(name, &standing).await.map_err(|error| store_failure(&error))?;
+    if standing.approved.is_some() {
+        let take_back = |standing: &mut Standing| standing.approved = None;
+        desk.store.change_rollout(name, take_back).await.map_err(|error| store_failure(&error))?;
     }
     Ok(match standing.mode.map(|known| known.mode) {
         Some(Mode::Enforce) => format!(
