@@ -1,8 +1,11 @@
 //! What a check says, and the verdict over all of it.
 
-use crate::catalogue::{Check, Severity};
-use formats::{DomainName, Mode};
+use crate::catalogue::{Check, Part, Severity};
+use crate::senders::SenderView;
+use formats::{DomainName, Mode, PolicyId};
 use jiff::{SignedDuration, Timestamp};
+use net::certificate::CertificateFacts;
+use std::collections::BTreeSet;
 
 /// One thing that was found.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -17,6 +20,8 @@ pub struct Finding {
     pub why: String,
     /// Lines to paste; may be empty.
     pub remedy: Vec<String>,
+    /// What it was seen by: records, certificates, what was said; may be empty.
+    pub evidence: Vec<String>,
 }
 
 /// Everything that was found about a domain.
@@ -30,17 +35,43 @@ pub struct Examination {
     pub mode: Mode,
     /// The worst first.
     pub findings: Vec<Finding>,
+    /// Checks that were made and found nothing, in the order of the catalogue.
+    pub passed: Vec<Check>,
+    /// What senders of each kind do with mail for it.
+    pub senders: Vec<SenderView>,
+    /// The record's `id` and the file, when both could be had: what the next look is held against.
+    #[serde(skip)]
+    pub published: Option<(PolicyId, Vec<u8>)>,
 }
 
-/// How a certificate that ends within 14 days is spoken of; `None` for one with more time left.
-pub(crate) fn ends_soon(not_after: Timestamp, now: Timestamp) -> Option<String> {
-    let left = not_after.duration_since(now);
-    (left < SignedDuration::from_hours(14 * 24))
-        .then(|| format!("ends in {} days ({not_after})", left.as_hours() / 24))
+impl Examination {
+    /// How many findings are of this severity.
+    pub fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// True when something that decides could not be looked up.
+    pub fn is_blind(&self) -> bool {
+        self.findings.iter().any(|finding| finding.check == Check::DnsServfail)
+    }
+}
+
+/// How a certificate that ends soon is spoken of; `None` for one with time left: 14 days, or a third of a
+/// life of less than 45 days.
+pub(crate) fn ends_soon(certificate: &CertificateFacts, now: Timestamp) -> Option<String> {
+    let fortnight = SignedDuration::from_hours(14 * 24);
+    let third = certificate.not_after.duration_since(certificate.not_before) / 3;
+    let left = certificate.not_after.duration_since(now);
+    (left >= SignedDuration::ZERO && left < fortnight.min(third))
+        .then(|| format!("ends in {} days ({})", left.as_hours() / 24, certificate.not_after))
 }
 
 #[derive(Default)]
-pub(crate) struct Findings(Vec<Finding>);
+pub(crate) struct Findings {
+    all: Vec<Finding>,
+    parts: BTreeSet<Part>,
+    pub senders: Vec<SenderView>,
+}
 
 impl Findings {
     pub(crate) fn add(
@@ -62,17 +93,43 @@ impl Findings {
         remedy: impl IntoIterator<Item = String>,
     ) {
         let remedy = remedy.into_iter().collect();
-        self.0.push(Finding { check, severity, what: what.into(), why: why.into(), remedy });
+        let (what, why) = (what.into(), why.into());
+        self.all.push(Finding { check, severity, what, why, remedy, evidence: Vec::new() });
+    }
+
+    /// Lays evidence to the finding that was added last.
+    pub(crate) fn seen_by(&mut self, evidence: impl IntoIterator<Item = String>) {
+        if let Some(last) = self.all.last_mut() {
+            last.evidence.extend(evidence);
+        }
+    }
+
+    /// Says that the checks of these parts were made.
+    pub(crate) fn looked_at(&mut self, parts: &[Part]) {
+        self.parts.extend(parts);
     }
 
     pub(crate) fn has(&self, check: Check) -> bool {
-        self.0.iter().any(|finding| finding.check == check)
+        self.all.iter().any(|finding| finding.check == check)
     }
 
     pub(crate) fn conclude(mut self, domain: &DomainName, mode: Mode) -> Examination {
-        self.0.sort_by_key(|finding| (finding.severity, finding.check));
+        self.all.sort_by_key(|finding| (finding.severity, finding.check));
         let verdict = self.verdict(domain, mode);
-        Examination { domain: domain.clone(), verdict, mode, findings: self.0 }
+        let passed = Check::ALL
+            .iter()
+            .copied()
+            .filter(|check| self.parts.contains(&check.part()) && !self.has(*check))
+            .collect();
+        Examination {
+            domain: domain.clone(),
+            verdict,
+            mode,
+            findings: self.all,
+            passed,
+            senders: self.senders,
+            published: None,
+        }
     }
 
     fn verdict(&self, domain: &DomainName, mode: Mode) -> String {
@@ -82,18 +139,12 @@ impl Findings {
         if self.has(Check::DomNxdomain) {
             return format!("There is no domain {domain}.");
         }
-        if let Some(worst) = self.0.first().filter(|worst| worst.severity == Severity::Error) {
-            let consequence = match mode {
-                Mode::Enforce => "loses mail, or is about to",
-                Mode::Testing => "is not protected yet, and would lose mail once enforced",
-                Mode::None => "is not protected",
-            };
-            return format!("{domain} {consequence}: {}.", worst.what);
+        if let Some(worst) = self.all.first().filter(|worst| worst.severity == Severity::Error) {
+            return format!("{domain} {}: {}.", consequence(self, mode), worst.what);
         }
+        let has_warning = self.all.iter().any(|finding| finding.severity == Severity::Warning);
         match mode {
-            Mode::Enforce if self.0.iter().any(|finding| finding.severity == Severity::Warning) => {
-                format!("{domain} is protected, with something to look at.")
-            }
+            Mode::Enforce if has_warning => format!("{domain} is protected, with something to look at."),
             Mode::Enforce => format!(
                 "{domain} is protected: its policy is enforced, and all that was looked at is in order."
             ),
@@ -105,5 +156,23 @@ impl Findings {
                 format!("{domain} is not protected: anyone on the path can strip TLS from mail to it.")
             }
         }
+    }
+}
+
+/// What follows from the errors, for the first sentence.
+fn consequence(findings: &Findings, mode: Mode) -> &'static str {
+    let touches_mail = |finding: &Finding| {
+        let part = finding.check.part();
+        finding.severity == Severity::Error
+            && matches!(
+                part,
+                Part::Mx | Part::Match | Part::Session | Part::Tls | Part::Dane | Part::Domain | Part::Dns
+            )
+    };
+    match mode {
+        Mode::Enforce if findings.all.iter().any(touches_mail) => "loses mail, or is about to",
+        Mode::Enforce => "is protected, but not all is in order",
+        Mode::Testing => "is not protected yet, and not ready to be",
+        Mode::None => "is not protected",
     }
 }

@@ -1,130 +1,171 @@
 //! The preflight: looks at a mail domain from outside, as senders do, and says what it found, what
 //! follows, and what to do.
 //!
-//! [`catalogue`] is the table of checks; each topic module looks at one part and speaks in
-//! [`Finding`]s. Nothing is changed anywhere, and no mail is sent.
+//! [`catalogue`] is the table of checks. `look` goes out and comes back with what was seen; each topic
+//! module judges a part of that, and speaks in [`Finding`]s. Nothing is changed anywhere, and no mail is
+//! sent.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod catalogue;
+mod companions;
+mod dane;
+mod domain;
 mod finding;
+mod look;
+mod matching;
 mod mx;
 mod policy;
 mod policy_host;
 mod record;
+mod rollout;
+mod seen;
+pub mod senders;
+mod servers;
+mod sessions;
+mod tls;
 mod tlsrpt;
 
-pub use catalogue::{Check, Severity};
+pub use catalogue::{Check, Part, Severity};
 pub use finding::{Examination, Finding};
+pub use seen::{Known, Previous};
+pub use sessions::Sessions;
 
 use finding::Findings;
-use formats::{DomainName, Mode, Policy};
+use formats::{DomainName, Mode};
 use net::clock::Clock;
-use net::dns::{Dns, DnsError, Exchange, Kind, Security};
-use net::https::PolicyHosts;
-use net::smtp::MailHosts;
+use net::dns::{Dns, DnsError, EachServer};
+use net::https::Visits;
+use seen::Seen;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Looks at domains by these means.
 pub struct Checker {
-    /// Records.
+    /// Records, validated.
     pub dns: Arc<dyn Dns>,
-    /// Policy files.
-    pub policies: Arc<dyn PolicyHosts>,
+    /// Addresses of policy hosts, which need no validation.
+    pub addresses: Arc<dyn Dns>,
+    /// Each name server of a zone; `None` leaves them out.
+    pub servers: Option<Arc<dyn EachServer>>,
+    /// Policy hosts.
+    pub visits: Arc<dyn Visits>,
     /// MX hosts.
-    pub mail: Arc<dyn MailHosts>,
+    pub mail: Sessions,
     /// Which certificates are about to end.
     pub clock: Arc<dyn Clock>,
+    /// How much is looked at.
+    pub options: Options,
 }
 
-/// What the topics share about a domain.
-pub(crate) struct Subject<'c> {
-    pub checker: &'c Checker,
-    pub domain: &'c DomainName,
-    /// MX hosts in their order; the domain itself without MX records.
-    pub hosts: Vec<DomainName>,
-    /// The DNSSEC state of the answer that named them.
-    pub security: Security,
-    /// The policy, when there is a valid one.
-    pub policy: Option<Policy>,
+/// How much is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How deep.
+    pub depth: Depth,
+    /// Which addresses.
+    pub families: Families,
+    /// True leaves MX hosts alone, where port 25 is blocked.
+    pub skip_port_25: bool,
+    /// True where private and loopback addresses may be reached: a lab.
+    pub allow_special: bool,
+    /// A policy host that takes longer is slow.
+    pub slow: Duration,
 }
 
-impl Subject<'_> {
-    pub(crate) fn mode(&self) -> Mode {
-        self.policy.as_ref().map_or(Mode::None, |policy| policy.mode)
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            depth: Depth::Full,
+            families: Families::Both,
+            skip_port_25: false,
+            allow_special: false,
+            slow: Duration::from_secs(5),
+        }
     }
+}
+
+/// How deep a look goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// Everything: further connections for versions, ciphers, names; each name server.
+    #[default]
+    Full,
+    /// One connection to each address, one answer to each question.
+    Quick,
+}
+
+/// Which families of addresses are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Families {
+    /// Both.
+    #[default]
+    Both,
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+}
+
+impl Families {
+    fn takes(self, address: IpAddr) -> bool {
+        match self {
+            Self::Both => true,
+            Self::Ipv4 => address.is_ipv4(),
+            Self::Ipv6 => address.is_ipv6(),
+        }
+    }
+}
+
+/// Is told what is done, while it is done.
+pub trait Progress: Sync {
+    /// This part is looked at, such as `mx1.example.org (192.0.2.1)`.
+    fn done(&self, part: &str);
+}
+
+/// Nobody watches.
+impl Progress for () {
+    fn done(&self, _: &str) {}
 }
 
 impl Checker {
     /// Everything that can be said about `domain` now.
     pub async fn examine(&self, domain: &DomainName) -> Examination {
-        let mut findings = Findings::default();
-        let Some((hosts, security)) = self.mx_hosts(domain, &mut findings).await else {
-            return findings.conclude(domain, Mode::None);
-        };
-        let mut subject = Subject { checker: self, domain, hosts, security, policy: None };
-        let published = record::check(&subject, &mut findings).await;
-        let file = policy_host::check(&subject, published, &mut findings).await;
-        let policy = file.and_then(|file| policy::check(&subject, &file, &mut findings));
-        // A policy that nothing announces binds nobody new.
-        subject.policy = policy.filter(|_| published == record::Published::Valid);
-        tlsrpt::check(&subject, &mut findings).await;
-        mx::check(&subject, &mut findings).await;
-        findings.conclude(domain, subject.mode())
+        self.examine_with(domain, &Known::default(), &()).await
     }
 
-    /// The MX hosts, or `None` when there is nothing more to look at.
-    async fn mx_hosts(
+    /// The same, with what is known from before, and with someone watching.
+    pub async fn examine_with(
         &self,
         domain: &DomainName,
-        findings: &mut Findings,
-    ) -> Option<(Vec<DomainName>, Security)> {
-        let answer = match self.dns.lookup(domain, Kind::Mx).await {
-            Ok(answer) => answer,
-            Err(DnsError::NoSuchName(_)) => {
-                findings.add(
-                    Check::DomNxdomain,
-                    format!("{domain} does not exist"),
-                    "No mail can be sent to it. Check the spelling, and that the domain is delegated.",
-                    [],
-                );
-                return None;
-            }
-            Err(DnsError::NoSuchRecord(nothing)) => {
-                findings.add(
-                    Check::MxNone,
-                    format!("{domain} has no MX record; its own address is the implicit MX"),
-                    "It works, and the policy has to name the domain itself. Better say it outright.",
-                    [format!("{domain}.  MX  10 {domain}.")],
-                );
-                return Some((vec![domain.clone()], nothing.security));
-            }
-            Err(error) => {
-                dns_trouble(findings, &format!("the MX records of {domain}"), &error);
-                return None;
-            }
-        };
-        let mut hosts = Vec::new();
-        for mx in answer.mx() {
-            match mx.exchange {
-                Exchange::Host(host) => hosts.push(host),
-                Exchange::Null => findings.add(
-                    Check::MxNull,
-                    format!("{domain} has the null MX: it takes no mail"),
-                    "Neither MTA-STS nor TLSRPT is needed.",
-                    [],
-                ),
-                Exchange::Invalid(text) => findings.add(
-                    Check::MxAddress,
-                    format!("the MX value {text:?} is not a host name"),
-                    "Senders skip it: the name of a host is called for, not an address.",
-                    [format!("{domain}.  MX  {} mail.{domain}.", mx.preference)],
-                ),
-            }
-        }
-        hosts.truncate(formats::limits::MX_HOSTS);
-        (!hosts.is_empty()).then_some((hosts, answer.security))
+        known: &Known,
+        progress: &dyn Progress,
+    ) -> Examination {
+        let seen = self.look(domain, progress).await;
+        judge(&seen, known)
     }
+}
+
+fn judge(seen: &Seen, known: &Known) -> Examination {
+    let mut findings = Findings::default();
+    if !domain::check(seen, &mut findings) {
+        return findings.conclude(&seen.domain, Mode::None);
+    }
+    record::check(seen, known, &mut findings);
+    servers::check(seen, &mut findings);
+    policy_host::check(seen, &mut findings);
+    policy::check(seen, &mut findings);
+    matching::check(seen, &mut findings);
+    mx::check(seen, &mut findings);
+    tls::check(seen, &mut findings);
+    dane::check(seen, &mut findings);
+    tlsrpt::check(seen, known, &mut findings);
+    rollout::check(seen, known, &mut findings);
+    senders::check(seen, &mut findings);
+    companions::check(seen, &mut findings);
+    let published = seen.policy.id.clone().zip(seen.policy.file.clone());
+    Examination { published, ..findings.conclude(&seen.domain, seen.mode()) }
 }
 
 /// A look-up that failed for another reason than absence.

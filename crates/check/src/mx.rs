@@ -1,157 +1,232 @@
-//! Each MX host: reach, greeting, STARTTLS, certificate (RFC 8461 §4.2).
+//! Sessions with each MX host, address by address: reach, greeting, STARTTLS (RFC 8461 §4.2, RFC 3207).
 
-use crate::Subject;
-use crate::catalogue::{Check, Severity};
-use crate::dns_trouble;
-use crate::finding::{Findings, ends_soon};
+use crate::catalogue::{Check, Part, Severity};
+use crate::finding::Findings;
+use crate::seen::{HostSeen, Seen, SessionSeen};
 use formats::{DomainName, Mode};
 use net::certificate::Problem;
-use net::dane::{self, Dane, SMTP_PORT};
-use net::dns::host_addresses;
-use net::smtp::{Fault, SessionFailure, SessionReport, Target, TlsDemand, TlsFacts};
+use net::smtp::{Fault, Reply, SessionReport};
 
-pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) {
-    let dns = subject.checker.dns.as_ref();
-    for host in &subject.hosts {
-        let addresses = match host_addresses(dns, host).await {
-            Ok(addresses) => addresses,
-            Err(error) if error.is_absence() => {
-                findings.add(
-                    Check::MxUnresolved,
-                    format!("the MX host {host} has no address"),
-                    "Senders can't reach it and go on to the next, or wait.",
-                    [format!("{host}.  A  192.0.2.1   ; its address")],
-                );
-                continue;
+pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+    if seen.skipped_port_25 {
+        return;
+    }
+    let sessions = || seen.hosts.iter().flat_map(|host| &host.sessions);
+    if sessions().next().is_none() {
+        return;
+    }
+    findings.looked_at(&[Part::Session]);
+    if is_blocked(seen) {
+        return findings.add(
+            Check::SmtpPortBlocked,
+            "no MX host can be reached on port 25 from here, and other ports can: this network blocks it",
+            "Most networks of homes and offices do. What was found beside it stands; for the MX hosts look from a \
+             machine that may send mail, or leave them out.",
+            [format!("sternpost check --skip-port-25 {}", seen.domain)],
+        );
+    }
+    let nobody = sessions().all(|session| is_unreached(session.fault()));
+    for host in &seen.hosts {
+        for session in &host.sessions {
+            if let Some(fault) = session.fault() {
+                failed(seen, session, fault, nobody, findings);
             }
-            Err(error) => {
-                dns_trouble(findings, &format!("the addresses of {host}"), &error);
-                continue;
-            }
-        };
-        let demand = match dane::look_up(dns, subject.security, (host, SMTP_PORT), &addresses).await.dane {
-            Dane::Applies { rule, base, .. } => {
-                TlsDemand::Dane { rule, base, next_hop: subject.domain.clone() }
-            }
-            Dane::Absent => TlsDemand::Encrypt,
-            Dane::Unknown(error) => {
-                let why = "Senders that use DANE skip the host, and mail waits when no other is left.";
-                findings.add(Check::DaneUnknown, format!("the TLSA records of {host}: {error}"), why, []);
-                TlsDemand::Encrypt
-            }
-        };
-        for address in addresses.addresses {
-            let target = Target { host: host.clone(), address };
-            match subject.checker.mail.session(&target, &demand, None).await {
-                Ok(report) => presented(subject, &report, findings),
-                Err(failure) => failed(subject, &failure, findings),
-            }
+            steady(&host.name, session, findings);
         }
     }
+}
+
+/// True when the session came to nothing before anything was said.
+fn is_unreached(fault: Option<&Fault>) -> bool {
+    matches!(fault, Some(Fault::Connect(_)))
+}
+
+/// Every connection to port 25 ran into silence or a wall of this network, and one to another port did not.
+fn is_blocked(seen: &Seen) -> bool {
+    let is_wall = |why: &str| {
+        ["no answer within", "unreachable", "not permitted", "ermission denied", "No route"]
+            .iter()
+            .any(|sign| why.contains(sign))
+    };
+    let walled = |session: &SessionSeen| matches!(session.fault(), Some(Fault::Connect(why)) if is_wall(why));
+    let mut sessions = seen.hosts.iter().flat_map(|host| &host.sessions);
+    let elsewhere = seen.host.visits.iter().any(|visit| visit.tls.is_some());
+    elsewhere && sessions.all(walled)
 }
 
 /// What is an error once enforced is a warning as long as it is not.
-fn severity(subject: &Subject<'_>) -> Severity {
-    if subject.mode() == Mode::Enforce { Severity::Error } else { Severity::Warning }
+pub(crate) fn severity(seen: &Seen) -> Severity {
+    if seen.mode() == Mode::Enforce { Severity::Error } else { Severity::Warning }
 }
 
-fn presented(subject: &Subject<'_>, report: &SessionReport, findings: &mut Findings) {
-    let Some(tls) = &report.tls else { return };
-    let (host, now) = (&report.target.host, subject.checker.clock.now());
-    if tls.dane.is_some() {
-        // DANE decides for senders that use it, and the certificate need not please anyone else.
-        findings.add(
-            Check::DaneProtects,
-            format!("{host} ({}) is protected by DANE", report.target.address),
-            "Senders that use DANE demand the matching certificate. Those that know only \
-             MTA-STS go by its policy.",
-            [],
-        );
-    }
-    let enforced_by_sts = subject.mode() != Mode::None || tls.dane.is_none();
-    if let (Err(problem), true) = (&tls.pkix, enforced_by_sts) {
-        let check = of_certificate(problem);
-        let what = format!("{host} ({}): {problem}{}", report.target.address, shown(tls));
-        findings.add_as(
-            severity(subject),
-            check,
-            what,
-            "Once enforced, senders that honour MTA-STS do not deliver to it.",
-            [inspect(host)],
-        );
-    } else if let Some(ending) = tls.chain.first().and_then(|own| ends_soon(own.not_after, now)) {
-        let what = format!("the certificate of {host} {ending}");
-        findings.add(Check::SmtpCertExpiring, what, "When it ends, enforced mail to the host waits.", []);
+/// What happens to mail when a host does not do TLS as it should.
+pub(crate) fn consequence(seen: &Seen) -> &'static str {
+    match seen.mode() {
+        Mode::Enforce => "Senders that honour MTA-STS do not deliver to it.",
+        Mode::Testing => "Senders report it and deliver all the same; they would refuse once enforced.",
+        Mode::None => "Once a policy is enforced, senders that honour MTA-STS do not deliver to it.",
     }
 }
 
-fn shown(tls: &TlsFacts) -> String {
-    match tls.chain.first() {
-        Some(own) if !own.names.is_empty() => {
-            format!(" (it is for {}, until {})", own.names.join(", "), own.not_after)
-        }
-        _ => String::new(),
-    }
-}
-
-fn inspect(host: &DomainName) -> String {
+pub(crate) fn inspect(host: &DomainName) -> String {
     format!("openssl s_client -starttls smtp -connect {host}:25 -servername {host}")
 }
 
-fn failed(subject: &Subject<'_>, failure: &SessionFailure, findings: &mut Findings) {
-    let host = &failure.report.target.host;
-    let what = format!("{host} ({}): {}", failure.report.target.address, failure.fault);
-    let stripped = failure.report.capabilities.iter().any(|line| line.starts_with("XXXX"));
-    match &failure.fault {
-        Fault::Connect(_) | Fault::Wire(_) => findings.add(
-            Check::SmtpUnreachable,
-            what,
-            "Senders go on to the next MX host, or wait. Many networks block port 25: \
-             look from elsewhere too.",
+fn failed(seen: &Seen, session: &SessionSeen, fault: &Fault, nobody: bool, findings: &mut Findings) {
+    let report = session.report();
+    let host = &report.target.host;
+    let what = format!("{host} ({}): {fault}", session.address);
+    match fault {
+        Fault::Connect(_) => {
+            let severity = if nobody { Severity::Error } else { Severity::Warning };
+            let why = match nobody {
+                true => "No MX host can be reached at all, so that mail waits. Many networks block port 25: look from \
+                         elsewhere too.",
+                false => "Senders go on to the next MX host, or wait.",
+            };
+            findings.add_as(severity, Check::SmtpUnreachable, what, why, [format!("nc -v {host} 25")]);
+        }
+        Fault::Wire(_) if report.banner.is_none() => {
+            findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", []);
+        }
+        Fault::Wire(_) | Fault::Handshake(_) if insists(report, fault) => findings.add(
+            Check::SmtpClientCert,
+            format!("{host} ({}) insists on a certificate of the client: {fault}", session.address),
+            "No sender has one for you: it gives up on TLS, or on the host.",
+            ["smtpd_tls_req_ccert = no   # Postfix".to_owned()],
+        ),
+        Fault::Wire(_) => findings.add(Check::SmtpUnreachable, what, "Senders go on to the next MX host, or wait.", []),
+        Fault::Refused(_, reply) if is_greylisting(reply) => findings.add(
+            Check::SmtpGreylist,
+            format!("{host} ({}) asks to come again later: {reply}", session.address),
+            "That is how greylisting greets strangers; mail gets through at the second try. TLS was not looked at.",
             [],
         ),
         Fault::Refused(..) => {
-            findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", [])
+            findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", []);
         }
-        Fault::NoStarttls if stripped => findings.add_as(
+        Fault::NoStarttls => no_starttls(seen, session, what, findings),
+        // The topics of TLS and DANE speak of certificates.
+        Fault::Certificate(_) => return,
+        Fault::Handshake(why) if is_old(why) => findings.add_as(
+            severity(seen),
+            Check::SmtpTlsOld,
+            format!("{host} ({}) speaks no TLS 1.2 or newer: {why}", session.address),
+            consequence(seen),
+            [format!("{} -tls1_2", inspect(host))],
+        ),
+        Fault::StarttlsRefused(_) | Fault::Injected | Fault::Handshake(_) => findings.add_as(
+            severity(seen),
+            Check::SmtpStarttlsFails,
+            what,
+            consequence(seen),
+            [inspect(host)],
+        ),
+    }
+    findings.seen_by(report.transcript.iter().cloned());
+}
+
+fn no_starttls(seen: &Seen, session: &SessionSeen, what: String, findings: &mut Findings) {
+    let report = session.report();
+    let host = &report.target.host;
+    if report.capabilities.iter().any(|line| line.starts_with("XXXX")) {
+        return findings.add_as(
             Severity::Error,
             Check::SmtpStripped,
             format!("{host}: the offer of STARTTLS was overwritten on the way (XXXXXXXA)"),
-            "A device between here and the host takes TLS away. Mail goes in the clear, \
-             or waits once enforced.",
+            "A device between here and the host takes TLS away. Mail goes in the clear, or waits once enforced.",
             ["no fixup protocol smtp 25   ! on a Cisco firewall, for one".to_owned()],
-        ),
-        Fault::NoStarttls => findings.add_as(
-            severity(subject),
-            Check::SmtpNoStarttls,
-            what,
-            "All mail to it goes in the clear; once enforced, senders that honour MTA-STS \
-             do not deliver to it.",
-            ["smtpd_tls_security_level = may   # Postfix, with smtpd_tls_chain_files".to_owned()],
-        ),
-        Fault::Certificate(Problem::TlsaMismatch) => findings.add(
-            Check::DaneMismatch,
-            what,
-            "Senders that use DANE do not deliver to it. Publish the record of the new \
-             key before the certificate changes, and take the old one out afterwards.",
-            [format!("_25._tcp.{host}.  TLSA  3 1 1 …   ; SHA-256 of the public key that the host presents")],
-        ),
-        Fault::StarttlsRefused(_) | Fault::Injected | Fault::Handshake(_) | Fault::Certificate(_) => findings
-            .add_as(
-                severity(subject),
-                Check::SmtpStarttlsFails,
-                what,
-                "Once enforced, senders that honour MTA-STS do not deliver to it.",
-                [inspect(host)],
+        );
+    }
+    findings.add_as(
+        severity(seen),
+        Check::SmtpNoStarttls,
+        what,
+        "All mail to it goes in the clear; once enforced, senders that honour MTA-STS do not deliver to it.",
+        [
+            "smtpd_tls_security_level = may   # Postfix".to_owned(),
+            format!("smtpd_tls_chain_files = /etc/ssl/{host}.pem   # key and chain for {host}"),
+        ],
+    );
+}
+
+fn is_old(why: &str) -> bool {
+    ["PeerIncompatible", "peer is incompatible", "ProtocolVersion", "protocol version"]
+        .iter()
+        .any(|sign| why.contains(sign))
+}
+
+/// A server that wants a certificate says so by an alert; in TLS 1.3 that comes after the handshake.
+fn insists(report: &SessionReport, fault: &Fault) -> bool {
+    let text = fault.to_string();
+    report.asks_for_certificate
+        && (matches!(fault, Fault::Handshake(_))
+            || text.contains("CertificateRequired")
+            || text.contains("alert"))
+}
+
+fn is_greylisting(reply: &Reply) -> bool {
+    let text = reply.lines.join(" ").to_ascii_lowercase();
+    (400..500).contains(&reply.code)
+        && ["greylist", "graylist", "grey-list", "postgrey", "try again later", "come back"]
+            .iter()
+            .any(|sign| text.contains(sign))
+}
+
+/// Whether a second connection sees the same host.
+fn steady(host: &DomainName, session: &SessionSeen, findings: &mut Findings) {
+    let (Some(deep), Ok(first)) = (&session.deep, &session.outcome) else { return };
+    let second = match &deep.without_sni {
+        Ok(report) => report,
+        Err(failure) => &failure.report,
+    };
+    let is_other = match &deep.without_sni {
+        Ok(report) => report.banner != first.banner && has_other_abilities(report, first),
+        Err(failure) => {
+            matches!(failure.fault, Fault::NoStarttls | Fault::Refused(..) | Fault::StarttlsRefused(_))
+        }
+    };
+    if is_other {
+        findings.add(
+            Check::SmtpFlapping,
+            format!(
+                "{host} ({}) answers differently from try to try: {:?}, then {:?}",
+                session.address,
+                first.banner.as_deref().unwrap_or_default(),
+                second.banner.as_deref().unwrap_or_default()
             ),
+            "Several machines share the address and are not set up alike. Once enforced, some mail waits by chance.",
+            [inspect(host)],
+        );
+        findings.seen_by(second.transcript.iter().cloned());
     }
 }
 
-fn of_certificate(problem: &Problem) -> Check {
-    match problem {
-        Problem::Expired => Check::SmtpCertExpired,
-        Problem::NotYetValid => Check::SmtpCertNotYet,
-        Problem::WrongName => Check::SmtpCertName,
-        _ => Check::SmtpCertUntrusted,
+fn has_other_abilities(one: &SessionReport, other: &SessionReport) -> bool {
+    let issuer = |report: &SessionReport| report.tls.as_ref().map(|tls| tls.pkix.is_ok());
+    issuer(one) != issuer(other) || one.tls.is_some() != other.tls.is_some()
+}
+
+impl HostSeen {
+    /// True when the host let us see its certificate at any address.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sessions.iter().any(|session| session.report().tls.is_some())
+    }
+
+    /// Whether the host passes what MTA-STS demands, by what was seen: `None` when no address was reached.
+    pub(crate) fn passes_pkix(&self) -> Option<Result<(), String>> {
+        let mut last = None;
+        for session in &self.sessions {
+            match (&session.report().tls, session.fault()) {
+                (Some(tls), _) if tls.pkix.is_ok() => return Some(Ok(())),
+                (Some(tls), _) => {
+                    let why = tls.pkix.as_ref().err().map(Problem::to_string).unwrap_or_default();
+                    last = Some(Err(why));
+                }
+                (None, Some(Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..)) | None) => {}
+                (None, Some(fault)) => last = Some(Err(fault.to_string())),
+            }
+        }
+        last
     }
 }

@@ -1,39 +1,59 @@
-//! The policy file, by itself and against the MX set (RFC 8461 §3.2, §4.1).
+//! The policy file by itself (RFC 8461 §3.2).
 
-use crate::Subject;
-use crate::catalogue::{Check, Severity};
+use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
+use crate::seen::Seen;
 use formats::policy::{PolicyError, PolicyFault, PolicyNote};
-use formats::{Mode, Policy};
+use formats::{Mode, MxPattern, Policy};
 
 const WEEK: u32 = 604_800;
 const MONTH: u32 = 31 * 86_400;
 
-/// The policy, when the file is a valid one.
-pub(crate) fn check(subject: &Subject<'_>, file: &[u8], findings: &mut Findings) -> Option<Policy> {
-    let policy = match Policy::parse(file) {
-        Ok(policy) => policy,
-        Err(error) => {
-            malformed(subject, &error, findings);
-            return None;
+/// Domains of large mail hosts under which strangers have hosts of their own, beyond what the hosts
+/// themselves recommend as a pattern.
+const SHARED: &[&str] = &[
+    "google.com",
+    "googlemail.com",
+    "l.google.com",
+    "outlook.com",
+    "protection.outlook.com",
+    "microsoft.com",
+    "amazonaws.com",
+    "azure.com",
+    "ovh.net",
+    "gandi.net",
+    "secureserver.net",
+];
+
+pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+    let Some(file) = &seen.policy.file else { return };
+    findings.looked_at(&[Part::Policy]);
+    match Policy::parse(file) {
+        Ok(policy) => {
+            findings.looked_at(&[Part::PolicyText]);
+            notes(&policy, findings);
+            mode(seen, &policy, findings);
+            policy.mx.iter().for_each(|pattern| broad(pattern, findings));
         }
-    };
-    notes(&policy, findings);
-    mode(subject, &policy, findings);
-    if policy.mode != Mode::None {
-        match_mx(subject, &policy, findings);
+        Err(error) => malformed(seen, file, &error, findings),
     }
-    Some(policy)
 }
 
-fn malformed(subject: &Subject<'_>, error: &PolicyError, findings: &mut Findings) {
-    let check = match error.fault {
+fn malformed(seen: &Seen, file: &[u8], error: &PolicyError, findings: &mut Findings) {
+    let check = match &error.fault {
         PolicyFault::Html => Check::PolHtml,
         PolicyFault::ByteOrderMark => Check::PolBom,
         PolicyFault::Missing("mx") => Check::PolNoMx,
+        PolicyFault::Mx(..) => Check::PolMxSyntax,
+        PolicyFault::Version(text) if text.eq_ignore_ascii_case("STSv1") => Check::PolCase,
+        PolicyFault::Mode(text) if Mode::parse(&text.to_ascii_lowercase()).is_some() => Check::PolCase,
+        PolicyFault::Missing(key) if has_key_in_other_case(file, key) => Check::PolCase,
+        PolicyFault::Version(_) | PolicyFault::Missing("version") => Check::PolVersion,
+        PolicyFault::Mode(_) | PolicyFault::Missing("mode") => Check::PolMode,
+        PolicyFault::MaxAge(_) | PolicyFault::Missing("max_age") => Check::PolMaxAge,
         _ => Check::PolSyntax,
     };
-    let mx = subject.hosts.iter().map(|host| format!("mx: {host}"));
+    let mx = seen.hosts.iter().map(|host| format!("mx: {}", host.name));
     let lines = ["version: STSv1".to_owned(), "mode: testing".to_owned()].into_iter().chain(mx);
     findings.add(
         check,
@@ -41,6 +61,14 @@ fn malformed(subject: &Subject<'_>, error: &PolicyError, findings: &mut Findings
         "Senders take an invalid file as none; those who hold an older policy go on with it.",
         lines.chain(["max_age: 86400".to_owned()]),
     );
+    findings
+        .seen_by(String::from_utf8_lossy(file).lines().take(20).map(|line| line.chars().take(200).collect()));
+}
+
+/// True when a required key stands there, but not in lower case.
+fn has_key_in_other_case(file: &[u8], key: &str) -> bool {
+    let text = String::from_utf8_lossy(file);
+    text.lines().any(|line| line.split(':').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(key)))
 }
 
 fn notes(policy: &Policy, findings: &mut Findings) {
@@ -75,7 +103,7 @@ fn notes(policy: &Policy, findings: &mut Findings) {
     }
 }
 
-fn mode(subject: &Subject<'_>, policy: &Policy, findings: &mut Findings) {
+fn mode(seen: &Seen, policy: &Policy, findings: &mut Findings) {
     match policy.mode {
         Mode::Enforce if policy.max_age < WEEK => {
             let severity = if policy.max_age < 86_400 { Severity::Error } else { Severity::Warning };
@@ -90,9 +118,8 @@ fn mode(subject: &Subject<'_>, policy: &Policy, findings: &mut Findings) {
         Mode::Testing => {
             findings.add(
                 Check::PolModeTesting,
-                format!("the policy of {} is in testing", subject.domain),
-                "Senders report failures and deliver all the same. When the reports are \
-                 clean, go on to enforce.",
+                format!("the policy of {} is in testing", seen.domain),
+                "Senders report failures and deliver all the same. When the reports are clean, go on to enforce.",
                 [],
             );
             if policy.max_age > MONTH {
@@ -104,53 +131,29 @@ fn mode(subject: &Subject<'_>, policy: &Policy, findings: &mut Findings) {
                 );
             }
         }
-        Mode::None => findings.add(
-            Check::PolModeNone,
-            format!("the policy of {} is of mode none", subject.domain),
-            "Senders take the domain as one without MTA-STS. Remove record and policy \
-             host when the longest max_age ever served has passed.",
-            [],
-        ),
+        Mode::None => {
+            findings.add(
+                Check::PolModeNone,
+                format!("the policy of {} is of mode none", seen.domain),
+                "Senders take the domain as one without MTA-STS. Remove record and policy host when the longest \
+                 max_age ever served has passed.",
+                [],
+            );
+        }
         Mode::Enforce => {}
     }
 }
 
-fn match_mx(subject: &Subject<'_>, policy: &Policy, findings: &mut Findings) {
-    let uncovered: Vec<_> = subject.hosts.iter().filter(|host| !policy.covers(host)).collect();
-    let severity = match policy.mode {
-        Mode::Enforce => Severity::Error,
-        _ => Severity::Warning,
-    };
-    let remedy = uncovered.iter().map(|host| format!("mx: {host}"));
-    if !uncovered.is_empty() && uncovered.len() == subject.hosts.len() {
-        findings.add_as(
-            severity,
-            Check::MatchNone,
-            "no MX host is matched by the policy",
-            "Once enforced, senders that honour MTA-STS deliver nothing to the domain. \
-             Add the lines, then publish a new id.",
-            remedy,
-        );
-    } else {
-        for host in uncovered {
-            findings.add_as(
-                severity,
-                Check::MatchMxUncovered,
-                format!("{host} matches no mx line of the policy"),
-                "Once enforced, senders that honour MTA-STS do not deliver to it; when the \
-                 others are down, mail waits and then bounces. Add the line, then publish a \
-                 new id.",
-                [format!("mx: {host}")],
-            );
-        }
-    }
-    for pattern in policy.mx.iter().filter(|pattern| !subject.hosts.iter().any(|host| pattern.matches(host)))
-    {
+fn broad(pattern: &MxPattern, findings: &mut Findings) {
+    let MxPattern::Wildcard(parent) = pattern else { return };
+    let text = parent.as_str();
+    let is_suffix = psl::suffix(text.as_bytes()).is_some_and(|suffix| suffix.is_known() && suffix == text);
+    if is_suffix || SHARED.contains(&text) {
         findings.add(
-            Check::PolMxUnused,
-            format!("no MX host matches the line mx: {pattern}"),
-            "It lets a host be the domain's MX that is not. Take it out when it is not \
-             for a move, and publish a new id.",
+            Check::PolWildcardBroad,
+            format!("the line mx: {pattern} lets in hosts of strangers"),
+            "Whoever can forge the MX records names a host of his own there, with a good certificate, and gets the \
+             mail. Name the hosts one by one, or as closely as your mail host recommends.",
             [],
         );
     }

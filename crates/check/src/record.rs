@@ -1,31 +1,25 @@
 //! The `_mta-sts` record (RFC 8461 §3.1).
 
-use crate::catalogue::{Check, Severity};
+use crate::catalogue::{Check, Part, Severity};
+use crate::dns_trouble;
 use crate::finding::Findings;
-use crate::{Subject, dns_trouble};
+use crate::seen::{Known, Previous, Seen};
 use formats::sts_record::{FieldFault, SelectError, StsNote};
-use formats::{DomainName, PolicyId, StsRecord};
-use net::dns::{Answer, Kind};
+use formats::{DomainName, Mode, PolicyId, StsRecord};
+use net::dns::Answer;
 
-/// What there is of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Published {
-    Valid,
-    Invalid,
-    Absent,
-}
+const HOUR: u64 = 3600;
+const DAY: u64 = 86_400;
 
-pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) -> Published {
-    let Ok(name) = subject.domain.below("_mta-sts") else { return Published::Absent };
-    let answer = match subject.checker.dns.lookup(&name, Kind::Txt).await {
+pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {
+    let name = format!("_mta-sts.{}", seen.domain);
+    findings.looked_at(&[Part::Record]);
+    let answer = match &seen.record {
         Ok(answer) => answer,
         Err(error) if error.is_absence() => {
-            return Published::Absent;
+            return missing(seen, findings);
         }
-        Err(error) => {
-            dns_trouble(findings, &format!("the record {name}"), &error);
-            return Published::Invalid;
-        }
+        Err(error) => return dns_trouble(findings, &format!("the record {name}"), error),
     };
     if let Some(target) = answer.aliases.last() {
         findings.add(
@@ -35,85 +29,115 @@ pub(crate) async fn check(subject: &Subject<'_>, findings: &mut Findings) -> Pub
             [],
         );
     }
+    let records = answer.texts().map(|text| format!("{name}.  TXT  {:?}", String::from_utf8_lossy(text)));
     match StsRecord::select(answer.texts()) {
         Ok(record) => {
-            notes(&name, &record, findings);
-            Published::Valid
+            findings.looked_at(&[Part::RecordText]);
+            good(seen, &name, answer, &record, findings);
+            history(seen, known, &record.id, findings);
         }
-        Err(SelectError::None) => wrong_version(subject, &answer, findings),
+        Err(SelectError::None) => {
+            if !wrong_version(seen, answer, findings) {
+                missing(seen, findings);
+            }
+            findings.seen_by(records);
+        }
         Err(SelectError::Multiple(count)) => {
             findings.add(
                 Check::StsTxtMultiple,
                 format!("{name} has {count} records of version STSv1"),
                 "Senders take that as no policy at all. Keep one of them.",
-                [example(subject)],
+                [example(seen)],
             );
-            Published::Invalid
+            findings.seen_by(records);
         }
         Err(SelectError::Invalid(error)) => {
+            let quoted = answer.texts().any(|text| text.contains(&b'"') || text.contains(&b'\\'));
             let check = match error.fault {
+                _ if quoted => Check::StsTxtQuotes,
                 FieldFault::NoId => Check::StsTxtIdMissing,
                 FieldFault::BadId(_) => Check::StsTxtIdSyntax,
                 _ => Check::StsTxtSyntax,
             };
-            findings.add(
+            findings.add_as(
+                Severity::Error,
                 check,
                 format!("the record {name} is invalid at column {}: {}", error.column, error.fault),
                 "Senders take that as no policy at all.",
-                [example(subject)],
+                [example(seen)],
             );
-            Published::Invalid
+            findings.seen_by(records);
         }
     }
 }
 
 /// The record to paste, with an id of this moment.
-fn example(subject: &Subject<'_>) -> String {
-    let record = StsRecord::new(PolicyId::at(subject.checker.clock.now(), None));
-    format!("_mta-sts.{}.  TXT  \"{record}\"", subject.domain)
+fn example(seen: &Seen) -> String {
+    let record = StsRecord::new(PolicyId::at(seen.now, None));
+    format!("_mta-sts.{}.  TXT  \"{record}\"", seen.domain)
 }
 
 /// Says that there is no record: an error where a policy host waits for one, else how to begin.
-pub(crate) fn missing(subject: &Subject<'_>, host_is_there: bool, findings: &mut Findings) {
-    let what = format!("there is no record _mta-sts.{}", subject.domain);
-    if host_is_there {
-        let why = "A policy host is there, and without the record no sender asks it: anyone on \
-         the path can strip TLS from mail to the domain. When the policy file is \
-         right, publish the record.";
-        return findings.add(Check::StsTxtMissing, what, why, [example(subject)]);
+fn missing(seen: &Seen, findings: &mut Findings) {
+    let what = format!("there is no record _mta-sts.{}", seen.domain);
+    if let Some((name, text)) = seen.strays.first() {
+        findings.add(
+            Check::StsTxtApex,
+            format!("{name} has what belongs to _mta-sts.{}: {text}", seen.domain),
+            "Senders ask for the name with the underscore, and for no other.",
+            [example(seen)],
+        );
     }
-    let why = "MTA-STS lets senders insist on TLS to the domain; without it anyone on the \
-     path can strip it. To begin, put up a policy file in mode testing, which \
-     loses no mail, then publish the record.";
-    let mx = subject.hosts.iter().map(|host| format!("mx: {host}"));
+    let mx = seen.hosts.iter().map(|host| format!("mx: {}", host.name));
     let head = [
-        format!("https://mta-sts.{}/.well-known/mta-sts.txt", subject.domain),
+        format!("https://mta-sts.{}/.well-known/mta-sts.txt", seen.domain),
         "version: STSv1".to_owned(),
         "mode: testing".to_owned(),
     ];
-    let remedy = head.into_iter().chain(mx).chain(["max_age: 86400".to_owned(), example(subject)]);
-    findings.add_as(Severity::Info, Check::StsTxtMissing, what, why, remedy);
-}
-
-fn wrong_version(subject: &Subject<'_>, answer: &Answer, findings: &mut Findings) -> Published {
-    let slip =
-        answer.texts().find(|text| text.get(..8).is_some_and(|head| head.eq_ignore_ascii_case(b"v=STSv1;")));
-    match slip {
-        Some(text) => {
-            let shown: String = String::from_utf8_lossy(text).chars().take(60).collect();
-            findings.add(
-                Check::StsTxtVersionCase,
-                format!("the record _mta-sts.{} begins {shown:?}", subject.domain),
-                "The case counts: senders discard every record that does not begin with v=STSv1;",
-                [example(subject)],
-            );
-            Published::Invalid
-        }
-        None => Published::Absent,
+    if !seen.host.is_nowhere() {
+        let why = "A policy host is there, and without the record no sender asks it: anyone on \
+         the path can strip TLS from mail to the domain. When the policy file is \
+         right, publish the record.";
+        return findings.add(Check::StsTxtMissing, what, why, [example(seen)]);
     }
+    let why = "MTA-STS lets senders insist on TLS to the domain; without it anyone on the path can strip it. To \
+     begin, put up a policy file in mode testing, which loses no mail, then publish the record. `sternpost init` \
+     and `sternpost plan` do it in the safe order.";
+    let begin = [
+        "max_age: 86400".to_owned(),
+        example(seen),
+        format!("sternpost init {0} > sternpost.toml   # or by one program", seen.domain),
+    ];
+    findings.add_as(Severity::Info, Check::StsTxtMissing, what, why, head.into_iter().chain(mx).chain(begin));
 }
 
-fn notes(name: &DomainName, record: &StsRecord, findings: &mut Findings) {
+/// Says which slip is in the version, if there is one.
+fn wrong_version(seen: &Seen, answer: &Answer, findings: &mut Findings) -> bool {
+    let slip = answer.texts().find_map(|text| {
+        let shown: String = String::from_utf8_lossy(text).chars().take(100).collect();
+        let bare = shown.trim_start_matches(['"', '\'', '\\', ' ']);
+        let is_quoted = bare.len() != shown.len() || shown.contains('"');
+        let version = bare.get(..8).unwrap_or_default().to_ascii_lowercase();
+        match () {
+            () if !version.starts_with("v=stsv1") => None,
+            () if is_quoted => Some((Check::StsTxtQuotes, shown)),
+            () => Some((Check::StsTxtVersionCase, shown)),
+        }
+    });
+    let Some((check, shown)) = slip else { return false };
+    let why = match check {
+        Check::StsTxtQuotes => {
+            "Quotes and backslashes belong to the zone file, not to the value: a panel has put them into it. \
+             Senders discard every record that does not begin with v=STSv1;"
+        }
+        _ => "The case counts: senders discard every record that does not begin with v=STSv1;",
+    };
+    let what = format!("the record _mta-sts.{} is {shown}", seen.domain);
+    findings.add_as(Severity::Error, check, what, why, [example(seen)]);
+    true
+}
+
+fn good(seen: &Seen, name: &str, answer: &Answer, record: &StsRecord, findings: &mut Findings) {
     for note in &record.notes {
         match note {
             StsNote::SpaceBeforeDelimiter => findings.add(
@@ -132,11 +156,79 @@ fn notes(name: &DomainName, record: &StsRecord, findings: &mut Findings) {
             _ => {}
         }
     }
-    if let Some((field, _)) = record.extensions.first() {
+    if let Some((field, value)) = record.extensions.first() {
+        let is_quoted = value.contains(['"', '\\']);
+        let check = if is_quoted { Check::StsTxtQuotes } else { Check::StsTxtUnknown };
+        findings.add(check, format!("{name} has the unknown field {field:?}"), "Senders ignore it.", []);
+    }
+    if answer.is_split {
         findings.add(
-            Check::StsTxtUnknown,
-            format!("{name} has the unknown field {field:?}"),
-            "Senders ignore it.",
+            Check::StsTxtSplit,
+            format!("{name} comes in several strings, together {record}"),
+            "Senders join them; it is fine as long as nothing is lost where they meet.",
+            [],
+        );
+    }
+    id(seen, name, &record.id, findings);
+    let ttl = answer.ttl.as_secs();
+    let most = if seen.mode() == Mode::Testing { HOUR } else { DAY };
+    if ttl > most {
+        findings.add(
+            Check::StsTxtTtl,
+            format!("{name} lives for {ttl} seconds"),
+            "A new id is seen that late, so a change of the policy takes that much longer to reach senders.",
+            [format!("{name}.  {HOUR}  TXT  \"{record}\"")],
+        );
+    }
+    if seen.is_wildcard {
+        findings.add(
+            Check::StsTxtWildcard,
+            format!("the record {name} comes from a wildcard: any name beside it has one too"),
+            "The same record then stands at names where it means nothing, and goes with the wildcard.",
+            [format!("{name}.  TXT  \"{record}\"")],
+        );
+    }
+}
+
+fn id(seen: &Seen, name: &str, id: &PolicyId, findings: &mut Findings) {
+    match id.as_time() {
+        None => findings.add(
+            Check::StsTxtIdStyle,
+            format!("the id of {name} is {id}, not a time stamp"),
+            "Any letters and digits do, as long as they change with the policy. A UTC time stamp never repeats.",
+            [example(seen)],
+        ),
+        Some(time) if time > net::clock::later(seen.now, jiff::SignedDuration::from_hours(24)) => findings.add(
+            Check::StsTxtIdFuture,
+            format!("the id of {name} is {id}, a time to come"),
+            "Senders compare for equality only, so nothing breaks; but the next id by the clock will be smaller, \
+             and people and programs that expect it to grow are misled.",
+            [example(seen)],
+        ),
+        Some(_) => {}
+    }
+}
+
+/// What changed since the last look.
+fn history(seen: &Seen, known: &Known, id: &PolicyId, findings: &mut Findings) {
+    let (Some(Previous { id: before, file, at }), Some(now)) = (&known.previous, &seen.policy.file) else {
+        return;
+    };
+    let name: Option<DomainName> = seen.domain.below("_mta-sts").ok();
+    let name = name.map(|name| name.to_string()).unwrap_or_default();
+    if file != now && before == id {
+        findings.add(
+            Check::StsTxtUnchanged,
+            format!("the policy file changed since {at}, and the id of {name} is still {id}"),
+            "Senders that hold the old file do not fetch the new one before its max_age runs out, or for a day.",
+            [example(seen)],
+        );
+    }
+    if file == now && before != id {
+        findings.add(
+            Check::StsTxtChanged,
+            format!("the id of {name} changed from {before} to {id} since {at}, and the file did not"),
+            "Senders fetch the same file once more; nothing is lost. If a change was meant, it is not there yet.",
             [],
         );
     }

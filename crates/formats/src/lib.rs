@@ -15,6 +15,7 @@
 //! | [`tlsa`] | TLSA records and the rules for SMTP | RFC 6698, 7671, 7672 |
 //! | [`socketmap`] | Postfix's look-up protocol | socketmap_table(5) |
 //! | [`tls_policy`] | Postfix's TLS policy look-ups and answers | postconf(5), TLSRPT_README |
+//! | [`hello`] | the first messages of a handshake, as clients of old write them | RFC 5246 |
 //! | [`datagram`] | what libtlsrpt says of a session | libtlsrpt 0.5 |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -22,6 +23,7 @@
 pub mod datagram;
 pub mod domain;
 mod fields;
+pub mod hello;
 mod json;
 pub mod limits;
 pub mod mbox;

@@ -1,6 +1,6 @@
 //! What a lab domain is made of, and the verdict that the RFCs call for.
 
-use crate::dns::{Meddling, Signing};
+use crate::dns::{Meddling, Rr, Signing};
 use crate::mail_host::Behaviour;
 use crate::pki::Cert;
 use crate::policy_host::Answers;
@@ -40,6 +40,8 @@ pub enum Topic {
     Dane,
     /// An attacker on the path.
     Attack,
+    /// What a preflight notices, and senders hardly.
+    Preflight,
 }
 
 /// How a lab domain is built.
@@ -63,6 +65,23 @@ pub struct Setup {
     pub mx: Vec<Mx>,
     /// What stands in place of MX records when there are none.
     pub no_mx: NoMx,
+    /// The TXT records at `_smtp._tls`, each with its strings.
+    pub tlsrpt_records: Vec<Vec<String>>,
+    /// Further records, by labels below the domain; no label is the domain itself.
+    pub extra: Vec<(String, Vec<Rr>)>,
+    /// How long its records live, in seconds.
+    pub ttl: u32,
+    /// A second name server, and what it says.
+    pub second_server: Option<SecondServer>,
+}
+
+/// A name server beside the lab's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecondServer {
+    /// Nothing answers there.
+    Lame,
+    /// It has another `_mta-sts` record.
+    Says(String),
 }
 
 /// Where a policy host's name leads.
@@ -76,6 +95,14 @@ pub enum HostAddress {
     Missing,
     /// To an address where nothing listens.
     Refused,
+    /// To an inner network.
+    Private,
+    /// To the lab's policy hosts, and by IPv6 to nothing.
+    Ipv6Broken,
+    /// To the lab's policy hosts, and to an address where nothing listens.
+    Partial,
+    /// By CNAME to a well-known web host.
+    Pages,
 }
 
 /// A domain without MX records.
@@ -104,6 +131,12 @@ pub struct Mx {
     pub tlsa_trouble: Option<Meddling>,
     /// True makes its name a CNAME.
     pub alias: bool,
+    /// Another machine behind the same name.
+    pub twin: Option<(Behaviour, Cert)>,
+    /// Further records at its name.
+    pub more: Vec<Rr>,
+    /// True leaves out the address of its own.
+    pub unaddressed: bool,
 }
 
 /// A TLSA record made from what the MX presents.
@@ -165,6 +198,7 @@ pub enum Delivery {
 impl Case {
     /// The domain.
     pub fn domain(&self) -> String {
-        format!("{}.test", self.name)
+        // A dot makes it a name outside `test.`
+        if self.name.contains('.') { self.name.to_owned() } else { format!("{}.test", self.name) }
     }
 }

@@ -19,13 +19,13 @@ pub fn all() -> Vec<Case> {
     [record(), policy_host(), policy(), mx(), dane(), attacks()].concat()
 }
 
-fn policy_text(mode: &str, mx: &[&str], max_age: &str) -> String {
+pub(crate) fn policy_text(mode: &str, mx: &[&str], max_age: &str) -> String {
     let mx: String = mx.iter().map(|mx| format!("mx: {mx}\r\n")).collect();
     format!("version: STSv1\r\nmode: {mode}\r\n{mx}max_age: {max_age}\r\n")
 }
 
 /// A domain with everything right, its policy in `enforce`.
-fn good(name: &'static str, topic: Topic, about: &'static str) -> Case {
+pub(crate) fn good(name: &'static str, topic: Topic, about: &'static str) -> Case {
     let mx = Mx {
         label: "mx1",
         preference: 10,
@@ -34,6 +34,9 @@ fn good(name: &'static str, topic: Topic, about: &'static str) -> Case {
         tlsa: vec![],
         tlsa_trouble: None,
         alias: false,
+        twin: None,
+        more: vec![],
+        unaddressed: false,
     };
     let setup = Setup {
         signing: Signing::Unsigned,
@@ -45,6 +48,10 @@ fn good(name: &'static str, topic: Topic, about: &'static str) -> Case {
         host_cert: Cert::Good,
         mx: vec![mx],
         no_mx: NoMx::Implicit,
+        tlsrpt_records: vec![vec![format!("v=TLSRPTv1; rua=mailto:tlsrpt@{name}.test")]],
+        extra: vec![],
+        ttl: 300,
+        second_server: None,
     };
     Case { name, topic, about, setup, attack: Attack::default(), verdict: verdict(Verified, Sts, &[]) }
 }
@@ -54,32 +61,32 @@ fn verdict(delivery: Delivery, policy_type: PolicyType, results: &[ResultType]) 
 }
 
 impl Case {
-    fn with(mut self, change: impl FnOnce(&mut Setup)) -> Self {
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Setup)) -> Self {
         change(&mut self.setup);
         self
     }
 
-    fn mx(self, change: impl Fn(&mut Mx)) -> Self {
+    pub(crate) fn mx(self, change: impl Fn(&mut Mx)) -> Self {
         self.with(|setup| setup.mx.iter_mut().for_each(change))
     }
 
-    fn mode(self, mode: &str) -> Self {
+    pub(crate) fn mode(self, mode: &str) -> Self {
         let mx = format!("mx1.{}.test", self.name);
         self.with(|setup| setup.answers = Answers::Policy(policy_text(mode, &[&mx], "604800")))
     }
 
-    fn record(self, text: &str) -> Self {
+    pub(crate) fn record(self, text: &str) -> Self {
         self.with(|setup| setup.sts_records = vec![vec![text.into()]])
     }
 
-    fn no_policy(self) -> Self {
+    pub(crate) fn no_policy(self) -> Self {
         self.with(|setup| {
             setup.sts_records.clear();
             setup.host_address = HostAddress::Missing;
         })
     }
 
-    fn body(self, answers: Answers) -> Self {
+    pub(crate) fn body(self, answers: Answers) -> Self {
         self.with(|setup| setup.answers = answers)
     }
 
@@ -93,7 +100,7 @@ impl Case {
         self
     }
 
-    fn unprotected(self) -> Self {
+    pub(crate) fn unprotected(self) -> Self {
         self.expect(Encrypted, NoPolicyFound, &[])
     }
 
@@ -281,7 +288,7 @@ fn policy() -> Vec<Case> {
     ]
 }
 
-fn second(change: impl FnOnce(&mut Mx)) -> Mx {
+pub(crate) fn second(change: impl FnOnce(&mut Mx)) -> Mx {
     let mut mx = Mx {
         label: "mx2",
         preference: 20,
@@ -290,6 +297,9 @@ fn second(change: impl FnOnce(&mut Mx)) -> Mx {
         tlsa: vec![],
         tlsa_trouble: None,
         alias: false,
+        twin: None,
+        more: vec![],
+        unaddressed: false,
     };
     change(&mut mx);
     mx

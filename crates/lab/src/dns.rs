@@ -8,7 +8,7 @@ use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
 use hickory_proto::dnssec::{Algorithm, DigestType, DnssecSigner, PublicKey, SigningKey};
 use hickory_proto::op::{Header, HeaderCounts, ResponseCode};
 use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
-use hickory_proto::rr::rdata::{A, CNAME, MX, NS, SOA, TLSA, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, MX, NS, SOA, TLSA, TXT};
 use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
 use hickory_server::dnssec::NxProofKind;
 use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
@@ -17,7 +17,7 @@ use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, MessageResponseBuilder, ZoneHandler, ZoneType};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
@@ -39,6 +39,12 @@ pub enum Signing {
 pub enum Rr {
     /// Address.
     A(Ipv4Addr),
+    /// IPv6 address.
+    Aaaa(Ipv6Addr),
+    /// Which authority may issue; `None` is no one.
+    Caa(Option<String>),
+    /// Name server.
+    Ns(String),
     /// Alias.
     Cname(String),
     /// Mail exchanger; `.` is the null MX.
@@ -95,6 +101,8 @@ impl Drop for AbortOnDrop {
 
 struct Zone {
     signing: Signing,
+    /// How long what is put there from now on lives.
+    ttl: u32,
     records: BTreeMap<(String, u16), Vec<(u32, RData)>>,
     key: Vec<u8>,
 }
@@ -135,7 +143,7 @@ impl NameServer {
         let name = parse(origin)?;
         let key = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256)
             .map_err(|e| sign_error(origin, &e))?;
-        let zone = Zone { signing, records: BTreeMap::new(), key: key.secret_pkcs8_der().to_vec() };
+        let zone = Zone { signing, ttl: TTL, records: BTreeMap::new(), key: key.secret_pkcs8_der().to_vec() };
         let dnskey = zone.dnskey(origin)?;
         lock(&self.world.zones).insert(origin.to_owned(), zone);
         let ns = RData::NS(NS(parse("ns.test.")?));
@@ -176,6 +184,13 @@ impl NameServer {
             self.put(&zone, name, kind, data)?;
         }
         Ok(())
+    }
+
+    /// How long records that are put into a zone from now on live.
+    pub fn set_ttl(&self, origin: &str, seconds: u32) {
+        if let Some(zone) = lock(&self.world.zones).get_mut(origin) {
+            zone.ttl = seconds;
+        }
     }
 
     /// Takes all TXT records of a name away.
@@ -237,7 +252,8 @@ impl NameServer {
             let key = (name.to_owned(), u16::from(kind));
             zone.records.remove(&key);
             if !data.is_empty() {
-                zone.records.insert(key, data.into_iter().map(|data| (TTL, data)).collect());
+                let ttl = zone.ttl;
+                zone.records.insert(key, data.into_iter().map(|data| (ttl, data)).collect());
             }
         }
         Ok(())
@@ -352,6 +368,11 @@ impl Rr {
     fn data(&self) -> Result<RData, DnsSetupError> {
         Ok(match self {
             Self::A(ip) => RData::A(A(*ip)),
+            Self::Aaaa(ip) => RData::AAAA(AAAA(*ip)),
+            Self::Caa(issuer) => {
+                RData::CAA(CAA::new_issue(false, issuer.as_deref().map(parse).transpose()?, Vec::new()))
+            }
+            Self::Ns(host) => RData::NS(NS(parse(host)?)),
             Self::Cname(target) => RData::CNAME(CNAME(parse(target)?)),
             Self::Mx(preference, host) => RData::MX(MX::new(*preference, parse(host)?)),
             Self::Txt(strings) => RData::TXT(TXT::new(strings.clone())),

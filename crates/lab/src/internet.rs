@@ -1,8 +1,8 @@
 //! The running lab: names, certificates, policy hosts and mail servers of every case on loopback.
 
-use crate::case::{Case, HostAddress, Mx, NoMx, TlsaSetup};
+use crate::case::{Case, HostAddress, Mx, NoMx, SecondServer, TlsaSetup};
 use crate::dns::{DnsSetupError, MeddledKind, Meddling, NameServer, Rr, Signing, absolute};
-use crate::mail_host::{Behaviour, MailHost, Post};
+use crate::mail_host::{Behaviour, MailHost, Post, Wall};
 use crate::pki::{Cert, Identity, Pki, PkiError};
 use crate::policy_host::{Answers, PolicyHosts, Site, bind};
 use formats::DomainName;
@@ -12,9 +12,9 @@ use net::certificate::{Trust, TrustError};
 use net::clock::Clock;
 use net::dns::{Dns, Dnssec, Resolver, ResolverConfig, ResolverError};
 use net::https::{Fetcher, FetcherConfig};
-use net::smtp::{Client, ClientConfig, MailHosts};
+use net::smtp::{Client, ClientConfig, MailHosts, MailProbes};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
@@ -83,6 +83,8 @@ pub struct Lab {
     block: u8,
     next_address: AtomicU16,
     mail_hosts: std::sync::Mutex<Vec<MailHost>>,
+    other_names: std::sync::Mutex<Vec<NameServer>>,
+    walls: std::sync::Mutex<Vec<Wall>>,
 }
 
 /// Clients that live in a lab: the product's own, with the lab's root, anchor and ports.
@@ -93,6 +95,8 @@ pub struct Clients {
     pub policies: Arc<Fetcher>,
     /// Mail.
     pub mail: Arc<dyn MailHosts>,
+    /// The same, for what a preflight asks beside.
+    pub probes: Arc<dyn MailProbes>,
     /// The lab's root.
     pub trust: Trust,
 }
@@ -119,12 +123,20 @@ impl Lab {
             block: ports.block,
             next_address: AtomicU16::new(256),
             mail_hosts: std::sync::Mutex::default(),
+            other_names: std::sync::Mutex::default(),
+            walls: std::sync::Mutex::default(),
         };
         lab.names.add_zone("attacker.test.", Signing::Unsigned)?;
         lab.names.set(&format!("{ATTACKER}."), vec![Rr::A(ip(4))])?;
         let identity = lab.pki.issue(ATTACKER, Cert::SelfSigned)?;
-        let host =
-            MailHost::start(reserved, domain(ATTACKER)?, Behaviour::Good, &identity, lab.post.clone())?;
+        let host = MailHost::start(
+            reserved,
+            domain(ATTACKER)?,
+            Behaviour::Good,
+            &identity,
+            &identity,
+            lab.post.clone(),
+        )?;
         lab.keep(host);
         Ok(lab)
     }
@@ -154,14 +166,37 @@ impl Lab {
     pub async fn add(&self, case: &Case) -> Result<(), LabError> {
         let origin = format!("{}.", case.domain());
         self.names.add_zone(&origin, case.setup.signing)?;
+        self.names.set_ttl(&origin, case.setup.ttl);
         let mut records = self.record(case, &origin)?;
         records.extend(self.policy_site(case, &origin)?);
         records.extend(self.mail(case, &origin).await?);
-        records.push((
-            format!("_smtp._tls.{origin}"),
-            vec![Rr::Txt(vec![format!("v=TLSRPTv1; rua=mailto:tlsrpt@{}", case.domain())])],
-        ));
+        let reports: Vec<Rr> = case.setup.tlsrpt_records.iter().cloned().map(Rr::Txt).collect();
+        records.push((format!("_smtp._tls.{origin}"), reports));
+        for (label, more) in &case.setup.extra {
+            records.push((below(label, &origin), more.clone()));
+        }
+        records.extend(self.second_server(case, &origin).await?);
         Ok(self.names.set_all(&origin, records)?)
+    }
+
+    async fn second_server(&self, case: &Case, origin: &str) -> Result<Vec<(String, Vec<Rr>)>, LabError> {
+        let address = match &case.setup.second_server {
+            None => return Ok(Vec::new()),
+            Some(SecondServer::Lame) => self.fresh_address(),
+            Some(SecondServer::Says(record)) => {
+                let address = self.fresh_address();
+                let other = NameServer::start(address, self.names.address.port()).await?;
+                other.add_zone(origin, Signing::Unsigned)?;
+                other.set(&format!("_mta-sts.{origin}"), vec![Rr::Txt(vec![record.clone()])])?;
+                self.other_names.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(other);
+                address
+            }
+        };
+        let name = format!("ns2.{origin}");
+        Ok(vec![
+            (origin.to_owned(), vec![Rr::Ns("ns.test.".into()), Rr::Ns(name.clone())]),
+            (name, vec![Rr::A(address)]),
+        ])
     }
 
     fn record(&self, case: &Case, origin: &str) -> Result<Vec<(String, Vec<Rr>)>, LabError> {
@@ -188,6 +223,18 @@ impl Lab {
             ],
             HostAddress::Refused => vec![(format!("{host}."), vec![Rr::A(self.fresh_address())])],
             HostAddress::Missing => Vec::new(),
+            HostAddress::Private => vec![(format!("{host}."), vec![Rr::A(Ipv4Addr::new(10, 1, 2, 3))])],
+            HostAddress::Ipv6Broken => {
+                vec![(format!("{host}."), [here, vec![Rr::Aaaa(Ipv6Addr::LOCALHOST)]].concat())]
+            }
+            HostAddress::Partial => {
+                vec![(format!("{host}."), [here, vec![Rr::A(self.fresh_address())]].concat())]
+            }
+            HostAddress::Pages => {
+                let page = format!("{}.github.io.", case.name);
+                self.names.set(&page, here)?;
+                vec![(format!("{host}."), vec![Rr::Cname(page)])]
+            }
         })
     }
 
@@ -198,6 +245,9 @@ impl Lab {
             let host = format!("{}.{}", mx.label, case.domain());
             exchangers.push(Rr::Mx(mx.preference, format!("{host}.")));
             records.extend(self.mail_host(&host, mx, origin).await?);
+            if !mx.more.is_empty() {
+                records.push((format!("{host}."), mx.more.clone()));
+            }
         }
         match (exchangers.is_empty(), case.setup.no_mx) {
             (false, _) => records.push((origin.to_owned(), exchangers)),
@@ -218,12 +268,17 @@ impl Lab {
             Some(behaviour) => self.start_mail_host(&domain(host)?, behaviour, &identity).await?,
             None => self.fresh_address(),
         };
+        let mut own = if mx.unaddressed { Vec::new() } else { vec![Rr::A(address)] };
+        if let Some((behaviour, cert)) = mx.twin {
+            let twin = self.pki.issue(host, cert)?;
+            own.push(Rr::A(self.start_mail_host(&domain(host)?, behaviour, &twin).await?));
+        }
         let mut records = match mx.alias {
             true => vec![
                 (format!("{host}."), vec![Rr::Cname(format!("real.{origin}"))]),
                 (format!("real.{origin}"), vec![Rr::A(address)]),
             ],
-            false => vec![(format!("{host}."), vec![Rr::A(address)])],
+            false => vec![(format!("{host}."), own)],
         };
         let tlsa_name = format!("_25._tcp.{host}.");
         self.names.meddle(&tlsa_name, MeddledKind::Tlsa, mx.tlsa_trouble.clone())?;
@@ -242,8 +297,17 @@ impl Lab {
         identity: &Identity,
     ) -> Result<Ipv4Addr, LabError> {
         let address = self.fresh_address();
+        if behaviour == Behaviour::Walled {
+            let wall = Wall::raise(SocketAddr::new(IpAddr::V4(address), self.smtp_port)).await?;
+            self.walls.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(wall);
+            return Ok(address);
+        }
         let listener = bind(SocketAddr::new(IpAddr::V4(address), self.smtp_port)).await?;
-        self.keep(MailHost::start(listener, host.clone(), behaviour, identity, self.post.clone())?);
+        let other = match behaviour {
+            Behaviour::OnlyWithSni => self.pki.issue("elsewhere.test", Cert::Good)?,
+            _ => identity.clone(),
+        };
+        self.keep(MailHost::start(listener, host.clone(), behaviour, identity, &other, self.post.clone())?);
         Ok(address)
     }
 
@@ -275,6 +339,7 @@ impl Lab {
             trust_anchor: Some(self.names.trust_anchor()?),
             cache: false,
             attempt_time: Duration::from_millis(400),
+            max_ttl: Duration::from_secs(604_800),
         })
     }
 
@@ -287,6 +352,7 @@ impl Lab {
             port: self.https_port,
             allow_special_addresses: true,
             time: Duration::from_millis(1500),
+            sources: Vec::new(),
         };
         let client = ClientConfig {
             trust: trust.clone(),
@@ -294,10 +360,13 @@ impl Lab {
             port: self.smtp_port,
             allow_special_addresses: true,
             reply_time: Duration::from_millis(1200),
+            sources: Vec::new(),
         };
+        let mail = Arc::new(Client::new(client, clock.clone())?);
         Ok(Clients {
-            policies: Arc::new(Fetcher::new(fetcher, dns.clone(), clock.clone())?),
-            mail: Arc::new(Client::new(client, clock)?),
+            policies: Arc::new(Fetcher::new(fetcher, dns.clone(), clock)?),
+            mail: mail.clone(),
+            probes: mail,
             dns,
             trust,
         })
@@ -312,6 +381,11 @@ impl Lab {
     pub fn publish_txt(&self, name: &DomainName, value: &str) -> Result<(), LabError> {
         Ok(self.names.set(&absolute(name), vec![Rr::Txt(vec![value.to_owned()])])?)
     }
+}
+
+/// A name in a zone; no label is the zone itself.
+fn below(label: &str, origin: &str) -> String {
+    if label.is_empty() { origin.to_owned() } else { format!("{label}.{origin}") }
 }
 
 /// A policy host that serves `body`, for domains that are built by hand.

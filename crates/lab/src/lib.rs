@@ -12,6 +12,8 @@ pub mod cases;
 pub mod dns;
 mod internet;
 pub mod mail_host;
+mod odd_mail_host;
+pub mod oddities;
 pub mod paper;
 pub mod pki;
 pub mod policy_host;

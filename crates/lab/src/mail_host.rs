@@ -2,8 +2,9 @@
 //! of its own; what arrives is kept, with whether it came in the clear.
 
 use crate::dns::AbortOnDrop;
+use crate::odd_mail_host;
 use crate::pki::Identity;
-use crate::policy_host::{acceptor, server_hello_of_tls_1_0};
+use crate::policy_host::server_hello_of_tls_1_0;
 use formats::DomainName;
 use net::BoxFuture;
 use net::smtp::server::{AnyStream, Incoming, KeepError, Mailbox, ServerConfig, Starttls, Upgrade, serve};
@@ -37,6 +38,26 @@ pub enum Behaviour {
     Busy,
     /// It closes at once.
     Closes,
+    /// It greets with 450 and asks to come again later.
+    Greylists,
+    /// It speaks TLS 1.2 at most.
+    OnlyTls12,
+    /// It gives its certificate only to those who name it, and another one to the rest.
+    OnlyWithSni,
+    /// It insists on a certificate of the client.
+    WantsCertificate,
+    /// It speaks TLS 1.0 and 1.1 too.
+    OldTlsToo,
+    /// It agrees to weak ciphers too.
+    WeakCiphersToo,
+    /// It offers STARTTLS to every other client.
+    Flaps,
+    /// It answers after the handshake what was sent in the clear before it.
+    TakesInjection,
+    /// It offers REQUIRETLS.
+    RequireTls,
+    /// Connections run into nothing, as behind a wall that drops them.
+    Walled,
 }
 
 /// What a mail server got.
@@ -99,21 +120,25 @@ impl MailHost {
         host: DomainName,
         behaviour: Behaviour,
         identity: &Identity,
+        other: &Identity,
         post: Arc<Post>,
     ) -> Result<Self, rustls::Error> {
+        let sealed = odd_mail_host::upgrade(behaviour, identity, other)?;
         let starttls = match behaviour {
             Behaviour::NoStarttls => Starttls::Absent,
             Behaviour::StarttlsRefused => Starttls::Unavailable,
             Behaviour::HandshakeBreaks => Starttls::Offered(Arc::new(Broken(Vec::new()))),
             Behaviour::OldTls => Starttls::Offered(Arc::new(Broken(server_hello_of_tls_1_0()))),
             Behaviour::Garbage => Starttls::Offered(Arc::new(Broken(b"500 what?\r\n".to_vec()))),
-            _ => Starttls::Offered(Arc::new(acceptor(identity)?)),
+            _ => Starttls::Offered(sealed.clone()),
         };
-        let shared = Arc::new(Shared { config: ServerConfig::new(host, starttls), behaviour, post });
+        let shared = Arc::new(Shared { config: ServerConfig::new(host, starttls), behaviour, sealed, post });
         let task = tokio::spawn(async move {
+            let mut clients = 0_usize;
             while let Ok((stream, _)) = listener.accept().await {
+                clients += 1;
                 let shared = shared.clone();
-                tokio::spawn(async move { shared.accept(Box::new(stream)).await });
+                tokio::spawn(async move { shared.accept(Box::new(stream), clients).await });
             }
         });
         Ok(Self { _task: AbortOnDrop(task) })
@@ -123,16 +148,29 @@ impl MailHost {
 struct Shared {
     config: ServerConfig,
     behaviour: Behaviour,
+    sealed: Arc<dyn Upgrade>,
     post: Arc<Post>,
 }
 
 impl Shared {
-    async fn accept(&self, mut stream: AnyStream) -> io::Result<()> {
+    /// `client` counts them from 1.
+    async fn accept(&self, mut stream: AnyStream, client: usize) -> io::Result<()> {
         match self.behaviour {
             Behaviour::Silent => return std::future::pending().await,
             Behaviour::Closes => return Ok(()),
             Behaviour::Refuses => return stream.write_all(b"554 no service here\r\n").await,
             Behaviour::Busy => return stream.write_all(b"421 too busy\r\n").await,
+            Behaviour::Greylists => {
+                return stream.write_all(b"450 4.2.0 greylisted, try again later\r\n").await;
+            }
+            Behaviour::TakesInjection | Behaviour::RequireTls => {
+                let host = self.config.hostname.as_str();
+                return odd_mail_host::serve(stream, host, self.behaviour, self.sealed.as_ref()).await;
+            }
+            Behaviour::Flaps if client.is_multiple_of(2) => {
+                let config = ServerConfig { starttls: Starttls::Absent, ..self.config.clone() };
+                return serve(stream, &config, self).await;
+            }
             _ => {}
         }
         if !lock(&self.post.stripping).contains(&self.config.hostname) {
@@ -165,6 +203,33 @@ impl Mailbox for Shared {
             lock(&self.post.received).push(Received { host: self.config.hostname.clone(), incoming });
             Ok(())
         })
+    }
+}
+
+/// A place where connections run into nothing: its queue is full, and nobody takes from it.
+pub(crate) struct Wall {
+    _listener: TcpListener,
+    _queue: Vec<AbortOnDrop>,
+}
+
+impl Wall {
+    pub(crate) async fn raise(address: std::net::SocketAddr) -> io::Result<Self> {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(address)?;
+        let listener = socket.listen(1)?;
+        let mut queue = Vec::new();
+        // As many as the queue holds get through at once; the rest keep it full.
+        for _ in 0..4 {
+            let (through, is_through) = tokio::sync::oneshot::channel();
+            queue.push(AbortOnDrop(tokio::spawn(async move {
+                let stream = tokio::net::TcpStream::connect(address).await;
+                let _ = through.send(());
+                let _held = stream;
+                std::future::pending::<()>().await;
+            })));
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(50), is_through).await;
+        }
+        Ok(Self { _listener: listener, _queue: queue })
     }
 }
 

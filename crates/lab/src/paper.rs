@@ -32,6 +32,7 @@ impl Dns for Paper {
             ttl: Duration::from_secs(3600),
             security: Security::Insecure,
             aliases: Vec::new(),
+            is_split: false,
         };
         Box::pin(async { Ok(answer) })
     }

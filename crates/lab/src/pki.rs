@@ -31,6 +31,12 @@ pub enum Cert {
     CommonNameOnly,
     /// A wildcard that would have to cover two labels.
     DeepWildcard,
+    /// Good, and ends in ten days.
+    Expiring,
+    /// Good, of an issuer below the root whose certificate is not sent along.
+    ChainCut,
+    /// Signed with a digest of old.
+    Sha1,
 }
 
 /// Why a certificate can't be made.
@@ -40,6 +46,7 @@ pub type PkiError = rcgen::Error;
 pub struct Pki {
     root: CertifiedIssuer<'static, KeyPair>,
     stranger: CertifiedIssuer<'static, KeyPair>,
+    middle: CertifiedIssuer<'static, KeyPair>,
     now: Timestamp,
 }
 
@@ -73,8 +80,14 @@ impl Identity {
 impl Pki {
     /// A new authority whose certificates are good from a day before `now` to ten years after.
     pub fn new(now: Timestamp) -> Result<Self, PkiError> {
+        let root = authority("Sternpost Lab Root", now)?;
         Ok(Self {
-            root: authority("Sternpost Lab Root", now)?,
+            middle: CertifiedIssuer::signed_by(
+                authority_params("Sternpost Lab Issuer", now),
+                KeyPair::generate()?,
+                &root,
+            )?,
+            root,
             stranger: authority("Unknown Root", now)?,
             now,
         })
@@ -111,15 +124,20 @@ impl Pki {
         let (from, to) = match kind {
             Cert::Expired => (-40, -2),
             Cert::NotYetValid => (2, 400),
+            Cert::Expiring => (-80, 10),
             _ => (-2, 3650),
         };
         (params.not_before, params.not_after) = (day(self.now, from), day(self.now, to));
+        if kind == Cert::Sha1 {
+            return of_old_digest();
+        }
         let key = KeyPair::generate()?;
         let chain = match kind {
             Cert::SelfSigned => vec![params.self_signed(&key)?.der().clone()],
             Cert::Untrusted => {
                 vec![params.signed_by(&key, &self.stranger)?.der().clone(), self.stranger.der().clone()]
             }
+            Cert::ChainCut => vec![params.signed_by(&key, &self.middle)?.der().clone()],
             _ => vec![params.signed_by(&key, &self.root)?.der().clone(), self.root.der().clone()],
         };
         identity(chain, &key)
@@ -127,7 +145,10 @@ impl Pki {
 }
 
 fn identity(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result<Identity, PkiError> {
-    let der: Arc<[u8]> = key.serialize_der().into();
+    present(chain, key.serialize_der().into())
+}
+
+fn present(chain: Vec<CertificateDer<'static>>, der: Arc<[u8]>) -> Result<Identity, PkiError> {
     let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.to_vec()));
     let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&private)
         .map_err(|_| PkiError::CouldNotParseKeyPair)?;
@@ -135,13 +156,26 @@ fn identity(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result<Identi
 }
 
 fn authority(name: &str, now: Timestamp) -> Result<CertifiedIssuer<'static, KeyPair>, PkiError> {
+    CertifiedIssuer::self_signed(authority_params(name, now), KeyPair::generate()?)
+}
+
+fn authority_params(name: &str, now: Timestamp) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     (params.not_before, params.not_after) = (day(now, -60), day(now, 7300));
-    CertifiedIssuer::self_signed(params, KeyPair::generate()?)
+    params
+}
+
+/// A certificate for `mx1.mx-weak-key.test` that was signed with SHA-1, and its key. Libraries of today make
+/// none, so it was made once: `openssl x509 -req -sha1 -days 36500`, its authority thrown away.
+fn of_old_digest() -> Result<Identity, PkiError> {
+    let broken = |_| PkiError::CouldNotParseCertificate;
+    let certificate = pem::parse(include_str!("../assets/sha1.pem")).map_err(broken)?;
+    let key = pem::parse(include_str!("../assets/sha1.key")).map_err(|_| PkiError::CouldNotParseKeyPair)?;
+    present(vec![CertificateDer::from(certificate.into_contents())], key.into_contents().into())
 }
 
 fn day(now: Timestamp, days: i64) -> time::OffsetDateTime {

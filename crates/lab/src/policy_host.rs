@@ -17,7 +17,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
@@ -48,6 +48,14 @@ pub enum Answers {
     Aborts,
     /// Speaks TLS 1.0 only.
     OldTls,
+    /// With this body, after this time.
+    Slow(std::time::Duration, String),
+    /// With this body and a header more.
+    Header(&'static str, &'static str, String),
+    /// With this body to programs, and a page to browsers.
+    Browsers(String),
+    /// With a page that asks who is human.
+    Challenge,
 }
 
 /// One policy host.
@@ -88,6 +96,14 @@ impl PolicyHosts {
     /// Puts up or replaces a site.
     pub fn put(&self, host: &str, site: Site) {
         self.shared.sites.write().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), site);
+    }
+
+    /// Lets those who name no host see this one.
+    pub fn put_default(&self, host: &str) {
+        let mut sites = self.shared.sites.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(site) = sites.get(host).cloned() {
+            sites.insert(String::new(), site);
+        }
     }
 
     /// Lets the attacker cut connections to a host, or stop it.
@@ -144,6 +160,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     }
     let acceptor = acceptor(&site.identity).map_err(io::Error::other)?;
     let mut stream = hello.into_stream(acceptor.config().clone()).await?;
+    if matches!(site.answers, Answers::CutOff | Answers::Stalls | Answers::Drips | Answers::Endless) {
+        read_head(&mut stream).await?;
+    }
     match &site.answers {
         Answers::CutOff => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\nversion: STSv1\r\n").await?;
@@ -174,8 +193,15 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         }
         answers => {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {
-                let response = response(answers, request.uri().path());
-                async move { Ok::<_, Infallible>(response) }
+                let response = response(answers, &request);
+                let wait = match answers {
+                    Answers::Slow(time, _) => *time,
+                    _ => std::time::Duration::ZERO,
+                };
+                async move {
+                    tokio::time::sleep(wait).await;
+                    Ok::<_, Infallible>(response)
+                }
             });
             let http =
                 hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -184,7 +210,16 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     }
 }
 
-fn response(answers: &Answers, path: &str) -> Response<Full<Bytes>> {
+/// Waits for the whole head of a request: bytes that come before it would be no answer to it.
+async fn read_head(stream: &mut tokio_rustls::server::TlsStream<TcpStream>) -> io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") && head.len() < 8192 {
+        head.push(stream.read_u8().await?);
+    }
+    Ok(())
+}
+
+fn response(answers: &Answers, request: &Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
     let build = |status: u16, media_type: &str, body: Vec<u8>| {
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -193,10 +228,33 @@ fn response(answers: &Answers, path: &str) -> Response<Full<Bytes>> {
         }
         response
     };
-    if path != net::https::POLICY_PATH {
+    let is_browser = request
+        .headers()
+        .get(hyper::header::USER_AGENT)
+        .is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla"));
+    if request.uri().path() != net::https::POLICY_PATH {
         return build(404, "text/plain", b"not here".to_vec());
     }
     match answers {
+        Answers::Browsers(_) if is_browser => build(200, "text/html", b"<p>Hello there".to_vec()),
+        Answers::Slow(_, body) | Answers::Browsers(body) => {
+            build(200, "text/plain", body.clone().into_bytes())
+        }
+        Answers::Header(name, value, body) => {
+            let mut response = build(200, "text/plain", body.clone().into_bytes());
+            response.headers_mut().insert(
+                hyper::header::HeaderName::from_static(name),
+                hyper::header::HeaderValue::from_static(value),
+            );
+            response
+        }
+        Answers::Challenge => {
+            let mut response = build(403, "text/html", b"<title>Just a moment...</title>".to_vec());
+            response
+                .headers_mut()
+                .insert("cf-mitigated", hyper::header::HeaderValue::from_static("challenge"));
+            response
+        }
         Answers::Policy(body) => build(200, "text/plain; charset=utf-8", body.clone().into_bytes()),
         Answers::Typed(media_type, body) => build(200, media_type, body.clone()),
         Answers::Status(status) => build(*status, "text/plain", b"no policy".to_vec()),

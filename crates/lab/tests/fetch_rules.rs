@@ -193,7 +193,13 @@ impl Dns for Two {
             if records.is_empty() {
                 return Err(DnsError::Timeout);
             }
-            Ok(Answer { records, ttl: Duration::ZERO, security: Security::Insecure, aliases: vec![] })
+            Ok(Answer {
+                records,
+                ttl: Duration::ZERO,
+                security: Security::Insecure,
+                aliases: vec![],
+                is_split: false,
+            })
         })
     }
 }
@@ -219,6 +225,7 @@ async fn pol_28_an_address_that_hangs_does_not_spend_the_others_time() {
         port: world.lab.https_port,
         allow_special_addresses: true,
         time: Duration::from_secs(20),
+        sources: Vec::new(),
     };
     let begun = Instant::now();
     let fetcher = Fetcher::new(config, dns, Arc::new(SystemClock)).unwrap();

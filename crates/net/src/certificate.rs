@@ -312,6 +312,31 @@ pub struct CertificateFacts {
     pub not_after: Timestamp,
     /// SHA-256 of the whole certificate, in hexadecimal.
     pub fingerprint: String,
+    /// The common name, when there is one.
+    pub common_name: Option<String>,
+    /// The key, such as `RSA 2048`.
+    pub key: String,
+    /// True for RSA under 2048 bits, and for a signature by SHA-1 or MD5 under another's key
+    /// (RFC 9325 §4.5).
+    pub is_weak: bool,
+    /// True when subject and issuer are the same.
+    pub is_self_issued: bool,
+}
+
+/// The kind and size of a key, and whether it is too short.
+fn key_of(certificate: &x509_parser::certificate::X509Certificate<'_>) -> (String, bool) {
+    use x509_parser::public_key::PublicKey;
+    match certificate.public_key().parsed() {
+        Ok(PublicKey::RSA(key)) => (format!("RSA {}", key.key_size()), key.key_size() < 2048),
+        Ok(PublicKey::EC(key)) => (format!("EC {}", key.key_size()), key.key_size() < 224),
+        _ => (certificate.public_key().algorithm.algorithm.to_id_string(), false),
+    }
+}
+
+/// MD5 and SHA-1 with RSA, and SHA-1 with ECDSA (RFC 3279 §2.2).
+fn signed_by_old_digest(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
+    let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
+    ["1.2.840.113549.1.1.4", "1.2.840.113549.1.1.5", "1.2.840.10045.4.1"].contains(&algorithm.as_str())
 }
 
 impl CertificateFacts {
@@ -330,7 +355,14 @@ impl CertificateFacts {
                 .take(100)
                 .collect()
         });
+        let common_name = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+        let is_self_issued = parsed.subject() == parsed.issuer();
+        let (key, short) = key_of(&parsed);
         Some(Self {
+            common_name: common_name.map(|name| name.chars().take(253).collect()),
+            key,
+            is_weak: short || !is_self_issued && signed_by_old_digest(&parsed),
+            is_self_issued,
             subject: parsed.subject().to_string(),
             issuer: parsed.issuer().to_string(),
             names: names.unwrap_or_default(),

@@ -5,7 +5,7 @@ mod authorities;
 mod resolver;
 pub mod update;
 
-pub use authorities::Authorities;
+pub use authorities::{Authorities, EachServer, ServerSaid};
 pub use resolver::{Dnssec, Resolver, ResolverConfig, ResolverError};
 
 use crate::BoxFuture;
@@ -29,6 +29,8 @@ pub enum Kind {
     Aaaa,
     /// Alias.
     Cname,
+    /// Which authorities may issue certificates (RFC 8659).
+    Caa,
     /// Mail exchanger.
     Mx,
     /// Name server.
@@ -50,6 +52,8 @@ pub enum Data {
     Aaaa(Ipv6Addr),
     /// Alias target.
     Cname(DomainName),
+    /// Which authorities may issue certificates.
+    Caa(Caa),
     /// Mail exchanger.
     Mx(Mx),
     /// Name server.
@@ -65,6 +69,15 @@ pub enum Data {
     Tlsa(TlsaRecord),
     /// Text, its strings joined (STS-02).
     Txt(Vec<u8>),
+}
+
+/// One CAA record (RFC 8659 §4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caa {
+    /// What it is about, such as `issue`, in lower case.
+    pub tag: String,
+    /// What it says, such as `letsencrypt.org`.
+    pub value: String,
 }
 
 /// One MX record.
@@ -109,6 +122,8 @@ pub struct Answer {
     pub security: Security,
     /// The names that CNAMEs led through, the last one holding the records.
     pub aliases: Vec<DomainName>,
+    /// True when a TXT record came in several strings.
+    pub is_split: bool,
 }
 
 /// Why there is no answer (STS-13).

@@ -2,9 +2,11 @@
 //! redirect, bounded in size and time, one kind of error for each way to fail.
 
 mod fetch;
-mod places;
+mod visit;
 
 pub use fetch::{Fetcher, FetcherConfig};
+pub use hyper::Method;
+pub use visit::{Call, Page, Visit, Visits};
 
 use crate::BoxFuture;
 use crate::certificate::{CertificateFacts, Problem};

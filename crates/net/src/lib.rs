@@ -8,8 +8,10 @@
 //! | [`dane`] | whether DANE applies to an MX host |
 //! | [`https`] | the policy file of RFC 8461 §3.3 |
 //! | [`smtp`] | a session as a sending server opens it |
+//! | [`tls`] | handshakes whose certificate is judged afterwards |
 //! | [`certificate`] | what a certificate says, and why it is not good |
 //! | [`address`] | which addresses are never to be reached by a fetch |
+//! | [`places`] | how many connections one address gets at once |
 //! | [`clock`] | the time, which tests and the demo set |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -17,10 +19,13 @@
 pub mod address;
 pub mod certificate;
 pub mod clock;
+mod connect;
 pub mod dane;
 pub mod dns;
 pub mod https;
+pub mod places;
 pub mod smtp;
+pub mod tls;
 
 use std::future::Future;
 use std::pin::Pin;

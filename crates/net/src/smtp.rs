@@ -3,14 +3,17 @@
 //! Mail is sent only when it is given.
 
 mod client;
+mod probe;
 pub mod server;
 mod wire;
 
+pub use crate::tls::TlsFacts;
 pub use client::{Client, ClientConfig};
+pub use probe::MailProbes;
 pub use wire::{Reply, WireError};
 
 use crate::BoxFuture;
-use crate::certificate::{CertificateFacts, Problem};
+use crate::certificate::Problem;
 use formats::tlsa::TlsaRule;
 use formats::{DomainName, ResultType};
 use std::net::IpAddr;
@@ -81,28 +84,27 @@ pub struct SessionReport {
     pub tls: Option<TlsFacts>,
     /// What was said, each line with `C: ` or `S: ` in front, at most 200 lines; no message text.
     pub transcript: Vec<String>,
+    /// True when the host asked for a certificate of ours in the handshake.
+    pub asks_for_certificate: bool,
 }
 
 impl SessionReport {
+    /// A session that has not begun.
+    pub fn new(target: &Target) -> Self {
+        Self {
+            target: target.clone(),
+            banner: None,
+            capabilities: Vec::new(),
+            tls: None,
+            transcript: Vec::new(),
+            asks_for_certificate: false,
+        }
+    }
+
     /// True when EHLO listed STARTTLS.
     pub fn offers_starttls(&self) -> bool {
         self.capabilities.iter().any(|line| line == "STARTTLS")
     }
-}
-
-/// What a handshake showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFacts {
-    /// Such as `TLSv1.3`.
-    pub version: String,
-    /// Such as `TLS13_AES_256_GCM_SHA384`.
-    pub cipher: String,
-    /// The chain as presented, the host's own certificate first.
-    pub chain: Vec<CertificateFacts>,
-    /// Whether the chain is good by trusted roots, dates and name; looked at in any case.
-    pub pkix: Result<(), Problem>,
-    /// Whether it is good by DANE, when that was demanded.
-    pub dane: Option<Result<(), Problem>>,
 }
 
 /// A session that did not do what was asked of it.

@@ -1,25 +1,81 @@
-//! `sternpost check`: the preflight on a terminal or as JSON.
+//! `sternpost check`: the preflight on a terminal, in a page, for programs, or for a list of domains.
+
+mod bulk;
+mod catalogue;
+mod forms;
+mod known;
+mod page;
+mod text;
 
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
-use crate::terminal::{marks, say, show};
-use crate::world::{World, domain};
-use check::{Check, Checker, Examination, Finding, Severity};
-use std::fmt::Write;
-use std::path::Path;
+use crate::terminal::{say, show};
+use crate::world::{Reach, World, domain};
+use check::{Depth, Examination, Families, Progress, Severity};
+use known::Memory;
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What to look at and how to say it.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Mail domains, such as example.org
-    #[arg(required_unless_present_any = ["list", "explain"])]
+    #[arg(required_unless_present_any = ["list", "explain", "from"])]
     domains: Vec<String>,
-    /// One line of JSON a domain (docs/check.md)
-    #[arg(long)]
+    /// Show evidence, and what is only for your information
+    #[arg(long, short)]
+    verbose: bool,
+    /// One line of JSON a domain (docs/check.md); the same as --format json
+    #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// Exit with 1 on warnings too, not only on errors
+    /// How to say it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Write a page for people to this file too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// From which findings on the exit code is 1
+    #[arg(long, value_enum, default_value_t = FailOn::Error)]
+    fail_on: FailOn,
+    /// Look at many domains: one a line, from a file or from - (standard input)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["domains", "html"])]
+    from: Option<PathBuf>,
+    /// With --from: write to this file, and leave out the domains that it has already
+    #[arg(long, value_name = "FILE", requires = "from")]
+    resume: Option<PathBuf>,
+    /// With --from: how many domains at once
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "from", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    concurrency: u16,
+    /// One connection to each address, one answer to each question; the default with --from
+    #[arg(long, conflicts_with = "deep")]
+    quick: bool,
+    /// With --from: look as deep as for a single domain
+    #[arg(long, requires = "from")]
+    deep: bool,
+    /// Leave MX hosts alone, where the network blocks port 25
     #[arg(long)]
-    strict: bool,
+    skip_port_25: bool,
+    /// Look at IPv4 addresses only
+    #[arg(long, short = '4', conflicts_with = "ipv6")]
+    ipv4: bool,
+    /// Look at IPv6 addresses only
+    #[arg(long, short = '6')]
+    ipv6: bool,
+    /// Ask these DNS servers, such as 9.9.9.9 or 127.0.0.1:5353 [default: of the configuration]
+    #[arg(long, value_name = "ADDRESS", value_parser = server)]
+    resolver: Vec<SocketAddr>,
+    /// Trust the roots in this PEM file only [default: of the configuration]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Connect from these addresses of this machine, one a family
+    #[arg(long, value_name = "ADDRESS")]
+    source: Vec<IpAddr>,
+    /// Wait so many seconds for one answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=300))]
+    timeout: u16,
     /// Print the catalogue of checks and end
     #[arg(long, conflicts_with = "domains")]
     list: bool,
@@ -28,67 +84,135 @@ pub struct Options {
     explain: Option<String>,
 }
 
+/// How the outcome is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One line a domain
+    Json,
+    /// For CI: a test a check
+    Junit,
+    /// A plugin's line, with the exit codes of plugins: 0 fine, 1 warning, 2 critical, 3 unknown
+    Nagios,
+    /// Metrics, for a textfile collector
+    Prometheus,
+}
+
+/// From which findings on the exit code is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum FailOn {
+    /// Errors
+    Error,
+    /// Warnings and errors
+    Warning,
+    /// Nothing that is found
+    Never,
+}
+
+/// Takes an address with or without a port.
+fn server(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    text.parse()
+        .or_else(|_| bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)))
+        .map_err(|_| "expected an address, such as 9.9.9.9 or 127.0.0.1:5353".to_owned())
+}
+
 /// Looks at each domain in turn and prints what it finds as it ends.
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
+    let format = if options.json { Format::Json } else { options.format };
     if options.list {
-        Check::ALL.iter().for_each(|check| say(&row(*check)));
+        catalogue::list(format == Format::Json);
         return Ok(Exit::Fine);
     }
     if let Some(id) = &options.explain {
-        return explain(id);
+        return catalogue::explain(id, format == Format::Json);
+    }
+    let mut config = Config::load(config)?;
+    if !options.resolver.is_empty() {
+        config.dns_servers.clone_from(&options.resolver);
+    }
+    config.ca_file = options.ca_file.clone().or(config.ca_file);
+    let world = Arc::new(World::with(&config, &reach(options))?);
+    let looks = check::Options {
+        depth: match options.quick || options.from.is_some() && !options.deep {
+            true => Depth::Quick,
+            false => Depth::Full,
+        },
+        families: match (options.ipv4, options.ipv6) {
+            (true, _) => Families::Ipv4,
+            (_, true) => Families::Ipv6,
+            _ => Families::Both,
+        },
+        skip_port_25: options.skip_port_25,
+        ..world.looks(&config)
+    };
+    let checker = world.checker(&config, looks, options.from.is_some());
+    if let Some(from) = &options.from {
+        if !matches!(format, Format::Text | Format::Json) {
+            return Err(Failure::usage(
+                "this format is for single domains",
+                "many domains are written as lines of JSON",
+                "Leave --format out.",
+            ));
+        }
+        let many = bulk::Many {
+            from,
+            resume: options.resume.as_deref(),
+            concurrency: usize::from(options.concurrency),
+        };
+        return bulk::run(&many, Arc::new(checker), |seen| verdict(seen, options.fail_on)).await;
     }
     let domains = options.domains.iter().map(|typed| domain(typed)).collect::<Result<Vec<_>, _>>()?;
-    let world = World::new(&Config::load(config)?)?;
-    let checker = Checker { dns: world.dns, policies: world.policies, mail: world.mail, clock: world.clock };
-    let mut exit = Exit::Fine;
+    let memory = Memory::open(config, world).await;
+    let mut all = Vec::new();
     for domain in &domains {
-        let seen = checker.examine(domain).await;
-        match options.json {
-            true => say(&json(&seen)),
-            false => show(&text(&seen)),
+        let begun = Instant::now();
+        let watch = Watch::new(domain.as_str());
+        let known = memory.recall(domain).await;
+        let seen = checker.examine_with(domain, &known, &watch).await;
+        watch.end();
+        memory.keep(&seen).await;
+        let took = begun.elapsed();
+        match format {
+            Format::Text => show(&text::whole(&seen, took, options.verbose)),
+            Format::Json => say(&forms::json(&seen)),
+            Format::Nagios => say(&forms::nagios(&seen)),
+            Format::Junit | Format::Prometheus => {}
         }
-        exit = worse(exit, verdict(&seen, options.strict));
+        all.push((seen, took));
     }
-    Ok(exit)
-}
-
-fn row(check: Check) -> String {
-    format!("{:<22} {:<8} {} ({})", check.id(), word(check.severity()), check.about(), check.source())
-}
-
-fn explain(id: &str) -> Result<Exit, Failure> {
-    match Check::ALL.iter().find(|check| check.id().eq_ignore_ascii_case(id)) {
-        Some(check) => {
-            say(&row(*check));
-            Ok(Exit::Fine)
-        }
-        None => {
-            let ids = Check::ALL.iter().map(|check| check.id());
-            let near = crate::config::nearest(&id.to_ascii_uppercase(), ids).unwrap_or("STS-TXT-MISSING");
-            Err(Failure::usage(
-                format!("there is no check {id:?}"),
-                "the catalogue does not list it",
-                format!("Did you mean {near}? `sternpost check --list` prints all."),
-            ))
-        }
+    let seen = || all.iter().map(|(seen, _)| seen);
+    match format {
+        Format::Junit => show(&forms::junit(seen(), options.fail_on == FailOn::Warning)),
+        Format::Prometheus => show(&forms::prometheus(seen())),
+        Format::Text | Format::Json | Format::Nagios => {}
     }
+    if let Some(file) = &options.html {
+        page::write(file, &all, memory.now())?;
+    }
+    Ok(match format {
+        Format::Nagios => seen().map(forms::nagios_exit).fold(Exit::Fine, worse),
+        _ => seen().map(|seen| verdict(seen, options.fail_on)).fold(Exit::Fine, worse),
+    })
 }
 
-fn word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Error => "error",
-        Severity::Warning => "warning",
-        Severity::Info => "info",
+fn reach(options: &Options) -> Reach {
+    Reach {
+        sources: options.source.clone(),
+        time: Some(Duration::from_secs(u64::from(options.timeout))),
+        max_ttl: Duration::from_secs(7 * 86_400),
     }
 }
 
-fn verdict(seen: &Examination, strict: bool) -> Exit {
-    let has = |severity| seen.findings.iter().any(|finding| finding.severity == severity);
-    let blind = seen.findings.iter().any(|finding| finding.check == Check::DnsServfail);
-    match () {
-        () if blind => Exit::Unknown,
-        () if has(Severity::Error) || strict && has(Severity::Warning) => Exit::Findings,
-        () => Exit::Fine,
+fn verdict(seen: &Examination, fail_on: FailOn) -> Exit {
+    let has = |severity| seen.count(severity) > 0;
+    match fail_on {
+        _ if seen.is_blind() => Exit::Unknown,
+        FailOn::Never => Exit::Fine,
+        FailOn::Warning if has(Severity::Warning) => Exit::Findings,
+        _ if has(Severity::Error) => Exit::Findings,
+        _ => Exit::Fine,
     }
 }
 
@@ -97,69 +221,48 @@ fn worse(one: Exit, other: Exit) -> Exit {
     let rank = |exit| match exit {
         Exit::Fine => 0,
         Exit::Unknown => 1,
-        Exit::Findings | Exit::Usage => 2,
+        Exit::Findings => 2,
+        Exit::Usage => 3,
     };
     if rank(one) >= rank(other) { one } else { other }
 }
 
-fn json(seen: &Examination) -> String {
-    #[derive(serde::Serialize)]
-    struct Line<'e> {
-        schema: u32,
-        #[serde(flatten)]
-        seen: &'e Examination,
+/// How a severity is written.
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
     }
-    serde_json::to_string(&Line { schema: 1, seen }).unwrap_or_default()
 }
 
-fn text(seen: &Examination) -> String {
-    let mut out = format!("{}\n", seen.verdict);
-    seen.findings.iter().for_each(|finding| out.push_str(&told(finding)));
-    let count = |severity| seen.findings.iter().filter(|finding| finding.severity == severity).count();
-    let _ = writeln!(
-        out,
-        "
-{}, {}, {} for your information
-",
-        counted(count(Severity::Error), "error"),
-        counted(count(Severity::Warning), "warning"),
-        count(Severity::Info)
-    );
-    out
+/// Says on a terminal what is being done, on a line that goes away.
+struct Watch {
+    domain: String,
+    shown: bool,
 }
 
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-fn told(finding: &Finding) -> String {
-    let mark = match finding.severity {
-        Severity::Error => marks().error,
-        Severity::Warning => marks().warning,
-        Severity::Info => marks().info,
-    };
-    let mut out = format!("\n{mark} {}  {}\n", finding.check, finding.what);
-    for line in wrap(&finding.why, 76) {
-        let _ = writeln!(out, "    {line}");
+impl Watch {
+    fn new(domain: &str) -> Self {
+        let watch = Self { domain: domain.to_owned(), shown: std::io::stderr().is_terminal() };
+        watch.done("asking");
+        watch
     }
-    for line in &finding.remedy {
-        let _ = writeln!(out, "        {line}");
-    }
-    out
-}
 
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + word.chars().count() < width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
+    fn end(&self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
         }
     }
-    lines
+}
+
+impl Progress for Watch {
+    fn done(&self, part: &str) {
+        if self.shown {
+            let line: String = format!("{}: {part}", self.domain).chars().take(78).collect();
+            eprint!("\r\x1b[K{line}");
+        }
+    }
 }
 
 #[cfg(test)]
@@ -167,16 +270,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_wrapped_between_words() {
-        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
-        assert_eq!(wrap("", 8), Vec::<String>::new());
-        assert_eq!(wrap("averyverylongword", 4), ["averyverylongword"]);
-    }
-
-    #[test]
     fn findings_outweigh_what_could_not_be_told() {
         assert_eq!(worse(Exit::Unknown, Exit::Findings), Exit::Findings);
         assert_eq!(worse(Exit::Unknown, Exit::Fine), Exit::Unknown);
         assert_eq!(worse(Exit::Fine, Exit::Fine), Exit::Fine);
+    }
+
+    #[test]
+    fn a_resolver_may_have_a_port() {
+        assert_eq!(server("9.9.9.9").unwrap().port(), 53);
+        assert_eq!(server("127.0.0.1:5353").unwrap().port(), 5353);
+        assert_eq!(server("2620:fe::fe").unwrap().port(), 53);
+        assert_eq!(server("[2620:fe::fe]:5353").unwrap().port(), 5353);
+        assert!(server("dns.example").unwrap_err().contains("9.9.9.9"));
     }
 }

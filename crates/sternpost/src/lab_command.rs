@@ -99,6 +99,10 @@ fn list_text() -> String {
             case.about
         );
     }
+    let _ = writeln!(out, "\n{}", heading(Topic::Preflight));
+    for case in lab::oddities::all() {
+        let _ = writeln!(out, "  {:<28} {}", case.domain(), case.about);
+    }
     out
 }
 
@@ -110,6 +114,7 @@ fn heading(topic: Topic) -> &'static str {
         Topic::Mx => "MX hosts",
         Topic::Dane => "DANE",
         Topic::Attack => "An attacker on the path (switch him on with `lab serve --attack`)",
+        Topic::Preflight => "What `sternpost check` notices, beside the above",
     }
 }
 
@@ -130,7 +135,7 @@ fn reported(case: &Case) -> String {
 
 impl Serve {
     async fn run(&self) -> Result<(), Failure> {
-        let cases = lab::cases::all();
+        let cases = [lab::cases::all(), lab::oddities::all()].concat();
         let attacked = self.attacked(&cases)?;
         let ports = match self.real_ports {
             true => Ports { dns: 53, https: 443, smtp: 25, block: self.block },
@@ -205,8 +210,11 @@ pub fn write_trust(lab: &Lab, folder: &Path) -> Result<(), Failure> {
     let anchor = lab.names.trust_anchor().map_err(|e| fail(&e))?;
     let ds = lab.names.root_ds().map_err(|e| fail(&e))?;
     let config = format!(
-        "# Sternpost inside the lab.\n[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\n[lab]\nhttps_port = {}\nsmtp_port = {}\n",
-        lab.names.address, lab.https_port, lab.smtp_port
+        "# Sternpost inside the lab.\n[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\n[lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n",
+        lab.names.address,
+        lab.names.address.port(),
+        lab.https_port,
+        lab.smtp_port
     );
     let files = [
         ("ca.pem", lab.pki.root_pem()),

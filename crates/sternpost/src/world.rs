@@ -2,13 +2,16 @@
 
 use crate::config::Config;
 use crate::failure::Failure;
+use check::{Checker, Sessions};
 use formats::DomainName;
 use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
-use net::dns::{Dns, Dnssec, Resolver, ResolverConfig};
-use net::https::{Fetcher, FetcherConfig, PolicyHosts};
-use net::smtp::{Client, ClientConfig, MailHosts};
+use net::dns::{Authorities, Dns, Dnssec, Resolver, ResolverConfig};
+use net::https::{Fetcher, FetcherConfig};
+use net::smtp::{Client, ClientConfig};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Clients of the internet, or of whatever the configuration calls so.
 pub struct World {
@@ -16,19 +19,43 @@ pub struct World {
     pub dns: Arc<dyn Dns>,
     /// The same, to ask about itself.
     pub resolver: Arc<Resolver>,
+    /// Addresses of policy hosts.
+    pub addresses: Arc<dyn Dns>,
     /// Policy files.
-    pub policies: Arc<dyn PolicyHosts>,
+    pub policies: Arc<Fetcher>,
     /// MX hosts.
-    pub mail: Arc<dyn MailHosts>,
+    pub mail: Arc<Client>,
     /// How servers of the operator's own are talked to.
     pub tls: Arc<rustls::ClientConfig>,
     /// The machine's time.
     pub clock: Arc<dyn Clock>,
 }
 
+/// How far and for how long the world is looked at.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// Addresses of this machine that connections come from.
+    pub sources: Vec<IpAddr>,
+    /// How long one answer may take; the usual times without.
+    pub time: Option<Duration>,
+    /// A longer TTL counts as this.
+    pub max_ttl: Duration,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self { sources: Vec::new(), time: None, max_ttl: ResolverConfig::default().max_ttl }
+    }
+}
+
 impl World {
     /// Clients by this configuration.
     pub fn new(config: &Config) -> Result<Self, Failure> {
+        Self::with(config, &Reach::default())
+    }
+
+    /// The same, from stated addresses and with less patience.
+    pub fn with(config: &Config, reach: &Reach) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let trust = trust(config)?;
         let anchor = match &config.trust_anchor {
@@ -39,6 +66,8 @@ impl World {
             servers: config.dns_servers.clone(),
             dnssec: config.dnssec,
             trust_anchor: anchor,
+            max_ttl: reach.max_ttl,
+            attempt_time: reach.time.map_or(ResolverConfig::default().attempt_time, |time| time / 2),
             ..ResolverConfig::default()
         };
         // A policy host proves itself by its certificate, whatever its address is (RFC 8461 §3.3), so
@@ -52,17 +81,41 @@ impl World {
         let mut fetcher = FetcherConfig::new(trust.clone());
         fetcher.allow_special_addresses = config.allow_private_addresses;
         fetcher.port = config.https_port;
+        fetcher.sources = reach.sources.clone();
+        fetcher.time = reach.time.unwrap_or(fetcher.time).min(fetcher.time);
         let mut client = ClientConfig::new(trust, helo()?);
         client.allow_special_addresses = config.allow_private_addresses;
         client.port = config.smtp_port;
+        client.sources = reach.sources.clone();
+        client.reply_time = reach.time.unwrap_or(client.reply_time);
         Ok(Self {
             tls: Arc::new(own),
-            policies: Arc::new(Fetcher::new(fetcher, addresses, clock.clone()).map_err(tls)?),
+            policies: Arc::new(Fetcher::new(fetcher, addresses.clone(), clock.clone()).map_err(tls)?),
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,
+            addresses,
             resolver,
             clock,
         })
+    }
+
+    /// How a preflight looks by this configuration.
+    pub fn looks(&self, config: &Config) -> check::Options {
+        check::Options { allow_special: config.allow_private_addresses, ..check::Options::default() }
+    }
+
+    /// A preflight in this world; `share` lets domains with the same MX host have one session.
+    pub fn checker(&self, config: &Config, options: check::Options, share: bool) -> Checker {
+        let servers = Authorities::new(self.dns.clone(), config.dns_port, config.allow_private_addresses);
+        Checker {
+            dns: self.dns.clone(),
+            addresses: self.addresses.clone(),
+            servers: Some(Arc::new(servers)),
+            visits: self.policies.clone(),
+            mail: Sessions::new(self.mail.clone(), share),
+            clock: self.clock.clone(),
+            options,
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod alerts;
 pub mod decisions;
 pub mod domains;
 pub mod hosting;
+pub mod looks;
 pub mod people;
 pub mod policies;
 pub mod probes;

@@ -88,6 +88,47 @@ impl Authorities {
     }
 }
 
+/// What one server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSaid {
+    /// The server.
+    pub server: IpAddr,
+    /// Its answer.
+    pub said: Result<Answer, DnsError>,
+}
+
+/// Asks each name server of a zone by itself.
+pub trait EachServer: Send + Sync {
+    /// What every server of the zone of `name` says, by itself. No CNAME is followed to another zone.
+    fn each<'a>(
+        &'a self,
+        name: &'a DomainName,
+        kind: Kind,
+    ) -> BoxFuture<'a, Result<Vec<ServerSaid>, DnsError>>;
+}
+
+impl EachServer for Authorities {
+    fn each<'a>(
+        &'a self,
+        name: &'a DomainName,
+        kind: Kind,
+    ) -> BoxFuture<'a, Result<Vec<ServerSaid>, DnsError>> {
+        Box::pin(async move {
+            let servers = self.servers(name).await?;
+            let mut tasks = tokio::task::JoinSet::new();
+            for server in servers {
+                let name = name.clone();
+                tasks.spawn(async move {
+                    ServerSaid { server: server.ip(), said: one(server, &name, kind).await }
+                });
+            }
+            let mut all = tasks.join_all().await;
+            all.sort_by_key(|said| said.server);
+            Ok(all)
+        })
+    }
+}
+
 fn absent(error: DnsError) -> Result<Option<Answer>, DnsError> {
     if error.is_absence() { Ok(None) } else { Err(error) }
 }

@@ -1,7 +1,7 @@
 //! [`Dns`] by a validating stub resolver (RFC 4035 §4.9), or by one that trusts the AD bit of a
 //! validating resolver that the operator vouches for (DANE-14).
 
-use super::{Answer, Data, Dns, DnsError, Exchange, Kind, Mx, Nothing, Security, weaker};
+use super::{Answer, Caa, Data, Dns, DnsError, Exchange, Kind, Mx, Nothing, Security, weaker};
 use crate::BoxFuture;
 use formats::DomainName;
 use formats::limits::{DNS_TIME, LABEL_BYTES};
@@ -44,6 +44,8 @@ pub struct ResolverConfig {
     pub cache: bool,
     /// How long one attempt may take; there are two.
     pub attempt_time: Duration,
+    /// A longer TTL counts as this.
+    pub max_ttl: Duration,
 }
 
 impl Default for ResolverConfig {
@@ -54,6 +56,7 @@ impl Default for ResolverConfig {
             trust_anchor: None,
             cache: true,
             attempt_time: DNS_TIME / 4,
+            max_ttl: Duration::from_secs(86_400),
         }
     }
 }
@@ -170,6 +173,7 @@ impl Resolver {
             ttl: lookup.valid_until().saturating_duration_since(Instant::now()),
             security: Security::Secure,
             aliases: Vec::new(),
+            is_split: false,
         };
         for record in lookup.answers() {
             let wanted = record.record_type() == record_type(kind);
@@ -180,6 +184,7 @@ impl Resolver {
                 return Err(DnsError::Bogus);
             }
             answer.security = weaker(answer.security, self.security(record.proof, authentic));
+            answer.is_split |= matches!(&record.data, RData::TXT(txt) if txt.txt_data.len() > 1);
             match data(record) {
                 Some(Data::Cname(target)) if kind != Kind::Cname => answer.aliases.push(target),
                 Some(data) => answer.records.push(data),
@@ -260,6 +265,7 @@ fn name_server(server: SocketAddr) -> NameServerConfig {
 fn set_options(options: &mut ResolverOpts, config: &ResolverConfig) {
     options.timeout = config.attempt_time;
     options.attempts = 1;
+    options.positive_max_ttl = Some(config.max_ttl);
     options.use_hosts_file = ResolveHosts::Never;
     options.preserve_intermediates = true;
     options.edns0 = true;
@@ -275,6 +281,7 @@ fn record_type(kind: Kind) -> RecordType {
     match kind {
         Kind::A => RecordType::A,
         Kind::Aaaa => RecordType::AAAA,
+        Kind::Caa => RecordType::CAA,
         Kind::Cname => RecordType::CNAME,
         Kind::Mx => RecordType::MX,
         Kind::Ns => RecordType::NS,
@@ -289,6 +296,10 @@ fn data(record: &Record) -> Option<Data> {
         RData::A(ip) => Data::A(ip.0),
         RData::AAAA(ip) => Data::Aaaa(ip.0),
         RData::CNAME(name) => Data::Cname(domain(&name.0)?),
+        RData::CAA(caa) => Data::Caa(Caa {
+            tag: caa.tag.to_ascii_lowercase(),
+            value: String::from_utf8_lossy(&caa.value).chars().take(LABEL_BYTES * 4).collect(),
+        }),
         RData::NS(name) => Data::Ns(domain(&name.0)?),
         RData::MX(mx) => Data::Mx(Mx { preference: mx.preference, exchange: exchange(&mx.exchange) }),
         RData::SOA(soa) => Data::Soa { serial: soa.serial, minimum: soa.minimum },

@@ -1,15 +1,18 @@
 //! The real [`PolicyHosts`].
 
-use super::places::Places;
 use super::{FetchError, Fetched, POLICY_PATH, PolicyHosts, policy_host};
 use crate::BoxFuture;
 use crate::address::special;
 use crate::certificate::{CertificateFacts, Problem, Trust, server_name};
 use crate::clock::Clock;
+use crate::connect::tcp;
 use crate::dns::{Dns, host_addresses};
+use crate::places::Places;
+use crate::tls::Handshaker;
 use formats::DomainName;
 use formats::limits::{
-    CONNECT_TIME, HAPPY_EYEBALLS_DELAY, HTTP_HEADER_BYTES, POLICY_BYTES, POLICY_FETCH_TIME,
+    CONNECT_TIME, FETCHES_PER_ADDRESS, HAPPY_EYEBALLS_DELAY, HTTP_HEADER_BYTES, POLICY_BYTES,
+    POLICY_FETCH_TIME,
 };
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -35,12 +38,20 @@ pub struct FetcherConfig {
     pub allow_special_addresses: bool,
     /// The ceiling over everything, one minute by default (POL-09).
     pub time: Duration,
+    /// Addresses of this machine that connections come from; the system's choice without any.
+    pub sources: Vec<IpAddr>,
 }
 
 impl FetcherConfig {
     /// Port 443, public addresses only, one minute.
     pub fn new(trust: Trust) -> Self {
-        Self { trust, port: 443, allow_special_addresses: false, time: POLICY_FETCH_TIME }
+        Self {
+            trust,
+            port: 443,
+            allow_special_addresses: false,
+            time: POLICY_FETCH_TIME,
+            sources: Vec::new(),
+        }
     }
 }
 
@@ -48,8 +59,9 @@ impl FetcherConfig {
 pub struct Fetcher {
     dns: Arc<dyn Dns>,
     tls: TlsConnector,
-    config: FetcherConfig,
-    places: Places,
+    pub(super) any: Handshaker,
+    pub(super) config: FetcherConfig,
+    pub(super) places: Places,
 }
 
 impl Fetcher {
@@ -59,17 +71,27 @@ impl Fetcher {
         dns: Arc<dyn Dns>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, rustls::Error> {
+        let any = Handshaker::new(config.trust.clone(), clock.clone(), &[b"http/1.1"])?;
         let mut tls = config.trust.client(clock)?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         tls.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { dns, tls: TlsConnector::from(Arc::new(tls)), config, places: Places::default() })
+        Ok(Self {
+            dns,
+            tls: TlsConnector::from(Arc::new(tls)),
+            any,
+            config,
+            places: Places::new(FETCHES_PER_ADDRESS),
+        })
     }
 
     async fn fetch_all(&self, domain: &DomainName) -> Result<Fetched, FetchError> {
         let host = policy_host(domain)?;
         let addresses = self.addresses(&host).await?;
-        let _place = self.places.take(addresses.first().map(SocketAddr::ip)).await;
-        let (stream, address) = connect_any(addresses).await?;
+        let _place = match addresses.first() {
+            Some(first) => self.places.take(first.ip()).await,
+            None => None,
+        };
+        let (stream, address) = connect_any(addresses, &self.config.sources).await?;
         let name = server_name(&host).map_err(FetchError::Certificate)?;
         let stream = self.tls.connect(name, stream).await.map_err(tls_error)?;
         let (_, session) = stream.get_ref();
@@ -77,8 +99,12 @@ impl Fetcher {
             session.peer_certificates().and_then(|chain| chain.first()).and_then(CertificateFacts::read);
         let tls_version =
             session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown").to_owned();
-        let response = request(stream, &host).await?;
-        let media_type = check_head(&response)?;
+        let response = request(stream, &host, Request::get(POLICY_PATH), None).await?;
+        let header = |name: &str| {
+            let value = response.headers().get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect())
+        };
+        let media_type = check_head(response.status().as_u16(), header)?;
         let body = read_body(response.into_body()).await?;
         Ok(Fetched { body, address, media_type, certificate, tls_version })
     }
@@ -116,14 +142,18 @@ impl PolicyHosts for Fetcher {
 
 /// Connects to the first address that answers; each gets a head start over the next, so that one
 /// that hangs costs little (POL-28, RFC 8305).
-async fn connect_any(addresses: Vec<SocketAddr>) -> Result<(TcpStream, IpAddr), FetchError> {
+async fn connect_any(
+    addresses: Vec<SocketAddr>,
+    sources: &[IpAddr],
+) -> Result<(TcpStream, IpAddr), FetchError> {
     let mut attempts = JoinSet::new();
     let mut waiting = interleave(addresses).into_iter();
     let mut last = String::from("there is no address");
     loop {
         match waiting.next() {
             Some(address) => {
-                attempts.spawn(async move { (connect(address).await, address) });
+                let sources = sources.to_vec();
+                attempts.spawn(async move { (tcp(address, &sources, CONNECT_TIME).await, address) });
                 tokio::select! {
                     Some(outcome) = attempts.join_next() => if let Some(found) = settle(outcome, &mut last) { return Ok(found) },
                     () = tokio::time::sleep(HAPPY_EYEBALLS_DELAY) => {}
@@ -155,13 +185,6 @@ fn settle(
     None
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    match tokio::time::timeout(CONNECT_TIME, TcpStream::connect(address)).await {
-        Ok(outcome) => outcome.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {} seconds", CONNECT_TIME.as_secs())),
-    }
-}
-
 /// IPv6 and IPv4 in turn, so that a broken family delays by one step only.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
@@ -176,7 +199,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-fn tls_error(error: std::io::Error) -> FetchError {
+pub(super) fn tls_error(error: std::io::Error) -> FetchError {
     let text = error.to_string();
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(error)) => FetchError::Certificate(Problem::of(error)),
@@ -191,7 +214,12 @@ fn tls_error(error: std::io::Error) -> FetchError {
     }
 }
 
-async fn request(stream: TlsStream<TcpStream>, host: &DomainName) -> Result<Response<Incoming>, FetchError> {
+pub(super) async fn request(
+    stream: TlsStream<TcpStream>,
+    host: &DomainName,
+    asked: hyper::http::request::Builder,
+    agent: Option<&str>,
+) -> Result<Response<Incoming>, FetchError> {
     let http = |error: hyper::Error| FetchError::Http(error.to_string());
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HTTP_HEADER_BYTES)
@@ -199,9 +227,9 @@ async fn request(stream: TlsStream<TcpStream>, host: &DomainName) -> Result<Resp
         .await
         .map_err(http)?;
     tokio::spawn(connection);
-    let request = Request::get(POLICY_PATH)
+    let request = asked
         .header(HOST, host.as_str())
-        .header(USER_AGENT, concat!("sternpost/", env!("CARGO_PKG_VERSION")))
+        .header(USER_AGENT, agent.unwrap_or(concat!("sternpost/", env!("CARGO_PKG_VERSION"))))
         .header(ACCEPT, "text/plain")
         .body(Empty::<Bytes>::new())
         .map_err(|error| FetchError::Http(error.to_string()))?;
@@ -209,22 +237,16 @@ async fn request(stream: TlsStream<TcpStream>, host: &DomainName) -> Result<Resp
 }
 
 /// Status and media type; returns the media type.
-fn check_head(response: &Response<Incoming>) -> Result<String, FetchError> {
-    if response.status() != hyper::StatusCode::OK {
-        return Err(FetchError::Status(response.status().as_u16()));
+pub(super) fn check_head(status: u16, header: impl Fn(&str) -> Option<String>) -> Result<String, FetchError> {
+    if status != 200 {
+        return Err(FetchError::Status(status));
     }
-    let header = |name| {
-        response
-            .headers()
-            .get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect::<String>())
-    };
     if let Some(encoding) =
-        header(CONTENT_ENCODING).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"))
+        header(CONTENT_ENCODING.as_str()).filter(|encoding| !encoding.eq_ignore_ascii_case("identity"))
     {
         return Err(FetchError::Compressed(encoding));
     }
-    let media_type = header(CONTENT_TYPE).unwrap_or_default();
+    let media_type = header(CONTENT_TYPE.as_str()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("text/plain") {
         Ok(media_type)
@@ -233,7 +255,7 @@ fn check_head(response: &Response<Incoming>) -> Result<String, FetchError> {
     }
 }
 
-async fn read_body(body: Incoming) -> Result<Vec<u8>, FetchError> {
+pub(super) async fn read_body(body: Incoming) -> Result<Vec<u8>, FetchError> {
     match Limited::new(body, POLICY_BYTES).collect().await {
         Ok(collected) => Ok(collected.to_bytes().to_vec()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(FetchError::Size),

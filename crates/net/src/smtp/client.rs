@@ -4,20 +4,17 @@ use super::wire::{self, Reply, Wire};
 use super::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand, TlsFacts};
 use crate::BoxFuture;
 use crate::address::special;
-use crate::certificate::{CertificateFacts, TlsClock, Trust, server_name};
+use crate::certificate::Trust;
 use crate::clock::Clock;
+use crate::connect::tcp;
+use crate::tls::Handshaker;
 use formats::DomainName;
 use formats::limits::{CONNECT_TIME, SMTP_REPLY_TIME};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig as TlsConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// How a [`Client`] works.
@@ -33,39 +30,43 @@ pub struct ClientConfig {
     pub allow_special_addresses: bool,
     /// How long one reply may take.
     pub reply_time: Duration,
+    /// Addresses of this machine that connections come from; the system's choice without any.
+    pub sources: Vec<IpAddr>,
 }
 
 impl ClientConfig {
     /// Port 25, public addresses only.
     pub fn new(trust: Trust, helo: DomainName) -> Self {
-        Self { trust, helo, port: 25, allow_special_addresses: false, reply_time: SMTP_REPLY_TIME }
+        Self {
+            trust,
+            helo,
+            port: 25,
+            allow_special_addresses: false,
+            reply_time: SMTP_REPLY_TIME,
+            sources: Vec::new(),
+        }
     }
 }
 
 /// Opens sessions over real connections.
 pub struct Client {
-    config: ClientConfig,
-    clock: Arc<dyn Clock>,
-    tls: TlsConnector,
+    pub(super) config: ClientConfig,
+    pub(super) tls: Handshaker,
 }
 
 impl Client {
     /// A client that judges dates by `clock`.
     pub fn new(config: ClientConfig, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
-        let provider = config.trust.provider();
-        let mut tls = TlsConfig::builder_with_details(provider.clone(), Arc::new(TlsClock(clock.clone())))
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(JudgeLater(provider)))
-            .with_no_client_auth();
-        tls.resumption = rustls::client::Resumption::disabled();
-        Ok(Self { config, clock, tls: TlsConnector::from(Arc::new(tls)) })
+        let tls = Handshaker::new(config.trust.clone(), clock, &[])?;
+        Ok(Self { config, tls })
     }
 
-    async fn run(
+    /// Everything up to the end of a session.
+    pub(super) async fn run(
         &self,
         report: &mut SessionReport,
         demand: &TlsDemand,
+        with_sni: bool,
         mail: Option<&Mail>,
     ) -> Result<(), Fault> {
         let stream = self.connect(&report.target).await?;
@@ -75,23 +76,11 @@ impl Client {
         match demand {
             TlsDemand::Never => return clear.finish(mail).await,
             TlsDemand::Opportunistic if !offered => return clear.finish(mail).await,
-            _ if !offered => {
-                clear.quit().await;
-                return Err(Fault::NoStarttls);
-            }
             _ => {}
         }
-        let reply = clear.command("STARTTLS").await?;
-        if reply.code != 220 {
-            clear.quit().await;
-            return Err(Fault::StarttlsRefused(reply));
-        }
-        let (stream, injected) = clear.wire.into_stream();
-        if injected {
-            return Err(Fault::Injected);
-        }
-        let stream = self.handshake(stream, &report.target).await?;
-        let facts = self.judge(&stream, &report.target.host, demand)?;
+        let stream = clear.starttls().await?;
+        let stream = self.handshake(stream, report, with_sni).await?;
+        let facts = self.judge(&stream, &report.target.host, demand);
         let verdict = verdict(&facts, demand);
         report.tls = Some(facts);
         let mut sealed = Talk { wire: Wire::new(stream, self.config.reply_time), report };
@@ -103,59 +92,40 @@ impl Client {
         sealed.finish(mail).await
     }
 
-    async fn connect(&self, target: &Target) -> Result<TcpStream, Fault> {
+    pub(super) async fn connect(&self, target: &Target) -> Result<TcpStream, Fault> {
         if let Some(what) = special(target.address).filter(|_| !self.config.allow_special_addresses) {
             return Err(Fault::Connect(format!("{} is {what}, and not connected to", target.address)));
         }
         let address = SocketAddr::new(target.address, self.config.port);
         let limit = CONNECT_TIME.min(self.config.reply_time);
-        match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-            Ok(outcome) => outcome.map_err(|error| Fault::Connect(error.to_string())),
-            Err(_) => Err(Fault::Connect(format!("no answer within {} seconds", limit.as_secs()))),
-        }
+        tcp(address, &self.config.sources, limit).await.map_err(Fault::Connect)
     }
 
-    async fn handshake(&self, stream: TcpStream, target: &Target) -> Result<TlsStream<TcpStream>, Fault> {
-        let name = server_name(&target.host).map_err(Fault::Certificate)?;
-        match tokio::time::timeout(self.config.reply_time, self.tls.connect(name, stream)).await {
-            Ok(outcome) => outcome.map_err(|error| Fault::Handshake(error.to_string())),
-            Err(_) => {
-                Err(Fault::Handshake(format!("not done within {} seconds", self.config.reply_time.as_secs())))
-            }
-        }
-    }
-
-    fn judge(
+    pub(super) async fn handshake(
         &self,
-        stream: &TlsStream<TcpStream>,
-        host: &DomainName,
-        demand: &TlsDemand,
-    ) -> Result<TlsFacts, Fault> {
-        let (_, session) = stream.get_ref();
-        let chain = session.peer_certificates().unwrap_or_default();
-        let now = self.clock.now();
-        let trust = &self.config.trust;
-        let dane = match demand {
-            TlsDemand::Dane { rule, base, next_hop } => {
-                Some(trust.check_dane(chain, rule, base, next_hop, now))
+        stream: TcpStream,
+        report: &mut SessionReport,
+        with_sni: bool,
+    ) -> Result<TlsStream<TcpStream>, Fault> {
+        let limit = self.config.reply_time;
+        match tokio::time::timeout(limit, self.tls.connect(stream, &report.target.host, with_sni)).await {
+            Ok((outcome, asked)) => {
+                report.asks_for_certificate = asked;
+                outcome.map_err(|error| Fault::Handshake(error.to_string()))
             }
-            _ => None,
-        };
-        Ok(TlsFacts {
-            version: session
-                .protocol_version()
-                .and_then(|version| version.as_str())
-                .unwrap_or("unknown")
-                .to_owned(),
-            cipher: session
-                .negotiated_cipher_suite()
-                .and_then(|suite| suite.suite().as_str())
-                .unwrap_or("unknown")
-                .to_owned(),
-            chain: chain.iter().take(10).filter_map(CertificateFacts::read).collect(),
-            pkix: trust.check(chain, host, now),
-            dane,
-        })
+            Err(_) => Err(Fault::Handshake(format!("not done within {} seconds", limit.as_secs()))),
+        }
+    }
+
+    fn judge(&self, stream: &TlsStream<TcpStream>, host: &DomainName, demand: &TlsDemand) -> TlsFacts {
+        let mut facts = self.tls.judge(stream, host);
+        if let TlsDemand::Dane { rule, base, next_hop } = demand {
+            let (_, session) = stream.get_ref();
+            let chain = session.peer_certificates().unwrap_or_default();
+            let now = self.tls.clock().now();
+            facts.dane = Some(self.tls.trust().check_dane(chain, rule, base, next_hop, now));
+        }
+        facts
     }
 }
 
@@ -167,14 +137,8 @@ impl MailHosts for Client {
         mail: Option<&'a Mail>,
     ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>> {
         Box::pin(async move {
-            let mut report = SessionReport {
-                target: target.clone(),
-                banner: None,
-                capabilities: Vec::new(),
-                tls: None,
-                transcript: Vec::new(),
-            };
-            match self.run(&mut report, demand, mail).await {
+            let mut report = SessionReport::new(target);
+            match self.run(&mut report, demand, true, mail).await {
                 Ok(()) => Ok(report),
                 Err(fault) => Err(Box::new(SessionFailure { fault, report })),
             }
@@ -192,13 +156,30 @@ fn verdict(facts: &TlsFacts, demand: &TlsDemand) -> Result<(), Fault> {
 }
 
 /// A conversation that writes itself down.
-struct Talk<'r, S> {
-    wire: Wire<S>,
-    report: &'r mut SessionReport,
+pub(super) struct Talk<'r, S> {
+    pub(super) wire: Wire<S>,
+    pub(super) report: &'r mut SessionReport,
+}
+
+impl Talk<'_, TcpStream> {
+    /// Asks for TLS; returns the stream when the handshake may begin.
+    pub(super) async fn starttls(mut self) -> Result<TcpStream, Fault> {
+        if !self.report.offers_starttls() {
+            self.quit().await;
+            return Err(Fault::NoStarttls);
+        }
+        let reply = self.command("STARTTLS").await?;
+        if reply.code != 220 {
+            self.quit().await;
+            return Err(Fault::StarttlsRefused(reply));
+        }
+        let (stream, injected) = self.wire.into_stream();
+        if injected { Err(Fault::Injected) } else { Ok(stream) }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
-    async fn greet(&mut self, helo: &DomainName) -> Result<(), Fault> {
+    pub(super) async fn greet(&mut self, helo: &DomainName) -> Result<(), Fault> {
         let banner = self.reply().await?;
         self.report.banner = Some(banner.lines.join(" "));
         if banner.code != 220 {
@@ -208,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         self.ehlo(helo).await
     }
 
-    async fn ehlo(&mut self, helo: &DomainName) -> Result<(), Fault> {
+    pub(super) async fn ehlo(&mut self, helo: &DomainName) -> Result<(), Fault> {
         let reply = self.command(&format!("EHLO {helo}")).await?;
         if reply.code == 250 {
             self.report.capabilities =
@@ -246,11 +227,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
     }
 
     /// `QUIT`, whatever the other side says to it: the session is over either way.
-    async fn quit(&mut self) {
+    pub(super) async fn quit(&mut self) {
         let _ = self.command("QUIT").await;
     }
 
-    async fn command(&mut self, line: &str) -> Result<Reply, Fault> {
+    pub(super) async fn command(&mut self, line: &str) -> Result<Reply, Fault> {
         if line.contains(['\r', '\n', '\0']) {
             return Err(Fault::Wire(wire::WireError::NotSmtp("a line break in a command".into())));
         }
@@ -259,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         self.reply().await
     }
 
-    async fn reply(&mut self) -> Result<Reply, Fault> {
+    pub(super) async fn reply(&mut self) -> Result<Reply, Fault> {
         let reply = self.wire.reply().await?;
         self.note(format!("S: {reply}"));
         Ok(reply)
@@ -269,55 +250,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         if self.report.transcript.len() < 200 {
             self.report.transcript.push(line.chars().take(1000).collect());
         }
-    }
-}
-
-/// Completes the handshake whatever the certificate is, so that its faults can be told in full;
-/// [`verdict`] decides before anything is sent. The handshake's own signatures are checked.
-#[derive(Debug)]
-struct JudgeLater(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for JudgeLater {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

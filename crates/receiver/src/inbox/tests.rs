@@ -24,6 +24,7 @@ impl Dns for Names {
             ttl: Duration::from_secs(60),
             security: Security::Insecure,
             aliases: vec![],
+            is_split: false,
         });
         Box::pin(async move { answer })
     }

@@ -10,7 +10,7 @@ use crate::rollout::Desk;
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
-use check::{Checker, Finding, Severity};
+use check::{Finding, Severity};
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Mode, Policy, StsRecord};
 use jiff::{SignedDuration, Timestamp};
@@ -369,13 +369,8 @@ pub async fn check(
 ) -> Answer {
     let (domain, checker) = {
         let desk = dashboard.desk().await?;
-        let world = &desk.world;
-        let checker = Checker {
-            dns: world.dns.clone(),
-            policies: world.policies.clone(),
-            mail: world.mail.clone(),
-            clock: world.clock.clone(),
-        };
+        let looks = desk.world.looks(&desk.config);
+        let checker = desk.world.checker(&desk.config, looks, false);
         let domain: DomainName = desk.find(&crate::world::domain(&name)?)?.name;
         (domain, checker)
     };

@@ -2,7 +2,7 @@
 //! operator's own Sternpost, each with its own store.
 
 use crate::failure::Failure;
-use check::Checker;
+use check::{Checker, Sessions};
 use formats::tlsrpt_record::{MailAddress, Rua};
 use formats::{DomainName, Mode, MxPattern, Policy};
 use jiff::Timestamp;
@@ -83,7 +83,15 @@ impl Stage {
         open_inbox(&lab, &ours, &store, injected.clone()).await?;
         let policy_host = lab.fresh_address();
         let applier = applier(&lab, policy_host, &ours, &store, injected.clone()).await?;
-        let checker = Checker { dns: ours.dns, policies: ours.policies, mail: ours.mail, clock: injected };
+        let checker = Checker {
+            dns: ours.dns.clone(),
+            addresses: ours.dns,
+            servers: None,
+            visits: ours.policies,
+            mail: Sessions::new(ours.probes, false),
+            clock: injected,
+            options: check::Options { allow_special: true, ..check::Options::default() },
+        };
         let mut stage = Self {
             lab,
             clock,

@@ -166,6 +166,7 @@ impl Dns for Signpost {
             ttl: Duration::from_secs(1),
             security: Security::Insecure,
             aliases: Vec::new(),
+            is_split: false,
         };
         Box::pin(async move { Ok(answer) })
     }

@@ -88,6 +88,7 @@ fn answer(data: Data, ttl: u64) -> Answer {
         ttl: Duration::from_secs(ttl),
         security: Security::Insecure,
         aliases: Vec::new(),
+        is_split: false,
     }
 }
 

@@ -1,0 +1,89 @@
+//! Neighbours of transport security, in a line each, and hosts whose documentation says what the policy
+//! has to be.
+
+use crate::catalogue::{Check, Part};
+use crate::finding::Findings;
+use crate::seen::Seen;
+use formats::DomainName;
+
+pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+    findings.looked_at(&[Part::Companions]);
+    let domain = &seen.domain;
+    if seen.companions.has_dmarc == Some(false) {
+        findings.add(
+            Check::DmarcMissing,
+            format!("there is no record _dmarc.{domain}"),
+            "DMARC tells who may write mail in the name of the domain; it has nothing to do with TLS.",
+            [format!("_dmarc.{domain}.  TXT  \"v=DMARC1; p=none; rua=mailto:dmarc@{domain}\"")],
+        );
+    }
+    if seen.companions.has_spf == Some(false) {
+        findings.add(
+            Check::SpfMissing,
+            format!("{domain} has no SPF record"),
+            "SPF names the hosts that send mail for the domain; it has nothing to do with TLS.",
+            [format!("{domain}.  TXT  \"v=spf1 mx -all\"")],
+        );
+    }
+    if seen.companions.has_bimi {
+        findings.add(
+            Check::Bimi,
+            format!("{domain} has a BIMI record"),
+            "It shows a logo where DMARC is enforced.",
+            [],
+        );
+    }
+    provider(seen, findings);
+}
+
+/// Mail hosts by the end of their MX names, and the patterns that they document.
+const MAIL: &[(&str, &str, &[&str])] = &[
+    ("smtp.google.com", "Google Workspace", &["smtp.google.com"]),
+    ("aspmx.l.google.com", "Google Workspace", &["aspmx.l.google.com", "*.aspmx.l.google.com"]),
+    ("mail.protection.outlook.com", "Microsoft 365", &["*.mail.protection.outlook.com"]),
+    ("mx.microsoft", "Microsoft 365 with DANE", &[]),
+    ("protonmail.ch", "Proton Mail", &["mail.protonmail.ch", "mailsec.protonmail.ch"]),
+    ("messagingengine.com", "Fastmail", &["in1-smtp.messagingengine.com", "in2-smtp.messagingengine.com"]),
+    ("mail.icloud.com", "iCloud Mail", &["mx01.mail.icloud.com", "mx02.mail.icloud.com"]),
+    ("zoho.com", "Zoho Mail", &["mx.zoho.com", "mx2.zoho.com", "mx3.zoho.com"]),
+    ("mailbox.org", "mailbox.org", &["mxext1.mailbox.org", "mxext2.mailbox.org", "mxext3.mailbox.org"]),
+];
+
+/// Web hosts by the end of the policy host's CNAME.
+const WEB: &[(&str, &str)] = &[
+    ("github.io", "GitHub Pages"),
+    ("pages.dev", "Cloudflare Pages"),
+    ("netlify.app", "Netlify"),
+    ("vercel-dns.com", "Vercel"),
+    ("cloudfront.net", "Amazon CloudFront"),
+    ("azurestaticapps.net", "Azure Static Web Apps"),
+    ("web.app", "Firebase Hosting"),
+];
+
+fn provider(seen: &Seen, findings: &mut Findings) {
+    let ends = |name: &DomainName, end: &str| {
+        name.as_str() == end || name.as_str().strip_suffix(end).is_some_and(|head| head.ends_with('.'))
+    };
+    let mail = MAIL.iter().find(|(end, ..)| seen.hosts.iter().any(|host| ends(&host.name, end)));
+    if let Some((_, name, patterns)) = mail {
+        let lines: Vec<String> = match patterns.is_empty() {
+            false => patterns.iter().map(|pattern| format!("mx: {pattern}")).collect(),
+            true => seen.hosts.iter().map(|host| format!("mx: {}", host.name)).collect(),
+        };
+        findings.add(
+            Check::Provider,
+            format!("mail for {} is taken by {name}", seen.domain),
+            "These are the lines that its documentation recommends for the policy.",
+            lines,
+        );
+    }
+    let target = seen.host.addresses.as_ref().ok().and_then(|found| found.aliases.last());
+    if let Some((_, name)) = target.and_then(|target| WEB.iter().find(|(end, _)| ends(target, end))) {
+        findings.add(
+            Check::Provider,
+            format!("the policy host is {name}"),
+            "`sternpost export` writes what goes there, with the pitfalls avoided.",
+            [],
+        );
+    }
+}

@@ -1,0 +1,388 @@
+//! Looking at a domain: everything that goes over the network, as much at once as is polite.
+
+use crate::seen::{Companions, Deep, HostSeen, PolicyHostSeen, PolicySeen, RuaSeen, Seen, SessionSeen};
+use crate::{Checker, Depth, Progress};
+use formats::hello::{OLD_CIPHERS, Version, WEAK_CIPHERS};
+use formats::limits::MX_HOSTS;
+use formats::tlsa::tlsa_name;
+use formats::tlsrpt_record::{Rua, TlsrptRecord};
+use formats::{DomainName, Policy, StsRecord};
+use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
+use net::dane::{self, Dane, SMTP_PORT};
+use net::dns::{Answer, Caa, Data, DnsError, Exchange, HostAddresses, Kind, Security, host_addresses};
+use net::https::{Call, Visit};
+use net::smtp::{Target, TlsDemand};
+use std::net::IpAddr;
+
+/// MX hosts that are looked at side by side.
+const HOSTS_AT_ONCE: usize = 8;
+
+/// What a browser says it is.
+const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+
+/// A name under the domain; the domain itself when that would be too long, which has no such record.
+fn below(domain: &DomainName, label: &str) -> DomainName {
+    domain.below(label).unwrap_or_else(|_| domain.clone())
+}
+
+impl Checker {
+    pub(crate) async fn look(&self, domain: &DomainName, progress: &dyn Progress) -> Seen {
+        let record_name = below(domain, "_mta-sts");
+        let tlsrpt_name = below(domain, "_smtp._tls");
+        let mail = async {
+            let mx = self.dns.lookup(domain, Kind::Mx).await;
+            progress.done("MX records");
+            let hosts = self.hosts(domain, &mx, progress).await;
+            (mx, hosts)
+        };
+        let record = async {
+            let record = self.dns.lookup(&record_name, Kind::Txt).await;
+            progress.done("the _mta-sts record");
+            let more = self.around_record(domain, &record_name, &record).await;
+            (record, more)
+        };
+        let tlsrpt = async {
+            let tlsrpt = self.dns.lookup(&tlsrpt_name, Kind::Txt).await;
+            let rua = self.targets(&tlsrpt).await;
+            let strays = match is_missing(&tlsrpt, "v=TLSRPTv1") {
+                true => self.strays(domain, &["_tls._smtp", "_smtp-tls", "_tlsrpt"], "v=tlsrptv1").await,
+                false => Vec::new(),
+            };
+            progress.done("the _smtp._tls record");
+            (tlsrpt, strays, rua)
+        };
+        let ((mx, hosts), (record, around), host, (tlsrpt, tlsrpt_strays, rua), companions) =
+            tokio::join!(mail, record, self.policy_host(domain, progress), tlsrpt, self.companions(domain));
+        let policy = policy(&record, &host);
+        Seen {
+            domain: domain.clone(),
+            now: self.clock.now(),
+            mx,
+            hosts,
+            skipped_port_25: self.options.skip_port_25,
+            is_lab: self.options.allow_special,
+            slow: self.options.slow,
+            record,
+            servers: around.servers,
+            is_wildcard: around.is_wildcard,
+            strays: around.strays,
+            host,
+            policy,
+            tlsrpt,
+            tlsrpt_strays,
+            rua,
+            companions,
+        }
+    }
+
+    fn is_deep(&self) -> bool {
+        self.options.depth == Depth::Full
+    }
+
+    fn wanted(&self, address: &IpAddr) -> bool {
+        self.options.families.takes(*address)
+    }
+
+    async fn around_record(
+        &self,
+        domain: &DomainName,
+        name: &DomainName,
+        record: &Result<Answer, DnsError>,
+    ) -> AroundRecord {
+        let servers = async {
+            match &self.servers {
+                Some(each) if self.is_deep() => Some(each.each(name, Kind::Txt).await),
+                _ => None,
+            }
+        };
+        let wildcard = async {
+            if !self.is_deep() || record.is_err() {
+                return false;
+            }
+            let made_up = below(domain, "_sternpost-looks-for-a-wildcard");
+            let answer = self.dns.lookup(&made_up, Kind::Txt).await;
+            answer.is_ok_and(|answer| texts_like(&answer, "v=stsv1").next().is_some())
+        };
+        let strays = async {
+            match is_missing(record, "v=STSv1") {
+                true => {
+                    self.strays(domain, &["mta-sts", "", "_mta_sts", "_mta-sts.mta-sts"], "v=stsv1").await
+                }
+                false => Vec::new(),
+            }
+        };
+        let (servers, is_wildcard, strays) = tokio::join!(servers, wildcard, strays);
+        AroundRecord { servers, is_wildcard, strays }
+    }
+
+    /// Records that begin like `version` at other labels.
+    async fn strays(&self, domain: &DomainName, labels: &[&str], version: &str) -> Vec<(DomainName, String)> {
+        let looks = labels.iter().map(|label| async move {
+            let name = if label.is_empty() { domain.clone() } else { below(domain, label) };
+            let answer = self.dns.lookup(&name, Kind::Txt).await.ok()?;
+            let text = texts_like(&answer, version).next()?;
+            Some((name, text))
+        });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+
+    async fn hosts(
+        &self,
+        domain: &DomainName,
+        mx: &Result<Answer, DnsError>,
+        progress: &dyn Progress,
+    ) -> Vec<HostSeen> {
+        let (named, security) = match mx {
+            Ok(answer) => (exchanges(answer), answer.security),
+            Err(DnsError::NoSuchRecord(nothing)) => (vec![(domain.clone(), 0)], nothing.security),
+            Err(_) => return Vec::new(),
+        };
+        let looks = named.into_iter().map(|host| self.host(domain, host, security, progress));
+        stream::iter(looks).buffered(HOSTS_AT_ONCE).collect().await
+    }
+
+    async fn host(
+        &self,
+        domain: &DomainName,
+        (name, preference): (DomainName, u16),
+        security: Security,
+        progress: &dyn Progress,
+    ) -> HostSeen {
+        let dns = self.dns.as_ref();
+        let found = host_addresses(dns, &name).await;
+        let mut seen = HostSeen {
+            name,
+            preference,
+            addresses: found,
+            dane: Dane::Absent,
+            unsigned_tlsa: false,
+            sessions: Vec::new(),
+        };
+        let Ok(addresses) = &seen.addresses else { return seen };
+        seen.dane = dane::look_up(dns, security, (&seen.name, SMTP_PORT), addresses).await.dane;
+        if self.is_deep() && seen.dane == Dane::Absent {
+            seen.unsigned_tlsa = self.has_tlsa(&seen.name).await;
+        }
+        if !self.options.skip_port_25 {
+            seen.sessions = self.sessions(domain, &seen.name, addresses, &seen.dane, progress).await;
+        }
+        seen
+    }
+
+    async fn has_tlsa(&self, host: &DomainName) -> bool {
+        match tlsa_name(host, SMTP_PORT) {
+            Ok(name) => self.dns.lookup(&name, Kind::Tlsa).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    async fn sessions(
+        &self,
+        domain: &DomainName,
+        host: &DomainName,
+        addresses: &HostAddresses,
+        dane: &Dane,
+        progress: &dyn Progress,
+    ) -> Vec<SessionSeen> {
+        let demand = match dane {
+            Dane::Applies { rule, base, .. } => {
+                TlsDemand::Dane { rule: rule.clone(), base: base.clone(), next_hop: domain.clone() }
+            }
+            Dane::Absent | Dane::Unknown(_) => TlsDemand::Encrypt,
+        };
+        let demand = &demand;
+        let wanted = addresses.addresses.iter().copied().filter(|address| self.wanted(address));
+        let looks = wanted.map(|address| async move {
+            let target = Target { host: host.clone(), address };
+            let outcome = self.mail.session(&target, demand).await;
+            let is_sealed = match &outcome {
+                Ok(report) => report.tls.is_some(),
+                Err(failure) => failure.report.tls.is_some(),
+            };
+            let deep = match self.is_deep() && is_sealed {
+                true => Some(self.deep(&target).await),
+                false => None,
+            };
+            progress.done(&format!("{host} ({address})"));
+            SessionSeen { address, outcome, deep }
+        });
+        join_all(looks).await
+    }
+
+    async fn deep(&self, target: &Target) -> Deep {
+        let mail = self.mail.mail();
+        let agrees = |version| async move {
+            let agreed = mail.agrees(target, version, OLD_CIPHERS).await;
+            agreed.ok().flatten().map(|_| version)
+        };
+        let (without_sni, tls10, tls11, weak, injection) = tokio::join!(
+            mail.without_sni(target),
+            agrees(Version::Tls10),
+            agrees(Version::Tls11),
+            mail.agrees(target, Version::Tls12, WEAK_CIPHERS),
+            mail.takes_injection(target),
+        );
+        Deep {
+            without_sni,
+            legacy: tls10.into_iter().chain(tls11).collect(),
+            weak: weak.ok().flatten(),
+            takes_injection: injection.unwrap_or(false),
+        }
+    }
+
+    async fn policy_host(&self, domain: &DomainName, progress: &dyn Progress) -> PolicyHostSeen {
+        let name = below(domain, "mta-sts");
+        let mut seen = PolicyHostSeen {
+            addresses: host_addresses(self.addresses.as_ref(), &name).await,
+            name,
+            visits: Vec::new(),
+            without_sni: None,
+            as_browser: None,
+            caa: Vec::new(),
+        };
+        let Ok(found) = &seen.addresses else { return seen };
+        let reachable =
+            |address: &&IpAddr| self.options.allow_special || net::address::special(**address).is_none();
+        let wanted: Vec<IpAddr> = found
+            .addresses
+            .iter()
+            .filter(|address| self.wanted(address))
+            .filter(reachable)
+            .copied()
+            .collect();
+        let call = |address| Call::policy(&seen.name, address);
+        seen.visits = join_all(wanted.iter().map(|address| self.visit(call(*address)))).await;
+        progress.done(seen.name.as_str());
+        let good = seen.visits.iter().find(|visit| visit.judged().is_ok()).map(|visit| visit.address);
+        if let Some(address) = good.filter(|_| self.is_deep()) {
+            let (without_sni, as_browser, caa) = tokio::join!(
+                self.visit(Call { with_sni: false, ..call(address) }),
+                self.visit(Call { agent: Some(BROWSER), ..call(address) }),
+                self.caa(&seen.name),
+            );
+            (seen.without_sni, seen.as_browser, seen.caa) = (Some(without_sni), Some(as_browser), caa);
+        }
+        seen
+    }
+
+    async fn visit(&self, call: Call) -> Visit {
+        self.visits.visit(&call).await
+    }
+
+    /// The CAA records that count for a name: those of the closest name above that has any (RFC 8659 §3).
+    async fn caa(&self, name: &DomainName) -> Vec<Caa> {
+        let mut at = Some(name.clone());
+        while let Some(name) = at {
+            if let Ok(answer) = self.dns.lookup(&name, Kind::Caa).await {
+                let records = answer.records.into_iter();
+                return records
+                    .filter_map(|data| if let Data::Caa(caa) = data { Some(caa) } else { None })
+                    .collect();
+            }
+            at = name.parent();
+        }
+        Vec::new()
+    }
+
+    async fn targets(&self, tlsrpt: &Result<Answer, DnsError>) -> Vec<RuaSeen> {
+        let Ok(answer) = tlsrpt else { return Vec::new() };
+        let Ok(record) = TlsrptRecord::select(answer.texts()) else { return Vec::new() };
+        let looks = record.rua.into_iter().map(|target| async {
+            let (mut mail, mut visit) = (None, None);
+            match &target {
+                Rua::Mailto(address) => mail = Some(self.takes_mail(address.domain()).await),
+                Rua::Https(url) if self.is_deep() => visit = Some(self.takes_https(url).await),
+                Rua::Https(_) => {}
+            }
+            RuaSeen { target, mail, visit }
+        });
+        join_all(looks).await
+    }
+
+    async fn takes_mail(&self, domain: &DomainName) -> Result<Vec<DomainName>, String> {
+        match self.dns.lookup(domain, Kind::Mx).await {
+            Ok(answer) => match answer.mx_hosts().collect::<Vec<_>>() {
+                hosts if hosts.is_empty() => Err("it has the null MX".to_owned()),
+                hosts => Ok(hosts),
+            },
+            Err(DnsError::NoSuchRecord(_)) => match host_addresses(self.dns.as_ref(), domain).await {
+                Ok(_) => Ok(vec![domain.clone()]),
+                Err(error) if error.is_absence() => Err("it has neither MX nor address".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn takes_https(&self, url: &formats::tlsrpt_record::HttpsUrl) -> Result<Visit, DnsError> {
+        let found = host_addresses(self.addresses.as_ref(), url.host()).await?;
+        let address = found.addresses.iter().find(|address| self.wanted(address)).or(found.addresses.first());
+        let address = *address.ok_or(DnsError::Timeout)?;
+        let mut call = Call::policy(url.host(), address);
+        // In a lab every server has its own port.
+        call.port = (!self.options.allow_special || url.port() != 443).then_some(url.port());
+        call.path = url.path().to_owned();
+        call.method = net::https::Method::OPTIONS;
+        Ok(self.visit(call).await)
+    }
+
+    async fn companions(&self, domain: &DomainName) -> Companions {
+        let has = |name: DomainName, version: &'static str| async move {
+            match self.dns.lookup(&name, Kind::Txt).await {
+                Ok(answer) => Some(texts_like(&answer, version).next().is_some()),
+                Err(error) if error.is_absence() => Some(false),
+                Err(_) => None,
+            }
+        };
+        let (has_dmarc, has_spf, has_bimi) = tokio::join!(
+            has(below(domain, "_dmarc"), "v=dmarc1"),
+            has(domain.clone(), "v=spf1"),
+            has(below(domain, "default._bimi"), "v=bimi1"),
+        );
+        Companions { has_dmarc, has_spf, has_bimi: has_bimi == Some(true) }
+    }
+}
+
+struct AroundRecord {
+    servers: Option<Result<Vec<net::dns::ServerSaid>, DnsError>>,
+    is_wildcard: bool,
+    strays: Vec<(DomainName, String)>,
+}
+
+fn policy(record: &Result<Answer, DnsError>, host: &PolicyHostSeen) -> PolicySeen {
+    let id = record
+        .as_ref()
+        .ok()
+        .and_then(|answer| StsRecord::select(answer.texts()).ok())
+        .map(|record| record.id);
+    let file = host.fetched().ok().map(|fetched| fetched.body);
+    let valid = file.as_deref().and_then(|file| Policy::parse(file).ok());
+    PolicySeen { id, file, valid }
+}
+
+fn exchanges(answer: &Answer) -> Vec<(DomainName, u16)> {
+    let hosts = answer.mx().into_iter().filter_map(|mx| match mx.exchange {
+        Exchange::Host(host) => Some((host, mx.preference)),
+        Exchange::Null | Exchange::Invalid(_) => None,
+    });
+    hosts.take(MX_HOSTS).collect()
+}
+
+/// True when a record of this version is certainly not there.
+fn is_missing(answer: &Result<Answer, DnsError>, version: &str) -> bool {
+    match answer {
+        Ok(answer) => !answer.texts().any(|text| text.starts_with(version.as_bytes())),
+        Err(error) => error.is_absence(),
+    }
+}
+
+/// TXT records that begin like a version, whatever their case and quotes.
+fn texts_like(answer: &Answer, version: &str) -> impl Iterator<Item = String> {
+    let alike = |text: &[u8]| {
+        let text: String = String::from_utf8_lossy(text).chars().take(300).collect();
+        let bare = text.trim_start_matches(['"', '\\', ' ', '\'']).to_ascii_lowercase().replace(' ', "");
+        bare.starts_with(version).then_some(text)
+    };
+    answer.texts().filter_map(alike).collect::<Vec<_>>().into_iter()
+}

@@ -1,0 +1,73 @@
+//! The policy against the MX set (RFC 8461 §4.1).
+
+use crate::catalogue::{Check, Part, Severity};
+use crate::finding::Findings;
+use crate::seen::{HostSeen, Seen};
+use formats::{Mode, MxPattern, Policy};
+
+pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+    let Some(policy) = seen.policy.valid.as_ref().filter(|policy| policy.mode != Mode::None) else { return };
+    findings.looked_at(&[Part::Match]);
+    let uncovered: Vec<_> = seen.hosts.iter().filter(|host| !policy.covers(&host.name)).collect();
+    let severity = match policy.mode {
+        Mode::Enforce => Severity::Error,
+        _ => Severity::Warning,
+    };
+    if !uncovered.is_empty() && uncovered.len() == seen.hosts.len() {
+        findings.add_as(
+            severity,
+            Check::MatchNone,
+            "no MX host is matched by the policy",
+            "Once enforced, senders that honour MTA-STS deliver nothing to the domain. Add the lines, then publish \
+             a new id.",
+            uncovered.iter().map(|host| format!("mx: {}", host.name)),
+        );
+    }
+    for host in &uncovered {
+        one(policy, host, severity, uncovered.len() == seen.hosts.len(), findings);
+    }
+    let matched = |pattern: &MxPattern| seen.hosts.iter().any(|host| pattern.matches(&host.name));
+    for pattern in policy.mx.iter().filter(|pattern| !matched(pattern)) {
+        findings.add(
+            Check::PolMxUnused,
+            format!("no MX host matches the line mx: {pattern}"),
+            "It lets a host be the domain's MX that is not. Take it out when it is not for a move, and publish a \
+             new id.",
+            [],
+        );
+    }
+}
+
+fn one(policy: &Policy, host: &HostSeen, severity: Severity, is_told: bool, findings: &mut Findings) {
+    let name = &host.name;
+    let remedy = || [format!("mx: {name}")];
+    let is_too_deep = |pattern: &&MxPattern| matches!(pattern, MxPattern::Wildcard(parent) if name.is_within(parent) && name != parent);
+    let target = host.addresses.as_ref().ok().and_then(|found| found.aliases.last());
+    if let Some(pattern) = policy.mx.iter().find(is_too_deep) {
+        return findings.add_as(
+            severity,
+            Check::MatchWildcardDepth,
+            format!("{name} is not matched by {pattern}: the star stands for one label"),
+            "Once enforced, senders that honour MTA-STS do not deliver to it. Add the line, then publish a new id.",
+            remedy(),
+        );
+    }
+    if let Some(target) = target.filter(|target| policy.covers(target)) {
+        findings.add(
+            Check::MatchCnameTarget,
+            format!("the policy matches {target}, to which {name} leads, and not {name} itself"),
+            "The name in the MX record counts, not where a CNAME leads.",
+            remedy(),
+        );
+    }
+    if !is_told {
+        findings.add_as(
+            severity,
+            Check::MatchMxUncovered,
+            format!("{name} (preference {}) matches no mx line of the policy", host.preference),
+            "Once enforced, senders that honour MTA-STS do not deliver to it; when the others are down, mail waits \
+             and then bounces. Add the line, then publish a new id.",
+            remedy(),
+        );
+    }
+}

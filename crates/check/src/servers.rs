@@ -1,0 +1,66 @@
+//! The zone by its name servers: do they say the same, and is it signed.
+
+use crate::catalogue::{Check, Part};
+use crate::finding::Findings;
+use crate::seen::Seen;
+use net::dns::{Answer, DnsError, Security, ServerSaid};
+
+pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+    findings.looked_at(&[Part::Dns]);
+    if let Some(Ok(said)) = &seen.servers {
+        each(seen, said, findings);
+    }
+    if seen.mx_security() == Security::Insecure {
+        findings.add(
+            Check::DnssecUnsigned,
+            format!("the zone of {} is not signed", seen.domain),
+            "MTA-STS works all the same: its proof is the certificate of the policy host. DANE needs a signed zone, \
+             and so do senders that have never seen the policy, if they are to notice that someone hides it.",
+            [],
+        );
+    }
+}
+
+fn each(seen: &Seen, said: &[ServerSaid], findings: &mut Findings) {
+    let name = format!("_mta-sts.{}", seen.domain);
+    let answers = |one: &&ServerSaid| one.said.as_ref().err().is_none_or(DnsError::is_absence);
+    let (good, lame): (Vec<&ServerSaid>, Vec<&ServerSaid>) = said.iter().partition(answers);
+    // When nobody answers it is this network that lets no question through: the resolver got an answer.
+    for one in lame.iter().filter(|_| !good.is_empty()) {
+        let why = one.said.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        findings.add(
+            Check::DnsNsLame,
+            format!("the name server {} does not answer for {name}: {why}", one.server),
+            "Resolvers lose time with it, and the domain when the others fail. Mend it, or take it out of the NS set.",
+            [format!("dig @{} {name} TXT +norecurse", one.server)],
+        );
+    }
+    let told = |one: &ServerSaid| match &one.said {
+        Ok(answer) => texts(answer),
+        Err(_) => vec!["nothing".to_owned()],
+    };
+    let Some(first) = good.first() else { return };
+    if let Some(other) = good.iter().find(|one| told(one) != told(first)) {
+        findings.add(
+            Check::DnsNsDisagree,
+            format!(
+                "name servers disagree about {name}: {} says {}, {} says {}",
+                first.server,
+                told(first).join(" | "),
+                other.server,
+                told(other).join(" | ")
+            ),
+            "Which policy a sender sees depends on which server its resolver asks. Look at zone transfers and \
+             serials; right after a change it passes by itself.",
+            [format!("dig @{} {} SOA +norecurse", other.server, seen.domain)],
+        );
+    }
+}
+
+fn texts(answer: &Answer) -> Vec<String> {
+    let mut texts: Vec<String> =
+        answer.texts().map(|text| String::from_utf8_lossy(text).into_owned()).collect();
+    texts.extend(answer.aliases.last().map(|target| format!("CNAME {target}")));
+    texts.sort();
+    texts
+}

@@ -1,0 +1,61 @@
+//! Sessions with MX hosts, politely: few at once with one address and one network, and in bulk one for
+//! all domains that share a host.
+
+use net::places::{Places, network};
+use net::smtp::{MailProbes, SessionFailure, SessionReport, Target, TlsDemand};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OnceCell;
+
+/// Connections to one MX address at once.
+const PER_ADDRESS: usize = 8;
+/// Connections into one network at once.
+const PER_NETWORK: usize = 64;
+/// Shared outcomes that are remembered; all are dropped when there are more.
+const SHARED: usize = 4096;
+
+type Outcome = Result<SessionReport, Box<SessionFailure>>;
+
+/// See the module.
+pub struct Sessions {
+    mail: Arc<dyn MailProbes>,
+    addresses: Places,
+    networks: Places,
+    shared: Option<Mutex<HashMap<String, Arc<OnceCell<Outcome>>>>>,
+}
+
+impl Sessions {
+    /// Sessions by these means; `share` lets domains with the same MX host and demand have one session.
+    pub fn new(mail: Arc<dyn MailProbes>, share: bool) -> Self {
+        Self {
+            mail,
+            addresses: Places::new(PER_ADDRESS),
+            networks: Places::new(PER_NETWORK),
+            shared: share.then(Mutex::default),
+        }
+    }
+
+    /// The means, for further questions within a place that is held.
+    pub(crate) fn mail(&self) -> &dyn MailProbes {
+        self.mail.as_ref()
+    }
+
+    /// One session, or the one that was had for another domain.
+    pub(crate) async fn session(&self, target: &Target, demand: &TlsDemand) -> Outcome {
+        let Some(shared) = &self.shared else { return self.open(target, demand).await };
+        let cell = {
+            let mut all = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() >= SHARED {
+                all.clear();
+            }
+            all.entry(format!("{target:?} {demand:?}")).or_default().clone()
+        };
+        cell.get_or_init(|| self.open(target, demand)).await.clone()
+    }
+
+    async fn open(&self, target: &Target, demand: &TlsDemand) -> Outcome {
+        let _network = self.networks.take(network(target.address)).await;
+        let _address = self.addresses.take(target.address).await;
+        self.mail.session(target, demand, None).await
+    }
+}

@@ -1,0 +1,76 @@
+//! How many connections one place gets at once: many domains share a policy host or an MX host.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// The places at each address that is talked to now.
+pub struct Places {
+    each: usize,
+    taken: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+}
+
+/// Idle addresses are forgotten when there are more than this.
+const ADDRESSES: usize = 1024;
+
+impl Places {
+    /// So many at each address.
+    pub fn new(each: usize) -> Self {
+        Self { each, taken: Mutex::default() }
+    }
+
+    /// Waits for a place at an address and holds it.
+    pub async fn take(&self, address: IpAddr) -> Option<OwnedSemaphorePermit> {
+        let places = {
+            let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() > ADDRESSES {
+                all.retain(|_, places| places.available_permits() < self.each);
+            }
+            all.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
+        };
+        places.acquire_owned().await.ok()
+    }
+}
+
+/// The network that an address is in: its first 24 bits, or 48 of IPv6, which one holder mostly has.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            IpAddr::from([a, b, c, 0])
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, ..] = v6.segments();
+            IpAddr::from([a, b, c, 0, 0, 0, 0, 0])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_address_has_so_many_places_and_others_have_their_own() {
+        let places = Places::new(3);
+        let (one, other) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(places.take(one).await);
+        }
+        let full = places.take(one);
+        tokio::pin!(full);
+        assert!(futures_util::poll!(&mut full).is_pending());
+        assert!(places.take(other).await.is_some());
+        held.pop();
+        assert!(full.await.is_some());
+    }
+
+    #[test]
+    fn a_network_is_what_one_holder_mostly_has() {
+        let network = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network("192.0.2.77"), "192.0.2.0");
+        assert_eq!(network("2001:db8:1:2::3"), "2001:db8:1::");
+    }
+}

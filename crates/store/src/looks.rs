@@ -1,0 +1,75 @@
+//! The last look of a preflight at a domain.
+
+use crate::{Store, StoreError, TENANT, damaged, time};
+use formats::{DomainName, PolicyId};
+use jiff::Timestamp;
+
+/// What was published then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The record's `id`.
+    pub id: PolicyId,
+    /// The policy file.
+    pub file: Vec<u8>,
+    /// When this file was first seen under this id.
+    pub at: Timestamp,
+}
+
+impl Store {
+    /// The last look at a domain.
+    pub async fn look(&self, domain: &DomainName) -> Result<Option<Look>, StoreError> {
+        let row: Option<(String, Vec<u8>, i64)> =
+            sqlx::query_as("SELECT policy_id, file, at FROM look WHERE tenant = $1 AND domain = $2")
+                .bind(TENANT)
+                .bind(domain.as_str())
+                .fetch_optional(&self.pool)
+                .await?;
+        let Some((id, file, at)) = row else { return Ok(None) };
+        let id = PolicyId::parse(&id).map_err(|fault| damaged("look")(fault.to_string()))?;
+        Ok(Some(Look { id, file, at: time("look", at)? }))
+    }
+
+    /// Remembers a look; one that shows the same as the last keeps that one's time.
+    pub async fn put_look(
+        &self,
+        domain: &DomainName,
+        id: &PolicyId,
+        file: &[u8],
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO look (tenant, domain, policy_id, file, at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (tenant, domain) DO UPDATE SET policy_id = excluded.policy_id, file = excluded.file, at = excluded.at
+             WHERE look.policy_id <> excluded.policy_id OR look.file <> excluded.file",
+        )
+        .bind(TENANT)
+        .bind(domain.as_str())
+        .bind(id.as_str())
+        .bind(file)
+        .bind(at.as_second())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_is_kept_with_the_time_of_its_first_sight() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let domain = DomainName::parse("example.org").unwrap();
+        let (one, two) = (PolicyId::parse("1").unwrap(), PolicyId::parse("2").unwrap());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(store.look(&domain).await.unwrap(), None);
+        store.put_look(&domain, &one, b"a", at(10)).await.unwrap();
+        store.put_look(&domain, &one, b"a", at(20)).await.unwrap();
+        let look = Look { id: one, file: b"a".to_vec(), at: at(10) };
+        assert_eq!(store.look(&domain).await.unwrap(), Some(look));
+        store.put_look(&domain, &two, b"a", at(30)).await.unwrap();
+        assert_eq!(store.look(&domain).await.unwrap().unwrap().at, at(30));
+    }
+}
