@@ -36,7 +36,7 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
                 [format!("dig +dnssec _25._tcp.{} TLSA", host.name)],
             ),
             Dane::Applies { rule, records, .. } => {
-                written(&host.name, rule, records, findings);
+                written(host, rule, records, findings);
                 met(seen, host, records, findings);
             }
         }
@@ -44,21 +44,32 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
     set(seen, findings);
 }
 
+/// The record that fits the key which the host presents; who puts it up vouches for that key.
+fn presented(host: &HostSeen) -> String {
+    let own = host.sessions.iter().find_map(|session| session.report().tls.as_ref()?.chain.first());
+    let digest = own.map_or("…", |own| own.key_digest.as_str());
+    format!(
+        "_25._tcp.{}.  TLSA  3 1 1 {digest}   ; the public key that it presents: make sure that it is yours",
+        host.name
+    )
+}
+
 /// What stands in the records.
-fn written(host: &DomainName, rule: &TlsaRule, records: &[TlsaRecord], findings: &mut Findings) {
+fn written(seen: &HostSeen, rule: &TlsaRule, records: &[TlsaRecord], findings: &mut Findings) {
+    let host = &seen.name;
     for record in records {
         match record.usable() {
             Err(Unusable::Pkix(usage)) => findings.add(
                 Check::DaneUsage,
                 format!("{host} has a TLSA record of usage {usage}"),
                 "Mail servers do not use usages 0 and 1; alone, the record only says that TLS has to be there.",
-                [format!("_25._tcp.{host}.  TLSA  3 1 1 …")],
+                [presented(seen)],
             ),
             Err(why) => findings.add(
                 Check::DaneSyntax,
                 format!("{host} has a TLSA record that no sender can use: {why}"),
                 "It is left out. When it is the only one, senders demand TLS from whoever answers.",
-                [format!("_25._tcp.{host}.  TLSA  3 1 1 …   ; SHA-256 of the public key")],
+                [presented(seen)],
             ),
             Ok(_) => {}
         }
@@ -71,7 +82,7 @@ fn written(host: &DomainName, rule: &TlsaRule, records: &[TlsaRecord], findings:
             Check::DaneDigest,
             format!("the TLSA records of {host} carry whole certificates or keys in place of a digest"),
             "Answers get large, and some resolvers and senders drop them. SHA-256 is enough.",
-            [format!("_25._tcp.{host}.  TLSA  3 1 1 …")],
+            [presented(seen)],
         );
     }
 }
@@ -87,7 +98,7 @@ fn met(seen: &Seen, host: &HostSeen, records: &[TlsaRecord], findings: &mut Find
                 rollover(seen, name, records, tls, findings);
             }
             Some(Err(problem)) => {
-                refused(name, session.address, records, problem, findings);
+                refused(host, session.address, records, problem, findings);
                 if tls.pkix.is_ok() && seen.binding().is_some_and(|policy| policy.covers(name)) {
                     conflict(name, "DANE refuses it, MTA-STS would deliver", findings);
                 }
@@ -129,17 +140,18 @@ fn conflict(host: &DomainName, how: &str, findings: &mut Findings) {
 }
 
 fn refused(
-    host: &DomainName,
+    seen: &HostSeen,
     address: std::net::IpAddr,
     records: &[TlsaRecord],
     problem: &Problem,
     findings: &mut Findings,
 ) {
+    let host = &seen.name;
     let has_anchor =
         records.iter().any(|record| record.usable().is_ok_and(|usable| usable.usage == Usage::DaneTa));
     let only_anchors = records.iter().all(|record| record.usage == 2);
     let what = format!("{host} ({address}): {problem}");
-    let key = format!("_25._tcp.{host}.  TLSA  3 1 1 …   ; SHA-256 of the public key that the host presents");
+    let key = presented(seen);
     if has_anchor && (only_anchors || *problem != Problem::TlsaMismatch) {
         return findings.add(
             Check::DaneTaName,
@@ -194,7 +206,7 @@ fn set(seen: &Seen, findings: &mut Findings) {
             Check::DanePartial,
             format!("{} has TLSA records and {} has none", names(&with), open.name),
             format!("An attacker leads senders to the host without. {}", consequence(seen)),
-            [format!("_25._tcp.{}.  TLSA  3 1 1 …   ; SHA-256 of its public key", open.name)],
+            [presented(open)],
         );
     }
 }

@@ -169,10 +169,15 @@ fn consequence(findings: &Findings, mode: Mode) -> &'static str {
                 Part::Mx | Part::Match | Part::Session | Part::Tls | Part::Dane | Part::Domain | Part::Dns
             )
     };
+    let refuses =
+        |finding: &Finding| finding.severity == Severity::Error && finding.check.part() == Part::Dane;
     match mode {
         Mode::Enforce if findings.all.iter().any(touches_mail) => "loses mail, or is about to",
         Mode::Enforce => "is protected, but not all is in order",
         Mode::Testing => "is not protected yet, and not ready to be",
+        Mode::None if findings.all.iter().any(refuses) => {
+            "loses mail of senders that use DANE, or is about to"
+        }
         Mode::None => "is not protected",
     }
 }

@@ -312,6 +312,8 @@ pub struct CertificateFacts {
     pub not_after: Timestamp,
     /// SHA-256 of the whole certificate, in hexadecimal.
     pub fingerprint: String,
+    /// SHA-256 of the public key, in hexadecimal: what a TLSA record 3 1 1 carries.
+    pub key_digest: String,
     /// The common name, when there is one.
     pub common_name: Option<String>,
     /// The key, such as `RSA 2048`.
@@ -321,6 +323,10 @@ pub struct CertificateFacts {
     pub is_weak: bool,
     /// True when subject and issuer are the same.
     pub is_self_issued: bool,
+}
+
+fn digest(bytes: &[u8]) -> String {
+    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The kind and size of a key, and whether it is too short.
@@ -368,7 +374,8 @@ impl CertificateFacts {
             names: names.unwrap_or_default(),
             not_before: Timestamp::from_second(parsed.validity().not_before.timestamp()).ok()?,
             not_after: Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()?,
-            fingerprint: sha2::Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect(),
+            fingerprint: digest(certificate),
+            key_digest: digest(parsed.public_key().raw),
         })
     }
 }

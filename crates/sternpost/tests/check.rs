@@ -1,0 +1,364 @@
+//! `sternpost check` as people and programs get it: snapshots for domains that people would meet, the
+//! shape of each form, lists of domains, and what goes wrong. `SPOST_SNAPSHOTS=write` writes the snapshots.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use lab::{Lab, Ports};
+use net::clock::{Clock, SystemClock};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Domains that people would meet.
+const MET: &[&str] = &[
+    "good-all",
+    "nothing-yet",
+    "good-testing",
+    "mx-first-unlisted",
+    "mx-expired",
+    "cert-expired",
+    "http-challenge",
+    "txt-bad-id",
+    "dane-mismatch",
+    "host-pages",
+];
+
+struct Place {
+    dir: tempfile::TempDir,
+    lab: Lab,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Place {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let cases: Vec<_> = [lab::cases::all(), lab::oddities::all()]
+            .concat()
+            .into_iter()
+            .filter(|case| MET.contains(&case.name) || ["good-enforce", "mx-null"].contains(&case.name))
+            .collect();
+        let lab = runtime.block_on(Lab::with_cases(Ports::free(), SystemClock.now(), &cases)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), lab.pki.root_pem()).unwrap();
+        std::fs::write(dir.path().join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
+        let this = Self { dir, lab, _runtime: runtime };
+        this.configure("");
+        this
+    }
+
+    fn configure(&self, more: &str) {
+        let text = format!(
+            "[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\
+             [lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n{more}",
+            self.lab.names.address,
+            self.lab.names.address.port(),
+            self.lab.https_port,
+            self.lab.smtp_port
+        );
+        std::fs::write(self.dir.path().join("sternpost.toml"), text).unwrap();
+    }
+
+    fn check(&self, words: &[&str]) -> (i32, String, String) {
+        said(
+            &Command::new(env!("CARGO_BIN_EXE_sternpost"))
+                .current_dir(self.dir.path())
+                .arg("check")
+                .args(words)
+                .output()
+                .unwrap(),
+        )
+    }
+}
+
+fn said(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+/// What differs from run to run: addresses, times, ids, fingerprints.
+fn steady(text: &str) -> String {
+    let mut out = String::new();
+    let mut word = String::new();
+    let flush = |word: &mut String, out: &mut String| {
+        let is_time =
+            |w: &str| w.len() >= 20 && w.as_bytes()[4] == b'-' && w.ends_with('Z') && w.contains('T');
+        let is_address = |w: &str| w.starts_with("127.") && w.split('.').count() >= 4;
+        let is_id = |w: &str| w.len() == 14 && w.starts_with("202") && w.bytes().all(|b| b.is_ascii_digit());
+        let is_now = |w: &str| is_id(w) && !w.ends_with("01000000");
+        out.push_str(match word.as_str() {
+            w if is_time(w) => "TIME",
+            w if is_address(w) => "ADDRESS",
+            w if is_now(w) => "ID",
+            w => w,
+        });
+        word.clear();
+    };
+    for c in text.chars() {
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '-' | ':' => word.push(c),
+            other => {
+                flush(&mut word, &mut out);
+                out.push(other);
+            }
+        }
+    }
+    flush(&mut word, &mut out);
+    // How long it took is the last thing of its line, or stands in a sentence of the page.
+    let without_time = |line: &str| {
+        let cut =
+            line.find(" checks passed").filter(|_| line.ends_with(" s")).and_then(|_| line.rfind("   "));
+        match (cut, line.find("Looked at on ")) {
+            (Some(at), _) => line[..at].to_owned(),
+            (_, Some(at)) => line[..at].to_owned(),
+            _ => line.to_owned(),
+        }
+    };
+    let mut lines: Vec<String> = Vec::new();
+    for line in out.lines().map(without_time).map(|line| hexless(&line)) {
+        // Where text is wrapped depends on how long an address is.
+        let goes_on = line.starts_with("    ") && !line.starts_with("     ");
+        match lines.last_mut().filter(|last| goes_on && !last.is_empty()) {
+            Some(last) => *last = format!("{last} {}", line.trim_start()),
+            None => lines.push(line),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Digests, and the date of an HTTP answer.
+fn hexless(line: &str) -> String {
+    let date = line.find("date: ").filter(|_| line.contains(" GMT"));
+    let line = date.map_or(line.to_owned(), |at| line[..at + 6].to_owned());
+    let is_digest = |word: &&str| word.len() >= 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    match line.split(|c: char| !c.is_ascii_alphanumeric()).find(is_digest) {
+        Some(digest) => line.replace(digest, "DIGEST"),
+        None => line,
+    }
+}
+
+fn snapshot(name: &str, text: &str) -> Option<String> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/check").join(name);
+    let seen = steady(text);
+    if std::env::var_os("SPOST_SNAPSHOTS").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, &seen).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    (kept != seen).then(|| format!("{name} differs:\n{}", difference(&kept, &seen)))
+}
+
+fn difference(kept: &str, seen: &str) -> String {
+    let (kept, seen): (BTreeSet<_>, BTreeSet<_>) = (kept.lines().collect(), seen.lines().collect());
+    let gone = kept.difference(&seen).map(|line| format!("- {line}"));
+    gone.chain(seen.difference(&kept).map(|line| format!("+ {line}"))).collect::<Vec<_>>().join("\n")
+}
+
+/// The body of the page without its style.
+fn body(page: &Path) -> String {
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(
+        page.starts_with("<!doctype html>")
+            && !page.contains("<script")
+            && !page.contains("http-equiv=\"refresh")
+    );
+    page[page.find("<body>").unwrap()..].to_owned()
+}
+
+#[test]
+fn ten_domains_look_as_they_did_as_text_as_json_and_as_a_page() {
+    let place = Place::new();
+    let mut wrong = Vec::new();
+    for name in MET {
+        let domain = format!("{name}.test");
+        let (_, text, err) = place.check(&[&domain, "--html", "page.html"]);
+        assert_eq!(err, "", "{name}");
+        wrong.extend(snapshot(&format!("{name}.txt"), &text));
+        wrong.extend(snapshot(&format!("{name}.html"), &body(&place.dir.path().join("page.html"))));
+        let (_, json, _) = place.check(&[&domain, "--json"]);
+        let value: Value = serde_json::from_str(&json).unwrap();
+        wrong.extend(snapshot(&format!("{name}.json"), &serde_json::to_string_pretty(&value).unwrap()));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// Holds a value against the part of JSON Schema that docs/check.schema.json uses.
+fn fits(value: &Value, schema: &Value, root: &Value, at: &str) -> Result<(), String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return fits(value, root.pointer(&reference[1..]).unwrap(), root, at);
+    }
+    if let Some(allowed) = schema.get("enum").and_then(Value::as_array) {
+        return if allowed.contains(value) {
+            Ok(())
+        } else {
+            Err(format!("{at}: {value} is none of {allowed:?}"))
+        };
+    }
+    if let Some(wanted) = schema.get("const") {
+        return if value == wanted { Ok(()) } else { Err(format!("{at}: {value} is not {wanted}")) };
+    }
+    match schema["type"].as_str().unwrap() {
+        "string" if value.is_string() => Ok(()),
+        "array" if value.is_array() => value
+            .as_array()
+            .unwrap()
+            .iter()
+            .try_for_each(|item| fits(item, &schema["items"], root, &format!("{at}[]"))),
+        "object" if value.is_object() => {
+            let (value, known) = (value.as_object().unwrap(), schema["properties"].as_object().unwrap());
+            let missing = schema["required"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .find(|key| !value.contains_key(key.as_str().unwrap()));
+            if let Some(key) = missing {
+                return Err(format!("{at}: {key} is missing"));
+            }
+            value.iter().try_for_each(|(key, item)| match known.get(key) {
+                Some(schema) => fits(item, schema, root, &format!("{at}.{key}")),
+                None => Err(format!("{at}: {key} is not in the schema")),
+            })
+        }
+        wanted => Err(format!("{at}: {value} is no {wanted}")),
+    }
+}
+
+#[test]
+fn json_fits_its_schema_and_the_catalogue_is_listed_for_programs() {
+    let place = Place::new();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/check.schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let domains = ["good-all.test", "mx-null.test", "nothing-yet.test", "dane-mismatch.test", "no-such.test"];
+    let (code, out, _) = place.check(&[&domains[..], &["--format", "json"]].concat());
+    assert_eq!(code, 1);
+    assert_eq!(out.lines().count(), domains.len());
+    for line in out.lines() {
+        let value: Value = serde_json::from_str(line).unwrap();
+        fits(&value, &schema, &schema, "").unwrap_or_else(|why| panic!("{why}\n{line}"));
+    }
+    assert!(fits(&serde_json::json!({"schema": 2}), &schema, &schema, "").is_err());
+    let (code, out, _) = place.check(&["--list", "--json"]);
+    let rows: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((code, rows.len()), (0, check::Check::ALL.len()));
+    let known: BTreeSet<&str> = rows.iter().map(|row| row["check"].as_str().unwrap()).collect();
+    let listed = schema["$defs"]["check"]["enum"].as_array().unwrap();
+    assert_eq!(known, listed.iter().map(|id| id.as_str().unwrap()).collect());
+    let (_, out, _) = place.check(&["--explain", "sts-txt-ttl"]);
+    assert!(out.starts_with("STS-TXT-TTL\n") && out.contains("RFC 8461"), "{out}");
+}
+
+#[test]
+fn programs_get_what_they_can_read_and_exit_codes_that_they_know() {
+    let place = Place::new();
+    let (code, out, _) = place.check(&["--format", "nagios", "good-all.test"]);
+    assert_eq!(code, 0, "{out}");
+    assert!(
+        out.starts_with("STERNPOST OK - good-all.test is protected")
+            && out.contains("| errors=0 warnings=0 passed=")
+    );
+    let (code, out, _) = place.check(&["--format", "nagios", "mx-expired.test"]);
+    assert_eq!(code, 2, "{out}");
+    assert!(out.starts_with("STERNPOST CRITICAL - "));
+    let (code, out, _) = place.check(&["--format", "nagios", "good-testing.test"]);
+    assert_eq!(code, 1, "{out}");
+    let (code, out, _) = place.check(&["--format", "junit", "good-all.test", "mx-expired.test"]);
+    assert_eq!(code, 1);
+    std::fs::write(place.dir.path().join("junit.xml"), &out).unwrap();
+    let count = "import sys, xml.etree.ElementTree as t; r = t.parse(sys.argv[1]).getroot()\n\
+                 print([(s.get('name'), int(s.get('tests')) == len(s), int(s.get('failures')) == len(s.findall('*/failure'))) for s in r])";
+    let read =
+        Command::new("python3").args(["-c", count]).arg(place.dir.path().join("junit.xml")).output().unwrap();
+    let (_, read, err) = said(&read);
+    assert_eq!(read.trim(), "[('good-all.test', True, True), ('mx-expired.test', True, True)]", "{err}");
+    let (_, out, _) = place.check(&["--format", "prometheus", "mx-expired.test", "good-all.test"]);
+    assert!(out.contains("sternpost_check_finding{domain=\"mx-expired.test\",check=\"SMTP-CERT-EXPIRED\",severity=\"error\"} 1"), "{out}");
+    assert!(out.contains("sternpost_check_findings{domain=\"good-all.test\",severity=\"error\"} 0"), "{out}");
+    let samples: Vec<&str> = out.lines().filter(|line| !line.starts_with('#')).collect();
+    let series: BTreeSet<&str> = samples.iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
+    assert_eq!(series.len(), samples.len(), "a series stands twice");
+    let codes = [
+        (vec!["good-testing.test"], 0),
+        (vec!["good-testing.test", "--fail-on", "warning"], 1),
+        (vec!["mx-expired.test"], 1),
+        (vec!["mx-expired.test", "--fail-on", "never"], 0),
+        (vec!["good-all.test", "--resolver", "127.0.0.1:9", "--timeout", "1"], 3),
+        (vec!["good-all.test", "--ca-file", "nothing.pem"], 2),
+        (vec!["good-all.test", "--html", "no/such/folder.html"], 2),
+        (vec!["--from", "list", "--format", "junit"], 2),
+        (vec!["--from", "not-there"], 2),
+        (vec!["good-all.test", "--resolver", "nobody"], 2),
+    ];
+    std::fs::write(place.dir.path().join("list"), "good-all.test\n").unwrap();
+    for (words, expected) in codes {
+        let (code, out, err) = place.check(&words);
+        assert_eq!(code, expected, "{words:?}: {out}{err}");
+    }
+}
+
+#[test]
+fn a_list_of_domains_is_gone_through_and_gone_on_with() {
+    let place = Place::new();
+    let list: String = MET.iter().map(|name| format!("1,{name}.test\n")).collect();
+    std::fs::write(place.dir.path().join("list"), format!("# ours\n{list}not a domain\n")).unwrap();
+    let (code, out, err) = place.check(&["--from", "list"]);
+    assert_eq!((code, out.lines().count()), (1, MET.len() + 1), "{err}");
+    assert!(
+        err.contains(&format!("{} domains in", MET.len())) && err.contains("no domain in 1 of the lines"),
+        "{err}"
+    );
+    assert!(err.contains("SMTP-CERT-EXPIRED"), "{err}");
+    // What was cut off in the middle of a line is done again, what is whole is not.
+    let lines: Vec<&str> = out.lines().collect();
+    std::fs::write(place.dir.path().join("out"), format!("{}\n{}\n{{\"schema\":1,\"dom", lines[0], lines[1]))
+        .unwrap();
+    let (_, out, err) = place.check(&["--from", "list", "--resume", "out", "--concurrency", "3"]);
+    assert_eq!(out, "");
+    assert!(err.contains("2 were there already"), "{err}");
+    let whole = std::fs::read_to_string(place.dir.path().join("out")).unwrap();
+    let names: BTreeSet<String> = whole
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|line| line.get("domain").or(line.get("typed")).unwrap().as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!((names.len(), whole.lines().count()), (MET.len() + 1, MET.len() + 1));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sternpost"))
+        .current_dir(place.dir.path())
+        .args(["check", "--from", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), b"good-all.test\n").unwrap();
+    let (code, out, err) = said(&child.wait_with_output().unwrap());
+    assert_eq!((code, out.lines().count()), (0, 1), "{err}");
+}
+
+#[test]
+fn one_of_our_own_domains_is_held_against_the_last_look() {
+    let place = Place::new();
+    place.configure("[[domain]]\nname = \"good-enforce.test\"\n");
+    // Without a store none is made.
+    place.check(&["good-enforce.test"]);
+    assert!(!place.dir.path().join("sternpost.db").exists());
+    let status = Command::new(env!("CARGO_BIN_EXE_sternpost"))
+        .current_dir(place.dir.path())
+        .args(["status"])
+        .output()
+        .unwrap();
+    assert!(status.status.success() && place.dir.path().join("sternpost.db").exists());
+    let trips = |id: &str| {
+        let seen: Value = serde_json::from_str(&place.check(&["good-enforce.test", "--json"]).1).unwrap();
+        seen["findings"].as_array().unwrap().iter().any(|finding| finding["check"] == id)
+    };
+    assert!(!trips("STS-TXT-UNCHANGED"));
+    assert!(!trips("STS-TXT-UNCHANGED"), "nothing changed");
+    let body = "version: STSv1\r\nmode: enforce\r\nmx: mx1.good-enforce.test\r\nmax_age: 700000\r\n";
+    let site = lab::site(&place.lab.pki, "mta-sts.good-enforce.test", body).unwrap();
+    place.lab.sites.put("mta-sts.good-enforce.test", site);
+    assert!(trips("STS-TXT-UNCHANGED"), "the file changed and the id did not");
+    assert!(!trips("STS-TXT-UNCHANGED"), "the last look saw the new file");
+    let name = formats::DomainName::parse("_mta-sts.good-enforce.test").unwrap();
+    place.lab.publish_txt(&name, "v=STSv1; id=20260202000000;").unwrap();
+    assert!(trips("STS-TXT-CHANGED"), "the id changed and the file did not");
+}
