@@ -116,3 +116,30 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
         assert!(said.contains("90 looks at pages, no fault"), "{said}");
     });
 }
+
+/// The pages that `sternpost check --html` writes, as the snapshots hold them, with the style of today.
+#[test]
+fn pages_of_checks_stand_in_a_real_browser_without_a_fault() {
+    let place = tempfile::tempdir().unwrap();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let template = std::fs::read_to_string(here.join("templates/check_page.html")).unwrap();
+    let style = std::fs::read_to_string(here.join("templates/style.css")).unwrap();
+    let head = template.split("<body>").next().unwrap();
+    let head = head.replace("{% include \"style.css\" %}", &style).replace("{{ title }}", "A check");
+    assert!(!head.contains("{%") && !head.contains("{{"));
+    let mut files = Vec::new();
+    for name in ["mx-expired", "nothing-yet", "http-challenge", "good-all"] {
+        let body = std::fs::read_to_string(here.join(format!("tests/check/{name}.html"))).unwrap();
+        let file = place.path().join(format!("check-{name}.html"));
+        std::fs::write(&file, format!("{head}{body}")).unwrap();
+        files.push(file.display().to_string());
+    }
+    let said = shell(&format!(
+        "node {}/tests/pages/one.mjs {} {} {}",
+        here.display(),
+        unpacked("pages").display(),
+        here.join("../../target/pages").display(),
+        files.join(" ")
+    ));
+    assert!(said.contains("24 looks at pages, no fault"), "{said}");
+}
