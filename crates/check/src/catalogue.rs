@@ -27,14 +27,24 @@ pub enum Part {
     Record,
     /// What stands in a record that is there.
     RecordText,
-    /// DNS by its name servers.
+    /// DNS.
     Dns,
+    /// The zone's name servers one by one.
+    NameServers,
+    /// Made-up names, further look-ups: in a deep look only.
+    Deep,
+    /// What a look before this one saw.
+    History,
+    /// The report inbox.
+    Inbox,
     /// The policy host's names and addresses.
     PolicyHost,
     /// Its TLS.
     Https,
     /// Its certificate.
     HttpsCertificate,
+    /// Further visits to it: in a deep look only.
+    HttpsDeep,
     /// Its HTTP.
     Http,
     /// The policy file.
@@ -47,6 +57,8 @@ pub enum Part {
     Session,
     /// TLS with MX hosts.
     Tls,
+    /// Further connections to them: in a deep look only.
+    TlsDeep,
     /// DANE.
     Dane,
     /// The `_smtp._tls` record.
@@ -128,11 +140,11 @@ catalogue! {
     StsTxtSplit "STS-TXT-SPLIT" Info RecordText "the record comes in several strings" "RFC 8461 §3.1";
     StsTxtCname "STS-TXT-CNAME" Info Record "the record is delegated by CNAME" "RFC 8461 §8.2";
     StsTxtTtl "STS-TXT-TTL" Warning RecordText "the record lives over a day, or over an hour while testing" "RFC 8461 §8.3";
-    StsTxtWildcard "STS-TXT-WILDCARD" Warning RecordText "the answer comes from a wildcard" "RFC 4592";
-    StsTxtUnchanged "STS-TXT-UNCHANGED" Warning RecordText "the file changed since the last look and the id did not" "RFC 8461 §3.1";
-    StsTxtChanged "STS-TXT-CHANGED" Info RecordText "the id changed since the last look and the file did not" "RFC 8461 §3.1";
-    DnsNsDisagree "DNS-NS-DISAGREE" Error Dns "name servers of the zone give different answers" "RFC 1034 §4.2.2";
-    DnsNsLame "DNS-NS-LAME" Warning Dns "a name server does not answer for the zone" "RFC 1912 §2.8";
+    StsTxtWildcard "STS-TXT-WILDCARD" Warning Deep "the answer comes from a wildcard" "RFC 4592";
+    StsTxtUnchanged "STS-TXT-UNCHANGED" Warning History "the file changed since the last look and the id did not" "RFC 8461 §3.1";
+    StsTxtChanged "STS-TXT-CHANGED" Info History "the id changed since the last look and the file did not" "RFC 8461 §3.1";
+    DnsNsDisagree "DNS-NS-DISAGREE" Error NameServers "name servers of the zone give different answers" "RFC 1034 §4.2.2";
+    DnsNsLame "DNS-NS-LAME" Warning NameServers "a name server does not answer for the zone" "RFC 1912 §2.8";
     DnsServfail "DNS-SERVFAIL" Error Dns "a look-up fails or times out" "RFC 8461 §3.1";
     DnssecBogus "DNSSEC-BOGUS" Error Dns "the answer fails DNSSEC validation" "RFC 4035";
     DnssecUnsigned "DNSSEC-UNSIGNED" Info Dns "the zone is not signed" "RFC 7672 §1.2";
@@ -152,17 +164,17 @@ catalogue! {
     HttpsCertSelf "HTTPS-CERT-SELF" Error HttpsCertificate "the policy host's certificate is signed by itself" "RFC 8461 §3.3";
     HttpsCertExpiring "HTTPS-CERT-EXPIRING" Warning HttpsCertificate "the policy host's certificate ends within 14 days, or a third of a short life" "practice";
     HttpsCertCnOnly "HTTPS-CERT-CN-ONLY" Error HttpsCertificate "the name stands only in the common name" "RFC 6125 §6.4.4";
-    HttpsSni "HTTPS-SNI" Warning HttpsCertificate "without SNI another certificate is given" "RFC 6066 §3";
+    HttpsSni "HTTPS-SNI" Warning HttpsDeep "without SNI another certificate is given" "RFC 6066 §3";
     HttpsRedirect "HTTPS-REDIRECT" Error Http "the policy host redirects" "RFC 8461 §3.3";
     HttpsStatus "HTTPS-STATUS" Error Http "the policy host answers another status than 200" "RFC 8461 §3.3";
     HttpsType "HTTPS-TYPE" Error Http "the policy file is not text/plain" "RFC 8461 §3.2";
     HttpsSize "HTTPS-SIZE" Error Http "the policy file has over 64 KiB" "RFC 8461 §3.3";
     HttpsSlow "HTTPS-SLOW" Warning Http "the policy file takes over 5 seconds" "RFC 8461 §3.3";
     HttpsAuth "HTTPS-AUTH" Error Http "the policy host asks for a password, or who is human" "RFC 8461 §3.3";
-    HttpsUserAgent "HTTPS-USER-AGENT" Warning Http "the answer depends on what the client calls itself" "practice";
+    HttpsUserAgent "HTTPS-USER-AGENT" Warning HttpsDeep "the answer depends on what the client calls itself" "practice";
     HttpsCache "HTTPS-CACHE" Info Http "the policy file may be kept by caches for over an hour" "RFC 8461 §3.3";
     HttpsBroken "HTTPS-BROKEN" Error Http "the answer breaks off, is compressed or is not HTTP" "RFC 8461 §3.3";
-    HttpsCaa "HTTPS-CAA" Warning HttpsCertificate "CAA records keep the authority in use from issuing again" "RFC 8659";
+    HttpsCaa "HTTPS-CAA" Warning HttpsDeep "CAA records keep the authority in use from issuing again" "RFC 8659";
     PolSyntax "POL-SYNTAX" Error Policy "the policy file is malformed" "RFC 8461 §3.2";
     PolVersion "POL-VERSION" Error Policy "the version is missing or another" "RFC 8461 §3.2";
     PolMode "POL-MODE" Error Policy "the mode is missing or none of the three" "RFC 8461 §3.2";
@@ -192,11 +204,11 @@ catalogue! {
     SmtpNoStarttls "SMTP-NO-STARTTLS" Error Session "an MX host does not offer STARTTLS" "RFC 8461 §4.2";
     SmtpStripped "SMTP-STRIPPED" Error Session "the offer of STARTTLS was overwritten on the way" "RFC 3207 §6";
     SmtpStarttlsFails "SMTP-STARTTLS-FAILS" Error Session "STARTTLS or the handshake fails" "RFC 8461 §4.2";
-    SmtpInjection "SMTP-INJECTION" Warning Tls "a command sent before the handshake is answered after it" "CVE-2011-0411";
+    SmtpInjection "SMTP-INJECTION" Warning TlsDeep "a command sent before the handshake is answered after it" "CVE-2011-0411";
     SmtpTlsOld "SMTP-TLS-OLD" Error Session "an MX host speaks no TLS 1.2 or newer" "RFC 9325 §3.1";
-    SmtpTlsLegacy "SMTP-TLS-LEGACY" Warning Tls "an MX host still speaks TLS 1.0 or 1.1" "RFC 8996";
+    SmtpTlsLegacy "SMTP-TLS-LEGACY" Warning TlsDeep "an MX host still speaks TLS 1.0 or 1.1" "RFC 8996";
     SmtpTls13 "SMTP-TLS13" Info Tls "an MX host does not speak TLS 1.3" "RFC 9325 §3.1";
-    SmtpCipherWeak "SMTP-CIPHER-WEAK" Warning Tls "an MX host agrees to a weak cipher" "RFC 9325 §4.1";
+    SmtpCipherWeak "SMTP-CIPHER-WEAK" Warning TlsDeep "an MX host agrees to a weak cipher" "RFC 9325 §4.1";
     SmtpKeyWeak "SMTP-KEY-WEAK" Warning Tls "an MX certificate has a short key or an old signature" "RFC 9325 §4.5";
     SmtpCertExpired "SMTP-CERT-EXPIRED" Error Tls "an MX certificate has expired" "RFC 8461 §4.2";
     SmtpCertNotYet "SMTP-CERT-NOT-YET" Error Tls "an MX certificate is not valid yet" "RFC 8461 §4.2";
@@ -206,14 +218,14 @@ catalogue! {
     SmtpCertSelf "SMTP-CERT-SELF" Error Tls "an MX certificate is signed by itself" "RFC 8461 §4.2";
     SmtpCertExpiring "SMTP-CERT-EXPIRING" Warning Tls "an MX certificate ends within 14 days, or a third of a short life" "practice";
     SmtpCertCnOnly "SMTP-CERT-CN-ONLY" Error Tls "the MX name stands only in the common name" "RFC 6125 §6.4.4";
-    SmtpSniRequired "SMTP-SNI-REQUIRED" Warning Tls "the certificate of an MX host is right only with SNI" "RFC 8461 §7.1";
+    SmtpSniRequired "SMTP-SNI-REQUIRED" Warning TlsDeep "the certificate of an MX host is right only with SNI" "RFC 8461 §7.1";
     SmtpAddressDisagree "SMTP-ADDRESS-DISAGREE" Warning Tls "addresses of one MX host show different certificates or abilities" "practice";
-    SmtpFlapping "SMTP-FLAPPING" Warning Session "an MX host answers differently from try to try" "practice";
+    SmtpFlapping "SMTP-FLAPPING" Warning TlsDeep "an MX host answers differently from try to try" "practice";
     SmtpClientCert "SMTP-CLIENT-CERT" Warning Session "an MX host insists on a client's certificate" "RFC 3207 §4.1";
     SmtpRequiretls "SMTP-REQUIRETLS" Info Tls "an MX host offers REQUIRETLS" "RFC 8689";
     DaneAbsent "DANE-ABSENT" Info Dane "no MX host has TLSA records" "RFC 7672";
     DaneProtects "DANE-PROTECTS" Info Dane "an MX host is protected by DANE" "RFC 7672";
-    DaneUnsigned "DANE-UNSIGNED" Warning Dane "TLSA records in a zone that is not signed" "RFC 7672 §2.1";
+    DaneUnsigned "DANE-UNSIGNED" Warning Deep "TLSA records in a zone that is not signed" "RFC 7672 §2.1";
     DaneUnknown "DANE-LOOKUP" Error Dane "the TLSA records of an MX host can't be looked up" "RFC 7672 §2.1";
     DaneSyntax "DANE-SYNTAX" Error Dane "a TLSA record that no sender can use" "RFC 6698 §2.1";
     DaneUsage "DANE-USAGE" Warning Dane "a TLSA record of usage 0 or 1" "RFC 7672 §3.1.3";
@@ -230,12 +242,12 @@ catalogue! {
     RptRuaScheme "RPT-RUA-SCHEME" Error Tlsrpt "a report target of a scheme that is not used" "RFC 8460 §3";
     RptRuaMailto "RPT-RUA-MAILTO" Error Tlsrpt "the domain of a report address takes no mail" "RFC 8460 §3";
     RptRuaLoop "RPT-RUA-LOOP" Warning Tlsrpt "reports go only to the very MX hosts that they are about" "RFC 8460 §3";
-    RptRuaHttps "RPT-RUA-HTTPS" Error Tlsrpt "a report target takes no HTTPS" "RFC 8460 §5.4";
+    RptRuaHttps "RPT-RUA-HTTPS" Error Deep "a report target takes no HTTPS" "RFC 8460 §5.4";
     RptRuaMany "RPT-RUA-MANY" Info Tlsrpt "more than two report targets" "RFC 8460 §3";
     RptRuaEncode "RPT-RUA-ENCODE" Error Tlsrpt "a report target with `,`, `!` or `;` that is not percent-encoded" "RFC 8460 §3";
-    RptSilent "RPT-SILENT" Warning Tlsrpt "no report has come for a week" "RFC 8460 §4.1";
+    RptSilent "RPT-SILENT" Warning Inbox "no report has come for a week" "RFC 8460 §4.1";
     ReadyEnforce "READY-ENFORCE" Info Rollout "whether the policy may be enforced, or what is missing to know it" "RFC 8461 §5";
-    ReadyIdOrder "READY-ID-ORDER" Warning Rollout "the id changed before the file did" "RFC 8461 §5.1";
+    ReadyIdOrder "READY-ID-ORDER" Warning History "the id changed before the file did" "RFC 8461 §5.1";
     SenderStrict "SENDER-STRICT" Info Rollout "what a sender that honours MTA-STS does with mail today" "RFC 8461 §5";
     SenderTesting "SENDER-TESTING" Info Rollout "what a sender that only reports does with mail today" "RFC 8460 §4";
     SenderDane "SENDER-DANE" Info Rollout "what a sender that uses DANE does with mail today" "RFC 7672 §2.2";

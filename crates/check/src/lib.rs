@@ -152,6 +152,15 @@ fn judge(seen: &Seen, known: &Known) -> Examination {
     if !domain::check(seen, &mut findings) {
         return findings.conclude(&seen.domain, Mode::None);
     }
+    for (part, is_known) in [
+        (Part::Deep, seen.is_deep),
+        (Part::History, known.previous.is_some()),
+        (Part::Inbox, known.last_report.is_some()),
+    ] {
+        if is_known {
+            findings.looked_at(&[part]);
+        }
+    }
     record::check(seen, known, &mut findings);
     servers::check(seen, &mut findings);
     policy_host::check(seen, &mut findings);

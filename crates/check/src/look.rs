@@ -62,6 +62,7 @@ impl Checker {
             hosts,
             skipped_port_25: self.options.skip_port_25,
             is_lab: self.options.allow_special,
+            is_deep: self.is_deep(),
             slow: self.options.slow,
             record,
             servers: around.servers,

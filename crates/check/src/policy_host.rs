@@ -30,11 +30,15 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
     each_address(host, findings);
     let reached = host.visits.iter().any(|visit| visit.tls.is_some());
     if reached {
-        findings.looked_at(&[Part::Https, Part::HttpsCertificate]);
+        findings.looked_at(&[Part::Https]);
+    }
+    if host.without_sni.is_some() {
+        findings.looked_at(&[Part::HttpsDeep]);
     }
     match host.fetched() {
         Ok(_) => {
-            findings.looked_at(&[Part::Http]);
+            // Of a bad certificate only the first fault is known.
+            findings.looked_at(&[Part::HttpsCertificate, Part::Http]);
             details(seen, findings);
         }
         Err(_) => unfetched(seen, is_announced, findings),

@@ -21,6 +21,8 @@ pub(crate) struct Seen {
     pub skipped_port_25: bool,
     /// Loopback counts as a public place: a lab.
     pub is_lab: bool,
+    /// Everything was looked at that a deep look looks at.
+    pub is_deep: bool,
     /// A policy host that takes longer is slow.
     pub slow: std::time::Duration,
     pub record: Result<Answer, DnsError>,

@@ -8,6 +8,7 @@ use net::dns::{Answer, DnsError, Security, ServerSaid};
 pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
     findings.looked_at(&[Part::Dns]);
     if let Some(Ok(said)) = &seen.servers {
+        findings.looked_at(&[Part::NameServers]);
         each(seen, said, findings);
     }
     if seen.mx_security() == Security::Insecure {

@@ -14,6 +14,9 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
     if seen.hosts.iter().any(HostSeen::is_sealed) {
         findings.looked_at(&[Part::Tls]);
     }
+    if seen.hosts.iter().flat_map(|host| &host.sessions).any(|session| session.deep.is_some()) {
+        findings.looked_at(&[Part::TlsDeep]);
+    }
     for host in &seen.hosts {
         let mut told = BTreeSet::new();
         for session in &host.sessions {

@@ -9,7 +9,7 @@ use net::dns::Authorities;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use sternpost_check::{Check, Checker, Examination, Known, Options, Previous, Sessions, Severity};
+use sternpost_check::{Check, Checker, Depth, Examination, Known, Options, Previous, Sessions, Severity};
 
 /// Check, domain that trips it, domain that passes it. `good-all` passes what has no other word here.
 const TRIPS: &[(&str, &str)] = &[
@@ -252,6 +252,17 @@ async fn each_check_of_the_catalogue_is_tripped_by_one_domain_and_passed_by_anot
     assert!(bad.is_empty(), "{bad:?}");
     assert!(good.verdict.contains("is protected: its policy is enforced"), "{}", good.verdict);
     assert!(good.passed.len() > 90, "{}", good.passed.len());
+    // What was not looked at has not passed.
+    let mut ground = ground;
+    ground.checker.options.depth = Depth::Quick;
+    let quick = ground.examine("good-all").await;
+    for check in
+        ["SMTP-TLS-LEGACY", "STS-TXT-UNCHANGED", "DNS-NS-LAME", "HTTPS-SNI", "RPT-SILENT", "STS-TXT-WILDCARD"]
+    {
+        assert!(!quick.passed.iter().any(|passed| passed.id() == check), "{check}");
+    }
+    assert!(!good.passed.iter().any(|passed| passed.id() == "STS-TXT-UNCHANGED"));
+    assert!(good.passed.iter().any(|passed| passed.id() == "SMTP-TLS-LEGACY"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
