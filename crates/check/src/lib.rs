@@ -45,8 +45,9 @@ use std::time::Duration;
 pub struct Checker {
     /// Records, validated.
     pub dns: Arc<dyn Dns>,
-    /// Addresses of policy hosts, which need no validation.
-    pub addresses: Arc<dyn Dns>,
+    /// Records that need no validation: policy hosts prove themselves by their certificate, and the rest is not
+    /// what delivery hangs on.
+    pub unvalidated: Arc<dyn Dns>,
     /// Each name server of a zone; `None` leaves them out.
     pub servers: Option<Arc<dyn EachServer>>,
     /// Policy hosts.

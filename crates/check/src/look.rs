@@ -43,7 +43,7 @@ impl Checker {
             (record, more)
         };
         let tlsrpt = async {
-            let tlsrpt = self.dns.lookup(&tlsrpt_name, Kind::Txt).await;
+            let tlsrpt = self.unvalidated.lookup(&tlsrpt_name, Kind::Txt).await;
             let rua = self.targets(&tlsrpt).await;
             let strays = match is_missing(&tlsrpt, "v=TLSRPTv1") {
                 true => self.strays(domain, &["_tls._smtp", "_smtp-tls", "_tlsrpt"], "v=tlsrptv1").await,
@@ -102,7 +102,7 @@ impl Checker {
                 return false;
             }
             let made_up = below(domain, "_sternpost-looks-for-a-wildcard");
-            let answer = self.dns.lookup(&made_up, Kind::Txt).await;
+            let answer = self.unvalidated.lookup(&made_up, Kind::Txt).await;
             answer.is_ok_and(|answer| texts_like(&answer, "v=stsv1").next().is_some())
         };
         let strays = async {
@@ -121,7 +121,7 @@ impl Checker {
     async fn strays(&self, domain: &DomainName, labels: &[&str], version: &str) -> Vec<(DomainName, String)> {
         let looks = labels.iter().map(|label| async move {
             let name = if label.is_empty() { domain.clone() } else { below(domain, label) };
-            let answer = self.dns.lookup(&name, Kind::Txt).await.ok()?;
+            let answer = self.unvalidated.lookup(&name, Kind::Txt).await.ok()?;
             let text = texts_like(&answer, version).next()?;
             Some((name, text))
         });
@@ -235,7 +235,7 @@ impl Checker {
     async fn policy_host(&self, domain: &DomainName, progress: &dyn Progress) -> PolicyHostSeen {
         let name = below(domain, "mta-sts");
         let mut seen = PolicyHostSeen {
-            addresses: host_addresses(self.addresses.as_ref(), &name).await,
+            addresses: host_addresses(self.unvalidated.as_ref(), &name).await,
             name,
             visits: Vec::new(),
             without_sni: None,
@@ -275,7 +275,7 @@ impl Checker {
     async fn caa(&self, name: &DomainName) -> Vec<Caa> {
         let mut at = Some(name.clone());
         while let Some(name) = at {
-            if let Ok(answer) = self.dns.lookup(&name, Kind::Caa).await {
+            if let Ok(answer) = self.unvalidated.lookup(&name, Kind::Caa).await {
                 let records = answer.records.into_iter();
                 return records
                     .filter_map(|data| if let Data::Caa(caa) = data { Some(caa) } else { None })
@@ -302,12 +302,12 @@ impl Checker {
     }
 
     async fn takes_mail(&self, domain: &DomainName) -> Result<Vec<DomainName>, String> {
-        match self.dns.lookup(domain, Kind::Mx).await {
+        match self.unvalidated.lookup(domain, Kind::Mx).await {
             Ok(answer) => match answer.mx_hosts().collect::<Vec<_>>() {
                 hosts if hosts.is_empty() => Err("it has the null MX".to_owned()),
                 hosts => Ok(hosts),
             },
-            Err(DnsError::NoSuchRecord(_)) => match host_addresses(self.dns.as_ref(), domain).await {
+            Err(DnsError::NoSuchRecord(_)) => match host_addresses(self.unvalidated.as_ref(), domain).await {
                 Ok(_) => Ok(vec![domain.clone()]),
                 Err(error) if error.is_absence() => Err("it has neither MX nor address".to_owned()),
                 Err(error) => Err(error.to_string()),
@@ -317,7 +317,7 @@ impl Checker {
     }
 
     async fn takes_https(&self, url: &formats::tlsrpt_record::HttpsUrl) -> Result<Visit, DnsError> {
-        let found = host_addresses(self.addresses.as_ref(), url.host()).await?;
+        let found = host_addresses(self.unvalidated.as_ref(), url.host()).await?;
         let address = found.addresses.iter().find(|address| self.wanted(address)).or(found.addresses.first());
         let address = *address.ok_or(DnsError::Timeout)?;
         let mut call = Call::policy(url.host(), address);
@@ -330,7 +330,7 @@ impl Checker {
 
     async fn companions(&self, domain: &DomainName) -> Companions {
         let has = |name: DomainName, version: &'static str| async move {
-            match self.dns.lookup(&name, Kind::Txt).await {
+            match self.unvalidated.lookup(&name, Kind::Txt).await {
                 Ok(answer) => Some(texts_like(&answer, version).next().is_some()),
                 Err(error) if error.is_absence() => Some(false),
                 Err(_) => None,

@@ -193,7 +193,7 @@ async fn ground() -> Ground {
     let clients = lab.clients("checker.test", clock.clone()).unwrap();
     let servers = Authorities::new(clients.dns.clone(), lab.names.address.port(), true);
     let checker = Checker {
-        addresses: clients.dns.clone(),
+        unvalidated: clients.dns.clone(),
         dns: clients.dns,
         servers: Some(Arc::new(servers)),
         visits: clients.policies,

@@ -109,7 +109,7 @@ impl World {
         let servers = Authorities::new(self.dns.clone(), config.dns_port, config.allow_private_addresses);
         Checker {
             dns: self.dns.clone(),
-            addresses: self.addresses.clone(),
+            unvalidated: self.addresses.clone(),
             servers: Some(Arc::new(servers)),
             visits: self.policies.clone(),
             mail: Sessions::new(self.mail.clone(), share),

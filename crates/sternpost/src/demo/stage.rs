@@ -85,7 +85,7 @@ impl Stage {
         let applier = applier(&lab, policy_host, &ours, &store, injected.clone()).await?;
         let checker = Checker {
             dns: ours.dns.clone(),
-            addresses: ours.dns,
+            unvalidated: ours.dns,
             servers: None,
             visits: ours.policies,
             mail: Sessions::new(ours.probes, false),
