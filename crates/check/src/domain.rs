@@ -67,7 +67,7 @@ fn name(seen: &Seen, findings: &mut Findings) {
         );
     }
     let text = domain.as_str();
-    if psl::suffix(text.as_bytes()).is_some_and(|suffix| suffix.is_known() && suffix == text) {
+    if is_public_suffix(text) {
         findings.add(
             Check::DomPublicSuffix,
             format!("{domain} is a public suffix"),
@@ -83,6 +83,11 @@ fn name(seen: &Seen, findings: &mut Findings) {
             [],
         );
     }
+}
+
+/// True for names under which strangers register theirs.
+pub(crate) fn is_public_suffix(name: &str) -> bool {
+    psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known() && suffix == name)
 }
 
 fn values(seen: &Seen, findings: &mut Findings) {

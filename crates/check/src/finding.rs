@@ -3,8 +3,6 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::senders::SenderView;
 use formats::{DomainName, Mode, PolicyId};
-use jiff::{SignedDuration, Timestamp};
-use net::certificate::CertificateFacts;
 use std::collections::BTreeSet;
 
 /// One thing that was found.
@@ -54,16 +52,6 @@ impl Examination {
     pub fn is_blind(&self) -> bool {
         self.findings.iter().any(|finding| finding.check == Check::DnsServfail)
     }
-}
-
-/// How a certificate that ends soon is spoken of; `None` for one with time left: 14 days, or a third of a
-/// life of less than 45 days.
-pub(crate) fn ends_soon(certificate: &CertificateFacts, now: Timestamp) -> Option<String> {
-    let fortnight = SignedDuration::from_hours(14 * 24);
-    let third = certificate.not_after.duration_since(certificate.not_before) / 3;
-    let left = certificate.not_after.duration_since(now);
-    (left >= SignedDuration::ZERO && left < fortnight.min(third))
-        .then(|| format!("ends in {} days ({})", left.as_hours() / 24, certificate.not_after))
 }
 
 #[derive(Default)]

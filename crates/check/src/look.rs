@@ -212,24 +212,16 @@ impl Checker {
     }
 
     async fn deep(&self, target: &Target) -> Deep {
-        let mail = self.mail.mail();
-        let agrees = |version| async move {
-            let agreed = mail.agrees(target, version, OLD_CIPHERS).await;
-            agreed.ok().flatten().map(|_| version)
-        };
-        let (without_sni, tls10, tls11, weak, injection) = tokio::join!(
+        let mail = &self.mail;
+        let (without_sni, tls10, tls11, weak, takes_injection) = tokio::join!(
             mail.without_sni(target),
-            agrees(Version::Tls10),
-            agrees(Version::Tls11),
+            mail.agrees(target, Version::Tls10, OLD_CIPHERS),
+            mail.agrees(target, Version::Tls11, OLD_CIPHERS),
             mail.agrees(target, Version::Tls12, WEAK_CIPHERS),
             mail.takes_injection(target),
         );
-        Deep {
-            without_sni,
-            legacy: tls10.into_iter().chain(tls11).collect(),
-            weak: weak.ok().flatten(),
-            takes_injection: injection.unwrap_or(false),
-        }
+        let legacy = [tls10.map(|_| Version::Tls10), tls11.map(|_| Version::Tls11)];
+        Deep { without_sni, legacy: legacy.into_iter().flatten().collect(), weak, takes_injection }
     }
 
     async fn policy_host(&self, domain: &DomainName, progress: &dyn Progress) -> PolicyHostSeen {

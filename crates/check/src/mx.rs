@@ -202,9 +202,10 @@ fn steady(host: &DomainName, session: &SessionSeen, findings: &mut Findings) {
     }
 }
 
+/// `None` without TLS, else whether the certificate is good: what a second try should see again.
 fn has_other_abilities(one: &SessionReport, other: &SessionReport) -> bool {
-    let issuer = |report: &SessionReport| report.tls.as_ref().map(|tls| tls.pkix.is_ok());
-    issuer(one) != issuer(other) || one.tls.is_some() != other.tls.is_some()
+    let is_good = |report: &SessionReport| report.tls.as_ref().map(|tls| tls.pkix.is_ok());
+    is_good(one) != is_good(other)
 }
 
 impl HostSeen {

@@ -1,6 +1,7 @@
 //! The policy file by itself (RFC 8461 §3.2).
 
 use crate::catalogue::{Check, Part, Severity};
+use crate::domain::is_public_suffix;
 use crate::finding::Findings;
 use crate::seen::Seen;
 use formats::policy::{PolicyError, PolicyFault, PolicyNote};
@@ -147,8 +148,7 @@ fn mode(seen: &Seen, policy: &Policy, findings: &mut Findings) {
 fn broad(pattern: &MxPattern, findings: &mut Findings) {
     let MxPattern::Wildcard(parent) = pattern else { return };
     let text = parent.as_str();
-    let is_suffix = psl::suffix(text.as_bytes()).is_some_and(|suffix| suffix.is_known() && suffix == text);
-    if is_suffix || SHARED.contains(&text) {
+    if is_public_suffix(text) || SHARED.contains(&text) {
         findings.add(
             Check::PolWildcardBroad,
             format!("the line mx: {pattern} lets in hosts of strangers"),

@@ -1,7 +1,8 @@
 //! The policy host: names, addresses, TLS, certificate, HTTP (RFC 8461 §3.3).
 
 use crate::catalogue::{Check, Part, Severity};
-use crate::finding::{Findings, ends_soon};
+use crate::certificate::{Kind, chain_line, ends_soon};
+use crate::finding::Findings;
 use crate::seen::{PolicyHostSeen, Seen};
 use net::certificate::{CertificateFacts, Problem};
 use net::https::{FetchError, Fetched, Page, Visit};
@@ -204,19 +205,6 @@ fn evidence(visit: &Visit) -> Vec<String> {
     lines
 }
 
-/// One certificate of a chain, for evidence.
-pub(crate) fn chain_line(certificate: &CertificateFacts) -> String {
-    format!(
-        "certificate {} for {} by {}, {}, {} to {}",
-        certificate.subject,
-        if certificate.names.is_empty() { "no name".to_owned() } else { certificate.names.join(", ") },
-        certificate.issuer,
-        certificate.key,
-        certificate.not_before,
-        certificate.not_after
-    )
-}
-
 /// Which check a bad certificate of the policy host trips.
 fn of_certificate(problem: &Problem, facts: Option<&TlsFacts>) -> Check {
     match Kind::of(problem, facts) {
@@ -227,39 +215,6 @@ fn of_certificate(problem: &Problem, facts: Option<&TlsFacts>) -> Check {
         Kind::OfItself => Check::HttpsCertSelf,
         Kind::ChainCut => Check::HttpsCertChain,
         Kind::Untrusted => Check::HttpsCertUntrusted,
-    }
-}
-
-/// What is wrong with a certificate, finer than a sender has to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Expired,
-    NotYet,
-    Name,
-    CommonNameOnly,
-    OfItself,
-    ChainCut,
-    Untrusted,
-}
-
-impl Kind {
-    pub(crate) fn of(problem: &Problem, facts: Option<&TlsFacts>) -> Self {
-        let chain = facts.map(|facts| facts.chain.as_slice()).unwrap_or_default();
-        let own = chain.first();
-        match problem {
-            Problem::Expired => Self::Expired,
-            Problem::NotYetValid => Self::NotYet,
-            Problem::WrongName
-                if own.is_some_and(|own| own.names.is_empty() && own.common_name.is_some()) =>
-            {
-                Self::CommonNameOnly
-            }
-            Problem::WrongName => Self::Name,
-            _ if own.is_some_and(|own| own.is_self_issued) => Self::OfItself,
-            // Only its own certificate, by an issuer whose certificate would have to come along.
-            Problem::UnknownIssuer if chain.len() == 1 => Self::ChainCut,
-            _ => Self::Untrusted,
-        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! Sessions with MX hosts, politely: few at once with one address and one network, and in bulk one for
 //! all domains that share a host.
 
+use formats::hello::Version;
 use net::places::{Places, network};
 use net::smtp::{MailProbes, SessionFailure, SessionReport, Target, TlsDemand};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 /// Connections to one MX address at once.
 const PER_ADDRESS: usize = 8;
@@ -35,9 +36,27 @@ impl Sessions {
         }
     }
 
-    /// The means, for further questions within a place that is held.
-    pub(crate) fn mail(&self) -> &dyn MailProbes {
-        self.mail.as_ref()
+    /// A session without the host's name in the handshake.
+    pub(crate) async fn without_sni(&self, target: &Target) -> Outcome {
+        let _place = self.place(target).await;
+        self.mail.without_sni(target).await
+    }
+
+    /// The cipher that the host agrees to in this version, if it does.
+    pub(crate) async fn agrees(
+        &self,
+        target: &Target,
+        version: Version,
+        ciphers: &'static [u16],
+    ) -> Option<u16> {
+        let _place = self.place(target).await;
+        self.mail.agrees(target, version, ciphers).await.ok().flatten()
+    }
+
+    /// Whether a command hidden behind STARTTLS is answered.
+    pub(crate) async fn takes_injection(&self, target: &Target) -> bool {
+        let _place = self.place(target).await;
+        self.mail.takes_injection(target).await.unwrap_or(false)
     }
 
     /// One session, or the one that was had for another domain.
@@ -54,8 +73,12 @@ impl Sessions {
     }
 
     async fn open(&self, target: &Target, demand: &TlsDemand) -> Outcome {
-        let _network = self.networks.take(network(target.address)).await;
-        let _address = self.addresses.take(target.address).await;
+        let _place = self.place(target).await;
         self.mail.session(target, demand, None).await
+    }
+
+    /// A place in the network, and one at the address.
+    async fn place(&self, target: &Target) -> [Option<OwnedSemaphorePermit>; 2] {
+        [self.networks.take(network(target.address)).await, self.addresses.take(target.address).await]
     }
 }

@@ -1,9 +1,9 @@
 //! TLS with each MX host: certificate, versions, ciphers, names (RFC 8461 §4.2, RFC 9325).
 
 use crate::catalogue::{Check, Part};
-use crate::finding::{Findings, ends_soon};
+use crate::certificate::{Kind, chain_line, ends_soon};
+use crate::finding::Findings;
 use crate::mx::{consequence, inspect, severity};
-use crate::policy_host::{Kind, chain_line};
 use crate::seen::{Deep, HostSeen, Seen, SessionSeen};
 use formats::hello::{Version, cipher_name};
 use formats::{DomainName, Mode};

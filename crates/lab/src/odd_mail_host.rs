@@ -3,7 +3,7 @@
 
 use crate::mail_host::Behaviour;
 use crate::pki::Identity;
-use crate::policy_host::acceptor;
+use crate::policy_host::{acceptor, server_hello};
 use formats::hello::claimed_version;
 use net::BoxFuture;
 use net::smtp::server::{AnyStream, Upgrade};
@@ -121,18 +121,6 @@ impl AlsoOld {
             _ => None,
         }
     }
-}
-
-/// A ServerHello up to TLS 1.2, without extensions (RFC 5246 §7.4.1.3).
-fn server_hello(version: u16, cipher: u16) -> Vec<u8> {
-    const BODY: u8 = 2 + 32 + 1 + 2 + 1;
-    let [high, low] = version.to_be_bytes();
-    let mut record = vec![22, high, low, 0, BODY + 4, 2, 0, 0, BODY, high, low];
-    record.extend([7; 32]);
-    record.push(0);
-    record.extend(cipher.to_be_bytes());
-    record.push(0);
-    record
 }
 
 /// A session of a server that offers REQUIRETLS, or answers after the handshake what came before it.

@@ -274,13 +274,20 @@ fn response(answers: &Answers, request: &Request<hyper::body::Incoming>) -> Resp
     }
 }
 
-/// What a server that knows only TLS 1.0 answers to a newer ClientHello: a ServerHello of version
-/// 3.1 with a cipher of that time (RFC 2246 §7.4.1.3).
+/// What a server that knows only TLS 1.0 answers to a newer ClientHello.
 pub(crate) fn server_hello_of_tls_1_0() -> Vec<u8> {
-    const BODY: usize = 2 + 32 + 1 + 2 + 1;
-    let mut record = vec![22, 3, 1, 0, BODY as u8 + 4, 2, 0, 0, BODY as u8, 3, 1];
+    server_hello(0x0301, 0x002f)
+}
+
+/// A ServerHello up to TLS 1.2, without extensions (RFC 2246 §7.4.1.3, RFC 5246 §7.4.1.3).
+pub(crate) fn server_hello(version: u16, cipher: u16) -> Vec<u8> {
+    const BODY: u8 = 2 + 32 + 1 + 2 + 1;
+    let [high, low] = version.to_be_bytes();
+    let mut record = vec![22, high, low, 0, BODY + 4, 2, 0, 0, BODY, high, low];
     record.extend([7; 32]);
-    record.extend([0, 0, 0x2f, 0]);
+    record.push(0);
+    record.extend(cipher.to_be_bytes());
+    record.push(0);
     record
 }
 

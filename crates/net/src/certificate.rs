@@ -326,7 +326,7 @@ pub struct CertificateFacts {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
 /// The kind and size of a key, and whether it is too short.

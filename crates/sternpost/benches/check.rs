@@ -207,7 +207,7 @@ async fn reply<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) {
     }
 }
 
-/// The most memory that a child of ours that has ended had, in MiB, by GNU time's way of saying it.
+/// Runs the program over the list: seconds, seconds of processor time, and the most memory in MiB.
 fn program(place: &Path, words: &[&str]) -> (f64, f64, u64) {
     let begun = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_sternpost"))

@@ -4,7 +4,7 @@ mod bulk;
 mod catalogue;
 mod forms;
 mod known;
-mod page;
+pub mod page;
 mod text;
 
 use crate::config::Config;

@@ -4,8 +4,9 @@
 use super::{forms, worse};
 use crate::failure::{Exit, Failure};
 use check::{Check, Checker, Examination, Severity};
+use formats::domain::DomainError;
 use formats::{DomainName, Mode};
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
@@ -32,23 +33,23 @@ pub async fn run(
     let (mut out, done) = output(many.resume)?;
     let total = count(many.from)?;
     let mut tally = Tally::new(total, done.len());
-    let lines = open(many.from)?.lines();
-    let typed = lines.map_while(Result::ok).filter_map(|line| {
-        let text = domain_of(&line);
-        (!text.is_empty()).then_some(text)
-    });
-    let looks = stream::iter(typed).map(|text| {
+    let typed = read_beside(open(many.from)?, many.concurrency);
+    let looks = typed.map(|line| {
         let checker = checker.clone();
-        let is_done = done.contains(&digest(&text));
+        let is_done = line.as_ref().is_ok_and(|text| done.contains(&digest(text)));
         async move {
+            let text = match line {
+                Ok(text) => text,
+                Err(error) => return Some(Looked::Unreadable(error)),
+            };
             match DomainName::parse(&text) {
                 _ if is_done => None,
                 Ok(domain) => {
                     // A task of its own, so that both cores work.
                     let task = tokio::spawn(async move { checker.examine(&domain).await });
-                    task.await.ok().map(Ok)
+                    task.await.ok().map(|seen| Looked::Seen(Box::new(seen)))
                 }
-                Err(error) => Some(Err((text, error))),
+                Err(error) => Some(Looked::NoDomain(text, error)),
             }
         }
     });
@@ -57,12 +58,13 @@ pub async fn run(
     while let Some(outcome) = looks.next().await {
         let line = match outcome {
             None => continue,
-            Some(Ok(seen)) => {
+            Some(Looked::Unreadable(error)) => return Err(unreadable(many.from, error)),
+            Some(Looked::Seen(seen)) => {
                 exit = worse(exit, verdict(&seen));
                 tally.add(&seen);
                 forms::json(&seen)
             }
-            Some(Err((text, error))) => {
+            Some(Looked::NoDomain(text, error)) => {
                 tally.is_no_domain += 1;
                 exit = worse(exit, Exit::Findings);
                 serde_json::json!({
@@ -84,6 +86,30 @@ pub async fn run(
     Ok(exit)
 }
 
+/// What came of a line.
+enum Looked {
+    Seen(Box<Examination>),
+    NoDomain(String, DomainError),
+    Unreadable(std::io::Error),
+}
+
+/// The domains of a list, read by a thread of its own, since standard input may take its time while others
+/// are done. Whatever bytes a line has, the next one is read.
+fn read_beside(list: Box<dyn BufRead + Send>, ahead: usize) -> impl Stream<Item = std::io::Result<String>> {
+    let (send, receive) = tokio::sync::mpsc::channel(ahead);
+    std::thread::spawn(move || {
+        for line in list.split(b'\n') {
+            let text = line.map(|line| domain_of(&String::from_utf8_lossy(&line)));
+            let is_empty = text.as_ref().is_ok_and(String::is_empty);
+            let is_last = text.is_err();
+            if !is_empty && send.blocking_send(text).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    stream::unfold(receive, |mut receive| async move { Some((receive.recv().await?, receive)) })
+}
+
 /// The domain of a line: comments begin with `#`, and of a table it is the column that has a dot.
 fn domain_of(line: &str) -> String {
     let text = line.split('#').next().unwrap_or_default();
@@ -94,18 +120,20 @@ fn domain_of(line: &str) -> String {
     column.unwrap_or(text.trim()).to_owned()
 }
 
-fn open(from: &Path) -> Result<Box<dyn BufRead>, Failure> {
+fn open(from: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
     if from == Path::new("-") {
         return Ok(Box::new(BufReader::new(std::io::stdin())));
     }
-    let file = File::open(from).map_err(|error| {
-        Failure::usage(
-            format!("{} can't be read", from.display()),
-            error,
-            "Give a file with a domain on each line, or - for standard input.",
-        )
-    })?;
+    let file = File::open(from).map_err(|error| unreadable(from, error))?;
     Ok(Box::new(BufReader::new(file)))
+}
+
+fn unreadable(from: &Path, error: std::io::Error) -> Failure {
+    Failure::usage(
+        format!("{} can't be read", from.display()),
+        error,
+        "Give a file with a domain on each line, or - for standard input.",
+    )
 }
 
 /// How many lines a file has, for the estimate; `None` for standard input.

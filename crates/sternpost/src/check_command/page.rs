@@ -57,12 +57,16 @@ fn render(all: &[(Examination, Duration)], now: Timestamp) -> Result<String, ask
     .render()
 }
 
-fn looked(seen: &Examination, took: Duration) -> Looked<'_> {
-    let mark = |finding: &Finding| match finding.severity {
+/// The class and the word of a severity on a page.
+pub fn mark(severity: Severity) -> (&'static str, &'static str) {
+    match severity {
         Severity::Error => ("failing", "✗ error"),
         Severity::Warning => ("waiting", "! warning"),
         Severity::Info => ("way", "· information"),
-    };
+    }
+}
+
+fn looked(seen: &Examination, took: Duration) -> Looked<'_> {
     let (info, found): (Vec<&Finding>, Vec<&Finding>) =
         seen.findings.iter().partition(|finding| finding.severity == Severity::Info);
     let is_sender = |finding: &&Finding| finding.check.id().starts_with("SENDER-");
@@ -74,7 +78,10 @@ fn looked(seen: &Examination, took: Duration) -> Looked<'_> {
     Looked {
         seen,
         took: format!("{:.1}", took.as_secs_f32()),
-        found: found.into_iter().map(|finding| (mark(finding).0, mark(finding).1, finding)).collect(),
+        found: found
+            .into_iter()
+            .map(|finding| (mark(finding.severity).0, mark(finding.severity).1, finding))
+            .collect(),
         info: info.into_iter().filter(|finding| !is_sender(finding)).collect(),
         senders: senders.collect(),
     }

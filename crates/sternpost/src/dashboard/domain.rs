@@ -6,11 +6,12 @@ use super::door::{SaidQuery, Visitor};
 use super::frame::{Answer, Frame, Here, Trouble, html};
 use super::overview::{Need, age, judge_by, last_week};
 use super::table::{Format, other};
+use crate::check_command::page::mark;
 use crate::rollout::Desk;
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
-use check::{Finding, Severity};
+use check::Finding;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Mode, Policy, StsRecord};
 use jiff::{SignedDuration, Timestamp};
@@ -375,11 +376,6 @@ pub async fn check(
         (domain, checker)
     };
     let seen = checker.examine(&domain).await;
-    let mark = |severity: Severity| match severity {
-        Severity::Error => ("failing", "✗ error"),
-        Severity::Warning => ("waiting", "! warning"),
-        Severity::Info => ("way", "· information"),
-    };
     html(&CheckPage {
         frame: Frame::new(format!("Check of {domain}"), Here::Domains, &visitor),
         name: domain.to_string(),
