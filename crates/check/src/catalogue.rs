@@ -29,6 +29,8 @@ pub enum Part {
     RecordText,
     /// DNS.
     Dns,
+    /// Signatures, where answers can be validated.
+    Signed,
     /// The zone's name servers one by one.
     NameServers,
     /// Made-up names, further look-ups: in a deep look only.
@@ -61,6 +63,8 @@ pub enum Part {
     TlsDeep,
     /// DANE.
     Dane,
+    /// TLSA records that do not count: in a deep look only.
+    DaneDeep,
     /// The `_smtp._tls` record.
     Tlsrpt,
     /// What senders do, and what is next.
@@ -146,8 +150,9 @@ catalogue! {
     DnsNsDisagree "DNS-NS-DISAGREE" Error NameServers "name servers of the zone give different answers" "RFC 1034 §4.2.2";
     DnsNsLame "DNS-NS-LAME" Warning NameServers "a name server does not answer for the zone" "RFC 1912 §2.8";
     DnsServfail "DNS-SERVFAIL" Error Dns "a look-up fails or times out" "RFC 8461 §3.1";
-    DnssecBogus "DNSSEC-BOGUS" Error Dns "the answer fails DNSSEC validation" "RFC 4035";
-    DnssecUnsigned "DNSSEC-UNSIGNED" Info Dns "the zone is not signed" "RFC 7672 §1.2";
+    DnssecBogus "DNSSEC-BOGUS" Error Signed "the answer fails DNSSEC validation" "RFC 4035";
+    DnssecUnsigned "DNSSEC-UNSIGNED" Info Signed "the zone is not signed" "RFC 7672 §1.2";
+    DnssecUnseen "DNSSEC-UNSEEN" Info Dns "the resolver used here lets nobody see signatures" "RFC 4035 §4.9";
     HostMissing "HOST-MISSING" Error PolicyHost "the policy host has no address" "RFC 8461 §3.3";
     HostCname "HOST-CNAME" Info PolicyHost "the policy host is delegated by CNAME" "RFC 8461 §8.2";
     HostPrivate "HOST-PRIVATE" Error PolicyHost "an address of the policy host is private or reserved" "RFC 6890";
@@ -225,7 +230,7 @@ catalogue! {
     SmtpRequiretls "SMTP-REQUIRETLS" Info Tls "an MX host offers REQUIRETLS" "RFC 8689";
     DaneAbsent "DANE-ABSENT" Info Dane "no MX host has TLSA records" "RFC 7672";
     DaneProtects "DANE-PROTECTS" Info Dane "an MX host is protected by DANE" "RFC 7672";
-    DaneUnsigned "DANE-UNSIGNED" Warning Deep "TLSA records in a zone that is not signed" "RFC 7672 §2.1";
+    DaneUnsigned "DANE-UNSIGNED" Warning DaneDeep "TLSA records in a zone that is not signed" "RFC 7672 §2.1";
     DaneUnknown "DANE-LOOKUP" Error Dane "the TLSA records of an MX host can't be looked up" "RFC 7672 §2.1";
     DaneSyntax "DANE-SYNTAX" Error Dane "a TLSA record that no sender can use" "RFC 6698 §2.1";
     DaneUsage "DANE-USAGE" Warning Dane "a TLSA record of usage 0 or 1" "RFC 7672 §3.1.3";

@@ -13,10 +13,13 @@ use net::dns::Security;
 use net::tls::TlsFacts;
 
 pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
-    if seen.hosts.is_empty() {
+    if seen.hosts.is_empty() || !seen.sees_signatures {
         return;
     }
     findings.looked_at(&[Part::Dane]);
+    if seen.is_deep {
+        findings.looked_at(&[Part::DaneDeep]);
+    }
     for host in &seen.hosts {
         match &host.dane {
             Dane::Absent if host.unsigned_tlsa => findings.add(

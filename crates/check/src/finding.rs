@@ -154,7 +154,14 @@ fn consequence(findings: &Findings, mode: Mode) -> &'static str {
         finding.severity == Severity::Error
             && matches!(
                 part,
-                Part::Mx | Part::Match | Part::Session | Part::Tls | Part::Dane | Part::Domain | Part::Dns
+                Part::Mx
+                    | Part::Match
+                    | Part::Session
+                    | Part::Tls
+                    | Part::Dane
+                    | Part::Domain
+                    | Part::Dns
+                    | Part::Signed
             )
     };
     let refuses =

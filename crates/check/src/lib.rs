@@ -72,6 +72,8 @@ pub struct Options {
     pub skip_port_25: bool,
     /// True where private and loopback addresses may be reached: a lab.
     pub allow_special: bool,
+    /// False where [`Checker::dns`] validates nothing: signatures and DANE are then left out.
+    pub sees_signatures: bool,
     /// A policy host that takes longer is slow.
     pub slow: Duration,
 }
@@ -83,6 +85,7 @@ impl Default for Options {
             families: Families::Both,
             skip_port_25: false,
             allow_special: false,
+            sees_signatures: true,
             slow: Duration::from_secs(5),
         }
     }

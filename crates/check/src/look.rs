@@ -58,6 +58,7 @@ impl Checker {
         Seen {
             domain: domain.clone(),
             now: self.clock.now(),
+            sees_signatures: self.options.sees_signatures,
             mx,
             hosts,
             skipped_port_25: self.options.skip_port_25,

@@ -106,7 +106,7 @@ fn missing(seen: &Seen, findings: &mut Findings) {
     let begin = [
         "max_age: 86400".to_owned(),
         example(seen),
-        format!("sternpost init {0} > sternpost.toml   # or by one program", seen.domain),
+        format!("sternpost init {0} >> sternpost.toml   # or by one program", seen.domain),
     ];
     findings.add_as(Severity::Info, Check::StsTxtMissing, what, why, head.into_iter().chain(mx).chain(begin));
 }

@@ -15,6 +15,8 @@ use std::net::IpAddr;
 pub(crate) struct Seen {
     pub domain: DomainName,
     pub now: Timestamp,
+    /// Answers are validated, so that it is seen what is signed.
+    pub sees_signatures: bool,
     pub mx: Result<Answer, DnsError>,
     pub hosts: Vec<HostSeen>,
     /// True when port 25 was left out as asked.

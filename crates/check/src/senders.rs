@@ -112,6 +112,7 @@ fn view(seen: &Seen, sender: Sender) -> SenderView {
 fn outcome(seen: &Seen, host: &HostSeen, sender: Sender) -> Outcome {
     let enforced = seen.binding().filter(|policy| policy.mode == Mode::Enforce);
     match (sender, &host.dane, enforced) {
+        (Sender::Dane, ..) if !seen.sees_signatures => Outcome::Unreached,
         (Sender::Dane, Dane::Applies { .. }, _) => by_dane(host),
         (Sender::Dane, Dane::Unknown(_), _) => Outcome::Refused,
         (Sender::Dane | Sender::Strict, _, Some(policy)) => match host.passes_pkix() {
@@ -156,6 +157,9 @@ fn summary(seen: &Seen, sender: Sender, hosts: &[HostView]) -> &'static str {
         Sender::Testing if seen.mode() != Mode::None => "delivers, can be stripped, and reports what fails",
         _ => "delivers, can be stripped",
     };
+    if sender == Sender::Dane && !seen.sees_signatures {
+        return "can't be told, since the resolver used here does not pass DNSSEC on";
+    }
     if seen.skipped_port_25 {
         return "was not looked at, since port 25 was left out";
     }

@@ -11,6 +11,16 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
         findings.looked_at(&[Part::NameServers]);
         each(seen, said, findings);
     }
+    if !seen.sees_signatures {
+        return findings.add(
+            Check::DnssecUnseen,
+            "the DNS resolver used here does not pass DNSSEC on, so nobody can tell what is signed",
+            "That is this network's, not the domain's: DANE and the zone's signatures were not looked at. Ask a \
+             resolver that validates (Debian: apt install unbound), or one on the internet:",
+            [format!("sternpost check --resolver 9.9.9.9 {}", seen.domain)],
+        );
+    }
+    findings.looked_at(&[Part::Signed]);
     if seen.mx_security() == Security::Insecure {
         findings.add(
             Check::DnssecUnsigned,

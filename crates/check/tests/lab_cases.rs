@@ -176,7 +176,7 @@ const PASSES: &[(&str, &str)] = &[
 
 /// Tripped by what is known from before, or by what is typed, in tests of their own.
 const ELSEWHERE: &[&str] =
-    &["DOM-SYNTAX", "STS-TXT-UNCHANGED", "STS-TXT-CHANGED", "READY-ID-ORDER", "RPT-SILENT"];
+    &["DOM-SYNTAX", "DNSSEC-UNSEEN", "STS-TXT-UNCHANGED", "STS-TXT-CHANGED", "READY-ID-ORDER", "RPT-SILENT"];
 
 struct Ground {
     lab: Lab,
@@ -261,6 +261,10 @@ async fn each_check_of_the_catalogue_is_tripped_by_one_domain_and_passed_by_anot
     {
         assert!(!quick.passed.iter().any(|passed| passed.id() == check), "{check}");
     }
+    ground.checker.options.sees_signatures = false;
+    let blind = ground.examine("dane-mismatch").await;
+    assert!(ids(&blind).contains("DNSSEC-UNSEEN"));
+    assert!(!ids(good).contains("DNSSEC-UNSEEN"));
     assert!(!good.passed.iter().any(|passed| passed.id() == "STS-TXT-UNCHANGED"));
     assert!(good.passed.iter().any(|passed| passed.id() == "SMTP-TLS-LEGACY"));
 }

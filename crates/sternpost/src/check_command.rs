@@ -147,7 +147,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
         skip_port_25: options.skip_port_25,
         ..world.looks(&config)
     };
-    let checker = world.checker(&config, looks, options.from.is_some());
+    let checker = world.checker(&config, looks, options.from.is_some()).await?;
     if let Some(from) = &options.from {
         if !matches!(format, Format::Text | Format::Json) {
             return Err(Failure::usage(

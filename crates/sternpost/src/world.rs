@@ -6,7 +6,7 @@ use check::{Checker, Sessions};
 use formats::DomainName;
 use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
-use net::dns::{Authorities, Dns, Dnssec, Resolver, ResolverConfig};
+use net::dns::{Authorities, Dns, DnsError, Dnssec, Resolver, ResolverConfig, Security};
 use net::https::{Fetcher, FetcherConfig};
 use net::smtp::{Client, ClientConfig};
 use std::net::IpAddr;
@@ -104,18 +104,38 @@ impl World {
         check::Options { allow_special: config.allow_private_addresses, ..check::Options::default() }
     }
 
-    /// A preflight in this world; `share` lets domains with the same MX host have one session.
-    pub fn checker(&self, config: &Config, options: check::Options, share: bool) -> Checker {
-        let servers = Authorities::new(self.dns.clone(), config.dns_port, config.allow_private_addresses);
-        Checker {
-            dns: self.dns.clone(),
+    /// A preflight in this world; `share` lets domains with the same MX host have one session. Where the resolver
+    /// strips DNSSEC every domain would seem bogus, so it is asked about the root first.
+    pub async fn checker(
+        &self,
+        config: &Config,
+        options: check::Options,
+        share: bool,
+    ) -> Result<Checker, Failure> {
+        let (dns, sees_signatures) = match self.resolver.probe().await {
+            Ok(Security::Secure) => (self.dns.clone(), true),
+            Ok(_) | Err(DnsError::Bogus) => (self.addresses.clone(), false),
+            Err(error @ (DnsError::Timeout | DnsError::Network(_))) => {
+                return Err(Failure::new(
+                    "the DNS resolver does not answer",
+                    error,
+                    "Nothing can be said about any domain. Look at this machine's network and /etc/resolv.conf, or name \
+                     another resolver:\n  sternpost check --resolver 9.9.9.9 DOMAIN",
+                ));
+            }
+            // What is wrong then shows in the look-ups themselves.
+            Err(_) => (self.dns.clone(), true),
+        };
+        let servers = Authorities::new(dns.clone(), config.dns_port, config.allow_private_addresses);
+        Ok(Checker {
+            dns,
             unvalidated: self.addresses.clone(),
             servers: Some(Arc::new(servers)),
             visits: self.policies.clone(),
             mail: Sessions::new(self.mail.clone(), share),
             clock: self.clock.clone(),
-            options,
-        }
+            options: check::Options { sees_signatures, ..options },
+        })
     }
 }
 

@@ -373,3 +373,35 @@ fn one_of_our_own_domains_is_held_against_the_last_look() {
     place.lab.publish_txt(&name, "v=STSv1; id=20260202000000;").unwrap();
     assert!(trips("STS-TXT-CHANGED"), "the id changed and the file did not");
 }
+
+#[test]
+fn a_resolver_that_strips_dnssec_is_not_the_domains_fault() {
+    let place = Place::new();
+    // Without the lab's trust anchor no answer of its resolver can be validated.
+    let file = place.dir.path().join("sternpost.toml");
+    let text = std::fs::read_to_string(&file).unwrap().replace("trust_anchor = \"root.key\"\n", "");
+    std::fs::write(&file, text).unwrap();
+    let domain = "dane-mismatch.test";
+    let (code, out, _) = place.check(&["--json", domain]);
+    let seen: Value = serde_json::from_str(&out).unwrap();
+    let ids: Vec<&str> =
+        seen["findings"].as_array().unwrap().iter().map(|one| one["check"].as_str().unwrap()).collect();
+    assert!(ids.contains(&"DNSSEC-UNSEEN"), "{ids:?}");
+    let told = |id: &&str| id.starts_with("DANE") || matches!(*id, "DNSSEC-BOGUS" | "DNSSEC-UNSIGNED");
+    assert!(!ids.iter().any(told), "{ids:?}");
+    let passed = seen["passed"].as_array().unwrap().iter().map(|one| one.as_str().unwrap());
+    assert_eq!(passed.filter(|id| told(id)).count(), 0);
+    assert_ne!(code, 3);
+    let (_, text, _) = place.check(&[domain]);
+    assert!(text.contains("--resolver 9.9.9.9") && text.contains("can't be told"), "{text}");
+}
+
+#[test]
+fn a_resolver_that_does_not_answer_is_said_before_anything_else() {
+    let place = Place::new();
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    let (code, out, err) = place.check(&["--timeout", "1", "--resolver", &address, "good-all.test"]);
+    assert_eq!((code, out.as_str()), (3, ""));
+    assert!(err.contains("the DNS resolver does not answer"), "{err}");
+}

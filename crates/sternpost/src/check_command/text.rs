@@ -37,7 +37,7 @@ fn is_shown(seen: &Examination, finding: &Finding, verbose: bool) -> bool {
         Check::StsTxtMissing | Check::ReadyEnforce | Check::SmtpPortBlocked | Check::DomIdn => true,
         Check::PolModeNone | Check::SmtpGreylist => true,
         Check::Provider => seen.findings.iter().any(|other| other.check == Check::StsTxtMissing),
-        Check::RptTxtMissing => true,
+        Check::RptTxtMissing | Check::DnssecUnseen => true,
         _ => false,
     };
     !is_sender(finding.check) && (finding.severity != Severity::Info || leads_on || verbose)

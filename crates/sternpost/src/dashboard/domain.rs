@@ -368,13 +368,10 @@ pub async fn check(
     Extension(visitor): Extension<Visitor>,
     Path(name): Path<String>,
 ) -> Answer {
-    let (domain, checker) = {
-        let desk = dashboard.desk().await?;
-        let looks = desk.world.looks(&desk.config);
-        let checker = desk.world.checker(&desk.config, looks, false);
-        let domain: DomainName = desk.find(&crate::world::domain(&name)?)?.name;
-        (domain, checker)
-    };
+    let desk = dashboard.desk().await?;
+    let domain: DomainName = desk.find(&crate::world::domain(&name)?)?.name;
+    let checker = desk.world.checker(&desk.config, desk.world.looks(&desk.config), false).await?;
+    drop(desk);
     let seen = checker.examine(&domain).await;
     html(&CheckPage {
         frame: Frame::new(format!("Check of {domain}"), Here::Domains, &visitor),
