@@ -123,17 +123,31 @@ impl Session {
             column: at + 1,
             message: format!("nested deeper than {JSON_DEPTH}"),
         })?;
-        let wire: Wire = serde_json::from_slice(bytes).map_err(|error| DatagramError::Json {
-            line: error.line(),
-            column: error.column(),
-            message: error.to_string().chars().take(200).collect(),
-        })?;
-        if let Some(version) = wire.dpv.filter(|version| version != "1") {
+        serde_json::from_slice::<Wire>(bytes).map_err(json)?.read()
+    }
+
+    /// The same, of what is JSON already.
+    pub(crate) fn from_value(value: serde_json::Value) -> Result<Self, DatagramError> {
+        serde_json::from_value::<Wire>(value).map_err(json)?.read()
+    }
+}
+
+fn json(error: serde_json::Error) -> DatagramError {
+    DatagramError::Json {
+        line: error.line(),
+        column: error.column(),
+        message: error.to_string().chars().take(200).collect(),
+    }
+}
+
+impl Wire {
+    fn read(self) -> Result<Session, DatagramError> {
+        if let Some(version) = self.dpv.filter(|version| version != "1") {
             return Err(DatagramError::Version(version.chars().take(20).collect()));
         }
         let policies =
-            wire.policies.into_iter().map(|policy| policy.read(&wire.d)).collect::<Result<_, _>>()?;
-        Ok(Self { policy_domain: wire.d, tlsrpt_record: wire.pr, policies })
+            self.policies.into_iter().map(|policy| policy.read(&self.d)).collect::<Result<_, _>>()?;
+        Ok(Session { policy_domain: self.d, tlsrpt_record: self.pr, policies })
     }
 }
 

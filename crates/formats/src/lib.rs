@@ -17,6 +17,7 @@
 //! | [`tls_policy`] | Postfix's TLS policy look-ups and answers | postconf(5), TLSRPT_README |
 //! | [`hello`] | the first messages of a handshake, as clients of old write them | RFC 5246 |
 //! | [`datagram`] | what libtlsrpt says of a session | libtlsrpt 0.5 |
+//! | [`posted`] | sessions as other mail servers tell them | docs/tlsrpt-sending.md |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -29,6 +30,7 @@ pub mod limits;
 pub mod mbox;
 pub mod mx_pattern;
 pub mod policy;
+pub mod posted;
 pub mod report;
 pub mod result_type;
 pub mod socketmap;

@@ -94,6 +94,22 @@ limits! {
     REASON_BYTES: usize = 400;
     /// A session datagram of libtlsrpt.
     DATAGRAM_BYTES: usize = 65_000;
+    /// Sessions that differ, held in memory until the store takes them; further ones are dropped and counted.
+    COLLECTED_BYTES: usize = 67_108_864;
+    /// Sessions in one post, and in one piece of a file.
+    POSTED_BYTES: usize = 8_388_608;
+    /// Posting one report over HTTPS, everything included.
+    POST_TIME: Duration = Duration::from_secs(120);
+    /// Bringing one report to one target by mail, all of its MX hosts included.
+    REPORT_MAIL_TIME: Duration = Duration::from_secs(600);
+    /// How long a report is tried to be delivered (RFC 8460 §5.5).
+    REPORT_LIFE: Duration = Duration::from_secs(86_400);
+    /// Reports on their way to one host at once.
+    REPORTS_PER_HOST: usize = 4;
+    /// Reports on their way at once.
+    REPORTS_AT_ONCE: usize = 64;
+    /// Kinds of failures under one policy that are told apart in a day; further ones are summed up by their result.
+    TALLY_FAILURES: usize = 1000;
     /// The whole of fetching a policy: DNS, connect, TLS, body (RFC 8461 §3.3).
     POLICY_FETCH_TIME: Duration = Duration::from_secs(60);
     /// How long a replaced policy can still reach a sender: a fetch, and a proxy's copy (RFC 8461 §8.2).

@@ -2,10 +2,13 @@
 //! redirect, bounded in size and time, one kind of error for each way to fail.
 
 mod fetch;
+mod post;
 mod visit;
 
 pub use fetch::{Fetcher, FetcherConfig};
 pub use hyper::Method;
+pub use hyper::body::Bytes;
+pub use post::{PostError, Posts, Verify};
 pub use visit::{Call, Page, Visit, Visits};
 
 use crate::BoxFuture;

@@ -1,12 +1,20 @@
 //! The reports about what deliveries met (RFC 8460).
 //!
-//! [`build`] makes a day's reports from its tally, [`compose`] the signed mail that carries one,
-//! and [`Courier`] takes it to where the domain's `_smtp._tls` record says.
+//! [`build`] makes a domain's report from its tally, [`compose`] the signed mail that carries one, [`Courier`] takes
+//! it to where the domain's `_smtp._tls` record says, by a [`Carrier`] or by HTTPS. [`Office`] does that day by day, and
+//! [`Prober`] finds out what sessions under policies in `testing` hide.
 
 mod build;
+mod carrier;
 mod compose;
 mod deliver;
+mod office;
+mod prober;
+mod truth;
 
-pub use build::{Reporter, build};
-pub use compose::{ComposeError, Composed, DkimKey, DkimKeyError, compose};
-pub use deliver::{Courier, Errand, SendError, TargetOutcome};
+pub use build::{Addresses, Reporter, build};
+pub use carrier::{Carrier, Undelivered};
+pub use compose::{ComposeError, Composed, DkimKey, DkimKeyError, Letter, compose};
+pub use deliver::{Busy, Courier};
+pub use office::{Counts, Office, OfficeError, Rules};
+pub use prober::{Hosts, Prober};

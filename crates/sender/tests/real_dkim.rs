@@ -7,7 +7,8 @@ use formats::report::PolicyReport;
 use formats::result_type::PolicyType;
 use formats::tlsrpt_record::MailAddress;
 use std::process::Command;
-use sternpost_sender::report::{DkimKey, Reporter, build, compose};
+use sternpost_sender::report::{DkimKey, Letter, Reporter, build, compose};
+use store::tallies::DomainTally;
 
 const VERIFY: &str = "
 import sys, dkim
@@ -44,8 +45,11 @@ fn rpt_16_another_implementation_verifies_the_signature_and_notices_a_change() {
         DkimKey::from_pem(domain.clone(), "r", &rsa.serialize_pem()).unwrap(),
         DkimKey::generate(domain.clone(), "e").unwrap(),
     ];
-    let reporter =
-        Reporter { organization: "Sender".into(), contact: MailAddress::parse("t@sender.example").unwrap() };
+    let reporter = Reporter {
+        organization: "Sender".into(),
+        contact: MailAddress::parse("t@sender.example").unwrap(),
+        addresses: Default::default(),
+    };
     let now = "2026-11-24T13:00:00Z".parse().unwrap();
     let about = DomainName::parse("example.org").unwrap();
     let entry = PolicyReport {
@@ -57,10 +61,11 @@ fn rpt_16_another_implementation_verifies_the_signature_and_notices_a_change() {
         failed: 0,
         details: vec![],
     };
-    let (_, report) = build(now, vec![entry], &reporter).remove(0);
+    let tally = DomainTally { domain: about.clone(), entries: vec![entry] };
+    let letter = Letter::new(&about, &build(now, tally, &[], &reporter).unwrap()).unwrap();
     for key in keys {
         let to = MailAddress::parse("r@example.org").unwrap();
-        let mail = compose(&about, &report, &reporter, &to, &key, now).unwrap();
+        let mail = compose(&letter, &reporter, &to, std::slice::from_ref(&key), now).unwrap();
         let (name, record) = key.record().unwrap();
         assert!(verified(&mail.message, &name, &record), "{key:?}");
         let changed =

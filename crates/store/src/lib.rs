@@ -5,6 +5,8 @@
 //! | --- | --- | --- |
 //! | [`policies`] | policies to the end of their `max_age` | sending side |
 //! | [`tallies`] | sessions of a day, for the reports | sending side |
+//! | [`tested`] | handshakes of our own for policies in testing | sending side |
+//! | [`outgoing`] | reports on their way, and what became of them | sending side |
 //! | [`reports`] | reports that came in, and what could not be read | receiving side |
 //! | [`alerts`] | alerts that stand | receiving side |
 //! | [`decisions`] | what the operator decided about roll-outs | receiving side |
@@ -21,12 +23,14 @@ pub mod decisions;
 pub mod domains;
 pub mod hosting;
 pub mod looks;
+pub mod outgoing;
 pub mod people;
 pub mod policies;
 pub mod probes;
 pub mod reports;
 pub mod rollouts;
 pub mod tallies;
+pub mod tested;
 
 use sqlx::SqlitePool;
 use sqlx::migrate::MigrateError;
@@ -164,6 +168,16 @@ const TENANT: i64 = 0;
 
 fn damaged<E: std::fmt::Display>(table: &'static str) -> impl Fn(E) -> StoreError {
     move |why| StoreError::Damaged { table, why: why.to_string() }
+}
+
+/// A count as a column holds it.
+fn stored(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A column that holds a count.
+fn count(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or(0)
 }
 
 fn time(table: &'static str, second: i64) -> Result<jiff::Timestamp, StoreError> {

@@ -1,143 +1,458 @@
 //! The sessions of a UTC day by policy and failure, from which reports are made (RFC 8460 §4).
 
-use crate::{Store, StoreError, damaged};
+use crate::{Store, StoreError, count, damaged, stored, time};
+use formats::limits::TALLY_FAILURES;
 use formats::report::{FailureDetail, PolicyReport};
 use formats::result_type::PolicyType;
 use formats::{DomainName, ResultType};
 use jiff::Timestamp;
-use sqlx::{Row, SqliteConnection};
+use sha2::{Digest, Sha256};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+/// What is added to one day, by the domain whose mail it was.
+pub type DayTally = BTreeMap<DomainName, Added>;
+
+/// What is added to a domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Counts by policy; the same policy may come more than once. The policy of DANE is that of an MX host, with
+    /// a policy domain of its own.
+    pub entries: Vec<PolicyReport>,
+    /// The `_smtp._tls` record as the mail server found it.
+    pub record: Option<String>,
+}
+
+/// What was counted for a domain on one day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainTally {
+    /// Whose mail it was, and who gets the report.
+    pub domain: DomainName,
+    /// Counts by policy.
+    pub entries: Vec<PolicyReport>,
+}
+
+type Key = Vec<u8>;
+
+/// Rows of one statement; each has up to ten values, and a statement takes 32,766.
+const ROWS: usize = 500;
 
 impl Store {
-    /// Adds counts to the day that begins at `day`, all of them or none. Counts under the same
-    /// policy, and failures that are alike, add up. Entries without a policy domain are refused.
-    pub async fn add_to_tally(&self, day: Timestamp, entries: &[PolicyReport]) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        for entry in entries {
-            add_entry(&mut transaction, day, entry).await?;
+    /// Adds counts to days, each given by its first second: all of them or none. Counts under the same policy,
+    /// and failures that are alike, add up; failures of a policy that differ in more than `TALLY_FAILURES` ways are
+    /// summed up by their result. When some of the days are closed, nothing is added, and those are returned.
+    pub async fn add_tallies(
+        &self,
+        days: &BTreeMap<Timestamp, DayTally>,
+    ) -> Result<Vec<Timestamp>, StoreError> {
+        // At once, since what begins with reading may not be let write.
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut closed = Vec::new();
+        for day in days.keys() {
+            if is_closed(&mut transaction, *day).await? {
+                closed.push(*day);
+            }
+        }
+        if !closed.is_empty() {
+            return Ok(closed);
+        }
+        for (day, tally) in days {
+            let merged = merge(*day, tally)?;
+            add_counts(&mut transaction, *day, &merged).await?;
+            add_failures(&mut transaction, merged).await?;
+            add_records(&mut transaction, *day, tally).await?;
         }
         transaction.commit().await?;
-        Ok(())
+        Ok(closed)
+    }
+
+    /// The same for one day and entries that are about the domain whose mail it was. Entries without a policy
+    /// domain are refused.
+    pub async fn add_to_tally(&self, day: Timestamp, entries: &[PolicyReport]) -> Result<(), StoreError> {
+        let mut tally = DayTally::new();
+        for entry in entries {
+            let Some(domain) = entry.policy_domain.clone() else {
+                return Err(damaged("tally")("an entry without a policy domain"));
+            };
+            tally.entry(domain).or_default().entries.push(entry.clone());
+        }
+        self.add_tallies(&BTreeMap::from([(day, tally)])).await.map(drop)
     }
 
     /// What was tallied of a day, by domain.
-    pub async fn tally(&self, day: Timestamp) -> Result<Vec<PolicyReport>, StoreError> {
-        let rows = sqlx::query("SELECT id, policy_domain, policy_type, policy_string, mx_host, successful, failed FROM tally WHERE day = $1 ORDER BY policy_domain, id")
-            .bind(day.as_second())
-            .fetch_all(&self.pool)
-            .await?;
-        let mut entries = Vec::with_capacity(rows.len());
-        for row in rows {
-            let list = |text: String| serde_json::from_str::<Vec<String>>(&text).map_err(damaged("tally"));
-            entries.push(PolicyReport {
-                policy_type: PolicyType::parse(row.try_get("policy_type")?),
-                policy_string: list(row.try_get("policy_string")?)?,
-                policy_domain: Some(
-                    DomainName::parse(row.try_get("policy_domain")?).map_err(damaged("tally"))?,
-                ),
-                mx_host: list(row.try_get("mx_host")?)?,
-                successful: count(row.try_get("successful")?),
-                failed: count(row.try_get("failed")?),
-                details: self.tallied_failures(row.try_get("id")?).await?,
-            });
-        }
-        Ok(entries)
+    pub async fn tally(&self, day: Timestamp) -> Result<Vec<DomainTally>, StoreError> {
+        self.tally_after(day, "", u32::MAX).await
     }
 
-    async fn tallied_failures(&self, tally_id: i64) -> Result<Vec<FailureDetail>, StoreError> {
-        let rows =
-            sqlx::query("SELECT * FROM tally_failure WHERE tally_id = $1 ORDER BY failed DESC, result_type")
-                .bind(tally_id)
-                .fetch_all(&self.pool)
+    /// What was tallied of a day for the next `most` domains after `after`, in the order of their names.
+    pub async fn tally_after(
+        &self,
+        day: Timestamp,
+        after: &str,
+        most: u32,
+    ) -> Result<Vec<DomainTally>, StoreError> {
+        let last: Option<String> = sqlx::query_scalar(
+            "SELECT MAX(domain) FROM (SELECT DISTINCT domain FROM tally
+             WHERE day = $1 AND domain > $2 ORDER BY domain LIMIT $3)",
+        )
+        .bind(day.as_second())
+        .bind(after)
+        .bind(i64::from(most))
+        .fetch_one(&self.pool)
+        .await?;
+        match last {
+            Some(last) => self.tally_between(day, after, &last).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What was tallied of a day for one domain.
+    pub async fn tally_of(
+        &self,
+        day: Timestamp,
+        domain: &DomainName,
+    ) -> Result<Vec<PolicyReport>, StoreError> {
+        // A range that ends with the name; what else lies in it is left out.
+        let before = domain.as_str().strip_suffix(|_: char| true).unwrap_or_default();
+        let all = self.tally_between(day, before, domain.as_str()).await?;
+        Ok(all.into_iter().filter(|tally| tally.domain == *domain).flat_map(|tally| tally.entries).collect())
+    }
+
+    async fn tally_between(
+        &self,
+        day: Timestamp,
+        after: &str,
+        last: &str,
+    ) -> Result<Vec<DomainTally>, StoreError> {
+        let bounds = "tally.day = $1 AND tally.domain > $2 AND tally.domain <= $3";
+        let sql = format!(
+            "SELECT tally.key AS tally, tally_failure.* FROM tally JOIN tally_failure ON tally_failure.tally = tally.key
+             WHERE {bounds} ORDER BY tally_failure.failed DESC, tally_failure.result_type, tally_failure.key"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(day.as_second()).bind(after).bind(last);
+        let mut failures: HashMap<Key, Vec<FailureDetail>> = HashMap::new();
+        for row in query.fetch_all(&self.pool).await? {
+            failures.entry(row.try_get("tally")?).or_default().push(failure(&row)?);
+        }
+        let sql = format!("SELECT * FROM tally WHERE {bounds} ORDER BY domain, policy_type, key");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(day.as_second()).bind(after).bind(last);
+        let mut all: Vec<DomainTally> = Vec::new();
+        for row in query.fetch_all(&self.pool).await? {
+            let details = failures.remove(&row.try_get::<Key, _>("key")?).unwrap_or_default();
+            let (domain, entry) = entry(&row, details)?;
+            match all.last_mut().filter(|last| last.domain == domain) {
+                Some(last) => last.entries.push(entry),
+                None => all.push(DomainTally { domain, entries: vec![entry] }),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Sessions of a day that worked, and that did not, over all domains.
+    pub async fn tally_sums(&self, day: Timestamp) -> Result<(u64, u64), StoreError> {
+        let (successful, failed): (Option<i64>, Option<i64>) =
+            sqlx::query_as("SELECT SUM(successful), SUM(failed) FROM tally WHERE day = $1")
+                .bind(day.as_second())
+                .fetch_one(&self.pool)
                 .await?;
-        rows.iter()
-            .map(|row| {
-                let text = |column: &str| {
-                    row.try_get::<String, _>(column).map(|text| Some(text).filter(|text| !text.is_empty()))
-                };
-                let address =
-                    |column: &str| Ok::<_, sqlx::Error>(text(column)?.and_then(|text| text.parse().ok()));
-                Ok(FailureDetail {
-                    result_type: ResultType::parse(row.try_get("result_type")?),
-                    sending_mta_ip: address("sending_mta_ip")?,
-                    receiving_mx_hostname: text("receiving_mx_hostname")?,
-                    receiving_mx_helo: text("receiving_mx_helo")?,
-                    receiving_ip: address("receiving_ip")?,
-                    failed_session_count: count(row.try_get("failed")?),
-                    additional_information: text("additional_information")?,
-                    failure_reason_code: text("failure_reason_code")?,
-                })
-            })
-            .collect()
+        Ok((count(successful.unwrap_or(0)), count(failed.unwrap_or(0))))
+    }
+
+    /// The most frequent failures of a day, with the domain whose mail it was.
+    pub async fn tallied_failures(
+        &self,
+        day: Timestamp,
+        most: u32,
+    ) -> Result<Vec<(DomainName, FailureDetail)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT tally.domain AS domain, tally_failure.* FROM tally JOIN tally_failure ON tally_failure.tally = tally.key
+             WHERE tally.day = $1 ORDER BY tally_failure.failed DESC, tally.domain LIMIT $2",
+        )
+        .bind(day.as_second())
+        .bind(i64::from(most))
+        .fetch_all(&self.pool)
+        .await?;
+        let name = |row: &SqliteRow| DomainName::parse(row.try_get("domain")?).map_err(damaged("tally"));
+        rows.iter().map(|row| Ok((name(row)?, failure(row)?))).collect()
+    }
+
+    /// The record of a domain as the mail server found it on a day.
+    pub async fn tallied_record(
+        &self,
+        day: Timestamp,
+        domain: &DomainName,
+    ) -> Result<Option<String>, StoreError> {
+        let record = sqlx::query_scalar("SELECT record FROM tally_record WHERE day = $1 AND domain = $2")
+            .bind(day.as_second())
+            .bind(domain.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(record)
+    }
+
+    /// Days before `day` that have tallies, and of which not every report is built.
+    pub async fn unreported_days(&self, day: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
+        let days: Vec<i64> = sqlx::query_scalar(
+            "SELECT DISTINCT day FROM tally WHERE day < $1 AND day NOT IN (SELECT day FROM reported_day WHERE is_built = 1) ORDER BY day",
+        )
+        .bind(day.as_second())
+        .fetch_all(&self.pool)
+        .await?;
+        days.into_iter().map(|day| time("tally", day)).collect()
+    }
+
+    /// Forgets what was tallied before a day.
+    pub async fn forget_tallies(&self, before: Timestamp) -> Result<(), StoreError> {
+        for table in ["tally", "tally_record", "tested"] {
+            let sql = format!("DELETE FROM {table} WHERE day < $1");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(before.as_second()).execute(&self.pool).await?;
+        }
+        Ok(())
     }
 }
 
-async fn add_entry(
+/// A policy of a day, with all that was given under it.
+struct Merged {
+    domain: DomainName,
+    entry: PolicyReport,
+    policy_string: String,
+    mx_host: String,
+    failures: BTreeMap<Key, FailureDetail>,
+}
+
+impl Merged {
+    fn policy_domain(&self) -> &DomainName {
+        self.entry.policy_domain.as_ref().unwrap_or(&self.domain)
+    }
+}
+
+fn merge(day: Timestamp, tally: &DayTally) -> Result<BTreeMap<Key, Merged>, StoreError> {
+    let list = |texts: &[String]| serde_json::to_string(texts).map_err(damaged("tally"));
+    let day = day.as_second().to_string();
+    let mut all: BTreeMap<Key, Merged> = BTreeMap::new();
+    for (domain, entry) in
+        tally.iter().flat_map(|(domain, added)| added.entries.iter().map(move |entry| (domain, entry)))
+    {
+        let new = Merged {
+            domain: domain.clone(),
+            entry: PolicyReport { successful: 0, failed: 0, details: Vec::new(), ..entry.clone() },
+            policy_string: list(&entry.policy_string)?,
+            mx_host: list(&entry.mx_host)?,
+            failures: BTreeMap::new(),
+        };
+        let key = digest(&[
+            &day,
+            domain.as_str(),
+            new.policy_domain().as_str(),
+            entry.policy_type.as_str(),
+            &new.policy_string,
+            &new.mx_host,
+        ]);
+        let merged = all.entry(key).or_insert(new);
+        merged.entry.successful = merged.entry.successful.saturating_add(entry.successful);
+        merged.entry.failed = merged.entry.failed.saturating_add(entry.failed);
+        for detail in &entry.details {
+            add_detail(&mut merged.failures, detail.clone());
+        }
+    }
+    Ok(all)
+}
+
+async fn is_closed(connection: &mut SqliteConnection, day: Timestamp) -> Result<bool, StoreError> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT day FROM reported_day WHERE day = $1")
+        .bind(day.as_second())
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.is_some())
+}
+
+fn add_detail(failures: &mut BTreeMap<Key, FailureDetail>, detail: FailureDetail) {
+    let count = detail.failed_session_count;
+    let known = failures
+        .entry(failure_key(&detail))
+        .or_insert_with(|| FailureDetail { failed_session_count: 0, ..detail });
+    known.failed_session_count = known.failed_session_count.saturating_add(count);
+}
+
+fn digest(parts: &[&str]) -> Key {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    digest.finalize().iter().take(16).copied().collect()
+}
+
+fn failure_key(detail: &FailureDetail) -> Key {
+    let texts = texts(detail);
+    digest(&texts.each_ref().map(String::as_str))
+}
+
+/// What tells failures apart, in the order of the columns.
+fn texts(detail: &FailureDetail) -> [String; 7] {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let address = |address: Option<IpAddr>| address.map(|ip| ip.to_string()).unwrap_or_default();
+    [
+        detail.result_type.as_str().to_owned(),
+        address(detail.sending_mta_ip),
+        text(&detail.receiving_mx_hostname),
+        text(&detail.receiving_mx_helo),
+        address(detail.receiving_ip),
+        text(&detail.additional_information),
+        text(&detail.failure_reason_code),
+    ]
+}
+
+/// A failure without what makes it one of too many.
+fn summed_up(detail: FailureDetail) -> FailureDetail {
+    FailureDetail {
+        sending_mta_ip: None,
+        receiving_mx_hostname: None,
+        receiving_mx_helo: None,
+        receiving_ip: None,
+        additional_information: Some("further failures, summed up".to_owned()),
+        failure_reason_code: None,
+        ..detail
+    }
+}
+
+async fn add_counts(
     connection: &mut SqliteConnection,
     day: Timestamp,
-    entry: &PolicyReport,
+    merged: &BTreeMap<Key, Merged>,
 ) -> Result<(), StoreError> {
-    let Some(domain) = &entry.policy_domain else {
-        return Err(StoreError::Damaged { table: "tally", why: "an entry without a policy domain".into() });
-    };
-    let list = |texts: &[String]| serde_json::to_string(texts).map_err(damaged("tally"));
-    let id: i64 = sqlx::query(
-        "INSERT INTO tally (day, policy_domain, policy_type, policy_string, mx_host, successful, failed)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)
-         ON CONFLICT (day, policy_domain, policy_type, policy_string, mx_host)
-         DO UPDATE SET successful = tally.successful + excluded.successful, failed = tally.failed + excluded.failed
-         RETURNING id",
-    )
-    .bind(day.as_second())
-    .bind(domain.as_str())
-    .bind(entry.policy_type.as_str())
-    .bind(list(&entry.policy_string)?)
-    .bind(list(&entry.mx_host)?)
-    .bind(stored(entry.successful))
-    .bind(stored(entry.failed))
-    .fetch_one(&mut *connection)
-    .await?
-    .try_get(0)?;
-    for detail in &entry.details {
-        add_failure(connection, id, detail).await?;
+    let rows: Vec<_> = merged.iter().collect();
+    for chunk in rows.chunks(ROWS) {
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO tally (key, day, domain, policy_domain, policy_type, policy_string, mx_host, successful, failed) ",
+        );
+        sql.push_values(chunk, |mut row, (key, one)| {
+            row.push_bind(key.as_slice())
+                .push_bind(day.as_second())
+                .push_bind(one.domain.as_str())
+                .push_bind(one.policy_domain().as_str())
+                .push_bind(one.entry.policy_type.as_str())
+                .push_bind(one.policy_string.as_str())
+                .push_bind(one.mx_host.as_str())
+                .push_bind(stored(one.entry.successful))
+                .push_bind(stored(one.entry.failed));
+        });
+        sql.push(
+            " ON CONFLICT (key) DO UPDATE SET successful = tally.successful + excluded.successful, failed = tally.failed + excluded.failed",
+        );
+        sql.build().persistent(chunk.len() == ROWS).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-async fn add_failure(
+async fn add_failures(
     connection: &mut SqliteConnection,
-    tally_id: i64,
-    detail: &FailureDetail,
+    merged: BTreeMap<Key, Merged>,
 ) -> Result<(), StoreError> {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let address = |address: Option<std::net::IpAddr>| address.map(|ip| ip.to_string()).unwrap_or_default();
-    sqlx::query(
-        "INSERT INTO tally_failure (tally_id, result_type, sending_mta_ip, receiving_mx_hostname, receiving_mx_helo,
-         receiving_ip, additional_information, failure_reason_code, failed)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-         ON CONFLICT (tally_id, result_type, sending_mta_ip, receiving_mx_hostname, receiving_mx_helo,
-         receiving_ip, additional_information, failure_reason_code)
-         DO UPDATE SET failed = tally_failure.failed + excluded.failed",
-    )
-    .bind(tally_id)
-    .bind(detail.result_type.as_str())
-    .bind(address(detail.sending_mta_ip))
-    .bind(text(&detail.receiving_mx_hostname))
-    .bind(text(&detail.receiving_mx_helo))
-    .bind(address(detail.receiving_ip))
-    .bind(text(&detail.additional_information))
-    .bind(text(&detail.failure_reason_code))
-    .bind(stored(detail.failed_session_count))
-    .execute(&mut *connection)
-    .await?;
+    let with: Vec<(Key, BTreeMap<Key, FailureDetail>)> = merged
+        .into_iter()
+        .filter(|(_, one)| !one.failures.is_empty())
+        .map(|(key, one)| (key, one.failures))
+        .collect();
+    let mut rows: Vec<(Key, Key, FailureDetail)> = Vec::new();
+    for chunk in with.chunks(ROWS) {
+        let known = failure_counts(connection, chunk).await?;
+        for (tally, failures) in chunk {
+            let room = TALLY_FAILURES.saturating_sub(known.get(tally).copied().unwrap_or(0));
+            let mut kept = BTreeMap::new();
+            for (at, (_, detail)) in failures.iter().enumerate() {
+                let detail = detail.clone();
+                add_detail(&mut kept, if at < room { detail } else { summed_up(detail) });
+            }
+            rows.extend(kept.into_iter().map(|(key, detail)| (tally.clone(), key, detail)));
+        }
+    }
+    for chunk in rows.chunks(ROWS) {
+        let mut sql = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO tally_failure (tally, key, result_type, sending_mta_ip, receiving_mx_hostname, receiving_mx_helo,
+             receiving_ip, additional_information, failure_reason_code, failed) ",
+        );
+        sql.push_values(chunk, |mut row, (tally, key, detail)| {
+            row.push_bind(tally.as_slice()).push_bind(key.as_slice());
+            for text in texts(detail) {
+                row.push_bind(text);
+            }
+            row.push_bind(stored(detail.failed_session_count));
+        });
+        sql.push(" ON CONFLICT (tally, key) DO UPDATE SET failed = tally_failure.failed + excluded.failed");
+        sql.build().persistent(chunk.len() == ROWS).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
-fn stored(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
+/// How many kinds of failures each of these tallies has.
+async fn failure_counts(
+    connection: &mut SqliteConnection,
+    tallies: &[(Key, BTreeMap<Key, FailureDetail>)],
+) -> Result<HashMap<Key, usize>, StoreError> {
+    let mut sql = QueryBuilder::<Sqlite>::new("SELECT tally, COUNT(*) FROM tally_failure WHERE tally IN (");
+    let mut list = sql.separated(", ");
+    for (key, _) in tallies {
+        list.push_bind(key.as_slice());
+    }
+    sql.push(") GROUP BY tally");
+    let rows: Vec<(Key, i64)> = sql.build_query_as().persistent(false).fetch_all(&mut *connection).await?;
+    Ok(rows.into_iter().map(|(key, count)| (key, usize::try_from(count).unwrap_or(usize::MAX))).collect())
 }
 
-fn count(stored: i64) -> u64 {
-    u64::try_from(stored).unwrap_or(0)
+async fn add_records(
+    connection: &mut SqliteConnection,
+    day: Timestamp,
+    tally: &DayTally,
+) -> Result<(), StoreError> {
+    let rows: Vec<(&DomainName, &String)> =
+        tally.iter().filter_map(|(domain, added)| Some((domain, added.record.as_ref()?))).collect();
+    for chunk in rows.chunks(ROWS) {
+        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO tally_record (day, domain, record) ");
+        sql.push_values(chunk, |mut row, (domain, record)| {
+            row.push_bind(day.as_second()).push_bind(domain.as_str()).push_bind(record.as_str());
+        });
+        sql.push(
+            " ON CONFLICT (day, domain) DO UPDATE SET record = excluded.record WHERE tally_record.record <> excluded.record",
+        );
+        sql.build().persistent(chunk.len() == ROWS).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+fn entry(row: &SqliteRow, details: Vec<FailureDetail>) -> Result<(DomainName, PolicyReport), StoreError> {
+    let list = |text: String| serde_json::from_str::<Vec<String>>(&text).map_err(damaged("tally"));
+    let name = |column| DomainName::parse(row.try_get(column)?).map_err(damaged("tally"));
+    let domain = name("domain")?;
+    let entry = PolicyReport {
+        policy_type: PolicyType::parse(row.try_get("policy_type")?),
+        policy_string: list(row.try_get("policy_string")?)?,
+        policy_domain: Some(name("policy_domain")?),
+        mx_host: list(row.try_get("mx_host")?)?,
+        successful: count(row.try_get("successful")?),
+        failed: count(row.try_get("failed")?),
+        details,
+    };
+    Ok((domain, entry))
+}
+
+fn failure(row: &SqliteRow) -> Result<FailureDetail, StoreError> {
+    let text = |column: &str| {
+        row.try_get::<String, _>(column).map(|text| Some(text).filter(|text| !text.is_empty()))
+    };
+    let address = |column: &str| Ok::<_, sqlx::Error>(text(column)?.and_then(|text| text.parse().ok()));
+    Ok(FailureDetail {
+        result_type: ResultType::parse(row.try_get("result_type")?),
+        sending_mta_ip: address("sending_mta_ip")?,
+        receiving_mx_hostname: text("receiving_mx_hostname")?,
+        receiving_mx_helo: text("receiving_mx_helo")?,
+        receiving_ip: address("receiving_ip")?,
+        failed_session_count: count(row.try_get("failed")?),
+        additional_information: text("additional_information")?,
+        failure_reason_code: text("failure_reason_code")?,
+    })
 }
 
 #[cfg(test)]
@@ -190,7 +505,7 @@ mod tests {
         store.add_to_tally(Timestamp::UNIX_EPOCH, &[entry("a.example", 9, &[])]).await.unwrap();
         let tally = store.tally(day).await.unwrap();
         assert_eq!(
-            tally,
+            tally.into_iter().flat_map(|tally| tally.entries).collect::<Vec<_>>(),
             [
                 entry("a.example", 5, &[("certificate-expired", 5), ("validation-failure", 1)]),
                 entry("b.example", 1, &[])
@@ -210,11 +525,92 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn failures_that_differ_in_too_many_ways_are_summed_up_and_none_is_lost() {
+        let (_dir, store) = crate::scratch().await;
+        let many = |from: usize, to: usize| {
+            let mut entry = entry("a.example", 0, &[("validation-failure", 1)]);
+            let detail = entry.details.remove(0);
+            entry.failed = (to - from) as u64;
+            entry.details = (from..to)
+                .map(|n| FailureDetail { receiving_mx_helo: Some(format!("h{n}")), ..detail.clone() })
+                .collect();
+            entry
+        };
+        let day = Timestamp::UNIX_EPOCH;
+        store.add_to_tally(day, &[many(0, TALLY_FAILURES - 10)]).await.unwrap();
+        store.add_to_tally(day, &[many(TALLY_FAILURES - 10, TALLY_FAILURES + 500)]).await.unwrap();
+        store.add_to_tally(day, &[many(TALLY_FAILURES + 500, TALLY_FAILURES + 700)]).await.unwrap();
+        let tally = store.tally(day).await.unwrap();
+        let tally = &tally[0].entries;
+        let details = &tally[0].details;
+        assert_eq!(details.len(), TALLY_FAILURES + 1);
+        assert_eq!(details.iter().map(|d| d.failed_session_count).sum::<u64>(), tally[0].failed);
+        assert_eq!(details[0].failed_session_count, 700);
+        assert_eq!(details[0].additional_information.as_deref(), Some("further failures, summed up"));
+    }
+
+    #[tokio::test]
+    async fn domains_are_read_some_at_a_time_or_alone_and_old_days_are_forgotten() {
+        let (_dir, store) = crate::scratch().await;
+        let day = Timestamp::from_second(86_400).unwrap();
+        let names = ["a.example", "aa.example", "b.example", "b.examples", "c.example"];
+        let added = |name: &str| Added {
+            entries: vec![entry(name, 1, &[("certificate-expired", 1)])],
+            record: Some(format!("record of {name}")),
+        };
+        let tally: DayTally =
+            names.iter().map(|name| (DomainName::parse(name).unwrap(), added(name))).collect();
+        store.add_tallies(&BTreeMap::from([(day, tally)])).await.unwrap();
+        let (mut after, mut seen) = (String::new(), Vec::new());
+        loop {
+            let some = store.tally_after(day, &after, 2).await.unwrap();
+            let Some(last) = some.last() else { break };
+            after = last.domain.to_string();
+            seen.extend(some.into_iter().map(|tally| tally.domain.to_string()));
+        }
+        assert_eq!(seen, names);
+        for name in names {
+            let name = DomainName::parse(name).unwrap();
+            let alone = store.tally_of(day, &name).await.unwrap();
+            assert_eq!(alone.len(), 1, "{name}");
+            assert_eq!(alone[0].policy_domain.as_ref(), Some(&name));
+            let record = store.tallied_record(day, &name).await.unwrap();
+            assert_eq!(record, Some(format!("record of {name}")));
+        }
+        assert_eq!(store.tally_sums(day).await.unwrap(), (5, 5));
+        let next = Timestamp::from_second(2 * 86_400).unwrap();
+        assert_eq!(store.unreported_days(next).await.unwrap(), [day]);
+        assert_eq!(store.unreported_days(day).await.unwrap(), []);
+        store.forget_tallies(next).await.unwrap();
+        assert_eq!(store.tally(day).await.unwrap(), []);
+        let kinds: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM tally_failure").fetch_one(&store.pool).await.unwrap();
+        assert_eq!(kinds, 0);
+    }
+
+    #[tokio::test]
+    async fn the_policy_of_dane_is_an_mx_hosts_and_the_report_goes_to_the_domain() {
+        let (_dir, store) = crate::scratch().await;
+        let mut dane = entry("mx.host.example", 1, &[]);
+        dane.policy_type = PolicyType::Tlsa;
+        let domain = DomainName::parse("a.example").unwrap();
+        let added = Added { entries: vec![dane.clone(), entry("a.example", 2, &[])], record: None };
+        let days = BTreeMap::from([(Timestamp::UNIX_EPOCH, DayTally::from([(domain.clone(), added)]))]);
+        assert_eq!(store.add_tallies(&days).await.unwrap(), []);
+        let tally = store.tally(Timestamp::UNIX_EPOCH).await.unwrap();
+        assert_eq!((tally.len(), &tally[0].domain, tally[0].entries.len()), (1, &domain, 2));
+        assert!(tally[0].entries.contains(&dane));
+        store.close_day(Timestamp::UNIX_EPOCH, false).await.unwrap();
+        assert_eq!(store.add_tallies(&days).await.unwrap(), [Timestamp::UNIX_EPOCH]);
+        assert_eq!(store.tally(Timestamp::UNIX_EPOCH).await.unwrap(), tally);
+    }
+
+    #[tokio::test]
     async fn rpt_23_separate_policies_of_a_domain_stay_separate_entries() {
         let (_dir, store) = crate::scratch().await;
         let mut changed = entry("a.example", 1, &[]);
         changed.policy_string = vec!["version: STSv1".into(), "mode: none".into()];
         store.add_to_tally(Timestamp::UNIX_EPOCH, &[entry("a.example", 1, &[]), changed]).await.unwrap();
-        assert_eq!(store.tally(Timestamp::UNIX_EPOCH).await.unwrap().len(), 2);
+        assert_eq!(store.tally(Timestamp::UNIX_EPOCH).await.unwrap()[0].entries.len(), 2);
     }
 }

@@ -19,6 +19,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,14 +88,14 @@ impl Fetcher {
 
     async fn fetch_all(&self, domain: &DomainName) -> Result<Fetched, FetchError> {
         let host = policy_host(domain)?;
-        let addresses = self.addresses(&host).await?;
+        let addresses = self.addresses(&host, self.config.port).await?;
         let _place = match addresses.first() {
             Some(first) => self.places.take(first.ip()).await,
             None => None,
         };
         let (stream, address) = connect_any(addresses, &self.config.sources).await?;
         let name = server_name(&host).map_err(FetchError::Certificate)?;
-        let stream = self.tls.connect(name, stream).await.map_err(tls_error)?;
+        let stream = self.verified(stream, name).await?;
         let (_, session) = stream.get_ref();
         let certificate =
             session.peer_certificates().and_then(|chain| chain.first()).and_then(CertificateFacts::read);
@@ -109,16 +111,32 @@ impl Fetcher {
         Ok(Fetched { body, address, media_type, certificate, tls_version })
     }
 
-    async fn addresses(&self, host: &DomainName) -> Result<Vec<SocketAddr>, FetchError> {
+    pub(super) async fn verified(
+        &self,
+        stream: TcpStream,
+        name: ServerName<'static>,
+    ) -> Result<TlsStream<TcpStream>, FetchError> {
+        self.tls.connect(name, stream).await.map_err(tls_error)
+    }
+
+    /// A handshake with whoever answers.
+    pub(super) async fn unverified(
+        &self,
+        stream: TcpStream,
+        host: &DomainName,
+    ) -> Result<TlsStream<TcpStream>, FetchError> {
+        self.any.connect(stream, host, true).await.0.map_err(tls_error)
+    }
+
+    pub(super) async fn addresses(
+        &self,
+        host: &DomainName,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, FetchError> {
         let found = host_addresses(self.dns.as_ref(), host).await.map_err(FetchError::Dns)?;
         let allowed = |ip: &IpAddr| self.config.allow_special_addresses || special(*ip).is_none();
-        let addresses: Vec<_> = found
-            .addresses
-            .iter()
-            .copied()
-            .filter(allowed)
-            .map(|ip| SocketAddr::new(ip, self.config.port))
-            .collect();
+        let addresses: Vec<_> =
+            found.addresses.iter().copied().filter(allowed).map(|ip| SocketAddr::new(ip, port)).collect();
         match found.addresses.first() {
             Some(first) if addresses.is_empty() => Err(FetchError::SpecialAddress {
                 address: *first,
@@ -142,7 +160,7 @@ impl PolicyHosts for Fetcher {
 
 /// Connects to the first address that answers; each gets a head start over the next, so that one
 /// that hangs costs little (POL-28, RFC 8305).
-async fn connect_any(
+pub(super) async fn connect_any(
     addresses: Vec<SocketAddr>,
     sources: &[IpAddr],
 ) -> Result<(TcpStream, IpAddr), FetchError> {
@@ -220,6 +238,19 @@ pub(super) async fn request(
     asked: hyper::http::request::Builder,
     agent: Option<&str>,
 ) -> Result<Response<Incoming>, FetchError> {
+    send(stream, host, asked.header(ACCEPT, "text/plain"), agent, Empty::<Bytes>::new()).await
+}
+
+pub(super) async fn send<B>(
+    stream: TlsStream<TcpStream>,
+    host: &DomainName,
+    asked: hyper::http::request::Builder,
+    agent: Option<&str>,
+    body: B,
+) -> Result<Response<Incoming>, FetchError>
+where
+    B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     let http = |error: hyper::Error| FetchError::Http(error.to_string());
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HTTP_HEADER_BYTES)
@@ -230,8 +261,7 @@ pub(super) async fn request(
     let request = asked
         .header(HOST, host.as_str())
         .header(USER_AGENT, agent.unwrap_or(concat!("sternpost/", env!("CARGO_PKG_VERSION"))))
-        .header(ACCEPT, "text/plain")
-        .body(Empty::<Bytes>::new())
+        .body(body)
         .map_err(|error| FetchError::Http(error.to_string()))?;
     sender.send_request(request).await.map_err(http)
 }

@@ -1,18 +1,46 @@
 //! One report a policy domain from the tally of a UTC day (RFC 8460 §4).
 
-use formats::DomainName;
-use formats::report::{DateRange, PolicyReport, Report};
+use super::truth;
+use formats::report::{DateRange, FailureDetail, PolicyReport, Report};
 use formats::tlsrpt_record::MailAddress;
+use formats::{DomainName, ResultType};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use store::tallies::DomainTally;
+use store::tested::Tested;
 
-/// Who reports.
+/// Who reports, and how much is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reporter {
     /// The organization's name as it stands in reports.
     pub organization: String,
     /// Whom to ask; its domain is the submitter (RPT-08).
     pub contact: MailAddress,
+    /// How addresses of sessions are told.
+    pub addresses: Addresses,
+}
+
+/// How addresses of sessions are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Addresses {
+    /// As they are.
+    #[default]
+    Full,
+    /// Their network only: the first 24 bits, or 48 of IPv6.
+    Shortened,
+    /// Not at all.
+    Omitted,
+}
+
+impl Addresses {
+    fn tell(self, address: Option<IpAddr>) -> Option<IpAddr> {
+        match self {
+            Self::Full => address,
+            Self::Shortened => address.map(net::places::network),
+            Self::Omitted => None,
+        }
+    }
 }
 
 impl Reporter {
@@ -22,83 +50,130 @@ impl Reporter {
     }
 }
 
-/// The reports for the day that `within` lies in, one a policy domain that had a session (RPT-25).
+/// Groups of failures in one report; the rarest beyond are summed up by their result, and it says so.
+const DETAILS: usize = 10_000;
+
+/// The report about the day that `within` lies in; `None` when there was no session (RPT-25). `looks` are
+/// handshakes of our own for policies in `testing`.
 ///
 /// The `report-id` is made of the day, the domain and the submitter, so that a report that is built
 /// again after a crash is the same report.
-pub fn build(within: Timestamp, tally: Vec<PolicyReport>, reporter: &Reporter) -> Vec<(DomainName, Report)> {
+pub fn build(within: Timestamp, tally: DomainTally, looks: &[Tested], reporter: &Reporter) -> Option<Report> {
     let date_range = DateRange::utc_day(within);
-    let mut by_domain: BTreeMap<DomainName, Vec<PolicyReport>> = BTreeMap::new();
-    for mut entry in tally.into_iter().filter(|entry| entry.successful + entry.failed > 0) {
-        let Some(domain) = entry.policy_domain.clone() else { continue };
-        entry.details.sort_by_key(|detail| std::cmp::Reverse(detail.failed_session_count));
-        entry.details.truncate(DETAILS);
-        by_domain.entry(domain).or_default().push(entry);
+    let mut policies: Vec<PolicyReport> =
+        tally.entries.into_iter().filter(|entry| entry.successful + entry.failed > 0).collect();
+    let most = DETAILS / policies.len().max(1);
+    for policy in &mut policies {
+        truth::tell(policy, looks);
+        let details = std::mem::take(&mut policy.details).into_iter();
+        policy.details = grouped(details.map(|detail| told(detail, reporter.addresses)), most.max(10));
     }
-    let report = |domain: DomainName, policies| {
-        let day = date_range.start.strftime("%Y%m%d");
-        let report = Report {
-            organization_name: Some(reporter.organization.clone()),
-            date_range,
-            contact_info: Some(reporter.contact.to_string()),
-            report_id: format!("{day}.{domain}@{}", reporter.submitter()),
-            policies,
-        };
-        (domain, report)
-    };
-    by_domain.into_iter().map(|(domain, policies)| report(domain, policies)).collect()
+    let day = date_range.start.strftime("%Y%m%d");
+    (!policies.is_empty()).then(|| Report {
+        organization_name: Some(reporter.organization.clone()),
+        date_range,
+        contact_info: Some(reporter.contact.to_string()),
+        report_id: format!("{day}.{}@{}", tally.domain, reporter.submitter()),
+        policies,
+    })
 }
 
-/// Groups of failures that one policy of a report lists; the most frequent ones stay.
-const DETAILS: usize = 1000;
+/// A failure as it is told: addresses as configured, and a reason where the RFC wants one (RPT-10).
+fn told(detail: FailureDetail, addresses: Addresses) -> FailureDetail {
+    let wants_reason =
+        matches!(detail.result_type, ResultType::CertificateNotTrusted | ResultType::ValidationFailure);
+    let no_reason = || wants_reason.then(|| "the mail server gave no reason".to_owned());
+    FailureDetail {
+        sending_mta_ip: addresses.tell(detail.sending_mta_ip),
+        receiving_ip: addresses.tell(detail.receiving_ip),
+        failure_reason_code: detail.failure_reason_code.or_else(no_reason),
+        ..detail
+    }
+}
+
+/// Failures that are alike in one, the most frequent first, at most so many and those that are summed up.
+fn grouped(details: impl Iterator<Item = FailureDetail>, most: usize) -> Vec<FailureDetail> {
+    let mut all = merged(details);
+    if all.len() > most {
+        let rest = all.split_off(most).into_iter();
+        let summed = merged(rest.map(|detail| FailureDetail {
+            sending_mta_ip: None,
+            receiving_mx_hostname: None,
+            receiving_mx_helo: None,
+            receiving_ip: None,
+            additional_information: Some("further failures, summed up".to_owned()),
+            failure_reason_code: detail.failure_reason_code.map(|_| "various".to_owned()),
+            ..detail
+        }));
+        all.extend(summed);
+    }
+    all
+}
+
+fn merged(details: impl Iterator<Item = FailureDetail>) -> Vec<FailureDetail> {
+    let mut all: BTreeMap<String, FailureDetail> = BTreeMap::new();
+    for detail in details {
+        let count = detail.failed_session_count;
+        let alike = FailureDetail { failed_session_count: 0, ..detail };
+        let known = all.entry(format!("{alike:?}")).or_insert(alike);
+        known.failed_session_count = known.failed_session_count.saturating_add(count);
+    }
+    let mut all: Vec<FailureDetail> = all.into_values().collect();
+    all.sort_by_key(|detail| std::cmp::Reverse(detail.failed_session_count));
+    all
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use formats::ResultType;
-    use formats::report::FailureDetail;
     use formats::result_type::PolicyType;
 
     fn reporter() -> Reporter {
         Reporter {
             organization: "Sender Mail".into(),
             contact: MailAddress::parse("tlsrpt@sender.example").unwrap(),
+            addresses: Addresses::Full,
         }
     }
 
-    fn entry(domain: &str, successful: u64, failed: u64) -> PolicyReport {
-        let detail = FailureDetail {
+    fn detail(failed: u64) -> FailureDetail {
+        FailureDetail {
             result_type: ResultType::StarttlsNotSupported,
-            sending_mta_ip: None,
+            sending_mta_ip: "192.0.2.7".parse().ok(),
             receiving_mx_hostname: Some("mx1.example".into()),
             receiving_mx_helo: None,
-            receiving_ip: None,
+            receiving_ip: "2001:db8:1:2::3".parse().ok(),
             failed_session_count: failed,
             additional_information: None,
             failure_reason_code: None,
-        };
-        PolicyReport {
+        }
+    }
+
+    fn tally(domain: &str, successful: u64, failed: u64) -> DomainTally {
+        let domain = DomainName::parse(domain).unwrap();
+        let entry = PolicyReport {
             policy_type: PolicyType::Sts,
             policy_string: vec!["version: STSv1".into()],
-            policy_domain: DomainName::parse(domain).ok(),
+            policy_domain: Some(domain.clone()),
             mx_host: vec![],
             successful,
             failed,
-            details: if failed > 0 { vec![detail] } else { vec![] },
-        }
+            details: if failed > 0 { vec![detail(failed)] } else { vec![] },
+        };
+        DomainTally { domain, entries: vec![entry] }
     }
 
     #[test]
     fn rpt_08_a_report_has_an_id_of_its_own_and_a_contact_of_the_submitter() {
         let day = "2026-11-24T13:00:00Z".parse().unwrap();
-        let reports = build(day, vec![entry("a.example", 1, 0), entry("b.example", 1, 2)], &reporter());
-        let ids: Vec<_> = reports.iter().map(|(_, report)| report.report_id.as_str()).collect();
+        let built = |day, domain| build(day, tally(domain, 1, 2), &[], &reporter()).unwrap();
+        let reports = [built(day, "a.example"), built(day, "b.example")];
+        let ids: Vec<_> = reports.iter().map(|report| report.report_id.as_str()).collect();
         assert_eq!(ids, ["20261124.a.example@sender.example", "20261124.b.example@sender.example"]);
-        assert_eq!(reports[0].1.contact_info.as_deref(), Some("tlsrpt@sender.example"));
-        let next =
-            build("2026-11-25T00:00:00Z".parse().unwrap(), vec![entry("a.example", 1, 0)], &reporter());
-        assert_ne!(next[0].1.report_id, reports[0].1.report_id);
-        for (_, report) in &reports {
+        assert_eq!(reports[0].contact_info.as_deref(), Some("tlsrpt@sender.example"));
+        let next = built("2026-11-25T00:00:00Z".parse().unwrap(), "a.example");
+        assert_ne!(next.report_id, reports[0].report_id);
+        for report in &reports {
             let read = Report::read(&report.to_json().unwrap()).unwrap();
             assert_eq!((&read.report, read.warnings.as_slice()), (report, &[][..]));
         }
@@ -106,8 +181,56 @@ mod tests {
 
     #[test]
     fn rpt_25_no_report_for_a_day_without_a_session() {
-        let day = Timestamp::UNIX_EPOCH;
-        assert!(build(day, vec![], &reporter()).is_empty());
-        assert!(build(day, vec![entry("a.example", 0, 0)], &reporter()).is_empty());
+        assert_eq!(build(Timestamp::UNIX_EPOCH, tally("a.example", 0, 0), &[], &reporter()), None);
+    }
+
+    #[test]
+    fn rpt_10_a_reason_stands_where_the_rfc_wants_one() {
+        for (result, reason) in [
+            (ResultType::CertificateNotTrusted, Some("the mail server gave no reason")),
+            (ResultType::ValidationFailure, Some("the mail server gave no reason")),
+            (ResultType::CertificateExpired, None),
+        ] {
+            let mut tally = tally("a.example", 0, 1);
+            tally.entries[0].details[0].result_type = result;
+            let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter()).unwrap();
+            assert_eq!(report.policies[0].details[0].failure_reason_code.as_deref(), reason);
+        }
+    }
+
+    #[test]
+    fn addresses_are_told_as_configured_and_what_is_then_alike_is_one() {
+        for (addresses, sending, receiving) in [
+            (Addresses::Full, Some("192.0.2.7"), Some("2001:db8:1:2::3")),
+            (Addresses::Shortened, Some("192.0.2.0"), Some("2001:db8:1::")),
+            (Addresses::Omitted, None, None),
+        ] {
+            let mut tally = tally("a.example", 0, 2);
+            tally.entries[0]
+                .details
+                .push(FailureDetail { sending_mta_ip: "192.0.2.8".parse().ok(), ..detail(3) });
+            let reporter = Reporter { addresses, ..reporter() };
+            let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter).unwrap();
+            let details = &report.policies[0].details;
+            assert_eq!(details.len(), if addresses == Addresses::Full { 2 } else { 1 });
+            let last = details.last().unwrap();
+            assert_eq!(last.sending_mta_ip, sending.and_then(|ip| ip.parse().ok()));
+            assert_eq!(last.receiving_ip, receiving.and_then(|ip| ip.parse().ok()));
+            assert_eq!(details.iter().map(|detail| detail.failed_session_count).sum::<u64>(), 5);
+        }
+    }
+
+    #[test]
+    fn too_many_kinds_of_failures_are_summed_up_and_it_says_so() {
+        let mut tally = tally("a.example", 0, 1);
+        tally.entries[0].details = (0..DETAILS as u64 + 300)
+            .map(|n| FailureDetail { receiving_mx_helo: Some(format!("h{n}")), ..detail(1 + n % 2) })
+            .collect();
+        let all: u64 = tally.entries[0].details.iter().map(|detail| detail.failed_session_count).sum();
+        let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter()).unwrap();
+        let details = &report.policies[0].details;
+        assert_eq!(details.len(), DETAILS + 1);
+        assert_eq!(details.iter().map(|detail| detail.failed_session_count).sum::<u64>(), all);
+        assert_eq!(details[DETAILS].additional_information.as_deref(), Some("further failures, summed up"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::build::Reporter;
 use formats::DomainName;
-use formats::report::{Report, ReportMail, WriteError, file_name_of, pack};
+use formats::report::{DateRange, Report, ReportMail, WriteError, file_name_of, pack};
 use formats::tlsrpt_record::MailAddress;
 use jiff::Timestamp;
 use mail_auth::common::crypto::{Ed25519Key, RsaKey, Sha256};
@@ -149,29 +149,58 @@ const SIGNED: [&str; 10] = [
     "TLS-Required",
 ];
 
-/// The signed mail that takes `report` about `domain` to `to`.
+/// A report that is ready to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// About whom.
+    pub domain: DomainName,
+    /// The day that it is about.
+    pub day: DateRange,
+    /// Its `report-id`, which is the Message-ID too.
+    pub report_id: String,
+    /// Its text, packed by gzip.
+    pub packed: Vec<u8>,
+}
+
+impl Letter {
+    /// Packs a report.
+    pub fn new(domain: &DomainName, report: &Report) -> Result<Self, ComposeError> {
+        Ok(Self {
+            domain: domain.clone(),
+            day: report.date_range,
+            report_id: report.report_id.clone(),
+            packed: pack(&report.to_json()?)?,
+        })
+    }
+
+    /// The name of its file (RPT-12).
+    pub fn file_name(&self, submitter: &DomainName) -> String {
+        file_name_of(submitter, &self.domain, self.day, None).to_string()
+    }
+}
+
+/// The mail that takes a report to `to`, signed with each of the keys.
 pub fn compose(
-    domain: &DomainName,
-    report: &Report,
+    letter: &Letter,
     reporter: &Reporter,
     to: &MailAddress,
-    key: &DkimKey,
+    keys: &[DkimKey],
     now: Timestamp,
 ) -> Result<Composed, ComposeError> {
-    let packed = pack(&report.to_json()?)?;
+    let domain = &letter.domain;
     let names = ReportMail {
         policy_domain: domain.clone(),
         submitter: reporter.submitter().clone(),
-        report_id: report.report_id.clone(),
+        report_id: letter.report_id.clone(),
     };
-    let file = file_name_of(reporter.submitter(), domain, report.date_range, None).to_string();
     let text = format!(
         "This is an aggregate TLS report from {} about mail to {domain}\r\nfor the day that began {} (RFC 8460). The report is attached.\r\n",
-        reporter.organization, report.date_range.start
+        reporter.organization, letter.day.start
     );
     let parts = vec![
         MimePart::new(ContentType::new("text/plain").attribute("charset", "utf-8"), text),
-        MimePart::new("application/tlsrpt+gzip", packed).attachment(file),
+        MimePart::new("application/tlsrpt+gzip", letter.packed.as_slice())
+            .attachment(letter.file_name(reporter.submitter())),
     ];
     let body = MimePart::new(ContentType::new("multipart/report").attribute("report-type", "tlsrpt"), parts);
     let unsigned = MessageBuilder::new()
@@ -180,16 +209,20 @@ pub fn compose(
         // Raw, since receivers match the words of RFC 8460 §5.3 and not an encoded form of them.
         .header("Subject", Raw::new(names.subject()))
         .date(now.as_second())
-        .message_id(report.report_id.clone())
+        .message_id(letter.report_id.clone())
         .header("TLS-Report-Domain", Raw::new(domain.to_string()))
         .header("TLS-Report-Submitter", Raw::new(reporter.submitter().to_string()))
         // RFC 8689 §4.1: relays that know it deliver whatever TLS does (RPT-17).
         .header("TLS-Required", Raw::new("no"))
         .body(body)
         .write_to_vec()?;
-    let mut message = key.sign(&unsigned).map_err(ComposeError::Sign)?.to_header().into_bytes();
+    let mut message = Vec::with_capacity(unsigned.len() + 1024 * keys.len());
+    for key in keys {
+        let signature = key.sign(&unsigned).map_err(ComposeError::Sign)?;
+        message.extend_from_slice(signature.to_header().as_bytes());
+    }
     message.extend_from_slice(&unsigned);
-    Ok(Composed { message, message_id: report.report_id.clone() })
+    Ok(Composed { message, message_id: letter.report_id.clone() })
 }
 
 #[cfg(test)]
@@ -197,6 +230,7 @@ mod tests {
     use super::*;
     use formats::report::{PolicyReport, unpack};
     use formats::result_type::PolicyType;
+    use store::tallies::DomainTally;
 
     fn rsa_pem() -> String {
         let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048);
@@ -211,6 +245,7 @@ mod tests {
         let reporter = Reporter {
             organization: "Sender Mail".into(),
             contact: MailAddress::parse("tlsrpt@sender.example").unwrap(),
+            addresses: Default::default(),
         };
         let entry = PolicyReport {
             policy_type: PolicyType::NoPolicyFound,
@@ -222,9 +257,11 @@ mod tests {
             details: vec![],
         };
         let now: Timestamp = "2026-11-24T13:00:00Z".parse().unwrap();
-        let (_, report) = super::super::build(now, vec![entry], &reporter).remove(0);
+        let tally = DomainTally { domain: domain("example.org"), entries: vec![entry] };
+        let report = super::super::build(now, tally, &[], &reporter).unwrap();
         let to = MailAddress::parse("reports@example.org").unwrap();
-        let composed = compose(&domain("example.org"), &report, &reporter, &to, key, now).unwrap();
+        let letter = Letter::new(&domain("example.org"), &report).unwrap();
+        let composed = compose(&letter, &reporter, &to, std::slice::from_ref(key), now).unwrap();
         (report, composed)
     }
 

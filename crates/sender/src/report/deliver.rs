@@ -1,106 +1,170 @@
-//! Takes reports to where the domain wants them (RFC 8460 §3, §5.3).
+//! Takes reports to where the domain wants them (RFC 8460 §3, §5.3, §5.4).
 
 use super::build::Reporter;
-use super::compose::{ComposeError, DkimKey, compose};
-use crate::walk::{Outcome, Purpose, Walker};
+use super::carrier::{Carrier, Undelivered, put};
+use super::compose::{DkimKey, Letter, compose};
 use formats::DomainName;
-use formats::report::Report;
-use formats::tlsrpt_record::{Rua, SelectError, TlsrptRecord};
+use formats::limits::REPORTS_PER_HOST;
+use formats::tlsrpt_record::{HttpsUrl, MailAddress, Rua, TlsrptRecord};
 use jiff::Timestamp;
 use net::dns::{Dns, DnsError, Kind};
+use net::https::{Bytes, Posts, Verify};
 use net::smtp::Mail;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Looks up report targets and sends to them by mail.
+/// Looks up report targets and brings reports there.
 pub struct Courier {
     /// Finds `_smtp._tls` records.
     pub dns: Arc<dyn Dns>,
-    /// Delivers, whatever the receiver's TLS does (RPT-17).
-    pub walker: Arc<Walker>,
+    /// How mail leaves.
+    pub carrier: Carrier,
+    /// Posts over HTTPS.
+    pub posts: Arc<dyn Posts>,
+    /// Whether hosts that are posted to have to prove themselves (RPT-19).
+    pub verify: Verify,
     /// In whose name.
     pub reporter: Reporter,
-    /// Signs.
-    pub key: DkimKey,
+    /// Sign mail.
+    pub keys: Vec<DkimKey>,
+    /// Hosts, and all below them, to which nothing is sent.
+    pub denied: Vec<DomainName>,
+    /// Who is busy with reports of ours.
+    pub busy: Busy,
 }
 
-/// What became of one report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Errand {
-    /// The domain asks for no reports.
-    Unwanted,
-    /// It went, or not, to each target of the record, in its order.
-    Tried(Vec<(Rua, TargetOutcome)>),
+/// Hosts that reports are brought to now.
+#[derive(Default)]
+pub struct Busy(Arc<Mutex<HashMap<DomainName, usize>>>);
+
+/// A place at a host, until it is dropped.
+pub struct Place(Arc<Mutex<HashMap<DomainName, usize>>>, DomainName);
+
+impl Busy {
+    /// A place at a host; `None` when it has enough to do.
+    pub fn place(&self, host: &DomainName) -> Option<Place> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = all.entry(host.clone()).or_default();
+        if *taken >= REPORTS_PER_HOST {
+            return None;
+        }
+        *taken += 1;
+        Some(Place(self.0.clone(), host.clone()))
+    }
 }
 
-/// What became of it at one target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TargetOutcome {
-    /// The target took it.
-    Accepted,
-    /// Another target took it before: one is enough (RPT-20).
-    NotNeeded,
-    /// It did not; the reason.
-    Failed(String),
-    /// Reports do not go there: HTTPS is not spoken by this courier.
-    Skipped,
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = all.get_mut(&self.1) {
+            *taken -= 1;
+            if *taken == 0 {
+                all.remove(&self.1);
+            }
+        }
+    }
 }
 
-/// Why a report did not even get on its way.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// The record can't be looked up now.
-    #[error("the record _smtp._tls.{0}: {1}")]
-    Dns(DomainName, DnsError),
-    /// The mail can't be made.
-    #[error(transparent)]
-    Compose(#[from] ComposeError),
+/// Whether a name is one of these or below one of them.
+pub(super) fn is_within(name: &DomainName, all: &[DomainName]) -> bool {
+    all.iter().any(|one| {
+        let rest = name.as_str().strip_suffix(one.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+/// The host that a target is at.
+pub fn host(rua: &Rua) -> &DomainName {
+    match rua {
+        Rua::Mailto(address) => address.domain(),
+        Rua::Https(url) => url.host(),
+    }
 }
 
 impl Courier {
-    /// Sends a report about `domain` to the first mail target of its record that takes it.
-    pub async fn send(
+    /// Where the domain wants reports; `None` when it has no record, several, or a malformed one (RPT-01). When it
+    /// can't be looked up now, `known` is the record as it was when mail was sent.
+    pub async fn targets(
         &self,
         domain: &DomainName,
-        report: &Report,
-        now: Timestamp,
-    ) -> Result<Errand, SendError> {
-        let Some(record) = self.record(domain).await? else { return Ok(Errand::Unwanted) };
-        let mut tried = Vec::new();
-        let mut accepted = false;
-        for rua in record.rua {
-            let outcome = match &rua {
-                _ if accepted => TargetOutcome::NotNeeded,
-                Rua::Https(_) => TargetOutcome::Skipped,
-                Rua::Mailto(to) => {
-                    let mail = compose(domain, report, &self.reporter, to, &self.key, now)?;
-                    let envelope = Mail {
-                        from: self.reporter.contact.to_string(),
-                        to: vec![to.to_string()],
-                        message: mail.message,
-                    };
-                    let walk = self.walker.deliver(to.domain(), &envelope, Purpose::Report).await;
-                    match walk.outcome {
-                        Outcome::Delivered { .. } => TargetOutcome::Accepted,
-                        Outcome::Deferred(why) | Outcome::Refused(why) => TargetOutcome::Failed(why),
-                    }
-                }
-            };
-            accepted |= outcome == TargetOutcome::Accepted;
-            tried.push((rua, outcome));
-        }
-        Ok(Errand::Tried(tried))
-    }
-
-    /// The domain's record; `None` when it has none, several, or a malformed one (RPT-01).
-    async fn record(&self, domain: &DomainName) -> Result<Option<TlsrptRecord>, SendError> {
+        known: Option<&str>,
+    ) -> Result<Option<Vec<Rua>>, DnsError> {
         let Ok(name) = domain.below("_smtp._tls") else { return Ok(None) };
         match self.dns.lookup(&name, Kind::Txt).await {
-            Ok(answer) => match TlsrptRecord::select(answer.texts()) {
-                Ok(record) => Ok(Some(record)),
-                Err(SelectError::None | SelectError::Multiple(_) | SelectError::Invalid(_)) => Ok(None),
-            },
+            Ok(answer) => Ok(TlsrptRecord::select(answer.texts()).ok().map(|record| record.rua)),
             Err(error) if error.is_absence() => Ok(None),
-            Err(error) => Err(SendError::Dns(domain.clone(), error)),
+            Err(error) => match known.and_then(|text| TlsrptRecord::parse(text.as_bytes()).ok()) {
+                Some(record) => Ok(Some(record.rua)),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// Brings a report to a target; says how it went.
+    pub async fn bring(&self, letter: &Letter, to: &Rua, now: Timestamp) -> Result<String, Undelivered> {
+        if is_within(host(to), &self.denied) {
+            return Err(Undelivered::ever("the configuration denies this host"));
+        }
+        match to {
+            Rua::Mailto(address) => self.mail(letter, address, now).await,
+            Rua::Https(url) => self.post(letter, url).await,
+        }
+    }
+
+    async fn mail(&self, letter: &Letter, to: &MailAddress, now: Timestamp) -> Result<String, Undelivered> {
+        let mail = compose(letter, &self.reporter, to, &self.keys, now).map_err(Undelivered::now)?;
+        let envelope =
+            Mail { from: self.reporter.contact.to_string(), to: vec![to.to_string()], message: mail.message };
+        let name = format!("{}!{}", letter.file_name(self.reporter.submitter()), to.domain());
+        self.carrier.carry(to.domain(), &envelope, &name).await
+    }
+
+    async fn post(&self, letter: &Letter, url: &HttpsUrl) -> Result<String, Undelivered> {
+        if let Carrier::Folder(dir) = &self.carrier {
+            return put(dir, &letter.file_name(self.reporter.submitter()), &letter.packed);
+        }
+        let body = Bytes::from(letter.packed.clone());
+        let status = self.posts.post(url, "application/tlsrpt+gzip", body, self.verify).await;
+        match status.map_err(Undelivered::now)? {
+            status @ 200..300 => Ok(format!("status {status}")),
+            status @ 300..400 => {
+                Err(Undelivered::ever(format!("status {status}: redirects are not followed")))
+            }
+            // The request is at fault, but for those that ask for patience.
+            status @ 400..500 if !matches!(status, 408 | 425 | 429) => {
+                Err(Undelivered::ever(format!("status {status}")))
+            }
+            status => Err(Undelivered::now(format!("status {status}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_takes_so_many_at_once() {
+        let busy = Busy::default();
+        let name = |text: &str| DomainName::parse(text).unwrap();
+        let mut held: Vec<_> =
+            (0..REPORTS_PER_HOST).map(|_| busy.place(&name("a.example")).unwrap()).collect();
+        assert!(busy.place(&name("a.example")).is_none());
+        assert!(busy.place(&name("b.example")).is_some());
+        held.pop();
+        assert!(busy.place(&name("a.example")).is_some());
+        held.clear();
+        assert!(busy.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_denied_host_denies_what_is_below_it() {
+        let name = |text: &str| DomainName::parse(text).unwrap();
+        let denied = [name("bad.example")];
+        for (host, is_denied) in
+            [("bad.example", true), ("x.bad.example", true), ("notbad.example", false), ("example", false)]
+        {
+            assert_eq!(is_within(&name(host), &denied), is_denied, "{host}");
         }
     }
 }

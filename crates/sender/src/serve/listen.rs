@@ -89,14 +89,7 @@ impl Listener {
             Address::Unix(path) => {
                 clear(path).await?;
                 let listener = UnixListener::bind(path)?;
-                let file = SocketFile(path.clone());
-                if let Some((user, group)) = options.owner {
-                    std::os::unix::fs::chown(path, Some(user), Some(group))?;
-                }
-                if let Some(mode) = options.mode {
-                    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-                }
-                Ok(Self::Unix(listener, Some(file)))
+                Ok(Self::Unix(listener, Some(own(path, options)?)))
             }
             Address::Systemd => Err(io::Error::other("systemd has handed no socket over (LISTEN_FDS)")),
         }
@@ -117,8 +110,20 @@ impl Listener {
     }
 }
 
-/// Makes room for a socket: removes one that nobody listens on.
-async fn clear(path: &Path) -> io::Result<()> {
+/// Gives a socket that was just made its owner and mode.
+pub(crate) fn own(path: &Path, options: SocketFileOptions) -> io::Result<SocketFile> {
+    let file = SocketFile(path.to_owned());
+    if let Some((user, group)) = options.owner {
+        std::os::unix::fs::chown(path, Some(user), Some(group))?;
+    }
+    if let Some(mode) = options.mode {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    Ok(file)
+}
+
+/// Makes room for a socket of any kind: removes one that nobody listens on.
+pub(crate) async fn clear(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

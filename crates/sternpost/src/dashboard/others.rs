@@ -7,7 +7,8 @@ use super::table::{Format, other};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
-use formats::report::DateRange;
+use formats::DomainName;
+use formats::report::{DateRange, FailureDetail};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -144,24 +145,18 @@ pub async fn sending(
         counts: vec![("enforce", counts.enforce), ("testing", counts.testing), ("none", counts.none)],
         rows,
         after,
-        failed: failed_today(&desk.store.tally(DateRange::utc_day(now).start).await?),
+        failed: failed_today(desk.store.tallied_failures(DateRange::utc_day(now).start, 100).await?),
     })
 }
 
-fn failed_today(tally: &[formats::report::PolicyReport]) -> Vec<Failed> {
-    let mut failed: Vec<Failed> = tally
-        .iter()
-        .flat_map(|policy| policy.details.iter().map(move |detail| (policy, detail)))
-        .map(|(policy, detail)| Failed {
-            domain: policy.policy_domain.as_ref().map(ToString::to_string).unwrap_or_default(),
-            host: detail.receiving_mx_hostname.clone().unwrap_or_default(),
-            result: detail.result_type.to_string(),
-            sessions: detail.failed_session_count,
-        })
-        .collect();
-    failed.sort_by_key(|one| std::cmp::Reverse(one.sessions));
-    failed.truncate(100);
-    failed
+fn failed_today(tallied: Vec<(DomainName, FailureDetail)>) -> Vec<Failed> {
+    let one = |(domain, detail): (DomainName, FailureDetail)| Failed {
+        domain: domain.to_string(),
+        host: detail.receiving_mx_hostname.unwrap_or_default(),
+        result: detail.result_type.to_string(),
+        sessions: detail.failed_session_count,
+    };
+    tallied.into_iter().map(one).collect()
 }
 
 #[derive(Template)]

@@ -12,7 +12,6 @@ use net::clock::Clock;
 use receiver::rollout::Standing;
 use receiver::rollout::gate::{Evidence, Gate, Thresholds, evidence, gate};
 use receiver::rollout::plan::{Next, Permit, Step};
-use sender::report::{Errand, TargetOutcome, build};
 use sender::walk::{Outcome, Protection, Walk};
 use std::collections::BTreeSet;
 use store::reports::Trust;
@@ -132,21 +131,18 @@ async fn a_day(stage: &Stage) -> Result<u64, Failure> {
         }
         sender.store.add_to_tally(today, &entries).await.map_err(|e| fail(&e))?;
     }
-    stage.clock.advance(86_400);
+    // Ten minutes past the next midnight, when reports are built.
+    let left = 86_400 - stage.clock.now().as_second().rem_euclid(86_400) + 600;
+    stage.clock.advance(u32::try_from(left).map_err(|e| fail(&e))?);
     let mut sent = 0;
     for sender in &stage.senders {
-        let tally = sender.store.tally(today).await.map_err(|e| fail(&e))?;
-        for (domain, report) in build(today, tally, &sender.courier.reporter) {
-            let errand =
-                sender.courier.send(&domain, &report, stage.clock.now()).await.map_err(|e| fail(&e))?;
-            if let Errand::Tried(targets) = errand {
-                sent += targets.iter().filter(|(_, outcome)| *outcome == TargetOutcome::Accepted).count();
-            }
-        }
+        let before = sender.office.counts.sent.get();
+        sender.office.turn().await.map_err(|e| fail(&e))?;
+        sent += sender.office.counts.sent.get() - before;
     }
     stage.lab.post.take_received();
     stage.lab.post.take_overheard();
-    u64::try_from(sent).map_err(|e| fail(&e))
+    Ok(sent)
 }
 
 async fn weigh(stage: &Stage) -> Result<(Evidence, Gate), Failure> {

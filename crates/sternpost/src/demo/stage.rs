@@ -12,6 +12,7 @@ use lab::pki::Cert;
 use lab::{Clients, Lab, Ports};
 use net::BoxFuture;
 use net::clock::{Clock, ManualClock};
+use net::https::Verify;
 use net::smtp::Mail;
 use receiver::host::{PolicyHost, Shelf};
 use receiver::inbox::Inbox;
@@ -19,11 +20,12 @@ use receiver::publish::{Change, DnsPublisher, PublishError, Records};
 use receiver::rollout::plan::Wanted;
 use receiver::rollout::{Applier, Hosting};
 use sender::answer::Discovery;
-use sender::report::{Courier, DkimKey, Reporter};
+use sender::report::{Addresses, Busy, Carrier, Counts, Courier, DkimKey, Office, Reporter, Rules};
 use sender::walk::{Outcome, Purpose, Walk, Walker};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use store::Store;
 use store::hosting::StoredCertificate;
 use store::reports::Way;
@@ -51,7 +53,7 @@ pub struct Stage {
 pub struct Sender {
     pub name: &'static str,
     pub walker: Arc<Walker>,
-    pub courier: Courier,
+    pub office: Office,
     pub store: Store,
 }
 
@@ -117,6 +119,7 @@ impl Stage {
         let submitter = name(organization)?;
         let clients = self.lab.clients(organization, self.clock.clone()).map_err(|e| fail(&e))?;
         let store = Store::open(&self.folder.join(format!("{file}.db"))).await.map_err(|e| fail(&e))?;
+        let posts = clients.policies.clone();
         let discovery =
             Discovery::new(clients.dns.clone(), clients.policies, store.clone(), self.clock.clone());
         let walker =
@@ -127,9 +130,29 @@ impl Stage {
             self.lab.publish_txt(&name(&record)?, &value).map_err(|e| fail(&e))?;
         }
         let contact = MailAddress::parse(&format!("tlsrpt@{organization}")).map_err(|e| fail(&e))?;
-        let reporter = Reporter { organization: format!("Mail of {organization}"), contact };
-        let courier = Courier { dns: clients.dns, walker: walker.clone(), reporter, key };
-        Ok(Sender { name: organization, walker, courier, store })
+        let courier = Courier {
+            dns: clients.dns,
+            carrier: Carrier::Direct(walker.clone()),
+            posts,
+            verify: Verify::Certificate,
+            reporter: Reporter {
+                organization: format!("Mail of {organization}"),
+                contact,
+                addresses: Addresses::Full,
+            },
+            keys: vec![key],
+            denied: Vec::new(),
+            busy: Busy::default(),
+        };
+        let rules = Rules { spread: Duration::ZERO, ..Rules::default() };
+        let office = Office {
+            store: store.clone(),
+            clock: self.clock.clone(),
+            courier,
+            rules,
+            counts: Counts::default(),
+        };
+        Ok(Sender { name: organization, walker, office, store })
     }
 
     /// Where the domain is to end up.

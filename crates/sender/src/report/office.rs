@@ -1,0 +1,384 @@
+//! From tallies to delivered reports: builds them after midnight, sends them spread over the night, tries again for a
+//! day, and forgets what is old (RFC 8460 §4.1, §5.5).
+//!
+//! Everything that has to survive is in the store: a report is put in line once for a day and a domain, and what a
+//! target accepted is written down before anything else is done about that report.
+
+use super::build::{Reporter, build};
+use super::compose::{ComposeError, Letter};
+use super::deliver::{Courier, host, is_within};
+use formats::DomainName;
+use formats::limits::{REPORT_LIFE, REPORTS_AT_ONCE};
+use formats::report::DateRange;
+use formats::tlsrpt_record::Rua;
+use futures_util::stream::{self, StreamExt};
+use jiff::{SignedDuration, Timestamp};
+use net::clock::{Clock, later};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+use store::outgoing::{NewReport, Outgoing, Reply, State, TargetState};
+use store::tallies::DomainTally;
+use store::tested::Tested;
+use store::{Store, StoreError};
+
+/// What the operator decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// Domains, and all below them, that get no reports.
+    pub excluded: Vec<DomainName>,
+    /// Over how long after midnight reports are spread (RPT-11).
+    pub spread: Duration,
+    /// Days for which tallies are kept.
+    pub keep_tallies: u32,
+    /// Days for which sent reports are kept.
+    pub keep_reports: u32,
+}
+
+impl Default for Rules {
+    /// Four hours after midnight, a month of tallies, a quarter of reports.
+    fn default() -> Self {
+        Self {
+            excluded: Vec::new(),
+            spread: Duration::from_secs(4 * 3600 - 300),
+            keep_tallies: 30,
+            keep_reports: 90,
+        }
+    }
+}
+
+/// Builds and sends.
+pub struct Office {
+    /// Where tallies and reports are.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Brings reports to targets.
+    pub courier: Courier,
+    /// What the operator decides.
+    pub rules: Rules,
+    /// What was done since the start.
+    pub counts: Counts,
+}
+
+/// What was done since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Reports built.
+    pub built: Counter,
+    /// Reports that a target took.
+    pub sent: Counter,
+    /// Reports that nobody wanted.
+    pub unwanted: Counter,
+    /// Reports that nobody took for a day.
+    pub given_up: Counter,
+    /// Targets that did not take a report when it was tried.
+    pub failures: Counter,
+}
+
+impl Counts {
+    /// Puts them among what is watched.
+    pub fn register(&self, all: &mut Registry) {
+        for (name, help, count) in [
+            ("reports_built", "TLS reports built", &self.built),
+            ("reports_sent", "TLS reports that a target took", &self.sent),
+            ("reports_unwanted", "TLS reports about domains that want none", &self.unwanted),
+            ("reports_given_up", "TLS reports that nobody took for a day", &self.given_up),
+            ("report_failures", "Times that a target did not take a TLS report", &self.failures),
+        ] {
+            all.register(name, help, count.clone());
+        }
+    }
+}
+
+/// Why there was no turn, or only a part of one.
+#[derive(Debug, thiserror::Error)]
+pub enum OfficeError {
+    /// The store does not work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A report can't be written.
+    #[error("the report about {0}: {1}")]
+    Compose(DomainName, ComposeError),
+}
+
+/// Between two turns.
+const EVERY: Duration = Duration::from_secs(15);
+/// After midnight, before the reports of the day are built: sessions that were told late still count.
+const GRACE: SignedDuration = SignedDuration::from_mins(5);
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// Reports about days before this are not sent any more: the role was off.
+const STALE: SignedDuration = SignedDuration::from_hours(24 * 7);
+/// Domains that are built together.
+const BATCH: u32 = 500;
+/// The first pause after a failure; each is twice as long as the one before.
+const PAUSE: SignedDuration = SignedDuration::from_mins(5);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(4);
+/// A failure is not looked at again within this time.
+const STANDS: SignedDuration = SignedDuration::from_mins(2);
+/// For a target that has enough to do with other reports of ours.
+const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+
+impl Office {
+    /// Works until it is dropped.
+    pub async fn run(&self) {
+        let mut swept = None;
+        loop {
+            let today = DateRange::utc_day(self.clock.now()).start;
+            let mut outcome = self.turn().await;
+            if outcome.is_ok() && swept != Some(today) {
+                outcome = self.sweep().await;
+                swept = Some(today);
+            }
+            if let Err(error) = outcome {
+                tracing::error!("reports can't be built or sent now: {error}");
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// Builds what is to be built, and sends what is due.
+    pub async fn turn(&self) -> Result<(), OfficeError> {
+        self.build().await?;
+        self.send().await
+    }
+
+    /// Builds the reports of all days that are over.
+    pub async fn build(&self) -> Result<(), OfficeError> {
+        let now = self.clock.now();
+        let today = DateRange::utc_day(now).start;
+        for day in self.store.unreported_days(today).await? {
+            let over = later(day, DAY);
+            if now < later(over, GRACE) {
+                continue;
+            }
+            // From here on nothing is counted for that day, so that what is built is all of it.
+            self.store.close_day(day, false).await?;
+            let shown = day.strftime("%Y-%m-%d").to_string();
+            if now.duration_since(over) > STALE {
+                tracing::warn!(day = shown, "no reports are made about this day: it is over for too long");
+            } else {
+                let built = self.build_day(day).await?;
+                tracing::info!(day = shown, reports = built, "reports are built");
+            }
+            self.store.close_day(day, true).await?;
+        }
+        Ok(())
+    }
+
+    async fn build_day(&self, day: Timestamp) -> Result<usize, OfficeError> {
+        let (mut after, mut built) = (String::new(), 0);
+        loop {
+            let tallies = self.store.tally_after(day, &after, BATCH).await?;
+            let Some(last) = tallies.last() else { return Ok(built) };
+            after = last.domain.to_string();
+            let mut ready = Vec::with_capacity(tallies.len());
+            for tally in tallies {
+                if is_within(&tally.domain, &self.rules.excluded) {
+                    continue;
+                }
+                let looks = self.store.tested(day, &tally.domain).await?;
+                ready.push((tally, looks));
+            }
+            let reports = self.write(day, ready).await?;
+            self.store.put_outgoing(&reports).await?;
+            self.counts.built.inc_by(reports.len() as u64);
+            built += reports.len();
+        }
+    }
+
+    /// Reports of these tallies, written by two threads.
+    async fn write(
+        &self,
+        day: Timestamp,
+        mut ready: Vec<(DomainTally, Vec<Tested>)>,
+    ) -> Result<Vec<NewReport>, OfficeError> {
+        let half = ready.split_off(ready.len() / 2);
+        let work = |part: Vec<(DomainTally, Vec<Tested>)>| {
+            let (reporter, spread) = (self.courier.reporter.clone(), self.rules.spread);
+            tokio::task::spawn_blocking(move || {
+                part.into_iter()
+                    .filter_map(|(tally, looks)| new_report(day, tally, &looks, &reporter, spread))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+        };
+        let (one, other) = (work(ready), work(half));
+        let mut reports = Vec::new();
+        for part in [one, other] {
+            reports.extend(part.await.unwrap_or_else(|_| Ok(Vec::new()))?);
+        }
+        Ok(reports)
+    }
+
+    /// Sends what is due.
+    pub async fn send(&self) -> Result<(), OfficeError> {
+        loop {
+            let now = self.clock.now();
+            let due = self.store.due_outgoing(now, BATCH).await?;
+            let is_last = due.len() < BATCH as usize;
+            let rounds = due.into_iter().map(|report| self.round(report, now));
+            let outcomes: Vec<_> = stream::iter(rounds).buffer_unordered(REPORTS_AT_ONCE).collect().await;
+            outcomes.into_iter().collect::<Result<(), StoreError>>()?;
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tries a report at every target that has not decided about it.
+    async fn round(&self, mut report: Outgoing, now: Timestamp) -> Result<(), StoreError> {
+        let known = self.store.tallied_record(report.day, &report.domain).await?;
+        let targets = match self.courier.targets(&report.domain, known.as_deref()).await {
+            Ok(Some(targets)) => targets,
+            Ok(None) => {
+                report.said = "the domain asks for no reports".to_owned();
+                return self.settle(report, State::Unwanted).await;
+            }
+            Err(error) => {
+                let said = format!("the record _smtp._tls.{}: {error}", report.domain);
+                return self.again(report, now, said).await;
+            }
+        };
+        let packed = self.store.outgoing_text(report.id).await?.unwrap_or_default();
+        let letter = Letter {
+            domain: report.domain.clone(),
+            day: DateRange::utc_day(report.day),
+            report_id: report.report_id.clone(),
+            packed,
+        };
+        let before = self.store.outgoing_targets(report.id).await?;
+        let mut replies: Vec<Option<Reply>> = Vec::with_capacity(targets.len());
+        let mut said = String::new();
+        for target in &targets {
+            let reply = self.at(&report, &letter, target, &before, &mut said).await?;
+            replies.push(reply);
+        }
+        let has = |wanted| replies.contains(&wanted);
+        match () {
+            // One is enough (RPT-20); those that failed have had their try.
+            () if has(Some(Reply::Accepted)) && !has(None) => self.settle(report, State::Sent).await,
+            () if has(None) => {
+                report.due = later(now, BUSY_PAUSE);
+                self.store.put_round(&report).await
+            }
+            () if has(Some(Reply::Failed)) => self.again(report, now, said).await,
+            () => {
+                report.said =
+                    if targets.is_empty() { "no target that reports go to".to_owned() } else { said };
+                self.settle(report, State::GivenUp).await
+            }
+        }
+    }
+
+    /// What a target makes of a report; `None` when it has enough to do.
+    async fn at(
+        &self,
+        report: &Outgoing,
+        letter: &Letter,
+        target: &Rua,
+        before: &[TargetState],
+        said: &mut String,
+    ) -> Result<Option<Reply>, StoreError> {
+        let text = target.to_string();
+        let known = before.iter().find(|known| known.target == text);
+        // Who failed just now is left alone while another target is busy.
+        let stands =
+            |known: &&TargetState| known.reply != Reply::Failed || self.clock.now() < later(known.at, STANDS);
+        if let Some(known) = known.filter(stands) {
+            said.clone_from(&known.said);
+            return Ok(Some(known.reply));
+        }
+        let Some(_place) = self.courier.busy.place(host(target)) else { return Ok(None) };
+        let (reply, words) = match self.courier.bring(letter, target, self.clock.now()).await {
+            Ok(words) => (Reply::Accepted, words),
+            Err(failure) if failure.is_final => (Reply::Refused, failure.why),
+            Err(failure) => (Reply::Failed, failure.why),
+        };
+        if reply != Reply::Accepted {
+            self.counts.failures.inc();
+            tracing::info!(domain = %report.domain, target = text, "a report was not taken: {words}");
+            *said = format!("{text}: {words}");
+        }
+        self.store.put_target(report.id, &text, reply, self.clock.now(), &words).await?;
+        Ok(Some(reply))
+    }
+
+    /// Lets a report go again later, for as long as it lives (RPT-20).
+    async fn again(&self, mut report: Outgoing, now: Timestamp, said: String) -> Result<(), StoreError> {
+        let first = *report.first_try.get_or_insert(now);
+        report.tries = report.tries.saturating_add(1);
+        report.said = said;
+        let pause = PAUSE.saturating_mul(1 << report.tries.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+        let end = later(first, REPORT_LIFE);
+        if now >= end {
+            return self.settle(report, State::GivenUp).await;
+        }
+        // The last try is at the very end of its life.
+        report.due = later(now, pause).min(end);
+        self.store.put_round(&report).await
+    }
+
+    async fn settle(&self, mut report: Outgoing, state: State) -> Result<(), StoreError> {
+        report.state = state;
+        match state {
+            State::Sent => self.counts.sent.inc(),
+            State::Unwanted => self.counts.unwanted.inc(),
+            State::GivenUp | State::Waiting => {
+                tracing::warn!(domain = %report.domain, id = report.report_id, "a report is given up: {}", report.said);
+                self.counts.given_up.inc()
+            }
+        };
+        self.store.put_round(&report).await
+    }
+
+    /// Forgets what is kept for long enough.
+    pub async fn sweep(&self) -> Result<(), OfficeError> {
+        let today = DateRange::utc_day(self.clock.now()).start;
+        let ago =
+            |days: u32| today.saturating_sub(DAY.saturating_mul(i32::try_from(days).unwrap_or(i32::MAX)));
+        self.store.forget_tallies(ago(self.rules.keep_tallies).unwrap_or(Timestamp::MIN)).await?;
+        self.store.forget_outgoing(ago(self.rules.keep_reports).unwrap_or(Timestamp::MIN)).await?;
+        Ok(())
+    }
+}
+
+/// A report that is ready to be put in line; `None` when there was no session.
+fn new_report(
+    day: Timestamp,
+    tally: DomainTally,
+    looks: &[Tested],
+    reporter: &Reporter,
+    spread: Duration,
+) -> Option<Result<NewReport, OfficeError>> {
+    let domain = tally.domain.clone();
+    let report = build(day, tally, looks, reporter)?;
+    let sum = |count: fn(&formats::report::PolicyReport) -> u64| report.policies.iter().map(count).sum();
+    let (successful, failed) = (sum(|policy| policy.successful), sum(|policy| policy.failed));
+    let letter = match Letter::new(&domain, &report) {
+        Ok(letter) => letter,
+        Err(error) => return Some(Err(OfficeError::Compose(domain, error))),
+    };
+    Some(Ok(NewReport {
+        day,
+        due: later(later(day, DAY), delay(&letter.report_id, spread)),
+        domain,
+        report_id: letter.report_id,
+        packed: letter.packed,
+        successful,
+        failed,
+    }))
+}
+
+/// After midnight: a moment of the spread that is each report's own, so that neither all reports of a sender nor all
+/// reports to a receiver go at once (RPT-11).
+fn delay(report_id: &str, spread: Duration) -> SignedDuration {
+    let mut hasher = DefaultHasher::new();
+    report_id.hash(&mut hasher);
+    let seconds = hasher.finish() % spread.as_secs().max(1);
+    GRACE.saturating_add(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! What handshakes of our own found for policies in `testing`, by the day that they count for.
+
+use crate::{Store, StoreError, damaged, time};
+use formats::{DomainName, ResultType};
+use jiff::Timestamp;
+use std::net::IpAddr;
+
+/// One handshake with an MX host, judged under the full rules of MTA-STS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tested {
+    /// The MX host.
+    pub mx: DomainName,
+    /// When.
+    pub at: Timestamp,
+    /// What enforcement would have met; `None` when nothing.
+    pub failure: Option<ResultType>,
+    /// With which address.
+    pub receiving_ip: Option<IpAddr>,
+    /// The reason, for people.
+    pub reason: String,
+}
+
+impl Store {
+    /// Remembers handshakes for a domain's policy on a day.
+    pub async fn put_tested(
+        &self,
+        day: Timestamp,
+        domain: &DomainName,
+        looks: &[Tested],
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for look in looks {
+            sqlx::query(
+                "INSERT INTO tested (day, domain, mx, at, result_type, receiving_ip, reason)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (day, domain, mx, at) DO NOTHING",
+            )
+            .bind(day.as_second())
+            .bind(domain.as_str())
+            .bind(look.mx.as_str())
+            .bind(look.at.as_second())
+            .bind(look.failure.as_ref().map_or("", ResultType::as_str))
+            .bind(look.receiving_ip.map(|ip| ip.to_string()).unwrap_or_default())
+            .bind(look.reason.as_str())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The handshakes for a domain's policy on a day, oldest first.
+    pub async fn tested(&self, day: Timestamp, domain: &DomainName) -> Result<Vec<Tested>, StoreError> {
+        let rows: Vec<(String, i64, String, String, String)> = sqlx::query_as(
+            "SELECT mx, at, result_type, receiving_ip, reason FROM tested
+             WHERE day = $1 AND domain = $2 ORDER BY at, mx",
+        )
+        .bind(day.as_second())
+        .bind(domain.as_str())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|(mx, at, result, ip, reason)| {
+                Ok(Tested {
+                    mx: DomainName::parse(&mx).map_err(damaged("tested"))?,
+                    at: time("tested", at)?,
+                    failure: Some(result)
+                        .filter(|text| !text.is_empty())
+                        .map(|text| ResultType::parse(&text)),
+                    receiving_ip: ip.parse().ok(),
+                    reason,
+                })
+            })
+            .collect()
+    }
+
+    /// Domains that got mail on a day under a policy whose text has the word `testing`, with that text's lines.
+    pub async fn maybe_testing(&self, day: Timestamp) -> Result<Vec<(DomainName, Vec<String>)>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT domain, policy_string FROM tally
+             WHERE day = $1 AND policy_type = 'sts' AND policy_string LIKE '%testing%' ORDER BY domain",
+        )
+        .bind(day.as_second())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.into_iter()
+            .map(|(domain, lines)| {
+                let domain = DomainName::parse(&domain).map_err(damaged("tally"))?;
+                Ok((domain, serde_json::from_str(&lines).map_err(damaged("tally"))?))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn looks_are_kept_by_domain_and_day() {
+        let (_dir, store) = crate::scratch().await;
+        let domain = DomainName::parse("a.example").unwrap();
+        let look = |at, failure: Option<ResultType>| Tested {
+            mx: DomainName::parse("mx.a.example").unwrap(),
+            at: Timestamp::from_second(at).unwrap(),
+            reason: failure.as_ref().map(|_| "why".to_owned()).unwrap_or_default(),
+            failure,
+            receiving_ip: "192.0.2.1".parse().ok(),
+        };
+        let looks = [look(5, None), look(9, Some(ResultType::CertificateExpired))];
+        store.put_tested(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
+        store.put_tested(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
+        assert_eq!(store.tested(Timestamp::UNIX_EPOCH, &domain).await.unwrap(), looks);
+        assert_eq!(store.tested(Timestamp::from_second(86_400).unwrap(), &domain).await.unwrap(), []);
+    }
+}

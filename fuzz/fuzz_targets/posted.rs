@@ -1,0 +1,8 @@
+//! Sessions as other mail servers post them.
+#![no_main]
+use formats::posted::parse;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = parse(bytes);
+});
