@@ -106,6 +106,8 @@ limits! {
     REPORT_LIFE: Duration = Duration::from_secs(86_400);
     /// Reports on their way to one host at once.
     REPORTS_PER_HOST: usize = 4;
+    /// Reports that wait for one host in memory; further ones wait in the store.
+    REPORTS_WAITING: usize = 1000;
     /// Reports on their way at once.
     REPORTS_AT_ONCE: usize = 64;
     /// Kinds of failures under one policy that are told apart in a day; further ones are summed up by their result.

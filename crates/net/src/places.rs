@@ -1,27 +1,28 @@
-//! How many connections one place gets at once: many domains share a policy host or an MX host.
+//! How much one place gets at once: many domains share a policy host, an MX host or a target of reports.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The places at each address that is talked to now.
-pub struct Places {
+/// The places at each address, or host, that is talked to now.
+pub struct Places<K = IpAddr> {
     each: usize,
-    taken: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
+    taken: Mutex<HashMap<K, Arc<Semaphore>>>,
 }
 
 /// Idle addresses are forgotten when there are more than this.
 const ADDRESSES: usize = 1024;
 
-impl Places {
+impl<K: Eq + Hash> Places<K> {
     /// So many at each address.
     pub fn new(each: usize) -> Self {
         Self { each, taken: Mutex::default() }
     }
 
     /// Waits for a place at an address and holds it.
-    pub async fn take(&self, address: IpAddr) -> Option<OwnedSemaphorePermit> {
+    pub async fn take(&self, address: K) -> Option<OwnedSemaphorePermit> {
         let places = {
             let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
             if all.len() > ADDRESSES {
@@ -53,7 +54,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_has_so_many_places_and_others_have_their_own() {
-        let places = Places::new(3);
+        let places: Places = Places::new(3);
         let (one, other) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
         let mut held = Vec::new();
         for _ in 0..3 {

@@ -8,11 +8,13 @@ mod keys;
 mod overrides;
 mod owner;
 mod read;
+mod reporting;
 
 pub use domains::{HostConfig, UpdateServer, fits};
 pub use fault::nearest;
 pub use inbox::{CertificateFiles, DashboardConfig, InboxConfig};
 pub use keys::{KEYS, reference};
+pub use reporting::{CollectorConfig, Deliver, KeySpec, ReporterConfig};
 
 use crate::failure::Failure;
 use formats::DomainName;
@@ -57,6 +59,10 @@ pub struct Config {
     pub guard: Option<GuardConfig>,
     /// `[inbox]`, when the role is on.
     pub inbox: Option<InboxConfig>,
+    /// `[collector]`, when the role is on.
+    pub collector: Option<CollectorConfig>,
+    /// `[reporter]`, when the role is on.
+    pub reporter: Option<ReporterConfig>,
     /// `[dashboard]`, when the role is on.
     pub dashboard: Option<DashboardConfig>,
     /// `[gate]`.
@@ -157,6 +163,8 @@ impl Config {
                 webhook: read.text("guard.webhook").map(str::to_owned),
             }),
             inbox: read.has("inbox").then(|| inbox::inbox(&read, &folder)).transpose()?,
+            collector: read.has("collector").then(|| reporting::collector(&read, &folder)),
+            reporter: read.has("reporter").then(|| reporting::reporter(&read, &folder)).transpose()?,
             dashboard: read.has("dashboard").then(|| inbox::dashboard(&read, &folder)).transpose()?,
             thresholds: inbox::thresholds(&read),
             domains: read.tables("domain"),
@@ -213,6 +221,8 @@ impl Config {
                 "host" => self.host.is_none(),
                 "guard" => self.guard.is_none(),
                 "inbox" => self.inbox.is_none(),
+                "collector" => self.collector.is_none(),
+                "reporter" => self.reporter.is_none(),
                 "dashboard" => self.dashboard.is_none(),
                 _ => false,
             };

@@ -8,6 +8,7 @@ mod http;
 pub mod inbox;
 mod listeners;
 mod pages;
+pub mod reporting;
 mod watch;
 
 use crate::config::{AnswersConfig, Config};
@@ -21,6 +22,7 @@ use inbox::MailRole;
 use listeners::{Listeners, Role};
 use net::dns::{DnsError, Resolver, Security};
 use pages::Pages;
+use reporting::Reporting;
 use sender::answer::{Answers, Discovery};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Address, SocketFileOptions};
@@ -50,7 +52,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         return Err(Failure::usage(
             "nothing to serve",
             "the configuration switches no role on",
-            "For policy answers to Postfix, write into sternpost.toml\n  [answers]\nto serve the policies of your domains\n  [host]\nto watch over them\n  [guard]\nand to take TLS reports in and show them\n  [inbox]\n  [dashboard]",
+            "For policy answers to Postfix, write into sternpost.toml\n  [answers]\nto serve the policies of your domains\n  [host]\nto watch over them\n  [guard]\nto collect what your mail server met and to report it\n  [collector]\n  [reporter]\n  from = \"tlsrpt@example.org\"\nand to take TLS reports in and show them\n  [inbox]\n  [dashboard]",
         ));
     }
     let store = open(&config.store, options).await?;
@@ -77,13 +79,18 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         Some(role) => Some(Pages::new(role, &config, &store, &world, &mut tasks).await?),
         None => None,
     };
-    let roles = Roles {
+    let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
+    let mut roles = Roles {
         answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())),
         hosting,
         mail,
         pages,
+        reporting,
     };
     let shutdown = Shutdown::default();
+    if let Some(role) = &config.collector {
+        roles.reporting.listen(role, &shutdown).await?;
+    }
     let mut listeners = Listeners::new(shutdown.clone());
     listeners.set(&roles.wanted(&config), socket_file(&config)).await?;
     if let Some(answers) = &roles.answers {
@@ -101,6 +108,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     if !shutdown.finish(DRAIN).await {
         tracing::warn!("connections were still busy after {} seconds and are cut", DRAIN.as_secs());
     }
+    roles.reporting.finish().await;
     store.close().await;
     tracing::info!("stopped");
     stopped.map(|()| Exit::Fine)
@@ -112,6 +120,7 @@ struct Roles {
     hosting: Option<Hosting>,
     mail: Option<MailRole>,
     pages: Option<Pages>,
+    reporting: Reporting,
 }
 
 fn nothing_to_do(config: &Config) -> bool {
@@ -120,6 +129,8 @@ fn nothing_to_do(config: &Config) -> bool {
         && config.guard.is_none()
         && config.inbox.is_none()
         && config.dashboard.is_none()
+        && config.collector.is_none()
+        && config.reporter.is_none()
 }
 
 fn socket_file(config: &Config) -> SocketFileOptions {
@@ -209,8 +220,13 @@ impl Roles {
             all.extend(each(&role.lines, Role::lines));
             let http = |router| Role::Http(Http(router));
             all.extend(role.http.map(|at| (Address::Tcp(at), http(api::policies(answers.clone())))));
-            all.extend(config.metrics.map(|at| (Address::Tcp(at), http(watch::pages(answers.clone())))));
             all.push((Address::Unix(config.control()), Role::Control(Http(api::control(answers.clone())))));
+        }
+        let counted = watch::Watched { answers: self.answers.clone(), others: self.reporting.registry() };
+        all.extend(config.metrics.map(|at| (Address::Tcp(at), Role::Http(Http(watch::pages(counted))))));
+        if let (Some(role), Some(collector)) = (&config.collector, &self.reporting.collector) {
+            let sessions = || Role::Sessions(Http(reporting::sessions(collector.clone())));
+            all.extend(role.http.map(|at| (Address::Tcp(at), sessions())));
         }
         if let (Some(role), Some(hosting)) = (&config.host, &self.hosting) {
             all.extend(role.listen.iter().map(|at| (at.clone(), Role::Policies(hosting.policies.clone()))));
@@ -273,6 +289,8 @@ async fn take_in(
         ("host", config.host.is_some(), roles.hosting.is_some()),
         ("inbox", config.inbox.is_some(), roles.mail.is_some()),
         ("dashboard", config.dashboard.is_some(), roles.pages.is_some()),
+        ("collector", config.collector.is_some(), roles.reporting.collector.is_some()),
+        ("reporter", config.reporter.is_some(), roles.reporting.office.is_some()),
     ];
     if let Some((name, wanted, _)) = is_on.iter().find(|(_, wanted, runs)| wanted != runs) {
         let what = format!("[{name}] is {}", if *wanted { "new" } else { "gone" });
@@ -284,7 +302,7 @@ async fn take_in(
     }
     if !config.has_same_world(first) {
         tracing::warn!(
-            "changes to store, [dns], [trust], [lab], [log], [host], [guard], [gate], [inbox], [dashboard], domains and cache_memory take a restart"
+            "changes to store, [dns], [trust], [lab], [log], [host], [guard], [gate], [inbox], [dashboard], [collector], [reporter], domains and cache_memory take a restart"
         );
     }
     Ok(())

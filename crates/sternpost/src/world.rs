@@ -27,6 +27,8 @@ pub struct World {
     pub mail: Arc<Client>,
     /// How servers of the operator's own are talked to.
     pub tls: Arc<rustls::ClientConfig>,
+    /// Which roots are trusted.
+    pub trust: Trust,
     /// The machine's time.
     pub clock: Arc<dyn Clock>,
 }
@@ -83,7 +85,7 @@ impl World {
         fetcher.port = config.https_port;
         fetcher.sources = reach.sources.clone();
         fetcher.time = reach.time.unwrap_or(fetcher.time).min(fetcher.time);
-        let mut client = ClientConfig::new(trust, helo()?);
+        let mut client = ClientConfig::new(trust.clone(), helo()?);
         client.allow_special_addresses = config.allow_private_addresses;
         client.port = config.smtp_port;
         client.sources = reach.sources.clone();
@@ -95,6 +97,7 @@ impl World {
             dns,
             addresses,
             resolver,
+            trust,
             clock,
         })
     }
@@ -175,7 +178,7 @@ fn read(path: &std::path::Path, key: &str) -> Result<String, Failure> {
 }
 
 /// What EHLO says: this machine's name, where that is a domain name.
-fn helo() -> Result<DomainName, Failure> {
+pub fn helo() -> Result<DomainName, Failure> {
     let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = DomainName::parse(own.trim()).or_else(|_| DomainName::parse("localhost"));
     name.map_err(|error| Failure::new("this machine has no name to greet with", error, ""))

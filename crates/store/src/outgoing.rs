@@ -183,12 +183,22 @@ impl Store {
         Ok(())
     }
 
-    /// Reports whose time has come, those that wait longest first.
-    pub async fn due_outgoing(&self, now: Timestamp, most: u32) -> Result<Vec<Outgoing>, StoreError> {
+    /// Reports whose time has come, those that wait longest first; those after `after` of a list before.
+    pub async fn due_outgoing(
+        &self,
+        now: Timestamp,
+        after: Option<&Outgoing>,
+        most: u32,
+    ) -> Result<Vec<Outgoing>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM outgoing WHERE state = 'waiting' AND due <= $1 ORDER BY due, id LIMIT $2"
+            "SELECT {COLUMNS} FROM outgoing WHERE state = 'waiting' AND due <= $1 AND (due > $2 OR due = $2 AND id > $3)
+             ORDER BY due, id LIMIT $4"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(now.as_second()).bind(i64::from(most));
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(now.as_second())
+            .bind(after.map_or(i64::MIN, |last| last.due.as_second()))
+            .bind(after.map_or(0, |last| last.id))
+            .bind(i64::from(most));
         query.fetch_all(&self.pool).await?.iter().map(read).collect()
     }
 
@@ -204,6 +214,13 @@ impl Store {
             .bind(wanted.state.map(State::as_str))
             .bind(i64::from(wanted.most));
         query.fetch_all(&self.pool).await?.iter().map(read).collect()
+    }
+
+    /// The report of a number.
+    pub async fn outgoing_by_id(&self, id: i64) -> Result<Option<Outgoing>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM outgoing WHERE id = $1");
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(&self.pool).await?;
+        row.as_ref().map(read).transpose()
     }
 
     /// The text of a report, packed.
@@ -350,16 +367,17 @@ mod tests {
         store.put_outgoing(&[report("a.example", 100), report("b.example", 50)]).await.unwrap();
         let other = NewReport { packed: vec![9], due: at(1), ..report("a.example", 0) };
         store.put_outgoing(&[other]).await.unwrap();
-        assert_eq!(store.due_outgoing(at(49), 10).await.unwrap(), []);
-        let due = store.due_outgoing(at(100), 10).await.unwrap();
+        assert_eq!(store.due_outgoing(at(49), None, 10).await.unwrap(), []);
+        let due = store.due_outgoing(at(100), None, 10).await.unwrap();
         assert_eq!(due.iter().map(|one| one.domain.as_str()).collect::<Vec<_>>(), ["b.example", "a.example"]);
+        assert_eq!(store.due_outgoing(at(100), Some(&due[0]), 10).await.unwrap(), due[1..]);
         assert_eq!(store.outgoing_text(due[1].id).await.unwrap(), Some(vec![1, 2, 3]));
         let mut sent = due[0].clone();
         store.put_target(sent.id, "mailto:x@b.example", Reply::Failed, at(100), "busy").await.unwrap();
         store.put_target(sent.id, "mailto:x@b.example", Reply::Accepted, at(200), "250").await.unwrap();
         (sent.state, sent.tries, sent.first_try, sent.said) = (State::Sent, 2, Some(at(100)), "ok".into());
         store.put_round(&sent).await.unwrap();
-        assert_eq!(store.due_outgoing(at(1000), 10).await.unwrap().len(), 1);
+        assert_eq!(store.due_outgoing(at(1000), None, 10).await.unwrap().len(), 1);
         let wanted = Wanted { domain: Some(sent.domain.clone()), most: 10, ..Wanted::default() };
         assert_eq!(store.outgoing(&wanted).await.unwrap(), [sent.clone()]);
         let targets = store.outgoing_targets(sent.id).await.unwrap();
@@ -370,7 +388,7 @@ mod tests {
         assert_eq!(store.outgoing_counts().await.unwrap(), [(State::Sent, 1), (State::Waiting, 1)]);
         store.send_again(sent.id, at(300)).await.unwrap();
         assert_eq!(store.outgoing_targets(sent.id).await.unwrap(), []);
-        assert_eq!(store.due_outgoing(at(300), 10).await.unwrap().len(), 2);
+        assert_eq!(store.due_outgoing(at(300), None, 10).await.unwrap().len(), 2);
         store.forget_outgoing(at(86_401)).await.unwrap();
         assert_eq!(store.outgoing(&Wanted { most: 9, ..Wanted::default() }).await.unwrap(), []);
     }

@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// A bound socket.
@@ -30,14 +31,10 @@ const QUEUE: &str = "/proc/sys/net/unix/max_dgram_qlen";
 const GOOD_QUEUE: u32 = 512;
 
 impl DatagramSocket {
-    /// Binds. The folder is made when only it is missing; a socket that nobody reads is replaced, any other file is
+    /// Binds. The folder is made when it and the one above it are missing at most; a socket that nobody reads is replaced, any other file is
     /// left alone.
     pub async fn bind(path: &Path, options: SocketFileOptions) -> io::Result<Self> {
-        if let Some(folder) =
-            path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists())
-        {
-            std::fs::create_dir(folder)?;
-        }
+        make_folder(path)?;
         clear(path).await?;
         let socket = UnixDatagram::bind(path)?;
         let file = own(path, options)?;
@@ -45,8 +42,8 @@ impl DatagramSocket {
         Ok(Self { socket, file })
     }
 
-    /// Receives until the shutdown, in a thread of its own.
-    pub fn receive(self, collector: Arc<Collector>, shutdown: Shutdown) -> io::Result<()> {
+    /// Receives until the shutdown, in a thread of its own, which then takes what still waits and ends.
+    pub fn receive(self, collector: Arc<Collector>, shutdown: Shutdown) -> io::Result<JoinHandle<()>> {
         if let Some(queue) = queue().filter(|queue| *queue < GOOD_QUEUE) {
             tracing::warn!(
                 queue,
@@ -67,9 +64,26 @@ impl DatagramSocket {
                     }
                 }
             }
+            // Nobody finds the socket from here on, so that what waits comes to an end.
             drop(file);
+            if socket.set_nonblocking(true).is_ok() {
+                while let Ok(length) = socket.recv(&mut buffer) {
+                    collector.take(buffer.get(..length).unwrap_or_default());
+                }
+            }
         };
-        std::thread::Builder::new().name("collector".to_owned()).spawn(run).map(drop)
+        std::thread::Builder::new().name("collector".to_owned()).spawn(run)
+    }
+}
+
+/// Postfix's queue has no `run/tlsrpt` of its own; a path that is wrong further up is not made.
+fn make_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    match missing.count() {
+        0 => Ok(()),
+        1 | 2 => std::fs::create_dir_all(folder),
+        _ => Err(io::Error::new(io::ErrorKind::NotFound, "the folders above it are not there")),
     }
 }
 

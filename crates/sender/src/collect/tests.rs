@@ -115,7 +115,7 @@ async fn lib_06_the_socket_has_its_mode_replaces_a_dead_one_and_leaves_a_live_on
     let error = DatagramSocket::bind(&path, options).await.unwrap_err();
     assert!(error.to_string().contains("another program"), "{error}");
     let shutdown = Shutdown::default();
-    first.receive(collector.clone(), shutdown.clone()).unwrap();
+    let thread = first.receive(collector.clone(), shutdown.clone()).unwrap();
     let client = UnixDatagram::unbound().unwrap();
     for _ in 0..100 {
         client.send_to(GOOD.as_bytes(), &path).unwrap();
@@ -125,10 +125,13 @@ async fn lib_06_the_socket_has_its_mode_replaces_a_dead_one_and_leaves_a_live_on
     }
     collector.store().await.unwrap();
     assert_eq!(store.tally_sums(day("2026-11-25")).await.unwrap(), (100, 0));
-    shutdown.token.cancel();
-    while path.exists() {
-        tokio::task::yield_now().await;
+    for _ in 0..5 {
+        client.send_to(GOOD.as_bytes(), &path).unwrap();
     }
+    shutdown.token.cancel();
+    thread.join().unwrap();
+    assert!(!path.exists());
+    assert_eq!(seen(&collector)[0], 105);
     drop(UnixDatagram::bind(&path).unwrap());
     assert!(DatagramSocket::bind(&path, options).await.is_ok());
     std::fs::write(&path, "text").unwrap();

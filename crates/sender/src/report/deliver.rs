@@ -4,14 +4,16 @@ use super::build::Reporter;
 use super::carrier::{Carrier, Undelivered, put};
 use super::compose::{DkimKey, Letter, compose};
 use formats::DomainName;
-use formats::limits::REPORTS_PER_HOST;
+use formats::limits::{REPORTS_AT_ONCE, REPORTS_PER_HOST, REPORTS_WAITING};
 use formats::tlsrpt_record::{HttpsUrl, MailAddress, Rua, TlsrptRecord};
 use jiff::Timestamp;
 use net::dns::{Dns, DnsError, Kind};
 use net::https::{Bytes, Posts, Verify};
+use net::places::Places;
 use net::smtp::Mail;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Looks up report targets and brings reports there.
 pub struct Courier {
@@ -33,35 +35,55 @@ pub struct Courier {
     pub busy: Busy,
 }
 
-/// Hosts that reports are brought to now.
-#[derive(Default)]
-pub struct Busy(Arc<Mutex<HashMap<DomainName, usize>>>);
+/// Who is busy with reports of ours: a host takes some at once, a queue of others waits for it, and all hosts
+/// together take so many.
+pub struct Busy {
+    hosts: Places<DomainName>,
+    all: Arc<Semaphore>,
+    waiting: Mutex<HashMap<DomainName, usize>>,
+}
 
-/// A place at a host, until it is dropped.
-pub struct Place(Arc<Mutex<HashMap<DomainName, usize>>>, DomainName);
+/// A place at a host.
+pub struct Place {
+    _at_host: Option<OwnedSemaphorePermit>,
+    _of_all: Option<OwnedSemaphorePermit>,
+}
 
-impl Busy {
-    /// A place at a host; `None` when it has enough to do.
-    pub fn place(&self, host: &DomainName) -> Option<Place> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = all.entry(host.clone()).or_default();
-        if *taken >= REPORTS_PER_HOST {
-            return None;
+impl Default for Busy {
+    fn default() -> Self {
+        Self {
+            hosts: Places::new(REPORTS_PER_HOST),
+            all: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
+            waiting: Mutex::default(),
         }
-        *taken += 1;
-        Some(Place(self.0.clone(), host.clone()))
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = all.get_mut(&self.1) {
-            *taken -= 1;
-            if *taken == 0 {
-                all.remove(&self.1);
+impl Busy {
+    /// Waits for a place at a host; `None` when too many wait for that host already.
+    pub async fn place(&self, host: &DomainName) -> Option<Place> {
+        {
+            let mut waiting = self.waiting();
+            let here = waiting.entry(host.clone()).or_default();
+            if *here >= REPORTS_WAITING {
+                return None;
+            }
+            *here += 1;
+        }
+        let _at_host = self.hosts.take(host.clone()).await;
+        let _of_all = self.all.clone().acquire_owned().await.ok();
+        let mut waiting = self.waiting();
+        if let Some(here) = waiting.get_mut(host) {
+            *here -= 1;
+            if *here == 0 {
+                waiting.remove(host);
             }
         }
+        Some(Place { _at_host, _of_all })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<DomainName, usize>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,18 +165,24 @@ impl Courier {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_host_takes_so_many_at_once() {
+    #[tokio::test]
+    async fn a_host_takes_so_many_at_once_some_wait_and_others_are_sent_away() {
         let busy = Busy::default();
         let name = |text: &str| DomainName::parse(text).unwrap();
-        let mut held: Vec<_> =
-            (0..REPORTS_PER_HOST).map(|_| busy.place(&name("a.example")).unwrap()).collect();
-        assert!(busy.place(&name("a.example")).is_none());
-        assert!(busy.place(&name("b.example")).is_some());
+        let (a, b) = (name("a.example"), name("b.example"));
+        let mut held = Vec::new();
+        for _ in 0..REPORTS_PER_HOST {
+            held.push(busy.place(&a).await.unwrap());
+        }
+        let mut line: Vec<_> = (0..REPORTS_WAITING).map(|_| Box::pin(busy.place(&a))).collect();
+        for one in &mut line {
+            assert!(futures_util::poll!(one).is_pending());
+        }
+        assert!(busy.place(&a).await.is_none());
+        assert!(busy.place(&b).await.is_some());
         held.pop();
-        assert!(busy.place(&name("a.example")).is_some());
-        held.clear();
-        assert!(busy.0.lock().unwrap().is_empty());
+        assert!(line.remove(0).await.is_some());
+        drop((line, held));
     }
 
     #[test]

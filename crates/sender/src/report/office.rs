@@ -8,14 +8,14 @@ use super::build::{Reporter, build};
 use super::compose::{ComposeError, Letter};
 use super::deliver::{Courier, host, is_within};
 use formats::DomainName;
-use formats::limits::{REPORT_LIFE, REPORTS_AT_ONCE};
+use formats::limits::REPORT_LIFE;
 use formats::report::DateRange;
 use formats::tlsrpt_record::Rua;
-use futures_util::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use net::clock::{Clock, later};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use store::outgoing::{NewReport, Outgoing, Reply, State, TargetState};
 use store::tallies::DomainTally;
 use store::tested::Tested;
 use store::{Store, StoreError};
+use tokio::task::{JoinError, JoinSet};
 
 /// What the operator decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,16 +119,58 @@ const PAUSE: SignedDuration = SignedDuration::from_mins(5);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(4);
 /// A failure is not looked at again within this time.
 const STANDS: SignedDuration = SignedDuration::from_mins(2);
-/// For a target that has enough to do with other reports of ours.
-const BUSY_PAUSE: SignedDuration = SignedDuration::from_secs(10);
+/// For a store that does not work.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// Reports on their way, or waiting for a host; further ones stay in the store.
+const FLYING: usize = 10_000;
+
+/// Reports on their way.
+#[derive(Default)]
+struct Flying {
+    tasks: JoinSet<i64>,
+    reports: HashSet<i64>,
+}
+
+impl Flying {
+    /// Waits for the end of all of them.
+    async fn land_all(&mut self) {
+        while let Some(landed) = self.tasks.join_next().await {
+            self.land(landed);
+        }
+        self.reports.clear();
+    }
+
+    /// Lets them land for some time.
+    async fn land_for(&mut self, time: Duration) {
+        let end = tokio::time::sleep(time);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                Some(landed) = self.tasks.join_next() => self.land(landed),
+            }
+        }
+    }
+
+    fn land(&mut self, landed: Result<i64, JoinError>) {
+        // One that failed is tried again after the next start.
+        if let Ok(id) = landed {
+            self.reports.remove(&id);
+        }
+    }
+}
 
 impl Office {
     /// Works until it is dropped.
-    pub async fn run(&self) {
+    pub async fn run(self: Arc<Self>) {
         let mut swept = None;
+        let mut flying = Flying::default();
         loop {
             let today = DateRange::utc_day(self.clock.now()).start;
-            let mut outcome = self.turn().await;
+            let mut outcome = self.build().await;
+            if outcome.is_ok() {
+                outcome = self.launch(&mut flying).await;
+            }
             if outcome.is_ok() && swept != Some(today) {
                 outcome = self.sweep().await;
                 swept = Some(today);
@@ -135,14 +178,21 @@ impl Office {
             if let Err(error) = outcome {
                 tracing::error!("reports can't be built or sent now: {error}");
             }
-            tokio::time::sleep(EVERY).await;
+            flying.land_for(EVERY).await;
         }
     }
 
-    /// Builds what is to be built, and sends what is due.
-    pub async fn turn(&self) -> Result<(), OfficeError> {
+    /// Builds what is to be built, sends what is due, and waits for the end of that.
+    pub async fn turn(self: &Arc<Self>) -> Result<(), OfficeError> {
         self.build().await?;
-        self.send().await
+        let mut flying = Flying::default();
+        loop {
+            self.launch(&mut flying).await?;
+            if flying.reports.is_empty() {
+                return Ok(());
+            }
+            flying.land_all().await;
+        }
     }
 
     /// Builds the reports of all days that are over.
@@ -212,19 +262,30 @@ impl Office {
         Ok(reports)
     }
 
-    /// Sends what is due.
-    pub async fn send(&self) -> Result<(), OfficeError> {
-        loop {
-            let now = self.clock.now();
-            let due = self.store.due_outgoing(now, BATCH).await?;
-            let is_last = due.len() < BATCH as usize;
-            let rounds = due.into_iter().map(|report| self.round(report, now));
-            let outcomes: Vec<_> = stream::iter(rounds).buffer_unordered(REPORTS_AT_ONCE).collect().await;
-            outcomes.into_iter().collect::<Result<(), StoreError>>()?;
-            if is_last {
-                return Ok(());
+    /// Lets go what is due and does not fly yet.
+    async fn launch(self: &Arc<Self>, flying: &mut Flying) -> Result<(), OfficeError> {
+        let now = self.clock.now();
+        let mut last: Option<Outgoing> = None;
+        while flying.reports.len() < FLYING {
+            let due = self.store.due_outgoing(now, last.as_ref(), BATCH).await?;
+            last = due.last().cloned();
+            for report in due {
+                if flying.reports.insert(report.id) {
+                    let office = self.clone();
+                    flying.tasks.spawn(async move {
+                        let id = report.id;
+                        if let Err(error) = office.round(report, now).await {
+                            tracing::error!("how a report was delivered can't be written down: {error}");
+                        }
+                        id
+                    });
+                }
+            }
+            if last.is_none() {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Tries a report at every target that has not decided about it.
@@ -241,28 +302,19 @@ impl Office {
                 return self.again(report, now, said).await;
             }
         };
-        let packed = self.store.outgoing_text(report.id).await?.unwrap_or_default();
-        let letter = Letter {
-            domain: report.domain.clone(),
-            day: DateRange::utc_day(report.day),
-            report_id: report.report_id.clone(),
-            packed,
-        };
         let before = self.store.outgoing_targets(report.id).await?;
         let mut replies: Vec<Option<Reply>> = Vec::with_capacity(targets.len());
         let mut said = String::new();
         for target in &targets {
-            let reply = self.at(&report, &letter, target, &before, &mut said).await?;
+            let reply = self.at(&report, target, &before, &mut said).await?;
             replies.push(reply);
         }
         let has = |wanted| replies.contains(&wanted);
         match () {
             // One is enough (RPT-20); those that failed have had their try.
             () if has(Some(Reply::Accepted)) && !has(None) => self.settle(report, State::Sent).await,
-            () if has(None) => {
-                report.due = later(now, BUSY_PAUSE);
-                self.store.put_round(&report).await
-            }
+            // A target that has enough to do: it stays due.
+            () if has(None) => Ok(()),
             () if has(Some(Reply::Failed)) => self.again(report, now, said).await,
             () => {
                 report.said =
@@ -276,7 +328,6 @@ impl Office {
     async fn at(
         &self,
         report: &Outgoing,
-        letter: &Letter,
         target: &Rua,
         before: &[TargetState],
         said: &mut String,
@@ -290,8 +341,14 @@ impl Office {
             said.clone_from(&known.said);
             return Ok(Some(known.reply));
         }
-        let Some(_place) = self.courier.busy.place(host(target)) else { return Ok(None) };
-        let (reply, words) = match self.courier.bring(letter, target, self.clock.now()).await {
+        let Some(_place) = self.courier.busy.place(host(target)).await else { return Ok(None) };
+        let letter = Letter {
+            domain: report.domain.clone(),
+            day: DateRange::utc_day(report.day),
+            report_id: report.report_id.clone(),
+            packed: self.store.outgoing_text(report.id).await?.unwrap_or_default(),
+        };
+        let (reply, words) = match self.courier.bring(&letter, target, self.clock.now()).await {
             Ok(words) => (Reply::Accepted, words),
             Err(failure) if failure.is_final => (Reply::Refused, failure.why),
             Err(failure) => (Reply::Failed, failure.why),
@@ -301,7 +358,14 @@ impl Office {
             tracing::info!(domain = %report.domain, target = text, "a report was not taken: {words}");
             *said = format!("{text}: {words}");
         }
-        self.store.put_target(report.id, &text, reply, self.clock.now(), &words).await?;
+        while let Err(error) = self.store.put_target(report.id, &text, reply, self.clock.now(), &words).await {
+            if reply != Reply::Accepted {
+                return Err(error);
+            }
+            // It would be sent again if this were forgotten, so that nothing goes before it.
+            tracing::error!(target = text, "that a report was accepted can't be written down yet: {error}");
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
         Ok(Some(reply))
     }
 

@@ -30,7 +30,7 @@ pub struct Prober {
 /// Between two looks at a domain or a host.
 const EVERY: SignedDuration = SignedDuration::from_hours(6);
 /// Between two turns.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(15);
 /// Between two handshakes.
 const BREATH: Duration = Duration::from_millis(200);
 

@@ -59,7 +59,18 @@ pub enum Kind {
     MailAddresses,
     /// The path of a URL.
     UrlPath,
+    /// One mail address.
+    MailAddress,
+    /// Domain names.
+    Names,
+    /// DKIM keys.
+    DkimKeys,
+    /// How report mail leaves.
+    Deliver,
 }
+
+/// Where libtlsrpt writes to, with Postfix in its usual place, in a chroot or not.
+pub const COLLECTOR_SOCKET: &str = "/var/spool/postfix/run/tlsrpt/tlsrpt.sock";
 
 impl Kind {
     /// In words, for errors and the reference.
@@ -86,6 +97,10 @@ impl Kind {
             Self::Text => "a text in quotes".to_owned(),
             Self::MailAddresses => "a list of mail addresses, such as \"tlsrpt@example.org\"".to_owned(),
             Self::UrlPath => "the path of a URL, such as \"/reports\"".to_owned(),
+            Self::MailAddress => "a mail address, such as \"tlsrpt@example.org\"".to_owned(),
+            Self::Names => "a list of domain names, such as \"example.org\"".to_owned(),
+            Self::DkimKeys => "a table, or a list of them, each with `selector`, `key_file` (PEM, RSA or Ed25519) and, where it is not that of `from`, `domain`: `{ selector = \"tlsrpt\", key_file = \"dkim.pem\" }`".to_owned(),
+            Self::Deliver => "\"direct\", \"smarthost:HOST:PORT\", \"sendmail:/path/to/sendmail\" or \"folder:DIR\"".to_owned(),
             Self::Overrides => "tables, each with `domain` (`example.org`, `*.example.org` for all below it, or `*`) and one of `answer` (`none`, `may`, `encrypt`, `dane`, `dane-only`, `secure`, `secure match=NAME:NAME`), `policy_file` (a policy in place of the published one), `skip_mta_sts = true`, `skip_dane = true`; the last three can stand together".to_owned(),
         }
     }
@@ -450,6 +465,118 @@ pub const KEYS: &[Key] = &[
         default: "",
         unset: "they stay, marked as read",
         about: "The folder that reports are moved to once they are taken in. Mail that is no report stays as it is.",
+    },
+    Key {
+        path: "collector.socket",
+        kind: Kind::File,
+        default: "\"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"",
+        unset: "",
+        about: "The Unix socket to which Postfix 3.10 and later (libtlsrpt) tells its sessions. The section `[collector]` switches the role on. In main.cf: `smtp_tlsrpt_enable = yes` and `smtp_tlsrpt_socket_name = run/tlsrpt/tlsrpt.sock`, which is below Postfix's queue folder. The last two folders of the path are made when they are missing.",
+    },
+    Key {
+        path: "collector.socket_mode",
+        kind: Kind::FileMode,
+        default: "\"0666\"",
+        unset: "",
+        about: "The mode of that socket. Who can write to it can make up sessions; on a machine with users who are not trusted, set `socket_owner` and `\"0660\"`.",
+    },
+    Key {
+        path: "collector.socket_owner",
+        kind: Kind::Owner,
+        default: "",
+        unset: "whoever runs the program",
+        about: "The owner of that socket; for Postfix, `\"sternpost:postfix\"` with the mode `\"0660\"`.",
+    },
+    Key {
+        path: "collector.http",
+        kind: Kind::Loopback,
+        default: "",
+        unset: "off",
+        about: "Where other mail servers post their sessions: `POST /v1/sessions` (docs/tlsrpt-sending.md).",
+    },
+    Key {
+        path: "reporter.from",
+        kind: Kind::MailAddress,
+        default: "",
+        unset: "has to be set",
+        about: "From whom reports come; receivers answer to it. Its domain is the submitter. The section `[reporter]` switches the sending of TLS reports on.",
+    },
+    Key {
+        path: "reporter.organization",
+        kind: Kind::Text,
+        default: "",
+        unset: "the domain of `from`",
+        about: "The name that stands in reports.",
+    },
+    Key {
+        path: "reporter.dkim",
+        kind: Kind::DkimKeys,
+        default: "",
+        unset: "mail is not signed here, which takes a `deliver` other than `direct`",
+        about: "What report mail is signed with. `sternpost reports key` makes a key that is missing, and prints the record to publish.",
+    },
+    Key {
+        path: "reporter.deliver",
+        kind: Kind::Deliver,
+        default: "\"direct\"",
+        unset: "",
+        about: "How report mail leaves: straight to the MX hosts of the target, by a relay, by a command, or into a folder, where reports for HTTPS targets are put too.",
+    },
+    Key {
+        path: "reporter.exclude",
+        kind: Kind::Names,
+        default: "[]",
+        unset: "",
+        about: "Domains that no reports are made about, and all below them.",
+    },
+    Key {
+        path: "reporter.deny",
+        kind: Kind::Names,
+        default: "[]",
+        unset: "",
+        about: "Hosts of `rua` targets that nothing is sent to, and all below them.",
+    },
+    Key {
+        path: "reporter.addresses",
+        kind: Kind::Choice(&["full", "shortened", "omitted"]),
+        default: "\"full\"",
+        unset: "",
+        about: "How reports tell the addresses of failed sessions: as they are, their network only (24 bits, 48 of IPv6), or not at all.",
+    },
+    Key {
+        path: "reporter.look_at_tested_policies",
+        kind: Kind::Bool,
+        default: "true",
+        unset: "",
+        about: "Whether Sternpost shakes hands with the MX hosts of domains whose policy is in `testing` and that got mail, a few times a day, since mail servers call every handshake a success there (docs/tlsrpt-sending.md).",
+    },
+    Key {
+        path: "reporter.https_unverified",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "True posts reports also to hosts whose certificate is not good.",
+    },
+    Key {
+        path: "reporter.spread",
+        kind: Kind::Number(0, 14_400),
+        default: "14100",
+        unset: "",
+        about: "Over how many seconds after 00:05 UTC reports are spread (RFC 8460 asks for up to four hours).",
+    },
+    Key {
+        path: "reporter.keep_tallies",
+        kind: Kind::Number(2, 3650),
+        default: "30",
+        unset: "",
+        about: "Days for which counted sessions are kept.",
+    },
+    Key {
+        path: "reporter.keep_reports",
+        kind: Kind::Number(2, 3650),
+        default: "90",
+        unset: "",
+        about: "Days for which sent reports are kept.",
     },
     Key {
         path: "dashboard.listen",

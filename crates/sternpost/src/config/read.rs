@@ -4,8 +4,10 @@
 use super::domains::UpdateServer;
 use super::fault::{Fault, fault, kind_of, line_and_column, nearest};
 use super::keys::{KEYS, Key, Kind};
+use super::reporting::{Deliver, KeySpec};
 use super::{overrides, owner};
 use formats::DomainName;
+use formats::tlsrpt_record::MailAddress;
 use receiver::domain::DomainSpec;
 use sender::serve::listen::Address;
 use serde::Deserialize;
@@ -232,6 +234,25 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             },
             || wrong(format!("{} holds something that is not text", key.path)),
         ),
+        (Kind::MailAddress, DeValue::String(address)) => match MailAddress::parse(address) {
+            Ok(_) => Ok(Value::String(address.to_string())),
+            Err(error) => Err(wrong(format!("{address:?}: {error}"))),
+        },
+        (Kind::Names, DeValue::Array(items)) => texts(
+            items,
+            |name| DomainName::parse(name).is_ok(),
+            |other, span| {
+                let remedy = "Write it as \"example.org\"; what is below it is meant too";
+                fault(text, span, format!("{other:?} is not a domain name"), remedy)
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
+        (Kind::DkimKeys, DeValue::Array(items)) => tables::<KeySpec>(text, key, items),
+        (Kind::DkimKeys, DeValue::Table(_)) => tables::<KeySpec>(text, key, std::slice::from_ref(value)),
+        (Kind::Deliver, DeValue::String(way)) => match Deliver::parse(way) {
+            Some(_) => Ok(Value::String(way.to_string())),
+            None => Err(wrong(format!("{way:?} is no way to deliver"))),
+        },
         (Kind::UrlPath, DeValue::String(path)) => match path.strip_prefix('/') {
             Some(rest) if !rest.is_empty() && rest.split('/').all(is_segment) => {
                 Ok(Value::String(path.to_string()))

@@ -53,7 +53,7 @@ pub struct Stage {
 pub struct Sender {
     pub name: &'static str,
     pub walker: Arc<Walker>,
-    pub office: Office,
+    pub office: Arc<Office>,
     pub store: Store,
 }
 
@@ -152,7 +152,7 @@ impl Stage {
             rules,
             counts: Counts::default(),
         };
-        Ok(Sender { name: organization, walker, office, store })
+        Ok(Sender { name: organization, walker, office: Arc::new(office), store })
     }
 
     /// Where the domain is to end up.

@@ -6,6 +6,7 @@ use crate::terminal::{marks, show};
 use formats::report::{PolicyReport, Report, Warning, unpack};
 use std::fmt::Write;
 use std::path::Path;
+use store::outgoing::Wanted;
 use store::reports::{ListedReport, Search, StoredReport};
 
 /// Which reports.
@@ -23,6 +24,12 @@ pub struct Options {
     /// Only those about domains that are not among yours
     #[arg(long, conflicts_with = "domain")]
     others: bool,
+    /// Reports of ours, that went to others
+    #[arg(long, conflicts_with_all = ["from", "failed", "others", "before"])]
+    sent: bool,
+    /// With --sent: about this day, such as 2026-11-25
+    #[arg(long, value_name = "DAY", requires = "sent")]
+    day: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 100)]
     limit: u32,
@@ -39,6 +46,9 @@ pub struct Options {
 pub struct Show {
     /// Its number, as `sternpost reports list` shows it
     number: i64,
+    /// One of ours, by its number in `sternpost reports list --sent`
+    #[arg(long)]
+    sent: bool,
     /// The report's own text, as it came
     #[arg(long, conflicts_with = "json")]
     raw: bool,
@@ -52,6 +62,11 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let desk = Desk::open(named).await?;
     let known: Vec<&str> = desk.known.iter().map(|spec| spec.name.as_str()).collect();
     let domain = options.domain.as_deref().map(crate::world::domain).transpose()?;
+    if options.sent {
+        let day = options.day.as_deref().map(super::day).transpose()?;
+        let wanted = Wanted { domain, day, state: None, most: options.limit };
+        return super::sent::list(desk, &wanted, options.json).await;
+    }
     let mut search = Search {
         domain: domain.map(|name| name.to_string()),
         submitter: options.from.clone(),
@@ -101,7 +116,7 @@ fn line(report: &ListedReport) -> String {
 }
 
 /// What others wrote, fit for a terminal: no control characters.
-fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
@@ -155,6 +170,9 @@ pub fn told(stored: StoredReport) -> Result<Told, Failure> {
 /// Shows one.
 pub async fn show_one(options: &Show, named: Option<&Path>) -> Result<Exit, Failure> {
     let desk = Desk::open(named).await?;
+    if options.sent {
+        return super::sent::show_one(desk, options.number, options.raw, options.json).await;
+    }
     let found = desk.store.report(options.number).await.map_err(|error| store_failure(&error))?;
     desk.store.close().await;
     let Some(stored) = found else {
@@ -197,7 +215,20 @@ fn in_words(told: &Told) -> String {
     if let Some(contact) = &told.contact {
         let _ = writeln!(out, "  contact: {}", shown(contact));
     }
-    for policy in &told.policies {
+    out.push_str(&policies_in_words(&told.policies));
+    if !told.oddities.is_empty() {
+        let _ = writeln!(out, "\nWhat RFC 8460 does not allow, and was taken all the same:");
+        for oddity in &told.oddities {
+            let _ = writeln!(out, "  {} {}: {}", marks().warning, shown(&oddity.path), oddity.what);
+        }
+    }
+    out
+}
+
+/// The outcome under each policy.
+pub fn policies_in_words(policies: &[PolicyReport]) -> String {
+    let mut out = String::new();
+    for policy in policies {
         let domain = policy.policy_domain.as_ref().map_or("an unnamed domain", |name| name.as_str());
         let _ = writeln!(
             out,
@@ -224,12 +255,6 @@ fn in_words(told: &Told) -> String {
         }
         if policy.details.len() > 100 {
             let _ = writeln!(out, "  … and {} details more (--json has all)", policy.details.len() - 100);
-        }
-    }
-    if !told.oddities.is_empty() {
-        let _ = writeln!(out, "\nWhat RFC 8460 does not allow, and was taken all the same:");
-        for oddity in &told.oddities {
-            let _ = writeln!(out, "  {} {}: {}", marks().warning, shown(&oddity.path), oddity.what);
         }
     }
     out

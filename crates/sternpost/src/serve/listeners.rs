@@ -25,6 +25,8 @@ pub enum Role {
     Lines(Lines),
     /// HTTP.
     Http(Http),
+    /// Sessions of other mail servers, by HTTP.
+    Sessions(Http),
     /// HTTP for the operator alone.
     Control(Http),
     /// Policy files over HTTPS.
@@ -58,6 +60,7 @@ impl Role {
             Self::Socketmap(_) => "socketmap",
             Self::Lines(_) => "lines",
             Self::Http(_) => "http",
+            Self::Sessions(_) => "sessions",
             Self::Control(_) => "control",
             Self::Policies(_) => "policies",
             Self::Plain(_) => "challenges",
@@ -130,7 +133,7 @@ impl Listeners {
             match role {
                 Role::Socketmap(service) => run(listener, service, shutdown).await,
                 Role::Lines(service) => run(listener, service, shutdown).await,
-                Role::Http(service) | Role::Control(service) => run(listener, service, shutdown).await,
+                Role::Http(service) | Role::Sessions(service) | Role::Control(service) => run(listener, service, shutdown).await,
                 Role::Policies(service) => run(listener, service, shutdown).await,
                 Role::Plain(service) => run(listener, service, shutdown).await,
                 Role::Pages(service) => run(listener, service, shutdown).await,

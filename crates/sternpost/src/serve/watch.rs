@@ -6,31 +6,52 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use sender::answer::Answers;
 use sender::answer::decide::Source;
 use std::sync::Arc;
 
+/// What is watched.
+#[derive(Clone)]
+pub struct Watched {
+    /// Answers to mail servers, when that role is on.
+    pub answers: Option<Arc<Answers>>,
+    /// What other roles count.
+    pub others: Arc<Registry>,
+}
+
 /// The pages.
-pub fn pages(answers: Arc<Answers>) -> Router {
+pub fn pages(watched: Watched) -> Router {
     Router::new()
         .route("/", get(status))
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .with_state(answers)
+        .with_state(watched)
 }
 
-async fn metrics(State(answers): State<Arc<Answers>>) -> Response {
-    answers.metrics.set_cache(&answers.cache);
+/// What ends the text of the metrics.
+const END: &str = "# EOF\n";
+
+async fn metrics(State(watched): State<Watched>) -> Response {
+    let mut text = String::new();
+    if let Some(answers) = &watched.answers {
+        answers.metrics.set_cache(&answers.cache);
+        text = answers.metrics.to_text();
+        text.truncate(text.trim_end_matches(END).len());
+    }
+    // Writing to a string does not fail.
+    let _ = encode(&mut text, &watched.others);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], answers.metrics.to_text()).into_response()
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 /// Ready while the store works: without it answers go on, but a restart would lose what is new.
-async fn ready(State(answers): State<Arc<Answers>>) -> Response {
-    match answers.metrics.store_up.get() {
-        1 => (StatusCode::OK, "ready\n").into_response(),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the store fails; the log says why\n").into_response(),
+async fn ready(State(watched): State<Watched>) -> Response {
+    match watched.answers.is_none_or(|answers| answers.metrics.store_up.get() == 1) {
+        true => (StatusCode::OK, "ready\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the store fails; the log says why\n").into_response(),
     }
 }
 
@@ -49,7 +70,10 @@ struct Page {
     overdue: i64,
 }
 
-async fn status(State(answers): State<Arc<Answers>>) -> Response {
+async fn status(State(watched): State<Watched>) -> Response {
+    let Some(answers) = watched.answers else {
+        return "Sternpost runs, without the role [answers]. Its counts are at /metrics.\n".into_response();
+    };
     let metrics = &answers.metrics;
     let page = Page {
         version: env!("CARGO_PKG_VERSION"),

@@ -11,6 +11,7 @@ use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// All of it.
 pub struct Ground {
@@ -18,6 +19,8 @@ pub struct Ground {
     pub names: Names,
     /// Who validates: `validate` or `trust-ad`.
     pub dnssec: &'static str,
+    /// What stands before the program in its command line, such as an environment.
+    pub before: String,
     place: PathBuf,
     runtime: tokio::runtime::Runtime,
     sternpost: Option<Running>,
@@ -45,7 +48,7 @@ impl Ground {
         }
         let names = Names::start(&place.join("names"), [127, 77, 0, 1].into(), &zones);
         std::fs::write(place.join("ca.pem"), lab.pki.root_pem()).unwrap();
-        Self { lab, names, place: place.to_owned(), runtime, sternpost: None, dnssec: "validate" }
+        Self { lab, names, place: place.to_owned(), runtime, sternpost: None, dnssec: "validate", before: String::new() }
     }
 
     /// Starts Sternpost with these lines in `[answers]`.
@@ -62,10 +65,14 @@ impl Ground {
     /// Starts Sternpost by the configuration that is there.
     pub fn run(&mut self) {
         let program = env!("CARGO_BIN_EXE_sternpost");
-        let line = format!("{program} --config {}/sternpost.toml serve", self.place.display());
+        let line = format!("{}{program} --config {}/sternpost.toml serve", self.before, self.place.display());
         self.sternpost = Some(daemon(&line, &self.place.join("sternpost.log")));
         let socket = self.place.join("sternpost.sock");
-        until("sternpost serves", || socket.exists());
+        let begun = Instant::now();
+        while !socket.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "sternpost does not serve: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Writes a configuration with these lines before all sections and after those about the lab.
@@ -95,7 +102,7 @@ impl Ground {
 
     /// Runs a command of Sternpost beside the running one.
     pub fn operator(&self, words: &str) -> String {
-        shell(&format!("sternpost --config {}/sternpost.toml {words}", self.place.display()))
+        shell(&format!("{}sternpost --config {}/sternpost.toml {words}", self.before, self.place.display()))
     }
 
     /// Cuts a domain's policy host off, or not.

@@ -4,14 +4,13 @@
 
 use crate::names::{Names, zone};
 use crate::pebble::{DIRECTORY, Pebble};
-use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until};
+use crate::support::{Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, mount_over, shell, until};
 use lab::dns::Signing;
 use lab::pki::Pki;
 use net::clock::{Clock, SystemClock};
 use std::path::{Path, PathBuf};
 
 const SECRET: &str = "c3Rlcm5wb3N0IHN0ZXJucG9zdCBzdGVybnBvc3QhISE=";
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 struct Journey {
     place: PathBuf,
@@ -27,13 +26,7 @@ struct Journey {
 
 impl Journey {
     fn begin(place: &Path) -> Self {
-        std::fs::write(place.join("time"), "+0").unwrap();
-        // The library leaves something there for each process that is killed.
-        shell("mount -t tmpfs none /dev/shm");
-        let before = format!(
-            "env LD_PRELOAD={FAKETIME} FAKETIME_TIMESTAMP_FILE={}/time FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1 ",
-            place.display()
-        );
+        let before = by_a_clock_of_its_own(place);
         let zones = [
             zone(".", Signing::Signed, "test. NS ns.test.\nns.test. A 127.0.1.1\n"),
             zone(

@@ -30,6 +30,11 @@ impl Postfix {
     /// Starts one that only sends, with these lines in its main.cf. Its configuration, queue and
     /// state are the test's own.
     pub fn start(release: Release, place: &Path, lines: &str) -> Self {
+        Self::start_with(release, place, lines, "")
+    }
+
+    /// The same, with these services beside its own.
+    pub fn start_with(release: Release, place: &Path, lines: &str, more: &str) -> Self {
         let root = match release {
             Release::V3_7 => PathBuf::from("/"),
             Release::V3_10 => unpacked("trixie"),
@@ -56,6 +61,7 @@ impl Postfix {
         if !services.contains("\npostlog ") {
             services += "postlog unix-dgram n - n - 1 postlogd\n";
         }
+        services += more;
         std::fs::write(place.join("etc/master.cf"), services).unwrap();
         std::fs::copy(place.join("ca.pem"), own("spool").join("ca.pem")).unwrap();
         std::fs::write(place.join("resolv.conf"), "nameserver 127.0.0.1\noptions trust-ad\n").unwrap();

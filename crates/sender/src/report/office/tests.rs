@@ -75,7 +75,7 @@ impl MailHosts for World {
 struct Place {
     world: Arc<World>,
     clock: Arc<ManualClock>,
-    office: Office,
+    office: Arc<Office>,
     _dir: tempfile::TempDir,
 }
 
@@ -111,7 +111,7 @@ impl Place {
             rules: Rules { excluded: vec![name("excluded.example")], ..Rules::default() },
             counts: Counts::default(),
         };
-        Self { world, clock, office, _dir: dir }
+        Self { world, clock, office: Arc::new(office), _dir: dir }
     }
 
     /// A day of mail to a domain whose record has these targets.

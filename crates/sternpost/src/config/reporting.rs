@@ -1,0 +1,165 @@
+//! `[collector]` and `[reporter]`: what mail servers say of their sessions, and the reports about that.
+
+use super::owner;
+use super::read::Read;
+use crate::failure::Failure;
+use formats::DomainName;
+use formats::tlsrpt_record::MailAddress;
+use net::https::Verify;
+use sender::report::{Addresses, Reporter, Rules};
+use sender::serve::listen::SocketFileOptions;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `[collector]`.
+#[derive(Debug, Clone)]
+pub struct CollectorConfig {
+    /// Where libtlsrpt writes to.
+    pub socket: PathBuf,
+    /// How that socket is made.
+    pub socket_file: SocketFileOptions,
+    /// Where sessions are posted.
+    pub http: Option<SocketAddr>,
+}
+
+/// `[reporter]`.
+#[derive(Debug, Clone)]
+pub struct ReporterConfig {
+    /// In whose name.
+    pub reporter: Reporter,
+    /// What signs.
+    pub keys: Vec<KeySpec>,
+    /// How mail leaves.
+    pub deliver: Deliver,
+    /// Hosts that nothing is sent to.
+    pub denied: Vec<DomainName>,
+    /// Whether hosts that are posted to have to prove themselves.
+    pub verify: Verify,
+    /// Whether policies in `testing` are looked at.
+    pub tests: bool,
+    /// What else is decided.
+    pub rules: Rules,
+}
+
+/// A DKIM key, as the configuration names it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeySpec {
+    /// The signing domain; that of `from` without.
+    #[serde(default)]
+    pub domain: Option<DomainName>,
+    /// Its selector.
+    pub selector: DomainName,
+    /// The file with the private key.
+    pub key_file: PathBuf,
+}
+
+/// How report mail leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deliver {
+    /// Straight to the target's MX.
+    Direct,
+    /// By a relay.
+    Relay(String, u16),
+    /// By a command.
+    Sendmail(PathBuf),
+    /// Into a folder.
+    Folder(PathBuf),
+}
+
+impl Deliver {
+    /// Takes `direct`, `smarthost:HOST:PORT`, `sendmail:PATH` or `folder:DIR`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':') {
+            None if text == "direct" => Some(Self::Direct),
+            Some(("smarthost", rest)) => {
+                let (host, port) = rest.rsplit_once(':')?;
+                let host = host.trim_matches(['[', ']']);
+                (!host.is_empty()).then_some(Self::Relay(host.to_owned(), port.parse().ok()?))
+            }
+            Some(("sendmail", path)) if path.starts_with('/') => Some(Self::Sendmail(path.into())),
+            Some(("folder", path)) if !path.is_empty() => Some(Self::Folder(path.into())),
+            _ => None,
+        }
+    }
+}
+
+pub fn collector(read: &Read, folder: &Path) -> CollectorConfig {
+    CollectorConfig {
+        socket: folder.join(read.text("collector.socket").unwrap_or(super::keys::COLLECTOR_SOCKET)),
+        socket_file: SocketFileOptions {
+            mode: read
+                .text("collector.socket_mode")
+                .map_or(Some(0o666), |mode| u32::from_str_radix(mode, 8).ok()),
+            owner: read.text("collector.socket_owner").and_then(|owner| owner::numbers(owner).ok()),
+        },
+        http: read.text("collector.http").and_then(|text| text.parse().ok()),
+    }
+}
+
+pub fn reporter(read: &Read, folder: &Path) -> Result<ReporterConfig, Failure> {
+    let Some(contact) = read.text("reporter.from").and_then(|text| MailAddress::parse(text).ok()) else {
+        return Err(Failure::usage(
+            "[reporter] does not say from whom reports come",
+            "receivers ask that address about them, and its domain signs",
+            "Write\n  [reporter]\n  from = \"tlsrpt@example.org\"",
+        ));
+    };
+    let deliver = match read.text("reporter.deliver").and_then(Deliver::parse).unwrap_or(Deliver::Direct) {
+        Deliver::Folder(dir) => Deliver::Folder(folder.join(dir)),
+        other => other,
+    };
+    let mut keys: Vec<KeySpec> = read.tables("reporter.dkim");
+    keys.iter_mut().for_each(|key| key.key_file = folder.join(&key.key_file));
+    if keys.is_empty() && deliver == Deliver::Direct {
+        return Err(Failure::usage(
+            "[reporter] has no DKIM key",
+            "receivers refuse reports that are not signed (RFC 8460 §3)",
+            "Write\n  [reporter]\n  dkim = { selector = \"tlsrpt\", key_file = \"dkim.pem\" }\nand make the key by\n  sternpost reports key",
+        ));
+    }
+    let names = |key| read.list(key).into_iter().filter_map(|name| DomainName::parse(name).ok()).collect();
+    let usual = Rules::default();
+    let organization = read.text("reporter.organization").map(str::to_owned);
+    Ok(ReporterConfig {
+        reporter: Reporter {
+            organization: organization.unwrap_or_else(|| contact.domain().to_string()),
+            contact,
+            addresses: match read.text("reporter.addresses") {
+                Some("shortened") => Addresses::Shortened,
+                Some("omitted") => Addresses::Omitted,
+                _ => Addresses::Full,
+            },
+        },
+        keys,
+        deliver,
+        denied: names("reporter.deny"),
+        verify: if read.flag("reporter.https_unverified") { Verify::Nothing } else { Verify::Certificate },
+        tests: read.value("reporter.look_at_tested_policies").and_then(toml::Value::as_bool).unwrap_or(true),
+        rules: Rules {
+            excluded: names("reporter.exclude"),
+            spread: Duration::from_secs(u64::from(read.number("reporter.spread", 14_100))),
+            keep_tallies: read.number("reporter.keep_tallies", usual.keep_tallies),
+            keep_reports: read.number("reporter.keep_reports", usual.keep_reports),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_to_deliver_are_taken_as_the_configuration_has_them() {
+        assert_eq!(Deliver::parse("direct"), Some(Deliver::Direct));
+        assert_eq!(Deliver::parse("smarthost:mail.example:587"), Some(Deliver::Relay("mail.example".into(), 587)));
+        assert_eq!(Deliver::parse("smarthost:[::1]:25"), Some(Deliver::Relay("::1".into(), 25)));
+        assert_eq!(Deliver::parse("sendmail:/usr/sbin/sendmail"), Some(Deliver::Sendmail("/usr/sbin/sendmail".into())));
+        assert_eq!(Deliver::parse("folder:out"), Some(Deliver::Folder("out".into())));
+        for bad in ["", "Direct", "smarthost:mail.example", "smarthost::25", "sendmail:sendmail", "folder:", "relay:x:1"] {
+            assert_eq!(Deliver::parse(bad), None, "{bad}");
+        }
+    }
+}

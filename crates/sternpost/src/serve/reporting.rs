@@ -1,0 +1,187 @@
+//! The roles `[collector]` and `[reporter]`.
+
+use crate::config::{CollectorConfig, Config, Deliver, KeySpec, ReporterConfig};
+use crate::failure::Failure;
+use crate::world::World;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use formats::limits::POSTED_BYTES;
+use net::smtp::{Client, ClientConfig};
+use prometheus_client::registry::Registry;
+use sender::answer::Discovery;
+use sender::collect::{Collector, DatagramSocket, PostError};
+use sender::report::{Busy, Carrier, Counts, Courier, DkimKey, Office, Prober};
+use sender::serve::Shutdown;
+use sender::walk::Walker;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use store::Store;
+use tokio::task::JoinSet;
+
+/// What runs of the two roles.
+pub struct Reporting {
+    /// Counts sessions.
+    pub collector: Option<Arc<Collector>>,
+    /// Builds and sends reports.
+    pub office: Option<Arc<Office>>,
+    receiver: Option<JoinHandle<()>>,
+}
+
+impl Reporting {
+    /// Starts what the configuration names.
+    pub fn start(
+        config: &Config,
+        store: &Store,
+        world: &World,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Self, Failure> {
+        let collector =
+            config.collector.as_ref().map(|_| Collector::new(store.clone(), world.clock.clone()));
+        if let Some(collector) = collector.clone() {
+            tasks.spawn(async move { collector.keep_storing().await });
+        }
+        let office = match &config.reporter {
+            Some(role) => Some(Arc::new(office(role, store, world)?)),
+            None => None,
+        };
+        if let Some(office) = office.clone() {
+            tasks.spawn(office.run());
+        }
+        if config.reporter.as_ref().is_some_and(|role| role.tests) {
+            let prober = Prober {
+                store: store.clone(),
+                clock: world.clock.clone(),
+                dns: world.dns.clone(),
+                mail: world.mail.clone(),
+            };
+            tasks.spawn(async move { prober.run().await });
+        }
+        Ok(Self { collector, office, receiver: None })
+    }
+
+    /// Receives datagrams from now on.
+    pub async fn listen(&mut self, role: &CollectorConfig, shutdown: &Shutdown) -> Result<(), Failure> {
+        let Some(collector) = self.collector.clone() else { return Ok(()) };
+        let shown = role.socket.display();
+        let fail = |error: std::io::Error| {
+            Failure::usage(
+                format!("sessions can't be collected at {shown}"),
+                error,
+                "The folder two above the socket has to be there, and no other program may read it.\nAnother place is set by\n  [collector]\n  socket = \"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"",
+            )
+        };
+        let socket = DatagramSocket::bind(&role.socket, role.socket_file).await.map_err(fail)?;
+        self.receiver = Some(socket.receive(collector, shutdown.clone()).map_err(fail)?);
+        tracing::info!(socket = %shown, "sessions are collected");
+        Ok(())
+    }
+
+    /// Stores what came in last.
+    pub async fn finish(&mut self) {
+        if let Some(receiver) = self.receiver.take() {
+            // It ends by the shutdown that was begun.
+            let _ = tokio::task::spawn_blocking(move || receiver.join()).await;
+        }
+        if let Some(collector) = &self.collector
+            && let Err(error) = collector.store().await
+        {
+            tracing::error!("the last sessions are lost: {error}");
+        }
+    }
+
+    /// What is counted.
+    pub fn registry(&self) -> Arc<Registry> {
+        let mut registry = Registry::with_prefix("sternpost");
+        if let Some(collector) = &self.collector {
+            collector.counts.register(&mut registry);
+        }
+        if let Some(office) = &self.office {
+            office.counts.register(&mut registry);
+        }
+        Arc::new(registry)
+    }
+}
+
+/// Who builds and sends, by the configuration.
+pub fn office(role: &ReporterConfig, store: &Store, world: &World) -> Result<Office, Failure> {
+    let carrier = match &role.deliver {
+        Deliver::Direct => Carrier::Direct(Arc::new(walker(store, world))),
+        Deliver::Relay(host, port) => relay(host, *port, world)?,
+        Deliver::Sendmail(path) => Carrier::Sendmail(path.clone()),
+        Deliver::Folder(dir) => Carrier::Folder(dir.clone()),
+    };
+    Ok(Office {
+        store: store.clone(),
+        clock: world.clock.clone(),
+        courier: Courier {
+            dns: world.dns.clone(),
+            carrier,
+            posts: world.policies.clone(),
+            verify: role.verify,
+            reporter: role.reporter.clone(),
+            keys: role.keys.iter().map(|spec| key(spec, role)).collect::<Result<_, _>>()?,
+            denied: role.denied.clone(),
+            busy: Busy::default(),
+        },
+        rules: role.rules.clone(),
+        counts: Counts::default(),
+    })
+}
+
+fn walker(store: &Store, world: &World) -> Walker {
+    let discovery =
+        Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
+    Walker { dns: world.dns.clone(), mail: world.mail.clone(), discovery: Arc::new(discovery) }
+}
+
+fn relay(host: &str, port: u16, world: &World) -> Result<Carrier, Failure> {
+    let mut config = ClientConfig::new(world.trust.clone(), crate::world::helo()?);
+    // The operator named it, wherever it is.
+    config.allow_special_addresses = true;
+    config.port = port;
+    let client = Client::new(config, world.clock.clone())
+        .map_err(|error| Failure::new("TLS can't be set up", error, ""))?;
+    Ok(Carrier::Relay { host: host.to_owned(), port, client: Arc::new(client) })
+}
+
+/// Reads a key.
+pub fn key(spec: &KeySpec, role: &ReporterConfig) -> Result<DkimKey, Failure> {
+    let shown = spec.key_file.display();
+    let remedy = "Make one, and see the record to publish, by\n  sternpost reports key";
+    let pem = std::fs::read_to_string(&spec.key_file)
+        .map_err(|error| Failure::usage(format!("the DKIM key {shown} can't be read"), error, remedy))?;
+    let domain = spec.domain.clone().unwrap_or_else(|| role.reporter.submitter().clone());
+    DkimKey::from_pem(domain, spec.selector.as_str(), &pem)
+        .map_err(|error| Failure::usage(format!("the DKIM key {shown} can't be used"), error, remedy))
+}
+
+/// Where sessions are posted.
+pub fn sessions(collector: Arc<Collector>) -> Router {
+    Router::new()
+        .route("/v1/sessions", post(take))
+        .layer(DefaultBodyLimit::max(POSTED_BYTES))
+        .with_state(collector)
+}
+
+/// Says 200 when all of them are durable, and takes none otherwise.
+async fn take(State(collector): State<Arc<Collector>>, body: Bytes) -> Response {
+    let refused = |status: StatusCode, why: String| {
+        (status, Json(serde_json::json!({ "schema": 1, "error": why }))).into_response()
+    };
+    let posted = match formats::posted::parse(&body) {
+        Ok(posted) => posted,
+        Err(error) => return refused(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    match collector.post(posted).await {
+        Ok(sessions) => Json(serde_json::json!({ "schema": 1, "sessions": sessions })).into_response(),
+        Err(error @ PostError::Session { .. }) => refused(StatusCode::BAD_REQUEST, error.to_string()),
+        Err(PostError::Store(error)) => {
+            tracing::error!("posted sessions can't be stored: {error}");
+            refused(StatusCode::SERVICE_UNAVAILABLE, "the store does not work now; try again".to_owned())
+        }
+    }
+}
