@@ -4,12 +4,13 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use formats::limits::POLICY_BYTES;
+use formats::tlsrpt_record::HttpsUrl;
 use formats::{DomainName, StsRecord};
 use net::BoxFuture;
 use net::certificate::Problem;
 use net::clock::{Clock, SystemClock};
 use net::dns::{Answer, Data, Dns, DnsError, Kind, Security};
-use net::https::{FetchError, Fetched, Fetcher, FetcherConfig, PolicyHosts};
+use net::https::{Bytes, FetchError, Fetched, Fetcher, FetcherConfig, PolicyHosts, PostError, Posts, Verify};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -243,4 +244,28 @@ async fn pol_29_a_policy_host_on_a_private_address_is_not_reached_unless_configu
     let refused = fetcher.fetch(&domain("good-enforce")).await;
     assert!(matches!(refused, Err(FetchError::SpecialAddress { .. })), "{refused:?}");
     assert_eq!(world.lab.sites.fetches("mta-sts.good-enforce.test"), 0);
+}
+
+#[tokio::test]
+async fn rpt_19_reports_are_posted_to_verified_public_hosts_and_redirects_are_not_followed() {
+    let names = ["good-enforce", "http-redirect", "cert-expired", "host-refused"];
+    let world = world(&names, |_| {}).await;
+    let post = |client: Arc<Fetcher>, url: &str, verify| {
+        let url = HttpsUrl::parse(url).unwrap();
+        async move { client.post(&url, "application/tlsrpt+gzip", Bytes::from_static(b"report"), verify).await }
+    };
+    let at = |name: &str| format!("https://mta-sts.{name}.test/.well-known/mta-sts.txt");
+    let client = world.clients.policies.clone();
+    let strict = |name: &str| post(client.clone(), &at(name), Verify::Certificate);
+    assert_eq!(strict("good-enforce").await, Ok(200));
+    assert_eq!(strict("http-redirect").await, Ok(301));
+    assert_eq!(strict("cert-expired").await, Err(PostError::Certificate(Problem::Expired)));
+    assert_eq!(post(client.clone(), &at("cert-expired"), Verify::Nothing).await, Ok(200));
+    assert!(matches!(strict("host-refused").await, Err(PostError::Connect(_))));
+    assert!(matches!(strict("no-such").await, Err(PostError::Dns(_))));
+    // Outside of a lab nothing is posted to an inner network, whoever names it in his record.
+    let config = FetcherConfig::new(world.clients.trust.clone());
+    let outside = Fetcher::new(config, world.clients.dns.clone(), Arc::new(SystemClock)).unwrap();
+    let refused = post(Arc::new(outside), &at("good-enforce"), Verify::Nothing).await;
+    assert!(matches!(refused, Err(PostError::SpecialAddress(..))), "{refused:?}");
 }

@@ -13,11 +13,11 @@ mod sent;
 pub use import::retry;
 pub use list::{Told, told};
 
+use crate::config::{Config, ReporterConfig};
 use crate::dashboard;
 use crate::failure::{Exit, Failure};
 use crate::rollout::Desk;
 use crate::terminal::say;
-use crate::config::{Config, ReporterConfig};
 use jiff::Timestamp;
 use std::path::Path;
 

@@ -358,7 +358,8 @@ impl Office {
             tracing::info!(domain = %report.domain, target = text, "a report was not taken: {words}");
             *said = format!("{text}: {words}");
         }
-        while let Err(error) = self.store.put_target(report.id, &text, reply, self.clock.now(), &words).await {
+        while let Err(error) = self.store.put_target(report.id, &text, reply, self.clock.now(), &words).await
+        {
             if reply != Reply::Accepted {
                 return Err(error);
             }

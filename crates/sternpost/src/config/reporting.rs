@@ -154,11 +154,25 @@ mod tests {
     #[test]
     fn ways_to_deliver_are_taken_as_the_configuration_has_them() {
         assert_eq!(Deliver::parse("direct"), Some(Deliver::Direct));
-        assert_eq!(Deliver::parse("smarthost:mail.example:587"), Some(Deliver::Relay("mail.example".into(), 587)));
+        assert_eq!(
+            Deliver::parse("smarthost:mail.example:587"),
+            Some(Deliver::Relay("mail.example".into(), 587))
+        );
         assert_eq!(Deliver::parse("smarthost:[::1]:25"), Some(Deliver::Relay("::1".into(), 25)));
-        assert_eq!(Deliver::parse("sendmail:/usr/sbin/sendmail"), Some(Deliver::Sendmail("/usr/sbin/sendmail".into())));
+        assert_eq!(
+            Deliver::parse("sendmail:/usr/sbin/sendmail"),
+            Some(Deliver::Sendmail("/usr/sbin/sendmail".into()))
+        );
         assert_eq!(Deliver::parse("folder:out"), Some(Deliver::Folder("out".into())));
-        for bad in ["", "Direct", "smarthost:mail.example", "smarthost::25", "sendmail:sendmail", "folder:", "relay:x:1"] {
+        for bad in [
+            "",
+            "Direct",
+            "smarthost:mail.example",
+            "smarthost::25",
+            "sendmail:sendmail",
+            "folder:",
+            "relay:x:1",
+        ] {
             assert_eq!(Deliver::parse(bad), None, "{bad}");
         }
     }

@@ -80,7 +80,9 @@ async fn one(collector: &Collector, file: &Path) -> Result<usize, Failure> {
 fn bad(file: &str, line: usize, why: &str, first: usize) -> Failure {
     let remedy = match first {
         1 => "Nothing of the file is counted. Mend the line, and give the whole file again.".to_owned(),
-        first => format!("The lines before {first} are counted. Mend the line, and go on from there:\n  tail -n +{first} {file} | sternpost reports collect -"),
+        first => format!(
+            "The lines before {first} are counted. Mend the line, and go on from there:\n  tail -n +{first} {file} | sternpost reports collect -"
+        ),
     };
     Failure::usage(format!("{file}, line {line}"), why, remedy)
 }

@@ -40,7 +40,11 @@ pub fn run(named: Option<&Path>) -> Result<Exit, Failure> {
 fn make(spec: &KeySpec) -> Result<(), Failure> {
     let shown = spec.key_file.display();
     let fail = |why: &dyn std::fmt::Display| {
-        Failure::usage(format!("the DKIM key {shown} can't be made"), why, "Its folder has to be there, and you have to be allowed to write in it.")
+        Failure::usage(
+            format!("the DKIM key {shown} can't be made"),
+            why,
+            "Its folder has to be there, and you have to be allowed to write in it.",
+        )
     };
     let pair = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
         .map_err(|error| fail(&error))?;

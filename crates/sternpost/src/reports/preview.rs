@@ -37,7 +37,9 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     desk.store.close().await;
     let shown = day.strftime("%Y-%m-%d");
     let Some(report) = build(day, DomainTally { domain: domain.clone(), entries }, &looks, &reporter) else {
-        say(&format!("No session with {domain} was counted on {shown}, so there is no report about that day."));
+        say(&format!(
+            "No session with {domain} was counted on {shown}, so there is no report about that day."
+        ));
         return Ok(Exit::Fine);
     };
     let text = report

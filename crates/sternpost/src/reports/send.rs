@@ -5,8 +5,8 @@ use crate::failure::{Exit, Failure};
 use crate::rollout::{Desk, store_failure};
 use crate::serve::reporting::office;
 use crate::terminal::say;
-use formats::limits::REPORTS_AT_ONCE;
 use formats::DomainName;
+use formats::limits::REPORTS_AT_ONCE;
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use sender::report::{Letter, Office, build};
@@ -42,12 +42,20 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             let office = office(&role, &desk.store, &desk.world)?;
             let (put, built) = put(&office, day, domain.as_ref()).await?;
             let unwanted = built - put;
-            let said = format!("Reports in {}: {put}. Domains that ask for none: {unwanted}. Nothing was sent.", dir.display());
+            let said = format!(
+                "Reports in {}: {put}. Domains that ask for none: {unwanted}. Nothing was sent.",
+                dir.display()
+            );
             (built, said)
         }
         None => {
             let count = again(&desk, day, domain).await?;
-            (count, format!("Reports that go again: {count}. `sternpost serve` sends them within a minute; `sternpost reports list --sent` shows how it went."))
+            (
+                count,
+                format!(
+                    "Reports that go again: {count}. `sternpost serve` sends them within a minute; `sternpost reports list --sent` shows how it went."
+                ),
+            )
         }
     };
     desk.store.close().await;
@@ -76,11 +84,7 @@ async fn again(desk: &Desk, day: Timestamp, domain: Option<DomainName>) -> Resul
 }
 
 /// Builds reports and puts those that somebody wants into the folder; how many, and of how many.
-async fn put(
-    office: &Office,
-    day: Timestamp,
-    only: Option<&DomainName>,
-) -> Result<(usize, usize), Failure> {
+async fn put(office: &Office, day: Timestamp, only: Option<&DomainName>) -> Result<(usize, usize), Failure> {
     let fail = |error| store_failure(&error);
     let mut after = String::new();
     let (mut put, mut built) = (0, 0);

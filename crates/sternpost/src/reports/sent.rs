@@ -98,7 +98,8 @@ pub async fn show_one(desk: Desk, id: i64, raw: bool, json: bool) -> Result<Exit
             "The numbers are in `sternpost reports list --sent`.",
         ));
     };
-    let damaged = |why: &dyn std::fmt::Display| Failure::new(format!("report {id} can't be read again"), why, "");
+    let damaged =
+        |why: &dyn std::fmt::Display| Failure::new(format!("report {id} can't be read again"), why, "");
     let (text, _) = unpack(&packed).map_err(|error| damaged(&error))?;
     let read = Report::read(&text).map_err(|error| damaged(&error))?.report;
     match (raw, json) {

@@ -133,7 +133,9 @@ impl Listeners {
             match role {
                 Role::Socketmap(service) => run(listener, service, shutdown).await,
                 Role::Lines(service) => run(listener, service, shutdown).await,
-                Role::Http(service) | Role::Sessions(service) | Role::Control(service) => run(listener, service, shutdown).await,
+                Role::Http(service) | Role::Sessions(service) | Role::Control(service) => {
+                    run(listener, service, shutdown).await
+                }
                 Role::Policies(service) => run(listener, service, shutdown).await,
                 Role::Plain(service) => run(listener, service, shutdown).await,
                 Role::Pages(service) => run(listener, service, shutdown).await,

@@ -39,8 +39,7 @@ impl Reporting {
         world: &World,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, Failure> {
-        let collector =
-            config.collector.as_ref().map(|_| Collector::new(store.clone(), world.clock.clone()));
+        let collector = config.collector.as_ref().map(|_| Collector::new(store.clone(), world.clock.clone()));
         if let Some(collector) = collector.clone() {
             tasks.spawn(async move { collector.keep_storing().await });
         }

@@ -48,7 +48,15 @@ impl Ground {
         }
         let names = Names::start(&place.join("names"), [127, 77, 0, 1].into(), &zones);
         std::fs::write(place.join("ca.pem"), lab.pki.root_pem()).unwrap();
-        Self { lab, names, place: place.to_owned(), runtime, sternpost: None, dnssec: "validate", before: String::new() }
+        Self {
+            lab,
+            names,
+            place: place.to_owned(),
+            runtime,
+            sternpost: None,
+            dnssec: "validate",
+            before: String::new(),
+        }
     }
 
     /// Starts Sternpost with these lines in `[answers]`.

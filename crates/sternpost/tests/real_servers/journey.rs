@@ -4,7 +4,9 @@
 
 use crate::names::{Names, zone};
 use crate::pebble::{DIRECTORY, Pebble};
-use crate::support::{Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, mount_over, shell, until};
+use crate::support::{
+    Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, mount_over, shell, until,
+};
 use lab::dns::Signing;
 use lab::pki::Pki;
 use net::clock::{Clock, SystemClock};

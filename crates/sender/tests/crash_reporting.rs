@@ -1,0 +1,272 @@
+//! Kill -9 while sessions are collected, while reports are built, and while they are sent, 200 times each: what was
+//! durable is not lost, and nothing is sent twice but what the receiver took in the very moment of the kill. The
+//! process under test is this program again.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use formats::DomainName;
+use formats::report::{Report, unpack};
+use formats::tlsrpt_record::{HttpsUrl, MailAddress};
+use jiff::Timestamp;
+use net::BoxFuture;
+use net::clock::{Clock, ManualClock};
+use net::dns::{Answer, Data, Dns, DnsError, Kind, Security};
+use net::https::{Bytes, PostError, Posts, Verify};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use sternpost_sender::collect::{Collector, DatagramSocket};
+use sternpost_sender::report::{Addresses, Busy, Carrier, Counts, Courier, Office, Reporter, Rules};
+use sternpost_sender::serve::Shutdown;
+use sternpost_sender::serve::listen::SocketFileOptions;
+use store::Store;
+
+const NAME: &str = "killed_while_it_collects_builds_or_sends_it_loses_nothing_and_sends_nothing_twice";
+const KILLS: u32 = 200;
+const DOMAINS: u32 = 2000;
+const DAY: &str = "2026-11-24T00:00:00Z";
+
+/// Speaks what test runners ask of a test without the harness: a list, or a run.
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let has = |word: &str| words.iter().any(|given| given == word);
+    let run = |work| tokio::runtime::Runtime::new().unwrap().block_on(work);
+    match words.first().map(String::as_str) {
+        Some("collect") => run(Box::pin(collect(PathBuf::from(&words[1]))) as BoxFuture<'_, ()>),
+        Some("build") => run(Box::pin(report(PathBuf::from(&words[1]), false))),
+        Some("send") => run(Box::pin(report(PathBuf::from(&words[1]), true))),
+        _ if has("--list") && !has("--ignored") => println!("{NAME}: test"),
+        _ if has("--list") => {}
+        Some(filter) if !filter.starts_with('-') && !NAME.contains(filter) => {}
+        _ => {
+            let place = tempfile::tempdir().unwrap();
+            let sessions = collecting(place.path());
+            let reports = building(place.path(), sessions);
+            sending(place.path(), reports);
+            println!("test {NAME} ... ok\n\ntest result: ok. 1 passed; 0 failed");
+        }
+    }
+}
+
+async fn store(folder: &Path) -> Store {
+    Store::open(&folder.join("s.db")).await.unwrap()
+}
+
+fn said(line: &str) {
+    println!("{line}");
+    std::io::stdout().flush().unwrap();
+}
+
+/// Collects, and says how many sessions are durable.
+async fn collect(folder: PathBuf) {
+    let clock = Arc::new(ManualClock::new(DAY.parse().unwrap()));
+    let collector = Collector::new(store(&folder).await, clock);
+    let options = SocketFileOptions::default();
+    let socket = DatagramSocket::bind(&folder.join("tlsrpt.sock"), options).await.unwrap();
+    socket.receive(collector.clone(), Shutdown::default()).unwrap();
+    said("ready");
+    loop {
+        collector.store().await.unwrap();
+        said(&collector.counts.stored.get().to_string());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Everybody wants reports by HTTPS.
+struct World(PathBuf);
+
+impl Dns for World {
+    fn lookup<'a>(&'a self, _: &'a DomainName, _: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+        let record = b"v=TLSRPTv1; rua=https://reports.example/in".to_vec();
+        let answer = Answer {
+            records: vec![Data::Txt(record)],
+            ttl: Duration::from_secs(60),
+            security: Security::Insecure,
+            aliases: Vec::new(),
+            is_split: false,
+        };
+        Box::pin(async { Ok(answer) })
+    }
+}
+
+/// A receiver that has taken a report when a line about it is in its file.
+impl Posts for World {
+    fn post<'a>(
+        &'a self,
+        _: &'a HttpsUrl,
+        _: &'static str,
+        body: Bytes,
+        _: Verify,
+    ) -> BoxFuture<'a, Result<u16, PostError>> {
+        Box::pin(async move {
+            let report = Report::read(&unpack(&body).unwrap().0).unwrap().report;
+            let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&self.0).unwrap();
+            file.write_all(format!("{}\n", report.report_id).as_bytes()).unwrap();
+            Ok(200)
+        })
+    }
+}
+
+/// Builds the reports of the day, and sends them where that is wanted.
+async fn report(folder: PathBuf, sends: bool) {
+    let world = Arc::new(World(folder.join("taken")));
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new("2026-11-25T06:00:00Z".parse().unwrap()));
+    let office = Arc::new(Office {
+        store: store(&folder).await,
+        clock,
+        courier: Courier {
+            dns: world.clone(),
+            carrier: Carrier::Sendmail("/bin/false".into()),
+            posts: world,
+            verify: Verify::Certificate,
+            reporter: Reporter {
+                organization: "Sender".into(),
+                contact: MailAddress::parse("t@sender.example").unwrap(),
+                addresses: Addresses::Full,
+            },
+            keys: Vec::new(),
+            denied: Vec::new(),
+            busy: Busy::default(),
+        },
+        rules: Rules::default(),
+        counts: Counts::default(),
+    });
+    said("ready");
+    if sends {
+        office.turn().await.unwrap();
+    } else {
+        office.build().await.unwrap();
+    }
+    said("done");
+}
+
+fn start(role: &str, folder: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
+    let program = std::env::current_exe().unwrap();
+    let mut child = Command::new(program).arg(role).arg(folder).stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n", "it starts with what was left");
+    (child, out)
+}
+
+/// Each round ends at another moment of the work.
+fn moment(round: u32, most: u64) -> Duration {
+    Duration::from_micros(200 + u64::from(round) * 7_919 % most)
+}
+
+fn sums(folder: &Path) -> (u64, u64) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = store(folder).await;
+        let sums = store.tally_sums(DAY.parse::<Timestamp>().unwrap()).await.unwrap();
+        store.close().await;
+        sums
+    })
+}
+
+/// Kills the collector; what it said to be durable is there, and what is there was sent. Returns what is there.
+fn collecting(folder: &Path) -> u64 {
+    let (mut durable, mut sent) = (0, 0);
+    for round in 0..KILLS {
+        let _ = std::fs::remove_file(folder.join("tlsrpt.sock"));
+        let (mut child, out) = start("collect", folder);
+        let client = UnixDatagram::unbound().unwrap();
+        client.connect(folder.join("tlsrpt.sock")).unwrap();
+        let feeder = std::thread::spawn(move || {
+            let mut sent = 0;
+            for n in 0.. {
+                let domain = (round * 31 + n) % DOMAINS;
+                let session =
+                    format!(r#"{{"d":"d{domain}.example","policies":[{{"policy-type":9,"t":0,"f":0}}]}}"#);
+                if client.send(session.as_bytes()).is_err() {
+                    break;
+                }
+                sent += 1;
+            }
+            sent
+        });
+        std::thread::sleep(moment(round, 40_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let last = out.lines().map_while(Result::ok).filter_map(|line| line.parse::<u64>().ok()).last();
+        durable += last.unwrap_or(0);
+        sent += feeder.join().unwrap();
+    }
+    let (there, failed) = sums(folder);
+    println!(
+        "collecting: {sent} sessions sent, {durable} said to be durable, {there} there, over {KILLS} kills"
+    );
+    assert!(durable <= there && there <= sent && failed == 0, "{durable} {there} {sent}");
+    assert!(durable > u64::from(KILLS), "only {durable}");
+    there
+}
+
+/// Kills the builder, with the day opened again each time; then lets it end, and counts.
+fn building(folder: &Path, sessions: u64) -> usize {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let day: Timestamp = DAY.parse().unwrap();
+    let mut was_cut = 0;
+    for round in 0..KILLS {
+        let (mut child, out) = start("build", folder);
+        std::thread::sleep(moment(round, 150_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        was_cut += u32::from(!out.lines().map_while(Result::ok).any(|line| line == "done"));
+        runtime.block_on(async {
+            let store = store(folder).await;
+            store.close_day(day, false).await.unwrap();
+            store.close().await;
+        });
+    }
+    let (mut child, _out) = start("build", folder);
+    child.wait().unwrap();
+    let (domains, reports, counted) = runtime.block_on(async {
+        let store = store(folder).await;
+        let domains = store.tally(day).await.unwrap().len();
+        let wanted = store::outgoing::Wanted { most: u32::MAX, ..Default::default() };
+        let reports = store.outgoing(&wanted).await.unwrap();
+        store.close().await;
+        (domains, reports.len(), reports.iter().map(|report| report.successful).sum::<u64>())
+    });
+    println!("building: {reports} reports with {counted} sessions, {was_cut} of {KILLS} builds cut off");
+    assert_eq!((reports, counted), (domains, sessions));
+    assert!(was_cut > KILLS / 2 && reports > 500, "only {was_cut} of {reports}");
+    reports
+}
+
+/// Kills the sender; each report was taken, and more than once only where a kill came in between.
+fn sending(folder: &Path, reports: usize) {
+    let mut kills = 0;
+    let mut is_done = false;
+    for round in 0..KILLS {
+        let (mut child, out) = start("send", folder);
+        std::thread::sleep(moment(round, 30_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        is_done = out.lines().map_while(Result::ok).any(|line| line == "done");
+        kills += u32::from(!is_done);
+        if is_done {
+            break;
+        }
+    }
+    if !is_done {
+        let (mut child, _out) = start("send", folder);
+        child.wait().unwrap();
+    }
+    let mut taken: BTreeMap<String, u32> = BTreeMap::new();
+    for line in std::fs::read_to_string(folder.join("taken")).unwrap().lines() {
+        *taken.entry(line.to_owned()).or_default() += 1;
+    }
+    let again: u32 = taken.values().map(|times| times - 1).sum();
+    println!("sending: {} reports taken, {again} of them again, over {kills} kills", taken.len());
+    assert_eq!(taken.len(), reports);
+    assert!(kills > KILLS / 2, "all was sent after {kills} kills");
+    // At each kill no more can be under way than go at once.
+    let at_once = formats::limits::REPORTS_PER_HOST as u32;
+    assert!(again <= kills * at_once, "{again} repeated");
+}
