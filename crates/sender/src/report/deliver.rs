@@ -164,6 +164,8 @@ impl Courier {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use net::BoxFuture;
+    use net::smtp::{MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
 
     #[tokio::test]
     async fn a_host_takes_so_many_at_once_some_wait_and_others_are_sent_away() {
@@ -183,6 +185,41 @@ mod tests {
         held.pop();
         assert!(line.remove(0).await.is_some());
         drop((line, held));
+    }
+
+    /// Answers nothing, for ever.
+    struct Tarpit;
+
+    impl MailHosts for Tarpit {
+        fn session<'a>(
+            &'a self,
+            _: &'a Target,
+            _: &'a TlsDemand,
+            _: Option<&'a Mail>,
+        ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_tarpits_is_left_after_ten_minutes_and_keeps_no_other_waiting() {
+        let tarpit = Carrier::Relay { host: "127.0.0.1".into(), port: 25, client: Arc::new(Tarpit) };
+        let busy = Busy::default();
+        let (slow, other) =
+            (DomainName::parse("slow.example").unwrap(), DomainName::parse("b.example").unwrap());
+        let mail = Mail { from: String::new(), to: Vec::new(), message: Vec::new() };
+        let begun = tokio::time::Instant::now();
+        let held = async {
+            let _place = busy.place(&slow).await;
+            tarpit.carry(&slow, &mail, "n").await
+        };
+        let (outcome, at_other) = tokio::join!(held, async {
+            let place = busy.place(&other).await;
+            (place.is_some(), begun.elapsed())
+        });
+        assert_eq!(outcome.unwrap_err(), Undelivered::now("not done within 600 seconds"));
+        assert_eq!(begun.elapsed(), formats::limits::REPORT_MAIL_TIME);
+        assert_eq!(at_other, (true, std::time::Duration::ZERO));
     }
 
     #[test]

@@ -61,7 +61,10 @@ fn the_reference_is_what_the_documentation_shows() {
 #[test]
 fn each_default_is_a_value_of_its_kind() {
     for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+        // A role that takes more than its defaults.
+        let needs = "from = \"a@b.example\"\ndkim = { selector = \"k\", key_file = \"k.pem\" }";
         let text = match key.path.split_once('.') {
+            Some(("reporter", name)) => format!("[reporter]\n{needs}\n{name} = {}\n", key.default),
             Some((section, name)) => format!("[{section}]\n{name} = {}\n", key.default),
             None => format!("{} = {}\n", key.path, key.default),
         };

@@ -12,6 +12,7 @@ use formats::report::{DateRange, FailureDetail};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use store::outgoing::{Outgoing, State as Stands, Wanted};
 use store::policies::StoredPolicy;
 use store::reports::SenderSum;
 use store::rollouts::JournalLine;
@@ -122,6 +123,43 @@ struct SendingPage {
     rows: Vec<InUse>,
     after: Option<String>,
     failed: Vec<Failed>,
+    /// Sessions of today that worked, and that did not.
+    today: (u64, u64),
+    reports_are_on: bool,
+    reports: Vec<OwnReport>,
+}
+
+/// A report of ours to another domain.
+struct OwnReport {
+    day: String,
+    domain: String,
+    successful: u64,
+    failed: u64,
+    state: &'static str,
+    said: String,
+}
+
+impl From<Outgoing> for OwnReport {
+    fn from(report: Outgoing) -> Self {
+        let waits = || format!("{}; the next try is at {}", report.said, report.due);
+        Self {
+            day: report.day.strftime("%Y-%m-%d").to_string(),
+            domain: report.domain.to_string(),
+            successful: report.successful,
+            failed: report.failed,
+            state: match report.state {
+                Stands::Waiting => "waiting",
+                Stands::Sent => "sent",
+                Stands::Unwanted => "unwanted",
+                Stands::GivenUp => "given up",
+            },
+            said: if report.state == Stands::Waiting && report.tries > 0 {
+                waits()
+            } else {
+                report.said.clone()
+            },
+        }
+    }
 }
 
 pub async fn sending(
@@ -138,6 +176,8 @@ pub async fn sending(
         return answer;
     }
     let counts = desk.store.count_policies(now).await?;
+    let today = DateRange::utc_day(now).start;
+    let newest = Wanted { most: LINES, ..Wanted::default() };
     let after = rows.last().filter(|_| rows.len() == most as usize).map(|last| last.domain.clone());
     html(&SendingPage {
         frame: Frame::new("Sending", Here::Sending, &visitor),
@@ -145,7 +185,10 @@ pub async fn sending(
         counts: vec![("enforce", counts.enforce), ("testing", counts.testing), ("none", counts.none)],
         rows,
         after,
-        failed: failed_today(desk.store.tallied_failures(DateRange::utc_day(now).start, 100).await?),
+        failed: failed_today(desk.store.tallied_failures(today, 100).await?),
+        today: desk.store.tally_sums(today).await?,
+        reports_are_on: desk.config.reporter.is_some(),
+        reports: desk.store.outgoing(&newest).await?.into_iter().map(OwnReport::from).collect(),
     })
 }
 

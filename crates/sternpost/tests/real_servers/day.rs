@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-/// Domains, how many messages go there, and what their reports have to say: successes, failures, their results.
-const MAIL: &[(&str, u32, &str, u64, u64, &[&str])] = &[
+/// A domain, how many messages go there, and what its report has to say: the policy, successes, failures, results.
+type Expected = (&'static str, u32, &'static str, u64, u64, &'static [&'static str]);
+
+const MAIL: &[Expected] = &[
     ("good-enforce", 3, "sts", 3, 0, &[]),
     ("good-testing", 2, "sts", 2, 0, &[]),
     ("no-mta-sts", 2, "no-policy-found", 2, 0, &[]),
@@ -349,4 +351,46 @@ fn each_once(day: &Day, maildir: &Path) {
     assert_eq!(day.metric("reports_sent"), MAIL.len() as u64);
     assert_eq!(day.metric("report_failures"), 0, "{:?}", day.sent());
     assert_eq!(files(maildir).len(), MAIL.len());
+}
+
+#[test]
+fn while_the_disk_is_full_sessions_wait_in_memory_and_it_says_so() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let at = place.path().display().to_string();
+        shell(&format!("mkdir {at}/disk && mount -t tmpfs -o size=1500k none {at}/disk"));
+        let config = "store = \"sqlite:disk/s.db\"\n[collector]\nsocket = \"s.sock\"\n[metrics]\nlisten = \"127.0.0.1:8463\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n";
+        std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
+        let log = place.path().join("log");
+        let line = format!("{} --config {at}/sternpost.toml serve", env!("CARGO_BIN_EXE_sternpost"));
+        let _serving = daemon(&line, &log);
+        let metric = |name: &str| {
+            let all = shell("curl -s http://127.0.0.1:8463/metrics || true");
+            let line =
+                all.lines().find(|line| line.starts_with(&format!("sternpost_sessions_{name}_total ")));
+            line.and_then(|line| line.split(' ').nth(1)?.parse::<u64>().ok())
+        };
+        until("it serves", || metric("received") == Some(0));
+        let client = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        client.connect(place.path().join("s.sock")).unwrap();
+        let send = |from: u32, to: u32| {
+            for n in from..to {
+                let session =
+                    format!(r#"{{"d":"d{n}.example","policies":[{{"policy-type":9,"t":0,"f":0}}]}}"#);
+                client.send(session.as_bytes()).unwrap();
+            }
+        };
+        send(0, 10);
+        until("the first are stored", || metric("stored") == Some(10));
+        shell(&format!("dd if=/dev/zero of={at}/disk/filler bs=1k 2>/dev/null || true"));
+        send(10, 3010);
+        until("the store fails", || metric("store_failures") > Some(0));
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(said.contains("sessions can't be stored"), "{said}");
+        assert_eq!(said.matches("sessions can't be stored").count(), 1, "it says so once: {said}");
+        shell(&format!("rm {at}/disk/filler"));
+        until("all are stored", || metric("stored") == Some(3010));
+        assert_eq!((metric("received"), metric("dropped")), (Some(3010), Some(0)));
+        shell(&format!("umount -l {at}/disk"));
+    });
 }

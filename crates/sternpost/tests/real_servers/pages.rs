@@ -71,6 +71,24 @@ async fn fill(file: &Path) {
             store.keep_report(&report(domain, &id, ago(day), 400, failed, text)).await.unwrap();
         }
     }
+    for (domain, said) in [("taken.example", "ok"), ("waiting.example", EVIL)] {
+        let sent = store::outgoing::NewReport {
+            day: DateRange::utc_day(ago(1)).start,
+            domain: name(domain),
+            report_id: format!("{domain}@ours.example"),
+            packed: pack(b"{}").unwrap(),
+            successful: 5,
+            failed: 1,
+            due: now,
+        };
+        store.put_outgoing(&[sent]).await.unwrap();
+        let mut round = store.due_outgoing(now, None, 9).await.unwrap().pop().unwrap();
+        round.said = said.to_owned();
+        round.tries = 1;
+        round.state =
+            if said == EVIL { store::outgoing::State::Waiting } else { store::outgoing::State::Sent };
+        store.put_round(&round).await.unwrap();
+    }
     let alert = Alert {
         kind: Kind::ReportedFailure,
         subject: "certificate-expired at mx1.failing.example".into(),
