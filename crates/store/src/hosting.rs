@@ -198,7 +198,7 @@ impl Store {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writing().await?;
         sqlx::query("DELETE FROM challenge WHERE expires_at <= $1")
             .bind(now.as_second())
             .execute(&mut *transaction)
@@ -212,7 +212,7 @@ impl Store {
         .bind(until.as_second())
         .execute(&mut *transaction)
         .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// The answer to a challenge.

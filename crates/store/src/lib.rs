@@ -31,6 +31,7 @@ pub mod reports;
 pub mod rollouts;
 pub mod tallies;
 pub mod tested;
+mod writing;
 
 use sqlx::SqlitePool;
 use sqlx::migrate::MigrateError;

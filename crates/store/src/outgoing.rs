@@ -146,7 +146,7 @@ const COLUMNS: &str = "id, day, domain, report_id, successful, failed, state, tr
 impl Store {
     /// Puts reports in line. One that is there already stays as it is.
     pub async fn put_outgoing(&self, reports: &[NewReport]) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writing().await?;
         for chunk in reports.chunks(200) {
             let mut sql = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO outgoing (day, domain, report_id, packed, successful, failed, state, tries, due, first_try, said) ",
@@ -290,7 +290,7 @@ impl Store {
 
     /// Lets a report go again to all of its targets, as if it never went.
     pub async fn send_again(&self, id: i64, due: Timestamp) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writing().await?;
         sqlx::query("DELETE FROM outgoing_target WHERE outgoing = $1")
             .bind(id)
             .execute(&mut *transaction)

@@ -39,7 +39,7 @@ impl Store {
 
     /// Takes somebody away, with all sign-ins; false when there is nobody of that name.
     pub async fn remove_person(&self, name: &str) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writing().await?;
         let done = sqlx::query("DELETE FROM person WHERE tenant = $1 AND name = $2")
             .bind(TENANT)
             .bind(name)
@@ -96,7 +96,7 @@ impl Store {
     /// Uses an invitation up: adds the person and ends all earlier sign-ins of that name. False when it
     /// does not hold any more, or another has used it.
     pub async fn accept(&self, digest: &str, person: &Person, now: Timestamp) -> Result<bool, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.writing().await?;
         let done = sqlx::query("DELETE FROM invitation WHERE digest = $1 AND name = $2 AND expires_at > $3")
             .bind(digest)
             .bind(&person.name)

@@ -48,7 +48,7 @@ const COLUMNS: &str = "domain, record_id, body, mode, fetched_at, expires_at, re
 impl Store {
     /// Keeps policies in place of any earlier ones of their domains (VAL-19), all or none.
     pub async fn put_policies(&self, policies: &[StoredPolicy]) -> Result<(), StoreError> {
-        let mut all = self.pool.begin().await?;
+        let mut all = self.writing().await?;
         for policy in policies {
             sqlx::query(
                 "INSERT INTO policy (domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at)
@@ -69,7 +69,7 @@ impl Store {
             .execute(&mut *all)
             .await?;
         }
-        Ok(all.commit().await?)
+        all.commit().await
     }
 
     /// The policy of a domain, expired or not.

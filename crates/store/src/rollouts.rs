@@ -56,7 +56,7 @@ impl Store {
         domain: &DomainName,
         change: impl FnOnce(&mut S) + Send,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.writing().await?;
         let row: Option<(String,)> = sqlx::query_as("SELECT state FROM rollout WHERE domain = $1")
             .bind(domain.as_str())
             .fetch_optional(&mut *transaction)
@@ -71,7 +71,7 @@ impl Store {
             .bind(serde_json::to_string(&state).map_err(damaged("rollout"))?)
             .execute(&mut *transaction)
             .await?;
-        Ok(transaction.commit().await?)
+        transaction.commit().await
     }
 
     /// Where every domain stands, by name.

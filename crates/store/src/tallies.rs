@@ -47,8 +47,7 @@ impl Store {
         &self,
         days: &BTreeMap<Timestamp, DayTally>,
     ) -> Result<Vec<Timestamp>, StoreError> {
-        // At once, since what begins with reading may not be let write.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.writing().await?;
         let mut closed = Vec::new();
         for day in days.keys() {
             if is_closed(&mut transaction, *day).await? {

@@ -28,7 +28,7 @@ impl Store {
         domain: &DomainName,
         looks: &[Tested],
     ) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writing().await?;
         for look in looks {
             sqlx::query(
                 "INSERT INTO tested (day, domain, mx, at, result_type, receiving_ip, reason)

@@ -358,7 +358,7 @@ fn while_the_disk_is_full_sessions_wait_in_memory_and_it_says_so() {
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();
         let at = place.path().display().to_string();
-        shell(&format!("mkdir {at}/disk && mount -t tmpfs -o size=1500k none {at}/disk"));
+        shell(&format!("mkdir {at}/disk && mount -t tmpfs -o size=8m none {at}/disk"));
         let config = "store = \"sqlite:disk/s.db\"\n[collector]\nsocket = \"s.sock\"\n[metrics]\nlisten = \"127.0.0.1:8463\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n";
         std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
         let log = place.path().join("log");
@@ -384,9 +384,8 @@ fn while_the_disk_is_full_sessions_wait_in_memory_and_it_says_so() {
         until("the first are stored", || metric("stored") == Some(10));
         shell(&format!("dd if=/dev/zero of={at}/disk/filler bs=1k 2>/dev/null || true"));
         send(10, 3010);
-        until("the store fails", || metric("store_failures") > Some(0));
+        until("the store fails", || metric("store_failures") > Some(1));
         let said = std::fs::read_to_string(&log).unwrap();
-        assert!(said.contains("sessions can't be stored"), "{said}");
         assert_eq!(said.matches("sessions can't be stored").count(), 1, "it says so once: {said}");
         shell(&format!("rm {at}/disk/filler"));
         until("all are stored", || metric("stored") == Some(3010));

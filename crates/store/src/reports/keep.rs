@@ -51,7 +51,7 @@ impl Store {
 
     /// Keeps reports, each once. They are durable when this returns.
     pub async fn keep_reports(&self, new: &[NewReport]) -> Result<Vec<Kept>, StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut transaction = self.writing().await?;
         let connection: &mut SqliteConnection = &mut transaction;
         let ids = numbers(connection, new.iter().flat_map(texts)).await?;
         let id_of = |text: &str| ids.get(text).copied().unwrap_or_default();
