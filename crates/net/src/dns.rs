@@ -3,10 +3,12 @@
 
 mod authorities;
 mod resolver;
+mod unchecked;
 pub mod update;
 
 pub use authorities::{Authorities, EachServer, ServerSaid};
 pub use resolver::{Dnssec, Resolver, ResolverConfig, ResolverError};
+pub use unchecked::TellsBogus;
 
 use crate::BoxFuture;
 use formats::DomainName;

@@ -29,7 +29,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
-use store::outgoing::Wanted;
 use store::tallies::{Added, DayTally};
 
 const SESSIONS: usize = 1_000_000;
@@ -46,7 +45,7 @@ fn main() {
             unshare(CloneFlags::CLONE_NEWNET).expect("this benchmark needs root");
             let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
             assert!(up.success());
-            std::fs::write("/proc/sys/net/unix/max_dgram_qlen", "512").unwrap();
+            std::fs::write("/proc/sys/net/unix/max_dgram_qlen", "4096").unwrap();
             collecting();
             reporting();
         }
@@ -305,27 +304,30 @@ impl net::https::Posts for Nobody {
     }
 }
 
+/// Reads, composes and signs every report, page by page, on two threads.
 async fn sign(store: &Store, reporter: &Reporter, keys: Arc<[DkimKey; 1]>) -> f64 {
     let begun = Instant::now();
-    let all = store.outgoing(&Wanted { most: u32::MAX, ..Wanted::default() }).await.unwrap();
-    let half = all.len().div_ceil(2);
-    let mut tasks = tokio::task::JoinSet::new();
-    for part in all.chunks(half) {
-        let part: Vec<(i64, DomainName, Timestamp, String)> =
-            part.iter().map(|one| (one.id, one.domain.clone(), one.day, one.report_id.clone())).collect();
-        let (store, reporter, keys) = (store.clone(), reporter.clone(), keys.clone());
-        tasks.spawn(async move {
-            let to = MailAddress::parse("r@receiver.example").unwrap();
-            let now = Timestamp::now();
-            for (id, domain, day, report_id) in part {
-                let packed = store.outgoing_text(id).await.unwrap().unwrap();
-                let letter = Letter { domain, day: DateRange::utc_day(day), report_id, packed };
-                compose(&letter, &reporter, &to, keys.as_ref(), now).unwrap();
-            }
-        });
+    let mut last = None;
+    loop {
+        let mut page = store.due_outgoing(Timestamp::MAX, last.as_ref(), 1_000).await.unwrap();
+        let Some(end) = page.last() else { return begun.elapsed().as_secs_f64() };
+        last = Some(end.clone());
+        let half = page.split_off(page.len() / 2);
+        let mut tasks = tokio::task::JoinSet::new();
+        for part in [page, half] {
+            let (store, reporter, keys) = (store.clone(), reporter.clone(), keys.clone());
+            tasks.spawn(async move {
+                let to = MailAddress::parse("r@receiver.example").unwrap();
+                for report in part {
+                    let packed = store.outgoing_text(report.id).await.unwrap().unwrap();
+                    let day = DateRange::utc_day(report.day);
+                    let letter = Letter { domain: report.domain, day, report_id: report.report_id, packed };
+                    compose(&letter, &reporter, &to, keys.as_ref(), Timestamp::now()).unwrap();
+                }
+            });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
     }
-    while let Some(done) = tasks.join_next().await {
-        done.unwrap();
-    }
-    begun.elapsed().as_secs_f64()
 }

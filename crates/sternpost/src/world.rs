@@ -6,7 +6,9 @@ use check::{Checker, Sessions};
 use formats::DomainName;
 use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
-use net::dns::{Authorities, Dns, DnsError, Dnssec, Resolver, ResolverConfig, Security};
+use net::dns::{
+    Authorities, Dns, DnsError, Dnssec, Resolver, ResolverConfig, ResolverError, Security, TellsBogus,
+};
 use net::https::{Fetcher, FetcherConfig};
 use net::smtp::{Client, ClientConfig};
 use std::net::IpAddr;
@@ -19,6 +21,8 @@ pub struct World {
     pub dns: Arc<dyn Dns>,
     /// The same, to ask about itself.
     pub resolver: Arc<Resolver>,
+    /// Names, where a check wants to know why there is no answer.
+    told: Arc<dyn Dns>,
     /// Addresses of policy hosts.
     pub addresses: Arc<dyn Dns>,
     /// Policy files.
@@ -76,8 +80,11 @@ impl World {
         // nobody has to wait for the validation of that.
         let unvalidated = ResolverConfig { dnssec: Dnssec::Off, ..resolver.clone() };
         let addresses: Arc<dyn Dns> = Arc::new(make(&unvalidated)?);
-        let resolver = Arc::new(make(&resolver)?);
+        let config_of_resolver = resolver;
+        let resolver = Arc::new(make(&config_of_resolver)?);
         let dns: Arc<dyn Dns> = resolver.clone();
+        let told: Arc<dyn Dns> =
+            Arc::new(TellsBogus::new(dns.clone(), &config_of_resolver).map_err(no_resolver)?);
         let tls = |error| Failure::new("TLS can't be set up", error, "");
         let own = trust.client(clock.clone()).map_err(tls)?;
         let mut fetcher = FetcherConfig::new(trust.clone());
@@ -95,6 +102,7 @@ impl World {
             policies: Arc::new(Fetcher::new(fetcher, addresses.clone(), clock.clone()).map_err(tls)?),
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,
+            told,
             addresses,
             resolver,
             trust,
@@ -116,7 +124,7 @@ impl World {
         share: bool,
     ) -> Result<Checker, Failure> {
         let (dns, sees_signatures) = match self.resolver.probe().await {
-            Ok(Security::Secure) => (self.dns.clone(), true),
+            Ok(Security::Secure) => (self.told.clone(), true),
             Ok(_) | Err(DnsError::Bogus) => (self.addresses.clone(), false),
             Err(error @ (DnsError::Timeout | DnsError::Network(_))) => {
                 return Err(Failure::new(
@@ -143,13 +151,15 @@ impl World {
 }
 
 fn make(config: &ResolverConfig) -> Result<Resolver, Failure> {
-    Resolver::new(config).map_err(|error| {
-        Failure::usage(
-            "no resolver can be made",
-            error,
-            "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
-        )
-    })
+    Resolver::new(config).map_err(no_resolver)
+}
+
+fn no_resolver(error: ResolverError) -> Failure {
+    Failure::usage(
+        "no resolver can be made",
+        error,
+        "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
+    )
 }
 
 fn trust(config: &Config) -> Result<Trust, Failure> {

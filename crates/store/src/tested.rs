@@ -3,6 +3,7 @@
 use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, ResultType};
 use jiff::Timestamp;
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 /// One handshake with an MX host, judged under the full rules of MTA-STS.
@@ -73,6 +74,15 @@ impl Store {
             .collect()
     }
 
+    /// The domains that were looked at on a day.
+    pub async fn tested_domains(&self, day: Timestamp) -> Result<HashSet<DomainName>, StoreError> {
+        let names: Vec<String> = sqlx::query_scalar("SELECT DISTINCT domain FROM tested WHERE day = $1")
+            .bind(day.as_second())
+            .fetch_all(&self.pool)
+            .await?;
+        names.iter().map(|name| DomainName::parse(name).map_err(damaged("tested"))).collect()
+    }
+
     /// Domains that got mail on a day under a policy whose text has the word `testing`, with that text's lines.
     pub async fn maybe_testing(&self, day: Timestamp) -> Result<Vec<(DomainName, Vec<String>)>, StoreError> {
         let rows: Vec<(String, String)> = sqlx::query_as(
@@ -110,6 +120,10 @@ mod tests {
         store.put_tested(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
         store.put_tested(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
         assert_eq!(store.tested(Timestamp::UNIX_EPOCH, &domain).await.unwrap(), looks);
+        assert_eq!(
+            store.tested_domains(Timestamp::UNIX_EPOCH).await.unwrap(),
+            HashSet::from([domain.clone()])
+        );
         assert_eq!(store.tested(Timestamp::from_second(86_400).unwrap(), &domain).await.unwrap(), []);
     }
 }

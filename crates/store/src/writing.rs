@@ -59,7 +59,10 @@ mod tests {
     async fn what_is_not_committed_did_not_happen_and_hinders_nobody() {
         let (_dir, store) = crate::scratch().await;
         let count = || async {
-            sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM reported_day").fetch_one(&store.pool).await.unwrap()
+            sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM reported_day")
+                .fetch_one(&store.pool)
+                .await
+                .unwrap()
         };
         let insert = "INSERT INTO reported_day (day, is_built) VALUES (1, 1)";
         for _ in 0..10 {

@@ -95,23 +95,30 @@ impl Inner {
     }
 
     fn trusting(config: &ResolverConfig) -> Result<Self, NetError> {
-        let servers = match config.servers.is_empty() {
-            true => read_system_conf()?.0.name_servers().to_vec(),
-            false => config.servers.iter().map(|server| name_server(*server)).collect(),
-        };
-        let mut options = ResolverOpts::default();
-        set_options(&mut options, config);
-        let mut request = DnsRequestOptions::default();
-        request.recursion_desired = true;
-        request.use_edns = options.edns0;
-        request.edns_payload_len = options.edns_payload_len;
-        request.case_randomization = options.case_randomization;
-        request.edns_set_dnssec_ok = true;
-        let size = options.cache_size;
-        let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
-        let pool = NameServerPool::from_config(servers, context, TokioRuntimeProvider::default());
+        let (pool, size, request) = pool(config)?;
         Ok(Self::Trusting(Box::new(CachingClient::new(size, pool, true)), request))
     }
+}
+
+/// The servers of a configuration, how many answers are to be remembered, and how questions are put.
+pub(super) fn pool(
+    config: &ResolverConfig,
+) -> Result<(NameServerPool<TokioRuntimeProvider>, u64, DnsRequestOptions), NetError> {
+    let servers = match config.servers.is_empty() {
+        true => read_system_conf()?.0.name_servers().to_vec(),
+        false => config.servers.iter().map(|server| name_server(*server)).collect(),
+    };
+    let mut options = ResolverOpts::default();
+    set_options(&mut options, config);
+    let mut request = DnsRequestOptions::default();
+    request.recursion_desired = true;
+    request.use_edns = options.edns0;
+    request.edns_payload_len = options.edns_payload_len;
+    request.case_randomization = options.case_randomization;
+    request.edns_set_dnssec_ok = true;
+    let size = options.cache_size;
+    let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
+    Ok((NameServerPool::from_config(servers, context, TokioRuntimeProvider::default()), size, request))
 }
 
 impl Resolver {
@@ -277,7 +284,7 @@ fn set_options(options: &mut ResolverOpts, config: &ResolverConfig) {
     }
 }
 
-fn record_type(kind: Kind) -> RecordType {
+pub(super) fn record_type(kind: Kind) -> RecordType {
     match kind {
         Kind::A => RecordType::A,
         Kind::Aaaa => RecordType::AAAA,

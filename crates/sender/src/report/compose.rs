@@ -5,8 +5,8 @@ use formats::DomainName;
 use formats::report::{DateRange, Report, ReportMail, WriteError, file_name_of, pack};
 use formats::tlsrpt_record::MailAddress;
 use jiff::Timestamp;
-use mail_auth::common::crypto::{Ed25519Key, RsaKey, Sha256};
-use mail_auth::common::headers::HeaderWriter;
+use mail_auth::common::crypto::{Algorithm, Ed25519Key, RsaKey, Sha256, SigningKey};
+use mail_auth::common::headers::{HeaderWriter, Writable};
 use mail_auth::dkim::{DkimSigner, Signature};
 use mail_builder::MessageBuilder;
 use mail_builder::encoders::base64::Base64Encoder;
@@ -26,9 +26,25 @@ pub struct DkimKey {
     secret: Secret,
 }
 
+/// Keys as they were read, since reading one takes longer than signing with it; and RSA in DER, for its public half.
 enum Secret {
-    Rsa(Vec<u8>),
-    Ed25519(Vec<u8>),
+    Rsa(Box<RsaKey<Sha256>>, Vec<u8>),
+    Ed25519(Ed25519Key),
+}
+
+/// A key that is lent to the library, which wants to own it.
+struct Lent<'k, K>(&'k K);
+
+impl<K: SigningKey> SigningKey for Lent<'_, K> {
+    type Hasher = K::Hasher;
+
+    fn sign(&self, input: impl Writable) -> mail_auth::Result<Vec<u8>> {
+        self.0.sign(input)
+    }
+
+    fn algorithm(&self) -> Algorithm {
+        self.0.algorithm()
+    }
 }
 
 /// Why a key can't be used. The key itself is never in the text.
@@ -70,12 +86,9 @@ impl DkimKey {
     pub fn from_pem(domain: DomainName, selector: &str, pem: &str) -> Result<Self, DkimKeyError> {
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| DkimKeyError::Pem)?;
         let bytes = key.secret_der().to_vec();
-        let secret = if Ed25519Key::from_pkcs8_maybe_unchecked_der(&bytes).is_ok() {
-            Secret::Ed25519(bytes)
-        } else if rsa(&bytes).is_some() {
-            Secret::Rsa(bytes)
-        } else {
-            return Err(DkimKeyError::Kind);
+        let secret = match Ed25519Key::from_pkcs8_maybe_unchecked_der(&bytes) {
+            Ok(key) => Secret::Ed25519(key),
+            Err(_) => Secret::Rsa(Box::new(rsa(&bytes).ok_or(DkimKeyError::Kind)?), bytes),
         };
         Ok(Self { domain, selector: selector.to_owned(), secret })
     }
@@ -83,16 +96,15 @@ impl DkimKey {
     /// A new Ed25519 key.
     pub fn generate(domain: DomainName, selector: &str) -> Result<Self, DkimKeyError> {
         let secret = Ed25519Key::generate_pkcs8().map_err(|_| DkimKeyError::Kind)?;
-        Ok(Self { domain, selector: selector.to_owned(), secret: Secret::Ed25519(secret) })
+        let key = Ed25519Key::from_pkcs8_maybe_unchecked_der(&secret).map_err(|_| DkimKeyError::Kind)?;
+        Ok(Self { domain, selector: selector.to_owned(), secret: Secret::Ed25519(key) })
     }
 
     /// Where the key's record stands and its value, for report mail only (RPT-16).
     pub fn record(&self) -> Option<(String, String)> {
         let (kind, public) = match &self.secret {
-            Secret::Ed25519(bytes) => {
-                ("ed25519", Ed25519Key::from_pkcs8_maybe_unchecked_der(bytes).ok()?.public_key())
-            }
-            Secret::Rsa(bytes) => ("rsa", rsa_public_key(bytes)?),
+            Secret::Ed25519(key) => ("ed25519", key.public_key()),
+            Secret::Rsa(_, bytes) => ("rsa", rsa_public_key(bytes)?),
         };
         let public = String::from_utf8(Base64Encoder::new().encode(&public).ok()?).ok()?;
         let name = format!("{}._domainkey.{}", self.selector, self.domain);
@@ -103,14 +115,12 @@ impl DkimKey {
         let fail = |error: mail_auth::Error| error.to_string();
         let (domain, selector) = (self.domain.as_str(), self.selector.as_str());
         match &self.secret {
-            Secret::Ed25519(bytes) => {
-                let key = Ed25519Key::from_pkcs8_maybe_unchecked_der(bytes).map_err(fail)?;
-                let signer = DkimSigner::from_key(key).domain(domain).selector(selector);
+            Secret::Ed25519(key) => {
+                let signer = DkimSigner::from_key(Lent(key)).domain(domain).selector(selector);
                 signer.headers(SIGNED).sign(message).map_err(fail)
             }
-            Secret::Rsa(bytes) => {
-                let key = rsa(bytes).ok_or("not an RSA key")?;
-                let signer = DkimSigner::from_key(key).domain(domain).selector(selector);
+            Secret::Rsa(key, _) => {
+                let signer = DkimSigner::from_key(Lent(key.as_ref())).domain(domain).selector(selector);
                 signer.headers(SIGNED).sign(message).map_err(fail)
             }
         }

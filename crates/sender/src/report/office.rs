@@ -124,6 +124,9 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Reports on their way, or waiting for a host; further ones stay in the store.
 const FLYING: usize = 10_000;
 
+/// Tallies of which reports are to be made, each with the looks at its policy.
+type Ready = Vec<(DomainTally, Vec<Tested>)>;
+
 /// Reports on their way.
 #[derive(Default)]
 struct Flying {
@@ -219,34 +222,48 @@ impl Office {
     }
 
     async fn build_day(&self, day: Timestamp) -> Result<usize, OfficeError> {
-        let (mut after, mut built) = (String::new(), 0);
-        loop {
-            let tallies = self.store.tally_after(day, &after, BATCH).await?;
-            let Some(last) = tallies.last() else { return Ok(built) };
-            after = last.domain.to_string();
-            let mut ready = Vec::with_capacity(tallies.len());
-            for tally in tallies {
-                if is_within(&tally.domain, &self.rules.excluded) {
-                    continue;
-                }
-                let looks = self.store.tested(day, &tally.domain).await?;
-                ready.push((tally, looks));
-            }
-            let reports = self.write(day, ready).await?;
+        let tested = self.store.tested_domains(day).await?;
+        let mut built = 0;
+        let mut ready = self.read(day, "", &tested).await?;
+        while let Some((last, tallies)) = ready {
+            // The next ones are read while these are written.
+            let (reports, next) = tokio::join!(self.write(day, tallies), self.read(day, &last, &tested));
+            let reports = reports?;
             self.store.put_outgoing(&reports).await?;
             self.counts.built.inc_by(reports.len() as u64);
             built += reports.len();
+            ready = next?;
         }
+        Ok(built)
+    }
+
+    /// The next tallies after a domain, with the looks at their policies, and the last domain of them.
+    async fn read(
+        &self,
+        day: Timestamp,
+        after: &str,
+        tested: &HashSet<DomainName>,
+    ) -> Result<Option<(String, Ready)>, OfficeError> {
+        let tallies = self.store.tally_after(day, after, BATCH).await?;
+        let Some(last) = tallies.last().map(|last| last.domain.to_string()) else { return Ok(None) };
+        let mut ready = Vec::with_capacity(tallies.len());
+        for tally in tallies {
+            if is_within(&tally.domain, &self.rules.excluded) {
+                continue;
+            }
+            let looks = match tested.contains(&tally.domain) {
+                true => self.store.tested(day, &tally.domain).await?,
+                false => Vec::new(),
+            };
+            ready.push((tally, looks));
+        }
+        Ok(Some((last, ready)))
     }
 
     /// Reports of these tallies, written by two threads.
-    async fn write(
-        &self,
-        day: Timestamp,
-        mut ready: Vec<(DomainTally, Vec<Tested>)>,
-    ) -> Result<Vec<NewReport>, OfficeError> {
+    async fn write(&self, day: Timestamp, mut ready: Ready) -> Result<Vec<NewReport>, OfficeError> {
         let half = ready.split_off(ready.len() / 2);
-        let work = |part: Vec<(DomainTally, Vec<Tested>)>| {
+        let work = |part: Ready| {
             let (reporter, spread) = (self.courier.reporter.clone(), self.rules.spread);
             tokio::task::spawn_blocking(move || {
                 part.into_iter()

@@ -13,7 +13,7 @@ use store::tested::Tested;
 
 /// Tells an entry as enforcement would have met it, if it is about a policy in `testing`.
 pub(super) fn tell(entry: &mut PolicyReport, looks: &[Tested]) {
-    if entry.policy_type != PolicyType::Sts || !is_testing(&entry.policy_string) {
+    if looks.is_empty() || entry.policy_type != PolicyType::Sts || !is_testing(&entry.policy_string) {
         return;
     }
     let failures: Vec<(&Tested, &ResultType)> =

@@ -15,6 +15,7 @@ mod orders;
 mod pages;
 mod pebble;
 mod postfix;
+mod second;
 mod store;
 mod support;
 mod table;

@@ -1,0 +1,55 @@
+//! Tells a zone whose signatures do not fit from a server that fails, behind a resolver that validates: it answers both
+//! with SERVFAIL, and gives the data when it is asked not to check (the CD bit, RFC 4035 §3.2.2).
+
+use super::resolver::{pool, record_type};
+use super::{Answer, Dns, DnsError, Kind, ResolverConfig, ResolverError};
+use crate::BoxFuture;
+use formats::DomainName;
+use formats::limits::DNS_TIME;
+use hickory_proto::op::{DnsRequest, DnsRequestOptions, Edns, Message, Query, ResponseCode};
+use hickory_proto::rr::Name;
+use hickory_resolver::NameServerPool;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
+use std::sync::Arc;
+
+/// A resolver whose failures are looked into: what it would say without checking makes it [`DnsError::Bogus`].
+pub struct TellsBogus {
+    dns: Arc<dyn Dns>,
+    pool: NameServerPool<TokioRuntimeProvider>,
+    options: DnsRequestOptions,
+}
+
+impl TellsBogus {
+    /// Looks into the failures of `dns`, by the servers of this configuration.
+    pub fn new(dns: Arc<dyn Dns>, config: &ResolverConfig) -> Result<Self, ResolverError> {
+        let (pool, _, options) = pool(config).map_err(|error| ResolverError::System(error.to_string()))?;
+        Ok(Self { dns, pool, options })
+    }
+
+    /// Whether the servers have an answer when they do not check it.
+    async fn is_there(&self, name: &DomainName, kind: Kind) -> bool {
+        let Ok(name) = Name::from_ascii(format!("{name}.")) else { return false };
+        let mut message = Message::query();
+        message.add_query(Query::query(name, record_type(kind)));
+        message.metadata.recursion_desired = true;
+        message.metadata.checking_disabled = true;
+        message.set_edns(Edns::new());
+        let answer = self.pool.send(DnsRequest::new(message, self.options)).first_answer();
+        match tokio::time::timeout(DNS_TIME, answer).await {
+            Ok(Ok(answer)) => answer.metadata.response_code == ResponseCode::NoError,
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
+
+impl Dns for TellsBogus {
+    fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+        Box::pin(async move {
+            match self.dns.lookup(name, kind).await {
+                Err(DnsError::ServerFailure(_)) if self.is_there(name, kind).await => Err(DnsError::Bogus),
+                other => other,
+            }
+        })
+    }
+}
