@@ -64,7 +64,7 @@ impl Place {
         let length = body.len();
         write!(
             stream,
-            "{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            "{head} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
         let mut text = String::new();
@@ -196,6 +196,9 @@ fn sessions_come_by_http_and_from_files_all_or_none() {
     let answer = place.request(&place.http, "POST /v1/sessions", &bad);
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("session 2"), "{answer}");
     assert!(place.request(&place.http, "GET /v1/sessions", "").starts_with("HTTP/1.1 405"));
+    let form =
+        place.request(&place.http, "POST /v1/sessions HTTP/1.1\r\nContent-Type: text/plain\r\nX:", &good);
+    assert!(form.starts_with("HTTP/1.1 415"), "{form}");
     serving.end();
     let lines = |last: &str| {
         let mut text = String::new();

@@ -5,7 +5,8 @@ use crate::failure::Failure;
 use crate::world::World;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -167,10 +168,16 @@ pub fn sessions(collector: Arc<Collector>) -> Router {
 }
 
 /// Says 200 when all of them are durable, and takes none otherwise.
-async fn take(State(collector): State<Arc<Collector>>, body: Bytes) -> Response {
+async fn take(State(collector): State<Arc<Collector>>, headers: HeaderMap, body: Bytes) -> Response {
     let refused = |status: StatusCode, why: String| {
         (status, Json(serde_json::json!({ "schema": 1, "error": why }))).into_response()
     };
+    // A web page that somebody looks at on this machine can post other types here, but not this one.
+    let is_json = |value: &HeaderValue| value.to_str().is_ok_and(|kind| kind.starts_with("application/json"));
+    if !headers.get(CONTENT_TYPE).is_some_and(is_json) {
+        let why = "sessions are taken as Content-Type: application/json".to_owned();
+        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
+    }
     let posted = match formats::posted::parse(&body) {
         Ok(posted) => posted,
         Err(error) => return refused(StatusCode::BAD_REQUEST, error.to_string()),
