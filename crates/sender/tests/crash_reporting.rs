@@ -134,6 +134,7 @@ async fn report(folder: PathBuf, sends: bool) {
         },
         rules: Rules::default(),
         counts: Counts::default(),
+        stop: Default::default(),
     });
     said("ready");
     if sends {

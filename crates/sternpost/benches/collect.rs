@@ -273,6 +273,7 @@ fn report(place: &Path) {
             },
             rules: Rules::default(),
             counts: Counts::default(),
+            stop: Default::default(),
         };
         let begun = Instant::now();
         office.build().await.unwrap();

@@ -24,6 +24,7 @@ use store::tallies::DomainTally;
 use store::tested::Tested;
 use store::{Store, StoreError};
 use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 
 /// What the operator decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct Office {
     pub rules: Rules,
     /// What was done since the start.
     pub counts: Counts,
+    /// Cancelled when it is to end.
+    pub stop: CancellationToken,
 }
 
 /// What was done since the start.
@@ -119,6 +122,8 @@ const PAUSE: SignedDuration = SignedDuration::from_mins(5);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(4);
 /// A failure is not looked at again within this time.
 const STANDS: SignedDuration = SignedDuration::from_mins(2);
+/// How long deliveries have to end.
+const LANDING: Duration = Duration::from_secs(30);
 /// For a store that does not work.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Reports on their way, or waiting for a host; further ones stay in the store.
@@ -164,11 +169,12 @@ impl Flying {
 }
 
 impl Office {
-    /// Works until it is dropped.
+    /// Works until it is told to stop; then what is being delivered is let end, since a report that was accepted and
+    /// not written down would go again.
     pub async fn run(self: Arc<Self>) {
         let mut swept = None;
         let mut flying = Flying::default();
-        loop {
+        while !self.stop.is_cancelled() {
             let today = DateRange::utc_day(self.clock.now()).start;
             let mut outcome = self.build().await;
             if outcome.is_ok() {
@@ -181,7 +187,13 @@ impl Office {
             if let Err(error) = outcome {
                 tracing::error!("reports can't be built or sent now: {error}");
             }
-            flying.land_for(EVERY).await;
+            tokio::select! {
+                () = flying.land_for(EVERY) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        if tokio::time::timeout(LANDING, flying.land_all()).await.is_err() {
+            tracing::warn!("deliveries of reports were cut off; those that were just accepted go again");
         }
     }
 
@@ -358,7 +370,11 @@ impl Office {
             said.clone_from(&known.said);
             return Ok(Some(known.reply));
         }
-        let Some(_place) = self.courier.busy.place(host(target)).await else { return Ok(None) };
+        let place = tokio::select! {
+            place = self.courier.busy.place(host(target)) => place,
+            () = self.stop.cancelled() => None,
+        };
+        let Some(_place) = place.filter(|_| !self.stop.is_cancelled()) else { return Ok(None) };
         let letter = Letter {
             domain: report.domain.clone(),
             day: DateRange::utc_day(report.day),

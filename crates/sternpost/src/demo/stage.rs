@@ -30,6 +30,7 @@ use store::Store;
 use store::hosting::StoredCertificate;
 use store::reports::Way;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// What the message says that the attacker is after.
 pub const SECRET: &str = "the tide table is under the third stone";
@@ -151,6 +152,7 @@ impl Stage {
             courier,
             rules,
             counts: Counts::default(),
+            stop: CancellationToken::new(),
         };
         Ok(Sender { name: organization, walker, office: Arc::new(office), store })
     }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use store::Store;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// What runs of the two roles.
 pub struct Reporting {
@@ -30,6 +31,7 @@ pub struct Reporting {
     /// Builds and sends reports.
     pub office: Option<Arc<Office>>,
     receiver: Option<JoinHandle<()>>,
+    sending: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Reporting {
@@ -48,9 +50,7 @@ impl Reporting {
             Some(role) => Some(Arc::new(office(role, store, world)?)),
             None => None,
         };
-        if let Some(office) = office.clone() {
-            tasks.spawn(office.run());
-        }
+        let sending = office.clone().map(|office| tokio::spawn(office.run()));
         if config.reporter.as_ref().is_some_and(|role| role.tests) {
             let prober = Prober {
                 store: store.clone(),
@@ -60,7 +60,7 @@ impl Reporting {
             };
             tasks.spawn(async move { prober.run().await });
         }
-        Ok(Self { collector, office, receiver: None })
+        Ok(Self { collector, office, receiver: None, sending })
     }
 
     /// Receives datagrams from now on.
@@ -80,8 +80,12 @@ impl Reporting {
         Ok(())
     }
 
-    /// Stores what came in last.
+    /// Lets deliveries end, and stores what came in last.
     pub async fn finish(&mut self) {
+        if let (Some(office), Some(sending)) = (&self.office, self.sending.take()) {
+            office.stop.cancel();
+            let _ = sending.await;
+        }
         if let Some(receiver) = self.receiver.take() {
             // It ends by the shutdown that was begun.
             let _ = tokio::task::spawn_blocking(move || receiver.join()).await;
@@ -129,6 +133,7 @@ pub fn office(role: &ReporterConfig, store: &Store, world: &World) -> Result<Off
         },
         rules: role.rules.clone(),
         counts: Counts::default(),
+        stop: CancellationToken::new(),
     })
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 use crate::report::{Addresses, Busy, Carrier, DkimKey};
 use formats::ResultType;
+use formats::limits::REPORTS_PER_HOST;
 use formats::report::{PolicyReport, Report, unpack};
 use formats::result_type::PolicyType;
 use formats::tlsrpt_record::{HttpsUrl, MailAddress};
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use store::outgoing::Wanted;
 use store::tallies::{Added, DayTally};
+use tokio::sync::{Notify, Semaphore};
 
 /// What the world says: records by domain, statuses of hosts by HTTPS, and the relay's mood.
 #[derive(Default)]
@@ -20,6 +22,8 @@ struct World {
     records: Mutex<BTreeMap<String, Result<String, DnsError>>>,
     statuses: Mutex<BTreeMap<String, u16>>,
     relay_is_down: Mutex<bool>,
+    /// The relay tells that it has a mail, and says that it took it when it may.
+    gate: Option<(Notify, Semaphore)>,
     mails: Mutex<Vec<Mail>>,
     posted: Mutex<Vec<(String, Vec<u8>)>>,
 }
@@ -67,8 +71,14 @@ impl MailHosts for World {
             let fault = Fault::Connect("nobody is there".into());
             return Box::pin(async { Err(Box::new(SessionFailure { fault, report })) });
         }
-        self.mails.lock().unwrap().extend(mail.cloned());
-        Box::pin(async { Ok(report) })
+        Box::pin(async move {
+            self.mails.lock().unwrap().extend(mail.cloned());
+            if let Some((taken, may_say)) = &self.gate {
+                taken.notify_one();
+                may_say.acquire().await.unwrap().forget();
+            }
+            Ok(report)
+        })
     }
 }
 
@@ -87,8 +97,12 @@ const DAY_ONE: &str = "2026-11-24T00:00:00Z";
 
 impl Place {
     async fn new() -> Self {
+        Self::with(World::default()).await
+    }
+
+    async fn with(world: World) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let world = Arc::new(World::default());
+        let world = Arc::new(world);
         let clock = Arc::new(ManualClock::new("2026-11-24T12:00:00Z".parse().unwrap()));
         let courier = Courier {
             dns: world.clone(),
@@ -110,6 +124,7 @@ impl Place {
             courier,
             rules: Rules { excluded: vec![name("excluded.example")], ..Rules::default() },
             counts: Counts::default(),
+            stop: Default::default(),
         };
         Self { world, clock, office: Arc::new(office), _dir: dir }
     }
@@ -353,6 +368,29 @@ async fn what_is_old_is_forgotten_and_days_long_over_are_not_reported() {
     place.clock.advance(100 * 86_400);
     place.office.sweep().await.unwrap();
     assert_eq!(place.office.store.tally(DAY_ONE.parse().unwrap()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn when_it_is_to_stop_what_is_being_delivered_is_written_down_and_nothing_new_goes() {
+    let place =
+        Place::with(World { gate: Some((Notify::new(), Semaphore::new(0))), ..World::default() }).await;
+    let world = place.world.clone();
+    let (taken, may_say) = world.gate.as_ref().unwrap();
+    let domains = REPORTS_PER_HOST + 3;
+    for n in 0..domains {
+        place.mail(&format!("d{n}.example"), "mailto:r@box.example").await;
+    }
+    place.clock.advance(20 * 3600);
+    let running = tokio::spawn(place.office.clone().run());
+    while place.mails() < REPORTS_PER_HOST {
+        taken.notified().await;
+    }
+    place.office.stop.cancel();
+    may_say.add_permits(REPORTS_PER_HOST);
+    running.await.unwrap();
+    let all = place.office.store.outgoing(&Wanted { most: 99, ..Wanted::default() }).await.unwrap();
+    let sent = all.iter().filter(|report| report.state == State::Sent).count();
+    assert_eq!((all.len(), sent, place.mails()), (domains, REPORTS_PER_HOST, REPORTS_PER_HOST));
 }
 
 #[tokio::test]
