@@ -152,6 +152,12 @@ limits! {
     INBOX_MESSAGE_TIME: Duration = Duration::from_secs(600);
     /// One session of the report inbox.
     INBOX_SESSION_TIME: Duration = Duration::from_secs(3600);
+    /// Domains that everybody together may have checked in a minute, where that is switched on.
+    PUBLIC_CHECKS: usize = 20;
+    /// Of those, at once.
+    PUBLIC_CHECKS_AT_ONCE: usize = 4;
+    /// Outcomes that can be passed on; older ones are forgotten.
+    PUBLIC_RESULTS: usize = 500;
     /// A form that a page sends.
     FORM_BYTES: usize = 16_384;
     /// No new fetch after a failed one for the same `id` (RFC 8461 §3.3).

@@ -7,6 +7,8 @@ mod known;
 pub mod page;
 mod text;
 
+pub use forms::json;
+
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::terminal::{say, show};
@@ -176,7 +178,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
         let took = begun.elapsed();
         match format {
             Format::Text => show(&text::whole(&seen, took, options.verbose)),
-            Format::Json => say(&forms::json(&seen)),
+            Format::Json => say(&json(&seen)),
             Format::Nagios => say(&forms::nagios(&seen)),
             Format::Junit | Format::Prometheus => {}
         }

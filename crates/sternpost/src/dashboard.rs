@@ -9,6 +9,7 @@
 //! | `chart` | pictures of days |
 //! | `table` | every table as CSV and JSON |
 //! | `post` | reports by HTTPS POST |
+//! | `public_check` | the check, for everybody |
 
 mod act;
 mod chart;
@@ -18,11 +19,13 @@ mod frame;
 mod others;
 mod overview;
 mod post;
+mod public_check;
 mod reports;
 mod table;
 
 pub use door::{Role, invite};
 pub use post::{address, router as reports_by_post};
+pub use public_check::router as public_check;
 
 use crate::config::DashboardConfig;
 use crate::failure::Failure;
@@ -102,8 +105,8 @@ impl Dashboard {
         Ok(desk)
     }
 
-    /// All that is served at the dashboard's address; `reports` takes them by POST.
-    pub fn router(self: &Arc<Self>, reports: Option<Router>) -> Router {
+    /// All that is served at the dashboard's address; `reports` takes them by POST, `public` is for everybody.
+    pub fn router(self: &Arc<Self>, reports: Option<Router>, public: Option<Router>) -> Router {
         let inside = Router::new()
             .route("/", get(overview::page))
             .route("/domains/{name}", get(domain::page))
@@ -136,6 +139,9 @@ impl Dashboard {
             .layer(from_fn_with_state(self.clone(), door::only_our_forms))
             .layer(DefaultBodyLimit::max(FORM_BYTES))
             .with_state(self.clone());
-        pages.merge(reports.unwrap_or_default()).layer(from_fn(frame::safe_headers))
+        pages
+            .merge(reports.unwrap_or_default())
+            .layer(from_fn(frame::safe_headers))
+            .merge(public.unwrap_or_default())
     }
 }

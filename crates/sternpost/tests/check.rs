@@ -405,3 +405,76 @@ fn a_resolver_that_does_not_answer_is_said_before_anything_else() {
     assert_eq!((code, out.as_str()), (3, ""));
     assert!(err.contains("the DNS resolver does not answer"), "{err}");
 }
+
+/// The status line, the headers and the body of an answer.
+fn got(address: &str, path: &str) -> (String, String) {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+#[test]
+fn everybody_may_check_where_that_is_switched_on_and_not_too_often() {
+    let place = Place::new();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let serve = |more: &str| {
+        place.configure(&format!("[dashboard]\nlisten = [\"{address}\"]\n{more}"));
+        let child = Command::new(env!("CARGO_BIN_EXE_sternpost"))
+            .current_dir(place.dir.path())
+            .arg("serve")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while std::net::TcpStream::connect(&address).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Ended(child)
+    };
+    let off = serve("");
+    let (head, _) = got(&address, "/check?domain=mx-expired.test");
+    assert!(!head.contains(" 200 ") && !head.contains("/check/"), "it is off by default: {head}");
+    drop(off);
+    let _on = serve("public_check = true\n");
+    let (head, body) = got(&address, "/check");
+    assert!(
+        head.contains(" 200 ")
+            && head.contains("default-src 'none'")
+            && body.contains("<label for=\"domain\">"),
+        "{head}"
+    );
+    let (head, body) = got(&address, "/check?domain=%3Cscript%3Ex");
+    assert!(
+        head.contains(" 400 ") && !body.contains("<script>") && body.contains("is not a domain"),
+        "{body}"
+    );
+    let (head, _) = got(&address, "/check?domain=mx-expired.test");
+    let to =
+        head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap_or_else(|| panic!("{head}"));
+    let (head, body) = got(&address, to);
+    assert!(head.contains(" 200 ") && body.contains("SMTP-CERT-EXPIRED"), "{body}");
+    assert_eq!(got(&address, to).1, body, "it can be passed on");
+    assert!(got(&address, "/check/elsewhere").0.contains(" 404 "));
+    let (_, body) = got(&address, "/check.json?domain=mx-expired.test");
+    let seen: Value = serde_json::from_str(&body).unwrap();
+    assert!(seen["verdict"].as_str().unwrap().starts_with("mx-expired.test loses mail"), "{body}");
+    let statuses: Vec<String> =
+        (0..25).map(|_| got(&address, "/check.json?domain=nothing-yet.test").0).collect();
+    let busy = statuses.iter().filter(|head| head.contains(" 429 ")).count();
+    assert_eq!(busy, 25 - (formats::limits::PUBLIC_CHECKS - 2));
+    assert!(got(&address, "/").0.contains("/sign-in"), "the rest takes a sign-in");
+}
+
+/// A process that ends with the test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -46,7 +46,8 @@ pub fn write(file: &Path, all: &[(Examination, Duration)], now: Timestamp) -> Re
     std::fs::write(file, text).map_err(|error| fail(&error))
 }
 
-fn render(all: &[(Examination, Duration)], now: Timestamp) -> Result<String, askama::Error> {
+/// The page.
+pub fn render(all: &[(Examination, Duration)], now: Timestamp) -> Result<String, askama::Error> {
     let names: Vec<&str> = all.iter().map(|(seen, _)| seen.domain.as_str()).collect();
     Page {
         title: format!("Mail transport security of {}", names.join(", ")),

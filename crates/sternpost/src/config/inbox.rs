@@ -46,6 +46,8 @@ pub struct DashboardConfig {
     pub certificate: Option<CertificateFiles>,
     /// How people reach it, without a slash at the end.
     pub url: String,
+    /// Whether everybody may check domains there.
+    pub public_check: bool,
 }
 
 pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
@@ -132,7 +134,12 @@ pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure>
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let at = listen.first().map_or("127.0.0.1:8460".to_owned(), ToString::to_string);
     let url = read.text("dashboard.url").map_or(format!("{scheme}://{at}"), str::to_owned);
-    Ok(DashboardConfig { listen, certificate, url: url.trim_end_matches('/').to_owned() })
+    Ok(DashboardConfig {
+        listen,
+        certificate,
+        url: url.trim_end_matches('/').to_owned(),
+        public_check: read.flag("dashboard.public_check"),
+    })
 }
 
 pub fn thresholds(read: &Read) -> Thresholds {

@@ -614,6 +614,13 @@ pub const KEYS: &[Key] = &[
         about: "True states that nobody reaches the address but through a proxy of yours that speaks HTTPS to people.",
     },
     Key {
+        path: "dashboard.public_check",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "True lets everybody who reaches the dashboard's address check domains at `/check`, without signing in (docs/check.md). Each look connects to servers of others, so that few are made in a minute.",
+    },
+    Key {
         path: "metrics.listen",
         kind: Kind::Loopback,
         default: "",

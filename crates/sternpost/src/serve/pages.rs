@@ -3,7 +3,7 @@
 use super::certificate::Certificate;
 use super::http::Http;
 use crate::config::{Config, DashboardConfig};
-use crate::dashboard::{Dashboard, reports_by_post};
+use crate::dashboard::{Dashboard, public_check, reports_by_post};
 use crate::dashboard_command::first_link;
 use crate::failure::Failure;
 use crate::rollout::Desk;
@@ -45,9 +45,10 @@ impl Pages {
             Some(inbox) => reports_by_post(inbox, store, world).await?,
             None => None,
         };
+        let public = role.public_check.then(|| public_check(config, world));
         let desk = Desk::at(config.clone(), store.clone(), world.clone()).await?;
         first_link(&desk, role).await?;
-        Ok(Self { http: Http(Dashboard::new(role, desk)?.router(reports)), certificate })
+        Ok(Self { http: Http(Dashboard::new(role, desk)?.router(reports, public)), certificate })
     }
 }
 

@@ -115,8 +115,7 @@ const MAIL: &[(&str, u8, Option<Cert>)] = &[
 ];
 
 fn names(place: &Path, all: &[Domain]) -> Names {
-    let mut root = zone(".", Signing::Signed, "test. NS ns.test.\nns.test. A 127.0.1.1\n");
-    root.text += "";
+    let root = zone(".", Signing::Signed, "test. NS ns.test.\nns.test. A 127.0.1.1\n");
     let mut test = "ns A 127.0.1.1\nmail NS ns.test.\n".to_owned();
     let mut mail = "down A 127.0.0.29\n".to_owned();
     for (name, last, _) in MAIL {
