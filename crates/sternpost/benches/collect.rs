@@ -34,6 +34,7 @@ use store::tallies::{Added, DayTally};
 const SESSIONS: usize = 1_000_000;
 const RATE: usize = 50_000;
 const SECONDS: usize = 10;
+const SENDERS: usize = 20;
 const METRICS: &str = "127.0.0.1:8463";
 
 fn main() {
@@ -101,9 +102,12 @@ fn flood(path: &Path, datagrams: &[String], is_done: impl Fn() -> bool) -> f64 {
 
 /// Sends at a rate without waiting, as libtlsrpt does; how many found no room.
 fn pour(path: &Path, datagrams: &[String]) -> usize {
-    let client = UnixDatagram::unbound().unwrap();
-    client.connect(path).unwrap();
-    client.set_nonblocking(true).unwrap();
+    // Each process of Postfix has a socket of its own, and the kernel bounds what waits of each.
+    let clients: Vec<UnixDatagram> = (0..SENDERS).map(|_| UnixDatagram::unbound().unwrap()).collect();
+    for client in &clients {
+        client.connect(path).unwrap();
+        client.set_nonblocking(true).unwrap();
+    }
     let begun = Instant::now();
     let mut lost = 0;
     for n in 0..RATE * SECONDS {
@@ -111,6 +115,7 @@ fn pour(path: &Path, datagrams: &[String]) -> usize {
         while begun.elapsed() < due {
             std::thread::sleep(Duration::from_micros(50));
         }
+        let client = &clients[n % SENDERS];
         lost += usize::from(client.send(datagrams[n % datagrams.len()].as_bytes()).is_err());
     }
     lost

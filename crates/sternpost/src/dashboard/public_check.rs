@@ -142,7 +142,7 @@ enum Trouble {
 impl Trouble {
     fn told(self) -> (StatusCode, String) {
         // On a page and in JSON it is plain that it is an error.
-        let bare = |why: String| why.trim_start_matches("error: ").to_owned();
+        let bare = |why: String| why.trim_start_matches("error: ").replace("\n  ", ". ");
         match self {
             Self::Typed(why) => (StatusCode::BAD_REQUEST, bare(why)),
             Self::Busy => (
