@@ -176,7 +176,11 @@ impl Office {
         let mut flying = Flying::default();
         while !self.stop.is_cancelled() {
             let today = DateRange::utc_day(self.clock.now()).start;
-            let mut outcome = self.build().await;
+            // A build that is cut off is done again at the next start, as after a crash.
+            let mut outcome = tokio::select! {
+                outcome = self.build() => outcome,
+                () = self.stop.cancelled() => break,
+            };
             if outcome.is_ok() {
                 outcome = self.launch(&mut flying).await;
             }

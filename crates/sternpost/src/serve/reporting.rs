@@ -11,15 +11,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use formats::limits::POSTED_BYTES;
+use jiff::{SignedDuration, Timestamp};
+use net::clock::Clock;
 use net::smtp::{Client, ClientConfig};
 use prometheus_client::registry::Registry;
 use sender::answer::Discovery;
 use sender::collect::{Collector, DatagramSocket, PostError};
-use sender::report::{Busy, Carrier, Counts, Courier, DkimKey, Office, Prober};
+use sender::report::{Busy, Carrier, Counts, Courier, DkimKey, Office, Prober, Rules};
 use sender::serve::Shutdown;
 use sender::walk::Walker;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +53,9 @@ impl Reporting {
             Some(role) => Some(Arc::new(office(role, store, world)?)),
             None => None,
         };
+        if collector.is_some() && office.is_none() {
+            tasks.spawn(forget(store.clone(), world.clock.clone()));
+        }
         let sending = office.clone().map(|office| tokio::spawn(office.run()));
         if config.reporter.as_ref().is_some_and(|role| role.tests) {
             let prober = Prober {
@@ -107,6 +113,18 @@ impl Reporting {
             office.counts.register(&mut registry);
         }
         Arc::new(registry)
+    }
+}
+
+/// Forgets old tallies, where nobody makes reports of them and would do it.
+async fn forget(store: Store, clock: Arc<dyn Clock>) {
+    loop {
+        let kept = SignedDuration::from_hours(24 * i64::from(Rules::default().keep_tallies));
+        let before = clock.now().saturating_sub(kept).unwrap_or(Timestamp::MIN);
+        if let Err(error) = store.forget_tallies(before).await {
+            tracing::error!("old sessions can't be forgotten: {error}");
+        }
+        tokio::time::sleep(Duration::from_secs(86_400)).await;
     }
 }
 
