@@ -266,6 +266,7 @@ fn a_day_of_reports_received_tallied_and_reported_are_the_same() {
         each_once(&day, &maildir);
         drop((sender, receiver, nginx));
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        std::fs::create_dir_all(&target).unwrap();
         std::fs::write(target.join("day.txt"), &day.told).unwrap();
     });
 }

@@ -197,8 +197,9 @@ fn the_guide_from_nothing_to_retirement() {
             !seen.contains("v=STSv1") && seen.contains("no policy") && seen.contains("site=verification"),
             "{seen}"
         );
-        let table = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/journey.txt");
-        std::fs::write(table, on.told.borrow().as_str()).unwrap();
+        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+        std::fs::create_dir_all(&target).unwrap();
+        std::fs::write(target.join("journey.txt"), on.told.borrow().as_str()).unwrap();
         let status = on.sternpost("status --json");
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
         assert!(status["domains"][0]["journal"].as_array().unwrap().len() > 10, "{status}");
