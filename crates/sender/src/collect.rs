@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::tallies::DayTally;
 use store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
 
 /// Between two times that what came in goes to the store.
 pub const EVERY: Duration = Duration::from_millis(500);
@@ -124,11 +125,6 @@ impl Collector {
         Arc::new(Self { store, clock, held: Mutex::default(), counts: Counts::default() })
     }
 
-    /// The clock that tells the day.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -223,13 +219,17 @@ impl Collector {
         }
     }
 
-    /// Brings what comes in to the store again and again, until it is dropped.
-    pub async fn keep_storing(&self) {
+    /// Brings what comes in to the store again and again, until it is told to stop; it is never cut off while what came
+    /// in is on its way to the store, and so in nobody's memory.
+    pub async fn keep_storing(&self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_down = false;
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
             match self.store().await {
                 Ok(()) if is_down => {
                     is_down = false;

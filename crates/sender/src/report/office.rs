@@ -103,6 +103,9 @@ pub enum OfficeError {
     /// The store does not work.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Reports were not written to the end, so that the day is not built.
+    #[error("reports were not written to the end: {0}")]
+    Cut(JoinError),
     /// A report can't be written.
     #[error("the report about {0}: {1}")]
     Compose(DomainName, ComposeError),
@@ -290,7 +293,7 @@ impl Office {
         let (one, other) = (work(ready), work(half));
         let mut reports = Vec::new();
         for part in [one, other] {
-            reports.extend(part.await.unwrap_or_else(|_| Ok(Vec::new()))?);
+            reports.extend(part.await.map_err(OfficeError::Cut)??);
         }
         Ok(reports)
     }

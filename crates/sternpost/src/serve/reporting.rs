@@ -35,6 +35,8 @@ pub struct Reporting {
     pub office: Option<Arc<Office>>,
     receiver: Option<JoinHandle<()>>,
     sending: Option<tokio::task::JoinHandle<()>>,
+    storing: Option<tokio::task::JoinHandle<()>>,
+    stop: CancellationToken,
 }
 
 impl Reporting {
@@ -46,9 +48,11 @@ impl Reporting {
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, Failure> {
         let collector = config.collector.as_ref().map(|_| Collector::new(store.clone(), world.clock.clone()));
-        if let Some(collector) = collector.clone() {
-            tasks.spawn(async move { collector.keep_storing().await });
-        }
+        let stop = CancellationToken::new();
+        let storing = collector.clone().map(|collector| {
+            let stop = stop.clone();
+            tokio::spawn(async move { collector.keep_storing(stop).await })
+        });
         let office = match &config.reporter {
             Some(role) => Some(Arc::new(office(role, store, world)?)),
             None => None,
@@ -66,7 +70,7 @@ impl Reporting {
             };
             tasks.spawn(async move { prober.run().await });
         }
-        Ok(Self { collector, office, receiver: None, sending })
+        Ok(Self { collector, office, receiver: None, sending, storing, stop })
     }
 
     /// Receives datagrams from now on.
@@ -95,6 +99,10 @@ impl Reporting {
         if let Some(receiver) = self.receiver.take() {
             // It ends by the shutdown that was begun.
             let _ = tokio::task::spawn_blocking(move || receiver.join()).await;
+        }
+        self.stop.cancel();
+        if let Some(storing) = self.storing.take() {
+            let _ = storing.await;
         }
         if let Some(collector) = &self.collector
             && let Err(error) = collector.store().await
