@@ -130,6 +130,8 @@ limits! {
     ALIASES: usize = 8;
     /// One DNS question, retries included.
     DNS_TIME: Duration = Duration::from_secs(10);
+    /// One change of records through a DNS provider's interface.
+    PROVIDER_TIME: Duration = Duration::from_secs(120);
     /// Headers of an HTTP answer.
     HTTP_HEADER_BYTES: usize = 16_384;
     /// One line of an SMTP reply.

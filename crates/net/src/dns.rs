@@ -2,6 +2,7 @@
 //! which kind of "nothing" it is (RFC 4035 §4.3, RFC 7672 §2.1).
 
 mod authorities;
+pub mod provider;
 mod resolver;
 mod unchecked;
 pub mod update;

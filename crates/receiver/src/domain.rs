@@ -4,6 +4,7 @@ use crate::rollout::plan::{PolicyHostAt, Wanted};
 use formats::limits::MAX_AGE_SECONDS;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, MxPattern};
+use net::dns::provider::Service;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What is wanted of a domain.
@@ -85,6 +86,8 @@ pub enum DnsBy {
     Hand,
     /// DNS UPDATE (RFC 2136) by the server of this name in the configuration.
     Update(String),
+    /// The provider that runs the zone, by the entry of this name in the configuration.
+    Provider(Service, String),
 }
 
 impl DomainSpec {
@@ -147,12 +150,17 @@ fn rua_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rua>,
 }
 
 impl DnsBy {
-    /// Takes `manual` or `rfc2136:NAME`; says what is wrong.
+    /// Takes `manual`, `rfc2136:NAME` or `PROVIDER:NAME`; says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "manual" => Ok(Self::Hand),
-            Some(("rfc2136", name)) if !name.is_empty() => Ok(Self::Update(name.to_owned())),
-            _ => Err(format!("dns is \"manual\" or \"rfc2136:NAME\", not {text:?}")),
+        let (kind, name) = text.split_once(':').unwrap_or((text, ""));
+        match (kind, name, Service::parse(kind)) {
+            ("manual", "", _) if !text.contains(':') => Ok(Self::Hand),
+            ("rfc2136", name, _) if !name.is_empty() => Ok(Self::Update(name.to_owned())),
+            (_, name, Some(service)) if !name.is_empty() => Ok(Self::Provider(service, name.to_owned())),
+            _ => {
+                let known = Service::ALL.map(|service| format!("\"{}:NAME\"", service.as_str())).join(", ");
+                Err(format!("dns is \"manual\", \"rfc2136:NAME\" or one of {known}, not {text:?}"))
+            }
         }
     }
 }
@@ -162,20 +170,16 @@ impl Serialize for DnsBy {
         match self {
             Self::Hand => serializer.serialize_str("manual"),
             Self::Update(name) => serializer.collect_str(&format_args!("rfc2136:{name}")),
+            Self::Provider(service, name) => {
+                serializer.collect_str(&format_args!("{}:{name}", service.as_str()))
+            }
         }
     }
 }
 
 impl<'de> Deserialize<'de> for DnsBy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.split_once(':') {
-            None if text == "manual" => Ok(Self::Hand),
-            Some(("rfc2136", name)) if !name.is_empty() => Ok(Self::Update(name.to_owned())),
-            _ => {
-                Err(serde::de::Error::custom(format!("dns is \"manual\" or \"rfc2136:NAME\", not {text:?}")))
-            }
-        }
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
 }
 

@@ -5,12 +5,18 @@ use crate::rollout::plan::{PolicyHostAt, Step, Wanted};
 use formats::{DomainName, StsRecord};
 use net::BoxFuture;
 use std::fmt::Write;
+use std::time::Duration;
 
 /// Changes records in a zone.
 pub trait DnsPublisher: Send + Sync {
     /// Makes this the only record of its kind at its name. Returns what stood there before, in
     /// zone-file form, so that it can be put back.
     fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>>;
+
+    /// How long it may take until name servers show what was put.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
 }
 
 /// What is to stand at a name.

@@ -10,7 +10,7 @@ mod owner;
 mod read;
 mod reporting;
 
-pub use domains::{HostConfig, UpdateServer, fits};
+pub use domains::{HostConfig, ProviderSpec, UpdateServer, fits};
 pub use fault::nearest;
 pub use inbox::{CertificateFiles, DashboardConfig, InboxConfig};
 pub use keys::{KEYS, reference};
@@ -73,6 +73,8 @@ pub struct Config {
     pub delegation: Option<DomainName>,
     /// `[[rfc2136]]`.
     pub updates: Vec<UpdateServer>,
+    /// `[[provider]]`.
+    pub providers: Vec<ProviderSpec>,
     /// `lab.dns_port`.
     pub dns_port: u16,
     /// `metrics.listen`.
@@ -152,6 +154,8 @@ impl Config {
         let host = domains::host(&read, &folder);
         let mut updates: Vec<UpdateServer> = read.tables("rfc2136");
         updates.iter_mut().for_each(|server| server.key_file = folder.join(&server.key_file));
+        let mut providers: Vec<ProviderSpec> = read.tables("provider");
+        providers.iter_mut().for_each(|provider| provider.key_file = folder.join(&provider.key_file));
         let config = Self {
             delegation: read.text("delegation.zone").and_then(|text| DomainName::parse(text).ok()),
             store,
@@ -169,6 +173,7 @@ impl Config {
             thresholds: inbox::thresholds(&read),
             domains: read.tables("domain"),
             updates,
+            providers,
             dns_port: read.port("lab.dns_port", 53),
             metrics: read.text("metrics.listen").and_then(|text| text.parse().ok()),
             log_json: read.text("log.format") == Some("json"),

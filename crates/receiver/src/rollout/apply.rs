@@ -12,8 +12,9 @@ use net::clock::Clock;
 use net::dns::{Dns, DnsError};
 use net::https::PolicyHosts;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{Store, StoreError};
+use tokio::time::Instant;
 
 /// Puts policy files where senders fetch them.
 pub trait Hosting: Send + Sync {
@@ -93,7 +94,7 @@ pub enum ApplyError {
     Store(#[from] StoreError),
 }
 
-/// How long a step has to show, and between two looks.
+/// How long a step that is no record has to show, and between two looks.
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -158,10 +159,11 @@ impl Applier {
     /// another program or name server.
     async fn see(&self, wanted: &Wanted, step: &Step) -> Result<Applied, ApplyError> {
         let begun = Instant::now();
+        let patience = self.publisher.as_ref().map_or(PATIENCE, |publisher| publisher.patience());
         loop {
             match self.prove(wanted, step).await? {
                 Ok(applied) => return Ok(applied),
-                Err(seen) if begun.elapsed() > PATIENCE => {
+                Err(seen) if begun.elapsed() > patience => {
                     return Err(ApplyError::NotSeen { step: step.to_string(), seen });
                 }
                 Err(_) => tokio::time::sleep(LOOK_AGAIN).await,

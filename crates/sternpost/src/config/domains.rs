@@ -1,15 +1,16 @@
-//! `[[domain]]`, `[[rfc2136]]` and `[host]`: the receiving side of the configuration.
+//! `[[domain]]`, `[[rfc2136]]`, `[[provider]]` and `[host]`: the receiving side of the configuration.
 
 use super::Config;
 use super::read::Read;
 use crate::failure::Failure;
 use formats::DomainName;
+use net::dns::provider::Service;
 use net::dns::update::Algorithm;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::host::order::Authority;
 use receiver::rollout::plan::PolicyHostAt;
 use sender::serve::listen::Address;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,36 @@ pub struct UpdateServer {
     /// How it signs.
     #[serde(default)]
     pub algorithm: KeyAlgorithm,
+}
+
+/// A provider that runs zones.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderSpec {
+    /// By which domains name it.
+    pub name: String,
+    /// Which one.
+    #[serde(serialize_with = "service_as_text", deserialize_with = "service_from_text")]
+    pub service: Service,
+    /// The file with its token or credentials.
+    pub key_file: PathBuf,
+    /// The zone that is changed, where that is not the domain itself.
+    #[serde(default)]
+    pub zone: Option<DomainName>,
+    /// Which of several zones of one name.
+    #[serde(default)]
+    pub zone_id: Option<String>,
+}
+
+fn service_as_text<S: Serializer>(service: &Service, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(service.as_str())
+}
+
+fn service_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Service, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let known = || Service::ALL.map(Service::as_str).join(", ");
+    Service::parse(&text)
+        .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not one of {}", known())))
 }
 
 /// How a TSIG key signs.
@@ -133,6 +164,17 @@ pub fn fits(spec: &DomainSpec, config: &Config) -> Result<(), Failure> {
                 "Write\n  [[rfc2136]]\n  name = \"{name}\"\n  server = \"192.0.2.1:53\"\n  key_name = \"sternpost\"\n  key_file = \"tsig.key\""
             ),
         ),
+        DnsBy::Provider(service, name)
+            if !config.providers.iter().any(|known| known.name == *name && known.service == *service) =>
+        {
+            let word = service.as_str();
+            lacks(
+                &format!("dns = \"{word}:{name}\", and there is no such provider"),
+                &format!(
+                    "Write\n  [[provider]]\n  name = \"{name}\"\n  service = \"{word}\"\n  key_file = \"{word}.key\""
+                ),
+            )
+        }
         _ => Ok(()),
     }
 }

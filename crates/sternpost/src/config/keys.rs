@@ -47,6 +47,8 @@ pub enum Kind {
     Domains,
     /// Name servers that take updates.
     Updates,
+    /// Providers that run zones.
+    Providers,
     /// A domain name.
     Name,
     /// Addresses without ports.
@@ -89,8 +91,9 @@ impl Kind {
             Self::Store => "\"sqlite:FILE\"".to_owned(),
             Self::FileMode => "a file mode in octal, such as \"0660\"".to_owned(),
             Self::Owner => "\"user:group\", by name or number".to_owned(),
-            Self::Domains => "tables, each with `name` and what differs from the defaults: `mode` (`enforce`, `testing` or `none`: where it is to end up; default `enforce`), `mx` (host names and `*.` patterns; default: as DNS shows them), `max_age` (a table of seconds, `testing` = 86400, `enforce` = 604800, and `before` = 31557600 for policies of before that can't be fetched any more), `host` (`self`: the role `[host]` serves the policy; `static`, the default: what `sternpost export` makes; `elsewhere`: it is only watched), `dns` (`manual`, the default, or `rfc2136:NAME`), `rua` (where reports go: `mailto:` and `https:`), `delegated` (`true`: its owner makes its names aliases into the zone of `[delegation]`), `auto_promote` (`true`: it is enforced as soon as the evidence is there, without a word of yours), `repair` (`true` lets `[guard]` widen the policy at once when an MX host is not in it)".to_owned(),
+            Self::Domains => "tables, each with `name` and what differs from the defaults: `mode` (`enforce`, `testing` or `none`: where it is to end up; default `enforce`), `mx` (host names and `*.` patterns; default: as DNS shows them), `max_age` (a table of seconds, `testing` = 86400, `enforce` = 604800, and `before` = 31557600 for policies of before that can't be fetched any more), `host` (`self`: the role `[host]` serves the policy; `static`, the default: what `sternpost export` makes; `elsewhere`: it is only watched), `dns` (`manual`, the default, `rfc2136:NAME`, or the service and name of a `[[provider]]`, such as `cloudflare:NAME`), `rua` (where reports go: `mailto:` and `https:`), `delegated` (`true`: its owner makes its names aliases into the zone of `[delegation]`), `auto_promote` (`true`: it is enforced as soon as the evidence is there, without a word of yours), `repair` (`true` lets `[guard]` widen the policy at once when an MX host is not in it)".to_owned(),
             Self::Updates => "tables, each with `name`, `server` (\"address:port\"), `zone` where it is not the domain itself, `key_name`, `key_file` (the base64 secret alone, as tsig-keygen and keymgr print it) and `algorithm` (`hmac-sha256`, the default, `hmac-sha384` or `hmac-sha512`)".to_owned(),
+            Self::Providers => "tables, each with `name`, `service` (`cloudflare`, `desec`, `digitalocean`, `hetzner` or `route53`), `key_file` (a token alone; for `route53` a file of credentials with `aws_access_key_id = …` and `aws_secret_access_key = …`), `zone` where it is not the domain itself, and `zone_id` where Route 53 has several zones of that name".to_owned(),
             Self::Name => "a host name in quotes".to_owned(),
             Self::Places => "a list of addresses, such as \"192.0.2.1\" and \"2001:db8::1\"".to_owned(),
             Self::Url(scheme) => format!("a URL that begins with {scheme}"),
@@ -128,6 +131,13 @@ pub const KEYS: &[Key] = &[
         default: "[]",
         unset: "",
         about: "Name servers that take updates (RFC 2136) signed with TSIG: `[[rfc2136]]`, once for each, named by `dns = \"rfc2136:NAME\"` of domains.",
+    },
+    Key {
+        path: "provider",
+        kind: Kind::Providers,
+        default: "[]",
+        unset: "",
+        about: "Providers that run zones, whose interfaces change records: `[[provider]]`, once for each, named by `dns = \"SERVICE:NAME\"` of domains. Their interfaces are reached by HTTPS with the roots of the system.",
     },
     Key {
         path: "dns.servers",

@@ -1,8 +1,8 @@
 //! What every command about domains works with: the wanted state, the store, and the means to look and
 //! to change something.
 
-use super::hands::{OwnHost, Updates};
-use crate::config::{Config, UpdateServer, fits};
+use super::hands::{OwnHost, ProviderZone, Updates};
+use crate::config::{Config, ProviderSpec, fits};
 use crate::failure::Failure;
 use crate::world::{World, domain};
 use formats::{DomainName, Mode};
@@ -152,16 +152,6 @@ impl Desk {
             }
             HostedBy::Static | HostedBy::Elsewhere => None,
         };
-        let publisher: Option<Arc<dyn DnsPublisher>> = match &spec.dns {
-            DnsBy::Hand => None,
-            DnsBy::Update(name) => self
-                .config
-                .updates
-                .iter()
-                .find(|server| server.name == *name)
-                .map(|server| self.updates(server, spec))
-                .transpose()?,
-        };
         Ok(Applier {
             dns: Arc::new(Authorities::new(
                 self.world.dns.clone(),
@@ -169,16 +159,29 @@ impl Desk {
                 self.config.allow_private_addresses,
             )),
             policies: self.world.policies.clone(),
-            publisher,
+            publisher: self.publisher(spec)?,
             hosting,
             store: self.store.clone(),
             clock: self.world.clock.clone(),
         })
     }
 
-    fn updates(&self, server: &UpdateServer, spec: &DomainSpec) -> Result<Arc<dyn DnsPublisher>, Failure> {
+    fn publisher(&self, spec: &DomainSpec) -> Result<Option<Arc<dyn DnsPublisher>>, Failure> {
         let zone = self.config.delegation.as_ref().filter(|_| spec.delegated).unwrap_or(&spec.name);
-        Ok(Arc::new(Updates::new(server, zone, self.world.clock.clone())?))
+        Ok(match &spec.dns {
+            DnsBy::Hand => None,
+            DnsBy::Update(name) => match self.config.updates.iter().find(|server| server.name == *name) {
+                Some(server) => Some(Arc::new(Updates::new(server, zone, self.world.clock.clone())?)),
+                None => None,
+            },
+            DnsBy::Provider(service, name) => {
+                let is_it = |known: &&ProviderSpec| known.service == *service && known.name == *name;
+                match self.config.providers.iter().find(is_it) {
+                    Some(provider) => Some(Arc::new(ProviderZone::new(provider, zone)?)),
+                    None => None,
+                }
+            }
+        })
     }
 
     /// Takes, or keeps, the work on a domain for this program alone; false while another has it.

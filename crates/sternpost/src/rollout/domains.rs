@@ -55,7 +55,7 @@ pub struct Change {
     /// Who serves the policy [default: static; self where it is delegated]
     #[arg(long, value_enum)]
     host: Option<TypedHost>,
-    /// Who changes DNS: manual, or rfc2136:NAME [default: manual]
+    /// Who changes DNS: manual, rfc2136:NAME, or a provider such as cloudflare:NAME [default: manual]
     #[arg(long, value_name = "WHO")]
     dns: Option<String>,
     /// Where reports go; once for each

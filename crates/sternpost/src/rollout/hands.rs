@@ -1,16 +1,19 @@
-//! What changes something: our own policy host, and a name server that takes updates.
+//! What changes something: our own policy host, a name server that takes updates, and the interface of a provider.
 
-use crate::config::UpdateServer;
+use crate::config::{ProviderSpec, UpdateServer};
 use crate::failure::Failure;
 use formats::{DomainName, Policy};
 use net::BoxFuture;
 use net::clock::Clock;
+use net::dns::provider::{Provider, ProviderError};
 use net::dns::update::{Replacement, UpdateError, Updater};
 use net::https::policy_host;
 use receiver::publish::{Change, DnsPublisher, PublishError, Records, TTL};
 use receiver::rollout::Hosting;
 use receiver::rollout::plan::PolicyHostAt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use store::hosting::StoredCertificate;
 use store::{Store, StoreError};
 
@@ -55,13 +58,7 @@ pub struct Updates {
 impl Updates {
     pub fn new(server: &UpdateServer, zone: &DomainName, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
         let file = server.key_file.display();
-        let secret = std::fs::read_to_string(&server.key_file).map_err(|error| {
-            Failure::usage(
-                format!("the key file {file} can't be read"),
-                error,
-                "[[rfc2136]] names it in key_file.",
-            )
-        })?;
+        let secret = key(&server.key_file, "[[rfc2136]]")?;
         let zone = server.zone.clone().unwrap_or_else(|| zone.clone());
         let updater = Updater::new(server.server, zone, &server.key_name, &secret, server.algorithm.into());
         let updater = updater.map_err(|error| {
@@ -82,6 +79,43 @@ impl DnsPublisher for Updates {
             self.updater.replace(&change.name, &new, TTL, self.clock.now()).await.map_err(fail)
         })
     }
+}
+
+/// A zone that is changed through its provider's interface.
+pub struct ProviderZone(Provider);
+
+impl ProviderZone {
+    pub fn new(spec: &ProviderSpec, zone: &DomainName) -> Result<Self, Failure> {
+        let secret = key(&spec.key_file, "[[provider]]")?;
+        let zone = spec.zone.clone().unwrap_or_else(|| zone.clone());
+        let provider = Provider::new(spec.service, &secret, zone, spec.zone_id.clone());
+        Ok(Self(provider.map_err(|error| {
+            let remedy = "The file holds the token alone; for Route 53 it is a file of credentials with `aws_access_key_id = …` and `aws_secret_access_key = …`.";
+            Failure::usage(format!("the key file {}", spec.key_file.display()), error, remedy)
+        })?))
+    }
+}
+
+impl DnsPublisher for ProviderZone {
+    fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>> {
+        Box::pin(async move {
+            let fail =
+                |error: ProviderError| PublishError { name: change.name.clone(), why: error.to_string() };
+            self.0.replace(&change.name, &replacement(change), TTL).await.map_err(fail)
+        })
+    }
+
+    /// Providers hand records on to name servers all over the world, some of them a minute later.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(300)
+    }
+}
+
+fn key(file: &Path, section: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let what = format!("the key file {} can't be read", file.display());
+        Failure::usage(what, error, format!("{section} names it in key_file."))
+    })
 }
 
 /// Only records of our own kind are replaced: other texts at the name stay.

@@ -5,6 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::terminal::show;
 use crate::world::{World, domain};
 use formats::DomainName;
+use net::dns::provider::Service;
 use receiver::rollout::look;
 use receiver::rollout::plan::Seen;
 use std::fmt::Write;
@@ -66,8 +67,9 @@ fn proposal(name: &DomainName, seen: &Seen) -> String {
     line("# \"self\" (`sternpost serve`, with certificates of its own; switch [host] on), or \"elsewhere\".");
     line("host = \"static\"");
     line(
-        "# Who changes DNS: \"manual\" shows you each record and waits until it is seen; \"rfc2136:NAME\" does it.",
+        "# Who changes DNS: \"manual\" shows you each record and waits until it is seen; \"rfc2136:NAME\" does it,",
     );
+    line(&format!("# and so does a provider's interface, {} (docs/receiving.md).", services()));
     line("dns = \"manual\"");
     line("# Where senders report to, daily. It has to be read, by people or by a program.");
     let rua: Vec<String> = seen.rua.iter().map(ToString::to_string).collect();
@@ -91,6 +93,10 @@ fn proposal(name: &DomainName, seen: &Seen) -> String {
         _ => {}
     }
     out
+}
+
+fn services() -> String {
+    Service::ALL.map(|service| format!("\"{}:NAME\"", service.as_str())).join(", ")
 }
 
 /// The names as patterns; those of providers that change their hosts as the provider asks for.

@@ -15,6 +15,8 @@ mod orders;
 mod pages;
 mod pebble;
 mod postfix;
+mod provider_api;
+mod providers;
 mod second;
 mod store;
 mod support;
