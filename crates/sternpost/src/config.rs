@@ -3,6 +3,7 @@
 
 mod domains;
 mod fault;
+mod guard;
 mod inbox;
 mod keys;
 mod overrides;
@@ -12,6 +13,7 @@ mod reporting;
 
 pub use domains::{HostConfig, ProviderSpec, UpdateServer, fits};
 pub use fault::nearest;
+pub use guard::GuardConfig;
 pub use inbox::{CertificateFiles, DashboardConfig, InboxConfig};
 pub use keys::{KEYS, reference};
 pub use reporting::{CollectorConfig, Deliver, KeySpec, ReporterConfig};
@@ -103,17 +105,6 @@ pub struct AnswersConfig {
     pub settings: Settings,
 }
 
-/// `[guard]`.
-#[derive(Debug, Clone)]
-pub struct GuardConfig {
-    /// Between two looks at a domain.
-    pub every: Duration,
-    /// The share of failed sessions that is too much.
-    pub failure_rate: f64,
-    /// Where alerts go.
-    pub webhook: Option<String>,
-}
-
 /// Where a configuration is looked for when none is named.
 const PLACES: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
 
@@ -161,11 +152,7 @@ impl Config {
             store,
             answers,
             host,
-            guard: read.has("guard").then(|| GuardConfig {
-                every: Duration::from_secs(u64::from(read.number("guard.every", 300))),
-                failure_rate: f64::from(read.number("guard.failures_per_thousand", 10)) / 1000.0,
-                webhook: read.text("guard.webhook").map(str::to_owned),
-            }),
+            guard: read.has("guard").then(|| guard::guard(&read, &folder)).transpose()?,
             inbox: read.has("inbox").then(|| inbox::inbox(&read, &folder)).transpose()?,
             collector: read.has("collector").then(|| reporting::collector(&read, &folder)),
             reporter: read.has("reporter").then(|| reporting::reporter(&read, &folder)).transpose()?,

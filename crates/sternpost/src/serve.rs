@@ -7,6 +7,7 @@ mod hosting;
 mod http;
 pub mod inbox;
 mod listeners;
+mod messages;
 mod pages;
 pub mod reporting;
 mod watch;
@@ -20,8 +21,10 @@ use hosting::Hosting;
 use http::Http;
 use inbox::MailRole;
 use listeners::{Listeners, Role};
+use messages::Messenger;
 use net::dns::{DnsError, Resolver, Security};
 use pages::Pages;
+use prometheus_client::registry::Registry;
 use reporting::Reporting;
 use sender::answer::{Answers, Discovery};
 use sender::serve::Shutdown;
@@ -67,9 +70,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         }
         None => None,
     };
+    let mut counted = Registry::with_prefix("sternpost");
     if let Some(role) = &config.guard {
         let desk = Desk::at(config.clone(), store.clone(), world.clone()).await?;
-        tasks.spawn(Watch::new(desk, role.clone()).run());
+        let watch = Watch::new(desk, role.clone());
+        watch.counts.register(&mut counted);
+        tasks.spawn(watch.run());
+        tasks.spawn(Messenger::new(role, &store, &world)?.run());
     }
     let mail = match &config.inbox {
         Some(role) => Some(MailRole::new(role, &store, &world, &mut tasks)?),
@@ -80,12 +87,14 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => None,
     };
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
+    reporting.register(&mut counted);
     let mut roles = Roles {
         answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())),
         hosting,
         mail,
         pages,
         reporting,
+        counted: Arc::new(counted),
     };
     let shutdown = Shutdown::default();
     if let Some(role) = &config.collector {
@@ -121,6 +130,8 @@ struct Roles {
     mail: Option<MailRole>,
     pages: Option<Pages>,
     reporting: Reporting,
+    /// What roles count.
+    counted: Arc<Registry>,
 }
 
 fn nothing_to_do(config: &Config) -> bool {
@@ -222,7 +233,7 @@ impl Roles {
             all.extend(role.http.map(|at| (Address::Tcp(at), http(api::policies(answers.clone())))));
             all.push((Address::Unix(config.control()), Role::Control(Http(api::control(answers.clone())))));
         }
-        let counted = watch::Watched { answers: self.answers.clone(), others: self.reporting.registry() };
+        let counted = watch::Watched { answers: self.answers.clone(), others: self.counted.clone() };
         all.extend(config.metrics.map(|at| (Address::Tcp(at), Role::Http(Http(watch::pages(counted))))));
         if let (Some(role), Some(collector)) = (&config.collector, &self.reporting.collector) {
             let sessions = || Role::Sessions(Http(reporting::sessions(collector.clone())));

@@ -1,5 +1,6 @@
 //! Alerts that were raised and are not over, so that a restart raises none again and pages show them.
 
+use crate::notices::{self, News};
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
@@ -18,16 +19,18 @@ pub struct Standing<A> {
 }
 
 impl Store {
-    /// Keeps an alert; one that stands keeps its beginning.
-    pub async fn raise<A: Serialize>(
+    /// Keeps an alert, and the news of it; one that stands keeps its beginning.
+    pub async fn raise<A: Serialize, N: Serialize>(
         &self,
         domain: &DomainName,
         kind: &str,
         subject: &str,
         since: Timestamp,
         alert: &A,
+        news: Option<News<'_, N>>,
     ) -> Result<(), StoreError> {
         let json = serde_json::to_string(alert).map_err(damaged("alert"))?;
+        let mut writing = self.writing().await?;
         sqlx::query(
             "INSERT INTO alert (tenant, domain, kind, subject, since, state) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (tenant, domain, kind, subject) DO UPDATE SET state = excluded.state",
@@ -38,21 +41,34 @@ impl Store {
         .bind(subject)
         .bind(since.as_second())
         .bind(json)
-        .execute(&self.pool)
+        .execute(&mut *writing)
         .await?;
-        Ok(())
+        if let Some(news) = news {
+            notices::keep(&mut writing, &news).await?;
+        }
+        writing.commit().await
     }
 
-    /// Ends an alert.
-    pub async fn end_alert(&self, domain: &DomainName, kind: &str, subject: &str) -> Result<(), StoreError> {
+    /// Ends an alert, and keeps the news of that.
+    pub async fn end_alert<N: Serialize>(
+        &self,
+        domain: &DomainName,
+        kind: &str,
+        subject: &str,
+        news: Option<News<'_, N>>,
+    ) -> Result<(), StoreError> {
+        let mut writing = self.writing().await?;
         sqlx::query("DELETE FROM alert WHERE tenant = $1 AND domain = $2 AND kind = $3 AND subject = $4")
             .bind(TENANT)
             .bind(domain.as_str())
             .bind(kind)
             .bind(subject)
-            .execute(&self.pool)
+            .execute(&mut *writing)
             .await?;
-        Ok(())
+        if let Some(news) = news {
+            notices::keep(&mut writing, &news).await?;
+        }
+        writing.commit().await
     }
 
     /// All that stand, the oldest first.
@@ -76,16 +92,18 @@ impl Store {
 mod tests {
     use super::*;
 
+    const NO_NEWS: Option<News<'_, ()>> = None;
+
     #[tokio::test]
     async fn an_alert_stands_from_its_beginning_to_its_end() {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("a.example").unwrap();
         let at = |second| Timestamp::from_second(second).unwrap();
-        store.raise(&domain, "k", "s", at(1), &"one".to_owned()).await.unwrap();
-        store.raise(&domain, "k", "s", at(9), &"two".to_owned()).await.unwrap();
+        store.raise(&domain, "k", "s", at(1), &"one".to_owned(), NO_NEWS).await.unwrap();
+        store.raise(&domain, "k", "s", at(9), &"two".to_owned(), NO_NEWS).await.unwrap();
         let there = store.alerts::<String>().await.unwrap();
         assert_eq!(there, [Standing { domain: "a.example".into(), since: at(1), alert: "two".into() }]);
-        store.end_alert(&domain, "k", "s").await.unwrap();
+        store.end_alert(&domain, "k", "s", NO_NEWS).await.unwrap();
         assert_eq!(store.alerts::<String>().await.unwrap(), []);
     }
 }

@@ -23,6 +23,7 @@ pub mod decisions;
 pub mod domains;
 pub mod hosting;
 pub mod looks;
+pub mod notices;
 pub mod outgoing;
 pub mod people;
 pub mod policies;

@@ -54,6 +54,21 @@ pub enum Kind {
     Silence,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::MxUncovered,
+        Self::PolicyUnserved,
+        Self::RecordGone,
+        Self::PolicyCertificateEnds,
+        Self::MxUnverified,
+        Self::MxCertificateEnds,
+        Self::ReportedFailure,
+        Self::FailureRate,
+        Self::Silence,
+    ];
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

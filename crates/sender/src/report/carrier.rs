@@ -51,12 +51,7 @@ impl Undelivered {
 
 impl Carrier {
     /// Brings one mail to `to`; says how it went.
-    pub(super) async fn carry(
-        &self,
-        to: &DomainName,
-        mail: &Mail,
-        name: &str,
-    ) -> Result<String, Undelivered> {
+    pub async fn carry(&self, to: &DomainName, mail: &Mail, name: &str) -> Result<String, Undelivered> {
         let carried = async {
             match self {
                 Self::Direct(walker) => direct(walker, to, mail).await,

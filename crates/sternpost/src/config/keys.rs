@@ -109,6 +109,9 @@ impl Kind {
     }
 }
 
+/// The mail server that alerts leave by.
+pub const ALERT_RELAY: &str = "smarthost:127.0.0.1:25";
+
 /// Every key that exists so far, by section.
 pub const KEYS: &[Key] = &[
     Key {
@@ -360,8 +363,29 @@ pub const KEYS: &[Key] = &[
         path: "guard.webhook",
         kind: Kind::Url("http"),
         default: "",
-        unset: "alerts are logged only",
-        about: "Where each alert is POSTed as JSON when it begins and when it ends (docs/receiving.md).",
+        unset: "alerts are not posted",
+        about: "Where each alert is POSTed as JSON when it begins and when it ends (docs/receiving.md); again, with growing pauses, for a day, until it is taken.",
+    },
+    Key {
+        path: "guard.mail",
+        kind: Kind::MailAddresses,
+        default: "[]",
+        unset: "",
+        about: "To whom alerts go by mail when they begin and when they end, one mail a minute at most, with all that is new in it.",
+    },
+    Key {
+        path: "guard.mail_from",
+        kind: Kind::MailAddress,
+        default: "",
+        unset: "needed where `guard.mail` is set",
+        about: "In whose name alerts are mailed. It should exist: mail servers ask about it.",
+    },
+    Key {
+        path: "guard.mail_deliver",
+        kind: Kind::Deliver,
+        default: "\"smarthost:127.0.0.1:25\"",
+        unset: "",
+        about: "How alerts leave: through a mail server (the one on this machine by default), the sendmail command, straight to the MX hosts of whom they go to, or into a folder.",
     },
     Key {
         path: "gate.days_in_testing",

@@ -220,11 +220,7 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
         (Kind::Url(_), DeValue::String(url)) => Err(wrong(format!("{url:?} is no such URL"))),
         (Kind::MailAddresses, DeValue::Array(items)) => texts(
             items,
-            |address| {
-                address
-                    .rsplit_once('@')
-                    .is_some_and(|(local, domain)| !local.is_empty() && DomainName::parse(domain).is_ok())
-            },
+            |address| MailAddress::parse(address).is_ok(),
             |other, span| {
                 fault(
                     text,

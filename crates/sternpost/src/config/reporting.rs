@@ -84,6 +84,14 @@ impl Deliver {
             _ => None,
         }
     }
+
+    /// A folder of the configuration is meant from the configuration's own.
+    pub fn in_folder(self, folder: &Path) -> Self {
+        match self {
+            Self::Folder(dir) => Self::Folder(folder.join(dir)),
+            other => other,
+        }
+    }
 }
 
 pub fn collector(read: &Read, folder: &Path) -> CollectorConfig {
@@ -107,10 +115,8 @@ pub fn reporter(read: &Read, folder: &Path) -> Result<ReporterConfig, Failure> {
             "Write\n  [reporter]\n  from = \"tlsrpt@example.org\"",
         ));
     };
-    let deliver = match read.text("reporter.deliver").and_then(Deliver::parse).unwrap_or(Deliver::Direct) {
-        Deliver::Folder(dir) => Deliver::Folder(folder.join(dir)),
-        other => other,
-    };
+    let deliver = read.text("reporter.deliver").and_then(Deliver::parse).unwrap_or(Deliver::Direct);
+    let deliver = deliver.in_folder(folder);
     let mut keys: Vec<KeySpec> = read.tables("reporter.dkim");
     keys.iter_mut().for_each(|key| key.key_file = folder.join(&key.key_file));
     if keys.is_empty() && deliver == Deliver::Direct {

@@ -1,41 +1,97 @@
 //! The role `[guard]`: looks at each domain of the configuration again and again, says what needs somebody,
 //! once when it begins and once when it is over, and widens a policy where that is allowed.
 
+use super::messages::{Event, Happened, Messenger};
 use crate::config::GuardConfig;
 use crate::rollout::Desk;
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::CONTENT_TYPE;
-use hyper::{Method, Request};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
+use formats::DomainName;
 use jiff::SignedDuration;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
 use receiver::domain::DomainSpec;
 use receiver::rollout::guard::{Alert, Guard, Host, Kind};
 use receiver::rollout::reported::{Told, reported};
 use receiver::rollout::{Applier, Standing as Rollout};
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 use store::StoreError;
 use store::alerts::Standing;
+use store::notices::News;
 
 /// How far back reports are looked at.
 const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// For a webhook's answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Domains that are named in metrics; the sums have all.
+const NAMED: usize = 1000;
+
+/// Domain, kind and subject of an alert.
+type Place = (String, String, String);
 
 /// The watch.
 pub struct Watch {
     desk: Desk,
     config: GuardConfig,
-    /// What is known to be wrong, by domain, kind and subject.
-    raised: BTreeMap<(String, String, String), Alert>,
+    /// What is known to be wrong.
+    raised: BTreeMap<Place, Alert>,
+    channels: Vec<String>,
+    pub counts: Counts,
+}
+
+/// What the watch counts.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    alerts: Family<ByKind, Gauge>,
+    of_domains: Family<ByDomain, Gauge>,
+    looks: Counter,
+    failed: Counter,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByDomain {
+    domain: String,
+    kind: String,
+}
+
+impl Counts {
+    pub fn register(&self, registry: &mut Registry) {
+        for kind in Kind::ALL {
+            self.alerts.get_or_create(&ByKind { kind: kind.to_string() }).set(0);
+        }
+        registry.register("alerts", "Alerts that stand", self.alerts.clone());
+        let of_domains = "Alerts that stand, by domain; for a thousand domains at most";
+        registry.register("domain_alerts", of_domains, self.of_domains.clone());
+        registry.register("guard_looks", "Looks at domains", self.looks.clone());
+        registry.register("guard_failed_looks", "Looks at domains that told nothing", self.failed.clone());
+    }
+
+    fn stand(&self, raised: &BTreeMap<Place, Alert>) {
+        let mut domains = BTreeMap::new();
+        for kind in Kind::ALL {
+            let standing = raised.values().filter(|alert| alert.kind == kind).count();
+            let gauge = self.alerts.get_or_create(&ByKind { kind: kind.to_string() });
+            gauge.set(i64::try_from(standing).unwrap_or(i64::MAX));
+        }
+        for (domain, kind, _) in raised.keys() {
+            *domains.entry((domain, kind)).or_insert(0_i64) += 1;
+        }
+        self.of_domains.clear();
+        for ((domain, kind), standing) in domains.into_iter().take(NAMED) {
+            let label = ByDomain { domain: domain.clone(), kind: kind.clone() };
+            self.of_domains.get_or_create(&label).set(standing);
+        }
+    }
 }
 
 impl Watch {
     pub fn new(desk: Desk, config: GuardConfig) -> Self {
-        Self { desk, config, raised: BTreeMap::new() }
+        let channels = Messenger::channels(&config);
+        Self { desk, config, raised: BTreeMap::new(), channels, counts: Counts::default() }
     }
 
     /// Watches until it is dropped. The looks at all domains are spread over the time between two.
@@ -46,6 +102,7 @@ impl Watch {
                     ((one.domain, one.alert.kind.to_string(), one.alert.subject.clone()), one.alert)
                 };
                 self.raised = there.into_iter().map(place).collect();
+                self.counts.stand(&self.raised);
             }
             Err(error) => tracing::error!("what stood before the start is not known: {error}"),
         }
@@ -63,6 +120,7 @@ impl Watch {
             if let Err(failure) = self.desk.learn().await {
                 tracing::error!("new domains are not watched: {failure}");
             }
+            self.forget_the_gone().await;
         }
     }
 
@@ -82,9 +140,13 @@ impl Watch {
             mail: self.desk.world.mail.clone(),
             clock: self.desk.world.clock.clone(),
         };
+        self.counts.looks.inc();
         match guard.look(&self.desk.wanted(spec), &standing).await {
             // Ignorance raises nothing and ends nothing.
-            Err(error) => tracing::warn!(%domain, "can't be looked at: {error}"),
+            Err(error) => {
+                self.counts.failed.inc();
+                tracing::warn!(%domain, "can't be looked at: {error}");
+            }
             Ok((mut alerts, hosts)) => {
                 self.remember(spec, &hosts).await;
                 match self.reported(spec, &standing).await {
@@ -128,52 +190,67 @@ impl Watch {
     }
 
     async fn tell(&mut self, spec: &DomainSpec, alerts: Vec<Alert>) {
-        let domain = spec.name.to_string();
-        let key = |alert: &Alert| (domain.clone(), alert.kind.to_string(), alert.subject.clone());
+        let domain = spec.name.as_str();
+        let key = |alert: &Alert| (domain.to_owned(), alert.kind.to_string(), alert.subject.clone());
         let now: BTreeMap<_, _> = alerts.into_iter().map(|alert| (key(&alert), alert)).collect();
-        for (place, alert) in &now {
-            if !self.raised.contains_key(place) {
-                tracing::error!(
-                    domain, kind = %alert.kind,
-                    "{}. {} {}", alert.what, alert.consequence, alert.remedy
-                );
-                self.post("raised", &domain, alert).await;
-            }
-            let since = self.desk.world.clock.now();
-            let kept = self.desk.store.raise(&spec.name, &place.1, &place.2, since, alert).await;
-            kept.unwrap_or_else(|error| tracing::error!(domain, "an alert can't be kept: {error}"));
+        let is_over = |place: &&Place| place.0 == domain && !now.contains_key(*place);
+        let over: Vec<Place> = self.raised.keys().filter(is_over).cloned().collect();
+        for (place, alert) in now {
+            self.stands(&spec.name, place, alert).await;
         }
-        let over: Vec<_> = self
-            .raised
-            .keys()
-            .filter(|place| place.0 == domain && !now.contains_key(*place))
-            .cloned()
-            .collect();
         for place in over {
-            if let Some(alert) = self.raised.remove(&place) {
-                tracing::info!(domain, kind = %alert.kind, subject = alert.subject, "is over");
-                self.post("over", &domain, &alert).await;
-                let ended = self.desk.store.end_alert(&spec.name, &place.1, &place.2).await;
-                ended.unwrap_or_else(|error| {
-                    tracing::error!(domain, "the end of an alert can't be kept: {error}")
-                });
-            }
+            self.ends(&spec.name, &place).await;
         }
-        self.raised.extend(now);
+        self.counts.stand(&self.raised);
     }
 
-    async fn post(&self, event: &str, domain: &str, alert: &Alert) {
-        let Some(url) = &self.config.webhook else { return };
-        let at = self.desk.world.clock.now();
-        let body =
-            serde_json::json!({ "schema": 1, "event": event, "domain": domain, "at": at, "alert": alert });
-        let sent = tokio::time::timeout(PATIENCE, send(url, body.to_string())).await;
-        match sent {
-            Ok(Ok(status)) if status.is_success() => {}
-            Ok(Ok(status)) => tracing::warn!(domain, "the webhook answers {status}"),
-            Ok(Err(why)) => tracing::warn!(domain, "the webhook can't be reached: {why}"),
-            Err(_) => tracing::warn!(domain, "the webhook does not answer in time"),
+    /// Keeps an alert, and the news of it where it is new. What can't be kept is taken up again at the next look.
+    async fn stands(&mut self, domain: &DomainName, place: Place, alert: Alert) {
+        let is_new = !self.raised.contains_key(&place);
+        if is_new {
+            tracing::error!(
+                %domain, kind = %alert.kind,
+                "{}. {} {}", alert.what, alert.consequence, alert.remedy
+            );
         }
+        let event = self.event(domain, Happened::Raised, &alert);
+        let news = News { channels: &self.channels, born: event.at, told: &event };
+        let news = Some(news).filter(|_| is_new);
+        match self.desk.store.raise(domain, &place.1, &place.2, event.at, &alert, news).await {
+            Ok(()) => drop(self.raised.insert(place, alert)),
+            Err(error) => tracing::error!(%domain, "an alert can't be kept: {error}"),
+        }
+    }
+
+    async fn ends(&mut self, domain: &DomainName, place: &Place) {
+        let Some(alert) = self.raised.get(place) else { return };
+        let event = self.event(domain, Happened::Over, alert);
+        let news = News { channels: &self.channels, born: event.at, told: &event };
+        match self.desk.store.end_alert(domain, &place.1, &place.2, Some(news)).await {
+            Ok(()) => {
+                tracing::info!(%domain, kind = %alert.kind, subject = alert.subject, "is over");
+                self.raised.remove(place);
+            }
+            Err(error) => tracing::error!(%domain, "the end of an alert can't be kept: {error}"),
+        }
+    }
+
+    /// What is said of domains that are looked after no longer is over.
+    async fn forget_the_gone(&mut self) {
+        let known: BTreeSet<&str> = self.desk.known.iter().map(|spec| spec.name.as_str()).collect();
+        let is_gone = |place: &&Place| !known.contains(place.0.as_str());
+        let gone: Vec<Place> = self.raised.keys().filter(is_gone).cloned().collect();
+        for place in gone {
+            if let Ok(domain) = DomainName::from_ascii(&place.0) {
+                self.ends(&domain, &place).await;
+            }
+        }
+        self.counts.stand(&self.raised);
+    }
+
+    fn event(&self, domain: &DomainName, event: Happened, alert: &Alert) -> Event {
+        let at = self.desk.world.clock.now();
+        Event { schema: 1, event, domain: domain.to_string(), at, alert: alert.clone() }
     }
 
     /// Carries the plan out, as far as that goes without hands: widening is always safe, and the sooner the
@@ -199,19 +276,4 @@ impl Watch {
             tracing::error!(%domain, "{failure}");
         }
     }
-}
-
-async fn send(url: &str, body: String) -> Result<hyper::StatusCode, String> {
-    let fail = |error: &dyn std::fmt::Display| error.to_string();
-    let connector =
-        HttpsConnectorBuilder::new().try_with_platform_verifier().map_err(|error| fail(&error))?;
-    let connector = connector.https_or_http().enable_http1().build();
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(url)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| fail(&error))?;
-    Ok(client.request(request).await.map_err(|error| fail(&error))?.status())
 }

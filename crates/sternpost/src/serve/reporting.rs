@@ -112,15 +112,13 @@ impl Reporting {
     }
 
     /// What is counted.
-    pub fn registry(&self) -> Arc<Registry> {
-        let mut registry = Registry::with_prefix("sternpost");
+    pub fn register(&self, registry: &mut Registry) {
         if let Some(collector) = &self.collector {
-            collector.counts.register(&mut registry);
+            collector.counts.register(registry);
         }
         if let Some(office) = &self.office {
-            office.counts.register(&mut registry);
+            office.counts.register(registry);
         }
-        Arc::new(registry)
     }
 }
 
@@ -138,18 +136,12 @@ async fn forget(store: Store, clock: Arc<dyn Clock>) {
 
 /// Who builds and sends, by the configuration.
 pub fn office(role: &ReporterConfig, store: &Store, world: &World) -> Result<Office, Failure> {
-    let carrier = match &role.deliver {
-        Deliver::Direct => Carrier::Direct(Arc::new(walker(store, world))),
-        Deliver::Relay(host, port) => relay(host, *port, world)?,
-        Deliver::Sendmail(path) => Carrier::Sendmail(path.clone()),
-        Deliver::Folder(dir) => Carrier::Folder(dir.clone()),
-    };
     Ok(Office {
         store: store.clone(),
         clock: world.clock.clone(),
         courier: Courier {
             dns: world.dns.clone(),
-            carrier,
+            carrier: carrier(&role.deliver, store, world)?,
             posts: world.policies.clone(),
             verify: role.verify,
             reporter: role.reporter.clone(),
@@ -160,6 +152,16 @@ pub fn office(role: &ReporterConfig, store: &Store, world: &World) -> Result<Off
         rules: role.rules.clone(),
         counts: Counts::default(),
         stop: CancellationToken::new(),
+    })
+}
+
+/// How mail leaves.
+pub fn carrier(deliver: &Deliver, store: &Store, world: &World) -> Result<Carrier, Failure> {
+    Ok(match deliver {
+        Deliver::Direct => Carrier::Direct(Arc::new(walker(store, world))),
+        Deliver::Relay(host, port) => relay(host, *port, world)?,
+        Deliver::Sendmail(path) => Carrier::Sendmail(path.clone()),
+        Deliver::Folder(dir) => Carrier::Folder(dir.clone()),
     })
 }
 

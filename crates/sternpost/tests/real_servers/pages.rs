@@ -96,7 +96,17 @@ async fn fill(file: &Path) {
         consequence: "Mail waits.".into(),
         remedy: "Mend it.".into(),
     };
-    store.raise(&name("failing.example"), "reported-failure", "x", ago(1), &alert).await.unwrap();
+    store
+        .raise(
+            &name("failing.example"),
+            "reported-failure",
+            "x",
+            ago(1),
+            &alert,
+            None::<store::notices::News<()>>,
+        )
+        .await
+        .unwrap();
     store.quarantine(now, Way::Smtp, EVIL, EVIL.as_bytes()).await.unwrap();
     store.close().await;
 }

@@ -2,7 +2,7 @@
 //! name is told and, where that is allowed, repaired; what is over is told too.
 
 use crate::ground::Ground;
-use crate::support::{daemon, in_a_room_of_its_own, until};
+use crate::support::{daemon, in_a_room_of_its_own, shell, until};
 use std::path::Path;
 
 /// Takes what is POSTed, one body a line.
@@ -28,14 +28,12 @@ fn an_mx_host_past_the_plan_is_told_to_the_webhook_with_its_remedy_and_so_is_its
         let place = tempfile::tempdir().unwrap();
         let mut ground = Ground::new(place.path(), &["good-enforce", "good-testing"], "good-enforce");
         let alerts = place.path().join("alerts");
+        let mails = place.path().join("mails");
         std::fs::write(place.path().join("hook.py"), WEBHOOK).unwrap();
-        let _hook = daemon(
-            &format!("python3 {}/hook.py {}", place.path().display(), alerts.display()),
-            &place.path().join("hook.log"),
-        );
         ground.configure(
             "",
-            "[[domain]]\nname = \"good-enforce.test\"\n[guard]\nevery = 1\nwebhook = \"http://127.0.0.1:8099/\"\n[answers]\n",
+            "[[domain]]\nname = \"good-enforce.test\"\n[guard]\nevery = 1\nwebhook = \"http://127.0.0.1:8099/\"\n\
+             mail = [\"ops@example.org\"]\nmail_from = \"sternpost@example.org\"\nmail_deliver = \"folder:mails\"\n[metrics]\nlisten = \"127.0.0.1:8463\"\n[answers]\n",
         );
         // The first look takes what is there into the standing.
         let planned = ground.operator("plan good-enforce.test");
@@ -48,6 +46,23 @@ fn an_mx_host_past_the_plan_is_told_to_the_webhook_with_its_remedy_and_so_is_its
         let is = |event: &str, kind: &str| {
             told(&alerts).into_iter().find(|told| told["event"] == event && told["alert"]["kind"] == kind)
         };
+        // News waits for a webhook that is away.
+        until("the webhook is missed", || ground.log().contains("the webhook can't be reached"));
+        let metrics = shell("curl -s http://127.0.0.1:8463/metrics");
+        for line in [
+            "sternpost_alerts{kind=\"mx-uncovered\"} 1",
+            "sternpost_alerts{kind=\"record-gone\"} 0",
+            "sternpost_domain_alerts{domain=\"good-enforce.test\",kind=\"mx-uncovered\"} 1",
+        ] {
+            assert!(metrics.contains(line), "{line}: {metrics}");
+        }
+        until("it is mailed", || std::fs::read_dir(&mails).is_ok_and(|files| files.count() > 0));
+        let mail = shell(&format!("cat {}/*.eml", mails.display()));
+        assert!(mail.contains("good-enforce.test") && mail.contains("What to do:"), "{mail}");
+        let _hook = daemon(
+            &format!("python3 {}/hook.py {}", place.path().display(), alerts.display()),
+            &place.path().join("hook.log"),
+        );
         until("the alert comes", || is("raised", "mx-uncovered").is_some());
         let alert = is("raised", "mx-uncovered").unwrap();
         assert_eq!(alert["domain"], "good-enforce.test");

@@ -1,0 +1,376 @@
+//! News of alerts, brought to the webhook and by mail. It waits in the store until somebody has taken it, or until it is
+//! a day old.
+
+use crate::config::GuardConfig;
+use crate::failure::Failure;
+use crate::world::World;
+use formats::tlsrpt_record::MailAddress;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use jiff::{SignedDuration, Timestamp};
+use mail_builder::MessageBuilder;
+use mail_builder::headers::text::Text;
+use net::clock::{Clock, later};
+use net::smtp::Mail;
+use receiver::rollout::guard::Alert;
+use sender::report::Carrier;
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use store::notices::Notice;
+use store::{Store, StoreError};
+
+/// What is told: an alert begins or ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The shape of this.
+    pub schema: u32,
+    /// Which of both.
+    pub event: Happened,
+    /// Whose domain.
+    pub domain: String,
+    /// When.
+    pub at: Timestamp,
+    /// The alert.
+    pub alert: Alert,
+}
+
+/// What happens to an alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Happened {
+    /// It begins.
+    Raised,
+    /// It ends.
+    Over,
+}
+
+/// For a webhook's answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks at what is due.
+const TICK: Duration = Duration::from_secs(2);
+/// Between two mails to somebody.
+const MAIL_PAUSE: SignedDuration = SignedDuration::from_mins(1);
+/// The first pause after a failure; it doubles to the longest.
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+/// For so long it is news.
+const NEWS: SignedDuration = SignedDuration::from_hours(24);
+/// Posted in one round, and told in one mail.
+const AT_ONCE: u32 = 1000;
+/// Told in full in one mail.
+const IN_FULL: usize = 50;
+
+const WEBHOOK: &str = "webhook";
+
+/// Brings news.
+pub struct Messenger {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    webhook: Option<String>,
+    carrier: Option<Carrier>,
+    from: Option<MailAddress>,
+    to: Vec<MailAddress>,
+}
+
+impl Messenger {
+    pub fn new(config: &GuardConfig, store: &Store, world: &World) -> Result<Self, Failure> {
+        let mail = config.mail.as_ref();
+        Ok(Self {
+            store: store.clone(),
+            clock: world.clock.clone(),
+            webhook: config.webhook.clone(),
+            carrier: mail.map(|mail| super::reporting::carrier(&mail.deliver, store, world)).transpose()?,
+            from: mail.map(|mail| mail.from.clone()),
+            to: mail.map(|mail| mail.to.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// Where news goes: a channel each, so that who takes it and who does not are apart.
+    pub fn channels(config: &GuardConfig) -> Vec<String> {
+        let mail = config.mail.iter().flat_map(|mail| mail.to.iter().map(channel));
+        config.webhook.iter().map(|_| WEBHOOK.to_owned()).chain(mail).collect()
+    }
+
+    /// Brings what is due, until it is dropped.
+    pub async fn run(self) {
+        loop {
+            if let Err(error) = self.round().await {
+                tracing::error!("alerts can't be told: {error}");
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    async fn round(&self) -> Result<(), StoreError> {
+        let old = self.clock.now().saturating_sub(NEWS).unwrap_or(Timestamp::MIN);
+        match self.store.forget_notices(old).await? {
+            0 => {}
+            gone => tracing::error!("{gone} alerts could not be told for a day, and are not tried again"),
+        }
+        if let Some(url) = &self.webhook {
+            self.post_all(url).await?;
+        }
+        for to in &self.to {
+            self.mail_to(to).await?;
+        }
+        Ok(())
+    }
+
+    async fn post_all(&self, url: &str) -> Result<(), StoreError> {
+        for notice in self.store.due_notices::<Event>(WEBHOOK, self.clock.now(), AT_ONCE).await? {
+            let body = serde_json::to_string(&notice.told).unwrap_or_default();
+            let sent = tokio::time::timeout(PATIENCE, send(url, body)).await;
+            let why = match sent {
+                Ok(Ok(status)) if status.is_success() => {
+                    self.store.end_notices(&[notice.id]).await?;
+                    continue;
+                }
+                Ok(Ok(status)) => format!("the webhook answers {status}"),
+                Ok(Err(why)) => format!("the webhook can't be reached: {why}"),
+                Err(_) => "the webhook does not answer in time".to_owned(),
+            };
+            return self.put_off(WEBHOOK, notice.tries, &why).await;
+        }
+        Ok(())
+    }
+
+    async fn mail_to(&self, to: &MailAddress) -> Result<(), StoreError> {
+        let channel = channel(to);
+        let notices = self.store.due_notices::<Event>(&channel, self.clock.now(), AT_ONCE).await?;
+        let (Some(first), Some(carrier), Some(from)) = (notices.first(), &self.carrier, &self.from) else {
+            return Ok(());
+        };
+        let id = format!("{}.{}", first.id, first.born.as_second());
+        let message = match letter(from, to, &id, self.clock.now(), &notices) {
+            Ok(message) => message,
+            Err(error) => {
+                return self.put_off(&channel, first.tries, &format!("no mail to {to}: {error}")).await;
+            }
+        };
+        let mail = Mail { from: from.to_string(), to: vec![to.to_string()], message };
+        match carrier.carry(to.domain(), &mail, &format!("alert-{id}-{to}")).await {
+            Ok(_) => {
+                let ids: Vec<i64> = notices.iter().map(|notice| notice.id).collect();
+                self.store.end_notices(&ids).await?;
+                // What comes in the next minute goes in one mail.
+                self.store.hold_notices(&channel, later(self.clock.now(), MAIL_PAUSE)).await
+            }
+            Err(failed) => {
+                self.put_off(&channel, first.tries, &format!("no mail to {to}: {}", failed.why)).await
+            }
+        }
+    }
+
+    async fn put_off(&self, channel: &str, tries: u32, why: &str) -> Result<(), StoreError> {
+        let due = later(self.clock.now(), pause(tries));
+        tracing::warn!(again = %due, "alerts can't be told: {why}");
+        self.store.put_off_notices(channel, due).await
+    }
+}
+
+fn channel(to: &MailAddress) -> String {
+    format!("mail:{to}")
+}
+
+fn pause(tries: u32) -> SignedDuration {
+    FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE)
+}
+
+async fn send(url: &str, body: String) -> Result<hyper::StatusCode, String> {
+    let fail = |error: &dyn std::fmt::Display| error.to_string();
+    let connector =
+        HttpsConnectorBuilder::new().try_with_platform_verifier().map_err(|error| fail(&error))?;
+    let connector = connector.https_or_http().enable_http1().build();
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(url)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| fail(&error))?;
+    Ok(client.request(request).await.map_err(|error| fail(&error))?.status())
+}
+
+/// One mail with all that is new.
+fn letter(
+    from: &MailAddress,
+    to: &MailAddress,
+    id: &str,
+    now: Timestamp,
+    notices: &[Notice<Event>],
+) -> std::io::Result<Vec<u8>> {
+    let events: Vec<&Event> = notices.iter().map(|notice| &notice.told).collect();
+    MessageBuilder::new()
+        .from(("Sternpost".to_owned(), from.to_string()))
+        .to(to.to_string())
+        .subject(subject(&events))
+        .date(now.as_second())
+        .message_id(format!("{id}.sternpost@{}", from.domain()))
+        .header("Auto-Submitted", Text::new("auto-generated"))
+        .text_body(body(&events))
+        .write_to_vec()
+}
+
+fn subject(events: &[&Event]) -> String {
+    let over = events.iter().filter(|event| event.event == Happened::Over).count();
+    match events {
+        [one] if over == 1 => {
+            format!("[sternpost] over: {}: {} {}", one.domain, one.alert.kind, one.alert.subject)
+        }
+        [one] => format!("[sternpost] {}: {} {}", one.domain, one.alert.kind, one.alert.subject),
+        all => format!("[sternpost] {} alerts, {over} over", all.len() - over),
+    }
+}
+
+fn body(events: &[&Event]) -> String {
+    let mut out = String::new();
+    for event in events.iter().take(IN_FULL) {
+        let Event { domain, at, alert, .. } = event;
+        let at = at.strftime("%Y-%m-%d %H:%M UTC");
+        // Writing to a string does not fail.
+        let _ = match event.event {
+            Happened::Raised => writeln!(
+                out,
+                "{domain}: {}.\n\n  {}\n\n  What to do: {}\n\n  ({}, seen {at})\n",
+                alert.what, alert.consequence, alert.remedy, alert.kind
+            ),
+            Happened::Over => {
+                writeln!(out, "Over: {domain}: {}.\n\n  ({}, since {at})\n", alert.what, alert.kind)
+            }
+        };
+    }
+    if events.len() > IN_FULL {
+        let _ = writeln!(
+            out,
+            "And {} more: `sternpost status` and the dashboard show them.\n",
+            events.len() - IN_FULL
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use net::clock::ManualClock;
+    use receiver::rollout::guard::Kind;
+    use store::notices::News;
+
+    fn event(domain: &str, event: Happened) -> Event {
+        Event {
+            schema: 1,
+            event,
+            domain: domain.to_owned(),
+            at: Timestamp::from_second(1_790_000_000).unwrap(),
+            alert: Alert {
+                kind: Kind::MxUncovered,
+                subject: "mx9.example.org".to_owned(),
+                what: "mx9.example.org is an MX host, and the policy does not name it".to_owned(),
+                consequence: "Senders refuse to deliver to it.".into(),
+                remedy: "sternpost apply example.org".to_owned(),
+            },
+        }
+    }
+
+    struct Room {
+        _dir: tempfile::TempDir,
+        out: std::path::PathBuf,
+        clock: Arc<ManualClock>,
+        messenger: Messenger,
+    }
+
+    impl Room {
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
+            let out = dir.path().join("out");
+            let messenger = Messenger {
+                store: Store::open(&dir.path().join("s.db")).await.unwrap(),
+                clock: clock.clone(),
+                webhook: None,
+                carrier: Some(Carrier::Folder(out.clone())),
+                from: MailAddress::parse("sternpost@example.net").ok(),
+                to: vec![MailAddress::parse("ops@example.net").unwrap()],
+            };
+            Self { _dir: dir, out, clock, messenger }
+        }
+
+        async fn happens(&self, event: &Event) {
+            let channels = [channel(&self.messenger.to[0])];
+            let news = News { channels: &channels, born: self.clock.now(), told: event };
+            let domain = formats::DomainName::parse(&event.domain).unwrap();
+            self.messenger
+                .store
+                .raise(&domain, "k", "s", self.clock.now(), &event.alert, Some(news))
+                .await
+                .unwrap();
+        }
+
+        fn mails(&self) -> Vec<String> {
+            let files =
+                std::fs::read_dir(&self.out).map(|files| files.collect::<Vec<_>>()).unwrap_or_default();
+            files.into_iter().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_alert_goes_at_once_and_those_of_the_next_minute_go_in_one_mail() {
+        let room = Room::new().await;
+        room.happens(&event("example.org", Happened::Raised)).await;
+        room.messenger.round().await.unwrap();
+        let mails = room.mails();
+        assert_eq!(mails.len(), 1);
+        for part in [
+            "To: <ops@example.net>",
+            "Subject: [sternpost] example.org: mx-uncovered mx9.example.org",
+            "Auto-Submitted: auto-generated",
+            "What to do: sternpost apply example.org",
+            "Senders refuse to deliver to it.",
+        ] {
+            assert!(mails[0].contains(part), "{part}: {}", mails[0]);
+        }
+        for _ in 0..60 {
+            room.happens(&event("example.com", Happened::Raised)).await;
+        }
+        room.happens(&event("example.org", Happened::Over)).await;
+        room.messenger.round().await.unwrap();
+        assert_eq!(room.mails().len(), 1, "a second mail within a minute");
+        room.clock.set_by(61);
+        room.messenger.round().await.unwrap();
+        let mails = room.mails();
+        let second = mails.iter().find(|mail| mail.contains("[sternpost] 60 alerts, 1 over")).unwrap();
+        assert!(mails.len() == 2 && second.contains("And 11 more"), "{second}");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_takes_goes_again_and_is_let_go_after_a_day() {
+        let room = Room::new().await;
+        // A file is in the way of the folder.
+        std::fs::write(&room.out, "").unwrap();
+        room.happens(&event("example.org", Happened::Raised)).await;
+        room.messenger.round().await.unwrap();
+        std::fs::remove_file(&room.out).unwrap();
+        room.messenger.round().await.unwrap();
+        assert!(room.mails().is_empty(), "it went before its pause was over");
+        room.clock.set_by(5);
+        room.messenger.round().await.unwrap();
+        assert_eq!(room.mails().len(), 1);
+        room.happens(&event("example.com", Happened::Raised)).await;
+        room.clock.set_by(25 * 3600);
+        room.messenger.round().await.unwrap();
+        assert_eq!(room.mails().len(), 1, "old news was told");
+    }
+
+    #[test]
+    fn pauses_double_from_seconds_to_an_hour() {
+        let seconds = [0, 1, 2, 9, 10, 40].map(|tries| pause(tries).as_secs());
+        assert_eq!(seconds, [5, 10, 20, 2560, 3600, 3600]);
+    }
+}
