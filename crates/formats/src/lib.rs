@@ -31,6 +31,7 @@ pub mod mbox;
 pub mod mx_pattern;
 pub mod policy;
 pub mod posted;
+pub mod proxy_header;
 pub mod report;
 pub mod result_type;
 pub mod socketmap;

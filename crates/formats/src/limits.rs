@@ -132,6 +132,8 @@ limits! {
     DNS_TIME: Duration = Duration::from_secs(10);
     /// One change of records through a DNS provider's interface.
     PROVIDER_TIME: Duration = Duration::from_secs(120);
+    /// What a proxy says of whom it speaks for, in front of a connection.
+    PROXY_HEADER_BYTES: usize = 536;
     /// Headers of an HTTP answer.
     HTTP_HEADER_BYTES: usize = 16_384;
     /// One line of an SMTP reply.

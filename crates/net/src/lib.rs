@@ -11,6 +11,7 @@
 //! | [`tls`] | handshakes whose certificate is judged afterwards |
 //! | [`certificate`] | what a certificate says, and why it is not good |
 //! | [`address`] | which addresses are never to be reached by a fetch |
+//! | [`key_files`] | a certificate out of files that change |
 //! | [`places`] | how many connections one address gets at once |
 //! | [`clock`] | the time, which tests and the demo set |
 
@@ -23,6 +24,7 @@ mod connect;
 pub mod dane;
 pub mod dns;
 pub mod https;
+pub mod key_files;
 pub mod places;
 pub mod smtp;
 pub mod tls;

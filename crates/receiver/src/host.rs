@@ -7,9 +7,15 @@
 //! | [`Shelf`] | what is served, in bounded memory in front of the store |
 //! | [`challenge`] | plain HTTP: challenges of the authority, and a hint |
 //! | [`order`] | certificates: which to order when, and ordering them |
+//! | [`authority`] | accounts at the authorities, and how often they are asked |
+//! | [`vault`] | private keys, sealed in the store |
 
+mod alpn;
+pub mod authority;
 pub mod challenge;
 pub mod order;
+mod pace;
+pub mod vault;
 
 mod shelf;
 
@@ -17,8 +23,8 @@ pub use shelf::{Shelf, Site};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::service::service_fn;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -75,13 +81,19 @@ impl PolicyHost {
         let handshake = async {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
             let name = hello.client_hello().server_name().map(str::to_owned);
+            let is_challenge =
+                hello.client_hello().alpn().is_some_and(|mut all| all.any(|one| one == alpn::PROTOCOL));
+            if let (true, Some(name)) = (is_challenge, &name) {
+                let config = self.shelf.challenge(name).await.ok_or(std::io::ErrorKind::NotFound)?;
+                return Ok((hello.into_stream(config).await?, None));
+            }
             let site = match &name {
                 Some(name) => self.shelf.site(name).await,
                 None => None,
             };
             // Without a site the handshake ends with an alert: a wrong chain helps nobody (POL-25).
             let mut tls = self.tls.as_ref().clone();
-            tls.cert_resolver = Arc::new(Presented(site.as_ref().map(|site| site.certificate.clone())));
+            tls.cert_resolver = Arc::new(Presented(site.as_ref().and_then(|site| site.certificate.clone())));
             Ok::<_, std::io::Error>((hello.into_stream(Arc::new(tls)).await?, site))
         };
         let Ok(Ok((stream, Some(site)))) = tokio::time::timeout(PATIENCE, handshake).await else { return };
@@ -89,28 +101,64 @@ impl PolicyHost {
             let response = respond(request.method(), request.uri().path(), Some(site.body.clone()));
             async move { Ok::<_, Infallible>(response) }
         });
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(PATIENCE)
-            .max_buf_size(formats::limits::HTTP_HEADER_BYTES);
-        http.http2()
-            .timer(TokioTimer::new())
-            .max_header_list_size(HEADER_LIST)
-            .max_concurrent_streams(STREAMS)
-            .keep_alive_interval(PATIENCE)
-            .keep_alive_timeout(PATIENCE);
-        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = stop => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        converse(service, stream, stop).await;
+    }
+
+    /// Serves one connection of a proxy that has taken TLS off; the policy is picked by each request's host.
+    pub async fn bare_connection<S>(&self, stream: S, stop: impl Future<Output = ()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request: Request<Incoming>| {
+            let shelf = self.shelf.clone();
+            async move {
+                let site = match asked_host(&request) {
+                    Some(host) => shelf.site(&host).await,
+                    None => None,
+                };
+                let body = site.map(|site| site.body.clone());
+                Ok::<_, Infallible>(respond(request.method(), request.uri().path(), body))
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection to the policy host broke off");
+        });
+        converse(service, stream, stop).await;
+    }
+}
+
+/// The host that a request is for (RFC 9110 §7.2).
+fn asked_host(request: &Request<Incoming>) -> Option<String> {
+    let named = request.headers().get(HOST).and_then(|value| value.to_str().ok());
+    let host = request.uri().host().or(named)?;
+    Some(host.rsplit_once(':').map_or(host, |(name, _)| name).to_owned())
+}
+
+/// Speaks HTTP/1.1 or HTTP/2 to the end; when `stop` comes, what is begun is finished.
+async fn converse<S, V>(service: V, stream: S, stop: impl Future<Output = ()>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
+    V::Future: Send + 'static,
+{
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(formats::limits::HTTP_HEADER_BYTES);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_LIST)
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(PATIENCE)
+        .keep_alive_timeout(PATIENCE);
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to the policy host broke off");
     }
 }
 

@@ -109,7 +109,8 @@ pub struct AnswersConfig {
 const PLACES: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
 
 /// What a reload takes in, besides `[answers]`.
-const RELOADED: [&str; 5] = ["metrics.listen", "host.listen", "host.http", "inbox.smtp", "inbox.lmtp"];
+const RELOADED: [&str; 6] =
+    ["metrics.listen", "host.listen", "host.http", "host.behind_proxy", "inbox.smtp", "inbox.lmtp"];
 
 impl Config {
     /// Reads the named file, else the first of the usual places, else takes the defaults.
@@ -142,7 +143,7 @@ impl Config {
         let store = folder
             .join(read.text("store").and_then(|text| text.strip_prefix("sqlite:")).unwrap_or("sternpost.db"));
         let answers = read.has("answers").then(|| answers(&read, &folder)).transpose()?;
-        let host = domains::host(&read, &folder);
+        let host = domains::host(&read, &folder)?;
         let mut updates: Vec<UpdateServer> = read.tables("rfc2136");
         updates.iter_mut().for_each(|server| server.key_file = folder.join(&server.key_file));
         let mut providers: Vec<ProviderSpec> = read.tables("provider");

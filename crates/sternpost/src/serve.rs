@@ -64,7 +64,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let mut tasks = JoinSet::new();
     let hosting = match &config.host {
         Some(role) => {
-            let hosting = Hosting::new(store.clone(), &world).await?;
+            let hosting = Hosting::new(role, store.clone(), &world).await?;
             hosting.keep(role, &world, &mut tasks);
             Some(hosting)
         }
@@ -241,6 +241,7 @@ impl Roles {
         }
         if let (Some(role), Some(hosting)) = (&config.host, &self.hosting) {
             all.extend(role.listen.iter().map(|at| (at.clone(), Role::Policies(hosting.policies.clone()))));
+            all.extend(role.bare.iter().map(|at| (at.clone(), Role::Bare(hosting.bare.clone()))));
             all.extend(role.http.iter().map(|at| (at.clone(), Role::Plain(hosting.plain.clone()))));
         }
         if let (Some(role), Some(mail)) = (&config.inbox, &self.mail) {

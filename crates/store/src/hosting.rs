@@ -52,6 +52,15 @@ impl std::fmt::Debug for StoredCertificate {
     }
 }
 
+/// Which certificates something is due about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Hosts that have none yet.
+    First,
+    /// Hosts that have one.
+    Renewal,
+}
+
 type Row = (String, String, String, i64, i64, i64, String);
 
 impl Store {
@@ -154,18 +163,55 @@ impl Store {
     /// Certificates about which something is to be done by `now`, the longest overdue first.
     pub async fn certificates_due(
         &self,
+        due: Due,
         now: Timestamp,
         most: u32,
     ) -> Result<Vec<StoredCertificate>, StoreError> {
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT host, chain, key, expires_at, next_at, failures, problem FROM certificate \
-             WHERE next_at <= $1 ORDER BY next_at LIMIT $2",
+             WHERE next_at <= $1 AND (chain = '') = $3 ORDER BY next_at LIMIT $2",
         )
         .bind(now.as_second())
         .bind(i64::from(most))
+        .bind(due == Due::First)
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter().map(certificate).collect()
+    }
+
+    /// Hosts after this one in the order of their names, with their private keys as they are kept.
+    pub async fn certificate_keys(
+        &self,
+        after: &str,
+        most: u32,
+    ) -> Result<Vec<(DomainName, String)>, StoreError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(
+            "SELECT host, key FROM certificate WHERE host > $1 AND key <> '' ORDER BY host LIMIT $2",
+        )
+        .bind(after)
+        .bind(i64::from(most))
+        .fetch_all(&self.pool)
+        .await?;
+        let parsed = |(host, key): (String, String)| {
+            Ok((DomainName::parse(&host).map_err(damaged("certificate"))?, key))
+        };
+        rows.into_iter().map(parsed).collect()
+    }
+
+    /// Keeps the same private key in another form, unless there is another key by now.
+    pub async fn put_certificate_key(
+        &self,
+        host: &DomainName,
+        before: &str,
+        after: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE certificate SET key = $3 WHERE host = $1 AND key = $2")
+            .bind(host.as_str())
+            .bind(before)
+            .bind(after)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     /// The account at a certificate authority, as its client keeps it.
@@ -277,8 +323,9 @@ mod tests {
         };
         store.put_certificate(&one).await.unwrap();
         assert!(!format!("{one:?}").contains("SECRET"));
-        assert_eq!(store.certificates_due(at(599), 9).await.unwrap(), []);
-        assert_eq!(store.certificates_due(at(600), 9).await.unwrap(), [one.clone()]);
+        assert_eq!(store.certificates_due(Due::Renewal, at(599), 9).await.unwrap(), []);
+        assert_eq!(store.certificates_due(Due::Renewal, at(600), 9).await.unwrap(), [one.clone()]);
+        assert_eq!(store.certificates_due(Due::First, at(600), 9).await.unwrap(), []);
         one.next_at = at(800);
         store.put_certificate(&one).await.unwrap();
         assert_eq!(store.certificate(&one.host).await.unwrap(), Some(one.clone()));

@@ -175,6 +175,15 @@ impl Store {
         Ok(value)
     }
 
+    /// A secret of this store, where there is one of that name.
+    pub async fn known_secret(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let row: Option<(String,)> = sqlx::query_as("SELECT value FROM secret WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|(value,)| value))
+    }
+
     /// Ends a sign-in.
     pub async fn sign_out(&self, digest: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(&self.pool).await?;

@@ -4,36 +4,25 @@
 //! here are ordered, so no stranger can make us order anything. Who orders holds a lease, so that several
 //! programs do not order the same.
 
+use super::alpn;
+use super::authority::{AccountError, Ca};
+use super::vault::{Vault, VaultError};
 use crate::rollout::plan::PolicyHostAt;
 use formats::DomainName;
 use instant_acme::{
-    Account, AccountCredentials, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
-    Identifier, NewAccount, NewOrder, OrderStatus, RetryPolicy,
+    Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
+    Identifier, NewOrder, OrderStatus, RetryPolicy,
 };
 use jiff::{SignedDuration, Timestamp};
 use net::clock::{Clock, later};
 use net::dns::{Dns, host_addresses};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use store::hosting::StoredCertificate;
+use store::hosting::{Due, StoredCertificate};
 use store::{Store, StoreError};
 use x509_parser::prelude::{FromDer, X509Certificate};
-
-/// The authority, and how to come to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authority {
-    /// Its directory.
-    pub directory: String,
-    /// How it reaches the operator, `mailto:…`.
-    pub contact: Option<String>,
-    /// A profile that it offers.
-    pub profile: Option<String>,
-    /// The root of its own certificate, in PEM; nothing means those of the system.
-    pub ca_file: Option<PathBuf>,
-}
 
 /// Orders what is due.
 pub struct Orders {
@@ -43,12 +32,25 @@ pub struct Orders {
     pub dns: Arc<dyn Dns>,
     /// When.
     pub clock: Arc<dyn Clock>,
-    /// Where from.
-    pub authority: Authority,
+    /// Where from: the first that gives one.
+    pub authorities: Vec<Ca>,
+    /// How to prove that a host is ours, the first that the authority offers.
+    pub ways: Vec<Way>,
+    /// Seals keys.
+    pub vault: Arc<Vault>,
     /// Where policy hosts are; nothing leaves that to the authority's own look.
     pub place: Option<PolicyHostAt>,
     /// Who orders, among all that share the store.
     pub holder: String,
+}
+
+/// A way to prove that a host is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By plain HTTP (RFC 8555 §8.3).
+    Http,
+    /// By a handshake (RFC 8737).
+    Handshake,
 }
 
 /// Why an order failed.
@@ -56,8 +58,16 @@ pub struct Orders {
 enum OrderError {
     #[error("{0}")]
     NotHere(String),
+    #[error("no authority takes orders just now")]
+    Paced,
     #[error(transparent)]
     Acme(#[from] Error),
+    #[error(transparent)]
+    Account(AccountError),
+    #[error("{}", each(.0))]
+    Refused(Vec<(String, OrderError)>),
+    #[error("its key: {0}")]
+    Vault(#[from] VaultError),
     #[error("the authority did not validate it: {0}")]
     Invalid(String),
     #[error("the authority's certificate can't be read: {0}")]
@@ -71,17 +81,52 @@ impl OrderError {
     /// or only wanted another nonce.
     fn costs_nothing(&self) -> bool {
         match self {
-            Self::NotHere(_) => true,
-            Self::Acme(Error::Api(problem)) => {
-                problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:badNonce")
+            Self::NotHere(_) | Self::Paced => true,
+            Self::Acme(Error::Api(_)) | Self::Account(AccountError::Acme(Error::Api(_))) => {
+                self.is(BAD_NONCE) || self.is(RATE_LIMITED)
             }
-            Self::Acme(_) => true,
-            Self::Invalid(_) | Self::Chain(_) | Self::Store(_) => false,
+            Self::Acme(_) | Self::Account(_) => true,
+            Self::Refused(each) => each.iter().all(|(_, error)| error.costs_nothing()),
+            Self::Invalid(_) | Self::Chain(_) | Self::Store(_) | Self::Vault(_) => false,
+        }
+    }
+
+    /// True for what another authority would say too.
+    fn is_about_the_host(&self) -> bool {
+        matches!(self, Self::Invalid(_) | Self::NotHere(_) | Self::Store(_))
+    }
+
+    /// Whether the authority gives this as its reason.
+    fn is(&self, kind: &str) -> bool {
+        match self {
+            Self::Acme(Error::Api(problem)) | Self::Account(AccountError::Acme(Error::Api(problem))) => {
+                problem.r#type.as_deref() == Some(kind)
+            }
+            _ => false,
         }
     }
 }
 
-/// Orders in one round; Let's Encrypt allows 300 new ones in three hours.
+impl From<AccountError> for OrderError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Store(error) => Self::Store(error),
+            other => Self::Account(other),
+        }
+    }
+}
+
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
+const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
+
+fn each(refused: &[(String, OrderError)]) -> String {
+    match refused {
+        [(_, one)] => one.to_string(),
+        all => all.iter().map(|(name, error)| format!("{name}: {error}")).collect::<Vec<_>>().join("; "),
+    }
+}
+
+/// Renewals, and new orders, in one round.
 const ROUND: u32 = 20;
 /// One lease covers one order.
 const LEASE: SignedDuration = SignedDuration::from_mins(5);
@@ -94,10 +139,22 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(12);
 /// Challenges are answered for so long.
 const CHALLENGE_TIME: SignedDuration = SignedDuration::from_mins(30);
 
+impl Way {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http-01",
+            Self::Handshake => "tls-alpn-01",
+        }
+    }
+}
+
 impl Orders {
     /// Does what is due now; says how many were tried.
     pub async fn round(&self) -> Result<usize, StoreError> {
-        let due = self.store.certificates_due(self.clock.now(), ROUND).await?;
+        let now = self.clock.now();
+        let room: u32 = self.authorities.iter().map(|ca| ca.room(now)).sum();
+        let mut due = self.store.certificates_due(Due::Renewal, now, ROUND).await?;
+        due.extend(self.store.certificates_due(Due::First, now, room.min(ROUND)).await?);
         let mut tried = 0;
         for certificate in due {
             if self.hold().await? {
@@ -134,6 +191,10 @@ impl Orders {
                 new
             }
             Err(OrderError::Store(error)) => return Err(error),
+            // They are open again soon, and the host is not to blame.
+            Err(OrderError::Paced) => {
+                StoredCertificate { next_at: later(self.clock.now(), FIRST_PAUSE), ..before }
+            }
             Err(error) => {
                 let failures = before.failures.saturating_add(1);
                 let first = if error.costs_nothing() { FIRST_LOOK } else { FIRST_PAUSE };
@@ -151,11 +212,32 @@ impl Orders {
 
     async fn order(&self, before: &StoredCertificate) -> Result<StoredCertificate, OrderError> {
         self.leads_here(&before.host).await?;
-        let account = self.account().await?;
+        let mut refused = Vec::new();
+        for ca in &self.authorities {
+            if !ca.takes(before.chain.is_empty(), self.clock.now()) {
+                continue;
+            }
+            match self.order_at(ca, before).await {
+                Ok(new) => return Ok(new),
+                Err(error) if error.is_about_the_host() => return Err(error),
+                Err(error) => {
+                    if error.is(RATE_LIMITED) {
+                        tracing::warn!(authority = ca.authority.directory, %error, "it is left alone for a while");
+                        ca.hold(self.clock.now());
+                    }
+                    refused.push((ca.authority.directory.clone(), error));
+                }
+            }
+        }
+        Err(if refused.is_empty() { OrderError::Paced } else { OrderError::Refused(refused) })
+    }
+
+    async fn order_at(&self, ca: &Ca, before: &StoredCertificate) -> Result<StoredCertificate, OrderError> {
+        let account = ca.account(&self.store, &self.vault).await?;
         let identifiers = [Identifier::Dns(before.host.to_string())];
         let wanted = || {
             let order = NewOrder::new(&identifiers);
-            match &self.authority.profile {
+            match &ca.authority.profile {
                 Some(profile) => order.profile(profile),
                 None => order,
             }
@@ -171,17 +253,11 @@ impl Orders {
         };
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
-            let mut authorization = authorization?;
+            let authorization = authorization?;
             if authorization.status == AuthorizationStatus::Valid {
                 continue;
             }
-            let mut challenge = authorization
-                .challenge(ChallengeType::Http01)
-                .ok_or_else(|| OrderError::Invalid("it offers no http-01".to_owned()))?;
-            let answer = challenge.key_authorization().as_str().to_owned();
-            let now = self.clock.now();
-            self.store.put_challenge(&challenge.token, &answer, now, later(now, CHALLENGE_TIME)).await?;
-            challenge.set_ready().await?;
+            self.answer(&before.host, authorization).await?;
         }
         let patience = RetryPolicy::new().timeout(Duration::from_secs(90));
         if order.poll_ready(&patience).await? != OrderStatus::Ready {
@@ -194,12 +270,39 @@ impl Orders {
         Ok(StoredCertificate {
             host: before.host.clone(),
             chain,
-            key,
+            key: self.vault.seal(before.host.as_str(), &key)?,
             expires_at: until,
             next_at: next_at.max(later(self.clock.now(), FIRST_PAUSE)),
             failures: 0,
             problem: String::new(),
         })
+    }
+
+    /// Keeps what the authority wants to see, and has it look.
+    async fn answer(
+        &self,
+        host: &DomainName,
+        mut authorization: AuthorizationHandle<'_>,
+    ) -> Result<(), OrderError> {
+        let kind = |way: &Way| match way {
+            Way::Http => ChallengeType::Http01,
+            Way::Handshake => ChallengeType::TlsAlpn01,
+        };
+        let offered =
+            |way: &&Way| authorization.challenges.iter().any(|challenge| challenge.r#type == kind(way));
+        let way = *self.ways.iter().find(offered).ok_or_else(|| {
+            let ways: Vec<&str> = self.ways.iter().map(|way| way.as_str()).collect();
+            OrderError::Chain(format!("it offers no {}", ways.join(" and no ")))
+        })?;
+        let Some(mut challenge) = authorization.challenge(kind(&way)) else { return Ok(()) };
+        let answer = challenge.key_authorization();
+        let (name, answer) = match way {
+            Way::Http => (challenge.token.clone(), answer.as_str().to_owned()),
+            Way::Handshake => (alpn::name_in_store(host.as_str()), alpn::to_store(answer.digest().as_ref())),
+        };
+        let now = self.clock.now();
+        self.store.put_challenge(&name, &answer, now, later(now, CHALLENGE_TIME)).await?;
+        Ok(challenge.set_ready().await?)
     }
 
     /// A name that leads elsewhere would only burn the authority's patience.
@@ -213,24 +316,6 @@ impl Orders {
             PolicyHostAt::Addresses(all) => found.addresses.iter().any(|ip| all.contains(ip)),
         };
         if here { Ok(()) } else { Err(not_here("it is another place".to_owned())) }
-    }
-
-    async fn account(&self) -> Result<Account, OrderError> {
-        let builder = match &self.authority.ca_file {
-            Some(file) => Account::builder_with_root(file)?,
-            None => Account::builder()?,
-        };
-        if let Some(kept) = self.store.acme_account(&self.authority.directory).await? {
-            let credentials: AccountCredentials = serde_json::from_str(&kept).map_err(Error::from)?;
-            return Ok(builder.from_credentials(credentials).await?);
-        }
-        let contact: Vec<&str> = self.authority.contact.as_deref().into_iter().collect();
-        let new =
-            NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-        let (account, credentials) = builder.create(&new, self.authority.directory.clone(), None).await?;
-        let kept = serde_json::to_string(&credentials).map_err(Error::from)?;
-        self.store.put_acme_account(&self.authority.directory, &kept).await?;
-        Ok(account)
     }
 
     /// When the authority wants the certificate renewed (RFC 9773), if it says.

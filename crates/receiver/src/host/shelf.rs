@@ -2,10 +2,15 @@
 //! for, and dropped when the store says that they changed. What is in memory is served on when the store
 //! fails.
 
+use super::alpn;
+use super::vault::Vault;
 use formats::DomainName;
 use hyper::body::Bytes;
+use jiff::Timestamp;
 use net::clock::Clock;
+use net::key_files::{KeyFiles, Loaded};
 use quick_cache::sync::Cache;
+use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -21,14 +26,16 @@ pub struct Shelf {
     sites: Cache<String, Option<Arc<Site>>>,
     hosted: AtomicI64,
     certificates: AtomicI64,
+    vault: Arc<Vault>,
+    files: Vec<Arc<KeyFiles>>,
 }
 
 /// A policy host.
 pub struct Site {
     /// The policy file.
     pub body: Bytes,
-    /// What it proves itself by.
-    pub certificate: Arc<CertifiedKey>,
+    /// What it proves itself by, where there is something.
+    pub certificate: Option<Arc<CertifiedKey>>,
 }
 
 /// Sites, and names that are none, in memory.
@@ -46,10 +53,39 @@ impl Shelf {
             sites: Cache::new(SITES),
             hosted: hosted.into(),
             certificates: certificates.into(),
+            vault: Arc::default(),
+            files: Vec::new(),
         })
     }
 
-    /// The site of a policy host, when it is here and has a certificate.
+    /// Opens keys with this.
+    pub fn with_vault(self, vault: Arc<Vault>) -> Self {
+        Self { vault, ..self }
+    }
+
+    /// Takes certificates out of these files for the hosts that they name, before those of the store.
+    pub fn with_files(self, files: Vec<Arc<KeyFiles>>) -> Self {
+        Self { files, ..self }
+    }
+
+    /// Forgets what was taken out of files that have changed.
+    pub fn files_have_changed(&self) {
+        self.sites.clear();
+    }
+
+    /// What proves to an authority that a host is here (RFC 8737).
+    pub(super) async fn challenge(&self, host: &str) -> Option<Arc<ServerConfig>> {
+        let host = DomainName::parse(host).ok()?;
+        match self.store.challenge(&alpn::name_in_store(host.as_str())).await {
+            Ok(kept) => alpn::config(host.as_str(), &kept?),
+            Err(error) => {
+                tracing::error!(%host, %error, "a challenge can't be answered, since the store fails");
+                None
+            }
+        }
+    }
+
+    /// The site of a policy host, when it is here.
     pub async fn site(&self, host: &str) -> Option<Arc<Site>> {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         if let Some(known) = self.sites.get(&host) {
@@ -76,20 +112,32 @@ impl Shelf {
     async fn fetch(&self, host: &str, domain: &DomainName) -> Result<Option<Arc<Site>>, StoreError> {
         let Ok(name) = DomainName::from_ascii(host) else { return Ok(None) };
         let Some(policy) = self.store.hosted(domain).await? else { return Ok(None) };
-        let Some(stored) = self.store.certificate(&name).await?.filter(|stored| !stored.chain.is_empty())
-        else {
-            return Ok(None);
+        let (certificate, until) = match self.given(host) {
+            Some(given) => (Some(given.key.clone()), given.ends),
+            None => match self.store.certificate(&name).await?.filter(|stored| !stored.chain.is_empty()) {
+                Some(stored) => (self.opened(host, &stored), stored.expires_at),
+                None => (None, Timestamp::MAX),
+            },
         };
-        match certified(&stored) {
-            Ok(certificate) => {
-                if stored.expires_at <= self.clock.now() {
-                    tracing::error!(%host, until = %stored.expires_at, "an expired certificate is served: senders don't take it");
-                }
-                Ok(Some(Arc::new(Site { body: Bytes::from(policy), certificate })))
-            }
+        if certificate.is_some() && until <= self.clock.now() {
+            tracing::error!(%host, %until, "an expired certificate is served: senders don't take it");
+        }
+        Ok(Some(Arc::new(Site { body: Bytes::from(policy), certificate })))
+    }
+
+    /// What files have for a host.
+    fn given(&self, host: &str) -> Option<Arc<Loaded>> {
+        let is_for = |loaded: &Arc<Loaded>| loaded.names.iter().any(|name| covers(name, host));
+        self.files.iter().map(|files| files.current()).find(is_for)
+    }
+
+    fn opened(&self, host: &str, stored: &StoredCertificate) -> Option<Arc<CertifiedKey>> {
+        let key = self.vault.open(host, &stored.key).map_err(|error| error.to_string());
+        match key.and_then(|key| certified(&stored.chain, &key).map_err(str::to_owned)) {
+            Ok(certificate) => Some(certificate),
             Err(why) => {
                 tracing::error!(%host, why, "a certificate in the store can't be used");
-                Ok(None)
+                None
             }
         }
     }
@@ -114,10 +162,18 @@ impl Shelf {
     }
 }
 
-fn certified(stored: &StoredCertificate) -> Result<Arc<CertifiedKey>, &'static str> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(stored.chain.as_bytes()).collect();
+/// Whether a DNS name of a certificate is for a host: the same, or `*` for its first label (RFC 6125 §6.4.3).
+fn covers(name: &str, host: &str) -> bool {
+    match name.strip_prefix("*.") {
+        Some(rest) => host.split_once('.').is_some_and(|(_, below)| below.eq_ignore_ascii_case(rest)),
+        None => name.eq_ignore_ascii_case(host),
+    }
+}
+
+fn certified(chain: &str, key: &str) -> Result<Arc<CertifiedKey>, &'static str> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
     let chain = chain.map_err(|_| "its chain is not PEM")?;
-    let key = PrivateKeyDer::from_pem_slice(stored.key.as_bytes()).map_err(|_| "its key is not PEM")?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "its key is not PEM")?;
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
         .map_err(|_| "its key is of no known kind")?;
     Ok(Arc::new(CertifiedKey::new(chain, key)))

@@ -1,13 +1,14 @@
 //! `[[domain]]`, `[[rfc2136]]`, `[[provider]]` and `[host]`: the receiving side of the configuration.
 
 use super::Config;
+use super::inbox::CertificateFiles;
 use super::read::Read;
 use crate::failure::Failure;
 use formats::DomainName;
 use net::dns::provider::Service;
 use net::dns::update::Algorithm;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::host::order::Authority;
+use receiver::host::authority::{Authority, External, NEW_PER_HOUR};
 use receiver::rollout::plan::PolicyHostAt;
 use sender::serve::listen::Address;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -96,16 +97,93 @@ pub struct HostConfig {
     pub http: Vec<Address>,
     /// Where `mta-sts.DOMAIN` is to point.
     pub place: Option<PolicyHostAt>,
-    /// Where certificates come from.
-    pub acme: Option<Authority>,
+    /// Where a proxy that has taken TLS off asks.
+    pub bare: Vec<Address>,
+    /// Whether a proxy says whom it speaks for, in front of each connection.
+    pub proxy_header: bool,
+    /// Certificates of the operator's own.
+    pub certificates: Vec<CertificateFiles>,
+    /// The file with the key that seals keys in the store.
+    pub key_file: Option<PathBuf>,
+    /// Where certificates come from, the first that gives one.
+    pub authorities: Vec<Authority>,
+}
+
+/// An authority, as the configuration has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthoritySpec {
+    /// Its directory.
+    pub directory: String,
+    #[serde(default)]
+    contact: Option<String>,
+    #[serde(default)]
+    profile: Option<String>,
+    #[serde(default)]
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    key_id: Option<String>,
+    #[serde(default)]
+    key_file: Option<PathBuf>,
+    #[serde(default)]
+    new_per_hour: Option<u32>,
+}
+
+impl AuthoritySpec {
+    fn authority(self, folder: &Path) -> Result<Authority, Failure> {
+        if !self.directory.starts_with("https://") {
+            return Err(Failure::usage(
+                format!("the certificate authority {:?}", self.directory),
+                "its directory is a URL that begins with https://",
+                "Give it as the authority's documentation does.",
+            ));
+        }
+        let external = match (self.key_id, self.key_file) {
+            (Some(key_id), Some(file)) => Some(External { key_id, key_file: folder.join(file) }),
+            (None, None) => None,
+            _ => {
+                return Err(Failure::usage(
+                    format!("the account at {}", self.directory),
+                    "an account that you have there is named by key_id and by key_file, and one of them is missing",
+                    "The authority shows both where you ask for external account binding (EAB).",
+                ));
+            }
+        };
+        Ok(Authority {
+            directory: self.directory,
+            contact: self.contact,
+            profile: self.profile,
+            ca_file: self.ca_file.map(|file| folder.join(file)),
+            external,
+            new_per_hour: self.new_per_hour.unwrap_or(NEW_PER_HOUR).max(1),
+        })
+    }
 }
 
 /// The role, when it is switched on.
-pub fn host(read: &Read, folder: &Path) -> Option<HostConfig> {
+pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
+    if !read.has("host") {
+        return Ok(None);
+    }
     let addresses: Vec<_> = read.list("host.addresses").iter().filter_map(|text| text.parse().ok()).collect();
     let name = read.text("host.name").and_then(|text| DomainName::parse(text).ok());
     let owned = |key: &str| read.text(key).map(str::to_owned);
-    read.has("host").then(|| HostConfig {
+    let mut certificates: Vec<CertificateFiles> = read.tables("host.certificates");
+    for files in &mut certificates {
+        (files.certificate, files.key) = (folder.join(&files.certificate), folder.join(&files.key));
+    }
+    let first = read.text("host.acme.directory").map(|directory| AuthoritySpec {
+        directory: directory.to_owned(),
+        contact: owned("host.acme.contact"),
+        profile: owned("host.acme.profile"),
+        ca_file: owned("host.acme.ca_file").map(PathBuf::from),
+        key_id: owned("host.acme.key_id"),
+        key_file: owned("host.acme.key_file").map(PathBuf::from),
+        new_per_hour: Some(read.number("host.acme.new_per_hour", NEW_PER_HOUR)),
+    });
+    let others: Vec<AuthoritySpec> = read.tables("host.acme.then");
+    let authorities = first.into_iter().chain(others).map(|spec| spec.authority(folder));
+    Ok(Some(HostConfig {
         listen: read.addresses("host.listen", "127.0.0.1:443"),
         http: read.addresses("host.http", ""),
         place: match name {
@@ -113,13 +191,12 @@ pub fn host(read: &Read, folder: &Path) -> Option<HostConfig> {
             None => Some(PolicyHostAt::Addresses(addresses))
                 .filter(|place| *place != PolicyHostAt::Addresses(Vec::new())),
         },
-        acme: read.text("host.acme.directory").map(|directory| Authority {
-            directory: directory.to_owned(),
-            contact: owned("host.acme.contact"),
-            profile: owned("host.acme.profile"),
-            ca_file: read.text("host.acme.ca_file").map(|file| folder.join(file)),
-        }),
-    })
+        bare: read.addresses("host.behind_proxy", ""),
+        proxy_header: read.flag("host.proxy_header"),
+        certificates,
+        key_file: owned("host.key_file").map(|file| folder.join(file)),
+        authorities: authorities.collect::<Result<_, _>>()?,
+    }))
 }
 
 /// The domains of the file, held against the rest of it.

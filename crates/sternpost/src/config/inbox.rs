@@ -6,11 +6,13 @@ use formats::DomainName;
 use receiver::inbox::imap::ImapMailbox;
 use receiver::rollout::gate::Thresholds;
 use sender::serve::listen::Address;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// A certificate and its key in files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
     /// The certificate, and those that it was made with.
     pub certificate: PathBuf,

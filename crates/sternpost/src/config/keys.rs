@@ -49,6 +49,10 @@ pub enum Kind {
     Updates,
     /// Providers that run zones.
     Providers,
+    /// Certificate authorities.
+    Authorities,
+    /// Certificates with their keys.
+    CertificateFiles,
     /// A domain name.
     Name,
     /// Addresses without ports.
@@ -94,6 +98,8 @@ impl Kind {
             Self::Domains => "tables, each with `name` and what differs from the defaults: `mode` (`enforce`, `testing` or `none`: where it is to end up; default `enforce`), `mx` (host names and `*.` patterns; default: as DNS shows them), `max_age` (a table of seconds, `testing` = 86400, `enforce` = 604800, and `before` = 31557600 for policies of before that can't be fetched any more), `host` (`self`: the role `[host]` serves the policy; `static`, the default: what `sternpost export` makes; `elsewhere`: it is only watched), `dns` (`manual`, the default, `rfc2136:NAME`, or the service and name of a `[[provider]]`, such as `cloudflare:NAME`), `rua` (where reports go: `mailto:` and `https:`), `delegated` (`true`: its owner makes its names aliases into the zone of `[delegation]`), `auto_promote` (`true`: it is enforced as soon as the evidence is there, without a word of yours), `repair` (`true` lets `[guard]` widen the policy at once when an MX host is not in it)".to_owned(),
             Self::Updates => "tables, each with `name`, `server` (\"address:port\"), `zone` where it is not the domain itself, `key_name`, `key_file` (the base64 secret alone, as tsig-keygen and keymgr print it) and `algorithm` (`hmac-sha256`, the default, `hmac-sha384` or `hmac-sha512`)".to_owned(),
             Self::Providers => "tables, each with `name`, `service` (`cloudflare`, `desec`, `digitalocean`, `hetzner` or `route53`), `key_file` (a token alone; for `route53` a file of credentials with `aws_access_key_id = …` and `aws_secret_access_key = …`), `zone` where it is not the domain itself, and `zone_id` where Route 53 has several zones of that name".to_owned(),
+            Self::Authorities => "a list of tables, each with `directory` and, where they are needed, `contact`, `profile`, `ca_file`, `key_id`, `key_file` and `new_per_hour`, which mean what they do in `[host.acme]`".to_owned(),
+            Self::CertificateFiles => "tables, each with `certificate` (the certificate with those that it was made with, as PEM) and `key` (its private key, as PEM)".to_owned(),
             Self::Name => "a host name in quotes".to_owned(),
             Self::Places => "a list of addresses, such as \"192.0.2.1\" and \"2001:db8::1\"".to_owned(),
             Self::Url(scheme) => format!("a URL that begins with {scheme}"),
@@ -294,7 +300,7 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Listeners,
         default: "[]",
         unset: "",
-        about: "Where plain HTTP is answered, for the challenges of a certificate authority and a hint for people. On the internet: port 80.",
+        about: "Where plain HTTP is answered, for the challenges of a certificate authority (http-01) and a hint for people. On the internet: port 80. Without it, authorities are answered on `host.listen` (tls-alpn-01), which they reach on port 443 only.",
     },
     Key {
         path: "host.name",
@@ -309,6 +315,34 @@ pub const KEYS: &[Key] = &[
         default: "[]",
         unset: "",
         about: "Its public addresses, to which `mta-sts.DOMAIN` is to point where there is no `host.name`.",
+    },
+    Key {
+        path: "host.behind_proxy",
+        kind: Kind::Listeners,
+        default: "[]",
+        unset: "",
+        about: "Where policies are served over plain HTTP to a web server of yours that has the certificates and passes the `Host` header on. Senders never fetch from here.",
+    },
+    Key {
+        path: "host.proxy_header",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "`true` where a proxy in front of `host.listen` and `host.http` passes connections on as they are and says whom it speaks for by the PROXY protocol (version 1 or 2). Connections without that header are closed then.",
+    },
+    Key {
+        path: "host.certificates",
+        kind: Kind::CertificateFiles,
+        default: "[]",
+        unset: "",
+        about: "Certificates of your own for policy hosts: `[[host.certificates]]`, once for each. They serve the hosts that they name, before those that were ordered, and are taken in again when the files change.",
+    },
+    Key {
+        path: "host.key_file",
+        kind: Kind::File,
+        default: "",
+        unset: "private keys stand in the store as they are",
+        about: "File with 32 random bytes in base64 (`openssl rand -base64 32`), by which private keys are sealed in the store. Every node needs the same. Keys that are there already are sealed at the next start. Without the file, what is sealed is lost.",
     },
     Key {
         path: "host.acme.directory",
@@ -337,6 +371,34 @@ pub const KEYS: &[Key] = &[
         default: "",
         unset: "the system's roots",
         about: "PEM file with the roots that the directory's own certificate is checked against, for authorities of your own.",
+    },
+    Key {
+        path: "host.acme.key_id",
+        kind: Kind::Text,
+        default: "",
+        unset: "accounts are bound to none of yours",
+        about: "The key id of an account that you have at the authority already, to which the account made here is bound (external account binding, RFC 8555 §7.3.4).",
+    },
+    Key {
+        path: "host.acme.key_file",
+        kind: Kind::File,
+        default: "",
+        unset: "needed with `host.acme.key_id`",
+        about: "File with that account's key, in base64url as authorities show it. It is read once, when the account is made.",
+    },
+    Key {
+        path: "host.acme.new_per_hour",
+        kind: Kind::Number(1, 100_000),
+        default: "100",
+        unset: "",
+        about: "New certificates that the authority is asked for in an hour; renewals do not count. Let's Encrypt allows 300 in three hours and more on request. When it says that there were too many, it is left alone for 15 minutes.",
+    },
+    Key {
+        path: "host.acme.then",
+        kind: Kind::Authorities,
+        default: "[]",
+        unset: "",
+        about: "Authorities that are asked when the one before gives no certificate, is away or has had too many orders.",
     },
     Key {
         path: "delegation.zone",

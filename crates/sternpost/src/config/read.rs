@@ -1,8 +1,9 @@
 //! Reads TOML by the table of keys: what is unknown, of the wrong kind or malformed is an error with
 //! its place.
 
-use super::domains::{ProviderSpec, UpdateServer};
+use super::domains::{AuthoritySpec, ProviderSpec, UpdateServer};
 use super::fault::{Fault, fault, kind_of, line_and_column, nearest};
+use super::inbox::CertificateFiles;
 use super::keys::{KEYS, Key, Kind};
 use super::reporting::{Deliver, KeySpec};
 use super::{overrides, owner};
@@ -201,6 +202,8 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
         }
         (Kind::Domains, DeValue::Array(items)) => tables::<DomainSpec>(text, key, items),
         (Kind::Updates, DeValue::Array(items)) => tables::<UpdateServer>(text, key, items),
+        (Kind::Authorities, DeValue::Array(items)) => tables::<AuthoritySpec>(text, key, items),
+        (Kind::CertificateFiles, DeValue::Array(items)) => tables::<CertificateFiles>(text, key, items),
         (Kind::Providers, DeValue::Array(items)) => tables::<ProviderSpec>(text, key, items),
         (Kind::Name, DeValue::String(name)) => match DomainName::parse(name) {
             Ok(_) => Ok(Value::String(name.to_string())),

@@ -1,46 +1,79 @@
 //! The role `[host]`: policy files over HTTPS, challenges over HTTP, and what keeps both up to date.
 
+use super::certificate;
 use super::http::connection;
 use crate::config::HostConfig;
 use crate::failure::Failure;
-use crate::rollout::holder;
+use crate::rollout::{holder, store_failure};
 use crate::world::World;
+use formats::proxy_header::{Header, header};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use receiver::host::order::Orders;
+use net::key_files::KeyFiles;
+use receiver::host::authority::Ca;
+use receiver::host::order::{Orders, Way};
+use receiver::host::vault::{Vault, VaultError};
 use receiver::host::{PolicyHost, Shelf, challenge};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
 /// Between two looks at what has changed in the store.
 const REFRESH: Duration = Duration::from_secs(1);
 /// Between two looks at which certificates are due.
 const ORDERS: Duration = Duration::from_secs(5);
+/// Between two looks at files of certificates.
+const FILES: Duration = Duration::from_secs(5);
+/// For what a proxy says first.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Policies over HTTPS.
 #[derive(Clone)]
-pub struct Policies(PolicyHost);
+pub struct Policies {
+    host: PolicyHost,
+    proxy_header: bool,
+}
 
 impl Serve for Policies {
+    async fn serve<S: Stream>(self, mut stream: S, shutdown: Shutdown) {
+        if self.proxy_header && !introduced(&mut stream).await {
+            return;
+        }
+        self.host.connection(stream, shutdown.token.cancelled_owned()).await;
+    }
+}
+
+/// Policies for a proxy that has taken TLS off.
+#[derive(Clone)]
+pub struct Bare(PolicyHost);
+
+impl Serve for Bare {
     async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
-        self.0.connection(stream, shutdown.token.cancelled_owned()).await;
+        self.0.bare_connection(stream, shutdown.token.cancelled_owned()).await;
     }
 }
 
 /// Plain HTTP.
 #[derive(Clone)]
-pub struct Plain(Store);
+pub struct Plain {
+    store: Store,
+    proxy_header: bool,
+}
 
 impl Serve for Plain {
-    async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
+    async fn serve<S: Stream>(self, mut stream: S, shutdown: Shutdown) {
+        if self.proxy_header && !introduced(&mut stream).await {
+            return;
+        }
         let service = service_fn(|request: Request<Incoming>| {
-            let store = self.0.clone();
+            let store = self.store.clone();
             async move {
                 let response = challenge::respond(&store, request.method(), request.uri().path()).await;
                 Ok::<_, Infallible>(response)
@@ -50,21 +83,62 @@ impl Serve for Plain {
     }
 }
 
+/// Takes what a proxy says in front of a connection; false when it says nothing of the kind.
+async fn introduced<S: Stream>(stream: &mut S) -> bool {
+    let read = async {
+        let mut bytes = Vec::new();
+        loop {
+            match header(&bytes) {
+                Header::Unfinished(more) => {
+                    let there = bytes.len();
+                    bytes.resize(there + more, 0);
+                    stream.read_exact(bytes.get_mut(there..).unwrap_or_default()).await?;
+                }
+                whole => return Ok::<_, io::Error>(whole),
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, read).await {
+        Ok(Ok(Header::Whole { from })) => {
+            tracing::debug!(?from, "a proxy passes a connection on");
+            true
+        }
+        _ => {
+            tracing::debug!("a connection begins without the header that host.proxy_header asks for");
+            false
+        }
+    }
+}
+
 /// The role, ready to serve.
 pub struct Hosting {
     pub policies: Policies,
+    pub bare: Bare,
     pub plain: Plain,
     shelf: Arc<Shelf>,
+    vault: Arc<Vault>,
+    files: Vec<Arc<KeyFiles>>,
 }
 
 impl Hosting {
-    pub async fn new(store: Store, world: &World) -> Result<Self, Failure> {
+    pub async fn new(config: &HostConfig, store: Store, world: &World) -> Result<Self, Failure> {
+        let vault = Arc::new(vault(config, &store).await?);
+        let load = |files| certificate::load(files).map(Arc::new);
+        let files: Vec<Arc<KeyFiles>> = config.certificates.iter().map(load).collect::<Result<_, _>>()?;
         let shelf = Shelf::new(store.clone(), world.clock.clone()).await;
-        let shelf = shelf.map_err(|error| Failure::new("the store fails", error, ""))?;
-        let shelf = Arc::new(shelf);
+        let shelf = shelf.map_err(|error| store_failure(&error))?;
+        let shelf = Arc::new(shelf.with_vault(vault.clone()).with_files(files.clone()));
         let host = PolicyHost::new(shelf.clone());
         let host = host.map_err(|error| Failure::new("TLS can't be set up", error, ""))?;
-        Ok(Self { policies: Policies(host), plain: Plain(store), shelf })
+        let proxy_header = config.proxy_header;
+        Ok(Self {
+            policies: Policies { host: host.clone(), proxy_header },
+            bare: Bare(host),
+            plain: Plain { store, proxy_header },
+            shelf,
+            vault,
+            files,
+        })
     }
 
     /// Keeps it up to date, until the tasks are dropped.
@@ -78,12 +152,22 @@ impl Hosting {
                 }
             }
         });
-        let Some(acme) = &config.acme else { return };
+        if !self.files.is_empty() {
+            tasks.spawn(watch(self.files.clone(), self.shelf.clone()));
+        }
+        if config.authorities.is_empty() {
+            return;
+        }
         let orders = Orders {
-            store: self.plain.0.clone(),
+            store: self.plain.store.clone(),
             dns: world.dns.clone(),
             clock: world.clock.clone(),
-            authority: acme.clone(),
+            authorities: config.authorities.iter().cloned().map(Ca::new).collect(),
+            ways: match config.http.is_empty() {
+                true => vec![Way::Handshake],
+                false => vec![Way::Http, Way::Handshake],
+            },
+            vault: self.vault.clone(),
             place: config.place.clone(),
             holder: holder(),
         };
@@ -96,4 +180,46 @@ impl Hosting {
             }
         });
     }
+}
+
+/// Takes changes of files in.
+async fn watch(files: Vec<Arc<KeyFiles>>, shelf: Arc<Shelf>) {
+    loop {
+        tokio::time::sleep(FILES).await;
+        // Every one of them is looked at, whether or not one before it has changed.
+        if files.iter().filter(|files| certificate::look(files)).count() > 0 {
+            shelf.files_have_changed();
+        }
+    }
+}
+
+/// What keys are sealed with, after those were sealed that were not yet.
+async fn vault(config: &HostConfig, store: &Store) -> Result<Vault, Failure> {
+    let vault = match &config.key_file {
+        Some(file) => {
+            let shown = file.display();
+            let text = std::fs::read_to_string(file).map_err(|error| {
+                Failure::usage(
+                    format!("the key file {shown} can't be read"),
+                    error,
+                    "[host] names it in key_file.",
+                )
+            })?;
+            Vault::with_key(&text)
+                .map_err(|error| Failure::usage(format!("the key file {shown}"), error, ""))?
+        }
+        None => Vault::default(),
+    };
+    match vault.prepare(store).await.map_err(|error| store_failure(&error))? {
+        Ok(0) => {}
+        Ok(sealed) => tracing::info!("{sealed} private keys in the store are sealed now"),
+        Err(error) => {
+            let remedy = match error {
+                VaultError::Locked => "Name the file that has the key:\n  [host]\n  key_file = \"host.key\"",
+                _ => "Give the file that the keys were sealed with. Without it they are lost.",
+            };
+            return Err(Failure::usage("the private keys in the store can't be used", error, remedy));
+        }
+    }
+    Ok(vault)
 }

@@ -1,6 +1,6 @@
 //! Which sockets are open, and for what; a reload opens and closes the difference.
 
-use super::hosting::{Plain, Policies};
+use super::hosting::{Bare, Plain, Policies};
 use super::http::Http;
 use super::inbox::Mail;
 use super::pages::Pages;
@@ -31,6 +31,8 @@ pub enum Role {
     Control(Http),
     /// Policy files over HTTPS.
     Policies(Policies),
+    /// Policy files for a proxy.
+    Bare(Bare),
     /// Challenges over HTTP.
     Plain(Plain),
     /// Report mail.
@@ -52,7 +54,7 @@ impl Role {
 
     /// True for what is made to be reached by everybody.
     fn is_public(&self) -> bool {
-        matches!(self, Self::Policies(_) | Self::Plain(_) | Self::Smtp(_) | Self::Pages(_))
+        matches!(self, Self::Policies(_) | Self::Bare(_) | Self::Plain(_) | Self::Smtp(_) | Self::Pages(_))
     }
 
     fn word(&self) -> &'static str {
@@ -63,6 +65,7 @@ impl Role {
             Self::Sessions(_) => "sessions",
             Self::Control(_) => "control",
             Self::Policies(_) => "policies",
+            Self::Bare(_) => "policies for a proxy",
             Self::Plain(_) => "challenges",
             Self::Smtp(_) => "smtp",
             Self::Lmtp(_) => "lmtp",
@@ -137,6 +140,7 @@ impl Listeners {
                     run(listener, service, shutdown).await
                 }
                 Role::Policies(service) => run(listener, service, shutdown).await,
+                Role::Bare(service) => run(listener, service, shutdown).await,
                 Role::Plain(service) => run(listener, service, shutdown).await,
                 Role::Pages(service) => run(listener, service, shutdown).await,
                 Role::Smtp(service) | Role::Lmtp(service) => run(listener, service, shutdown).await,

@@ -6,7 +6,9 @@
 mod day;
 mod exim;
 mod export;
+mod front;
 mod ground;
+mod https;
 mod journey;
 mod lab;
 mod mail_in;

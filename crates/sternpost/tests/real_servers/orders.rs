@@ -3,20 +3,24 @@
 
 use crate::names::{Names, zone};
 use crate::pebble::{DIRECTORY, Pebble};
-use crate::support::{daemon, in_a_room_of_its_own, mount_over, shell, until};
+use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until};
 use formats::DomainName;
 use jiff::SignedDuration;
 use lab::dns::Signing;
 use lab::pki::Pki;
 use net::clock::{Clock, ManualClock, SystemClock};
 use net::dns::{Dnssec, Resolver, ResolverConfig};
-use receiver::host::order::{Authority, Orders};
+use receiver::host::authority::{Authority, Ca, External, NEW_PER_HOUR};
+use receiver::host::order::{Orders, Way};
+use receiver::host::vault::Vault;
 use receiver::rollout::plan::PolicyHostAt;
 use std::path::Path;
 use std::sync::Arc;
 use store::Store;
 use store::hosting::StoredCertificate;
 
+/// Seals keys in the store.
+const KEY: &str = "c3Rlcm5wb3N0IHN0ZXJucG9zdCBzdGVybnBvc3QhISE=";
 const POLICY: &str = "version: STSv1\r\nmode: none\r\nmax_age: 86400\r\n";
 
 fn name(text: &str) -> DomainName {
@@ -30,7 +34,7 @@ struct Room {
 }
 
 impl Room {
-    async fn new(place: &Path) -> Self {
+    async fn new(place: &Path, way: Way, authorities: Vec<Authority>) -> Self {
         let store = Store::open(&place.join("sternpost.db")).await.unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let servers = vec!["127.0.0.1:53".parse().unwrap()];
@@ -40,12 +44,9 @@ impl Room {
             store: store.clone(),
             dns: Arc::new(Resolver::new(&resolver).unwrap()),
             clock: clock.clone(),
-            authority: Authority {
-                directory: DIRECTORY.to_owned(),
-                contact: None,
-                profile: Some("default".to_owned()),
-                ca_file: Some(place.join("pebble/root.pem")),
-            },
+            authorities: authorities.into_iter().map(Ca::new).collect(),
+            ways: vec![way],
+            vault: Arc::new(Vault::with_key(KEY).unwrap()),
             place: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
             holder: "test".to_owned(),
         };
@@ -70,46 +71,175 @@ impl Room {
     }
 }
 
-#[test]
-fn certificates_are_ordered_renewed_and_kept_through_whatever_the_authority_does() {
-    in_a_room_of_its_own(|| {
-        let place = tempfile::tempdir().unwrap();
+/// Names, and the program that answers challenges.
+struct Ground {
+    _names: Names,
+    _serve: Running,
+    pki: Pki,
+}
+
+impl Ground {
+    fn new(place: &Path, host: &str) -> Self {
         let zones = [
             zone(".", Signing::Signed, "test. NS ns.test.\nns.test. A 127.0.1.1\n"),
             zone(
                 "test.",
                 Signing::Unsigned,
-                "ns A 127.0.1.1\nmta-sts.good A 127.0.0.50\nmta-sts.away A 127.0.0.51\nmta-sts.blocked A 127.0.0.50\n",
+                "ns A 127.0.1.1\nmta-sts.good A 127.0.0.50\nmta-sts.also A 127.0.0.50\nmta-sts.away A 127.0.0.51\nmta-sts.blocked A 127.0.0.50\n",
             ),
         ];
-        let _names = Names::start(&place.path().join("names"), [127, 0, 1, 1].into(), &zones);
-        std::fs::write(place.path().join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
-        mount_over(&place.path().join("resolv.conf"), Path::new("/etc/resolv.conf"));
-        let pki = Pki::new(SystemClock.now()).unwrap();
+        let names = Names::start(&place.join("names"), [127, 0, 1, 1].into(), &zones);
+        std::fs::write(place.join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
+        mount_over(&place.join("resolv.conf"), Path::new("/etc/resolv.conf"));
+        std::fs::write(place.join("host.key"), format!("{KEY}\n")).unwrap();
+        let config = format!(
+            "[dns]\nservers = [\"127.0.0.1:53\"]\ndnssec = \"off\"\n[host]\nlisten = [\"127.0.0.50:443\"]\nkey_file = \"host.key\"\n{host}"
+        );
+        std::fs::write(place.join("sternpost.toml"), config).unwrap();
+        let line =
+            format!("{} --config {}/sternpost.toml serve", env!("CARGO_BIN_EXE_sternpost"), place.display());
+        let serve = daemon(&line, &place.join("serve.log"));
+        until("challenges are answered", || {
+            std::fs::read_to_string(place.join("serve.log")).unwrap().contains("127.0.0.50:443")
+        });
+        Self { _names: names, _serve: serve, pki: Pki::new(SystemClock.now()).unwrap() }
+    }
+}
+
+fn pebble(place: &Path) -> Authority {
+    Authority {
+        directory: DIRECTORY.to_owned(),
+        contact: None,
+        profile: Some("default".to_owned()),
+        ca_file: Some(place.join("pebble/root.pem")),
+        external: None,
+        new_per_hour: NEW_PER_HOUR,
+    }
+}
+
+#[test]
+fn certificates_are_ordered_renewed_and_kept_through_whatever_the_authority_does() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let ground = Ground::new(place.path(), "http = [\"127.0.0.50:80\"]\n");
         // Many a nonce is refused, as it happens at busy authorities.
-        let pebble = Pebble::start(&place.path().join("pebble"), &pki, "PEBBLE_WFE_NONCEREJECT=30");
-        let config = "[dns]\nservers = [\"127.0.0.1:53\"]\ndnssec = \"off\"\n[host]\nlisten = [\"127.0.0.50:443\"]\nhttp = [\"127.0.0.50:80\"]\n";
-        std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
+        let authority = Pebble::start(&place.path().join("pebble"), &ground.pki, "PEBBLE_WFE_NONCEREJECT=30");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let room = Room::new(place.path(), Way::Http, vec![pebble(place.path())]).await;
+            ordered_and_renewed(&room).await;
+            refused_or_elsewhere(&room).await;
+            let good = name("mta-sts.good.test");
+            let in_hand = until_steady(&room, &good).await;
+            drop(authority);
+            away(&room, &good, &in_hand).await;
+        });
+    });
+}
+
+const MAC: &str = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+
+#[test]
+fn the_next_authority_is_asked_with_a_bound_account_and_a_handshake_where_the_first_has_had_too_many() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let ground = Ground::new(place.path(), "");
+        let busy = BusyAuthority::start(&ground.pki);
+        let _pebble = Pebble::start_with(
+            &place.path().join("pebble"),
+            &ground.pki,
+            "PEBBLE_WFE_NONCEREJECT=0",
+            &[("ours", MAC)],
+        );
+        let key_file = place.path().join("eab.key");
+        std::fs::write(&key_file, "d3Jvbmc\n").unwrap();
+        let root = Some(place.path().join("pebble/root.pem"));
+        let first = Authority { directory: BUSY.to_owned(), ca_file: root, ..pebble(place.path()) };
+        let external = Some(External { key_id: "ours".to_owned(), key_file: key_file.clone() });
+        let second = Authority { external, ..pebble(place.path()) };
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let room = Room::new(place.path(), Way::Handshake, vec![first, second]).await;
+            let good = room.due("good.test").await;
+            room.orders.round().await.unwrap();
+            let told = room.certificate(&good).await;
+            assert!(told.problem.contains("rateLimited") || told.problem.contains("too many"), "{told:?}");
+            assert!(told.problem.contains("; https://localhost:14000/dir: "), "both are told: {told:?}");
+            assert!(!told.problem.contains("d3Jvbmc"));
+            std::fs::write(&key_file, format!("{MAC}\n")).unwrap();
+            room.pass(1);
+            let there = until_there(&room, &good, "").await;
+            assert!(there.key.starts_with("sealed:1:") && !there.key.contains("PRIVATE"), "{there:?}");
+            let account = room.store.acme_account(DIRECTORY).await.unwrap().unwrap();
+            assert!(account.starts_with("sealed:1:"));
+            let also = room.due("also.test").await;
+            until_there(&room, &also, "").await;
+            assert_eq!(busy.orders(), 1, "it was asked again within its pause");
+            room.pass(16 + 1);
+            let blocked = room.due("away.test").await;
+            room.orders.round().await.unwrap();
+            assert!(room.certificate(&blocked).await.problem.contains("does not lead here"));
+            assert_eq!(busy.orders(), 1, "it was asked for a host that is not here");
+        });
+        // What was ordered is served, its key opened.
+        let fetch = format!(
+            "curl -s --cacert {}/pebble/issued.pem https://mta-sts.good.test/.well-known/mta-sts.txt",
+            place.path().display()
+        );
+        until("the policy is served", || shell(&format!("{fetch} || true")).contains("mode: none"));
         let line = format!(
             "{} --config {}/sternpost.toml serve",
             env!("CARGO_BIN_EXE_sternpost"),
             place.path().display()
         );
-        let _serve = daemon(&line, &place.path().join("serve.log"));
-        until("challenges are answered", || {
-            shell("curl -s http://127.0.0.50/ || true").contains("over HTTPS only")
-        });
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(async {
-            let room = Room::new(place.path()).await;
-            ordered_and_renewed(&room).await;
-            refused_or_elsewhere(&room).await;
-            let good = name("mta-sts.good.test");
-            let in_hand = until_steady(&room, &good).await;
-            drop(pebble);
-            away(&room, &good, &in_hand).await;
-        });
+        std::fs::write(place.path().join("host.key"), "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+            .unwrap();
+        let said = shell(&format!("{line}; test $? = 2"));
+        assert!(said.contains("it was sealed with another key"), "{said}");
     });
+}
+
+const BUSY: &str = "https://localhost:14100/dir";
+
+/// An authority that has an account for everybody and takes no orders: there were too many.
+struct BusyAuthority(Arc<std::sync::atomic::AtomicU32>);
+
+impl BusyAuthority {
+    fn start(pki: &Pki) -> Self {
+        let orders = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counted = orders.clone();
+        crate::https::serve("127.0.0.1:14100", pki, &["localhost"], move |request| {
+            let at = |path: &str| format!("https://localhost:14100/{path}");
+            let (status, body) = match request.path.as_str() {
+                "/dir" => (
+                    200,
+                    serde_json::json!({"newNonce": at("nonce"), "newAccount": at("account"), "newOrder": at("order")}),
+                ),
+                "/nonce" => (200, serde_json::json!({})),
+                "/account" => (201, serde_json::json!({"status": "valid"})),
+                _ => {
+                    counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    (
+                        429,
+                        serde_json::json!({"type": "urn:ietf:params:acme:error:rateLimited", "detail": "too many new orders"}),
+                    )
+                }
+            };
+            crate::https::Answer {
+                status,
+                headers: vec![
+                    ("replay-nonce", "oFvnlFP1wIhRlYS2jTaXbA".to_owned()),
+                    ("location", at("account/1")),
+                ],
+                body: body.to_string(),
+            }
+        });
+        Self(orders)
+    }
+
+    fn orders(&self) -> u32 {
+        self.0.load(std::sync::atomic::Ordering::SeqCst)
+    }
 }
 
 /// The rounds until the certificate is there: a refused nonce is tried again by itself, or the next time.
@@ -142,7 +272,7 @@ async fn until_steady(room: &Room, host: &DomainName) -> StoredCertificate {
 async fn ordered_and_renewed(room: &Room) {
     let host = room.due("good.test").await;
     let first = until_there(room, &host, "").await;
-    assert!(first.chain.matches("BEGIN CERTIFICATE").count() >= 2 && first.key.contains("PRIVATE KEY"));
+    assert!(first.chain.matches("BEGIN CERTIFICATE").count() >= 2 && first.key.starts_with("sealed:1:"));
     let account = room.store.acme_account(DIRECTORY).await.unwrap().unwrap();
     let days = first.expires_at.duration_since(room.clock.now()).as_hours() / 24;
     assert!((80..=90).contains(&days), "{days}");

@@ -14,13 +14,21 @@ pub const DIRECTORY: &str = "https://localhost:14000/dir";
 impl Pebble {
     /// Starts it; `settings` are variables of its environment. Its own certificate is of `pki`.
     pub fn start(place: &Path, pki: &Pki, settings: &str) -> Self {
+        Self::start_with(place, pki, settings, &[])
+    }
+
+    /// The same, where only those may have an account who know one of these keys, named and in base64url.
+    pub fn start_with(place: &Path, pki: &Pki, settings: &str, keys: &[(&str, &str)]) -> Self {
         std::fs::create_dir_all(place).unwrap();
         let identity = pki.issue("localhost", Cert::Good).unwrap();
         std::fs::write(place.join("own.pem"), identity.chain_pem()).unwrap();
         std::fs::write(place.join("own.key"), identity.key_pem()).unwrap();
         std::fs::write(place.join("root.pem"), pki.root_pem()).unwrap();
         let dir = place.display();
+        let keys: serde_json::Map<_, _> =
+            keys.iter().map(|(id, key)| ((*id).to_owned(), (*key).into())).collect();
         let config = serde_json::json!({ "pebble": {
+            "externalAccountBindingRequired": !keys.is_empty(), "externalAccountMACKeys": keys,
             "listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000",
             "certificate": format!("{dir}/own.pem"), "privateKey": format!("{dir}/own.key"),
             "domainBlocklist": ["blocked.test"], "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "",

@@ -1,17 +1,12 @@
 //! The interfaces of five DNS providers, as their documentation describes them, on one HTTPS server. What they are told
 //! is put into Knot, so that it shows on name servers.
 
+use crate::https::Answer;
 use crate::support::shell;
-use hyper::body::Incoming;
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
-use lab::pki::{Cert, Pki};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use lab::pki::Pki;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -54,10 +49,10 @@ pub struct Api {
 }
 
 /// Status and body.
-type Answer = (u16, String);
+type Told = (u16, String);
 
 struct Asked<'a> {
-    method: &'a Method,
+    method: &'a str,
     path: Vec<&'a str>,
     query: BTreeMap<String, String>,
     body: &'a str,
@@ -75,103 +70,61 @@ impl Api {
         for (name, kind, data) in records {
             this.add(name, kind, data);
         }
-        let mut resolver = rustls::server::ResolvesServerCertUsingSni::new();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        for (_, host) in HOSTS {
-            let identity = pki.issue(host, Cert::Good).unwrap();
-            let chain = CertificateDer::pem_slice_iter(identity.chain_pem().as_bytes())
-                .collect::<Result<Vec<_>, _>>()
-                .unwrap();
-            let key = PrivateKeyDer::from_pem_slice(identity.key_pem().as_bytes()).unwrap();
-            let key = provider.key_provider.load_private_key(key).unwrap();
-            resolver.add(host, rustls::sign::CertifiedKey::new(chain, key)).unwrap();
-        }
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(resolver));
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let address: SocketAddr = format!("{address}:443").parse().unwrap();
-        let listener = std::net::TcpListener::bind(address).unwrap();
-        listener.set_nonblocking(true).unwrap();
         let api = this.clone();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                while let Ok((stream, _)) = listener.accept().await {
-                    let (acceptor, api) = (acceptor.clone(), api.clone());
-                    tokio::spawn(async move {
-                        let Ok(stream) = acceptor.accept(stream).await else { return };
-                        let service = hyper::service::service_fn(move |request| {
-                            let api = api.clone();
-                            async move { Ok::<_, std::convert::Infallible>(api.answer(request).await) }
-                        });
-                        let _ = hyper::server::conn::http1::Builder::new()
-                            .serve_connection(TokioIo::new(stream), service)
-                            .await;
-                    });
-                }
-            });
+        let hosts = HOSTS.map(|(_, host)| host);
+        crate::https::serve(&format!("{address}:443"), pki, &hosts, move |request| {
+            let (status, body) = api.answer(request);
+            let headers = match status {
+                429 => vec![("retry-after", "0".to_owned())],
+                _ => Vec::new(),
+            };
+            Answer { status, headers, body }
         });
         this
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<String> {
-        let (parts, body) = request.into_parts();
-        let body = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
-        let body = String::from_utf8(body.to_vec()).unwrap();
-        let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let query = parts.uri.query().unwrap_or_default();
+    fn answer(&self, request: &crate::https::Asked) -> Told {
+        let header = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let asked = Asked {
-            method: &parts.method,
-            path: parts.uri.path().split('/').filter(|part| !part.is_empty()).collect(),
-            query: query
+            method: &request.method,
+            path: request.path.split('/').filter(|part| !part.is_empty()).collect(),
+            query: request
+                .query
                 .split('&')
                 .filter_map(|pair| pair.split_once('='))
                 .map(|(key, value)| (key.to_owned(), value.replace("%2E", ".").replace("%40", "@")))
                 .collect(),
-            body: &body,
+            body: &request.body,
         };
-        if parts.method != Method::GET {
-            let line = format!("{} {} {}", parts.method, parts.uri, body);
+        if request.method != "GET" {
+            let line = format!("{} {} {}", request.method, request.path, request.body);
             self.changes.lock().unwrap().push(line);
         }
         let bearer = format!("Bearer {TOKEN}");
-        let (status, text) = if self.moods.busy.swap(false, Ordering::SeqCst) {
-            (429, String::new())
-        } else {
-            match header("host") {
-                "api.cloudflare.com" if header("authorization") != bearer => (
-                    403,
-                    r#"{"success":false,"errors":[{"code":9109,"message":"Invalid access token"}]}"#
-                        .to_owned(),
-                ),
-                "api.cloudflare.com" => self.cloudflare(&asked),
-                "desec.io" if header("authorization") != format!("Token {TOKEN}") => {
-                    (401, r#"{"detail":"Invalid token."}"#.to_owned())
-                }
-                "desec.io" => self.desec(&asked),
-                "api.digitalocean.com" | "api.hetzner.cloud" if header("authorization") != bearer => {
-                    (401, r#"{"id":"unauthorized","message":"Unable to authenticate you"}"#.to_owned())
-                }
-                "api.digitalocean.com" => self.digitalocean(&asked),
-                "api.hetzner.cloud" => self.hetzner(&asked),
-                _ if !is_signed(&parts, query, &body) => (
-                    403,
-                    "<ErrorResponse><Error><Code>SignatureDoesNotMatch</Code></Error></ErrorResponse>"
-                        .to_owned(),
-                ),
-                _ => self.route53(&asked),
-            }
-        };
-        let mut response = Response::new(text);
-        *response.status_mut() = status.try_into().unwrap();
-        if status == 429 {
-            response.headers_mut().insert("retry-after", "0".parse().unwrap());
+        if self.moods.busy.swap(false, Ordering::SeqCst) {
+            return (429, String::new());
         }
-        response
+        match header("host") {
+            "api.cloudflare.com" if header("authorization") != bearer => (
+                403,
+                r#"{"success":false,"errors":[{"code":9109,"message":"Invalid access token"}]}"#.to_owned(),
+            ),
+            "api.cloudflare.com" => self.cloudflare(&asked),
+            "desec.io" if header("authorization") != format!("Token {TOKEN}") => {
+                (401, r#"{"detail":"Invalid token."}"#.to_owned())
+            }
+            "desec.io" => self.desec(&asked),
+            "api.digitalocean.com" | "api.hetzner.cloud" if header("authorization") != bearer => {
+                (401, r#"{"id":"unauthorized","message":"Unable to authenticate you"}"#.to_owned())
+            }
+            "api.digitalocean.com" => self.digitalocean(&asked),
+            "api.hetzner.cloud" => self.hetzner(&asked),
+            _ if !is_signed(request) => (
+                403,
+                "<ErrorResponse><Error><Code>SignatureDoesNotMatch</Code></Error></ErrorResponse>".to_owned(),
+            ),
+            _ => self.route53(&asked),
+        }
     }
 
     fn add(&self, name: &str, kind: &str, data: &str) {
@@ -234,7 +187,7 @@ impl Api {
         shell(&format!("printf '%s' '{lines}' | sed 's/\\\\\"/\"/g' | knsupdate"));
     }
 
-    fn cloudflare(&self, asked: &Asked<'_>) -> Answer {
+    fn cloudflare(&self, asked: &Asked<'_>) -> Told {
         let fine = |result: Value| {
             (200, json!({"success": true, "errors": [], "messages": [], "result": result}).to_string())
         };
@@ -243,7 +196,7 @@ impl Api {
             (400, json!({"success": false, "errors": errors, "messages": [], "result": null}).to_string())
         };
         let zone = "0123456789abcdef0123456789abcdef";
-        match (asked.method.as_str(), &asked.path[..]) {
+        match (asked.method, &asked.path[..]) {
             ("GET", ["client", "v4", "zones"]) => match asked.query["name"].as_str() {
                 name @ "cloudflare.test" => {
                     fine(json!([{"id": zone, "name": name, "status": "active", "type": "full"}]))
@@ -289,7 +242,7 @@ impl Api {
         }
     }
 
-    fn desec(&self, asked: &Asked<'_>) -> Answer {
+    fn desec(&self, asked: &Asked<'_>) -> Told {
         let full =
             |sub: &str| format!("{}desec.test", if sub == "@" { String::new() } else { format!("{sub}.") });
         let set = |sub: &str, kind: &str| {
@@ -298,7 +251,7 @@ impl Api {
             json!({"created": time, "domain": "desec.test", "subname": sub, "name": full(sub) + ".", "type": kind,
                    "records": records, "ttl": 3600, "touched": time})
         };
-        match (asked.method.as_str(), &asked.path[..]) {
+        match (asked.method, &asked.path[..]) {
             ("GET", ["api", "v1", "domains", name]) if *name == "desec.test" => {
                 (200, json!({"name": name, "minimum_ttl": 3600, "keys": []}).to_string())
             }
@@ -338,12 +291,12 @@ impl Api {
         }
     }
 
-    fn digitalocean(&self, asked: &Asked<'_>) -> Answer {
+    fn digitalocean(&self, asked: &Asked<'_>) -> Told {
         let label = |name: &str| match name.strip_suffix(".digitalocean.test") {
             Some(label) => label.to_owned(),
             None => "@".to_owned(),
         };
-        match (asked.method.as_str(), &asked.path[..]) {
+        match (asked.method, &asked.path[..]) {
             (_, ["v2", "domains", zone, ..]) if *zone != "digitalocean.test" => (
                 404,
                 r#"{"id":"not_found","message":"The resource you were accessing could not be found."}"#
@@ -385,13 +338,13 @@ impl Api {
         }
     }
 
-    fn hetzner(&self, asked: &Asked<'_>) -> Answer {
+    fn hetzner(&self, asked: &Asked<'_>) -> Told {
         let full = |label: &str| format!("{label}.hetzner.test");
         let missing =
             || (404, r#"{"error":{"code":"not_found","message":"not found","details":null}}"#.to_owned());
         let action =
             || (201, r#"{"action":{"id":1,"status":"running","progress":0,"error":null}}"#.to_owned());
-        match (asked.method.as_str(), &asked.path[..]) {
+        match (asked.method, &asked.path[..]) {
             ("GET", ["v1", "zones", "hetzner.test", "rrsets"]) => {
                 let (label, kind) = (&asked.query["name"], &asked.query["type"]);
                 let records: Vec<Value> = self
@@ -448,10 +401,10 @@ impl Api {
         }
     }
 
-    fn route53(&self, asked: &Asked<'_>) -> Answer {
+    fn route53(&self, asked: &Asked<'_>) -> Told {
         let head = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
         let space = "xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"";
-        match (asked.method.as_str(), &asked.path[..]) {
+        match (asked.method, &asked.path[..]) {
             ("GET", ["2013-04-01", "hostedzonesbyname"]) => (
                 200,
                 format!(
@@ -554,8 +507,8 @@ fn between(xml: &str, tag: &str) -> Vec<String> {
 }
 
 /// The signature of version 4, made again from what has come.
-fn is_signed(parts: &hyper::http::request::Parts, query: &str, body: &str) -> bool {
-    let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+fn is_signed(request: &crate::https::Asked) -> bool {
+    let header = |name: &str| request.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let authorization = header("authorization");
     let part = |name: &str| {
         let rest = authorization.split(&format!("{name}=")).nth(1).unwrap_or_default();
@@ -565,18 +518,18 @@ fn is_signed(parts: &hyper::http::request::Parts, query: &str, body: &str) -> bo
     let Some((key_id, scope)) = credential.split_once('/') else { return false };
     let names = part("SignedHeaders");
     let headers: String = names.split(';').map(|name| format!("{name}:{}\n", header(name))).collect();
-    let mut pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).collect();
+    let mut pairs: Vec<&str> = request.query.split('&').filter(|pair| !pair.is_empty()).collect();
     pairs.sort_unstable();
     let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
     let hash = |text: &str| hex(&Sha256::digest(text.as_bytes()));
-    let request = format!(
+    let canonical = format!(
         "{}\n{}\n{}\n{headers}\n{names}\n{}",
-        parts.method,
-        parts.uri.path(),
+        request.method,
+        request.path,
         pairs.join("&"),
-        hash(body)
+        hash(&request.body)
     );
-    let to_sign = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", header("x-amz-date"), hash(&request));
+    let to_sign = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{}", header("x-amz-date"), hash(&canonical));
     let key =
         scope.split('/').fold(format!("AWS4{TOKEN}").into_bytes(), |key, part| hmac(&key, part.as_bytes()));
     key_id == "AKIAOPERATOR" && part("Signature") == hex(&hmac(&key, to_sign.as_bytes()))

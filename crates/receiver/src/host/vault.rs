@@ -1,0 +1,148 @@
+//! Private keys in the store, sealed with a key that is not there, so that a copy of the store alone proves nobody to be
+//! a policy host.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use data_encoding::BASE64;
+use store::{Store, StoreError};
+
+/// Seals and opens.
+#[derive(Default)]
+pub struct Vault(Option<RandomizedNonceKey>);
+
+/// Why a secret can't be sealed or opened. It is never in the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// The key file has no key.
+    #[error("a key is 32 random bytes in base64; make one by `openssl rand -base64 32`")]
+    Key,
+    /// There is no key.
+    #[error("it is sealed, and no key is given")]
+    Locked,
+    /// The key is another one, or the store was changed by hand.
+    #[error("it was sealed with another key")]
+    Foreign,
+    /// The machine gives no random bytes.
+    #[error("it can't be sealed")]
+    Sealing,
+}
+
+/// Keys that are looked at together.
+const AT_ONCE: u32 = 1000;
+/// The name of what only the right key opens, among the store's secrets.
+const PROOF: &str = "vault";
+/// What sealed secrets begin with.
+const MARK: &str = "sealed:1:";
+
+impl Vault {
+    /// With the text of a key file.
+    pub fn with_key(text: &str) -> Result<Self, VaultError> {
+        let bytes = BASE64.decode(text.trim().as_bytes()).map_err(|_| VaultError::Key)?;
+        RandomizedNonceKey::new(&AES_256_GCM, &bytes).map(|key| Self(Some(key))).map_err(|_| VaultError::Key)
+    }
+
+    /// As it is to be kept: sealed for `owner`, where there is a key.
+    pub fn seal(&self, owner: &str, secret: &str) -> Result<String, VaultError> {
+        let Some(key) = &self.0 else { return Ok(secret.to_owned()) };
+        let mut sealed = secret.as_bytes().to_vec();
+        let nonce = key.seal_in_place_append_tag(Aad::from(owner), &mut sealed);
+        let nonce = nonce.map_err(|_| VaultError::Sealing)?;
+        Ok(format!("{MARK}{}", BASE64.encode(&[nonce.as_ref().as_slice(), &sealed].concat())))
+    }
+
+    /// What was kept for `owner`; what was kept before there was a key is taken as it is.
+    pub fn open(&self, owner: &str, kept: &str) -> Result<String, VaultError> {
+        let Some(sealed) = kept.strip_prefix(MARK) else { return Ok(kept.to_owned()) };
+        let key = self.0.as_ref().ok_or(VaultError::Locked)?;
+        let bytes = BASE64.decode(sealed.as_bytes()).map_err(|_| VaultError::Foreign)?;
+        let (nonce, rest) = bytes.split_first_chunk::<NONCE_LEN>().ok_or(VaultError::Foreign)?;
+        let mut text = rest.to_vec();
+        let opened = key.open_in_place(Nonce::from(nonce), Aad::from(owner), &mut text);
+        let opened = opened.map_err(|_| VaultError::Foreign)?;
+        String::from_utf8(opened.to_vec()).map_err(|_| VaultError::Foreign)
+    }
+
+    /// Looks whether this is the key that the store's secrets are sealed with. Where none are sealed yet and there is a key,
+    /// seals them; says how many. The inner error is about the key.
+    pub async fn prepare(&self, store: &Store) -> Result<Result<usize, VaultError>, StoreError> {
+        if let Some(kept) = store.known_secret(PROOF).await? {
+            return Ok(self.open(PROOF, &kept).map(|_| 0));
+        }
+        if self.0.is_none() {
+            return Ok(Ok(0));
+        }
+        let (mut sealed, mut after) = (0, String::new());
+        loop {
+            let some = store.certificate_keys(&after, AT_ONCE).await?;
+            let Some((last, _)) = some.last() else { break };
+            after = last.to_string();
+            for (host, kept) in some.iter().filter(|(_, kept)| !kept.starts_with(MARK)) {
+                match self.seal(host.as_str(), kept) {
+                    Ok(new) => store.put_certificate_key(host, kept, &new).await?,
+                    Err(error) => return Ok(Err(error)),
+                }
+                sealed += 1;
+            }
+        }
+        match self.seal(PROOF, "") {
+            Ok(proof) => store.secret(PROOF, &proof).await?,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(sealed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::hosting::StoredCertificate;
+
+    fn vault(byte: u8) -> Vault {
+        Vault::with_key(&(BASE64.encode(&[byte; 32]) + "\n")).unwrap()
+    }
+
+    #[test]
+    fn what_is_sealed_opens_with_its_key_for_its_owner_alone() {
+        let one = vault(1);
+        let kept = one.seal("mta-sts.a.example", "SECRET").unwrap();
+        assert!(kept.starts_with(MARK) && !kept.contains("SECRET"));
+        assert_ne!(kept, one.seal("mta-sts.a.example", "SECRET").unwrap(), "the nonce repeats");
+        assert_eq!(one.open("mta-sts.a.example", &kept).as_deref(), Ok("SECRET"));
+        assert_eq!(one.open("mta-sts.b.example", &kept), Err(VaultError::Foreign));
+        assert_eq!(vault(2).open("mta-sts.a.example", &kept), Err(VaultError::Foreign));
+        assert_eq!(Vault::default().open("mta-sts.a.example", &kept), Err(VaultError::Locked));
+        for broken in ["", "AAAA", "%%%", &kept[MARK.len()..kept.len() - 8]] {
+            assert_eq!(one.open("mta-sts.a.example", &format!("{MARK}{broken}")), Err(VaultError::Foreign));
+        }
+    }
+
+    #[test]
+    fn without_a_key_secrets_stay_as_they_are_and_are_taken_over() {
+        let bare = Vault::default();
+        assert_eq!(bare.seal("o", "SECRET").as_deref(), Ok("SECRET"));
+        assert_eq!(vault(1).open("o", "SECRET").as_deref(), Ok("SECRET"));
+    }
+
+    #[test]
+    fn a_key_is_32_bytes_of_base64() {
+        for bad in ["", "secret", "c2hvcnQ="] {
+            assert_eq!(Vault::with_key(bad).err(), Some(VaultError::Key));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_store_is_sealed_once_and_then_the_key_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let host = formats::DomainName::parse("mta-sts.a.example").unwrap();
+        let given = StoredCertificate::given(host.clone(), "CHAIN".into(), "SECRET".into());
+        store.put_certificate(&given).await.unwrap();
+        let prepare = async |vault: &Vault| vault.prepare(&store).await.unwrap();
+        assert_eq!(prepare(&Vault::default()).await, Ok(0));
+        assert_eq!(prepare(&vault(1)).await, Ok(1));
+        let kept = store.certificate(&host).await.unwrap().unwrap().key;
+        assert_eq!(vault(1).open(host.as_str(), &kept).as_deref(), Ok("SECRET"));
+        assert_eq!(prepare(&vault(1)).await, Ok(0));
+        assert_eq!(prepare(&vault(2)).await, Err(VaultError::Foreign));
+        assert_eq!(prepare(&Vault::default()).await, Err(VaultError::Locked));
+    }
+}
