@@ -106,8 +106,8 @@ fn failed(seen: &Seen, session: &SessionSeen, fault: &Fault, nobody: bool, findi
             findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", []);
         }
         Fault::NoStarttls => no_starttls(seen, session, what, findings),
-        // The topics of TLS and DANE speak of certificates.
-        Fault::Certificate(_) => return,
+        // The topics of TLS and DANE speak of certificates, and a check logs in nowhere.
+        Fault::Certificate(_) | Fault::NoLogin => return,
         Fault::Handshake(why) if is_old(why) => findings.add_as(
             severity(seen),
             Check::SmtpTlsOld,

@@ -361,6 +361,7 @@ impl Lab {
             allow_special_addresses: true,
             reply_time: Duration::from_millis(1200),
             sources: Vec::new(),
+            login: None,
         };
         let mail = Arc::new(Client::new(client, clock.clone())?);
         Ok(Clients {

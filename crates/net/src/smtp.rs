@@ -8,7 +8,7 @@ pub mod server;
 mod wire;
 
 pub use crate::tls::TlsFacts;
-pub use client::{Client, ClientConfig};
+pub use client::{Client, ClientConfig, Login};
 pub use probe::MailProbes;
 pub use wire::{Reply, WireError};
 
@@ -144,13 +144,16 @@ pub enum Fault {
     /// The certificate is not good by what was demanded.
     #[error("{0}")]
     Certificate(Problem),
+    /// The host offers no way to log in that we know.
+    #[error("the host offers neither AUTH PLAIN nor AUTH LOGIN")]
+    NoLogin,
 }
 
 impl Fault {
     /// The result type of RFC 8460 §4.3; `None` for what is not about TLS.
     pub fn result_type(&self) -> Option<ResultType> {
         match self {
-            Self::Connect(_) | Self::Wire(_) | Self::Refused(..) => None,
+            Self::Connect(_) | Self::Wire(_) | Self::Refused(..) | Self::NoLogin => None,
             Self::NoStarttls => Some(ResultType::StarttlsNotSupported),
             Self::StarttlsRefused(_) | Self::Injected | Self::Handshake(_) => {
                 Some(ResultType::ValidationFailure)
@@ -161,6 +164,6 @@ impl Fault {
 
     /// True when the host refused for good (5xx to the message itself).
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Refused(_, reply) if reply.code >= 500)
+        matches!(self, Self::Refused(what, reply) if reply.code >= 500 && *what != "AUTH")
     }
 }

@@ -11,12 +11,12 @@ mod owner;
 mod read;
 mod reporting;
 
-pub use domains::{HostConfig, ProviderSpec, UpdateServer, fits};
+pub use domains::{AdminConfig, HostConfig, ProviderSpec, UpdateServer, fits};
 pub use fault::nearest;
 pub use guard::GuardConfig;
 pub use inbox::{CertificateFiles, DashboardConfig, InboxConfig};
 pub use keys::{KEYS, reference};
-pub use reporting::{CollectorConfig, Deliver, KeySpec, ReporterConfig};
+pub use reporting::{CollectorConfig, Deliver, KeySpec, LoginSpec, ReporterConfig};
 
 use crate::failure::Failure;
 use formats::DomainName;
@@ -65,6 +65,8 @@ pub struct Config {
     pub collector: Option<CollectorConfig>,
     /// `[reporter]`, when the role is on.
     pub reporter: Option<ReporterConfig>,
+    /// `[admin]`, when the role is on.
+    pub admin: Option<AdminConfig>,
     /// `[dashboard]`, when the role is on.
     pub dashboard: Option<DashboardConfig>,
     /// `[gate]`.
@@ -158,6 +160,7 @@ impl Config {
             collector: read.has("collector").then(|| reporting::collector(&read, &folder)),
             reporter: read.has("reporter").then(|| reporting::reporter(&read, &folder)).transpose()?,
             dashboard: read.has("dashboard").then(|| inbox::dashboard(&read, &folder)).transpose()?,
+            admin: read.has("admin").then(|| domains::admin(&read, &folder)).transpose()?,
             thresholds: inbox::thresholds(&read),
             domains: read.tables("domain"),
             updates,
@@ -217,6 +220,7 @@ impl Config {
                 "collector" => self.collector.is_none(),
                 "reporter" => self.reporter.is_none(),
                 "dashboard" => self.dashboard.is_none(),
+                "admin" => self.admin.is_none(),
                 _ => false,
             };
             if is_off {

@@ -39,6 +39,11 @@ impl Failure {
         Self { what: what.into(), why: why.to_string(), remedy: remedy.into(), exit: Exit::Unknown }
     }
 
+    /// What happened, why, and what to do.
+    pub fn parts(&self) -> (&str, &str, &str) {
+        (&self.what, &self.why, &self.remedy)
+    }
+
     /// The same, for a wrong command or configuration.
     pub fn usage(what: impl Into<String>, why: impl Display, remedy: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::new(what, why, remedy) }

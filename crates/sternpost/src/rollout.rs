@@ -11,4 +11,4 @@ pub mod status;
 mod desk;
 mod hands;
 
-pub use desk::{Desk, holder, store_failure};
+pub use desk::{Desk, Removal, holder, store_failure};

@@ -1,5 +1,6 @@
 //! `sternpost serve`: runs the roles that the configuration names until it is told to stop.
 
+mod admin;
 pub mod api;
 mod certificate;
 mod guard;
@@ -86,6 +87,12 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         Some(role) => Some(Pages::new(role, &config, &store, &world, &mut tasks).await?),
         None => None,
     };
+    let admin = match &config.admin {
+        Some(role) => {
+            Some(admin::admin(role, Desk::at(config.clone(), store.clone(), world.clone()).await?)?)
+        }
+        None => None,
+    };
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);
     let mut roles = Roles {
@@ -93,6 +100,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         hosting,
         mail,
         pages,
+        admin,
         reporting,
         counted: Arc::new(counted),
     };
@@ -129,6 +137,7 @@ struct Roles {
     hosting: Option<Hosting>,
     mail: Option<MailRole>,
     pages: Option<Pages>,
+    admin: Option<Http>,
     reporting: Reporting,
     /// What roles count.
     counted: Arc<Registry>,
@@ -141,6 +150,7 @@ fn nothing_to_do(config: &Config) -> bool {
         && config.inbox.is_none()
         && config.dashboard.is_none()
         && config.collector.is_none()
+        && config.admin.is_none()
         && config.reporter.is_none()
 }
 
@@ -248,6 +258,9 @@ impl Roles {
             all.extend(role.smtp.iter().map(|at| (at.clone(), Role::Smtp(mail.smtp.clone()))));
             all.extend(role.lmtp.iter().map(|at| (at.clone(), Role::Lmtp(mail.lmtp.clone()))));
         }
+        if let (Some(role), Some(admin)) = (&config.admin, &self.admin) {
+            all.push((Address::Tcp(role.listen), Role::Admin(admin.clone())));
+        }
         if let (Some(role), Some(pages)) = (&config.dashboard, &self.pages) {
             all.extend(role.listen.iter().map(|at| (Address::Tcp(*at), Role::Pages(pages.clone()))));
         }
@@ -301,6 +314,7 @@ async fn take_in(
         ("host", config.host.is_some(), roles.hosting.is_some()),
         ("inbox", config.inbox.is_some(), roles.mail.is_some()),
         ("dashboard", config.dashboard.is_some(), roles.pages.is_some()),
+        ("admin", config.admin.is_some(), roles.admin.is_some()),
         ("collector", config.collector.is_some(), roles.reporting.collector.is_some()),
         ("reporter", config.reporter.is_some(), roles.reporting.office.is_some()),
     ];
@@ -314,7 +328,7 @@ async fn take_in(
     }
     if !config.has_same_world(first) {
         tracing::warn!(
-            "changes to store, [dns], [trust], [lab], [log], [host], [guard], [gate], [inbox], [dashboard], [collector], [reporter], domains and cache_memory take a restart"
+            "changes to store, [dns], [trust], [lab], [log], [host], [guard], [gate], [inbox], [dashboard], [admin], [collector], [reporter], domains and cache_memory take a restart"
         );
     }
     Ok(())

@@ -35,6 +35,30 @@ impl Store {
         rows.into_iter().map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).collect()
     }
 
+    /// What is wanted of a domain.
+    pub async fn domain<S: DeserializeOwned>(&self, name: &DomainName) -> Result<Option<S>, StoreError> {
+        let row: Option<(String,)> = sqlx::query_as("SELECT spec FROM domain WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).transpose()
+    }
+
+    /// Those after this name, by name, and no more than `most`.
+    pub async fn domains_after<S: DeserializeOwned>(
+        &self,
+        after: &str,
+        most: u32,
+    ) -> Result<Vec<S>, StoreError> {
+        let rows: Vec<(String,)> =
+            sqlx::query_as("SELECT spec FROM domain WHERE name > $1 ORDER BY name LIMIT $2")
+                .bind(after)
+                .bind(most)
+                .fetch_all(&self.pool)
+                .await?;
+        rows.into_iter().map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).collect()
+    }
+
     /// Takes or keeps a lease until then; false while another holds it.
     pub async fn lease(
         &self,
@@ -83,6 +107,9 @@ mod tests {
         store.put_domain(&name, &"first").await.unwrap();
         store.put_domain(&name, &"second").await.unwrap();
         assert_eq!(store.domains::<String>().await.unwrap(), ["second"]);
+        assert_eq!(store.domain::<String>(&name).await.unwrap().as_deref(), Some("second"));
+        assert_eq!(store.domains_after::<String>("a", 9).await.unwrap(), ["second"]);
+        assert!(store.domains_after::<String>("a.example", 9).await.unwrap().is_empty());
         assert!(store.remove_domain(&name).await.unwrap());
         assert!(!store.remove_domain(&name).await.unwrap());
     }

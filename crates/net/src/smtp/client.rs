@@ -8,8 +8,10 @@ use crate::certificate::Trust;
 use crate::clock::Clock;
 use crate::connect::tcp;
 use crate::tls::Handshaker;
+use data_encoding::BASE64;
 use formats::DomainName;
 use formats::limits::{CONNECT_TIME, SMTP_REPLY_TIME};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,24 @@ pub struct ClientConfig {
     pub reply_time: Duration,
     /// Addresses of this machine that connections come from; the system's choice without any.
     pub sources: Vec<IpAddr>,
+    /// Who we are to the host; it is told to hosts only that have proved who they are.
+    pub login: Option<Login>,
+}
+
+/// A name and password at a mail server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    /// The password stays out of every log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Login({})", self.user)
+    }
 }
 
 impl ClientConfig {
@@ -44,6 +64,7 @@ impl ClientConfig {
             allow_special_addresses: false,
             reply_time: SMTP_REPLY_TIME,
             sources: Vec::new(),
+            login: None,
         }
     }
 }
@@ -89,6 +110,12 @@ impl Client {
             return Err(fault);
         }
         sealed.ehlo(&self.config.helo).await?;
+        if let Some(login) = self.config.login.as_ref().filter(|_| *demand == TlsDemand::Pkix)
+            && let Err(fault) = sealed.log_in(login).await
+        {
+            sealed.quit().await;
+            return Err(fault);
+        }
         sealed.finish(mail).await
     }
 
@@ -199,6 +226,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         self.report.capabilities.clear();
         let reply = self.command(&format!("HELO {helo}")).await?;
         if reply.is_positive() { Ok(()) } else { Err(Fault::Refused("HELO", reply)) }
+    }
+
+    /// AUTH with PLAIN (RFC 4954, RFC 4616), or with LOGIN where the host knows only that.
+    async fn log_in(&mut self, login: &Login) -> Result<(), Fault> {
+        let mechanisms = self.report.capabilities.iter().find_map(|line| line.strip_prefix("AUTH "));
+        let mechanisms: Vec<String> = mechanisms.unwrap_or_default().split(' ').map(str::to_owned).collect();
+        let knows = |name: &str| mechanisms.iter().any(|mechanism| mechanism == name);
+        let base64 = |text: &str| BASE64.encode(text.as_bytes());
+        let last = if knows("PLAIN") {
+            self.secretly("AUTH PLAIN", &base64(&format!("\0{}\0{}", login.user, login.password))).await?
+        } else if knows("LOGIN") {
+            self.expect_more("AUTH LOGIN").await?;
+            let asked = self.secretly("", &base64(&login.user)).await?;
+            if asked.code != 334 {
+                return Err(Fault::Refused("AUTH", asked));
+            }
+            self.secretly("", &base64(&login.password)).await?
+        } else {
+            return Err(Fault::NoLogin);
+        };
+        if last.code == 235 { Ok(()) } else { Err(Fault::Refused("AUTH", last)) }
+    }
+
+    async fn expect_more(&mut self, line: &str) -> Result<(), Fault> {
+        let reply = self.command(line).await?;
+        if reply.code == 334 { Ok(()) } else { Err(Fault::Refused("AUTH", reply)) }
+    }
+
+    /// Sends what is not written down.
+    async fn secretly(&mut self, command: &str, secret: &str) -> Result<Reply, Fault> {
+        self.note(format!("C: {command} …"));
+        let line = format!("{command} {secret}");
+        self.wire.send(format!("{}\r\n", line.trim_start()).as_bytes()).await?;
+        self.reply().await
     }
 
     async fn finish(&mut self, mail: Option<&Mail>) -> Result<(), Fault> {

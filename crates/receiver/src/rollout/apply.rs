@@ -60,6 +60,15 @@ pub enum Hand {
     Yours,
 }
 
+/// Whether a step is waited for until it shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// For a while; it is an error when it does not show then.
+    AWhile,
+    /// Not at all: what does not show yet is taken up again another time.
+    Not,
+}
+
 /// A step that was carried out and seen from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -143,7 +152,12 @@ impl Applier {
     }
 
     /// Takes every step that can be taken now without anybody's help.
-    pub async fn go_on(&self, wanted: &Wanted, permit: Permit) -> Result<(Vec<Applied>, Next), ApplyError> {
+    pub async fn go_on(
+        &self,
+        wanted: &Wanted,
+        permit: Permit,
+        waiting: Waiting,
+    ) -> Result<(Vec<Applied>, Next), ApplyError> {
         let mut applied = Vec::new();
         loop {
             let step = match self.turn(wanted, permit).await? {
@@ -151,7 +165,13 @@ impl Applier {
                 Turn::Step(step, Hand::Yours) => return Ok((applied, Next::Do(step))),
                 Turn::Step(step, Hand::Ours) => step,
             };
-            applied.push(self.see(wanted, &step).await?);
+            match waiting {
+                Waiting::AWhile => applied.push(self.see(wanted, &step).await?),
+                Waiting::Not => match self.prove(wanted, &step).await? {
+                    Ok(done) => applied.push(done),
+                    Err(_) => return Ok((applied, Next::Do(step))),
+                },
+            }
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Carrier {
         port: u16,
         /// Talks to that port.
         client: Arc<dyn MailHosts>,
+        /// What is asked of its TLS: proof of who it is, where it is told a password.
+        demand: TlsDemand,
     },
     /// By a command that takes `-i -f SENDER -- RECIPIENT` and the message.
     Sendmail(PathBuf),
@@ -55,7 +57,9 @@ impl Carrier {
         let carried = async {
             match self {
                 Self::Direct(walker) => direct(walker, to, mail).await,
-                Self::Relay { host, port, client } => relay(host, *port, client.as_ref(), mail).await,
+                Self::Relay { host, port, client, demand } => {
+                    relay(host, *port, client.as_ref(), demand, mail).await
+                }
                 Self::Sendmail(program) => sendmail(program, mail).await,
                 Self::Folder(dir) => put(dir, &format!("{name}.eml"), &mail.message),
             }
@@ -77,14 +81,20 @@ async fn direct(walker: &Walker, to: &DomainName, mail: &Mail) -> Result<String,
     }
 }
 
-async fn relay(host: &str, port: u16, client: &dyn MailHosts, mail: &Mail) -> Result<String, Undelivered> {
+async fn relay(
+    host: &str,
+    port: u16,
+    client: &dyn MailHosts,
+    demand: &TlsDemand,
+    mail: &Mail,
+) -> Result<String, Undelivered> {
     let fail = |why: String| Undelivered::now(format!("the relay {host}:{port}: {why}"));
     let mut found = tokio::net::lookup_host((host, port)).await.map_err(|error| fail(error.to_string()))?;
     let address = found.next().ok_or_else(|| fail("it has no address".to_owned()))?.ip();
-    // An address has no name that could be asked for; nothing is verified on this way either.
+    // An address has no name that could be asked for; it can't prove itself by one either.
     let name = DomainName::parse(host).or_else(|_| DomainName::parse("localhost"));
     let target = Target { host: name.map_err(|error| fail(error.to_string()))?, address };
-    match client.session(&target, &TlsDemand::Opportunistic, Some(mail)).await {
+    match client.session(&target, demand, Some(mail)).await {
         Ok(_) => Ok(format!("the relay {host}:{port} took it")),
         Err(failure) => {
             Err(Undelivered { is_final: failure.fault.is_permanent(), ..fail(failure.fault.to_string()) })

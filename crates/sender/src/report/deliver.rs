@@ -203,7 +203,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_target_that_tarpits_is_left_after_ten_minutes_and_keeps_no_other_waiting() {
-        let tarpit = Carrier::Relay { host: "127.0.0.1".into(), port: 25, client: Arc::new(Tarpit) };
+        let tarpit = Carrier::Relay {
+            host: "127.0.0.1".into(),
+            port: 25,
+            client: Arc::new(Tarpit),
+            demand: TlsDemand::Opportunistic,
+        };
         let busy = Busy::default();
         let (slow, other) =
             (DomainName::parse("slow.example").unwrap(), DomainName::parse("b.example").unwrap());

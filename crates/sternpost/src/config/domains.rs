@@ -199,6 +199,28 @@ pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
     }))
 }
 
+/// `[admin]`.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Where it is, on this machine.
+    pub listen: SocketAddr,
+    /// The file with the token.
+    pub token_file: PathBuf,
+}
+
+pub fn admin(read: &Read, folder: &Path) -> Result<AdminConfig, Failure> {
+    let Some(file) = read.text("admin.token_file") else {
+        return Err(Failure::usage(
+            "[admin] names no token",
+            "whoever reaches it could change domains",
+            "Make one, and name it:\n  (umask 077; openssl rand -hex 32 > admin.token)\n  [admin]\n  token_file = \"admin.token\"",
+        ));
+    };
+    let usual = SocketAddr::from(([127, 0, 0, 1], 8464));
+    let listen = read.text("admin.listen").and_then(|text| text.parse().ok()).unwrap_or(usual);
+    Ok(AdminConfig { listen, token_file: folder.join(file) })
+}
+
 /// The domains of the file, held against the rest of it.
 pub fn check(config: &Config) -> Result<(), Failure> {
     let mut names = BTreeSet::new();

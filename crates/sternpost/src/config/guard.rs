@@ -14,6 +14,8 @@ pub struct GuardConfig {
     pub every: Duration,
     /// The share of failed sessions that is too much.
     pub failure_rate: f64,
+    /// Whether plans are carried out where that takes no hands.
+    pub apply: bool,
     /// Where alerts are posted.
     pub webhook: Option<String>,
     /// To whom they go by mail.
@@ -35,6 +37,7 @@ pub fn guard(read: &Read, folder: &Path) -> Result<GuardConfig, Failure> {
     Ok(GuardConfig {
         every: Duration::from_secs(u64::from(read.number("guard.every", 300))),
         failure_rate: f64::from(read.number("guard.failures_per_thousand", 10)) / 1000.0,
+        apply: read.flag("guard.apply"),
         webhook: read.text("guard.webhook").map(str::to_owned),
         mail: mail(read, folder)?,
     })
@@ -53,7 +56,6 @@ fn mail(read: &Read, folder: &Path) -> Result<Option<AlertMail>, Failure> {
             "Write\n  [guard]\n  mail_from = \"sternpost@example.org\"",
         ));
     };
-    let deliver = read.text("guard.mail_deliver").unwrap_or(super::keys::ALERT_RELAY);
-    let deliver = Deliver::parse(deliver).unwrap_or(Deliver::Direct).in_folder(folder);
+    let deliver = Deliver::read(read, folder, "guard.mail_", super::keys::ALERT_RELAY)?;
     Ok(Some(AlertMail { to, from, deliver }))
 }

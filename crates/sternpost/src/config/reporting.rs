@@ -61,15 +61,59 @@ pub struct KeySpec {
 pub enum Deliver {
     /// Straight to the target's MX.
     Direct,
-    /// By a relay.
-    Relay(String, u16),
+    /// By a relay, as somebody whom it knows where it asks for that.
+    Relay(String, u16, Option<LoginSpec>),
     /// By a command.
     Sendmail(PathBuf),
     /// Into a folder.
     Folder(PathBuf),
 }
 
+/// Who we are to a relay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginSpec {
+    /// The name.
+    pub user: String,
+    /// The file with the password.
+    pub password_file: PathBuf,
+}
+
 impl Deliver {
+    /// By the keys `SECTION.PREFIXdeliver`, `…user` and `…password_file`.
+    pub fn read(read: &Read, folder: &Path, keys: &str, default: &str) -> Result<Self, Failure> {
+        let text = |name: &str| read.text(&format!("{keys}{name}"));
+        let given = text("deliver").unwrap_or(default);
+        let deliver = Self::parse(given).unwrap_or(Self::Direct).in_folder(folder);
+        let login = match (text("user"), text("password_file")) {
+            (None, None) => return Ok(deliver),
+            (Some(user), Some(file)) => LoginSpec { user: user.to_owned(), password_file: folder.join(file) },
+            _ => {
+                return Err(Failure::usage(
+                    format!("{keys}user and {keys}password_file"),
+                    "one of them is missing, and one is of no use without the other",
+                    "Set both, or none.",
+                ));
+            }
+        };
+        match deliver {
+            Self::Relay(host, port, _) if host.parse::<std::net::IpAddr>().is_err() => {
+                Ok(Self::Relay(host, port, Some(login)))
+            }
+            Self::Relay(host, ..) => Err(Failure::usage(
+                format!("{keys}deliver names a relay by its address, {host}"),
+                "a password is told only to a server whose certificate proves its name",
+                format!("Name it in {keys}deliver, as in \"smarthost:mail.example.org:587\"."),
+            )),
+            _ => Err(Failure::usage(
+                format!("{keys}user"),
+                "only a relay takes a password, and mail does not leave by one",
+                format!(
+                    "Set {keys}deliver to \"smarthost:HOST:PORT\", or remove {keys}user and {keys}password_file."
+                ),
+            )),
+        }
+    }
+
     /// Takes `direct`, `smarthost:HOST:PORT`, `sendmail:PATH` or `folder:DIR`.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
@@ -77,7 +121,7 @@ impl Deliver {
             Some(("smarthost", rest)) => {
                 let (host, port) = rest.rsplit_once(':')?;
                 let host = host.trim_matches(['[', ']']);
-                (!host.is_empty()).then_some(Self::Relay(host.to_owned(), port.parse().ok()?))
+                (!host.is_empty()).then_some(Self::Relay(host.to_owned(), port.parse().ok()?, None))
             }
             Some(("sendmail", path)) if path.starts_with('/') => Some(Self::Sendmail(path.into())),
             Some(("folder", path)) if !path.is_empty() => Some(Self::Folder(path.into())),
@@ -86,7 +130,7 @@ impl Deliver {
     }
 
     /// A folder of the configuration is meant from the configuration's own.
-    pub fn in_folder(self, folder: &Path) -> Self {
+    fn in_folder(self, folder: &Path) -> Self {
         match self {
             Self::Folder(dir) => Self::Folder(folder.join(dir)),
             other => other,
@@ -115,8 +159,7 @@ pub fn reporter(read: &Read, folder: &Path) -> Result<ReporterConfig, Failure> {
             "Write\n  [reporter]\n  from = \"tlsrpt@example.org\"",
         ));
     };
-    let deliver = read.text("reporter.deliver").and_then(Deliver::parse).unwrap_or(Deliver::Direct);
-    let deliver = deliver.in_folder(folder);
+    let deliver = Deliver::read(read, folder, "reporter.", "direct")?;
     let mut keys: Vec<KeySpec> = read.tables("reporter.dkim");
     keys.iter_mut().for_each(|key| key.key_file = folder.join(&key.key_file));
     if keys.is_empty() && deliver == Deliver::Direct {
@@ -162,9 +205,9 @@ mod tests {
         assert_eq!(Deliver::parse("direct"), Some(Deliver::Direct));
         assert_eq!(
             Deliver::parse("smarthost:mail.example:587"),
-            Some(Deliver::Relay("mail.example".into(), 587))
+            Some(Deliver::Relay("mail.example".into(), 587, None))
         );
-        assert_eq!(Deliver::parse("smarthost:[::1]:25"), Some(Deliver::Relay("::1".into(), 25)));
+        assert_eq!(Deliver::parse("smarthost:[::1]:25"), Some(Deliver::Relay("::1".into(), 25, None)));
         assert_eq!(
             Deliver::parse("sendmail:/usr/sbin/sendmail"),
             Some(Deliver::Sendmail("/usr/sbin/sendmail".into()))

@@ -9,9 +9,9 @@ use formats::report::DateRange;
 use formats::{Mode, PolicyId};
 use lab::dns::{MeddledKind, Meddling};
 use net::clock::Clock;
-use receiver::rollout::Standing;
 use receiver::rollout::gate::{Evidence, Gate, Thresholds, evidence, gate};
 use receiver::rollout::plan::{Next, Permit, Step};
+use receiver::rollout::{Standing, Waiting};
 use sender::walk::{Outcome, Protection, Walk};
 use std::collections::BTreeSet;
 use store::reports::Trust;
@@ -96,7 +96,8 @@ async fn put_up(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     bill.act("Plan and apply put up the policy in testing, in the safe order");
     let fail = trouble("apply");
     let wanted = stage.wanted()?;
-    let (applied, rests) = stage.applier.go_on(&wanted, Permit::Testing).await.map_err(|e| fail(&e))?;
+    let (applied, rests) =
+        stage.applier.go_on(&wanted, Permit::Testing, Waiting::AWhile).await.map_err(|e| fail(&e))?;
     for step in &applied {
         bill.claim(step.step.to_string(), true, step.proof.clone());
     }
@@ -194,7 +195,7 @@ async fn cured(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let (_, shut) = weigh(stage).await?;
     bill.claim("the gate refuses enforcement and says why", shut != Gate::Ready, shut.to_string());
     let (applied, rests) =
-        stage.applier.go_on(&stage.wanted()?, permit(&shut)).await.map_err(|e| fail(&e))?;
+        stage.applier.go_on(&stage.wanted()?, permit(&shut), Waiting::AWhile).await.map_err(|e| fail(&e))?;
     bill.claim("the plan has no step to enforce", applied.is_empty() && rests == Next::Gate, "");
     stage.strip(false);
     bill.say("   · the box that stripped STARTTLS is taken out; days pass");
@@ -233,7 +234,8 @@ async fn enforced(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let wanted = stage.wanted()?;
     let (_, before) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
     let (_, gate) = weigh(stage).await?;
-    let (applied, rests) = stage.applier.go_on(&wanted, permit(&gate)).await.map_err(|e| fail(&e))?;
+    let (applied, rests) =
+        stage.applier.go_on(&wanted, permit(&gate), Waiting::AWhile).await.map_err(|e| fail(&e))?;
     let (_, after) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
     let enforce = after.served.as_ref().is_some_and(|policy| policy.mode == Mode::Enforce);
     let shown = |id: &Option<PolicyId>| id.as_ref().map_or("none".to_owned(), ToString::to_string);

@@ -86,6 +86,58 @@ impl Desk {
         })
     }
 
+    /// The domain as file or store have it now.
+    pub async fn known_domain(&self, name: &DomainName) -> Result<Option<DomainSpec>, Failure> {
+        match self.config.domains.iter().find(|spec| spec.name == *name) {
+            Some(spec) => Ok(Some(spec.clone())),
+            None => self.store.domain(name).await.map_err(|error| store_failure(&error)),
+        }
+    }
+
+    /// Keeps what is wanted of a domain in the store, and writes that into its journal.
+    pub async fn keep(&self, spec: &DomainSpec, who: &str) -> Result<(), Failure> {
+        self.only_in_store(&spec.name)?;
+        self.fits(spec)?;
+        let fail = |error| store_failure(&error);
+        self.store.put_domain(&spec.name, spec).await.map_err(fail)?;
+        let wanted = serde_json::to_string(spec).unwrap_or_default();
+        let what = format!("what is wanted since now: {wanted}");
+        self.store.journal(&spec.name, self.world.clock.now(), who, &what).await.map_err(fail)
+    }
+
+    /// Forgets a domain of the store. Its journal stays.
+    pub async fn remove(&self, name: &DomainName, removal: Removal, who: &str) -> Result<(), Failure> {
+        self.only_in_store(name)?;
+        let standing = self.standing(name).await?;
+        let now = self.world.clock.now();
+        let bound = standing.promises.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
+        if bound && removal == Removal::Free {
+            return Err(Failure::finding(
+                format!("{name} is not removed"),
+                "senders may still hold a policy of it, and nobody would look after that",
+                format!(
+                    "Let it retire first:\n  sternpost domains set {name} --mode none\n  sternpost apply {name}\nor remove it with --although-bound (over HTTP: ?although_bound=true)."
+                ),
+            ));
+        }
+        let fail = |error| store_failure(&error);
+        self.store.remove_domain(name).await.map_err(fail)?;
+        let what = if bound { "removed, although senders may hold a policy of it" } else { "removed" };
+        self.store.journal(name, now, who, what).await.map_err(fail)
+    }
+
+    /// What stands in the file is changed there.
+    pub fn only_in_store(&self, name: &DomainName) -> Result<(), Failure> {
+        match self.is_in_file(name) {
+            false => Ok(()),
+            true => Err(Failure::usage(
+                format!("{name} stands in the configuration file"),
+                "that stays as you wrote it",
+                "Change it there.",
+            )),
+        }
+    }
+
     /// One of the known domains.
     pub fn find(&self, name: &DomainName) -> Result<DomainSpec, Failure> {
         self.known.iter().find(|spec| spec.name == *name).cloned().ok_or_else(|| {
@@ -253,6 +305,15 @@ impl Desk {
         self.store.change_rollout(name, allow).await.map_err(fail)?;
         self.store.journal(name, now, who, what).await.map_err(fail)
     }
+}
+
+/// Whether a domain may go while senders hold a policy of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Not then.
+    Free,
+    /// Then too.
+    AlthoughBound,
 }
 
 /// How far back evidence counts.

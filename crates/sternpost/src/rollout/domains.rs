@@ -1,7 +1,7 @@
 //! `sternpost domains`: domains that are kept in the store, beside those of the configuration file.
 
-use super::Desk;
-use super::desk::store_failure;
+use super::promote::OPERATOR;
+use super::{Desk, Removal};
 use crate::failure::{Exit, Failure};
 use crate::terminal::{marks, say, show};
 use crate::world::domain;
@@ -114,7 +114,7 @@ async fn add(desk: &Desk, change: &Change) -> Result<(), Failure> {
     }
     let spec = DomainSpec::new(name);
     let spec = changed(spec, change)?;
-    keep(desk, &spec).await?;
+    desk.keep(&spec, OPERATOR).await?;
     say(&format!("{} {} is added.", marks().fine, spec.name));
     let aliases = desk.wanted(&spec).aliases().unwrap_or_default();
     if !aliases.is_empty() {
@@ -131,7 +131,7 @@ async fn set(desk: &Desk, change: &Change) -> Result<(), Failure> {
     let name = domain(&change.domain)?;
     let spec = kept(desk, &name)?;
     let spec = changed(spec, change)?;
-    keep(desk, &spec).await?;
+    desk.keep(&spec, OPERATOR).await?;
     say(&format!(
         "{} {} is changed. See what follows: sternpost plan {}",
         marks().fine,
@@ -144,38 +144,16 @@ async fn set(desk: &Desk, change: &Change) -> Result<(), Failure> {
 async fn remove(desk: &Desk, text: &str, although_bound: bool) -> Result<(), Failure> {
     let name = domain(text)?;
     kept(desk, &name)?;
-    let standing = desk.standing(&name).await?;
-    let now = desk.world.clock.now();
-    let bound = standing.promises.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
-    if bound && !although_bound {
-        return Err(Failure::finding(
-            format!("{name} is not removed"),
-            "senders may still hold a policy of it, and nobody would look after that",
-            format!(
-                "Let it retire first:\n  sternpost domains set {name} --mode none\n  sternpost apply {name}\nor remove it with --although-bound."
-            ),
-        ));
-    }
-    desk.store.remove_domain(&name).await.map_err(|error| store_failure(&error))?;
+    let removal = if although_bound { Removal::AlthoughBound } else { Removal::Free };
+    desk.remove(&name, removal, OPERATOR).await?;
     say(&format!("{} {name} is removed. Its journal stays.", marks().fine));
     Ok(())
 }
 
 /// A domain of the store; one of the file is changed there.
 fn kept(desk: &Desk, name: &DomainName) -> Result<DomainSpec, Failure> {
-    if desk.is_in_file(name) {
-        return Err(Failure::usage(
-            format!("{name} stands in the configuration file"),
-            "that stays as you wrote it",
-            "Change it there.",
-        ));
-    }
+    desk.only_in_store(name)?;
     desk.find(name)
-}
-
-async fn keep(desk: &Desk, spec: &DomainSpec) -> Result<(), Failure> {
-    desk.fits(spec)?;
-    desk.store.put_domain(&spec.name, spec).await.map_err(|error| store_failure(&error))
 }
 
 fn list(desk: &Desk, json: bool) {

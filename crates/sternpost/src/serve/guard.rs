@@ -11,10 +11,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use receiver::domain::DomainSpec;
+use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::rollout::guard::{Alert, Guard, Host, Kind};
 use receiver::rollout::reported::{Told, reported};
-use receiver::rollout::{Applier, Standing as Rollout};
+use receiver::rollout::{Applier, Standing as Rollout, Waiting};
 use std::collections::{BTreeMap, BTreeSet};
 use store::StoreError;
 use store::alerts::Standing;
@@ -160,8 +160,12 @@ impl Watch {
                     tracing::error!(%domain, "can't be promoted: {failure}");
                     false
                 });
-                if promoted || (uncovered && spec.repair) {
-                    self.carry_on(spec, &applier).await;
+                let by_itself =
+                    self.config.apply && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand;
+                if by_itself {
+                    self.carry_on(spec, &applier, Waiting::Not).await;
+                } else if promoted || (uncovered && spec.repair) {
+                    self.carry_on(spec, &applier, Waiting::AWhile).await;
                 }
             }
         }
@@ -255,7 +259,7 @@ impl Watch {
 
     /// Carries the plan out, as far as that goes without hands: widening is always safe, and the sooner the
     /// better; enforcement was allowed.
-    async fn carry_on(&self, spec: &DomainSpec, applier: &Applier) {
+    async fn carry_on(&self, spec: &DomainSpec, applier: &Applier, waiting: Waiting) {
         let domain = &spec.name;
         match self.desk.hold(domain).await {
             Ok(true) => {}
@@ -263,7 +267,7 @@ impl Watch {
             Err(failure) => return tracing::error!(%domain, "its plan can't be carried out: {failure}"),
         }
         let outcome = match self.desk.standing(domain).await {
-            Ok(standing) => applier.go_on(&self.desk.wanted(spec), Desk::permit(&standing)).await,
+            Ok(standing) => applier.go_on(&self.desk.wanted(spec), Desk::permit(&standing), waiting).await,
             Err(failure) => return tracing::error!(%domain, "its plan can't be carried out: {failure}"),
         };
         match outcome {

@@ -29,6 +29,8 @@ pub enum Role {
     Sessions(Http),
     /// HTTP for the operator alone.
     Control(Http),
+    /// Domains, for those who know the token.
+    Admin(Http),
     /// Policy files over HTTPS.
     Policies(Policies),
     /// Policy files for a proxy.
@@ -64,6 +66,7 @@ impl Role {
             Self::Http(_) => "http",
             Self::Sessions(_) => "sessions",
             Self::Control(_) => "control",
+            Self::Admin(_) => "admin",
             Self::Policies(_) => "policies",
             Self::Bare(_) => "policies for a proxy",
             Self::Plain(_) => "challenges",
@@ -136,9 +139,10 @@ impl Listeners {
             match role {
                 Role::Socketmap(service) => run(listener, service, shutdown).await,
                 Role::Lines(service) => run(listener, service, shutdown).await,
-                Role::Http(service) | Role::Sessions(service) | Role::Control(service) => {
-                    run(listener, service, shutdown).await
-                }
+                Role::Http(service)
+                | Role::Sessions(service)
+                | Role::Control(service)
+                | Role::Admin(service) => run(listener, service, shutdown).await,
                 Role::Policies(service) => run(listener, service, shutdown).await,
                 Role::Bare(service) => run(listener, service, shutdown).await,
                 Role::Plain(service) => run(listener, service, shutdown).await,

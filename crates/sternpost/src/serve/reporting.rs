@@ -1,6 +1,6 @@
 //! The roles `[collector]` and `[reporter]`.
 
-use crate::config::{CollectorConfig, Config, Deliver, KeySpec, ReporterConfig};
+use crate::config::{CollectorConfig, Config, Deliver, KeySpec, LoginSpec, ReporterConfig};
 use crate::failure::Failure;
 use crate::world::World;
 use axum::body::Bytes;
@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use formats::limits::POSTED_BYTES;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::Clock;
-use net::smtp::{Client, ClientConfig};
+use net::smtp::{Client, ClientConfig, Login, TlsDemand};
 use prometheus_client::registry::Registry;
 use sender::answer::Discovery;
 use sender::collect::{Collector, DatagramSocket, PostError};
@@ -159,7 +159,7 @@ pub fn office(role: &ReporterConfig, store: &Store, world: &World) -> Result<Off
 pub fn carrier(deliver: &Deliver, store: &Store, world: &World) -> Result<Carrier, Failure> {
     Ok(match deliver {
         Deliver::Direct => Carrier::Direct(Arc::new(walker(store, world))),
-        Deliver::Relay(host, port) => relay(host, *port, world)?,
+        Deliver::Relay(host, port, login) => relay(host, *port, login.as_ref(), world)?,
         Deliver::Sendmail(path) => Carrier::Sendmail(path.clone()),
         Deliver::Folder(dir) => Carrier::Folder(dir.clone()),
     })
@@ -171,14 +171,37 @@ fn walker(store: &Store, world: &World) -> Walker {
     Walker { dns: world.dns.clone(), mail: world.mail.clone(), discovery: Arc::new(discovery) }
 }
 
-fn relay(host: &str, port: u16, world: &World) -> Result<Carrier, Failure> {
+fn relay(host: &str, port: u16, login: Option<&LoginSpec>, world: &World) -> Result<Carrier, Failure> {
     let mut config = ClientConfig::new(world.trust.clone(), crate::world::helo()?);
     // The operator named it, wherever it is.
     config.allow_special_addresses = true;
     config.port = port;
+    config.login = login.map(password).transpose()?;
+    let demand = if config.login.is_some() { TlsDemand::Pkix } else { TlsDemand::Opportunistic };
     let client = Client::new(config, world.clock.clone())
         .map_err(|error| Failure::new("TLS can't be set up", error, ""))?;
-    Ok(Carrier::Relay { host: host.to_owned(), port, client: Arc::new(client) })
+    Ok(Carrier::Relay { host: host.to_owned(), port, client: Arc::new(client), demand })
+}
+
+fn password(spec: &LoginSpec) -> Result<Login, Failure> {
+    let shown = spec.password_file.display();
+    let text = std::fs::read_to_string(&spec.password_file).map_err(|error| {
+        Failure::usage(
+            format!("the password file {shown} can't be read"),
+            error,
+            "It has the relay's password alone.",
+        )
+    })?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() || password.contains(['\r', '\n', '\0']) {
+        let why = "it is empty, or has more than one line";
+        return Err(Failure::usage(
+            format!("the password file {shown}"),
+            why,
+            "It has the relay's password alone.",
+        ));
+    }
+    Ok(Login { user: spec.user.clone(), password: password.to_owned() })
 }
 
 /// Reads a key.

@@ -232,6 +232,25 @@ fn the_guard_widens_the_policy_at_once_where_that_is_allowed() {
 }
 
 #[test]
+fn the_guard_carries_plans_out_where_that_is_allowed_and_enforces_nothing_by_itself() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let mut on = Journey::begin(place.path());
+        on.configure("[guard]\nevery = 1\napply = true\n");
+        on.serve();
+        until("it is in testing", || on.sternpost("plan --json").contains("\"mode\":\"testing\""));
+        let seen = on.foreigner("by itself");
+        assert!(seen.contains("mode: testing") && seen.contains("v=STSv1; id="), "{seen}");
+        on.pass(14);
+        until("it is looked at again", || on.sternpost("status --json").contains("\"state\":\"not-yet\""));
+        assert!(on.foreigner("later").contains("mode: testing"), "enforced behind the operator's back");
+        on.sternpost("promote --force --reason rehearsal harbour.test");
+        until("it is enforced", || on.foreigner("allowed").contains("mode: enforce"));
+        assert!(on.log().contains("carried out: publish _mta-sts"), "{}", on.log());
+    });
+}
+
+#[test]
 fn an_apply_that_is_killed_at_any_moment_goes_on_where_it_was() {
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();

@@ -2,7 +2,9 @@
 //! name is told and, where that is allowed, repaired; what is over is told too.
 
 use crate::ground::Ground;
-use crate::support::{daemon, in_a_room_of_its_own, shell, until};
+use crate::postfix::unpacked;
+use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until};
+use lab::pki::{Cert, Pki};
 use std::path::Path;
 
 /// Takes what is POSTed, one body a line.
@@ -17,6 +19,32 @@ class Hook(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(('127.0.0.1', 8099), Hook).serve_forever()
 ";
 
+/// Exim as a relay that wants a name and a password, at relay.test; what it takes goes into a file.
+fn relay(place: &Path, pki: &Pki) -> Running {
+    let root = unpacked("exim");
+    for folder in ["etc", "spool"] {
+        std::fs::create_dir_all(place.join(folder)).unwrap();
+    }
+    let identity = pki.issue("relay.test", Cert::Good).unwrap();
+    std::fs::write(place.join("spool/relay.pem"), identity.chain_pem()).unwrap();
+    std::fs::write(place.join("spool/relay.key"), identity.key_pem()).unwrap();
+    let config = "primary_hostname = relay.test\nlocal_interfaces = 127.0.0.90\ndaemon_smtp_ports = 587\ndisable_ipv6\nhost_lookup =\nnever_users =\n\
+         log_file_path = /var/spool/exim4/log-%s\npid_file_path = /var/spool/exim4/pid\ntls_advertise_hosts = *\ntls_certificate = /var/spool/exim4/relay.pem\n\
+         tls_privatekey = /var/spool/exim4/relay.key\nauth_advertise_hosts = ${if eq{$tls_in_cipher}{}{}{*}}\nacl_smtp_rcpt = rcpt\nacl_smtp_data = data\n\
+         begin acl\nrcpt:\n  accept authenticated = *\n  deny message = log in first\ndata:\n  accept\n\
+         begin routers\nall:\n  driver = accept\n  transport = file\n\
+         begin transports\nfile:\n  driver = appendfile\n  file = /var/spool/exim4/taken\n  user = Debian-exim\n\
+         begin authenticators\nplain:\n  driver = plaintext\n  public_name = LOGIN\n  server_prompts = <| Username: | Password:\n\
+         \x20 server_condition = ${if and{{eq{$auth1}{alerts}}{eq{$auth2}{open sesame}}}}\n  server_set_id = $auth1\n";
+    std::fs::write(place.join("etc/exim4.conf"), config).unwrap();
+    mount_over(&place.join("etc"), &root.join("etc/exim4"));
+    mount_over(&place.join("spool"), &root.join("var/spool/exim4"));
+    shell(&format!("chroot {} chown -R Debian-exim /var/spool/exim4", root.display()));
+    let running = daemon(&format!("chroot {} exim4 -bdf -q1s", root.display()), &place.join("exim.log"));
+    until("the relay listens", || std::net::TcpStream::connect("127.0.0.90:587").is_ok());
+    running
+}
+
 fn told(path: &Path) -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -28,12 +56,17 @@ fn an_mx_host_past_the_plan_is_told_to_the_webhook_with_its_remedy_and_so_is_its
         let place = tempfile::tempdir().unwrap();
         let mut ground = Ground::new(place.path(), &["good-enforce", "good-testing"], "good-enforce");
         let alerts = place.path().join("alerts");
-        let mails = place.path().join("mails");
+        let exim = place.path().join("relay");
+        std::fs::create_dir_all(&exim).unwrap();
+        std::fs::write(exim.join("hosts"), "127.0.0.90 relay.test\n").unwrap();
+        mount_over(&exim.join("hosts"), Path::new("/etc/hosts"));
+        let _relay = relay(&exim, &ground.lab.pki);
+        std::fs::write(place.path().join("relay.password"), "open says me\n").unwrap();
         std::fs::write(place.path().join("hook.py"), WEBHOOK).unwrap();
         ground.configure(
             "",
             "[[domain]]\nname = \"good-enforce.test\"\n[guard]\nevery = 1\nwebhook = \"http://127.0.0.1:8099/\"\n\
-             mail = [\"ops@example.org\"]\nmail_from = \"sternpost@example.org\"\nmail_deliver = \"folder:mails\"\n[metrics]\nlisten = \"127.0.0.1:8463\"\n[answers]\n",
+             mail = [\"ops@example.org\"]\nmail_from = \"sternpost@example.org\"\nmail_deliver = \"smarthost:relay.test:587\"\nmail_user = \"alerts\"\nmail_password_file = \"relay.password\"\n[metrics]\nlisten = \"127.0.0.1:8463\"\n[answers]\n",
         );
         // The first look takes what is there into the standing.
         let planned = ground.operator("plan good-enforce.test");
@@ -56,8 +89,16 @@ fn an_mx_host_past_the_plan_is_told_to_the_webhook_with_its_remedy_and_so_is_its
         ] {
             assert!(metrics.contains(line), "{line}: {metrics}");
         }
-        until("it is mailed", || std::fs::read_dir(&mails).is_ok_and(|files| files.count() > 0));
-        let mail = shell(&format!("cat {}/*.eml", mails.display()));
+        // A wrong password is told, and not shown.
+        until("the relay refuses", || ground.log().contains("AUTH was refused: 535"));
+        assert!(!ground.log().contains("open says me") && !ground.log().contains("b3BlbiBzYXlzIG1l"));
+        assert!(ground.log().contains("mx1.good-testing.test is an MX host"), "{}", ground.log());
+        ground.stop();
+        std::fs::write(place.path().join("relay.password"), "open sesame\n").unwrap();
+        ground.run();
+        let taken = exim.join("spool/taken");
+        until("it is mailed", || taken.exists());
+        let mail = std::fs::read_to_string(taken).unwrap();
         assert!(mail.contains("good-enforce.test") && mail.contains("What to do:"), "{mail}");
         let _hook = daemon(
             &format!("python3 {}/hook.py {}", place.path().display(), alerts.display()),
@@ -67,7 +108,6 @@ fn an_mx_host_past_the_plan_is_told_to_the_webhook_with_its_remedy_and_so_is_its
         let alert = is("raised", "mx-uncovered").unwrap();
         assert_eq!(alert["domain"], "good-enforce.test");
         assert!(alert["alert"]["remedy"].as_str().unwrap().contains("sternpost apply good-enforce.test"));
-        assert!(ground.log().contains("mx1.good-testing.test is an MX host"), "{}", ground.log());
         ground.names.change("good-enforce.test.", &format!("{other}\n"), "");
         until("its end is told", || is("over", "mx-uncovered").is_some());
         // Told once each, however often it was looked at.

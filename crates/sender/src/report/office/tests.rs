@@ -106,7 +106,12 @@ impl Place {
         let clock = Arc::new(ManualClock::new("2026-11-24T12:00:00Z".parse().unwrap()));
         let courier = Courier {
             dns: world.clone(),
-            carrier: Carrier::Relay { host: "127.0.0.1".into(), port: 25, client: world.clone() },
+            carrier: Carrier::Relay {
+                host: "127.0.0.1".into(),
+                port: 25,
+                client: world.clone(),
+                demand: TlsDemand::Opportunistic,
+            },
             posts: world.clone(),
             verify: Verify::Certificate,
             reporter: Reporter {

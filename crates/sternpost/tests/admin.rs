@@ -1,0 +1,174 @@
+//! Domains of the store over HTTP, as a control panel has them: added, listed page by page, changed and removed; and what is
+//! refused, in words.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    at: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        // A port that was free just now.
+        let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let place = Self { dir: tempfile::tempdir().unwrap(), at };
+        std::fs::write(place.path().join("admin.token"), format!("{TOKEN}\n")).unwrap();
+        let config = format!(
+            "[admin]\nlisten = \"{}\"\ntoken_file = \"admin.token\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n[host]\nlisten = []\nname = \"policy.example.net\"\n\
+             [delegation]\nzone = \"sts.example.net\"\n[[domain]]\nname = \"file.example\"\n",
+            place.at
+        );
+        std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
+        place
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sternpost"));
+        command.current_dir(self.path()).args(words);
+        command
+    }
+
+    fn serve(&self) -> Serving {
+        let log = std::fs::File::create(self.path().join("log")).unwrap();
+        let child = self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let begun = Instant::now();
+        while TcpStream::connect(&self.at).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not serve");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Serving(child)
+    }
+
+    /// Status and body of an answer.
+    fn ask_with(&self, token: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(&self.at).unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        // What is refused early may be closed before all of it is sent.
+        let _ = stream.write_all(request.as_bytes());
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
+        self.ask_with(TOKEN, method, path, body)
+    }
+}
+
+fn names(answer: &Value) -> Vec<&str> {
+    answer["domains"].as_array().unwrap().iter().map(|one| one["wanted"]["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn domains_are_added_listed_changed_and_removed() {
+    let place = Place::new();
+    let _serving = place.serve();
+    let body = json!({ "host": "self", "delegated": true, "rua": ["mailto:tlsrpt@example.net"] }).to_string();
+    let (status, told) = place.ask("PUT", "/v1/domains/Customer.Example", &body);
+    assert_eq!((status, &told["wanted"]["name"]), (201, &json!("customer.example")), "{told}");
+    let alias = "_mta-sts.customer.example. 3600 IN CNAME _mta-sts.customer.example.sts.example.net.";
+    assert!(told["aliases"].as_array().unwrap().contains(&json!(alias)), "{told}");
+    let (status, told) = place.ask("PUT", "/v1/domains/customer.example", r#"{"mode":"testing"}"#);
+    assert_eq!((status, &told["wanted"]["mode"]), (200, &json!("testing")), "{told}");
+    for n in 0..5 {
+        assert_eq!(place.ask("PUT", &format!("/v1/domains/d{n}.example"), "{}").0, 201);
+    }
+    let (_, first) = place.ask("GET", "/v1/domains?limit=3", "");
+    assert_eq!(names(&first), ["customer.example", "d0.example", "d1.example"]);
+    let (_, second) = place.ask("GET", "/v1/domains?limit=3&after=d1.example", "");
+    assert_eq!(names(&second), ["d2.example", "d3.example", "d4.example"]);
+    let (_, third) = place.ask("GET", "/v1/domains?limit=3&after=d4.example", "");
+    assert_eq!((names(&third), &third["next"]), (vec!["file.example"], &Value::Null));
+    assert_eq!(third["domains"][0]["in_file"], true);
+    // Commands see the same.
+    let listed = place.command(&["domains", "list"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("d4.example"));
+    assert_eq!(place.ask("DELETE", "/v1/domains/d4.example", "").0, 204);
+    assert_eq!(place.ask("GET", "/v1/domains/d4.example", "").0, 404);
+    assert_eq!(place.ask("DELETE", "/v1/domains/d4.example", "").0, 404);
+    let status = place.command(&["status", "--json", "customer.example"]).output().unwrap();
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    let journal = status["domains"][0]["journal"].to_string();
+    assert!(journal.contains("api") && journal.contains("testing"), "{journal}");
+}
+
+#[test]
+fn what_is_wrong_is_refused_in_words_and_nothing_without_the_token() {
+    let place = Place::new();
+    let _serving = place.serve();
+    for token in ["", "0123456789abcdef0123456789abcdee", "0123456789abcdef"] {
+        for (method, path) in [
+            ("GET", "/v1/domains"),
+            ("PUT", "/v1/domains/x.example"),
+            ("DELETE", "/v1/domains/x.example"),
+            ("GET", "/"),
+        ] {
+            let (status, told) = place.ask_with(token, method, path, "{}");
+            assert_eq!(status, 401, "{method} {path}");
+            assert!(told["error"]["remedy"].as_str().unwrap().contains("Bearer"), "{told}");
+        }
+    }
+    let large = format!("{{\"mx\":[\"{}\"]}}", "x".repeat(200_000));
+    for (path, body, status, words) in [
+        ("file.example", "{}", 422, "stands in the configuration file"),
+        ("not a name", "{}", 400, ""),
+        ("-bad-.example", "{}", 422, "is no domain name"),
+        ("x.example", "{", 422, "can't be read"),
+        ("x.example", "[]", 422, "it is no object"),
+        ("x.example", r#"{"name":"y.example"}"#, 422, "another one than in the path"),
+        ("x.example", r#"{"modus":"enforce"}"#, 422, "unknown field `modus`"),
+        ("x.example", r#"{"dns":"rfc2136:none"}"#, 422, "there is no such server"),
+        ("x.example", r#"{"max_age":{"enforce":99999999}}"#, 422, "a max_age is 1 to 31557600 seconds"),
+        ("x.example", &large, 413, ""),
+    ] {
+        let (got, told) = place.ask("PUT", &format!("/v1/domains/{path}"), body);
+        assert_eq!(got, status, "{path} {told}");
+        assert!(told["error"].to_string().contains(words), "{words}: {told}");
+    }
+    assert_eq!(names(&place.ask("GET", "/v1/domains", "").1), ["file.example"]);
+}
+
+#[test]
+fn a_token_that_is_missing_or_short_is_told_at_the_start() {
+    let place = Place::new();
+    for (token, words) in [(Some("short"), "shorter than 24 characters"), (None, "can't be read")] {
+        let path = place.path().join("admin.token");
+        match token {
+            Some(text) => std::fs::write(&path, text).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let output = place.command(&["serve"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words) && said.contains("openssl rand -hex 32"), "{said}");
+        assert!(!said.contains("short\n"));
+    }
+}
