@@ -4,11 +4,12 @@
 
 use crate::names::{Names, zone};
 use crate::pebble::{DIRECTORY, Pebble};
+use crate::postfix::{Postfix, Release};
 use crate::support::{
     Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, mount_over, shell, until,
 };
 use lab::dns::Signing;
-use lab::pki::Pki;
+use lab::pki::{Cert, Pki};
 use net::clock::{Clock, SystemClock};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ struct Journey {
     told: std::cell::RefCell<String>,
     before: String,
     names: Names,
+    _postfix: Postfix,
     _pebble: Pebble,
     _serve: Option<Running>,
 }
@@ -59,6 +61,7 @@ impl Journey {
             told: Default::default(),
             before,
             names,
+            _postfix: mx_hosts(place, &pki),
             _pebble: pebble,
             _serve: None,
         }
@@ -126,7 +129,11 @@ impl Journey {
     fn foreigner(&self, stage: &str) -> String {
         let seen = shell(&format!(
             "for name in _mta-sts _smtp._tls; do dig @127.0.1.1 +short $name.harbour.test TXT; dig @127.0.1.1 +short $name.harbour.test.ours.test TXT; done;
-             curl -s --cacert {}/pebble/issued.pem https://mta-sts.harbour.test/.well-known/mta-sts.txt || echo 'no policy'",
+             curl -s --cacert {0}/pebble/issued.pem https://mta-sts.harbour.test/.well-known/mta-sts.txt || echo 'no policy'
+             for mx in $(dig @127.0.1.1 +short harbour.test MX | sort -n | cut -d' ' -f2); do
+               openssl s_client -starttls smtp -connect ${{mx%.}}:25 -verify_hostname ${{mx%.}} -verify_return_error -CAfile {0}/mx/ca.pem </dev/null >/dev/null 2>&1 &&
+                 swaks --server ${{mx%.}} --tls --from a@sender.test --to postmaster@harbour.test --hide-all && echo \"$mx proves itself and takes mail\"
+             done",
             self.place.display()
         ));
         let told = format!("{stage}, day {}\n{seen}\n", self.days);
@@ -141,6 +148,28 @@ impl Journey {
             self.before
         ));
     }
+}
+
+/// Postfix as both MX hosts of the domain. Its clock is the machine's: a certificate of three months is good all along.
+fn mx_hosts(place: &Path, pki: &Pki) -> Postfix {
+    let own = place.join("mx");
+    std::fs::create_dir(&own).unwrap();
+    shell(&format!("chmod 755 {}", place.display()));
+    std::fs::write(own.join("ca.pem"), pki.root_pem()).unwrap();
+    let mut services = String::new();
+    for (name, address) in [("mx1", "127.0.0.61"), ("mx2", "127.0.0.62")] {
+        let identity = pki.issue(&format!("{name}.harbour.test"), Cert::Good).unwrap();
+        let pem = own.join(format!("{name}.pem"));
+        std::fs::write(&pem, identity.key_pem() + &identity.chain_pem()).unwrap();
+        // Postfix looks for them among the addresses of interfaces.
+        shell(&format!("ip address add {address}/32 dev lo"));
+        services += &format!(
+            "{address}:25 inet n - n - - smtpd -o myhostname={name}.harbour.test -o smtpd_tls_security_level=may -o smtpd_tls_chain_files={}\n",
+            pem.display()
+        );
+    }
+    let lines = "inet_interfaces = 127.0.0.61, 127.0.0.62\nsmtpd_peername_lookup = no\nmydestination = harbour.test\nlocal_transport = discard\nlocal_recipient_maps =\n";
+    Postfix::start_with(Release::V3_7, &own, lines, &services)
 }
 
 #[test]
@@ -166,6 +195,7 @@ fn the_guide_from_nothing_to_retirement() {
         assert!(applied.contains("as wanted: mode enforce"), "{applied}");
         let seen = on.foreigner("enforced");
         assert!(seen.contains("mode: enforce") && seen.contains("max_age: 604800"), "{seen}");
+        assert!(seen.contains("mx1.harbour.test. proves itself and takes mail"), "{seen}");
 
         on.want("mx = [\"mx1.harbour.test\"]", "mx = [\"mx2.harbour.test\"]");
         let applied = on.sternpost("apply --patience 120");
@@ -183,7 +213,11 @@ fn the_guide_from_nothing_to_retirement() {
         assert!(applied.contains("may still send to MX hosts that are gone"), "{applied}");
         on.pass(8);
         on.sternpost("apply --patience 120");
-        assert!(!on.foreigner("moved").contains("mx1.harbour.test"));
+        let seen = on.foreigner("moved");
+        assert!(
+            !seen.contains("mx1.harbour.test") && seen.contains("mx2.harbour.test. proves itself"),
+            "{seen}"
+        );
 
         on.want("mode = \"enforce\"", "mode = \"none\"");
         let applied = on.sternpost("apply --patience 120");

@@ -35,7 +35,7 @@ struct Room {
 
 impl Room {
     async fn new(place: &Path, way: Way, authorities: Vec<Authority>) -> Self {
-        let store = Store::open(&place.join("sternpost.db")).await.unwrap();
+        let store = Store::open(&place.join("disk/s.db")).await.unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let servers = vec!["127.0.0.1:53".parse().unwrap()];
         let resolver =
@@ -92,8 +92,9 @@ impl Ground {
         std::fs::write(place.join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
         mount_over(&place.join("resolv.conf"), Path::new("/etc/resolv.conf"));
         std::fs::write(place.join("host.key"), format!("{KEY}\n")).unwrap();
+        std::fs::create_dir_all(place.join("disk")).unwrap();
         let config = format!(
-            "[dns]\nservers = [\"127.0.0.1:53\"]\ndnssec = \"off\"\n[host]\nlisten = [\"127.0.0.50:443\"]\nkey_file = \"host.key\"\n{host}"
+            "store = \"sqlite:disk/s.db\"\n[dns]\nservers = [\"127.0.0.1:53\"]\ndnssec = \"off\"\n[host]\nlisten = [\"127.0.0.50:443\"]\nkey_file = \"host.key\"\n{host}"
         );
         std::fs::write(place.join("sternpost.toml"), config).unwrap();
         let line =
@@ -133,6 +134,47 @@ fn certificates_are_ordered_renewed_and_kept_through_whatever_the_authority_does
             let in_hand = until_steady(&room, &good).await;
             drop(authority);
             away(&room, &good, &in_hand).await;
+        });
+    });
+}
+
+#[test]
+fn a_disk_that_is_full_at_renewal_leaves_the_old_certificate_serving_until_there_is_room() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let disk = place.path().join("disk");
+        std::fs::create_dir(&disk).unwrap();
+        shell(&format!("mount -t tmpfs -o size=3m none {}", disk.display()));
+        let ground = Ground::new(place.path(), "");
+        let _pebble = Pebble::start(&place.path().join("pebble"), &ground.pki, "PEBBLE_WFE_NONCEREJECT=0");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let fetch = format!(
+            "curl -s --cacert {}/pebble/issued.pem https://mta-sts.good.test/.well-known/mta-sts.txt || true",
+            place.path().display()
+        );
+        runtime.block_on(async {
+            let room = Room::new(place.path(), Way::Handshake, vec![pebble(place.path())]).await;
+            let host = room.due("good.test").await;
+            let first = until_there(&room, &host, "").await;
+            until("the policy is served", || shell(&fetch).contains("mode: none"));
+            shell(&format!("dd if=/dev/zero of={}/fill bs=4k 2>/dev/null || true", disk.display()));
+            room.clock.set_by(first.next_at.duration_since(room.clock.now()).as_secs() + 1);
+            let mut full = None;
+            for _ in 0..20 {
+                if let Err(error) = room.orders.round().await {
+                    full = Some(error.to_string());
+                    break;
+                }
+                room.pass(3);
+            }
+            assert!(full.as_deref().is_some_and(|why| why.contains("full")), "{full:?}");
+            let kept = room.certificate(&host).await;
+            assert!(shell(&fetch).contains("mode: none"), "the certificate serves no more");
+            shell(&format!("rm {}/fill", disk.display()));
+            room.pass(10);
+            let renewed = until_there(&room, &host, &kept.chain).await;
+            assert!(renewed.failures == 0 && renewed.key.starts_with("sealed:1:"));
+            until("the new one serves", || shell(&fetch).contains("mode: none"));
         });
     });
 }
