@@ -111,28 +111,43 @@ impl Applier {
     /// What is seen of a domain now, and how it stands.
     pub async fn look(&self, wanted: &Wanted) -> Result<(Standing, Seen), ApplyError> {
         let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
+        let now = self.clock.now();
         let before: Standing = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
         let mut standing = before.clone();
-        standing.observe(wanted, &seen, self.clock.now());
+        standing.observe(wanted, &seen, now);
         if standing != before {
-            self.store.put_rollout(&wanted.domain, &standing).await?;
+            standing = self.change(wanted, |kept| kept.observe(wanted, &seen, now)).await?;
         }
         Ok((standing, seen))
     }
 
+    /// Changes what is kept as it is by now: an approval that came meanwhile stays.
+    async fn change(
+        &self,
+        wanted: &Wanted,
+        change: impl FnOnce(&mut Standing) + Send,
+    ) -> Result<Standing, StoreError> {
+        let mut changed = Standing::default();
+        let both = |kept: &mut Standing| {
+            change(kept);
+            changed = kept.clone();
+        };
+        self.store.change_rollout(&wanted.domain, both).await?;
+        Ok(changed)
+    }
+
     /// Takes the next step, if there is one that can be taken now.
     pub async fn turn(&self, wanted: &Wanted, permit: Permit) -> Result<Turn, ApplyError> {
-        let (mut standing, seen) = self.look(wanted).await?;
+        let (standing, seen) = self.look(wanted).await?;
         let step = match next(wanted, &standing, &seen, permit, self.clock.now()) {
             Next::Do(step) => step,
             rest => return Ok(Turn::Rest(rest)),
         };
-        match &step {
-            Step::Serve(policy) => standing.intend(policy),
-            Step::Announce(id) => standing.offer(id),
-            _ => {}
-        }
-        self.store.put_rollout(&wanted.domain, &standing).await?;
+        let standing = match &step {
+            Step::Serve(policy) => self.change(wanted, |kept| kept.intend(policy)).await?,
+            Step::Announce(id) => self.change(wanted, |kept| kept.offer(id)).await?,
+            _ => standing,
+        };
         let hand = self.carry_out(wanted, &step, &standing).await?;
         Ok(Turn::Step(step, hand))
     }
