@@ -182,6 +182,9 @@ limits! {
     FETCHES_PER_ADDRESS: usize = 8;
     /// Connections to one answering socket; further ones wait to be taken.
     ANSWER_CONNECTIONS: usize = 4096;
+    /// Of these, connections of one address (of one /64 of IPv6) to a socket that is made for everybody; further ones are
+    /// closed.
+    PUBLIC_CONNECTIONS_PER_ADDRESS: usize = 256;
     /// The rest of a request that has begun, and the taking of a reply.
     SOCKETMAP_TIME: Duration = Duration::from_secs(30);
     /// A line that asks for a policy.

@@ -23,14 +23,32 @@ impl<K: Eq + Hash> Places<K> {
 
     /// Waits for a place at an address and holds it.
     pub async fn take(&self, address: K) -> Option<OwnedSemaphorePermit> {
-        let places = {
-            let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            if all.len() > ADDRESSES {
-                all.retain(|_, places| places.available_permits() < self.each);
-            }
-            all.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
-        };
-        places.acquire_owned().await.ok()
+        self.places(address).acquire_owned().await.ok()
+    }
+
+    /// A place at an address, when there is one.
+    pub fn try_take(&self, address: K) -> Option<OwnedSemaphorePermit> {
+        self.places(address).try_acquire_owned().ok()
+    }
+
+    fn places(&self, address: K) -> Arc<Semaphore> {
+        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() > ADDRESSES {
+            all.retain(|_, places| places.available_permits() < self.each);
+        }
+        all.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
+    }
+}
+
+/// Whom a client's address stands for: itself, or the first 64 bits of IPv6, of which one machine has as many as it
+/// likes.
+pub fn client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        v4 => v4,
     }
 }
 
@@ -52,6 +70,15 @@ pub fn network(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_client_is_its_address_or_its_network_of_ipv6() {
+        let of = |text: &str| client(text.parse().unwrap()).to_string();
+        assert_eq!(of("192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::9"));
+        assert_ne!(of("2001:db8:1:2::9"), of("2001:db8:1:3::9"));
+    }
+
     #[tokio::test]
     async fn one_address_has_so_many_places_and_others_have_their_own() {
         let places: Places = Places::new(3);
@@ -64,8 +91,10 @@ mod tests {
         tokio::pin!(full);
         assert!(futures_util::poll!(&mut full).is_pending());
         assert!(places.take(other).await.is_some());
+        assert!(places.try_take(one).is_none());
         held.pop();
         assert!(full.await.is_some());
+        assert!(places.try_take(one).is_some());
     }
 
     #[test]

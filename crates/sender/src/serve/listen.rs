@@ -2,6 +2,7 @@
 
 use super::Shutdown;
 use formats::limits::ANSWER_CONNECTIONS;
+use net::places::{Places, client};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -152,6 +153,12 @@ const BREATH: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the shutdown.
 pub async fn run(listener: Listener, service: impl Serve, shutdown: Shutdown) {
+    run_with(listener, service, shutdown, None).await;
+}
+
+/// The same, with so many connections of one address at once, so that nobody takes all the room.
+pub async fn run_with(listener: Listener, service: impl Serve, shutdown: Shutdown, each: Option<usize>) {
+    let clients = each.map(Places::new);
     let room = Arc::new(Semaphore::new(ANSWER_CONNECTIONS));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
@@ -161,12 +168,22 @@ pub async fn run(listener: Listener, service: impl Serve, shutdown: Shutdown) {
         };
         let (service, of_task) = (service.clone(), shutdown.clone());
         match accepted {
-            Ok(Accepted::Tcp(stream)) => {
+            Ok(Accepted::Tcp(stream, from)) => {
+                let own_place = match &clients {
+                    Some(clients) => match clients.try_take(client(from.ip())) {
+                        Some(place) => Some(place),
+                        None => {
+                            tracing::debug!(%from, "has too many connections, and this one is closed");
+                            continue;
+                        }
+                    },
+                    None => None,
+                };
                 // Replies are small and waited for.
                 let _ = stream.set_nodelay(true);
                 shutdown.tasks.spawn(async move {
                     service.serve(stream, of_task).await;
-                    drop(place);
+                    drop((place, own_place));
                 });
             }
             Ok(Accepted::Unix(stream)) => {
@@ -184,13 +201,16 @@ pub async fn run(listener: Listener, service: impl Serve, shutdown: Shutdown) {
 }
 
 enum Accepted {
-    Tcp(tokio::net::TcpStream),
+    Tcp(tokio::net::TcpStream, SocketAddr),
     Unix(tokio::net::UnixStream),
 }
 
 async fn accept(listener: &Listener) -> io::Result<Accepted> {
     Ok(match listener {
-        Listener::Tcp(listener) => Accepted::Tcp(listener.accept().await?.0),
+        Listener::Tcp(listener) => {
+            let (stream, from) = listener.accept().await?;
+            Accepted::Tcp(stream, from)
+        }
         Listener::Unix(listener, _) => Accepted::Unix(listener.accept().await?.0),
     })
 }

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Policies {
     host: PolicyHost,
-    proxy_header: bool,
+    pub proxy_header: bool,
 }
 
 impl Serve for Policies {
@@ -64,7 +64,7 @@ impl Serve for Bare {
 #[derive(Clone)]
 pub struct Plain {
     store: Store,
-    proxy_header: bool,
+    pub proxy_header: bool,
 }
 
 impl Serve for Plain {

@@ -5,11 +5,12 @@ use super::http::Http;
 use super::inbox::Mail;
 use super::pages::Pages;
 use crate::failure::Failure;
+use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
 use listenfd::ListenFd;
 use sender::answer::Answers;
 use sender::serve::Shutdown;
 use sender::serve::lines::Lines;
-use sender::serve::listen::{Address, Listener, SocketFileOptions, run};
+use sender::serve::listen::{Address, Listener, SocketFileOptions, run, run_with};
 use sender::serve::socketmap::Socketmap;
 use std::collections::HashMap;
 use std::io;
@@ -57,6 +58,16 @@ impl Role {
     /// True for what is made to be reached by everybody.
     fn is_public(&self) -> bool {
         matches!(self, Self::Policies(_) | Self::Bare(_) | Self::Plain(_) | Self::Smtp(_) | Self::Pages(_))
+    }
+
+    /// True for what is, or often is, behind a proxy.
+    fn is_behind_proxy(&self) -> bool {
+        match self {
+            Self::Policies(policies) => policies.proxy_header,
+            Self::Plain(plain) => plain.proxy_header,
+            Self::Bare(_) | Self::Pages(_) => true,
+            _ => false,
+        }
     }
 
     fn word(&self) -> &'static str {
@@ -135,6 +146,9 @@ impl Listeners {
         if address.is_exposed() && !role.is_public() {
             tracing::warn!(%address, "others can reach this address, and the protocol has no authentication: keep them out by a firewall");
         }
+        // A proxy's address stands for everybody whom it speaks for.
+        let each =
+            Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.is_public() && !role.is_behind_proxy());
         self.shutdown.tasks.spawn(async move {
             match role {
                 Role::Socketmap(service) => run(listener, service, shutdown).await,
@@ -143,11 +157,13 @@ impl Listeners {
                 | Role::Sessions(service)
                 | Role::Control(service)
                 | Role::Admin(service) => run(listener, service, shutdown).await,
-                Role::Policies(service) => run(listener, service, shutdown).await,
+                Role::Policies(service) => run_with(listener, service, shutdown, each).await,
                 Role::Bare(service) => run(listener, service, shutdown).await,
-                Role::Plain(service) => run(listener, service, shutdown).await,
-                Role::Pages(service) => run(listener, service, shutdown).await,
-                Role::Smtp(service) | Role::Lmtp(service) => run(listener, service, shutdown).await,
+                Role::Plain(service) => run_with(listener, service, shutdown, each).await,
+                Role::Pages(service) => run_with(listener, service, shutdown, each).await,
+                Role::Smtp(service) | Role::Lmtp(service) => {
+                    run_with(listener, service, shutdown, each).await
+                }
             }
         });
     }

@@ -157,7 +157,9 @@ fn clients_that_are_slow_on_purpose_are_cut_off_and_hinder_nobody() {
             stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
             slow.push(stream);
         }
-        assert_eq!(fetch(place, "mta-sts.one.test", "127.0.0.50:443", ""), format!("{POLICY}200 2"));
+        // More than one address gets at once; others come from elsewhere.
+        let other = fetch(place, "mta-sts.one.test", "127.0.0.50:443", "--interface 127.0.0.3");
+        assert_eq!(other, format!("{POLICY}200 2"));
         until("all are cut off", || {
             slow.retain_mut(|stream| {
                 // One more byte keeps nobody in.
