@@ -31,7 +31,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 const ORDERS: Duration = Duration::from_secs(5);
 /// Between two looks at files of certificates.
 const FILES: Duration = Duration::from_secs(5);
-/// For what a proxy says first.
+/// For what a proxy says first, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Policies over HTTPS.
@@ -79,7 +79,7 @@ impl Serve for Plain {
                 Ok::<_, Infallible>(response)
             }
         });
-        connection(service, stream, shutdown).await;
+        connection(service, stream, PATIENCE, shutdown).await;
     }
 }
 

@@ -11,6 +11,7 @@ use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
 use std::convert::Infallible;
 use std::pin::pin;
+use std::time::Duration;
 
 /// Serves this.
 #[derive(Clone)]
@@ -18,12 +19,12 @@ pub struct Http(pub Router);
 
 impl Serve for Http {
     async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
-        connection(TowerToHyperService::new(self.0), stream, shutdown).await;
+        connection(TowerToHyperService::new(self.0), stream, SOCKETMAP_TIME, shutdown).await;
     }
 }
 
-/// Serves one connection; when the shutdown comes, what is begun is finished.
-pub async fn connection<B, V, S>(service: V, stream: S, shutdown: Shutdown)
+/// Serves one connection, whose client has so long for the head of a request; when the shutdown comes, what is begun is finished.
+pub async fn connection<B, V, S>(service: V, stream: S, head: Duration, shutdown: Shutdown)
 where
     B: Body + Send + 'static,
     B::Data: Send,
@@ -32,7 +33,7 @@ where
     S: Stream,
 {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(SOCKETMAP_TIME).max_buf_size(HTTP_HEADER_BYTES);
+    builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(HTTP_HEADER_BYTES);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
