@@ -4,8 +4,8 @@ use crate::catalogue::{Check, Part, Severity};
 use crate::dns_trouble;
 use crate::finding::Findings;
 use crate::seen::{Known, RuaSeen, Seen};
-use formats::Mode;
 use formats::tlsrpt_record::{FieldFault, Rua, SelectError, TlsrptNote, TlsrptRecord};
+use formats::{DomainName, Mode};
 use jiff::SignedDuration;
 use net::https::FetchError;
 
@@ -55,7 +55,20 @@ pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {
             findings.add(check, what, why, example());
         }
     }
-    findings.seen_by(records);
+    let outside = seen.rua.iter().filter_map(|target| outside(&seen.domain, &target.target));
+    findings.seen_by(records.chain(outside));
+}
+
+/// What is said of a target in another domain, for those who know DMARC: nothing has to allow it there (RFC 8460 §3).
+fn outside(domain: &DomainName, target: &Rua) -> Option<String> {
+    let Rua::Mailto(address) = target else { return None };
+    let there = address.domain();
+    let is_inside = there == domain || there.as_str().ends_with(&format!(".{domain}"));
+    (!is_inside).then(|| {
+        format!(
+            "reports go to {there}, outside of {domain}: no record has to allow that there, unlike with DMARC"
+        )
+    })
 }
 
 fn count(text: &[u8], what: &[u8]) -> usize {
@@ -207,4 +220,20 @@ fn silent(seen: &Seen, known: &Known, findings: &mut Findings) {
         "Large senders report daily when they have mail for you. Look whether the address still reaches the inbox.",
         ["sternpost reports list".to_owned()],
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pub_08_a_target_outside_of_the_domain_needs_no_permission_and_that_is_said() {
+        let domain = DomainName::parse("example.org").unwrap();
+        let told = |target: &str| outside(&domain, &Rua::parse(target).unwrap().unwrap());
+        assert!(told("mailto:r@reports.example.net").unwrap().contains("no record has to allow that there"));
+        assert_eq!(told("mailto:r@example.org"), None);
+        assert_eq!(told("mailto:r@mail.example.org"), None);
+        assert!(told("mailto:r@notexample.org").is_some());
+        assert_eq!(told("https://reports.example.net/tlsrpt"), None);
+    }
 }

@@ -10,6 +10,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 use store::Store;
+use tempfile::TempDir;
 
 const POLICY: &str = "version: STSv1\r\nmode: none\r\nmax_age: 86400\r\n";
 
@@ -32,6 +33,14 @@ fn serve(place: &Path, domains: &[&str], host: &str) -> Running {
     running
 }
 
+/// A folder, and an authority whose root is in it.
+fn ground() -> (TempDir, Pki) {
+    let place = tempfile::tempdir().unwrap();
+    let pki = Pki::new(SystemClock.now()).unwrap();
+    std::fs::write(place.path().join("roots.pem"), pki.root_pem()).unwrap();
+    (place, pki)
+}
+
 fn write_certificate(place: &Path, pki: &Pki, name: &str, host: &str) {
     let identity = pki.issue(host, Cert::Good).unwrap();
     std::fs::write(place.join(format!("{name}.pem")), identity.chain_pem()).unwrap();
@@ -49,10 +58,8 @@ fn fetch(place: &Path, host: &str, at: &str, words: &str) -> String {
 #[test]
 fn a_web_server_of_the_operators_has_the_certificates_and_passes_requests_on() {
     in_a_room_of_its_own(|| {
-        let place = tempfile::tempdir().unwrap();
+        let (place, pki) = ground();
         let place = place.path();
-        let pki = Pki::new(SystemClock.now()).unwrap();
-        std::fs::write(place.join("roots.pem"), pki.root_pem()).unwrap();
         let _serve =
             serve(place, &["one.test", "two.test"], "listen = []\nbehind_proxy = [\"127.0.0.50:8080\"]\n");
         let mut servers = String::new();
@@ -87,10 +94,8 @@ fn a_web_server_of_the_operators_has_the_certificates_and_passes_requests_on() {
 #[test]
 fn a_proxy_introduces_whom_it_speaks_for_and_others_are_turned_away() {
     in_a_room_of_its_own(|| {
-        let place = tempfile::tempdir().unwrap();
+        let (place, pki) = ground();
         let place = place.path();
-        let pki = Pki::new(SystemClock.now()).unwrap();
-        std::fs::write(place.join("roots.pem"), pki.root_pem()).unwrap();
         write_certificate(place, &pki, "one", "mta-sts.one.test");
         let _serve = serve(
             place,
@@ -108,10 +113,8 @@ fn a_proxy_introduces_whom_it_speaks_for_and_others_are_turned_away() {
 #[test]
 fn certificates_of_the_operators_own_serve_and_are_taken_in_again_when_their_files_change() {
     in_a_room_of_its_own(|| {
-        let place = tempfile::tempdir().unwrap();
+        let (place, pki) = ground();
         let place = place.path();
-        let pki = Pki::new(SystemClock.now()).unwrap();
-        std::fs::write(place.join("roots.pem"), pki.root_pem()).unwrap();
         write_certificate(place, &pki, "one", "mta-sts.one.test");
         let _serve = serve(
             place,
@@ -134,10 +137,8 @@ fn certificates_of_the_operators_own_serve_and_are_taken_in_again_when_their_fil
 #[test]
 fn clients_that_are_slow_on_purpose_are_cut_off_and_hinder_nobody() {
     in_a_room_of_its_own(|| {
-        let place = tempfile::tempdir().unwrap();
+        let (place, pki) = ground();
         let place = place.path();
-        let pki = Pki::new(SystemClock.now()).unwrap();
-        std::fs::write(place.join("roots.pem"), pki.root_pem()).unwrap();
         write_certificate(place, &pki, "one", "mta-sts.one.test");
         let _serve = serve(
             place,
