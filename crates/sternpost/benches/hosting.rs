@@ -37,6 +37,10 @@ const STORED: usize = 100_000;
 /// In use in the last round, spread over all that are stored.
 const USED: usize = 1000;
 const CONNECTIONS: usize = 32;
+/// More than the shelf holds, so that it is full.
+const ASKED: usize = 25_000;
+/// For a handshake: whoever hangs is named.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 fn main() {
     let Some(words) = process::words(&["serve"]) else { return };
@@ -168,6 +172,13 @@ async fn compare(seconds: f64) {
         "\nsternpost, {STORED} domains in the store: up after {start:.0?}, {} MiB resident at the end",
         ours.resident() / 1024
     );
+    let begun = Instant::now();
+    all(&client, &ours.line).await;
+    println!(
+        "each of {ASKED} domains asked for once, which is more than memory holds: {:.1?}, {} MiB resident then",
+        begun.elapsed(),
+        ours.resident() / 1024
+    );
     println!("plans of {STORED} domains: {:.1?}", planned());
 }
 
@@ -190,7 +201,9 @@ fn planned() -> Duration {
 async fn connect(client: &TlsConnector, address: &str, number: usize) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    client.connect(ServerName::try_from(host(number)).unwrap(), stream).await.unwrap()
+    let name = ServerName::try_from(host(number)).unwrap();
+    let connected = tokio::time::timeout(HANDSHAKE, client.connect(name, stream)).await;
+    connected.unwrap_or_else(|_| panic!("{address} does not end a handshake")).unwrap()
 }
 
 async fn get(stream: &mut TlsStream<TcpStream>, number: usize) {
@@ -236,6 +249,16 @@ async fn fresh(client: &TlsConnector, address: &str, names: usize, time: Duratio
         done
     })
     .await
+}
+
+/// One request to each of many domains.
+async fn all(client: &TlsConnector, address: &str) {
+    let some = (0..CONNECTIONS).map(async |first| {
+        for number in (first..ASKED).step_by(CONNECTIONS) {
+            get(&mut connect(client, address, number).await, number).await;
+        }
+    });
+    futures_util::future::join_all(some).await;
 }
 
 async fn count(
