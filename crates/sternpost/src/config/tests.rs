@@ -65,6 +65,7 @@ fn each_default_is_a_value_of_its_kind() {
         let needs = "from = \"a@b.example\"\ndkim = { selector = \"k\", key_file = \"k.pem\" }";
         let text = match key.path.split_once('.') {
             Some(("reporter", name)) => format!("[reporter]\n{needs}\n{name} = {}\n", key.default),
+            Some(("admin", name)) => format!("[admin]\ntoken_file = \"t\"\n{name} = {}\n", key.default),
             Some((section, name)) => format!("[{section}]\n{name} = {}\n", key.default),
             None => format!("{} = {}\n", key.path, key.default),
         };
