@@ -122,6 +122,8 @@ limits! {
     HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
     /// Addresses of one host that are tried.
     HOST_ADDRESSES: usize = 8;
+    /// Zones that are remembered as proven to be unsigned.
+    UNSIGNED_ZONES: usize = 100_000;
     /// MX hosts of one domain that are looked at.
     MX_HOSTS: usize = 32;
     /// Name servers of one zone that are asked, and addresses of them.

@@ -280,6 +280,8 @@ pub enum MeddledKind {
     A,
     /// TLS certificate association.
     Tlsa,
+    /// Delegation signer.
+    Ds,
 }
 
 impl MeddledKind {
@@ -289,6 +291,7 @@ impl MeddledKind {
             Self::Mx => RecordType::MX,
             Self::A => RecordType::A,
             Self::Tlsa => RecordType::TLSA,
+            Self::Ds => RecordType::DS,
         }
     }
 }

@@ -5,6 +5,7 @@ mod authorities;
 pub mod provider;
 mod resolver;
 mod unchecked;
+mod unsigned;
 pub mod update;
 
 pub use authorities::{Authorities, EachServer, ServerSaid};

@@ -1,6 +1,7 @@
 //! [`Dns`] by a validating stub resolver (RFC 4035 §4.9), or by one that trusts the AD bit of a
 //! validating resolver that the operator vouches for (DANE-14).
 
+use super::unsigned::UnsignedZones;
 use super::{Answer, Caa, Data, Dns, DnsError, Exchange, Kind, Mx, Nothing, Security, weaker};
 use crate::BoxFuture;
 use formats::DomainName;
@@ -76,6 +77,14 @@ pub enum ResolverError {
 pub struct Resolver {
     inner: Inner,
     dnssec: Dnssec,
+    /// Only where answers are validated here.
+    unsigned: Option<Box<Unsigned>>,
+}
+
+/// How names in zones that are proven to be unsigned are looked up.
+struct Unsigned {
+    zones: UnsignedZones,
+    plain: Resolver,
 }
 
 enum Inner {
@@ -126,7 +135,8 @@ impl Resolver {
     pub fn new(config: &ResolverConfig) -> Result<Self, ResolverError> {
         let system = |error: NetError| ResolverError::System(error.to_string());
         if config.dnssec == Dnssec::TrustAd {
-            return Ok(Self { inner: Inner::trusting(config).map_err(system)?, dnssec: config.dnssec });
+            let inner = Inner::trusting(config).map_err(system)?;
+            return Ok(Self { inner, dnssec: config.dnssec, unsigned: None });
         }
         let mut builder = if config.servers.is_empty() {
             TokioResolver::builder_tokio().map_err(system)?
@@ -136,7 +146,10 @@ impl Resolver {
             TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
         };
         set_options(builder.options_mut(), config);
+        let mut unsigned = None;
         if config.dnssec == Dnssec::Validate {
+            let plain = Self::new(&ResolverConfig { dnssec: Dnssec::Off, ..config.clone() })?;
+            unsigned = Some(Box::new(Unsigned { zones: UnsignedZones::new(), plain }));
             let anchors = match &config.trust_anchor {
                 Some(text) => text
                     .parse::<TrustAnchors>()
@@ -145,31 +158,71 @@ impl Resolver {
             };
             builder = builder.with_trust_anchor(Arc::new(anchors));
         }
-        Ok(Self { inner: Inner::Stub(Box::new(builder.build().map_err(system)?)), dnssec: config.dnssec })
+        let inner = Inner::Stub(Box::new(builder.build().map_err(system)?));
+        Ok(Self { inner, dnssec: config.dnssec, unsigned })
     }
 
     /// Looks whether DNSSEC works here at all, by the root's own name servers: [`DnsError::Bogus`] when
     /// the servers strip it or the trust anchor does not fit, since then every look-up would fail.
     pub async fn probe(&self) -> Result<Security, DnsError> {
-        let lookup = self.inner.lookup(Name::root(), RecordType::NS);
-        match tokio::time::timeout(DNS_TIME, lookup).await {
-            Err(_) => Err(DnsError::Timeout),
-            Ok(Err(error)) => Err(self.failure(error)),
-            Ok(Ok(lookup)) => match self.answer(&lookup, Kind::Ns)?.security {
-                Security::Indeterminate => Err(DnsError::Bogus),
-                security => Ok(security),
-            },
+        let outcome = self.look(Name::root(), RecordType::NS).await?;
+        match self.read(&outcome, Kind::Ns)?.security {
+            Security::Indeterminate => Err(DnsError::Bogus),
+            security => Ok(security),
         }
     }
 
     async fn ask(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
-        let query =
-            Name::from_ascii(format!("{name}.")).map_err(|error| DnsError::Network(error.to_string()))?;
-        let lookup = self.inner.lookup(query, record_type(kind));
-        match tokio::time::timeout(DNS_TIME, lookup).await {
-            Err(_) => Err(DnsError::Timeout),
-            Ok(Err(error)) => Err(self.failure(error)),
-            Ok(Ok(lookup)) => self.answer(&lookup, kind),
+        if let Some(unsigned) = &self.unsigned
+            && unsigned.zones.cover(name, Instant::now())
+        {
+            let found = Box::pin(unsigned.plain.ask(name, kind)).await;
+            let is_inside = |alias| unsigned.zones.cover(alias, Instant::now());
+            // Where an alias leads out, what it leads to is validated.
+            if found.as_ref().map_or(true, |answer| answer.aliases.iter().all(is_inside)) {
+                return found;
+            }
+        }
+        let outcome = self.look(absolute(name)?, record_type(kind)).await?;
+        let found = self.read(&outcome, kind);
+        if let Some(unsigned) = &self.unsigned {
+            self.learn(unsigned, name, &outcome, &found).await;
+        }
+        found
+    }
+
+    /// Remembers the zone of an insecure name: an answer that there is nothing has its SOA record; else it is asked for.
+    async fn learn(
+        &self,
+        unsigned: &Unsigned,
+        name: &DomainName,
+        outcome: &Result<Lookup, NetError>,
+        found: &Result<Answer, DnsError>,
+    ) {
+        let mut zone = unsigned_zone(name, outcome);
+        let is_own = |answer: &Answer| answer.security == Security::Insecure && answer.aliases.is_empty();
+        if zone.is_none()
+            && found.as_ref().is_ok_and(is_own)
+            && let Some(_seeking) = unsigned.zones.seek(name)
+            && let Ok(query) = absolute(name)
+            && let Ok(outcome) = self.look(query, RecordType::SOA).await
+        {
+            zone = unsigned_zone(name, &outcome);
+        }
+        if let Some((zone, ttl)) = zone {
+            unsigned.zones.insert(zone, ttl, Instant::now());
+        }
+    }
+
+    async fn look(&self, name: Name, kind: RecordType) -> Result<Result<Lookup, NetError>, DnsError> {
+        let lookup = self.inner.lookup(name, kind);
+        tokio::time::timeout(DNS_TIME, lookup).await.map_err(|_| DnsError::Timeout)
+    }
+
+    fn read(&self, outcome: &Result<Lookup, NetError>, kind: Kind) -> Result<Answer, DnsError> {
+        match outcome {
+            Ok(lookup) => self.answer(lookup, kind),
+            Err(error) => Err(self.failure(error)),
         }
     }
 
@@ -218,7 +271,7 @@ impl Resolver {
         }
     }
 
-    fn failure(&self, error: NetError) -> DnsError {
+    fn failure(&self, error: &NetError) -> DnsError {
         let nothing = |code, security, ttl| {
             let known = Nothing { security, ttl };
             if code == ResponseCode::NXDomain {
@@ -233,7 +286,7 @@ impl Resolver {
             NetError::Dns(HickoryDns::Nsec { proof: Proof::Bogus, .. }) => DnsError::Bogus,
             NetError::Dns(HickoryDns::Nsec { response, proof, .. }) => {
                 let ttl = response.authorities.iter().map(|record| record.ttl).min();
-                nothing(response.metadata.response_code, self.security(proof, false), ttl.map(seconds))
+                nothing(response.metadata.response_code, self.security(*proof, false), ttl.map(seconds))
             }
             NetError::Dns(HickoryDns::NoRecordsFound(none)) => {
                 let code = none.response_code;
@@ -253,6 +306,29 @@ impl Dns for Resolver {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
         Box::pin(self.ask(name, kind))
     }
+}
+
+/// The zone that this name is in, when the answer has its SOA record and a proof that it is not signed.
+fn unsigned_zone(name: &DomainName, outcome: &Result<Lookup, NetError>) -> Option<(DomainName, Duration)> {
+    let is_unsigned = |record: &&Record| {
+        record.record_type() == RecordType::SOA && record.proof == Proof::Insecure && !record.name.is_root()
+    };
+    let (zone, ttl) = match outcome {
+        Ok(lookup) => lookup.answers().iter().find(is_unsigned).map(|soa| (&soa.name, soa.ttl))?,
+        Err(NetError::Dns(HickoryDns::NoRecordsFound(none))) => {
+            let soa = none.soa.as_ref().filter(|soa| soa.proof == Proof::Insecure && !soa.name.is_root())?;
+            (&soa.name, soa.ttl)
+        }
+        Err(NetError::Dns(HickoryDns::Nsec { response, .. })) => {
+            response.authorities.iter().find(is_unsigned).map(|soa| (&soa.name, soa.ttl))?
+        }
+        Err(_) => return None,
+    };
+    domain(zone).filter(|zone| name.is_within(zone)).map(|zone| (zone, seconds(ttl)))
+}
+
+fn absolute(name: &DomainName) -> Result<Name, DnsError> {
+    Name::from_ascii(format!("{name}.")).map_err(|error| DnsError::Network(error.to_string()))
 }
 
 fn seconds(ttl: u32) -> Duration {

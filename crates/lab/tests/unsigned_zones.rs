@@ -1,0 +1,99 @@
+//! A zone that was proven to be unsigned needs no second proof, and nothing else is believed for that.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+
+use formats::DomainName;
+use net::dns::{Answer, Dns, DnsError, Kind, Resolver, ResolverConfig, Security};
+use std::net::Ipv4Addr;
+use sternpost_lab::dns::{MeddledKind, Meddling, NameServer, Rr, Signing};
+
+struct World {
+    names: NameServer,
+    resolver: Resolver,
+}
+
+async fn world() -> World {
+    let names = NameServer::start(Ipv4Addr::LOCALHOST, 0).await.unwrap();
+    for (zone, signing) in [
+        ("plain.test.", Signing::Unsigned),
+        ("signed.test.", Signing::Signed),
+        ("broken.test.", Signing::Bogus),
+        ("below.plain.test.", Signing::Signed),
+    ] {
+        names.add_zone(zone, signing).unwrap();
+        let records = ["a", "b", "c"].map(|host| (format!("{host}.{zone}"), vec![Rr::A(Ipv4Addr::LOCALHOST)]));
+        names.set_all(zone, records.to_vec()).unwrap();
+    }
+    for (alias, target) in [("good", "a.signed.test."), ("bad", "a.broken.test."), ("own", "a.plain.test.")] {
+        names.set(&format!("{alias}.plain.test."), vec![Rr::Cname(target.to_owned())]).unwrap();
+    }
+    let config = ResolverConfig {
+        servers: vec![names.address],
+        trust_anchor: Some(names.trust_anchor().unwrap()),
+        ..ResolverConfig::default()
+    };
+    World { resolver: Resolver::new(&config).unwrap(), names }
+}
+
+impl World {
+    async fn look(&self, name: &str) -> Result<Answer, DnsError> {
+        self.resolver.lookup(&DomainName::parse(name).unwrap(), Kind::A).await
+    }
+
+    async fn security(&self, name: &str) -> Security {
+        self.look(name).await.unwrap().security
+    }
+
+    /// No proof about a zone can be had from now on.
+    fn withhold(&self, zone: &str) {
+        self.names.meddle(zone, MeddledKind::Ds, Some(Meddling::ServFail)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn without_a_proof_nothing_is_believed() {
+    let world = world().await;
+    world.withhold("plain.test.");
+    let outcome = world.look("a.plain.test").await;
+    assert!(outcome.as_ref().is_err_and(|error| !error.is_absence()), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn one_proof_serves_the_whole_zone() {
+    for first in ["a.plain.test", "nothing.plain.test", "own.plain.test"] {
+        let world = world().await;
+        let outcome = world.look(first).await;
+        assert_eq!(outcome.is_err(), first.starts_with("nothing"), "{outcome:?}");
+        if first.starts_with("own") {
+            // An alias says nothing of its own zone.
+            assert_eq!(world.security("a.plain.test").await, Security::Insecure);
+        }
+        world.withhold("plain.test.");
+        assert_eq!(world.security("b.plain.test").await, Security::Insecure, "after {first}");
+        assert_eq!(world.security("a.below.plain.test").await, Security::Insecure, "after {first}");
+        let nothing = world.look("c.b.plain.test").await.unwrap_err().nothing().unwrap();
+        assert_eq!(nothing.security, Security::Insecure);
+    }
+}
+
+#[tokio::test]
+async fn signed_neighbours_are_validated_as_before() {
+    let world = world().await;
+    assert_eq!(world.security("a.plain.test").await, Security::Insecure);
+    assert_eq!(world.security("a.signed.test").await, Security::Secure);
+    assert_eq!(world.look("a.broken.test").await, Err(DnsError::Bogus));
+    let forged = Meddling::Forge(vec![Rr::A(Ipv4Addr::new(127, 0, 0, 66))]);
+    world.names.meddle("b.signed.test.", MeddledKind::A, Some(forged)).unwrap();
+    assert_eq!(world.look("b.signed.test").await, Err(DnsError::Bogus));
+    world.names.meddle("c.signed.test.", MeddledKind::A, Some(Meddling::Suppress)).unwrap();
+    assert_eq!(world.look("c.signed.test").await, Err(DnsError::Bogus));
+}
+
+#[tokio::test]
+async fn what_an_alias_leads_to_is_validated_all_the_same() {
+    let world = world().await;
+    assert_eq!(world.security("a.plain.test").await, Security::Insecure);
+    assert_eq!(world.security("own.plain.test").await, Security::Insecure);
+    assert_eq!(world.security("good.plain.test").await, Security::Insecure);
+    assert_eq!(world.look("bad.plain.test").await, Err(DnsError::Bogus));
+}
