@@ -176,6 +176,7 @@ catalogue! {
     HttpsSize "HTTPS-SIZE" Error Http "the policy file has over 64 KiB" "RFC 8461 §3.3";
     HttpsSlow "HTTPS-SLOW" Warning Http "the policy file takes over 5 seconds" "RFC 8461 §3.3";
     HttpsAuth "HTTPS-AUTH" Error Http "the policy host asks for a password, or who is human" "RFC 8461 §3.3";
+    HttpsRevoked "HTTPS-REVOKED" Error HttpsDeep "the authority has taken the policy host's certificate back" "RFC 5280 §5";
     HttpsUserAgent "HTTPS-USER-AGENT" Warning HttpsDeep "the answer depends on what the client calls itself" "practice";
     HttpsCache "HTTPS-CACHE" Info Http "the policy file may be kept by caches for over an hour" "RFC 8461 §3.3";
     HttpsBroken "HTTPS-BROKEN" Error Http "the answer breaks off, is compressed or is not HTTP" "RFC 8461 §3.3";

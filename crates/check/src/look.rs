@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use net::dane::{self, Dane, SMTP_PORT};
 use net::dns::{Answer, Caa, Data, DnsError, Exchange, HostAddresses, Kind, Security, host_addresses};
-use net::https::{Call, Visit};
+use net::https::{Call, Revocation, Visit};
 use net::smtp::{Target, TlsDemand};
 use std::net::IpAddr;
 
@@ -233,6 +233,7 @@ impl Checker {
             visits: Vec::new(),
             without_sni: None,
             as_browser: None,
+            revocation: None,
             caa: Vec::new(),
         };
         let Ok(found) = &seen.addresses else { return seen };
@@ -248,20 +249,26 @@ impl Checker {
         let call = |address| Call::policy(&seen.name, address);
         seen.visits = join_all(wanted.iter().map(|address| self.visit(call(*address)))).await;
         progress.done(seen.name.as_str());
-        let good = seen.visits.iter().find(|visit| visit.judged().is_ok()).map(|visit| visit.address);
-        if let Some(address) = good.filter(|_| self.is_deep()) {
-            let (without_sni, as_browser, caa) = tokio::join!(
-                self.visit(Call { with_sni: false, ..call(address) }),
-                self.visit(Call { agent: Some(BROWSER), ..call(address) }),
+        let good = seen.visits.iter().find(|visit| visit.judged().is_ok());
+        if let Some(good) = good.filter(|_| self.is_deep()) {
+            let (without_sni, as_browser, caa, revocation) = tokio::join!(
+                self.visit(Call { with_sni: false, ..call(good.address) }),
+                self.visit(Call { agent: Some(BROWSER), ..call(good.address) }),
                 self.caa(&seen.name),
+                self.revocation(&seen.name, good),
             );
             (seen.without_sni, seen.as_browser, seen.caa) = (Some(without_sni), Some(as_browser), caa);
+            seen.revocation = revocation;
         }
         seen
     }
 
     async fn visit(&self, call: Call) -> Visit {
         self.visits.visit(&call).await
+    }
+
+    async fn revocation(&self, host: &DomainName, visit: &Visit) -> Option<Revocation> {
+        Some(self.visits.revocation(host, visit.tls.as_ref()?).await)
     }
 
     /// The CAA records that count for a name: those of the closest name above that has any (RFC 8659 §3).

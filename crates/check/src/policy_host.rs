@@ -5,7 +5,7 @@ use crate::certificate::{Kind, chain_line, ends_soon};
 use crate::finding::Findings;
 use crate::seen::{PolicyHostSeen, Seen};
 use net::certificate::{CertificateFacts, Problem};
-use net::https::{FetchError, Fetched, Page, Visit};
+use net::https::{FetchError, Fetched, Page, Revocation, Visit};
 use net::tls::TlsFacts;
 
 const HOUR: u64 = 3600;
@@ -253,6 +253,21 @@ fn details(seen: &Seen, findings: &mut Findings) {
     without_sni(host, visit, findings);
     as_browser(host, visit, findings);
     caa(seen, own, findings);
+    revocation(host, own, findings);
+}
+
+fn revocation(host: &PolicyHostSeen, own: Option<&CertificateFacts>, findings: &mut Findings) {
+    if host.revocation != Some(Revocation::Revoked) {
+        return;
+    }
+    findings.add(
+        Check::HttpsRevoked,
+        format!("the certificate of {} is on its authority's list of revoked ones", host.name),
+        "Authorities take a certificate back when its key was lost or its name was not proven. Senders that look at such lists \
+         can't fetch the policy, and who has the key could serve another. Order a new one with a new key.",
+        [format!("certbot certonly --force-renewal --new-key -d {}", host.name)],
+    );
+    findings.seen_by(own.map(chain_line));
 }
 
 fn cached_for(page: &Page) -> Option<u64> {

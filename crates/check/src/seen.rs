@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use net::address::special;
 use net::dane::Dane;
 use net::dns::{Answer, Caa, DnsError, HostAddresses, Security, ServerSaid};
-use net::https::{FetchError, Fetched, Visit};
+use net::https::{FetchError, Fetched, Revocation, Visit};
 use net::smtp::{Fault, SessionFailure, SessionReport};
 use std::net::IpAddr;
 
@@ -75,6 +75,8 @@ pub(crate) struct PolicyHostSeen {
     pub visits: Vec<Visit>,
     pub without_sni: Option<Visit>,
     pub as_browser: Option<Visit>,
+    /// What the authority says of the certificate, when it was asked.
+    pub revocation: Option<Revocation>,
     pub caa: Vec<Caa>,
 }
 

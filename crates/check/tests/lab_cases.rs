@@ -72,6 +72,7 @@ const TRIPS: &[(&str, &str)] = &[
     ("HTTPS-TYPE", "http-html"),
     ("HTTPS-SIZE", "http-oversize"),
     ("HTTPS-SLOW", "http-slow"),
+    ("HTTPS-REVOKED", "cert-revoked"),
     ("HTTPS-SLOW", "http-stalls"),
     ("HTTPS-AUTH", "http-challenge"),
     ("HTTPS-USER-AGENT", "http-browsers"),

@@ -122,6 +122,10 @@ limits! {
     HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
     /// Addresses of one host that are tried.
     HOST_ADDRESSES: usize = 8;
+    /// A list of revoked certificates.
+    CRL_BYTES: usize = 8 << 20;
+    /// For such a list.
+    CRL_TIME: Duration = Duration::from_secs(10);
     /// Zones that are remembered as proven to be unsigned.
     UNSIGNED_ZONES: usize = 100_000;
     /// MX hosts of one domain that are looked at.

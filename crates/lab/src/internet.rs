@@ -1,7 +1,7 @@
 //! The running lab: names, certificates, policy hosts and mail servers of every case on loopback.
 
 use crate::case::{Case, HostAddress, Mx, NoMx, SecondServer, TlsaSetup};
-use crate::dns::{DnsSetupError, MeddledKind, Meddling, NameServer, Rr, Signing, absolute};
+use crate::dns::{AbortOnDrop, DnsSetupError, MeddledKind, Meddling, NameServer, Rr, Signing, absolute};
 use crate::mail_host::{Behaviour, MailHost, Post, Wall};
 use crate::pki::{Cert, Identity, Pki, PkiError};
 use crate::policy_host::{Answers, PolicyHosts, Site, bind};
@@ -85,6 +85,7 @@ pub struct Lab {
     mail_hosts: std::sync::Mutex<Vec<MailHost>>,
     other_names: std::sync::Mutex<Vec<NameServer>>,
     walls: std::sync::Mutex<Vec<Wall>>,
+    _list: AbortOnDrop,
 }
 
 /// Clients that live in a lab: the product's own, with the lab's root, anchor and ports.
@@ -113,11 +114,15 @@ impl Lab {
         let https_port = https.local_addr()?.port();
         let reserved = bind(SocketAddr::new(IpAddr::V4(ip(4)), ports.smtp)).await?;
         let smtp_port = reserved.local_addr()?.port();
+        let list = bind(SocketAddr::new(IpAddr::V4(ip(2)), 0)).await?;
+        let url = format!("http://crl.test:{}/root.crl", list.local_addr()?.port());
+        let pki = Pki::new(now)?.with_list(url);
         let lab = Self {
             names,
             sites: PolicyHosts::start(https),
             post: Arc::default(),
-            pki: Pki::new(now)?,
+            _list: crate::revoked::serve(list, pki.revoked()?),
+            pki,
             https_port,
             smtp_port,
             block: ports.block,
@@ -126,6 +131,7 @@ impl Lab {
             other_names: std::sync::Mutex::default(),
             walls: std::sync::Mutex::default(),
         };
+        lab.names.set("crl.test.", vec![Rr::A(ip(2))])?;
         lab.names.add_zone("attacker.test.", Signing::Unsigned)?;
         lab.names.set(&format!("{ATTACKER}."), vec![Rr::A(ip(4))])?;
         let identity = lab.pki.issue(ATTACKER, Cert::SelfSigned)?;

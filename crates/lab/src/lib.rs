@@ -17,6 +17,7 @@ pub mod oddities;
 pub mod paper;
 pub mod pki;
 pub mod policy_host;
+mod revoked;
 
 pub use case::Case;
 pub use internet::{Clients, Lab, LabError, Ports, site};

@@ -114,6 +114,8 @@ fn hosts() -> Vec<Case> {
         odd("cert-chain-cut", "the issuer's certificate is not sent along")
             .with(|s| s.host_cert = Cert::ChainCut)
             .unprotected(),
+        odd("cert-revoked", "the authority has taken the certificate back")
+            .with(|s| s.host_cert = Cert::Revoked),
         odd("http-slow", "the policy takes a second")
             .body(Answers::Slow(Duration::from_millis(900), policy("http-slow"))),
         odd("http-cached", "the policy may be kept for a day").body(Answers::Header(

@@ -45,7 +45,7 @@ impl PolicyHosts for Paper {
                 body: Self::policy(domain).into_bytes(),
                 address: [127, 0, 0, 1].into(),
                 media_type: "text/plain".into(),
-                certificate: None,
+                certificate_ends: None,
                 tls_version: String::new(),
             })
         })

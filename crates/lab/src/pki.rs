@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CrlDistributionPoint, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, RevocationReason, RevokedCertParams, SerialNumber,
 };
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -37,6 +38,8 @@ pub enum Cert {
     ChainCut,
     /// Signed with a digest of old.
     Sha1,
+    /// Good, and on its authority's list of those that it has taken back.
+    Revoked,
 }
 
 /// Why a certificate can't be made.
@@ -48,7 +51,12 @@ pub struct Pki {
     stranger: CertifiedIssuer<'static, KeyPair>,
     middle: CertifiedIssuer<'static, KeyPair>,
     now: Timestamp,
+    /// Where the list of revoked certificates is.
+    list: Option<String>,
 }
+
+/// The serial of all that is revoked.
+const REVOKED: u64 = 66;
 
 /// A chain and its key.
 #[derive(Debug, Clone)]
@@ -90,7 +98,13 @@ impl Pki {
             root,
             stranger: authority("Unknown Root", now)?,
             now,
+            list: None,
         })
+    }
+
+    /// Certificates name the list of revoked ones at this URL from now on.
+    pub fn with_list(self, url: String) -> Self {
+        Self { list: Some(url), ..self }
     }
 
     /// The trusted root.
@@ -101,6 +115,25 @@ impl Pki {
     /// The trusted root as PEM, for other programs.
     pub fn root_pem(&self) -> String {
         self.root.pem()
+    }
+
+    /// The root's list of revoked certificates, DER.
+    pub fn revoked(&self) -> Result<Vec<u8>, PkiError> {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from(REVOKED),
+            revocation_time: day(self.now, -1),
+            reason_code: Some(RevocationReason::KeyCompromise),
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: day(self.now, -1),
+            next_update: day(self.now, 3650),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(list.signed_by(&self.root)?.der().to_vec())
     }
 
     /// A certificate for `host` that is good or broken in this way.
@@ -121,6 +154,11 @@ impl Pki {
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, host);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let point = |url: &String| CrlDistributionPoint { uris: vec![url.clone()] };
+        params.crl_distribution_points = self.list.iter().map(point).collect();
+        if kind == Cert::Revoked {
+            params.serial_number = Some(SerialNumber::from(REVOKED));
+        }
         let (from, to) = match kind {
             Cert::Expired => (-40, -2),
             Cert::NotYetValid => (2, 400),

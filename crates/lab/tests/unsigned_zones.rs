@@ -21,7 +21,8 @@ async fn world() -> World {
         ("below.plain.test.", Signing::Signed),
     ] {
         names.add_zone(zone, signing).unwrap();
-        let records = ["a", "b", "c"].map(|host| (format!("{host}.{zone}"), vec![Rr::A(Ipv4Addr::LOCALHOST)]));
+        let records =
+            ["a", "b", "c"].map(|host| (format!("{host}.{zone}"), vec![Rr::A(Ipv4Addr::LOCALHOST)]));
         names.set_all(zone, records.to_vec()).unwrap();
     }
     for (alias, target) in [("good", "a.signed.test."), ("bad", "a.broken.test."), ("own", "a.plain.test.")] {

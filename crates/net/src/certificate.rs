@@ -10,7 +10,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{CertificateError, RootCertStore};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use sha2::Digest;
 use std::fmt;
 use std::path::Path;
@@ -20,6 +20,7 @@ use std::time::Duration;
 /// The trusted roots and the means to check against them.
 #[derive(Clone)]
 pub struct Trust {
+    roots: Arc<RootCertStore>,
     verifier: Arc<WebPkiServerVerifier>,
     provider: Arc<CryptoProvider>,
 }
@@ -127,10 +128,11 @@ impl Trust {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots);
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone())
+        let roots = Arc::new(store);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone())
             .build()
             .map_err(|_| TrustError::None)?;
-        Ok(Self { verifier, provider })
+        Ok(Self { roots, verifier, provider })
     }
 
     /// How a client of ours speaks TLS with servers under these roots, with dates judged by `clock`.
@@ -164,6 +166,31 @@ impl Trust {
             Ok(_) => Ok(()),
             Err(rustls::Error::InvalidCertificate(error)) => Err(Problem::of(&error)),
             Err(other) => Err(Problem::Other(other.to_string())),
+        }
+    }
+
+    /// Whether the first certificate of a chain is on the list of its issuer (RFC 5280 §5). A list of another, or that
+    /// can't be read, is a problem.
+    pub fn is_revoked(
+        &self,
+        chain: &[CertificateDer<'_>],
+        host: &DomainName,
+        now: Timestamp,
+        list: Vec<u8>,
+    ) -> Result<bool, Problem> {
+        let (first, rest) = chain.split_first().ok_or(Problem::Malformed)?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), self.provider.clone())
+            .with_crls([CertificateRevocationListDer::from(list)])
+            .only_check_end_entity_revocation()
+            .build()
+            .map_err(|error| Problem::Other(format!("the list can't be used: {error}")))?;
+        match verifier.verify_server_cert(first, rest, &server_name(host)?, &[], unix_time(now)) {
+            Ok(_) => Ok(false),
+            Err(rustls::Error::InvalidCertificate(CertificateError::Revoked)) => Ok(true),
+            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownRevocationStatus)) => {
+                Err(Problem::Other("the list is not the one of its issuer".to_owned()))
+            }
+            Err(error) => Err(Problem::Other(error.to_string())),
         }
     }
 
@@ -343,6 +370,12 @@ fn key_of(certificate: &x509_parser::certificate::X509Certificate<'_>) -> (Strin
 fn signed_by_old_digest(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
     let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
     ["1.2.840.113549.1.1.4", "1.2.840.113549.1.1.5", "1.2.840.10045.4.1"].contains(&algorithm.as_str())
+}
+
+/// When a certificate ends; `None` when it can't be read.
+pub(crate) fn ends(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
 }
 
 impl CertificateFacts {

@@ -3,19 +3,22 @@
 
 mod fetch;
 mod post;
+mod revocation;
 mod visit;
 
 pub use fetch::{Fetcher, FetcherConfig};
 pub use hyper::Method;
 pub use hyper::body::Bytes;
 pub use post::{PostError, Posts, Verify};
+pub use revocation::Revocation;
 pub use visit::{Call, Page, Visit, Visits};
 
 use crate::BoxFuture;
-use crate::certificate::{CertificateFacts, Problem};
+use crate::certificate::Problem;
 use crate::dns::DnsError;
 use formats::limits::{POLICY_BYTES, POLICY_FETCH_TIME};
 use formats::{DomainName, ResultType};
+use jiff::Timestamp;
 use std::net::IpAddr;
 
 /// Fetches policy files.
@@ -41,8 +44,8 @@ pub struct Fetched {
     pub address: IpAddr,
     /// The media type as stated.
     pub media_type: String,
-    /// The policy host's certificate.
-    pub certificate: Option<CertificateFacts>,
+    /// When the policy host's certificate ends, where that can be read.
+    pub certificate_ends: Option<Timestamp>,
     /// The TLS version, such as `TLSv1.3`.
     pub tls_version: String,
 }

@@ -25,6 +25,8 @@ pub struct TlsFacts {
     pub cipher: String,
     /// The chain as presented, the host's own certificate first.
     pub chain: Vec<CertificateFacts>,
+    /// The same as it came.
+    pub raw: Vec<CertificateDer<'static>>,
     /// Whether the chain is good by trusted roots, dates and name; looked at in any case.
     pub pkix: Result<(), Problem>,
     /// Whether it is good by DANE, when that was demanded.
@@ -81,6 +83,7 @@ impl Handshaker {
             version: version.unwrap_or("unknown").to_owned(),
             cipher: cipher.unwrap_or("unknown").to_owned(),
             chain: chain.iter().take(10).filter_map(CertificateFacts::read).collect(),
+            raw: chain.iter().take(10).cloned().collect(),
             pkix: self.trust.check(chain, host, self.clock.now()),
             dane: None,
         }

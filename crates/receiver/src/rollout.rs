@@ -20,6 +20,6 @@ pub mod standing;
 mod apply;
 mod look;
 
-pub use apply::{Applied, Applier, ApplyError, Hand, Hosting, Turn, Waiting};
+pub use apply::{Applied, Applier, ApplyError, Hand, Hosting, NewHosts, Turn, Waiting};
 pub use look::look;
 pub use standing::Standing;

@@ -44,7 +44,8 @@ impl UnsignedZones {
     /// The right to look for the zone of this name; `None` while somebody looks for that of a name nearby.
     pub(super) fn seek(&self, name: &DomainName) -> Option<Seeking<'_>> {
         let mut dots = name.as_str().rmatch_indices('.').map(|(at, _)| at);
-        let nearby = dots.nth(1).and_then(|at| name.as_str().get(at + 1..)).unwrap_or(name.as_str()).to_owned();
+        let nearby =
+            dots.nth(1).and_then(|at| name.as_str().get(at + 1..)).unwrap_or(name.as_str()).to_owned();
         let is_first = self.sought.lock().unwrap_or_else(PoisonError::into_inner).insert(nearby.clone());
         is_first.then(|| Seeking { zones: self, nearby })
     }

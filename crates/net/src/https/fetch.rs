@@ -3,7 +3,7 @@
 use super::{FetchError, Fetched, POLICY_PATH, PolicyHosts, policy_host};
 use crate::BoxFuture;
 use crate::address::special;
-use crate::certificate::{CertificateFacts, Problem, Trust, server_name};
+use crate::certificate::{Problem, Trust, ends, server_name};
 use crate::clock::Clock;
 use crate::connect::tcp;
 use crate::dns::{Dns, host_addresses};
@@ -24,6 +24,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -64,6 +65,7 @@ pub struct Fetcher {
     pub(super) any: Handshaker,
     pub(super) config: FetcherConfig,
     pub(super) places: Places,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Fetcher {
@@ -74,7 +76,7 @@ impl Fetcher {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, rustls::Error> {
         let any = Handshaker::new(config.trust.clone(), clock.clone(), &[b"http/1.1"])?;
-        let mut tls = config.trust.client(clock)?;
+        let mut tls = config.trust.client(clock.clone())?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         tls.resumption = rustls::client::Resumption::disabled();
         Ok(Self {
@@ -83,6 +85,7 @@ impl Fetcher {
             any,
             config,
             places: Places::new(FETCHES_PER_ADDRESS),
+            clock,
         })
     }
 
@@ -97,8 +100,7 @@ impl Fetcher {
         let name = server_name(&host).map_err(FetchError::Certificate)?;
         let stream = self.verified(stream, name).await?;
         let (_, session) = stream.get_ref();
-        let certificate =
-            session.peer_certificates().and_then(|chain| chain.first()).and_then(CertificateFacts::read);
+        let certificate_ends = session.peer_certificates().and_then(|chain| chain.first()).and_then(ends);
         let tls_version =
             session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown").to_owned();
         let response = request(stream, &host, Request::get(POLICY_PATH), None).await?;
@@ -107,8 +109,8 @@ impl Fetcher {
             Some(String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect())
         };
         let media_type = check_head(response.status().as_u16(), header)?;
-        let body = read_body(response.into_body()).await?;
-        Ok(Fetched { body, address, media_type, certificate, tls_version })
+        let body = read_body(response.into_body(), POLICY_BYTES).await?;
+        Ok(Fetched { body, address, media_type, certificate_ends, tls_version })
     }
 
     pub(super) async fn verified(
@@ -169,6 +171,11 @@ pub(super) async fn connect_any(
     let mut last = String::from("there is no address");
     loop {
         match waiting.next() {
+            // Nothing to race against.
+            Some(address) if waiting.len() == 0 && attempts.is_empty() => {
+                let attempt = (tcp(address, sources, CONNECT_TIME).await, address);
+                return settle(Ok(attempt), &mut last).ok_or(FetchError::Connect(last));
+            }
             Some(address) => {
                 let sources = sources.to_vec();
                 attempts.spawn(async move { (tcp(address, &sources, CONNECT_TIME).await, address) });
@@ -241,14 +248,15 @@ pub(super) async fn request(
     send(stream, host, asked.header(ACCEPT, "text/plain"), agent, Empty::<Bytes>::new()).await
 }
 
-pub(super) async fn send<B>(
-    stream: TlsStream<TcpStream>,
+pub(super) async fn send<S, B>(
+    stream: S,
     host: &DomainName,
     asked: hyper::http::request::Builder,
     agent: Option<&str>,
     body: B,
 ) -> Result<Response<Incoming>, FetchError>
 where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let http = |error: hyper::Error| FetchError::Http(error.to_string());
@@ -285,8 +293,8 @@ pub(super) fn check_head(status: u16, header: impl Fn(&str) -> Option<String>) -
     }
 }
 
-pub(super) async fn read_body(body: Incoming) -> Result<Vec<u8>, FetchError> {
-    match Limited::new(body, POLICY_BYTES).collect().await {
+pub(super) async fn read_body(body: Incoming, most: usize) -> Result<Vec<u8>, FetchError> {
+    match Limited::new(body, most).collect().await {
         Ok(collected) => Ok(collected.to_bytes().to_vec()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(FetchError::Size),
         Err(error) => Err(FetchError::Http(error.to_string())),

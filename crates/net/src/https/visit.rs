@@ -2,13 +2,13 @@
 //! where a sender only sees that there is no policy.
 
 use super::fetch::{Fetcher, check_head, read_body, request, tls_error};
-use super::{FetchError, Fetched, POLICY_PATH};
+use super::{FetchError, Fetched, POLICY_PATH, Revocation};
 use crate::BoxFuture;
 use crate::address::special;
 use crate::connect::tcp;
 use crate::tls::TlsFacts;
 use formats::DomainName;
-use formats::limits::CONNECT_TIME;
+use formats::limits::{CONNECT_TIME, POLICY_BYTES};
 use hyper::header::HeaderMap;
 use hyper::{Method, Request};
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 pub trait Visits: Send + Sync {
     /// One request to one address.
     fn visit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Visit>;
+
+    /// Whether the authority has taken the certificate back that `host` has shown.
+    fn revocation<'a>(&'a self, host: &'a DomainName, shown: &'a TlsFacts) -> BoxFuture<'a, Revocation>;
 }
 
 /// What is asked of whom.
@@ -101,13 +104,17 @@ impl Visit {
             body: page.body.clone()?,
             address: self.address,
             media_type,
-            certificate: tls.and_then(|tls| tls.chain.first()).cloned(),
+            certificate_ends: tls.and_then(|tls| tls.chain.first()).map(|certificate| certificate.not_after),
             tls_version: tls.map(|tls| tls.version.clone()).unwrap_or_default(),
         })
     }
 }
 
 impl Visits for Fetcher {
+    fn revocation<'a>(&'a self, host: &'a DomainName, shown: &'a TlsFacts) -> BoxFuture<'a, Revocation> {
+        Box::pin(self.ask_authority(host, shown))
+    }
+
     fn visit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Visit> {
         Box::pin(async move {
             let begun = Instant::now();
@@ -143,7 +150,7 @@ impl Fetcher {
         let asked = Request::builder().method(call.method.clone()).uri(call.path.as_str());
         let response = request(stream, &call.host, asked, call.agent).await?;
         let (status, headers) = (response.status().as_u16(), shown(response.headers()));
-        Ok(Page { status, headers, body: read_body(response.into_body()).await })
+        Ok(Page { status, headers, body: read_body(response.into_body(), POLICY_BYTES).await })
     }
 }
 

@@ -6,7 +6,7 @@ use super::look::look;
 use super::plan::{Next, Permit, Seen, Step, Wanted, next, points_to};
 use super::standing::{Promise, Standing};
 use crate::publish::{Change, DnsPublisher, PublishError};
-use formats::{DomainName, Mode, Policy};
+use formats::{DomainName, Mode, MxPattern, Policy};
 use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::{Dns, DnsError};
@@ -36,10 +36,21 @@ pub struct Applier {
     pub publisher: Option<Arc<dyn DnsPublisher>>,
     /// Where files are put; nothing when the operator does that by hand.
     pub hosting: Option<Arc<dyn Hosting>>,
+    /// What becomes of MX hosts that DNS shows and that nobody has named yet.
+    pub new_hosts: NewHosts,
     /// Where the standing and the journal are kept.
     pub store: Store,
     /// When.
     pub clock: Arc<dyn Clock>,
+}
+
+/// MX hosts that DNS shows, and that neither the operator nor the policy so far names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewHosts {
+    /// Taken into the policy: somebody looks on, or has allowed it.
+    TakeIn,
+    /// Left to the operator, since whoever can write to the zone could name a host of his own.
+    Leave,
 }
 
 /// What a turn has come to.
@@ -143,6 +154,11 @@ impl Applier {
             Next::Do(step) => step,
             rest => return Ok(Turn::Rest(rest)),
         };
+        if let (Step::Serve(policy), NewHosts::Leave) = (&step, self.new_hosts)
+            && names_new(policy, wanted, &standing)
+        {
+            return Ok(Turn::Step(step, Hand::Yours));
+        }
         let standing = match &step {
             Step::Serve(policy) => self.change(wanted, |kept| kept.intend(policy)).await?,
             Step::Announce(id) => self.change(wanted, |kept| kept.offer(id)).await?,
@@ -236,6 +252,13 @@ impl Applier {
         }
         Ok(Hand::Ours)
     }
+}
+
+/// Whether the policy names a host that neither the operator nor the policy before it does.
+fn names_new(policy: &Policy, wanted: &Wanted, standing: &Standing) -> bool {
+    let Some(newest) = standing.newest() else { return false };
+    let known = |pattern: &MxPattern| wanted.mx.iter().chain(&newest.mx).any(|known| known.covers(pattern));
+    !policy.mx.iter().all(known)
 }
 
 /// Whether the step shows; if not, what is seen instead.

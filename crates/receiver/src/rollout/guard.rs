@@ -117,7 +117,17 @@ pub fn alerts(
     };
     let mut all = Vec::new();
     let again = format!("sternpost apply {}", wanted.domain);
+    let tested = standing.newest().filter(|newest| newest.mode == Mode::Testing);
     for host in &seen.mx {
+        if tested.is_some_and(|tested| !tested.names(host)) {
+            all.push(Alert {
+                kind: Kind::MxUncovered,
+                subject: host.to_string(),
+                what: format!("{host} is an MX host of {}, and the policy does not name it", wanted.domain),
+                consequence: UNTESTED.into(),
+                remedy: format!("If it is yours, have the policy widened ({again}); if it is not, take it out of the MX records, and look who can change them"),
+            });
+        }
         if standing.promises.iter().any(|promise| promise.is_out(now) && promise.refuses(host)) {
             all.push(Alert {
                 kind: Kind::MxUncovered,
@@ -304,7 +314,13 @@ mod tests {
         let told = alerts(&wanted, &standing, &seen, &[], now());
         assert_eq!((told.len(), told[0].kind, &*told[0].consequence), (1, Kind::MxUncovered, REFUSED));
         assert!(told[0].remedy.contains("sternpost apply a.example"));
+        let mut tested = standing.clone();
+        tested.promises.iter_mut().for_each(|promise| promise.mode = Mode::Testing);
+        tested.mode = tested.mode.map(|known| InMode { mode: Mode::Testing, ..known });
+        let told = alerts(&wanted, &tested, &seen, &[], now());
+        assert_eq!((told.len(), told[0].kind, &*told[0].consequence), (1, Kind::MxUncovered, UNTESTED));
         let (_, _, well) = enforced();
+        assert!(alerts(&wanted, &tested, &well, &[], now()).is_empty());
         assert_eq!(
             kinds(&wanted, &standing, &well, &[host(Err("no STARTTLS".into()))]),
             [Kind::MxUnverified]

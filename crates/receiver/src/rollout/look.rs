@@ -23,7 +23,7 @@ pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -
     let mut certificate_ends = None;
     let served = match hosts.fetch(domain).await {
         Ok(fetched) => {
-            certificate_ends = fetched.certificate.as_ref().map(|certificate| certificate.not_after);
+            certificate_ends = fetched.certificate_ends;
             Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
         }
         Err(error) => Err(error.to_string()),

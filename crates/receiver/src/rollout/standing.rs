@@ -103,7 +103,12 @@ impl Promise {
 
     /// True when a sender that holds it refuses mail to this host.
     pub fn refuses(&self, host: &DomainName) -> bool {
-        self.mode == Mode::Enforce && !self.mx.iter().any(|pattern| pattern.matches(host))
+        self.mode == Mode::Enforce && !self.names(host)
+    }
+
+    /// True when one of its patterns matches the host.
+    pub fn names(&self, host: &DomainName) -> bool {
+        self.mx.iter().any(|pattern| pattern.matches(host))
     }
 }
 

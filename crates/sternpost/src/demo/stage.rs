@@ -18,7 +18,7 @@ use receiver::host::{PolicyHost, Shelf};
 use receiver::inbox::Inbox;
 use receiver::publish::{Change, DnsPublisher, PublishError, Records};
 use receiver::rollout::plan::Wanted;
-use receiver::rollout::{Applier, Hosting};
+use receiver::rollout::{Applier, Hosting, NewHosts};
 use sender::answer::Discovery;
 use sender::report::{Addresses, Busy, Carrier, Counts, Courier, DkimKey, Office, Reporter, Rules};
 use sender::walk::{Outcome, Purpose, Walk, Walker};
@@ -273,6 +273,7 @@ async fn applier(
         policies: ours.policies.clone(),
         publisher: Some(Arc::new(LabZone(lab.clone()))),
         hosting: Some(Arc::new(OwnHost { lab: lab.clone(), store: store.clone(), shelf, address })),
+        new_hosts: NewHosts::TakeIn,
         store: store.clone(),
         clock,
     })

@@ -14,7 +14,7 @@ use receiver::publish::DnsPublisher;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::gate::{Evidence, Gate, evidence, gate};
 use receiver::rollout::plan::{Permit, Wanted};
-use receiver::rollout::{Applier, ApplyError, Hosting, Standing};
+use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, Standing};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -213,6 +213,7 @@ impl Desk {
             policies: self.world.policies.clone(),
             publisher: self.publisher(spec)?,
             hosting,
+            new_hosts: NewHosts::TakeIn,
             store: self.store.clone(),
             clock: self.world.clock.clone(),
         })

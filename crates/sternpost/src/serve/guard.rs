@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::rollout::guard::{Alert, Guard, Host, Kind};
 use receiver::rollout::reported::{Told, reported};
-use receiver::rollout::{Applier, Standing as Rollout, Waiting};
+use receiver::rollout::{Applier, NewHosts, Standing as Rollout, Waiting};
 use std::collections::{BTreeMap, BTreeSet};
 use store::StoreError;
 use store::alerts::Standing;
@@ -126,10 +126,13 @@ impl Watch {
 
     async fn one(&mut self, spec: &DomainSpec) {
         let domain = &spec.name;
-        let applier = match self.desk.applier(spec) {
+        let mut applier = match self.desk.applier(spec) {
             Ok(applier) => applier,
             Err(failure) => return tracing::error!(%domain, "can't be watched: {failure}"),
         };
+        if !spec.repair {
+            applier.new_hosts = NewHosts::Leave;
+        }
         let standing = match self.desk.standing(domain).await {
             Ok(standing) => standing,
             Err(failure) => return tracing::error!(%domain, "can't be watched: {failure}"),

@@ -281,6 +281,17 @@ fn the_guard_carries_plans_out_where_that_is_allowed_and_enforces_nothing_by_its
         on.sternpost("promote --force --reason rehearsal harbour.test");
         until("it is enforced", || on.foreigner("allowed").contains("mode: enforce"));
         assert!(on.log().contains("carried out: publish _mta-sts"), "{}", on.log());
+        let before = on.foreigner("with one host");
+        on.mx("update add harbour.test. 2 MX 20 mx2.harbour.test.");
+        until("a new MX host is told", || {
+            on.log().contains("mx2.harbour.test is an MX host of harbour.test")
+        });
+        on.mx("update delete harbour.test. MX 20 mx2.harbour.test.");
+        until("it is looked at again", || on.log().contains("is over"));
+        assert_eq!(on.foreigner("nobody confirmed the host"), before);
+        on.mx("update add harbour.test. 2 MX 20 mx2.harbour.test.");
+        on.sternpost("apply --patience 120");
+        assert!(on.foreigner("confirmed").contains("mx: mx2.harbour.test"));
     });
 }
 
