@@ -2,6 +2,7 @@
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::senders::SenderView;
+use formats::limits::{EVIDENCE_CHARACTERS, EVIDENCE_LINES};
 use formats::{DomainName, Mode, PolicyId};
 use std::collections::BTreeSet;
 
@@ -88,7 +89,12 @@ impl Findings {
     /// Lays evidence to the finding that was added last.
     pub(crate) fn seen_by(&mut self, evidence: impl IntoIterator<Item = String>) {
         if let Some(last) = self.all.last_mut() {
-            last.evidence.extend(evidence);
+            let room = EVIDENCE_LINES.saturating_sub(last.evidence.len());
+            let short = |line: String| match line.char_indices().nth(EVIDENCE_CHARACTERS) {
+                Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+                None => line,
+            };
+            last.evidence.extend(evidence.into_iter().take(room).map(short));
         }
     }
 
@@ -128,6 +134,9 @@ impl Findings {
             return format!("There is no domain {domain}.");
         }
         if let Some(worst) = self.all.first().filter(|worst| worst.severity == Severity::Error) {
+            if mode == Mode::None && worst.check == Check::DnsServfail {
+                return format!("Whether {domain} is protected can't be told: {}.", worst.what);
+            }
             return format!("{domain} {}: {}.", consequence(self, mode), worst.what);
         }
         let has_warning = self.all.iter().any(|finding| finding.severity == Severity::Warning);

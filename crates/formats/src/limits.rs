@@ -122,6 +122,10 @@ limits! {
     HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
     /// Addresses of one host that are tried.
     HOST_ADDRESSES: usize = 8;
+    /// Lines of evidence that a finding of a preflight keeps.
+    EVIDENCE_LINES: usize = 50;
+    /// Characters of such a line.
+    EVIDENCE_CHARACTERS: usize = 1000;
     /// A list of revoked certificates.
     CRL_BYTES: usize = 8 << 20;
     /// For such a list.

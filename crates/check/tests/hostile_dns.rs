@@ -1,0 +1,78 @@
+//! A preflight over DNS that is broken in each way: it ends, says that it is blind, and takes no failure for "nothing".
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+#[path = "../../net/tests/broken_server/mod.rs"]
+mod broken_server;
+
+use broken_server::{Fault, server};
+use formats::DomainName;
+use lab::{Lab, Ports};
+use net::clock::{Clock, SystemClock};
+use net::dns::{Authorities, Dns, Dnssec, Resolver, ResolverConfig};
+use net::https::{Fetcher, FetcherConfig};
+use std::sync::Arc;
+use std::time::Duration;
+use sternpost_check::{Checker, Examination, Options, Sessions};
+
+async fn examine(lab: &Lab, fault: Fault, dnssec: Dnssec) -> Examination {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clients = lab.clients("checker.test", clock.clone()).unwrap();
+    let server = server(fault).await;
+    let config = ResolverConfig {
+        servers: vec![server],
+        dnssec,
+        trust_anchor: Some(lab.names.trust_anchor().unwrap()),
+        attempt_time: Duration::from_millis(50),
+        ..ResolverConfig::default()
+    };
+    let dns: Arc<dyn Dns> = Arc::new(Resolver::new(&config).unwrap());
+    let fetcher = Fetcher::new(FetcherConfig::new(clients.trust.clone()), dns.clone(), clock.clone());
+    let checker = Checker {
+        unvalidated: dns.clone(),
+        servers: Some(Arc::new(Authorities::new(dns.clone(), server.port(), true))),
+        dns,
+        visits: Arc::new(fetcher.unwrap()),
+        mail: Sessions::new(clients.probes, false),
+        clock,
+        options: Options { allow_special: true, ..Options::default() },
+    };
+    let domain = DomainName::parse("example.org").unwrap();
+    let examination = tokio::time::timeout(Duration::from_secs(60), checker.examine(&domain)).await;
+    examination.unwrap_or_else(|_| panic!("{fault:?} holds a look up for a minute"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broken_dns_makes_a_look_blind_and_never_says_that_nothing_is_there() {
+    let lab = Lab::start(Ports::free(), SystemClock.now()).await.unwrap();
+    for dnssec in [Dnssec::Off, Dnssec::Validate] {
+        for fault in [
+            Fault::Silent,
+            Fault::ServFail,
+            Fault::Lame,
+            Fault::WrongId,
+            Fault::TruncatedForGood,
+            Fault::Garbage,
+        ] {
+            let seen = examine(&lab, fault, dnssec).await;
+            assert!(seen.is_blind(), "{fault:?}, {dnssec:?}: {seen:?}");
+            assert!(seen.verdict.contains("can't be told"), "{fault:?}, {dnssec:?}: {}", seen.verdict);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_of_answers_that_are_too_much_is_bounded() {
+    let lab = Lab::start(Ports::free(), SystemClock.now()).await.unwrap();
+    for fault in [Fault::Huge, Fault::NoTtl, Fault::Truncated] {
+        let seen = examine(&lab, fault, Dnssec::Off).await;
+        let told: usize = seen
+            .findings
+            .iter()
+            .flat_map(|finding| finding.evidence.iter().chain(&finding.remedy).chain([&finding.what]))
+            .map(String::len)
+            .sum();
+        assert!(told < 64 << 10, "{fault:?} makes {told} bytes: {seen:?}");
+        assert!(!seen.verdict.contains("is protected"), "{}", seen.verdict);
+    }
+}
