@@ -8,6 +8,7 @@
 //! | `about` | what the reports say about a domain, and sums by day |
 //! | `list` | reports one by one |
 //! | `sums` | by day, kept with every report |
+//! | `trends` | by day of a sender or an MX host |
 //! | `quarantine` | what could not be read |
 
 mod about;
@@ -16,10 +17,12 @@ mod list;
 mod names;
 mod quarantine;
 mod sums;
+mod trends;
 
 pub use about::{CauseSum, DaySum, FailureSum, KeptReport, Outcome, SenderSum};
 pub use list::{ListedReport, Search, StoredReport};
 pub use quarantine::Quarantined;
+pub use trends::Trend;
 
 use crate::{StoreError, damaged};
 use formats::report::{DateRange, Report};

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use store::reports::DaySum;
+use store::reports::{DaySum, Trend};
 
 /// A strip of days for a row of a table.
 const STRIP_DAYS: i64 = 30;
@@ -36,6 +36,34 @@ fn height(count: u64, most: u64, room: u64) -> u64 {
             1 + (share * (room as f64 - 1.0)).round().max(0.0) as u64
         }
     }
+}
+
+/// A strip for each name, drawn in the order of the table: `names` are the ones that get one.
+pub fn strips<'t>(
+    trends: &'t [Trend],
+    names: impl Iterator<Item = &'t str>,
+    now: Timestamp,
+) -> BTreeMap<&'t str, String> {
+    let mut days: BTreeMap<&str, Vec<DaySum>> = names.map(|name| (name, Vec::new())).collect();
+    for trend in trends {
+        if let Some(days) = days.get_mut(trend.name.as_str()) {
+            days.push(DaySum {
+                day: trend.day,
+                successful: trend.successful,
+                failed: trend.failed,
+                sts_sessions: 0,
+                tainted: 0,
+                unproved: 0,
+            });
+        }
+    }
+    days.into_iter().map(|(name, days)| (name, strip(&days, now))).collect()
+}
+
+/// Where trends of a table begin.
+pub fn strips_since(now: Timestamp) -> Timestamp {
+    let days = i32::try_from(STRIP_DAYS).unwrap_or(30);
+    now.saturating_sub(DAY.saturating_mul(days)).unwrap_or(now)
 }
 
 /// Thirty days in a row of a table.
@@ -166,6 +194,13 @@ mod tests {
         assert!(svg.contains("30000 sessions worked, 1 failed"), "{svg}");
         assert!(svg.len() < 1200, "{}", svg.len());
         assert!(strip(&[], now).contains("No reports in 30 days"));
+        let trend =
+            |name: &str, failed| Trend { name: name.to_owned(), day: days[0].day, successful: 0, failed };
+        let trends = [trend("mx1", 4), trend("mx2", 5), trend("mx3", 6)];
+        let drawn = strips(&trends, ["mx1", "mx3", "mx4"].into_iter(), now);
+        assert_eq!(drawn.keys().copied().collect::<Vec<_>>(), ["mx1", "mx3", "mx4"]);
+        assert!(drawn["mx3"].contains("0 sessions worked, 6 failed"));
+        assert!(drawn["mx4"].contains("No reports"));
         let line = time_line(&days, &[(now, "<script>".into())], now);
         assert!(line.contains("&lt;script&gt;") && !line.contains("<script>"));
     }

@@ -1,7 +1,7 @@
 //! The page of a domain: how it stands, what reports and our own looks say, and what to do about it.
 
 use super::Dashboard;
-use super::chart::{LINE_DAYS, time_line};
+use super::chart::{LINE_DAYS, strips, strips_since, time_line};
 use super::door::{SaidQuery, Visitor};
 use super::frame::{Answer, Frame, Here, Trouble, html};
 use super::overview::{Need, age, judge_by, last_week};
@@ -27,11 +27,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::probes::ProbeDay;
-use store::reports::{CauseSum, DaySum, SenderSum};
+use store::reports::{CauseSum, DaySum, SenderSum, Trend};
 use store::rollouts::JournalEntry;
 
 /// Causes of failures on the page.
 const SHOWN: usize = 12;
+/// Senders with a trend, those with most sessions.
+const DRAWN: usize = 20;
+/// MX hosts on the page.
+const HOSTS: usize = 40;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Which of the page's tables, in which format.
@@ -49,8 +53,12 @@ enum Table {
     #[default]
     Days,
     Senders,
+    #[serde(rename = "sender-days")]
+    SenderDays,
     Failures,
     Hosts,
+    #[serde(rename = "host-days")]
+    HostDays,
     Journal,
 }
 
@@ -82,6 +90,10 @@ struct HostRow {
     good: u64,
     bad: u64,
     last_problem: String,
+    /// Failed sessions that senders reported of it.
+    reported: u64,
+    #[serde(skip)]
+    trend: String,
 }
 
 /// Something to paste.
@@ -120,7 +132,8 @@ struct Page {
     /// Those that are not shown.
     further: usize,
     excused: Vec<Excuse>,
-    senders: Vec<SenderSum>,
+    /// With their trends, empty where none is drawn.
+    senders: Vec<(SenderSum, String)>,
     hosts: Vec<HostRow>,
     pastes: Vec<Paste>,
     journal: Vec<JournalEntry>,
@@ -139,6 +152,8 @@ struct Facts {
     decisions: Decisions,
     days: Vec<DaySum>,
     senders: Vec<SenderSum>,
+    sender_days: Vec<Trend>,
+    host_days: Vec<Trend>,
     probes: Vec<ProbeDay>,
     causes: Vec<CauseSum>,
     journal: Vec<JournalEntry>,
@@ -157,6 +172,8 @@ async fn facts(desk: &Desk, spec: &DomainSpec, now: Timestamp) -> Result<Facts, 
         decisions: desk.decisions(name),
         days: desk.store.days_of(name, since).await?,
         senders: desk.store.senders_about(name, since).await?,
+        sender_days: desk.store.senders_by_day(name, strips_since(now)).await?,
+        host_days: desk.store.hosts_by_day(name, strips_since(now)).await?,
         probes: desk.store.probes_of(name, since).await?,
         causes: desk.store.causes_of(name, since).await?,
         journal: desk.store.journal_of(name).await?,
@@ -177,10 +194,12 @@ pub async fn page(
     let around = Around { domain: spec.name.as_str(), senders: &facts.senders, probes: &facts.probes };
     let failures: Vec<Failing> =
         facts.causes.iter().map(|cause| failing(cause, &around, &facts.decisions)).collect();
-    let hosts = hosts(&facts.probes);
+    let hosts = hosts(&facts, now);
     let exported = match wish.table {
         Table::Days => other(wish.format, "days", &facts.days),
         Table::Senders => other(wish.format, "senders", &facts.senders),
+        Table::SenderDays => other(wish.format, "sender-days", &facts.sender_days),
+        Table::HostDays => other(wish.format, "host-days", &facts.host_days),
         Table::Failures => other(wish.format, "failures", &failures),
         Table::Hosts => other(wish.format, "hosts", &hosts),
         Table::Journal => other(wish.format, "journal", &facts.journal),
@@ -224,8 +243,8 @@ pub async fn page(
         further: failures.len().saturating_sub(SHOWN),
         failures: failures.into_iter().take(SHOWN).collect(),
         excused: facts.decisions.excused,
-        senders: facts.senders,
-        hosts,
+        senders: drawn(facts.senders, &facts.sender_days, now),
+        hosts: hosts.into_iter().take(HOSTS).collect(),
         pastes: pastes(&desk, &spec, &facts.standing),
         days: facts.days.into_iter().rev().collect(),
         journal: facts.journal.into_iter().rev().take(50).collect(),
@@ -313,18 +332,55 @@ fn inputs(evidence: &Evidence, needed: &Thresholds) -> Vec<Input> {
     ]
 }
 
-fn hosts(probes: &[ProbeDay]) -> Vec<HostRow> {
+/// Senders with their trends, as far as they are drawn.
+pub(super) fn drawn(senders: Vec<SenderSum>, days: &[Trend], now: Timestamp) -> Vec<(SenderSum, String)> {
+    let shown =
+        senders.iter().filter(|sender| sender.counts).take(DRAWN).map(|sender| sender.submitter.as_str());
+    let names: Vec<String> = shown.map(str::to_owned).collect();
+    let trends = strips(days, names.iter().map(String::as_str), now);
+    let trend = |sender: &SenderSum| trends.get(sender.submitter.as_str()).filter(|_| sender.counts).cloned();
+    senders
+        .into_iter()
+        .map(|sender| (trend(&sender).unwrap_or_default(), sender))
+        .map(|(trend, sender)| (sender, trend))
+        .collect()
+}
+
+/// MX hosts that we looked at, or that senders told of, with what they told.
+fn hosts(facts: &Facts, now: Timestamp) -> Vec<HostRow> {
+    let names: Vec<&str> = facts
+        .probes
+        .iter()
+        .map(|probe| probe.host.as_str())
+        .chain(facts.host_days.iter().map(|day| day.name.as_str()))
+        .collect();
+    let trends = strips(&facts.host_days, names.iter().copied(), now);
+    let fresh = |host: &str| HostRow {
+        host: host.to_owned(),
+        good: 0,
+        bad: 0,
+        last_problem: String::new(),
+        reported: 0,
+        trend: String::new(),
+    };
     let mut rows: BTreeMap<&str, HostRow> = BTreeMap::new();
-    for probe in probes {
-        let fresh = || HostRow { host: probe.host.clone(), good: 0, bad: 0, last_problem: String::new() };
-        let row = rows.entry(&probe.host).or_insert_with(fresh);
+    for (name, trend) in trends {
+        let days = facts.host_days.iter().filter(|day| day.name == name);
+        let reported = days.fold(0_u64, |sum, day| sum.saturating_add(day.failed));
+        rows.insert(name, HostRow { reported, trend, ..fresh(name) });
+    }
+    for probe in &facts.probes {
+        let row = rows.entry(&probe.host).or_insert_with(|| fresh(&probe.host));
         row.good += probe.good;
         row.bad += probe.bad;
         if !probe.problem.is_empty() {
             row.last_problem = format!("{} ({})", probe.problem, probe.day.strftime("%Y-%m-%d"));
         }
     }
-    rows.into_values().collect()
+    // Those that we look at first: anything can stand in a report.
+    let mut rows: Vec<HostRow> = rows.into_values().collect();
+    rows.sort_by_key(|row| row.good + row.bad == 0);
+    rows
 }
 
 /// What is published now, to be pasted where something of it is lost.

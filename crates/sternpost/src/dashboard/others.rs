@@ -1,6 +1,8 @@
 //! The other pages: senders, journal, the sending side, settings.
 
 use super::Dashboard;
+use super::chart::strips_since;
+use super::domain::drawn;
 use super::door::{SaidQuery, Visitor};
 use super::frame::{Answer, Frame, Here, html};
 use super::table::{Format, other};
@@ -9,7 +11,7 @@ use axum::Extension;
 use axum::extract::{Query, State};
 use formats::DomainName;
 use formats::report::{DateRange, FailureDetail};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::outgoing::{Outgoing, State as Stands, Wanted};
@@ -25,13 +27,17 @@ pub struct Wish {
     before: Option<i64>,
     #[serde(default)]
     after: String,
+    /// `days` for the days of senders.
+    #[serde(default)]
+    table: String,
 }
 
 #[derive(Template)]
 #[template(path = "senders.html")]
 struct SendersPage {
     frame: Frame,
-    rows: Vec<SenderSum>,
+    /// With their trends, empty where none is drawn.
+    rows: Vec<(SenderSum, String)>,
 }
 
 impl SendersPage {
@@ -40,9 +46,6 @@ impl SendersPage {
     }
 }
 
-/// How far back senders are looked at.
-const MONTH: SignedDuration = SignedDuration::from_hours(24 * 30);
-
 pub async fn senders(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
@@ -50,11 +53,20 @@ pub async fn senders(
 ) -> Answer {
     let desk = dashboard.desk().await?;
     let now = desk.world.clock.now();
-    let rows = desk.store.senders(now.saturating_sub(MONTH).unwrap_or(now)).await?;
+    let days = desk.store.all_senders_by_day(strips_since(now)).await?;
+    if wish.table == "days"
+        && let Some(answer) = other(wish.format, "sender-days", &days)
+    {
+        return answer;
+    }
+    let rows = desk.store.senders(strips_since(now)).await?;
     if let Some(answer) = other(wish.format, "senders", &rows) {
         return answer;
     }
-    html(&SendersPage { frame: Frame::new("Senders", Here::Senders, &visitor), rows })
+    html(&SendersPage {
+        frame: Frame::new("Senders", Here::Senders, &visitor),
+        rows: drawn(rows, &days, now),
+    })
 }
 
 #[derive(Template)]

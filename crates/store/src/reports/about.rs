@@ -108,7 +108,7 @@ pub struct SenderSum {
     pub last: Timestamp,
 }
 
-fn unsigned(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<u64, StoreError> {
+pub(super) fn unsigned(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<u64, StoreError> {
     row.try_get::<i64, _>(at)?.try_into().map_err(damaged("outcome"))
 }
 

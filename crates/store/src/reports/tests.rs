@@ -122,6 +122,18 @@ async fn causes_and_senders_are_summed() {
     let told: Vec<_> = senders.iter().map(|s| (s.submitter.as_str(), s.counts, s.failed)).collect();
     assert_eq!(told, [("forger.example", false, 99), ("big.example", true, 2), ("small.example", true, 3)]);
     assert_eq!(store.senders_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap(), senders);
+    let told = |trends: Vec<Trend>| -> Vec<(String, u64, u64)> {
+        assert!(trends.iter().all(|trend| trend.day.to_string() == "2026-11-23T00:00:00Z"), "{trends:?}");
+        trends.into_iter().map(|trend| (trend.name, trend.successful, trend.failed)).collect()
+    };
+    let expected = [("big.example".to_owned(), 10, 2), ("small.example".to_owned(), 1, 3)];
+    let about = store.senders_by_day(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(told(about), expected);
+    assert_eq!(told(store.all_senders_by_day(Timestamp::UNIX_EPOCH).await.unwrap()), expected);
+    let hosts = store.hosts_by_day(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(told(hosts), [("mx1.a.example".to_owned(), 0, 5)]);
+    let later = "2026-11-25T00:00:00Z".parse().unwrap();
+    assert_eq!(store.senders_by_day(&name("a.example"), later).await.unwrap(), []);
 }
 
 #[tokio::test]
