@@ -290,6 +290,7 @@ fn the_guard_carries_plans_out_where_that_is_allowed_and_enforces_nothing_by_its
         until("it is looked at again", || on.log().contains("is over"));
         assert_eq!(on.foreigner("nobody confirmed the host"), before);
         on.mx("update add harbour.test. 2 MX 20 mx2.harbour.test.");
+        on.want("mx = [\"mx1.harbour.test\"]", "mx = [\"mx1.harbour.test\", \"mx2.harbour.test\"]");
         on.sternpost("apply --patience 120");
         assert!(on.foreigner("confirmed").contains("mx: mx2.harbour.test"));
     });
