@@ -21,8 +21,8 @@ async fn world() -> World {
         ("below.plain.test.", Signing::Signed),
     ] {
         names.add_zone(zone, signing).unwrap();
-        let records =
-            ["a", "b", "c"].map(|host| (format!("{host}.{zone}"), vec![Rr::A(Ipv4Addr::LOCALHOST)]));
+        let records = ["a", "b", "c", "_service"]
+            .map(|host| (format!("{host}.{zone}"), vec![Rr::A(Ipv4Addr::LOCALHOST)]));
         names.set_all(zone, records.to_vec()).unwrap();
     }
     for (alias, target) in [("good", "a.signed.test."), ("bad", "a.broken.test."), ("own", "a.plain.test.")] {
@@ -61,19 +61,43 @@ async fn without_a_proof_nothing_is_believed() {
 
 #[tokio::test]
 async fn one_proof_serves_the_whole_zone() {
-    for first in ["a.plain.test", "nothing.plain.test", "own.plain.test"] {
+    for first in ["nothing.plain.test", "_service.plain.test"] {
         let world = world().await;
         let outcome = world.look(first).await;
         assert_eq!(outcome.is_err(), first.starts_with("nothing"), "{outcome:?}");
-        if first.starts_with("own") {
-            // An alias says nothing of its own zone.
-            assert_eq!(world.security("a.plain.test").await, Security::Insecure);
-        }
         world.withhold("plain.test.");
         assert_eq!(world.security("b.plain.test").await, Security::Insecure, "after {first}");
         assert_eq!(world.security("a.below.plain.test").await, Security::Insecure, "after {first}");
         let nothing = world.look("c.b.plain.test").await.unwrap_err().nothing().unwrap();
         assert_eq!(nothing.security, Security::Insecure);
+    }
+}
+
+#[tokio::test]
+async fn what_is_proven_of_a_host_holds_for_it_and_below() {
+    let world = world().await;
+    assert_eq!(world.security("a.plain.test").await, Security::Insecure);
+    assert_eq!(world.security("own.plain.test").await, Security::Insecure);
+    world.withhold("plain.test.");
+    let below = world.look("_mta-sts.a.plain.test").await.unwrap_err().nothing().unwrap();
+    assert_eq!(below.security, Security::Insecure);
+    for unproven in ["b.plain.test", "_mta-sts.own.plain.test"] {
+        let outcome = world.look(unproven).await;
+        assert!(outcome.as_ref().is_err_and(|error| !error.is_absence()), "{unproven}: {outcome:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_one_domain_that_are_asked_about_at_once_take_one_proof_and_are_all_answered() {
+    for zone in ["plain.test", "signed.test"] {
+        let world = world().await;
+        let names = ["", "_mta-sts.", "mta-sts.", "_smtp._tls.", "default._bimi."]
+            .map(|label| format!("{label}{zone}"));
+        let looks = futures_util::future::join_all(names.iter().map(|name| world.look(name))).await;
+        let expected = if zone == "plain.test" { Security::Insecure } else { Security::Secure };
+        for (name, outcome) in names.iter().zip(looks) {
+            assert_eq!(outcome.unwrap_err().nothing().unwrap().security, expected, "{name}");
+        }
     }
 }
 

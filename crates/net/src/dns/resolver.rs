@@ -1,7 +1,7 @@
 //! [`Dns`] by a validating stub resolver (RFC 4035 §4.9), or by one that trusts the AD bit of a
 //! validating resolver that the operator vouches for (DANE-14).
 
-use super::unsigned::UnsignedZones;
+use super::unsigned::{Seek, UnsignedZones, host};
 use super::{Answer, Caa, Data, Dns, DnsError, Exchange, Kind, Mx, Nothing, Security, weaker};
 use crate::BoxFuture;
 use formats::DomainName;
@@ -130,6 +130,18 @@ pub(super) fn pool(
     Ok((NameServerPool::from_config(servers, context, TokioRuntimeProvider::default()), size, request))
 }
 
+impl Unsigned {
+    /// The answer without a proof, where none is needed; where an alias leads out of what is known, it is.
+    async fn ask(&self, name: &DomainName, kind: Kind) -> Option<Result<Answer, DnsError>> {
+        let is_inside = |name: &DomainName| self.zones.cover(name, Instant::now());
+        if !is_inside(name) {
+            return None;
+        }
+        let found = Box::pin(self.plain.ask(name, kind)).await;
+        found.as_ref().map_or(true, |answer| answer.aliases.iter().all(is_inside)).then_some(found)
+    }
+}
+
 impl Resolver {
     /// A resolver of this configuration.
     pub fn new(config: &ResolverConfig) -> Result<Self, ResolverError> {
@@ -173,25 +185,30 @@ impl Resolver {
     }
 
     async fn ask(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
-        if let Some(unsigned) = &self.unsigned
-            && unsigned.zones.cover(name, Instant::now())
-        {
-            let found = Box::pin(unsigned.plain.ask(name, kind)).await;
-            let is_inside = |alias| unsigned.zones.cover(alias, Instant::now());
-            // Where an alias leads out, what it leads to is validated.
-            if found.as_ref().map_or(true, |answer| answer.aliases.iter().all(is_inside)) {
-                return found;
-            }
+        let Some(unsigned) = &self.unsigned else {
+            return self.read(&self.look(absolute(name)?, record_type(kind)).await?, kind);
+        };
+        if let Some(found) = unsigned.ask(name, kind).await {
+            return found;
         }
+        let _seeking = match unsigned.zones.seek(name) {
+            Seek::First(seeking) => Some(seeking),
+            Seek::After(first) => {
+                let _ = tokio::time::timeout(DNS_TIME, first.acquire()).await;
+                if let Some(found) = unsigned.ask(name, kind).await {
+                    return found;
+                }
+                None
+            }
+        };
         let outcome = self.look(absolute(name)?, record_type(kind)).await?;
         let found = self.read(&outcome, kind);
-        if let Some(unsigned) = &self.unsigned {
-            self.learn(unsigned, name, &outcome, &found).await;
-        }
+        self.learn(unsigned, name, &outcome, &found).await;
         found
     }
 
-    /// Remembers the zone of an insecure name: an answer that there is nothing has its SOA record; else it is asked for.
+    /// Remembers where an insecure name is: an answer that there is nothing has the SOA record of the zone. What is proven
+    /// of one name holds for all below it, so an answer about a host needs no more; about another name it is asked for.
     async fn learn(
         &self,
         unsigned: &Unsigned,
@@ -199,15 +216,16 @@ impl Resolver {
         outcome: &Result<Lookup, NetError>,
         found: &Result<Answer, DnsError>,
     ) {
-        let mut zone = unsigned_zone(name, outcome);
-        let is_own = |answer: &Answer| answer.security == Security::Insecure && answer.aliases.is_empty();
-        if zone.is_none()
-            && found.as_ref().is_ok_and(is_own)
-            && let Some(_seeking) = unsigned.zones.seek(name)
-            && let Ok(query) = absolute(name)
+        let is_own = |answer: &&Answer| answer.security == Security::Insecure && answer.aliases.is_empty();
+        let own = found.as_ref().ok().filter(is_own);
+        let mut zone = unsigned_zone(name, outcome).or_else(|| Some((name.clone(), own?.ttl)));
+        if own.is_some()
+            && let Ok(host) = DomainName::from_ascii(host(name))
+            && host != *name
+            && let Ok(query) = absolute(&host)
             && let Ok(outcome) = self.look(query, RecordType::SOA).await
         {
-            zone = unsigned_zone(name, &outcome);
+            zone = unsigned_zone(&host, &outcome).or(zone);
         }
         if let Some((zone, ttl)) = zone {
             unsigned.zones.insert(zone, ttl, Instant::now());

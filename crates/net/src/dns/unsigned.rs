@@ -4,9 +4,10 @@
 use formats::DomainName;
 use formats::limits::UNSIGNED_ZONES;
 use quick_cache::sync::Cache;
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// A zone that gets signed is seen as such after this at the latest.
 const LONGEST: Duration = Duration::from_secs(900);
@@ -14,7 +15,8 @@ const LONGEST: Duration = Duration::from_secs(900);
 pub(super) struct UnsignedZones {
     /// Until when each is known.
     known: Cache<DomainName, Instant>,
-    sought: Mutex<HashSet<String>>,
+    /// Hosts that somebody asks about for the first time, with those who wait for him.
+    sought: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl UnsignedZones {
@@ -41,25 +43,49 @@ impl UnsignedZones {
         }
     }
 
-    /// The right to look for the zone of this name; `None` while somebody looks for that of a name nearby.
-    pub(super) fn seek(&self, name: &DomainName) -> Option<Seeking<'_>> {
-        let mut dots = name.as_str().rmatch_indices('.').map(|(at, _)| at);
-        let nearby =
-            dots.nth(1).and_then(|at| name.as_str().get(at + 1..)).unwrap_or(name.as_str()).to_owned();
-        let is_first = self.sought.lock().unwrap_or_else(PoisonError::into_inner).insert(nearby.clone());
-        is_first.then(|| Seeking { zones: self, nearby })
+    /// Names of one domain are asked about together: the first finds out about the zone, and the others wait for that.
+    pub(super) fn seek(&self, name: &DomainName) -> Seek<'_> {
+        let host = host(name);
+        let mut sought = lock(&self.sought);
+        if let Some(first) = sought.get(host) {
+            return Seek::After(first.clone());
+        }
+        sought.insert(host.to_owned(), Arc::new(Semaphore::new(0)));
+        Seek::First(Seeking { zones: self, host: host.to_owned() })
     }
+}
+
+/// The domain or host that a name is about: `example.org` for `_25._tcp.example.org` and for `mta-sts.example.org`.
+pub(super) fn host(name: &DomainName) -> &str {
+    let name = name.as_str();
+    let labels = name.rfind("._").or_else(|| name.starts_with('_').then_some(0));
+    let rest = labels.and_then(|at| name.get(at + 1..)?.split_once('.')).map_or(name, |(_, rest)| rest);
+    rest.strip_prefix("mta-sts.").unwrap_or(rest)
+}
+
+fn lock(sought: &Mutex<HashMap<String, Arc<Semaphore>>>) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
+    sought.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether somebody asks about this host already.
+pub(super) enum Seek<'a> {
+    /// Nobody did.
+    First(Seeking<'a>),
+    /// Somebody does; this is closed when he is done.
+    After(Arc<Semaphore>),
 }
 
 /// Ends with the look.
 pub(super) struct Seeking<'a> {
     zones: &'a UnsignedZones,
-    nearby: String,
+    host: String,
 }
 
 impl Drop for Seeking<'_> {
     fn drop(&mut self) {
-        self.zones.sought.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.nearby);
+        if let Some(others) = lock(&self.zones.sought).remove(&self.host) {
+            others.close();
+        }
     }
 }
 
@@ -93,14 +119,31 @@ mod tests {
     }
 
     #[test]
-    fn one_look_at_a_time_for_names_nearby() {
+    fn names_are_about_the_host_below_their_service_labels() {
+        for (asked, expected) in [
+            ("example.org", "example.org"),
+            ("_mta-sts.example.org", "example.org"),
+            ("mta-sts.example.org", "example.org"),
+            ("_smtp._tls.example.org", "example.org"),
+            ("default._bimi.example.org", "example.org"),
+            ("_25._tcp.mx.example.org", "mx.example.org"),
+            ("org", "org"),
+        ] {
+            assert_eq!(host(&name(asked)), expected, "{asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_question_about_a_host_is_waited_for_by_the_others() {
         let zones = UnsignedZones::new();
-        let first = zones.seek(&name("_mta-sts.example.org"));
-        assert!(first.is_some());
-        assert!(zones.seek(&name("example.org")).is_none());
-        assert!(zones.seek(&name("example.net")).is_some());
-        assert!(zones.seek(&name("org")).is_some());
+        let Seek::First(first) = zones.seek(&name("_mta-sts.example.org")) else {
+            panic!("nobody asked before")
+        };
+        let Seek::After(done) = zones.seek(&name("example.org")) else { panic!("somebody asks") };
+        assert!(matches!(zones.seek(&name("example.net")), Seek::First(_)));
+        assert!(matches!(done.try_acquire(), Err(tokio::sync::TryAcquireError::NoPermits)));
         drop(first);
-        assert!(zones.seek(&name("mx.example.org")).is_some());
+        assert!(done.acquire().await.is_err());
+        assert!(matches!(zones.seek(&name("example.org")), Seek::First(_)));
     }
 }
