@@ -281,6 +281,8 @@ fn the_guard_carries_plans_out_where_that_is_allowed_and_enforces_nothing_by_its
         on.sternpost("promote --force --reason rehearsal harbour.test");
         until("it is enforced", || on.foreigner("allowed").contains("mode: enforce"));
         assert!(on.log().contains("carried out: publish _mta-sts"), "{}", on.log());
+        let announced = || on.log().matches("carried out: publish _mta-sts").count();
+        until("enforcement is announced", || announced() == 2);
         let before = on.foreigner("with one host");
         on.mx("update add harbour.test. 2 MX 20 mx2.harbour.test.");
         until("a new MX host is told", || {
