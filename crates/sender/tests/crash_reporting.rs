@@ -211,13 +211,19 @@ fn collecting(folder: &Path) -> u64 {
 fn building(folder: &Path, sessions: u64) -> usize {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let day: Timestamp = DAY.parse().unwrap();
-    let mut was_cut = 0;
-    for round in 0..KILLS {
+    let (mut was_cut, mut round) = (0, 0);
+    // How long a build takes is the machine's affair: the kills come sooner when one has ended before.
+    let mut latest = 150_000;
+    while was_cut < KILLS {
         let (mut child, out) = start("build", folder);
-        std::thread::sleep(moment(round, 150_000));
+        std::thread::sleep(moment(round, latest));
         child.kill().unwrap();
         child.wait().unwrap();
-        was_cut += u32::from(!out.lines().map_while(Result::ok).any(|line| line == "done"));
+        round += 1;
+        match out.lines().map_while(Result::ok).any(|line| line == "done") {
+            true => latest = (latest * 9 / 10).max(1000),
+            false => was_cut += 1,
+        }
         runtime.block_on(async {
             let store = store(folder).await;
             store.close_day(day, false).await.unwrap();
@@ -234,9 +240,9 @@ fn building(folder: &Path, sessions: u64) -> usize {
         store.close().await;
         (domains, reports.len(), reports.iter().map(|report| report.successful).sum::<u64>())
     });
-    println!("building: {reports} reports with {counted} sessions, {was_cut} of {KILLS} builds cut off");
+    println!("building: {reports} reports with {counted} sessions, {was_cut} of {round} builds cut off");
     assert_eq!((reports, counted), (domains, sessions));
-    assert!(was_cut > KILLS / 2 && reports > 500, "only {was_cut} of {reports}");
+    assert!(reports > 500, "only {reports}");
     reports
 }
 
@@ -246,7 +252,7 @@ fn sending(folder: &Path, reports: usize) {
     let mut is_done = false;
     for round in 0..KILLS {
         let (mut child, out) = start("send", folder);
-        std::thread::sleep(moment(round, 30_000));
+        std::thread::sleep(moment(round, 20_000));
         child.kill().unwrap();
         child.wait().unwrap();
         is_done = out.lines().map_while(Result::ok).any(|line| line == "done");
