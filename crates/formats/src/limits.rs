@@ -167,11 +167,13 @@ limits! {
     /// One session of the report inbox.
     INBOX_SESSION_TIME: Duration = Duration::from_secs(3600);
     /// Domains that everybody together may have checked in a minute, where that is switched on.
-    PUBLIC_CHECKS: usize = 20;
+    PUBLIC_CHECKS: u32 = 20;
+    /// Of those, by one address (one /64 of IPv6).
+    PUBLIC_CHECKS_PER_ADDRESS: u32 = 5;
     /// Of those, at once.
     PUBLIC_CHECKS_AT_ONCE: usize = 4;
     /// Outcomes that can be passed on; older ones are forgotten.
-    PUBLIC_RESULTS: usize = 500;
+    PUBLIC_RESULTS: u32 = 500;
     /// A form that a page sends.
     FORM_BYTES: usize = 16_384;
     /// No new fetch after a failed one for the same `id` (RFC 8461 §3.3).

@@ -1,9 +1,11 @@
-//! How much one place gets at once: many domains share a policy host, an MX host or a target of reports.
+//! How much one place gets at once, and how often: many domains share a policy host, an MX host or a target of reports,
+//! and nobody who asks us takes all there is.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The places at each address, or host, that is talked to now.
@@ -39,6 +41,46 @@ impl<K: Eq + Hash> Places<K> {
         all.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
     }
 }
+
+/// How often each client may do something.
+pub struct Rates {
+    /// Between two of them at an even pace.
+    interval: Duration,
+    /// In which as many as are allowed may come at once.
+    within: Duration,
+    /// Until when the pace of each is used up.
+    used: Mutex<HashMap<IpAddr, Instant>>,
+}
+
+/// Clients that are told apart; those beyond share one pace.
+const CLIENTS: usize = 100_000;
+
+impl Rates {
+    /// So many for each in that time.
+    pub fn new(most: u32, within: Duration) -> Self {
+        Self { interval: within / most.max(1), within, used: Mutex::default() }
+    }
+
+    /// Counts one of this address, as [`client`] takes it; false when it has had its share.
+    pub fn take(&self, from: IpAddr, now: Instant) -> bool {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.len() >= CLIENTS {
+            used.retain(|_, until| *until > now);
+        }
+        let from = client(from);
+        let is_known = used.len() < CLIENTS || used.contains_key(&from);
+        let until = used.entry(if is_known { from } else { EVERYBODY }).or_insert(now);
+        let next = (*until).max(now) + self.interval;
+        let is_free = next <= now + self.within;
+        if is_free {
+            *until = next;
+        }
+        is_free
+    }
+}
+
+/// Who stands for those beyond.
+const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Whom a client's address stands for: itself, or the first 64 bits of IPv6, of which one machine has as many as it
 /// likes.
@@ -95,6 +137,32 @@ mod tests {
         held.pop();
         assert!(full.await.is_some());
         assert!(places.try_take(one).is_some());
+    }
+
+    #[test]
+    fn a_client_may_so_many_in_that_time_and_others_have_their_own() {
+        let rates = Rates::new(3, Duration::from_secs(60));
+        let (one, other) = ("2001:db8::1".parse().unwrap(), "2001:db8:0:1::1".parse().unwrap());
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let taken = |from, seconds| rates.take(from, at(seconds));
+        assert_eq!([0, 0, 0, 0, 19].map(|seconds| taken(one, seconds)), [true, true, true, false, false]);
+        assert!(!taken("2001:db8::2".parse().unwrap(), 19) && taken(other, 19));
+        assert_eq!([20, 20, 40].map(|seconds| taken(one, seconds)), [true, false, true]);
+        assert_eq!([900, 900, 900, 900].map(|seconds| taken(one, seconds)), [true, true, true, false]);
+    }
+
+    #[test]
+    fn clients_beyond_the_limit_share_a_pace_and_room_comes_back_with_time() {
+        let rates = Rates::new(1, Duration::from_secs(60));
+        let begun = Instant::now();
+        let address = |number: u32| IpAddr::from(Ipv4Addr::from_bits(number + 1));
+        let many = u32::try_from(CLIENTS).unwrap();
+        assert!((0..many).all(|number| rates.take(address(number), begun)));
+        assert!(rates.take(address(many), begun) && !rates.take(address(many + 1), begun));
+        let later = begun + Duration::from_secs(61);
+        assert!(rates.take(address(many), later) && rates.take(address(many + 1), later));
+        assert!(rates.used.lock().unwrap().len() < 10);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use sender::serve::Shutdown;
 use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, Stream, run};
 use sender::serve::socketmap::Socketmap;
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
@@ -40,7 +41,7 @@ fn main() {
 struct Echo;
 
 impl Serve for Echo {
-    async fn serve<S: Stream>(self, mut stream: S, _: Shutdown) {
+    async fn serve<S: Stream>(self, mut stream: S, _: Option<IpAddr>, _: Shutdown) {
         let mut buffer = vec![0; 4096];
         while let Ok(read @ 1..) = stream.read(&mut buffer).await {
             if stream.write_all(&buffer[..read]).await.is_err() {

@@ -3,6 +3,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | `door` | who may in: invitations, passwords, sign-ins, forms that are ours |
+//! | `asker` | who asks for a page |
 //! | `frame` | what all pages share, and how they are answered |
 //! | `overview`, `domain`, `reports`, `others` | the pages |
 //! | `act` | what an operator does by a form |
@@ -12,6 +13,7 @@
 //! | `public_check` | the check, for everybody |
 
 mod act;
+mod asker;
 mod chart;
 mod domain;
 mod door;
@@ -23,6 +25,7 @@ mod public_check;
 mod reports;
 mod table;
 
+pub use asker::Asker;
 pub use door::{Role, invite};
 pub use post::{address, router as reports_by_post};
 pub use public_check::router as public_check;

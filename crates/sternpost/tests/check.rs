@@ -408,9 +408,14 @@ fn a_resolver_that_does_not_answer_is_said_before_anything_else() {
 
 /// The status line, the headers and the body of an answer.
 fn got(address: &str, path: &str) -> (String, String) {
+    got_by(address, path, "")
+}
+
+/// The same, with further lines of head.
+fn got_by(address: &str, path: &str, lines: &str) -> (String, String) {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{lines}Connection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -439,7 +444,7 @@ fn everybody_may_check_where_that_is_switched_on_and_not_too_often() {
     let (head, _) = got(&address, "/check?domain=mx-expired.test");
     assert!(!head.contains(" 200 ") && !head.contains("/check/"), "it is off by default: {head}");
     drop(off);
-    let _on = serve("public_check = true\n");
+    let on = serve("public_check = true\n");
     let (head, body) = got(&address, "/check");
     assert!(
         head.contains(" 200 ")
@@ -458,15 +463,29 @@ fn everybody_may_check_where_that_is_switched_on_and_not_too_often() {
     let (head, body) = got(&address, to);
     assert!(head.contains(" 200 ") && body.contains("SMTP-CERT-EXPIRED"), "{body}");
     assert_eq!(got(&address, to).1, body, "it can be passed on");
+    let body_of_link = body;
     assert!(got(&address, "/check/elsewhere").0.contains(" 404 "));
     let (_, body) = got(&address, "/check.json?domain=mx-expired.test");
     let seen: Value = serde_json::from_str(&body).unwrap();
     assert!(seen["verdict"].as_str().unwrap().starts_with("mx-expired.test loses mail"), "{body}");
-    let statuses: Vec<String> =
-        (0..25).map(|_| got(&address, "/check.json?domain=nothing-yet.test").0).collect();
-    let busy = statuses.iter().filter(|head| head.contains(" 429 ")).count();
-    assert_eq!(busy, 25 - (formats::limits::PUBLIC_CHECKS - 2));
+    let refused: Vec<String> = (0..25)
+        .map(|_| got(&address, "/check.json?domain=nothing-yet.test"))
+        .filter(|(head, _)| head.contains(" 429 "))
+        .map(|(_, body)| body)
+        .collect();
+    assert!(refused.len() > 10, "{}", refused.len());
+    assert!(refused[0].contains("which is the most for one"), "{}", refused[0]);
     assert!(got(&address, "/").0.contains("/sign-in"), "the rest takes a sign-in");
+    drop(on);
+    let _on = serve("public_check = true\nbehind_proxy = true\n");
+    assert_eq!(got(&address, to).1, body_of_link, "the link outlives a restart");
+    let of = |client: &str| {
+        let lines = format!("X-Forwarded-For: 192.0.2.1, {client}\r\n");
+        got_by(&address, "/check.json?domain=nothing-yet.test", &lines).0.contains(" 200 ")
+    };
+    let taken: Vec<bool> = (0..8).map(|_| of("203.0.113.1")).collect();
+    assert!(taken[0] && taken.contains(&false), "{taken:?}");
+    assert!(of("203.0.113.2"), "another client has a share of its own");
 }
 
 /// A process that ends with the test.

@@ -264,3 +264,45 @@ fn typos_wrong_files_and_empty_places_are_answered_with_what_to_do() {
     let (code, _, _) = run(place.path(), &["promote", "a.example", "--force"]);
     assert_eq!(code, 2);
 }
+
+/// A session with one MAIL for each reply that is returned, from an address of this machine.
+fn mails(to: &str, from: &str, count: usize) -> Vec<String> {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(from.parse().unwrap()).unwrap();
+        let mut stream = BufReader::new(socket.connect(to.parse().unwrap()).await.unwrap());
+        stream.write_all(b"HELO sender.example\r\n").await.unwrap();
+        stream.write_all("MAIL FROM:<>\r\n".repeat(count).as_bytes()).await.unwrap();
+        let mut replies = Vec::new();
+        for _ in 0..count + 2 {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            replies.push(line);
+        }
+        replies.split_off(2)
+    })
+}
+
+#[test]
+fn one_address_begins_so_many_messages_a_minute_by_smtp_and_others_have_their_share() {
+    let place = place();
+    let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let config = format!(
+        "[dns]\nservers = [\"127.0.0.1:1\"]\n[inbox]\naddresses = [\"r@a.example\"]\nname = \"mx.a.example\"\n\
+         smtp = [\"{at}\"]\nmessages_per_minute = 2\n"
+    );
+    std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
+    let mut serving = command(place.path(), &["serve"]).stderr(Stdio::null()).spawn().unwrap();
+    while std::net::TcpStream::connect(&at).is_err() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let first = mails(&at, "127.0.0.2:0", 3);
+    let again = mails(&at, "127.0.0.2:0", 1);
+    let other = mails(&at, "127.0.0.3:0", 1);
+    serving.kill().unwrap();
+    serving.wait().unwrap();
+    assert!(first[..2].iter().all(|reply| reply.starts_with("250")), "{first:?}");
+    assert!(first[2].starts_with("450 4.7.1") && again[0].starts_with("450"), "{first:?} {again:?}");
+    assert!(other[0].starts_with("250"), "{other:?}");
+}

@@ -14,6 +14,7 @@
 //! | [`people`] | who may see the dashboard, and sign-ins | dashboard |
 //! | [`domains`] | domains that were added by command, and leases | receiving side |
 //! | [`hosting`] | what the policy host serves, and its certificates | receiving side |
+//! | [`shared`] | pages that people pass on by a link | dashboard |
 //! | [`rollouts`] | where a domain stands, and the journal | receiving side |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -30,6 +31,7 @@ pub mod policies;
 pub mod probes;
 pub mod reports;
 pub mod rollouts;
+pub mod shared;
 pub mod tallies;
 pub mod tested;
 mod writing;

@@ -58,6 +58,10 @@ pub struct Incoming {
 
 /// Decides about recipients and takes messages.
 pub trait Mailbox: Send + Sync {
+    /// False when whoever is connected has brought enough for now.
+    fn is_welcome(&self) -> bool {
+        true
+    }
     /// True when mail for this address is taken.
     fn takes(&self, recipient: &str) -> bool;
     /// Keeps a message; 250 is said only after `Ok`.
@@ -204,6 +208,11 @@ impl<'c> Session<'c> {
                 let Some(from) = path(rest, "FROM:") else {
                     return self.refuse("501 expected MAIL FROM:<address>").await;
                 };
+                if !mailbox.is_welcome() {
+                    return self
+                        .refuse("450 4.7.1 too many messages from your address, try again later")
+                        .await;
+                }
                 if announced_size(rest).is_some_and(|size| size > INBOX_MESSAGE_BYTES) {
                     return self.refuse("552 too large").await;
                 }

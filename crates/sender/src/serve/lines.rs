@@ -15,6 +15,7 @@ use crate::answer::entry::{Entry, Status};
 use formats::DomainName;
 use formats::limits::{LINE_BYTES, SOCKETMAP_TIME};
 use std::fmt::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -24,7 +25,7 @@ use tokio::time::timeout;
 pub struct Lines(pub Arc<Answers>);
 
 impl Serve for Lines {
-    async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
+    async fn serve<S: Stream>(self, stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
         self.0.metrics.connections.inc();
         let mut stream = BufReader::with_capacity(LINE_BYTES, stream);
         loop {

@@ -5,7 +5,7 @@ use formats::limits::ANSWER_CONNECTIONS;
 use net::places::{Places, client};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,8 +144,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 /// What is done with each connection.
 pub trait Serve: Clone + Send + Sync + 'static {
-    /// Talks until the other side, a fault or the shutdown ends it.
-    fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) -> impl Future<Output = ()> + Send;
+    /// Talks until the other side, a fault or the shutdown ends it. `from` is the client's address, where it has one.
+    fn serve<S: Stream>(
+        self,
+        stream: S,
+        from: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> impl Future<Output = ()> + Send;
 }
 
 /// After a failure to accept (such as: no file descriptors left).
@@ -182,13 +187,13 @@ pub async fn run_with(listener: Listener, service: impl Serve, shutdown: Shutdow
                 // Replies are small and waited for.
                 let _ = stream.set_nodelay(true);
                 shutdown.tasks.spawn(async move {
-                    service.serve(stream, of_task).await;
+                    service.serve(stream, Some(from.ip()), of_task).await;
                     drop((place, own_place));
                 });
             }
             Ok(Accepted::Unix(stream)) => {
                 shutdown.tasks.spawn(async move {
-                    service.serve(stream, of_task).await;
+                    service.serve(stream, None, of_task).await;
                     drop(place);
                 });
             }

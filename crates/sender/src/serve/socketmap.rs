@@ -6,6 +6,7 @@ use crate::answer::Answers;
 use formats::limits::SOCKETMAP_TIME;
 use formats::socketmap::{SocketmapError, request};
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -22,7 +23,7 @@ const MEASURED: u32 = 64;
 const FULL: usize = 32_768;
 
 impl Serve for Socketmap {
-    async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
+    async fn serve<S: Stream>(self, stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
         self.0.metrics.connections.inc();
         let mut connection =
             Connection { stream, input: Vec::new(), output: Vec::new(), answers: &self.0, rounds: 0 };

@@ -35,6 +35,8 @@ pub struct InboxConfig {
     pub certificate: Option<CertificateFiles>,
     /// The path for HTTPS POST.
     pub http: Option<String>,
+    /// Messages of one address in a minute, by SMTP.
+    pub messages_per_minute: u32,
     /// A mailbox that is read.
     pub imap: Option<ImapMailbox>,
 }
@@ -50,6 +52,8 @@ pub struct DashboardConfig {
     pub url: String,
     /// Whether everybody may check domains there.
     pub public_check: bool,
+    /// Whether a proxy says who asks.
+    pub behind_proxy: bool,
 }
 
 pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
@@ -65,6 +69,7 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         name: read.text("inbox.name").and_then(|name| DomainName::parse(name).ok()),
         certificate: files(read, folder, "inbox")?,
         http: read.text("inbox.http").map(str::to_owned),
+        messages_per_minute: read.number("inbox.messages_per_minute", 600),
         imap: mailbox(read, folder)?,
     };
     let takes_mail = !config.smtp.is_empty() || !config.lmtp.is_empty();
@@ -141,6 +146,7 @@ pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure>
         certificate,
         url: url.trim_end_matches('/').to_owned(),
         public_check: read.flag("dashboard.public_check"),
+        behind_proxy: read.flag("dashboard.behind_proxy"),
     })
 }
 

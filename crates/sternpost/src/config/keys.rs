@@ -555,6 +555,13 @@ pub const KEYS: &[Key] = &[
         about: "PEM file with the key of that certificate.",
     },
     Key {
+        path: "inbox.messages_per_minute",
+        kind: Kind::Number(1, 1_000_000),
+        default: "600",
+        unset: "",
+        about: "Messages that one address (one /64 of IPv6) may hand over by SMTP in a minute; further ones are told to come again later (450). LMTP is not counted. Raise it where a relay of yours hands everything over by SMTP.",
+    },
+    Key {
         path: "inbox.http",
         kind: Kind::UrlPath,
         default: "",

@@ -3,6 +3,7 @@
 //! a page of that sign-in has.
 
 use super::Dashboard;
+use super::asker::Asker;
 use super::frame::{Answer, Frame, Trouble, html};
 use crate::config::DashboardConfig;
 use crate::failure::Failure;
@@ -10,6 +11,7 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use askama::Template;
+use axum::Extension;
 use axum::extract::{Form, Path, Query, Request, State};
 use axum::http::header::{COOKIE, HOST, ORIGIN, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -18,9 +20,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::{SignedDuration, Timestamp};
 use net::clock::{Clock, later};
+use net::places::Rates;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use store::Store;
 use store::people::Person;
 use tokio::sync::Semaphore;
@@ -74,6 +78,8 @@ pub struct Door {
     looking: Semaphore,
     /// Failed tries by name: how many, and since when the next one counts.
     failed: Mutex<HashMap<String, (u32, Timestamp)>>,
+    /// Tries of each address, whatever name they are for.
+    tries: Rates,
     /// Compared with where there is nobody of a name, so that it takes as long.
     nobody: String,
 }
@@ -86,6 +92,9 @@ const INVITED: SignedDuration = SignedDuration::from_hours(24);
 /// Tries before one has to wait, and for how long.
 const TRIES: u32 = 5;
 const WAIT: SignedDuration = SignedDuration::from_secs(30);
+/// Tries of one address for any name, and in which time.
+const TRIES_OF_ADDRESS: u32 = 30;
+const MINUTES: Duration = Duration::from_secs(600);
 /// Names whose failures are remembered.
 const NAMES: usize = 10_000;
 /// Of a password, in characters.
@@ -145,6 +154,7 @@ impl Door {
             is_https: scheme == "https",
             looking: Semaphore::new(2),
             failed: Mutex::new(HashMap::new()),
+            tries: Rates::new(TRIES_OF_ADDRESS, MINUTES),
             nobody: hash(&random_word()?)?,
         })
     }
@@ -290,7 +300,11 @@ pub async fn sign_in_page() -> Answer {
     html(&SignInPage { frame: Frame::outside("Sign in"), problem: "" })
 }
 
-pub async fn sign_in(State(dashboard): State<Arc<Dashboard>>, Form(form): Form<SignIn>) -> Answer {
+pub async fn sign_in(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(asker): Extension<Asker>,
+    Form(form): Form<SignIn>,
+) -> Answer {
     let door = &dashboard.door;
     let refused = |status, problem| {
         let page = html(&SignInPage { frame: Frame::outside("Sign in"), problem })?;
@@ -298,6 +312,9 @@ pub async fn sign_in(State(dashboard): State<Arc<Dashboard>>, Form(form): Form<S
     };
     if door.has_to_wait(&form.name) {
         return refused(StatusCode::TOO_MANY_REQUESTS, "Too many tries for that name. Wait half a minute.");
+    }
+    if asker.0.is_some_and(|from| !door.tries.take(from, Instant::now())) {
+        return refused(StatusCode::TOO_MANY_REQUESTS, "Too many tries from your address. Wait a minute.");
     }
     let person = door.store.person(&form.name).await?;
     let password: String = form.password.chars().take(LONGEST).collect();
@@ -313,7 +330,7 @@ pub async fn sign_in(State(dashboard): State<Arc<Dashboard>>, Form(form): Form<S
 
 pub async fn sign_out(
     State(dashboard): State<Arc<Dashboard>>,
-    axum::Extension(visitor): axum::Extension<Visitor>,
+    Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
     Form(form): Form<super::act::Bare>,
 ) -> Answer {

@@ -1,24 +1,28 @@
 //! The check for everybody, at `/check`: a form, a page of the outcome that can be passed on, and JSON. Off unless the
-//! configuration switches it on; how often it looks is limited, for all askers together, since each look goes out to
-//! servers of others.
+//! configuration switches it on; how often it looks is limited, for each asker and for all together, since each look goes
+//! out to servers of others.
 
 use crate::check_command::{json, page};
 use crate::config::Config;
+use crate::dashboard::asker::Asker;
 use crate::dashboard::door::random_word;
 use crate::failure::Failure;
+use crate::rollout::store_failure;
 use crate::world::World;
 use askama::Template;
-use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use check::Checker;
-use formats::limits::{PUBLIC_CHECKS, PUBLIC_CHECKS_AT_ONCE, PUBLIC_RESULTS};
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use formats::limits::{PUBLIC_CHECKS, PUBLIC_CHECKS_AT_ONCE, PUBLIC_CHECKS_PER_ADDRESS, PUBLIC_RESULTS};
+use net::places::Rates;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::Store;
 use tokio::sync::Semaphore;
 
 /// Over which time [`PUBLIC_CHECKS`] is meant.
@@ -26,16 +30,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 struct PublicCheck {
     world: Arc<World>,
+    store: Store,
     config: Config,
     at_once: Semaphore,
-    held: Mutex<Held>,
-}
-
-/// Pages of outcomes, the newest last, and when the last looks began.
-#[derive(Default)]
-struct Held {
-    pages: VecDeque<(String, String)>,
-    begun: VecDeque<Instant>,
+    /// Of everybody together, and of each.
+    rates: (Rates, Rates),
 }
 
 #[derive(Template)]
@@ -52,12 +51,13 @@ struct Asked {
 }
 
 /// The routes.
-pub fn router(config: &Config, world: &Arc<World>) -> Router {
+pub fn router(config: &Config, store: &Store, world: &Arc<World>) -> Router {
     let state = Arc::new(PublicCheck {
         world: world.clone(),
+        store: store.clone(),
         config: config.clone(),
         at_once: Semaphore::new(PUBLIC_CHECKS_AT_ONCE),
-        held: Mutex::default(),
+        rates: (Rates::new(PUBLIC_CHECKS, MINUTE), Rates::new(PUBLIC_CHECKS_PER_ADDRESS, MINUTE)),
     });
     Router::new()
         .route("/check", get(form))
@@ -84,28 +84,22 @@ async fn safe(mut response: Response) -> Response {
 }
 
 impl PublicCheck {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts a look, of which each asker has a share of those that all have.
+    fn may_look(&self, asker: Asker) -> Result<(), Trouble> {
+        let (all, each) = &self.rates;
+        let now = Instant::now();
+        if asker.0.is_some_and(|from| !each.take(from, now)) {
+            return Err(Trouble::Enough);
+        }
+        match all.take(Ipv4Addr::UNSPECIFIED.into(), now) {
+            true => Ok(()),
+            false => Err(Trouble::Busy),
+        }
     }
 
-    /// False when enough was looked at within the last minute.
-    fn may_look(&self) -> bool {
-        let begun = &mut self.held().begun;
-        while begun.front().is_some_and(|at| at.elapsed() > MINUTE) {
-            begun.pop_front();
-        }
-        let has_room = begun.len() < PUBLIC_CHECKS;
-        if has_room {
-            begun.push_back(Instant::now());
-        }
-        has_room
-    }
-
-    async fn look(&self, typed: &str) -> Result<(check::Examination, Duration), Trouble> {
+    async fn look(&self, asker: Asker, typed: &str) -> Result<(check::Examination, Duration), Trouble> {
         let domain = crate::world::domain(typed).map_err(|failure| Trouble::Typed(failure.to_string()))?;
-        if !self.may_look() {
-            return Err(Trouble::Busy);
-        }
+        self.may_look(asker)?;
         let _place = self.at_once.acquire().await.map_err(|_| Trouble::Busy)?;
         let begun = Instant::now();
         let looks = self.world.looks(&self.config);
@@ -118,13 +112,10 @@ impl PublicCheck {
     }
 
     /// Keeps a page, and says under which name.
-    fn keep(&self, text: String) -> Result<String, Failure> {
+    async fn keep(&self, text: &str) -> Result<String, Failure> {
         let id = random_word()?;
-        let pages = &mut self.held().pages;
-        if pages.len() >= PUBLIC_RESULTS {
-            pages.pop_front();
-        }
-        pages.push_back((id.clone(), text));
+        let kept = self.store.put_shared_page(&id, text, PUBLIC_RESULTS).await;
+        kept.map_err(|error| store_failure(&error))?;
         Ok(id)
     }
 }
@@ -135,6 +126,8 @@ enum Trouble {
     Typed(String),
     /// Enough was looked at.
     Busy,
+    /// Enough was looked at for this asker.
+    Enough,
     /// Nothing can be looked at from here now.
     Ours(String),
 }
@@ -151,12 +144,23 @@ impl Trouble {
                     "{PUBLIC_CHECKS} domains were looked at within a minute, which is the most. Try again in a minute."
                 ),
             ),
+            Self::Enough => (
+                StatusCode::TOO_MANY_REQUESTS,
+                format!(
+                    "You had {PUBLIC_CHECKS_PER_ADDRESS} domains looked at within a minute, which is the most for one. Try again \
+                     shortly, or look by the command: sternpost check DOMAIN."
+                ),
+            ),
             Self::Ours(why) => (StatusCode::SERVICE_UNAVAILABLE, bare(why)),
         }
     }
 }
 
-async fn form(State(public): State<Arc<PublicCheck>>, Query(asked): Query<Asked>) -> Response {
+async fn form(
+    State(public): State<Arc<PublicCheck>>,
+    Extension(asker): Extension<Asker>,
+    Query(asked): Query<Asked>,
+) -> Response {
     let show = |status: StatusCode, trouble: String| {
         let page = Form { typed: asked.domain.chars().take(300).collect(), trouble };
         match page.render() {
@@ -167,25 +171,30 @@ async fn form(State(public): State<Arc<PublicCheck>>, Query(asked): Query<Asked>
     if asked.domain.trim().is_empty() {
         return show(StatusCode::OK, String::new());
     }
-    let looked = match public.look(&asked.domain).await {
+    let looked = match public.look(asker, &asked.domain).await {
         Ok(looked) => looked,
         Err(trouble) => {
             let (status, why) = trouble.told();
             return show(status, why);
         }
     };
-    let kept = page::render(&[looked], public.world.clock.now())
-        .map_err(|error| error.to_string())
-        .and_then(|text| public.keep(text).map_err(|failure| failure.to_string()));
+    let kept = match page::render(&[looked], public.world.clock.now()) {
+        Ok(text) => public.keep(&text).await.map_err(|failure| failure.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
     match kept {
         Ok(id) => Redirect::to(&format!("/check/{id}")).into_response(),
         Err(why) => show(StatusCode::INTERNAL_SERVER_ERROR, why),
     }
 }
 
-async fn as_json(State(public): State<Arc<PublicCheck>>, Query(asked): Query<Asked>) -> Response {
+async fn as_json(
+    State(public): State<Arc<PublicCheck>>,
+    Extension(asker): Extension<Asker>,
+    Query(asked): Query<Asked>,
+) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    match public.look(&asked.domain).await {
+    match public.look(asker, &asked.domain).await {
         Ok((seen, _)) => (kind, json(&seen)).into_response(),
         Err(trouble) => {
             let (status, why) = trouble.told();
@@ -195,15 +204,11 @@ async fn as_json(State(public): State<Arc<PublicCheck>>, Query(asked): Query<Ask
 }
 
 async fn result(State(public): State<Arc<PublicCheck>>, Path(id): Path<String>) -> Response {
-    let found = public.held().pages.iter().find(|(known, _)| *known == id).map(|(_, text)| text.clone());
-    match found {
-        Some(text) => Html(text).into_response(),
-        None => {
-            let page = Form {
-                typed: String::new(),
-                trouble: "This outcome is not kept any more. Look again.".to_owned(),
-            };
-            (StatusCode::NOT_FOUND, Html(page.render().unwrap_or_default())).into_response()
-        }
-    }
+    let (status, trouble) = match public.store.shared_page(&id).await {
+        Ok(Some(text)) => return Html(text).into_response(),
+        Ok(None) => (StatusCode::NOT_FOUND, "This outcome is not kept any more. Look again.".to_owned()),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, store_failure(&error).to_string()),
+    };
+    let page = Form { typed: String::new(), trouble };
+    (status, Html(page.render().unwrap_or_default())).into_response()
 }

@@ -19,6 +19,7 @@ use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
@@ -42,7 +43,7 @@ pub struct Policies {
 }
 
 impl Serve for Policies {
-    async fn serve<S: Stream>(self, mut stream: S, shutdown: Shutdown) {
+    async fn serve<S: Stream>(self, mut stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
         if self.proxy_header && !introduced(&mut stream).await {
             return;
         }
@@ -55,7 +56,7 @@ impl Serve for Policies {
 pub struct Bare(PolicyHost);
 
 impl Serve for Bare {
-    async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
+    async fn serve<S: Stream>(self, stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
         self.0.bare_connection(stream, shutdown.token.cancelled_owned()).await;
     }
 }
@@ -68,7 +69,7 @@ pub struct Plain {
 }
 
 impl Serve for Plain {
-    async fn serve<S: Stream>(self, mut stream: S, shutdown: Shutdown) {
+    async fn serve<S: Stream>(self, mut stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
         if self.proxy_header && !introduced(&mut stream).await {
             return;
         }

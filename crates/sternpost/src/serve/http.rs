@@ -10,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 pub struct Http(pub Router);
 
 impl Serve for Http {
-    async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
+    async fn serve<S: Stream>(self, stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
         connection(TowerToHyperService::new(self.0), stream, SOCKETMAP_TIME, shutdown).await;
     }
 }

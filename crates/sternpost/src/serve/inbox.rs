@@ -7,15 +7,22 @@ use crate::failure::Failure;
 use crate::world::World;
 use formats::DomainName;
 use formats::limits::INBOX_CONNECTIONS;
-use net::smtp::server::{Protocol, ServerConfig, Starttls, serve};
+use net::BoxFuture;
+use net::places::Rates;
+use net::smtp::server::{Incoming, KeepError, Mailbox, Protocol, ServerConfig, Starttls, serve};
 use receiver::inbox::Inbox;
 use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use store::Store;
 use store::reports::Way;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+/// Over which time messages of one address are counted.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Mail, by either protocol.
 #[derive(Clone)]
@@ -23,13 +30,36 @@ pub struct Mail {
     server: Arc<ServerConfig>,
     inbox: Arc<Inbox>,
     room: Arc<Semaphore>,
+    /// By SMTP alone: LMTP comes from a mail server of the operator's.
+    rates: Option<Arc<Rates>>,
+}
+
+/// The inbox as one client sees it.
+struct Met<'a> {
+    inbox: &'a Inbox,
+    pace: Option<(&'a Rates, IpAddr)>,
+}
+
+impl Mailbox for Met<'_> {
+    fn is_welcome(&self) -> bool {
+        self.pace.is_none_or(|(rates, from)| rates.take(from, Instant::now()))
+    }
+
+    fn takes(&self, recipient: &str) -> bool {
+        self.inbox.takes(recipient)
+    }
+
+    fn keep(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), KeepError>> {
+        self.inbox.keep(incoming)
+    }
 }
 
 impl Serve for Mail {
-    async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
+    async fn serve<S: Stream>(self, stream: S, from: Option<IpAddr>, shutdown: Shutdown) {
         // Who finds no room waits in the queue of the system, as at any busy mail server.
         let Ok(_place) = self.room.acquire().await else { return };
-        let session = serve(Box::new(stream), &self.server, self.inbox.as_ref());
+        let met = Met { inbox: &self.inbox, pace: self.rates.as_deref().zip(from) };
+        let session = serve(Box::new(stream), &self.server, &met);
         tokio::select! {
             ended = session => if let Err(error) = ended {
                 tracing::debug!("a mail session ends: {error}");
@@ -66,15 +96,17 @@ impl MailRole {
             tasks.spawn(async move { mailbox.keep(&inbox, &tls).await });
         }
         let room = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
-        let mail = |protocol, way| {
+        let rates = Some(Arc::new(Rates::new(config.messages_per_minute, MINUTE)));
+        let mail = |protocol, way, rates| {
             let server = ServerConfig { protocol, ..ServerConfig::new(name.clone(), starttls.clone()) };
             Mail {
                 server: Arc::new(server),
                 inbox: Arc::new(inbox(config, store, world, way)),
                 room: room.clone(),
+                rates,
             }
         };
-        Ok(Self { smtp: mail(Protocol::Smtp, Way::Smtp), lmtp: mail(Protocol::Lmtp, Way::Lmtp) })
+        Ok(Self { smtp: mail(Protocol::Smtp, Way::Smtp, rates), lmtp: mail(Protocol::Lmtp, Way::Lmtp, None) })
     }
 }
 

@@ -1,15 +1,22 @@
 //! The role `[dashboard]`: pages for people, and reports by HTTPS POST, over HTTP or HTTPS.
 
 use super::certificate::Certificate;
-use super::http::Http;
+use super::http::connection;
 use crate::config::{Config, DashboardConfig};
-use crate::dashboard::{Dashboard, public_check, reports_by_post};
+use crate::dashboard::{Asker, Dashboard, public_check, reports_by_post};
 use crate::dashboard_command::first_link;
 use crate::failure::Failure;
 use crate::rollout::Desk;
 use crate::world::World;
+use axum::Router;
+use formats::limits::SOCKETMAP_TIME;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use hyper_util::service::TowerToHyperService;
 use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
@@ -21,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The role, ready to serve.
 #[derive(Clone)]
 pub struct Pages {
-    http: Http,
+    router: Router,
+    behind_proxy: bool,
     certificate: Option<Arc<Certificate>>,
 }
 
@@ -45,19 +53,31 @@ impl Pages {
             Some(inbox) => reports_by_post(inbox, store, world).await?,
             None => None,
         };
-        let public = role.public_check.then(|| public_check(config, world));
+        let public = role.public_check.then(|| public_check(config, store, world));
         let desk = Desk::at(config.clone(), store.clone(), world.clone()).await?;
         first_link(&desk, role).await?;
-        Ok(Self { http: Http(Dashboard::new(role, desk)?.router(reports, public)), certificate })
+        let router = Dashboard::new(role, desk)?.router(reports, public);
+        Ok(Self { router, behind_proxy: role.behind_proxy, certificate })
+    }
+
+    /// The pages on one connection; each request says who asks.
+    async fn pages<S: Stream>(self, stream: S, from: Option<IpAddr>, shutdown: Shutdown) {
+        let router = TowerToHyperService::new(self.router);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let asker = Asker::of(request.headers(), from, self.behind_proxy);
+            request.extensions_mut().insert(asker);
+            router.call(request)
+        });
+        connection(service, stream, SOCKETMAP_TIME, shutdown).await;
     }
 }
 
 impl Serve for Pages {
-    async fn serve<S: Stream>(self, stream: S, shutdown: Shutdown) {
-        let Some(certificate) = &self.certificate else { return self.http.serve(stream, shutdown).await };
+    async fn serve<S: Stream>(self, stream: S, from: Option<IpAddr>, shutdown: Shutdown) {
+        let Some(certificate) = &self.certificate else { return self.pages(stream, from, shutdown).await };
         let handshake = tokio::time::timeout(PATIENCE, certificate.acceptor().accept(stream)).await;
         if let Ok(Ok(stream)) = handshake {
-            self.http.serve(stream, shutdown).await;
+            self.pages(stream, from, shutdown).await;
         }
     }
 }
