@@ -26,6 +26,7 @@ mod servers;
 mod sessions;
 mod tls;
 mod tlsrpt;
+mod told;
 
 pub use catalogue::{Check, Part, Severity};
 pub use finding::{Examination, Finding};
@@ -123,15 +124,16 @@ impl Families {
     }
 }
 
-/// Is told what is done, while it is done.
+/// Is told what was seen, while more is looked at.
 pub trait Progress: Sync {
-    /// This part is looked at, such as `mx1.example.org (192.0.2.1)`.
-    fn done(&self, part: &str);
+    /// This part is looked at, such as `mx1.example.org (192.0.2.1)`, and there was this. It comes from outside and is
+    /// neither judged nor bounded yet.
+    fn seen(&self, part: &str, answer: &str);
 }
 
 /// Nobody watches.
 impl Progress for () {
-    fn done(&self, _: &str) {}
+    fn seen(&self, _: &str, _: &str) {}
 }
 
 impl Checker {

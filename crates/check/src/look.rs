@@ -1,7 +1,7 @@
 //! Looking at a domain: everything that goes over the network, as much at once as is polite.
 
 use crate::seen::{Companions, Deep, HostSeen, PolicyHostSeen, PolicySeen, RuaSeen, Seen, SessionSeen};
-use crate::{Checker, Depth, Progress};
+use crate::{Checker, Depth, Progress, told};
 use formats::hello::{OLD_CIPHERS, Version, WEAK_CIPHERS};
 use formats::limits::MX_HOSTS;
 use formats::tlsa::tlsa_name;
@@ -32,13 +32,13 @@ impl Checker {
         let tlsrpt_name = below(domain, "_smtp._tls");
         let mail = async {
             let mx = self.dns.lookup(domain, Kind::Mx).await;
-            progress.done("MX records");
+            progress.seen("MX", &told::mx(&mx));
             let hosts = self.hosts(domain, &mx, progress).await;
             (mx, hosts)
         };
         let record = async {
             let record = self.dns.lookup(&record_name, Kind::Txt).await;
-            progress.done("the _mta-sts record");
+            progress.seen("_mta-sts", &told::texts(&record));
             let more = self.around_record(domain, &record_name, &record).await;
             (record, more)
         };
@@ -49,7 +49,7 @@ impl Checker {
                 true => self.strays(domain, &["_tls._smtp", "_smtp-tls", "_tlsrpt"], "v=tlsrptv1").await,
                 false => Vec::new(),
             };
-            progress.done("the _smtp._tls record");
+            progress.seen("_smtp._tls", &told::texts(&tlsrpt));
             (tlsrpt, strays, rua)
         };
         let ((mx, hosts), (record, around), host, (tlsrpt, tlsrpt_strays, rua), companions) =
@@ -206,7 +206,7 @@ impl Checker {
                 true => Some(self.deep(&target).await),
                 false => None,
             };
-            progress.done(&format!("{host} ({address})"));
+            progress.seen(&format!("{host} ({address})"), &told::session(&outcome));
             SessionSeen { address, outcome, deep }
         });
         join_all(looks).await
@@ -236,7 +236,13 @@ impl Checker {
             revocation: None,
             caa: Vec::new(),
         };
-        let Ok(found) = &seen.addresses else { return seen };
+        let found = match &seen.addresses {
+            Ok(found) => found,
+            Err(error) => {
+                progress.seen(seen.name.as_str(), &error.to_string());
+                return seen;
+            }
+        };
         let reachable =
             |address: &&IpAddr| self.options.allow_special || net::address::special(**address).is_none();
         let wanted: Vec<IpAddr> = found
@@ -248,7 +254,7 @@ impl Checker {
             .collect();
         let call = |address| Call::policy(&seen.name, address);
         seen.visits = join_all(wanted.iter().map(|address| self.visit(call(*address)))).await;
-        progress.done(seen.name.as_str());
+        progress.seen(seen.name.as_str(), &told::policy_host(&seen));
         let good = seen.visits.iter().find(|visit| visit.judged().is_ok());
         if let Some(good) = good.filter(|_| self.is_deep()) {
             let (without_sni, as_browser, caa, revocation) = tokio::join!(

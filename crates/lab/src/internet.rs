@@ -340,6 +340,7 @@ impl Lab {
     /// How a resolver of this lab is configured.
     pub fn resolver_config(&self) -> Result<ResolverConfig, LabError> {
         Ok(ResolverConfig {
+            sources: Vec::new(),
             servers: vec![self.names.address],
             dnssec: Dnssec::Validate,
             trust_anchor: Some(self.names.trust_anchor()?),

@@ -41,3 +41,23 @@ async fn truncated_answers_come_by_tcp_and_huge_ones_are_bounded() {
     let fleeting = look(Fault::NoTtl).await.unwrap();
     assert_eq!((texts(&fleeting).len(), fleeting.ttl), (1, Duration::ZERO));
 }
+
+#[tokio::test]
+async fn questions_come_from_the_stated_address() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for dnssec in [Dnssec::Off, Dnssec::TrustAd, Dnssec::Validate] {
+        let config = ResolverConfig {
+            servers: vec![socket.local_addr().unwrap()],
+            sources: vec!["::1".parse().unwrap(), "127.0.0.7".parse().unwrap()],
+            dnssec,
+            ..ResolverConfig::default()
+        };
+        let resolver = Resolver::new(&config).unwrap();
+        let asking = tokio::spawn(async move {
+            resolver.lookup(&DomainName::parse("example.org").unwrap(), Kind::Mx).await
+        });
+        let (_, from) = socket.recv_from(&mut [0; 512]).await.unwrap();
+        assert_eq!(from.ip().to_string(), "127.0.0.7", "{dnssec:?}");
+        asking.abort();
+    }
+}

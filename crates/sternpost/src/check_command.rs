@@ -6,6 +6,7 @@ mod forms;
 mod known;
 pub mod page;
 mod text;
+mod watch;
 
 pub use forms::json;
 
@@ -13,13 +14,13 @@ use crate::config::Config;
 use crate::failure::{Exit, Failure};
 use crate::terminal::{say, show};
 use crate::world::{Reach, World, domain};
-use check::{Depth, Examination, Families, Progress, Severity};
+use check::{Depth, Examination, Families, Severity};
 use known::Memory;
-use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use watch::Watch;
 
 /// What to look at and how to say it.
 #[derive(Debug, clap::Args)]
@@ -72,7 +73,7 @@ pub struct Options {
     /// Trust the roots in this PEM file only [default: of the configuration]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Connect from these addresses of this machine, one a family
+    /// Connect and ask from these addresses of this machine, one a family
     #[arg(long, value_name = "ADDRESS")]
     source: Vec<IpAddr>,
     /// Wait so many seconds for one answer
@@ -235,35 +236,6 @@ fn word(severity: Severity) -> &'static str {
         Severity::Error => "error",
         Severity::Warning => "warning",
         Severity::Info => "info",
-    }
-}
-
-/// Says on a terminal what is being done, on a line that goes away.
-struct Watch {
-    domain: String,
-    shown: bool,
-}
-
-impl Watch {
-    fn new(domain: &str) -> Self {
-        let watch = Self { domain: domain.to_owned(), shown: std::io::stderr().is_terminal() };
-        watch.done("asking");
-        watch
-    }
-
-    fn end(&self) {
-        if self.shown {
-            eprint!("\r\x1b[K");
-        }
-    }
-}
-
-impl Progress for Watch {
-    fn done(&self, part: &str) {
-        if self.shown {
-            let line: String = format!("{}: {part}", self.domain).chars().take(78).collect();
-            eprint!("\r\x1b[K{line}");
-        }
     }
 }
 

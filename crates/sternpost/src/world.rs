@@ -33,6 +33,8 @@ pub struct World {
     pub tls: Arc<rustls::ClientConfig>,
     /// Which roots are trusted.
     pub trust: Trust,
+    /// Addresses of this machine that connections come from.
+    sources: Vec<IpAddr>,
     /// The machine's time.
     pub clock: Arc<dyn Clock>,
 }
@@ -70,6 +72,7 @@ impl World {
         };
         let resolver = ResolverConfig {
             servers: config.dns_servers.clone(),
+            sources: reach.sources.clone(),
             dnssec: config.dnssec,
             trust_anchor: anchor,
             max_ttl: reach.max_ttl,
@@ -106,6 +109,7 @@ impl World {
             addresses,
             resolver,
             trust,
+            sources: reach.sources.clone(),
             clock,
         })
     }
@@ -137,7 +141,8 @@ impl World {
             // What is wrong then shows in the look-ups themselves.
             Err(_) => (self.dns.clone(), true),
         };
-        let servers = Authorities::new(dns.clone(), config.dns_port, config.allow_private_addresses);
+        let servers = Authorities::new(dns.clone(), config.dns_port, config.allow_private_addresses)
+            .from_sources(self.sources.clone());
         Ok(Checker {
             dns,
             unvalidated: self.addresses.clone(),

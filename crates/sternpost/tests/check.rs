@@ -488,6 +488,27 @@ fn everybody_may_check_where_that_is_switched_on_and_not_too_often() {
     assert!(of("203.0.113.2"), "another client has a share of its own");
 }
 
+#[test]
+fn at_a_terminal_answers_come_as_they_are_seen_and_make_way_for_the_outcome() {
+    let place = Place::new();
+    let line = format!("{} check good-all.test", env!("CARGO_BIN_EXE_sternpost"));
+    let output = Command::new("script")
+        .current_dir(place.dir.path())
+        .args(["--quiet", "--return", "--command", &line, "typescript"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{shown}");
+    let (live, outcome) = shown.rsplit_once("A\u{1b}[J").unwrap_or_else(|| panic!("{shown}"));
+    for answer in
+        ["Looking at good-all.test", "_mta-sts ", "v=STSv1; id=", "a policy, mode enforce", "TLSv1_3"]
+    {
+        assert!(live.contains(answer), "{answer}: {live}");
+    }
+    assert!(outcome.starts_with("good-all.test is protected"), "{outcome}");
+}
+
 /// A process that ends with the test.
 struct Ended(std::process::Child);
 

@@ -16,13 +16,19 @@ pub struct Authorities {
     resolver: Arc<dyn Dns>,
     port: u16,
     allow_special: bool,
+    sources: Vec<IpAddr>,
 }
 
 impl Authorities {
     /// Finds zones and their servers by `resolver`, and asks them on `port`. Servers at private and other
     /// special addresses are asked only when that is allowed.
     pub fn new(resolver: Arc<dyn Dns>, port: u16, allow_special: bool) -> Self {
-        Self { resolver, port, allow_special }
+        Self { resolver, port, allow_special, sources: Vec::new() }
+    }
+
+    /// The same, asking from these addresses of this machine, one a family.
+    pub fn from_sources(self, sources: Vec<IpAddr>) -> Self {
+        Self { sources, ..self }
     }
 
     async fn ask(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
@@ -32,7 +38,7 @@ impl Authorities {
             let servers = self.servers(&name).await?;
             let alias = match kind {
                 Kind::Cname => None,
-                _ => agreed(&servers, &name, Kind::Cname)
+                _ => agreed(&servers, &self.sources, &name, Kind::Cname)
                     .await
                     .map_or_else(absent, |answer| Ok(Some(answer)))?,
             };
@@ -41,7 +47,7 @@ impl Authorities {
                 _ => None,
             });
             let Some(target) = target else {
-                let answer = agreed(&servers, &name, kind).await?;
+                let answer = agreed(&servers, &self.sources, &name, kind).await?;
                 return Ok(Answer { aliases, ..answer });
             };
             aliases.push(target.clone());
@@ -117,9 +123,9 @@ impl EachServer for Authorities {
             let servers = self.servers(name).await?;
             let mut tasks = tokio::task::JoinSet::new();
             for server in servers {
-                let name = name.clone();
+                let (sources, name) = (self.sources.clone(), name.clone());
                 tasks.spawn(async move {
-                    ServerSaid { server: server.ip(), said: one(server, &name, kind).await }
+                    ServerSaid { server: server.ip(), said: one(server, sources, &name, kind).await }
                 });
             }
             let mut all = tasks.join_all().await;
@@ -137,11 +143,16 @@ fn absent(error: DnsError) -> Result<Option<Answer>, DnsError> {
 const LATE: Duration = Duration::from_secs(2);
 
 /// What all servers say that answer at all. One that is dead shows nothing to senders either.
-async fn agreed(servers: &[SocketAddr], name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
+async fn agreed(
+    servers: &[SocketAddr],
+    sources: &[IpAddr],
+    name: &DomainName,
+    kind: Kind,
+) -> Result<Answer, DnsError> {
     let mut tasks = tokio::task::JoinSet::new();
     for server in servers {
-        let (server, name) = (*server, name.clone());
-        tasks.spawn(async move { (server, one(server, &name, kind).await) });
+        let (server, sources, name) = (*server, sources.to_vec(), name.clone());
+        tasks.spawn(async move { (server, one(server, sources, &name, kind).await) });
     }
     let (mut said, mut silent): (Option<(SocketAddr, Result<Answer, DnsError>)>, _) =
         (None, DnsError::Timeout);
@@ -162,9 +173,15 @@ async fn agreed(servers: &[SocketAddr], name: &DomainName, kind: Kind) -> Result
     said.map_or(Err(silent), |(_, outcome)| outcome)
 }
 
-async fn one(server: SocketAddr, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
+async fn one(
+    server: SocketAddr,
+    sources: Vec<IpAddr>,
+    name: &DomainName,
+    kind: Kind,
+) -> Result<Answer, DnsError> {
     let config = ResolverConfig {
         servers: vec![server],
+        sources,
         dnssec: Dnssec::Off,
         cache: false,
         ..ResolverConfig::default()

@@ -17,7 +17,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as HickoryDns, NetError};
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig, TokioResolver};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ pub enum Dnssec {
 pub struct ResolverConfig {
     /// Servers to ask; empty means those of the system.
     pub servers: Vec<SocketAddr>,
+    /// Addresses of this machine that questions come from, one a family; the system's choice without.
+    pub sources: Vec<IpAddr>,
     /// How DNSSEC is taken.
     pub dnssec: Dnssec,
     /// DNSKEY records of the root in zone-file form; `None` means the internet's.
@@ -53,6 +55,7 @@ impl Default for ResolverConfig {
     fn default() -> Self {
         Self {
             servers: Vec::new(),
+            sources: Vec::new(),
             dnssec: Dnssec::Validate,
             trust_anchor: None,
             cache: true,
@@ -113,10 +116,7 @@ impl Inner {
 pub(super) fn pool(
     config: &ResolverConfig,
 ) -> Result<(NameServerPool<TokioRuntimeProvider>, u64, DnsRequestOptions), NetError> {
-    let servers = match config.servers.is_empty() {
-        true => read_system_conf()?.0.name_servers().to_vec(),
-        false => config.servers.iter().map(|server| name_server(*server)).collect(),
-    };
+    let servers = name_servers(config)?;
     let mut options = ResolverOpts::default();
     set_options(&mut options, config);
     let mut request = DnsRequestOptions::default();
@@ -132,12 +132,17 @@ pub(super) fn pool(
 
 impl Unsigned {
     /// The answer without a proof, where none is needed; where an alias leads out of what is known, it is.
-    async fn ask(&self, name: &DomainName, kind: Kind) -> Option<Result<Answer, DnsError>> {
+    async fn ask(
+        &self,
+        name: &DomainName,
+        kind: Kind,
+        deadline: Deadline,
+    ) -> Option<Result<Answer, DnsError>> {
         let is_inside = |name: &DomainName| self.zones.cover(name, Instant::now());
         if !is_inside(name) {
             return None;
         }
-        let found = Box::pin(self.plain.ask(name, kind)).await;
+        let found = Box::pin(self.plain.ask(name, kind, deadline)).await;
         found.as_ref().map_or(true, |answer| answer.aliases.iter().all(is_inside)).then_some(found)
     }
 }
@@ -150,13 +155,9 @@ impl Resolver {
             let inner = Inner::trusting(config).map_err(system)?;
             return Ok(Self { inner, dnssec: config.dnssec, unsigned: None });
         }
-        let mut builder = if config.servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(system)?
-        } else {
-            let servers = config.servers.iter().map(|server| name_server(*server)).collect();
-            let servers = hickory_resolver::config::ResolverConfig::from_name_servers(servers);
-            TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default())
-        };
+        let servers = name_servers(config).map_err(system)?;
+        let servers = hickory_resolver::config::ResolverConfig::from_name_servers(servers);
+        let mut builder = TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default());
         set_options(builder.options_mut(), config);
         let mut unsigned = None;
         if config.dnssec == Dnssec::Validate {
@@ -177,31 +178,31 @@ impl Resolver {
     /// Looks whether DNSSEC works here at all, by the root's own name servers: [`DnsError::Bogus`] when
     /// the servers strip it or the trust anchor does not fit, since then every look-up would fail.
     pub async fn probe(&self) -> Result<Security, DnsError> {
-        let outcome = self.look(Name::root(), RecordType::NS).await?;
+        let outcome = self.look(Name::root(), RecordType::NS, deadline()).await?;
         match self.read(&outcome, Kind::Ns)?.security {
             Security::Indeterminate => Err(DnsError::Bogus),
             security => Ok(security),
         }
     }
 
-    async fn ask(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
+    async fn ask(&self, name: &DomainName, kind: Kind, deadline: Deadline) -> Result<Answer, DnsError> {
         let Some(unsigned) = &self.unsigned else {
-            return self.read(&self.look(absolute(name)?, record_type(kind)).await?, kind);
+            return self.read(&self.look(absolute(name)?, record_type(kind), deadline).await?, kind);
         };
-        if let Some(found) = unsigned.ask(name, kind).await {
+        if let Some(found) = unsigned.ask(name, kind, deadline).await {
             return found;
         }
         let _seeking = match unsigned.zones.seek(name) {
             Seek::First(seeking) => Some(seeking),
             Seek::After(first) => {
-                let _ = tokio::time::timeout(DNS_TIME, first.acquire()).await;
-                if let Some(found) = unsigned.ask(name, kind).await {
+                let _ = tokio::time::timeout_at(deadline, first.acquire()).await;
+                if let Some(found) = unsigned.ask(name, kind, deadline).await {
                     return found;
                 }
                 None
             }
         };
-        let outcome = self.look(absolute(name)?, record_type(kind)).await?;
+        let outcome = self.look(absolute(name)?, record_type(kind), deadline).await?;
         let found = self.read(&outcome, kind);
         self.learn(unsigned, name, &outcome, &found).await;
         found
@@ -223,7 +224,7 @@ impl Resolver {
             && let Ok(host) = DomainName::from_ascii(host(name))
             && host != *name
             && let Ok(query) = absolute(&host)
-            && let Ok(outcome) = self.look(query, RecordType::SOA).await
+            && let Ok(outcome) = self.look(query, RecordType::SOA, deadline()).await
         {
             zone = unsigned_zone(&host, &outcome).or(zone);
         }
@@ -232,9 +233,14 @@ impl Resolver {
         }
     }
 
-    async fn look(&self, name: Name, kind: RecordType) -> Result<Result<Lookup, NetError>, DnsError> {
+    async fn look(
+        &self,
+        name: Name,
+        kind: RecordType,
+        deadline: Deadline,
+    ) -> Result<Result<Lookup, NetError>, DnsError> {
         let lookup = self.inner.lookup(name, kind);
-        tokio::time::timeout(DNS_TIME, lookup).await.map_err(|_| DnsError::Timeout)
+        tokio::time::timeout_at(deadline, lookup).await.map_err(|_| DnsError::Timeout)
     }
 
     fn read(&self, outcome: &Result<Lookup, NetError>, kind: Kind) -> Result<Answer, DnsError> {
@@ -322,7 +328,7 @@ impl Resolver {
 
 impl Dns for Resolver {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
-        Box::pin(self.ask(name, kind))
+        Box::pin(self.ask(name, kind, deadline()))
     }
 }
 
@@ -345,12 +351,33 @@ fn unsigned_zone(name: &DomainName, outcome: &Result<Lookup, NetError>) -> Optio
     domain(zone).filter(|zone| name.is_within(zone)).map(|zone| (zone, seconds(ttl)))
 }
 
+/// Until when an answer is waited for, whoever else has to be waited for before.
+type Deadline = tokio::time::Instant;
+
+fn deadline() -> Deadline {
+    Deadline::now() + DNS_TIME
+}
+
 fn absolute(name: &DomainName) -> Result<Name, DnsError> {
     Name::from_ascii(format!("{name}.")).map_err(|error| DnsError::Network(error.to_string()))
 }
 
 fn seconds(ttl: u32) -> Duration {
     Duration::from_secs(u64::from(ttl))
+}
+
+/// The servers that are asked, and from where.
+fn name_servers(config: &ResolverConfig) -> Result<Vec<NameServerConfig>, NetError> {
+    let mut servers = match config.servers.is_empty() {
+        true => read_system_conf()?.0.name_servers().to_vec(),
+        false => config.servers.iter().map(|server| name_server(*server)).collect(),
+    };
+    for server in &mut servers {
+        let alike = |source: &&IpAddr| source.is_ipv4() == server.ip.is_ipv4();
+        let source = config.sources.iter().find(alike).map(|source| SocketAddr::new(*source, 0));
+        server.connections.iter_mut().for_each(|connection| connection.bind_addr = source);
+    }
+    Ok(servers)
 }
 
 fn name_server(server: SocketAddr) -> NameServerConfig {
