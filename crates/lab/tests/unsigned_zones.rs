@@ -87,6 +87,15 @@ async fn what_is_proven_of_a_host_holds_for_it_and_below() {
     }
 }
 
+#[tokio::test]
+async fn the_zone_of_siblings_is_found_out_and_serves_the_others() {
+    let world = world().await;
+    assert_eq!(world.security("a.plain.test").await, Security::Insecure);
+    assert_eq!(world.security("b.plain.test").await, Security::Insecure);
+    world.withhold("plain.test.");
+    assert_eq!(world.security("c.plain.test").await, Security::Insecure);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_of_one_domain_that_are_asked_about_at_once_take_one_proof_and_are_all_answered() {
     for zone in ["plain.test", "signed.test"] {

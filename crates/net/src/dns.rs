@@ -4,6 +4,7 @@
 mod authorities;
 pub mod provider;
 mod resolver;
+mod sockets;
 mod unchecked;
 mod unsigned;
 pub mod update;

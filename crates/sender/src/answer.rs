@@ -12,6 +12,7 @@ mod keeper;
 pub mod metrics;
 pub mod overrides;
 mod packed;
+mod reader;
 mod refresh;
 pub mod route;
 mod service;

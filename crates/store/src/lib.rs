@@ -137,8 +137,10 @@ impl Store {
 /// How long a passing failure is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// A connection to a file does not go away by itself, so that none is tested before it is used.
 async fn ready(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
-    let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+    let pool =
+        SqlitePoolOptions::new().max_connections(4).test_before_acquire(false).connect_with(options).await?;
     sqlx::migrate!("./migrations").run(&pool).await?;
     Ok(pool)
 }

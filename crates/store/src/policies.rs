@@ -3,8 +3,9 @@
 use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, Mode, PolicyId};
 use jiff::Timestamp;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite};
+use std::collections::HashMap;
 
 /// A policy as it was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,33 +44,57 @@ pub struct PolicyCounts {
     pub oldest_refresh: Option<Timestamp>,
 }
 
+/// Policies in one statement.
+const TOGETHER: usize = 64;
+
 const COLUMNS: &str = "domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at";
 
 impl Store {
-    /// Keeps policies in place of any earlier ones of their domains (VAL-19), all or none.
+    /// Keeps policies in place of any earlier ones of their domains (VAL-19), all or none; of several of one domain the
+    /// last counts.
     pub async fn put_policies(&self, policies: &[StoredPolicy]) -> Result<(), StoreError> {
+        let last: HashMap<&DomainName, &StoredPolicy> =
+            policies.iter().map(|policy| (&policy.domain, policy)).collect();
+        let last: Vec<&StoredPolicy> = last.into_values().collect();
         let mut all = self.writing().await?;
-        for policy in policies {
-            sqlx::query(
-                "INSERT INTO policy (domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-                 ON CONFLICT (domain) DO UPDATE SET record_id = excluded.record_id, body = excluded.body,
+        for some in last.chunks(TOGETHER) {
+            let mut sql = QueryBuilder::<Sqlite>::new(format!("INSERT INTO policy ({COLUMNS}) "));
+            sql.push_values(some, |mut row, policy| {
+                row.push_bind(policy.domain.as_str())
+                    .push_bind(policy.record_id.as_str())
+                    .push_bind(&policy.body)
+                    .push_bind(policy.mode.as_str())
+                    .push_bind(policy.fetched_at.as_second())
+                    .push_bind(policy.expires_at.as_second())
+                    .push_bind(policy.refresh_at.as_second())
+                    .push_bind(&policy.dane)
+                    .push_bind(policy.used_at.as_second());
+            });
+            sql.push(
+                " ON CONFLICT (domain) DO UPDATE SET record_id = excluded.record_id, body = excluded.body,
                  mode = excluded.mode, fetched_at = excluded.fetched_at, expires_at = excluded.expires_at,
                  refresh_at = excluded.refresh_at, dane = excluded.dane",
-            )
-            .bind(policy.domain.as_str())
-            .bind(policy.record_id.as_str())
-            .bind(&policy.body)
-            .bind(policy.mode.as_str())
-            .bind(policy.fetched_at.as_second())
-            .bind(policy.expires_at.as_second())
-            .bind(policy.refresh_at.as_second())
-            .bind(&policy.dane)
-            .bind(policy.used_at.as_second())
-            .execute(&mut *all)
-            .await?;
+            );
+            sql.build().persistent(some.len() == 1 || some.len() == TOGETHER).execute(&mut *all).await?;
         }
         all.commit().await
+    }
+
+    /// The policies of these domains that there are, expired or not, in no order.
+    pub async fn policies_of(&self, domains: &[DomainName]) -> Result<Vec<StoredPolicy>, StoreError> {
+        let mut all = Vec::new();
+        for some in domains.chunks(TOGETHER) {
+            let mut sql =
+                QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM policy WHERE domain IN ("));
+            let mut names = sql.separated(", ");
+            for domain in some {
+                names.push_bind(domain.as_str());
+            }
+            sql.push(")");
+            let rows = sql.build().persistent(false).fetch_all(&self.pool).await?;
+            all.extend(rows.iter().map(policy).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(all)
     }
 
     /// The policy of a domain, expired or not.

@@ -1,6 +1,7 @@
 //! [`Dns`] by a validating stub resolver (RFC 4035 §4.9), or by one that trusts the AD bit of a
 //! validating resolver that the operator vouches for (DANE-14).
 
+use super::sockets::Sockets;
 use super::unsigned::{Seek, UnsignedZones, host};
 use super::{Answer, Caa, Data, Dns, DnsError, Exchange, Kind, Mx, Nothing, Security, weaker};
 use crate::BoxFuture;
@@ -13,10 +14,9 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::caching_client::CachingClient;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as HickoryDns, NetError};
 use hickory_resolver::system_conf::read_system_conf;
-use hickory_resolver::{NameServerPool, PoolContext, TlsConfig, TokioResolver};
+use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -92,10 +92,10 @@ struct Unsigned {
 
 enum Inner {
     /// Validates, or takes all as insecure.
-    Stub(Box<TokioResolver>),
+    Stub(Box<hickory_resolver::Resolver<Sockets>>),
     /// Sets the DO bit, so that a validating server says by the AD bit what it found. The library's own
     /// resolver sets it only where it validates itself.
-    Trusting(Box<CachingClient<NameServerPool<TokioRuntimeProvider>>>, DnsRequestOptions),
+    Trusting(Box<CachingClient<NameServerPool<Sockets>>>, DnsRequestOptions),
 }
 
 impl Inner {
@@ -115,7 +115,7 @@ impl Inner {
 /// The servers of a configuration, how many answers are to be remembered, and how questions are put.
 pub(super) fn pool(
     config: &ResolverConfig,
-) -> Result<(NameServerPool<TokioRuntimeProvider>, u64, DnsRequestOptions), NetError> {
+) -> Result<(NameServerPool<Sockets>, u64, DnsRequestOptions), NetError> {
     let servers = name_servers(config)?;
     let mut options = ResolverOpts::default();
     set_options(&mut options, config);
@@ -127,7 +127,7 @@ pub(super) fn pool(
     request.edns_set_dnssec_ok = true;
     let size = options.cache_size;
     let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
-    Ok((NameServerPool::from_config(servers, context, TokioRuntimeProvider::default()), size, request))
+    Ok((NameServerPool::from_config(servers, context, Sockets::default()), size, request))
 }
 
 impl Unsigned {
@@ -157,7 +157,7 @@ impl Resolver {
         }
         let servers = name_servers(config).map_err(system)?;
         let servers = hickory_resolver::config::ResolverConfig::from_name_servers(servers);
-        let mut builder = TokioResolver::builder_with_config(servers, TokioRuntimeProvider::default());
+        let mut builder = hickory_resolver::Resolver::builder_with_config(servers, Sockets::default());
         set_options(builder.options_mut(), config);
         let mut unsigned = None;
         if config.dnssec == Dnssec::Validate {
@@ -209,7 +209,8 @@ impl Resolver {
     }
 
     /// Remembers where an insecure name is: an answer that there is nothing has the SOA record of the zone. What is proven
-    /// of one name holds for all below it, so an answer about a host needs no more; about another name it is asked for.
+    /// of one name holds for all below it, so an answer about a host needs no more, unless others beside it may be in the
+    /// same zone; about another name it is asked for.
     async fn learn(
         &self,
         unsigned: &Unsigned,
@@ -222,11 +223,13 @@ impl Resolver {
         let mut zone = unsigned_zone(name, outcome).or_else(|| Some((name.clone(), own?.ttl)));
         if own.is_some()
             && let Ok(host) = DomainName::from_ascii(host(name))
-            && host != *name
+            && (unsigned.zones.has_sibling(&host) || host != *name)
             && let Ok(query) = absolute(&host)
             && let Ok(outcome) = self.look(query, RecordType::SOA, deadline()).await
+            && let Some(found) = unsigned_zone(&host, &outcome)
         {
-            zone = unsigned_zone(&host, &outcome).or(zone);
+            unsigned.zones.place(&host, &found.0);
+            zone = Some(found);
         }
         if let Some((zone, ttl)) = zone {
             unsigned.zones.insert(zone, ttl, Instant::now());

@@ -2,6 +2,7 @@
 //! with SERVFAIL, and gives the data when it is asked not to check (the CD bit, RFC 4035 §3.2.2).
 
 use super::resolver::{pool, record_type};
+use super::sockets::Sockets;
 use super::{Answer, Dns, DnsError, Kind, ResolverConfig, ResolverError};
 use crate::BoxFuture;
 use formats::DomainName;
@@ -9,14 +10,13 @@ use formats::limits::DNS_TIME;
 use hickory_proto::op::{DnsRequest, DnsRequestOptions, Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::Name;
 use hickory_resolver::NameServerPool;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use std::sync::Arc;
 
 /// A resolver whose failures are looked into: what it would say without checking makes it [`DnsError::Bogus`].
 pub struct TellsBogus {
     dns: Arc<dyn Dns>,
-    pool: NameServerPool<TokioRuntimeProvider>,
+    pool: NameServerPool<Sockets>,
     options: DnsRequestOptions,
 }
 

@@ -15,13 +15,19 @@ const LONGEST: Duration = Duration::from_secs(900);
 pub(super) struct UnsignedZones {
     /// Until when each is known.
     known: Cache<DomainName, Instant>,
+    /// Names below which a host was found unsigned, and whether each host below is a zone of its own, as in a TLD.
+    parents: Cache<DomainName, bool>,
     /// Hosts that somebody asks about for the first time, with those who wait for him.
     sought: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl UnsignedZones {
     pub(super) fn new() -> Self {
-        Self { known: Cache::new(UNSIGNED_ZONES), sought: Mutex::default() }
+        Self {
+            known: Cache::new(UNSIGNED_ZONES),
+            parents: Cache::new(UNSIGNED_ZONES),
+            sought: Mutex::default(),
+        }
     }
 
     /// Remembers a zone whose missing signatures were proven, for this time.
@@ -40,6 +46,24 @@ impl UnsignedZones {
                 Some((_, parent)) => rest = parent,
                 None => return false,
             }
+        }
+    }
+
+    /// Notes that a host was found unsigned. True when another one beside it was before, so that both may be in one zone
+    /// and it is worth a question which that is.
+    pub(super) fn has_sibling(&self, host: &DomainName) -> bool {
+        let Some(parent) = host.parent() else { return false };
+        let known = self.parents.get(&parent);
+        if known.is_none() {
+            self.parents.insert(parent, false);
+        }
+        known == Some(false)
+    }
+
+    /// Notes in which zone a host is.
+    pub(super) fn place(&self, host: &DomainName, zone: &DomainName) {
+        if let Some(parent) = host.parent().filter(|_| host == zone) {
+            self.parents.insert(parent, true);
         }
     }
 
@@ -131,6 +155,18 @@ mod tests {
         ] {
             assert_eq!(host(&name(asked)), expected, "{asked}");
         }
+    }
+
+    #[test]
+    fn a_sibling_is_worth_a_question_unless_each_host_there_is_a_zone() {
+        let zones = UnsignedZones::new();
+        let is_worth = |host: &str| zones.has_sibling(&name(host));
+        assert_eq!(["mx1.example.org", "mx2.example.org", "a.test"].map(is_worth), [false, true, false]);
+        zones.place(&name("mx2.example.org"), &name("example.org"));
+        assert!(is_worth("mx3.example.org"), "its zone is asked for until it is known");
+        assert!(is_worth("b.test"));
+        zones.place(&name("b.test"), &name("b.test"));
+        assert!(!is_worth("c.test") && !is_worth("test"));
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! Looks for the policy of a domain, and remembers it.
 
 use super::keeper::Keeper;
+use super::reader::Reader;
 use super::sts::{FailedFetch, Found, HeldPolicy, Next, RecordSeen, Unfetched, conclude, next};
 use formats::limits::{FAILURE_RECHECK, POLICY_REFRESH};
 use formats::sts_record::SelectError;
@@ -24,6 +25,7 @@ pub struct Discovery {
     hosts: Arc<dyn PolicyHosts>,
     store: Store,
     keeper: Keeper,
+    reader: Reader,
     life: Life,
     failures: Mutex<HashMap<DomainName, FailedFetch>>,
     unsaved: Mutex<HashMap<DomainName, HeldPolicy>>,
@@ -55,6 +57,7 @@ impl Discovery {
             dns,
             hosts,
             keeper: Keeper::new(store.clone()),
+            reader: Reader::new(store.clone()),
             store,
             life: Life::new(clock),
             failures: Mutex::default(),
@@ -129,7 +132,7 @@ impl Discovery {
 
     /// What the store has of a domain. That it fails is logged.
     pub async fn stored(&self, domain: &DomainName) -> Option<StoredPolicy> {
-        match self.store.policy(domain).await {
+        match self.reader.policy(domain).await {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::error!(%domain, "what is remembered of it can't be read, so it is looked up as if it were new: {error}");
