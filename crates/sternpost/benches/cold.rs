@@ -1,7 +1,7 @@
 //! Look-ups of domains that nobody asked about before, 64 at a time, over the lab: DNS, a TLS
-//! handshake with the policy host, one GET, and the policy on disk before the answer. The floor does
-//! the same four DNS questions, handshake and GET without anything around. Lab, floor and server are
-//! processes of their own on the same processors.
+//! handshake with the policy host, one GET, and the policy on disk before the answer. The floor is asked over the same
+//! sockets by the same client, and does the same four DNS questions, handshake and GET without anything around. Lab,
+//! floor and server are processes of their own on the same processors.
 //!
 //! `cargo bench -p sternpost --bench cold [-- DOMAINS]`
 
@@ -20,15 +20,15 @@ use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
 use net::dns::{Dnssec, Resolver, ResolverConfig};
 use net::https::{Fetcher, FetcherConfig};
-use process::{Process, cpu};
+use process::Process;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sender::answer::{Answers, Discovery, Settings};
 use sender::serve::Shutdown;
-use sender::serve::listen::{Address, Listener, SocketFileOptions, run};
+use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, Stream, run};
 use sender::serve::socketmap::Socketmap;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,7 +45,7 @@ fn main() {
     let place = words.get(1).map(Path::new);
     match (words.first().map(String::as_str), place) {
         (Some("lab"), Some(place)) => runtime.block_on(bulk(place, words[2].parse().unwrap())),
-        (Some("floor"), Some(place)) => runtime.block_on(floor(place, words[2].parse().unwrap())),
+        (Some("floor"), Some(place)) => runtime.block_on(floor(place)),
         (Some("serve"), Some(place)) => runtime.block_on(serve(place, &words[2])),
         (count, _) => runtime.block_on(compare(count.map_or(2000, |count| count.parse().unwrap()))),
     }
@@ -98,21 +98,25 @@ async fn serve(place: &Path, dnssec: &str) {
     };
     let addresses = ResolverConfig { dnssec: Dnssec::Off, ..config.clone() };
     let addresses = Arc::new(Resolver::new(&addresses).unwrap());
-    let dns = Arc::new(Resolver::new(&config).unwrap());
+    let dns = Arc::new(Resolver::beside(&addresses, &config).unwrap());
     let mut fetcher = FetcherConfig::new(Trust::from_file(&place.join("ca.pem")).unwrap());
     (fetcher.port, fetcher.allow_special_addresses) = (https.port(), true);
     let policies = Arc::new(Fetcher::new(fetcher, addresses, clock.clone()).unwrap());
     let store = Store::open(&place.join("s.db")).await.unwrap();
     let discovery = Discovery::new(dns.clone(), policies, store.clone(), clock.clone());
     let answers = Answers::new(dns, discovery, store, clock, 64 << 20, Settings::default());
+    answer(Socketmap(answers)).await;
+}
+
+async fn answer(service: impl Serve) {
     let any = Address::parse("127.0.0.1:0").unwrap();
     let listener = Listener::bind(&any, SocketFileOptions::default()).await.unwrap();
     println!("{}", listener.shown());
     std::io::stdout().flush().unwrap();
-    run(listener, Socketmap(answers), Shutdown::default()).await;
+    run(listener, service, Shutdown::default()).await;
 }
 
-async fn floor(place: &Path, count: usize) {
+async fn floor(place: &Path) {
     let (dns, https) = read_addresses(place);
     let mut roots = rustls::RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(place.join("ca.pem")).unwrap() {
@@ -125,29 +129,29 @@ async fn floor(place: &Path, count: usize) {
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.resumption = rustls::client::Resumption::disabled();
-    let tls = tokio_rustls::TlsConnector::from(Arc::new(tls));
-    let next = Arc::new(AtomicUsize::new(0));
-    let begun = Instant::now();
-    let tasks: Vec<_> = (0..AT_ONCE)
-        .map(|_| {
-            let (next, tls) = (next.clone(), tls.clone());
-            tokio::spawn(async move {
-                let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-                socket.connect(dns).await.unwrap();
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
-                        return;
-                    }
-                    bare(&socket, &tls, https, &domain(number)).await;
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
+    answer(Floor { dns, https, tls: tokio_rustls::TlsConnector::from(Arc::new(tls)) }).await;
+}
+
+#[derive(Clone)]
+struct Floor {
+    dns: SocketAddr,
+    https: SocketAddr,
+    tls: tokio_rustls::TlsConnector,
+}
+
+impl Serve for Floor {
+    async fn serve<S: Stream>(self, mut stream: S, _: Option<IpAddr>, _: Shutdown) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        socket.connect(self.dns).await.unwrap();
+        let mut buffer = vec![0; 4096];
+        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+            let text = std::str::from_utf8(&buffer[..read]).unwrap();
+            let domain = text.trim_end_matches(',').rsplit_once(' ').unwrap().1.to_owned();
+            bare(&socket, &self.tls, self.https, &domain).await;
+            let reply = format!("OK secure match=mx.{domain} servername=hostname");
+            stream.write_all(format!("{}:{reply},", reply.len()).as_bytes()).await.unwrap();
+        }
     }
-    println!("{} {}", begun.elapsed().as_secs_f64(), cpu("self"));
 }
 
 async fn bare(socket: &UdpSocket, tls: &tokio_rustls::TlsConnector, https: SocketAddr, domain: &str) {
@@ -186,17 +190,18 @@ async fn compare(count: usize) {
     println!("| | look-ups/s | CPU ms/look-up | rate | CPU |");
     println!("| --- | ---: | ---: | ---: | ---: |");
     let per = |seconds: f64| seconds * 1000.0 / count as f64;
-    // Once to warm the lab up, once to count.
-    drop(Process::again(&["floor", dir, &number]));
-    let floor = Process::again(&["floor", dir, &number]);
-    let (base, base_cpu) = floor.line.split_once(' ').unwrap();
-    let (base, base_cpu): (f64, f64) = (base.parse().unwrap(), base_cpu.parse().unwrap());
-    println!("| floor | {:.0} | {:.2} | 1.00 | 1.00 |", count as f64 / base, per(base_cpu));
-    for (dnssec, shown) in [("trust-ad", "the resolver validates"), ("validate", "validates itself")] {
-        let server = Process::again(&["serve", dir, dnssec]);
+    let measure = async |words: &[&str]| {
+        let server = Process::again(words);
         let before = server.cpu();
         let passed = ask_all(server.line.parse().unwrap(), count).await.as_secs_f64();
-        let used = server.cpu() - before;
+        (passed, server.cpu() - before, server.resident() >> 10)
+    };
+    // Once to warm the lab up, once to count.
+    measure(&["floor", dir]).await;
+    let (base, base_cpu, _) = measure(&["floor", dir]).await;
+    println!("| floor | {:.0} | {:.2} | 1.00 | 1.00 |", count as f64 / base, per(base_cpu));
+    for (dnssec, shown) in [("trust-ad", "the resolver validates"), ("validate", "validates itself")] {
+        let (passed, used, resident) = measure(&["serve", dir, dnssec]).await;
         println!(
             "| sternpost, {shown} | {:.0} | {:.2} | {:.2} | {:.2} |",
             count as f64 / passed,
@@ -204,8 +209,7 @@ async fn compare(count: usize) {
             base / passed,
             used / base_cpu
         );
-        println!("| resident after that | {} MiB |", server.resident() >> 10);
-        drop(server);
+        println!("| resident after that | {resident} MiB |");
         std::fs::remove_file(place.path().join("s.db")).unwrap();
     }
     drop(lab);

@@ -82,10 +82,10 @@ impl World {
         // A policy host proves itself by its certificate, whatever its address is (RFC 8461 §3.3), so
         // nobody has to wait for the validation of that.
         let unvalidated = ResolverConfig { dnssec: Dnssec::Off, ..resolver.clone() };
-        let addresses: Arc<dyn Dns> = Arc::new(make(&unvalidated)?);
+        let plain = Arc::new(Resolver::new(&unvalidated).map_err(no_resolver)?);
         let config_of_resolver = resolver;
-        let resolver = Arc::new(make(&config_of_resolver)?);
-        let dns: Arc<dyn Dns> = resolver.clone();
+        let resolver = Arc::new(Resolver::beside(&plain, &config_of_resolver).map_err(no_resolver)?);
+        let (dns, addresses): (Arc<dyn Dns>, Arc<dyn Dns>) = (resolver.clone(), plain);
         let told: Arc<dyn Dns> =
             Arc::new(TellsBogus::new(dns.clone(), &config_of_resolver).map_err(no_resolver)?);
         let tls = |error| Failure::new("TLS can't be set up", error, "");
@@ -153,10 +153,6 @@ impl World {
             options: check::Options { sees_signatures, ..options },
         })
     }
-}
-
-fn make(config: &ResolverConfig) -> Result<Resolver, Failure> {
-    Resolver::new(config).map_err(no_resolver)
 }
 
 fn no_resolver(error: ResolverError) -> Failure {

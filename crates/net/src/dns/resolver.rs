@@ -87,7 +87,7 @@ pub struct Resolver {
 /// How names in zones that are proven to be unsigned are looked up.
 struct Unsigned {
     zones: UnsignedZones,
-    plain: Resolver,
+    plain: Arc<Resolver>,
 }
 
 enum Inner {
@@ -150,6 +150,15 @@ impl Unsigned {
 impl Resolver {
     /// A resolver of this configuration.
     pub fn new(config: &ResolverConfig) -> Result<Self, ResolverError> {
+        Self::with(config, None)
+    }
+
+    /// One that validates, or trusts who does, with another beside it for what needs no proof; they share what that remembers.
+    pub fn beside(plain: &Arc<Self>, config: &ResolverConfig) -> Result<Self, ResolverError> {
+        Self::with(config, Some(plain))
+    }
+
+    fn with(config: &ResolverConfig, plain: Option<&Arc<Self>>) -> Result<Self, ResolverError> {
         let system = |error: NetError| ResolverError::System(error.to_string());
         if config.dnssec == Dnssec::TrustAd {
             let inner = Inner::trusting(config).map_err(system)?;
@@ -161,7 +170,10 @@ impl Resolver {
         set_options(builder.options_mut(), config);
         let mut unsigned = None;
         if config.dnssec == Dnssec::Validate {
-            let plain = Self::new(&ResolverConfig { dnssec: Dnssec::Off, ..config.clone() })?;
+            let plain = match plain {
+                Some(plain) => plain.clone(),
+                None => Arc::new(Self::new(&ResolverConfig { dnssec: Dnssec::Off, ..config.clone() })?),
+            };
             unsigned = Some(Box::new(Unsigned { zones: UnsignedZones::new(), plain }));
             let anchors = match &config.trust_anchor {
                 Some(text) => text

@@ -22,10 +22,12 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -92,10 +94,7 @@ impl Fetcher {
     async fn fetch_all(&self, domain: &DomainName) -> Result<Fetched, FetchError> {
         let host = policy_host(domain)?;
         let addresses = self.addresses(&host, self.config.port).await?;
-        let _place = match addresses.first() {
-            Some(first) => self.places.take(first.ip()).await,
-            None => None,
-        };
+        let _place = self.place(&addresses).await;
         let (stream, address) = connect_any(addresses, &self.config.sources).await?;
         let name = server_name(&host).map_err(FetchError::Certificate)?;
         let stream = self.verified(stream, name).await?;
@@ -103,13 +102,15 @@ impl Fetcher {
         let certificate_ends = session.peer_certificates().and_then(|chain| chain.first()).and_then(ends);
         let tls_version =
             session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown").to_owned();
-        let response = request(stream, &host, Request::get(POLICY_PATH), None).await?;
-        let header = |name: &str| {
-            let value = response.headers().get(name)?;
-            Some(String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect())
+        let read = async |response: Response<Incoming>| {
+            let header = |name: &str| {
+                let value = response.headers().get(name)?;
+                Some(String::from_utf8_lossy(value.as_bytes()).chars().take(100).collect())
+            };
+            let media_type = check_head(response.status().as_u16(), header)?;
+            Ok((media_type, read_body(response.into_body(), POLICY_BYTES).await?))
         };
-        let media_type = check_head(response.status().as_u16(), header)?;
-        let body = read_body(response.into_body(), POLICY_BYTES).await?;
+        let (media_type, body) = request(stream, &host, Request::get(POLICY_PATH), None, read).await?;
         Ok(Fetched { body, address, media_type, certificate_ends, tls_version })
     }
 
@@ -128,6 +129,11 @@ impl Fetcher {
         host: &DomainName,
     ) -> Result<TlsStream<TcpStream>, FetchError> {
         self.any.connect(stream, host, true).await.0.map_err(tls_error)
+    }
+
+    /// Waits for a place at the host that is talked to, by its first address, and holds it.
+    pub(super) async fn place(&self, addresses: &[SocketAddr]) -> Option<OwnedSemaphorePermit> {
+        self.places.take(addresses.first()?.ip()).await
     }
 
     pub(super) async fn addresses(
@@ -239,22 +245,26 @@ pub(super) fn tls_error(error: std::io::Error) -> FetchError {
     }
 }
 
-pub(super) async fn request(
+/// A GET or the like; what `read` makes of the response.
+pub(super) async fn request<T>(
     stream: TlsStream<TcpStream>,
     host: &DomainName,
     asked: hyper::http::request::Builder,
     agent: Option<&str>,
-) -> Result<Response<Incoming>, FetchError> {
-    send(stream, host, asked.header(ACCEPT, "text/plain"), agent, Empty::<Bytes>::new()).await
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchError>,
+) -> Result<T, FetchError> {
+    send(stream, host, asked.header(ACCEPT, "text/plain"), agent, Empty::<Bytes>::new(), read).await
 }
 
-pub(super) async fn send<S, B>(
+/// One request over a connection of its own, which ends with what `read` makes of the response.
+pub(super) async fn send<S, B, T>(
     stream: S,
     host: &DomainName,
     asked: hyper::http::request::Builder,
     agent: Option<&str>,
     body: B,
-) -> Result<Response<Incoming>, FetchError>
+    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, FetchError>,
+) -> Result<T, FetchError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
@@ -265,13 +275,20 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(http)?;
-    tokio::spawn(connection);
     let request = asked
         .header(HOST, host.as_str())
         .header(USER_AGENT, agent.unwrap_or(concat!("sternpost/", env!("CARGO_PKG_VERSION"))))
         .body(body)
         .map_err(|error| FetchError::Http(error.to_string()))?;
-    sender.send_request(request).await.map_err(http)
+    let mut exchange = pin!(async { read(sender.send_request(request).await.map_err(http)?).await });
+    // Both in one task: a task for the connection would be woken, and wake, for each piece.
+    tokio::select! {
+        biased;
+        outcome = &mut exchange => return outcome,
+        // Whatever it ended with, the exchange learns of it.
+        _ = connection => {}
+    }
+    exchange.await
 }
 
 /// Status and media type; returns the media type.

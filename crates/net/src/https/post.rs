@@ -9,9 +9,9 @@ use crate::dns::DnsError;
 use formats::limits::POST_TIME;
 use formats::tlsrpt_record::HttpsUrl;
 use http_body_util::Full;
-use hyper::Request;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
+use hyper::{Request, Response};
 use std::net::IpAddr;
 
 /// Posts to URLs.
@@ -104,10 +104,7 @@ impl Fetcher {
         // In a lab port 443 is another one.
         let port = if url.port() == 443 { self.config.port } else { url.port() };
         let addresses = self.addresses(host, port).await?;
-        let _place = match addresses.first() {
-            Some(first) => self.places.take(first.ip()).await,
-            None => None,
-        };
+        let _place = self.place(&addresses).await;
         let (stream, _) = connect_any(addresses, &self.config.sources).await?;
         let stream = match verify {
             Verify::Certificate => {
@@ -116,6 +113,7 @@ impl Fetcher {
             Verify::Nothing => self.unverified(stream, host).await?,
         };
         let asked = Request::post(url.path()).header(CONTENT_TYPE, media_type);
-        Ok(send(stream, host, asked, None, Full::new(body)).await?.status().as_u16())
+        let status = async |response: Response<Incoming>| Ok(response.status().as_u16());
+        send(stream, host, asked, None, Full::new(body), status).await
     }
 }

@@ -7,8 +7,8 @@ use crate::tls::TlsFacts;
 use formats::DomainName;
 use formats::limits::{CRL_BYTES, CRL_TIME};
 use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::{Request, Uri};
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response, Uri};
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 
 /// What is known of a certificate's revocation.
@@ -46,17 +46,14 @@ impl Fetcher {
         let fault = || FetchError::Http(format!("{uri} is no address of a list"));
         let host = uri.host().and_then(|host| DomainName::parse(host).ok()).ok_or_else(fault)?;
         let addresses = self.addresses(&host, uri.port_u16().unwrap_or(80)).await?;
-        let _place = match addresses.first() {
-            Some(first) => self.places.take(first.ip()).await,
-            None => None,
-        };
+        let _place = self.place(&addresses).await;
         let (stream, _) = connect_any(addresses, &self.config.sources).await?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let response = send(stream, &host, Request::get(path), None, Empty::<Bytes>::new()).await?;
-        match response.status().as_u16() {
+        let read = async |response: Response<Incoming>| match response.status().as_u16() {
             200 => read_body(response.into_body(), CRL_BYTES).await,
             status => Err(FetchError::Status(status)),
-        }
+        };
+        send(stream, &host, Request::get(path), None, Empty::<Bytes>::new(), read).await
     }
 
     pub(super) async fn ask_authority(&self, host: &DomainName, shown: &TlsFacts) -> Revocation {

@@ -9,8 +9,9 @@ use crate::connect::tcp;
 use crate::tls::TlsFacts;
 use formats::DomainName;
 use formats::limits::{CONNECT_TIME, POLICY_BYTES};
+use hyper::body::Incoming;
 use hyper::header::HeaderMap;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -148,9 +149,11 @@ impl Fetcher {
         let stream = outcome.map_err(tls_error)?;
         *tls = Some(self.any.judge(&stream, &call.host));
         let asked = Request::builder().method(call.method.clone()).uri(call.path.as_str());
-        let response = request(stream, &call.host, asked, call.agent).await?;
-        let (status, headers) = (response.status().as_u16(), shown(response.headers()));
-        Ok(Page { status, headers, body: read_body(response.into_body(), POLICY_BYTES).await })
+        let read = async |response: Response<Incoming>| {
+            let (status, headers) = (response.status().as_u16(), shown(response.headers()));
+            Ok(Page { status, headers, body: read_body(response.into_body(), POLICY_BYTES).await })
+        };
+        request(stream, &call.host, asked, call.agent, read).await
     }
 }
 
