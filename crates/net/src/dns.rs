@@ -5,12 +5,14 @@ mod authorities;
 pub mod provider;
 mod resolver;
 mod sockets;
+mod stated;
 mod unchecked;
 mod unsigned;
 pub mod update;
 
 pub use authorities::{Authorities, EachServer, ServerSaid};
 pub use resolver::{Dnssec, Resolver, ResolverConfig, ResolverError};
+pub use stated::Stated;
 pub use unchecked::TellsBogus;
 
 use crate::BoxFuture;

@@ -15,6 +15,7 @@ use crate::failure::{Exit, Failure};
 use crate::terminal::{say, show};
 use crate::world::{Reach, World, domain};
 use check::{Depth, Examination, Families, Severity};
+use formats::DomainName;
 use known::Memory;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -76,6 +77,9 @@ pub struct Options {
     /// Connect and ask from these addresses of this machine, one a family
     #[arg(long, value_name = "ADDRESS")]
     source: Vec<IpAddr>,
+    /// Take this address of a host in place of those in DNS, such as mx2.example.org=192.0.2.7; again for more
+    #[arg(long, value_name = "HOST=ADDRESS", value_parser = stated)]
+    address: Vec<(DomainName, IpAddr)>,
     /// Wait so many seconds for one answer
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=300))]
     timeout: u16,
@@ -119,6 +123,15 @@ fn server(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .or_else(|_| bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)))
         .map_err(|_| "expected an address, such as 9.9.9.9 or 127.0.0.1:5353".to_owned())
+}
+
+/// Takes a host and its address.
+fn stated(text: &str) -> Result<(DomainName, IpAddr), String> {
+    let (host, address) = text.split_once('=').unwrap_or((text, ""));
+    match (DomainName::parse(host), address.trim_matches(['[', ']']).parse()) {
+        (Ok(host), Ok(address)) => Ok((host, address)),
+        _ => Err("expected a host and its address, such as mx2.example.org=192.0.2.7".to_owned()),
+    }
 }
 
 /// Looks at each domain in turn and prints what it finds as it ends.
@@ -203,6 +216,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
 fn reach(options: &Options) -> Reach {
     Reach {
         sources: options.source.clone(),
+        addresses: options.address.clone(),
         time: Some(Duration::from_secs(u64::from(options.timeout))),
         max_ttl: Duration::from_secs(7 * 86_400),
     }
@@ -251,11 +265,15 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_may_have_a_port() {
+    fn a_resolver_may_have_a_port_and_a_host_is_stated_with_its_address() {
         assert_eq!(server("9.9.9.9").unwrap().port(), 53);
         assert_eq!(server("127.0.0.1:5353").unwrap().port(), 5353);
         assert_eq!(server("2620:fe::fe").unwrap().port(), 53);
         assert_eq!(server("[2620:fe::fe]:5353").unwrap().port(), 5353);
+        assert_eq!(stated("MX.example.org=[2001:db8::1]").unwrap().0.as_str(), "mx.example.org");
+        for wrong in ["mx.example.org", "mx.example.org=", "=192.0.2.1", "mx.example.org=other"] {
+            assert!(stated(wrong).is_err(), "{wrong}");
+        }
         assert!(server("dns.example").unwrap_err().contains("9.9.9.9"));
     }
 }

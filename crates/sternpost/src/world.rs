@@ -7,7 +7,7 @@ use formats::DomainName;
 use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
 use net::dns::{
-    Authorities, Dns, DnsError, Dnssec, Resolver, ResolverConfig, ResolverError, Security, TellsBogus,
+    Authorities, Dns, DnsError, Dnssec, Resolver, ResolverConfig, ResolverError, Security, Stated, TellsBogus,
 };
 use net::https::{Fetcher, FetcherConfig};
 use net::smtp::{Client, ClientConfig};
@@ -35,6 +35,8 @@ pub struct World {
     pub trust: Trust,
     /// Addresses of this machine that connections come from.
     sources: Vec<IpAddr>,
+    /// Addresses that checks take in place of those in DNS.
+    stated: Vec<(DomainName, IpAddr)>,
     /// The machine's time.
     pub clock: Arc<dyn Clock>,
 }
@@ -44,6 +46,8 @@ pub struct World {
 pub struct Reach {
     /// Addresses of this machine that connections come from.
     pub sources: Vec<IpAddr>,
+    /// Addresses of names, in place of those in DNS.
+    pub addresses: Vec<(DomainName, IpAddr)>,
     /// How long one answer may take; the usual times without.
     pub time: Option<Duration>,
     /// A longer TTL counts as this.
@@ -52,7 +56,12 @@ pub struct Reach {
 
 impl Default for Reach {
     fn default() -> Self {
-        Self { sources: Vec::new(), time: None, max_ttl: ResolverConfig::default().max_ttl }
+        Self {
+            sources: Vec::new(),
+            addresses: Vec::new(),
+            time: None,
+            max_ttl: ResolverConfig::default().max_ttl,
+        }
     }
 }
 
@@ -110,6 +119,7 @@ impl World {
             resolver,
             trust,
             sources: reach.sources.clone(),
+            stated: reach.addresses.clone(),
             clock,
         })
     }
@@ -144,8 +154,8 @@ impl World {
         let servers = Authorities::new(dns.clone(), config.dns_port, config.allow_private_addresses)
             .from_sources(self.sources.clone());
         Ok(Checker {
-            dns,
-            unvalidated: self.addresses.clone(),
+            dns: Stated::over(dns, &self.stated),
+            unvalidated: Stated::over(self.addresses.clone(), &self.stated),
             servers: Some(Arc::new(servers)),
             visits: self.policies.clone(),
             mail: Sessions::new(self.mail.clone(), share),

@@ -489,6 +489,18 @@ fn everybody_may_check_where_that_is_switched_on_and_not_too_often() {
 }
 
 #[test]
+fn a_host_is_looked_at_where_somebody_says_that_it_will_be() {
+    let place = Place::new();
+    let (code, out, _) = place.check(&["--json", "good-enforce.test"]);
+    assert_eq!(code, 0, "{out}");
+    let words = ["--json", "--address", "mta-sts.good-enforce.test=127.0.0.99", "good-enforce.test"];
+    let (code, out, _) = place.check(&words);
+    assert!(code == 1 && out.contains("127.0.0.99"), "{out}");
+    let (code, _, said) = place.check(&["--address", "127.0.0.99", "good-enforce.test"]);
+    assert!(code == 2 && said.contains("mx2.example.org=192.0.2.7"), "{said}");
+}
+
+#[test]
 fn at_a_terminal_answers_come_as_they_are_seen_and_make_way_for_the_outcome() {
     let place = Place::new();
     let line = format!("{} check good-all.test", env!("CARGO_BIN_EXE_sternpost"));
