@@ -48,8 +48,15 @@ pub struct Rates {
     interval: Duration,
     /// In which as many as are allowed may come at once.
     within: Duration,
+    used: Mutex<Used>,
+}
+
+#[derive(Default)]
+struct Used {
     /// Until when the pace of each is used up.
-    used: Mutex<HashMap<IpAddr, Instant>>,
+    until: HashMap<IpAddr, Instant>,
+    /// When those at rest were last looked for, which takes a walk through all.
+    swept: Option<Instant>,
 }
 
 /// Clients that are told apart; those beyond share one pace.
@@ -64,12 +71,13 @@ impl Rates {
     /// Counts one of this address, as [`client`] takes it; false when it has had its share.
     pub fn take(&self, from: IpAddr, now: Instant) -> bool {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.len() >= CLIENTS {
-            used.retain(|_, until| *until > now);
+        if used.until.len() >= CLIENTS && used.swept.is_none_or(|swept| now >= swept + self.interval) {
+            used.until.retain(|_, until| *until > now);
+            used.swept = Some(now);
         }
         let from = client(from);
-        let is_known = used.len() < CLIENTS || used.contains_key(&from);
-        let until = used.entry(if is_known { from } else { EVERYBODY }).or_insert(now);
+        let is_known = used.until.len() < CLIENTS || used.until.contains_key(&from);
+        let until = used.until.entry(if is_known { from } else { EVERYBODY }).or_insert(now);
         let next = (*until).max(now) + self.interval;
         let is_free = next <= now + self.within;
         if is_free {
@@ -162,7 +170,7 @@ mod tests {
         assert!(rates.take(address(many), begun) && !rates.take(address(many + 1), begun));
         let later = begun + Duration::from_secs(61);
         assert!(rates.take(address(many), later) && rates.take(address(many + 1), later));
-        assert!(rates.used.lock().unwrap().len() < 10);
+        assert!(rates.used.lock().unwrap().until.len() < 10);
     }
 
     #[test]
