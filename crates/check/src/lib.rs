@@ -126,14 +126,14 @@ impl Families {
 
 /// Is told what was seen, while more is looked at.
 pub trait Progress: Sync {
-    /// This part is looked at, such as `mx1.example.org (192.0.2.1)`, and there was this. It comes from outside and is
-    /// neither judged nor bounded yet.
-    fn seen(&self, part: &str, answer: &str);
+    /// This part is looked at, such as `mx1.example.org (192.0.2.1)`, and there was this, told to who asks. It comes from
+    /// outside and is neither judged nor bounded yet.
+    fn seen(&self, part: &str, answer: &dyn Fn() -> String);
 }
 
 /// Nobody watches.
 impl Progress for () {
-    fn seen(&self, _: &str, _: &str) {}
+    fn seen(&self, _: &str, _: &dyn Fn() -> String) {}
 }
 
 impl Checker {

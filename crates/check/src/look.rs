@@ -32,13 +32,13 @@ impl Checker {
         let tlsrpt_name = below(domain, "_smtp._tls");
         let mail = async {
             let mx = self.dns.lookup(domain, Kind::Mx).await;
-            progress.seen("MX", &told::mx(&mx));
+            progress.seen("MX", &|| told::mx(&mx));
             let hosts = self.hosts(domain, &mx, progress).await;
             (mx, hosts)
         };
         let record = async {
             let record = self.dns.lookup(&record_name, Kind::Txt).await;
-            progress.seen("_mta-sts", &told::texts(&record));
+            progress.seen("_mta-sts", &|| told::texts(&record));
             let more = self.around_record(domain, &record_name, &record).await;
             (record, more)
         };
@@ -49,7 +49,7 @@ impl Checker {
                 true => self.strays(domain, &["_tls._smtp", "_smtp-tls", "_tlsrpt"], "v=tlsrptv1").await,
                 false => Vec::new(),
             };
-            progress.seen("_smtp._tls", &told::texts(&tlsrpt));
+            progress.seen("_smtp._tls", &|| told::texts(&tlsrpt));
             (tlsrpt, strays, rua)
         };
         let ((mx, hosts), (record, around), host, (tlsrpt, tlsrpt_strays, rua), companions) =
@@ -206,7 +206,7 @@ impl Checker {
                 true => Some(self.deep(&target).await),
                 false => None,
             };
-            progress.seen(&format!("{host} ({address})"), &told::session(&outcome));
+            progress.seen(&format!("{host} ({address})"), &|| told::session(&outcome));
             SessionSeen { address, outcome, deep }
         });
         join_all(looks).await
@@ -239,7 +239,7 @@ impl Checker {
         let found = match &seen.addresses {
             Ok(found) => found,
             Err(error) => {
-                progress.seen(seen.name.as_str(), &error.to_string());
+                progress.seen(seen.name.as_str(), &|| error.to_string());
                 return seen;
             }
         };
@@ -254,7 +254,7 @@ impl Checker {
             .collect();
         let call = |address| Call::policy(&seen.name, address);
         seen.visits = join_all(wanted.iter().map(|address| self.visit(call(*address)))).await;
-        progress.seen(seen.name.as_str(), &told::policy_host(&seen));
+        progress.seen(seen.name.as_str(), &|| told::policy_host(&seen));
         let good = seen.visits.iter().find(|visit| visit.judged().is_ok());
         if let Some(good) = good.filter(|_| self.is_deep()) {
             let (without_sni, as_browser, caa, revocation) = tokio::join!(

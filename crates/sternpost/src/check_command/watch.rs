@@ -35,10 +35,10 @@ impl Watch {
 }
 
 impl Progress for Watch {
-    fn seen(&self, part: &str, answer: &str) {
+    fn seen(&self, part: &str, answer: &dyn Fn() -> String) {
         if let Some(lines) = &self.lines {
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-            show(&lines.add(part, answer));
+            show(&lines.add(part, &answer()));
         }
     }
 }
