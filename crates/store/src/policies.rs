@@ -248,6 +248,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn many_are_written_and_read_at_once_and_of_one_domain_the_last_counts() {
+        let (_dir, store) = crate::scratch().await;
+        let mut all: Vec<StoredPolicy> =
+            (0..200).map(|number| stored(&format!("d{number}.example"), number, 900)).collect();
+        all.push(stored("d7.example", 777, 900));
+        store.put_policies(&all).await.unwrap();
+        let mut asked: Vec<DomainName> = all[..200].iter().map(|policy| policy.domain.clone()).collect();
+        asked.push(DomainName::parse("unknown.example").unwrap());
+        let found = store.policies_of(&asked).await.unwrap();
+        assert_eq!(found.len(), 200);
+        assert!(found.contains(&all[200]) && found.contains(&all[199]) && !found.contains(&all[7]));
+    }
+
+    #[tokio::test]
     async fn refreshes_are_due_in_their_order_those_in_use_first() {
         let (_dir, store) = crate::scratch().await;
         let all = [

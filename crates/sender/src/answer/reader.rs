@@ -64,3 +64,38 @@ async fn answer(store: &Store, asked: impl Iterator<Item = (DomainName, oneshot:
         let _ = asker.send(outcome);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::{Mode, PolicyId};
+    use futures_util::future::join_all;
+    use jiff::Timestamp;
+
+    #[tokio::test]
+    async fn each_asker_hears_of_the_own_domain_also_when_many_ask_at_once() {
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&place.path().join("s.db")).await.unwrap();
+        let names: Vec<DomainName> =
+            (0..150).map(|number| DomainName::parse(&format!("d{number}.example")).unwrap()).collect();
+        let stored = |domain: &DomainName| StoredPolicy {
+            domain: domain.clone(),
+            record_id: PolicyId::parse("1").unwrap(),
+            body: String::new(),
+            mode: Mode::Enforce,
+            fetched_at: Timestamp::UNIX_EPOCH,
+            expires_at: Timestamp::UNIX_EPOCH,
+            refresh_at: Timestamp::UNIX_EPOCH,
+            dane: String::new(),
+            used_at: Timestamp::UNIX_EPOCH,
+        };
+        let even: Vec<StoredPolicy> = names.iter().step_by(2).map(stored).collect();
+        store.put_policies(&even).await.unwrap();
+        let reader = Reader::new(store);
+        let outcomes = join_all(names.iter().map(|name| reader.policy(name))).await;
+        for (number, (name, outcome)) in names.iter().zip(outcomes).enumerate() {
+            let found = outcome.unwrap().map(|policy| policy.domain);
+            assert_eq!(found, (number % 2 == 0).then(|| name.clone()), "{name}");
+        }
+    }
+}
