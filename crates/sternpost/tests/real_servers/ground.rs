@@ -37,7 +37,8 @@ impl Ground {
         std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let wanted = |case: &Case| cases.contains(&case.name);
-        let wanted: Vec<Case> = lab::cases::all().into_iter().filter(wanted).collect();
+        let all = lab::cases::all().into_iter().chain(lab::oddities::all());
+        let wanted: Vec<Case> = all.filter(wanted).collect();
         assert_eq!(wanted.len(), cases.len(), "a name is not in the lab's table");
         let ports = Ports { dns: 5300, https, smtp: 25, block: 77 };
         let lab = runtime.block_on(Lab::with_cases(ports, SystemClock.now(), &wanted)).unwrap();

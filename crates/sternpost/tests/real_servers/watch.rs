@@ -120,28 +120,42 @@ fn an_mx_host_past_the_plan_is_told_to_the_webhook_with_its_remedy_and_so_is_its
 }
 
 #[test]
-fn an_expired_certificate_and_a_record_that_is_gone_are_told_by_their_kinds() {
+fn what_is_wrong_with_certificates_records_and_policy_hosts_is_told_by_its_kind() {
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();
-        let mut ground = Ground::new(place.path(), &["good-enforce", "mx-expired"], "good-enforce");
+        let domains = ["good-enforce", "mx-expired", "mx-expiring", "cert-expiring"];
+        let mut ground = Ground::new(place.path(), &domains, "good-enforce");
+        let wanted = domains.map(|domain| format!("[[domain]]\nname = \"{domain}.test\"\n")).concat();
         ground.configure(
             "",
-            "[[domain]]\nname = \"good-enforce.test\"\n[[domain]]\nname = \"mx-expired.test\"\n[guard]\nevery = 1\n[metrics]\nlisten = \"127.0.0.1:8463\"\n[answers]\n",
+            &format!("{wanted}[guard]\nevery = 1\n[metrics]\nlisten = \"127.0.0.1:8463\"\n[answers]\n"),
         );
         // The first look takes what is there into the standing.
         ground.operator("plan");
         ground.run();
-        let stands = |domain: &str, kind: &str| {
-            let line = format!("sternpost_domain_alerts{{domain=\"{domain}.test\",kind=\"{kind}\"}} 1");
-            shell("curl -s http://127.0.0.1:8463/metrics || true").contains(&line)
-        };
-        until("the expired certificate is told", || stands("mx-expired", "mx-unverified"));
-        assert!(!stands("good-enforce", "mx-unverified"));
+        let alerts = || shell("curl -s http://127.0.0.1:8463/metrics || true");
+        let line = |domain: &str, kind: &str| format!("{{domain=\"{domain}.test\",kind=\"{kind}\"}} 1");
+        let stands = |domain: &str, kind: &str| alerts().contains(&line(domain, kind));
+        for (domain, kind) in [
+            ("mx-expired", "mx-unverified"),
+            ("mx-expiring", "mx-certificate-ends"),
+            ("cert-expiring", "policy-certificate-ends"),
+        ] {
+            until(kind, || stands(domain, kind));
+            let alerts = alerts();
+            for other in domains.iter().filter(|other| **other != domain) {
+                assert!(!alerts.contains(&line(other, kind)), "{other} has {kind}: {alerts}");
+            }
+        }
         let (name, other) = ("_mta-sts.good-enforce.test. ", "_gone.good-enforce.test. ");
         ground.names.change("good-enforce.test.", name, other);
         until("the record is missed", || stands("good-enforce", "record-gone"));
         ground.names.change("good-enforce.test.", other, name);
-        until("all is well again", || !stands("good-enforce", "record-gone"));
+        until("it is there again", || !stands("good-enforce", "record-gone"));
+        ground.lab.sites.block("mta-sts.good-enforce.test", true);
+        until("the policy is missed", || stands("good-enforce", "policy-unserved"));
+        ground.lab.sites.block("mta-sts.good-enforce.test", false);
+        until("all is well again", || !alerts().contains("{domain=\"good-enforce.test\""));
         let log = ground.log();
         assert!(log.contains("is over") && log.contains("certificate"), "{log}");
     });
