@@ -20,7 +20,7 @@ use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
 use net::dns::{Dnssec, Resolver, ResolverConfig};
 use net::https::{Fetcher, FetcherConfig};
-use process::Process;
+use process::{Process, median};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sender::answer::{Answers, Discovery, Settings};
@@ -38,6 +38,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 const AT_ONCE: usize = 64;
+/// The servers take turns so often.
+const ROUNDS: usize = 5;
 
 fn main() {
     let Some(words) = process::words(&["lab", "floor", "serve"]) else { return };
@@ -181,36 +183,55 @@ async fn bare(socket: &UdpSocket, tls: &tokio_rustls::TlsConnector, https: Socke
     assert!(text.windows(6).any(|word| word == b"STSv1\r"));
 }
 
+/// What a server did in one round.
+struct Seen {
+    passed: f64,
+    cpu: f64,
+    resident: u64,
+}
+
+/// The middle of all rounds; ratios are to the floor of the same round.
 async fn compare(count: usize) {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().to_str().unwrap();
     let number = count.to_string();
     let lab = Process::again(&["lab", dir, &number]);
     println!("{count} domains, {AT_ONCE} at a time\n");
-    println!("| | look-ups/s | CPU ms/look-up | rate | CPU |");
-    println!("| --- | ---: | ---: | ---: | ---: |");
-    let per = |seconds: f64| seconds * 1000.0 / count as f64;
+    println!("| | look-ups/s | CPU ms/look-up | rate | CPU | resident then |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    let servers: [(&str, &[&str]); 3] = [
+        ("floor", &["floor", dir]),
+        ("sternpost, the resolver validates", &["serve", dir, "trust-ad"]),
+        ("sternpost, validates itself", &["serve", dir, "validate"]),
+    ];
     let measure = async |words: &[&str]| {
         let server = Process::again(words);
         let before = server.cpu();
         let passed = ask_all(server.line.parse().unwrap(), count).await.as_secs_f64();
-        (passed, server.cpu() - before, server.resident() >> 10)
+        let seen = Seen { passed, cpu: server.cpu() - before, resident: server.resident() >> 10 };
+        let _ = std::fs::remove_file(place.path().join("s.db"));
+        seen
     };
-    // Once to warm the lab up, once to count.
-    measure(&["floor", dir]).await;
-    let (base, base_cpu, _) = measure(&["floor", dir]).await;
-    println!("| floor | {:.0} | {:.2} | 1.00 | 1.00 |", count as f64 / base, per(base_cpu));
-    for (dnssec, shown) in [("trust-ad", "the resolver validates"), ("validate", "validates itself")] {
-        let (passed, used, resident) = measure(&["serve", dir, dnssec]).await;
+    // Once to warm the lab up.
+    measure(servers[0].1).await;
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let mut round = Vec::new();
+        for (_, words) in servers {
+            round.push(measure(words).await);
+        }
+        rounds.push(round);
+    }
+    for (number, (name, _)) in servers.into_iter().enumerate() {
+        let middle = |of: &dyn Fn(&[Seen]) -> f64| median(rounds.iter().map(|round| of(round)));
         println!(
-            "| sternpost, {shown} | {:.0} | {:.2} | {:.2} | {:.2} |",
-            count as f64 / passed,
-            per(used),
-            base / passed,
-            used / base_cpu
+            "| {name} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} MiB |",
+            middle(&|round| count as f64 / round[number].passed),
+            middle(&|round| round[number].cpu * 1000.0 / count as f64),
+            middle(&|round| round[0].passed / round[number].passed),
+            middle(&|round| round[number].cpu / round[0].cpu),
+            middle(&|round| round[number].resident as f64)
         );
-        println!("| resident after that | {resident} MiB |");
-        std::fs::remove_file(place.path().join("s.db")).unwrap();
     }
     drop(lab);
 }

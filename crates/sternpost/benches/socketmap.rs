@@ -12,7 +12,7 @@ mod process;
 
 use lab::paper::Paper;
 use net::clock::SystemClock;
-use process::Process;
+use process::{Process, median};
 use sender::answer::{Answers, Discovery, Settings};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, Stream, run};
@@ -26,6 +26,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 const DOMAINS: usize = 1000;
+/// The servers take turns so often for each row.
+const ROUNDS: usize = 5;
 
 fn main() {
     let Some(words) = process::words(&["serve"]) else { return };
@@ -33,7 +35,7 @@ fn main() {
     match words.first().map(String::as_str) {
         Some("serve") => runtime.block_on(server(&words[1], &words[2])),
         Some(seconds) => runtime.block_on(compare(seconds.parse().unwrap())),
-        None => runtime.block_on(compare(4.0)),
+        None => runtime.block_on(compare(5.0)),
     }
 }
 
@@ -174,13 +176,22 @@ async fn compare(seconds: f64) {
     ] {
         let floor = Server::start("floor", &floor_at);
         let own = Server::start("answers", &own_at);
+        let all = [
+            ("floor: echo", &floor, "postfix"),
+            ("sternpost", &own, "postfix"),
+            ("sternpost, TLSRPT", &own, "QUERYwithTLSRPT"),
+        ];
         for connections in [1, 8, 64] {
-            load(&floor, connections, "postfix", seconds / 4.0).await;
-            let base = load(&floor, connections, "postfix", seconds).await;
-            row(socket, connections, "floor: echo", &base, &base);
-            for (name, map) in [("sternpost", "postfix"), ("sternpost, TLSRPT", "QUERYwithTLSRPT")] {
-                let outcome = load(&own, connections, map, seconds).await;
-                row(socket, connections, name, &outcome, &base);
+            let mut rounds = Vec::new();
+            for _ in 0..ROUNDS {
+                let mut round = Vec::new();
+                for (_, server, map) in all {
+                    round.push(load(server, connections, map, seconds / ROUNDS as f64).await);
+                }
+                rounds.push(round);
+            }
+            for (number, (name, ..)) in all.into_iter().enumerate() {
+                row(socket, connections, name, &rounds, number);
             }
         }
         println!(
@@ -191,15 +202,19 @@ async fn compare(seconds: f64) {
     }
 }
 
-fn row(socket: &str, connections: usize, name: &str, seen: &Outcome, base: &Outcome) {
+/// The middle of all rounds; ratios are to the floor of the same round.
+fn row(socket: &str, connections: usize, name: &str, rounds: &[Vec<Outcome>], number: usize) {
+    let middle = |of: fn(&Outcome) -> f64| median(rounds.iter().map(|round| of(&round[number])));
+    let ratio =
+        |of: fn(&Outcome) -> f64| median(rounds.iter().map(|round| of(&round[number]) / of(&round[0])));
     println!(
         "| {socket} | {connections} | {name} | {:.0} | {:.0} | {:.0} | {:.1} | {:.2} | {:.2} | {:.2} |",
-        seen.rate,
-        seen.p50,
-        seen.p99,
-        seen.cpu,
-        seen.rate / base.rate,
-        seen.p99 / base.p99,
-        seen.cpu / base.cpu
+        middle(|seen| seen.rate),
+        middle(|seen| seen.p50),
+        middle(|seen| seen.p99),
+        middle(|seen| seen.cpu),
+        ratio(|seen| seen.rate),
+        ratio(|seen| seen.p99),
+        ratio(|seen| seen.cpu)
     );
 }

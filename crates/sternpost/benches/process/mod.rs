@@ -70,3 +70,10 @@ pub fn words(roles: &[&str]) -> Option<Vec<String>> {
     words.retain(|word| word != "--bench");
     (is_bench || is_role).then_some(words)
 }
+
+/// The middle one: what a noisy neighbour did to a round or two does not count.
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
