@@ -7,6 +7,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "process/mod.rs"]
+#[allow(dead_code, reason = "each benchmark needs some of it")]
 mod process;
 
 use formats::datagram::Session;
