@@ -18,7 +18,7 @@ use formats::{DomainName, ResultType};
 use jiff::Timestamp;
 use net::clock::ManualClock;
 use nix::sched::{CloneFlags, unshare};
-use process::{Process, cpu, resident};
+use process::{Process, cpu, median, resident};
 use sender::report::{
     Addresses, Busy, Carrier, Counts, Courier, DkimKey, Letter, Office, Reporter, Rules, compose,
 };
@@ -175,8 +175,7 @@ fn collecting() {
         );
         rates.push(rate / floor);
     }
-    rates.sort_by(f64::total_cmp);
-    println!("\nmedian {:.2} of the floor", rates[1]);
+    println!("\nmedian {:.2} of the floor", median(rates.into_iter()));
     let place = tempfile::tempdir().unwrap();
     let (ours, socket) = serve(place.path());
     let (before, own) = (ours.cpu(), cpu("self"));

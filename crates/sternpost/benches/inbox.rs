@@ -6,9 +6,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[allow(dead_code, reason = "each benchmark needs some of it")]
+mod process;
+
 use formats::report::{DateRange, Report, pack, unpack};
 use formats::{DomainName, Mode, MxPattern};
 use jiff::{SignedDuration, Timestamp};
+use process::median;
 use receiver::rollout::Standing;
 use receiver::rollout::standing::{InMode, Promise};
 use std::io::{Read, Write};
@@ -109,11 +113,7 @@ fn import() {
         assert!(told.contains(&format!("\"new\":{FILES}")), "{told}");
         imports.push(FILES as f64 / took);
     }
-    let median = |all: &mut Vec<f64>| {
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
-    let (floor, import) = (median(&mut floors), median(&mut imports));
+    let (floor, import) = (median(floors.into_iter()), median(imports.into_iter()));
     println!("| floor: read, unpack, parse, one thread | {floor:.0} | 1.00 |");
     println!("| `reports import`, durable, the whole program | {import:.0} | {:.2} |", import / floor);
 }

@@ -1,7 +1,7 @@
 //! Cached answers against the floor, a bare echo server, in one run: answers a second, the median
 //! and the 99th percentile of the time for one, and the processor time that each takes the server.
 //! One request in flight a connection; the load comes from this process, the servers are processes
-//! of their own on the same processors.
+//! of their own on the same processors, and take turns; each has SECONDS a row.
 //!
 //! `cargo bench -p sternpost --bench socketmap [-- SECONDS]`
 
