@@ -66,6 +66,13 @@ pub enum Meddling {
     Drop,
     /// Answered with these, without signatures.
     Forge(Vec<Rr>),
+    /// Answered with "nothing" and the SOA record of this zone, without signatures.
+    ForgeAbsence {
+        /// The zone, which need not enclose the name.
+        zone: String,
+        /// NXDOMAIN instead of an empty answer.
+        no_such_name: bool,
+    },
 }
 
 /// Why the name server can't do as it is told.
@@ -441,6 +448,20 @@ impl RequestHandler for Handler {
             Some(Meddling::Suppress) => {
                 let message =
                     MessageResponseBuilder::from_message_request(request).build_no_records(metadata(request));
+                sent(response.send_response(message).await, request)
+            }
+            Some(Meddling::ForgeAbsence { zone, no_such_name }) => {
+                let mut metadata = metadata(request);
+                if no_such_name {
+                    metadata.response_code = ResponseCode::NXDomain;
+                }
+                let soa = parse(&zone).map(|zone| {
+                    let data = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, TTL);
+                    Record::from_rdata(zone, TTL, RData::SOA(data))
+                });
+                let soa: Vec<Record> = soa.into_iter().collect();
+                let message =
+                    MessageResponseBuilder::from_message_request(request).build(metadata, [], [], &soa, []);
                 sent(response.send_response(message).await, request)
             }
             Some(Meddling::Forge(forged)) => {

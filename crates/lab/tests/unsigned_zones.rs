@@ -125,6 +125,36 @@ async fn signed_neighbours_are_validated_as_before() {
 }
 
 #[tokio::test]
+async fn an_unsigned_soa_record_of_another_zone_proves_no_absence() {
+    for kind in [MeddledKind::Tlsa, MeddledKind::Mx, MeddledKind::A] {
+        let world = world().await;
+        let asked = match kind {
+            MeddledKind::Tlsa => Kind::Tlsa,
+            MeddledKind::Mx => Kind::Mx,
+            _ => Kind::A,
+        };
+        for zone in ["plain.test.", "signed.test.", "test.", "a.signed.test.", "c.a.signed.test.", "."] {
+            for no_such_name in [false, true] {
+                let how = Meddling::ForgeAbsence { zone: zone.to_owned(), no_such_name };
+                world.names.meddle("a.signed.test.", kind, Some(how)).unwrap();
+                let name = DomainName::parse("a.signed.test").unwrap();
+                let outcome = world.resolver.lookup(&name, asked).await;
+                let is_absence = outcome.as_ref().err().is_some_and(DnsError::is_absence);
+                assert!(outcome.is_err() && !is_absence, "{kind:?}, SOA of {zone}: {outcome:?}");
+            }
+        }
+        // The same is right below the zone that it is of.
+        for no_such_name in [false, true] {
+            let how = Meddling::ForgeAbsence { zone: "plain.test.".to_owned(), no_such_name };
+            world.names.meddle("b.plain.test.", kind, Some(how)).unwrap();
+            let name = DomainName::parse("b.plain.test").unwrap();
+            let nothing = world.resolver.lookup(&name, asked).await.unwrap_err().nothing().unwrap();
+            assert_eq!(nothing.security, Security::Insecure);
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_an_alias_leads_to_is_validated_all_the_same() {
     let world = world().await;
     assert_eq!(world.security("a.plain.test").await, Security::Insecure);

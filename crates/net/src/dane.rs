@@ -64,6 +64,10 @@ pub async fn look_up(
             }
             Ok(answer) => last = seen(Dane::Absent, Some(answer.ttl)),
             Err(error) => match error.nothing() {
+                // Only what is proven, or provably not signed, counts as absent.
+                Some(nothing) if nothing.security == Security::Indeterminate => {
+                    return seen(Dane::Unknown(DnsError::Bogus), None);
+                }
                 Some(nothing) => last = seen(Dane::Absent, nothing.ttl),
                 None => return seen(Dane::Unknown(error), None),
             },

@@ -2,12 +2,14 @@
 //! and keeps it. What can't be read is kept whole in quarantine with the reason. Nothing is
 //! acknowledged before it is durable.
 
+mod claims;
 pub mod explain;
 mod extract;
 pub mod files;
 pub mod imap;
 mod signature;
 
+pub use claims::claims_to_be_a_report;
 pub use extract::{Extracted, NoReport, extract};
 pub use signature::{SignatureState, Signatures, check_signature};
 

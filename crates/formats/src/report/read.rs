@@ -85,6 +85,25 @@ struct Reader {
 
 type Members = Vec<(String, Json)>;
 
+/// A number of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Count {
+    Known(u64),
+    /// The member is not there.
+    Absent,
+    /// The member is there and is not a number of sessions.
+    Unreadable,
+}
+
+impl Count {
+    fn or(self, other: u64) -> u64 {
+        match self {
+            Self::Known(count) => count,
+            Self::Absent | Self::Unreadable => other,
+        }
+    }
+}
+
 impl Reader {
     fn warn(&mut self, path: &str, quirk: Quirk) {
         match self.warnings.len() {
@@ -305,9 +324,18 @@ impl Reader {
             return Ok((0, sum));
         };
         let summary = self.object(summary, &path)?;
-        let successful = self.count(summary, "total-successful-session-count", &path).unwrap_or(0);
-        let failed = self.count(summary, "total-failure-session-count", &path).unwrap_or(sum);
+        let successful = self.count(summary, "total-successful-session-count", &path).or(0);
         let total = join(&path, "total-failure-session-count");
+        let failed = match self.count(summary, "total-failure-session-count", &path) {
+            Count::Known(count) => count,
+            // Writers that leave zeros out leave this out.
+            Count::Absent => sum,
+            // Some failures may be in what can't be read, and nobody can say of what kind: that is no clean day.
+            Count::Unreadable => {
+                self.warn(&total, Quirk::FailuresUnknown);
+                return Ok((successful, sum.saturating_add(1)));
+            }
+        };
         match failed.cmp(&sum) {
             std::cmp::Ordering::Less => self.warn(&total, Quirk::TotalBelowDetails),
             std::cmp::Ordering::Greater => self.warn(&total, Quirk::TotalAboveDetails),
@@ -372,10 +400,22 @@ impl Reader {
             receiving_mx_hostname: host,
             receiving_mx_helo: self.text(members, "receiving-mx-helo", path, false),
             receiving_ip: self.address(members, "receiving-ip", path),
-            failed_session_count: self.count(members, "failed-session-count", path).unwrap_or(0),
+            failed_session_count: self.failed_sessions(members, path),
             additional_information: self.text(members, "additional-information", path, false),
             failure_reason_code: self.text(members, "failure-reason-code", path, false),
         })
+    }
+
+    /// The count of a detail. A detail that says that something failed is not clean because its count can't be read.
+    fn failed_sessions(&mut self, members: &Members, path: &str) -> u64 {
+        match self.count(members, "failed-session-count", path) {
+            Count::Known(count) => count,
+            Count::Absent => 0,
+            Count::Unreadable => {
+                self.warn(&join(path, "failed-session-count"), Quirk::FailuresUnknown);
+                1
+            }
+        }
     }
 
     fn text(&mut self, members: &Members, name: &str, path: &str, wanted: bool) -> Option<String> {
@@ -439,28 +479,31 @@ impl Reader {
         if text.len() <= crate::limits::POLICY_BYTES { text.to_owned() } else { self.cut(text, path) }
     }
 
-    fn count(&mut self, members: &Members, name: &str, path: &str) -> Option<u64> {
+    fn count(&mut self, members: &Members, name: &str, path: &str) -> Count {
         const MOST: u64 = 1 << 53;
         let path = join(path, name);
         match find(members, name) {
-            Some(Json::Count(count)) if *count <= MOST => return Some(*count),
+            Some(Json::Count(count)) if *count <= MOST => return Count::Known(*count),
             Some(Json::Count(_)) => {
                 self.warn(&path, Quirk::OddCount);
-                return Some(MOST);
+                return Count::Known(MOST);
             }
-            Some(Json::Number(number)) => {
+            Some(Json::Number(number)) if *number >= 0.0 => {
                 self.warn(&path, Quirk::OddCount);
-                return Some(number.clamp(0.0, MOST as f64).round() as u64);
+                return Count::Known(number.min(MOST as f64).ceil() as u64);
             }
             Some(Json::Text(text)) if text.trim().parse::<u64>().is_ok_and(|count| count <= MOST) => {
                 self.warn(&path, Quirk::StringForNumber);
-                return text.trim().parse().ok();
+                return text.trim().parse().map_or(Count::Unreadable, Count::Known);
             }
             Some(Json::Null) => self.warn(&path, Quirk::Null),
             Some(_) => self.warn(&path, Quirk::WrongKind),
-            None => self.warn(&path, Quirk::Missing),
+            None => {
+                self.warn(&path, Quirk::Missing);
+                return Count::Absent;
+            }
         }
-        None
+        Count::Unreadable
     }
 
     fn address(&mut self, members: &Members, name: &str, path: &str) -> Option<IpAddr> {

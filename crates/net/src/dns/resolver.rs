@@ -191,7 +191,7 @@ impl Resolver {
     /// the servers strip it or the trust anchor does not fit, since then every look-up would fail.
     pub async fn probe(&self) -> Result<Security, DnsError> {
         let outcome = self.look(Name::root(), RecordType::NS, deadline()).await?;
-        match self.read(&outcome, Kind::Ns)?.security {
+        match self.read(&outcome, &Name::root(), Kind::Ns)?.security {
             Security::Indeterminate => Err(DnsError::Bogus),
             security => Ok(security),
         }
@@ -199,7 +199,8 @@ impl Resolver {
 
     async fn ask(&self, name: &DomainName, kind: Kind, deadline: Deadline) -> Result<Answer, DnsError> {
         let Some(unsigned) = &self.unsigned else {
-            return self.read(&self.look(absolute(name)?, record_type(kind), deadline).await?, kind);
+            let outcome = self.look(absolute(name)?, record_type(kind), deadline).await?;
+            return self.read(&outcome, &absolute(name)?, kind);
         };
         if let Some(found) = unsigned.ask(name, kind, deadline).await {
             return found;
@@ -215,7 +216,7 @@ impl Resolver {
             }
         };
         let outcome = self.look(absolute(name)?, record_type(kind), deadline).await?;
-        let found = self.read(&outcome, kind);
+        let found = self.read(&outcome, &absolute(name)?, kind);
         self.learn(unsigned, name, &outcome, &found).await;
         found
     }
@@ -258,14 +259,14 @@ impl Resolver {
         tokio::time::timeout_at(deadline, lookup).await.map_err(|_| DnsError::Timeout)
     }
 
-    fn read(&self, outcome: &Result<Lookup, NetError>, kind: Kind) -> Result<Answer, DnsError> {
+    fn read(&self, outcome: &Result<Lookup, NetError>, name: &Name, kind: Kind) -> Result<Answer, DnsError> {
         match outcome {
-            Ok(lookup) => self.answer(lookup, kind),
+            Ok(lookup) => self.answer(lookup, name, kind),
             Err(error) => Err(self.failure(error)),
         }
     }
 
-    fn answer(&self, lookup: &Lookup, kind: Kind) -> Result<Answer, DnsError> {
+    fn answer(&self, lookup: &Lookup, name: &Name, kind: Kind) -> Result<Answer, DnsError> {
         let authentic = lookup.message().metadata.authentic_data;
         let mut answer = Answer {
             records: Vec::new(),
@@ -274,11 +275,7 @@ impl Resolver {
             aliases: Vec::new(),
             is_split: false,
         };
-        for record in lookup.answers() {
-            let wanted = record.record_type() == record_type(kind);
-            if !wanted && record.record_type() != RecordType::CNAME {
-                continue;
-            }
+        for record in belonging(lookup.answers(), name, record_type(kind)) {
             if record.proof == Proof::Bogus {
                 return Err(DnsError::Bogus);
             }
@@ -333,6 +330,15 @@ impl Resolver {
                     return DnsError::ServerFailure(code.to_string());
                 }
                 let proof = none.soa.as_ref().map_or(Proof::Indeterminate, |soa| soa.proof);
+                // An unsigned SOA record proves nothing about names outside its zone (RFC 4035 §5.4), and the
+                // library does not look whether it encloses the name.
+                let encloses = |soa: &Record<_>| soa.name.zone_of(none.query.name());
+                if self.dnssec == Dnssec::Validate
+                    && proof == Proof::Insecure
+                    && !none.soa.as_deref().is_some_and(encloses)
+                {
+                    return DnsError::Bogus;
+                }
                 nothing(code, self.security(proof, false), none.negative_ttl.map(seconds))
             }
             NetError::Dns(HickoryDns::ResponseCode(code)) => DnsError::ServerFailure(code.to_string()),
@@ -345,6 +351,21 @@ impl Dns for Resolver {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
         Box::pin(self.ask(name, kind, deadline()))
     }
+}
+
+/// The records of an answer that belong to the name that was asked: the CNAMEs from it, and the records of this kind at
+/// the last one. What else stands in the answer, such as unsigned records of another name, says nothing of it.
+fn belonging<'r>(records: &'r [Record], name: &Name, kind: RecordType) -> Vec<&'r Record> {
+    let (mut owner, mut chain) = (name, Vec::new());
+    while kind != RecordType::CNAME && chain.len() < records.len() {
+        let is_next = |record: &&Record| record.record_type() == RecordType::CNAME && record.name == *owner;
+        let Some(record) = records.iter().find(is_next) else { break };
+        let RData::CNAME(target) = &record.data else { break };
+        chain.push(record);
+        owner = &target.0;
+    }
+    chain.extend(records.iter().filter(|record| record.record_type() == kind && record.name == *owner));
+    chain
 }
 
 /// The zone that this name is in, when the answer has its SOA record and a proof that it is not signed.
@@ -473,6 +494,32 @@ fn exchange(name: &Name) -> Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_of_other_names_do_not_belong_to_an_answer() {
+        let name = |text: &str| Name::from_ascii(text).unwrap();
+        let a = |owner: &str, last| {
+            Record::from_rdata(name(owner), 60, RData::A(hickory_proto::rr::rdata::A::new(192, 0, 2, last)))
+        };
+        let alias = |owner: &str, target: &str| {
+            let target = hickory_proto::rr::rdata::CNAME(name(target));
+            Record::from_rdata(name(owner), 60, RData::CNAME(target))
+        };
+        let owners = |records: &[Record], asked: &str| -> Vec<String> {
+            let found = belonging(records, &name(asked), RecordType::A);
+            found.iter().map(|record| record.name.to_ascii()).collect()
+        };
+        let plain =
+            [a("mx.test.", 1), a("evil.example.", 66), a("MX.test.", 2), alias("evil.example.", "mx.test.")];
+        assert_eq!(owners(&plain, "mx.test."), ["mx.test.", "MX.test."]);
+        let chained =
+            [a("c.test.", 1), alias("b.test.", "c.test."), alias("a.test.", "b.test."), a("b.test.", 9)];
+        assert_eq!(owners(&chained, "a.test."), ["a.test.", "b.test.", "c.test."]);
+        let circle = [alias("a.test.", "b.test."), alias("b.test.", "a.test.")];
+        assert!(owners(&circle, "a.test.").len() <= 2);
+        let cname = belonging(&chained, &name("b.test."), RecordType::CNAME);
+        assert_eq!(cname.len(), 1);
+    }
 
     #[tokio::test]
     async fn dane_14_the_ad_bit_counts_only_from_a_resolver_that_is_configured_as_trusted() {

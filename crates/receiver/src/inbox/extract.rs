@@ -45,7 +45,7 @@ pub enum NoReport {
 }
 
 /// How many parts of a message are looked at.
-const PARTS: usize = 100;
+pub(super) const PARTS: usize = 100;
 
 /// Takes the report out of a message.
 pub fn extract(message: &[u8]) -> Result<Extracted, NoReport> {

@@ -83,7 +83,7 @@ pub fn reported(
     let reports_on = |from: Timestamp, to: Timestamp| {
         told.days
             .iter()
-            .filter(|day| day.day >= from && day.day < to && day.successful + day.failed > 0)
+            .filter(|day| day.day >= from && day.day < to && (day.successful > 0 || day.failed > 0))
             .count()
     };
     let lately = now.saturating_sub(SILENT).unwrap_or(now);

@@ -402,8 +402,14 @@ impl Answers {
         let found =
             sighting.as_ref().map(|sighting| sighting.found.clone()).or(pinned).unwrap_or(Found::None);
         let (answer, source) = match &route {
-            Route::Hosts(_) => decide(domain, dane, &found, settings.testing.as_ref()),
-            Route::NoDomain | Route::NullMx => (Answer::NotFound, Source::Nothing),
+            // The MX answer is not authenticated in MTA-STS, so one that names no host takes no live policy
+            // away (RFC 8461 §5.1, §10.2): a forged one would strip it.
+            Route::NoDomain | Route::NullMx if !matches!(found, Found::Policy { .. }) => {
+                (Answer::NotFound, Source::Nothing)
+            }
+            Route::Hosts(_) | Route::NoDomain | Route::NullMx => {
+                decide(domain, dane, &found, settings.testing.as_ref())
+            }
             Route::Unknown(error) => (Answer::Temp(no_route(domain, error)), Source::Failure),
         };
         let source = match (source, &rule) {
@@ -464,7 +470,9 @@ fn dane_to_keep(hop: &NextHop, route: &Route, sighting: &Sighting) -> String {
         (NextHop::Host(..), _) => before(),
         (_, Route::Hosts(hosts)) => DaneHosts::of(hosts).to_text(),
         (_, Route::Unknown(error)) if *error != DnsError::Bogus => before(),
-        (_, Route::Unknown(_) | Route::NoDomain | Route::NullMx) => String::new(),
+        (_, Route::Unknown(_)) => String::new(),
+        // Names no host, so it says nothing about DANE.
+        (_, Route::NoDomain | Route::NullMx) => before(),
     }
 }
 

@@ -73,7 +73,7 @@ pub fn strip(days: &[DaySum], now: Timestamp) -> String {
         span.iter().filter_map(|(_, day)| *day).map(|day| day.successful.max(day.failed)).max().unwrap_or(0);
     let (good, bad) = bars(&span, most, 4, 3, 9, 8, 13);
     let (worked, failed) = sums(&span);
-    let says = if worked + failed == 0 {
+    let says = if worked == 0 && failed == 0 {
         "No reports in 30 days".to_owned()
     } else {
         format!("30 days: {worked} sessions worked, {failed} failed")

@@ -7,7 +7,7 @@ use crate::terminal::{marks, say, show};
 use futures_util::StreamExt;
 use futures_util::stream::{iter, unfold};
 use receiver::inbox::files::{Item, files_below, items_from, items_in};
-use receiver::inbox::{Inbox, NoReport};
+use receiver::inbox::{Inbox, NoReport, claims_to_be_a_report};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -51,6 +51,8 @@ pub struct Counts {
     trusted: u64,
     quarantined: u64,
     unreadable: u64,
+    /// Mails and files that are no reports, of which nothing was kept.
+    left_alone: u64,
     about_others: u64,
     /// What went wrong, one by one.
     problems: Vec<Problem>,
@@ -65,11 +67,20 @@ struct Problem {
 /// Problems that are listed one by one.
 const LISTED: usize = 1000;
 
+/// Whether an item stays where it is when nothing is kept of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    /// It lies in a file, or is one of many mails in a pipe.
+    Elsewhere,
+    /// A mail server hands it over through a pipe and forgets it.
+    OnlyThis,
+}
+
 /// On its way to the store.
 enum Ready {
     Report(Box<NewReport>),
-    Mail(Item),
-    Bad(Item, NoReport),
+    Mail(Item, Copies),
+    Bad(Item, NoReport, Copies),
     Unread(String, String),
 }
 
@@ -155,14 +166,35 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn take(&mut self, found: Result<Item, String>) {
+    fn take(&mut self, found: Result<Item, String>, copies: Copies) {
         match found {
             Ok(item) => {
                 let bytes = item.bytes.len();
-                self.hold(prepared(item, self.inbox, self.trusted), bytes);
+                self.hold(prepared(item, self.inbox, self.trusted, copies), bytes);
             }
             Err(name) => self.hold(Ready::Unread(name, "it is larger than any report may be".to_owned()), 0),
         }
+    }
+
+    /// The items in standard input. One alone comes from a mail server, several are somebody's mbox.
+    fn take_pipe(&mut self) -> std::io::Result<()> {
+        let mut first = None;
+        let mut number = 0;
+        let read = items_from(&mut std::io::stdin().lock(), "standard input", &mut |found| {
+            number += 1;
+            if number == 1 {
+                first = Some(found);
+                return;
+            }
+            if let Some(first) = first.take() {
+                self.take(first, Copies::Elsewhere);
+            }
+            self.take(found, Copies::Elsewhere);
+        });
+        if let Some(only) = first {
+            self.take(only, Copies::OnlyThis);
+        }
+        read
     }
 
     fn hold(&mut self, ready: Ready, bytes: usize) {
@@ -186,10 +218,9 @@ fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Se
         if sender.is_closed() {
             return;
         }
-        let mut each = |found| reader.take(found);
         let read = match file {
-            Some(path) => items_in(path, &mut each),
-            None => items_from(&mut std::io::stdin().lock(), "standard input", &mut each),
+            Some(path) => items_in(path, &mut |found| reader.take(found, Copies::Elsewhere)),
+            None => reader.take_pipe(),
         };
         if let Err(error) = read {
             let name = file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
@@ -200,13 +231,13 @@ fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Se
 }
 
 /// Files are parsed where they are read; mails wait for the keys of their signatures.
-fn prepared(item: Item, inbox: &Inbox, trusted: bool) -> Ready {
+fn prepared(item: Item, inbox: &Inbox, trusted: bool, copies: Copies) -> Ready {
     if !item.is_report_file() {
-        return Ready::Mail(item);
+        return Ready::Mail(item, copies);
     }
     match inbox.read_file(&item.bytes, &item.name, Way::Import) {
         Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
-        Err(why) => Ready::Bad(item, why),
+        Err(why) => Ready::Bad(item, why, copies),
     }
 }
 
@@ -230,9 +261,9 @@ async fn take_all(
         let inbox = inbox.clone();
         async move {
             match one {
-                Ready::Mail(item) => match inbox.read_mail(&item.bytes, Way::Import).await {
+                Ready::Mail(item, copies) => match inbox.read_mail(&item.bytes, Way::Import).await {
                     Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
-                    Err(why) => Ready::Bad(item, why),
+                    Err(why) => Ready::Bad(item, why, copies),
                 },
                 other => other,
             }
@@ -245,7 +276,10 @@ async fn take_all(
         for one in batch {
             match one {
                 Ready::Report(new) => reports.push(*new),
-                Ready::Bad(item, why) => {
+                Ready::Bad(item, why, Copies::Elsewhere) if !claims_to_be_a_report(&item, &why) => {
+                    counts.left_alone += 1;
+                }
+                Ready::Bad(item, why, _) => {
                     let now = inbox.clock.now();
                     let kept = inbox.store.quarantine(now, Way::Import, &why.to_string(), &item.bytes).await;
                     kept.map_err(|error| store_failure(&error))?;
@@ -256,7 +290,7 @@ async fn take_all(
                     counts.unreadable += 1;
                     counts.problem(name, why);
                 }
-                Ready::Mail(_) => {}
+                Ready::Mail(..) => {}
             }
         }
         let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
@@ -288,7 +322,7 @@ impl Counts {
     }
 
     fn all(&self) -> u64 {
-        self.new + self.duplicates + self.confirmed + self.quarantined + self.unreadable
+        self.new + self.duplicates + self.confirmed + self.quarantined + self.unreadable + self.left_alone
     }
 }
 
@@ -344,6 +378,10 @@ fn in_words(counts: &Counts) -> String {
     also(
         counts.about_others,
         "are about domains that are not among yours (`sternpost domains list`); they are kept apart: sternpost reports list --others",
+    );
+    also(
+        counts.left_alone,
+        "mails or files are no TLS reports: they were left alone, and nothing of them was kept",
     );
     for problem in &counts.problems {
         out.push_str(&format!("\n{} {}: {}", marks.error, problem.name, problem.why));

@@ -1,4 +1,7 @@
 //! What the reports say about a domain, and sums of it by day, cause and sender.
+//!
+//! The counts are a stranger's, so sums are taken by `total()`, which does not fail where `sum()` overflows, and end at
+//! the largest integer.
 
 use super::{Trust, kind_of, range};
 use crate::{Store, StoreError, TENANT, damaged, time};
@@ -163,7 +166,7 @@ impl Store {
         since: Timestamp,
     ) -> Result<BTreeMap<(i64, i64), Vec<FailureSum>>, StoreError> {
         let rows = sqlx::query(
-            "SELECT failure.report, failure.kind, result.text, host.text, sum(failure.sessions)
+            "SELECT failure.report, failure.kind, result.text, host.text, CAST(total(failure.sessions) AS INTEGER)
              FROM failure JOIN report ON report.id = failure.report
              JOIN name AS result ON result.id = failure.result_type JOIN name AS host ON host.id = failure.host
              WHERE failure.tenant = $1 AND failure.domain = (SELECT id FROM name WHERE text = $2)
@@ -189,7 +192,7 @@ impl Store {
     /// The days of a domain since `since` that reports cover, oldest first.
     pub async fn days_of(&self, domain: &DomainName, since: Timestamp) -> Result<Vec<DaySum>, StoreError> {
         let rows = sqlx::query(
-            "SELECT day, successful, failed, sts_sessions, tainted, unproved FROM domain_day
+            "SELECT day, CAST(successful AS INTEGER), CAST(failed AS INTEGER), CAST(sts_sessions AS INTEGER), tainted, CAST(unproved AS INTEGER) FROM domain_day
              WHERE tenant = $1 AND domain = (SELECT id FROM name WHERE text = $2) AND day + 86400 > $3 ORDER BY day",
         )
         .bind(TENANT)
@@ -222,7 +225,7 @@ impl Store {
     pub async fn days_of_all(&self, since: Timestamp) -> Result<BTreeMap<String, Vec<DaySum>>, StoreError> {
         let rows = sqlx::query(
             "SELECT (SELECT text FROM name WHERE id = domain),
-                    string_agg(concat_ws(' ', day, successful, failed, sts_sessions, tainted, unproved), ' ')
+                    string_agg(concat_ws(' ', day, CAST(successful AS INTEGER), CAST(failed AS INTEGER), CAST(sts_sessions AS INTEGER), tainted, CAST(unproved AS INTEGER)), ' ')
              FROM domain_day WHERE tenant = $1 AND day + 86400 > $2 GROUP BY domain",
         )
         .bind(TENANT)
@@ -260,7 +263,7 @@ impl Store {
         since: Timestamp,
     ) -> Result<Vec<CauseSum>, StoreError> {
         let rows = sqlx::query(
-            "SELECT result.text, host.text, failure.address, failure.kind, sum(failure.sessions),
+            "SELECT result.text, host.text, failure.address, failure.kind, CAST(total(failure.sessions) AS INTEGER),
                     count(DISTINCT report.submitter), min(submitter.text), min(failure.day), max(failure.day),
                     max(report.id), report.trust >= $4 AS counts
              FROM failure JOIN report ON report.id = failure.report
@@ -269,7 +272,7 @@ impl Store {
              WHERE failure.tenant = $1 AND failure.domain = (SELECT id FROM name WHERE text = $2)
                AND failure.day + 86400 > $3 AND failure.sessions > 0
              GROUP BY result.text, host.text, failure.address, failure.kind, counts
-             ORDER BY counts DESC, sum(failure.sessions) DESC LIMIT 200",
+             ORDER BY counts DESC, total(failure.sessions) DESC LIMIT 200",
         )
         .bind(TENANT)
         .bind(domain.as_str())
@@ -304,12 +307,12 @@ impl Store {
     ) -> Result<Vec<SenderSum>, StoreError> {
         let rows = sqlx::query(
             "SELECT submitter.text, report.trust >= $4 AS counts, count(DISTINCT report.id),
-                    sum(outcome.successful), sum(outcome.failed), max(outcome.day)
+                    CAST(total(outcome.successful) AS INTEGER), CAST(total(outcome.failed) AS INTEGER), max(outcome.day)
              FROM outcome JOIN report ON report.id = outcome.report
              JOIN name AS submitter ON submitter.id = report.submitter
              WHERE outcome.tenant = $1 AND outcome.domain = (SELECT id FROM name WHERE text = $2)
                AND outcome.day + 86400 > $3
-             GROUP BY submitter.text, counts ORDER BY sum(outcome.successful) + sum(outcome.failed) DESC LIMIT 1000",
+             GROUP BY submitter.text, counts ORDER BY total(outcome.successful) + total(outcome.failed) DESC LIMIT 1000",
         )
         .bind(TENANT)
         .bind(domain.as_str())
@@ -323,10 +326,10 @@ impl Store {
     /// The same about all domains, from sums.
     pub async fn senders(&self, since: Timestamp) -> Result<Vec<SenderSum>, StoreError> {
         let rows = sqlx::query(
-            "SELECT name.text, counts, sum(reports), sum(successful), sum(failed), max(day)
+            "SELECT name.text, counts, sum(reports), CAST(total(successful) AS INTEGER), CAST(total(failed) AS INTEGER), max(day)
              FROM submitter_day JOIN name ON name.id = submitter
              WHERE tenant = $1 AND day + 86400 > $2 AND reports > 0
-             GROUP BY name.text, counts ORDER BY sum(successful) + sum(failed) DESC LIMIT 1000",
+             GROUP BY name.text, counts ORDER BY total(successful) + total(failed) DESC LIMIT 1000",
         )
         .bind(TENANT)
         .bind(since.as_second())

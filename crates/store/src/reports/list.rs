@@ -69,8 +69,8 @@ pub struct StoredReport {
 const LISTED: &str = "SELECT report.id, submitter.text, organization.text, report.report_id, report.range_start, report.range_end,
     report.trust, report.way, report.received_at, report.warnings,
     (SELECT group_concat(DISTINCT name.text) FROM outcome JOIN name ON name.id = outcome.domain WHERE outcome.report = report.id),
-    (SELECT coalesce(sum(successful), 0) FROM outcome WHERE outcome.report = report.id),
-    (SELECT coalesce(sum(failed), 0) FROM outcome WHERE outcome.report = report.id)";
+    (SELECT CAST(total(successful) AS INTEGER) FROM outcome WHERE outcome.report = report.id),
+    (SELECT CAST(total(failed) AS INTEGER) FROM outcome WHERE outcome.report = report.id)";
 const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report.submitter JOIN name AS organization ON organization.id = report.organization WHERE report.tenant = ";
 
 impl Store {

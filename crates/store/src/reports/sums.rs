@@ -103,11 +103,8 @@ impl Sums {
                     .push_bind(sum.tainted)
                     .push_bind(sum.unproved);
             });
-            rows.push(
-                " ON CONFLICT (tenant, domain, day) DO UPDATE SET successful = domain_day.successful + excluded.successful,
-                 failed = domain_day.failed + excluded.failed, sts_sessions = domain_day.sts_sessions + excluded.sts_sessions,
-                 tainted = domain_day.tainted + excluded.tainted, unproved = domain_day.unproved + excluded.unproved",
-            );
+            rows.push(" ON CONFLICT (tenant, domain, day) DO UPDATE SET ");
+            rows.push(added("domain_day", &["successful", "failed", "sts_sessions", "tainted", "unproved"]));
             rows.build().execute(&mut *connection).await?;
         }
         let submitters: Vec<_> = self.submitters.iter().collect();
@@ -124,12 +121,17 @@ impl Sums {
                     .push_bind(sum.successful)
                     .push_bind(sum.failed);
             });
-            rows.push(
-                " ON CONFLICT (tenant, submitter, counts, day) DO UPDATE SET reports = submitter_day.reports + excluded.reports,
-                 successful = submitter_day.successful + excluded.successful, failed = submitter_day.failed + excluded.failed",
-            );
+            rows.push(" ON CONFLICT (tenant, submitter, counts, day) DO UPDATE SET ");
+            rows.push(added("submitter_day", &["reports", "successful", "failed"]));
             rows.build().execute(&mut *connection).await?;
         }
         Ok(())
     }
+}
+
+/// The assignments that add what is inserted to what is there, never below 0 and never above the largest integer.
+fn added(table: &str, columns: &[&str]) -> String {
+    let one =
+        |column: &&str| format!("{column} = max(0, CAST({table}.{column} + excluded.{column} AS INTEGER))");
+    columns.iter().map(one).collect::<Vec<_>>().join(", ")
 }

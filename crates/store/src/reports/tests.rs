@@ -166,3 +166,54 @@ async fn what_can_not_be_read_is_kept_once_with_the_reason_and_let_go() {
     assert!(store.release_quarantined(there[0].id).await.unwrap());
     assert!(!store.release_quarantined(there[0].id).await.unwrap());
 }
+
+#[tokio::test]
+async fn counts_of_a_stranger_overflow_no_sum() {
+    let (_dir, store) = crate::scratch().await;
+    const MOST: u64 = 1 << 53;
+    let mut huge = new("evil.example", Trust::Unverified, &text("a.example", "0", MOST, MOST));
+    huge.report.policies = vec![huge.report.policies[0].clone(); 1024];
+    for number in 0..3 {
+        huge.report.report_id = number.to_string();
+        huge.trust = if number == 1 { Trust::Verified } else { Trust::Unverified };
+        huge.submitter = format!("evil{number}.example");
+        store.keep_report(&huge).await.unwrap();
+    }
+    // The same, believed more: what was added is taken away and added elsewhere.
+    huge.trust = Trust::Verified;
+    assert_eq!(store.keep_report(&huge).await.unwrap(), Kept::Confirmed);
+    keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 7, 0)).await;
+    let (a, since) = (name("a.example"), Timestamp::UNIX_EPOCH);
+    let listed = store.reports(&Search { most: 10, ..Search::default() }).await.unwrap();
+    assert_eq!(listed.iter().map(|report| report.successful).max(), Some(i64::MAX as u64));
+    assert_eq!(store.days_of(&a, since).await.unwrap(), store.days_of_all(since).await.unwrap()["a.example"]);
+    assert_eq!(store.report(1).await.unwrap().unwrap().listed.failed, i64::MAX as u64);
+    assert_eq!(store.reports_about(&a, since).await.unwrap().len(), 4);
+    assert!(!store.causes_of(&a, since).await.unwrap().is_empty());
+    assert!(!store.senders_about(&a, since).await.unwrap().is_empty());
+    assert!(!store.senders(since).await.unwrap().is_empty());
+    assert!(!store.senders_by_day(&a, since).await.unwrap().is_empty());
+    assert!(!store.hosts_by_day(&a, since).await.unwrap().is_empty());
+    assert!(!store.all_senders_by_day(since).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn sums_that_overflowed_before_are_read() {
+    let (_dir, store) = crate::scratch().await;
+    keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 7, 0)).await;
+    // As SQLite stores a sum of integers that does not fit: a number of the other kind.
+    for table in ["domain_day", "submitter_day"] {
+        let columns = "successful = 9.3e18, failed = 9.3e18";
+        sqlx::query(sqlx::AssertSqlSafe(format!("UPDATE {table} SET {columns}")))
+            .execute(&store.pool)
+            .await
+            .unwrap();
+    }
+    let (a, since) = (name("a.example"), Timestamp::UNIX_EPOCH);
+    assert_eq!(store.days_of(&a, since).await.unwrap()[0].successful, i64::MAX as u64);
+    assert_eq!(store.days_of_all(since).await.unwrap()["a.example"][0].failed, i64::MAX as u64);
+    assert_eq!(store.senders(since).await.unwrap()[0].failed, i64::MAX as u64);
+    assert_eq!(store.all_senders_by_day(since).await.unwrap()[0].failed, i64::MAX as u64);
+    assert_eq!(keep(&store, "big.example", Trust::Verified, &text("a.example", "2", 8, 0)).await, Kept::New);
+    assert_eq!(store.days_of(&a, since).await.unwrap()[0].successful, i64::MAX as u64);
+}

@@ -43,7 +43,7 @@ impl Store {
         since: Timestamp,
     ) -> Result<Vec<Trend>, StoreError> {
         let rows = sqlx::query(
-            "SELECT submitter.text, outcome.day, sum(outcome.successful), sum(outcome.failed)
+            "SELECT submitter.text, outcome.day, CAST(total(outcome.successful) AS INTEGER), CAST(total(outcome.failed) AS INTEGER)
              FROM outcome JOIN report ON report.id = outcome.report JOIN name AS submitter ON submitter.id = report.submitter
              WHERE outcome.tenant = $1 AND outcome.domain = (SELECT id FROM name WHERE text = $2)
                AND outcome.day + 86400 > $3 AND report.trust >= $4
@@ -62,7 +62,7 @@ impl Store {
         since: Timestamp,
     ) -> Result<Vec<Trend>, StoreError> {
         let rows = sqlx::query(
-            "SELECT host.text, failure.day, 0, sum(failure.sessions)
+            "SELECT host.text, failure.day, 0, CAST(total(failure.sessions) AS INTEGER)
              FROM failure JOIN report ON report.id = failure.report JOIN name AS host ON host.id = failure.host
              WHERE failure.tenant = $1 AND failure.domain = (SELECT id FROM name WHERE text = $2)
                AND failure.day + 86400 > $3 AND report.trust >= $4 AND host.text <> '' AND failure.sessions > 0
@@ -77,7 +77,7 @@ impl Store {
     /// What each submitter reports about all domains since `since`, day by day, from sums.
     pub async fn all_senders_by_day(&self, since: Timestamp) -> Result<Vec<Trend>, StoreError> {
         let rows = sqlx::query(
-            "SELECT name.text, day, successful, failed FROM submitter_day JOIN name ON name.id = submitter
+            "SELECT name.text, day, CAST(successful AS INTEGER), CAST(failed AS INTEGER) FROM submitter_day JOIN name ON name.id = submitter
              WHERE tenant = $1 AND day + 86400 > $2 AND counts = $3 AND reports > 0
              ORDER BY name.text, day LIMIT $4",
         );

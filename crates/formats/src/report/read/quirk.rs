@@ -64,8 +64,10 @@ pub enum Quirk {
     ReportIdSuffix,
     /// A text longer than is kept; cut.
     Cut,
-    /// A count that is negative, fractional or over 2^53; taken as the nearest one.
+    /// A count that is fractional or over 2^53; rounded up, or cut.
     OddCount,
+    /// A number of failures that can't be read; taken as a failure of unknown cause.
+    FailuresUnknown,
     /// Policies of several domains in one report.
     SeveralDomains,
     /// More warnings than are kept.
@@ -104,7 +106,8 @@ impl fmt::Display for Quirk {
             Self::TotalAboveDetails => "is greater than the sum of the details",
             Self::ReportIdSuffix => "ends in a plus sign or a plus sign and a domain",
             Self::Cut => "is too long; cut",
-            Self::OddCount => "is not a count up to 2^53; the nearest was taken",
+            Self::OddCount => "is not a count up to 2^53; it was rounded up, or cut",
+            Self::FailuresUnknown => "can't be read, so failures are assumed and the day is not clean",
             Self::SeveralDomains => "covers several policy domains",
             Self::More => "has more oddities than are kept",
         })

@@ -205,6 +205,30 @@ fn what_means_nothing_is_refused_with_the_place() {
     }
 }
 
+#[test]
+fn a_failure_count_that_can_not_be_read_is_not_clean() {
+    let (before, details) = CLEAN.split_once("  \"failure-details\"").unwrap();
+    let (summary, details) =
+        (before.replace("count\": 3}", "count\": COUNT}"), details.trim_start_matches(": "));
+    let text = |count: &str, details: &str| {
+        format!("{}  \"failure-details\": {details}", summary.replace("COUNT", count))
+    };
+    let none = "[]}]}";
+    for odd in ["\"1,234\"", "null", "[5]", "true", "-5", "-0.5", "\"n/a\"", "{}", "\"-3\"", "0.4"] {
+        let found = read(&text(odd, none));
+        let policy = &found.report.policies[0];
+        assert_eq!((policy.successful, policy.failed), (5, 1), "{odd}");
+        assert!(!found.warnings.is_empty(), "{odd}");
+        // One more than what the details explain: an excuse for those excuses not all of it.
+        let failed = if odd == "0.4" { 1 } else { 4 };
+        assert_eq!(read(&text(odd, details)).report.policies[0].failed, failed, "{odd}");
+    }
+    let absent = text("0", none).replace(", \"total-failure-session-count\": 0", "");
+    assert_eq!(read(&absent).report.policies[0].failed, 0, "some writers leave zeros out");
+    let detail = r#"[{"result-type": "certificate-expired", "failed-session-count": "many"}]}]}"#;
+    assert_eq!(read(&text("0", detail)).report.policies[0].details[0].failed_session_count, 1);
+}
+
 fn texts() -> impl Strategy<Value = Option<String>> {
     proptest::option::of("[ -~ü]{1,20}").prop_map(|text| text.filter(|t| !t.trim().is_empty()))
 }

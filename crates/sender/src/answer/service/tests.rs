@@ -5,7 +5,7 @@ use super::*;
 use crate::answer::overrides::Scope;
 use formats::{DomainName, Mode};
 use net::https::FetchError;
-use world::{Bench, Published, secure, service};
+use world::{Bench, MxAnswer, Published, forged_nothing, secure, service};
 
 const NAME: &str = "example.org";
 
@@ -189,6 +189,47 @@ async fn val_10_a_bogus_chain_is_not_answered_over_by_the_policy_in_the_store() 
     }
     bench.restart();
     assert!(bench.ask(NAME).await.starts_with("TEMP the MX records"), "nor after a restart");
+}
+
+/// Every MX answer that names no host, as anybody on the path can forge it.
+fn mx_answers_without_a_host() -> [Result<MxAnswer, DnsError>; 3] {
+    let nothing = forged_nothing(86_400);
+    [Err(DnsError::NoSuchName(nothing)), Err(DnsError::NoSuchRecord(nothing)), Ok(MxAnswer::Null)]
+}
+
+#[tokio::test]
+async fn pol_11_an_mx_answer_without_a_host_strips_no_live_policy() {
+    for mx in mx_answers_without_a_host() {
+        let mut bench = Bench::new().await;
+        let good = Published::policy("1", "enforce", 604_800);
+        let forged = Published { mx: mx.clone(), ttl: 86_400, ..good.clone() };
+        bench.world.publish(NAME, good.clone());
+        assert_eq!(bench.ask(NAME).await, secure("1"));
+        bench.world.publish(NAME, forged.clone());
+        for seconds in [301, 0, 299, 3000, 86_400] {
+            bench.clock.advance(seconds);
+            assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, {seconds} s later");
+            bench.settle().await;
+            assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, {seconds} s later, looked up again");
+        }
+        bench.restart();
+        assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a restart");
+        bench.settle().await;
+        assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a restart and a look");
+        bench.answers.set(Settings::default());
+        assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a reload");
+        bench.world.publish("first.example", forged);
+        assert_eq!(bench.ask("first.example").await, secure("1"), "{mx:?}, at first contact");
+    }
+}
+
+#[tokio::test]
+async fn val_24_without_a_policy_a_domain_without_hosts_has_no_answer() {
+    for mx in mx_answers_without_a_host() {
+        let bench = Bench::new().await;
+        bench.world.publish(NAME, Published { mx, ..Published::nothing() });
+        assert_eq!(bench.ask(NAME).await, "NOTFOUND");
+    }
 }
 
 #[tokio::test]

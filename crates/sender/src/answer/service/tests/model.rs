@@ -2,7 +2,7 @@
 //! published, faults, restarts and time. `SEQUENCES=100000 cargo test -p sternpost-sender --release
 //! model` is the long run.
 
-use super::world::{Bench, Published, mode, secure};
+use super::world::{Bench, MxAnswer, Published, forged_nothing, mode, secure};
 use formats::Mode;
 use net::dns::DnsError;
 use net::https::FetchError;
@@ -30,6 +30,10 @@ enum Act {
     Malformed,
     /// The record can't be looked up.
     RecordDown,
+    /// The MX records name no host any more, which changes no answer.
+    MxGone(usize),
+    /// The MX records name a host again.
+    MxBack,
     /// The program starts anew.
     Restart,
     /// The calendar is set forward. (Set back, it may lengthen by the step: see VAL-22.)
@@ -50,6 +54,8 @@ fn act(restarts: bool) -> BoxedStrategy<Act> {
         1 => Just(Act::HostDown),
         1 => Just(Act::Malformed),
         1 => Just(Act::RecordDown),
+        2 => (0_usize..3).prop_map(Act::MxGone),
+        1 => Just(Act::MxBack),
         1 => last,
     ]
     .boxed()
@@ -62,6 +68,9 @@ struct Sender {
     held: Option<Held>,
     failed: Option<(String, u64)>,
     said: Option<Said>,
+    /// Whether the store knows what DANE says of the hosts. Until an MX answer named one, a policy in the store is
+    /// looked up before it is answered.
+    hosts_known: bool,
 }
 
 #[derive(Clone)]
@@ -114,6 +123,8 @@ impl Sender {
         }
         // A record that can't be looked up has no TTL; the least pause holds.
         let ttl = if published.record.is_err() { 60 } else { published.ttl.max(60) };
+        let names_hosts = matches!(published.mx, Ok(MxAnswer::Host) | Err(DnsError::NoSuchRecord(_)));
+        self.hosts_known |= names_hosts && found.is_some();
         match found {
             Some(held) => {
                 let rest = (held.at + held.max_age).saturating_sub(self.now);
@@ -136,7 +147,7 @@ impl Sender {
             }
             None => {
                 // What is remembered is answered before anything is looked up.
-                let said = match self.live() {
+                let said = match self.live().filter(|_| self.hosts_known) {
                     Some(held) => {
                         Said { text: words(&held), recheck: self.now, until: held.at + held.max_age }
                     }
@@ -179,18 +190,30 @@ async fn play(bench: &mut Bench, domain: &str, acts: &[Act]) {
             }
             Act::Change(to, age) => {
                 number += 1;
-                published = Published::policy(&number.to_string(), to.as_str(), *age);
+                published = with_mx(&published, Published::policy(&number.to_string(), to.as_str(), *age));
             }
             Act::Slip => {
                 number += 1;
                 let other = Published::policy(&number.to_string(), mode_of(&published), 604_800);
+                let other = with_mx(&published, other);
                 published = Published { record: published.record.clone(), ..other };
             }
-            Act::Vanish => published = Published::nothing(),
-            Act::Return => published = Published::policy(&number.to_string(), "enforce", 604_800),
+            Act::Vanish => published = with_mx(&published, Published::nothing()),
+            Act::Return => {
+                published = with_mx(&published, Published::policy(&number.to_string(), "enforce", 604_800));
+            }
             Act::HostDown => published.policy = Err(FetchError::Status(503)),
             Act::Malformed => published.policy = Ok("<html>".into()),
             Act::RecordDown => published.record = Err(DnsError::Timeout),
+            Act::MxGone(how) => {
+                let nothing = forged_nothing(published.ttl);
+                published.mx = match how {
+                    0 => Err(DnsError::NoSuchName(nothing)),
+                    1 => Err(DnsError::NoSuchRecord(nothing)),
+                    _ => Ok(MxAnswer::Null),
+                };
+            }
+            Act::MxBack => published.mx = Ok(MxAnswer::Host),
             Act::Restart => {
                 bench.restart();
                 (sender.said, sender.failed) = (None, None);
@@ -198,6 +221,10 @@ async fn play(bench: &mut Bench, domain: &str, acts: &[Act]) {
             Act::Step(seconds) => bench.clock.set_by(*seconds),
         }
     }
+}
+
+fn with_mx(before: &Published, new: Published) -> Published {
+    Published { mx: before.mx.clone(), ..new }
 }
 
 fn mode_of(published: &Published) -> &'static str {

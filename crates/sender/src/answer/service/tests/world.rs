@@ -18,18 +18,27 @@ use tokio::sync::Notify;
 pub struct Published {
     pub record: Result<Option<String>, DnsError>,
     pub policy: Result<String, FetchError>,
-    pub mx: Result<(), DnsError>,
+    pub mx: Result<MxAnswer, DnsError>,
     pub ttl: u64,
+}
+
+/// What the MX records of a domain say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MxAnswer {
+    /// One host.
+    Host,
+    /// `0 .` (RFC 7505).
+    Null,
 }
 
 impl Published {
     pub fn policy(id: &str, mode: &str, max_age: u32) -> Self {
         let policy = format!("version: STSv1\nmode: {mode}\nmx: mx{id}.example\nmax_age: {max_age}\n");
-        Self { record: Ok(Some(id.to_owned())), policy: Ok(policy), mx: Ok(()), ttl: 300 }
+        Self { record: Ok(Some(id.to_owned())), policy: Ok(policy), mx: Ok(MxAnswer::Host), ttl: 300 }
     }
 
     pub fn nothing() -> Self {
-        Self { record: Ok(None), policy: Err(FetchError::Status(404)), mx: Ok(()), ttl: 300 }
+        Self { record: Ok(None), policy: Err(FetchError::Status(404)), mx: Ok(MxAnswer::Host), ttl: 300 }
     }
 }
 
@@ -92,6 +101,11 @@ fn answer(data: Data, ttl: u64) -> Answer {
     }
 }
 
+/// Absence as an attacker forges it: unsigned, to be remembered for `ttl` seconds.
+pub fn forged_nothing(ttl: u64) -> Nothing {
+    Nothing { security: Security::Insecure, ttl: Some(Duration::from_secs(ttl)) }
+}
+
 impl Dns for World {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
         Box::pin(async move {
@@ -100,16 +114,16 @@ impl Dns for World {
             let published = self.of(domain);
             match kind {
                 Kind::Mx => {
-                    let mx = Mx { preference: 10, exchange: Exchange::Host(name.clone()) };
-                    published.mx.map(|()| answer(Data::Mx(mx), published.ttl))
+                    let mx = |answer| match answer {
+                        MxAnswer::Host => Mx { preference: 10, exchange: Exchange::Host(name.clone()) },
+                        MxAnswer::Null => Mx { preference: 0, exchange: Exchange::Null },
+                    };
+                    published.mx.map(|said| answer(Data::Mx(mx(said)), published.ttl))
                 }
                 Kind::Txt => {
                     *self.0.lock().unwrap().asked.entry(domain.to_owned()).or_default() += 1;
-                    let nothing = Nothing {
-                        security: Security::Insecure,
-                        ttl: Some(Duration::from_secs(published.ttl)),
-                    };
-                    let id = published.record?.ok_or(DnsError::NoSuchName(nothing))?;
+                    let nothing = DnsError::NoSuchName(forged_nothing(published.ttl));
+                    let id = published.record?.ok_or(nothing)?;
                     Ok(answer(Data::Txt(format!("v=STSv1; id={id};").into_bytes()), published.ttl))
                 }
                 // A name in brackets is looked up without MX, so its addresses say whether DANE applies.
