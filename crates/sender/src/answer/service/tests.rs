@@ -198,7 +198,7 @@ fn mx_answers_without_a_host() -> [Result<MxAnswer, DnsError>; 3] {
 }
 
 #[tokio::test]
-async fn pol_11_an_mx_answer_without_a_host_strips_no_live_policy() {
+async fn val_24_an_mx_answer_without_a_host_strips_no_live_policy() {
     for mx in mx_answers_without_a_host() {
         let mut bench = Bench::new().await;
         let good = Published::policy("1", "enforce", 604_800);
