@@ -24,6 +24,7 @@ pub mod decisions;
 pub mod domains;
 pub mod hosting;
 pub mod looks;
+mod migrations;
 pub mod notices;
 pub mod outgoing;
 pub mod people;
@@ -141,7 +142,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 async fn ready(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
     let pool =
         SqlitePoolOptions::new().max_connections(4).test_before_acquire(false).connect_with(options).await?;
-    sqlx::migrate!("./migrations").run(&pool).await?;
+    migrations::migrator().run(&pool).await?;
     Ok(pool)
 }
 
