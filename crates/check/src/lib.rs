@@ -19,6 +19,7 @@ mod mx;
 mod policy;
 mod policy_host;
 mod record;
+pub mod render;
 mod rollout;
 mod seen;
 pub mod senders;

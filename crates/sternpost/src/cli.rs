@@ -1,12 +1,13 @@
 //! The command line.
 
-use crate::failure::{Exit, Failure};
-use crate::terminal::say;
-use crate::{
-    cache_command, check_command, config_command, dashboard_command, demo, lab_command, query_command,
-    reports, rollout, serve,
+use crate::commands::{
+    apply, cache, check, config as config_command, dashboard, domains, export, init, lab, plan, promote,
+    query, reports, status,
 };
+use crate::terminal::say;
+use crate::{demo, serve};
 use clap::{Parser, Subcommand};
+use config::failure::{Exit, Failure};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,42 +29,42 @@ enum Command {
     /// The whole story on this machine: from strippable SMTP to enforced TLS. Needs no network
     Demo(demo::Options),
     /// Look at a domain as senders do: what is wrong, what follows, what to do
-    Check(check_command::Options),
+    Check(check::Options),
     /// What a sender would do with mail for a domain now, and why
-    Query(query_command::Options),
+    Query(query::Options),
     /// Propose a configuration for a domain from what DNS shows today
-    Init(rollout::init::Options),
+    Init(init::Options),
     /// Domains that are kept in the store, beside those of the configuration file
     #[command(subcommand)]
-    Domains(rollout::domains::Command),
+    Domains(domains::Command),
     /// The steps from here to what is wanted of your domains, and why in this order
-    Plan(rollout::plan::Options),
+    Plan(plan::Options),
     /// Carry the plan out, each step proved from outside; it can be stopped and goes on where it was
-    Apply(rollout::apply::Options),
+    Apply(apply::Options),
     /// Write what it takes to serve your policies from a web server or a platform
-    Export(rollout::export::Options),
+    Export(export::Options),
     /// Where your domains stand
-    Status(rollout::status::Options),
+    Status(status::Options),
     /// Allow a domain in testing to be enforced
-    Promote(rollout::promote::Promote),
+    Promote(promote::Promote),
     /// Keep a domain in testing, or take it back there
-    Hold(rollout::promote::Hold),
+    Hold(promote::Hold),
     /// Take a known cause of failures out of the evidence, with a reason
-    Excuse(rollout::promote::Excuse),
+    Excuse(promote::Excuse),
     /// TLS reports that senders sent: take them in, list and read them
     #[command(subcommand)]
     Reports(reports::Command),
     /// Who may see the pages that `serve` shows
     #[command(subcommand)]
-    Dashboard(dashboard_command::Command),
+    Dashboard(dashboard::Command),
     /// Run the roles of the configuration: policy answers, policy host, report inbox, pages, watch
     Serve(serve::Options),
     /// Look at what the running program remembers, and act on it
     #[command(subcommand)]
-    Cache(cache_command::Command),
+    Cache(cache::Command),
     /// An internet in a box: good and broken mail domains on loopback
     #[command(subcommand)]
-    Lab(lab_command::Command),
+    Lab(lab::Command),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config_command::Command),
@@ -107,22 +108,22 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             }
             Ok(bill.exit())
         }
-        Command::Check(options) => check_command::run(&options, config).await,
-        Command::Query(options) => query_command::run(&options, config).await,
-        Command::Init(options) => rollout::init::run(&options, config).await,
-        Command::Domains(command) => rollout::domains::run(&command, config).await,
-        Command::Export(options) => rollout::export::run(&options, config).await,
-        Command::Plan(options) => rollout::plan::run(&options, config).await,
-        Command::Apply(options) => rollout::apply::run(&options, config).await,
-        Command::Status(options) => rollout::status::run(&options, config).await,
-        Command::Promote(options) => rollout::promote::promote(&options, config).await,
-        Command::Hold(options) => rollout::promote::hold(&options, config).await,
-        Command::Excuse(options) => rollout::promote::excuse(&options, config).await,
+        Command::Check(options) => check::run(&options, config).await,
+        Command::Query(options) => query::run(&options, config).await,
+        Command::Init(options) => init::run(&options, config).await,
+        Command::Domains(command) => domains::run(&command, config).await,
+        Command::Export(options) => export::run(&options, config).await,
+        Command::Plan(options) => plan::run(&options, config).await,
+        Command::Apply(options) => apply::run(&options, config).await,
+        Command::Status(options) => status::run(&options, config).await,
+        Command::Promote(options) => promote::promote(&options, config).await,
+        Command::Hold(options) => promote::hold(&options, config).await,
+        Command::Excuse(options) => promote::excuse(&options, config).await,
         Command::Reports(command) => reports::run(&command, config).await,
-        Command::Dashboard(command) => dashboard_command::run(&command, config).await,
+        Command::Dashboard(command) => dashboard::run(&command, config).await,
         Command::Serve(options) => serve::run(&options, config).await,
-        Command::Cache(command) => cache_command::run(&command, config).await,
-        Command::Lab(command) => lab_command::run(&command).await,
+        Command::Cache(command) => cache::run(&command, config).await,
+        Command::Lab(command) => lab::run(&command).await,
         Command::Config(command) => config_command::run(&command, config),
     }
 }

@@ -1,8 +1,8 @@
 //! Talks to the running program through its control socket: HTTP with JSON, by the paths of
 //! [`crate::serve`].
 
-use crate::failure::Failure;
 use crate::view::Remembered;
+use config::failure::Failure;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::header::HOST;

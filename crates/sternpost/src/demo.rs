@@ -8,9 +8,9 @@ mod stage;
 
 pub use playbill::Playbill;
 
-use crate::failure::Failure;
-use crate::lab_command::{self, Example};
+use crate::commands::lab::{self, Example};
 use crate::terminal::{say, show};
+use config::failure::Failure;
 use stage::Stage;
 use std::path::PathBuf;
 
@@ -34,7 +34,7 @@ pub async fn run(options: &Options) -> Result<Playbill, Failure> {
     let stage = Stage::set_up(folder.clone()).await?;
     let mut bill = Playbill::new(folder.clone(), !options.json);
     acts::play(&stage, &mut bill).await?;
-    lab_command::write_trust(&stage.lab, &folder)?;
+    lab::write_trust(&stage.lab, &folder)?;
     picture::write(&bill, &folder.join("demo.svg"))?;
     bill.close(options.keep);
     if options.keep {
@@ -43,7 +43,7 @@ pub async fn run(options: &Options) -> Result<Playbill, Failure> {
             say(&bill.to_json());
         } else {
             let example = Example { domain: stage.domain.as_str(), policy_host: stage.policy_host };
-            show(&lab_command::directions(&stage.lab, &folder, &example));
+            show(&lab::directions(&stage.lab, &folder, &example));
             say("\nEverything stays up until Ctrl-C.");
         }
         let _ = tokio::signal::ctrl_c().await;
@@ -54,7 +54,7 @@ pub async fn run(options: &Options) -> Result<Playbill, Failure> {
 
 fn folder(options: &Options) -> Result<PathBuf, Failure> {
     let made = match &options.dir {
-        Some(dir) => crate::failure::empty_folder(dir)?,
+        Some(dir) => config::failure::empty_folder(dir)?,
         None => {
             let dir = tempfile::Builder::new().prefix("sternpost-demo-").tempdir();
             dir.map_err(|error| {

@@ -1,25 +1,18 @@
-//! `sternpost`: the program. `cli` says what it can do, one module a command does it.
+//! `sternpost`: the program, a command line over libraries.
+//!
+//! `cli` lists the commands and runs one; `commands` has a module for each; `serve` runs the roles that the configuration
+//! switches on; `demo` plays the demonstration. `terminal` prints, `view` shows answers, and `control` asks the running
+//! program. The configuration is in the crate `config`, work on domains in `operations`, pages in `web`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-mod cache_command;
-mod check_command;
 mod cli;
-mod config;
-mod config_command;
+mod commands;
 mod control;
-mod dashboard;
-mod dashboard_command;
 mod demo;
-mod failure;
-mod lab_command;
-mod query_command;
-mod reports;
-mod rollout;
 mod serve;
 mod terminal;
 mod view;
-mod world;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,5 @@
 //! `sternpost serve`: runs the roles that the configuration names until it is told to stop.
 
-mod admin;
 pub mod api;
 mod certificate;
 mod guard;
@@ -13,10 +12,8 @@ mod pages;
 pub mod reporting;
 mod watch;
 
-use crate::config::{AnswersConfig, Config};
-use crate::failure::{Exit, Failure};
-use crate::rollout::Desk;
-use crate::world::World;
+use config::failure::{Exit, Failure};
+use config::{AnswersConfig, Config};
 use guard::Watch;
 use hosting::Hosting;
 use http::Http;
@@ -24,6 +21,8 @@ use inbox::MailRole;
 use listeners::{Listeners, Role};
 use messages::Messenger;
 use net::dns::{DnsError, Resolver, Security};
+use operations::RolloutContext;
+use operations::world::World;
 use pages::Pages;
 use prometheus_client::registry::Registry;
 use reporting::Reporting;
@@ -73,8 +72,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     };
     let mut counted = Registry::with_prefix("sternpost");
     if let Some(role) = &config.guard {
-        let desk = Desk::at(config.clone(), store.clone(), world.clone()).await?;
-        let watch = Watch::new(desk, role.clone());
+        let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
+        let watch = Watch::new(context, role.clone());
         watch.counts.register(&mut counted);
         tasks.spawn(watch.run());
         tasks.spawn(Messenger::new(role, &store, &world)?.run());
@@ -88,9 +87,10 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => None,
     };
     let admin = match &config.admin {
-        Some(role) => {
-            Some(admin::admin(role, Desk::at(config.clone(), store.clone(), world.clone()).await?)?)
-        }
+        Some(role) => Some(Http(web::admin::router(
+            role,
+            RolloutContext::at(config.clone(), store.clone(), world.clone()).await?,
+        )?)),
         None => None,
     };
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;

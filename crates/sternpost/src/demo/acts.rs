@@ -3,8 +3,8 @@
 
 use super::playbill::Playbill;
 use super::stage::{SECRET, Sender, Stage, deliver, told, trouble};
-use crate::failure::Failure;
 use check::Check;
+use config::failure::Failure;
 use formats::report::DateRange;
 use formats::{Mode, PolicyId};
 use lab::dns::{MeddledKind, Meddling};

@@ -1,7 +1,7 @@
 //! The demo's outcome as an SVG, for the README and for whoever opens the folder.
 
 use super::playbill::Playbill;
-use crate::failure::Failure;
+use config::failure::Failure;
 use std::fmt::Write;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! What the demo claims, what it observed, and how both are shown.
 
-use crate::failure::Exit;
 use crate::terminal::{marks, say};
+use config::failure::Exit;
 use std::path::PathBuf;
 use std::time::Instant;
 

@@ -1,8 +1,8 @@
 //! The demo's world: a lab with the domain `harbour.test`, two sending organizations, and the
 //! operator's own Sternpost, each with its own store.
 
-use crate::failure::Failure;
 use check::{Checker, Sessions};
+use config::failure::Failure;
 use formats::tlsrpt_record::{MailAddress, Rua};
 use formats::{DomainName, Mode, MxPattern, Policy};
 use jiff::Timestamp;

@@ -1,8 +1,8 @@
 //! TLS with a certificate out of files that the operator gives; a change of them is taken in while it runs, and said in
 //! the log.
 
-use crate::config::CertificateFiles;
-use crate::failure::Failure;
+use config::CertificateFiles;
+use config::failure::Failure;
 use net::BoxFuture;
 use net::key_files::{KeyFiles, Looked};
 use net::smtp::server::{AnyStream, Upgrade};

@@ -2,10 +2,10 @@
 //! once when it begins and once when it is over, and widens a policy where that is allowed.
 
 use super::messages::{Event, Happened, Messenger};
-use crate::config::GuardConfig;
-use crate::rollout::Desk;
+use config::GuardConfig;
 use formats::DomainName;
 use jiff::SignedDuration;
+use operations::RolloutContext;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -30,7 +30,7 @@ type Place = (String, String, String);
 
 /// The watch.
 pub struct Watch {
-    desk: Desk,
+    context: RolloutContext,
     config: GuardConfig,
     /// What is known to be wrong.
     raised: BTreeMap<Place, Alert>,
@@ -89,14 +89,14 @@ impl Counts {
 }
 
 impl Watch {
-    pub fn new(desk: Desk, config: GuardConfig) -> Self {
+    pub fn new(context: RolloutContext, config: GuardConfig) -> Self {
         let channels = Messenger::channels(&config);
-        Self { desk, config, raised: BTreeMap::new(), channels, counts: Counts::default() }
+        Self { context, config, raised: BTreeMap::new(), channels, counts: Counts::default() }
     }
 
     /// Watches until it is dropped. The looks at all domains are spread over the time between two.
     pub async fn run(mut self) {
-        match self.desk.store.alerts::<Alert>().await {
+        match self.context.store.alerts::<Alert>().await {
             Ok(there) => {
                 let place = |one: Standing<Alert>| {
                     ((one.domain, one.alert.kind.to_string(), one.alert.subject.clone()), one.alert)
@@ -106,9 +106,9 @@ impl Watch {
             }
             Err(error) => tracing::error!("what stood before the start is not known: {error}"),
         }
-        tracing::info!(domains = self.desk.known.len(), "the guard watches");
+        tracing::info!(domains = self.context.known.len(), "the guard watches");
         loop {
-            let specs = self.desk.known.clone();
+            let specs = self.context.known.clone();
             let pause = self.config.every / u32::try_from(specs.len().max(1)).unwrap_or(u32::MAX);
             for spec in &specs {
                 self.one(spec).await;
@@ -117,7 +117,7 @@ impl Watch {
             if specs.is_empty() {
                 tokio::time::sleep(pause).await;
             }
-            if let Err(failure) = self.desk.learn().await {
+            if let Err(failure) = self.context.learn().await {
                 tracing::error!("new domains are not watched: {failure}");
             }
             self.forget_the_gone().await;
@@ -126,25 +126,25 @@ impl Watch {
 
     async fn one(&mut self, spec: &DomainSpec) {
         let domain = &spec.name;
-        let mut applier = match self.desk.applier(spec) {
+        let mut applier = match self.context.applier(spec) {
             Ok(applier) => applier,
             Err(failure) => return tracing::error!(%domain, "can't be watched: {failure}"),
         };
         if !spec.repair {
             applier.new_hosts = NewHosts::Leave;
         }
-        let standing = match self.desk.standing(domain).await {
+        let standing = match self.context.standing(domain).await {
             Ok(standing) => standing,
             Err(failure) => return tracing::error!(%domain, "can't be watched: {failure}"),
         };
         let guard = Guard {
             dns: applier.dns.clone(),
             policies: applier.policies.clone(),
-            mail: self.desk.world.mail.clone(),
-            clock: self.desk.world.clock.clone(),
+            mail: self.context.world.mail.clone(),
+            clock: self.context.world.clock.clone(),
         };
         self.counts.looks.inc();
-        match guard.look(&self.desk.wanted(spec), &standing).await {
+        match guard.look(&self.context.wanted(spec), &standing).await {
             // Ignorance raises nothing and ends nothing.
             Err(error) => {
                 self.counts.failed.inc();
@@ -158,7 +158,7 @@ impl Watch {
                 }
                 let uncovered = alerts.iter().any(|alert| alert.kind == Kind::MxUncovered);
                 self.tell(spec, alerts).await;
-                let promoted = self.desk.promote_by_evidence(spec).await;
+                let promoted = self.context.promote_by_evidence(spec).await;
                 let promoted = promoted.unwrap_or_else(|failure| {
                     tracing::error!(%domain, "can't be promoted: {failure}");
                     false
@@ -176,21 +176,21 @@ impl Watch {
 
     /// What reports tell.
     async fn reported(&self, spec: &DomainSpec, standing: &Rollout) -> Result<Vec<Alert>, StoreError> {
-        let (desk, name) = (&self.desk, &spec.name);
-        let now = desk.world.clock.now();
+        let (context, name) = (&self.context, &spec.name);
+        let now = context.world.clock.now();
         let since = now.saturating_sub(LOOKED_BACK).unwrap_or(now);
-        let days = desk.store.days_of(name, since).await?;
-        let causes = desk.store.causes_of(name, since).await?;
+        let days = context.store.days_of(name, since).await?;
+        let causes = context.store.causes_of(name, since).await?;
         let told = Told { days: &days, causes: &causes };
-        Ok(reported(name, standing, &desk.decisions(name), told, self.config.failure_rate, now))
+        Ok(reported(name, standing, &context.decisions(name), told, self.config.failure_rate, now))
     }
 
     /// Our own looks are evidence too.
     async fn remember(&self, spec: &DomainSpec, hosts: &[Host]) {
-        let now = self.desk.world.clock.now();
+        let now = self.context.world.clock.now();
         for host in hosts {
             let problem = host.proof.as_ref().err().map(String::as_str);
-            if let Err(error) = self.desk.store.put_probe(&spec.name, &host.name, now, problem).await {
+            if let Err(error) = self.context.store.put_probe(&spec.name, &host.name, now, problem).await {
                 tracing::warn!(domain = %spec.name, "a look at {} can't be kept: {error}", host.name);
             }
         }
@@ -223,7 +223,7 @@ impl Watch {
         let event = self.event(domain, Happened::Raised, &alert);
         let news = News { channels: &self.channels, born: event.at, told: &event };
         let news = Some(news).filter(|_| is_new);
-        match self.desk.store.raise(domain, &place.1, &place.2, event.at, &alert, news).await {
+        match self.context.store.raise(domain, &place.1, &place.2, event.at, &alert, news).await {
             Ok(()) => drop(self.raised.insert(place, alert)),
             Err(error) => tracing::error!(%domain, "an alert can't be kept: {error}"),
         }
@@ -233,7 +233,7 @@ impl Watch {
         let Some(alert) = self.raised.get(place) else { return };
         let event = self.event(domain, Happened::Over, alert);
         let news = News { channels: &self.channels, born: event.at, told: &event };
-        match self.desk.store.end_alert(domain, &place.1, &place.2, Some(news)).await {
+        match self.context.store.end_alert(domain, &place.1, &place.2, Some(news)).await {
             Ok(()) => {
                 tracing::info!(%domain, kind = %alert.kind, subject = alert.subject, "is over");
                 self.raised.remove(place);
@@ -244,7 +244,7 @@ impl Watch {
 
     /// What is said of domains that are looked after no longer is over.
     async fn forget_the_gone(&mut self) {
-        let known: BTreeSet<&str> = self.desk.known.iter().map(|spec| spec.name.as_str()).collect();
+        let known: BTreeSet<&str> = self.context.known.iter().map(|spec| spec.name.as_str()).collect();
         let is_gone = |place: &&Place| !known.contains(place.0.as_str());
         let gone: Vec<Place> = self.raised.keys().filter(is_gone).cloned().collect();
         for place in gone {
@@ -256,7 +256,7 @@ impl Watch {
     }
 
     fn event(&self, domain: &DomainName, event: Happened, alert: &Alert) -> Event {
-        let at = self.desk.world.clock.now();
+        let at = self.context.world.clock.now();
         Event { schema: 1, event, domain: domain.to_string(), at, alert: alert.clone() }
     }
 
@@ -264,13 +264,15 @@ impl Watch {
     /// better; enforcement was allowed.
     async fn carry_on(&self, spec: &DomainSpec, applier: &Applier, waiting: Waiting) {
         let domain = &spec.name;
-        match self.desk.hold(domain).await {
+        match self.context.hold(domain).await {
             Ok(true) => {}
             Ok(false) => return,
             Err(failure) => return tracing::error!(%domain, "its plan can't be carried out: {failure}"),
         }
-        let outcome = match self.desk.standing(domain).await {
-            Ok(standing) => applier.go_on(&self.desk.wanted(spec), Desk::permit(&standing), waiting).await,
+        let outcome = match self.context.standing(domain).await {
+            Ok(standing) => {
+                applier.go_on(&self.context.wanted(spec), RolloutContext::permit(&standing), waiting).await
+            }
             Err(failure) => return tracing::error!(%domain, "its plan can't be carried out: {failure}"),
         };
         match outcome {
@@ -279,7 +281,7 @@ impl Watch {
             }
             Err(error) => tracing::error!(%domain, "its plan stopped: {error}"),
         }
-        if let Err(failure) = self.desk.release(domain).await {
+        if let Err(failure) = self.context.release(domain).await {
             tracing::error!(%domain, "{failure}");
         }
     }

@@ -2,15 +2,15 @@
 
 use super::certificate;
 use super::http::connection;
-use crate::config::HostConfig;
-use crate::failure::Failure;
-use crate::rollout::{holder, store_failure};
-use crate::world::World;
+use config::HostConfig;
+use config::failure::Failure;
 use formats::proxy_header::{Header, header};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use net::key_files::KeyFiles;
+use operations::world::World;
+use operations::{holder, store_failure};
 use receiver::host::authority::Ca;
 use receiver::host::order::{Orders, Way};
 use receiver::host::vault::{Vault, VaultError};

@@ -2,14 +2,15 @@
 //! (`dashboard/post.rs`).
 
 use super::certificate::Certificate;
-use crate::config::{CertificateFiles, InboxConfig};
-use crate::failure::Failure;
-use crate::world::World;
+use config::failure::Failure;
+use config::{CertificateFiles, InboxConfig};
 use formats::DomainName;
 use formats::limits::INBOX_CONNECTIONS;
 use net::BoxFuture;
 use net::places::Rates;
 use net::smtp::server::{Incoming, KeepError, Mailbox, Protocol, ServerConfig, Starttls, serve};
+use operations::inbox::inbox;
+use operations::world::World;
 use receiver::inbox::Inbox;
 use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
@@ -107,17 +108,6 @@ impl MailRole {
             }
         };
         Ok(Self { smtp: mail(Protocol::Smtp, Way::Smtp, rates), lmtp: mail(Protocol::Lmtp, Way::Lmtp, None) })
-    }
-}
-
-/// The inbox behind one way in.
-pub fn inbox(config: &InboxConfig, store: &Store, world: &World, way: Way) -> Inbox {
-    Inbox {
-        store: store.clone(),
-        dns: world.dns.clone(),
-        clock: world.clock.clone(),
-        addresses: config.addresses.clone(),
-        way,
     }
 }
 

@@ -4,7 +4,7 @@ use super::hosting::{Bare, Plain, Policies};
 use super::http::Http;
 use super::inbox::Mail;
 use super::pages::Pages;
-use crate::failure::Failure;
+use config::failure::Failure;
 use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
 use listenfd::ListenFd;
 use sender::answer::Answers;

@@ -1,9 +1,8 @@
 //! News of alerts, brought to the webhook and by mail. It waits in the store until somebody has taken it, or until it is
 //! a day old.
 
-use crate::config::GuardConfig;
-use crate::failure::Failure;
-use crate::world::World;
+use config::GuardConfig;
+use config::failure::Failure;
 use formats::tlsrpt_record::MailAddress;
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -17,6 +16,7 @@ use mail_builder::MessageBuilder;
 use mail_builder::headers::text::Text;
 use net::clock::{Clock, later};
 use net::smtp::Mail;
+use operations::world::World;
 use receiver::rollout::guard::Alert;
 use sender::report::Carrier;
 use serde::{Deserialize, Serialize};

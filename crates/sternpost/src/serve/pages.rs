@@ -2,18 +2,16 @@
 
 use super::certificate::Certificate;
 use super::http::connection;
-use crate::config::{Config, DashboardConfig};
-use crate::dashboard::{Asker, Dashboard, public_check, reports_by_post};
-use crate::dashboard_command::first_link;
-use crate::failure::Failure;
-use crate::rollout::Desk;
-use crate::world::World;
 use axum::Router;
+use config::failure::Failure;
+use config::{Config, DashboardConfig};
 use formats::limits::SOCKETMAP_TIME;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
+use operations::RolloutContext;
+use operations::world::World;
 use sender::serve::Shutdown;
 use sender::serve::listen::{Serve, Stream};
 use std::net::IpAddr;
@@ -21,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
 use tokio::task::JoinSet;
+use web::first_link;
+use web::{ClientAddr, Dashboard, public_check, reports_by_post, router};
 
 /// For a handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,18 +54,18 @@ impl Pages {
             None => None,
         };
         let public = role.public_check.then(|| public_check(config, store, world));
-        let desk = Desk::at(config.clone(), store.clone(), world.clone()).await?;
-        first_link(&desk, role).await?;
-        let router = Dashboard::new(role, desk)?.router(reports, public);
+        let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
+        first_link(&context, role).await?;
+        let router = router(&Dashboard::new(role, context)?, reports, public);
         Ok(Self { router, behind_proxy: role.behind_proxy, certificate })
     }
 
-    /// The pages on one connection; each request says who asks.
+    /// The pages on one connection; each request carries the client's address.
     async fn pages<S: Stream>(self, stream: S, from: Option<IpAddr>, shutdown: Shutdown) {
         let router = TowerToHyperService::new(self.router);
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let asker = Asker::of(request.headers(), from, self.behind_proxy);
-            request.extensions_mut().insert(asker);
+            let client = ClientAddr::of(request.headers(), from, self.behind_proxy);
+            request.extensions_mut().insert(client);
             router.call(request)
         });
         connection(service, stream, SOCKETMAP_TIME, shutdown).await;

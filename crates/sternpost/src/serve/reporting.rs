@@ -1,8 +1,5 @@
 //! The roles `[collector]` and `[reporter]`.
 
-use crate::config::{CollectorConfig, Config, Deliver, KeySpec, LoginSpec, ReporterConfig};
-use crate::failure::Failure;
-use crate::world::World;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
@@ -10,10 +7,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use config::failure::Failure;
+use config::{CollectorConfig, Config, Deliver, KeySpec, LoginSpec, ReporterConfig};
 use formats::limits::POSTED_BYTES;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::Clock;
 use net::smtp::{Client, ClientConfig, Login, TlsDemand};
+use operations::world::World;
 use prometheus_client::registry::Registry;
 use sender::answer::Discovery;
 use sender::collect::{Collector, DatagramSocket, PostError};
@@ -172,7 +172,7 @@ fn walker(store: &Store, world: &World) -> Walker {
 }
 
 fn relay(host: &str, port: u16, login: Option<&LoginSpec>, world: &World) -> Result<Carrier, Failure> {
-    let mut config = ClientConfig::new(world.trust.clone(), crate::world::helo()?);
+    let mut config = ClientConfig::new(world.trust.clone(), operations::world::helo()?);
     // The operator named it, wherever it is.
     config.allow_special_addresses = true;
     config.port = port;

@@ -1,0 +1,93 @@
+//! `[host]` and `[admin]`: the policy host and the interface for control panels.
+
+use crate::failure::Failure;
+use crate::read::Read;
+use crate::specs::{AuthoritySpec, CertificateFiles};
+use formats::DomainName;
+use receiver::host::authority::{Authority, NEW_PER_HOUR};
+use receiver::rollout::plan::PolicyHostAt;
+use sender::serve::listen::Address;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// `[host]`.
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    /// Where HTTPS is.
+    pub listen: Vec<Address>,
+    /// Where HTTP is.
+    pub http: Vec<Address>,
+    /// Where `mta-sts.DOMAIN` is to point.
+    pub place: Option<PolicyHostAt>,
+    /// Where a proxy that has taken TLS off asks.
+    pub bare: Vec<Address>,
+    /// Whether a proxy says whom it speaks for, in front of each connection.
+    pub proxy_header: bool,
+    /// Certificates of the operator's own.
+    pub certificates: Vec<CertificateFiles>,
+    /// The file with the key that seals keys in the store.
+    pub key_file: Option<PathBuf>,
+    /// Where certificates come from, the first that gives one.
+    pub authorities: Vec<Authority>,
+}
+
+/// The role, when it is switched on.
+pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
+    if !read.has("host") {
+        return Ok(None);
+    }
+    let addresses: Vec<_> = read.list("host.addresses").iter().filter_map(|text| text.parse().ok()).collect();
+    let name = read.text("host.name").and_then(|text| DomainName::parse(text).ok());
+    let owned = |key: &str| read.text(key).map(str::to_owned);
+    let mut certificates: Vec<CertificateFiles> = read.tables("host.certificates");
+    for files in &mut certificates {
+        (files.certificate, files.key) = (folder.join(&files.certificate), folder.join(&files.key));
+    }
+    let first = read.text("host.acme.directory").map(|directory| AuthoritySpec {
+        directory: directory.to_owned(),
+        contact: owned("host.acme.contact"),
+        profile: owned("host.acme.profile"),
+        ca_file: owned("host.acme.ca_file").map(PathBuf::from),
+        key_id: owned("host.acme.key_id"),
+        key_file: owned("host.acme.key_file").map(PathBuf::from),
+        new_per_hour: Some(read.number("host.acme.new_per_hour", NEW_PER_HOUR)),
+    });
+    let others: Vec<AuthoritySpec> = read.tables("host.acme.then");
+    let authorities = first.into_iter().chain(others).map(|spec| spec.authority(folder));
+    Ok(Some(HostConfig {
+        listen: read.addresses("host.listen", "127.0.0.1:443"),
+        http: read.addresses("host.http", ""),
+        place: match name {
+            Some(name) => Some(PolicyHostAt::Alias(name)),
+            None => Some(PolicyHostAt::Addresses(addresses))
+                .filter(|place| *place != PolicyHostAt::Addresses(Vec::new())),
+        },
+        bare: read.addresses("host.behind_proxy", ""),
+        proxy_header: read.flag("host.proxy_header"),
+        certificates,
+        key_file: owned("host.key_file").map(|file| folder.join(file)),
+        authorities: authorities.collect::<Result<_, _>>()?,
+    }))
+}
+
+/// `[admin]`.
+#[derive(Debug, Clone)]
+pub struct AdminConfig {
+    /// Where it is, on this machine.
+    pub listen: SocketAddr,
+    /// The file with the token.
+    pub token_file: PathBuf,
+}
+
+pub fn admin(read: &Read, folder: &Path) -> Result<AdminConfig, Failure> {
+    let Some(file) = read.text("admin.token_file") else {
+        return Err(Failure::usage(
+            "[admin] names no token",
+            "whoever reaches it could change domains",
+            "Make one, and name it:\n  (umask 077; openssl rand -hex 32 > admin.token)\n  [admin]\n  token_file = \"admin.token\"",
+        ));
+    };
+    let usual = SocketAddr::from(([127, 0, 0, 1], 8464));
+    let listen = read.text("admin.listen").and_then(|text| text.parse().ok()).unwrap_or(usual);
+    Ok(AdminConfig { listen, token_file: folder.join(file) })
+}

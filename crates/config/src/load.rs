@@ -1,0 +1,123 @@
+//! Reads a configuration file into a [`Config`]: finds it, checks every key, and puts the sections together.
+
+use crate::config::{AnswersConfig, Config};
+use crate::failure::Failure;
+use crate::read::Read;
+use crate::specs::{ProviderSpec, UpdateServer};
+use crate::{consistency, guard, hosting, inbox, overrides, owner, reporting};
+use formats::DomainName;
+use formats::tls_policy::Level;
+use net::dns::Dnssec;
+use sender::answer::Settings;
+use sender::serve::listen::{Address, SocketFileOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where a configuration is looked for when none is named.
+const PLACES: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
+
+impl Config {
+    /// Reads the named file, else the first of the usual places, else takes the defaults.
+    pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
+        let found =
+            named.map(Path::to_owned).or_else(|| PLACES.iter().map(PathBuf::from).find(|path| path.exists()));
+        let Some(path) = found else { return Self::parse("", None) };
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::usage(
+                format!("the configuration {} can't be read", path.display()),
+                error,
+                "Name another one with --config.",
+            )
+        })?;
+        Self::parse(&text, Some(path))
+    }
+
+    /// Takes the text of a configuration file. Paths in it are relative to the file's folder.
+    pub fn parse(text: &str, file: Option<PathBuf>) -> Result<Self, Failure> {
+        let shown = file.as_ref().map_or("the configuration".to_owned(), |path| path.display().to_string());
+        let read = Read::new(text).map_err(|fault| {
+            Failure::usage(
+                format!("{shown}, line {}, column {}", fault.line, fault.column),
+                fault.what,
+                fault.remedy,
+            )
+        })?;
+        let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
+        let path = |key: &str| read.text(key).map(|text| folder.join(text));
+        let store = folder
+            .join(read.text("store").and_then(|text| text.strip_prefix("sqlite:")).unwrap_or("sternpost.db"));
+        let answers = read.has("answers").then(|| answers(&read, &folder)).transpose()?;
+        let host = hosting::host(&read, &folder)?;
+        let mut updates: Vec<UpdateServer> = read.tables("rfc2136");
+        updates.iter_mut().for_each(|server| server.key_file = folder.join(&server.key_file));
+        let mut providers: Vec<ProviderSpec> = read.tables("provider");
+        providers.iter_mut().for_each(|provider| provider.key_file = folder.join(&provider.key_file));
+        let config = Self {
+            delegation: read.text("delegation.zone").and_then(|text| DomainName::parse(text).ok()),
+            store,
+            answers,
+            host,
+            guard: read.has("guard").then(|| guard::guard(&read, &folder)).transpose()?,
+            inbox: read.has("inbox").then(|| inbox::inbox(&read, &folder)).transpose()?,
+            collector: read.has("collector").then(|| reporting::collector(&read, &folder)),
+            reporter: read.has("reporter").then(|| reporting::reporter(&read, &folder)).transpose()?,
+            dashboard: read.has("dashboard").then(|| inbox::dashboard(&read, &folder)).transpose()?,
+            admin: read.has("admin").then(|| hosting::admin(&read, &folder)).transpose()?,
+            thresholds: inbox::thresholds(&read),
+            domains: read.tables("domain"),
+            updates,
+            providers,
+            dns_port: read.port("lab.dns_port", 53),
+            metrics: read.text("metrics.listen").and_then(|text| text.parse().ok()),
+            log_json: read.text("log.format") == Some("json"),
+            log_level: read.text("log.level").unwrap_or("info").to_owned(),
+            dns_servers: read.list("dns.servers").iter().filter_map(|text| text.parse().ok()).collect(),
+            dnssec: match read.text("dns.dnssec") {
+                Some("trust-ad") => Dnssec::TrustAd,
+                Some("off") => Dnssec::Off,
+                _ => Dnssec::Validate,
+            },
+            trust_anchor: path("dns.trust_anchor"),
+            ca_file: path("trust.ca_file"),
+            allow_private_addresses: read.flag("trust.allow_private_addresses"),
+            https_port: read.port("lab.https_port", 443),
+            smtp_port: read.port("lab.smtp_port", 25),
+            file,
+            read,
+        };
+        consistency::check(&config)?;
+        Ok(config)
+    }
+}
+
+fn answers(read: &Read, folder: &Path) -> Result<AnswersConfig, Failure> {
+    let seconds = |key, default| Duration::from_secs(u64::from(read.number(key, default)));
+    let from_folder = |address| match address {
+        Address::Unix(path) => Address::Unix(folder.join(path)),
+        other => other,
+    };
+    Ok(AnswersConfig {
+        listen: read.addresses("answers.listen", "127.0.0.1:8461").into_iter().map(from_folder).collect(),
+        lines: read.addresses("answers.lines", "").into_iter().map(from_folder).collect(),
+        http: read.text("answers.http").and_then(|text| text.parse().ok()),
+        socket_file: SocketFileOptions {
+            mode: read
+                .text("answers.socket_mode")
+                .map_or(Some(0o666), |mode| u32::from_str_radix(mode, 8).ok()),
+            owner: read.text("answers.socket_owner").and_then(|owner| owner::numbers(owner).ok()),
+        },
+        cache_bytes: u64::from(read.number("answers.cache_memory", 64)) << 20,
+        settings: Settings {
+            tlsrpt: read.flag("answers.tlsrpt"),
+            patience: seconds("answers.deadline", 20),
+            recheck: seconds("answers.recheck", 60),
+            testing: match read.text("answers.testing_level") {
+                Some("may") => Some(Level::May),
+                Some("encrypt") => Some(Level::Encrypt),
+                Some("dane") => Some(Level::Dane),
+                _ => None,
+            },
+            overrides: overrides::rules(read.value("answers.override"), folder)?,
+        },
+    })
+}

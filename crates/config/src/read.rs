@@ -1,0 +1,299 @@
+//! Reads TOML by the table of keys: what is unknown, of the wrong kind or malformed is an error with
+//! its place.
+
+use crate::fault::{Fault, fault, kind_of, line_and_column, nearest};
+use crate::keys::{KEYS, Key, Kind};
+use crate::specs::{AuthoritySpec, CertificateFiles, Deliver, KeySpec, ProviderSpec, UpdateServer};
+use crate::{overrides, owner};
+use formats::DomainName;
+use formats::tlsrpt_record::MailAddress;
+use receiver::domain::DomainSpec;
+use sender::serve::listen::Address;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::{Spanned, Value};
+
+/// Values by key, with the line of each.
+#[derive(Debug, Clone)]
+pub struct Read {
+    values: Values,
+    sections: BTreeSet<String>,
+}
+
+impl Read {
+    pub fn new(text: &str) -> Result<Self, Fault> {
+        let table = DeTable::parse(text).map_err(|error| {
+            fault(text, error.span().unwrap_or_default(), error.message().replace('\n', ", "), "")
+        })?;
+        let mut read = Self { values: BTreeMap::new(), sections: BTreeSet::new() };
+        walk(text, table.get_ref(), "", &mut read)?;
+        Ok(read)
+    }
+
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).map(|(value, _)| value)
+    }
+
+    pub fn line(&self, key: &str) -> usize {
+        self.values.get(key).map_or(0, |(_, line)| *line)
+    }
+
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.value(key).and_then(Value::as_str)
+    }
+
+    pub fn list(&self, key: &str) -> Vec<&str> {
+        self.value(key)
+            .and_then(Value::as_array)
+            .map(|items| items.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default()
+    }
+
+    /// True when the section stands in the file.
+    pub fn has(&self, section: &str) -> bool {
+        self.sections.contains(section)
+    }
+
+    /// Places to listen; every value was looked at when it was read.
+    pub fn addresses(&self, key: &str, default: &str) -> Vec<Address> {
+        let listed = self.value(key).map(|_| self.list(key));
+        let texts = listed.unwrap_or_else(|| if default.is_empty() { Vec::new() } else { vec![default] });
+        texts.into_iter().filter_map(Address::parse).collect()
+    }
+
+    /// The tables at a key; every one of them was looked at when it was read.
+    pub fn tables<T: DeserializeOwned>(&self, key: &str) -> Vec<T> {
+        let items = self.value(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        items.into_iter().filter_map(|item| item.try_into().ok()).collect()
+    }
+
+    pub fn number(&self, key: &str, default: u32) -> u32 {
+        self.value(key).and_then(Value::as_integer).and_then(|n| n.try_into().ok()).unwrap_or(default)
+    }
+
+    pub fn flag(&self, key: &str) -> bool {
+        self.value(key).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    pub fn port(&self, key: &str, default: u16) -> u16 {
+        self.value(key).and_then(Value::as_integer).and_then(|port| port.try_into().ok()).unwrap_or(default)
+    }
+}
+
+type Values = BTreeMap<&'static str, (Value, usize)>;
+
+fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Result<(), Fault> {
+    for (name, value) in table {
+        let path = if prefix.is_empty() {
+            name.get_ref().to_string()
+        } else {
+            format!("{prefix}.{}", name.get_ref())
+        };
+        let is_section = KEYS
+            .iter()
+            .any(|key| key.path.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        if let Some(key) = KEYS.iter().find(|key| key.path == path) {
+            let taken = take(text, key, value)?;
+            read.values.insert(key.path, (taken, line_and_column(text, name.span().start).0));
+        } else if is_section {
+            let DeValue::Table(inner) = value.get_ref() else {
+                return Err(fault(
+                    text,
+                    value.span(),
+                    format!("[{path}] is a section"),
+                    &format!("Write it as\n  [{path}]"),
+                ));
+            };
+            read.sections.insert(path.clone());
+            walk(text, inner, &path, read)?;
+        } else {
+            return Err(unknown(text, name.span(), &path));
+        }
+    }
+    Ok(())
+}
+
+fn unknown(text: &str, span: Range<usize>, path: &str) -> Fault {
+    let sections = KEYS.iter().map(|key| key.path.split_once('.').map_or(key.path, |(head, _)| head));
+    let near = match path.contains('.') {
+        true => nearest(path, KEYS.iter().map(|key| key.path)).map(|near| format!("Did you mean {near}? ")),
+        false => nearest(path, sections).map(|near| format!("Did you mean [{near}]? ")),
+    };
+    let remedy = format!("{}`sternpost config reference` lists all keys.", near.unwrap_or_default());
+    fault(text, span, format!("there is no key {path:?}"), &remedy)
+}
+
+fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
+    let wrong = |what: String| {
+        fault(text, value.span(), what, &format!("{} takes {}", key.path, key.kind.expected()))
+    };
+    match (key.kind, value.get_ref()) {
+        (Kind::Bool, DeValue::Boolean(on)) => Ok(Value::Boolean(*on)),
+        (Kind::File, DeValue::String(file)) if !file.is_empty() => Ok(Value::String(file.to_string())),
+        (Kind::Choice(words), DeValue::String(word)) if words.contains(&word.as_ref()) => {
+            Ok(Value::String(word.to_string()))
+        }
+        (Kind::Choice(_), DeValue::String(word)) => {
+            Err(wrong(format!("{word:?} is not one of the words for {}", key.path)))
+        }
+        (Kind::Port, DeValue::Integer(port)) => match i64::from_str_radix(port.as_str(), port.radix()) {
+            Ok(number @ 1..=65_535) => Ok(Value::Integer(number)),
+            _ => Err(wrong(format!("{} is not a port", port.as_str()))),
+        },
+        (Kind::Number(least, most), DeValue::Integer(number)) => {
+            match i64::from_str_radix(number.as_str(), number.radix()) {
+                Ok(number) if (least..=most).contains(&number) => Ok(Value::Integer(number)),
+                _ => Err(wrong(format!("{} is out of range", number.as_str()))),
+            }
+        }
+        (Kind::Store, DeValue::String(place)) => match place.strip_prefix("sqlite:") {
+            Some(file) if !file.is_empty() => Ok(Value::String(place.to_string())),
+            _ => Err(wrong(format!("{place:?} is no place that is known"))),
+        },
+        (Kind::FileMode, DeValue::String(mode)) => match u32::from_str_radix(mode, 8) {
+            Ok(0..=0o777) => Ok(Value::String(mode.to_string())),
+            _ => Err(wrong(format!("{mode:?} is no file mode"))),
+        },
+        (Kind::Owner, DeValue::String(owner)) => match owner::numbers(owner) {
+            Ok(_) => Ok(Value::String(owner.to_string())),
+            Err(what) => Err(wrong(what)),
+        },
+        (Kind::Loopback, DeValue::String(address)) => match Address::parse(address) {
+            Some(Address::Tcp(tcp)) if tcp.ip().is_loopback() => Ok(Value::String(address.to_string())),
+            Some(Address::Tcp(_)) => Err(fault(
+                text,
+                value.span(),
+                format!("{address:?} can be reached by others, and there is no authentication"),
+                "Listen on 127.0.0.1 and put a web server with authentication in front",
+            )),
+            _ => Err(wrong(format!("{address:?} is not an address and a port"))),
+        },
+        (Kind::Listeners, DeValue::Array(items)) => texts(
+            items,
+            |place| Address::parse(place).is_some(),
+            |other, span| {
+                let remedy =
+                    "Write it as \"127.0.0.1:8461\", \"unix:/run/sternpost/answers.sock\" or \"systemd\"";
+                fault(text, span, format!("{other:?} is no place to listen"), remedy)
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
+        (Kind::Addresses, DeValue::Array(items)) => texts(
+            items,
+            |address| address.parse::<SocketAddr>().is_ok(),
+            |other, span| {
+                let remedy = "Write it as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
+                fault(text, span, format!("{other:?} is not an address and a port"), remedy)
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
+        (Kind::Overrides, DeValue::Array(items)) => {
+            let table = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+                DeValue::Table(table) => overrides::take(text, item.span(), table),
+                _ => Err(wrong(format!("{} holds something that is no table", key.path))),
+            };
+            Ok(Value::Array(items.iter().map(table).collect::<Result<_, _>>()?))
+        }
+        (Kind::Domains, DeValue::Array(items)) => tables::<DomainSpec>(text, key, items),
+        (Kind::Updates, DeValue::Array(items)) => tables::<UpdateServer>(text, key, items),
+        (Kind::Authorities, DeValue::Array(items)) => tables::<AuthoritySpec>(text, key, items),
+        (Kind::CertificateFiles, DeValue::Array(items)) => tables::<CertificateFiles>(text, key, items),
+        (Kind::Providers, DeValue::Array(items)) => tables::<ProviderSpec>(text, key, items),
+        (Kind::Name, DeValue::String(name)) => match DomainName::parse(name) {
+            Ok(_) => Ok(Value::String(name.to_string())),
+            Err(error) => Err(wrong(format!("{name:?}: {error}"))),
+        },
+        (Kind::Places, DeValue::Array(items)) => texts(
+            items,
+            |address| address.parse::<IpAddr>().is_ok(),
+            |other, span| {
+                fault(text, span, format!("{other:?} is not an address"), "Write it as \"192.0.2.1\"")
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
+        (Kind::Url(scheme), DeValue::String(url)) if url.starts_with(scheme) => {
+            Ok(Value::String(url.to_string()))
+        }
+        (Kind::Url(_), DeValue::String(url)) => Err(wrong(format!("{url:?} is no such URL"))),
+        (Kind::MailAddresses, DeValue::Array(items)) => texts(
+            items,
+            |address| MailAddress::parse(address).is_ok(),
+            |other, span| {
+                fault(
+                    text,
+                    span,
+                    format!("{other:?} is not a mail address"),
+                    "Write it as \"tlsrpt@example.org\"",
+                )
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
+        (Kind::MailAddress, DeValue::String(address)) => match MailAddress::parse(address) {
+            Ok(_) => Ok(Value::String(address.to_string())),
+            Err(error) => Err(wrong(format!("{address:?}: {error}"))),
+        },
+        (Kind::Names, DeValue::Array(items)) => texts(
+            items,
+            |name| DomainName::parse(name).is_ok(),
+            |other, span| {
+                let remedy = "Write it as \"example.org\"; what is below it is meant too";
+                fault(text, span, format!("{other:?} is not a domain name"), remedy)
+            },
+            || wrong(format!("{} holds something that is not text", key.path)),
+        ),
+        (Kind::DkimKeys, DeValue::Array(items)) => tables::<KeySpec>(text, key, items),
+        (Kind::DkimKeys, DeValue::Table(_)) => tables::<KeySpec>(text, key, std::slice::from_ref(value)),
+        (Kind::Deliver, DeValue::String(way)) => match Deliver::parse(way) {
+            Some(_) => Ok(Value::String(way.to_string())),
+            None => Err(wrong(format!("{way:?} is no way to deliver"))),
+        },
+        (Kind::UrlPath, DeValue::String(path)) => match path.strip_prefix('/') {
+            Some(rest) if !rest.is_empty() && rest.split('/').all(is_segment) => {
+                Ok(Value::String(path.to_string()))
+            }
+            _ => Err(wrong(format!("{path:?} is no such path"))),
+        },
+        (Kind::Text, DeValue::String(word)) if !word.is_empty() => Ok(Value::String(word.to_string())),
+        (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
+    }
+}
+
+fn is_segment(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// A list of tables of one shape; what does not fit is named with its place.
+fn tables<T: DeserializeOwned>(
+    text: &str,
+    key: &Key,
+    items: &[Spanned<DeValue<'_>>],
+) -> Result<Value, Fault> {
+    let one = |item: &Spanned<DeValue<'_>>| {
+        let wrong = |error: toml::de::Error| {
+            let remedy = format!("[[{}]] takes {}", key.path, key.kind.expected());
+            fault(text, error.span().unwrap_or(item.span()), error.message().replace('\n', ", "), &remedy)
+        };
+        T::deserialize(ValueDeserializer::from(item.clone())).map_err(wrong)?;
+        Value::deserialize(ValueDeserializer::from(item.clone())).map_err(wrong)
+    };
+    Ok(Value::Array(items.iter().map(one).collect::<Result<_, _>>()?))
+}
+
+/// A list of texts, each of which has to be good.
+fn texts(
+    items: &[Spanned<DeValue<'_>>],
+    is_good: impl Fn(&str) -> bool,
+    bad: impl Fn(&str, Range<usize>) -> Fault,
+    no_text: impl Fn() -> Fault,
+) -> Result<Value, Fault> {
+    let one = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+        DeValue::String(given) if is_good(given) => Ok(Value::String(given.to_string())),
+        DeValue::String(other) => Err(bad(other, item.span())),
+        _ => Err(no_text()),
+    };
+    Ok(Value::Array(items.iter().map(one).collect::<Result<_, _>>()?))
+}

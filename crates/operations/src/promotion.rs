@@ -1,0 +1,132 @@
+//! What an operator decides about the roll-out of a domain: allow enforcement, hold the domain in testing, excuse a cause
+//! of failures. The commands `promote`, `hold` and `excuse` call these functions, and the forms of the dashboard do. Each
+//! decision goes into the store and into the journal of the domain, with who made it and why.
+
+use crate::rollout_context::{RolloutContext, store_failure};
+use config::failure::Failure;
+use formats::{DomainName, Mode};
+use receiver::domain::DomainSpec;
+use receiver::rollout::Standing;
+use receiver::rollout::decisions::Word;
+use receiver::rollout::gate::{Cause, Gate};
+
+/// Who gives commands.
+pub const OPERATOR: &str = "operator";
+
+/// Why a word was not taken: what stands against it, and what to do.
+pub struct Refusal {
+    /// What stands against it.
+    pub why: String,
+    /// What to do, with the command to paste.
+    pub remedy: String,
+}
+
+/// Allows enforcement of a domain, when the evidence does or a reason is given.
+pub async fn allow(
+    context: &mut RolloutContext,
+    spec: &DomainSpec,
+    who: &str,
+    reason: Option<&str>,
+) -> Result<Result<String, Refusal>, Failure> {
+    let name = &spec.name;
+    let standing = context.standing(name).await?;
+    if let Some(refusal) = not_yet(spec, &standing) {
+        return Ok(Err(refusal));
+    }
+    if standing.mode.is_some_and(|known| known.mode == Mode::Enforce) {
+        return Ok(Ok(format!("{name} is enforced already.")));
+    }
+    let (_, gate) = context.gate(name, &standing).await?;
+    let what = match (&gate, reason) {
+        (Gate::Ready, _) => "enforcement allowed; the evidence is ready".to_owned(),
+        (_, Some(reason)) => {
+            format!("enforcement allowed against the evidence, which is {gate}. Reason: {reason}")
+        }
+        (_, None) => {
+            return Ok(Err(Refusal {
+                why: format!("the evidence is {gate}"),
+                remedy: format!(
+                    "Wait for reports, or take the risk that mail waits at senders which can't verify your MX hosts:\n  sternpost promote {name} --force --reason \"…\""
+                ),
+            }));
+        }
+    };
+    let mut decisions = context.decisions(name);
+    if decisions.held.take().is_some() {
+        context.decide(name, decisions, who, "no longer held").await?;
+    }
+    context.approve(name, who, &what).await?;
+    Ok(Ok(format!("{name} may be enforced. Carry it out:\n  sternpost apply {name}")))
+}
+
+fn not_yet(spec: &DomainSpec, standing: &Standing) -> Option<Refusal> {
+    if spec.mode != Mode::Enforce {
+        return Some(Refusal {
+            why: format!("the configuration wants it in mode {}", spec.mode),
+            remedy: "Set mode = \"enforce\" in its [[domain]].".to_owned(),
+        });
+    }
+    match standing.mode.map(|known| known.mode) {
+        Some(Mode::Testing | Mode::Enforce) => None,
+        Some(Mode::None) | None => Some(Refusal {
+            why: "its policy was not seen in testing yet".to_owned(),
+            remedy: format!("First run\n  sternpost apply {}", spec.name),
+        }),
+    }
+}
+
+/// Holds a domain; what is said about it.
+pub async fn hold_back(
+    context: &mut RolloutContext,
+    spec: &DomainSpec,
+    who: &str,
+    reason: &str,
+) -> Result<String, Failure> {
+    let name = &spec.name;
+    let standing = context.standing(name).await?;
+    let mut decisions = context.decisions(name);
+    let at = context.world.clock.now();
+    decisions.held = Some(Word { reason: reason.to_owned(), who: who.to_owned(), at });
+    context.decide(name, decisions, who, &format!("held in testing. Reason: {reason}")).await?;
+    if standing.approved.is_some() {
+        let take_back = |standing: &mut Standing| standing.approved = None;
+        context.store.change_rollout(name, take_back).await.map_err(|error| store_failure(&error))?;
+    }
+    Ok(match standing.mode.map(|known| known.mode) {
+        Some(Mode::Enforce) => format!(
+            "{name} is to go back to testing. Carry it out:\n  sternpost apply {name}\nSenders that hold the enforced policy look at the new one within a day, most of them sooner."
+        ),
+        _ => format!("{name} stays in testing, until\n  sternpost promote {name}"),
+    })
+}
+
+/// Excuses a cause; what is said about it.
+pub async fn excuse_cause(
+    context: &mut RolloutContext,
+    name: &DomainName,
+    cause: Cause,
+    who: &str,
+    reason: &str,
+) -> Result<String, Failure> {
+    let mut decisions = context.decisions(name);
+    let what = format!("{cause} does not count. Reason: {reason}");
+    let word = Word { reason: reason.to_owned(), who: who.to_owned(), at: context.world.clock.now() };
+    decisions.excuse(cause.clone(), word);
+    context.decide(name, decisions, who, &what).await?;
+    Ok(format!("{cause} does not count for {name} from now on."))
+}
+
+/// Lets a cause count again; what is said about it.
+pub async fn count_again(
+    context: &mut RolloutContext,
+    name: &DomainName,
+    cause: &Cause,
+    who: &str,
+) -> Result<String, Failure> {
+    let mut decisions = context.decisions(name);
+    if !decisions.count_again(cause) {
+        return Ok(format!("{cause} was not excused for {name}."));
+    }
+    context.decide(name, decisions, who, &format!("{cause} counts again")).await?;
+    Ok(format!("{cause} counts again for {name}."))
+}

@@ -1,0 +1,131 @@
+//! What changes something: our own policy host, a name server that takes updates, and the interface of a provider.
+
+use config::failure::Failure;
+use config::{ProviderSpec, UpdateServer};
+use formats::{DomainName, Policy};
+use net::BoxFuture;
+use net::clock::Clock;
+use net::dns::provider::{Provider, ProviderError};
+use net::dns::update::{Replacement, UpdateError, Updater};
+use net::https::policy_host;
+use receiver::publish::{Change, DnsPublisher, PublishError, Records, TTL};
+use receiver::rollout::Hosting;
+use receiver::rollout::plan::PolicyHostAt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use store::hosting::StoredCertificate;
+use store::{Store, StoreError};
+
+/// The role `[host]`, which serves what is in the store.
+pub struct OwnHost {
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Hosting for OwnHost {
+    fn put<'a>(
+        &'a self,
+        domain: &'a DomainName,
+        policy: Option<&'a Policy>,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            let text = policy.map(ToString::to_string);
+            self.store.put_hosted(domain, text.as_deref()).await.map_err(|error| error.to_string())?;
+            let host = policy_host(domain).map_err(|error| error.to_string())?;
+            self.ask_for_certificate(&host).await.map_err(|error| error.to_string())
+        })
+    }
+}
+
+impl OwnHost {
+    /// The domain is known now, so a certificate may be ordered for its policy host.
+    async fn ask_for_certificate(&self, host: &DomainName) -> Result<(), StoreError> {
+        if self.store.certificate(host).await?.is_some() {
+            return Ok(());
+        }
+        let order = StoredCertificate::to_order(host.clone(), self.clock.now());
+        self.store.put_certificate(&order).await
+    }
+}
+
+/// A zone that is changed by DNS UPDATE.
+pub struct Updates {
+    updater: Updater,
+    clock: Arc<dyn Clock>,
+}
+
+impl Updates {
+    pub fn new(server: &UpdateServer, zone: &DomainName, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+        let file = server.key_file.display();
+        let secret = key(&server.key_file, "[[rfc2136]]")?;
+        let zone = server.zone.clone().unwrap_or_else(|| zone.clone());
+        let updater = Updater::new(server.server, zone, &server.key_name, &secret, server.algorithm.into());
+        let updater = updater.map_err(|error| {
+            let remedy =
+                "The file holds the secret alone, in base64, as `keymgr -t NAME` and `tsig-keygen` print it.";
+            Failure::usage(format!("the key file {file}"), error, remedy)
+        })?;
+        Ok(Self { updater, clock })
+    }
+}
+
+impl DnsPublisher for Updates {
+    fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>> {
+        Box::pin(async move {
+            let new = replacement(change);
+            let fail =
+                |error: UpdateError| PublishError { name: change.name.clone(), why: error.to_string() };
+            self.updater.replace(&change.name, &new, TTL, self.clock.now()).await.map_err(fail)
+        })
+    }
+}
+
+/// A zone that is changed through its provider's interface.
+pub struct ProviderZone(Provider);
+
+impl ProviderZone {
+    pub fn new(spec: &ProviderSpec, zone: &DomainName) -> Result<Self, Failure> {
+        let secret = key(&spec.key_file, "[[provider]]")?;
+        let zone = spec.zone.clone().unwrap_or_else(|| zone.clone());
+        let provider = Provider::new(spec.service, &secret, zone, spec.zone_id.clone());
+        Ok(Self(provider.map_err(|error| {
+            let remedy = "The file holds the token alone; for Route 53 it is a file of credentials with `aws_access_key_id = …` and `aws_secret_access_key = …`.";
+            Failure::usage(format!("the key file {}", spec.key_file.display()), error, remedy)
+        })?))
+    }
+}
+
+impl DnsPublisher for ProviderZone {
+    fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>> {
+        Box::pin(async move {
+            let fail =
+                |error: ProviderError| PublishError { name: change.name.clone(), why: error.to_string() };
+            self.0.replace(&change.name, &replacement(change), TTL).await.map_err(fail)
+        })
+    }
+
+    /// Providers hand records on to name servers all over the world, some of them a minute later.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(300)
+    }
+}
+
+fn key(file: &Path, section: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|error| {
+        let what = format!("the key file {} can't be read", file.display());
+        Failure::usage(what, error, format!("{section} names it in key_file."))
+    })
+}
+
+/// Only records of our own kind are replaced: other texts at the name stay.
+fn replacement(change: &Change) -> Replacement {
+    let is_report = change.name.as_str().starts_with("_smtp.");
+    let prefix = if is_report { "v=TLSRPTv1" } else { "v=STSv1" };
+    match &change.records {
+        Records::Txt(value) => Replacement::Txt { prefix, value: Some(value.clone()) },
+        Records::NoTxt => Replacement::Txt { prefix, value: None },
+        Records::Place(PolicyHostAt::Alias(name)) => Replacement::Alias(name.clone()),
+        Records::Place(PolicyHostAt::Addresses(all)) => Replacement::Addresses(all.clone()),
+    }
+}

@@ -1,0 +1,356 @@
+//! What every command about domains works with: the wanted state, the store, and the means to look and
+//! to change something.
+
+use crate::publishers::{OwnHost, ProviderZone, Updates};
+use crate::world::{World, domain};
+use config::failure::Failure;
+use config::{Config, ProviderSpec, fits};
+use formats::{DomainName, Mode};
+use jiff::SignedDuration;
+use net::clock::later;
+use net::dns::Authorities;
+use receiver::domain::{DnsBy, DomainSpec, HostedBy};
+use receiver::publish::DnsPublisher;
+use receiver::rollout::decisions::Decisions;
+use receiver::rollout::gate::{Evidence, Gate, evidence, gate};
+use receiver::rollout::plan::{Permit, Wanted};
+use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, Standing};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use store::{Store, StoreError};
+
+/// Everything that work on domains needs.
+pub struct RolloutContext {
+    /// The configuration in force.
+    pub config: Config,
+    /// The open store.
+    pub store: Store,
+    /// Clients of DNS, policy hosts and mail servers.
+    pub world: Arc<World>,
+    /// All domains, of the file and of the store.
+    pub known: Vec<DomainSpec>,
+    /// What was decided about some of them.
+    decided: BTreeMap<String, Decisions>,
+}
+
+impl RolloutContext {
+    /// By the configuration.
+    pub async fn open(named: Option<&Path>) -> Result<Self, Failure> {
+        let config = Config::load(named)?;
+        let store = Store::open(&config.store).await.map_err(|error| {
+            let remedy = "The folder has to be there, and you have to be allowed to write in it; best run this as the user that `sternpost serve` runs as.";
+            Failure::usage(format!("the store {} can't be used", config.store.display()), error, remedy)
+        })?;
+        let world = Arc::new(World::new(&config)?);
+        Self::at(config, store, world).await
+    }
+
+    /// With what is open already.
+    pub async fn at(config: Config, store: Store, world: Arc<World>) -> Result<Self, Failure> {
+        let mut context = Self { known: Vec::new(), decided: BTreeMap::new(), config, store, world };
+        context.learn().await?;
+        Ok(context)
+    }
+
+    /// Takes in which domains there are now.
+    pub async fn learn(&mut self) -> Result<(), Failure> {
+        let added: Vec<DomainSpec> = self.store.domains().await.map_err(|error| store_failure(&error))?;
+        if let Some(twice) = added.iter().find(|spec| self.is_in_file(&spec.name)) {
+            return Err(Failure::usage(
+                format!("{} stands in the configuration file and in the store", twice.name),
+                "a domain stands in one place only",
+                format!(
+                    "Take it out of the file, then, if it is the file's that you want:\n  sternpost domains remove --although-bound {}\nand put it back.",
+                    twice.name
+                ),
+            ));
+        }
+        self.known = [self.config.domains.clone(), added].concat();
+        let decided = self.store.all_decisions().await.map_err(|error| store_failure(&error))?;
+        self.decided = decided.into_iter().collect();
+        Ok(())
+    }
+
+    /// True when the configuration file has the domain.
+    pub fn is_in_file(&self, name: &DomainName) -> bool {
+        self.config.domains.iter().any(|spec| spec.name == *name)
+    }
+
+    /// Whether what a domain asks for is in the configuration.
+    pub fn fits(&self, spec: &DomainSpec) -> Result<(), Failure> {
+        fits(spec, &self.config)?;
+        self.wanted(spec).aliases().map(drop).map_err(|error| {
+            Failure::usage(
+                format!("{} can't be delegated", spec.name),
+                error,
+                "Choose a shorter zone in [delegation].",
+            )
+        })
+    }
+
+    /// The domain as file or store have it now.
+    pub async fn known_domain(&self, name: &DomainName) -> Result<Option<DomainSpec>, Failure> {
+        match self.config.domains.iter().find(|spec| spec.name == *name) {
+            Some(spec) => Ok(Some(spec.clone())),
+            None => self.store.domain(name).await.map_err(|error| store_failure(&error)),
+        }
+    }
+
+    /// Keeps what is wanted of a domain in the store, and writes that into its journal.
+    pub async fn keep(&self, spec: &DomainSpec, who: &str) -> Result<(), Failure> {
+        self.only_in_store(&spec.name)?;
+        self.fits(spec)?;
+        let fail = |error| store_failure(&error);
+        self.store.put_domain(&spec.name, spec).await.map_err(fail)?;
+        let wanted = serde_json::to_string(spec).unwrap_or_default();
+        let what = format!("what is wanted since now: {wanted}");
+        self.store.journal(&spec.name, self.world.clock.now(), who, &what).await.map_err(fail)
+    }
+
+    /// Forgets a domain of the store. Its journal stays.
+    pub async fn remove(&self, name: &DomainName, removal: Removal, who: &str) -> Result<(), Failure> {
+        self.only_in_store(name)?;
+        let standing = self.standing(name).await?;
+        let now = self.world.clock.now();
+        let bound = standing.promises.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
+        if bound && removal == Removal::Free {
+            return Err(Failure::finding(
+                format!("{name} is not removed"),
+                "senders may still hold a policy of it, and nobody would look after that",
+                format!(
+                    "Let it retire first:\n  sternpost domains set {name} --mode none\n  sternpost apply {name}\nor remove it with --although-bound (over HTTP: ?although_bound=true)."
+                ),
+            ));
+        }
+        let fail = |error| store_failure(&error);
+        self.store.remove_domain(name).await.map_err(fail)?;
+        let what = if bound { "removed, although senders may hold a policy of it" } else { "removed" };
+        self.store.journal(name, now, who, what).await.map_err(fail)
+    }
+
+    /// What stands in the file is changed there.
+    pub fn only_in_store(&self, name: &DomainName) -> Result<(), Failure> {
+        match self.is_in_file(name) {
+            false => Ok(()),
+            true => Err(Failure::usage(
+                format!("{name} stands in the configuration file"),
+                "that stays as you wrote it",
+                "Change it there.",
+            )),
+        }
+    }
+
+    /// One of the known domains.
+    pub fn find(&self, name: &DomainName) -> Result<DomainSpec, Failure> {
+        self.known.iter().find(|spec| spec.name == *name).cloned().ok_or_else(|| {
+            let names = || self.known.iter().take(10).map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
+            let remedy = match self.known.is_empty() {
+                true => format!("Write it with `sternpost init {name} >> sternpost.toml`, or `sternpost domains add {name}`."),
+                false => format!("Known are: {}.\nAnother one is proposed by `sternpost init {name}`.", names()),
+            };
+            Failure::usage(format!("{name} is not among the domains"), "neither the configuration nor the store has it", remedy)
+        })
+    }
+
+    /// The domains that are meant: those that were typed, or all that are known.
+    pub fn domains(&self, typed: &[String]) -> Result<Vec<DomainSpec>, Failure> {
+        if typed.is_empty() && self.known.is_empty() {
+            return Err(Failure::usage(
+                "no domains",
+                "neither the configuration nor the store has one",
+                "Propose one from what DNS shows today:\n  sternpost init example.org >> sternpost.toml",
+            ));
+        }
+        match typed.is_empty() {
+            true => Ok(self.known.clone()),
+            false => typed.iter().map(|text| self.find(&domain(text)?)).collect(),
+        }
+    }
+
+    /// What the operator decided about a domain.
+    pub fn decisions(&self, name: &DomainName) -> Decisions {
+        self.decided.get(name.as_str()).cloned().unwrap_or_default()
+    }
+
+    /// Keeps what the operator decided, and writes it into the journal.
+    pub async fn decide(
+        &mut self,
+        name: &DomainName,
+        decisions: Decisions,
+        who: &str,
+        what: &str,
+    ) -> Result<(), Failure> {
+        let now = self.world.clock.now();
+        let fail = |error| store_failure(&error);
+        self.store.put_decisions(name, &decisions).await.map_err(fail)?;
+        self.store.journal(name, now, who, what).await.map_err(fail)?;
+        self.decided.insert(name.to_string(), decisions);
+        Ok(())
+    }
+
+    /// What the planner is told about a domain: what is wanted, as far as the operator does not hold it
+    /// back.
+    pub fn wanted(&self, spec: &DomainSpec) -> Wanted {
+        let wanted = spec.wanted(
+            self.config.host.as_ref().and_then(|host| host.place.clone()),
+            self.config.delegation.clone(),
+        );
+        Wanted { mode: self.decisions(&spec.name).allowed(wanted.mode), ..wanted }
+    }
+
+    /// The means to carry the plan of a domain out.
+    pub fn applier(&self, spec: &DomainSpec) -> Result<Applier, Failure> {
+        let hosting: Option<Arc<dyn Hosting>> = match spec.host {
+            HostedBy::Sternpost => {
+                Some(Arc::new(OwnHost { store: self.store.clone(), clock: self.world.clock.clone() }))
+            }
+            HostedBy::Static | HostedBy::Elsewhere => None,
+        };
+        Ok(Applier {
+            dns: Arc::new(Authorities::new(
+                self.world.dns.clone(),
+                self.config.dns_port,
+                self.config.allow_private_addresses,
+            )),
+            policies: self.world.policies.clone(),
+            publisher: self.publisher(spec)?,
+            hosting,
+            new_hosts: NewHosts::TakeIn,
+            store: self.store.clone(),
+            clock: self.world.clock.clone(),
+        })
+    }
+
+    fn publisher(&self, spec: &DomainSpec) -> Result<Option<Arc<dyn DnsPublisher>>, Failure> {
+        let zone = self.config.delegation.as_ref().filter(|_| spec.delegated).unwrap_or(&spec.name);
+        Ok(match &spec.dns {
+            DnsBy::Hand => None,
+            DnsBy::Update(name) => match self.config.updates.iter().find(|server| server.name == *name) {
+                Some(server) => Some(Arc::new(Updates::new(server, zone, self.world.clock.clone())?)),
+                None => None,
+            },
+            DnsBy::Provider(service, name) => {
+                let is_it = |known: &&ProviderSpec| known.service == *service && known.name == *name;
+                match self.config.providers.iter().find(is_it) {
+                    Some(provider) => Some(Arc::new(ProviderZone::new(provider, zone)?)),
+                    None => None,
+                }
+            }
+        })
+    }
+
+    /// Takes, or keeps, the work on a domain for this program alone; false while another has it.
+    pub async fn hold(&self, name: &DomainName) -> Result<bool, Failure> {
+        let now = self.world.clock.now();
+        let held = self.store.lease(&lease(name), &holder(), now, later(now, LEASE)).await;
+        held.map_err(|error| store_failure(&error))
+    }
+
+    /// Lets others work on it again.
+    pub async fn release(&self, name: &DomainName) -> Result<(), Failure> {
+        self.store.release(&lease(name), &holder()).await.map_err(|error| store_failure(&error))
+    }
+
+    /// Whether enforcement may begin: the operator's word.
+    pub fn permit(standing: &Standing) -> Permit {
+        if standing.approved.is_some() { Permit::Enforce } else { Permit::Testing }
+    }
+
+    /// How a domain stands, as it is remembered.
+    pub async fn standing(&self, name: &DomainName) -> Result<Standing, Failure> {
+        Ok(self.store.rollout(name).await.map_err(|error| store_failure(&error))?.unwrap_or_default())
+    }
+
+    /// What reports and our own looks say about a domain since it is in its mode, and what follows.
+    pub async fn gate(&self, name: &DomainName, standing: &Standing) -> Result<(Evidence, Gate), Failure> {
+        let fail = |error| store_failure(&error);
+        let now = self.world.clock.now();
+        let since = standing.mode.map_or(now, |mode| mode.since);
+        // What is older says nothing about now, and an enforced domain may have years of it.
+        let since = since.max(now.saturating_sub(LOOKED_BACK).unwrap_or(since));
+        let reports = self.store.reports_about(name, since).await.map_err(fail)?;
+        let probes = self.store.probes_of(name, since).await.map_err(fail)?;
+        let evidence = evidence(&reports, &probes, since, &self.decisions(name).excused(), now);
+        let gate = gate(&evidence, &self.config.thresholds);
+        Ok((evidence, gate))
+    }
+
+    /// Allows enforcement where the operator wants that to happen by evidence alone; true when it did.
+    pub async fn promote_by_evidence(&self, spec: &DomainSpec) -> Result<bool, Failure> {
+        let standing = self.standing(&spec.name).await?;
+        let is_open = spec.auto_promote
+            && self.wanted(spec).mode == Mode::Enforce
+            && standing.approved.is_none()
+            && standing.mode.is_some_and(|known| known.mode == Mode::Testing);
+        if !is_open {
+            return Ok(false);
+        }
+        let (evidence, gate) = self.gate(&spec.name, &standing).await?;
+        if gate != Gate::Ready {
+            return Ok(false);
+        }
+        let what = format!(
+            "enforcement allowed by evidence: {} clean days, {} sessions of {} senders, failure rate under {:.2} %",
+            evidence.clean_days,
+            evidence.clean_sessions,
+            evidence.senders,
+            evidence.failure_rate_bound * 100.0
+        );
+        self.approve(&spec.name, "auto_promote", &what).await?;
+        Ok(true)
+    }
+
+    /// Allows enforcement, for the next `apply`.
+    pub async fn approve(&self, name: &DomainName, who: &str, what: &str) -> Result<(), Failure> {
+        let fail = |error| store_failure(&error);
+        let now = self.world.clock.now();
+        let allow = |standing: &mut Standing| standing.approved = Some(now);
+        self.store.change_rollout(name, allow).await.map_err(fail)?;
+        self.store.journal(name, now, who, what).await.map_err(fail)
+    }
+}
+
+/// Whether a domain may go while senders hold a policy of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// Not then.
+    Free,
+    /// Then too.
+    AlthoughBound,
+}
+
+/// How far back evidence counts.
+const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 400);
+
+/// For how long one program has a domain for itself, from step to step.
+pub const LEASE: SignedDuration = SignedDuration::from_mins(15);
+
+fn lease(name: &DomainName) -> String {
+    format!("rollout {name}")
+}
+
+/// This program, among all that share the store.
+pub fn holder() -> String {
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{} {}", machine.trim(), std::process::id())
+}
+
+/// A failure of the store, for people.
+pub fn store_failure(error: &StoreError) -> Failure {
+    Failure::new("the store fails", error, "The disk may be full, or the file locked by another program.")
+}
+
+/// A failure to plan or apply, for people.
+pub fn apply_failure(domain: &DomainName, error: &ApplyError) -> Failure {
+    let remedy = match error {
+        ApplyError::Dns(_) => {
+            "Nothing was changed: no plan is made without knowing what is there. Look at the network and at [dns] servers, then run it again."
+        }
+        ApplyError::Publish(_) => "Mend that, then run `sternpost apply` again: it goes on where it was.",
+        ApplyError::Hosting(..) | ApplyError::Store(_) | ApplyError::NotSeen { .. } => {
+            "Run `sternpost apply` again: it goes on where it was."
+        }
+    };
+    Failure::new(domain.to_string(), error, remedy)
+}

@@ -1,0 +1,126 @@
+//! `sternpost cache`: look into the running program, and act on what it remembers.
+
+use crate::commands::query::remembered;
+use crate::control;
+use crate::serve::api::{Listed, Purged, parse_next_hop};
+use crate::terminal::{say, show};
+use crate::view::Remembered;
+use config::Config;
+use config::failure::{Exit, Failure};
+use hyper::Method;
+use operations::world::domain;
+use sender::answer::route::NextHop;
+use std::fmt::Write;
+use std::path::Path;
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// List the policies that are remembered
+    List(List),
+    /// Show what is remembered of a domain
+    Show(One),
+    /// Forget a domain: its answer and its policy. The next mail looks it up as if it were new
+    Purge(One),
+    /// Look a domain up now, whatever is remembered
+    Refresh(One),
+}
+
+/// Which to list.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// At most so many
+    #[arg(long, default_value_t = 1000)]
+    limit: u32,
+    /// Those after this domain, to go on where a list ended
+    #[arg(long, default_value = "", hide_default_value = true)]
+    after: String,
+    /// One line of JSON (docs/answers.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which domain.
+#[derive(Debug, clap::Args)]
+pub struct One {
+    /// A domain, or a next hop such as [mx.example.org]
+    domain: String,
+    /// One line of JSON (docs/answers.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does it.
+pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failure> {
+    let socket = Config::load(config)?.control();
+    let (out, json) = match command {
+        Command::List(list) => {
+            let after = if list.after.is_empty() { String::new() } else { domain(&list.after)?.to_string() };
+            let path = format!("/v1/cache?most={}&after={after}", list.limit);
+            let listed: Listed = control::ask(&socket, Method::GET, &path).await?;
+            (if list.json { as_json(&listed) } else { listed_in_words(&listed) }, list.json)
+        }
+        Command::Show(one) => known(control::show(&socket, &one.next_hop()?).await?, one),
+        Command::Refresh(one) => {
+            let path = format!("/v1/refresh/{}", one.next_hop()?);
+            known(control::ask(&socket, Method::POST, &path).await?, one)
+        }
+        Command::Purge(one) => {
+            let path = format!("/v1/policy/{}", one.next_hop()?);
+            let purged: Purged = control::ask(&socket, Method::DELETE, &path).await?;
+            let said = match purged.was_known {
+                true => format!("{} is forgotten.\n", purged.next_hop),
+                false => format!("{} was not known.\n", purged.next_hop),
+            };
+            (if one.json { as_json(&purged) } else { said }, one.json)
+        }
+    };
+    if json {
+        say(&out)
+    } else {
+        show(&out)
+    }
+    Ok(Exit::Fine)
+}
+
+impl One {
+    fn next_hop(&self) -> Result<NextHop, Failure> {
+        parse_next_hop(self.domain.trim()).map_err(|why| {
+            Failure::usage(
+                "that is no next hop",
+                why,
+                "Give a domain, such as example.org, or [mx.example.org].",
+            )
+        })
+    }
+}
+
+fn known(known: Remembered, one: &One) -> (String, bool) {
+    (if one.json { as_json(&known) } else { remembered(&known) }, one.json)
+}
+
+fn as_json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn listed_in_words(listed: &Listed) -> String {
+    let mut out = String::new();
+    for policy in &listed.policies {
+        let _ = writeln!(
+            out,
+            "{:<40} {:<8} id {:<20} until {}",
+            policy.domain, policy.mode, policy.id, policy.expires_at
+        );
+    }
+    let _ = writeln!(
+        out,
+        "{} policies shown; {} answers in {} KiB of memory.",
+        listed.policies.len(),
+        listed.answers,
+        listed.bytes >> 10
+    );
+    if let (Some(last), true) = (listed.policies.last(), listed.has_more) {
+        let _ = writeln!(out, "There are more: add --after {}", last.domain);
+    }
+    out
+}

@@ -1,0 +1,64 @@
+//! The catalogue, and one check of it.
+
+use crate::terminal::say;
+use check::render::forms::word;
+use check::{Check, Part, Severity};
+use config::failure::{Exit, Failure};
+
+#[derive(serde::Serialize)]
+struct Row {
+    schema: u32,
+    check: Check,
+    severity: Severity,
+    part: Part,
+    about: &'static str,
+    source: &'static str,
+}
+
+fn json(check: Check) -> String {
+    let row = Row {
+        schema: 1,
+        check,
+        severity: check.severity(),
+        part: check.part(),
+        about: check.about(),
+        source: check.source(),
+    };
+    serde_json::to_string(&row).unwrap_or_default()
+}
+
+fn row(check: Check) -> String {
+    format!("{:<22} {:<8} {} ({})", check.id(), word(check.severity()), check.about(), check.source())
+}
+
+/// Prints all of it.
+pub fn list(as_json: bool) {
+    Check::ALL.iter().for_each(|check| say(&if as_json { json(*check) } else { row(*check) }));
+}
+
+/// Prints one of it.
+pub fn explain(id: &str, as_json: bool) -> Result<Exit, Failure> {
+    let Some(check) = Check::ALL.iter().find(|check| check.id().eq_ignore_ascii_case(id)) else {
+        let ids = Check::ALL.iter().map(|check| check.id());
+        let near = config::nearest(&id.to_ascii_uppercase(), ids).unwrap_or("STS-TXT-MISSING");
+        return Err(Failure::usage(
+            format!("there is no check {id:?}"),
+            "the catalogue does not list it",
+            format!("Did you mean {near}? `sternpost check --list` prints all."),
+        ));
+    };
+    if as_json {
+        say(&json(*check));
+        return Ok(Exit::Fine);
+    }
+    let weight = match check.severity() {
+        Severity::Error => "error: mail is or will be lost, or there is no protection",
+        Severity::Warning => "warning: weak, or about to break",
+        Severity::Info => "information",
+    };
+    say(&format!("{}\n  trips when   {}", check.id(), check.about()));
+    say(&format!("  severity     {weight}, for a domain whose policy is enforced"));
+    say(&format!("  the rule     {}", check.source()));
+    say("What follows and what to do depends on what is found; `sternpost check DOMAIN` says it.");
+    Ok(Exit::Fine)
+}

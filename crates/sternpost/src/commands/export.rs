@@ -1,0 +1,108 @@
+//! `sternpost export`: writes what it takes to serve the policies from somebody else's server.
+
+use crate::terminal::{marks, say};
+use clap::ValueEnum;
+use config::failure::{Exit, Failure};
+use formats::Policy;
+use operations::RolloutContext;
+use operations::apply_failure;
+use receiver::domain::DomainSpec;
+use receiver::export::{File, GUIDE, Page, Platform, files};
+use receiver::rollout::plan::{Stage, Step, plan};
+use std::path::{Path, PathBuf};
+
+/// For whom, and where to.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Where the policies will be served
+    #[arg(long = "for", value_name = "PLATFORM")]
+    platform: Target,
+    /// The folder to write into; it may be a repository with other files
+    dir: PathBuf,
+    /// Only these domains [default: all of the configuration]
+    #[arg(long = "domain", value_name = "DOMAIN")]
+    domains: Vec<String>,
+}
+
+/// A platform as it is typed.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Target {
+    CloudflarePages,
+    GithubPages,
+    Nginx,
+    Caddy,
+    Apache,
+}
+
+impl From<Target> for Platform {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::CloudflarePages => Self::CloudflarePages,
+            Target::GithubPages => Self::GithubPages,
+            Target::Nginx => Self::Nginx,
+            Target::Caddy => Self::Caddy,
+            Target::Apache => Self::Apache,
+        }
+    }
+}
+
+/// Writes the files.
+pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(named).await?;
+    let mut pages = Vec::new();
+    for spec in context.domains(&options.domains)? {
+        match policy(&context, &spec).await? {
+            Some(policy) => pages.push(Page { domain: spec.name, policy }),
+            None => say(&format!("{} {}: it needs no policy now, and is left out.", marks().info, spec.name)),
+        }
+    }
+    context.store.close().await;
+    let shown = options.dir.display().to_string();
+    let fail = |error: std::io::Error| {
+        Failure::usage(format!("the folder {shown} can't be written to"), error, "Name another one.")
+    };
+    std::fs::create_dir_all(&options.dir).map_err(fail)?;
+    let folder = options.dir.canonicalize().map_err(fail)?;
+    for file in files(options.platform.into(), &pages, &folder) {
+        write(&folder, &file)?;
+    }
+    if !pages.is_empty() {
+        say(&format!("{} What is left to do stands in {}.", marks().fine, guide(&folder, options, &pages)));
+    }
+    Ok(Exit::Fine)
+}
+
+/// What is to be served now: the next file of the plan, or the one that is served.
+async fn policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Policy>, Failure> {
+    let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
+    let (standing, seen) = applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &error))?;
+    let stages =
+        plan(&wanted, &standing, &seen, RolloutContext::permit(&standing), context.world.clock.now());
+    let first =
+        stages.into_iter().take_while(|stage| matches!(stage, Stage::Step(..))).find_map(
+            |stage| match stage {
+                Stage::Step(Step::Serve(policy), _) => Some(policy),
+                _ => None,
+            },
+        );
+    let newest = || standing.newest().filter(|newest| !newest.assumed).map(Policy::from);
+    Ok(first.or_else(newest))
+}
+
+fn write(folder: &Path, file: &File) -> Result<(), Failure> {
+    let path = folder.join(&file.path);
+    let fail =
+        |error: std::io::Error| Failure::usage(format!("{} can't be written", path.display()), error, "");
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(fail)?;
+    }
+    std::fs::write(&path, &file.content).map_err(fail)?;
+    say(&format!("  {}", path.display()));
+    Ok(())
+}
+
+fn guide(folder: &Path, options: &Options, pages: &[Page]) -> String {
+    let one_each = Platform::from(options.platform).is_one_policy_each() && pages.len() > 1;
+    let place = if one_each { folder.join("DOMAIN") } else { folder.to_owned() };
+    place.join(GUIDE).display().to_string()
+}

@@ -1,0 +1,298 @@
+//! `sternpost lab`: lists the lab's domains, or runs them until interrupted.
+
+use crate::terminal::{say, show};
+use config::failure::{Exit, Failure, empty_folder};
+use lab::case::{Case, Delivery, Topic};
+use lab::{Lab, Ports};
+use net::clock::{Clock, SystemClock};
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+/// What to do with the lab.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Print the domains, what is good or broken about each, and what a sender has to do
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run all domains until Ctrl-C, and say how to point dig, curl, openssl and mail servers at them
+    Serve(Serve),
+}
+
+/// Where the lab listens.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    /// Port of DNS
+    #[arg(long, default_value_t = 5300)]
+    dns_port: u16,
+    /// Port of all policy hosts
+    #[arg(long, default_value_t = 8443)]
+    https_port: u16,
+    /// Port of all MX hosts
+    #[arg(long, default_value_t = 2525)]
+    smtp_port: u16,
+    /// Ports 53, 443 and 25, for mail servers that know no others (needs root)
+    #[arg(long, conflicts_with_all = ["dns_port", "https_port", "smtp_port"])]
+    real_ports: bool,
+    /// All addresses are 127.BLOCK.x.x
+    #[arg(long, default_value_t = 77, value_parser = clap::value_parser!(u8).range(1..))]
+    block: u8,
+    /// Domains that are attacked from the start, by name; `all` for each that has an attacker
+    #[arg(long, value_name = "NAME")]
+    attack: Vec<String>,
+    /// Folder for the root certificate, the trust anchor and a matching sternpost.toml; must be empty or new [default: a new one in the system's temporary folder]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub async fn run(command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::List { json } => show(&if *json { list_json() } else { list_text() }),
+        Command::Serve(serve) => serve.run().await?,
+    }
+    Ok(Exit::Fine)
+}
+
+#[derive(serde::Serialize)]
+struct Listed {
+    domain: String,
+    topic: Topic,
+    about: &'static str,
+    verdict: lab::case::Verdict,
+}
+
+fn list_json() -> String {
+    let cases: Vec<Listed> = lab::cases::all()
+        .into_iter()
+        .map(|case| Listed {
+            domain: case.domain(),
+            topic: case.topic,
+            about: case.about,
+            verdict: case.verdict,
+        })
+        .collect();
+    format!("{}\n", serde_json::json!({ "schema": 1, "cases": cases }))
+}
+
+fn list_text() -> String {
+    let cases = lab::cases::all();
+    let mut out = format!(
+        "{} domains; what a sender that honours MTA-STS and DANE has to do with mail for each:\n",
+        cases.len()
+    );
+    let mut topic = None;
+    for case in &cases {
+        if topic != Some(case.topic) {
+            topic = Some(case.topic);
+            let _ = writeln!(out, "\n{}", heading(case.topic));
+        }
+        let _ = writeln!(
+            out,
+            "  {:<28} {:<10} {:<38} {}",
+            case.domain(),
+            word(case.verdict.delivery),
+            reported(case),
+            case.about
+        );
+    }
+    let _ = writeln!(out, "\n{}", heading(Topic::Preflight));
+    for case in lab::oddities::all() {
+        let _ = writeln!(out, "  {:<28} {}", case.domain(), case.about);
+    }
+    out
+}
+
+fn heading(topic: Topic) -> &'static str {
+    match topic {
+        Topic::Record => "The _mta-sts record",
+        Topic::PolicyHost => "The policy host",
+        Topic::Policy => "The policy file",
+        Topic::Mx => "MX hosts",
+        Topic::Dane => "DANE",
+        Topic::Attack => "An attacker on the path (switch him on with `lab serve --attack`)",
+        Topic::Preflight => "What `sternpost check` notices, beside the above",
+    }
+}
+
+fn word(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::Verified => "verified",
+        Delivery::Encrypted => "encrypted",
+        Delivery::Clear => "clear",
+        Delivery::Deferred => "deferred",
+        Delivery::Refused => "refused",
+    }
+}
+
+fn reported(case: &Case) -> String {
+    let results: Vec<&str> = case.verdict.results.iter().map(|result| result.as_str()).collect();
+    format!("{} {}", case.verdict.policy_type.as_str(), results.join(" ")).trim_end().to_owned()
+}
+
+impl Serve {
+    async fn run(&self) -> Result<(), Failure> {
+        let cases = [lab::cases::all(), lab::oddities::all()].concat();
+        let attacked = self.attacked(&cases)?;
+        let ports = match self.real_ports {
+            true => Ports { dns: 53, https: 443, smtp: 25, block: self.block },
+            false => {
+                Ports { dns: self.dns_port, https: self.https_port, smtp: self.smtp_port, block: self.block }
+            }
+        };
+        let folder = self.folder()?;
+        let taken = |error| {
+            Failure::new(
+                "the lab can't start",
+                error,
+                "Another lab may run with the same --block; choose another, or other ports. Ports under 1024 need root.",
+            )
+        };
+        let lab = Lab::with_cases(ports, SystemClock.now(), &cases).await.map_err(taken)?;
+        for case in attacked {
+            lab.attack(case, true).map_err(taken)?;
+        }
+        write_trust(&lab, &folder)?;
+        say(&format!("{} domains are up, below test.; `sternpost lab list` says what each is.", cases.len()));
+        let example = Example { domain: "good-enforce.test", policy_host: lab.policy_host_address() };
+        show(&directions(&lab, &folder, &example));
+        say("\nEverything stays up until Ctrl-C.");
+        let _ = tokio::signal::ctrl_c().await;
+        Ok(())
+    }
+
+    fn folder(&self) -> Result<PathBuf, Failure> {
+        match &self.dir {
+            Some(dir) => empty_folder(dir),
+            None => {
+                let made = tempfile::Builder::new().prefix("sternpost-lab-").tempdir();
+                Ok(made
+                    .map_err(|error| {
+                        Failure::new("no folder can be made for the lab", error, "Name one with --dir.")
+                    })?
+                    .keep())
+            }
+        }
+    }
+
+    fn attacked<'c>(&self, cases: &'c [Case]) -> Result<Vec<&'c Case>, Failure> {
+        if self.attack.iter().any(|name| name == "all") {
+            return Ok(cases.iter().collect());
+        }
+        let find = |name: &String| {
+            let bare = name.strip_suffix(".test").unwrap_or(name);
+            cases.iter().find(|case| case.name == bare).ok_or_else(|| {
+                let near = config::nearest(bare, cases.iter().map(|case| case.name))
+                    .unwrap_or("attack-strip-enforce");
+                Failure::usage(
+                    format!("there is no lab domain {name:?}"),
+                    "the lab does not list it",
+                    format!("Did you mean {near}? `sternpost lab list` prints all."),
+                )
+            })
+        };
+        self.attack.iter().map(find).collect()
+    }
+}
+
+/// Writes what outside tools need to trust the lab, and a configuration that lives in it.
+pub fn write_trust(lab: &Lab, folder: &Path) -> Result<(), Failure> {
+    let fail = |error: &dyn std::fmt::Display| {
+        Failure::new(
+            format!("{} can't be written to", folder.display()),
+            error,
+            "Name another folder with --dir.",
+        )
+    };
+    let anchor = lab.names.trust_anchor().map_err(|e| fail(&e))?;
+    let ds = lab.names.root_ds().map_err(|e| fail(&e))?;
+    let config = format!(
+        "# Sternpost inside the lab.\n[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\n[lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n",
+        lab.names.address,
+        lab.names.address.port(),
+        lab.https_port,
+        lab.smtp_port
+    );
+    let files = [
+        ("ca.pem", lab.pki.root_pem()),
+        ("root.key", anchor + "\n"),
+        ("root.ds", ds + "\n"),
+        ("sternpost.toml", config),
+    ];
+    files.iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text).map_err(|e| fail(&e)))
+}
+
+/// The domain that directions speak of, and where its policy host listens.
+pub struct Example<'e> {
+    /// The domain.
+    pub domain: &'e str,
+    /// The policy host's address.
+    pub policy_host: Ipv4Addr,
+}
+
+/// How to point other tools at the lab. Each command works as it is.
+pub fn directions(lab: &Lab, folder: &Path, example: &Example<'_>) -> String {
+    let dns = lab.names.address;
+    let (https_port, smtp_port, folder) = (lab.https_port, lab.smtp_port, folder.display());
+    let Example { domain, policy_host } = example;
+    format!(
+        "
+Names (dig):
+  dig @{ip} -p {port} +short _mta-sts.{domain} TXT
+Policies (curl):
+  curl --cacert {folder}/ca.pem --connect-to ::{policy_host}:{https_port} https://mta-sts.{domain}/.well-known/mta-sts.txt
+MX hosts (openssl):
+  openssl s_client -brief -starttls smtp -CAfile {folder}/ca.pem -servername mx1.{domain} -verify_hostname mx1.{domain} -connect $(dig @{ip} -p {port} +short mx1.{domain} A):{smtp_port} </dev/null
+Sternpost itself:
+  sternpost --config {folder}/sternpost.toml check {domain}
+A validating resolver (Unbound), then a mail server that uses it:
+  server:
+    do-not-query-localhost: no
+    trust-anchor-file: \"{folder}/root.ds\"
+    local-zone: \"test.\" nodefault
+  stub-zone:
+    name: \".\"
+    stub-addr: {ip}@{port}
+A mail server needs ports 53, 443 and 25 (--real-ports, best in a network namespace), the
+resolver above in /etc/resolv.conf, and for Postfix: smtp_tls_CAfile = {folder}/ca.pem
+",
+        ip = dns.ip(),
+        port = dns.port(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_least_fifty_cases_are_listed_each_with_a_verdict() {
+        let listed: serde_json::Value = serde_json::from_str(&list_json()).unwrap();
+        let cases = listed["cases"].as_array().unwrap();
+        assert!(cases.len() >= 50, "{}", cases.len());
+        assert!(
+            cases.iter().all(|case| case["verdict"]["delivery"].is_string() && case["about"].is_string())
+        );
+        let domains: std::collections::BTreeSet<_> =
+            cases.iter().map(|case| case["domain"].to_string()).collect();
+        assert_eq!(domains.len(), cases.len());
+    }
+
+    #[test]
+    fn a_misspelt_domain_is_met_with_the_nearest_one() {
+        let serve = Serve {
+            dns_port: 0,
+            https_port: 0,
+            smtp_port: 0,
+            real_ports: false,
+            block: 77,
+            attack: vec!["atack-strip-enforce".into()],
+            dir: None,
+        };
+        let said = serve.attacked(&lab::cases::all()).unwrap_err().to_string();
+        assert!(said.contains("Did you mean attack-strip-enforce?"), "{said}");
+    }
+}

@@ -1,0 +1,96 @@
+//! Counts sessions out of files: lines of JSON, as docs/tlsrpt-sending.md has them.
+
+use crate::terminal::say;
+use config::failure::{Exit, Failure};
+use formats::limits::POSTED_BYTES;
+use formats::posted::{Posted, parse};
+use operations::RolloutContext;
+use sender::collect::{Collector, PostError};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// What to count.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Files with a session a line; `-` is standard input
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// One line of JSON at the end
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lines that are stored together.
+const AT_ONCE: usize = 10_000;
+
+/// Counts them. What was stored before a bad line stays, and the error says which lines are left.
+pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(named).await?;
+    let collector = Collector::new(context.store.clone(), context.world.clock.clone());
+    let mut sessions = 0;
+    for file in &options.files {
+        sessions += one(&collector, file).await?;
+    }
+    context.store.close().await;
+    match options.json {
+        true => say(&serde_json::json!({ "schema": 1, "sessions": sessions }).to_string()),
+        false => say(&format!("Sessions counted: {sessions}.")),
+    }
+    Ok(Exit::Fine)
+}
+
+async fn one(collector: &Collector, file: &Path) -> Result<usize, Failure> {
+    let shown = file.display();
+    let unreadable = |error: std::io::Error| {
+        Failure::usage(format!("{shown} can't be read"), error, "Name a file with a session a line, or `-`.")
+    };
+    let input: Box<dyn Read> = match file == Path::new("-") {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(File::open(file).map_err(unreadable)?),
+    };
+    let mut input = BufReader::new(input);
+    let (mut sessions, mut first, mut number) = (0, 1, 0);
+    let mut batch: Vec<Posted> = Vec::new();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // A line without end is not read without end.
+        let limit = u64::try_from(POSTED_BYTES).unwrap_or(u64::MAX);
+        let length = input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(unreadable)?;
+        let is_over = length == 0;
+        number += usize::from(!is_over);
+        match parse(&line) {
+            Ok(some) => batch.extend(some),
+            Err(error) => return Err(bad(&shown.to_string(), number, &error.why, first)),
+        }
+        if batch.len() >= AT_ONCE || is_over {
+            sessions += collector
+                .post(std::mem::take(&mut batch))
+                .await
+                .map_err(|error| refused(&shown.to_string(), first, error))?;
+            first = number + 1;
+        }
+        if is_over {
+            return Ok(sessions);
+        }
+    }
+}
+
+fn bad(file: &str, line: usize, why: &str, first: usize) -> Failure {
+    let remedy = match first {
+        1 => "Nothing of the file is counted. Mend the line, and give the whole file again.".to_owned(),
+        first => format!(
+            "The lines before {first} are counted. Mend the line, and go on from there:\n  tail -n +{first} {file} | sternpost reports collect -"
+        ),
+    };
+    Failure::usage(format!("{file}, line {line}"), why, remedy)
+}
+
+fn refused(file: &str, first: usize, error: PostError) -> Failure {
+    match error {
+        // Lines of one session each, so that its number is that of the line.
+        PostError::Session { number, why } => bad(file, first + number - 1, &why, first),
+        PostError::Store(error) => operations::store_failure(&error),
+    }
+}

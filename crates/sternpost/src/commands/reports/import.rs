@@ -1,0 +1,383 @@
+//! Takes reports in from files. One thread reads and parses while the store writes; what is told to be
+//! taken in is durable, and what was not is found again when the import is run again.
+
+use crate::terminal::{marks, say, show};
+use config::failure::{Exit, Failure};
+use futures_util::StreamExt;
+use futures_util::stream::{iter, unfold};
+use operations::inbox::inbox_of;
+use operations::{RolloutContext, store_failure};
+use receiver::inbox::files::{Item, files_below, items_from, items_in};
+use receiver::inbox::{Inbox, NoReport, claims_to_be_a_report};
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use store::reports::{Kept, NewReport, Trust, Way};
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+/// What to take in.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Files, folders or maildirs; `-` is a mail, mbox, report or zip file from standard input
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// Vouch for the reports that nobody signed: they count as evidence
+    #[arg(long)]
+    trusted: bool,
+    /// One line of JSON at the end (docs/reports.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reports in one transaction at most.
+const BATCH: usize = 1000;
+/// Mails whose signatures are looked at at once.
+const MAILS: usize = 16;
+/// Items, and bytes of them, that are handed over at once; and how often ahead of the store.
+const AT_ONCE: usize = 200;
+const BYTES_AT_ONCE: usize = 4 << 20;
+const AHEAD: usize = 8;
+/// Between two lines of progress.
+const TELL: Duration = Duration::from_millis(200);
+
+/// What came of it.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Counts {
+    new: u64,
+    duplicates: u64,
+    confirmed: u64,
+    verified: u64,
+    trusted: u64,
+    quarantined: u64,
+    unreadable: u64,
+    /// Mails and files that are no reports, of which nothing was kept.
+    left_alone: u64,
+    about_others: u64,
+    /// What went wrong, one by one.
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug, serde::Serialize)]
+struct Problem {
+    name: String,
+    why: String,
+}
+
+/// Problems that are listed one by one.
+const LISTED: usize = 1000;
+
+/// Whether an item stays where it is when nothing is kept of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    /// It lies in a file, or is one of many mails in a pipe.
+    Elsewhere,
+    /// A mail server hands it over through a pipe and forgets it.
+    OnlyThis,
+}
+
+/// On its way to the store.
+enum Ready {
+    Report(Box<NewReport>),
+    Mail(Item, Copies),
+    Bad(Item, NoReport, Copies),
+    Unread(String, String),
+}
+
+/// Takes them in.
+pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(named).await?;
+    let files = find(&options.paths, &context.config.store)?;
+    let inbox = Arc::new(inbox_of(&context));
+    let mut counts = Counts::default();
+    let known: BTreeSet<String> = context.known.iter().map(|spec| spec.name.to_string()).collect();
+    let total = files.len();
+    let (sender, ready) = mpsc::channel(AHEAD);
+    let reader = {
+        let (inbox, trusted) = (inbox.clone(), options.trusted);
+        tokio::task::spawn_blocking(move || read_all(&files, &inbox, trusted, &sender))
+    };
+    take_all(&inbox, ready, options.trusted, &known, total, &mut counts).await?;
+    reader.await.map_err(|error| Failure::new("the import stopped", error, ""))?;
+    context.store.close().await;
+    match options.json {
+        true => show(&format!("{}\n", with_schema(&counts)?)),
+        false => say(&in_words(&counts)),
+    }
+    Ok(if counts.quarantined + counts.unreadable > 0 { Exit::Findings } else { Exit::Fine })
+}
+
+fn with_schema(counts: &Counts) -> Result<serde_json::Value, Failure> {
+    let mut value =
+        serde_json::to_value(counts).map_err(|error| Failure::new("the counts can't be shown", error, ""))?;
+    if let Some(members) = value.as_object_mut() {
+        members.insert("schema".to_owned(), 1.into());
+    }
+    Ok(value)
+}
+
+/// Nothing for standard input.
+fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure> {
+    let mut all = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            all.push(None);
+            continue;
+        }
+        let found = files_below(path).map_err(|error| {
+            Failure::usage(
+                format!("{} can't be imported", path.display()),
+                error,
+                "Name a report file, a mail, an mbox, a zip file, or a folder of them; `-` reads standard input.",
+            )
+        })?;
+        all.extend(found.into_iter().filter(|file| !is_of_store(file, store)).map(Some));
+    }
+    Ok(all)
+}
+
+/// Our own store, when it lies in a folder that is imported.
+fn is_of_store(file: &Path, store: &Path) -> bool {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let rest = name(file).strip_prefix(&name(store)).map(str::to_owned);
+    let is_named_so = rest.is_some_and(|rest| ["", "-wal", "-shm"].contains(&rest.as_str()));
+    let folder = |path: &Path| std::fs::canonicalize(path).ok()?.parent().map(Path::to_owned);
+    is_named_so && folder(file) == folder(store)
+}
+
+/// Collects what was read, so that the other side is woken now and then instead of for each.
+struct Reader<'r> {
+    inbox: &'r Inbox,
+    trusted: bool,
+    sender: &'r Sender<Vec<Ready>>,
+    held: Vec<Ready>,
+    bytes: usize,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, found: Result<Item, String>, copies: Copies) {
+        match found {
+            Ok(item) => {
+                let bytes = item.bytes.len();
+                self.hold(prepared(item, self.inbox, self.trusted, copies), bytes);
+            }
+            Err(name) => self.hold(Ready::Unread(name, "it is larger than any report may be".to_owned()), 0),
+        }
+    }
+
+    /// The items in standard input. One alone comes from a mail server, several are somebody's mbox.
+    fn take_pipe(&mut self) -> std::io::Result<()> {
+        let mut first = None;
+        let mut number = 0;
+        let read = items_from(&mut std::io::stdin().lock(), "standard input", &mut |found| {
+            number += 1;
+            if number == 1 {
+                first = Some(found);
+                return;
+            }
+            if let Some(first) = first.take() {
+                self.take(first, Copies::Elsewhere);
+            }
+            self.take(found, Copies::Elsewhere);
+        });
+        if let Some(only) = first {
+            self.take(only, Copies::OnlyThis);
+        }
+        read
+    }
+
+    fn hold(&mut self, ready: Ready, bytes: usize) {
+        self.held.push(ready);
+        self.bytes += bytes;
+        if self.held.len() >= AT_ONCE || self.bytes >= BYTES_AT_ONCE {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        self.bytes = 0;
+        // Who took them is gone: the program is ending.
+        let _ = self.sender.blocking_send(std::mem::take(&mut self.held));
+    }
+}
+
+fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Sender<Vec<Ready>>) {
+    let mut reader = Reader { inbox, trusted, sender, held: Vec::new(), bytes: 0 };
+    for file in files {
+        if sender.is_closed() {
+            return;
+        }
+        let read = match file {
+            Some(path) => items_in(path, &mut |found| reader.take(found, Copies::Elsewhere)),
+            None => reader.take_pipe(),
+        };
+        if let Err(error) = read {
+            let name = file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
+            reader.hold(Ready::Unread(name, error.to_string()), 0);
+        }
+    }
+    reader.hand_over();
+}
+
+/// Files are parsed where they are read; mails wait for the keys of their signatures.
+fn prepared(item: Item, inbox: &Inbox, trusted: bool, copies: Copies) -> Ready {
+    if !item.is_report_file() {
+        return Ready::Mail(item, copies);
+    }
+    match inbox.read_file(&item.bytes, &item.name, Way::Import) {
+        Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
+        Err(why) => Ready::Bad(item, why, copies),
+    }
+}
+
+fn vouched(mut new: NewReport, trusted: bool) -> NewReport {
+    if trusted {
+        new.trust = new.trust.max(Trust::Trusted);
+    }
+    new
+}
+
+async fn take_all(
+    inbox: &Arc<Inbox>,
+    ready: Receiver<Vec<Ready>>,
+    trusted: bool,
+    known: &BTreeSet<String>,
+    total: usize,
+    counts: &mut Counts,
+) -> Result<(), Failure> {
+    let all = unfold(ready, async |mut ready| Some((iter(ready.recv().await?), ready))).flatten();
+    let checked = all.map(|one| {
+        let inbox = inbox.clone();
+        async move {
+            match one {
+                Ready::Mail(item, copies) => match inbox.read_mail(&item.bytes, Way::Import).await {
+                    Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
+                    Err(why) => Ready::Bad(item, why, copies),
+                },
+                other => other,
+            }
+        }
+    });
+    let mut batches = std::pin::pin!(checked.buffer_unordered(MAILS).ready_chunks(BATCH));
+    let mut progress = Progress::new(total);
+    while let Some(batch) = batches.next().await {
+        let mut reports = Vec::with_capacity(batch.len());
+        for one in batch {
+            match one {
+                Ready::Report(new) => reports.push(*new),
+                Ready::Bad(item, why, Copies::Elsewhere) if !claims_to_be_a_report(&item, &why) => {
+                    counts.left_alone += 1;
+                }
+                Ready::Bad(item, why, _) => {
+                    let now = inbox.clock.now();
+                    let kept = inbox.store.quarantine(now, Way::Import, &why.to_string(), &item.bytes).await;
+                    kept.map_err(|error| store_failure(&error))?;
+                    counts.quarantined += 1;
+                    counts.problem(item.name, why.to_string());
+                }
+                Ready::Unread(name, why) => {
+                    counts.unreadable += 1;
+                    counts.problem(name, why);
+                }
+                Ready::Mail(..) => {}
+            }
+        }
+        let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
+        reports.iter().zip(kept).for_each(|(new, kept)| counts.count(new, kept, known));
+        progress.tell(counts);
+    }
+    progress.end();
+    Ok(())
+}
+
+impl Counts {
+    fn count(&mut self, new: &NewReport, kept: Kept, known: &BTreeSet<String>) {
+        match kept {
+            Kept::New => self.new += 1,
+            Kept::Duplicate => self.duplicates += 1,
+            Kept::Confirmed => self.confirmed += 1,
+        }
+        self.verified += u64::from(new.trust == Trust::Verified);
+        self.trusted += u64::from(new.trust == Trust::Trusted);
+        let ours = |domain: &formats::DomainName| known.contains(domain.as_str());
+        let is_ours = new.report.policies.iter().filter_map(|policy| policy.policy_domain.as_ref()).any(ours);
+        self.about_others += u64::from(!is_ours && kept == Kept::New);
+    }
+
+    fn problem(&mut self, name: String, why: String) {
+        if self.problems.len() < LISTED {
+            self.problems.push(Problem { name, why });
+        }
+    }
+
+    fn all(&self) -> u64 {
+        self.new + self.duplicates + self.confirmed + self.quarantined + self.unreadable + self.left_alone
+    }
+}
+
+/// One line that moves, on a terminal only.
+struct Progress {
+    total: usize,
+    begun: Instant,
+    last: Option<Instant>,
+}
+
+impl Progress {
+    fn new(total: usize) -> Self {
+        Self { total, begun: Instant::now(), last: None }
+    }
+
+    fn tell(&mut self, counts: &Counts) {
+        if !std::io::stderr().is_terminal() || self.last.is_some_and(|last| last.elapsed() < TELL) {
+            return;
+        }
+        self.last = Some(Instant::now());
+        let rate = counts.all() as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        let _ = write!(
+            std::io::stderr(),
+            "\r\x1b[K{} read, {} files in all, {rate:.0} a second, {} in quarantine",
+            counts.all(),
+            self.total,
+            counts.quarantined
+        );
+    }
+
+    fn end(&self) {
+        if self.last.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+fn in_words(counts: &Counts) -> String {
+    let marks = marks();
+    let mut out = format!("{} {} new reports", marks.fine, counts.new);
+    let mut also = |count: u64, what: &str| {
+        if count > 0 {
+            out.push_str(&format!("\n{} {count} {what}", marks.info));
+        }
+    };
+    also(counts.duplicates, "were there before, and count once");
+    also(counts.confirmed, "were there before, and are believed now");
+    let taken = counts.new + counts.duplicates + counts.confirmed;
+    also(
+        taken.saturating_sub(counts.verified + counts.trusted),
+        "have no signature that holds: they are shown, and are no evidence unless imported with --trusted",
+    );
+    also(
+        counts.about_others,
+        "are about domains that are not among yours (`sternpost domains list`); they are kept apart: sternpost reports list --others",
+    );
+    also(
+        counts.left_alone,
+        "mails or files are no TLS reports: they were left alone, and nothing of them was kept",
+    );
+    for problem in &counts.problems {
+        out.push_str(&format!("\n{} {}: {}", marks.error, problem.name, problem.why));
+    }
+    if counts.quarantined > 0 {
+        out.push_str("\n  What could not be read is kept whole: sternpost reports quarantine list");
+    }
+    out
+}

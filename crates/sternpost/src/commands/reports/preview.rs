@@ -1,0 +1,57 @@
+//! The report to a domain as it would be sent now: tomorrow's today, or that of a day before.
+
+use super::list::policies_in_words;
+use crate::terminal::{say, show};
+use config::failure::{Exit, Failure};
+use formats::report::DateRange;
+use operations::{RolloutContext, store_failure};
+use sender::report::build;
+use std::path::Path;
+use store::tallies::DomainTally;
+
+/// About whom.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The domain that mail went to
+    domain: String,
+    /// The day, such as 2026-11-25 [default: today]
+    #[arg(long)]
+    day: Option<String>,
+    /// The report itself, as it would be sent (JSON of RFC 8460)
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Shows it.
+pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    let domain = operations::world::domain(&options.domain)?;
+    let context = RolloutContext::open(named).await?;
+    let reporter = super::reporter(&context.config)?.reporter.clone();
+    let fail = |error| store_failure(&error);
+    let day = match &options.day {
+        Some(text) => super::day(text)?,
+        None => DateRange::utc_day(context.world.clock.now()).start,
+    };
+    let entries = context.store.tally_of(day, &domain).await.map_err(fail)?;
+    let looks = context.store.tested(day, &domain).await.map_err(fail)?;
+    context.store.close().await;
+    let shown = day.strftime("%Y-%m-%d");
+    let Some(report) = build(day, DomainTally { domain: domain.clone(), entries }, &looks, &reporter) else {
+        say(&format!(
+            "No session with {domain} was counted on {shown}, so there is no report about that day."
+        ));
+        return Ok(Exit::Fine);
+    };
+    let text = report
+        .to_json()
+        .map_err(|error| Failure::new(format!("the report to {domain} can't be written"), error, ""))?;
+    match options.raw {
+        true => say(&String::from_utf8_lossy(&text)),
+        false => show(&format!(
+            "Report {} to {domain} about {shown}\n{}",
+            report.report_id,
+            policies_in_words(&report.policies)
+        )),
+    }
+    Ok(Exit::Fine)
+}

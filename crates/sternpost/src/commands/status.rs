@@ -1,0 +1,121 @@
+//! `sternpost status`: where each domain stands, from what is remembered, without looking.
+
+use crate::terminal::{marks, show};
+use config::failure::{Exit, Failure};
+use jiff::SignedDuration;
+use operations::RolloutContext;
+use operations::store_failure;
+use receiver::domain::DomainSpec;
+use receiver::inbox::explain::{Around, Explained, explain};
+use receiver::rollout::Standing;
+use receiver::rollout::decisions::Decisions;
+use receiver::rollout::gate::{Evidence, Gate};
+use std::fmt::Write;
+use std::path::Path;
+use store::rollouts::JournalEntry;
+
+/// Which domains.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Domains [default: all of the configuration]
+    domains: Vec<String>,
+    /// One line of JSON (docs/receiving.md)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Status {
+    domain: String,
+    wanted: formats::Mode,
+    #[serde(flatten)]
+    standing: Standing,
+    evidence: Evidence,
+    gate: Gate,
+    /// What verified senders met lately, the most frequent first.
+    failures: Vec<Explained>,
+    #[serde(skip_serializing_if = "Decisions::is_empty")]
+    decisions: Decisions,
+    journal: Vec<JournalEntry>,
+}
+
+/// Shows it.
+pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(named).await?;
+    let mut all = Vec::new();
+    for spec in context.domains(&options.domains)? {
+        all.push(of(&context, &spec).await?);
+    }
+    context.store.close().await;
+    if options.json {
+        show(&format!("{}\n", serde_json::json!({ "schema": 1, "domains": all })));
+    } else {
+        show(&all.iter().map(in_words).collect::<Vec<_>>().join("\n"));
+    }
+    Ok(Exit::Fine)
+}
+
+async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failure> {
+    let fail = |error| store_failure(&error);
+    let (name, store) = (&spec.name, &context.store);
+    let standing = context.standing(name).await?;
+    let (evidence, gate) = context.gate(name, &standing).await?;
+    let now = context.world.clock.now();
+    let since = now.saturating_sub(LATELY).unwrap_or(now);
+    let senders = store.senders_about(name, since).await.map_err(fail)?;
+    let probes = store.probes_of(name, since).await.map_err(fail)?;
+    let around = Around { domain: name.as_str(), senders: &senders, probes: &probes };
+    let causes = store.causes_of(name, since).await.map_err(fail)?;
+    let counting = causes.iter().filter(|cause| cause.counts);
+    Ok(Status {
+        domain: name.to_string(),
+        wanted: spec.mode,
+        failures: counting.map(|cause| explain(cause, &around)).collect(),
+        standing,
+        evidence,
+        gate,
+        decisions: context.decisions(name),
+        journal: store.journal_of(name).await.map_err(fail)?,
+    })
+}
+
+/// Failures from before are history.
+const LATELY: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// Failures in words.
+const SHOWN: usize = 3;
+
+fn in_words(status: &Status) -> String {
+    let mut out = String::new();
+    let now = match status.standing.mode {
+        Some(known) => format!("{} since {}", known.mode, known.since),
+        None => "nothing of it was seen yet".to_owned(),
+    };
+    let _ = writeln!(out, "{}: {now}; wanted is {}", status.domain, status.wanted);
+    let _ = writeln!(out, "  evidence: {}", status.gate);
+    if let Some(word) = &status.decisions.held {
+        let _ = writeln!(out, "  held in testing by {}: {}", word.who, word.reason);
+    }
+    for failure in status.failures.iter().take(SHOWN) {
+        let _ = writeln!(out, "  {} {}", marks().error, failure.what);
+        failure.hints.iter().for_each(|hint| {
+            let _ = writeln!(out, "      {hint}");
+        });
+        let _ = writeln!(out, "      {}", failure.remedy.replace('\n', "\n      "));
+    }
+    if status.failures.len() > SHOWN {
+        let _ = writeln!(
+            out,
+            "  and {} kinds of failures more (--json, or the dashboard)",
+            status.failures.len() - SHOWN
+        );
+    }
+    for promise in &status.standing.promises {
+        let mx: Vec<String> = promise.mx.iter().map(ToString::to_string).collect();
+        let until = promise.ends().map_or("while it is served".to_owned(), |end| format!("until {end}"));
+        let _ = writeln!(out, "  senders may hold {} for {} {until}", promise.mode, mx.join(", "));
+    }
+    for line in &status.journal {
+        let _ = writeln!(out, "  {} {}: {}", line.at, line.who, line.what);
+    }
+    out
+}

@@ -1,0 +1,443 @@
+//! The page of a domain: how it stands, what reports and our own looks say, and what to do about it.
+
+use crate::chart::{LINE_DAYS, strips, strips_since, time_line};
+use crate::layout::SaidQuery;
+use crate::layout::{Answer, Frame, Here, Trouble, html};
+use crate::overview::{Need, age, judge_by, last_week};
+use crate::state::Dashboard;
+use crate::tables::{Format, other};
+use crate::visitor::Visitor;
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use check::Finding;
+use check::render::page::mark;
+use formats::tlsrpt_record::TlsrptRecord;
+use formats::{DomainName, Mode, Policy, StsRecord};
+use jiff::{SignedDuration, Timestamp};
+use operations::RolloutContext;
+use receiver::domain::DomainSpec;
+use receiver::inbox::explain::{Around, Explained, explain};
+use receiver::publish::{Change, Records};
+use receiver::rollout::Standing;
+use receiver::rollout::decisions::{Decisions, Excuse};
+use receiver::rollout::gate::{Evidence, Gate, Thresholds};
+use receiver::rollout::guard::Alert;
+use receiver::rollout::plan::Step;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use store::probes::ProbeDay;
+use store::reports::{CauseSum, DaySum, SenderSum, Trend};
+use store::rollouts::JournalEntry;
+
+/// Causes of failures on the page.
+const SHOWN: usize = 12;
+/// Senders with a trend, those with most sessions.
+const DRAWN: usize = 20;
+/// MX hosts on the page.
+const HOSTS: usize = 40;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+/// Which of the page's tables, in which format.
+#[derive(Debug, Default, Deserialize)]
+pub struct Wish {
+    #[serde(default)]
+    format: Format,
+    #[serde(default)]
+    table: Table,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Table {
+    #[default]
+    Days,
+    Senders,
+    #[serde(rename = "sender-days")]
+    SenderDays,
+    Failures,
+    Hosts,
+    #[serde(rename = "host-days")]
+    HostDays,
+    Journal,
+}
+
+/// A failure with its explanation.
+#[derive(Serialize)]
+struct Failing {
+    #[serde(flatten)]
+    cause: CauseSum,
+    #[serde(flatten)]
+    told: Explained,
+    #[serde(skip)]
+    is_excused: bool,
+}
+
+impl Failing {
+    fn first(&self) -> String {
+        self.cause.first.strftime("%Y-%m-%d").to_string()
+    }
+
+    fn last(&self) -> String {
+        self.cause.last.strftime("%Y-%m-%d").to_string()
+    }
+}
+
+/// An MX host, as our own looks saw it.
+#[derive(Serialize)]
+struct HostRow {
+    host: String,
+    good: u64,
+    bad: u64,
+    last_problem: String,
+    /// Failed sessions that senders reported of it.
+    reported: u64,
+    #[serde(skip)]
+    trend: String,
+}
+
+/// Something to paste.
+struct Paste {
+    what: &'static str,
+    text: String,
+}
+
+/// One input of the gate: what it is, what there is, what is needed.
+struct Input {
+    what: &'static str,
+    have: String,
+    need: String,
+    is_met: bool,
+}
+
+#[derive(Template)]
+#[template(path = "domain.html")]
+struct Page {
+    frame: Frame,
+    name: String,
+    sentence: String,
+    mark: (&'static str, &'static str),
+    wanted: Mode,
+    alerts: Vec<(Timestamp, Alert)>,
+    held: Option<String>,
+    may_approve: bool,
+    is_ready: bool,
+    may_hold: bool,
+    is_enforced: bool,
+    chart: String,
+    line_days: i64,
+    days: Vec<DaySum>,
+    inputs: Vec<Input>,
+    failures: Vec<Failing>,
+    /// Those that are not shown.
+    further: usize,
+    excused: Vec<Excuse>,
+    /// With their trends, empty where none is drawn.
+    senders: Vec<(SenderSum, String)>,
+    hosts: Vec<HostRow>,
+    pastes: Vec<Paste>,
+    journal: Vec<JournalEntry>,
+}
+
+impl Page {
+    fn day(&self, day: &Timestamp) -> String {
+        day.strftime("%Y-%m-%d").to_string()
+    }
+}
+
+struct Facts {
+    standing: Standing,
+    evidence: Evidence,
+    gate: Gate,
+    decisions: Decisions,
+    days: Vec<DaySum>,
+    senders: Vec<SenderSum>,
+    sender_days: Vec<Trend>,
+    host_days: Vec<Trend>,
+    probes: Vec<ProbeDay>,
+    causes: Vec<CauseSum>,
+    journal: Vec<JournalEntry>,
+}
+
+async fn facts(context: &RolloutContext, spec: &DomainSpec, now: Timestamp) -> Result<Facts, Trouble> {
+    let name = &spec.name;
+    let line = DAY.saturating_mul(i32::try_from(LINE_DAYS).unwrap_or(90));
+    let since = now.saturating_sub(line).unwrap_or(now);
+    let standing = context.standing(name).await?;
+    let (evidence, gate) = context.gate(name, &standing).await?;
+    Ok(Facts {
+        standing,
+        evidence,
+        gate,
+        decisions: context.decisions(name),
+        days: context.store.days_of(name, since).await?,
+        senders: context.store.senders_about(name, since).await?,
+        sender_days: context.store.senders_by_day(name, strips_since(now)).await?,
+        host_days: context.store.hosts_by_day(name, strips_since(now)).await?,
+        probes: context.store.probes_of(name, since).await?,
+        causes: context.store.causes_of(name, since).await?,
+        journal: context.store.journal_of(name).await?,
+    })
+}
+
+pub async fn page(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(name): Path<String>,
+    Query(wish): Query<Wish>,
+    Query(said): SaidQuery,
+) -> Answer {
+    let context = dashboard.context().await?;
+    let spec = context.find(&operations::world::domain(&name)?)?;
+    let now = context.world.clock.now();
+    let facts = facts(&context, &spec, now).await?;
+    let around = Around { domain: spec.name.as_str(), senders: &facts.senders, probes: &facts.probes };
+    let failures: Vec<Failing> =
+        facts.causes.iter().map(|cause| failing(cause, &around, &facts.decisions)).collect();
+    let hosts = hosts(&facts, now);
+    let exported = match wish.table {
+        Table::Days => other(wish.format, "days", &facts.days),
+        Table::Senders => other(wish.format, "senders", &facts.senders),
+        Table::SenderDays => other(wish.format, "sender-days", &facts.sender_days),
+        Table::HostDays => other(wish.format, "host-days", &facts.host_days),
+        Table::Failures => other(wish.format, "failures", &failures),
+        Table::Hosts => other(wish.format, "hosts", &hosts),
+        Table::Journal => other(wish.format, "journal", &facts.journal),
+    };
+    if let Some(answer) = exported {
+        return answer;
+    }
+    let since = facts.standing.mode.map_or(now, |mode| mode.since);
+    let week = last_week(&facts.days, &facts.evidence, since, now);
+    let judged = judge_by(&context, &spec, &facts.standing, &facts.evidence, &facts.gate, week);
+    let alerts = context.store.alerts::<Alert>().await?.into_iter();
+    let alerts: Vec<(Timestamp, Alert)> = alerts
+        .filter(|standing| standing.domain == spec.name.as_str())
+        .map(|standing| (standing.since, standing.alert))
+        .collect();
+    let mode = facts.standing.mode.map(|known| known.mode);
+    let events: Vec<(Timestamp, String)> =
+        facts.journal.iter().map(|entry| (entry.at, entry.what.clone())).collect();
+    let wants_enforce = spec.mode == Mode::Enforce;
+    let mut frame = Frame::new(spec.name.to_string(), Here::Domains, &visitor);
+    frame.said = said.said;
+    html(&Page {
+        frame,
+        name: spec.name.to_string(),
+        sentence: sentence(&facts, &judged.next, now),
+        mark: if alerts.is_empty() { judged.need.mark() } else { Need::Failing.mark() },
+        alerts,
+        wanted: spec.mode,
+        held: facts
+            .decisions
+            .held
+            .as_ref()
+            .map(|word| format!("{} ({}, {})", word.reason, word.who, word.at)),
+        may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.standing.approved.is_none(),
+        is_ready: facts.gate == Gate::Ready,
+        may_hold: wants_enforce && facts.decisions.held.is_none() && mode.is_some(),
+        is_enforced: mode == Some(Mode::Enforce),
+        chart: time_line(&facts.days, &events, now),
+        line_days: LINE_DAYS,
+        inputs: inputs(&facts.evidence, &context.config.thresholds),
+        further: failures.len().saturating_sub(SHOWN),
+        failures: failures.into_iter().take(SHOWN).collect(),
+        excused: facts.decisions.excused,
+        senders: drawn(facts.senders, &facts.sender_days, now),
+        hosts: hosts.into_iter().take(HOSTS).collect(),
+        pastes: pastes(&context, &spec, &facts.standing),
+        days: facts.days.into_iter().rev().collect(),
+        journal: facts.journal.into_iter().rev().take(50).collect(),
+    })
+}
+
+fn failing(cause: &CauseSum, around: &Around<'_>, decisions: &Decisions) -> Failing {
+    let excused =
+        |excuse: &Excuse| excuse.cause.result == cause.result_type && excuse.cause.host == cause.host;
+    Failing {
+        told: explain(cause, around),
+        is_excused: decisions.excused.iter().any(excused),
+        cause: cause.clone(),
+    }
+}
+
+fn sentence(facts: &Facts, next: &str, now: Timestamp) -> String {
+    let Some(mode) = facts.standing.mode else {
+        return format!("Nothing is set up yet. Next: {next}.");
+    };
+    let age = age(mode.since, now);
+    match mode.mode {
+        Mode::Testing if matches!(facts.gate, Gate::NotYet(_)) && facts.standing.approved.is_none() => {
+            format!("In testing for {age}. The evidence is {}.", facts.gate)
+        }
+        Mode::Testing => format!("In testing for {age}. The evidence is {}. Next: {next}.", facts.gate),
+        Mode::Enforce => format!(
+            "Enforced for {age}: senders that honour MTA-STS deliver with verified TLS or not at all. Next: {next}."
+        ),
+        Mode::None => format!("Being retired for {age}. Next: {next}."),
+    }
+}
+
+/// The inputs of the gate, one by one.
+fn inputs(evidence: &Evidence, needed: &Thresholds) -> Vec<Input> {
+    let days = |what, have: u32, need: u32| Input {
+        what,
+        have: have.to_string(),
+        need: format!("{need} or more"),
+        is_met: have >= need,
+    };
+    let bound = evidence.failure_rate_bound;
+    let is_quiet = evidence.days_in_testing >= needed.quiet_days;
+    let looks = &evidence.probes;
+    vec![
+        days("Days in testing", evidence.days_in_testing, needed.days_in_testing),
+        days("Clean days in a row", evidence.clean_days, needed.clean_days),
+        Input {
+            what: "Sessions on clean days",
+            have: evidence.clean_sessions.to_string(),
+            need: "enough for the next line".to_owned(),
+            is_met: bound <= needed.failure_rate || is_quiet,
+        },
+        Input {
+            what: "Failure rate, upper bound at 95 %",
+            have: format!("{:.2} %", bound * 100.0),
+            need: format!(
+                "{:.2} % or less, or {} days in testing",
+                needed.failure_rate * 100.0,
+                needed.quiet_days
+            ),
+            is_met: bound <= needed.failure_rate || is_quiet,
+        },
+        Input {
+            what: "Verified senders",
+            have: evidence.senders.to_string(),
+            need: "for your information".to_owned(),
+            is_met: evidence.senders > 0,
+        },
+        Input {
+            what: "Our own looks at the MX hosts",
+            have: match &looks.problem {
+                Some(problem) => format!("{} days, the last bad one: {problem}", looks.days),
+                None => format!("{} days, all good", looks.days),
+            },
+            need: "all good, for domains with few sessions".to_owned(),
+            is_met: looks.problem.is_none(),
+        },
+        Input {
+            what: "Reports that do not count",
+            have: evidence.unverified_reports.to_string(),
+            need: "no signature that holds".to_owned(),
+            is_met: true,
+        },
+    ]
+}
+
+/// Senders with their trends, as far as they are drawn.
+pub(super) fn drawn(senders: Vec<SenderSum>, days: &[Trend], now: Timestamp) -> Vec<(SenderSum, String)> {
+    let shown =
+        senders.iter().filter(|sender| sender.counts).take(DRAWN).map(|sender| sender.submitter.as_str());
+    let names: Vec<String> = shown.map(str::to_owned).collect();
+    let trends = strips(days, names.iter().map(String::as_str), now);
+    let trend = |sender: &SenderSum| trends.get(sender.submitter.as_str()).filter(|_| sender.counts).cloned();
+    senders
+        .into_iter()
+        .map(|sender| (trend(&sender).unwrap_or_default(), sender))
+        .map(|(trend, sender)| (sender, trend))
+        .collect()
+}
+
+/// MX hosts that we looked at, or that senders told of, with what they told.
+fn hosts(facts: &Facts, now: Timestamp) -> Vec<HostRow> {
+    let names: Vec<&str> = facts
+        .probes
+        .iter()
+        .map(|probe| probe.host.as_str())
+        .chain(facts.host_days.iter().map(|day| day.name.as_str()))
+        .collect();
+    let trends = strips(&facts.host_days, names.iter().copied(), now);
+    let fresh = |host: &str| HostRow {
+        host: host.to_owned(),
+        good: 0,
+        bad: 0,
+        last_problem: String::new(),
+        reported: 0,
+        trend: String::new(),
+    };
+    let mut rows: BTreeMap<&str, HostRow> = BTreeMap::new();
+    for (name, trend) in trends {
+        let days = facts.host_days.iter().filter(|day| day.name == name);
+        let reported = days.fold(0_u64, |sum, day| sum.saturating_add(day.failed));
+        rows.insert(name, HostRow { reported, trend, ..fresh(name) });
+    }
+    for probe in &facts.probes {
+        let row = rows.entry(&probe.host).or_insert_with(|| fresh(&probe.host));
+        row.good += probe.good;
+        row.bad += probe.bad;
+        if !probe.problem.is_empty() {
+            row.last_problem = format!("{} ({})", probe.problem, probe.day.strftime("%Y-%m-%d"));
+        }
+    }
+    // Those that we look at first: anything can stand in a report.
+    let mut rows: Vec<HostRow> = rows.into_values().collect();
+    rows.sort_by_key(|row| row.good + row.bad == 0);
+    rows
+}
+
+/// What is published now, to be pasted where something of it is lost.
+fn pastes(context: &RolloutContext, spec: &DomainSpec, standing: &Standing) -> Vec<Paste> {
+    let wanted = context.wanted(spec);
+    let record = |label: &str, value: String| {
+        let change = Change { name: wanted.record(label).ok()?, records: Records::Txt(value) };
+        Some(change.lines().join("\n"))
+    };
+    let announced =
+        standing.last_id.as_ref().and_then(|id| record("_mta-sts", StsRecord::new(id.clone()).to_string()));
+    let promise = standing.newest();
+    let policy = promise.and_then(|promise| Policy::new(promise.mode, promise.max_age, promise.mx.clone()));
+    let asks = Step::AskForReports(TlsrptRecord::new(spec.rua.clone()));
+    let asks = Change::of(&wanted, &asks).ok().flatten().filter(|_| !spec.rua.is_empty());
+    [
+        announced.map(|text| Paste { what: "The record that announces the policy", text }),
+        policy
+            .map(|policy| Paste { what: "The policy file", text: policy.to_string().replace("\r\n", "\n") }),
+        asks.map(|change| Paste {
+            what: "The record that asks for reports",
+            text: change.lines().join("\n"),
+        }),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[derive(Template)]
+#[template(path = "check.html")]
+struct CheckPage {
+    frame: Frame,
+    name: String,
+    verdict: String,
+    findings: Vec<(&'static str, &'static str, Finding)>,
+}
+
+pub async fn check(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(name): Path<String>,
+) -> Answer {
+    let context = dashboard.context().await?;
+    let domain: DomainName = context.find(&operations::world::domain(&name)?)?.name;
+    let checker = context.world.checker(&context.config, context.world.looks(&context.config), false).await?;
+    drop(context);
+    let seen = checker.examine(&domain).await;
+    html(&CheckPage {
+        frame: Frame::new(format!("Check of {domain}"), Here::Domains, &visitor),
+        name: domain.to_string(),
+        verdict: seen.verdict,
+        findings: seen
+            .findings
+            .into_iter()
+            .map(|finding| (mark(finding.severity).0, mark(finding.severity).1, finding))
+            .collect(),
+    })
+}

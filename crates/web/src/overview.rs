@@ -1,0 +1,347 @@
+//! The overview: one row a domain, what needs somebody first.
+
+use crate::chart::strip;
+use crate::layout::{Answer, Frame, Here, Trouble, html};
+use crate::state::Dashboard;
+use crate::tables::{Format, other};
+use crate::visitor::Visitor;
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Query, State};
+use formats::{DomainName, Mode};
+use jiff::{SignedDuration, Timestamp};
+use operations::RolloutContext;
+use receiver::domain::{DomainSpec, HostedBy};
+use receiver::rollout::Standing;
+use receiver::rollout::gate::{Evidence, Gate, evidence_by_day, gate};
+use receiver::rollout::guard::Alert;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use store::reports::DaySum;
+
+/// What to show.
+#[derive(Debug, serde::Deserialize)]
+pub struct Wish {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    page: usize,
+    #[serde(default)]
+    format: Format,
+}
+
+/// How much a domain needs somebody; the most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// Mail is at risk.
+    Failing,
+    /// A word or a command of the operator's is waited for.
+    Waiting,
+    /// Time or evidence is waited for.
+    OnItsWay,
+    /// All is as wanted.
+    Fine,
+}
+
+impl Need {
+    /// The word and the sign that stand for it, so that colour is not all.
+    pub fn mark(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Failing => ("failing", "✗ needs you"),
+            Self::Waiting => ("waiting", "! your turn"),
+            Self::OnItsWay => ("way", "· on its way"),
+            Self::Fine => ("fine", "✓ fine"),
+        }
+    }
+}
+
+/// How a domain stands, in words.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    pub domain: String,
+    pub need: Need,
+    pub mode: String,
+    pub wanted: String,
+    pub since: Option<Timestamp>,
+    pub evidence: String,
+    pub next: String,
+    pub sessions_30_days: u64,
+    pub failed_30_days: u64,
+    pub certificate_ends: Option<Timestamp>,
+    #[serde(skip)]
+    pub strip: String,
+    #[serde(skip)]
+    pub age: String,
+    #[serde(skip)]
+    pub certificate: String,
+}
+
+/// Rows on a page.
+const PAGE: usize = 30;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// How far back a domain of many is judged; the page of one domain goes back further.
+const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 60);
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct Page {
+    frame: Frame,
+    rows: Vec<Row>,
+    q: String,
+    all: usize,
+    found: usize,
+    page: usize,
+    pages: usize,
+    counts: Vec<(&'static str, &'static str, usize)>,
+}
+
+pub async fn page(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(wish): Query<Wish>,
+) -> Answer {
+    let context = dashboard.context().await?;
+    let now = context.world.clock.now();
+    let days = dashboard.days(&context, now.saturating_sub(LOOKED_BACK).unwrap_or(now)).await?;
+    let standings: BTreeMap<String, Standing> = context.store.rollouts().await?;
+    let wanted = wish.q.trim().to_ascii_lowercase();
+    let mut found: Vec<(Judged, &DomainSpec)> = Vec::new();
+    let known = |name: &DomainName| (standings.get(name.as_str()), days.get(name.as_str()));
+    let mut counts = BTreeMap::new();
+    let alarmed: BTreeSet<String> =
+        context.store.alerts::<Alert>().await?.into_iter().map(|standing| standing.domain).collect();
+    for spec in &context.known {
+        let mut judged = judge(&context, spec, known(&spec.name), now).await?;
+        if alarmed.contains(spec.name.as_str()) {
+            (judged.need, judged.next) = (Need::Failing, "look at the alerts".to_owned());
+        }
+        *counts.entry(judged.need).or_insert(0) += 1;
+        if spec.name.as_str().contains(&wanted) {
+            found.push((judged, spec));
+        }
+    }
+    found.sort_by(|(a, one), (b, two)| {
+        a.need.cmp(&b.need).then_with(|| one.name.as_str().cmp(two.name.as_str()))
+    });
+    let found_count = found.len();
+    let pages = found.len().div_ceil(PAGE).max(1);
+    let page = wish.page.clamp(1, pages);
+    let (first, most) = match wish.format {
+        Format::Html => ((page - 1) * PAGE, PAGE),
+        Format::Csv | Format::Json => (0, usize::MAX),
+    };
+    let mut rows = Vec::new();
+    for (judged, spec) in found.into_iter().skip(first).take(most) {
+        rows.push(row(&context, spec, known(&spec.name), judged, now).await?);
+    }
+    if let Some(answer) = other(wish.format, "domains", &rows) {
+        return answer;
+    }
+    let counts = counts.into_iter().map(|(need, count)| (need.mark().0, need.mark().1, count)).collect();
+    html(&Page {
+        frame: Frame::new("Domains", Here::Domains, &visitor),
+        rows,
+        q: wish.q,
+        all: context.known.len(),
+        found: found_count,
+        page,
+        pages,
+        counts,
+    })
+}
+
+/// How a domain stands and what it needs.
+pub struct Judged {
+    pub need: Need,
+    pub evidence: String,
+    pub next: String,
+}
+
+type Known<'a> = (Option<&'a Standing>, Option<&'a Vec<DaySum>>);
+
+/// By the sums of its days alone, which are at hand for all domains; our own looks at its MX hosts are
+/// fetched where they decide.
+async fn judge(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    (standing, days): Known<'_>,
+    now: Timestamp,
+) -> Result<Judged, Trouble> {
+    let nothing = Standing::default();
+    let standing = standing.unwrap_or(&nothing);
+    let since = standing.mode.map_or(now, |mode| mode.since);
+    let days = days.map_or(&[][..], Vec::as_slice);
+    let thresholds = &context.config.thresholds;
+    if !context.decisions(&spec.name).excused.is_empty() {
+        // Sums don't tell the excused causes from the others.
+        let (evidence, gate) = context.gate(&spec.name, standing).await?;
+        let week = last_week(days, &evidence, since, now);
+        return Ok(judge_by(context, spec, standing, &evidence, &gate, week));
+    }
+    let mut evidence = evidence_by_day(days, &[], since, now);
+    let is_in_testing = standing.mode.is_some_and(|known| known.mode == Mode::Testing);
+    if is_in_testing && evidence.is_decided_by_probes(thresholds) {
+        evidence = evidence_by_day(days, &context.store.probes_of(&spec.name, since).await?, since, now);
+    }
+    let gate = gate(&evidence, thresholds);
+    let week = last_week(days, &evidence, since, now);
+    Ok(judge_by(context, spec, standing, &evidence, &gate, week))
+}
+
+/// What verified reports of the last week say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastWeek {
+    Silent,
+    Clean,
+    Failing,
+}
+
+/// Looks at the days of the last week since the present mode began: they are clean when the clean run of the
+/// evidence, which knows what is excused, reaches over all of them.
+pub fn last_week(days: &[DaySum], evidence: &Evidence, since: Timestamp, now: Timestamp) -> LastWeek {
+    let recent = days.iter().filter(|day| day.day + DAY * 8 > now && day.day + DAY > since);
+    match recent.filter(|day| day.sts_sessions > 0 || day.tainted > 0).count() {
+        0 => LastWeek::Silent,
+        covered if evidence.clean_days as usize >= covered => LastWeek::Clean,
+        _ => LastWeek::Failing,
+    }
+}
+
+/// By all that is known.
+pub fn judge_by(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    standing: &Standing,
+    evidence: &Evidence,
+    gate: &Gate,
+    week: LastWeek,
+) -> Judged {
+    let name = &spec.name;
+    let apply = format!("sternpost apply {name}");
+    let mode = standing.mode.map(|known| known.mode);
+    let wanted = context.wanted(spec).mode;
+    let held = context.decisions(name).held;
+    let (need, next) = match mode {
+        None if wanted == Mode::None => (Need::Fine, "nothing".to_owned()),
+        None => (Need::Waiting, apply),
+        Some(Mode::Enforce) if wanted == Mode::Enforce && week == LastWeek::Failing => {
+            (Need::Failing, "look at the failures".to_owned())
+        }
+        Some(mode) if mode == wanted && standing.announce_due => (Need::Waiting, apply),
+        Some(mode) if mode == wanted => match held {
+            Some(word) => (Need::Waiting, format!("held by {}: {}", word.who, word.reason)),
+            None => (Need::Fine, "nothing".to_owned()),
+        },
+        Some(Mode::Testing) if wanted == Mode::Enforce => match (standing.approved, gate) {
+            (Some(_), _) => (Need::Waiting, apply),
+            (None, Gate::Ready) => (Need::Waiting, "approve enforcement".to_owned()),
+            (None, Gate::NotYet(reasons)) => (Need::OnItsWay, reasons.first().cloned().unwrap_or_default()),
+        },
+        Some(_) => (Need::Waiting, apply),
+    };
+    let evidence = match mode {
+        Some(Mode::Testing) => gate.to_string(),
+        Some(Mode::Enforce) => match week {
+            LastWeek::Silent => "no verified report in a week".to_owned(),
+            LastWeek::Clean => "a week without failures".to_owned(),
+            LastWeek::Failing => {
+                format!("failures in the last week, {} clean days since", evidence.clean_days)
+            }
+        },
+        _ => "none".to_owned(),
+    };
+    Judged { need, evidence, next }
+}
+
+async fn row(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    known: Known<'_>,
+    judged: Judged,
+    now: Timestamp,
+) -> Result<Row, Trouble> {
+    let days = known.1.map_or(&[][..], Vec::as_slice);
+    let month = days.iter().filter(|day| day.day + DAY * 30 > now);
+    let (worked, failed) = month.fold((0u64, 0u64), |(worked, failed), day| {
+        (worked.saturating_add(day.successful), failed.saturating_add(day.failed))
+    });
+    let mode = known.0.and_then(|standing| standing.mode);
+    let certificate_ends = certificate_ends(context, spec).await?;
+    Ok(Row {
+        domain: spec.name.to_string(),
+        need: judged.need,
+        mode: mode.map_or("not set up".to_owned(), |known| known.mode.to_string()),
+        wanted: spec.mode.to_string(),
+        since: mode.map(|known| known.since),
+        evidence: judged.evidence,
+        next: judged.next,
+        sessions_30_days: worked.saturating_add(failed),
+        failed_30_days: failed,
+        strip: strip(days, now),
+        age: mode.map_or(String::new(), |known| age(known.since, now)),
+        certificate: match certificate_ends {
+            Some(end) if end <= now => "✗ over".to_owned(),
+            Some(end) => format!("{} left", age(now, end)),
+            None if spec.host == HostedBy::Sternpost => "being ordered".to_owned(),
+            None => "not ours".to_owned(),
+        },
+        certificate_ends,
+    })
+}
+
+/// The end of the policy host's certificate, where the policy is served here.
+async fn certificate_ends(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Timestamp>, Trouble> {
+    let Ok(host) = DomainName::parse(&format!("mta-sts.{}", spec.name)) else { return Ok(None) };
+    if spec.host != HostedBy::Sternpost {
+        return Ok(None);
+    }
+    let found = context.store.certificate(&host).await?;
+    Ok(found.filter(|certificate| !certificate.chain.is_empty()).map(|certificate| certificate.expires_at))
+}
+
+/// The time between two moments, in its largest unit.
+pub fn age(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.duration_since(from).as_secs().max(0);
+    let (count, unit) = match seconds {
+        0..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excused_failure_of_the_last_week_is_none() {
+        let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
+        let since = now - DAY * 30;
+        let day = |back: i32, tainted| DaySum {
+            day: formats::report::DateRange::utc_day(now - DAY * back).start,
+            successful: 9,
+            failed: tainted,
+            sts_sessions: 9 + tainted,
+            tainted,
+            unproved: 0,
+        };
+        let days = [day(3, 0), day(2, 1), day(1, 0)];
+        let by_sums = evidence_by_day(&days, &[], since, now);
+        assert_eq!(last_week(&days, &by_sums, since, now), LastWeek::Failing);
+        let excused = Evidence { clean_days: 3, ..by_sums.clone() };
+        assert_eq!(last_week(&days, &excused, since, now), LastWeek::Clean);
+        assert_eq!(last_week(&[day(20, 1)], &by_sums, since, now), LastWeek::Silent);
+    }
+
+    #[test]
+    fn ages_are_told_in_their_largest_unit() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(age(at(0), at(60)), "1 minute");
+        assert_eq!(age(at(0), at(7_200)), "2 hours");
+        assert_eq!(age(at(0), at(1_000_000)), "11 days");
+        assert_eq!(age(at(10), at(0)), "0 minutes");
+    }
+}

@@ -1,0 +1,156 @@
+//! Reports: found, one of them read, and what could not be read.
+
+use crate::layout::SaidQuery;
+use crate::layout::{Answer, Frame, Here, Trouble, html};
+use crate::state::Dashboard;
+use crate::tables::{Format, other};
+use crate::visitor::Visitor;
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::IntoResponse;
+use operations::opened_report::{OpenedReport, open_report};
+use serde::Deserialize;
+use std::sync::Arc;
+use store::reports::{ListedReport, Quarantined, Search};
+
+/// Which reports.
+#[derive(Debug, Default, Deserialize)]
+pub struct Wish {
+    #[serde(default)]
+    domain: String,
+    #[serde(default)]
+    submitter: String,
+    #[serde(default)]
+    failed: String,
+    before: Option<i64>,
+    #[serde(default)]
+    format: Format,
+}
+
+/// Reports on a page, and in a file.
+const PAGE: u32 = 50;
+const FILE: u32 = 10_000;
+
+#[derive(Template)]
+#[template(path = "reports.html")]
+struct ListPage {
+    frame: Frame,
+    rows: Vec<(ListedReport, bool)>,
+    domain: String,
+    submitter: String,
+    failed: bool,
+    older: Option<String>,
+    all: u64,
+    quarantined: usize,
+}
+
+pub async fn list(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(wish): Query<Wish>,
+) -> Answer {
+    let context = dashboard.context().await?;
+    let text = |text: &str| Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty());
+    let most = if wish.format == Format::Html { PAGE } else { FILE };
+    let search = Search {
+        domain: text(&wish.domain),
+        submitter: text(&wish.submitter),
+        failed: !wish.failed.is_empty(),
+        before: wish.before,
+        most,
+    };
+    let found = context.store.reports(&search).await?;
+    if let Some(answer) = other(wish.format, "reports", &found) {
+        return answer;
+    }
+    let is_full = found.len() == most as usize;
+    let older = found.last().filter(|_| is_full).map(|last| {
+        let failed = if search.failed { "&failed=on" } else { "" };
+        let safe = |text: &Option<String>| -> String {
+            text.iter().flat_map(|text| text.bytes()).map(|byte| format!("%{byte:02X}")).collect()
+        };
+        format!(
+            "/reports?domain={}&submitter={}{failed}&before={}",
+            safe(&search.domain),
+            safe(&search.submitter),
+            last.id
+        )
+    });
+    let is_ours = |report: &ListedReport| {
+        report.domains.iter().any(|domain| context.known.iter().any(|spec| spec.name.as_str() == domain))
+    };
+    html(&ListPage {
+        frame: Frame::new("Reports", Here::Reports, &visitor),
+        domain: wish.domain,
+        submitter: wish.submitter,
+        failed: search.failed,
+        older,
+        all: context.store.report_count().await?,
+        quarantined: context.store.quarantined(0, 1000).await?.len(),
+        rows: found
+            .into_iter()
+            .map(|report| (is_ours(&report), report))
+            .map(|(ours, report)| (report, ours))
+            .collect(),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct OnePage {
+    frame: Frame,
+    told: OpenedReport,
+}
+
+pub async fn one(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<i64>,
+) -> Answer {
+    let told = find(&dashboard, id).await?;
+    html(&OnePage { frame: Frame::new(format!("Report {id}"), Here::Reports, &visitor), told })
+}
+
+async fn find(dashboard: &Dashboard, id: i64) -> Result<OpenedReport, Trouble> {
+    let context = dashboard.context().await?;
+    let stored = context.store.report(id).await?;
+    Ok(open_report(stored.ok_or_else(|| Trouble::not_found(format!("There is no report {id}.")))?)?)
+}
+
+pub async fn raw(State(dashboard): State<Arc<Dashboard>>, Path(id): Path<i64>) -> Answer {
+    let told = find(&dashboard, id).await?;
+    // As text, so that no browser takes it for a page.
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], told.text).into_response())
+}
+
+#[derive(Template)]
+#[template(path = "quarantine.html")]
+struct QuarantinePage {
+    frame: Frame,
+    rows: Vec<Quarantined>,
+}
+
+pub async fn quarantine(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(said): SaidQuery,
+    Query(wish): Query<Wish>,
+) -> Answer {
+    let rows = dashboard.context().await?.store.quarantined(0, 1000).await?;
+    if let Some(answer) = other(wish.format, "quarantine", &rows) {
+        return answer;
+    }
+    let mut frame = Frame::new("Quarantine", Here::Reports, &visitor);
+    frame.said = said.said;
+    html(&QuarantinePage { frame, rows })
+}
+
+pub async fn quarantined(State(dashboard): State<Arc<Dashboard>>, Path(id): Path<i64>) -> Answer {
+    let bytes = dashboard.context().await?.store.quarantined_bytes(id).await?;
+    let bytes =
+        bytes.ok_or_else(|| Trouble::not_found(format!("Nothing of the number {id} is in quarantine.")))?;
+    let file = (CONTENT_DISPOSITION, format!("attachment; filename=\"quarantine-{id}\""));
+    Ok(([(CONTENT_TYPE, "application/octet-stream".to_owned()), file], bytes).into_response())
+}

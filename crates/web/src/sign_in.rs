@@ -1,0 +1,175 @@
+//! Sign-in, sign-out and the first password: the pages, and the checks in front of all other pages.
+
+use crate::auth::{Auth, LONGEST, SHORTEST, cookie, digest, hash, is_ours};
+use crate::client_addr::ClientAddr;
+use crate::layout::{Answer, Frame, Trouble, html};
+use crate::state::Dashboard;
+use crate::visitor::{Bare, Role, Visitor};
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Form, Path, Request, State};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Redirect};
+use jiff::SignedDuration;
+use std::sync::Arc;
+use std::time::Instant;
+use store::people::Person;
+
+/// Redirects unauthenticated requests to the sign-in page.
+pub async fn only_known(State(dashboard): State<Arc<Dashboard>>, mut request: Request, next: Next) -> Answer {
+    let Some(visitor) = dashboard.auth.visitor(request.headers()).await? else {
+        return Ok(match *request.method() {
+            Method::GET | Method::HEAD => Redirect::to("/sign-in").into_response(),
+            _ => Trouble::new(StatusCode::FORBIDDEN, "Sign in first.").into_response(),
+        });
+    };
+    let only_looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !only_looks && !visitor.is_operator() && request.uri().path() != "/sign-out" {
+        let what = "You may look, and not change anything. Ask an operator.";
+        return Err(Trouble::new(StatusCode::FORBIDDEN, what));
+    }
+    request.extensions_mut().insert(visitor);
+    Ok(next.run(request).await)
+}
+
+/// Refuses what a page of another site sends, and names that lead here without our knowledge.
+pub async fn only_our_forms(State(dashboard): State<Arc<Dashboard>>, request: Request, next: Next) -> Answer {
+    let text = |value: Option<&HeaderValue>| {
+        value.and_then(|value| value.to_str().ok()).map(str::to_ascii_lowercase)
+    };
+    let host = text(request.headers().get(HOST)).unwrap_or_default();
+    if !dashboard.auth.hosts.contains(&host) {
+        let what = format!(
+            "This program does not answer by the name {host:?}. If that name is right, set\n[dashboard]\nurl = \"https://{host}\""
+        );
+        return Err(Trouble::new(StatusCode::MISDIRECTED_REQUEST, what));
+    }
+    let origin = text(request.headers().get(ORIGIN));
+    let is_ours = origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from == host));
+    if !matches!(*request.method(), Method::GET | Method::HEAD) && !is_ours {
+        return Err(Trouble::new(StatusCode::FORBIDDEN, "That form came from another site."));
+    }
+    Ok(next.run(request).await)
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignInPage {
+    frame: Frame,
+    problem: &'static str,
+}
+
+#[derive(serde::Deserialize)]
+pub struct SignIn {
+    name: String,
+    password: String,
+}
+
+pub async fn sign_in_page() -> Answer {
+    html(&SignInPage { frame: Frame::outside("Sign in"), problem: "" })
+}
+
+pub async fn sign_in(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(client): Extension<ClientAddr>,
+    Form(form): Form<SignIn>,
+) -> Answer {
+    let auth = &dashboard.auth;
+    let refused = |status, problem| {
+        let page = html(&SignInPage { frame: Frame::outside("Sign in"), problem })?;
+        Ok((status, page).into_response())
+    };
+    if auth.has_to_wait(&form.name) {
+        return refused(StatusCode::TOO_MANY_REQUESTS, "Too many tries for that name. Wait half a minute.");
+    }
+    if client.0.is_some_and(|from| !auth.tries.take(from, Instant::now())) {
+        return refused(StatusCode::TOO_MANY_REQUESTS, "Too many tries from your address. Wait a minute.");
+    }
+    let person = auth.store.person(&form.name).await?;
+    let password: String = form.password.chars().take(LONGEST).collect();
+    if auth.is_right(person.as_ref(), password).await? {
+        auth.forget_failures(&form.name);
+        tracing::info!(name = form.name, "signed in");
+        return auth.let_in(&form.name).await;
+    }
+    auth.count_failure(&form.name);
+    tracing::warn!("a sign-in failed");
+    refused(StatusCode::UNAUTHORIZED, "Wrong name or password.")
+}
+
+pub async fn sign_out(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+    Form(form): Form<Bare>,
+) -> Answer {
+    is_ours(&visitor, &form.word)?;
+    if let Some(word) = cookie(&headers) {
+        dashboard.auth.store.sign_out(&digest(word)).await?;
+    }
+    let gone = dashboard.auth.set_cookie("", SignedDuration::ZERO);
+    Ok((gone, Redirect::to("/sign-in")).into_response())
+}
+
+#[derive(Template)]
+#[template(path = "welcome.html")]
+struct WelcomePage {
+    frame: Frame,
+    name: String,
+    role: &'static str,
+    problem: &'static str,
+    shortest: usize,
+}
+
+impl WelcomePage {
+    fn new(name: String, role: Role, problem: &'static str) -> Self {
+        Self { frame: Frame::outside("Welcome"), name, role: role.as_str(), problem, shortest: SHORTEST }
+    }
+}
+
+#[derive(serde::Deserialize)]
+pub struct Welcome {
+    password: String,
+    again: String,
+}
+
+async fn invited(auth: &Auth, word: &str) -> Result<(String, Role), Trouble> {
+    let found = auth.store.invitation(&digest(word), auth.clock.now()).await?;
+    let (name, role) = found.ok_or_else(|| {
+        Trouble::not_found("That link was used already, or is older than a day. A new one is made by\nsternpost dashboard invite NAME")
+    })?;
+    Ok((name, Role::parse(&role)))
+}
+
+pub async fn welcome_page(State(dashboard): State<Arc<Dashboard>>, Path(word): Path<String>) -> Answer {
+    let (name, role) = invited(&dashboard.auth, &word).await?;
+    html(&WelcomePage::new(name, role, ""))
+}
+
+pub async fn welcome(
+    State(dashboard): State<Arc<Dashboard>>,
+    Path(word): Path<String>,
+    Form(form): Form<Welcome>,
+) -> Answer {
+    let auth = &dashboard.auth;
+    let (name, role) = invited(auth, &word).await?;
+    let length = form.password.chars().count();
+    let problem = match length {
+        _ if form.password != form.again => "The two passwords differ.",
+        0..SHORTEST => "The password is too short.",
+        SHORTEST..=LONGEST => "",
+        _ => "The password is too long.",
+    };
+    if !problem.is_empty() {
+        let page = html(&WelcomePage::new(name, role, problem))?;
+        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
+    }
+    let person = Person { name, role: role.as_str().to_owned(), password: hash(&form.password)? };
+    if !auth.store.accept(&digest(&word), &person, auth.clock.now()).await? {
+        return Err(Trouble::not_found("This link has already been used."));
+    }
+    tracing::info!(name = person.name, role = person.role, "may use the dashboard");
+    auth.let_in(&person.name).await
+}
