@@ -28,12 +28,13 @@ use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use net::BoxFuture;
 use net::https::POLICY_PATH;
+use net::smtp::server::AnyStream;
 use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::convert::Infallible;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -69,15 +70,14 @@ impl PolicyHost {
             // Answers are small and waited for.
             let _ = stream.set_nodelay(true);
             let host = self.clone();
-            tokio::spawn(async move { host.connection(stream, std::future::pending()).await });
+            tokio::spawn(
+                async move { host.connection(Box::new(stream), Box::pin(std::future::pending())).await },
+            );
         }
     }
 
     /// Serves one connection to its end; when `stop` comes, what is begun is finished.
-    pub async fn connection<S>(&self, stream: S, stop: impl Future<Output = ()>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub async fn connection(&self, stream: AnyStream, stop: BoxFuture<'_, ()>) {
         let handshake = async {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
             let name = hello.client_hello().server_name().map(str::to_owned);
@@ -105,10 +105,7 @@ impl PolicyHost {
     }
 
     /// Serves one connection of a proxy that has taken TLS off; the policy is picked by each request's host.
-    pub async fn bare_connection<S>(&self, stream: S, stop: impl Future<Output = ()>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub async fn bare_connection(&self, stream: AnyStream, stop: BoxFuture<'_, ()>) {
         let service = service_fn(|request: Request<Incoming>| {
             let shelf = self.shelf.clone();
             async move {
@@ -132,7 +129,7 @@ fn asked_host(request: &Request<Incoming>) -> Option<String> {
 }
 
 /// Speaks HTTP/1.1 or HTTP/2 to the end; when `stop` comes, what is begun is finished.
-async fn converse<S, V>(service: V, stream: S, stop: impl Future<Output = ()>)
+async fn converse<S, V>(service: V, stream: S, stop: BoxFuture<'_, ()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     V: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,

@@ -107,10 +107,10 @@ async fn serve(place: &Path, dnssec: &str) {
     let store = Store::open(&place.join("s.db")).await.unwrap();
     let discovery = Discovery::new(dns.clone(), policies, store.clone(), clock.clone());
     let answers = Answers::new(dns, discovery, store, clock, 64 << 20, Settings::default());
-    answer(Socketmap(answers)).await;
+    answer(Arc::new(Socketmap(answers))).await;
 }
 
-async fn answer(service: impl Serve) {
+async fn answer(service: Arc<dyn Serve>) {
     let any = Address::parse("127.0.0.1:0").unwrap();
     let listener = Listener::bind(&any, SocketFileOptions::default()).await.unwrap();
     println!("{}", listener.shown());
@@ -131,7 +131,7 @@ async fn floor(place: &Path) {
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.resumption = rustls::client::Resumption::disabled();
-    answer(Floor { dns, https, tls: tokio_rustls::TlsConnector::from(Arc::new(tls)) }).await;
+    answer(Arc::new(Floor { dns, https, tls: tokio_rustls::TlsConnector::from(Arc::new(tls)) })).await;
 }
 
 #[derive(Clone)]
@@ -142,17 +142,24 @@ struct Floor {
 }
 
 impl Serve for Floor {
-    async fn serve<S: Stream>(self, mut stream: S, _: Option<IpAddr>, _: Shutdown) {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        socket.connect(self.dns).await.unwrap();
-        let mut buffer = vec![0; 4096];
-        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-            let text = std::str::from_utf8(&buffer[..read]).unwrap();
-            let domain = text.trim_end_matches(',').rsplit_once(' ').unwrap().1.to_owned();
-            bare(&socket, &self.tls, self.https, &domain).await;
-            let reply = format!("OK secure match=mx.{domain} servername=hostname");
-            stream.write_all(format!("{}:{reply},", reply.len()).as_bytes()).await.unwrap();
-        }
+    fn serve(
+        self: Arc<Self>,
+        mut stream: AnyStream,
+        _: Option<IpAddr>,
+        _: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            socket.connect(self.dns).await.unwrap();
+            let mut buffer = vec![0; 4096];
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                let text = std::str::from_utf8(&buffer[..read]).unwrap();
+                let domain = text.trim_end_matches(',').rsplit_once(' ').unwrap().1.to_owned();
+                bare(&socket, &self.tls, self.https, &domain).await;
+                let reply = format!("OK secure match=mx.{domain} servername=hostname");
+                stream.write_all(format!("{}:{reply},", reply.len()).as_bytes()).await.unwrap();
+            }
+        })
     }
 }
 

@@ -43,13 +43,20 @@ fn main() {
 struct Echo;
 
 impl Serve for Echo {
-    async fn serve<S: Stream>(self, mut stream: S, _: Option<IpAddr>, _: Shutdown) {
-        let mut buffer = vec![0; 4096];
-        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-            if stream.write_all(&buffer[..read]).await.is_err() {
-                return;
+    fn serve(
+        self: Arc<Self>,
+        mut stream: AnyStream,
+        _: Option<IpAddr>,
+        _: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut buffer = vec![0; 4096];
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                if stream.write_all(&buffer[..read]).await.is_err() {
+                    return;
+                }
             }
-        }
+        })
     }
 }
 
@@ -63,7 +70,7 @@ async fn server(what: &str, address: &str) {
     };
     if what == "floor" {
         tell();
-        return run(listener, Echo, Shutdown::default()).await;
+        return run(listener, Arc::new(Echo), Shutdown::default()).await;
     }
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("bench.db")).await.unwrap();
@@ -74,7 +81,7 @@ async fn server(what: &str, address: &str) {
         answers.ask(&domain(number)).await;
     }
     tell();
-    run(listener, Socketmap(answers), Shutdown::default()).await;
+    run(listener, Arc::new(Socketmap(answers)), Shutdown::default()).await;
 }
 
 fn domain(number: usize) -> String {

@@ -9,11 +9,13 @@
 //! certificate has to be verified for the MX host's name.
 
 use super::Shutdown;
-use super::listen::{Serve, Stream};
+use super::listen::Serve;
 use crate::answer::Answers;
 use crate::answer::entry::{Entry, Status};
 use formats::DomainName;
 use formats::limits::{LINE_BYTES, SOCKETMAP_TIME};
+use net::BoxFuture;
+use net::smtp::server::AnyStream;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,27 +27,34 @@ use tokio::time::timeout;
 pub struct Lines(pub Arc<Answers>);
 
 impl Serve for Lines {
-    async fn serve<S: Stream>(self, stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
-        self.0.metrics.connections.inc();
-        let mut stream = BufReader::with_capacity(LINE_BYTES, stream);
-        loop {
-            let line = tokio::select! {
-                line = timeout(SOCKETMAP_TIME, line(&mut stream)) => line,
-                () = shutdown.token.cancelled() => break,
-            };
-            let Ok(Some(line)) = line else { break };
-            let reply = self.reply(line.trim()).await;
-            if !matches!(timeout(SOCKETMAP_TIME, stream.write_all(reply.as_bytes())).await, Ok(Ok(()))) {
-                break;
+    fn serve(
+        self: Arc<Self>,
+        stream: AnyStream,
+        _: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.0.metrics.connections.inc();
+            let mut stream = BufReader::with_capacity(LINE_BYTES, stream);
+            loop {
+                let line = tokio::select! {
+                    line = timeout(SOCKETMAP_TIME, line(&mut stream)) => line,
+                    () = shutdown.token.cancelled() => break,
+                };
+                let Ok(Some(line)) = line else { break };
+                let reply = self.reply(line.trim()).await;
+                if !matches!(timeout(SOCKETMAP_TIME, stream.write_all(reply.as_bytes())).await, Ok(Ok(()))) {
+                    break;
+                }
             }
-        }
-        self.0.metrics.connections.dec();
+            self.0.metrics.connections.dec();
+        })
     }
 }
 
 /// The next line; none at the end, or when it is too long or no UTF-8. Exim may end its line by
 /// closing its half of the connection.
-async fn line<S: Stream>(stream: &mut BufReader<S>) -> Option<String> {
+async fn line(stream: &mut BufReader<AnyStream>) -> Option<String> {
     let mut line = Vec::new();
     stream.take(LINE_BYTES as u64).read_until(b'\n', &mut line).await.ok()?;
     let is_whole = line.ends_with(b"\n") || line.len() < LINE_BYTES;

@@ -2,7 +2,9 @@
 
 use super::Shutdown;
 use formats::limits::ANSWER_CONNECTIONS;
+use net::BoxFuture;
 use net::places::{Places, client};
+use net::smtp::server::AnyStream;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +12,6 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
@@ -138,31 +139,29 @@ pub(crate) async fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A connection of either kind.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
-
-/// What is done with each connection.
-pub trait Serve: Clone + Send + Sync + 'static {
-    /// Talks until the other side, a fault or the shutdown ends it. `from` is the client's address, where it has one.
-    fn serve<S: Stream>(
-        self,
-        stream: S,
+/// A protocol on a connection. Streams and futures are boxed, so that each protocol is compiled once, whatever the
+/// connection is; next to a system call, that costs nothing that can be measured.
+pub trait Serve: Send + Sync + 'static {
+    /// Serves the connection until the client, a fault or the shutdown ends it. `from` is the client's address; a Unix
+    /// socket has none.
+    fn serve(
+        self: Arc<Self>,
+        stream: AnyStream,
         from: Option<IpAddr>,
         shutdown: Shutdown,
-    ) -> impl Future<Output = ()> + Send;
+    ) -> BoxFuture<'static, ()>;
 }
 
 /// After a failure to accept (such as: no file descriptors left).
 const BREATH: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the shutdown.
-pub async fn run(listener: Listener, service: impl Serve, shutdown: Shutdown) {
+pub async fn run(listener: Listener, service: Arc<dyn Serve>, shutdown: Shutdown) {
     run_with(listener, service, shutdown, None).await;
 }
 
 /// The same, with so many connections of one address at once, so that nobody takes all the room.
-pub async fn run_with(listener: Listener, service: impl Serve, shutdown: Shutdown, each: Option<usize>) {
+pub async fn run_with(listener: Listener, service: Arc<dyn Serve>, shutdown: Shutdown, each: Option<usize>) {
     let clients = each.map(Places::new);
     let room = Arc::new(Semaphore::new(ANSWER_CONNECTIONS));
     loop {
@@ -187,13 +186,13 @@ pub async fn run_with(listener: Listener, service: impl Serve, shutdown: Shutdow
                 // Replies are small and waited for.
                 let _ = stream.set_nodelay(true);
                 shutdown.tasks.spawn(async move {
-                    service.serve(stream, Some(from.ip()), of_task).await;
+                    service.serve(Box::new(stream), Some(from.ip()), of_task).await;
                     drop((place, own_place));
                 });
             }
             Ok(Accepted::Unix(stream)) => {
                 shutdown.tasks.spawn(async move {
-                    service.serve(stream, None, of_task).await;
+                    service.serve(Box::new(stream), None, of_task).await;
                     drop(place);
                 });
             }

@@ -1,10 +1,12 @@
 //! Postfix's socketmap protocol on a connection (socketmap_table(5)).
 
 use super::Shutdown;
-use super::listen::{Serve, Stream};
+use super::listen::Serve;
 use crate::answer::Answers;
 use formats::limits::SOCKETMAP_TIME;
 use formats::socketmap::{SocketmapError, request};
+use net::BoxFuture;
+use net::smtp::server::AnyStream;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,19 +25,26 @@ const MEASURED: u32 = 64;
 const FULL: usize = 32_768;
 
 impl Serve for Socketmap {
-    async fn serve<S: Stream>(self, stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
-        self.0.metrics.connections.inc();
-        let mut connection =
-            Connection { stream, input: Vec::new(), output: Vec::new(), answers: &self.0, rounds: 0 };
-        if let Err(end) = connection.talk(&shutdown).await {
-            tracing::debug!("a connection ends: {end}");
-        }
-        self.0.metrics.connections.dec();
+    fn serve(
+        self: Arc<Self>,
+        stream: AnyStream,
+        _: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.0.metrics.connections.inc();
+            let mut connection =
+                Connection { stream, input: Vec::new(), output: Vec::new(), answers: &self.0, rounds: 0 };
+            if let Err(end) = connection.talk(&shutdown).await {
+                tracing::debug!("a connection ends: {end}");
+            }
+            self.0.metrics.connections.dec();
+        })
     }
 }
 
-struct Connection<'a, S> {
-    stream: S,
+struct Connection<'a> {
+    stream: AnyStream,
     input: Vec<u8>,
     output: Vec<u8>,
     answers: &'a Arc<Answers>,
@@ -52,7 +61,7 @@ enum End {
     Framing(#[from] SocketmapError),
 }
 
-impl<S: Stream> Connection<'_, S> {
+impl Connection<'_> {
     async fn talk(&mut self, shutdown: &Shutdown) -> Result<(), End> {
         loop {
             if !self.read(shutdown).await? {

@@ -1,14 +1,16 @@
 //! The role `[host]`: policy files over HTTPS, challenges over HTTP, and what keeps both up to date.
 
 use super::certificate;
-use super::http::connection;
+use super::http::{HttpOptions, connection};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
 use config::HostConfig;
 use config::failure::Failure;
 use formats::proxy_header::{Header, header};
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use net::BoxFuture;
 use net::key_files::KeyFiles;
+use net::smtp::server::AnyStream;
 use operations::world::World;
 use operations::{holder, store_failure};
 use receiver::host::authority::Ca;
@@ -16,8 +18,7 @@ use receiver::host::order::{Orders, Way};
 use receiver::host::vault::{Vault, VaultError};
 use receiver::host::{PolicyHost, Shelf, challenge};
 use sender::serve::Shutdown;
-use sender::serve::listen::{Serve, Stream};
-use std::convert::Infallible;
+use sender::serve::listen::Serve;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,11 +44,18 @@ pub struct Policies {
 }
 
 impl Serve for Policies {
-    async fn serve<S: Stream>(self, mut stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
-        if self.proxy_header && !introduced(&mut stream).await {
-            return;
-        }
-        self.host.connection(stream, shutdown.token.cancelled_owned()).await;
+    fn serve(
+        self: Arc<Self>,
+        mut stream: AnyStream,
+        _: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if self.proxy_header && !introduced(&mut stream).await {
+                return;
+            }
+            self.host.connection(stream, Box::pin(shutdown.token.cancelled_owned())).await;
+        })
     }
 }
 
@@ -56,36 +64,54 @@ impl Serve for Policies {
 pub struct Bare(PolicyHost);
 
 impl Serve for Bare {
-    async fn serve<S: Stream>(self, stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
-        self.0.bare_connection(stream, shutdown.token.cancelled_owned()).await;
+    fn serve(
+        self: Arc<Self>,
+        stream: AnyStream,
+        _: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.0.bare_connection(stream, Box::pin(shutdown.token.cancelled_owned())).await;
+        })
     }
 }
 
 /// Plain HTTP.
 #[derive(Clone)]
 pub struct Plain {
-    store: Store,
+    router: Router,
     pub proxy_header: bool,
 }
 
+impl Plain {
+    fn new(store: Store, proxy_header: bool) -> Self {
+        let respond = move |request: Request| {
+            let store = store.clone();
+            async move { challenge::respond(&store, request.method(), request.uri().path()).await.map(Body::new) }
+        };
+        Self { router: Router::new().fallback(respond), proxy_header }
+    }
+}
+
 impl Serve for Plain {
-    async fn serve<S: Stream>(self, mut stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
-        if self.proxy_header && !introduced(&mut stream).await {
-            return;
-        }
-        let service = service_fn(|request: Request<Incoming>| {
-            let store = self.store.clone();
-            async move {
-                let response = challenge::respond(&store, request.method(), request.uri().path()).await;
-                Ok::<_, Infallible>(response)
+    fn serve(
+        self: Arc<Self>,
+        mut stream: AnyStream,
+        _: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if self.proxy_header && !introduced(&mut stream).await {
+                return;
             }
-        });
-        connection(service, stream, PATIENCE, shutdown).await;
+            let options = HttpOptions { head: PATIENCE, client: None };
+            connection(self.router.clone(), stream, options, shutdown).await;
+        })
     }
 }
 
 /// Takes what a proxy says in front of a connection; false when it says nothing of the kind.
-async fn introduced<S: Stream>(stream: &mut S) -> bool {
+async fn introduced(stream: &mut AnyStream) -> bool {
     let read = async {
         let mut bytes = Vec::new();
         loop {
@@ -116,6 +142,7 @@ pub struct Hosting {
     pub policies: Policies,
     pub bare: Bare,
     pub plain: Plain,
+    store: Store,
     shelf: Arc<Shelf>,
     vault: Arc<Vault>,
     files: Vec<Arc<KeyFiles>>,
@@ -135,7 +162,8 @@ impl Hosting {
         Ok(Self {
             policies: Policies { host: host.clone(), proxy_header },
             bare: Bare(host),
-            plain: Plain { store, proxy_header },
+            plain: Plain::new(store.clone(), proxy_header),
+            store,
             shelf,
             vault,
             files,
@@ -160,7 +188,7 @@ impl Hosting {
             return;
         }
         let orders = Orders {
-            store: self.plain.store.clone(),
+            store: self.store.clone(),
             dns: world.dns.clone(),
             clock: world.clock.clone(),
             authorities: config.authorities.iter().cloned().map(Ca::new).collect(),

@@ -2,39 +2,59 @@
 
 use axum::Router;
 use formats::limits::{HTTP_HEADER_BYTES, SOCKETMAP_TIME};
-use hyper::body::{Body, Incoming};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::HttpService;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use net::BoxFuture;
+use net::smtp::server::AnyStream;
 use sender::serve::Shutdown;
-use sender::serve::listen::{Serve, Stream};
-use std::convert::Infallible;
+use sender::serve::listen::Serve;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
+use web::ClientAddr;
 
-/// Serves this.
+/// A router that does not care who asks.
 #[derive(Clone)]
 pub struct Http(pub Router);
 
 impl Serve for Http {
-    async fn serve<S: Stream>(self, stream: S, _: Option<IpAddr>, shutdown: Shutdown) {
-        connection(TowerToHyperService::new(self.0), stream, SOCKETMAP_TIME, shutdown).await;
+    fn serve(
+        self: Arc<Self>,
+        stream: AnyStream,
+        _: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        let router = self.0.clone();
+        Box::pin(connection(router, stream, HttpOptions { head: SOCKETMAP_TIME, client: None }, shutdown))
     }
 }
 
-/// Serves one connection, whose client has so long for the head of a request; when the shutdown comes, what is begun is finished.
-pub async fn connection<B, V, S>(service: V, stream: S, head: Duration, shutdown: Shutdown)
-where
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    V: HttpService<Incoming, ResBody = B, Error = Infallible>,
-    S: Stream,
-{
+/// How a connection is served.
+pub struct HttpOptions {
+    /// How long the client has for the head of a request.
+    pub head: Duration,
+    /// Where every request is to carry the client's [`ClientAddr`]: the connection's address, and whether a proxy's
+    /// header is believed.
+    pub client: Option<(Option<IpAddr>, bool)>,
+}
+
+/// Serves one connection; when the shutdown comes, what is begun is finished.
+pub async fn connection(router: Router, stream: AnyStream, options: HttpOptions, shutdown: Shutdown) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some((from, behind_proxy)) = options.client {
+            let client = ClientAddr::of(request.headers(), from, behind_proxy);
+            request.extensions_mut().insert(client);
+        }
+        router.call(request)
+    });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(head).max_buf_size(HTTP_HEADER_BYTES);
+    builder.timer(TokioTimer::new()).header_read_timeout(options.head).max_buf_size(HTTP_HEADER_BYTES);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -8,12 +8,12 @@ use formats::DomainName;
 use formats::limits::INBOX_CONNECTIONS;
 use net::BoxFuture;
 use net::places::Rates;
-use net::smtp::server::{Incoming, KeepError, Mailbox, Protocol, ServerConfig, Starttls, serve};
+use net::smtp::server::{AnyStream, Incoming, KeepError, Mailbox, Protocol, ServerConfig, Starttls, serve};
 use operations::inbox::inbox;
 use operations::world::World;
 use receiver::inbox::Inbox;
 use sender::serve::Shutdown;
-use sender::serve::listen::{Serve, Stream};
+use sender::serve::listen::Serve;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,18 +56,25 @@ impl Mailbox for Met<'_> {
 }
 
 impl Serve for Mail {
-    async fn serve<S: Stream>(self, stream: S, from: Option<IpAddr>, shutdown: Shutdown) {
-        // Who finds no room waits in the queue of the system, as at any busy mail server.
-        let Ok(_place) = self.room.acquire().await else { return };
-        let met = Met { inbox: &self.inbox, pace: self.rates.as_deref().zip(from) };
-        let session = serve(Box::new(stream), &self.server, &met);
-        tokio::select! {
-            ended = session => if let Err(error) = ended {
-                tracing::debug!("a mail session ends: {error}");
-            },
-            // What was not acknowledged is sent again by the mail server that has it.
-            () = shutdown.token.cancelled() => {}
-        }
+    fn serve(
+        self: Arc<Self>,
+        stream: AnyStream,
+        from: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            // Who finds no room waits in the queue of the system, as at any busy mail server.
+            let Ok(_place) = self.room.acquire().await else { return };
+            let met = Met { inbox: &self.inbox, pace: self.rates.as_deref().zip(from) };
+            let session = serve(stream, &self.server, &met);
+            tokio::select! {
+                ended = session => if let Err(error) = ended {
+                    tracing::debug!("a mail session ends: {error}");
+                },
+                // What was not acknowledged is sent again by the mail server that has it.
+                () = shutdown.token.cancelled() => {}
+            }
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use listenfd::ListenFd;
 use sender::answer::Answers;
 use sender::serve::Shutdown;
 use sender::serve::lines::Lines;
-use sender::serve::listen::{Address, Listener, SocketFileOptions, run, run_with};
+use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, run_with};
 use sender::serve::socketmap::Socketmap;
 use std::collections::HashMap;
 use std::io;
@@ -53,6 +53,22 @@ impl Role {
 
     pub fn lines(answers: Arc<Answers>) -> Self {
         Self::Lines(Lines(answers))
+    }
+
+    /// The protocol that is spoken on its connections.
+    fn service(self) -> Arc<dyn Serve> {
+        match self {
+            Self::Socketmap(service) => Arc::new(service),
+            Self::Lines(service) => Arc::new(service),
+            Self::Http(service) | Self::Sessions(service) | Self::Control(service) | Self::Admin(service) => {
+                Arc::new(service)
+            }
+            Self::Policies(service) => Arc::new(service),
+            Self::Bare(service) => Arc::new(service),
+            Self::Plain(service) => Arc::new(service),
+            Self::Pages(service) => Arc::new(service),
+            Self::Smtp(service) | Self::Lmtp(service) => Arc::new(service),
+        }
     }
 
     /// True for what is made to be reached by everybody.
@@ -150,21 +166,7 @@ impl Listeners {
         let each =
             Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.is_public() && !role.is_behind_proxy());
         self.shutdown.tasks.spawn(async move {
-            match role {
-                Role::Socketmap(service) => run(listener, service, shutdown).await,
-                Role::Lines(service) => run(listener, service, shutdown).await,
-                Role::Http(service)
-                | Role::Sessions(service)
-                | Role::Control(service)
-                | Role::Admin(service) => run(listener, service, shutdown).await,
-                Role::Policies(service) => run_with(listener, service, shutdown, each).await,
-                Role::Bare(service) => run(listener, service, shutdown).await,
-                Role::Plain(service) => run_with(listener, service, shutdown, each).await,
-                Role::Pages(service) => run_with(listener, service, shutdown, each).await,
-                Role::Smtp(service) | Role::Lmtp(service) => {
-                    run_with(listener, service, shutdown, each).await
-                }
-            }
+            run_with(listener, role.service(), shutdown, each).await;
         });
     }
 }

@@ -1,26 +1,24 @@
 //! The role `[dashboard]`: pages for people, and reports by HTTPS POST, over HTTP or HTTPS.
 
 use super::certificate::Certificate;
-use super::http::connection;
+use super::http::{HttpOptions, connection};
 use axum::Router;
 use config::failure::Failure;
 use config::{Config, DashboardConfig};
 use formats::limits::SOCKETMAP_TIME;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
-use hyper_util::service::TowerToHyperService;
+use net::BoxFuture;
+use net::smtp::server::AnyStream;
 use operations::RolloutContext;
 use operations::world::World;
 use sender::serve::Shutdown;
-use sender::serve::listen::{Serve, Stream};
+use sender::serve::listen::Serve;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
 use tokio::task::JoinSet;
 use web::first_link;
-use web::{ClientAddr, Dashboard, public_check, reports_by_post, router};
+use web::{Dashboard, public_check, reports_by_post, router};
 
 /// For a handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,25 +57,24 @@ impl Pages {
         let router = router(&Dashboard::new(role, context)?, reports, public);
         Ok(Self { router, behind_proxy: role.behind_proxy, certificate })
     }
-
-    /// The pages on one connection; each request carries the client's address.
-    async fn pages<S: Stream>(self, stream: S, from: Option<IpAddr>, shutdown: Shutdown) {
-        let router = TowerToHyperService::new(self.router);
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let client = ClientAddr::of(request.headers(), from, self.behind_proxy);
-            request.extensions_mut().insert(client);
-            router.call(request)
-        });
-        connection(service, stream, SOCKETMAP_TIME, shutdown).await;
-    }
 }
 
 impl Serve for Pages {
-    async fn serve<S: Stream>(self, stream: S, from: Option<IpAddr>, shutdown: Shutdown) {
-        let Some(certificate) = &self.certificate else { return self.pages(stream, from, shutdown).await };
-        let handshake = tokio::time::timeout(PATIENCE, certificate.acceptor().accept(stream)).await;
-        if let Ok(Ok(stream)) = handshake {
-            self.pages(stream, from, shutdown).await;
-        }
+    fn serve(
+        self: Arc<Self>,
+        stream: AnyStream,
+        from: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let options = HttpOptions { head: SOCKETMAP_TIME, client: Some((from, self.behind_proxy)) };
+            let Some(certificate) = &self.certificate else {
+                return connection(self.router.clone(), stream, options, shutdown).await;
+            };
+            let handshake = tokio::time::timeout(PATIENCE, certificate.acceptor().accept(stream)).await;
+            if let Ok(Ok(stream)) = handshake {
+                connection(self.router.clone(), Box::new(stream), options, shutdown).await;
+            }
+        })
     }
 }
