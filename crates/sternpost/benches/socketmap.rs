@@ -11,11 +11,13 @@
 mod process;
 
 use lab::paper::Paper;
+use net::BoxFuture;
 use net::clock::SystemClock;
+use net::smtp::server::AnyStream;
 use process::{Process, median};
 use sender::answer::{Answers, Discovery, Settings};
 use sender::serve::Shutdown;
-use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, Stream, run};
+use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, run};
 use sender::serve::socketmap::Socketmap;
 use std::io::Write;
 use std::net::IpAddr;
@@ -119,10 +121,10 @@ async fn load(server: &Server, connections: usize, map: &'static str, seconds: f
                     Address::Tcp(address) => {
                         let stream = TcpStream::connect(address).await.unwrap();
                         stream.set_nodelay(true).unwrap();
-                        client(stream, number, map, end).await
+                        client(Box::new(stream), number, map, end).await
                     }
                     Address::Unix(path) => {
-                        client(UnixStream::connect(path).await.unwrap(), number, map, end).await
+                        client(Box::new(UnixStream::connect(path).await.unwrap()), number, map, end).await
                     }
                     Address::Systemd => panic!("no address"),
                 }
@@ -145,7 +147,7 @@ async fn load(server: &Server, connections: usize, map: &'static str, seconds: f
 }
 
 /// Asks until the end; nanoseconds for each.
-async fn client<S: Stream>(mut stream: S, number: usize, map: &str, end: Instant) -> Vec<u32> {
+async fn client(mut stream: AnyStream, number: usize, map: &str, end: Instant) -> Vec<u32> {
     let mut times = Vec::with_capacity(1 << 18);
     let mut buffer = vec![0; 4096];
     let mut at = number * 37;
