@@ -36,6 +36,7 @@ pub use sessions::Sessions;
 
 use finding::Findings;
 use formats::{DomainName, Mode};
+use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::{Dns, DnsError, EachServer};
 use net::https::Visits;
@@ -144,14 +145,16 @@ impl Checker {
     }
 
     /// The same, with what is known from before, and with someone watching.
-    pub async fn examine_with(
-        &self,
-        domain: &DomainName,
-        known: &Known,
-        progress: &dyn Progress,
-    ) -> Examination {
-        let seen = self.look(domain, progress).await;
-        judge(&seen, known)
+    pub fn examine_with<'a>(
+        &'a self,
+        domain: &'a DomainName,
+        known: &'a Known,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Examination> {
+        Box::pin(async move {
+            let seen = self.look(domain, progress).await;
+            judge(&seen, known)
+        })
     }
 }
 

@@ -77,47 +77,54 @@ impl PolicyHost {
     }
 
     /// Serves one connection to its end; when `stop` comes, what is begun is finished.
-    pub async fn connection(&self, stream: AnyStream, stop: BoxFuture<'_, ()>) {
-        let handshake = async {
-            let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-            let name = hello.client_hello().server_name().map(str::to_owned);
-            let is_challenge =
-                hello.client_hello().alpn().is_some_and(|mut all| all.any(|one| one == alpn::PROTOCOL));
-            if let (true, Some(name)) = (is_challenge, &name) {
-                let config = self.shelf.challenge(name).await.ok_or(std::io::ErrorKind::NotFound)?;
-                return Ok((hello.into_stream(config).await?, None));
-            }
-            let site = match &name {
-                Some(name) => self.shelf.site(name).await,
-                None => None,
+    pub fn connection<'a>(&'a self, stream: AnyStream, stop: BoxFuture<'a, ()>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let handshake = async {
+                let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+                let name = hello.client_hello().server_name().map(str::to_owned);
+                let is_challenge =
+                    hello.client_hello().alpn().is_some_and(|mut all| all.any(|one| one == alpn::PROTOCOL));
+                if let (true, Some(name)) = (is_challenge, &name) {
+                    let config = self.shelf.challenge(name).await.ok_or(std::io::ErrorKind::NotFound)?;
+                    return Ok((hello.into_stream(config).await?, None));
+                }
+                let site = match &name {
+                    Some(name) => self.shelf.site(name).await,
+                    None => None,
+                };
+                // Without a site the handshake ends with an alert: a wrong chain helps nobody (POL-25).
+                let mut tls = self.tls.as_ref().clone();
+                tls.cert_resolver =
+                    Arc::new(Presented(site.as_ref().and_then(|site| site.certificate.clone())));
+                Ok::<_, std::io::Error>((hello.into_stream(Arc::new(tls)).await?, site))
             };
-            // Without a site the handshake ends with an alert: a wrong chain helps nobody (POL-25).
-            let mut tls = self.tls.as_ref().clone();
-            tls.cert_resolver = Arc::new(Presented(site.as_ref().and_then(|site| site.certificate.clone())));
-            Ok::<_, std::io::Error>((hello.into_stream(Arc::new(tls)).await?, site))
-        };
-        let Ok(Ok((stream, Some(site)))) = tokio::time::timeout(PATIENCE, handshake).await else { return };
-        let service = service_fn(|request: Request<Incoming>| {
-            let response = respond(request.method(), request.uri().path(), Some(site.body.clone()));
-            async move { Ok::<_, Infallible>(response) }
-        });
-        converse(service, stream, stop).await;
+            let Ok(Ok((stream, Some(site)))) = tokio::time::timeout(PATIENCE, handshake).await else {
+                return;
+            };
+            let service = service_fn(|request: Request<Incoming>| {
+                let response = respond(request.method(), request.uri().path(), Some(site.body.clone()));
+                async move { Ok::<_, Infallible>(response) }
+            });
+            converse(service, stream, stop).await;
+        })
     }
 
     /// Serves one connection of a proxy that has taken TLS off; the policy is picked by each request's host.
-    pub async fn bare_connection(&self, stream: AnyStream, stop: BoxFuture<'_, ()>) {
-        let service = service_fn(|request: Request<Incoming>| {
-            let shelf = self.shelf.clone();
-            async move {
-                let site = match asked_host(&request) {
-                    Some(host) => shelf.site(&host).await,
-                    None => None,
-                };
-                let body = site.map(|site| site.body.clone());
-                Ok::<_, Infallible>(respond(request.method(), request.uri().path(), body))
-            }
-        });
-        converse(service, stream, stop).await;
+    pub fn bare_connection<'a>(&'a self, stream: AnyStream, stop: BoxFuture<'a, ()>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let shelf = self.shelf.clone();
+                async move {
+                    let site = match asked_host(&request) {
+                        Some(host) => shelf.site(&host).await,
+                        None => None,
+                    };
+                    let body = site.map(|site| site.body.clone());
+                    Ok::<_, Infallible>(respond(request.method(), request.uri().path(), body))
+                }
+            });
+            converse(service, stream, stop).await;
+        })
     }
 }
 

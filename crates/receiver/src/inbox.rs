@@ -56,16 +56,24 @@ pub enum Taken {
 
 impl Inbox {
     /// Takes one message in. When this returns without error, it is durable.
-    pub async fn take(&self, message: &[u8]) -> Result<Taken, StoreError> {
-        let read = self.read_mail(message, self.way).await;
-        self.keep_read(read, message).await
+    pub fn take<'a>(&'a self, message: &'a [u8]) -> BoxFuture<'a, Result<Taken, StoreError>> {
+        Box::pin(async move {
+            let read = self.read_mail(message, self.way).await;
+            self.keep_read(read, message).await
+        })
     }
 
     /// Takes one file in, whose name may say whose report it is. When this returns without error, it is
     /// durable.
-    pub async fn take_file(&self, bytes: &[u8], name: &str) -> Result<Taken, StoreError> {
-        let read = self.read_file(bytes, name, self.way);
-        self.keep_read(read, bytes).await
+    pub fn take_file<'a>(
+        &'a self,
+        bytes: &'a [u8],
+        name: &'a str,
+    ) -> BoxFuture<'a, Result<Taken, StoreError>> {
+        Box::pin(async move {
+            let read = self.read_file(bytes, name, self.way);
+            self.keep_read(read, bytes).await
+        })
     }
 
     /// Keeps what was read, or the reason why nothing was.
@@ -83,15 +91,21 @@ impl Inbox {
     }
 
     /// The report in a message, and who signed it.
-    pub async fn read_mail(&self, message: &[u8], way: Way) -> Result<NewReport, NoReport> {
-        let extracted = extract_aside(message).await?;
-        let state = check_signature(self.dns.as_ref(), message, &extracted.submitter).await;
-        let (trust, signer) = match state {
-            SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
-            SignatureState::Missing | SignatureState::Unknown => (Trust::Unverified, None),
-            SignatureState::Failed => (Trust::Failed, None),
-        };
-        self.new_report(extracted, trust, signer, way)
+    pub fn read_mail<'a>(
+        &'a self,
+        message: &'a [u8],
+        way: Way,
+    ) -> BoxFuture<'a, Result<NewReport, NoReport>> {
+        Box::pin(async move {
+            let extracted = extract_aside(message).await?;
+            let state = check_signature(self.dns.as_ref(), message, &extracted.submitter).await;
+            let (trust, signer) = match state {
+                SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
+                SignatureState::Missing | SignatureState::Unknown => (Trust::Unverified, None),
+                SignatureState::Failed => (Trust::Failed, None),
+            };
+            self.new_report(extracted, trust, signer, way)
+        })
     }
 
     /// The report in a file that nobody signed. The file's name and the contact in it say whose it is.

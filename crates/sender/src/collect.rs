@@ -15,6 +15,7 @@ use formats::limits::{COLLECTED_BYTES, DATAGRAM_BYTES};
 use formats::posted::Posted;
 use formats::report::DateRange;
 use jiff::{SignedDuration, Timestamp};
+use net::BoxFuture;
 use net::clock::Clock;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -221,62 +222,66 @@ impl Collector {
 
     /// Brings what comes in to the store again and again, until it is told to stop; it is never cut off while what came
     /// in is on its way to the store, and so in nobody's memory.
-    pub async fn keep_storing(&self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut is_down = false;
-        loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = stop.cancelled() => return,
-            }
-            match self.store().await {
-                Ok(()) if is_down => {
-                    is_down = false;
-                    let dropped = self.counts.dropped.get();
-                    tracing::info!(dropped, "the store takes sessions again; dropped is since the start");
+    pub fn keep_storing<'a>(&'a self, stop: CancellationToken) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let mut ticks = tokio::time::interval(EVERY);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut is_down = false;
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = stop.cancelled() => return,
                 }
-                Ok(()) => {}
-                Err(error) if !is_down => {
-                    is_down = true;
-                    tracing::error!(
-                        "sessions can't be stored; up to {} MiB of them are held in memory: {error}",
-                        COLLECTED_BYTES >> 20
-                    );
+                match self.store().await {
+                    Ok(()) if is_down => {
+                        is_down = false;
+                        let dropped = self.counts.dropped.get();
+                        tracing::info!(dropped, "the store takes sessions again; dropped is since the start");
+                    }
+                    Ok(()) => {}
+                    Err(error) if !is_down => {
+                        is_down = true;
+                        tracing::error!(
+                            "sessions can't be stored; up to {} MiB of them are held in memory: {error}",
+                            COLLECTED_BYTES >> 20
+                        );
+                    }
+                    Err(_) => {}
                 }
-                Err(_) => {}
             }
-        }
+        })
     }
 
     /// Takes sessions that were posted: all of them are durable when this returns, or none is taken.
-    pub async fn post(&self, posted: Vec<Posted>) -> Result<usize, PostError> {
-        let now = self.clock.now();
-        let sessions = posted.len();
-        let mut tallies: BTreeMap<Timestamp, DayTally> = BTreeMap::new();
-        let mut last_of_day = BTreeMap::new();
-        for (number, Posted { at, session }) in (1..).zip(posted) {
-            let fail = |why: String| PostError::Session { number, why };
-            let at = at.unwrap_or(now);
-            if at.duration_since(now) > AHEAD {
-                return Err(fail(format!("{at} is in the future: it is {now}")));
+    pub fn post<'a>(&'a self, posted: Vec<Posted>) -> BoxFuture<'a, Result<usize, PostError>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let sessions = posted.len();
+            let mut tallies: BTreeMap<Timestamp, DayTally> = BTreeMap::new();
+            let mut last_of_day = BTreeMap::new();
+            for (number, Posted { at, session }) in (1..).zip(posted) {
+                let fail = |why: String| PostError::Session { number, why };
+                let at = at.unwrap_or(now);
+                if at.duration_since(now) > AHEAD {
+                    return Err(fail(format!("{at} is in the future: it is {now}")));
+                }
+                if let Some(unknown) = entries::unknown_policy(&session) {
+                    return Err(fail(unknown.to_string()));
+                }
+                let day = DateRange::utc_day(at).start;
+                last_of_day.insert(day, number);
+                count(session, 1, tallies.entry(day).or_default());
             }
-            if let Some(unknown) = entries::unknown_policy(&session) {
-                return Err(fail(unknown.to_string()));
+            if let Some(day) = self.store.add_tallies(&tallies).await?.first() {
+                let number = last_of_day.get(day).copied().unwrap_or(1);
+                let day = day.strftime("%Y-%m-%d");
+                let why = format!("the reports about {day} are built, so that it can't be counted any more");
+                return Err(PostError::Session { number, why });
             }
-            let day = DateRange::utc_day(at).start;
-            last_of_day.insert(day, number);
-            count(session, 1, tallies.entry(day).or_default());
-        }
-        if let Some(day) = self.store.add_tallies(&tallies).await?.first() {
-            let number = last_of_day.get(day).copied().unwrap_or(1);
-            let day = day.strftime("%Y-%m-%d");
-            let why = format!("the reports about {day} are built, so that it can't be counted any more");
-            return Err(PostError::Session { number, why });
-        }
-        self.counts.received.inc_by(sessions as u64);
-        self.counts.stored.inc_by(sessions as u64);
-        Ok(sessions)
+            self.counts.received.inc_by(sessions as u64);
+            self.counts.stored.inc_by(sessions as u64);
+            Ok(sessions)
+        })
     }
 }
 

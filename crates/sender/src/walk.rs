@@ -12,6 +12,7 @@ use formats::limits::MX_HOSTS;
 use formats::report::PolicyReport;
 use formats::tlsa::{TlsaRecord, TlsaRule};
 use formats::{DomainName, Mode, ResultType};
+use net::BoxFuture;
 use net::dane::{self, Dane, SMTP_PORT};
 use net::dns::{Dns, DnsError, Kind, Security, host_addresses};
 use net::smtp::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
@@ -90,26 +91,33 @@ enum Rule {
 
 impl Walker {
     /// Delivers `mail` to the first host of `domain` that the policies allow and that takes it.
-    pub async fn deliver(&self, domain: &DomainName, mail: &Mail, purpose: Purpose) -> Walk {
-        let candidates = match self.candidates(domain).await {
-            Ok(candidates) => candidates,
-            Err(walk) => return *walk,
-        };
-        let found = match purpose {
-            Purpose::Mail => self.discovery.find(domain).await.found,
-            Purpose::Report => Found::None,
-        };
-        let mut run = Run {
-            walker: self,
-            domain,
-            found,
-            mail,
-            purpose,
-            tallies: Tallies::new(domain),
-            steps: Vec::new(),
-        };
-        let outcome = run.all(candidates).await;
-        run.finish(outcome)
+    pub fn deliver<'a>(
+        &'a self,
+        domain: &'a DomainName,
+        mail: &'a Mail,
+        purpose: Purpose,
+    ) -> BoxFuture<'a, Walk> {
+        Box::pin(async move {
+            let candidates = match self.candidates(domain).await {
+                Ok(candidates) => candidates,
+                Err(walk) => return *walk,
+            };
+            let found = match purpose {
+                Purpose::Mail => self.discovery.find(domain).await.found,
+                Purpose::Report => Found::None,
+            };
+            let mut run = Run {
+                walker: self,
+                domain,
+                found,
+                mail,
+                purpose,
+                tallies: Tallies::new(domain),
+                steps: Vec::new(),
+            };
+            let outcome = run.all(candidates).await;
+            run.finish(outcome)
+        })
     }
 
     async fn candidates(&self, domain: &DomainName) -> Result<Candidates, Box<Walk>> {

@@ -249,14 +249,16 @@ impl Resolver {
         }
     }
 
-    async fn look(
-        &self,
+    fn look<'a>(
+        &'a self,
         name: Name,
         kind: RecordType,
         deadline: Deadline,
-    ) -> Result<Result<Lookup, NetError>, DnsError> {
-        let lookup = self.inner.lookup(name, kind);
-        tokio::time::timeout_at(deadline, lookup).await.map_err(|_| DnsError::Timeout)
+    ) -> BoxFuture<'a, Result<Result<Lookup, NetError>, DnsError>> {
+        Box::pin(async move {
+            let lookup = self.inner.lookup(name, kind);
+            tokio::time::timeout_at(deadline, lookup).await.map_err(|_| DnsError::Timeout)
+        })
     }
 
     fn read(&self, outcome: &Result<Lookup, NetError>, name: &Name, kind: Kind) -> Result<Answer, DnsError> {

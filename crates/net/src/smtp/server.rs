@@ -109,9 +109,15 @@ impl ServerConfig {
 }
 
 /// Runs one session to its end. Errors are of the connection; there is nobody left to tell.
-pub async fn serve(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailbox) -> io::Result<()> {
-    let session = tokio::time::timeout(INBOX_SESSION_TIME, talk(stream, config, mailbox));
-    session.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+pub fn serve<'a>(
+    stream: AnyStream,
+    config: &'a ServerConfig,
+    mailbox: &'a dyn Mailbox,
+) -> BoxFuture<'a, io::Result<()>> {
+    Box::pin(async move {
+        let session = tokio::time::timeout(INBOX_SESSION_TIME, talk(stream, config, mailbox));
+        session.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    })
 }
 
 async fn talk(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailbox) -> io::Result<()> {

@@ -5,6 +5,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
+use net::BoxFuture;
 use store::Store;
 
 const PATH: &str = "/.well-known/acme-challenge/";
@@ -12,22 +13,31 @@ const PATH: &str = "/.well-known/acme-challenge/";
 const TOKEN_BYTES: usize = 128;
 
 /// The answer to a request.
-pub async fn respond(store: &Store, method: &Method, path: &str) -> Response<Full<Bytes>> {
-    if method != Method::GET && method != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
-    }
-    let token = path.strip_prefix(PATH).filter(|token| is_token(token));
-    let Some(token) = token else {
-        return text(StatusCode::NOT_FOUND, "Policies of MTA-STS are served over HTTPS only.\n".to_owned());
-    };
-    match store.challenge(token).await {
-        Ok(Some(answer)) => text(StatusCode::OK, answer),
-        Ok(None) => text(StatusCode::NOT_FOUND, "no such challenge\n".to_owned()),
-        Err(error) => {
-            tracing::error!(%error, "a challenge can't be answered, since the store fails");
-            text(StatusCode::SERVICE_UNAVAILABLE, "try again\n".to_owned())
+pub fn respond<'a>(
+    store: &'a Store,
+    method: &'a Method,
+    path: &'a str,
+) -> BoxFuture<'a, Response<Full<Bytes>>> {
+    Box::pin(async move {
+        if method != Method::GET && method != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
         }
-    }
+        let token = path.strip_prefix(PATH).filter(|token| is_token(token));
+        let Some(token) = token else {
+            return text(
+                StatusCode::NOT_FOUND,
+                "Policies of MTA-STS are served over HTTPS only.\n".to_owned(),
+            );
+        };
+        match store.challenge(token).await {
+            Ok(Some(answer)) => text(StatusCode::OK, answer),
+            Ok(None) => text(StatusCode::NOT_FOUND, "no such challenge\n".to_owned()),
+            Err(error) => {
+                tracing::error!(%error, "a challenge can't be answered, since the store fails");
+                text(StatusCode::SERVICE_UNAVAILABLE, "try again\n".to_owned())
+            }
+        }
+    })
 }
 
 fn is_token(text: &str) -> bool {

@@ -14,6 +14,7 @@ use instant_acme::{
     Identifier, NewOrder, OrderStatus, RetryPolicy,
 };
 use jiff::{SignedDuration, Timestamp};
+use net::BoxFuture;
 use net::clock::{Clock, later};
 use net::dns::{Dns, host_addresses};
 use rustls::pki_types::CertificateDer;
@@ -150,22 +151,24 @@ impl Way {
 
 impl Orders {
     /// Does what is due now; says how many were tried.
-    pub async fn round(&self) -> Result<usize, StoreError> {
-        let now = self.clock.now();
-        let room: u32 = self.authorities.iter().map(|ca| ca.room(now)).sum();
-        let mut due = self.store.certificates_due(Due::Renewal, now, ROUND).await?;
-        due.extend(self.store.certificates_due(Due::First, now, room.min(ROUND)).await?);
-        let mut tried = 0;
-        for certificate in due {
-            if self.hold().await? {
-                tried += 1;
-                self.one(certificate).await?;
+    pub fn round<'a>(&'a self) -> BoxFuture<'a, Result<usize, StoreError>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let room: u32 = self.authorities.iter().map(|ca| ca.room(now)).sum();
+            let mut due = self.store.certificates_due(Due::Renewal, now, ROUND).await?;
+            due.extend(self.store.certificates_due(Due::First, now, room.min(ROUND)).await?);
+            let mut tried = 0;
+            for certificate in due {
+                if self.hold().await? {
+                    tried += 1;
+                    self.one(certificate).await?;
+                }
             }
-        }
-        if tried > 0 {
-            self.store.release(NAME, &self.holder).await?;
-        }
-        Ok(tried)
+            if tried > 0 {
+                self.store.release(NAME, &self.holder).await?;
+            }
+            Ok(tried)
+        })
     }
 
     async fn hold(&self) -> Result<bool, StoreError> {

@@ -7,6 +7,7 @@ use async_imap::{Client, Session};
 use formats::DomainName;
 use formats::limits::INBOX_MESSAGE_BYTES;
 use futures_util::TryStreamExt;
+use net::BoxFuture;
 use net::dns::host_addresses;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -83,20 +84,22 @@ type Open = Session<TlsStream<TcpStream>>;
 
 impl ImapMailbox {
     /// Takes reports in until it is dropped. What goes wrong is logged, and tried again.
-    pub async fn keep(&self, inbox: &Inbox, tls: &Arc<ClientConfig>) {
-        let mut retry = FIRST_RETRY;
-        loop {
-            let mut worked = false;
-            if let Err(error) = self.connection(inbox, tls, &mut worked).await {
-                tracing::error!(
-                    mailbox = ?self,
-                    "reports can't be read from the mailbox: {error}. The next try is in {} seconds",
-                    retry.as_secs()
-                );
+    pub fn keep<'a>(&'a self, inbox: &'a Inbox, tls: &'a Arc<ClientConfig>) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let mut retry = FIRST_RETRY;
+            loop {
+                let mut worked = false;
+                if let Err(error) = self.connection(inbox, tls, &mut worked).await {
+                    tracing::error!(
+                        mailbox = ?self,
+                        "reports can't be read from the mailbox: {error}. The next try is in {} seconds",
+                        retry.as_secs()
+                    );
+                }
+                retry = if worked { FIRST_RETRY } else { LAST_RETRY.min(retry * 2) };
+                tokio::time::sleep(retry).await;
             }
-            retry = if worked { FIRST_RETRY } else { LAST_RETRY.min(retry * 2) };
-            tokio::time::sleep(retry).await;
-        }
+        })
     }
 
     /// One connection, from its beginning to its end.

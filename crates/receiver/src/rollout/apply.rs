@@ -120,16 +120,18 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Applier {
     /// What is seen of a domain now, and how it stands.
-    pub async fn look(&self, wanted: &Wanted) -> Result<(Standing, Seen), ApplyError> {
-        let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
-        let now = self.clock.now();
-        let before: Standing = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
-        let mut standing = before.clone();
-        standing.observe(wanted, &seen, now);
-        if standing != before {
-            standing = self.change(wanted, |kept| kept.observe(wanted, &seen, now)).await?;
-        }
-        Ok((standing, seen))
+    pub fn look<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Result<(Standing, Seen), ApplyError>> {
+        Box::pin(async move {
+            let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
+            let now = self.clock.now();
+            let before: Standing = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
+            let mut standing = before.clone();
+            standing.observe(wanted, &seen, now);
+            if standing != before {
+                standing = self.change(wanted, |kept| kept.observe(wanted, &seen, now)).await?;
+            }
+            Ok((standing, seen))
+        })
     }
 
     /// Changes what is kept as it is by now: an approval that came meanwhile stays.
@@ -148,62 +150,72 @@ impl Applier {
     }
 
     /// Takes the next step, if there is one that can be taken now.
-    pub async fn turn(&self, wanted: &Wanted, permit: Permit) -> Result<Turn, ApplyError> {
-        let (standing, seen) = self.look(wanted).await?;
-        let step = match next(wanted, &standing, &seen, permit, self.clock.now()) {
-            Next::Do(step) => step,
-            rest => return Ok(Turn::Rest(rest)),
-        };
-        if let (Step::Serve(policy), NewHosts::Leave) = (&step, self.new_hosts)
-            && names_new(policy, wanted, &standing)
-        {
-            return Ok(Turn::Step(step, Hand::Yours));
-        }
-        let standing = match &step {
-            Step::Serve(policy) => self.change(wanted, |kept| kept.intend(policy)).await?,
-            Step::Announce(id) => self.change(wanted, |kept| kept.offer(id)).await?,
-            _ => standing,
-        };
-        let hand = self.carry_out(wanted, &step, &standing).await?;
-        Ok(Turn::Step(step, hand))
+    pub fn turn<'a>(&'a self, wanted: &'a Wanted, permit: Permit) -> BoxFuture<'a, Result<Turn, ApplyError>> {
+        Box::pin(async move {
+            let (standing, seen) = self.look(wanted).await?;
+            let step = match next(wanted, &standing, &seen, permit, self.clock.now()) {
+                Next::Do(step) => step,
+                rest => return Ok(Turn::Rest(rest)),
+            };
+            if let (Step::Serve(policy), NewHosts::Leave) = (&step, self.new_hosts)
+                && names_new(policy, wanted, &standing)
+            {
+                return Ok(Turn::Step(step, Hand::Yours));
+            }
+            let standing = match &step {
+                Step::Serve(policy) => self.change(wanted, |kept| kept.intend(policy)).await?,
+                Step::Announce(id) => self.change(wanted, |kept| kept.offer(id)).await?,
+                _ => standing,
+            };
+            let hand = self.carry_out(wanted, &step, &standing).await?;
+            Ok(Turn::Step(step, hand))
+        })
     }
 
     /// What proves the step, or what is seen instead.
-    pub async fn prove(&self, wanted: &Wanted, step: &Step) -> Result<Result<Applied, String>, ApplyError> {
-        let seen = match self.look(wanted).await {
-            Ok((_, seen)) => seen,
-            Err(ApplyError::Dns(error)) => return Ok(Err(error.to_string())),
-            Err(error) => return Err(error),
-        };
-        if let Err(instead) = shows(step, &seen) {
-            return Ok(Err(instead));
-        }
-        self.store.journal(&wanted.domain, self.clock.now(), "planner", &step.to_string()).await?;
-        Ok(Ok(Applied { step: step.clone(), proof: step.proof() }))
+    pub fn prove<'a>(
+        &'a self,
+        wanted: &'a Wanted,
+        step: &'a Step,
+    ) -> BoxFuture<'a, Result<Result<Applied, String>, ApplyError>> {
+        Box::pin(async move {
+            let seen = match self.look(wanted).await {
+                Ok((_, seen)) => seen,
+                Err(ApplyError::Dns(error)) => return Ok(Err(error.to_string())),
+                Err(error) => return Err(error),
+            };
+            if let Err(instead) = shows(step, &seen) {
+                return Ok(Err(instead));
+            }
+            self.store.journal(&wanted.domain, self.clock.now(), "planner", &step.to_string()).await?;
+            Ok(Ok(Applied { step: step.clone(), proof: step.proof() }))
+        })
     }
 
     /// Takes every step that can be taken now without anybody's help.
-    pub async fn go_on(
-        &self,
-        wanted: &Wanted,
+    pub fn go_on<'a>(
+        &'a self,
+        wanted: &'a Wanted,
         permit: Permit,
         waiting: Waiting,
-    ) -> Result<(Vec<Applied>, Next), ApplyError> {
-        let mut applied = Vec::new();
-        loop {
-            let step = match self.turn(wanted, permit).await? {
-                Turn::Rest(next) => return Ok((applied, next)),
-                Turn::Step(step, Hand::Yours) => return Ok((applied, Next::Do(step))),
-                Turn::Step(step, Hand::Ours) => step,
-            };
-            match waiting {
-                Waiting::AWhile => applied.push(self.see(wanted, &step).await?),
-                Waiting::Not => match self.prove(wanted, &step).await? {
-                    Ok(done) => applied.push(done),
-                    Err(_) => return Ok((applied, Next::Do(step))),
-                },
+    ) -> BoxFuture<'a, Result<(Vec<Applied>, Next), ApplyError>> {
+        Box::pin(async move {
+            let mut applied = Vec::new();
+            loop {
+                let step = match self.turn(wanted, permit).await? {
+                    Turn::Rest(next) => return Ok((applied, next)),
+                    Turn::Step(step, Hand::Yours) => return Ok((applied, Next::Do(step))),
+                    Turn::Step(step, Hand::Ours) => step,
+                };
+                match waiting {
+                    Waiting::AWhile => applied.push(self.see(wanted, &step).await?),
+                    Waiting::Not => match self.prove(wanted, &step).await? {
+                        Ok(done) => applied.push(done),
+                        Err(_) => return Ok((applied, Next::Do(step))),
+                    },
+                }
             }
-        }
+        })
     }
 
     /// Looks until the step shows, for a while: what was put shows a moment later where it passes through

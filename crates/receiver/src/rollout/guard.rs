@@ -6,6 +6,7 @@ use super::look::look;
 use super::plan::{Seen, Wanted};
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
+use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::{Dns, DnsError, host_addresses};
 use net::https::PolicyHosts;
@@ -201,22 +202,27 @@ pub struct Guard {
     pub clock: Arc<dyn Clock>,
 }
 
+/// The alerts for a domain, most severe first, and its MX hosts as they were found.
+pub type Watched = (Vec<Alert>, Vec<Host>);
+
 impl Guard {
     /// What needs somebody now, and how the MX hosts were found.
-    pub async fn look(
-        &self,
-        wanted: &Wanted,
-        standing: &Standing,
-    ) -> Result<(Vec<Alert>, Vec<Host>), DnsError> {
-        if standing.mode.is_none_or(|known| known.mode == Mode::None) {
-            return Ok((Vec::new(), Vec::new()));
-        }
-        let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
-        let mut hosts = Vec::new();
-        for name in seen.mx.iter().take(formats::limits::MX_HOSTS) {
-            hosts.extend(self.host(name).await);
-        }
-        Ok((alerts(wanted, standing, &seen, &hosts, self.clock.now()), hosts))
+    pub fn look<'a>(
+        &'a self,
+        wanted: &'a Wanted,
+        standing: &'a Standing,
+    ) -> BoxFuture<'a, Result<Watched, DnsError>> {
+        Box::pin(async move {
+            if standing.mode.is_none_or(|known| known.mode == Mode::None) {
+                return Ok((Vec::new(), Vec::new()));
+            }
+            let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
+            let mut hosts = Vec::new();
+            for name in seen.mx.iter().take(formats::limits::MX_HOSTS) {
+                hosts.extend(self.host(name).await);
+            }
+            Ok((alerts(wanted, standing, &seen, &hosts, self.clock.now()), hosts))
+        })
     }
 
     /// Nothing when the host can't be reached: mail waits then whatever the policy says.

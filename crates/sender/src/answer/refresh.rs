@@ -8,6 +8,7 @@ use formats::DomainName;
 use formats::limits::BACKGROUND_LOOKUPS;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
+use net::BoxFuture;
 use net::clock::later;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +23,19 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 impl Answers {
     /// Refreshes for as long as the program runs.
-    pub async fn keep_fresh(self: Arc<Self>) {
-        loop {
-            match self.refresh_due().await {
-                Ok(done) if done > 0 => continue,
-                Ok(_) => {}
-                Err(error) => tracing::error!("policies are not refreshed, since the store fails: {error}"),
+    pub fn keep_fresh(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            loop {
+                match self.refresh_due().await {
+                    Ok(done) if done > 0 => continue,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::error!("policies are not refreshed, since the store fails: {error}")
+                    }
+                }
+                tokio::time::sleep(PAUSE).await;
             }
-            tokio::time::sleep(PAUSE).await;
-        }
+        })
     }
 
     /// Refreshes some of the policies that are due now; says how many. Expired ones are forgotten.

@@ -14,6 +14,7 @@ use formats::limits::{
     BACKGROUND_LOOKUPS, FAILURE_RECHECK, LOOKUPS, NOTHING_RECHECK, POLICY_REFRESH, RECORD_RECHECK,
 };
 use formats::tls_policy::{Answer, Level, LookupKey};
+use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::{Dns, DnsError};
 use std::collections::HashMap;
@@ -228,16 +229,20 @@ impl Answers {
     }
 
     /// Looks a next hop up anew, whatever is in memory, as an operator asks for it.
-    pub async fn refresh(self: &Arc<Self>, hop: NextHop) -> Option<Arc<Entry>> {
-        self.discovery.forget_failure(hop.policy_domain());
-        self.look_again(hop, Purpose::Recheck).await
+    pub fn refresh<'a>(self: &'a Arc<Self>, hop: NextHop) -> BoxFuture<'a, Option<Arc<Entry>>> {
+        Box::pin(async move {
+            self.discovery.forget_failure(hop.policy_domain());
+            self.look_again(hop, Purpose::Recheck).await
+        })
     }
 
     /// Forgets a next hop, in memory and in the store; says whether it was known.
-    pub async fn purge(&self, hop: &NextHop) -> Result<bool, store::StoreError> {
-        let cached = self.cache.remove(&hop.to_string());
-        self.discovery.forget(hop.policy_domain());
-        Ok(self.store.forget_policy(hop.policy_domain()).await? || cached)
+    pub fn purge<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, Result<bool, store::StoreError>> {
+        Box::pin(async move {
+            let cached = self.cache.remove(&hop.to_string());
+            self.discovery.forget(hop.policy_domain());
+            Ok(self.store.forget_policy(hop.policy_domain()).await? || cached)
+        })
     }
 
     /// The policy that is remembered of a domain, with how long it has yet to live.
@@ -367,9 +372,11 @@ impl Answers {
     }
 
     /// Looks a next hop up and says all that was seen. Nothing is remembered.
-    pub async fn explain(&self, hop: &NextHop) -> Looked {
-        let stored = self.discovery.stored(hop.policy_domain()).await;
-        self.look_outside(hop, stored, &self.settings()).await.looked
+    pub fn explain<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, Looked> {
+        Box::pin(async move {
+            let stored = self.discovery.stored(hop.policy_domain()).await;
+            self.look_outside(hop, stored, &self.settings()).await.looked
+        })
     }
 
     async fn look_outside(

@@ -12,6 +12,7 @@ use formats::limits::REPORT_LIFE;
 use formats::report::DateRange;
 use formats::tlsrpt_record::Rua;
 use jiff::{SignedDuration, Timestamp};
+use net::BoxFuture;
 use net::clock::{Clock, later};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -174,70 +175,79 @@ impl Flying {
 impl Office {
     /// Works until it is told to stop; then what is being delivered is let end, since a report that was accepted and
     /// not written down would go again.
-    pub async fn run(self: Arc<Self>) {
-        let mut swept = None;
-        let mut flying = Flying::default();
-        while !self.stop.is_cancelled() {
-            let today = DateRange::utc_day(self.clock.now()).start;
-            // A build that is cut off is done again at the next start, as after a crash.
-            let mut outcome = tokio::select! {
-                outcome = self.build() => outcome,
-                () = self.stop.cancelled() => break,
-            };
-            if outcome.is_ok() {
-                outcome = self.launch(&mut flying).await;
+    pub fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut swept = None;
+            let mut flying = Flying::default();
+            while !self.stop.is_cancelled() {
+                let today = DateRange::utc_day(self.clock.now()).start;
+                // A build that is cut off is done again at the next start, as after a crash.
+                let mut outcome = tokio::select! {
+                    outcome = self.build() => outcome,
+                    () = self.stop.cancelled() => break,
+                };
+                if outcome.is_ok() {
+                    outcome = self.launch(&mut flying).await;
+                }
+                if outcome.is_ok() && swept != Some(today) {
+                    outcome = self.sweep().await;
+                    swept = Some(today);
+                }
+                if let Err(error) = outcome {
+                    tracing::error!("reports can't be built or sent now: {error}");
+                }
+                tokio::select! {
+                    () = flying.land_for(EVERY) => {}
+                    () = self.stop.cancelled() => {}
+                }
             }
-            if outcome.is_ok() && swept != Some(today) {
-                outcome = self.sweep().await;
-                swept = Some(today);
+            if tokio::time::timeout(LANDING, flying.land_all()).await.is_err() {
+                tracing::warn!("deliveries of reports were cut off; those that were just accepted go again");
             }
-            if let Err(error) = outcome {
-                tracing::error!("reports can't be built or sent now: {error}");
-            }
-            tokio::select! {
-                () = flying.land_for(EVERY) => {}
-                () = self.stop.cancelled() => {}
-            }
-        }
-        if tokio::time::timeout(LANDING, flying.land_all()).await.is_err() {
-            tracing::warn!("deliveries of reports were cut off; those that were just accepted go again");
-        }
+        })
     }
 
     /// Builds what is to be built, sends what is due, and waits for the end of that.
-    pub async fn turn(self: &Arc<Self>) -> Result<(), OfficeError> {
-        self.build().await?;
-        let mut flying = Flying::default();
-        loop {
-            self.launch(&mut flying).await?;
-            if flying.reports.is_empty() {
-                return Ok(());
+    pub fn turn<'a>(self: &'a Arc<Self>) -> BoxFuture<'a, Result<(), OfficeError>> {
+        Box::pin(async move {
+            self.build().await?;
+            let mut flying = Flying::default();
+            loop {
+                self.launch(&mut flying).await?;
+                if flying.reports.is_empty() {
+                    return Ok(());
+                }
+                flying.land_all().await;
             }
-            flying.land_all().await;
-        }
+        })
     }
 
     /// Builds the reports of all days that are over.
-    pub async fn build(&self) -> Result<(), OfficeError> {
-        let now = self.clock.now();
-        let today = DateRange::utc_day(now).start;
-        for day in self.store.unreported_days(today).await? {
-            let over = later(day, DAY);
-            if now < later(over, GRACE) {
-                continue;
+    pub fn build<'a>(&'a self) -> BoxFuture<'a, Result<(), OfficeError>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let today = DateRange::utc_day(now).start;
+            for day in self.store.unreported_days(today).await? {
+                let over = later(day, DAY);
+                if now < later(over, GRACE) {
+                    continue;
+                }
+                // From here on nothing is counted for that day, so that what is built is all of it.
+                self.store.close_day(day, false).await?;
+                let shown = day.strftime("%Y-%m-%d").to_string();
+                if now.duration_since(over) > STALE {
+                    tracing::warn!(
+                        day = shown,
+                        "no reports are made about this day: it is over for too long"
+                    );
+                } else {
+                    let built = self.build_day(day).await?;
+                    tracing::info!(day = shown, reports = built, "reports are built");
+                }
+                self.store.close_day(day, true).await?;
             }
-            // From here on nothing is counted for that day, so that what is built is all of it.
-            self.store.close_day(day, false).await?;
-            let shown = day.strftime("%Y-%m-%d").to_string();
-            if now.duration_since(over) > STALE {
-                tracing::warn!(day = shown, "no reports are made about this day: it is over for too long");
-            } else {
-                let built = self.build_day(day).await?;
-                tracing::info!(day = shown, reports = built, "reports are built");
-            }
-            self.store.close_day(day, true).await?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     async fn build_day(&self, day: Timestamp) -> Result<usize, OfficeError> {
@@ -439,13 +449,15 @@ impl Office {
     }
 
     /// Forgets what is kept for long enough.
-    pub async fn sweep(&self) -> Result<(), OfficeError> {
-        let today = DateRange::utc_day(self.clock.now()).start;
-        let ago =
-            |days: u32| today.saturating_sub(DAY.saturating_mul(i32::try_from(days).unwrap_or(i32::MAX)));
-        self.store.forget_tallies(ago(self.rules.keep_tallies).unwrap_or(Timestamp::MIN)).await?;
-        self.store.forget_outgoing(ago(self.rules.keep_reports).unwrap_or(Timestamp::MIN)).await?;
-        Ok(())
+    pub fn sweep<'a>(&'a self) -> BoxFuture<'a, Result<(), OfficeError>> {
+        Box::pin(async move {
+            let today = DateRange::utc_day(self.clock.now()).start;
+            let ago =
+                |days: u32| today.saturating_sub(DAY.saturating_mul(i32::try_from(days).unwrap_or(i32::MAX)));
+            self.store.forget_tallies(ago(self.rules.keep_tallies).unwrap_or(Timestamp::MIN)).await?;
+            self.store.forget_outgoing(ago(self.rules.keep_reports).unwrap_or(Timestamp::MIN)).await?;
+            Ok(())
+        })
     }
 }
 

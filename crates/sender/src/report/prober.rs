@@ -6,6 +6,7 @@ use formats::limits::MX_HOSTS;
 use formats::report::DateRange;
 use formats::{DomainName, Policy, ResultType};
 use jiff::{SignedDuration, Timestamp};
+use net::BoxFuture;
 use net::clock::{Clock, later};
 use net::dns::{Dns, Kind, host_addresses};
 use net::smtp::{MailHosts, Target, TlsDemand};
@@ -42,34 +43,38 @@ pub type Hosts = HashMap<DomainName, (Timestamp, Showed)>;
 
 impl Prober {
     /// Looks until it is dropped.
-    pub async fn run(&self) {
-        let mut hosts = Hosts::new();
-        loop {
-            let begun = Instant::now();
-            if let Err(error) = self.turn(&mut hosts).await {
-                tracing::warn!("policies in testing can't be looked at now: {error}");
+    pub fn run<'a>(&'a self) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let mut hosts = Hosts::new();
+            loop {
+                let begun = Instant::now();
+                if let Err(error) = self.turn(&mut hosts).await {
+                    tracing::warn!("policies in testing can't be looked at now: {error}");
+                }
+                // Where there is much to go through, that is done less often.
+                tokio::time::sleep(PAUSE.max(begun.elapsed() * 20)).await;
             }
-            // Where there is much to go through, that is done less often.
-            tokio::time::sleep(PAUSE.max(begun.elapsed() * 20)).await;
-        }
+        })
     }
 
     /// Looks at every domain whose turn it is.
-    pub async fn turn(&self, hosts: &mut Hosts) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let day = DateRange::utc_day(now).start;
-        hosts.retain(|_, (at, _)| now < later(*at, EVERY));
-        for (domain, lines) in self.store.maybe_testing(day).await? {
-            let looks = self.store.tested(day, &domain).await?;
-            let is_fresh = looks.last().is_some_and(|last| now < later(last.at, EVERY));
-            if is_fresh || !is_testing(&lines) {
-                continue;
+    pub fn turn<'a>(&'a self, hosts: &'a mut Hosts) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            let day = DateRange::utc_day(now).start;
+            hosts.retain(|_, (at, _)| now < later(*at, EVERY));
+            for (domain, lines) in self.store.maybe_testing(day).await? {
+                let looks = self.store.tested(day, &domain).await?;
+                let is_fresh = looks.last().is_some_and(|last| now < later(last.at, EVERY));
+                if is_fresh || !is_testing(&lines) {
+                    continue;
+                }
+                let Ok(policy) = Policy::parse(lines.join("\n").as_bytes()) else { continue };
+                let looks = self.look(&domain, &policy, hosts).await;
+                self.store.put_tested(day, &domain, &looks).await?;
             }
-            let Ok(policy) = Policy::parse(lines.join("\n").as_bytes()) else { continue };
-            let looks = self.look(&domain, &policy, hosts).await;
-            self.store.put_tested(day, &domain, &looks).await?;
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// One look at each MX host of a domain, in the order of their preference.

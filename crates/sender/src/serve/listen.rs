@@ -161,47 +161,54 @@ pub async fn run(listener: Listener, service: Arc<dyn Serve>, shutdown: Shutdown
 }
 
 /// The same, with so many connections of one address at once, so that nobody takes all the room.
-pub async fn run_with(listener: Listener, service: Arc<dyn Serve>, shutdown: Shutdown, each: Option<usize>) {
-    let clients = each.map(Places::new);
-    let room = Arc::new(Semaphore::new(ANSWER_CONNECTIONS));
-    loop {
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = accept(&listener) => accepted,
-            () = shutdown.token.cancelled() => return,
-        };
-        let (service, of_task) = (service.clone(), shutdown.clone());
-        match accepted {
-            Ok(Accepted::Tcp(stream, from)) => {
-                let own_place = match &clients {
-                    Some(clients) => match clients.try_take(client(from.ip())) {
-                        Some(place) => Some(place),
-                        None => {
-                            tracing::debug!(%from, "has too many connections, and this one is closed");
-                            continue;
-                        }
-                    },
-                    None => None,
-                };
-                // Replies are small and waited for.
-                let _ = stream.set_nodelay(true);
-                shutdown.tasks.spawn(async move {
-                    service.serve(Box::new(stream), Some(from.ip()), of_task).await;
-                    drop((place, own_place));
-                });
-            }
-            Ok(Accepted::Unix(stream)) => {
-                shutdown.tasks.spawn(async move {
-                    service.serve(Box::new(stream), None, of_task).await;
-                    drop(place);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(listener = listener.shown(), "a connection can't be taken: {error}");
-                tokio::time::sleep(BREATH).await;
+pub fn run_with(
+    listener: Listener,
+    service: Arc<dyn Serve>,
+    shutdown: Shutdown,
+    each: Option<usize>,
+) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        let clients = each.map(Places::new);
+        let room = Arc::new(Semaphore::new(ANSWER_CONNECTIONS));
+        loop {
+            let Ok(place) = room.clone().acquire_owned().await else { return };
+            let accepted = tokio::select! {
+                accepted = accept(&listener) => accepted,
+                () = shutdown.token.cancelled() => return,
+            };
+            let (service, of_task) = (service.clone(), shutdown.clone());
+            match accepted {
+                Ok(Accepted::Tcp(stream, from)) => {
+                    let own_place = match &clients {
+                        Some(clients) => match clients.try_take(client(from.ip())) {
+                            Some(place) => Some(place),
+                            None => {
+                                tracing::debug!(%from, "has too many connections, and this one is closed");
+                                continue;
+                            }
+                        },
+                        None => None,
+                    };
+                    // Replies are small and waited for.
+                    let _ = stream.set_nodelay(true);
+                    shutdown.tasks.spawn(async move {
+                        service.serve(Box::new(stream), Some(from.ip()), of_task).await;
+                        drop((place, own_place));
+                    });
+                }
+                Ok(Accepted::Unix(stream)) => {
+                    shutdown.tasks.spawn(async move {
+                        service.serve(Box::new(stream), None, of_task).await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(listener = listener.shown(), "a connection can't be taken: {error}");
+                    tokio::time::sleep(BREATH).await;
+                }
             }
         }
-    }
+    })
 }
 
 enum Accepted {
