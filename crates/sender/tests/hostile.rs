@@ -36,7 +36,7 @@ async fn serve<S: Serve>(service: fn(Arc<Answers>) -> S) -> Server {
     let Listener::Tcp(tcp) = &listener else { panic!("not TCP") };
     let address = tcp.local_addr().unwrap();
     let shutdown = Shutdown::default();
-    shutdown.tasks.spawn(run(listener, service(answers.clone()), shutdown.clone()));
+    shutdown.tasks.spawn(run(listener, Arc::new(service(answers.clone())), shutdown.clone()));
     Server { address, answers, shutdown, _place: place }
 }
 
