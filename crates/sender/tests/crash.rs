@@ -47,7 +47,7 @@ async fn serve(folder: &Path) {
     let listener = Listener::bind(&address, SocketFileOptions::default()).await.unwrap();
     println!("ready");
     std::io::stdout().flush().unwrap();
-    run(listener, std::sync::Arc::new(Socketmap(answers)), Shutdown::default()).await;
+    run(listener, Arc::new(Socketmap(answers)), Shutdown::default()).await;
 }
 
 fn killed_again_and_again() {

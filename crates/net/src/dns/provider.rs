@@ -4,6 +4,7 @@
 //! replaced, what is there already is left alone, and what was taken away comes back when its successor is refused.
 
 use super::update::Replacement;
+use crate::BoxFuture;
 use dns_update::{DnsRecord, DnsRecordType, DnsUpdater, Error};
 use formats::DomainName;
 use formats::limits::PROVIDER_TIME;
@@ -131,14 +132,18 @@ impl Provider {
     }
 
     /// Puts it there, where it is not there yet. Returns what stood there before and is replaced, in zone-file form.
-    pub async fn replace(
-        &self,
-        name: &DomainName,
-        new: &Replacement,
+    pub fn replace<'a>(
+        &'a self,
+        name: &'a DomainName,
+        new: &'a Replacement,
         ttl: u32,
-    ) -> Result<Vec<String>, ProviderError> {
-        let work = self.replace_in_time(name, new, ttl);
-        tokio::time::timeout(PROVIDER_TIME, work).await.unwrap_or(Err(ProviderError::Timeout(self.service)))
+    ) -> BoxFuture<'a, Result<Vec<String>, ProviderError>> {
+        Box::pin(async move {
+            let work = self.replace_in_time(name, new, ttl);
+            tokio::time::timeout(PROVIDER_TIME, work)
+                .await
+                .unwrap_or(Err(ProviderError::Timeout(self.service)))
+        })
     }
 
     async fn replace_in_time(

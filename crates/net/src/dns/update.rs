@@ -1,5 +1,6 @@
 //! Changes a zone by DNS UPDATE (RFC 2136), signed with TSIG (RFC 8945), over TCP.
 
+use crate::BoxFuture;
 use formats::DomainName;
 use formats::limits::DNS_TIME;
 use hickory_proto::ProtoError;
@@ -93,28 +94,30 @@ impl Updater {
 
     /// Puts it there, in one message that is carried out whole or not at all. Returns what stood there
     /// before and is replaced, in zone-file form.
-    pub async fn replace(
-        &self,
-        name: &DomainName,
-        new: &Replacement,
+    pub fn replace<'a>(
+        &'a self,
+        name: &'a DomainName,
+        new: &'a Replacement,
         ttl: u32,
         now: Timestamp,
-    ) -> Result<Vec<String>, UpdateError> {
-        let work = async {
-            let mut stream = TcpStream::connect(self.server)
-                .await
-                .map_err(|error| UpdateError::Network(self.server, error))?;
-            let owner = absolute(name).map_err(|error| self.odd(&error))?;
-            let mut old = Vec::new();
-            for kind in new.kinds() {
-                let found = self.ask(&mut stream, &owner, *kind).await?;
-                old.extend(found.into_iter().filter(|record| new.replaces(record)));
-            }
-            let update = self.message(&owner, &old, new, ttl)?;
-            self.send(&mut stream, update, now).await?;
-            Ok(old.iter().map(ToString::to_string).collect())
-        };
-        tokio::time::timeout(DNS_TIME, work).await.unwrap_or(Err(UpdateError::Timeout(self.server)))
+    ) -> BoxFuture<'a, Result<Vec<String>, UpdateError>> {
+        Box::pin(async move {
+            let work = async {
+                let mut stream = TcpStream::connect(self.server)
+                    .await
+                    .map_err(|error| UpdateError::Network(self.server, error))?;
+                let owner = absolute(name).map_err(|error| self.odd(&error))?;
+                let mut old = Vec::new();
+                for kind in new.kinds() {
+                    let found = self.ask(&mut stream, &owner, *kind).await?;
+                    old.extend(found.into_iter().filter(|record| new.replaces(record)));
+                }
+                let update = self.message(&owner, &old, new, ttl)?;
+                self.send(&mut stream, update, now).await?;
+                Ok(old.iter().map(ToString::to_string).collect())
+            };
+            tokio::time::timeout(DNS_TIME, work).await.unwrap_or(Err(UpdateError::Timeout(self.server)))
+        })
     }
 
     fn message(
