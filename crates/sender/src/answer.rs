@@ -8,7 +8,9 @@ pub mod cache;
 pub mod decide;
 mod discovery;
 pub mod entry;
+mod in_flight;
 mod keeper;
+mod lookup;
 pub mod metrics;
 pub mod overrides;
 mod packed;
@@ -19,4 +21,5 @@ mod service;
 pub mod sts;
 
 pub use discovery::{Discovery, Sighting};
-pub use service::{Answers, Looked, Settings};
+pub use lookup::Looked;
+pub use service::{Answers, Settings};

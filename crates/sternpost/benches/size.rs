@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use lab::paper::Paper;
 use process::{Process, resident};
 use sender::answer::cache::Cache;
-use sender::answer::decide::decide;
+use sender::answer::decide::{Facts, MxHosts, Origin, decide};
 use sender::answer::entry::Entry;
 use sender::answer::route::DaneHosts;
 use sender::answer::sts::{Found, HeldPolicy};
@@ -57,8 +57,17 @@ fn cache(count: usize, what: &str) {
             }
             _ => Found::None,
         };
-        let (answer, source) = decide(&domain, DaneHosts::default(), &found, None);
-        let entry = Entry::new(&answer, source, DaneHosts::default(), 0, u32::MAX);
+        let decision = decide(&Facts {
+            domain: &domain,
+            hosts: MxHosts::Known(DaneHosts::default()),
+            found: Some(&found),
+            policy_rest: None,
+            rule: None,
+            testing: None,
+            min_recheck: Duration::ZERO,
+            origin: Origin::LookedUp { ttl: None },
+        });
+        let entry = Entry::new(&decision.answer, decision.source, DaneHosts::default(), 0, u32::MAX);
         cache.put(domain.as_str(), Arc::new(entry));
     }
     let each = (resident("self") - before) as f64 * 1024.0 / count as f64;

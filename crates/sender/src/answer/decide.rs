@@ -1,33 +1,42 @@
-//! What is found, as Postfix's TLS policy table wants it (RFC 8461 §2, RFC 7672 §2; postconf(5),
-//! TLSRPT_README).
+//! Decides what a mail server is answered about a next hop, and for how long (RFC 8461 §2, §5;
+//! RFC 7672 §2; postconf(5), TLSRPT_README).
+//!
+//! [`decide`] is the one place where the answer and its lifetime are made. It has no I/O and no clock:
+//! [`Facts`] carry all that it needs, and [`super::service`] only caches what it returns. The tests
+//! are tables of facts with the answer, its source and its lifetime; a new rule is a new row there.
 
-use super::route::DaneHosts;
+use super::overrides::Rule;
+use super::route::{DaneHosts, NextHop, Route};
 use super::sts::{Found, Unfetched};
+use formats::limits::{FAILURE_RECHECK, NOTHING_RECHECK, POLICY_REFRESH};
 use formats::policy::lines;
 use formats::tls_policy::{Answer, Level, Tlsrpt, TlsrptPolicy};
 use formats::{DomainName, Mode};
+use net::dns::DnsError;
+use std::borrow::Cow;
+use std::time::Duration;
 
-/// What decided an answer.
+/// The protocol or rule that an answer comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
-    /// TLSA records.
+    /// TLSA records of the MX hosts.
     Dane,
-    /// An MTA-STS policy.
+    /// An MTA-STS policy, whatever its mode.
     MtaSts,
-    /// The operator's table.
+    /// A rule of the operator's table.
     Override,
-    /// There is no policy, or none is possible.
+    /// No policy applies.
     Nothing,
-    /// It could not be known.
+    /// A look-up failed, so that no policy can be ruled out: the message has to wait.
     Failure,
 }
 
 impl Source {
-    /// All of them.
+    /// Every source, in the order in which metrics list them.
     pub const ALL: [Self; 5] = [Self::Dane, Self::MtaSts, Self::Override, Self::Nothing, Self::Failure];
 
-    /// The word in metrics and JSON.
+    /// The label in metrics and the value in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dane => "dane",
@@ -39,9 +48,88 @@ impl Source {
     }
 }
 
-/// The answer for a domain, and what decided it.
+/// The MX hosts of a next hop, as far as a decision depends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MxHosts<'a> {
+    /// The MX hosts are known; the counts say what DANE requires of them.
+    Known(DaneHosts),
+    /// The MX answer names no host: NXDOMAIN, or the null MX of RFC 7505.
+    None,
+    /// The MX look-up failed.
+    Unknown(&'a DnsError),
+}
+
+impl<'a> MxHosts<'a> {
+    /// Counts the hosts of a route.
+    pub fn of(route: &'a Route) -> Self {
+        match route {
+            Route::Hosts(hosts) => Self::Known(DaneHosts::of(hosts)),
+            Route::NoDomain | Route::NullMx => Self::None,
+            Route::Unknown(error) => Self::Unknown(error),
+        }
+    }
+}
+
+/// Where the facts of a decision come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// They were looked up just now.
+    LookedUp {
+        /// The shortest TTL of the DNS answers; `None` when no DNS answer had one.
+        ttl: Option<Duration>,
+    },
+    /// They were read from the store, where an earlier look-up left them.
+    Stored,
+}
+
+/// Everything that an answer and its lifetime depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The policy domain of the next hop.
+    pub domain: &'a DomainName,
+    /// The MX hosts and what DANE requires of them, before [`Self::rule`] is applied.
+    pub hosts: MxHosts<'a>,
+    /// The MTA-STS policy that was found; `None` when the operator's rule made a look-up pointless.
+    pub found: Option<&'a Found>,
+    /// How long the policy in [`Self::found`] has yet to live; `None` when that holds no policy.
+    pub policy_rest: Option<Duration>,
+    /// The rule of the operator's table for this domain.
+    pub rule: Option<&'a Rule>,
+    /// The level for domains whose policy is in `testing`; `None` leaves them to the mail server.
+    pub testing: Option<&'a Level>,
+    /// The shortest time between two look-ups, however short the TTL is.
+    pub min_recheck: Duration,
+    /// Whether the facts are fresh or stored.
+    pub origin: Origin,
+}
+
+/// An answer and its lifetime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The answer for the mail server.
+    pub answer: Answer,
+    /// The protocol or rule that the answer comes from.
+    pub source: Source,
+    /// The MX hosts by DANE state, as far as they were taken into account.
+    pub dane: DaneHosts,
+    /// After this time the next request starts a look-up in the background.
+    pub recheck: Duration,
+    /// After this time the answer is not used any more. [`Duration::MAX`] means that it does not
+    /// expire, zero that it is given once and not cached.
+    pub until: Duration,
+    /// True when an answer that is still cached and alive stays in place of this one: a resolver that
+    /// is down takes no answer away. A chain that became bogus does (VAL-10).
+    pub yields_to_cached: bool,
+}
+
+/// Decides the answer for a domain and its lifetime.
 ///
-/// DANE goes first (VAL-11). One level has to serve all hosts of a domain, so where they differ
+/// The operator's rule goes first: it gives the answer itself, or replaces or leaves out what was
+/// found. Then the MX answer counts: a failed look-up defers the message, and an answer without hosts
+/// means that no policy applies, except that it never takes a live policy away. The MX answer is not
+/// authenticated in MTA-STS, so a forged one would strip the policy (RFC 8461 §5.1, §10.2).
+///
+/// DANE precedes MTA-STS (VAL-11). One level has to serve all hosts of a domain, so where they differ
 /// (DANE-13) the level is the weakest that still opens no way around either protection:
 ///
 /// | hosts | policy not enforced | policy enforced |
@@ -49,23 +137,97 @@ impl Source {
 /// | all with usable TLSA | `dane-only` | `dane-only` |
 /// | some with | `dane`: the others as without a policy | `dane-only`: the others are not used |
 /// | TLSA, none usable | `dane`: TLS, unauthenticated | `secure`: DANE does not authenticate |
-/// | some unknown | `dane`: Postfix skips those | `dane-only`, or it waits |
-/// | all unknown | it waits | it waits |
-pub fn decide(
-    domain: &DomainName,
-    dane: DaneHosts,
-    found: &Found,
-    testing: Option<&Level>,
-) -> (Answer, Source) {
+/// | some unknown | `dane`: Postfix skips those | `dane-only`, or the message waits |
+/// | all unknown | the message waits | the message waits |
+pub fn decide(facts: &Facts<'_>) -> Decision {
+    let rule = facts.rule;
+    if let Some(answer) = rule.and_then(|rule| rule.answer.clone()) {
+        return Decision {
+            answer,
+            source: Source::Override,
+            dane: DaneHosts::default(),
+            recheck: Duration::MAX,
+            until: Duration::MAX,
+            yields_to_cached: false,
+        };
+    }
+    let pinned = rule.and_then(Rule::pinned);
+    let is_pinned = pinned.is_some();
+    let (found, policy_rest) = match (pinned, facts.found) {
+        (Some(pinned), _) => (Cow::Owned(pinned), None),
+        (None, Some(found)) if !rule.is_some_and(|rule| rule.skip_mta_sts) => {
+            (Cow::Borrowed(found), facts.policy_rest)
+        }
+        _ => (Cow::Owned(Found::None), None),
+    };
+    let dane = match facts.hosts {
+        MxHosts::Known(dane) if !rule.is_some_and(|rule| rule.skip_dane) => dane,
+        _ => DaneHosts::default(),
+    };
+    let (answer, source) = match facts.hosts {
+        MxHosts::Unknown(error) => (unknown_mx(facts.domain, error), Source::Failure),
+        MxHosts::None if !matches!(*found, Found::Policy { .. }) => (Answer::NotFound, Source::Nothing),
+        MxHosts::Known(_) | MxHosts::None => by_policies(facts, dane, &found),
+    };
+    let source = match source {
+        Source::MtaSts if is_pinned => Source::Override,
+        source => source,
+    };
+    let (recheck, until) = lifetime(facts, source, policy_rest);
+    let yields_to_cached = matches!(facts.hosts, MxHosts::Unknown(error) if *error != DnsError::Bogus);
+    Decision { answer, source, dane, recheck, until, yields_to_cached }
+}
+
+/// The times until the recheck and the end of an answer from this source. `policy_rest` is the rest of
+/// the life of the published policy, if one applies.
+fn lifetime(facts: &Facts<'_>, source: Source, policy_rest: Option<Duration>) -> (Duration, Duration) {
+    let Origin::LookedUp { ttl } = facts.origin else {
+        // Due for a look-up at once, good for as long as the policy is.
+        return (Duration::ZERO, policy_rest.unwrap_or_default());
+    };
+    let ttl =
+        ttl.unwrap_or(facts.min_recheck).clamp(facts.min_recheck, POLICY_REFRESH.max(facts.min_recheck));
+    match (source, policy_rest) {
+        // A pinned policy does not expire.
+        (Source::Override, _) => (Duration::MAX, Duration::MAX),
+        (Source::Failure, _) => (FAILURE_RECHECK, FAILURE_RECHECK),
+        (Source::MtaSts, Some(rest)) => (ttl.min(rest), rest),
+        (Source::Nothing, None) => {
+            let life = ttl.min(NOTHING_RECHECK.max(facts.min_recheck));
+            (life * 4 / 5, life)
+        }
+        // DANE; the answer stays in use for a while after the recheck is due.
+        _ => (ttl, ttl + NOTHING_RECHECK),
+    }
+}
+
+/// The DANE counts to store beside a policy, so that the policy can be answered from the store:
+/// those of the domain's hosts, whatever the operator's rule makes of them. `stored` is what the store
+/// holds now.
+///
+/// A resolver that is down, an MX answer without hosts and a look-up of a single host change nothing.
+/// A bogus chain leaves nothing, so that the policy is not answered before the chain has been validated
+/// again (VAL-10).
+pub fn dane_to_store(hop: &NextHop, route: &Route, stored: &str) -> String {
+    match (hop, route) {
+        (NextHop::Host(..), _) | (_, Route::NoDomain | Route::NullMx) => stored.to_owned(),
+        (_, Route::Hosts(hosts)) => DaneHosts::of(hosts).to_text(),
+        (_, Route::Unknown(DnsError::Bogus)) => String::new(),
+        (_, Route::Unknown(_)) => stored.to_owned(),
+    }
+}
+
+/// The answer by DANE and MTA-STS, by the table at [`decide`].
+fn by_policies(facts: &Facts<'_>, dane: DaneHosts, found: &Found) -> (Answer, Source) {
     let enforced = found.mode() == Mode::Enforce;
     let DaneHosts { usable, unusable, absent, unknown } = dane;
     match (usable, unusable, absent, unknown) {
-        (0, 0, 0, 1..) => (unknown_hosts(domain), Source::Failure),
+        (0, 0, 0, 1..) => (unknown_tlsa(facts.domain), Source::Failure),
         (1.., 0, 0, 0) => (level(Level::DaneOnly), Source::Dane),
         (1.., ..) if enforced => (level(Level::DaneOnly), Source::Dane),
-        (0, _, _, 1..) if enforced => (unknown_hosts(domain), Source::Failure),
-        (0, 0, _, 0) => sts_answer(domain, found, testing),
-        (0, _, _, 0) if enforced => sts_answer(domain, found, testing),
+        (0, _, _, 1..) if enforced => (unknown_tlsa(facts.domain), Source::Failure),
+        (0, 0, _, 0) => by_mta_sts(facts, found),
+        (0, _, _, 0) if enforced => by_mta_sts(facts, found),
         _ => (level(Level::Dane), Source::Dane),
     }
 }
@@ -74,15 +236,24 @@ fn level(level: Level) -> Answer {
     Answer::Level(level, None)
 }
 
-fn unknown_hosts(domain: &DomainName) -> Answer {
+fn unknown_tlsa(domain: &DomainName) -> Answer {
     Answer::Temp(format!(
         "DANE: the TLSA records of the MX hosts of {domain} can't be looked up or fail DNSSEC validation; \
          to see why: sternpost query --trace {domain}"
     ))
 }
 
+fn unknown_mx(domain: &DomainName, error: &DnsError) -> Answer {
+    let what = match error {
+        DnsError::Bogus => "fail DNSSEC validation".to_owned(),
+        other => format!("can't be looked up ({other})"),
+    };
+    Answer::Temp(format!("the MX records of {domain} {what}; to see why: sternpost query --trace {domain}"))
+}
+
 /// The answer by MTA-STS alone.
-fn sts_answer(domain: &DomainName, found: &Found, testing: Option<&Level>) -> (Answer, Source) {
+fn by_mta_sts(facts: &Facts<'_>, found: &Found) -> (Answer, Source) {
+    let Facts { domain, testing, .. } = *facts;
     let (held, trouble) = match found {
         Found::Policy { held, trouble } => (held, trouble),
         Found::Unavailable(why) => return (unavailable(domain, why, testing), Source::Nothing),
@@ -109,7 +280,8 @@ fn sts_answer(domain: &DomainName, found: &Found, testing: Option<&Level>) -> (A
     (answer, Source::MtaSts)
 }
 
-/// A policy is announced and can't be had: no restriction, and reported as that (SMK-08).
+/// The answer for a policy that is announced but can't be fetched: no restriction, and a
+/// `policy_failure` for the TLS report (SMK-08).
 fn unavailable(domain: &DomainName, why: &Unfetched, testing: Option<&Level>) -> Answer {
     let found =
         TlsrptPolicy::Sts { policy_string: Vec::new(), mx: Vec::new(), failure: Some(why.result_type()) };
@@ -125,79 +297,4 @@ fn without_failure(mut report: Tlsrpt) -> Tlsrpt {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::answer::sts::HeldPolicy;
-    use formats::{Policy, PolicyId};
-    use jiff::Timestamp;
-
-    fn name() -> DomainName {
-        DomainName::parse("example.org").unwrap()
-    }
-
-    fn policy(mode: &str) -> Found {
-        let body =
-            format!("version: STSv1\nmode: {mode}\nmx: mx.example.org\nmx: *.example.net\nmax_age: 86400\n");
-        let policy = Policy::parse(body.as_bytes()).unwrap();
-        let held =
-            HeldPolicy { policy, body, id: PolicyId::parse("1").unwrap(), fetched_at: Timestamp::UNIX_EPOCH };
-        Found::Policy { held, trouble: None }
-    }
-
-    fn said(hosts: [u8; 4], found: &Found) -> String {
-        let [usable, unusable, absent, unknown] = hosts;
-        let (answer, _) = decide(&name(), DaneHosts { usable, unusable, absent, unknown }, found, None);
-        let (status, text) = answer.reply(false).parts();
-        match status {
-            "OK" => text,
-            other => other.to_owned(),
-        }
-    }
-
-    #[test]
-    fn dane_12_dane_answers_are_dane_only_or_dane_and_never_secure() {
-        for found in [Found::None, policy("enforce"), policy("testing")] {
-            assert_eq!(said([2, 0, 0, 0], &found), "dane-only");
-            assert!(said([1, 0, 1, 0], &found).starts_with("dane"), "{found:?}");
-            assert!(said([1, 1, 0, 0], &found).starts_with("dane"), "{found:?}");
-        }
-        assert_eq!(said([0, 1, 0, 0], &Found::None), "dane");
-        assert_eq!(said([0, 0, 0, 2], &policy("enforce")), "TEMP");
-    }
-
-    #[test]
-    fn dane_13_hosts_that_differ_are_protected_as_well_as_can_be() {
-        assert_eq!(said([1, 0, 1, 0], &Found::None), "dane");
-        assert_eq!(said([1, 0, 1, 0], &policy("testing")), "dane");
-        assert_eq!(said([1, 0, 1, 0], &policy("enforce")), "dane-only");
-        assert_eq!(said([1, 0, 0, 1], &Found::None), "dane");
-        assert_eq!(said([0, 0, 1, 1], &policy("enforce")), "TEMP");
-        assert_eq!(said([0, 0, 1, 1], &Found::None), "dane");
-    }
-
-    #[test]
-    fn mta_sts_is_for_the_rest() {
-        let secure = "secure match=mx.example.org:.example.net servername=hostname";
-        assert_eq!(said([0, 0, 1, 0], &policy("enforce")), secure);
-        assert_eq!(said([0, 1, 1, 0], &policy("enforce")), secure, "unusable records authenticate nobody");
-        assert_eq!(said([0, 0, 1, 0], &policy("testing")), "NOTFOUND");
-        assert_eq!(said([0, 0, 1, 0], &policy("none")), "NOTFOUND");
-        assert_eq!(said([0, 0, 1, 0], &Found::None), "NOTFOUND");
-    }
-
-    #[test]
-    fn smk_08_a_policy_that_can_not_be_had_is_told_to_those_who_report() {
-        let found = Found::Unavailable(Unfetched::Fetch(net::https::FetchError::Status(404)));
-        let (answer, source) = decide(&name(), DaneHosts::default(), &found, None);
-        assert_eq!((answer.reply(false).parts().0, source), ("NOTFOUND", Source::Nothing));
-        let told = "may policy_type=sts policy_domain=example.org policy_failure=sts-policy-fetch-error";
-        assert_eq!(answer.reply(true).parts().1, told);
-    }
-
-    #[test]
-    fn the_operator_may_set_a_level_for_testing() {
-        let (answer, _) = decide(&name(), DaneHosts::default(), &policy("testing"), Some(&Level::Encrypt));
-        assert_eq!(answer.reply(false).parts().1, "encrypt");
-        assert!(answer.reply(true).parts().1.starts_with("encrypt policy_type=sts"));
-    }
-}
+mod tests;

@@ -43,6 +43,11 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// True when the MTA-STS policy that the domain publishes can change the answer.
+    pub fn uses_published_policy(&self) -> bool {
+        self.answer.is_none() && self.policy.is_none() && !self.skip_mta_sts
+    }
+
     /// The pinned policy as if it had been fetched.
     pub fn pinned(&self) -> Option<Found> {
         let policy = self.policy.clone()?;

@@ -2,8 +2,8 @@
 //! expires (POL-13), a few at a time.
 
 use super::Answers;
+use super::lookup::Purpose;
 use super::route::NextHop;
-use super::service::Purpose;
 use formats::DomainName;
 use formats::limits::BACKGROUND_LOOKUPS;
 use futures_util::future::join_all;

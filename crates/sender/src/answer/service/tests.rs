@@ -2,8 +2,9 @@ mod model;
 mod world;
 
 use super::*;
-use crate::answer::overrides::Scope;
+use crate::answer::overrides::{Rule, Scope};
 use formats::{DomainName, Mode};
+use net::dns::DnsError;
 use net::https::FetchError;
 use world::{Bench, MxAnswer, Published, forged_nothing, secure, service};
 
@@ -268,7 +269,7 @@ async fn after_a_restart_answers_come_from_the_store_at_once_and_are_looked_at_o
             assert_eq!(bench.ask(&format!("d{number}.example")).await, secure("1"));
         }
     }
-    let under_way = lock(&bench.answers.flights).len();
+    let under_way = bench.answers.in_flight.len();
     assert_eq!(under_way, BACKGROUND_LOOKUPS, "never more at once");
     bench.world.open(&gate);
     bench.settle().await;

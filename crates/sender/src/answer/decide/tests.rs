@@ -1,0 +1,368 @@
+//! Tables of facts, each row with the answer, its source and its lifetime.
+
+use super::*;
+use crate::answer::route::HostSeen;
+use crate::answer::sts::HeldPolicy;
+use formats::{Policy, PolicyId};
+use jiff::Timestamp;
+use net::dane::Dane;
+use net::https::FetchError;
+use std::collections::BTreeSet;
+
+/// The TTL of the DNS answers in the tables, in seconds.
+const TTL: u64 = 300;
+/// The rest of a policy's life in the tables, in seconds.
+const REST: u64 = 100_000;
+
+/// Facts without a rule: hosts, policy; then the answer, its source, and the seconds until the recheck
+/// and the end. The hosts and policies are named by [`hosts`] and [`found`]. Every pair has a row.
+const WITHOUT_RULE: &str = "
+    no-tlsa         none         NOTFOUND   nothing  240  300
+    no-tlsa         unavailable  NOTFOUND   nothing  240  300
+    no-tlsa         enforce      secure     mta-sts  300  100000
+    no-tlsa         testing      NOTFOUND   mta-sts  300  100000
+    no-tlsa         mode-none    NOTFOUND   mta-sts  300  100000
+    all-tlsa        none         dane-only  dane     300  3900
+    all-tlsa        unavailable  dane-only  dane     300  3900
+    all-tlsa        enforce      dane-only  dane     300  3900
+    all-tlsa        testing      dane-only  dane     300  3900
+    all-tlsa        mode-none    dane-only  dane     300  3900
+    some-tlsa       none         dane       dane     300  3900
+    some-tlsa       unavailable  dane       dane     300  3900
+    some-tlsa       enforce      dane-only  dane     300  3900
+    some-tlsa       testing      dane       dane     300  3900
+    some-tlsa       mode-none    dane       dane     300  3900
+    some-unusable   none         dane       dane     300  3900
+    some-unusable   unavailable  dane       dane     300  3900
+    some-unusable   enforce      dane-only  dane     300  3900
+    some-unusable   testing      dane       dane     300  3900
+    some-unusable   mode-none    dane       dane     300  3900
+    only-unusable   none         dane       dane     300  3900
+    only-unusable   unavailable  dane       dane     300  3900
+    only-unusable   enforce      secure     mta-sts  300  100000
+    only-unusable   testing      dane       dane     300  3900
+    only-unusable   mode-none    dane       dane     300  3900
+    tlsa-or-unknown none         dane       dane     300  3900
+    tlsa-or-unknown unavailable  dane       dane     300  3900
+    tlsa-or-unknown enforce      dane-only  dane     300  3900
+    tlsa-or-unknown testing      dane       dane     300  3900
+    tlsa-or-unknown mode-none    dane       dane     300  3900
+    none-or-unknown none         dane       dane     300  3900
+    none-or-unknown unavailable  dane       dane     300  3900
+    none-or-unknown enforce      TEMP       failure  30   30
+    none-or-unknown testing      dane       dane     300  3900
+    none-or-unknown mode-none    dane       dane     300  3900
+    all-unknown     none         TEMP       failure  30   30
+    all-unknown     unavailable  TEMP       failure  30   30
+    all-unknown     enforce      TEMP       failure  30   30
+    all-unknown     testing      TEMP       failure  30   30
+    all-unknown     mode-none    TEMP       failure  30   30
+    no-mx-host      none         NOTFOUND   nothing  240  300
+    no-mx-host      unavailable  NOTFOUND   nothing  240  300
+    no-mx-host      enforce      secure     mta-sts  300  100000
+    no-mx-host      testing      NOTFOUND   mta-sts  300  100000
+    no-mx-host      mode-none    NOTFOUND   mta-sts  300  100000
+    mx-timeout      none         TEMP       failure  30   30
+    mx-timeout      unavailable  TEMP       failure  30   30
+    mx-timeout      enforce      TEMP       failure  30   30
+    mx-timeout      testing      TEMP       failure  30   30
+    mx-timeout      mode-none    TEMP       failure  30   30
+    mx-bogus        none         TEMP       failure  30   30
+    mx-bogus        unavailable  TEMP       failure  30   30
+    mx-bogus        enforce      TEMP       failure  30   30
+    mx-bogus        testing      TEMP       failure  30   30
+    mx-bogus        mode-none    TEMP       failure  30   30
+";
+
+/// Facts with a rule of the operator, which [`rule`] names: hosts, policy, rule; then as above.
+const WITH_RULE: &str = "
+    no-tlsa         enforce      answer        may        override  never  never
+    all-tlsa        none         answer        may        override  never  never
+    no-mx-host      none         answer        may        override  never  never
+    no-tlsa         not-sought   pin           secure     override  never  never
+    no-mx-host      not-sought   pin           secure     override  never  never
+    some-tlsa       not-sought   pin           dane-only  dane      300    3900
+    all-tlsa        not-sought   pin           dane-only  dane      300    3900
+    mx-timeout      not-sought   pin           TEMP       failure   30     30
+    all-tlsa        not-sought   pin-skip-dane secure     override  never  never
+    no-tlsa         enforce      skip-mta-sts  NOTFOUND   nothing   240    300
+    no-tlsa         not-sought   skip-mta-sts  NOTFOUND   nothing   240    300
+    all-tlsa        not-sought   skip-mta-sts  dane-only  dane      300    3900
+    no-mx-host      not-sought   skip-mta-sts  NOTFOUND   nothing   240    300
+    all-tlsa        none         skip-dane     NOTFOUND   nothing   240    300
+    all-tlsa        enforce      skip-dane     secure     mta-sts   300    100000
+    all-unknown     enforce      skip-dane     secure     mta-sts   300    100000
+    mx-bogus        enforce      skip-dane     TEMP       failure   30     30
+    all-tlsa        not-sought   skip-both     NOTFOUND   nothing   240    300
+";
+
+/// Facts with another TTL, least recheck and rest of the policy's life, in seconds: hosts, policy, TTL,
+/// least recheck, rest; then as above.
+const LIFETIMES: &str = "
+    no-tlsa   enforce   0       60     100000  secure     mta-sts  60     100000
+    no-tlsa   enforce   none    60     100000  secure     mta-sts  60     100000
+    no-tlsa   enforce   604800  60     999999  secure     mta-sts  86400  999999
+    no-tlsa   enforce   604800  60     50      secure     mta-sts  50     50
+    no-tlsa   enforce   300     60     0       secure     mta-sts  0      0
+    no-tlsa   enforce   300     100000 999999  secure     mta-sts  100000 999999
+    no-tlsa   none      0       60     -       NOTFOUND   nothing  48     60
+    no-tlsa   none      604800  60     -       NOTFOUND   nothing  2880   3600
+    no-tlsa   none      604800  7200   -       NOTFOUND   nothing  5760   7200
+    all-tlsa  none      604800  60     -       dane-only  dane     86400  90000
+    all-tlsa  enforce   300     60     50      dane-only  dane     300    3900
+    mx-bogus  enforce   604800  60     100000  TEMP       failure  30     30
+";
+
+/// Facts from the store: hosts, policy; then as above.
+const STORED: &str = "
+    no-tlsa         enforce      secure     mta-sts  0  100000
+    no-tlsa         testing      NOTFOUND   mta-sts  0  100000
+    no-tlsa         mode-none    NOTFOUND   mta-sts  0  100000
+    all-tlsa        enforce      dane-only  dane     0  100000
+    some-tlsa       testing      dane       dane     0  100000
+";
+
+fn name() -> DomainName {
+    DomainName::parse("example.org").unwrap()
+}
+
+fn hosts(word: &str) -> MxHosts<'static> {
+    let known = |[usable, unusable, absent, unknown]: [u8; 4]| {
+        MxHosts::Known(DaneHosts { usable, unusable, absent, unknown })
+    };
+    match word {
+        "no-tlsa" => known([0, 0, 2, 0]),
+        "all-tlsa" => known([2, 0, 0, 0]),
+        "some-tlsa" => known([1, 0, 1, 0]),
+        "some-unusable" => known([1, 1, 0, 0]),
+        "only-unusable" => known([0, 1, 1, 0]),
+        "tlsa-or-unknown" => known([1, 0, 0, 1]),
+        "none-or-unknown" => known([0, 0, 1, 1]),
+        "all-unknown" => known([0, 0, 0, 2]),
+        "no-mx-host" => MxHosts::None,
+        "mx-timeout" => MxHosts::Unknown(&DnsError::Timeout),
+        "mx-bogus" => MxHosts::Unknown(&DnsError::Bogus),
+        other => panic!("unknown hosts: {other}"),
+    }
+}
+
+fn policy(mode: &str) -> Found {
+    let body =
+        format!("version: STSv1\nmode: {mode}\nmx: mx.example.org\nmx: *.example.net\nmax_age: 86400\n");
+    let policy = Policy::parse(body.as_bytes()).unwrap();
+    let held =
+        HeldPolicy { policy, body, id: PolicyId::parse("1").unwrap(), fetched_at: Timestamp::UNIX_EPOCH };
+    Found::Policy { held, trouble: None }
+}
+
+fn found(word: &str) -> Option<Found> {
+    match word {
+        "not-sought" => None,
+        "none" => Some(Found::None),
+        "unavailable" => Some(Found::Unavailable(Unfetched::Fetch(FetchError::Status(404)))),
+        "mode-none" => Some(policy("none")),
+        mode => Some(policy(mode)),
+    }
+}
+
+fn rule(word: &str) -> Option<Rule> {
+    let pin = "version: STSv1\nmode: enforce\nmx: pinned.example\nmax_age: 5\n";
+    let pin = Policy::parse(pin.as_bytes()).ok();
+    let rule = Rule::default();
+    Some(match word {
+        "no-rule" => return None,
+        "answer" => Rule { answer: Some(Answer::Level(Level::May, None)), ..rule },
+        "pin" => Rule { policy: pin, ..rule },
+        "pin-skip-dane" => Rule { policy: pin, skip_dane: true, ..rule },
+        "skip-mta-sts" => Rule { skip_mta_sts: true, ..rule },
+        "skip-dane" => Rule { skip_dane: true, ..rule },
+        "skip-both" => Rule { skip_mta_sts: true, skip_dane: true, ..rule },
+        other => panic!("unknown rule: {other}"),
+    })
+}
+
+/// One row's facts, in words.
+struct Given<'t> {
+    hosts: &'t str,
+    found: &'t str,
+    rule: &'t str,
+    origin: Origin,
+    min_recheck: u64,
+    rest: u64,
+}
+
+impl<'t> Given<'t> {
+    fn new(hosts: &'t str, found: &'t str) -> Self {
+        let origin = Origin::LookedUp { ttl: Some(Duration::from_secs(TTL)) };
+        Self { hosts, found, rule: "no-rule", origin, min_recheck: 60, rest: REST }
+    }
+
+    fn decide(&self) -> Decision {
+        let (found, rule, domain) = (found(self.found), rule(self.rule), name());
+        let is_policy = matches!(found, Some(Found::Policy { .. }));
+        decide(&Facts {
+            domain: &domain,
+            hosts: hosts(self.hosts),
+            found: found.as_ref(),
+            policy_rest: is_policy.then_some(Duration::from_secs(self.rest)),
+            rule: rule.as_ref(),
+            testing: None,
+            min_recheck: Duration::from_secs(self.min_recheck),
+            origin: self.origin,
+        })
+    }
+
+    /// The decision as the last four columns of a row.
+    fn decided(&self) -> [String; 4] {
+        let decision = self.decide();
+        let seconds = |time: Duration| match time {
+            Duration::MAX => "never".to_owned(),
+            time => time.as_secs().to_string(),
+        };
+        let source = decision.source.as_str().to_owned();
+        [said(&decision.answer), source, seconds(decision.recheck), seconds(decision.until)]
+    }
+}
+
+/// The level, or the status when there is none, that a mail server without TLSRPT is answered.
+fn said(answer: &Answer) -> String {
+    let (status, text) = answer.reply(false).parts();
+    let level = text.split(' ').next().unwrap_or_default();
+    if status == "OK" { level.to_owned() } else { status.to_owned() }
+}
+
+fn rows(table: &str) -> Vec<Vec<&str>> {
+    let lines = table.lines().filter(|line| !line.trim().is_empty());
+    lines.map(|line| line.split_whitespace().collect()).collect()
+}
+
+#[test]
+fn without_a_rule_dane_and_the_policy_decide() {
+    let rows = rows(WITHOUT_RULE);
+    for row in &rows {
+        assert_eq!(Given::new(row[0], row[1]).decided(), row[2..], "{row:?}");
+    }
+    let column = |at: usize| rows.iter().map(|row| row[at]).collect::<BTreeSet<_>>().len();
+    let pairs: BTreeSet<_> = rows.iter().map(|row| &row[..2]).collect();
+    assert_eq!(
+        (pairs.len(), rows.len()),
+        (column(0) * column(1), column(0) * column(1)),
+        "a pair is missing"
+    );
+}
+
+#[test]
+fn the_operators_rule_precedes_what_is_published() {
+    for row in rows(WITH_RULE) {
+        let given = Given { rule: row[2], ..Given::new(row[0], row[1]) };
+        assert_eq!(given.decided(), row[3..], "{row:?}");
+    }
+}
+
+#[test]
+fn lifetimes_follow_the_ttl_the_least_recheck_and_the_policy() {
+    for row in rows(LIFETIMES) {
+        let ttl = row[2].parse().ok().map(Duration::from_secs);
+        let given = Given {
+            origin: Origin::LookedUp { ttl },
+            min_recheck: row[3].parse().unwrap(),
+            rest: row[4].parse().unwrap_or_default(),
+            ..Given::new(row[0], row[1])
+        };
+        assert_eq!(given.decided(), row[5..], "{row:?}");
+    }
+}
+
+#[test]
+fn a_stored_policy_is_due_for_a_look_up_at_once_and_good_to_its_end() {
+    for row in rows(STORED) {
+        let given = Given { origin: Origin::Stored, ..Given::new(row[0], row[1]) };
+        assert_eq!(given.decided(), row[2..], "{row:?}");
+    }
+}
+
+#[test]
+fn only_a_resolver_that_is_down_leaves_a_cached_answer_in_place() {
+    for row in rows(WITHOUT_RULE) {
+        let yields = Given::new(row[0], row[1]).decide().yields_to_cached;
+        assert_eq!(yields, row[0] == "mx-timeout", "{row:?}");
+    }
+    let answered = Given { rule: "answer", ..Given::new("mx-timeout", "not-sought") };
+    assert!(!answered.decide().yields_to_cached);
+}
+
+#[test]
+fn counts_that_a_rule_leaves_out_are_not_shown() {
+    let counts = |given: Given<'_>| given.decide().dane.usable;
+    assert_eq!(counts(Given::new("all-tlsa", "none")), 2);
+    assert_eq!(counts(Given { rule: "skip-dane", ..Given::new("all-tlsa", "none") }), 0);
+}
+
+#[test]
+fn stored_dane_counts_change_by_what_is_known_of_the_domains_hosts() {
+    let hosts = Route::Hosts(vec![HostSeen { host: name(), dane: Dane::Absent }]);
+    let (domain, host) = (NextHop::Domain(name()), NextHop::Host(name(), 25));
+    for (hop, route, kept) in [
+        (&domain, &hosts, "0 0 1 0"),
+        (&domain, &Route::NoDomain, "2 0 0 0"),
+        (&domain, &Route::NullMx, "2 0 0 0"),
+        (&domain, &Route::Unknown(DnsError::Timeout), "2 0 0 0"),
+        (&domain, &Route::Unknown(DnsError::Bogus), ""),
+        (&host, &hosts, "2 0 0 0"),
+        (&host, &Route::Unknown(DnsError::Bogus), "2 0 0 0"),
+    ] {
+        assert_eq!(dane_to_store(hop, route, "2 0 0 0"), kept, "{hop:?} {route:?}");
+    }
+}
+
+#[test]
+fn dane_12_dane_answers_are_dane_only_or_dane_and_never_secure() {
+    for row in rows(WITHOUT_RULE).into_iter().filter(|row| row[0].contains("tlsa") && row[0] != "no-tlsa") {
+        let [answer, source, ..] = Given::new(row[0], row[1]).decided();
+        assert!(matches!(answer.as_str(), "dane-only" | "dane"), "{row:?}");
+        assert_eq!(source, "dane", "{row:?}");
+    }
+}
+
+#[test]
+fn dane_13_hosts_that_differ_are_protected_as_well_as_can_be() {
+    let level = |hosts, found| Given::new(hosts, found).decided()[0].clone();
+    assert_eq!(level("some-tlsa", "none"), "dane");
+    assert_eq!(level("some-tlsa", "testing"), "dane");
+    assert_eq!(level("some-tlsa", "enforce"), "dane-only");
+    assert_eq!(level("tlsa-or-unknown", "none"), "dane");
+    assert_eq!(level("none-or-unknown", "enforce"), "TEMP");
+    assert_eq!(level("none-or-unknown", "none"), "dane");
+}
+
+#[test]
+fn an_enforced_policy_names_its_mx_patterns() {
+    let decision = Given::new("no-tlsa", "enforce").decide();
+    let secure = "secure match=mx.example.org:.example.net servername=hostname";
+    assert_eq!(decision.answer.reply(false).parts().1, secure);
+}
+
+#[test]
+fn smk_08_a_policy_that_can_not_be_had_is_told_to_those_who_report() {
+    let decision = Given::new("no-tlsa", "unavailable").decide();
+    assert_eq!((said(&decision.answer).as_str(), decision.source), ("NOTFOUND", Source::Nothing));
+    let told = "may policy_type=sts policy_domain=example.org policy_failure=sts-policy-fetch-error";
+    assert_eq!(decision.answer.reply(true).parts().1, told);
+}
+
+#[test]
+fn the_operator_may_set_a_level_for_testing() {
+    let (domain, found) = (name(), policy("testing"));
+    let decision = decide(&Facts {
+        domain: &domain,
+        hosts: hosts("no-tlsa"),
+        found: Some(&found),
+        policy_rest: Some(Duration::from_secs(REST)),
+        rule: None,
+        testing: Some(&Level::Encrypt),
+        min_recheck: Duration::from_secs(60),
+        origin: Origin::LookedUp { ttl: None },
+    });
+    assert_eq!(decision.answer.reply(false).parts().1, "encrypt");
+    assert!(decision.answer.reply(true).parts().1.starts_with("encrypt policy_type=sts"));
+}
