@@ -68,15 +68,6 @@ pub enum Protection {
     Clear,
 }
 
-/// What the policies demand of this walk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Ordinary mail: policies are kept.
-    Mail,
-    /// Report mail: delivered despite TLS failures of the receiver (RPT-17).
-    Report,
-}
-
 struct Candidates {
     hosts: Vec<DomainName>,
     security: Security,
@@ -91,30 +82,15 @@ enum Rule {
 
 impl Walker {
     /// Delivers `mail` to the first host of `domain` that the policies allow and that takes it.
-    pub fn deliver<'a>(
-        &'a self,
-        domain: &'a DomainName,
-        mail: &'a Mail,
-        purpose: Purpose,
-    ) -> BoxFuture<'a, Walk> {
+    pub fn deliver<'a>(&'a self, domain: &'a DomainName, mail: &'a Mail) -> BoxFuture<'a, Walk> {
         Box::pin(async move {
             let candidates = match self.candidates(domain).await {
                 Ok(candidates) => candidates,
                 Err(walk) => return *walk,
             };
-            let found = match purpose {
-                Purpose::Mail => self.discovery.find(domain).await.found,
-                Purpose::Report => Found::None,
-            };
-            let mut run = Run {
-                walker: self,
-                domain,
-                found,
-                mail,
-                purpose,
-                tallies: Tallies::new(domain),
-                steps: Vec::new(),
-            };
+            let found = self.discovery.find(domain).await.found;
+            let mut run =
+                Run { walker: self, domain, found, mail, tallies: Tallies::new(domain), steps: Vec::new() };
             let outcome = run.all(candidates).await;
             run.finish(outcome)
         })
@@ -155,7 +131,6 @@ struct Run<'w> {
     domain: &'w DomainName,
     found: Found,
     mail: &'w Mail,
-    purpose: Purpose,
     tallies: Tallies,
     steps: Vec<String>,
 }
@@ -199,9 +174,6 @@ impl Run<'_> {
     }
 
     fn rule(&mut self, host: &DomainName, dane: Dane) -> Result<Rule, Setback> {
-        if self.purpose == Purpose::Report {
-            return Ok(Rule::Free);
-        }
         match dane {
             Dane::Applies { rule, records, base } => {
                 let demand = TlsDemand::Dane { rule, base, next_hop: self.domain.clone() };

@@ -10,7 +10,8 @@ use net::clock::{Clock, SystemClock};
 use net::smtp::Mail;
 use std::sync::Arc;
 use sternpost_sender::answer::Discovery;
-use sternpost_sender::walk::{Outcome, Protection, Purpose, Walk, Walker};
+use sternpost_sender::report::DirectDelivery;
+use sternpost_sender::walk::{Outcome, Protection, Walk, Walker};
 use store::Store;
 
 struct Sender {
@@ -58,7 +59,7 @@ async fn try_case(lab: &Lab, sender: &Sender, case: &Case) -> Result<(), String>
         to: vec![format!("b@{domain}")],
         message: b"Subject: hello\r\n\r\nhello\r\n".to_vec(),
     };
-    let walk = sender.walker.deliver(&domain, &mail, Purpose::Mail).await;
+    let walk = sender.walker.deliver(&domain, &mail).await;
     let seen = verdict(&walk);
     if seen == case.verdict {
         Ok(())
@@ -84,6 +85,28 @@ async fn every_case_ends_as_the_rfcs_call_for() {
         }
     }
     assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn report_mail_goes_out_whatever_tls_does_and_fails_for_good_where_there_is_no_mail() {
+    let names = ["mx-expired", "mx-no-starttls", "mx-handshake-breaks", "mx-null"];
+    let cases: Vec<Case> = lab::cases::all().into_iter().filter(|case| names.contains(&case.name)).collect();
+    let lab = Lab::with_cases(Ports::free(), SystemClock.now(), &cases).await.unwrap();
+    let clients = lab.clients("sender.test", Arc::new(SystemClock)).unwrap();
+    let delivery = DirectDelivery { dns: clients.dns, mail: clients.mail };
+    for case in &cases {
+        let domain = DomainName::parse(&case.domain()).unwrap();
+        let mail = Mail {
+            from: "a@sender.test".into(),
+            to: vec![format!("b@{domain}")],
+            message: b"x\r\n".to_vec(),
+        };
+        let outcome = delivery.deliver(&domain, &mail).await;
+        match case.name {
+            "mx-null" => assert!(outcome.unwrap_err().is_final),
+            name => assert!(outcome.is_ok(), "{name}: {outcome:?}"),
+        }
+    }
 }
 
 /// The named cases of the lab and no others, each of which must end as its entry says.

@@ -1,7 +1,7 @@
 //! The ways by which report mail leaves: straight to the target's MX, by a relay, by the sendmail command, or into
 //! a folder (RFC 8460 §5.3).
 
-use crate::walk::{Outcome, Purpose, Walker};
+use super::direct::DirectDelivery;
 use formats::DomainName;
 use formats::limits::REPORT_MAIL_TIME;
 use net::smtp::{Mail, MailHosts, Target, TlsDemand};
@@ -14,7 +14,7 @@ use tokio::process::Command;
 /// A way.
 pub enum Carrier {
     /// Straight to the MX hosts of the target, whatever their TLS does (RPT-17).
-    Direct(Arc<Walker>),
+    Direct(DirectDelivery),
     /// By a relay of the operator's.
     Relay {
         /// Its name or address.
@@ -56,7 +56,7 @@ impl Carrier {
     pub async fn carry(&self, to: &DomainName, mail: &Mail, name: &str) -> Result<String, Undelivered> {
         let carried = async {
             match self {
-                Self::Direct(walker) => direct(walker, to, mail).await,
+                Self::Direct(direct) => direct.deliver(to, mail).await.map(|host| format!("{host} took it")),
                 Self::Relay { host, port, client, demand } => {
                     relay(host, *port, client.as_ref(), demand, mail).await
                 }
@@ -70,14 +70,6 @@ impl Carrier {
                 Err(Undelivered::now(format!("not done within {} seconds", REPORT_MAIL_TIME.as_secs())))
             }
         }
-    }
-}
-
-async fn direct(walker: &Walker, to: &DomainName, mail: &Mail) -> Result<String, Undelivered> {
-    match walker.deliver(to, mail, Purpose::Report).await.outcome {
-        Outcome::Delivered { host, .. } => Ok(format!("{host} took it")),
-        Outcome::Deferred(why) => Err(Undelivered::now(why)),
-        Outcome::Refused(why) => Err(Undelivered::ever(why)),
     }
 }
 

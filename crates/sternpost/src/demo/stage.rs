@@ -20,8 +20,10 @@ use receiver::publish::{Change, DnsPublisher, PublishError, Records};
 use receiver::rollout::plan::Wanted;
 use receiver::rollout::{Applier, Hosting, NewHosts};
 use sender::answer::Discovery;
-use sender::report::{Addresses, Busy, Carrier, Counts, Courier, DkimKey, Office, Reporter, Rules};
-use sender::walk::{Outcome, Purpose, Walk, Walker};
+use sender::report::{
+    Addresses, Busy, Carrier, Counts, Courier, DirectDelivery, DkimKey, Office, Reporter, Rules,
+};
+use sender::walk::{Outcome, Walk, Walker};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -133,7 +135,7 @@ impl Stage {
         let contact = MailAddress::parse(&format!("tlsrpt@{organization}")).map_err(|e| fail(&e))?;
         let courier = Courier {
             dns: clients.dns,
-            carrier: Carrier::Direct(walker.clone()),
+            carrier: Carrier::Direct(DirectDelivery { dns: walker.dns.clone(), mail: walker.mail.clone() }),
             posts,
             verify: Verify::Certificate,
             reporter: Reporter {
@@ -199,7 +201,7 @@ pub async fn deliver(walker: &Walker, from: &str, domain: &DomainName) -> Result
         to: vec![format!("master@{domain}")],
         message: message.into_bytes(),
     };
-    Ok(walker.deliver(domain, &mail, Purpose::Mail).await)
+    Ok(walker.deliver(domain, &mail).await)
 }
 
 /// How a delivery ended, in a line.

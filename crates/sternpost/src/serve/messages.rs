@@ -86,7 +86,7 @@ impl Messenger {
             store: store.clone(),
             clock: world.clock.clone(),
             webhook: config.webhook.clone(),
-            carrier: mail.map(|mail| super::reporting::carrier(&mail.deliver, store, world)).transpose()?,
+            carrier: mail.map(|mail| super::reporting::carrier(&mail.deliver, world)).transpose()?,
             from: mail.map(|mail| mail.from.clone()),
             to: mail.map(|mail| mail.to.clone()).unwrap_or_default(),
         })

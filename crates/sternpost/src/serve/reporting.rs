@@ -15,11 +15,9 @@ use net::clock::Clock;
 use net::smtp::{Client, ClientConfig, Login, TlsDemand};
 use operations::world::World;
 use prometheus_client::registry::Registry;
-use sender::answer::Discovery;
 use sender::collect::{Collector, DatagramSocket, PostError};
-use sender::report::{Busy, Carrier, Counts, Courier, DkimKey, Office, Prober, Rules};
+use sender::report::{Busy, Carrier, Counts, Courier, DirectDelivery, DkimKey, Office, Prober, Rules};
 use sender::serve::Shutdown;
-use sender::walk::Walker;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -141,7 +139,7 @@ pub fn office(role: &ReporterConfig, store: &Store, world: &World) -> Result<Off
         clock: world.clock.clone(),
         courier: Courier {
             dns: world.dns.clone(),
-            carrier: carrier(&role.deliver, store, world)?,
+            carrier: carrier(&role.deliver, world)?,
             posts: world.policies.clone(),
             verify: role.verify,
             reporter: role.reporter.clone(),
@@ -156,19 +154,15 @@ pub fn office(role: &ReporterConfig, store: &Store, world: &World) -> Result<Off
 }
 
 /// How mail leaves.
-pub fn carrier(deliver: &Deliver, store: &Store, world: &World) -> Result<Carrier, Failure> {
+pub fn carrier(deliver: &Deliver, world: &World) -> Result<Carrier, Failure> {
     Ok(match deliver {
-        Deliver::Direct => Carrier::Direct(Arc::new(walker(store, world))),
+        Deliver::Direct => {
+            Carrier::Direct(DirectDelivery { dns: world.dns.clone(), mail: world.mail.clone() })
+        }
         Deliver::Relay(host, port, login) => relay(host, *port, login.as_ref(), world)?,
         Deliver::Sendmail(path) => Carrier::Sendmail(path.clone()),
         Deliver::Folder(dir) => Carrier::Folder(dir.clone()),
     })
-}
-
-fn walker(store: &Store, world: &World) -> Walker {
-    let discovery =
-        Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
-    Walker { dns: world.dns.clone(), mail: world.mail.clone(), discovery: Arc::new(discovery) }
 }
 
 fn relay(host: &str, port: u16, login: Option<&LoginSpec>, world: &World) -> Result<Carrier, Failure> {
