@@ -1,6 +1,6 @@
 //! A domain as its operator wants it: one shape for the configuration file, the store and the API.
 
-use crate::rollout::plan::{PolicyHostAt, Wanted};
+use crate::rollout::desired::{PolicyHostAt, Wanted};
 use formats::limits::MAX_AGE_SECONDS;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, MxPattern};

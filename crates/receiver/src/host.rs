@@ -15,6 +15,7 @@ pub mod authority;
 pub mod challenge;
 pub mod order;
 mod pace;
+mod presented;
 pub mod vault;
 
 mod shelf;
@@ -31,9 +32,9 @@ use hyper_util::server::conn::auto;
 use net::BoxFuture;
 use net::https::POLICY_PATH;
 use net::smtp::server::AnyStream;
+use presented::Presented;
 use rustls::ServerConfig;
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::server::Acceptor;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,16 +171,6 @@ where
 const HEADER_LIST: u32 = 16_384;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 16;
-
-/// The certificate that was picked for a connection, or none.
-#[derive(Debug)]
-struct Presented(Option<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for Presented {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.clone()
-    }
-}
 
 fn respond(method: &Method, path: &str, body: Option<Bytes>) -> Response<Full<Bytes>> {
     let answer = |status, body: Bytes| {

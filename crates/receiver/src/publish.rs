@@ -1,7 +1,8 @@
 //! Where DNS records are put: what each step changes, how people are told to change it by hand, and one
 //! small trait for whoever runs the zone.
 
-use crate::rollout::plan::{PolicyHostAt, Step, Wanted};
+use crate::rollout::desired::{PolicyHostAt, Wanted};
+use crate::rollout::plan::Step;
 use formats::{DomainName, StsRecord};
 use net::BoxFuture;
 use std::fmt::Write;

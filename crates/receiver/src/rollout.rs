@@ -11,10 +11,12 @@
 //! | [`Applier`] | carries steps out, each proved by looking from outside |
 
 pub mod decisions;
+pub mod desired;
 pub mod gate;
 pub mod guard;
 pub mod plan;
 pub mod reported;
+pub mod seen;
 pub mod standing;
 
 mod apply;

@@ -13,7 +13,9 @@ use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::{SignedDuration, Timestamp};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::collections::{BTreeMap, BTreeSet};
-use sternpost_receiver::rollout::plan::{Next, Permit, Seen, Step, Wanted, next};
+use sternpost_receiver::rollout::desired::Wanted;
+use sternpost_receiver::rollout::plan::{Next, Permit, Step, next};
+use sternpost_receiver::rollout::seen::Seen;
 use sternpost_receiver::rollout::standing::Standing;
 
 const TICK: u32 = 120;

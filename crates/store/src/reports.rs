@@ -12,6 +12,7 @@
 //! | `quarantine` | what could not be read |
 
 mod about;
+mod columns;
 mod keep;
 mod list;
 mod names;

@@ -1,7 +1,7 @@
 //! The challenge tls-alpn-01 (RFC 8737): a handshake in which the policy host shows a certificate of its own making with
 //! the digest that the authority wants to see.
 
-use super::Presented;
+use super::presented::Presented;
 use data_encoding::BASE64;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::ServerConfig;

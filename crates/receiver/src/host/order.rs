@@ -7,7 +7,7 @@
 use super::alpn;
 use super::authority::{AccountError, Ca};
 use super::vault::{Vault, VaultError};
-use crate::rollout::plan::PolicyHostAt;
+use crate::rollout::desired::PolicyHostAt;
 use formats::DomainName;
 use instant_acme::{
     Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,

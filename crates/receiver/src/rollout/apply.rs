@@ -2,8 +2,10 @@
 //! again until it shows. A turn begins from what is seen and remembered, so whoever was interrupted goes
 //! on where he was.
 
+use super::desired::Wanted;
 use super::look::look;
-use super::plan::{Next, Permit, Seen, Step, Wanted, next, points_to};
+use super::plan::{Next, Permit, Step, next};
+use super::seen::Seen;
 use super::standing::{Promise, Standing};
 use crate::publish::{Change, DnsPublisher, PublishError};
 use formats::{DomainName, Mode, MxPattern, Policy};
@@ -290,7 +292,7 @@ fn shows(step: &Step, seen: &Seen) -> Result<(), String> {
                 names.iter().map(ToString::to_string).chain(addresses.iter().map(ToString::to_string));
             let shown = shown.collect::<Vec<_>>().join(", ");
             (
-                points_to(seen, place),
+                seen.points_to(place),
                 format!("mta-sts leads to {}", if shown.is_empty() { "nothing" } else { &shown }),
             )
         }

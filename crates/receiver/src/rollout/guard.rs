@@ -2,8 +2,9 @@
 //! unprotected, with consequence and remedy. [`alerts`] is pure; [`Guard`] looks.
 
 use super::Standing;
+use super::desired::Wanted;
 use super::look::look;
-use super::plan::{Seen, Wanted};
+use super::seen::Seen;
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;

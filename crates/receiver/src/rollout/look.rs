@@ -1,6 +1,7 @@
 //! Looks at a domain from outside, as a sender does.
 
-use super::plan::{LABELS, Seen};
+use super::desired::LABELS;
+use super::seen::Seen;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
 use net::dns::{Answer, Data, Dns, DnsError, Kind, host_addresses};

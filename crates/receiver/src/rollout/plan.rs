@@ -6,96 +6,20 @@
 //! no sender can hold an enforced policy without it, and a pattern goes only when no sender can know an
 //! MX host that needs it (PUB-04). Retiring waits until no promise is out (PUB-03).
 
+mod stages;
 mod step;
-mod way;
 
+pub use stages::{Stage, plan};
 pub use step::Step;
-pub use way::{Stage, plan};
 
+use super::desired::Wanted;
+use super::seen::Seen;
 use super::standing::{Promise, Standing, seconds};
-use formats::domain::DomainError;
-use formats::tlsrpt_record::{Rua, TlsrptRecord};
+use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;
 use net::clock::later;
 use serde::Serialize;
-use std::net::IpAddr;
-
-/// Where a domain is to end up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// The domain.
-    pub domain: DomainName,
-    /// Its MX hosts; empty means those that DNS shows.
-    pub mx: Vec<MxPattern>,
-    /// The destination, not the next step.
-    pub mode: Mode,
-    /// Seconds while testing, and while retiring.
-    pub max_age_testing: u32,
-    /// Seconds when enforced.
-    pub max_age_enforce: u32,
-    /// Seconds that a policy may have had that was there before us and can't be fetched any more.
-    pub max_age_before: u32,
-    /// Where reports go; empty means that this record is not ours.
-    pub rua: Vec<Rua>,
-    /// Where `mta-sts` is to point; nothing means that it is not ours to say.
-    pub policy_host: Option<PolicyHostAt>,
-    /// The zone of ours that the domain's three names are aliases into, when its owner delegates them.
-    pub delegated_to: Option<DomainName>,
-}
-
-/// The names of a domain that its policy and reports hang on (RFC 8461 §3.1, RFC 8460 §3).
-pub const LABELS: [&str; 3] = ["_mta-sts", "mta-sts", "_smtp._tls"];
-
-impl Wanted {
-    /// Where the record of this label is put: in the domain itself, or in the zone that it is delegated to.
-    pub fn record(&self, label: &str) -> Result<DomainName, DomainError> {
-        let own = self.domain.below(label)?;
-        match &self.delegated_to {
-            Some(zone) => zone.below(own.as_str()),
-            None => Ok(own),
-        }
-    }
-
-    /// The aliases that the owner of a delegated domain has to make; none for others.
-    pub fn aliases(&self) -> Result<Vec<(DomainName, DomainName)>, DomainError> {
-        let labels = LABELS.iter().filter(|_| self.delegated_to.is_some());
-        labels.map(|label| Ok((self.domain.below(label)?, self.record(label)?))).collect()
-    }
-}
-
-/// Where `mta-sts.DOMAIN` points.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PolicyHostAt {
-    /// To another name.
-    Alias(DomainName),
-    /// To these addresses.
-    Addresses(Vec<IpAddr>),
-}
-
-/// What is there, as a sender sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Seen {
-    /// The MX hosts of the domain.
-    pub mx: Vec<DomainName>,
-    /// Seconds for which senders may remember them.
-    pub mx_ttl: u32,
-    /// The `id` that `_mta-sts` announces.
-    pub record: Option<PolicyId>,
-    /// The policy that the policy host serves.
-    pub served: Option<Policy>,
-    /// Why none is served, when a policy host is there.
-    pub unserved: Option<String>,
-    /// When the policy host's certificate ends.
-    pub certificate_ends: Option<Timestamp>,
-    /// Where `_smtp._tls` sends reports.
-    pub rua: Vec<Rua>,
-    /// Aliases of the domain's own names ([`LABELS`]), where there are any.
-    pub aliases: Vec<(DomainName, DomainName)>,
-    /// Names that `mta-sts` leads through, and the addresses at the end.
-    pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
-}
 
 /// Whether enforcement is allowed: the gate's word or the operator's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,7 +91,7 @@ fn put_up(
     seen: &Seen,
     now: Timestamp,
 ) -> Option<Next> {
-    if let Some(place) = wanted.policy_host.as_ref().filter(|place| !points_to(seen, place)) {
+    if let Some(place) = wanted.policy_host.as_ref().filter(|place| !seen.points_to(place)) {
         return Some(Next::Do(Step::PointPolicyHost(place.clone())));
     }
     let is_served = seen.served.as_ref().is_some_and(|served| Promise::from(served).is(policy));
@@ -274,17 +198,6 @@ fn mode(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit) -> Mo
         && (is_in(Mode::Enforce)
             || permit == Permit::Enforce && is_in(Mode::Testing) && seen.record.is_some());
     if enforce { Mode::Enforce } else { Mode::Testing }
-}
-
-/// True when `mta-sts` leads there and nowhere else.
-pub(super) fn points_to(seen: &Seen, place: &PolicyHostAt) -> bool {
-    let (names, addresses) = &seen.policy_host;
-    match place {
-        PolicyHostAt::Alias(name) => names.contains(name),
-        PolicyHostAt::Addresses(all) => {
-            !addresses.is_empty() && addresses.iter().all(|address| all.contains(address))
-        }
-    }
 }
 
 #[cfg(test)]

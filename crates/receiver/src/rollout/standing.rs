@@ -4,7 +4,8 @@
 //! meanwhile (RFC 8461 §3.3, §8.3). So everything that was served is a [`Promise`], and what the
 //! planner may do depends on which promises are still out.
 
-use super::plan::{Seen, Wanted};
+use super::desired::Wanted;
+use super::seen::Seen;
 use formats::limits::POLICY_SLACK;
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;

@@ -7,7 +7,7 @@ use formats::DomainName;
 use net::dns::provider::Service;
 use operations::world::{World, domain};
 use receiver::rollout::look;
-use receiver::rollout::plan::Seen;
+use receiver::rollout::seen::Seen;
 use std::fmt::Write;
 use std::path::Path;
 

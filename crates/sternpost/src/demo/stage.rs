@@ -17,7 +17,7 @@ use net::smtp::Mail;
 use receiver::host::{PolicyHost, Shelf};
 use receiver::inbox::Inbox;
 use receiver::publish::{Change, DnsPublisher, PublishError, Records};
-use receiver::rollout::plan::Wanted;
+use receiver::rollout::desired::Wanted;
 use receiver::rollout::{Applier, Hosting, NewHosts};
 use sender::answer::Discovery;
 use sender::report::{Addresses, Busy, Carrier, Counts, Courier, DkimKey, Office, Reporter, Rules};

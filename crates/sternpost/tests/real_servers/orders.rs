@@ -13,7 +13,7 @@ use net::dns::{Dnssec, Resolver, ResolverConfig};
 use receiver::host::authority::{Authority, Ca, External, NEW_PER_HOUR};
 use receiver::host::order::{Orders, Way};
 use receiver::host::vault::Vault;
-use receiver::rollout::plan::PolicyHostAt;
+use receiver::rollout::desired::PolicyHostAt;
 use std::path::Path;
 use std::sync::Arc;
 use store::Store;

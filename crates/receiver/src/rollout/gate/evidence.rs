@@ -1,6 +1,8 @@
 //! What reports and our own looks at the MX hosts show about a domain: the input of the gate.
 
-use super::{Cause, Thresholds, upper_bound};
+use super::bound::upper_bound;
+use super::cause::Cause;
+use super::thresholds::Thresholds;
 use formats::result_type::PolicyType;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};

@@ -1,4 +1,6 @@
+use super::super::desired::PolicyHostAt;
 use super::*;
+use formats::tlsrpt_record::Rua;
 use jiff::SignedDuration;
 
 fn domain(text: &str) -> DomainName {

@@ -1,8 +1,10 @@
 //! The whole way to the wanted state, found by taking step after step in a world where each works out
 //! at once, and where the gate opens when it is asked.
 
+use super::super::desired::{PolicyHostAt, Wanted};
+use super::super::seen::Seen;
 use super::super::standing::Standing;
-use super::{Next, Permit, PolicyHostAt, Seen, Step, Waiting, Wanted, next};
+use super::{Next, Permit, Step, Waiting, next};
 use formats::DomainName;
 use jiff::Timestamp;
 
