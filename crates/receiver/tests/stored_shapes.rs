@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sternpost_receiver::domain::DomainSpec;
-use sternpost_receiver::rollout::Standing;
+use sternpost_receiver::rollout::RolloutState;
 use sternpost_receiver::rollout::decisions::Decisions;
 use sternpost_receiver::rollout::guard::Alert;
 
@@ -24,7 +24,8 @@ const DECISIONS: &str = r#"{"held":{"reason":"migration","who":"ann","at":"2026-
 "excused":[{"cause":{"result":"certificate-expired","host":"mx1.a.example"},"reason":"renewed","who":"bob","at":"2026-10-02T00:00:00Z"}]}"#;
 
 /// A row of the table `alert`.
-const ALERT: &str = r#"{"kind":"mx-uncovered","subject":"mx2.a.example","what":"w","consequence":"c","remedy":"r"}"#;
+const ALERT: &str =
+    r#"{"kind":"mx-uncovered","subject":"mx2.a.example","what":"w","consequence":"c","remedy":"r"}"#;
 
 /// A row of the table `domain`.
 const DOMAIN: &str = r#"{"name":"a.example","mode":"enforce","mx":["mx1.a.example"],
@@ -39,7 +40,7 @@ fn comes_back<T: Serialize + DeserializeOwned>(row: &str) {
 
 #[test]
 fn rows_of_earlier_versions_are_read_and_written_back_the_same() {
-    comes_back::<Standing>(ROLLOUT);
+    comes_back::<RolloutState>(ROLLOUT);
     comes_back::<Decisions>(DECISIONS);
     comes_back::<Alert>(ALERT);
     comes_back::<DomainSpec>(DOMAIN);
@@ -47,6 +48,6 @@ fn rows_of_earlier_versions_are_read_and_written_back_the_same() {
 
 #[test]
 fn a_row_with_members_left_out_is_read() {
-    assert_eq!(serde_json::from_str::<Standing>("{}").unwrap(), Standing::default());
+    assert_eq!(serde_json::from_str::<RolloutState>("{}").unwrap(), RolloutState::default());
     assert_eq!(serde_json::from_str::<Decisions>("{}").unwrap(), Decisions::default());
 }

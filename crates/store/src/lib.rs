@@ -5,12 +5,12 @@
 //! | --- | --- | --- |
 //! | [`policies`] | policies to the end of their `max_age` | sending side |
 //! | [`tallies`] | sessions of a day, for the reports | sending side |
-//! | [`tested`] | handshakes of our own for policies in testing | sending side |
+//! | [`testing_probes`] | handshakes of our own for policies in testing | sending side |
 //! | [`outgoing`] | reports on their way, and what became of them | sending side |
 //! | [`reports`] | reports that came in, and what could not be read | receiving side |
 //! | [`alerts`] | alerts that stand | receiving side |
 //! | [`decisions`] | what the operator decided about roll-outs | receiving side |
-//! | [`probes`] | what our own looks at MX hosts saw, by day | receiving side |
+//! | [`guard_probes`] | what our own looks at MX hosts saw, by day | receiving side |
 //! | [`people`] | who may see the dashboard, and sign-ins | dashboard |
 //! | [`domains`] | domains that were added by command, and leases | receiving side |
 //! | [`hosting`] | what the policy host serves, and its certificates | receiving side |
@@ -20,22 +20,22 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod alerts;
+pub mod check_history;
 mod database;
 pub mod decisions;
 pub mod domains;
+pub mod guard_probes;
 pub mod hosting;
-pub mod looks;
 mod migrations;
 pub mod notices;
 pub mod outgoing;
 pub mod people;
 pub mod policies;
-pub mod probes;
 pub mod reports;
 pub mod rollouts;
 pub mod shared;
 pub mod tallies;
-pub mod tested;
+pub mod testing_probes;
 mod writing;
 
 pub use database::{Store, StoreError};

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 /// Where a domain is to end up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredState {
     /// The domain.
     pub domain: DomainName,
     /// Its MX hosts; empty means those that DNS shows.
@@ -32,7 +32,7 @@ pub struct Wanted {
 /// The names of a domain that its policy and reports hang on (RFC 8461 §3.1, RFC 8460 §3).
 pub const LABELS: [&str; 3] = ["_mta-sts", "mta-sts", "_smtp._tls"];
 
-impl Wanted {
+impl DesiredState {
     /// Where the record of this label is put: in the domain itself, or in the zone that it is delegated to.
     pub fn record(&self, label: &str) -> Result<DomainName, DomainError> {
         let own = self.domain.below(label)?;

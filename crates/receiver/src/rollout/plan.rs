@@ -12,9 +12,9 @@ mod step;
 pub use stages::{Stage, plan};
 pub use step::Step;
 
-use super::desired::Wanted;
-use super::seen::Seen;
-use super::standing::{Promise, Standing, seconds};
+use super::desired::DesiredState;
+use super::observed::ObservedState;
+use super::state::{PublishedPolicy, RolloutState, seconds};
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;
@@ -36,7 +36,7 @@ pub enum Next {
     /// This can be done now.
     Do(Step),
     /// Nothing before this time.
-    Wait(Timestamp, Waiting),
+    Wait(Timestamp, WaitReason),
     /// Testing is in place; enforcement takes a permit.
     Gate,
     /// Everything is as it is wanted.
@@ -46,7 +46,7 @@ pub enum Next {
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Waiting {
+pub enum WaitReason {
     /// Senders may hold an enforced policy without the new MX hosts.
     BeforeNewMx,
     /// Senders may still know MX hosts that are gone.
@@ -56,7 +56,13 @@ pub enum Waiting {
 }
 
 /// What comes next on the way to the wanted state. `standing` has taken in what is seen.
-pub fn next(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, now: Timestamp) -> Next {
+pub fn next(
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
+    permit: Permit,
+    now: Timestamp,
+) -> Next {
     // A name that would be too long was refused when the domain was added.
     let missing: Vec<_> = wanted
         .aliases()
@@ -86,15 +92,15 @@ pub fn next(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, n
 /// Lets the policy host serve this policy and the record announce it.
 fn put_up(
     policy: &Policy,
-    wanted: &Wanted,
-    standing: &Standing,
-    seen: &Seen,
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
     now: Timestamp,
 ) -> Option<Next> {
     if let Some(place) = wanted.policy_host.as_ref().filter(|place| !seen.points_to(place)) {
         return Some(Next::Do(Step::PointPolicyHost(place.clone())));
     }
-    let is_served = seen.served.as_ref().is_some_and(|served| Promise::from(served).is(policy));
+    let is_served = seen.served.as_ref().is_some_and(|served| PublishedPolicy::from(served).is(policy));
     let is_newest = standing.newest().is_some_and(|newest| newest.is(policy));
     if !is_served || !is_newest {
         return Some(Next::Do(Step::Serve(policy.clone())));
@@ -111,7 +117,12 @@ fn put_up(
 }
 
 /// New MX hosts first, when no sender refuses them any more; then the old ones may go.
-fn move_mail(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> Option<Next> {
+fn move_mail(
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
+    now: Timestamp,
+) -> Option<Next> {
     let exact = wanted.mx.iter().filter_map(|pattern| match pattern {
         MxPattern::Exact(host) => Some(host),
         MxPattern::Wildcard(_) => None,
@@ -120,7 +131,7 @@ fn move_mail(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) 
     if !new.is_empty() {
         let free = standing.free_of(|promise| new.iter().any(|host| promise.refuses(host)));
         return Some(match free.filter(|free| *free > now) {
-            Some(free) => Next::Wait(free, Waiting::BeforeNewMx),
+            Some(free) => Next::Wait(free, WaitReason::BeforeNewMx),
             None => Next::Do(Step::AddMx(new)),
         });
     }
@@ -131,20 +142,20 @@ fn move_mail(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) 
 }
 
 /// Waits until the first pattern that nobody needs can go; the policy without it is then the target.
-fn narrow(standing: &Standing, seen: &Seen, now: Timestamp) -> Option<Next> {
+fn narrow(standing: &RolloutState, seen: &ObservedState, now: Timestamp) -> Option<Next> {
     let times = standing.unused.iter().map(|unused| droppable(unused.since, standing, seen));
-    times.filter(|time| *time > now).min().map(|time| Next::Wait(time, Waiting::BeforeNarrowing))
+    times.filter(|time| *time > now).min().map(|time| Next::Wait(time, WaitReason::BeforeNarrowing))
 }
 
 /// From when on a pattern can go that is unused since then.
-fn droppable(since: Timestamp, standing: &Standing, seen: &Seen) -> Timestamp {
+fn droppable(since: Timestamp, standing: &RolloutState, seen: &ObservedState) -> Timestamp {
     let enforced = standing.promises.iter().filter(|promise| promise.mode == Mode::Enforce);
     let longest = enforced.map(|promise| promise.max_age).max().unwrap_or(0);
     later(since, seconds(longest.max(seen.mx_ttl)))
 }
 
-fn retire(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> Next {
-    let binds = |promise: &Promise| promise.mode != Mode::None;
+fn retire(wanted: &DesiredState, standing: &RolloutState, seen: &ObservedState, now: Timestamp) -> Next {
+    let binds = |promise: &PublishedPolicy| promise.mode != Mode::None;
     let bound = standing.free_of(binds).filter(|free| *free > now);
     let served = seen.served.as_ref().is_some_and(|policy| policy.mode != Mode::None);
     if bound.is_none() && !served {
@@ -160,14 +171,14 @@ fn retire(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> 
     if let Some(next) = put_up(&policy, wanted, standing, seen, now) {
         return next;
     }
-    Next::Wait(bound.unwrap_or(now), Waiting::BeforeRemoval)
+    Next::Wait(bound.unwrap_or(now), WaitReason::BeforeRemoval)
 }
 
 /// The policy that is to be served now; `None` when there is no MX host to name.
 fn target(
-    wanted: &Wanted,
-    standing: &Standing,
-    seen: &Seen,
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
     permit: Permit,
     now: Timestamp,
 ) -> Option<Policy> {
@@ -192,7 +203,7 @@ fn target(
 }
 
 /// Enforcement that is there stays; to begin it takes a permit, and testing that was seen.
-fn mode(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit) -> Mode {
+fn mode(wanted: &DesiredState, standing: &RolloutState, seen: &ObservedState, permit: Permit) -> Mode {
     let is_in = |mode: Mode| standing.mode.is_some_and(|known| known.mode == mode);
     let enforce = wanted.mode == Mode::Enforce
         && (is_in(Mode::Enforce)

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 /// The certificate that was picked for a connection, or none.
 #[derive(Debug)]
-pub(super) struct Presented(pub(super) Option<Arc<CertifiedKey>>);
+pub(super) struct FixedCertificate(pub(super) Option<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for Presented {
+impl ResolvesServerCert for FixedCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0.clone()
     }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 /// What is there, as a sender sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Seen {
+pub struct ObservedState {
     /// The MX hosts of the domain.
     pub mx: Vec<DomainName>,
     /// Seconds for which senders may remember them.
@@ -29,7 +29,7 @@ pub struct Seen {
     pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
 }
 
-impl Seen {
+impl ObservedState {
     /// True when `mta-sts` leads to `place` and nowhere else.
     pub fn points_to(&self, place: &PolicyHostAt) -> bool {
         let (names, addresses) = &self.policy_host;
