@@ -5,7 +5,7 @@ use crate::read::Read;
 use crate::specs::{AuthoritySpec, CertificateFiles};
 use formats::DomainName;
 use receiver::host::authority::{Authority, NEW_PER_HOUR};
-use receiver::rollout::plan::PolicyHostAt;
+use receiver::rollout::desired::PolicyHostAt;
 use sender::serve::listen::Address;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

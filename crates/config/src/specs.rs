@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use formats::DomainName;
 use net::dns::provider::Service;
 use net::dns::update::Algorithm;
-use receiver::host::authority::{Authority, External, NEW_PER_HOUR};
+use receiver::host::authority::{Authority, ExternalAccount, NEW_PER_HOUR};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -122,7 +122,7 @@ impl AuthoritySpec {
             ));
         }
         let external = match (self.key_id, self.key_file) {
-            (Some(key_id), Some(file)) => Some(External { key_id, key_file: folder.join(file) }),
+            (Some(key_id), Some(file)) => Some(ExternalAccount { key_id, key_file: folder.join(file) }),
             (None, None) => None,
             _ => {
                 return Err(Failure::usage(

@@ -7,16 +7,16 @@ use config::failure::Failure;
 use receiver::inbox::Inbox;
 use receiver::inbox::files::Item;
 use store::Store;
-use store::reports::Way;
+use store::reports::Arrival;
 
 /// The inbox behind one way in.
-pub fn inbox(config: &InboxConfig, store: &Store, world: &World, way: Way) -> Inbox {
+pub fn inbox(config: &InboxConfig, store: &Store, world: &World, arrival: Arrival) -> Inbox {
     Inbox {
         store: store.clone(),
         dns: world.dns.clone(),
         clock: world.clock.clone(),
         addresses: config.addresses.clone(),
-        way,
+        arrival,
     }
 }
 
@@ -27,7 +27,7 @@ pub fn inbox_of(context: &RolloutContext) -> Inbox {
         dns: context.world.dns.clone(),
         clock: context.world.clock.clone(),
         addresses: Vec::new(),
-        way: Way::Import,
+        arrival: Arrival::Import,
     }
 }
 
@@ -42,7 +42,7 @@ pub async fn retry(context: &RolloutContext) -> Result<(u64, u64), Failure> {
         after = last.id;
         for one in some {
             let Some(bytes) = context.store.quarantined_bytes(one.id).await.map_err(fail)? else { continue };
-            match inbox.read_item(&Item { name: String::new(), bytes }, one.way).await {
+            match inbox.read_item(&Item { name: String::new(), bytes }, one.arrival).await {
                 Ok(new) => {
                     context.store.keep_report(&new).await.map_err(fail)?;
                     context.store.release_quarantined(one.id).await.map_err(fail)?;

@@ -6,8 +6,8 @@ use crate::rollout_context::{RolloutContext, store_failure};
 use config::failure::Failure;
 use formats::{DomainName, Mode};
 use receiver::domain::DomainSpec;
-use receiver::rollout::Standing;
-use receiver::rollout::decisions::Word;
+use receiver::rollout::RolloutState;
+use receiver::rollout::decisions::Decision;
 use receiver::rollout::gate::{Cause, Gate};
 
 /// Who gives commands.
@@ -59,7 +59,7 @@ pub async fn allow(
     Ok(Ok(format!("{name} may be enforced. Carry it out:\n  sternpost apply {name}")))
 }
 
-fn not_yet(spec: &DomainSpec, standing: &Standing) -> Option<Refusal> {
+fn not_yet(spec: &DomainSpec, standing: &RolloutState) -> Option<Refusal> {
     if spec.mode != Mode::Enforce {
         return Some(Refusal {
             why: format!("the configuration wants it in mode {}", spec.mode),
@@ -86,10 +86,10 @@ pub async fn hold_back(
     let standing = context.standing(name).await?;
     let mut decisions = context.decisions(name);
     let at = context.world.clock.now();
-    decisions.held = Some(Word { reason: reason.to_owned(), who: who.to_owned(), at });
+    decisions.held = Some(Decision { reason: reason.to_owned(), who: who.to_owned(), at });
     context.decide(name, decisions, who, &format!("held in testing. Reason: {reason}")).await?;
     if standing.approved.is_some() {
-        let take_back = |standing: &mut Standing| standing.approved = None;
+        let take_back = |standing: &mut RolloutState| standing.approved = None;
         context.store.change_rollout(name, take_back).await.map_err(|error| store_failure(&error))?;
     }
     Ok(match standing.mode.map(|known| known.mode) {
@@ -110,7 +110,7 @@ pub async fn excuse_cause(
 ) -> Result<String, Failure> {
     let mut decisions = context.decisions(name);
     let what = format!("{cause} does not count. Reason: {reason}");
-    let word = Word { reason: reason.to_owned(), who: who.to_owned(), at: context.world.clock.now() };
+    let word = Decision { reason: reason.to_owned(), who: who.to_owned(), at: context.world.clock.now() };
     decisions.excuse(cause.clone(), word);
     context.decide(name, decisions, who, &what).await?;
     Ok(format!("{cause} does not count for {name} from now on."))

@@ -10,7 +10,7 @@ use net::dns::update::{Replacement, UpdateError, Updater};
 use net::https::policy_host;
 use receiver::publish::{Change, DnsPublisher, PublishError, Records, TTL};
 use receiver::rollout::Hosting;
-use receiver::rollout::plan::PolicyHostAt;
+use receiver::rollout::desired::PolicyHostAt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,9 +12,10 @@ use net::dns::Authorities;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::DnsPublisher;
 use receiver::rollout::decisions::Decisions;
+use receiver::rollout::desired::DesiredState;
 use receiver::rollout::gate::{Evidence, Gate, evidence, gate};
-use receiver::rollout::plan::{Permit, Wanted};
-use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, Standing};
+use receiver::rollout::plan::Permit;
+use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -191,12 +192,12 @@ impl RolloutContext {
 
     /// What the planner is told about a domain: what is wanted, as far as the operator does not hold it
     /// back.
-    pub fn wanted(&self, spec: &DomainSpec) -> Wanted {
+    pub fn wanted(&self, spec: &DomainSpec) -> DesiredState {
         let wanted = spec.wanted(
             self.config.host.as_ref().and_then(|host| host.place.clone()),
             self.config.delegation.clone(),
         );
-        Wanted { mode: self.decisions(&spec.name).allowed(wanted.mode), ..wanted }
+        DesiredState { mode: self.decisions(&spec.name).allowed(wanted.mode), ..wanted }
     }
 
     /// The means to carry the plan of a domain out.
@@ -216,7 +217,7 @@ impl RolloutContext {
             policies: self.world.policies.clone(),
             publisher: self.publisher(spec)?,
             hosting,
-            new_hosts: NewHosts::TakeIn,
+            new_hosts: NewHosts::AddToPolicy,
             store: self.store.clone(),
             clock: self.world.clock.clone(),
         })
@@ -253,24 +254,28 @@ impl RolloutContext {
     }
 
     /// Whether enforcement may begin: the operator's word.
-    pub fn permit(standing: &Standing) -> Permit {
+    pub fn permit(standing: &RolloutState) -> Permit {
         if standing.approved.is_some() { Permit::Enforce } else { Permit::Testing }
     }
 
     /// How a domain stands, as it is remembered.
-    pub async fn standing(&self, name: &DomainName) -> Result<Standing, Failure> {
+    pub async fn standing(&self, name: &DomainName) -> Result<RolloutState, Failure> {
         Ok(self.store.rollout(name).await.map_err(|error| store_failure(&error))?.unwrap_or_default())
     }
 
     /// What reports and our own looks say about a domain since it is in its mode, and what follows.
-    pub async fn gate(&self, name: &DomainName, standing: &Standing) -> Result<(Evidence, Gate), Failure> {
+    pub async fn gate(
+        &self,
+        name: &DomainName,
+        standing: &RolloutState,
+    ) -> Result<(Evidence, Gate), Failure> {
         let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
         let since = standing.mode.map_or(now, |mode| mode.since);
         // What is older says nothing about now, and an enforced domain may have years of it.
         let since = since.max(now.saturating_sub(LOOKED_BACK).unwrap_or(since));
         let reports = self.store.reports_about(name, since).await.map_err(fail)?;
-        let probes = self.store.probes_of(name, since).await.map_err(fail)?;
+        let probes = self.store.guard_probes(name, since).await.map_err(fail)?;
         let evidence = evidence(&reports, &probes, since, &self.decisions(name).excused(), now);
         let gate = gate(&evidence, &self.config.thresholds);
         Ok((evidence, gate))
@@ -305,7 +310,7 @@ impl RolloutContext {
     pub async fn approve(&self, name: &DomainName, who: &str, what: &str) -> Result<(), Failure> {
         let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
-        let allow = |standing: &mut Standing| standing.approved = Some(now);
+        let allow = |standing: &mut RolloutState| standing.approved = Some(now);
         self.store.change_rollout(name, allow).await.map_err(fail)?;
         self.store.journal(name, now, who, what).await.map_err(fail)
     }

@@ -1,6 +1,6 @@
 //! A domain as its operator wants it: one shape for the configuration file, the store and the API.
 
-use crate::rollout::plan::{PolicyHostAt, Wanted};
+use crate::rollout::desired::{DesiredState, PolicyHostAt};
 use formats::limits::MAX_AGE_SECONDS;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, MxPattern};
@@ -109,8 +109,8 @@ impl DomainSpec {
 
     /// The planner's view of it; `place` is where policy hosts of ours are, `zone` the one that domains are
     /// delegated to.
-    pub fn wanted(&self, place: Option<PolicyHostAt>, zone: Option<DomainName>) -> Wanted {
-        Wanted {
+    pub fn wanted(&self, place: Option<PolicyHostAt>, zone: Option<DomainName>) -> DesiredState {
+        DesiredState {
             domain: self.name.clone(),
             mx: self.mx.clone(),
             mode: self.mode,

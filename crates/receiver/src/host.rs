@@ -4,7 +4,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`PolicyHost`] | connections: the certificate by SNI, HTTP/1.1 and HTTP/2 |
-//! | [`Shelf`] | what is served, in bounded memory in front of the store |
+//! | [`SiteCache`] | what is served, in bounded memory in front of the store |
 //! | [`challenge`] | plain HTTP: challenges of the authority, and a hint |
 //! | [`order`] | certificates: which to order when, and ordering them |
 //! | [`authority`] | accounts at the authorities, and how often they are asked |
@@ -13,14 +13,16 @@
 mod alpn;
 pub mod authority;
 pub mod challenge;
+mod fixed_certificate;
 pub mod order;
-mod pace;
+mod order_budget;
 pub mod vault;
 
-mod shelf;
+mod site_cache;
 
-pub use shelf::{Shelf, Site};
+pub use site_cache::{Site, SiteCache};
 
+use fixed_certificate::FixedCertificate;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
@@ -32,8 +34,7 @@ use net::BoxFuture;
 use net::https::POLICY_PATH;
 use net::smtp::server::AnyStream;
 use rustls::ServerConfig;
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::server::Acceptor;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,24 +45,24 @@ use tokio_rustls::LazyConfigAcceptor;
 /// A handshake, and the headers of one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves what is on the shelf.
+/// Serves what is on the site_cache.
 #[derive(Clone)]
 pub struct PolicyHost {
-    shelf: Arc<Shelf>,
+    site_cache: Arc<SiteCache>,
     tls: Arc<ServerConfig>,
 }
 
 impl PolicyHost {
-    /// For what is on this shelf.
-    pub fn new(shelf: Arc<Shelf>) -> Result<Self, rustls::Error> {
+    /// For what is on this site_cache.
+    pub fn new(site_cache: Arc<SiteCache>) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Presented(None)));
+            .with_cert_resolver(Arc::new(FixedCertificate(None)));
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         tls.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        Ok(Self { shelf, tls: Arc::new(tls) })
+        Ok(Self { site_cache, tls: Arc::new(tls) })
     }
 
     /// Serves everybody who comes to `listener`, until it is dropped.
@@ -85,17 +86,17 @@ impl PolicyHost {
                 let is_challenge =
                     hello.client_hello().alpn().is_some_and(|mut all| all.any(|one| one == alpn::PROTOCOL));
                 if let (true, Some(name)) = (is_challenge, &name) {
-                    let config = self.shelf.challenge(name).await.ok_or(std::io::ErrorKind::NotFound)?;
+                    let config = self.site_cache.challenge(name).await.ok_or(std::io::ErrorKind::NotFound)?;
                     return Ok((hello.into_stream(config).await?, None));
                 }
                 let site = match &name {
-                    Some(name) => self.shelf.site(name).await,
+                    Some(name) => self.site_cache.site(name).await,
                     None => None,
                 };
                 // Without a site the handshake ends with an alert: a wrong chain helps nobody (POL-25).
                 let mut tls = self.tls.as_ref().clone();
                 tls.cert_resolver =
-                    Arc::new(Presented(site.as_ref().and_then(|site| site.certificate.clone())));
+                    Arc::new(FixedCertificate(site.as_ref().and_then(|site| site.certificate.clone())));
                 Ok::<_, std::io::Error>((hello.into_stream(Arc::new(tls)).await?, site))
             };
             let Ok(Ok((stream, Some(site)))) = tokio::time::timeout(PATIENCE, handshake).await else {
@@ -113,10 +114,10 @@ impl PolicyHost {
     pub fn bare_connection<'a>(&'a self, stream: AnyStream, stop: BoxFuture<'a, ()>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let shelf = self.shelf.clone();
+                let site_cache = self.site_cache.clone();
                 async move {
                     let site = match asked_host(&request) {
-                        Some(host) => shelf.site(&host).await,
+                        Some(host) => site_cache.site(&host).await,
                         None => None,
                     };
                     let body = site.map(|site| site.body.clone());
@@ -170,16 +171,6 @@ where
 const HEADER_LIST: u32 = 16_384;
 /// Requests at once on one HTTP/2 connection.
 const STREAMS: u32 = 16;
-
-/// The certificate that was picked for a connection, or none.
-#[derive(Debug)]
-struct Presented(Option<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for Presented {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.clone()
-    }
-}
 
 fn respond(method: &Method, path: &str, body: Option<Bytes>) -> Response<Full<Bytes>> {
     let answer = |status, body: Bytes| {

@@ -21,7 +21,7 @@ use net::clock::{Clock, later};
 use net::dns::Dns;
 use net::smtp::server::{Incoming, KeepError, Mailbox};
 use std::sync::Arc;
-use store::reports::{Kept, NewReport, Trust, Way};
+use store::reports::{Arrival, Kept, NewReport, Trust};
 use store::{Store, StoreError};
 
 /// Takes reports in.
@@ -35,12 +35,12 @@ pub struct Inbox {
     /// The addresses that it takes mail for, in lower case.
     pub addresses: Vec<String>,
     /// How mail comes to it.
-    pub way: Way,
+    pub arrival: Arrival,
 }
 
 /// What became of a message or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
+pub enum InboxOutcome {
     /// A report was kept.
     Report {
         /// Whose.
@@ -56,36 +56,43 @@ pub enum Taken {
 
 impl Inbox {
     /// Takes one message in. When this returns without error, it is durable.
-    pub fn take<'a>(&'a self, message: &'a [u8]) -> BoxFuture<'a, Result<Taken, StoreError>> {
+    pub fn accept_message<'a>(
+        &'a self,
+        message: &'a [u8],
+    ) -> BoxFuture<'a, Result<InboxOutcome, StoreError>> {
         Box::pin(async move {
-            let read = self.read_mail(message, self.way).await;
+            let read = self.read_mail(message, self.arrival).await;
             self.keep_read(read, message).await
         })
     }
 
     /// Takes one file in, whose name may say whose report it is. When this returns without error, it is
     /// durable.
-    pub fn take_file<'a>(
+    pub fn accept_file<'a>(
         &'a self,
         bytes: &'a [u8],
         name: &'a str,
-    ) -> BoxFuture<'a, Result<Taken, StoreError>> {
+    ) -> BoxFuture<'a, Result<InboxOutcome, StoreError>> {
         Box::pin(async move {
-            let read = self.read_file(bytes, name, self.way);
+            let read = self.read_file(bytes, name, self.arrival);
             self.keep_read(read, bytes).await
         })
     }
 
     /// Keeps what was read, or the reason why nothing was.
-    async fn keep_read(&self, read: Result<NewReport, NoReport>, raw: &[u8]) -> Result<Taken, StoreError> {
+    async fn keep_read(
+        &self,
+        read: Result<NewReport, NoReport>,
+        raw: &[u8],
+    ) -> Result<InboxOutcome, StoreError> {
         match read {
             Ok(new) => {
                 let kept = self.store.keep_report(&new).await?;
-                Ok(Taken::Report { submitter: new.submitter, trust: new.trust, kept })
+                Ok(InboxOutcome::Report { submitter: new.submitter, trust: new.trust, kept })
             }
             Err(why) => {
-                self.store.quarantine(self.clock.now(), self.way, &why.to_string(), raw).await?;
-                Ok(Taken::Quarantined(why))
+                self.store.quarantine(self.clock.now(), self.arrival, &why.to_string(), raw).await?;
+                Ok(InboxOutcome::Quarantined(why))
             }
         }
     }
@@ -94,7 +101,7 @@ impl Inbox {
     pub fn read_mail<'a>(
         &'a self,
         message: &'a [u8],
-        way: Way,
+        arrival: Arrival,
     ) -> BoxFuture<'a, Result<NewReport, NoReport>> {
         Box::pin(async move {
             let extracted = extract_aside(message).await?;
@@ -104,12 +111,12 @@ impl Inbox {
                 SignatureState::Missing | SignatureState::Unknown => (Trust::Unverified, None),
                 SignatureState::Failed => (Trust::Failed, None),
             };
-            self.new_report(extracted, trust, signer, way)
+            self.new_report(extracted, trust, signer, arrival)
         })
     }
 
     /// The report in a file that nobody signed. The file's name and the contact in it say whose it is.
-    pub fn read_file(&self, bytes: &[u8], name: &str, way: Way) -> Result<NewReport, NoReport> {
+    pub fn read_file(&self, bytes: &[u8], name: &str, arrival: Arrival) -> Result<NewReport, NoReport> {
         let named = ReportFileName::parse(name);
         let policy_domain = named.as_ref().map(|named| named.policy_domain.clone());
         let (read, packed) = extract::read_packed(bytes)?;
@@ -119,7 +126,7 @@ impl Inbox {
         };
         let submitter = named.map(|named| named.sender).or_else(contact).ok_or(NoReport::NoSubmitter)?;
         let extracted = Extracted { read, submitter, policy_domain, packed };
-        self.new_report(extracted, Trust::Unverified, None, way)
+        self.new_report(extracted, Trust::Unverified, None, arrival)
     }
 
     fn new_report(
@@ -127,7 +134,7 @@ impl Inbox {
         extracted: Extracted,
         trust: Trust,
         signer: Option<String>,
-        way: Way,
+        arrival: Arrival,
     ) -> Result<NewReport, NoReport> {
         let received_at = self.clock.now();
         let mut report = extracted.read.report;
@@ -141,7 +148,7 @@ impl Inbox {
             submitter: extracted.submitter.to_string(),
             signer,
             trust,
-            way,
+            arrival,
             received_at,
             report,
             warnings: extracted.read.warnings.len(),
@@ -172,7 +179,7 @@ impl Mailbox for Inbox {
 
     fn keep(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), KeepError>> {
         Box::pin(async move {
-            match self.take(&incoming.message).await {
+            match self.accept_message(&incoming.message).await {
                 Ok(taken) => {
                     tracing::info!(?taken, "report mail");
                     Ok(())

@@ -1,7 +1,8 @@
 //! Where DNS records are put: what each step changes, how people are told to change it by hand, and one
 //! small trait for whoever runs the zone.
 
-use crate::rollout::plan::{PolicyHostAt, Step, Wanted};
+use crate::rollout::desired::{DesiredState, PolicyHostAt};
+use crate::rollout::plan::Step;
 use formats::{DomainName, StsRecord};
 use net::BoxFuture;
 use std::fmt::Write;
@@ -57,7 +58,7 @@ pub struct PublishError {
 impl Change {
     /// What a step changes in the zone of a domain, or in the one that it is delegated to; nothing for steps
     /// that are about something else.
-    pub fn of(wanted: &Wanted, step: &Step) -> Result<Option<Self>, PublishError> {
+    pub fn of(wanted: &DesiredState, step: &Step) -> Result<Option<Self>, PublishError> {
         let (label, records) = match step {
             Step::PointPolicyHost(place) => ("mta-sts", Records::Place(place.clone())),
             Step::AskForReports(record) => ("_smtp._tls", Records::Txt(record.to_string())),

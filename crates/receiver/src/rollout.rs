@@ -4,22 +4,24 @@
 //! | --- | --- |
 //! | [`gate`] | pure: from reports to "ready" or "not yet", with the reasons |
 //! | [`decisions`] | what the operator decided: held, excused |
-//! | [`standing`] | pure: what senders may still hold us to |
+//! | [`state`] | pure: what senders may still hold us to |
 //! | [`plan`] | pure: from wanted, seen and promised to the next step, and to the whole way |
 //! | [`guard`] | what would make senders refuse mail, with its remedy |
 //! | [`reported`] | pure: what reports tell that needs somebody |
 //! | [`Applier`] | carries steps out, each proved by looking from outside |
 
 pub mod decisions;
+pub mod desired;
 pub mod gate;
 pub mod guard;
+pub mod observed;
 pub mod plan;
 pub mod reported;
-pub mod standing;
+pub mod state;
 
 mod apply;
 mod look;
 
-pub use apply::{Applied, Applier, ApplyError, Hand, Hosting, NewHosts, Turn, Waiting};
+pub use apply::{Actor, Applied, Applier, ApplyError, Hosting, NewHosts, StepOutcome, Verification};
 pub use look::look;
-pub use standing::Standing;
+pub use state::RolloutState;

@@ -9,7 +9,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
-use sternpost_receiver::host::{PolicyHost, Shelf};
+use sternpost_receiver::host::{PolicyHost, SiteCache};
 use store::Store;
 use store::hosting::StoredCertificate;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,7 +21,7 @@ struct World {
     client: TlsConnector,
     pki: Pki,
     store: Store,
-    shelf: Arc<Shelf>,
+    site_cache: Arc<SiteCache>,
     _place: tempfile::TempDir,
 }
 
@@ -44,8 +44,8 @@ async fn world() -> World {
         store.put_certificate(&certificate(&domain, &identity)).await.unwrap();
     }
     let clock = Arc::new(SystemClock);
-    let shelf = Arc::new(Shelf::new(store.clone(), clock).await.unwrap());
-    tokio::spawn(PolicyHost::new(shelf.clone()).unwrap().serve(listener));
+    let site_cache = Arc::new(SiteCache::new(store.clone(), clock).await.unwrap());
+    tokio::spawn(PolicyHost::new(site_cache.clone()).unwrap().serve(listener));
     let mut roots = RootCertStore::empty();
     roots.add(pki.root()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -54,7 +54,7 @@ async fn world() -> World {
     let verifier: Arc<dyn ServerCertVerifier> = verifier.build().unwrap();
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    World { address, client: TlsConnector::from(Arc::new(config)), pki, store, shelf, _place: place }
+    World { address, client: TlsConnector::from(Arc::new(config)), pki, store, site_cache, _place: place }
 }
 
 async fn ask(world: &World, host: &str, request: &str) -> std::io::Result<String> {
@@ -123,10 +123,10 @@ async fn a_new_domain_is_served_and_an_old_one_dropped_without_a_restart() {
     let identity = world.pki.issue("mta-sts.c.example", Cert::Good).unwrap();
     world.store.put_hosted(&domain, Some("version: STSv1\r\nmode: none\r\nmax_age: 1\r\n")).await.unwrap();
     world.store.put_certificate(&certificate(&domain, &identity)).await.unwrap();
-    world.shelf.refresh().await.unwrap();
+    world.site_cache.refresh().await.unwrap();
     assert!(get("mta-sts.c.example").await.unwrap().contains("mode: none"));
     world.store.put_hosted(&domain, None).await.unwrap();
-    world.shelf.refresh().await.unwrap();
+    world.site_cache.refresh().await.unwrap();
     assert!(get("mta-sts.c.example").await.is_err());
 }
 
@@ -136,7 +136,7 @@ async fn what_is_in_memory_is_served_on_when_the_store_is_gone() {
     let get = async |host: &str| ask(&world, host, &request("GET", PATH)).await;
     get("mta-sts.a.example").await.unwrap();
     world.store.close().await;
-    assert!(world.shelf.refresh().await.is_err());
+    assert!(world.site_cache.refresh().await.is_err());
     assert!(get("mta-sts.a.example").await.unwrap().starts_with("HTTP/1.1 200 OK"));
     assert!(get("mta-sts.b.example").await.is_err());
 }
@@ -146,7 +146,7 @@ async fn ten_thousand_unknown_names_get_no_handshake_and_push_nobody_out() {
     let world = world().await;
     ask(&world, "mta-sts.a.example", &request("GET", PATH)).await.unwrap();
     for number in 0..10_000 {
-        assert!(world.shelf.site(&format!("mta-sts.x{number}.example")).await.is_none());
+        assert!(world.site_cache.site(&format!("mta-sts.x{number}.example")).await.is_none());
     }
     world.store.close().await;
     assert!(ask(&world, "mta-sts.a.example", &request("GET", PATH)).await.is_ok());

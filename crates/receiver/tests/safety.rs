@@ -13,8 +13,10 @@ use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::{SignedDuration, Timestamp};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::collections::{BTreeMap, BTreeSet};
-use sternpost_receiver::rollout::plan::{Next, Permit, Seen, Step, Wanted, next};
-use sternpost_receiver::rollout::standing::Standing;
+use sternpost_receiver::rollout::desired::DesiredState;
+use sternpost_receiver::rollout::observed::ObservedState;
+use sternpost_receiver::rollout::plan::{Next, Permit, Step, next};
+use sternpost_receiver::rollout::state::RolloutState;
 
 const TICK: u32 = 120;
 /// Ticks that MX records are remembered.
@@ -53,7 +55,7 @@ struct File {
 struct State {
     want: usize,
     changes: u8,
-    standing: Standing,
+    standing: RolloutState,
     /// A step that was begun: recorded, and not yet done.
     begun: Option<Done>,
     mx: Hosts,
@@ -94,7 +96,7 @@ enum Action {
     Crash,
 }
 
-type Planner = fn(&Wanted, &Standing, &Seen, Permit, Timestamp) -> Next;
+type Planner = fn(&DesiredState, &RolloutState, &ObservedState, Permit, Timestamp) -> Next;
 
 struct World(Planner);
 
@@ -136,9 +138,9 @@ fn policy(file: &File) -> Policy {
     Policy { mode: file.mode, max_age: u32::from(file.ticks) * TICK, mx, notes: Vec::new() }
 }
 
-fn wanted(want: usize) -> Wanted {
+fn wanted(want: usize) -> DesiredState {
     let (mode, mx) = WANTS[want];
-    Wanted {
+    DesiredState {
         domain: DomainName::parse("example").unwrap(),
         mx: hosts(mx).into_iter().map(MxPattern::Exact).collect(),
         mode,
@@ -156,7 +158,7 @@ impl State {
         Self {
             want: 0,
             changes: std::env::var("SPOST_SAFETY_CHANGES").map_or(CHANGES, |text| text.parse().unwrap()),
-            standing: Standing::default(),
+            standing: RolloutState::default(),
             begun: None,
             mx,
             record: served.as_ref().map(|_| 0),
@@ -167,13 +169,13 @@ impl State {
         }
     }
 
-    fn seen(&self, fetched: bool) -> Seen {
-        Seen {
+    fn seen(&self, fetched: bool) -> ObservedState {
+        ObservedState {
             mx: hosts(self.mx),
             mx_ttl: u32::from(MX_TTL) * TICK,
             record: self.record.map(id),
             served: self.served.as_ref().filter(|_| fetched).map(policy),
-            ..Seen::default()
+            ..ObservedState::default()
         }
     }
 
@@ -421,7 +423,7 @@ fn the_checker_finds_a_file_that_is_changed_without_a_new_id() {
 fn the_checker_finds_an_mx_host_that_takes_mail_too_early() {
     finds(REFUSED, |wanted, standing, seen, permit, now| {
         let careless =
-            Standing { promises: standing.newest().cloned().into_iter().collect(), ..standing.clone() };
+            RolloutState { promises: standing.newest().cloned().into_iter().collect(), ..standing.clone() };
         next(wanted, &careless, seen, permit, now)
     });
 }
@@ -440,7 +442,7 @@ fn the_checker_finds_a_pattern_that_is_dropped_too_early() {
 #[test]
 fn the_checker_finds_a_policy_that_is_removed_too_early() {
     finds(BOUND, |wanted, standing, seen, permit, now| match wanted.mode {
-        Mode::None => next(wanted, &Standing::default(), seen, permit, now),
+        Mode::None => next(wanted, &RolloutState::default(), seen, permit, now),
         _ => next(wanted, standing, seen, permit, now),
     });
 }

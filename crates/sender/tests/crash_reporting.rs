@@ -235,7 +235,7 @@ fn building(folder: &Path, sessions: u64) -> usize {
     let (domains, reports, counted) = runtime.block_on(async {
         let store = store(folder).await;
         let domains = store.tally(day).await.unwrap().len();
-        let wanted = store::outgoing::Wanted { most: u32::MAX, ..Default::default() };
+        let wanted = store::outgoing::OutgoingFilter { most: u32::MAX, ..Default::default() };
         let reports = store.outgoing(&wanted).await.unwrap();
         store.close().await;
         (domains, reports.len(), reports.iter().map(|report| report.successful).sum::<u64>())

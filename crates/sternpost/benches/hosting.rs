@@ -13,9 +13,10 @@ use lab::pki::{Cert, Pki};
 use net::clock::{Clock, SystemClock};
 use process::Process;
 use receiver::domain::DomainSpec;
-use receiver::host::{PolicyHost, Shelf};
-use receiver::rollout::Standing;
-use receiver::rollout::plan::{Permit, Seen, plan};
+use receiver::host::{PolicyHost, SiteCache};
+use receiver::rollout::RolloutState;
+use receiver::rollout::observed::ObservedState;
+use receiver::rollout::plan::{Permit, plan};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
@@ -37,7 +38,7 @@ const STORED: usize = 100_000;
 /// In use in the last round, spread over all that are stored.
 const USED: usize = 1000;
 const CONNECTIONS: usize = 32;
-/// More than the shelf holds, so that it is full.
+/// More than the site_cache holds, so that it is full.
 const ASKED: usize = 25_000;
 /// For a handshake: whoever hangs is named.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -54,11 +55,11 @@ fn main() {
 
 async fn serve(place: &Path) {
     let store = Store::open(&place.join("s.db")).await.unwrap();
-    let shelf = Arc::new(Shelf::new(store, Arc::new(SystemClock)).await.unwrap());
+    let site_cache = Arc::new(SiteCache::new(store, Arc::new(SystemClock)).await.unwrap());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
     std::io::stdout().flush().unwrap();
-    PolicyHost::new(shelf).unwrap().serve(listener).await;
+    PolicyHost::new(site_cache).unwrap().serve(listener).await;
 }
 
 fn host(number: usize) -> String {
@@ -184,15 +185,16 @@ async fn compare(seconds: f64) {
 
 /// The whole way to enforcement for each of many domains, without the looks that it is planned by.
 fn planned() -> Duration {
-    let seen = |host: &DomainName| Seen { mx: vec![host.clone()], mx_ttl: 300, ..Seen::default() };
-    let specs: Vec<(DomainSpec, Seen)> = (0..STORED)
+    let seen =
+        |host: &DomainName| ObservedState { mx: vec![host.clone()], mx_ttl: 300, ..ObservedState::default() };
+    let specs: Vec<(DomainSpec, ObservedState)> = (0..STORED)
         .map(|number| DomainName::parse(&format!("d{number}.example")).unwrap())
         .map(|name| (DomainSpec::new(name.clone()), seen(&name)))
         .collect();
     let now = SystemClock.now();
     let begun = Instant::now();
     for (spec, seen) in &specs {
-        let stages = plan(&spec.wanted(None, None), &Standing::default(), seen, Permit::Testing, now);
+        let stages = plan(&spec.wanted(None, None), &RolloutState::default(), seen, Permit::Testing, now);
         assert_eq!(stages.len(), 5);
     }
     begun.elapsed()

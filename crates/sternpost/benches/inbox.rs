@@ -13,15 +13,15 @@ use formats::report::{DateRange, Report, pack, unpack};
 use formats::{DomainName, Mode, MxPattern};
 use jiff::{SignedDuration, Timestamp};
 use process::median;
-use receiver::rollout::Standing;
-use receiver::rollout::standing::{InMode, Promise};
+use receiver::rollout::RolloutState;
+use receiver::rollout::state::{InMode, PublishedPolicy};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use store::Store;
-use store::reports::{NewReport, Trust, Way};
+use store::reports::{Arrival, NewReport, Trust};
 
 const FILES: usize = 20_000;
 const DOMAINS: usize = 1_000;
@@ -185,7 +185,7 @@ async fn fill(file: &Path, reports: usize) {
             submitter: sender.to_owned(),
             signer: Some(sender.to_owned()),
             trust: Trust::Verified,
-            way: Way::Smtp,
+            arrival: Arrival::Smtp,
             received_at: now,
             report: Report::read(json.as_bytes()).unwrap().report,
             warnings: 0,
@@ -198,7 +198,7 @@ async fn fill(file: &Path, reports: usize) {
     }
     for n in 0..DOMAINS {
         let name = DomainName::parse(&format!("d{n}.example")).unwrap();
-        let promise = Promise {
+        let promise = PublishedPolicy {
             mode: Mode::Testing,
             max_age: 86_400,
             mx: vec![MxPattern::parse(&format!("mx1.{name}")).unwrap()],
@@ -207,7 +207,7 @@ async fn fill(file: &Path, reports: usize) {
         };
         let mode = Some(InMode { mode: Mode::Testing, since: now - SignedDuration::from_hours(24 * 60) });
         store
-            .put_rollout(&name, &Standing { mode, promises: vec![promise], ..Standing::default() })
+            .put_rollout(&name, &RolloutState { mode, promises: vec![promise], ..RolloutState::default() })
             .await
             .unwrap();
     }

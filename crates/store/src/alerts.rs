@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 /// An alert that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing<A> {
+pub struct ActiveAlert<A> {
     /// Whose domain.
     pub domain: String,
     /// Since when.
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// All that stand, the oldest first.
-    pub async fn alerts<A: DeserializeOwned>(&self) -> Result<Vec<Standing<A>>, StoreError> {
+    pub async fn alerts<A: DeserializeOwned>(&self) -> Result<Vec<ActiveAlert<A>>, StoreError> {
         let rows: Vec<(String, i64, String)> = sqlx::query_as(
             "SELECT domain, since, state FROM alert WHERE tenant = $1 ORDER BY since, domain, kind, subject",
         )
@@ -82,7 +82,7 @@ impl Store {
         rows.into_iter()
             .map(|(domain, since, json)| {
                 let alert = serde_json::from_str(&json).map_err(damaged("alert"))?;
-                Ok(Standing { domain, since: time("alert", since)?, alert })
+                Ok(ActiveAlert { domain, since: time("alert", since)?, alert })
             })
             .collect()
     }
@@ -102,7 +102,7 @@ mod tests {
         store.raise(&domain, "k", "s", at(1), &"one".to_owned(), NO_NEWS).await.unwrap();
         store.raise(&domain, "k", "s", at(9), &"two".to_owned(), NO_NEWS).await.unwrap();
         let there = store.alerts::<String>().await.unwrap();
-        assert_eq!(there, [Standing { domain: "a.example".into(), since: at(1), alert: "two".into() }]);
+        assert_eq!(there, [ActiveAlert { domain: "a.example".into(), since: at(1), alert: "two".into() }]);
         store.end_alert(&domain, "k", "s", NO_NEWS).await.unwrap();
         assert_eq!(store.alerts::<String>().await.unwrap(), []);
     }

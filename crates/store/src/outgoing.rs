@@ -11,7 +11,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 
 /// A report that was built.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewReport {
+pub struct NewOutgoing {
     /// The day that it is about, by its first second.
     pub day: Timestamp,
     /// About whom.
@@ -31,7 +31,7 @@ pub struct NewReport {
 /// Where a report stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum DeliveryState {
     /// It is to go, for the first time or again.
     Waiting,
     /// A target took it.
@@ -42,7 +42,7 @@ pub enum State {
     GivenUp,
 }
 
-impl State {
+impl DeliveryState {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Unwanted, Self::GivenUp];
 
@@ -78,7 +78,7 @@ pub struct Outgoing {
     /// Sessions that did not.
     pub failed: u64,
     /// Where it stands.
-    pub state: State,
+    pub state: DeliveryState,
     /// Rounds of sending so far.
     pub tries: u32,
     /// When it goes next.
@@ -130,13 +130,13 @@ pub struct TargetState {
 
 /// Which reports are listed; the newest days first.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct OutgoingFilter {
     /// About this domain.
     pub domain: Option<DomainName>,
     /// About this day.
     pub day: Option<Timestamp>,
     /// In this state.
-    pub state: Option<State>,
+    pub state: Option<DeliveryState>,
     /// At most so many.
     pub most: u32,
 }
@@ -145,7 +145,7 @@ const COLUMNS: &str = "id, day, domain, report_id, successful, failed, state, tr
 
 impl Store {
     /// Puts reports in line. One that is there already stays as it is.
-    pub async fn put_outgoing(&self, reports: &[NewReport]) -> Result<(), StoreError> {
+    pub async fn put_outgoing(&self, reports: &[NewOutgoing]) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         for chunk in reports.chunks(200) {
             let mut sql = QueryBuilder::<Sqlite>::new(
@@ -158,7 +158,7 @@ impl Store {
                     .push_bind(report.packed.as_slice())
                     .push_bind(stored(report.successful))
                     .push_bind(stored(report.failed))
-                    .push_bind(State::Waiting.as_str())
+                    .push_bind(DeliveryState::Waiting.as_str())
                     .push_bind(0_i64)
                     .push_bind(report.due.as_second())
                     .push_bind(0_i64)
@@ -203,7 +203,7 @@ impl Store {
     }
 
     /// Reports by what is wanted.
-    pub async fn outgoing(&self, wanted: &Wanted) -> Result<Vec<Outgoing>, StoreError> {
+    pub async fn outgoing(&self, wanted: &OutgoingFilter) -> Result<Vec<Outgoing>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM outgoing WHERE ($1 IS NULL OR domain = $1) AND ($2 IS NULL OR day = $2)
              AND ($3 IS NULL OR state = $3) ORDER BY day DESC, domain LIMIT $4"
@@ -211,7 +211,7 @@ impl Store {
         let query = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(wanted.domain.as_ref().map(DomainName::as_str))
             .bind(wanted.day.map(Timestamp::as_second))
-            .bind(wanted.state.map(State::as_str))
+            .bind(wanted.state.map(DeliveryState::as_str))
             .bind(i64::from(wanted.most));
         query.fetch_all(&self.pool).await?.iter().map(read).collect()
     }
@@ -307,11 +307,11 @@ impl Store {
     }
 
     /// How many reports stand where.
-    pub async fn outgoing_counts(&self) -> Result<Vec<(State, u64)>, StoreError> {
+    pub async fn outgoing_counts(&self) -> Result<Vec<(DeliveryState, u64)>, StoreError> {
         let rows: Vec<(String, i64)> = sqlx::query_as("SELECT state, COUNT(*) FROM outgoing GROUP BY state")
             .fetch_all(&self.pool)
             .await?;
-        rows.into_iter().map(|(state, rows)| Ok((State::parse(&state)?, count(rows)))).collect()
+        rows.into_iter().map(|(state, rows)| Ok((DeliveryState::parse(&state)?, count(rows)))).collect()
     }
 
     /// Forgets reports about days before `before`.
@@ -333,7 +333,7 @@ fn read(row: &SqliteRow) -> Result<Outgoing, StoreError> {
         report_id: row.try_get("report_id")?,
         successful: count(row.try_get("successful")?),
         failed: count(row.try_get("failed")?),
-        state: State::parse(row.try_get("state")?)?,
+        state: DeliveryState::parse(row.try_get("state")?)?,
         tries: u32::try_from(row.try_get::<i64, _>("tries")?).unwrap_or(u32::MAX),
         due: time("outgoing", row.try_get("due")?)?,
         first_try: if first == 0 { None } else { Some(time("outgoing", first)?) },
@@ -349,8 +349,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn report(domain: &str, due: i64) -> NewReport {
-        NewReport {
+    fn report(domain: &str, due: i64) -> NewOutgoing {
+        NewOutgoing {
             day: at(86_400),
             domain: DomainName::parse(domain).unwrap(),
             report_id: format!("id of {domain}"),
@@ -365,7 +365,7 @@ mod tests {
     async fn a_report_is_put_in_line_once_and_goes_when_it_is_due() {
         let (_dir, store) = crate::scratch().await;
         store.put_outgoing(&[report("a.example", 100), report("b.example", 50)]).await.unwrap();
-        let other = NewReport { packed: vec![9], due: at(1), ..report("a.example", 0) };
+        let other = NewOutgoing { packed: vec![9], due: at(1), ..report("a.example", 0) };
         store.put_outgoing(&[other]).await.unwrap();
         assert_eq!(store.due_outgoing(at(49), None, 10).await.unwrap(), []);
         let due = store.due_outgoing(at(100), None, 10).await.unwrap();
@@ -375,21 +375,29 @@ mod tests {
         let mut sent = due[0].clone();
         store.put_target(sent.id, "mailto:x@b.example", Reply::Failed, at(100), "busy").await.unwrap();
         store.put_target(sent.id, "mailto:x@b.example", Reply::Accepted, at(200), "250").await.unwrap();
-        (sent.state, sent.tries, sent.first_try, sent.said) = (State::Sent, 2, Some(at(100)), "ok".into());
+        (sent.state, sent.tries, sent.first_try, sent.said) =
+            (DeliveryState::Sent, 2, Some(at(100)), "ok".into());
         store.put_round(&sent).await.unwrap();
         assert_eq!(store.due_outgoing(at(1000), None, 10).await.unwrap().len(), 1);
-        let wanted = Wanted { domain: Some(sent.domain.clone()), most: 10, ..Wanted::default() };
+        let wanted =
+            OutgoingFilter { domain: Some(sent.domain.clone()), most: 10, ..OutgoingFilter::default() };
         assert_eq!(store.outgoing(&wanted).await.unwrap(), [sent.clone()]);
         let targets = store.outgoing_targets(sent.id).await.unwrap();
         assert_eq!(
             (targets[0].reply, targets[0].tries, targets[0].said.as_str()),
             (Reply::Accepted, 2, "250")
         );
-        assert_eq!(store.outgoing_counts().await.unwrap(), [(State::Sent, 1), (State::Waiting, 1)]);
+        assert_eq!(
+            store.outgoing_counts().await.unwrap(),
+            [(DeliveryState::Sent, 1), (DeliveryState::Waiting, 1)]
+        );
         store.send_again(sent.id, at(300)).await.unwrap();
         assert_eq!(store.outgoing_targets(sent.id).await.unwrap(), []);
         assert_eq!(store.due_outgoing(at(300), None, 10).await.unwrap().len(), 2);
         store.forget_outgoing(at(86_401)).await.unwrap();
-        assert_eq!(store.outgoing(&Wanted { most: 9, ..Wanted::default() }).await.unwrap(), []);
+        assert_eq!(
+            store.outgoing(&OutgoingFilter { most: 9, ..OutgoingFilter::default() }).await.unwrap(),
+            []
+        );
     }
 }

@@ -12,6 +12,7 @@
 //! | `quarantine` | what could not be read |
 
 mod about;
+mod columns;
 mod keep;
 mod list;
 mod names;
@@ -72,7 +73,7 @@ impl fmt::Display for Trust {
 /// How a report came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Way {
+pub enum Arrival {
     /// By SMTP, to the inbox.
     Smtp,
     /// By LMTP, from a mail server of the operator's.
@@ -85,7 +86,7 @@ pub enum Way {
     Imap,
 }
 
-impl Way {
+impl Arrival {
     const ALL: [Self; 5] = [Self::Smtp, Self::Lmtp, Self::Https, Self::Import, Self::Imap];
 
     fn parse(number: i64) -> Result<Self, StoreError> {
@@ -93,7 +94,7 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for Arrival {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Smtp => "SMTP",
@@ -140,7 +141,7 @@ pub struct NewReport {
     /// How far it is to be believed.
     pub trust: Trust,
     /// How it came.
-    pub way: Way,
+    pub arrival: Arrival,
     /// When it came.
     pub received_at: Timestamp,
     /// What it says.

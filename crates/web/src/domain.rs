@@ -17,9 +17,9 @@ use formats::{DomainName, Mode, Policy, StsRecord};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
 use receiver::domain::DomainSpec;
-use receiver::inbox::explain::{Around, Explained, explain};
+use receiver::inbox::explain::{CauseContext, Explanation, explain};
 use receiver::publish::{Change, Records};
-use receiver::rollout::Standing;
+use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::{Decisions, Excuse};
 use receiver::rollout::gate::{Evidence, Gate, Thresholds};
 use receiver::rollout::guard::Alert;
@@ -27,7 +27,7 @@ use receiver::rollout::plan::Step;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use store::probes::ProbeDay;
+use store::guard_probes::GuardProbeDay;
 use store::reports::{CauseSum, DaySum, SenderSum, Trend};
 use store::rollouts::JournalEntry;
 
@@ -69,7 +69,7 @@ struct Failing {
     #[serde(flatten)]
     cause: CauseSum,
     #[serde(flatten)]
-    told: Explained,
+    told: Explanation,
     #[serde(skip)]
     is_excused: bool,
 }
@@ -147,7 +147,7 @@ impl Page {
 }
 
 struct Facts {
-    standing: Standing,
+    standing: RolloutState,
     evidence: Evidence,
     gate: Gate,
     decisions: Decisions,
@@ -155,7 +155,7 @@ struct Facts {
     senders: Vec<SenderSum>,
     sender_days: Vec<Trend>,
     host_days: Vec<Trend>,
-    probes: Vec<ProbeDay>,
+    probes: Vec<GuardProbeDay>,
     causes: Vec<CauseSum>,
     journal: Vec<JournalEntry>,
 }
@@ -175,7 +175,7 @@ async fn facts(context: &RolloutContext, spec: &DomainSpec, now: Timestamp) -> R
         senders: context.store.senders_about(name, since).await?,
         sender_days: context.store.senders_by_day(name, strips_since(now)).await?,
         host_days: context.store.hosts_by_day(name, strips_since(now)).await?,
-        probes: context.store.probes_of(name, since).await?,
+        probes: context.store.guard_probes(name, since).await?,
         causes: context.store.causes_of(name, since).await?,
         journal: context.store.journal_of(name).await?,
     })
@@ -192,7 +192,7 @@ pub async fn page(
     let spec = context.find(&operations::world::domain(&name)?)?;
     let now = context.world.clock.now();
     let facts = facts(&context, &spec, now).await?;
-    let around = Around { domain: spec.name.as_str(), senders: &facts.senders, probes: &facts.probes };
+    let around = CauseContext { domain: spec.name.as_str(), senders: &facts.senders, probes: &facts.probes };
     let failures: Vec<Failing> =
         facts.causes.iter().map(|cause| failing(cause, &around, &facts.decisions)).collect();
     let hosts = hosts(&facts, now);
@@ -252,7 +252,7 @@ pub async fn page(
     })
 }
 
-fn failing(cause: &CauseSum, around: &Around<'_>, decisions: &Decisions) -> Failing {
+fn failing(cause: &CauseSum, around: &CauseContext<'_>, decisions: &Decisions) -> Failing {
     let excused =
         |excuse: &Excuse| excuse.cause.result == cause.result_type && excuse.cause.host == cause.host;
     Failing {
@@ -385,7 +385,7 @@ fn hosts(facts: &Facts, now: Timestamp) -> Vec<HostRow> {
 }
 
 /// What is published now, to be pasted where something of it is lost.
-fn pastes(context: &RolloutContext, spec: &DomainSpec, standing: &Standing) -> Vec<Paste> {
+fn pastes(context: &RolloutContext, spec: &DomainSpec, standing: &RolloutState) -> Vec<Paste> {
     let wanted = context.wanted(spec);
     let record = |label: &str, value: String| {
         let change = Change { name: wanted.record(label).ok()?, records: Records::Txt(value) };

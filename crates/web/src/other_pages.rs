@@ -15,7 +15,7 @@ use formats::report::{DateRange, FailureDetail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use store::outgoing::{Outgoing, State as Stands, Wanted};
+use store::outgoing::{DeliveryState as Stands, Outgoing, OutgoingFilter};
 use store::policies::StoredPolicy;
 use store::reports::SenderSum;
 use store::rollouts::JournalLine;
@@ -190,7 +190,7 @@ pub async fn sending(
     }
     let counts = context.store.count_policies(now).await?;
     let today = DateRange::utc_day(now).start;
-    let newest = Wanted { most: LINES, ..Wanted::default() };
+    let newest = OutgoingFilter { most: LINES, ..OutgoingFilter::default() };
     let after = rows.last().filter(|_| rows.len() == most as usize).map(|last| last.domain.clone());
     html(&SendingPage {
         frame: Frame::new("Sending", Here::Sending, &visitor),

@@ -12,7 +12,7 @@ use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
 use receiver::domain::{DomainSpec, HostedBy};
-use receiver::rollout::Standing;
+use receiver::rollout::RolloutState;
 use receiver::rollout::gate::{Evidence, Gate, evidence_by_day, gate};
 use receiver::rollout::guard::Alert;
 use serde::Serialize;
@@ -105,7 +105,7 @@ pub async fn page(
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
     let days = dashboard.days(&context, now.saturating_sub(LOOKED_BACK).unwrap_or(now)).await?;
-    let standings: BTreeMap<String, Standing> = context.store.rollouts().await?;
+    let standings: BTreeMap<String, RolloutState> = context.store.rollouts().await?;
     let wanted = wish.q.trim().to_ascii_lowercase();
     let mut found: Vec<(Judged, &DomainSpec)> = Vec::new();
     let known = |name: &DomainName| (standings.get(name.as_str()), days.get(name.as_str()));
@@ -159,7 +159,7 @@ pub struct Judged {
     pub next: String,
 }
 
-type Known<'a> = (Option<&'a Standing>, Option<&'a Vec<DaySum>>);
+type Known<'a> = (Option<&'a RolloutState>, Option<&'a Vec<DaySum>>);
 
 /// By the sums of its days alone, which are at hand for all domains; our own looks at its MX hosts are
 /// fetched where they decide.
@@ -169,7 +169,7 @@ async fn judge(
     (standing, days): Known<'_>,
     now: Timestamp,
 ) -> Result<Judged, Trouble> {
-    let nothing = Standing::default();
+    let nothing = RolloutState::default();
     let standing = standing.unwrap_or(&nothing);
     let since = standing.mode.map_or(now, |mode| mode.since);
     let days = days.map_or(&[][..], Vec::as_slice);
@@ -183,7 +183,7 @@ async fn judge(
     let mut evidence = evidence_by_day(days, &[], since, now);
     let is_in_testing = standing.mode.is_some_and(|known| known.mode == Mode::Testing);
     if is_in_testing && evidence.is_decided_by_probes(thresholds) {
-        evidence = evidence_by_day(days, &context.store.probes_of(&spec.name, since).await?, since, now);
+        evidence = evidence_by_day(days, &context.store.guard_probes(&spec.name, since).await?, since, now);
     }
     let gate = gate(&evidence, thresholds);
     let week = last_week(days, &evidence, since, now);
@@ -213,7 +213,7 @@ pub fn last_week(days: &[DaySum], evidence: &Evidence, since: Timestamp, now: Ti
 pub fn judge_by(
     context: &RolloutContext,
     spec: &DomainSpec,
-    standing: &Standing,
+    standing: &RolloutState,
     evidence: &Evidence,
     gate: &Gate,
     week: LastWeek,

@@ -12,16 +12,16 @@ use formats::limits::REPORT_PACKED_BYTES;
 use operations::inbox::inbox;
 use operations::world::World;
 use operations::{RolloutContext, store_failure};
-use receiver::inbox::{Inbox, Taken};
+use receiver::inbox::{Inbox, InboxOutcome};
 use std::sync::Arc;
 use store::Store;
-use store::reports::{Kept, Way};
+use store::reports::{Arrival, Kept};
 
 /// Takes reports at their path; nothing when they are not taken by HTTPS.
 pub async fn router(config: &InboxConfig, store: &Store, world: &World) -> Result<Option<Router>, Failure> {
     let Some(place) = &config.http else { return Ok(None) };
     let path = format!("{place}/{}", secret(store).await?);
-    let inbox = Arc::new(inbox(config, store, world, Way::Https));
+    let inbox = Arc::new(inbox(config, store, world, Arrival::Https));
     let router = Router::new()
         .route(&path, post(take))
         .layer(DefaultBodyLimit::max(REPORT_PACKED_BYTES))
@@ -52,13 +52,15 @@ async fn take(State(inbox): State<Arc<Inbox>>, body: Bytes) -> (StatusCode, &'st
     if body.is_empty() {
         return (StatusCode::BAD_REQUEST, "there is no report\n");
     }
-    match inbox.take_file(&body, "").await {
+    match inbox.accept_file(&body, "").await {
         Ok(taken) => {
             tracing::info!(?taken, "report by HTTPS");
             match taken {
-                Taken::Report { kept: Kept::New, .. } => (StatusCode::CREATED, "kept\n"),
-                Taken::Report { .. } => (StatusCode::OK, "kept before\n"),
-                Taken::Quarantined(_) => (StatusCode::ACCEPTED, "kept, and can't be read as a report\n"),
+                InboxOutcome::Report { kept: Kept::New, .. } => (StatusCode::CREATED, "kept\n"),
+                InboxOutcome::Report { .. } => (StatusCode::OK, "kept before\n"),
+                InboxOutcome::Quarantined(_) => {
+                    (StatusCode::ACCEPTED, "kept, and can't be read as a report\n")
+                }
             }
         }
         Err(error) => {

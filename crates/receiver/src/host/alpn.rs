@@ -1,7 +1,7 @@
 //! The challenge tls-alpn-01 (RFC 8737): a handshake in which the policy host shows a certificate of its own making with
 //! the digest that the authority wants to see.
 
-use super::Presented;
+use super::fixed_certificate::FixedCertificate;
 use data_encoding::BASE64;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::ServerConfig;
@@ -38,7 +38,7 @@ pub(super) fn config(host: &str, kept: &str) -> Option<Arc<ServerConfig>> {
         .ok()?
         .with_no_client_auth()
         // Picked by hand: what checks a chain knows nothing of the extension, which has to be critical.
-        .with_cert_resolver(Arc::new(Presented(Some(Arc::new(presented)))));
+        .with_cert_resolver(Arc::new(FixedCertificate(Some(Arc::new(presented)))));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Some(Arc::new(config))
 }

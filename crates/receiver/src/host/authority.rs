@@ -1,6 +1,6 @@
 //! Certificate authorities: how to come to them, our account there (RFC 8555 §7.3), and what they refuse.
 
-use super::pace::Pace;
+use super::order_budget::OrderBudget;
 use super::vault::{Vault, VaultError};
 use data_encoding::{BASE64URL, BASE64URL_NOPAD};
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
@@ -21,7 +21,7 @@ pub struct Authority {
     /// The root of its own certificate, in PEM; nothing means those of the system.
     pub ca_file: Option<PathBuf>,
     /// An account that the operator has there already, to which ours is bound (RFC 8555 §7.3.4).
-    pub external: Option<External>,
+    pub external: Option<ExternalAccount>,
     /// New orders that it is asked for in an hour.
     pub new_per_hour: u32,
 }
@@ -31,7 +31,7 @@ pub const NEW_PER_HOUR: u32 = 100;
 
 /// The key of an account elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct External {
+pub struct ExternalAccount {
     /// Its name.
     pub key_id: String,
     /// The file that has it, in base64url.
@@ -57,18 +57,18 @@ pub enum AccountError {
 
 /// An authority with what it was asked for lately.
 #[derive(Debug)]
-pub struct Ca {
+pub struct CaClient {
     pub(super) authority: Authority,
-    pace: Mutex<Pace>,
+    pace: Mutex<OrderBudget>,
 }
 
 /// Whom the account's key is sealed for.
 const OWNER: &str = "acme-account";
 
-impl Ca {
+impl CaClient {
     /// That was asked for nothing yet.
     pub fn new(authority: Authority) -> Self {
-        let pace = Mutex::new(Pace::new(authority.new_per_hour));
+        let pace = Mutex::new(OrderBudget::new(authority.new_per_hour));
         Self { authority, pace }
     }
 
@@ -93,7 +93,7 @@ impl Ca {
         self.pace().hold(now);
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
+    fn pace(&self) -> MutexGuard<'_, OrderBudget> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,7 +120,7 @@ impl Ca {
     }
 }
 
-fn bound(external: &External) -> Result<ExternalAccountKey, AccountError> {
+fn bound(external: &ExternalAccount) -> Result<ExternalAccountKey, AccountError> {
     let shown = external.key_file.display().to_string();
     let fail = |why: String| AccountError::External(shown.clone(), why);
     let text = std::fs::read_to_string(&external.key_file).map_err(|error| fail(error.to_string()))?;

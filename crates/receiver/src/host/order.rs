@@ -5,13 +5,13 @@
 //! programs do not order the same.
 
 use super::alpn;
-use super::authority::{AccountError, Ca};
+use super::authority::{AccountError, CaClient};
 use super::vault::{Vault, VaultError};
-use crate::rollout::plan::PolicyHostAt;
+use crate::rollout::desired::PolicyHostAt;
 use formats::DomainName;
 use instant_acme::{
-    Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
-    Identifier, NewOrder, OrderStatus, RetryPolicy,
+    Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeType as AcmeChallenge,
+    Error, Identifier, NewOrder, OrderStatus, RetryPolicy,
 };
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
@@ -34,9 +34,9 @@ pub struct Orders {
     /// When.
     pub clock: Arc<dyn Clock>,
     /// Where from: the first that gives one.
-    pub authorities: Vec<Ca>,
+    pub authorities: Vec<CaClient>,
     /// How to prove that a host is ours, the first that the authority offers.
-    pub ways: Vec<Way>,
+    pub challenges: Vec<ChallengeType>,
     /// Seals keys.
     pub vault: Arc<Vault>,
     /// Where policy hosts are; nothing leaves that to the authority's own look.
@@ -47,11 +47,11 @@ pub struct Orders {
 
 /// A way to prove that a host is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum ChallengeType {
     /// By plain HTTP (RFC 8555 §8.3).
-    Http,
+    Http01,
     /// By a handshake (RFC 8737).
-    Handshake,
+    TlsAlpn01,
 }
 
 /// Why an order failed.
@@ -140,11 +140,11 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(12);
 /// Challenges are answered for so long.
 const CHALLENGE_TIME: SignedDuration = SignedDuration::from_mins(30);
 
-impl Way {
+impl ChallengeType {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Http => "http-01",
-            Self::Handshake => "tls-alpn-01",
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
         }
     }
 }
@@ -235,7 +235,11 @@ impl Orders {
         Err(if refused.is_empty() { OrderError::Paced } else { OrderError::Refused(refused) })
     }
 
-    async fn order_at(&self, ca: &Ca, before: &StoredCertificate) -> Result<StoredCertificate, OrderError> {
+    async fn order_at(
+        &self,
+        ca: &CaClient,
+        before: &StoredCertificate,
+    ) -> Result<StoredCertificate, OrderError> {
         let account = ca.account(&self.store, &self.vault).await?;
         let identifiers = [Identifier::Dns(before.host.to_string())];
         let wanted = || {
@@ -287,21 +291,24 @@ impl Orders {
         host: &DomainName,
         mut authorization: AuthorizationHandle<'_>,
     ) -> Result<(), OrderError> {
-        let kind = |way: &Way| match way {
-            Way::Http => ChallengeType::Http01,
-            Way::Handshake => ChallengeType::TlsAlpn01,
+        let kind = |way: &ChallengeType| match way {
+            ChallengeType::Http01 => AcmeChallenge::Http01,
+            ChallengeType::TlsAlpn01 => AcmeChallenge::TlsAlpn01,
         };
-        let offered =
-            |way: &&Way| authorization.challenges.iter().any(|challenge| challenge.r#type == kind(way));
-        let way = *self.ways.iter().find(offered).ok_or_else(|| {
-            let ways: Vec<&str> = self.ways.iter().map(|way| way.as_str()).collect();
-            OrderError::Chain(format!("it offers no {}", ways.join(" and no ")))
+        let offered = |way: &&ChallengeType| {
+            authorization.challenges.iter().any(|challenge| challenge.r#type == kind(way))
+        };
+        let way = *self.challenges.iter().find(offered).ok_or_else(|| {
+            let challenges: Vec<&str> = self.challenges.iter().map(|way| way.as_str()).collect();
+            OrderError::Chain(format!("it offers no {}", challenges.join(" and no ")))
         })?;
         let Some(mut challenge) = authorization.challenge(kind(&way)) else { return Ok(()) };
         let answer = challenge.key_authorization();
         let (name, answer) = match way {
-            Way::Http => (challenge.token.clone(), answer.as_str().to_owned()),
-            Way::Handshake => (alpn::name_in_store(host.as_str()), alpn::to_store(answer.digest().as_ref())),
+            ChallengeType::Http01 => (challenge.token.clone(), answer.as_str().to_owned()),
+            ChallengeType::TlsAlpn01 => {
+                (alpn::name_in_store(host.as_str()), alpn::to_store(answer.digest().as_ref()))
+            }
         };
         let now = self.clock.now();
         self.store.put_challenge(&name, &answer, now, later(now, CHALLENGE_TIME)).await?;

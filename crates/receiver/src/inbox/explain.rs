@@ -3,12 +3,12 @@
 use formats::ResultType;
 use jiff::SignedDuration;
 use serde::Serialize;
-use store::probes::ProbeDay;
+use store::guard_probes::GuardProbeDay;
 use store::reports::{CauseSum, SenderSum};
 
 /// A cause, explained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Explained {
+pub struct Explanation {
     /// What happened, in a sentence with the names.
     pub what: String,
     /// What it means for mail.
@@ -23,17 +23,17 @@ pub struct Explained {
 
 /// What is known about a domain besides one cause.
 #[derive(Debug, Clone, Copy)]
-pub struct Around<'a> {
+pub struct CauseContext<'a> {
     /// The domain.
     pub domain: &'a str,
     /// All who report about it.
     pub senders: &'a [SenderSum],
     /// Our own looks at its MX hosts.
-    pub probes: &'a [ProbeDay],
+    pub probes: &'a [GuardProbeDay],
 }
 
 /// Explains a cause.
-pub fn explain(cause: &CauseSum, around: &Around<'_>) -> Explained {
+pub fn explain(cause: &CauseSum, around: &CauseContext<'_>) -> Explanation {
     let text = text(&ResultType::parse(&cause.result_type), cause, around.domain);
     let place = place(cause);
     let times = if cause.sessions == 1 { "once".to_owned() } else { format!("{} times", cause.sessions) };
@@ -41,7 +41,7 @@ pub fn explain(cause: &CauseSum, around: &Around<'_>) -> Explained {
         1 => cause.sender.clone(),
         senders => format!("{senders} of {} senders", counting(around).max(usize_of(senders))),
     };
-    Explained {
+    Explanation {
         what: format!("{who} met {}{place}, {times}", text.met),
         means: text.means,
         whose: text.whose,
@@ -61,7 +61,7 @@ fn usize_of(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
 
-fn counting(around: &Around<'_>) -> usize {
+fn counting(around: &CauseContext<'_>) -> usize {
     around.senders.iter().filter(|sender| sender.counts).count()
 }
 
@@ -180,7 +180,7 @@ fn shortened(name: &str) -> String {
     name.chars().take(60).collect()
 }
 
-fn hints(cause: &CauseSum, around: &Around<'_>) -> Vec<String> {
+fn hints(cause: &CauseSum, around: &CauseContext<'_>) -> Vec<String> {
     let mut hints = Vec::new();
     let senders = counting(around);
     if cause.counts && cause.senders == 1 && senders > 1 {
@@ -197,7 +197,7 @@ fn hints(cause: &CauseSum, around: &Around<'_>) -> Vec<String> {
         );
     }
     let day = SignedDuration::from_hours(24);
-    let then: Vec<&ProbeDay> = around
+    let then: Vec<&GuardProbeDay> = around
         .probes
         .iter()
         .filter(|probe| probe.host == cause.host && probe.day >= cause.first && probe.day < cause.last + day)
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn every_result_type_has_its_own_words() {
-        let around = Around { domain: "a.example", senders: &senders(9), probes: &[] };
+        let around = CauseContext { domain: "a.example", senders: &senders(9), probes: &[] };
         let mut seen = std::collections::BTreeSet::new();
         for kind in ResultType::registered().chain([ResultType::Other("odd<b>".into())]) {
             let told = explain(&cause(kind.as_str(), 4), &around);
@@ -267,17 +267,17 @@ mod tests {
 
     #[test]
     fn one_sender_alone_and_our_own_looks_are_said() {
-        let look = |good, bad| ProbeDay {
+        let look = |good, bad| GuardProbeDay {
             host: "mx2.a.example".into(),
             day: Timestamp::UNIX_EPOCH,
             good,
             bad,
             problem: "it is over".into(),
         };
-        let told = |probes: &[ProbeDay]| {
+        let told = |probes: &[GuardProbeDay]| {
             explain(
                 &cause("certificate-expired", 1),
-                &Around { domain: "a.example", senders: &senders(3), probes },
+                &CauseContext { domain: "a.example", senders: &senders(3), probes },
             )
             .hints
         };

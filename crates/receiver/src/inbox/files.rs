@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs::FileType;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
-use store::reports::{NewReport, Way};
+use store::reports::{Arrival, NewReport};
 
 /// One thing to take in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +29,10 @@ impl Item {
 
 impl Inbox {
     /// Reads an item: a report file or a mail.
-    pub async fn read_item(&self, item: &Item, way: Way) -> Result<NewReport, NoReport> {
+    pub async fn read_item(&self, item: &Item, arrival: Arrival) -> Result<NewReport, NoReport> {
         match item.is_report_file() {
-            true => self.read_file(&item.bytes, &item.name, way),
-            false => self.read_mail(&item.bytes, way).await,
+            true => self.read_file(&item.bytes, &item.name, arrival),
+            false => self.read_mail(&item.bytes, arrival).await,
         }
     }
 }

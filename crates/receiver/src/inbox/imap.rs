@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreError;
-use store::reports::Way;
+use store::reports::Arrival;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -165,7 +165,7 @@ impl ImapMailbox {
         let Some(message) = mail.as_ref().and_then(Fetch::body) else {
             return mark(session, uid, TAKEN).await;
         };
-        match inbox.read_mail(message, Way::Imap).await {
+        match inbox.read_mail(message, Arrival::Imap).await {
             // Somebody's other mail: it is left where it is, unread.
             Err(NoReport::Missing | NoReport::NotMail) => return mark(session, uid, TAKEN).await,
             read => {

@@ -77,13 +77,16 @@ async fn inbox(dns: Names) -> (tempfile::TempDir, Inbox) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("inbox.db")).await.unwrap();
     let addresses = vec!["r@a.example".to_owned()];
-    (dir, Inbox { store, dns: Arc::new(dns), clock: Arc::new(SystemClock), addresses, way: Way::Smtp })
+    (
+        dir,
+        Inbox { store, dns: Arc::new(dns), clock: Arc::new(SystemClock), addresses, arrival: Arrival::Smtp },
+    )
 }
 
 async fn trust_of(message: &[u8], dns: Names) -> Trust {
     let (_dir, inbox) = inbox(dns).await;
-    match inbox.take(message).await.unwrap() {
-        Taken::Report { trust, .. } => trust,
+    match inbox.accept_message(message).await.unwrap() {
+        InboxOutcome::Report { trust, .. } => trust,
         other => panic!("{other:?}"),
     }
 }
@@ -171,8 +174,8 @@ async fn rec_06_the_same_mail_twice_counts_once() {
     let mail = message("multipart/report", json("7"));
     let mut kept = Vec::new();
     for _ in 0..2 {
-        match inbox.take(&mail).await.unwrap() {
-            Taken::Report { kept: now, .. } => kept.push(now),
+        match inbox.accept_message(&mail).await.unwrap() {
+            InboxOutcome::Report { kept: now, .. } => kept.push(now),
             other => panic!("{other:?}"),
         }
     }

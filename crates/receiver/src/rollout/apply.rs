@@ -2,9 +2,11 @@
 //! again until it shows. A turn begins from what is seen and remembered, so whoever was interrupted goes
 //! on where he was.
 
+use super::desired::DesiredState;
 use super::look::look;
-use super::plan::{Next, Permit, Seen, Step, Wanted, next, points_to};
-use super::standing::{Promise, Standing};
+use super::observed::ObservedState;
+use super::plan::{Next, Permit, Step, next};
+use super::state::{PublishedPolicy, RolloutState};
 use crate::publish::{Change, DnsPublisher, PublishError};
 use formats::{DomainName, Mode, MxPattern, Policy};
 use net::BoxFuture;
@@ -48,36 +50,36 @@ pub struct Applier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewHosts {
     /// Taken into the policy: somebody looks on, or has allowed it.
-    TakeIn,
+    AddToPolicy,
     /// Left to the operator, since whoever can write to the zone could name a host of his own.
-    Leave,
+    LeaveToOperator,
 }
 
 /// What a turn has come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Turn {
-    /// A step was begun; [`Applier::prove`] says when it shows.
-    Step(Step, Hand),
+pub enum StepOutcome {
+    /// A step was begun; [`Applier::verify`] says when it shows.
+    Started(Step, Actor),
     /// There is nothing to do now.
-    Rest(Next),
+    Idle(Next),
 }
 
 /// Whose hand a step takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hand {
+pub enum Actor {
     /// It is done.
-    Ours,
+    Sternpost,
     /// The operator has to do it.
-    Yours,
+    Operator,
 }
 
 /// Whether a step is waited for until it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Waiting {
+pub enum Verification {
     /// For a while; it is an error when it does not show then.
-    AWhile,
+    Await,
     /// Not at all: what does not show yet is taken up again another time.
-    Not,
+    Defer,
 }
 
 /// A step that was carried out and seen from outside.
@@ -120,11 +122,14 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Applier {
     /// What is seen of a domain now, and how it stands.
-    pub fn look<'a>(&'a self, wanted: &'a Wanted) -> BoxFuture<'a, Result<(Standing, Seen), ApplyError>> {
+    pub fn look<'a>(
+        &'a self,
+        wanted: &'a DesiredState,
+    ) -> BoxFuture<'a, Result<(RolloutState, ObservedState), ApplyError>> {
         Box::pin(async move {
             let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
             let now = self.clock.now();
-            let before: Standing = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
+            let before: RolloutState = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
             let mut standing = before.clone();
             standing.observe(wanted, &seen, now);
             if standing != before {
@@ -137,11 +142,11 @@ impl Applier {
     /// Changes what is kept as it is by now: an approval that came meanwhile stays.
     async fn change(
         &self,
-        wanted: &Wanted,
-        change: impl FnOnce(&mut Standing) + Send,
-    ) -> Result<Standing, StoreError> {
-        let mut changed = Standing::default();
-        let both = |kept: &mut Standing| {
+        wanted: &DesiredState,
+        change: impl FnOnce(&mut RolloutState) + Send,
+    ) -> Result<RolloutState, StoreError> {
+        let mut changed = RolloutState::default();
+        let both = |kept: &mut RolloutState| {
             change(kept);
             changed = kept.clone();
         };
@@ -150,17 +155,21 @@ impl Applier {
     }
 
     /// Takes the next step, if there is one that can be taken now.
-    pub fn turn<'a>(&'a self, wanted: &'a Wanted, permit: Permit) -> BoxFuture<'a, Result<Turn, ApplyError>> {
+    pub fn take_step<'a>(
+        &'a self,
+        wanted: &'a DesiredState,
+        permit: Permit,
+    ) -> BoxFuture<'a, Result<StepOutcome, ApplyError>> {
         Box::pin(async move {
             let (standing, seen) = self.look(wanted).await?;
             let step = match next(wanted, &standing, &seen, permit, self.clock.now()) {
                 Next::Do(step) => step,
-                rest => return Ok(Turn::Rest(rest)),
+                rest => return Ok(StepOutcome::Idle(rest)),
             };
-            if let (Step::Serve(policy), NewHosts::Leave) = (&step, self.new_hosts)
+            if let (Step::Serve(policy), NewHosts::LeaveToOperator) = (&step, self.new_hosts)
                 && names_new(policy, wanted, &standing)
             {
-                return Ok(Turn::Step(step, Hand::Yours));
+                return Ok(StepOutcome::Started(step, Actor::Operator));
             }
             let standing = match &step {
                 Step::Serve(policy) => self.change(wanted, |kept| kept.intend(policy)).await?,
@@ -168,14 +177,14 @@ impl Applier {
                 _ => standing,
             };
             let hand = self.carry_out(wanted, &step, &standing).await?;
-            Ok(Turn::Step(step, hand))
+            Ok(StepOutcome::Started(step, hand))
         })
     }
 
     /// What proves the step, or what is seen instead.
-    pub fn prove<'a>(
+    pub fn verify<'a>(
         &'a self,
-        wanted: &'a Wanted,
+        wanted: &'a DesiredState,
         step: &'a Step,
     ) -> BoxFuture<'a, Result<Result<Applied, String>, ApplyError>> {
         Box::pin(async move {
@@ -193,23 +202,23 @@ impl Applier {
     }
 
     /// Takes every step that can be taken now without anybody's help.
-    pub fn go_on<'a>(
+    pub fn run<'a>(
         &'a self,
-        wanted: &'a Wanted,
+        wanted: &'a DesiredState,
         permit: Permit,
-        waiting: Waiting,
+        waiting: Verification,
     ) -> BoxFuture<'a, Result<(Vec<Applied>, Next), ApplyError>> {
         Box::pin(async move {
             let mut applied = Vec::new();
             loop {
-                let step = match self.turn(wanted, permit).await? {
-                    Turn::Rest(next) => return Ok((applied, next)),
-                    Turn::Step(step, Hand::Yours) => return Ok((applied, Next::Do(step))),
-                    Turn::Step(step, Hand::Ours) => step,
+                let step = match self.take_step(wanted, permit).await? {
+                    StepOutcome::Idle(next) => return Ok((applied, next)),
+                    StepOutcome::Started(step, Actor::Operator) => return Ok((applied, Next::Do(step))),
+                    StepOutcome::Started(step, Actor::Sternpost) => step,
                 };
                 match waiting {
-                    Waiting::AWhile => applied.push(self.see(wanted, &step).await?),
-                    Waiting::Not => match self.prove(wanted, &step).await? {
+                    Verification::Await => applied.push(self.see(wanted, &step).await?),
+                    Verification::Defer => match self.verify(wanted, &step).await? {
                         Ok(done) => applied.push(done),
                         Err(_) => return Ok((applied, Next::Do(step))),
                     },
@@ -220,11 +229,11 @@ impl Applier {
 
     /// Looks until the step shows, for a while: what was put shows a moment later where it passes through
     /// another program or name server.
-    async fn see(&self, wanted: &Wanted, step: &Step) -> Result<Applied, ApplyError> {
+    async fn see(&self, wanted: &DesiredState, step: &Step) -> Result<Applied, ApplyError> {
         let begun = Instant::now();
         let patience = self.publisher.as_ref().map_or(PATIENCE, |publisher| publisher.patience());
         loop {
-            match self.prove(wanted, step).await? {
+            match self.verify(wanted, step).await? {
                 Ok(applied) => return Ok(applied),
                 Err(seen) if begun.elapsed() > patience => {
                     return Err(ApplyError::NotSeen { step: step.to_string(), seen });
@@ -234,7 +243,12 @@ impl Applier {
         }
     }
 
-    async fn carry_out(&self, wanted: &Wanted, step: &Step, standing: &Standing) -> Result<Hand, ApplyError> {
+    async fn carry_out(
+        &self,
+        wanted: &DesiredState,
+        step: &Step,
+        standing: &RolloutState,
+    ) -> Result<Actor, ApplyError> {
         let domain = &wanted.domain;
         let policy = match step {
             Step::Serve(policy) => Some(policy.clone()),
@@ -249,32 +263,32 @@ impl Applier {
         match Change::of(wanted, step)? {
             Some(change) => self.publish(domain, &change).await,
             None if matches!(step, Step::Serve(_) | Step::TakeDown) && self.hosting.is_some() => {
-                Ok(Hand::Ours)
+                Ok(Actor::Sternpost)
             }
-            None => Ok(Hand::Yours),
+            None => Ok(Actor::Operator),
         }
     }
 
-    async fn publish(&self, domain: &DomainName, change: &Change) -> Result<Hand, ApplyError> {
-        let Some(publisher) = &self.publisher else { return Ok(Hand::Yours) };
+    async fn publish(&self, domain: &DomainName, change: &Change) -> Result<Actor, ApplyError> {
+        let Some(publisher) = &self.publisher else { return Ok(Actor::Operator) };
         let before = publisher.put(change).await?;
         if !before.is_empty() && before != change.lines() {
             let what = format!("in place of {}", before.join(" and of "));
             self.store.journal(domain, self.clock.now(), "planner", &what).await?;
         }
-        Ok(Hand::Ours)
+        Ok(Actor::Sternpost)
     }
 }
 
 /// Whether the policy names a host that neither the operator nor the policy before it does.
-fn names_new(policy: &Policy, wanted: &Wanted, standing: &Standing) -> bool {
+fn names_new(policy: &Policy, wanted: &DesiredState, standing: &RolloutState) -> bool {
     let Some(newest) = standing.newest() else { return false };
     let known = |pattern: &MxPattern| wanted.mx.iter().chain(&newest.mx).any(|known| known.covers(pattern));
     !policy.mx.iter().all(known)
 }
 
 /// Whether the step shows; if not, what is seen instead.
-fn shows(step: &Step, seen: &Seen) -> Result<(), String> {
+fn shows(step: &Step, seen: &ObservedState) -> Result<(), String> {
     let served = || match (&seen.served, &seen.unserved) {
         (Some(policy), _) => format!("a sender fetches mode {} with max_age {}", policy.mode, policy.max_age),
         (None, why) => why.clone().unwrap_or("no policy is fetched".to_owned()),
@@ -290,12 +304,12 @@ fn shows(step: &Step, seen: &Seen) -> Result<(), String> {
                 names.iter().map(ToString::to_string).chain(addresses.iter().map(ToString::to_string));
             let shown = shown.collect::<Vec<_>>().join(", ");
             (
-                points_to(seen, place),
+                seen.points_to(place),
                 format!("mta-sts leads to {}", if shown.is_empty() { "nothing" } else { &shown }),
             )
         }
         Step::Serve(policy) => {
-            let is_it = |served: &Policy| Promise::from(served).is(policy);
+            let is_it = |served: &Policy| PublishedPolicy::from(served).is(policy);
             (seen.served.as_ref().is_some_and(is_it), served())
         }
         Step::AskForReports(record) => {

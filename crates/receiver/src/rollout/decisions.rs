@@ -12,14 +12,14 @@ use std::collections::BTreeSet;
 #[serde(default)]
 pub struct Decisions {
     /// It stays in testing, or goes back to it.
-    pub held: Option<Word>,
+    pub held: Option<Decision>,
     /// Causes of failures that do not count.
     pub excused: Vec<Excuse>,
 }
 
 /// Somebody's word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Word {
+pub struct Decision {
     /// Why.
     pub reason: String,
     /// Who.
@@ -35,7 +35,7 @@ pub struct Excuse {
     pub cause: Cause,
     /// By whose word.
     #[serde(flatten)]
-    pub word: Word,
+    pub decision: Decision,
 }
 
 impl Decisions {
@@ -50,9 +50,9 @@ impl Decisions {
     }
 
     /// Lets a cause count no more; a second word about it takes the place of the first.
-    pub fn excuse(&mut self, cause: Cause, word: Word) {
+    pub fn excuse(&mut self, cause: Cause, decision: Decision) {
         self.excused.retain(|excuse| excuse.cause != cause);
-        self.excused.push(Excuse { cause, word });
+        self.excused.push(Excuse { cause, decision });
     }
 
     /// Lets it count again; false when it did.
@@ -78,13 +78,13 @@ mod tests {
     #[test]
     fn what_is_held_goes_no_further_than_testing_and_an_excuse_has_one_word() {
         let word =
-            |reason: &str| Word { reason: reason.into(), who: "ann".into(), at: Timestamp::UNIX_EPOCH };
+            |reason: &str| Decision { reason: reason.into(), who: "ann".into(), at: Timestamp::UNIX_EPOCH };
         let cause = Cause { result: "certificate-expired".into(), host: String::new() };
         let mut decisions = Decisions::default();
         assert!(decisions.is_empty() && decisions.allowed(Mode::Enforce) == Mode::Enforce);
         decisions.excuse(cause.clone(), word("a"));
         decisions.excuse(cause.clone(), word("b"));
-        assert_eq!((decisions.excused.len(), decisions.excused[0].word.reason.as_str()), (1, "b"));
+        assert_eq!((decisions.excused.len(), decisions.excused[0].decision.reason.as_str()), (1, "b"));
         assert!(decisions.count_again(&cause) && !decisions.count_again(&cause));
         decisions.held = Some(word("c"));
         assert_eq!(decisions.allowed(Mode::Enforce), Mode::Testing);

@@ -7,51 +7,18 @@
 //! failure. Over it, the upper bound of the failure rate at 95 % must be low enough; a quiet domain, which
 //! never has the sessions for that, waits longer instead, with all our own looks good.
 
+mod bound;
+mod cause;
 mod evidence;
+mod thresholds;
 
+pub use bound::upper_bound;
+pub use cause::Cause;
 pub use evidence::{Evidence, Probes, evidence, evidence_by_day};
+pub use thresholds::Thresholds;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::fmt;
-
-/// What has to hold before enforcement.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Thresholds {
-    /// Days since the testing policy was seen in place.
-    pub days_in_testing: u32,
-    /// Clean days without a failing one between them.
-    pub clean_days: u32,
-    /// The failure rate that 95 % confidence must exclude, as a fraction.
-    pub failure_rate: f64,
-    /// Days in testing after which a clean run of any size will do, when our own looks at the MX hosts
-    /// were all good.
-    pub quiet_days: u32,
-}
-
-impl Default for Thresholds {
-    /// 14 days, 7 of them clean in a row, under 0.5 %, or 28 days for quiet domains.
-    fn default() -> Self {
-        Self { days_in_testing: 14, clean_days: 7, failure_rate: 0.005, quiet_days: 28 }
-    }
-}
-
-/// A kind of failure at one MX host.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Cause {
-    /// The result type's name.
-    pub result: String,
-    /// The MX host as the reports name it, empty when they do not.
-    pub host: String,
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.as_str() {
-            "" => f.write_str(&self.result),
-            host => write!(f, "{} at {host}", self.result),
-        }
-    }
-}
 
 /// The gate's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -130,32 +97,6 @@ fn days(count: u32, what: &str) -> String {
 
 fn times(count: u64) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
-}
-
-/// The largest failure rate that `failures` out of `sessions` do not exclude at 95 % (one-sided
-/// Clopper and Pearson); close to 3/n when nothing failed. 1 without sessions.
-pub fn upper_bound(failures: u64, sessions: u64) -> f64 {
-    if failures >= sessions {
-        return 1.0;
-    }
-    let (mut low, mut high) = (0.0, 1.0);
-    for _ in 0..60 {
-        let middle = (low + high) / 2.0;
-        if at_most(failures, sessions, middle) > 0.05 { low = middle } else { high = middle }
-    }
-    high
-}
-
-/// The chance of at most `failures` failures in `sessions` sessions that each fail at `rate`.
-fn at_most(failures: u64, sessions: u64, rate: f64) -> f64 {
-    let (n, odds) = (sessions as f64, (rate / (1.0 - rate)).ln());
-    let mut term = n * (1.0 - rate).ln();
-    let mut sum = term.exp();
-    for k in 0..failures {
-        term += ((n - k as f64) / (k as f64 + 1.0)).ln() + odds;
-        sum += term.exp();
-    }
-    sum
 }
 
 #[cfg(test)]

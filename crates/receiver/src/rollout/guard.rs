@@ -1,9 +1,10 @@
 //! The watch over a domain that has a policy: what would make senders refuse its mail, or leaves it
 //! unprotected, with consequence and remedy. [`alerts`] is pure; [`Guard`] looks.
 
-use super::Standing;
+use super::RolloutState;
+use super::desired::DesiredState;
 use super::look::look;
-use super::plan::{Seen, Wanted};
+use super::observed::ObservedState;
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
     /// What kind of thing.
-    pub kind: Kind,
+    pub kind: AlertKind,
     /// Which host or record.
     pub subject: String,
     /// What is seen.
@@ -34,7 +35,7 @@ pub struct Alert {
 /// Kinds of alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum AlertKind {
     /// An MX host that a policy which senders hold does not name.
     MxUncovered,
     /// The policy can't be fetched, or is invalid.
@@ -55,7 +56,7 @@ pub enum Kind {
     Silence,
 }
 
-impl Kind {
+impl AlertKind {
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::MxUncovered,
@@ -70,7 +71,7 @@ impl Kind {
     ];
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for AlertKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::MxUncovered => "mx-uncovered",
@@ -88,7 +89,7 @@ impl fmt::Display for Kind {
 
 /// An MX host as a strict sender finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
+pub struct ProbedHost {
     /// Which.
     pub name: DomainName,
     /// When its certificate ends, or why it does not prove itself.
@@ -107,10 +108,10 @@ const BARE: &str =
 
 /// What needs somebody; the gravest first. Nothing for a domain without a policy of ours.
 pub fn alerts(
-    wanted: &Wanted,
-    standing: &Standing,
-    seen: &Seen,
-    hosts: &[Host],
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
+    hosts: &[ProbedHost],
     now: Timestamp,
 ) -> Vec<Alert> {
     let Some(mode) = standing.mode.map(|known| known.mode).filter(|mode| *mode != Mode::None) else {
@@ -122,7 +123,7 @@ pub fn alerts(
     for host in &seen.mx {
         if tested.is_some_and(|tested| !tested.names(host)) {
             all.push(Alert {
-                kind: Kind::MxUncovered,
+                kind: AlertKind::MxUncovered,
                 subject: host.to_string(),
                 what: format!("{host} is an MX host of {}, and the policy does not name it", wanted.domain),
                 consequence: UNTESTED.into(),
@@ -131,7 +132,7 @@ pub fn alerts(
         }
         if standing.promises.iter().any(|promise| promise.is_out(now) && promise.refuses(host)) {
             all.push(Alert {
-                kind: Kind::MxUncovered,
+                kind: AlertKind::MxUncovered,
                 subject: host.to_string(),
                 what: format!("{host} is an MX host of {}, and an enforced policy that senders may hold does not name it", wanted.domain),
                 consequence: REFUSED.into(),
@@ -143,14 +144,14 @@ pub fn alerts(
         let refused = if mode == Mode::Enforce { REFUSED } else { UNTESTED };
         match &host.proof {
             Err(why) => all.push(Alert {
-                kind: Kind::MxUnverified,
+                kind: AlertKind::MxUnverified,
                 subject: host.name.to_string(),
                 what: format!("{} does not prove itself: {why}", host.name),
                 consequence: refused.into(),
                 remedy: format!("Give it a certificate for {} from a public authority, with STARTTLS offered", host.name),
             }),
             Ok(end) if *end - SOON <= now => all.push(Alert {
-                kind: Kind::MxCertificateEnds,
+                kind: AlertKind::MxCertificateEnds,
                 subject: host.name.to_string(),
                 what: format!("the certificate of {} ends at {end}", host.name),
                 consequence: refused.into(),
@@ -161,7 +162,7 @@ pub fn alerts(
     }
     if seen.record.is_none() {
         all.push(Alert {
-            kind: Kind::RecordGone,
+            kind: AlertKind::RecordGone,
             subject: format!("_mta-sts.{}", wanted.domain),
             what: format!("the record _mta-sts.{} is gone", wanted.domain),
             consequence: BARE.into(),
@@ -171,7 +172,7 @@ pub fn alerts(
     let host = format!("mta-sts.{}", wanted.domain);
     if let Some(why) = &seen.unserved {
         all.push(Alert {
-            kind: Kind::PolicyUnserved,
+            kind: AlertKind::PolicyUnserved,
             subject: host.clone(),
             what: why.clone(),
             consequence: FADING.into(),
@@ -180,7 +181,7 @@ pub fn alerts(
     }
     if let Some(end) = seen.certificate_ends.filter(|end| *end - SOON <= now) {
         all.push(Alert {
-            kind: Kind::PolicyCertificateEnds,
+            kind: AlertKind::PolicyCertificateEnds,
             subject: host,
             what: format!("the policy host's certificate ends at {end}"),
             consequence: FADING.into(),
@@ -203,14 +204,14 @@ pub struct Guard {
 }
 
 /// The alerts for a domain, most severe first, and its MX hosts as they were found.
-pub type Watched = (Vec<Alert>, Vec<Host>);
+pub type Watched = (Vec<Alert>, Vec<ProbedHost>);
 
 impl Guard {
     /// What needs somebody now, and how the MX hosts were found.
     pub fn look<'a>(
         &'a self,
-        wanted: &'a Wanted,
-        standing: &'a Standing,
+        wanted: &'a DesiredState,
+        standing: &'a RolloutState,
     ) -> BoxFuture<'a, Result<Watched, DnsError>> {
         Box::pin(async move {
             if standing.mode.is_none_or(|known| known.mode == Mode::None) {
@@ -226,7 +227,7 @@ impl Guard {
     }
 
     /// Nothing when the host can't be reached: mail waits then whatever the policy says.
-    async fn host(&self, name: &DomainName) -> Option<Host> {
+    async fn host(&self, name: &DomainName) -> Option<ProbedHost> {
         let found = host_addresses(self.dns.as_ref(), name).await.ok()?;
         let mut reached = None;
         for address in found.addresses {
@@ -242,7 +243,7 @@ impl Guard {
                 },
             };
             let is_bad = proof.is_err();
-            reached = Some(Host { name: name.clone(), proof });
+            reached = Some(ProbedHost { name: name.clone(), proof });
             if is_bad {
                 break;
             }
@@ -253,7 +254,7 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::standing::{InMode, Promise};
+    use super::super::state::{InMode, PublishedPolicy};
     use super::*;
     use formats::{MxPattern, Policy, PolicyId};
 
@@ -269,10 +270,10 @@ mod tests {
         now() + SignedDuration::from_hours(days * 24)
     }
 
-    fn enforced() -> (Wanted, Standing, Seen) {
+    fn enforced() -> (DesiredState, RolloutState, ObservedState) {
         let policy =
             Policy::new(Mode::Enforce, 604_800, vec![MxPattern::parse("mx1.a.example").unwrap()]).unwrap();
-        let wanted = Wanted {
+        let wanted = DesiredState {
             domain: name("a.example"),
             mx: Vec::new(),
             mode: Mode::Enforce,
@@ -283,34 +284,42 @@ mod tests {
             policy_host: None,
             delegated_to: None,
         };
-        let standing = Standing {
+        let standing = RolloutState {
             mode: Some(InMode { mode: Mode::Enforce, since: days(-9) }),
-            promises: vec![Promise::from(&policy)],
-            ..Standing::default()
+            promises: vec![PublishedPolicy::from(&policy)],
+            ..RolloutState::default()
         };
-        let seen = Seen {
+        let seen = ObservedState {
             mx: vec![name("mx1.a.example")],
             record: Some(PolicyId::parse("1").unwrap()),
             served: Some(policy),
             certificate_ends: Some(days(60)),
-            ..Seen::default()
+            ..ObservedState::default()
         };
         (wanted, standing, seen)
     }
 
-    fn kinds(wanted: &Wanted, standing: &Standing, seen: &Seen, hosts: &[Host]) -> Vec<Kind> {
+    fn kinds(
+        wanted: &DesiredState,
+        standing: &RolloutState,
+        seen: &ObservedState,
+        hosts: &[ProbedHost],
+    ) -> Vec<AlertKind> {
         alerts(wanted, standing, seen, hosts, now()).into_iter().map(|alert| alert.kind).collect()
     }
 
-    fn host(proof: Result<Timestamp, String>) -> Host {
-        Host { name: name("mx1.a.example"), proof }
+    fn host(proof: Result<Timestamp, String>) -> ProbedHost {
+        ProbedHost { name: name("mx1.a.example"), proof }
     }
 
     #[test]
     fn a_domain_that_is_well_needs_nobody() {
         let (wanted, standing, seen) = enforced();
         assert_eq!(kinds(&wanted, &standing, &seen, &[host(Ok(days(60)))]), []);
-        assert_eq!(kinds(&wanted, &Standing::default(), &Seen::default(), &[host(Err("x".into()))]), []);
+        assert_eq!(
+            kinds(&wanted, &RolloutState::default(), &ObservedState::default(), &[host(Err("x".into()))]),
+            []
+        );
     }
 
     #[test]
@@ -318,31 +327,31 @@ mod tests {
         let (wanted, standing, mut seen) = enforced();
         seen.mx.push(name("new.b.example"));
         let told = alerts(&wanted, &standing, &seen, &[], now());
-        assert_eq!((told.len(), told[0].kind, &*told[0].consequence), (1, Kind::MxUncovered, REFUSED));
+        assert_eq!((told.len(), told[0].kind, &*told[0].consequence), (1, AlertKind::MxUncovered, REFUSED));
         assert!(told[0].remedy.contains("sternpost apply a.example"));
         let mut tested = standing.clone();
         tested.promises.iter_mut().for_each(|promise| promise.mode = Mode::Testing);
         tested.mode = tested.mode.map(|known| InMode { mode: Mode::Testing, ..known });
         let told = alerts(&wanted, &tested, &seen, &[], now());
-        assert_eq!((told.len(), told[0].kind, &*told[0].consequence), (1, Kind::MxUncovered, UNTESTED));
+        assert_eq!((told.len(), told[0].kind, &*told[0].consequence), (1, AlertKind::MxUncovered, UNTESTED));
         let (_, _, well) = enforced();
         assert!(alerts(&wanted, &tested, &well, &[], now()).is_empty());
         assert_eq!(
             kinds(&wanted, &standing, &well, &[host(Err("no STARTTLS".into()))]),
-            [Kind::MxUnverified]
+            [AlertKind::MxUnverified]
         );
-        assert_eq!(kinds(&wanted, &standing, &well, &[host(Ok(days(13)))]), [Kind::MxCertificateEnds]);
-        let gone = Seen { record: None, ..well.clone() };
-        assert_eq!(kinds(&wanted, &standing, &gone, &[]), [Kind::RecordGone]);
-        let down = Seen {
+        assert_eq!(kinds(&wanted, &standing, &well, &[host(Ok(days(13)))]), [AlertKind::MxCertificateEnds]);
+        let gone = ObservedState { record: None, ..well.clone() };
+        assert_eq!(kinds(&wanted, &standing, &gone, &[]), [AlertKind::RecordGone]);
+        let down = ObservedState {
             served: None,
             unserved: Some("status 500".into()),
             certificate_ends: None,
             ..well.clone()
         };
-        assert_eq!(kinds(&wanted, &standing, &down, &[]), [Kind::PolicyUnserved]);
-        let ending = Seen { certificate_ends: Some(days(14)), ..well };
-        assert_eq!(kinds(&wanted, &standing, &ending, &[]), [Kind::PolicyCertificateEnds]);
+        assert_eq!(kinds(&wanted, &standing, &down, &[]), [AlertKind::PolicyUnserved]);
+        let ending = ObservedState { certificate_ends: Some(days(14)), ..well };
+        assert_eq!(kinds(&wanted, &standing, &ending, &[]), [AlertKind::PolicyCertificateEnds]);
     }
 
     #[test]
@@ -352,9 +361,11 @@ mod tests {
         let old = standing.promises[0].clone();
         let wide =
             vec![MxPattern::parse("mx1.a.example").unwrap(), MxPattern::parse("new.b.example").unwrap()];
-        standing.promises =
-            vec![Promise { until: Some(days(-1)), ..old.clone() }, Promise { mx: wide, ..old }];
-        assert_eq!(kinds(&wanted, &standing, &seen, &[]), [Kind::MxUncovered]);
+        standing.promises = vec![
+            PublishedPolicy { until: Some(days(-1)), ..old.clone() },
+            PublishedPolicy { mx: wide, ..old },
+        ];
+        assert_eq!(kinds(&wanted, &standing, &seen, &[]), [AlertKind::MxUncovered]);
         standing.promises[0].until = Some(days(-8));
         assert_eq!(kinds(&wanted, &standing, &seen, &[]), []);
     }

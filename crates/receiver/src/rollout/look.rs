@@ -1,6 +1,7 @@
 //! Looks at a domain from outside, as a sender does.
 
-use super::plan::{LABELS, Seen};
+use super::desired::LABELS;
+use super::observed::ObservedState;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
 use net::dns::{Answer, Data, Dns, DnsError, Kind, host_addresses};
@@ -10,7 +11,11 @@ use std::net::IpAddr;
 /// What a sender sees of `domain` now. `dns` says what is in the zones, best by asking their own name
 /// servers, since a cache shows what was there before. An answer that can't be had is an error, never
 /// "nothing": no plan is made on ignorance. A policy that can't be fetched or is invalid counts as none.
-pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -> Result<Seen, DnsError> {
+pub async fn look(
+    dns: &dyn Dns,
+    hosts: &dyn PolicyHosts,
+    domain: &DomainName,
+) -> Result<ObservedState, DnsError> {
     let (mx, record, tlsrpt, aliases) = tokio::try_join!(
         mail_hosts(dns, domain),
         texts(dns, domain, "_mta-sts"),
@@ -32,7 +37,7 @@ pub async fn look(dns: &dyn Dns, hosts: &dyn PolicyHosts, domain: &DomainName) -
         Ok(policy) => (Some(policy), None),
         Err(why) => (None, Some(why)),
     };
-    Ok(Seen {
+    Ok(ObservedState {
         mx: mx.0,
         mx_ttl: mx.1,
         record: record.map(|record| record.id),

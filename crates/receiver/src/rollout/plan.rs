@@ -6,96 +6,20 @@
 //! no sender can hold an enforced policy without it, and a pattern goes only when no sender can know an
 //! MX host that needs it (PUB-04). Retiring waits until no promise is out (PUB-03).
 
+mod stages;
 mod step;
-mod way;
 
+pub use stages::{Stage, plan};
 pub use step::Step;
-pub use way::{Stage, plan};
 
-use super::standing::{Promise, Standing, seconds};
-use formats::domain::DomainError;
-use formats::tlsrpt_record::{Rua, TlsrptRecord};
+use super::desired::DesiredState;
+use super::observed::ObservedState;
+use super::state::{PublishedPolicy, RolloutState, seconds};
+use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;
 use net::clock::later;
 use serde::Serialize;
-use std::net::IpAddr;
-
-/// Where a domain is to end up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// The domain.
-    pub domain: DomainName,
-    /// Its MX hosts; empty means those that DNS shows.
-    pub mx: Vec<MxPattern>,
-    /// The destination, not the next step.
-    pub mode: Mode,
-    /// Seconds while testing, and while retiring.
-    pub max_age_testing: u32,
-    /// Seconds when enforced.
-    pub max_age_enforce: u32,
-    /// Seconds that a policy may have had that was there before us and can't be fetched any more.
-    pub max_age_before: u32,
-    /// Where reports go; empty means that this record is not ours.
-    pub rua: Vec<Rua>,
-    /// Where `mta-sts` is to point; nothing means that it is not ours to say.
-    pub policy_host: Option<PolicyHostAt>,
-    /// The zone of ours that the domain's three names are aliases into, when its owner delegates them.
-    pub delegated_to: Option<DomainName>,
-}
-
-/// The names of a domain that its policy and reports hang on (RFC 8461 §3.1, RFC 8460 §3).
-pub const LABELS: [&str; 3] = ["_mta-sts", "mta-sts", "_smtp._tls"];
-
-impl Wanted {
-    /// Where the record of this label is put: in the domain itself, or in the zone that it is delegated to.
-    pub fn record(&self, label: &str) -> Result<DomainName, DomainError> {
-        let own = self.domain.below(label)?;
-        match &self.delegated_to {
-            Some(zone) => zone.below(own.as_str()),
-            None => Ok(own),
-        }
-    }
-
-    /// The aliases that the owner of a delegated domain has to make; none for others.
-    pub fn aliases(&self) -> Result<Vec<(DomainName, DomainName)>, DomainError> {
-        let labels = LABELS.iter().filter(|_| self.delegated_to.is_some());
-        labels.map(|label| Ok((self.domain.below(label)?, self.record(label)?))).collect()
-    }
-}
-
-/// Where `mta-sts.DOMAIN` points.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PolicyHostAt {
-    /// To another name.
-    Alias(DomainName),
-    /// To these addresses.
-    Addresses(Vec<IpAddr>),
-}
-
-/// What is there, as a sender sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Seen {
-    /// The MX hosts of the domain.
-    pub mx: Vec<DomainName>,
-    /// Seconds for which senders may remember them.
-    pub mx_ttl: u32,
-    /// The `id` that `_mta-sts` announces.
-    pub record: Option<PolicyId>,
-    /// The policy that the policy host serves.
-    pub served: Option<Policy>,
-    /// Why none is served, when a policy host is there.
-    pub unserved: Option<String>,
-    /// When the policy host's certificate ends.
-    pub certificate_ends: Option<Timestamp>,
-    /// Where `_smtp._tls` sends reports.
-    pub rua: Vec<Rua>,
-    /// Aliases of the domain's own names ([`LABELS`]), where there are any.
-    pub aliases: Vec<(DomainName, DomainName)>,
-    /// Names that `mta-sts` leads through, and the addresses at the end.
-    pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
-}
 
 /// Whether enforcement is allowed: the gate's word or the operator's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +36,7 @@ pub enum Next {
     /// This can be done now.
     Do(Step),
     /// Nothing before this time.
-    Wait(Timestamp, Waiting),
+    Wait(Timestamp, WaitReason),
     /// Testing is in place; enforcement takes a permit.
     Gate,
     /// Everything is as it is wanted.
@@ -122,7 +46,7 @@ pub enum Next {
 /// What is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Waiting {
+pub enum WaitReason {
     /// Senders may hold an enforced policy without the new MX hosts.
     BeforeNewMx,
     /// Senders may still know MX hosts that are gone.
@@ -132,7 +56,13 @@ pub enum Waiting {
 }
 
 /// What comes next on the way to the wanted state. `standing` has taken in what is seen.
-pub fn next(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, now: Timestamp) -> Next {
+pub fn next(
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
+    permit: Permit,
+    now: Timestamp,
+) -> Next {
     // A name that would be too long was refused when the domain was added.
     let missing: Vec<_> = wanted
         .aliases()
@@ -162,15 +92,15 @@ pub fn next(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, n
 /// Lets the policy host serve this policy and the record announce it.
 fn put_up(
     policy: &Policy,
-    wanted: &Wanted,
-    standing: &Standing,
-    seen: &Seen,
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
     now: Timestamp,
 ) -> Option<Next> {
-    if let Some(place) = wanted.policy_host.as_ref().filter(|place| !points_to(seen, place)) {
+    if let Some(place) = wanted.policy_host.as_ref().filter(|place| !seen.points_to(place)) {
         return Some(Next::Do(Step::PointPolicyHost(place.clone())));
     }
-    let is_served = seen.served.as_ref().is_some_and(|served| Promise::from(served).is(policy));
+    let is_served = seen.served.as_ref().is_some_and(|served| PublishedPolicy::from(served).is(policy));
     let is_newest = standing.newest().is_some_and(|newest| newest.is(policy));
     if !is_served || !is_newest {
         return Some(Next::Do(Step::Serve(policy.clone())));
@@ -187,7 +117,12 @@ fn put_up(
 }
 
 /// New MX hosts first, when no sender refuses them any more; then the old ones may go.
-fn move_mail(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> Option<Next> {
+fn move_mail(
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
+    now: Timestamp,
+) -> Option<Next> {
     let exact = wanted.mx.iter().filter_map(|pattern| match pattern {
         MxPattern::Exact(host) => Some(host),
         MxPattern::Wildcard(_) => None,
@@ -196,7 +131,7 @@ fn move_mail(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) 
     if !new.is_empty() {
         let free = standing.free_of(|promise| new.iter().any(|host| promise.refuses(host)));
         return Some(match free.filter(|free| *free > now) {
-            Some(free) => Next::Wait(free, Waiting::BeforeNewMx),
+            Some(free) => Next::Wait(free, WaitReason::BeforeNewMx),
             None => Next::Do(Step::AddMx(new)),
         });
     }
@@ -207,20 +142,20 @@ fn move_mail(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) 
 }
 
 /// Waits until the first pattern that nobody needs can go; the policy without it is then the target.
-fn narrow(standing: &Standing, seen: &Seen, now: Timestamp) -> Option<Next> {
+fn narrow(standing: &RolloutState, seen: &ObservedState, now: Timestamp) -> Option<Next> {
     let times = standing.unused.iter().map(|unused| droppable(unused.since, standing, seen));
-    times.filter(|time| *time > now).min().map(|time| Next::Wait(time, Waiting::BeforeNarrowing))
+    times.filter(|time| *time > now).min().map(|time| Next::Wait(time, WaitReason::BeforeNarrowing))
 }
 
 /// From when on a pattern can go that is unused since then.
-fn droppable(since: Timestamp, standing: &Standing, seen: &Seen) -> Timestamp {
+fn droppable(since: Timestamp, standing: &RolloutState, seen: &ObservedState) -> Timestamp {
     let enforced = standing.promises.iter().filter(|promise| promise.mode == Mode::Enforce);
     let longest = enforced.map(|promise| promise.max_age).max().unwrap_or(0);
     later(since, seconds(longest.max(seen.mx_ttl)))
 }
 
-fn retire(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> Next {
-    let binds = |promise: &Promise| promise.mode != Mode::None;
+fn retire(wanted: &DesiredState, standing: &RolloutState, seen: &ObservedState, now: Timestamp) -> Next {
+    let binds = |promise: &PublishedPolicy| promise.mode != Mode::None;
     let bound = standing.free_of(binds).filter(|free| *free > now);
     let served = seen.served.as_ref().is_some_and(|policy| policy.mode != Mode::None);
     if bound.is_none() && !served {
@@ -236,14 +171,14 @@ fn retire(wanted: &Wanted, standing: &Standing, seen: &Seen, now: Timestamp) -> 
     if let Some(next) = put_up(&policy, wanted, standing, seen, now) {
         return next;
     }
-    Next::Wait(bound.unwrap_or(now), Waiting::BeforeRemoval)
+    Next::Wait(bound.unwrap_or(now), WaitReason::BeforeRemoval)
 }
 
 /// The policy that is to be served now; `None` when there is no MX host to name.
 fn target(
-    wanted: &Wanted,
-    standing: &Standing,
-    seen: &Seen,
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
     permit: Permit,
     now: Timestamp,
 ) -> Option<Policy> {
@@ -268,23 +203,12 @@ fn target(
 }
 
 /// Enforcement that is there stays; to begin it takes a permit, and testing that was seen.
-fn mode(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit) -> Mode {
+fn mode(wanted: &DesiredState, standing: &RolloutState, seen: &ObservedState, permit: Permit) -> Mode {
     let is_in = |mode: Mode| standing.mode.is_some_and(|known| known.mode == mode);
     let enforce = wanted.mode == Mode::Enforce
         && (is_in(Mode::Enforce)
             || permit == Permit::Enforce && is_in(Mode::Testing) && seen.record.is_some());
     if enforce { Mode::Enforce } else { Mode::Testing }
-}
-
-/// True when `mta-sts` leads there and nowhere else.
-pub(super) fn points_to(seen: &Seen, place: &PolicyHostAt) -> bool {
-    let (names, addresses) = &seen.policy_host;
-    match place {
-        PolicyHostAt::Alias(name) => names.contains(name),
-        PolicyHostAt::Addresses(all) => {
-            !addresses.is_empty() && addresses.iter().all(|address| all.contains(address))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What reports tell that needs somebody: failures of verified senders, a rate of them that is too high,
 //! and silence where reports used to come. One alert a cause, however many reports name it. Pure.
 
-use super::Standing;
+use super::RolloutState;
 use super::decisions::Decisions;
 use super::gate::Cause;
-use super::guard::{Alert, Kind};
+use super::guard::{Alert, AlertKind};
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ const WOULD_WAIT: &str = "In testing their mail still comes; under enforcement i
 
 /// What is known of a domain from reports.
 #[derive(Debug, Clone, Copy)]
-pub struct Told<'a> {
+pub struct ReportSums<'a> {
     /// Its days, oldest first.
     pub days: &'a [DaySum],
     /// Its causes of failures.
@@ -37,9 +37,9 @@ pub struct Told<'a> {
 /// domain without a policy of ours.
 pub fn reported(
     domain: &DomainName,
-    standing: &Standing,
+    standing: &RolloutState,
     decisions: &Decisions,
-    told: Told<'_>,
+    told: ReportSums<'_>,
     rate: f64,
     now: Timestamp,
 ) -> Vec<Alert> {
@@ -56,7 +56,7 @@ pub fn reported(
     let mut all = Vec::new();
     for (cause, (sessions, senders)) in fresh(told.causes, decisions, mode.since, now) {
         all.push(Alert {
-            kind: Kind::ReportedFailure,
+            kind: AlertKind::ReportedFailure,
             subject: cause.to_string(),
             what: format!("{senders} verified senders met {cause} in mail to {domain} ({sessions} sessions)"),
             consequence: refused.into(),
@@ -70,7 +70,7 @@ pub fn reported(
     let share = failed as f64 / worked.saturating_add(failed).max(1) as f64;
     if worked.saturating_add(failed) >= SESSIONS && share > rate {
         all.push(Alert {
-            kind: Kind::FailureRate,
+            kind: AlertKind::FailureRate,
             subject: domain.to_string(),
             what: format!(
                 "{:.1} % of the sessions of the last week failed, by verified reports",
@@ -91,7 +91,7 @@ pub fn reported(
         && reports_on(lately.saturating_sub(BEFORE).unwrap_or(lately), lately) >= USUAL
     {
         all.push(Alert {
-            kind: Kind::Silence,
+            kind: AlertKind::Silence,
             subject: domain.to_string(),
             what: format!("no verified report about {domain} has come for {} days, and they used to", SILENT.as_hours() / 24),
             consequence: "New failures would not be noticed.".into(),
@@ -126,8 +126,8 @@ fn fresh(
 
 #[cfg(test)]
 mod tests {
-    use super::super::decisions::Word;
-    use super::super::standing::InMode;
+    use super::super::decisions::Decision;
+    use super::super::state::InMode;
     use super::*;
     use formats::result_type::PolicyType;
 
@@ -155,10 +155,10 @@ mod tests {
         DaySum { day: at(number), successful, failed, sts_sessions: 0, tainted: 0, unproved: 0 }
     }
 
-    fn kinds(mode: Mode, decisions: &Decisions, days: &[DaySum], causes: &[CauseSum]) -> Vec<Kind> {
-        let standing = Standing { mode: Some(InMode { mode, since: at(50) }), ..Standing::default() };
+    fn kinds(mode: Mode, decisions: &Decisions, days: &[DaySum], causes: &[CauseSum]) -> Vec<AlertKind> {
+        let standing = RolloutState { mode: Some(InMode { mode, since: at(50) }), ..RolloutState::default() };
         let domain = DomainName::parse("a.example").unwrap();
-        let alerts = reported(&domain, &standing, decisions, Told { days, causes }, 0.01, at(100));
+        let alerts = reported(&domain, &standing, decisions, ReportSums { days, causes }, 0.01, at(100));
         assert!(alerts.iter().all(|alert| !alert.remedy.is_empty()));
         alerts.iter().map(|alert| alert.kind).collect()
     }
@@ -167,13 +167,13 @@ mod tests {
     fn a_fresh_cause_of_verified_senders_is_told_once_and_an_excused_or_old_one_is_not() {
         let free = Decisions::default();
         let both = [cause(99, true), cause(98, true)];
-        assert_eq!(kinds(Mode::Enforce, &free, &[], &both), [Kind::ReportedFailure]);
+        assert_eq!(kinds(Mode::Enforce, &free, &[], &both), [AlertKind::ReportedFailure]);
         assert_eq!(kinds(Mode::Enforce, &free, &[], &[cause(90, true)]), []);
         assert_eq!(kinds(Mode::Enforce, &free, &[], &[cause(99, false)]), []);
         assert_eq!(kinds(Mode::None, &free, &[], &both), []);
         let mut excused = Decisions::default();
         let expired = Cause { result: "certificate-expired".into(), host: "mx1.a.example".into() };
-        excused.excuse(expired, Word { reason: "x".into(), who: "y".into(), at: at(1) });
+        excused.excuse(expired, Decision { reason: "x".into(), who: "y".into(), at: at(1) });
         assert_eq!(kinds(Mode::Enforce, &excused, &[], &both), []);
     }
 
@@ -183,8 +183,8 @@ mod tests {
         let steady: Vec<DaySum> = (70..100).map(|number| day(number, 100, 0)).collect();
         assert_eq!(kinds(Mode::Testing, &free, &steady, &[]), []);
         let failing: Vec<DaySum> = (70..100).map(|number| day(number, 100, 3)).collect();
-        assert_eq!(kinds(Mode::Testing, &free, &failing, &[]), [Kind::FailureRate]);
-        assert_eq!(kinds(Mode::Testing, &free, &steady[..20], &[]), [Kind::Silence]);
+        assert_eq!(kinds(Mode::Testing, &free, &failing, &[]), [AlertKind::FailureRate]);
+        assert_eq!(kinds(Mode::Testing, &free, &steady[..20], &[]), [AlertKind::Silence]);
         assert_eq!(kinds(Mode::Testing, &free, &steady[..5], &[]), []);
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use store::tallies::DomainTally;
-use store::tested::Tested;
+use store::testing_probes::TestingProbe;
 
 /// Who reports, and how much is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +58,12 @@ const DETAILS: usize = 10_000;
 ///
 /// The `report-id` is made of the day, the domain and the submitter, so that a report that is built
 /// again after a crash is the same report.
-pub fn build(within: Timestamp, tally: DomainTally, looks: &[Tested], reporter: &Reporter) -> Option<Report> {
+pub fn build(
+    within: Timestamp,
+    tally: DomainTally,
+    looks: &[TestingProbe],
+    reporter: &Reporter,
+) -> Option<Report> {
     let date_range = DateRange::utc_day(within);
     let mut policies: Vec<PolicyReport> =
         tally.entries.into_iter().filter(|entry| entry.successful + entry.failed > 0).collect();

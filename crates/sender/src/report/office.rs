@@ -20,9 +20,9 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
-use store::outgoing::{NewReport, Outgoing, Reply, State, TargetState};
+use store::outgoing::{DeliveryState, NewOutgoing, Outgoing, Reply, TargetState};
 use store::tallies::DomainTally;
-use store::tested::Tested;
+use store::testing_probes::TestingProbe;
 use store::{Store, StoreError};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 const FLYING: usize = 10_000;
 
 /// Tallies of which reports are to be made, each with the looks at its policy.
-type Ready = Vec<(DomainTally, Vec<Tested>)>;
+type Ready = Vec<(DomainTally, Vec<TestingProbe>)>;
 
 /// Reports on their way.
 #[derive(Default)]
@@ -251,7 +251,7 @@ impl Office {
     }
 
     async fn build_day(&self, day: Timestamp) -> Result<usize, OfficeError> {
-        let tested = self.store.tested_domains(day).await?;
+        let tested = self.store.domains_with_testing_probes(day).await?;
         let mut built = 0;
         let mut ready = self.read(day, "", &tested).await?;
         while let Some((last, tallies)) = ready {
@@ -281,7 +281,7 @@ impl Office {
                 continue;
             }
             let looks = match tested.contains(&tally.domain) {
-                true => self.store.tested(day, &tally.domain).await?,
+                true => self.store.testing_probes(day, &tally.domain).await?,
                 false => Vec::new(),
             };
             ready.push((tally, looks));
@@ -290,7 +290,7 @@ impl Office {
     }
 
     /// Reports of these tallies, written by two threads.
-    async fn write(&self, day: Timestamp, mut ready: Ready) -> Result<Vec<NewReport>, OfficeError> {
+    async fn write(&self, day: Timestamp, mut ready: Ready) -> Result<Vec<NewOutgoing>, OfficeError> {
         let half = ready.split_off(ready.len() / 2);
         let work = |part: Ready| {
             let (reporter, spread) = (self.courier.reporter.clone(), self.rules.spread);
@@ -341,7 +341,7 @@ impl Office {
             Ok(Some(targets)) => targets,
             Ok(None) => {
                 report.said = "the domain asks for no reports".to_owned();
-                return self.settle(report, State::Unwanted).await;
+                return self.settle(report, DeliveryState::Unwanted).await;
             }
             Err(error) => {
                 let said = format!("the record _smtp._tls.{}: {error}", report.domain);
@@ -358,14 +358,14 @@ impl Office {
         let has = |wanted| replies.contains(&wanted);
         match () {
             // One is enough (RPT-20); those that failed have had their try.
-            () if has(Some(Reply::Accepted)) && !has(None) => self.settle(report, State::Sent).await,
+            () if has(Some(Reply::Accepted)) && !has(None) => self.settle(report, DeliveryState::Sent).await,
             // A target that has enough to do: it stays due.
             () if has(None) => Ok(()),
             () if has(Some(Reply::Failed)) => self.again(report, now, said).await,
             () => {
                 report.said =
                     if targets.is_empty() { "no target that reports go to".to_owned() } else { said };
-                self.settle(report, State::GivenUp).await
+                self.settle(report, DeliveryState::GivenUp).await
             }
         }
     }
@@ -428,19 +428,19 @@ impl Office {
         let pause = PAUSE.saturating_mul(1 << report.tries.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
         let end = later(first, REPORT_LIFE);
         if now >= end {
-            return self.settle(report, State::GivenUp).await;
+            return self.settle(report, DeliveryState::GivenUp).await;
         }
         // The last try is at the very end of its life.
         report.due = later(now, pause).min(end);
         self.store.put_round(&report).await
     }
 
-    async fn settle(&self, mut report: Outgoing, state: State) -> Result<(), StoreError> {
+    async fn settle(&self, mut report: Outgoing, state: DeliveryState) -> Result<(), StoreError> {
         report.state = state;
         match state {
-            State::Sent => self.counts.sent.inc(),
-            State::Unwanted => self.counts.unwanted.inc(),
-            State::GivenUp | State::Waiting => {
+            DeliveryState::Sent => self.counts.sent.inc(),
+            DeliveryState::Unwanted => self.counts.unwanted.inc(),
+            DeliveryState::GivenUp | DeliveryState::Waiting => {
                 tracing::warn!(domain = %report.domain, id = report.report_id, "a report is given up: {}", report.said);
                 self.counts.given_up.inc()
             }
@@ -465,10 +465,10 @@ impl Office {
 fn new_report(
     day: Timestamp,
     tally: DomainTally,
-    looks: &[Tested],
+    looks: &[TestingProbe],
     reporter: &Reporter,
     spread: Duration,
-) -> Option<Result<NewReport, OfficeError>> {
+) -> Option<Result<NewOutgoing, OfficeError>> {
     let domain = tally.domain.clone();
     let report = build(day, tally, looks, reporter)?;
     let sum = |count: fn(&formats::report::PolicyReport) -> u64| report.policies.iter().map(count).sum();
@@ -477,7 +477,7 @@ fn new_report(
         Ok(letter) => letter,
         Err(error) => return Some(Err(OfficeError::Compose(domain, error))),
     };
-    Some(Ok(NewReport {
+    Some(Ok(NewOutgoing {
         day,
         due: later(later(day, DAY), delay(&letter.report_id, spread)),
         domain,

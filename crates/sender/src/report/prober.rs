@@ -13,7 +13,7 @@ use net::smtp::{MailHosts, Target, TlsDemand};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::tested::Tested;
+use store::testing_probes::TestingProbe;
 use store::{Store, StoreError};
 
 /// Looks.
@@ -64,21 +64,21 @@ impl Prober {
             let day = DateRange::utc_day(now).start;
             hosts.retain(|_, (at, _)| now < later(*at, EVERY));
             for (domain, lines) in self.store.maybe_testing(day).await? {
-                let looks = self.store.tested(day, &domain).await?;
+                let looks = self.store.testing_probes(day, &domain).await?;
                 let is_fresh = looks.last().is_some_and(|last| now < later(last.at, EVERY));
                 if is_fresh || !is_testing(&lines) {
                     continue;
                 }
                 let Ok(policy) = Policy::parse(lines.join("\n").as_bytes()) else { continue };
                 let looks = self.look(&domain, &policy, hosts).await;
-                self.store.put_tested(day, &domain, &looks).await?;
+                self.store.put_testing_probes(day, &domain, &looks).await?;
             }
             Ok(())
         })
     }
 
     /// One look at each MX host of a domain, in the order of their preference.
-    async fn look(&self, domain: &DomainName, policy: &Policy, hosts: &mut Hosts) -> Vec<Tested> {
+    async fn look(&self, domain: &DomainName, policy: &Policy, hosts: &mut Hosts) -> Vec<TestingProbe> {
         let names: Vec<DomainName> = match self.dns.lookup(domain, Kind::Mx).await {
             Ok(answer) => answer.mx_hosts().take(MX_HOSTS).collect(),
             Err(error) if error.is_absence() => vec![domain.clone()],
@@ -92,7 +92,7 @@ impl Prober {
                 (!policy.covers(&mx)).then_some((ResultType::ValidationFailure, why))
             };
             let failure = outside().or(failure);
-            looks.push(Tested {
+            looks.push(TestingProbe {
                 receiving_ip: Some(target.address),
                 at,
                 reason: failure.as_ref().map(|(_, why)| why.clone()).unwrap_or_default(),

@@ -9,14 +9,14 @@ use formats::policy::Policy;
 use formats::report::{FailureDetail, PolicyReport};
 use formats::result_type::PolicyType;
 use formats::{Mode, ResultType};
-use store::tested::Tested;
+use store::testing_probes::TestingProbe;
 
 /// Tells an entry as enforcement would have met it, if it is about a policy in `testing`.
-pub(super) fn tell(entry: &mut PolicyReport, looks: &[Tested]) {
+pub(super) fn tell(entry: &mut PolicyReport, looks: &[TestingProbe]) {
     if looks.is_empty() || entry.policy_type != PolicyType::Sts || !is_testing(&entry.policy_string) {
         return;
     }
-    let failures: Vec<(&Tested, &ResultType)> =
+    let failures: Vec<(&TestingProbe, &ResultType)> =
         looks.iter().filter_map(|look| Some((look, look.failure.as_ref()?))).collect();
     let Some((first, result)) = failures.first() else { return };
     if failures.len() == looks.len() {
@@ -37,7 +37,7 @@ pub(super) fn is_testing(lines: &[String]) -> bool {
     Policy::parse(text.as_bytes()).is_ok_and(|policy| policy.mode == Mode::Testing)
 }
 
-fn detail(look: &Tested, result: &ResultType, sessions: u64) -> FailureDetail {
+fn detail(look: &TestingProbe, result: &ResultType, sessions: u64) -> FailureDetail {
     FailureDetail {
         result_type: result.clone(),
         sending_mta_ip: None,
@@ -78,8 +78,8 @@ mod tests {
         }
     }
 
-    fn look(mx: &str, failure: Option<ResultType>) -> Tested {
-        Tested {
+    fn look(mx: &str, failure: Option<ResultType>) -> TestingProbe {
+        TestingProbe {
             mx: DomainName::parse(mx).unwrap(),
             at: Timestamp::UNIX_EPOCH,
             failure,
@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    fn told(mode: &str, looks: &[Tested]) -> (u64, u64, u64, Option<String>) {
+    fn told(mode: &str, looks: &[TestingProbe]) -> (u64, u64, u64, Option<String>) {
         let mut entry = entry(mode, 7);
         tell(&mut entry, looks);
         let counted = entry.details.iter().map(|detail| detail.failed_session_count).sum();

@@ -8,8 +8,9 @@ use operations::RolloutContext;
 use operations::{LEASE, apply_failure};
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines};
-use receiver::rollout::plan::{Next, Step, Wanted};
-use receiver::rollout::{Applier, Hand, Turn};
+use receiver::rollout::desired::DesiredState;
+use receiver::rollout::plan::{Next, Step};
+use receiver::rollout::{Actor, Applier, StepOutcome};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -78,7 +79,7 @@ struct Work<'a> {
     spec: &'a DomainSpec,
     options: &'a Options,
     applier: Applier,
-    wanted: Wanted,
+    wanted: DesiredState,
 }
 
 impl Work<'_> {
@@ -122,20 +123,20 @@ impl Work<'_> {
                 ));
             }
             let standing = self.context.standing(&self.spec.name).await?;
-            let turn = self.applier.turn(&self.wanted, RolloutContext::permit(&standing)).await;
+            let turn = self.applier.take_step(&self.wanted, RolloutContext::permit(&standing)).await;
             match turn.map_err(|error| apply_failure(&self.spec.name, &error))? {
-                Turn::Step(step, hand) => match self.see_through(&step, hand).await? {
+                StepOutcome::Started(step, hand) => match self.see_through(&step, hand).await? {
                     Ok(proof) => outcome.done.push(Told { step: step.to_string(), proof }),
                     Err(missing) => {
                         (outcome.rest, outcome.missing) = ("unseen", Some(missing));
                         return Ok(outcome);
                     }
                 },
-                Turn::Rest(Next::Wait(until, waiting)) if self.options.wait => {
+                StepOutcome::Idle(Next::Wait(until, waiting)) if self.options.wait => {
                     self.tell(&format!("  {} waiting until {until}: {}", marks().info, why(waiting)));
                     self.sleep_until(until).await?;
                 }
-                Turn::Rest(Next::Wait(until, waiting)) => {
+                StepOutcome::Idle(Next::Wait(until, waiting)) => {
                     self.tell(&format!(
                         "  {} nothing to do before {until}: {}.\n    Run `sternpost apply {}` again then.",
                         marks().info,
@@ -145,13 +146,13 @@ impl Work<'_> {
                     (outcome.rest, outcome.until) = ("wait", Some(until.to_string()));
                     return Ok(outcome);
                 }
-                Turn::Rest(Next::Gate) => {
+                StepOutcome::Idle(Next::Gate) => {
                     let (_, gate) = self.context.gate(&self.spec.name, &standing).await?;
                     self.tell(&format!("  {} in testing. Enforcement takes evidence, which is {gate}.\n    Allow it with `sternpost promote {}`.", marks().info, self.spec.name));
                     outcome.rest = "evidence";
                     return Ok(outcome);
                 }
-                Turn::Rest(_) => {
+                StepOutcome::Idle(_) => {
                     self.tell(&format!("  {} as wanted: mode {}", marks().fine, self.spec.mode));
                     return Ok(outcome);
                 }
@@ -160,15 +161,15 @@ impl Work<'_> {
     }
 
     /// Sees to it that a step shows. The outer error is ours, the inner what is missing.
-    async fn see_through(&self, step: &Step, hand: Hand) -> Result<Result<String, String>, Failure> {
+    async fn see_through(&self, step: &Step, hand: Actor) -> Result<Result<String, String>, Failure> {
         self.tell(&format!("  {} {step}", marks().info));
-        if hand == Hand::Yours {
+        if hand == Actor::Operator {
             self.tell(&self.instruction(step));
         }
         let begun = Instant::now();
         let mut told = String::new();
         loop {
-            let proven = self.applier.prove(&self.wanted, step).await;
+            let proven = self.applier.verify(&self.wanted, step).await;
             match proven.map_err(|error| apply_failure(&self.spec.name, &error))? {
                 Ok(applied) => {
                     self.tell(&format!("  {} {}", marks().fine, applied.proof));

@@ -7,7 +7,7 @@ use formats::DomainName;
 use net::dns::provider::Service;
 use operations::world::{World, domain};
 use receiver::rollout::look;
-use receiver::rollout::plan::Seen;
+use receiver::rollout::observed::ObservedState;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -41,7 +41,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     Ok(Exit::Fine)
 }
 
-fn proposal(name: &DomainName, seen: &Seen) -> String {
+fn proposal(name: &DomainName, seen: &ObservedState) -> String {
     let mut out = String::new();
     let mut line = |text: &str| {
         let _ = writeln!(out, "{text}");
@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn what_is_proposed_is_a_right_configuration() {
-        let seen = Seen { mx: names(&["mx1.example.org", "mx2.example.org"]), ..Seen::default() };
+        let seen =
+            ObservedState { mx: names(&["mx1.example.org", "mx2.example.org"]), ..ObservedState::default() };
         let text = proposal(&DomainName::parse("example.org").unwrap(), &seen);
         let config = Config::parse(&text, None).unwrap();
         assert_eq!(config.domains.len(), 1);

@@ -7,8 +7,9 @@ use operations::RolloutContext;
 use operations::apply_failure;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines};
+use receiver::rollout::desired::DesiredState;
 use receiver::rollout::gate::Gate;
-use receiver::rollout::plan::{Stage, Step, Waiting, Wanted, plan};
+use receiver::rollout::plan::{Stage, Step, WaitReason, plan};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
@@ -51,7 +52,7 @@ enum Shown {
         proof: String,
     },
     Wait {
-        r#for: Waiting,
+        r#for: WaitReason,
         until: String,
         why: &'static str,
     },
@@ -91,7 +92,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure
     })
 }
 
-fn shown(stage: Stage, spec: &DomainSpec, wanted: &Wanted, gate: &Gate) -> Shown {
+fn shown(stage: Stage, spec: &DomainSpec, wanted: &DesiredState, gate: &Gate) -> Shown {
     match stage {
         Stage::Evidence => Shown::Evidence { gate: gate.clone() },
         Stage::Wait(waiting, until) => {
@@ -130,11 +131,11 @@ fn is_by_hand(step: &Step, spec: &DomainSpec) -> bool {
 }
 
 /// Why time has to pass.
-pub fn why(waiting: Waiting) -> &'static str {
+pub fn why(waiting: WaitReason) -> &'static str {
     match waiting {
-        Waiting::BeforeNewMx => "until then senders may hold a policy that refuses the new MX hosts",
-        Waiting::BeforeNarrowing => "until then senders may still send to MX hosts that are gone",
-        Waiting::BeforeRemoval => "until then senders may hold a policy of this domain",
+        WaitReason::BeforeNewMx => "until then senders may hold a policy that refuses the new MX hosts",
+        WaitReason::BeforeNarrowing => "until then senders may still send to MX hosts that are gone",
+        WaitReason::BeforeRemoval => "until then senders may hold a policy of this domain",
     }
 }
 

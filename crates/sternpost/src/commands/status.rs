@@ -6,8 +6,8 @@ use jiff::SignedDuration;
 use operations::RolloutContext;
 use operations::store_failure;
 use receiver::domain::DomainSpec;
-use receiver::inbox::explain::{Around, Explained, explain};
-use receiver::rollout::Standing;
+use receiver::inbox::explain::{CauseContext, Explanation, explain};
+use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::gate::{Evidence, Gate};
 use std::fmt::Write;
@@ -29,11 +29,11 @@ struct Status {
     domain: String,
     wanted: formats::Mode,
     #[serde(flatten)]
-    standing: Standing,
+    standing: RolloutState,
     evidence: Evidence,
     gate: Gate,
     /// What verified senders met lately, the most frequent first.
-    failures: Vec<Explained>,
+    failures: Vec<Explanation>,
     #[serde(skip_serializing_if = "Decisions::is_empty")]
     decisions: Decisions,
     journal: Vec<JournalEntry>,
@@ -63,8 +63,8 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
     let now = context.world.clock.now();
     let since = now.saturating_sub(LATELY).unwrap_or(now);
     let senders = store.senders_about(name, since).await.map_err(fail)?;
-    let probes = store.probes_of(name, since).await.map_err(fail)?;
-    let around = Around { domain: name.as_str(), senders: &senders, probes: &probes };
+    let probes = store.guard_probes(name, since).await.map_err(fail)?;
+    let around = CauseContext { domain: name.as_str(), senders: &senders, probes: &probes };
     let causes = store.causes_of(name, since).await.map_err(fail)?;
     let counting = causes.iter().filter(|cause| cause.counts);
     Ok(Status {

@@ -11,7 +11,7 @@ use lab::dns::{MeddledKind, Meddling};
 use net::clock::Clock;
 use receiver::rollout::gate::{Evidence, Gate, Thresholds, evidence, gate};
 use receiver::rollout::plan::{Next, Permit, Step};
-use receiver::rollout::{Standing, Waiting};
+use receiver::rollout::{RolloutState, Verification};
 use sender::walk::{Outcome, Protection, Walk};
 use std::collections::BTreeSet;
 use store::reports::Trust;
@@ -97,7 +97,7 @@ async fn put_up(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let fail = trouble("apply");
     let wanted = stage.wanted()?;
     let (applied, rests) =
-        stage.applier.go_on(&wanted, Permit::Testing, Waiting::AWhile).await.map_err(|e| fail(&e))?;
+        stage.applier.run(&wanted, Permit::Testing, Verification::Await).await.map_err(|e| fail(&e))?;
     for step in &applied {
         bill.claim(step.step.to_string(), true, step.proof.clone());
     }
@@ -148,7 +148,7 @@ async fn a_day(stage: &Stage) -> Result<u64, Failure> {
 
 async fn weigh(stage: &Stage) -> Result<(Evidence, Gate), Failure> {
     let fail = trouble("the gate");
-    let standing: Option<Standing> = stage.store.rollout(&stage.domain).await.map_err(|e| fail(&e))?;
+    let standing: Option<RolloutState> = stage.store.rollout(&stage.domain).await.map_err(|e| fail(&e))?;
     let since = standing.and_then(|standing| standing.mode).map_or(stage.clock.now(), |mode| mode.since);
     let reports = stage.store.reports_about(&stage.domain, since).await.map_err(|e| fail(&e))?;
     let evidence = evidence(&reports, &[], since, &BTreeSet::new(), stage.clock.now());
@@ -194,8 +194,11 @@ async fn cured(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let fail = trouble("the gate");
     let (_, shut) = weigh(stage).await?;
     bill.claim("the gate refuses enforcement and says why", shut != Gate::Ready, shut.to_string());
-    let (applied, rests) =
-        stage.applier.go_on(&stage.wanted()?, permit(&shut), Waiting::AWhile).await.map_err(|e| fail(&e))?;
+    let (applied, rests) = stage
+        .applier
+        .run(&stage.wanted()?, permit(&shut), Verification::Await)
+        .await
+        .map_err(|e| fail(&e))?;
     bill.claim("the plan has no step to enforce", applied.is_empty() && rests == Next::Gate, "");
     stage.strip(false);
     bill.say("   · the box that stripped STARTTLS is taken out; days pass");
@@ -235,7 +238,7 @@ async fn enforced(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let (_, before) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
     let (_, gate) = weigh(stage).await?;
     let (applied, rests) =
-        stage.applier.go_on(&wanted, permit(&gate), Waiting::AWhile).await.map_err(|e| fail(&e))?;
+        stage.applier.run(&wanted, permit(&gate), Verification::Await).await.map_err(|e| fail(&e))?;
     let (_, after) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
     let enforce = after.served.as_ref().is_some_and(|policy| policy.mode == Mode::Enforce);
     let shown = |id: &Option<PolicyId>| id.as_ref().map_or("none".to_owned(), ToString::to_string);

@@ -14,10 +14,10 @@ use net::BoxFuture;
 use net::clock::{Clock, ManualClock};
 use net::https::Verify;
 use net::smtp::Mail;
-use receiver::host::{PolicyHost, Shelf};
+use receiver::host::{PolicyHost, SiteCache};
 use receiver::inbox::Inbox;
 use receiver::publish::{Change, DnsPublisher, PublishError, Records};
-use receiver::rollout::plan::Wanted;
+use receiver::rollout::desired::DesiredState;
 use receiver::rollout::{Applier, Hosting, NewHosts};
 use sender::answer::Discovery;
 use sender::report::{
@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
 use store::hosting::StoredCertificate;
-use store::reports::Way;
+use store::reports::Arrival;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -160,9 +160,9 @@ impl Stage {
     }
 
     /// Where the domain is to end up.
-    pub fn wanted(&self) -> Result<Wanted, Failure> {
+    pub fn wanted(&self) -> Result<DesiredState, Failure> {
         let rua = Rua::parse("mailto:tlsrpt@watch.test").ok().flatten();
-        Ok(Wanted {
+        Ok(DesiredState {
             domain: self.domain.clone(),
             mx: self.mx.iter().cloned().map(MxPattern::Exact).collect(),
             mode: Mode::Enforce,
@@ -253,7 +253,13 @@ async fn open_inbox(lab: &Lab, ours: &Clients, store: &Store, clock: Arc<dyn Clo
     let addresses = vec!["tlsrpt@watch.test".to_owned()];
     lab.post.hand_over(
         &host,
-        Arc::new(Inbox { store: store.clone(), dns: ours.dns.clone(), clock, addresses, way: Way::Smtp }),
+        Arc::new(Inbox {
+            store: store.clone(),
+            dns: ours.dns.clone(),
+            clock,
+            addresses,
+            arrival: Arrival::Smtp,
+        }),
     );
     Ok(())
 }
@@ -268,14 +274,14 @@ async fn applier(
     let fail = trouble("the policy host");
     let place = SocketAddr::new(IpAddr::V4(address), lab.https_port);
     let listener = TcpListener::bind(place).await.map_err(|e| fail(&e))?;
-    let shelf = Arc::new(Shelf::new(store.clone(), clock.clone()).await.map_err(|e| fail(&e))?);
-    tokio::spawn(PolicyHost::new(shelf.clone()).map_err(|e| fail(&e))?.serve(listener));
+    let site_cache = Arc::new(SiteCache::new(store.clone(), clock.clone()).await.map_err(|e| fail(&e))?);
+    tokio::spawn(PolicyHost::new(site_cache.clone()).map_err(|e| fail(&e))?.serve(listener));
     Ok(Applier {
         dns: ours.dns.clone(),
         policies: ours.policies.clone(),
         publisher: Some(Arc::new(LabZone(lab.clone()))),
-        hosting: Some(Arc::new(OwnHost { lab: lab.clone(), store: store.clone(), shelf, address })),
-        new_hosts: NewHosts::TakeIn,
+        hosting: Some(Arc::new(OwnHost { lab: lab.clone(), store: store.clone(), site_cache, address })),
+        new_hosts: NewHosts::AddToPolicy,
         store: store.clone(),
         clock,
     })
@@ -302,7 +308,7 @@ impl DnsPublisher for LabZone {
 struct OwnHost {
     lab: Arc<Lab>,
     store: Store,
-    shelf: Arc<Shelf>,
+    site_cache: Arc<SiteCache>,
     address: Ipv4Addr,
 }
 
@@ -321,7 +327,7 @@ impl Hosting for OwnHost {
             let name = DomainName::parse(&host).map_err(|error| fail(&error))?;
             let certificate = StoredCertificate::given(name, identity.chain_pem(), identity.key_pem());
             self.store.put_certificate(&certificate).await.map_err(|error| fail(&error))?;
-            self.shelf.refresh().await.map_err(|error| fail(&error))?;
+            self.site_cache.refresh().await.map_err(|error| fail(&error))?;
             self.lab
                 .names
                 .set(&format!("{host}."), vec![Rr::A(self.address)])

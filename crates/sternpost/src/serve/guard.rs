@@ -12,12 +12,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::rollout::guard::{Alert, Guard, Host, Kind};
-use receiver::rollout::reported::{Told, reported};
-use receiver::rollout::{Applier, NewHosts, Standing as Rollout, Waiting};
+use receiver::rollout::guard::{Alert, AlertKind, Guard, ProbedHost};
+use receiver::rollout::reported::{ReportSums, reported};
+use receiver::rollout::{Applier, NewHosts, RolloutState, Verification};
 use std::collections::{BTreeMap, BTreeSet};
 use store::StoreError;
-use store::alerts::Standing;
+use store::alerts::ActiveAlert;
 use store::notices::News;
 
 /// How far back reports are looked at.
@@ -60,7 +60,7 @@ struct ByDomain {
 
 impl Counts {
     pub fn register(&self, registry: &mut Registry) {
-        for kind in Kind::ALL {
+        for kind in AlertKind::ALL {
             self.alerts.get_or_create(&ByKind { kind: kind.to_string() }).set(0);
         }
         registry.register("alerts", "Alerts that stand", self.alerts.clone());
@@ -72,7 +72,7 @@ impl Counts {
 
     fn stand(&self, raised: &BTreeMap<Place, Alert>) {
         let mut domains = BTreeMap::new();
-        for kind in Kind::ALL {
+        for kind in AlertKind::ALL {
             let standing = raised.values().filter(|alert| alert.kind == kind).count();
             let gauge = self.alerts.get_or_create(&ByKind { kind: kind.to_string() });
             gauge.set(i64::try_from(standing).unwrap_or(i64::MAX));
@@ -98,7 +98,7 @@ impl Watch {
     pub async fn run(mut self) {
         match self.context.store.alerts::<Alert>().await {
             Ok(there) => {
-                let place = |one: Standing<Alert>| {
+                let place = |one: ActiveAlert<Alert>| {
                     ((one.domain, one.alert.kind.to_string(), one.alert.subject.clone()), one.alert)
                 };
                 self.raised = there.into_iter().map(place).collect();
@@ -131,7 +131,7 @@ impl Watch {
             Err(failure) => return tracing::error!(%domain, "can't be watched: {failure}"),
         };
         if !spec.repair {
-            applier.new_hosts = NewHosts::Leave;
+            applier.new_hosts = NewHosts::LeaveToOperator;
         }
         let standing = match self.context.standing(domain).await {
             Ok(standing) => standing,
@@ -156,7 +156,7 @@ impl Watch {
                     Ok(reported) => alerts.extend(reported),
                     Err(error) => return tracing::error!(%domain, "its reports can't be looked at: {error}"),
                 }
-                let uncovered = alerts.iter().any(|alert| alert.kind == Kind::MxUncovered);
+                let uncovered = alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered);
                 self.tell(spec, alerts).await;
                 let promoted = self.context.promote_by_evidence(spec).await;
                 let promoted = promoted.unwrap_or_else(|failure| {
@@ -166,31 +166,32 @@ impl Watch {
                 let by_itself =
                     self.config.apply && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand;
                 if by_itself {
-                    self.carry_on(spec, &applier, Waiting::Not).await;
+                    self.carry_on(spec, &applier, Verification::Defer).await;
                 } else if promoted || (uncovered && spec.repair) {
-                    self.carry_on(spec, &applier, Waiting::AWhile).await;
+                    self.carry_on(spec, &applier, Verification::Await).await;
                 }
             }
         }
     }
 
     /// What reports tell.
-    async fn reported(&self, spec: &DomainSpec, standing: &Rollout) -> Result<Vec<Alert>, StoreError> {
+    async fn reported(&self, spec: &DomainSpec, standing: &RolloutState) -> Result<Vec<Alert>, StoreError> {
         let (context, name) = (&self.context, &spec.name);
         let now = context.world.clock.now();
         let since = now.saturating_sub(LOOKED_BACK).unwrap_or(now);
         let days = context.store.days_of(name, since).await?;
         let causes = context.store.causes_of(name, since).await?;
-        let told = Told { days: &days, causes: &causes };
+        let told = ReportSums { days: &days, causes: &causes };
         Ok(reported(name, standing, &context.decisions(name), told, self.config.failure_rate, now))
     }
 
     /// Our own looks are evidence too.
-    async fn remember(&self, spec: &DomainSpec, hosts: &[Host]) {
+    async fn remember(&self, spec: &DomainSpec, hosts: &[ProbedHost]) {
         let now = self.context.world.clock.now();
         for host in hosts {
             let problem = host.proof.as_ref().err().map(String::as_str);
-            if let Err(error) = self.context.store.put_probe(&spec.name, &host.name, now, problem).await {
+            if let Err(error) = self.context.store.put_guard_probe(&spec.name, &host.name, now, problem).await
+            {
                 tracing::warn!(domain = %spec.name, "a look at {} can't be kept: {error}", host.name);
             }
         }
@@ -262,7 +263,7 @@ impl Watch {
 
     /// Carries the plan out, as far as that goes without hands: widening is always safe, and the sooner the
     /// better; enforcement was allowed.
-    async fn carry_on(&self, spec: &DomainSpec, applier: &Applier, waiting: Waiting) {
+    async fn carry_on(&self, spec: &DomainSpec, applier: &Applier, waiting: Verification) {
         let domain = &spec.name;
         match self.context.hold(domain).await {
             Ok(true) => {}
@@ -271,7 +272,7 @@ impl Watch {
         }
         let outcome = match self.context.standing(domain).await {
             Ok(standing) => {
-                applier.go_on(&self.context.wanted(spec), RolloutContext::permit(&standing), waiting).await
+                applier.run(&self.context.wanted(spec), RolloutContext::permit(&standing), waiting).await
             }
             Err(failure) => return tracing::error!(%domain, "its plan can't be carried out: {failure}"),
         };

@@ -13,10 +13,10 @@ use net::key_files::KeyFiles;
 use net::smtp::server::AnyStream;
 use operations::world::World;
 use operations::{holder, store_failure};
-use receiver::host::authority::Ca;
-use receiver::host::order::{Orders, Way};
+use receiver::host::authority::CaClient;
+use receiver::host::order::{ChallengeType, Orders};
 use receiver::host::vault::{Vault, VaultError};
-use receiver::host::{PolicyHost, Shelf, challenge};
+use receiver::host::{PolicyHost, SiteCache, challenge};
 use sender::serve::Shutdown;
 use sender::serve::listen::Serve;
 use std::io;
@@ -143,7 +143,7 @@ pub struct Hosting {
     pub bare: Bare,
     pub plain: Plain,
     store: Store,
-    shelf: Arc<Shelf>,
+    site_cache: Arc<SiteCache>,
     vault: Arc<Vault>,
     files: Vec<Arc<KeyFiles>>,
 }
@@ -153,10 +153,10 @@ impl Hosting {
         let vault = Arc::new(vault(config, &store).await?);
         let load = |files| certificate::load(files).map(Arc::new);
         let files: Vec<Arc<KeyFiles>> = config.certificates.iter().map(load).collect::<Result<_, _>>()?;
-        let shelf = Shelf::new(store.clone(), world.clock.clone()).await;
-        let shelf = shelf.map_err(|error| store_failure(&error))?;
-        let shelf = Arc::new(shelf.with_vault(vault.clone()).with_files(files.clone()));
-        let host = PolicyHost::new(shelf.clone());
+        let site_cache = SiteCache::new(store.clone(), world.clock.clone()).await;
+        let site_cache = site_cache.map_err(|error| store_failure(&error))?;
+        let site_cache = Arc::new(site_cache.with_vault(vault.clone()).with_files(files.clone()));
+        let host = PolicyHost::new(site_cache.clone());
         let host = host.map_err(|error| Failure::new("TLS can't be set up", error, ""))?;
         let proxy_header = config.proxy_header;
         Ok(Self {
@@ -164,7 +164,7 @@ impl Hosting {
             bare: Bare(host),
             plain: Plain::new(store.clone(), proxy_header),
             store,
-            shelf,
+            site_cache,
             vault,
             files,
         })
@@ -172,17 +172,17 @@ impl Hosting {
 
     /// Keeps it up to date, until the tasks are dropped.
     pub fn keep(&self, config: &HostConfig, world: &World, tasks: &mut JoinSet<()>) {
-        let shelf = self.shelf.clone();
+        let site_cache = self.site_cache.clone();
         tasks.spawn(async move {
             loop {
                 tokio::time::sleep(REFRESH).await;
-                if let Err(error) = shelf.refresh().await {
+                if let Err(error) = site_cache.refresh().await {
                     tracing::error!("changes of policies are not taken in, since the store fails: {error}");
                 }
             }
         });
         if !self.files.is_empty() {
-            tasks.spawn(watch(self.files.clone(), self.shelf.clone()));
+            tasks.spawn(watch(self.files.clone(), self.site_cache.clone()));
         }
         if config.authorities.is_empty() {
             return;
@@ -191,10 +191,10 @@ impl Hosting {
             store: self.store.clone(),
             dns: world.dns.clone(),
             clock: world.clock.clone(),
-            authorities: config.authorities.iter().cloned().map(Ca::new).collect(),
-            ways: match config.http.is_empty() {
-                true => vec![Way::Handshake],
-                false => vec![Way::Http, Way::Handshake],
+            authorities: config.authorities.iter().cloned().map(CaClient::new).collect(),
+            challenges: match config.http.is_empty() {
+                true => vec![ChallengeType::TlsAlpn01],
+                false => vec![ChallengeType::Http01, ChallengeType::TlsAlpn01],
             },
             vault: self.vault.clone(),
             place: config.place.clone(),
@@ -212,12 +212,12 @@ impl Hosting {
 }
 
 /// Takes changes of files in.
-async fn watch(files: Vec<Arc<KeyFiles>>, shelf: Arc<Shelf>) {
+async fn watch(files: Vec<Arc<KeyFiles>>, site_cache: Arc<SiteCache>) {
     loop {
         tokio::time::sleep(FILES).await;
         // Every one of them is looked at, whether or not one before it has changed.
         if files.iter().filter(|files| certificate::look(files)).count() > 0 {
-            shelf.files_have_changed();
+            site_cache.files_have_changed();
         }
     }
 }

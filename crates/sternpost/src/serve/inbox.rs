@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
-use store::reports::Way;
+use store::reports::Arrival;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -100,21 +100,24 @@ impl MailRole {
             None => machine()?,
         };
         if let Some(mailbox) = config.imap.clone() {
-            let (inbox, tls) = (inbox(config, store, world, Way::Imap), world.tls.clone());
+            let (inbox, tls) = (inbox(config, store, world, Arrival::Imap), world.tls.clone());
             tasks.spawn(async move { mailbox.keep(&inbox, &tls).await });
         }
         let room = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
         let rates = Some(Arc::new(Rates::new(config.messages_per_minute, MINUTE)));
-        let mail = |protocol, way, rates| {
+        let mail = |protocol, arrival, rates| {
             let server = ServerConfig { protocol, ..ServerConfig::new(name.clone(), starttls.clone()) };
             Mail {
                 server: Arc::new(server),
-                inbox: Arc::new(inbox(config, store, world, way)),
+                inbox: Arc::new(inbox(config, store, world, arrival)),
                 room: room.clone(),
                 rates,
             }
         };
-        Ok(Self { smtp: mail(Protocol::Smtp, Way::Smtp, rates), lmtp: mail(Protocol::Lmtp, Way::Lmtp, None) })
+        Ok(Self {
+            smtp: mail(Protocol::Smtp, Arrival::Smtp, rates),
+            lmtp: mail(Protocol::Lmtp, Arrival::Lmtp, None),
+        })
     }
 }
 

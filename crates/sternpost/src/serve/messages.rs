@@ -260,7 +260,7 @@ fn body(events: &[&Event]) -> String {
 mod tests {
     use super::*;
     use net::clock::ManualClock;
-    use receiver::rollout::guard::Kind;
+    use receiver::rollout::guard::AlertKind;
     use store::notices::News;
 
     fn event(domain: &str, event: Happened) -> Event {
@@ -270,7 +270,7 @@ mod tests {
             domain: domain.to_owned(),
             at: Timestamp::from_second(1_790_000_000).unwrap(),
             alert: Alert {
-                kind: Kind::MxUncovered,
+                kind: AlertKind::MxUncovered,
                 subject: "mx9.example.org".to_owned(),
                 what: "mx9.example.org is an MX host, and the policy does not name it".to_owned(),
                 consequence: "Senders refuse to deliver to it.".into(),

@@ -10,10 +10,10 @@ use lab::dns::Signing;
 use lab::pki::Pki;
 use net::clock::{Clock, ManualClock, SystemClock};
 use net::dns::{Dnssec, Resolver, ResolverConfig};
-use receiver::host::authority::{Authority, Ca, External, NEW_PER_HOUR};
-use receiver::host::order::{Orders, Way};
+use receiver::host::authority::{Authority, CaClient, ExternalAccount, NEW_PER_HOUR};
+use receiver::host::order::{ChallengeType, Orders};
 use receiver::host::vault::Vault;
-use receiver::rollout::plan::PolicyHostAt;
+use receiver::rollout::desired::PolicyHostAt;
 use std::path::Path;
 use std::sync::Arc;
 use store::Store;
@@ -34,7 +34,7 @@ struct Room {
 }
 
 impl Room {
-    async fn new(place: &Path, way: Way, authorities: Vec<Authority>) -> Self {
+    async fn new(place: &Path, way: ChallengeType, authorities: Vec<Authority>) -> Self {
         let store = Store::open(&place.join("disk/s.db")).await.unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let servers = vec!["127.0.0.1:53".parse().unwrap()];
@@ -44,8 +44,8 @@ impl Room {
             store: store.clone(),
             dns: Arc::new(Resolver::new(&resolver).unwrap()),
             clock: clock.clone(),
-            authorities: authorities.into_iter().map(Ca::new).collect(),
-            ways: vec![way],
+            authorities: authorities.into_iter().map(CaClient::new).collect(),
+            challenges: vec![way],
             vault: Arc::new(Vault::with_key(KEY).unwrap()),
             place: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
             holder: "test".to_owned(),
@@ -127,7 +127,7 @@ fn certificates_are_ordered_renewed_and_kept_through_whatever_the_authority_does
         let authority = Pebble::start(&place.path().join("pebble"), &ground.pki, "PEBBLE_WFE_NONCEREJECT=30");
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let room = Room::new(place.path(), Way::Http, vec![pebble(place.path())]).await;
+            let room = Room::new(place.path(), ChallengeType::Http01, vec![pebble(place.path())]).await;
             ordered_and_renewed(&room).await;
             refused_or_elsewhere(&room).await;
             let good = name("mta-sts.good.test");
@@ -153,7 +153,7 @@ fn a_disk_that_is_full_at_renewal_leaves_the_old_certificate_serving_until_there
             place.path().display()
         );
         runtime.block_on(async {
-            let room = Room::new(place.path(), Way::Handshake, vec![pebble(place.path())]).await;
+            let room = Room::new(place.path(), ChallengeType::TlsAlpn01, vec![pebble(place.path())]).await;
             let host = room.due("good.test").await;
             let first = until_there(&room, &host, "").await;
             until("the policy is served", || shell(&fetch).contains("mode: none"));
@@ -197,11 +197,11 @@ fn the_next_authority_is_asked_with_a_bound_account_and_a_handshake_where_the_fi
         std::fs::write(&key_file, "d3Jvbmc\n").unwrap();
         let root = Some(place.path().join("pebble/root.pem"));
         let first = Authority { directory: BUSY.to_owned(), ca_file: root, ..pebble(place.path()) };
-        let external = Some(External { key_id: "ours".to_owned(), key_file: key_file.clone() });
+        let external = Some(ExternalAccount { key_id: "ours".to_owned(), key_file: key_file.clone() });
         let second = Authority { external, ..pebble(place.path()) };
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let room = Room::new(place.path(), Way::Handshake, vec![first, second]).await;
+            let room = Room::new(place.path(), ChallengeType::TlsAlpn01, vec![first, second]).await;
             let good = room.due("good.test").await;
             room.orders.round().await.unwrap();
             let told = room.certificate(&good).await;

@@ -7,12 +7,12 @@ use crate::support::{daemon, in_a_room_of_its_own, shell, until};
 use formats::report::{DateRange, Report, pack};
 use formats::{DomainName, Mode, MxPattern, PolicyId};
 use jiff::{SignedDuration, Timestamp};
-use receiver::rollout::Standing;
-use receiver::rollout::guard::{Alert, Kind};
-use receiver::rollout::standing::{InMode, Promise};
+use receiver::rollout::RolloutState;
+use receiver::rollout::guard::{Alert, AlertKind};
+use receiver::rollout::state::{InMode, PublishedPolicy};
 use std::path::Path;
 use store::Store;
-use store::reports::{NewReport, Trust, Way};
+use store::reports::{Arrival, NewReport, Trust};
 
 const EVIL: &str = "<script>window.owned=1</script><img src=x onerror=alert(1)>\"'";
 
@@ -31,7 +31,7 @@ fn report(domain: &str, id: &str, day: Timestamp, ok: u64, failed: u64, text: &s
         submitter: format!("{}.sender.example", if text == EVIL { "evil" } else { "fine" }),
         signer: None,
         trust: Trust::Trusted,
-        way: Way::Smtp,
+        arrival: Arrival::Smtp,
         received_at: day,
         report: read.report,
         warnings: read.warnings.len(),
@@ -46,25 +46,25 @@ async fn fill(file: &Path) {
     let ago = |days: i64| now - SignedDuration::from_hours(24 * days);
     let name = |text: &str| DomainName::parse(text).unwrap();
     for domain in ["failing.example", "ready.example"] {
-        let promise = Promise {
+        let promise = PublishedPolicy {
             mode: Mode::Testing,
             max_age: 86_400,
             mx: vec![MxPattern::parse(&format!("mx1.{domain}")).unwrap()],
             until: None,
             assumed: false,
         };
-        let standing = Standing {
+        let standing = RolloutState {
             mode: Some(InMode { mode: Mode::Testing, since: ago(20) }),
             promises: vec![promise],
             last_id: Some(PolicyId::parse("20261101000000").unwrap()),
-            ..Standing::default()
+            ..RolloutState::default()
         };
         store.put_rollout(&name(domain), &standing).await.unwrap();
         store.journal(&name(domain), ago(20), "planner", &format!("announced {EVIL}")).await.unwrap();
         let bad = (domain == "failing.example").then_some(EVIL);
         let host = name(&format!("mx1.{domain}"));
         for day in 0..10 {
-            store.put_probe(&name(domain), &host, ago(day), bad).await.unwrap();
+            store.put_guard_probe(&name(domain), &host, ago(day), bad).await.unwrap();
             let failed = if domain == "failing.example" && day < 3 { 7 } else { 0 };
             let text = if day % 2 == 0 { EVIL } else { "Fine Mail" };
             let id = format!("{domain}-{day}");
@@ -72,7 +72,7 @@ async fn fill(file: &Path) {
         }
     }
     for (domain, said) in [("taken.example", "ok"), ("waiting.example", EVIL)] {
-        let sent = store::outgoing::NewReport {
+        let sent = store::outgoing::NewOutgoing {
             day: DateRange::utc_day(ago(1)).start,
             domain: name(domain),
             report_id: format!("{domain}@ours.example"),
@@ -85,12 +85,15 @@ async fn fill(file: &Path) {
         let mut round = store.due_outgoing(now, None, 9).await.unwrap().pop().unwrap();
         round.said = said.to_owned();
         round.tries = 1;
-        round.state =
-            if said == EVIL { store::outgoing::State::Waiting } else { store::outgoing::State::Sent };
+        round.state = if said == EVIL {
+            store::outgoing::DeliveryState::Waiting
+        } else {
+            store::outgoing::DeliveryState::Sent
+        };
         store.put_round(&round).await.unwrap();
     }
     let alert = Alert {
-        kind: Kind::ReportedFailure,
+        kind: AlertKind::ReportedFailure,
         subject: "certificate-expired at mx1.failing.example".into(),
         what: format!("senders met {EVIL}"),
         consequence: "Mail waits.".into(),
@@ -107,7 +110,7 @@ async fn fill(file: &Path) {
         )
         .await
         .unwrap();
-    store.quarantine(now, Way::Smtp, EVIL, EVIL.as_bytes()).await.unwrap();
+    store.quarantine(now, Arrival::Smtp, EVIL, EVIL.as_bytes()).await.unwrap();
     store.close().await;
 }
 

@@ -6,18 +6,14 @@
 //! less never stands in the way of what is believed more: a forger who sends a report first, under the
 //! id that the true one will have, gains nothing.
 
+use super::columns::{AT_ONCE, count, domain, first};
 use super::names::numbers;
 use super::sums::Sums;
 use super::{Kept, NewReport, Trust, digest, kind_number};
 use crate::{Store, StoreError, TENANT, damaged};
-use formats::DomainName;
 use formats::report::{PolicyReport, Report};
-use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
-
-/// Rows in one statement.
-pub(super) const AT_ONCE: usize = 500;
 
 /// A report that is there, as far as it matters for finding it again.
 #[derive(Debug, Clone)]
@@ -140,10 +136,6 @@ fn organization(report: &Report) -> &str {
     report.organization_name.as_deref().unwrap_or_default()
 }
 
-pub(super) fn domain(policy: &PolicyReport) -> &str {
-    policy.policy_domain.as_ref().map(DomainName::as_str).unwrap_or_default()
-}
-
 fn texts(new: &NewReport) -> impl Iterator<Item = &str> {
     let details = new.report.policies.iter().flat_map(|policy| &policy.details).flat_map(|detail| {
         [detail.result_type.as_str(), detail.receiving_mx_hostname.as_deref().unwrap_or_default()]
@@ -223,7 +215,7 @@ async fn confirm(
     .bind(report.trust as i64)
     .bind(report.signer.as_deref().map(id_of))
     .bind(this.submitter)
-    .bind(report.way as i64)
+    .bind(report.arrival as i64)
     .bind(this.identity)
     .bind(there.id)
     .execute(connection)
@@ -250,7 +242,7 @@ async fn insert(
                 .push_bind(id_of(organization(&new.report)))
                 .push_bind(new.trust as i64)
                 .push_bind(new.signer.as_deref().map(id_of))
-                .push_bind(new.way as i64)
+                .push_bind(new.arrival as i64)
                 .push_bind(new.received_at.as_second())
                 .push_bind(count(new.warnings as u64))
                 .push_bind(known.digest)
@@ -318,12 +310,4 @@ fn causes(policy: &PolicyReport) -> BTreeMap<(&str, &str, String), i64> {
         *sum = sum.saturating_add(count(detail.failed_session_count));
     }
     sums
-}
-
-pub(super) fn first(days: &[Timestamp]) -> i64 {
-    days.first().map_or(0, |day| day.as_second())
-}
-
-pub(super) fn count(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

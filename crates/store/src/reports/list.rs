@@ -1,6 +1,6 @@
 //! Reports one by one: found, and read.
 
-use super::{Trust, Way, range};
+use super::{Arrival, Trust, range};
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::report::DateRange;
 use jiff::Timestamp;
@@ -46,7 +46,8 @@ pub struct ListedReport {
     /// How far it is believed.
     pub trust: Trust,
     /// How it came.
-    pub way: Way,
+    #[serde(rename = "way")]
+    pub arrival: Arrival,
     /// When it came.
     pub received_at: Timestamp,
     /// How many oddities it has.
@@ -67,7 +68,7 @@ pub struct StoredReport {
 }
 
 const LISTED: &str = "SELECT report.id, submitter.text, organization.text, report.report_id, report.range_start, report.range_end,
-    report.trust, report.way, report.received_at, report.warnings,
+    report.trust, report.arrival, report.received_at, report.warnings,
     (SELECT group_concat(DISTINCT name.text) FROM outcome JOIN name ON name.id = outcome.domain WHERE outcome.report = report.id),
     (SELECT CAST(total(successful) AS INTEGER) FROM outcome WHERE outcome.report = report.id),
     (SELECT CAST(total(failed) AS INTEGER) FROM outcome WHERE outcome.report = report.id)";
@@ -137,7 +138,7 @@ fn listed(row: &sqlx::sqlite::SqliteRow) -> Result<ListedReport, StoreError> {
         start: time("report", row.try_get(4)?)?,
         end: time("report", row.try_get(5)?)?,
         trust: Trust::parse(row.try_get(6)?)?,
-        way: Way::parse(row.try_get(7)?)?,
+        arrival: Arrival::parse(row.try_get(7)?)?,
         received_at: time("report", row.try_get(8)?)?,
         warnings: count(9)?,
         domains: domains.unwrap_or_default().split(',').map(str::to_owned).collect(),

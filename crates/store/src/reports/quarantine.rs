@@ -1,6 +1,6 @@
 //! What could not be read, whole, with the reason; to be tried again after an upgrade.
 
-use super::{Way, digest};
+use super::{Arrival, digest};
 use crate::{Store, StoreError, TENANT, time};
 use jiff::Timestamp;
 use sqlx::Row;
@@ -13,7 +13,8 @@ pub struct Quarantined {
     /// When it came.
     pub received_at: Timestamp,
     /// How it came.
-    pub way: Way,
+    #[serde(rename = "way")]
+    pub arrival: Arrival,
     /// Why it is here.
     pub reason: String,
     /// Bytes of it.
@@ -25,7 +26,7 @@ impl Store {
     pub async fn quarantine(
         &self,
         received_at: Timestamp,
-        way: Way,
+        arrival: Arrival,
         reason: &str,
         raw: &[u8],
     ) -> Result<(), StoreError> {
@@ -36,7 +37,7 @@ impl Store {
         )
         .bind(TENANT)
         .bind(received_at.as_second())
-        .bind(way as i64)
+        .bind(arrival as i64)
         .bind(reason)
         .bind(digest(&[raw]))
         .bind(raw)
@@ -61,7 +62,7 @@ impl Store {
                 Ok(Quarantined {
                     id: row.try_get(0)?,
                     received_at: time("quarantine", row.try_get(1)?)?,
-                    way: Way::parse(row.try_get(2)?)?,
+                    arrival: Arrival::parse(row.try_get(2)?)?,
                     reason: row.try_get(3)?,
                     size: row.try_get(4)?,
                 })

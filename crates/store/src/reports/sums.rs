@@ -1,7 +1,7 @@
 //! Sums that are kept with every report, so that pages over many of them need not add anything up: by day of a
 //! domain, and by day of a submitter.
 
-use super::keep::{AT_ONCE, count, domain, first};
+use super::columns::{AT_ONCE, count, domain, first};
 use super::{NewReport, Trust};
 use crate::{StoreError, TENANT};
 use formats::result_type::PolicyType;

@@ -19,7 +19,7 @@ fn new(submitter: &str, trust: Trust, text: &str) -> NewReport {
         submitter: submitter.into(),
         signer: trust.counts().then(|| submitter.into()),
         trust,
-        way: Way::Import,
+        arrival: Arrival::Import,
         received_at: Timestamp::UNIX_EPOCH,
         report: Report::read(text.as_bytes()).unwrap().report,
         warnings: 2,
@@ -158,7 +158,7 @@ async fn reports_are_found_and_come_back_as_they_were() {
 async fn what_can_not_be_read_is_kept_once_with_the_reason_and_let_go() {
     let (_dir, store) = crate::scratch().await;
     for _ in 0..2 {
-        store.quarantine(Timestamp::UNIX_EPOCH, Way::Smtp, "line 1: expected value", b"x").await.unwrap();
+        store.quarantine(Timestamp::UNIX_EPOCH, Arrival::Smtp, "line 1: expected value", b"x").await.unwrap();
     }
     let there = store.quarantined(0, 10).await.unwrap();
     assert_eq!((there.len(), there[0].reason.as_str(), there[0].size), (1, "line 1: expected value", 1));

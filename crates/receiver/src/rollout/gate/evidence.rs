@@ -1,11 +1,13 @@
 //! What reports and our own looks at the MX hosts show about a domain: the input of the gate.
 
-use super::{Cause, Thresholds, upper_bound};
+use super::bound::upper_bound;
+use super::cause::Cause;
+use super::thresholds::Thresholds;
 use formats::result_type::PolicyType;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
-use store::probes::ProbeDay;
+use store::guard_probes::GuardProbeDay;
 use store::reports::{DaySum, KeptReport};
 
 /// What the reports show.
@@ -73,7 +75,7 @@ type Days = BTreeMap<Timestamp, Day>;
 /// Sums up the reports about a domain that has been in testing since `since`.
 pub fn evidence(
     reports: &[KeptReport],
-    probes: &[ProbeDay],
+    probes: &[GuardProbeDay],
     since: Timestamp,
     excused: &BTreeSet<Cause>,
     now: Timestamp,
@@ -116,7 +118,12 @@ pub fn evidence(
 }
 
 /// The same from sums by day, for many domains at once: without causes and senders, and nothing excused.
-pub fn evidence_by_day(sums: &[DaySum], probes: &[ProbeDay], since: Timestamp, now: Timestamp) -> Evidence {
+pub fn evidence_by_day(
+    sums: &[DaySum],
+    probes: &[GuardProbeDay],
+    since: Timestamp,
+    now: Timestamp,
+) -> Evidence {
     let in_testing = sums.iter().filter(|sum| sum.day + DAY > since);
     let days = in_testing
         .map(|sum| (sum.day, Day { sessions: sum.sts_sessions, failed: sum.tainted > 0 }))
@@ -124,7 +131,7 @@ pub fn evidence_by_day(sums: &[DaySum], probes: &[ProbeDay], since: Timestamp, n
     over(days, probes, since, now)
 }
 
-fn over(mut days: Days, probes: &[ProbeDay], since: Timestamp, now: Timestamp) -> Evidence {
+fn over(mut days: Days, probes: &[GuardProbeDay], since: Timestamp, now: Timestamp) -> Evidence {
     days.retain(|_, day| day.sessions > 0 || day.failed);
     let run: Vec<&Day> = days.values().rev().take_while(|day| !day.failed).collect();
     let clean_sessions = run.iter().fold(0u64, |sum, day| sum.saturating_add(day.sessions));
@@ -142,7 +149,7 @@ fn over(mut days: Days, probes: &[ProbeDay], since: Timestamp, now: Timestamp) -
     }
 }
 
-fn looked(probes: &[ProbeDay], since: Timestamp) -> Probes {
+fn looked(probes: &[GuardProbeDay], since: Timestamp) -> Probes {
     let ours = || probes.iter().filter(|probe| probe.day + DAY > since);
     let days: BTreeSet<Timestamp> = ours().map(|probe| probe.day).collect();
     let last_bad = ours().filter(|probe| probe.bad > 0).max_by_key(|probe| probe.day);

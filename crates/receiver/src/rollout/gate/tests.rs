@@ -4,7 +4,7 @@ use formats::result_type::PolicyType;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use store::probes::ProbeDay;
+use store::guard_probes::GuardProbeDay;
 use store::reports::{DaySum, FailureSum, KeptReport, Outcome, Trust};
 
 fn at(day: i64) -> Timestamp {
@@ -35,8 +35,8 @@ fn expired() -> Cause {
 }
 
 /// A look a day, bad on some.
-fn looks(days: std::ops::Range<i64>, bad: &[i64]) -> Vec<ProbeDay> {
-    let one = |day| ProbeDay {
+fn looks(days: std::ops::Range<i64>, bad: &[i64]) -> Vec<GuardProbeDay> {
+    let one = |day| GuardProbeDay {
         host: "mx1.a.example".into(),
         day: at(day),
         good: 1,
@@ -105,7 +105,7 @@ fn failures_without_details_can_not_be_excused() {
 
 #[test]
 fn a_quiet_domain_waits_longer_instead_with_all_our_own_looks_good() {
-    let gate_at = |now, probes: &[ProbeDay]| {
+    let gate_at = |now, probes: &[GuardProbeDay]| {
         let evidence = evidence(&clean(100..now, 2), probes, at(100), &BTreeSet::new(), at(now));
         gate(&evidence, &Thresholds::default())
     };

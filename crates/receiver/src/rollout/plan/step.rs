@@ -1,6 +1,6 @@
 //! What a plan is made of, and what people are told about it.
 
-use super::PolicyHostAt;
+use super::super::desired::PolicyHostAt;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, PolicyId};
 use std::fmt;

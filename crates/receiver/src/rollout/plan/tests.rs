@@ -1,4 +1,6 @@
+use super::super::desired::PolicyHostAt;
 use super::*;
+use formats::tlsrpt_record::Rua;
 use jiff::SignedDuration;
 
 fn domain(text: &str) -> DomainName {
@@ -20,8 +22,8 @@ fn after(seconds: i64) -> Timestamp {
 const WEEK: i64 = 604_800;
 const SLACK: i64 = 120;
 
-fn wanted(mode: Mode, mx: &[&str]) -> Wanted {
-    Wanted {
+fn wanted(mode: Mode, mx: &[&str]) -> DesiredState {
+    DesiredState {
         domain: domain("a.example"),
         mx: mx.iter().map(|text| pattern(text)).collect(),
         mode,
@@ -34,25 +36,29 @@ fn wanted(mode: Mode, mx: &[&str]) -> Wanted {
     }
 }
 
-fn seen(mx: &[&str]) -> Seen {
-    Seen { mx: mx.iter().map(|host| domain(host)).collect(), mx_ttl: 300, ..Seen::default() }
+fn seen(mx: &[&str]) -> ObservedState {
+    ObservedState {
+        mx: mx.iter().map(|host| domain(host)).collect(),
+        mx_ttl: 300,
+        ..ObservedState::default()
+    }
 }
 
 /// A domain that is set up by somebody, as it is first met.
-fn met(mode: Mode, max_age: u32, mx: &[&str], hosts: &[&str]) -> (Standing, Seen) {
+fn met(mode: Mode, max_age: u32, mx: &[&str], hosts: &[&str]) -> (RolloutState, ObservedState) {
     let policy = Policy::new(mode, max_age, mx.iter().map(|text| pattern(text)).collect());
-    let seen = Seen {
+    let seen = ObservedState {
         record: Some(PolicyId::parse("20260101000000").unwrap()),
         rua: wanted(mode, mx).rua,
         served: policy,
         ..seen(hosts)
     };
-    let mut standing = Standing::default();
+    let mut standing = RolloutState::default();
     standing.observe(&wanted(mode, mx), &seen, now());
     (standing, seen)
 }
 
-fn way(wanted: &Wanted, standing: &Standing, seen: &Seen) -> Vec<Stage> {
+fn way(wanted: &DesiredState, standing: &RolloutState, seen: &ObservedState) -> Vec<Stage> {
     plan(wanted, standing, seen, Permit::Testing, now())
 }
 
@@ -76,7 +82,7 @@ fn words(stages: &[Stage]) -> Vec<String> {
 #[test]
 fn pub_01_pub_05_from_nothing_the_file_comes_before_the_record_and_testing_before_enforce() {
     let stages =
-        way(&wanted(Mode::Enforce, &["mx1.a.example"]), &Standing::default(), &seen(&["mx1.a.example"]));
+        way(&wanted(Mode::Enforce, &["mx1.a.example"]), &RolloutState::default(), &seen(&["mx1.a.example"]));
     assert_eq!(
         words(&stages),
         [
@@ -93,7 +99,7 @@ fn pub_01_pub_05_from_nothing_the_file_comes_before_the_record_and_testing_befor
 #[test]
 fn pub_05_a_permit_alone_does_not_enforce_what_was_not_seen_in_testing() {
     let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
-    let stages = plan(&wanted, &Standing::default(), &seen(&["mx1.a.example"]), Permit::Enforce, now());
+    let stages = plan(&wanted, &RolloutState::default(), &seen(&["mx1.a.example"]), Permit::Enforce, now());
     let first = stages.iter().find(|stage| matches!(stage, Stage::Step(Step::Serve(_), _)));
     assert!(first.is_some_and(|stage| !enforces(stage)));
     assert_eq!(stages.last().map(enforces), Some(false));
@@ -143,7 +149,7 @@ fn pub_03_retiring_goes_through_none_waits_out_every_promise_and_then_removes_bo
     let (mut standing, seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     // A year was promised once, by a policy that was replaced a moment ago.
     let long = Policy::new(Mode::Enforce, 31_557_600, vec![pattern("mx1.a.example")]).unwrap();
-    standing.promises.insert(0, Promise { until: Some(now()), ..(&long).into() });
+    standing.promises.insert(0, PublishedPolicy { until: Some(now()), ..(&long).into() });
     let stages = way(&wanted(Mode::None, &["mx1.a.example"]), &standing, &seen);
     assert_eq!(
         words(&stages),
@@ -156,15 +162,15 @@ fn pub_03_retiring_goes_through_none_waits_out_every_promise_and_then_removes_bo
 fn a_domain_that_never_had_anything_has_nothing_to_retire() {
     let mut nothing = seen(&["mx1.a.example"]);
     nothing.rua = wanted(Mode::None, &[]).rua;
-    assert_eq!(way(&wanted(Mode::None, &[]), &Standing::default(), &nothing), []);
+    assert_eq!(way(&wanted(Mode::None, &[]), &RolloutState::default(), &nothing), []);
 }
 
 #[test]
 fn what_nobody_can_see_any_more_is_taken_for_the_worst() {
     let (_, mut broken) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     broken.served = None;
-    let wanted = Wanted { max_age_before: 1000, ..wanted(Mode::Testing, &["mx2.a.example"]) };
-    let mut standing = Standing::default();
+    let wanted = DesiredState { max_age_before: 1000, ..wanted(Mode::Testing, &["mx2.a.example"]) };
+    let mut standing = RolloutState::default();
     standing.observe(&wanted, &broken, now());
     let told = words(&way(&wanted, &standing, &broken));
     assert_eq!(told[..4], ["serve testing mx2.a.example mx1.a.example", "announce", "wait 1120", "add-mx"]);
@@ -176,7 +182,13 @@ fn sts_14_ids_grow_even_when_the_clock_went_back_and_one_that_was_offered_is_kep
     let wanted = wanted(Mode::Testing, &["mx1.a.example"]);
     standing.last_id = Some(PolicyId::parse("20300101000000").unwrap());
     standing.announce_due = true;
-    let id = |standing: &Standing, seen: &Seen, at| match next(&wanted, standing, seen, Permit::Testing, at) {
+    let id = |standing: &RolloutState, seen: &ObservedState, at| match next(
+        &wanted,
+        standing,
+        seen,
+        Permit::Testing,
+        at,
+    ) {
         Next::Do(Step::Announce(id)) => id.to_string(),
         other => panic!("{other:?}"),
     };
@@ -194,6 +206,6 @@ fn sts_14_ids_grow_even_when_the_clock_went_back_and_one_that_was_offered_is_kep
 fn the_policy_host_is_pointed_to_before_anything_is_announced() {
     let mut wanted = wanted(Mode::Testing, &["mx1.a.example"]);
     wanted.policy_host = Some(PolicyHostAt::Alias(domain("host.example.net")));
-    let told = words(&way(&wanted, &Standing::default(), &seen(&["mx1.a.example"])));
+    let told = words(&way(&wanted, &RolloutState::default(), &seen(&["mx1.a.example"])));
     assert_eq!(told, ["ask-for-reports", "point-policy-host", "serve testing mx1.a.example", "announce"]);
 }

@@ -12,7 +12,7 @@ use net::https::{Bytes, PostError, Posts, Verify};
 use net::smtp::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use store::outgoing::Wanted;
+use store::outgoing::OutgoingFilter;
 use store::tallies::{Added, DayTally};
 use tokio::sync::{Notify, Semaphore};
 
@@ -160,7 +160,7 @@ impl Place {
     }
 
     async fn report(&self, domain: &str) -> Outgoing {
-        let wanted = Wanted { domain: Some(name(domain)), most: 1, ..Wanted::default() };
+        let wanted = OutgoingFilter { domain: Some(name(domain)), most: 1, ..OutgoingFilter::default() };
         self.office.store.outgoing(&wanted).await.unwrap().remove(0)
     }
 
@@ -189,7 +189,12 @@ async fn rpt_11_reports_are_spread_over_four_hours_after_midnight_and_none_is_bu
     place.office.turn().await.unwrap();
     assert_eq!(place.office.counts.built.get(), 200);
     let midnight = later(DAY_ONE.parse().unwrap(), DAY);
-    let all = place.office.store.outgoing(&Wanted { most: 1000, ..Wanted::default() }).await.unwrap();
+    let all = place
+        .office
+        .store
+        .outgoing(&OutgoingFilter { most: 1000, ..OutgoingFilter::default() })
+        .await
+        .unwrap();
     let delays: BTreeSet<i64> =
         all.iter().map(|report| report.due.duration_since(midnight).as_secs()).collect();
     assert!(delays.len() > 190, "{} moments", delays.len());
@@ -221,8 +226,8 @@ async fn rpt_20_it_is_tried_again_with_growing_pauses_for_a_day_and_then_given_u
     let mut pauses = Vec::new();
     loop {
         let report = place.report("a.example").await;
-        if report.state != State::Waiting {
-            assert_eq!(report.state, State::GivenUp);
+        if report.state != DeliveryState::Waiting {
+            assert_eq!(report.state, DeliveryState::GivenUp);
             assert!(report.said.contains("nobody is there"), "{}", report.said);
             break;
         }
@@ -255,7 +260,7 @@ async fn rpt_20_every_target_gets_it_once_and_one_that_took_it_is_enough() {
         )
         .await;
     place.morning().await;
-    assert_eq!(place.report("a.example").await.state, State::Sent);
+    assert_eq!(place.report("a.example").await.state, DeliveryState::Sent);
     let replies = place.replies("a.example").await;
     let accepted: Vec<&str> =
         replies.iter().filter(|(_, reply)| *reply == Reply::Accepted).map(|(to, _)| to.as_str()).collect();
@@ -273,12 +278,12 @@ async fn rpt_20_every_target_gets_it_once_and_one_that_took_it_is_enough() {
 async fn rpt_19_statuses_of_https_say_taken_refused_or_again() {
     let place = Place::new().await;
     for (status, state, replied) in [
-        (200, State::Sent, Reply::Accepted),
-        (204, State::Sent, Reply::Accepted),
-        (301, State::GivenUp, Reply::Refused),
-        (404, State::GivenUp, Reply::Refused),
-        (429, State::Waiting, Reply::Failed),
-        (500, State::Waiting, Reply::Failed),
+        (200, DeliveryState::Sent, Reply::Accepted),
+        (204, DeliveryState::Sent, Reply::Accepted),
+        (301, DeliveryState::GivenUp, Reply::Refused),
+        (404, DeliveryState::GivenUp, Reply::Refused),
+        (429, DeliveryState::Waiting, Reply::Failed),
+        (500, DeliveryState::Waiting, Reply::Failed),
     ] {
         let host = format!("s{status}.example");
         place.world.statuses.lock().unwrap().insert(host.clone(), status);
@@ -309,9 +314,9 @@ async fn reports_go_only_where_the_record_says_now_or_said_when_it_cant_be_asked
         place.world.mails.lock().unwrap().iter().map(|mail| mail.to[0].clone()).collect();
     to.sort();
     assert_eq!(to, ["new@changed.example", "r@dark.example", "r@unasked.example"]);
-    assert_eq!(place.report("gone.example").await.state, State::Unwanted);
+    assert_eq!(place.report("gone.example").await.state, DeliveryState::Unwanted);
     let denied = place.report("denied.example").await;
-    assert_eq!(denied.state, State::GivenUp);
+    assert_eq!(denied.state, DeliveryState::GivenUp);
     assert!(denied.said.contains("denies"), "{}", denied.said);
     // A record that was never seen and can't be asked: it waits.
     place.clock.advance(8 * 3600 - 60);
@@ -329,7 +334,7 @@ async fn reports_go_only_where_the_record_says_now_or_said_when_it_cant_be_asked
     place.world.records.lock().unwrap().insert("new.example".into(), Err(DnsError::Timeout));
     place.morning().await;
     let waiting = place.report("new.example").await;
-    assert_eq!((waiting.state, waiting.tries), (State::Waiting, 1));
+    assert_eq!((waiting.state, waiting.tries), (DeliveryState::Waiting, 1));
     assert!(waiting.said.contains("_smtp._tls.new.example"), "{}", waiting.said);
 }
 
@@ -393,8 +398,9 @@ async fn when_it_is_to_stop_what_is_being_delivered_is_written_down_and_nothing_
     place.office.stop.cancel();
     may_say.add_permits(REPORTS_PER_HOST);
     running.await.unwrap();
-    let all = place.office.store.outgoing(&Wanted { most: 99, ..Wanted::default() }).await.unwrap();
-    let sent = all.iter().filter(|report| report.state == State::Sent).count();
+    let all =
+        place.office.store.outgoing(&OutgoingFilter { most: 99, ..OutgoingFilter::default() }).await.unwrap();
+    let sent = all.iter().filter(|report| report.state == DeliveryState::Sent).count();
     assert_eq!((all.len(), sent, place.mails()), (domains, REPORTS_PER_HOST, REPORTS_PER_HOST));
 }
 
@@ -436,12 +442,12 @@ async fn rpt_26_a_policy_in_testing_is_looked_at_and_its_report_tells_the_truth(
     let mut hosts = Hosts::new();
     prober.turn(&mut hosts).await.unwrap();
     prober.turn(&mut hosts).await.unwrap();
-    let looks = place.office.store.tested(day, &name("a.example")).await.unwrap();
+    let looks = place.office.store.testing_probes(day, &name("a.example")).await.unwrap();
     assert_eq!(looks.len(), 1, "not twice within six hours: {looks:?}");
     assert_eq!(looks[0].failure, Some(ResultType::ValidationFailure));
     place.clock.advance(6 * 3600);
     prober.turn(&mut hosts).await.unwrap();
-    assert_eq!(place.office.store.tested(day, &name("a.example")).await.unwrap().len(), 2);
+    assert_eq!(place.office.store.testing_probes(day, &name("a.example")).await.unwrap().len(), 2);
     place.clock.advance(6 * 3600 + 300);
     place.office.build().await.unwrap();
     let report = place.report("a.example").await;

@@ -42,7 +42,7 @@ impl Memory {
         let Some(context) = self.context.as_ref().filter(|context| context.find(domain).is_ok()) else {
             return Known::default();
         };
-        let previous = context.store.look(domain).await.ok().flatten();
+        let previous = context.store.last_checked_policy(domain).await.ok().flatten();
         Known {
             previous: previous.map(|look| Previous { id: look.id, file: look.file, at: look.at }),
             gate: gate(context, domain).await,
@@ -57,7 +57,7 @@ impl Memory {
         };
         if let Some((id, file)) = &seen.published {
             // A store that can't be written to takes nothing away from this look.
-            let _ = context.store.put_look(&seen.domain, id, file, self.now()).await;
+            let _ = context.store.put_checked_policy(&seen.domain, id, file, self.now()).await;
         }
     }
 }

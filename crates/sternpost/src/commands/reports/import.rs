@@ -14,7 +14,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::reports::{Kept, NewReport, Trust, Way};
+use store::reports::{Arrival, Kept, NewReport, Trust};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 /// What to take in.
@@ -225,7 +225,7 @@ fn prepared(item: Item, inbox: &Inbox, trusted: bool, copies: Copies) -> Ready {
     if !item.is_report_file() {
         return Ready::Mail(item, copies);
     }
-    match inbox.read_file(&item.bytes, &item.name, Way::Import) {
+    match inbox.read_file(&item.bytes, &item.name, Arrival::Import) {
         Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
         Err(why) => Ready::Bad(item, why, copies),
     }
@@ -251,7 +251,7 @@ async fn take_all(
         let inbox = inbox.clone();
         async move {
             match one {
-                Ready::Mail(item, copies) => match inbox.read_mail(&item.bytes, Way::Import).await {
+                Ready::Mail(item, copies) => match inbox.read_mail(&item.bytes, Arrival::Import).await {
                     Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
                     Err(why) => Ready::Bad(item, why, copies),
                 },
@@ -271,7 +271,8 @@ async fn take_all(
                 }
                 Ready::Bad(item, why, _) => {
                     let now = inbox.clock.now();
-                    let kept = inbox.store.quarantine(now, Way::Import, &why.to_string(), &item.bytes).await;
+                    let kept =
+                        inbox.store.quarantine(now, Arrival::Import, &why.to_string(), &item.bytes).await;
                     kept.map_err(|error| store_failure(&error))?;
                     counts.quarantined += 1;
                     counts.problem(item.name, why.to_string());

@@ -8,7 +8,7 @@ use operations::world::domain as domain_name;
 use operations::{RolloutContext, store_failure};
 use std::fmt::Write;
 use std::path::Path;
-use store::outgoing::Wanted;
+use store::outgoing::OutgoingFilter;
 use store::reports::{ListedReport, Search};
 
 /// Which reports.
@@ -66,7 +66,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let domain = options.domain.as_deref().map(domain_name).transpose()?;
     if options.sent {
         let day = options.day.as_deref().map(super::day).transpose()?;
-        let wanted = Wanted { domain, day, state: None, most: options.limit };
+        let wanted = OutgoingFilter { domain, day, state: None, most: options.limit };
         return super::sent::list(context, &wanted, options.json).await;
     }
     let mut search = Search {
@@ -113,7 +113,7 @@ fn line(report: &ListedReport) -> String {
         report.successful,
         report.failed,
         report.trust,
-        report.way
+        report.arrival
     )
 }
 
@@ -163,7 +163,7 @@ fn in_words(told: &OpenedReport) -> String {
         shown(&listed.report_id),
         shown(&listed.submitter),
         shown(&listed.organization),
-        listed.way,
+        listed.arrival,
         listed.received_at
     );
     let _ = writeln!(out, "  covers {} to {}", listed.start, listed.end);

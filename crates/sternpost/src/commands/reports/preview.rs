@@ -33,7 +33,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => DateRange::utc_day(context.world.clock.now()).start,
     };
     let entries = context.store.tally_of(day, &domain).await.map_err(fail)?;
-    let looks = context.store.tested(day, &domain).await.map_err(fail)?;
+    let looks = context.store.testing_probes(day, &domain).await.map_err(fail)?;
     context.store.close().await;
     let shown = day.strftime("%Y-%m-%d");
     let Some(report) = build(day, DomainTally { domain: domain.clone(), entries }, &looks, &reporter) else {

@@ -55,7 +55,7 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
                     say(&format!(
                         "{} {id:>6}  {at}  {}, {size} bytes: {}",
                         marks().error,
-                        one.way,
+                        one.arrival,
                         one.reason
                     ));
                 }),

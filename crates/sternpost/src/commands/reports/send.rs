@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use operations::{RolloutContext, store_failure};
 use sender::report::{Letter, Office, build};
 use std::path::{Path, PathBuf};
-use store::outgoing::Wanted;
+use store::outgoing::OutgoingFilter;
 use store::tallies::DomainTally;
 
 /// Which, and where to.
@@ -79,7 +79,7 @@ async fn again(
     domain: Option<DomainName>,
 ) -> Result<usize, Failure> {
     let fail = |error| store_failure(&error);
-    let wanted = Wanted { domain, day: Some(day), state: None, most: u32::MAX };
+    let wanted = OutgoingFilter { domain, day: Some(day), state: None, most: u32::MAX };
     let reports = context.store.outgoing(&wanted).await.map_err(fail)?;
     for report in &reports {
         context.store.send_again(report.id, context.world.clock.now()).await.map_err(fail)?;
@@ -117,7 +117,7 @@ async fn put(office: &Office, day: Timestamp, only: Option<&DomainName>) -> Resu
 async fn put_one(office: &Office, day: Timestamp, tally: DomainTally) -> Result<Option<bool>, Failure> {
     let domain = tally.domain.clone();
     let fail = |why: &dyn std::fmt::Display| Failure::new(format!("the report to {domain}"), why, "");
-    let looks = office.store.tested(day, &domain).await.map_err(|error| fail(&error))?;
+    let looks = office.store.testing_probes(day, &domain).await.map_err(|error| fail(&error))?;
     let Some(report) = build(day, tally, &looks, &office.courier.reporter) else { return Ok(None) };
     let letter = Letter::new(&domain, &report).map_err(|error| fail(&error))?;
     let known = office.store.tallied_record(day, &domain).await.map_err(|error| fail(&error))?;

@@ -7,7 +7,7 @@ use formats::report::{PolicyReport, Report, unpack};
 use operations::{RolloutContext, store_failure};
 use serde::Serialize;
 use std::fmt::Write;
-use store::outgoing::{Outgoing, Reply, State, TargetState, Wanted};
+use store::outgoing::{DeliveryState, Outgoing, OutgoingFilter, Reply, TargetState};
 
 /// A report on its way, for scripts.
 #[derive(Serialize)]
@@ -16,7 +16,7 @@ struct Listed<'r> {
     day: String,
     domain: &'r str,
     report_id: &'r str,
-    state: State,
+    state: DeliveryState,
     successful: u64,
     failed: u64,
     tries: u32,
@@ -36,7 +36,7 @@ impl<'r> Listed<'r> {
             successful: report.successful,
             failed: report.failed,
             tries: report.tries,
-            next_try: (report.state == State::Waiting).then(|| report.due.to_string()),
+            next_try: (report.state == DeliveryState::Waiting).then(|| report.due.to_string()),
             said: &report.said,
             targets,
         }
@@ -48,7 +48,7 @@ fn day(report: &Outgoing) -> String {
 }
 
 /// Lists them.
-pub async fn list(context: RolloutContext, wanted: &Wanted, json: bool) -> Result<Exit, Failure> {
+pub async fn list(context: RolloutContext, wanted: &OutgoingFilter, json: bool) -> Result<Exit, Failure> {
     let fail = |error| store_failure(&error);
     let reports = context.store.outgoing(wanted).await.map_err(fail)?;
     let mut with = Vec::new();
@@ -68,10 +68,10 @@ pub async fn list(context: RolloutContext, wanted: &Wanted, json: bool) -> Resul
 
 fn line(report: &Outgoing) -> String {
     let (mark, state) = match report.state {
-        State::Sent => (marks().fine, "sent".to_owned()),
-        State::Waiting => (marks().info, format!("waits for {}", report.due)),
-        State::Unwanted => (marks().info, "unwanted".to_owned()),
-        State::GivenUp => (marks().error, "given up".to_owned()),
+        DeliveryState::Sent => (marks().fine, "sent".to_owned()),
+        DeliveryState::Waiting => (marks().info, format!("waits for {}", report.due)),
+        DeliveryState::Unwanted => (marks().info, "unwanted".to_owned()),
+        DeliveryState::GivenUp => (marks().error, "given up".to_owned()),
     };
     let said = if report.said.is_empty() { String::new() } else { format!(": {}", shown(&report.said)) };
     format!(

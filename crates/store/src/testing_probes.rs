@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 /// One handshake with an MX host, judged under the full rules of MTA-STS.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tested {
+pub struct TestingProbe {
     /// The MX host.
     pub mx: DomainName,
     /// When.
@@ -23,11 +23,11 @@ pub struct Tested {
 
 impl Store {
     /// Remembers handshakes for a domain's policy on a day.
-    pub async fn put_tested(
+    pub async fn put_testing_probes(
         &self,
         day: Timestamp,
         domain: &DomainName,
-        looks: &[Tested],
+        looks: &[TestingProbe],
     ) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         for look in looks {
@@ -50,7 +50,11 @@ impl Store {
     }
 
     /// The handshakes for a domain's policy on a day, oldest first.
-    pub async fn tested(&self, day: Timestamp, domain: &DomainName) -> Result<Vec<Tested>, StoreError> {
+    pub async fn testing_probes(
+        &self,
+        day: Timestamp,
+        domain: &DomainName,
+    ) -> Result<Vec<TestingProbe>, StoreError> {
         let rows: Vec<(String, i64, String, String, String)> = sqlx::query_as(
             "SELECT mx, at, result_type, receiving_ip, reason FROM tested
              WHERE day = $1 AND domain = $2 ORDER BY at, mx",
@@ -61,7 +65,7 @@ impl Store {
         .await?;
         rows.into_iter()
             .map(|(mx, at, result, ip, reason)| {
-                Ok(Tested {
+                Ok(TestingProbe {
                     mx: DomainName::parse(&mx).map_err(damaged("tested"))?,
                     at: time("tested", at)?,
                     failure: Some(result)
@@ -75,7 +79,10 @@ impl Store {
     }
 
     /// The domains that were looked at on a day.
-    pub async fn tested_domains(&self, day: Timestamp) -> Result<HashSet<DomainName>, StoreError> {
+    pub async fn domains_with_testing_probes(
+        &self,
+        day: Timestamp,
+    ) -> Result<HashSet<DomainName>, StoreError> {
         let names: Vec<String> = sqlx::query_scalar("SELECT DISTINCT domain FROM tested WHERE day = $1")
             .bind(day.as_second())
             .fetch_all(&self.pool)
@@ -109,7 +116,7 @@ mod tests {
     async fn looks_are_kept_by_domain_and_day() {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("a.example").unwrap();
-        let look = |at, failure: Option<ResultType>| Tested {
+        let look = |at, failure: Option<ResultType>| TestingProbe {
             mx: DomainName::parse("mx.a.example").unwrap(),
             at: Timestamp::from_second(at).unwrap(),
             reason: failure.as_ref().map(|_| "why".to_owned()).unwrap_or_default(),
@@ -117,13 +124,13 @@ mod tests {
             receiving_ip: "192.0.2.1".parse().ok(),
         };
         let looks = [look(5, None), look(9, Some(ResultType::CertificateExpired))];
-        store.put_tested(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
-        store.put_tested(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
-        assert_eq!(store.tested(Timestamp::UNIX_EPOCH, &domain).await.unwrap(), looks);
+        store.put_testing_probes(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
+        store.put_testing_probes(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
+        assert_eq!(store.testing_probes(Timestamp::UNIX_EPOCH, &domain).await.unwrap(), looks);
         assert_eq!(
-            store.tested_domains(Timestamp::UNIX_EPOCH).await.unwrap(),
+            store.domains_with_testing_probes(Timestamp::UNIX_EPOCH).await.unwrap(),
             HashSet::from([domain.clone()])
         );
-        assert_eq!(store.tested(Timestamp::from_second(86_400).unwrap(), &domain).await.unwrap(), []);
+        assert_eq!(store.testing_probes(Timestamp::from_second(86_400).unwrap(), &domain).await.unwrap(), []);
     }
 }

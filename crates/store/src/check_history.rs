@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 /// What was published then.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct CheckedPolicy {
     /// The record's `id`.
     pub id: PolicyId,
     /// The policy file.
@@ -17,7 +17,10 @@ pub struct Look {
 
 impl Store {
     /// The last look at a domain.
-    pub async fn look(&self, domain: &DomainName) -> Result<Option<Look>, StoreError> {
+    pub async fn last_checked_policy(
+        &self,
+        domain: &DomainName,
+    ) -> Result<Option<CheckedPolicy>, StoreError> {
         let row: Option<(String, Vec<u8>, i64)> =
             sqlx::query_as("SELECT policy_id, file, at FROM look WHERE tenant = $1 AND domain = $2")
                 .bind(TENANT)
@@ -26,11 +29,11 @@ impl Store {
                 .await?;
         let Some((id, file, at)) = row else { return Ok(None) };
         let id = PolicyId::parse(&id).map_err(|fault| damaged("look")(fault.to_string()))?;
-        Ok(Some(Look { id, file, at: time("look", at)? }))
+        Ok(Some(CheckedPolicy { id, file, at: time("look", at)? }))
     }
 
     /// Remembers a look; one that shows the same as the last keeps that one's time.
-    pub async fn put_look(
+    pub async fn put_checked_policy(
         &self,
         domain: &DomainName,
         id: &PolicyId,
@@ -64,12 +67,12 @@ mod tests {
         let domain = DomainName::parse("example.org").unwrap();
         let (one, two) = (PolicyId::parse("1").unwrap(), PolicyId::parse("2").unwrap());
         let at = |second| Timestamp::from_second(second).unwrap();
-        assert_eq!(store.look(&domain).await.unwrap(), None);
-        store.put_look(&domain, &one, b"a", at(10)).await.unwrap();
-        store.put_look(&domain, &one, b"a", at(20)).await.unwrap();
-        let look = Look { id: one, file: b"a".to_vec(), at: at(10) };
-        assert_eq!(store.look(&domain).await.unwrap(), Some(look));
-        store.put_look(&domain, &two, b"a", at(30)).await.unwrap();
-        assert_eq!(store.look(&domain).await.unwrap().unwrap().at, at(30));
+        assert_eq!(store.last_checked_policy(&domain).await.unwrap(), None);
+        store.put_checked_policy(&domain, &one, b"a", at(10)).await.unwrap();
+        store.put_checked_policy(&domain, &one, b"a", at(20)).await.unwrap();
+        let look = CheckedPolicy { id: one, file: b"a".to_vec(), at: at(10) };
+        assert_eq!(store.last_checked_policy(&domain).await.unwrap(), Some(look));
+        store.put_checked_policy(&domain, &two, b"a", at(30)).await.unwrap();
+        assert_eq!(store.last_checked_policy(&domain).await.unwrap().unwrap().at, at(30));
     }
 }

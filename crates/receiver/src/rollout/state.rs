@@ -1,10 +1,11 @@
 //! Where a domain stands, as it is kept between runs: what senders may still hold us to.
 //!
 //! A sender that fetched a policy may apply it until its `max_age` is over, whatever is published
-//! meanwhile (RFC 8461 §3.3, §8.3). So everything that was served is a [`Promise`], and what the
+//! meanwhile (RFC 8461 §3.3, §8.3). So everything that was served is a [`PublishedPolicy`], and what the
 //! planner may do depends on which promises are still out.
 
-use super::plan::{Seen, Wanted};
+use super::desired::DesiredState;
+use super::observed::ObservedState;
 use formats::limits::POLICY_SLACK;
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;
@@ -15,11 +16,11 @@ use std::time::Duration;
 /// Where a domain stands.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Standing {
+pub struct RolloutState {
     /// The mode that senders find, since when; nothing before the first record.
     pub mode: Option<InMode>,
     /// Policies that senders may hold, the newest last.
-    pub promises: Vec<Promise>,
+    pub promises: Vec<PublishedPolicy>,
     /// The newest promise is to be announced by a new `id`.
     pub announce_due: bool,
     /// The `id` under which it is to be announced, once somebody was asked to publish it.
@@ -49,7 +50,7 @@ pub struct InMode {
 
 /// A policy that was served, and that senders may apply.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Promise {
+pub struct PublishedPolicy {
     /// Its mode.
     pub mode: Mode,
     /// Its `max_age`, seconds.
@@ -82,7 +83,7 @@ pub struct Unused {
     pub since: Timestamp,
 }
 
-impl Promise {
+impl PublishedPolicy {
     /// True when it is this policy; the order of its patterns does not count.
     pub fn is(&self, policy: &Policy) -> bool {
         let within = |some: &[MxPattern], all: &[MxPattern]| some.iter().all(|one| all.contains(one));
@@ -112,7 +113,7 @@ impl Promise {
     }
 }
 
-impl From<&Policy> for Promise {
+impl From<&Policy> for PublishedPolicy {
     fn from(policy: &Policy) -> Self {
         Self {
             mode: policy.mode,
@@ -124,15 +125,15 @@ impl From<&Policy> for Promise {
     }
 }
 
-impl From<&Promise> for Policy {
-    fn from(promise: &Promise) -> Self {
+impl From<&PublishedPolicy> for Policy {
+    fn from(promise: &PublishedPolicy) -> Self {
         Self { mode: promise.mode, max_age: promise.max_age, mx: promise.mx.clone(), notes: Vec::new() }
     }
 }
 
-impl Standing {
+impl RolloutState {
     /// Takes in what is seen from outside now.
-    pub fn observe(&mut self, wanted: &Wanted, seen: &Seen, now: Timestamp) {
+    pub fn observe(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
         match &seen.served {
             Some(policy) => self.see(policy, now),
             None if seen.record.is_some() && self.is_new() => self.assume(wanted, seen),
@@ -169,13 +170,13 @@ impl Standing {
     }
 
     /// The policy that was put up, or was to be put up, last.
-    pub fn newest(&self) -> Option<&Promise> {
+    pub fn newest(&self) -> Option<&PublishedPolicy> {
         self.promises.last()
     }
 
     /// When no sender applies a policy any more that has to do with `counts`; the end of time
     /// while it is still served.
-    pub fn free_of(&self, counts: impl Fn(&Promise) -> bool) -> Option<Timestamp> {
+    pub fn free_of(&self, counts: impl Fn(&PublishedPolicy) -> bool) -> Option<Timestamp> {
         self.promises
             .iter()
             .filter(|promise| counts(promise))
@@ -210,8 +211,8 @@ impl Standing {
 
     /// Senders may hold a policy that nobody can see any more. It covered the MX hosts of then, which are
     /// taken to be those of now, since otherwise mail would already wait.
-    fn assume(&mut self, wanted: &Wanted, seen: &Seen) {
-        self.promises.push(Promise {
+    fn assume(&mut self, wanted: &DesiredState, seen: &ObservedState) {
+        self.promises.push(PublishedPolicy {
             mode: Mode::Enforce,
             max_age: wanted.max_age_before,
             mx: seen.mx.iter().cloned().map(MxPattern::Exact).collect(),
@@ -221,7 +222,7 @@ impl Standing {
         });
     }
 
-    fn miss(&mut self, seen: &Seen, now: Timestamp) {
+    fn miss(&mut self, seen: &ObservedState, now: Timestamp) {
         let until = later(now, seconds(self.mx_ttl));
         let before = std::mem::replace(&mut self.mx, seen.mx.clone());
         self.mx_ttl = seen.mx_ttl;
@@ -229,7 +230,7 @@ impl Standing {
         self.gone.retain(|gone| !seen.mx.contains(&gone.host) && gone.until > now);
     }
 
-    fn count_unused(&mut self, wanted: &Wanted, seen: &Seen, now: Timestamp) {
+    fn count_unused(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
         let unneeded = |pattern: &&MxPattern| {
             let wanted = wanted.mx.iter().any(|wanted| wanted.covers(pattern));
             !wanted && !seen.mx.iter().any(|host| pattern.matches(host))

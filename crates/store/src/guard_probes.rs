@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// Looks at one host on one day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ProbeDay {
+pub struct GuardProbeDay {
     /// The MX host.
     pub host: String,
     /// The day's first second.
@@ -23,7 +23,7 @@ pub struct ProbeDay {
 
 impl Store {
     /// Counts one look; `problem` says why the host did not prove itself.
-    pub async fn put_probe(
+    pub async fn put_guard_probe(
         &self,
         domain: &DomainName,
         host: &DomainName,
@@ -48,11 +48,11 @@ impl Store {
     }
 
     /// The looks at a domain's MX hosts since `since`, oldest first.
-    pub async fn probes_of(
+    pub async fn guard_probes(
         &self,
         domain: &DomainName,
         since: Timestamp,
-    ) -> Result<Vec<ProbeDay>, StoreError> {
+    ) -> Result<Vec<GuardProbeDay>, StoreError> {
         let rows: Vec<(String, i64, i64, i64, String)> = sqlx::query_as(
             "SELECT host, day, good, bad, problem FROM probe
              WHERE tenant = $1 AND domain = $2 AND day + 86400 > $3 ORDER BY day, host",
@@ -65,7 +65,13 @@ impl Store {
         let count = |number: i64| u64::try_from(number).map_err(damaged("probe"));
         rows.into_iter()
             .map(|(host, day, good, bad, problem)| {
-                Ok(ProbeDay { host, day: time("probe", day)?, good: count(good)?, bad: count(bad)?, problem })
+                Ok(GuardProbeDay {
+                    host,
+                    day: time("probe", day)?,
+                    good: count(good)?,
+                    bad: count(bad)?,
+                    problem,
+                })
             })
             .collect()
     }
@@ -82,12 +88,12 @@ mod tests {
         let host = DomainName::parse("mx1.a.example").unwrap();
         let at: Timestamp = "2026-11-25T13:00:00Z".parse().unwrap();
         for problem in [None, Some("expired"), None] {
-            store.put_probe(&domain, &host, at, problem).await.unwrap();
+            store.put_guard_probe(&domain, &host, at, problem).await.unwrap();
         }
         let day = "2026-11-25T00:00:00Z".parse().unwrap();
         assert_eq!(
-            store.probes_of(&domain, at).await.unwrap(),
-            [ProbeDay { host: host.to_string(), day, good: 2, bad: 1, problem: "expired".into() }]
+            store.guard_probes(&domain, at).await.unwrap(),
+            [GuardProbeDay { host: host.to_string(), day, good: 2, bad: 1, problem: "expired".into() }]
         );
     }
 }

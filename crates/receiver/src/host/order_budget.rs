@@ -6,7 +6,7 @@ use net::clock::later;
 
 /// The budget of new orders at one authority.
 #[derive(Debug)]
-pub struct Pace {
+pub struct OrderBudget {
     per_hour: u32,
     /// Orders that may be begun now, in thousandths of one and by the hour's share.
     left: f64,
@@ -19,7 +19,7 @@ const SAVED: f64 = 2.0;
 /// After the authority has said that there were too many.
 const HOLD: SignedDuration = SignedDuration::from_mins(15);
 
-impl Pace {
+impl OrderBudget {
     /// So many new orders an hour. It begins with an hour's worth: what was ordered before a restart is not known.
     pub fn new(per_hour: u32) -> Self {
         Self { per_hour, left: f64::from(per_hour), counted_at: None, held_until: None }
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn an_hours_worth_at_once_and_then_one_after_the_other() {
-        let mut pace = Pace::new(100);
+        let mut pace = OrderBudget::new(100);
         assert_eq!(pace.room(at(0)), 100);
         (0..100).for_each(|_| pace.spend());
         assert_eq!(pace.room(at(0)), 0);
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn an_authority_that_has_had_too_many_is_left_alone_for_a_while() {
-        let mut pace = Pace::new(100);
+        let mut pace = OrderBudget::new(100);
         pace.hold(at(0));
         assert!(!pace.is_open(at(899)) && pace.room(at(899)) == 0);
         assert!(pace.is_open(at(900)));

@@ -1,8 +1,10 @@
 //! The whole way to the wanted state, found by taking step after step in a world where each works out
 //! at once, and where the gate opens when it is asked.
 
-use super::super::standing::Standing;
-use super::{Next, Permit, PolicyHostAt, Seen, Step, Waiting, Wanted, next};
+use super::super::desired::{DesiredState, PolicyHostAt};
+use super::super::observed::ObservedState;
+use super::super::state::RolloutState;
+use super::{Next, Permit, Step, WaitReason, next};
 use formats::DomainName;
 use jiff::Timestamp;
 
@@ -12,7 +14,7 @@ pub enum Stage {
     /// Something to do, at that time at the earliest.
     Step(Step, Timestamp),
     /// Time has to pass.
-    Wait(Waiting, Timestamp),
+    Wait(WaitReason, Timestamp),
     /// Evidence has to come, or the operator's word.
     Evidence,
 }
@@ -22,7 +24,13 @@ const STAGES: usize = 64;
 
 /// The stages from here to the wanted state; empty when it is reached. `standing` has taken in what is
 /// seen.
-pub fn plan(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, now: Timestamp) -> Vec<Stage> {
+pub fn plan(
+    wanted: &DesiredState,
+    standing: &RolloutState,
+    seen: &ObservedState,
+    permit: Permit,
+    now: Timestamp,
+) -> Vec<Stage> {
     let (mut standing, mut seen, mut permit, mut now) = (standing.clone(), seen.clone(), permit, now);
     let mut stages = Vec::new();
     while stages.len() < STAGES {
@@ -48,7 +56,7 @@ pub fn plan(wanted: &Wanted, standing: &Standing, seen: &Seen, permit: Permit, n
 }
 
 /// What a step changes in a world where it works out.
-fn carry_out(step: &Step, standing: &mut Standing, seen: &mut Seen) {
+fn carry_out(step: &Step, standing: &mut RolloutState, seen: &mut ObservedState) {
     match step {
         Step::Delegate(aliases) => seen.aliases.extend(aliases.iter().cloned()),
         Step::PointPolicyHost(PolicyHostAt::Alias(name)) => {

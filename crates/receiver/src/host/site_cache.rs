@@ -20,7 +20,7 @@ use store::hosting::StoredCertificate;
 use store::{Store, StoreError};
 
 /// Sites in bounded memory.
-pub struct Shelf {
+pub struct SiteCache {
     store: Store,
     clock: Arc<dyn Clock>,
     sites: Cache<String, Option<Arc<Site>>>,
@@ -43,7 +43,7 @@ const SITES: usize = 20_000;
 /// Changes that are taken in at once.
 const CHANGES: u32 = 1000;
 
-impl Shelf {
+impl SiteCache {
     /// In front of this store.
     pub async fn new(store: Store, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let (hosted, certificates) = store.hosting_versions().await?;
