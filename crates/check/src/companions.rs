@@ -3,7 +3,7 @@
 
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
-use crate::seen::Seen;
+use crate::observed::Seen;
 use formats::DomainName;
 
 pub(crate) fn check(seen: &Seen, findings: &mut Findings) {

@@ -3,7 +3,7 @@
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
 use crate::mx::consequence;
-use crate::seen::{HostSeen, Seen};
+use crate::observed::{HostSeen, Seen};
 use formats::DomainName;
 use formats::tlsa::{TlsaRecord, TlsaRule, Unusable, Usage};
 use jiff::SignedDuration;

@@ -1,9 +1,8 @@
 //! The domain's name and its MX records (RFC 5321 §5.1, RFC 7505).
 
 use crate::catalogue::{Check, Part, Severity};
-use crate::dns_trouble;
 use crate::finding::Findings;
-use crate::seen::{HostSeen, Seen};
+use crate::observed::{HostSeen, Seen};
 use net::dns::{DnsError, Exchange};
 use std::time::Duration;
 
@@ -44,7 +43,7 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) -> bool {
             );
         }
         Err(error) => {
-            dns_trouble(findings, &format!("the MX records of {domain}"), error);
+            findings.dns_failure(&format!("the MX records of {domain}"), error);
             return false;
         }
     }
@@ -139,7 +138,7 @@ fn addresses(seen: &Seen, host: &HostSeen, findings: &mut Findings) {
                 [format!("{name}.  A  192.0.2.1   ; its address")],
             );
         }
-        Err(error) => return dns_trouble(findings, &format!("the addresses of {name}"), error),
+        Err(error) => return findings.dns_failure(&format!("the addresses of {name}"), error),
     };
     if let Some(target) = found.aliases.last() {
         findings.add(

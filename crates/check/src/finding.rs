@@ -4,6 +4,7 @@ use crate::catalogue::{Check, Part, Severity};
 use crate::senders::SenderView;
 use formats::limits::{EVIDENCE_CHARACTERS, EVIDENCE_LINES};
 use formats::{DomainName, Mode, PolicyId};
+use net::dns::DnsError;
 use std::collections::BTreeSet;
 
 /// One thing that was found.
@@ -84,6 +85,23 @@ impl Findings {
         let remedy = remedy.into_iter().collect();
         let (what, why) = (what.into(), why.into());
         self.all.push(Finding { check, severity, what, why, remedy, evidence: Vec::new() });
+    }
+
+    /// A look-up that failed for another reason than absence.
+    pub(crate) fn dns_failure(&mut self, what: &str, error: &DnsError) {
+        let check = if *error == DnsError::Bogus { Check::DnssecBogus } else { Check::DnsServfail };
+        let why = match check {
+            Check::DnssecBogus => {
+                "Validating resolvers answer with an error: to their users the record is not \
+                 there, and mail waits. The DS at the parent and the zone's keys and \
+                 signatures do not fit."
+            }
+            _ => {
+                "Senders can't tell whether the record is there, and new senders get no \
+                 policy. Look at the zone's name servers."
+            }
+        };
+        self.add(check, format!("{what}: {error}"), why, []);
     }
 
     /// Lays evidence to the finding that was added last.

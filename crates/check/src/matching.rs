@@ -2,7 +2,7 @@
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
-use crate::seen::{HostSeen, Seen};
+use crate::observed::{HostSeen, Seen};
 use formats::{Mode, MxPattern, Policy};
 
 pub(crate) fn check(seen: &Seen, findings: &mut Findings) {

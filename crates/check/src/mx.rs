@@ -2,7 +2,7 @@
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
-use crate::seen::{HostSeen, Seen, SessionSeen};
+use crate::observed::{HostSeen, Seen, SessionSeen};
 use formats::{DomainName, Mode};
 use net::certificate::Problem;
 use net::smtp::{Fault, Reply, SessionReport};

@@ -3,7 +3,7 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::domain::is_public_suffix;
 use crate::finding::Findings;
-use crate::seen::Seen;
+use crate::observed::Seen;
 use formats::policy::{PolicyError, PolicyFault, PolicyNote};
 use formats::{Mode, MxPattern, Policy};
 

@@ -3,7 +3,7 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::certificate::{Kind, chain_line, ends_soon};
 use crate::finding::Findings;
-use crate::seen::{PolicyHostSeen, Seen};
+use crate::observed::{PolicyHostSeen, Seen};
 use net::certificate::{CertificateFacts, Problem};
 use net::https::{FetchError, Fetched, Page, Revocation, Visit};
 use net::tls::TlsFacts;

@@ -1,9 +1,9 @@
 //! The `_mta-sts` record (RFC 8461 §3.1).
 
 use crate::catalogue::{Check, Part, Severity};
-use crate::dns_trouble;
 use crate::finding::Findings;
-use crate::seen::{Known, Previous, Seen};
+use crate::known::{Known, Previous};
+use crate::observed::Seen;
 use formats::sts_record::{FieldFault, SelectError, StsNote};
 use formats::{DomainName, Mode, PolicyId, StsRecord};
 use net::dns::Answer;
@@ -19,7 +19,7 @@ pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {
         Err(error) if error.is_absence() => {
             return missing(seen, findings);
         }
-        Err(error) => return dns_trouble(findings, &format!("the record {name}"), error),
+        Err(error) => return findings.dns_failure(&format!("the record {name}"), error),
     };
     if let Some(target) = answer.aliases.last() {
         findings.add(

@@ -2,7 +2,8 @@
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
-use crate::seen::{Known, Seen};
+use crate::known::Known;
+use crate::observed::Seen;
 use formats::Mode;
 
 pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {

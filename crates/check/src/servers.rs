@@ -2,7 +2,7 @@
 
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
-use crate::seen::Seen;
+use crate::observed::Seen;
 use net::dns::{Answer, DnsError, Security, ServerSaid};
 
 pub(crate) fn check(seen: &Seen, findings: &mut Findings) {

@@ -4,7 +4,7 @@ use crate::catalogue::{Check, Part};
 use crate::certificate::{Kind, chain_line, ends_soon};
 use crate::finding::Findings;
 use crate::mx::{consequence, inspect, severity};
-use crate::seen::{Deep, HostSeen, Seen, SessionSeen};
+use crate::observed::{Deep, HostSeen, Seen, SessionSeen};
 use formats::hello::{Version, cipher_name};
 use formats::{DomainName, Mode};
 use net::tls::TlsFacts;

@@ -1,9 +1,9 @@
 //! The `_smtp._tls` record, and whether its targets can take reports (RFC 8460 §3).
 
 use crate::catalogue::{Check, Part, Severity};
-use crate::dns_trouble;
 use crate::finding::Findings;
-use crate::seen::{Known, RuaSeen, Seen};
+use crate::known::Known;
+use crate::observed::{RuaSeen, Seen};
 use formats::tlsrpt_record::{FieldFault, Rua, SelectError, TlsrptNote, TlsrptRecord};
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
@@ -16,7 +16,7 @@ pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {
     let answer = match &seen.tlsrpt {
         Ok(answer) => answer,
         Err(error) if error.is_absence() => return missing(seen, findings, example()),
-        Err(error) => return dns_trouble(findings, &format!("the record {name}"), error),
+        Err(error) => return findings.dns_failure(&format!("the record {name}"), error),
     };
     let records = answer.texts().map(|text| format!("{name}.  TXT  {:?}", String::from_utf8_lossy(text)));
     match TlsrptRecord::select(answer.texts()) {

@@ -2,6 +2,7 @@
 
 use crate::domain::{DomainError, DomainName};
 use crate::limits::{TLSA_DATA_BYTES, TLSA_RECORDS};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use std::fmt;
 
 /// One TLSA record as it came, usable or not.
@@ -127,7 +128,8 @@ impl TlsaRecord {
         if digits.len() > TLSA_DATA_BYTES * 2 {
             return Err(TlsaError::Size(digits.len() / 2));
         }
-        Ok(Self { usage, selector, matching, data: from_hex(&digits).ok_or(TlsaError::Hex)? })
+        let data = HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).map_err(|_| TlsaError::Hex)?;
+        Ok(Self { usage, selector, matching, data })
     }
 
     /// The record as SMTP can use it, or why it can't.
@@ -202,26 +204,11 @@ pub fn reference_names<'a>(base: &'a DomainName, next_hop: &'a DomainName) -> Ve
     if base == next_hop { vec![base] } else { vec![base, next_hop] }
 }
 
-fn from_hex(digits: &str) -> Option<Vec<u8>> {
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| {
-            let value =
-                pair.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))?;
-            u8::try_from(value).ok()
-        })
-        .collect()
-}
-
 impl fmt::Display for TlsaRecord {
     /// Presentation form with the data in lower-case hexadecimal, without spaces (RPT-06).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {} ", self.usage, self.selector, self.matching)?;
-        self.data.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{}", HEXLOWER.encode_display(&self.data))
     }
 }
 

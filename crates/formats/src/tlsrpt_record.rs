@@ -4,7 +4,10 @@ use crate::domain::DomainName;
 use crate::fields::{Field, check_unknown, fields, has_version, select};
 pub use crate::fields::{FieldError, FieldFault, SelectError};
 use crate::limits::{RUA_TARGETS, TXT_RECORDS};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use std::borrow::Cow;
 use std::fmt;
+use url::{Host, ParseError, Position, Url};
 
 const VERSION: &str = "v=TLSRPTv1";
 
@@ -35,13 +38,12 @@ pub struct MailAddress {
     domain: DomainName,
 }
 
-/// An `https:` URL with a host; kept as it was written.
+/// An `https:` URL whose host is a domain name. [`fmt::Display`] prints it as it was written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HttpsUrl {
     text: String,
     host: DomainName,
-    port: u16,
-    path_at: usize,
+    url: Url,
 }
 
 /// An oddity of a valid record, for `check`.
@@ -177,68 +179,60 @@ impl MailAddress {
 }
 
 impl HttpsUrl {
-    /// Takes `https://host[:port][/path]`; user names are refused.
+    /// Parses `https://host[:port][/path][?query]` of printable ASCII characters. A user name, an IP
+    /// address as host and a backslash are refused. Percent-encoded letters of the host are decoded.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const SCHEME: usize = "https://".len();
-        let head = text.get(..SCHEME).ok_or("expected https://")?;
-        if !head.eq_ignore_ascii_case("https://") {
+        const SCHEME: &str = "https://";
+        if !text.get(..SCHEME.len()).is_some_and(|head| head.eq_ignore_ascii_case(SCHEME)) {
             return Err("expected https://");
         }
-        let rest = text.get(SCHEME..).unwrap_or_default();
-        let authority_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let authority = rest.get(..authority_end).unwrap_or_default();
-        if authority.contains('@') {
-            return Err("a URL with a user name is not taken");
+        // `Url` repairs what browsers repair: it drops tabs and line ends, and reads backslashes and any further
+        // `/` before the host as `/`. None of that is a URI (RFC 3986 §2), so it is refused first.
+        let rest = text.get(SCHEME.len()..).unwrap_or_default();
+        if rest.starts_with('/') || rest.contains('\\') || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("the host is not a domain name");
         }
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().map_err(|_| "the port is not a number up to 65535")?),
-            None => (authority, 443),
-        };
+        let url = Url::parse(text).map_err(|error| match error {
+            ParseError::InvalidPort => "the port is not a number up to 65535",
+            _ => "the host is not a domain name",
+        })?;
+        if rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')) {
+            return Err("a URL with a user name is not accepted");
+        }
+        let Some(Host::Domain(host)) = url.host() else { return Err("the host is not a domain name") };
         let host = DomainName::parse(host).map_err(|_| "the host is not a domain name")?;
-        Ok(Self { text: text.to_owned(), host, port, path_at: SCHEME + authority_end })
+        Ok(Self { text: text.to_owned(), host, url })
     }
 
-    /// The host.
+    /// The host, in lower case.
     pub fn host(&self) -> &DomainName {
         &self.host
     }
 
-    /// The port, 443 unless stated.
+    /// The port; 443 when the URL names none.
     pub fn port(&self) -> u16 {
-        self.port
+        self.url.port().unwrap_or(443)
     }
 
-    /// Path and query, never empty.
+    /// Path and query as they stand in a request; `/` when the URL has no path. The fragment is left out.
     pub fn path(&self) -> &str {
-        let path = self.text.get(self.path_at..).unwrap_or_default();
-        let path = path.split('#').next().unwrap_or_default();
-        if path.starts_with('/') { path } else { "/" }
+        &self.url[Position::BeforePath..Position::AfterQuery]
     }
 }
 
-fn percent_decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let high = char::from(rest.next()?).to_digit(16)?;
-        let low = char::from(rest.next()?).to_digit(16)?;
-        bytes.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(bytes).ok()
-}
+/// Characters of a local part that are printed percent-encoded: delimiters of the record (RFC 8460 §3)
+/// and of a `mailto:` URI (RFC 6068 §2).
+const LOCAL_PART: &AsciiSet =
+    &CONTROLS.add(b' ').add(b',').add(b'!').add(b';').add(b'%').add(b'?').add(b'#').add(b'=');
 
-fn percent_encode(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    for byte in text.bytes() {
-        match byte {
-            b',' | b'!' | b';' | b'%' | b'?' | b'#' | b'=' | 0..=0x20 | 0x7f.. => write!(f, "%{byte:02X}")?,
-            _ => write!(f, "{}", char::from(byte))?,
-        }
+/// Decodes `%XX`. `None` when two hexadecimal digits are missing after a `%`, or when the outcome is not
+/// UTF-8. `percent_decode_str` would keep such a `%` as it is; RFC 3986 §2.1 does not allow it.
+fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+    let is_encoded = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !text.split('%').skip(1).all(is_encoded) {
+        return None;
     }
-    Ok(())
+    percent_decode_str(text).decode_utf8().ok()
 }
 
 impl fmt::Display for MailAddress {
@@ -261,8 +255,7 @@ impl fmt::Display for Rua {
         match self {
             Self::Mailto(address) => {
                 f.write_str("mailto:")?;
-                percent_encode(&address.local, f)?;
-                write!(f, "@{}", address.domain)
+                write!(f, "{}@{}", utf8_percent_encode(&address.local, LOCAL_PART), address.domain)
             }
             Self::Https(url) => url.fmt(f),
         }
@@ -345,12 +338,22 @@ mod tests {
             "https://u@x.example/",
             "https://x.example:99999/",
             "mailto:a@x.example!10m",
+            "mailto:a%2@x.example",
+            "https:///x.example/",
+            "https://x.example\\@y.example/",
+            "https://192.0.2.1/",
+            "https://0x7f.1/",
+            "https://[2001:db8::1]/",
         ] {
             assert!(parse(&format!("v=TLSRPTv1; rua={bad}")).is_err(), "{bad:?}");
         }
         let url = HttpsUrl::parse("https://X.example:8443/a?b=c#d").unwrap();
         assert_eq!((url.host().as_str(), url.port(), url.path()), ("x.example", 8443, "/a?b=c"));
         assert_eq!(HttpsUrl::parse("https://x.example").unwrap().path(), "/");
+        assert_eq!(HttpsUrl::parse("https://x.example?key=1#top").unwrap().path(), "/?key=1");
+        let encoded = HttpsUrl::parse("https://%78.example/a%2Cb").unwrap();
+        assert_eq!((encoded.host().as_str(), encoded.path()), ("x.example", "/a%2Cb"));
+        assert!(HttpsUrl::parse("https://x.exa\tmple/").is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a lab domain is made of, and the verdict that the RFCs call for.
 
+use crate::behavior::Behavior;
 use crate::dns::{Meddling, Rr, Signing};
-use crate::mail_host::Behaviour;
 use crate::pki::Cert;
 use crate::policy_host::Answers;
 use formats::ResultType;
@@ -122,7 +122,7 @@ pub struct Mx {
     /// Its preference.
     pub preference: u16,
     /// How it behaves; `None` is an address where nothing listens.
-    pub behaviour: Option<Behaviour>,
+    pub behavior: Option<Behavior>,
     /// What it presents.
     pub cert: Cert,
     /// Its TLSA records.
@@ -132,7 +132,7 @@ pub struct Mx {
     /// True makes its name a CNAME.
     pub alias: bool,
     /// Another machine behind the same name.
-    pub twin: Option<(Behaviour, Cert)>,
+    pub twin: Option<(Behavior, Cert)>,
     /// Further records at its name.
     pub more: Vec<Rr>,
     /// True leaves out the address of its own.

@@ -1,8 +1,8 @@
 //! The table of lab domains. Each differs from `good` in what its entry says, and in nothing else.
 
+use crate::behavior::Behavior;
 use crate::case::{Attack, Case, Delivery, HostAddress, Mx, NoMx, Setup, TlsaSetup, Topic, Verdict};
 use crate::dns::{Meddling, Signing};
-use crate::mail_host::Behaviour;
 use crate::pki::Cert;
 use crate::policy_host::Answers;
 use Delivery::{Clear, Deferred, Encrypted, Refused, Verified};
@@ -29,7 +29,7 @@ pub(crate) fn good(name: &'static str, topic: Topic, about: &'static str) -> Cas
     let mx = Mx {
         label: "mx1",
         preference: 10,
-        behaviour: Some(Behaviour::Good),
+        behavior: Some(Behavior::Good),
         cert: Cert::Good,
         tlsa: vec![],
         tlsa_trouble: None,
@@ -292,7 +292,7 @@ pub(crate) fn second(change: impl FnOnce(&mut Mx)) -> Mx {
     let mut mx = Mx {
         label: "mx2",
         preference: 20,
-        behaviour: Some(Behaviour::Good),
+        behavior: Some(Behavior::Good),
         cert: Cert::Good,
         tlsa: vec![],
         tlsa_trouble: None,
@@ -308,7 +308,7 @@ pub(crate) fn second(change: impl FnOnce(&mut Mx)) -> Mx {
 fn mx() -> Vec<Case> {
     let case = |name, about| good(name, Topic::Mx, about);
     let cert = |name, about, kind| case(name, about).mx(move |mx| mx.cert = kind);
-    let does = |name, about, how| case(name, about).mx(move |mx| mx.behaviour = Some(how));
+    let does = |name, about, how| case(name, about).mx(move |mx| mx.behavior = Some(how));
     let both = |setup: &mut Setup, name: &str| {
         setup.answers = Answers::Policy(policy_text(
             "enforce",
@@ -330,46 +330,46 @@ fn mx() -> Vec<Case> {
             .mx(|mx| mx.label = "a.b")
             .body(Answers::Policy(policy_text("enforce", &["*.mx-too-deep.test"], "604800")))
             .expect(Deferred, Sts, &[ValidationFailure]),
-        does("mx-no-starttls", "the MX does not offer STARTTLS", Behaviour::NoStarttls).expect(
+        does("mx-no-starttls", "the MX does not offer STARTTLS", Behavior::NoStarttls).expect(
             Deferred,
             Sts,
             &[StarttlsNotSupported],
         ),
-        does("mx-no-starttls-testing", "the same, in testing", Behaviour::NoStarttls).mode("testing").expect(
+        does("mx-no-starttls-testing", "the same, in testing", Behavior::NoStarttls).mode("testing").expect(
             Clear,
             Sts,
             &[StarttlsNotSupported],
         ),
-        does("mx-no-starttls-none", "the same, in mode none", Behaviour::NoStarttls).mode("none").expect(
+        does("mx-no-starttls-none", "the same, in mode none", Behavior::NoStarttls).mode("none").expect(
             Clear,
             NoPolicyFound,
             &[],
         ),
-        does("mx-starttls-refused", "STARTTLS is offered and answered 454", Behaviour::StarttlsRefused)
+        does("mx-starttls-refused", "STARTTLS is offered and answered 454", Behavior::StarttlsRefused)
             .expect(Deferred, Sts, &[ValidationFailure]),
-        does("mx-handshake-breaks", "the MX breaks off the handshake", Behaviour::HandshakeBreaks).expect(
+        does("mx-handshake-breaks", "the MX breaks off the handshake", Behavior::HandshakeBreaks).expect(
             Deferred,
             Sts,
             &[ValidationFailure],
         ),
-        does("mx-tls10", "the MX speaks TLS 1.0 only", Behaviour::OldTls).expect(
+        does("mx-tls10", "the MX speaks TLS 1.0 only", Behavior::OldTls).expect(
             Deferred,
             Sts,
             &[ValidationFailure],
         ),
-        does("mx-garbage", "the MX answers the handshake with text", Behaviour::Garbage).expect(
+        does("mx-garbage", "the MX answers the handshake with text", Behavior::Garbage).expect(
             Deferred,
             Sts,
             &[ValidationFailure],
         ),
-        does("mx-silent", "the MX takes connections and says nothing", Behaviour::Silent).expect(
+        does("mx-silent", "the MX takes connections and says nothing", Behavior::Silent).expect(
             Deferred,
             Sts,
             &[],
         ),
-        does("mx-busy", "the MX greets with 421", Behaviour::Busy).expect(Deferred, Sts, &[]),
-        does("mx-refuses", "the MX greets with 554", Behaviour::Refuses).expect(Deferred, Sts, &[]),
-        does("mx-closes", "the MX closes at once", Behaviour::Closes).expect(Deferred, Sts, &[]),
+        does("mx-busy", "the MX greets with 421", Behavior::Busy).expect(Deferred, Sts, &[]),
+        does("mx-refuses", "the MX greets with 554", Behavior::Refuses).expect(Deferred, Sts, &[]),
+        does("mx-closes", "the MX closes at once", Behavior::Closes).expect(Deferred, Sts, &[]),
         cert("mx-expired", "the MX certificate has expired", Cert::Expired).expect(
             Deferred,
             Sts,
@@ -414,7 +414,7 @@ fn mx() -> Vec<Case> {
             })
             .expect(Verified, Sts, &[CertificateExpired]),
         case("mx-first-down", "nothing listens at the first MX, the second is good")
-            .mx(|mx| mx.behaviour = None)
+            .mx(|mx| mx.behavior = None)
             .with(|s| {
                 s.mx.push(second(|_| {}));
                 both(s, "mx-first-down");
@@ -435,7 +435,7 @@ fn mx() -> Vec<Case> {
             })
             .no_policy()
             .expect(Refused, NoPolicyFound, &[]),
-        does("plain-no-starttls", "no policy, no STARTTLS", Behaviour::NoStarttls).no_policy().expect(
+        does("plain-no-starttls", "no policy, no STARTTLS", Behavior::NoStarttls).no_policy().expect(
             Clear,
             NoPolicyFound,
             &[],
@@ -443,7 +443,7 @@ fn mx() -> Vec<Case> {
         cert("plain-self-signed", "no policy, a self-signed certificate", Cert::SelfSigned)
             .no_policy()
             .unprotected(),
-        does("plain-handshake-breaks", "no policy, a handshake that fails", Behaviour::HandshakeBreaks)
+        does("plain-handshake-breaks", "no policy, a handshake that fails", Behavior::HandshakeBreaks)
             .no_policy()
             .expect(Clear, NoPolicyFound, &[]),
     ]
@@ -514,10 +514,10 @@ fn dane() -> Vec<Case> {
             "only a record of usage 1, and no STARTTLS",
             &[TlsaSetup { usage: 1, ..EE }],
         )
-        .mx(|mx| mx.behaviour = Some(Behaviour::NoStarttls))
+        .mx(|mx| mx.behavior = Some(Behavior::NoStarttls))
         .expect(Deferred, Tlsa, &[StarttlsNotSupported]),
         signed("dane-no-starttls", "TLSA records and no STARTTLS", &[EE])
-            .mx(|mx| mx.behaviour = Some(Behaviour::NoStarttls))
+            .mx(|mx| mx.behavior = Some(Behavior::NoStarttls))
             .expect(Deferred, Tlsa, &[StarttlsNotSupported]),
         signed("dane-tlsa-servfail", "SERVFAIL for the TLSA records", &[EE])
             .mx(|mx| mx.tlsa_trouble = Some(Meddling::ServFail))

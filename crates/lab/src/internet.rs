@@ -1,8 +1,9 @@
 //! The running lab: names, certificates, policy hosts and mail servers of every case on loopback.
 
+use crate::behavior::Behavior;
 use crate::case::{Case, HostAddress, Mx, NoMx, SecondServer, TlsaSetup};
 use crate::dns::{AbortOnDrop, DnsSetupError, MeddledKind, Meddling, NameServer, Rr, Signing, absolute};
-use crate::mail_host::{Behaviour, MailHost, Post, Wall};
+use crate::mail_host::{MailHost, Post, Wall};
 use crate::pki::{Cert, Identity, Pki, PkiError};
 use crate::policy_host::{Answers, PolicyHosts, Site, bind};
 use formats::DomainName;
@@ -138,7 +139,7 @@ impl Lab {
         let host = MailHost::start(
             reserved,
             domain(ATTACKER)?,
-            Behaviour::Good,
+            Behavior::Good,
             &identity,
             &identity,
             lab.post.clone(),
@@ -261,7 +262,7 @@ impl Lab {
             (true, NoMx::Implicit) => {
                 let identity = self.pki.issue(&case.domain(), Cert::Good)?;
                 let address =
-                    self.start_mail_host(&domain(&case.domain())?, Behaviour::Good, &identity).await?;
+                    self.start_mail_host(&domain(&case.domain())?, Behavior::Good, &identity).await?;
                 records.push((origin.to_owned(), vec![Rr::A(address)]));
             }
         }
@@ -270,14 +271,14 @@ impl Lab {
 
     async fn mail_host(&self, host: &str, mx: &Mx, origin: &str) -> Result<Vec<(String, Vec<Rr>)>, LabError> {
         let identity = self.pki.issue(host, mx.cert)?;
-        let address = match mx.behaviour {
-            Some(behaviour) => self.start_mail_host(&domain(host)?, behaviour, &identity).await?,
+        let address = match mx.behavior {
+            Some(behavior) => self.start_mail_host(&domain(host)?, behavior, &identity).await?,
             None => self.fresh_address(),
         };
         let mut own = if mx.unaddressed { Vec::new() } else { vec![Rr::A(address)] };
-        if let Some((behaviour, cert)) = mx.twin {
+        if let Some((behavior, cert)) = mx.twin {
             let twin = self.pki.issue(host, cert)?;
-            own.push(Rr::A(self.start_mail_host(&domain(host)?, behaviour, &twin).await?));
+            own.push(Rr::A(self.start_mail_host(&domain(host)?, behavior, &twin).await?));
         }
         let mut records = match mx.alias {
             true => vec![
@@ -299,21 +300,21 @@ impl Lab {
     pub async fn start_mail_host(
         &self,
         host: &DomainName,
-        behaviour: Behaviour,
+        behavior: Behavior,
         identity: &Identity,
     ) -> Result<Ipv4Addr, LabError> {
         let address = self.fresh_address();
-        if behaviour == Behaviour::Walled {
+        if behavior == Behavior::Walled {
             let wall = Wall::raise(SocketAddr::new(IpAddr::V4(address), self.smtp_port)).await?;
             self.walls.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(wall);
             return Ok(address);
         }
         let listener = bind(SocketAddr::new(IpAddr::V4(address), self.smtp_port)).await?;
-        let other = match behaviour {
-            Behaviour::OnlyWithSni => self.pki.issue("elsewhere.test", Cert::Good)?,
+        let other = match behavior {
+            Behavior::OnlyWithSni => self.pki.issue("elsewhere.test", Cert::Good)?,
             _ => identity.clone(),
         };
-        self.keep(MailHost::start(listener, host.clone(), behaviour, identity, &other, self.post.clone())?);
+        self.keep(MailHost::start(listener, host.clone(), behavior, identity, &other, self.post.clone())?);
         Ok(address)
     }
 

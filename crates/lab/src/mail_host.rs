@@ -1,6 +1,7 @@
 //! The lab's mail servers, and the attacker in front of them. Each MX host has a loopback address
 //! of its own; what arrives is kept, with whether it came in the clear.
 
+use crate::behavior::Behavior;
 use crate::dns::AbortOnDrop;
 use crate::odd_mail_host;
 use crate::pki::Identity;
@@ -13,52 +14,6 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
-
-/// How a mail server behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Behaviour {
-    /// As it should.
-    Good,
-    /// It does not offer STARTTLS.
-    NoStarttls,
-    /// It offers STARTTLS and answers 454.
-    StarttlsRefused,
-    /// It breaks off in the handshake.
-    HandshakeBreaks,
-    /// It speaks TLS 1.0 only.
-    OldTls,
-    /// It answers the handshake with text.
-    Garbage,
-    /// It takes the connection and says nothing.
-    Silent,
-    /// It greets with 554.
-    Refuses,
-    /// It greets with 421.
-    Busy,
-    /// It closes at once.
-    Closes,
-    /// It greets with 450 and asks to come again later.
-    Greylists,
-    /// It speaks TLS 1.2 at most.
-    OnlyTls12,
-    /// It gives its certificate only to those who name it, and another one to the rest.
-    OnlyWithSni,
-    /// It insists on a certificate of the client.
-    WantsCertificate,
-    /// It speaks TLS 1.0 and 1.1 too.
-    OldTlsToo,
-    /// It agrees to weak ciphers too.
-    WeakCiphersToo,
-    /// It offers STARTTLS to every other client.
-    Flaps,
-    /// It answers after the handshake what was sent in the clear before it.
-    TakesInjection,
-    /// It offers REQUIRETLS.
-    RequireTls,
-    /// Connections run into nothing, as behind a wall that drops them.
-    Walled,
-}
 
 /// What a mail server got.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,21 +73,21 @@ impl MailHost {
     pub(crate) fn start(
         listener: TcpListener,
         host: DomainName,
-        behaviour: Behaviour,
+        behavior: Behavior,
         identity: &Identity,
         other: &Identity,
         post: Arc<Post>,
     ) -> Result<Self, rustls::Error> {
-        let sealed = odd_mail_host::upgrade(behaviour, identity, other)?;
-        let starttls = match behaviour {
-            Behaviour::NoStarttls => Starttls::Absent,
-            Behaviour::StarttlsRefused => Starttls::Unavailable,
-            Behaviour::HandshakeBreaks => Starttls::Offered(Arc::new(Broken(Vec::new()))),
-            Behaviour::OldTls => Starttls::Offered(Arc::new(Broken(server_hello_of_tls_1_0()))),
-            Behaviour::Garbage => Starttls::Offered(Arc::new(Broken(b"500 what?\r\n".to_vec()))),
+        let sealed = odd_mail_host::upgrade(behavior, identity, other)?;
+        let starttls = match behavior {
+            Behavior::NoStarttls => Starttls::Absent,
+            Behavior::StarttlsRefused => Starttls::Unavailable,
+            Behavior::HandshakeBreaks => Starttls::Offered(Arc::new(Broken(Vec::new()))),
+            Behavior::OldTls => Starttls::Offered(Arc::new(Broken(server_hello_of_tls_1_0()))),
+            Behavior::Garbage => Starttls::Offered(Arc::new(Broken(b"500 what?\r\n".to_vec()))),
             _ => Starttls::Offered(sealed.clone()),
         };
-        let shared = Arc::new(Shared { config: ServerConfig::new(host, starttls), behaviour, sealed, post });
+        let shared = Arc::new(Shared { config: ServerConfig::new(host, starttls), behavior, sealed, post });
         let task = tokio::spawn(async move {
             let mut clients = 0_usize;
             while let Ok((stream, _)) = listener.accept().await {
@@ -147,7 +102,7 @@ impl MailHost {
 
 struct Shared {
     config: ServerConfig,
-    behaviour: Behaviour,
+    behavior: Behavior,
     sealed: Arc<dyn Upgrade>,
     post: Arc<Post>,
 }
@@ -155,19 +110,19 @@ struct Shared {
 impl Shared {
     /// `client` counts them from 1.
     async fn accept(&self, mut stream: AnyStream, client: usize) -> io::Result<()> {
-        match self.behaviour {
-            Behaviour::Silent => return std::future::pending().await,
-            Behaviour::Closes => return Ok(()),
-            Behaviour::Refuses => return stream.write_all(b"554 no service here\r\n").await,
-            Behaviour::Busy => return stream.write_all(b"421 too busy\r\n").await,
-            Behaviour::Greylists => {
+        match self.behavior {
+            Behavior::Silent => return std::future::pending().await,
+            Behavior::Closes => return Ok(()),
+            Behavior::Refuses => return stream.write_all(b"554 no service here\r\n").await,
+            Behavior::Busy => return stream.write_all(b"421 too busy\r\n").await,
+            Behavior::Greylists => {
                 return stream.write_all(b"450 4.2.0 greylisted, try again later\r\n").await;
             }
-            Behaviour::TakesInjection | Behaviour::RequireTls => {
+            Behavior::TakesInjection | Behavior::RequireTls => {
                 let host = self.config.hostname.as_str();
-                return odd_mail_host::serve(stream, host, self.behaviour, self.sealed.as_ref()).await;
+                return odd_mail_host::serve(stream, host, self.behavior, self.sealed.as_ref()).await;
             }
-            Behaviour::Flaps if client.is_multiple_of(2) => {
+            Behavior::Flaps if client.is_multiple_of(2) => {
                 let config = ServerConfig { starttls: Starttls::Absent, ..self.config.clone() };
                 return serve(stream, &config, self).await;
             }

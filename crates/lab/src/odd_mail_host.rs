@@ -1,7 +1,7 @@
 //! Mail servers with habits that no honest server of today has: a session of a few commands, enough for
 //! a preflight to notice.
 
-use crate::mail_host::Behaviour;
+use crate::behavior::Behavior;
 use crate::pki::Identity;
 use crate::policy_host::{acceptor, server_hello};
 use formats::hello::claimed_version;
@@ -15,16 +15,16 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-/// How a behaviour that is about TLS only shakes hands.
+/// How a behavior that is about TLS only shakes hands.
 pub(crate) fn upgrade(
-    behaviour: Behaviour,
+    behavior: Behavior,
     identity: &Identity,
     other: &Identity,
 ) -> Result<Arc<dyn Upgrade>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone());
-    Ok(match behaviour {
-        Behaviour::OnlyTls12 => {
+    Ok(match behavior {
+        Behavior::OnlyTls12 => {
             let config = builder
                 .with_protocol_versions(&[&rustls::version::TLS12])?
                 .with_no_client_auth()
@@ -34,14 +34,14 @@ pub(crate) fn upgrade(
                 }));
             Arc::new(TlsAcceptor::from(Arc::new(config)))
         }
-        Behaviour::OnlyWithSni => {
+        Behavior::OnlyWithSni => {
             let config =
                 builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(
                     Arc::new(ByName { named: identity.certified.clone(), other: other.certified.clone() }),
                 );
             Arc::new(TlsAcceptor::from(Arc::new(config)))
         }
-        Behaviour::WantsCertificate => {
+        Behavior::WantsCertificate => {
             let mut roots = RootCertStore::empty();
             roots.add_parsable_certificates(identity.certified.cert.last().cloned());
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
@@ -56,8 +56,8 @@ pub(crate) fn upgrade(
                 }));
             Arc::new(TlsAcceptor::from(Arc::new(config)))
         }
-        Behaviour::OldTlsToo | Behaviour::WeakCiphersToo => {
-            Arc::new(AlsoOld { behaviour, today: acceptor(identity)? })
+        Behavior::OldTlsToo | Behavior::WeakCiphersToo => {
+            Arc::new(AlsoOld { behavior, today: acceptor(identity)? })
         }
         _ => Arc::new(acceptor(identity)?),
     })
@@ -77,7 +77,7 @@ impl ResolvesServerCert for ByName {
 
 /// Agrees to what clients of old ask for, and breaks off there; speaks TLS of today with the others.
 struct AlsoOld {
-    behaviour: Behaviour,
+    behavior: Behavior,
     today: TlsAcceptor,
 }
 
@@ -115,9 +115,9 @@ impl AlsoOld {
         let claimed = claimed_version(hello)?;
         // The cipher suites of a hello without a session id begin here; the first weak one is 0x0001.
         let is_weak = hello.get(46..48) == Some(&[0, 1]);
-        match self.behaviour {
-            Behaviour::OldTlsToo if claimed < 0x0303 => Some(server_hello(claimed, 0x002f)),
-            Behaviour::WeakCiphersToo if claimed == 0x0303 && is_weak => Some(server_hello(claimed, 0x000a)),
+        match self.behavior {
+            Behavior::OldTlsToo if claimed < 0x0303 => Some(server_hello(claimed, 0x002f)),
+            Behavior::WeakCiphersToo if claimed == 0x0303 && is_weak => Some(server_hello(claimed, 0x000a)),
             _ => None,
         }
     }
@@ -127,7 +127,7 @@ impl AlsoOld {
 pub(crate) async fn serve(
     stream: AnyStream,
     host: &str,
-    behaviour: Behaviour,
+    behavior: Behavior,
     tls: &dyn Upgrade,
 ) -> io::Result<()> {
     let mut session = Session { stream, read: Vec::new() };
@@ -138,14 +138,14 @@ pub(crate) async fn serve(
         match verb.as_str() {
             "EHLO" => {
                 let offer = if is_sealed { "250-REQUIRETLS\r\n" } else { "250-STARTTLS\r\n" };
-                let offer = if behaviour == Behaviour::TakesInjection && is_sealed { "" } else { offer };
+                let offer = if behavior == Behavior::TakesInjection && is_sealed { "" } else { offer };
                 session.say(&format!("250-{host}\r\n{offer}250 8BITMIME")).await?;
             }
             "STARTTLS" => {
                 session.say("220 go on").await?;
                 session.stream = tls.upgrade(session.stream).await?;
                 is_sealed = true;
-                if behaviour != Behaviour::TakesInjection {
+                if behavior != Behavior::TakesInjection {
                     session.read.clear();
                 }
             }

@@ -1,10 +1,10 @@
 //! Domains with what a preflight has to notice and senders hardly do: each differs from a good one in
 //! what its entry says.
 
+use crate::behavior::Behavior;
 use crate::case::{Case, HostAddress, SecondServer, TlsaSetup, Topic};
 use crate::cases::{good, policy_text, second};
 use crate::dns::{Rr, Signing};
-use crate::mail_host::Behaviour;
 use crate::pki::Cert;
 use crate::policy_host::Answers;
 use formats::tlsa::TlsaRecord;
@@ -148,7 +148,7 @@ fn policies() -> Vec<Case> {
 }
 
 fn mail() -> Vec<Case> {
-    let does = |name, about, how| odd(name, about).mx(move |mx| mx.behaviour = Some(how));
+    let does = |name, about, how| odd(name, about).mx(move |mx| mx.behavior = Some(how));
     let cert = |name, about, kind| odd(name, about).mx(move |mx| mx.cert = kind);
     vec![
         odd("mx-address", "an address in place of an MX name")
@@ -160,21 +160,21 @@ fn mail() -> Vec<Case> {
             mx.unaddressed = true;
             mx.more = vec![Rr::A(Ipv4Addr::new(10, 1, 2, 3))];
         }),
-        does("mx-blocked", "an MX behind a wall", Behaviour::Walled),
+        does("mx-blocked", "an MX behind a wall", Behavior::Walled),
         odd("mx-ipv6", "an MX with an IPv6 address, where nothing listens")
             .mx(|mx| mx.more = vec![Rr::Aaaa(Ipv6Addr::LOCALHOST)]),
         odd("mx-equal", "two MX hosts of one preference").two(10),
         odd("mx-twin", "two machines behind one name, one of them with an expired certificate")
-            .mx(|mx| mx.twin = Some((Behaviour::Good, Cert::Expired))),
-        does("mx-greylists", "a greeting that asks to come again", Behaviour::Greylists),
-        does("mx-only-tls12", "TLS 1.2 at most", Behaviour::OnlyTls12),
-        does("mx-only-sni", "another certificate without SNI", Behaviour::OnlyWithSni),
-        does("mx-wants-certificate", "insists on a certificate of the client", Behaviour::WantsCertificate),
-        does("mx-old-tls-too", "TLS 1.0 and 1.1 too", Behaviour::OldTlsToo),
-        does("mx-weak-cipher", "agrees to triple DES", Behaviour::WeakCiphersToo),
-        does("mx-flaps", "offers STARTTLS to every other client", Behaviour::Flaps),
-        does("mx-injection", "answers what came before the handshake", Behaviour::TakesInjection),
-        does("mx-requiretls", "offers REQUIRETLS", Behaviour::RequireTls),
+            .mx(|mx| mx.twin = Some((Behavior::Good, Cert::Expired))),
+        does("mx-greylists", "a greeting that asks to come again", Behavior::Greylists),
+        does("mx-only-tls12", "TLS 1.2 at most", Behavior::OnlyTls12),
+        does("mx-only-sni", "another certificate without SNI", Behavior::OnlyWithSni),
+        does("mx-wants-certificate", "insists on a certificate of the client", Behavior::WantsCertificate),
+        does("mx-old-tls-too", "TLS 1.0 and 1.1 too", Behavior::OldTlsToo),
+        does("mx-weak-cipher", "agrees to triple DES", Behavior::WeakCiphersToo),
+        does("mx-flaps", "offers STARTTLS to every other client", Behavior::Flaps),
+        does("mx-injection", "answers what came before the handshake", Behavior::TakesInjection),
+        does("mx-requiretls", "offers REQUIRETLS", Behavior::RequireTls),
         cert("mx-expiring", "a certificate that ends in ten days", Cert::Expiring),
         cert("mx-chain-cut", "the issuer's certificate is not sent along", Cert::ChainCut),
         cert("mx-weak-key", "a certificate signed with SHA-1", Cert::Sha1),

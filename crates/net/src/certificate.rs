@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{CertificateError, CipherSuite, RootCertStore};
+use rustls::{CertificateError, CipherSuite, OtherError, RootCertStore};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use sha2::Digest;
 use std::fmt;
@@ -84,12 +84,14 @@ impl Problem {
             CertificateError::Revoked => Self::Revoked,
             CertificateError::BadEncoding => Self::Malformed,
             // A self-signed CA certificate presented as the server's own.
-            CertificateError::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
-                Self::UnknownIssuer
-            }
+            CertificateError::Other(other) if is_ca_as_end_entity(other) => Self::UnknownIssuer,
             other => Self::Other(other.to_string()),
         }
     }
+}
+
+fn is_ca_as_end_entity(error: &OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
 impl fmt::Display for Problem {

@@ -14,8 +14,8 @@ mod process;
 use formats::DomainName;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
+use lab::behavior::Behavior;
 use lab::dns::{Rr, Signing};
-use lab::mail_host::Behaviour;
 use lab::pki::Cert;
 use lab::{Lab, Ports, site};
 use net::clock::{Clock, SystemClock};
@@ -81,7 +81,7 @@ async fn bulk(place: &Path, count: usize, real: bool) {
     // One machine for all MX hosts, each by its own name: `mxN.mail.bulk.test` under one wildcard.
     let identity = lab.pki.issue("mx.mail.bulk.test", Cert::Wildcard).unwrap();
     let host = DomainName::parse("mx.mail.bulk.test").unwrap();
-    let mail = lab.start_mail_host(&host, Behaviour::Good, &identity).await.unwrap();
+    let mail = lab.start_mail_host(&host, Behavior::Good, &identity).await.unwrap();
     lab.names.add_zone("mail.bulk.test.", Signing::Unsigned).unwrap();
     let (mut records, mut addresses) = (Vec::new(), Vec::new());
     for number in 0..count {

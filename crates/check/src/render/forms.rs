@@ -1,6 +1,7 @@
 //! An examination for programs: JSON, JUnit, Nagios and Prometheus.
 
-use crate::{Check, Examination, Finding, Severity};
+use crate::catalogue::{Check, Severity};
+use crate::finding::{Examination, Finding};
 use std::fmt::Write;
 
 /// One line of JSON, in the shape of docs/check.schema.json.

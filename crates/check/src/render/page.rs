@@ -1,7 +1,8 @@
 //! A page to send to a colleague: one file, nothing fetched from anywhere.
 
+use crate::catalogue::Severity;
+use crate::finding::{Examination, Finding};
 use crate::senders::{name, word};
-use crate::{Examination, Finding, Severity};
 use askama::Template;
 use jiff::Timestamp;
 use std::time::Duration;

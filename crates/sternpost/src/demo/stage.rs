@@ -6,8 +6,8 @@ use config::failure::Failure;
 use formats::tlsrpt_record::{MailAddress, Rua};
 use formats::{DomainName, Mode, MxPattern, Policy};
 use jiff::Timestamp;
+use lab::behavior::Behavior;
 use lab::dns::{Rr, Signing};
-use lab::mail_host::Behaviour;
 use lab::pki::Cert;
 use lab::{Clients, Lab, Ports};
 use net::BoxFuture;
@@ -228,7 +228,7 @@ async fn mail_hosts(lab: &Lab, domain: &DomainName) -> Result<Vec<DomainName>, l
     for (label, preference) in [("mx1", 10), ("mx2", 20)] {
         let host = domain.below(label).map_err(|_| lab::LabError::Name(label.into()))?;
         let identity = lab.pki.issue(host.as_str(), Cert::Good)?;
-        let address = lab.start_mail_host(&host, Behaviour::Good, &identity).await?;
+        let address = lab.start_mail_host(&host, Behavior::Good, &identity).await?;
         records.push((format!("{host}."), vec![Rr::A(address)]));
         exchangers.push(Rr::Mx(preference, format!("{host}.")));
         hosts.push(host);
@@ -244,7 +244,7 @@ async fn open_inbox(lab: &Lab, ours: &Clients, store: &Store, clock: Arc<dyn Clo
     let host = name("mx.watch.test")?;
     lab.names.add_zone("watch.test.", Signing::Unsigned).map_err(|e| fail(&e))?;
     let identity = lab.pki.issue(host.as_str(), Cert::Good).map_err(|e| fail(&e))?;
-    let address = lab.start_mail_host(&host, Behaviour::Good, &identity).await.map_err(|e| fail(&e))?;
+    let address = lab.start_mail_host(&host, Behavior::Good, &identity).await.map_err(|e| fail(&e))?;
     let records = vec![
         ("watch.test.".to_owned(), vec![Rr::Mx(10, format!("{host}."))]),
         (format!("{host}."), vec![Rr::A(address)]),

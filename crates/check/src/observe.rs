@@ -1,7 +1,9 @@
 //! Looking at a domain: everything that goes over the network, as much at once as is polite.
 
-use crate::seen::{Companions, Deep, HostSeen, PolicyHostSeen, PolicySeen, RuaSeen, Seen, SessionSeen};
-use crate::{Checker, Depth, Progress, told};
+use crate::observed::{Companions, Deep, HostSeen, PolicyHostSeen, PolicySeen, RuaSeen, Seen, SessionSeen};
+use crate::options::{Depth, Options};
+use crate::progress::{Progress, mx_summary, policy_host_summary, session_summary, txt_summary};
+use crate::sessions::Sessions;
 use formats::hello::{OLD_CIPHERS, Version, WEAK_CIPHERS};
 use formats::limits::MX_HOSTS;
 use formats::tlsa::tlsa_name;
@@ -9,11 +11,15 @@ use formats::tlsrpt_record::{Rua, TlsrptRecord};
 use formats::{DomainName, Policy, StsRecord};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
+use net::clock::Clock;
 use net::dane::{self, Dane, SMTP_PORT};
-use net::dns::{Answer, Caa, Data, DnsError, Exchange, HostAddresses, Kind, Security, host_addresses};
-use net::https::{Call, Revocation, Visit};
+use net::dns::{
+    Answer, Caa, Data, Dns, DnsError, EachServer, Exchange, HostAddresses, Kind, Security, host_addresses,
+};
+use net::https::{Call, Revocation, Visit, Visits};
 use net::smtp::{Target, TlsDemand};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// MX hosts that are looked at side by side.
 const HOSTS_AT_ONCE: usize = 8;
@@ -26,19 +32,38 @@ fn below(domain: &DomainName, label: &str) -> DomainName {
     domain.below(label).unwrap_or_else(|_| domain.clone())
 }
 
+/// Looks at domains by these means.
+pub struct Checker {
+    /// Records, validated.
+    pub dns: Arc<dyn Dns>,
+    /// Records that need no validation: policy hosts prove themselves by their certificate, and the rest is not
+    /// what delivery hangs on.
+    pub unvalidated: Arc<dyn Dns>,
+    /// Each name server of a zone; `None` leaves them out.
+    pub servers: Option<Arc<dyn EachServer>>,
+    /// Policy hosts.
+    pub visits: Arc<dyn Visits>,
+    /// MX hosts.
+    pub mail: Sessions,
+    /// Which certificates are about to end.
+    pub clock: Arc<dyn Clock>,
+    /// How much is looked at.
+    pub options: Options,
+}
+
 impl Checker {
-    pub(crate) async fn look(&self, domain: &DomainName, progress: &dyn Progress) -> Seen {
+    pub(crate) async fn observe(&self, domain: &DomainName, progress: &dyn Progress) -> Seen {
         let record_name = below(domain, "_mta-sts");
         let tlsrpt_name = below(domain, "_smtp._tls");
         let mail = async {
             let mx = self.dns.lookup(domain, Kind::Mx).await;
-            progress.seen("MX", &|| told::mx(&mx));
+            progress.seen("MX", &|| mx_summary(&mx));
             let hosts = self.hosts(domain, &mx, progress).await;
             (mx, hosts)
         };
         let record = async {
             let record = self.dns.lookup(&record_name, Kind::Txt).await;
-            progress.seen("_mta-sts", &|| told::texts(&record));
+            progress.seen("_mta-sts", &|| txt_summary(&record));
             let more = self.around_record(domain, &record_name, &record).await;
             (record, more)
         };
@@ -49,7 +74,7 @@ impl Checker {
                 true => self.strays(domain, &["_tls._smtp", "_smtp-tls", "_tlsrpt"], "v=tlsrptv1").await,
                 false => Vec::new(),
             };
-            progress.seen("_smtp._tls", &|| told::texts(&tlsrpt));
+            progress.seen("_smtp._tls", &|| txt_summary(&tlsrpt));
             (tlsrpt, strays, rua)
         };
         let ((mx, hosts), (record, around), host, (tlsrpt, tlsrpt_strays, rua), companions) =
@@ -83,7 +108,7 @@ impl Checker {
     }
 
     fn wanted(&self, address: &IpAddr) -> bool {
-        self.options.families.takes(*address)
+        self.options.families.includes(*address)
     }
 
     async fn around_record(
@@ -206,7 +231,7 @@ impl Checker {
                 true => Some(self.deep(&target).await),
                 false => None,
             };
-            progress.seen(&format!("{host} ({address})"), &|| told::session(&outcome));
+            progress.seen(&format!("{host} ({address})"), &|| session_summary(&outcome));
             SessionSeen { address, outcome, deep }
         });
         join_all(looks).await
@@ -254,7 +279,7 @@ impl Checker {
             .collect();
         let call = |address| Call::policy(&seen.name, address);
         seen.visits = join_all(wanted.iter().map(|address| self.visit(call(*address)))).await;
-        progress.seen(seen.name.as_str(), &|| told::policy_host(&seen));
+        progress.seen(seen.name.as_str(), &|| policy_host_summary(&seen));
         let good = seen.visits.iter().find(|visit| visit.judged().is_ok());
         if let Some(good) = good.filter(|_| self.is_deep()) {
             let (without_sni, as_browser, caa, revocation) = tokio::join!(

@@ -1,9 +1,22 @@
-//! What was seen, in a line, for those who watch while more is looked at.
+//! Progress of a check: the trait that a caller implements to show partial results, and the one-line
+//! summaries that it is given.
 
-use crate::seen::PolicyHostSeen;
+use crate::observed::PolicyHostSeen;
 use formats::Policy;
 use net::dns::{Answer, DnsError, Exchange};
 use net::smtp::{SessionFailure, SessionReport};
+
+/// Is told what was seen, while more is looked at.
+pub trait Progress: Sync {
+    /// This part is looked at, such as `mx1.example.org (192.0.2.1)`, and there was this, told to who asks. It comes from
+    /// outside and is neither judged nor bounded yet.
+    fn seen(&self, part: &str, answer: &dyn Fn() -> String);
+}
+
+/// Nobody watches.
+impl Progress for () {
+    fn seen(&self, _: &str, _: &dyn Fn() -> String) {}
+}
 
 /// Hosts, or texts, in one line.
 const MANY: usize = 4;
@@ -17,7 +30,7 @@ fn listed(all: impl Iterator<Item = String>) -> String {
     all.join(", ")
 }
 
-pub fn mx(found: &Result<Answer, DnsError>) -> String {
+pub(crate) fn mx_summary(found: &Result<Answer, DnsError>) -> String {
     match found {
         Ok(answer) => listed(answer.mx().into_iter().map(|mx| match mx.exchange {
             Exchange::Host(host) => host.to_string(),
@@ -28,14 +41,14 @@ pub fn mx(found: &Result<Answer, DnsError>) -> String {
     }
 }
 
-pub fn texts(found: &Result<Answer, DnsError>) -> String {
+pub(crate) fn txt_summary(found: &Result<Answer, DnsError>) -> String {
     match found {
         Ok(answer) => listed(answer.texts().map(|text| String::from_utf8_lossy(text).into_owned())),
         Err(error) => error.to_string(),
     }
 }
 
-pub fn policy_host(seen: &PolicyHostSeen) -> String {
+pub(crate) fn policy_host_summary(seen: &PolicyHostSeen) -> String {
     match seen.fetched() {
         Ok(fetched) => match Policy::parse(&fetched.body) {
             Ok(policy) => format!("a policy, mode {}", policy.mode),
@@ -45,7 +58,7 @@ pub fn policy_host(seen: &PolicyHostSeen) -> String {
     }
 }
 
-pub fn session(outcome: &Result<SessionReport, Box<SessionFailure>>) -> String {
+pub(crate) fn session_summary(outcome: &Result<SessionReport, Box<SessionFailure>>) -> String {
     match outcome {
         Ok(report) => report.tls.as_ref().map_or("no TLS".to_owned(), |tls| tls.version.clone()),
         Err(failure) => failure.fault.to_string(),

@@ -134,28 +134,6 @@ pub(crate) struct Companions {
     pub has_bimi: bool,
 }
 
-/// What is known of a domain from before.
-#[derive(Debug, Clone, Default)]
-pub struct Known {
-    /// The last look.
-    pub previous: Option<Previous>,
-    /// How the gate stands, when the domain is one of ours: ready or not, and a sentence.
-    pub gate: Option<(bool, String)>,
-    /// When the last report came, when there is an inbox that should get them.
-    pub last_report: Option<Option<Timestamp>>,
-}
-
-/// A look before this one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Previous {
-    /// The record's `id` then.
-    pub id: PolicyId,
-    /// The policy file then.
-    pub file: Vec<u8>,
-    /// When.
-    pub at: Timestamp,
-}
-
 impl Seen {
     /// The mode that binds senders that come new today.
     pub(crate) fn mode(&self) -> Mode {

@@ -1,0 +1,111 @@
+//! What each kind of sender does with mail for the domain today, MX by MX (RFC 8461 §5, RFC 7672 §2.2).
+
+use crate::catalogue::Check;
+use crate::finding::Findings;
+use crate::observed::{HostSeen, Seen};
+use crate::senders::{HostView, Outcome, Sender, SenderView, name, word};
+use formats::Mode;
+use net::dane::Dane;
+use net::smtp::Fault;
+
+pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+    if seen.hosts.is_empty() {
+        return;
+    }
+    for (sender, check) in [
+        (Sender::Strict, Check::SenderStrict),
+        (Sender::Testing, Check::SenderTesting),
+        (Sender::Dane, Check::SenderDane),
+        (Sender::Plain, Check::SenderPlain),
+    ] {
+        let view = view(seen, sender);
+        findings.add(check, format!("{}: {}", name(sender), view.summary), hosts(&view), []);
+        findings.senders.push(view);
+    }
+}
+
+fn hosts(view: &SenderView) -> String {
+    let one = |host: &HostView| format!("{} {}", host.host, word(host.outcome));
+    view.hosts.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn view(seen: &Seen, sender: Sender) -> SenderView {
+    let hosts: Vec<HostView> = seen
+        .hosts
+        .iter()
+        .map(|host| HostView { host: host.name.clone(), outcome: outcome(seen, host, sender) })
+        .collect();
+    let summary = summary(seen, sender, &hosts).to_owned();
+    SenderView { sender, hosts, summary }
+}
+
+fn outcome(seen: &Seen, host: &HostSeen, sender: Sender) -> Outcome {
+    let enforced = seen.binding().filter(|policy| policy.mode == Mode::Enforce);
+    match (sender, &host.dane, enforced) {
+        (Sender::Dane, ..) if !seen.sees_signatures => Outcome::Unreached,
+        (Sender::Dane, Dane::Applies { .. }, _) => by_dane(host),
+        (Sender::Dane, Dane::Unknown(_), _) => Outcome::Refused,
+        (Sender::Dane | Sender::Strict, _, Some(policy)) => match host.passes_pkix() {
+            _ if !policy.covers(&host.name) => Outcome::Refused,
+            Some(Ok(())) => Outcome::Verified,
+            Some(Err(_)) => Outcome::Refused,
+            None => Outcome::Unreached,
+        },
+        _ => as_offered(host),
+    }
+}
+
+fn by_dane(host: &HostSeen) -> Outcome {
+    let mut worst = Outcome::Unreached;
+    for session in &host.sessions {
+        match (&session.report().tls, session.fault()) {
+            (Some(tls), _) if tls.dane == Some(Ok(())) => return Outcome::Verified,
+            (None, Some(Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..)) | None) => {}
+            _ => worst = Outcome::Refused,
+        }
+    }
+    worst
+}
+
+fn as_offered(host: &HostSeen) -> Outcome {
+    let mut best = Outcome::Unreached;
+    for session in &host.sessions {
+        match session.fault() {
+            _ if session.report().tls.is_some() => return Outcome::Encrypted,
+            Some(Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..)) => {}
+            // Without a policy, a failed handshake is followed by a try in the clear.
+            _ => best = Outcome::Clear,
+        }
+    }
+    best
+}
+
+fn summary(seen: &Seen, sender: Sender, hosts: &[HostView]) -> &'static str {
+    let all = |outcome| hosts.iter().all(|host| host.outcome == outcome);
+    let any = |outcome| hosts.iter().any(|host| host.outcome == outcome);
+    let could_be_stripped = match sender {
+        Sender::Testing if seen.mode() != Mode::None => "delivers, can be stripped, and reports what fails",
+        _ => "delivers, can be stripped",
+    };
+    if sender == Sender::Dane && !seen.sees_signatures {
+        return "can't be told, since the resolver used here does not pass DNSSEC on";
+    }
+    if seen.skipped_port_25 {
+        return "was not looked at, since port 25 was left out";
+    }
+    match () {
+        () if all(Outcome::Unreached) => "finds no host that answers, and tries again",
+        () if all(Outcome::Verified) => "delivers through verified TLS only",
+        () if any(Outcome::Refused)
+            && !any(Outcome::Verified)
+            && !any(Outcome::Encrypted)
+            && !any(Outcome::Clear) =>
+        {
+            "does not deliver; mail waits and then bounces"
+        }
+        () if any(Outcome::Refused) && any(Outcome::Verified) => "delivers to some hosts, and refuses others",
+        () if any(Outcome::Clear) => "delivers in the clear",
+        () if any(Outcome::Encrypted) => could_be_stripped,
+        () => "delivers through verified TLS where a host answers",
+    }
+}
