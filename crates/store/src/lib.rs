@@ -1,21 +1,27 @@
-//! What Sternpost remembers. One schema (`migrations/`), SQLite now; all SQL is in this crate and
-//! keeps to what PostgreSQL shares. A write has returned only when it is durable.
+//! The store: everything that Sternpost keeps, in one SQLite database with one schema (`migrations/`). All SQL is in this crate and keeps
+//! to what PostgreSQL also supports. When a write returns without an error, it is durable.
 //!
-//! | module | what | who uses it |
+//! [`Store`] opens the database; each module adds methods to it for one group of tables. In the order in which data runs through them:
+//!
+//! | module | content | used by |
 //! | --- | --- | --- |
-//! | [`policies`] | policies to the end of their `max_age` | sending side |
-//! | [`tallies`] | sessions of a day, for the reports | sending side |
-//! | [`testing_probes`] | handshakes of our own for policies in testing | sending side |
-//! | [`outgoing`] | reports on their way, and what became of them | sending side |
-//! | [`reports`] | reports that came in, and what could not be read | receiving side |
-//! | [`alerts`] | alerts that stand | receiving side |
-//! | [`decisions`] | what the operator decided about roll-outs | receiving side |
-//! | [`guard_probes`] | what our own looks at MX hosts saw, by day | receiving side |
-//! | [`people`] | who may see the dashboard, and sign-ins | dashboard |
+//! | [`policies`] | policies of other domains until their `max_age` ends | sending side |
+//! | [`tallies`] | sessions of a UTC day, counted for reports | sending side |
+//! | [`testing_probes`] | own handshakes with MX hosts of policies in `testing` | sending side |
+//! | [`outgoing`] | reports to deliver, and the result of their delivery | sending side |
 //! | [`domains`] | domains that were added by command, and leases | receiving side |
-//! | [`hosting`] | what the policy host serves, and its certificates | receiving side |
-//! | [`shared`] | pages that people pass on by a link | dashboard |
-//! | [`rollouts`] | where a domain stands, and the journal | receiving side |
+//! | [`rollouts`] | the roll-out state of each domain, and the journal | receiving side |
+//! | [`decisions`] | decisions of the operator about roll-outs | receiving side |
+//! | [`hosting`] | policy files that are served, certificates, ACME accounts | receiving side |
+//! | [`reports`] | imported reports, and the quarantine for unreadable ones | receiving side |
+//! | [`guard_probes`] | own handshakes of the guard with MX hosts, by day | receiving side |
+//! | [`alerts`] | active alerts | receiving side |
+//! | [`notices`] | notifications about alerts that are not delivered yet | receiving side |
+//! | [`check_history`] | the last published policy that a check found | `check` |
+//! | [`people`] | users of the dashboard, invitations and sign-ins | dashboard |
+//! | [`shared`] | pages that are shared by a link | dashboard |
+//!
+//! Begin with [`Store::open`] and [`rollouts`], the smallest complete example.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
