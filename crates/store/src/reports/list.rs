@@ -68,7 +68,7 @@ pub struct StoredReport {
 }
 
 const LISTED: &str = "SELECT report.id, submitter.text, organization.text, report.report_id, report.range_start, report.range_end,
-    report.trust, report.arrival, report.received_at, report.warnings,
+    report.trust, report.way, report.received_at, report.warnings,
     (SELECT group_concat(DISTINCT name.text) FROM outcome JOIN name ON name.id = outcome.domain WHERE outcome.report = report.id),
     (SELECT CAST(total(successful) AS INTEGER) FROM outcome WHERE outcome.report = report.id),
     (SELECT CAST(total(failed) AS INTEGER) FROM outcome WHERE outcome.report = report.id)";
