@@ -12,11 +12,13 @@ mod direct;
 mod office;
 mod prober;
 mod truth;
+mod undelivered;
 
 pub use build::{Addresses, Reporter, build};
-pub use carrier::{Carrier, Undelivered};
+pub use carrier::Carrier;
 pub use compose::{ComposeError, Composed, DkimKey, DkimKeyError, Letter, compose};
 pub use deliver::{Busy, Courier};
 pub use direct::DirectDelivery;
 pub use office::{Counts, Office, OfficeError, Rules};
 pub use prober::{Hosts, Prober};
+pub use undelivered::Undelivered;

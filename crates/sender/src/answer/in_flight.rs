@@ -10,6 +10,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
+/// Why a look-up is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A mail server waits for it, so that a policy in the store is answered at once.
+    Asked,
+    /// The cached answer is due for a recheck, or an operator asks for one.
+    Recheck,
+    /// The policy in the store is due for its daily refresh.
+    Refresh,
+}
+
 /// The outcome of a look-up that is under way: `None` until it ends. The channel closes without an
 /// outcome when the look-up panics.
 pub(super) type Pending = watch::Receiver<Option<Arc<Entry>>>;

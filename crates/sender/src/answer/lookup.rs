@@ -4,7 +4,7 @@
 use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store, decide};
 use super::discovery::Sighting;
 use super::entry::{Entry, Second};
-use super::in_flight::{Flight, Pending};
+use super::in_flight::{Flight, Pending, Purpose};
 use super::overrides::Rule;
 use super::route::{self, DaneHosts, NextHop, Route, RouteSeen};
 use super::service::{Answers, Settings};
@@ -39,17 +39,6 @@ struct Observed {
     rule: Option<Rule>,
     /// The shortest TTL of the DNS answers; `None` when none had one.
     ttl: Option<Duration>,
-}
-
-/// Why a look-up is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// A mail server waits for it, so that a policy in the store is answered at once.
-    Asked,
-    /// The cached answer is due for a recheck, or an operator asks for one.
-    Recheck,
-    /// The policy in the store is due for its daily refresh.
-    Refresh,
 }
 
 impl Answers {

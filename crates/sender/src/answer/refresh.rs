@@ -2,7 +2,7 @@
 //! expires (POL-13), a few at a time.
 
 use super::Answers;
-use super::lookup::Purpose;
+use super::in_flight::Purpose;
 use super::route::NextHop;
 use formats::DomainName;
 use formats::limits::BACKGROUND_LOOKUPS;

@@ -2,6 +2,7 @@
 //! a folder (RFC 8460 §5.3).
 
 use super::direct::DirectDelivery;
+use super::undelivered::Undelivered;
 use formats::DomainName;
 use formats::limits::REPORT_MAIL_TIME;
 use net::smtp::{Mail, MailHosts, Target, TlsDemand};
@@ -30,25 +31,6 @@ pub enum Carrier {
     Sendmail(PathBuf),
     /// Into a folder, for somebody else to carry or to read.
     Folder(PathBuf),
-}
-
-/// Why a target did not take a report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Undelivered {
-    /// The reason.
-    pub why: String,
-    /// True when trying again makes no sense.
-    pub is_final: bool,
-}
-
-impl Undelivered {
-    pub(super) fn now(why: impl ToString) -> Self {
-        Self { why: why.to_string(), is_final: false }
-    }
-
-    pub(super) fn ever(why: impl ToString) -> Self {
-        Self { why: why.to_string(), is_final: true }
-    }
 }
 
 impl Carrier {

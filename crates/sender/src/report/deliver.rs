@@ -1,8 +1,9 @@
 //! Takes reports to where the domain wants them (RFC 8460 §3, §5.3, §5.4).
 
 use super::build::Reporter;
-use super::carrier::{Carrier, Undelivered, put};
+use super::carrier::{Carrier, put};
 use super::compose::{DkimKey, Letter, compose};
+use super::undelivered::Undelivered;
 use formats::DomainName;
 use formats::limits::{REPORTS_AT_ONCE, REPORTS_PER_HOST, REPORTS_WAITING};
 use formats::tlsrpt_record::{HttpsUrl, MailAddress, Rua, TlsrptRecord};

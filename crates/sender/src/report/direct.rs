@@ -4,7 +4,7 @@
 //! arrive despite it. So no policy is looked up, and a host whose TLS fails is tried again without. The
 //! input is one mail from [`super::Carrier`]; the MX hosts come from DNS.
 
-use super::carrier::Undelivered;
+use super::undelivered::Undelivered;
 use formats::DomainName;
 use formats::limits::MX_HOSTS;
 use net::dns::{Dns, DnsError, Kind, host_addresses};

@@ -5,6 +5,7 @@ mod collect;
 mod import;
 mod key;
 mod list;
+mod policy_text;
 mod preview;
 mod quarantine;
 mod send;

@@ -153,8 +153,8 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
 fn pages_of_checks_stand_in_a_real_browser_without_a_fault() {
     let place = tempfile::tempdir().unwrap();
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let template = std::fs::read_to_string(here.join("templates/check_page.html")).unwrap();
-    let style = std::fs::read_to_string(here.join("templates/style.css")).unwrap();
+    let template = std::fs::read_to_string(here.join("../check/templates/check_page.html")).unwrap();
+    let style = std::fs::read_to_string(here.join("../check/templates/style.css")).unwrap();
     let head = template.split("<body>").next().unwrap();
     let head = head.replace("{% include \"style.css\" %}", &style).replace("{{ title }}", "A check");
     assert!(!head.contains("{%") && !head.contains("{{"));

@@ -1,6 +1,6 @@
 //! The report to a domain as it would be sent now: tomorrow's today, or that of a day before.
 
-use super::list::policies_in_words;
+use super::policy_text::policies_in_words;
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure};
 use formats::report::DateRange;

@@ -1,6 +1,6 @@
 //! Reports of ours to others: where each stands, and what it says.
 
-use super::list::{policies_in_words, shown};
+use super::policy_text::{policies_in_words, shown};
 use crate::terminal::{marks, show};
 use config::failure::{Exit, Failure};
 use formats::report::{PolicyReport, Report, unpack};
