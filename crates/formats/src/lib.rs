@@ -18,6 +18,7 @@
 //! | [`hello`] | the first messages of a handshake, as clients of old write them | RFC 5246 |
 //! | [`datagram`] | what libtlsrpt says of a session | libtlsrpt 0.5 |
 //! | [`posted`] | sessions as other mail servers tell them | docs/tlsrpt-sending.md |
+//! | [`xml`] | documents of a DNS provider's interface | XML 1.0 |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -39,6 +40,7 @@ pub mod sts_record;
 pub mod tls_policy;
 pub mod tlsa;
 pub mod tlsrpt_record;
+pub mod xml;
 
 pub use domain::DomainName;
 pub use mx_pattern::MxPattern;

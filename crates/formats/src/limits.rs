@@ -142,6 +142,20 @@ limits! {
     DNS_TIME: Duration = Duration::from_secs(10);
     /// One change of records through a DNS provider's interface.
     PROVIDER_TIME: Duration = Duration::from_secs(120);
+    /// One HTTPS request to a DNS provider, its answer included.
+    PROVIDER_REQUEST_TIME: Duration = Duration::from_secs(30);
+    /// The body of one answer of a DNS provider.
+    PROVIDER_ANSWER_BYTES: usize = 4_194_304;
+    /// Pages of one list at a DNS provider; a longer list is an error.
+    PROVIDER_PAGES: u32 = 50;
+    /// How often a request is repeated that a DNS provider puts off (HTTP 429, 503).
+    PROVIDER_RETRIES: u32 = 3;
+    /// The longest pause before such a repetition, whatever `Retry-After` asks for.
+    PROVIDER_RETRY_PAUSE: Duration = Duration::from_secs(60);
+    /// Nesting of elements in an XML document of a DNS provider.
+    XML_DEPTH: usize = 16;
+    /// Elements in such a document.
+    XML_ELEMENTS: usize = 100_000;
     /// What a proxy says of whom it speaks for, in front of a connection.
     PROXY_HEADER_BYTES: usize = 536;
     /// Headers of an HTTP answer.

@@ -1,0 +1,371 @@
+//! A strict reader for the small XML documents that Amazon Route 53 sends (XML 1.0), and the escaping that
+//! requests need. It reads elements, text and the predefined entities. Document types, comments, CDATA sections and
+//! processing instructions are errors, so that no entity can be declared. Attributes are checked and dropped.
+//!
+//! Input comes from `net::dns::provider`; the result is a tree of [`Element`]s.
+
+use crate::limits::{XML_DEPTH, XML_ELEMENTS};
+
+/// An element with either text or child elements.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Element {
+    /// The name as written, with a namespace prefix if it has one.
+    pub name: String,
+    /// The text with entities replaced; empty for an element that has children.
+    pub text: String,
+    /// The child elements in document order.
+    pub children: Vec<Element>,
+}
+
+/// Why a document is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum XmlError {
+    /// The syntax is wrong, or is a part of XML that this reader refuses.
+    #[error("invalid XML at byte {at}: {what}")]
+    Syntax {
+        /// Offset in bytes from the start of the document.
+        at: usize,
+        /// What was expected or refused.
+        what: &'static str,
+    },
+    /// Elements are nested deeper than [`XML_DEPTH`].
+    #[error("XML elements are nested deeper than {XML_DEPTH}")]
+    Depth,
+    /// The document has more elements than [`XML_ELEMENTS`].
+    #[error("the XML document has over {XML_ELEMENTS} elements")]
+    Elements,
+}
+
+impl Element {
+    /// The first child with this name.
+    pub fn child(&self, name: &str) -> Option<&Self> {
+        self.children.iter().find(|child| child.name == name)
+    }
+
+    /// All children with this name.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
+        self.children.iter().filter(move |child| child.name == name)
+    }
+
+    /// The text of the first child with this name; `None` without such a child.
+    pub fn text_of(&self, name: &str) -> Option<&str> {
+        self.child(name).map(|child| child.text.as_str())
+    }
+
+    /// Writes the element and its children, without a declaration.
+    pub fn write(&self, out: &mut String) {
+        out.push('<');
+        out.push_str(&self.name);
+        out.push('>');
+        match self.children.is_empty() {
+            true => out.push_str(&escape(&self.text)),
+            false => self.children.iter().for_each(|child| child.write(out)),
+        }
+        out.push_str("</");
+        out.push_str(&self.name);
+        out.push('>');
+    }
+}
+
+/// Escapes text for an element's content.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&apos;"),
+            '\r' => out.push_str("&#13;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Reads a document and returns its root element.
+pub fn parse(document: &str) -> Result<Element, XmlError> {
+    let mut reader = Reader { document, at: 0 };
+    reader.prologue()?;
+    let mut open: Vec<Element> = Vec::new();
+    let mut elements = 0;
+    loop {
+        let text = reader.text()?;
+        match open.last_mut() {
+            Some(element) => element.text.push_str(&text),
+            None if is_blank(&text) => {}
+            None => return Err(reader.fault("text outside of the root element")),
+        }
+        let closed = if reader.skip("</") {
+            let name = reader.name()?;
+            reader.blank();
+            reader.expect(">", "`>` expected")?;
+            match open.pop() {
+                Some(element) if element.name == name => element,
+                _ => return Err(reader.fault("end tag without its start tag")),
+            }
+        } else {
+            reader.expect("<", "an element expected")?;
+            elements += 1;
+            if elements > XML_ELEMENTS {
+                return Err(XmlError::Elements);
+            }
+            if open.len() >= XML_DEPTH {
+                return Err(XmlError::Depth);
+            }
+            let element = Element { name: reader.name()?.to_owned(), ..Element::default() };
+            if !reader.attributes()? {
+                open.push(element);
+                continue;
+            }
+            element
+        };
+        let closed = reader.finish(closed)?;
+        match open.last_mut() {
+            Some(parent) => parent.children.push(closed),
+            None => {
+                reader.blank();
+                return if reader.rest().is_empty() {
+                    Ok(closed)
+                } else {
+                    Err(reader.fault("something follows the root element"))
+                };
+            }
+        }
+    }
+}
+
+struct Reader<'a> {
+    document: &'a str,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn rest(&self) -> &'a str {
+        self.document.get(self.at..).unwrap_or_default()
+    }
+
+    fn fault(&self, what: &'static str) -> XmlError {
+        XmlError::Syntax { at: self.at, what }
+    }
+
+    fn skip(&mut self, token: &str) -> bool {
+        let is_there = self.rest().starts_with(token);
+        if is_there {
+            self.at += token.len();
+        }
+        is_there
+    }
+
+    fn expect(&mut self, token: &str, what: &'static str) -> Result<(), XmlError> {
+        if self.skip(token) { Ok(()) } else { Err(self.fault(what)) }
+    }
+
+    /// Takes what comes before the first character for which `ends` is true.
+    fn until(&mut self, ends: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let taken = rest.get(..rest.find(ends).unwrap_or(rest.len())).unwrap_or_default();
+        self.at += taken.len();
+        taken
+    }
+
+    fn blank(&mut self) -> bool {
+        !self.until(|character| !is_space(character)).is_empty()
+    }
+
+    fn name(&mut self) -> Result<&'a str, XmlError> {
+        let name = self.until(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':')));
+        match name.bytes().next() {
+            Some(first) if first.is_ascii_alphabetic() || first == b'_' => Ok(name),
+            _ => Err(self.fault("a name expected")),
+        }
+    }
+
+    /// A byte order mark and the declaration, both of which may be absent.
+    fn prologue(&mut self) -> Result<(), XmlError> {
+        self.skip("\u{feff}");
+        if self.skip("<?xml ") {
+            self.until(|character| matches!(character, '?' | '<' | '>'));
+            self.expect("?>", "`?>` expected")?;
+        }
+        Ok(())
+    }
+
+    /// The rest of a start tag after its name. Returns whether the tag also ends the element.
+    fn attributes(&mut self) -> Result<bool, XmlError> {
+        loop {
+            let is_apart = self.blank();
+            if self.skip("/>") {
+                return Ok(true);
+            }
+            if self.skip(">") {
+                return Ok(false);
+            }
+            if !is_apart {
+                return Err(self.fault("`>` expected"));
+            }
+            self.name()?;
+            self.expect("=", "`=` expected")?;
+            let quote = match self.rest().chars().next() {
+                Some(quote @ ('"' | '\'')) => quote,
+                _ => return Err(self.fault("a quoted value expected")),
+            };
+            self.at += 1;
+            self.until(|character| character == quote || character == '<');
+            if self.rest().starts_with('<') || self.rest().is_empty() {
+                return Err(self.fault("a quoted value does not end"));
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Text up to the next tag.
+    fn text(&mut self) -> Result<String, XmlError> {
+        let mut text = String::new();
+        loop {
+            let plain = self.until(|character| matches!(character, '<' | '&'));
+            if !plain.chars().all(is_allowed) {
+                return Err(self.fault("a control character"));
+            }
+            text.push_str(plain);
+            if !self.skip("&") {
+                return Ok(text);
+            }
+            let name = self.until(|character| !(character.is_ascii_alphanumeric() || character == '#'));
+            let character = entity(name).ok_or_else(|| self.fault("an unknown entity"))?;
+            self.expect(";", "`;` expected")?;
+            text.push(character);
+        }
+    }
+
+    /// An element whose end was read: text beside children may only be white space, which is dropped.
+    fn finish(&self, mut element: Element) -> Result<Element, XmlError> {
+        if !element.children.is_empty() {
+            if !is_blank(&element.text) {
+                return Err(self.fault("text beside elements"));
+            }
+            element.text.clear();
+        }
+        Ok(element)
+    }
+}
+
+fn entity(name: &str) -> Option<char> {
+    match name {
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let (digits, radix) = match number.strip_prefix('x') {
+                Some(digits) => (digits, 16),
+                None => (number, 10),
+            };
+            let character = char::from_u32(u32::from_str_radix(digits, radix).ok()?)?;
+            is_allowed(character).then_some(character)
+        }
+    }
+}
+
+fn is_space(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\r' | '\n')
+}
+
+fn is_blank(text: &str) -> bool {
+    text.chars().all(is_space)
+}
+
+/// XML 1.0 §2.2, less the controls from U+007F to U+009F.
+fn is_allowed(character: char) -> bool {
+    is_space(character) || !(character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn elements_are_read_with_attributes_dropped_and_entities_replaced() {
+        let document = "\u{feff}<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<A xmlns=\"https://example.org/\" b='&lt;'>\n <B>&quot;x &#38; &#x79;&quot;</B><C/>\n<B >2</B ></A>\n";
+        let root = parse(document).unwrap();
+        assert_eq!(root.name, "A");
+        assert_eq!(root.text_of("B"), Some("\"x & y\""));
+        assert_eq!(root.text_of("C"), Some(""));
+        assert_eq!(root.all("B").count(), 2);
+        assert_eq!(root.child("D"), None);
+    }
+
+    #[test]
+    fn what_is_not_needed_is_refused() {
+        for document in [
+            "",
+            "text",
+            "<A>",
+            "</A>",
+            "<A></B>",
+            "<A/><B/>",
+            "<A/>text",
+            "<A>text<B/></A>",
+            "<A>&unknown;</A>",
+            "<A>&#0;</A>",
+            "<A>&amp</A>",
+            "<A>\u{1b}</A>",
+            "<A b=c/>",
+            "<A b=\"c/>",
+            "<A b=\"c\"d=\"e\"/>",
+            "<1/>",
+            "<!DOCTYPE A [<!ENTITY x \"y\">]><A>&x;</A>",
+            "<A><!-- --></A>",
+            "<A><![CDATA[x]]></A>",
+            "<A><?php?></A>",
+            "<?xml version=\"1.0\"><A/>",
+        ] {
+            assert!(matches!(parse(document), Err(XmlError::Syntax { .. })), "{document:?}");
+        }
+    }
+
+    #[test]
+    fn depth_and_number_of_elements_are_bounded() {
+        let deep = |depth: usize| "<A>".repeat(depth) + &"</A>".repeat(depth);
+        assert!(parse(&deep(XML_DEPTH)).is_ok());
+        assert_eq!(parse(&deep(XML_DEPTH + 1)), Err(XmlError::Depth));
+        let wide = |many: usize| format!("<A>{}</A>", "<B/>".repeat(many));
+        assert!(parse(&wide(XML_ELEMENTS - 1)).is_ok());
+        assert_eq!(parse(&wide(XML_ELEMENTS)), Err(XmlError::Elements));
+    }
+
+    fn element() -> impl Strategy<Value = Element> {
+        let name = "[A-Za-z_][A-Za-z0-9_.:-]{0,8}";
+        let text = prop::collection::vec(any::<char>().prop_filter("allowed", |c| is_allowed(*c)), 0..20);
+        let leaf = (name, text).prop_map(|(name, text)| Element {
+            name,
+            text: text.into_iter().collect(),
+            children: Vec::new(),
+        });
+        leaf.prop_recursive(4, 32, 4, move |inner| {
+            (name, prop::collection::vec(inner, 1..4)).prop_map(|(name, children)| Element {
+                name,
+                text: String::new(),
+                children,
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(element in element()) {
+            let mut text = String::new();
+            element.write(&mut text);
+            prop_assert_eq!(parse(&text), Ok(element));
+        }
+
+        #[test]
+        fn no_text_makes_it_fail_otherwise_than_by_an_error(text in "[<>/&;#x!?=\"' A-C0-9\\[\\]-]{0,200}") {
+            let _ = parse(&text);
+        }
+    }
+}
