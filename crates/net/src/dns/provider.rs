@@ -1,16 +1,29 @@
 //! Changes a zone through the interface of the provider that runs it, by HTTPS.
 //!
-//! The dialects are those of a library; here is what all of them have in common: only records of ours are
-//! replaced, what is there already is left alone, and what was taken away comes back when its successor is refused.
+//! This module holds what the five dialects have in common: only records of ours are replaced, what is there already
+//! is left alone, and what was taken away is put back when its successor is refused. A submodule for each provider
+//! lists and sets one record set; `http` sends a request, and `record` holds what is compared and sent. Input comes
+//! from `operations::publishers`.
+
+mod cloudflare;
+mod desec;
+mod digitalocean;
+mod hetzner;
+mod http;
+mod record;
+mod route53;
 
 use super::update::Replacement;
 use crate::BoxFuture;
-use dns_update::{DnsRecord, DnsRecordType, DnsUpdater, Error};
+use crate::clock::{Clock, SystemClock};
 use formats::DomainName;
-use formats::limits::PROVIDER_TIME;
+use formats::limits::{PROVIDER_PAGES, PROVIDER_TIME};
+use http::{Api, Http, Transport};
+use record::{Data, Kind, Record};
+use route53::AwsKey;
 use std::fmt;
-use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
 
 /// Providers whose interface is spoken. Each was tried with a server that behaves as its documentation says, none
 /// with the real thing.
@@ -65,9 +78,18 @@ impl fmt::Display for Service {
 /// A zone at a provider.
 #[derive(Clone)]
 pub struct Provider {
-    updater: DnsUpdater,
     service: Service,
+    key: Key,
     zone: DomainName,
+    zone_id: Option<String>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a provider knows us by.
+#[derive(Clone)]
+enum Key {
+    Token(String),
+    Aws(AwsKey),
 }
 
 /// Why a zone was not changed.
@@ -100,8 +122,60 @@ pub enum ProviderError {
     },
 }
 
-/// For one request.
-const REQUEST_TIME: Duration = Duration::from_secs(30);
+/// Why one request, or one step made of requests, failed.
+#[derive(Debug)]
+enum Fault {
+    /// The key is not accepted (HTTP 401).
+    Unauthorized,
+    /// The zone or record is not known (HTTP 404).
+    NotFound,
+    /// Another status that is not a success, with what the provider says.
+    Refused { status: u16, text: String },
+    /// No answer, or one that can't be used.
+    Other(String),
+    /// The time for the whole change is over.
+    Timeout,
+}
+
+impl Fault {
+    /// A list with more pages than are read.
+    fn too_long() -> Self {
+        Self::Other(format!("its list has over {PROVIDER_PAGES} pages"))
+    }
+}
+
+/// All records of one type at one name.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    /// The zone as the provider's interface names it: see [`Dialect::find_zone`].
+    zone: &'a str,
+    name: &'a DomainName,
+    kind: Kind,
+}
+
+/// The interface of one provider.
+trait Dialect: Send + Sync {
+    /// How the interface names the zone that `record` is in: an identifier or a domain name.
+    fn find_zone<'a>(
+        &'a self,
+        zone: &'a DomainName,
+        record: &'a DomainName,
+    ) -> BoxFuture<'a, Result<String, Fault>>;
+
+    /// The records at a place.
+    fn list<'a>(&'a self, place: &'a Place<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>>;
+
+    /// Makes these the only records at a place. `ttl` is in seconds.
+    fn set<'a>(
+        &'a self,
+        place: &'a Place<'a>,
+        ttl: u32,
+        records: &'a [Record],
+    ) -> BoxFuture<'a, Result<(), Fault>>;
+
+    /// Whether a [`Dialect::set`] that fails has changed nothing.
+    fn is_atomic(&self) -> bool;
+}
 
 impl Provider {
     /// With what its key file holds: a token alone, or for Route 53 the lines `aws_access_key_id = …`,
@@ -114,21 +188,13 @@ impl Provider {
         zone_id: Option<String>,
     ) -> Result<Self, ProviderError> {
         let fault = |why: &str| ProviderError::Key(service, why.to_owned());
-        let token = || match key.trim() {
-            "" => Err(fault("it is empty")),
-            text if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(text),
-            _ => Err(fault("it holds more than one token")),
+        let key = match (service, key.trim()) {
+            (Service::Route53, file) => Key::Aws(AwsKey::read(file).map_err(|why| fault(&why))?),
+            (_, "") => return Err(fault("it is empty")),
+            (_, text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Key::Token(text.to_owned()),
+            _ => return Err(fault("it holds more than one token")),
         };
-        let time = Some(REQUEST_TIME);
-        let made = match service {
-            Service::Cloudflare => DnsUpdater::new_cloudflare(token()?, time),
-            Service::DeSec => DnsUpdater::new_desec(token()?, time),
-            Service::DigitalOcean => DnsUpdater::new_digitalocean(token()?, time),
-            Service::Hetzner => DnsUpdater::new_hetzner(token()?, time),
-            Service::Route53 => DnsUpdater::new_route53(route53(key, zone_id).map_err(|why| fault(&why))?),
-        };
-        let updater = made.map_err(|error| fault(&error.to_string()))?;
-        Ok(Self { updater, service, zone })
+        Ok(Self { service, key, zone, zone_id, clock: Arc::new(SystemClock) })
     }
 
     /// Puts it there, where it is not there yet. Returns what stood there before and is replaced, in zone-file form.
@@ -139,143 +205,199 @@ impl Provider {
         ttl: u32,
     ) -> BoxFuture<'a, Result<Vec<String>, ProviderError>> {
         Box::pin(async move {
-            let work = self.replace_in_time(name, new, ttl);
-            tokio::time::timeout(PROVIDER_TIME, work)
-                .await
-                .unwrap_or(Err(ProviderError::Timeout(self.service)))
+            let dialect = Http::system(self.clock.clone())
+                .map_err(Fault::Other)
+                .and_then(|transport| self.dialect(Box::new(transport)))
+                .map_err(|error| self.explain(error))?;
+            self.replace_by(dialect.as_ref(), name, new, ttl).await
         })
     }
 
-    async fn replace_in_time(
+    fn dialect(&self, transport: Box<dyn Transport>) -> Result<Box<dyn Dialect>, Fault> {
+        let token = match &self.key {
+            Key::Token(token) => token,
+            Key::Aws(key) => {
+                let (key, zone_id) = (key.clone(), self.zone_id.clone());
+                return Ok(Box::new(route53::Route53::new(transport, key, zone_id, self.clock.clone())));
+            }
+        };
+        let (host, word) = match self.service {
+            Service::Cloudflare => (cloudflare::HOST, "Bearer"),
+            Service::DeSec => (desec::HOST, "Token"),
+            Service::DigitalOcean => (digitalocean::HOST, "Bearer"),
+            Service::Hetzner => (hetzner::HOST, "Bearer"),
+            Service::Route53 => (route53::HOST, ""),
+        };
+        let api = Api::with_token(transport, host, word, token)?;
+        Ok(match self.service {
+            Service::Cloudflare => Box::new(cloudflare::Cloudflare(api)),
+            Service::DeSec => Box::new(desec::DeSec(api)),
+            Service::DigitalOcean => Box::new(digitalocean::DigitalOcean(api)),
+            Service::Hetzner => Box::new(hetzner::Hetzner(api)),
+            Service::Route53 => return Err(Fault::Other("a token is not a key of it".to_owned())),
+        })
+    }
+
+    async fn replace_by(
         &self,
+        dialect: &dyn Dialect,
         name: &DomainName,
         new: &Replacement,
         ttl: u32,
     ) -> Result<Vec<String>, ProviderError> {
-        let mut old = Vec::new();
-        let mut changes = Vec::new();
-        for kind in kinds(new) {
-            let listed = self.updater.list_rrset(name.as_str(), *kind, self.zone.as_str()).await;
-            let there = listed.map_err(|error| self.explain(error))?;
-            let (ours, others): (Vec<_>, Vec<_>) =
-                there.iter().cloned().partition(|record| is_ours(record, new));
-            old.extend(ours.iter().map(|record| line(name, ttl, record)));
-            let wanted = [others, records(*kind, new)].concat();
-            if !are_same(&there, &wanted) {
-                changes.push(Change { kind: *kind, before: there, after: wanted });
-            }
-        }
+        let deadline = Instant::now() + PROVIDER_TIME;
+        let look = look(dialect, &self.zone, name, new);
+        let looked = timeout_at(deadline, look).await.unwrap_or(Err(Fault::Timeout));
+        let (zone, mut changes) = looked.map_err(|error| self.explain(error))?;
+        let ours = changes.iter().flat_map(|change| &change.before);
+        let old = ours.filter(|record| is_ours(&record.data, new)).map(|record| line(name, ttl, record));
+        let old = old.collect();
+        changes.retain(|change| !are_same(&change.before, &change.after));
         // An alias and addresses can't stand at one name, so what goes away goes first.
         changes.sort_by_key(|change| !change.after.is_empty());
         for (done, change) in changes.iter().enumerate() {
-            if let Err(error) = self.set(name, change.kind, ttl, &change.after).await {
-                return Err(self.put_back(name, ttl, changes.get(..done).unwrap_or_default(), error).await);
+            let place = Place { zone: &zone, name, kind: change.kind };
+            let set = timeout_at(deadline, dialect.set(&place, ttl, &change.after)).await;
+            if let Err(error) = set.unwrap_or(Err(Fault::Timeout)) {
+                // After a failure on the way, nobody knows how much of the last one was done.
+                let is_whole = dialect.is_atomic() && !matches!(error, Fault::Timeout);
+                let undone = changes.get(..if is_whole { done } else { done + 1 }).unwrap_or_default();
+                return Err(self.put_back(dialect, &place, ttl, undone, self.explain(error)).await);
             }
         }
         Ok(old)
     }
 
-    async fn set(
-        &self,
-        name: &DomainName,
-        kind: DnsRecordType,
-        ttl: u32,
-        records: &[DnsRecord],
-    ) -> Result<(), ProviderError> {
-        let (name, zone) = (name.as_str(), self.zone.as_str());
-        let set = self.updater.set_rrset(name, kind, ttl, records.to_vec(), zone).await;
-        set.map_err(|error| self.explain(error))
-    }
-
-    /// Undoes what was done, and says what went wrong.
+    /// Undoes what was done, in a time of its own, and says what went wrong.
     async fn put_back(
         &self,
-        name: &DomainName,
+        dialect: &dyn Dialect,
+        place: &Place<'_>,
         ttl: u32,
         done: &[Change],
         error: ProviderError,
     ) -> ProviderError {
+        let deadline = Instant::now() + PROVIDER_TIME;
         for change in done.iter().rev() {
-            if let Err(again) = self.set(name, change.kind, ttl, &change.before).await {
-                let lost = change.before.iter().map(|record| line(name, ttl, record)).collect();
-                return ProviderError::Torn { error: Box::new(error), again: Box::new(again), lost };
+            let place = Place { kind: change.kind, ..*place };
+            let set = timeout_at(deadline, dialect.set(&place, ttl, &change.before)).await;
+            if let Err(again) = set.unwrap_or(Err(Fault::Timeout)) {
+                let lost: Vec<String> =
+                    change.before.iter().map(|record| line(place.name, ttl, record)).collect();
+                if lost.is_empty() {
+                    continue;
+                }
+                let again = Box::new(self.explain(again));
+                return ProviderError::Torn { error: Box::new(error), again, lost };
             }
         }
         error
     }
 
-    fn explain(&self, error: Error) -> ProviderError {
+    fn explain(&self, error: Fault) -> ProviderError {
+        let refused = |why: &str| ProviderError::Refused(self.service, one_line(why));
         match error {
-            Error::Unauthorized => ProviderError::Unauthorized(self.service),
-            Error::NotFound => ProviderError::NoZone(self.service, self.zone.clone()),
-            other => ProviderError::Refused(self.service, one_line(&other.to_string())),
+            Fault::Unauthorized => ProviderError::Unauthorized(self.service),
+            Fault::NotFound => ProviderError::NoZone(self.service, self.zone.clone()),
+            Fault::Refused { status, text } if text.is_empty() => refused(&format!("HTTP {status}")),
+            Fault::Refused { status, text } => refused(&format!("HTTP {status}: {text}")),
+            Fault::Other(why) => refused(&why),
+            Fault::Timeout => ProviderError::Timeout(self.service),
         }
     }
 }
 
-/// All records of a kind at a name, before and after.
+/// All records of a type at a name, before and after.
 struct Change {
-    kind: DnsRecordType,
-    before: Vec<DnsRecord>,
-    after: Vec<DnsRecord>,
+    kind: Kind,
+    before: Vec<Record>,
+    after: Vec<Record>,
 }
 
-fn kinds(new: &Replacement) -> &'static [DnsRecordType] {
+/// The zone, and what is there and is to be there of each type that matters.
+async fn look(
+    dialect: &dyn Dialect,
+    zone: &DomainName,
+    name: &DomainName,
+    new: &Replacement,
+) -> Result<(String, Vec<Change>), Fault> {
+    let zone = dialect.find_zone(zone, name).await?;
+    let mut changes = Vec::new();
+    for kind in kinds(new) {
+        let before = dialect.list(&Place { zone: &zone, name, kind: *kind }).await?;
+        let others = before.iter().filter(|record| !is_ours(&record.data, new)).cloned();
+        let after = others.chain(data(*kind, new).into_iter().map(Record::new)).collect();
+        changes.push(Change { kind: *kind, before, after });
+    }
+    Ok((zone, changes))
+}
+
+fn kinds(new: &Replacement) -> &'static [Kind] {
     match new {
-        Replacement::Txt { .. } => &[DnsRecordType::TXT],
-        Replacement::Alias(_) | Replacement::Addresses(_) => {
-            &[DnsRecordType::A, DnsRecordType::AAAA, DnsRecordType::CNAME]
-        }
+        Replacement::Txt { .. } => &[Kind::Txt],
+        Replacement::Alias(_) | Replacement::Addresses(_) => &[Kind::A, Kind::Aaaa, Kind::Cname],
     }
 }
 
-fn is_ours(record: &DnsRecord, new: &Replacement) -> bool {
-    match (record, new) {
-        (DnsRecord::TXT(text), Replacement::Txt { prefix, .. }) => text.starts_with(prefix),
-        (DnsRecord::TXT(_), _) => false,
+fn is_ours(data: &Data, new: &Replacement) -> bool {
+    match (data, new) {
+        (Data::Txt(text), Replacement::Txt { prefix, .. }) => text.starts_with(prefix.as_bytes()),
+        (Data::Txt(_), _) => false,
         _ => true,
     }
 }
 
-/// What is to stand there of a kind.
-fn records(kind: DnsRecordType, new: &Replacement) -> Vec<DnsRecord> {
+/// What is to stand there of a type.
+fn data(kind: Kind, new: &Replacement) -> Vec<Data> {
     match (kind, new) {
-        (DnsRecordType::TXT, Replacement::Txt { value, .. }) => {
-            value.iter().cloned().map(DnsRecord::TXT).collect()
+        (Kind::Txt, Replacement::Txt { value, .. }) => {
+            value.iter().map(|value| Data::Txt(value.as_bytes().to_vec())).collect()
         }
-        (DnsRecordType::CNAME, Replacement::Alias(target)) => vec![DnsRecord::CNAME(format!("{target}."))],
-        (DnsRecordType::A | DnsRecordType::AAAA, Replacement::Addresses(all)) => {
-            let record = |address: &IpAddr| match address {
-                IpAddr::V4(address) => DnsRecord::A(*address),
-                IpAddr::V6(address) => DnsRecord::AAAA(*address),
-            };
-            all.iter().map(record).filter(|record| record.as_type() == kind).collect()
+        (Kind::Cname, Replacement::Alias(target)) => vec![Data::alias(target.as_str())],
+        (Kind::A | Kind::Aaaa, Replacement::Addresses(all)) => {
+            let all = all.iter().copied().map(Data::address);
+            all.filter(|data| data.kind() == kind).collect()
         }
         _ => Vec::new(),
     }
 }
 
-/// The same records, in whatever order; names with and without the last dot are the same.
-fn are_same(there: &[DnsRecord], wanted: &[DnsRecord]) -> bool {
-    let is_in = |record: &DnsRecord, all: &[DnsRecord]| all.iter().any(|other| data(other) == data(record));
+/// The same records, in whatever order.
+fn are_same(there: &[Record], wanted: &[Record]) -> bool {
+    let is_in = |record: &Record, all: &[Record]| all.iter().any(|other| other.data == record.data);
     there.len() == wanted.len()
         && there.iter().all(|record| is_in(record, wanted))
         && wanted.iter().all(|record| is_in(record, there))
 }
 
-fn data(record: &DnsRecord) -> String {
-    match record {
-        DnsRecord::A(address) => address.to_string(),
-        DnsRecord::AAAA(address) => address.to_string(),
-        DnsRecord::CNAME(target) => format!("{}.", target.trim_end_matches('.').to_ascii_lowercase()),
-        DnsRecord::TXT(text) => format!("\"{text}\""),
-        other => format!("{other:?}"),
+/// For interfaces with single records: those to delete, and those to create. A record that stands twice counts twice.
+fn differences<'a>(there: &'a [Record], wanted: &'a [Record]) -> (Vec<&'a Record>, Vec<&'a Record>) {
+    let mut gone: Vec<&Record> = there.iter().collect();
+    let mut new = Vec::new();
+    for record in wanted {
+        match gone.iter().position(|other| other.data == record.data) {
+            Some(index) => {
+                gone.swap_remove(index);
+            }
+            None => new.push(record),
+        }
     }
+    (gone, new)
 }
 
 /// A record in zone-file form; interfaces tell the same TTL for all, or none.
-fn line(name: &DomainName, ttl: u32, record: &DnsRecord) -> String {
-    format!("{name}. {ttl} IN {} {}", record.as_type().as_str(), data(record))
+fn line(name: &DomainName, ttl: u32, record: &Record) -> String {
+    let kind = record.data.kind().as_str();
+    format!("{name}. {ttl} IN {kind} {}", record.data.text(record::Escapes::Decimal))
+}
+
+/// An identifier that a provider gives, fit to be a part of a path.
+fn segment(id: &str) -> Result<&str, Fault> {
+    let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !id.is_empty() && id.bytes().all(is_fit) {
+        return Ok(id);
+    }
+    Err(Fault::Other(format!("{id:?} is not a valid identifier")))
 }
 
 /// What a provider says, fit for a log: it is foreign text.
@@ -284,32 +406,9 @@ fn one_line(text: &str) -> String {
     flat.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The usual file of credentials; sections are passed over, and the first of each kind counts.
-fn route53(
-    text: &str,
-    hosted_zone_id: Option<String>,
-) -> Result<dns_update::providers::route53::Route53Config, String> {
-    let value = |key: &str| {
-        text.lines().find_map(|line| {
-            let (name, value) = line.split_once('=')?;
-            (name.trim().eq_ignore_ascii_case(key) && !value.trim().is_empty())
-                .then(|| value.trim().to_owned())
-        })
-    };
-    let needed = |key: &str| value(key).ok_or_else(|| format!("it has no line `{key} = …`"));
-    Ok(dns_update::providers::route53::Route53Config {
-        access_key_id: needed("aws_access_key_id")?,
-        secret_access_key: needed("aws_secret_access_key")?,
-        session_token: value("aws_session_token"),
-        region: None,
-        hosted_zone_id,
-        private_zone_only: None,
-        endpoint: None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::http::script::Script;
     use super::*;
 
     fn name(text: &str) -> DomainName {
@@ -338,27 +437,48 @@ mod tests {
                 "{error}"
             );
         }
-        let file = "[default]\naws_access_key_id=AKIA\naws_secret_access_key = a/b=c\n";
-        let read = route53(file, None).unwrap();
-        assert_eq!((read.access_key_id.as_str(), read.secret_access_key.as_str()), ("AKIA", "a/b=c"));
+    }
+
+    fn txt(text: &str) -> Record {
+        Record::new(Data::Txt(text.as_bytes().to_vec()))
     }
 
     #[test]
     fn texts_of_others_are_not_ours() {
         let new = Replacement::Txt { prefix: "v=STSv1", value: None };
-        assert!(is_ours(&DnsRecord::TXT("v=STSv1; id=1;".into()), &new));
-        assert!(!is_ours(&DnsRecord::TXT("site=verification".into()), &new));
+        assert!(is_ours(&txt("v=STSv1; id=1;").data, &new));
+        assert!(!is_ours(&txt("site=verification").data, &new));
     }
 
     #[test]
     fn records_are_compared_by_what_they_say() {
-        let alias = |text: &str| vec![DnsRecord::CNAME(text.to_owned())];
+        let alias = |text: &str| vec![Record::new(Data::alias(text))];
         assert!(are_same(&alias("Host.example.net"), &alias("host.example.net.")));
         assert!(!are_same(&alias("a.example.net"), &alias("b.example.net")));
         assert!(!are_same(&alias("a.example.net"), &[]));
-        let txt = |text: &str| DnsRecord::TXT(text.to_owned());
         assert!(are_same(&[txt("a"), txt("b")], &[txt("b"), txt("a")]));
         assert!(!are_same(&[txt("a"), txt("a")], &[txt("a"), txt("b")]));
+        let (there, wanted) = ([txt("a"), txt("a"), txt("b")], [txt("a"), txt("c")]);
+        let (gone, new) = differences(&there, &wanted);
+        assert_eq!((gone.len(), new), (2, vec![&txt("c")]));
+    }
+
+    #[tokio::test]
+    async fn a_text_that_was_taken_away_comes_back_when_the_new_one_is_refused() {
+        let provider = Provider::new(Service::DigitalOcean, "t", name("example.org"), None).unwrap();
+        let old = r#"{"domain_records":[{"id":1,"type":"TXT","name":"_mta-sts","data":"v=STSv1; id=1;"}]}"#;
+        let none = r#"{"domain_records":[]}"#;
+        let new = Replacement::Txt { prefix: "v=STSv1", value: Some("v=STSv1; id=2;".to_owned()) };
+        for (last, is_torn) in [(201, false), (422, true)] {
+            let script =
+                Script::new([(200, old), (200, old), (204, ""), (422, "no"), (200, none), (last, "no")]);
+            let dialect = provider.dialect(Box::new(script.clone())).unwrap();
+            let name = name("_mta-sts.example.org");
+            let error = provider.replace_by(dialect.as_ref(), &name, &new, 300).await.unwrap_err();
+            assert_eq!(matches!(error, ProviderError::Torn { .. }), is_torn, "{error}");
+            assert!(error.to_string().starts_with("DigitalOcean: HTTP 422: no"), "{error}");
+            assert!(script.bodies()[5].contains("v=STSv1; id=1;"), "{:?}", script.bodies());
+        }
     }
 
     #[test]

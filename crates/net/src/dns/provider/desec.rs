@@ -1,0 +1,138 @@
+//! deSEC, interface version 1: whole record sets in presentation format, with a TTL of an hour at least.
+
+use super::http::{Api, Call};
+use super::record::{Escapes, Record, label};
+use super::{Dialect, Fault, Place};
+use crate::BoxFuture;
+use formats::DomainName;
+use hyper::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+/// Where the interface is.
+pub(super) const HOST: &str = "desec.io";
+
+/// Seconds; what deSEC accepts as a TTL in most zones.
+const LEAST_TTL: u32 = 3600;
+
+pub(super) struct DeSec(pub(super) Api);
+
+#[derive(Deserialize)]
+struct Set {
+    records: Vec<String>,
+}
+
+fn path_of(place: &Place<'_>) -> Result<String, Fault> {
+    let label = label(place.name, place.zone)?.unwrap_or("@");
+    Ok(format!("/api/v1/domains/{}/rrsets/{label}/{}/", place.zone, place.kind.as_str()))
+}
+
+impl Dialect for DeSec {
+    /// The domain of this name, or the one that encloses it.
+    fn find_zone<'a>(
+        &'a self,
+        zone: &'a DomainName,
+        _: &'a DomainName,
+    ) -> BoxFuture<'a, Result<String, Fault>> {
+        Box::pin(async move {
+            let mut candidate = zone.as_str();
+            loop {
+                let call = Call::new(Method::GET, format!("/api/v1/domains/{candidate}/"));
+                match self.0.send(&call).await {
+                    Ok(_) => return Ok(candidate.to_owned()),
+                    Err(Fault::NotFound) => {}
+                    Err(error) => return Err(error),
+                }
+                match candidate.split_once('.') {
+                    Some((_, parent)) if parent.contains('.') => candidate = parent,
+                    _ => return Err(Fault::NotFound),
+                }
+            }
+        })
+    }
+
+    fn list<'a>(&'a self, place: &'a Place<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+        Box::pin(async move {
+            let set: Set = match self.0.json(&Call::new(Method::GET, path_of(place)?)).await {
+                Ok(set) => set,
+                Err(Fault::NotFound) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            };
+            let records = set.records.iter();
+            records.map(|text| Record::listed(place.kind, text, Escapes::Decimal)).collect()
+        })
+    }
+
+    fn set<'a>(
+        &'a self,
+        place: &'a Place<'a>,
+        ttl: u32,
+        records: &'a [Record],
+    ) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(async move {
+            if records.is_empty() {
+                return match self.0.send(&Call::new(Method::DELETE, path_of(place)?)).await {
+                    Ok(_) | Err(Fault::NotFound) => Ok(()),
+                    Err(error) => Err(error),
+                };
+            }
+            let texts: Vec<String> = records.iter().map(|record| record.text(Escapes::Decimal)).collect();
+            let set = json!({
+                "subname": label(place.name, place.zone)?.unwrap_or_default(),
+                "type": place.kind.as_str(),
+                "ttl": ttl.max(LEAST_TTL),
+                "records": texts,
+            });
+            let path = format!("/api/v1/domains/{}/rrsets/", place.zone);
+            self.0.send(&Call::json(Method::PUT, path, &[set])?).await.map(drop)
+        })
+    }
+
+    fn is_atomic(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::http::script::Script;
+    use super::super::record::{Data, Kind};
+    use super::*;
+
+    fn desec(script: &Script) -> DeSec {
+        DeSec(Api::with_token(Box::new(script.clone()), HOST, "Token", "t").unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_set_is_written_whole_and_what_stays_is_sent_as_it_came() {
+        let name = DomainName::parse("_mta-sts.example.org").unwrap();
+        let place = Place { zone: "example.org", name: &name, kind: Kind::Txt };
+        let script =
+            Script::new([(200, r#"{"records":["\"a\\200\" \"b\""]}"#), (200, "[]"), (404, ""), (204, "")]);
+        let desec = desec(&script);
+        let mut records = desec.list(&place).await.unwrap();
+        records.push(Record::new(Data::Txt(b"c".to_vec())));
+        desec.set(&place, 300, &records).await.unwrap();
+        let body: serde_json::Value = serde_json::from_str(&script.bodies()[1]).unwrap();
+        assert_eq!(
+            body,
+            json!([{"subname": "_mta-sts", "type": "TXT", "ttl": 3600, "records": ["\"a\\200\" \"b\"", "\"c\""]}])
+        );
+        assert_eq!(desec.list(&place).await.unwrap(), []);
+        desec.set(&place, 300, &[]).await.unwrap();
+        assert_eq!(script.lines()[3], "DELETE /api/v1/domains/example.org/rrsets/_mta-sts/TXT/");
+    }
+
+    #[tokio::test]
+    async fn a_refused_key_is_not_taken_for_a_missing_zone() {
+        let zone = DomainName::parse("mail.example.org").unwrap();
+        let found = |answers: [(u16, &'static str); 2]| {
+            let script = Script::new(answers);
+            let zone = zone.clone();
+            async move { desec(&script).find_zone(&zone, &zone).await }
+        };
+        assert_eq!(found([(404, ""), (200, "{}")]).await.unwrap(), "example.org");
+        assert!(matches!(found([(401, ""), (401, "")]).await, Err(Fault::Unauthorized)));
+        assert!(matches!(found([(404, ""), (404, "")]).await, Err(Fault::NotFound)));
+    }
+}
