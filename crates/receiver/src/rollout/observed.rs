@@ -23,7 +23,7 @@ pub struct ObservedState {
     pub certificate_ends: Option<Timestamp>,
     /// Where `_smtp._tls` sends reports.
     pub rua: Vec<Rua>,
-    /// Aliases of the domain's own names ([`LABELS`]), where there are any.
+    /// Aliases of the domain's own names (`LABELS` of [`crate::rollout::desired`]), where there are any.
     pub aliases: Vec<(DomainName, DomainName)>,
     /// Names that `mta-sts` leads through, and the addresses at the end.
     pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
