@@ -14,7 +14,7 @@ pub struct Options {
     pub skip_port_25: bool,
     /// True where private and loopback addresses may be reached: a lab.
     pub allow_special: bool,
-    /// False where [`Checker::dns`] validates nothing: signatures and DANE are then left out.
+    /// False where [`crate::Checker::dns`] validates nothing: signatures and DANE are then left out.
     pub sees_signatures: bool,
     /// A policy host that takes longer is slow.
     pub slow: Duration,

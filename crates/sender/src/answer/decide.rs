@@ -2,7 +2,7 @@
 //! RFC 7672 §2; postconf(5), TLSRPT_README).
 //!
 //! [`decide`] is the one place where the answer and its lifetime are made. It has no I/O and no clock:
-//! [`Facts`] carry all that it needs, and [`super::service`] only caches what it returns. The tests
+//! [`Facts`] carry all that it needs, and `service` only caches what it returns. The tests
 //! are tables of facts with the answer, its source and its lifetime; a new rule is a new row there.
 
 use super::overrides::Rule;
