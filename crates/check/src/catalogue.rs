@@ -34,7 +34,7 @@ pub enum Part {
     /// The zone's name servers one by one.
     NameServers,
     /// Made-up names, further look-ups: in a deep look only.
-    Deep,
+    ExtraProbes,
     /// What a look before this one saw.
     History,
     /// The report inbox.
@@ -144,7 +144,7 @@ catalogue! {
     StsTxtSplit "STS-TXT-SPLIT" Info RecordText "the record comes in several strings" "RFC 8461 §3.1";
     StsTxtCname "STS-TXT-CNAME" Info Record "the record is delegated by CNAME" "RFC 8461 §8.2";
     StsTxtTtl "STS-TXT-TTL" Warning RecordText "the record lives over a day, or over an hour while testing" "RFC 8461 §8.3";
-    StsTxtWildcard "STS-TXT-WILDCARD" Warning Deep "the answer comes from a wildcard" "RFC 4592";
+    StsTxtWildcard "STS-TXT-WILDCARD" Warning ExtraProbes "the answer comes from a wildcard" "RFC 4592";
     StsTxtUnchanged "STS-TXT-UNCHANGED" Warning History "the file changed since the last look and the id did not" "RFC 8461 §3.1";
     StsTxtChanged "STS-TXT-CHANGED" Info History "the id changed since the last look and the file did not" "RFC 8461 §3.1";
     DnsNsDisagree "DNS-NS-DISAGREE" Error NameServers "name servers of the zone give different answers" "RFC 1034 §4.2.2";
@@ -248,7 +248,7 @@ catalogue! {
     RptRuaScheme "RPT-RUA-SCHEME" Error Tlsrpt "a report target of a scheme that is not used" "RFC 8460 §3";
     RptRuaMailto "RPT-RUA-MAILTO" Error Tlsrpt "the domain of a report address takes no mail" "RFC 8460 §3";
     RptRuaLoop "RPT-RUA-LOOP" Warning Tlsrpt "reports go only to the very MX hosts that they are about" "RFC 8460 §3";
-    RptRuaHttps "RPT-RUA-HTTPS" Error Deep "a report target takes no HTTPS" "RFC 8460 §5.4";
+    RptRuaHttps "RPT-RUA-HTTPS" Error ExtraProbes "a report target takes no HTTPS" "RFC 8460 §5.4";
     RptRuaMany "RPT-RUA-MANY" Info Tlsrpt "more than two report targets" "RFC 8460 §3";
     RptRuaEncode "RPT-RUA-ENCODE" Error Tlsrpt "a report target with `,`, `!` or `;` that is not percent-encoded" "RFC 8460 §3";
     RptSilent "RPT-SILENT" Warning Inbox "no report has come for a week" "RFC 8460 §4.1";

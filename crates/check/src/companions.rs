@@ -3,10 +3,10 @@
 
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
-use crate::observed::Seen;
+use crate::observed::ObservedDomain;
 use formats::DomainName;
 
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     findings.looked_at(&[Part::Companions]);
     let domain = &seen.domain;
     if seen.companions.has_dmarc == Some(false) {
@@ -37,7 +37,7 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
 }
 
 /// Mail hosts by the end of their MX names, and the patterns that they document.
-const MAIL: &[(&str, &str, &[&str])] = &[
+const MAIL_PROVIDERS: &[(&str, &str, &[&str])] = &[
     ("smtp.google.com", "Google Workspace", &["smtp.google.com"]),
     ("aspmx.l.google.com", "Google Workspace", &["aspmx.l.google.com", "*.aspmx.l.google.com"]),
     ("mail.protection.outlook.com", "Microsoft 365", &["*.mail.protection.outlook.com"]),
@@ -50,7 +50,7 @@ const MAIL: &[(&str, &str, &[&str])] = &[
 ];
 
 /// Web hosts by the end of the policy host's CNAME.
-const WEB: &[(&str, &str)] = &[
+const WEB_PROVIDERS: &[(&str, &str)] = &[
     ("github.io", "GitHub Pages"),
     ("pages.dev", "Cloudflare Pages"),
     ("netlify.app", "Netlify"),
@@ -60,11 +60,11 @@ const WEB: &[(&str, &str)] = &[
     ("web.app", "Firebase Hosting"),
 ];
 
-fn provider(seen: &Seen, findings: &mut Findings) {
+fn provider(seen: &ObservedDomain, findings: &mut Findings) {
     let ends = |name: &DomainName, end: &str| {
         name.as_str() == end || name.as_str().strip_suffix(end).is_some_and(|head| head.ends_with('.'))
     };
-    let mail = MAIL.iter().find(|(end, ..)| seen.hosts.iter().any(|host| ends(&host.name, end)));
+    let mail = MAIL_PROVIDERS.iter().find(|(end, ..)| seen.hosts.iter().any(|host| ends(&host.name, end)));
     if let Some((_, name, patterns)) = mail {
         let lines: Vec<String> = match patterns.is_empty() {
             false => patterns.iter().map(|pattern| format!("mx: {pattern}")).collect(),
@@ -78,7 +78,8 @@ fn provider(seen: &Seen, findings: &mut Findings) {
         );
     }
     let target = seen.host.addresses.as_ref().ok().and_then(|found| found.aliases.last());
-    if let Some((_, name)) = target.and_then(|target| WEB.iter().find(|(end, _)| ends(target, end))) {
+    if let Some((_, name)) = target.and_then(|target| WEB_PROVIDERS.iter().find(|(end, _)| ends(target, end)))
+    {
         findings.add(
             Check::Provider,
             format!("the policy host is {name}"),

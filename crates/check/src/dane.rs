@@ -3,7 +3,7 @@
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
 use crate::mx::consequence;
-use crate::observed::{HostSeen, Seen};
+use crate::observed::{ObservedDomain, ObservedMxHost};
 use formats::DomainName;
 use formats::tlsa::{TlsaRecord, TlsaRule, Unusable, Usage};
 use jiff::SignedDuration;
@@ -12,7 +12,7 @@ use net::dane::Dane;
 use net::dns::Security;
 use net::tls::TlsFacts;
 
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     if seen.hosts.is_empty() || !seen.sees_signatures {
         return;
     }
@@ -48,7 +48,7 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
 }
 
 /// The record that fits the key which the host presents; who puts it up vouches for that key.
-fn presented(host: &HostSeen) -> String {
+fn presented(host: &ObservedMxHost) -> String {
     let own = host.sessions.iter().find_map(|session| session.report().tls.as_ref()?.chain.first());
     let digest = own.map_or("…", |own| own.key_digest.as_str());
     format!(
@@ -58,7 +58,7 @@ fn presented(host: &HostSeen) -> String {
 }
 
 /// What stands in the records.
-fn written(seen: &HostSeen, rule: &TlsaRule, records: &[TlsaRecord], findings: &mut Findings) {
+fn written(seen: &ObservedMxHost, rule: &TlsaRule, records: &[TlsaRecord], findings: &mut Findings) {
     let host = &seen.name;
     for record in records {
         match record.usable() {
@@ -91,7 +91,7 @@ fn written(seen: &HostSeen, rule: &TlsaRule, records: &[TlsaRecord], findings: &
 }
 
 /// What the records say about what the host presents.
-fn met(seen: &Seen, host: &HostSeen, records: &[TlsaRecord], findings: &mut Findings) {
+fn met(seen: &ObservedDomain, host: &ObservedMxHost, records: &[TlsaRecord], findings: &mut Findings) {
     let name = &host.name;
     for session in &host.sessions {
         let Some(tls) = &session.report().tls else { continue };
@@ -112,8 +112,8 @@ fn met(seen: &Seen, host: &HostSeen, records: &[TlsaRecord], findings: &mut Find
 }
 
 fn protects(
-    seen: &Seen,
-    host: &HostSeen,
+    seen: &ObservedDomain,
+    host: &ObservedMxHost,
     address: std::net::IpAddr,
     tls: &TlsFacts,
     findings: &mut Findings,
@@ -143,7 +143,7 @@ fn conflict(host: &DomainName, how: &str, findings: &mut Findings) {
 }
 
 fn refused(
-    seen: &HostSeen,
+    seen: &ObservedMxHost,
     address: std::net::IpAddr,
     records: &[TlsaRecord],
     problem: &Problem,
@@ -174,7 +174,13 @@ fn refused(
     findings.seen_by(records.iter().map(|record| format!("_25._tcp.{host}. TLSA {record}")));
 }
 
-fn rollover(seen: &Seen, host: &DomainName, records: &[TlsaRecord], tls: &TlsFacts, findings: &mut Findings) {
+fn rollover(
+    seen: &ObservedDomain,
+    host: &DomainName,
+    records: &[TlsaRecord],
+    tls: &TlsFacts,
+    findings: &mut Findings,
+) {
     let Some(own) = tls.chain.first() else { return };
     let soon = own.not_after.duration_since(seen.now) < SignedDuration::from_hours(30 * 24);
     // A key can stay over a renewal; a whole certificate can't.
@@ -190,9 +196,9 @@ fn rollover(seen: &Seen, host: &DomainName, records: &[TlsaRecord], tls: &TlsFac
     }
 }
 
-fn set(seen: &Seen, findings: &mut Findings) {
-    let has = |host: &&HostSeen| matches!(host.dane, Dane::Applies { .. });
-    let (with, without): (Vec<&HostSeen>, Vec<&HostSeen>) = seen.hosts.iter().partition(has);
+fn set(seen: &ObservedDomain, findings: &mut Findings) {
+    let has = |host: &&ObservedMxHost| matches!(host.dane, Dane::Applies { .. });
+    let (with, without): (Vec<&ObservedMxHost>, Vec<&ObservedMxHost>) = seen.hosts.iter().partition(has);
     if with.is_empty() {
         let is_known = !seen.hosts.iter().any(|host| matches!(host.dane, Dane::Unknown(_)));
         if is_known && !findings.has(Check::DaneUnsigned) {
@@ -214,6 +220,6 @@ fn set(seen: &Seen, findings: &mut Findings) {
     }
 }
 
-fn names(hosts: &[&HostSeen]) -> String {
+fn names(hosts: &[&ObservedMxHost]) -> String {
     hosts.iter().map(|host| host.name.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -2,13 +2,13 @@
 
 use crate::catalogue::Check;
 use crate::finding::Findings;
-use crate::observed::{HostSeen, Seen};
+use crate::observed::{ObservedDomain, ObservedMxHost};
 use crate::senders::{HostView, Outcome, Sender, SenderView, name, word};
 use formats::Mode;
 use net::dane::Dane;
 use net::smtp::Fault;
 
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     if seen.hosts.is_empty() {
         return;
     }
@@ -29,7 +29,7 @@ fn hosts(view: &SenderView) -> String {
     view.hosts.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn view(seen: &Seen, sender: Sender) -> SenderView {
+fn view(seen: &ObservedDomain, sender: Sender) -> SenderView {
     let hosts: Vec<HostView> = seen
         .hosts
         .iter()
@@ -39,7 +39,7 @@ fn view(seen: &Seen, sender: Sender) -> SenderView {
     SenderView { sender, hosts, summary }
 }
 
-fn outcome(seen: &Seen, host: &HostSeen, sender: Sender) -> Outcome {
+fn outcome(seen: &ObservedDomain, host: &ObservedMxHost, sender: Sender) -> Outcome {
     let enforced = seen.binding().filter(|policy| policy.mode == Mode::Enforce);
     match (sender, &host.dane, enforced) {
         (Sender::Dane, ..) if !seen.sees_signatures => Outcome::Unreached,
@@ -55,7 +55,7 @@ fn outcome(seen: &Seen, host: &HostSeen, sender: Sender) -> Outcome {
     }
 }
 
-fn by_dane(host: &HostSeen) -> Outcome {
+fn by_dane(host: &ObservedMxHost) -> Outcome {
     let mut worst = Outcome::Unreached;
     for session in &host.sessions {
         match (&session.report().tls, session.fault()) {
@@ -67,7 +67,7 @@ fn by_dane(host: &HostSeen) -> Outcome {
     worst
 }
 
-fn as_offered(host: &HostSeen) -> Outcome {
+fn as_offered(host: &ObservedMxHost) -> Outcome {
     let mut best = Outcome::Unreached;
     for session in &host.sessions {
         match session.fault() {
@@ -80,7 +80,7 @@ fn as_offered(host: &HostSeen) -> Outcome {
     best
 }
 
-fn summary(seen: &Seen, sender: Sender, hosts: &[HostView]) -> &'static str {
+fn summary(seen: &ObservedDomain, sender: Sender, hosts: &[HostView]) -> &'static str {
     let all = |outcome| hosts.iter().all(|host| host.outcome == outcome);
     let any = |outcome| hosts.iter().any(|host| host.outcome == outcome);
     let could_be_stripped = match sender {

@@ -2,14 +2,14 @@
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
-use crate::observed::{HostSeen, Seen};
+use crate::observed::{ObservedDomain, ObservedMxHost};
 use net::dns::{DnsError, Exchange};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// False when there is nothing more to look at.
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) -> bool {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) -> bool {
     findings.looked_at(&[Part::Domain]);
     name(seen, findings);
     let domain = &seen.domain;
@@ -54,7 +54,7 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) -> bool {
     !seen.hosts.is_empty()
 }
 
-fn name(seen: &Seen, findings: &mut Findings) {
+fn name(seen: &ObservedDomain, findings: &mut Findings) {
     let domain = &seen.domain;
     let unicode = domain.to_unicode();
     if unicode != domain.as_str() {
@@ -89,7 +89,7 @@ pub(crate) fn is_public_suffix(name: &str) -> bool {
     psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known() && suffix == name)
 }
 
-fn values(seen: &Seen, findings: &mut Findings) {
+fn values(seen: &ObservedDomain, findings: &mut Findings) {
     let Ok(answer) = &seen.mx else { return };
     let domain = &seen.domain;
     let others = !seen.hosts.is_empty();
@@ -126,7 +126,7 @@ fn values(seen: &Seen, findings: &mut Findings) {
     }
 }
 
-fn addresses(seen: &Seen, host: &HostSeen, findings: &mut Findings) {
+fn addresses(seen: &ObservedDomain, host: &ObservedMxHost, findings: &mut Findings) {
     let name = &host.name;
     let found = match &host.addresses {
         Ok(found) => found,
@@ -165,7 +165,7 @@ fn shown(addresses: &[std::net::IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn set(seen: &Seen, findings: &mut Findings) {
+fn set(seen: &ObservedDomain, findings: &mut Findings) {
     let hosts = &seen.hosts;
     if hosts.is_empty() {
         return;

@@ -6,7 +6,7 @@ use crate::catalogue::Part;
 use crate::finding::{Examination, Findings};
 use crate::known::Known;
 use crate::observe::Checker;
-use crate::observed::Seen;
+use crate::observed::ObservedDomain;
 use crate::progress::Progress;
 use crate::{
     companions, dane, delivery, domain, matching, mx, policy, policy_host, record, rollout, servers, tls,
@@ -35,13 +35,13 @@ impl Checker {
     }
 }
 
-fn judge(seen: &Seen, known: &Known) -> Examination {
+fn judge(seen: &ObservedDomain, known: &Known) -> Examination {
     let mut findings = Findings::default();
     if !domain::check(seen, &mut findings) {
         return findings.conclude(&seen.domain, Mode::None);
     }
     for (part, is_known) in [
-        (Part::Deep, seen.is_deep),
+        (Part::ExtraProbes, seen.is_deep),
         (Part::History, known.previous.is_some()),
         (Part::Inbox, known.last_report.is_some()),
     ] {

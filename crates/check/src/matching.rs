@@ -2,10 +2,10 @@
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
-use crate::observed::{HostSeen, Seen};
+use crate::observed::{ObservedDomain, ObservedMxHost};
 use formats::{Mode, MxPattern, Policy};
 
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     let Some(policy) = seen.policy.valid.as_ref().filter(|policy| policy.mode != Mode::None) else { return };
     findings.looked_at(&[Part::Match]);
     let uncovered: Vec<_> = seen.hosts.iter().filter(|host| !policy.covers(&host.name)).collect();
@@ -38,7 +38,7 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
     }
 }
 
-fn one(policy: &Policy, host: &HostSeen, severity: Severity, is_told: bool, findings: &mut Findings) {
+fn one(policy: &Policy, host: &ObservedMxHost, severity: Severity, is_told: bool, findings: &mut Findings) {
     let name = &host.name;
     let remedy = || [format!("mx: {name}")];
     let is_too_deep = |pattern: &&MxPattern| matches!(pattern, MxPattern::Wildcard(parent) if name.is_within(parent) && name != parent);

@@ -2,12 +2,12 @@
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
-use crate::observed::{HostSeen, Seen, SessionSeen};
+use crate::observed::{ObservedDomain, ObservedMxHost, ObservedSession};
 use formats::{DomainName, Mode};
 use net::certificate::Problem;
 use net::smtp::{Fault, Reply, SessionReport};
 
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     if seen.skipped_port_25 {
         return;
     }
@@ -42,25 +42,26 @@ fn is_unreached(fault: Option<&Fault>) -> bool {
 }
 
 /// Every connection to port 25 ran into silence or a wall of this network, and one to another port did not.
-fn is_blocked(seen: &Seen) -> bool {
+fn is_blocked(seen: &ObservedDomain) -> bool {
     let is_wall = |why: &str| {
         ["no answer within", "unreachable", "not permitted", "ermission denied", "No route"]
             .iter()
             .any(|sign| why.contains(sign))
     };
-    let walled = |session: &SessionSeen| matches!(session.fault(), Some(Fault::Connect(why)) if is_wall(why));
+    let walled =
+        |session: &ObservedSession| matches!(session.fault(), Some(Fault::Connect(why)) if is_wall(why));
     let mut sessions = seen.hosts.iter().flat_map(|host| &host.sessions);
     let elsewhere = seen.host.visits.iter().any(|visit| visit.tls.is_some());
     elsewhere && sessions.all(walled)
 }
 
 /// What is an error once enforced is a warning as long as it is not.
-pub(crate) fn severity(seen: &Seen) -> Severity {
+pub(crate) fn severity(seen: &ObservedDomain) -> Severity {
     if seen.mode() == Mode::Enforce { Severity::Error } else { Severity::Warning }
 }
 
 /// What happens to mail when a host does not do TLS as it should.
-pub(crate) fn consequence(seen: &Seen) -> &'static str {
+pub(crate) fn consequence(seen: &ObservedDomain) -> &'static str {
     match seen.mode() {
         Mode::Enforce => "Senders that honour MTA-STS do not deliver to it.",
         Mode::Testing => "Senders report it and deliver all the same; they would refuse once enforced.",
@@ -72,7 +73,13 @@ pub(crate) fn inspect(host: &DomainName) -> String {
     format!("openssl s_client -starttls smtp -connect {host}:25 -servername {host}")
 }
 
-fn failed(seen: &Seen, session: &SessionSeen, fault: &Fault, nobody: bool, findings: &mut Findings) {
+fn failed(
+    seen: &ObservedDomain,
+    session: &ObservedSession,
+    fault: &Fault,
+    nobody: bool,
+    findings: &mut Findings,
+) {
     let report = session.report();
     let host = &report.target.host;
     let what = format!("{host} ({}): {fault}", session.address);
@@ -126,7 +133,7 @@ fn failed(seen: &Seen, session: &SessionSeen, fault: &Fault, nobody: bool, findi
     findings.seen_by(report.transcript.iter().cloned());
 }
 
-fn no_starttls(seen: &Seen, session: &SessionSeen, what: String, findings: &mut Findings) {
+fn no_starttls(seen: &ObservedDomain, session: &ObservedSession, what: String, findings: &mut Findings) {
     let report = session.report();
     let host = &report.target.host;
     if report.capabilities.iter().any(|line| line.starts_with("XXXX")) {
@@ -174,7 +181,7 @@ fn is_greylisting(reply: &Reply) -> bool {
 }
 
 /// Whether a second connection sees the same host.
-fn steady(host: &DomainName, session: &SessionSeen, findings: &mut Findings) {
+fn steady(host: &DomainName, session: &ObservedSession, findings: &mut Findings) {
     let (Some(deep), Ok(first)) = (&session.deep, &session.outcome) else { return };
     let second = match &deep.without_sni {
         Ok(report) => report,
@@ -208,7 +215,7 @@ fn has_other_abilities(one: &SessionReport, other: &SessionReport) -> bool {
     is_good(one) != is_good(other)
 }
 
-impl HostSeen {
+impl ObservedMxHost {
     /// True when the host let us see its certificate at any address.
     pub(crate) fn is_sealed(&self) -> bool {
         self.sessions.iter().any(|session| session.report().tls.is_some())

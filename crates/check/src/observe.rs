@@ -1,6 +1,9 @@
 //! Looking at a domain: everything that goes over the network, as much at once as is polite.
 
-use crate::observed::{Companions, Deep, HostSeen, PolicyHostSeen, PolicySeen, RuaSeen, Seen, SessionSeen};
+use crate::observed::{
+    Companions, ExtraProbes, ObservedDomain, ObservedMxHost, ObservedPolicy, ObservedPolicyHost,
+    ObservedReportTarget, ObservedSession,
+};
 use crate::options::{Depth, Options};
 use crate::progress::{Progress, mx_summary, policy_host_summary, session_summary, txt_summary};
 use crate::sessions::Sessions;
@@ -14,7 +17,7 @@ use futures_util::stream::{self, StreamExt};
 use net::clock::Clock;
 use net::dane::{self, Dane, SMTP_PORT};
 use net::dns::{
-    Answer, Caa, Data, Dns, DnsError, EachServer, Exchange, HostAddresses, Kind, Security, host_addresses,
+    Answer, AskEachServer, Caa, Data, Dns, DnsError, Exchange, HostAddresses, Kind, Security, host_addresses,
 };
 use net::https::{Call, Revocation, Visit, Visits};
 use net::smtp::{Target, TlsDemand};
@@ -22,10 +25,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// MX hosts that are looked at side by side.
-const HOSTS_AT_ONCE: usize = 8;
+const CONCURRENT_HOSTS: usize = 8;
 
 /// What a browser says it is.
-const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+const BROWSER_USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
 /// A name under the domain; the domain itself when that would be too long, which has no such record.
 fn below(domain: &DomainName, label: &str) -> DomainName {
@@ -40,7 +43,7 @@ pub struct Checker {
     /// what delivery hangs on.
     pub unvalidated: Arc<dyn Dns>,
     /// Each name server of a zone; `None` leaves them out.
-    pub servers: Option<Arc<dyn EachServer>>,
+    pub servers: Option<Arc<dyn AskEachServer>>,
     /// Policy hosts.
     pub visits: Arc<dyn Visits>,
     /// MX hosts.
@@ -52,7 +55,7 @@ pub struct Checker {
 }
 
 impl Checker {
-    pub(crate) async fn observe(&self, domain: &DomainName, progress: &dyn Progress) -> Seen {
+    pub(crate) async fn observe(&self, domain: &DomainName, progress: &dyn Progress) -> ObservedDomain {
         let record_name = below(domain, "_mta-sts");
         let tlsrpt_name = below(domain, "_smtp._tls");
         let mail = async {
@@ -80,7 +83,7 @@ impl Checker {
         let ((mx, hosts), (record, around), host, (tlsrpt, tlsrpt_strays, rua), companions) =
             tokio::join!(mail, record, self.policy_host(domain, progress), tlsrpt, self.companions(domain));
         let policy = policy(&record, &host);
-        Seen {
+        ObservedDomain {
             domain: domain.clone(),
             now: self.clock.now(),
             sees_signatures: self.options.sees_signatures,
@@ -159,14 +162,14 @@ impl Checker {
         domain: &DomainName,
         mx: &Result<Answer, DnsError>,
         progress: &dyn Progress,
-    ) -> Vec<HostSeen> {
+    ) -> Vec<ObservedMxHost> {
         let (named, security) = match mx {
             Ok(answer) => (exchanges(answer), answer.security),
             Err(DnsError::NoSuchRecord(nothing)) => (vec![(domain.clone(), 0)], nothing.security),
             Err(_) => return Vec::new(),
         };
         let looks = named.into_iter().map(|host| self.host(domain, host, security, progress));
-        stream::iter(looks).buffered(HOSTS_AT_ONCE).collect().await
+        stream::iter(looks).buffered(CONCURRENT_HOSTS).collect().await
     }
 
     async fn host(
@@ -175,10 +178,10 @@ impl Checker {
         (name, preference): (DomainName, u16),
         security: Security,
         progress: &dyn Progress,
-    ) -> HostSeen {
+    ) -> ObservedMxHost {
         let dns = self.dns.as_ref();
         let found = host_addresses(dns, &name).await;
-        let mut seen = HostSeen {
+        let mut seen = ObservedMxHost {
             name,
             preference,
             addresses: found,
@@ -211,7 +214,7 @@ impl Checker {
         addresses: &HostAddresses,
         dane: &Dane,
         progress: &dyn Progress,
-    ) -> Vec<SessionSeen> {
+    ) -> Vec<ObservedSession> {
         let demand = match dane {
             Dane::Applies { rule, base, .. } => {
                 TlsDemand::Dane { rule: rule.clone(), base: base.clone(), next_hop: domain.clone() }
@@ -232,12 +235,12 @@ impl Checker {
                 false => None,
             };
             progress.seen(&format!("{host} ({address})"), &|| session_summary(&outcome));
-            SessionSeen { address, outcome, deep }
+            ObservedSession { address, outcome, deep }
         });
         join_all(looks).await
     }
 
-    async fn deep(&self, target: &Target) -> Deep {
+    async fn deep(&self, target: &Target) -> ExtraProbes {
         let mail = &self.mail;
         let (without_sni, tls10, tls11, weak, takes_injection) = tokio::join!(
             mail.without_sni(target),
@@ -247,12 +250,12 @@ impl Checker {
             mail.takes_injection(target),
         );
         let legacy = [tls10.map(|_| Version::Tls10), tls11.map(|_| Version::Tls11)];
-        Deep { without_sni, legacy: legacy.into_iter().flatten().collect(), weak, takes_injection }
+        ExtraProbes { without_sni, legacy: legacy.into_iter().flatten().collect(), weak, takes_injection }
     }
 
-    async fn policy_host(&self, domain: &DomainName, progress: &dyn Progress) -> PolicyHostSeen {
+    async fn policy_host(&self, domain: &DomainName, progress: &dyn Progress) -> ObservedPolicyHost {
         let name = below(domain, "mta-sts");
-        let mut seen = PolicyHostSeen {
+        let mut seen = ObservedPolicyHost {
             addresses: host_addresses(self.unvalidated.as_ref(), &name).await,
             name,
             visits: Vec::new(),
@@ -284,7 +287,7 @@ impl Checker {
         if let Some(good) = good.filter(|_| self.is_deep()) {
             let (without_sni, as_browser, caa, revocation) = tokio::join!(
                 self.visit(Call { with_sni: false, ..call(good.address) }),
-                self.visit(Call { agent: Some(BROWSER), ..call(good.address) }),
+                self.visit(Call { agent: Some(BROWSER_USER_AGENT), ..call(good.address) }),
                 self.caa(&seen.name),
                 self.revocation(&seen.name, good),
             );
@@ -317,7 +320,7 @@ impl Checker {
         Vec::new()
     }
 
-    async fn targets(&self, tlsrpt: &Result<Answer, DnsError>) -> Vec<RuaSeen> {
+    async fn targets(&self, tlsrpt: &Result<Answer, DnsError>) -> Vec<ObservedReportTarget> {
         let Ok(answer) = tlsrpt else { return Vec::new() };
         let Ok(record) = TlsrptRecord::select(answer.texts()) else { return Vec::new() };
         let looks = record.rua.into_iter().map(|target| async {
@@ -327,7 +330,7 @@ impl Checker {
                 Rua::Https(url) if self.is_deep() => visit = Some(self.takes_https(url).await),
                 Rua::Https(_) => {}
             }
-            RuaSeen { target, mail, visit }
+            ObservedReportTarget { target, mail, visit }
         });
         join_all(looks).await
     }
@@ -377,12 +380,12 @@ impl Checker {
 }
 
 struct AroundRecord {
-    servers: Option<Result<Vec<net::dns::ServerSaid>, DnsError>>,
+    servers: Option<Result<Vec<net::dns::ServerAnswer>, DnsError>>,
     is_wildcard: bool,
     strays: Vec<(DomainName, String)>,
 }
 
-fn policy(record: &Result<Answer, DnsError>, host: &PolicyHostSeen) -> PolicySeen {
+fn policy(record: &Result<Answer, DnsError>, host: &ObservedPolicyHost) -> ObservedPolicy {
     let id = record
         .as_ref()
         .ok()
@@ -390,7 +393,7 @@ fn policy(record: &Result<Answer, DnsError>, host: &PolicyHostSeen) -> PolicySee
         .map(|record| record.id);
     let file = host.fetched().ok().map(|fetched| fetched.body);
     let valid = file.as_deref().and_then(|file| Policy::parse(file).ok());
-    PolicySeen { id, file, valid }
+    ObservedPolicy { id, file, valid }
 }
 
 fn exchanges(answer: &Answer) -> Vec<(DomainName, u16)> {

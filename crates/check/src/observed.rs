@@ -6,19 +6,19 @@ use formats::{DomainName, Mode, Policy, PolicyId};
 use jiff::Timestamp;
 use net::address::special;
 use net::dane::Dane;
-use net::dns::{Answer, Caa, DnsError, HostAddresses, Security, ServerSaid};
+use net::dns::{Answer, Caa, DnsError, HostAddresses, Security, ServerAnswer};
 use net::https::{FetchError, Fetched, Revocation, Visit};
 use net::smtp::{Fault, SessionFailure, SessionReport};
 use std::net::IpAddr;
 
 /// Everything about one domain.
-pub(crate) struct Seen {
+pub(crate) struct ObservedDomain {
     pub domain: DomainName,
     pub now: Timestamp,
     /// Answers are validated, so that it is seen what is signed.
     pub sees_signatures: bool,
     pub mx: Result<Answer, DnsError>,
-    pub hosts: Vec<HostSeen>,
+    pub hosts: Vec<ObservedMxHost>,
     /// True when port 25 was left out as asked.
     pub skipped_port_25: bool,
     /// Loopback counts as a public place: a lab.
@@ -29,39 +29,39 @@ pub(crate) struct Seen {
     pub slow: std::time::Duration,
     pub record: Result<Answer, DnsError>,
     /// By each name server, when they were asked.
-    pub servers: Option<Result<Vec<ServerSaid>, DnsError>>,
+    pub servers: Option<Result<Vec<ServerAnswer>, DnsError>>,
     /// True when a made-up name beside the record has one too.
     pub is_wildcard: bool,
     /// Records of `_mta-sts` at other names.
     pub strays: Vec<(DomainName, String)>,
-    pub host: PolicyHostSeen,
-    pub policy: PolicySeen,
+    pub host: ObservedPolicyHost,
+    pub policy: ObservedPolicy,
     pub tlsrpt: Result<Answer, DnsError>,
     pub tlsrpt_strays: Vec<(DomainName, String)>,
-    pub rua: Vec<RuaSeen>,
+    pub rua: Vec<ObservedReportTarget>,
     pub companions: Companions,
 }
 
 /// One MX host.
-pub(crate) struct HostSeen {
+pub(crate) struct ObservedMxHost {
     pub name: DomainName,
     pub preference: u16,
     pub addresses: Result<HostAddresses, DnsError>,
     pub dane: Dane,
     /// TLSA records that do not count, since the zone is not signed.
     pub unsigned_tlsa: bool,
-    pub sessions: Vec<SessionSeen>,
+    pub sessions: Vec<ObservedSession>,
 }
 
 /// One address of an MX host.
-pub(crate) struct SessionSeen {
+pub(crate) struct ObservedSession {
     pub address: IpAddr,
     pub outcome: Result<SessionReport, Box<SessionFailure>>,
-    pub deep: Option<Deep>,
+    pub deep: Option<ExtraProbes>,
 }
 
 /// What further connections showed.
-pub(crate) struct Deep {
+pub(crate) struct ExtraProbes {
     pub without_sni: Result<SessionReport, Box<SessionFailure>>,
     pub legacy: Vec<Version>,
     pub weak: Option<u16>,
@@ -69,7 +69,7 @@ pub(crate) struct Deep {
 }
 
 /// The policy host.
-pub(crate) struct PolicyHostSeen {
+pub(crate) struct ObservedPolicyHost {
     pub name: DomainName,
     pub addresses: Result<HostAddresses, DnsError>,
     pub visits: Vec<Visit>,
@@ -80,7 +80,7 @@ pub(crate) struct PolicyHostSeen {
     pub caa: Vec<Caa>,
 }
 
-impl PolicyHostSeen {
+impl ObservedPolicyHost {
     /// What a sender gets: the first visit that gives a policy, else why the first one does not.
     pub(crate) fn fetched(&self) -> Result<Fetched, FetchError> {
         let outcomes: Vec<_> = self.visits.iter().map(Visit::judged).collect();
@@ -109,7 +109,7 @@ impl PolicyHostSeen {
 
 /// The policy, and whether it binds anyone.
 #[derive(Default)]
-pub(crate) struct PolicySeen {
+pub(crate) struct ObservedPolicy {
     /// The one of the record, when that is valid.
     pub id: Option<PolicyId>,
     /// What was fetched, whatever it is.
@@ -119,7 +119,7 @@ pub(crate) struct PolicySeen {
 }
 
 /// One report target.
-pub(crate) struct RuaSeen {
+pub(crate) struct ObservedReportTarget {
     pub target: Rua,
     /// Hosts that take its mail; for `mailto:` only.
     pub mail: Option<Result<Vec<DomainName>, String>>,
@@ -134,7 +134,7 @@ pub(crate) struct Companions {
     pub has_bimi: bool,
 }
 
-impl Seen {
+impl ObservedDomain {
     /// The mode that binds senders that come new today.
     pub(crate) fn mode(&self) -> Mode {
         self.binding().map_or(Mode::None, |policy| policy.mode)
@@ -159,7 +159,7 @@ impl Seen {
     }
 }
 
-impl SessionSeen {
+impl ObservedSession {
     /// How far it got.
     pub(crate) fn report(&self) -> &SessionReport {
         match &self.outcome {

@@ -3,7 +3,7 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::domain::is_public_suffix;
 use crate::finding::Findings;
-use crate::observed::Seen;
+use crate::observed::ObservedDomain;
 use formats::policy::{PolicyError, PolicyFault, PolicyNote};
 use formats::{Mode, MxPattern, Policy};
 
@@ -12,7 +12,7 @@ const MONTH: u32 = 31 * 86_400;
 
 /// Domains of large mail hosts under which strangers have hosts of their own, beyond what the hosts
 /// themselves recommend as a pattern.
-const SHARED: &[&str] = &[
+const SHARED_MX_DOMAINS: &[&str] = &[
     "google.com",
     "googlemail.com",
     "l.google.com",
@@ -26,7 +26,7 @@ const SHARED: &[&str] = &[
     "secureserver.net",
 ];
 
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     let Some(file) = &seen.policy.file else { return };
     findings.looked_at(&[Part::Policy]);
     match Policy::parse(file) {
@@ -40,7 +40,7 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
     }
 }
 
-fn malformed(seen: &Seen, file: &[u8], error: &PolicyError, findings: &mut Findings) {
+fn malformed(seen: &ObservedDomain, file: &[u8], error: &PolicyError, findings: &mut Findings) {
     let check = match &error.fault {
         PolicyFault::Html => Check::PolHtml,
         PolicyFault::ByteOrderMark => Check::PolBom,
@@ -104,7 +104,7 @@ fn notes(policy: &Policy, findings: &mut Findings) {
     }
 }
 
-fn mode(seen: &Seen, policy: &Policy, findings: &mut Findings) {
+fn mode(seen: &ObservedDomain, policy: &Policy, findings: &mut Findings) {
     match policy.mode {
         Mode::Enforce if policy.max_age < WEEK => {
             let severity = if policy.max_age < 86_400 { Severity::Error } else { Severity::Warning };
@@ -148,7 +148,7 @@ fn mode(seen: &Seen, policy: &Policy, findings: &mut Findings) {
 fn broad(pattern: &MxPattern, findings: &mut Findings) {
     let MxPattern::Wildcard(parent) = pattern else { return };
     let text = parent.as_str();
-    if is_public_suffix(text) || SHARED.contains(&text) {
+    if is_public_suffix(text) || SHARED_MX_DOMAINS.contains(&text) {
         findings.add(
             Check::PolWildcardBroad,
             format!("the line mx: {pattern} lets in hosts of strangers"),

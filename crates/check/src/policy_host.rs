@@ -3,7 +3,7 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::certificate::{Kind, chain_line, ends_soon};
 use crate::finding::Findings;
-use crate::observed::{PolicyHostSeen, Seen};
+use crate::observed::{ObservedDomain, ObservedPolicyHost};
 use net::certificate::{CertificateFacts, Problem};
 use net::https::{FetchError, Fetched, Page, Revocation, Visit};
 use net::tls::TlsFacts;
@@ -12,7 +12,7 @@ const HOUR: u64 = 3600;
 
 /// Without a record, trouble with the policy host is no news: the missing record has told whether there is
 /// one.
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     let host = &seen.host;
     let is_announced = match &seen.record {
         Ok(answer) => {
@@ -46,7 +46,7 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
     }
 }
 
-fn names(seen: &Seen, findings: &mut Findings) {
+fn names(seen: &ObservedDomain, findings: &mut Findings) {
     let host = &seen.host;
     let Ok(found) = &host.addresses else { return };
     if let Some(target) = found.aliases.last() {
@@ -81,7 +81,7 @@ fn unanswered(visit: &Visit) -> Result<Fetched, FetchError> {
 }
 
 /// What differs from address to address.
-fn each_address(host: &PolicyHostSeen, findings: &mut Findings) {
+fn each_address(host: &ObservedPolicyHost, findings: &mut Findings) {
     let outcomes: Vec<_> = host.visits.iter().map(|visit| (visit.address, unanswered(visit))).collect();
     let Some((_, Ok(good))) = outcomes.iter().find(|(_, outcome)| outcome.is_ok()) else { return };
     for (address, outcome) in &outcomes {
@@ -115,7 +115,7 @@ fn each_address(host: &PolicyHostSeen, findings: &mut Findings) {
     }
 }
 
-fn unfetched(seen: &Seen, is_announced: bool, findings: &mut Findings) {
+fn unfetched(seen: &ObservedDomain, is_announced: bool, findings: &mut Findings) {
     let Err(error) = seen.host.fetched() else { return };
     if !is_announced {
         return;
@@ -135,7 +135,7 @@ fn unfetched(seen: &Seen, is_announced: bool, findings: &mut Findings) {
     findings.seen_by(visit.iter().flat_map(|visit| evidence(visit)));
 }
 
-fn told(seen: &Seen, visit: Option<&Visit>, error: &FetchError) -> (Check, String) {
+fn told(seen: &ObservedDomain, visit: Option<&Visit>, error: &FetchError) -> (Check, String) {
     let host = &seen.host.name;
     let url = format!("https://{host}/.well-known/mta-sts.txt");
     let tls = |more: &str| format!("openssl s_client -connect {host}:443 -servername {host}{more}");
@@ -219,7 +219,7 @@ fn of_certificate(problem: &Problem, facts: Option<&TlsFacts>) -> Check {
 }
 
 /// What is odd about a host that gives a policy.
-fn details(seen: &Seen, findings: &mut Findings) {
+fn details(seen: &ObservedDomain, findings: &mut Findings) {
     let host = &seen.host;
     let name = &host.name;
     let Some(visit) = host.visits.iter().find(|visit| visit.judged().is_ok()) else { return };
@@ -256,7 +256,7 @@ fn details(seen: &Seen, findings: &mut Findings) {
     revocation(host, own, findings);
 }
 
-fn revocation(host: &PolicyHostSeen, own: Option<&CertificateFacts>, findings: &mut Findings) {
+fn revocation(host: &ObservedPolicyHost, own: Option<&CertificateFacts>, findings: &mut Findings) {
     if host.revocation != Some(Revocation::Revoked) {
         return;
     }
@@ -277,7 +277,7 @@ fn cached_for(page: &Page) -> Option<u64> {
     value("s-maxage=").or_else(|| value("max-age="))
 }
 
-fn without_sni(host: &PolicyHostSeen, visit: &Visit, findings: &mut Findings) {
+fn without_sni(host: &ObservedPolicyHost, visit: &Visit, findings: &mut Findings) {
     let Some(nameless) = &host.without_sni else { return };
     let fingerprint = |visit: &Visit| Some(visit.tls.as_ref()?.chain.first()?.fingerprint.clone());
     if fingerprint(nameless) != fingerprint(visit) && nameless.judged().is_err() {
@@ -292,7 +292,7 @@ fn without_sni(host: &PolicyHostSeen, visit: &Visit, findings: &mut Findings) {
     }
 }
 
-fn as_browser(host: &PolicyHostSeen, visit: &Visit, findings: &mut Findings) {
+fn as_browser(host: &ObservedPolicyHost, visit: &Visit, findings: &mut Findings) {
     let Some(other) = &host.as_browser else { return };
     let body = |visit: &Visit| visit.judged().map(|fetched| fetched.body).ok();
     if body(other) != body(visit) {
@@ -320,7 +320,7 @@ const AUTHORITIES: &[(&str, &[&str])] = &[
     ("amazon", &["amazon.com", "amazontrust.com", "awstrust.com", "amazonaws.com"]),
 ];
 
-fn caa(seen: &Seen, own: Option<&CertificateFacts>, findings: &mut Findings) {
+fn caa(seen: &ObservedDomain, own: Option<&CertificateFacts>, findings: &mut Findings) {
     let issuers: Vec<&str> = seen
         .host
         .caa

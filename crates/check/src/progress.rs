@@ -1,7 +1,7 @@
 //! Progress of a check: the trait that a caller implements to show partial results, and the one-line
 //! summaries that it is given.
 
-use crate::observed::PolicyHostSeen;
+use crate::observed::ObservedPolicyHost;
 use formats::Policy;
 use net::dns::{Answer, DnsError, Exchange};
 use net::smtp::{SessionFailure, SessionReport};
@@ -19,12 +19,12 @@ impl Progress for () {
 }
 
 /// Hosts, or texts, in one line.
-const MANY: usize = 4;
+const MAX_LISTED: usize = 4;
 
 fn listed(all: impl Iterator<Item = String>) -> String {
-    let mut all: Vec<String> = all.take(MANY + 1).collect();
-    if all.len() > MANY {
-        all.truncate(MANY);
+    let mut all: Vec<String> = all.take(MAX_LISTED + 1).collect();
+    if all.len() > MAX_LISTED {
+        all.truncate(MAX_LISTED);
         all.push("and more".to_owned());
     }
     all.join(", ")
@@ -48,7 +48,7 @@ pub(crate) fn txt_summary(found: &Result<Answer, DnsError>) -> String {
     }
 }
 
-pub(crate) fn policy_host_summary(seen: &PolicyHostSeen) -> String {
+pub(crate) fn policy_host_summary(seen: &ObservedPolicyHost) -> String {
     match seen.fetched() {
         Ok(fetched) => match Policy::parse(&fetched.body) {
             Ok(policy) => format!("a policy, mode {}", policy.mode),

@@ -3,7 +3,7 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
 use crate::known::{Known, Previous};
-use crate::observed::Seen;
+use crate::observed::ObservedDomain;
 use formats::sts_record::{FieldFault, SelectError, StsNote};
 use formats::{DomainName, Mode, PolicyId, StsRecord};
 use net::dns::Answer;
@@ -11,7 +11,7 @@ use net::dns::Answer;
 const HOUR: u64 = 3600;
 const DAY: u64 = 86_400;
 
-pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     let name = format!("_mta-sts.{}", seen.domain);
     findings.looked_at(&[Part::Record]);
     let answer = match &seen.record {
@@ -72,13 +72,13 @@ pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {
 }
 
 /// The record to paste, with an id of this moment.
-fn example(seen: &Seen) -> String {
+fn example(seen: &ObservedDomain) -> String {
     let record = StsRecord::new(PolicyId::at(seen.now, None));
     format!("_mta-sts.{}.  TXT  \"{record}\"", seen.domain)
 }
 
 /// Says that there is no record: an error where a policy host waits for one, else how to begin.
-fn missing(seen: &Seen, findings: &mut Findings) {
+fn missing(seen: &ObservedDomain, findings: &mut Findings) {
     let what = format!("there is no record _mta-sts.{}", seen.domain);
     if let Some((name, text)) = seen.strays.first() {
         findings.add(
@@ -112,7 +112,7 @@ fn missing(seen: &Seen, findings: &mut Findings) {
 }
 
 /// Says which slip is in the version, if there is one.
-fn wrong_version(seen: &Seen, answer: &Answer, findings: &mut Findings) -> bool {
+fn wrong_version(seen: &ObservedDomain, answer: &Answer, findings: &mut Findings) -> bool {
     let slip = answer.texts().find_map(|text| {
         let shown: String = String::from_utf8_lossy(text).chars().take(100).collect();
         let bare = shown.trim_start_matches(['"', '\'', '\\', ' ']);
@@ -137,7 +137,7 @@ fn wrong_version(seen: &Seen, answer: &Answer, findings: &mut Findings) -> bool 
     true
 }
 
-fn good(seen: &Seen, name: &str, answer: &Answer, record: &StsRecord, findings: &mut Findings) {
+fn good(seen: &ObservedDomain, name: &str, answer: &Answer, record: &StsRecord, findings: &mut Findings) {
     for note in &record.notes {
         match note {
             StsNote::SpaceBeforeDelimiter => findings.add(
@@ -190,7 +190,7 @@ fn good(seen: &Seen, name: &str, answer: &Answer, record: &StsRecord, findings: 
     }
 }
 
-fn id(seen: &Seen, name: &str, id: &PolicyId, findings: &mut Findings) {
+fn id(seen: &ObservedDomain, name: &str, id: &PolicyId, findings: &mut Findings) {
     match id.as_time() {
         None => findings.add(
             Check::StsTxtIdStyle,
@@ -210,7 +210,7 @@ fn id(seen: &Seen, name: &str, id: &PolicyId, findings: &mut Findings) {
 }
 
 /// What changed since the last look.
-fn history(seen: &Seen, known: &Known, id: &PolicyId, findings: &mut Findings) {
+fn history(seen: &ObservedDomain, known: &Known, id: &PolicyId, findings: &mut Findings) {
     let (Some(Previous { id: before, file, at }), Some(now)) = (&known.previous, &seen.policy.file) else {
         return;
     };

@@ -3,10 +3,10 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
 use crate::known::Known;
-use crate::observed::Seen;
+use crate::observed::ObservedDomain;
 use formats::Mode;
 
-pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     findings.looked_at(&[Part::Rollout]);
     order(seen, known, findings);
     if seen.mode() != Mode::Testing {
@@ -33,7 +33,7 @@ pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {
 }
 
 /// What stands in the way by this look, or that reports are missing.
-fn missing(seen: &Seen, findings: &Findings) -> String {
+fn missing(seen: &ObservedDomain, findings: &Findings) -> String {
     let refused = seen.hosts.iter().filter(|host| matches!(host.passes_pkix(), Some(Err(_)))).count();
     let uncovered = findings.has(Check::MatchNone) || findings.has(Check::MatchMxUncovered);
     match (refused, uncovered) {
@@ -48,7 +48,7 @@ fn missing(seen: &Seen, findings: &Findings) -> String {
 }
 
 /// A record that changed before the file did: seen when the next look finds the new file under the same id.
-fn order(seen: &Seen, known: &Known, findings: &mut Findings) {
+fn order(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     let (Some(previous), Some(id), Some(file)) = (&known.previous, &seen.policy.id, &seen.policy.file) else {
         return;
     };

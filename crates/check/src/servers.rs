@@ -2,10 +2,10 @@
 
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
-use crate::observed::Seen;
-use net::dns::{Answer, DnsError, Security, ServerSaid};
+use crate::observed::ObservedDomain;
+use net::dns::{Answer, DnsError, Security, ServerAnswer};
 
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     findings.looked_at(&[Part::Dns]);
     if let Some(Ok(said)) = &seen.servers {
         findings.looked_at(&[Part::NameServers]);
@@ -32,10 +32,10 @@ pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
     }
 }
 
-fn each(seen: &Seen, said: &[ServerSaid], findings: &mut Findings) {
+fn each(seen: &ObservedDomain, said: &[ServerAnswer], findings: &mut Findings) {
     let name = format!("_mta-sts.{}", seen.domain);
-    let answers = |one: &&ServerSaid| one.said.as_ref().err().is_none_or(DnsError::is_absence);
-    let (good, lame): (Vec<&ServerSaid>, Vec<&ServerSaid>) = said.iter().partition(answers);
+    let answers = |one: &&ServerAnswer| one.said.as_ref().err().is_none_or(DnsError::is_absence);
+    let (good, lame): (Vec<&ServerAnswer>, Vec<&ServerAnswer>) = said.iter().partition(answers);
     // When nobody answers it is this network that lets no question through: the resolver got an answer.
     for one in lame.iter().filter(|_| !good.is_empty()) {
         let why = one.said.as_ref().err().map(ToString::to_string).unwrap_or_default();
@@ -46,7 +46,7 @@ fn each(seen: &Seen, said: &[ServerSaid], findings: &mut Findings) {
             [format!("dig @{} {name} TXT +norecurse", one.server)],
         );
     }
-    let told = |one: &ServerSaid| match &one.said {
+    let told = |one: &ServerAnswer| match &one.said {
         Ok(answer) => texts(answer),
         Err(_) => vec!["nothing".to_owned()],
     };

@@ -2,26 +2,26 @@
 //! all domains that share a host.
 
 use formats::hello::Version;
-use net::places::{Places, network};
+use net::rate_limit::{ConcurrencyLimit, network};
 use net::smtp::{MailProbes, SessionFailure, SessionReport, Target, TlsDemand};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 /// Connections to one MX address at once.
-const PER_ADDRESS: usize = 8;
+const SESSIONS_PER_ADDRESS: usize = 8;
 /// Connections into one network at once.
-const PER_NETWORK: usize = 64;
+const SESSIONS_PER_NETWORK: usize = 64;
 /// Shared outcomes that are remembered; all are dropped when there are more.
-const SHARED: usize = 4096;
+const MAX_SHARED_SESSIONS: usize = 4096;
 
 type Outcome = Result<SessionReport, Box<SessionFailure>>;
 
 /// See the module.
 pub struct Sessions {
     mail: Arc<dyn MailProbes>,
-    addresses: Places,
-    networks: Places,
+    addresses: ConcurrencyLimit,
+    networks: ConcurrencyLimit,
     shared: Option<Mutex<HashMap<String, Arc<OnceCell<Outcome>>>>>,
 }
 
@@ -30,8 +30,8 @@ impl Sessions {
     pub fn new(mail: Arc<dyn MailProbes>, share: bool) -> Self {
         Self {
             mail,
-            addresses: Places::new(PER_ADDRESS),
-            networks: Places::new(PER_NETWORK),
+            addresses: ConcurrencyLimit::new(SESSIONS_PER_ADDRESS),
+            networks: ConcurrencyLimit::new(SESSIONS_PER_NETWORK),
             shared: share.then(Mutex::default),
         }
     }
@@ -64,7 +64,7 @@ impl Sessions {
         let Some(shared) = &self.shared else { return self.open(target, demand).await };
         let cell = {
             let mut all = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            if all.len() >= SHARED {
+            if all.len() >= MAX_SHARED_SESSIONS {
                 all.clear();
             }
             all.entry(format!("{target:?} {demand:?}")).or_default().clone()

@@ -4,14 +4,14 @@ use crate::catalogue::{Check, Part};
 use crate::certificate::{Kind, chain_line, ends_soon};
 use crate::finding::Findings;
 use crate::mx::{consequence, inspect, severity};
-use crate::observed::{Deep, HostSeen, Seen, SessionSeen};
+use crate::observed::{ExtraProbes, ObservedDomain, ObservedMxHost, ObservedSession};
 use formats::hello::{Version, cipher_name};
 use formats::{DomainName, Mode};
 use net::tls::TlsFacts;
 use std::collections::BTreeSet;
 
-pub(crate) fn check(seen: &Seen, findings: &mut Findings) {
-    if seen.hosts.iter().any(HostSeen::is_sealed) {
+pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
+    if seen.hosts.iter().any(ObservedMxHost::is_sealed) {
         findings.looked_at(&[Part::Tls]);
     }
     if seen.hosts.iter().flat_map(|host| &host.sessions).any(|session| session.deep.is_some()) {
@@ -44,7 +44,13 @@ fn of_certificate(kind: Kind) -> Check {
     }
 }
 
-fn presented(seen: &Seen, host: &HostSeen, session: &SessionSeen, tls: &TlsFacts, findings: &mut Findings) {
+fn presented(
+    seen: &ObservedDomain,
+    host: &ObservedMxHost,
+    session: &ObservedSession,
+    tls: &TlsFacts,
+    findings: &mut Findings,
+) {
     let name = &host.name;
     let is_danes_alone = tls.dane.is_some() && seen.mode() == Mode::None;
     if let (Err(problem), false) = (&tls.pkix, is_danes_alone) {
@@ -98,8 +104,8 @@ fn shown(tls: &TlsFacts) -> String {
 }
 
 fn abilities(
-    host: &HostSeen,
-    session: &SessionSeen,
+    host: &ObservedMxHost,
+    session: &ObservedSession,
     tls: &TlsFacts,
     told: &mut BTreeSet<Check>,
     findings: &mut Findings,
@@ -136,10 +142,10 @@ fn abilities(
 }
 
 fn further(
-    host: &HostSeen,
-    session: &SessionSeen,
+    host: &ObservedMxHost,
+    session: &ObservedSession,
     tls: &TlsFacts,
-    deep: &Deep,
+    deep: &ExtraProbes,
     told: &mut BTreeSet<Check>,
     findings: &mut Findings,
 ) {
@@ -190,7 +196,7 @@ fn further(
 }
 
 /// Whether all addresses of a host look the same.
-fn alike(host: &HostSeen, findings: &mut Findings) {
+fn alike(host: &ObservedMxHost, findings: &mut Findings) {
     let looks = host.sessions.iter().filter_map(|session| {
         let report = session.report();
         report.banner.as_ref()?;

@@ -3,13 +3,13 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
 use crate::known::Known;
-use crate::observed::{RuaSeen, Seen};
+use crate::observed::{ObservedDomain, ObservedReportTarget};
 use formats::tlsrpt_record::{FieldFault, Rua, SelectError, TlsrptNote, TlsrptRecord};
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
 use net::https::FetchError;
 
-pub(crate) fn check(seen: &Seen, known: &Known, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     findings.looked_at(&[Part::Tlsrpt]);
     let name = format!("_smtp._tls.{}", seen.domain);
     let example = || [format!("{name}.  TXT  \"v=TLSRPTv1; rua=mailto:tlsrpt@{}\"", seen.domain)];
@@ -75,7 +75,7 @@ fn count(text: &[u8], what: &[u8]) -> usize {
     text.windows(what.len()).filter(|part| *part == what).count()
 }
 
-fn missing(seen: &Seen, findings: &mut Findings, example: [String; 1]) {
+fn missing(seen: &ObservedDomain, findings: &mut Findings, example: [String; 1]) {
     let severity = if seen.mode() == Mode::Testing { Severity::Error } else { Severity::Warning };
     let begins = seen.policy.id.is_none() && seen.host.is_nowhere();
     if let Some((name, text)) = seen.tlsrpt_strays.first() {
@@ -137,7 +137,7 @@ fn notes(name: &str, record: &TlsrptRecord, findings: &mut Findings, example: im
     }
 }
 
-fn reach(seen: &Seen, target: &RuaSeen, findings: &mut Findings) {
+fn reach(seen: &ObservedDomain, target: &ObservedReportTarget, findings: &mut Findings) {
     match &target.target {
         Rua::Mailto(address) => {
             if let Some(Err(why)) = &target.mail {
@@ -185,8 +185,8 @@ fn https_fault(visit: &net::https::Visit) -> Option<String> {
 }
 
 /// Reports that only the hosts under test can take are lost in the very outage that they are about.
-fn loops(seen: &Seen, findings: &mut Findings) {
-    let within = |target: &RuaSeen| match &target.mail {
+fn loops(seen: &ObservedDomain, findings: &mut Findings) {
+    let within = |target: &ObservedReportTarget| match &target.mail {
         Some(Ok(hosts)) => hosts.iter().all(|host| seen.hosts.iter().any(|known| known.name == *host)),
         _ => false,
     };
@@ -204,7 +204,7 @@ fn loops(seen: &Seen, findings: &mut Findings) {
     }
 }
 
-fn silent(seen: &Seen, known: &Known, findings: &mut Findings) {
+fn silent(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     let Some(last) = known.last_report else { return };
     let week = SignedDuration::from_hours(7 * 24);
     let what = match last {

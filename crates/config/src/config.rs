@@ -93,7 +93,7 @@ pub struct AnswersConfig {
 }
 
 /// What a reload takes in, besides `[answers]`.
-const RELOADED: [&str; 6] =
+const RELOADABLE_KEYS: [&str; 6] =
     ["metrics.listen", "host.listen", "host.http", "host.behind_proxy", "inbox.smtp", "inbox.lmtp"];
 
 impl Config {
@@ -106,7 +106,7 @@ impl Config {
     /// True when all that a reload can't change is the same.
     pub fn has_same_world(&self, other: &Self) -> bool {
         let fixed = |key: &&keys::Key| {
-            !key.path.starts_with("answers.") && !RELOADED.contains(&key.path)
+            !key.path.starts_with("answers.") && !RELOADABLE_KEYS.contains(&key.path)
                 || key.path == "answers.cache_memory"
         };
         KEYS.iter().filter(fixed).all(|key| self.read.value(key.path) == other.read.value(key.path))

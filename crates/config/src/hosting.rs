@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::read::Read;
 use crate::specs::{AuthoritySpec, CertificateFiles};
 use formats::DomainName;
-use receiver::host::authority::{Authority, NEW_PER_HOUR};
+use receiver::host::authority::{Authority, ORDERS_PER_HOUR};
 use receiver::rollout::desired::PolicyHostAt;
 use sender::serve::listen::Address;
 use std::net::SocketAddr;
@@ -50,7 +50,7 @@ pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
         ca_file: owned("host.acme.ca_file").map(PathBuf::from),
         key_id: owned("host.acme.key_id"),
         key_file: owned("host.acme.key_file").map(PathBuf::from),
-        new_per_hour: Some(read.number("host.acme.new_per_hour", NEW_PER_HOUR)),
+        new_per_hour: Some(read.number("host.acme.new_per_hour", ORDERS_PER_HOUR)),
     });
     let others: Vec<AuthoritySpec> = read.tables("host.acme.then");
     let authorities = first.into_iter().chain(others).map(|spec| spec.authority(folder));

@@ -56,7 +56,7 @@ pub enum Kind {
     /// A domain name.
     Name,
     /// Addresses without ports.
-    Places,
+    ConcurrencyLimit,
     /// A URL that begins so.
     Url(&'static str),
     /// A word.
@@ -101,7 +101,7 @@ impl Kind {
             Self::Authorities => "a list of tables, each with `directory` and, where they are needed, `contact`, `profile`, `ca_file`, `key_id`, `key_file` and `new_per_hour`, which mean what they do in `[host.acme]`".to_owned(),
             Self::CertificateFiles => "tables, each with `certificate` (the certificate with those that it was made with, as PEM) and `key` (its private key, as PEM)".to_owned(),
             Self::Name => "a host name in quotes".to_owned(),
-            Self::Places => "a list of addresses, such as \"192.0.2.1\" and \"2001:db8::1\"".to_owned(),
+            Self::ConcurrencyLimit => "a list of addresses, such as \"192.0.2.1\" and \"2001:db8::1\"".to_owned(),
             Self::Url(scheme) => format!("a URL that begins with {scheme}"),
             Self::Text => "a text in quotes".to_owned(),
             Self::MailAddresses => "a list of mail addresses, such as \"tlsrpt@example.org\"".to_owned(),
@@ -311,7 +311,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         path: "host.addresses",
-        kind: Kind::Places,
+        kind: Kind::ConcurrencyLimit,
         default: "[]",
         unset: "",
         about: "Its public addresses, to which `mta-sts.DOMAIN` is to point where there is no `host.name`.",

@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where a configuration is looked for when none is named.
-const PLACES: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
+const CONFIG_PATHS: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
 
 impl Config {
     /// Reads the named file, else the first of the usual places, else takes the defaults.
     pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
-        let found =
-            named.map(Path::to_owned).or_else(|| PLACES.iter().map(PathBuf::from).find(|path| path.exists()));
+        let found = named
+            .map(Path::to_owned)
+            .or_else(|| CONFIG_PATHS.iter().map(PathBuf::from).find(|path| path.exists()));
         let Some(path) = found else { return Self::parse("", None) };
         let text = std::fs::read_to_string(&path).map_err(|error| {
             Failure::usage(

@@ -207,7 +207,7 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             Ok(_) => Ok(Value::String(name.to_string())),
             Err(error) => Err(wrong(format!("{name:?}: {error}"))),
         },
-        (Kind::Places, DeValue::Array(items)) => texts(
+        (Kind::ConcurrencyLimit, DeValue::Array(items)) => texts(
             items,
             |address| address.parse::<IpAddr>().is_ok(),
             |other, span| {

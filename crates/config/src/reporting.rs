@@ -125,7 +125,7 @@ pub fn reporter(read: &Read, folder: &Path) -> Result<ReporterConfig, Failure> {
         keys,
         deliver,
         denied: names("reporter.deny"),
-        verify: if read.flag("reporter.https_unverified") { Verify::Nothing } else { Verify::Certificate },
+        verify: if read.flag("reporter.https_unverified") { Verify::Skip } else { Verify::Certificate },
         tests: read.value("reporter.look_at_tested_policies").and_then(toml::Value::as_bool).unwrap_or(true),
         rules: Rules {
             excluded: names("reporter.exclude"),

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use formats::DomainName;
 use net::dns::provider::Service;
 use net::dns::update::Algorithm;
-use receiver::host::authority::{Authority, ExternalAccount, NEW_PER_HOUR};
+use receiver::host::authority::{Authority, ExternalAccount, ORDERS_PER_HOUR};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -138,7 +138,7 @@ impl AuthoritySpec {
             profile: self.profile,
             ca_file: self.ca_file.map(|file| folder.join(file)),
             external,
-            new_per_hour: self.new_per_hour.unwrap_or(NEW_PER_HOUR).max(1),
+            new_per_hour: self.new_per_hour.unwrap_or(ORDERS_PER_HOUR).max(1),
         })
     }
 }

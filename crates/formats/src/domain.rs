@@ -107,12 +107,12 @@ fn validate(text: &str) -> Result<(), DomainError> {
 /// Says yes to valid names; what it says no to is looked at again for the reason. Names are parsed more
 /// often than anything else, and nearly all are valid.
 fn is_ordinary(text: &[u8]) -> bool {
-    let class = |byte: &u8| CLASSES.get(usize::from(*byte)).copied().unwrap_or(STRANGE);
+    let class = |byte: &u8| CLASSES.get(usize::from(*byte)).copied().unwrap_or(INVALID);
     let mut seen = 0;
     for label in text.split(|byte| *byte == b'.') {
         seen = label.iter().fold(0, |seen, byte| seen | class(byte));
         let hyphen = label.first() == Some(&b'-') || label.last() == Some(&b'-');
-        if seen >= STRANGE || hyphen || !(1..=LABEL_BYTES).contains(&label.len()) {
+        if seen >= INVALID || hyphen || !(1..=LABEL_BYTES).contains(&label.len()) {
             return false;
         }
     }
@@ -122,18 +122,18 @@ fn is_ordinary(text: &[u8]) -> bool {
 
 const DIGIT: u8 = 1;
 const OTHER: u8 = 2;
-const STRANGE: u8 = 4;
+const INVALID: u8 = 4;
 
 /// What each byte is inside a label.
 #[expect(clippy::indexing_slicing, reason = "the compiler runs this: out of bounds does not build")]
 const CLASSES: [u8; 256] = {
-    let mut classes = [STRANGE; 256];
+    let mut classes = [INVALID; 256];
     let mut byte = 0;
     while byte < classes.len() {
         classes[byte] = match byte as u8 {
             b'0'..=b'9' => DIGIT,
             b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => OTHER,
-            _ => STRANGE,
+            _ => INVALID,
         };
         byte += 1;
     }

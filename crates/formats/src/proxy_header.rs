@@ -22,9 +22,9 @@ pub enum Header {
 /// How version 2 begins.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, and the length of the rest.
-const FIXED: usize = 16;
+const V2_HEADER_BYTES: usize = 16;
 /// The longest line of version 1, its end included.
-const LINE: usize = 107;
+const V1_MAX_BYTES: usize = 107;
 
 /// Reads the header. The bytes have to be those that were asked for, no more.
 pub fn header(bytes: &[u8]) -> Header {
@@ -45,7 +45,7 @@ pub fn header(bytes: &[u8]) -> Header {
 fn first(bytes: &[u8]) -> Header {
     let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") else {
         // One at a time, since what follows the line is not the proxy's.
-        return if bytes.len() < LINE { Header::Unfinished(1) } else { Header::Wrong };
+        return if bytes.len() < V1_MAX_BYTES { Header::Unfinished(1) } else { Header::Wrong };
     };
     let text = bytes.get(..end).and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
     if end + 2 != bytes.len() {
@@ -73,12 +73,12 @@ fn first(bytes: &[u8]) -> Header {
 }
 
 fn second(bytes: &[u8]) -> Header {
-    let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED>() else {
-        return Header::Unfinished(FIXED - bytes.len());
+    let Some((fixed, rest)) = bytes.split_first_chunk::<V2_HEADER_BYTES>() else {
+        return Header::Unfinished(V2_HEADER_BYTES - bytes.len());
     };
     let [.., command, family, high, low] = *fixed;
     let length = usize::from(u16::from_be_bytes([high, low]));
-    if command >> 4 != 2 || command & 0xf > 1 || FIXED + length > PROXY_HEADER_BYTES {
+    if command >> 4 != 2 || command & 0xf > 1 || V2_HEADER_BYTES + length > PROXY_HEADER_BYTES {
         return Header::Wrong;
     }
     match rest.len() {

@@ -40,9 +40,9 @@ pub fn request(buffer: &[u8]) -> Result<Option<(Request<'_>, usize)>, SocketmapE
 }
 
 fn netstring(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, SocketmapError> {
-    const MOST_DIGITS: usize = 6;
+    const MAX_DIGITS: usize = 6;
     let digits = buffer.iter().take_while(|b| b.is_ascii_digit()).count();
-    if digits > MOST_DIGITS {
+    if digits > MAX_DIGITS {
         return Err(SocketmapError::TooLong(usize::MAX));
     }
     match buffer.get(digits) {

@@ -22,7 +22,7 @@ pub enum Behavior {
     /// It greets with 554.
     Refuses,
     /// It greets with 421.
-    Busy,
+    DeliveryLimits,
     /// It closes at once.
     Closes,
     /// It greets with 450 and asks to come again later.

@@ -1,9 +1,9 @@
 //! What a lab domain is made of, and the verdict that the RFCs call for.
 
 use crate::behavior::Behavior;
-use crate::dns::{Meddling, Rr, Signing};
+use crate::dns::{Rr, Signing, Tampering};
 use crate::pki::Cert;
-use crate::policy_host::Answers;
+use crate::policy_host::HttpBehavior;
 use formats::ResultType;
 use formats::result_type::PolicyType;
 
@@ -54,11 +54,11 @@ pub struct Setup {
     /// True puts the record at a delegated name, by CNAME.
     pub record_by_cname: bool,
     /// What is wrong with asking for the record.
-    pub record_trouble: Option<Meddling>,
+    pub record_trouble: Option<Tampering>,
     /// Where the policy host's name leads.
     pub host_address: HostAddress,
     /// How the policy host answers.
-    pub answers: Answers,
+    pub answers: HttpBehavior,
     /// What it presents.
     pub host_cert: Cert,
     /// The MX hosts; empty with [`NoMx`] saying why.
@@ -128,7 +128,7 @@ pub struct Mx {
     /// Its TLSA records.
     pub tlsa: Vec<TlsaSetup>,
     /// What is wrong with asking for its TLSA records.
-    pub tlsa_trouble: Option<Meddling>,
+    pub tlsa_trouble: Option<Tampering>,
     /// True makes its name a CNAME.
     pub alias: bool,
     /// Another machine behind the same name.

@@ -2,9 +2,9 @@
 
 use crate::behavior::Behavior;
 use crate::case::{Attack, Case, Delivery, HostAddress, Mx, NoMx, Setup, TlsaSetup, Topic, Verdict};
-use crate::dns::{Meddling, Signing};
+use crate::dns::{Signing, Tampering};
 use crate::pki::Cert;
-use crate::policy_host::Answers;
+use crate::policy_host::HttpBehavior;
 use Delivery::{Clear, Deferred, Encrypted, Refused, Verified};
 use ResultType::{
     CertificateExpired, CertificateHostMismatch, CertificateNotTrusted, DnssecInvalid, StarttlsNotSupported,
@@ -44,7 +44,7 @@ pub(crate) fn good(name: &'static str, topic: Topic, about: &'static str) -> Cas
         record_by_cname: false,
         record_trouble: None,
         host_address: HostAddress::Direct,
-        answers: Answers::Policy(policy_text("enforce", &[&format!("mx1.{name}.test")], "604800")),
+        answers: HttpBehavior::Policy(policy_text("enforce", &[&format!("mx1.{name}.test")], "604800")),
         host_cert: Cert::Good,
         mx: vec![mx],
         no_mx: NoMx::Implicit,
@@ -72,7 +72,7 @@ impl Case {
 
     pub(crate) fn mode(self, mode: &str) -> Self {
         let mx = format!("mx1.{}.test", self.name);
-        self.with(|setup| setup.answers = Answers::Policy(policy_text(mode, &[&mx], "604800")))
+        self.with(|setup| setup.answers = HttpBehavior::Policy(policy_text(mode, &[&mx], "604800")))
     }
 
     pub(crate) fn record(self, text: &str) -> Self {
@@ -86,7 +86,7 @@ impl Case {
         })
     }
 
-    pub(crate) fn body(self, answers: Answers) -> Self {
+    pub(crate) fn body(self, answers: HttpBehavior) -> Self {
         self.with(|setup| setup.answers = answers)
     }
 
@@ -137,10 +137,10 @@ fn record() -> Vec<Case> {
         good("txt-others", Record, "other TXT records beside it")
             .with(|s| s.sts_records.push(vec!["some other text".into()])),
         good("txt-servfail", Record, "SERVFAIL for the record")
-            .with(|s| s.record_trouble = Some(Meddling::ServFail))
+            .with(|s| s.record_trouble = Some(Tampering::ServFail))
             .unprotected(),
         good("txt-timeout", Record, "no answer for the record")
-            .with(|s| s.record_trouble = Some(Meddling::Drop))
+            .with(|s| s.record_trouble = Some(Tampering::Drop))
             .unprotected(),
     ]
 }
@@ -158,9 +158,9 @@ fn policy_host() -> Vec<Case> {
         host("host-refused", "nothing listens at the policy host")
             .with(|s| s.host_address = HostAddress::Refused)
             .unfetched(StsPolicyFetchError),
-        http("host-silent", "the policy host takes connections and says nothing", Answers::Silent),
-        http("host-aborts", "the policy host breaks off the handshake", Answers::Aborts),
-        http("host-tls10", "the policy host speaks TLS 1.0 only", Answers::OldTls),
+        http("host-silent", "the policy host takes connections and says nothing", HttpBehavior::Silent),
+        http("host-aborts", "the policy host breaks off the handshake", HttpBehavior::Aborts),
+        http("host-tls10", "the policy host speaks TLS 1.0 only", HttpBehavior::OldTls),
         cert("cert-wildcard", "a wildcard certificate that fits", Cert::Wildcard),
         cert("cert-expired", "the policy host's certificate has expired", Cert::Expired)
             .unfetched(StsWebpkiInvalid),
@@ -179,25 +179,29 @@ fn policy_host() -> Vec<Case> {
         http(
             "http-redirect",
             "a redirect to a good policy",
-            Answers::Redirect("https://mta-sts.good-enforce.test/.well-known/mta-sts.txt".into()),
+            HttpBehavior::Redirect("https://mta-sts.good-enforce.test/.well-known/mta-sts.txt".into()),
         ),
-        http("http-404", "status 404", Answers::Status(404)),
-        http("http-500", "status 500", Answers::Status(500)),
-        http("http-204", "status 204", Answers::Status(204)),
+        http("http-404", "status 404", HttpBehavior::Status(404)),
+        http("http-500", "status 500", HttpBehavior::Status(500)),
+        http("http-204", "status 204", HttpBehavior::Status(204)),
         http(
             "http-html",
             "the policy as text/html",
-            Answers::Typed(
+            HttpBehavior::Typed(
                 "text/html",
                 policy_text("enforce", &["mx1.http-html.test"], "604800").into_bytes(),
             ),
         ),
-        http("http-oversize", "a policy of 64 KiB and one byte", Answers::Typed("text/plain", oversize())),
-        http("http-cut-off", "the connection ends in the middle of the policy", Answers::CutOff),
-        http("http-stalls", "the policy never comes", Answers::Stalls),
-        http("http-drips", "the policy comes byte by byte, too slowly", Answers::Drips),
-        http("http-endless", "a body that never ends", Answers::Endless),
-        http("http-compressed", "a compressed policy that was not asked for", Answers::Compressed),
+        http(
+            "http-oversize",
+            "a policy of 64 KiB and one byte",
+            HttpBehavior::Typed("text/plain", oversize()),
+        ),
+        http("http-cut-off", "the connection ends in the middle of the policy", HttpBehavior::CutOff),
+        http("http-stalls", "the policy never comes", HttpBehavior::Stalls),
+        http("http-drips", "the policy comes byte by byte, too slowly", HttpBehavior::Drips),
+        http("http-endless", "a body that never ends", HttpBehavior::Endless),
+        http("http-compressed", "a compressed policy that was not asked for", HttpBehavior::Compressed),
     ]
 }
 
@@ -212,8 +216,9 @@ fn oversize() -> Vec<u8> {
 }
 
 fn policy() -> Vec<Case> {
-    let file =
-        |name, about, body: &str| good(name, Policy, about).body(Answers::Policy(body.replace("NAME", name)));
+    let file = |name, about, body: &str| {
+        good(name, Policy, about).body(HttpBehavior::Policy(body.replace("NAME", name)))
+    };
     let bad = |name, about, body: &str| file(name, about, body).unfetched(StsPolicyInvalid);
     vec![
         bad("policy-no-version", "no version", "mode: enforce\r\nmx: mx1.NAME.test\r\nmax_age: 604800\r\n"),
@@ -310,7 +315,7 @@ fn mx() -> Vec<Case> {
     let cert = |name, about, kind| case(name, about).mx(move |mx| mx.cert = kind);
     let does = |name, about, how| case(name, about).mx(move |mx| mx.behavior = Some(how));
     let both = |setup: &mut Setup, name: &str| {
-        setup.answers = Answers::Policy(policy_text(
+        setup.answers = HttpBehavior::Policy(policy_text(
             "enforce",
             &[&format!("mx1.{name}.test"), &format!("mx2.{name}.test")],
             "604800",
@@ -328,7 +333,7 @@ fn mx() -> Vec<Case> {
             .expect(Encrypted, Sts, &[ValidationFailure]),
         case("mx-too-deep", "the wildcard would have to match two labels")
             .mx(|mx| mx.label = "a.b")
-            .body(Answers::Policy(policy_text("enforce", &["*.mx-too-deep.test"], "604800")))
+            .body(HttpBehavior::Policy(policy_text("enforce", &["*.mx-too-deep.test"], "604800")))
             .expect(Deferred, Sts, &[ValidationFailure]),
         does("mx-no-starttls", "the MX does not offer STARTTLS", Behavior::NoStarttls).expect(
             Deferred,
@@ -367,7 +372,7 @@ fn mx() -> Vec<Case> {
             Sts,
             &[],
         ),
-        does("mx-busy", "the MX greets with 421", Behavior::Busy).expect(Deferred, Sts, &[]),
+        does("mx-busy", "the MX greets with 421", Behavior::DeliveryLimits).expect(Deferred, Sts, &[]),
         does("mx-refuses", "the MX greets with 554", Behavior::Refuses).expect(Deferred, Sts, &[]),
         does("mx-closes", "the MX closes at once", Behavior::Closes).expect(Deferred, Sts, &[]),
         cert("mx-expired", "the MX certificate has expired", Cert::Expired).expect(
@@ -426,7 +431,7 @@ fn mx() -> Vec<Case> {
         case("mx-alias", "the MX name is a CNAME; the name in the record counts").mx(|mx| mx.alias = true),
         case("mx-implicit", "no MX record: the domain itself is the MX").with(|s| {
             s.mx.clear();
-            s.answers = Answers::Policy(policy_text("enforce", &["mx-implicit.test"], "604800"));
+            s.answers = HttpBehavior::Policy(policy_text("enforce", &["mx-implicit.test"], "604800"));
         }),
         case("mx-null", "the null MX")
             .with(|s| {
@@ -449,8 +454,8 @@ fn mx() -> Vec<Case> {
     ]
 }
 
-const EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true };
-const WRONG: TlsaSetup = TlsaSetup { right: false, ..EE };
+const DANE_EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true };
+const WRONG_DANE_EE: TlsaSetup = TlsaSetup { right: false, ..DANE_EE };
 
 fn dane() -> Vec<Case> {
     let signed = |name, about, tlsa: &[TlsaSetup]| {
@@ -462,83 +467,84 @@ fn dane() -> Vec<Case> {
             .expect(Verified, Tlsa, &[])
     };
     vec![
-        signed("dane-ee", "DANE-EE and a self-signed certificate", &[EE]).mx(|mx| mx.cert = Cert::SelfSigned),
-        signed("dane-ee-expired", "DANE-EE and an expired certificate, which does not matter", &[EE])
+        signed("dane-ee", "DANE-EE and a self-signed certificate", &[DANE_EE])
+            .mx(|mx| mx.cert = Cert::SelfSigned),
+        signed("dane-ee-expired", "DANE-EE and an expired certificate, which does not matter", &[DANE_EE])
             .mx(|mx| mx.cert = Cert::Expired),
-        signed("dane-ee-name", "DANE-EE and another name, which does not matter", &[EE])
+        signed("dane-ee-name", "DANE-EE and another name, which does not matter", &[DANE_EE])
             .mx(|mx| mx.cert = Cert::WrongName),
         signed(
             "dane-ee-full",
             "DANE-EE of the whole certificate, undigested",
-            &[TlsaSetup { selector: 0, matching: 0, ..EE }],
+            &[TlsaSetup { selector: 0, matching: 0, ..DANE_EE }],
         ),
-        signed("dane-ta", "DANE-TA of the root", &[TlsaSetup { usage: 2, selector: 0, ..EE }]),
+        signed("dane-ta", "DANE-TA of the root", &[TlsaSetup { usage: 2, selector: 0, ..DANE_EE }]),
         signed(
             "dane-ta-untrusted",
             "DANE-TA of a root that nobody else trusts",
-            &[TlsaSetup { usage: 2, ..EE }],
+            &[TlsaSetup { usage: 2, ..DANE_EE }],
         )
         .mx(|mx| mx.cert = Cert::Untrusted),
-        signed("dane-ta-name", "DANE-TA and another name", &[TlsaSetup { usage: 2, ..EE }])
+        signed("dane-ta-name", "DANE-TA and another name", &[TlsaSetup { usage: 2, ..DANE_EE }])
             .mx(|mx| mx.cert = Cert::WrongName)
             .expect(Deferred, Tlsa, &[CertificateHostMismatch]),
-        signed("dane-ta-expired", "DANE-TA and an expired certificate", &[TlsaSetup { usage: 2, ..EE }])
+        signed("dane-ta-expired", "DANE-TA and an expired certificate", &[TlsaSetup { usage: 2, ..DANE_EE }])
             .mx(|mx| mx.cert = Cert::Expired)
             .expect(Deferred, Tlsa, &[CertificateExpired]),
-        signed("dane-mismatch", "no TLSA record matches", &[WRONG]).expect(
+        signed("dane-mismatch", "no TLSA record matches", &[WRONG_DANE_EE]).expect(
             Deferred,
             Tlsa,
             &[ValidationFailure],
         ),
-        signed("dane-two", "one of two TLSA records matches", &[WRONG, EE]),
+        signed("dane-two", "one of two TLSA records matches", &[WRONG_DANE_EE, DANE_EE]),
         signed(
             "dane-agility",
             "a stronger digest matches, a weaker one does not",
-            &[WRONG, TlsaSetup { matching: 2, ..EE }],
+            &[WRONG_DANE_EE, TlsaSetup { matching: 2, ..DANE_EE }],
         ),
         signed(
             "dane-agility-wrong",
             "a weaker digest matches, the stronger one does not",
-            &[EE, TlsaSetup { matching: 2, ..WRONG }],
+            &[DANE_EE, TlsaSetup { matching: 2, ..WRONG_DANE_EE }],
         )
         .expect(Deferred, Tlsa, &[ValidationFailure]),
         signed(
             "dane-unusable",
             "only a record of usage 1: TLS with whoever answers",
-            &[TlsaSetup { usage: 1, ..EE }],
+            &[TlsaSetup { usage: 1, ..DANE_EE }],
         )
         .mx(|mx| mx.cert = Cert::SelfSigned)
         .expect(Encrypted, Tlsa, &[]),
         signed(
             "dane-unusable-plain",
             "only a record of usage 1, and no STARTTLS",
-            &[TlsaSetup { usage: 1, ..EE }],
+            &[TlsaSetup { usage: 1, ..DANE_EE }],
         )
         .mx(|mx| mx.behavior = Some(Behavior::NoStarttls))
         .expect(Deferred, Tlsa, &[StarttlsNotSupported]),
-        signed("dane-no-starttls", "TLSA records and no STARTTLS", &[EE])
+        signed("dane-no-starttls", "TLSA records and no STARTTLS", &[DANE_EE])
             .mx(|mx| mx.behavior = Some(Behavior::NoStarttls))
             .expect(Deferred, Tlsa, &[StarttlsNotSupported]),
-        signed("dane-tlsa-servfail", "SERVFAIL for the TLSA records", &[EE])
-            .mx(|mx| mx.tlsa_trouble = Some(Meddling::ServFail))
+        signed("dane-tlsa-servfail", "SERVFAIL for the TLSA records", &[DANE_EE])
+            .mx(|mx| mx.tlsa_trouble = Some(Tampering::ServFail))
             .expect(Deferred, Tlsa, &[DnssecInvalid]),
-        signed("dane-unsigned", "TLSA records in an unsigned zone, which do not count", &[WRONG])
+        signed("dane-unsigned", "TLSA records in an unsigned zone, which do not count", &[WRONG_DANE_EE])
             .with(|s| s.signing = Signing::Unsigned)
             .unprotected(),
         signed("dane-none", "a signed zone without TLSA records", &[]).unprotected(),
-        signed("dane-bogus", "the zone fails DNSSEC validation", &[EE])
+        signed("dane-bogus", "the zone fails DNSSEC validation", &[DANE_EE])
             .with(|s| s.signing = Signing::Bogus)
             .expect(Deferred, Tlsa, &[DnssecInvalid]),
         good("dane-beats-sts", Dane, "DANE matches where the enforced policy would not")
             .with(|s| s.signing = Signing::Signed)
             .mx(|mx| {
                 mx.cert = Cert::SelfSigned;
-                mx.tlsa = vec![EE];
+                mx.tlsa = vec![DANE_EE];
             })
             .expect(Verified, Tlsa, &[]),
         good("dane-fails-sts", Dane, "DANE fails where the enforced policy would not")
             .with(|s| s.signing = Signing::Signed)
-            .mx(|mx| mx.tlsa = vec![WRONG])
+            .mx(|mx| mx.tlsa = vec![WRONG_DANE_EE])
             .expect(Deferred, Tlsa, &[ValidationFailure]),
         good("sts-signed", Dane, "an enforced policy in a signed zone without TLSA")
             .with(|s| s.signing = Signing::Signed),

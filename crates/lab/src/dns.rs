@@ -57,7 +57,7 @@ pub enum Rr {
 
 /// What is done to questions about one name and kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Meddling {
+pub enum Tampering {
     /// Answered with "nothing", without proof.
     Suppress,
     /// Answered with SERVFAIL.
@@ -118,10 +118,10 @@ struct Zone {
 struct World {
     zones: Mutex<HashMap<String, Zone>>,
     handlers: Mutex<HashMap<LowerName, Arc<dyn ZoneHandler>>>,
-    meddling: Mutex<HashMap<(LowerName, RecordType), Meddling>>,
+    meddling: Mutex<HashMap<(LowerName, RecordType), Tampering>>,
 }
 
-const TTL: u32 = 300;
+const RECORD_TTL: u32 = 300;
 
 impl NameServer {
     /// Starts a name server with a signed root and a signed `test.` on this address, both
@@ -150,7 +150,8 @@ impl NameServer {
         let name = parse(origin)?;
         let key = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256)
             .map_err(|e| sign_error(origin, &e))?;
-        let zone = Zone { signing, ttl: TTL, records: BTreeMap::new(), key: key.secret_pkcs8_der().to_vec() };
+        let zone =
+            Zone { signing, ttl: RECORD_TTL, records: BTreeMap::new(), key: key.secret_pkcs8_der().to_vec() };
         let dnskey = zone.dnskey(origin)?;
         lock(&self.world.zones).insert(origin.to_owned(), zone);
         let ns = RData::NS(NS(parse("ns.test.")?));
@@ -208,7 +209,12 @@ impl NameServer {
     }
 
     /// Lets the attacker meddle with one kind of question about a name.
-    pub fn meddle(&self, name: &str, kind: MeddledKind, how: Option<Meddling>) -> Result<(), DnsSetupError> {
+    pub fn meddle(
+        &self,
+        name: &str,
+        kind: TamperedKind,
+        how: Option<Tampering>,
+    ) -> Result<(), DnsSetupError> {
         let key = (LowerName::from(parse(name)?), kind.record_type());
         let mut meddling = lock(&self.world.meddling);
         match how {
@@ -222,7 +228,7 @@ impl NameServer {
     pub fn trust_anchor(&self) -> Result<String, DnsSetupError> {
         let zones = lock(&self.world.zones);
         let root = zones.get(".").ok_or_else(|| DnsSetupError::Signing(".".into(), "no root".into()))?;
-        Ok(format!(". {TTL} IN DNSKEY {}", root.dnskey(".")?))
+        Ok(format!(". {RECORD_TTL} IN DNSKEY {}", root.dnskey(".")?))
     }
 
     /// The DS of the root, for resolvers that want that form.
@@ -230,7 +236,7 @@ impl NameServer {
         let zones = lock(&self.world.zones);
         let root = zones.get(".").ok_or_else(|| DnsSetupError::Signing(".".into(), "no root".into()))?;
         let ds = delegation(&Name::root(), &root.dnskey(".")?, Signing::Signed)?;
-        Ok(ds.map(|ds| format!(". {TTL} IN DS {ds}")).unwrap_or_default())
+        Ok(ds.map(|ds| format!(". {RECORD_TTL} IN DS {ds}")).unwrap_or_default())
     }
 
     /// All zones as files, for a name server that is not ours. The DS records, which hang on that
@@ -278,7 +284,7 @@ impl NameServer {
 
 /// The kinds of question that the attacker meddles with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MeddledKind {
+pub enum TamperedKind {
     /// Text.
     Txt,
     /// Mail exchanger.
@@ -291,7 +297,7 @@ pub enum MeddledKind {
     Ds,
 }
 
-impl MeddledKind {
+impl TamperedKind {
     fn record_type(self) -> RecordType {
         match self {
             Self::Txt => RecordType::TXT,
@@ -316,7 +322,8 @@ pub struct ZoneFile {
 
 impl Zone {
     fn to_text(&self, origin: &str) -> String {
-        let mut text = format!("{origin} {TTL} IN SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n");
+        let mut text =
+            format!("{origin} {RECORD_TTL} IN SOA ns.test. hostmaster.test. 1 3600 600 86400 60\n");
         for ((owner, kind), data) in &self.records {
             let kind = RecordType::from(*kind);
             for (ttl, data) in data.iter().filter(|_| kind != RecordType::DS) {
@@ -353,7 +360,7 @@ impl Zone {
             proof,
         );
         let soa = SOA::new(parse("ns.test.")?, parse("hostmaster.test.")?, 1, 3600, 600, 86_400, 60);
-        handler.upsert_mut(Record::from_rdata(name.clone(), TTL, RData::SOA(soa)), 1);
+        handler.upsert_mut(Record::from_rdata(name.clone(), RECORD_TTL, RData::SOA(soa)), 1);
         for ((owner, _), data) in &self.records {
             for (ttl, data) in data {
                 handler.upsert_mut(Record::from_rdata(parse(owner)?, *ttl, data.clone()), 1);
@@ -439,37 +446,37 @@ impl RequestHandler for Handler {
                 let catalog = self.0.catalog(&name, kind);
                 RequestHandler::handle_request::<R, T>(&catalog, request, response).await
             }
-            Some(Meddling::Drop) => unanswered(request),
-            Some(Meddling::ServFail) => {
+            Some(Tampering::Drop) => unanswered(request),
+            Some(Tampering::ServFail) => {
                 let message = MessageResponseBuilder::from_message_request(request)
                     .error_msg(&request.metadata, ResponseCode::ServFail);
                 sent(response.send_response(message).await, request)
             }
-            Some(Meddling::Suppress) => {
+            Some(Tampering::Suppress) => {
                 let message =
                     MessageResponseBuilder::from_message_request(request).build_no_records(metadata(request));
                 sent(response.send_response(message).await, request)
             }
-            Some(Meddling::ForgeAbsence { zone, no_such_name }) => {
+            Some(Tampering::ForgeAbsence { zone, no_such_name }) => {
                 let mut metadata = metadata(request);
                 if no_such_name {
                     metadata.response_code = ResponseCode::NXDomain;
                 }
                 let soa = parse(&zone).map(|zone| {
-                    let data = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, TTL);
-                    Record::from_rdata(zone, TTL, RData::SOA(data))
+                    let data = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, RECORD_TTL);
+                    Record::from_rdata(zone, RECORD_TTL, RData::SOA(data))
                 });
                 let soa: Vec<Record> = soa.into_iter().collect();
                 let message =
                     MessageResponseBuilder::from_message_request(request).build(metadata, [], [], &soa, []);
                 sent(response.send_response(message).await, request)
             }
-            Some(Meddling::Forge(forged)) => {
+            Some(Tampering::Forge(forged)) => {
                 let owner = Name::from(&name);
                 let records: Vec<Record> = forged
                     .iter()
                     .filter_map(|rr| rr.data().ok())
-                    .map(|data| Record::from_rdata(owner.clone(), TTL, data))
+                    .map(|data| Record::from_rdata(owner.clone(), RECORD_TTL, data))
                     .collect();
                 let message = MessageResponseBuilder::from_message_request(request).build(
                     metadata(request),

@@ -2,10 +2,10 @@
 
 use crate::behavior::Behavior;
 use crate::case::{Case, HostAddress, Mx, NoMx, SecondServer, TlsaSetup};
-use crate::dns::{AbortOnDrop, DnsSetupError, MeddledKind, Meddling, NameServer, Rr, Signing, absolute};
-use crate::mail_host::{MailHost, Post, Wall};
+use crate::dns::{AbortOnDrop, DnsSetupError, NameServer, Rr, Signing, TamperedKind, Tampering, absolute};
+use crate::mail_host::{Blackhole, MailHost, Post};
 use crate::pki::{Cert, Identity, Pki, PkiError};
-use crate::policy_host::{Answers, PolicyHosts, Site, bind};
+use crate::policy_host::{HttpBehavior, PolicyHosts, Site, bind};
 use formats::DomainName;
 use formats::tlsa::TlsaRecord;
 use jiff::Timestamp;
@@ -85,7 +85,7 @@ pub struct Lab {
     next_address: AtomicU16,
     mail_hosts: std::sync::Mutex<Vec<MailHost>>,
     other_names: std::sync::Mutex<Vec<NameServer>>,
-    walls: std::sync::Mutex<Vec<Wall>>,
+    walls: std::sync::Mutex<Vec<Blackhole>>,
     _list: AbortOnDrop,
 }
 
@@ -208,7 +208,7 @@ impl Lab {
 
     fn record(&self, case: &Case, origin: &str) -> Result<Vec<(String, Vec<Rr>)>, LabError> {
         let name = format!("_mta-sts.{origin}");
-        self.names.meddle(&name, MeddledKind::Txt, case.setup.record_trouble.clone())?;
+        self.names.meddle(&name, TamperedKind::Txt, case.setup.record_trouble.clone())?;
         let texts: Vec<Rr> = case.setup.sts_records.iter().cloned().map(Rr::Txt).collect();
         if case.setup.record_by_cname {
             let target = format!("_record.{origin}");
@@ -288,7 +288,7 @@ impl Lab {
             false => vec![(format!("{host}."), own)],
         };
         let tlsa_name = format!("_25._tcp.{host}.");
-        self.names.meddle(&tlsa_name, MeddledKind::Tlsa, mx.tlsa_trouble.clone())?;
+        self.names.meddle(&tlsa_name, TamperedKind::Tlsa, mx.tlsa_trouble.clone())?;
         if !mx.tlsa.is_empty() {
             records
                 .push((tlsa_name, mx.tlsa.iter().map(|setup| Rr::Tlsa(tlsa(*setup, &identity))).collect()));
@@ -305,7 +305,7 @@ impl Lab {
     ) -> Result<Ipv4Addr, LabError> {
         let address = self.fresh_address();
         if behavior == Behavior::Walled {
-            let wall = Wall::raise(SocketAddr::new(IpAddr::V4(address), self.smtp_port)).await?;
+            let wall = Blackhole::raise(SocketAddr::new(IpAddr::V4(address), self.smtp_port)).await?;
             self.walls.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(wall);
             return Ok(address);
         }
@@ -324,13 +324,13 @@ impl Lab {
 
     /// Switches the attacker of a case on, or off.
     pub fn attack(&self, case: &Case, on: bool) -> Result<(), LabError> {
-        let when = |wanted: bool, how: Meddling| (on && wanted).then_some(how);
+        let when = |wanted: bool, how: Tampering| (on && wanted).then_some(how);
         let origin = format!("{}.", case.domain());
         let suppress =
-            when(case.attack.suppress_record, Meddling::Suppress).or(case.setup.record_trouble.clone());
-        self.names.meddle(&format!("_mta-sts.{origin}"), MeddledKind::Txt, suppress)?;
-        let forged = Meddling::Forge(vec![Rr::Mx(0, format!("{ATTACKER}."))]);
-        self.names.meddle(&origin, MeddledKind::Mx, when(case.attack.forge_mx, forged))?;
+            when(case.attack.suppress_record, Tampering::Suppress).or(case.setup.record_trouble.clone());
+        self.names.meddle(&format!("_mta-sts.{origin}"), TamperedKind::Txt, suppress)?;
+        let forged = Tampering::Forge(vec![Rr::Mx(0, format!("{ATTACKER}."))]);
+        self.names.meddle(&origin, TamperedKind::Mx, when(case.attack.forge_mx, forged))?;
         self.sites.block(&format!("mta-sts.{}", case.domain()), on && case.attack.block_host);
         for mx in &case.setup.mx {
             self.post.strip(&domain(&format!("{}.{}", mx.label, case.domain()))?, on && case.attack.strip);
@@ -399,7 +399,7 @@ fn below(label: &str, origin: &str) -> String {
 
 /// A policy host that serves `body`, for domains that are built by hand.
 pub fn site(pki: &Pki, host: &str, body: &str) -> Result<Site, LabError> {
-    Ok(Site { answers: Answers::Policy(body.to_owned()), identity: pki.issue(host, Cert::Good)? })
+    Ok(Site { answers: HttpBehavior::Policy(body.to_owned()), identity: pki.issue(host, Cert::Good)? })
 }
 
 fn domain(text: &str) -> Result<DomainName, LabError> {

@@ -15,10 +15,10 @@ mod internet;
 pub mod mail_host;
 mod odd_mail_host;
 pub mod oddities;
-pub mod paper;
 pub mod pki;
 pub mod policy_host;
 mod revoked;
+pub mod uniform_world;
 
 pub use case::Case;
 pub use internet::{Clients, Lab, LabError, Ports, site};

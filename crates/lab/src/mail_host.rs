@@ -114,7 +114,7 @@ impl Shared {
             Behavior::Silent => return std::future::pending().await,
             Behavior::Closes => return Ok(()),
             Behavior::Refuses => return stream.write_all(b"554 no service here\r\n").await,
-            Behavior::Busy => return stream.write_all(b"421 too busy\r\n").await,
+            Behavior::DeliveryLimits => return stream.write_all(b"421 too busy\r\n").await,
             Behavior::Greylists => {
                 return stream.write_all(b"450 4.2.0 greylisted, try again later\r\n").await;
             }
@@ -162,12 +162,12 @@ impl Mailbox for Shared {
 }
 
 /// A place where connections run into nothing: its queue is full, and nobody takes from it.
-pub(crate) struct Wall {
+pub(crate) struct Blackhole {
     _listener: TcpListener,
     _queue: Vec<AbortOnDrop>,
 }
 
-impl Wall {
+impl Blackhole {
     pub(crate) async fn raise(address: std::net::SocketAddr) -> io::Result<Self> {
         let socket = tokio::net::TcpSocket::new_v4()?;
         socket.bind(address)?;

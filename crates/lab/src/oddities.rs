@@ -6,7 +6,7 @@ use crate::case::{Case, HostAddress, SecondServer, TlsaSetup, Topic};
 use crate::cases::{good, policy_text, second};
 use crate::dns::{Rr, Signing};
 use crate::pki::Cert;
-use crate::policy_host::Answers;
+use crate::policy_host::HttpBehavior;
 use formats::tlsa::TlsaRecord;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Case {
     /// A policy of these lines in place of the usual ones, `NAME` standing for the domain's.
     fn lines(self, lines: &str) -> Self {
         let body = lines.replace("NAME", self.name).replace('\n', "\r\n");
-        self.body(Answers::Policy(body))
+        self.body(HttpBehavior::Policy(body))
     }
 
     fn rua(self, text: &str) -> Self {
@@ -43,26 +43,26 @@ impl Case {
     fn two(self, preference: u16) -> Self {
         let mx = [format!("mx1.{}.test", self.name), format!("mx2.{}.test", self.name)];
         let policy = policy_text("enforce", &[&mx[0], &mx[1]], "604800");
-        self.body(Answers::Policy(policy))
+        self.body(HttpBehavior::Policy(policy))
             .with(|setup| setup.mx.push(second(|mx| mx.preference = preference)))
     }
 }
 
-const EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true };
+const DANE_EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true };
 
 fn names() -> Vec<Case> {
     let all = odd("good-all", "nothing to find: signed, DANE, two hosts, reports elsewhere, DMARC, SPF")
         .two(20)
         .with(|s| {
             s.signing = Signing::Signed;
-            s.mx.iter_mut().for_each(|mx| mx.tlsa = vec![EE]);
+            s.mx.iter_mut().for_each(|mx| mx.tlsa = vec![DANE_EE]);
         })
         .rua("v=TLSRPTv1; rua=mailto:tlsrpt@good-enforce.test")
         .extra("", vec![txt("v=spf1 mx -all")])
         .extra("_dmarc", vec![txt("v=DMARC1; p=reject; rua=mailto:dmarc@good-all.test")]);
     let sub = odd("sub.good-all.test", "a name below a registered domain")
-        .body(Answers::Policy(policy_text("enforce", &["mx1.sub.good-all.test"], "604800")));
-    let suffix = odd("co.uk", "a public suffix").body(Answers::Policy(policy_text(
+        .body(HttpBehavior::Policy(policy_text("enforce", &["mx1.sub.good-all.test"], "604800")));
+    let suffix = odd("co.uk", "a public suffix").body(HttpBehavior::Policy(policy_text(
         "enforce",
         &["mx1.co.uk"],
         "604800",
@@ -117,14 +117,14 @@ fn hosts() -> Vec<Case> {
         odd("cert-revoked", "the authority has taken the certificate back")
             .with(|s| s.host_cert = Cert::Revoked),
         odd("http-slow", "the policy takes a second")
-            .body(Answers::Slow(Duration::from_millis(900), policy("http-slow"))),
-        odd("http-cached", "the policy may be kept for a day").body(Answers::Header(
+            .body(HttpBehavior::Slow(Duration::from_millis(900), policy("http-slow"))),
+        odd("http-cached", "the policy may be kept for a day").body(HttpBehavior::Header(
             "cache-control",
             "public, max-age=86400",
             policy("http-cached"),
         )),
-        odd("http-browsers", "browsers get a page").body(Answers::Browsers(policy("http-browsers"))),
-        odd("http-challenge", "a page that asks who is human").body(Answers::Challenge).unprotected(),
+        odd("http-browsers", "browsers get a page").body(HttpBehavior::Browsers(policy("http-browsers"))),
+        odd("http-challenge", "a page that asks who is human").body(HttpBehavior::Challenge).unprotected(),
         odd("caa-nobody", "CAA lets no one issue").extra("", vec![Rr::Caa(None)]),
     ]
 }
@@ -189,11 +189,11 @@ fn dane() -> Vec<Case> {
             .extra("_25._tcp.mx1", vec![Rr::Tlsa(short)]),
         signed("dane-partial", "one of two MX hosts has TLSA records").two(20).with(|s| {
             if let Some(mx) = s.mx.first_mut() {
-                mx.tlsa = vec![EE];
+                mx.tlsa = vec![DANE_EE];
             }
         }),
         signed("dane-rollover", "one TLSA record, and a certificate that ends in ten days").mx(|mx| {
-            mx.tlsa = vec![EE];
+            mx.tlsa = vec![DANE_EE];
             mx.cert = Cert::Expiring;
         }),
     ]

@@ -23,7 +23,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 /// How a policy host answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answers {
+pub enum HttpBehavior {
     /// With this body as `text/plain`.
     Policy(String),
     /// With this body as another media type.
@@ -62,7 +62,7 @@ pub enum Answers {
 #[derive(Clone)]
 pub struct Site {
     /// How it answers.
-    pub answers: Answers,
+    pub answers: HttpBehavior,
     /// What it presents.
     pub identity: Identity,
 }
@@ -149,9 +149,9 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     let Some(site) = site.filter(|_| !blocked) else { return Ok(()) };
     *shared.fetches.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default() += 1;
     match site.answers {
-        Answers::Aborts => return Ok(()),
-        Answers::Silent => return std::future::pending().await,
-        Answers::OldTls => {
+        HttpBehavior::Aborts => return Ok(()),
+        HttpBehavior::Silent => return std::future::pending().await,
+        HttpBehavior::OldTls => {
             let mut stream = hello.io;
             stream.write_all(&server_hello_of_tls_1_0()).await?;
             return stream.shutdown().await;
@@ -160,22 +160,25 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     }
     let acceptor = acceptor(&site.identity).map_err(io::Error::other)?;
     let mut stream = hello.into_stream(acceptor.config().clone()).await?;
-    if matches!(site.answers, Answers::CutOff | Answers::Stalls | Answers::Drips | Answers::Endless) {
+    if matches!(
+        site.answers,
+        HttpBehavior::CutOff | HttpBehavior::Stalls | HttpBehavior::Drips | HttpBehavior::Endless
+    ) {
         read_head(&mut stream).await?;
     }
     match &site.answers {
-        Answers::CutOff => {
+        HttpBehavior::CutOff => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\nversion: STSv1\r\n").await?;
             stream.shutdown().await
         }
-        Answers::Stalls => {
+        HttpBehavior::Stalls => {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\n")
                 .await?;
             stream.flush().await?;
             std::future::pending().await
         }
-        Answers::Drips => {
+        HttpBehavior::Drips => {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\n")
                 .await?;
@@ -185,7 +188,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
         }
-        Answers::Endless => {
+        HttpBehavior::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n").await?;
             loop {
                 stream.write_all(&[b'v'; 1024]).await?;
@@ -195,7 +198,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {
                 let response = response(answers, &request);
                 let wait = match answers {
-                    Answers::Slow(time, _) => *time,
+                    HttpBehavior::Slow(time, _) => *time,
                     _ => std::time::Duration::ZERO,
                 };
                 async move {
@@ -219,7 +222,7 @@ async fn read_head(stream: &mut tokio_rustls::server::TlsStream<TcpStream>) -> i
     Ok(())
 }
 
-fn response(answers: &Answers, request: &Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
+fn response(answers: &HttpBehavior, request: &Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
     let build = |status: u16, media_type: &str, body: Vec<u8>| {
         let mut response = Response::new(Full::new(Bytes::from(body)));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -236,11 +239,11 @@ fn response(answers: &Answers, request: &Request<hyper::body::Incoming>) -> Resp
         return build(404, "text/plain", b"not here".to_vec());
     }
     match answers {
-        Answers::Browsers(_) if is_browser => build(200, "text/html", b"<p>Hello there".to_vec()),
-        Answers::Slow(_, body) | Answers::Browsers(body) => {
+        HttpBehavior::Browsers(_) if is_browser => build(200, "text/html", b"<p>Hello there".to_vec()),
+        HttpBehavior::Slow(_, body) | HttpBehavior::Browsers(body) => {
             build(200, "text/plain", body.clone().into_bytes())
         }
-        Answers::Header(name, value, body) => {
+        HttpBehavior::Header(name, value, body) => {
             let mut response = build(200, "text/plain", body.clone().into_bytes());
             response.headers_mut().insert(
                 hyper::header::HeaderName::from_static(name),
@@ -248,24 +251,24 @@ fn response(answers: &Answers, request: &Request<hyper::body::Incoming>) -> Resp
             );
             response
         }
-        Answers::Challenge => {
+        HttpBehavior::Challenge => {
             let mut response = build(403, "text/html", b"<title>Just a moment...</title>".to_vec());
             response
                 .headers_mut()
                 .insert("cf-mitigated", hyper::header::HeaderValue::from_static("challenge"));
             response
         }
-        Answers::Policy(body) => build(200, "text/plain; charset=utf-8", body.clone().into_bytes()),
-        Answers::Typed(media_type, body) => build(200, media_type, body.clone()),
-        Answers::Status(status) => build(*status, "text/plain", b"no policy".to_vec()),
-        Answers::Redirect(to) => {
+        HttpBehavior::Policy(body) => build(200, "text/plain; charset=utf-8", body.clone().into_bytes()),
+        HttpBehavior::Typed(media_type, body) => build(200, media_type, body.clone()),
+        HttpBehavior::Status(status) => build(*status, "text/plain", b"no policy".to_vec()),
+        HttpBehavior::Redirect(to) => {
             let mut response = build(301, "text/plain", Vec::new());
             if let Ok(value) = to.parse() {
                 response.headers_mut().insert(LOCATION, value);
             }
             response
         }
-        Answers::Compressed => {
+        HttpBehavior::Compressed => {
             let mut response = build(200, "text/plain", vec![0x1f, 0x8b, 8, 0]);
             response.headers_mut().insert(CONTENT_ENCODING, hyper::header::HeaderValue::from_static("gzip"));
             response

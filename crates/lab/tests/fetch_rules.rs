@@ -14,7 +14,7 @@ use net::https::{Bytes, FetchError, Fetched, Fetcher, FetcherConfig, PolicyHosts
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use sternpost_lab::policy_host::Answers;
+use sternpost_lab::policy_host::HttpBehavior;
 use sternpost_lab::{Case, Clients, Lab, Ports};
 
 struct World {
@@ -157,8 +157,8 @@ async fn pol_08_the_media_type_is_text_plain_whatever_its_parameters() {
     assert!(matches!(fetch("http-html").await, Err(FetchError::MediaType(_))));
     for media_type in ["text/plain", "Text/Plain; charset=us-ascii", "text/plain;charset=UTF-8;x=y"] {
         let answers = |case: &mut Case| {
-            let Answers::Policy(body) = &case.setup.answers else { panic!("no policy") };
-            case.setup.answers = Answers::Typed(media_type, body.clone().into_bytes());
+            let HttpBehavior::Policy(body) = &case.setup.answers else { panic!("no policy") };
+            case.setup.answers = HttpBehavior::Typed(media_type, body.clone().into_bytes());
         };
         assert!(world(&["good-enforce"], answers).await.fetch("good-enforce").await.is_ok(), "{media_type}");
     }
@@ -167,7 +167,7 @@ async fn pol_08_the_media_type_is_text_plain_whatever_its_parameters() {
 #[tokio::test]
 async fn pol_09_a_fetch_ends_in_time_and_one_byte_over_64_kib_is_an_error() {
     let body = |length: usize| {
-        move |case: &mut Case| case.setup.answers = Answers::Typed("text/plain", vec![b'x'; length])
+        move |case: &mut Case| case.setup.answers = HttpBehavior::Typed("text/plain", vec![b'x'; length])
     };
     let just = world(&["good-enforce"], body(POLICY_BYTES)).await;
     assert_eq!(just.fetch("good-enforce").await.unwrap().body.len(), POLICY_BYTES);
@@ -260,12 +260,12 @@ async fn rpt_19_reports_are_posted_to_verified_public_hosts_and_redirects_are_no
     assert_eq!(strict("good-enforce").await, Ok(200));
     assert_eq!(strict("http-redirect").await, Ok(301));
     assert_eq!(strict("cert-expired").await, Err(PostError::Certificate(Problem::Expired)));
-    assert_eq!(post(client.clone(), &at("cert-expired"), Verify::Nothing).await, Ok(200));
+    assert_eq!(post(client.clone(), &at("cert-expired"), Verify::Skip).await, Ok(200));
     assert!(matches!(strict("host-refused").await, Err(PostError::Connect(_))));
     assert!(matches!(strict("no-such").await, Err(PostError::Dns(_))));
     // Outside of a lab nothing is posted to an inner network, whoever names it in his record.
     let config = FetcherConfig::new(world.clients.trust.clone());
     let outside = Fetcher::new(config, world.clients.dns.clone(), Arc::new(SystemClock)).unwrap();
-    let refused = post(Arc::new(outside), &at("good-enforce"), Verify::Nothing).await;
+    let refused = post(Arc::new(outside), &at("good-enforce"), Verify::Skip).await;
     assert!(matches!(refused, Err(PostError::SpecialAddress(..))), "{refused:?}");
 }

@@ -5,7 +5,7 @@
 use formats::DomainName;
 use net::dns::{Answer, Dns, DnsError, Kind, Resolver, ResolverConfig, Security};
 use std::net::Ipv4Addr;
-use sternpost_lab::dns::{MeddledKind, Meddling, NameServer, Rr, Signing};
+use sternpost_lab::dns::{NameServer, Rr, Signing, TamperedKind, Tampering};
 
 struct World {
     names: NameServer,
@@ -47,7 +47,7 @@ impl World {
 
     /// No proof about a zone can be had from now on.
     fn withhold(&self, zone: &str) {
-        self.names.meddle(zone, MeddledKind::Ds, Some(Meddling::ServFail)).unwrap();
+        self.names.meddle(zone, TamperedKind::Ds, Some(Tampering::ServFail)).unwrap();
     }
 }
 
@@ -117,25 +117,25 @@ async fn signed_neighbours_are_validated_as_before() {
     assert_eq!(world.security("a.plain.test").await, Security::Insecure);
     assert_eq!(world.security("a.signed.test").await, Security::Secure);
     assert_eq!(world.look("a.broken.test").await, Err(DnsError::Bogus));
-    let forged = Meddling::Forge(vec![Rr::A(Ipv4Addr::new(127, 0, 0, 66))]);
-    world.names.meddle("b.signed.test.", MeddledKind::A, Some(forged)).unwrap();
+    let forged = Tampering::Forge(vec![Rr::A(Ipv4Addr::new(127, 0, 0, 66))]);
+    world.names.meddle("b.signed.test.", TamperedKind::A, Some(forged)).unwrap();
     assert_eq!(world.look("b.signed.test").await, Err(DnsError::Bogus));
-    world.names.meddle("c.signed.test.", MeddledKind::A, Some(Meddling::Suppress)).unwrap();
+    world.names.meddle("c.signed.test.", TamperedKind::A, Some(Tampering::Suppress)).unwrap();
     assert_eq!(world.look("c.signed.test").await, Err(DnsError::Bogus));
 }
 
 #[tokio::test]
 async fn an_unsigned_soa_record_of_another_zone_proves_no_absence() {
-    for kind in [MeddledKind::Tlsa, MeddledKind::Mx, MeddledKind::A] {
+    for kind in [TamperedKind::Tlsa, TamperedKind::Mx, TamperedKind::A] {
         let world = world().await;
         let asked = match kind {
-            MeddledKind::Tlsa => Kind::Tlsa,
-            MeddledKind::Mx => Kind::Mx,
+            TamperedKind::Tlsa => Kind::Tlsa,
+            TamperedKind::Mx => Kind::Mx,
             _ => Kind::A,
         };
         for zone in ["plain.test.", "signed.test.", "test.", "a.signed.test.", "c.a.signed.test.", "."] {
             for no_such_name in [false, true] {
-                let how = Meddling::ForgeAbsence { zone: zone.to_owned(), no_such_name };
+                let how = Tampering::ForgeAbsence { zone: zone.to_owned(), no_such_name };
                 world.names.meddle("a.signed.test.", kind, Some(how)).unwrap();
                 let name = DomainName::parse("a.signed.test").unwrap();
                 let outcome = world.resolver.lookup(&name, asked).await;
@@ -145,7 +145,7 @@ async fn an_unsigned_soa_record_of_another_zone_proves_no_absence() {
         }
         // The same is right below the zone that it is of.
         for no_such_name in [false, true] {
-            let how = Meddling::ForgeAbsence { zone: "plain.test.".to_owned(), no_such_name };
+            let how = Tampering::ForgeAbsence { zone: "plain.test.".to_owned(), no_such_name };
             world.names.meddle("b.plain.test.", kind, Some(how)).unwrap();
             let name = DomainName::parse("b.plain.test").unwrap();
             let nothing = world.resolver.lookup(&name, asked).await.unwrap_err().nothing().unwrap();

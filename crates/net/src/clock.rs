@@ -75,13 +75,13 @@ impl Clock for ManualClock {
 /// What was fetched before the calendar was set forward has not aged by that. When it is set back,
 /// things look younger by that step and no more.
 #[derive(Debug)]
-pub struct Life {
+pub struct CalendarAge {
     clock: Arc<dyn Clock>,
-    seen: Mutex<Seen>,
+    seen: Mutex<Clocks>,
 }
 
 #[derive(Debug)]
-struct Seen {
+struct Clocks {
     now: Timestamp,
     elapsed: Duration,
     /// Steps forward: the time before, and how far.
@@ -89,14 +89,14 @@ struct Seen {
 }
 
 /// A difference between the two clocks that is taken for slewing, not for a step.
-const SLEW: SignedDuration = SignedDuration::from_secs(5);
+const MAX_SLEW: SignedDuration = SignedDuration::from_secs(5);
 /// Steps that are remembered; the oldest are forgotten first.
-const STEPS: usize = 32;
+const MAX_STEPS: usize = 32;
 
-impl Life {
+impl CalendarAge {
     /// Watches a clock from now on.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let seen = Seen { now: clock.now(), elapsed: clock.elapsed(), forward: Vec::new() };
+        let seen = Clocks { now: clock.now(), elapsed: clock.elapsed(), forward: Vec::new() };
         Self { clock, seen: Mutex::new(seen) }
     }
 
@@ -120,18 +120,18 @@ impl Life {
     }
 }
 
-impl Seen {
+impl Clocks {
     fn look(&mut self, now: Timestamp, elapsed: Duration) {
         let passed = SignedDuration::try_from(elapsed.saturating_sub(self.elapsed));
         let expected = self.now.saturating_add(passed.unwrap_or_default()).unwrap_or(self.now);
         let mut step = now.duration_since(expected);
-        if step > SLEW {
-            if self.forward.len() == STEPS {
+        if step > MAX_SLEW {
+            if self.forward.len() == MAX_STEPS {
                 self.forward.remove(0);
             }
             self.forward.push((expected, step));
         }
-        while step < -SLEW {
+        while step < -MAX_SLEW {
             let Some((_, last)) = self.forward.last_mut() else { break };
             let undone = (*last).min(step.abs());
             *last -= undone;
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn val_22_a_step_of_the_calendar_ages_nothing_and_lengthens_by_no_more_than_itself() {
         let clock = Arc::new(ManualClock::new(at(1000)));
-        let life = Life::new(clock.clone());
+        let life = CalendarAge::new(clock.clone());
         clock.set_by(1_000_000);
         clock.advance(10);
         assert_eq!(life.now_since(at(900)), at(1010), "set forward: not older");

@@ -28,7 +28,7 @@ pub enum Dane {
 
 /// What DANE says, and for how long the answers may be remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct DaneLookup {
     /// What it says.
     pub dane: Dane,
     /// The shortest life of the answers that it rests on, when any has one.
@@ -44,11 +44,11 @@ pub async fn look_up(
     mx: Security,
     (host, port): (&DomainName, u16),
     addresses: &HostAddresses,
-) -> Seen {
+) -> DaneLookup {
     let mut ttl = addresses.ttl;
     let mut seen = |dane, life: Option<Duration>| {
         ttl = ttl.min(life.unwrap_or(Duration::MAX));
-        Seen { dane, ttl: (ttl != Duration::MAX).then_some(ttl) }
+        DaneLookup { dane, ttl: (ttl != Duration::MAX).then_some(ttl) }
     };
     if mx != Security::Secure || addresses.security != Security::Secure {
         return seen(Dane::Absent, None);

@@ -1,19 +1,19 @@
 //! DNS answers with what the rules of MTA-STS and DANE hang on: the DNSSEC state, the TTL, and
 //! which kind of "nothing" it is (RFC 4035 §4.3, RFC 7672 §2.1).
 
+mod address_overrides;
 mod authorities;
+mod bogus_detector;
 pub mod provider;
 mod resolver;
 mod sockets;
-mod stated;
-mod unchecked;
 mod unsigned;
 pub mod update;
 
-pub use authorities::{Authorities, EachServer, ServerSaid};
+pub use address_overrides::AddressOverrides;
+pub use authorities::{AskEachServer, Authorities, ServerAnswer};
+pub use bogus_detector::BogusDetector;
 pub use resolver::{Dnssec, Resolver, ResolverConfig, ResolverError};
-pub use stated::Stated;
-pub use unchecked::TellsBogus;
 
 use crate::BoxFuture;
 use formats::DomainName;
@@ -138,10 +138,10 @@ pub struct Answer {
 pub enum DnsError {
     /// NXDOMAIN.
     #[error("there is no such name")]
-    NoSuchName(Nothing),
+    NoSuchName(Absence),
     /// The name is there, this kind of record is not.
     #[error("the name has no such record")]
-    NoSuchRecord(Nothing),
+    NoSuchRecord(Absence),
     /// SERVFAIL or another error code of the server.
     #[error("the name server answers {0}")]
     ServerFailure(String),
@@ -168,7 +168,7 @@ pub enum DnsError {
 
 /// What is known of a "nothing".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Nothing {
+pub struct Absence {
     /// Whether the absence is proven.
     pub security: Security,
     /// For how long it may be remembered, when known.
@@ -182,7 +182,7 @@ impl DnsError {
     }
 
     /// What is known of the absence, if it is one.
-    pub fn nothing(&self) -> Option<Nothing> {
+    pub fn nothing(&self) -> Option<Absence> {
         match self {
             Self::NoSuchName(nothing) | Self::NoSuchRecord(nothing) => Some(*nothing),
             _ => None,

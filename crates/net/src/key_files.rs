@@ -35,7 +35,7 @@ pub struct Loaded {
 
 /// What a look at the files came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Looked {
+pub enum Reload {
     /// They are as they were.
     Same,
     /// They have changed and are in use.
@@ -69,19 +69,19 @@ impl KeyFiles {
     }
 
     /// Takes the files in when they have changed.
-    pub fn look(&self) -> Looked {
+    pub fn look(&self) -> Reload {
         let now = [changed(&self.certificate), changed(&self.key)];
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if *seen == now {
-            return Looked::Same;
+            return Reload::Same;
         }
         match read(&self.certificate, &self.key) {
             Ok(loaded) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
                 *seen = now;
-                Looked::Taken
+                Reload::Taken
             }
-            Err(why) => Looked::Unreadable(why),
+            Err(why) => Reload::Unreadable(why),
         }
     }
 }
@@ -132,15 +132,15 @@ mod tests {
         write("a.example", true);
         let files = KeyFiles::load(&certificate, &key).unwrap();
         assert_eq!(files.current().names, ["a.example"]);
-        assert_eq!(files.look(), Looked::Same);
+        assert_eq!(files.look(), Reload::Same);
         std::fs::write(&certificate, "broken").unwrap();
-        assert!(matches!(files.look(), Looked::Unreadable(_)));
+        assert!(matches!(files.look(), Reload::Unreadable(_)));
         write("b.example", false);
-        let Looked::Unreadable(why) = files.look() else { panic!() };
+        let Reload::Unreadable(why) = files.look() else { panic!() };
         assert!(why.contains("not the certificate's key"), "{why}");
         assert_eq!(files.current().names, ["a.example"]);
         write("b.example", true);
-        assert_eq!(files.look(), Looked::Taken);
+        assert_eq!(files.look(), Reload::Taken);
         assert_eq!(files.current().names, ["b.example"]);
     }
 }

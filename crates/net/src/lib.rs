@@ -25,7 +25,7 @@ pub mod dane;
 pub mod dns;
 pub mod https;
 pub mod key_files;
-pub mod places;
+pub mod rate_limit;
 pub mod smtp;
 pub mod tls;
 

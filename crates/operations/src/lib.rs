@@ -17,4 +17,4 @@ mod publishers;
 mod rollout_context;
 pub mod world;
 
-pub use rollout_context::{LEASE, Removal, RolloutContext, apply_failure, holder, store_failure};
+pub use rollout_context::{APPLY_LEASE, Removal, RolloutContext, apply_failure, holder, store_failure};

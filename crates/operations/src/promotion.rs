@@ -29,14 +29,14 @@ pub async fn allow(
     reason: Option<&str>,
 ) -> Result<Result<String, Refusal>, Failure> {
     let name = &spec.name;
-    let standing = context.standing(name).await?;
-    if let Some(refusal) = not_yet(spec, &standing) {
+    let rollout = context.rollout(name).await?;
+    if let Some(refusal) = not_yet(spec, &rollout) {
         return Ok(Err(refusal));
     }
-    if standing.mode.is_some_and(|known| known.mode == Mode::Enforce) {
+    if rollout.mode.is_some_and(|known| known.mode == Mode::Enforce) {
         return Ok(Ok(format!("{name} is enforced already.")));
     }
-    let (_, gate) = context.gate(name, &standing).await?;
+    let (_, gate) = context.gate(name, &rollout).await?;
     let what = match (&gate, reason) {
         (Gate::Ready, _) => "enforcement allowed; the evidence is ready".to_owned(),
         (_, Some(reason)) => {
@@ -59,14 +59,14 @@ pub async fn allow(
     Ok(Ok(format!("{name} may be enforced. Carry it out:\n  sternpost apply {name}")))
 }
 
-fn not_yet(spec: &DomainSpec, standing: &RolloutState) -> Option<Refusal> {
+fn not_yet(spec: &DomainSpec, rollout: &RolloutState) -> Option<Refusal> {
     if spec.mode != Mode::Enforce {
         return Some(Refusal {
             why: format!("the configuration wants it in mode {}", spec.mode),
             remedy: "Set mode = \"enforce\" in its [[domain]].".to_owned(),
         });
     }
-    match standing.mode.map(|known| known.mode) {
+    match rollout.mode.map(|known| known.mode) {
         Some(Mode::Testing | Mode::Enforce) => None,
         Some(Mode::None) | None => Some(Refusal {
             why: "its policy was not seen in testing yet".to_owned(),
@@ -83,16 +83,16 @@ pub async fn hold_back(
     reason: &str,
 ) -> Result<String, Failure> {
     let name = &spec.name;
-    let standing = context.standing(name).await?;
+    let rollout = context.rollout(name).await?;
     let mut decisions = context.decisions(name);
     let at = context.world.clock.now();
     decisions.held = Some(Decision { reason: reason.to_owned(), who: who.to_owned(), at });
     context.decide(name, decisions, who, &format!("held in testing. Reason: {reason}")).await?;
-    if standing.approved.is_some() {
-        let take_back = |standing: &mut RolloutState| standing.approved = None;
+    if rollout.approved.is_some() {
+        let take_back = |rollout: &mut RolloutState| rollout.approved = None;
         context.store.change_rollout(name, take_back).await.map_err(|error| store_failure(&error))?;
     }
-    Ok(match standing.mode.map(|known| known.mode) {
+    Ok(match rollout.mode.map(|known| known.mode) {
         Some(Mode::Enforce) => format!(
             "{name} is to go back to testing. Carry it out:\n  sternpost apply {name}\nSenders that hold the enforced policy look at the new one within a day, most of them sooner."
         ),

@@ -112,9 +112,9 @@ impl RolloutContext {
     /// Forgets a domain of the store. Its journal stays.
     pub async fn remove(&self, name: &DomainName, removal: Removal, who: &str) -> Result<(), Failure> {
         self.only_in_store(name)?;
-        let standing = self.standing(name).await?;
+        let rollout = self.rollout(name).await?;
         let now = self.world.clock.now();
-        let bound = standing.promises.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
+        let bound = rollout.promises.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
         if bound && removal == Removal::Free {
             return Err(Failure::finding(
                 format!("{name} is not removed"),
@@ -244,7 +244,7 @@ impl RolloutContext {
     /// Takes, or keeps, the work on a domain for this program alone; false while another has it.
     pub async fn hold(&self, name: &DomainName) -> Result<bool, Failure> {
         let now = self.world.clock.now();
-        let held = self.store.lease(&lease(name), &holder(), now, later(now, LEASE)).await;
+        let held = self.store.lease(&lease(name), &holder(), now, later(now, APPLY_LEASE)).await;
         held.map_err(|error| store_failure(&error))
     }
 
@@ -254,26 +254,22 @@ impl RolloutContext {
     }
 
     /// Whether enforcement may begin: the operator's word.
-    pub fn permit(standing: &RolloutState) -> Permit {
-        if standing.approved.is_some() { Permit::Enforce } else { Permit::Testing }
+    pub fn permit(rollout: &RolloutState) -> Permit {
+        if rollout.approved.is_some() { Permit::Enforce } else { Permit::Testing }
     }
 
     /// How a domain stands, as it is remembered.
-    pub async fn standing(&self, name: &DomainName) -> Result<RolloutState, Failure> {
+    pub async fn rollout(&self, name: &DomainName) -> Result<RolloutState, Failure> {
         Ok(self.store.rollout(name).await.map_err(|error| store_failure(&error))?.unwrap_or_default())
     }
 
     /// What reports and our own looks say about a domain since it is in its mode, and what follows.
-    pub async fn gate(
-        &self,
-        name: &DomainName,
-        standing: &RolloutState,
-    ) -> Result<(Evidence, Gate), Failure> {
+    pub async fn gate(&self, name: &DomainName, rollout: &RolloutState) -> Result<(Evidence, Gate), Failure> {
         let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
-        let since = standing.mode.map_or(now, |mode| mode.since);
+        let since = rollout.mode.map_or(now, |mode| mode.since);
         // What is older says nothing about now, and an enforced domain may have years of it.
-        let since = since.max(now.saturating_sub(LOOKED_BACK).unwrap_or(since));
+        let since = since.max(now.saturating_sub(EVIDENCE_WINDOW).unwrap_or(since));
         let reports = self.store.reports_about(name, since).await.map_err(fail)?;
         let probes = self.store.guard_probes(name, since).await.map_err(fail)?;
         let evidence = evidence(&reports, &probes, since, &self.decisions(name).excused(), now);
@@ -283,15 +279,15 @@ impl RolloutContext {
 
     /// Allows enforcement where the operator wants that to happen by evidence alone; true when it did.
     pub async fn promote_by_evidence(&self, spec: &DomainSpec) -> Result<bool, Failure> {
-        let standing = self.standing(&spec.name).await?;
+        let rollout = self.rollout(&spec.name).await?;
         let is_open = spec.auto_promote
             && self.wanted(spec).mode == Mode::Enforce
-            && standing.approved.is_none()
-            && standing.mode.is_some_and(|known| known.mode == Mode::Testing);
+            && rollout.approved.is_none()
+            && rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
         if !is_open {
             return Ok(false);
         }
-        let (evidence, gate) = self.gate(&spec.name, &standing).await?;
+        let (evidence, gate) = self.gate(&spec.name, &rollout).await?;
         if gate != Gate::Ready {
             return Ok(false);
         }
@@ -310,7 +306,7 @@ impl RolloutContext {
     pub async fn approve(&self, name: &DomainName, who: &str, what: &str) -> Result<(), Failure> {
         let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
-        let allow = |standing: &mut RolloutState| standing.approved = Some(now);
+        let allow = |rollout: &mut RolloutState| rollout.approved = Some(now);
         self.store.change_rollout(name, allow).await.map_err(fail)?;
         self.store.journal(name, now, who, what).await.map_err(fail)
     }
@@ -326,10 +322,10 @@ pub enum Removal {
 }
 
 /// How far back evidence counts.
-const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 400);
+const EVIDENCE_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 400);
 
 /// For how long one program has a domain for itself, from step to step.
-pub const LEASE: SignedDuration = SignedDuration::from_mins(15);
+pub const APPLY_LEASE: SignedDuration = SignedDuration::from_mins(15);
 
 fn lease(name: &DomainName) -> String {
     format!("rollout {name}")

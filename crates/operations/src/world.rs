@@ -7,7 +7,8 @@ use formats::DomainName;
 use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
 use net::dns::{
-    Authorities, Dns, DnsError, Dnssec, Resolver, ResolverConfig, ResolverError, Security, Stated, TellsBogus,
+    AddressOverrides, Authorities, BogusDetector, Dns, DnsError, Dnssec, Resolver, ResolverConfig,
+    ResolverError, Security,
 };
 use net::https::{Fetcher, FetcherConfig};
 use net::smtp::{Client, ClientConfig};
@@ -96,7 +97,7 @@ impl World {
         let resolver = Arc::new(Resolver::beside(&plain, &config_of_resolver).map_err(no_resolver)?);
         let (dns, addresses): (Arc<dyn Dns>, Arc<dyn Dns>) = (resolver.clone(), plain);
         let told: Arc<dyn Dns> =
-            Arc::new(TellsBogus::new(dns.clone(), &config_of_resolver).map_err(no_resolver)?);
+            Arc::new(BogusDetector::new(dns.clone(), &config_of_resolver).map_err(no_resolver)?);
         let tls = |error| Failure::new("TLS can't be set up", error, "");
         let own = trust.client(clock.clone()).map_err(tls)?;
         let mut fetcher = FetcherConfig::new(trust.clone());
@@ -144,7 +145,7 @@ impl World {
                 return Err(Failure::new(
                     "the DNS resolver does not answer",
                     error,
-                    "Nothing can be said about any domain. Look at this machine's network and /etc/resolv.conf, or name \
+                    "Absence can be said about any domain. Look at this machine's network and /etc/resolv.conf, or name \
                      another resolver:\n  sternpost check --resolver 9.9.9.9 DOMAIN",
                 ));
             }
@@ -154,8 +155,8 @@ impl World {
         let servers = Authorities::new(dns.clone(), config.dns_port, config.allow_private_addresses)
             .from_sources(self.sources.clone());
         Ok(Checker {
-            dns: Stated::over(dns, &self.stated),
-            unvalidated: Stated::over(self.addresses.clone(), &self.stated),
+            dns: AddressOverrides::over(dns, &self.stated),
+            unvalidated: AddressOverrides::over(self.addresses.clone(), &self.stated),
             servers: Some(Arc::new(servers)),
             visits: self.policies.clone(),
             mail: Sessions::new(self.mail.clone(), share),

@@ -43,7 +43,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::LazyConfigAcceptor;
 
 /// A handshake, and the headers of one request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves what is on the site_cache.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ impl PolicyHost {
                     Arc::new(FixedCertificate(site.as_ref().and_then(|site| site.certificate.clone())));
                 Ok::<_, std::io::Error>((hello.into_stream(Arc::new(tls)).await?, site))
             };
-            let Ok(Ok((stream, Some(site)))) = tokio::time::timeout(PATIENCE, handshake).await else {
+            let Ok(Ok((stream, Some(site)))) = tokio::time::timeout(REQUEST_TIMEOUT, handshake).await else {
                 return;
             };
             let service = service_fn(|request: Request<Incoming>| {
@@ -146,14 +146,14 @@ where
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(REQUEST_TIMEOUT)
         .max_buf_size(formats::limits::HTTP_HEADER_BYTES);
     http.http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(HEADER_LIST)
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(PATIENCE)
-        .keep_alive_timeout(PATIENCE);
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(REQUEST_TIMEOUT)
+        .keep_alive_timeout(REQUEST_TIMEOUT);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -168,9 +168,9 @@ where
 }
 
 /// Headers of one HTTP/2 request, unpacked.
-const HEADER_LIST: u32 = 16_384;
+const MAX_HEADER_LIST_BYTES: u32 = 16_384;
 /// Requests at once on one HTTP/2 connection.
-const STREAMS: u32 = 16;
+const MAX_STREAMS: u32 = 16;
 
 fn respond(method: &Method, path: &str, body: Option<Bytes>) -> Response<Full<Bytes>> {
     let answer = |status, body: Bytes| {

@@ -21,7 +21,7 @@ use net::clock::{Clock, later};
 use net::dns::Dns;
 use net::smtp::server::{Incoming, KeepError, Mailbox};
 use std::sync::Arc;
-use store::reports::{Arrival, Kept, NewReport, Trust};
+use store::reports::{Arrival, KeepOutcome, NewReport, Trust};
 use store::{Store, StoreError};
 
 /// Takes reports in.
@@ -48,7 +48,7 @@ pub enum InboxOutcome {
         /// How far it is to be believed.
         trust: Trust,
         /// Whether it is new.
-        kept: Kept,
+        kept: KeepOutcome,
     },
     /// It went to quarantine.
     Quarantined(NoReport),
@@ -138,7 +138,7 @@ impl Inbox {
     ) -> Result<NewReport, NoReport> {
         let received_at = self.clock.now();
         let mut report = extracted.read.report;
-        if report.date_range.start > later(received_at, CLOCKS_DIFFER) {
+        if report.date_range.start > later(received_at, CLOCK_SKEW) {
             return Err(NoReport::Future(report.date_range.start));
         }
         for policy in &mut report.policies {
@@ -158,10 +158,10 @@ impl Inbox {
 }
 
 /// Messages from this size on are read on a thread of their own, so that they keep nobody waiting.
-const LARGE: usize = 262_144;
+const LARGE_MAIL_BYTES: usize = 262_144;
 
 async fn extract_aside(message: &[u8]) -> Result<Extracted, NoReport> {
-    if message.len() < LARGE {
+    if message.len() < LARGE_MAIL_BYTES {
         return extract(message);
     }
     let message = message.to_vec();
@@ -170,7 +170,7 @@ async fn extract_aside(message: &[u8]) -> Result<Extracted, NoReport> {
 }
 
 /// A report about a day that begins later than this is not about anything that has happened.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(24);
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(24);
 
 impl Mailbox for Inbox {
     fn takes(&self, recipient: &str) -> bool {

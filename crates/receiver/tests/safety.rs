@@ -15,7 +15,7 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::collections::{BTreeMap, BTreeSet};
 use sternpost_receiver::rollout::desired::DesiredState;
 use sternpost_receiver::rollout::observed::ObservedState;
-use sternpost_receiver::rollout::plan::{Next, Permit, Step, next};
+use sternpost_receiver::rollout::plan::{Permit, PlannedStep, Step, next};
 use sternpost_receiver::rollout::state::RolloutState;
 
 const TICK: u32 = 120;
@@ -55,7 +55,7 @@ struct File {
 struct State {
     want: usize,
     changes: u8,
-    standing: RolloutState,
+    rollout: RolloutState,
     /// A step that was begun: recorded, and not yet done.
     begun: Option<Done>,
     mx: Hosts,
@@ -96,7 +96,7 @@ enum Action {
     Crash,
 }
 
-type Planner = fn(&DesiredState, &RolloutState, &ObservedState, Permit, Timestamp) -> Next;
+type Planner = fn(&DesiredState, &RolloutState, &ObservedState, Permit, Timestamp) -> PlannedStep;
 
 struct World(Planner);
 
@@ -158,7 +158,7 @@ impl State {
         Self {
             want: 0,
             changes: std::env::var("SPOST_SAFETY_CHANGES").map_or(CHANGES, |text| text.parse().unwrap()),
-            standing: RolloutState::default(),
+            rollout: RolloutState::default(),
             begun: None,
             mx,
             record: served.as_ref().map(|_| 0),
@@ -180,20 +180,20 @@ impl State {
     }
 
     /// The planner's turn: what comes next, with what is recorded before it is done.
-    fn begin(&mut self, planner: Planner, permit: bool, fetched: bool) -> Next {
+    fn begin(&mut self, planner: Planner, permit: bool, fetched: bool) -> PlannedStep {
         let (wanted, seen) = (wanted(self.want), self.seen(fetched));
-        self.standing.observe(&wanted, &seen, now());
+        self.rollout.observe(&wanted, &seen, now());
         let permit = if permit { Permit::Enforce } else { Permit::Testing };
-        let next = planner(&wanted, &self.standing, &seen, permit, now());
-        if let Next::Do(step) = &next {
+        let next = planner(&wanted, &self.rollout, &seen, permit, now());
+        if let PlannedStep::Do(step) = &next {
             self.begun = Some(match step {
                 Step::Serve(policy) => {
-                    self.standing.intend(policy);
+                    self.rollout.intend(policy);
                     Done::Serve(file(policy))
                 }
                 Step::Announce(_) => {
                     let new = 1 - self.record.unwrap_or(0);
-                    self.standing.offer(&id(new));
+                    self.rollout.offer(&id(new));
                     Done::Announce(new)
                 }
                 Step::AddMx(hosts) => Done::Mx(self.mx | bits(hosts)),
@@ -247,26 +247,26 @@ impl State {
 
     fn tick(&mut self) {
         let shift = |time: Timestamp| time - SignedDuration::from_secs(i64::from(TICK));
-        for promise in &mut self.standing.promises {
+        for promise in &mut self.rollout.promises {
             promise.until = promise.until.map(shift);
         }
-        for gone in &mut self.standing.gone {
+        for gone in &mut self.rollout.gone {
             gone.until = shift(gone.until);
         }
         let oldest = now() - SignedDuration::from_secs(i64::from(TICK) * 4);
-        for unused in &mut self.standing.unused {
+        for unused in &mut self.rollout.unused {
             unused.since = shift(unused.since).max(oldest);
         }
         count_down(&mut self.held);
         count_down(&mut self.known);
         // What is over is forgotten at the next look anyway; so that states are alike, do it now.
-        self.standing.promises.retain(|promise| promise.is_out(now()));
-        self.standing.gone.retain(|gone| gone.until > now());
+        self.rollout.promises.retain(|promise| promise.is_out(now()));
+        self.rollout.gone.retain(|gone| gone.until > now());
     }
 
     fn forget_what_does_not_count(&mut self) {
-        self.standing.last_id = None;
-        if let Some(mode) = &mut self.standing.mode {
+        self.rollout.last_id = None;
+        if let Some(mode) = &mut self.rollout.mode {
             mode.since = now();
         }
     }
@@ -286,10 +286,10 @@ impl State {
         state.finish();
         for _ in 0..TURNS {
             match state.begin(planner, true, true) {
-                Next::Done => return true,
-                Next::Do(_) => state.finish(),
-                Next::Wait(..) => state.tick(),
-                Next::Gate => return false,
+                PlannedStep::Done => return true,
+                PlannedStep::Do(_) => state.finish(),
+                PlannedStep::Wait(..) => state.tick(),
+                PlannedStep::Gate => return false,
             }
         }
         false
@@ -349,14 +349,14 @@ impl Model for World {
             Property::always(REFUSED, |_, state: &State| !state.refuses()),
             Property::always(MISLED, |model: &World, state: &State| {
                 let is_current = |file: &File| state.served.as_ref() == Some(file);
-                let rests = || !matches!(state.clone().begin(model.0, false, true), Next::Do(_));
+                let rests = || !matches!(state.clone().begin(model.0, false, true), PlannedStep::Do(_));
                 state.record.is_none()
                     || state.begun.is_some()
                     || state.under_this_id.iter().all(is_current)
                     || !rests()
             }),
             Property::always(BOUND, |model: &World, state: &State| {
-                let is_over = || state.clone().begin(model.0, true, true) == Next::Done;
+                let is_over = || state.clone().begin(model.0, true, true) == PlannedStep::Done;
                 WANTS[state.want].0 != Mode::None || state.binds_nobody() || !is_over()
             }),
             Property::always(ENDLESS, |model: &World, state: &State| state.ends(model.0)),
@@ -404,35 +404,35 @@ fn finds(property: &'static str, planner: Planner) {
 
 #[test]
 fn the_checker_finds_a_record_that_is_announced_before_the_file() {
-    finds(MISLED, |wanted, standing, seen, permit, now| match next(wanted, standing, seen, permit, now) {
-        Next::Do(Step::Serve(_)) if standing.announce_due => Next::Do(Step::Announce(id(1))),
-        Next::Do(Step::Announce(_)) if seen.record.is_some() => Next::Done,
+    finds(MISLED, |wanted, rollout, seen, permit, now| match next(wanted, rollout, seen, permit, now) {
+        PlannedStep::Do(Step::Serve(_)) if rollout.announce_due => PlannedStep::Do(Step::Announce(id(1))),
+        PlannedStep::Do(Step::Announce(_)) if seen.record.is_some() => PlannedStep::Done,
         other => other,
     });
 }
 
 #[test]
 fn the_checker_finds_a_file_that_is_changed_without_a_new_id() {
-    finds(MISLED, |wanted, standing, seen, permit, now| match next(wanted, standing, seen, permit, now) {
-        Next::Do(Step::Announce(_)) if seen.record.is_some() => Next::Done,
+    finds(MISLED, |wanted, rollout, seen, permit, now| match next(wanted, rollout, seen, permit, now) {
+        PlannedStep::Do(Step::Announce(_)) if seen.record.is_some() => PlannedStep::Done,
         other => other,
     });
 }
 
 #[test]
 fn the_checker_finds_an_mx_host_that_takes_mail_too_early() {
-    finds(REFUSED, |wanted, standing, seen, permit, now| {
+    finds(REFUSED, |wanted, rollout, seen, permit, now| {
         let careless =
-            RolloutState { promises: standing.newest().cloned().into_iter().collect(), ..standing.clone() };
+            RolloutState { promises: rollout.newest().cloned().into_iter().collect(), ..rollout.clone() };
         next(wanted, &careless, seen, permit, now)
     });
 }
 
 #[test]
 fn the_checker_finds_a_pattern_that_is_dropped_too_early() {
-    finds(REFUSED, |wanted, standing, seen, permit, now| {
+    finds(REFUSED, |wanted, rollout, seen, permit, now| {
         let long_ago = now - SignedDuration::from_hours(24);
-        let mut hasty = standing.clone();
+        let mut hasty = rollout.clone();
         hasty.gone.clear();
         hasty.unused.iter_mut().for_each(|unused| unused.since = long_ago);
         next(wanted, &hasty, seen, permit, now)
@@ -441,16 +441,16 @@ fn the_checker_finds_a_pattern_that_is_dropped_too_early() {
 
 #[test]
 fn the_checker_finds_a_policy_that_is_removed_too_early() {
-    finds(BOUND, |wanted, standing, seen, permit, now| match wanted.mode {
+    finds(BOUND, |wanted, rollout, seen, permit, now| match wanted.mode {
         Mode::None => next(wanted, &RolloutState::default(), seen, permit, now),
-        _ => next(wanted, standing, seen, permit, now),
+        _ => next(wanted, rollout, seen, permit, now),
     });
 }
 
 #[test]
 fn the_checker_finds_a_step_that_is_not_recorded_before_it_is_taken() {
-    finds(REFUSED, |wanted, standing, seen, permit, now| {
-        let mut forgetful = standing.clone();
+    finds(REFUSED, |wanted, rollout, seen, permit, now| {
+        let mut forgetful = rollout.clone();
         forgetful.promises.retain(|promise| seen.served.as_ref().is_none_or(|served| promise.is(served)));
         next(wanted, &forgetful, seen, permit, now)
     });

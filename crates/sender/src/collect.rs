@@ -27,19 +27,19 @@ use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 /// Between two times that what came in goes to the store.
-pub const EVERY: Duration = Duration::from_millis(500);
+pub const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A session in the future by more than this is not believed.
-const AHEAD: SignedDuration = SignedDuration::from_mins(5);
+const MAX_CLOCK_LEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// Faults that are logged in full; further ones are only counted.
-const LOGGED: u64 = 20;
+const MAX_LOGGED_FAULTS: u64 = 20;
 
 /// Counts sessions.
 pub struct Collector {
     store: Store,
     clock: Arc<dyn Clock>,
-    held: Mutex<Held>,
+    held: Mutex<Pending>,
     /// What came in, and what became of it.
     pub counts: Counts,
 }
@@ -79,15 +79,15 @@ impl Counts {
 
 /// Datagrams as they came, by the day, each with how often.
 #[derive(Default)]
-struct Held {
+struct Pending {
     days: BTreeMap<Timestamp, HashMap<Box<[u8]>, u64>>,
     bytes: usize,
 }
 
 /// What an entry costs beside its bytes.
-const OVERHEAD: usize = 64;
+const ENTRY_OVERHEAD_BYTES: usize = 64;
 
-impl Held {
+impl Pending {
     /// False when there is no room.
     fn add(&mut self, day: Timestamp, bytes: &[u8], times: u64) -> bool {
         let alike = self.days.entry(day).or_default();
@@ -95,10 +95,10 @@ impl Held {
             *known += times;
             return true;
         }
-        if self.bytes + bytes.len() + OVERHEAD > COLLECTED_BYTES {
+        if self.bytes + bytes.len() + ENTRY_OVERHEAD_BYTES > COLLECTED_BYTES {
             return false;
         }
-        self.bytes += bytes.len() + OVERHEAD;
+        self.bytes += bytes.len() + ENTRY_OVERHEAD_BYTES;
         alike.insert(bytes.into(), times);
         true
     }
@@ -126,7 +126,7 @@ impl Collector {
         Arc::new(Self { store, clock, held: Mutex::default(), counts: Counts::default() })
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, Pending> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,7 +143,7 @@ impl Collector {
     }
 
     fn refuse(&self, times: u64, why: &str, datagram: &[u8]) {
-        if self.counts.refused.inc_by(times) < LOGGED {
+        if self.counts.refused.inc_by(times) < MAX_LOGGED_FAULTS {
             let shown: String = String::from_utf8_lossy(datagram).chars().take(200).collect();
             tracing::warn!(datagram = ?shown, "a session is not counted: {why}");
         }
@@ -209,7 +209,7 @@ impl Collector {
         Ok(())
     }
 
-    fn hold(&self, back: &Held) {
+    fn hold(&self, back: &Pending) {
         let mut held = self.held();
         for (day, alike) in &back.days {
             for (datagram, times) in alike {
@@ -224,7 +224,7 @@ impl Collector {
     /// in is on its way to the store, and so in nobody's memory.
     pub fn keep_storing<'a>(&'a self, stop: CancellationToken) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let mut ticks = tokio::time::interval(EVERY);
+            let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut is_down = false;
             loop {
@@ -262,7 +262,7 @@ impl Collector {
             for (number, Posted { at, session }) in (1..).zip(posted) {
                 let fail = |why: String| PostError::Session { number, why };
                 let at = at.unwrap_or(now);
-                if at.duration_since(now) > AHEAD {
+                if at.duration_since(now) > MAX_CLOCK_LEAD {
                     return Err(fail(format!("{at} is in the future: it is {now}")));
                 }
                 if let Some(unknown) = entries::unknown_policy(&session) {

@@ -7,7 +7,7 @@
 mod tally;
 
 use crate::answer::Discovery;
-use crate::answer::sts::Found;
+use crate::answer::sts::EffectivePolicy;
 use formats::limits::MX_HOSTS;
 use formats::report::PolicyReport;
 use formats::tlsa::{TlsaRecord, TlsaRule};
@@ -129,7 +129,7 @@ impl Walker {
 struct Run<'w> {
     walker: &'w Walker,
     domain: &'w DomainName,
-    found: Found,
+    found: EffectivePolicy,
     mail: &'w Mail,
     tallies: Tallies,
     steps: Vec<String>,
@@ -185,7 +185,7 @@ impl Run<'_> {
             }
             Dane::Absent => {}
         }
-        let Found::Policy { held, .. } = &self.found else { return Ok(Rule::Free) };
+        let EffectivePolicy::Policy { held, .. } = &self.found else { return Ok(Rule::Free) };
         let mode = held.policy.mode;
         if mode != Mode::None && !held.policy.covers(host) {
             self.tallies.sts_failure(

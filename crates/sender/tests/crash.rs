@@ -4,7 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use formats::socketmap::{Reply, encode_request};
-use lab::paper::Paper;
+use lab::uniform_world::UniformWorld;
 use net::clock::SystemClock;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -40,7 +40,7 @@ fn main() {
 
 async fn serve(folder: &Path) {
     let store = Store::open(&folder.join("s.db")).await.unwrap();
-    let (paper, clock) = (Arc::new(Paper), Arc::new(SystemClock));
+    let (paper, clock) = (Arc::new(UniformWorld), Arc::new(SystemClock));
     let discovery = Discovery::new(paper.clone(), paper.clone(), store.clone(), clock.clone());
     let answers = Answers::new(paper, discovery, store, clock, 1 << 20, Settings::default());
     let address = Address::Unix(folder.join("s.sock"));
@@ -82,7 +82,7 @@ fn killed_again_and_again() {
         for domain in &answered {
             let domain = formats::DomainName::parse(domain).unwrap();
             let kept = store.policy(&domain).await.unwrap();
-            assert_eq!(kept.map(|kept| kept.body), Some(Paper::policy(&domain)), "{domain} is lost");
+            assert_eq!(kept.map(|kept| kept.body), Some(UniformWorld::policy(&domain)), "{domain} is lost");
         }
     });
     println!("{} answers over {KILLS} kills, none lost", answered.len());

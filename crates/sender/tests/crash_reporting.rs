@@ -20,7 +20,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 use sternpost_sender::collect::{Collector, DatagramSocket};
-use sternpost_sender::report::{Addresses, Busy, Carrier, Counts, Courier, Office, Reporter, Rules};
+use sternpost_sender::report::{
+    Addresses, Counts, DeliveryLimits, ReportDelivery, ReportScheduler, Reporter, Rules, Transport,
+};
 use sternpost_sender::serve::Shutdown;
 use sternpost_sender::serve::listen::SocketFileOptions;
 use store::Store;
@@ -115,12 +117,12 @@ impl Posts for World {
 async fn report(folder: PathBuf, sends: bool) {
     let world = Arc::new(World(folder.join("taken")));
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new("2026-11-25T06:00:00Z".parse().unwrap()));
-    let office = Arc::new(Office {
+    let scheduler = Arc::new(ReportScheduler {
         store: store(&folder).await,
         clock,
-        courier: Courier {
+        delivery: ReportDelivery {
             dns: world.clone(),
-            carrier: Carrier::Sendmail("/bin/false".into()),
+            transport: Transport::Sendmail("/bin/false".into()),
             posts: world,
             verify: Verify::Certificate,
             reporter: Reporter {
@@ -130,7 +132,7 @@ async fn report(folder: PathBuf, sends: bool) {
             },
             keys: Vec::new(),
             denied: Vec::new(),
-            busy: Busy::default(),
+            busy: DeliveryLimits::default(),
         },
         rules: Rules::default(),
         counts: Counts::default(),
@@ -138,9 +140,9 @@ async fn report(folder: PathBuf, sends: bool) {
     });
     said("ready");
     if sends {
-        office.turn().await.unwrap();
+        scheduler.turn().await.unwrap();
     } else {
-        office.build().await.unwrap();
+        scheduler.build().await.unwrap();
     }
     said("done");
 }

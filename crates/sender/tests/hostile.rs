@@ -4,7 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use formats::socketmap::encode_request;
-use lab::paper::Paper;
+use lab::uniform_world::UniformWorld;
 use net::clock::SystemClock;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ struct Server {
 async fn serve<S: Serve>(service: fn(Arc<Answers>) -> S) -> Server {
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("s.db")).await.unwrap();
-    let (paper, clock) = (Arc::new(Paper), Arc::new(SystemClock));
+    let (paper, clock) = (Arc::new(UniformWorld), Arc::new(SystemClock));
     let discovery = Discovery::new(paper.clone(), paper.clone(), store.clone(), clock.clone());
     let answers = Answers::new(paper, discovery, store, clock, 1 << 20, Settings::default());
     let any = Address::parse("127.0.0.1:0").unwrap();

@@ -7,7 +7,7 @@ use formats::report::PolicyReport;
 use formats::result_type::PolicyType;
 use formats::tlsrpt_record::MailAddress;
 use std::process::Command;
-use sternpost_sender::report::{DkimKey, Letter, Reporter, build, compose};
+use sternpost_sender::report::{DkimKey, PreparedReport, Reporter, build, compose};
 use store::tallies::DomainTally;
 
 const VERIFY: &str = "
@@ -62,7 +62,7 @@ fn rpt_16_another_implementation_verifies_the_signature_and_notices_a_change() {
         details: vec![],
     };
     let tally = DomainTally { domain: about.clone(), entries: vec![entry] };
-    let letter = Letter::new(&about, &build(now, tally, &[], &reporter).unwrap()).unwrap();
+    let letter = PreparedReport::new(&about, &build(now, tally, &[], &reporter).unwrap()).unwrap();
     for key in keys {
         let to = MailAddress::parse("r@example.org").unwrap();
         let mail = compose(&letter, &reporter, &to, std::slice::from_ref(&key), now).unwrap();

@@ -20,7 +20,8 @@ use net::clock::ManualClock;
 use nix::sched::{CloneFlags, unshare};
 use process::{Process, cpu, median, resident};
 use sender::report::{
-    Addresses, Busy, Carrier, Counts, Courier, DkimKey, Letter, Office, Reporter, Rules, compose,
+    Addresses, Counts, DeliveryLimits, DkimKey, PreparedReport, ReportDelivery, ReportScheduler, Reporter,
+    Rules, Transport, compose,
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -263,25 +264,25 @@ fn report(place: &Path) {
         let rsa = Arc::new([DkimKey::from_pem(domain.clone(), "r", &rsa.serialize_pem()).unwrap()]);
         let ed25519 = Arc::new([DkimKey::generate(domain, "e").unwrap()]);
         let store = Store::open(&place.join("s.db")).await.unwrap();
-        let office = Office {
+        let scheduler = ReportScheduler {
             store: store.clone(),
             clock: Arc::new(ManualClock::new("2026-11-25T06:00:00Z".parse().unwrap())),
-            courier: Courier {
-                dns: Arc::new(lab::paper::Paper),
-                carrier: Carrier::Sendmail("/bin/false".into()),
+            delivery: ReportDelivery {
+                dns: Arc::new(lab::uniform_world::UniformWorld),
+                transport: Transport::Sendmail("/bin/false".into()),
                 posts: Arc::new(Nobody),
                 verify: net::https::Verify::Certificate,
                 reporter: reporter.clone(),
                 keys: Vec::new(),
                 denied: Vec::new(),
-                busy: Busy::default(),
+                busy: DeliveryLimits::default(),
             },
             rules: Rules::default(),
             counts: Counts::default(),
             stop: Default::default(),
         };
         let begun = Instant::now();
-        office.build().await.unwrap();
+        scheduler.build().await.unwrap();
         let built = begun.elapsed().as_secs_f64();
         let after_building = resident("self") >> 10;
         let rsa_took = sign(&store, &reporter, rsa).await;
@@ -327,7 +328,8 @@ async fn sign(store: &Store, reporter: &Reporter, keys: Arc<[DkimKey; 1]>) -> f6
                 for report in part {
                     let packed = store.outgoing_text(report.id).await.unwrap().unwrap();
                     let day = DateRange::utc_day(report.day);
-                    let letter = Letter { domain: report.domain, day, report_id: report.report_id, packed };
+                    let letter =
+                        PreparedReport { domain: report.domain, day, report_id: report.report_id, packed };
                     compose(&letter, &reporter, &to, keys.as_ref(), Timestamp::now()).unwrap();
                 }
             });

@@ -11,13 +11,13 @@ mod process;
 use formats::socketmap::encode_request;
 use formats::{DomainName, Mode, Policy, PolicyId};
 use jiff::{SignedDuration, Timestamp};
-use lab::paper::Paper;
+use lab::uniform_world::UniformWorld;
 use process::{Process, resident};
 use sender::answer::cache::Cache;
 use sender::answer::decide::{Facts, MxHosts, Origin, decide};
 use sender::answer::entry::Entry;
 use sender::answer::route::DaneHosts;
-use sender::answer::sts::{Found, HeldPolicy};
+use sender::answer::sts::{EffectivePolicy, HeldPolicy};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -47,15 +47,15 @@ fn cache(count: usize, what: &str) {
         let domain = domain(number);
         let found = match what {
             "policies" => {
-                let body = Paper::policy(&domain);
+                let body = UniformWorld::policy(&domain);
                 let policy = Policy::parse(body.as_bytes()).unwrap();
                 let id = PolicyId::parse("1").unwrap();
-                Found::Policy {
+                EffectivePolicy::Policy {
                     held: HeldPolicy { policy, body, id, fetched_at: Timestamp::UNIX_EPOCH },
                     trouble: None,
                 }
             }
-            _ => Found::None,
+            _ => EffectivePolicy::None,
         };
         let decision = decide(&Facts {
             domain: &domain,
@@ -104,7 +104,7 @@ fn fill(place: &Path, count: usize) {
                 .map(|number| StoredPolicy {
                     domain: domain(number),
                     record_id: PolicyId::parse("1").unwrap(),
-                    body: Paper::policy(&domain(number)),
+                    body: UniformWorld::policy(&domain(number)),
                     mode: Mode::Enforce,
                     fetched_at: now,
                     expires_at: later(168),

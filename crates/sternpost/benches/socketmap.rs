@@ -10,7 +10,7 @@
 #[allow(dead_code, reason = "each benchmark needs some of it")]
 mod process;
 
-use lab::paper::Paper;
+use lab::uniform_world::UniformWorld;
 use net::BoxFuture;
 use net::clock::SystemClock;
 use net::smtp::server::AnyStream;
@@ -76,7 +76,7 @@ async fn server(what: &str, address: &str) {
     }
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("bench.db")).await.unwrap();
-    let (world, clock) = (Arc::new(Paper), Arc::new(SystemClock));
+    let (world, clock) = (Arc::new(UniformWorld), Arc::new(SystemClock));
     let discovery = Discovery::new(world.clone(), world.clone(), store.clone(), clock.clone());
     let answers = Answers::new(world, discovery, store, clock, 64 << 20, Settings::default());
     for number in 0..DOMAINS {

@@ -15,9 +15,9 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The longest answer that is taken.
-const MOST: usize = 64 << 20;
+const MAX_REPLY_BYTES: usize = 64 << 20;
 /// A refresh waits for the look-up, which has a minute.
-const TIME: Duration = Duration::from_secs(90);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What is remembered of a domain.
 pub async fn show(socket: &Path, hop: &NextHop) -> Result<Remembered, Failure> {
@@ -33,8 +33,8 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, path: &str)
             "",
         )
     };
-    let (status, body) = match tokio::time::timeout(TIME, exchange(socket, method, path)).await {
-        Err(_) => return Err(fail(&format!("nothing came within {} seconds", TIME.as_secs()))),
+    let (status, body) = match tokio::time::timeout(REPLY_TIMEOUT, exchange(socket, method, path)).await {
+        Err(_) => return Err(fail(&format!("nothing came within {} seconds", REPLY_TIMEOUT.as_secs()))),
         Ok(outcome) => outcome?,
     };
     if status == StatusCode::OK {
@@ -67,6 +67,6 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(StatusCo
         .map_err(|e| fail(&e))?;
     let response = sender.send_request(request).await.map_err(|e| fail(&e))?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), MOST).collect().await.map_err(|e| fail(&e))?;
+    let body = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect().await.map_err(|e| fail(&e))?;
     Ok((status, body.to_bytes()))
 }

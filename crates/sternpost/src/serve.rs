@@ -8,13 +8,13 @@ mod http;
 pub mod inbox;
 mod listeners;
 mod messages;
+mod metrics;
 mod pages;
 pub mod reporting;
-mod watch;
 
 use config::failure::{Exit, Failure};
 use config::{AnswersConfig, Config};
-use guard::Watch;
+use guard::GuardRole;
 use hosting::Hosting;
 use http::Http;
 use inbox::MailRole;
@@ -45,7 +45,7 @@ pub struct Options {
 }
 
 /// How long open connections have to end.
-const DRAIN: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT; SIGHUP takes the configuration in again.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
@@ -73,9 +73,9 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let mut counted = Registry::with_prefix("sternpost");
     if let Some(role) = &config.guard {
         let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
-        let watch = Watch::new(context, role.clone());
-        watch.counts.register(&mut counted);
-        tasks.spawn(watch.run());
+        let guard = GuardRole::new(context, role.clone());
+        guard.counts.register(&mut counted);
+        tasks.spawn(guard.run());
         tasks.spawn(Messenger::new(role, &store, &world)?.run());
     }
     let mail = match &config.inbox {
@@ -122,8 +122,11 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tasks.abort_all();
-    if !shutdown.finish(DRAIN).await {
-        tracing::warn!("connections were still busy after {} seconds and are cut", DRAIN.as_secs());
+    if !shutdown.finish(SHUTDOWN_TIMEOUT).await {
+        tracing::warn!(
+            "connections were still busy after {} seconds and are cut",
+            SHUTDOWN_TIMEOUT.as_secs()
+        );
     }
     roles.reporting.finish().await;
     store.close().await;
@@ -243,15 +246,15 @@ impl Roles {
             all.extend(role.http.map(|at| (Address::Tcp(at), http(api::policies(answers.clone())))));
             all.push((Address::Unix(config.control()), Role::Control(Http(api::control(answers.clone())))));
         }
-        let counted = watch::Watched { answers: self.answers.clone(), others: self.counted.clone() };
-        all.extend(config.metrics.map(|at| (Address::Tcp(at), Role::Http(Http(watch::pages(counted))))));
+        let counted = metrics::Monitored { answers: self.answers.clone(), others: self.counted.clone() };
+        all.extend(config.metrics.map(|at| (Address::Tcp(at), Role::Http(Http(metrics::pages(counted))))));
         if let (Some(role), Some(collector)) = (&config.collector, &self.reporting.collector) {
             let sessions = || Role::Sessions(Http(reporting::sessions(collector.clone())));
             all.extend(role.http.map(|at| (Address::Tcp(at), sessions())));
         }
         if let (Some(role), Some(hosting)) = (&config.host, &self.hosting) {
             all.extend(role.listen.iter().map(|at| (at.clone(), Role::Policies(hosting.policies.clone()))));
-            all.extend(role.bare.iter().map(|at| (at.clone(), Role::Bare(hosting.bare.clone()))));
+            all.extend(role.bare.iter().map(|at| (at.clone(), Role::PlainHttp(hosting.bare.clone()))));
             all.extend(role.http.iter().map(|at| (at.clone(), Role::Plain(hosting.plain.clone()))));
         }
         if let (Some(role), Some(mail)) = (&config.inbox, &self.mail) {
@@ -316,7 +319,7 @@ async fn take_in(
         ("dashboard", config.dashboard.is_some(), roles.pages.is_some()),
         ("admin", config.admin.is_some(), roles.admin.is_some()),
         ("collector", config.collector.is_some(), roles.reporting.collector.is_some()),
-        ("reporter", config.reporter.is_some(), roles.reporting.office.is_some()),
+        ("reporter", config.reporter.is_some(), roles.reporting.scheduler.is_some()),
     ];
     if let Some((name, wanted, _)) = is_on.iter().find(|(_, wanted, runs)| wanted != runs) {
         let what = format!("[{name}] is {}", if *wanted { "new" } else { "gone" });

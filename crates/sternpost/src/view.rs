@@ -8,8 +8,8 @@ use net::dns::DnsError;
 use sender::answer::decide::Source;
 use sender::answer::entry::{Entry, Status};
 use sender::answer::route::{DaneHosts, NextHop, Route};
-use sender::answer::sts::{Found, HeldPolicy, RecordSeen};
-use sender::answer::{Answers, Looked};
+use sender::answer::sts::{EffectivePolicy, HeldPolicy, RecordLookup};
+use sender::answer::{Answers, LookupTrace};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,10 +128,10 @@ struct DaneHost {
 
 impl Explained {
     /// Puts it in words.
-    pub fn of(hop: &NextHop, looked: &Looked) -> Self {
+    pub fn of(hop: &NextHop, looked: &LookupTrace) -> Self {
         let domain = hop.policy_domain().clone();
         let mut steps: Vec<String> = rule_step(looked).into_iter().collect();
-        let found = looked.sighting.as_ref().map_or(&Found::None, |sighting| &sighting.found);
+        let found = looked.sighting.as_ref().map_or(&EffectivePolicy::None, |sighting| &sighting.found);
         if let Some(sighting) = &looked.sighting {
             steps.push(record_step(&domain, &sighting.seen));
             steps.extend(policy_step(&domain, found));
@@ -140,11 +140,13 @@ impl Explained {
         steps.extend(open_step(looked, found));
         let entry = Entry::new(&looked.answer, looked.source, DaneHosts::default(), 0, 0);
         let held = match found {
-            Found::Policy { held, .. } => Some(held),
-            Found::Unavailable(_) | Found::None => None,
+            EffectivePolicy::Policy { held, .. } => Some(held),
+            EffectivePolicy::Unavailable(_) | EffectivePolicy::None => None,
         };
-        let record_unknown =
-            looked.sighting.as_ref().is_some_and(|sighting| matches!(sighting.seen, RecordSeen::Unknown(_)));
+        let record_unknown = looked
+            .sighting
+            .as_ref()
+            .is_some_and(|sighting| matches!(sighting.seen, RecordLookup::Unknown(_)));
         Self {
             schema: 1,
             verdict: verdict(looked, &entry, found),
@@ -162,7 +164,7 @@ impl Explained {
     }
 }
 
-fn rule_step(looked: &Looked) -> Option<String> {
+fn rule_step(looked: &LookupTrace) -> Option<String> {
     let rule = looked.rule.as_ref()?;
     let what = match (&rule.answer, &rule.policy, rule.skip_mta_sts, rule.skip_dane) {
         (Some(_), ..) => "gives the answer",
@@ -175,24 +177,26 @@ fn rule_step(looked: &Looked) -> Option<String> {
     Some(format!("an override of the configuration {what}"))
 }
 
-fn record_step(domain: &DomainName, seen: &RecordSeen) -> String {
+fn record_step(domain: &DomainName, seen: &RecordLookup) -> String {
     let outcome = match seen {
-        RecordSeen::Published(record) => format!("announces id {}", record.id),
-        RecordSeen::Absent => "is not there: no MTA-STS".to_owned(),
-        RecordSeen::Invalid(why) => format!("does not count: {why}"),
-        RecordSeen::Unknown(why) => format!("can't be looked up: {why}"),
+        RecordLookup::Published(record) => format!("announces id {}", record.id),
+        RecordLookup::Absent => "is not there: no MTA-STS".to_owned(),
+        RecordLookup::Invalid(why) => format!("does not count: {why}"),
+        RecordLookup::Unknown(why) => format!("can't be looked up: {why}"),
     };
     format!("the record _mta-sts.{domain} {outcome}")
 }
 
-fn policy_step(domain: &DomainName, found: &Found) -> Option<String> {
+fn policy_step(domain: &DomainName, found: &EffectivePolicy) -> Option<String> {
     match found {
-        Found::Policy { held, .. } => Some(format!(
+        EffectivePolicy::Policy { held, .. } => Some(format!(
             "https://mta-sts.{domain}/.well-known/mta-sts.txt gives mode {}, max_age {}",
             held.policy.mode, held.policy.max_age
         )),
-        Found::Unavailable(why) => Some(format!("no policy can be had ({}): {why}", why.result_type())),
-        Found::None => None,
+        EffectivePolicy::Unavailable(why) => {
+            Some(format!("no policy can be had ({}): {why}", why.result_type()))
+        }
+        EffectivePolicy::None => None,
     }
 }
 
@@ -225,7 +229,7 @@ fn dane_steps(domain: &DomainName, route: &Route, steps: &mut Vec<String>) -> Ve
 }
 
 /// What one level for all hosts leaves open (DANE-13).
-fn open_step(looked: &Looked, found: &Found) -> Option<String> {
+fn open_step(looked: &LookupTrace, found: &EffectivePolicy) -> Option<String> {
     let Route::Hosts(hosts) = &looked.route else { return None };
     let count = DaneHosts::of(hosts);
     let is_mixed = count.usable + count.unusable > 0 && count.absent > 0;
@@ -241,7 +245,7 @@ fn open_step(looked: &Looked, found: &Found) -> Option<String> {
     })
 }
 
-fn verdict(looked: &Looked, entry: &Entry, found: &Found) -> String {
+fn verdict(looked: &LookupTrace, entry: &Entry, found: &EffectivePolicy) -> String {
     match (&looked.route, looked.source, entry.level().as_deref()) {
         (Route::NoDomain, ..) => "there is no such domain, so the message is returned",
         (Route::NullMx, ..) => "the domain takes no mail (null MX), so the message is returned",

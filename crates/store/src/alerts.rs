@@ -1,6 +1,6 @@
 //! Alerts that were raised and are not over, so that a restart raises none again and pages show them.
 
-use crate::notices::{self, News};
+use crate::notices::{self, NewNotice};
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
@@ -27,7 +27,7 @@ impl Store {
         subject: &str,
         since: Timestamp,
         alert: &A,
-        news: Option<News<'_, N>>,
+        news: Option<NewNotice<'_, N>>,
     ) -> Result<(), StoreError> {
         let json = serde_json::to_string(alert).map_err(damaged("alert"))?;
         let mut writing = self.writing().await?;
@@ -55,7 +55,7 @@ impl Store {
         domain: &DomainName,
         kind: &str,
         subject: &str,
-        news: Option<News<'_, N>>,
+        news: Option<NewNotice<'_, N>>,
     ) -> Result<(), StoreError> {
         let mut writing = self.writing().await?;
         sqlx::query("DELETE FROM alert WHERE tenant = $1 AND domain = $2 AND kind = $3 AND subject = $4")
@@ -92,18 +92,18 @@ impl Store {
 mod tests {
     use super::*;
 
-    const NO_NEWS: Option<News<'_, ()>> = None;
+    const NO_NOTICE: Option<NewNotice<'_, ()>> = None;
 
     #[tokio::test]
     async fn an_alert_stands_from_its_beginning_to_its_end() {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("a.example").unwrap();
         let at = |second| Timestamp::from_second(second).unwrap();
-        store.raise(&domain, "k", "s", at(1), &"one".to_owned(), NO_NEWS).await.unwrap();
-        store.raise(&domain, "k", "s", at(9), &"two".to_owned(), NO_NEWS).await.unwrap();
+        store.raise(&domain, "k", "s", at(1), &"one".to_owned(), NO_NOTICE).await.unwrap();
+        store.raise(&domain, "k", "s", at(9), &"two".to_owned(), NO_NOTICE).await.unwrap();
         let there = store.alerts::<String>().await.unwrap();
         assert_eq!(there, [ActiveAlert { domain: "a.example".into(), since: at(1), alert: "two".into() }]);
-        store.end_alert(&domain, "k", "s", NO_NEWS).await.unwrap();
+        store.end_alert(&domain, "k", "s", NO_NOTICE).await.unwrap();
         assert_eq!(store.alerts::<String>().await.unwrap(), []);
     }
 }

@@ -67,7 +67,7 @@ impl Store {
         let pool = loop {
             match ready(options.clone()).await {
                 // Another program makes the same file, or brings it up to date, just now.
-                Err(error) if is_passing(&error) && begun.elapsed() < PATIENCE => {
+                Err(error) if is_passing(&error) && begun.elapsed() < BUSY_TIMEOUT => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(MigrateError::Execute(error)) => return Err(open(error)),
@@ -99,7 +99,7 @@ impl Store {
 }
 
 /// How long a passing failure is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to a file does not go away by itself, so that none is tested before it is used.
 async fn ready(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {

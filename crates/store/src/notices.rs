@@ -9,7 +9,7 @@ use sqlx::SqliteConnection;
 
 /// News for each of some channels.
 #[derive(Debug, Clone, Copy)]
-pub struct News<'a, N> {
+pub struct NewNotice<'a, N> {
     /// Names of channels; none keeps nothing.
     pub channels: &'a [String],
     /// Since when it is news.
@@ -34,7 +34,7 @@ pub struct Notice<N> {
 /// Keeps news together with what else the connection writes.
 pub(crate) async fn keep<N: Serialize>(
     connection: &mut SqliteConnection,
-    news: &News<'_, N>,
+    news: &NewNotice<'_, N>,
 ) -> Result<(), StoreError> {
     let json = serde_json::to_string(news.told).map_err(damaged("notice"))?;
     for channel in news.channels {
@@ -141,7 +141,7 @@ mod tests {
         let domain = DomainName::parse("a.example").unwrap();
         let at = |second| Timestamp::from_second(second).unwrap();
         let channels = ["mail".to_owned(), "webhook".to_owned()];
-        let news = |told| News { channels: &channels, born: at(5), told };
+        let news = |told| NewNotice { channels: &channels, born: at(5), told };
         let (begun, over) = ("begun".to_owned(), "over".to_owned());
         store.raise(&domain, "k", "s", at(5), &"alert".to_owned(), Some(news(&begun))).await.unwrap();
         store.end_alert(&domain, "k", "s", Some(news(&over))).await.unwrap();

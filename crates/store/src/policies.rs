@@ -45,7 +45,7 @@ pub struct PolicyCounts {
 }
 
 /// Policies in one statement.
-const TOGETHER: usize = 64;
+const BATCH_ROWS: usize = 64;
 
 const COLUMNS: &str = "domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at";
 
@@ -57,7 +57,7 @@ impl Store {
             policies.iter().map(|policy| (&policy.domain, policy)).collect();
         let last: Vec<&StoredPolicy> = last.into_values().collect();
         let mut all = self.writing().await?;
-        for some in last.chunks(TOGETHER) {
+        for some in last.chunks(BATCH_ROWS) {
             let mut sql = QueryBuilder::<Sqlite>::new(format!("INSERT INTO policy ({COLUMNS}) "));
             sql.push_values(some, |mut row, policy| {
                 row.push_bind(policy.domain.as_str())
@@ -75,7 +75,7 @@ impl Store {
                  mode = excluded.mode, fetched_at = excluded.fetched_at, expires_at = excluded.expires_at,
                  refresh_at = excluded.refresh_at, dane = excluded.dane",
             );
-            sql.build().persistent(some.len() == 1 || some.len() == TOGETHER).execute(&mut *all).await?;
+            sql.build().persistent(some.len() == 1 || some.len() == BATCH_ROWS).execute(&mut *all).await?;
         }
         all.commit().await
     }
@@ -83,7 +83,7 @@ impl Store {
     /// The policies of these domains that there are, expired or not, in no order.
     pub async fn policies_of(&self, domains: &[DomainName]) -> Result<Vec<StoredPolicy>, StoreError> {
         let mut all = Vec::new();
-        for some in domains.chunks(TOGETHER) {
+        for some in domains.chunks(BATCH_ROWS) {
             let mut sql =
                 QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM policy WHERE domain IN ("));
             let mut names = sql.separated(", ");

@@ -20,7 +20,7 @@ mod quarantine;
 mod sums;
 mod trends;
 
-pub use about::{CauseSum, DaySum, FailureSum, KeptReport, Outcome, SenderSum};
+pub use about::{CauseSum, DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
 pub use list::{ListedReport, Search, StoredReport};
 pub use quarantine::Quarantined;
 pub use trends::Trend;
@@ -154,7 +154,7 @@ pub struct NewReport {
 
 /// What became of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeepOutcome {
     /// It is new.
     New,
     /// It was there before (REC-06).

@@ -30,13 +30,13 @@ pub struct JournalLine {
     pub entry: JournalEntry,
 }
 
-const PUT: &str = "INSERT INTO rollout (domain, state) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET state = excluded.state";
+const UPSERT: &str = "INSERT INTO rollout (domain, state) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET state = excluded.state";
 
 impl Store {
     /// Keeps where a domain stands. The receiving side gives it its meaning.
     pub async fn put_rollout<S: Serialize>(&self, domain: &DomainName, state: &S) -> Result<(), StoreError> {
         let json = serde_json::to_string(state).map_err(damaged("rollout"))?;
-        sqlx::query(PUT).bind(domain.as_str()).bind(json).execute(&self.pool).await?;
+        sqlx::query(UPSERT).bind(domain.as_str()).bind(json).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -66,7 +66,7 @@ impl Store {
             None => S::default(),
         };
         change(&mut state);
-        sqlx::query(PUT)
+        sqlx::query(UPSERT)
             .bind(domain.as_str())
             .bind(serde_json::to_string(&state).map_err(damaged("rollout"))?)
             .execute(&mut *transaction)

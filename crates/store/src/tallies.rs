@@ -37,7 +37,7 @@ pub struct DomainTally {
 type Key = Vec<u8>;
 
 /// Rows of one statement; each has up to ten values, and a statement takes 32,766.
-const ROWS: usize = 500;
+const BATCH_ROWS: usize = 500;
 
 impl Store {
     /// Adds counts to days, each given by its first second: all of them or none. Counts under the same policy,
@@ -327,7 +327,7 @@ async fn add_counts(
     merged: &BTreeMap<Key, Merged>,
 ) -> Result<(), StoreError> {
     let rows: Vec<_> = merged.iter().collect();
-    for chunk in rows.chunks(ROWS) {
+    for chunk in rows.chunks(BATCH_ROWS) {
         let mut sql = QueryBuilder::<Sqlite>::new(
             "INSERT INTO tally (key, day, domain, policy_domain, policy_type, policy_string, mx_host, successful, failed) ",
         );
@@ -345,7 +345,7 @@ async fn add_counts(
         sql.push(
             " ON CONFLICT (key) DO UPDATE SET successful = tally.successful + excluded.successful, failed = tally.failed + excluded.failed",
         );
-        sql.build().persistent(chunk.len() == ROWS).execute(&mut *connection).await?;
+        sql.build().persistent(chunk.len() == BATCH_ROWS).execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -360,7 +360,7 @@ async fn add_failures(
         .map(|(key, one)| (key, one.failures))
         .collect();
     let mut rows: Vec<(Key, Key, FailureDetail)> = Vec::new();
-    for chunk in with.chunks(ROWS) {
+    for chunk in with.chunks(BATCH_ROWS) {
         let known = failure_counts(connection, chunk).await?;
         for (tally, failures) in chunk {
             let room = TALLY_FAILURES.saturating_sub(known.get(tally).copied().unwrap_or(0));
@@ -372,7 +372,7 @@ async fn add_failures(
             rows.extend(kept.into_iter().map(|(key, detail)| (tally.clone(), key, detail)));
         }
     }
-    for chunk in rows.chunks(ROWS) {
+    for chunk in rows.chunks(BATCH_ROWS) {
         let mut sql = QueryBuilder::<Sqlite>::new(
             "INSERT INTO tally_failure (tally, key, result_type, sending_mta_ip, receiving_mx_hostname, receiving_mx_helo,
              receiving_ip, additional_information, failure_reason_code, failed) ",
@@ -385,7 +385,7 @@ async fn add_failures(
             row.push_bind(stored(detail.failed_session_count));
         });
         sql.push(" ON CONFLICT (tally, key) DO UPDATE SET failed = tally_failure.failed + excluded.failed");
-        sql.build().persistent(chunk.len() == ROWS).execute(&mut *connection).await?;
+        sql.build().persistent(chunk.len() == BATCH_ROWS).execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -412,7 +412,7 @@ async fn add_records(
 ) -> Result<(), StoreError> {
     let rows: Vec<(&DomainName, &String)> =
         tally.iter().filter_map(|(domain, added)| Some((domain, added.record.as_ref()?))).collect();
-    for chunk in rows.chunks(ROWS) {
+    for chunk in rows.chunks(BATCH_ROWS) {
         let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO tally_record (day, domain, record) ");
         sql.push_values(chunk, |mut row, (domain, record)| {
             row.push_bind(day.as_second()).push_bind(domain.as_str()).push_bind(record.as_str());
@@ -420,7 +420,7 @@ async fn add_records(
         sql.push(
             " ON CONFLICT (day, domain) DO UPDATE SET record = excluded.record WHERE tally_record.record <> excluded.record",
         );
-        sql.build().persistent(chunk.len() == ROWS).execute(&mut *connection).await?;
+        sql.build().persistent(chunk.len() == BATCH_ROWS).execute(&mut *connection).await?;
     }
     Ok(())
 }

@@ -3,10 +3,10 @@
 
 use crate::auth::{invite as make_invitation, is_ours};
 use crate::layout::back;
-use crate::layout::{Answer, Trouble};
+use crate::layout::{Answer, ErrorPage};
 use crate::other_pages::settings_page;
 use crate::state::Dashboard;
-use crate::visitor::{Bare, Role, Visitor};
+use crate::visitor::{CsrfForm, Role, Visitor};
 use axum::Extension;
 use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
@@ -27,16 +27,18 @@ pub struct Reason {
 }
 
 /// A reason that is worth keeping.
-fn needed(reason: &str) -> Result<&str, Trouble> {
+fn needed(reason: &str) -> Result<&str, ErrorPage> {
     let reason = reason.trim();
     match reason.chars().count() {
-        0 => {
-            Err(Trouble::new(StatusCode::UNPROCESSABLE_ENTITY, "Say why; the reason is kept in the journal."))
-        }
+        0 => Err(ErrorPage::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Say why; the reason is kept in the journal.",
+        )),
         1..=500 => Ok(reason),
-        _ => {
-            Err(Trouble::new(StatusCode::UNPROCESSABLE_ENTITY, "That reason is longer than 500 characters."))
-        }
+        _ => Err(ErrorPage::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "That reason is longer than 500 characters.",
+        )),
     }
 }
 
@@ -51,7 +53,7 @@ async fn to_change<'d>(
     visitor: &Visitor,
     word: &str,
     name: &str,
-) -> Result<(RwLockWriteGuard<'d, RolloutContext>, DomainSpec), Trouble> {
+) -> Result<(RwLockWriteGuard<'d, RolloutContext>, DomainSpec), ErrorPage> {
     is_ours(visitor, word)?;
     let context = dashboard.context_to_change().await?;
     let spec = context.find(&operations::world::domain(name)?)?;
@@ -68,9 +70,10 @@ pub async fn approve(
     let reason = Some(form.reason.trim()).filter(|reason| !reason.is_empty());
     match allow(&mut context, &spec, &visitor.name, reason).await? {
         Ok(said) => Ok(back(&format!("/domains/{}", spec.name), &said)),
-        Err(refusal) => {
-            Err(Trouble::new(StatusCode::CONFLICT, format!("{} is not promoted: {}", spec.name, refusal.why)))
-        }
+        Err(refusal) => Err(ErrorPage::new(
+            StatusCode::CONFLICT,
+            format!("{} is not promoted: {}", spec.name, refusal.why),
+        )),
     }
 }
 
@@ -88,7 +91,7 @@ pub async fn hold(
 
 /// A cause to excuse, or to count again.
 #[derive(Deserialize)]
-pub struct Excused {
+pub struct ExcuseForm {
     word: String,
     result: String,
     #[serde(default)]
@@ -103,7 +106,7 @@ pub async fn excuse(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
     Path(name): Path<String>,
-    Form(form): Form<Excused>,
+    Form(form): Form<ExcuseForm>,
 ) -> Answer {
     let (mut context, spec) = to_change(&dashboard, &visitor, &form.word, &name).await?;
     let cause = Cause { result: form.result, host: form.host };
@@ -117,7 +120,7 @@ pub async fn excuse(
 pub async fn retry(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Form(form): Form<Bare>,
+    Form(form): Form<CsrfForm>,
 ) -> Answer {
     is_ours(&visitor, &form.word)?;
     let context = dashboard.context().await?;
@@ -127,7 +130,7 @@ pub async fn retry(
 
 /// Somebody to invite.
 #[derive(Deserialize)]
-pub struct Invited {
+pub struct InviteForm {
     word: String,
     name: String,
     #[serde(default)]
@@ -137,7 +140,7 @@ pub struct Invited {
 pub async fn invite(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Form(form): Form<Invited>,
+    Form(form): Form<InviteForm>,
 ) -> Answer {
     is_ours(&visitor, &form.word)?;
     let role = if form.role == "operator" { Role::Operator } else { Role::Reader };
@@ -153,7 +156,7 @@ pub async fn invite(
 
 /// Somebody to take away.
 #[derive(Deserialize)]
-pub struct Removed {
+pub struct RemoveForm {
     word: String,
     name: String,
 }
@@ -161,12 +164,12 @@ pub struct Removed {
 pub async fn remove(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Form(form): Form<Removed>,
+    Form(form): Form<RemoveForm>,
 ) -> Answer {
     is_ours(&visitor, &form.word)?;
     if form.name == visitor.name {
         let what = "You can't take yourself away: nobody might be left to sign in. On the machine:\nsternpost dashboard remove NAME";
-        return Err(Trouble::new(StatusCode::CONFLICT, what));
+        return Err(ErrorPage::new(StatusCode::CONFLICT, what));
     }
     let said = match dashboard.context().await?.store.remove_person(&form.name).await? {
         true => format!("{} can't sign in any more.", form.name),

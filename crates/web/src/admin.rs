@@ -22,11 +22,11 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// Domains in one answer.
-const PAGE: u32 = 1000;
+const PAGE_ROWS: u32 = 1000;
 /// A token that can be guessed protects nothing.
-const SHORTEST_TOKEN: usize = 24;
+const MIN_TOKEN_CHARS: usize = 24;
 /// Who it is that changes something, for the journal.
-const WHO: &str = "api";
+const API_ACTOR: &str = "api";
 
 struct Admin {
     context: RolloutContext,
@@ -44,8 +44,8 @@ pub fn router(config: &AdminConfig, context: RolloutContext) -> Result<Router, F
     let text = std::fs::read_to_string(&config.token_file)
         .map_err(|error| Failure::usage(format!("the token {shown} can't be read"), error, remedy))?;
     let token = text.trim();
-    if token.len() < SHORTEST_TOKEN {
-        let why = format!("it is shorter than {SHORTEST_TOKEN} characters");
+    if token.len() < MIN_TOKEN_CHARS {
+        let why = format!("it is shorter than {MIN_TOKEN_CHARS} characters");
         return Err(Failure::usage(format!("the token {shown} can't be used"), why, remedy));
     }
     let admin = Arc::new(Admin { context, token: Sha256::digest(token).into() });
@@ -88,8 +88,8 @@ struct Which {
     limit: Option<u32>,
 }
 
-async fn list(State(admin): State<Arc<Admin>>, Query(which): Query<Which>) -> Result<Response, Trouble> {
-    let most = which.limit.unwrap_or(PAGE).clamp(1, PAGE);
+async fn list(State(admin): State<Arc<Admin>>, Query(which): Query<Which>) -> Result<Response, ErrorPage> {
+    let most = which.limit.unwrap_or(PAGE_ROWS).clamp(1, PAGE_ROWS);
     let after = which.after.to_ascii_lowercase();
     let in_file = admin.context.config.domains.iter().filter(|spec| *spec.name.as_str() > *after);
     let mut all: Vec<(bool, DomainSpec)> = in_file.map(|spec| (true, spec.clone())).collect();
@@ -105,7 +105,7 @@ async fn list(State(admin): State<Arc<Admin>>, Query(which): Query<Which>) -> Re
     Ok(Json(json!({ "schema": 1, "domains": domains, "next": next })).into_response())
 }
 
-async fn one(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Result<Response, Trouble> {
+async fn one(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Result<Response, ErrorPage> {
     let name = domain(&name)?;
     let spec = admin.context.known_domain(&name).await?.ok_or_else(|| unknown(&name))?;
     shown(&admin, &spec).await
@@ -115,11 +115,11 @@ async fn put(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Result<Response, Trouble> {
+) -> Result<Response, ErrorPage> {
     let name = domain(&name)?;
     let spec = wanted(&name, &body)?;
     let is_new = admin.context.known_domain(&name).await?.is_none();
-    admin.context.keep(&spec, WHO).await?;
+    admin.context.keep(&spec, API_ACTOR).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, shown(&admin, &spec).await?).into_response())
 }
@@ -134,25 +134,25 @@ async fn remove(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     Query(how): Query<How>,
-) -> Result<Response, Trouble> {
+) -> Result<Response, ErrorPage> {
     let name = domain(&name)?;
     if admin.context.known_domain(&name).await?.is_none() {
         return Err(unknown(&name));
     }
     let removal = if how.although_bound { Removal::AlthoughBound } else { Removal::Free };
-    admin.context.remove(&name, removal, WHO).await?;
+    admin.context.remove(&name, removal, API_ACTOR).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// A domain as all answers show it.
-async fn shown(admin: &Admin, spec: &DomainSpec) -> Result<Response, Trouble> {
-    let standing = admin.context.standing(&spec.name).await?;
+async fn shown(admin: &Admin, spec: &DomainSpec) -> Result<Response, ErrorPage> {
+    let rollout = admin.context.rollout(&spec.name).await?;
     let aliases = admin.context.wanted(spec).aliases().unwrap_or_default();
     Ok(Json(json!({
         "schema": 1,
         "in_file": admin.context.is_in_file(&spec.name),
         "wanted": spec,
-        "mode": standing.mode,
+        "mode": rollout.mode,
         "aliases": alias_lines(&aliases),
     }))
     .into_response())
@@ -179,31 +179,31 @@ fn domain(text: &str) -> Result<DomainName, Failure> {
     })
 }
 
-fn unknown(name: &DomainName) -> Trouble {
+fn unknown(name: &DomainName) -> ErrorPage {
     let remedy = format!("Add it: PUT /v1/domains/{name}");
     let why = "neither the configuration nor the store has it";
-    Trouble(
+    ErrorPage(
         Some(StatusCode::NOT_FOUND),
         Failure::usage(format!("{name} is not among the domains"), why, remedy),
     )
 }
 
 /// What went wrong, as the answer says it, with its status where the failure does not tell.
-struct Trouble(Option<StatusCode>, Failure);
+struct ErrorPage(Option<StatusCode>, Failure);
 
-impl From<Failure> for Trouble {
+impl From<Failure> for ErrorPage {
     fn from(failure: Failure) -> Self {
         Self(None, failure)
     }
 }
 
-impl From<store::StoreError> for Trouble {
+impl From<store::StoreError> for ErrorPage {
     fn from(error: store::StoreError) -> Self {
         Self(None, store_failure(&error))
     }
 }
 
-impl IntoResponse for Trouble {
+impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
         let Self(status, failure) = self;
         let status = status.unwrap_or(match failure.exit {

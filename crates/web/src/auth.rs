@@ -2,7 +2,7 @@
 //! Argon2id strings, sessions as digests of a random token in a cookie. Each form carries a CSRF token derived from the
 //! session.
 
-use crate::layout::{Answer, Trouble};
+use crate::layout::{Answer, ErrorPage};
 use crate::visitor::{Role, Visitor};
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
@@ -15,7 +15,7 @@ use config::failure::Failure;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::{SignedDuration, Timestamp};
 use net::clock::{Clock, later};
-use net::places::Rates;
+use net::rate_limit::RateLimiter;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,27 +36,27 @@ pub struct Auth {
     /// Failed tries by name: how many, and since when the next one counts.
     failed: Mutex<HashMap<String, (u32, Timestamp)>>,
     /// Tries of each address, whatever name they are for.
-    pub tries: Rates,
+    pub tries: RateLimiter,
     /// Compared with where there is nobody of a name, so that it takes as long.
     nobody: String,
 }
 
 const COOKIE_NAME: &str = "sternpost";
 /// How long a sign-in holds.
-const SIGNED_IN: SignedDuration = SignedDuration::from_hours(7 * 24);
+const SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long an invitation holds.
-const INVITED: SignedDuration = SignedDuration::from_hours(24);
+const INVITATION_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 /// Tries before one has to wait, and for how long.
-const TRIES: u32 = 5;
-const WAIT: SignedDuration = SignedDuration::from_secs(30);
+const ATTEMPTS_PER_NAME: u32 = 5;
+const ATTEMPT_DELAY: SignedDuration = SignedDuration::from_secs(30);
 /// Tries of one address for any name, and in which time.
-const TRIES_OF_ADDRESS: u32 = 30;
-const MINUTES: Duration = Duration::from_secs(600);
+const ATTEMPTS_PER_ADDRESS: u32 = 30;
+const ATTEMPT_WINDOW: Duration = Duration::from_secs(600);
 /// Names whose failures are remembered.
-const NAMES: usize = 10_000;
+const MAX_REMEMBERED_NAMES: usize = 10_000;
 /// Of a password, in characters.
-pub const SHORTEST: usize = 12;
-pub const LONGEST: usize = 256;
+pub const MIN_PASSWORD_CHARS: usize = 12;
+pub const MAX_PASSWORD_CHARS: usize = 256;
 
 /// A random word of 256 bits.
 pub fn random_word() -> Result<String, Failure> {
@@ -90,7 +90,7 @@ pub async fn invite(store: &Store, now: Timestamp, name: &str, role: Role) -> Re
     }
     let word = random_word()?;
     store
-        .put_invitation(&digest(&word), name, role.as_str(), now, later(now, INVITED))
+        .put_invitation(&digest(&word), name, role.as_str(), now, later(now, INVITATION_LIFETIME))
         .await
         .map_err(|error| operations::store_failure(&error))?;
     Ok(format!("/welcome/{word}"))
@@ -111,12 +111,12 @@ impl Auth {
             is_https: scheme == "https",
             looking: Semaphore::new(2),
             failed: Mutex::new(HashMap::new()),
-            tries: Rates::new(TRIES_OF_ADDRESS, MINUTES),
+            tries: RateLimiter::new(ATTEMPTS_PER_ADDRESS, ATTEMPT_WINDOW),
             nobody: hash(&random_word()?)?,
         })
     }
 
-    pub async fn visitor(&self, headers: &HeaderMap) -> Result<Option<Visitor>, Trouble> {
+    pub async fn visitor(&self, headers: &HeaderMap) -> Result<Option<Visitor>, ErrorPage> {
         let Some(word) = cookie(headers) else { return Ok(None) };
         let person = self.store.signed_in(&digest(word), self.clock.now()).await?;
         Ok(person.map(|person| Visitor {
@@ -130,8 +130,8 @@ impl Auth {
     pub async fn let_in(&self, name: &str) -> Answer {
         let word = random_word()?;
         let now = self.clock.now();
-        self.store.put_sign_in(&digest(&word), name, now, later(now, SIGNED_IN)).await?;
-        Ok((self.set_cookie(&word, SIGNED_IN), Redirect::to("/")).into_response())
+        self.store.put_sign_in(&digest(&word), name, now, later(now, SESSION_LIFETIME)).await?;
+        Ok((self.set_cookie(&word, SESSION_LIFETIME), Redirect::to("/")).into_response())
     }
 
     pub fn set_cookie(&self, word: &str, age: SignedDuration) -> [(axum::http::HeaderName, String); 1] {
@@ -143,19 +143,19 @@ impl Auth {
     /// True while a name has failed too often.
     pub fn has_to_wait(&self, name: &str) -> bool {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.get(name).is_some_and(|(tries, next)| *tries >= TRIES && self.clock.now() < *next)
+        failed.get(name).is_some_and(|(tries, next)| *tries >= ATTEMPTS_PER_NAME && self.clock.now() < *next)
     }
 
     pub fn count_failure(&self, name: &str) {
         let now = self.clock.now();
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed.len() >= NAMES {
+        if failed.len() >= MAX_REMEMBERED_NAMES {
             failed.retain(|_, (_, next)| now < *next);
         }
-        if failed.len() < NAMES || failed.contains_key(name) {
+        if failed.len() < MAX_REMEMBERED_NAMES || failed.contains_key(name) {
             let (tries, next) = failed.entry(name.to_owned()).or_insert((0, now));
             *tries = tries.saturating_add(1);
-            *next = later(now, WAIT);
+            *next = later(now, ATTEMPT_DELAY);
         }
     }
 
@@ -164,9 +164,9 @@ impl Auth {
     }
 
     /// True when the password is that person's.
-    pub async fn is_right(&self, person: Option<&Person>, password: String) -> Result<bool, Trouble> {
+    pub async fn is_right(&self, person: Option<&Person>, password: String) -> Result<bool, ErrorPage> {
         let kept = person.map_or(self.nobody.clone(), |person| person.password.clone());
-        let busy = || Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "The program is ending.");
+        let busy = || ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE, "The program is ending.");
         let _place = self.looking.acquire().await.map_err(|_| busy())?;
         let right = tokio::task::spawn_blocking(move || verify(&kept, &password)).await;
         Ok(right.map_err(|_| busy())? && person.is_some())
@@ -192,12 +192,12 @@ pub fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Refuses a form that no page of this sign-in has made.
-pub fn is_ours(visitor: &Visitor, word: &str) -> Result<(), Trouble> {
+pub fn is_ours(visitor: &Visitor, word: &str) -> Result<(), ErrorPage> {
     // Digests are compared, so that the time says nothing about the word.
     if digest(word) == digest(&visitor.csrf_token) {
         return Ok(());
     }
-    Err(Trouble::new(
+    Err(ErrorPage::new(
         StatusCode::FORBIDDEN,
         "That form is out of date. Go back, load the page again, and repeat.",
     ))

@@ -1,9 +1,9 @@
 //! The page of a domain: how it stands, what reports and our own looks say, and what to do about it.
 
 use crate::chart::{LINE_DAYS, strips, strips_since, time_line};
-use crate::layout::SaidQuery;
-use crate::layout::{Answer, Frame, Here, Trouble, html};
-use crate::overview::{Need, age, judge_by, last_week};
+use crate::layout::NoticeQuery;
+use crate::layout::{Answer, ErrorPage, Frame, Section, html};
+use crate::overview::{Urgency, age, judge_by, last_week};
 use crate::state::Dashboard;
 use crate::tables::{Format, other};
 use crate::visitor::Visitor;
@@ -32,16 +32,16 @@ use store::reports::{CauseSum, DaySum, SenderSum, Trend};
 use store::rollouts::JournalEntry;
 
 /// Causes of failures on the page.
-const SHOWN: usize = 12;
+const MAX_LISTED: usize = 12;
 /// Senders with a trend, those with most sessions.
-const DRAWN: usize = 20;
+const MAX_CHARTED_SENDERS: usize = 20;
 /// MX hosts on the page.
-const HOSTS: usize = 40;
+const MAX_HOSTS: usize = 40;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// Which of the page's tables, in which format.
 #[derive(Debug, Default, Deserialize)]
-pub struct Wish {
+pub struct DomainQuery {
     #[serde(default)]
     format: Format,
     #[serde(default)]
@@ -147,7 +147,7 @@ impl Page {
 }
 
 struct Facts {
-    standing: RolloutState,
+    rollout: RolloutState,
     evidence: Evidence,
     gate: Gate,
     decisions: Decisions,
@@ -160,14 +160,14 @@ struct Facts {
     journal: Vec<JournalEntry>,
 }
 
-async fn facts(context: &RolloutContext, spec: &DomainSpec, now: Timestamp) -> Result<Facts, Trouble> {
+async fn facts(context: &RolloutContext, spec: &DomainSpec, now: Timestamp) -> Result<Facts, ErrorPage> {
     let name = &spec.name;
     let line = DAY.saturating_mul(i32::try_from(LINE_DAYS).unwrap_or(90));
     let since = now.saturating_sub(line).unwrap_or(now);
-    let standing = context.standing(name).await?;
-    let (evidence, gate) = context.gate(name, &standing).await?;
+    let rollout = context.rollout(name).await?;
+    let (evidence, gate) = context.gate(name, &rollout).await?;
     Ok(Facts {
-        standing,
+        rollout,
         evidence,
         gate,
         decisions: context.decisions(name),
@@ -185,8 +185,8 @@ pub async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
     Path(name): Path<String>,
-    Query(wish): Query<Wish>,
-    Query(said): SaidQuery,
+    Query(wish): Query<DomainQuery>,
+    Query(said): NoticeQuery,
 ) -> Answer {
     let context = dashboard.context().await?;
     let spec = context.find(&operations::world::domain(&name)?)?;
@@ -208,25 +208,25 @@ pub async fn page(
     if let Some(answer) = exported {
         return answer;
     }
-    let since = facts.standing.mode.map_or(now, |mode| mode.since);
+    let since = facts.rollout.mode.map_or(now, |mode| mode.since);
     let week = last_week(&facts.days, &facts.evidence, since, now);
-    let judged = judge_by(&context, &spec, &facts.standing, &facts.evidence, &facts.gate, week);
+    let judged = judge_by(&context, &spec, &facts.rollout, &facts.evidence, &facts.gate, week);
     let alerts = context.store.alerts::<Alert>().await?.into_iter();
     let alerts: Vec<(Timestamp, Alert)> = alerts
-        .filter(|standing| standing.domain == spec.name.as_str())
-        .map(|standing| (standing.since, standing.alert))
+        .filter(|rollout| rollout.domain == spec.name.as_str())
+        .map(|rollout| (rollout.since, rollout.alert))
         .collect();
-    let mode = facts.standing.mode.map(|known| known.mode);
+    let mode = facts.rollout.mode.map(|known| known.mode);
     let events: Vec<(Timestamp, String)> =
         facts.journal.iter().map(|entry| (entry.at, entry.what.clone())).collect();
     let wants_enforce = spec.mode == Mode::Enforce;
-    let mut frame = Frame::new(spec.name.to_string(), Here::Domains, &visitor);
+    let mut frame = Frame::new(spec.name.to_string(), Section::Domains, &visitor);
     frame.said = said.said;
     html(&Page {
         frame,
         name: spec.name.to_string(),
         sentence: sentence(&facts, &judged.next, now),
-        mark: if alerts.is_empty() { judged.need.mark() } else { Need::Failing.mark() },
+        mark: if alerts.is_empty() { judged.need.mark() } else { Urgency::Failing.mark() },
         alerts,
         wanted: spec.mode,
         held: facts
@@ -234,19 +234,19 @@ pub async fn page(
             .held
             .as_ref()
             .map(|word| format!("{} ({}, {})", word.reason, word.who, word.at)),
-        may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.standing.approved.is_none(),
+        may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.rollout.approved.is_none(),
         is_ready: facts.gate == Gate::Ready,
         may_hold: wants_enforce && facts.decisions.held.is_none() && mode.is_some(),
         is_enforced: mode == Some(Mode::Enforce),
         chart: time_line(&facts.days, &events, now),
         line_days: LINE_DAYS,
         inputs: inputs(&facts.evidence, &context.config.thresholds),
-        further: failures.len().saturating_sub(SHOWN),
-        failures: failures.into_iter().take(SHOWN).collect(),
+        further: failures.len().saturating_sub(MAX_LISTED),
+        failures: failures.into_iter().take(MAX_LISTED).collect(),
         excused: facts.decisions.excused,
         senders: drawn(facts.senders, &facts.sender_days, now),
-        hosts: hosts.into_iter().take(HOSTS).collect(),
-        pastes: pastes(&context, &spec, &facts.standing),
+        hosts: hosts.into_iter().take(MAX_HOSTS).collect(),
+        pastes: pastes(&context, &spec, &facts.rollout),
         days: facts.days.into_iter().rev().collect(),
         journal: facts.journal.into_iter().rev().take(50).collect(),
     })
@@ -263,12 +263,12 @@ fn failing(cause: &CauseSum, around: &CauseContext<'_>, decisions: &Decisions) -
 }
 
 fn sentence(facts: &Facts, next: &str, now: Timestamp) -> String {
-    let Some(mode) = facts.standing.mode else {
+    let Some(mode) = facts.rollout.mode else {
         return format!("Nothing is set up yet. Next: {next}.");
     };
     let age = age(mode.since, now);
     match mode.mode {
-        Mode::Testing if matches!(facts.gate, Gate::NotYet(_)) && facts.standing.approved.is_none() => {
+        Mode::Testing if matches!(facts.gate, Gate::NotYet(_)) && facts.rollout.approved.is_none() => {
             format!("In testing for {age}. The evidence is {}.", facts.gate)
         }
         Mode::Testing => format!("In testing for {age}. The evidence is {}. Next: {next}.", facts.gate),
@@ -335,8 +335,11 @@ fn inputs(evidence: &Evidence, needed: &Thresholds) -> Vec<Input> {
 
 /// Senders with their trends, as far as they are drawn.
 pub(super) fn drawn(senders: Vec<SenderSum>, days: &[Trend], now: Timestamp) -> Vec<(SenderSum, String)> {
-    let shown =
-        senders.iter().filter(|sender| sender.counts).take(DRAWN).map(|sender| sender.submitter.as_str());
+    let shown = senders
+        .iter()
+        .filter(|sender| sender.counts)
+        .take(MAX_CHARTED_SENDERS)
+        .map(|sender| sender.submitter.as_str());
     let names: Vec<String> = shown.map(str::to_owned).collect();
     let trends = strips(days, names.iter().map(String::as_str), now);
     let trend = |sender: &SenderSum| trends.get(sender.submitter.as_str()).filter(|_| sender.counts).cloned();
@@ -385,15 +388,15 @@ fn hosts(facts: &Facts, now: Timestamp) -> Vec<HostRow> {
 }
 
 /// What is published now, to be pasted where something of it is lost.
-fn pastes(context: &RolloutContext, spec: &DomainSpec, standing: &RolloutState) -> Vec<Paste> {
+fn pastes(context: &RolloutContext, spec: &DomainSpec, rollout: &RolloutState) -> Vec<Paste> {
     let wanted = context.wanted(spec);
     let record = |label: &str, value: String| {
         let change = Change { name: wanted.record(label).ok()?, records: Records::Txt(value) };
         Some(change.lines().join("\n"))
     };
     let announced =
-        standing.last_id.as_ref().and_then(|id| record("_mta-sts", StsRecord::new(id.clone()).to_string()));
-    let promise = standing.newest();
+        rollout.last_id.as_ref().and_then(|id| record("_mta-sts", StsRecord::new(id.clone()).to_string()));
+    let promise = rollout.newest();
     let policy = promise.and_then(|promise| Policy::new(promise.mode, promise.max_age, promise.mx.clone()));
     let asks = Step::AskForReports(TlsrptRecord::new(spec.rua.clone()));
     let asks = Change::of(&wanted, &asks).ok().flatten().filter(|_| !spec.rua.is_empty());
@@ -431,7 +434,7 @@ pub async fn check(
     drop(context);
     let seen = checker.examine(&domain).await;
     html(&CheckPage {
-        frame: Frame::new(format!("Check of {domain}"), Here::Domains, &visitor),
+        frame: Frame::new(format!("Check of {domain}"), Section::Domains, &visitor),
         name: domain.to_string(),
         verdict: seen.verdict,
         findings: seen

@@ -13,7 +13,7 @@ use config::failure::{Exit, Failure};
 
 /// Where one is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Here {
+pub enum Section {
     Domains,
     Reports,
     Senders,
@@ -22,7 +22,7 @@ pub enum Here {
     Settings,
 }
 
-impl Here {
+impl Section {
     const ALL: [(Self, &'static str, &'static str); 6] = [
         (Self::Domains, "/", "Domains"),
         (Self::Reports, "/reports", "Reports"),
@@ -49,8 +49,8 @@ pub struct Frame {
 
 impl Frame {
     /// For somebody who has signed in.
-    pub fn new(title: impl Into<String>, here: Here, visitor: &Visitor) -> Self {
-        let ways = Here::ALL.iter().map(|(place, to, name)| (*to, *name, *place == here)).collect();
+    pub fn new(title: impl Into<String>, here: Section, visitor: &Visitor) -> Self {
+        let ways = Section::ALL.iter().map(|(place, to, name)| (*to, *name, *place == here)).collect();
         Self { visitor: Some(visitor.clone()), ways, ..Self::outside(title) }
     }
 
@@ -77,15 +77,15 @@ impl Frame {
 }
 
 /// An answer, or an error as a page.
-pub type Answer = Result<Response, Trouble>;
+pub type Answer = Result<Response, ErrorPage>;
 
 /// What can't be shown or done.
-pub struct Trouble {
+pub struct ErrorPage {
     status: StatusCode,
     what: String,
 }
 
-impl Trouble {
+impl ErrorPage {
     pub fn new(status: StatusCode, what: impl Into<String>) -> Self {
         Self { status, what: what.into() }
     }
@@ -95,7 +95,7 @@ impl Trouble {
     }
 }
 
-impl From<Failure> for Trouble {
+impl From<Failure> for ErrorPage {
     fn from(failure: Failure) -> Self {
         let status = match failure.exit {
             Exit::Usage => StatusCode::NOT_FOUND,
@@ -106,7 +106,7 @@ impl From<Failure> for Trouble {
     }
 }
 
-impl From<store::StoreError> for Trouble {
+impl From<store::StoreError> for ErrorPage {
     fn from(error: store::StoreError) -> Self {
         tracing::error!("a page can't be made, since the store fails: {error}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The store fails; the log says why.")
@@ -120,7 +120,7 @@ struct TroublePage {
     what: String,
 }
 
-impl IntoResponse for Trouble {
+impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("Error");
         let page = TroublePage { frame: Frame::outside(title), what: self.what };
@@ -132,22 +132,22 @@ impl IntoResponse for Trouble {
 pub fn html(page: &impl Template) -> Answer {
     page.render().map(|text| Html(text).into_response()).map_err(|error| {
         tracing::error!("a page can't be made: {error}");
-        Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, "The page can't be made; the log says why.")
+        ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR, "The page can't be made; the log says why.")
     })
 }
 
-pub async fn nothing_here() -> Trouble {
-    Trouble::not_found("There is no such page.")
+pub async fn nothing_here() -> ErrorPage {
+    ErrorPage::not_found("There is no such page.")
 }
 
 /// Nothing from elsewhere runs or is loaded, nothing is framed or kept by others.
-const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+const SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 pub async fn safe_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in [
-        (CONTENT_SECURITY_POLICY, POLICY),
+        (CONTENT_SECURITY_POLICY, SECURITY_POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         // Not `no-referrer`: browsers then say `Origin: null` with our own forms too.
         (REFERRER_POLICY, "same-origin"),
@@ -160,21 +160,21 @@ pub async fn safe_headers(request: Request, next: Next) -> Response {
     response
 }
 
-const DAY_LONG: &str = "public, max-age=86400";
+const CACHE_ONE_DAY: &str = "public, max-age=86400";
 
 pub async fn style() -> Response {
     let text = check::render::page::STYLE;
-    ([(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, DAY_LONG)], text).into_response()
+    ([(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, CACHE_ONE_DAY)], text).into_response()
 }
 
 pub async fn script() -> Response {
     let text = include_str!("../templates/copy.js");
-    ([(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, DAY_LONG)], text).into_response()
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, CACHE_ONE_DAY)], text).into_response()
 }
 
 /// What a query of a page may ask for, whatever else it has.
 #[derive(Debug, Default, serde::Deserialize)]
-pub struct Said {
+pub struct NoticeParam {
     #[serde(default)]
     pub said: String,
 }
@@ -185,4 +185,4 @@ pub fn back(to: &str, said: &str) -> Response {
     Redirect::to(&format!("{to}?said={encoded}")).into_response()
 }
 
-pub type SaidQuery = Query<Said>;
+pub type NoticeQuery = Query<NoticeParam>;

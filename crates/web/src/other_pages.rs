@@ -2,8 +2,8 @@
 
 use crate::chart::strips_since;
 use crate::domain::drawn;
-use crate::layout::SaidQuery;
-use crate::layout::{Answer, Frame, Here, html};
+use crate::layout::NoticeQuery;
+use crate::layout::{Answer, Frame, Section, html};
 use crate::state::Dashboard;
 use crate::tables::{Format, other};
 use crate::visitor::Visitor;
@@ -22,7 +22,7 @@ use store::rollouts::JournalLine;
 
 /// What to show.
 #[derive(Debug, Default, Deserialize)]
-pub struct Wish {
+pub struct JournalQuery {
     #[serde(default)]
     format: Format,
     before: Option<i64>,
@@ -50,7 +50,7 @@ impl SendersPage {
 pub async fn senders(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<Wish>,
+    Query(wish): Query<JournalQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
@@ -65,7 +65,7 @@ pub async fn senders(
         return answer;
     }
     html(&SendersPage {
-        frame: Frame::new("Senders", Here::Senders, &visitor),
+        frame: Frame::new("Senders", Section::Senders, &visitor),
         rows: drawn(rows, &days, now),
     })
 }
@@ -79,22 +79,22 @@ struct JournalPage {
 }
 
 /// Lines on a page, and in a file.
-const LINES: u32 = 100;
-const FILE: u32 = 100_000;
+const PAGE_ROWS: u32 = 100;
+const MAX_EXPORT_ROWS: u32 = 100_000;
 
 pub async fn journal(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<Wish>,
+    Query(wish): Query<JournalQuery>,
 ) -> Answer {
-    let most = if wish.format == Format::Html { LINES } else { FILE };
+    let most = if wish.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
     let context = dashboard.context().await?;
     let rows = context.store.journal_of_all(wish.before.unwrap_or(i64::MAX), most).await?;
     if let Some(answer) = other(wish.format, "journal", &rows) {
         return answer;
     }
     let older = rows.last().filter(|_| rows.len() == most as usize).map(|last| last.id);
-    html(&JournalPage { frame: Frame::new("Journal", Here::Journal, &visitor), rows, older })
+    html(&JournalPage { frame: Frame::new("Journal", Section::Journal, &visitor), rows, older })
 }
 
 /// A policy that mail is sent under.
@@ -178,11 +178,11 @@ impl From<Outgoing> for OwnReport {
 pub async fn sending(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<Wish>,
+    Query(wish): Query<JournalQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
-    let most = if wish.format == Format::Html { LINES } else { FILE };
+    let most = if wish.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
     let found = context.store.policies_after(&wish.after, most).await?;
     let rows: Vec<InUse> = found.into_iter().map(InUse::from).collect();
     if let Some(answer) = other(wish.format, "policies", &rows) {
@@ -190,10 +190,10 @@ pub async fn sending(
     }
     let counts = context.store.count_policies(now).await?;
     let today = DateRange::utc_day(now).start;
-    let newest = OutgoingFilter { most: LINES, ..OutgoingFilter::default() };
+    let newest = OutgoingFilter { most: PAGE_ROWS, ..OutgoingFilter::default() };
     let after = rows.last().filter(|_| rows.len() == most as usize).map(|last| last.domain.clone());
     html(&SendingPage {
-        frame: Frame::new("Sending", Here::Sending, &visitor),
+        frame: Frame::new("Sending", Section::Sending, &visitor),
         is_on: context.config.answers.is_some(),
         counts: vec![("enforce", counts.enforce), ("testing", counts.testing), ("none", counts.none)],
         rows,
@@ -227,7 +227,7 @@ struct SettingsPage {
 pub async fn settings(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(said): SaidQuery,
+    Query(said): NoticeQuery,
 ) -> Answer {
     settings_page(&dashboard, &visitor, said.said, None).await
 }
@@ -241,7 +241,7 @@ pub async fn settings_page(
 ) -> Answer {
     let context = dashboard.context().await?;
     let people = context.store.people().await?;
-    let mut frame = Frame::new("Settings", Here::Settings, visitor);
+    let mut frame = Frame::new("Settings", Section::Settings, visitor);
     frame.said = said;
     html(&SettingsPage {
         frame,

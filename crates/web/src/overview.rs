@@ -1,7 +1,7 @@
 //! The overview: one row a domain, what needs somebody first.
 
 use crate::chart::strip;
-use crate::layout::{Answer, Frame, Here, Trouble, html};
+use crate::layout::{Answer, ErrorPage, Frame, Section, html};
 use crate::state::Dashboard;
 use crate::tables::{Format, other};
 use crate::visitor::Visitor;
@@ -22,7 +22,7 @@ use store::reports::DaySum;
 
 /// What to show.
 #[derive(Debug, serde::Deserialize)]
-pub struct Wish {
+pub struct OverviewQuery {
     #[serde(default)]
     q: String,
     #[serde(default)]
@@ -34,7 +34,7 @@ pub struct Wish {
 /// How much a domain needs somebody; the most first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Need {
+pub enum Urgency {
     /// Mail is at risk.
     Failing,
     /// A word or a command of the operator's is waited for.
@@ -45,7 +45,7 @@ pub enum Need {
     Fine,
 }
 
-impl Need {
+impl Urgency {
     /// The word and the sign that stand for it, so that colour is not all.
     pub fn mark(self) -> (&'static str, &'static str) {
         match self {
@@ -61,7 +61,7 @@ impl Need {
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     pub domain: String,
-    pub need: Need,
+    pub need: Urgency,
     pub mode: String,
     pub wanted: String,
     pub since: Option<Timestamp>,
@@ -79,10 +79,10 @@ pub struct Row {
 }
 
 /// Rows on a page.
-const PAGE: usize = 30;
+const PAGE_ROWS: usize = 30;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// How far back a domain of many is judged; the page of one domain goes back further.
-const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 60);
+const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 60);
 
 #[derive(Template)]
 #[template(path = "overview.html")]
@@ -100,22 +100,22 @@ struct Page {
 pub async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<Wish>,
+    Query(wish): Query<OverviewQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
-    let days = dashboard.days(&context, now.saturating_sub(LOOKED_BACK).unwrap_or(now)).await?;
+    let days = dashboard.days(&context, now.saturating_sub(REPORT_WINDOW).unwrap_or(now)).await?;
     let standings: BTreeMap<String, RolloutState> = context.store.rollouts().await?;
     let wanted = wish.q.trim().to_ascii_lowercase();
-    let mut found: Vec<(Judged, &DomainSpec)> = Vec::new();
+    let mut found: Vec<(DomainSummary, &DomainSpec)> = Vec::new();
     let known = |name: &DomainName| (standings.get(name.as_str()), days.get(name.as_str()));
     let mut counts = BTreeMap::new();
     let alarmed: BTreeSet<String> =
-        context.store.alerts::<Alert>().await?.into_iter().map(|standing| standing.domain).collect();
+        context.store.alerts::<Alert>().await?.into_iter().map(|rollout| rollout.domain).collect();
     for spec in &context.known {
         let mut judged = judge(&context, spec, known(&spec.name), now).await?;
         if alarmed.contains(spec.name.as_str()) {
-            (judged.need, judged.next) = (Need::Failing, "look at the alerts".to_owned());
+            (judged.need, judged.next) = (Urgency::Failing, "look at the alerts".to_owned());
         }
         *counts.entry(judged.need).or_insert(0) += 1;
         if spec.name.as_str().contains(&wanted) {
@@ -126,10 +126,10 @@ pub async fn page(
         a.need.cmp(&b.need).then_with(|| one.name.as_str().cmp(two.name.as_str()))
     });
     let found_count = found.len();
-    let pages = found.len().div_ceil(PAGE).max(1);
+    let pages = found.len().div_ceil(PAGE_ROWS).max(1);
     let page = wish.page.clamp(1, pages);
     let (first, most) = match wish.format {
-        Format::Html => ((page - 1) * PAGE, PAGE),
+        Format::Html => ((page - 1) * PAGE_ROWS, PAGE_ROWS),
         Format::Csv | Format::Json => (0, usize::MAX),
     };
     let mut rows = Vec::new();
@@ -141,7 +141,7 @@ pub async fn page(
     }
     let counts = counts.into_iter().map(|(need, count)| (need.mark().0, need.mark().1, count)).collect();
     html(&Page {
-        frame: Frame::new("Domains", Here::Domains, &visitor),
+        frame: Frame::new("Domains", Section::Domains, &visitor),
         rows,
         q: wish.q,
         all: context.known.len(),
@@ -153,8 +153,8 @@ pub async fn page(
 }
 
 /// How a domain stands and what it needs.
-pub struct Judged {
-    pub need: Need,
+pub struct DomainSummary {
+    pub need: Urgency,
     pub evidence: String,
     pub next: String,
 }
@@ -166,28 +166,28 @@ type Known<'a> = (Option<&'a RolloutState>, Option<&'a Vec<DaySum>>);
 async fn judge(
     context: &RolloutContext,
     spec: &DomainSpec,
-    (standing, days): Known<'_>,
+    (rollout, days): Known<'_>,
     now: Timestamp,
-) -> Result<Judged, Trouble> {
+) -> Result<DomainSummary, ErrorPage> {
     let nothing = RolloutState::default();
-    let standing = standing.unwrap_or(&nothing);
-    let since = standing.mode.map_or(now, |mode| mode.since);
+    let rollout = rollout.unwrap_or(&nothing);
+    let since = rollout.mode.map_or(now, |mode| mode.since);
     let days = days.map_or(&[][..], Vec::as_slice);
     let thresholds = &context.config.thresholds;
     if !context.decisions(&spec.name).excused.is_empty() {
         // Sums don't tell the excused causes from the others.
-        let (evidence, gate) = context.gate(&spec.name, standing).await?;
+        let (evidence, gate) = context.gate(&spec.name, rollout).await?;
         let week = last_week(days, &evidence, since, now);
-        return Ok(judge_by(context, spec, standing, &evidence, &gate, week));
+        return Ok(judge_by(context, spec, rollout, &evidence, &gate, week));
     }
     let mut evidence = evidence_by_day(days, &[], since, now);
-    let is_in_testing = standing.mode.is_some_and(|known| known.mode == Mode::Testing);
+    let is_in_testing = rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
     if is_in_testing && evidence.is_decided_by_probes(thresholds) {
         evidence = evidence_by_day(days, &context.store.guard_probes(&spec.name, since).await?, since, now);
     }
     let gate = gate(&evidence, thresholds);
     let week = last_week(days, &evidence, since, now);
-    Ok(judge_by(context, spec, standing, &evidence, &gate, week))
+    Ok(judge_by(context, spec, rollout, &evidence, &gate, week))
 }
 
 /// What verified reports of the last week say.
@@ -213,33 +213,35 @@ pub fn last_week(days: &[DaySum], evidence: &Evidence, since: Timestamp, now: Ti
 pub fn judge_by(
     context: &RolloutContext,
     spec: &DomainSpec,
-    standing: &RolloutState,
+    rollout: &RolloutState,
     evidence: &Evidence,
     gate: &Gate,
     week: LastWeek,
-) -> Judged {
+) -> DomainSummary {
     let name = &spec.name;
     let apply = format!("sternpost apply {name}");
-    let mode = standing.mode.map(|known| known.mode);
+    let mode = rollout.mode.map(|known| known.mode);
     let wanted = context.wanted(spec).mode;
     let held = context.decisions(name).held;
     let (need, next) = match mode {
-        None if wanted == Mode::None => (Need::Fine, "nothing".to_owned()),
-        None => (Need::Waiting, apply),
+        None if wanted == Mode::None => (Urgency::Fine, "nothing".to_owned()),
+        None => (Urgency::Waiting, apply),
         Some(Mode::Enforce) if wanted == Mode::Enforce && week == LastWeek::Failing => {
-            (Need::Failing, "look at the failures".to_owned())
+            (Urgency::Failing, "look at the failures".to_owned())
         }
-        Some(mode) if mode == wanted && standing.announce_due => (Need::Waiting, apply),
+        Some(mode) if mode == wanted && rollout.announce_due => (Urgency::Waiting, apply),
         Some(mode) if mode == wanted => match held {
-            Some(word) => (Need::Waiting, format!("held by {}: {}", word.who, word.reason)),
-            None => (Need::Fine, "nothing".to_owned()),
+            Some(word) => (Urgency::Waiting, format!("held by {}: {}", word.who, word.reason)),
+            None => (Urgency::Fine, "nothing".to_owned()),
         },
-        Some(Mode::Testing) if wanted == Mode::Enforce => match (standing.approved, gate) {
-            (Some(_), _) => (Need::Waiting, apply),
-            (None, Gate::Ready) => (Need::Waiting, "approve enforcement".to_owned()),
-            (None, Gate::NotYet(reasons)) => (Need::OnItsWay, reasons.first().cloned().unwrap_or_default()),
+        Some(Mode::Testing) if wanted == Mode::Enforce => match (rollout.approved, gate) {
+            (Some(_), _) => (Urgency::Waiting, apply),
+            (None, Gate::Ready) => (Urgency::Waiting, "approve enforcement".to_owned()),
+            (None, Gate::NotYet(reasons)) => {
+                (Urgency::OnItsWay, reasons.first().cloned().unwrap_or_default())
+            }
         },
-        Some(_) => (Need::Waiting, apply),
+        Some(_) => (Urgency::Waiting, apply),
     };
     let evidence = match mode {
         Some(Mode::Testing) => gate.to_string(),
@@ -252,22 +254,22 @@ pub fn judge_by(
         },
         _ => "none".to_owned(),
     };
-    Judged { need, evidence, next }
+    DomainSummary { need, evidence, next }
 }
 
 async fn row(
     context: &RolloutContext,
     spec: &DomainSpec,
     known: Known<'_>,
-    judged: Judged,
+    judged: DomainSummary,
     now: Timestamp,
-) -> Result<Row, Trouble> {
+) -> Result<Row, ErrorPage> {
     let days = known.1.map_or(&[][..], Vec::as_slice);
     let month = days.iter().filter(|day| day.day + DAY * 30 > now);
     let (worked, failed) = month.fold((0u64, 0u64), |(worked, failed), day| {
         (worked.saturating_add(day.successful), failed.saturating_add(day.failed))
     });
-    let mode = known.0.and_then(|standing| standing.mode);
+    let mode = known.0.and_then(|rollout| rollout.mode);
     let certificate_ends = certificate_ends(context, spec).await?;
     Ok(Row {
         domain: spec.name.to_string(),
@@ -292,7 +294,10 @@ async fn row(
 }
 
 /// The end of the policy host's certificate, where the policy is served here.
-async fn certificate_ends(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Timestamp>, Trouble> {
+async fn certificate_ends(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+) -> Result<Option<Timestamp>, ErrorPage> {
     let Ok(host) = DomainName::parse(&format!("mta-sts.{}", spec.name)) else { return Ok(None) };
     if spec.host != HostedBy::Sternpost {
         return Ok(None);

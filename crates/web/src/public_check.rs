@@ -17,7 +17,7 @@ use check::render::page;
 use config::Config;
 use config::failure::Failure;
 use formats::limits::{PUBLIC_CHECKS, PUBLIC_CHECKS_AT_ONCE, PUBLIC_CHECKS_PER_ADDRESS, PUBLIC_RESULTS};
-use net::places::Rates;
+use net::rate_limit::RateLimiter;
 use operations::store_failure;
 use operations::world::World;
 use std::net::Ipv4Addr;
@@ -35,7 +35,7 @@ struct PublicCheck {
     config: Config,
     at_once: Semaphore,
     /// Of everybody together, and of each.
-    rates: (Rates, Rates),
+    rates: (RateLimiter, RateLimiter),
 }
 
 #[derive(Template)]
@@ -59,7 +59,7 @@ pub fn router(config: &Config, store: &Store, world: &Arc<World>) -> Router {
         store: store.clone(),
         config: config.clone(),
         at_once: Semaphore::new(PUBLIC_CHECKS_AT_ONCE),
-        rates: (Rates::new(PUBLIC_CHECKS, MINUTE), Rates::new(PUBLIC_CHECKS_PER_ADDRESS, MINUTE)),
+        rates: (RateLimiter::new(PUBLIC_CHECKS, MINUTE), RateLimiter::new(PUBLIC_CHECKS_PER_ADDRESS, MINUTE)),
     });
     Router::new()
         .route("/check", get(form))
@@ -87,30 +87,34 @@ async fn safe(mut response: Response) -> Response {
 
 impl PublicCheck {
     /// Counts a look, of which each asker has a share of those that all have.
-    fn may_look(&self, asker: ClientAddr) -> Result<(), Trouble> {
+    fn may_look(&self, asker: ClientAddr) -> Result<(), ErrorPage> {
         let (all, each) = &self.rates;
         let now = Instant::now();
         if asker.0.is_some_and(|from| !each.take(from, now)) {
-            return Err(Trouble::Enough);
+            return Err(ErrorPage::Enough);
         }
         match all.take(Ipv4Addr::UNSPECIFIED.into(), now) {
             true => Ok(()),
-            false => Err(Trouble::Busy),
+            false => Err(ErrorPage::DeliveryLimits),
         }
     }
 
-    async fn look(&self, asker: ClientAddr, typed: &str) -> Result<(check::Examination, Duration), Trouble> {
+    async fn look(
+        &self,
+        asker: ClientAddr,
+        typed: &str,
+    ) -> Result<(check::Examination, Duration), ErrorPage> {
         let domain =
-            operations::world::domain(typed).map_err(|failure| Trouble::Typed(failure.to_string()))?;
+            operations::world::domain(typed).map_err(|failure| ErrorPage::Typed(failure.to_string()))?;
         self.may_look(asker)?;
-        let _place = self.at_once.acquire().await.map_err(|_| Trouble::Busy)?;
+        let _place = self.at_once.acquire().await.map_err(|_| ErrorPage::DeliveryLimits)?;
         let begun = Instant::now();
         let looks = self.world.looks(&self.config);
         let checker: Checker = self
             .world
             .checker(&self.config, looks, false)
             .await
-            .map_err(|failure| Trouble::Ours(failure.to_string()))?;
+            .map_err(|failure| ErrorPage::Ours(failure.to_string()))?;
         Ok((checker.examine(&domain).await, begun.elapsed()))
     }
 
@@ -124,24 +128,24 @@ impl PublicCheck {
 }
 
 /// Why there is no outcome.
-enum Trouble {
+enum ErrorPage {
     /// What was typed is no domain.
     Typed(String),
     /// Enough was looked at.
-    Busy,
+    DeliveryLimits,
     /// Enough was looked at for this asker.
     Enough,
     /// Nothing can be looked at from here now.
     Ours(String),
 }
 
-impl Trouble {
+impl ErrorPage {
     fn told(self) -> (StatusCode, String) {
         // On a page and in JSON it is plain that it is an error.
         let bare = |why: String| why.trim_start_matches("error: ").replace("\n  ", ". ");
         match self {
             Self::Typed(why) => (StatusCode::BAD_REQUEST, bare(why)),
-            Self::Busy => (
+            Self::DeliveryLimits => (
                 StatusCode::TOO_MANY_REQUESTS,
                 format!(
                     "{PUBLIC_CHECKS} domains were looked at within a minute, which is the most. Try again in a minute."

@@ -15,7 +15,7 @@ use operations::{RolloutContext, store_failure};
 use receiver::inbox::{Inbox, InboxOutcome};
 use std::sync::Arc;
 use store::Store;
-use store::reports::{Arrival, Kept};
+use store::reports::{Arrival, KeepOutcome};
 
 /// Takes reports at their path; nothing when they are not taken by HTTPS.
 pub async fn router(config: &InboxConfig, store: &Store, world: &World) -> Result<Option<Router>, Failure> {
@@ -56,7 +56,7 @@ async fn take(State(inbox): State<Arc<Inbox>>, body: Bytes) -> (StatusCode, &'st
         Ok(taken) => {
             tracing::info!(?taken, "report by HTTPS");
             match taken {
-                InboxOutcome::Report { kept: Kept::New, .. } => (StatusCode::CREATED, "kept\n"),
+                InboxOutcome::Report { kept: KeepOutcome::New, .. } => (StatusCode::CREATED, "kept\n"),
                 InboxOutcome::Report { .. } => (StatusCode::OK, "kept before\n"),
                 InboxOutcome::Quarantined(_) => {
                     (StatusCode::ACCEPTED, "kept, and can't be read as a report\n")

@@ -1,7 +1,7 @@
 //! Reports: found, one of them read, and what could not be read.
 
-use crate::layout::SaidQuery;
-use crate::layout::{Answer, Frame, Here, Trouble, html};
+use crate::layout::NoticeQuery;
+use crate::layout::{Answer, ErrorPage, Frame, Section, html};
 use crate::state::Dashboard;
 use crate::tables::{Format, other};
 use crate::visitor::Visitor;
@@ -17,7 +17,7 @@ use store::reports::{ListedReport, Quarantined, Search};
 
 /// Which reports.
 #[derive(Debug, Default, Deserialize)]
-pub struct Wish {
+pub struct ReportsQuery {
     #[serde(default)]
     domain: String,
     #[serde(default)]
@@ -30,8 +30,8 @@ pub struct Wish {
 }
 
 /// Reports on a page, and in a file.
-const PAGE: u32 = 50;
-const FILE: u32 = 10_000;
+const PAGE_ROWS: u32 = 50;
+const MAX_EXPORT_ROWS: u32 = 10_000;
 
 #[derive(Template)]
 #[template(path = "reports.html")]
@@ -49,11 +49,11 @@ struct ListPage {
 pub async fn list(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<Wish>,
+    Query(wish): Query<ReportsQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let text = |text: &str| Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty());
-    let most = if wish.format == Format::Html { PAGE } else { FILE };
+    let most = if wish.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
     let search = Search {
         domain: text(&wish.domain),
         submitter: text(&wish.submitter),
@@ -82,7 +82,7 @@ pub async fn list(
         report.domains.iter().any(|domain| context.known.iter().any(|spec| spec.name.as_str() == domain))
     };
     html(&ListPage {
-        frame: Frame::new("Reports", Here::Reports, &visitor),
+        frame: Frame::new("Reports", Section::Reports, &visitor),
         domain: wish.domain,
         submitter: wish.submitter,
         failed: search.failed,
@@ -110,13 +110,13 @@ pub async fn one(
     Path(id): Path<i64>,
 ) -> Answer {
     let told = find(&dashboard, id).await?;
-    html(&OnePage { frame: Frame::new(format!("Report {id}"), Here::Reports, &visitor), told })
+    html(&OnePage { frame: Frame::new(format!("Report {id}"), Section::Reports, &visitor), told })
 }
 
-async fn find(dashboard: &Dashboard, id: i64) -> Result<OpenedReport, Trouble> {
+async fn find(dashboard: &Dashboard, id: i64) -> Result<OpenedReport, ErrorPage> {
     let context = dashboard.context().await?;
     let stored = context.store.report(id).await?;
-    Ok(open_report(stored.ok_or_else(|| Trouble::not_found(format!("There is no report {id}.")))?)?)
+    Ok(open_report(stored.ok_or_else(|| ErrorPage::not_found(format!("There is no report {id}.")))?)?)
 }
 
 pub async fn raw(State(dashboard): State<Arc<Dashboard>>, Path(id): Path<i64>) -> Answer {
@@ -135,14 +135,14 @@ struct QuarantinePage {
 pub async fn quarantine(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(said): SaidQuery,
-    Query(wish): Query<Wish>,
+    Query(said): NoticeQuery,
+    Query(wish): Query<ReportsQuery>,
 ) -> Answer {
     let rows = dashboard.context().await?.store.quarantined(0, 1000).await?;
     if let Some(answer) = other(wish.format, "quarantine", &rows) {
         return answer;
     }
-    let mut frame = Frame::new("Quarantine", Here::Reports, &visitor);
+    let mut frame = Frame::new("Quarantine", Section::Reports, &visitor);
     frame.said = said.said;
     html(&QuarantinePage { frame, rows })
 }
@@ -150,7 +150,7 @@ pub async fn quarantine(
 pub async fn quarantined(State(dashboard): State<Arc<Dashboard>>, Path(id): Path<i64>) -> Answer {
     let bytes = dashboard.context().await?.store.quarantined_bytes(id).await?;
     let bytes =
-        bytes.ok_or_else(|| Trouble::not_found(format!("Nothing of the number {id} is in quarantine.")))?;
+        bytes.ok_or_else(|| ErrorPage::not_found(format!("Nothing of the number {id} is in quarantine.")))?;
     let file = (CONTENT_DISPOSITION, format!("attachment; filename=\"quarantine-{id}\""));
     Ok(([(CONTENT_TYPE, "application/octet-stream".to_owned()), file], bytes).into_response())
 }

@@ -1,10 +1,10 @@
 //! Sign-in, sign-out and the first password: the pages, and the checks in front of all other pages.
 
-use crate::auth::{Auth, LONGEST, SHORTEST, cookie, digest, hash, is_ours};
+use crate::auth::{Auth, MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, cookie, digest, hash, is_ours};
 use crate::client_addr::ClientAddr;
-use crate::layout::{Answer, Frame, Trouble, html};
+use crate::layout::{Answer, ErrorPage, Frame, html};
 use crate::state::Dashboard;
-use crate::visitor::{Bare, Role, Visitor};
+use crate::visitor::{CsrfForm, Role, Visitor};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Path, Request, State};
@@ -22,13 +22,13 @@ pub async fn only_known(State(dashboard): State<Arc<Dashboard>>, mut request: Re
     let Some(visitor) = dashboard.auth.visitor(request.headers()).await? else {
         return Ok(match *request.method() {
             Method::GET | Method::HEAD => Redirect::to("/sign-in").into_response(),
-            _ => Trouble::new(StatusCode::FORBIDDEN, "Sign in first.").into_response(),
+            _ => ErrorPage::new(StatusCode::FORBIDDEN, "Sign in first.").into_response(),
         });
     };
     let only_looks = matches!(*request.method(), Method::GET | Method::HEAD);
     if !only_looks && !visitor.is_operator() && request.uri().path() != "/sign-out" {
         let what = "You may look, and not change anything. Ask an operator.";
-        return Err(Trouble::new(StatusCode::FORBIDDEN, what));
+        return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));
     }
     request.extensions_mut().insert(visitor);
     Ok(next.run(request).await)
@@ -44,12 +44,12 @@ pub async fn only_our_forms(State(dashboard): State<Arc<Dashboard>>, request: Re
         let what = format!(
             "This program does not answer by the name {host:?}. If that name is right, set\n[dashboard]\nurl = \"https://{host}\""
         );
-        return Err(Trouble::new(StatusCode::MISDIRECTED_REQUEST, what));
+        return Err(ErrorPage::new(StatusCode::MISDIRECTED_REQUEST, what));
     }
     let origin = text(request.headers().get(ORIGIN));
     let is_ours = origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from == host));
     if !matches!(*request.method(), Method::GET | Method::HEAD) && !is_ours {
-        return Err(Trouble::new(StatusCode::FORBIDDEN, "That form came from another site."));
+        return Err(ErrorPage::new(StatusCode::FORBIDDEN, "That form came from another site."));
     }
     Ok(next.run(request).await)
 }
@@ -88,7 +88,7 @@ pub async fn sign_in(
         return refused(StatusCode::TOO_MANY_REQUESTS, "Too many tries from your address. Wait a minute.");
     }
     let person = auth.store.person(&form.name).await?;
-    let password: String = form.password.chars().take(LONGEST).collect();
+    let password: String = form.password.chars().take(MAX_PASSWORD_CHARS).collect();
     if auth.is_right(person.as_ref(), password).await? {
         auth.forget_failures(&form.name);
         tracing::info!(name = form.name, "signed in");
@@ -103,7 +103,7 @@ pub async fn sign_out(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
     headers: HeaderMap,
-    Form(form): Form<Bare>,
+    Form(form): Form<CsrfForm>,
 ) -> Answer {
     is_ours(&visitor, &form.word)?;
     if let Some(word) = cookie(&headers) {
@@ -125,7 +125,13 @@ struct WelcomePage {
 
 impl WelcomePage {
     fn new(name: String, role: Role, problem: &'static str) -> Self {
-        Self { frame: Frame::outside("Welcome"), name, role: role.as_str(), problem, shortest: SHORTEST }
+        Self {
+            frame: Frame::outside("Welcome"),
+            name,
+            role: role.as_str(),
+            problem,
+            shortest: MIN_PASSWORD_CHARS,
+        }
     }
 }
 
@@ -135,10 +141,10 @@ pub struct Welcome {
     again: String,
 }
 
-async fn invited(auth: &Auth, word: &str) -> Result<(String, Role), Trouble> {
+async fn invited(auth: &Auth, word: &str) -> Result<(String, Role), ErrorPage> {
     let found = auth.store.invitation(&digest(word), auth.clock.now()).await?;
     let (name, role) = found.ok_or_else(|| {
-        Trouble::not_found("That link was used already, or is older than a day. A new one is made by\nsternpost dashboard invite NAME")
+        ErrorPage::not_found("That link was used already, or is older than a day. A new one is made by\nsternpost dashboard invite NAME")
     })?;
     Ok((name, Role::parse(&role)))
 }
@@ -158,8 +164,8 @@ pub async fn welcome(
     let length = form.password.chars().count();
     let problem = match length {
         _ if form.password != form.again => "The two passwords differ.",
-        0..SHORTEST => "The password is too short.",
-        SHORTEST..=LONGEST => "",
+        0..MIN_PASSWORD_CHARS => "The password is too short.",
+        MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS => "",
         _ => "The password is too long.",
     };
     if !problem.is_empty() {
@@ -168,7 +174,7 @@ pub async fn welcome(
     }
     let person = Person { name, role: role.as_str().to_owned(), password: hash(&form.password)? };
     if !auth.store.accept(&digest(&word), &person, auth.clock.now()).await? {
-        return Err(Trouble::not_found("This link has already been used."));
+        return Err(ErrorPage::not_found("This link has already been used."));
     }
     tracing::info!(name = person.name, role = person.role, "may use the dashboard");
     auth.let_in(&person.name).await

@@ -27,7 +27,7 @@ pub struct Dashboard {
 type AllDays = BTreeMap<String, Vec<DaySum>>;
 
 /// How old what is known of the domains may be on a page.
-const FRESH: Duration = Duration::from_secs(2);
+const CACHE_TIME: Duration = Duration::from_secs(2);
 
 impl Dashboard {
     /// A dashboard over this context.
@@ -50,7 +50,7 @@ impl Dashboard {
     /// The context, with what commands have changed meanwhile.
     pub(crate) async fn context(&self) -> Result<RwLockReadGuard<'_, RolloutContext>, Failure> {
         let mut learned = self.learned.lock().await;
-        if learned.elapsed() > FRESH {
+        if learned.elapsed() > CACHE_TIME {
             self.context.write().await.learn().await?;
             *learned = Instant::now();
         }

@@ -1,6 +1,6 @@
 //! Every table also as CSV and JSON: `?format=csv`, `?format=json`.
 
-use crate::layout::{Answer, Trouble};
+use crate::layout::{Answer, ErrorPage};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
@@ -22,9 +22,9 @@ pub enum Format {
 
 /// The rows in another format; nothing when the page is asked for.
 pub fn other<R: Serialize>(format: Format, name: &str, rows: &[R]) -> Option<Answer> {
-    let values = || -> Result<Vec<Value>, Trouble> {
+    let values = || -> Result<Vec<Value>, ErrorPage> {
         let made: Result<Vec<Value>, _> = rows.iter().map(serde_json::to_value).collect();
-        made.map_err(|error| Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        made.map_err(|error| ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
     };
     match format {
         Format::Html => None,

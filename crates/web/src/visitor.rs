@@ -43,6 +43,6 @@ impl Visitor {
 
 /// A form with nothing but its CSRF token.
 #[derive(Deserialize)]
-pub struct Bare {
+pub struct CsrfForm {
     pub word: String,
 }

@@ -16,10 +16,10 @@ struct Page<'p> {
     title: String,
     now: String,
     version: &'static str,
-    all: Vec<Looked<'p>>,
+    all: Vec<CheckPage<'p>>,
 }
 
-struct Looked<'p> {
+struct CheckPage<'p> {
     seen: &'p Examination,
     took: String,
     /// Class, word, finding; what needs someone.
@@ -56,7 +56,7 @@ pub fn mark(severity: Severity) -> (&'static str, &'static str) {
     }
 }
 
-fn looked(seen: &Examination, took: Duration) -> Looked<'_> {
+fn looked(seen: &Examination, took: Duration) -> CheckPage<'_> {
     let (info, found): (Vec<&Finding>, Vec<&Finding>) =
         seen.findings.iter().partition(|finding| finding.severity == Severity::Info);
     let is_sender = |finding: &&Finding| finding.check.id().starts_with("SENDER-");
@@ -65,7 +65,7 @@ fn looked(seen: &Examination, took: Duration) -> Looked<'_> {
         summary: view.summary.clone(),
         hosts: view.hosts.iter().map(|host| (host.host.to_string(), word(host.outcome))).collect(),
     });
-    Looked {
+    CheckPage {
         seen,
         took: format!("{:.1}", took.as_secs_f32()),
         found: found

@@ -96,7 +96,7 @@ impl Authorities {
 
 /// What one server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerSaid {
+pub struct ServerAnswer {
     /// The server.
     pub server: IpAddr,
     /// Its answer.
@@ -104,28 +104,28 @@ pub struct ServerSaid {
 }
 
 /// Asks each name server of a zone by itself.
-pub trait EachServer: Send + Sync {
+pub trait AskEachServer: Send + Sync {
     /// What every server of the zone of `name` says, by itself. No CNAME is followed to another zone.
     fn each<'a>(
         &'a self,
         name: &'a DomainName,
         kind: Kind,
-    ) -> BoxFuture<'a, Result<Vec<ServerSaid>, DnsError>>;
+    ) -> BoxFuture<'a, Result<Vec<ServerAnswer>, DnsError>>;
 }
 
-impl EachServer for Authorities {
+impl AskEachServer for Authorities {
     fn each<'a>(
         &'a self,
         name: &'a DomainName,
         kind: Kind,
-    ) -> BoxFuture<'a, Result<Vec<ServerSaid>, DnsError>> {
+    ) -> BoxFuture<'a, Result<Vec<ServerAnswer>, DnsError>> {
         Box::pin(async move {
             let servers = self.servers(name).await?;
             let mut tasks = tokio::task::JoinSet::new();
             for server in servers {
                 let (sources, name) = (self.sources.clone(), name.clone());
                 tasks.spawn(async move {
-                    ServerSaid { server: server.ip(), said: one(server, sources, &name, kind).await }
+                    ServerAnswer { server: server.ip(), said: one(server, sources, &name, kind).await }
                 });
             }
             let mut all = tasks.join_all().await;
@@ -140,7 +140,7 @@ fn absent(error: DnsError) -> Result<Option<Answer>, DnsError> {
 }
 
 /// How long the others are waited for when one has answered.
-const LATE: Duration = Duration::from_secs(2);
+const STRAGGLER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What all servers say that answer at all. One that is dead shows nothing to senders either.
 async fn agreed(
@@ -157,7 +157,7 @@ async fn agreed(
     let (mut said, mut silent): (Option<(SocketAddr, Result<Answer, DnsError>)>, _) =
         (None, DnsError::Timeout);
     loop {
-        let patience = if said.is_some() { LATE } else { DNS_TIME };
+        let patience = if said.is_some() { STRAGGLER_TIMEOUT } else { DNS_TIME };
         let Ok(Some(Ok((server, outcome)))) = tokio::time::timeout(patience, tasks.join_next()).await else {
             break;
         };

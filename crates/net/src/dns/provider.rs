@@ -146,7 +146,7 @@ impl Fault {
 
 /// All records of one type at one name.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct RecordSet<'a> {
     /// The zone as the provider's interface names it: see [`Dialect::find_zone`].
     zone: &'a str,
     name: &'a DomainName,
@@ -163,12 +163,12 @@ trait Dialect: Send + Sync {
     ) -> BoxFuture<'a, Result<String, Fault>>;
 
     /// The records at a place.
-    fn list<'a>(&'a self, place: &'a Place<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>>;
+    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>>;
 
     /// Makes these the only records at a place. `ttl` is in seconds.
     fn set<'a>(
         &'a self,
-        place: &'a Place<'a>,
+        place: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>>;
@@ -256,7 +256,7 @@ impl Provider {
         // An alias and addresses can't stand at one name, so what goes away goes first.
         changes.sort_by_key(|change| !change.after.is_empty());
         for (done, change) in changes.iter().enumerate() {
-            let place = Place { zone: &zone, name, kind: change.kind };
+            let place = RecordSet { zone: &zone, name, kind: change.kind };
             let set = timeout_at(deadline, dialect.set(&place, ttl, &change.after)).await;
             if let Err(error) = set.unwrap_or(Err(Fault::Timeout)) {
                 // After a failure on the way, nobody knows how much of the last one was done.
@@ -272,14 +272,14 @@ impl Provider {
     async fn put_back(
         &self,
         dialect: &dyn Dialect,
-        place: &Place<'_>,
+        place: &RecordSet<'_>,
         ttl: u32,
         done: &[Change],
         error: ProviderError,
     ) -> ProviderError {
         let deadline = Instant::now() + PROVIDER_TIME;
         for change in done.iter().rev() {
-            let place = Place { kind: change.kind, ..*place };
+            let place = RecordSet { kind: change.kind, ..*place };
             let set = timeout_at(deadline, dialect.set(&place, ttl, &change.before)).await;
             if let Err(again) = set.unwrap_or(Err(Fault::Timeout)) {
                 let lost: Vec<String> =
@@ -324,7 +324,7 @@ async fn look(
     let zone = dialect.find_zone(zone, name).await?;
     let mut changes = Vec::new();
     for kind in kinds(new) {
-        let before = dialect.list(&Place { zone: &zone, name, kind: *kind }).await?;
+        let before = dialect.list(&RecordSet { zone: &zone, name, kind: *kind }).await?;
         let others = before.iter().filter(|record| !is_ours(&record.data, new)).cloned();
         let after = others.chain(data(*kind, new).into_iter().map(Record::new)).collect();
         changes.push(Change { kind: *kind, before, after });

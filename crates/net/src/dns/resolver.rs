@@ -2,8 +2,8 @@
 //! validating resolver that the operator vouches for (DANE-14).
 
 use super::sockets::Sockets;
-use super::unsigned::{Seek, UnsignedZones, host};
-use super::{Answer, Caa, Data, Dns, DnsError, Exchange, Kind, Mx, Nothing, Security, weaker};
+use super::unsigned::{Claim, UnsignedZones, host};
+use super::{Absence, Answer, Caa, Data, Dns, DnsError, Exchange, Kind, Mx, Security, weaker};
 use crate::BoxFuture;
 use formats::DomainName;
 use formats::limits::{DNS_TIME, LABEL_BYTES};
@@ -206,8 +206,8 @@ impl Resolver {
             return found;
         }
         let _seeking = match unsigned.zones.seek(name) {
-            Seek::First(seeking) => Some(seeking),
-            Seek::After(first) => {
+            Claim::First(seeking) => Some(seeking),
+            Claim::After(first) => {
                 let _ = tokio::time::timeout_at(deadline, first.acquire()).await;
                 if let Some(found) = unsigned.ask(name, kind, deadline).await {
                     return found;
@@ -290,7 +290,7 @@ impl Resolver {
             }
         }
         if answer.records.is_empty() {
-            return Err(DnsError::NoSuchRecord(Nothing {
+            return Err(DnsError::NoSuchRecord(Absence {
                 security: Security::Indeterminate,
                 ttl: Some(answer.ttl),
             }));
@@ -311,7 +311,7 @@ impl Resolver {
 
     fn failure(&self, error: &NetError) -> DnsError {
         let nothing = |code, security, ttl| {
-            let known = Nothing { security, ttl };
+            let known = Absence { security, ttl };
             if code == ResponseCode::NXDomain {
                 DnsError::NoSuchName(known)
             } else {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::net::UdpSocket;
 
 /// Idle sockets that are kept for each address of this machine.
-const KEPT: usize = 64;
+const MAX_POOLED: usize = 64;
 
 /// Gives sockets out and takes them back.
 #[derive(Clone, Default)]
@@ -34,7 +34,7 @@ impl Idle {
     fn put(&self, from: IpAddr, socket: UdpSocket) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sockets = idle.entry(from).or_default();
-        if sockets.len() < KEPT {
+        if sockets.len() < MAX_POOLED {
             sockets.push(socket);
         }
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// A zone that gets signed is seen as such after this at the latest.
-const LONGEST: Duration = Duration::from_secs(900);
+const MAX_CACHE_TIME: Duration = Duration::from_secs(900);
 
 pub(super) struct UnsignedZones {
     /// Until when each is known.
@@ -32,7 +32,7 @@ impl UnsignedZones {
 
     /// Remembers a zone whose missing signatures were proven, for this time.
     pub(super) fn insert(&self, zone: DomainName, time: Duration, now: Instant) {
-        self.known.insert(zone, now + time.min(LONGEST));
+        self.known.insert(zone, now + time.min(MAX_CACHE_TIME));
     }
 
     /// Whether this name is in or below such a zone.
@@ -68,14 +68,14 @@ impl UnsignedZones {
     }
 
     /// Names of one domain are asked about together: the first finds out about the zone, and the others wait for that.
-    pub(super) fn seek(&self, name: &DomainName) -> Seek<'_> {
+    pub(super) fn seek(&self, name: &DomainName) -> Claim<'_> {
         let host = host(name);
         let mut sought = lock(&self.sought);
         if let Some(first) = sought.get(host) {
-            return Seek::After(first.clone());
+            return Claim::After(first.clone());
         }
         sought.insert(host.to_owned(), Arc::new(Semaphore::new(0)));
-        Seek::First(Seeking { zones: self, host: host.to_owned() })
+        Claim::First(ClaimGuard { zones: self, host: host.to_owned() })
     }
 }
 
@@ -92,20 +92,20 @@ fn lock(sought: &Mutex<HashMap<String, Arc<Semaphore>>>) -> MutexGuard<'_, HashM
 }
 
 /// Whether somebody asks about this host already.
-pub(super) enum Seek<'a> {
+pub(super) enum Claim<'a> {
     /// Nobody did.
-    First(Seeking<'a>),
+    First(ClaimGuard<'a>),
     /// Somebody does; this is closed when he is done.
     After(Arc<Semaphore>),
 }
 
 /// Ends with the look.
-pub(super) struct Seeking<'a> {
+pub(super) struct ClaimGuard<'a> {
     zones: &'a UnsignedZones,
     host: String,
 }
 
-impl Drop for Seeking<'_> {
+impl Drop for ClaimGuard<'_> {
     fn drop(&mut self) {
         if let Some(others) = lock(&self.zones.sought).remove(&self.host) {
             others.close();
@@ -172,14 +172,14 @@ mod tests {
     #[tokio::test]
     async fn the_first_question_about_a_host_is_waited_for_by_the_others() {
         let zones = UnsignedZones::new();
-        let Seek::First(first) = zones.seek(&name("_mta-sts.example.org")) else {
+        let Claim::First(first) = zones.seek(&name("_mta-sts.example.org")) else {
             panic!("nobody asked before")
         };
-        let Seek::After(done) = zones.seek(&name("example.org")) else { panic!("somebody asks") };
-        assert!(matches!(zones.seek(&name("example.net")), Seek::First(_)));
+        let Claim::After(done) = zones.seek(&name("example.org")) else { panic!("somebody asks") };
+        assert!(matches!(zones.seek(&name("example.net")), Claim::First(_)));
         assert!(matches!(done.try_acquire(), Err(tokio::sync::TryAcquireError::NoPermits)));
         drop(first);
         assert!(done.acquire().await.is_err());
-        assert!(matches!(zones.seek(&name("example.org")), Seek::First(_)));
+        assert!(matches!(zones.seek(&name("example.org")), Claim::First(_)));
     }
 }

@@ -7,7 +7,7 @@ use crate::certificate::{Problem, Trust, ends, server_name};
 use crate::clock::Clock;
 use crate::connect::tcp;
 use crate::dns::{Dns, host_addresses};
-use crate::places::Places;
+use crate::rate_limit::ConcurrencyLimit;
 use crate::tls::Handshaker;
 use formats::DomainName;
 use formats::limits::{
@@ -66,7 +66,7 @@ pub struct Fetcher {
     tls: TlsConnector,
     pub(super) any: Handshaker,
     pub(super) config: FetcherConfig,
-    pub(super) places: Places,
+    pub(super) places: ConcurrencyLimit,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -86,7 +86,7 @@ impl Fetcher {
             tls: TlsConnector::from(Arc::new(tls)),
             any,
             config,
-            places: Places::new(FETCHES_PER_ADDRESS),
+            places: ConcurrencyLimit::new(FETCHES_PER_ADDRESS),
             clock,
         })
     }

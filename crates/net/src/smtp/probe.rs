@@ -110,7 +110,7 @@ async fn answer(mut stream: TcpStream, hello: Vec<u8>, version: Version) -> Resu
                 return Ok((agreed == version.number()).then_some(cipher));
             }
             Answer::Refuses => return Ok(None),
-            Answer::Unfinished if read.len() > HELLO_BYTES => return Ok(None),
+            Answer::Unfinished if read.len() > MAX_HELLO_BYTES => return Ok(None),
             Answer::Unfinished => {}
         }
         let mut chunk = [0; 1024];
@@ -124,7 +124,7 @@ async fn answer(mut stream: TcpStream, hello: Vec<u8>, version: Version) -> Resu
 }
 
 /// A whole record.
-const HELLO_BYTES: usize = 16_640;
+const MAX_HELLO_BYTES: usize = 16_640;
 
 /// The random of a ClientHello that is never finished: it protects nothing.
 fn random() -> [u8; 32] {

@@ -27,7 +27,7 @@ pub struct Authority {
 }
 
 /// New orders in an hour where nothing else is said: what Let's Encrypt allows.
-pub const NEW_PER_HOUR: u32 = 100;
+pub const ORDERS_PER_HOUR: u32 = 100;
 
 /// The key of an account elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]

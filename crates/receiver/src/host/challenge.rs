@@ -10,7 +10,7 @@ use store::Store;
 
 const PATH: &str = "/.well-known/acme-challenge/";
 /// A token is of base64url (RFC 8555 §8.3); longer ones are nobody's.
-const TOKEN_BYTES: usize = 128;
+const MAX_TOKEN_BYTES: usize = 128;
 
 /// The answer to a request.
 pub fn respond<'a>(
@@ -41,7 +41,7 @@ pub fn respond<'a>(
 }
 
 fn is_token(text: &str) -> bool {
-    (1..=TOKEN_BYTES).contains(&text.len())
+    (1..=MAX_TOKEN_BYTES).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 

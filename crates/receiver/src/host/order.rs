@@ -128,17 +128,17 @@ fn each(refused: &[(String, OrderError)]) -> String {
 }
 
 /// Renewals, and new orders, in one round.
-const ROUND: u32 = 20;
+const ORDERS_BATCH: u32 = 20;
 /// One lease covers one order.
-const LEASE: SignedDuration = SignedDuration::from_mins(5);
+const ORDER_LEASE: SignedDuration = SignedDuration::from_mins(5);
 /// The first pause after a failure; it doubles to the longest.
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_mins(2);
+const FIRST_RETRY: SignedDuration = SignedDuration::from_mins(2);
 /// The same after what the authority does not count.
-const FIRST_LOOK: SignedDuration = SignedDuration::from_secs(5);
+const FIRST_POLL: SignedDuration = SignedDuration::from_secs(5);
 /// Five failed validations an hour are allowed for a host.
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(12);
+const MAX_RETRY: SignedDuration = SignedDuration::from_hours(12);
 /// Challenges are answered for so long.
-const CHALLENGE_TIME: SignedDuration = SignedDuration::from_mins(30);
+const CHALLENGE_LIFETIME: SignedDuration = SignedDuration::from_mins(30);
 
 impl ChallengeType {
     fn as_str(self) -> &'static str {
@@ -155,8 +155,8 @@ impl Orders {
         Box::pin(async move {
             let now = self.clock.now();
             let room: u32 = self.authorities.iter().map(|ca| ca.room(now)).sum();
-            let mut due = self.store.certificates_due(Due::Renewal, now, ROUND).await?;
-            due.extend(self.store.certificates_due(Due::First, now, room.min(ROUND)).await?);
+            let mut due = self.store.certificates_due(Due::Renewal, now, ORDERS_BATCH).await?;
+            due.extend(self.store.certificates_due(Due::First, now, room.min(ORDERS_BATCH)).await?);
             let mut tried = 0;
             for certificate in due {
                 if self.hold().await? {
@@ -173,7 +173,7 @@ impl Orders {
 
     async fn hold(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        self.store.lease(NAME, &self.holder, now, later(now, LEASE)).await
+        self.store.lease(NAME, &self.holder, now, later(now, ORDER_LEASE)).await
     }
 
     async fn one(&self, before: StoredCertificate) -> Result<(), StoreError> {
@@ -185,7 +185,7 @@ impl Orders {
         };
         if self.store.hosted(&domain).await?.is_none() {
             // Its policy was taken down: nothing is renewed for it.
-            let rest = StoredCertificate { next_at: later(self.clock.now(), LONGEST_PAUSE), ..before };
+            let rest = StoredCertificate { next_at: later(self.clock.now(), MAX_RETRY), ..before };
             return self.store.put_certificate(&rest).await;
         }
         let after = match self.order(&before).await {
@@ -196,11 +196,11 @@ impl Orders {
             Err(OrderError::Store(error)) => return Err(error),
             // They are open again soon, and the host is not to blame.
             Err(OrderError::Paced) => {
-                StoredCertificate { next_at: later(self.clock.now(), FIRST_PAUSE), ..before }
+                StoredCertificate { next_at: later(self.clock.now(), FIRST_RETRY), ..before }
             }
             Err(error) => {
                 let failures = before.failures.saturating_add(1);
-                let first = if error.costs_nothing() { FIRST_LOOK } else { FIRST_PAUSE };
+                let first = if error.costs_nothing() { FIRST_POLL } else { FIRST_RETRY };
                 let next_at = later(self.clock.now(), pause(first, failures));
                 if before.chain.is_empty() || before.expires_at <= self.clock.now() {
                     tracing::error!(%host, %error, again = %next_at, "has no good certificate: senders can't fetch its policy");
@@ -279,7 +279,7 @@ impl Orders {
             chain,
             key: self.vault.seal(before.host.as_str(), &key)?,
             expires_at: until,
-            next_at: next_at.max(later(self.clock.now(), FIRST_PAUSE)),
+            next_at: next_at.max(later(self.clock.now(), FIRST_RETRY)),
             failures: 0,
             problem: String::new(),
         })
@@ -311,7 +311,7 @@ impl Orders {
             }
         };
         let now = self.clock.now();
-        self.store.put_challenge(&name, &answer, now, later(now, CHALLENGE_TIME)).await?;
+        self.store.put_challenge(&name, &answer, now, later(now, CHALLENGE_LIFETIME)).await?;
         Ok(challenge.set_ready().await?)
     }
 
@@ -351,7 +351,7 @@ async fn problem(order: &mut instant_acme::Order) -> String {
 
 fn pause(first: SignedDuration, failures: u32) -> SignedDuration {
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(LONGEST_PAUSE)
+    doubled.min(MAX_RETRY)
 }
 
 fn two_thirds(from: Timestamp, until: Timestamp) -> Timestamp {
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn pauses_double_from_two_minutes_to_half_a_day() {
-        let minutes = |failures| pause(FIRST_PAUSE, failures).as_mins();
+        let minutes = |failures| pause(FIRST_RETRY, failures).as_mins();
         assert_eq!([minutes(1), minutes(2), minutes(3)], [2, 4, 8]);
         assert_eq!((minutes(40), minutes(u32::MAX)), (720, 720));
     }

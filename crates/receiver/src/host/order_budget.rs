@@ -15,9 +15,9 @@ pub struct OrderBudget {
 }
 
 /// What is saved up while nothing is ordered, in hours' worth.
-const SAVED: f64 = 2.0;
+const BURST_HOURS: f64 = 2.0;
 /// After the authority has said that there were too many.
-const HOLD: SignedDuration = SignedDuration::from_mins(15);
+const RATE_LIMIT_HOLD: SignedDuration = SignedDuration::from_mins(15);
 
 impl OrderBudget {
     /// So many new orders an hour. It begins with an hour's worth: what was ordered before a restart is not known.
@@ -33,7 +33,7 @@ impl OrderBudget {
         let since =
             self.counted_at.replace(now).map_or(0.0, |before| now.duration_since(before).as_secs_f64());
         let rate = f64::from(self.per_hour);
-        self.left = (self.left + since.max(0.0) * rate / 3600.0).min(rate * SAVED);
+        self.left = (self.left + since.max(0.0) * rate / 3600.0).min(rate * BURST_HOURS);
         self.left as u32
     }
 
@@ -49,7 +49,7 @@ impl OrderBudget {
 
     /// The authority says that there were too many.
     pub fn hold(&mut self, now: Timestamp) {
-        self.held_until = Some(later(now, HOLD));
+        self.held_until = Some(later(now, RATE_LIMIT_HOLD));
         self.left = 0.0;
     }
 }

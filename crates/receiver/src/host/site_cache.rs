@@ -39,9 +39,9 @@ pub struct Site {
 }
 
 /// Sites, and names that are none, in memory.
-const SITES: usize = 20_000;
+const MAX_SITES: usize = 20_000;
 /// Changes that are taken in at once.
-const CHANGES: u32 = 1000;
+const CHANGES_BATCH: u32 = 1000;
 
 impl SiteCache {
     /// In front of this store.
@@ -50,7 +50,7 @@ impl SiteCache {
         Ok(Self {
             store,
             clock,
-            sites: Cache::new(SITES),
+            sites: Cache::new(MAX_SITES),
             hosted: hosted.into(),
             certificates: certificates.into(),
             vault: Arc::default(),
@@ -145,12 +145,12 @@ impl SiteCache {
     /// Drops what has changed in the store since the last time.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let (hosted, certificates) = self.versions();
-        for (domain, version) in self.store.hosted_after(hosted, CHANGES).await? {
+        for (domain, version) in self.store.hosted_after(hosted, CHANGES_BATCH).await? {
             // First, so that whoever fetches it meanwhile sees that it has changed.
             self.hosted.store(version, Ordering::SeqCst);
             self.sites.remove(&format!("mta-sts.{domain}"));
         }
-        for (host, version) in self.store.certificates_after(certificates, CHANGES).await? {
+        for (host, version) in self.store.certificates_after(certificates, CHANGES_BATCH).await? {
             self.certificates.store(version, Ordering::SeqCst);
             self.sites.remove(host.as_str());
         }

@@ -27,11 +27,11 @@ pub enum VaultError {
 }
 
 /// Keys that are looked at together.
-const AT_ONCE: u32 = 1000;
+const BATCH_ROWS: u32 = 1000;
 /// The name of what only the right key opens, among the store's secrets.
-const PROOF: &str = "vault";
+const PROOF_LABEL: &str = "vault";
 /// What sealed secrets begin with.
-const MARK: &str = "sealed:1:";
+const SEALED_PREFIX: &str = "sealed:1:";
 
 impl Vault {
     /// With the text of a key file.
@@ -46,12 +46,12 @@ impl Vault {
         let mut sealed = secret.as_bytes().to_vec();
         let nonce = key.seal_in_place_append_tag(Aad::from(owner), &mut sealed);
         let nonce = nonce.map_err(|_| VaultError::Sealing)?;
-        Ok(format!("{MARK}{}", BASE64.encode(&[nonce.as_ref().as_slice(), &sealed].concat())))
+        Ok(format!("{SEALED_PREFIX}{}", BASE64.encode(&[nonce.as_ref().as_slice(), &sealed].concat())))
     }
 
     /// What was kept for `owner`; what was kept before there was a key is taken as it is.
     pub fn open(&self, owner: &str, kept: &str) -> Result<String, VaultError> {
-        let Some(sealed) = kept.strip_prefix(MARK) else { return Ok(kept.to_owned()) };
+        let Some(sealed) = kept.strip_prefix(SEALED_PREFIX) else { return Ok(kept.to_owned()) };
         let key = self.0.as_ref().ok_or(VaultError::Locked)?;
         let bytes = BASE64.decode(sealed.as_bytes()).map_err(|_| VaultError::Foreign)?;
         let (nonce, rest) = bytes.split_first_chunk::<NONCE_LEN>().ok_or(VaultError::Foreign)?;
@@ -64,18 +64,18 @@ impl Vault {
     /// Looks whether this is the key that the store's secrets are sealed with. Where none are sealed yet and there is a key,
     /// seals them; says how many. The inner error is about the key.
     pub async fn prepare(&self, store: &Store) -> Result<Result<usize, VaultError>, StoreError> {
-        if let Some(kept) = store.known_secret(PROOF).await? {
-            return Ok(self.open(PROOF, &kept).map(|_| 0));
+        if let Some(kept) = store.known_secret(PROOF_LABEL).await? {
+            return Ok(self.open(PROOF_LABEL, &kept).map(|_| 0));
         }
         if self.0.is_none() {
             return Ok(Ok(0));
         }
         let (mut sealed, mut after) = (0, String::new());
         loop {
-            let some = store.certificate_keys(&after, AT_ONCE).await?;
+            let some = store.certificate_keys(&after, BATCH_ROWS).await?;
             let Some((last, _)) = some.last() else { break };
             after = last.to_string();
-            for (host, kept) in some.iter().filter(|(_, kept)| !kept.starts_with(MARK)) {
+            for (host, kept) in some.iter().filter(|(_, kept)| !kept.starts_with(SEALED_PREFIX)) {
                 match self.seal(host.as_str(), kept) {
                     Ok(new) => store.put_certificate_key(host, kept, &new).await?,
                     Err(error) => return Ok(Err(error)),
@@ -83,8 +83,8 @@ impl Vault {
                 sealed += 1;
             }
         }
-        match self.seal(PROOF, "") {
-            Ok(proof) => store.secret(PROOF, &proof).await?,
+        match self.seal(PROOF_LABEL, "") {
+            Ok(proof) => store.secret(PROOF_LABEL, &proof).await?,
             Err(error) => return Ok(Err(error)),
         };
         Ok(Ok(sealed))
@@ -104,14 +104,17 @@ mod tests {
     fn what_is_sealed_opens_with_its_key_for_its_owner_alone() {
         let one = vault(1);
         let kept = one.seal("mta-sts.a.example", "SECRET").unwrap();
-        assert!(kept.starts_with(MARK) && !kept.contains("SECRET"));
+        assert!(kept.starts_with(SEALED_PREFIX) && !kept.contains("SECRET"));
         assert_ne!(kept, one.seal("mta-sts.a.example", "SECRET").unwrap(), "the nonce repeats");
         assert_eq!(one.open("mta-sts.a.example", &kept).as_deref(), Ok("SECRET"));
         assert_eq!(one.open("mta-sts.b.example", &kept), Err(VaultError::Foreign));
         assert_eq!(vault(2).open("mta-sts.a.example", &kept), Err(VaultError::Foreign));
         assert_eq!(Vault::default().open("mta-sts.a.example", &kept), Err(VaultError::Locked));
-        for broken in ["", "AAAA", "%%%", &kept[MARK.len()..kept.len() - 8]] {
-            assert_eq!(one.open("mta-sts.a.example", &format!("{MARK}{broken}")), Err(VaultError::Foreign));
+        for broken in ["", "AAAA", "%%%", &kept[SEALED_PREFIX.len()..kept.len() - 8]] {
+            assert_eq!(
+                one.open("mta-sts.a.example", &format!("{SEALED_PREFIX}{broken}")),
+                Err(VaultError::Foreign)
+            );
         }
     }
 

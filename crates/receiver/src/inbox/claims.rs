@@ -5,15 +5,15 @@
 //! there: by the headers and media types of RFC 8460 §5.3, by the name of RFC 8460 §5.1, or by the members of RFC 8460 §4.4.
 
 use super::NoReport;
-use super::extract::{PARTS, looks_like_a_report};
+use super::extract::{MAX_PARTS, looks_like_a_report};
 use super::files::Item;
 use formats::report::{ReportFileName, ReportMail, unpack};
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
 /// Bytes of a text in which the members of a report are looked for.
-const HEAD: usize = 65_536;
+const HEAD_BYTES: usize = 65_536;
 /// Members that a report has and that are rare elsewhere.
-const MEMBERS: [&[u8]; 3] = [b"\"report-id\"", b"\"date-range\"", b"\"policy-type\""];
+const REPORT_MEMBERS: [&[u8]; 3] = [b"\"report-id\"", b"\"date-range\"", b"\"policy-type\""];
 
 /// True when an item that could not be read for this reason claims to be a TLS report.
 pub fn claims_to_be_a_report(item: &Item, why: &NoReport) -> bool {
@@ -35,8 +35,8 @@ fn is_named_so(name: &str) -> bool {
 
 fn has_members(bytes: &[u8]) -> bool {
     let has = |text: &[u8]| {
-        let head = text.get(..HEAD).unwrap_or(text);
-        MEMBERS.iter().any(|member| head.windows(member.len()).any(|at| at == *member))
+        let head = text.get(..HEAD_BYTES).unwrap_or(text);
+        REPORT_MEMBERS.iter().any(|member| head.windows(member.len()).any(|at| at == *member))
     };
     match unpack(bytes) {
         Ok((text, _)) => has(&text),
@@ -48,7 +48,7 @@ fn mail_claims(mail: &Message<'_>) -> bool {
     let has_header =
         ["TLS-Report-Domain", "TLS-Report-Submitter"].iter().any(|name| mail.header_raw(*name).is_some());
     let has_subject = || mail.subject().and_then(ReportMail::parse_subject).is_some();
-    has_header || has_subject() || mail.parts.iter().take(PARTS).any(part_claims)
+    has_header || has_subject() || mail.parts.iter().take(MAX_PARTS).any(part_claims)
 }
 
 fn part_claims(part: &MessagePart<'_>) -> bool {
@@ -64,7 +64,7 @@ fn part_claims(part: &MessagePart<'_>) -> bool {
             PartType::Text(text) | PartType::Html(text) => body_claims(text.as_bytes()),
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => body_claims(bytes),
             // A forwarded report.
-            PartType::Message(inner) => inner.parts.iter().take(PARTS).any(|part| match &part.body {
+            PartType::Message(inner) => inner.parts.iter().take(MAX_PARTS).any(|part| match &part.body {
                 PartType::Message(_) => false,
                 _ => part_claims(part),
             }),

@@ -74,11 +74,12 @@ fn place(cause: &CauseSum) -> String {
     }
 }
 
-const WAITS: &str = "Under an enforced policy such mail waits at the sender and bounces after some days.";
-const NO_POLICY: &str =
+const CONSEQUENCE_ENFORCED: &str =
+    "Under an enforced policy such mail waits at the sender and bounces after some days.";
+const CONSEQUENCE_NO_POLICY: &str =
     "Senders without an earlier copy of the policy deliver as if there were none: TLS can be stripped.";
-const MX: &str = "your MX host";
-const POLICY: &str = "your policy or its host";
+const WHERE_MX: &str = "your MX host";
+const WHERE_POLICY: &str = "your policy or its host";
 
 fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
     let host = if cause.host.is_empty() { "the MX host" } else { cause.host.as_str() };
@@ -86,7 +87,7 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
     match result {
         ResultType::StarttlsNotSupported => Text {
             met: "no STARTTLS".into(),
-            means: WAITS,
+            means: CONSEQUENCE_ENFORCED,
             whose: "your MX host, or somebody on the path who strips STARTTLS",
             remedy: format!(
                 "Look whether {host} offers STARTTLS to everyone:\n  openssl s_client -starttls smtp -connect {host}:25\nIf it always does, the offer is lost on the way: a firewall with SMTP inspection, or an attack. With an enforced policy the sender does not fall for it."
@@ -94,7 +95,7 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
         },
         ResultType::CertificateHostMismatch => Text {
             met: "a certificate for another name".into(),
-            means: WAITS,
+            means: CONSEQUENCE_ENFORCED,
             whose: "your MX host's certificate, or the mx lines of your policy",
             remedy: format!(
                 "Give {host} a certificate that names it (in subjectAltName), and see that the policy names the MX host and not another name of it:\n  {check}"
@@ -102,8 +103,8 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
         },
         ResultType::CertificateExpired => Text {
             met: "an expired certificate".into(),
-            means: WAITS,
-            whose: MX,
+            means: CONSEQUENCE_ENFORCED,
+            whose: WHERE_MX,
             remedy: format!(
                 "Renew the certificate of {host} and reload the mail server, which may still hold the old one. Where a name has several addresses, look at each of them:\n  openssl s_client -starttls smtp -connect {}:25 | openssl x509 -noout -dates",
                 if cause.address.is_empty() { host } else { cause.address.as_str() }
@@ -111,7 +112,7 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
         },
         ResultType::CertificateNotTrusted => Text {
             met: "a certificate that it does not trust".into(),
-            means: WAITS,
+            means: CONSEQUENCE_ENFORCED,
             whose: "your MX host's certificate, most often a chain without its intermediate",
             remedy: format!(
                 "Have {host} send the whole chain (Postfix: smtpd_tls_chain_files with fullchain.pem), from a public authority:\n  openssl s_client -starttls smtp -showcerts -connect {host}:25"
@@ -119,7 +120,7 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
         },
         ResultType::ValidationFailure => Text {
             met: "a TLS session that could not be made or verified".into(),
-            means: WAITS,
+            means: CONSEQUENCE_ENFORCED,
             whose: "your MX host, or the sender",
             remedy: format!(
                 "The sender does not say what; the reports may give a reason. Look at the TLS versions and the MX names:\n  {check}"
@@ -127,22 +128,22 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
         },
         ResultType::StsPolicyFetchError => Text {
             met: "a policy that it could not fetch".into(),
-            means: NO_POLICY,
-            whose: POLICY,
+            means: CONSEQUENCE_NO_POLICY,
+            whose: WHERE_POLICY,
             remedy: format!(
                 "See that mta-sts.{domain} answers from outside, on IPv6 too:\n  curl https://mta-sts.{domain}/.well-known/mta-sts.txt"
             ),
         },
         ResultType::StsPolicyInvalid => Text {
             met: "a policy that it could not read".into(),
-            means: NO_POLICY,
-            whose: POLICY,
+            means: CONSEQUENCE_NO_POLICY,
+            whose: WHERE_POLICY,
             remedy: format!("See what is wrong with the file:\n  {check}"),
         },
         ResultType::StsWebpkiInvalid => Text {
             met: "a policy host without a valid certificate".into(),
-            means: NO_POLICY,
-            whose: POLICY,
+            means: CONSEQUENCE_NO_POLICY,
+            whose: WHERE_POLICY,
             remedy: format!(
                 "Give mta-sts.{domain} a certificate for that name, and renew it in time:\n  curl -v https://mta-sts.{domain}/.well-known/mta-sts.txt"
             ),
@@ -169,7 +170,7 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
         },
         ResultType::Other(name) => Text {
             met: format!("{:?}, a kind of failure that RFC 8460 does not have", shortened(name)),
-            means: WAITS,
+            means: CONSEQUENCE_ENFORCED,
             whose: "unknown",
             remedy: format!("Ask the sender; the report names a contact. What can be seen from here:\n  {check}"),
         },

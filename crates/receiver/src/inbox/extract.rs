@@ -45,7 +45,7 @@ pub enum NoReport {
 }
 
 /// How many parts of a message are looked at.
-pub(super) const PARTS: usize = 100;
+pub(super) const MAX_PARTS: usize = 100;
 
 /// Takes the report out of a message.
 pub fn extract(message: &[u8]) -> Result<Extracted, NoReport> {
@@ -55,7 +55,7 @@ pub fn extract(message: &[u8]) -> Result<Extracted, NoReport> {
         Err(failure) => failure,
     };
     // A forwarded report: who sent it stands in the message inside.
-    for inner in parsed.parts.iter().take(PARTS).filter_map(inner_message) {
+    for inner in parsed.parts.iter().take(MAX_PARTS).filter_map(inner_message) {
         if let Ok(found) = report_in(inner) {
             return extracted(inner, found);
         }
@@ -80,7 +80,7 @@ fn inner_message<'m>(part: &'m mail_parser::MessagePart<'m>) -> Option<&'m Messa
 
 fn report_in(message: &Message<'_>) -> Result<Found, NoReport> {
     let mut failure = NoReport::Missing;
-    for part in message.parts.iter().take(PARTS) {
+    for part in message.parts.iter().take(MAX_PARTS) {
         let bytes = match &part.body {
             PartType::Text(text) | PartType::Html(text) => text.as_bytes(),
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes,

@@ -69,16 +69,16 @@ pub enum ImapError {
 }
 
 /// The mark of what was looked at.
-const TAKEN: &str = "SternpostTaken";
+const IMPORTED_KEYWORD: &str = "SternpostTaken";
 /// For one command.
-const PATIENCE: Duration = Duration::from_secs(60);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Servers end an IDLE after half an hour; a look now and then costs little.
-const IDLE: Duration = Duration::from_secs(9 * 60);
+const IDLE_RENEWAL: Duration = Duration::from_secs(9 * 60);
 /// Between two looks where there is no IDLE.
-const PAUSE: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_secs(60);
 /// Before the next try after a failure, at first and at most.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
-const LAST_RETRY: Duration = Duration::from_secs(300);
+const MAX_RETRY: Duration = Duration::from_secs(300);
 
 type Open = Session<TlsStream<TcpStream>>;
 
@@ -96,7 +96,7 @@ impl ImapMailbox {
                         retry.as_secs()
                     );
                 }
-                retry = if worked { FIRST_RETRY } else { LAST_RETRY.min(retry * 2) };
+                retry = if worked { FIRST_RETRY } else { MAX_RETRY.min(retry * 2) };
                 tokio::time::sleep(retry).await;
             }
         })
@@ -121,7 +121,7 @@ impl ImapMailbox {
             session = match idles {
                 true => wait(session).await?,
                 false => {
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                     in_time(async { Ok(session.noop().await?) }).await?;
                     session
                 }
@@ -148,8 +148,10 @@ impl ImapMailbox {
         inbox: &Inbox,
         looked: &mut BTreeSet<u32>,
     ) -> Result<(), ImapError> {
-        let found =
-            in_time(async { Ok(session.uid_search(format!("UNDELETED UNKEYWORD {TAKEN}")).await?) }).await?;
+        let found = in_time(async {
+            Ok(session.uid_search(format!("UNDELETED UNKEYWORD {IMPORTED_KEYWORD}")).await?)
+        })
+        .await?;
         let new: BTreeSet<u32> = found.into_iter().filter(|uid| !looked.contains(uid)).collect();
         for uid in new {
             in_time(self.take_one(session, inbox, uid)).await?;
@@ -163,11 +165,11 @@ impl ImapMailbox {
         let is_small = size.is_some_and(|size| size as usize <= INBOX_MESSAGE_BYTES);
         let mail = if is_small { fetch(session, uid, "(UID BODY.PEEK[])").await? } else { None };
         let Some(message) = mail.as_ref().and_then(Fetch::body) else {
-            return mark(session, uid, TAKEN).await;
+            return mark(session, uid, IMPORTED_KEYWORD).await;
         };
         match inbox.read_mail(message, Arrival::Imap).await {
             // Somebody's other mail: it is left where it is, unread.
-            Err(NoReport::Missing | NoReport::NotMail) => return mark(session, uid, TAKEN).await,
+            Err(NoReport::Missing | NoReport::NotMail) => return mark(session, uid, IMPORTED_KEYWORD).await,
             read => {
                 let taken = inbox.keep_read(read, message).await?;
                 tracing::info!(?taken, "report out of the mailbox");
@@ -175,13 +177,13 @@ impl ImapMailbox {
         }
         match &self.move_to {
             Some(folder) => move_to(session, uid, folder).await,
-            None => mark(session, uid, &format!("{TAKEN} \\Seen")).await,
+            None => mark(session, uid, &format!("{IMPORTED_KEYWORD} \\Seen")).await,
         }
     }
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, ImapError>>) -> Result<T, ImapError> {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(ImapError::Slow))
+    tokio::time::timeout(COMMAND_TIMEOUT, work).await.unwrap_or(Err(ImapError::Slow))
 }
 
 async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, ImapError> {
@@ -207,7 +209,7 @@ async fn wait(session: Open) -> Result<Open, ImapError> {
     }
     let mut idle = session.idle();
     in_time(async { Ok(idle.init().await?) }).await?;
-    let (event, _stop) = idle.wait_with_timeout(IDLE);
+    let (event, _stop) = idle.wait_with_timeout(IDLE_RENEWAL);
     event.await?;
     in_time(async { Ok(idle.done().await?) }).await
 }

@@ -33,7 +33,7 @@ pub enum SignatureState {
 }
 
 /// Signatures of one message that are looked at.
-const SIGNATURES: usize = 8;
+const MAX_SIGNATURES: usize = 8;
 
 /// The keys of one message, by name. It answers for every name, so that the library that verifies
 /// never asks the network itself.
@@ -71,8 +71,11 @@ impl ResolverCache<Box<str>, Txt> for Signatures {
 /// Checks the signatures of `message` for one by the submitter's organization.
 pub async fn check_signature(dns: &dyn Dns, message: &[u8], submitter: &DomainName) -> SignatureState {
     let Some(parsed) = AuthenticatedMessage::parse(message) else { return SignatureState::Missing };
-    let ours =
-        parsed.dkim_headers.iter().take(SIGNATURES).filter(|header| is_aligned(&header.header.d, submitter));
+    let ours = parsed
+        .dkim_headers
+        .iter()
+        .take(MAX_SIGNATURES)
+        .filter(|header| is_aligned(&header.header.d, submitter));
     let mut keys = Signatures(HashMap::new());
     for header in ours {
         let name = header.header.domain_key();

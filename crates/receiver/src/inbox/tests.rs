@@ -8,7 +8,7 @@ use mail_builder::encoders::base64::Base64Encoder;
 use mail_builder::headers::raw::Raw;
 use mail_builder::mime::MimePart;
 use net::clock::SystemClock;
-use net::dns::{Answer, Data, DnsError, Kind, Nothing, Security};
+use net::dns::{Absence, Answer, Data, DnsError, Kind, Security};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ struct Names(HashMap<String, Result<String, DnsError>>);
 
 impl Dns for Names {
     fn lookup<'a>(&'a self, name: &'a DomainName, _: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
-        let nothing = DnsError::NoSuchName(Nothing { security: Security::Insecure, ttl: None });
+        let nothing = DnsError::NoSuchName(Absence { security: Security::Insecure, ttl: None });
         let found = self.0.get(name.as_str()).cloned().unwrap_or(Err(nothing));
         let answer = found.map(|text| Answer {
             records: vec![Data::Txt(text.into_bytes())],
@@ -179,7 +179,7 @@ async fn rec_06_the_same_mail_twice_counts_once() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(kept, [Kept::New, Kept::Duplicate]);
+    assert_eq!(kept, [KeepOutcome::New, KeepOutcome::Duplicate]);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 use super::desired::DesiredState;
 use super::look::look;
 use super::observed::ObservedState;
-use super::plan::{Next, Permit, Step, next};
+use super::plan::{Permit, PlannedStep, Step, next};
 use super::state::{PublishedPolicy, RolloutState};
 use crate::publish::{Change, DnsPublisher, PublishError};
 use formats::{DomainName, Mode, MxPattern, Policy};
@@ -61,7 +61,7 @@ pub enum StepOutcome {
     /// A step was begun; [`Applier::verify`] says when it shows.
     Started(Step, Actor),
     /// There is nothing to do now.
-    Idle(Next),
+    Idle(PlannedStep),
 }
 
 /// Whose hand a step takes.
@@ -117,8 +117,8 @@ pub enum ApplyError {
 }
 
 /// How long a step that is no record has to show, and between two looks.
-const PATIENCE: Duration = Duration::from_secs(30);
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
+const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Applier {
     /// What is seen of a domain now, and how it stands.
@@ -130,12 +130,12 @@ impl Applier {
             let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
             let now = self.clock.now();
             let before: RolloutState = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
-            let mut standing = before.clone();
-            standing.observe(wanted, &seen, now);
-            if standing != before {
-                standing = self.change(wanted, |kept| kept.observe(wanted, &seen, now)).await?;
+            let mut rollout = before.clone();
+            rollout.observe(wanted, &seen, now);
+            if rollout != before {
+                rollout = self.change(wanted, |kept| kept.observe(wanted, &seen, now)).await?;
             }
-            Ok((standing, seen))
+            Ok((rollout, seen))
         })
     }
 
@@ -161,22 +161,22 @@ impl Applier {
         permit: Permit,
     ) -> BoxFuture<'a, Result<StepOutcome, ApplyError>> {
         Box::pin(async move {
-            let (standing, seen) = self.look(wanted).await?;
-            let step = match next(wanted, &standing, &seen, permit, self.clock.now()) {
-                Next::Do(step) => step,
+            let (rollout, seen) = self.look(wanted).await?;
+            let step = match next(wanted, &rollout, &seen, permit, self.clock.now()) {
+                PlannedStep::Do(step) => step,
                 rest => return Ok(StepOutcome::Idle(rest)),
             };
             if let (Step::Serve(policy), NewHosts::LeaveToOperator) = (&step, self.new_hosts)
-                && names_new(policy, wanted, &standing)
+                && names_new(policy, wanted, &rollout)
             {
                 return Ok(StepOutcome::Started(step, Actor::Operator));
             }
-            let standing = match &step {
+            let rollout = match &step {
                 Step::Serve(policy) => self.change(wanted, |kept| kept.intend(policy)).await?,
                 Step::Announce(id) => self.change(wanted, |kept| kept.offer(id)).await?,
-                _ => standing,
+                _ => rollout,
             };
-            let hand = self.carry_out(wanted, &step, &standing).await?;
+            let hand = self.carry_out(wanted, &step, &rollout).await?;
             Ok(StepOutcome::Started(step, hand))
         })
     }
@@ -207,20 +207,22 @@ impl Applier {
         wanted: &'a DesiredState,
         permit: Permit,
         waiting: Verification,
-    ) -> BoxFuture<'a, Result<(Vec<Applied>, Next), ApplyError>> {
+    ) -> BoxFuture<'a, Result<(Vec<Applied>, PlannedStep), ApplyError>> {
         Box::pin(async move {
             let mut applied = Vec::new();
             loop {
                 let step = match self.take_step(wanted, permit).await? {
                     StepOutcome::Idle(next) => return Ok((applied, next)),
-                    StepOutcome::Started(step, Actor::Operator) => return Ok((applied, Next::Do(step))),
+                    StepOutcome::Started(step, Actor::Operator) => {
+                        return Ok((applied, PlannedStep::Do(step)));
+                    }
                     StepOutcome::Started(step, Actor::Sternpost) => step,
                 };
                 match waiting {
                     Verification::Await => applied.push(self.see(wanted, &step).await?),
                     Verification::Defer => match self.verify(wanted, &step).await? {
                         Ok(done) => applied.push(done),
-                        Err(_) => return Ok((applied, Next::Do(step))),
+                        Err(_) => return Ok((applied, PlannedStep::Do(step))),
                     },
                 }
             }
@@ -231,14 +233,14 @@ impl Applier {
     /// another program or name server.
     async fn see(&self, wanted: &DesiredState, step: &Step) -> Result<Applied, ApplyError> {
         let begun = Instant::now();
-        let patience = self.publisher.as_ref().map_or(PATIENCE, |publisher| publisher.patience());
+        let patience = self.publisher.as_ref().map_or(VERIFY_TIMEOUT, |publisher| publisher.patience());
         loop {
             match self.verify(wanted, step).await? {
                 Ok(applied) => return Ok(applied),
                 Err(seen) if begun.elapsed() > patience => {
                     return Err(ApplyError::NotSeen { step: step.to_string(), seen });
                 }
-                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(_) => tokio::time::sleep(VERIFY_INTERVAL).await,
             }
         }
     }
@@ -247,13 +249,13 @@ impl Applier {
         &self,
         wanted: &DesiredState,
         step: &Step,
-        standing: &RolloutState,
+        rollout: &RolloutState,
     ) -> Result<Actor, ApplyError> {
         let domain = &wanted.domain;
         let policy = match step {
             Step::Serve(policy) => Some(policy.clone()),
             // What senders find there goes on from the first moment.
-            Step::PointPolicyHost(_) => standing.newest().filter(|newest| !newest.assumed).map(Into::into),
+            Step::PointPolicyHost(_) => rollout.newest().filter(|newest| !newest.assumed).map(Into::into),
             _ => None,
         };
         if let Some(hosting) = self.hosting.as_ref().filter(|_| policy.is_some() || *step == Step::TakeDown) {
@@ -281,8 +283,8 @@ impl Applier {
 }
 
 /// Whether the policy names a host that neither the operator nor the policy before it does.
-fn names_new(policy: &Policy, wanted: &DesiredState, standing: &RolloutState) -> bool {
-    let Some(newest) = standing.newest() else { return false };
+fn names_new(policy: &Policy, wanted: &DesiredState, rollout: &RolloutState) -> bool {
+    let Some(newest) = rollout.newest() else { return false };
     let known = |pattern: &MxPattern| wanted.mx.iter().chain(&newest.mx).any(|known| known.covers(pattern));
     !policy.mx.iter().all(known)
 }

@@ -97,51 +97,52 @@ pub struct ProbedHost {
 }
 
 /// Before a certificate ends.
-const SOON: SignedDuration = SignedDuration::from_hours(14 * 24);
+const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-const REFUSED: &str =
+const CONSEQUENCE_ENFORCED: &str =
     "Senders that hold the enforced policy refuse to deliver to it: mail waits, and bounces after days.";
-const UNTESTED: &str = "In testing mail still comes; under enforcement it would wait and then bounce.";
-const FADING: &str = "Senders that know the policy keep it until its max_age is over; new ones are not protected, and the old ones not when it ends.";
-const BARE: &str =
+const CONSEQUENCE_TESTING: &str =
+    "In testing mail still comes; under enforcement it would wait and then bounce.";
+const CONSEQUENCE_NO_RECORD: &str = "Senders that know the policy keep it until its max_age is over; new ones are not protected, and the old ones not when it ends.";
+const CONSEQUENCE_UNPROTECTED: &str =
     "Senders that know no policy deliver as if there were none, and the others can't see changes.";
 
 /// What needs somebody; the gravest first. Nothing for a domain without a policy of ours.
 pub fn alerts(
     wanted: &DesiredState,
-    standing: &RolloutState,
+    rollout: &RolloutState,
     seen: &ObservedState,
     hosts: &[ProbedHost],
     now: Timestamp,
 ) -> Vec<Alert> {
-    let Some(mode) = standing.mode.map(|known| known.mode).filter(|mode| *mode != Mode::None) else {
+    let Some(mode) = rollout.mode.map(|known| known.mode).filter(|mode| *mode != Mode::None) else {
         return Vec::new();
     };
     let mut all = Vec::new();
     let again = format!("sternpost apply {}", wanted.domain);
-    let tested = standing.newest().filter(|newest| newest.mode == Mode::Testing);
+    let tested = rollout.newest().filter(|newest| newest.mode == Mode::Testing);
     for host in &seen.mx {
         if tested.is_some_and(|tested| !tested.names(host)) {
             all.push(Alert {
                 kind: AlertKind::MxUncovered,
                 subject: host.to_string(),
                 what: format!("{host} is an MX host of {}, and the policy does not name it", wanted.domain),
-                consequence: UNTESTED.into(),
+                consequence: CONSEQUENCE_TESTING.into(),
                 remedy: format!("If it is yours, have the policy widened ({again}); if it is not, take it out of the MX records, and look who can change them"),
             });
         }
-        if standing.promises.iter().any(|promise| promise.is_out(now) && promise.refuses(host)) {
+        if rollout.promises.iter().any(|promise| promise.is_out(now) && promise.refuses(host)) {
             all.push(Alert {
                 kind: AlertKind::MxUncovered,
                 subject: host.to_string(),
                 what: format!("{host} is an MX host of {}, and an enforced policy that senders may hold does not name it", wanted.domain),
-                consequence: REFUSED.into(),
+                consequence: CONSEQUENCE_ENFORCED.into(),
                 remedy: format!("Take it out of the MX records until senders know it, or have the policy widened at once: {again}"),
             });
         }
     }
     for host in hosts {
-        let refused = if mode == Mode::Enforce { REFUSED } else { UNTESTED };
+        let refused = if mode == Mode::Enforce { CONSEQUENCE_ENFORCED } else { CONSEQUENCE_TESTING };
         match &host.proof {
             Err(why) => all.push(Alert {
                 kind: AlertKind::MxUnverified,
@@ -150,7 +151,7 @@ pub fn alerts(
                 consequence: refused.into(),
                 remedy: format!("Give it a certificate for {} from a public authority, with STARTTLS offered", host.name),
             }),
-            Ok(end) if *end - SOON <= now => all.push(Alert {
+            Ok(end) if *end - EXPIRY_WARNING <= now => all.push(Alert {
                 kind: AlertKind::MxCertificateEnds,
                 subject: host.name.to_string(),
                 what: format!("the certificate of {} ends at {end}", host.name),
@@ -165,7 +166,7 @@ pub fn alerts(
             kind: AlertKind::RecordGone,
             subject: format!("_mta-sts.{}", wanted.domain),
             what: format!("the record _mta-sts.{} is gone", wanted.domain),
-            consequence: BARE.into(),
+            consequence: CONSEQUENCE_UNPROTECTED.into(),
             remedy: format!("Put it back: {again}"),
         });
     }
@@ -175,16 +176,16 @@ pub fn alerts(
             kind: AlertKind::PolicyUnserved,
             subject: host.clone(),
             what: why.clone(),
-            consequence: FADING.into(),
+            consequence: CONSEQUENCE_NO_RECORD.into(),
             remedy: format!("Bring the policy host back; what has to be served is shown by: {again}"),
         });
     }
-    if let Some(end) = seen.certificate_ends.filter(|end| *end - SOON <= now) {
+    if let Some(end) = seen.certificate_ends.filter(|end| *end - EXPIRY_WARNING <= now) {
         all.push(Alert {
             kind: AlertKind::PolicyCertificateEnds,
             subject: host,
             what: format!("the policy host's certificate ends at {end}"),
-            consequence: FADING.into(),
+            consequence: CONSEQUENCE_NO_RECORD.into(),
             remedy: "Renew it before then".to_owned(),
         });
     }
@@ -204,17 +205,17 @@ pub struct Guard {
 }
 
 /// The alerts for a domain, most severe first, and its MX hosts as they were found.
-pub type Watched = (Vec<Alert>, Vec<ProbedHost>);
+pub type GuardLook = (Vec<Alert>, Vec<ProbedHost>);
 
 impl Guard {
     /// What needs somebody now, and how the MX hosts were found.
     pub fn look<'a>(
         &'a self,
         wanted: &'a DesiredState,
-        standing: &'a RolloutState,
-    ) -> BoxFuture<'a, Result<Watched, DnsError>> {
+        rollout: &'a RolloutState,
+    ) -> BoxFuture<'a, Result<GuardLook, DnsError>> {
         Box::pin(async move {
-            if standing.mode.is_none_or(|known| known.mode == Mode::None) {
+            if rollout.mode.is_none_or(|known| known.mode == Mode::None) {
                 return Ok((Vec::new(), Vec::new()));
             }
             let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
@@ -222,7 +223,7 @@ impl Guard {
             for name in seen.mx.iter().take(formats::limits::MX_HOSTS) {
                 hosts.extend(self.host(name).await);
             }
-            Ok((alerts(wanted, standing, &seen, &hosts, self.clock.now()), hosts))
+            Ok((alerts(wanted, rollout, &seen, &hosts, self.clock.now()), hosts))
         })
     }
 
@@ -284,7 +285,7 @@ mod tests {
             policy_host: None,
             delegated_to: None,
         };
-        let standing = RolloutState {
+        let rollout = RolloutState {
             mode: Some(InMode { mode: Mode::Enforce, since: days(-9) }),
             promises: vec![PublishedPolicy::from(&policy)],
             ..RolloutState::default()
@@ -296,16 +297,16 @@ mod tests {
             certificate_ends: Some(days(60)),
             ..ObservedState::default()
         };
-        (wanted, standing, seen)
+        (wanted, rollout, seen)
     }
 
     fn kinds(
         wanted: &DesiredState,
-        standing: &RolloutState,
+        rollout: &RolloutState,
         seen: &ObservedState,
         hosts: &[ProbedHost],
     ) -> Vec<AlertKind> {
-        alerts(wanted, standing, seen, hosts, now()).into_iter().map(|alert| alert.kind).collect()
+        alerts(wanted, rollout, seen, hosts, now()).into_iter().map(|alert| alert.kind).collect()
     }
 
     fn host(proof: Result<Timestamp, String>) -> ProbedHost {
@@ -314,8 +315,8 @@ mod tests {
 
     #[test]
     fn a_domain_that_is_well_needs_nobody() {
-        let (wanted, standing, seen) = enforced();
-        assert_eq!(kinds(&wanted, &standing, &seen, &[host(Ok(days(60)))]), []);
+        let (wanted, rollout, seen) = enforced();
+        assert_eq!(kinds(&wanted, &rollout, &seen, &[host(Ok(days(60)))]), []);
         assert_eq!(
             kinds(&wanted, &RolloutState::default(), &ObservedState::default(), &[host(Err("x".into()))]),
             []
@@ -324,49 +325,55 @@ mod tests {
 
     #[test]
     fn each_fault_is_told_with_its_remedy() {
-        let (wanted, standing, mut seen) = enforced();
+        let (wanted, rollout, mut seen) = enforced();
         seen.mx.push(name("new.b.example"));
-        let told = alerts(&wanted, &standing, &seen, &[], now());
-        assert_eq!((told.len(), told[0].kind, &*told[0].consequence), (1, AlertKind::MxUncovered, REFUSED));
+        let told = alerts(&wanted, &rollout, &seen, &[], now());
+        assert_eq!(
+            (told.len(), told[0].kind, &*told[0].consequence),
+            (1, AlertKind::MxUncovered, CONSEQUENCE_ENFORCED)
+        );
         assert!(told[0].remedy.contains("sternpost apply a.example"));
-        let mut tested = standing.clone();
+        let mut tested = rollout.clone();
         tested.promises.iter_mut().for_each(|promise| promise.mode = Mode::Testing);
         tested.mode = tested.mode.map(|known| InMode { mode: Mode::Testing, ..known });
         let told = alerts(&wanted, &tested, &seen, &[], now());
-        assert_eq!((told.len(), told[0].kind, &*told[0].consequence), (1, AlertKind::MxUncovered, UNTESTED));
+        assert_eq!(
+            (told.len(), told[0].kind, &*told[0].consequence),
+            (1, AlertKind::MxUncovered, CONSEQUENCE_TESTING)
+        );
         let (_, _, well) = enforced();
         assert!(alerts(&wanted, &tested, &well, &[], now()).is_empty());
         assert_eq!(
-            kinds(&wanted, &standing, &well, &[host(Err("no STARTTLS".into()))]),
+            kinds(&wanted, &rollout, &well, &[host(Err("no STARTTLS".into()))]),
             [AlertKind::MxUnverified]
         );
-        assert_eq!(kinds(&wanted, &standing, &well, &[host(Ok(days(13)))]), [AlertKind::MxCertificateEnds]);
+        assert_eq!(kinds(&wanted, &rollout, &well, &[host(Ok(days(13)))]), [AlertKind::MxCertificateEnds]);
         let gone = ObservedState { record: None, ..well.clone() };
-        assert_eq!(kinds(&wanted, &standing, &gone, &[]), [AlertKind::RecordGone]);
+        assert_eq!(kinds(&wanted, &rollout, &gone, &[]), [AlertKind::RecordGone]);
         let down = ObservedState {
             served: None,
             unserved: Some("status 500".into()),
             certificate_ends: None,
             ..well.clone()
         };
-        assert_eq!(kinds(&wanted, &standing, &down, &[]), [AlertKind::PolicyUnserved]);
+        assert_eq!(kinds(&wanted, &rollout, &down, &[]), [AlertKind::PolicyUnserved]);
         let ending = ObservedState { certificate_ends: Some(days(14)), ..well };
-        assert_eq!(kinds(&wanted, &standing, &ending, &[]), [AlertKind::PolicyCertificateEnds]);
+        assert_eq!(kinds(&wanted, &rollout, &ending, &[]), [AlertKind::PolicyCertificateEnds]);
     }
 
     #[test]
     fn an_old_promise_counts_although_the_new_policy_names_the_host() {
-        let (wanted, mut standing, mut seen) = enforced();
+        let (wanted, mut rollout, mut seen) = enforced();
         seen.mx = vec![name("new.b.example")];
-        let old = standing.promises[0].clone();
+        let old = rollout.promises[0].clone();
         let wide =
             vec![MxPattern::parse("mx1.a.example").unwrap(), MxPattern::parse("new.b.example").unwrap()];
-        standing.promises = vec![
+        rollout.promises = vec![
             PublishedPolicy { until: Some(days(-1)), ..old.clone() },
             PublishedPolicy { mx: wide, ..old },
         ];
-        assert_eq!(kinds(&wanted, &standing, &seen, &[]), [AlertKind::MxUncovered]);
-        standing.promises[0].until = Some(days(-8));
-        assert_eq!(kinds(&wanted, &standing, &seen, &[]), []);
+        assert_eq!(kinds(&wanted, &rollout, &seen, &[]), [AlertKind::MxUncovered]);
+        rollout.promises[0].until = Some(days(-8));
+        assert_eq!(kinds(&wanted, &rollout, &seen, &[]), []);
     }
 }

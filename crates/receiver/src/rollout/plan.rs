@@ -32,7 +32,7 @@ pub enum Permit {
 
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum PlannedStep {
     /// This can be done now.
     Do(Step),
     /// Nothing before this time.
@@ -55,14 +55,14 @@ pub enum WaitReason {
     BeforeRemoval,
 }
 
-/// What comes next on the way to the wanted state. `standing` has taken in what is seen.
+/// What comes next on the way to the wanted state. `rollout` has taken in what is seen.
 pub fn next(
     wanted: &DesiredState,
-    standing: &RolloutState,
+    rollout: &RolloutState,
     seen: &ObservedState,
     permit: Permit,
     now: Timestamp,
-) -> Next {
+) -> PlannedStep {
     // A name that would be too long was refused when the domain was added.
     let missing: Vec<_> = wanted
         .aliases()
@@ -71,130 +71,135 @@ pub fn next(
         .filter(|alias| !seen.aliases.contains(alias))
         .collect();
     if !missing.is_empty() && wanted.mode != Mode::None {
-        return Next::Do(Step::Delegate(missing));
+        return PlannedStep::Do(Step::Delegate(missing));
     }
     if !wanted.rua.is_empty() && wanted.rua != seen.rua {
-        return Next::Do(Step::AskForReports(TlsrptRecord::new(wanted.rua.clone())));
+        return PlannedStep::Do(Step::AskForReports(TlsrptRecord::new(wanted.rua.clone())));
     }
     if wanted.mode == Mode::None {
-        return retire(wanted, standing, seen, now);
+        return retire(wanted, rollout, seen, now);
     }
-    let Some(policy) = target(wanted, standing, seen, permit, now) else {
+    let Some(policy) = target(wanted, rollout, seen, permit, now) else {
         // No MX host is wanted, and none is seen: there is nothing that a policy could name.
-        return Next::Done;
+        return PlannedStep::Done;
     };
-    put_up(&policy, wanted, standing, seen, now)
-        .or_else(|| move_mail(wanted, standing, seen, now))
-        .or_else(|| narrow(standing, seen, now))
-        .unwrap_or(if wanted.mode == policy.mode { Next::Done } else { Next::Gate })
+    put_up(&policy, wanted, rollout, seen, now)
+        .or_else(|| move_mail(wanted, rollout, seen, now))
+        .or_else(|| narrow(rollout, seen, now))
+        .unwrap_or(if wanted.mode == policy.mode { PlannedStep::Done } else { PlannedStep::Gate })
 }
 
 /// Lets the policy host serve this policy and the record announce it.
 fn put_up(
     policy: &Policy,
     wanted: &DesiredState,
-    standing: &RolloutState,
+    rollout: &RolloutState,
     seen: &ObservedState,
     now: Timestamp,
-) -> Option<Next> {
+) -> Option<PlannedStep> {
     if let Some(place) = wanted.policy_host.as_ref().filter(|place| !seen.points_to(place)) {
-        return Some(Next::Do(Step::PointPolicyHost(place.clone())));
+        return Some(PlannedStep::Do(Step::PointPolicyHost(place.clone())));
     }
     let is_served = seen.served.as_ref().is_some_and(|served| PublishedPolicy::from(served).is(policy));
-    let is_newest = standing.newest().is_some_and(|newest| newest.is(policy));
+    let is_newest = rollout.newest().is_some_and(|newest| newest.is(policy));
     if !is_served || !is_newest {
-        return Some(Next::Do(Step::Serve(policy.clone())));
+        return Some(PlannedStep::Do(Step::Serve(policy.clone())));
     }
-    let is_announced = seen.record.is_some() && !standing.announce_due;
+    let is_announced = seen.record.is_some() && !rollout.announce_due;
     (!is_announced).then(|| {
-        if let Some(id) = standing.offered.as_ref().filter(|_| standing.announce_due) {
-            return Next::Do(Step::Announce(id.clone()));
+        if let Some(id) = rollout.offered.as_ref().filter(|_| rollout.announce_due) {
+            return PlannedStep::Do(Step::Announce(id.clone()));
         }
-        let known = [seen.record.as_ref(), standing.last_id.as_ref()];
+        let known = [seen.record.as_ref(), rollout.last_id.as_ref()];
         let last = known.into_iter().flatten().max_by_key(|id| id.as_time());
-        Next::Do(Step::Announce(PolicyId::at(now, last)))
+        PlannedStep::Do(Step::Announce(PolicyId::at(now, last)))
     })
 }
 
 /// New MX hosts first, when no sender refuses them any more; then the old ones may go.
 fn move_mail(
     wanted: &DesiredState,
-    standing: &RolloutState,
+    rollout: &RolloutState,
     seen: &ObservedState,
     now: Timestamp,
-) -> Option<Next> {
+) -> Option<PlannedStep> {
     let exact = wanted.mx.iter().filter_map(|pattern| match pattern {
         MxPattern::Exact(host) => Some(host),
         MxPattern::Wildcard(_) => None,
     });
     let new: Vec<DomainName> = exact.filter(|host| !seen.mx.contains(host)).cloned().collect();
     if !new.is_empty() {
-        let free = standing.free_of(|promise| new.iter().any(|host| promise.refuses(host)));
+        let free = rollout.free_of(|promise| new.iter().any(|host| promise.refuses(host)));
         return Some(match free.filter(|free| *free > now) {
-            Some(free) => Next::Wait(free, WaitReason::BeforeNewMx),
-            None => Next::Do(Step::AddMx(new)),
+            Some(free) => PlannedStep::Wait(free, WaitReason::BeforeNewMx),
+            None => PlannedStep::Do(Step::AddMx(new)),
         });
     }
     let is_wanted = |host: &DomainName| wanted.mx.iter().any(|pattern| pattern.matches(host));
     let old: Vec<DomainName> = seen.mx.iter().filter(|host| !is_wanted(host)).cloned().collect();
     let others_stay = old.len() < seen.mx.len();
-    (!wanted.mx.is_empty() && !old.is_empty() && others_stay).then_some(Next::Do(Step::RemoveMx(old)))
+    (!wanted.mx.is_empty() && !old.is_empty() && others_stay).then_some(PlannedStep::Do(Step::RemoveMx(old)))
 }
 
 /// Waits until the first pattern that nobody needs can go; the policy without it is then the target.
-fn narrow(standing: &RolloutState, seen: &ObservedState, now: Timestamp) -> Option<Next> {
-    let times = standing.unused.iter().map(|unused| droppable(unused.since, standing, seen));
-    times.filter(|time| *time > now).min().map(|time| Next::Wait(time, WaitReason::BeforeNarrowing))
+fn narrow(rollout: &RolloutState, seen: &ObservedState, now: Timestamp) -> Option<PlannedStep> {
+    let times = rollout.unused.iter().map(|unused| droppable(unused.since, rollout, seen));
+    times.filter(|time| *time > now).min().map(|time| PlannedStep::Wait(time, WaitReason::BeforeNarrowing))
 }
 
 /// From when on a pattern can go that is unused since then.
-fn droppable(since: Timestamp, standing: &RolloutState, seen: &ObservedState) -> Timestamp {
-    let enforced = standing.promises.iter().filter(|promise| promise.mode == Mode::Enforce);
+fn droppable(since: Timestamp, rollout: &RolloutState, seen: &ObservedState) -> Timestamp {
+    let enforced = rollout.promises.iter().filter(|promise| promise.mode == Mode::Enforce);
     let longest = enforced.map(|promise| promise.max_age).max().unwrap_or(0);
     later(since, seconds(longest.max(seen.mx_ttl)))
 }
 
-fn retire(wanted: &DesiredState, standing: &RolloutState, seen: &ObservedState, now: Timestamp) -> Next {
+fn retire(
+    wanted: &DesiredState,
+    rollout: &RolloutState,
+    seen: &ObservedState,
+    now: Timestamp,
+) -> PlannedStep {
     let binds = |promise: &PublishedPolicy| promise.mode != Mode::None;
-    let bound = standing.free_of(binds).filter(|free| *free > now);
+    let bound = rollout.free_of(binds).filter(|free| *free > now);
     let served = seen.served.as_ref().is_some_and(|policy| policy.mode != Mode::None);
     if bound.is_none() && !served {
         // Nobody is bound any more, whether or not a policy can be fetched.
         return match (&seen.record, &seen.served) {
-            (Some(_), _) => Next::Do(Step::Withdraw),
-            (None, Some(_)) => Next::Do(Step::TakeDown),
-            (None, None) => Next::Done,
+            (Some(_), _) => PlannedStep::Do(Step::Withdraw),
+            (None, Some(_)) => PlannedStep::Do(Step::TakeDown),
+            (None, None) => PlannedStep::Done,
         };
     }
     let policy =
         Policy { mode: Mode::None, max_age: wanted.max_age_testing, mx: Vec::new(), notes: Vec::new() };
-    if let Some(next) = put_up(&policy, wanted, standing, seen, now) {
+    if let Some(next) = put_up(&policy, wanted, rollout, seen, now) {
         return next;
     }
-    Next::Wait(bound.unwrap_or(now), WaitReason::BeforeRemoval)
+    PlannedStep::Wait(bound.unwrap_or(now), WaitReason::BeforeRemoval)
 }
 
 /// The policy that is to be served now; `None` when there is no MX host to name.
 fn target(
     wanted: &DesiredState,
-    standing: &RolloutState,
+    rollout: &RolloutState,
     seen: &ObservedState,
     permit: Permit,
     now: Timestamp,
 ) -> Option<Policy> {
-    let mode = mode(wanted, standing, seen, permit);
+    let mode = mode(wanted, rollout, seen, permit);
     let max_age = if mode == Mode::Enforce { wanted.max_age_enforce } else { wanted.max_age_testing };
     let mut mx = wanted.mx.clone();
-    for host in seen.mx.iter().chain(standing.gone.iter().map(|gone| &gone.host)) {
+    for host in seen.mx.iter().chain(rollout.gone.iter().map(|gone| &gone.host)) {
         if !mx.iter().any(|pattern| pattern.matches(host)) {
             mx.push(MxPattern::Exact(host.clone()));
         }
     }
     let may_go = |pattern: &MxPattern| {
-        let unused = standing.unused.iter().find(|unused| unused.pattern == *pattern);
-        unused.is_some_and(|unused| droppable(unused.since, standing, seen) <= now)
+        let unused = rollout.unused.iter().find(|unused| unused.pattern == *pattern);
+        unused.is_some_and(|unused| droppable(unused.since, rollout, seen) <= now)
     };
-    for pattern in standing.newest().iter().flat_map(|newest| &newest.mx) {
+    for pattern in rollout.newest().iter().flat_map(|newest| &newest.mx) {
         if !mx.iter().any(|known| known.covers(pattern)) && !may_go(pattern) {
             mx.push(pattern.clone());
         }
@@ -203,8 +208,8 @@ fn target(
 }
 
 /// Enforcement that is there stays; to begin it takes a permit, and testing that was seen.
-fn mode(wanted: &DesiredState, standing: &RolloutState, seen: &ObservedState, permit: Permit) -> Mode {
-    let is_in = |mode: Mode| standing.mode.is_some_and(|known| known.mode == mode);
+fn mode(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState, permit: Permit) -> Mode {
+    let is_in = |mode: Mode| rollout.mode.is_some_and(|known| known.mode == mode);
     let enforce = wanted.mode == Mode::Enforce
         && (is_in(Mode::Enforce)
             || permit == Permit::Enforce && is_in(Mode::Testing) && seen.record.is_some());

@@ -12,17 +12,18 @@ use store::reports::{CauseSum, DaySum};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// A cause that nobody met for so long is over; reports come up to two days after the day that they cover.
-const FRESH: SignedDuration = SignedDuration::from_hours(24 * 3);
+const RECENT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 3);
 /// For so long a domain that had reports on most days before is silent.
-const SILENT: SignedDuration = SignedDuration::from_hours(24 * 5);
+const SILENCE_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 5);
 /// The days before, and on how many of them there were reports.
-const BEFORE: SignedDuration = SignedDuration::from_hours(24 * 19);
-const USUAL: usize = 10;
+const BASELINE_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 19);
+const MIN_BASELINE_DAYS: usize = 10;
 /// Sessions of a week below which a rate says nothing.
-const SESSIONS: u64 = 50;
+const MIN_WEEK_SESSIONS: u64 = 50;
 
-const WAITS: &str = "Their mail waits and bounces after some days.";
-const WOULD_WAIT: &str = "In testing their mail still comes; under enforcement it would wait and bounce.";
+const CONSEQUENCE_ENFORCED: &str = "Their mail waits and bounces after some days.";
+const CONSEQUENCE_TESTING: &str =
+    "In testing their mail still comes; under enforcement it would wait and bounce.";
 
 /// What is known of a domain from reports.
 #[derive(Debug, Clone, Copy)]
@@ -37,14 +38,14 @@ pub struct ReportSums<'a> {
 /// domain without a policy of ours.
 pub fn reported(
     domain: &DomainName,
-    standing: &RolloutState,
+    rollout: &RolloutState,
     decisions: &Decisions,
     told: ReportSums<'_>,
     rate: f64,
     now: Timestamp,
 ) -> Vec<Alert> {
-    let Some(mode) = standing.mode.filter(|known| known.mode != Mode::None) else { return Vec::new() };
-    let refused = if mode.mode == Mode::Enforce { WAITS } else { WOULD_WAIT };
+    let Some(mode) = rollout.mode.filter(|known| known.mode != Mode::None) else { return Vec::new() };
+    let refused = if mode.mode == Mode::Enforce { CONSEQUENCE_ENFORCED } else { CONSEQUENCE_TESTING };
     let back = match mode.mode {
         Mode::Enforce => format!(
             "Mend it; if that takes long, go back to testing: sternpost hold {domain} --reason \"…\" && sternpost apply {domain}"
@@ -68,7 +69,7 @@ pub fn reported(
         (worked.saturating_add(day.successful), failed.saturating_add(day.failed))
     });
     let share = failed as f64 / worked.saturating_add(failed).max(1) as f64;
-    if worked.saturating_add(failed) >= SESSIONS && share > rate {
+    if worked.saturating_add(failed) >= MIN_WEEK_SESSIONS && share > rate {
         all.push(Alert {
             kind: AlertKind::FailureRate,
             subject: domain.to_string(),
@@ -86,14 +87,14 @@ pub fn reported(
             .filter(|day| day.day >= from && day.day < to && (day.successful > 0 || day.failed > 0))
             .count()
     };
-    let lately = now.saturating_sub(SILENT).unwrap_or(now);
+    let lately = now.saturating_sub(SILENCE_WINDOW).unwrap_or(now);
     if reports_on(lately, now) == 0
-        && reports_on(lately.saturating_sub(BEFORE).unwrap_or(lately), lately) >= USUAL
+        && reports_on(lately.saturating_sub(BASELINE_WINDOW).unwrap_or(lately), lately) >= MIN_BASELINE_DAYS
     {
         all.push(Alert {
             kind: AlertKind::Silence,
             subject: domain.to_string(),
-            what: format!("no verified report about {domain} has come for {} days, and they used to", SILENT.as_hours() / 24),
+            what: format!("no verified report about {domain} has come for {} days, and they used to", SILENCE_WINDOW.as_hours() / 24),
             consequence: "New failures would not be noticed.".into(),
             remedy: format!("See that the record _smtp._tls.{domain} is there and that its addresses take mail: sternpost check {domain}"),
         });
@@ -110,8 +111,9 @@ fn fresh(
 ) -> BTreeMap<Cause, (u64, u64)> {
     let excused = decisions.excused();
     let mut found: BTreeMap<Cause, (u64, u64)> = BTreeMap::new();
-    for sum in
-        causes.iter().filter(|sum| sum.counts && sum.last + DAY > since && sum.last + DAY + FRESH > now)
+    for sum in causes
+        .iter()
+        .filter(|sum| sum.counts && sum.last + DAY > since && sum.last + DAY + RECENT_WINDOW > now)
     {
         let cause = Cause { result: sum.result_type.clone(), host: sum.host.clone() };
         if excused.contains(&cause) {
@@ -156,9 +158,9 @@ mod tests {
     }
 
     fn kinds(mode: Mode, decisions: &Decisions, days: &[DaySum], causes: &[CauseSum]) -> Vec<AlertKind> {
-        let standing = RolloutState { mode: Some(InMode { mode, since: at(50) }), ..RolloutState::default() };
+        let rollout = RolloutState { mode: Some(InMode { mode, since: at(50) }), ..RolloutState::default() };
         let domain = DomainName::parse("a.example").unwrap();
-        let alerts = reported(&domain, &standing, decisions, ReportSums { days, causes }, 0.01, at(100));
+        let alerts = reported(&domain, &rollout, decisions, ReportSums { days, causes }, 0.01, at(100));
         assert!(alerts.iter().all(|alert| !alert.remedy.is_empty()));
         alerts.iter().map(|alert| alert.kind).collect()
     }

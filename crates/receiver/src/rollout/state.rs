@@ -34,9 +34,9 @@ pub struct RolloutState {
     /// Seconds for which those may be remembered.
     pub mx_ttl: u32,
     /// MX hosts that are gone from DNS and that senders may still know.
-    pub gone: Vec<Gone>,
+    pub gone: Vec<RemovedHost>,
     /// Patterns of the newest promise that no MX host needed, since when.
-    pub unused: Vec<Unused>,
+    pub unused: Vec<UnusedPattern>,
 }
 
 /// A mode and its age.
@@ -67,7 +67,7 @@ pub struct PublishedPolicy {
 
 /// An MX host that is no longer in DNS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Gone {
+pub struct RemovedHost {
     /// The host.
     pub host: DomainName,
     /// When the last sender forgets it.
@@ -76,7 +76,7 @@ pub struct Gone {
 
 /// A pattern that no MX host needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Unused {
+pub struct UnusedPattern {
     /// The pattern.
     pub pattern: MxPattern,
     /// Since when.
@@ -226,7 +226,7 @@ impl RolloutState {
         let until = later(now, seconds(self.mx_ttl));
         let before = std::mem::replace(&mut self.mx, seen.mx.clone());
         self.mx_ttl = seen.mx_ttl;
-        self.gone.extend(before.into_iter().map(|host| Gone { host, until }));
+        self.gone.extend(before.into_iter().map(|host| RemovedHost { host, until }));
         self.gone.retain(|gone| !seen.mx.contains(&gone.host) && gone.until > now);
     }
 
@@ -243,7 +243,7 @@ impl RolloutState {
         self.unused = served
             .iter()
             .filter(unneeded)
-            .map(|pattern| Unused { pattern: pattern.clone(), since: since(pattern) })
+            .map(|pattern| UnusedPattern { pattern: pattern.clone(), since: since(pattern) })
             .collect();
     }
 }

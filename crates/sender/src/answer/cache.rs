@@ -24,12 +24,12 @@ impl Weighter<Box<str>, Arc<Entry>> for Bytes {
 pub struct Cache(Map<Box<str>, Arc<Entry>, Bytes, RandomState>);
 
 /// About the bytes of one entry, to lay out the map.
-const TYPICAL: u64 = 300;
+const TYPICAL_ENTRY_BYTES: u64 = 300;
 
 impl Cache {
     /// An empty cache of so many bytes.
     pub fn new(bytes: u64) -> Self {
-        let items = usize::try_from(bytes / TYPICAL).unwrap_or(usize::MAX).max(16);
+        let items = usize::try_from(bytes / TYPICAL_ENTRY_BYTES).unwrap_or(usize::MAX).max(16);
         Self(Map::with(items, bytes, Bytes, RandomState::new(), DefaultLifecycle::default()))
     }
 
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_flood_of_names_stays_within_the_bytes_and_leaves_what_is_in_use() {
         let cache = Cache::new(200_000);
-        let entry = || Arc::new(Entry::new(&Answer::NotFound, Source::Nothing, DaneHosts::default(), 0, 0));
+        let entry = || Arc::new(Entry::new(&Answer::NotFound, Source::NoPolicy, DaneHosts::default(), 0, 0));
         cache.put("in-use.example", entry());
         // FLOOD=10000000 is the long run.
         let flood = std::env::var("FLOOD").ok().map_or(50_000, |text| text.parse::<u32>().unwrap());

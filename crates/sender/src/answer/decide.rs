@@ -7,7 +7,7 @@
 
 use super::overrides::Rule;
 use super::route::{DaneHosts, NextHop, Route};
-use super::sts::{Found, Unfetched};
+use super::sts::{EffectivePolicy, PolicyUnavailable};
 use formats::limits::{FAILURE_RECHECK, NOTHING_RECHECK, POLICY_REFRESH};
 use formats::policy::lines;
 use formats::tls_policy::{Answer, Level, Tlsrpt, TlsrptPolicy};
@@ -27,14 +27,14 @@ pub enum Source {
     /// A rule of the operator's table.
     Override,
     /// No policy applies.
-    Nothing,
+    NoPolicy,
     /// A look-up failed, so that no policy can be ruled out: the message has to wait.
     Failure,
 }
 
 impl Source {
     /// Every source, in the order in which metrics list them.
-    pub const ALL: [Self; 5] = [Self::Dane, Self::MtaSts, Self::Override, Self::Nothing, Self::Failure];
+    pub const ALL: [Self; 5] = [Self::Dane, Self::MtaSts, Self::Override, Self::NoPolicy, Self::Failure];
 
     /// The label in metrics and the value in JSON.
     pub fn as_str(self) -> &'static str {
@@ -42,7 +42,7 @@ impl Source {
             Self::Dane => "dane",
             Self::MtaSts => "mta-sts",
             Self::Override => "override",
-            Self::Nothing => "nothing",
+            Self::NoPolicy => "nothing",
             Self::Failure => "failure",
         }
     }
@@ -90,7 +90,7 @@ pub struct Facts<'a> {
     /// The MX hosts and what DANE requires of them, before [`Self::rule`] is applied.
     pub hosts: MxHosts<'a>,
     /// The MTA-STS policy that was found; `None` when the operator's rule made a look-up pointless.
-    pub found: Option<&'a Found>,
+    pub found: Option<&'a EffectivePolicy>,
     /// How long the policy in [`Self::found`] has yet to live; `None` when that holds no policy.
     pub policy_rest: Option<Duration>,
     /// The rule of the operator's table for this domain.
@@ -158,7 +158,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         (None, Some(found)) if !rule.is_some_and(|rule| rule.skip_mta_sts) => {
             (Cow::Borrowed(found), facts.policy_rest)
         }
-        _ => (Cow::Owned(Found::None), None),
+        _ => (Cow::Owned(EffectivePolicy::None), None),
     };
     let dane = match facts.hosts {
         MxHosts::Known(dane) if !rule.is_some_and(|rule| rule.skip_dane) => dane,
@@ -166,7 +166,9 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     };
     let (answer, source) = match facts.hosts {
         MxHosts::Unknown(error) => (unknown_mx(facts.domain, error), Source::Failure),
-        MxHosts::None if !matches!(*found, Found::Policy { .. }) => (Answer::NotFound, Source::Nothing),
+        MxHosts::None if !matches!(*found, EffectivePolicy::Policy { .. }) => {
+            (Answer::NotFound, Source::NoPolicy)
+        }
         MxHosts::Known(_) | MxHosts::None => by_policies(facts, dane, &found),
     };
     let source = match source {
@@ -192,7 +194,7 @@ fn lifetime(facts: &Facts<'_>, source: Source, policy_rest: Option<Duration>) ->
         (Source::Override, _) => (Duration::MAX, Duration::MAX),
         (Source::Failure, _) => (FAILURE_RECHECK, FAILURE_RECHECK),
         (Source::MtaSts, Some(rest)) => (ttl.min(rest), rest),
-        (Source::Nothing, None) => {
+        (Source::NoPolicy, None) => {
             let life = ttl.min(NOTHING_RECHECK.max(facts.min_recheck));
             (life * 4 / 5, life)
         }
@@ -218,7 +220,7 @@ pub fn dane_to_store(hop: &NextHop, route: &Route, stored: &str) -> String {
 }
 
 /// The answer by DANE and MTA-STS, by the table at [`decide`].
-fn by_policies(facts: &Facts<'_>, dane: DaneHosts, found: &Found) -> (Answer, Source) {
+fn by_policies(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (Answer, Source) {
     let enforced = found.mode() == Mode::Enforce;
     let DaneHosts { usable, unusable, absent, unknown } = dane;
     match (usable, unusable, absent, unknown) {
@@ -252,19 +254,19 @@ fn unknown_mx(domain: &DomainName, error: &DnsError) -> Answer {
 }
 
 /// The answer by MTA-STS alone.
-fn by_mta_sts(facts: &Facts<'_>, found: &Found) -> (Answer, Source) {
+fn by_mta_sts(facts: &Facts<'_>, found: &EffectivePolicy) -> (Answer, Source) {
     let Facts { domain, testing, .. } = *facts;
     let (held, trouble) = match found {
-        Found::Policy { held, trouble } => (held, trouble),
-        Found::Unavailable(why) => return (unavailable(domain, why, testing), Source::Nothing),
-        Found::None => return (Answer::NotFound, Source::Nothing),
+        EffectivePolicy::Policy { held, trouble } => (held, trouble),
+        EffectivePolicy::Unavailable(why) => return (unavailable(domain, why, testing), Source::NoPolicy),
+        EffectivePolicy::None => return (Answer::NotFound, Source::NoPolicy),
     };
     let report = Tlsrpt {
         policy_domain: domain.clone(),
         found: TlsrptPolicy::Sts {
             policy_string: lines(&held.body).map(str::to_owned).collect(),
             mx: held.policy.mx.clone(),
-            failure: trouble.as_ref().map(Unfetched::result_type),
+            failure: trouble.as_ref().map(PolicyUnavailable::result_type),
         },
     };
     let answer = match held.policy.mode {
@@ -282,7 +284,7 @@ fn by_mta_sts(facts: &Facts<'_>, found: &Found) -> (Answer, Source) {
 
 /// The answer for a policy that is announced but can't be fetched: no restriction, and a
 /// `policy_failure` for the TLS report (SMK-08).
-fn unavailable(domain: &DomainName, why: &Unfetched, testing: Option<&Level>) -> Answer {
+fn unavailable(domain: &DomainName, why: &PolicyUnavailable, testing: Option<&Level>) -> Answer {
     let found =
         TlsrptPolicy::Sts { policy_string: Vec::new(), mx: Vec::new(), failure: Some(why.result_type()) };
     let level = testing.cloned().unwrap_or(Level::May);

@@ -1,13 +1,15 @@
 //! Looks for the policy of a domain, and remembers it.
 
-use super::keeper::Keeper;
-use super::reader::Reader;
-use super::sts::{FailedFetch, Found, HeldPolicy, Next, RecordSeen, Unfetched, conclude, next};
+use super::policy_reader::PolicyReader;
+use super::policy_writer::PolicyWriter;
+use super::sts::{
+    Action, EffectivePolicy, FailedFetch, HeldPolicy, PolicyUnavailable, RecordLookup, conclude, next,
+};
 use formats::limits::{FAILURE_RECHECK, POLICY_REFRESH};
 use formats::sts_record::SelectError;
 use formats::{DomainName, Policy, PolicyId, StsRecord};
 use jiff::{SignedDuration, Timestamp};
-use net::clock::{Clock, Life};
+use net::clock::{CalendarAge, Clock};
 use net::dns::{Dns, Kind};
 use net::https::PolicyHosts;
 use std::collections::HashMap;
@@ -24,31 +26,31 @@ pub struct Discovery {
     dns: Arc<dyn Dns>,
     hosts: Arc<dyn PolicyHosts>,
     store: Store,
-    keeper: Keeper,
-    reader: Reader,
-    life: Life,
+    policy_writer: PolicyWriter,
+    policy_reader: PolicyReader,
+    life: CalendarAge,
     failures: Mutex<HashMap<DomainName, FailedFetch>>,
     unsaved: Mutex<HashMap<DomainName, HeldPolicy>>,
 }
 
 /// What was found, and what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sighting {
+pub struct DiscoveryOutcome {
     /// The policy to go by.
-    pub found: Found,
+    pub found: EffectivePolicy,
     /// The record that it was judged by.
-    pub seen: RecordSeen,
+    pub seen: RecordLookup,
     /// For how long the record, or its absence, may be remembered.
     pub ttl: Option<Duration>,
     /// How a fetch ended, when there was one.
-    pub fetched: Option<Result<(), Unfetched>>,
+    pub fetched: Option<Result<(), PolicyUnavailable>>,
     /// What the store knew before, when it knew the domain.
     pub stored: Option<StoredPolicy>,
 }
 
 /// How many failures are remembered for their back-off, and how many policies that could not be
 /// written.
-const REMEMBERED: usize = 10_000;
+const MAX_REMEMBERED: usize = 10_000;
 
 impl Discovery {
     /// A discovery by these means. It starts a task of its own, so it needs a runtime.
@@ -56,10 +58,10 @@ impl Discovery {
         Self {
             dns,
             hosts,
-            keeper: Keeper::new(store.clone()),
-            reader: Reader::new(store.clone()),
+            policy_writer: PolicyWriter::new(store.clone()),
+            policy_reader: PolicyReader::new(store.clone()),
             store,
-            life: Life::new(clock),
+            life: CalendarAge::new(clock),
             failures: Mutex::default(),
             unsaved: Mutex::default(),
         }
@@ -67,7 +69,7 @@ impl Discovery {
 
     /// The policy that mail to `domain` goes by now, with the record it was judged by; what is new is
     /// kept.
-    pub async fn find(&self, domain: &DomainName) -> Sighting {
+    pub async fn find(&self, domain: &DomainName) -> DiscoveryOutcome {
         let sighting = self.look(domain, self.stored(domain).await).await;
         self.keep(domain, &sighting, "").await;
         sighting
@@ -75,7 +77,7 @@ impl Discovery {
 
     /// The same without keeping what is new: [`Self::keep`] is to follow. `stored` is what
     /// [`Self::stored`] has just said.
-    pub async fn look(&self, domain: &DomainName, stored: Option<StoredPolicy>) -> Sighting {
+    pub async fn look(&self, domain: &DomainName, stored: Option<StoredPolicy>) -> DiscoveryOutcome {
         let unsaved = lock(&self.unsaved).get(domain).cloned();
         let held = unsaved.or_else(|| held(stored.as_ref()?));
         let (seen, ttl) = self.record(domain).await;
@@ -83,25 +85,27 @@ impl Discovery {
         let failed = lock(&self.failures).get(domain).cloned();
         let next = next(&seen, held.as_ref(), failed.as_ref(), now, self.life.elapsed());
         let fetched = match next.clone() {
-            Next::Keep => failed.filter(|failed| announces(&seen, &failed.id)).map(|failed| Err(failed.why)),
-            Next::Fetch(id) => Some(self.fetch(domain, id).await),
+            Action::Keep => {
+                failed.filter(|failed| announces(&seen, &failed.id)).map(|failed| Err(failed.why))
+            }
+            Action::Fetch(id) => Some(self.fetch(domain, id).await),
         };
         if let Some(Ok(new)) = &fetched {
             log_change(domain, held.as_ref(), new);
         }
-        let tried = fetched.as_ref().filter(|_| next != Next::Keep);
+        let tried = fetched.as_ref().filter(|_| next != Action::Keep);
         let tried = tried.map(|outcome| outcome.as_ref().map(|_| ()).map_err(Clone::clone));
         let found = conclude(held, fetched, now);
         if let Some(why) = found.complaint().filter(|_| tried.is_some()) {
             tracing::warn!(%domain, "{why}");
         }
-        Sighting { found, seen, ttl, fetched: tried, stored }
+        DiscoveryOutcome { found, seen, ttl, fetched: tried, stored }
     }
 
     /// Keeps what was found, with what DANE was seen to say (see [`StoredPolicy::dane`]), and notes
     /// once a day that it is in use.
-    pub async fn keep(&self, domain: &DomainName, sighting: &Sighting, dane: &str) {
-        let Found::Policy { held, .. } = &sighting.found else { return };
+    pub async fn keep(&self, domain: &DomainName, sighting: &DiscoveryOutcome, dane: &str) {
+        let EffectivePolicy::Policy { held, .. } = &sighting.found else { return };
         let is_new = matches!(sighting.fetched, Some(Ok(())));
         if is_new || lock(&self.unsaved).contains_key(domain) {
             return self.write(domain, held, dane).await;
@@ -132,7 +136,7 @@ impl Discovery {
 
     /// What the store has of a domain. That it fails is logged.
     pub async fn stored(&self, domain: &DomainName) -> Option<StoredPolicy> {
-        match self.reader.policy(domain).await {
+        match self.policy_reader.policy(domain).await {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::error!(%domain, "what is remembered of it can't be read, so it is looked up as if it were new: {error}");
@@ -169,31 +173,31 @@ impl Discovery {
         lock(&self.unsaved).remove(domain);
     }
 
-    async fn record(&self, domain: &DomainName) -> (RecordSeen, Option<Duration>) {
-        let Ok(name) = domain.below("_mta-sts") else { return (RecordSeen::Absent, None) };
+    async fn record(&self, domain: &DomainName) -> (RecordLookup, Option<Duration>) {
+        let Ok(name) = domain.below("_mta-sts") else { return (RecordLookup::Absent, None) };
         match self.dns.lookup(&name, Kind::Txt).await {
             Ok(answer) => {
                 let seen = match StsRecord::select(answer.texts()) {
-                    Ok(record) => RecordSeen::Published(record),
-                    Err(SelectError::None) => RecordSeen::Absent,
-                    Err(invalid) => RecordSeen::Invalid(invalid),
+                    Ok(record) => RecordLookup::Published(record),
+                    Err(SelectError::None) => RecordLookup::Absent,
+                    Err(invalid) => RecordLookup::Invalid(invalid),
                 };
                 (seen, Some(answer.ttl))
             }
             Err(error) => match error.nothing() {
-                Some(nothing) => (RecordSeen::Absent, nothing.ttl),
+                Some(nothing) => (RecordLookup::Absent, nothing.ttl),
                 // An attacker who blocks one question gains no more than this.
-                None => (RecordSeen::Unknown(error), Some(FAILURE_RECHECK)),
+                None => (RecordLookup::Unknown(error), Some(FAILURE_RECHECK)),
             },
         }
     }
 
-    async fn fetch(&self, domain: &DomainName, id: PolicyId) -> Result<HeldPolicy, Unfetched> {
+    async fn fetch(&self, domain: &DomainName, id: PolicyId) -> Result<HeldPolicy, PolicyUnavailable> {
         let outcome = self.fetch_and_parse(domain, &id).await;
         let mut failures = lock(&self.failures);
         failures.remove(domain);
         if let Err(why) = &outcome {
-            if failures.len() >= REMEMBERED {
+            if failures.len() >= MAX_REMEMBERED {
                 failures.clear();
             }
             failures.insert(domain.clone(), FailedFetch { id, at: self.life.elapsed(), why: why.clone() });
@@ -201,7 +205,11 @@ impl Discovery {
         outcome
     }
 
-    async fn fetch_and_parse(&self, domain: &DomainName, id: &PolicyId) -> Result<HeldPolicy, Unfetched> {
+    async fn fetch_and_parse(
+        &self,
+        domain: &DomainName,
+        id: &PolicyId,
+    ) -> Result<HeldPolicy, PolicyUnavailable> {
         let fetched = self.hosts.fetch(domain).await?;
         let policy = Policy::parse(&fetched.body)?;
         // A valid policy is UTF-8, so nothing is lost here.
@@ -221,14 +229,14 @@ impl Discovery {
             dane: dane.to_owned(),
             used_at: held.fetched_at,
         };
-        match self.keeper.keep(stored).await {
+        match self.policy_writer.keep(stored).await {
             Ok(()) => {
                 lock(&self.unsaved).remove(domain);
             }
             Err(why) => {
                 tracing::error!(%domain, "the policy is in force but could not be written, and a restart would lose it: {why}");
                 let mut unsaved = lock(&self.unsaved);
-                if unsaved.len() < REMEMBERED || unsaved.contains_key(domain) {
+                if unsaved.len() < MAX_REMEMBERED || unsaved.contains_key(domain) {
                     unsaved.insert(domain.clone(), held.clone());
                 }
             }
@@ -266,8 +274,8 @@ fn spread(domain: &DomainName, held: &HeldPolicy) -> Timestamp {
     held.refresh_at().saturating_sub(SignedDuration::from_secs(sooner)).unwrap_or(held.refresh_at())
 }
 
-fn announces(seen: &RecordSeen, id: &PolicyId) -> bool {
-    matches!(seen, RecordSeen::Published(record) if record.id == *id)
+fn announces(seen: &RecordLookup, id: &PolicyId) -> bool {
+    matches!(seen, RecordLookup::Published(record) if record.id == *id)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,7 +9,7 @@ use formats::tls_policy::{Answer, pattern_of_match};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Seconds of the clock that never steps ([`net::clock::Clock::elapsed`]).
-pub type Second = u32;
+pub type ElapsedSeconds = u32;
 
 /// What kind of answer it is to those who can report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -70,15 +70,21 @@ pub struct Entry {
     /// The hosts as DANE saw them.
     pub dane: DaneHosts,
     /// From here on it is looked up again in the background.
-    pub recheck: Second,
+    pub recheck: ElapsedSeconds,
     /// From here on it is not used any more.
-    pub until: Second,
+    pub until: ElapsedSeconds,
     rechecking: AtomicBool,
 }
 
 impl Entry {
     /// Makes an answer ready.
-    pub fn new(answer: &Answer, source: Source, dane: DaneHosts, recheck: Second, until: Second) -> Self {
+    pub fn new(
+        answer: &Answer,
+        source: Source,
+        dane: DaneHosts,
+        recheck: ElapsedSeconds,
+        until: ElapsedSeconds,
+    ) -> Self {
         let (_, text) = answer.reply(true).parts();
         let mut packed = Vec::new();
         let plain = match answer.reply(false) {
@@ -165,7 +171,7 @@ impl Entry {
     }
 
     /// The same answer with other times.
-    pub fn again(&self, recheck: Second, until: Second) -> Self {
+    pub fn again(&self, recheck: ElapsedSeconds, until: ElapsedSeconds) -> Self {
         Self {
             packed: self.packed.clone(),
             plain: self.plain,
@@ -216,7 +222,7 @@ mod tests {
             Answer::Level(Level::Secure(mx), Some(report.clone())),
             Answer::Reported(Level::May, report),
         ] {
-            let entry = Entry::new(&answer, Source::Nothing, DaneHosts::default(), 0, 0);
+            let entry = Entry::new(&answer, Source::NoPolicy, DaneHosts::default(), 0, 0);
             for tlsrpt in [false, true] {
                 let mut out = Vec::new();
                 entry.write_socketmap(tlsrpt, &mut out);

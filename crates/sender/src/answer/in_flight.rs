@@ -30,7 +30,7 @@ pub(super) type Pending = watch::Receiver<Option<Arc<Entry>>>;
 pub(super) struct InFlight(Mutex<HashMap<String, Pending>>);
 
 /// A request's part in a look-up.
-pub(super) enum Flight {
+pub(super) enum JoinOrStart {
     /// Another request has started the look-up; this is its outcome.
     Joined(Pending),
     /// There was none: the caller makes the look-up, and the guard publishes the outcome.
@@ -47,14 +47,14 @@ pub(super) struct InFlightGuard {
 
 impl InFlight {
     /// Joins the look-up of this name, or starts one.
-    pub(super) fn join_or_start(self: &Arc<Self>, name: String) -> Flight {
+    pub(super) fn join_or_start(self: &Arc<Self>, name: String) -> JoinOrStart {
         let mut pending = self.pending();
         if let Some(joined) = pending.get(&name) {
-            return Flight::Joined(joined.clone());
+            return JoinOrStart::Joined(joined.clone());
         }
         let (outcome, receiver) = watch::channel(None);
         pending.insert(name.clone(), receiver.clone());
-        Flight::Started(InFlightGuard { all: self.clone(), name, outcome }, receiver)
+        JoinOrStart::Started(InFlightGuard { all: self.clone(), name, outcome }, receiver)
     }
 
     /// The number of look-ups that are under way.

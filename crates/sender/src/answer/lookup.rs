@@ -2,13 +2,13 @@
 //! [`decide`] makes of that, and where the outcome is kept.
 
 use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store, decide};
-use super::discovery::Sighting;
-use super::entry::{Entry, Second};
-use super::in_flight::{Flight, Pending, Purpose};
+use super::discovery::DiscoveryOutcome;
+use super::entry::{ElapsedSeconds, Entry};
+use super::in_flight::{JoinOrStart, Pending, Purpose};
 use super::overrides::Rule;
-use super::route::{self, DaneHosts, NextHop, Route, RouteSeen};
+use super::route::{self, DaneHosts, NextHop, Route, RouteLookup};
 use super::service::{Answers, Settings};
-use super::sts::Found;
+use super::sts::EffectivePolicy;
 use formats::tls_policy::Answer;
 use net::BoxFuture;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// Everything that one look-up of a next hop observed and concluded, to be shown to people.
 #[derive(Debug)]
-pub struct Looked {
+pub struct LookupTrace {
     /// The MX hosts. Empty when the operator's rule gives the answer, which needs no look-up.
     pub route: Route,
     /// What MTA-STS discovery found; `None` when the operator's rule leaves MTA-STS out.
-    pub sighting: Option<Sighting>,
+    pub sighting: Option<DiscoveryOutcome>,
     /// The rule of the operator's table that applies to the domain.
     pub rule: Option<Rule>,
     /// The answer for the mail server.
@@ -35,7 +35,7 @@ pub struct Looked {
 /// Observations from outside, before anything is decided.
 struct Observed {
     route: Route,
-    sighting: Option<Sighting>,
+    sighting: Option<DiscoveryOutcome>,
     rule: Option<Rule>,
     /// The shortest TTL of the DNS answers; `None` when none had one.
     ttl: Option<Duration>,
@@ -51,8 +51,8 @@ impl Answers {
         permit: Option<OwnedSemaphorePermit>,
     ) -> Pending {
         match self.in_flight.join_or_start(name) {
-            Flight::Joined(pending) => pending,
-            Flight::Started(guard, pending) => {
+            JoinOrStart::Joined(pending) => pending,
+            JoinOrStart::Started(guard, pending) => {
                 let service = self.clone();
                 tokio::spawn(async move {
                     let entry = service.run_look_up(hop, guard.name(), purpose, permit).await;
@@ -114,7 +114,7 @@ impl Answers {
         let decision = decide(&Facts {
             domain,
             hosts: MxHosts::Known(DaneHosts::from_text(&stored.dane)?),
-            found: Some(&Found::Policy { held, trouble: None }),
+            found: Some(&EffectivePolicy::Policy { held, trouble: None }),
             policy_rest,
             rule: None,
             testing: settings.testing.as_ref(),
@@ -150,14 +150,14 @@ impl Answers {
     }
 
     /// Looks a next hop up and returns everything that was observed. Nothing is stored or cached.
-    pub fn explain<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, Looked> {
+    pub fn explain<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, LookupTrace> {
         Box::pin(async move {
             let settings = self.settings();
             let stored = self.discovery.stored(hop.policy_domain()).await;
             let observed = self.observe(hop, stored, &settings).await;
             let Decision { answer, source, .. } = self.decision(hop, &observed, &settings);
             let Observed { route, sighting, rule, .. } = observed;
-            Looked { route, sighting, rule, answer, source }
+            LookupTrace { route, sighting, rule, answer, source }
         })
     }
 
@@ -174,7 +174,7 @@ impl Answers {
                 false => None,
             }
         };
-        let (RouteSeen { route, ttl }, sighting) =
+        let (RouteLookup { route, ttl }, sighting) =
             tokio::join!(route::look(self.dns.as_ref(), hop), discovery);
         let ttl = sighting.as_ref().and_then(|sighting| sighting.ttl).into_iter().chain(ttl).min();
         Observed { route, sighting, rule, ttl }
@@ -183,8 +183,8 @@ impl Answers {
     fn decision(&self, hop: &NextHop, observed: &Observed, settings: &Settings) -> Decision {
         let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
         let policy_rest = match found {
-            Some(Found::Policy { held, .. }) => Some(self.discovery.rest(held)),
-            Some(Found::Unavailable(_) | Found::None) | None => None,
+            Some(EffectivePolicy::Policy { held, .. }) => Some(self.discovery.rest(held)),
+            Some(EffectivePolicy::Unavailable(_) | EffectivePolicy::None) | None => None,
         };
         decide(&Facts {
             domain: hop.policy_domain(),
@@ -203,8 +203,8 @@ impl Answers {
         Entry::new(answer, *source, *dane, self.after(*recheck), self.after(*until))
     }
 
-    fn after(&self, wait: Duration) -> Second {
-        let wait = Second::try_from(wait.as_secs()).unwrap_or(Second::MAX);
+    fn after(&self, wait: Duration) -> ElapsedSeconds {
+        let wait = ElapsedSeconds::try_from(wait.as_secs()).unwrap_or(ElapsedSeconds::MAX);
         self.second().saturating_add(wait)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::decide::Source;
 use super::entry::Status;
-use super::sts::Unfetched;
+use super::sts::PolicyUnavailable;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -123,14 +123,16 @@ impl Metrics {
     }
 
     /// Counts a fetch.
-    pub fn fetched(&self, outcome: &Result<(), Unfetched>) {
+    pub fn fetched(&self, outcome: &Result<(), PolicyUnavailable>) {
         let outcome = match outcome {
             Ok(()) => "ok",
-            Err(Unfetched::Invalid(_)) => "sts-policy-invalid",
-            Err(Unfetched::Fetch(error)) if error.result_type() == formats::ResultType::StsWebpkiInvalid => {
+            Err(PolicyUnavailable::Invalid(_)) => "sts-policy-invalid",
+            Err(PolicyUnavailable::Fetch(error))
+                if error.result_type() == formats::ResultType::StsWebpkiInvalid =>
+            {
                 "sts-webpki-invalid"
             }
-            Err(Unfetched::Fetch(_)) => "sts-policy-fetch-error",
+            Err(PolicyUnavailable::Fetch(_)) => "sts-policy-fetch-error",
         };
         self.fetches.get_or_create(&Outcome { outcome }).inc();
     }

@@ -1,6 +1,6 @@
 //! The operator's own table: domains that are answered another way than by what they publish.
 
-use super::sts::{Found, HeldPolicy};
+use super::sts::{EffectivePolicy, HeldPolicy};
 use formats::domain::DomainError;
 use formats::tls_policy::Answer;
 use formats::{DomainName, Policy, PolicyId};
@@ -49,7 +49,7 @@ impl Rule {
     }
 
     /// The pinned policy as if it had been fetched.
-    pub fn pinned(&self) -> Option<Found> {
+    pub fn pinned(&self) -> Option<EffectivePolicy> {
         let policy = self.policy.clone()?;
         let held = HeldPolicy {
             body: policy.to_string(),
@@ -57,7 +57,7 @@ impl Rule {
             id: PolicyId::parse("override").ok()?,
             fetched_at: Timestamp::UNIX_EPOCH,
         };
-        Some(Found::Policy { held, trouble: None })
+        Some(EffectivePolicy::Policy { held, trouble: None })
     }
 }
 

@@ -3,7 +3,7 @@
 
 /// The words, by their code less one. Line feed and carriage return are no exception: an answer has
 /// neither.
-const WORDS: [&str; 14] = [
+const DICTIONARY: [&str; 14] = [
     "secure match=",
     " servername=hostname",
     " policy_type=sts policy_domain=",
@@ -24,7 +24,7 @@ const WORDS: [&str; 14] = [
 pub fn pack(text: &str, packed: &mut Vec<u8>) {
     let mut rest = text;
     while let Some(first) = rest.as_bytes().first() {
-        match (1..).zip(WORDS).find(|(_, word)| rest.starts_with(word)) {
+        match (1..).zip(DICTIONARY).find(|(_, word)| rest.starts_with(word)) {
             Some((code, word)) => {
                 packed.push(code);
                 rest = rest.get(word.len()..).unwrap_or_default();
@@ -47,7 +47,7 @@ pub fn unpack(packed: &[u8], text: &mut Vec<u8>) {
         let (plain, from_code) = rest.split_at(at);
         text.extend_from_slice(plain);
         let Some((code, after)) = from_code.split_first() else { break };
-        let word = WORDS.get(usize::from(*code).wrapping_sub(1)).copied().unwrap_or_default();
+        let word = DICTIONARY.get(usize::from(*code).wrapping_sub(1)).copied().unwrap_or_default();
         text.extend_from_slice(word.as_bytes());
         rest = after;
     }
@@ -62,9 +62,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_packed_comes_out_as_it_went_in(
-            words in proptest::collection::vec((0..WORDS.len(), "[ -~ü]{0,12}"), 0..8)
+            words in proptest::collection::vec((0..DICTIONARY.len(), "[ -~ü]{0,12}"), 0..8)
         ) {
-            let text: String = words.iter().map(|(word, other)| format!("{}{other}", WORDS[*word])).collect();
+            let text: String = words.iter().map(|(word, other)| format!("{}{other}", DICTIONARY[*word])).collect();
             let (mut packed, mut back) = (Vec::new(), Vec::new());
             pack(&text, &mut packed);
             unpack(&packed, &mut back);

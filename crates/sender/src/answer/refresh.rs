@@ -15,11 +15,11 @@ use std::time::Duration;
 use store::StoreError;
 
 /// A refresh that brought nothing new is tried again after this.
-const AGAIN: SignedDuration = SignedDuration::from_hours(1);
+const REFRESH_RETRY: SignedDuration = SignedDuration::from_hours(1);
 /// Policies in one look for what is due.
-const ROUND: u32 = 1024;
+const REFRESH_BATCH: u32 = 1024;
 /// Between two looks for what is due.
-const PAUSE: Duration = Duration::from_secs(10);
+const ROUND_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Answers {
     /// Refreshes for as long as the program runs.
@@ -33,7 +33,7 @@ impl Answers {
                         tracing::error!("policies are not refreshed, since the store fails: {error}")
                     }
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(ROUND_INTERVAL).await;
             }
         })
     }
@@ -44,7 +44,7 @@ impl Answers {
         let counted = self.count(now).await;
         self.metrics.store_up.set(i64::from(counted.is_ok()));
         counted?;
-        let due = self.store.policies_due(now, ROUND).await?;
+        let due = self.store.policies_due(now, REFRESH_BATCH).await?;
         for some in due.chunks(BACKGROUND_LOOKUPS) {
             let all = join_all(some.iter().map(|domain| self.refresh_one(domain, now))).await;
             all.into_iter().collect::<Result<(), _>>()?;
@@ -56,7 +56,7 @@ impl Answers {
         self.look_again(NextHop::Domain(domain.clone()), Purpose::Refresh).await;
         let still_due = self.store.policy(domain).await?.is_some_and(|policy| policy.refresh_at <= now);
         if still_due {
-            let again = later(self.discovery.now(), AGAIN);
+            let again = later(self.discovery.now(), REFRESH_RETRY);
             self.store.put_off_refresh(domain, again).await?;
         }
         Ok(())

@@ -52,7 +52,7 @@ impl fmt::Display for NextHop {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
     /// To these hosts, the preferred ones first.
-    Hosts(Vec<HostSeen>),
+    Hosts(Vec<HostLookup>),
     /// Nowhere: there is no such domain.
     NoDomain,
     /// Nowhere: the domain takes no mail (RFC 7505).
@@ -63,7 +63,7 @@ pub enum Route {
 
 /// One host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostSeen {
+pub struct HostLookup {
     /// Its name.
     pub host: DomainName,
     /// What DANE says of it. A host whose addresses can't be had is `Unknown` as well, unless it
@@ -86,7 +86,7 @@ pub struct DaneHosts {
 
 impl DaneHosts {
     /// Counts.
-    pub fn of(hosts: &[HostSeen]) -> Self {
+    pub fn of(hosts: &[HostLookup]) -> Self {
         let mut count = Self::default();
         for seen in hosts {
             let one = match &seen.dane {
@@ -115,7 +115,7 @@ impl DaneHosts {
 
 /// What was seen, and for how long it may be remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteSeen {
+pub struct RouteLookup {
     /// Where mail goes.
     pub route: Route,
     /// The shortest life of the answers, when any has one.
@@ -123,15 +123,15 @@ pub struct RouteSeen {
 }
 
 /// Looks a next hop up.
-pub async fn look(dns: &dyn Dns, hop: &NextHop) -> RouteSeen {
+pub async fn look(dns: &dyn Dns, hop: &NextHop) -> RouteLookup {
     match hop {
         NextHop::Host(name, port) => hosts(dns, vec![name.clone()], Security::Secure, *port, None).await,
         NextHop::Domain(name) => domain(dns, name).await,
     }
 }
 
-async fn domain(dns: &dyn Dns, name: &DomainName) -> RouteSeen {
-    let end = |route, ttl| RouteSeen { route, ttl };
+async fn domain(dns: &dyn Dns, name: &DomainName) -> RouteLookup {
+    let end = |route, ttl| RouteLookup { route, ttl };
     match dns.lookup(name, Kind::Mx).await {
         Ok(answer) => {
             let ttl = Some(answer.ttl);
@@ -155,23 +155,28 @@ async fn hosts(
     mx: Security,
     port: u16,
     ttl: Option<Duration>,
-) -> RouteSeen {
+) -> RouteLookup {
     let looks = names.into_iter().map(|host| host_seen(dns, host, mx, port));
     let (hosts, lives): (Vec<_>, Vec<_>) = join_all(looks).await.into_iter().unzip();
     let ttl = lives.into_iter().flatten().chain(ttl).min();
-    RouteSeen { route: Route::Hosts(hosts), ttl }
+    RouteLookup { route: Route::Hosts(hosts), ttl }
 }
 
-async fn host_seen(dns: &dyn Dns, host: DomainName, mx: Security, port: u16) -> (HostSeen, Option<Duration>) {
+async fn host_seen(
+    dns: &dyn Dns,
+    host: DomainName,
+    mx: Security,
+    port: u16,
+) -> (HostLookup, Option<Duration>) {
     if mx != Security::Secure {
-        return (HostSeen { host, dane: Dane::Absent }, None);
+        return (HostLookup { host, dane: Dane::Absent }, None);
     }
     let seen = match host_addresses(dns, &host).await {
         Ok(addresses) => dane::look_up(dns, mx, (&host, port), &addresses).await,
         Err(error) => match error.nothing() {
-            Some(nothing) => dane::Seen { dane: Dane::Absent, ttl: nothing.ttl },
-            None => dane::Seen { dane: Dane::Unknown(error), ttl: Some(limits::FAILURE_RECHECK) },
+            Some(nothing) => dane::DaneLookup { dane: Dane::Absent, ttl: nothing.ttl },
+            None => dane::DaneLookup { dane: Dane::Unknown(error), ttl: Some(limits::FAILURE_RECHECK) },
         },
     };
-    (HostSeen { host, dane: seen.dane }, seen.ttl)
+    (HostLookup { host, dane: seen.dane }, seen.ttl)
 }

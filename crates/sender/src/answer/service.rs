@@ -4,7 +4,7 @@
 use super::Discovery;
 use super::cache::Cache;
 use super::decide::Source;
-use super::entry::{Entry, Second};
+use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlight, Purpose};
 use super::metrics::Metrics;
 use super::overrides::Overrides;
@@ -78,7 +78,8 @@ impl Answers {
         cache_bytes: u64,
         settings: Settings,
     ) -> Arc<Self> {
-        let nothing = Entry::new(&Answer::NotFound, Source::Nothing, DaneHosts::default(), 0, Second::MAX);
+        let nothing =
+            Entry::new(&Answer::NotFound, Source::NoPolicy, DaneHosts::default(), 0, ElapsedSeconds::MAX);
         let new = Self {
             dns,
             discovery,
@@ -137,7 +138,7 @@ impl Answers {
         }
         let Ok(Some(hop)) = LookupKey::parse(key).map(NextHop::of) else {
             self.metrics.trivial.inc();
-            self.metrics.answered(self.nothing.status, Source::Nothing);
+            self.metrics.answered(self.nothing.status, Source::NoPolicy);
             return self.nothing.clone();
         };
         let name = hop.to_string();
@@ -226,8 +227,8 @@ impl Answers {
     }
 
     /// Now, as entries count it.
-    pub fn second(&self) -> Second {
-        Second::try_from(self.clock.elapsed().as_secs()).unwrap_or(Second::MAX)
+    pub fn second(&self) -> ElapsedSeconds {
+        ElapsedSeconds::try_from(self.clock.elapsed().as_secs()).unwrap_or(ElapsedSeconds::MAX)
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// What was found at `_mta-sts.DOMAIN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RecordSeen {
+pub enum RecordLookup {
     /// A valid record.
     Published(StsRecord),
     /// No record of the version, or no such name: not published.
@@ -65,12 +65,12 @@ pub struct FailedFetch {
     /// When, by the clock that never steps.
     pub at: Duration,
     /// Why.
-    pub why: Unfetched,
+    pub why: PolicyUnavailable,
 }
 
 /// Why there is no valid new policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unfetched {
+pub enum PolicyUnavailable {
     /// It could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -79,7 +79,7 @@ pub enum Unfetched {
     Invalid(#[from] PolicyError),
 }
 
-impl Unfetched {
+impl PolicyUnavailable {
     /// The one result type for this (POL-24).
     pub fn result_type(&self) -> ResultType {
         match self {
@@ -91,7 +91,7 @@ impl Unfetched {
 
 /// What to do next about a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+pub enum Action {
     /// Nothing to fetch.
     Keep,
     /// Fetch the policy that this `id` announces.
@@ -101,38 +101,38 @@ pub enum Next {
 /// Whether to fetch: for a new `id` (VAL-17), or when a refresh is due (POL-13), but not within
 /// five minutes of a failure under the same `id` (POL-10).
 pub fn next(
-    seen: &RecordSeen,
+    seen: &RecordLookup,
     held: Option<&HeldPolicy>,
     failed: Option<&FailedFetch>,
     now: Timestamp,
     elapsed: Duration,
-) -> Next {
-    let RecordSeen::Published(record) = seen else {
-        return Next::Keep;
+) -> Action {
+    let RecordLookup::Published(record) = seen else {
+        return Action::Keep;
     };
     let recent =
         |failed: &&FailedFetch| failed.id == record.id && elapsed.saturating_sub(failed.at) < FETCH_BACK_OFF;
     if failed.filter(recent).is_some() {
-        return Next::Keep;
+        return Action::Keep;
     }
     match held.filter(|held| held.is_live(now)) {
-        Some(held) if held.id == record.id && now < held.refresh_at() => Next::Keep,
-        _ => Next::Fetch(record.id.clone()),
+        Some(held) if held.id == record.id && now < held.refresh_at() => Action::Keep,
+        _ => Action::Fetch(record.id.clone()),
     }
 }
 
 /// What a sender goes by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum EffectivePolicy {
     /// This policy. `trouble` is why it could not be renewed, if it could not.
     Policy {
         /// The policy.
         held: HeldPolicy,
         /// Why it could not be renewed.
-        trouble: Option<Unfetched>,
+        trouble: Option<PolicyUnavailable>,
     },
     /// A policy is announced, none can be had and none is remembered (POL-11).
-    Unavailable(Unfetched),
+    Unavailable(PolicyUnavailable),
     /// There is none.
     None,
 }
@@ -143,20 +143,20 @@ pub enum Found {
 /// VAL-18, VAL-20); a fetched one replaces it wholly (VAL-19).
 pub fn conclude(
     held: Option<HeldPolicy>,
-    fetched: Option<Result<HeldPolicy, Unfetched>>,
+    fetched: Option<Result<HeldPolicy, PolicyUnavailable>>,
     now: Timestamp,
-) -> Found {
+) -> EffectivePolicy {
     let live = held.filter(|held| held.is_live(now));
     match (fetched, live) {
-        (Some(Ok(new)), _) => Found::Policy { held: new, trouble: None },
-        (Some(Err(why)), Some(held)) => Found::Policy { held, trouble: Some(why) },
-        (None, Some(held)) => Found::Policy { held, trouble: None },
-        (Some(Err(why)), None) => Found::Unavailable(why),
-        (None, None) => Found::None,
+        (Some(Ok(new)), _) => EffectivePolicy::Policy { held: new, trouble: None },
+        (Some(Err(why)), Some(held)) => EffectivePolicy::Policy { held, trouble: Some(why) },
+        (None, Some(held)) => EffectivePolicy::Policy { held, trouble: None },
+        (Some(Err(why)), None) => EffectivePolicy::Unavailable(why),
+        (None, None) => EffectivePolicy::None,
     }
 }
 
-impl Found {
+impl EffectivePolicy {
     /// What the administrator has to hear: a policy that could not be renewed, unless its mode is
     /// `none`, since it is then about to go anyway (POL-14).
     pub fn complaint(&self) -> Option<String> {
@@ -191,8 +191,8 @@ mod tests {
         PolicyId::parse(text).unwrap()
     }
 
-    fn published(text: &str) -> RecordSeen {
-        RecordSeen::Published(StsRecord::new(id(text)))
+    fn published(text: &str) -> RecordLookup {
+        RecordLookup::Published(StsRecord::new(id(text)))
     }
 
     fn held(mode: Mode, text: &str, fetched: i64, max_age: u32) -> HeldPolicy {
@@ -206,16 +206,19 @@ mod tests {
         FailedFetch { id: id(text), at: Duration::from_secs(second), why: trouble() }
     }
 
-    fn trouble() -> Unfetched {
-        Unfetched::Fetch(FetchError::Status(404))
+    fn trouble() -> PolicyUnavailable {
+        PolicyUnavailable::Fetch(FetchError::Status(404))
     }
 
     #[test]
     fn val_17_a_changed_id_is_fetched_and_an_unchanged_one_is_not() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
-        assert_eq!(next(&published("1"), Some(&policy), None, at(10), Duration::ZERO), Next::Keep);
-        assert_eq!(next(&published("2"), Some(&policy), None, at(10), Duration::ZERO), Next::Fetch(id("2")));
-        assert_eq!(next(&published("1"), None, None, at(10), Duration::ZERO), Next::Fetch(id("1")));
+        assert_eq!(next(&published("1"), Some(&policy), None, at(10), Duration::ZERO), Action::Keep);
+        assert_eq!(
+            next(&published("2"), Some(&policy), None, at(10), Duration::ZERO),
+            Action::Fetch(id("2"))
+        );
+        assert_eq!(next(&published("1"), None, None, at(10), Duration::ZERO), Action::Fetch(id("1")));
     }
 
     #[test]
@@ -223,28 +226,31 @@ mod tests {
         let after = |text, second| {
             next(&published(text), None, Some(&failed("1", 1000)), at(5), Duration::from_secs(second))
         };
-        assert_eq!(after("1", 1000), Next::Keep);
-        assert_eq!(after("1", 1299), Next::Keep);
-        assert_eq!(after("1", 1300), Next::Fetch(id("1")));
-        assert_eq!(after("2", 1001), Next::Fetch(id("2")));
+        assert_eq!(after("1", 1000), Action::Keep);
+        assert_eq!(after("1", 1299), Action::Keep);
+        assert_eq!(after("1", 1300), Action::Fetch(id("1")));
+        assert_eq!(after("2", 1001), Action::Fetch(id("2")));
     }
 
     #[test]
     fn pol_13_policies_are_refreshed_daily_and_before_they_expire() {
         let week = held(Mode::Enforce, "1", 0, WEEK);
-        assert_eq!(next(&published("1"), Some(&week), None, at(86_399), Duration::ZERO), Next::Keep);
+        assert_eq!(next(&published("1"), Some(&week), None, at(86_399), Duration::ZERO), Action::Keep);
         assert_eq!(
             next(&published("1"), Some(&week), None, at(86_400), Duration::ZERO),
-            Next::Fetch(id("1"))
+            Action::Fetch(id("1"))
         );
         let hour = held(Mode::Enforce, "1", 0, 3600);
-        assert_eq!(next(&published("1"), Some(&hour), None, at(1800), Duration::ZERO), Next::Fetch(id("1")));
+        assert_eq!(
+            next(&published("1"), Some(&hour), None, at(1800), Duration::ZERO),
+            Action::Fetch(id("1"))
+        );
     }
 
     #[test]
     fn pol_11_announced_but_not_to_be_had_and_none_cached_is_no_policy() {
         let found = conclude(None, Some(Err(trouble())), at(10));
-        assert_eq!(found, Found::Unavailable(trouble()));
+        assert_eq!(found, EffectivePolicy::Unavailable(trouble()));
         assert_eq!(found.mode(), Mode::None);
         let expired = held(Mode::Enforce, "1", 0, 5);
         assert_eq!(conclude(Some(expired), Some(Err(trouble())), at(10)).mode(), Mode::None);
@@ -254,7 +260,7 @@ mod tests {
     fn pol_12_an_unexpired_policy_applies_when_no_new_one_can_be_had() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
         let found = conclude(Some(policy.clone()), Some(Err(trouble())), at(10));
-        assert_eq!(found, Found::Policy { held: policy, trouble: Some(trouble()) });
+        assert_eq!(found, EffectivePolicy::Policy { held: policy, trouble: Some(trouble()) });
     }
 
     #[test]
@@ -280,8 +286,11 @@ mod tests {
     #[test]
     fn val_18_a_new_id_without_a_good_file_leaves_the_cached_policy_in_force() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
-        assert_eq!(next(&published("2"), Some(&policy), None, at(10), Duration::ZERO), Next::Fetch(id("2")));
-        let invalid = Unfetched::Invalid(Policy::parse(b"").unwrap_err());
+        assert_eq!(
+            next(&published("2"), Some(&policy), None, at(10), Duration::ZERO),
+            Action::Fetch(id("2"))
+        );
+        let invalid = PolicyUnavailable::Invalid(Policy::parse(b"").unwrap_err());
         assert_eq!(conclude(Some(policy), Some(Err(invalid)), at(10)).mode(), Mode::Enforce);
     }
 
@@ -290,27 +299,27 @@ mod tests {
         let (old, new) = (held(Mode::Enforce, "1", 0, WEEK), held(Mode::None, "2", 10, 60));
         assert_eq!(
             conclude(Some(old), Some(Ok(new.clone())), at(10)),
-            Found::Policy { held: new, trouble: None }
+            EffectivePolicy::Policy { held: new, trouble: None }
         );
     }
 
     #[test]
     fn val_20_when_the_record_is_gone_the_cached_policy_stays_to_its_end() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
-        for gone in [RecordSeen::Absent, RecordSeen::Unknown(DnsError::Timeout)] {
-            assert_eq!(next(&gone, Some(&policy), None, at(200_000), Duration::ZERO), Next::Keep);
+        for gone in [RecordLookup::Absent, RecordLookup::Unknown(DnsError::Timeout)] {
+            assert_eq!(next(&gone, Some(&policy), None, at(200_000), Duration::ZERO), Action::Keep);
         }
         assert_eq!(conclude(Some(policy.clone()), None, at(i64::from(WEEK) - 1)).mode(), Mode::Enforce);
-        assert_eq!(conclude(Some(policy), None, at(i64::from(WEEK))), Found::None);
+        assert_eq!(conclude(Some(policy), None, at(i64::from(WEEK))), EffectivePolicy::None);
     }
 
     #[test]
     fn sts_09_an_invalid_record_does_not_remove_a_cached_policy() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
-        let invalid = RecordSeen::Invalid(SelectError::Multiple(2));
-        assert_eq!(next(&invalid, Some(&policy), None, at(200_000), Duration::ZERO), Next::Keep);
+        let invalid = RecordLookup::Invalid(SelectError::Multiple(2));
+        assert_eq!(next(&invalid, Some(&policy), None, at(200_000), Duration::ZERO), Action::Keep);
         assert_eq!(conclude(Some(policy), None, at(10)).mode(), Mode::Enforce);
-        assert_eq!(conclude(None, None, at(10)), Found::None);
+        assert_eq!(conclude(None, None, at(10)), EffectivePolicy::None);
     }
 
     #[test]
@@ -324,7 +333,7 @@ mod tests {
     fn pol_24_each_way_to_fail_has_one_result_type() {
         assert_eq!(trouble().result_type(), ResultType::StsPolicyFetchError);
         assert_eq!(
-            Unfetched::Invalid(Policy::parse(b"x").unwrap_err()).result_type(),
+            PolicyUnavailable::Invalid(Policy::parse(b"x").unwrap_err()).result_type(),
             ResultType::StsPolicyInvalid
         );
     }

@@ -22,13 +22,13 @@ pub struct DatagramSocket {
 }
 
 /// How long the end is waited for at most.
-const LOOK_UP: Duration = Duration::from_millis(200);
+const SOCKET_POLL: Duration = Duration::from_millis(200);
 
 /// Where the kernel says how many datagrams wait for a socket.
-const QUEUE: &str = "/proc/sys/net/unix/max_dgram_qlen";
+const QUEUE_LENGTH_FILE: &str = "/proc/sys/net/unix/max_dgram_qlen";
 
 /// Fewer waiting datagrams than this are too few for a busy server.
-const GOOD_QUEUE: u32 = 512;
+const MIN_QUEUE_LENGTH: u32 = 512;
 
 impl DatagramSocket {
     /// Binds. The folder is made when it and the one above it are missing at most; a socket that nobody reads is replaced, any other file is
@@ -38,16 +38,16 @@ impl DatagramSocket {
         clear(path).await?;
         let socket = UnixDatagram::bind(path)?;
         let file = own(path, options)?;
-        socket.set_read_timeout(Some(LOOK_UP))?;
+        socket.set_read_timeout(Some(SOCKET_POLL))?;
         Ok(Self { socket, file })
     }
 
     /// Receives until the shutdown, in a thread of its own, which then takes what still waits and ends.
     pub fn receive(self, collector: Arc<Collector>, shutdown: Shutdown) -> io::Result<JoinHandle<()>> {
-        if let Some(queue) = queue().filter(|queue| *queue < GOOD_QUEUE) {
+        if let Some(queue) = queue().filter(|queue| *queue < MIN_QUEUE_LENGTH) {
             tracing::warn!(
                 queue,
-                "the kernel holds few datagrams for a socket, and a busy mail server may lose some: set net.unix.max_dgram_qlen = {GOOD_QUEUE} in /etc/sysctl.d and start again"
+                "the kernel holds few datagrams for a socket, and a busy mail server may lose some: set net.unix.max_dgram_qlen = {MIN_QUEUE_LENGTH} in /etc/sysctl.d and start again"
             );
         }
         let Self { socket, file } = self;
@@ -60,7 +60,7 @@ impl DatagramSocket {
                     Err(error) if is_quiet(&error) => {}
                     Err(error) => {
                         tracing::error!("no datagram can be received: {error}");
-                        std::thread::sleep(LOOK_UP);
+                        std::thread::sleep(SOCKET_POLL);
                     }
                 }
             }
@@ -92,5 +92,5 @@ fn is_quiet(error: &io::Error) -> bool {
 }
 
 fn queue() -> Option<u32> {
-    std::fs::read_to_string(QUEUE).ok()?.trim().parse().ok()
+    std::fs::read_to_string(QUEUE_LENGTH_FILE).ok()?.trim().parse().ok()
 }

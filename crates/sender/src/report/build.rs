@@ -1,6 +1,6 @@
 //! One report a policy domain from the tally of a UTC day (RFC 8460 §4).
 
-use super::truth;
+use super::testing_probe;
 use formats::report::{DateRange, FailureDetail, PolicyReport, Report};
 use formats::tlsrpt_record::MailAddress;
 use formats::{DomainName, ResultType};
@@ -37,7 +37,7 @@ impl Addresses {
     fn tell(self, address: Option<IpAddr>) -> Option<IpAddr> {
         match self {
             Self::Full => address,
-            Self::Shortened => address.map(net::places::network),
+            Self::Shortened => address.map(net::rate_limit::network),
             Self::Omitted => None,
         }
     }
@@ -51,7 +51,7 @@ impl Reporter {
 }
 
 /// Groups of failures in one report; the rarest beyond are summed up by their result, and it says so.
-const DETAILS: usize = 10_000;
+const MAX_DETAILS: usize = 10_000;
 
 /// The report about the day that `within` lies in; `None` when there was no session (RPT-25). `looks` are
 /// handshakes of our own for policies in `testing`.
@@ -67,9 +67,9 @@ pub fn build(
     let date_range = DateRange::utc_day(within);
     let mut policies: Vec<PolicyReport> =
         tally.entries.into_iter().filter(|entry| entry.successful + entry.failed > 0).collect();
-    let most = DETAILS / policies.len().max(1);
+    let most = MAX_DETAILS / policies.len().max(1);
     for policy in &mut policies {
-        truth::tell(policy, looks);
+        testing_probe::apply_probes(policy, looks);
         let details = std::mem::take(&mut policy.details).into_iter();
         policy.details = grouped(details.map(|detail| told(detail, reporter.addresses)), most.max(10));
     }
@@ -228,14 +228,17 @@ mod tests {
     #[test]
     fn too_many_kinds_of_failures_are_summed_up_and_it_says_so() {
         let mut tally = tally("a.example", 0, 1);
-        tally.entries[0].details = (0..DETAILS as u64 + 300)
+        tally.entries[0].details = (0..MAX_DETAILS as u64 + 300)
             .map(|n| FailureDetail { receiving_mx_helo: Some(format!("h{n}")), ..detail(1 + n % 2) })
             .collect();
         let all: u64 = tally.entries[0].details.iter().map(|detail| detail.failed_session_count).sum();
         let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter()).unwrap();
         let details = &report.policies[0].details;
-        assert_eq!(details.len(), DETAILS + 1);
+        assert_eq!(details.len(), MAX_DETAILS + 1);
         assert_eq!(details.iter().map(|detail| detail.failed_session_count).sum::<u64>(), all);
-        assert_eq!(details[DETAILS].additional_information.as_deref(), Some("further failures, summed up"));
+        assert_eq!(
+            details[MAX_DETAILS].additional_information.as_deref(),
+            Some("further failures, summed up")
+        );
     }
 }

@@ -117,11 +117,11 @@ impl DkimKey {
         match &self.secret {
             Secret::Ed25519(key) => {
                 let signer = DkimSigner::from_key(Lent(key)).domain(domain).selector(selector);
-                signer.headers(SIGNED).sign(message).map_err(fail)
+                signer.headers(SIGNED_HEADERS).sign(message).map_err(fail)
             }
             Secret::Rsa(key, _) => {
                 let signer = DkimSigner::from_key(Lent(key.as_ref())).domain(domain).selector(selector);
-                signer.headers(SIGNED).sign(message).map_err(fail)
+                signer.headers(SIGNED_HEADERS).sign(message).map_err(fail)
             }
         }
     }
@@ -146,7 +146,7 @@ fn rsa_public_key(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(key.public_key()?.to_vec())
 }
 
-const SIGNED: [&str; 10] = [
+const SIGNED_HEADERS: [&str; 10] = [
     "From",
     "To",
     "Subject",
@@ -161,7 +161,7 @@ const SIGNED: [&str; 10] = [
 
 /// A report that is ready to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Letter {
+pub struct PreparedReport {
     /// About whom.
     pub domain: DomainName,
     /// The day that it is about.
@@ -172,7 +172,7 @@ pub struct Letter {
     pub packed: Vec<u8>,
 }
 
-impl Letter {
+impl PreparedReport {
     /// Packs a report.
     pub fn new(domain: &DomainName, report: &Report) -> Result<Self, ComposeError> {
         Ok(Self {
@@ -191,7 +191,7 @@ impl Letter {
 
 /// The mail that takes a report to `to`, signed with each of the keys.
 pub fn compose(
-    letter: &Letter,
+    letter: &PreparedReport,
     reporter: &Reporter,
     to: &MailAddress,
     keys: &[DkimKey],
@@ -270,7 +270,7 @@ mod tests {
         let tally = DomainTally { domain: domain("example.org"), entries: vec![entry] };
         let report = super::super::build(now, tally, &[], &reporter).unwrap();
         let to = MailAddress::parse("reports@example.org").unwrap();
-        let letter = Letter::new(&domain("example.org"), &report).unwrap();
+        let letter = PreparedReport::new(&domain("example.org"), &report).unwrap();
         let composed = compose(&letter, &reporter, &to, std::slice::from_ref(key), now).unwrap();
         (report, composed)
     }

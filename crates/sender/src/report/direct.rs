@@ -2,7 +2,7 @@
 //!
 //! Reports are delivered whatever the receiver's TLS does (RPT-17): a report about failing TLS has to
 //! arrive despite it. So no policy is looked up, and a host whose TLS fails is tried again without. The
-//! input is one mail from [`super::Carrier`]; the MX hosts come from DNS.
+//! input is one mail from [`super::Transport`]; the MX hosts come from DNS.
 
 use super::undelivered::Undelivered;
 use formats::DomainName;

@@ -3,7 +3,7 @@
 use super::Shutdown;
 use formats::limits::ANSWER_CONNECTIONS;
 use net::BoxFuture;
-use net::places::{Places, client};
+use net::rate_limit::{ConcurrencyLimit, client};
 use net::smtp::server::AnyStream;
 use std::fmt;
 use std::io;
@@ -153,7 +153,7 @@ pub trait Serve: Send + Sync + 'static {
 }
 
 /// After a failure to accept (such as: no file descriptors left).
-const BREATH: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the shutdown.
 pub async fn run(listener: Listener, service: Arc<dyn Serve>, shutdown: Shutdown) {
@@ -168,7 +168,7 @@ pub fn run_with(
     each: Option<usize>,
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        let clients = each.map(Places::new);
+        let clients = each.map(ConcurrencyLimit::new);
         let room = Arc::new(Semaphore::new(ANSWER_CONNECTIONS));
         loop {
             let Ok(place) = room.clone().acquire_owned().await else { return };
@@ -204,7 +204,7 @@ pub fn run_with(
                 }
                 Err(error) => {
                     tracing::warn!(listener = listener.shown(), "a connection can't be taken: {error}");
-                    tokio::time::sleep(BREATH).await;
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
         }

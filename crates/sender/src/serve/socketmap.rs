@@ -18,11 +18,11 @@ use tokio::time::timeout;
 pub struct Socketmap(pub Arc<Answers>);
 
 /// Room that is made for what comes in; a request of usual size fits.
-const ROOM: usize = 1024;
+const READ_BUFFER_BYTES: usize = 1024;
 /// One round of answers in so many is measured.
-const MEASURED: u32 = 64;
+const LATENCY_SAMPLE_INTERVAL: u32 = 64;
 /// Replies are sent when they have grown to this.
-const FULL: usize = 32_768;
+const WRITE_BUFFER_BYTES: usize = 32_768;
 
 impl Serve for Socketmap {
     fn serve(
@@ -69,7 +69,7 @@ impl Connection<'_> {
             }
             self.answer().await?;
             self.send().await?;
-            if self.input.is_empty() && self.input.capacity() > 16 * ROOM {
+            if self.input.is_empty() && self.input.capacity() > 16 * READ_BUFFER_BYTES {
                 self.input = Vec::new();
             }
         }
@@ -77,7 +77,7 @@ impl Connection<'_> {
 
     /// Reads more; false at the end. Between requests there is no hurry.
     async fn read(&mut self, shutdown: &Shutdown) -> Result<bool, End> {
-        self.input.reserve(ROOM);
+        self.input.reserve(READ_BUFFER_BYTES);
         let has_begun = !self.input.is_empty();
         let more = self.stream.read_buf(&mut self.input);
         let read = if has_begun {
@@ -96,7 +96,7 @@ impl Connection<'_> {
     async fn answer(&mut self) -> Result<(), End> {
         let mut taken = 0;
         self.rounds = self.rounds.wrapping_add(1);
-        let mut begun = self.rounds.is_multiple_of(MEASURED).then(std::time::Instant::now);
+        let mut begun = self.rounds.is_multiple_of(LATENCY_SAMPLE_INTERVAL).then(std::time::Instant::now);
         while let Some((asked, length)) = request(self.input.get(taken..).unwrap_or_default())? {
             let tlsrpt = self.answers.reports(asked.map);
             match self.answers.hit(asked.key) {
@@ -111,7 +111,7 @@ impl Connection<'_> {
                 }
             }
             taken += length;
-            if self.output.len() > FULL {
+            if self.output.len() > WRITE_BUFFER_BYTES {
                 self.send().await?;
             }
         }
@@ -126,7 +126,7 @@ impl Connection<'_> {
         if !self.output.is_empty() {
             timeout(SOCKETMAP_TIME, self.stream.write_all(&self.output)).await??;
             self.output.clear();
-            self.output.shrink_to(FULL);
+            self.output.shrink_to(WRITE_BUFFER_BYTES);
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! message went out and nothing failed under that policy, else as one failure with its details; a
 //! success after failures on other hosts counts as a success and keeps the details (RPT-21, LIB-04).
 
-use crate::answer::sts::Found;
+use crate::answer::sts::EffectivePolicy;
 use formats::policy::lines;
 use formats::report::{FailureDetail, PolicyReport};
 use formats::result_type::PolicyType;
@@ -37,19 +37,19 @@ impl Tallies {
         }
     }
 
-    pub(super) fn sts(&mut self, found: &Found) {
+    pub(super) fn sts(&mut self, found: &EffectivePolicy) {
         let mut entry = self.entry(PolicyType::Sts);
         match found {
-            Found::Policy { held, .. } if held.policy.mode != Mode::None => {
+            EffectivePolicy::Policy { held, .. } if held.policy.mode != Mode::None => {
                 entry.policy_string = lines(&held.body).map(str::to_owned).collect();
                 entry.mx_host = held.policy.mx.iter().map(ToString::to_string).collect();
             }
-            Found::Unavailable(why) => {
+            EffectivePolicy::Unavailable(why) => {
                 entry.details.push(detail(why.result_type(), None, &why.to_string()));
                 self.lasting = true;
             }
             // VAL-09: mode `none` is reported like no policy at all.
-            Found::Policy { .. } | Found::None => return,
+            EffectivePolicy::Policy { .. } | EffectivePolicy::None => return,
         }
         self.sts = Some(entry);
     }

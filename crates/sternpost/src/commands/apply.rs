@@ -5,11 +5,11 @@ use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
 use jiff::Timestamp;
 use operations::RolloutContext;
-use operations::{LEASE, apply_failure};
+use operations::{APPLY_LEASE, apply_failure};
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines};
 use receiver::rollout::desired::DesiredState;
-use receiver::rollout::plan::{Next, Step};
+use receiver::rollout::plan::{PlannedStep, Step};
 use receiver::rollout::{Actor, Applier, StepOutcome};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub struct Options {
 }
 
 /// Between two looks at whether a step shows.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How it ended for a domain.
 #[derive(serde::Serialize)]
@@ -100,7 +100,7 @@ impl Work<'_> {
             "another program is applying its plan just now",
             format!(
                 "Wait until it is done. If it was killed, its hold ends by itself within {} minutes.",
-                LEASE.as_mins()
+                APPLY_LEASE.as_mins()
             ),
         ))
     }
@@ -122,8 +122,8 @@ impl Work<'_> {
                     marks().fine
                 ));
             }
-            let standing = self.context.standing(&self.spec.name).await?;
-            let turn = self.applier.take_step(&self.wanted, RolloutContext::permit(&standing)).await;
+            let rollout = self.context.rollout(&self.spec.name).await?;
+            let turn = self.applier.take_step(&self.wanted, RolloutContext::permit(&rollout)).await;
             match turn.map_err(|error| apply_failure(&self.spec.name, &error))? {
                 StepOutcome::Started(step, hand) => match self.see_through(&step, hand).await? {
                     Ok(proof) => outcome.done.push(Told { step: step.to_string(), proof }),
@@ -132,11 +132,11 @@ impl Work<'_> {
                         return Ok(outcome);
                     }
                 },
-                StepOutcome::Idle(Next::Wait(until, waiting)) if self.options.wait => {
+                StepOutcome::Idle(PlannedStep::Wait(until, waiting)) if self.options.wait => {
                     self.tell(&format!("  {} waiting until {until}: {}", marks().info, why(waiting)));
                     self.sleep_until(until).await?;
                 }
-                StepOutcome::Idle(Next::Wait(until, waiting)) => {
+                StepOutcome::Idle(PlannedStep::Wait(until, waiting)) => {
                     self.tell(&format!(
                         "  {} nothing to do before {until}: {}.\n    Run `sternpost apply {}` again then.",
                         marks().info,
@@ -146,8 +146,8 @@ impl Work<'_> {
                     (outcome.rest, outcome.until) = ("wait", Some(until.to_string()));
                     return Ok(outcome);
                 }
-                StepOutcome::Idle(Next::Gate) => {
-                    let (_, gate) = self.context.gate(&self.spec.name, &standing).await?;
+                StepOutcome::Idle(PlannedStep::Gate) => {
+                    let (_, gate) = self.context.gate(&self.spec.name, &rollout).await?;
                     self.tell(&format!("  {} in testing. Enforcement takes evidence, which is {gate}.\n    Allow it with `sternpost promote {}`.", marks().info, self.spec.name));
                     outcome.rest = "evidence";
                     return Ok(outcome);
@@ -187,7 +187,7 @@ impl Work<'_> {
                         self.tell(&format!("    not yet: {instead}"));
                         told = instead;
                     }
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
             }
         }
@@ -234,7 +234,7 @@ impl Work<'_> {
 
     async fn sleep_until(&self, until: Timestamp) -> Result<(), Failure> {
         while self.context.world.clock.now() < until {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             self.hold().await?;
         }
         Ok(())

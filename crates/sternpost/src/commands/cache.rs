@@ -19,11 +19,11 @@ pub enum Command {
     /// List the policies that are remembered
     List(List),
     /// Show what is remembered of a domain
-    Show(One),
+    Show(DomainArgs),
     /// Forget a domain: its answer and its policy. The next mail looks it up as if it were new
-    Purge(One),
+    Purge(DomainArgs),
     /// Look a domain up now, whatever is remembered
-    Refresh(One),
+    Refresh(DomainArgs),
 }
 
 /// Which to list.
@@ -42,7 +42,7 @@ pub struct List {
 
 /// Which domain.
 #[derive(Debug, clap::Args)]
-pub struct One {
+pub struct DomainArgs {
     /// A domain, or a next hop such as [mx.example.org]
     domain: String,
     /// One line of JSON (docs/answers.md)
@@ -83,7 +83,7 @@ pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failu
     Ok(Exit::Fine)
 }
 
-impl One {
+impl DomainArgs {
     fn next_hop(&self) -> Result<NextHop, Failure> {
         parse_next_hop(self.domain.trim()).map_err(|why| {
             Failure::usage(
@@ -95,7 +95,7 @@ impl One {
     }
 }
 
-fn known(known: Remembered, one: &One) -> (String, bool) {
+fn known(known: Remembered, one: &DomainArgs) -> (String, bool) {
     (if one.json { as_json(&known) } else { remembered(&known) }, one.json)
 }
 

@@ -171,7 +171,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
                 "Leave --format out.",
             ));
         }
-        let many = bulk::Many {
+        let many = bulk::BulkCheck {
             from,
             resume: options.resume.as_deref(),
             concurrency: usize::from(options.concurrency),

@@ -75,9 +75,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 /// What is to be served now: the next file of the plan, or the one that is served.
 async fn policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Policy>, Failure> {
     let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
-    let (standing, seen) = applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &error))?;
-    let stages =
-        plan(&wanted, &standing, &seen, RolloutContext::permit(&standing), context.world.clock.now());
+    let (rollout, seen) = applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &error))?;
+    let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), context.world.clock.now());
     let first =
         stages.into_iter().take_while(|stage| matches!(stage, Stage::Step(..))).find_map(
             |stage| match stage {
@@ -85,7 +84,7 @@ async fn policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Po
                 _ => None,
             },
         );
-    let newest = || standing.newest().filter(|newest| !newest.assumed).map(Policy::from);
+    let newest = || rollout.newest().filter(|newest| !newest.assumed).map(Policy::from);
     Ok(first.or_else(newest))
 }
 

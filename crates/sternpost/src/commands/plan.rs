@@ -80,14 +80,14 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 
 async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure> {
     let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
-    let (standing, seen) = applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &error))?;
+    let (rollout, seen) = applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &error))?;
     let now = context.world.clock.now();
-    let (_, gate) = context.gate(&spec.name, &standing).await?;
-    let stages = plan(&wanted, &standing, &seen, RolloutContext::permit(&standing), now);
+    let (_, gate) = context.gate(&spec.name, &rollout).await?;
+    let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), now);
     Ok(Plan {
         domain: spec.name.clone(),
         wanted: spec.mode,
-        mode: standing.mode.map(|known| known.mode),
+        mode: rollout.mode.map(|known| known.mode),
         stages: stages.into_iter().map(|stage| shown(stage, spec, &wanted, &gate)).collect(),
     })
 }

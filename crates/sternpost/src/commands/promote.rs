@@ -108,7 +108,7 @@ pub async fn excuse(options: &Excuse, named: Option<&Path>) -> Result<Exit, Fail
 }
 
 async fn met(context: &RolloutContext, name: &DomainName) -> Result<Vec<Cause>, Failure> {
-    let standing = context.standing(name).await?;
-    let (evidence, _) = context.gate(name, &standing).await?;
+    let rollout = context.rollout(name).await?;
+    let (evidence, _) = context.gate(name, &rollout).await?;
     Ok(evidence.failures.into_iter().chain(evidence.excused).map(|(cause, _)| cause).collect())
 }

@@ -29,7 +29,7 @@ struct Status {
     domain: String,
     wanted: formats::Mode,
     #[serde(flatten)]
-    standing: RolloutState,
+    rollout: RolloutState,
     evidence: Evidence,
     gate: Gate,
     /// What verified senders met lately, the most frequent first.
@@ -58,10 +58,10 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failure> {
     let fail = |error| store_failure(&error);
     let (name, store) = (&spec.name, &context.store);
-    let standing = context.standing(name).await?;
-    let (evidence, gate) = context.gate(name, &standing).await?;
+    let rollout = context.rollout(name).await?;
+    let (evidence, gate) = context.gate(name, &rollout).await?;
     let now = context.world.clock.now();
-    let since = now.saturating_sub(LATELY).unwrap_or(now);
+    let since = now.saturating_sub(REPORT_WINDOW).unwrap_or(now);
     let senders = store.senders_about(name, since).await.map_err(fail)?;
     let probes = store.guard_probes(name, since).await.map_err(fail)?;
     let around = CauseContext { domain: name.as_str(), senders: &senders, probes: &probes };
@@ -71,7 +71,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
         domain: name.to_string(),
         wanted: spec.mode,
         failures: counting.map(|cause| explain(cause, &around)).collect(),
-        standing,
+        rollout,
         evidence,
         gate,
         decisions: context.decisions(name),
@@ -80,13 +80,13 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
 }
 
 /// Failures from before are history.
-const LATELY: SignedDuration = SignedDuration::from_hours(24 * 30);
+const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// Failures in words.
-const SHOWN: usize = 3;
+const MAX_LISTED: usize = 3;
 
 fn in_words(status: &Status) -> String {
     let mut out = String::new();
-    let now = match status.standing.mode {
+    let now = match status.rollout.mode {
         Some(known) => format!("{} since {}", known.mode, known.since),
         None => "nothing of it was seen yet".to_owned(),
     };
@@ -95,21 +95,21 @@ fn in_words(status: &Status) -> String {
     if let Some(word) = &status.decisions.held {
         let _ = writeln!(out, "  held in testing by {}: {}", word.who, word.reason);
     }
-    for failure in status.failures.iter().take(SHOWN) {
+    for failure in status.failures.iter().take(MAX_LISTED) {
         let _ = writeln!(out, "  {} {}", marks().error, failure.what);
         failure.hints.iter().for_each(|hint| {
             let _ = writeln!(out, "      {hint}");
         });
         let _ = writeln!(out, "      {}", failure.remedy.replace('\n', "\n      "));
     }
-    if status.failures.len() > SHOWN {
+    if status.failures.len() > MAX_LISTED {
         let _ = writeln!(
             out,
             "  and {} kinds of failures more (--json, or the dashboard)",
-            status.failures.len() - SHOWN
+            status.failures.len() - MAX_LISTED
         );
     }
-    for promise in &status.standing.promises {
+    for promise in &status.rollout.promises {
         let mx: Vec<String> = promise.mx.iter().map(ToString::to_string).collect();
         let until = promise.ends().map_or("while it is served".to_owned(), |end| format!("until {end}"));
         let _ = writeln!(out, "  senders may hold {} for {} {until}", promise.mode, mx.join(", "));

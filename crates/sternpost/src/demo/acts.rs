@@ -7,10 +7,10 @@ use check::Check;
 use config::failure::Failure;
 use formats::report::DateRange;
 use formats::{Mode, PolicyId};
-use lab::dns::{MeddledKind, Meddling};
+use lab::dns::{TamperedKind, Tampering};
 use net::clock::Clock;
 use receiver::rollout::gate::{Evidence, Gate, Thresholds, evidence, gate};
-use receiver::rollout::plan::{Next, Permit, Step};
+use receiver::rollout::plan::{Permit, PlannedStep, Step};
 use receiver::rollout::{RolloutState, Verification};
 use sender::walk::{Outcome, Protection, Walk};
 use std::collections::BTreeSet;
@@ -19,7 +19,7 @@ use store::reports::Trust;
 /// Messages that each sender delivers on a day: over two weeks enough to bound the failure rate.
 const MESSAGES: usize = 25;
 /// Clean days after which the gate has to be open.
-const PATIENCE: usize = 20;
+const MAX_POLLS: usize = 20;
 
 /// Plays the seven acts; the eighth is the summary.
 pub async fn play(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
@@ -105,7 +105,7 @@ async fn put_up(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let order =
         place(|step| matches!(step, Step::Serve(_))) < place(|step| matches!(step, Step::Announce(_)));
     bill.claim("the file was served before the record announced it", order && applied.len() == 3, "");
-    bill.claim("what is left takes evidence", rests == Next::Gate, "");
+    bill.claim("what is left takes evidence", rests == PlannedStep::Gate, "");
     let (_, seen) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
     let testing = seen.served.as_ref().is_some_and(|policy| policy.mode == Mode::Testing);
     bill.claim(
@@ -137,9 +137,9 @@ async fn a_day(stage: &Stage) -> Result<u64, Failure> {
     stage.clock.advance(u32::try_from(left).map_err(|e| fail(&e))?);
     let mut sent = 0;
     for sender in &stage.senders {
-        let before = sender.office.counts.sent.get();
-        sender.office.turn().await.map_err(|e| fail(&e))?;
-        sent += sender.office.counts.sent.get() - before;
+        let before = sender.scheduler.counts.sent.get();
+        sender.scheduler.turn().await.map_err(|e| fail(&e))?;
+        sent += sender.scheduler.counts.sent.get() - before;
     }
     stage.lab.post.take_received();
     stage.lab.post.take_overheard();
@@ -148,8 +148,8 @@ async fn a_day(stage: &Stage) -> Result<u64, Failure> {
 
 async fn weigh(stage: &Stage) -> Result<(Evidence, Gate), Failure> {
     let fail = trouble("the gate");
-    let standing: Option<RolloutState> = stage.store.rollout(&stage.domain).await.map_err(|e| fail(&e))?;
-    let since = standing.and_then(|standing| standing.mode).map_or(stage.clock.now(), |mode| mode.since);
+    let rollout: Option<RolloutState> = stage.store.rollout(&stage.domain).await.map_err(|e| fail(&e))?;
+    let since = rollout.and_then(|rollout| rollout.mode).map_or(stage.clock.now(), |mode| mode.since);
     let reports = stage.store.reports_about(&stage.domain, since).await.map_err(|e| fail(&e))?;
     let evidence = evidence(&reports, &[], since, &BTreeSet::new(), stage.clock.now());
     let gate = gate(&evidence, &Thresholds::default());
@@ -199,13 +199,13 @@ async fn cured(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
         .run(&stage.wanted()?, permit(&shut), Verification::Await)
         .await
         .map_err(|e| fail(&e))?;
-    bill.claim("the plan has no step to enforce", applied.is_empty() && rests == Next::Gate, "");
+    bill.claim("the plan has no step to enforce", applied.is_empty() && rests == PlannedStep::Gate, "");
     stage.strip(false);
     bill.say("   · the box that stripped STARTTLS is taken out; days pass");
     let mut days = 0;
     let mut state = shut;
     let mut last = None;
-    while state != Gate::Ready && days < PATIENCE {
+    while state != Gate::Ready && days < MAX_POLLS {
         a_day(stage).await?;
         days += 1;
         let (evidence, now) = weigh(stage).await?;
@@ -246,7 +246,7 @@ async fn enforced(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
         < after.record.as_ref().and_then(PolicyId::as_time);
     bill.claim(
         "the file says enforce, and the id is newer",
-        enforce && newer && applied.len() == 2 && rests == Next::Done,
+        enforce && newer && applied.len() == 2 && rests == PlannedStep::Done,
         format!("id {} to {}", shown(&before.record), shown(&after.record)),
     );
     for sender in &stage.senders {
@@ -282,7 +282,7 @@ async fn defended(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     };
     let walk = stage.deliver(sender).await?;
     bill.claim("the message is deferred, and the attacker reads nothing", waits(&walk), told(&walk.outcome));
-    stage.lab.names.meddle(&record, MeddledKind::Txt, Some(Meddling::Suppress)).map_err(|e| fail(&e))?;
+    stage.lab.names.meddle(&record, TamperedKind::Txt, Some(Tampering::Suppress)).map_err(|e| fail(&e))?;
     let walk = stage.deliver(sender).await?;
     bill.claim(
         "with the record suppressed too, the cached policy still protects",
@@ -300,7 +300,7 @@ async fn defended(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
         told(&walk.outcome),
     );
     stage.lab.post.take_received();
-    stage.lab.names.meddle(&record, MeddledKind::Txt, None).map_err(|e| fail(&e))?;
+    stage.lab.names.meddle(&record, TamperedKind::Txt, None).map_err(|e| fail(&e))?;
     stage.strip(false);
     let walk = stage.deliver(sender).await?;
     let arrived = stage.lab.post.take_received().iter().any(|mail| mail.incoming.tls);

@@ -5,8 +5,8 @@ use config::failure::Failure;
 use std::fmt::Write;
 use std::path::Path;
 
-const LINE: usize = 20;
-const WIDTH: usize = 860;
+const LINE_HEIGHT: usize = 20;
+const PAGE_WIDTH: usize = 860;
 
 /// Writes the picture.
 pub fn write(bill: &Playbill, path: &Path) -> Result<(), Failure> {
@@ -23,14 +23,14 @@ fn draw(bill: &Playbill) -> String {
             rows.push((class, format!("   {mark} {}", claim.claim)));
         }
     }
-    let height = LINE * (rows.len() + 2);
+    let height = LINE_HEIGHT * (rows.len() + 2);
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"The outcome of sternpost demo\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {PAGE_WIDTH} {height}\" role=\"img\" aria-label=\"The outcome of sternpost demo\">\n\
          <style>text{{font:13px ui-monospace,monospace;white-space:pre}}.head{{fill:#9fb3c8}}.title{{fill:#fff;font-weight:bold}}.good{{fill:#8fd694}}.bad{{fill:#ff8f8f}}</style>\n\
-         <rect width=\"{WIDTH}\" height=\"{height}\" rx=\"8\" fill=\"#14202b\"/>\n"
+         <rect width=\"{PAGE_WIDTH}\" height=\"{height}\" rx=\"8\" fill=\"#14202b\"/>\n"
     );
     for (number, (class, text)) in rows.iter().enumerate() {
-        let y = LINE * (number + 1) + 10;
+        let y = LINE_HEIGHT * (number + 1) + 10;
         let _ = writeln!(
             svg,
             "<text class=\"{class}\" x=\"18\" y=\"{y}\" xml:space=\"preserve\">{}</text>",

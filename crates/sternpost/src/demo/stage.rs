@@ -21,7 +21,8 @@ use receiver::rollout::desired::DesiredState;
 use receiver::rollout::{Applier, Hosting, NewHosts};
 use sender::answer::Discovery;
 use sender::report::{
-    Addresses, Busy, Carrier, Counts, Courier, DirectDelivery, DkimKey, Office, Reporter, Rules,
+    Addresses, Counts, DeliveryLimits, DirectDelivery, DkimKey, ReportDelivery, ReportScheduler, Reporter,
+    Rules, Transport,
 };
 use sender::walk::{Outcome, Walk, Walker};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -56,7 +57,7 @@ pub struct Stage {
 pub struct Sender {
     pub name: &'static str,
     pub walker: Arc<Walker>,
-    pub office: Arc<Office>,
+    pub scheduler: Arc<ReportScheduler>,
     pub store: Store,
 }
 
@@ -133,9 +134,12 @@ impl Stage {
             self.lab.publish_txt(&name(&record)?, &value).map_err(|e| fail(&e))?;
         }
         let contact = MailAddress::parse(&format!("tlsrpt@{organization}")).map_err(|e| fail(&e))?;
-        let courier = Courier {
+        let delivery = ReportDelivery {
             dns: clients.dns,
-            carrier: Carrier::Direct(DirectDelivery { dns: walker.dns.clone(), mail: walker.mail.clone() }),
+            transport: Transport::Direct(DirectDelivery {
+                dns: walker.dns.clone(),
+                mail: walker.mail.clone(),
+            }),
             posts,
             verify: Verify::Certificate,
             reporter: Reporter {
@@ -145,18 +149,18 @@ impl Stage {
             },
             keys: vec![key],
             denied: Vec::new(),
-            busy: Busy::default(),
+            busy: DeliveryLimits::default(),
         };
         let rules = Rules { spread: Duration::ZERO, ..Rules::default() };
-        let office = Office {
+        let scheduler = ReportScheduler {
             store: store.clone(),
             clock: self.clock.clone(),
-            courier,
+            delivery,
             rules,
             counts: Counts::default(),
             stop: CancellationToken::new(),
         };
-        Ok(Sender { name: organization, walker, office: Arc::new(office), store })
+        Ok(Sender { name: organization, walker, scheduler: Arc::new(scheduler), store })
     }
 
     /// Where the domain is to end up.

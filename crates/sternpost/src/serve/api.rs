@@ -54,7 +54,7 @@ pub struct Purged {
 }
 
 /// Policies in one list.
-const LIST: u32 = 100_000;
+const MAX_PAGE_ROWS: u32 = 100_000;
 
 /// What mail servers and scripts may ask.
 pub fn policies(answers: Arc<Answers>) -> Router {
@@ -123,7 +123,7 @@ struct Page {
 }
 
 async fn list(State(answers): State<Arc<Answers>>, Query(page): Query<Page>) -> Response {
-    let most = page.most.min(LIST);
+    let most = page.most.min(MAX_PAGE_ROWS);
     let mut stored = match answers.store().policies_after(&page.after, most + 1).await {
         Ok(stored) => stored,
         Err(error) => return refused(StatusCode::INTERNAL_SERVER_ERROR, error),

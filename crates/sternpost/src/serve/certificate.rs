@@ -4,7 +4,7 @@
 use config::CertificateFiles;
 use config::failure::Failure;
 use net::BoxFuture;
-use net::key_files::{KeyFiles, Looked};
+use net::key_files::{KeyFiles, Reload};
 use net::smtp::server::{AnyStream, Upgrade};
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
 /// Between two looks at the files.
-const LOOK: Duration = Duration::from_secs(30);
+const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The certificate that is in use.
 pub struct Certificate {
@@ -37,7 +37,7 @@ impl Certificate {
     /// Looks again and again whether the files have changed, until it is dropped.
     pub async fn keep(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(RELOAD_INTERVAL).await;
             look(&self.files);
         }
     }
@@ -63,9 +63,9 @@ pub fn load(files: &CertificateFiles) -> Result<KeyFiles, Failure> {
 pub fn look(files: &KeyFiles) -> bool {
     let shown = files.path().display();
     match files.look() {
-        Looked::Same => return false,
-        Looked::Taken => tracing::info!("the certificate {shown} has changed and is taken in"),
-        Looked::Unreadable(why) => {
+        Reload::Same => return false,
+        Reload::Taken => tracing::info!("the certificate {shown} has changed and is taken in"),
+        Reload::Unreadable(why) => {
             tracing::error!("the certificate {shown} has changed, and the one before stays in use: {why}");
             return false;
         }

@@ -1,7 +1,7 @@
 //! The role `[guard]`: looks at each domain of the configuration again and again, says what needs somebody,
 //! once when it begins and once when it is over, and widens a policy where that is allowed.
 
-use super::messages::{Event, Happened, Messenger};
+use super::messages::{Event, EventKind, Messenger};
 use config::GuardConfig;
 use formats::DomainName;
 use jiff::SignedDuration;
@@ -18,22 +18,22 @@ use receiver::rollout::{Applier, NewHosts, RolloutState, Verification};
 use std::collections::{BTreeMap, BTreeSet};
 use store::StoreError;
 use store::alerts::ActiveAlert;
-use store::notices::News;
+use store::notices::NewNotice;
 
 /// How far back reports are looked at.
-const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 30);
+const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// Domains that are named in metrics; the sums have all.
-const NAMED: usize = 1000;
+const MAX_NAMED_DOMAINS: usize = 1000;
 
 /// Domain, kind and subject of an alert.
-type Place = (String, String, String);
+type AlertKey = (String, String, String);
 
 /// The watch.
-pub struct Watch {
+pub struct GuardRole {
     context: RolloutContext,
     config: GuardConfig,
     /// What is known to be wrong.
-    raised: BTreeMap<Place, Alert>,
+    raised: BTreeMap<AlertKey, Alert>,
     channels: Vec<String>,
     pub counts: Counts,
 }
@@ -70,25 +70,25 @@ impl Counts {
         registry.register("guard_failed_looks", "Looks at domains that told nothing", self.failed.clone());
     }
 
-    fn stand(&self, raised: &BTreeMap<Place, Alert>) {
+    fn stand(&self, raised: &BTreeMap<AlertKey, Alert>) {
         let mut domains = BTreeMap::new();
         for kind in AlertKind::ALL {
-            let standing = raised.values().filter(|alert| alert.kind == kind).count();
+            let rollout = raised.values().filter(|alert| alert.kind == kind).count();
             let gauge = self.alerts.get_or_create(&ByKind { kind: kind.to_string() });
-            gauge.set(i64::try_from(standing).unwrap_or(i64::MAX));
+            gauge.set(i64::try_from(rollout).unwrap_or(i64::MAX));
         }
         for (domain, kind, _) in raised.keys() {
             *domains.entry((domain, kind)).or_insert(0_i64) += 1;
         }
         self.of_domains.clear();
-        for ((domain, kind), standing) in domains.into_iter().take(NAMED) {
+        for ((domain, kind), rollout) in domains.into_iter().take(MAX_NAMED_DOMAINS) {
             let label = ByDomain { domain: domain.clone(), kind: kind.clone() };
-            self.of_domains.get_or_create(&label).set(standing);
+            self.of_domains.get_or_create(&label).set(rollout);
         }
     }
 }
 
-impl Watch {
+impl GuardRole {
     pub fn new(context: RolloutContext, config: GuardConfig) -> Self {
         let channels = Messenger::channels(&config);
         Self { context, config, raised: BTreeMap::new(), channels, counts: Counts::default() }
@@ -133,8 +133,8 @@ impl Watch {
         if !spec.repair {
             applier.new_hosts = NewHosts::LeaveToOperator;
         }
-        let standing = match self.context.standing(domain).await {
-            Ok(standing) => standing,
+        let rollout = match self.context.rollout(domain).await {
+            Ok(rollout) => rollout,
             Err(failure) => return tracing::error!(%domain, "can't be watched: {failure}"),
         };
         let guard = Guard {
@@ -144,7 +144,7 @@ impl Watch {
             clock: self.context.world.clock.clone(),
         };
         self.counts.looks.inc();
-        match guard.look(&self.context.wanted(spec), &standing).await {
+        match guard.look(&self.context.wanted(spec), &rollout).await {
             // Ignorance raises nothing and ends nothing.
             Err(error) => {
                 self.counts.failed.inc();
@@ -152,7 +152,7 @@ impl Watch {
             }
             Ok((mut alerts, hosts)) => {
                 self.remember(spec, &hosts).await;
-                match self.reported(spec, &standing).await {
+                match self.reported(spec, &rollout).await {
                     Ok(reported) => alerts.extend(reported),
                     Err(error) => return tracing::error!(%domain, "its reports can't be looked at: {error}"),
                 }
@@ -175,14 +175,14 @@ impl Watch {
     }
 
     /// What reports tell.
-    async fn reported(&self, spec: &DomainSpec, standing: &RolloutState) -> Result<Vec<Alert>, StoreError> {
+    async fn reported(&self, spec: &DomainSpec, rollout: &RolloutState) -> Result<Vec<Alert>, StoreError> {
         let (context, name) = (&self.context, &spec.name);
         let now = context.world.clock.now();
-        let since = now.saturating_sub(LOOKED_BACK).unwrap_or(now);
+        let since = now.saturating_sub(REPORT_WINDOW).unwrap_or(now);
         let days = context.store.days_of(name, since).await?;
         let causes = context.store.causes_of(name, since).await?;
         let told = ReportSums { days: &days, causes: &causes };
-        Ok(reported(name, standing, &context.decisions(name), told, self.config.failure_rate, now))
+        Ok(reported(name, rollout, &context.decisions(name), told, self.config.failure_rate, now))
     }
 
     /// Our own looks are evidence too.
@@ -201,8 +201,8 @@ impl Watch {
         let domain = spec.name.as_str();
         let key = |alert: &Alert| (domain.to_owned(), alert.kind.to_string(), alert.subject.clone());
         let now: BTreeMap<_, _> = alerts.into_iter().map(|alert| (key(&alert), alert)).collect();
-        let is_over = |place: &&Place| place.0 == domain && !now.contains_key(*place);
-        let over: Vec<Place> = self.raised.keys().filter(is_over).cloned().collect();
+        let is_over = |place: &&AlertKey| place.0 == domain && !now.contains_key(*place);
+        let over: Vec<AlertKey> = self.raised.keys().filter(is_over).cloned().collect();
         for (place, alert) in now {
             self.stands(&spec.name, place, alert).await;
         }
@@ -213,7 +213,7 @@ impl Watch {
     }
 
     /// Keeps an alert, and the news of it where it is new. What can't be kept is taken up again at the next look.
-    async fn stands(&mut self, domain: &DomainName, place: Place, alert: Alert) {
+    async fn stands(&mut self, domain: &DomainName, place: AlertKey, alert: Alert) {
         let is_new = !self.raised.contains_key(&place);
         if is_new {
             tracing::error!(
@@ -221,8 +221,8 @@ impl Watch {
                 "{}. {} {}", alert.what, alert.consequence, alert.remedy
             );
         }
-        let event = self.event(domain, Happened::Raised, &alert);
-        let news = News { channels: &self.channels, born: event.at, told: &event };
+        let event = self.event(domain, EventKind::Raised, &alert);
+        let news = NewNotice { channels: &self.channels, born: event.at, told: &event };
         let news = Some(news).filter(|_| is_new);
         match self.context.store.raise(domain, &place.1, &place.2, event.at, &alert, news).await {
             Ok(()) => drop(self.raised.insert(place, alert)),
@@ -230,10 +230,10 @@ impl Watch {
         }
     }
 
-    async fn ends(&mut self, domain: &DomainName, place: &Place) {
+    async fn ends(&mut self, domain: &DomainName, place: &AlertKey) {
         let Some(alert) = self.raised.get(place) else { return };
-        let event = self.event(domain, Happened::Over, alert);
-        let news = News { channels: &self.channels, born: event.at, told: &event };
+        let event = self.event(domain, EventKind::Over, alert);
+        let news = NewNotice { channels: &self.channels, born: event.at, told: &event };
         match self.context.store.end_alert(domain, &place.1, &place.2, Some(news)).await {
             Ok(()) => {
                 tracing::info!(%domain, kind = %alert.kind, subject = alert.subject, "is over");
@@ -246,8 +246,8 @@ impl Watch {
     /// What is said of domains that are looked after no longer is over.
     async fn forget_the_gone(&mut self) {
         let known: BTreeSet<&str> = self.context.known.iter().map(|spec| spec.name.as_str()).collect();
-        let is_gone = |place: &&Place| !known.contains(place.0.as_str());
-        let gone: Vec<Place> = self.raised.keys().filter(is_gone).cloned().collect();
+        let is_gone = |place: &&AlertKey| !known.contains(place.0.as_str());
+        let gone: Vec<AlertKey> = self.raised.keys().filter(is_gone).cloned().collect();
         for place in gone {
             if let Ok(domain) = DomainName::from_ascii(&place.0) {
                 self.ends(&domain, &place).await;
@@ -256,7 +256,7 @@ impl Watch {
         self.counts.stand(&self.raised);
     }
 
-    fn event(&self, domain: &DomainName, event: Happened, alert: &Alert) -> Event {
+    fn event(&self, domain: &DomainName, event: EventKind, alert: &Alert) -> Event {
         let at = self.context.world.clock.now();
         Event { schema: 1, event, domain: domain.to_string(), at, alert: alert.clone() }
     }
@@ -270,9 +270,9 @@ impl Watch {
             Ok(false) => return,
             Err(failure) => return tracing::error!(%domain, "its plan can't be carried out: {failure}"),
         }
-        let outcome = match self.context.standing(domain).await {
-            Ok(standing) => {
-                applier.run(&self.context.wanted(spec), RolloutContext::permit(&standing), waiting).await
+        let outcome = match self.context.rollout(domain).await {
+            Ok(rollout) => {
+                applier.run(&self.context.wanted(spec), RolloutContext::permit(&rollout), waiting).await
             }
             Err(failure) => return tracing::error!(%domain, "its plan can't be carried out: {failure}"),
         };

@@ -28,13 +28,13 @@ use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
 /// Between two looks at what has changed in the store.
-const REFRESH: Duration = Duration::from_secs(1);
+const CHANGES_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks at which certificates are due.
-const ORDERS: Duration = Duration::from_secs(5);
+const ORDERS_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two looks at files of certificates.
-const FILES: Duration = Duration::from_secs(5);
+const FILES_INTERVAL: Duration = Duration::from_secs(5);
 /// For what a proxy says first, and for the head of a request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Policies over HTTPS.
 #[derive(Clone)]
@@ -61,9 +61,9 @@ impl Serve for Policies {
 
 /// Policies for a proxy that has taken TLS off.
 #[derive(Clone)]
-pub struct Bare(PolicyHost);
+pub struct PlainHttp(PolicyHost);
 
-impl Serve for Bare {
+impl Serve for PlainHttp {
     fn serve(
         self: Arc<Self>,
         stream: AnyStream,
@@ -104,7 +104,7 @@ impl Serve for Plain {
             if self.proxy_header && !introduced(&mut stream).await {
                 return;
             }
-            let options = HttpOptions { head: PATIENCE, client: None };
+            let options = HttpOptions { head: REQUEST_TIMEOUT, client: None };
             connection(self.router.clone(), stream, options, shutdown).await;
         })
     }
@@ -125,7 +125,7 @@ async fn introduced(stream: &mut AnyStream) -> bool {
             }
         }
     };
-    match tokio::time::timeout(PATIENCE, read).await {
+    match tokio::time::timeout(REQUEST_TIMEOUT, read).await {
         Ok(Ok(Header::Whole { from })) => {
             tracing::debug!(?from, "a proxy passes a connection on");
             true
@@ -140,7 +140,7 @@ async fn introduced(stream: &mut AnyStream) -> bool {
 /// The role, ready to serve.
 pub struct Hosting {
     pub policies: Policies,
-    pub bare: Bare,
+    pub bare: PlainHttp,
     pub plain: Plain,
     store: Store,
     site_cache: Arc<SiteCache>,
@@ -161,7 +161,7 @@ impl Hosting {
         let proxy_header = config.proxy_header;
         Ok(Self {
             policies: Policies { host: host.clone(), proxy_header },
-            bare: Bare(host),
+            bare: PlainHttp(host),
             plain: Plain::new(store.clone(), proxy_header),
             store,
             site_cache,
@@ -175,7 +175,7 @@ impl Hosting {
         let site_cache = self.site_cache.clone();
         tasks.spawn(async move {
             loop {
-                tokio::time::sleep(REFRESH).await;
+                tokio::time::sleep(CHANGES_INTERVAL).await;
                 if let Err(error) = site_cache.refresh().await {
                     tracing::error!("changes of policies are not taken in, since the store fails: {error}");
                 }
@@ -205,7 +205,7 @@ impl Hosting {
                 if let Err(error) = orders.round().await {
                     tracing::error!("certificates are not ordered, since the store fails: {error}");
                 }
-                tokio::time::sleep(ORDERS).await;
+                tokio::time::sleep(ORDERS_INTERVAL).await;
             }
         });
     }
@@ -214,7 +214,7 @@ impl Hosting {
 /// Takes changes of files in.
 async fn watch(files: Vec<Arc<KeyFiles>>, site_cache: Arc<SiteCache>) {
     loop {
-        tokio::time::sleep(FILES).await;
+        tokio::time::sleep(FILES_INTERVAL).await;
         // Every one of them is looked at, whether or not one before it has changed.
         if files.iter().filter(|files| certificate::look(files)).count() > 0 {
             site_cache.files_have_changed();

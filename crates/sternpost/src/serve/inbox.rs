@@ -7,7 +7,7 @@ use config::{CertificateFiles, InboxConfig};
 use formats::DomainName;
 use formats::limits::INBOX_CONNECTIONS;
 use net::BoxFuture;
-use net::places::Rates;
+use net::rate_limit::RateLimiter;
 use net::smtp::server::{AnyStream, Incoming, KeepError, Mailbox, Protocol, ServerConfig, Starttls, serve};
 use operations::inbox::inbox;
 use operations::world::World;
@@ -32,13 +32,13 @@ pub struct Mail {
     inbox: Arc<Inbox>,
     room: Arc<Semaphore>,
     /// By SMTP alone: LMTP comes from a mail server of the operator's.
-    rates: Option<Arc<Rates>>,
+    rates: Option<Arc<RateLimiter>>,
 }
 
 /// The inbox as one client sees it.
 struct Met<'a> {
     inbox: &'a Inbox,
-    pace: Option<(&'a Rates, IpAddr)>,
+    pace: Option<(&'a RateLimiter, IpAddr)>,
 }
 
 impl Mailbox for Met<'_> {
@@ -104,7 +104,7 @@ impl MailRole {
             tasks.spawn(async move { mailbox.keep(&inbox, &tls).await });
         }
         let room = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
-        let rates = Some(Arc::new(Rates::new(config.messages_per_minute, MINUTE)));
+        let rates = Some(Arc::new(RateLimiter::new(config.messages_per_minute, MINUTE)));
         let mail = |protocol, arrival, rates| {
             let server = ServerConfig { protocol, ..ServerConfig::new(name.clone(), starttls.clone()) };
             Mail {

@@ -1,6 +1,6 @@
 //! Which sockets are open, and for what; a reload opens and closes the difference.
 
-use super::hosting::{Bare, Plain, Policies};
+use super::hosting::{Plain, PlainHttp, Policies};
 use super::http::Http;
 use super::inbox::Mail;
 use super::pages::Pages;
@@ -35,7 +35,7 @@ pub enum Role {
     /// Policy files over HTTPS.
     Policies(Policies),
     /// Policy files for a proxy.
-    Bare(Bare),
+    PlainHttp(PlainHttp),
     /// Challenges over HTTP.
     Plain(Plain),
     /// Report mail.
@@ -64,7 +64,7 @@ impl Role {
                 Arc::new(service)
             }
             Self::Policies(service) => Arc::new(service),
-            Self::Bare(service) => Arc::new(service),
+            Self::PlainHttp(service) => Arc::new(service),
             Self::Plain(service) => Arc::new(service),
             Self::Pages(service) => Arc::new(service),
             Self::Smtp(service) | Self::Lmtp(service) => Arc::new(service),
@@ -73,7 +73,10 @@ impl Role {
 
     /// True for what is made to be reached by everybody.
     fn is_public(&self) -> bool {
-        matches!(self, Self::Policies(_) | Self::Bare(_) | Self::Plain(_) | Self::Smtp(_) | Self::Pages(_))
+        matches!(
+            self,
+            Self::Policies(_) | Self::PlainHttp(_) | Self::Plain(_) | Self::Smtp(_) | Self::Pages(_)
+        )
     }
 
     /// True for what is, or often is, behind a proxy.
@@ -81,7 +84,7 @@ impl Role {
         match self {
             Self::Policies(policies) => policies.proxy_header,
             Self::Plain(plain) => plain.proxy_header,
-            Self::Bare(_) | Self::Pages(_) => true,
+            Self::PlainHttp(_) | Self::Pages(_) => true,
             _ => false,
         }
     }
@@ -95,7 +98,7 @@ impl Role {
             Self::Control(_) => "control",
             Self::Admin(_) => "admin",
             Self::Policies(_) => "policies",
-            Self::Bare(_) => "policies for a proxy",
+            Self::PlainHttp(_) => "policies for a proxy",
             Self::Plain(_) => "challenges",
             Self::Smtp(_) => "smtp",
             Self::Lmtp(_) => "lmtp",
@@ -111,7 +114,7 @@ pub struct Listeners {
 }
 
 /// The mode of the control socket.
-const OWNER_ONLY: u32 = 0o600;
+const OWNER_ONLY_MODE: u32 = 0o600;
 
 impl Listeners {
     pub fn new(shutdown: Shutdown) -> Self {
@@ -126,7 +129,7 @@ impl Listeners {
             wanted.iter().filter(|(address, role)| !self.open.contains_key(&key(address, role)))
         {
             let options = match role {
-                Role::Control(_) => SocketFileOptions { mode: Some(OWNER_ONLY), owner: None },
+                Role::Control(_) => SocketFileOptions { mode: Some(OWNER_ONLY_MODE), owner: None },
                 _ => file,
             };
             let listeners = bind(address, options).await.map_err(|error| {

@@ -18,7 +18,7 @@ use net::clock::{Clock, later};
 use net::smtp::Mail;
 use operations::world::World;
 use receiver::rollout::guard::Alert;
-use sender::report::Carrier;
+use sender::report::Transport;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct Event {
     /// The shape of this.
     pub schema: u32,
     /// Which of both.
-    pub event: Happened,
+    pub event: EventKind,
     /// Whose domain.
     pub domain: String,
     /// When.
@@ -44,7 +44,7 @@ pub struct Event {
 /// What happens to an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Happened {
+pub enum EventKind {
     /// It begins.
     Raised,
     /// It ends.
@@ -52,20 +52,20 @@ pub enum Happened {
 }
 
 /// For a webhook's answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at what is due.
-const TICK: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two mails to somebody.
-const MAIL_PAUSE: SignedDuration = SignedDuration::from_mins(1);
+const MAIL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// The first pause after a failure; it doubles to the longest.
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(5);
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(5);
+const MAX_RETRY: SignedDuration = SignedDuration::from_hours(1);
 /// For so long it is news.
-const NEWS: SignedDuration = SignedDuration::from_hours(24);
+const NOTICE_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 /// Posted in one round, and told in one mail.
-const AT_ONCE: u32 = 1000;
+const BATCH_ROWS: u32 = 1000;
 /// Told in full in one mail.
-const IN_FULL: usize = 50;
+const MAX_DETAILED: usize = 50;
 
 const WEBHOOK: &str = "webhook";
 
@@ -74,7 +74,7 @@ pub struct Messenger {
     store: Store,
     clock: Arc<dyn Clock>,
     webhook: Option<String>,
-    carrier: Option<Carrier>,
+    transport: Option<Transport>,
     from: Option<MailAddress>,
     to: Vec<MailAddress>,
 }
@@ -86,7 +86,7 @@ impl Messenger {
             store: store.clone(),
             clock: world.clock.clone(),
             webhook: config.webhook.clone(),
-            carrier: mail.map(|mail| super::reporting::carrier(&mail.deliver, world)).transpose()?,
+            transport: mail.map(|mail| super::reporting::transport(&mail.deliver, world)).transpose()?,
             from: mail.map(|mail| mail.from.clone()),
             to: mail.map(|mail| mail.to.clone()).unwrap_or_default(),
         })
@@ -104,12 +104,12 @@ impl Messenger {
             if let Err(error) = self.round().await {
                 tracing::error!("alerts can't be told: {error}");
             }
-            tokio::time::sleep(TICK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     async fn round(&self) -> Result<(), StoreError> {
-        let old = self.clock.now().saturating_sub(NEWS).unwrap_or(Timestamp::MIN);
+        let old = self.clock.now().saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
         match self.store.forget_notices(old).await? {
             0 => {}
             gone => tracing::error!("{gone} alerts could not be told for a day, and are not tried again"),
@@ -124,9 +124,9 @@ impl Messenger {
     }
 
     async fn post_all(&self, url: &str) -> Result<(), StoreError> {
-        for notice in self.store.due_notices::<Event>(WEBHOOK, self.clock.now(), AT_ONCE).await? {
+        for notice in self.store.due_notices::<Event>(WEBHOOK, self.clock.now(), BATCH_ROWS).await? {
             let body = serde_json::to_string(&notice.told).unwrap_or_default();
-            let sent = tokio::time::timeout(PATIENCE, send(url, body)).await;
+            let sent = tokio::time::timeout(WEBHOOK_TIMEOUT, send(url, body)).await;
             let why = match sent {
                 Ok(Ok(status)) if status.is_success() => {
                     self.store.end_notices(&[notice.id]).await?;
@@ -143,8 +143,9 @@ impl Messenger {
 
     async fn mail_to(&self, to: &MailAddress) -> Result<(), StoreError> {
         let channel = channel(to);
-        let notices = self.store.due_notices::<Event>(&channel, self.clock.now(), AT_ONCE).await?;
-        let (Some(first), Some(carrier), Some(from)) = (notices.first(), &self.carrier, &self.from) else {
+        let notices = self.store.due_notices::<Event>(&channel, self.clock.now(), BATCH_ROWS).await?;
+        let (Some(first), Some(transport), Some(from)) = (notices.first(), &self.transport, &self.from)
+        else {
             return Ok(());
         };
         let id = format!("{}.{}", first.id, first.born.as_second());
@@ -155,12 +156,12 @@ impl Messenger {
             }
         };
         let mail = Mail { from: from.to_string(), to: vec![to.to_string()], message };
-        match carrier.carry(to.domain(), &mail, &format!("alert-{id}-{to}")).await {
+        match transport.carry(to.domain(), &mail, &format!("alert-{id}-{to}")).await {
             Ok(_) => {
                 let ids: Vec<i64> = notices.iter().map(|notice| notice.id).collect();
                 self.store.end_notices(&ids).await?;
                 // What comes in the next minute goes in one mail.
-                self.store.hold_notices(&channel, later(self.clock.now(), MAIL_PAUSE)).await
+                self.store.hold_notices(&channel, later(self.clock.now(), MAIL_INTERVAL)).await
             }
             Err(failed) => {
                 self.put_off(&channel, first.tries, &format!("no mail to {to}: {}", failed.why)).await
@@ -180,7 +181,7 @@ fn channel(to: &MailAddress) -> String {
 }
 
 fn pause(tries: u32) -> SignedDuration {
-    FIRST_PAUSE.saturating_mul(1 << tries.min(10)).min(LONGEST_PAUSE)
+    FIRST_RETRY.saturating_mul(1 << tries.min(10)).min(MAX_RETRY)
 }
 
 async fn send(url: &str, body: String) -> Result<hyper::StatusCode, String> {
@@ -219,7 +220,7 @@ fn letter(
 }
 
 fn subject(events: &[&Event]) -> String {
-    let over = events.iter().filter(|event| event.event == Happened::Over).count();
+    let over = events.iter().filter(|event| event.event == EventKind::Over).count();
     match events {
         [one] if over == 1 => {
             format!("[sternpost] over: {}: {} {}", one.domain, one.alert.kind, one.alert.subject)
@@ -231,26 +232,26 @@ fn subject(events: &[&Event]) -> String {
 
 fn body(events: &[&Event]) -> String {
     let mut out = String::new();
-    for event in events.iter().take(IN_FULL) {
+    for event in events.iter().take(MAX_DETAILED) {
         let Event { domain, at, alert, .. } = event;
         let at = at.strftime("%Y-%m-%d %H:%M UTC");
         // Writing to a string does not fail.
         let _ = match event.event {
-            Happened::Raised => writeln!(
+            EventKind::Raised => writeln!(
                 out,
                 "{domain}: {}.\n\n  {}\n\n  What to do: {}\n\n  ({}, seen {at})\n",
                 alert.what, alert.consequence, alert.remedy, alert.kind
             ),
-            Happened::Over => {
+            EventKind::Over => {
                 writeln!(out, "Over: {domain}: {}.\n\n  ({}, since {at})\n", alert.what, alert.kind)
             }
         };
     }
-    if events.len() > IN_FULL {
+    if events.len() > MAX_DETAILED {
         let _ = writeln!(
             out,
             "And {} more: `sternpost status` and the dashboard show them.\n",
-            events.len() - IN_FULL
+            events.len() - MAX_DETAILED
         );
     }
     out
@@ -261,9 +262,9 @@ mod tests {
     use super::*;
     use net::clock::ManualClock;
     use receiver::rollout::guard::AlertKind;
-    use store::notices::News;
+    use store::notices::NewNotice;
 
-    fn event(domain: &str, event: Happened) -> Event {
+    fn event(domain: &str, event: EventKind) -> Event {
         Event {
             schema: 1,
             event,
@@ -295,7 +296,7 @@ mod tests {
                 store: Store::open(&dir.path().join("s.db")).await.unwrap(),
                 clock: clock.clone(),
                 webhook: None,
-                carrier: Some(Carrier::Folder(out.clone())),
+                transport: Some(Transport::Folder(out.clone())),
                 from: MailAddress::parse("sternpost@example.net").ok(),
                 to: vec![MailAddress::parse("ops@example.net").unwrap()],
             };
@@ -304,7 +305,7 @@ mod tests {
 
         async fn happens(&self, event: &Event) {
             let channels = [channel(&self.messenger.to[0])];
-            let news = News { channels: &channels, born: self.clock.now(), told: event };
+            let news = NewNotice { channels: &channels, born: self.clock.now(), told: event };
             let domain = formats::DomainName::parse(&event.domain).unwrap();
             self.messenger
                 .store
@@ -323,7 +324,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_alert_goes_at_once_and_those_of_the_next_minute_go_in_one_mail() {
         let room = Room::new().await;
-        room.happens(&event("example.org", Happened::Raised)).await;
+        room.happens(&event("example.org", EventKind::Raised)).await;
         room.messenger.round().await.unwrap();
         let mails = room.mails();
         assert_eq!(mails.len(), 1);
@@ -337,9 +338,9 @@ mod tests {
             assert!(mails[0].contains(part), "{part}: {}", mails[0]);
         }
         for _ in 0..60 {
-            room.happens(&event("example.com", Happened::Raised)).await;
+            room.happens(&event("example.com", EventKind::Raised)).await;
         }
-        room.happens(&event("example.org", Happened::Over)).await;
+        room.happens(&event("example.org", EventKind::Over)).await;
         room.messenger.round().await.unwrap();
         assert_eq!(room.mails().len(), 1, "a second mail within a minute");
         room.clock.set_by(61);
@@ -354,7 +355,7 @@ mod tests {
         let room = Room::new().await;
         // A file is in the way of the folder.
         std::fs::write(&room.out, "").unwrap();
-        room.happens(&event("example.org", Happened::Raised)).await;
+        room.happens(&event("example.org", EventKind::Raised)).await;
         room.messenger.round().await.unwrap();
         std::fs::remove_file(&room.out).unwrap();
         room.messenger.round().await.unwrap();
@@ -362,7 +363,7 @@ mod tests {
         room.clock.set_by(5);
         room.messenger.round().await.unwrap();
         assert_eq!(room.mails().len(), 1);
-        room.happens(&event("example.com", Happened::Raised)).await;
+        room.happens(&event("example.com", EventKind::Raised)).await;
         room.clock.set_by(25 * 3600);
         room.messenger.round().await.unwrap();
         assert_eq!(room.mails().len(), 1, "old news was told");

@@ -21,7 +21,7 @@ use web::first_link;
 use web::{Dashboard, public_check, reports_by_post, router};
 
 /// For a handshake.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The role, ready to serve.
 #[derive(Clone)]
@@ -71,7 +71,8 @@ impl Serve for Pages {
             let Some(certificate) = &self.certificate else {
                 return connection(self.router.clone(), stream, options, shutdown).await;
             };
-            let handshake = tokio::time::timeout(PATIENCE, certificate.acceptor().accept(stream)).await;
+            let handshake =
+                tokio::time::timeout(REQUEST_TIMEOUT, certificate.acceptor().accept(stream)).await;
             if let Ok(Ok(stream)) = handshake {
                 connection(self.router.clone(), Box::new(stream), options, shutdown).await;
             }

@@ -16,7 +16,10 @@ use net::smtp::{Client, ClientConfig, Login, TlsDemand};
 use operations::world::World;
 use prometheus_client::registry::Registry;
 use sender::collect::{Collector, DatagramSocket, PostError};
-use sender::report::{Busy, Carrier, Counts, Courier, DirectDelivery, DkimKey, Office, Prober, Rules};
+use sender::report::{
+    Counts, DeliveryLimits, DirectDelivery, DkimKey, ReportDelivery, ReportScheduler, Rules, TestingProber,
+    Transport,
+};
 use sender::serve::Shutdown;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,7 +33,7 @@ pub struct Reporting {
     /// Counts sessions.
     pub collector: Option<Arc<Collector>>,
     /// Builds and sends reports.
-    pub office: Option<Arc<Office>>,
+    pub scheduler: Option<Arc<ReportScheduler>>,
     receiver: Option<JoinHandle<()>>,
     sending: Option<tokio::task::JoinHandle<()>>,
     storing: Option<tokio::task::JoinHandle<()>>,
@@ -51,16 +54,16 @@ impl Reporting {
             let stop = stop.clone();
             tokio::spawn(async move { collector.keep_storing(stop).await })
         });
-        let office = match &config.reporter {
-            Some(role) => Some(Arc::new(office(role, store, world)?)),
+        let scheduler = match &config.reporter {
+            Some(role) => Some(Arc::new(scheduler(role, store, world)?)),
             None => None,
         };
-        if collector.is_some() && office.is_none() {
+        if collector.is_some() && scheduler.is_none() {
             tasks.spawn(forget(store.clone(), world.clock.clone()));
         }
-        let sending = office.clone().map(|office| tokio::spawn(office.run()));
+        let sending = scheduler.clone().map(|scheduler| tokio::spawn(scheduler.run()));
         if config.reporter.as_ref().is_some_and(|role| role.tests) {
-            let prober = Prober {
+            let prober = TestingProber {
                 store: store.clone(),
                 clock: world.clock.clone(),
                 dns: world.dns.clone(),
@@ -68,7 +71,7 @@ impl Reporting {
             };
             tasks.spawn(async move { prober.run().await });
         }
-        Ok(Self { collector, office, receiver: None, sending, storing, stop })
+        Ok(Self { collector, scheduler, receiver: None, sending, storing, stop })
     }
 
     /// Receives datagrams from now on.
@@ -90,8 +93,8 @@ impl Reporting {
 
     /// Lets deliveries end, and stores what came in last.
     pub async fn finish(&mut self) {
-        if let (Some(office), Some(sending)) = (&self.office, self.sending.take()) {
-            office.stop.cancel();
+        if let (Some(scheduler), Some(sending)) = (&self.scheduler, self.sending.take()) {
+            scheduler.stop.cancel();
             let _ = sending.await;
         }
         if let Some(receiver) = self.receiver.take() {
@@ -114,8 +117,8 @@ impl Reporting {
         if let Some(collector) = &self.collector {
             collector.counts.register(registry);
         }
-        if let Some(office) = &self.office {
-            office.counts.register(registry);
+        if let Some(scheduler) = &self.scheduler {
+            scheduler.counts.register(registry);
         }
     }
 }
@@ -133,19 +136,19 @@ async fn forget(store: Store, clock: Arc<dyn Clock>) {
 }
 
 /// Who builds and sends, by the configuration.
-pub fn office(role: &ReporterConfig, store: &Store, world: &World) -> Result<Office, Failure> {
-    Ok(Office {
+pub fn scheduler(role: &ReporterConfig, store: &Store, world: &World) -> Result<ReportScheduler, Failure> {
+    Ok(ReportScheduler {
         store: store.clone(),
         clock: world.clock.clone(),
-        courier: Courier {
+        delivery: ReportDelivery {
             dns: world.dns.clone(),
-            carrier: carrier(&role.deliver, world)?,
+            transport: transport(&role.deliver, world)?,
             posts: world.policies.clone(),
             verify: role.verify,
             reporter: role.reporter.clone(),
             keys: role.keys.iter().map(|spec| key(spec, role)).collect::<Result<_, _>>()?,
             denied: role.denied.clone(),
-            busy: Busy::default(),
+            busy: DeliveryLimits::default(),
         },
         rules: role.rules.clone(),
         counts: Counts::default(),
@@ -154,18 +157,18 @@ pub fn office(role: &ReporterConfig, store: &Store, world: &World) -> Result<Off
 }
 
 /// How mail leaves.
-pub fn carrier(deliver: &Deliver, world: &World) -> Result<Carrier, Failure> {
+pub fn transport(deliver: &Deliver, world: &World) -> Result<Transport, Failure> {
     Ok(match deliver {
         Deliver::Direct => {
-            Carrier::Direct(DirectDelivery { dns: world.dns.clone(), mail: world.mail.clone() })
+            Transport::Direct(DirectDelivery { dns: world.dns.clone(), mail: world.mail.clone() })
         }
         Deliver::Relay(host, port, login) => relay(host, *port, login.as_ref(), world)?,
-        Deliver::Sendmail(path) => Carrier::Sendmail(path.clone()),
-        Deliver::Folder(dir) => Carrier::Folder(dir.clone()),
+        Deliver::Sendmail(path) => Transport::Sendmail(path.clone()),
+        Deliver::Folder(dir) => Transport::Folder(dir.clone()),
     })
 }
 
-fn relay(host: &str, port: u16, login: Option<&LoginSpec>, world: &World) -> Result<Carrier, Failure> {
+fn relay(host: &str, port: u16, login: Option<&LoginSpec>, world: &World) -> Result<Transport, Failure> {
     let mut config = ClientConfig::new(world.trust.clone(), operations::world::helo()?);
     // The operator named it, wherever it is.
     config.allow_special_addresses = true;
@@ -174,7 +177,7 @@ fn relay(host: &str, port: u16, login: Option<&LoginSpec>, world: &World) -> Res
     let demand = if config.login.is_some() { TlsDemand::Pkix } else { TlsDemand::Opportunistic };
     let client = Client::new(config, world.clock.clone())
         .map_err(|error| Failure::new("TLS can't be set up", error, ""))?;
-    Ok(Carrier::Relay { host: host.to_owned(), port, client: Arc::new(client), demand })
+    Ok(Transport::Relay { host: host.to_owned(), port, client: Arc::new(client), demand })
 }
 
 fn password(spec: &LoginSpec) -> Result<Login, Failure> {

@@ -6,7 +6,7 @@ use crate::support::{Running, daemon, shell, until};
 use formats::DomainName;
 use lab::case::Case;
 use lab::pki::Cert;
-use lab::policy_host::{Answers, Site};
+use lab::policy_host::{HttpBehavior, Site};
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use std::os::unix::fs::PermissionsExt;
@@ -124,7 +124,7 @@ impl Ground {
         let _inside = self.runtime.enter();
         let host = format!("mta-sts.{name}.test");
         let identity = self.lab.pki.issue(&host, Cert::Good).unwrap();
-        self.lab.sites.put(&host, Site { answers: Answers::Policy(body.to_owned()), identity });
+        self.lab.sites.put(&host, Site { answers: HttpBehavior::Policy(body.to_owned()), identity });
     }
 
     /// STARTTLS is stripped, as by an attacker on the path.

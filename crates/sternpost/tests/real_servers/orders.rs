@@ -10,7 +10,7 @@ use lab::dns::Signing;
 use lab::pki::Pki;
 use net::clock::{Clock, ManualClock, SystemClock};
 use net::dns::{Dnssec, Resolver, ResolverConfig};
-use receiver::host::authority::{Authority, CaClient, ExternalAccount, NEW_PER_HOUR};
+use receiver::host::authority::{Authority, CaClient, ExternalAccount, ORDERS_PER_HOUR};
 use receiver::host::order::{ChallengeType, Orders};
 use receiver::host::vault::Vault;
 use receiver::rollout::desired::PolicyHostAt;
@@ -114,7 +114,7 @@ fn pebble(place: &Path) -> Authority {
         profile: Some("default".to_owned()),
         ca_file: Some(place.join("pebble/root.pem")),
         external: None,
-        new_per_hour: NEW_PER_HOUR,
+        new_per_hour: ORDERS_PER_HOUR,
     }
 }
 

@@ -53,13 +53,13 @@ async fn fill(file: &Path) {
             until: None,
             assumed: false,
         };
-        let standing = RolloutState {
+        let rollout = RolloutState {
             mode: Some(InMode { mode: Mode::Testing, since: ago(20) }),
             promises: vec![promise],
             last_id: Some(PolicyId::parse("20261101000000").unwrap()),
             ..RolloutState::default()
         };
-        store.put_rollout(&name(domain), &standing).await.unwrap();
+        store.put_rollout(&name(domain), &rollout).await.unwrap();
         store.journal(&name(domain), ago(20), "planner", &format!("announced {EVIL}")).await.unwrap();
         let bad = (domain == "failing.example").then_some(EVIL);
         let host = name(&format!("mx1.{domain}"));
@@ -106,7 +106,7 @@ async fn fill(file: &Path) {
             "x",
             ago(1),
             &alert,
-            None::<store::notices::News<()>>,
+            None::<store::notices::NewNotice<()>>,
         )
         .await
         .unwrap();

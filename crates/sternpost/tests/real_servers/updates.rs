@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use lab::dns::{Signing, ZoneFile};
 use net::BoxFuture;
 use net::dns::update::{Algorithm, Replacement, Updater};
-use net::dns::{Answer, Authorities, Data, Dns, DnsError, Kind, Nothing, Security};
+use net::dns::{Absence, Answer, Authorities, Data, Dns, DnsError, Kind, Security};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -157,7 +157,7 @@ impl Dns for Signpost {
             // Dead, as a secondary may be for weeks.
             ("ns3.example", Kind::A) => vec![address(99)],
             _ => {
-                let nothing = Nothing { security: Security::Insecure, ttl: None };
+                let nothing = Absence { security: Security::Insecure, ttl: None };
                 return Box::pin(async move { Err(DnsError::NoSuchRecord(nothing)) });
             }
         };

@@ -23,12 +23,12 @@ pub struct KeptReport {
     /// What it covers.
     pub range: DateRange,
     /// What it says about the domain, by policy.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<PolicyOutcome>,
 }
 
 /// What a report says of sessions under one kind of policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct PolicyOutcome {
     /// What kind.
     pub kind: PolicyType,
     /// Sessions that worked.
@@ -139,7 +139,7 @@ impl Store {
         let mut found: Vec<(i64, KeptReport)> = Vec::new();
         for row in rows {
             let (id, kind): (i64, i64) = (row.try_get(0)?, row.try_get(5)?);
-            let outcome = Outcome {
+            let outcome = PolicyOutcome {
                 kind: kind_of(kind),
                 successful: unsigned(&row, 6)?,
                 failed: unsigned(&row, 7)?,

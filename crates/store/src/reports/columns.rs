@@ -5,7 +5,7 @@ use formats::report::PolicyReport;
 use jiff::Timestamp;
 
 /// Rows in one statement.
-pub(super) const AT_ONCE: usize = 500;
+pub(super) const BATCH_ROWS: usize = 500;
 
 pub(super) fn domain(policy: &PolicyReport) -> &str {
     policy.policy_domain.as_ref().map(DomainName::as_str).unwrap_or_default()

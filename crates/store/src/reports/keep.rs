@@ -6,10 +6,10 @@
 //! less never stands in the way of what is believed more: a forger who sends a report first, under the
 //! id that the true one will have, gains nothing.
 
-use super::columns::{AT_ONCE, count, domain, first};
+use super::columns::{BATCH_ROWS, count, domain, first};
 use super::names::numbers;
 use super::sums::Sums;
-use super::{Kept, NewReport, Trust, digest, kind_number};
+use super::{KeepOutcome, NewReport, Trust, digest, kind_number};
 use crate::{Store, StoreError, TENANT, damaged};
 use formats::report::{PolicyReport, Report};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 
 /// A report that is there, as far as it matters for finding it again.
 #[derive(Debug, Clone)]
-struct Known {
+struct ExistingReport {
     id: i64,
     submitter: i64,
     organization: i64,
@@ -29,7 +29,7 @@ struct Known {
     identity: i64,
 }
 
-impl Known {
+impl ExistingReport {
     /// True when both say the same and are of one sender. Who sent a file that nobody signed is a guess,
     /// so its organization and id stand for the sender as well.
     fn says_the_same(&self, other: &Self) -> bool {
@@ -40,18 +40,19 @@ impl Known {
 
 impl Store {
     /// Keeps one report.
-    pub async fn keep_report(&self, new: &NewReport) -> Result<Kept, StoreError> {
+    pub async fn keep_report(&self, new: &NewReport) -> Result<KeepOutcome, StoreError> {
         let kept = self.keep_reports(std::slice::from_ref(new)).await?;
         kept.into_iter().next().ok_or_else(|| damaged("report")("nothing was kept"))
     }
 
     /// Keeps reports, each once. They are durable when this returns.
-    pub async fn keep_reports(&self, new: &[NewReport]) -> Result<Vec<Kept>, StoreError> {
+    pub async fn keep_reports(&self, new: &[NewReport]) -> Result<Vec<KeepOutcome>, StoreError> {
         let mut transaction = self.writing().await?;
         let connection: &mut SqliteConnection = &mut transaction;
         let ids = numbers(connection, new.iter().flat_map(texts)).await?;
         let id_of = |text: &str| ids.get(text).copied().unwrap_or_default();
-        let mut seen: Vec<Known> = new.iter().map(|new| known_of(new, &id_of)).collect::<Result<_, _>>()?;
+        let mut seen: Vec<ExistingReport> =
+            new.iter().map(|new| known_of(new, &id_of)).collect::<Result<_, _>>()?;
         let mut known = Index::default();
         for there in known_in(connection, &seen).await? {
             known.add(there);
@@ -63,14 +64,14 @@ impl Store {
         let (mut kept, mut fresh, mut sums) = (Vec::new(), Vec::new(), Sums::default());
         for (report, this) in new.iter().zip(&mut seen) {
             let outcome = match known.alike(this) {
-                Some(there) if there.trust >= this.trust => Kept::Duplicate,
+                Some(there) if there.trust >= this.trust => KeepOutcome::Duplicate,
                 Some(there) if there.says_the_same(this) => {
                     confirm(connection, there, this, report, &id_of).await?;
                     sums.take_away(report, there.trust, there.submitter, &id_of);
                     sums.add(report, report.trust, this.submitter, &id_of);
                     there.submitter = this.submitter;
                     there.trust = this.trust;
-                    Kept::Confirmed
+                    KeepOutcome::Confirmed
                 }
                 _ => {
                     this.id = next;
@@ -78,7 +79,7 @@ impl Store {
                     known.add(this.clone());
                     sums.add(report, report.trust, this.submitter, &id_of);
                     fresh.push((report, this.clone()));
-                    Kept::New
+                    KeepOutcome::New
                 }
             };
             kept.push(outcome);
@@ -106,13 +107,13 @@ async fn count_up(connection: &mut SqliteConnection, name: &str, by: i64) -> Res
 /// Reports that are there, found by either key.
 #[derive(Default)]
 struct Index {
-    all: Vec<Known>,
+    all: Vec<ExistingReport>,
     by_digest: HashMap<i64, Vec<usize>>,
     by_identity: HashMap<i64, Vec<usize>>,
 }
 
 impl Index {
-    fn add(&mut self, known: Known) {
+    fn add(&mut self, known: ExistingReport) {
         let at = self.all.len();
         self.by_digest.entry(known.digest).or_default().push(at);
         self.by_identity.entry(known.identity).or_default().push(at);
@@ -120,7 +121,7 @@ impl Index {
     }
 
     /// The one that is believed most among those that are the same report.
-    fn alike(&mut self, this: &Known) -> Option<&mut Known> {
+    fn alike(&mut self, this: &ExistingReport) -> Option<&mut ExistingReport> {
         let by_digest = self.by_digest.get(&this.digest).into_iter().flatten();
         let by_identity = self.by_identity.get(&this.identity).into_iter().flatten();
         let found = by_digest.chain(by_identity).copied().filter(|at| {
@@ -147,7 +148,7 @@ fn texts(new: &NewReport) -> impl Iterator<Item = &str> {
         .chain(details)
 }
 
-fn known_of(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<Known, StoreError> {
+fn known_of(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<ExistingReport, StoreError> {
     let report = &new.report;
     let range = [report.date_range.start, report.date_range.end].map(|at| at.as_second().to_be_bytes());
     let said = serde_json::to_vec(&report.policies).map_err(damaged("report"))?;
@@ -155,7 +156,7 @@ fn known_of(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<Known, Stor
     domains.sort_unstable();
     domains.dedup();
     let identity = [&[new.submitter.as_str(), &report.report_id][..], &domains].concat().join("\0");
-    Ok(Known {
+    Ok(ExistingReport {
         id: 0,
         submitter: id_of(&new.submitter),
         organization: id_of(organization(report)),
@@ -170,9 +171,12 @@ const KNOWN: &str =
     "SELECT id, submitter, organization, report_id, trust, digest, identity FROM report WHERE ";
 
 /// Those in the store that one of these may be.
-async fn known_in(connection: &mut SqliteConnection, these: &[Known]) -> Result<Vec<Known>, StoreError> {
+async fn known_in(
+    connection: &mut SqliteConnection,
+    these: &[ExistingReport],
+) -> Result<Vec<ExistingReport>, StoreError> {
     let mut found = Vec::new();
-    for some in these.chunks(AT_ONCE) {
+    for some in these.chunks(BATCH_ROWS) {
         let mut query = QueryBuilder::<Sqlite>::new(KNOWN);
         query.push("digest IN (");
         let mut list = query.separated(", ");
@@ -187,7 +191,7 @@ async fn known_in(connection: &mut SqliteConnection, these: &[Known]) -> Result<
         });
         list.push_unseparated(")");
         for row in query.build().fetch_all(&mut *connection).await? {
-            found.push(Known {
+            found.push(ExistingReport {
                 id: row.try_get(0)?,
                 submitter: row.try_get(1)?,
                 organization: row.try_get(2)?,
@@ -204,8 +208,8 @@ async fn known_in(connection: &mut SqliteConnection, these: &[Known]) -> Result<
 /// The same report, believed more.
 async fn confirm(
     connection: &mut SqliteConnection,
-    there: &Known,
-    this: &Known,
+    there: &ExistingReport,
+    this: &ExistingReport,
     report: &NewReport,
     id_of: &impl Fn(&str) -> i64,
 ) -> Result<(), StoreError> {
@@ -225,10 +229,10 @@ async fn confirm(
 
 async fn insert(
     connection: &mut SqliteConnection,
-    fresh: &[(&NewReport, Known)],
+    fresh: &[(&NewReport, ExistingReport)],
     id_of: &impl Fn(&str) -> i64,
 ) -> Result<(), StoreError> {
-    for some in fresh.chunks(AT_ONCE) {
+    for some in fresh.chunks(BATCH_ROWS) {
         let mut rows = QueryBuilder::<Sqlite>::new(
             "INSERT INTO report (id, tenant, submitter, report_id, range_start, range_end, organization, trust, signer, way, received_at, warnings, digest, identity, packed) ",
         );
@@ -258,7 +262,7 @@ async fn insert(
             new.report.policies.iter().map(move |policy| (known.id, first(&days), days.len(), policy))
         })
         .collect();
-    for some in outcomes.chunks(AT_ONCE) {
+    for some in outcomes.chunks(BATCH_ROWS) {
         let mut rows = QueryBuilder::<Sqlite>::new(
             "INSERT INTO outcome (tenant, domain, day, report, days, kind, successful, failed) ",
         );
@@ -280,7 +284,7 @@ async fn insert(
             causes(policy).into_iter().map(move |(cause, sessions)| (*report, *day, *policy, cause, sessions))
         })
         .collect();
-    for some in failures.chunks(AT_ONCE) {
+    for some in failures.chunks(BATCH_ROWS) {
         let mut rows = QueryBuilder::<Sqlite>::new(
             "INSERT INTO failure (tenant, domain, day, report, kind, result_type, host, address, sessions) ",
         );

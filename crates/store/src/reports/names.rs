@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::collections::HashMap;
 
 /// Texts in one statement; each takes a parameter.
-const AT_ONCE: usize = 500;
+const BATCH_ROWS: usize = 500;
 
 /// The numbers of these texts, made where there are none.
 pub async fn numbers<'t>(
@@ -14,7 +14,7 @@ pub async fn numbers<'t>(
 ) -> Result<HashMap<&'t str, i64>, StoreError> {
     let mut found: HashMap<&str, i64> = texts.into_iter().map(|text| (text, 0)).collect();
     let all: Vec<&str> = found.keys().copied().collect();
-    for texts in all.chunks(AT_ONCE) {
+    for texts in all.chunks(BATCH_ROWS) {
         look_up(connection, texts, &mut found).await?;
         let fresh: Vec<&str> =
             texts.iter().copied().filter(|text| found.get(text).is_none_or(|id| *id == 0)).collect();

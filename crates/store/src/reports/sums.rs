@@ -1,7 +1,7 @@
 //! Sums that are kept with every report, so that pages over many of them need not add anything up: by day of a
 //! domain, and by day of a submitter.
 
-use super::columns::{AT_ONCE, count, domain, first};
+use super::columns::{BATCH_ROWS, count, domain, first};
 use super::{NewReport, Trust};
 use crate::{StoreError, TENANT};
 use formats::result_type::PolicyType;
@@ -89,7 +89,7 @@ impl Sums {
     /// Adds all of it to what is there.
     pub async fn write(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let domains: Vec<_> = self.domains.iter().collect();
-        for some in domains.chunks(AT_ONCE) {
+        for some in domains.chunks(BATCH_ROWS) {
             let mut rows = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO domain_day (tenant, domain, day, successful, failed, sts_sessions, tainted, unproved) ",
             );
@@ -108,7 +108,7 @@ impl Sums {
             rows.build().execute(&mut *connection).await?;
         }
         let submitters: Vec<_> = self.submitters.iter().collect();
-        for some in submitters.chunks(AT_ONCE) {
+        for some in submitters.chunks(BATCH_ROWS) {
             let mut rows = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO submitter_day (tenant, submitter, counts, day, reports, successful, failed) ",
             );

@@ -27,7 +27,7 @@ fn new(submitter: &str, trust: Trust, text: &str) -> NewReport {
     }
 }
 
-async fn keep(store: &Store, submitter: &str, trust: Trust, text: &str) -> Kept {
+async fn keep(store: &Store, submitter: &str, trust: Trust, text: &str) -> KeepOutcome {
     store.keep_report(&new(submitter, trust, text)).await.unwrap()
 }
 
@@ -39,14 +39,23 @@ fn name(text: &str) -> DomainName {
 async fn rec_06_the_same_report_counts_once() {
     let (_dir, store) = crate::scratch().await;
     let verified = Trust::Verified;
-    assert_eq!(keep(&store, "big.example", verified, &text("a.example", "1", 1, 0)).await, Kept::New);
-    assert_eq!(keep(&store, "big.example", verified, &text("a.example", "1", 1, 0)).await, Kept::Duplicate);
+    assert_eq!(keep(&store, "big.example", verified, &text("a.example", "1", 1, 0)).await, KeepOutcome::New);
+    assert_eq!(
+        keep(&store, "big.example", verified, &text("a.example", "1", 1, 0)).await,
+        KeepOutcome::Duplicate
+    );
     // One report under two ids, as some senders do.
-    assert_eq!(keep(&store, "big.example", verified, &text("a.example", "1+", 1, 0)).await, Kept::Duplicate);
+    assert_eq!(
+        keep(&store, "big.example", verified, &text("a.example", "1+", 1, 0)).await,
+        KeepOutcome::Duplicate
+    );
     // Another text under the same identity.
-    assert_eq!(keep(&store, "big.example", verified, &text("a.example", "1", 9, 0)).await, Kept::Duplicate);
-    assert_eq!(keep(&store, "big.example", verified, &text("b.example", "1", 1, 0)).await, Kept::New);
-    assert_eq!(keep(&store, "tiny.example", verified, &text("a.example", "2", 1, 0)).await, Kept::New);
+    assert_eq!(
+        keep(&store, "big.example", verified, &text("a.example", "1", 9, 0)).await,
+        KeepOutcome::Duplicate
+    );
+    assert_eq!(keep(&store, "big.example", verified, &text("b.example", "1", 1, 0)).await, KeepOutcome::New);
+    assert_eq!(keep(&store, "tiny.example", verified, &text("a.example", "2", 1, 0)).await, KeepOutcome::New);
     let about = store.reports_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!(
         about.iter().map(|r| r.submitter.as_str()).collect::<Vec<_>>(),
@@ -66,9 +75,9 @@ async fn rec_06_many_at_once_count_as_one_after_the_other() {
         })
         .collect();
     let kept = store.keep_reports(&all).await.unwrap();
-    assert_eq!(kept.iter().filter(|kept| **kept == Kept::New).count(), 700);
-    assert_eq!(kept[700..], vec![Kept::Duplicate; 800]);
-    assert_eq!(store.keep_reports(&all).await.unwrap(), vec![Kept::Duplicate; 1500]);
+    assert_eq!(kept.iter().filter(|kept| **kept == KeepOutcome::New).count(), 700);
+    assert_eq!(kept[700..], vec![KeepOutcome::Duplicate; 800]);
+    assert_eq!(store.keep_reports(&all).await.unwrap(), vec![KeepOutcome::Duplicate; 1500]);
     assert_eq!(store.report_count().await.unwrap(), 700);
 }
 
@@ -77,9 +86,9 @@ async fn rec_01_what_is_believed_less_never_stands_in_the_way_of_what_is_believe
     let (_dir, store) = crate::scratch().await;
     let forged = text("a.example", "1", 0, 100);
     let genuine = text("a.example", "1", 50, 0);
-    assert_eq!(keep(&store, "big.example", Trust::Unverified, &forged).await, Kept::New);
-    assert_eq!(keep(&store, "big.example", Trust::Verified, &genuine).await, Kept::New);
-    assert_eq!(keep(&store, "big.example", Trust::Failed, &forged).await, Kept::Duplicate);
+    assert_eq!(keep(&store, "big.example", Trust::Unverified, &forged).await, KeepOutcome::New);
+    assert_eq!(keep(&store, "big.example", Trust::Verified, &genuine).await, KeepOutcome::New);
+    assert_eq!(keep(&store, "big.example", Trust::Failed, &forged).await, KeepOutcome::Duplicate);
     let days = store.days_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
     assert_eq!((days[0].successful, days[0].failed, days[0].tainted, days[0].unproved), (50, 0, 0, 100));
 }
@@ -88,8 +97,8 @@ async fn rec_01_what_is_believed_less_never_stands_in_the_way_of_what_is_believe
 async fn a_file_that_its_sender_signs_later_counts_from_then_on() {
     let (_dir, store) = crate::scratch().await;
     let report = text("a.example", "1", 7, 3);
-    assert_eq!(keep(&store, "mail.big.example", Trust::Unverified, &report).await, Kept::New);
-    assert_eq!(keep(&store, "big.example", Trust::Verified, &report).await, Kept::Confirmed);
+    assert_eq!(keep(&store, "mail.big.example", Trust::Unverified, &report).await, KeepOutcome::New);
+    assert_eq!(keep(&store, "big.example", Trust::Verified, &report).await, KeepOutcome::Confirmed);
     let days = store.days_of_all(Timestamp::UNIX_EPOCH).await.unwrap();
     let expected = DaySum {
         day: "2026-11-23T00:00:00Z".parse().unwrap(),
@@ -181,7 +190,7 @@ async fn counts_of_a_stranger_overflow_no_sum() {
     }
     // The same, believed more: what was added is taken away and added elsewhere.
     huge.trust = Trust::Verified;
-    assert_eq!(store.keep_report(&huge).await.unwrap(), Kept::Confirmed);
+    assert_eq!(store.keep_report(&huge).await.unwrap(), KeepOutcome::Confirmed);
     keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 7, 0)).await;
     let (a, since) = (name("a.example"), Timestamp::UNIX_EPOCH);
     let listed = store.reports(&Search { most: 10, ..Search::default() }).await.unwrap();
@@ -214,6 +223,9 @@ async fn sums_that_overflowed_before_are_read() {
     assert_eq!(store.days_of_all(since).await.unwrap()["a.example"][0].failed, i64::MAX as u64);
     assert_eq!(store.senders(since).await.unwrap()[0].failed, i64::MAX as u64);
     assert_eq!(store.all_senders_by_day(since).await.unwrap()[0].failed, i64::MAX as u64);
-    assert_eq!(keep(&store, "big.example", Trust::Verified, &text("a.example", "2", 8, 0)).await, Kept::New);
+    assert_eq!(
+        keep(&store, "big.example", Trust::Verified, &text("a.example", "2", 8, 0)).await,
+        KeepOutcome::New
+    );
     assert_eq!(store.days_of(&a, since).await.unwrap()[0].successful, i64::MAX as u64);
 }

@@ -24,7 +24,7 @@ pub struct Trend {
 }
 
 /// Rows of one answer.
-const MOST: i64 = 50_000;
+const MAX_ROWS: i64 = 50_000;
 
 fn trend(row: &SqliteRow) -> Result<Trend, StoreError> {
     Ok(Trend {
@@ -89,6 +89,6 @@ impl Store {
         &self,
         rows: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
     ) -> Result<Vec<Trend>, StoreError> {
-        rows.bind(MOST).fetch_all(&self.pool).await?.iter().map(trend).collect()
+        rows.bind(MAX_ROWS).fetch_all(&self.pool).await?.iter().map(trend).collect()
     }
 }

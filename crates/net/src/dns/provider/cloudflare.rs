@@ -3,7 +3,7 @@
 
 use super::http::{Api, Call};
 use super::record::{Data, Escapes, Record, percent};
-use super::{Dialect, Fault, Place, differences, segment};
+use super::{Dialect, Fault, RecordSet, differences, segment};
 use crate::BoxFuture;
 use formats::DomainName;
 use formats::limits::PROVIDER_PAGES;
@@ -87,9 +87,9 @@ impl Dialect for Cloudflare {
         })
     }
 
-    fn list<'a>(&'a self, place: &'a Place<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
-            let Place { zone, name, kind } = *place;
+            let RecordSet { zone, name, kind } = *place;
             let mut records = Vec::new();
             for page in 1..=PROVIDER_PAGES {
                 let path = format!(
@@ -115,12 +115,12 @@ impl Dialect for Cloudflare {
 
     fn set<'a>(
         &'a self,
-        place: &'a Place<'a>,
+        place: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let Place { zone, name, kind } = *place;
+            let RecordSet { zone, name, kind } = *place;
             let there = self.list(place).await?;
             let (gone, new) = differences(&there, records);
             let path = format!("/client/v4/zones/{zone}/dns_records");
@@ -183,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn all_pages_are_read_and_a_list_that_does_not_end_is_an_error() {
         let name = name("_mta-sts.example.org");
-        let place = Place { zone: "0a1b", name: &name, kind: Kind::Txt };
+        let place = RecordSet { zone: "0a1b", name: &name, kind: Kind::Txt };
         let page = |id: u32, pages: u32| {
             format!(
                 r#"{{"success":true,"result":[{{"id":"{id}","name":"{name}","type":"TXT","content":"x{id}"}}],"result_info":{{"total_pages":{pages}}}}}"#
@@ -203,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn only_what_differs_is_changed() {
         let name = name("_mta-sts.example.org");
-        let place = Place { zone: "0a1b", name: &name, kind: Kind::Txt };
+        let place = RecordSet { zone: "0a1b", name: &name, kind: Kind::Txt };
         let there = r#"{"success":true,"result":[{"id":"1","name":"_mta-sts.example.org","type":"TXT","content":"site"},{"id":"2","name":"_mta-sts.example.org","type":"TXT","content":"\"old\""}]}"#;
         let fine = r#"{"success":true,"result":{}}"#;
         let script = Script::new([(200, there), (200, fine), (200, fine)]);

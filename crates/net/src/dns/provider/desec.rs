@@ -2,7 +2,7 @@
 
 use super::http::{Api, Call};
 use super::record::{Escapes, Record, label};
-use super::{Dialect, Fault, Place};
+use super::{Dialect, Fault, RecordSet};
 use crate::BoxFuture;
 use formats::DomainName;
 use hyper::Method;
@@ -13,7 +13,7 @@ use serde_json::json;
 pub(super) const HOST: &str = "desec.io";
 
 /// Seconds; what deSEC accepts as a TTL in most zones.
-const LEAST_TTL: u32 = 3600;
+const MIN_TTL: u32 = 3600;
 
 pub(super) struct DeSec(pub(super) Api);
 
@@ -22,7 +22,7 @@ struct Set {
     records: Vec<String>,
 }
 
-fn path_of(place: &Place<'_>) -> Result<String, Fault> {
+fn path_of(place: &RecordSet<'_>) -> Result<String, Fault> {
     let label = label(place.name, place.zone)?.unwrap_or("@");
     Ok(format!("/api/v1/domains/{}/rrsets/{label}/{}/", place.zone, place.kind.as_str()))
 }
@@ -51,7 +51,7 @@ impl Dialect for DeSec {
         })
     }
 
-    fn list<'a>(&'a self, place: &'a Place<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
             let set: Set = match self.0.json(&Call::new(Method::GET, path_of(place)?)).await {
                 Ok(set) => set,
@@ -65,7 +65,7 @@ impl Dialect for DeSec {
 
     fn set<'a>(
         &'a self,
-        place: &'a Place<'a>,
+        place: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
@@ -80,7 +80,7 @@ impl Dialect for DeSec {
             let set = json!({
                 "subname": label(place.name, place.zone)?.unwrap_or_default(),
                 "type": place.kind.as_str(),
-                "ttl": ttl.max(LEAST_TTL),
+                "ttl": ttl.max(MIN_TTL),
                 "records": texts,
             });
             let path = format!("/api/v1/domains/{}/rrsets/", place.zone);
@@ -106,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn a_set_is_written_whole_and_what_stays_is_sent_as_it_came() {
         let name = DomainName::parse("_mta-sts.example.org").unwrap();
-        let place = Place { zone: "example.org", name: &name, kind: Kind::Txt };
+        let place = RecordSet { zone: "example.org", name: &name, kind: Kind::Txt };
         let script =
             Script::new([(200, r#"{"records":["\"a\\200\" \"b\""]}"#), (200, "[]"), (404, ""), (204, "")]);
         let desec = desec(&script);

@@ -3,7 +3,7 @@
 
 use super::http::{Api, Call};
 use super::record::{Data, Escapes, Kind, Record, label, percent};
-use super::{Dialect, Fault, Place, differences};
+use super::{Dialect, Fault, RecordSet, differences};
 use crate::BoxFuture;
 use formats::DomainName;
 use formats::limits::PROVIDER_PAGES;
@@ -52,9 +52,9 @@ impl Dialect for DigitalOcean {
         Box::pin(async move { Ok(zone.to_string()) })
     }
 
-    fn list<'a>(&'a self, place: &'a Place<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
-            let Place { zone, name, kind } = *place;
+            let RecordSet { zone, name, kind } = *place;
             let label = label(name, zone)?.unwrap_or("@");
             let mut records = Vec::new();
             for page in 1..=PROVIDER_PAGES {
@@ -85,12 +85,12 @@ impl Dialect for DigitalOcean {
 
     fn set<'a>(
         &'a self,
-        place: &'a Place<'a>,
+        place: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let Place { zone, name, kind } = *place;
+            let RecordSet { zone, name, kind } = *place;
             let there = self.list(place).await?;
             let (gone, new) = differences(&there, records);
             let path = format!("/v2/domains/{zone}/records");
@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn pages_are_followed_and_other_names_left_out() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
-        let place = Place { zone: "example.org", name: &name, kind: Kind::Cname };
+        let place = RecordSet { zone: "example.org", name: &name, kind: Kind::Cname };
         let first = r#"{"domain_records":[{"id":1,"type":"CNAME","name":"other","data":"x.test"}],"links":{"pages":{"next":"https://api.digitalocean.com/v2/x?page=2"}}}"#;
         let last = r#"{"domain_records":[{"id":2,"type":"CNAME","name":"mta-sts","data":"Policy.test"}],"links":{}}"#;
         let script = Script::new([(200, first), (200, last)]);
@@ -154,7 +154,7 @@ mod tests {
             (Kind::Txt, Data::Txt(b"v=STSv1; id=1;".to_vec()), r#""data":"v=STSv1; id=1;""#),
         ] {
             let script = Script::new([(200, none), (201, "{}")]);
-            let place = Place { zone: "example.org", name: &name, kind };
+            let place = RecordSet { zone: "example.org", name: &name, kind };
             digitalocean(&script).set(&place, 300, &[Record::new(data)]).await.unwrap();
             assert!(script.bodies()[1].contains(sent), "{:?}", script.bodies());
             assert!(script.bodies()[1].contains(r#""name":"mta-sts""#), "{:?}", script.bodies());

@@ -2,7 +2,7 @@
 
 use super::http::{Api, Call};
 use super::record::{Escapes, Record, label, percent};
-use super::{Dialect, Fault, Place};
+use super::{Dialect, Fault, RecordSet};
 use crate::BoxFuture;
 use formats::DomainName;
 use formats::limits::PROVIDER_PAGES;
@@ -48,7 +48,7 @@ struct Listed {
     comment: Option<String>,
 }
 
-fn path_of(place: &Place<'_>) -> Result<String, Fault> {
+fn path_of(place: &RecordSet<'_>) -> Result<String, Fault> {
     let label = label(place.name, place.zone)?.unwrap_or("@");
     Ok(format!("/v1/zones/{}/rrsets/{label}/{}", place.zone, place.kind.as_str()))
 }
@@ -69,9 +69,9 @@ impl Dialect for Hetzner {
         Box::pin(async move { Ok(zone.to_string()) })
     }
 
-    fn list<'a>(&'a self, place: &'a Place<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
-            let Place { zone, name, kind } = *place;
+            let RecordSet { zone, name, kind } = *place;
             let label = label(name, zone)?.unwrap_or("@");
             let mut records = Vec::new();
             let mut page = 1;
@@ -99,7 +99,7 @@ impl Dialect for Hetzner {
 
     fn set<'a>(
         &'a self,
-        place: &'a Place<'a>,
+        place: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
@@ -147,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn pages_are_followed_and_comments_stay() {
         let name = DomainName::parse("_mta-sts.example.org").unwrap();
-        let place = Place { zone: "example.org", name: &name, kind: Kind::Txt };
+        let place = RecordSet { zone: "example.org", name: &name, kind: Kind::Txt };
         let first = r#"{"rrsets":[],"meta":{"pagination":{"page":1,"next_page":2}}}"#;
         let last = r#"{"rrsets":[{"name":"_mta-sts","type":"TXT","ttl":null,"records":[{"value":"\"site\"","comment":"ours"}]}],"meta":{"pagination":{"page":2,"next_page":null}}}"#;
         let script = Script::new([(200, first), (200, last), (404, ""), (201, "{}"), (201, "{}")]);

@@ -126,14 +126,14 @@ pub(super) enum Escapes {
 }
 
 /// The longest character string of a TXT record (RFC 1035 §3.3).
-const STRING_BYTES: usize = 255;
+const MAX_STRING_BYTES: usize = 255;
 
 fn quote(bytes: &[u8], escapes: Escapes) -> String {
     if bytes.is_empty() {
         return "\"\"".to_owned();
     }
     let mut out = String::new();
-    for string in bytes.chunks(STRING_BYTES) {
+    for string in bytes.chunks(MAX_STRING_BYTES) {
         if !out.is_empty() {
             out.push(' ');
         }

@@ -3,7 +3,7 @@
 
 use super::http::{Answer, Api, Call, Transport};
 use super::record::{Escapes, Record, percent};
-use super::{Dialect, Fault, Place, segment};
+use super::{Dialect, Fault, RecordSet, segment};
 use crate::BoxFuture;
 use crate::clock::Clock;
 use aws_lc_rs::hmac;
@@ -91,7 +91,7 @@ impl Route53 {
         pairs.sort();
         let query = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
         let time = self.clock.now();
-        let date = time.strftime(DATE).to_string();
+        let date = time.strftime(DATE_FORMAT).to_string();
         let mut headers = vec![("content-type", MEDIA_TYPE), ("host", HOST), ("x-amz-date", &date)];
         if let Some(token) = &self.key.session_token {
             headers.push(("x-amz-security-token", token));
@@ -110,7 +110,7 @@ impl Route53 {
     }
 
     /// The record set at a place; `None` without one. A set that we could not put back is an error.
-    async fn set_at(&self, place: &Place<'_>) -> Result<Option<Set>, Fault> {
+    async fn set_at(&self, place: &RecordSet<'_>) -> Result<Option<Set>, Fault> {
         let (wanted, kind) = (place.name.as_str(), place.kind.as_str());
         let path = format!("/2013-04-01/hostedzone/{}/rrset", place.zone);
         let mut from = vec![("name", format!("{wanted}.")), ("type", kind.to_owned())];
@@ -143,7 +143,7 @@ impl Route53 {
 
     async fn change(
         &self,
-        place: &Place<'_>,
+        place: &RecordSet<'_>,
         action: &str,
         ttl: &str,
         values: &[String],
@@ -203,7 +203,7 @@ impl Dialect for Route53 {
         })
     }
 
-    fn list<'a>(&'a self, place: &'a Place<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
             let values = self.set_at(place).await?.map(|set| set.values).unwrap_or_default();
             values.iter().map(|value| Record::listed(place.kind, value, Escapes::Octal)).collect()
@@ -212,7 +212,7 @@ impl Dialect for Route53 {
 
     fn set<'a>(
         &'a self,
-        place: &'a Place<'a>,
+        place: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
@@ -260,7 +260,7 @@ fn following(page: &Element, names: &[(&'static str, &str)]) -> Result<Vec<(&'st
 }
 
 /// Whether a listed set is of another name, so that no set of the wanted name follows it.
-fn is_behind(set: &Element, place: &Place<'_>) -> bool {
+fn is_behind(set: &Element, place: &RecordSet<'_>) -> bool {
     let name = set.text_of("Name").unwrap_or_default().trim_end_matches('.');
     !name.eq_ignore_ascii_case(place.name.as_str())
 }
@@ -273,9 +273,9 @@ fn encloses(zone: &str, name: &str) -> bool {
 }
 
 /// The plain set; those that Route 53 answers by its own rules can't be kept or put back by us.
-fn read_set(set: &Element, place: &Place<'_>) -> Result<Set, Fault> {
+fn read_set(set: &Element, place: &RecordSet<'_>) -> Result<Set, Fault> {
     let own = |what: &str| {
-        let Place { name, kind, .. } = place;
+        let RecordSet { name, kind, .. } = place;
         Fault::Other(format!("{} at {name} is {what}; delete it there first", kind.as_str()))
     };
     if set.child("AliasTarget").is_some() {
@@ -317,7 +317,7 @@ fn explain(error: Fault) -> Fault {
 }
 
 /// The time of a request, of ISO 8601 without separators.
-const DATE: &str = "%Y%m%dT%H%M%SZ";
+const DATE_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 
 #[derive(Clone, Copy)]
 struct Scope<'a> {
@@ -349,7 +349,7 @@ impl Signed<'_> {
         }
         let _ = write!(request, "\n{names}\n{}", digest(self.body));
         let to_sign =
-            format!("AWS4-HMAC-SHA256\n{}\n{scope_text}\n{}", time.strftime(DATE), digest(&request));
+            format!("AWS4-HMAC-SHA256\n{}\n{scope_text}\n{}", time.strftime(DATE_FORMAT), digest(&request));
         let first = format!("AWS4{}", key.secret).into_bytes();
         let signing = [day.as_str(), scope.region, scope.service, "aws4_request"]
             .into_iter()
@@ -488,7 +488,7 @@ mod tests {
     #[tokio::test]
     async fn a_set_is_deleted_as_it_is_listed() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
-        let place = Place { zone: "Z1", name: &name, kind: Kind::Txt };
+        let place = RecordSet { zone: "Z1", name: &name, kind: Kind::Txt };
         let listed = sets(&set(
             "TXT",
             "<TTL>77</TTL><ResourceRecords><ResourceRecord><Value>&quot;a\\374&quot;</Value></ResourceRecord></ResourceRecords>",
@@ -507,7 +507,7 @@ mod tests {
     #[tokio::test]
     async fn sets_that_are_not_plain_are_left_alone() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
-        let place = Place { zone: "Z1", name: &name, kind: Kind::A };
+        let place = RecordSet { zone: "Z1", name: &name, kind: Kind::A };
         for (inside, told) in [
             ("<AliasTarget><DNSName>x.</DNSName></AliasTarget>", "an alias of Route 53"),
             ("<SetIdentifier>blue</SetIdentifier><TTL>5</TTL>", "a routing policy"),
@@ -526,7 +526,7 @@ mod tests {
     #[tokio::test]
     async fn throttling_is_waited_out_and_errors_are_told_in_words() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
-        let place = Place { zone: "Z1", name: &name, kind: Kind::A };
+        let place = RecordSet { zone: "Z1", name: &name, kind: Kind::A };
         let slow = "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>";
         let none = sets("");
         let script = Script::new([(400, slow), (200, none.as_str())]);

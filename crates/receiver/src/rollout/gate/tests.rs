@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use store::guard_probes::GuardProbeDay;
-use store::reports::{DaySum, FailureSum, KeptReport, Outcome, Trust};
+use store::reports::{DaySum, FailureSum, KeptReport, PolicyOutcome, Trust};
 
 fn at(day: i64) -> Timestamp {
     Timestamp::from_second(day * 86_400).unwrap()
@@ -21,7 +21,7 @@ fn report(sender: &str, day: i64, successful: u64, failed: u64) -> KeptReport {
         submitter: sender.into(),
         trust: Trust::Verified,
         range: DateRange::utc_day(at(day)),
-        outcomes: vec![Outcome {
+        outcomes: vec![PolicyOutcome {
             kind: PolicyType::Sts,
             successful,
             failed,

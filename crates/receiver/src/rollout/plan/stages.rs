@@ -4,7 +4,7 @@
 use super::super::desired::{DesiredState, PolicyHostAt};
 use super::super::observed::ObservedState;
 use super::super::state::RolloutState;
-use super::{Next, Permit, Step, WaitReason, next};
+use super::{Permit, PlannedStep, Step, WaitReason, next};
 use formats::DomainName;
 use jiff::Timestamp;
 
@@ -20,43 +20,43 @@ pub enum Stage {
 }
 
 /// Stages of one way; more would be an endless plan, which the model check rules out.
-const STAGES: usize = 64;
+const MAX_STAGES: usize = 64;
 
-/// The stages from here to the wanted state; empty when it is reached. `standing` has taken in what is
+/// The stages from here to the wanted state; empty when it is reached. `rollout` has taken in what is
 /// seen.
 pub fn plan(
     wanted: &DesiredState,
-    standing: &RolloutState,
+    rollout: &RolloutState,
     seen: &ObservedState,
     permit: Permit,
     now: Timestamp,
 ) -> Vec<Stage> {
-    let (mut standing, mut seen, mut permit, mut now) = (standing.clone(), seen.clone(), permit, now);
+    let (mut rollout, mut seen, mut permit, mut now) = (rollout.clone(), seen.clone(), permit, now);
     let mut stages = Vec::new();
-    while stages.len() < STAGES {
-        match next(wanted, &standing, &seen, permit, now) {
-            Next::Done => break,
-            Next::Gate if permit == Permit::Enforce => break,
-            Next::Gate => {
+    while stages.len() < MAX_STAGES {
+        match next(wanted, &rollout, &seen, permit, now) {
+            PlannedStep::Done => break,
+            PlannedStep::Gate if permit == Permit::Enforce => break,
+            PlannedStep::Gate => {
                 stages.push(Stage::Evidence);
                 permit = Permit::Enforce;
             }
-            Next::Wait(until, waiting) => {
+            PlannedStep::Wait(until, waiting) => {
                 stages.push(Stage::Wait(waiting, until));
                 now = until;
             }
-            Next::Do(step) => {
-                carry_out(&step, &mut standing, &mut seen);
+            PlannedStep::Do(step) => {
+                carry_out(&step, &mut rollout, &mut seen);
                 stages.push(Stage::Step(step, now));
             }
         }
-        standing.observe(wanted, &seen, now);
+        rollout.observe(wanted, &seen, now);
     }
     stages
 }
 
 /// What a step changes in a world where it works out.
-fn carry_out(step: &Step, standing: &mut RolloutState, seen: &mut ObservedState) {
+fn carry_out(step: &Step, rollout: &mut RolloutState, seen: &mut ObservedState) {
     match step {
         Step::Delegate(aliases) => seen.aliases.extend(aliases.iter().cloned()),
         Step::PointPolicyHost(PolicyHostAt::Alias(name)) => {
@@ -64,12 +64,12 @@ fn carry_out(step: &Step, standing: &mut RolloutState, seen: &mut ObservedState)
         }
         Step::PointPolicyHost(PolicyHostAt::Addresses(all)) => seen.policy_host = (Vec::new(), all.clone()),
         Step::Serve(policy) => {
-            standing.intend(policy);
+            rollout.intend(policy);
             seen.served = Some(policy.clone());
         }
         Step::AskForReports(record) => seen.rua = record.rua.clone(),
         Step::Announce(id) => {
-            standing.offer(id);
+            rollout.offer(id);
             seen.record = Some(id.clone());
         }
         Step::AddMx(hosts) => seen.mx.extend(hosts.iter().cloned()),

@@ -53,13 +53,13 @@ fn met(mode: Mode, max_age: u32, mx: &[&str], hosts: &[&str]) -> (RolloutState, 
         served: policy,
         ..seen(hosts)
     };
-    let mut standing = RolloutState::default();
-    standing.observe(&wanted(mode, mx), &seen, now());
-    (standing, seen)
+    let mut rollout = RolloutState::default();
+    rollout.observe(&wanted(mode, mx), &seen, now());
+    (rollout, seen)
 }
 
-fn way(wanted: &DesiredState, standing: &RolloutState, seen: &ObservedState) -> Vec<Stage> {
-    plan(wanted, standing, seen, Permit::Testing, now())
+fn way(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<Stage> {
+    plan(wanted, rollout, seen, Permit::Testing, now())
 }
 
 fn enforces(stage: &Stage) -> bool {
@@ -108,8 +108,8 @@ fn pub_05_a_permit_alone_does_not_enforce_what_was_not_seen_in_testing() {
 
 #[test]
 fn pub_04_new_mx_hosts_wait_for_old_policies_and_old_patterns_for_old_mx_records() {
-    let (standing, seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
-    let stages = way(&wanted(Mode::Enforce, &["mx2.a.example"]), &standing, &seen);
+    let (rollout, seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let stages = way(&wanted(Mode::Enforce, &["mx2.a.example"]), &rollout, &seen);
     let told = words(&stages);
     assert_eq!(
         told,
@@ -128,29 +128,29 @@ fn pub_04_new_mx_hosts_wait_for_old_policies_and_old_patterns_for_old_mx_records
 
 #[test]
 fn an_mx_host_that_is_in_use_is_never_left_out() {
-    let (standing, seen) =
+    let (rollout, seen) =
         met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example", "new.b.example"]);
-    let told = words(&way(&wanted(Mode::Enforce, &[]), &standing, &seen));
+    let told = words(&way(&wanted(Mode::Enforce, &[]), &rollout, &seen));
     assert_eq!(told, ["serve enforce mx1.a.example new.b.example", "announce"]);
     assert!(told[0].contains("new.b.example"));
 }
 
 #[test]
 fn enforcement_that_is_there_stays_without_a_permit_and_with_a_policy_host_that_is_down() {
-    let (standing, mut seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let (rollout, mut seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
-    assert_eq!(way(&wanted, &standing, &seen), []);
+    assert_eq!(way(&wanted, &rollout, &seen), []);
     seen.served = None;
-    assert_eq!(words(&way(&wanted, &standing, &seen)), ["serve enforce mx1.a.example", "announce"]);
+    assert_eq!(words(&way(&wanted, &rollout, &seen)), ["serve enforce mx1.a.example", "announce"]);
 }
 
 #[test]
 fn pub_03_retiring_goes_through_none_waits_out_every_promise_and_then_removes_both() {
-    let (mut standing, seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let (mut rollout, seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     // A year was promised once, by a policy that was replaced a moment ago.
     let long = Policy::new(Mode::Enforce, 31_557_600, vec![pattern("mx1.a.example")]).unwrap();
-    standing.promises.insert(0, PublishedPolicy { until: Some(now()), ..(&long).into() });
-    let stages = way(&wanted(Mode::None, &["mx1.a.example"]), &standing, &seen);
+    rollout.promises.insert(0, PublishedPolicy { until: Some(now()), ..(&long).into() });
+    let stages = way(&wanted(Mode::None, &["mx1.a.example"]), &rollout, &seen);
     assert_eq!(
         words(&stages),
         ["serve none ", "announce", &format!("wait {}", 31_557_600 + SLACK), "withdraw", "take-down"]
@@ -170,36 +170,36 @@ fn what_nobody_can_see_any_more_is_taken_for_the_worst() {
     let (_, mut broken) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     broken.served = None;
     let wanted = DesiredState { max_age_before: 1000, ..wanted(Mode::Testing, &["mx2.a.example"]) };
-    let mut standing = RolloutState::default();
-    standing.observe(&wanted, &broken, now());
-    let told = words(&way(&wanted, &standing, &broken));
+    let mut rollout = RolloutState::default();
+    rollout.observe(&wanted, &broken, now());
+    let told = words(&way(&wanted, &rollout, &broken));
     assert_eq!(told[..4], ["serve testing mx2.a.example mx1.a.example", "announce", "wait 1120", "add-mx"]);
 }
 
 #[test]
 fn sts_14_ids_grow_even_when_the_clock_went_back_and_one_that_was_offered_is_kept() {
-    let (mut standing, mut seen) = met(Mode::Testing, 86_400, &["mx1.a.example"], &["mx1.a.example"]);
+    let (mut rollout, mut seen) = met(Mode::Testing, 86_400, &["mx1.a.example"], &["mx1.a.example"]);
     let wanted = wanted(Mode::Testing, &["mx1.a.example"]);
-    standing.last_id = Some(PolicyId::parse("20300101000000").unwrap());
-    standing.announce_due = true;
-    let id = |standing: &RolloutState, seen: &ObservedState, at| match next(
+    rollout.last_id = Some(PolicyId::parse("20300101000000").unwrap());
+    rollout.announce_due = true;
+    let id = |rollout: &RolloutState, seen: &ObservedState, at| match next(
         &wanted,
-        standing,
+        rollout,
         seen,
         Permit::Testing,
         at,
     ) {
-        Next::Do(Step::Announce(id)) => id.to_string(),
+        PlannedStep::Do(Step::Announce(id)) => id.to_string(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(id(&standing, &seen, now()), "20300101000001");
-    standing.last_id = None;
-    assert_eq!(id(&standing, &seen, now()), "20261125133000");
-    standing.offer(&PolicyId::parse("20261125133000").unwrap());
-    assert_eq!(id(&standing, &seen, after(60)), "20261125133000");
-    seen.record = standing.offered.clone();
-    standing.observe(&wanted, &seen, after(70));
-    assert_eq!(next(&wanted, &standing, &seen, Permit::Testing, after(70)), Next::Done);
+    assert_eq!(id(&rollout, &seen, now()), "20300101000001");
+    rollout.last_id = None;
+    assert_eq!(id(&rollout, &seen, now()), "20261125133000");
+    rollout.offer(&PolicyId::parse("20261125133000").unwrap());
+    assert_eq!(id(&rollout, &seen, after(60)), "20261125133000");
+    seen.record = rollout.offered.clone();
+    rollout.observe(&wanted, &seen, after(70));
+    assert_eq!(next(&wanted, &rollout, &seen, Permit::Testing, after(70)), PlannedStep::Done);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Tables of facts, each row with the answer, its source and its lifetime.
 
 use super::*;
-use crate::answer::route::HostSeen;
+use crate::answer::route::HostLookup;
 use crate::answer::sts::HeldPolicy;
 use formats::{Policy, PolicyId};
 use jiff::Timestamp;
@@ -146,20 +146,22 @@ fn hosts(word: &str) -> MxHosts<'static> {
     }
 }
 
-fn policy(mode: &str) -> Found {
+fn policy(mode: &str) -> EffectivePolicy {
     let body =
         format!("version: STSv1\nmode: {mode}\nmx: mx.example.org\nmx: *.example.net\nmax_age: 86400\n");
     let policy = Policy::parse(body.as_bytes()).unwrap();
     let held =
         HeldPolicy { policy, body, id: PolicyId::parse("1").unwrap(), fetched_at: Timestamp::UNIX_EPOCH };
-    Found::Policy { held, trouble: None }
+    EffectivePolicy::Policy { held, trouble: None }
 }
 
-fn found(word: &str) -> Option<Found> {
+fn found(word: &str) -> Option<EffectivePolicy> {
     match word {
         "not-sought" => None,
-        "none" => Some(Found::None),
-        "unavailable" => Some(Found::Unavailable(Unfetched::Fetch(FetchError::Status(404)))),
+        "none" => Some(EffectivePolicy::None),
+        "unavailable" => {
+            Some(EffectivePolicy::Unavailable(PolicyUnavailable::Fetch(FetchError::Status(404))))
+        }
         "mode-none" => Some(policy("none")),
         mode => Some(policy(mode)),
     }
@@ -199,7 +201,7 @@ impl<'t> Given<'t> {
 
     fn decide(&self) -> Decision {
         let (found, rule, domain) = (found(self.found), rule(self.rule), name());
-        let is_policy = matches!(found, Some(Found::Policy { .. }));
+        let is_policy = matches!(found, Some(EffectivePolicy::Policy { .. }));
         decide(&Facts {
             domain: &domain,
             hosts: hosts(self.hosts),
@@ -300,7 +302,7 @@ fn counts_that_a_rule_leaves_out_are_not_shown() {
 
 #[test]
 fn stored_dane_counts_change_by_what_is_known_of_the_domains_hosts() {
-    let hosts = Route::Hosts(vec![HostSeen { host: name(), dane: Dane::Absent }]);
+    let hosts = Route::Hosts(vec![HostLookup { host: name(), dane: Dane::Absent }]);
     let (domain, host) = (NextHop::Domain(name()), NextHop::Host(name(), 25));
     for (hop, route, kept) in [
         (&domain, &hosts, "0 0 1 0"),
@@ -345,7 +347,7 @@ fn an_enforced_policy_names_its_mx_patterns() {
 #[test]
 fn smk_08_a_policy_that_can_not_be_had_is_told_to_those_who_report() {
     let decision = Given::new("no-tlsa", "unavailable").decide();
-    assert_eq!((said(&decision.answer).as_str(), decision.source), ("NOTFOUND", Source::Nothing));
+    assert_eq!((said(&decision.answer).as_str(), decision.source), ("NOTFOUND", Source::NoPolicy));
     let told = "may policy_type=sts policy_domain=example.org policy_failure=sts-policy-fetch-error";
     assert_eq!(decision.answer.reply(true).parts().1, told);
 }

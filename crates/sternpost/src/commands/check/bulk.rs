@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Which, and how.
-pub struct Many<'m> {
+pub struct BulkCheck<'m> {
     /// A file with a domain a line, or `-`.
     pub from: &'m Path,
     /// Where lines are written to, and looked for.
@@ -27,7 +27,7 @@ pub struct Many<'m> {
 
 /// Looks at all of them.
 pub async fn run(
-    many: &Many<'_>,
+    many: &BulkCheck<'_>,
     checker: Arc<Checker>,
     verdict: impl Fn(&Examination) -> Exit,
 ) -> Result<Exit, Failure> {
@@ -41,16 +41,16 @@ pub async fn run(
         async move {
             let text = match line {
                 Ok(text) => text,
-                Err(error) => return Some(Looked::Unreadable(error)),
+                Err(error) => return Some(LineResult::Unreadable(error)),
             };
             match DomainName::parse(&text) {
                 _ if is_done => None,
                 Ok(domain) => {
                     // A task of its own, so that both cores work.
                     let task = tokio::spawn(async move { checker.examine(&domain).await });
-                    task.await.ok().map(|seen| Looked::Seen(Box::new(seen)))
+                    task.await.ok().map(|seen| LineResult::Seen(Box::new(seen)))
                 }
-                Err(error) => Some(Looked::NoDomain(text, error)),
+                Err(error) => Some(LineResult::NoDomain(text, error)),
             }
         }
     });
@@ -59,13 +59,13 @@ pub async fn run(
     while let Some(outcome) = looks.next().await {
         let line = match outcome {
             None => continue,
-            Some(Looked::Unreadable(error)) => return Err(unreadable(many.from, error)),
-            Some(Looked::Seen(seen)) => {
+            Some(LineResult::Unreadable(error)) => return Err(unreadable(many.from, error)),
+            Some(LineResult::Seen(seen)) => {
                 exit = worse(exit, verdict(&seen));
                 tally.add(&seen);
                 forms::json(&seen)
             }
-            Some(Looked::NoDomain(text, error)) => {
+            Some(LineResult::NoDomain(text, error)) => {
                 tally.is_no_domain += 1;
                 exit = worse(exit, Exit::Findings);
                 serde_json::json!({
@@ -88,7 +88,7 @@ pub async fn run(
 }
 
 /// What came of a line.
-enum Looked {
+enum LineResult {
     Seen(Box<Examination>),
     NoDomain(String, DomainError),
     Unreadable(std::io::Error),

@@ -17,7 +17,7 @@ pub struct Memory {
 }
 
 /// How far back a report is looked for.
-const LOOKED_BACK: SignedDuration = SignedDuration::from_hours(24 * 60);
+const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 60);
 
 impl Memory {
     /// Opens the store when it is there; a check never makes one, and goes on without one that fails.
@@ -63,9 +63,9 @@ impl Memory {
 }
 
 async fn gate(context: &RolloutContext, domain: &DomainName) -> Option<(bool, String)> {
-    let standing = context.standing(domain).await.ok()?;
-    standing.mode.filter(|known| known.mode == Mode::Testing)?;
-    let (_, gate) = context.gate(domain, &standing).await.ok()?;
+    let rollout = context.rollout(domain).await.ok()?;
+    rollout.mode.filter(|known| known.mode == Mode::Testing)?;
+    let (_, gate) = context.gate(domain, &rollout).await.ok()?;
     Some((gate == Gate::Ready, gate.to_string()))
 }
 
@@ -76,7 +76,7 @@ async fn last_report(
     now: Timestamp,
 ) -> Option<Option<Timestamp>> {
     context.config.inbox.as_ref()?;
-    let since = now.saturating_sub(LOOKED_BACK).unwrap_or(now);
+    let since = now.saturating_sub(REPORT_WINDOW).unwrap_or(now);
     let days = context.store.days_of(domain, since).await.ok()?;
     Some(days.iter().map(|sum| sum.day).max())
 }

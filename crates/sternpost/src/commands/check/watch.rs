@@ -6,9 +6,9 @@ use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
 /// Lines that are shown; further answers take the place of the last.
-const LINES: usize = 16;
+const MAX_LINES: usize = 16;
 /// Characters of a line: none may wrap, or it would stay.
-const WIDTH: usize = 78;
+const MAX_COLUMNS: usize = 78;
 
 /// Shows what was seen of a domain.
 pub struct Watch {
@@ -59,7 +59,7 @@ impl Lines {
 
     fn add(&mut self, part: &str, answer: &str) -> String {
         let text = line(&format!("  {part:<34} {answer}"));
-        if self.0 < LINES {
+        if self.0 < MAX_LINES {
             self.0 += 1;
             return text;
         }
@@ -73,8 +73,11 @@ impl Lines {
 
 /// Others wrote that, so that nothing of it may move the cursor or take more than one place.
 fn line(text: &str) -> String {
-    let mut line: String =
-        text.chars().take(WIDTH).map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+    let mut line: String = text
+        .chars()
+        .take(MAX_COLUMNS)
+        .map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' })
+        .collect();
     line.push('\n');
     line
 }
@@ -92,7 +95,7 @@ mod tests {
             format!("  {:<34} v=STSv1; id=?[2J??1;\n", "_mta-sts")
         );
         let long = lines.add(&"x".repeat(300), "y");
-        assert_eq!((long.len(), long.matches('\n').count()), (WIDTH + 1, 1));
+        assert_eq!((long.len(), long.matches('\n').count()), (MAX_COLUMNS + 1, 1));
         for _ in 0..40 {
             let text = lines.add("mx", "TLSv1_3");
             assert!(text.ends_with("TLSv1_3\n"));

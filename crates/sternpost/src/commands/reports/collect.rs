@@ -22,7 +22,7 @@ pub struct Options {
 }
 
 /// Lines that are stored together.
-const AT_ONCE: usize = 10_000;
+const BATCH_ROWS: usize = 10_000;
 
 /// Counts them. What was stored before a bad line stays, and the error says which lines are left.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
@@ -64,7 +64,7 @@ async fn one(collector: &Collector, file: &Path) -> Result<usize, Failure> {
             Ok(some) => batch.extend(some),
             Err(error) => return Err(bad(&shown.to_string(), number, &error.why, first)),
         }
-        if batch.len() >= AT_ONCE || is_over {
+        if batch.len() >= BATCH_ROWS || is_over {
             sessions += collector
                 .post(std::mem::take(&mut batch))
                 .await

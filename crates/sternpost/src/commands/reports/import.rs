@@ -14,7 +14,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::reports::{Arrival, Kept, NewReport, Trust};
+use store::reports::{Arrival, KeepOutcome, NewReport, Trust};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 /// What to take in.
@@ -32,15 +32,15 @@ pub struct Options {
 }
 
 /// Reports in one transaction at most.
-const BATCH: usize = 1000;
+const BATCH_REPORTS: usize = 1000;
 /// Mails whose signatures are looked at at once.
-const MAILS: usize = 16;
+const CONCURRENT_MAILS: usize = 16;
 /// Items, and bytes of them, that are handed over at once; and how often ahead of the store.
-const AT_ONCE: usize = 200;
-const BYTES_AT_ONCE: usize = 4 << 20;
-const AHEAD: usize = 8;
+const CHUNK_MAILS: usize = 200;
+const CHUNK_BYTES: usize = 4 << 20;
+const CHUNKS_AHEAD: usize = 8;
 /// Between two lines of progress.
-const TELL: Duration = Duration::from_millis(200);
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What came of it.
 #[derive(Debug, Default, serde::Serialize)]
@@ -66,7 +66,7 @@ struct Problem {
 }
 
 /// Problems that are listed one by one.
-const LISTED: usize = 1000;
+const MAX_LISTED: usize = 1000;
 
 /// Whether an item stays where it is when nothing is kept of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let mut counts = Counts::default();
     let known: BTreeSet<String> = context.known.iter().map(|spec| spec.name.to_string()).collect();
     let total = files.len();
-    let (sender, ready) = mpsc::channel(AHEAD);
+    let (sender, ready) = mpsc::channel(CHUNKS_AHEAD);
     let reader = {
         let (inbox, trusted) = (inbox.clone(), options.trusted);
         tokio::task::spawn_blocking(move || read_all(&files, &inbox, trusted, &sender))
@@ -190,7 +190,7 @@ impl Reader<'_> {
     fn hold(&mut self, ready: Ready, bytes: usize) {
         self.held.push(ready);
         self.bytes += bytes;
-        if self.held.len() >= AT_ONCE || self.bytes >= BYTES_AT_ONCE {
+        if self.held.len() >= CHUNK_MAILS || self.bytes >= CHUNK_BYTES {
             self.hand_over();
         }
     }
@@ -259,7 +259,7 @@ async fn take_all(
             }
         }
     });
-    let mut batches = std::pin::pin!(checked.buffer_unordered(MAILS).ready_chunks(BATCH));
+    let mut batches = std::pin::pin!(checked.buffer_unordered(CONCURRENT_MAILS).ready_chunks(BATCH_REPORTS));
     let mut progress = Progress::new(total);
     while let Some(batch) = batches.next().await {
         let mut reports = Vec::with_capacity(batch.len());
@@ -293,21 +293,21 @@ async fn take_all(
 }
 
 impl Counts {
-    fn count(&mut self, new: &NewReport, kept: Kept, known: &BTreeSet<String>) {
+    fn count(&mut self, new: &NewReport, kept: KeepOutcome, known: &BTreeSet<String>) {
         match kept {
-            Kept::New => self.new += 1,
-            Kept::Duplicate => self.duplicates += 1,
-            Kept::Confirmed => self.confirmed += 1,
+            KeepOutcome::New => self.new += 1,
+            KeepOutcome::Duplicate => self.duplicates += 1,
+            KeepOutcome::Confirmed => self.confirmed += 1,
         }
         self.verified += u64::from(new.trust == Trust::Verified);
         self.trusted += u64::from(new.trust == Trust::Trusted);
         let ours = |domain: &formats::DomainName| known.contains(domain.as_str());
         let is_ours = new.report.policies.iter().filter_map(|policy| policy.policy_domain.as_ref()).any(ours);
-        self.about_others += u64::from(!is_ours && kept == Kept::New);
+        self.about_others += u64::from(!is_ours && kept == KeepOutcome::New);
     }
 
     fn problem(&mut self, name: String, why: String) {
-        if self.problems.len() < LISTED {
+        if self.problems.len() < MAX_LISTED {
             self.problems.push(Problem { name, why });
         }
     }
@@ -330,7 +330,9 @@ impl Progress {
     }
 
     fn tell(&mut self, counts: &Counts) {
-        if !std::io::stderr().is_terminal() || self.last.is_some_and(|last| last.elapsed() < TELL) {
+        if !std::io::stderr().is_terminal()
+            || self.last.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL)
+        {
             return;
         }
         self.last = Some(Instant::now());

@@ -31,7 +31,7 @@ pub enum Command {
 }
 
 /// At most so many in a list.
-const LIST: u32 = 1000;
+const MAX_LISTED: u32 = 1000;
 
 /// Does it.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
@@ -46,7 +46,7 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
     };
     match command {
         Command::List { json } => {
-            let all = context.store.quarantined(0, LIST).await.map_err(fail)?;
+            let all = context.store.quarantined(0, MAX_LISTED).await.map_err(fail)?;
             match json {
                 true => show(&format!("{}\n", serde_json::json!({ "schema": 1, "quarantine": all }))),
                 false if all.is_empty() => say("Nothing is in quarantine."),

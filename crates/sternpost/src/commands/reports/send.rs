@@ -1,6 +1,6 @@
 //! Sends the reports of a day again, or puts them into a folder without sending anything.
 
-use crate::serve::reporting::office;
+use crate::serve::reporting::scheduler;
 use crate::terminal::say;
 use config::Deliver;
 use config::failure::{Exit, Failure};
@@ -9,7 +9,7 @@ use formats::limits::REPORTS_AT_ONCE;
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use operations::{RolloutContext, store_failure};
-use sender::report::{Letter, Office, build};
+use sender::report::{PreparedReport, ReportScheduler, build};
 use std::path::{Path, PathBuf};
 use store::outgoing::OutgoingFilter;
 use store::tallies::DomainTally;
@@ -28,7 +28,7 @@ pub struct Options {
 }
 
 /// Domains that are read at once.
-const BATCH: u32 = 500;
+const BATCH_ROWS: u32 = 500;
 
 /// Does it.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
@@ -39,8 +39,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let outcome = match &options.folder {
         Some(dir) => {
             let role = config::ReporterConfig { deliver: Deliver::Folder(dir.clone()), ..role };
-            let office = office(&role, &context.store, &context.world)?;
-            let (put, built) = put(&office, day, domain.as_ref()).await?;
+            let scheduler = scheduler(&role, &context.store, &context.world)?;
+            let (put, built) = put(&scheduler, day, domain.as_ref()).await?;
             let unwanted = built - put;
             let said = format!(
                 "Reports in {}: {put}. Domains that ask for none: {unwanted}. Nothing was sent.",
@@ -88,7 +88,11 @@ async fn again(
 }
 
 /// Builds reports and puts those that somebody wants into the folder; how many, and of how many.
-async fn put(office: &Office, day: Timestamp, only: Option<&DomainName>) -> Result<(usize, usize), Failure> {
+async fn put(
+    scheduler: &ReportScheduler,
+    day: Timestamp,
+    only: Option<&DomainName>,
+) -> Result<(usize, usize), Failure> {
     let fail = |error| store_failure(&error);
     let mut after = String::new();
     let (mut put, mut built) = (0, 0);
@@ -96,14 +100,14 @@ async fn put(office: &Office, day: Timestamp, only: Option<&DomainName>) -> Resu
         let tallies = match only {
             Some(_) if !after.is_empty() => return Ok((put, built)),
             Some(domain) => {
-                let entries = office.store.tally_of(day, domain).await.map_err(fail)?;
+                let entries = scheduler.store.tally_of(day, domain).await.map_err(fail)?;
                 vec![DomainTally { domain: domain.clone(), entries }]
             }
-            None => office.store.tally_after(day, &after, BATCH).await.map_err(fail)?,
+            None => scheduler.store.tally_after(day, &after, BATCH_ROWS).await.map_err(fail)?,
         };
         let Some(last) = tallies.last() else { return Ok((put, built)) };
         after = last.domain.to_string();
-        let each = tallies.into_iter().map(|tally| put_one(office, day, tally));
+        let each = tallies.into_iter().map(|tally| put_one(scheduler, day, tally));
         let outcomes: Vec<_> = stream::iter(each).buffer_unordered(REPORTS_AT_ONCE).collect().await;
         for outcome in outcomes {
             let outcome = outcome?;
@@ -114,17 +118,22 @@ async fn put(office: &Office, day: Timestamp, only: Option<&DomainName>) -> Resu
 }
 
 /// `None` without a report, and whether somebody wants it.
-async fn put_one(office: &Office, day: Timestamp, tally: DomainTally) -> Result<Option<bool>, Failure> {
+async fn put_one(
+    scheduler: &ReportScheduler,
+    day: Timestamp,
+    tally: DomainTally,
+) -> Result<Option<bool>, Failure> {
     let domain = tally.domain.clone();
     let fail = |why: &dyn std::fmt::Display| Failure::new(format!("the report to {domain}"), why, "");
-    let looks = office.store.testing_probes(day, &domain).await.map_err(|error| fail(&error))?;
-    let Some(report) = build(day, tally, &looks, &office.courier.reporter) else { return Ok(None) };
-    let letter = Letter::new(&domain, &report).map_err(|error| fail(&error))?;
-    let known = office.store.tallied_record(day, &domain).await.map_err(|error| fail(&error))?;
-    let targets = office.courier.targets(&domain, known.as_deref()).await.map_err(|error| fail(&error))?;
+    let looks = scheduler.store.testing_probes(day, &domain).await.map_err(|error| fail(&error))?;
+    let Some(report) = build(day, tally, &looks, &scheduler.delivery.reporter) else { return Ok(None) };
+    let letter = PreparedReport::new(&domain, &report).map_err(|error| fail(&error))?;
+    let known = scheduler.store.tallied_record(day, &domain).await.map_err(|error| fail(&error))?;
+    let targets =
+        scheduler.delivery.targets(&domain, known.as_deref()).await.map_err(|error| fail(&error))?;
     let mut is_wanted = false;
     for target in targets.unwrap_or_default() {
-        let put = office.courier.bring(&letter, &target, office.clock.now()).await;
+        let put = scheduler.delivery.bring(&letter, &target, scheduler.clock.now()).await;
         put.map_err(|failure| fail(&failure.why))?;
         is_wanted = true;
     }

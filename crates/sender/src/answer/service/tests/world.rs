@@ -5,7 +5,7 @@ use formats::{DomainName, Policy};
 use jiff::Timestamp;
 use net::BoxFuture;
 use net::clock::ManualClock;
-use net::dns::{Answer, Data, Dns, DnsError, Exchange, Kind, Mx, Nothing, Security};
+use net::dns::{Absence, Answer, Data, Dns, DnsError, Exchange, Kind, Mx, Security};
 use net::https::{FetchError, Fetched, PolicyHosts};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -102,8 +102,8 @@ fn answer(data: Data, ttl: u64) -> Answer {
 }
 
 /// Absence as an attacker forges it: unsigned, to be remembered for `ttl` seconds.
-pub fn forged_nothing(ttl: u64) -> Nothing {
-    Nothing { security: Security::Insecure, ttl: Some(Duration::from_secs(ttl)) }
+pub fn forged_nothing(ttl: u64) -> Absence {
+    Absence { security: Security::Insecure, ttl: Some(Duration::from_secs(ttl)) }
 }
 
 impl Dns for World {

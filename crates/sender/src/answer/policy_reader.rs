@@ -10,22 +10,22 @@ use tokio::sync::{mpsc, oneshot};
 type Outcome = Result<Option<StoredPolicy>, StoreError>;
 
 /// Says what the store has of a domain.
-pub struct Reader {
+pub struct PolicyReader {
     waiting: mpsc::Sender<(DomainName, oneshot::Sender<Outcome>)>,
     store: Store,
 }
 
 /// Domains in one question.
-const TOGETHER: usize = 64;
+const BATCH_ROWS: usize = 64;
 
-impl Reader {
+impl PolicyReader {
     /// Reads this store, in a task that ends with the reader.
     pub fn new(store: Store) -> Self {
-        let (sender, mut waiting) = mpsc::channel(TOGETHER);
+        let (sender, mut waiting) = mpsc::channel(BATCH_ROWS);
         let own = store.clone();
         tokio::spawn(async move {
             let mut taken = Vec::new();
-            while waiting.recv_many(&mut taken, TOGETHER).await > 0 {
+            while waiting.recv_many(&mut taken, BATCH_ROWS).await > 0 {
                 answer(&store, taken.drain(..)).await;
             }
         });
@@ -91,8 +91,8 @@ mod tests {
         };
         let even: Vec<StoredPolicy> = names.iter().step_by(2).map(stored).collect();
         store.put_policies(&even).await.unwrap();
-        let reader = Reader::new(store);
-        let outcomes = join_all(names.iter().map(|name| reader.policy(name))).await;
+        let policy_reader = PolicyReader::new(store);
+        let outcomes = join_all(names.iter().map(|name| policy_reader.policy(name))).await;
         for (number, (name, outcome)) in names.iter().zip(outcomes).enumerate() {
             let found = outcome.unwrap().map(|policy| policy.domain);
             assert_eq!(found, (number % 2 == 0).then(|| name.clone()), "{name}");

@@ -5,8 +5,8 @@
 //! target accepted is written down before anything else is done about that report.
 
 use super::build::{Reporter, build};
-use super::compose::{ComposeError, Letter};
-use super::deliver::{Courier, host, is_within};
+use super::compose::{ComposeError, PreparedReport};
+use super::delivery::{ReportDelivery, host, is_within};
 use formats::DomainName;
 use formats::limits::REPORT_LIFE;
 use formats::report::DateRange;
@@ -53,13 +53,13 @@ impl Default for Rules {
 }
 
 /// Builds and sends.
-pub struct Office {
+pub struct ReportScheduler {
     /// Where tallies and reports are.
     pub store: Store,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Brings reports to targets.
-    pub courier: Courier,
+    pub delivery: ReportDelivery,
     /// What the operator decides.
     pub rules: Rules,
     /// What was done since the start.
@@ -100,7 +100,7 @@ impl Counts {
 
 /// Why there was no turn, or only a part of one.
 #[derive(Debug, thiserror::Error)]
-pub enum OfficeError {
+pub enum SchedulerError {
     /// The store does not work.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -113,37 +113,37 @@ pub enum OfficeError {
 }
 
 /// Between two turns.
-const EVERY: Duration = Duration::from_secs(15);
+const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 /// After midnight, before the reports of the day are built: sessions that were told late still count.
-const GRACE: SignedDuration = SignedDuration::from_mins(5);
+const CLOSE_DELAY: SignedDuration = SignedDuration::from_mins(5);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// Reports about days before this are not sent any more: the role was off.
-const STALE: SignedDuration = SignedDuration::from_hours(24 * 7);
+const OUTGOING_LIFETIME: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// Domains that are built together.
-const BATCH: u32 = 500;
+const BATCH_ROWS: u32 = 500;
 /// The first pause after a failure; each is twice as long as the one before.
-const PAUSE: SignedDuration = SignedDuration::from_mins(5);
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(4);
+const FIRST_RETRY: SignedDuration = SignedDuration::from_mins(5);
+const MAX_RETRY: SignedDuration = SignedDuration::from_hours(4);
 /// A failure is not looked at again within this time.
-const STANDS: SignedDuration = SignedDuration::from_mins(2);
+const FAILURE_CACHE_TIME: SignedDuration = SignedDuration::from_mins(2);
 /// How long deliveries have to end.
-const LANDING: Duration = Duration::from_secs(30);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// For a store that does not work.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Reports on their way, or waiting for a host; further ones stay in the store.
-const FLYING: usize = 10_000;
+const MAX_DELIVERIES: usize = 10_000;
 
 /// Tallies of which reports are to be made, each with the looks at its policy.
 type Ready = Vec<(DomainTally, Vec<TestingProbe>)>;
 
 /// Reports on their way.
 #[derive(Default)]
-struct Flying {
+struct Deliveries {
     tasks: JoinSet<i64>,
     reports: HashSet<i64>,
 }
 
-impl Flying {
+impl Deliveries {
     /// Waits for the end of all of them.
     async fn land_all(&mut self) {
         while let Some(landed) = self.tasks.join_next().await {
@@ -172,13 +172,13 @@ impl Flying {
     }
 }
 
-impl Office {
+impl ReportScheduler {
     /// Works until it is told to stop; then what is being delivered is let end, since a report that was accepted and
     /// not written down would go again.
     pub fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let mut swept = None;
-            let mut flying = Flying::default();
+            let mut flying = Deliveries::default();
             while !self.stop.is_cancelled() {
                 let today = DateRange::utc_day(self.clock.now()).start;
                 // A build that is cut off is done again at the next start, as after a crash.
@@ -197,21 +197,21 @@ impl Office {
                     tracing::error!("reports can't be built or sent now: {error}");
                 }
                 tokio::select! {
-                    () = flying.land_for(EVERY) => {}
+                    () = flying.land_for(ROUND_INTERVAL) => {}
                     () = self.stop.cancelled() => {}
                 }
             }
-            if tokio::time::timeout(LANDING, flying.land_all()).await.is_err() {
+            if tokio::time::timeout(SHUTDOWN_TIMEOUT, flying.land_all()).await.is_err() {
                 tracing::warn!("deliveries of reports were cut off; those that were just accepted go again");
             }
         })
     }
 
     /// Builds what is to be built, sends what is due, and waits for the end of that.
-    pub fn turn<'a>(self: &'a Arc<Self>) -> BoxFuture<'a, Result<(), OfficeError>> {
+    pub fn turn<'a>(self: &'a Arc<Self>) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
             self.build().await?;
-            let mut flying = Flying::default();
+            let mut flying = Deliveries::default();
             loop {
                 self.launch(&mut flying).await?;
                 if flying.reports.is_empty() {
@@ -223,19 +223,19 @@ impl Office {
     }
 
     /// Builds the reports of all days that are over.
-    pub fn build<'a>(&'a self) -> BoxFuture<'a, Result<(), OfficeError>> {
+    pub fn build<'a>(&'a self) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
             let now = self.clock.now();
             let today = DateRange::utc_day(now).start;
             for day in self.store.unreported_days(today).await? {
                 let over = later(day, DAY);
-                if now < later(over, GRACE) {
+                if now < later(over, CLOSE_DELAY) {
                     continue;
                 }
                 // From here on nothing is counted for that day, so that what is built is all of it.
                 self.store.close_day(day, false).await?;
                 let shown = day.strftime("%Y-%m-%d").to_string();
-                if now.duration_since(over) > STALE {
+                if now.duration_since(over) > OUTGOING_LIFETIME {
                     tracing::warn!(
                         day = shown,
                         "no reports are made about this day: it is over for too long"
@@ -250,7 +250,7 @@ impl Office {
         })
     }
 
-    async fn build_day(&self, day: Timestamp) -> Result<usize, OfficeError> {
+    async fn build_day(&self, day: Timestamp) -> Result<usize, SchedulerError> {
         let tested = self.store.domains_with_testing_probes(day).await?;
         let mut built = 0;
         let mut ready = self.read(day, "", &tested).await?;
@@ -272,8 +272,8 @@ impl Office {
         day: Timestamp,
         after: &str,
         tested: &HashSet<DomainName>,
-    ) -> Result<Option<(String, Ready)>, OfficeError> {
-        let tallies = self.store.tally_after(day, after, BATCH).await?;
+    ) -> Result<Option<(String, Ready)>, SchedulerError> {
+        let tallies = self.store.tally_after(day, after, BATCH_ROWS).await?;
         let Some(last) = tallies.last().map(|last| last.domain.to_string()) else { return Ok(None) };
         let mut ready = Vec::with_capacity(tallies.len());
         for tally in tallies {
@@ -290,10 +290,10 @@ impl Office {
     }
 
     /// Reports of these tallies, written by two threads.
-    async fn write(&self, day: Timestamp, mut ready: Ready) -> Result<Vec<NewOutgoing>, OfficeError> {
+    async fn write(&self, day: Timestamp, mut ready: Ready) -> Result<Vec<NewOutgoing>, SchedulerError> {
         let half = ready.split_off(ready.len() / 2);
         let work = |part: Ready| {
-            let (reporter, spread) = (self.courier.reporter.clone(), self.rules.spread);
+            let (reporter, spread) = (self.delivery.reporter.clone(), self.rules.spread);
             tokio::task::spawn_blocking(move || {
                 part.into_iter()
                     .filter_map(|(tally, looks)| new_report(day, tally, &looks, &reporter, spread))
@@ -303,24 +303,24 @@ impl Office {
         let (one, other) = (work(ready), work(half));
         let mut reports = Vec::new();
         for part in [one, other] {
-            reports.extend(part.await.map_err(OfficeError::Cut)??);
+            reports.extend(part.await.map_err(SchedulerError::Cut)??);
         }
         Ok(reports)
     }
 
     /// Lets go what is due and does not fly yet.
-    async fn launch(self: &Arc<Self>, flying: &mut Flying) -> Result<(), OfficeError> {
+    async fn launch(self: &Arc<Self>, flying: &mut Deliveries) -> Result<(), SchedulerError> {
         let now = self.clock.now();
         let mut last: Option<Outgoing> = None;
-        while flying.reports.len() < FLYING {
-            let due = self.store.due_outgoing(now, last.as_ref(), BATCH).await?;
+        while flying.reports.len() < MAX_DELIVERIES {
+            let due = self.store.due_outgoing(now, last.as_ref(), BATCH_ROWS).await?;
             last = due.last().cloned();
             for report in due {
                 if flying.reports.insert(report.id) {
-                    let office = self.clone();
+                    let scheduler = self.clone();
                     flying.tasks.spawn(async move {
                         let id = report.id;
-                        if let Err(error) = office.round(report, now).await {
+                        if let Err(error) = scheduler.round(report, now).await {
                             tracing::error!("how a report was delivered can't be written down: {error}");
                         }
                         id
@@ -337,7 +337,7 @@ impl Office {
     /// Tries a report at every target that has not decided about it.
     async fn round(&self, mut report: Outgoing, now: Timestamp) -> Result<(), StoreError> {
         let known = self.store.tallied_record(report.day, &report.domain).await?;
-        let targets = match self.courier.targets(&report.domain, known.as_deref()).await {
+        let targets = match self.delivery.targets(&report.domain, known.as_deref()).await {
             Ok(Some(targets)) => targets,
             Ok(None) => {
                 report.said = "the domain asks for no reports".to_owned();
@@ -381,24 +381,25 @@ impl Office {
         let text = target.to_string();
         let known = before.iter().find(|known| known.target == text);
         // Who failed just now is left alone while another target is busy.
-        let stands =
-            |known: &&TargetState| known.reply != Reply::Failed || self.clock.now() < later(known.at, STANDS);
+        let stands = |known: &&TargetState| {
+            known.reply != Reply::Failed || self.clock.now() < later(known.at, FAILURE_CACHE_TIME)
+        };
         if let Some(known) = known.filter(stands) {
             said.clone_from(&known.said);
             return Ok(Some(known.reply));
         }
         let place = tokio::select! {
-            place = self.courier.busy.place(host(target)) => place,
+            place = self.delivery.busy.place(host(target)) => place,
             () = self.stop.cancelled() => None,
         };
         let Some(_place) = place.filter(|_| !self.stop.is_cancelled()) else { return Ok(None) };
-        let letter = Letter {
+        let letter = PreparedReport {
             domain: report.domain.clone(),
             day: DateRange::utc_day(report.day),
             report_id: report.report_id.clone(),
             packed: self.store.outgoing_text(report.id).await?.unwrap_or_default(),
         };
-        let (reply, words) = match self.courier.bring(&letter, target, self.clock.now()).await {
+        let (reply, words) = match self.delivery.bring(&letter, target, self.clock.now()).await {
             Ok(words) => (Reply::Accepted, words),
             Err(failure) if failure.is_final => (Reply::Refused, failure.why),
             Err(failure) => (Reply::Failed, failure.why),
@@ -415,7 +416,7 @@ impl Office {
             }
             // It would be sent again if this were forgotten, so that nothing goes before it.
             tracing::error!(target = text, "that a report was accepted can't be written down yet: {error}");
-            tokio::time::sleep(STORE_PAUSE).await;
+            tokio::time::sleep(STORE_RETRY).await;
         }
         Ok(Some(reply))
     }
@@ -425,7 +426,7 @@ impl Office {
         let first = *report.first_try.get_or_insert(now);
         report.tries = report.tries.saturating_add(1);
         report.said = said;
-        let pause = PAUSE.saturating_mul(1 << report.tries.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+        let pause = FIRST_RETRY.saturating_mul(1 << report.tries.saturating_sub(1).min(10)).min(MAX_RETRY);
         let end = later(first, REPORT_LIFE);
         if now >= end {
             return self.settle(report, DeliveryState::GivenUp).await;
@@ -449,7 +450,7 @@ impl Office {
     }
 
     /// Forgets what is kept for long enough.
-    pub fn sweep<'a>(&'a self) -> BoxFuture<'a, Result<(), OfficeError>> {
+    pub fn sweep<'a>(&'a self) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
             let today = DateRange::utc_day(self.clock.now()).start;
             let ago =
@@ -468,14 +469,14 @@ fn new_report(
     looks: &[TestingProbe],
     reporter: &Reporter,
     spread: Duration,
-) -> Option<Result<NewOutgoing, OfficeError>> {
+) -> Option<Result<NewOutgoing, SchedulerError>> {
     let domain = tally.domain.clone();
     let report = build(day, tally, looks, reporter)?;
     let sum = |count: fn(&formats::report::PolicyReport) -> u64| report.policies.iter().map(count).sum();
     let (successful, failed) = (sum(|policy| policy.successful), sum(|policy| policy.failed));
-    let letter = match Letter::new(&domain, &report) {
+    let letter = match PreparedReport::new(&domain, &report) {
         Ok(letter) => letter,
-        Err(error) => return Some(Err(OfficeError::Compose(domain, error))),
+        Err(error) => return Some(Err(SchedulerError::Compose(domain, error))),
     };
     Some(Ok(NewOutgoing {
         day,
@@ -494,7 +495,7 @@ fn delay(report_id: &str, spread: Duration) -> SignedDuration {
     let mut hasher = DefaultHasher::new();
     report_id.hash(&mut hasher);
     let seconds = hasher.finish() % spread.as_secs().max(1);
-    GRACE.saturating_add(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0)))
+    CLOSE_DELAY.saturating_add(SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0)))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Takes reports to where the domain wants them (RFC 8460 §3, §5.3, §5.4).
 
 use super::build::Reporter;
-use super::carrier::{Carrier, put};
-use super::compose::{DkimKey, Letter, compose};
+use super::compose::{DkimKey, PreparedReport, compose};
+use super::transport::{Transport, put};
 use super::undelivered::Undelivered;
 use formats::DomainName;
 use formats::limits::{REPORTS_AT_ONCE, REPORTS_PER_HOST, REPORTS_WAITING};
@@ -10,18 +10,18 @@ use formats::tlsrpt_record::{HttpsUrl, MailAddress, Rua, TlsrptRecord};
 use jiff::Timestamp;
 use net::dns::{Dns, DnsError, Kind};
 use net::https::{Bytes, Posts, Verify};
-use net::places::Places;
+use net::rate_limit::ConcurrencyLimit;
 use net::smtp::Mail;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Looks up report targets and brings reports there.
-pub struct Courier {
+pub struct ReportDelivery {
     /// Finds `_smtp._tls` records.
     pub dns: Arc<dyn Dns>,
     /// How mail leaves.
-    pub carrier: Carrier,
+    pub transport: Transport,
     /// Posts over HTTPS.
     pub posts: Arc<dyn Posts>,
     /// Whether hosts that are posted to have to prove themselves (RPT-19).
@@ -33,36 +33,36 @@ pub struct Courier {
     /// Hosts, and all below them, to which nothing is sent.
     pub denied: Vec<DomainName>,
     /// Who is busy with reports of ours.
-    pub busy: Busy,
+    pub busy: DeliveryLimits,
 }
 
 /// Who is busy with reports of ours: a host takes some at once, a queue of others waits for it, and all hosts
 /// together take so many.
-pub struct Busy {
-    hosts: Places<DomainName>,
+pub struct DeliveryLimits {
+    hosts: ConcurrencyLimit<DomainName>,
     all: Arc<Semaphore>,
     waiting: Mutex<HashMap<DomainName, usize>>,
 }
 
 /// A place at a host.
-pub struct Place {
+pub struct DeliverySlot {
     _at_host: Option<OwnedSemaphorePermit>,
     _of_all: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for Busy {
+impl Default for DeliveryLimits {
     fn default() -> Self {
         Self {
-            hosts: Places::new(REPORTS_PER_HOST),
+            hosts: ConcurrencyLimit::new(REPORTS_PER_HOST),
             all: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
             waiting: Mutex::default(),
         }
     }
 }
 
-impl Busy {
+impl DeliveryLimits {
     /// Waits for a place at a host; `None` when too many wait for that host already.
-    pub async fn place(&self, host: &DomainName) -> Option<Place> {
+    pub async fn place(&self, host: &DomainName) -> Option<DeliverySlot> {
         {
             let mut waiting = self.waiting();
             let here = waiting.entry(host.clone()).or_default();
@@ -80,7 +80,7 @@ impl Busy {
                 waiting.remove(host);
             }
         }
-        Some(Place { _at_host, _of_all })
+        Some(DeliverySlot { _at_host, _of_all })
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<DomainName, usize>> {
@@ -104,7 +104,7 @@ pub fn host(rua: &Rua) -> &DomainName {
     }
 }
 
-impl Courier {
+impl ReportDelivery {
     /// Where the domain wants reports; `None` when it has no record, several, or a malformed one (RPT-01). When it
     /// can't be looked up now, `known` is the record as it was when mail was sent.
     pub async fn targets(
@@ -124,7 +124,12 @@ impl Courier {
     }
 
     /// Brings a report to a target; says how it went.
-    pub async fn bring(&self, letter: &Letter, to: &Rua, now: Timestamp) -> Result<String, Undelivered> {
+    pub async fn bring(
+        &self,
+        letter: &PreparedReport,
+        to: &Rua,
+        now: Timestamp,
+    ) -> Result<String, Undelivered> {
         if is_within(host(to), &self.denied) {
             return Err(Undelivered::ever("the configuration denies this host"));
         }
@@ -134,16 +139,21 @@ impl Courier {
         }
     }
 
-    async fn mail(&self, letter: &Letter, to: &MailAddress, now: Timestamp) -> Result<String, Undelivered> {
+    async fn mail(
+        &self,
+        letter: &PreparedReport,
+        to: &MailAddress,
+        now: Timestamp,
+    ) -> Result<String, Undelivered> {
         let mail = compose(letter, &self.reporter, to, &self.keys, now).map_err(Undelivered::now)?;
         let envelope =
             Mail { from: self.reporter.contact.to_string(), to: vec![to.to_string()], message: mail.message };
         let name = format!("{}!{}", letter.file_name(self.reporter.submitter()), to.domain());
-        self.carrier.carry(to.domain(), &envelope, &name).await
+        self.transport.carry(to.domain(), &envelope, &name).await
     }
 
-    async fn post(&self, letter: &Letter, url: &HttpsUrl) -> Result<String, Undelivered> {
-        if let Carrier::Folder(dir) = &self.carrier {
+    async fn post(&self, letter: &PreparedReport, url: &HttpsUrl) -> Result<String, Undelivered> {
+        if let Transport::Folder(dir) = &self.transport {
             return put(dir, &letter.file_name(self.reporter.submitter()), &letter.packed);
         }
         let body = Bytes::from(letter.packed.clone());
@@ -170,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_takes_so_many_at_once_some_wait_and_others_are_sent_away() {
-        let busy = Busy::default();
+        let busy = DeliveryLimits::default();
         let name = |text: &str| DomainName::parse(text).unwrap();
         let (a, b) = (name("a.example"), name("b.example"));
         let mut held = Vec::new();
@@ -204,13 +214,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_target_that_tarpits_is_left_after_ten_minutes_and_keeps_no_other_waiting() {
-        let tarpit = Carrier::Relay {
+        let tarpit = Transport::Relay {
             host: "127.0.0.1".into(),
             port: 25,
             client: Arc::new(Tarpit),
             demand: TlsDemand::Opportunistic,
         };
-        let busy = Busy::default();
+        let busy = DeliveryLimits::default();
         let (slow, other) =
             (DomainName::parse("slow.example").unwrap(), DomainName::parse("b.example").unwrap());
         let mail = Mail { from: String::new(), to: Vec::new(), message: Vec::new() };

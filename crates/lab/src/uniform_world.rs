@@ -9,9 +9,9 @@ use std::time::Duration;
 
 /// The world.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Paper;
+pub struct UniformWorld;
 
-impl Paper {
+impl UniformWorld {
     /// The policy of a domain.
     pub fn policy(domain: &DomainName) -> String {
         format!(
@@ -20,7 +20,7 @@ impl Paper {
     }
 }
 
-impl Dns for Paper {
+impl Dns for UniformWorld {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
         let data = match kind {
             Kind::Txt => Data::Txt(b"v=STSv1; id=1;".to_vec()),
@@ -38,7 +38,7 @@ impl Dns for Paper {
     }
 }
 
-impl PolicyHosts for Paper {
+impl PolicyHosts for UniformWorld {
     fn fetch<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
         Box::pin(async {
             Ok(Fetched {

@@ -12,7 +12,7 @@ use formats::{Mode, ResultType};
 use store::testing_probes::TestingProbe;
 
 /// Tells an entry as enforcement would have met it, if it is about a policy in `testing`.
-pub(super) fn tell(entry: &mut PolicyReport, looks: &[TestingProbe]) {
+pub(super) fn apply_probes(entry: &mut PolicyReport, looks: &[TestingProbe]) {
     if looks.is_empty() || entry.policy_type != PolicyType::Sts || !is_testing(&entry.policy_string) {
         return;
     }
@@ -90,7 +90,7 @@ mod tests {
 
     fn told(mode: &str, looks: &[TestingProbe]) -> (u64, u64, u64, Option<String>) {
         let mut entry = entry(mode, 7);
-        tell(&mut entry, looks);
+        apply_probes(&mut entry, looks);
         let counted = entry.details.iter().map(|detail| detail.failed_session_count).sum();
         let reason = entry.details.first().and_then(|detail| detail.failure_reason_code.clone());
         (entry.successful, entry.failed, counted, reason)

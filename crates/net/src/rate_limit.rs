@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The places at each address, or host, that is talked to now.
-pub struct Places<K = IpAddr> {
+pub struct ConcurrencyLimit<K = IpAddr> {
     each: usize,
     taken: Mutex<HashMap<K, Arc<Semaphore>>>,
 }
 
 /// Idle addresses are forgotten when there are more than this.
-const ADDRESSES: usize = 1024;
+const MAX_IDLE_KEYS: usize = 1024;
 
-impl<K: Eq + Hash> Places<K> {
+impl<K: Eq + Hash> ConcurrencyLimit<K> {
     /// So many at each address.
     pub fn new(each: usize) -> Self {
         Self { each, taken: Mutex::default() }
@@ -35,7 +35,7 @@ impl<K: Eq + Hash> Places<K> {
 
     fn places(&self, address: K) -> Arc<Semaphore> {
         let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() > ADDRESSES {
+        if all.len() > MAX_IDLE_KEYS {
             all.retain(|_, places| places.available_permits() < self.each);
         }
         all.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
@@ -43,7 +43,7 @@ impl<K: Eq + Hash> Places<K> {
 }
 
 /// How often each client may do something.
-pub struct Rates {
+pub struct RateLimiter {
     /// Between two of them at an even pace.
     interval: Duration,
     /// In which as many as are allowed may come at once.
@@ -60,9 +60,9 @@ struct Used {
 }
 
 /// Clients that are told apart; those beyond share one pace.
-const CLIENTS: usize = 100_000;
+const MAX_CLIENTS: usize = 100_000;
 
-impl Rates {
+impl RateLimiter {
     /// So many for each in that time.
     pub fn new(most: u32, within: Duration) -> Self {
         Self { interval: within / most.max(1), within, used: Mutex::default() }
@@ -71,13 +71,13 @@ impl Rates {
     /// Counts one of this address, as [`client`] takes it; false when it has had its share.
     pub fn take(&self, from: IpAddr, now: Instant) -> bool {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.until.len() >= CLIENTS && used.swept.is_none_or(|swept| now >= swept + self.interval) {
+        if used.until.len() >= MAX_CLIENTS && used.swept.is_none_or(|swept| now >= swept + self.interval) {
             used.until.retain(|_, until| *until > now);
             used.swept = Some(now);
         }
         let from = client(from);
-        let is_known = used.until.len() < CLIENTS || used.until.contains_key(&from);
-        let until = used.until.entry(if is_known { from } else { EVERYBODY }).or_insert(now);
+        let is_known = used.until.len() < MAX_CLIENTS || used.until.contains_key(&from);
+        let until = used.until.entry(if is_known { from } else { OVERFLOW_CLIENT }).or_insert(now);
         let next = (*until).max(now) + self.interval;
         let is_free = next <= now + self.within;
         if is_free {
@@ -88,7 +88,7 @@ impl Rates {
 }
 
 /// Who stands for those beyond.
-const EVERYBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+const OVERFLOW_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Whom a client's address stands for: itself, or the first 64 bits of IPv6, of which one machine has as many as it
 /// likes.
@@ -131,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_has_so_many_places_and_others_have_their_own() {
-        let places: Places = Places::new(3);
+        let places: ConcurrencyLimit = ConcurrencyLimit::new(3);
         let (one, other) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
         let mut held = Vec::new();
         for _ in 0..3 {
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_client_may_so_many_in_that_time_and_others_have_their_own() {
-        let rates = Rates::new(3, Duration::from_secs(60));
+        let rates = RateLimiter::new(3, Duration::from_secs(60));
         let (one, other) = ("2001:db8::1".parse().unwrap(), "2001:db8:0:1::1".parse().unwrap());
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
@@ -162,10 +162,10 @@ mod tests {
 
     #[test]
     fn clients_beyond_the_limit_share_a_pace_and_room_comes_back_with_time() {
-        let rates = Rates::new(1, Duration::from_secs(60));
+        let rates = RateLimiter::new(1, Duration::from_secs(60));
         let begun = Instant::now();
         let address = |number: u32| IpAddr::from(Ipv4Addr::from_bits(number + 1));
-        let many = u32::try_from(CLIENTS).unwrap();
+        let many = u32::try_from(MAX_CLIENTS).unwrap();
         assert!((0..many).all(|number| rates.take(address(number), begun)));
         assert!(rates.take(address(many), begun) && !rates.take(address(many + 1), begun));
         let later = begun + Duration::from_secs(61);

@@ -1,7 +1,7 @@
 //! Looks for itself at the MX hosts of domains whose policy is in `testing` and that got mail today (RPT-26): by a
 //! handshake under the full rules of MTA-STS, without mail, a few times a day, one for all domains that share a host.
 
-use super::truth::is_testing;
+use super::testing_probe::is_testing;
 use formats::limits::MX_HOSTS;
 use formats::report::DateRange;
 use formats::{DomainName, Policy, ResultType};
@@ -17,7 +17,7 @@ use store::testing_probes::TestingProbe;
 use store::{Store, StoreError};
 
 /// Looks.
-pub struct Prober {
+pub struct TestingProber {
     /// Where tallies and looks are.
     pub store: Store,
     /// What time it is.
@@ -29,11 +29,11 @@ pub struct Prober {
 }
 
 /// Between two looks at a domain or a host.
-const EVERY: SignedDuration = SignedDuration::from_hours(6);
+const PROBE_INTERVAL: SignedDuration = SignedDuration::from_hours(6);
 /// Between two turns.
-const PAUSE: Duration = Duration::from_secs(15);
+const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 /// Between two handshakes.
-const BREATH: Duration = Duration::from_millis(200);
+const PROBE_SPACING: Duration = Duration::from_millis(200);
 
 /// What a host showed: `None` when it could not be reached, which says nothing about TLS.
 type Showed = Option<(Target, Timestamp, Option<(ResultType, String)>)>;
@@ -41,7 +41,7 @@ type Showed = Option<(Target, Timestamp, Option<(ResultType, String)>)>;
 /// The hosts that were looked at lately.
 pub type Hosts = HashMap<DomainName, (Timestamp, Showed)>;
 
-impl Prober {
+impl TestingProber {
     /// Looks until it is dropped.
     pub fn run<'a>(&'a self) -> BoxFuture<'a, ()> {
         Box::pin(async move {
@@ -52,7 +52,7 @@ impl Prober {
                     tracing::warn!("policies in testing can't be looked at now: {error}");
                 }
                 // Where there is much to go through, that is done less often.
-                tokio::time::sleep(PAUSE.max(begun.elapsed() * 20)).await;
+                tokio::time::sleep(ROUND_INTERVAL.max(begun.elapsed() * 20)).await;
             }
         })
     }
@@ -62,10 +62,10 @@ impl Prober {
         Box::pin(async move {
             let now = self.clock.now();
             let day = DateRange::utc_day(now).start;
-            hosts.retain(|_, (at, _)| now < later(*at, EVERY));
+            hosts.retain(|_, (at, _)| now < later(*at, PROBE_INTERVAL));
             for (domain, lines) in self.store.maybe_testing(day).await? {
                 let looks = self.store.testing_probes(day, &domain).await?;
-                let is_fresh = looks.last().is_some_and(|last| now < later(last.at, EVERY));
+                let is_fresh = looks.last().is_some_and(|last| now < later(last.at, PROBE_INTERVAL));
                 if is_fresh || !is_testing(&lines) {
                     continue;
                 }
@@ -109,7 +109,7 @@ impl Prober {
         }
         let showed = self.shake(mx).await;
         hosts.insert(mx.clone(), (self.clock.now(), showed.clone()));
-        tokio::time::sleep(BREATH).await;
+        tokio::time::sleep(PROBE_SPACING).await;
         showed
     }
 

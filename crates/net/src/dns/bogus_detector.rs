@@ -14,13 +14,13 @@ use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use std::sync::Arc;
 
 /// A resolver whose failures are looked into: what it would say without checking makes it [`DnsError::Bogus`].
-pub struct TellsBogus {
+pub struct BogusDetector {
     dns: Arc<dyn Dns>,
     pool: NameServerPool<Sockets>,
     options: DnsRequestOptions,
 }
 
-impl TellsBogus {
+impl BogusDetector {
     /// Looks into the failures of `dns`, by the servers of this configuration.
     pub fn new(dns: Arc<dyn Dns>, config: &ResolverConfig) -> Result<Self, ResolverError> {
         let (pool, _, options) = pool(config).map_err(|error| ResolverError::System(error.to_string()))?;
@@ -43,7 +43,7 @@ impl TellsBogus {
     }
 }
 
-impl Dns for TellsBogus {
+impl Dns for BogusDetector {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
         Box::pin(async move {
             match self.dns.lookup(name, kind).await {

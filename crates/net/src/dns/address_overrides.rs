@@ -1,7 +1,7 @@
 //! Names whose addresses somebody states, before they are in DNS or past what is: a server is looked at before mail
 //! finds it. Everything else is asked for as usual.
 
-use super::{Answer, Data, Dns, DnsError, Kind, Nothing, Security};
+use super::{Absence, Answer, Data, Dns, DnsError, Kind, Security};
 use crate::BoxFuture;
 use formats::DomainName;
 use std::net::IpAddr;
@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// [`Dns`] with some addresses stated.
-pub struct Stated {
+pub struct AddressOverrides {
     dns: Arc<dyn Dns>,
     addresses: Vec<(DomainName, IpAddr)>,
 }
 
 /// What is stated holds while the program looks.
-const TTL: Duration = Duration::from_secs(3600);
+const OVERRIDE_TTL: Duration = Duration::from_secs(3600);
 
-impl Stated {
+impl AddressOverrides {
     /// `dns`, but for names that have addresses here: those have no others. Who states them vouches for them as DNSSEC
     /// would.
     pub fn over(dns: Arc<dyn Dns>, addresses: &[(DomainName, IpAddr)]) -> Arc<dyn Dns> {
@@ -41,10 +41,12 @@ impl Stated {
             })
             .collect();
         Some(match records.is_empty() {
-            true => Err(DnsError::NoSuchRecord(Nothing { security: Security::Secure, ttl: Some(TTL) })),
+            true => {
+                Err(DnsError::NoSuchRecord(Absence { security: Security::Secure, ttl: Some(OVERRIDE_TTL) }))
+            }
             false => Ok(Answer {
                 records,
-                ttl: TTL,
+                ttl: OVERRIDE_TTL,
                 security: Security::Secure,
                 aliases: Vec::new(),
                 is_split: false,
@@ -53,7 +55,7 @@ impl Stated {
     }
 }
 
-impl Dns for Stated {
+impl Dns for AddressOverrides {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
         Box::pin(async move {
             match self.answer(name, kind) {
@@ -80,7 +82,7 @@ mod tests {
     async fn stated_addresses_take_the_place_of_those_in_dns_and_of_nothing_else() {
         let name = |text: &str| DomainName::parse(text).unwrap();
         let stated = [(name("mx.example.org"), "192.0.2.7".parse().unwrap())];
-        let dns = Stated::over(Arc::new(Nobody), &stated);
+        let dns = AddressOverrides::over(Arc::new(Nobody), &stated);
         let found = dns.lookup(&name("mx.example.org"), Kind::A).await.unwrap();
         assert_eq!(found.records, [Data::A("192.0.2.7".parse().unwrap())]);
         assert!(dns.lookup(&name("mx.example.org"), Kind::Aaaa).await.unwrap_err().is_absence());

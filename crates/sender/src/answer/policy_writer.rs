@@ -8,18 +8,18 @@ use tokio::sync::{mpsc, oneshot};
 type Done = oneshot::Sender<Result<(), String>>;
 
 /// Takes policies and says when they are durable.
-pub struct Keeper(mpsc::Sender<(StoredPolicy, Done)>);
+pub struct PolicyWriter(mpsc::Sender<(StoredPolicy, Done)>);
 
 /// Policies in one transaction.
-const TOGETHER: usize = 256;
+const BATCH_ROWS: usize = 256;
 
-impl Keeper {
+impl PolicyWriter {
     /// Writes to this store, in a task that ends with the keeper.
     pub fn new(store: Store) -> Self {
-        let (sender, mut waiting) = mpsc::channel(TOGETHER);
+        let (sender, mut waiting) = mpsc::channel(BATCH_ROWS);
         tokio::spawn(async move {
             let mut taken = Vec::new();
-            while waiting.recv_many(&mut taken, TOGETHER).await > 0 {
+            while waiting.recv_many(&mut taken, BATCH_ROWS).await > 0 {
                 let (policies, all): (Vec<_>, Vec<Done>) = taken.drain(..).unzip();
                 let outcome = store.put_policies(&policies).await.map_err(|error| error.to_string());
                 for done in all {

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 /// A way.
-pub enum Carrier {
+pub enum Transport {
     /// Straight to the MX hosts of the target, whatever their TLS does (RPT-17).
     Direct(DirectDelivery),
     /// By a relay of the operator's.
@@ -33,7 +33,7 @@ pub enum Carrier {
     Folder(PathBuf),
 }
 
-impl Carrier {
+impl Transport {
     /// Brings one mail to `to`; says how it went.
     pub async fn carry(&self, to: &DomainName, mail: &Mail, name: &str) -> Result<String, Undelivered> {
         let carried = async {
@@ -77,7 +77,7 @@ async fn relay(
 }
 
 /// What commands of this kind exit with when it is worth trying again (sysexits.h, EX_TEMPFAIL).
-const TRY_AGAIN: i32 = 75;
+const EX_TEMPFAIL: i32 = 75;
 
 async fn sendmail(program: &Path, mail: &Mail) -> Result<String, Undelivered> {
     let fail = |why: String| Undelivered::now(format!("{}: {why}", program.display()));
@@ -99,7 +99,7 @@ async fn sendmail(program: &Path, mail: &Mail) -> Result<String, Undelivered> {
     let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect();
     match output.status.code() {
         Some(0) => Ok(format!("{} took it", program.display())),
-        Some(TRY_AGAIN) | None => Err(fail(said)),
+        Some(EX_TEMPFAIL) | None => Err(fail(said)),
         Some(code) => Err(fail(format!("it exits with {code}: {said}"))),
     }
 }
@@ -129,12 +129,12 @@ mod tests {
         }
     }
 
-    fn script(dir: &Path, text: &str) -> Carrier {
+    fn script(dir: &Path, text: &str) -> Transport {
         use std::os::unix::fs::PermissionsExt;
         let path = dir.join("sendmail");
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Carrier::Sendmail(path)
+        Transport::Sendmail(path)
     }
 
     #[tokio::test]
@@ -142,26 +142,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let to = DomainName::parse("r.example").unwrap();
         let out = dir.path().join("out");
-        let carrier = script(dir.path(), &format!("echo \"$@\" > {0}; cat >> {0}", out.display()));
-        assert!(carrier.carry(&to, &mail(), "n").await.is_ok());
+        let transport = script(dir.path(), &format!("echo \"$@\" > {0}; cat >> {0}", out.display()));
+        assert!(transport.carry(&to, &mail(), "n").await.is_ok());
         let got = std::fs::read_to_string(&out).unwrap();
         assert_eq!(got, "-i -f a@s.example -- b@r.example\nSubject: x\r\n\r\nhello");
         let said = script(dir.path(), "echo busy >&2; exit 75").carry(&to, &mail(), "n").await.unwrap_err();
         assert!(said.why.ends_with("busy") && !said.is_final, "{said:?}");
         let said = script(dir.path(), "exit 67").carry(&to, &mail(), "n").await.unwrap_err();
         assert!(said.why.contains("exits with 67"), "{said:?}");
-        let gone = Carrier::Sendmail(dir.path().join("none"));
+        let gone = Transport::Sendmail(dir.path().join("none"));
         assert!(gone.carry(&to, &mail(), "n").await.unwrap_err().why.contains("none: No such file"));
     }
 
     #[tokio::test]
     async fn a_folder_gets_whole_files() {
         let dir = tempfile::tempdir().unwrap();
-        let carrier = Carrier::Folder(dir.path().join("out"));
+        let transport = Transport::Folder(dir.path().join("out"));
         let to = DomainName::parse("r.example").unwrap();
-        carrier.carry(&to, &mail(), "id").await.unwrap();
+        transport.carry(&to, &mail(), "id").await.unwrap();
         assert_eq!(std::fs::read(dir.path().join("out/id.eml")).unwrap(), mail().message);
-        let file = Carrier::Folder(dir.path().join("out/id.eml"));
+        let file = Transport::Folder(dir.path().join("out/id.eml"));
         assert!(!file.carry(&to, &mail(), "id").await.unwrap_err().is_final);
     }
 }

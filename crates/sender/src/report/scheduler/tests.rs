@@ -1,5 +1,5 @@
 use super::*;
-use crate::report::{Addresses, Busy, Carrier, DkimKey};
+use crate::report::{Addresses, DeliveryLimits, DkimKey, Transport};
 use formats::ResultType;
 use formats::limits::REPORTS_PER_HOST;
 use formats::report::{PolicyReport, Report, unpack};
@@ -7,7 +7,7 @@ use formats::result_type::PolicyType;
 use formats::tlsrpt_record::{HttpsUrl, MailAddress};
 use net::BoxFuture;
 use net::clock::ManualClock;
-use net::dns::{Answer, Data, Dns, DnsError, Kind, Nothing, Security};
+use net::dns::{Absence, Answer, Data, Dns, DnsError, Kind, Security};
 use net::https::{Bytes, PostError, Posts, Verify};
 use net::smtp::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +30,7 @@ struct World {
 
 impl Dns for World {
     fn lookup<'a>(&'a self, name: &'a DomainName, _: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
-        let nothing = Nothing { security: Security::Insecure, ttl: None };
+        let nothing = Absence { security: Security::Insecure, ttl: None };
         let records = self.records.lock().unwrap();
         let found = records.get(name.as_str().trim_start_matches("_smtp._tls.")).cloned();
         let answer = found.unwrap_or(Err(DnsError::NoSuchName(nothing))).map(|text| Answer {
@@ -85,7 +85,7 @@ impl MailHosts for World {
 struct Place {
     world: Arc<World>,
     clock: Arc<ManualClock>,
-    office: Arc<Office>,
+    scheduler: Arc<ReportScheduler>,
     _dir: tempfile::TempDir,
 }
 
@@ -104,9 +104,9 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let world = Arc::new(world);
         let clock = Arc::new(ManualClock::new("2026-11-24T12:00:00Z".parse().unwrap()));
-        let courier = Courier {
+        let delivery = ReportDelivery {
             dns: world.clone(),
-            carrier: Carrier::Relay {
+            transport: Transport::Relay {
                 host: "127.0.0.1".into(),
                 port: 25,
                 client: world.clone(),
@@ -121,17 +121,17 @@ impl Place {
             },
             keys: vec![DkimKey::generate(name("sender.example"), "k").unwrap()],
             denied: vec![name("denied.example")],
-            busy: Busy::default(),
+            busy: DeliveryLimits::default(),
         };
-        let office = Office {
+        let scheduler = ReportScheduler {
             store: Store::open(&dir.path().join("s.db")).await.unwrap(),
             clock: clock.clone(),
-            courier,
+            delivery,
             rules: Rules { excluded: vec![name("excluded.example")], ..Rules::default() },
             counts: Counts::default(),
             stop: Default::default(),
         };
-        Self { world, clock, office: Arc::new(office), _dir: dir }
+        Self { world, clock, scheduler: Arc::new(scheduler), _dir: dir }
     }
 
     /// A day of mail to a domain whose record has these targets.
@@ -150,23 +150,23 @@ impl Place {
         let added = Added { entries: vec![entry], record: Some(record) };
         let day = DateRange::utc_day(self.clock.now()).start;
         let days = BTreeMap::from([(day, DayTally::from([(name(domain), added)]))]);
-        assert_eq!(self.office.store.add_tallies(&days).await.unwrap(), []);
+        assert_eq!(self.scheduler.store.add_tallies(&days).await.unwrap(), []);
     }
 
     /// To four hours and a bit past midnight: all reports have gone.
     async fn morning(&self) {
         self.clock.advance(12 * 3600 + 4 * 3600 + 60);
-        self.office.turn().await.unwrap();
+        self.scheduler.turn().await.unwrap();
     }
 
     async fn report(&self, domain: &str) -> Outgoing {
         let wanted = OutgoingFilter { domain: Some(name(domain)), most: 1, ..OutgoingFilter::default() };
-        self.office.store.outgoing(&wanted).await.unwrap().remove(0)
+        self.scheduler.store.outgoing(&wanted).await.unwrap().remove(0)
     }
 
     async fn replies(&self, domain: &str) -> Vec<(String, Reply)> {
         let report = self.report(domain).await;
-        let targets = self.office.store.outgoing_targets(report.id).await.unwrap();
+        let targets = self.scheduler.store.outgoing_targets(report.id).await.unwrap();
         targets.into_iter().map(|target| (target.target, target.reply)).collect()
     }
 
@@ -183,14 +183,14 @@ async fn rpt_11_reports_are_spread_over_four_hours_after_midnight_and_none_is_bu
     }
     place.mail("sub.excluded.example", "mailto:r@excluded.example").await;
     place.clock.advance(12 * 3600 + 299);
-    place.office.turn().await.unwrap();
-    assert_eq!(place.office.counts.built.get(), 0);
+    place.scheduler.turn().await.unwrap();
+    assert_eq!(place.scheduler.counts.built.get(), 0);
     place.clock.advance(1);
-    place.office.turn().await.unwrap();
-    assert_eq!(place.office.counts.built.get(), 200);
+    place.scheduler.turn().await.unwrap();
+    assert_eq!(place.scheduler.counts.built.get(), 200);
     let midnight = later(DAY_ONE.parse().unwrap(), DAY);
     let all = place
-        .office
+        .scheduler
         .store
         .outgoing(&OutgoingFilter { most: 1000, ..OutgoingFilter::default() })
         .await
@@ -203,14 +203,14 @@ async fn rpt_11_reports_are_spread_over_four_hours_after_midnight_and_none_is_bu
     assert!((60..140).contains(&early), "{early} of 200 in the first half");
     // Half of the night: half of the reports; in the morning all, each once.
     place.clock.advance(7200 - 300);
-    place.office.turn().await.unwrap();
+    place.scheduler.turn().await.unwrap();
     assert!((60..140).contains(&place.mails()), "{}", place.mails());
     place.clock.advance(7200);
     for _ in 0..3 {
-        place.office.turn().await.unwrap();
+        place.scheduler.turn().await.unwrap();
     }
     assert_eq!(place.mails(), 200);
-    assert_eq!(place.office.counts.sent.get(), 200);
+    assert_eq!(place.scheduler.counts.sent.get(), 200);
     let unique: BTreeSet<_> =
         place.world.mails.lock().unwrap().iter().map(|mail| mail.to[0].clone()).collect();
     assert_eq!(unique.len(), 200);
@@ -234,18 +234,18 @@ async fn rpt_20_it_is_tried_again_with_growing_pauses_for_a_day_and_then_given_u
         let pause = report.due.duration_since(place.clock.now()).as_secs();
         pauses.push(pause);
         place.clock.advance(u32::try_from(pause).unwrap());
-        place.office.turn().await.unwrap();
+        place.scheduler.turn().await.unwrap();
     }
     assert!(pauses.windows(2).rev().skip(1).all(|pair| pair[0] <= pair[1]), "{pauses:?}");
     assert_eq!(pauses[..3], [300, 600, 1200]);
     assert_eq!(place.clock.now().duration_since(first).as_secs(), 86_400);
-    assert_eq!(place.office.counts.given_up.get(), 1);
+    assert_eq!(place.scheduler.counts.given_up.get(), 1);
     // The next one goes as soon as the relay is back.
     place.mail("b.example", "mailto:r@b.example").await;
     *place.world.relay_is_down.lock().unwrap() = false;
     place.morning().await;
     place.clock.advance(86_400);
-    place.office.turn().await.unwrap();
+    place.scheduler.turn().await.unwrap();
     assert_eq!(place.mails(), 1);
 }
 
@@ -266,7 +266,7 @@ async fn rpt_20_every_target_gets_it_once_and_one_that_took_it_is_enough() {
         replies.iter().filter(|(_, reply)| *reply == Reply::Accepted).map(|(to, _)| to.as_str()).collect();
     assert_eq!(accepted, ["https://up.example/r", "mailto:one@a.example", "mailto:two@a.example"]);
     place.clock.advance(40_000);
-    place.office.turn().await.unwrap();
+    place.scheduler.turn().await.unwrap();
     assert_eq!((place.mails(), place.world.posted.lock().unwrap().len()), (2, 2));
     // What was posted is the report.
     let posted = place.world.posted.lock().unwrap()[0].1.clone();
@@ -330,7 +330,7 @@ async fn reports_go_only_where_the_record_says_now_or_said_when_it_cant_be_asked
         failed: 0,
         details: vec![],
     };
-    place.office.store.add_to_tally(day, &[entry]).await.unwrap();
+    place.scheduler.store.add_to_tally(day, &[entry]).await.unwrap();
     place.world.records.lock().unwrap().insert("new.example".into(), Err(DnsError::Timeout));
     place.morning().await;
     let waiting = place.report("new.example").await;
@@ -345,7 +345,7 @@ async fn rpt_18_sending_reports_adds_nothing_to_what_is_reported() {
     place.morning().await;
     assert_eq!(place.mails(), 1);
     let today = DateRange::utc_day(place.clock.now()).start;
-    assert_eq!(place.office.store.tally(today).await.unwrap(), []);
+    assert_eq!(place.scheduler.store.tally(today).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -357,13 +357,14 @@ async fn a_day_that_was_built_in_part_is_built_whole_and_nothing_twice() {
     let day: Timestamp = DAY_ONE.parse().unwrap();
     place.clock.advance(12 * 3600 + 300);
     // As after a crash in the middle: closed, one of two in line.
-    place.office.store.close_day(day, false).await.unwrap();
-    let tally = place.office.store.tally(day).await.unwrap().remove(0);
-    let one = new_report(day, tally, &[], &place.office.courier.reporter, Duration::ZERO).unwrap().unwrap();
-    place.office.store.put_outgoing(&[one]).await.unwrap();
+    place.scheduler.store.close_day(day, false).await.unwrap();
+    let tally = place.scheduler.store.tally(day).await.unwrap().remove(0);
+    let one =
+        new_report(day, tally, &[], &place.scheduler.delivery.reporter, Duration::ZERO).unwrap().unwrap();
+    place.scheduler.store.put_outgoing(&[one]).await.unwrap();
     for _ in 0..3 {
         place.clock.advance(8 * 3600);
-        place.office.turn().await.unwrap();
+        place.scheduler.turn().await.unwrap();
     }
     assert_eq!(place.mails(), 2);
 }
@@ -373,11 +374,11 @@ async fn what_is_old_is_forgotten_and_days_long_over_are_not_reported() {
     let place = Place::new().await;
     place.mail("a.example", "mailto:r@a.example").await;
     place.clock.advance(9 * 86_400);
-    place.office.turn().await.unwrap();
-    assert_eq!((place.mails(), place.office.counts.built.get()), (0, 0));
+    place.scheduler.turn().await.unwrap();
+    assert_eq!((place.mails(), place.scheduler.counts.built.get()), (0, 0));
     place.clock.advance(100 * 86_400);
-    place.office.sweep().await.unwrap();
-    assert_eq!(place.office.store.tally(DAY_ONE.parse().unwrap()).await.unwrap(), []);
+    place.scheduler.sweep().await.unwrap();
+    assert_eq!(place.scheduler.store.tally(DAY_ONE.parse().unwrap()).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -391,15 +392,19 @@ async fn when_it_is_to_stop_what_is_being_delivered_is_written_down_and_nothing_
         place.mail(&format!("d{n}.example"), "mailto:r@box.example").await;
     }
     place.clock.advance(20 * 3600);
-    let running = tokio::spawn(place.office.clone().run());
+    let running = tokio::spawn(place.scheduler.clone().run());
     while place.mails() < REPORTS_PER_HOST {
         taken.notified().await;
     }
-    place.office.stop.cancel();
+    place.scheduler.stop.cancel();
     may_say.add_permits(REPORTS_PER_HOST);
     running.await.unwrap();
-    let all =
-        place.office.store.outgoing(&OutgoingFilter { most: 99, ..OutgoingFilter::default() }).await.unwrap();
+    let all = place
+        .scheduler
+        .store
+        .outgoing(&OutgoingFilter { most: 99, ..OutgoingFilter::default() })
+        .await
+        .unwrap();
     let sent = all.iter().filter(|report| report.state == DeliveryState::Sent).count();
     assert_eq!((all.len(), sent, place.mails()), (domains, REPORTS_PER_HOST, REPORTS_PER_HOST));
 }
@@ -410,16 +415,16 @@ async fn a_clock_that_is_set_back_sends_nothing_again() {
     place.mail("a.example", "mailto:r@a.example").await;
     place.morning().await;
     place.clock.set_by(-2 * 86_400);
-    place.office.turn().await.unwrap();
+    place.scheduler.turn().await.unwrap();
     place.clock.set_by(30 * 86_400);
-    place.office.turn().await.unwrap();
+    place.scheduler.turn().await.unwrap();
     assert_eq!(place.mails(), 1);
-    assert_eq!(place.office.counts.sent.get(), 1);
+    assert_eq!(place.scheduler.counts.sent.get(), 1);
 }
 
 #[tokio::test]
 async fn rpt_26_a_policy_in_testing_is_looked_at_and_its_report_tells_the_truth() {
-    use crate::report::{Hosts, Prober};
+    use crate::report::{Hosts, TestingProber};
     let place = Place::new().await;
     let day: Timestamp = DAY_ONE.parse().unwrap();
     let lines = ["version: STSv1", "mode: testing", "mx: mx1.other.example", "max_age: 86400"];
@@ -432,9 +437,9 @@ async fn rpt_26_a_policy_in_testing_is_looked_at_and_its_report_tells_the_truth(
         failed: 0,
         details: vec![],
     };
-    place.office.store.add_to_tally(day, &[entry]).await.unwrap();
-    let prober = Prober {
-        store: place.office.store.clone(),
+    place.scheduler.store.add_to_tally(day, &[entry]).await.unwrap();
+    let prober = TestingProber {
+        store: place.scheduler.store.clone(),
         clock: place.clock.clone(),
         dns: Arc::new(Addressed),
         mail: place.world.clone(),
@@ -442,14 +447,14 @@ async fn rpt_26_a_policy_in_testing_is_looked_at_and_its_report_tells_the_truth(
     let mut hosts = Hosts::new();
     prober.turn(&mut hosts).await.unwrap();
     prober.turn(&mut hosts).await.unwrap();
-    let looks = place.office.store.testing_probes(day, &name("a.example")).await.unwrap();
+    let looks = place.scheduler.store.testing_probes(day, &name("a.example")).await.unwrap();
     assert_eq!(looks.len(), 1, "not twice within six hours: {looks:?}");
     assert_eq!(looks[0].failure, Some(ResultType::ValidationFailure));
     place.clock.advance(6 * 3600);
     prober.turn(&mut hosts).await.unwrap();
-    assert_eq!(place.office.store.testing_probes(day, &name("a.example")).await.unwrap().len(), 2);
+    assert_eq!(place.scheduler.store.testing_probes(day, &name("a.example")).await.unwrap().len(), 2);
     place.clock.advance(6 * 3600 + 300);
-    place.office.build().await.unwrap();
+    place.scheduler.build().await.unwrap();
     let report = place.report("a.example").await;
     assert_eq!((report.successful, report.failed), (0, 9));
 }

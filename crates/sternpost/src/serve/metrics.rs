@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// What is watched.
 #[derive(Clone)]
-pub struct Watched {
+pub struct Monitored {
     /// Answers to mail servers, when that role is on.
     pub answers: Option<Arc<Answers>>,
     /// What other roles count.
@@ -22,7 +22,7 @@ pub struct Watched {
 }
 
 /// The pages.
-pub fn pages(watched: Watched) -> Router {
+pub fn pages(watched: Monitored) -> Router {
     Router::new()
         .route("/", get(status))
         .route("/metrics", get(metrics))
@@ -32,14 +32,14 @@ pub fn pages(watched: Watched) -> Router {
 }
 
 /// What ends the text of the metrics.
-const END: &str = "# EOF\n";
+const METRICS_END: &str = "# EOF\n";
 
-async fn metrics(State(watched): State<Watched>) -> Response {
+async fn metrics(State(watched): State<Monitored>) -> Response {
     let mut text = String::new();
     if let Some(answers) = &watched.answers {
         answers.metrics.set_cache(&answers.cache);
         text = answers.metrics.to_text();
-        text.truncate(text.trim_end_matches(END).len());
+        text.truncate(text.trim_end_matches(METRICS_END).len());
     }
     // Writing to a string does not fail.
     let _ = encode(&mut text, &watched.others);
@@ -48,7 +48,7 @@ async fn metrics(State(watched): State<Watched>) -> Response {
 }
 
 /// Ready while the store works: without it answers go on, but a restart would lose what is new.
-async fn ready(State(watched): State<Watched>) -> Response {
+async fn ready(State(watched): State<Monitored>) -> Response {
     match watched.answers.is_none_or(|answers| answers.metrics.store_up.get() == 1) {
         true => (StatusCode::OK, "ready\n").into_response(),
         false => (StatusCode::SERVICE_UNAVAILABLE, "the store fails; the log says why\n").into_response(),
@@ -70,7 +70,7 @@ struct Page {
     overdue: i64,
 }
 
-async fn status(State(watched): State<Watched>) -> Response {
+async fn status(State(watched): State<Monitored>) -> Response {
     let Some(answers) = watched.answers else {
         return "Sternpost runs, without the role [answers]. Its counts are at /metrics.\n".into_response();
     };
@@ -98,7 +98,7 @@ fn in_words(source: Source) -> &'static str {
         Source::Dane => "DANE",
         Source::MtaSts => "an MTA-STS policy",
         Source::Override => "the configuration",
-        Source::Nothing => "no policy",
+        Source::NoPolicy => "no policy",
         Source::Failure => "a failed look-up",
     }
 }
