@@ -1,4 +1,4 @@
-//! Session datagrams of libtlsrpt.
+//! Parses session datagrams of libtlsrpt.
 #![no_main]
 use formats::datagram::Session;
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Names: what is taken prints as it is taken, and its Unicode form leads back to it.
+//! Parses domain names. A parsed name prints unchanged, and its Unicode form parses to the same name.
 #![no_main]
 use formats::DomainName;
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Mail folders in one file.
+//! Splits mailboxes in mbox format.
 #![no_main]
 use formats::mbox::{Found, Splitter};
 use libfuzzer_sys::fuzz_target;

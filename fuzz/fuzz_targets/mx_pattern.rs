@@ -1,4 +1,4 @@
-//! Patterns: what is taken prints as it is taken; the second line is a host to match.
+//! Parses `mx` patterns. A parsed pattern prints unchanged. The second line of the input is a host to match.
 #![no_main]
 use formats::{DomainName, MxPattern};
 use libfuzzer_sys::fuzz_target;

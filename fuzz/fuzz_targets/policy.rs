@@ -1,4 +1,4 @@
-//! Policy files: what is taken prints as it is taken.
+//! Parses policy files. A parsed policy, when written, parses to the same policy.
 #![no_main]
 use formats::{Mode, Policy};
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(policy.mode == Mode::None || !policy.mx.is_empty());
     assert!(policy.max_age <= formats::limits::MAX_AGE_SECONDS);
     let again = Policy::parse(policy.to_string().as_bytes());
-    // Written out with CRLF and spaces, a file at the very limit may pass it.
+    // CRLF and spaces may make a file at the limit exceed it when written.
     let Ok(again) = again else {
         return assert!(policy.to_string().len() > formats::limits::POLICY_LINE_BYTES);
     };

@@ -1,4 +1,4 @@
-//! Sessions as other mail servers post them.
+//! Parses sessions that mail servers report in JSON.
 #![no_main]
 use formats::posted::parse;
 use libfuzzer_sys::fuzz_target;

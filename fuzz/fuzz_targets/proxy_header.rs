@@ -1,4 +1,4 @@
-//! The header that a proxy puts in front of a connection.
+//! Parses PROXY protocol headers.
 #![no_main]
 use formats::proxy_header::{Header, header};
 use libfuzzer_sys::fuzz_target;

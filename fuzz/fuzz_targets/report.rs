@@ -1,5 +1,4 @@
-//! Reports, packed or not: what can be written strictly reads back the same, without warnings about
-//! what was written.
+//! Parses reports, compressed or not. A report that can be written strictly can be read again.
 #![no_main]
 use formats::report::{Report, unpack};
 use libfuzzer_sys::fuzz_target;

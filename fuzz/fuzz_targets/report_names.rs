@@ -1,4 +1,4 @@
-//! File names and subjects of reports.
+//! Parses file names of reports and subjects of report mails.
 #![no_main]
 use formats::report::{ReportFileName, ReportMail};
 use libfuzzer_sys::fuzz_target;

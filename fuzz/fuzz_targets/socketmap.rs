@@ -1,4 +1,4 @@
-//! Socketmap requests and replies, cut anywhere.
+//! Parses socketmap requests and replies, truncated at any position.
 #![no_main]
 use formats::socketmap::{Reply, encode_request, request};
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! `_mta-sts` records: what is taken prints as it is taken.
+//! Parses `_mta-sts` records. A parsed record, when written, parses to the same record.
 #![no_main]
 use formats::StsRecord;
 use libfuzzer_sys::fuzz_target;

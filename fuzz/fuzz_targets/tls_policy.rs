@@ -1,4 +1,4 @@
-//! Look-up keys of Postfix, and answers made of whatever a policy says: no value breaks out.
+//! Parses Postfix's look-up keys, and builds replies from arbitrary policies. No policy value can add an attribute.
 #![no_main]
 use formats::policy::lines;
 use formats::socketmap::Reply;

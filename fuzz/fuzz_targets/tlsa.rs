@@ -1,4 +1,4 @@
-//! TLSA records, in both forms, and the rule that a set of them makes.
+//! Parses TLSA records in wire and presentation format, and determines the rule for a record set.
 #![no_main]
 use formats::tlsa::{TlsaRecord, rule};
 use libfuzzer_sys::fuzz_target;

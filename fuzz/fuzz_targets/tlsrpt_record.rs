@@ -1,4 +1,4 @@
-//! `_smtp._tls` records: what is taken prints as it is taken.
+//! Parses `_smtp._tls` records. A parsed record, when written, parses to the same record.
 #![no_main]
 use formats::tlsrpt_record::TlsrptRecord;
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! XML documents of a DNS provider.
+//! Parses XML documents of a DNS provider.
 #![no_main]
 use formats::xml::parse;
 use libfuzzer_sys::fuzz_target;

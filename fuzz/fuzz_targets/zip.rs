@@ -1,4 +1,4 @@
-//! Zip files of many reports.
+//! Extracts reports from zip files.
 #![no_main]
 use formats::report::zip_members;
 use libfuzzer_sys::fuzz_target;

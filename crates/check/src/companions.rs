@@ -1,5 +1,5 @@
-//! Neighbours of transport security, in a line each, and hosts whose documentation says what the policy
-//! has to be.
+//! Short findings about related records (DMARC, SPF, BIMI), and about well-known mail and web hosts whose
+//! documentation states the `mx` lines or the set-up to use.
 
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
@@ -7,13 +7,13 @@ use crate::observed::ObservedDomain;
 use formats::DomainName;
 
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
-    findings.looked_at(&[Part::Companions]);
+    findings.mark_examined(&[Part::Companions]);
     let domain = &seen.domain;
     if seen.companions.has_dmarc == Some(false) {
         findings.add(
             Check::DmarcMissing,
             format!("there is no record _dmarc.{domain}"),
-            "DMARC tells who may write mail in the name of the domain; it has nothing to do with TLS.",
+            "DMARC protects the domain in the From header against forgery. It is independent of TLS.",
             [format!("_dmarc.{domain}.  TXT  \"v=DMARC1; p=none; rua=mailto:dmarc@{domain}\"")],
         );
     }
@@ -21,7 +21,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
         findings.add(
             Check::SpfMissing,
             format!("{domain} has no SPF record"),
-            "SPF names the hosts that send mail for the domain; it has nothing to do with TLS.",
+            "SPF lists the hosts that may send mail for the domain. It is independent of TLS.",
             [format!("{domain}.  TXT  \"v=spf1 mx -all\"")],
         );
     }
@@ -29,14 +29,14 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
         findings.add(
             Check::Bimi,
             format!("{domain} has a BIMI record"),
-            "It shows a logo where DMARC is enforced.",
+            "Mail clients may show the logo of a domain that enforces DMARC.",
             [],
         );
     }
     provider(seen, findings);
 }
 
-/// Mail hosts by the end of their MX names, and the patterns that they document.
+/// Mail providers: the suffix of their MX names, the name, and the `mx` patterns that they document.
 const MAIL_PROVIDERS: &[(&str, &str, &[&str])] = &[
     ("smtp.google.com", "Google Workspace", &["smtp.google.com"]),
     ("aspmx.l.google.com", "Google Workspace", &["aspmx.l.google.com", "*.aspmx.l.google.com"]),
@@ -49,7 +49,7 @@ const MAIL_PROVIDERS: &[(&str, &str, &[&str])] = &[
     ("mailbox.org", "mailbox.org", &["mxext1.mailbox.org", "mxext2.mailbox.org", "mxext3.mailbox.org"]),
 ];
 
-/// Web hosts by the end of the policy host's CNAME.
+/// Web hosting providers: the suffix of the policy host's CNAME target, and the name.
 const WEB_PROVIDERS: &[(&str, &str)] = &[
     ("github.io", "GitHub Pages"),
     ("pages.dev", "Cloudflare Pages"),
@@ -72,8 +72,8 @@ fn provider(seen: &ObservedDomain, findings: &mut Findings) {
         };
         findings.add(
             Check::Provider,
-            format!("mail for {} is taken by {name}", seen.domain),
-            "These are the lines that its documentation recommends for the policy.",
+            format!("the mail provider of {} is {name}", seen.domain),
+            "Its documentation recommends these mx lines for the policy.",
             lines,
         );
     }
@@ -82,8 +82,8 @@ fn provider(seen: &ObservedDomain, findings: &mut Findings) {
     {
         findings.add(
             Check::Provider,
-            format!("the policy host is {name}"),
-            "`sternpost export` writes what goes there, with the pitfalls avoided.",
+            format!("the policy host is served by {name}"),
+            "`sternpost export` writes the files to deploy there.",
             [],
         );
     }

@@ -1,4 +1,4 @@
-//! DANE for each MX host (RFC 7672, RFC 7671).
+//! Checks of DANE for each MX host: its TLSA records and the certificate that it presents (RFC 7672, RFC 7671).
 
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
@@ -16,9 +16,9 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     if seen.hosts.is_empty() || !seen.sees_signatures {
         return;
     }
-    findings.looked_at(&[Part::Dane]);
+    findings.mark_examined(&[Part::Dane]);
     if seen.is_deep {
-        findings.looked_at(&[Part::DaneDeep]);
+        findings.mark_examined(&[Part::DaneDeep]);
     }
     for host in &seen.hosts {
         match &host.dane {
@@ -28,51 +28,51 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
                     "{} has TLSA records, but its zone or that of {} is not signed",
                     host.name, seen.domain
                 ),
-                "Nobody uses TLSA records without DNSSEC all the way. Sign the zone, or take them away.",
+                "Senders ignore TLSA records unless DNSSEC covers all zones involved. Sign the zone or remove the records.",
                 [],
             ),
             Dane::Absent => {}
             Dane::Unknown(error) => findings.add(
                 Check::DaneUnknown,
                 format!("the TLSA records of {}: {error}", host.name),
-                "Senders that use DANE skip the host, and mail waits when no other is left.",
+                "Senders that use DANE skip the host. When no other host is available, mail is delayed.",
                 [format!("dig +dnssec _25._tcp.{} TLSA", host.name)],
             ),
             Dane::Applies { rule, records, .. } => {
-                written(host, rule, records, findings);
-                met(seen, host, records, findings);
+                record_faults(host, rule, records, findings);
+                compare_certificates(seen, host, records, findings);
             }
         }
     }
     set(seen, findings);
 }
 
-/// The record that fits the key which the host presents; who puts it up vouches for that key.
-fn presented(host: &ObservedMxHost) -> String {
+/// The TLSA record for the key that the host presents. Publishing it declares that key trusted.
+fn suggested_record(host: &ObservedMxHost) -> String {
     let own = host.sessions.iter().find_map(|session| session.report().tls.as_ref()?.chain.first());
     let digest = own.map_or("…", |own| own.key_digest.as_str());
     format!(
-        "_25._tcp.{}.  TLSA  3 1 1 {digest}   ; the public key that it presents: make sure that it is yours",
+        "_25._tcp.{}.  TLSA  3 1 1 {digest}   ; the public key that the host presents: verify that it is yours",
         host.name
     )
 }
 
-/// What stands in the records.
-fn written(seen: &ObservedMxHost, rule: &TlsaRule, records: &[TlsaRecord], findings: &mut Findings) {
+/// Reports faults in the TLSA records themselves.
+fn record_faults(seen: &ObservedMxHost, rule: &TlsaRule, records: &[TlsaRecord], findings: &mut Findings) {
     let host = &seen.name;
     for record in records {
         match record.usable() {
             Err(Unusable::Pkix(usage)) => findings.add(
                 Check::DaneUsage,
                 format!("{host} has a TLSA record of usage {usage}"),
-                "Mail servers do not use usages 0 and 1; alone, the record only says that TLS has to be there.",
-                [presented(seen)],
+                "SMTP does not use usages 0 and 1. Without other records, senders only require TLS and do not verify the host.",
+                [suggested_record(seen)],
             ),
             Err(why) => findings.add(
                 Check::DaneSyntax,
-                format!("{host} has a TLSA record that no sender can use: {why}"),
-                "It is left out. When it is the only one, senders demand TLS from whoever answers.",
-                [presented(seen)],
+                format!("{host} has an unusable TLSA record: {why}"),
+                "Senders ignore it. Without other records, they only require TLS and do not verify the host.",
+                [suggested_record(seen)],
             ),
             Ok(_) => {}
         }
@@ -83,15 +83,20 @@ fn written(seen: &ObservedMxHost, rule: &TlsaRule, records: &[TlsaRecord], findi
     {
         findings.add(
             Check::DaneDigest,
-            format!("the TLSA records of {host} carry whole certificates or keys in place of a digest"),
-            "Answers get large, and some resolvers and senders drop them. SHA-256 is enough.",
-            [presented(seen)],
+            format!("the TLSA records of {host} contain full certificates or keys instead of digests"),
+            "DNS responses get large, and some resolvers and senders drop them. Use SHA-256 digests.",
+            [suggested_record(seen)],
         );
     }
 }
 
-/// What the records say about what the host presents.
-fn met(seen: &ObservedDomain, host: &ObservedMxHost, records: &[TlsaRecord], findings: &mut Findings) {
+/// Reports whether the presented certificates match the TLSA records.
+fn compare_certificates(
+    seen: &ObservedDomain,
+    host: &ObservedMxHost,
+    records: &[TlsaRecord],
+    findings: &mut Findings,
+) {
     let name = &host.name;
     for session in &host.sessions {
         let Some(tls) = &session.report().tls else { continue };
@@ -103,7 +108,7 @@ fn met(seen: &ObservedDomain, host: &ObservedMxHost, records: &[TlsaRecord], fin
             Some(Err(problem)) => {
                 refused(host, session.address, records, problem, findings);
                 if tls.pkix.is_ok() && seen.binding().is_some_and(|policy| policy.covers(name)) {
-                    conflict(name, "DANE refuses it, MTA-STS would deliver", findings);
+                    conflict(name, "DANE refuses it, but MTA-STS would deliver", findings);
                 }
             }
             None => {}
@@ -121,12 +126,12 @@ fn protects(
     findings.add(
         Check::DaneProtects,
         format!("{} ({address}) is protected by DANE", host.name),
-        "Senders that use DANE demand the matching certificate. Those that know only MTA-STS go by its policy.",
+        "Senders that use DANE require the matching certificate. Senders with MTA-STS only use its policy.",
         [],
     );
     let enforced = seen.binding().is_some_and(|policy| policy.mode == formats::Mode::Enforce);
     if enforced && tls.pkix.is_err() {
-        conflict(&host.name, "DANE delivers, MTA-STS refuses", findings);
+        conflict(&host.name, "DANE delivers, but MTA-STS refuses", findings);
     }
 }
 
@@ -134,9 +139,9 @@ fn conflict(host: &DomainName, how: &str, findings: &mut Findings) {
     if !findings.has(Check::DaneStsConflict) {
         findings.add(
             Check::DaneStsConflict,
-            format!("DANE and MTA-STS decide differently about {host}: {how}"),
-            "Each sender goes by what it knows, so mail gets through from some and waits with others. Give the host a \
-             certificate of a public authority and keep the TLSA record in step with its key.",
+            format!("DANE and MTA-STS disagree about {host}: {how}"),
+            "Senders apply the standard that they support, so mail from some is delivered and from others delayed. \
+             Install a certificate of a public CA and keep the TLSA record in sync with its key.",
             [],
         );
     }
@@ -154,24 +159,24 @@ fn refused(
         records.iter().any(|record| record.usable().is_ok_and(|usable| usable.usage == Usage::DaneTa));
     let only_anchors = records.iter().all(|record| record.usage == 2);
     let what = format!("{host} ({address}): {problem}");
-    let key = presented(seen);
+    let key = suggested_record(seen);
     if has_anchor && (only_anchors || *problem != Problem::TlsaMismatch) {
         return findings.add(
             Check::DaneTaName,
             what,
-            "With usage 2 the chain has to hold the anchor, and the certificate the name of the host or of the \
-             domain, within its dates. Senders that use DANE do not deliver to it.",
+            "With usage 2, the chain has to include the trust anchor, and the certificate has to be current and contain \
+             the name of the host or the domain. Senders that use DANE do not deliver to it.",
             [key],
         );
     }
     findings.add(
         Check::DaneMismatch,
         what,
-        "Senders that use DANE do not deliver to it. Publish the record of the new key before the certificate \
-         changes, and take the old one out afterwards.",
+        "Senders that use DANE do not deliver to it. Publish the record of a new key before the certificate changes, \
+         and remove the old record afterwards.",
         [key],
     );
-    findings.seen_by(records.iter().map(|record| format!("_25._tcp.{host}. TLSA {record}")));
+    findings.attach_evidence(records.iter().map(|record| format!("_25._tcp.{host}. TLSA {record}")));
 }
 
 fn rollover(
@@ -183,15 +188,15 @@ fn rollover(
 ) {
     let Some(own) = tls.chain.first() else { return };
     let soon = own.not_after.duration_since(seen.now) < SignedDuration::from_hours(30 * 24);
-    // A key can stay over a renewal; a whole certificate can't.
+    // A record of usage 3 is bound to this certificate or its key; one of usage 2 survives a renewal.
     let is_bound = records.iter().all(|record| record.usage == 3);
     if records.len() == 1 && soon && is_bound {
         findings.add(
             Check::DaneRollover,
-            format!("{host} has one TLSA record, and its certificate ends at {}", own.not_after),
-            "When the renewal brings a new key, the record no longer fits and mail waits. Publish the record of the \
+            format!("{host} has only one TLSA record, and its certificate expires at {}", own.not_after),
+            "If the renewal changes the key, the record no longer matches and mail is delayed. Publish the record of the \
              next key now, or keep the key.",
-            [format!("_25._tcp.{host}.  TLSA  3 1 1 …   ; of the next key, beside the present one")],
+            [format!("_25._tcp.{host}.  TLSA  3 1 1 …   ; digest of the next key, in addition to the current record")],
         );
     }
 }
@@ -203,8 +208,8 @@ fn set(seen: &ObservedDomain, findings: &mut Findings) {
         let is_known = !seen.hosts.iter().any(|host| matches!(host.dane, Dane::Unknown(_)));
         if is_known && !findings.has(Check::DaneUnsigned) {
             let why = match seen.mx_security() {
-                Security::Secure => "The zone is signed, so that DANE is one record a host away.",
-                _ => "DANE needs DNSSEC. MTA-STS does its work without.",
+                Security::Secure => "The zone is signed, so one TLSA record for each MX host enables DANE.",
+                _ => "DANE needs DNSSEC. MTA-STS works without it.",
             };
             findings.add(Check::DaneAbsent, "no MX host has TLSA records", why, []);
         }
@@ -214,8 +219,8 @@ fn set(seen: &ObservedDomain, findings: &mut Findings) {
         findings.add(
             Check::DanePartial,
             format!("{} has TLSA records and {} has none", names(&with), open.name),
-            format!("An attacker leads senders to the host without. {}", consequence(seen)),
-            [presented(open)],
+            format!("An attacker can direct senders to the host without records. {}", consequence(seen)),
+            [suggested_record(open)],
         );
     }
 }

@@ -1,4 +1,5 @@
-//! What each kind of sender does with mail for the domain today, MX by MX (RFC 8461 §5, RFC 7672 §2.2).
+//! What each kind of sender does with mail for the domain today, for each MX host (RFC 8461 §5, RFC 7672 §2.2).
+//! The results are informational findings and the table of senders in the report.
 
 use crate::catalogue::Check;
 use crate::finding::Findings;
@@ -73,7 +74,7 @@ fn as_offered(host: &ObservedMxHost) -> Outcome {
         match session.fault() {
             _ if session.report().tls.is_some() => return Outcome::Encrypted,
             Some(Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..)) => {}
-            // Without a policy, a failed handshake is followed by a try in the clear.
+            // Without a policy, senders retry in cleartext after a failed handshake.
             _ => best = Outcome::Clear,
         }
     }
@@ -84,28 +85,28 @@ fn summary(seen: &ObservedDomain, sender: Sender, hosts: &[HostView]) -> &'stati
     let all = |outcome| hosts.iter().all(|host| host.outcome == outcome);
     let any = |outcome| hosts.iter().any(|host| host.outcome == outcome);
     let could_be_stripped = match sender {
-        Sender::Testing if seen.mode() != Mode::None => "delivers, can be stripped, and reports what fails",
-        _ => "delivers, can be stripped",
+        Sender::Testing if seen.mode() != Mode::None => "delivers, TLS can be stripped, and reports failures",
+        _ => "delivers, TLS can be stripped",
     };
     if sender == Sender::Dane && !seen.sees_signatures {
-        return "can't be told, since the resolver used here does not pass DNSSEC on";
+        return "unknown: the resolver in use does not pass on DNSSEC data";
     }
     if seen.skipped_port_25 {
-        return "was not looked at, since port 25 was left out";
+        return "unknown: the MX hosts were skipped";
     }
     match () {
-        () if all(Outcome::Unreached) => "finds no host that answers, and tries again",
-        () if all(Outcome::Verified) => "delivers through verified TLS only",
+        () if all(Outcome::Unreached) => "reaches no host and retries later",
+        () if all(Outcome::Verified) => "delivers over verified TLS only",
         () if any(Outcome::Refused)
             && !any(Outcome::Verified)
             && !any(Outcome::Encrypted)
             && !any(Outcome::Clear) =>
         {
-            "does not deliver; mail waits and then bounces"
+            "does not deliver; mail is delayed and then bounces"
         }
-        () if any(Outcome::Refused) && any(Outcome::Verified) => "delivers to some hosts, and refuses others",
-        () if any(Outcome::Clear) => "delivers in the clear",
+        () if any(Outcome::Refused) && any(Outcome::Verified) => "delivers to some hosts and refuses others",
+        () if any(Outcome::Clear) => "delivers in cleartext",
         () if any(Outcome::Encrypted) => could_be_stripped,
-        () => "delivers through verified TLS where a host answers",
+        () => "delivers over verified TLS where a host responds",
     }
 }

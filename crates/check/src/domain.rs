@@ -1,4 +1,4 @@
-//! The domain's name and its MX records (RFC 5321 §5.1, RFC 7505).
+//! Checks of the domain name, its MX records and the addresses of the MX hosts (RFC 5321 §5.1, RFC 7505).
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
@@ -8,9 +8,9 @@ use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// False when there is nothing more to look at.
+/// Returns false when no MX host is known, so that the other topics have nothing to check.
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) -> bool {
-    findings.looked_at(&[Part::Domain]);
+    findings.mark_examined(&[Part::Domain]);
     name(seen, findings);
     let domain = &seen.domain;
     match &seen.mx {
@@ -18,8 +18,8 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) -> bool {
             if answer.ttl > DAY {
                 findings.add(
                     Check::MxTtl,
-                    format!("the MX records of {domain} live for {} seconds", answer.ttl.as_secs()),
-                    "A change of MX hosts is seen that late. A day or less is usual.",
+                    format!("the MX records of {domain} have a TTL of {} seconds", answer.ttl.as_secs()),
+                    "Senders notice a change of MX hosts only after that time. A TTL of one day or less is usual.",
                     [],
                 );
             }
@@ -28,7 +28,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) -> bool {
             findings.add(
                 Check::DomNxdomain,
                 format!("{domain} does not exist"),
-                "No mail can be sent to it. Check the spelling, and that the domain is delegated.",
+                "No mail can be sent to it. Check the spelling and the delegation of the domain.",
                 [],
             );
             return false;
@@ -36,10 +36,10 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) -> bool {
         Err(DnsError::NoSuchRecord(_)) => {
             findings.add(
                 Check::MxNone,
-                format!("{domain} has no MX record; its own address is the implicit MX"),
-                "It works, and the policy has to name the domain itself. Better say it outright; or say that \
-                 it takes no mail.",
-                [format!("{domain}.  MX  10 {domain}."), format!("{domain}.  MX  0 .   ; no mail")],
+                format!("{domain} has no MX record, so its own address is the implicit MX"),
+                "This works, but the policy has to list the domain itself. Publish an explicit MX record, or a null \
+                 MX if the domain accepts no mail.",
+                [format!("{domain}.  MX  10 {domain}."), format!("{domain}.  MX  0 .   ; accepts no mail")],
             );
         }
         Err(error) => {
@@ -47,7 +47,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) -> bool {
             return false;
         }
     }
-    findings.looked_at(&[Part::Mx]);
+    findings.mark_examined(&[Part::Mx]);
     values(seen, findings);
     seen.hosts.iter().for_each(|host| addresses(seen, host, findings));
     set(seen, findings);
@@ -60,33 +60,28 @@ fn name(seen: &ObservedDomain, findings: &mut Findings) {
     if unicode != domain.as_str() {
         findings.add(
             Check::DomIdn,
-            format!("{unicode} is {domain} in DNS"),
-            "Records, certificates and policies carry the A-labels; so does everything below.",
+            format!("{unicode} is written {domain} in DNS"),
+            "Records, certificates and policies contain the A-labels, and so does this report.",
             [],
         );
     }
     let text = domain.as_str();
-    if is_public_suffix(text) {
+    if suffix::is_public_suffix(text) {
         findings.add(
             Check::DomPublicSuffix,
             format!("{domain} is a public suffix"),
-            "Domains below it belong to others; a policy here says nothing about them.",
+            "Domains below it belong to other parties; a policy published here does not apply to them.",
             [],
         );
     }
-    if let Some(registered) = psl::domain_str(text).filter(|registered| *registered != text) {
+    if let Some(registered) = suffix::registered_domain(text).filter(|registered| *registered != text) {
         findings.add(
             Check::DomSubdomain,
-            format!("{domain} is a name below {registered}"),
-            "A policy of the parent never applies to it: it needs a record and a policy host of its own.",
+            format!("{domain} is a subdomain of {registered}"),
+            "A policy of the parent domain does not apply to it. It needs its own record and policy host.",
             [],
         );
     }
-}
-
-/// True for names under which strangers register theirs.
-pub(crate) fn is_public_suffix(name: &str) -> bool {
-    psl::suffix(name.as_bytes()).is_some_and(|suffix| suffix.is_known() && suffix == name)
 }
 
 fn values(seen: &ObservedDomain, findings: &mut Findings) {
@@ -95,31 +90,32 @@ fn values(seen: &ObservedDomain, findings: &mut Findings) {
     let others = !seen.hosts.is_empty();
     for mx in answer.mx() {
         match mx.exchange {
-            // An address written as a name is a name of digits, which nobody can resolve.
+            // An IPv4 address in an MX record is a name made of digits, which does not resolve.
             Exchange::Host(host) if host.as_str().parse::<std::net::Ipv4Addr>().is_ok() => findings.add(
                 Check::MxAddress,
                 format!("the MX value {host} is an address, not a host name"),
-                "Senders look it up as a name, find nothing, and skip it.",
+                "Senders look it up as a name, get no address and skip it. Publish a host name with that address.",
                 [format!("{domain}.  MX  {} mail.{domain}.", mx.preference), format!("mail.{domain}.  A  {host}")],
             ),
             Exchange::Host(_) => {}
             Exchange::Null if others => findings.add_as(
                 Severity::Warning,
                 Check::MxNull,
-                format!("{domain} has the null MX beside other MX records"),
-                "The null MX has to stand alone; what senders make of this differs. Take one or the others out.",
+                format!("{domain} has a null MX next to other MX records"),
+                "A null MX has to be the only MX record (RFC 7505), and senders handle this differently. Remove the null MX or \
+                 the other records.",
                 [],
             ),
             Exchange::Null => findings.add(
                 Check::MxNull,
-                format!("{domain} has the null MX: it takes no mail"),
+                format!("{domain} has a null MX: it accepts no mail"),
                 "Neither MTA-STS nor TLSRPT is needed.",
                 [],
             ),
             Exchange::Invalid(text) => findings.add(
                 Check::MxAddress,
                 format!("the MX value {text:?} is not a host name"),
-                "Senders skip it: the name of a host is called for, not an address.",
+                "Senders skip it. An MX record has to contain a host name.",
                 [format!("{domain}.  MX  {} mail.{domain}.", mx.preference)],
             ),
         }
@@ -134,8 +130,8 @@ fn addresses(seen: &ObservedDomain, host: &ObservedMxHost, findings: &mut Findin
             return findings.add(
                 Check::MxUnresolved,
                 format!("the MX host {name} has no address"),
-                "Senders can't reach it and go on to the next, or wait.",
-                [format!("{name}.  A  192.0.2.1   ; its address")],
+                "Senders can't reach it. They try the next MX host, or retry later.",
+                [format!("{name}.  A  192.0.2.1   ; replace with the address of the host")],
             );
         }
         Err(error) => return findings.dns_failure(&format!("the addresses of {name}"), error),
@@ -143,10 +139,10 @@ fn addresses(seen: &ObservedDomain, host: &ObservedMxHost, findings: &mut Findin
     if let Some(target) = found.aliases.last() {
         findings.add(
             Check::MxCname,
-            format!("the MX host {name} is a CNAME of {target}"),
-            "An MX has to name a host, not an alias; some senders refuse it. The name in the MX record is the \
-             one that policy and certificate have to carry.",
-            [format!("{name}.  A  {}   ; in place of the CNAME", shown(&found.addresses))],
+            format!("the MX host name {name} is a CNAME to {target}"),
+            "An MX record has to name a host, not an alias, and some senders refuse it. The policy and the \
+             certificate have to contain the name in the MX record.",
+            [format!("{name}.  A  {}   ; instead of the CNAME", shown(&found.addresses))],
         );
     }
     for address in &found.addresses {
@@ -154,8 +150,8 @@ fn addresses(seen: &ObservedDomain, host: &ObservedMxHost, findings: &mut Findin
             findings.add(
                 Check::MxPrivate,
                 format!("{name} has the address {address}, which is {what}"),
-                "Nobody outside reaches it: senders wait for it to time out, or deliver to a machine of their own.",
-                [format!("{name}.  A  192.0.2.1   ; a public address, and none beside it that is not")],
+                "Senders on the internet can't reach it: the connection times out, or reaches a host in their own network.",
+                [format!("{name}.  A  192.0.2.1   ; replace with public addresses only")],
             );
         }
     }
@@ -174,7 +170,7 @@ fn set(seen: &ObservedDomain, findings: &mut Findings) {
         findings.add(
             Check::MxSingle,
             format!("{} is the only MX host", only.name),
-            "When it is down, mail waits with its senders, for days if need be. That is fine for many.",
+            "While it is down, senders queue the mail and retry, usually for several days. That is sufficient for many domains.",
             [],
         );
     }
@@ -184,7 +180,7 @@ fn set(seen: &ObservedDomain, findings: &mut Findings) {
         findings.add(
             Check::MxIpv6,
             "no MX host has an IPv6 address".to_owned(),
-            "Senders that have IPv6 only can't deliver; they are few.",
+            "Senders without IPv4 can't deliver mail; there are few of them.",
             [],
         );
     }
@@ -198,8 +194,8 @@ fn set(seen: &ObservedDomain, findings: &mut Findings) {
             hosts.iter().filter(|host| host.preference == twice).map(|host| host.name.as_str()).collect();
         findings.add(
             Check::MxDuplicatePref,
-            format!("{} share preference {twice}", names.join(", ")),
-            "Senders take any of them first; all were looked at.",
+            format!("{} have the same preference, {twice}", names.join(", ")),
+            "Senders try them in random order. All of them were checked.",
             [],
         );
     }

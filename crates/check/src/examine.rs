@@ -1,6 +1,6 @@
 //! Examination of a domain: [`Checker::observe`] collects what is published and served, then each topic
-//! module judges its part. The topics are pure, so the order in which they run only sets the order of
-//! findings of equal severity.
+//! module derives its findings. The topics do no I/O. Findings are sorted at the end, so the order of the
+//! topics matters only where one asks whether another has reported a check.
 
 use crate::catalogue::Part;
 use crate::finding::{Examination, Findings};
@@ -16,12 +16,12 @@ use formats::{DomainName, Mode};
 use net::BoxFuture;
 
 impl Checker {
-    /// Everything that can be said about `domain` now.
+    /// Checks `domain` without earlier knowledge and without progress output.
     pub async fn examine(&self, domain: &DomainName) -> Examination {
         self.examine_with(domain, &Known::default(), &()).await
     }
 
-    /// The same, with what is known from before, and with someone watching.
+    /// Checks `domain`, compares it with what is already `known`, and reports partial results to `progress`.
     pub fn examine_with<'a>(
         &'a self,
         domain: &'a DomainName,
@@ -46,7 +46,7 @@ fn judge(seen: &ObservedDomain, known: &Known) -> Examination {
         (Part::Inbox, known.last_report.is_some()),
     ] {
         if is_known {
-            findings.looked_at(&[part]);
+            findings.mark_examined(&[part]);
         }
     }
     record::check(seen, known, &mut findings);

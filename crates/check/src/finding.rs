@@ -1,4 +1,5 @@
-//! What a check says, and the verdict over all of it.
+//! Findings, and the verdict over them. The topic modules add their findings to a `Findings` list;
+//! `Findings::conclude` sorts them, determines which checks passed and builds the [`Examination`].
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::senders::SenderView;
@@ -7,51 +8,51 @@ use formats::{DomainName, Mode, PolicyId};
 use net::dns::DnsError;
 use std::collections::BTreeSet;
 
-/// One thing that was found.
+/// One problem or fact that a check reports.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
-    /// Which check.
+    /// The check that reports it.
     pub check: Check,
-    /// How bad it is for this domain.
+    /// The severity for this domain, which may differ from the severity in the catalogue.
     pub severity: Severity,
-    /// What was found, with the value seen.
+    /// The finding in one sentence, including the observed value.
     pub what: String,
-    /// Why it matters.
+    /// The consequence, and often the remedy in words.
     pub why: String,
-    /// Lines to paste; may be empty.
+    /// Records, configuration lines or commands to paste; may be empty.
     pub remedy: Vec<String>,
-    /// What it was seen by: records, certificates, what was said; may be empty.
+    /// The records, certificates or protocol lines behind the finding; may be empty.
     pub evidence: Vec<String>,
 }
 
-/// Everything that was found about a domain.
+/// The result of checking one domain.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Examination {
-    /// The domain.
+    /// The checked domain.
     pub domain: DomainName,
-    /// In one sentence.
+    /// The overall result in one sentence.
     pub verdict: String,
-    /// The mode of its policy.
+    /// The mode that applies to new senders; [`Mode::None`] without a valid policy and record.
     pub mode: Mode,
-    /// The worst first.
+    /// The findings, most severe first.
     pub findings: Vec<Finding>,
-    /// Checks that were made and found nothing, in the order of the catalogue.
+    /// Checks that were made and found nothing, in catalogue order.
     pub passed: Vec<Check>,
-    /// What senders of each kind do with mail for it.
+    /// What each kind of sender does with mail for the domain.
     pub senders: Vec<SenderView>,
-    /// The record's `id` and the file, when both could be had: what the next look is held against.
+    /// The record's `id` and the policy file, for comparison by the next check; `None` unless both were fetched.
     #[serde(skip)]
     pub published: Option<(PolicyId, Vec<u8>)>,
 }
 
 impl Examination {
-    /// How many findings are of this severity.
+    /// The number of findings with this severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// True when something that decides could not be looked up.
-    pub fn is_blind(&self) -> bool {
+    /// True when a required DNS look-up failed, so that the result is incomplete.
+    pub fn is_incomplete(&self) -> bool {
         self.findings.iter().any(|finding| finding.check == Check::DnsServfail)
     }
 }
@@ -87,25 +88,24 @@ impl Findings {
         self.all.push(Finding { check, severity, what, why, remedy, evidence: Vec::new() });
     }
 
-    /// A look-up that failed for another reason than absence.
+    /// Adds a finding for a look-up that failed for a reason other than absence of the record.
     pub(crate) fn dns_failure(&mut self, what: &str, error: &DnsError) {
         let check = if *error == DnsError::Bogus { Check::DnssecBogus } else { Check::DnsServfail };
         let why = match check {
             Check::DnssecBogus => {
-                "Validating resolvers answer with an error: to their users the record is not \
-                 there, and mail waits. The DS at the parent and the zone's keys and \
-                 signatures do not fit."
+                "Validating resolvers return an error, so their users do not see the record and mail is \
+                 delayed. Make sure that the DS record at the parent, the zone's keys and its signatures match."
             }
             _ => {
-                "Senders can't tell whether the record is there, and new senders get no \
-                 policy. Look at the zone's name servers."
+                "Senders can't determine whether the record exists, and new senders get no policy. Check the \
+                 zone's name servers."
             }
         };
         self.add(check, format!("{what}: {error}"), why, []);
     }
 
-    /// Lays evidence to the finding that was added last.
-    pub(crate) fn seen_by(&mut self, evidence: impl IntoIterator<Item = String>) {
+    /// Attaches evidence to the finding that was added last, cut to [`EVIDENCE_LINES`] and [`EVIDENCE_CHARACTERS`].
+    pub(crate) fn attach_evidence(&mut self, evidence: impl IntoIterator<Item = String>) {
         if let Some(last) = self.all.last_mut() {
             let room = EVIDENCE_LINES.saturating_sub(last.evidence.len());
             let short = |line: String| match line.char_indices().nth(EVIDENCE_CHARACTERS) {
@@ -116,8 +116,8 @@ impl Findings {
         }
     }
 
-    /// Says that the checks of these parts were made.
-    pub(crate) fn looked_at(&mut self, parts: &[Part]) {
+    /// Marks parts as examined: their checks without a finding count as passed.
+    pub(crate) fn mark_examined(&mut self, parts: &[Part]) {
         self.parts.extend(parts);
     }
 
@@ -146,26 +146,26 @@ impl Findings {
 
     fn verdict(&self, domain: &DomainName, mode: Mode) -> String {
         if self.has(Check::MxNull) {
-            return format!("{domain} takes no mail, so there is nothing to protect.");
+            return format!("{domain} accepts no mail, so there is nothing to protect.");
         }
         if self.has(Check::DomNxdomain) {
-            return format!("There is no domain {domain}.");
+            return format!("The domain {domain} does not exist.");
         }
         if let Some(worst) = self.all.first().filter(|worst| worst.severity == Severity::Error) {
             if mode == Mode::None && worst.check == Check::DnsServfail {
-                return format!("Whether {domain} is protected can't be told: {}.", worst.what);
+                return format!("Could not determine whether {domain} is protected: {}.", worst.what);
             }
             return format!("{domain} {}: {}.", consequence(self, mode), worst.what);
         }
         let has_warning = self.all.iter().any(|finding| finding.severity == Severity::Warning);
         match mode {
-            Mode::Enforce if has_warning => format!("{domain} is protected, with something to look at."),
-            Mode::Enforce => format!(
-                "{domain} is protected: its policy is enforced, and all that was looked at is in order."
-            ),
-            Mode::Testing => format!("{domain} is not protected yet: its policy is in testing."),
+            Mode::Enforce if has_warning => format!("{domain} is protected, but there are warnings."),
+            Mode::Enforce => {
+                format!("{domain} is protected: its policy is enforced, and no problems were found.")
+            }
+            Mode::Testing => format!("{domain} is not protected yet: its policy is in mode testing."),
             Mode::None if self.has(Check::DaneProtects) => {
-                format!("{domain} is protected by DANE, and has no MTA-STS for senders that do not use it.")
+                format!("{domain} is protected by DANE, but has no MTA-STS for senders without DANE.")
             }
             Mode::None => {
                 format!("{domain} is not protected: anyone on the path can strip TLS from mail to it.")
@@ -174,7 +174,7 @@ impl Findings {
     }
 }
 
-/// What follows from the errors, for the first sentence.
+/// The consequence of the errors, as the predicate of the verdict.
 fn consequence(findings: &Findings, mode: Mode) -> &'static str {
     let touches_mail = |finding: &Finding| {
         let part = finding.check.part();
@@ -194,11 +194,11 @@ fn consequence(findings: &Findings, mode: Mode) -> &'static str {
     let refuses =
         |finding: &Finding| finding.severity == Severity::Error && finding.check.part() == Part::Dane;
     match mode {
-        Mode::Enforce if findings.all.iter().any(touches_mail) => "loses mail, or is about to",
-        Mode::Enforce => "is protected, but not all is in order",
-        Mode::Testing => "is not protected yet, and not ready to be",
+        Mode::Enforce if findings.all.iter().any(touches_mail) => "is losing mail or is about to",
+        Mode::Enforce => "is protected, but has errors",
+        Mode::Testing => "is not protected yet and is not ready for mode enforce",
         Mode::None if findings.all.iter().any(refuses) => {
-            "loses mail of senders that use DANE, or is about to"
+            "is losing mail from senders that use DANE, or is about to"
         }
         Mode::None => "is not protected",
     }

@@ -1,27 +1,27 @@
-//! What the caller knows about a domain from before this check: the previous check, the roll-out gate
-//! and the report inbox. Checks of the parts `History` and `Inbox` need it.
+//! What the caller already knows about a domain: the result of the previous check, the state of the roll-out
+//! gate and the last received report. The checks of the parts `History` and `Inbox` need it.
 
 use formats::PolicyId;
 use jiff::Timestamp;
 
-/// What is known of a domain from before.
+/// Earlier knowledge about a domain; the default is none.
 #[derive(Debug, Clone, Default)]
 pub struct Known {
-    /// The last look.
+    /// The previous check; `None` for a first check.
     pub previous: Option<Previous>,
-    /// How the gate stands, when the domain is one of ours: ready or not, and a sentence.
+    /// Whether the roll-out gate allows mode enforce, and the reason; `None` for domains that are not configured.
     pub gate: Option<(bool, String)>,
-    /// When the last report came, when there is an inbox that should get them.
+    /// The arrival time of the last TLSRPT report (`Some(None)`: none ever arrived); `None` without an inbox.
     pub last_report: Option<Option<Timestamp>>,
 }
 
-/// A look before this one.
+/// What the previous check saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Previous {
-    /// The record's `id` then.
+    /// The record's `id` at that time.
     pub id: PolicyId,
-    /// The policy file then.
+    /// The policy file at that time.
     pub file: Vec<u8>,
-    /// When.
+    /// The time of that check.
     pub at: Timestamp,
 }

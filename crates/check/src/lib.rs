@@ -1,5 +1,11 @@
-//! The preflight: looks at a mail domain from outside, as senders do, and says what it found, what
-//! follows, and what to do.
+//! The check of a mail domain from outside, as senders see it: MX records, MTA-STS (RFC 8461), TLSRPT
+//! (RFC 8460), DANE (RFC 7672) and the TLS of every host. Each finding states the problem, its consequence
+//! and the remedy. `sternpost check` and the dashboard use it.
+//!
+//! Data flows as follows: [`Checker`] queries DNS, the policy host and the MX hosts (`observe`) and collects
+//! the results (`observed`). The topic modules, such as `record`, `policy_host` and `mx`, derive findings
+//! from them (`finding`), by the checks of the [`catalogue`]. [`render`] formats the resulting
+//! [`Examination`]. Begin reading in `examine`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 

@@ -1,4 +1,4 @@
-//! The policy against the MX set (RFC 8461 §4.1).
+//! Checks whether the policy's `mx` lines match the domain's MX hosts (RFC 8461 §4.1).
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
@@ -7,7 +7,7 @@ use formats::{Mode, MxPattern, Policy};
 
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     let Some(policy) = seen.policy.valid.as_ref().filter(|policy| policy.mode != Mode::None) else { return };
-    findings.looked_at(&[Part::Match]);
+    findings.mark_examined(&[Part::Match]);
     let uncovered: Vec<_> = seen.hosts.iter().filter(|host| !policy.covers(&host.name)).collect();
     let severity = match policy.mode {
         Mode::Enforce => Severity::Error,
@@ -17,9 +17,9 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
         findings.add_as(
             severity,
             Check::MatchNone,
-            "no MX host is matched by the policy",
-            "Once enforced, senders that honour MTA-STS deliver nothing to the domain. Add the lines, then publish \
-             a new id.",
+            "the policy matches no MX host",
+            "In mode enforce, senders that honor MTA-STS deliver nothing to the domain. Add the lines, then publish a \
+             new id.",
             uncovered.iter().map(|host| format!("mx: {}", host.name)),
         );
     }
@@ -31,8 +31,8 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
         findings.add(
             Check::PolMxUnused,
             format!("no MX host matches the line mx: {pattern}"),
-            "It lets a host be the domain's MX that is not. Take it out when it is not for a move, and publish a \
-             new id.",
+            "It permits an MX host that the domain does not have. Remove the line unless it is for a planned move, then \
+             publish a new id.",
             [],
         );
     }
@@ -47,16 +47,16 @@ fn one(policy: &Policy, host: &ObservedMxHost, severity: Severity, is_told: bool
         return findings.add_as(
             severity,
             Check::MatchWildcardDepth,
-            format!("{name} is not matched by {pattern}: the star stands for one label"),
-            "Once enforced, senders that honour MTA-STS do not deliver to it. Add the line, then publish a new id.",
+            format!("{name} does not match {pattern}: the asterisk matches exactly one label"),
+            "In mode enforce, senders that honor MTA-STS do not deliver to it. Add the line, then publish a new id.",
             remedy(),
         );
     }
     if let Some(target) = target.filter(|target| policy.covers(target)) {
         findings.add(
             Check::MatchCnameTarget,
-            format!("the policy matches {target}, to which {name} leads, and not {name} itself"),
-            "The name in the MX record counts, not where a CNAME leads.",
+            format!("the policy matches {target}, the CNAME target of {name}, but not {name} itself"),
+            "Senders match the name in the MX record, not the CNAME target. Add the line.",
             remedy(),
         );
     }
@@ -65,8 +65,8 @@ fn one(policy: &Policy, host: &ObservedMxHost, severity: Severity, is_told: bool
             severity,
             Check::MatchMxUncovered,
             format!("{name} (preference {}) matches no mx line of the policy", host.preference),
-            "Once enforced, senders that honour MTA-STS do not deliver to it; when the others are down, mail waits \
-             and then bounces. Add the line, then publish a new id.",
+            "In mode enforce, senders that honor MTA-STS do not deliver to it. When the other hosts are down, mail is \
+             delayed and then bounces. Add the line, then publish a new id.",
             remedy(),
         );
     }

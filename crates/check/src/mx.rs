@@ -1,4 +1,5 @@
-//! Sessions with each MX host, address by address: reach, greeting, STARTTLS (RFC 8461 §4.2, RFC 3207).
+//! Checks of the SMTP sessions with each address of each MX host: connection, greeting and STARTTLS
+//! (RFC 8461 §4.2, RFC 3207). The `tls` and `dane` modules report on certificates.
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
@@ -15,33 +16,33 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     if sessions().next().is_none() {
         return;
     }
-    findings.looked_at(&[Part::Session]);
+    findings.mark_examined(&[Part::Session]);
     if is_blocked(seen) {
         return findings.add(
             Check::SmtpPortBlocked,
-            "no MX host can be reached on port 25 from here, and other ports can: this network blocks it",
-            "Most networks of homes and offices do. What was found beside it stands; for the MX hosts look from a \
-             machine that may send mail, or leave them out.",
+            "no MX host can be reached on port 25 from here, but other ports can: this network blocks port 25",
+            "Most home and office networks do. The other findings are valid. To check the MX hosts, run the check on a \
+             machine that may send mail; to skip them, use:",
             [format!("sternpost check --skip-port-25 {}", seen.domain)],
         );
     }
-    let nobody = sessions().all(|session| is_unreached(session.fault()));
+    let none_reached = sessions().all(|session| is_unreached(session.fault()));
     for host in &seen.hosts {
         for session in &host.sessions {
             if let Some(fault) = session.fault() {
-                failed(seen, session, fault, nobody, findings);
+                failed(seen, session, fault, none_reached, findings);
             }
-            steady(&host.name, session, findings);
+            compare_sessions(&host.name, session, findings);
         }
     }
 }
 
-/// True when the session came to nothing before anything was said.
+/// True when no connection was established.
 fn is_unreached(fault: Option<&Fault>) -> bool {
     matches!(fault, Some(Fault::Connect(_)))
 }
 
-/// Every connection to port 25 ran into silence or a wall of this network, and one to another port did not.
+/// True when every connection to port 25 timed out or was blocked, but the policy host could be reached.
 fn is_blocked(seen: &ObservedDomain) -> bool {
     let is_wall = |why: &str| {
         ["no answer within", "unreachable", "not permitted", "ermission denied", "No route"]
@@ -55,17 +56,17 @@ fn is_blocked(seen: &ObservedDomain) -> bool {
     elsewhere && sessions.all(walled)
 }
 
-/// What is an error once enforced is a warning as long as it is not.
+/// The severity of a TLS failure: an error in mode enforce, else a warning.
 pub(crate) fn severity(seen: &ObservedDomain) -> Severity {
     if seen.mode() == Mode::Enforce { Severity::Error } else { Severity::Warning }
 }
 
-/// What happens to mail when a host does not do TLS as it should.
+/// The consequence of a TLS failure at an MX host, in the current mode.
 pub(crate) fn consequence(seen: &ObservedDomain) -> &'static str {
     match seen.mode() {
-        Mode::Enforce => "Senders that honour MTA-STS do not deliver to it.",
-        Mode::Testing => "Senders report it and deliver all the same; they would refuse once enforced.",
-        Mode::None => "Once a policy is enforced, senders that honour MTA-STS do not deliver to it.",
+        Mode::Enforce => "Senders that honor MTA-STS do not deliver to it.",
+        Mode::Testing => "Senders report it but still deliver. In mode enforce they would not deliver to it.",
+        Mode::None => "With a policy in mode enforce, senders that honor MTA-STS would not deliver to it.",
     }
 }
 
@@ -77,7 +78,7 @@ fn failed(
     seen: &ObservedDomain,
     session: &ObservedSession,
     fault: &Fault,
-    nobody: bool,
+    none_reached: bool,
     findings: &mut Findings,
 ) {
     let report = session.report();
@@ -85,40 +86,40 @@ fn failed(
     let what = format!("{host} ({}): {fault}", session.address);
     match fault {
         Fault::Connect(_) => {
-            let severity = if nobody { Severity::Error } else { Severity::Warning };
-            let why = match nobody {
-                true => "No MX host can be reached at all, so that mail waits. Many networks block port 25: look from \
-                         elsewhere too.",
-                false => "Senders go on to the next MX host, or wait.",
+            let severity = if none_reached { Severity::Error } else { Severity::Warning };
+            let why = match none_reached {
+                true => "No MX host can be reached at all, so mail is delayed. Many networks block port 25: repeat the \
+                         check from another network.",
+                false => "Senders try the next MX host, or retry later.",
             };
             findings.add_as(severity, Check::SmtpUnreachable, what, why, [format!("nc -v {host} 25")]);
         }
         Fault::Wire(_) if report.banner.is_none() => {
-            findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", []);
+            findings.add(Check::SmtpBanner, what, "Senders try the next MX host, or retry later.", []);
         }
-        Fault::Wire(_) | Fault::Handshake(_) if insists(report, fault) => findings.add(
+        Fault::Wire(_) | Fault::Handshake(_) if requires_client_certificate(report, fault) => findings.add(
             Check::SmtpClientCert,
-            format!("{host} ({}) insists on a certificate of the client: {fault}", session.address),
-            "No sender has one for you: it gives up on TLS, or on the host.",
+            format!("{host} ({}) requires a client certificate: {fault}", session.address),
+            "Senders have no certificate for it. They fall back to cleartext or do not deliver to the host.",
             ["smtpd_tls_req_ccert = no   # Postfix".to_owned()],
         ),
-        Fault::Wire(_) => findings.add(Check::SmtpUnreachable, what, "Senders go on to the next MX host, or wait.", []),
+        Fault::Wire(_) => findings.add(Check::SmtpUnreachable, what, "Senders try the next MX host, or retry later.", []),
         Fault::Refused(_, reply) if is_greylisting(reply) => findings.add(
             Check::SmtpGreylist,
-            format!("{host} ({}) asks to come again later: {reply}", session.address),
-            "That is how greylisting greets strangers; mail gets through at the second try. TLS was not looked at.",
+            format!("{host} ({}) defers the connection: {reply}", session.address),
+            "This is usual for greylisting, and mail is accepted on a later attempt. TLS could not be checked.",
             [],
         ),
         Fault::Refused(..) => {
-            findings.add(Check::SmtpBanner, what, "Senders go on to the next MX host, or wait.", []);
+            findings.add(Check::SmtpBanner, what, "Senders try the next MX host, or retry later.", []);
         }
         Fault::NoStarttls => no_starttls(seen, session, what, findings),
-        // The topics of TLS and DANE speak of certificates, and a check logs in nowhere.
+        // The modules `tls` and `dane` report certificate faults, and a check never authenticates.
         Fault::Certificate(_) | Fault::NoLogin => return,
         Fault::Handshake(why) if is_old(why) => findings.add_as(
             severity(seen),
             Check::SmtpTlsOld,
-            format!("{host} ({}) speaks no TLS 1.2 or newer: {why}", session.address),
+            format!("{host} ({}) does not support TLS 1.2 or later: {why}", session.address),
             consequence(seen),
             [format!("{} -tls1_2", inspect(host))],
         ),
@@ -130,7 +131,7 @@ fn failed(
             [inspect(host)],
         ),
     }
-    findings.seen_by(report.transcript.iter().cloned());
+    findings.attach_evidence(report.transcript.iter().cloned());
 }
 
 fn no_starttls(seen: &ObservedDomain, session: &ObservedSession, what: String, findings: &mut Findings) {
@@ -140,16 +141,16 @@ fn no_starttls(seen: &ObservedDomain, session: &ObservedSession, what: String, f
         return findings.add_as(
             Severity::Error,
             Check::SmtpStripped,
-            format!("{host}: the offer of STARTTLS was overwritten on the way (XXXXXXXA)"),
-            "A device between here and the host takes TLS away. Mail goes in the clear, or waits once enforced.",
-            ["no fixup protocol smtp 25   ! on a Cisco firewall, for one".to_owned()],
+            format!("{host}: the STARTTLS offer was overwritten in transit (XXXXXXXA)"),
+            "A device between this network and the host strips TLS. Mail is sent in cleartext, or delayed in mode enforce.",
+            ["no fixup protocol smtp 25   ! on a Cisco firewall, for example".to_owned()],
         );
     }
     findings.add_as(
         severity(seen),
         Check::SmtpNoStarttls,
         what,
-        "All mail to it goes in the clear; once enforced, senders that honour MTA-STS do not deliver to it.",
+        "All mail to it is sent in cleartext. In mode enforce, senders that honor MTA-STS do not deliver to it.",
         [
             "smtpd_tls_security_level = may   # Postfix".to_owned(),
             format!("smtpd_tls_chain_files = /etc/ssl/{host}.pem   # key and chain for {host}"),
@@ -163,8 +164,8 @@ fn is_old(why: &str) -> bool {
         .any(|sign| why.contains(sign))
 }
 
-/// A server that wants a certificate says so by an alert; in TLS 1.3 that comes after the handshake.
-fn insists(report: &SessionReport, fault: &Fault) -> bool {
+/// A server that requires a client certificate sends an alert; in TLS 1.3 it arrives after the handshake.
+fn requires_client_certificate(report: &SessionReport, fault: &Fault) -> bool {
     let text = fault.to_string();
     report.asks_for_certificate
         && (matches!(fault, Fault::Handshake(_))
@@ -180,15 +181,15 @@ fn is_greylisting(reply: &Reply) -> bool {
             .any(|sign| text.contains(sign))
 }
 
-/// Whether a second connection sees the same host.
-fn steady(host: &DomainName, session: &ObservedSession, findings: &mut Findings) {
+/// Reports a host that behaves differently on a second connection.
+fn compare_sessions(host: &DomainName, session: &ObservedSession, findings: &mut Findings) {
     let (Some(deep), Ok(first)) = (&session.deep, &session.outcome) else { return };
     let second = match &deep.without_sni {
         Ok(report) => report,
         Err(failure) => &failure.report,
     };
     let is_other = match &deep.without_sni {
-        Ok(report) => report.banner != first.banner && has_other_abilities(report, first),
+        Ok(report) => report.banner != first.banner && differ(report, first),
         Err(failure) => {
             matches!(failure.fault, Fault::NoStarttls | Fault::Refused(..) | Fault::StarttlsRefused(_))
         }
@@ -197,31 +198,32 @@ fn steady(host: &DomainName, session: &ObservedSession, findings: &mut Findings)
         findings.add(
             Check::SmtpFlapping,
             format!(
-                "{host} ({}) answers differently from try to try: {:?}, then {:?}",
+                "{host} ({}) behaves differently on repeated connections: {:?}, then {:?}",
                 session.address,
                 first.banner.as_deref().unwrap_or_default(),
                 second.banner.as_deref().unwrap_or_default()
             ),
-            "Several machines share the address and are not set up alike. Once enforced, some mail waits by chance.",
+            "Several machines may share the address with different configurations. In mode enforce, some mail is delayed at \
+             random. Configure them identically.",
             [inspect(host)],
         );
-        findings.seen_by(second.transcript.iter().cloned());
+        findings.attach_evidence(second.transcript.iter().cloned());
     }
 }
 
-/// `None` without TLS, else whether the certificate is good: what a second try should see again.
-fn has_other_abilities(one: &SessionReport, other: &SessionReport) -> bool {
+/// True when two sessions differ in TLS support or in the validity of the certificate.
+fn differ(one: &SessionReport, other: &SessionReport) -> bool {
     let is_good = |report: &SessionReport| report.tls.as_ref().map(|tls| tls.pkix.is_ok());
     is_good(one) != is_good(other)
 }
 
 impl ObservedMxHost {
-    /// True when the host let us see its certificate at any address.
-    pub(crate) fn is_sealed(&self) -> bool {
+    /// True when a TLS handshake was completed with any address of the host.
+    pub(crate) fn has_tls(&self) -> bool {
         self.sessions.iter().any(|session| session.report().tls.is_some())
     }
 
-    /// Whether the host passes what MTA-STS demands, by what was seen: `None` when no address was reached.
+    /// Whether the host meets the TLS requirements of MTA-STS at any address, or why not; `None` if none was reached.
     pub(crate) fn passes_pkix(&self) -> Option<Result<(), String>> {
         let mut last = None;
         for session in &self.sessions {

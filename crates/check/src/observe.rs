@@ -1,4 +1,5 @@
-//! Looking at a domain: everything that goes over the network, as much at once as is polite.
+//! Observation of a domain: all network access of a check. It queries DNS, fetches the policy and probes the
+//! MX hosts concurrently, within the limits of [`Sessions`], and collects the results in [`ObservedDomain`].
 
 use crate::observed::{
     Companions, ExtraProbes, ObservedDomain, ObservedMxHost, ObservedPolicy, ObservedPolicyHost,
@@ -17,40 +18,41 @@ use futures_util::stream::{self, StreamExt};
 use net::clock::Clock;
 use net::dane::{self, Dane, SMTP_PORT};
 use net::dns::{
-    Answer, AskEachServer, Caa, Data, Dns, DnsError, Exchange, HostAddresses, Kind, Security, host_addresses,
+    Answer, Caa, Data, Dns, DnsError, Exchange, HostAddresses, Kind, PerServerLookup, Security,
+    host_addresses,
 };
 use net::https::{Call, Revocation, Visit, Visits};
 use net::smtp::{Target, TlsDemand};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// MX hosts that are looked at side by side.
+/// Maximum number of MX hosts of one domain that are probed concurrently.
 const CONCURRENT_HOSTS: usize = 8;
 
-/// What a browser says it is.
+/// The `User-Agent` of the request that imitates a browser.
 const BROWSER_USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
-/// A name under the domain; the domain itself when that would be too long, which has no such record.
+/// The name `label` below the domain, or the domain itself, which has no such record, if the name is too long.
 fn below(domain: &DomainName, label: &str) -> DomainName {
     domain.below(label).unwrap_or_else(|_| domain.clone())
 }
 
-/// Looks at domains by these means.
+/// Checks domains with the given clients. [`Checker::examine`] is the entry point.
 pub struct Checker {
-    /// Records, validated.
+    /// Resolver for records that need DNSSEC validation: MX, addresses, TLSA and `_mta-sts`.
     pub dns: Arc<dyn Dns>,
-    /// Records that need no validation: policy hosts prove themselves by their certificate, and the rest is not
-    /// what delivery hangs on.
+    /// Resolver for records that need no validation: the policy host is authenticated by its certificate, and
+    /// the other records do not affect delivery.
     pub unvalidated: Arc<dyn Dns>,
-    /// Each name server of a zone; `None` leaves them out.
-    pub servers: Option<Arc<dyn AskEachServer>>,
-    /// Policy hosts.
+    /// Queries each name server of a zone; `None` skips those checks.
+    pub servers: Option<Arc<dyn PerServerLookup>>,
+    /// Connects to policy hosts and https: report targets.
     pub visits: Arc<dyn Visits>,
-    /// MX hosts.
+    /// Connects to MX hosts.
     pub mail: Sessions,
-    /// Which certificates are about to end.
+    /// The current time, for expiry and timestamps.
     pub clock: Arc<dyn Clock>,
-    /// How much is looked at.
+    /// Depth, address families and skipped probes.
     pub options: Options,
 }
 
@@ -110,7 +112,7 @@ impl Checker {
         self.options.depth == Depth::Full
     }
 
-    fn wanted(&self, address: &IpAddr) -> bool {
+    fn is_selected(&self, address: &IpAddr) -> bool {
         self.options.families.includes(*address)
     }
 
@@ -146,15 +148,15 @@ impl Checker {
         AroundRecord { servers, is_wildcard, strays }
     }
 
-    /// Records that begin like `version` at other labels.
+    /// Records that begin with `version`, in any case, at the given labels.
     async fn strays(&self, domain: &DomainName, labels: &[&str], version: &str) -> Vec<(DomainName, String)> {
-        let looks = labels.iter().map(|label| async move {
+        let probes = labels.iter().map(|label| async move {
             let name = if label.is_empty() { domain.clone() } else { below(domain, label) };
             let answer = self.unvalidated.lookup(&name, Kind::Txt).await.ok()?;
             let text = texts_like(&answer, version).next()?;
             Some((name, text))
         });
-        join_all(looks).await.into_iter().flatten().collect()
+        join_all(probes).await.into_iter().flatten().collect()
     }
 
     async fn hosts(
@@ -168,8 +170,8 @@ impl Checker {
             Err(DnsError::NoSuchRecord(nothing)) => (vec![(domain.clone(), 0)], nothing.security),
             Err(_) => return Vec::new(),
         };
-        let looks = named.into_iter().map(|host| self.host(domain, host, security, progress));
-        stream::iter(looks).buffered(CONCURRENT_HOSTS).collect().await
+        let probes = named.into_iter().map(|host| self.host(domain, host, security, progress));
+        stream::iter(probes).buffered(CONCURRENT_HOSTS).collect().await
     }
 
     async fn host(
@@ -222,35 +224,35 @@ impl Checker {
             Dane::Absent | Dane::Unknown(_) => TlsDemand::Encrypt,
         };
         let demand = &demand;
-        let wanted = addresses.addresses.iter().copied().filter(|address| self.wanted(address));
-        let looks = wanted.map(|address| async move {
+        let selected = addresses.addresses.iter().copied().filter(|address| self.is_selected(address));
+        let probes = selected.map(|address| async move {
             let target = Target { host: host.clone(), address };
             let outcome = self.mail.session(&target, demand).await;
-            let is_sealed = match &outcome {
+            let has_tls = match &outcome {
                 Ok(report) => report.tls.is_some(),
                 Err(failure) => failure.report.tls.is_some(),
             };
-            let deep = match self.is_deep() && is_sealed {
+            let deep = match self.is_deep() && has_tls {
                 true => Some(self.deep(&target).await),
                 false => None,
             };
             progress.seen(&format!("{host} ({address})"), &|| session_summary(&outcome));
             ObservedSession { address, outcome, deep }
         });
-        join_all(looks).await
+        join_all(probes).await
     }
 
     async fn deep(&self, target: &Target) -> ExtraProbes {
         let mail = &self.mail;
-        let (without_sni, tls10, tls11, weak, takes_injection) = tokio::join!(
+        let (without_sni, tls10, tls11, weak, accepts_injection) = tokio::join!(
             mail.without_sni(target),
             mail.agrees(target, Version::Tls10, OLD_CIPHERS),
             mail.agrees(target, Version::Tls11, OLD_CIPHERS),
             mail.agrees(target, Version::Tls12, WEAK_CIPHERS),
-            mail.takes_injection(target),
+            mail.accepts_injection(target),
         );
         let legacy = [tls10.map(|_| Version::Tls10), tls11.map(|_| Version::Tls11)];
-        ExtraProbes { without_sni, legacy: legacy.into_iter().flatten().collect(), weak, takes_injection }
+        ExtraProbes { without_sni, legacy: legacy.into_iter().flatten().collect(), weak, accepts_injection }
     }
 
     async fn policy_host(&self, domain: &DomainName, progress: &dyn Progress) -> ObservedPolicyHost {
@@ -273,15 +275,15 @@ impl Checker {
         };
         let reachable =
             |address: &&IpAddr| self.options.allow_special || net::address::special(**address).is_none();
-        let wanted: Vec<IpAddr> = found
+        let selected: Vec<IpAddr> = found
             .addresses
             .iter()
-            .filter(|address| self.wanted(address))
+            .filter(|address| self.is_selected(address))
             .filter(reachable)
             .copied()
             .collect();
         let call = |address| Call::policy(&seen.name, address);
-        seen.visits = join_all(wanted.iter().map(|address| self.visit(call(*address)))).await;
+        seen.visits = join_all(selected.iter().map(|address| self.visit(call(*address)))).await;
         progress.seen(seen.name.as_str(), &|| policy_host_summary(&seen));
         let good = seen.visits.iter().find(|visit| visit.judged().is_ok());
         if let Some(good) = good.filter(|_| self.is_deep()) {
@@ -305,7 +307,7 @@ impl Checker {
         Some(self.visits.revocation(host, visit.tls.as_ref()?).await)
     }
 
-    /// The CAA records that count for a name: those of the closest name above that has any (RFC 8659 §3).
+    /// The relevant CAA record set: that of the closest name, from `name` upward, that has any (RFC 8659 §3).
     async fn caa(&self, name: &DomainName) -> Vec<Caa> {
         let mut at = Some(name.clone());
         while let Some(name) = at {
@@ -323,39 +325,40 @@ impl Checker {
     async fn targets(&self, tlsrpt: &Result<Answer, DnsError>) -> Vec<ObservedReportTarget> {
         let Ok(answer) = tlsrpt else { return Vec::new() };
         let Ok(record) = TlsrptRecord::select(answer.texts()) else { return Vec::new() };
-        let looks = record.rua.into_iter().map(|target| async {
+        let probes = record.rua.into_iter().map(|target| async {
             let (mut mail, mut visit) = (None, None);
             match &target {
-                Rua::Mailto(address) => mail = Some(self.takes_mail(address.domain()).await),
-                Rua::Https(url) if self.is_deep() => visit = Some(self.takes_https(url).await),
+                Rua::Mailto(address) => mail = Some(self.accepts_mail(address.domain()).await),
+                Rua::Https(url) if self.is_deep() => visit = Some(self.accepts_https(url).await),
                 Rua::Https(_) => {}
             }
             ObservedReportTarget { target, mail, visit }
         });
-        join_all(looks).await
+        join_all(probes).await
     }
 
-    async fn takes_mail(&self, domain: &DomainName) -> Result<Vec<DomainName>, String> {
+    async fn accepts_mail(&self, domain: &DomainName) -> Result<Vec<DomainName>, String> {
         match self.unvalidated.lookup(domain, Kind::Mx).await {
             Ok(answer) => match answer.mx_hosts().collect::<Vec<_>>() {
-                hosts if hosts.is_empty() => Err("it has the null MX".to_owned()),
+                hosts if hosts.is_empty() => Err("it has a null MX".to_owned()),
                 hosts => Ok(hosts),
             },
             Err(DnsError::NoSuchRecord(_)) => match host_addresses(self.unvalidated.as_ref(), domain).await {
                 Ok(_) => Ok(vec![domain.clone()]),
-                Err(error) if error.is_absence() => Err("it has neither MX nor address".to_owned()),
+                Err(error) if error.is_absence() => Err("it has neither MX nor address records".to_owned()),
                 Err(error) => Err(error.to_string()),
             },
             Err(error) => Err(error.to_string()),
         }
     }
 
-    async fn takes_https(&self, url: &formats::tlsrpt_record::HttpsUrl) -> Result<Visit, DnsError> {
+    async fn accepts_https(&self, url: &formats::tlsrpt_record::HttpsUrl) -> Result<Visit, DnsError> {
         let found = host_addresses(self.unvalidated.as_ref(), url.host()).await?;
-        let address = found.addresses.iter().find(|address| self.wanted(address)).or(found.addresses.first());
+        let address =
+            found.addresses.iter().find(|address| self.is_selected(address)).or(found.addresses.first());
         let address = *address.ok_or(DnsError::Timeout)?;
         let mut call = Call::policy(url.host(), address);
-        // In a lab every server has its own port.
+        // In the lab, port 443 stands for the port of the lab's web server.
         call.port = (!self.options.allow_special || url.port() != 443).then_some(url.port());
         call.path = url.path().to_owned();
         call.method = net::https::Method::OPTIONS;
@@ -404,7 +407,7 @@ fn exchanges(answer: &Answer) -> Vec<(DomainName, u16)> {
     hosts.take(MX_HOSTS).collect()
 }
 
-/// True when a record of this version is certainly not there.
+/// True when DNS confirms that no record of this version exists.
 fn is_missing(answer: &Result<Answer, DnsError>, version: &str) -> bool {
     match answer {
         Ok(answer) => !answer.texts().any(|text| text.starts_with(version.as_bytes())),
@@ -412,7 +415,7 @@ fn is_missing(answer: &Result<Answer, DnsError>, version: &str) -> bool {
     }
 }
 
-/// TXT records that begin like a version, whatever their case and quotes.
+/// TXT records that begin with `version`, ignoring case, spaces and leading quotes.
 fn texts_like(answer: &Answer, version: &str) -> impl Iterator<Item = String> {
     let alike = |text: &[u8]| {
         let text: String = String::from_utf8_lossy(text).chars().take(300).collect();

@@ -1,4 +1,5 @@
-//! What was seen of a domain. The topics judge it, and look at nothing else.
+//! What `observe` collected about a domain: DNS answers, visits to the policy host and sessions with MX hosts.
+//! It is the only input of the topic modules apart from `Known`.
 
 use formats::hello::Version;
 use formats::tlsrpt_record::Rua;
@@ -11,28 +12,28 @@ use net::https::{FetchError, Fetched, Revocation, Visit};
 use net::smtp::{Fault, SessionFailure, SessionReport};
 use std::net::IpAddr;
 
-/// Everything about one domain.
+/// Everything that was observed about one domain.
 pub(crate) struct ObservedDomain {
     pub domain: DomainName,
     pub now: Timestamp,
-    /// Answers are validated, so that it is seen what is signed.
+    /// True when answers are validated with DNSSEC.
     pub sees_signatures: bool,
     pub mx: Result<Answer, DnsError>,
     pub hosts: Vec<ObservedMxHost>,
-    /// True when port 25 was left out as asked.
+    /// True when `Options::skip_port_25` was set, so that `ObservedMxHost::sessions` are empty.
     pub skipped_port_25: bool,
-    /// Loopback counts as a public place: a lab.
+    /// True in the lab, where loopback addresses count as public.
     pub is_lab: bool,
-    /// Everything was looked at that a deep look looks at.
+    /// True for a full check, see `Depth::Full`.
     pub is_deep: bool,
-    /// A policy host that takes longer is slow.
+    /// The fetch time above which a policy host is slow.
     pub slow: std::time::Duration,
     pub record: Result<Answer, DnsError>,
-    /// By each name server, when they were asked.
+    /// The record as each name server returns it; `None` when the servers were not queried.
     pub servers: Option<Result<Vec<ServerAnswer>, DnsError>>,
-    /// True when a made-up name beside the record has one too.
+    /// True when a random name next to `_mta-sts` has a record as well.
     pub is_wildcard: bool,
-    /// Records of `_mta-sts` at other names.
+    /// MTA-STS records published at wrong names.
     pub strays: Vec<(DomainName, String)>,
     pub host: ObservedPolicyHost,
     pub policy: ObservedPolicy,
@@ -42,46 +43,46 @@ pub(crate) struct ObservedDomain {
     pub companions: Companions,
 }
 
-/// One MX host.
+/// One MX host and what was observed about it.
 pub(crate) struct ObservedMxHost {
     pub name: DomainName,
     pub preference: u16,
     pub addresses: Result<HostAddresses, DnsError>,
     pub dane: Dane,
-    /// TLSA records that do not count, since the zone is not signed.
+    /// True when TLSA records exist but senders ignore them because the zone is not signed.
     pub unsigned_tlsa: bool,
     pub sessions: Vec<ObservedSession>,
 }
 
-/// One address of an MX host.
+/// The session with one address of an MX host.
 pub(crate) struct ObservedSession {
     pub address: IpAddr,
     pub outcome: Result<SessionReport, Box<SessionFailure>>,
     pub deep: Option<ExtraProbes>,
 }
 
-/// What further connections showed.
+/// The results of the additional connections of a full check.
 pub(crate) struct ExtraProbes {
     pub without_sni: Result<SessionReport, Box<SessionFailure>>,
     pub legacy: Vec<Version>,
     pub weak: Option<u16>,
-    pub takes_injection: bool,
+    pub accepts_injection: bool,
 }
 
-/// The policy host.
+/// The policy host and what was observed about it.
 pub(crate) struct ObservedPolicyHost {
     pub name: DomainName,
     pub addresses: Result<HostAddresses, DnsError>,
     pub visits: Vec<Visit>,
     pub without_sni: Option<Visit>,
     pub as_browser: Option<Visit>,
-    /// What the authority says of the certificate, when it was asked.
+    /// The certificate's status in the CA's CRL; `None` when it was not looked up.
     pub revocation: Option<Revocation>,
     pub caa: Vec<Caa>,
 }
 
 impl ObservedPolicyHost {
-    /// What a sender gets: the first visit that gives a policy, else why the first one does not.
+    /// What a sender gets: the outcome at the first address that accepts a connection, else the first outcome.
     pub(crate) fn fetched(&self) -> Result<Fetched, FetchError> {
         let outcomes: Vec<_> = self.visits.iter().map(Visit::judged).collect();
         let reached =
@@ -93,41 +94,41 @@ impl ObservedPolicyHost {
                 Ok(found) => match found.addresses.first() {
                     Some(first) => FetchError::SpecialAddress {
                         address: *first,
-                        what: special(*first).unwrap_or("left out as asked"),
+                        what: special(*first).unwrap_or("skipped by an option"),
                     },
-                    None => FetchError::Connect("there is no address".to_owned()),
+                    None => FetchError::Connect("the host has no addresses".to_owned()),
                 },
             }),
         }
     }
 
-    /// True when DNS certainly has no such host.
+    /// True when DNS confirms that the host has no address.
     pub(crate) fn is_nowhere(&self) -> bool {
         matches!(&self.addresses, Err(error) if error.is_absence())
     }
 }
 
-/// The policy, and whether it binds anyone.
+/// The parts of the published policy. New senders apply it only when both `id` and `valid` are present.
 #[derive(Default)]
 pub(crate) struct ObservedPolicy {
-    /// The one of the record, when that is valid.
+    /// The `id` of the `_mta-sts` record; `None` without a valid record.
     pub id: Option<PolicyId>,
-    /// What was fetched, whatever it is.
+    /// The fetched policy file, valid or not; `None` when the fetch failed.
     pub file: Option<Vec<u8>>,
-    /// The file, when it is valid.
+    /// The parsed file; `None` when it is invalid.
     pub valid: Option<Policy>,
 }
 
-/// One report target.
+/// One report target (`rua`) of the TLSRPT record.
 pub(crate) struct ObservedReportTarget {
     pub target: Rua,
-    /// Hosts that take its mail; for `mailto:` only.
+    /// The MX hosts of the address's domain, or why it accepts no mail; only for `mailto:`.
     pub mail: Option<Result<Vec<DomainName>, String>>,
-    /// How it answers; for `https:` only.
+    /// The response to a request; only for `https:` in a full check.
     pub visit: Option<Result<Visit, DnsError>>,
 }
 
-/// Neighbours.
+/// Records of related standards; `None` when the look-up failed.
 pub(crate) struct Companions {
     pub has_dmarc: Option<bool>,
     pub has_spf: Option<bool>,
@@ -135,22 +136,22 @@ pub(crate) struct Companions {
 }
 
 impl ObservedDomain {
-    /// The mode that binds senders that come new today.
+    /// The mode that applies to senders without a cached policy.
     pub(crate) fn mode(&self) -> Mode {
         self.binding().map_or(Mode::None, |policy| policy.mode)
     }
 
-    /// The policy, when a record announces it.
+    /// The policy that senders without a cached policy apply: valid, and announced by a valid record.
     pub(crate) fn binding(&self) -> Option<&Policy> {
         self.policy.valid.as_ref().filter(|_| self.policy.id.is_some())
     }
 
-    /// Whether senders on the internet can't reach an address.
+    /// Why senders on the internet can't reach an address; `None` for public addresses.
     pub(crate) fn special(&self, address: IpAddr) -> Option<&'static str> {
         special(address).filter(|_| !(self.is_lab && address.is_loopback()))
     }
 
-    /// The state of the answer that named the MX hosts.
+    /// The DNSSEC status of the MX answer.
     pub(crate) fn mx_security(&self) -> Security {
         match &self.mx {
             Ok(answer) => answer.security,
@@ -160,7 +161,7 @@ impl ObservedDomain {
 }
 
 impl ObservedSession {
-    /// How far it got.
+    /// The session report; for a failed session, up to the failure.
     pub(crate) fn report(&self) -> &SessionReport {
         match &self.outcome {
             Ok(report) => report,

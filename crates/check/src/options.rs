@@ -1,22 +1,22 @@
-//! Options of a check: its depth, the address families that it uses, and what it leaves out.
+//! Options of a check: its depth, the address families that it uses, and the probes that it skips.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-/// How much is looked at.
+/// Options of a check. The command line sets them from its flags.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How deep.
+    /// Whether to make additional probes beside one connection per address.
     pub depth: Depth,
-    /// Which addresses.
+    /// The address families to connect to.
     pub families: Families,
-    /// True leaves MX hosts alone, where port 25 is blocked.
+    /// Makes no connections to MX hosts, for networks that block port 25.
     pub skip_port_25: bool,
-    /// True where private and loopback addresses may be reached: a lab.
+    /// Allows connections to private and loopback addresses, as in the lab.
     pub allow_special: bool,
-    /// False where [`crate::Checker::dns`] validates nothing: signatures and DANE are then left out.
+    /// False when [`crate::Checker::dns`] can't validate DNSSEC; checks of DNSSEC and DANE are then skipped.
     pub sees_signatures: bool,
-    /// A policy host that takes longer is slow.
+    /// The time for fetching the policy file above which `HTTPS-SLOW` is reported; 5 seconds by default.
     pub slow: Duration,
 }
 
@@ -33,20 +33,20 @@ impl Default for Options {
     }
 }
 
-/// How deep a look goes.
+/// The depth of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Depth {
-    /// Everything: further connections for versions, ciphers, names; each name server.
+    /// All probes, including TLS versions, ciphers, SNI and every name server of the zone.
     #[default]
     Full,
-    /// One connection to each address, one answer to each question.
+    /// One connection to each address and one query for each record.
     Quick,
 }
 
-/// Which families of addresses are looked at.
+/// The address families that a check connects to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Families {
-    /// Both.
+    /// IPv4 and IPv6.
     #[default]
     Both,
     /// IPv4 only.

@@ -1,17 +1,19 @@
-//! The policy file by itself (RFC 8461 §3.2).
+//! Checks of the policy file on its own: syntax, mode, `max_age` and wildcards (RFC 8461 §3.2).
 
 use crate::catalogue::{Check, Part, Severity};
-use crate::domain::is_public_suffix;
 use crate::finding::Findings;
 use crate::observed::ObservedDomain;
 use formats::policy::{PolicyError, PolicyFault, PolicyNote};
 use formats::{Mode, MxPattern, Policy};
+use suffix::is_public_suffix;
 
+/// In seconds, as `max_age`.
 const WEEK: u32 = 604_800;
+/// 31 days in seconds.
 const MONTH: u32 = 31 * 86_400;
 
-/// Domains of large mail hosts under which strangers have hosts of their own, beyond what the hosts
-/// themselves recommend as a pattern.
+/// Domains of large providers below which other customers have hosts too. A wildcard on one of them is broader
+/// than the patterns that the providers document.
 const SHARED_MX_DOMAINS: &[&str] = &[
     "google.com",
     "googlemail.com",
@@ -28,10 +30,10 @@ const SHARED_MX_DOMAINS: &[&str] = &[
 
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     let Some(file) = &seen.policy.file else { return };
-    findings.looked_at(&[Part::Policy]);
+    findings.mark_examined(&[Part::Policy]);
     match Policy::parse(file) {
         Ok(policy) => {
-            findings.looked_at(&[Part::PolicyText]);
+            findings.mark_examined(&[Part::PolicyText]);
             notes(&policy, findings);
             mode(seen, &policy, findings);
             policy.mx.iter().for_each(|pattern| broad(pattern, findings));
@@ -59,14 +61,15 @@ fn malformed(seen: &ObservedDomain, file: &[u8], error: &PolicyError, findings: 
     findings.add(
         check,
         format!("the policy file is invalid: {error}"),
-        "Senders take an invalid file as none; those who hold an older policy go on with it.",
+        "Senders ignore an invalid file. Senders with an older policy in their cache keep using that.",
         lines.chain(["max_age: 86400".to_owned()]),
     );
-    findings
-        .seen_by(String::from_utf8_lossy(file).lines().take(20).map(|line| line.chars().take(200).collect()));
+    findings.attach_evidence(
+        String::from_utf8_lossy(file).lines().take(20).map(|line| line.chars().take(200).collect()),
+    );
 }
 
-/// True when a required key stands there, but not in lower case.
+/// True when the file has the required key, but not in lower case.
 fn has_key_in_other_case(file: &[u8], key: &str) -> bool {
     let text = String::from_utf8_lossy(file);
     text.lines().any(|line| line.split(':').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(key)))
@@ -78,7 +81,7 @@ fn notes(policy: &Policy, findings: &mut Findings) {
             PolicyNote::BareLf => findings.add(
                 Check::PolLf,
                 "the lines of the policy file end in LF alone",
-                "It is accepted; CRLF is what the RFC writes.",
+                "Senders accept both LF and CRLF.",
                 [],
             ),
             PolicyNote::UnknownKey(line) => findings.add(
@@ -89,14 +92,14 @@ fn notes(policy: &Policy, findings: &mut Findings) {
             ),
             PolicyNote::Duplicate(line) => findings.add(
                 Check::PolDuplicate,
-                format!("the key of line {line} of the policy file stood before"),
-                "The first counts. Keep one.",
+                format!("line {line} of the policy file repeats a key"),
+                "Senders use the first occurrence. Remove the other.",
                 [],
             ),
             PolicyNote::MaxAgeCapped(seconds) => findings.add(
                 Check::PolMaxAgeLong,
                 format!("max_age is {seconds}"),
-                "Senders apply 31557600 (a year), the maximum.",
+                "Senders cap it at the maximum, 31557600 (one year).",
                 ["max_age: 31557600".to_owned()],
             ),
             _ => {}
@@ -111,23 +114,23 @@ fn mode(seen: &ObservedDomain, policy: &Policy, findings: &mut Findings) {
             findings.add_as(
                 severity,
                 Check::PolMaxAgeShort,
-                format!("max_age is {} seconds, under a week", policy.max_age),
-                "An attacker who keeps the policy from a sender for that long is rid of it.",
+                format!("max_age is {} seconds, which is under one week", policy.max_age),
+                "An attacker who blocks the policy fetch for that long disables the protection at that sender.",
                 ["max_age: 604800".to_owned()],
             );
         }
         Mode::Testing => {
             findings.add(
                 Check::PolModeTesting,
-                format!("the policy of {} is in testing", seen.domain),
-                "Senders report failures and deliver all the same. When the reports are clean, go on to enforce.",
+                format!("the policy of {} is in mode testing", seen.domain),
+                "Senders report failures but still deliver. Change to enforce when the reports show no failures.",
                 [],
             );
             if policy.max_age > MONTH {
                 findings.add(
                     Check::PolMaxAgeLong,
-                    format!("max_age is {} seconds while testing", policy.max_age),
-                    "A short one lets senders see changes soon.",
+                    format!("max_age is {} seconds in mode testing", policy.max_age),
+                    "With a shorter max_age, senders notice policy changes sooner.",
                     ["max_age: 86400".to_owned()],
                 );
             }
@@ -135,9 +138,9 @@ fn mode(seen: &ObservedDomain, policy: &Policy, findings: &mut Findings) {
         Mode::None => {
             findings.add(
                 Check::PolModeNone,
-                format!("the policy of {} is of mode none", seen.domain),
-                "Senders take the domain as one without MTA-STS. Remove record and policy host when the longest \
-                 max_age ever served has passed.",
+                format!("the policy of {} has mode none", seen.domain),
+                "Senders treat the domain as one without MTA-STS. Remove the record and the policy host when the longest \
+                 max_age ever served has elapsed.",
                 [],
             );
         }
@@ -151,9 +154,9 @@ fn broad(pattern: &MxPattern, findings: &mut Findings) {
     if is_public_suffix(text) || SHARED_MX_DOMAINS.contains(&text) {
         findings.add(
             Check::PolWildcardBroad,
-            format!("the line mx: {pattern} lets in hosts of strangers"),
-            "Whoever can forge the MX records names a host of his own there, with a good certificate, and gets the \
-             mail. Name the hosts one by one, or as closely as your mail host recommends.",
+            format!("the line mx: {pattern} also matches hosts of others"),
+            "An attacker who can forge the MX records and has a host there with a valid certificate can receive the \
+             mail. List the hosts one by one, or use the pattern that your mail provider documents.",
             [],
         );
     }

@@ -1,7 +1,7 @@
-//! The policy host: names, addresses, TLS, certificate, HTTP (RFC 8461 §3.3).
+//! Checks of the policy host: name, addresses, TLS, certificate and HTTP response (RFC 8461 §3.3).
 
 use crate::catalogue::{Check, Part, Severity};
-use crate::certificate::{Kind, chain_line, ends_soon};
+use crate::certificate::{CertificateFault, chain_line, ends_soon};
 use crate::finding::Findings;
 use crate::observed::{ObservedDomain, ObservedPolicyHost};
 use net::certificate::{CertificateFacts, Problem};
@@ -10,8 +10,7 @@ use net::tls::TlsFacts;
 
 const HOUR: u64 = 3600;
 
-/// Without a record, trouble with the policy host is no news: the missing record has told whether there is
-/// one.
+/// Without a record, failures of the policy host are not reported: `STS-TXT-MISSING` covers that case.
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     let host = &seen.host;
     let is_announced = match &seen.record {
@@ -23,7 +22,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     if host.is_nowhere() && !is_announced {
         return;
     }
-    findings.looked_at(&[Part::PolicyHost]);
+    findings.mark_examined(&[Part::PolicyHost]);
     names(seen, findings);
     if host.visits.is_empty() {
         return unfetched(seen, is_announced, findings);
@@ -31,15 +30,15 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     each_address(host, findings);
     let reached = host.visits.iter().any(|visit| visit.tls.is_some());
     if reached {
-        findings.looked_at(&[Part::Https]);
+        findings.mark_examined(&[Part::Https]);
     }
     if host.without_sni.is_some() {
-        findings.looked_at(&[Part::HttpsDeep]);
+        findings.mark_examined(&[Part::HttpsDeep]);
     }
     match host.fetched() {
         Ok(_) => {
-            // Of a bad certificate only the first fault is known.
-            findings.looked_at(&[Part::HttpsCertificate, Part::Http]);
+            // For a bad certificate only the first fault is known, so the other checks can't pass.
+            findings.mark_examined(&[Part::HttpsCertificate, Part::Http]);
             details(seen, findings);
         }
         Err(_) => unfetched(seen, is_announced, findings),
@@ -53,8 +52,8 @@ fn names(seen: &ObservedDomain, findings: &mut Findings) {
         findings.add(
             Check::HostCname,
             format!("{} is delegated to {target}", host.name),
-            "Whoever runs that host decides what senders read. When you leave them, take the CNAME away first: \
-             who gets the name after you can publish a policy for you.",
+            "The operator of that host controls the policy that senders fetch. Remove the CNAME before you stop using \
+             the host: the next owner of its name could publish a policy for your domain.",
             [],
         );
     }
@@ -63,14 +62,17 @@ fn names(seen: &ObservedDomain, findings: &mut Findings) {
             findings.add(
                 Check::HostPrivate,
                 format!("{} has the address {address}, which is {what}", host.name),
-                "No sender fetches from it.",
-                [format!("{}.  A  192.0.2.1   ; a public address of your policy host", host.name)],
+                "Senders on the internet can't fetch the policy from it.",
+                [format!(
+                    "{}.  A  192.0.2.1   ; replace with a public address of your policy host",
+                    host.name
+                )],
             );
         }
     }
 }
 
-/// A visit that found nobody in time is one without a connection.
+/// The outcome of a visit, with a time-out before the TLS handshake counted as a failed connection.
 fn unanswered(visit: &Visit) -> Result<Fetched, FetchError> {
     match visit.judged() {
         Err(FetchError::Time) if visit.tls.is_none() => {
@@ -80,7 +82,7 @@ fn unanswered(visit: &Visit) -> Result<Fetched, FetchError> {
     }
 }
 
-/// What differs from address to address.
+/// Reports addresses that fail or serve a different policy while another address serves a valid one.
 fn each_address(host: &ObservedPolicyHost, findings: &mut Findings) {
     let outcomes: Vec<_> = host.visits.iter().map(|visit| (visit.address, unanswered(visit))).collect();
     let Some((_, Ok(good))) = outcomes.iter().find(|(_, outcome)| outcome.is_ok()) else { return };
@@ -88,14 +90,14 @@ fn each_address(host: &ObservedPolicyHost, findings: &mut Findings) {
         match outcome {
             Err(FetchError::Connect(why)) if address.is_ipv6() => findings.add(
                 Check::HostIpv6Broken,
-                format!("{} has the address {address}, which takes no connection: {why}", host.name),
-                "Senders try IPv6 first and lose time, or give up. Mend it or take the AAAA record away.",
+                format!("{} has the address {address}, which accepts no connections: {why}", host.name),
+                "Senders that try IPv6 first lose time or give up. Fix the address or remove its AAAA record.",
                 [format!("curl -6 -v https://{}/.well-known/mta-sts.txt", host.name)],
             ),
             Err(error) => findings.add(
                 Check::HostPartial,
-                format!("{} fails at {address} and answers elsewhere: {error}", host.name),
-                "Which address a sender takes is up to it: some get no policy.",
+                format!("{} fails at {address} but works at another address: {error}", host.name),
+                "Senders choose one of the addresses, so some of them get no policy.",
                 [format!(
                     "curl -v --resolve {0}:443:{address} https://{0}/.well-known/mta-sts.txt",
                     host.name
@@ -103,8 +105,8 @@ fn each_address(host: &ObservedPolicyHost, findings: &mut Findings) {
             ),
             Ok(other) if other.body != good.body => findings.add(
                 Check::HostPartial,
-                format!("{} serves another policy at {address} than at {}", host.name, good.address),
-                "Which one a sender gets is up to chance. Bring the servers in step.",
+                format!("{} serves a different policy at {address} than at {}", host.name, good.address),
+                "It depends on the chosen address which policy a sender gets. Deploy the same file to all servers.",
                 [format!(
                     "curl -s --resolve {0}:443:{address} https://{0}/.well-known/mta-sts.txt",
                     host.name
@@ -122,35 +124,40 @@ fn unfetched(seen: &ObservedDomain, is_announced: bool, findings: &mut Findings)
     }
     let name = &seen.host.name;
     let visit = seen.host.visits.iter().find(|visit| visit.judged().as_ref().err() == Some(&error));
-    let (check, remedy) = told(seen, visit, &error);
-    let why = "New senders can't get the policy and deliver as if there were none; those who have it go on with \
-         it until it expires.";
+    let (check, remedy) = check_and_remedy(seen, visit, &error);
+    let why = "Senders without a cached policy can't get it and deliver as if there were none. Senders with a cached \
+         policy use it until it expires.";
     let severity = if check == Check::HttpsSlow { Severity::Error } else { check.severity() };
-    let detail = visit.and_then(|visit| visit.outcome.as_ref().ok()).and_then(wall);
+    let detail = visit.and_then(|visit| visit.outcome.as_ref().ok()).and_then(blocker);
     let what = match detail.filter(|_| check == Check::HttpsAuth) {
-        Some(wall) => format!("no policy can be fetched from {name}: {wall} stands before it ({error})"),
+        Some(blocker) => {
+            format!("no policy can be fetched from {name}: {blocker} blocks the request ({error})")
+        }
         None => format!("no policy can be fetched from {name}: {error}"),
     };
     findings.add_as(severity, check, what, why, [remedy]);
-    findings.seen_by(visit.iter().flat_map(|visit| evidence(visit)));
+    findings.attach_evidence(visit.iter().flat_map(|visit| evidence(visit)));
 }
 
-fn told(seen: &ObservedDomain, visit: Option<&Visit>, error: &FetchError) -> (Check, String) {
+fn check_and_remedy(seen: &ObservedDomain, visit: Option<&Visit>, error: &FetchError) -> (Check, String) {
     let host = &seen.host.name;
     let url = format!("https://{host}/.well-known/mta-sts.txt");
     let tls = |more: &str| format!("openssl s_client -connect {host}:443 -servername {host}{more}");
     match error {
         FetchError::HostName | FetchError::Dns(_) => {
-            let line = format!("{host}.  A  192.0.2.1   ; the address of your policy host, or a CNAME to it");
+            let line = format!(
+                "{host}.  A  192.0.2.1   ; replace with the address of your policy host, or use a CNAME"
+            );
             (Check::HostMissing, line)
         }
-        FetchError::SpecialAddress { .. } => {
-            (Check::HostPrivate, format!("{host}.  A  192.0.2.1   ; a public address of your policy host"))
-        }
+        FetchError::SpecialAddress { .. } => (
+            Check::HostPrivate,
+            format!("{host}.  A  192.0.2.1   ; replace with a public address of your policy host"),
+        ),
         FetchError::Connect(_) => (Check::HostUnreachable, format!("curl -v {url}")),
         FetchError::Certificate(problem) => {
             let facts = visit.and_then(|visit| visit.tls.as_ref());
-            (of_certificate(problem, facts), tls(""))
+            (certificate_check(problem, facts), tls(""))
         }
         FetchError::TlsVersion(_) => (Check::HttpsTlsOld, tls(" -tls1_2")),
         FetchError::Tls(_) => (Check::HttpsHandshake, tls("")),
@@ -159,10 +166,10 @@ fn told(seen: &ObservedDomain, visit: Option<&Visit>, error: &FetchError) -> (Ch
             let check = match status {
                 300..=399 => Check::HttpsRedirect,
                 401 | 403 | 407 | 429 => Check::HttpsAuth,
-                _ if page.and_then(wall).is_some() => Check::HttpsAuth,
+                _ if page.and_then(blocker).is_some() => Check::HttpsAuth,
                 _ => Check::HttpsStatus,
             };
-            (check, format!("curl -i {url}   # has to answer 200"))
+            (check, format!("curl -i {url}   # has to return status 200"))
         }
         FetchError::MediaType(_) => (Check::HttpsType, "Content-Type: text/plain".to_owned()),
         FetchError::Size => (Check::HttpsSize, format!("curl -s {url} | wc -c")),
@@ -171,8 +178,8 @@ fn told(seen: &ObservedDomain, visit: Option<&Visit>, error: &FetchError) -> (Ch
     }
 }
 
-/// Who stands before a page, by the marks that they leave.
-fn wall(page: &Page) -> Option<&'static str> {
+/// The service or mechanism that blocked a request, recognized by headers and page contents.
+fn blocker(page: &Page) -> Option<&'static str> {
     let body = page.body.as_deref().unwrap_or_default();
     let body =
         String::from_utf8_lossy(body.get(..8192.min(body.len())).unwrap_or_default()).to_ascii_lowercase();
@@ -181,12 +188,12 @@ fn wall(page: &Page) -> Option<&'static str> {
     };
     match () {
         () if says("cf-mitigated", "challenge") || body.contains("challenge-platform") => {
-            Some("a challenge by Cloudflare")
+            Some("a Cloudflare challenge")
         }
         () if says("server", "awselb") || says("x-amzn-waf-action", "") => Some("AWS WAF"),
         () if body.contains("_incapsula_") || says("x-iinfo", "") => Some("Imperva"),
         () if says("server", "akamaighost") => Some("Akamai"),
-        () if page.header("www-authenticate").is_some() => Some("a password"),
+        () if page.header("www-authenticate").is_some() => Some("a password prompt"),
         () if body.contains("captcha") => Some("a captcha"),
         () => None,
     }
@@ -205,20 +212,20 @@ fn evidence(visit: &Visit) -> Vec<String> {
     lines
 }
 
-/// Which check a bad certificate of the policy host trips.
-fn of_certificate(problem: &Problem, facts: Option<&TlsFacts>) -> Check {
-    match Kind::of(problem, facts) {
-        Kind::Expired => Check::HttpsCertExpired,
-        Kind::NotYet => Check::HttpsCertNotYet,
-        Kind::Name => Check::HttpsCertName,
-        Kind::CommonNameOnly => Check::HttpsCertCnOnly,
-        Kind::OfItself => Check::HttpsCertSelf,
-        Kind::ChainCut => Check::HttpsCertChain,
-        Kind::Untrusted => Check::HttpsCertUntrusted,
+/// The check that reports this fault of the policy host's certificate.
+fn certificate_check(problem: &Problem, facts: Option<&TlsFacts>) -> Check {
+    match CertificateFault::of(problem, facts) {
+        CertificateFault::Expired => Check::HttpsCertExpired,
+        CertificateFault::NotYetValid => Check::HttpsCertNotYet,
+        CertificateFault::WrongName => Check::HttpsCertName,
+        CertificateFault::CommonNameOnly => Check::HttpsCertCnOnly,
+        CertificateFault::SelfSigned => Check::HttpsCertSelf,
+        CertificateFault::MissingIntermediate => Check::HttpsCertChain,
+        CertificateFault::Untrusted => Check::HttpsCertUntrusted,
     }
 }
 
-/// What is odd about a host that gives a policy.
+/// Reports weaknesses of a host that serves a valid response.
 fn details(seen: &ObservedDomain, findings: &mut Findings) {
     let host = &seen.host;
     let name = &host.name;
@@ -228,25 +235,25 @@ fn details(seen: &ObservedDomain, findings: &mut Findings) {
         findings.add(
             Check::HttpsCertExpiring,
             format!("the certificate of {name} {ending}"),
-            "When it ends, no sender can fetch or renew the policy. Renew it now, and find out why that did not \
-             happen by itself.",
+            "After that, no sender can fetch or refresh the policy. Renew the certificate now, and find out why the \
+             automatic renewal did not happen.",
             [],
         );
-        findings.seen_by([chain_line(own)]);
+        findings.attach_evidence([chain_line(own)]);
     }
     if visit.took > seen.slow {
         findings.add(
             Check::HttpsSlow,
-            format!("{name} takes {:.1} seconds for the policy file", visit.took.as_secs_f32()),
-            "Senders give up after a minute at the latest, many sooner.",
+            format!("{name} takes {:.1} seconds to serve the policy file", visit.took.as_secs_f32()),
+            "Senders give up after one minute, many of them sooner.",
             [format!("curl -o /dev/null -w '%{{time_total}}\\n' https://{name}/.well-known/mta-sts.txt")],
         );
     }
     if let Some(age) = visit.outcome.as_ref().ok().and_then(cached_for).filter(|age| *age > HOUR) {
         findings.add(
             Check::HttpsCache,
-            format!("{name} lets caches keep the policy file for {age} seconds"),
-            "A proxy in front may hand out the old file after the id has changed.",
+            format!("{name} lets caches store the policy file for {age} seconds"),
+            "A cache or proxy may serve the old file after the id has changed. Use a short max-age.",
             ["Cache-Control: max-age=300".to_owned()],
         );
     }
@@ -262,12 +269,13 @@ fn revocation(host: &ObservedPolicyHost, own: Option<&CertificateFacts>, finding
     }
     findings.add(
         Check::HttpsRevoked,
-        format!("the certificate of {} is on its authority's list of revoked ones", host.name),
-        "Authorities take a certificate back when its key was lost or its name was not proven. Senders that look at such lists \
-         can't fetch the policy, and who has the key could serve another. Order a new one with a new key.",
+        format!("the certificate of {} has been revoked by its CA", host.name),
+        "CAs revoke certificates when the key was compromised or the name was not validated properly. Senders that \
+         check revocation can't fetch the policy, and a holder of the key could serve a different one. Order a new \
+         certificate with a new key.",
         [format!("certbot certonly --force-renewal --new-key -d {}", host.name)],
     );
-    findings.seen_by(own.map(chain_line));
+    findings.attach_evidence(own.map(chain_line));
 }
 
 fn cached_for(page: &Page) -> Option<u64> {
@@ -281,12 +289,12 @@ fn without_sni(host: &ObservedPolicyHost, visit: &Visit, findings: &mut Findings
     let Some(nameless) = &host.without_sni else { return };
     let fingerprint = |visit: &Visit| Some(visit.tls.as_ref()?.chain.first()?.fingerprint.clone());
     if fingerprint(nameless) != fingerprint(visit) && nameless.judged().is_err() {
-        // Every sender that fetches policies names the host, so that nothing is lost today.
+        // Senders have to send SNI when they fetch policies, so this loses nothing today.
         findings.add_as(
             Severity::Info,
             Check::HttpsSni,
-            format!("without SNI {} gives another certificate, or none", host.name),
-            "Senders have to name the host in the handshake, so this is fine; only programs of old trip over it.",
+            format!("without SNI, {} presents a different certificate or none", host.name),
+            "This is harmless: senders have to send SNI. Only very old clients are affected.",
             [],
         );
     }
@@ -298,15 +306,15 @@ fn as_browser(host: &ObservedPolicyHost, visit: &Visit, findings: &mut Findings)
     if body(other) != body(visit) {
         findings.add(
             Check::HttpsUserAgent,
-            format!("{} answers a browser otherwise than a program", host.name),
-            "Something in front looks at who asks. The next rule may keep senders out: let the path of the policy \
-             file through for everyone.",
+            format!("{} serves browsers a different response than other clients", host.name),
+            "A proxy or firewall in front of it filters by User-Agent, and its rules may also block senders. Exempt the \
+             path of the policy file from such rules.",
             [format!("curl -A Mozilla/5.0 -i https://{}/.well-known/mta-sts.txt", host.name)],
         );
     }
 }
 
-/// Authorities by the name that their certificates carry, and what CAA calls them.
+/// CAs by a part of the issuer name in their certificates, with their CAA issuer domains.
 const AUTHORITIES: &[(&str, &[&str])] = &[
     ("let's encrypt", &["letsencrypt.org"]),
     ("zerossl", &["sectigo.com", "zerossl.com"]),
@@ -330,21 +338,22 @@ fn caa(seen: &ObservedDomain, own: Option<&CertificateFacts>, findings: &mut Fin
         .collect();
     let Some(own) = own.filter(|_| !issuers.is_empty()) else { return };
     let known = AUTHORITIES.iter().find(|(name, _)| own.issuer.to_ascii_lowercase().contains(name));
-    let is_nobody = issuers.iter().all(|domain| domain.is_empty());
+    let allows_none = issuers.iter().all(|domain| domain.is_empty());
     let allowed = known.map(|(_, allowed)| *allowed).unwrap_or_default();
-    let is_let = issuers.iter().any(|domain| allowed.iter().any(|known| domain.eq_ignore_ascii_case(known)));
-    if is_let || known.is_none() && !is_nobody {
+    let is_allowed =
+        issuers.iter().any(|domain| allowed.iter().any(|known| domain.eq_ignore_ascii_case(known)));
+    if is_allowed || known.is_none() && !allows_none {
         return;
     }
-    let shown = if is_nobody { "no one".to_owned() } else { issuers.join(", ") };
+    let shown = if allows_none { "no CA".to_owned() } else { issuers.join(", ") };
     findings.add(
         Check::HttpsCaa,
         format!(
-            "CAA lets {shown} issue for {}, and the certificate in use is by {}",
+            "CAA records allow {shown} to issue for {}, but the current certificate is from {}",
             seen.host.name, own.issuer
         ),
-        "The renewal will be refused, and the policy host stops answering when this certificate ends.",
+        "The CA will refuse the renewal, and senders can't fetch the policy after this certificate expires.",
         [format!("{}.  CAA  0 issue \"{}\"", seen.domain, allowed.first().unwrap_or(&"letsencrypt.org"))],
     );
-    findings.seen_by(seen.host.caa.iter().map(|caa| format!("CAA {} {:?}", caa.tag, caa.value)));
+    findings.attach_evidence(seen.host.caa.iter().map(|caa| format!("CAA {} {:?}", caa.tag, caa.value)));
 }

@@ -1,24 +1,24 @@
-//! Progress of a check: the trait that a caller implements to show partial results, and the one-line
-//! summaries that it is given.
+//! Progress of a check: a trait that a caller implements to show partial results, and the one-line summaries
+//! that `observe` passes to it.
 
 use crate::observed::ObservedPolicyHost;
 use formats::Policy;
 use net::dns::{Answer, DnsError, Exchange};
 use net::smtp::{SessionFailure, SessionReport};
 
-/// Is told what was seen, while more is looked at.
+/// Receives partial results while a check is running.
 pub trait Progress: Sync {
-    /// This part is looked at, such as `mx1.example.org (192.0.2.1)`, and there was this, told to who asks. It comes from
-    /// outside and is neither judged nor bounded yet.
+    /// Called when the result for `part`, such as `MX` or `mx1.example.org (192.0.2.1)`, is known. `answer` formats
+    /// the result only on demand. The text is untrusted input from the network and not limited in length.
     fn seen(&self, part: &str, answer: &dyn Fn() -> String);
 }
 
-/// Nobody watches.
+/// Discards all progress.
 impl Progress for () {
     fn seen(&self, _: &str, _: &dyn Fn() -> String) {}
 }
 
-/// Hosts, or texts, in one line.
+/// The number of hosts or TXT strings listed in one summary line.
 const MAX_LISTED: usize = 4;
 
 fn listed(all: impl Iterator<Item = String>) -> String {
@@ -34,7 +34,7 @@ pub(crate) fn mx_summary(found: &Result<Answer, DnsError>) -> String {
     match found {
         Ok(answer) => listed(answer.mx().into_iter().map(|mx| match mx.exchange {
             Exchange::Host(host) => host.to_string(),
-            Exchange::Null => "none, by a null MX".to_owned(),
+            Exchange::Null => "none (null MX)".to_owned(),
             Exchange::Invalid(text) => text,
         })),
         Err(error) => error.to_string(),

@@ -1,4 +1,5 @@
-//! The `_mta-sts` record (RFC 8461 §3.1).
+//! Checks of the `_mta-sts` TXT record (RFC 8461 §3.1): presence, syntax, id and TTL, and changes since the
+//! previous check.
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
@@ -13,7 +14,7 @@ const DAY: u64 = 86_400;
 
 pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     let name = format!("_mta-sts.{}", seen.domain);
-    findings.looked_at(&[Part::Record]);
+    findings.mark_examined(&[Part::Record]);
     let answer = match &seen.record {
         Ok(answer) => answer,
         Err(error) if error.is_absence() => {
@@ -25,14 +26,14 @@ pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Finding
         findings.add(
             Check::StsTxtCname,
             format!("{name} is delegated to {target}"),
-            "Whoever runs that zone decides when senders fetch the policy.",
+            "The operator of that zone controls when senders fetch the policy.",
             [],
         );
     }
     let records = answer.texts().map(|text| format!("{name}.  TXT  {:?}", String::from_utf8_lossy(text)));
     match StsRecord::select(answer.texts()) {
         Ok(record) => {
-            findings.looked_at(&[Part::RecordText]);
+            findings.mark_examined(&[Part::RecordText]);
             good(seen, &name, answer, &record, findings);
             history(seen, known, &record.id, findings);
         }
@@ -40,16 +41,16 @@ pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Finding
             if !wrong_version(seen, answer, findings) {
                 missing(seen, findings);
             }
-            findings.seen_by(records);
+            findings.attach_evidence(records);
         }
         Err(SelectError::Multiple(count)) => {
             findings.add(
                 Check::StsTxtMultiple,
                 format!("{name} has {count} records of version STSv1"),
-                "Senders take that as no policy at all. Keep one of them.",
+                "Senders then assume that there is no policy. Keep one record and remove the others.",
                 [example(seen)],
             );
-            findings.seen_by(records);
+            findings.attach_evidence(records);
         }
         Err(SelectError::Invalid(error)) => {
             let quoted = answer.texts().any(|text| text.contains(&b'"') || text.contains(&b'\\'));
@@ -63,28 +64,28 @@ pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Finding
                 Severity::Error,
                 check,
                 format!("the record {name} is invalid at column {}: {}", error.column, error.fault),
-                "Senders take that as no policy at all.",
+                "Senders ignore an invalid record and assume that there is no policy.",
                 [example(seen)],
             );
-            findings.seen_by(records);
+            findings.attach_evidence(records);
         }
     }
 }
 
-/// The record to paste, with an id of this moment.
+/// The record to paste, with the current time as its id.
 fn example(seen: &ObservedDomain) -> String {
     let record = StsRecord::new(PolicyId::at(seen.now, None));
     format!("_mta-sts.{}.  TXT  \"{record}\"", seen.domain)
 }
 
-/// Says that there is no record: an error where a policy host waits for one, else how to begin.
+/// Reports a missing record: an error where a policy host exists, else information on how to begin.
 fn missing(seen: &ObservedDomain, findings: &mut Findings) {
     let what = format!("there is no record _mta-sts.{}", seen.domain);
     if let Some((name, text)) = seen.strays.first() {
         findings.add(
             Check::StsTxtApex,
-            format!("{name} has what belongs to _mta-sts.{}: {text}", seen.domain),
-            "Senders ask for the name with the underscore, and for no other.",
+            format!("{name} has the record that belongs at _mta-sts.{}: {text}", seen.domain),
+            "Senders query only the name with the underscore. Publish the record there.",
             [example(seen)],
         );
     }
@@ -95,23 +96,22 @@ fn missing(seen: &ObservedDomain, findings: &mut Findings) {
         "mode: testing".to_owned(),
     ];
     if !seen.host.is_nowhere() {
-        let why = "A policy host is there, and without the record no sender asks it: anyone on \
-         the path can strip TLS from mail to the domain. When the policy file is \
-         right, publish the record.";
+        let why = "A policy host exists, but without the record no sender fetches the policy, and anyone on the path can \
+         strip TLS from mail to the domain. When the policy file is correct, publish the record.";
         return findings.add(Check::StsTxtMissing, what, why, [example(seen)]);
     }
-    let why = "MTA-STS lets senders insist on TLS to the domain; without it anyone on the path can strip it. To \
-     begin, put up a policy file in mode testing, which loses no mail, then publish the record. `sternpost init` \
-     and `sternpost plan` do it in the safe order.";
+    let why = "MTA-STS lets senders require TLS to the domain; without it, anyone on the path can strip TLS. Begin with a \
+     policy file in mode testing, which loses no mail, then publish the record. `sternpost init` and `sternpost \
+     plan` do this in the safe order.";
     let begin = [
         "max_age: 86400".to_owned(),
         example(seen),
-        format!("sternpost init {0} >> sternpost.toml   # or by one program", seen.domain),
+        format!("sternpost init {0} >> sternpost.toml   # or let Sternpost publish both", seen.domain),
     ];
     findings.add_as(Severity::Info, Check::StsTxtMissing, what, why, head.into_iter().chain(mx).chain(begin));
 }
 
-/// Says which slip is in the version, if there is one.
+/// Reports a version with stray quotes or in the wrong case. Returns false if no record resembles one.
 fn wrong_version(seen: &ObservedDomain, answer: &Answer, findings: &mut Findings) -> bool {
     let slip = answer.texts().find_map(|text| {
         let shown: String = String::from_utf8_lossy(text).chars().take(100).collect();
@@ -127,10 +127,10 @@ fn wrong_version(seen: &ObservedDomain, answer: &Answer, findings: &mut Findings
     let Some((check, shown)) = slip else { return false };
     let why = match check {
         Check::StsTxtQuotes => {
-            "Quotes and backslashes belong to the zone file, not to the value: a panel has put them into it. \
-             Senders discard every record that does not begin with v=STSv1;"
+            "Quotes and backslashes are zone file syntax and must not be part of the value; a DNS panel may have \
+             added them. Senders discard every record that does not begin with v=STSv1;"
         }
-        _ => "The case counts: senders discard every record that does not begin with v=STSv1;",
+        _ => "The version is case-sensitive: senders discard every record that does not begin with v=STSv1;",
     };
     let what = format!("the record _mta-sts.{} is {shown}", seen.domain);
     findings.add_as(Severity::Error, check, what, why, [example(seen)]);
@@ -143,14 +143,14 @@ fn good(seen: &ObservedDomain, name: &str, answer: &Answer, record: &StsRecord, 
             StsNote::SpaceBeforeDelimiter => findings.add(
                 Check::StsTxtDelim,
                 format!("{name} has white space before the first `;`"),
-                "Some senders discard such a record.",
+                "Some senders discard such a record. Remove the white space.",
                 [format!("{name}.  TXT  \"{record}\"")],
             ),
             StsNote::Repeated(field) => findings.add_as(
                 Severity::Warning,
                 Check::StsTxtSyntax,
                 format!("{name} has the field {field:?} twice"),
-                "The first counts. Keep one.",
+                "Senders use the first one. Remove the other.",
                 [format!("{name}.  TXT  \"{record}\"")],
             ),
             _ => {}
@@ -164,8 +164,8 @@ fn good(seen: &ObservedDomain, name: &str, answer: &Answer, record: &StsRecord, 
     if answer.is_split {
         findings.add(
             Check::StsTxtSplit,
-            format!("{name} comes in several strings, together {record}"),
-            "Senders join them; it is fine as long as nothing is lost where they meet.",
+            format!("{name} is split into several strings, which together are {record}"),
+            "Senders join the strings without spaces. This is valid as long as the joined record is correct.",
             [],
         );
     }
@@ -175,16 +175,16 @@ fn good(seen: &ObservedDomain, name: &str, answer: &Answer, record: &StsRecord, 
     if ttl > most {
         findings.add(
             Check::StsTxtTtl,
-            format!("{name} lives for {ttl} seconds"),
-            "A new id is seen that late, so a change of the policy takes that much longer to reach senders.",
+            format!("{name} has a TTL of {ttl} seconds"),
+            "Senders notice a new id only after that time, so a policy change reaches them that much later.",
             [format!("{name}.  {HOUR}  TXT  \"{record}\"")],
         );
     }
     if seen.is_wildcard {
         findings.add(
             Check::StsTxtWildcard,
-            format!("the record {name} comes from a wildcard: any name beside it has one too"),
-            "The same record then stands at names where it means nothing, and goes with the wildcard.",
+            format!("the record {name} is synthesized from a wildcard: a random name next to it has one as well"),
+            "The record also appears at unrelated names, and it disappears with the wildcard. Publish it explicitly.",
             [format!("{name}.  TXT  \"{record}\"")],
         );
     }
@@ -194,22 +194,22 @@ fn id(seen: &ObservedDomain, name: &str, id: &PolicyId, findings: &mut Findings)
     match id.as_time() {
         None => findings.add(
             Check::StsTxtIdStyle,
-            format!("the id of {name} is {id}, not a time stamp"),
-            "Any letters and digits do, as long as they change with the policy. A UTC time stamp never repeats.",
+            format!("the id of {name} is {id}, which is not a timestamp"),
+            "Any letters and digits are valid, as long as they change with the policy. A UTC timestamp never repeats.",
             [example(seen)],
         ),
         Some(time) if time > net::clock::later(seen.now, jiff::SignedDuration::from_hours(24)) => findings.add(
             Check::StsTxtIdFuture,
-            format!("the id of {name} is {id}, a time to come"),
-            "Senders compare for equality only, so nothing breaks; but the next id by the clock will be smaller, \
-             and people and programs that expect it to grow are misled.",
+            format!("the id of {name} is {id}, a timestamp in the future"),
+            "Senders only compare ids for equality, so nothing breaks. But the next id from the clock will be smaller, \
+             which misleads people and programs that expect ids to grow.",
             [example(seen)],
         ),
         Some(_) => {}
     }
 }
 
-/// What changed since the last look.
+/// Compares the id and the policy file with the previous check.
 fn history(seen: &ObservedDomain, known: &Known, id: &PolicyId, findings: &mut Findings) {
     let (Some(Previous { id: before, file, at }), Some(now)) = (&known.previous, &seen.policy.file) else {
         return;
@@ -219,16 +219,16 @@ fn history(seen: &ObservedDomain, known: &Known, id: &PolicyId, findings: &mut F
     if file != now && before == id {
         findings.add(
             Check::StsTxtUnchanged,
-            format!("the policy file changed since {at}, and the id of {name} is still {id}"),
-            "Senders that hold the old file do not fetch the new one before its max_age runs out, or for a day.",
+            format!("the policy file changed since {at}, but the id of {name} is still {id}"),
+            "Senders with the old policy in their cache may keep it until its max_age expires. Publish a new id.",
             [example(seen)],
         );
     }
     if file == now && before != id {
         findings.add(
             Check::StsTxtChanged,
-            format!("the id of {name} changed from {before} to {id} since {at}, and the file did not"),
-            "Senders fetch the same file once more; nothing is lost. If a change was meant, it is not there yet.",
+            format!("the id of {name} changed from {before} to {id} since {at}, but the policy file did not"),
+            "Senders fetch the same file again, which is harmless. If the policy was meant to change, it has not changed yet.",
             [],
         );
     }

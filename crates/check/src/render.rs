@@ -1,5 +1,5 @@
-//! An [`Examination`](crate::Examination) as others read it: [`forms`] for programs (JSON, JUnit, Nagios, Prometheus), [`page`]
-//! for people. The command line and the dashboard both use these.
+//! Output formats of an [`Examination`](crate::Examination): [`forms`] for programs (JSON, JUnit, Nagios,
+//! Prometheus) and [`page`] for people (HTML). The command line and the dashboard use both.
 
 pub mod forms;
 pub mod page;

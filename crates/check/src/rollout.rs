@@ -1,4 +1,4 @@
-//! What is next for the policy (RFC 8461 §5).
+//! Checks of the roll-out: whether the policy is ready for mode enforce, and the order of changes (RFC 8461 §5).
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;
@@ -7,47 +7,47 @@ use crate::observed::ObservedDomain;
 use formats::Mode;
 
 pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
-    findings.looked_at(&[Part::Rollout]);
+    findings.mark_examined(&[Part::Rollout]);
     order(seen, known, findings);
     if seen.mode() != Mode::Testing {
         return;
     }
     let (what, why, remedy) = match &known.gate {
         Some((true, why)) => (
-            format!("{} is ready to be enforced: {why}", seen.domain),
-            "Senders then refuse what is not verified.".to_owned(),
+            format!("{} is ready for mode enforce: {why}", seen.domain),
+            "In mode enforce, senders do not deliver to hosts that fail verification.".to_owned(),
             format!("sternpost promote {}", seen.domain),
         ),
         Some((false, why)) => (
-            format!("{} is not ready to be enforced yet: {why}", seen.domain),
-            "The reports and our own looks decide.".to_owned(),
+            format!("{} is not ready for mode enforce yet: {why}", seen.domain),
+            "This depends on the received reports and on the checks by Sternpost.".to_owned(),
             format!("sternpost status {}", seen.domain),
         ),
         None => (
-            format!("whether {} may be enforced can't be told from one look", seen.domain),
+            format!("one check can't determine whether {} is ready for mode enforce", seen.domain),
             missing(seen, findings),
-            "sternpost reports import FILES   # reports that came; then sternpost status".to_owned(),
+            "sternpost reports import FILES   # received reports; then run sternpost status".to_owned(),
         ),
     };
     findings.add(Check::ReadyEnforce, what, why, [remedy]);
 }
 
-/// What stands in the way by this look, or that reports are missing.
+/// The obstacles that this check found, or the advice to collect reports.
 fn missing(seen: &ObservedDomain, findings: &Findings) -> String {
     let refused = seen.hosts.iter().filter(|host| matches!(host.passes_pkix(), Some(Err(_)))).count();
     let uncovered = findings.has(Check::MatchNone) || findings.has(Check::MatchMxUncovered);
     match (refused, uncovered) {
-        (0, false) => "Today nothing stands in the way. What counts is a fortnight of reports by those who send to you, \
-                       the last week without a failure."
+        (0, false) => "This check found no obstacle. Before mode enforce, collect two weeks of reports, the last week of them \
+                       without failures."
             .to_owned(),
         _ => format!(
-            "Today {} in the way. Mend that, then wait for a clean week of reports.",
-            if uncovered { "an MX host that the policy does not name stands" } else { "a bad MX host stands" }
+            "The obstacle is {}. Fix it, then wait for a week of reports without failures.",
+            if uncovered { "an MX host that the policy does not match" } else { "an MX host that fails verification" }
         ),
     }
 }
 
-/// A record that changed before the file did: seen when the next look finds the new file under the same id.
+/// Reports an id that was published before its file: the previous check saw the same id with a different file.
 fn order(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     let (Some(previous), Some(id), Some(file)) = (&known.previous, &seen.policy.id, &seen.policy.file) else {
         return;
@@ -58,10 +58,10 @@ fn order(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
         findings.add_as(
             Severity::Warning,
             Check::ReadyIdOrder,
-            format!("the id {id} was there before the file that it announces"),
-            "Senders that looked in between hold the old file under the new id, and keep it for max_age. The file \
-             comes first, then the id.",
-            [format!("sternpost plan {}   # does it in that order", seen.domain)],
+            format!("the id {id} was published before the policy file that it announces"),
+            "Senders that fetched in between cache the old file under the new id until its max_age expires. Publish the \
+             file first, then the id.",
+            [format!("sternpost plan {}   # uses that order", seen.domain)],
         );
     }
 }

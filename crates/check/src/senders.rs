@@ -1,5 +1,5 @@
-//! Kinds of senders, and what happens to their mail at each MX host (RFC 8461 §5, RFC 7672 §2.2): the
-//! types that an examination carries. The module `delivery` computes them.
+//! Kinds of senders, and the outcome of their mail at each MX host (RFC 8461 §5, RFC 7672 §2.2). These are
+//! the types of `Examination::senders`; the module `delivery` computes the values.
 
 use formats::DomainName;
 
@@ -7,68 +7,68 @@ use formats::DomainName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sender {
-    /// Honours MTA-STS, as most large ones do.
+    /// Honors MTA-STS, as most large senders do.
     Strict,
-    /// Tests policies and reports, and delivers all the same.
+    /// Validates policies only to report failures, and delivers regardless.
     Testing,
-    /// Uses DANE, and MTA-STS where there is none.
+    /// Uses DANE, and MTA-STS for hosts without usable TLSA records.
     Dane,
-    /// Takes TLS where it is offered.
+    /// Uses opportunistic TLS only.
     Plain,
 }
 
-/// What happens to a message at one MX host.
+/// The outcome of a delivery attempt to one MX host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// Delivered through TLS with the host verified.
+    /// Delivered over TLS to a verified host.
     Verified,
-    /// Delivered through TLS with whoever answers: it can be stripped.
+    /// Delivered over TLS without verification, so that an attacker can strip TLS.
     Encrypted,
-    /// Delivered in the clear.
+    /// Delivered in cleartext.
     Clear,
     /// Not delivered to this host.
     Refused,
-    /// Nobody can, or nobody looked.
+    /// The host could not be reached, or was not probed.
     Unreached,
 }
 
-/// One MX host as a sender meets it.
+/// The outcome for one kind of sender at one MX host.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct HostView {
-    /// The host.
+    /// The MX host's name.
     pub host: DomainName,
-    /// What happens.
+    /// What happens to the message there.
     pub outcome: Outcome,
 }
 
-/// What one kind of sender does.
+/// What one kind of sender does with mail for the domain.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct SenderView {
-    /// The kind.
+    /// The kind of sender.
     pub sender: Sender,
-    /// MX hosts in their order.
+    /// One entry per MX host, in order of preference.
     pub hosts: Vec<HostView>,
-    /// What follows for the message, in a few words.
+    /// The overall outcome, as a predicate such as `delivers in cleartext`.
     pub summary: String,
 }
 
-/// How people call the kind.
+/// The kind of sender in words, such as `a sender that uses DANE`.
 pub fn name(sender: Sender) -> &'static str {
     match sender {
-        Sender::Strict => "a sender that honours MTA-STS",
-        Sender::Testing => "a sender that tests policies",
+        Sender::Strict => "a sender that honors MTA-STS",
+        Sender::Testing => "a sender that only reports failures",
         Sender::Dane => "a sender that uses DANE",
         Sender::Plain => "any other sender",
     }
 }
 
-/// An outcome in words.
+/// The outcome in words, such as `TLS, verified`.
 pub fn word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Verified => "TLS, verified",
         Outcome::Encrypted => "TLS, not verified",
-        Outcome::Clear => "in the clear",
+        Outcome::Clear => "cleartext",
         Outcome::Refused => "refused",
         Outcome::Unreached => "not reached",
     }

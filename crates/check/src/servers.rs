@@ -1,4 +1,4 @@
-//! The zone by its name servers: do they say the same, and is it signed.
+//! Checks of the zone: whether its name servers agree about the `_mta-sts` record, and whether it is signed.
 
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
@@ -6,63 +6,63 @@ use crate::observed::ObservedDomain;
 use net::dns::{Answer, DnsError, Security, ServerAnswer};
 
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
-    findings.looked_at(&[Part::Dns]);
+    findings.mark_examined(&[Part::Dns]);
     if let Some(Ok(said)) = &seen.servers {
-        findings.looked_at(&[Part::NameServers]);
-        each(seen, said, findings);
+        findings.mark_examined(&[Part::NameServers]);
+        compare_servers(seen, said, findings);
     }
     if !seen.sees_signatures {
         return findings.add(
             Check::DnssecUnseen,
-            "the DNS resolver used here does not pass DNSSEC on, so nobody can tell what is signed",
-            "That is this network's, not the domain's: DANE and the zone's signatures were not looked at. Ask a \
-             resolver that validates (Debian: apt install unbound), or one on the internet:",
+            "the DNS resolver in use does not pass on DNSSEC data",
+            "This is a limitation of this network, not of the domain. DANE and the zone's signatures were not checked. \
+             Use a validating resolver (Debian: apt install unbound), or a public one:",
             [format!("sternpost check --resolver 9.9.9.9 {}", seen.domain)],
         );
     }
-    findings.looked_at(&[Part::Signed]);
+    findings.mark_examined(&[Part::Signed]);
     if seen.mx_security() == Security::Insecure {
         findings.add(
             Check::DnssecUnsigned,
             format!("the zone of {} is not signed", seen.domain),
-            "MTA-STS works all the same: its proof is the certificate of the policy host. DANE needs a signed zone, \
-             and so do senders that have never seen the policy, if they are to notice that someone hides it.",
+            "MTA-STS does not need DNSSEC: the policy host is authenticated by its certificate. DANE needs a signed zone. \
+             Without signatures, an attacker can also hide the policy from senders that have not cached it.",
             [],
         );
     }
 }
 
-fn each(seen: &ObservedDomain, said: &[ServerAnswer], findings: &mut Findings) {
+fn compare_servers(seen: &ObservedDomain, said: &[ServerAnswer], findings: &mut Findings) {
     let name = format!("_mta-sts.{}", seen.domain);
     let answers = |one: &&ServerAnswer| one.said.as_ref().err().is_none_or(DnsError::is_absence);
     let (good, lame): (Vec<&ServerAnswer>, Vec<&ServerAnswer>) = said.iter().partition(answers);
-    // When nobody answers it is this network that lets no question through: the resolver got an answer.
+    // When no server answers, this network blocks direct queries: the resolver did get an answer.
     for one in lame.iter().filter(|_| !good.is_empty()) {
         let why = one.said.as_ref().err().map(ToString::to_string).unwrap_or_default();
         findings.add(
             Check::DnsNsLame,
             format!("the name server {} does not answer for {name}: {why}", one.server),
-            "Resolvers lose time with it, and the domain when the others fail. Mend it, or take it out of the NS set.",
+            "Resolvers lose time with it, and the domain fails when the other servers do. Fix the server or remove its NS record.",
             [format!("dig @{} {name} TXT +norecurse", one.server)],
         );
     }
-    let told = |one: &ServerAnswer| match &one.said {
+    let response = |one: &ServerAnswer| match &one.said {
         Ok(answer) => texts(answer),
         Err(_) => vec!["nothing".to_owned()],
     };
     let Some(first) = good.first() else { return };
-    if let Some(other) = good.iter().find(|one| told(one) != told(first)) {
+    if let Some(other) = good.iter().find(|one| response(one) != response(first)) {
         findings.add(
             Check::DnsNsDisagree,
             format!(
-                "name servers disagree about {name}: {} says {}, {} says {}",
+                "name servers disagree about {name}: {} returns {}, {} returns {}",
                 first.server,
-                told(first).join(" | "),
+                response(first).join(" | "),
                 other.server,
-                told(other).join(" | ")
+                response(other).join(" | ")
             ),
-            "Which policy a sender sees depends on which server its resolver asks. Look at zone transfers and \
-             serials; right after a change it passes by itself.",
+            "The policy that a sender gets depends on the server that its resolver queries. Right after a change this \
+             resolves itself; otherwise check zone transfers and serial numbers.",
             [format!("dig @{} {} SOA +norecurse", other.server, seen.domain)],
         );
     }

@@ -1,5 +1,5 @@
-//! Sessions with MX hosts, politely: few at once with one address and one network, and in bulk one for
-//! all domains that share a host.
+//! SMTP sessions with MX hosts, with limits on concurrent connections per address and per network. Bulk
+//! checks can share one session among all domains that use the same MX host.
 
 use formats::hello::Version;
 use net::rate_limit::{ConcurrencyLimit, network};
@@ -8,16 +8,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
-/// Connections to one MX address at once.
+/// Maximum concurrent connections to one MX address.
 const SESSIONS_PER_ADDRESS: usize = 8;
-/// Connections into one network at once.
+/// Maximum concurrent connections to one network (IPv4 /24, IPv6 /48).
 const SESSIONS_PER_NETWORK: usize = 64;
-/// Shared outcomes that are remembered; all are dropped when there are more.
+/// Maximum number of cached session results; the cache is cleared when it is full.
 const MAX_SHARED_SESSIONS: usize = 4096;
 
 type Outcome = Result<SessionReport, Box<SessionFailure>>;
 
-/// See the module.
+/// Opens SMTP sessions for checks, within the concurrency limits of this module.
 pub struct Sessions {
     mail: Arc<dyn MailProbes>,
     addresses: ConcurrencyLimit,
@@ -26,7 +26,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Sessions by these means; `share` lets domains with the same MX host and demand have one session.
+    /// Creates sessions on top of `mail`. With `share`, one session per MX address and TLS demand serves all domains.
     pub fn new(mail: Arc<dyn MailProbes>, share: bool) -> Self {
         Self {
             mail,
@@ -36,30 +36,30 @@ impl Sessions {
         }
     }
 
-    /// A session without the host's name in the handshake.
+    /// Opens a session without SNI in the handshake.
     pub(crate) async fn without_sni(&self, target: &Target) -> Outcome {
-        let _place = self.place(target).await;
+        let _permits = self.permits(target).await;
         self.mail.without_sni(target).await
     }
 
-    /// The cipher that the host agrees to in this version, if it does.
+    /// The cipher suite that the host selects from `ciphers` in this TLS version; `None` when the handshake fails.
     pub(crate) async fn agrees(
         &self,
         target: &Target,
         version: Version,
         ciphers: &'static [u16],
     ) -> Option<u16> {
-        let _place = self.place(target).await;
+        let _permits = self.permits(target).await;
         self.mail.agrees(target, version, ciphers).await.ok().flatten()
     }
 
-    /// Whether a command hidden behind STARTTLS is answered.
-    pub(crate) async fn takes_injection(&self, target: &Target) -> bool {
-        let _place = self.place(target).await;
-        self.mail.takes_injection(target).await.unwrap_or(false)
+    /// Whether the host answers a command sent in cleartext directly after STARTTLS (CVE-2011-0411).
+    pub(crate) async fn accepts_injection(&self, target: &Target) -> bool {
+        let _permits = self.permits(target).await;
+        self.mail.accepts_injection(target).await.unwrap_or(false)
     }
 
-    /// One session, or the one that was had for another domain.
+    /// Opens a session, or returns the shared result of an earlier session with the same target and demand.
     pub(crate) async fn session(&self, target: &Target, demand: &TlsDemand) -> Outcome {
         let Some(shared) = &self.shared else { return self.open(target, demand).await };
         let cell = {
@@ -73,12 +73,12 @@ impl Sessions {
     }
 
     async fn open(&self, target: &Target, demand: &TlsDemand) -> Outcome {
-        let _place = self.place(target).await;
+        let _permits = self.permits(target).await;
         self.mail.session(target, demand, None).await
     }
 
-    /// A place in the network, and one at the address.
-    async fn place(&self, target: &Target) -> [Option<OwnedSemaphorePermit>; 2] {
+    /// Waits for a permit for the target's network, then for one for its address.
+    async fn permits(&self, target: &Target) -> [Option<OwnedSemaphorePermit>; 2] {
         [self.networks.take(network(target.address)).await, self.addresses.take(target.address).await]
     }
 }

@@ -1,4 +1,5 @@
-//! A preflight over DNS that is broken in each way: it ends, says that it is blind, and takes no failure for "nothing".
+//! Checks over broken DNS servers: each check ends in time, reports that its result is incomplete, and does not
+//! mistake a failure for the absence of a record.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,7 +10,7 @@ use broken_server::{Fault, server};
 use formats::DomainName;
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
-use net::dns::{Authorities, Dns, Dnssec, Resolver, ResolverConfig};
+use net::dns::{AuthoritativeServers, Dns, Dnssec, Resolver, ResolverConfig};
 use net::https::{Fetcher, FetcherConfig};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ async fn examine(lab: &Lab, fault: Fault, dnssec: Dnssec) -> Examination {
     let fetcher = Fetcher::new(FetcherConfig::new(clients.trust.clone()), dns.clone(), clock.clone());
     let checker = Checker {
         unvalidated: dns.clone(),
-        servers: Some(Arc::new(Authorities::new(dns.clone(), server.port(), true))),
+        servers: Some(Arc::new(AuthoritativeServers::new(dns.clone(), server.port(), true))),
         dns,
         visits: Arc::new(fetcher.unwrap()),
         mail: Sessions::new(clients.probes, false),
@@ -39,11 +40,11 @@ async fn examine(lab: &Lab, fault: Fault, dnssec: Dnssec) -> Examination {
     };
     let domain = DomainName::parse("example.org").unwrap();
     let examination = tokio::time::timeout(Duration::from_secs(60), checker.examine(&domain)).await;
-    examination.unwrap_or_else(|_| panic!("{fault:?} holds a look up for a minute"))
+    examination.unwrap_or_else(|_| panic!("{fault:?} delays the check for over a minute"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn broken_dns_makes_a_look_blind_and_never_says_that_nothing_is_there() {
+async fn broken_dns_makes_a_check_incomplete_and_is_not_reported_as_absence() {
     let lab = Lab::start(Ports::free(), SystemClock.now()).await.unwrap();
     for dnssec in [Dnssec::Off, Dnssec::Validate] {
         for fault in [
@@ -55,24 +56,28 @@ async fn broken_dns_makes_a_look_blind_and_never_says_that_nothing_is_there() {
             Fault::Garbage,
         ] {
             let seen = examine(&lab, fault, dnssec).await;
-            assert!(seen.is_blind(), "{fault:?}, {dnssec:?}: {seen:?}");
-            assert!(seen.verdict.contains("can't be told"), "{fault:?}, {dnssec:?}: {}", seen.verdict);
+            assert!(seen.is_incomplete(), "{fault:?}, {dnssec:?}: {seen:?}");
+            assert!(
+                seen.verdict.starts_with("Could not determine"),
+                "{fault:?}, {dnssec:?}: {}",
+                seen.verdict
+            );
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_told_of_answers_that_are_too_much_is_bounded() {
+async fn the_findings_about_oversized_answers_are_bounded() {
     let lab = Lab::start(Ports::free(), SystemClock.now()).await.unwrap();
     for fault in [Fault::Huge, Fault::NoTtl, Fault::Truncated] {
         let seen = examine(&lab, fault, Dnssec::Off).await;
-        let told: usize = seen
+        let size: usize = seen
             .findings
             .iter()
             .flat_map(|finding| finding.evidence.iter().chain(&finding.remedy).chain([&finding.what]))
             .map(String::len)
             .sum();
-        assert!(told < 64 << 10, "{fault:?} makes {told} bytes: {seen:?}");
+        assert!(size < 64 << 10, "{fault:?} makes {size} bytes: {seen:?}");
         assert!(!seen.verdict.starts_with("example.org is protected"), "{}", seen.verdict);
     }
 }

@@ -1,17 +1,17 @@
-//! Each check of the catalogue with a lab domain that trips it and one that passes it, over real sockets.
+//! Every check of the catalogue, with a lab domain that fails it and one that passes it, over real sockets.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use formats::{DomainName, PolicyId};
 use lab::{Case, Lab, Ports};
 use net::clock::{Clock, SystemClock};
-use net::dns::Authorities;
+use net::dns::AuthoritativeServers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use sternpost_check::{Check, Checker, Depth, Examination, Known, Options, Previous, Sessions, Severity};
 
-/// Check, domain that trips it, domain that passes it. `good-all` passes what has no other word here.
+/// Check, and a domain that fails it. `good-all` passes it unless [`PASSES`] names another domain.
 const TRIPS: &[(&str, &str)] = &[
     ("DOM-IDN", "xn--bcher-kva"),
     ("DOM-NXDOMAIN", "no-such-domain"),
@@ -162,12 +162,12 @@ const TRIPS: &[(&str, &str)] = &[
     ("PROVIDER", "host-pages"),
 ];
 
-/// Where another domain than `good-all` passes: what `good-all` has by its nature.
+/// The domain that passes a check, for the checks that `good-all` can't pass.
 const PASSES: &[(&str, &str)] = &[
     ("MX-IPV6", "mx-ipv6"),
     ("HTTPS-SNI", "good-enforce-default"),
     ("DANE-PROTECTS", "good-enforce"),
-    // Said about every domain that has mail; not about one that has none.
+    // Reported for every domain that accepts mail, so only a null MX passes.
     ("SENDER-STRICT", "mx-null"),
     ("SENDER-TESTING", "mx-null"),
     ("SENDER-DANE", "mx-null"),
@@ -175,7 +175,7 @@ const PASSES: &[(&str, &str)] = &[
     ("READY-ENFORCE", "good-all"),
 ];
 
-/// Tripped by what is known from before, or by what is typed, in tests of their own.
+/// Checks that need earlier knowledge or a special argument, and have tests of their own.
 const ELSEWHERE: &[&str] =
     &["DOM-SYNTAX", "DNSSEC-UNSEEN", "STS-TXT-UNCHANGED", "STS-TXT-CHANGED", "READY-ID-ORDER", "RPT-SILENT"];
 
@@ -189,10 +189,10 @@ async fn ground() -> Ground {
     let cases = [lab::cases::all(), lab::oddities::all()].concat();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let lab = Lab::with_cases(Ports::free(), clock.now(), &cases).await.unwrap();
-    // Whoever names no host gets this one, as a web server's first site.
+    // Clients without SNI get this site, like the default site of a web server.
     lab.sites.put_default("mta-sts.http-cached.test");
     let clients = lab.clients("checker.test", clock.clone()).unwrap();
-    let servers = Authorities::new(clients.dns.clone(), lab.names.address.port(), true);
+    let servers = AuthoritativeServers::new(clients.dns.clone(), lab.names.address.port(), true);
     let checker = Checker {
         unvalidated: clients.dns.clone(),
         dns: clients.dns,
@@ -220,7 +220,7 @@ fn ids(seen: &Examination) -> BTreeSet<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_check_of_the_catalogue_is_tripped_by_one_domain_and_passed_by_another() {
+async fn each_check_of_the_catalogue_fails_for_one_domain_and_passes_for_another() {
     let ground = ground().await;
     let mut seen: BTreeMap<&str, Examination> = BTreeMap::new();
     let passes =
@@ -235,16 +235,16 @@ async fn each_check_of_the_catalogue_is_tripped_by_one_domain_and_passed_by_anot
     for (id, name) in TRIPS {
         let found = ids(&seen[name]);
         if !found.contains(id) {
-            wrong.push(format!("{name} has to trip {id}, and trips {found:?}"));
+            wrong.push(format!("{name} should fail {id}, but fails {found:?}"));
         }
     }
     for check in Check::ALL {
         if !TRIPS.iter().any(|(id, _)| *id == check.id()) && !ELSEWHERE.contains(&check.id()) {
-            wrong.push(format!("no domain trips {check}"));
+            wrong.push(format!("no domain fails {check}"));
         }
         let name = passes(check);
         if ids(&seen[name]).contains(check.id()) {
-            wrong.push(format!("{name} has to pass {check}, and trips it"));
+            wrong.push(format!("{name} should pass {check}, but fails it"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -253,7 +253,7 @@ async fn each_check_of_the_catalogue_is_tripped_by_one_domain_and_passed_by_anot
     assert!(bad.is_empty(), "{bad:?}");
     assert!(good.verdict.contains("is protected: its policy is enforced"), "{}", good.verdict);
     assert!(good.passed.len() > 90, "{}", good.passed.len());
-    // What was not looked at has not passed.
+    // Checks that were not made do not count as passed.
     let mut ground = ground;
     ground.checker.options.depth = Depth::Quick;
     let quick = ground.examine("good-all").await;
@@ -271,7 +271,7 @@ async fn each_check_of_the_catalogue_is_tripped_by_one_domain_and_passed_by_anot
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_visit_says_of_a_policy_host_is_what_a_fetch_says() {
+async fn a_visit_and_a_fetch_give_the_same_result_for_a_policy_host() {
     use net::https::{Call, PolicyHosts, Visits};
     let ground = ground().await;
     let clients = ground.lab.clients("checker.test", Arc::new(SystemClock)).unwrap();
@@ -293,7 +293,7 @@ async fn what_a_visit_says_of_a_policy_host_is_what_a_fetch_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_known_from_before_is_held_against_what_is_seen() {
+async fn the_previous_check_is_compared_with_this_one() {
     let ground = ground().await;
     let domain = DomainName::parse("good-enforce.test").unwrap();
     let now = SystemClock.now();
@@ -329,7 +329,7 @@ async fn what_is_known_from_before_is_held_against_what_is_seen() {
             assert!(found.contains(id), "{id} is missing with {known:?}: {found:?}");
         }
         for id in not {
-            assert!(!found.contains(id), "{id} is wrong with {known:?}");
+            assert!(!found.contains(id), "{id} is wrongly reported with {known:?}");
         }
     }
 }

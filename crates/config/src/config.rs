@@ -1,4 +1,5 @@
-//! The configuration in force: every section as a type, and how it is shown with the origin of each value.
+//! The effective configuration: every section as a type. `load` fills it from the keys that `read` has validated.
+//! `sternpost config show` prints it with the origin of each value.
 
 use crate::guard::GuardConfig;
 use crate::hosting::{AdminConfig, HostConfig};
@@ -17,12 +18,12 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// What is in force.
+/// The effective configuration: the values of the file, and defaults for all other keys.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where it was read from.
+    /// The file that was read; `None` if there is none and the defaults apply.
     pub file: Option<PathBuf>,
-    /// `dns.servers`; empty means the system's.
+    /// `dns.servers`; empty means the system's resolvers.
     pub dns_servers: Vec<SocketAddr>,
     /// `dns.dnssec`.
     pub dnssec: Dnssec,
@@ -36,74 +37,74 @@ pub struct Config {
     pub https_port: u16,
     /// `lab.smtp_port`.
     pub smtp_port: u16,
-    /// The file of `store`.
+    /// `store`: the path of the SQLite database.
     pub store: PathBuf,
-    /// `[answers]`, when the role is on.
+    /// `[answers]`; `None` if the role is off.
     pub answers: Option<AnswersConfig>,
-    /// `[host]`, when the role is on.
+    /// `[host]`; `None` if the role is off.
     pub host: Option<HostConfig>,
-    /// `[guard]`, when the role is on.
+    /// `[guard]`; `None` if the role is off.
     pub guard: Option<GuardConfig>,
-    /// `[inbox]`, when the role is on.
+    /// `[inbox]`; `None` if the role is off.
     pub inbox: Option<InboxConfig>,
-    /// `[collector]`, when the role is on.
+    /// `[collector]`; `None` if the role is off.
     pub collector: Option<CollectorConfig>,
-    /// `[reporter]`, when the role is on.
+    /// `[reporter]`; `None` if the role is off.
     pub reporter: Option<ReporterConfig>,
-    /// `[admin]`, when the role is on.
+    /// `[admin]`; `None` if the role is off.
     pub admin: Option<AdminConfig>,
-    /// `[dashboard]`, when the role is on.
+    /// `[dashboard]`; `None` if the role is off.
     pub dashboard: Option<DashboardConfig>,
-    /// `[gate]`.
+    /// `[gate]`: the evidence that enforcement requires.
     pub thresholds: Thresholds,
-    /// `[[domain]]`.
+    /// `[[domain]]`: the domains of the file; the store may hold further ones.
     pub domains: Vec<DomainSpec>,
-    /// `delegation.zone`.
+    /// `delegation.zone`; `None` means that domains can't be delegated.
     pub delegation: Option<DomainName>,
-    /// `[[rfc2136]]`.
+    /// `[[rfc2136]]`: the name servers that accept DNS UPDATE.
     pub updates: Vec<UpdateServer>,
-    /// `[[provider]]`.
+    /// `[[provider]]`: the accounts at DNS providers.
     pub providers: Vec<ProviderSpec>,
     /// `lab.dns_port`.
     pub dns_port: u16,
-    /// `metrics.listen`.
+    /// `metrics.listen`; `None` disables metrics.
     pub metrics: Option<SocketAddr>,
-    /// True logs JSON.
+    /// `log.format`: whether log lines are JSON.
     pub log_json: bool,
-    /// From which level on.
+    /// `log.level`: the lowest level that is logged, such as `info`.
     pub log_level: String,
     pub(crate) read: Read,
 }
 
-/// `[answers]`.
+/// `[answers]`: TLS policies for the mail servers' outgoing mail.
 #[derive(Debug, Clone)]
 pub struct AnswersConfig {
-    /// Where Postfix asks.
+    /// Socketmap listen addresses for Postfix.
     pub listen: Vec<Address>,
-    /// Where lines are asked.
+    /// Listen addresses of the line protocol for Exim and scripts.
     pub lines: Vec<Address>,
-    /// Where HTTP is asked.
+    /// The HTTP listen address; `None` disables HTTP.
     pub http: Option<SocketAddr>,
-    /// How Unix sockets are made.
+    /// Mode and owner of the Unix sockets.
     pub socket_file: SocketFileOptions,
-    /// Bytes of memory for answers.
+    /// The size of the answer cache in bytes.
     pub cache_bytes: u64,
-    /// What can change while it runs.
+    /// The settings that a reload can change.
     pub settings: Settings,
 }
 
-/// What a reload takes in, besides `[answers]`.
+/// The keys outside of `[answers]` that a reload applies without a restart.
 const RELOADABLE_KEYS: [&str; 6] =
     ["metrics.listen", "host.listen", "host.http", "host.behind_proxy", "inbox.smtp", "inbox.lmtp"];
 
 impl Config {
-    /// The Unix socket through which the running program is talked to.
+    /// The path of the control socket of the running server (`answers.control`).
     pub fn control(&self) -> PathBuf {
         let named = self.read.text("answers.control").map(|text| self.folder().join(text));
         named.unwrap_or_else(|| self.store.with_file_name("sternpost.sock"))
     }
 
-    /// True when all that a reload can't change is the same.
+    /// True if the two configurations differ only in keys that a reload can apply.
     pub fn has_same_world(&self, other: &Self) -> bool {
         let fixed = |key: &&keys::Key| {
             !key.path.starts_with("answers.") && !RELOADABLE_KEYS.contains(&key.path)
@@ -116,7 +117,7 @@ impl Config {
         self.file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default()
     }
 
-    /// The effective whole, each value with where it comes from.
+    /// The effective configuration as TOML, with the origin of each value in a comment.
     pub fn to_toml(&self) -> String {
         let mut out = String::new();
         let mut section = "";
@@ -135,7 +136,7 @@ impl Config {
             };
             if is_off {
                 if head != section {
-                    let _ = writeln!(out, "\n# [{head}] is not there: that role is off");
+                    let _ = writeln!(out, "\n# [{head}] is absent: the role is off");
                     section = head;
                 }
                 continue;
@@ -155,7 +156,7 @@ impl Config {
         out
     }
 
-    /// The same for scripts: an object of key to value and origin.
+    /// The effective configuration as a JSON object that maps each key to its value and origin.
     pub fn to_json(&self) -> String {
         let entry = |key: &keys::Key| {
             let value = match self.read.value(key.path) {

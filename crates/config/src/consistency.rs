@@ -1,19 +1,20 @@
-//! Whether the domains of a configuration, or one of the store, ask for roles and servers that the configuration has.
+//! Checks that the configuration has the roles, servers and providers that its domains refer to. `load` checks the
+//! domains of the file; a domain of the store is checked before it is stored.
 
 use crate::config::Config;
 use crate::failure::Failure;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use std::collections::BTreeSet;
 
-/// The domains of the file, held against the rest of it.
+/// Checks all domains of the file against the other sections, and that no domain appears twice.
 pub fn check(config: &Config) -> Result<(), Failure> {
     let mut names = BTreeSet::new();
     for spec in &config.domains {
         if !names.insert(&spec.name) {
             return Err(Failure::usage(
                 format!("the domain {}", spec.name),
-                "it stands twice in the configuration",
-                "Put both into one [[domain]].",
+                "it appears twice in the configuration",
+                "Merge the two into one [[domain]].",
             ));
         }
         fits(spec, config)?;
@@ -21,30 +22,34 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether what a domain asks for is there.
+/// Checks that the configuration has every role and server that a domain refers to.
+///
+/// # Errors
+///
+/// If the role `[host]`, the section `[delegation]`, the name server or the provider is missing.
 pub fn fits(spec: &DomainSpec, config: &Config) -> Result<(), Failure> {
     let lacks =
         |why: &str, remedy: &str| Err(Failure::usage(format!("the domain {}", spec.name), why, remedy));
     if spec.host == HostedBy::Sternpost && config.host.is_none() {
         return lacks(
-            "host = \"self\", and the role [host] is not switched on",
-            "Write\n  [host]\n  name = \"mta-sts.example.net\"\nor set host = \"static\" and use `sternpost export`.",
+            "it has host = \"self\", but the role [host] is off",
+            "Add\n  [host]\n  name = \"mta-sts.example.net\"\nor set host = \"static\" and use `sternpost export`.",
         );
     }
     if spec.delegated && config.delegation.is_none() {
         return lacks(
-            "it is delegated, and no zone is named that it could be delegated to",
-            "Write\n  [delegation]\n  zone = \"sts.example.net\"",
+            "it has delegated = true, but no delegation zone is configured",
+            "Add\n  [delegation]\n  zone = \"sts.example.net\"",
         );
     }
     if spec.delegated && spec.host != HostedBy::Sternpost {
-        return lacks("it is delegated, and its policy is not served here", "Set host = \"self\".");
+        return lacks("it has delegated = true, but its policy is not served here", "Set host = \"self\".");
     }
     match &spec.dns {
         DnsBy::Update(name) if !config.updates.iter().any(|server| server.name == *name) => lacks(
-            &format!("dns = \"rfc2136:{name}\", and there is no such server"),
+            &format!("dns = \"rfc2136:{name}\" names an unknown server"),
             &format!(
-                "Write\n  [[rfc2136]]\n  name = \"{name}\"\n  server = \"192.0.2.1:53\"\n  key_name = \"sternpost\"\n  key_file = \"tsig.key\""
+                "Add\n  [[rfc2136]]\n  name = \"{name}\"\n  server = \"192.0.2.1:53\"\n  key_name = \"sternpost\"\n  key_file = \"tsig.key\""
             ),
         ),
         DnsBy::Provider(service, name)
@@ -52,9 +57,9 @@ pub fn fits(spec: &DomainSpec, config: &Config) -> Result<(), Failure> {
         {
             let word = service.as_str();
             lacks(
-                &format!("dns = \"{word}:{name}\", and there is no such provider"),
+                &format!("dns = \"{word}:{name}\" names an unknown provider"),
                 &format!(
-                    "Write\n  [[provider]]\n  name = \"{name}\"\n  service = \"{word}\"\n  key_file = \"{word}.key\""
+                    "Add\n  [[provider]]\n  name = \"{name}\"\n  service = \"{word}\"\n  key_file = \"{word}.key\""
                 ),
             )
         }

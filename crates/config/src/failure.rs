@@ -1,19 +1,20 @@
-//! Errors as people read them: what happened, why, and what to do; and the exit codes.
+//! Errors as operators read them, and the exit codes of commands. A [`Failure`] says what failed, why, and what to do.
+//! Commands print it to stderr, pages show it, the admin API returns its three parts.
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// How the program ends.
+/// The exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// All is well.
+    /// Success, without findings.
     Fine = 0,
-    /// There are findings.
+    /// The command worked and found problems.
     Findings = 1,
-    /// The command or the configuration is wrong.
+    /// The command line or the configuration is not valid.
     Usage = 2,
-    /// It could not tell, for the network or the machine.
+    /// The command failed because of the network or the machine, so the result is unknown.
     Unknown = 3,
 }
 
@@ -23,33 +24,34 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do its work.
+/// Why an operation failed.
 #[derive(Debug)]
 pub struct Failure {
     what: String,
     why: String,
     remedy: String,
-    /// How the program ends on it.
+    /// The exit code of a command that fails with it.
     pub exit: Exit,
 }
 
 impl Failure {
-    /// For the network or the machine: `what` happened, since `why`; `remedy` says what to do.
+    /// A failure of the network or the machine ([`Exit::Unknown`]). `what` failed because of `why`. `remedy` says
+    /// what to do; it may be empty.
     pub fn new(what: impl Into<String>, why: impl Display, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), why: why.to_string(), remedy: remedy.into(), exit: Exit::Unknown }
     }
 
-    /// What happened, why, and what to do.
+    /// The parts: what failed, why, and what to do.
     pub fn parts(&self) -> (&str, &str, &str) {
         (&self.what, &self.why, &self.remedy)
     }
 
-    /// The same, for a wrong command or configuration.
+    /// An error in the command line or the configuration ([`Exit::Usage`]).
     pub fn usage(what: impl Into<String>, why: impl Display, remedy: impl Into<String>) -> Self {
         Self { exit: Exit::Usage, ..Self::new(what, why, remedy) }
     }
 
-    /// The same, for what is found.
+    /// A finding: the operation works, and its result is negative ([`Exit::Findings`]).
     pub fn finding(what: impl Into<String>, why: impl Display, remedy: impl Into<String>) -> Self {
         Self { exit: Exit::Findings, ..Self::new(what, why, remedy) }
     }
@@ -65,21 +67,33 @@ impl Display for Failure {
     }
 }
 
-/// Makes a folder that is to hold nothing but what this program puts there.
+/// Creates an empty output directory, or accepts an existing empty one. Returns its canonical path.
+///
+/// # Errors
+///
+/// If the directory can't be created or read, or is not empty.
 pub fn empty_folder(dir: &Path) -> Result<PathBuf, Failure> {
     let shown = dir.display();
     std::fs::create_dir_all(dir).map_err(|error| {
-        Failure::usage(format!("the folder {shown} can't be made"), error, "Name another one with --dir.")
+        Failure::usage(
+            format!("can't create the directory {shown}"),
+            error,
+            "Name another directory with --dir.",
+        )
     })?;
     let mut inside = std::fs::read_dir(dir).map_err(|error| {
-        Failure::usage(format!("the folder {shown} can't be read"), error, "Name another one with --dir.")
+        Failure::usage(
+            format!("can't read the directory {shown}"),
+            error,
+            "Name another directory with --dir.",
+        )
     })?;
     if inside.next().is_some() {
         return Err(Failure::usage(
-            format!("the folder {shown} can't be used"),
+            format!("can't use the directory {shown}"),
             "it is not empty",
-            "Name a new one with --dir, so that nothing of yours is overwritten.",
+            "Name a new directory with --dir, so that no existing file is overwritten.",
         ));
     }
-    dir.canonicalize().map_err(|error| Failure::usage(format!("the folder {shown} can't be used"), error, ""))
+    dir.canonicalize().map_err(|error| Failure::usage(format!("can't use the directory {shown}"), error, ""))
 }

@@ -1,4 +1,4 @@
-//! `[guard]`: the watch over domains, and whom it tells.
+//! `[guard]`: how often domains are checked, what raises an alert, and where alerts are sent.
 
 use crate::failure::Failure;
 use crate::read::Read;
@@ -8,29 +8,29 @@ use formats::tlsrpt_record::MailAddress;
 use std::path::Path;
 use std::time::Duration;
 
-/// `[guard]`.
+/// `[guard]`: monitoring of the domains.
 #[derive(Debug, Clone)]
 pub struct GuardConfig {
-    /// Between two looks at a domain.
+    /// The interval between two checks of a domain.
     pub every: Duration,
-    /// The share of failed sessions that is too much.
+    /// The share of failed sessions that raises an alert, from 0 to 1.
     pub failure_rate: f64,
-    /// Whether plans are carried out where that takes no hands.
+    /// Whether plans are carried out automatically, as far as they need no operator.
     pub apply: bool,
-    /// Where alerts are posted.
+    /// The URL that alerts are posted to; `None` posts none.
     pub webhook: Option<String>,
-    /// To whom they go by mail.
+    /// Alert mail; `None` sends none.
     pub mail: Option<AlertMail>,
 }
 
-/// Alerts by mail.
+/// The settings of alert mail.
 #[derive(Debug, Clone)]
 pub struct AlertMail {
-    /// To whom.
+    /// The recipients.
     pub to: Vec<MailAddress>,
-    /// In whose name.
+    /// The envelope and From address.
     pub from: MailAddress,
-    /// How it leaves.
+    /// The delivery method.
     pub deliver: Deliver,
 }
 
@@ -52,9 +52,9 @@ fn mail(read: &Read, folder: &Path) -> Result<Option<AlertMail>, Failure> {
     }
     let Some(from) = read.text("guard.mail_from").and_then(|text| MailAddress::parse(text).ok()) else {
         return Err(Failure::usage(
-            "[guard] does not say in whose name alerts are mailed",
-            "mail needs a sender, and mail servers refuse one that does not exist",
-            "Write\n  [guard]\n  mail_from = \"sternpost@example.org\"",
+            "guard.mail_from is not set",
+            "alert mail needs a sender address, and mail servers reject one that does not exist",
+            "Add\n  [guard]\n  mail_from = \"sternpost@example.org\"",
         ));
     };
     let deliver = deliver(read, folder, "guard.mail_", super::keys::ALERT_RELAY)?;

@@ -1,4 +1,5 @@
-//! `[host]` and `[admin]`: the policy host and the interface for control panels.
+//! `[host]` and `[admin]`: the policy host and the HTTP API for control panels. The input is the validated keys;
+//! `load` puts the resulting types into the [`Config`](crate::Config).
 
 use crate::failure::Failure;
 use crate::read::Read;
@@ -10,28 +11,28 @@ use sender::serve::listen::Address;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// `[host]`.
+/// `[host]`: serving policies over HTTPS.
 #[derive(Debug, Clone)]
 pub struct HostConfig {
-    /// Where HTTPS is.
+    /// HTTPS listen addresses.
     pub listen: Vec<Address>,
-    /// Where HTTP is.
+    /// Plain HTTP listen addresses, for ACME challenges.
     pub http: Vec<Address>,
-    /// Where `mta-sts.DOMAIN` is to point.
+    /// The target of `mta-sts.DOMAIN`; `None` leaves that name unchanged.
     pub place: Option<PolicyHostAt>,
-    /// Where a proxy that has taken TLS off asks.
+    /// Plain HTTP listen addresses for a proxy that terminates TLS (`host.behind_proxy`).
     pub bare: Vec<Address>,
-    /// Whether a proxy says whom it speaks for, in front of each connection.
+    /// Whether each connection begins with a PROXY protocol header.
     pub proxy_header: bool,
-    /// Certificates of the operator's own.
+    /// Existing certificates, which take precedence over ACME.
     pub certificates: Vec<CertificateFiles>,
-    /// The file with the key that seals keys in the store.
+    /// The file with the key that encrypts private keys in the store; `None` stores them unencrypted.
     pub key_file: Option<PathBuf>,
-    /// Where certificates come from, the first that gives one.
+    /// ACME CAs in order of preference; empty if no certificates are ordered.
     pub authorities: Vec<Authority>,
 }
 
-/// The role, when it is switched on.
+/// The role `[host]`; `None` if the section is absent.
 pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
     if !read.has("host") {
         return Ok(None);
@@ -70,21 +71,21 @@ pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
     }))
 }
 
-/// `[admin]`.
+/// `[admin]`: the HTTP API for control panels.
 #[derive(Debug, Clone)]
 pub struct AdminConfig {
-    /// Where it is, on this machine.
+    /// The listen address, on loopback.
     pub listen: SocketAddr,
-    /// The file with the token.
+    /// The file with the bearer token.
     pub token_file: PathBuf,
 }
 
 pub fn admin(read: &Read, folder: &Path) -> Result<AdminConfig, Failure> {
     let Some(file) = read.text("admin.token_file") else {
         return Err(Failure::usage(
-            "[admin] names no token",
-            "whoever reaches it could change domains",
-            "Make one, and name it:\n  (umask 077; openssl rand -hex 32 > admin.token)\n  [admin]\n  token_file = \"admin.token\"",
+            "admin.token_file is not set",
+            "without a token, anyone who can reach the API could change domains",
+            "Create a token and set token_file:\n  (umask 077; openssl rand -hex 32 > admin.token)\n  [admin]\n  token_file = \"admin.token\"",
         ));
     };
     let usual = SocketAddr::from(([127, 0, 0, 1], 8464));

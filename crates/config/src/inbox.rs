@@ -1,48 +1,51 @@
-//! `[inbox]`, `[dashboard]` and `[gate]`: the report side.
+//! `[inbox]`, `[dashboard]` and `[gate]`: where reports about your domains arrive, where operators read them, and
+//! which evidence from them allows enforcement.
 
 use crate::failure::Failure;
 use crate::read::Read;
 use crate::specs::CertificateFiles;
 use formats::DomainName;
+#[cfg(feature = "imap")]
 use receiver::inbox::imap::ImapMailbox;
 use receiver::rollout::gate::Thresholds;
 use sender::serve::listen::Address;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// `[inbox]`.
+/// `[inbox]`: how reports arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxConfig {
-    /// For whom mail is taken, in lower case.
+    /// The recipients that are accepted, in lower case.
     pub addresses: Vec<String>,
-    /// Where, by SMTP.
+    /// SMTP listen addresses.
     pub smtp: Vec<Address>,
-    /// Where, by LMTP.
+    /// LMTP listen addresses.
     pub lmtp: Vec<Address>,
-    /// How it calls itself.
+    /// The host name in SMTP and LMTP greetings; `None` means the machine's name.
     pub name: Option<DomainName>,
-    /// For STARTTLS.
+    /// The certificate for STARTTLS; `None` disables it.
     pub certificate: Option<CertificateFiles>,
-    /// The path for HTTPS POST.
+    /// The path for reports by HTTPS POST; `None` disables it.
     pub http: Option<String>,
-    /// Messages of one address in a minute, by SMTP.
+    /// The maximum number of messages per client and minute over SMTP.
     pub messages_per_minute: u32,
-    /// A mailbox that is read.
+    /// The IMAP mailbox that is watched; `None` if there is none.
+    #[cfg(feature = "imap")]
     pub imap: Option<ImapMailbox>,
 }
 
-/// `[dashboard]`.
+/// `[dashboard]`: the web interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DashboardConfig {
-    /// Where.
+    /// Listen addresses.
     pub listen: Vec<SocketAddr>,
-    /// For HTTPS.
+    /// The certificate for HTTPS; `None` means plain HTTP.
     pub certificate: Option<CertificateFiles>,
-    /// How people reach it, without a slash at the end.
+    /// The base URL for browsers, without a trailing slash.
     pub url: String,
-    /// Whether everybody may check domains there.
+    /// Whether `/check` is open to visitors who are not signed in.
     pub public_check: bool,
-    /// Whether a proxy says who asks.
+    /// Whether requests come through a reverse proxy that sets `X-Forwarded-For`.
     pub behind_proxy: bool,
 }
 
@@ -52,6 +55,8 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         other => other,
     };
     let listeners = |key| read.addresses(key, "").into_iter().map(from_folder).collect::<Vec<_>>();
+    #[cfg(not(feature = "imap"))]
+    refuse_mailbox(read)?;
     let config = InboxConfig {
         addresses: read.list("inbox.addresses").iter().map(|address| address.to_ascii_lowercase()).collect(),
         smtp: listeners("inbox.smtp"),
@@ -60,26 +65,41 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         certificate: files(read, folder, "inbox")?,
         http: read.text("inbox.http").map(str::to_owned),
         messages_per_minute: read.number("inbox.messages_per_minute", 600),
+        #[cfg(feature = "imap")]
         imap: mailbox(read, folder)?,
     };
     let takes_mail = !config.smtp.is_empty() || !config.lmtp.is_empty();
     if takes_mail && config.addresses.is_empty() {
         return Err(Failure::usage(
-            "[inbox] takes mail for nobody",
-            "it listens, and no address is named for which it takes reports",
-            "Name those in your _smtp._tls records:\n  addresses = [\"tlsrpt@example.org\"]",
+            "inbox.addresses is empty",
+            "it listens for mail, and would reject every recipient",
+            "Add the addresses in your _smtp._tls records:\n  addresses = [\"tlsrpt@example.org\"]",
         ));
     }
     if config.http.is_some() && !read.has("dashboard") {
         return Err(Failure::usage(
-            "inbox.http has no place",
-            "reports are taken by HTTPS at the address of the dashboard, which is off",
-            "Switch it on by\n  [dashboard]",
+            "inbox.http can't be served",
+            "reports over HTTPS arrive at the dashboard's address, and the dashboard is off",
+            "Enable the dashboard by adding\n  [dashboard]",
         ));
     }
     Ok(config)
 }
 
+/// Rejects a configured mailbox: this build can't read it, and its reports would be lost silently.
+#[cfg(not(feature = "imap"))]
+fn refuse_mailbox(read: &Read) -> Result<(), Failure> {
+    match read.text("inbox.imap.host") {
+        None => Ok(()),
+        Some(_) => Err(Failure::usage(
+            "[inbox.imap] can't be used by this build",
+            "it was built without the feature imap",
+            "Build with the default features, or remove [inbox.imap].",
+        )),
+    }
+}
+
+#[cfg(feature = "imap")]
 fn mailbox(read: &Read, folder: &Path) -> Result<Option<ImapMailbox>, Failure> {
     let text = |name: &str| read.text(&format!("inbox.imap.{name}")).map(str::to_owned);
     if ["host", "user", "password_file", "move_to"].into_iter().all(|name| text(name).is_none()) {
@@ -87,21 +107,21 @@ fn mailbox(read: &Read, folder: &Path) -> Result<Option<ImapMailbox>, Failure> {
     }
     let (Some(host), Some(user), Some(file)) = (text("host"), text("user"), text("password_file")) else {
         return Err(Failure::usage(
-            "[inbox.imap] is not complete",
-            "it takes the server, the user and where the password is",
-            "Write\n  [inbox.imap]\n  host = \"imap.example.org\"\n  user = \"tlsrpt@example.org\"\n  password_file = \"imap-password\"",
+            "[inbox.imap] is incomplete",
+            "it requires host, user and password_file",
+            "Set all three:\n  [inbox.imap]\n  host = \"imap.example.org\"\n  user = \"tlsrpt@example.org\"\n  password_file = \"imap-password\"",
         ));
     };
     let path = folder.join(file);
     let password = std::fs::read_to_string(&path).map_err(|error| {
         Failure::usage(
-            format!("the password in {} can't be read", path.display()),
+            format!("can't read the IMAP password file {}", path.display()),
             error,
-            "Put the password alone into that file, readable by the user that Sternpost runs as.",
+            "Create the file with only the password in it, readable by the user that Sternpost runs as.",
         )
     })?;
     let host = DomainName::parse(&host)
-        .map_err(|error| Failure::usage("inbox.imap.host is no host name", error, ""))?;
+        .map_err(|error| Failure::usage("inbox.imap.host is not a valid host name", error, ""))?;
     Ok(Some(ImapMailbox {
         host,
         port: read.port("inbox.imap.port", 993),
@@ -123,9 +143,9 @@ pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure>
     let is_safe = certificate.is_some() || read.flag("dashboard.behind_proxy");
     if let Some(open) = listen.iter().find(|at| !at.ip().is_loopback() && !is_safe) {
         return Err(Failure::usage(
-            format!("the dashboard does not listen at {open}"),
-            "others can reach that address, and passwords would cross the network in the clear",
-            "Give it a certificate\n  [dashboard]\n  certificate = \"fullchain.pem\"\n  key = \"key.pem\"\nor, when a proxy of yours that speaks HTTPS is the only one who can reach it, state so:\n  behind_proxy = true",
+            format!("the dashboard can't listen on {open}"),
+            "the address is reachable from other hosts, and passwords would cross the network unencrypted",
+            "Configure a certificate:\n  [dashboard]\n  certificate = \"fullchain.pem\"\n  key = \"key.pem\"\nIf only your own HTTPS reverse proxy can reach the address, set instead:\n  behind_proxy = true",
         ));
     }
     let scheme = if certificate.is_some() { "https" } else { "http" };
@@ -159,8 +179,8 @@ fn files(read: &Read, folder: &Path, section: &str) -> Result<Option<Certificate
             let (there, missing) =
                 if certificate.is_some() { ("certificate", "key") } else { ("key", "certificate") };
             Err(Failure::usage(
-                format!("[{section}] names a {there} and no {missing}"),
-                "one is of no use without the other",
+                format!("[{section}] has a {there} but no {missing}"),
+                "a certificate and its key are needed together",
                 format!("Add\n  {missing} = \"{missing}.pem\""),
             ))
         }

@@ -1,17 +1,17 @@
-//! The configuration file, `sternpost.toml`, and errors as people read them.
+//! The configuration file, `sternpost.toml`, and the error type shown to operators.
 //!
-//! A text runs through these parts:
+//! The text of the file passes through these parts:
 //!
-//! 1. [`keys`](KEYS): the one table of what can stand in the file. The reader, `sternpost config show` and
-//!    `docs/configuration.md` all come out of that table.
-//! 2. `read`: parses the file (TOML), holds every key against the table, and remembers the line of each value. Its
-//!    errors are `fault`s with line and column.
-//! 3. `specs`: what a table or a word of the file describes (an authority, a DNS provider, a way for mail).
-//! 4. `hosting`, `inbox`, `guard`, `reporting`, `overrides`, `owner`: one section each, from keys to a type.
-//! 5. `load`: puts them together into a [`Config`], which `consistency` checks as a whole.
+//! 1. [`keys`](KEYS): the table of all configuration keys. The reader, `sternpost config show` and
+//!    `docs/configuration.md` use this one table.
+//! 2. `read`: parses the TOML text, checks every key and value against the table, and records the line of each value.
+//!    Its errors are `fault`s with line and column.
+//! 3. `specs`: types for tables and structured values, such as a CA, a DNS provider or a mail delivery method.
+//! 4. `hosting`, `inbox`, `guard`, `reporting`, `overrides`, `owner`: each converts the keys of its sections to types.
+//! 5. `load`: combines the sections into a [`Config`]. `consistency` then checks that the sections fit together.
 //!
-//! [`failure`] is what every command, page and role answers with when something goes wrong: what happened, why, and what
-//! to do. Begin reading at [`Config`].
+//! [`failure`] is the error type of all commands, pages and roles: what failed, why, and what to do. Begin reading at
+//! [`Config`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 

@@ -1,4 +1,5 @@
-//! Reads a configuration file into a [`Config`]: finds it, checks every key, and puts the sections together.
+//! Loads the configuration file into a [`Config`]: locates it, validates every key, and combines the sections. `main`
+//! and a reload call it. Errors are [`Failure`]s that name the file, the line and the column.
 
 use crate::config::{AnswersConfig, Config};
 use crate::failure::Failure;
@@ -13,11 +14,15 @@ use sender::serve::listen::{Address, SocketFileOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where a configuration is looked for when none is named.
+/// The paths that are tried, in this order, when no file is named.
 const CONFIG_PATHS: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
 
 impl Config {
-    /// Reads the named file, else the first of the usual places, else takes the defaults.
+    /// Reads the named file, or else the first existing file of the usual paths. Without either, the defaults apply.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read or is not valid.
     pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
         let found = named
             .map(Path::to_owned)
@@ -25,15 +30,19 @@ impl Config {
         let Some(path) = found else { return Self::parse("", None) };
         let text = std::fs::read_to_string(&path).map_err(|error| {
             Failure::usage(
-                format!("the configuration {} can't be read", path.display()),
+                format!("the configuration file {} can't be read", path.display()),
                 error,
-                "Name another one with --config.",
+                "Name another file with --config.",
             )
         })?;
         Self::parse(&text, Some(path))
     }
 
-    /// Takes the text of a configuration file. Paths in it are relative to the file's folder.
+    /// Parses the text of a configuration file. Relative paths in it start at `file`'s directory.
+    ///
+    /// # Errors
+    ///
+    /// If a key or value is not valid, a file that it names can't be read, or sections contradict each other.
     pub fn parse(text: &str, file: Option<PathBuf>) -> Result<Self, Failure> {
         let shown = file.as_ref().map_or("the configuration".to_owned(), |path| path.display().to_string());
         let read = Read::new(text).map_err(|fault| {

@@ -1,4 +1,5 @@
-//! `[[answers.override]]`: domains that are answered another way than by what they publish.
+//! `[[answers.override]]`: domains whose answer differs from what they publish. [`validate`] validates each table for the
+//! reader; [`rules`] builds the table of overrides that the answer service uses.
 
 use crate::failure::Failure;
 use crate::fault::{Fault, fault, kind_of, nearest};
@@ -10,11 +11,12 @@ use std::path::Path;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-const NAMES: [&str; 5] = ["domain", "answer", "policy_file", "skip_mta_sts", "skip_dane"];
+/// The members of an override.
+const MEMBERS: [&str; 5] = ["domain", "answer", "policy_file", "skip_mta_sts", "skip_dane"];
 
-/// Takes one table as it stands in the file.
-pub fn take(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Result<Value, Fault> {
-    let mut taken = toml::Table::new();
+/// Validates one table of the file and returns it unchanged.
+pub fn validate(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Result<Value, Fault> {
+    let mut validated = toml::Table::new();
     for (name, value) in table {
         let wrong = |what: String, remedy: &str| fault(text, value.span(), what, remedy);
         let name = name.get_ref().as_ref();
@@ -28,7 +30,7 @@ pub fn take(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Result<Value
             ("answer", DeValue::String(answer)) => {
                 parse_answer(answer).ok_or_else(|| {
                     wrong(
-                        format!("{answer:?} is no answer"),
+                        format!("{answer:?} is not a valid answer"),
                         "Write none, may, encrypt, dane, dane-only, secure or \"secure match=mx1.example.org:.example.net\"",
                     )
                 })?;
@@ -36,23 +38,23 @@ pub fn take(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Result<Value
             }
             ("policy_file", DeValue::String(file)) => Value::String(file.to_string()),
             ("skip_mta_sts" | "skip_dane", DeValue::Boolean(on)) => Value::Boolean(*on),
-            (known, other) if NAMES.contains(&known) => {
+            (known, other) if MEMBERS.contains(&known) => {
                 return Err(wrong(
                     format!("{known} is {}", kind_of(other)),
                     "See `sternpost config reference`",
                 ));
             }
             (unknown, _) => {
-                let near = nearest(unknown, NAMES.into_iter());
+                let near = nearest(unknown, MEMBERS.into_iter());
                 let remedy = near.map_or("See `sternpost config reference`".to_owned(), |near| {
                     format!("Did you mean {near}?")
                 });
-                return Err(wrong(format!("an override has no {unknown:?}"), &remedy));
+                return Err(wrong(format!("an override has no member {unknown:?}"), &remedy));
             }
         };
-        taken.insert(name.to_owned(), value);
+        validated.insert(name.to_owned(), value);
     }
-    if !taken.contains_key("domain") {
+    if !validated.contains_key("domain") {
         return Err(fault(
             text,
             span,
@@ -60,20 +62,20 @@ pub fn take(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Result<Value
             "Add\n  domain = \"example.org\"",
         ));
     }
-    if taken.len() == 1 {
-        let remedy = "Add one of answer, policy_file, skip_mta_sts, skip_dane";
+    if validated.len() == 1 {
+        let remedy = "Add answer, policy_file, skip_mta_sts or skip_dane";
         return Err(fault(text, span, "this override changes nothing".to_owned(), remedy));
     }
-    if taken.contains_key("answer") && taken.len() > 2 {
-        let remedy = "Keep either answer or the others";
+    if validated.contains_key("answer") && validated.len() > 2 {
+        let remedy = "Remove either answer or the other members";
         return Err(fault(
             text,
             span,
-            "with an answer, nothing else of an override counts".to_owned(),
+            "answer can't be combined with other members of an override".to_owned(),
             remedy,
         ));
     }
-    Ok(Value::Table(taken))
+    Ok(Value::Table(validated))
 }
 
 fn parse_answer(text: &str) -> Option<Answer> {
@@ -92,7 +94,11 @@ fn parse_answer(text: &str) -> Option<Answer> {
     Some(Answer::Level(level, None))
 }
 
-/// The rules of the file, its pinned policies read from `folder`.
+/// Builds the overrides from the tables of the file. Policy files are read relative to `folder`.
+///
+/// # Errors
+///
+/// If two tables have the same domain, or a policy file can't be read or parsed.
 pub fn rules(value: Option<&Value>, folder: &Path) -> Result<Overrides, Failure> {
     let mut all = Overrides::default();
     for table in value.and_then(Value::as_array).into_iter().flatten() {
@@ -110,19 +116,20 @@ pub fn rules(value: Option<&Value>, folder: &Path) -> Result<Overrides, Failure>
         if !is_new {
             return Err(Failure::usage(
                 format!("the overrides of {domain}"),
-                "there are two of them",
-                "Put both into one [[answers.override]].",
+                "they appear twice in the configuration",
+                "Merge the two into one [[answers.override]].",
             ));
         }
     }
     Ok(all)
 }
 
+/// Reads the policy file of an override.
 fn pinned(file: &Path, domain: &str) -> Result<Policy, Failure> {
     let what = format!("the policy {} for {domain}", file.display());
     let body = std::fs::read(file)
-        .map_err(|error| Failure::usage(&what, error, "The configuration names it in an override."))?;
+        .map_err(|error| Failure::usage(&what, error, "An override names this file; correct policy_file."))?;
     Policy::parse(&body).map_err(|error| {
-        Failure::usage(what, error, "It has to be a policy file as a policy host serves it.")
+        Failure::usage(what, error, "The file must be a valid MTA-STS policy (RFC 8461 §3.2).")
     })
 }

@@ -1,5 +1,6 @@
-//! Reads TOML by the table of keys: what is unknown, of the wrong kind or malformed is an error with
-//! its place.
+//! Parses the TOML text and validates every key and value against the table in `keys`. An unknown key, a value of the
+//! wrong type and a malformed value are errors with line and column. The result, [`Read`], is what the sections are
+//! built from.
 
 use crate::fault::{Fault, fault, kind_of, line_and_column, nearest};
 use crate::keys::{KEYS, Key, Kind};
@@ -17,7 +18,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 use toml::{Spanned, Value};
 
-/// Values by key, with the line of each.
+/// The validated values by key, each with its line number, and the sections present in the file.
 #[derive(Debug, Clone)]
 pub struct Read {
     values: Values,
@@ -38,6 +39,7 @@ impl Read {
         self.values.get(key).map(|(value, _)| value)
     }
 
+    /// The line of the key in the file, from 1; 0 if the key is not set.
     pub fn line(&self, key: &str) -> usize {
         self.values.get(key).map_or(0, |(_, line)| *line)
     }
@@ -53,19 +55,19 @@ impl Read {
             .unwrap_or_default()
     }
 
-    /// True when the section stands in the file.
+    /// True if the file has the section, even an empty one.
     pub fn has(&self, section: &str) -> bool {
         self.sections.contains(section)
     }
 
-    /// Places to listen; every value was looked at when it was read.
+    /// The listen addresses of a key, or the default. They were validated when the file was read.
     pub fn addresses(&self, key: &str, default: &str) -> Vec<Address> {
         let listed = self.value(key).map(|_| self.list(key));
         let texts = listed.unwrap_or_else(|| if default.is_empty() { Vec::new() } else { vec![default] });
         texts.into_iter().filter_map(Address::parse).collect()
     }
 
-    /// The tables at a key; every one of them was looked at when it was read.
+    /// The tables of a key. They were validated when the file was read.
     pub fn tables<T: DeserializeOwned>(&self, key: &str) -> Vec<T> {
         let items = self.value(key).and_then(Value::as_array).cloned().unwrap_or_default();
         items.into_iter().filter_map(|item| item.try_into().ok()).collect()
@@ -86,6 +88,7 @@ impl Read {
 
 type Values = BTreeMap<&'static str, (Value, usize)>;
 
+/// Validates a table and its sections. `prefix` is the section's name; empty at the top level.
 fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Result<(), Fault> {
     for (name, value) in table {
         let path = if prefix.is_empty() {
@@ -97,8 +100,8 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Resul
             .iter()
             .any(|key| key.path.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
         if let Some(key) = KEYS.iter().find(|key| key.path == path) {
-            let taken = take(text, key, value)?;
-            read.values.insert(key.path, (taken, line_and_column(text, name.span().start).0));
+            let validated = validate(text, key, value)?;
+            read.values.insert(key.path, (validated, line_and_column(text, name.span().start).0));
         } else if is_section {
             let DeValue::Table(inner) = value.get_ref() else {
                 return Err(fault(
@@ -117,6 +120,7 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Resul
     Ok(())
 }
 
+/// The error for an unknown key, with the closest known one.
 fn unknown(text: &str, span: Range<usize>, path: &str) -> Fault {
     let sections = KEYS.iter().map(|key| key.path.split_once('.').map_or(key.path, |(head, _)| head));
     let near = match path.contains('.') {
@@ -124,10 +128,11 @@ fn unknown(text: &str, span: Range<usize>, path: &str) -> Fault {
         false => nearest(path, sections).map(|near| format!("Did you mean [{near}]? ")),
     };
     let remedy = format!("{}`sternpost config reference` lists all keys.", near.unwrap_or_default());
-    fault(text, span, format!("there is no key {path:?}"), &remedy)
+    fault(text, span, format!("unknown key {path:?}"), &remedy)
 }
 
-fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
+/// Checks that a value is of the key's kind, and converts it.
+fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
     let wrong = |what: String| {
         fault(text, value.span(), what, &format!("{} takes {}", key.path, key.kind.expected()))
     };
@@ -138,11 +143,11 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             Ok(Value::String(word.to_string()))
         }
         (Kind::Choice(_), DeValue::String(word)) => {
-            Err(wrong(format!("{word:?} is not one of the words for {}", key.path)))
+            Err(wrong(format!("{word:?} is not a valid value of {}", key.path)))
         }
         (Kind::Port, DeValue::Integer(port)) => match i64::from_str_radix(port.as_str(), port.radix()) {
             Ok(number @ 1..=65_535) => Ok(Value::Integer(number)),
-            _ => Err(wrong(format!("{} is not a port", port.as_str()))),
+            _ => Err(wrong(format!("{} is not a valid port", port.as_str()))),
         },
         (Kind::Number(least, most), DeValue::Integer(number)) => {
             match i64::from_str_radix(number.as_str(), number.radix()) {
@@ -152,11 +157,11 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
         }
         (Kind::Store, DeValue::String(place)) => match place.strip_prefix("sqlite:") {
             Some(file) if !file.is_empty() => Ok(Value::String(place.to_string())),
-            _ => Err(wrong(format!("{place:?} is no place that is known"))),
+            _ => Err(wrong(format!("{place:?} is not a valid store"))),
         },
         (Kind::FileMode, DeValue::String(mode)) => match u32::from_str_radix(mode, 8) {
             Ok(0..=0o777) => Ok(Value::String(mode.to_string())),
-            _ => Err(wrong(format!("{mode:?} is no file mode"))),
+            _ => Err(wrong(format!("{mode:?} is not a valid file mode"))),
         },
         (Kind::Owner, DeValue::String(owner)) => match owner::numbers(owner) {
             Ok(_) => Ok(Value::String(owner.to_string())),
@@ -167,10 +172,10 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             Some(Address::Tcp(_)) => Err(fault(
                 text,
                 value.span(),
-                format!("{address:?} can be reached by others, and there is no authentication"),
-                "Listen on 127.0.0.1 and put a web server with authentication in front",
+                format!("{address:?} is reachable from other hosts, and the protocol has no authentication"),
+                "Listen on 127.0.0.1, and put a reverse proxy with authentication in front",
             )),
-            _ => Err(wrong(format!("{address:?} is not an address and a port"))),
+            _ => Err(wrong(format!("{address:?} is not a valid address and port"))),
         },
         (Kind::Listeners, DeValue::Array(items)) => texts(
             items,
@@ -178,23 +183,23 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             |other, span| {
                 let remedy =
                     "Write it as \"127.0.0.1:8461\", \"unix:/run/sternpost/answers.sock\" or \"systemd\"";
-                fault(text, span, format!("{other:?} is no place to listen"), remedy)
+                fault(text, span, format!("{other:?} is not a valid listen address"), remedy)
             },
-            || wrong(format!("{} holds something that is not text", key.path)),
+            || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
         (Kind::Addresses, DeValue::Array(items)) => texts(
             items,
             |address| address.parse::<SocketAddr>().is_ok(),
             |other, span| {
                 let remedy = "Write it as \"192.0.2.1:53\" or \"[2001:db8::1]:53\"";
-                fault(text, span, format!("{other:?} is not an address and a port"), remedy)
+                fault(text, span, format!("{other:?} is not a valid address and port"), remedy)
             },
-            || wrong(format!("{} holds something that is not text", key.path)),
+            || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
         (Kind::Overrides, DeValue::Array(items)) => {
             let table = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
-                DeValue::Table(table) => overrides::take(text, item.span(), table),
-                _ => Err(wrong(format!("{} holds something that is no table", key.path))),
+                DeValue::Table(table) => overrides::validate(text, item.span(), table),
+                _ => Err(wrong(format!("{} contains a value that is not a table", key.path))),
             };
             Ok(Value::Array(items.iter().map(table).collect::<Result<_, _>>()?))
         }
@@ -207,18 +212,18 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             Ok(_) => Ok(Value::String(name.to_string())),
             Err(error) => Err(wrong(format!("{name:?}: {error}"))),
         },
-        (Kind::ConcurrencyLimit, DeValue::Array(items)) => texts(
+        (Kind::IpAddresses, DeValue::Array(items)) => texts(
             items,
             |address| address.parse::<IpAddr>().is_ok(),
             |other, span| {
-                fault(text, span, format!("{other:?} is not an address"), "Write it as \"192.0.2.1\"")
+                fault(text, span, format!("{other:?} is not a valid IP address"), "Write it as \"192.0.2.1\"")
             },
-            || wrong(format!("{} holds something that is not text", key.path)),
+            || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
         (Kind::Url(scheme), DeValue::String(url)) if url.starts_with(scheme) => {
             Ok(Value::String(url.to_string()))
         }
-        (Kind::Url(_), DeValue::String(url)) => Err(wrong(format!("{url:?} is no such URL"))),
+        (Kind::Url(_), DeValue::String(url)) => Err(wrong(format!("{url:?} is not a valid URL"))),
         (Kind::MailAddresses, DeValue::Array(items)) => texts(
             items,
             |address| MailAddress::parse(address).is_ok(),
@@ -226,11 +231,11 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
                 fault(
                     text,
                     span,
-                    format!("{other:?} is not a mail address"),
+                    format!("{other:?} is not a valid mail address"),
                     "Write it as \"tlsrpt@example.org\"",
                 )
             },
-            || wrong(format!("{} holds something that is not text", key.path)),
+            || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
         (Kind::MailAddress, DeValue::String(address)) => match MailAddress::parse(address) {
             Ok(_) => Ok(Value::String(address.to_string())),
@@ -240,33 +245,34 @@ fn take(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
             items,
             |name| DomainName::parse(name).is_ok(),
             |other, span| {
-                let remedy = "Write it as \"example.org\"; what is below it is meant too";
-                fault(text, span, format!("{other:?} is not a domain name"), remedy)
+                let remedy = "Write it as \"example.org\"; it covers its subdomains too";
+                fault(text, span, format!("{other:?} is not a valid domain name"), remedy)
             },
-            || wrong(format!("{} holds something that is not text", key.path)),
+            || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
         (Kind::DkimKeys, DeValue::Array(items)) => tables::<KeySpec>(text, key, items),
         (Kind::DkimKeys, DeValue::Table(_)) => tables::<KeySpec>(text, key, std::slice::from_ref(value)),
         (Kind::Deliver, DeValue::String(way)) => match Deliver::parse(way) {
             Some(_) => Ok(Value::String(way.to_string())),
-            None => Err(wrong(format!("{way:?} is no way to deliver"))),
+            None => Err(wrong(format!("{way:?} is not a valid delivery method"))),
         },
         (Kind::UrlPath, DeValue::String(path)) => match path.strip_prefix('/') {
             Some(rest) if !rest.is_empty() && rest.split('/').all(is_segment) => {
                 Ok(Value::String(path.to_string()))
             }
-            _ => Err(wrong(format!("{path:?} is no such path"))),
+            _ => Err(wrong(format!("{path:?} is not a valid URL path"))),
         },
         (Kind::Text, DeValue::String(word)) if !word.is_empty() => Ok(Value::String(word.to_string())),
         (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
     }
 }
 
+/// True for a non-empty path segment of letters, digits, `-` and `_`.
 fn is_segment(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-/// A list of tables of one shape; what does not fit is named with its place.
+/// Validates a list of tables of type `T`. An error carries the position of the faulty member.
 fn tables<T: DeserializeOwned>(
     text: &str,
     key: &Key,
@@ -283,7 +289,7 @@ fn tables<T: DeserializeOwned>(
     Ok(Value::Array(items.iter().map(one).collect::<Result<_, _>>()?))
 }
 
-/// A list of texts, each of which has to be good.
+/// Validates a list of strings. `is_good` accepts an item, `bad` describes a rejected one, `no_text` another type.
 fn texts(
     items: &[Spanned<DeValue<'_>>],
     is_good: impl Fn(&str) -> bool,

@@ -1,4 +1,5 @@
-//! `[collector]` and `[reporter]`: what mail servers say of their sessions, and the reports about that.
+//! `[collector]` and `[reporter]`: how mail servers submit the results of their sessions, and how TLS reports (RFC
+//! 8460) about them are signed and delivered.
 
 use crate::failure::Failure;
 use crate::owner;
@@ -13,37 +14,42 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// `[collector]`.
+/// `[collector]`: session results from mail servers.
 #[derive(Debug, Clone)]
 pub struct CollectorConfig {
-    /// Where libtlsrpt writes to.
+    /// The Unix socket that libtlsrpt writes to.
     pub socket: PathBuf,
-    /// How that socket is made.
+    /// Mode and owner of that socket.
     pub socket_file: SocketFileOptions,
-    /// Where sessions are posted.
+    /// The listen address for `POST /v1/sessions`; `None` disables it.
     pub http: Option<SocketAddr>,
 }
 
-/// `[reporter]`.
+/// `[reporter]`: TLS reports to other domains.
 #[derive(Debug, Clone)]
 pub struct ReporterConfig {
-    /// In whose name.
+    /// The organization, the contact and the form of addresses in reports.
     pub reporter: Reporter,
-    /// What signs.
+    /// The DKIM keys; empty if mail is not signed here.
     pub keys: Vec<KeySpec>,
-    /// How mail leaves.
+    /// The delivery method for report mail.
     pub deliver: Deliver,
-    /// Hosts that nothing is sent to.
+    /// Target hosts that no report is sent to; subdomains are included.
     pub denied: Vec<DomainName>,
-    /// Whether hosts that are posted to have to prove themselves.
+    /// Whether the certificates of HTTPS targets are verified.
     pub verify: Verify,
-    /// Whether policies in `testing` are looked at.
+    /// Whether MX hosts of domains in mode `testing` are probed.
     pub tests: bool,
-    /// What else is decided.
+    /// Excluded domains, spreading and retention.
     pub rules: Rules,
 }
 
-/// By the keys `SECTION.PREFIXdeliver`, `…user` and `…password_file`.
+/// The delivery method of a section, from the keys `deliver`, `user` and `password_file`. `keys` is their common
+/// prefix, such as `guard.mail_`.
+///
+/// # Errors
+///
+/// If only one of user and password file is set, or if they are set without a relay that has a host name.
 pub fn deliver(read: &Read, folder: &Path, keys: &str, default: &str) -> Result<Deliver, Failure> {
     let text = |name: &str| read.text(&format!("{keys}{name}"));
     let given = text("deliver").unwrap_or(default);
@@ -54,8 +60,8 @@ pub fn deliver(read: &Read, folder: &Path, keys: &str, default: &str) -> Result<
         _ => {
             return Err(Failure::usage(
                 format!("{keys}user and {keys}password_file"),
-                "one of them is missing, and one is of no use without the other",
-                "Set both, or none.",
+                "SMTP authentication requires both, and one of them is missing",
+                "Set both, or neither.",
             ));
         }
     };
@@ -64,13 +70,15 @@ pub fn deliver(read: &Read, folder: &Path, keys: &str, default: &str) -> Result<
             Ok(Deliver::Relay(host, port, Some(login)))
         }
         Deliver::Relay(host, ..) => Err(Failure::usage(
-            format!("{keys}deliver names a relay by its address, {host}"),
-            "a password is told only to a server whose certificate proves its name",
-            format!("Name it in {keys}deliver, as in \"smarthost:mail.example.org:587\"."),
+            format!("{keys}deliver has the relay's IP address, {host}"),
+            "a password is sent only to a relay whose certificate matches its host name",
+            format!(
+                "Use the relay's host name in {keys}deliver, such as \"smarthost:mail.example.org:587\"."
+            ),
         )),
         _ => Err(Failure::usage(
             format!("{keys}user"),
-            "only a relay takes a password, and mail does not leave by one",
+            "SMTP authentication applies only to a relay, and no relay is configured",
             format!(
                 "Set {keys}deliver to \"smarthost:HOST:PORT\", or remove {keys}user and {keys}password_file."
             ),
@@ -94,9 +102,9 @@ pub fn collector(read: &Read, folder: &Path) -> CollectorConfig {
 pub fn reporter(read: &Read, folder: &Path) -> Result<ReporterConfig, Failure> {
     let Some(contact) = read.text("reporter.from").and_then(|text| MailAddress::parse(text).ok()) else {
         return Err(Failure::usage(
-            "[reporter] does not say from whom reports come",
-            "receivers ask that address about them, and its domain signs",
-            "Write\n  [reporter]\n  from = \"tlsrpt@example.org\"",
+            "reporter.from is not set",
+            "reports need a contact address, and its domain signs them",
+            "Add\n  [reporter]\n  from = \"tlsrpt@example.org\"",
         ));
     };
     let deliver = deliver(read, folder, "reporter.", "direct")?;
@@ -105,8 +113,8 @@ pub fn reporter(read: &Read, folder: &Path) -> Result<ReporterConfig, Failure> {
     if keys.is_empty() && deliver == Deliver::Direct {
         return Err(Failure::usage(
             "[reporter] has no DKIM key",
-            "receivers refuse reports that are not signed (RFC 8460 §3)",
-            "Write\n  [reporter]\n  dkim = { selector = \"tlsrpt\", key_file = \"dkim.pem\" }\nand make the key by\n  sternpost reports key",
+            "receivers reject unsigned reports (RFC 8460 §3)",
+            "Add\n  [reporter]\n  dkim = { selector = \"tlsrpt\", key_file = \"dkim.pem\" }\nand create the key with\n  sternpost reports key",
         ));
     }
     let names = |key| read.list(key).into_iter().filter_map(|name| DomainName::parse(name).ok()).collect();
@@ -141,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_to_deliver_are_taken_as_the_configuration_has_them() {
+    fn delivery_methods_are_parsed() {
         assert_eq!(Deliver::parse("direct"), Some(Deliver::Direct));
         assert_eq!(
             Deliver::parse("smarthost:mail.example:587"),

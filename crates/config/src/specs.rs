@@ -1,6 +1,6 @@
-//! Things that the configuration file describes by a table or a word of their own: certificate authorities, name servers
-//! that take updates, DNS providers, certificate files, DKIM keys, ways for report mail. The reader checks them where they
-//! stand in the file, and the sections put them together, so that they lie below both.
+//! Types for tables and structured values of the configuration file: certificate authorities, name servers for DNS
+//! UPDATE, DNS providers, certificate files, DKIM keys and mail delivery methods. The reader validates values with
+//! these types. The section modules build their configuration from them.
 
 use crate::failure::Failure;
 use formats::DomainName;
@@ -11,41 +11,41 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// A name server that takes updates.
+/// `[[rfc2136]]`: a name server that accepts DNS UPDATE.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateServer {
-    /// By which domains name it.
+    /// The name that domains use in `dns = "rfc2136:NAME"`.
     pub name: String,
-    /// Where it is.
+    /// The server's address and port.
     pub server: SocketAddr,
-    /// The zone that is changed, where that is not the domain itself.
+    /// The zone to change; `None` means the domain itself.
     #[serde(default)]
     pub zone: Option<DomainName>,
-    /// The name of the key.
+    /// The name of the TSIG key (RFC 8945).
     pub key_name: DomainName,
-    /// The file with its secret.
+    /// The file with the key's secret in base64.
     pub key_file: PathBuf,
-    /// How it signs.
+    /// The TSIG algorithm.
     #[serde(default)]
     pub algorithm: KeyAlgorithm,
 }
 
-/// A provider that runs zones.
+/// `[[provider]]`: an account at a DNS provider.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderSpec {
-    /// By which domains name it.
+    /// The name that domains use in `dns = "SERVICE:NAME"`.
     pub name: String,
-    /// Which one.
+    /// The provider.
     #[serde(serialize_with = "service_as_text", deserialize_with = "service_from_text")]
     pub service: Service,
-    /// The file with its token or credentials.
+    /// The file with the API token or credentials.
     pub key_file: PathBuf,
-    /// The zone that is changed, where that is not the domain itself.
+    /// The zone to change; `None` means the domain itself.
     #[serde(default)]
     pub zone: Option<DomainName>,
-    /// Which of several zones of one name.
+    /// The zone's identifier at Route 53, for several zones of one name.
     #[serde(default)]
     pub zone_id: Option<String>,
 }
@@ -61,7 +61,7 @@ fn service_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Servi
         .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not one of {}", known())))
 }
 
-/// How a TSIG key signs.
+/// The algorithm of a TSIG key (RFC 8945 §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum KeyAlgorithm {
     /// HMAC-SHA256.
@@ -86,39 +86,40 @@ impl From<KeyAlgorithm> for Algorithm {
     }
 }
 
-/// An authority, as the configuration has it.
+/// A certificate authority: `[host.acme]`, or a table of `host.acme.then`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthoritySpec {
-    /// Its directory.
+    /// The ACME directory URL.
     pub directory: String,
-    /// Who is told about certificates that end; `None` tells nobody.
+    /// The account's contact, as a `mailto:` URL; `None` sends no contact.
     #[serde(default)]
     pub(crate) contact: Option<String>,
-    /// The certificate profile to order by; `None` leaves it to the authority.
+    /// The certificate profile to order; `None` means the CA's default.
     #[serde(default)]
     pub(crate) profile: Option<String>,
-    /// Roots in PEM that its own certificate is verified by; `None` means the system's.
+    /// PEM file with the roots that verify the ACME server; `None` means the system's roots.
     #[serde(default)]
     pub(crate) ca_file: Option<PathBuf>,
-    /// The key identifier of external account binding (RFC 8555 §7.3.4).
+    /// The key identifier for external account binding (RFC 8555 §7.3.4).
     #[serde(default)]
     pub(crate) key_id: Option<String>,
-    /// The file with the key of external account binding.
+    /// The file with the key for external account binding.
     #[serde(default)]
     pub(crate) key_file: Option<PathBuf>,
-    /// New certificates in an hour; `None` means the usual number.
+    /// The maximum number of new certificates per hour; `None` means [`ORDERS_PER_HOUR`].
     #[serde(default)]
     pub(crate) new_per_hour: Option<u32>,
 }
 
 impl AuthoritySpec {
+    /// Checks the members and resolves file paths against `folder`.
     pub(crate) fn authority(self, folder: &Path) -> Result<Authority, Failure> {
         if !self.directory.starts_with("https://") {
             return Err(Failure::usage(
                 format!("the certificate authority {:?}", self.directory),
-                "its directory is a URL that begins with https://",
-                "Give it as the authority's documentation does.",
+                "its directory is not a URL that begins with https://",
+                "Set directory to the ACME directory URL from the CA's documentation.",
             ));
         }
         let external = match (self.key_id, self.key_file) {
@@ -127,8 +128,8 @@ impl AuthoritySpec {
             _ => {
                 return Err(Failure::usage(
                     format!("the account at {}", self.directory),
-                    "an account that you have there is named by key_id and by key_file, and one of them is missing",
-                    "The authority shows both where you ask for external account binding (EAB).",
+                    "external account binding requires both key_id and key_file, and one of them is missing",
+                    "The CA shows both values under external account binding (EAB).",
                 ));
             }
         };
@@ -143,53 +144,53 @@ impl AuthoritySpec {
     }
 }
 
-/// A certificate and its key in files.
+/// A certificate chain and its private key in PEM files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
-    /// The certificate, and those that it was made with.
+    /// The file with the certificate chain.
     pub certificate: PathBuf,
-    /// Its key.
+    /// The file with the private key.
     pub key: PathBuf,
 }
 
-/// A DKIM key, as the configuration names it.
+/// A DKIM key of `reporter.dkim`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeySpec {
-    /// The signing domain; that of `from` without.
+    /// The signing domain; `None` means the domain of `reporter.from`.
     #[serde(default)]
     pub domain: Option<DomainName>,
-    /// Its selector.
+    /// The DKIM selector.
     pub selector: DomainName,
-    /// The file with the private key.
+    /// PEM file with the private key, RSA or Ed25519.
     pub key_file: PathBuf,
 }
 
-/// How report mail leaves.
+/// The delivery method for report mail or alert mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deliver {
-    /// Straight to the target's MX.
+    /// Directly to the recipient's MX hosts.
     Direct,
-    /// By a relay, as somebody whom it knows where it asks for that.
+    /// Through a relay: host, port, and the SMTP AUTH login if one is configured.
     Relay(String, u16, Option<LoginSpec>),
-    /// By a command.
+    /// By a sendmail command at this path.
     Sendmail(PathBuf),
-    /// Into a folder.
+    /// Into files in this directory.
     Folder(PathBuf),
 }
 
-/// Who we are to a relay.
+/// The SMTP AUTH login at a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginSpec {
-    /// The name.
+    /// The user name.
     pub user: String,
     /// The file with the password.
     pub password_file: PathBuf,
 }
 
 impl Deliver {
-    /// Takes `direct`, `smarthost:HOST:PORT`, `sendmail:PATH` or `folder:DIR`.
+    /// Parses `direct`, `smarthost:HOST:PORT`, `sendmail:PATH` or `folder:DIR`; `None` if the text is none of these.
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
             None if text == "direct" => Some(Self::Direct),
@@ -204,7 +205,7 @@ impl Deliver {
         }
     }
 
-    /// A folder of the configuration is meant from the configuration's own.
+    /// Resolves the path of `folder:DIR` against the configuration file's directory.
     pub(crate) fn in_folder(self, folder: &Path) -> Self {
         match self {
             Self::Folder(dir) => Self::Folder(folder.join(dir)),

@@ -1,5 +1,6 @@
-//! What libtlsrpt says of a delivery attempt: one JSON object in a Unix datagram (protocol of
-//! libtlsrpt 0.5; 0.5.0 has no version field, 0.5.1 and later say `"dpv": "1"`).
+//! Session datagrams of libtlsrpt: a mail server sends one JSON object per delivery attempt to a Unix datagram socket
+//! (protocol of libtlsrpt 0.5; 0.5.0 has no version field, 0.5.1 and later send `"dpv": "1"`). The collector parses
+//! them and adds them to the session counts of the day.
 
 use crate::domain::DomainName;
 use crate::limits::{DATAGRAM_BYTES, JSON_DEPTH};
@@ -7,73 +8,73 @@ use crate::result_type::{PolicyType, ResultType};
 use serde::Deserialize;
 use std::net::IpAddr;
 
-/// One delivery attempt.
+/// A delivery attempt, with its result under each policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The domain that mail was for.
+    /// The recipient domain.
     pub policy_domain: DomainName,
-    /// Its `_smtp._tls` record as the mail server found it.
+    /// The `_smtp._tls` record that the mail server found; empty if it sent none.
     pub tlsrpt_record: String,
-    /// The policies that the attempt was under, each with its own outcome.
+    /// The policies that applied to the attempt, each with its own result.
     pub policies: Vec<SessionPolicy>,
 }
 
-/// The outcome under one policy.
+/// The result of a delivery attempt under one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionPolicy {
-    /// What kind of policy.
+    /// The type of the policy.
     pub policy_type: PolicyType,
-    /// Whose policy.
+    /// The policy domain; the recipient domain if the datagram names none.
     pub policy_domain: DomainName,
-    /// The policy's lines or records.
+    /// The lines of the policy file, or the TLSA records.
     pub policy_string: Vec<String>,
-    /// The `mx` patterns.
+    /// The `mx` patterns of the policy.
     pub mx_host: Vec<String>,
-    /// What failed, also when the attempt worked in the end (LIB-04).
+    /// The failures, which may exist even if the attempt succeeded in the end (LIB-04).
     pub failures: Vec<SessionFailure>,
-    /// True when the attempt worked in the end.
+    /// True if the attempt succeeded in the end.
     pub succeeded: bool,
 }
 
 /// One failure of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionFailure {
-    /// What failed.
+    /// The result type (RFC 8460 §4.3).
     pub result_type: ResultType,
-    /// Where from.
+    /// The address of the sending mail server.
     pub sending_mta_ip: Option<IpAddr>,
-    /// The MX host.
+    /// The MX host's name.
     pub receiving_mx_hostname: Option<String>,
-    /// How it greeted.
+    /// The name in the MX host's greeting.
     pub receiving_mx_helo: Option<String>,
-    /// Where to.
+    /// The address of the MX host.
     pub receiving_ip: Option<IpAddr>,
-    /// More about it.
+    /// Further information, as text or URI.
     pub additional_information: Option<String>,
-    /// The reason; the number of an unknown failure code (LIB-02).
+    /// The reason; for an unknown failure code, its number (LIB-02).
     pub failure_reason_code: Option<String>,
 }
 
-/// Why a datagram is dropped.
+/// Why a datagram is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DatagramError {
-    /// Over 65,000 bytes.
-    #[error("the datagram has {0} bytes; at most {DATAGRAM_BYTES} are taken")]
+    /// The datagram is longer than [`DATAGRAM_BYTES`].
+    #[error("the datagram has {0} bytes; at most {DATAGRAM_BYTES} are accepted")]
     TooLong(usize),
-    /// Not the JSON of the protocol.
+    /// The datagram is not valid JSON, or lacks a required member.
     #[error("line {line}, column {column}: {message}")]
     Json {
-        /// Line of the fault, from 1.
+        /// The line of the error, counted from 1.
         line: usize,
-        /// Column of the fault, from 1.
+        /// The column of the error, counted from 1.
         column: usize,
-        /// What was expected.
+        /// The parser's error message.
         message: String,
     },
-    /// A protocol version that is not known.
+    /// The protocol version is not supported.
     #[error("the protocol version is {0:?}; expected \"1\" or none")]
     Version(String),
-    /// The final result is neither 0 nor 1.
+    /// The final result `f` is neither 0 nor 1.
     #[error("the final result `f` is {0}; expected 0 or 1")]
     FinalResult(u64),
 }
@@ -126,7 +127,7 @@ impl Session {
         serde_json::from_slice::<Wire>(bytes).map_err(json)?.read()
     }
 
-    /// The same, of what is JSON already.
+    /// Reads a session from a parsed JSON value.
     pub(crate) fn from_value(value: serde_json::Value) -> Result<Self, DatagramError> {
         serde_json::from_value::<Wire>(value).map_err(json)?.read()
     }
@@ -291,12 +292,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_refused_or_taken(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_rejected_or_accepted(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Session::parse(&bytes);
         }
 
         #[test]
-        fn any_cut_of_a_datagram_is_refused(cut in 0..FAILED.len()) {
+        fn any_truncated_datagram_is_rejected(cut in 0..FAILED.len()) {
             prop_assert!(Session::parse(&FAILED.as_bytes()[..cut]).is_err());
         }
     }

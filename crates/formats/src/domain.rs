@@ -1,5 +1,5 @@
-//! Domain and host names as this project keeps them: A-labels, lower case, no final dot
-//! (RFC 5890; Unicode input is mapped by UTS 46). A value of [`DomainName`] is always valid.
+//! Domain and host names in one normal form: A-labels in lower case without the final dot (RFC 5890). Unicode input is
+//! mapped by UTS 46. All crates use [`DomainName`], which is always valid.
 
 use crate::limits::{DOMAIN_BYTES, LABEL_BYTES};
 use std::borrow::Borrow;
@@ -8,41 +8,41 @@ use std::str::FromStr;
 
 /// A mail domain or host name: lower-case A-labels without the final dot, at most 253 bytes.
 ///
-/// Underscores are taken (they stand in real MX names); addresses are not names.
+/// Underscores are allowed, since some MX host names contain them. IP addresses are not valid names.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DomainName(Box<str>);
 
 /// Why a text is not a domain name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DomainError {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("the name is empty")]
     Empty,
-    /// Over 253 bytes as A-labels.
+    /// The name has more than 253 bytes as A-labels, or far more as Unicode.
     #[error("the name has {0} bytes; at most 253 are allowed")]
     TooLong(usize),
-    /// A label over 63 bytes.
+    /// A label has more than 63 bytes.
     #[error("the label {0:?} has over 63 bytes")]
     LabelTooLong(String),
-    /// Two dots in a row, or a dot in front.
-    #[error("there is an empty label (two dots in a row, or a dot in front)")]
+    /// The name contains two successive dots or begins with a dot.
+    #[error("the name has an empty label (two successive dots, or a leading dot)")]
     EmptyLabel,
-    /// A character that no host name has.
-    #[error("the character {0:?} cannot stand in a domain name")]
+    /// The name contains a character other than letters, digits, hyphens and underscores.
+    #[error("the character {0:?} is not allowed in a domain name")]
     BadCharacter(char),
-    /// A label that begins or ends with a hyphen.
+    /// A label begins or ends with a hyphen.
     #[error("the label {0:?} begins or ends with a hyphen")]
     Hyphen(String),
-    /// An IPv4 or IPv6 address.
+    /// The text is an IPv4 or IPv6 address, or its last label is a number.
     #[error("{0} is an address, not a name")]
     Address(String),
-    /// Unicode that UTS 46 does not map to A-labels.
-    #[error("{0:?} is not a valid internationalised name")]
+    /// UTS 46 can't map the Unicode text to A-labels.
+    #[error("{0:?} is not a valid internationalized name")]
     Idna(String),
 }
 
 impl DomainName {
-    /// Takes a name in any case, as A-labels or Unicode, with or without the final dot.
+    /// Parses a name in any case, as A-labels or Unicode, with or without the final dot.
     pub fn parse(text: &str) -> Result<Self, DomainError> {
         if text.is_ascii() {
             return Self::from_ascii(text);
@@ -55,7 +55,7 @@ impl DomainName {
         Self::from_ascii(&mapped)
     }
 
-    /// Takes A-labels only: what a wire format calls for (POL-19).
+    /// Parses a name as A-labels. Use it for formats that do not allow Unicode (POL-19).
     pub fn from_ascii(text: &str) -> Result<Self, DomainError> {
         let text = text.strip_suffix('.').unwrap_or(text);
         validate(text)?;
@@ -64,23 +64,23 @@ impl DomainName {
         Ok(Self(kept))
     }
 
-    /// The name as lower-case A-labels without the final dot.
+    /// Returns the name as lower-case A-labels without the final dot.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The labels from left to right.
+    /// Returns the labels from left to right.
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('.')
     }
 
-    /// The name without its left-most label, if one is left.
+    /// Returns the name without its leftmost label. `None` for a single label.
     pub fn parent(&self) -> Option<Self> {
         let (_, rest) = self.0.split_once('.')?;
         Self::from_ascii(rest).ok()
     }
 
-    /// True when `self` is `ancestor` or lies below it.
+    /// True if `self` is `ancestor` or a subdomain of it.
     pub fn is_within(&self, ancestor: &DomainName) -> bool {
         match self.0.strip_suffix(ancestor.as_str()) {
             Some(head) => head.is_empty() || head.ends_with('.'),
@@ -88,12 +88,13 @@ impl DomainName {
         }
     }
 
-    /// `prefix.self`, where the prefix is one or more labels, such as `mta-sts`.
+    /// Returns `prefix.self`, where `prefix` is one or more labels, e.g. `mta-sts`. Fails if the result is not a
+    /// valid name.
     pub fn below(&self, prefix: &str) -> Result<Self, DomainError> {
         Self::from_ascii(&format!("{prefix}.{}", self.0))
     }
 
-    /// The name for people: Unicode where the A-labels decode, else as they are.
+    /// Returns the name in Unicode for display, or as A-labels if they do not decode.
     pub fn to_unicode(&self) -> String {
         let (shown, result) = idna::domain_to_unicode(&self.0);
         if result.is_ok() { shown } else { self.0.to_string() }
@@ -101,12 +102,12 @@ impl DomainName {
 }
 
 fn validate(text: &str) -> Result<(), DomainError> {
-    if is_ordinary(text.as_bytes()) { Ok(()) } else { find_fault(text) }
+    if is_valid(text.as_bytes()) { Ok(()) } else { find_fault(text) }
 }
 
-/// Says yes to valid names; what it says no to is looked at again for the reason. Names are parsed more
-/// often than anything else, and nearly all are valid.
-fn is_ordinary(text: &[u8]) -> bool {
+/// A fast test for validity. If it returns false, [`find_fault`] finds the reason. Names are parsed more often than
+/// anything else, and almost all are valid.
+fn is_valid(text: &[u8]) -> bool {
     let class = |byte: &u8| CLASSES.get(usize::from(*byte)).copied().unwrap_or(INVALID);
     let mut seen = 0;
     for label in text.split(|byte| *byte == b'.') {
@@ -116,7 +117,7 @@ fn is_ordinary(text: &[u8]) -> bool {
             return false;
         }
     }
-    // A last label of digits alone makes an address, or nothing at all.
+    // A name whose last label is a number is an address or invalid.
     seen > DIGIT && text.len() <= DOMAIN_BYTES
 }
 
@@ -124,7 +125,7 @@ const DIGIT: u8 = 1;
 const OTHER: u8 = 2;
 const INVALID: u8 = 4;
 
-/// What each byte is inside a label.
+/// The class of each byte within a label.
 #[expect(clippy::indexing_slicing, reason = "the compiler runs this: out of bounds does not build")]
 const CLASSES: [u8; 256] = {
     let mut classes = [INVALID; 256];
@@ -170,8 +171,8 @@ fn validate_label(label: &str) -> Result<(), DomainError> {
     }
     let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if !label.bytes().all(fits) {
-        let odd = label.chars().find(|c| !(c.is_ascii() && fits(*c as u8)));
-        return Err(DomainError::BadCharacter(odd.unwrap_or('?')));
+        let bad = label.chars().find(|c| !(c.is_ascii() && fits(*c as u8)));
+        return Err(DomainError::BadCharacter(bad.unwrap_or('?')));
     }
     if label.starts_with('-') || label.ends_with('-') {
         return Err(DomainError::Hyphen(label.to_owned()));
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_name_and_says_why() {
+    fn invalid_names_are_rejected_with_the_reason() {
         let error = |text: &str| DomainName::parse(text).unwrap_err();
         assert_eq!(error(""), DomainError::Empty);
         assert_eq!(error("."), DomainError::Empty);
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn within_needs_whole_labels() {
+    fn is_within_compares_whole_labels() {
         let name = |text: &str| DomainName::parse(text).unwrap();
         assert!(name("a.example.org").is_within(&name("example.org")));
         assert!(name("example.org").is_within(&name("example.org")));
@@ -269,12 +270,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_quick_look_and_the_slow_one_agree(text in "[aZ0._*:-]{0,12}|[a.-]{0,5}a{60,66}\\.?[0b]{0,3}|([ab0]{1,60}\\.){4,5}[ab]{0,14}") {
-            prop_assert_eq!(is_ordinary(text.as_bytes()), find_fault(&text).is_ok());
+        fn the_fast_test_and_the_slow_one_agree(text in "[aZ0._*:-]{0,12}|[a.-]{0,5}a{60,66}\\.?[0b]{0,3}|([ab0]{1,60}\\.){4,5}[ab]{0,14}") {
+            prop_assert_eq!(is_valid(text.as_bytes()), find_fault(&text).is_ok());
         }
 
         #[test]
-        fn any_text_is_refused_or_normal(text in "\\PC{0,80}") {
+        fn any_text_is_rejected_or_normalized(text in "\\PC{0,80}") {
             if let Ok(name) = DomainName::parse(&text) {
                 prop_assert_eq!(DomainName::parse(name.as_str()), Ok(name.clone()));
                 prop_assert!(name.as_str().bytes().all(|b| !b.is_ascii_uppercase()));

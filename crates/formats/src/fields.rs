@@ -1,60 +1,60 @@
-//! The `v=…; name=value; …` grammar that the `_mta-sts` and `_smtp._tls` records share
-//! (RFC 8461 §3.1, RFC 8460 §3).
+//! The grammar `v=…; name=value; …` that `_mta-sts` and `_smtp._tls` records share (RFC 8461 §3.1, RFC 8460 §3). The
+//! modules `sts_record` and `tlsrpt_record` parse the text of a TXT record with it.
 
 use crate::limits::{FIELD_NAME_BYTES, TXT_BYTES};
 
-/// What is wrong with a record, and where.
+/// A syntax error in a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {fault}")]
 pub struct FieldError {
-    /// 1-based byte of the record after its strings are joined.
+    /// The byte position in the record with its strings joined, counted from 1.
     pub column: usize,
-    /// What was found there and what was expected.
+    /// What is wrong at this position.
     pub fault: FieldFault,
 }
 
-/// The ways in which a `name=value` record is malformed.
+/// The kinds of syntax errors in a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FieldFault {
-    /// The record is longer than a sender looks at.
+    /// The record is longer than [`TXT_BYTES`].
     #[error("the record has over {TXT_BYTES} bytes")]
     TooLong,
-    /// A byte outside printable ASCII.
+    /// A byte is not printable ASCII.
     #[error("byte 0x{0:02x} is not printable ASCII")]
     NotAscii(u8),
-    /// `;;`, or a lone `;` in front.
-    #[error("an empty field: `;` stands where `name=value` was expected")]
+    /// A field is empty, as in `;;`.
+    #[error("empty field; expected `name=value` before `;`")]
     EmptyField,
-    /// No `=` in a field.
+    /// A field has no `=`.
     #[error("{0:?} has no `=`; expected `name=value`")]
     NoEquals(String),
-    /// A field name outside the grammar.
+    /// A field name does not match the grammar.
     #[error(
-        "the field name {0:?} must be 1 to 32 of letters, digits, `_`, `-`, `.` and begin with a letter or digit"
+        "the field name {0:?} must have 1 to 32 letters, digits, `_`, `-` or `.`, and begin with a letter or digit"
     )]
     BadName(String),
-    /// A field without a value.
+    /// A field has no value.
     #[error("the field {0:?} has no value")]
     EmptyValue(String),
-    /// A byte that no value may have.
-    #[error("{1:?} cannot stand in the value of {0:?}")]
+    /// A value contains a character that the grammar does not allow.
+    #[error("{1:?} is not allowed in the value of {0:?}")]
     BadValue(String, char),
-    /// The required `id` is not there.
-    #[error("there is no `id`; expected `id=` and 1 to 32 letters or digits")]
+    /// The required field `id` is missing.
+    #[error("`id` is missing; expected `id=` and 1 to 32 letters or digits")]
     NoId,
-    /// The `id` has other bytes or another length than allowed.
+    /// The `id` contains invalid characters or has an invalid length.
     #[error("the id {0:?} must be 1 to 32 letters or digits")]
     BadId(String),
-    /// The required `rua` is not there.
-    #[error("there is no `rua`; expected `rua=mailto:…` or `rua=https://…`")]
+    /// The required field `rua` is missing.
+    #[error("`rua` is missing; expected `rua=mailto:…` or `rua=https://…`")]
     NoRua,
-    /// A report target that is no URI of its scheme.
-    #[error("the report target {0:?}: {1}")]
+    /// A report target is not a valid URI of its scheme.
+    #[error("invalid report target {0:?}: {1}")]
     BadRua(String, &'static str),
 }
 
-/// One `name=value` and where it stands.
+/// A `name=value` field and its position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Field<'a> {
     pub column: usize,
@@ -62,8 +62,8 @@ pub(crate) struct Field<'a> {
     pub value: &'a str,
 }
 
-/// True when the record is of this version: `version`, optional white space, `;`.
-/// Erratum 6285 of RFC 8461: the grammar allows the white space that the prose does not.
+/// True if the record begins with `version`, optional white space and `;`. The grammar allows this white space,
+/// although the text does not (RFC 8461, erratum 6285).
 pub(crate) fn has_version(record: &[u8], version: &str) -> bool {
     match record.strip_prefix(version.as_bytes()) {
         Some(rest) => rest.trim_ascii_start().first() == Some(&b';'),
@@ -71,7 +71,7 @@ pub(crate) fn has_version(record: &[u8], version: &str) -> bool {
     }
 }
 
-/// The fields after the version. The caller has looked at [`has_version`].
+/// Returns the fields after the version. The caller must have checked [`has_version`].
 pub(crate) fn fields<'a>(
     record: &'a [u8],
     version: &str,
@@ -86,8 +86,8 @@ pub(crate) fn fields<'a>(
 }
 
 fn ascii(record: &[u8]) -> Result<&str, FieldError> {
-    let odd = |b: &u8| !matches!(b, b'\t' | 0x20..=0x7e);
-    if let Some(at) = record.iter().position(odd) {
+    let is_bad = |b: &u8| !matches!(b, b'\t' | 0x20..=0x7e);
+    if let Some(at) = record.iter().position(is_bad) {
         let byte = record.get(at).copied().unwrap_or_default();
         return Err(FieldError { column: at + 1, fault: FieldFault::NotAscii(byte) });
     }
@@ -95,7 +95,7 @@ fn ascii(record: &[u8]) -> Result<&str, FieldError> {
         .map_err(|e| FieldError { column: e.valid_up_to() + 1, fault: FieldFault::NotAscii(0x80) })
 }
 
-/// Splits at `;` with the column of each piece; the piece after a final `;` is left out.
+/// Splits at `;` and returns each piece with its column. An empty piece after the final `;` is omitted.
 fn pieces(body: &str, begin: usize) -> impl Iterator<Item = (usize, &str)> {
     let mut offset = begin;
     let last = body.matches(';').count();
@@ -122,19 +122,19 @@ fn field(column: usize, piece: &str) -> Result<Field<'_>, FieldError> {
     Ok(Field { column, name, value })
 }
 
-/// The value of a field that is not known to the caller (RFC 8461 §3.1 `sts-ext-value`).
+/// Checks the value of an unknown field (RFC 8461 §3.1, `sts-ext-value`).
 pub(crate) fn check_unknown(field: Field<'_>) -> Result<(), FieldError> {
     let fail = |fault| Err(FieldError { column: field.column, fault });
     if field.value.is_empty() {
         return fail(FieldFault::EmptyValue(field.name.to_owned()));
     }
     match field.value.chars().find(|c| *c == '=' || !c.is_ascii_graphic()) {
-        Some(odd) => fail(FieldFault::BadValue(field.name.to_owned(), odd)),
+        Some(bad) => fail(FieldFault::BadValue(field.name.to_owned(), bad)),
         None => Ok(()),
     }
 }
 
-/// The grammar of names in records and of keys in policy files.
+/// True if `name` is a valid field name in a record, or key in a policy file.
 pub(crate) fn is_field_name(name: &str) -> bool {
     let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     name.len() <= FIELD_NAME_BYTES
@@ -142,21 +142,21 @@ pub(crate) fn is_field_name(name: &str) -> bool {
         && name.bytes().all(fits)
 }
 
-/// Why no single record could be taken from a TXT answer.
+/// Why a TXT answer does not contain exactly one valid record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
-    /// No record has the version: nothing is published here.
-    #[error("no record begins with the version")]
+    /// No record has the expected version, so nothing is published.
+    #[error("no record begins with the expected version")]
     None,
-    /// More than one record has it, so none counts.
-    #[error("{0} records have the version; exactly one must")]
+    /// Several records have the expected version, so none is valid.
+    #[error("{0} records have the expected version; only one is allowed")]
     Multiple(usize),
-    /// The one record is malformed.
+    /// The only record of the version is malformed.
     #[error(transparent)]
     Invalid(#[from] FieldError),
 }
 
-/// The one record of the version among all TXT records of a name.
+/// Returns the only record with this version among the TXT records of a name.
 pub(crate) fn select<'a>(
     records: impl Iterator<Item = &'a [u8]>,
     version: &str,

@@ -1,9 +1,9 @@
-//! The first two messages of a TLS handshake up to 1.2, for asking a server what it would agree to
-//! with a client of old, which the TLS library can't play (RFC 2246 §7.4.1, RFC 5246 §7.4.1).
+//! ClientHello and ServerHello of TLS 1.0 to 1.2 (RFC 2246 §7.4.1, RFC 5246 §7.4.1). The check uses them to probe
+//! whether a server accepts obsolete versions or weak ciphers, which the TLS library does not offer.
 
 use crate::domain::DomainName;
 
-/// A version of TLS that a client can claim to speak at most.
+/// The highest TLS version that a ClientHello offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// TLS 1.0.
@@ -15,7 +15,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// As it stands in the messages.
+    /// Returns the version number in TLS messages.
     pub fn number(self) -> u16 {
         match self {
             Self::Tls10 => 0x0301,
@@ -24,7 +24,7 @@ impl Version {
         }
     }
 
-    /// As people write it.
+    /// Returns the version's name for display.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Tls10 => "TLS 1.0",
@@ -34,18 +34,18 @@ impl Version {
     }
 }
 
-/// Ciphers that servers of the time of TLS 1.0 and 1.1 have.
+/// Cipher suites that servers with TLS 1.0 and 1.1 commonly support.
 pub const OLD_CIPHERS: &[u16] =
     &[0xc014, 0xc013, 0xc00a, 0xc009, 0x0039, 0x0033, 0x0035, 0x002f, 0xc012, 0x0016, 0x000a, 0x0005];
 
-/// Ciphers that nobody should agree to: without encryption, of export strength, DES, triple DES and RC4
-/// (RFC 9325 §4.1). Anonymous ones are left out, since with opportunistic TLS they take nothing away.
+/// Cipher suites that servers should not accept: no encryption, export strength, DES, triple DES and RC4 (RFC 9325
+/// §4.1). Anonymous suites are omitted, since opportunistic TLS does not authenticate the server anyway.
 pub const WEAK_CIPHERS: &[u16] = &[
     0x0001, 0x0002, 0x003b, 0xc006, 0xc010, 0x0003, 0x0006, 0x0008, 0x000b, 0x000e, 0x0011, 0x0014, 0x0009,
     0x000c, 0x000f, 0x0012, 0x0015, 0x0004, 0x0005, 0xc007, 0xc011, 0x000a, 0x0016, 0xc008, 0xc012,
 ];
 
-/// A ClientHello in one record that claims to speak `version` at most and names `host`.
+/// Builds a ClientHello in one record. It offers `version` as the highest version, and `host` as the server name.
 pub fn client_hello(version: Version, ciphers: &[u16], host: &DomainName, random: [u8; 32]) -> Vec<u8> {
     let mut body = version.number().to_be_bytes().to_vec();
     body.extend(random);
@@ -80,7 +80,7 @@ fn extension(kind: u16, content: &[u8]) -> Vec<u8> {
     all
 }
 
-/// `content` behind its length in so many bytes.
+/// Returns `content` prefixed with its length, which takes `bytes` bytes.
 fn sized(bytes: usize, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes();
     let mut all: Vec<u8> = length.into_iter().skip(4 - bytes).collect();
@@ -88,23 +88,23 @@ fn sized(bytes: usize, content: &[u8]) -> Vec<u8> {
     all
 }
 
-/// What a server's first bytes say to a ClientHello.
+/// A server's response to a ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// More has to come.
+    /// The response is incomplete.
     Unfinished,
-    /// A ServerHello: it agrees to this version and cipher.
+    /// A ServerHello, which selects a version and cipher suite.
     Agrees {
-        /// The version's number, such as 0x0301.
+        /// The version number, e.g. 0x0301 for TLS 1.0.
         version: u16,
-        /// The cipher's number.
+        /// The number of the cipher suite.
         cipher: u16,
     },
-    /// An alert, or nothing of TLS.
+    /// An alert, or bytes that are not TLS.
     Refuses,
 }
 
-/// Reads a server's first bytes.
+/// Parses the first bytes of a server's response.
 pub fn server_answer(bytes: &[u8]) -> Answer {
     let [kind, _, _, high, low, rest @ ..] = bytes else {
         return if bytes.first().is_none_or(|kind| *kind == 22) {
@@ -131,16 +131,16 @@ fn server_hello(message: &[u8]) -> Option<Answer> {
     Some(Answer::Agrees { version, cipher })
 }
 
-/// The version that a ClientHello claims at most, when these bytes begin with one. TLS 1.3 counts as 1.2
-/// here, since it says so itself in this place.
-pub fn claimed_version(bytes: &[u8]) -> Option<u16> {
+/// Returns the highest version that a ClientHello offers, or `None` if the bytes do not begin with one. For TLS 1.3
+/// this is the number of TLS 1.2, which its `legacy_version` field contains (RFC 8446 §4.1.2).
+pub fn offered_version(bytes: &[u8]) -> Option<u16> {
     match bytes {
         [22, _, _, _, _, 1, _, _, _, high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
         _ => None,
     }
 }
 
-/// The name of a cipher of [`WEAK_CIPHERS`] as RFC 5246 and RFC 8422 write it, or its number.
+/// Returns a description of a cipher suite for display: its weakness, if it is one of [`WEAK_CIPHERS`], and its number.
 pub fn cipher_name(cipher: u16) -> String {
     let kind = match cipher {
         0x0001 | 0x0002 | 0x003b | 0xc006 | 0xc010 => "no encryption",
@@ -163,18 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn a_client_hello_claims_its_version() {
+    fn a_client_hello_offers_its_version() {
         for version in [Version::Tls10, Version::Tls11, Version::Tls12] {
             let hello = client_hello(version, OLD_CIPHERS, &host(), [7; 32]);
-            assert_eq!(claimed_version(&hello), Some(version.number()));
+            assert_eq!(offered_version(&hello), Some(version.number()));
             let length = usize::from(u16::from_be_bytes([hello[3], hello[4]]));
             assert_eq!(hello.len(), length + 5);
         }
-        assert_eq!(claimed_version(b"EHLO there\r\n"), None);
+        assert_eq!(offered_version(b"EHLO there\r\n"), None);
     }
 
     #[test]
-    fn a_server_hello_is_told_from_an_alert_and_from_text() {
+    fn a_server_hello_is_distinguished_from_an_alert_and_from_text() {
         let mut body = vec![3, 1];
         body.extend([9; 32]);
         body.extend([0, 0, 0x0a, 0]);
@@ -193,8 +193,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_an_answer(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (server_answer(&bytes), claimed_version(&bytes));
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (server_answer(&bytes), offered_version(&bytes));
         }
     }
 }

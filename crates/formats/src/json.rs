@@ -1,11 +1,11 @@
-//! JSON as it comes from outside: bounded in depth, and with repeated names kept visible, which
-//! I-JSON forbids and RFC 8460 §4.4 therefore too.
+//! A JSON parser for untrusted input. It bounds the nesting depth, and keeps repeated member names, so that the report
+//! parser can warn about them: I-JSON forbids them (RFC 7493 §2.3), and RFC 8460 §4 requires I-JSON.
 
 use crate::limits::JSON_DEPTH;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// A JSON value whose objects keep every member in order.
+/// A JSON value. Objects keep all members in order, repeated names included.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Json {
     Null,
@@ -18,7 +18,7 @@ pub(crate) enum Json {
 }
 
 impl Json {
-    /// Parses one value; deeper nesting than [`JSON_DEPTH`] is an error.
+    /// Parses one value. Nesting deeper than [`JSON_DEPTH`] is an error.
     pub(crate) fn parse(text: &str) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let value = Seed(JSON_DEPTH).deserialize(&mut deserializer)?;
@@ -26,7 +26,7 @@ impl Json {
         Ok(value)
     }
 
-    /// What kind of value this is, for messages.
+    /// Returns the kind of the value, for error messages.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -39,6 +39,7 @@ impl Json {
     }
 }
 
+/// Deserializes a value; the number is the remaining nesting depth.
 struct Seed(usize);
 
 impl<'de> DeserializeSeed<'de> for Seed {
@@ -109,7 +110,8 @@ impl<'de> Visitor<'de> for Seed {
     }
 }
 
-/// The byte at which nesting passes `most`, for parsers that do not build a [`Json`].
+/// Checks that JSON text is nested at most `most` levels deep, for parsers that do not build a [`Json`]. The error is
+/// the byte at which the nesting exceeds `most`.
 pub(crate) fn check_depth(bytes: &[u8], most: usize) -> Result<(), usize> {
     let (mut depth, mut inside, mut escaped) = (0usize, false, false);
     for (at, byte) in bytes.iter().enumerate() {

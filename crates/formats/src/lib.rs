@@ -1,24 +1,28 @@
-//! Every wire format that Sternpost speaks, as pure functions: bytes in, typed values or a
-//! located error out, and back. No I/O, no clock, no async; nothing here panics on any input, and
-//! every input is bounded by [`limits`].
+//! Parsers and writers for all formats that Sternpost exchanges with others. They are pure functions: bytes to typed
+//! values, or to an error with its position, and back. No I/O, no clock, no async. They do not panic on any input, and
+//! [`limits`] bounds every input.
+//!
+//! The modules are in the order of the data: what domains publish, what receivers report, and how mail servers ask and
+//! report. Begin with [`sts_record`] and [`policy`], which show the style of all parsers.
 //!
 //! | module | format | source |
 //! | --- | --- | --- |
-//! | [`domain`] | mail domain and host names as lower-case A-labels | RFC 5890, UTS 46 |
-//! | [`mx_pattern`] | the `mx` patterns of a policy and how they match | RFC 8461 §4.1 |
+//! | [`domain`] | domain and host names as lower-case A-labels | RFC 5890, UTS 46 |
+//! | [`mx_pattern`] | the `mx` patterns of a policy, and matching | RFC 8461 §4.1 |
 //! | [`sts_record`] | the `_mta-sts` TXT record | RFC 8461 §3.1 |
 //! | [`policy`] | the policy file | RFC 8461 §3.2 |
 //! | [`tlsrpt_record`] | the `_smtp._tls` TXT record | RFC 8460 §3 |
-//! | [`result_type`] | what can go wrong, by its registered name | RFC 8460 §4.3 |
-//! | [`report`] | the TLS report: lenient reading, strict writing, its mail | RFC 8460 §4, §5 |
-//! | [`mbox`] | mail folders in one file | RFC 4155 |
-//! | [`tlsa`] | TLSA records and the rules for SMTP | RFC 6698, 7671, 7672 |
-//! | [`socketmap`] | Postfix's look-up protocol | socketmap_table(5) |
-//! | [`tls_policy`] | Postfix's TLS policy look-ups and answers | postconf(5), TLSRPT_README |
-//! | [`hello`] | the first messages of a handshake, as clients of old write them | RFC 5246 |
-//! | [`datagram`] | what libtlsrpt says of a session | libtlsrpt 0.5 |
-//! | [`posted`] | sessions as other mail servers tell them | docs/tlsrpt-sending.md |
-//! | [`xml`] | documents of a DNS provider's interface | XML 1.0 |
+//! | [`result_type`] | result types and policy types of reports | RFC 8460 §4.3 |
+//! | [`report`] | TLS reports: lenient parsing, strict writing, names of files and mails | RFC 8460 §4, §5 |
+//! | [`mbox`] | mailboxes in the mbox format | RFC 4155 |
+//! | [`tlsa`] | TLSA records, and the rules for SMTP | RFC 6698, 7671, 7672 |
+//! | [`socketmap`] | Postfix's socketmap protocol | socketmap_table(5) |
+//! | [`tls_policy`] | Postfix's TLS policy look-ups and replies | postconf(5), TLSRPT_README |
+//! | [`datagram`] | session datagrams of libtlsrpt | libtlsrpt 0.5 |
+//! | [`posted`] | sessions that other mail servers report in JSON | docs/tlsrpt-sending.md |
+//! | [`proxy_header`] | the PROXY protocol header | PROXY protocol, versions 1 and 2 |
+//! | [`hello`] | ClientHello and ServerHello of TLS 1.0 to 1.2 | RFC 5246 |
+//! | [`xml`] | responses of Amazon Route 53 | XML 1.0 |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 

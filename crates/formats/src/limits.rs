@@ -1,5 +1,5 @@
-//! Every bound on what comes from outside, in one place. `docs/limits.md` is held against this
-//! file by a test. Sizes are bytes, times are [`Duration`]s.
+//! All limits on external input and on the work that it causes. Sizes are in bytes, times are [`Duration`]s. The doc
+//! comments are also the text of `docs/limits.md`, which [`reference()`] generates and a test compares.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $value:expr;)*) => {
         $($(#[doc = $doc])+ pub const $name: $kind = $value;)*
 
-        /// Name, value and meaning of every limit.
+        /// Returns the name, the value and the description of every limit.
         pub fn table() -> Vec<(&'static str, String, &'static str)> {
             vec![$((stringify!($name), $name.shown(), concat!($($doc),+).trim()),)*]
         }
@@ -36,191 +36,190 @@ impl Shown for Duration {
     }
 }
 
-/// The reference page, `docs/limits.md`.
+/// Returns the text of the reference page, `docs/limits.md`.
 pub fn reference() -> String {
     let head = "# Limits\n\n\
-        Everything that comes from outside is bounded. Sizes are bytes; a limit is applied where the data\n\
-        comes in, and passing it is an error that names it, never a silent cut, unless it says so here.\n\n\
-        This page is made by `sternpost config limits`, from `crates/formats/src/limits.rs`.\n\n\
+        All external input is bounded. Sizes are in bytes. Each limit is checked where the data arrives.\n\
+        Exceeding a limit is an error that names it, unless the table says otherwise.\n\n\
+        `sternpost config limits` generates this page from `crates/formats/src/limits.rs`.\n\n\
         | limit | value | what it bounds |\n| --- | ---: | --- |\n";
     let rows = table().into_iter().map(|(name, value, about)| format!("| `{name}` | {value} | {about} |\n"));
     rows.fold(head.to_owned(), |page, row| page + &row)
 }
 
 limits! {
-    /// A domain name in A-labels, without the final dot (RFC 1035 §2.3.4).
+    /// A domain name as A-labels, without the final dot (RFC 1035 §2.3.4).
     DOMAIN_BYTES: usize = 253;
     /// One label of a domain name.
     LABEL_BYTES: usize = 63;
-    /// A TXT record after its strings are joined.
+    /// A TXT record, with its strings joined.
     TXT_BYTES: usize = 4096;
-    /// TXT records looked at in one answer.
+    /// TXT records of one DNS answer that are examined; further ones are ignored.
     TXT_RECORDS: usize = 64;
     /// The `id` of an `_mta-sts` record (RFC 8461 §3.1).
     POLICY_ID_BYTES: usize = 32;
     /// The name of an unknown field or key (RFC 8461 §3.1, §3.2).
     FIELD_NAME_BYTES: usize = 32;
-    /// The body of a policy file; one byte more is an error (RFC 8461 §3.3).
+    /// The body of a policy file (RFC 8461 §3.3).
     POLICY_BYTES: usize = 65_536;
     /// One line of a policy file.
     POLICY_LINE_BYTES: usize = 1000;
-    /// The longest `max_age`, in seconds (RFC 8461 §3.2).
+    /// The maximum `max_age` in seconds; larger values are reduced to it (RFC 8461 §3.2).
     MAX_AGE_SECONDS: u32 = 31_557_600;
-    /// Report targets in one `_smtp._tls` record; the rest is left out with a note.
+    /// Report targets in one `_smtp._tls` record; further ones are ignored with a note.
     RUA_TARGETS: usize = 16;
-    /// A TLS report as it arrives, packed or not.
+    /// A TLS report as received, compressed or not.
     REPORT_PACKED_BYTES: usize = 10_485_760;
-    /// A TLS report after unpacking.
+    /// A TLS report after decompression.
     REPORT_BYTES: usize = 104_857_600;
-    /// How many times larger a report may get by unpacking.
+    /// The ratio of a report's decompressed size to its received size.
     REPORT_RATIO: usize = 1000;
-    /// Nesting of JSON in a report or datagram.
+    /// The nesting depth of JSON in a report or datagram.
     JSON_DEPTH: usize = 16;
     /// Failure details in one report.
     REPORT_DETAILS: usize = 100_000;
     /// Policies in one report.
     REPORT_POLICIES: usize = 10_000;
-    /// Warnings kept for one report; further ones are only counted.
+    /// Warnings kept for one report; the last one states that there are more.
     REPORT_WARNINGS: usize = 200;
-    /// A text value taken from a report.
+    /// A text value in a report; longer ones are truncated with a warning.
     REPORT_TEXT_BYTES: usize = 4096;
-    /// Records of one TLSA answer that are looked at.
+    /// Records of one TLSA answer that are used; further ones are ignored.
     TLSA_RECORDS: usize = 64;
     /// The data of one TLSA record.
     TLSA_DATA_BYTES: usize = 16_384;
     /// A socketmap request (socketmap_table(5)).
     SOCKETMAP_REQUEST_BYTES: usize = 100_000;
-    /// A reason that is shown in a mail log.
+    /// A reason that the mail server writes to its log; longer ones are truncated.
     REASON_BYTES: usize = 400;
     /// A session datagram of libtlsrpt.
     DATAGRAM_BYTES: usize = 65_000;
-    /// Sessions that differ, held in memory until the store takes them; further ones are dropped and counted.
+    /// Distinct sessions held in memory until they are stored; further ones are dropped and counted.
     COLLECTED_BYTES: usize = 67_108_864;
-    /// Sessions in one post, and in one piece of a file.
+    /// The sessions in one POST request, or in one chunk of a file.
     POSTED_BYTES: usize = 8_388_608;
-    /// Posting one report over HTTPS, everything included.
+    /// Delivering one report to one target by HTTPS POST, from DNS look-up to response.
     POST_TIME: Duration = Duration::from_secs(120);
-    /// Bringing one report to one target by mail, all of its MX hosts included.
+    /// Delivering one report to one target by mail, over all of its MX hosts.
     REPORT_MAIL_TIME: Duration = Duration::from_secs(600);
-    /// How long a report is tried to be delivered (RFC 8460 §5.5).
+    /// How long the delivery of a report is retried (RFC 8460 §5.5).
     REPORT_LIFE: Duration = Duration::from_secs(86_400);
-    /// Reports on their way to one host at once.
+    /// Concurrent report deliveries to one host.
     REPORTS_PER_HOST: usize = 4;
-    /// Reports that wait for one host in memory; further ones wait in the store.
+    /// Reports held in memory that wait for one host; further ones wait in the store.
     REPORTS_WAITING: usize = 1000;
-    /// Reports on their way at once.
+    /// Concurrent report deliveries in total.
     REPORTS_AT_ONCE: usize = 64;
-    /// Kinds of failures under one policy that are told apart in a day; further ones are summed up by their result.
+    /// Distinct failures under one policy that are counted separately per day; further ones are summed by result type.
     TALLY_FAILURES: usize = 1000;
-    /// The whole of fetching a policy: DNS, connect, TLS, body (RFC 8461 §3.3).
+    /// Fetching a policy, including DNS, connection, TLS and body (RFC 8461 §3.3).
     POLICY_FETCH_TIME: Duration = Duration::from_secs(60);
-    /// How long a replaced policy can still reach a sender: a fetch, and a proxy's copy (RFC 8461 §8.2).
+    /// How long senders may still fetch a policy after its replacement, e.g. from a proxy's cache (RFC 8461 §8.2).
     POLICY_SLACK: Duration = Duration::from_secs(120);
     /// One TCP connection attempt of a policy fetch.
     CONNECT_TIME: Duration = Duration::from_secs(10);
-    /// Head start of one address family over the other (RFC 8305 §5).
+    /// The delay before a connection attempt to the next address starts in parallel (RFC 8305 §5).
     HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
-    /// Addresses of one host that are tried.
+    /// Addresses of one host that are tried; further ones are ignored.
     HOST_ADDRESSES: usize = 8;
-    /// Lines of evidence that a finding of a preflight keeps.
+    /// Lines of evidence in one finding of a check.
     EVIDENCE_LINES: usize = 50;
-    /// Characters of such a line.
+    /// Characters in one line of evidence.
     EVIDENCE_CHARACTERS: usize = 1000;
-    /// A list of revoked certificates.
+    /// A certificate revocation list (CRL).
     CRL_BYTES: usize = 8 << 20;
-    /// For such a list.
+    /// Fetching a certificate revocation list.
     CRL_TIME: Duration = Duration::from_secs(10);
-    /// Zones that are remembered as proven to be unsigned.
+    /// Cached zones that are proven to be unsigned.
     UNSIGNED_ZONES: usize = 100_000;
-    /// MX hosts of one domain that are looked at.
+    /// MX hosts of one domain that are used; further ones are ignored.
     MX_HOSTS: usize = 32;
-    /// Name servers of one zone that are asked, and addresses of them.
+    /// Name servers of one zone that are queried, and their addresses.
     NAME_SERVERS: usize = 16;
-    /// CNAMEs followed in a row when name servers are asked one by one.
+    /// CNAMEs followed in sequence when name servers are queried individually.
     ALIASES: usize = 8;
-    /// One DNS question, retries included.
+    /// One DNS query, including retries.
     DNS_TIME: Duration = Duration::from_secs(10);
-    /// One change of records through a DNS provider's interface.
+    /// One change of records through a DNS provider's API.
     PROVIDER_TIME: Duration = Duration::from_secs(120);
-    /// One HTTPS request to a DNS provider, its answer included.
+    /// One HTTPS request to a DNS provider, including its response.
     PROVIDER_REQUEST_TIME: Duration = Duration::from_secs(30);
-    /// The body of one answer of a DNS provider.
+    /// The body of one response of a DNS provider.
     PROVIDER_ANSWER_BYTES: usize = 4_194_304;
-    /// Pages of one list at a DNS provider; a longer list is an error.
+    /// Pages of one list at a DNS provider.
     PROVIDER_PAGES: u32 = 50;
-    /// How often a request is repeated that a DNS provider puts off (HTTP 429, 503).
+    /// Retries of a request that a DNS provider rejects temporarily (HTTP 429, 503).
     PROVIDER_RETRIES: u32 = 3;
-    /// The longest pause before such a repetition, whatever `Retry-After` asks for.
+    /// The pause before such a retry; a longer `Retry-After` is reduced to it.
     PROVIDER_RETRY_PAUSE: Duration = Duration::from_secs(60);
-    /// Nesting of elements in an XML document of a DNS provider.
+    /// The nesting depth of elements in an XML document of a DNS provider.
     XML_DEPTH: usize = 16;
-    /// Elements in such a document.
+    /// Elements in an XML document of a DNS provider.
     XML_ELEMENTS: usize = 100_000;
-    /// What a proxy says of whom it speaks for, in front of a connection.
+    /// A PROXY protocol header.
     PROXY_HEADER_BYTES: usize = 536;
-    /// Headers of an HTTP answer.
+    /// The headers of an HTTP response.
     HTTP_HEADER_BYTES: usize = 16_384;
     /// One line of an SMTP reply.
     SMTP_LINE_BYTES: usize = 2048;
-    /// Lines of one SMTP reply.
+    /// Lines in one SMTP reply.
     SMTP_REPLY_LINES: usize = 100;
-    /// Waiting for one SMTP reply or a TLS handshake.
+    /// One SMTP reply, or one TLS handshake.
     SMTP_REPLY_TIME: Duration = Duration::from_secs(30);
-    /// A message that the report inbox takes.
+    /// A message to the report inbox.
     INBOX_MESSAGE_BYTES: usize = 15_728_640;
-    /// Reports in one zip file that is imported.
+    /// Reports in one imported zip file; further ones are ignored.
     ZIP_MEMBERS: usize = 10_000;
-    /// Folders within folders that are imported.
+    /// The nesting depth of imported folders.
     IMPORT_DEPTH: usize = 16;
-    /// Connections to the report inbox at once; further ones wait to be taken.
+    /// Concurrent connections to the report inbox; further ones wait until they are accepted.
     INBOX_CONNECTIONS: usize = 512;
     /// Messages over one connection to the report inbox.
     INBOX_MESSAGES: usize = 1000;
-    /// One message to the report inbox, from `DATA` to its end.
+    /// Receiving one message in the report inbox, from `DATA` to its end.
     INBOX_MESSAGE_TIME: Duration = Duration::from_secs(600);
     /// One session of the report inbox.
     INBOX_SESSION_TIME: Duration = Duration::from_secs(3600);
-    /// Domains that everybody together may have checked in a minute, where that is switched on.
+    /// Public checks per minute in total, if public checks are enabled.
     PUBLIC_CHECKS: u32 = 20;
-    /// Of those, by one address (one /64 of IPv6).
+    /// Public checks per minute from one IPv4 address or one IPv6 /64.
     PUBLIC_CHECKS_PER_ADDRESS: u32 = 5;
-    /// Of those, at once.
+    /// Concurrent public checks.
     PUBLIC_CHECKS_AT_ONCE: usize = 4;
-    /// Outcomes that can be passed on; older ones are forgotten.
+    /// Results of public checks that are kept for sharing; older ones are deleted.
     PUBLIC_RESULTS: u32 = 500;
-    /// A form that a page sends.
+    /// The body of a submitted form.
     FORM_BYTES: usize = 16_384;
-    /// No new fetch after a failed one for the same `id` (RFC 8461 §3.3).
+    /// The pause after a failed fetch of a policy with the same `id` (RFC 8461 §3.3).
     FETCH_BACK_OFF: Duration = Duration::from_secs(300);
-    /// A cached policy is looked at again at least this often (RFC 8461 §3.3).
+    /// The longest time between refreshes of a cached policy (RFC 8461 §3.3).
     POLICY_REFRESH: Duration = Duration::from_secs(86_400);
-    /// An `_mta-sts` record is not looked at again sooner, however short its TTL, unless configured.
+    /// The shortest time between look-ups of an `_mta-sts` record, even if its TTL is shorter, unless configured.
     RECORD_RECHECK: Duration = Duration::from_secs(60);
-    /// "No policy" is looked at again at least this often, however long its TTL.
+    /// The longest time that "no policy" is cached, even if the TTL is longer.
     NOTHING_RECHECK: Duration = Duration::from_secs(3600);
-    /// A temporary failure is answered from memory for so long.
+    /// How long a temporary failure is cached.
     FAILURE_RECHECK: Duration = Duration::from_secs(30);
-    /// Domains that are looked up at once because mail asks for them; further ones wait.
+    /// Concurrent look-ups of domains for mail; further ones wait.
     LOOKUPS: usize = 256;
-    /// Domains that are looked up at once in the background; further ones are left for later.
+    /// Concurrent look-ups of domains in the background; further ones are postponed.
     BACKGROUND_LOOKUPS: usize = 16;
-    /// Fetches from one address at once, since many domains share a policy host.
+    /// Concurrent fetches from one address, since many domains share a policy host.
     FETCHES_PER_ADDRESS: usize = 8;
-    /// Connections to one answering socket; further ones wait to be taken.
+    /// Concurrent connections to one socket for mail servers; further ones wait until they are accepted.
     ANSWER_CONNECTIONS: usize = 4096;
-    /// Of these, connections of one address (of one /64 of IPv6) to a socket that is made for everybody; further ones are
-    /// closed.
+    /// Concurrent connections from one IPv4 address or one IPv6 /64 to a public socket; further ones are closed.
     PUBLIC_CONNECTIONS_PER_ADDRESS: usize = 256;
-    /// The rest of a request that has begun, and the taking of a reply.
+    /// Reading the rest of a request after its start, or writing a reply.
     SOCKETMAP_TIME: Duration = Duration::from_secs(30);
-    /// A line that asks for a policy.
+    /// A request line of a look-up protocol.
     LINE_BYTES: usize = 1024;
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_reference_is_what_the_documentation_shows() {
+    fn docs_limits_md_is_up_to_date() {
         let written = include_str!("../../../docs/limits.md");
         assert_eq!(written, super::reference(), "run: sternpost config limits > docs/limits.md");
     }

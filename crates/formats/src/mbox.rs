@@ -1,7 +1,8 @@
-//! Mail folders in one file (RFC 4155, in the variant whose quoting can be undone): each mail begins at a
-//! line `From ` after an empty one; lines of a mail that begin so have one `>` more before them.
+//! Splits a mailbox in mbox format into messages (RFC 4155), for `sternpost reports import`. A line that begins with
+//! `From ` after an empty line starts a message. This is the reversible variant (mboxrd): lines of a message that begin
+//! with `From `, even after some `>`, have one more `>` prepended.
 
-/// Takes a file apart, line by line.
+/// Splits a mailbox line by line, without reading it into memory as a whole.
 #[derive(Debug)]
 pub struct Splitter {
     most: usize,
@@ -11,22 +12,22 @@ pub struct Splitter {
     after_empty: bool,
 }
 
-/// A mail out of the file.
+/// A message of the mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// Its bytes, without the line that it begins at.
+    /// The message's bytes, without its `From ` line.
     Mail(Vec<u8>),
-    /// It has more bytes than are taken.
+    /// The message exceeds the size limit.
     TooLong,
 }
 
 impl Splitter {
-    /// For mails of at most `most` bytes.
+    /// Creates a splitter for messages of at most `most` bytes.
     pub fn new(most: usize) -> Self {
         Self { most, mail: Vec::new(), is_begun: false, is_too_long: false, after_empty: true }
     }
 
-    /// Takes the next line, with its end; the mail before it, when it begins another.
+    /// Processes the next line, including its line end. If the line starts a message, returns the previous one.
     pub fn line(&mut self, line: &[u8]) -> Option<Found> {
         if self.after_empty && line.starts_with(b"From ") {
             let before = self.end();
@@ -46,7 +47,7 @@ impl Splitter {
         None
     }
 
-    /// The file is at its end; its last mail.
+    /// Returns the last message at the end of the file.
     pub fn end(&mut self) -> Option<Found> {
         let mail = std::mem::take(&mut self.mail);
         let is_too_long = std::mem::take(&mut self.is_too_long);
@@ -57,7 +58,7 @@ impl Splitter {
         }
     }
 
-    /// All mails of a file that is in memory.
+    /// Returns all messages of a mailbox in memory.
     pub fn all(file: &[u8], most: usize) -> Vec<Found> {
         let mut splitter = Self::new(most);
         let mut found: Vec<Found> =
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn mails_begin_at_from_after_an_empty_line_and_quoting_is_undone() {
+    fn messages_begin_at_from_after_an_empty_line_and_are_unquoted() {
         let file = b"From a@b Mon\nSubject: 1\n\nhi\nFrom here\n>From there\n>>From\n>>From x\n\nFrom a@b Tue\r\nSubject: 2\r\n\r\nhi";
         let first = "Subject: 1\n\nhi\nFrom here\nFrom there\n>>From\n>From x\n\n";
         assert_eq!(Splitter::all(file, 1000), [mail(first), mail("Subject: 2\r\n\r\nhi")]);
@@ -86,21 +87,21 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_that_is_too_long_is_said_and_the_next_one_is_taken() {
+    fn a_message_that_is_too_long_does_not_affect_the_next_one() {
         let file = b"From x\n12345678901\n\nFrom y\n1234\n";
         assert_eq!(Splitter::all(file, 10), [Found::TooLong, mail("1234\n")]);
     }
 
     proptest! {
         #[test]
-        fn no_mail_is_longer_than_allowed_and_nothing_panics(file in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn no_message_exceeds_the_limit_and_nothing_panics(file in proptest::collection::vec(any::<u8>(), 0..400)) {
             for found in Splitter::all(&file, 50) {
                 prop_assert!(!matches!(found, Found::Mail(mail) if mail.len() > 50));
             }
         }
 
         #[test]
-        fn what_is_written_by_the_rule_comes_back(mails in proptest::collection::vec("([>]{0,2}From |[a-z>]{0,6})(\n([>]{0,2}From |[a-z]{0,6})){0,5}", 1..5)) {
+        fn quoted_messages_are_read_unchanged(mails in proptest::collection::vec("([>]{0,2}From |[a-z>]{0,6})(\n([>]{0,2}From |[a-z]{0,6})){0,5}", 1..5)) {
             let mut file = String::new();
             for mail in &mails {
                 file += "From a@b Mon\n";

@@ -1,39 +1,40 @@
-//! The `mx` patterns of a policy and how an MX host matches them (RFC 8461 §4.1).
+//! The `mx` patterns of a policy, and how MX host names are matched against them (RFC 8461 §3.2, §4.1). Policy files
+//! contain them; the sender, the check and the rollout match hosts.
 
 use crate::domain::{DomainError, DomainName};
 use std::fmt;
 
-/// One `mx` value: a host name, or `*.` and a host name.
+/// An `mx` value: a host name, or `*.` followed by a host name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MxPattern {
-    /// Exactly this host.
+    /// Matches this host only.
     Exact(DomainName),
-    /// Any host with exactly one label more than this name.
+    /// Matches all hosts that have exactly one more label than this name.
     Wildcard(DomainName),
 }
 
 /// Why a text is not an `mx` pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MxPatternError {
-    /// A `*` that is not the whole left-most label.
-    #[error("`*` may only be the whole left-most label, followed by a host name")]
+    /// A `*` is not the complete leftmost label.
+    #[error("`*` must be the complete leftmost label, followed by a host name")]
     Wildcard,
-    /// A name with letters outside ASCII.
+    /// The name contains characters outside ASCII.
     #[error("the name must be written as A-labels (xn--…), not in Unicode")]
     ULabel,
-    /// A port, as in `mx.example.org:25`.
-    #[error("an mx pattern has no port")]
+    /// The name is followed by a port, as in `mx.example.org:25`.
+    #[error("an mx pattern must not contain a port")]
     Port,
-    /// An underscore, which host names do not have (RFC 5321 §4.1.2).
-    #[error("a host name has no underscore")]
+    /// The name contains an underscore, which host names must not (RFC 5321 §4.1.2).
+    #[error("a host name must not contain an underscore")]
     Underscore,
-    /// Not a host name for another reason.
+    /// The name is invalid for another reason.
     #[error(transparent)]
     Domain(#[from] DomainError),
 }
 
 impl MxPattern {
-    /// Takes `host.example.org` or `*.example.org`; upper case and a final dot are normalised.
+    /// Parses `host.example.org` or `*.example.org`. Upper case and a final dot are normalized.
     pub fn parse(text: &str) -> Result<Self, MxPatternError> {
         let (wildcard, name) = match text.strip_prefix("*.") {
             Some(rest) => (true, rest),
@@ -57,7 +58,7 @@ impl MxPattern {
         Ok(if wildcard { Self::Wildcard(name) } else { Self::Exact(name) })
     }
 
-    /// True when `host`, the name in the MX record, is covered by this pattern.
+    /// True if the pattern matches `host`, the name in the MX record.
     pub fn matches(&self, host: &DomainName) -> bool {
         match self {
             Self::Exact(name) => name == host,
@@ -68,14 +69,14 @@ impl MxPattern {
         }
     }
 
-    /// The name without the `*.`.
+    /// Returns the name without the `*.`.
     pub fn name(&self) -> &DomainName {
         match self {
             Self::Exact(name) | Self::Wildcard(name) => name,
         }
     }
 
-    /// True when every host that `other` covers is covered by `self`.
+    /// True if `self` matches every host that `other` matches.
     pub fn covers(&self, other: &MxPattern) -> bool {
         match other {
             Self::Exact(host) => self.matches(host),
@@ -159,13 +160,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pattern_prints_as_it_is_parsed(text in "(\\*\\.)?[a-z0-9]{1,8}(\\.[a-z][a-z0-9]{0,7}){1,3}") {
+        fn a_printed_pattern_parses_to_itself(text in "(\\*\\.)?[a-z0-9]{1,8}(\\.[a-z][a-z0-9]{0,7}){1,3}") {
             let pattern = MxPattern::parse(&text).unwrap();
             prop_assert_eq!(pattern.to_string(), text);
         }
 
         #[test]
-        fn any_text_is_refused_or_normal(text in "\\PC{0,60}") {
+        fn any_text_is_rejected_or_normalized(text in "\\PC{0,60}") {
             if let Ok(pattern) = MxPattern::parse(&text) {
                 prop_assert_eq!(MxPattern::parse(&pattern.to_string()), Ok(pattern));
             }

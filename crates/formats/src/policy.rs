@@ -1,4 +1,5 @@
-//! The policy file, `https://mta-sts.DOMAIN/.well-known/mta-sts.txt` (RFC 8461 §3.2).
+//! The policy file, `https://mta-sts.DOMAIN/.well-known/mta-sts.txt` (RFC 8461 §3.2). The sending side and the check
+//! parse fetched files with [`Policy::parse`]; the receiving side writes files with `Display` of [`Policy`].
 
 use crate::domain::DomainName;
 use crate::fields::is_field_name;
@@ -6,20 +7,20 @@ use crate::limits::{MAX_AGE_SECONDS, POLICY_BYTES, POLICY_LINE_BYTES};
 use crate::mx_pattern::{MxPattern, MxPatternError};
 use std::fmt;
 
-/// What a sender does when a session does not fit the policy (RFC 8461 §5).
+/// What a sender does when a session fails validation against the policy (RFC 8461 §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// It does not deliver.
+    /// The sender does not deliver to the host.
     Enforce,
-    /// It delivers and reports.
+    /// The sender delivers and reports the failure.
     Testing,
-    /// It takes the domain as one without MTA-STS.
+    /// The sender treats the domain as if it had no policy.
     None,
 }
 
 impl Mode {
-    /// The mode as it stands in a policy file.
+    /// Returns the mode's name in a policy file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
@@ -28,7 +29,7 @@ impl Mode {
         }
     }
 
-    /// Takes the mode as it stands in a policy file; the case counts.
+    /// Parses a mode's name in a policy file, which is case-sensitive.
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Enforce, Self::Testing, Self::None].into_iter().find(|mode| mode.as_str() == text)
     }
@@ -43,13 +44,13 @@ impl fmt::Display for Mode {
 /// A valid policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// What a sender does with a session that does not fit.
+    /// What a sender does when validation fails.
     pub mode: Mode,
-    /// Seconds for which a sender keeps the policy, at most 31557600 (POL-17).
+    /// How long a sender caches the policy, in seconds; at most [`MAX_AGE_SECONDS`] (POL-17).
     pub max_age: u32,
-    /// Which MX hosts are the domain's; never empty unless the mode is `none`.
+    /// The patterns of the domain's MX hosts. Never empty unless the mode is `none`.
     pub mx: Vec<MxPattern>,
-    /// What is odd about the file without making it invalid.
+    /// Oddities that do not make the file invalid.
     pub notes: Vec<PolicyNote>,
 }
 
@@ -57,87 +58,87 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PolicyNote {
-    /// `max_age` was this and is applied as 31557600.
+    /// `max_age` has this value, and is reduced to [`MAX_AGE_SECONDS`].
     MaxAgeCapped(u64),
-    /// The `mx` of this line was written in upper case or with a final dot.
-    MxNormalised(usize),
-    /// A key of this line stood before; the first counts.
+    /// The `mx` value on this line has upper-case letters or a final dot.
+    MxNormalized(usize),
+    /// The key on this line occurred before; the first value is used.
     Duplicate(usize),
-    /// The key of this line is not known.
+    /// The key on this line is unknown, and is ignored.
     UnknownKey(usize),
-    /// Lines end in LF alone.
+    /// At least one line ends in LF without CR.
     BareLf,
-    /// Empty lines stand after the last field.
+    /// The last field is followed by empty lines.
     TrailingBlankLines,
 }
 
-/// Where and why a policy file is invalid. Lines and columns begin at 1; columns are bytes.
+/// A syntax error in a policy file. Lines and columns are counted from 1; columns are bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {fault}")]
 pub struct PolicyError {
-    /// The line, or the one after the last when something is missing.
+    /// The line number; if a key is missing, the number after the last line.
     pub line: usize,
-    /// The byte of that line.
+    /// The byte position in the line.
     pub column: usize,
-    /// What is wrong there.
+    /// What is wrong at this position.
     pub fault: PolicyFault,
 }
 
-/// The ways in which a policy file is invalid.
+/// The kinds of errors in a policy file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyFault {
-    /// Over 64 KiB.
+    /// The file is longer than [`POLICY_BYTES`].
     #[error("the file has over {POLICY_BYTES} bytes")]
     TooLarge,
-    /// A byte-order mark in front.
+    /// The file begins with a UTF-8 byte-order mark.
     #[error("the file begins with a UTF-8 byte-order mark; save it without one")]
     ByteOrderMark,
-    /// A line over 1,000 bytes.
+    /// A line is longer than [`POLICY_LINE_BYTES`].
     #[error("the line has over {POLICY_LINE_BYTES} bytes")]
     LineTooLong,
-    /// A control character, NUL included.
+    /// The file contains a control character other than tabs and line ends.
     #[error("control character 0x{0:02x}")]
     Control(u8),
-    /// Bytes that are not UTF-8.
+    /// The file is not valid UTF-8.
     #[error("not UTF-8")]
     NotUtf8,
-    /// A line that is no `key: value`.
+    /// A line is not of the form `key: value`.
     #[error("no `:` in the line; expected `key: value`")]
     NoColon,
-    /// It looks like a web page.
-    #[error("this is a web page, not a policy file")]
+    /// The file looks like an HTML page.
+    #[error("the file is a web page, not a policy file")]
     Html,
-    /// A key outside the grammar.
+    /// A key does not match the grammar.
     #[error(
-        "the key {0:?} must be 1 to 32 of letters, digits, `_`, `-`, `.` and begin with a letter or digit"
+        "the key {0:?} must have 1 to 32 letters, digits, `_`, `-` or `.`, and begin with a letter or digit"
     )]
     BadKey(String),
-    /// A key without a value.
+    /// A key has no value.
     #[error("the key {0:?} has no value")]
     EmptyValue(String),
-    /// Another version than `STSv1`.
+    /// The version is not `STSv1`.
     #[error("the version is {0:?}; expected STSv1")]
     Version(String),
-    /// A mode that is not one of the three, or in another case.
+    /// The mode is unknown or not in lower case.
     #[error("the mode is {0:?}; expected enforce, testing or none, in lower case")]
     Mode(String),
-    /// `max_age` is not 1 to 10 digits.
+    /// `max_age` is not a number of 1 to 10 digits.
     #[error("max_age is {0:?}; expected seconds in 1 to 10 digits")]
     MaxAge(String),
-    /// An `mx` that is no host name or `*.` and host name.
+    /// An `mx` value is not a valid pattern.
     #[error("mx {0:?}: {1}")]
     Mx(String, MxPatternError),
-    /// A required key is not there.
-    #[error("there is no `{0}`")]
+    /// A required key is missing.
+    #[error("`{0}` is missing")]
     Missing(&'static str),
 }
 
 impl Policy {
     /// Parses the body of a policy file.
     ///
-    /// Empty lines at the very end are taken with a note, since editors and web forms leave them;
-    /// anywhere else a line without `:` makes the policy invalid (POL-23).
+    /// Empty lines at the end are accepted with a note, since editors and web forms leave them. Elsewhere a line
+    /// without `:` makes the policy invalid (POL-23).
     pub fn parse(body: &[u8]) -> Result<Self, PolicyError> {
         if body.len() > POLICY_BYTES {
             return Err(PolicyError { line: 1, column: 1, fault: PolicyFault::TooLarge });
@@ -167,21 +168,21 @@ impl Policy {
         draft.finish(line_number + 1)
     }
 
-    /// True when `host`, the name in an MX record, is one of the domain's by this policy.
+    /// True if an `mx` pattern of the policy matches `host`, the name in an MX record.
     pub fn covers(&self, host: &DomainName) -> bool {
         self.mx.iter().any(|pattern| pattern.matches(host))
     }
 
-    /// A policy without notes. `max_age` is capped; `None` when a mode other than `none` comes
-    /// without `mx`.
+    /// Creates a policy without notes. `max_age` is in seconds and reduced to [`MAX_AGE_SECONDS`]. Returns `None` if
+    /// `mx` is empty and the mode is not `none`.
     pub fn new(mode: Mode, max_age: u32, mx: Vec<MxPattern>) -> Option<Self> {
         let complete = mode == Mode::None || !mx.is_empty();
         complete.then(|| Self { mode, max_age: max_age.min(MAX_AGE_SECONDS), mx, notes: Vec::new() })
     }
 }
 
-/// The lines of a policy file as reports and mail servers want them: without line ends and white
-/// space around them, without empty ones (RPT-06, SMK-07).
+/// Returns the lines of a policy file as reports and mail servers expect them: trimmed, without line ends and empty
+/// lines (RPT-06, SMK-07).
 pub fn lines(body: &str) -> impl Iterator<Item = &str> {
     body.split('\n').map(|line| line.trim_matches([' ', '\t', '\r'])).filter(|line| !line.is_empty())
 }
@@ -193,18 +194,18 @@ struct Draft {
     max_age: Option<u32>,
     mx: Vec<MxPattern>,
     notes: Vec<PolicyNote>,
-    /// A control character stands somewhere in the file, other than tabs and line ends.
+    /// The file contains a control character other than tabs and line ends.
     has_controls: bool,
 }
 
-/// Looks at all bytes without a way out of the loop, so that the compiler takes many at once.
+/// Tests all bytes without leaving the loop early, so that the compiler can vectorize it.
 fn has_controls(body: &[u8]) -> bool {
     let is_odd =
         |byte: u8| (byte < 0x20) & (byte != b'\t') & (byte != b'\n') & (byte != b'\r') | (byte == 0x7f);
     body.iter().fold(false, |found, byte| found | is_odd(*byte))
 }
 
-/// Line and column of a byte, from 1.
+/// Returns the line and column of a byte, both counted from 1.
 fn place(body: &[u8], at: usize) -> (usize, usize) {
     let before = body.get(..at).unwrap_or(body);
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
@@ -268,13 +269,14 @@ impl Draft {
     fn take_mx(&mut self, value: &str, line: usize) -> Result<(), PolicyFault> {
         let pattern = MxPattern::parse(value).map_err(|error| PolicyFault::Mx(clip(value), error))?;
         if pattern.name().as_str() != value.strip_prefix("*.").unwrap_or(value) {
-            self.notes.push(PolicyNote::MxNormalised(line));
+            self.notes.push(PolicyNote::MxNormalized(line));
         }
         self.mx.push(pattern);
         Ok(())
     }
 
-    /// `after` is the white space at the end of the file, which no line holds.
+    /// Adds the notes about line ends. `after` is the white space at the end of the file, which is not part of any
+    /// line.
     fn note_ends(&mut self, bare: bool, after: &[u8]) {
         let ends = after.split_inclusive(|byte| *byte == b'\n').filter(|end| end.ends_with(b"\n"));
         if bare || ends.clone().any(|end| !end.ends_with(b"\r\n")) {
@@ -299,7 +301,7 @@ impl Draft {
     }
 }
 
-/// What is wrong with a line that is no `key: value`.
+/// Returns the fault of a line that is not of the form `key: value`.
 fn not_a_field(line: &str) -> PolicyFault {
     match line.split_once(':') {
         _ if line.trim_start().starts_with('<') => PolicyFault::Html,
@@ -313,7 +315,7 @@ fn clip(text: &str) -> String {
 }
 
 impl fmt::Display for Policy {
-    /// The policy file, lines ended by CRLF.
+    /// Writes the policy file, with CRLF line ends.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "version: STSv1\r\nmode: {}\r\n", self.mode)?;
         for pattern in &self.mx {
@@ -432,7 +434,7 @@ mod tests {
             parse("version: STSv1\r\nmode: enforce\r\nmx: MX.Example.ORG.\r\nmx: b.example\r\nmax_age: 1")
                 .unwrap();
         assert_eq!(policy.mx[0].to_string(), "mx.example.org");
-        assert_eq!(policy.notes, [PolicyNote::MxNormalised(3)]);
+        assert_eq!(policy.notes, [PolicyNote::MxNormalized(3)]);
     }
 
     #[test]
@@ -476,7 +478,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_policy_prints_as_it_is_parsed(mode in 0..3usize, max_age in 0..MAX_AGE_SECONDS, mx in proptest::collection::vec("(\\*\\.)?[a-z0-9]{1,8}(\\.[a-z]{1,8}){1,3}", 1..20)) {
+        fn a_printed_policy_parses_to_itself(mode in 0..3usize, max_age in 0..MAX_AGE_SECONDS, mx in proptest::collection::vec("(\\*\\.)?[a-z0-9]{1,8}(\\.[a-z]{1,8}){1,3}", 1..20)) {
             let mode = [Mode::Enforce, Mode::Testing, Mode::None][mode];
             let mx = mx.iter().map(|text| MxPattern::parse(text).unwrap()).collect();
             let policy = Policy::new(mode, max_age, mx).unwrap();
@@ -484,7 +486,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_refused_or_normal(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_rejected_or_normalized(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut text = GOOD.as_bytes().to_vec();
             text.extend(bytes);
             if let Ok(policy) = Policy::parse(&text) {

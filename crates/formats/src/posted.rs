@@ -1,5 +1,6 @@
-//! Sessions as mail servers without libtlsrpt tell them, by HTTP or in files: JSON with the names of RFC 8460
-//! §4.4. The objects of libtlsrpt (`datagram`) are taken as well.
+//! Sessions that mail servers without libtlsrpt report in JSON, by HTTP POST or in files. The members have the names
+//! of RFC 8460 §4.4; docs/tlsrpt-sending.md describes them. Objects of libtlsrpt (see [`crate::datagram`]) are
+//! accepted too. The collector adds the sessions to the counts of the day.
 
 use crate::datagram::{DatagramError, Session, SessionFailure, SessionPolicy};
 use crate::domain::DomainName;
@@ -10,22 +11,22 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::net::IpAddr;
 
-/// A session, and when it was.
+/// A session and its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posted {
-    /// When it ended; without it, it counts for the time that it is told.
+    /// The end of the session. `None` if not stated; the session then counts for the time of its receipt.
     pub at: Option<Timestamp>,
-    /// What happened.
+    /// The session.
     pub session: Session,
 }
 
-/// Why a session is not taken.
+/// Why a session is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("session {number}: {why}")]
 pub struct PostedError {
-    /// Which one, from 1.
+    /// The number of the session in the input, counted from 1.
     pub number: usize,
-    /// What is wrong with it.
+    /// What is wrong with the session.
     pub why: String,
 }
 
@@ -72,8 +73,8 @@ struct WireFailure {
     failure_reason_code: Option<String>,
 }
 
-/// Parses one session, an array of them, or one after the other with white space between. All of them have to
-/// be good; the error names the first that is not.
+/// Parses a session, an array of sessions, or several of either, separated by white space. If a session is invalid,
+/// nothing is returned but the error for the first such session.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Posted>, PostedError> {
     let fail = |number, why: String| PostedError { number, why: why.chars().take(300).collect() };
     crate::json::check_depth(bytes, JSON_DEPTH)
@@ -117,7 +118,7 @@ fn read(value: Value) -> Result<Posted, String> {
 impl WirePolicy {
     fn read(self, domain: &DomainName) -> Result<SessionPolicy, String> {
         if let PolicyType::Other(name) = &self.policy_type {
-            return Err(format!("the policy-type {name:?} is none of sts, tlsa and no-policy-found"));
+            return Err(format!("the policy-type {name:?} is not one of sts, tlsa, no-policy-found"));
         }
         Ok(SessionPolicy {
             policy_type: self.policy_type,
@@ -134,7 +135,7 @@ impl WireFailure {
     fn read(self) -> Result<SessionFailure, String> {
         if let ResultType::Other(name) = &self.result_type {
             let known: Vec<String> = ResultType::registered().map(|kind| kind.to_string()).collect();
-            return Err(format!("the result-type {name:?} is none of {}", known.join(", ")));
+            return Err(format!("the result-type {name:?} is not one of {}", known.join(", ")));
         }
         Ok(SessionFailure {
             result_type: self.result_type,
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_the_session_and_what_would_be_right() {
+    fn an_error_names_the_session_and_the_valid_values() {
         let wrong = |from: &str, to: &str| {
             parse(format!("[{OF_LIBTLSRPT},{}]", NAMED.replace(from, to)).as_bytes()).unwrap_err().to_string()
         };
@@ -193,12 +194,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_refused_or_taken(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_rejected_or_accepted(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes);
         }
 
         #[test]
-        fn any_cut_of_a_session_is_refused(cut in 1..NAMED.len()) {
+        fn any_truncated_session_is_rejected(cut in 1..NAMED.len()) {
             prop_assert!(parse(&NAMED.as_bytes()[..cut]).is_err());
         }
     }

@@ -1,50 +1,51 @@
-//! The header that a proxy puts in front of a connection to say whom it speaks for: the PROXY protocol, versions 1 (text)
-//! and 2 (binary), as its specification of 2020 has them.
+//! The PROXY protocol header, versions 1 (text) and 2 (binary), according to the HAProxy specification of 2020. A
+//! proxy sends it at the start of a connection to state the client's address. Servers behind a proxy read it before
+//! TLS or the first request.
 
 use crate::limits::PROXY_HEADER_BYTES;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What the first bytes of a connection say.
+/// The result of parsing the first bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
-    /// They are not all there: so many more have to be read before it is worth asking again. Never more than belong to
-    /// the header.
+    /// The header is incomplete. At least this many more bytes belong to it; the caller must read exactly these.
     Unfinished(usize),
-    /// The whole header.
+    /// The header is complete.
     Whole {
-        /// Whom the proxy speaks for; nothing when it speaks for itself, or for something that is no address.
+        /// The client's address. `None` if the connection is the proxy's own, or the client's address is not an IP
+        /// address.
         from: Option<SocketAddr>,
     },
-    /// No such header.
+    /// The bytes are not a valid header.
     Wrong,
 }
 
-/// How version 2 begins.
+/// The first bytes of a version 2 header.
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
-/// Signature, version and command, family, and the length of the rest.
+/// The fixed part of a version 2 header: signature, version and command, family, and length of the rest.
 const V2_HEADER_BYTES: usize = 16;
-/// The longest line of version 1, its end included.
+/// The maximum length of a version 1 header, including its line end.
 const V1_MAX_BYTES: usize = 107;
 
-/// Reads the header. The bytes have to be those that were asked for, no more.
+/// Parses the header. `bytes` must contain exactly the bytes that earlier calls requested, and none beyond.
 pub fn header(bytes: &[u8]) -> Header {
     let known = bytes.len().min(SIGNATURE.len());
-    let is_second = bytes.get(..known) == SIGNATURE.get(..known);
-    let is_first = bytes.get(..bytes.len().min(6)) == b"PROXY ".get(..bytes.len().min(6));
-    match (is_first, is_second) {
-        // The shortest header of both: `PROXY UNKNOWN` and its line end.
+    let is_v2 = bytes.get(..known) == SIGNATURE.get(..known);
+    let is_v1 = bytes.get(..bytes.len().min(6)) == b"PROXY ".get(..bytes.len().min(6));
+    match (is_v1, is_v2) {
+        // No header is shorter than the signature: the shortest is `PROXY UNKNOWN` and its line end.
         (true, _) | (_, true) if bytes.len() < SIGNATURE.len() => {
             Header::Unfinished(SIGNATURE.len() - bytes.len())
         }
-        (true, _) => first(bytes),
-        (_, true) => second(bytes),
+        (true, _) => parse_v1(bytes),
+        (_, true) => parse_v2(bytes),
         _ => Header::Wrong,
     }
 }
 
-fn first(bytes: &[u8]) -> Header {
+fn parse_v1(bytes: &[u8]) -> Header {
     let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") else {
-        // One at a time, since what follows the line is not the proxy's.
+        // Request single bytes, since the bytes after the line belong to the client.
         return if bytes.len() < V1_MAX_BYTES { Header::Unfinished(1) } else { Header::Wrong };
     };
     let text = bytes.get(..end).and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
@@ -72,7 +73,7 @@ fn first(bytes: &[u8]) -> Header {
     Header::Whole { from }
 }
 
-fn second(bytes: &[u8]) -> Header {
+fn parse_v2(bytes: &[u8]) -> Header {
     let Some((fixed, rest)) = bytes.split_first_chunk::<V2_HEADER_BYTES>() else {
         return Header::Unfinished(V2_HEADER_BYTES - bytes.len());
     };
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Reads as a connection is read: only what was asked for.
+    /// Reads a header as from a connection: only the requested bytes.
     fn read(stream: &[u8]) -> Option<(Option<SocketAddr>, usize)> {
         let mut there = 0;
         loop {
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn both_versions_say_whom_they_speak_for_and_leave_the_rest() {
+    fn both_versions_yield_the_client_address_and_leave_the_rest_unread() {
         let with = |head: &[u8]| [head, b"\x16\x03\x01hello"].concat();
         let line = b"PROXY TCP4 192.0.2.7 203.0.113.1 56324 443\r\n";
         assert_eq!(read(&with(line)), Some((Some("192.0.2.7:56324".parse().unwrap()), line.len())));
@@ -152,7 +153,7 @@ mod tests {
         let mut addresses = [0_u8; 36];
         addresses[15] = 7;
         addresses[33] = 25;
-        // Fields of type, length and value may follow.
+        // Type-length-value fields may follow the addresses.
         let six = binary(0x21, 0x21, &[&addresses[..], &[4, 0, 1, 0]].concat());
         assert_eq!(read(&with(&six)), Some((Some("[::7]:25".parse().unwrap()), six.len())));
         let local = binary(0x20, 0, &[]);
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn invalid_headers_are_rejected() {
         for wrong in [
             &b"GET / HTTP/1.1\r\n"[..],
             b"\x16\x03\x01\x02\x00\x01",
@@ -180,14 +181,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_comes_back(ip in any::<[u8; 4]>(), port: u16) {
+        fn a_written_line_is_parsed(ip in any::<[u8; 4]>(), port: u16) {
             let ip = Ipv4Addr::from(ip);
             let line = format!("PROXY TCP4 {ip} 203.0.113.1 {port} 443\r\n");
             prop_assert_eq!(read(line.as_bytes()), Some((Some(SocketAddr::new(ip.into(), port)), line.len())));
         }
 
         #[test]
-        fn whatever_comes_is_read_within_bounds(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+        fn any_bytes_are_read_within_bounds(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
             read(&bytes);
             read(&[&SIGNATURE[..], &bytes].concat());
             read(&[b"PROXY ", &bytes[..]].concat());

@@ -1,7 +1,8 @@
-//! The TLS report (RFC 8460 §4) and the mail that carries it (§5).
+//! TLS reports (RFC 8460 §4), their compression, and the names of report files and mails (§5).
 //!
-//! [`Report::read`] takes what real reporters send, with a [`Warning`] for everything that RFC
-//! 8460 does not allow; [`Report::to_json`] writes only what it does.
+//! For received reports, [`unpack()`] decompresses the file and [`Report::read`] parses it. The parser accepts what
+//! real reporters send, with a [`Warning`] for each deviation from RFC 8460. For sent reports, [`Report::to_json`]
+//! writes only what RFC 8460 allows, and [`pack`] compresses it.
 
 mod mail;
 mod read;
@@ -18,22 +19,22 @@ use crate::result_type::{PolicyType, ResultType};
 use jiff::Timestamp;
 use std::net::IpAddr;
 
-/// An aggregate report of one sender.
+/// An aggregate report of one sending organization.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// Who sends it.
+    /// The name of the reporting organization; `None` if a received report lacks it.
     pub organization_name: Option<String>,
-    /// What it covers.
+    /// The time that the report covers.
     pub date_range: DateRange,
-    /// Whom to ask about it.
+    /// The contact for questions about the report; `None` if a received report lacks it.
     pub contact_info: Option<String>,
-    /// Its identity, unique to the sender.
+    /// The `report-id`, unique within the reporting organization.
     pub report_id: String,
-    /// The outcome under each policy.
+    /// The results by policy.
     pub policies: Vec<PolicyReport>,
 }
 
-/// From when to when, both included.
+/// A time range, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DateRange {
     /// The first second.
@@ -42,48 +43,48 @@ pub struct DateRange {
     pub end: Timestamp,
 }
 
-/// The outcome under one policy.
+/// The results of the sessions under one policy.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PolicyReport {
-    /// What kind of policy.
+    /// The type of the policy.
     pub policy_type: PolicyType,
-    /// Its lines or records.
+    /// The lines of the policy file, or the TLSA records.
     pub policy_string: Vec<String>,
-    /// Whose policy; some senders leave it out.
+    /// The policy domain; `None` if a received report lacks it or it is invalid.
     pub policy_domain: Option<DomainName>,
-    /// The `mx` patterns.
+    /// The `mx` patterns of the policy.
     pub mx_host: Vec<String>,
-    /// Sessions that worked.
+    /// The number of successful sessions.
     pub successful: u64,
-    /// Sessions that failed, as the sender gives them.
+    /// The number of failed sessions, as the summary states it.
     pub failed: u64,
-    /// What failed.
+    /// The failures by kind.
     pub details: Vec<FailureDetail>,
 }
 
-/// A group of failures of one kind.
+/// Failed sessions with the same result type, hosts and reason.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FailureDetail {
-    /// What failed.
+    /// The result type (RFC 8460 §4.3).
     pub result_type: ResultType,
-    /// Where from.
+    /// The address of the sending mail server.
     pub sending_mta_ip: Option<IpAddr>,
-    /// The MX host.
+    /// The MX host's name.
     pub receiving_mx_hostname: Option<String>,
-    /// How it greeted.
+    /// The name in the MX host's greeting.
     pub receiving_mx_helo: Option<String>,
-    /// Where to.
+    /// The address of the MX host.
     pub receiving_ip: Option<IpAddr>,
-    /// In how many sessions.
+    /// The number of failed sessions.
     pub failed_session_count: u64,
-    /// More about it.
+    /// Further information, as text or URI.
     pub additional_information: Option<String>,
-    /// The reason.
+    /// The reason, as text or error code.
     pub failure_reason_code: Option<String>,
 }
 
 impl DateRange {
-    /// The UTC day that `within` lies in: 00:00:00 to 23:59:59 (RPT-07).
+    /// Returns the UTC day that contains `within`, from 00:00:00 to 23:59:59 (RPT-07).
     pub fn utc_day(within: Timestamp) -> Self {
         const DAY: i64 = 86_400;
         let start = within.as_second().div_euclid(DAY) * DAY;
@@ -91,8 +92,8 @@ impl DateRange {
         Self { start: at(start), end: at(start + DAY - 1) }
     }
 
-    /// The UTC days that the range covers, as their first seconds; an end of 00:00:00 belongs to
-    /// the day before. At most 400 (REC-11).
+    /// Returns the first seconds of the UTC days that the range covers, at most 400 (REC-11). An end of 00:00:00
+    /// belongs to the previous day.
     pub fn utc_days(&self) -> Vec<Timestamp> {
         let mut days = Vec::new();
         let mut day = Self::utc_day(self.start);

@@ -1,15 +1,16 @@
-//! What can go wrong, by the names of RFC 8460 §4.3, and the policy types of §4.2.
+//! Result types of failed sessions (RFC 8460 §4.3) and policy types (§4.2), with their names in reports. Validation
+//! in the sending side sets them; imported reports are parsed with them.
 
 use std::fmt;
 
 /// Why a session failed, or would fail under an enforced policy (RFC 8460 §4.3).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResultType {
-    /// The MX does not offer STARTTLS.
+    /// The MX host does not offer STARTTLS.
     StarttlsNotSupported,
-    /// The certificate does not carry the MX host's name.
+    /// The certificate does not match the MX host's name.
     CertificateHostMismatch,
-    /// The certificate is outside its dates.
+    /// The certificate has expired or is not yet valid.
     CertificateExpired,
     /// The certificate does not chain to a trusted root.
     CertificateNotTrusted,
@@ -19,15 +20,15 @@ pub enum ResultType {
     StsPolicyFetchError,
     /// The policy file is malformed.
     StsPolicyInvalid,
-    /// The policy host's certificate is not valid.
+    /// The policy host's certificate failed verification.
     StsWebpkiInvalid,
-    /// TLSA records are malformed or unusable.
+    /// The TLSA records are malformed or unusable.
     TlsaInvalid,
     /// DNSSEC validation failed.
     DnssecInvalid,
-    /// The sender insists on DANE and found none.
+    /// The sender requires DANE, but found no TLSA records.
     DaneRequired,
-    /// A name that RFC 8460 does not have, kept as it came (REC-07).
+    /// A name that RFC 8460 does not define, as received (REC-07).
     Other(String),
 }
 
@@ -46,18 +47,18 @@ const NAMES: [(ResultType, &str); 11] = [
 ];
 
 impl ResultType {
-    /// The registered result types.
+    /// Returns all registered result types.
     pub fn registered() -> impl Iterator<Item = ResultType> {
         NAMES.iter().map(|(kind, _)| kind.clone())
     }
 
-    /// Takes a name as it stands in a report; one that is not registered is kept.
+    /// Parses a name in a report, in any case. An unregistered name becomes [`Self::Other`].
     pub fn parse(text: &str) -> Self {
         let known = NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text));
         known.map_or_else(|| Self::Other(text.to_owned()), |(kind, _)| kind.clone())
     }
 
-    /// The name as it stands in a report.
+    /// Returns the name in reports.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Other(name) => name,
@@ -67,7 +68,7 @@ impl ResultType {
         }
     }
 
-    /// True for failures of finding a policy rather than of a session under it.
+    /// True for failures to obtain a policy, as opposed to failures of a session under it.
     pub fn is_policy_failure(&self) -> bool {
         matches!(
             self,
@@ -99,21 +100,21 @@ impl<'de> serde::Deserialize<'de> for ResultType {
     }
 }
 
-/// The kind of policy that a session was under (RFC 8460 §4.2).
+/// The type of the policy that applied to a session (RFC 8460 §4.2).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PolicyType {
-    /// MTA-STS.
+    /// An MTA-STS policy.
     Sts,
-    /// DANE.
+    /// DANE TLSA records.
     Tlsa,
-    /// Neither was found.
+    /// Neither a policy nor TLSA records were found.
     NoPolicyFound,
-    /// A name that RFC 8460 does not have, kept as it came (REC-07).
+    /// A name that RFC 8460 does not define, as received (REC-07).
     Other(String),
 }
 
 impl PolicyType {
-    /// Takes a name as it stands in a report; one that is not registered is kept.
+    /// Parses a name in a report, in any case. An unregistered name becomes [`Self::Other`].
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "sts" => Self::Sts,
@@ -123,7 +124,7 @@ impl PolicyType {
         }
     }
 
-    /// The name as it stands in a report.
+    /// Returns the name in reports.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Sts => "sts",

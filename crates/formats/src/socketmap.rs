@@ -1,5 +1,5 @@
-//! The socketmap protocol by which Postfix asks a table (socketmap_table(5)): netstrings of
-//! `MAP SP KEY` one way and `STATUS SP data` the other.
+//! The socketmap protocol, which Postfix uses to query a table (socketmap_table(5)). Requests are netstrings of `MAP
+//! SP KEY`, replies are netstrings of `STATUS SP data`. The sending side serves it; `tls_policy` interprets the keys.
 
 use crate::limits::{REASON_BYTES, SOCKETMAP_REQUEST_BYTES};
 
@@ -8,20 +8,20 @@ use crate::limits::{REASON_BYTES, SOCKETMAP_REQUEST_BYTES};
 pub struct Request<'a> {
     /// The map's name.
     pub map: &'a str,
-    /// What is looked up; may be empty and may have spaces.
+    /// The key to look up, which may be empty or contain spaces.
     pub key: &'a str,
 }
 
-/// Why a connection has to be closed: its framing is lost (SMK-03).
+/// A protocol error. The connection must be closed, since the start of the next request is unknown (SMK-03).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SocketmapError {
-    /// The length is not decimal, has a leading zero or no colon.
+    /// The length is not a decimal number, has a leading zero, or is not followed by a colon.
     #[error("a netstring must begin with its length in decimal and a colon")]
     Length,
-    /// Over 100,000 bytes.
-    #[error("the request has {0} bytes; at most {SOCKETMAP_REQUEST_BYTES} are taken")]
+    /// The request is longer than [`SOCKETMAP_REQUEST_BYTES`].
+    #[error("the request has {0} bytes; at most {SOCKETMAP_REQUEST_BYTES} are accepted")]
     TooLong(usize),
-    /// No comma after the data.
+    /// The data is not followed by a comma.
     #[error("the netstring does not end in a comma")]
     Comma,
     /// The request is not `MAP SP KEY` in UTF-8.
@@ -29,7 +29,7 @@ pub enum SocketmapError {
     Shape,
 }
 
-/// The next request in `buffer` and how many bytes it takes; `None` when more must be read first.
+/// Parses the next request in `buffer`, and returns it with its length in bytes. `None` if the request is incomplete.
 pub fn request(buffer: &[u8]) -> Result<Option<(Request<'_>, usize)>, SocketmapError> {
     let Some((data, taken)) = netstring(buffer)? else {
         return Ok(None);
@@ -66,23 +66,23 @@ fn netstring(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, SocketmapError> {
     }
 }
 
-/// A reply, before it is framed.
+/// A reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// The table's answer.
+    /// The key was found; this is its value.
     Ok(String),
     /// The key is not in the table.
     NotFound,
-    /// Try again later; the reason shows in the mail log.
+    /// The look-up failed temporarily. Postfix logs the reason.
     Temp(String),
-    /// The look-up took too long; the reason shows in the mail log.
+    /// The look-up timed out. Postfix logs the reason.
     Timeout(String),
-    /// The request can't be answered; the reason shows in the mail log.
+    /// The look-up failed permanently. Postfix logs the reason.
     Perm(String),
 }
 
 impl Reply {
-    /// The reply as one netstring. Reasons are clipped and freed of controls (SMK-10).
+    /// Encodes the reply as a netstring. Control characters become spaces, and long reasons are truncated (SMK-10).
     pub fn encode(&self) -> Vec<u8> {
         let (status, text) = self.parts();
         let mut out = Vec::with_capacity(text.len() + 20);
@@ -90,7 +90,7 @@ impl Reply {
         out
     }
 
-    /// Status and text, cleaned as [`Self::encode`] sends them.
+    /// Returns status and text as [`Self::encode`] sends them.
     pub fn parts(&self) -> (&'static str, String) {
         match self {
             Self::Ok(data) => ("OK", strip_controls(data, usize::MAX)),
@@ -101,7 +101,7 @@ impl Reply {
         }
     }
 
-    /// The next reply in `buffer` and how many bytes it takes, for clients and tests.
+    /// Parses the next reply in `buffer`, and returns it with its length in bytes. For clients and tests.
     pub fn decode(buffer: &[u8]) -> Result<Option<(Self, usize)>, SocketmapError> {
         let Some((data, taken)) = netstring(buffer)? else {
             return Ok(None);
@@ -121,8 +121,8 @@ impl Reply {
     }
 }
 
-/// Appends a reply as one netstring; `write` appends its text, which has to be clean and of that
-/// length.
+/// Appends a reply to `out` as a netstring. `write` appends its text, which must be `length` bytes long and without
+/// control characters.
 pub fn frame(out: &mut Vec<u8>, status: &str, length: usize, write: impl FnOnce(&mut Vec<u8>)) {
     let mut digits = [0; 20];
     let (mut rest, mut used) = (status.len() + 1 + length, 0);
@@ -142,7 +142,7 @@ pub fn frame(out: &mut Vec<u8>, status: &str, length: usize, write: impl FnOnce(
     out.push(b',');
 }
 
-/// A request as one netstring, for clients and tests.
+/// Encodes a request as a netstring, for clients and tests.
 pub fn encode_request(map: &str, key: &str) -> Vec<u8> {
     format!("{}:{map} {key},", map.len() + 1 + key.len()).into_bytes()
 }
@@ -212,7 +212,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_and_replies_come_back_as_they_went(map in "[a-zA-Z]{1,10}", key in "[ -~]{0,100}", data in "[ -~]{0,200}") {
+        fn encoded_requests_and_replies_are_parsed_unchanged(map in "[a-zA-Z]{1,10}", key in "[ -~]{0,100}", data in "[ -~]{0,200}") {
             let sent = encode_request(&map, &key);
             prop_assert_eq!(request(&sent), Ok(Some((Request { map: &map, key: &key }, sent.len()))));
             let reply = Reply::Ok(data).encode();
@@ -221,7 +221,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_taken_refused_or_waited_for(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_are_accepted_rejected_or_incomplete(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(Some((_, taken))) = request(&bytes) {
                 prop_assert!(taken <= bytes.len());
             }

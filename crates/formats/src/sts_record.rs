@@ -1,4 +1,5 @@
-//! The `_mta-sts` TXT record, which announces a policy and its `id` (RFC 8461 §3.1).
+//! The `_mta-sts` TXT record, which announces a policy and its `id` (RFC 8461 §3.1). The sending side and the check
+//! parse the TXT answers; the receiving side publishes records with a new `id` for each change of the policy.
 
 pub use crate::fields::{FieldError, FieldFault, SelectError};
 use crate::fields::{check_unknown, fields, has_version, select};
@@ -12,15 +13,15 @@ const VERSION: &str = "v=STSv1";
 pub struct PolicyId(Box<str>);
 
 impl PolicyId {
-    /// Takes 1 to 32 ASCII letters or digits.
+    /// Parses an `id` of 1 to 32 ASCII letters or digits.
     pub fn parse(text: &str) -> Result<Self, FieldFault> {
         let fits =
             (1..=POLICY_ID_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric());
         if fits { Ok(Self(text.into())) } else { Err(FieldFault::BadId(text.to_owned())) }
     }
 
-    /// The id for a policy that is published at `now`: `YYYYMMDDHHMMSS` in UTC, and greater than
-    /// `previous` when that has the same form (STS-14).
+    /// Creates the `id` for a policy that is published at `now`: `YYYYMMDDHHMMSS` in UTC. If `previous` has the same
+    /// form, the new `id` is greater (STS-14).
     pub fn at(now: jiff::Timestamp, previous: Option<&PolicyId>) -> Self {
         let stamp = now.strftime("%Y%m%d%H%M%S").to_string();
         let least = previous
@@ -32,7 +33,7 @@ impl PolicyId {
         }
     }
 
-    /// The time that the id states, when it has the form `YYYYMMDDHHMMSS`.
+    /// Returns the time that the `id` states. `None` if it does not have the form `YYYYMMDDHHMMSS`.
     pub fn as_time(&self) -> Option<jiff::Timestamp> {
         if self.0.len() != 14 || !self.0.bytes().all(|b| b.is_ascii_digit()) {
             return None;
@@ -41,7 +42,7 @@ impl PolicyId {
         jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
     }
 
-    /// The id as it stands in the record.
+    /// Returns the `id` as written in the record.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,11 +70,11 @@ impl<'de> serde::Deserialize<'de> for PolicyId {
 /// A valid `_mta-sts` record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StsRecord {
-    /// Which policy is in force.
+    /// The `id` of the current policy.
     pub id: PolicyId,
-    /// Fields that this version does not know, in their order.
+    /// Names and values of unknown fields, in order.
     pub extensions: Vec<(String, String)>,
-    /// What is odd about the record without making it invalid.
+    /// Oddities that do not make the record invalid.
     pub notes: Vec<StsNote>,
 }
 
@@ -81,14 +82,14 @@ pub struct StsRecord {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StsNote {
-    /// White space before the first `;` (erratum 6285); some senders discard such a record.
+    /// There is white space before the first `;` (erratum 6285). Some senders discard such a record.
     SpaceBeforeDelimiter,
-    /// A field stands more than once; the first counts.
+    /// The field of this name occurs more than once; the first value is used.
     Repeated(String),
 }
 
 impl StsRecord {
-    /// Parses one record, its strings already joined.
+    /// Parses one TXT record with its strings joined. Fails with [`SelectError::None`] if it has a different version.
     pub fn parse(record: &[u8]) -> Result<Self, SelectError> {
         if !has_version(record, VERSION) {
             return Err(SelectError::None);
@@ -96,7 +97,7 @@ impl StsRecord {
         Ok(Self::parse_versioned(record)?)
     }
 
-    /// Takes the one record of this version from all TXT records of the name (STS-03).
+    /// Finds and parses the only record of this version among the TXT records of a name (STS-03).
     pub fn select<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, SelectError> {
         let record = select(records.into_iter().take(TXT_RECORDS), VERSION)?;
         Ok(Self::parse_versioned(record)?)
@@ -132,7 +133,7 @@ impl StsRecord {
         Ok(Self { id, extensions, notes })
     }
 
-    /// A record that announces `id` and nothing else.
+    /// Creates a record that contains only `id`.
     pub fn new(id: PolicyId) -> Self {
         Self { id, extensions: Vec::new(), notes: Vec::new() }
     }
@@ -279,14 +280,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_prints_as_it_is_parsed(id in "[A-Za-z0-9]{1,32}", names in proptest::collection::btree_set("[a-h][a-zA-Z0-9_.-]{0,31}", 0..4), value in "[!-:<>-~]{1,20}") {
+        fn a_printed_record_parses_to_itself(id in "[A-Za-z0-9]{1,32}", names in proptest::collection::btree_set("[a-h][a-zA-Z0-9_.-]{0,31}", 0..4), value in "[!-:<>-~]{1,20}") {
             let value = value.replace('=', "x");
             let record = StsRecord { id: PolicyId::parse(&id).unwrap(), extensions: names.into_iter().map(|n| (n, value.clone())).collect(), notes: vec![] };
             prop_assert_eq!(parse(&record.to_string()), Ok(record));
         }
 
         #[test]
-        fn any_bytes_are_refused_or_normal(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn any_bytes_are_rejected_or_normalized(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut text = b"v=STSv1;".to_vec();
             text.extend(bytes);
             if let Ok(record) = StsRecord::parse(&text) {

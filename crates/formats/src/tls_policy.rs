@@ -1,5 +1,6 @@
-//! What Postfix asks a TLS policy table and how it is answered (postconf(5),
-//! `smtp_tls_policy_maps`; TLSRPT_README for the attributes of Postfix 3.10 and later).
+//! Keys and values of Postfix's TLS policy table (postconf(5), `smtp_tls_policy_maps`; TLSRPT_README for the
+//! attributes of Postfix 3.10 and later). A [`LookupKey`] comes from a socketmap request, and the sending side's
+//! [`Answer`] becomes the socketmap reply.
 
 use crate::domain::{DomainError, DomainName};
 use crate::mx_pattern::{MxPattern, MxPatternError};
@@ -8,45 +9,45 @@ use crate::socketmap::Reply;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-/// A next hop as Postfix looks it up (SMK-11).
+/// A next hop, as Postfix looks it up (SMK-11).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LookupKey {
-    /// A mail domain, whose MX hosts are used.
+    /// A domain. Postfix delivers to its MX hosts.
     Domain {
         /// The policy domain.
         name: DomainName,
-        /// A port stated after the name.
+        /// The port after the name; `None` if there is none.
         port: Option<u16>,
     },
-    /// A host in brackets, which is used without MX look-up.
+    /// A host in brackets. Postfix delivers to it without an MX look-up.
     Host {
-        /// The host, which is its own policy domain (VAL-13).
+        /// The host's name, which is also the policy domain (VAL-13).
         name: DomainName,
-        /// A port stated after the bracket.
+        /// The port after the bracket; `None` if there is none.
         port: Option<u16>,
     },
-    /// `.parent`: Postfix looks for a policy that covers all subdomains. MTA-STS has none (VAL-12).
+    /// `.parent`, by which Postfix looks up a policy for all subdomains. MTA-STS does not have such policies (VAL-12).
     Parent(DomainName),
-    /// An address in brackets: there is no policy for it (VAL-14).
+    /// An IP address, for which there is no policy (VAL-14).
     Literal(IpAddr),
 }
 
-/// Why a key is no next hop.
+/// Why a key is not a valid next hop.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// A bracket without its partner.
+    /// The closing bracket is missing.
     #[error("`[` without `]`")]
     Bracket,
-    /// What follows the name is no port.
+    /// The text after the name is not a valid port.
     #[error("{0:?} is not a port")]
     Port(String),
-    /// Not a name or address.
+    /// The text is neither a domain name nor an IP address.
     #[error(transparent)]
     Domain(#[from] DomainError),
 }
 
 impl LookupKey {
-    /// Takes `domain`, `domain:port`, `[host]`, `[host]:port`, `[address]`, `.parent`.
+    /// Parses `domain`, `domain:port`, `[host]`, `[host]:port`, `[address]` or `.parent`.
     pub fn parse(key: &str) -> Result<Self, KeyError> {
         if let Some(rest) = key.strip_prefix('[') {
             let (inside, after) = rest.split_once(']').ok_or(KeyError::Bracket)?;
@@ -94,32 +95,34 @@ fn clip(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// The answer to a look-up.
+/// The result of a TLS policy look-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// This level, and what to report under.
+    /// Use this security level; the attributes are for TLS reporting.
     Level(Level, Option<Tlsrpt>),
-    /// No restriction. Who can report hears this level, since attributes need one, and what to
-    /// report under; who can't does as it is configured (SMK-12).
+    /// No restriction, but sessions are reported under a policy. A mail server with TLSRPT support gets this level,
+    /// since attributes require a level. Without TLSRPT support it gets "not found" (SMK-12).
     Reported(Level, Tlsrpt),
-    /// No policy: the mail server does as it is configured.
+    /// There is no policy. The mail server uses its configured default.
     NotFound,
-    /// Delivery has to wait; the reason shows in the mail log.
+    /// Delivery must be deferred. The mail server logs the reason.
     Temp(String),
 }
 
-/// A TLS security level of Postfix, as far as policies ask for one.
+/// The TLS security levels of Postfix that policies require.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Level {
-    /// TLS when it is offered.
+    /// Opportunistic TLS.
     May,
-    /// TLS always, whoever answers.
+    /// Mandatory TLS without certificate verification.
     Encrypt,
-    /// DANE, falling back to TLS or none where there are no TLSA records.
+    /// Opportunistic DANE: DANE for hosts with usable TLSA records, else opportunistic TLS or, if all records are
+    /// unusable, mandatory TLS.
     Dane,
-    /// DANE or no delivery.
+    /// Mandatory DANE.
     DaneOnly,
-    /// A verified certificate for one of these names; without any, for the next hop's domain.
+    /// Mandatory TLS with a verified certificate that matches one of these patterns. If empty, Postfix matches its
+    /// default names, which are the next hop's domain.
     Secure(Vec<MxPattern>),
 }
 
@@ -128,29 +131,29 @@ pub enum Level {
 pub struct Tlsrpt {
     /// The policy domain.
     pub policy_domain: DomainName,
-    /// What was found of a policy.
+    /// The policy that was found.
     pub found: TlsrptPolicy,
 }
 
-/// What was found of an STS policy.
+/// The result of the search for an MTA-STS policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsrptPolicy {
-    /// This policy, its lines as they stand in the file.
+    /// A policy was found.
     Sts {
-        /// The lines (RPT-06).
+        /// The lines of the policy file (RPT-06).
         policy_string: Vec<String>,
         /// The `mx` patterns.
         mx: Vec<MxPattern>,
-        /// Why the policy could not be renewed, if so.
+        /// Why the last refresh of the policy failed; `None` if it did not fail.
         failure: Option<ResultType>,
     },
-    /// None was found.
+    /// No policy was found.
     NoPolicyFound,
 }
 
 impl Answer {
-    /// The answer as a socketmap reply. Attributes are left out unless `tlsrpt`: Postfix 3.9 and
-    /// older refuse them (SMK-09).
+    /// Converts the answer to a socketmap reply. Attributes are included only if `tlsrpt` is true, since Postfix 3.9
+    /// and earlier reject them (SMK-09).
     pub fn reply(&self, tlsrpt: bool) -> Reply {
         match self {
             Self::NotFound => Reply::NotFound,
@@ -188,8 +191,8 @@ impl Level {
     }
 }
 
-/// `.example.com` is Postfix's word for a wildcard. It matches several labels; Postfix 3.10.5 and
-/// later narrow that by the `mx_host_pattern` attributes (SMK-06).
+/// Returns a pattern in the syntax of Postfix's `match`, where `.example.com` is a wildcard. It also matches several
+/// labels; Postfix 3.10.5 and later restrict that with the `mx_host_pattern` attributes (SMK-06).
 fn postfix_match(pattern: &MxPattern) -> String {
     match pattern {
         MxPattern::Exact(name) => name.to_string(),
@@ -197,7 +200,7 @@ fn postfix_match(pattern: &MxPattern) -> String {
     }
 }
 
-/// The pattern that a name of `match=` stands for, the way back.
+/// Parses a name of Postfix's `match=` attribute as a pattern: the reverse of the conversion in replies.
 pub fn pattern_of_match(name: &str) -> Result<MxPattern, MxPatternError> {
     match name.strip_prefix('.') {
         Some(parent) => MxPattern::parse(&format!("*.{parent}")),
@@ -227,8 +230,8 @@ impl Tlsrpt {
     }
 }
 
-/// A policy line that can't end its `{ … }` early nor begin another attribute (SMK-10). Others
-/// are left out: no line that a policy needs has such characters.
+/// True if a policy line can neither end its `{ … }` early nor start a new attribute (SMK-10). Other lines are
+/// omitted; no line that a policy requires contains such characters.
 fn is_harmless(line: &str) -> bool {
     !line.is_empty() && !line.contains(['{', '}']) && !line.chars().any(char::is_control)
 }
@@ -351,7 +354,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_key_is_refused_or_taken(key in "\\PC{0,60}") {
+        fn any_key_is_rejected_or_accepted(key in "\\PC{0,60}") {
             let _ = LookupKey::parse(&key);
         }
 

@@ -1,58 +1,61 @@
-//! TLSA records and the rules by which SMTP uses them (RFC 6698 §2, RFC 7671 §9, RFC 7672 §3).
+//! TLSA records, and the rules for their use in SMTP (RFC 6698 §2, RFC 7671 §9, RFC 7672 §3). The DNS client provides
+//! the records, and [`rule`] determines what a session with the host must satisfy. TLS verification is in the `net`
+//! crate.
 
 use crate::domain::{DomainError, DomainName};
 use crate::limits::{TLSA_DATA_BYTES, TLSA_RECORDS};
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use std::fmt;
 
-/// One TLSA record as it came, usable or not.
+/// A TLSA record as published, usable or not.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct TlsaRecord {
-    /// Certificate usage: 0 to 3 are assigned.
+    /// The certificate usage; 0 to 3 are assigned.
     pub usage: u8,
-    /// Selector: 0 the whole certificate, 1 its public key.
+    /// The selector: 0 for the full certificate, 1 for its public key.
     pub selector: u8,
-    /// Matching type: 0 the data itself, 1 SHA-256, 2 SHA-512.
+    /// The matching type: 0 for the data itself, 1 for SHA-256, 2 for SHA-512.
     pub matching: u8,
     /// The certificate association data.
     pub data: Vec<u8>,
 }
 
-/// A record that a sender can use: DANE-TA or DANE-EE, known selector and matching, right length.
+/// A record that a sender can use: usage DANE-TA or DANE-EE, a known selector and matching type, and data of valid
+/// length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsableTlsa {
-    /// Which certificate of the chain is meant.
+    /// The certificate of the chain that the record matches.
     pub usage: Usage,
-    /// Which part of it.
+    /// The part of the certificate that is compared.
     pub selector: Selector,
-    /// What was done to that part.
+    /// How that part is compared.
     pub matching: Matching,
-    /// The outcome to compare with.
+    /// The expected value: the part itself or its digest.
     pub data: Vec<u8>,
 }
 
-/// The usages that SMTP knows (RFC 7672 §3.1).
+/// The certificate usages that SMTP supports (RFC 7672 §3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// 2: a trust anchor of the chain; names and dates count.
+    /// 2: a trust anchor of the chain. Names and validity dates are checked.
     DaneTa,
-    /// 3: the server's own certificate; names and dates do not count.
+    /// 3: the server's own certificate. Names and validity dates are not checked.
     DaneEe,
 }
 
-/// Which part of a certificate is matched.
+/// The part of a certificate that is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selector {
-    /// 0: the whole certificate.
+    /// 0: the full certificate.
     Certificate,
     /// 1: the public key (SubjectPublicKeyInfo).
     PublicKey,
 }
 
-/// How the part is matched.
+/// How the selected part is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Matching {
-    /// 0: as it is.
+    /// 0: the part itself.
     Full,
     /// 1: its SHA-256 digest.
     Sha256,
@@ -60,50 +63,55 @@ pub enum Matching {
     Sha512,
 }
 
-/// Why a record can't be used. The rest of the set is not touched by it (DANE-06, DANE-11).
+/// Why a record is unusable. The other records of the set remain usable (DANE-06, DANE-11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// Usage 0 or 1: not for SMTP (RFC 7672 §3.1.3).
-    #[error("usage {0} (PKIX) is not used for SMTP")]
+    /// The usage is 0 or 1, which SMTP does not support (RFC 7672 §3.1.3).
+    #[error("usage {0} (PKIX) is not supported in SMTP")]
     Pkix(u8),
-    /// An unassigned usage.
+    /// The usage is unassigned.
     #[error("usage {0} is unknown")]
     Usage(u8),
-    /// An unassigned selector.
+    /// The selector is unassigned.
     #[error("selector {0} is unknown")]
     Selector(u8),
-    /// An unassigned matching type.
+    /// The matching type is unassigned.
     #[error("matching type {0} is unknown")]
     Matching(u8),
-    /// The data does not have the digest's length, or is empty or huge.
-    #[error("{found} bytes of data where the matching type calls for {expected}")]
+    /// The data is empty or does not have the digest's length.
+    #[error("the data has {found} bytes; the matching type requires {}", required(.expected))]
     Length {
-        /// Bytes in the record.
+        /// The number of bytes in the record.
         found: usize,
-        /// Bytes of the digest; 0 stands for "one or more".
+        /// The number of bytes of the digest; 0 means "one or more".
         expected: usize,
     },
 }
 
-/// Why a text is no TLSA record.
+/// The required length for display, where 0 means "one or more".
+fn required(bytes: &usize) -> String {
+    if *bytes == 0 { "at least 1".to_owned() } else { bytes.to_string() }
+}
+
+/// Why a text or RDATA is not a valid TLSA record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsaError {
-    /// Not three numbers and data.
-    #[error("expected `USAGE SELECTOR MATCHING DATA`, such as `3 1 1 6007ee…`")]
+    /// The text is not three numbers followed by data.
+    #[error("expected `USAGE SELECTOR MATCHING DATA`, e.g. `3 1 1 6007ee…`")]
     Shape,
-    /// A number that is not 0 to 255.
+    /// A number is not in the range 0 to 255.
     #[error("{0:?} is not a number from 0 to 255")]
     Number(String),
-    /// Data that is not hexadecimal.
-    #[error("the data is not an even count of hexadecimal digits")]
+    /// The data is not valid hexadecimal.
+    #[error("the data is not an even number of hexadecimal digits")]
     Hex,
-    /// Shorter than its three fixed bytes, or too long.
-    #[error("a record of {0} bytes")]
+    /// The record is shorter than its three fixed bytes, or its data is longer than [`TLSA_DATA_BYTES`].
+    #[error("{0} bytes is not a valid length of a TLSA record")]
     Size(usize),
 }
 
 impl TlsaRecord {
-    /// Takes the RDATA as it stands in a DNS message.
+    /// Parses the RDATA of a DNS message.
     pub fn from_rdata(rdata: &[u8]) -> Result<Self, TlsaError> {
         match rdata {
             [usage, selector, matching, data @ ..] if data.len() <= TLSA_DATA_BYTES => {
@@ -113,7 +121,7 @@ impl TlsaRecord {
         }
     }
 
-    /// Takes presentation form; the data may have spaces inside.
+    /// Parses the presentation format. The data may contain spaces.
     pub fn parse(text: &str) -> Result<Self, TlsaError> {
         let mut words = text.split_ascii_whitespace();
         let mut number = || {
@@ -132,7 +140,7 @@ impl TlsaRecord {
         Ok(Self { usage, selector, matching, data })
     }
 
-    /// The record as SMTP can use it, or why it can't.
+    /// Returns the record in the form that SMTP uses, or why it is unusable.
     pub fn usable(&self) -> Result<UsableTlsa, Unusable> {
         let usage = match self.usage {
             2 => Usage::DaneTa,
@@ -159,19 +167,19 @@ impl TlsaRecord {
     }
 }
 
-/// What a secure TLSA set asks of a session with the host (RFC 7672 §2.2).
+/// What a DNSSEC-validated TLSA record set requires of a session with the host (RFC 7672 §2.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsaRule {
-    /// No record at all: DANE says nothing.
+    /// There are no records, so DANE does not apply.
     Absent,
-    /// Records, but none usable: TLS is mandatory, whoever answers (DANE-07).
+    /// No record is usable: TLS is mandatory, but the server is not authenticated (DANE-07).
     EncryptOnly,
-    /// One of these must match.
+    /// One of these records must match.
     Authenticate(Vec<UsableTlsa>),
 }
 
-/// The rule of a secure TLSA set, after digest agility: for one usage and selector, of the digests
-/// only the strongest counts; full data always counts (RFC 7671 §9).
+/// Returns the rule for a DNSSEC-validated TLSA record set, with digest agility applied: for each usage and selector,
+/// only the records with the strongest digest and those with full data are used (RFC 7671 §9).
 pub fn rule(records: &[TlsaRecord]) -> TlsaRule {
     if records.is_empty() {
         return TlsaRule::Absent;
@@ -193,19 +201,19 @@ pub fn rule(records: &[TlsaRecord]) -> TlsaRule {
     if kept.is_empty() { TlsaRule::EncryptOnly } else { TlsaRule::Authenticate(kept) }
 }
 
-/// Where the TLSA records of a host's port 25 stand (DANE-01).
+/// Returns the name of the TLSA records of a host and TCP port (DANE-01).
 pub fn tlsa_name(base: &DomainName, port: u16) -> Result<DomainName, DomainError> {
     base.below(&format!("_{port}._tcp"))
 }
 
-/// The names that a certificate may carry under DANE-TA: the TLSA base domain first, then the next
-/// hop domain (RFC 7672 §3.2.2). Under DANE-EE no name is checked.
+/// Returns the names that a certificate may match under DANE-TA: the TLSA base domain, then the next hop domain (RFC
+/// 7672 §3.2.2). Under DANE-EE, names are not checked.
 pub fn reference_names<'a>(base: &'a DomainName, next_hop: &'a DomainName) -> Vec<&'a DomainName> {
     if base == next_hop { vec![base] } else { vec![base, next_hop] }
 }
 
 impl fmt::Display for TlsaRecord {
-    /// Presentation form with the data in lower-case hexadecimal, without spaces (RPT-06).
+    /// Writes the presentation format with the data in lower-case hexadecimal, without spaces (RPT-06).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {} ", self.usage, self.selector, self.matching)?;
         write!(f, "{}", HEXLOWER.encode_display(&self.data))
@@ -307,14 +315,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_prints_as_it_is_parsed(usage: u8, selector: u8, matching: u8, data in proptest::collection::vec(any::<u8>(), 1..80)) {
+        fn a_printed_record_parses_to_itself(usage: u8, selector: u8, matching: u8, data in proptest::collection::vec(any::<u8>(), 1..80)) {
             let record = TlsaRecord { usage, selector, matching, data };
             prop_assert_eq!(TlsaRecord::parse(&record.to_string()), Ok(record.clone()));
             let _ = rule(&[record]);
         }
 
         #[test]
-        fn any_text_is_refused_or_normal(text in "[0-9a-fA-F \\t]{0,60}") {
+        fn any_text_is_rejected_or_normalized(text in "[0-9a-fA-F \\t]{0,60}") {
             if let Ok(record) = TlsaRecord::parse(&text) {
                 prop_assert_eq!(TlsaRecord::parse(&record.to_string()), Ok(record));
             }

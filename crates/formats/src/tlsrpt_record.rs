@@ -1,4 +1,5 @@
-//! The `_smtp._tls` TXT record, which says where TLS reports go (RFC 8460 §3).
+//! The `_smtp._tls` TXT record, which lists the targets of TLS reports (RFC 8460 §3). The report delivery and the check
+//! parse the TXT answers; the rollout publishes records.
 
 use crate::domain::DomainName;
 use crate::fields::{Field, check_unknown, fields, has_version, select};
@@ -14,24 +15,24 @@ const VERSION: &str = "v=TLSRPTv1";
 /// A valid `_smtp._tls` record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsrptRecord {
-    /// Where reports may be sent, in their order, at most 16.
+    /// The report targets in order, at most [`RUA_TARGETS`].
     pub rua: Vec<Rua>,
-    /// Fields that this version does not know, in their order.
+    /// Names and values of unknown fields, in order.
     pub extensions: Vec<(String, String)>,
-    /// What is odd about the record without making it invalid.
+    /// Oddities that do not make the record invalid.
     pub notes: Vec<TlsrptNote>,
 }
 
-/// One report target.
+/// A report target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Rua {
-    /// By mail to this address.
+    /// Send reports by mail to this address.
     Mailto(MailAddress),
-    /// By POST to this URL.
+    /// Send reports by HTTPS POST to this URL.
     Https(HttpsUrl),
 }
 
-/// A mail address `local@domain` as needed for report targets: no quoting, no comments.
+/// A mail address `local@domain`, without quoting and comments.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MailAddress {
     local: String,
@@ -50,18 +51,18 @@ pub struct HttpsUrl {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TlsrptNote {
-    /// A target of a scheme that reports are not sent to.
+    /// The target has a scheme other than `mailto:` and `https:`, and is ignored.
     UnknownScheme(String),
-    /// A field stands more than once; the first counts.
+    /// The field of this name occurs more than once; the first value is used.
     Repeated(String),
-    /// More targets than are looked at.
+    /// There are more than [`RUA_TARGETS`] targets; further ones are ignored.
     TooManyTargets,
-    /// White space before the first `;`; some senders discard such a record.
+    /// There is white space before the first `;`. Some senders discard such a record.
     SpaceBeforeDelimiter,
 }
 
 impl TlsrptRecord {
-    /// Parses one record, its strings already joined.
+    /// Parses one TXT record with its strings joined. Fails with [`SelectError::None`] if it has a different version.
     pub fn parse(record: &[u8]) -> Result<Self, SelectError> {
         if !has_version(record, VERSION) {
             return Err(SelectError::None);
@@ -69,13 +70,13 @@ impl TlsrptRecord {
         Ok(Self::parse_versioned(record)?)
     }
 
-    /// Takes the one record of this version from all TXT records of the name (RPT-01).
+    /// Finds and parses the only record of this version among the TXT records of a name (RPT-01).
     pub fn select<'a>(records: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, SelectError> {
         let record = select(records.into_iter().take(TXT_RECORDS), VERSION)?;
         Ok(Self::parse_versioned(record)?)
     }
 
-    /// A record with these targets and nothing else.
+    /// Creates a record that contains only these targets.
     pub fn new(rua: Vec<Rua>) -> Self {
         Self { rua, extensions: Vec::new(), notes: Vec::new() }
     }
@@ -129,13 +130,14 @@ impl TlsrptRecord {
 }
 
 impl Rua {
-    /// Parses one URI; `Ok(None)` is a well-formed URI of another scheme.
+    /// Parses one URI. Returns `Ok(None)` for a valid URI with a scheme other than `mailto:` and `https:`. The error
+    /// is the reason, for display.
     pub fn parse(text: &str) -> Result<Option<Self>, &'static str> {
         let (scheme, rest) = text.split_once(':').ok_or("expected mailto: or https:")?;
         let scheme_fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
         if !scheme_fits {
-            return Err("the scheme before `:` is not one of a URI");
+            return Err("the text before `:` is not a valid URI scheme");
         }
         if rest.contains(['!', ';', ',']) || !rest.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("`,`, `!`, `;` and spaces inside a target must be percent-encoded");
@@ -158,8 +160,8 @@ impl MailAddress {
         Self::parse(&decoded)
     }
 
-    /// Takes `local@domain`. The local part is kept unquoted; [`fmt::Display`] quotes it where SMTP
-    /// and message headers need that (RFC 5321 §4.1.2).
+    /// Parses `local@domain`. The local part is stored unquoted; [`fmt::Display`] quotes it where SMTP and message
+    /// headers require that (RFC 5321 §4.1.2). The error is the reason, for display.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (local, domain) = text.rsplit_once('@').ok_or("expected local@domain")?;
         let fits = |c: char| c.is_ascii_graphic() && !matches!(c, '<' | '>' | '"' | '\\' | '@');
@@ -172,22 +174,22 @@ impl MailAddress {
         Ok(Self { local: local.to_owned(), domain })
     }
 
-    /// The domain part.
+    /// Returns the domain of the address.
     pub fn domain(&self) -> &DomainName {
         &self.domain
     }
 }
 
 impl HttpsUrl {
-    /// Parses `https://host[:port][/path][?query]` of printable ASCII characters. A user name, an IP
-    /// address as host and a backslash are refused. Percent-encoded letters of the host are decoded.
+    /// Parses `https://host[:port][/path][?query]` in printable ASCII. Rejects user names, backslashes, and IP
+    /// addresses as host. Decodes percent-encoded letters of the host. The error is the reason, for display.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const SCHEME: &str = "https://";
         if !text.get(..SCHEME.len()).is_some_and(|head| head.eq_ignore_ascii_case(SCHEME)) {
             return Err("expected https://");
         }
-        // `Url` repairs what browsers repair: it drops tabs and line ends, and reads backslashes and any further
-        // `/` before the host as `/`. None of that is a URI (RFC 3986 §2), so it is refused first.
+        // `Url` repairs URLs as browsers do: it drops tabs and line ends, and reads backslashes and extra slashes
+        // before the host as `/`. Such texts are not valid URIs (RFC 3986 §2), so they are rejected first.
         let rest = text.get(SCHEME.len()..).unwrap_or_default();
         if rest.starts_with('/') || rest.contains('\\') || !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("the host is not a domain name");
@@ -204,29 +206,29 @@ impl HttpsUrl {
         Ok(Self { text: text.to_owned(), host, url })
     }
 
-    /// The host, in lower case.
+    /// Returns the host, in lower case.
     pub fn host(&self) -> &DomainName {
         &self.host
     }
 
-    /// The port; 443 when the URL names none.
+    /// Returns the port; 443 if the URL has none.
     pub fn port(&self) -> u16 {
         self.url.port().unwrap_or(443)
     }
 
-    /// Path and query as they stand in a request; `/` when the URL has no path. The fragment is left out.
+    /// Returns path and query for the request, without the fragment. The path is `/` if the URL has none.
     pub fn path(&self) -> &str {
         &self.url[Position::BeforePath..Position::AfterQuery]
     }
 }
 
-/// Characters of a local part that are printed percent-encoded: delimiters of the record (RFC 8460 §3)
-/// and of a `mailto:` URI (RFC 6068 §2).
+/// The characters of a local part that are percent-encoded: delimiters of the record (RFC 8460 §3) and of a `mailto:`
+/// URI (RFC 6068 §2).
 const LOCAL_PART: &AsciiSet =
     &CONTROLS.add(b' ').add(b',').add(b'!').add(b';').add(b'%').add(b'?').add(b'#').add(b'=');
 
-/// Decodes `%XX`. `None` when two hexadecimal digits are missing after a `%`, or when the outcome is not
-/// UTF-8. `percent_decode_str` would keep such a `%` as it is; RFC 3986 §2.1 does not allow it.
+/// Decodes `%XX`. Returns `None` if a `%` is not followed by two hexadecimal digits, or if the result is not UTF-8.
+/// `percent_decode_str` keeps such a `%` unchanged, which RFC 3986 §2.1 does not allow.
 fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
     let is_encoded = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     if !text.split('%').skip(1).all(is_encoded) {
@@ -374,7 +376,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_prints_as_it_is_parsed(local in "[a-z!,;%+=]{1,20}", path in "(/[a-z0-9.-]{0,10}){0,3}", port in proptest::option::of(1u16..)) {
+        fn a_printed_record_parses_to_itself(local in "[a-z!,;%+=]{1,20}", path in "(/[a-z0-9.-]{0,10}){0,3}", port in proptest::option::of(1u16..)) {
             let port = port.map(|p| format!(":{p}")).unwrap_or_default();
             let record = TlsrptRecord::new(vec![
                 Rua::Mailto(MailAddress::parse(&format!("{local}@x.example")).unwrap()),
@@ -384,7 +386,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_refused_or_normal(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn any_bytes_are_rejected_or_normalized(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut text = b"v=TLSRPTv1; rua=".to_vec();
             text.extend(bytes);
             if let Ok(record) = TlsrptRecord::parse(&text) && !record.rua.is_empty() {

@@ -11,21 +11,21 @@ use crate::limits::{XML_DEPTH, XML_ELEMENTS};
 pub struct Element {
     /// The name as written, with a namespace prefix if it has one.
     pub name: String,
-    /// The text with entities replaced; empty for an element that has children.
+    /// The text with entities replaced; empty if the element has children.
     pub text: String,
     /// The child elements in document order.
     pub children: Vec<Element>,
 }
 
-/// Why a document is not accepted.
+/// Why a document is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum XmlError {
-    /// The syntax is wrong, or is a part of XML that this reader refuses.
+    /// The syntax is invalid, or uses a part of XML that this reader does not support.
     #[error("invalid XML at byte {at}: {what}")]
     Syntax {
-        /// Offset in bytes from the start of the document.
+        /// The byte offset in the document.
         at: usize,
-        /// What was expected or refused.
+        /// What was expected, or is not supported.
         what: &'static str,
     },
     /// Elements are nested deeper than [`XML_DEPTH`].
@@ -37,22 +37,22 @@ pub enum XmlError {
 }
 
 impl Element {
-    /// The first child with this name.
+    /// Returns the first child with this name.
     pub fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
     }
 
-    /// All children with this name.
+    /// Returns all children with this name.
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Self> {
         self.children.iter().filter(move |child| child.name == name)
     }
 
-    /// The text of the first child with this name; `None` without such a child.
+    /// Returns the text of the first child with this name. `None` if there is no such child.
     pub fn text_of(&self, name: &str) -> Option<&str> {
         self.child(name).map(|child| child.text.as_str())
     }
 
-    /// Writes the element and its children, without a declaration.
+    /// Appends the element and its children to `out`, without an XML declaration.
     pub fn write(&self, out: &mut String) {
         out.push('<');
         out.push_str(&self.name);
@@ -129,7 +129,7 @@ pub fn parse(document: &str) -> Result<Element, XmlError> {
                 return if reader.rest().is_empty() {
                     Ok(closed)
                 } else {
-                    Err(reader.fault("something follows the root element"))
+                    Err(reader.fault("unexpected content after the root element"))
                 };
             }
         }
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
         if self.skip(token) { Ok(()) } else { Err(self.fault(what)) }
     }
 
-    /// Takes what comes before the first character for which `ends` is true.
+    /// Consumes the text before the first character for which `ends` is true.
     fn until(&mut self, ends: impl Fn(char) -> bool) -> &'a str {
         let rest = self.rest();
         let taken = rest.get(..rest.find(ends).unwrap_or(rest.len())).unwrap_or_default();
@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A byte order mark and the declaration, both of which may be absent.
+    /// Skips the byte-order mark and the declaration, if present.
     fn prologue(&mut self) -> Result<(), XmlError> {
         self.skip("\u{feff}");
         if self.skip("<?xml ") {
@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The rest of a start tag after its name. Returns whether the tag also ends the element.
+    /// Reads the rest of a start tag after its name. Returns whether the tag also ends the element.
     fn attributes(&mut self) -> Result<bool, XmlError> {
         loop {
             let is_apart = self.blank();
@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Text up to the next tag.
+    /// Reads text up to the next tag.
     fn text(&mut self) -> Result<String, XmlError> {
         let mut text = String::new();
         loop {
@@ -239,7 +239,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An element whose end was read: text beside children may only be white space, which is dropped.
+    /// Completes an element at its end tag. Next to children, text may only be white space, which is dropped.
     fn finish(&self, mut element: Element) -> Result<Element, XmlError> {
         if !element.children.is_empty() {
             if !is_blank(&element.text) {
@@ -278,7 +278,7 @@ fn is_blank(text: &str) -> bool {
     text.chars().all(is_space)
 }
 
-/// XML 1.0 §2.2, less the controls from U+007F to U+009F.
+/// True for the characters of XML 1.0 §2.2, except the control characters U+007F to U+009F.
 fn is_allowed(character: char) -> bool {
     is_space(character) || !(character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}'))
 }
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_needed_is_refused() {
+    fn invalid_and_unsupported_syntax_is_rejected() {
         for document in [
             "",
             "text",
@@ -357,14 +357,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(element in element()) {
+        fn written_elements_are_read_unchanged(element in element()) {
             let mut text = String::new();
             element.write(&mut text);
             prop_assert_eq!(parse(&text), Ok(element));
         }
 
         #[test]
-        fn no_text_makes_it_fail_otherwise_than_by_an_error(text in "[<>/&;#x!?=\"' A-C0-9\\[\\]-]{0,200}") {
+        fn no_text_panics(text in "[<>/&;#x!?=\"' A-C0-9\\[\\]-]{0,200}") {
             let _ = parse(&text);
         }
     }

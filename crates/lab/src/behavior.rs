@@ -1,48 +1,48 @@
-//! The behaviors that a mail server of the lab can have. The table of cases names them; `mail_host` and
-//! `odd_mail_host` act them out.
+//! The behaviors that a mail server of the lab can have. The tables in `cases` and `oddities` refer to them;
+//! `mail_host` and `odd_mail_host` implement them.
 
 /// How a mail server behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behavior {
-    /// As it should.
+    /// Conforms to the standards.
     Good,
-    /// It does not offer STARTTLS.
+    /// Does not offer STARTTLS.
     NoStarttls,
-    /// It offers STARTTLS and answers 454.
+    /// Offers STARTTLS but replies 454 to it.
     StarttlsRefused,
-    /// It breaks off in the handshake.
+    /// Closes the connection during the TLS handshake.
     HandshakeBreaks,
-    /// It speaks TLS 1.0 only.
+    /// Supports only TLS 1.0.
     OldTls,
-    /// It answers the handshake with text.
+    /// Replies to the ClientHello with text.
     Garbage,
-    /// It takes the connection and says nothing.
+    /// Accepts the connection and sends nothing.
     Silent,
-    /// It greets with 554.
+    /// Greets with 554.
     Refuses,
-    /// It greets with 421.
+    /// Greets with 421.
     DeliveryLimits,
-    /// It closes at once.
+    /// Closes the connection immediately.
     Closes,
-    /// It greets with 450 and asks to come again later.
+    /// Greets with 450, as greylisting does.
     Greylists,
-    /// It speaks TLS 1.2 at most.
+    /// Supports TLS 1.2 at most.
     OnlyTls12,
-    /// It gives its certificate only to those who name it, and another one to the rest.
+    /// Presents its own certificate only with SNI, and another one without.
     OnlyWithSni,
-    /// It insists on a certificate of the client.
+    /// Requires a client certificate.
     WantsCertificate,
-    /// It speaks TLS 1.0 and 1.1 too.
+    /// Accepts TLS 1.0 and 1.1 as well.
     OldTlsToo,
-    /// It agrees to weak ciphers too.
+    /// Accepts weak cipher suites as well.
     WeakCiphersToo,
-    /// It offers STARTTLS to every other client.
+    /// Offers STARTTLS on every second connection only.
     Flaps,
-    /// It answers after the handshake what was sent in the clear before it.
+    /// Executes, after the handshake, commands that were sent in cleartext before it (CVE-2011-0411).
     TakesInjection,
-    /// It offers REQUIRETLS.
+    /// Offers REQUIRETLS (RFC 8689).
     RequireTls,
-    /// Connections run into nothing, as behind a wall that drops them.
+    /// Never completes a TCP connection, as behind a firewall that drops packets.
     Walled,
 }

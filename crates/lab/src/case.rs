@@ -1,4 +1,4 @@
-//! What a lab domain is made of, and the verdict that the RFCs call for.
+//! The description of a lab domain: its setup, the attack on it, and the verdict that the RFCs require.
 
 use crate::behavior::Behavior;
 use crate::dns::{Rr, Signing, Tampering};
@@ -7,20 +7,20 @@ use crate::policy_host::HttpBehavior;
 use formats::ResultType;
 use formats::result_type::PolicyType;
 
-/// One lab domain, `NAME.test`: good, or broken in one way.
+/// One lab domain, `NAME.test`, which is correct or has one fault.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// The label below `test.`.
+    /// The label below `test.`; a name with a dot is a domain of its own.
     pub name: &'static str,
-    /// Which part it is about.
+    /// The topic that the domain belongs to.
     pub topic: Topic,
-    /// What is good or broken, in one line.
+    /// What is correct or broken, in a few words; `sternpost lab list` shows it.
     pub about: &'static str,
-    /// How it is built.
+    /// The DNS records and servers of the domain.
     pub setup: Setup,
-    /// What the sender knows beforehand, and what the attacker then does.
+    /// What the sender has cached, and what the attacker does when switched on.
     pub attack: Attack,
-    /// What a conforming sender does.
+    /// What a conforming sender has to do.
     pub verdict: Verdict,
 }
 
@@ -30,175 +30,175 @@ pub struct Case {
 pub enum Topic {
     /// The `_mta-sts` record.
     Record,
-    /// The policy host: DNS, TLS, HTTP.
+    /// The policy host: DNS, TLS and HTTP.
     PolicyHost,
     /// The policy file.
     Policy,
-    /// MX hosts against the policy.
+    /// The MX hosts and whether they match the policy.
     Mx,
-    /// DANE.
+    /// DANE TLSA records.
     Dane,
     /// An attacker on the path.
     Attack,
-    /// What a preflight notices, and senders hardly.
+    /// Faults that the check reports but that rarely affect senders.
     Preflight,
 }
 
-/// How a lab domain is built.
+/// The DNS records and servers of a lab domain.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// How its zone is signed.
+    /// The DNSSEC state of the zone.
     pub signing: Signing,
-    /// The TXT records at `_mta-sts`, each with its strings.
+    /// The TXT records at `_mta-sts`, each as a list of character strings.
     pub sts_records: Vec<Vec<String>>,
-    /// True puts the record at a delegated name, by CNAME.
+    /// Makes `_mta-sts` a CNAME to the name with the record.
     pub record_by_cname: bool,
-    /// What is wrong with asking for the record.
+    /// How queries for the record fail; `None` answers them normally.
     pub record_trouble: Option<Tampering>,
-    /// Where the policy host's name leads.
+    /// The addresses of the policy host.
     pub host_address: HostAddress,
-    /// How the policy host answers.
+    /// The HTTPS behavior of the policy host.
     pub answers: HttpBehavior,
-    /// What it presents.
+    /// The certificate of the policy host.
     pub host_cert: Cert,
-    /// The MX hosts; empty with [`NoMx`] saying why.
+    /// The MX hosts; if empty, `no_mx` applies.
     pub mx: Vec<Mx>,
-    /// What stands in place of MX records when there are none.
+    /// What the domain has when `mx` is empty.
     pub no_mx: NoMx,
-    /// The TXT records at `_smtp._tls`, each with its strings.
+    /// The TXT records at `_smtp._tls`, each as a list of character strings.
     pub tlsrpt_records: Vec<Vec<String>>,
-    /// Further records, by labels below the domain; no label is the domain itself.
+    /// Additional records, by labels below the domain; an empty label is the domain itself.
     pub extra: Vec<(String, Vec<Rr>)>,
-    /// How long its records live, in seconds.
+    /// The TTL of all records, in seconds.
     pub ttl: u32,
-    /// A second name server, and what it says.
+    /// A second name server of the zone; `None` for only the lab's own.
     pub second_server: Option<SecondServer>,
 }
 
-/// A name server beside the lab's own.
+/// A second name server of a zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecondServer {
-    /// Nothing answers there.
+    /// Nothing listens at its address.
     Lame,
-    /// It has another `_mta-sts` record.
+    /// It serves this `_mta-sts` record instead.
     Says(String),
 }
 
-/// Where a policy host's name leads.
+/// What the policy host's name resolves to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostAddress {
-    /// To the lab's policy hosts.
+    /// The lab's HTTPS server.
     Direct,
-    /// There by CNAME.
+    /// The lab's HTTPS server, through a CNAME.
     Cname,
-    /// Nowhere: there is no such name.
+    /// Nothing: the name does not exist.
     Missing,
-    /// To an address where nothing listens.
+    /// An address where nothing listens.
     Refused,
-    /// To an inner network.
+    /// A private address (10.1.2.3).
     Private,
-    /// To the lab's policy hosts, and by IPv6 to nothing.
+    /// The lab's HTTPS server by IPv4, and an IPv6 address where nothing listens.
     Ipv6Broken,
-    /// To the lab's policy hosts, and to an address where nothing listens.
+    /// The lab's HTTPS server, and a second address where nothing listens.
     Partial,
-    /// By CNAME to a well-known web host.
+    /// The lab's HTTPS server, through a CNAME to a name of GitHub Pages.
     Pages,
 }
 
-/// A domain without MX records.
+/// What a domain without MX hosts has instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoMx {
-    /// It has an address: the implicit MX.
+    /// An address record, which makes the domain its own implicit MX.
     Implicit,
-    /// It has the null MX.
+    /// A null MX (RFC 7505).
     Null,
 }
 
-/// One MX host, `LABEL.NAME.test`.
+/// One MX host, named `LABEL.NAME.test`.
 #[derive(Debug, Clone)]
 pub struct Mx {
-    /// The label, or two with a dot.
+    /// The label below the domain, or two labels separated by a dot.
     pub label: &'static str,
-    /// Its preference.
+    /// The preference in the MX record.
     pub preference: u16,
-    /// How it behaves; `None` is an address where nothing listens.
+    /// The SMTP behavior; `None` if nothing listens at the address.
     pub behavior: Option<Behavior>,
-    /// What it presents.
+    /// The certificate that the host presents.
     pub cert: Cert,
-    /// Its TLSA records.
+    /// The TLSA records of port 25.
     pub tlsa: Vec<TlsaSetup>,
-    /// What is wrong with asking for its TLSA records.
+    /// How queries for the TLSA records fail; `None` answers them normally.
     pub tlsa_trouble: Option<Tampering>,
-    /// True makes its name a CNAME.
+    /// Makes the host's name a CNAME to `real` below the domain.
     pub alias: bool,
-    /// Another machine behind the same name.
+    /// A second server at another address of the same name.
     pub twin: Option<(Behavior, Cert)>,
-    /// Further records at its name.
+    /// Additional records at the host's name.
     pub more: Vec<Rr>,
-    /// True leaves out the address of its own.
+    /// Omits the host's own address record.
     pub unaddressed: bool,
 }
 
-/// A TLSA record made from what the MX presents.
+/// A TLSA record computed from the certificate chain of the MX host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TlsaSetup {
-    /// Usage.
+    /// The certificate usage, 0 to 3.
     pub usage: u8,
-    /// Selector.
+    /// The selector: 0 for the certificate, 1 for the public key.
     pub selector: u8,
-    /// Matching type.
+    /// The matching type: 0 for full data, 1 for SHA-256, 2 for SHA-512.
     pub matching: u8,
-    /// False spoils the data.
+    /// False corrupts the data, so that the record does not match.
     pub right: bool,
 }
 
-/// What the sender knows and the attacker does.
+/// What the sender has cached and what the attacker does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Attack {
-    /// True lets the sender look the policy up once before the attack.
+    /// The sender fetches the policy once before the attack.
     pub policy_cached: bool,
-    /// STARTTLS is stripped on every MX.
+    /// STARTTLS is stripped at every MX host.
     pub strip: bool,
-    /// The record is answered with "nothing".
+    /// Queries for the `_mta-sts` record get an empty response.
     pub suppress_record: bool,
-    /// Connections to the policy host are cut.
+    /// Connections to the policy host are closed.
     pub block_host: bool,
-    /// The MX records are forged.
+    /// The MX records are replaced by one for the attacker's host.
     pub forge_mx: bool,
 }
 
 /// What a conforming sender does with a message for the domain.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Verdict {
-    /// Whether it goes out, and how protected.
+    /// Whether the message is delivered, and over which kind of connection.
     pub delivery: Delivery,
-    /// The policy type of the report entry.
+    /// The policy type in the TLSRPT report (RFC 8460 §4.4).
     #[serde(rename = "policy-type")]
     pub policy_type: PolicyType,
-    /// The failures of the report entry, in the order in which they are met.
+    /// The failures in the TLSRPT report, in the order of the attempts.
     pub results: Vec<ResultType>,
 }
 
-/// Whether a message goes out.
+/// The outcome of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
-    /// Through TLS with the host verified.
+    /// Delivered over TLS to a verified host.
     Verified,
-    /// Through TLS with whoever answered.
+    /// Delivered over TLS without verification.
     Encrypted,
-    /// In the clear.
+    /// Delivered in cleartext.
     Clear,
-    /// Not now.
+    /// Not delivered; the sender retries later.
     Deferred,
-    /// Never: the domain takes no mail.
+    /// Not delivered and not retried: the domain has a null MX.
     Refused,
 }
 
 impl Case {
-    /// The domain.
+    /// The full domain name, without the final dot.
     pub fn domain(&self) -> String {
-        // A dot makes it a name outside `test.`
+        // A name with a dot is a full domain name.
         if self.name.contains('.') { self.name.to_owned() } else { format!("{}.test", self.name) }
     }
 }

@@ -1,5 +1,5 @@
-//! The lab's name server: a private root with signed, unsigned and deliberately bogus zones, and
-//! the attacker's hand in its answers.
+//! The lab's authoritative name server: a private root with signed, unsigned and deliberately bogus zones
+//! (RFC 4035). Responses can be tampered with by name and record type, as an attacker would.
 
 use formats::DomainName;
 use formats::tlsa::TlsaRecord;
@@ -22,82 +22,82 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::{TcpListener, UdpSocket};
 
-/// How a zone is signed.
+/// The DNSSEC state of a zone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Signing {
     /// Signed, with a DS at its parent.
     Signed,
-    /// Not signed, and its parent proves so.
+    /// Not signed; the parent proves that there is no DS record.
     Unsigned,
-    /// Signed, with a DS at its parent that does not fit.
+    /// Signed, but the DS record at the parent does not match the key.
     Bogus,
 }
 
-/// One record's data as the lab writes it.
+/// The data of one record. Names are absolute, with the final dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rr {
-    /// Address.
+    /// An IPv4 address.
     A(Ipv4Addr),
-    /// IPv6 address.
+    /// An IPv6 address.
     Aaaa(Ipv6Addr),
-    /// Which authority may issue; `None` is no one.
+    /// A CAA `issue` property with the CA's domain; `None` allows no CA.
     Caa(Option<String>),
-    /// Name server.
+    /// A name server.
     Ns(String),
-    /// Alias.
+    /// The target of an alias.
     Cname(String),
-    /// Mail exchanger; `.` is the null MX.
+    /// Preference and mail exchanger; `.` is the null MX.
     Mx(u16, String),
-    /// Text in one or more strings.
+    /// A text of one or more character strings.
     Txt(Vec<String>),
-    /// TLS certificate association.
+    /// A TLSA record.
     Tlsa(TlsaRecord),
 }
 
-/// What is done to questions about one name and kind.
+/// How responses to queries for one name and type are falsified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tampering {
-    /// Answered with "nothing", without proof.
+    /// An empty response without DNSSEC proof.
     Suppress,
-    /// Answered with SERVFAIL.
+    /// A response with SERVFAIL.
     ServFail,
-    /// Not answered.
+    /// No response.
     Drop,
-    /// Answered with these, without signatures.
+    /// A response with these records, without signatures.
     Forge(Vec<Rr>),
-    /// Answered with "nothing" and the SOA record of this zone, without signatures.
+    /// A negative response with the SOA record of a zone, without signatures.
     ForgeAbsence {
-        /// The zone, which need not enclose the name.
+        /// The owner of the SOA record, which need not enclose the name.
         zone: String,
-        /// NXDOMAIN instead of an empty answer.
+        /// Use NXDOMAIN instead of NOERROR.
         no_such_name: bool,
     },
 }
 
-/// Why the name server can't do as it is told.
+/// Why the name server could not be started or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsSetupError {
-    /// Not a name.
-    #[error("{0:?} is not a name: {1}")]
+    /// The text, and why it is not a domain name.
+    #[error("{0:?} is not a domain name: {1}")]
     Name(String, String),
-    /// A key or signature failed.
-    #[error("signing {0}: {1}")]
+    /// The zone, and why its keys or signatures could not be made.
+    #[error("failed to sign {0}: {1}")]
     Signing(String, String),
-    /// A socket failed.
+    /// A socket could not be opened.
     #[error("the lab's name server: {0}")]
     Io(#[from] io::Error),
 }
 
 /// A running name server. Dropping it stops it.
 pub struct NameServer {
-    /// Where it listens, UDP and TCP.
+    /// The listen address, for both UDP and TCP.
     pub address: SocketAddr,
     world: Arc<World>,
     _task: AbortOnDrop,
 }
 
-/// Ends a task with its owner.
+/// Aborts a task when dropped.
 pub(crate) struct AbortOnDrop(pub tokio::task::JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
@@ -108,7 +108,7 @@ impl Drop for AbortOnDrop {
 
 struct Zone {
     signing: Signing,
-    /// How long what is put there from now on lives.
+    /// The TTL of records that are added from now on, in seconds.
     ttl: u32,
     records: BTreeMap<(String, u16), Vec<(u32, RData)>>,
     key: Vec<u8>,
@@ -121,11 +121,12 @@ struct World {
     meddling: Mutex<HashMap<(LowerName, RecordType), Tampering>>,
 }
 
+/// The default TTL of all records, in seconds.
 const RECORD_TTL: u32 = 300;
 
 impl NameServer {
-    /// Starts a name server with a signed root and a signed `test.` on this address, both
-    /// protocols on one free port unless `port` says which.
+    /// Starts a name server with a signed root and a signed `test.` at this address. UDP and TCP use the same
+    /// port; 0 selects a free one.
     pub async fn start(ip: Ipv4Addr, port: u16) -> Result<Self, DnsSetupError> {
         let udp = UdpSocket::bind((ip, port)).await?;
         let address = udp.local_addr()?;
@@ -145,7 +146,7 @@ impl NameServer {
         Ok(this)
     }
 
-    /// Adds an empty zone below its parent, which must be there.
+    /// Adds an empty zone and its delegation. The parent zone has to exist.
     pub fn add_zone(&self, origin: &str, signing: Signing) -> Result<(), DnsSetupError> {
         let name = parse(origin)?;
         let key = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256)
@@ -167,13 +168,13 @@ impl NameServer {
         self.rebuild(origin)
     }
 
-    /// Replaces what stands at a name: all records of the kinds given.
+    /// Replaces the records at a name, for the record types that `records` contains.
     pub fn set(&self, name: &str, records: Vec<Rr>) -> Result<(), DnsSetupError> {
         self.set_without_rebuild(name, records)?;
         self.rebuild(&self.zone_of(name))
     }
 
-    /// Replaces what stands at many names of one zone, which is signed once.
+    /// Like [`Self::set`], for many names of one zone, which is signed only once.
     pub fn set_all(&self, origin: &str, records: Vec<(String, Vec<Rr>)>) -> Result<(), DnsSetupError> {
         for (name, records) in records {
             self.set_without_rebuild(&name, records)?;
@@ -194,21 +195,21 @@ impl NameServer {
         Ok(())
     }
 
-    /// How long records that are put into a zone from now on live.
+    /// Sets the TTL of records that are added to a zone from now on, in seconds.
     pub fn set_ttl(&self, origin: &str, seconds: u32) {
         if let Some(zone) = lock(&self.world.zones).get_mut(origin) {
             zone.ttl = seconds;
         }
     }
 
-    /// Takes all TXT records of a name away.
+    /// Removes all TXT records at a name.
     pub fn remove_txt(&self, name: &str) -> Result<(), DnsSetupError> {
         let zone = self.zone_of(name);
         self.put(&zone, name, RecordType::TXT, Vec::new())?;
         self.rebuild(&zone)
     }
 
-    /// Lets the attacker meddle with one kind of question about a name.
+    /// Falsifies responses for one name and record type; `None` stops that.
     pub fn meddle(
         &self,
         name: &str,
@@ -224,14 +225,14 @@ impl NameServer {
         Ok(())
     }
 
-    /// The root's DNSKEY in zone-file form, the trust anchor of this world.
+    /// The trust anchor of the lab: the root's DNSKEY record in zone-file format.
     pub fn trust_anchor(&self) -> Result<String, DnsSetupError> {
         let zones = lock(&self.world.zones);
         let root = zones.get(".").ok_or_else(|| DnsSetupError::Signing(".".into(), "no root".into()))?;
         Ok(format!(". {RECORD_TTL} IN DNSKEY {}", root.dnskey(".")?))
     }
 
-    /// The DS of the root, for resolvers that want that form.
+    /// The trust anchor as a DS record in zone-file format, for resolvers that need a DS.
     pub fn root_ds(&self) -> Result<String, DnsSetupError> {
         let zones = lock(&self.world.zones);
         let root = zones.get(".").ok_or_else(|| DnsSetupError::Signing(".".into(), "no root".into()))?;
@@ -239,8 +240,8 @@ impl NameServer {
         Ok(ds.map(|ds| format!(". {RECORD_TTL} IN DS {ds}")).unwrap_or_default())
     }
 
-    /// All zones as files, for a name server that is not ours. The DS records, which hang on that
-    /// server's keys, are left out.
+    /// All zones as zone files, for use with another name server. DS records are omitted, since they depend on
+    /// that server's keys.
     pub fn zone_files(&self) -> Vec<ZoneFile> {
         let zones = lock(&self.world.zones);
         let files = zones.iter().map(|(origin, zone)| ZoneFile {
@@ -282,18 +283,18 @@ impl NameServer {
     }
 }
 
-/// The kinds of question that the attacker meddles with.
+/// The record types whose responses can be falsified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TamperedKind {
-    /// Text.
+    /// TXT records.
     Txt,
-    /// Mail exchanger.
+    /// MX records.
     Mx,
-    /// Address.
+    /// A records.
     A,
-    /// TLS certificate association.
+    /// TLSA records.
     Tlsa,
-    /// Delegation signer.
+    /// DS records.
     Ds,
 }
 
@@ -309,14 +310,14 @@ impl TamperedKind {
     }
 }
 
-/// A zone in the form of RFC 1035 §5.
+/// A zone in master file format (RFC 1035 §5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZoneFile {
-    /// Its name, with the final dot.
+    /// The zone's name, with the final dot.
     pub origin: String,
-    /// How it is to be signed.
+    /// The DNSSEC state that the zone should get.
     pub signing: Signing,
-    /// The file.
+    /// The contents of the file.
     pub text: String,
 }
 
@@ -403,7 +404,7 @@ impl Rr {
     }
 }
 
-/// A string of a TXT record, each odd byte as `\DDD`.
+/// A character string of a TXT record in quotes, with special bytes as `\DDD`.
 fn quoted(string: &[u8]) -> String {
     let byte = |byte: &u8| match byte {
         b' ' | b'!' | b'#'..=b'[' | b']'..=b'~' => char::from(*byte).to_string(),
@@ -491,7 +492,7 @@ impl RequestHandler for Handler {
     }
 }
 
-/// What the server's book-keeping is told of a request without an answer.
+/// The response information that the server library records for a request without a response.
 fn unanswered(request: &Request) -> ResponseInfo {
     let mut metadata = metadata(request);
     metadata.response_code = ResponseCode::ServFail;
@@ -510,7 +511,7 @@ fn sent<E>(outcome: Result<ResponseInfo, E>, request: &Request) -> ResponseInfo 
 }
 
 impl World {
-    /// The zone that answers: the closest one, or for DS at an apex the one above it.
+    /// The zone that answers: the closest enclosing zone, or its parent for DS queries at a zone's apex.
     fn catalog(&self, name: &LowerName, kind: RecordType) -> Catalog {
         let handlers = lock(&self.handlers);
         let mut candidate = name.clone();
@@ -535,7 +536,7 @@ fn parse(name: &str) -> Result<Name, DnsSetupError> {
     Name::from_ascii(name).map_err(|error| DnsSetupError::Name(name.to_owned(), error.to_string()))
 }
 
-/// A name as the lab's zones write it.
+/// The name with a final dot, as this module expects it.
 pub fn absolute(name: &DomainName) -> String {
     format!("{name}.")
 }

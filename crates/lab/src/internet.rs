@@ -1,4 +1,5 @@
-//! The running lab: names, certificates, policy hosts and mail servers of every case on loopback.
+//! The running lab: name server, certificates, policy hosts and mail servers of all domains, on loopback
+//! addresses. [`Lab::add`] turns a [`Case`] into records and servers.
 
 use crate::behavior::Behavior;
 use crate::case::{Case, HostAddress, Mx, NoMx, SecondServer, TlsaSetup};
@@ -20,66 +21,66 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-/// Where a lab listens.
+/// The ports and addresses of a lab.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports {
-    /// DNS; 0 is any free one.
+    /// The port of the name server; 0 selects a free one.
     pub dns: u16,
-    /// HTTPS of all policy hosts; 0 is any free one.
+    /// The HTTPS port of all policy hosts; 0 selects a free one.
     pub https: u16,
-    /// SMTP of all MX hosts; 0 is any free one.
+    /// The SMTP port of all MX hosts; 0 selects a free one.
     pub smtp: u16,
-    /// The second number of all its addresses, 127.x.0.0/16.
+    /// The second octet of all addresses: the lab uses 127.`block`.0.0/16.
     pub block: u8,
 }
 
 impl Ports {
-    /// Free ports in a block that depends on the process, so that labs side by side rarely meet.
+    /// Free ports, in an address block derived from the process id so that concurrent labs rarely collide.
     pub fn free() -> Self {
         let block = 64 + u8::try_from(std::process::id() % 180).unwrap_or(0);
         Self { dns: 0, https: 0, smtp: 0, block }
     }
 }
 
-/// Why a lab can't start or change.
+/// Why a lab could not be started or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// The name server.
+    /// The name server failed.
     #[error(transparent)]
     Dns(#[from] DnsSetupError),
-    /// A certificate.
-    #[error("a certificate of the lab: {0}")]
+    /// A certificate could not be issued.
+    #[error("failed to issue a certificate of the lab: {0}")]
     Pki(#[from] PkiError),
-    /// A socket.
-    #[error("a socket of the lab: {0}")]
+    /// A socket could not be opened.
+    #[error("failed to open a socket of the lab: {0}")]
     Io(#[from] io::Error),
-    /// TLS.
-    #[error("TLS of the lab: {0}")]
+    /// A TLS configuration is invalid.
+    #[error("the TLS configuration of the lab is invalid: {0}")]
     Tls(#[from] rustls::Error),
-    /// The private root.
+    /// The lab's root certificate was rejected.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// A client of the lab.
+    /// The resolver of the lab's clients could not be created.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
-    /// A name.
-    #[error("{0:?} is not a name of the lab")]
+    /// The text is not a domain name.
+    #[error("{0:?} is not a domain name")]
     Name(String),
 }
 
-/// A running lab. Dropping it stops everything.
+/// A running lab. Dropping it stops all servers.
 pub struct Lab {
-    /// Its name server.
+    /// The name server.
     pub names: NameServer,
-    /// Its policy hosts.
+    /// The policy hosts.
     pub sites: PolicyHosts,
-    /// What its mail servers got.
+    /// The mail that the mail servers received, and the attacker's switches.
     pub post: Arc<Post>,
-    /// Its certification authority.
+    /// The certification authority.
     pub pki: Pki,
-    /// The port of all policy hosts.
+    /// The HTTPS port of all policy hosts.
     pub https_port: u16,
-    /// The port of all mail servers.
+    /// The SMTP port of all mail servers.
     pub smtp_port: u16,
     block: u8,
     next_address: AtomicU16,
@@ -89,25 +90,26 @@ pub struct Lab {
     _list: AbortOnDrop,
 }
 
-/// Clients that live in a lab: the product's own, with the lab's root, anchor and ports.
+/// The clients of the crate `net`, configured with the lab's root certificate, trust anchor and ports.
 pub struct Clients {
-    /// DNS.
+    /// A validating resolver without a cache.
     pub dns: Arc<dyn Dns>,
-    /// Policy files.
+    /// The policy fetcher.
     pub policies: Arc<Fetcher>,
-    /// Mail.
+    /// The SMTP client.
     pub mail: Arc<dyn MailHosts>,
-    /// The same, for what a preflight asks beside.
+    /// The same SMTP client, for the additional probes of a check.
     pub probes: Arc<dyn MailProbes>,
-    /// The lab's root.
+    /// A trust store with only the lab's root.
     pub trust: Trust,
 }
 
-/// The attacker's own mail server.
+/// The attacker's mail server, which forged MX records name.
 const ATTACKER: &str = "mx.attacker.test";
 
 impl Lab {
-    /// Starts an empty lab: a root, `test.`, policy hosts, and the attacker's mail server.
+    /// Starts a lab without domains: the DNS root and `test.`, the policy hosts' server and the attacker's mail server.
+    /// Certificates are dated relative to `now`.
     pub async fn start(ports: Ports, now: Timestamp) -> Result<Self, LabError> {
         let ip = |last| Ipv4Addr::new(127, ports.block, 0, last);
         let names = NameServer::start(ip(1), ports.dns).await?;
@@ -148,7 +150,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Starts a lab with these cases, none of them attacked yet.
+    /// Starts a lab with these domains. All attacks are switched off.
     pub async fn with_cases(ports: Ports, now: Timestamp, cases: &[Case]) -> Result<Self, LabError> {
         let lab = Self::start(ports, now).await?;
         for case in cases {
@@ -157,7 +159,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// An address of this lab where nothing listens unless the caller does.
+    /// An unused address of this lab.
     pub fn fresh_address(&self) -> Ipv4Addr {
         let number = self.next_address.fetch_add(1, Ordering::Relaxed);
         let [high, low] = number.to_be_bytes();
@@ -169,7 +171,7 @@ impl Lab {
         Ipv4Addr::new(127, self.block, 0, 2)
     }
 
-    /// Adds a domain.
+    /// Publishes the records of a domain and starts its servers.
     pub async fn add(&self, case: &Case) -> Result<(), LabError> {
         let origin = format!("{}.", case.domain());
         self.names.add_zone(&origin, case.setup.signing)?;
@@ -296,7 +298,7 @@ impl Lab {
         Ok(records)
     }
 
-    /// Starts a mail server for `host` on a fresh address, which is returned.
+    /// Starts a mail server for `host` at an unused address, and returns the address.
     pub async fn start_mail_host(
         &self,
         host: &DomainName,
@@ -322,7 +324,7 @@ impl Lab {
         self.mail_hosts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(host);
     }
 
-    /// Switches the attacker of a case on, or off.
+    /// Switches the attack on a domain on or off.
     pub fn attack(&self, case: &Case, on: bool) -> Result<(), LabError> {
         let when = |wanted: bool, how: Tampering| (on && wanted).then_some(how);
         let origin = format!("{}.", case.domain());
@@ -338,7 +340,7 @@ impl Lab {
         Ok(())
     }
 
-    /// How a resolver of this lab is configured.
+    /// The configuration of a validating resolver without a cache that uses the lab's name server.
     pub fn resolver_config(&self) -> Result<ResolverConfig, LabError> {
         Ok(ResolverConfig {
             sources: Vec::new(),
@@ -351,7 +353,7 @@ impl Lab {
         })
     }
 
-    /// The product's clients, at home in this lab. They give up after about a second.
+    /// Creates clients for this lab; `helo` is the SMTP client's name. They time out after 0.4 to 1.5 seconds.
     pub fn clients(&self, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
         let trust = Trust::from_roots([self.pki.root()])?;
         let dns: Arc<dyn Dns> = Arc::new(Resolver::new(&self.resolver_config()?)?);
@@ -381,23 +383,23 @@ impl Lab {
         })
     }
 
-    /// The host that forged MX records name.
+    /// The name of the attacker's mail server, which forged MX records point to.
     pub fn attackers_host() -> &'static str {
         ATTACKER
     }
 
-    /// Publishes a TXT record, as an operator who pastes it does.
+    /// Replaces the TXT records at `name` by one record with this value.
     pub fn publish_txt(&self, name: &DomainName, value: &str) -> Result<(), LabError> {
         Ok(self.names.set(&absolute(name), vec![Rr::Txt(vec![value.to_owned()])])?)
     }
 }
 
-/// A name in a zone; no label is the zone itself.
+/// The name `label` in a zone; an empty label is the zone itself.
 fn below(label: &str, origin: &str) -> String {
     if label.is_empty() { origin.to_owned() } else { format!("{label}.{origin}") }
 }
 
-/// A policy host that serves `body`, for domains that are built by hand.
+/// A policy host with a valid certificate that serves `body`, for domains without a [`Case`].
 pub fn site(pki: &Pki, host: &str, body: &str) -> Result<Site, LabError> {
     Ok(Site { answers: HttpBehavior::Policy(body.to_owned()), identity: pki.issue(host, Cert::Good)? })
 }

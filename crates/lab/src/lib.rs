@@ -1,9 +1,10 @@
-//! The internet in a box: a private root, policy hosts and mail servers on loopback, with a domain
-//! for every good and broken way to do MTA-STS and DANE, each with the verdict that RFC 8461, 8460
-//! and 7672 call for, and an attacker who can be switched on between a sender and any of them.
+//! The lab: a complete mail environment on loopback addresses, with its own DNS root, CA, policy hosts and mail
+//! servers. It has one domain for every correct or broken set-up of MTA-STS and DANE, with the behavior that
+//! RFC 8461, 8460 and 7672 require of a sender. An attacker can be switched on for each domain.
 //!
-//! [`cases::all`] is the table, [`Lab`] runs it. Nothing here is the product's own code on trial:
-//! that comes in through [`Lab::clients`].
+//! [`case::Case`] describes a domain; [`cases::all`] and [`oddities::all`] are the tables. [`Lab`] runs them, with
+//! the servers of [`dns`], [`pki`], [`policy_host`] and [`mail_host`]. Tests connect to a lab through
+//! [`Lab::clients`]. Begin reading in [`case`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -17,6 +18,7 @@ mod odd_mail_host;
 pub mod oddities;
 pub mod pki;
 pub mod policy_host;
+pub mod reference_sender;
 mod revoked;
 pub mod uniform_world;
 

@@ -1,5 +1,5 @@
-//! The lab's mail servers, and the attacker in front of them. Each MX host has a loopback address
-//! of its own; what arrives is kept, with whether it came in the clear.
+//! The lab's mail servers and the attacker in front of them. Each MX host has its own loopback address. Received
+//! messages are stored in [`Post`], with the information whether they arrived over TLS.
 
 use crate::behavior::Behavior;
 use crate::dns::AbortOnDrop;
@@ -15,16 +15,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
-/// What a mail server got.
+/// A message that a mail server received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
-    /// Which host.
+    /// The receiving host.
     pub host: DomainName,
-    /// What.
+    /// The message and its envelope.
     pub incoming: Incoming,
 }
 
-/// All mail that arrived anywhere, what the attacker read, and on which hosts he works.
+/// The mail that all hosts received, the lines that the attacker read, and the hosts under attack.
 #[derive(Default)]
 pub struct Post {
     received: Mutex<Vec<Received>>,
@@ -34,17 +34,17 @@ pub struct Post {
 }
 
 impl Post {
-    /// Takes out all mail that arrived so far.
+    /// Removes and returns all mail received so far.
     pub fn take_received(&self) -> Vec<Received> {
         std::mem::take(&mut *lock(&self.received))
     }
 
-    /// Takes out the lines that the attacker could read so far.
+    /// Removes and returns the SMTP lines that the attacker has read so far.
     pub fn take_overheard(&self) -> Vec<String> {
         std::mem::take(&mut *lock(&self.overheard))
     }
 
-    /// Puts the attacker in front of a host, or takes him away: he strips STARTTLS and reads along.
+    /// Switches the attacker in front of a host on or off. The attacker strips STARTTLS and records the session.
     pub fn strip(&self, host: &DomainName, on: bool) {
         let mut stripping = lock(&self.stripping);
         if on {
@@ -54,7 +54,7 @@ impl Post {
         };
     }
 
-    /// Hands the mail of one host to another mailbox instead, such as a report inbox.
+    /// Delivers the mail of one host to another mailbox, such as a report inbox.
     pub fn hand_over(&self, host: &DomainName, mailbox: Arc<dyn Mailbox>) {
         lock(&self.handlers).insert(host.clone(), mailbox);
     }
@@ -108,7 +108,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// `client` counts them from 1.
+    /// Handles a connection; `client` is its number, counted from 1 per host.
     async fn accept(&self, mut stream: AnyStream, client: usize) -> io::Result<()> {
         match self.behavior {
             Behavior::Silent => return std::future::pending().await,
@@ -161,7 +161,7 @@ impl Mailbox for Shared {
     }
 }
 
-/// A place where connections run into nothing: its queue is full, and nobody takes from it.
+/// A listener whose accept queue is full, so that further connections time out.
 pub(crate) struct Blackhole {
     _listener: TcpListener,
     _queue: Vec<AbortOnDrop>,
@@ -173,7 +173,7 @@ impl Blackhole {
         socket.bind(address)?;
         let listener = socket.listen(1)?;
         let mut queue = Vec::new();
-        // As many as the queue holds get through at once; the rest keep it full.
+        // The first connections fill the queue; the pending ones keep it full.
         for _ in 0..4 {
             let (through, is_through) = tokio::sync::oneshot::channel();
             queue.push(AbortOnDrop(tokio::spawn(async move {
@@ -188,7 +188,7 @@ impl Blackhole {
     }
 }
 
-/// Sends these bytes in place of a handshake and breaks off.
+/// Sends these bytes instead of a TLS handshake and closes the connection.
 struct Broken(Vec<u8>);
 
 impl Upgrade for Broken {
@@ -203,8 +203,8 @@ impl Upgrade for Broken {
     }
 }
 
-/// The man in the middle: passes everything on, but for the offer of STARTTLS, which he overwrites
-/// as middle boxes do, and the command itself, which he refuses. He writes down what he reads.
+/// The attacker on the path: relays the session, overwrites the STARTTLS offer as some middleboxes do, rejects the
+/// STARTTLS command, and records the client's lines.
 async fn strip(client: AnyStream, server: AnyStream, post: &Post) {
     let (client_read, mut client_write) = tokio::io::split(client);
     let (server_read, mut server_write) = tokio::io::split(server);

@@ -1,10 +1,10 @@
-//! Mail servers with habits that no honest server of today has: a session of a few commands, enough for
-//! a preflight to notice.
+//! Mail servers with outdated or unusual behavior, such as weak cipher suites or command injection. Their SMTP
+//! session is minimal, but sufficient for `sternpost check` to detect the behavior.
 
 use crate::behavior::Behavior;
 use crate::pki::Identity;
 use crate::policy_host::{acceptor, server_hello};
-use formats::hello::claimed_version;
+use formats::hello::offered_version;
 use net::BoxFuture;
 use net::smtp::server::{AnyStream, Upgrade};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-/// How a behavior that is about TLS only shakes hands.
+/// The TLS side of a behavior. `other` is the certificate without SNI for [`Behavior::OnlyWithSni`].
 pub(crate) fn upgrade(
     behavior: Behavior,
     identity: &Identity,
@@ -75,7 +75,7 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-/// Agrees to what clients of old ask for, and breaks off there; speaks TLS of today with the others.
+/// Accepts the hello of an outdated client and then closes the connection; completes handshakes with others.
 struct AlsoOld {
     behavior: Behavior,
     today: TlsAcceptor,
@@ -112,8 +112,8 @@ impl Upgrade for AlsoOld {
 
 impl AlsoOld {
     fn agrees(&self, hello: &[u8]) -> Option<Vec<u8>> {
-        let claimed = claimed_version(hello)?;
-        // The cipher suites of a hello without a session id begin here; the first weak one is 0x0001.
+        let claimed = offered_version(hello)?;
+        // In a ClientHello without a session id the cipher suites begin here; the first weak one is 0x0001.
         let is_weak = hello.get(46..48) == Some(&[0, 1]);
         match self.behavior {
             Behavior::OldTlsToo if claimed < 0x0303 => Some(server_hello(claimed, 0x002f)),
@@ -123,7 +123,7 @@ impl AlsoOld {
     }
 }
 
-/// A session of a server that offers REQUIRETLS, or answers after the handshake what came before it.
+/// An SMTP session with REQUIRETLS, or one that executes injected commands after the handshake.
 pub(crate) async fn serve(
     stream: AnyStream,
     host: &str,

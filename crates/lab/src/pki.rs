@@ -1,4 +1,4 @@
-//! The lab's private certification authority, and certificates good or broken in one way.
+//! The lab's private certification authority. It issues certificates that are correct or have one fault.
 
 use jiff::Timestamp;
 use rcgen::{
@@ -10,70 +10,70 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use std::sync::Arc;
 
-/// How a certificate is good or broken.
+/// The kind of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cert {
-    /// Of the lab's root, for the asked name.
+    /// Issued by the lab's root for the requested name.
     Good,
-    /// Good, by a wildcard for the left-most label.
+    /// Valid, with a wildcard for the left-most label.
     Wildcard,
-    /// Ended yesterday.
+    /// Expired two days ago.
     Expired,
-    /// Begins tomorrow.
+    /// Not valid before two days from now.
     NotYetValid,
-    /// For another host.
+    /// Issued for another host.
     WrongName,
-    /// Signed by its own key.
+    /// Self-signed.
     SelfSigned,
-    /// Of a root that nobody trusts.
+    /// Issued by a root that the clients do not trust.
     Untrusted,
-    /// The name stands only in the common name.
+    /// With the name only in the common name, without a subjectAltName.
     CommonNameOnly,
-    /// A wildcard that would have to cover two labels.
+    /// With a wildcard that would have to match two labels.
     DeepWildcard,
-    /// Good, and ends in ten days.
+    /// Valid, expires in ten days.
     Expiring,
-    /// Good, of an issuer below the root whose certificate is not sent along.
+    /// Issued by an intermediate whose certificate the server does not send.
     ChainCut,
-    /// Signed with a digest of old.
+    /// Signed with SHA-1; only for `mx1.mx-weak-key.test`.
     Sha1,
-    /// Good, and on its authority's list of those that it has taken back.
+    /// Valid, but listed in the CA's CRL.
     Revoked,
 }
 
-/// Why a certificate can't be made.
+/// Why a certificate could not be created.
 pub type PkiError = rcgen::Error;
 
-/// A trusted root, an untrusted one, and the time by which certificates are dated.
+/// The lab's CA: a trusted root with an intermediate, an untrusted root, and the time for validity periods.
 pub struct Pki {
     root: CertifiedIssuer<'static, KeyPair>,
     stranger: CertifiedIssuer<'static, KeyPair>,
     middle: CertifiedIssuer<'static, KeyPair>,
     now: Timestamp,
-    /// Where the list of revoked certificates is.
+    /// The URL of the CRL; `None` omits the distribution point from certificates.
     list: Option<String>,
 }
 
-/// The serial of all that is revoked.
+/// The serial number of all revoked certificates.
 const REVOKED: u64 = 66;
 
-/// A chain and its key.
+/// A certificate chain and its private key.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The certificate and what it is signed by, as it goes over the wire.
+    /// The chain as the server sends it, with the signing key.
     pub certified: Arc<CertifiedKey>,
-    /// The private key, PKCS #8.
+    /// The private key in PKCS #8, DER.
     pub key: Arc<[u8]>,
 }
 
 impl Identity {
-    /// The host's own certificate.
+    /// The host's certificate in DER.
     pub fn certificate(&self) -> &[u8] {
         self.certified.cert.first().map(|cert| cert.as_ref()).unwrap_or_default()
     }
 
-    /// The chain in PEM.
+    /// The chain in PEM, host certificate first.
     pub fn chain_pem(&self) -> String {
         let one = |cert: &CertificateDer<'_>| pem::encode(&pem::Pem::new("CERTIFICATE", cert.to_vec()));
         self.certified.cert.iter().map(one).collect()
@@ -86,7 +86,7 @@ impl Identity {
 }
 
 impl Pki {
-    /// A new authority whose certificates are good from a day before `now` to ten years after.
+    /// Creates a CA whose valid certificates last from two days before `now` to ten years after it.
     pub fn new(now: Timestamp) -> Result<Self, PkiError> {
         let root = authority("Sternpost Lab Root", now)?;
         Ok(Self {
@@ -102,22 +102,22 @@ impl Pki {
         })
     }
 
-    /// Certificates name the list of revoked ones at this URL from now on.
+    /// Sets the URL of the CRL that issued certificates refer to.
     pub fn with_list(self, url: String) -> Self {
         Self { list: Some(url), ..self }
     }
 
-    /// The trusted root.
+    /// The trusted root certificate, DER.
     pub fn root(&self) -> CertificateDer<'static> {
         self.root.der().clone()
     }
 
-    /// The trusted root as PEM, for other programs.
+    /// The trusted root certificate in PEM, for other programs.
     pub fn root_pem(&self) -> String {
         self.root.pem()
     }
 
-    /// The root's list of revoked certificates, DER.
+    /// The root's CRL in DER.
     pub fn revoked(&self) -> Result<Vec<u8>, PkiError> {
         let revoked = RevokedCertParams {
             serial_number: SerialNumber::from(REVOKED),
@@ -136,7 +136,7 @@ impl Pki {
         Ok(list.signed_by(&self.root)?.der().to_vec())
     }
 
-    /// A certificate for `host` that is good or broken in this way.
+    /// Issues a certificate of this kind for `host`.
     pub fn issue(&self, host: &str, kind: Cert) -> Result<Identity, PkiError> {
         let (_, parent) = host.split_once('.').unwrap_or(("", host));
         let (_, grandparent) = parent.split_once('.').unwrap_or(("", parent));
@@ -207,8 +207,8 @@ fn authority_params(name: &str, now: Timestamp) -> CertificateParams {
     params
 }
 
-/// A certificate for `mx1.mx-weak-key.test` that was signed with SHA-1, and its key. Libraries of today make
-/// none, so it was made once: `openssl x509 -req -sha1 -days 36500`, its authority thrown away.
+/// A certificate for `mx1.mx-weak-key.test` with a SHA-1 signature, and its key. Current libraries refuse to
+/// create one, so it was made once with `openssl x509 -req -sha1 -days 36500`; the key of its CA was discarded.
 fn of_old_digest() -> Result<Identity, PkiError> {
     let broken = |_| PkiError::CouldNotParseCertificate;
     let certificate = pem::parse(include_str!("../assets/sha1.pem")).map_err(broken)?;

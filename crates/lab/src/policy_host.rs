@@ -1,5 +1,5 @@
-//! The lab's policy hosts: one HTTPS listener that is good, or broken in one way, by the name that
-//! the client asks for (RFC 8461 §3.3).
+//! The lab's policy hosts (RFC 8461 §3.3): one HTTPS listener for all domains. The SNI of the client selects the
+//! [`Site`], whose [`HttpBehavior`] is correct or has one fault.
 
 use crate::dns::AbortOnDrop;
 use crate::pki::Identity;
@@ -21,53 +21,53 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
-/// How a policy host answers.
+/// The behavior of a policy host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpBehavior {
-    /// With this body as `text/plain`.
+    /// Serves this body as `text/plain`.
     Policy(String),
-    /// With this body as another media type.
+    /// Serves this body with the given media type.
     Typed(&'static str, Vec<u8>),
-    /// With a redirect to a good policy elsewhere.
+    /// Redirects to this URL with status 301.
     Redirect(String),
-    /// With this status and no policy.
+    /// Returns this status without a policy.
     Status(u16),
-    /// Says it is compressed.
+    /// Returns a body with `Content-Encoding: gzip`.
     Compressed,
-    /// Stops in the middle of the body.
+    /// Closes the connection in the middle of the body.
     CutOff,
-    /// Sends the headers and then nothing more.
+    /// Sends the headers but no body.
     Stalls,
-    /// Sends the policy byte by byte, slower than anyone has time for.
+    /// Sends one byte of the body every 50 ms, too slowly for any time-out.
     Drips,
     /// Sends a body that never ends.
     Endless,
-    /// Takes the connection and says nothing.
+    /// Accepts the connection and sends nothing.
     Silent,
-    /// Closes at the handshake.
+    /// Closes the connection during the TLS handshake.
     Aborts,
-    /// Speaks TLS 1.0 only.
+    /// Supports only TLS 1.0.
     OldTls,
-    /// With this body, after this time.
+    /// Serves this body after a delay.
     Slow(std::time::Duration, String),
-    /// With this body and a header more.
+    /// Serves this body with an additional header (name, value, body).
     Header(&'static str, &'static str, String),
-    /// With this body to programs, and a page to browsers.
+    /// Serves this body, but an HTML page to clients with a browser's `User-Agent`.
     Browsers(String),
-    /// With a page that asks who is human.
+    /// Returns status 403 with a browser challenge.
     Challenge,
 }
 
 /// One policy host.
 #[derive(Clone)]
 pub struct Site {
-    /// How it answers.
+    /// The host's behavior.
     pub answers: HttpBehavior,
-    /// What it presents.
+    /// The certificate and key of the host.
     pub identity: Identity,
 }
 
-/// All policy hosts of a lab. Dropping it stops them.
+/// The HTTPS server of all policy hosts. Dropping it stops the server.
 pub struct PolicyHosts {
     shared: Arc<Shared>,
     _task: AbortOnDrop,
@@ -81,7 +81,7 @@ struct Shared {
 }
 
 impl PolicyHosts {
-    /// Serves on this listener.
+    /// Starts serving on this listener, without any sites.
     pub fn start(listener: TcpListener) -> Self {
         let shared = Arc::new(Shared::default());
         let of_task = shared.clone();
@@ -93,12 +93,12 @@ impl PolicyHosts {
         Self { shared, _task: AbortOnDrop(task) }
     }
 
-    /// Puts up or replaces a site.
+    /// Adds or replaces the site of a host.
     pub fn put(&self, host: &str, site: Site) {
         self.shared.sites.write().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), site);
     }
 
-    /// Lets those who name no host see this one.
+    /// Makes the site of `host` the default for clients without SNI.
     pub fn put_default(&self, host: &str) {
         let mut sites = self.shared.sites.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(site) = sites.get(host).cloned() {
@@ -106,7 +106,7 @@ impl PolicyHosts {
         }
     }
 
-    /// Lets the attacker cut connections to a host, or stop it.
+    /// Starts or stops closing all connections to a host, as an attacker would.
     pub fn block(&self, host: &str, blocked: bool) {
         let mut all = self.shared.blocked.write().unwrap_or_else(PoisonError::into_inner);
         if blocked {
@@ -116,7 +116,7 @@ impl PolicyHosts {
         };
     }
 
-    /// How often a host was asked for its policy.
+    /// The number of connections to a host so far, by SNI.
     pub fn fetches(&self, host: &str) -> u64 {
         self.shared.fetches.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied().unwrap_or(0)
     }
@@ -131,7 +131,7 @@ impl ResolvesServerCert for Only {
     }
 }
 
-/// A TLS server that presents this and speaks HTTP/1.1 or SMTP.
+/// A TLS acceptor that always presents this identity, for HTTPS and SMTP.
 pub(crate) fn acceptor(identity: &Identity) -> Result<TlsAcceptor, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -213,7 +213,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
     }
 }
 
-/// Waits for the whole head of a request: bytes that come before it would be no answer to it.
+/// Reads a complete request head, so that the response does not precede the request.
 async fn read_head(stream: &mut tokio_rustls::server::TlsStream<TcpStream>) -> io::Result<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < 8192 {
@@ -277,7 +277,7 @@ fn response(answers: &HttpBehavior, request: &Request<hyper::body::Incoming>) ->
     }
 }
 
-/// What a server that knows only TLS 1.0 answers to a newer ClientHello.
+/// The ServerHello of a server that supports only TLS 1.0.
 pub(crate) fn server_hello_of_tls_1_0() -> Vec<u8> {
     server_hello(0x0301, 0x002f)
 }
@@ -294,7 +294,7 @@ pub(crate) fn server_hello(version: u16, cipher: u16) -> Vec<u8> {
     record
 }
 
-/// Binds where stated; an error names the address.
+/// Binds a listener. The error text contains the address.
 pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address)
         .await

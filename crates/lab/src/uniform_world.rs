@@ -1,5 +1,5 @@
-//! A world on paper, for tests and benchmarks of the sending side's memory: every domain under the
-//! sun has the same kind of unsigned MX and an enforced policy, and no socket is touched.
+//! A simulated network for tests and benchmarks of the sender's cache: every domain has one unsigned MX record
+//! and a policy in mode enforce. All answers are computed, without any sockets.
 
 use formats::DomainName;
 use net::BoxFuture;
@@ -7,12 +7,12 @@ use net::dns::{Answer, Data, Dns, DnsError, Exchange, Kind, Mx, Security};
 use net::https::{FetchError, Fetched, PolicyHosts};
 use std::time::Duration;
 
-/// The world.
+/// DNS and policy hosts in which every domain exists. Queries other than TXT and MX time out.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UniformWorld;
 
 impl UniformWorld {
-    /// The policy of a domain.
+    /// The policy file of a domain.
     pub fn policy(domain: &DomainName) -> String {
         format!(
             "version: STSv1\r\nmode: enforce\r\nmx: mx1.{domain}\r\nmx: *.mx.{domain}\r\nmax_age: 604800\r\n"

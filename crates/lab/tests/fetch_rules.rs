@@ -1,5 +1,5 @@
-//! The rules of RFC 8461 for the record and for fetching a policy, each met over real sockets: the
-//! product's clients against the lab's good and broken hosts.
+//! The rules of RFC 8461 for the record and for fetching a policy, tested over real sockets: the clients of the
+//! crate `net` against the lab's correct and broken hosts.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -47,7 +47,7 @@ impl World {
     }
 }
 
-/// Fetches from the lab's host of this name as it stands in the table.
+/// Fetches the policy of the lab domain with this name, unchanged.
 async fn fetch(name: &str) -> Result<Fetched, FetchError> {
     world(&[name], |_| {}).await.fetch(name).await
 }
@@ -136,7 +136,7 @@ async fn pol_05_a_wildcard_covers_exactly_the_left_most_label() {
 
 #[tokio::test]
 async fn pol_06_sni_is_the_policy_hosts_name() {
-    // The lab's hosts share one address and know each other apart by SNI alone.
+    // The lab's policy hosts share one address and are distinguished by SNI only.
     let world = world(&["good-enforce", "good-testing"], |_| {}).await;
     for name in ["good-enforce", "good-testing"] {
         let body = world.fetch(name).await.unwrap().body;
@@ -184,7 +184,7 @@ async fn pol_30_a_compressed_answer_is_an_error() {
     assert_eq!(fetch("http-compressed").await, Err(FetchError::Compressed("gzip".into())));
 }
 
-/// Names one host at these addresses, the first of which hangs.
+/// Resolves every name to these addresses, the first of which does not respond.
 struct Two([Ipv4Addr; 2]);
 
 impl Dns for Two {
@@ -209,7 +209,7 @@ impl Dns for Two {
 async fn pol_28_an_address_that_hangs_does_not_spend_the_others_time() {
     let world = world(&["good-enforce"], |_| {}).await;
     let hanging = world.lab.fresh_address();
-    // A listener whose queue is full lets further connections hang.
+    // When the accept queue of a listener is full, further connections hang.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind((hanging, world.lab.https_port).into()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -219,7 +219,7 @@ async fn pol_28_an_address_that_hangs_does_not_spend_the_others_time() {
         let attempt = tokio::net::TcpStream::connect(address);
         waiting.push(tokio::time::timeout(Duration::from_millis(30), attempt).await);
     }
-    assert!(waiting.iter().any(Result::is_err), "the queue does not fill up here");
+    assert!(waiting.iter().any(Result::is_err), "the accept queue does not fill up");
     let dns = Arc::new(Two([hanging, world.lab.policy_host_address()]));
     let config = FetcherConfig {
         trust: world.clients.trust.clone(),
@@ -232,7 +232,7 @@ async fn pol_28_an_address_that_hangs_does_not_spend_the_others_time() {
     let fetcher = Fetcher::new(config, dns, Arc::new(SystemClock)).unwrap();
     let fetched = fetcher.fetch(&domain("good-enforce")).await.unwrap();
     assert_eq!(fetched.address, IpAddr::V4(world.lab.policy_host_address()));
-    assert!(begun.elapsed() < formats::limits::CONNECT_TIME, "the hanging address was waited for");
+    assert!(begun.elapsed() < formats::limits::CONNECT_TIME, "the fetch waited for the hanging address");
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn rpt_19_reports_are_posted_to_verified_public_hosts_and_redirects_are_no
     assert_eq!(post(client.clone(), &at("cert-expired"), Verify::Skip).await, Ok(200));
     assert!(matches!(strict("host-refused").await, Err(PostError::Connect(_))));
     assert!(matches!(strict("no-such").await, Err(PostError::Dns(_))));
-    // Outside of a lab nothing is posted to an inner network, whoever names it in his record.
+    // Outside of a lab, reports are not posted to private addresses, even if a record names them.
     let config = FetcherConfig::new(world.clients.trust.clone());
     let outside = Fetcher::new(config, world.clients.dns.clone(), Arc::new(SystemClock)).unwrap();
     let refused = post(Arc::new(outside), &at("good-enforce"), Verify::Skip).await;

@@ -1,4 +1,4 @@
-//! What the SMTP client shows an MX host, seen from the host's side.
+//! What the SMTP client sends to an MX host, as the host sees it.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::LazyConfigAcceptor;
 
-/// Answers up to STARTTLS, then reads the name that the ClientHello asks for.
-async fn asked_name(mut stream: TcpStream) -> Option<String> {
+/// Serves a session up to STARTTLS and returns the SNI of the ClientHello.
+async fn requested_sni(mut stream: TcpStream) -> Option<String> {
     let mut chunk = [0; 1000];
     for answer in ["220 mx\r\n", "250-mx\r\n250 STARTTLS\r\n", "220 go ahead\r\n"] {
         stream.write_all(answer.as_bytes()).await.unwrap();
@@ -28,7 +28,7 @@ async fn asked_name(mut stream: TcpStream) -> Option<String> {
 async fn val_05_sni_to_the_mx_is_the_mx_host_name() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let host = tokio::spawn(async move { asked_name(listener.accept().await.unwrap().0).await });
+    let host = tokio::spawn(async move { requested_sni(listener.accept().await.unwrap().0).await });
     let pki = Pki::new(net::clock::Clock::now(&SystemClock)).unwrap();
     let trust = net::certificate::Trust::from_roots([pki.root()]).unwrap();
     let mut config = ClientConfig::new(trust, DomainName::parse("sender.test").unwrap());
@@ -37,6 +37,6 @@ async fn val_05_sni_to_the_mx_is_the_mx_host_name() {
     let client = Client::new(config, Arc::new(SystemClock)).unwrap();
     let target = Target { host: DomainName::parse("mx1.example.org").unwrap(), address: address.ip() };
     let outcome = client.session(&target, &TlsDemand::Pkix, None).await;
-    assert!(outcome.is_err(), "the host ends the session after the hello");
+    assert!(outcome.is_err(), "the host closes the connection after the ClientHello");
     assert_eq!(host.await.unwrap().as_deref(), Some("mx1.example.org"));
 }

@@ -1,4 +1,4 @@
-//! A zone that was proven to be unsigned needs no second proof, and nothing else is believed for that.
+//! The resolver proves only once that a zone is unsigned, and does not accept unsigned answers without proof.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -45,14 +45,14 @@ impl World {
         self.look(name).await.unwrap().security
     }
 
-    /// No proof about a zone can be had from now on.
+    /// Makes all further DS queries for a zone fail, so that nothing can be proven about it.
     fn withhold(&self, zone: &str) {
         self.names.meddle(zone, TamperedKind::Ds, Some(Tampering::ServFail)).unwrap();
     }
 }
 
 #[tokio::test]
-async fn without_a_proof_nothing_is_believed() {
+async fn without_a_proof_no_answer_is_accepted() {
     let world = world().await;
     world.withhold("plain.test.");
     let outcome = world.look("a.plain.test").await;
@@ -74,7 +74,7 @@ async fn one_proof_serves_the_whole_zone() {
 }
 
 #[tokio::test]
-async fn what_is_proven_of_a_host_holds_for_it_and_below() {
+async fn a_proof_for_a_host_covers_the_host_and_names_below_it() {
     let world = world().await;
     assert_eq!(world.security("a.plain.test").await, Security::Insecure);
     assert_eq!(world.security("own.plain.test").await, Security::Insecure);
@@ -88,7 +88,7 @@ async fn what_is_proven_of_a_host_holds_for_it_and_below() {
 }
 
 #[tokio::test]
-async fn the_zone_of_siblings_is_found_out_and_serves_the_others() {
+async fn the_zone_of_siblings_is_determined_and_covers_the_others() {
     let world = world().await;
     assert_eq!(world.security("a.plain.test").await, Security::Insecure);
     assert_eq!(world.security("b.plain.test").await, Security::Insecure);
@@ -97,7 +97,7 @@ async fn the_zone_of_siblings_is_found_out_and_serves_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn names_of_one_domain_that_are_asked_about_at_once_take_one_proof_and_are_all_answered() {
+async fn concurrent_look_ups_of_names_in_one_domain_are_all_answered() {
     for zone in ["plain.test", "signed.test"] {
         let world = world().await;
         let names =
@@ -112,7 +112,7 @@ async fn names_of_one_domain_that_are_asked_about_at_once_take_one_proof_and_are
 }
 
 #[tokio::test]
-async fn signed_neighbours_are_validated_as_before() {
+async fn signed_sibling_zones_are_still_validated() {
     let world = world().await;
     assert_eq!(world.security("a.plain.test").await, Security::Insecure);
     assert_eq!(world.security("a.signed.test").await, Security::Secure);
@@ -143,7 +143,7 @@ async fn an_unsigned_soa_record_of_another_zone_proves_no_absence() {
                 assert!(outcome.is_err() && !is_absence, "{kind:?}, SOA of {zone}: {outcome:?}");
             }
         }
-        // The same is right below the zone that it is of.
+        // The same SOA record is valid for a name in its own zone.
         for no_such_name in [false, true] {
             let how = Tampering::ForgeAbsence { zone: "plain.test.".to_owned(), no_such_name };
             world.names.meddle("b.plain.test.", kind, Some(how)).unwrap();
@@ -155,7 +155,7 @@ async fn an_unsigned_soa_record_of_another_zone_proves_no_absence() {
 }
 
 #[tokio::test]
-async fn what_an_alias_leads_to_is_validated_all_the_same() {
+async fn the_target_of_an_alias_is_validated() {
     let world = world().await;
     assert_eq!(world.security("a.plain.test").await, Security::Insecure);
     assert_eq!(world.security("own.plain.test").await, Security::Insecure);

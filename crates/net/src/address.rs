@@ -1,5 +1,6 @@
-//! Which addresses a fetch must never reach, whatever DNS says (POL-29): private, loopback,
-//! link-local, multicast and the other special ranges of RFC 6890.
+//! The special-purpose address ranges of RFC 6890: private, loopback, link-local, multicast and others. Other parties
+//! control the DNS answers, so the HTTPS and SMTP clients refuse to connect to these addresses unless the configuration
+//! allows it (POL-29).
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,38 +13,39 @@ const fn v6(a: u16, b: u16, prefix: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, 0, 0, 0, 0, 0, 0), prefix))
 }
 
+/// The ranges, each with a noun phrase that completes "the address is".
 const SPECIAL: &[(IpNet, &str)] = &[
-    (v4(0, 0, 0, 0, 8), "this network"),
-    (v4(10, 0, 0, 0, 8), "private"),
-    (v4(100, 64, 0, 0, 10), "shared by carriers"),
-    (v4(127, 0, 0, 0, 8), "loopback"),
-    (v4(169, 254, 0, 0, 16), "link-local"),
-    (v4(172, 16, 0, 0, 12), "private"),
-    (v4(192, 0, 0, 0, 24), "reserved"),
-    (v4(192, 0, 2, 0, 24), "documentation"),
-    (v4(192, 88, 99, 0, 24), "6to4 relay"),
-    (v4(192, 168, 0, 0, 16), "private"),
-    (v4(198, 18, 0, 0, 15), "benchmarking"),
-    (v4(198, 51, 100, 0, 24), "documentation"),
-    (v4(203, 0, 113, 0, 24), "documentation"),
-    (v4(224, 0, 0, 0, 4), "multicast"),
-    (v4(240, 0, 0, 0, 4), "reserved"),
-    (v6(0x0064, 0xff9b, 32), "translated"),
-    (v6(0x0100, 0, 64), "discard"),
-    (v6(0x2001, 0, 23), "protocol assignments"),
-    (v6(0x2001, 0x0db8, 32), "documentation"),
-    (v6(0x2002, 0, 16), "6to4"),
-    (v6(0x3fff, 0, 20), "documentation"),
-    (v6(0x5f00, 0, 16), "segment routing"),
-    (v6(0xfc00, 0, 7), "private"),
-    (v6(0xfe80, 0, 10), "link-local"),
-    (v6(0xfec0, 0, 10), "site-local"),
-    (v6(0xff00, 0, 8), "multicast"),
-    (v6(0, 0, 96), "loopback, unspecified or IPv4-compatible"),
+    (v4(0, 0, 0, 0, 8), "an address of \"this network\""),
+    (v4(10, 0, 0, 0, 8), "a private address"),
+    (v4(100, 64, 0, 0, 10), "a carrier-grade NAT address"),
+    (v4(127, 0, 0, 0, 8), "a loopback address"),
+    (v4(169, 254, 0, 0, 16), "a link-local address"),
+    (v4(172, 16, 0, 0, 12), "a private address"),
+    (v4(192, 0, 0, 0, 24), "a reserved address"),
+    (v4(192, 0, 2, 0, 24), "a documentation address"),
+    (v4(192, 88, 99, 0, 24), "a 6to4 relay address"),
+    (v4(192, 168, 0, 0, 16), "a private address"),
+    (v4(198, 18, 0, 0, 15), "a benchmarking address"),
+    (v4(198, 51, 100, 0, 24), "a documentation address"),
+    (v4(203, 0, 113, 0, 24), "a documentation address"),
+    (v4(224, 0, 0, 0, 4), "a multicast address"),
+    (v4(240, 0, 0, 0, 4), "a reserved address"),
+    (v6(0x0064, 0xff9b, 32), "an IPv4/IPv6 translation address"),
+    (v6(0x0100, 0, 64), "a discard-only address"),
+    (v6(0x2001, 0, 23), "an address reserved for protocol assignments"),
+    (v6(0x2001, 0x0db8, 32), "a documentation address"),
+    (v6(0x2002, 0, 16), "a 6to4 address"),
+    (v6(0x3fff, 0, 20), "a documentation address"),
+    (v6(0x5f00, 0, 16), "a segment routing address"),
+    (v6(0xfc00, 0, 7), "a private address"),
+    (v6(0xfe80, 0, 10), "a link-local address"),
+    (v6(0xfec0, 0, 10), "a site-local address"),
+    (v6(0xff00, 0, 8), "a multicast address"),
+    (v6(0, 0, 96), "a loopback, unspecified or IPv4-compatible address"),
 ];
 
-/// What is special about an address, or `None` for one of the public internet. An IPv4 address
-/// inside IPv6 counts as itself.
+/// Describes a special-purpose address, such as "a private address"; `None` for a public address. An IPv4-mapped IPv6
+/// address is classified by its IPv4 address.
 pub fn special(address: IpAddr) -> Option<&'static str> {
     let address = address.to_canonical();
     SPECIAL.iter().find(|(net, _)| net.contains(&address)).map(|(_, what)| *what)

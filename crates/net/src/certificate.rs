@@ -1,5 +1,6 @@
-//! What a certificate says, why it is not good for a host (RFC 8461 §4.2, RFC 6125, RFC 7672), and
-//! the roots that are trusted.
+//! Verifies certificate chains: against trusted roots, dates and host name (RFC 8461 §4.2, RFC 6125), against TLSA
+//! records (RFC 7672) and against a revocation list. [`Trust`] holds the roots, [`Problem`] says why a chain fails, and
+//! [`CertificateFacts`] describes a certificate for reports. Chains come from [`crate::tls`] and [`crate::https`].
 
 use crate::clock::Clock;
 use formats::DomainName;
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The trusted roots and the means to check against them.
+/// The trusted roots, with a verifier for chains that must lead to them.
 #[derive(Clone)]
 pub struct Trust {
     roots: Arc<RootCertStore>,
@@ -25,45 +26,45 @@ pub struct Trust {
     provider: Arc<CryptoProvider>,
 }
 
-/// Why roots can't be had.
+/// Why no trusted roots could be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// The file can't be read or has no certificate.
+    /// The configured CA file can't be read or contains no certificate.
     #[error("the CA file {path} can't be used: {why}")]
     File {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// What is wrong with it.
+        /// Why it can't be used.
         why: String,
     },
-    /// The system has no roots.
+    /// No root certificate was found, usually because the system has none installed.
     #[error("this system has no trusted root certificates; install ca-certificates or set trust.ca_file")]
     None,
 }
 
-/// Why a chain is not good for a host.
+/// Why a certificate chain failed verification for a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// After its last day.
+    /// The certificate is past its `notAfter` date.
     Expired,
-    /// Before its first day.
+    /// The certificate is before its `notBefore` date.
     NotYetValid,
-    /// No DNS-ID of the host.
+    /// No DNS-ID in the certificate matches the host name.
     WrongName,
-    /// No chain to a trusted root; self-signed included.
+    /// The chain does not lead to a trusted root, or the certificate is self-signed.
     UnknownIssuer,
-    /// Revoked by its issuer.
+    /// The certificate was revoked by its issuer.
     Revoked,
-    /// Not a certificate that can be read.
+    /// The certificate can't be parsed, or the server presented none.
     Malformed,
-    /// No TLSA record matches.
+    /// No TLSA record matches the chain (RFC 7672 §3).
     TlsaMismatch,
-    /// Another reason.
+    /// Another reason, as text.
     Other(String),
 }
 
 impl Problem {
-    /// The result type for a session with an MX (RFC 8460 §4.3).
+    /// The result type that reports this problem for a session with an MX host (RFC 8460 §4.3).
     pub fn session_result(&self) -> ResultType {
         match self {
             Self::Expired | Self::NotYetValid => ResultType::CertificateExpired,
@@ -83,7 +84,7 @@ impl Problem {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
             CertificateError::Revoked => Self::Revoked,
             CertificateError::BadEncoding => Self::Malformed,
-            // A self-signed CA certificate presented as the server's own.
+            // A self-signed CA certificate presented as the server certificate.
             CertificateError::Other(other) if is_ca_as_end_entity(other) => Self::UnknownIssuer,
             other => Self::Other(other.to_string()),
         }
@@ -99,10 +100,10 @@ impl fmt::Display for Problem {
         f.write_str(match self {
             Self::Expired => "the certificate has expired",
             Self::NotYetValid => "the certificate is not valid yet",
-            Self::WrongName => "the certificate does not carry the host's name",
+            Self::WrongName => "the certificate is not valid for the host's name",
             Self::UnknownIssuer => "the certificate does not chain to a trusted root",
             Self::Revoked => "the certificate is revoked",
-            Self::Malformed => "the certificate can't be read",
+            Self::Malformed => "the certificate can't be parsed",
             Self::TlsaMismatch => "no TLSA record matches the certificate",
             Self::Other(why) => why,
         })
@@ -110,22 +111,22 @@ impl fmt::Display for Problem {
 }
 
 impl Trust {
-    /// The roots of the system.
+    /// Loads the root certificates of the system.
     pub fn system() -> Result<Self, TrustError> {
         let found = rustls_native_certs::load_native_certs();
         Self::from_roots(found.certs)
     }
 
-    /// The roots in a PEM file, and no others.
+    /// Loads the root certificates in a PEM file, without those of the system.
     pub fn from_file(path: &Path) -> Result<Self, TrustError> {
         use rustls_pki_types::pem::PemObject;
         let fail = |why: String| TrustError::File { path: path.display().to_string(), why };
         let read = CertificateDer::pem_file_iter(path).map_err(|error| fail(error.to_string()))?;
         let roots = read.collect::<Result<Vec<_>, _>>().map_err(|error| fail(error.to_string()))?;
-        Self::from_roots(roots).map_err(|_| fail("there is no certificate in it".into()))
+        Self::from_roots(roots).map_err(|_| fail("it contains no certificate".into()))
     }
 
-    /// These roots, and no others; those that can't be read are left out.
+    /// Trusts only these roots. Certificates that can't be parsed are skipped; [`TrustError::None`] if none is left.
     pub fn from_roots(roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Self, TrustError> {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(roots);
@@ -137,7 +138,7 @@ impl Trust {
         Ok(Self { roots, verifier, provider })
     }
 
-    /// How a client of ours speaks TLS with servers under these roots, with dates judged by `clock`.
+    /// A TLS client configuration that trusts these roots and checks dates against `clock`.
     pub fn client(&self, clock: Arc<dyn Clock>) -> Result<rustls::ClientConfig, rustls::Error> {
         let tls = rustls::ClientConfig::builder_with_details(self.provider(), Arc::new(TlsClock(clock)))
             .with_safe_default_protocol_versions()?
@@ -154,8 +155,8 @@ impl Trust {
         self.provider.clone()
     }
 
-    /// Checks a chain, the server's own certificate first, against roots, dates and DNS-ID
-    /// (VAL-04, POL-04). The common name is not looked at.
+    /// Verifies a chain, the server's own certificate first, against roots, dates and DNS-ID (VAL-04, POL-04). The
+    /// common name is ignored.
     pub fn check(
         &self,
         chain: &[CertificateDer<'_>],
@@ -171,8 +172,8 @@ impl Trust {
         }
     }
 
-    /// Whether the first certificate of a chain is on the list of its issuer (RFC 5280 §5). A list of another, or that
-    /// can't be read, is a problem.
+    /// Whether the first certificate of a chain is on its issuer's revocation list (`list`, a CRL in DER; RFC 5280 §5).
+    /// Fails if the CRL can't be parsed or belongs to another issuer, or if the chain fails verification.
     pub fn is_revoked(
         &self,
         chain: &[CertificateDer<'_>],
@@ -185,19 +186,19 @@ impl Trust {
             .with_crls([CertificateRevocationListDer::from(list)])
             .only_check_end_entity_revocation()
             .build()
-            .map_err(|error| Problem::Other(format!("the list can't be used: {error}")))?;
+            .map_err(|error| Problem::Other(format!("the CRL can't be used: {error}")))?;
         match verifier.verify_server_cert(first, rest, &server_name(host)?, &[], unix_time(now)) {
             Ok(_) => Ok(false),
             Err(rustls::Error::InvalidCertificate(CertificateError::Revoked)) => Ok(true),
             Err(rustls::Error::InvalidCertificate(CertificateError::UnknownRevocationStatus)) => {
-                Err(Problem::Other("the list is not the one of its issuer".to_owned()))
+                Err(Problem::Other("the CRL is not from the certificate's issuer".to_owned()))
             }
             Err(error) => Err(Problem::Other(error.to_string())),
         }
     }
 
-    /// Checks a chain against the TLSA records of the host (RFC 7672 §3). `base` is where the
-    /// records were found, `next_hop` the domain that mail is for.
+    /// Verifies a chain against the TLSA records of the host (RFC 7672 §3). `base` is the TLSA base domain and
+    /// `next_hop` the recipient domain; both are accepted as names in a certificate under usage DANE-TA.
     pub fn check_dane(
         &self,
         chain: &[CertificateDer<'_>],
@@ -235,7 +236,7 @@ impl Trust {
     ) -> Result<(), Problem> {
         let (own, rest) = chain.split_first().ok_or(Problem::Malformed)?;
         if own == anchor {
-            // Usage 2 that names the server's own certificate: it is its own anchor.
+            // A DANE-TA record that matches the server's own certificate makes it its own trust anchor.
             return own_anchor(own, names, now);
         }
         let anchors = [webpki::anchor_from_trusted_cert(anchor).map_err(|_| Problem::Malformed)?];
@@ -291,14 +292,15 @@ fn record_matches(record: &UsableTlsa, certificate: &CertificateDer<'_>) -> bool
     part.is_some_and(|part| association(&part, matching) == record.data)
 }
 
-/// The SubjectPublicKeyInfo of a certificate, what selector 1 is about (RFC 6698 §2.1.2).
+/// The SubjectPublicKeyInfo of a certificate, which TLSA selector 1 refers to (RFC 6698 §2.1.2). `None` when the
+/// certificate can't be parsed.
 pub fn public_key(certificate: &[u8]) -> Option<Vec<u8>> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     Some(parsed.public_key().raw.to_vec())
 }
 
-/// The certificate association data of a part by a matching type (RFC 6698 §2.1.3); unknown types
-/// leave it as it is.
+/// The certificate association data for a TLSA matching type (RFC 6698 §2.1.3). `part` is the certificate or public
+/// key; it is returned unchanged for type 0 and for unknown types.
 pub fn association(part: &[u8], matching: u8) -> Vec<u8> {
     match matching {
         1 => sha2::Sha256::digest(part).to_vec(),
@@ -307,24 +309,25 @@ pub fn association(part: &[u8], matching: u8) -> Vec<u8> {
     }
 }
 
-/// What a client of ours offers. Of the suites of TLS 1.3 the one that browsers prefer comes first: many processors have
-/// instructions for its hash, and a policy fetch is mostly handshake.
+/// The cipher suites of our clients. `TLS13_AES_128_GCM_SHA256`, which browsers prefer, comes first: many processors
+/// have instructions for SHA-256, and a policy fetch consists mostly of the handshake.
 fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
     provider
 }
 
+/// The host name in the form that TLS verification takes.
 pub(crate) fn server_name(host: &DomainName) -> Result<ServerName<'static>, Problem> {
     ServerName::try_from(host.as_str().to_owned())
-        .map_err(|_| Problem::Other(format!("{host} can't stand in a certificate")))
+        .map_err(|_| Problem::Other(format!("{host} can't be a DNS name in a certificate")))
 }
 
 fn unix_time(now: Timestamp) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_second()).unwrap_or(0)))
 }
 
-/// The injected clock as TLS wants it.
+/// Adapts the injected clock to rustls.
 #[derive(Debug)]
 pub(crate) struct TlsClock(pub Arc<dyn Clock>);
 
@@ -334,31 +337,31 @@ impl rustls::time_provider::TimeProvider for TlsClock {
     }
 }
 
-/// What a certificate says of itself.
+/// The contents of a certificate that are reported.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct CertificateFacts {
-    /// The subject.
+    /// The subject's distinguished name.
     pub subject: String,
-    /// The issuer.
+    /// The issuer's distinguished name.
     pub issuer: String,
-    /// The DNS-IDs, at most 100.
+    /// The DNS names in the subjectAltName extension, at most 100.
     pub names: Vec<String>,
-    /// First second.
+    /// The first second of the validity period.
     pub not_before: Timestamp,
-    /// Last second.
+    /// The last second of the validity period.
     pub not_after: Timestamp,
-    /// SHA-256 of the whole certificate, in hexadecimal.
+    /// SHA-256 of the DER certificate, in hexadecimal.
     pub fingerprint: String,
-    /// SHA-256 of the public key, in hexadecimal: what a TLSA record 3 1 1 carries.
+    /// SHA-256 of the SubjectPublicKeyInfo, in hexadecimal, as in a `3 1 1` TLSA record.
     pub key_digest: String,
-    /// The common name, when there is one.
+    /// The subject's common name, cut at 253 characters; `None` without one.
     pub common_name: Option<String>,
-    /// The key, such as `RSA 2048`.
+    /// The type and size of the key, such as `RSA 2048`; for other types, the algorithm's OID.
     pub key: String,
-    /// True for RSA under 2048 bits, and for a signature by SHA-1 or MD5 under another's key
-    /// (RFC 9325 §4.5).
+    /// True for RSA keys under 2048 bits, EC keys under 224 bits, and SHA-1 or MD5 signatures except on self-issued
+    /// certificates (RFC 9325 §4.5).
     pub is_weak: bool,
-    /// True when subject and issuer are the same.
+    /// True when subject and issuer have the same name.
     pub is_self_issued: bool,
 }
 
@@ -366,7 +369,7 @@ fn digest(bytes: &[u8]) -> String {
     data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(bytes))
 }
 
-/// The kind and size of a key, and whether it is too short.
+/// The type and size of a key, and whether it is too short.
 fn key_of(certificate: &x509_parser::certificate::X509Certificate<'_>) -> (String, bool) {
     use x509_parser::public_key::PublicKey;
     match certificate.public_key().parsed() {
@@ -376,20 +379,20 @@ fn key_of(certificate: &x509_parser::certificate::X509Certificate<'_>) -> (Strin
     }
 }
 
-/// MD5 and SHA-1 with RSA, and SHA-1 with ECDSA (RFC 3279 §2.2).
-fn signed_by_old_digest(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
+/// True for RSA signatures with MD5 or SHA-1, and ECDSA signatures with SHA-1 (RFC 3279 §2.2).
+fn has_weak_signature(certificate: &x509_parser::certificate::X509Certificate<'_>) -> bool {
     let algorithm = certificate.signature_algorithm.algorithm.to_id_string();
     ["1.2.840.113549.1.1.4", "1.2.840.113549.1.1.5", "1.2.840.10045.4.1"].contains(&algorithm.as_str())
 }
 
-/// When a certificate ends; `None` when it can't be read.
+/// When a certificate expires; `None` when it can't be parsed.
 pub(crate) fn ends(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
 }
 
 impl CertificateFacts {
-    /// Reads a certificate; `None` when it can't be read.
+    /// Parses a DER certificate; `None` when that fails.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let names = parsed.subject_alternative_name().ok().flatten().map(|extension| {
@@ -410,7 +413,7 @@ impl CertificateFacts {
         Some(Self {
             common_name: common_name.map(|name| name.chars().take(253).collect()),
             key,
-            is_weak: short || !is_self_issued && signed_by_old_digest(&parsed),
+            is_weak: short || !is_self_issued && has_weak_signature(&parsed),
             is_self_issued,
             subject: parsed.subject().to_string(),
             issuer: parsed.issuer().to_string(),

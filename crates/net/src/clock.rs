@@ -1,24 +1,25 @@
-//! The time, injected so that no test has to wait for it.
+//! The current time, injected through [`Clock`] so that tests and the demo can set it. [`CalendarAge`] keeps the age of
+//! cached data correct when the system clock is changed (VAL-22).
 
 use jiff::{SignedDuration, Timestamp, TimestampArithmetic};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A time that much later; the end of time when that is beyond it.
+/// Adds a duration to a time, saturating at [`Timestamp::MAX`].
 pub fn later(time: Timestamp, by: impl Into<TimestampArithmetic>) -> Timestamp {
     time.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
-/// Where the time comes from.
+/// A source of the current time.
 pub trait Clock: Debug + Send + Sync {
-    /// The time now, by the machine's calendar, which may be set forward or back.
+    /// The wall-clock time, which may be set forward or back.
     fn now(&self) -> Timestamp;
-    /// Time since some moment before, which only ever grows.
+    /// The time since a fixed but arbitrary moment. It never decreases (monotonic).
     fn elapsed(&self) -> Duration;
 }
 
-/// The machine's clocks.
+/// The system's wall clock and monotonic clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
@@ -33,23 +34,23 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock for tests, which only changes when it is set.
 #[derive(Debug)]
 pub struct ManualClock(Mutex<(Timestamp, Duration)>);
 
 impl ManualClock {
-    /// A clock that shows `start`.
+    /// Creates a clock whose wall-clock time is `start`.
     pub fn new(start: Timestamp) -> Self {
         Self(Mutex::new((start, Duration::ZERO)))
     }
 
-    /// Lets whole seconds pass.
+    /// Advances both the wall-clock and the monotonic time, by seconds.
     pub fn advance(&self, seconds: u32) {
         self.set_by(i64::from(seconds));
         self.lock().1 += Duration::from_secs(u64::from(seconds));
     }
 
-    /// Sets the calendar forward or back, without time passing.
+    /// Steps the wall clock forward or back by seconds; the monotonic time stays.
     pub fn set_by(&self, seconds: i64) {
         let now = &mut self.lock().0;
         *now = later(*now, SignedDuration::from_secs(seconds));
@@ -70,58 +71,60 @@ impl Clock for ManualClock {
     }
 }
 
-/// Tells how long ago something was when the calendar is set while the process runs (VAL-22).
+/// A wall clock for the age of cached data, corrected for steps of the system clock while the process runs (VAL-22).
 ///
-/// What was fetched before the calendar was set forward has not aged by that. When it is set back,
-/// things look younger by that step and no more.
+/// A step forward does not age data that was fetched before it. A step back makes data look younger by that step and
+/// no more.
 #[derive(Debug)]
 pub struct CalendarAge {
     clock: Arc<dyn Clock>,
-    seen: Mutex<Clocks>,
+    last: Mutex<Clocks>,
 }
 
+/// The clocks as last read, and the steps detected so far.
 #[derive(Debug)]
 struct Clocks {
     now: Timestamp,
     elapsed: Duration,
-    /// Steps forward: the time before, and how far.
+    /// Steps forward, oldest first: the wall-clock time before the step, and its size.
     forward: Vec<(Timestamp, SignedDuration)>,
 }
 
-/// A difference between the two clocks that is taken for slewing, not for a step.
+/// The largest difference between the two clocks that counts as slewing rather than as a step.
 const MAX_SLEW: SignedDuration = SignedDuration::from_secs(5);
-/// Steps that are remembered; the oldest are forgotten first.
+/// The number of forward steps that are kept; the oldest is dropped first.
 const MAX_STEPS: usize = 32;
 
 impl CalendarAge {
-    /// Watches a clock from now on.
+    /// Detects steps of `clock` from now on.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let seen = Clocks { now: clock.now(), elapsed: clock.elapsed(), forward: Vec::new() };
-        Self { clock, seen: Mutex::new(seen) }
+        let last = Clocks { now: clock.now(), elapsed: clock.elapsed(), forward: Vec::new() };
+        Self { clock, last: Mutex::new(last) }
     }
 
-    /// The time now as something from `since` has lived it.
+    /// The current wall-clock time minus the forward clock steps that happened after `since`.
     pub fn now_since(&self, since: Timestamp) -> Timestamp {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.look(self.clock.now(), self.clock.elapsed());
-        let steps = seen.forward.iter().filter(|(before, _)| since <= *before);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.update(self.clock.now(), self.clock.elapsed());
+        let steps = last.forward.iter().filter(|(before, _)| since <= *before);
         let skipped = steps.fold(SignedDuration::ZERO, |sum, (_, step)| sum.saturating_add(*step));
-        seen.now.saturating_sub(skipped).unwrap_or(seen.now)
+        last.now.saturating_sub(skipped).unwrap_or(last.now)
     }
 
-    /// The time now by the calendar.
+    /// The current wall-clock time, uncorrected.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// The clock that never steps.
+    /// The monotonic time of the underlying clock.
     pub fn elapsed(&self) -> Duration {
         self.clock.elapsed()
     }
 }
 
 impl Clocks {
-    fn look(&mut self, now: Timestamp, elapsed: Duration) {
+    /// Detects a step since the last reading. A step back first undoes recorded steps forward.
+    fn update(&mut self, now: Timestamp, elapsed: Duration) {
         let passed = SignedDuration::try_from(elapsed.saturating_sub(self.elapsed));
         let expected = self.now.saturating_add(passed.unwrap_or_default()).unwrap_or(self.now);
         let mut step = now.duration_since(expected);
@@ -162,7 +165,7 @@ mod tests {
         assert_eq!(life.now_since(at(1_001_005)), at(1_001_010), "fetched after the step");
         clock.set_by(-1_000_000);
         clock.advance(10);
-        assert_eq!(life.now_since(at(900)), at(1020), "set back again: as if nothing had been");
+        assert_eq!(life.now_since(at(900)), at(1020), "set back again: the steps cancel out");
         clock.set_by(-500);
         clock.advance(10);
         assert_eq!(life.now_since(at(900)), at(530), "set back: younger by the step");

@@ -1,10 +1,11 @@
-//! One TCP connection, from a stated address of this machine when there is one.
+//! Opens outgoing TCP connections, from a configured local address if there is one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Connects within `limit`. Of `sources`, the first one of the same family is where it comes from.
+/// Connects to `address` within `limit`. The connection is made from the first address in `sources` of the same family;
+/// without one, the system chooses. The crate `check` recognizes a blocked port by the text of the timeout error.
 pub(crate) async fn tcp(
     address: SocketAddr,
     sources: &[IpAddr],

@@ -1,44 +1,45 @@
-//! Whether DANE applies to an MX host, and with which records (RFC 7672 §2.1, §2.2).
+//! Decides whether DANE applies to an MX host, and with which TLSA records (RFC 7672 §2.1, §2.2). The input is the
+//! DNSSEC state of the MX and address answers; the result goes into [`crate::smtp::TlsDemand::Dane`].
 
 use crate::dns::{Dns, DnsError, HostAddresses, Kind, Security};
 use formats::DomainName;
 use formats::tlsa::{TlsaRecord, TlsaRule, rule, tlsa_name};
 use std::time::Duration;
 
-/// The port of MX hosts.
+/// The TCP port of MX hosts.
 pub const SMTP_PORT: u16 = 25;
 
-/// What DANE says about a host.
+/// Whether DANE applies to a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dane {
-    /// Nothing: not signed somewhere on the way, or no records.
+    /// DANE does not apply: an answer is not secure, or there are no TLSA records.
     Absent,
-    /// These records, found at this name.
+    /// DANE applies: secure TLSA records were found.
     Applies {
-        /// The rule that they make.
+        /// What the usable records require of the host.
         rule: TlsaRule,
-        /// The records as they came, for the report.
+        /// The records as published, for the report.
         records: Vec<TlsaRecord>,
         /// The TLSA base domain.
         base: DomainName,
     },
-    /// They are there or may be, and can't be had: the host is skipped (DANE-03).
+    /// The TLSA lookup failed, so the host must be skipped (DANE-03).
     Unknown(DnsError),
 }
 
-/// What DANE says, and for how long the answers may be remembered.
+/// The result of [`look_up`], and how long it may be cached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaneLookup {
-    /// What it says.
+    /// Whether DANE applies.
     pub dane: Dane,
-    /// The shortest life of the answers that it rests on, when any has one.
+    /// The shortest TTL of the answers that the result depends on; `None` when none of them has a TTL.
     pub ttl: Option<Duration>,
 }
 
-/// Looks for the TLSA records of a host at a port. `mx` is the state of the answer that named it.
+/// Looks up the TLSA records of a host and port. `mx` is the DNSSEC state of the MX answer that named the host.
 ///
-/// No look-up is made unless the addresses are secure, since name servers of unsigned zones often
-/// fail on TLSA (DANE-04). The CNAME target is tried before the host's own name (DANE-01).
+/// The TLSA query is sent only if the MX and address answers are secure, since name servers of unsigned zones often
+/// fail on TLSA queries (DANE-04). The CNAME target is tried before the host's own name (DANE-01).
 pub async fn look_up(
     dns: &dyn Dns,
     mx: Security,
@@ -46,30 +47,30 @@ pub async fn look_up(
     addresses: &HostAddresses,
 ) -> DaneLookup {
     let mut ttl = addresses.ttl;
-    let mut seen = |dane, life: Option<Duration>| {
+    let mut result = |dane, life: Option<Duration>| {
         ttl = ttl.min(life.unwrap_or(Duration::MAX));
         DaneLookup { dane, ttl: (ttl != Duration::MAX).then_some(ttl) }
     };
     if mx != Security::Secure || addresses.security != Security::Secure {
-        return seen(Dane::Absent, None);
+        return result(Dane::Absent, None);
     }
-    let mut last = seen(Dane::Absent, None);
+    let mut last = result(Dane::Absent, None);
     for base in addresses.aliases.last().into_iter().chain([host]) {
         let Ok(name) = tlsa_name(base, port) else { continue };
         match dns.lookup(&name, Kind::Tlsa).await {
             Ok(answer) if answer.security == Security::Secure => {
                 let records = answer.tlsa();
                 let applies = Dane::Applies { rule: rule(&records), records, base: base.clone() };
-                return seen(applies, Some(answer.ttl));
+                return result(applies, Some(answer.ttl));
             }
-            Ok(answer) => last = seen(Dane::Absent, Some(answer.ttl)),
+            Ok(answer) => last = result(Dane::Absent, Some(answer.ttl)),
             Err(error) => match error.nothing() {
-                // Only what is proven, or provably not signed, counts as absent.
+                // A negative answer counts only if it is proven, or the zone is proven to be unsigned.
                 Some(nothing) if nothing.security == Security::Indeterminate => {
-                    return seen(Dane::Unknown(DnsError::Bogus), None);
+                    return result(Dane::Unknown(DnsError::Bogus), None);
                 }
-                Some(nothing) => last = seen(Dane::Absent, nothing.ttl),
-                None => return seen(Dane::Unknown(error), None),
+                Some(nothing) => last = result(Dane::Absent, nothing.ttl),
+                None => return result(Dane::Unknown(error), None),
             },
         }
     }

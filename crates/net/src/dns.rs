@@ -1,5 +1,8 @@
-//! DNS answers with what the rules of MTA-STS and DANE hang on: the DNSSEC state, the TTL, and
-//! which kind of "nothing" it is (RFC 4035 §4.3, RFC 7672 §2.1).
+//! DNS lookups for MTA-STS and DANE. An [`Answer`] carries what their rules depend on: the DNSSEC state, the TTL, and
+//! for a negative answer whether the absence is proven (RFC 4035 §4.3, RFC 7672 §2.1).
+//!
+//! [`Resolver`] queries recursive resolvers; [`AuthoritativeServers`] queries the zone's name servers. [`BogusDetector`] and
+//! [`AddressOverrides`] wrap another [`Dns`]. [`update`] and [`provider`] change zones.
 
 mod address_overrides;
 mod authorities;
@@ -11,7 +14,7 @@ mod unsigned;
 pub mod update;
 
 pub use address_overrides::AddressOverrides;
-pub use authorities::{AskEachServer, Authorities, ServerAnswer};
+pub use authorities::{AuthoritativeServers, PerServerLookup, ServerAnswer};
 pub use bogus_detector::BogusDetector;
 pub use resolver::{Dnssec, Resolver, ResolverConfig, ResolverError};
 
@@ -21,9 +24,9 @@ use formats::tlsa::TlsaRecord;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-/// Looks names up.
+/// A source of DNS answers.
 pub trait Dns: Send + Sync {
-    /// All records of a kind at a name, CNAMEs followed.
+    /// Looks up all records of type `kind` at `name`, following CNAMEs.
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>>;
 }
 
@@ -34,9 +37,9 @@ pub enum Kind {
     A,
     /// IPv6 address.
     Aaaa,
-    /// Alias.
+    /// Canonical name (alias).
     Cname,
-    /// Which authorities may issue certificates (RFC 8659).
+    /// Certification authority authorization (RFC 8659).
     Caa,
     /// Mail exchanger.
     Mx,
@@ -44,144 +47,145 @@ pub enum Kind {
     Ns,
     /// Start of authority.
     Soa,
-    /// TLS certificate association.
+    /// TLS certificate association (RFC 6698).
     Tlsa,
-    /// Text.
+    /// Text strings.
     Txt,
 }
 
-/// One record's data.
+/// The data of one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
     /// IPv4 address.
     A(Ipv4Addr),
     /// IPv6 address.
     Aaaa(Ipv6Addr),
-    /// Alias target.
+    /// The target of a CNAME record.
     Cname(DomainName),
-    /// Which authorities may issue certificates.
+    /// Certification authority authorization.
     Caa(Caa),
     /// Mail exchanger.
     Mx(Mx),
     /// Name server.
     Ns(DomainName),
-    /// Serial and negative TTL of a zone.
+    /// Start of authority; only the fields that are used here.
     Soa {
-        /// The zone's serial.
+        /// The zone's serial number.
         serial: u32,
-        /// Seconds for which "nothing" may be remembered.
+        /// The MINIMUM field in seconds, an upper bound for caching negative answers (RFC 2308 §4).
         minimum: u32,
     },
     /// TLS certificate association.
     Tlsa(TlsaRecord),
-    /// Text, its strings joined (STS-02).
+    /// A TXT record's character strings, joined without separators (STS-02).
     Txt(Vec<u8>),
 }
 
 /// One CAA record (RFC 8659 §4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caa {
-    /// What it is about, such as `issue`, in lower case.
+    /// The property tag, such as `issue`, in lower case.
     pub tag: String,
-    /// What it says, such as `letsencrypt.org`.
+    /// The property value, such as `letsencrypt.org`.
     pub value: String,
 }
 
 /// One MX record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mx {
-    /// Lower is tried first.
+    /// The preference; hosts with lower values are tried first.
     pub preference: u16,
-    /// Where to.
+    /// The host that accepts the mail.
     pub exchange: Exchange,
 }
 
 /// The target of an MX record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exchange {
-    /// A host.
+    /// A valid host name.
     Host(DomainName),
-    /// `.`: the domain takes no mail (RFC 7505).
+    /// A null MX (`.`): the domain accepts no mail (RFC 7505).
     Null,
-    /// Not a host name, such as an address.
+    /// A target that is not a valid host name, such as an IP address.
     Invalid(String),
 }
 
-/// The DNSSEC state of an answer (RFC 4035 §4.3). Bogus is an error, not an answer.
+/// The DNSSEC state of an answer (RFC 4035 §4.3). The state "bogus" is reported as [`DnsError::Bogus`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Security {
-    /// Every link of the chain validated.
+    /// A chain of trust from the trust anchor was validated.
     Secure,
-    /// The zone is provably not signed.
+    /// The zone is proven to be unsigned. Also every answer under [`Dnssec::Off`], and those without the AD bit under
+    /// [`Dnssec::TrustAd`].
     Insecure,
-    /// No validation took place.
+    /// The answer could not be validated.
     Indeterminate,
 }
 
 /// An answer with at least one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The records of the asked kind, at least one.
+    /// The records of the requested type, at least one.
     pub records: Vec<Data>,
-    /// For how long they may be remembered.
+    /// How much longer the records may be cached.
     pub ttl: Duration,
-    /// The weakest state of the records and of the CNAMEs to them.
+    /// The weakest state among the records and the CNAMEs that led to them.
     pub security: Security,
-    /// The names that CNAMEs led through, the last one holding the records.
+    /// The targets of the CNAMEs followed, in order; the last one owns the records. Empty without CNAMEs.
     pub aliases: Vec<DomainName>,
-    /// True when a TXT record came in several strings.
+    /// True when a TXT record consisted of more than one character string.
     pub is_split: bool,
 }
 
-/// Why there is no answer (STS-13).
+/// Why a lookup returned no records (STS-13).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DnsError {
-    /// NXDOMAIN.
-    #[error("there is no such name")]
+    /// The name does not exist (NXDOMAIN).
+    #[error("the name does not exist (NXDOMAIN)")]
     NoSuchName(Absence),
-    /// The name is there, this kind of record is not.
-    #[error("the name has no such record")]
+    /// The name exists but has no record of this type (NODATA).
+    #[error("the name has no record of this type")]
     NoSuchRecord(Absence),
-    /// SERVFAIL or another error code of the server.
-    #[error("the name server answers {0}")]
+    /// The server returned SERVFAIL or another error code, or the zone's name servers can't be found.
+    #[error("the DNS lookup failed: {0}")]
     ServerFailure(String),
-    /// The answer fails DNSSEC validation.
-    #[error("the answer fails DNSSEC validation")]
+    /// The answer failed DNSSEC validation.
+    #[error("the answer failed DNSSEC validation")]
     Bogus,
-    /// The name servers of the zone do not say the same.
-    #[error("the name servers of the zone do not agree about {name} yet: {one} and {other} differ")]
+    /// Two name servers of the zone returned different answers; see [`AuthoritativeServers`].
+    #[error("the zone's name servers do not agree on {name} yet: {one} and {other} return different answers")]
     Differ {
-        /// What was asked.
+        /// The name that was looked up.
         name: DomainName,
-        /// A server.
+        /// The server that answered first.
         one: IpAddr,
-        /// One that says something else.
+        /// A server whose answer differs from the first.
         other: IpAddr,
     },
-    /// No answer in time.
-    #[error("no answer in time")]
+    /// No answer arrived within the time limit.
+    #[error("the DNS query timed out")]
     Timeout,
-    /// The question could not be put.
-    #[error("the question could not be put: {0}")]
+    /// The query could not be sent, or the connection failed.
+    #[error("the DNS query could not be sent: {0}")]
     Network(String),
 }
 
-/// What is known of a "nothing".
+/// The details of a negative answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Absence {
-    /// Whether the absence is proven.
+    /// The DNSSEC state of the negative answer; [`Security::Secure`] when the absence is proven.
     pub security: Security,
-    /// For how long it may be remembered, when known.
+    /// How long the negative answer may be cached; `None` when the answer did not say.
     pub ttl: Option<Duration>,
 }
 
 impl DnsError {
-    /// True when the name or record is certainly not published, as opposed to unknown.
+    /// True when the answer says that the name or record does not exist; false when the lookup failed.
     pub fn is_absence(&self) -> bool {
         self.nothing().is_some()
     }
 
-    /// What is known of the absence, if it is one.
+    /// The details of a negative answer; `None` when the lookup failed.
     pub fn nothing(&self) -> Option<Absence> {
         match self {
             Self::NoSuchName(nothing) | Self::NoSuchRecord(nothing) => Some(*nothing),
@@ -191,7 +195,7 @@ impl DnsError {
 }
 
 impl Answer {
-    /// The TXT records.
+    /// The data of the TXT records.
     pub fn texts(&self) -> impl Iterator<Item = &[u8]> {
         self.records.iter().filter_map(|data| match data {
             Data::Txt(text) => Some(text.as_slice()),
@@ -199,7 +203,7 @@ impl Answer {
         })
     }
 
-    /// The addresses.
+    /// The addresses in the A and AAAA records.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.records.iter().filter_map(|data| match data {
             Data::A(ip) => Some(IpAddr::V4(*ip)),
@@ -217,7 +221,7 @@ impl Answer {
         records.collect()
     }
 
-    /// The hosts of the MX records in their order, without null and invalid ones.
+    /// The hosts of the MX records in order of preference, without null and invalid targets.
     pub fn mx_hosts(&self) -> impl Iterator<Item = DomainName> + use<> {
         self.mx().into_iter().filter_map(|mx| match mx.exchange {
             Exchange::Host(host) => Some(host),
@@ -225,7 +229,7 @@ impl Answer {
         })
     }
 
-    /// The MX records, the preferred ones first, in the order of the answer among equals.
+    /// The MX records sorted by preference; records with equal preference keep the order of the answer.
     pub fn mx(&self) -> Vec<Mx> {
         let mut found: Vec<Mx> = self
             .records
@@ -240,20 +244,21 @@ impl Answer {
     }
 }
 
-/// The addresses of a host by both families, IPv6 first, with the weaker state of the two.
+/// The IPv6 and IPv4 addresses of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostAddresses {
-    /// At least one address, at most [`formats::limits::HOST_ADDRESSES`].
+    /// The addresses, IPv6 first: at least one, at most [`formats::limits::HOST_ADDRESSES`].
     pub addresses: Vec<IpAddr>,
-    /// The weaker state of the answers that have addresses.
+    /// The weaker state of the AAAA and A answers; failed and negative answers do not count.
     pub security: Security,
-    /// Where CNAMEs led, empty without any.
+    /// The targets of the CNAMEs followed, in order; empty without CNAMEs.
     pub aliases: Vec<DomainName>,
-    /// The shorter life of the answers that have addresses.
+    /// The shorter TTL of the AAAA and A answers.
     pub ttl: Duration,
 }
 
-/// Looks up both address families of a host at once.
+/// Looks up the AAAA and A records of a host concurrently. One answer with addresses is enough for success; if both
+/// lookups fail, a failure is returned in preference to a negative answer.
 pub async fn host_addresses(dns: &dyn Dns, host: &DomainName) -> Result<HostAddresses, DnsError> {
     let (v6, v4) = tokio::join!(dns.lookup(host, Kind::Aaaa), dns.lookup(host, Kind::A));
     let (v6, v4) = match (v6, v4) {
@@ -276,7 +281,7 @@ pub async fn host_addresses(dns: &dyn Dns, host: &DomainName) -> Result<HostAddr
     Ok(found)
 }
 
-/// The state of a chain that needs both links.
+/// The weaker of two states, which is the state of an answer that depends on both.
 pub fn weaker(one: Security, other: Security) -> Security {
     let rank = |security| match security {
         Security::Secure => 2,

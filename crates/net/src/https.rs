@@ -1,5 +1,9 @@
-//! Fetching a policy file over HTTPS by the rules of RFC 8461 §3.3: own addresses, exact name, no
-//! redirect, bounded in size and time, one kind of error for each way to fail.
+//! The HTTPS client. It fetches policy files by the rules of RFC 8461 §3.3: certificate for the exact host name, no
+//! redirects, bounded size and time, and a distinct error for each kind of failure. It also posts reports
+//! ([`Posts`], RFC 8460 §5.4), and probes web servers for the preflight check ([`Visits`]), including revocation.
+//!
+//! [`Fetcher`] implements all three traits. Domains come from the caller and addresses from [`crate::dns`]; policy
+//! files are returned unparsed as [`Fetched`].
 
 mod fetch;
 mod post;
@@ -23,84 +27,84 @@ use std::net::IpAddr;
 
 /// Fetches policy files.
 pub trait PolicyHosts: Send + Sync {
-    /// The body of `https://mta-sts.DOMAIN/.well-known/mta-sts.txt`.
+    /// Fetches `https://mta-sts.DOMAIN/.well-known/mta-sts.txt`.
     fn fetch<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>>;
 }
 
-/// The name of the policy host of a domain.
+/// The name of a domain's policy host, `mta-sts.DOMAIN`.
 pub fn policy_host(domain: &DomainName) -> Result<DomainName, FetchError> {
     domain.below("mta-sts").map_err(|_| FetchError::HostName)
 }
 
-/// The path of a policy file.
+/// The path of the policy file on the policy host (RFC 8461 §3.2).
 pub const POLICY_PATH: &str = "/.well-known/mta-sts.txt";
 
-/// A policy file as it came, not parsed.
+/// A policy file as received, not yet parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// The body, at most 64 KiB.
+    /// The response body, at most [`POLICY_BYTES`].
     pub body: Vec<u8>,
-    /// Where it came from.
+    /// The address that the file was fetched from.
     pub address: IpAddr,
-    /// The media type as stated.
+    /// The `Content-Type` header, cut at 100 characters by a fetch.
     pub media_type: String,
-    /// When the policy host's certificate ends, where that can be read.
+    /// When the policy host's certificate expires; `None` when the certificate can't be parsed.
     pub certificate_ends: Option<Timestamp>,
-    /// The TLS version, such as `TLSv1.3`.
+    /// The negotiated TLS version, such as `TLSv1.3`.
     pub tls_version: String,
 }
 
 /// Why a policy file could not be fetched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// The policy host's name would be too long.
-    #[error("the name of the policy host would be over 253 bytes")]
+    /// The policy host's name is longer than a domain name may be.
+    #[error("the policy host's name is longer than 253 bytes")]
     HostName,
-    /// The policy host's addresses can't be looked up.
-    #[error("the policy host's address: {0}")]
+    /// The lookup of the policy host's addresses failed.
+    #[error("can't resolve the policy host: {0}")]
     Dns(DnsError),
-    /// Only private or otherwise special addresses.
-    #[error("the policy host's address {address} is {what}, and not fetched from")]
+    /// All addresses of the policy host are special-purpose addresses; see [`crate::address`].
+    #[error("refusing to fetch from {address}: it is {what}")]
     SpecialAddress {
-        /// One of them.
+        /// The first of the addresses.
         address: IpAddr,
-        /// What is special about it.
+        /// A noun phrase such as "a private address".
         what: &'static str,
     },
-    /// No address takes a connection.
-    #[error("no connection to the policy host: {0}")]
+    /// The TCP connection failed for every address.
+    #[error("can't connect to the policy host: {0}")]
     Connect(String),
-    /// The certificate is not good for the policy host.
-    #[error("the policy host's certificate: {0}")]
+    /// The policy host failed certificate verification.
+    #[error("the policy host failed certificate verification: {0}")]
     Certificate(Problem),
-    /// No common TLS version or cipher.
-    #[error("the policy host speaks no TLS 1.2 or newer: {0}")]
+    /// The handshake found no common TLS version or cipher suite.
+    #[error("the policy host does not support TLS 1.2 or later: {0}")]
     TlsVersion(String),
-    /// The handshake failed otherwise.
-    #[error("TLS with the policy host failed: {0}")]
+    /// The handshake failed for another reason.
+    #[error("the TLS handshake with the policy host failed: {0}")]
     Tls(String),
-    /// A status other than 200; 3xx is not followed.
-    #[error("the policy host answers status {0} where 200 is needed")]
+    /// The HTTP status is not 200. Redirects (3xx) are not followed.
+    #[error("the policy host returned HTTP status {0} instead of 200")]
     Status(u16),
-    /// Another media type than `text/plain`.
-    #[error("the policy file comes as {0:?} where text/plain is needed")]
+    /// The media type is not `text/plain`.
+    #[error("the policy file has the media type {0:?} instead of text/plain")]
     MediaType(String),
-    /// A compressed body, which was not asked for.
-    #[error("the policy file comes compressed ({0}), which was not asked for")]
+    /// The body is compressed, although the request did not accept that.
+    #[error("the policy file is compressed ({0}), although the request did not accept compression")]
     Compressed(String),
-    /// Over 64 KiB.
-    #[error("the policy file has over {POLICY_BYTES} bytes")]
+    /// The body is larger than [`POLICY_BYTES`].
+    #[error("the policy file is larger than {POLICY_BYTES} bytes")]
     Size,
-    /// The connection ended early, or it is not HTTP.
-    #[error("the policy host's answer breaks off or is not HTTP: {0}")]
+    /// The response was incomplete or not valid HTTP.
+    #[error("the policy host's response is incomplete or not valid HTTP: {0}")]
     Http(String),
-    /// Over one minute for all of it.
-    #[error("the policy file did not come within {} seconds", POLICY_FETCH_TIME.as_secs())]
+    /// The whole fetch took longer than [`POLICY_FETCH_TIME`].
+    #[error("the policy file could not be fetched within {} seconds", POLICY_FETCH_TIME.as_secs())]
     Time,
 }
 
 impl FetchError {
-    /// The one result type of RFC 8460 §4.3 for this error (POL-24).
+    /// The result type of RFC 8460 §4.3 that reports this error (POL-24).
     pub fn result_type(&self) -> ResultType {
         match self {
             Self::Certificate(_) => ResultType::StsWebpkiInvalid,

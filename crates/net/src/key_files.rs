@@ -1,5 +1,6 @@
-//! A certificate and its key out of files that the operator gives; a change of them is taken in while the program runs.
-//! What can't be read leaves the one before in use.
+//! Loads a server's certificate and private key from PEM files that the operator manages, and reloads them when they
+//! change. If the new files can't be loaded, the previous certificate stays in use. [`KeyFiles`] plugs into a rustls
+//! server as its certificate resolver.
 
 use crate::certificate::CertificateFacts;
 use jiff::Timestamp;
@@ -11,77 +12,78 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
-/// The certificate that is in use.
+/// The certificate in use, and the files that it was loaded from.
 #[derive(Debug)]
 pub struct KeyFiles {
     certificate: PathBuf,
     key: PathBuf,
     current: RwLock<Arc<Loaded>>,
-    seen: Mutex<Times>,
+    /// The modification times of the files when they were last loaded.
+    loaded_times: Mutex<Times>,
 }
 
 type Times = [Option<SystemTime>; 2];
 
-/// What was in the files.
+/// A loaded certificate and key.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The chain and its key.
+    /// The certificate chain with its private key.
     pub key: Arc<CertifiedKey>,
-    /// The DNS names that the certificate is for.
+    /// The DNS names that the certificate is valid for.
     pub names: Vec<String>,
-    /// When it ends.
+    /// When the certificate expires.
     pub ends: Timestamp,
 }
 
-/// What a look at the files came to.
+/// The result of [`KeyFiles::look`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
-    /// They are as they were.
-    Same,
-    /// They have changed and are in use.
-    Taken,
-    /// They have changed, and the ones before stay in use. The two files change one after the other, so this may be
-    /// over at the next look.
-    Unreadable(String),
+    /// The files have not changed.
+    Unchanged,
+    /// The files have changed; the new certificate is in use.
+    Reloaded,
+    /// The files have changed but could not be loaded, for this reason; the previous certificate stays in use. This may
+    /// be temporary, since the two files are usually replaced one after the other.
+    Failed(String),
 }
 
 impl KeyFiles {
-    /// Out of these files: the certificate with those that it was made with, and its key, both as PEM.
+    /// Loads a certificate chain and its private key, both in PEM. The error names the file at fault.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, String> {
-        let seen = [changed(certificate), changed(key)];
+        let times = [modified(certificate), modified(key)];
         let loaded = read(certificate, key)?;
         Ok(Self {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
             current: RwLock::new(Arc::new(loaded)),
-            seen: Mutex::new(seen),
+            loaded_times: Mutex::new(times),
         })
     }
 
-    /// The file of the certificate.
+    /// The path of the certificate file.
     pub fn path(&self) -> &Path {
         &self.certificate
     }
 
-    /// What is in use.
+    /// The certificate in use.
     pub fn current(&self) -> Arc<Loaded> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Takes the files in when they have changed.
+    /// Reloads the files if their modification times have changed.
     pub fn look(&self) -> Reload {
-        let now = [changed(&self.certificate), changed(&self.key)];
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == now {
-            return Reload::Same;
+        let now = [modified(&self.certificate), modified(&self.key)];
+        let mut times = self.loaded_times.lock().unwrap_or_else(PoisonError::into_inner);
+        if *times == now {
+            return Reload::Unchanged;
         }
         match read(&self.certificate, &self.key) {
             Ok(loaded) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
-                *seen = now;
-                Reload::Taken
+                *times = now;
+                Reload::Reloaded
             }
-            Err(why) => Reload::Unreadable(why),
+            Err(why) => Reload::Failed(why),
         }
     }
 }
@@ -92,7 +94,8 @@ impl ResolvesServerCert for KeyFiles {
     }
 }
 
-fn changed(path: &Path) -> Option<SystemTime> {
+/// The modification time of a file; `None` when it can't be read.
+fn modified(path: &Path) -> Option<SystemTime> {
     std::fs::metadata(path).and_then(|about| about.modified()).ok()
 }
 
@@ -103,11 +106,11 @@ fn read(certificate: &Path, key: &Path) -> Result<Loaded, String> {
         .map_err(|error| wrong(certificate, &error))?;
     let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, &error))?;
     let facts = chain.first().and_then(CertificateFacts::read);
-    let facts = facts.ok_or_else(|| wrong(certificate, &"there is no certificate in it"))?;
+    let facts = facts.ok_or_else(|| wrong(certificate, &"it contains no certificate"))?;
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let certified = CertifiedKey::from_der(chain, secret, &provider);
     let certified = certified.map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => wrong(key, &"it is not the certificate's key"),
+        rustls::Error::InconsistentKeys(_) => wrong(key, &"it is not the certificate's private key"),
         other => wrong(certificate, &other),
     })?;
     Ok(Loaded { key: Arc::new(certified), names: facts.names, ends: facts.not_after })
@@ -118,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_taken_in_and_a_broken_one_is_not() {
+    fn changed_files_are_reloaded_and_invalid_ones_are_not() {
         let dir = tempfile::tempdir().unwrap();
         let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
         assert!(KeyFiles::load(&certificate, &key).unwrap_err().contains("c.pem"));
@@ -132,15 +135,15 @@ mod tests {
         write("a.example", true);
         let files = KeyFiles::load(&certificate, &key).unwrap();
         assert_eq!(files.current().names, ["a.example"]);
-        assert_eq!(files.look(), Reload::Same);
+        assert_eq!(files.look(), Reload::Unchanged);
         std::fs::write(&certificate, "broken").unwrap();
-        assert!(matches!(files.look(), Reload::Unreadable(_)));
+        assert!(matches!(files.look(), Reload::Failed(_)));
         write("b.example", false);
-        let Reload::Unreadable(why) = files.look() else { panic!() };
-        assert!(why.contains("not the certificate's key"), "{why}");
+        let Reload::Failed(why) = files.look() else { panic!() };
+        assert!(why.contains("not the certificate's private key"), "{why}");
         assert_eq!(files.current().names, ["a.example"]);
         write("b.example", true);
-        assert_eq!(files.look(), Reload::Taken);
+        assert_eq!(files.look(), Reload::Reloaded);
         assert_eq!(files.current().names, ["b.example"]);
     }
 }

@@ -1,19 +1,23 @@
-//! DNS, HTTPS and SMTP as the two sides of MTA-STS need them: three small traits with their real
-//! implementations, and the injected clock. Everything that is fetched is bounded by
-//! [`formats::limits`].
+//! Network access for senders and receivers of MTA-STS: DNS, HTTPS and SMTP, each as a small trait with its real
+//! implementation. Tests and the demo substitute their own implementations. The size and duration of everything that
+//! is read from the network are bounded by [`formats::limits`].
 //!
-//! | module | what for |
+//! The modules, in the order in which data runs through them when a sender validates a domain:
+//!
+//! | module | purpose |
 //! | --- | --- |
-//! | [`dns`] | answers with their DNSSEC state, TTL and kind of failure |
-//! | [`dane`] | whether DANE applies to an MX host |
-//! | [`https`] | the policy file of RFC 8461 §3.3 |
-//! | [`smtp`] | a session as a sending server opens it |
-//! | [`tls`] | handshakes whose certificate is judged afterwards |
-//! | [`certificate`] | what a certificate says, and why it is not good |
-//! | [`address`] | which addresses are never to be reached by a fetch |
-//! | [`key_files`] | a certificate out of files that change |
-//! | [`places`] | how many connections one address gets at once |
-//! | [`clock`] | the time, which tests and the demo set |
+//! | [`dns`] | resolve names, with DNSSEC state, TTL and kind of failure; change zones |
+//! | [`address`] | recognize private and other special addresses, which must not be contacted |
+//! | [`rate_limit`] | limit concurrent connections and request rates for each address |
+//! | [`https`] | fetch policy files (RFC 8461 §3.3), post reports, check certificate revocation |
+//! | [`dane`] | look up the TLSA records of an MX host (RFC 7672 §2) |
+//! | [`smtp`] | open SMTP sessions as a sending server; accept mail for the report inbox |
+//! | [`tls`] | complete TLS handshakes first and verify the certificate afterwards |
+//! | [`certificate`] | verify certificates against trusted roots or TLSA records |
+//! | [`key_files`] | load a server's certificate and key, and reload them when the files change |
+//! | [`clock`] | the current time, which tests and the demo can set |
+//!
+//! Begin reading with the traits [`dns::Dns`], [`https::PolicyHosts`] and [`smtp::MailHosts`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -32,5 +36,5 @@ pub mod tls;
 use std::future::Future;
 use std::pin::Pin;
 
-/// A future behind a trait object.
+/// A boxed future, as the async methods of this crate's traits return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

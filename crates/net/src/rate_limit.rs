@@ -1,5 +1,6 @@
-//! How much one place gets at once, and how often: many domains share a policy host, an MX host or a target of reports,
-//! and nobody who asks us takes all there is.
+//! Per-peer concurrency and rate limits, so that no single client or target uses up all capacity. Outgoing connections
+//! are limited because many domains share a policy host, an MX host or a report target. Incoming requests are limited
+//! for each client address.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,67 +9,69 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The places at each address, or host, that is talked to now.
+/// Limits concurrent operations for each key, such as connections to each address.
 pub struct ConcurrencyLimit<K = IpAddr> {
-    each: usize,
-    taken: Mutex<HashMap<K, Arc<Semaphore>>>,
+    per_key: usize,
+    semaphores: Mutex<HashMap<K, Arc<Semaphore>>>,
 }
 
-/// Idle addresses are forgotten when there are more than this.
+/// The number of keys above which those without a permit in use are removed.
 const MAX_IDLE_KEYS: usize = 1024;
 
 impl<K: Eq + Hash> ConcurrencyLimit<K> {
-    /// So many at each address.
+    /// Allows `each` concurrent operations for each key.
     pub fn new(each: usize) -> Self {
-        Self { each, taken: Mutex::default() }
+        Self { per_key: each, semaphores: Mutex::default() }
     }
 
-    /// Waits for a place at an address and holds it.
-    pub async fn take(&self, address: K) -> Option<OwnedSemaphorePermit> {
-        self.places(address).acquire_owned().await.ok()
+    /// Waits for a permit for this key. The operation counts until the permit is dropped. Never `None` in practice, as
+    /// the semaphores are not closed.
+    pub async fn take(&self, key: K) -> Option<OwnedSemaphorePermit> {
+        self.semaphore(key).acquire_owned().await.ok()
     }
 
-    /// A place at an address, when there is one.
-    pub fn try_take(&self, address: K) -> Option<OwnedSemaphorePermit> {
-        self.places(address).try_acquire_owned().ok()
+    /// Takes a permit for this key without waiting; `None` when all are in use.
+    pub fn try_take(&self, key: K) -> Option<OwnedSemaphorePermit> {
+        self.semaphore(key).try_acquire_owned().ok()
     }
 
-    fn places(&self, address: K) -> Arc<Semaphore> {
-        let mut all = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+    fn semaphore(&self, key: K) -> Arc<Semaphore> {
+        let mut all = self.semaphores.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() > MAX_IDLE_KEYS {
-            all.retain(|_, places| places.available_permits() < self.each);
+            all.retain(|_, semaphore| semaphore.available_permits() < self.per_key);
         }
-        all.entry(address).or_insert_with(|| Arc::new(Semaphore::new(self.each))).clone()
+        all.entry(key).or_insert_with(|| Arc::new(Semaphore::new(self.per_key))).clone()
     }
 }
 
-/// How often each client may do something.
+/// Limits how often each client may do something. Allows bursts: a client may use its whole allowance at once.
 pub struct RateLimiter {
-    /// Between two of them at an even pace.
+    /// The average time between two requests of one client.
     interval: Duration,
-    /// In which as many as are allowed may come at once.
+    /// The period that the allowance is for.
     within: Duration,
     used: Mutex<Used>,
 }
 
 #[derive(Default)]
 struct Used {
-    /// Until when the pace of each is used up.
+    /// For each client, when its requests so far are used up at the average rate.
     until: HashMap<IpAddr, Instant>,
-    /// When those at rest were last looked for, which takes a walk through all.
+    /// When idle clients were last removed, which visits every entry.
     swept: Option<Instant>,
 }
 
-/// Clients that are told apart; those beyond share one pace.
+/// The number of clients that are counted separately; further clients share one allowance.
 const MAX_CLIENTS: usize = 100_000;
 
 impl RateLimiter {
-    /// So many for each in that time.
+    /// Allows `most` requests within the period `within` for each client.
     pub fn new(most: u32, within: Duration) -> Self {
         Self { interval: within / most.max(1), within, used: Mutex::default() }
     }
 
-    /// Counts one of this address, as [`client`] takes it; false when it has had its share.
+    /// Counts a request from this address, grouped by [`client`]. Returns false, without counting the request, when the
+    /// client has used up its allowance.
     pub fn take(&self, from: IpAddr, now: Instant) -> bool {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         if used.until.len() >= MAX_CLIENTS && used.swept.is_none_or(|swept| now >= swept + self.interval) {
@@ -87,11 +90,11 @@ impl RateLimiter {
     }
 }
 
-/// Who stands for those beyond.
+/// The key shared by clients beyond [`MAX_CLIENTS`].
 const OVERFLOW_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Whom a client's address stands for: itself, or the first 64 bits of IPv6, of which one machine has as many as it
-/// likes.
+/// The key that a client address is counted under: an IPv4 address itself, or the /64 prefix of an IPv6 address, since
+/// one machine can use any address of its /64.
 pub fn client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
@@ -102,7 +105,7 @@ pub fn client(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The network that an address is in: its first 24 bits, or 48 of IPv6, which one holder mostly has.
+/// The network of an address, which usually has a single owner: the /24 of an IPv4 address, the /48 of an IPv6 address.
 pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_its_address_or_its_network_of_ipv6() {
+    fn ipv6_clients_are_grouped_by_their_64_bit_prefix() {
         let of = |text: &str| client(text.parse().unwrap()).to_string();
         assert_eq!(of("192.0.2.7"), "192.0.2.7");
         assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
@@ -130,25 +133,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_has_so_many_places_and_others_have_their_own() {
-        let places: ConcurrencyLimit = ConcurrencyLimit::new(3);
+    async fn concurrency_is_limited_for_each_address_separately() {
+        let limit: ConcurrencyLimit = ConcurrencyLimit::new(3);
         let (one, other) = ([127, 0, 0, 1].into(), [127, 0, 0, 2].into());
         let mut held = Vec::new();
         for _ in 0..3 {
-            held.push(places.take(one).await);
+            held.push(limit.take(one).await);
         }
-        let full = places.take(one);
+        let full = limit.take(one);
         tokio::pin!(full);
         assert!(futures_util::poll!(&mut full).is_pending());
-        assert!(places.take(other).await.is_some());
-        assert!(places.try_take(one).is_none());
+        assert!(limit.take(other).await.is_some());
+        assert!(limit.try_take(one).is_none());
         held.pop();
         assert!(full.await.is_some());
-        assert!(places.try_take(one).is_some());
+        assert!(limit.try_take(one).is_some());
     }
 
     #[test]
-    fn a_client_may_so_many_in_that_time_and_others_have_their_own() {
+    fn the_rate_is_limited_for_each_client_separately() {
         let rates = RateLimiter::new(3, Duration::from_secs(60));
         let (one, other) = ("2001:db8::1".parse().unwrap(), "2001:db8:0:1::1".parse().unwrap());
         let begun = Instant::now();
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_beyond_the_limit_share_a_pace_and_room_comes_back_with_time() {
+    fn clients_beyond_the_maximum_share_an_allowance_until_idle_ones_are_removed() {
         let rates = RateLimiter::new(1, Duration::from_secs(60));
         let begun = Instant::now();
         let address = |number: u32| IpAddr::from(Ipv4Addr::from_bits(number + 1));
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_what_one_holder_mostly_has() {
+    fn networks_are_24_bits_of_ipv4_and_48_bits_of_ipv6() {
         let network = |text: &str| network(text.parse().unwrap()).to_string();
         assert_eq!(network("192.0.2.77"), "192.0.2.0");
         assert_eq!(network("2001:db8:1:2::3"), "2001:db8:1::");

@@ -1,6 +1,8 @@
-//! An SMTP session as a sending server opens it: banner, EHLO, STARTTLS, a handshake with a chosen
-//! verification, and every detail of how it went (RFC 5321, RFC 3207, RFC 8461 §4.2, RFC 7672 §3).
-//! Mail is sent only when it is given.
+//! SMTP sessions as a sending server opens them: banner, EHLO, STARTTLS, a TLS handshake with the demanded
+//! verification, and optionally a message (RFC 5321, RFC 3207, RFC 8461 §4.2, RFC 7672 §3).
+//!
+//! The caller gives the host, an address from DNS and a [`TlsDemand`]. The [`SessionReport`] records every detail for
+//! TLS reports and for the preflight check. [`MailProbes`] tests a host further; [`server`] is the receiving side.
 
 mod client;
 mod probe;
@@ -18,9 +20,10 @@ use formats::tlsa::TlsaRule;
 use formats::{DomainName, ResultType};
 use std::net::IpAddr;
 
-/// Opens sessions with mail hosts.
+/// Opens SMTP sessions with mail hosts.
 pub trait MailHosts: Send + Sync {
-    /// One session with one address of one host, closed at its end.
+    /// Opens a session with one address of a host, sends `mail` if there is any, and closes the session. Without
+    /// `mail`, the session ends after EHLO (over TLS, if used).
     fn session<'a>(
         &'a self,
         target: &'a Target,
@@ -29,67 +32,67 @@ pub trait MailHosts: Send + Sync {
     ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>>;
 }
 
-/// Whom to talk to.
+/// The host and address to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The MX host's name: SNI and the certificate are about it (VAL-05).
+    /// The MX host's name, which is sent as SNI and which the certificate must be valid for (VAL-05).
     pub host: DomainName,
-    /// One of its addresses.
+    /// One of the host's addresses.
     pub address: IpAddr,
 }
 
-/// What the session has to fulfil before mail is sent.
+/// The TLS requirements that must be met before mail is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsDemand {
-    /// No TLS at all, as after a failed opportunistic try.
+    /// No TLS, as after a failed opportunistic attempt.
     Never,
-    /// TLS when it is offered, whoever answers.
+    /// TLS if the host offers STARTTLS; the certificate is not verified.
     Opportunistic,
-    /// TLS always, whoever answers.
+    /// TLS is required; the certificate is not verified.
     Encrypt,
-    /// A certificate of a trusted root for the host (RFC 8461 §4.2).
+    /// TLS with a certificate that is valid for the host and chains to a trusted root (RFC 8461 §4.2).
     Pkix,
-    /// A certificate that a TLSA record matches (RFC 7672 §3).
+    /// TLS with a certificate that matches a TLSA record (RFC 7672 §3).
     Dane {
-        /// The rule of the records.
+        /// What the TLSA records require; see [`formats::tlsa::rule`].
         rule: TlsaRule,
-        /// Where they were found, without `_25._tcp.`.
+        /// The TLSA base domain: the owner name of the records without `_25._tcp.`.
         base: DomainName,
-        /// The domain that mail is for.
+        /// The recipient domain, also accepted as a name in the certificate (RFC 7672 §3.2.2).
         next_hop: DomainName,
     },
 }
 
-/// A message and its envelope.
+/// A message with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
-    /// `MAIL FROM`, empty for bounces.
+    /// The envelope sender for `MAIL FROM`, empty for bounces.
     pub from: String,
-    /// `RCPT TO`, each an address without brackets.
+    /// The recipients for `RCPT TO`, without angle brackets.
     pub to: Vec<String>,
-    /// The whole message; line ends are made CRLF on the way.
+    /// The message with headers; line endings are converted to CRLF when it is sent.
     pub message: Vec<u8>,
 }
 
-/// How a session went.
+/// What was observed in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionReport {
-    /// Whom it was with.
+    /// The host and address of the session.
     pub target: Target,
-    /// The greeting's text.
+    /// The text of the greeting; `None` when no greeting was received.
     pub banner: Option<String>,
-    /// What EHLO listed, in upper case.
+    /// The extensions listed by the last EHLO, in upper case; empty if the host supports only HELO.
     pub capabilities: Vec<String>,
-    /// The handshake, when there was one.
+    /// What the TLS handshake showed; `None` when it did not complete.
     pub tls: Option<TlsFacts>,
-    /// What was said, each line with `C: ` or `S: ` in front, at most 200 lines; no message text.
+    /// The commands (`C: `) and replies (`S: `), at most 200 lines of 1000 characters, without message text or secrets.
     pub transcript: Vec<String>,
-    /// True when the host asked for a certificate of ours in the handshake.
+    /// True when the host requested a client certificate in the handshake.
     pub asks_for_certificate: bool,
 }
 
 impl SessionReport {
-    /// A session that has not begun.
+    /// The empty report of a session that has not started.
     pub fn new(target: &Target) -> Self {
         Self {
             target: target.clone(),
@@ -101,56 +104,57 @@ impl SessionReport {
         }
     }
 
-    /// True when EHLO listed STARTTLS.
+    /// True when the last EHLO listed STARTTLS.
     pub fn offers_starttls(&self) -> bool {
         self.capabilities.iter().any(|line| line == "STARTTLS")
     }
 }
 
-/// A session that did not do what was asked of it.
+/// A failed session, displayed as host and fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {fault}", report.target.host)]
 pub struct SessionFailure {
-    /// What went wrong.
+    /// Why the session failed.
     pub fault: Fault,
-    /// How far it got.
+    /// What was observed up to the failure.
     pub report: SessionReport,
 }
 
-/// What can go wrong in a session.
+/// Why a session failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// No connection.
-    #[error("no connection: {0}")]
+    /// The TCP connection failed, or the address is a special-purpose address.
+    #[error("can't connect: {0}")]
     Connect(String),
-    /// The connection broke off, timed out, or what came is not SMTP.
+    /// The connection was lost or timed out, or the host did not speak SMTP.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// The host refuses with this reply.
+    /// The host rejected a step with this reply. The steps are "the connection", "HELO", "AUTH", "MAIL FROM",
+    /// "RCPT TO", "DATA" and "the message"; callers match on them.
     #[error("{0} was refused: {1}")]
     Refused(&'static str, Reply),
-    /// STARTTLS is demanded and not offered.
+    /// STARTTLS is required, but EHLO did not list it.
     #[error("the host does not offer STARTTLS")]
     NoStarttls,
-    /// STARTTLS is offered, then refused.
-    #[error("STARTTLS is offered, then refused: {0}")]
+    /// EHLO listed STARTTLS, but the host rejected the command.
+    #[error("the host offers STARTTLS but rejected the command: {0}")]
     StarttlsRefused(Reply),
-    /// Something was sent in the clear behind the reply to STARTTLS.
-    #[error("data was injected between STARTTLS and the handshake")]
+    /// Plaintext arrived after the reply to STARTTLS and before the TLS handshake (CVE-2011-0411).
+    #[error("plaintext was injected between STARTTLS and the TLS handshake")]
     Injected,
-    /// The handshake failed.
+    /// The TLS handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Handshake(String),
-    /// The certificate is not good by what was demanded.
+    /// The certificate does not meet the [`TlsDemand`].
     #[error("{0}")]
     Certificate(Problem),
-    /// The host offers no way to log in that we know.
+    /// A login is configured, but the host offers no supported mechanism.
     #[error("the host offers neither AUTH PLAIN nor AUTH LOGIN")]
     NoLogin,
 }
 
 impl Fault {
-    /// The result type of RFC 8460 §4.3; `None` for what is not about TLS.
+    /// The result type of RFC 8460 §4.3; `None` for faults that are unrelated to TLS.
     pub fn result_type(&self) -> Option<ResultType> {
         match self {
             Self::Connect(_) | Self::Wire(_) | Self::Refused(..) | Self::NoLogin => None,
@@ -162,7 +166,7 @@ impl Fault {
         }
     }
 
-    /// True when the host refused for good (5xx to the message itself).
+    /// True for a permanent rejection: a 5xx reply to any step except AUTH.
     pub fn is_permanent(&self) -> bool {
         matches!(self, Self::Refused(what, reply) if reply.code >= 500 && *what != "AUTH")
     }

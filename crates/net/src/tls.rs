@@ -1,5 +1,6 @@
-//! Handshakes whose certificate is judged afterwards, so that everything about it can be told: what
-//! sessions with MX hosts and visits to policy hosts have in common.
+//! TLS client handshakes that complete with any certificate and verify it afterwards, so that a report can describe a
+//! certificate that fails. SMTP sessions ([`crate::smtp`]) and HTTPS visits ([`crate::https`]) use them. The caller
+//! must check [`TlsFacts`] before it sends anything that needs a verified host.
 
 use crate::certificate::{CertificateFacts, Problem, TlsClock, Trust, server_name};
 use crate::clock::Clock;
@@ -16,24 +17,25 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// What a handshake showed.
+/// What a TLS handshake showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFacts {
-    /// Such as `TLSv1.3`.
+    /// The negotiated TLS version, such as `TLSv1.3`.
     pub version: String,
-    /// Such as `TLS13_AES_256_GCM_SHA384`.
+    /// The negotiated cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
     pub cipher: String,
-    /// The chain as presented, the host's own certificate first.
+    /// The first 10 certificates as presented, the host's own first; those that can't be parsed are left out.
     pub chain: Vec<CertificateFacts>,
-    /// The same as it came.
+    /// The first 10 certificates in DER.
     pub raw: Vec<CertificateDer<'static>>,
-    /// Whether the chain is good by trusted roots, dates and name; looked at in any case.
+    /// The result of verifying the chain against trusted roots, dates and host name. Always computed, even for a
+    /// session that does not require it.
     pub pkix: Result<(), Problem>,
-    /// Whether it is good by DANE, when that was demanded.
+    /// The result of verifying the chain against TLSA records; `None` unless DANE was demanded.
     pub dane: Option<Result<(), Problem>>,
 }
 
-/// Shakes hands with anyone.
+/// Completes handshakes without verifying the certificate.
 pub(crate) struct Handshaker {
     config: ClientConfig,
     trust: Trust,
@@ -47,34 +49,34 @@ impl Handshaker {
             ClientConfig::builder_with_details(provider.clone(), Arc::new(TlsClock(clock.clone())))
                 .with_safe_default_protocol_versions()?
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(JudgeLater(provider)))
+                .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
                 .with_no_client_auth();
         config.resumption = Resumption::disabled();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
         Ok(Self { config, trust, clock })
     }
 
-    /// A handshake about `host`, which is named to the server only `with_sni`; and whether the server asked
-    /// for a certificate of ours.
+    /// Completes a handshake and says whether the server requested a client certificate. `host` is sent as SNI only if
+    /// `with_sni` is true.
     pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
         host: &DomainName,
         with_sni: bool,
     ) -> (Result<TlsStream<S>, std::io::Error>, bool) {
-        let asked = Arc::new(Asked::default());
+        let requested = Arc::new(CertificateRequest::default());
         let mut config = self.config.clone();
-        config.client_auth_cert_resolver = asked.clone();
+        config.client_auth_cert_resolver = requested.clone();
         config.enable_sni = with_sni;
         let outcome = match server_name(host) {
             Ok(name) => TlsConnector::from(Arc::new(config)).connect(name, stream).await,
             Err(problem) => Err(std::io::Error::other(problem.to_string())),
         };
-        (outcome, asked.0.load(Ordering::Relaxed))
+        (outcome, requested.0.load(Ordering::Relaxed))
     }
 
-    /// What the handshake showed, its chain judged for `host`.
-    pub(crate) fn judge<S>(&self, stream: &TlsStream<S>, host: &DomainName) -> TlsFacts {
+    /// What the handshake showed, with the chain verified for `host`.
+    pub(crate) fn inspect<S>(&self, stream: &TlsStream<S>, host: &DomainName) -> TlsFacts {
         let (_, session) = stream.get_ref();
         let chain = session.peer_certificates().unwrap_or_default();
         let version = session.protocol_version().and_then(|version| version.as_str());
@@ -98,11 +100,11 @@ impl Handshaker {
     }
 }
 
-/// Has no certificate, and remembers being asked for one.
+/// Offers no client certificate, and records whether the server requested one.
 #[derive(Debug, Default)]
-struct Asked(AtomicBool);
+struct CertificateRequest(AtomicBool);
 
-impl ResolvesClientCert for Asked {
+impl ResolvesClientCert for CertificateRequest {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.store(true, Ordering::Relaxed);
         None
@@ -113,12 +115,12 @@ impl ResolvesClientCert for Asked {
     }
 }
 
-/// Completes the handshake whatever the certificate is; whoever uses it decides before anything is sent.
-/// The handshake's own signatures are checked.
+/// Accepts any certificate, but verifies that the server holds its private key (the handshake signatures). The caller
+/// verifies the certificate after the handshake, before it sends data.
 #[derive(Debug)]
-struct JudgeLater(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for JudgeLater {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,4 +1,4 @@
-//! A resolver that is broken in one way: what its questioner makes of it (STS-13).
+//! Tests how [`Resolver`] handles a server that is broken in one way (STS-13).
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -9,7 +9,7 @@ use formats::DomainName;
 use std::time::Duration;
 use sternpost_net::dns::{Answer, Dns, DnsError, Dnssec, Kind, Resolver, ResolverConfig};
 
-async fn look(fault: Fault) -> Result<Answer, DnsError> {
+async fn lookup(fault: Fault) -> Result<Answer, DnsError> {
     let config = ResolverConfig {
         servers: vec![server(fault).await],
         dnssec: Dnssec::Off,
@@ -21,29 +21,29 @@ async fn look(fault: Fault) -> Result<Answer, DnsError> {
 }
 
 #[tokio::test]
-async fn a_broken_resolver_is_never_taken_for_one_that_says_there_is_nothing() {
+async fn a_broken_server_never_looks_like_a_negative_answer() {
     for fault in
         [Fault::Silent, Fault::ServFail, Fault::Lame, Fault::WrongId, Fault::TruncatedForGood, Fault::Garbage]
     {
-        let outcome = look(fault).await;
+        let outcome = lookup(fault).await;
         let is_failure = outcome.as_ref().is_err_and(|error| !error.is_absence());
         assert!(is_failure, "{fault:?}: {outcome:?}");
     }
 }
 
 #[tokio::test]
-async fn truncated_answers_come_by_tcp_and_huge_ones_are_bounded() {
+async fn truncated_answers_are_retried_over_tcp_and_huge_ones_are_bounded() {
     let texts = |answer: &Answer| answer.texts().map(<[u8]>::to_vec).collect::<Vec<_>>();
-    let whole = look(Fault::Truncated).await.unwrap();
+    let whole = lookup(Fault::Truncated).await.unwrap();
     assert_eq!(texts(&whole), [RECORD.as_bytes()]);
-    let huge = look(Fault::Huge).await.unwrap();
-    assert_eq!(texts(&huge).len(), 200, "a message holds 64 KiB, and no more comes in");
-    let fleeting = look(Fault::NoTtl).await.unwrap();
-    assert_eq!((texts(&fleeting).len(), fleeting.ttl), (1, Duration::ZERO));
+    let huge = lookup(Fault::Huge).await.unwrap();
+    assert_eq!(texts(&huge).len(), 200, "a message of at most 64 KiB holds all of them");
+    let uncacheable = lookup(Fault::NoTtl).await.unwrap();
+    assert_eq!((texts(&uncacheable).len(), uncacheable.ttl), (1, Duration::ZERO));
 }
 
 #[tokio::test]
-async fn questions_come_from_the_stated_address() {
+async fn queries_are_sent_from_the_configured_address() {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     for dnssec in [Dnssec::Off, Dnssec::TrustAd, Dnssec::Validate] {
         let config = ResolverConfig {
@@ -53,11 +53,11 @@ async fn questions_come_from_the_stated_address() {
             ..ResolverConfig::default()
         };
         let resolver = Resolver::new(&config).unwrap();
-        let asking = tokio::spawn(async move {
+        let lookup = tokio::spawn(async move {
             resolver.lookup(&DomainName::parse("example.org").unwrap(), Kind::Mx).await
         });
         let (_, from) = socket.recv_from(&mut [0; 512]).await.unwrap();
         assert_eq!(from.ip().to_string(), "127.0.0.7", "{dnssec:?}");
-        asking.abort();
+        lookup.abort();
     }
 }

@@ -1,4 +1,5 @@
-//! The report inbox behind each way in, and the second try at what it put into quarantine.
+//! Builds the report inbox for each way of arrival (SMTP, HTTPS, IMAP, import), and retries the import of quarantined
+//! input.
 
 use crate::rollout_context::{RolloutContext, store_failure};
 use crate::world::World;
@@ -9,7 +10,7 @@ use receiver::inbox::files::Item;
 use store::Store;
 use store::reports::Arrival;
 
-/// The inbox behind one way in.
+/// Builds the inbox for one way of arrival of the configuration.
 pub fn inbox(config: &InboxConfig, store: &Store, world: &World, arrival: Arrival) -> Inbox {
     Inbox {
         store: store.clone(),
@@ -20,7 +21,7 @@ pub fn inbox(config: &InboxConfig, store: &Store, world: &World, arrival: Arriva
     }
 }
 
-/// The inbox of commands.
+/// Builds the inbox for `sternpost reports import` and other commands.
 pub fn inbox_of(context: &RolloutContext) -> Inbox {
     Inbox {
         store: context.store.clone(),
@@ -31,14 +32,15 @@ pub fn inbox_of(context: &RolloutContext) -> Inbox {
     }
 }
 
-/// Reads what is in quarantine again, and takes in what can be read now.
+/// Retries the import of all quarantined input. Returns the numbers of imported reports and of items still in
+/// quarantine.
 pub async fn retry(context: &RolloutContext) -> Result<(u64, u64), Failure> {
     let inbox = inbox_of(context);
     let fail = |error| store_failure(&error);
-    let (mut taken, mut left, mut after) = (0, 0, 0);
+    let (mut imported, mut left, mut after) = (0, 0, 0);
     loop {
         let some = context.store.quarantined(after, 100).await.map_err(fail)?;
-        let Some(last) = some.last() else { return Ok((taken, left)) };
+        let Some(last) = some.last() else { return Ok((imported, left)) };
         after = last.id;
         for one in some {
             let Some(bytes) = context.store.quarantined_bytes(one.id).await.map_err(fail)? else { continue };
@@ -46,7 +48,7 @@ pub async fn retry(context: &RolloutContext) -> Result<(u64, u64), Failure> {
                 Ok(new) => {
                     context.store.keep_report(&new).await.map_err(fail)?;
                     context.store.release_quarantined(one.id).await.map_err(fail)?;
-                    taken += 1;
+                    imported += 1;
                 }
                 Err(_) => left += 1,
             }

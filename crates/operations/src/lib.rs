@@ -1,12 +1,13 @@
-//! What commands, pages and roles do alike, over the configuration, the store and the network.
+//! Operations that the commands, the dashboard and the roles of `serve` share, on top of the configuration, the store
+//! and the network.
 //!
-//! - [`world`]: clients of DNS, policy hosts and mail servers, made from the configuration.
-//! - [`RolloutContext`]: the domains that are known, what is wanted of them, the evidence, and the means to change
-//!   something; `publishers` are those means (the own policy host, DNS UPDATE, the interface of a DNS provider).
-//! - [`promotion`]: an operator's decisions about a roll-out.
-//! - [`inbox`]: the report inbox behind each way in; [`opened_report`]: one report of the store, read again.
+//! - [`world`]: network clients (DNS, policy hosts, mail servers), built from the configuration.
+//! - [`RolloutContext`]: the known domains with their desired state, decisions and evidence; it builds the publishers
+//!   (own policy host, DNS UPDATE, provider API) that carry out steps.
+//! - [`promotion`]: the operator's decisions about a roll-out.
+//! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again.
 //!
-//! Begin reading at [`RolloutContext`]. Nothing here prints or answers HTTP; that is the work of the callers.
+//! Begin reading at [`RolloutContext`]. This crate neither prints nor serves HTTP; its callers do.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 

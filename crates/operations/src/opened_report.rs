@@ -1,39 +1,39 @@
-//! A report out of the store, unpacked and read again, to show one whole: on a terminal, as JSON, or on a page.
+//! Decompresses and parses a stored report again, to show it whole on a terminal, as JSON, or on a page.
 
 use config::failure::Failure;
 use formats::report::{PolicyReport, Report, Warning, unpack};
 use store::reports::{ListedReport, StoredReport};
 
-/// A report, read again.
+/// A stored report, parsed again.
 #[derive(serde::Serialize)]
 pub struct OpenedReport {
     schema: u32,
     #[serde(flatten)]
-    /// What a list shows of it.
+    /// The fields that lists of reports show.
     pub listed: ListedReport,
-    /// Who signed it.
+    /// The signing domain, if the signature was valid.
     pub signer: Option<String>,
-    /// Whom to ask about it.
+    /// The contact given in the report.
     pub contact: Option<String>,
-    /// The outcome by policy.
+    /// The results for each policy.
     pub policies: Vec<PolicyReport>,
-    /// What is odd about it.
+    /// Deviations from RFC 8460.
     pub oddities: Vec<Oddity>,
-    /// The text as it came.
+    /// The report's JSON text as received.
     #[serde(skip)]
     pub text: String,
 }
 
-/// Something odd.
+/// A deviation from RFC 8460.
 #[derive(serde::Serialize)]
 pub struct Oddity {
-    /// Where in the report.
+    /// Path of the JSON member.
     pub path: String,
-    /// What.
+    /// A description of the deviation.
     pub what: String,
 }
 
-/// Reads a kept report again.
+/// Decompresses and parses a stored report. Fails when the stored copy is damaged.
 pub fn open_report(stored: StoredReport) -> Result<OpenedReport, Failure> {
     let damaged = |why: &dyn std::fmt::Display| {
         Failure::new(format!("report {} can't be read again", stored.listed.id), why, "")

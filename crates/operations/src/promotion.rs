@@ -1,6 +1,6 @@
-//! What an operator decides about the roll-out of a domain: allow enforcement, hold the domain in testing, excuse a cause
-//! of failures. The commands `promote`, `hold` and `excuse` call these functions, and the forms of the dashboard do. Each
-//! decision goes into the store and into the journal of the domain, with who made it and why.
+//! The operator's decisions about the roll-out of a domain: allow enforcement, hold the domain in testing, excuse a
+//! cause of failures. The commands `promote`, `hold` and `excuse` and the dashboard's forms call these functions.
+//! Each decision is stored, and recorded in the domain's journal with its author and reason.
 
 use crate::rollout_context::{RolloutContext, store_failure};
 use config::failure::Failure;
@@ -10,18 +10,19 @@ use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::Decision;
 use receiver::rollout::gate::{Cause, Gate};
 
-/// Who gives commands.
+/// The author recorded for decisions made by command.
 pub const OPERATOR: &str = "operator";
 
-/// Why a word was not taken: what stands against it, and what to do.
+/// Why a decision was refused.
 pub struct Refusal {
-    /// What stands against it.
+    /// The reason for the refusal.
     pub why: String,
-    /// What to do, with the command to paste.
+    /// What to do, with commands to paste.
     pub remedy: String,
 }
 
-/// Allows enforcement of a domain, when the evidence does or a reason is given.
+/// Allows enforcement of a domain if the evidence is sufficient or a reason is given. Returns a message for the
+/// operator.
 pub async fn allow(
     context: &mut RolloutContext,
     spec: &DomainSpec,
@@ -40,13 +41,13 @@ pub async fn allow(
     let what = match (&gate, reason) {
         (Gate::Ready, _) => "enforcement allowed; the evidence is ready".to_owned(),
         (_, Some(reason)) => {
-            format!("enforcement allowed against the evidence, which is {gate}. Reason: {reason}")
+            format!("enforcement allowed against the evidence ({gate}). Reason: {reason}")
         }
         (_, None) => {
             return Ok(Err(Refusal {
                 why: format!("the evidence is {gate}"),
                 remedy: format!(
-                    "Wait for reports, or take the risk that mail waits at senders which can't verify your MX hosts:\n  sternpost promote {name} --force --reason \"…\""
+                    "Wait for reports, or accept the risk that senders which can't verify your MX hosts don't deliver:\n  sternpost promote {name} --force --reason \"…\""
                 ),
             }));
         }
@@ -56,26 +57,26 @@ pub async fn allow(
         context.decide(name, decisions, who, "no longer held").await?;
     }
     context.approve(name, who, &what).await?;
-    Ok(Ok(format!("{name} may be enforced. Carry it out:\n  sternpost apply {name}")))
+    Ok(Ok(format!("Enforcement of {name} is allowed. Carry it out:\n  sternpost apply {name}")))
 }
 
 fn not_yet(spec: &DomainSpec, rollout: &RolloutState) -> Option<Refusal> {
     if spec.mode != Mode::Enforce {
         return Some(Refusal {
-            why: format!("the configuration wants it in mode {}", spec.mode),
+            why: format!("its configured mode is {}", spec.mode),
             remedy: "Set mode = \"enforce\" in its [[domain]].".to_owned(),
         });
     }
     match rollout.mode.map(|known| known.mode) {
         Some(Mode::Testing | Mode::Enforce) => None,
         Some(Mode::None) | None => Some(Refusal {
-            why: "its policy was not seen in testing yet".to_owned(),
+            why: "its policy has not been observed in testing yet".to_owned(),
             remedy: format!("First run\n  sternpost apply {}", spec.name),
         }),
     }
 }
 
-/// Holds a domain; what is said about it.
+/// Holds a domain in testing, or returns it to testing. Returns a message for the operator.
 pub async fn hold_back(
     context: &mut RolloutContext,
     spec: &DomainSpec,
@@ -89,18 +90,18 @@ pub async fn hold_back(
     decisions.held = Some(Decision { reason: reason.to_owned(), who: who.to_owned(), at });
     context.decide(name, decisions, who, &format!("held in testing. Reason: {reason}")).await?;
     if rollout.approved.is_some() {
-        let take_back = |rollout: &mut RolloutState| rollout.approved = None;
-        context.store.change_rollout(name, take_back).await.map_err(|error| store_failure(&error))?;
+        let withdraw_approval = |rollout: &mut RolloutState| rollout.approved = None;
+        context.store.change_rollout(name, withdraw_approval).await.map_err(|error| store_failure(&error))?;
     }
     Ok(match rollout.mode.map(|known| known.mode) {
         Some(Mode::Enforce) => format!(
-            "{name} is to go back to testing. Carry it out:\n  sternpost apply {name}\nSenders that hold the enforced policy look at the new one within a day, most of them sooner."
+            "{name} returns to testing. Carry it out:\n  sternpost apply {name}\nSenders that hold the enforced policy fetch the new one within a day, most of them sooner."
         ),
         _ => format!("{name} stays in testing, until\n  sternpost promote {name}"),
     })
 }
 
-/// Excuses a cause; what is said about it.
+/// Excuses a cause of failures. Returns a message for the operator.
 pub async fn excuse_cause(
     context: &mut RolloutContext,
     name: &DomainName,
@@ -110,13 +111,13 @@ pub async fn excuse_cause(
 ) -> Result<String, Failure> {
     let mut decisions = context.decisions(name);
     let what = format!("{cause} does not count. Reason: {reason}");
-    let word = Decision { reason: reason.to_owned(), who: who.to_owned(), at: context.world.clock.now() };
-    decisions.excuse(cause.clone(), word);
+    let decision = Decision { reason: reason.to_owned(), who: who.to_owned(), at: context.world.clock.now() };
+    decisions.excuse(cause.clone(), decision);
     context.decide(name, decisions, who, &what).await?;
     Ok(format!("{cause} does not count for {name} from now on."))
 }
 
-/// Lets a cause count again; what is said about it.
+/// Removes the excuse for a cause. Returns a message for the operator.
 pub async fn count_again(
     context: &mut RolloutContext,
     name: &DomainName,

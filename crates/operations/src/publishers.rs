@@ -1,4 +1,5 @@
-//! What changes something: our own policy host, a name server that takes updates, and the interface of a provider.
+//! The publishers that carry out steps: our own policy host, DNS UPDATE, and the APIs of DNS providers.
+//! [`RolloutContext`](crate::RolloutContext) selects them by the settings of a domain.
 
 use config::failure::Failure;
 use config::{ProviderSpec, UpdateServer};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use store::hosting::StoredCertificate;
 use store::{Store, StoreError};
 
-/// The role `[host]`, which serves what is in the store.
+/// Publishes policies through the store, from which the role `[host]` serves them.
 pub struct OwnHost {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
@@ -33,14 +34,14 @@ impl Hosting for OwnHost {
             let text = policy.map(ToString::to_string);
             self.store.put_hosted(domain, text.as_deref()).await.map_err(|error| error.to_string())?;
             let host = policy_host(domain).map_err(|error| error.to_string())?;
-            self.ask_for_certificate(&host).await.map_err(|error| error.to_string())
+            self.schedule_certificate(&host).await.map_err(|error| error.to_string())
         })
     }
 }
 
 impl OwnHost {
-    /// The domain is known now, so a certificate may be ordered for its policy host.
-    async fn ask_for_certificate(&self, host: &DomainName) -> Result<(), StoreError> {
+    /// Schedules the first certificate of the policy host, if it has none.
+    async fn schedule_certificate(&self, host: &DomainName) -> Result<(), StoreError> {
         if self.store.certificate(host).await?.is_some() {
             return Ok(());
         }
@@ -49,7 +50,7 @@ impl OwnHost {
     }
 }
 
-/// A zone that is changed by DNS UPDATE.
+/// Publishes records by DNS UPDATE (RFC 2136).
 pub struct Updates {
     updater: Updater,
     clock: Arc<dyn Clock>,
@@ -63,7 +64,7 @@ impl Updates {
         let updater = Updater::new(server.server, zone, &server.key_name, &secret, server.algorithm.into());
         let updater = updater.map_err(|error| {
             let remedy =
-                "The file holds the secret alone, in base64, as `keymgr -t NAME` and `tsig-keygen` print it.";
+                "The file must hold only the secret, in base64, as `keymgr -t NAME` and `tsig-keygen` print it.";
             Failure::usage(format!("the key file {file}"), error, remedy)
         })?;
         Ok(Self { updater, clock })
@@ -81,7 +82,7 @@ impl DnsPublisher for Updates {
     }
 }
 
-/// A zone that is changed through its provider's interface.
+/// Publishes records through the API of a DNS provider.
 pub struct ProviderZone(Provider);
 
 impl ProviderZone {
@@ -90,7 +91,7 @@ impl ProviderZone {
         let zone = spec.zone.clone().unwrap_or_else(|| zone.clone());
         let provider = Provider::new(spec.service, &secret, zone, spec.zone_id.clone());
         Ok(Self(provider.map_err(|error| {
-            let remedy = "The file holds the token alone; for Route 53 it is a file of credentials with `aws_access_key_id = …` and `aws_secret_access_key = …`.";
+            let remedy = "The file must hold only the token; for Route 53, credentials with `aws_access_key_id = …` and `aws_secret_access_key = …`.";
             Failure::usage(format!("the key file {}", spec.key_file.display()), error, remedy)
         })?))
     }
@@ -105,7 +106,7 @@ impl DnsPublisher for ProviderZone {
         })
     }
 
-    /// Providers hand records on to name servers all over the world, some of them a minute later.
+    /// Providers distribute records to name servers worldwide, which can take minutes.
     fn patience(&self) -> Duration {
         Duration::from_secs(300)
     }
@@ -118,7 +119,7 @@ fn key(file: &Path, section: &str) -> Result<String, Failure> {
     })
 }
 
-/// Only records of our own kind are replaced: other texts at the name stay.
+/// Replaces only MTA-STS or TLS-RPT records; other TXT records at the name are kept.
 fn replacement(change: &Change) -> Replacement {
     let is_report = change.name.as_str().starts_with("_smtp.");
     let prefix = if is_report { "v=TLSRPTv1" } else { "v=STSv1" };

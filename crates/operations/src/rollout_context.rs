@@ -1,5 +1,4 @@
-//! What every command about domains works with: the wanted state, the store, and the means to look and
-//! to change something.
+//! The context of all operations on domains: configuration, store, network clients, known domains and decisions.
 
 use crate::publishers::{OwnHost, ProviderZone, Updates};
 use crate::world::{World, domain};
@@ -8,7 +7,7 @@ use config::{Config, ProviderSpec, fits};
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
 use net::clock::later;
-use net::dns::Authorities;
+use net::dns::AuthoritativeServers;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::DnsPublisher;
 use receiver::rollout::decisions::Decisions;
@@ -21,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use store::{Store, StoreError};
 
-/// Everything that work on domains needs.
+/// Gives access to everything that operations on domains need.
 pub struct RolloutContext {
     /// The configuration in force.
     pub config: Config,
@@ -29,40 +28,40 @@ pub struct RolloutContext {
     pub store: Store,
     /// Clients of DNS, policy hosts and mail servers.
     pub world: Arc<World>,
-    /// All domains, of the file and of the store.
+    /// All domains of the configuration file and the store.
     pub known: Vec<DomainSpec>,
-    /// What was decided about some of them.
+    /// The operator's decisions, by domain name.
     decided: BTreeMap<String, Decisions>,
 }
 
 impl RolloutContext {
-    /// By the configuration.
+    /// Loads the configuration and opens the store. `named` is the configuration file given on the command line.
     pub async fn open(named: Option<&Path>) -> Result<Self, Failure> {
         let config = Config::load(named)?;
         let store = Store::open(&config.store).await.map_err(|error| {
-            let remedy = "The folder has to be there, and you have to be allowed to write in it; best run this as the user that `sternpost serve` runs as.";
+            let remedy = "The folder must exist and be writable; run this command as the user that `sternpost serve` runs as.";
             Failure::usage(format!("the store {} can't be used", config.store.display()), error, remedy)
         })?;
         let world = Arc::new(World::new(&config)?);
         Self::at(config, store, world).await
     }
 
-    /// With what is open already.
+    /// Creates a context from an open store and existing clients.
     pub async fn at(config: Config, store: Store, world: Arc<World>) -> Result<Self, Failure> {
         let mut context = Self { known: Vec::new(), decided: BTreeMap::new(), config, store, world };
         context.learn().await?;
         Ok(context)
     }
 
-    /// Takes in which domains there are now.
+    /// Reloads the domains and decisions from the store. Fails when a domain is both in the file and in the store.
     pub async fn learn(&mut self) -> Result<(), Failure> {
         let added: Vec<DomainSpec> = self.store.domains().await.map_err(|error| store_failure(&error))?;
         if let Some(twice) = added.iter().find(|spec| self.is_in_file(&spec.name)) {
             return Err(Failure::usage(
-                format!("{} stands in the configuration file and in the store", twice.name),
-                "a domain stands in one place only",
+                format!("{} is in the configuration file and in the store", twice.name),
+                "a domain can be in one of them only",
                 format!(
-                    "Take it out of the file, then, if it is the file's that you want:\n  sternpost domains remove --although-bound {}\nand put it back.",
+                    "Remove it from the file. To keep the file's version, then run\n  sternpost domains remove --although-bound {}\nand add it to the file again.",
                     twice.name
                 ),
             ));
@@ -73,12 +72,12 @@ impl RolloutContext {
         Ok(())
     }
 
-    /// True when the configuration file has the domain.
+    /// True when the configuration file contains the domain.
     pub fn is_in_file(&self, name: &DomainName) -> bool {
         self.config.domains.iter().any(|spec| spec.name == *name)
     }
 
-    /// Whether what a domain asks for is in the configuration.
+    /// Checks that the configuration has everything that a domain's settings refer to.
     pub fn fits(&self, spec: &DomainSpec) -> Result<(), Failure> {
         fits(spec, &self.config)?;
         self.wanted(spec).aliases().map(drop).map_err(|error| {
@@ -90,7 +89,7 @@ impl RolloutContext {
         })
     }
 
-    /// The domain as file or store have it now.
+    /// The current settings of a domain, from the file or the store; `None` when neither has it.
     pub async fn known_domain(&self, name: &DomainName) -> Result<Option<DomainSpec>, Failure> {
         match self.config.domains.iter().find(|spec| spec.name == *name) {
             Some(spec) => Ok(Some(spec.clone())),
@@ -98,18 +97,18 @@ impl RolloutContext {
         }
     }
 
-    /// Keeps what is wanted of a domain in the store, and writes that into its journal.
+    /// Stores the settings of a domain, and records the change in its journal.
     pub async fn keep(&self, spec: &DomainSpec, who: &str) -> Result<(), Failure> {
         self.only_in_store(&spec.name)?;
         self.fits(spec)?;
         let fail = |error| store_failure(&error);
         self.store.put_domain(&spec.name, spec).await.map_err(fail)?;
         let wanted = serde_json::to_string(spec).unwrap_or_default();
-        let what = format!("what is wanted since now: {wanted}");
+        let what = format!("settings changed: {wanted}");
         self.store.journal(&spec.name, self.world.clock.now(), who, &what).await.map_err(fail)
     }
 
-    /// Forgets a domain of the store. Its journal stays.
+    /// Removes a domain from the store. Its journal is kept.
     pub async fn remove(&self, name: &DomainName, removal: Removal, who: &str) -> Result<(), Failure> {
         self.only_in_store(name)?;
         let rollout = self.rollout(name).await?;
@@ -118,49 +117,49 @@ impl RolloutContext {
         if bound && removal == Removal::Free {
             return Err(Failure::finding(
                 format!("{name} is not removed"),
-                "senders may still hold a policy of it, and nobody would look after that",
+                "senders may still hold its policy, which would no longer be maintained",
                 format!(
-                    "Let it retire first:\n  sternpost domains set {name} --mode none\n  sternpost apply {name}\nor remove it with --although-bound (over HTTP: ?although_bound=true)."
+                    "Retire it first:\n  sternpost domains set {name} --mode none\n  sternpost apply {name}\nor remove it with --although-bound (over HTTP: ?although_bound=true)."
                 ),
             ));
         }
         let fail = |error| store_failure(&error);
         self.store.remove_domain(name).await.map_err(fail)?;
-        let what = if bound { "removed, although senders may hold a policy of it" } else { "removed" };
+        let what = if bound { "removed, although senders may still hold its policy" } else { "removed" };
         self.store.journal(name, now, who, what).await.map_err(fail)
     }
 
-    /// What stands in the file is changed there.
+    /// Fails for domains in the configuration file, which are changed there.
     pub fn only_in_store(&self, name: &DomainName) -> Result<(), Failure> {
         match self.is_in_file(name) {
             false => Ok(()),
             true => Err(Failure::usage(
-                format!("{name} stands in the configuration file"),
-                "that stays as you wrote it",
-                "Change it there.",
+                format!("{name} is in the configuration file"),
+                "Sternpost never changes that file",
+                "Edit the file.",
             )),
         }
     }
 
-    /// One of the known domains.
+    /// The settings of a known domain; fails when the domain is unknown.
     pub fn find(&self, name: &DomainName) -> Result<DomainSpec, Failure> {
         self.known.iter().find(|spec| spec.name == *name).cloned().ok_or_else(|| {
             let names = || self.known.iter().take(10).map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
             let remedy = match self.known.is_empty() {
-                true => format!("Write it with `sternpost init {name} >> sternpost.toml`, or `sternpost domains add {name}`."),
-                false => format!("Known are: {}.\nAnother one is proposed by `sternpost init {name}`.", names()),
+                true => format!("Add it with `sternpost init {name} >> sternpost.toml`, or `sternpost domains add {name}`."),
+                false => format!("Known domains: {}.\n`sternpost init {name}` proposes settings for a new one.", names()),
             };
-            Failure::usage(format!("{name} is not among the domains"), "neither the configuration nor the store has it", remedy)
+            Failure::usage(format!("{name} is not a known domain"), "neither the configuration nor the store has it", remedy)
         })
     }
 
-    /// The domains that are meant: those that were typed, or all that are known.
+    /// The domains named on the command line, or all known domains if none is named.
     pub fn domains(&self, typed: &[String]) -> Result<Vec<DomainSpec>, Failure> {
         if typed.is_empty() && self.known.is_empty() {
             return Err(Failure::usage(
                 "no domains",
                 "neither the configuration nor the store has one",
-                "Propose one from what DNS shows today:\n  sternpost init example.org >> sternpost.toml",
+                "Generate settings from the current DNS records:\n  sternpost init example.org >> sternpost.toml",
             ));
         }
         match typed.is_empty() {
@@ -169,12 +168,12 @@ impl RolloutContext {
         }
     }
 
-    /// What the operator decided about a domain.
+    /// The decisions in force for a domain.
     pub fn decisions(&self, name: &DomainName) -> Decisions {
         self.decided.get(name.as_str()).cloned().unwrap_or_default()
     }
 
-    /// Keeps what the operator decided, and writes it into the journal.
+    /// Stores decisions, and records them in the journal as `what`.
     pub async fn decide(
         &mut self,
         name: &DomainName,
@@ -190,8 +189,7 @@ impl RolloutContext {
         Ok(())
     }
 
-    /// What the planner is told about a domain: what is wanted, as far as the operator does not hold it
-    /// back.
+    /// The planner's input for a domain: its settings, limited by the decisions in force.
     pub fn wanted(&self, spec: &DomainSpec) -> DesiredState {
         let wanted = spec.wanted(
             self.config.host.as_ref().and_then(|host| host.place.clone()),
@@ -200,7 +198,7 @@ impl RolloutContext {
         DesiredState { mode: self.decisions(&spec.name).allowed(wanted.mode), ..wanted }
     }
 
-    /// The means to carry the plan of a domain out.
+    /// Builds the applier that carries out a domain's plan.
     pub fn applier(&self, spec: &DomainSpec) -> Result<Applier, Failure> {
         let hosting: Option<Arc<dyn Hosting>> = match spec.host {
             HostedBy::Sternpost => {
@@ -209,7 +207,7 @@ impl RolloutContext {
             HostedBy::Static | HostedBy::Elsewhere => None,
         };
         Ok(Applier {
-            dns: Arc::new(Authorities::new(
+            dns: Arc::new(AuthoritativeServers::new(
                 self.world.dns.clone(),
                 self.config.dns_port,
                 self.config.allow_private_addresses,
@@ -241,34 +239,34 @@ impl RolloutContext {
         })
     }
 
-    /// Takes, or keeps, the work on a domain for this program alone; false while another has it.
+    /// Acquires or renews the lease on a domain for this process; false while another process holds it.
     pub async fn hold(&self, name: &DomainName) -> Result<bool, Failure> {
         let now = self.world.clock.now();
         let held = self.store.lease(&lease(name), &holder(), now, later(now, APPLY_LEASE)).await;
         held.map_err(|error| store_failure(&error))
     }
 
-    /// Lets others work on it again.
+    /// Releases the lease on a domain.
     pub async fn release(&self, name: &DomainName) -> Result<(), Failure> {
         self.store.release(&lease(name), &holder()).await.map_err(|error| store_failure(&error))
     }
 
-    /// Whether enforcement may begin: the operator's word.
+    /// Whether enforcement was approved, by the operator or by evidence.
     pub fn permit(rollout: &RolloutState) -> Permit {
         if rollout.approved.is_some() { Permit::Enforce } else { Permit::Testing }
     }
 
-    /// How a domain stands, as it is remembered.
+    /// The stored planner state of a domain; the default if none is stored.
     pub async fn rollout(&self, name: &DomainName) -> Result<RolloutState, Failure> {
         Ok(self.store.rollout(name).await.map_err(|error| store_failure(&error))?.unwrap_or_default())
     }
 
-    /// What reports and our own looks say about a domain since it is in its mode, and what follows.
+    /// The evidence about a domain since its current mode began, and the gate's result.
     pub async fn gate(&self, name: &DomainName, rollout: &RolloutState) -> Result<(Evidence, Gate), Failure> {
         let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
         let since = rollout.mode.map_or(now, |mode| mode.since);
-        // What is older says nothing about now, and an enforced domain may have years of it.
+        // Older reports say nothing about the current state, and an enforced domain may have years of them.
         let since = since.max(now.saturating_sub(EVIDENCE_WINDOW).unwrap_or(since));
         let reports = self.store.reports_about(name, since).await.map_err(fail)?;
         let probes = self.store.guard_probes(name, since).await.map_err(fail)?;
@@ -277,7 +275,7 @@ impl RolloutContext {
         Ok((evidence, gate))
     }
 
-    /// Allows enforcement where the operator wants that to happen by evidence alone; true when it did.
+    /// Approves enforcement if the domain has `auto_promote` and the evidence is sufficient; true when it did.
     pub async fn promote_by_evidence(&self, spec: &DomainSpec) -> Result<bool, Failure> {
         let rollout = self.rollout(&spec.name).await?;
         let is_open = spec.auto_promote
@@ -292,7 +290,7 @@ impl RolloutContext {
             return Ok(false);
         }
         let what = format!(
-            "enforcement allowed by evidence: {} clean days, {} sessions of {} senders, failure rate under {:.2} %",
+            "enforcement allowed by evidence: {} clean days, {} sessions from {} senders, failure rate below {:.2} %",
             evidence.clean_days,
             evidence.clean_sessions,
             evidence.senders,
@@ -302,7 +300,7 @@ impl RolloutContext {
         Ok(true)
     }
 
-    /// Allows enforcement, for the next `apply`.
+    /// Approves enforcement for the next `apply`, and records it in the journal.
     pub async fn approve(&self, name: &DomainName, who: &str, what: &str) -> Result<(), Failure> {
         let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
@@ -312,45 +310,47 @@ impl RolloutContext {
     }
 }
 
-/// Whether a domain may go while senders hold a policy of it.
+/// Whether a domain may be removed while senders may hold its policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
-    /// Not then.
+    /// Only if no sender can hold its policy.
     Free,
-    /// Then too.
+    /// Even if senders may hold its policy.
     AlthoughBound,
 }
 
-/// How far back evidence counts.
+/// How far back reports and probes count as evidence.
 const EVIDENCE_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 400);
 
-/// For how long one program has a domain for itself, from step to step.
+/// Duration of the lease on a domain, renewed with each step.
 pub const APPLY_LEASE: SignedDuration = SignedDuration::from_mins(15);
 
 fn lease(name: &DomainName) -> String {
     format!("rollout {name}")
 }
 
-/// This program, among all that share the store.
+/// This process's name for leases, unique among all that share the store.
 pub fn holder() -> String {
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{} {}", machine.trim(), std::process::id())
 }
 
-/// A failure of the store, for people.
+/// Describes a failure of the store to the operator.
 pub fn store_failure(error: &StoreError) -> Failure {
     Failure::new("the store fails", error, "The disk may be full, or the file locked by another program.")
 }
 
-/// A failure to plan or apply, for people.
+/// Describes a failure to plan or apply to the operator.
 pub fn apply_failure(domain: &DomainName, error: &ApplyError) -> Failure {
     let remedy = match error {
         ApplyError::Dns(_) => {
-            "Nothing was changed: no plan is made without knowing what is there. Look at the network and at [dns] servers, then run it again."
+            "Nothing was changed, since a plan requires complete DNS data. Check the network and [dns] servers, then run it again."
         }
-        ApplyError::Publish(_) => "Mend that, then run `sternpost apply` again: it goes on where it was.",
+        ApplyError::Publish(_) => {
+            "Fix the cause, then run `sternpost apply` again: it resumes where it stopped."
+        }
         ApplyError::Hosting(..) | ApplyError::Store(_) | ApplyError::NotSeen { .. } => {
-            "Run `sternpost apply` again: it goes on where it was."
+            "Run `sternpost apply` again: it resumes where it stopped."
         }
     };
     Failure::new(domain.to_string(), error, remedy)

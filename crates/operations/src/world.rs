@@ -1,4 +1,4 @@
-//! The means to look at the world outside, made from the configuration.
+//! Builds the network clients (DNS, policy hosts, mail servers) from the configuration.
 
 use check::{Checker, Sessions};
 use config::Config;
@@ -7,7 +7,7 @@ use formats::DomainName;
 use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
 use net::dns::{
-    AddressOverrides, Authorities, BogusDetector, Dns, DnsError, Dnssec, Resolver, ResolverConfig,
+    AddressOverrides, AuthoritativeServers, BogusDetector, Dns, DnsError, Dnssec, Resolver, ResolverConfig,
     ResolverError, Security,
 };
 use net::https::{Fetcher, FetcherConfig};
@@ -16,42 +16,42 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Clients of the internet, or of whatever the configuration calls so.
+/// The network clients and the clock.
 pub struct World {
-    /// Names.
+    /// The resolver, with DNSSEC validation if configured.
     pub dns: Arc<dyn Dns>,
-    /// The same, to ask about itself.
+    /// The same resolver, for probing whether DNSSEC validation works.
     pub resolver: Arc<Resolver>,
-    /// Names, where a check wants to know why there is no answer.
-    told: Arc<dyn Dns>,
-    /// Addresses of policy hosts.
+    /// The resolver for checks, which tells bogus answers from other failures.
+    bogus_detector: Arc<dyn Dns>,
+    /// The resolver without DNSSEC validation, for addresses of policy hosts.
     pub addresses: Arc<dyn Dns>,
-    /// Policy files.
+    /// The HTTPS client for policy files.
     pub policies: Arc<Fetcher>,
-    /// MX hosts.
+    /// The SMTP client for MX hosts.
     pub mail: Arc<Client>,
-    /// How servers of the operator's own are talked to.
+    /// TLS settings for connections to the operator's own servers.
     pub tls: Arc<rustls::ClientConfig>,
-    /// Which roots are trusted.
+    /// The trusted root certificates.
     pub trust: Trust,
-    /// Addresses of this machine that connections come from.
+    /// Local addresses that connections are made from; empty leaves the choice to the system.
     sources: Vec<IpAddr>,
-    /// Addresses that checks take in place of those in DNS.
-    stated: Vec<(DomainName, IpAddr)>,
-    /// The machine's time.
+    /// Addresses that checks use in place of those in DNS.
+    overrides: Vec<(DomainName, IpAddr)>,
+    /// The system clock.
     pub clock: Arc<dyn Clock>,
 }
 
-/// How far and for how long the world is looked at.
+/// Overrides of the clients' addresses and time limits.
 #[derive(Debug, Clone)]
 pub struct Reach {
-    /// Addresses of this machine that connections come from.
+    /// Local addresses that connections are made from; empty leaves the choice to the system.
     pub sources: Vec<IpAddr>,
     /// Addresses of names, in place of those in DNS.
     pub addresses: Vec<(DomainName, IpAddr)>,
-    /// How long one answer may take; the usual times without.
+    /// Timeout of one network operation; `None` uses the defaults.
     pub time: Option<Duration>,
-    /// A longer TTL counts as this.
+    /// Upper limit of TTLs.
     pub max_ttl: Duration,
 }
 
@@ -67,12 +67,12 @@ impl Default for Reach {
 }
 
 impl World {
-    /// Clients by this configuration.
+    /// Builds the clients with default addresses and time limits.
     pub fn new(config: &Config) -> Result<Self, Failure> {
         Self::with(config, &Reach::default())
     }
 
-    /// The same, from stated addresses and with less patience.
+    /// Builds the clients with other addresses and time limits.
     pub fn with(config: &Config, reach: &Reach) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let trust = trust(config)?;
@@ -89,14 +89,14 @@ impl World {
             attempt_time: reach.time.map_or(ResolverConfig::default().attempt_time, |time| time / 2),
             ..ResolverConfig::default()
         };
-        // A policy host proves itself by its certificate, whatever its address is (RFC 8461 §3.3), so
-        // nobody has to wait for the validation of that.
+        // A policy host is authenticated by its certificate, whatever its address is (RFC 8461 §3.3), so its
+        // addresses need no DNSSEC validation.
         let unvalidated = ResolverConfig { dnssec: Dnssec::Off, ..resolver.clone() };
         let plain = Arc::new(Resolver::new(&unvalidated).map_err(no_resolver)?);
         let config_of_resolver = resolver;
         let resolver = Arc::new(Resolver::beside(&plain, &config_of_resolver).map_err(no_resolver)?);
         let (dns, addresses): (Arc<dyn Dns>, Arc<dyn Dns>) = (resolver.clone(), plain);
-        let told: Arc<dyn Dns> =
+        let bogus_detector: Arc<dyn Dns> =
             Arc::new(BogusDetector::new(dns.clone(), &config_of_resolver).map_err(no_resolver)?);
         let tls = |error| Failure::new("TLS can't be set up", error, "");
         let own = trust.client(clock.clone()).map_err(tls)?;
@@ -115,23 +115,23 @@ impl World {
             policies: Arc::new(Fetcher::new(fetcher, addresses.clone(), clock.clone()).map_err(tls)?),
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,
-            told,
+            bogus_detector,
             addresses,
             resolver,
             trust,
             sources: reach.sources.clone(),
-            stated: reach.addresses.clone(),
+            overrides: reach.addresses.clone(),
             clock,
         })
     }
 
-    /// How a preflight looks by this configuration.
+    /// The check options that follow from the configuration.
     pub fn looks(&self, config: &Config) -> check::Options {
         check::Options { allow_special: config.allow_private_addresses, ..check::Options::default() }
     }
 
-    /// A preflight in this world; `share` lets domains with the same MX host have one session. Where the resolver
-    /// strips DNSSEC every domain would seem bogus, so it is asked about the root first.
+    /// Builds a checker for domains. `share` lets domains with the same MX host share one session. The root zone is
+    /// probed first: behind a resolver that strips DNSSEC records, every domain would seem bogus.
     pub async fn checker(
         &self,
         config: &Config,
@@ -139,7 +139,7 @@ impl World {
         share: bool,
     ) -> Result<Checker, Failure> {
         let (dns, sees_signatures) = match self.resolver.probe().await {
-            Ok(Security::Secure) => (self.told.clone(), true),
+            Ok(Security::Secure) => (self.bogus_detector.clone(), true),
             Ok(_) | Err(DnsError::Bogus) => (self.addresses.clone(), false),
             Err(error @ (DnsError::Timeout | DnsError::Network(_))) => {
                 return Err(Failure::new(
@@ -149,14 +149,14 @@ impl World {
                      another resolver:\n  sternpost check --resolver 9.9.9.9 DOMAIN",
                 ));
             }
-            // What is wrong then shows in the look-ups themselves.
+            // The fault then appears in the look-ups themselves.
             Err(_) => (self.dns.clone(), true),
         };
-        let servers = Authorities::new(dns.clone(), config.dns_port, config.allow_private_addresses)
+        let servers = AuthoritativeServers::new(dns.clone(), config.dns_port, config.allow_private_addresses)
             .from_sources(self.sources.clone());
         Ok(Checker {
-            dns: AddressOverrides::over(dns, &self.stated),
-            unvalidated: AddressOverrides::over(self.addresses.clone(), &self.stated),
+            dns: AddressOverrides::over(dns, &self.overrides),
+            unvalidated: AddressOverrides::over(self.addresses.clone(), &self.overrides),
             servers: Some(Arc::new(servers)),
             visits: self.policies.clone(),
             mail: Sessions::new(self.mail.clone(), share),
@@ -168,7 +168,7 @@ impl World {
 
 fn no_resolver(error: ResolverError) -> Failure {
     Failure::usage(
-        "no resolver can be made",
+        "the DNS resolver can't be set up",
         error,
         "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
     )
@@ -181,7 +181,7 @@ fn trust(config: &Config) -> Result<Trust, Failure> {
     };
     found.map_err(|error| {
         Failure::usage(
-            "no trusted roots",
+            "no trusted root certificates",
             error,
             "Install the package ca-certificates, or name a PEM file in the \
              configuration:\n  [trust]\n  ca_file = \"ca.pem\"",
@@ -199,14 +199,14 @@ fn read(path: &std::path::Path, key: &str) -> Result<String, Failure> {
     })
 }
 
-/// What EHLO says: this machine's name, where that is a domain name.
+/// The name sent in EHLO: the machine's host name, or `localhost` if that is not a valid domain name.
 pub fn helo() -> Result<DomainName, Failure> {
     let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = DomainName::parse(own.trim()).or_else(|_| DomainName::parse("localhost"));
-    name.map_err(|error| Failure::new("this machine has no name to greet with", error, ""))
+    name.map_err(|error| Failure::new("this machine has no valid host name for EHLO", error, ""))
 }
 
-/// Takes a domain as people type it.
+/// Parses a domain typed by a user. The error suggests a domain if the input is a URL or an address.
 pub fn domain(typed: &str) -> Result<DomainName, Failure> {
     let text = typed.trim();
     DomainName::parse(text).map_err(|error| {
@@ -227,13 +227,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_type_is_taken_or_turned_into_advice() {
+    fn typed_domains_are_parsed_or_a_correction_is_suggested() {
         assert_eq!(domain(" Example.ORG. ").unwrap().as_str(), "example.org");
         for typed in
             ["https://example.org/x", "post@example.org", "example.org:25", "http://u@example.org:80/"]
         {
-            let said = domain(typed).unwrap_err().to_string();
-            assert!(said.contains("Give the domain alone: example.org"), "{said}");
+            let message = domain(typed).unwrap_err().to_string();
+            assert!(message.contains("Give the domain alone: example.org"), "{message}");
         }
         assert!(domain("192.0.2.1").unwrap_err().to_string().contains("such as example.org"));
     }

@@ -1,4 +1,5 @@
-//! A domain as its operator wants it: one shape for the configuration file, the store and the API.
+//! The settings of a mail domain. The configuration file, the store and the API share this one format. The planner
+//! receives them as a [`DesiredState`].
 
 use crate::rollout::desired::{DesiredState, PolicyHostAt};
 use formats::limits::MAX_AGE_SECONDS;
@@ -7,91 +8,91 @@ use formats::{DomainName, Mode, MxPattern};
 use net::dns::provider::Service;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// What is wanted of a domain.
+/// The settings of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DomainSpec {
-    /// The domain.
+    /// The mail domain.
     pub name: DomainName,
-    /// Where it is to end up.
+    /// The mode to reach in the end: `enforce` unless set otherwise.
     #[serde(default = "enforce")]
     pub mode: Mode,
-    /// Its MX hosts; empty means as DNS shows them.
+    /// Patterns of the policy's `mx` lines. When empty, the MX hosts that DNS shows are used.
     #[serde(default)]
     pub mx: Vec<MxPattern>,
-    /// How long senders keep its policy.
+    /// The `max_age` of its policies.
     #[serde(default)]
     pub max_age: MaxAge,
-    /// Who serves the policy.
+    /// What serves the policy file.
     #[serde(default)]
     pub host: HostedBy,
-    /// Who changes its DNS records.
+    /// How its DNS records are changed.
     #[serde(default)]
     pub dns: DnsBy,
-    /// Whether the guard may widen the policy by itself when an MX host is not in it.
+    /// Whether the guard may add an MX host that DNS shows to the policy without the operator.
     #[serde(default)]
     pub repair: bool,
-    /// Whether it is enforced without a word of the operator's as soon as the evidence is there.
+    /// Whether enforcement begins without `sternpost promote` as soon as the evidence is sufficient.
     #[serde(default)]
     pub auto_promote: bool,
-    /// Whether the domain's owner makes its names aliases into a zone of ours (PUB-06).
+    /// Whether the owner delegates the domain's names to our zone by CNAME records (PUB-06).
     #[serde(default)]
     pub delegated: bool,
-    /// Where reports go.
+    /// The addresses that `_smtp._tls` names (`mailto:` or `https:`). When empty, that record is not managed.
     #[serde(default, serialize_with = "rua_as_text", deserialize_with = "rua_from_text")]
     pub rua: Vec<Rua>,
 }
 
-/// Seconds for which senders keep a policy.
+/// The `max_age` values of a domain, in seconds, each from 1 to [`MAX_AGE_SECONDS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaxAge {
-    /// In testing, and while retiring.
+    /// For the modes `testing` and `none`.
     #[serde(deserialize_with = "max_age")]
     pub testing: u32,
-    /// When enforced.
+    /// For the mode `enforce`.
     #[serde(deserialize_with = "max_age")]
     pub enforce: u32,
-    /// What a policy of before may have had that can't be fetched any more.
+    /// Assumed for an earlier policy that can no longer be fetched.
     #[serde(deserialize_with = "max_age")]
     pub before: u32,
 }
 
 impl Default for MaxAge {
-    /// A day, a week, and the longest that there is.
+    /// One day, one week, and the maximum of RFC 8461.
     fn default() -> Self {
         Self { testing: 86_400, enforce: 604_800, before: MAX_AGE_SECONDS }
     }
 }
 
-/// Who serves the policy.
+/// What serves the policy file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostedBy {
-    /// `sternpost serve`, by its role `[host]`.
+    /// `sternpost serve`, in its role `[host]`.
     #[serde(rename = "self")]
     Sternpost,
-    /// A web server or platform that gets what `sternpost export` makes.
+    /// A web server or platform that serves the files written by `sternpost export`.
     #[default]
     Static,
-    /// Somebody else; it is only watched.
+    /// A third party; the policy is only monitored.
     Elsewhere,
 }
 
-/// Who changes DNS records.
+/// How DNS records are changed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum DnsBy {
-    /// The operator, by hand.
+    /// The operator changes them manually.
     #[default]
     Hand,
-    /// DNS UPDATE (RFC 2136) by the server of this name in the configuration.
+    /// DNS UPDATE (RFC 2136), sent to the server configured under this name.
     Update(String),
-    /// The provider that runs the zone, by the entry of this name in the configuration.
+    /// The API of the DNS provider, configured under this name.
     Provider(Service, String),
 }
 
 impl DomainSpec {
-    /// A domain with nothing but defaults.
+    /// Creates a domain whose other settings are the defaults.
     pub fn new(name: DomainName) -> Self {
         Self {
             name,
@@ -107,8 +108,8 @@ impl DomainSpec {
         }
     }
 
-    /// The planner's view of it; `place` is where policy hosts of ours are, `zone` the one that domains are
-    /// delegated to.
+    /// Builds the planner's input. `place` is the target of `mta-sts` for policies that we host; `zone` is the zone
+    /// that domains are delegated to.
     pub fn wanted(&self, place: Option<PolicyHostAt>, zone: Option<DomainName>) -> DesiredState {
         DesiredState {
             domain: self.name.clone(),
@@ -132,7 +133,7 @@ fn max_age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> 
     let seconds = u32::deserialize(deserializer)?;
     match seconds {
         1..=MAX_AGE_SECONDS => Ok(seconds),
-        _ => Err(serde::de::Error::custom(format!("a max_age is 1 to {MAX_AGE_SECONDS} seconds"))),
+        _ => Err(serde::de::Error::custom(format!("max_age must be 1 to {MAX_AGE_SECONDS} seconds"))),
     }
 }
 
@@ -143,14 +144,16 @@ fn rua_as_text<S: Serializer>(rua: &[Rua], serializer: S) -> Result<S::Ok, S::Er
 fn rua_from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Rua>, D::Error> {
     let parse = |text: String| match Rua::parse(&text) {
         Ok(Some(rua)) => Ok(rua),
-        Ok(None) => Err(serde::de::Error::custom(format!("{text:?}: reports go to mailto: or https:"))),
+        Ok(None) => Err(serde::de::Error::custom(format!(
+            "{text:?}: a report address must be a mailto: or https: URI"
+        ))),
         Err(why) => Err(serde::de::Error::custom(format!("{text:?}: {why}"))),
     };
     Vec::<String>::deserialize(deserializer)?.into_iter().map(parse).collect()
 }
 
 impl DnsBy {
-    /// Takes `manual`, `rfc2136:NAME` or `PROVIDER:NAME`; says what is wrong.
+    /// Parses `manual`, `rfc2136:NAME` or `PROVIDER:NAME`. The error lists the valid forms.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (kind, name) = text.split_once(':').unwrap_or((text, ""));
         match (kind, name, Service::parse(kind)) {
@@ -159,7 +162,7 @@ impl DnsBy {
             (_, name, Some(service)) if !name.is_empty() => Ok(Self::Provider(service, name.to_owned())),
             _ => {
                 let known = Service::ALL.map(|service| format!("\"{}:NAME\"", service.as_str())).join(", ");
-                Err(format!("dns is \"manual\", \"rfc2136:NAME\" or one of {known}, not {text:?}"))
+                Err(format!("dns must be \"manual\", \"rfc2136:NAME\" or one of {known}, not {text:?}"))
             }
         }
     }
@@ -188,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_domain_goes_to_text_and_back_and_its_defaults_are_safe() {
+    fn a_domain_survives_a_round_trip_through_json_and_its_defaults_are_safe() {
         let json = serde_json::json!({ "name": "Example.org", "rua": ["mailto:r@example.org"] });
         let spec: DomainSpec = serde_json::from_value(json).unwrap();
         assert_eq!((spec.mode, spec.max_age, &spec.dns), (Mode::Enforce, MaxAge::default(), &DnsBy::Hand));
@@ -197,22 +200,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        let fault =
+    fn errors_name_the_invalid_setting() {
+        let error =
             |json: serde_json::Value| serde_json::from_value::<DomainSpec>(json).unwrap_err().to_string();
         let mut json = serde_json::json!({ "name": "example.org" });
         json["mod"] = "none".into();
-        assert!(fault(json.clone()).contains("unknown field `mod`"));
+        assert!(error(json.clone()).contains("unknown field `mod`"));
         json.as_object_mut().unwrap().remove("mod");
-        for (key, value, said) in [
+        for (key, value, expected) in [
             ("rua", serde_json::json!(["ftp://x"]), "mailto: or https:"),
             ("max_age", serde_json::json!({ "enforce": 0 }), "1 to 31557600 seconds"),
             ("dns", "route66".into(), "not \"route66\""),
-            ("mx", serde_json::json!(["mx.*.example"]), "left-most"),
+            ("mx", serde_json::json!(["mx.*.example"]), "leftmost"),
         ] {
             let mut json = json.clone();
             json[key] = value;
-            assert!(fault(json.clone()).contains(said), "{}", fault(json));
+            assert!(error(json.clone()).contains(expected), "{}", error(json));
         }
     }
 }

@@ -1,11 +1,12 @@
-//! What it takes to serve policies from a web server or a platform that others run: files, the server's
-//! configuration, and a page that says what is left to do. Pure: names and contents, nothing is written.
+//! Generates the files to serve policies from another web server or hosting platform: policy files, server
+//! configuration, and a guide with the remaining steps. Pure: [`files`] returns paths and contents; the command
+//! `export` writes them.
 
 use formats::{DomainName, Policy};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// Where the policies are to be served.
+/// The web server or platform that will serve the policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Platform {
     /// Cloudflare Pages.
@@ -20,35 +21,35 @@ pub enum Platform {
     Apache,
 }
 
-/// A domain and the policy that it is to have now.
+/// A domain and its current policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The domain.
+    /// The mail domain.
     pub domain: DomainName,
-    /// Its policy.
+    /// The policy to serve.
     pub policy: Policy,
 }
 
 /// A file to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
-    /// Where, within the folder.
+    /// The path, relative to the export folder.
     pub path: PathBuf,
-    /// What.
+    /// The text of the file.
     pub content: String,
 }
 
-/// The page that says what is left to do.
+/// Name of the guide with the remaining steps.
 pub const GUIDE: &str = "STERNPOST.md";
 
 impl Platform {
-    /// True when one place serves one policy only, so that each domain needs a folder of its own.
+    /// True when a site holds one policy only, so that each domain needs its own folder.
     pub fn is_one_policy_each(self) -> bool {
         matches!(self, Self::CloudflarePages | Self::GithubPages)
     }
 }
 
-/// The files for these domains, in `folder`, which is where the server will find them.
+/// Returns the files for these domains. `folder` is the path under which the web server finds them.
 pub fn files(platform: Platform, pages: &[Page], folder: &Path) -> Vec<File> {
     if platform.is_one_policy_each() {
         let alone = pages.len() == 1;
@@ -79,7 +80,7 @@ fn site(platform: Platform, page: &Page, below: &Path) -> Vec<File> {
     let mut all = vec![file(&below.join(".well-known/mta-sts.txt"), page.policy.to_string())];
     let guide = match platform {
         Platform::GithubPages => {
-            // Without it folders that begin with a dot are left out.
+            // GitHub Pages omits folders that begin with a dot unless this file exists.
             all.push(file(&below.join(".nojekyll"), String::new()));
             all.push(file(&below.join("CNAME"), format!("mta-sts.{}\n", page.domain)));
             github_guide(&page.domain)
@@ -96,26 +97,26 @@ fn site(platform: Platform, page: &Page, below: &Path) -> Vec<File> {
 
 fn check(domain: &DomainName) -> String {
     format!(
-        "## See that it works\n\n    curl https://mta-sts.{domain}/.well-known/mta-sts.txt\n    sternpost apply {domain}\n\n\
-         `sternpost apply` looks at it as a sender does, and goes on from there. When the policy changes, export\n\
-         again and publish again; `sternpost plan` says when.\n"
+        "## Verify\n\n    curl https://mta-sts.{domain}/.well-known/mta-sts.txt\n    sternpost apply {domain}\n\n\
+         `sternpost apply` fetches the policy as a sender does, and continues from there. When the policy changes, export\n\
+         and publish again; `sternpost plan` shows when that is due.\n"
     )
 }
 
 fn github_guide(domain: &DomainName) -> String {
     format!(
         "# The policy of {domain} on GitHub Pages\n\n\
-         This folder is a whole site. GitHub serves one custom domain from a repository, so it gets one of its own.\n\n\
+         This folder is a whole site. GitHub serves one custom domain from a repository, so each domain needs its own repository.\n\n\
          1. Push it to a new public repository:\n\n\
          \x20       git init -b main && git add -A && git commit -m 'MTA-STS policy'\n\
          \x20       git remote add origin git@github.com:USER/mta-sts-{domain}.git && git push -u origin main\n\n\
-         2. Point the name there, with your own user or organization in place of USER:\n\n\
+         2. Add this record, with your user or organization in place of USER:\n\n\
          \x20       mta-sts.{domain}. 300 IN CNAME USER.github.io.\n\n\
          3. Settings, Pages: source *Deploy from a branch*, branch `main`, folder `/ (root)`. The custom domain\n\
          \x20  `mta-sts.{domain}` is taken from the file CNAME.\n\
-         4. Wait for the certificate; GitHub makes it once the name leads there, which can take an hour. *Enforce\n\
+         4. Wait for the certificate; GitHub issues it once the name points there, which can take an hour. *Enforce\n\
          \x20  HTTPS* may be on or off.\n\n\
-         Keep `.nojekyll`: without it GitHub leaves `.well-known` out.\n\n{}",
+         Keep `.nojekyll`: without it GitHub omits `.well-known`.\n\n{}",
         check(domain)
     )
 }
@@ -127,10 +128,10 @@ fn cloudflare_guide(domain: &DomainName) -> String {
          policies need a project each.\n\n\
          1. Upload it: `npx wrangler pages deploy . --project-name mta-sts`, or *Workers & Pages*, *Create*, *Pages*,\n\
          \x20  *Upload assets*.\n\
-         2. In the project, *Custom domains*: add `mta-sts.{domain}`. Where the zone is at Cloudflare, the record is made\n\
-         \x20  for you; elsewhere put there\n\n\
+         2. In the project, *Custom domains*: add `mta-sts.{domain}`. If Cloudflare hosts the zone, it creates the record\n\
+         \x20  for you; otherwise add\n\n\
          \x20       mta-sts.{domain}. 300 IN CNAME PROJECT.pages.dev.\n\n\
-         3. See to it that nothing of the zone stands between senders and the file: no redirect rule that takes\n\
+         3. Make sure that nothing in the zone's settings blocks senders: no redirect rule that sends\n\
          \x20  `mta-sts.{domain}` to another host, no bot fight mode, no \"under attack\" mode.\n\n{}",
         check(domain)
     )
@@ -141,7 +142,7 @@ fn server_guide(platform: Platform, name: &str, pages: &[Page], folder: &Path) -
         Platform::Caddy => (
             "Caddy",
             format!(
-                "    import {}\n\nin the Caddyfile, then `caddy reload`. Caddy gets the certificates by itself.",
+                "    import {}\n\nin the Caddyfile, then `caddy reload`. Caddy obtains the certificates itself.",
                 folder.join(name).display()
             ),
         ),
@@ -160,7 +161,7 @@ fn server_guide(platform: Platform, name: &str, pages: &[Page], folder: &Path) -
             ),
         ),
     };
-    let mut out = format!("# Policies served by {server}\n\n1. Take the sites in:\n\n{how}\n\n");
+    let mut out = format!("# Policies served by {server}\n\n1. Include the sites:\n\n{how}\n\n");
     let _ = writeln!(out, "2. Point each name to this server:\n");
     for page in pages {
         let _ = writeln!(out, "        mta-sts.{}. 300 IN A YOUR-ADDRESS", page.domain);
@@ -168,7 +169,7 @@ fn server_guide(platform: Platform, name: &str, pages: &[Page], folder: &Path) -
     if platform != Platform::Caddy {
         let _ = writeln!(
             out,
-            "\n3. Get a certificate for each name, before the sites are taken in, and have it renewed:\n"
+            "\n3. Get a certificate for each name, before you include the sites, and have it renewed automatically:\n"
         );
         for page in pages {
             let _ = writeln!(
@@ -180,8 +181,8 @@ fn server_guide(platform: Platform, name: &str, pages: &[Page], folder: &Path) -
     }
     let _ = writeln!(
         out,
-        "\nEach name has a site of its own, with its own certificate, and nothing redirects: senders take status 200 and\n\
-         nothing else. The web server has to be able to read {}.\n",
+        "\nEach name has a site of its own, with its own certificate, and nothing redirects: senders accept status 200 and\n\
+         nothing else. The web server must be able to read {}.\n",
         folder.display()
     );
     if let Some(page) = pages.first() {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_domain_is_a_whole_site_and_several_have_a_folder_each() {
+    fn a_single_domain_fills_the_folder_and_several_have_one_each() {
         assert_eq!(
             paths(Platform::GithubPages, &["a.example"]),
             [".well-known/mta-sts.txt", ".nojekyll", "CNAME", GUIDE]

@@ -1,17 +1,19 @@
 //! Serves policy files over HTTPS: `https://mta-sts.DOMAIN/.well-known/mta-sts.txt` and nothing else
-//! (RFC 8461 §3.3, §7.1, §8.2), with certificates of its own ordering (RFC 8555).
+//! (RFC 8461 §3.3, §7.1, §8.2), with certificates that it orders by ACME (RFC 8555). Policies and certificates come
+//! from the store; other instances that share the store serve the same.
 //!
-//! | module | what |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`PolicyHost`] | connections: the certificate by SNI, HTTP/1.1 and HTTP/2 |
-//! | [`SiteCache`] | what is served, in bounded memory in front of the store |
-//! | [`challenge`] | plain HTTP: challenges of the authority, and a hint |
-//! | [`order`] | certificates: which to order when, and ordering them |
-//! | [`authority`] | accounts at the authorities, and how often they are asked |
-//! | [`vault`] | private keys, sealed in the store |
+//! | [`PolicyHost`] | serves connections: selects the certificate by SNI, speaks HTTP/1.1 and HTTP/2 |
+//! | [`SiteCache`] | bounded in-memory cache of policies and certificates, in front of the store |
+//! | [`challenge`] | plain HTTP: answers ACME challenges |
+//! | [`order`] | selects the certificates that are due, and orders them |
+//! | [`authority`] | ACME accounts, and the order budget of each CA |
+//! | [`vault`] | encrypts private keys in the store |
 
 mod alpn;
 pub mod authority;
+mod certificate_state;
 pub mod challenge;
 mod fixed_certificate;
 pub mod order;
@@ -42,10 +44,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::LazyConfigAcceptor;
 
-/// A handshake, and the headers of one request.
+/// Bounds the TLS handshake, the time to receive the headers of a request, and the HTTP/2 keep-alive interval.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves what is on the site_cache.
+/// An HTTPS server for the policies in a [`SiteCache`].
 #[derive(Clone)]
 pub struct PolicyHost {
     site_cache: Arc<SiteCache>,
@@ -53,7 +55,7 @@ pub struct PolicyHost {
 }
 
 impl PolicyHost {
-    /// For what is on this site_cache.
+    /// Creates a server for the sites of this cache. Fails when TLS can't be set up.
     pub fn new(site_cache: Arc<SiteCache>) -> Result<Self, rustls::Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = ServerConfig::builder_with_provider(provider)
@@ -65,10 +67,10 @@ impl PolicyHost {
         Ok(Self { site_cache, tls: Arc::new(tls) })
     }
 
-    /// Serves everybody who comes to `listener`, until it is dropped.
+    /// Accepts and serves connections until the future is dropped or accepting fails.
     pub async fn serve(self, listener: TcpListener) {
         while let Ok((stream, _)) = listener.accept().await {
-            // Answers are small and waited for.
+            // Responses are small and latency matters.
             let _ = stream.set_nodelay(true);
             let host = self.clone();
             tokio::spawn(
@@ -77,7 +79,7 @@ impl PolicyHost {
         }
     }
 
-    /// Serves one connection to its end; when `stop` comes, what is begun is finished.
+    /// Serves one TLS connection to its end. When `stop` completes, the requests in progress are finished.
     pub fn connection<'a>(&'a self, stream: AnyStream, stop: BoxFuture<'a, ()>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let handshake = async {
@@ -93,7 +95,8 @@ impl PolicyHost {
                     Some(name) => self.site_cache.site(name).await,
                     None => None,
                 };
-                // Without a site the handshake ends with an alert: a wrong chain helps nobody (POL-25).
+                // Without a certificate the handshake ends with an alert: another site's chain would be invalid
+                // anyway (POL-25).
                 let mut tls = self.tls.as_ref().clone();
                 tls.cert_resolver =
                     Arc::new(FixedCertificate(site.as_ref().and_then(|site| site.certificate.clone())));
@@ -110,7 +113,7 @@ impl PolicyHost {
         })
     }
 
-    /// Serves one connection of a proxy that has taken TLS off; the policy is picked by each request's host.
+    /// Serves one connection from a proxy that terminates TLS; each request's host selects the policy.
     pub fn bare_connection<'a>(&'a self, stream: AnyStream, stop: BoxFuture<'a, ()>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let service = service_fn(|request: Request<Incoming>| {
@@ -136,7 +139,7 @@ fn asked_host(request: &Request<Incoming>) -> Option<String> {
     Some(host.rsplit_once(':').map_or(host, |(name, _)| name).to_owned())
 }
 
-/// Speaks HTTP/1.1 or HTTP/2 to the end; when `stop` comes, what is begun is finished.
+/// Serves HTTP/1.1 or HTTP/2 on a connection. When `stop` completes, the requests in progress are finished.
 async fn converse<S, V>(service: V, stream: S, stop: BoxFuture<'_, ()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -163,13 +166,13 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to the policy host broke off");
+        tracing::debug!(%error, "a connection to the policy host ended with an error");
     }
 }
 
-/// Headers of one HTTP/2 request, unpacked.
+/// Maximum size of the headers of one HTTP/2 request, uncompressed, in bytes.
 const MAX_HEADER_LIST_BYTES: u32 = 16_384;
-/// Requests at once on one HTTP/2 connection.
+/// Maximum number of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 16;
 
 fn respond(method: &Method, path: &str, body: Option<Bytes>) -> Response<Full<Bytes>> {
@@ -180,14 +183,17 @@ fn respond(method: &Method, path: &str, body: Option<Bytes>) -> Response<Full<By
         response
     };
     let Some(body) = body.filter(|_| path == POLICY_PATH) else {
-        return answer(StatusCode::NOT_FOUND, Bytes::from_static(b"only /.well-known/mta-sts.txt is here\n"));
+        return answer(
+            StatusCode::NOT_FOUND,
+            Bytes::from_static(b"only /.well-known/mta-sts.txt is served here\n"),
+        );
     };
     if method != Method::GET && method != Method::HEAD {
         let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, Bytes::new());
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    // hyper leaves the body of an answer to HEAD out and keeps its length.
+    // hyper omits the body of a response to HEAD and keeps its length.
     let mut response = answer(StatusCode::OK, body);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("max-age=60"));
     response

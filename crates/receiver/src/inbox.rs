@@ -1,17 +1,18 @@
-//! Takes reports in (RFC 8460 §3, §5): finds the report in a message or a file, checks who signed it,
-//! and keeps it. What can't be read is kept whole in quarantine with the reason. Nothing is
-//! acknowledged before it is durable.
+//! Imports TLS reports (RFC 8460 §3, §5): finds the report in a message or file, verifies the DKIM signature, and
+//! stores the report. Input that can't be read is stored whole in quarantine, with the reason. Mail is acknowledged
+//! only after it is durable.
 
 mod claims;
 pub mod explain;
 mod extract;
 pub mod files;
+#[cfg(feature = "imap")]
 pub mod imap;
 mod signature;
 
 pub use claims::claims_to_be_a_report;
 pub use extract::{Extracted, NoReport, extract};
-pub use signature::{SignatureState, Signatures, check_signature};
+pub use signature::{SignatureState, check_signature};
 
 use formats::DomainName;
 use formats::report::ReportFileName;
@@ -24,38 +25,38 @@ use std::sync::Arc;
 use store::reports::{Arrival, KeepOutcome, NewReport, Trust};
 use store::{Store, StoreError};
 
-/// Takes reports in.
+/// Imports reports into the store.
 pub struct Inbox {
-    /// Where reports are kept.
+    /// Stores reports and quarantined input.
     pub store: Store,
-    /// Finds DKIM keys.
+    /// Looks up DKIM keys.
     pub dns: Arc<dyn Dns>,
-    /// When they came.
+    /// The current time, recorded as the time of receipt.
     pub clock: Arc<dyn Clock>,
-    /// The addresses that it takes mail for, in lower case.
+    /// Addresses for which mail is accepted, in lower case.
     pub addresses: Vec<String>,
-    /// How mail comes to it.
+    /// How the input arrives; stored with each report.
     pub arrival: Arrival,
 }
 
-/// What became of a message or file.
+/// The result of importing a message or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InboxOutcome {
-    /// A report was kept.
+    /// A report was stored.
     Report {
-        /// Whose.
+        /// The domain that submitted the report.
         submitter: String,
-        /// How far it is to be believed.
+        /// How far the report is trusted, by its signature.
         trust: Trust,
-        /// Whether it is new.
+        /// Whether the report is new or a duplicate.
         kept: KeepOutcome,
     },
-    /// It went to quarantine.
+    /// The input was quarantined for this reason.
     Quarantined(NoReport),
 }
 
 impl Inbox {
-    /// Takes one message in. When this returns without error, it is durable.
+    /// Imports a message. On success, the result is durable.
     pub fn accept_message<'a>(
         &'a self,
         message: &'a [u8],
@@ -66,8 +67,7 @@ impl Inbox {
         })
     }
 
-    /// Takes one file in, whose name may say whose report it is. When this returns without error, it is
-    /// durable.
+    /// Imports a file. Its name may identify the submitter (RFC 8460 §5.1). On success, the result is durable.
     pub fn accept_file<'a>(
         &'a self,
         bytes: &'a [u8],
@@ -79,7 +79,7 @@ impl Inbox {
         })
     }
 
-    /// Keeps what was read, or the reason why nothing was.
+    /// Stores a report, or quarantines the input with the reason.
     async fn keep_read(
         &self,
         read: Result<NewReport, NoReport>,
@@ -97,7 +97,7 @@ impl Inbox {
         }
     }
 
-    /// The report in a message, and who signed it.
+    /// Extracts the report from a message and verifies its signature.
     pub fn read_mail<'a>(
         &'a self,
         message: &'a [u8],
@@ -105,7 +105,8 @@ impl Inbox {
     ) -> BoxFuture<'a, Result<NewReport, NoReport>> {
         Box::pin(async move {
             let extracted = extract_aside(message).await?;
-            let state = check_signature(self.dns.as_ref(), message, &extracted.submitter).await;
+            let state =
+                check_signature(self.dns.as_ref(), message, &extracted.submitter, self.clock.now()).await;
             let (trust, signer) = match state {
                 SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
                 SignatureState::Missing | SignatureState::Unknown => (Trust::Unverified, None),
@@ -115,7 +116,8 @@ impl Inbox {
         })
     }
 
-    /// The report in a file that nobody signed. The file's name and the contact in it say whose it is.
+    /// Reads an unsigned report file. The submitter comes from the file's name or from the contact address in the
+    /// report.
     pub fn read_file(&self, bytes: &[u8], name: &str, arrival: Arrival) -> Result<NewReport, NoReport> {
         let named = ReportFileName::parse(name);
         let policy_domain = named.as_ref().map(|named| named.policy_domain.clone());
@@ -157,7 +159,7 @@ impl Inbox {
     }
 }
 
-/// Messages from this size on are read on a thread of their own, so that they keep nobody waiting.
+/// Messages of at least this size, in bytes, are read on a blocking thread, so that they do not delay other tasks.
 const LARGE_MAIL_BYTES: usize = 262_144;
 
 async fn extract_aside(message: &[u8]) -> Result<Extracted, NoReport> {
@@ -165,11 +167,11 @@ async fn extract_aside(message: &[u8]) -> Result<Extracted, NoReport> {
         return extract(message);
     }
     let message = message.to_vec();
-    // Reading does not panic; if it did, the message would be as unreadable as any.
+    // Reading should not panic; if it does, the message counts as unreadable.
     tokio::task::spawn_blocking(move || extract(&message)).await.unwrap_or(Err(NoReport::NotMail))
 }
 
-/// A report about a day that begins later than this is not about anything that has happened.
+/// A report whose period begins later than this after now is rejected.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(24);
 
 impl Mailbox for Inbox {
@@ -180,14 +182,14 @@ impl Mailbox for Inbox {
     fn keep(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), KeepError>> {
         Box::pin(async move {
             match self.accept_message(&incoming.message).await {
-                Ok(taken) => {
-                    tracing::info!(?taken, "report mail");
+                Ok(outcome) => {
+                    tracing::info!(?outcome, "report mail imported");
                     Ok(())
                 }
-                // The details are for our log, not for a stranger.
+                // The details go to the log, not to the client.
                 Err(error) => {
-                    tracing::error!(%error, "report mail can't be kept");
-                    Err(KeepError::Later("the report can't be kept now".into()))
+                    tracing::error!(%error, "a report mail can't be stored");
+                    Err(KeepError::Temporary("the report can't be stored now".into()))
                 }
             }
         })

@@ -1,5 +1,5 @@
-//! Where DNS records are put: what each step changes, how people are told to change it by hand, and one
-//! small trait for whoever runs the zone.
+//! The DNS records of a domain: the change that each [`Step`] makes, its text for operators who edit the zone manually,
+//! and the trait [`DnsPublisher`] for programs that change a zone (DNS UPDATE, provider APIs).
 
 use crate::rollout::desired::{DesiredState, PolicyHostAt};
 use crate::rollout::plan::Step;
@@ -10,54 +10,54 @@ use std::time::Duration;
 
 /// Changes records in a zone.
 pub trait DnsPublisher: Send + Sync {
-    /// Makes this the only record of its kind at its name. Returns what stood there before, in
-    /// zone-file form, so that it can be put back.
+    /// Replaces the records of this kind at this name. Returns the previous records in zone-file form, so that they
+    /// can be restored.
     fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>>;
 
-    /// How long it may take until name servers show what was put.
+    /// How long to wait until the zone's name servers show a change.
     fn patience(&self) -> Duration {
         Duration::from_secs(30)
     }
 }
 
-/// What is to stand at a name.
+/// The records to publish at a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Where.
+    /// The owner name.
     pub name: DomainName,
-    /// What.
+    /// The new records.
     pub records: Records,
 }
 
-/// Records of one kind.
+/// The desired records of one kind at a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Records {
-    /// One TXT record, of one string of at most 255 ASCII bytes (PUB-07).
+    /// One TXT record with a single string of at most 255 ASCII bytes (PUB-07).
     Txt(String),
     /// No TXT record.
     NoTxt,
-    /// The place of a policy host.
+    /// CNAME, or A and AAAA records, that point to a policy host.
     Place(PolicyHostAt),
 }
 
-/// Seconds for which our records may be remembered.
+/// TTL of published records, in seconds.
 pub const TTL: u32 = 300;
-/// The same for aliases that stay.
+/// TTL of the delegation's CNAME records, in seconds; they rarely change.
 const ALIAS_TTL: u32 = 3600;
 
-/// Why a record could not be put.
+/// A record could not be published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the record {name}: {why}")]
 pub struct PublishError {
-    /// Where it was to stand.
+    /// The record's owner name.
     pub name: DomainName,
-    /// What went wrong.
+    /// The reason.
     pub why: String,
 }
 
 impl Change {
-    /// What a step changes in the zone of a domain, or in the one that it is delegated to; nothing for steps
-    /// that are about something else.
+    /// The change that a step makes in the domain's zone, or in the zone that the domain is delegated to. `None` for
+    /// steps that change no record. Fails when a name or value is too long.
     pub fn of(wanted: &DesiredState, step: &Step) -> Result<Option<Self>, PublishError> {
         let (label, records) = match step {
             Step::PointPolicyHost(place) => ("mta-sts", Records::Place(place.clone())),
@@ -82,7 +82,7 @@ impl Change {
         self.data().into_iter().map(|(kind, data)| line(kind, data)).collect()
     }
 
-    /// Kind and value of each record, as web panels of DNS providers ask for them.
+    /// Name, type and value of each record, as the web forms of DNS providers ask for them.
     pub fn panel(&self) -> String {
         let mut out = String::new();
         for (kind, data) in self.data() {
@@ -105,17 +105,18 @@ impl Change {
     }
 }
 
-/// Aliases in zone-file form, as the owner of a delegated domain puts them into its zone.
+/// The delegation's CNAME records in zone-file form, for the owner of the domain to publish.
 pub fn alias_lines(aliases: &[(DomainName, DomainName)]) -> Vec<String> {
     aliases.iter().map(|(name, target)| format!("{name}. {ALIAS_TTL} IN CNAME {target}.")).collect()
 }
 
-/// Refuses values that do not fit into one string (PUB-07).
+/// Rejects values that do not fit into one string (PUB-07).
 fn check_value(name: &DomainName, value: &str) -> Result<(), PublishError> {
     if value.is_ascii() && value.len() <= 255 {
         return Ok(());
     }
-    let why = format!("{} bytes; one string of at most 255 ASCII bytes is published", value.len());
+    let why =
+        format!("the value has {} bytes; it must be one string of at most 255 ASCII bytes", value.len());
     Err(PublishError { name: name.clone(), why })
 }
 

@@ -1,14 +1,19 @@
-//! The way of a domain from nothing to enforced TLS (RFC 8461 §8; design: evidence, not a calendar).
+//! Moves a domain from no policy to `enforce`, and back to none (RFC 8461 §8). Enforcement begins when reports and
+//! probes show that it is safe, not on a fixed date.
 //!
-//! | module | what |
+//! Input: the desired state from [`crate::domain`], the state observed from outside, and the state kept in the store.
+//! Output: steps, which [`Applier`] carries out, and alerts.
+//!
+//! | module | purpose |
 //! | --- | --- |
-//! | [`gate`] | pure: from reports to "ready" or "not yet", with the reasons |
-//! | [`decisions`] | what the operator decided: held, excused |
-//! | [`state`] | pure: what senders may still hold us to |
-//! | [`plan`] | pure: from wanted, seen and promised to the next step, and to the whole way |
-//! | [`guard`] | what would make senders refuse mail, with its remedy |
-//! | [`reported`] | pure: what reports tell that needs somebody |
-//! | [`Applier`] | carries steps out, each proved by looking from outside |
+//! | [`desired`], [`observed`] | the state that the operator wants, and the state that senders see |
+//! | [`state`] | pure: the policies that senders may still cache |
+//! | [`plan`] | pure: computes the next step, and all remaining stages, from these three states |
+//! | [`Applier`] | carries out steps and verifies each of them from outside |
+//! | [`gate`] | pure: decides from reports whether a domain is "ready" for `enforce` or "not yet", with the reasons |
+//! | [`decisions`] | the operator's decisions: domains held in testing, causes excused |
+//! | [`guard`] | raises alerts about conditions that make senders refuse mail, each with its remedy |
+//! | [`reported`] | pure: raises alerts from reports |
 
 pub mod decisions;
 pub mod desired;

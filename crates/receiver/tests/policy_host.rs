@@ -1,4 +1,4 @@
-//! The policy host over real TLS: what senders, scanners and old clients meet.
+//! Tests the policy host over real TLS, as senders, scanners and old clients use it.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -103,7 +103,7 @@ async fn pol_27_head_has_no_body_and_other_methods_and_paths_are_refused() {
 }
 
 #[tokio::test]
-async fn nonsense_before_and_after_the_handshake_harms_nobody() {
+async fn garbage_before_and_after_the_handshake_does_not_affect_other_clients() {
     let world = world().await;
     let mut raw = TcpStream::connect(world.address).await.unwrap();
     raw.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
@@ -131,7 +131,7 @@ async fn a_new_domain_is_served_and_an_old_one_dropped_without_a_restart() {
 }
 
 #[tokio::test]
-async fn what_is_in_memory_is_served_on_when_the_store_is_gone() {
+async fn cached_sites_are_served_when_the_store_fails() {
     let world = world().await;
     let get = async |host: &str| ask(&world, host, &request("GET", PATH)).await;
     get("mta-sts.a.example").await.unwrap();
@@ -142,7 +142,7 @@ async fn what_is_in_memory_is_served_on_when_the_store_is_gone() {
 }
 
 #[tokio::test]
-async fn ten_thousand_unknown_names_get_no_handshake_and_push_nobody_out() {
+async fn ten_thousand_unknown_names_get_no_handshake_and_evict_no_site() {
     let world = world().await;
     ask(&world, "mta-sts.a.example", &request("GET", PATH)).await.unwrap();
     for number in 0..10_000 {

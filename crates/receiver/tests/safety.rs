@@ -1,10 +1,10 @@
-//! The theorem of docs/safety.md, checked over every state that the planner, the senders and the world
-//! can reach within the bounds given there.
+//! Checks the safety theorem of docs/safety.md over every state that the planner, the senders and the world can reach
+//! within the bounds given there.
 //!
-//! Time goes in ticks of two minutes, which is also [`formats::limits::POLICY_SLACK`]. Senders do not act
-//! on each other, and a sender may fetch at any moment, keep what it fetched to the end of its `max_age`,
-//! never look at an `id`, and know MX hosts from a cache. So the model keeps all policies that some
-//! sender can hold, and all MX sets that some sender can know, instead of senders one by one.
+//! Time advances in ticks of two minutes, which is also [`formats::limits::POLICY_SLACK`]. Senders are independent of
+//! each other. A sender may fetch at any moment, keep a policy until its `max_age` expires, ignore the `id`, and know
+//! MX hosts from a cache. The model therefore tracks the policies that some sender can hold and the MX sets that some
+//! sender can know, instead of single senders.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -19,22 +19,22 @@ use sternpost_receiver::rollout::plan::{Permit, PlannedStep, Step, next};
 use sternpost_receiver::rollout::state::RolloutState;
 
 const TICK: u32 = 120;
-/// Ticks that MX records are remembered.
+/// TTL of MX records, in ticks.
 const MX_TTL: u8 = 1;
 const TESTING: u8 = 1;
 const ENFORCE: u8 = 2;
-/// The `max_age` of policies that were there before us.
+/// The `max_age` of policies from before Sternpost, in ticks.
 const BEFORE: u8 = 3;
-/// How often the operator may change his mind; SPOST_SAFETY_CHANGES sets another number.
+/// How often the operator may change the goal; the variable SPOST_SAFETY_CHANGES overrides this.
 const CHANGES: u8 = 1;
-/// Turns in which a plan has to end.
+/// Maximum number of steps until a plan must end.
 const TURNS: usize = 60;
 
 type Hosts = u8;
 const A: Hosts = 1;
 const B: Hosts = 2;
 
-/// What the operator may want: a mode and MX hosts.
+/// The goals that the operator may set: a mode and MX hosts.
 const WANTS: [(Mode, Hosts); 6] = [
     (Mode::Enforce, A),
     (Mode::Enforce, B),
@@ -56,21 +56,21 @@ struct State {
     want: usize,
     changes: u8,
     rollout: RolloutState,
-    /// A step that was begun: recorded, and not yet done.
+    /// A step that was recorded but not carried out yet.
     begun: Option<Done>,
     mx: Hosts,
-    /// The `id` that is announced; it alternates between two.
+    /// The published `id`; it alternates between two values.
     record: Option<u8>,
     served: Option<File>,
-    /// Replaced files that some sender holds, and for how many ticks more.
+    /// Replaced files that some sender holds, each with the ticks left.
     held: BTreeMap<File, u8>,
-    /// Files that were there to be fetched since the last announcement.
+    /// Files that could be fetched since the last announcement.
     under_this_id: BTreeSet<File>,
-    /// MX sets that were replaced and that some sender knows, for how many ticks more.
+    /// Replaced MX sets that some sender knows, each with the ticks left.
     known: BTreeMap<Hosts, u8>,
 }
 
-/// A step as the world takes it.
+/// The effect of a step on the world.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Done {
     Serve(File),
@@ -83,16 +83,16 @@ enum Done {
 #[derive(Debug, Clone, PartialEq)]
 enum Action {
     Tick,
-    /// The operator wants something else.
+    /// The operator changes the goal.
     Want(usize),
-    /// The planner looks, records what it is about to do, and is about to do it. A fetch may fail.
+    /// The planner observes the domain and records its next step. The fetch of the policy may fail.
     Begin {
         permit: bool,
         fetched: bool,
     },
-    /// It does it.
+    /// The recorded step is carried out.
     Finish,
-    /// It dies before it does.
+    /// The program crashes before the step is carried out.
     Crash,
 }
 
@@ -179,7 +179,7 @@ impl State {
         }
     }
 
-    /// The planner's turn: what comes next, with what is recorded before it is done.
+    /// Lets the planner observe the domain, choose the next step and record it.
     fn begin(&mut self, planner: Planner, permit: bool, fetched: bool) -> PlannedStep {
         let (wanted, seen) = (wanted(self.want), self.seen(fetched));
         self.rollout.observe(&wanted, &seen, now());
@@ -201,7 +201,7 @@ impl State {
                 Step::Withdraw => Done::Withdraw,
                 Step::TakeDown => Done::TakeDown,
                 Step::PointPolicyHost(_) | Step::AskForReports(_) | Step::Delegate(_) => {
-                    panic!("nobody wants that here")
+                    panic!("the goals of this model never need this step")
                 }
             });
         }
@@ -232,7 +232,7 @@ impl State {
             return;
         }
         if let Some(old) = self.served.take() {
-            // It may still come to a sender for a tick, who then keeps it for its `max_age`.
+            // A fetch in progress may deliver it for one more tick; the sender then keeps it for its `max_age`.
             let left = old.ticks + 1;
             self.held.insert(old, left);
         }
@@ -240,7 +240,7 @@ impl State {
         self.served = file;
     }
 
-    /// All that some sender holds.
+    /// All policy files that some sender can hold.
     fn holdings(&self) -> impl Iterator<Item = &File> {
         self.held.keys().chain(&self.served)
     }
@@ -259,7 +259,7 @@ impl State {
         }
         count_down(&mut self.held);
         count_down(&mut self.known);
-        // What is over is forgotten at the next look anyway; so that states are alike, do it now.
+        // The next observation would drop expired entries; dropping them now makes equal states identical.
         self.rollout.promises.retain(|promise| promise.is_out(now()));
         self.rollout.gone.retain(|gone| gone.until > now());
     }
@@ -280,7 +280,7 @@ impl State {
         self.holdings().all(|file| file.mode == Mode::None)
     }
 
-    /// A plan that nobody disturbs, in a world where steps work out, comes to its end.
+    /// Checks that an undisturbed plan ends when every step succeeds.
     fn ends(&self, planner: Planner) -> bool {
         let mut state = self.clone();
         state.finish();
@@ -300,7 +300,7 @@ impl Model for World {
     type State = State;
     type Action = Action;
 
-    /// A domain with nothing, and domains that somebody else has set up before.
+    /// A domain without a policy, and domains that already have one.
     fn init_states(&self) -> Vec<State> {
         let file = |mode, ticks, mx| File { mode, ticks, mx };
         vec![
@@ -396,7 +396,7 @@ fn pub_02_no_conforming_sender_ever_refuses_mail_whatever_it_holds() {
     checker.assert_properties();
 }
 
-/// A wrong order has to be found, or the check above says nothing.
+/// Checks that the model check finds a wrong order; otherwise the check above would prove nothing.
 fn finds(property: &'static str, planner: Planner) {
     let until = HasDiscoveries::AnyOf([property].into());
     assert!(check(planner, until).discovery(property).is_some(), "not found: {property}");

@@ -1,4 +1,5 @@
-//! What earlier versions keep in the store as JSON is read, and written back the same, whatever the types are called.
+//! Checks that JSON rows stored by earlier versions can be read and are written back unchanged, after types were
+//! renamed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -32,7 +33,7 @@ const DOMAIN: &str = r#"{"name":"a.example","mode":"enforce","mx":["mx1.a.exampl
 "max_age":{"testing":86400,"enforce":604800,"before":31557600},"host":"self","dns":"rfc2136:ns1","repair":true,
 "auto_promote":false,"delegated":true,"rua":["mailto:r@a.example"]}"#;
 
-fn comes_back<T: Serialize + DeserializeOwned>(row: &str) {
+fn assert_round_trip<T: Serialize + DeserializeOwned>(row: &str) {
     let read: T = serde_json::from_str(row).unwrap();
     let written = serde_json::to_value(&read).unwrap();
     assert_eq!(written, serde_json::from_str::<Value>(row).unwrap());
@@ -40,10 +41,10 @@ fn comes_back<T: Serialize + DeserializeOwned>(row: &str) {
 
 #[test]
 fn rows_of_earlier_versions_are_read_and_written_back_the_same() {
-    comes_back::<RolloutState>(ROLLOUT);
-    comes_back::<Decisions>(DECISIONS);
-    comes_back::<Alert>(ALERT);
-    comes_back::<DomainSpec>(DOMAIN);
+    assert_round_trip::<RolloutState>(ROLLOUT);
+    assert_round_trip::<Decisions>(DECISIONS);
+    assert_round_trip::<Alert>(ALERT);
+    assert_round_trip::<DomainSpec>(DOMAIN);
 }
 
 #[test]

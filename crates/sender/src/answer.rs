@@ -1,8 +1,8 @@
-//! Which policy a domain has: what is published, what is remembered, and what follows from both
-//! (RFC 8461 §3, §5.1; RFC 7672 §2), and the answers for mail servers.
+//! Policy answers for mail servers: which TLS policy applies to a next hop (RFC 8461 §3, §5.1; RFC 7672 §2).
 //!
-//! [`sts`] and [`decide`] decide without I/O; [`Discovery`] and [`route`] look; [`Answers`] keeps
-//! the outcome ready and answers.
+//! [`PolicyService`] receives a lookup key from a protocol in [`crate::serve`] and returns an answer from its cache or
+//! from a look-up. For a look-up, [`Discovery`] finds the MTA-STS policy and [`route`] resolves the MX hosts and
+//! their TLSA records. [`sts`] and [`decide`] hold the rules and do no I/O. Begin reading at [`decide`].
 
 pub mod cache;
 pub mod decide;
@@ -22,4 +22,4 @@ pub mod sts;
 
 pub use discovery::{Discovery, DiscoveryOutcome};
 pub use lookup::LookupTrace;
-pub use service::{Answers, Settings};
+pub use service::{PolicyService, Settings};

@@ -1,8 +1,11 @@
-//! Collects what mail servers say of their sessions, for the reports (RFC 8460 §4; libtlsrpt).
+//! Collects the TLS sessions of mail servers and tallies them for reports (RFC 8460 §4).
 //!
-//! A mail server says the same of most sessions with a domain, byte by byte. So what comes in is counted as it is,
-//! and looked into once for all that are alike, when it goes to the store, which it does twice a second. What the
-//! store does not take is held, up to a bound, and what goes over that is counted as dropped.
+//! Sessions arrive as datagrams of libtlsrpt on a [`DatagramSocket`], or as JSON over HTTP. [`Collector`] adds them to
+//! the tallies of the day in the store, from which [`crate::report`] builds the reports.
+//!
+//! Most datagrams about a domain are identical byte by byte. They are therefore counted unparsed, and each distinct one
+//! is parsed once, when it is stored. When the store fails, datagrams are held in memory up to a limit; further ones
+//! are counted as dropped.
 
 mod entries;
 mod socket;
@@ -26,72 +29,78 @@ use store::tallies::DayTally;
 use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-/// Between two times that what came in goes to the store.
+/// The interval at which pending sessions are written to the store.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A session in the future by more than this is not believed.
+/// A posted session whose time is further in the future than this is refused.
 const MAX_CLOCK_LEAD: SignedDuration = SignedDuration::from_mins(5);
 
-/// Faults that are logged in full; further ones are only counted.
-const MAX_LOGGED_FAULTS: u64 = 20;
+/// After this number of refused sessions, further ones are only counted and no longer logged.
+const MAX_LOGGED_REFUSALS: u64 = 20;
 
-/// Counts sessions.
+/// Tallies TLS sessions.
 pub struct Collector {
     store: Store,
     clock: Arc<dyn Clock>,
-    held: Mutex<Pending>,
-    /// What came in, and what became of it.
+    /// Datagrams that are not stored yet.
+    pending: Mutex<Pending>,
+    /// The counters of received sessions.
     pub counts: Counts,
 }
 
-/// What came in, and what became of it. What is neither stored, refused, late nor dropped waits for the store.
+/// Counters of received sessions. A session that is not stored, refused, late or dropped is pending.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Sessions that came in.
+    /// Sessions received.
     pub received: Counter,
-    /// Of those, stored.
+    /// Sessions stored in a tally.
     pub stored: Counter,
-    /// Of those, too long, malformed or of an unknown version.
+    /// Sessions refused: too long, malformed, or of an unknown version or policy type.
     pub refused: Counter,
-    /// Of those, for a day whose reports are built.
+    /// Sessions that came after the reports of their day were built.
     pub late: Counter,
-    /// Of those, dropped since the store failed for too long.
+    /// Sessions dropped because the store failed for too long.
     pub dropped: Counter,
-    /// Times that the store did not take them.
+    /// Failed writes of sessions to the store.
     pub store_failures: Counter,
 }
 
 impl Counts {
-    /// Puts them among what is watched.
+    /// Registers the counters as metrics.
     pub fn register(&self, all: &mut Registry) {
         for (name, help, count) in [
-            ("sessions_received", "Sessions that mail servers told of", &self.received),
-            ("sessions_stored", "Of those, counted for reports", &self.stored),
-            ("sessions_refused", "Of those, too long, malformed or of an unknown version", &self.refused),
-            ("sessions_late", "Of those, for a day whose reports are built", &self.late),
-            ("sessions_dropped", "Of those, dropped since the store failed for too long", &self.dropped),
-            ("sessions_store_failures", "Times that the store did not take sessions", &self.store_failures),
+            ("sessions_received", "TLS sessions received from mail servers", &self.received),
+            ("sessions_stored", "TLS sessions counted for reports", &self.stored),
+            (
+                "sessions_refused",
+                "TLS sessions refused: too long, malformed or of an unknown version",
+                &self.refused,
+            ),
+            ("sessions_late", "TLS sessions that came after the reports of their day were built", &self.late),
+            ("sessions_dropped", "TLS sessions dropped because the store failed for too long", &self.dropped),
+            ("sessions_store_failures", "Failed writes of TLS sessions to the store", &self.store_failures),
         ] {
             all.register(name, help, count.clone());
         }
     }
 }
 
-/// Datagrams as they came, by the day, each with how often.
+/// Unparsed datagrams by UTC day, each with its number of occurrences.
 #[derive(Default)]
 struct Pending {
     days: BTreeMap<Timestamp, HashMap<Box<[u8]>, u64>>,
+    /// The bytes in use, with [`ENTRY_OVERHEAD_BYTES`] per distinct datagram.
     bytes: usize,
 }
 
-/// What an entry costs beside its bytes.
+/// The approximate overhead of a distinct datagram in memory, in bytes.
 const ENTRY_OVERHEAD_BYTES: usize = 64;
 
 impl Pending {
-    /// False when there is no room.
+    /// Adds a datagram that occurred `times` times. Returns false if it would exceed [`COLLECTED_BYTES`].
     fn add(&mut self, day: Timestamp, bytes: &[u8], times: u64) -> bool {
-        let alike = self.days.entry(day).or_default();
-        if let Some(known) = alike.get_mut(bytes) {
+        let counts = self.days.entry(day).or_default();
+        if let Some(known) = counts.get_mut(bytes) {
             *known += times;
             return true;
         }
@@ -99,69 +108,69 @@ impl Pending {
             return false;
         }
         self.bytes += bytes.len() + ENTRY_OVERHEAD_BYTES;
-        alike.insert(bytes.into(), times);
+        counts.insert(bytes.into(), times);
         true
     }
 }
 
-/// Why posted sessions are not taken.
+/// The reason why posted sessions are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
-    /// One of them is not good; none is taken.
+    /// A session is invalid; the whole request is refused.
     #[error("session {number}: {why}")]
     Session {
-        /// Which, from 1.
+        /// The position of the session in the request, from 1.
         number: usize,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
-    /// The store does not work.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Collector {
-    /// One that counts into this store.
+    /// A collector that adds to the tallies in `store`.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { store, clock, held: Mutex::default(), counts: Counts::default() })
+        Arc::new(Self { store, clock, pending: Mutex::default(), counts: Counts::default() })
     }
 
-    fn held(&self) -> MutexGuard<'_, Pending> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes one datagram, which counts for the day on which it comes.
-    pub fn take(&self, datagram: &[u8]) {
+    /// Adds a datagram to the pending ones. It counts for the UTC day of its arrival.
+    pub fn add_datagram(&self, datagram: &[u8]) {
         self.counts.received.inc_by(1);
         if datagram.len() > DATAGRAM_BYTES {
-            return self.refuse(1, &format!("it has over {DATAGRAM_BYTES} bytes"), datagram);
+            return self.refuse(1, &format!("it is longer than {DATAGRAM_BYTES} bytes"), datagram);
         }
         let day = DateRange::utc_day(self.clock.now()).start;
-        if !self.held().add(day, datagram, 1) {
+        if !self.pending().add(day, datagram, 1) {
             self.counts.dropped.inc_by(1);
         }
     }
 
     fn refuse(&self, times: u64, why: &str, datagram: &[u8]) {
-        if self.counts.refused.inc_by(times) < MAX_LOGGED_FAULTS {
+        if self.counts.refused.inc_by(times) < MAX_LOGGED_REFUSALS {
             let shown: String = String::from_utf8_lossy(datagram).chars().take(200).collect();
-            tracing::warn!(datagram = ?shown, "a session is not counted: {why}");
+            tracing::warn!(datagram = ?shown, "session refused: {why}");
         }
     }
 
-    /// Brings what came in to the store. When that fails, it is held for the next time.
+    /// Parses the pending datagrams and adds them to the tallies in the store. When the store fails, they stay pending.
     pub async fn store(&self) -> Result<(), StoreError> {
-        let held = std::mem::take(&mut *self.held());
-        if held.days.is_empty() {
+        let pending = std::mem::take(&mut *self.pending());
+        if pending.days.is_empty() {
             return Ok(());
         }
         let mut tallies = BTreeMap::new();
         let mut counted = BTreeMap::new();
         let mut refused = Vec::new();
-        for (day, alike) in &held.days {
+        for (day, datagrams) in &pending.days {
             let (mut tally, mut sessions) = (DayTally::new(), 0);
-            for (datagram, times) in alike {
-                match read(datagram) {
+            for (datagram, times) in datagrams {
+                match parse(datagram) {
                     Ok(session) => {
                         sessions += times;
                         count(session, *times, &mut tally);
@@ -174,7 +183,7 @@ impl Collector {
         }
         if let Err(error) = self.add(tallies, &counted).await {
             self.counts.store_failures.inc_by(1);
-            self.hold(&held);
+            self.put_back(&pending);
             return Err(error);
         }
         for (times, why, datagram) in refused {
@@ -183,7 +192,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Adds to the days that are open.
+    /// Adds to the tallies of open days, and counts the sessions of closed days as late.
     async fn add(
         &self,
         mut tallies: BTreeMap<Timestamp, DayTally>,
@@ -201,7 +210,7 @@ impl Collector {
         for (day, sessions) in counted.iter().filter(|(_, sessions)| **sessions > 0) {
             if late.contains(day) {
                 self.counts.late.inc_by(*sessions);
-                tracing::warn!(day = %day.strftime("%Y-%m-%d"), sessions, "came after the day's reports were built, and are not counted");
+                tracing::warn!(day = %day.strftime("%Y-%m-%d"), sessions, "sessions came after the reports of their day were built and are not counted");
             } else {
                 self.counts.stored.inc_by(*sessions);
             }
@@ -209,19 +218,19 @@ impl Collector {
         Ok(())
     }
 
-    fn hold(&self, back: &Pending) {
-        let mut held = self.held();
-        for (day, alike) in &back.days {
-            for (datagram, times) in alike {
-                if !held.add(*day, datagram, *times) {
+    fn put_back(&self, unstored: &Pending) {
+        let mut pending = self.pending();
+        for (day, datagrams) in &unstored.days {
+            for (datagram, times) in datagrams {
+                if !pending.add(*day, datagram, *times) {
                     self.counts.dropped.inc_by(*times);
                 }
             }
         }
     }
 
-    /// Brings what comes in to the store again and again, until it is told to stop; it is never cut off while what came
-    /// in is on its way to the store, and so in nobody's memory.
+    /// Stores pending sessions every [`FLUSH_INTERVAL`] until `stop` is cancelled. A write in progress is never
+    /// interrupted, because its sessions are no longer pending and would be lost.
     pub fn keep_storing<'a>(&'a self, stop: CancellationToken) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
@@ -236,7 +245,10 @@ impl Collector {
                     Ok(()) if is_down => {
                         is_down = false;
                         let dropped = self.counts.dropped.get();
-                        tracing::info!(dropped, "the store takes sessions again; dropped is since the start");
+                        tracing::info!(
+                            dropped,
+                            "sessions are stored again; `dropped` counts since the start"
+                        );
                     }
                     Ok(()) => {}
                     Err(error) if !is_down => {
@@ -252,7 +264,8 @@ impl Collector {
         })
     }
 
-    /// Takes sessions that were posted: all of them are durable when this returns, or none is taken.
+    /// Adds posted sessions to the tallies. On success all of them are durable, and their number is returned; on an
+    /// error none is added.
     pub fn post<'a>(&'a self, posted: Vec<Posted>) -> BoxFuture<'a, Result<usize, PostError>> {
         Box::pin(async move {
             let now = self.clock.now();
@@ -263,7 +276,7 @@ impl Collector {
                 let fail = |why: String| PostError::Session { number, why };
                 let at = at.unwrap_or(now);
                 if at.duration_since(now) > MAX_CLOCK_LEAD {
-                    return Err(fail(format!("{at} is in the future: it is {now}")));
+                    return Err(fail(format!("{at} is in the future: the current time is {now}")));
                 }
                 if let Some(unknown) = entries::unknown_policy(&session) {
                     return Err(fail(unknown.to_string()));
@@ -275,7 +288,7 @@ impl Collector {
             if let Some(day) = self.store.add_tallies(&tallies).await?.first() {
                 let number = last_of_day.get(day).copied().unwrap_or(1);
                 let day = day.strftime("%Y-%m-%d");
-                let why = format!("the reports about {day} are built, so that it can't be counted any more");
+                let why = format!("the reports about {day} are built, so it can no longer be counted");
                 return Err(PostError::Session { number, why });
             }
             self.counts.received.inc_by(sessions as u64);
@@ -285,7 +298,7 @@ impl Collector {
     }
 }
 
-fn read(datagram: &[u8]) -> Result<Session, String> {
+fn parse(datagram: &[u8]) -> Result<Session, String> {
     let session = Session::parse(datagram).map_err(|error| error.to_string())?;
     match entries::unknown_policy(&session) {
         Some(unknown) => Err(unknown.to_string()),

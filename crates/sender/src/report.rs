@@ -1,13 +1,15 @@
-//! The reports about what deliveries met (RFC 8460).
+//! Building and sending TLS reports (RFC 8460).
 //!
-//! [`build`] makes a domain's report from its tally, [`compose`] the signed mail that carries one, [`ReportDelivery`] takes
-//! it to where the domain's `_smtp._tls` record says, by a [`Transport`] or by HTTPS. [`ReportScheduler`] does that day by day, and
-//! [`TestingProber`] finds out what sessions under policies in `testing` hide.
+//! The input is the tallies that [`crate::collect`] stored. Once a UTC day is over, [`ReportScheduler`] calls
+//! [`fn@build`] for each domain and queues the reports. [`ReportDelivery`] sends each report to the targets in the
+//! domain's `_smtp._tls` record: by HTTPS, or as a signed mail from [`fn@compose`] over a [`Transport`].
+//! [`TestingProber`] detects the failures that sessions under policies in `testing` hide. Begin at [`ReportScheduler`].
 
 mod build;
 mod compose;
 mod delivery;
 mod direct;
+mod round;
 mod scheduler;
 mod testing_probe;
 mod testing_prober;

@@ -1,4 +1,7 @@
-//! Sockets on which mail servers ask: [`socketmap`] for Postfix, [`lines`] for Exim and scripts.
+//! The protocols in which mail servers query policies, and the listeners for them.
+//!
+//! [`listen`] accepts connections on TCP and Unix sockets. [`socketmap`] serves Postfix, [`lines`] serves Exim and
+//! scripts. Both get their answers from [`crate::answer::PolicyService`].
 
 pub mod lines;
 pub mod listen;
@@ -7,24 +10,24 @@ pub mod socketmap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Ends listeners and connections in good order: no new ones, the open ones finish what they do.
+/// Graceful shutdown: listeners accept no new connections, and open connections finish their current request.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// Cancelled when the end begins.
+    /// Cancelled when the shutdown begins.
     pub token: CancellationToken,
-    /// The connections that are open.
+    /// The open connections.
     pub tasks: TaskTracker,
 }
 
 impl Shutdown {
-    /// Ends everything and waits for it, up to `most`; says whether all ended.
-    pub async fn finish(&self, most: std::time::Duration) -> bool {
+    /// Begins the shutdown and waits up to `timeout` for the connections. Returns true if all ended.
+    pub async fn finish(&self, timeout: std::time::Duration) -> bool {
         self.token.cancel();
         self.tasks.close();
-        tokio::time::timeout(most, self.tasks.wait()).await.is_ok()
+        tokio::time::timeout(timeout, self.tasks.wait()).await.is_ok()
     }
 
-    /// One that ends with this one, or before.
+    /// A shutdown that begins with this one, or separately before it.
     pub fn child(&self) -> Self {
         Self { token: self.token.child_token(), tasks: self.tasks.clone() }
     }

@@ -1,6 +1,6 @@
-//! Kill -9 while sessions are collected, while reports are built, and while they are sent, 200 times each: what was
-//! durable is not lost, and nothing is sent twice but what the receiver took in the very moment of the kill. The
-//! process under test is this program again.
+//! Kills the process 200 times each while it collects sessions, builds reports and sends them. Durable data must not be
+//! lost, and no report is sent twice unless the target accepted it at the moment of the kill. The process under test is
+//! this test program, started again.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -32,23 +32,23 @@ const KILLS: u32 = 200;
 const DOMAINS: u32 = 2000;
 const DAY: &str = "2026-11-24T00:00:00Z";
 
-/// Speaks what test runners ask of a test without the harness: a list, or a run.
+/// Implements the command line that test runners expect of a test without harness: list the tests, or run them.
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let has = |word: &str| words.iter().any(|given| given == word);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let run = |work| tokio::runtime::Runtime::new().unwrap().block_on(work);
-    match words.first().map(String::as_str) {
-        Some("collect") => run(Box::pin(collect(PathBuf::from(&words[1]))) as BoxFuture<'_, ()>),
-        Some("build") => run(Box::pin(report(PathBuf::from(&words[1]), false))),
-        Some("send") => run(Box::pin(report(PathBuf::from(&words[1]), true))),
+    match args.first().map(String::as_str) {
+        Some("collect") => run(Box::pin(collect(PathBuf::from(&args[1]))) as BoxFuture<'_, ()>),
+        Some("build") => run(Box::pin(report(PathBuf::from(&args[1]), false))),
+        Some("send") => run(Box::pin(report(PathBuf::from(&args[1]), true))),
         _ if has("--list") && !has("--ignored") => println!("{NAME}: test"),
         _ if has("--list") => {}
         Some(filter) if !filter.starts_with('-') && !NAME.contains(filter) => {}
         _ => {
-            let place = tempfile::tempdir().unwrap();
-            let sessions = collecting(place.path());
-            let reports = building(place.path(), sessions);
-            sending(place.path(), reports);
+            let dir = tempfile::tempdir().unwrap();
+            let sessions = collecting(dir.path());
+            let reports = building(dir.path(), sessions);
+            sending(dir.path(), reports);
             println!("test {NAME} ... ok\n\ntest result: ok. 1 passed; 0 failed");
         }
     }
@@ -58,27 +58,28 @@ async fn store(folder: &Path) -> Store {
     Store::open(&folder.join("s.db")).await.unwrap()
 }
 
-fn said(line: &str) {
+fn print(line: &str) {
     println!("{line}");
     std::io::stdout().flush().unwrap();
 }
 
-/// Collects, and says how many sessions are durable.
+/// Collects sessions, and prints how many are durable.
 async fn collect(folder: PathBuf) {
     let clock = Arc::new(ManualClock::new(DAY.parse().unwrap()));
     let collector = Collector::new(store(&folder).await, clock);
     let options = SocketFileOptions::default();
     let socket = DatagramSocket::bind(&folder.join("tlsrpt.sock"), options).await.unwrap();
     socket.receive(collector.clone(), Shutdown::default()).unwrap();
-    said("ready");
+    print("ready");
     loop {
         collector.store().await.unwrap();
-        said(&collector.counts.stored.get().to_string());
+        print(&collector.counts.stored.get().to_string());
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// Everybody wants reports by HTTPS.
+/// A DNS in which every domain requests reports over HTTPS, and the host that accepts them. The path is the file that
+/// lists accepted reports.
 struct World(PathBuf);
 
 impl Dns for World {
@@ -95,7 +96,7 @@ impl Dns for World {
     }
 }
 
-/// A receiver that has taken a report when a line about it is in its file.
+/// The host has accepted a report once its ID is in the file.
 impl Posts for World {
     fn post<'a>(
         &'a self,
@@ -113,9 +114,9 @@ impl Posts for World {
     }
 }
 
-/// Builds the reports of the day, and sends them where that is wanted.
+/// Builds the reports of the day, and sends them if `sends` is true.
 async fn report(folder: PathBuf, sends: bool) {
-    let world = Arc::new(World(folder.join("taken")));
+    let world = Arc::new(World(folder.join("accepted")));
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::new("2026-11-25T06:00:00Z".parse().unwrap()));
     let scheduler = Arc::new(ReportScheduler {
         store: store(&folder).await,
@@ -138,13 +139,13 @@ async fn report(folder: PathBuf, sends: bool) {
         counts: Counts::default(),
         stop: Default::default(),
     });
-    said("ready");
+    print("ready");
     if sends {
         scheduler.turn().await.unwrap();
     } else {
         scheduler.build().await.unwrap();
     }
-    said("done");
+    print("done");
 }
 
 fn start(role: &str, folder: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
@@ -153,15 +154,16 @@ fn start(role: &str, folder: &Path) -> (Child, BufReader<std::process::ChildStdo
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n", "it starts with what was left");
+    assert_eq!(line, "ready\n", "the process starts with the store of the last round");
     (child, out)
 }
 
-/// Each round ends at another moment of the work.
-fn moment(round: u32, most: u64) -> Duration {
-    Duration::from_micros(200 + u64::from(round) * 7_919 % most)
+/// The time until the kill, different in each round and below about `limit` microseconds.
+fn moment(round: u32, limit: u64) -> Duration {
+    Duration::from_micros(200 + u64::from(round) * 7_919 % limit)
 }
 
+/// The successful and failed sessions in the tallies of the day.
 fn sums(folder: &Path) -> (u64, u64) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -172,7 +174,8 @@ fn sums(folder: &Path) -> (u64, u64) {
     })
 }
 
-/// Kills the collector; what it said to be durable is there, and what is there was sent. Returns what is there.
+/// Kills the collector. Every session that it printed as durable must be stored, and every stored session was sent.
+/// Returns the number of stored sessions.
 fn collecting(folder: &Path) -> u64 {
     let (mut durable, mut sent) = (0, 0);
     for round in 0..KILLS {
@@ -200,23 +203,24 @@ fn collecting(folder: &Path) -> u64 {
         durable += last.unwrap_or(0);
         sent += feeder.join().unwrap();
     }
-    let (there, failed) = sums(folder);
+    let (stored, failed) = sums(folder);
     println!(
-        "collecting: {sent} sessions sent, {durable} said to be durable, {there} there, over {KILLS} kills"
+        "collecting: {sent} sessions sent, {durable} printed as durable, {stored} stored, over {KILLS} kills"
     );
-    assert!(durable <= there && there <= sent && failed == 0, "{durable} {there} {sent}");
+    assert!(durable <= stored && stored <= sent && failed == 0, "{durable} {stored} {sent}");
     assert!(durable > u64::from(KILLS), "only {durable}");
-    there
+    stored
 }
 
-/// Kills the builder, with the day opened again each time; then lets it end, and counts.
+/// Kills the builder, and reopens the day after each kill. Then one build runs to the end, and every session must be in
+/// exactly one report.
 fn building(folder: &Path, sessions: u64) -> usize {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let day: Timestamp = DAY.parse().unwrap();
-    let (mut was_cut, mut round) = (0, 0);
-    // How long a build takes is the machine's affair: the kills come sooner when one has ended before.
+    let (mut interrupted, mut round) = (0, 0);
+    // The duration of a build depends on the machine: kill earlier when a build ended before the kill.
     let mut latest = 150_000;
-    while was_cut < KILLS {
+    while interrupted < KILLS {
         let (mut child, out) = start("build", folder);
         std::thread::sleep(moment(round, latest));
         child.kill().unwrap();
@@ -224,7 +228,7 @@ fn building(folder: &Path, sessions: u64) -> usize {
         round += 1;
         match out.lines().map_while(Result::ok).any(|line| line == "done") {
             true => latest = (latest * 9 / 10).max(1000),
-            false => was_cut += 1,
+            false => interrupted += 1,
         }
         runtime.block_on(async {
             let store = store(folder).await;
@@ -237,18 +241,20 @@ fn building(folder: &Path, sessions: u64) -> usize {
     let (domains, reports, counted) = runtime.block_on(async {
         let store = store(folder).await;
         let domains = store.tally(day).await.unwrap().len();
-        let wanted = store::outgoing::OutgoingFilter { most: u32::MAX, ..Default::default() };
-        let reports = store.outgoing(&wanted).await.unwrap();
+        let filter = store::outgoing::OutgoingFilter { most: u32::MAX, ..Default::default() };
+        let reports = store.outgoing(&filter).await.unwrap();
         store.close().await;
         (domains, reports.len(), reports.iter().map(|report| report.successful).sum::<u64>())
     });
-    println!("building: {reports} reports with {counted} sessions, {was_cut} of {round} builds cut off");
+    println!(
+        "building: {reports} reports with {counted} sessions, {interrupted} of {round} builds interrupted"
+    );
     assert_eq!((reports, counted), (domains, sessions));
     assert!(reports > 500, "only {reports}");
     reports
 }
 
-/// Kills the sender; each report was taken, and more than once only where a kill came in between.
+/// Kills the sender. Every report must be accepted, and twice only if a kill interrupted its delivery.
 fn sending(folder: &Path, reports: usize) {
     let mut kills = 0;
     let mut is_done = false;
@@ -267,15 +273,15 @@ fn sending(folder: &Path, reports: usize) {
         let (mut child, _out) = start("send", folder);
         child.wait().unwrap();
     }
-    let mut taken: BTreeMap<String, u32> = BTreeMap::new();
-    for line in std::fs::read_to_string(folder.join("taken")).unwrap().lines() {
-        *taken.entry(line.to_owned()).or_default() += 1;
+    let mut accepted: BTreeMap<String, u32> = BTreeMap::new();
+    for line in std::fs::read_to_string(folder.join("accepted")).unwrap().lines() {
+        *accepted.entry(line.to_owned()).or_default() += 1;
     }
-    let again: u32 = taken.values().map(|times| times - 1).sum();
-    println!("sending: {} reports taken, {again} of them again, over {kills} kills", taken.len());
-    assert_eq!(taken.len(), reports);
-    assert!(kills > KILLS / 2, "all was sent after {kills} kills");
-    // At each kill no more can be under way than go at once.
-    let at_once = formats::limits::REPORTS_PER_HOST as u32;
-    assert!(again <= kills * at_once, "{again} repeated");
+    let again: u32 = accepted.values().map(|times| times - 1).sum();
+    println!("sending: {} reports accepted, {again} of them again, over {kills} kills", accepted.len());
+    assert_eq!(accepted.len(), reports);
+    assert!(kills > KILLS / 2, "everything was sent after {kills} kills");
+    // At each kill, at most the concurrent deliveries to one host can be repeated.
+    let concurrent = formats::limits::REPORTS_PER_HOST as u32;
+    assert!(again <= kills * concurrent, "{again} repeated");
 }

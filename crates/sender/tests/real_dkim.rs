@@ -1,4 +1,4 @@
-//! Report mail under the eyes of another DKIM implementation (dkimpy, Debian's python3-dkim).
+//! Verifies report mail with another DKIM implementation (dkimpy, Debian's python3-dkim).
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
@@ -32,9 +32,9 @@ fn verified(message: &[u8], name: &str, record: &str) -> bool {
         .args([name, record])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    let result = String::from_utf8_lossy(&run.stdout).into_owned();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-    said.trim() == "True"
+    result.trim() == "True"
 }
 
 #[test]
@@ -62,10 +62,10 @@ fn rpt_16_another_implementation_verifies_the_signature_and_notices_a_change() {
         details: vec![],
     };
     let tally = DomainTally { domain: about.clone(), entries: vec![entry] };
-    let letter = PreparedReport::new(&about, &build(now, tally, &[], &reporter).unwrap()).unwrap();
+    let prepared = PreparedReport::new(&about, &build(now, tally, &[], &reporter).unwrap()).unwrap();
     for key in keys {
         let to = MailAddress::parse("r@example.org").unwrap();
-        let mail = compose(&letter, &reporter, &to, std::slice::from_ref(&key), now).unwrap();
+        let mail = compose(&prepared, &reporter, &to, std::slice::from_ref(&key), now).unwrap();
         let (name, record) = key.record().unwrap();
         assert!(verified(&mail.message, &name, &record), "{key:?}");
         let changed =

@@ -1,10 +1,10 @@
-//! Looks at many domains, 64 at a time, over the lab: the whole program (`sternpost check --from`) against
-//! a floor that does the same questions, handshakes and sessions bare, with nothing looked at. Every domain
-//! has its own policy host name, MX host and certificates. Lab, floor and program are processes of their own
-//! on the same processors.
+//! Checks many domains in the lab, 64 at a time: the whole program (`sternpost check --from`) against a floor that
+//! does only the same DNS queries, TLS handshakes and SMTP sessions, without evaluating them. Every domain has its
+//! own policy host name, MX host and certificates. Lab, floor and program are separate processes on the same
+//! processors.
 //!
-//! `cargo bench -p sternpost --bench check [-- DOMAINS]`. `check lab DIR DOMAINS real` keeps the lab up on
-//! ports 53, 443 and 25, in a network namespace of its own, for other programs to look at.
+//! `cargo bench -p sternpost --bench check [-- DOMAINS]`. `check lab DIR DOMAINS real` serves the lab
+//! on ports 53, 443 and 25, for other programs; run it in its own network namespace.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -49,12 +49,12 @@ fn main() {
     }
 }
 
-/// The lab's name server looks through the whole zone for what is not there.
+/// Domains in a zone. The lab's name server searches the whole zone for names that do not exist, so zones are small.
 const IN_A_ZONE: usize = 500;
-/// Up to so many have a zone of their own, whose missing signatures take a proof of their own.
+/// Up to this number, each domain has its own unsigned zone, which needs its own DNSSEC proof of insecurity.
 const OWN_ZONES: usize = 400;
 
-/// The zone that a domain is in, and the domain.
+/// The zone of a domain, and the domain's name.
 fn domain(number: usize, count: usize) -> (String, String) {
     if count <= OWN_ZONES {
         return (format!("d{number}.test"), format!("d{number}.test"));
@@ -67,7 +67,7 @@ fn mx(number: usize) -> String {
     format!("mx{}.mail.bulk.test", number % 2000)
 }
 
-/// Where the lab is: DNS, HTTPS, SMTP.
+/// The lab's DNS address, HTTPS port and SMTP port, from the file that the lab process writes.
 fn addresses(place: &Path) -> [SocketAddr; 3] {
     let text = std::fs::read_to_string(place.join("addresses")).unwrap();
     let lines: Vec<SocketAddr> = text.lines().map(|line| line.parse().unwrap()).collect();
@@ -78,7 +78,7 @@ async fn bulk(place: &Path, count: usize, real: bool) {
     let ports = if real { Ports { dns: 53, https: 443, smtp: 25, block: 77 } } else { Ports::free() };
     let lab = Lab::start(ports, SystemClock.now()).await.unwrap();
     lab.names.add_zone("bulk.test.", Signing::Unsigned).unwrap();
-    // One machine for all MX hosts, each by its own name: `mxN.mail.bulk.test` under one wildcard.
+    // One server for all MX hosts; each has its own name, `mxN.mail.bulk.test`, under one wildcard certificate.
     let identity = lab.pki.issue("mx.mail.bulk.test", Cert::Wildcard).unwrap();
     let host = DomainName::parse("mx.mail.bulk.test").unwrap();
     let mail = lab.start_mail_host(&host, Behavior::Good, &identity).await.unwrap();
@@ -201,7 +201,7 @@ async fn fetch(tls: &TlsConnector, https: SocketAddr, host: &str) {
         format!("GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = Vec::new();
-    // The lab closes without a word, as many servers do.
+    // The lab closes the connection without a TLS close_notify, as many servers do.
     let _ = stream.read_to_end(&mut text).await;
     assert!(text.windows(6).any(|word| word == b"STSv1\r"));
 }
@@ -231,7 +231,7 @@ async fn reply<S: AsyncRead + Unpin>(stream: &mut BufReader<S>) {
     }
 }
 
-/// Runs the program over the list: seconds, seconds of processor time, and the most memory in MiB.
+/// Runs the program on the list. Returns seconds, seconds of CPU time, and the peak memory in MiB.
 fn program(place: &Path, words: &[&str]) -> (f64, f64, u64) {
     let begun = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_sternpost"))
@@ -266,7 +266,7 @@ fn compare(count: usize) {
     println!("| | domains/s | CPU ms/domain | rate | most memory |");
     println!("| --- | ---: | ---: | ---: | ---: |");
     let per = |seconds: f64| seconds * 1000.0 / count as f64;
-    // Once to warm the lab up, once to count.
+    // The first run warms up the lab.
     drop(Process::again(&["floor", dir, &number]));
     let floor = Process::again(&["floor", dir, &number]);
     let (base, base_cpu) = floor.line.split_once(' ').unwrap();

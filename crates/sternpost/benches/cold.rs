@@ -1,7 +1,6 @@
-//! Look-ups of domains that nobody asked about before, 64 at a time, over the lab: DNS, a TLS
-//! handshake with the policy host, one GET, and the policy on disk before the answer. The floor is asked over the same
-//! sockets by the same client, and does the same four DNS questions, handshake and GET without anything around. Lab,
-//! floor and server are processes of their own on the same processors.
+//! Look-ups of uncached domains in the lab, 64 at a time: DNS, a TLS handshake with the policy host, one GET, and the
+//! policy on disk before the answer. The floor serves the same client over the same protocol, and does only the same
+//! four DNS queries, handshake and GET. Lab, floor and server are separate processes on the same processors.
 //!
 //! `cargo bench -p sternpost --bench cold [-- DOMAINS]`
 
@@ -25,7 +24,7 @@ use net::smtp::server::AnyStream;
 use process::{Process, median};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use sender::answer::{Answers, Discovery, Settings};
+use sender::answer::{Discovery, PolicyService, Settings};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, run};
 use sender::serve::socketmap::Socketmap;
@@ -40,7 +39,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 
 const AT_ONCE: usize = 64;
-/// The servers take turns so often.
+/// Rounds; in each, every server is measured once.
 const ROUNDS: usize = 5;
 
 fn main() {
@@ -59,7 +58,7 @@ fn domain(number: usize) -> String {
     format!("d{number}.bulk.test")
 }
 
-/// Where the lab is: DNS, and HTTPS.
+/// The lab's DNS address and HTTPS port, from the file that the lab process writes.
 fn read_addresses(place: &Path) -> (SocketAddr, SocketAddr) {
     let text = std::fs::read_to_string(place.join("addresses")).unwrap();
     let mut lines = text.lines().map(|line| line.parse().unwrap());
@@ -108,7 +107,7 @@ async fn serve(place: &Path, dnssec: &str) {
     let policies = Arc::new(Fetcher::new(fetcher, addresses, clock.clone()).unwrap());
     let store = Store::open(&place.join("s.db")).await.unwrap();
     let discovery = Discovery::new(dns.clone(), policies, store.clone(), clock.clone());
-    let answers = Answers::new(dns, discovery, store, clock, 64 << 20, Settings::default());
+    let answers = PolicyService::new(dns, discovery, store, clock, 64 << 20, Settings::default());
     answer(Arc::new(Socketmap(answers))).await;
 }
 
@@ -187,19 +186,19 @@ async fn bare(socket: &UdpSocket, tls: &tokio_rustls::TlsConnector, https: Socke
         format!("GET /.well-known/mta-sts.txt HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = Vec::new();
-    // The lab closes without a word, as many servers do.
+    // The lab closes the connection without a TLS close_notify, as many servers do.
     let _ = stream.read_to_end(&mut text).await;
     assert!(text.windows(6).any(|word| word == b"STSv1\r"));
 }
 
-/// What a server did in one round.
+/// The measurements of a server in one round.
 struct Seen {
     passed: f64,
     cpu: f64,
     resident: u64,
 }
 
-/// The middle of all rounds; ratios are to the floor of the same round.
+/// Prints the medians of all rounds; ratios are to the floor in the same round.
 async fn compare(count: usize) {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().to_str().unwrap();
@@ -221,7 +220,7 @@ async fn compare(count: usize) {
         let _ = std::fs::remove_file(place.path().join("s.db"));
         seen
     };
-    // Once to warm the lab up.
+    // The first run warms up the lab.
     measure(servers[0].1).await;
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {

@@ -1,8 +1,8 @@
-//! Sessions collected, against the floor (a bare loop that receives and parses) in the same run; and the reports of a day
-//! with 100,000 domains built, packed and signed. Needs root, since the kernel's queue of datagrams is set in a network of
-//! the benchmark's own.
+//! Collects sessions, against a floor (a loop that only receives and parses) in the same run; then builds, compresses
+//! and signs the reports of a day with 100,000 domains. Needs root to set the kernel's datagram queue length in a
+//! network namespace of the benchmark.
 //!
-//! `cargo bench --bench collect` prints the tables of docs/performance.md. `SPOST_DOMAINS` makes the second smaller.
+//! `cargo bench --bench collect` prints the tables of docs/performance.md. `SPOST_DOMAINS` sets the number of domains.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -31,7 +31,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
-use store::tallies::{Added, DayTally};
+use store::tallies::{DayTally, TallyIncrement};
 
 const SESSIONS: usize = 1_000_000;
 const RATE: usize = 50_000;
@@ -55,7 +55,8 @@ fn main() {
     }
 }
 
-/// What Postfix tells: nineteen in twenty sessions work, to a thousand domains; the others fail at one of many addresses.
+/// A datagram as Postfix sends it, for one of a thousand domains. One in twenty sessions fails, at one of many
+/// addresses.
 fn datagram(n: usize) -> String {
     let domain = format!("d{}.example", n * 7_919 % 1_000);
     let policy = format!(
@@ -73,7 +74,7 @@ fn datagram(n: usize) -> String {
     )
 }
 
-/// The bare loop: receives and parses so many, then says so.
+/// The floor: receives and parses a number of datagrams, then creates a file to signal the end.
 fn floor(path: &str, sessions: usize) {
     let socket = UnixDatagram::bind(path).unwrap();
     println!("ready");
@@ -88,7 +89,7 @@ fn floor(path: &str, sessions: usize) {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-/// Sends as fast as they are taken; seconds until `is_done`.
+/// Sends datagrams as fast as the receiver accepts them. Returns the seconds until `is_done`.
 fn flood(path: &Path, datagrams: &[String], is_done: impl Fn() -> bool) -> f64 {
     let client = UnixDatagram::unbound().unwrap();
     client.connect(path).unwrap();
@@ -102,9 +103,9 @@ fn flood(path: &Path, datagrams: &[String], is_done: impl Fn() -> bool) -> f64 {
     begun.elapsed().as_secs_f64()
 }
 
-/// Sends at a rate without waiting, as libtlsrpt does; how many found no room.
+/// Sends datagrams at a fixed rate without blocking, as libtlsrpt does. Returns how many were dropped.
 fn pour(path: &Path, datagrams: &[String]) -> usize {
-    // Each process of Postfix has a socket of its own, and the kernel bounds what waits of each.
+    // Each Postfix process has its own socket, and the kernel bounds the send buffer of each.
     let clients: Vec<UnixDatagram> = (0..SENDERS).map(|_| UnixDatagram::unbound().unwrap()).collect();
     for client in &clients {
         client.connect(path).unwrap();
@@ -132,7 +133,7 @@ fn metric(name: &str) -> u64 {
     line.split(' ').nth(1).unwrap().trim().parse().unwrap()
 }
 
-/// The program with an empty store.
+/// Starts the program with an empty store.
 fn serve(place: &Path) -> (Process, std::path::PathBuf) {
     let config = format!(
         "[collector]\nsocket = \"s.sock\"\n[metrics]\nlisten = \"{METRICS}\"\n[dns]\nservers = [\"127.0.0.1:1\"]\ndnssec = \"off\"\n"
@@ -194,7 +195,7 @@ fn collecting() {
 
 const DAY: &str = "2026-11-24T00:00:00Z";
 
-/// Fills a store with a day of many domains, ten tallies each.
+/// Fills a store with a day of tallies for many domains, ten for each.
 fn fill(place: &Path, domains: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -204,7 +205,7 @@ fn fill(place: &Path, domains: usize) {
                 .map(|n| {
                     let domain = DomainName::parse(&format!("d{n}.example")).unwrap();
                     let entries = (0..10).map(|kind| entry(&domain, kind)).collect();
-                    (domain, Added { entries, record: None })
+                    (domain, TallyIncrement { entries, record: None })
                 })
                 .collect();
             store.add_tallies(&BTreeMap::from([(DAY.parse().unwrap(), tally)])).await.unwrap();
@@ -250,7 +251,8 @@ fn reporting() {
     println!("{}", process.line);
 }
 
-/// Builds the reports of the day, then signs the mail of each with both kinds of keys, and says how long that took.
+/// Builds the reports of the day, then signs the message of each with an RSA and with an Ed25519 key, and prints the
+/// times.
 fn report(place: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let line = runtime.block_on(async {
@@ -296,7 +298,7 @@ fn report(place: &Path) {
     std::thread::sleep(Duration::from_secs(1));
 }
 
-/// Nobody takes reports here.
+/// An HTTPS client that delivers nothing.
 struct Nobody;
 
 impl net::https::Posts for Nobody {
@@ -311,7 +313,7 @@ impl net::https::Posts for Nobody {
     }
 }
 
-/// Reads, composes and signs every report, page by page, on two threads.
+/// Reads, composes and signs every report, page by page, in two tasks.
 async fn sign(store: &Store, reporter: &Reporter, keys: Arc<[DkimKey; 1]>) -> f64 {
     let begun = Instant::now();
     let mut last = None;

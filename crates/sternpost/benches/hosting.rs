@@ -1,5 +1,5 @@
-//! The policy host against nginx that serves the same files, in one run: requests a second on connections
-//! that are kept, and full handshakes with one request each. The load comes from this process.
+//! The policy host against nginx with the same files, in the same run: requests per second on persistent connections,
+//! and full TLS handshakes with one request each. The load comes from this process.
 //!
 //! `cargo bench -p sternpost --bench hosting [-- SECONDS]`
 
@@ -35,12 +35,12 @@ use tokio_rustls::client::TlsStream;
 const POLICY: &str =
     "version: STSv1\r\nmode: enforce\r\nmx: mx1.d0.example\r\nmx: mx2.d0.example\r\nmax_age: 604800\r\n";
 const STORED: usize = 100_000;
-/// In use in the last round, spread over all that are stored.
+/// Domains in use in the last round, spread over all stored ones.
 const USED: usize = 1000;
 const CONNECTIONS: usize = 32;
-/// More than the site_cache holds, so that it is full.
+/// Domains requested once each: more than the site cache holds.
 const ASKED: usize = 25_000;
-/// For a handshake: whoever hangs is named.
+/// Time limit for a handshake; a server that exceeds it is named.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 fn main() {
@@ -79,11 +79,11 @@ async fn stocked(place: &Path, pki: &Pki) {
     store.close().await;
 }
 
-/// nginx with the first domain.
+/// An nginx that serves the policy of the first domain.
 struct Nginx(Child);
 
 impl Nginx {
-    /// Seconds of processor time of its workers.
+    /// Seconds of CPU time of its workers.
     fn cpu(&self) -> f64 {
         let children = format!("/proc/{0}/task/{0}/children", self.0.id());
         std::fs::read_to_string(children).unwrap().split_whitespace().map(process::cpu).sum()
@@ -92,7 +92,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // The master ends its workers on SIGTERM.
+        // On SIGTERM, the master process stops its workers.
         let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
     }
@@ -124,7 +124,7 @@ async fn nginx(place: &Path, pki: &Pki) -> Nginx {
 const NGINX: &str = "127.0.0.1:18443";
 
 async fn compare(seconds: f64) {
-    // In memory, since a hundred thousand orders on a disk take their time.
+    // In memory, since a hundred thousand orders are slow on a disk.
     let place = tempfile::tempdir_in("/dev/shm").unwrap();
     let pki = Pki::new(SystemClock.now()).unwrap();
     stocked(place.path(), &pki).await;
@@ -147,7 +147,7 @@ async fn compare(seconds: f64) {
     for (name, address, names) in
         [("nginx", NGINX, 1), ("sternpost", &ours.line, 1), ("sternpost", &ours.line, USED)]
     {
-        // The first round warms, in both.
+        // The first round warms up both servers.
         kept(&client, address, names, time / 4).await;
         let cpu = || if name == "nginx" { nginx.cpu() } else { ours.cpu() };
         let before = cpu();
@@ -183,7 +183,7 @@ async fn compare(seconds: f64) {
     println!("plans of {STORED} domains: {:.1?}", planned());
 }
 
-/// The whole way to enforcement for each of many domains, without the looks that it is planned by.
+/// Computes the plan to enforcement for many domains, without the DNS and HTTPS observations. Returns the time.
 fn planned() -> Duration {
     let seen =
         |host: &DomainName| ObservedState { mx: vec![host.clone()], mx_ttl: 300, ..ObservedState::default() };
@@ -225,7 +225,7 @@ async fn get(stream: &mut TlsStream<TcpStream>, number: usize) {
     tokio::time::timeout(Duration::from_secs(10), read).await.unwrap();
 }
 
-/// Requests a second on kept connections.
+/// Measures requests per second on persistent connections.
 async fn kept(client: &TlsConnector, address: &str, names: usize, time: Duration) -> f64 {
     count(client, address, names, time, async |client, address, number, end| {
         let mut stream = connect(client, address, number).await;
@@ -239,7 +239,7 @@ async fn kept(client: &TlsConnector, address: &str, names: usize, time: Duration
     .await
 }
 
-/// Full handshakes with one request each, a second.
+/// Measures full handshakes per second, with one request each.
 async fn fresh(client: &TlsConnector, address: &str, names: usize, time: Duration) -> f64 {
     count(client, address, names, time, async |client, address, first, end| {
         let (first, mut done) = (first / (STORED / USED), 0);
@@ -253,7 +253,7 @@ async fn fresh(client: &TlsConnector, address: &str, names: usize, time: Duratio
     .await
 }
 
-/// One request to each of many domains.
+/// Sends one request to each of many domains.
 async fn all(client: &TlsConnector, address: &str) {
     let some = (0..CONNECTIONS).map(async |first| {
         for number in (first..ASKED).step_by(CONNECTIONS) {

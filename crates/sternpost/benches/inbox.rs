@@ -1,8 +1,8 @@
-//! The report inbox: how fast reports are taken in, against the floor (unpacking and parsing them alone, on one
-//! thread) in the same run, and how fast pages answer over half a million of them.
+//! The report inbox: the rate of report imports, against a floor (only decompressing and parsing them, on one thread)
+//! in the same run; then the response times of dashboard pages with half a million reports.
 //!
-//! `cargo bench --bench inbox` prints the tables of docs/performance.md. `SPOST_REPORTS` makes the second
-//! smaller, or leaves it out with 0.
+//! `cargo bench --bench inbox` prints the tables of docs/performance.md. `SPOST_REPORTS` sets the number of
+//! reports for the second; 0 skips it.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -36,7 +36,7 @@ const SENDERS: [&str; 8] = [
     "tiny.example",
 ];
 
-/// A small generator of numbers, so that every run has the same reports.
+/// A small pseudorandom number generator with a fixed seed, so that every run has the same reports.
 struct Dice(u64);
 
 impl Dice {
@@ -46,7 +46,7 @@ impl Dice {
     }
 }
 
-/// A report as senders write them: one in ten tells of failures.
+/// A report as senders write it; one in ten contains failures.
 fn json(dice: &mut Dice, domain: &str, sender: &str, day: Timestamp, number: usize) -> String {
     let range = DateRange::utc_day(day);
     let kinds =
@@ -118,7 +118,7 @@ fn import() {
     println!("| `reports import`, durable, the whole program | {import:.0} | {:.2} |", import / floor);
 }
 
-/// Half a million reports of ten million sessions about a thousand domains, and pages over them.
+/// Stores half a million reports about a thousand domains, and measures the pages that show them.
 fn pages() {
     let reports: usize =
         std::env::var("SPOST_REPORTS").ok().and_then(|text| text.parse().ok()).unwrap_or(500_000);
@@ -229,7 +229,7 @@ fn serve(place: &Path, at: SocketAddr) -> Child {
     child
 }
 
-/// The pages, for somebody who has signed in.
+/// A client of the dashboard that is signed in.
 struct Site {
     at: SocketAddr,
     cookie: String,

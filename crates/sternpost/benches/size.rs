@@ -1,5 +1,5 @@
-//! Memory and start: the program idle, each cached domain at a million of them, and the time from
-//! the start to the first answer with a million policies in the store.
+//! Memory and start-up: the memory of the idle program and of each cached domain with a million of them, and the time
+//! from the start to the first answer with a million policies in the store.
 //!
 //! `cargo bench -p sternpost --bench size [-- DOMAINS]`
 
@@ -39,7 +39,7 @@ fn domain(number: usize) -> DomainName {
     DomainName::parse(&format!("customer{number}.example.org")).unwrap()
 }
 
-/// Fills the memory with answers and says what one takes.
+/// Fills the cache with answers and prints the bytes that each one uses.
 fn cache(count: usize, what: &str) {
     let before = resident("self");
     let cache = Cache::new(8 << 30);
@@ -119,11 +119,11 @@ fn fill(place: &Path, count: usize) {
     });
 }
 
-/// Starts the program, asks for one domain as soon as it listens, and says how long that took and
-/// what it takes in memory then.
+/// Starts the program and queries one domain as soon as it listens. Returns the time until the answer, and the resident
+/// memory at that point.
 fn start(place: &Path, asked: &str) -> (Duration, u64) {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    // Nothing listens at that resolver: answers come from what is remembered, or at once.
+    // Nothing listens at the resolver's address: answers come from the store, or fail at once.
     let config = format!(
         "store = \"sqlite:s.db\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n[answers]\nlisten = [\"127.0.0.1:{port}\"]\n"
     );

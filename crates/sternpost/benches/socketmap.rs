@@ -1,7 +1,7 @@
-//! Cached answers against the floor, a bare echo server, in one run: answers a second, the median
-//! and the 99th percentile of the time for one, and the processor time that each takes the server.
-//! One request in flight a connection; the load comes from this process, the servers are processes
-//! of their own on the same processors, and take turns; each has SECONDS a row.
+//! Cached answers against a floor, an echo server, in the same run: answers per second, the median and 99th
+//! percentile of the latency, and the server's CPU time for each answer. Each connection has one request in flight.
+//! The load comes from this process; the servers are separate processes on the same processors and are measured in
+//! turn, SECONDS for a row.
 //!
 //! `cargo bench -p sternpost --bench socketmap [-- SECONDS]`
 
@@ -15,7 +15,7 @@ use net::BoxFuture;
 use net::clock::SystemClock;
 use net::smtp::server::AnyStream;
 use process::{Process, median};
-use sender::answer::{Answers, Discovery, Settings};
+use sender::answer::{Discovery, PolicyService, Settings};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, run};
 use sender::serve::socketmap::Socketmap;
@@ -28,7 +28,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 const DOMAINS: usize = 1000;
-/// The servers take turns so often for each row.
+/// Rounds for each row; in each, every server is measured once.
 const ROUNDS: usize = 5;
 
 fn main() {
@@ -78,7 +78,7 @@ async fn server(what: &str, address: &str) {
     let store = Store::open(&place.path().join("bench.db")).await.unwrap();
     let (world, clock) = (Arc::new(UniformWorld), Arc::new(SystemClock));
     let discovery = Discovery::new(world.clone(), world.clone(), store.clone(), clock.clone());
-    let answers = Answers::new(world, discovery, store, clock, 64 << 20, Settings::default());
+    let answers = PolicyService::new(world, discovery, store, clock, 64 << 20, Settings::default());
     for number in 0..DOMAINS {
         answers.ask(&domain(number)).await;
     }
@@ -146,7 +146,7 @@ async fn load(server: &Server, connections: usize, map: &'static str, seconds: f
     }
 }
 
-/// Asks until the end; nanoseconds for each.
+/// Sends requests until the end time. Returns the nanoseconds of each.
 async fn client(mut stream: AnyStream, number: usize, map: &str, end: Instant) -> Vec<u32> {
     let mut times = Vec::with_capacity(1 << 18);
     let mut buffer = vec![0; 4096];
@@ -211,7 +211,7 @@ async fn compare(seconds: f64) {
     }
 }
 
-/// The middle of all rounds; ratios are to the floor of the same round.
+/// Prints the medians of all rounds; ratios are to the floor in the same round.
 fn row(socket: &str, connections: usize, name: &str, rounds: &[Vec<Outcome>], number: usize) {
     let middle = |of: fn(&Outcome) -> f64| median(rounds.iter().map(|round| of(&round[number])));
     let ratio =

@@ -1,19 +1,23 @@
-//! The command line.
+//! The command line: parses the arguments, runs the command, and maps its outcome to an exit code.
 
+#[cfg(feature = "lab")]
+use crate::commands::lab;
 use crate::commands::{
-    apply, cache, check, config as config_command, dashboard, domains, export, init, lab, plan, promote,
-    query, reports, status,
+    apply, cache, check, config as config_command, dashboard, domains, export, init, plan, promote, query,
+    reports, status,
 };
+#[cfg(feature = "lab")]
+use crate::demo;
 use crate::terminal::say;
-use crate::{demo, serve};
+use crate::{log, serve};
 use clap::{Parser, Subcommand};
 use config::failure::{Exit, Failure};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// TLS for mail, enforced: MTA-STS, DANE and TLS reports, for those who receive and those who send.
+/// TLS for mail, enforced: MTA-STS, DANE and TLS reports, for receivers and senders.
 #[derive(Debug, Parser)]
-#[command(name = "sternpost", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "sternpost", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     /// Configuration file [default: ./sternpost.toml, then /etc/sternpost/sternpost.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -22,68 +26,82 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 fine, 1 findings, 2 usage or configuration error, 3 could not tell.\nLogs go to stderr; SPOST_LOG=debug shows more.";
+const AFTER_HELP: &str = "Example:\n  sternpost check example.org\n\nExit codes: 0 success, 1 findings, 2 usage or configuration error, 3 undetermined.\nLogs go to stderr; SPOST_LOG=debug shows more.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The whole story on this machine: from strippable SMTP to enforced TLS. Needs no network
+    #[cfg(feature = "lab")]
+    /// Demonstrate the way from strippable SMTP to enforced TLS on this machine; needs no network
+    #[command(after_help = "Example:\n  sternpost demo --keep")]
     Demo(demo::Options),
-    /// Look at a domain as senders do: what is wrong, what follows, what to do
+    /// Check a domain as senders see it
+    #[command(after_help = "Example:\n  sternpost check --verbose example.org")]
     Check(check::Options),
-    /// What a sender would do with mail for a domain now, and why
+    /// Show what a sender would do with mail for a domain now, and why
+    #[command(after_help = "Example:\n  sternpost query --trace example.org")]
     Query(query::Options),
-    /// Propose a configuration for a domain from what DNS shows today
+    /// Propose a configuration for a domain from its current DNS records
+    #[command(after_help = "Example:\n  sternpost init example.org")]
     Init(init::Options),
-    /// Domains that are kept in the store, beside those of the configuration file
-    #[command(subcommand)]
+    /// Manage the domains in the store, which add to those in the configuration file
+    #[command(subcommand, after_help = "Example:\n  sternpost domains add example.org")]
     Domains(domains::Command),
-    /// The steps from here to what is wanted of your domains, and why in this order
+    /// Show the steps from the current to the desired state, with reasons
+    #[command(after_help = "Example:\n  sternpost plan example.org")]
     Plan(plan::Options),
-    /// Carry the plan out, each step proved from outside; it can be stopped and goes on where it was
+    /// Carry out the plan, verifying each step from outside; can be interrupted and resumed
+    #[command(after_help = "Example:\n  sternpost apply example.org")]
     Apply(apply::Options),
-    /// Write what it takes to serve your policies from a web server or a platform
+    /// Write the files to serve your policies from a web server or hosting platform
+    #[command(after_help = "Example:\n  sternpost export --for nginx policies/")]
     Export(export::Options),
-    /// Where your domains stand
+    /// Show the state of each domain: policy, evidence, failures and journal
+    #[command(after_help = "Example:\n  sternpost status example.org")]
     Status(status::Options),
-    /// Allow a domain in testing to be enforced
+    /// Allow enforcement for a domain that is in testing
+    #[command(after_help = "Example:\n  sternpost promote example.org")]
     Promote(promote::Promote),
-    /// Keep a domain in testing, or take it back there
+    /// Keep a domain in testing, or return it to testing
+    #[command(after_help = "Example:\n  sternpost hold example.org --reason \"new MX hosts next week\"")]
     Hold(promote::Hold),
-    /// Take a known cause of failures out of the evidence, with a reason
+    /// Exclude a known failure cause from the evidence
+    #[command(
+        after_help = "Example:\n  sternpost excuse example.org certificate-expired mx1.example.org --reason renewed"
+    )]
     Excuse(promote::Excuse),
-    /// TLS reports that senders sent: take them in, list and read them
-    #[command(subcommand)]
+    /// Import, list and show TLS reports; preview and send your own
+    #[command(subcommand, after_help = "Example:\n  sternpost reports list --failed")]
     Reports(reports::Command),
-    /// Who may see the pages that `serve` shows
-    #[command(subcommand)]
+    /// Manage the users of the dashboard
+    #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice")]
     Dashboard(dashboard::Command),
-    /// Run the roles of the configuration: policy answers, policy host, report inbox, pages, watch
+    /// Run the configured roles: policy answers, policy host, report inbox, dashboard, guard
+    #[command(after_help = "Example:\n  sternpost serve --config /etc/sternpost/sternpost.toml")]
     Serve(serve::Options),
-    /// Look at what the running program remembers, and act on it
-    #[command(subcommand)]
+    /// Show, refresh or purge the running server's cached answers and policies
+    #[command(subcommand, after_help = "Example:\n  sternpost cache list")]
     Cache(cache::Command),
-    /// An internet in a box: good and broken mail domains on loopback
-    #[command(subcommand)]
+    #[cfg(feature = "lab")]
+    /// Run good and broken mail domains on loopback, to test against
+    #[command(subcommand, after_help = "Example:\n  sternpost lab list")]
     Lab(lab::Command),
-    /// Look at the configuration
-    #[command(subcommand)]
+    /// Check or show the configuration
+    #[command(subcommand, after_help = "Example:\n  sternpost config show")]
     Config(config_command::Command),
 }
 
-/// Parses, runs, and turns the outcome into an exit code.
+/// Parses the command line and runs the command. Errors go to standard error.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed pipe is nobody's loss.
+            // Help that can't be written, as to a closed pipe, is not an error.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
         }
     };
     if !matches!(cli.command, Command::Serve(_)) {
-        let filter =
-            tracing_subscriber::EnvFilter::try_from_env("SPOST_LOG").unwrap_or_else(|_| "error".into());
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        log::start("error", log::Form::TextWithTarget);
     }
     let outcome = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime.block_on(run(cli)),
@@ -101,6 +119,7 @@ pub fn main() -> ExitCode {
 async fn run(cli: Cli) -> Result<Exit, Failure> {
     let config = cli.config.as_deref();
     match cli.command {
+        #[cfg(feature = "lab")]
         Command::Demo(options) => {
             let bill = demo::run(&options).await?;
             if options.json && !options.keep {
@@ -123,6 +142,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Dashboard(command) => dashboard::run(&command, config).await,
         Command::Serve(options) => serve::run(&options, config).await,
         Command::Cache(command) => cache::run(&command, config).await,
+        #[cfg(feature = "lab")]
         Command::Lab(command) => lab::run(&command).await,
         Command::Config(command) => config_command::run(&command, config),
     }
@@ -136,5 +156,34 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Splits an example line into arguments. Double quotes keep the spaces of an argument.
+    fn arguments(line: &str) -> Vec<String> {
+        let parts = line.split('"').enumerate();
+        parts
+            .flat_map(|(at, part)| match at % 2 {
+                0 => part.split_whitespace().map(str::to_owned).collect::<Vec<_>>(),
+                _ => vec![part.to_owned()],
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_command_has_an_example_that_parses() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            let name = command.get_name();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<_> = help.lines().filter(|line| line.starts_with("  sternpost ")).collect();
+            assert!(!examples.is_empty(), "the help of {name} has no example");
+            for example in examples {
+                let arguments = arguments(example);
+                assert!(arguments.iter().any(|argument| argument == name), "{example} does not run {name}");
+                let parsed = Cli::try_parse_from(arguments);
+                assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());
+            }
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The commands, one module each: what can be typed, and what is printed.
+//! The commands, one module each. A module defines the options of its command, calls the libraries, and prints the
+//! outcome as text or JSON.
 
 pub mod apply;
 pub mod cache;
@@ -8,6 +9,7 @@ pub mod dashboard;
 pub mod domains;
 pub mod export;
 pub mod init;
+#[cfg(feature = "lab")]
 pub mod lab;
 pub mod plan;
 pub mod promote;

@@ -1,5 +1,5 @@
-//! Talks to the running program through its control socket: HTTP with JSON, by the paths of
-//! [`crate::serve`].
+//! The client of the running server's control socket: HTTP/1.1 with JSON over a Unix socket. The routes are in
+//! [`crate::serve::api`].
 
 use crate::view::Remembered;
 use config::failure::Failure;
@@ -14,27 +14,23 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-/// The longest answer that is taken.
+/// Bytes of the largest response body that is accepted.
 const MAX_REPLY_BYTES: usize = 64 << 20;
-/// A refresh waits for the look-up, which has a minute.
+/// Time for a request and its response. A refresh waits for a look-up, which takes up to a minute.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// What is remembered of a domain.
+/// Gets the answer for a next hop, from the server's cache or from a new look-up.
 pub async fn show(socket: &Path, hop: &NextHop) -> Result<Remembered, Failure> {
     ask(socket, Method::GET, &format!("/v1/policy/{hop}")).await
 }
 
-/// Asks the program behind the socket.
+/// Sends a request and parses the response. A response other than 200 fails with the server's `error` text.
 pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, path: &str) -> Result<T, Failure> {
     let fail = |error: &dyn Display| {
-        Failure::new(
-            format!("the program behind {} does not answer as it should", socket.display()),
-            error,
-            "",
-        )
+        Failure::new(format!("the server at {} did not answer properly", socket.display()), error, "")
     };
     let (status, body) = match tokio::time::timeout(REPLY_TIMEOUT, exchange(socket, method, path)).await {
-        Err(_) => return Err(fail(&format!("nothing came within {} seconds", REPLY_TIMEOUT.as_secs()))),
+        Err(_) => return Err(fail(&format!("no response within {} seconds", REPLY_TIMEOUT.as_secs()))),
         Ok(outcome) => outcome?,
     };
     if status == StatusCode::OK {
@@ -42,20 +38,20 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, path: &str)
     }
     let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let why = said.get("error").and_then(serde_json::Value::as_str).unwrap_or("no reason given");
-    Err(Failure::usage("the running program refuses", why, ""))
+    Err(Failure::usage("the running server rejected the request", why, ""))
 }
 
 async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Bytes), Failure> {
     let shown = socket.display();
     let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| {
         Failure::new(
-            format!("no running program at {shown}"),
+            format!("no server is running at {shown}"),
             error,
-            "Start it with `sternpost serve`, or name its configuration with --config.\nOnly the user that it runs as can open the socket.",
+            "Start it with `sternpost serve`, or name its configuration with --config.\nOnly the user that the server runs as can open the socket.",
         )
     })?;
     let fail =
-        |error: &dyn Display| Failure::new(format!("the program behind {shown} breaks off"), error, "");
+        |error: &dyn Display| Failure::new(format!("the request to the server at {shown} failed"), error, "");
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| fail(&e))?;
     tokio::spawn(connection);

@@ -1,5 +1,6 @@
-//! `sternpost demo`: a domain taken from SMTP that anyone can strip to enforced TLS, acted out with
-//! real protocols on loopback. What it says happened, it has observed.
+//! `sternpost demo`: takes a domain from strippable SMTP to enforced TLS on loopback, with real protocols. `stage`
+//! builds the lab, the senders and the receiving operator; `acts` runs the steps and checks claims against what was
+//! observed; `playbill` prints and records the claims; `picture` draws them as an SVG.
 
 mod acts;
 mod picture;
@@ -14,21 +15,21 @@ use config::failure::Failure;
 use stage::Stage;
 use std::path::PathBuf;
 
-/// How the demo is played.
+/// The options of `sternpost demo`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Print the outcome as JSON, and nothing else
+    /// Print the outcome as one line of JSON, and nothing else
     #[arg(long)]
     pub json: bool,
-    /// Leave everything up until Ctrl-C, to look at with dig, curl and openssl
+    /// Keep the servers running until Ctrl-C, to inspect them with dig, curl and openssl
     #[arg(long)]
     pub keep: bool,
-    /// Folder for what the demo leaves behind; must be empty or new [default: a new one in the system's temporary folder]
+    /// Folder for the stores, trust anchors and picture; must be empty or new [default: a new temporary folder]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
 }
 
-/// Plays all acts. The playbill says which claims held.
+/// Runs all acts. The returned playbill has all claims and whether each held.
 pub async fn run(options: &Options) -> Result<Playbill, Failure> {
     let folder = folder(options)?;
     let stage = Stage::set_up(folder.clone()).await?;
@@ -38,13 +39,13 @@ pub async fn run(options: &Options) -> Result<Playbill, Failure> {
     picture::write(&bill, &folder.join("demo.svg"))?;
     bill.close(options.keep);
     if options.keep {
-        // With --json the one line on stdout has to stand before the waiting begins.
+        // The line of JSON is printed before the wait, so that scripts can use the servers.
         if options.json {
             say(&bill.to_json());
         } else {
             let example = Example { domain: stage.domain.as_str(), policy_host: stage.policy_host };
             show(&lab::directions(&stage.lab, &folder, &example));
-            say("\nEverything stays up until Ctrl-C.");
+            say("\nRunning until Ctrl-C.");
         }
         let _ = tokio::signal::ctrl_c().await;
     }
@@ -58,7 +59,7 @@ fn folder(options: &Options) -> Result<PathBuf, Failure> {
         None => {
             let dir = tempfile::Builder::new().prefix("sternpost-demo-").tempdir();
             dir.map_err(|error| {
-                Failure::new("no folder can be made for the demo", error, "Name one with --dir.")
+                Failure::new("can't create a folder for the demo", error, "Name one with --dir.")
             })?
             .keep()
         }

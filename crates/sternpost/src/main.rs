@@ -1,15 +1,18 @@
-//! `sternpost`: the program, a command line over libraries.
+//! The `sternpost` program: a command line on top of the workspace's libraries.
 //!
-//! `cli` lists the commands and runs one; `commands` has a module for each; `serve` runs the roles that the configuration
-//! switches on; `demo` plays the demonstration. `terminal` prints, `view` shows answers, and `control` asks the running
-//! program. The configuration is in the crate `config`, work on domains in `operations`, pages in `web`.
+//! Begin with `cli`, which parses the command line and runs one command. `commands` has a module for each command,
+//! `serve` runs the roles that the configuration enables, and `demo` runs the demonstration. `control` is the client
+//! of the running server's control socket, `view` formats policy answers, and `terminal` writes to standard output.
+//! The configuration is in the crate `config`, operations on domains are in `operations`, the dashboard is in `web`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod cli;
 mod commands;
 mod control;
+#[cfg(feature = "lab")]
 mod demo;
+mod log;
 mod serve;
 mod terminal;
 mod view;

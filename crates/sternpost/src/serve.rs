@@ -1,4 +1,6 @@
-//! `sternpost serve`: runs the roles that the configuration names until it is told to stop.
+//! `sternpost serve`: runs the roles that the configuration enables until SIGTERM or SIGINT. [`run`] opens the store,
+//! builds each role, opens the sockets (`listeners`) and waits; SIGHUP reloads the configuration. Each role has a
+//! module: `api`, `hosting`, `reporting`, `inbox`, `guard` (with `messages`), `pages` and `metrics`.
 
 pub mod api;
 mod certificate;
@@ -12,6 +14,7 @@ mod metrics;
 mod pages;
 pub mod reporting;
 
+use crate::log;
 use config::failure::{Exit, Failure};
 use config::{AnswersConfig, Config};
 use guard::GuardRole;
@@ -26,7 +29,7 @@ use operations::world::World;
 use pages::Pages;
 use prometheus_client::registry::Registry;
 use reporting::Reporting;
-use sender::answer::{Answers, Discovery};
+use sender::answer::{Discovery, PolicyService};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Address, SocketFileOptions};
 use std::path::Path;
@@ -36,26 +39,26 @@ use store::{Store, StoreError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-/// How to start.
+/// The options of `sternpost serve`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// When the store is broken, put it aside under another name and start with an empty one
+    /// If the store is damaged, rename it and start with an empty one
     #[arg(long)]
     replace_broken_store: bool,
 }
 
-/// How long open connections have to end.
+/// Time for open connections to finish at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves until SIGTERM or SIGINT; SIGHUP takes the configuration in again.
+/// Serves until SIGTERM or SIGINT; SIGHUP reloads the configuration.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
-    log(&config);
+    start_log(&config);
     if nothing_to_do(&config) {
         return Err(Failure::usage(
             "nothing to serve",
-            "the configuration switches no role on",
-            "For policy answers to Postfix, write into sternpost.toml\n  [answers]\nto serve the policies of your domains\n  [host]\nto watch over them\n  [guard]\nto collect what your mail server met and to report it\n  [collector]\n  [reporter]\n  from = \"tlsrpt@example.org\"\nand to take TLS reports in and show them\n  [inbox]\n  [dashboard]",
+            "the configuration enables no role",
+            "Add to sternpost.toml, to answer Postfix's policy queries\n  [answers]\nto serve the policies of your domains\n  [host]\nto monitor your domains\n  [guard]\nto collect TLS sessions from your mail server and report on them\n  [collector]\n  [reporter]\n  from = \"tlsrpt@example.org\"\nto receive TLS reports and show them\n  [inbox]\n  [dashboard]",
         ));
     }
     let store = open(&config.store, options).await?;
@@ -124,7 +127,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     tasks.abort_all();
     if !shutdown.finish(SHUTDOWN_TIMEOUT).await {
         tracing::warn!(
-            "connections were still busy after {} seconds and are cut",
+            "closing connections that are still busy after {} seconds",
             SHUTDOWN_TIMEOUT.as_secs()
         );
     }
@@ -134,15 +137,15 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     stopped.map(|()| Exit::Fine)
 }
 
-/// The roles that are switched on.
+/// The roles that are enabled; `None` for a disabled one.
 struct Roles {
-    answers: Option<Arc<Answers>>,
+    answers: Option<Arc<PolicyService>>,
     hosting: Option<Hosting>,
     mail: Option<MailRole>,
     pages: Option<Pages>,
     admin: Option<Http>,
     reporting: Reporting,
-    /// What roles count.
+    /// Counters of the roles, for `/metrics`.
     counted: Arc<Registry>,
 }
 
@@ -161,20 +164,9 @@ fn socket_file(config: &Config) -> SocketFileOptions {
     config.answers.as_ref().map(|role| role.socket_file).unwrap_or_default()
 }
 
-fn log(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SPOST_LOG").unwrap_or_else(|_| {
-        format!(
-            "error,sternpost={0},sternpost_sender={0},sternpost_net={0},sternpost_receiver={0},sternpost_store={0}",
-            config.log_level
-        )
-        .into()
-    });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // Another subscriber stands only in tests.
-    let _ = match config.log_json {
-        true => builder.json().try_init(),
-        false => builder.with_target(false).try_init(),
-    };
+fn start_log(config: &Config) {
+    let form = if config.log_json { log::Form::Json } else { log::Form::Text };
+    log::start(&format!("error,sternpost={}", config.log_level), form);
 }
 
 async fn open(path: &Path, options: &Options) -> Result<Store, Failure> {
@@ -183,61 +175,62 @@ async fn open(path: &Path, options: &Options) -> Result<Store, Failure> {
         Ok(store) => Ok(store),
         Err(StoreError::Broken { .. }) if options.replace_broken_store => {
             let fail = |error: &dyn std::fmt::Display| {
-                Failure::new(format!("the broken store {shown} can't be replaced"), error, "")
+                Failure::new(format!("the damaged store {shown} can't be replaced"), error, "")
             };
             let aside = Store::set_aside(path, jiff::Timestamp::now()).map_err(|e| fail(&e))?;
             tracing::error!(
-                "the store {shown} was broken; it is kept as {}, and an empty one is in its place",
+                "the store {shown} was damaged; renamed it to {} and created an empty one",
                 aside.display()
             );
             Store::open(path).await.map_err(|e| fail(&e))
         }
         Err(StoreError::Broken { why, .. }) => Err(Failure::usage(
-            format!("the store {shown} is broken"),
+            format!("the store {shown} is damaged"),
             why,
-            "Put a copy of yours in its place; or start once with\n  sternpost serve --replace-broken-store\nwhich keeps the broken file under another name and begins with an empty store: until policies are\nfetched again, an attacker on the path can strip their domains.",
+            "Restore a backup; or start once with\n  sternpost serve --replace-broken-store\nwhich renames the damaged file and starts with an empty store: until the policies are fetched again,\nan attacker on the path can strip TLS from mail to their domains.",
         )),
         Err(error) => Err(Failure::usage(
-            format!("the store {shown} can't be used"),
+            format!("the store {shown} can't be opened"),
             error,
-            "The folder has to be there, with room on the disk, and the user that Sternpost runs as has to be able to write in it.\nAnother place is set by\n  store = \"sqlite:/var/lib/sternpost/sternpost.db\"",
+            "The folder must exist, have free disk space, and be writable for the user that Sternpost runs as.\nSet another path with\n  store = \"sqlite:/var/lib/sternpost/sternpost.db\"",
         )),
     }
 }
 
-/// Returns only when DNSSEC can't work here and mail servers ask: then every look-up would fail and all mail
-/// would wait, so that is an error of the set-up. Start and answers do not wait for this.
-async fn without_dnssec(resolver: &Resolver, is_asked: bool) -> Failure {
+/// Probes whether the resolver supports DNSSEC. Returns only when it does not and the role `[answers]` runs: then every
+/// look-up would fail and all mail would be deferred, which is a configuration error. Otherwise it logs the result and
+/// never returns. The server starts and answers before the probe ends.
+async fn without_dnssec(resolver: &Resolver, answers_enabled: bool) -> Failure {
     match resolver.probe().await {
-        Err(DnsError::Bogus) if !is_asked => tracing::error!(
-            "the resolver's answers can't be validated, so nothing can be looked up: name one that passes DNSSEC on in [dns] servers"
+        Err(DnsError::Bogus) if !answers_enabled => tracing::error!(
+            "the resolver's answers fail DNSSEC validation, so every look-up fails: set a resolver that supports DNSSEC in [dns] servers"
         ),
         Err(DnsError::Bogus) => {
             return Failure::usage(
-                "the resolver's answers can't be validated",
-                "even those about the root fail DNSSEC validation, so all mail would wait",
-                "Use a resolver that passes DNSSEC on, best one on this machine (Debian: apt install unbound), in\n/etc/resolv.conf or as [dns] servers. Without one, DANE can't work; switch it off by\n  [dns]\n  dnssec = \"off\"",
+                "the resolver's answers fail DNSSEC validation",
+                "even the root zone does not validate, so all mail would be deferred",
+                "Use a resolver that supports DNSSEC, preferably on this machine (Debian: apt install unbound), in\n/etc/resolv.conf or as [dns] servers. Without one, DANE can't work; disable DNSSEC with\n  [dns]\n  dnssec = \"off\"",
             );
         }
-        Err(error) => tracing::warn!("the resolver does not answer about the root: {error}"),
-        Ok(Security::Secure) => tracing::info!("the resolver passes DNSSEC on"),
-        Ok(_) => tracing::warn!("nobody validates DNSSEC, so DANE never applies"),
+        Err(error) => tracing::warn!("the resolver does not answer queries for the root zone: {error}"),
+        Ok(Security::Secure) => tracing::info!("the resolver supports DNSSEC"),
+        Ok(_) => tracing::warn!("DNSSEC is not validated, so DANE never applies"),
     }
     std::future::pending().await
 }
 
-fn answers(world: &World, role: &AnswersConfig, store: Store) -> Arc<Answers> {
+fn answers(world: &World, role: &AnswersConfig, store: Store) -> Arc<PolicyService> {
     let discovery =
         Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
     let (dns, clock) = (world.dns.clone(), world.clock.clone());
-    Answers::new(dns, discovery, store, clock, role.cache_bytes, role.settings.clone())
+    PolicyService::new(dns, discovery, store, clock, role.cache_bytes, role.settings.clone())
 }
 
 impl Roles {
     fn wanted(&self, config: &Config) -> Vec<(Address, Role)> {
         let mut all = Vec::new();
         if let (Some(role), Some(answers)) = (&config.answers, &self.answers) {
-            let each = |places: &[Address], what: fn(Arc<Answers>) -> Role| {
+            let each = |places: &[Address], what: fn(Arc<PolicyService>) -> Role| {
                 places.iter().map(|place| (place.clone(), what(answers.clone()))).collect::<Vec<_>>()
             };
             all.extend(each(&role.listen, Role::socketmap));
@@ -277,7 +270,7 @@ async fn until_stopped(
     roles: &Roles,
     listeners: &mut Listeners,
 ) -> Result<(), Failure> {
-    let fail = |error| Failure::new("signals can't be listened to", error, "");
+    let fail = |error| Failure::new("can't install signal handlers", error, "");
     let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(fail)?;
@@ -290,23 +283,23 @@ async fn until_stopped(
     }
 }
 
-/// Takes the configuration in again. What is wrong with it is logged, and all stays as it was.
+/// Reloads the configuration. If that fails, the previous one stays in force and the error is logged.
 async fn reload(first: &Config, named: Option<&Path>, roles: &Roles, listeners: &mut Listeners) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
     let outcome = match Config::load(first.file.as_deref().or(named)) {
-        Ok(config) => take_in(first, &config, roles, listeners).await,
+        Ok(config) => apply_config(first, &config, roles, listeners).await,
         Err(failure) => Err(failure),
     };
     match outcome {
-        Ok(()) => tracing::info!("the configuration is taken in"),
+        Ok(()) => tracing::info!("configuration reloaded"),
         Err(failure) => {
-            tracing::error!("the configuration is not taken in, and all stays as it was: {failure}")
+            tracing::error!("reload failed; keeping the previous configuration: {failure}")
         }
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 }
 
-async fn take_in(
+async fn apply_config(
     first: &Config,
     config: &Config,
     roles: &Roles,
@@ -322,8 +315,8 @@ async fn take_in(
         ("reporter", config.reporter.is_some(), roles.reporting.scheduler.is_some()),
     ];
     if let Some((name, wanted, _)) = is_on.iter().find(|(_, wanted, runs)| wanted != runs) {
-        let what = format!("[{name}] is {}", if *wanted { "new" } else { "gone" });
-        return Err(Failure::usage(what, "a role is switched on and off by a restart only", ""));
+        let what = format!("[{name}] was {}", if *wanted { "added" } else { "removed" });
+        return Err(Failure::usage(what, "enabling or disabling a role requires a restart", ""));
     }
     listeners.set(&roles.wanted(config), socket_file(config)).await?;
     if let (Some(role), Some(answers)) = (&config.answers, &roles.answers) {
@@ -331,7 +324,7 @@ async fn take_in(
     }
     if !config.has_same_world(first) {
         tracing::warn!(
-            "changes to store, [dns], [trust], [lab], [log], [host], [guard], [gate], [inbox], [dashboard], [admin], [collector], [reporter], domains and cache_memory take a restart"
+            "changes to store, [dns], [trust], [lab], [log], [host], [guard], [gate], [inbox], [dashboard], [admin], [collector], [reporter], domains and cache_memory require a restart"
         );
     }
     Ok(())

@@ -1,32 +1,32 @@
-//! What goes to standard output, and the marks that a terminal can show.
+//! Standard output of the commands, and the marks for severities, which depend on the locale's character set.
 
 use std::io::Write;
 use std::sync::OnceLock;
 
-/// Prints text and a line end. Whoever reads may stop reading: a closed pipe is no error of ours.
+/// Writes a line to standard output. Write errors are ignored: the reader may close the pipe early.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Prints text as it is, by the same rule.
+/// Writes text to standard output as it is, without a line end. Write errors are ignored.
 pub fn show(text: &str) {
     let mut out = std::io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// The marks for how something stands: signs where the locale is UTF-8, else words.
+/// The marks in front of a result: symbols in a UTF-8 locale, else words.
 pub struct Marks {
-    /// Fine.
+    /// Success.
     pub fine: &'static str,
-    /// Something to look at.
+    /// A warning.
     pub warning: &'static str,
-    /// Wrong.
+    /// An error.
     pub error: &'static str,
-    /// Good to know.
+    /// Information.
     pub info: &'static str,
 }
 
-/// The marks for this process.
+/// The marks for this process, chosen by LC_ALL, LC_CTYPE and LANG, in that order.
 pub fn marks() -> &'static Marks {
     static MARKS: OnceLock<Marks> = OnceLock::new();
     MARKS.get_or_init(|| {
@@ -35,7 +35,7 @@ pub fn marks() -> &'static Marks {
     })
 }
 
-/// Without a locale the signs are shown too: nearly every terminal and log of today takes them.
+/// Without a locale the marks are symbols: nearly every terminal and log viewer supports UTF-8.
 fn marks_for(locale: Option<&str>) -> Marks {
     let plain = locale.is_some_and(|locale| {
         let locale = locale.to_ascii_lowercase();

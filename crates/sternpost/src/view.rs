@@ -1,4 +1,6 @@
-//! An answer as people and scripts see it (docs/answers.md): from memory, or from a look-up now.
+//! Policy answers for people and scripts (docs/answers.md, docs/query.md). [`Remembered`] is an answer of the running
+//! server with the cached policy; the control socket and the HTTP interface send it as JSON. [`Explained`] is the
+//! outcome of a fresh look-up by `sternpost query`, with each step of it.
 
 use formats::{DomainName, Mode, MxPattern};
 use jiff::{SignedDuration, Timestamp};
@@ -9,53 +11,53 @@ use sender::answer::decide::Source;
 use sender::answer::entry::{Entry, Status};
 use sender::answer::route::{DaneHosts, NextHop, Route};
 use sender::answer::sts::{EffectivePolicy, HeldPolicy, RecordLookup};
-use sender::answer::{Answers, LookupTrace};
+use sender::answer::{LookupTrace, PolicyService};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What is remembered of a next hop.
+/// The server's answer for a next hop, and the cached policy.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Remembered {
-    /// The version of this shape.
+    /// The version of this JSON format.
     pub schema: u32,
     /// The next hop: a domain, or `[host]`.
     pub next_hop: String,
-    /// What decided the answer: dane, mta-sts, override, nothing or failure.
+    /// What decided the answer: a name of [`Source`].
     pub source: String,
-    /// What Postfix is answered.
+    /// The socketmap reply to Postfix, without TLSRPT attributes.
     pub postfix: String,
-    /// The same with the attributes of Postfix 3.10.
+    /// The socketmap reply with the TLSRPT attributes of Postfix 3.10.
     pub postfix_tlsrpt: String,
-    /// The names that a verified certificate may be for; empty unless the level is `secure`.
+    /// The names that the verified certificate must match; empty unless the level is `secure`.
     pub mx: Vec<String>,
-    /// The MX hosts by what DANE says of them.
+    /// The number of MX hosts in each DANE state.
     pub dane: serde_json::Value,
-    /// Seconds until the answer is looked up again; 0 when that is due.
+    /// Seconds until the answer is looked up again; 0 when the look-up is due.
     pub recheck_in: u32,
-    /// The policy, when one is remembered.
+    /// The MTA-STS policy in the cache; `None` when there is none.
     pub policy: Option<RememberedPolicy>,
 }
 
-/// A policy that is remembered.
+/// A cached MTA-STS policy.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct RememberedPolicy {
-    /// Its mode.
+    /// The policy's mode.
     pub mode: Mode,
-    /// The `id` under which it was fetched.
+    /// The `id` of the `_mta-sts` record for which the policy was fetched.
     pub id: String,
-    /// Its `mx` patterns.
+    /// The policy's `mx` patterns.
     pub mx: Vec<String>,
-    /// When it was fetched.
+    /// The time of the fetch, RFC 3339 in UTC.
     pub fetched_at: String,
-    /// When it ends.
+    /// The time when the policy expires, RFC 3339 in UTC.
     pub expires_at: String,
-    /// The file.
+    /// The policy file as it was fetched.
     pub file: String,
 }
 
 impl Remembered {
-    /// The answer that is in memory or is looked up for this.
-    pub async fn of(answers: &Arc<Answers>, hop: &NextHop, entry: &Entry) -> Self {
+    /// Combines an answer with the policy in the cache.
+    pub async fn of(answers: &Arc<PolicyService>, hop: &NextHop, entry: &Entry) -> Self {
         let policy = answers.remembered(hop.policy_domain()).await;
         Self {
             schema: 1,
@@ -94,28 +96,28 @@ fn whole_second(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
-/// The reply to a mail server, as it stands in the protocol.
+/// The socketmap reply to a mail server; with `tlsrpt`, with the TLSRPT attributes.
 pub fn reply(entry: &Entry, tlsrpt: bool) -> String {
     format!("{} {}", entry.word(tlsrpt), entry.text(tlsrpt)).trim_end().to_owned()
 }
 
-/// What a sender would do now, and why, from a look-up made for this.
+/// What a sender would do with mail for a domain now, and why, from a fresh look-up.
 #[derive(Debug, serde::Serialize)]
 pub struct Explained {
     schema: u32,
     domain: DomainName,
-    /// What follows for a delivery, in a sentence without its full stop.
+    /// The consequence for a delivery: a sentence without its period.
     pub verdict: String,
     source: Source,
     mode: Mode,
     policy: Option<String>,
     policy_id: Option<String>,
     dane: Vec<DaneHost>,
-    /// The reply with the attributes of Postfix 3.10.
+    /// The socketmap reply with the TLSRPT attributes of Postfix 3.10.
     pub postfix: String,
-    /// Each look and what came of it.
+    /// Each step of the look-up and its result.
     pub steps: Vec<String>,
-    /// The record or the MX records could not be looked up.
+    /// True when the `_mta-sts` record or the MX records could not be looked up.
     #[serde(skip)]
     pub is_unknown: bool,
 }
@@ -127,7 +129,7 @@ struct DaneHost {
 }
 
 impl Explained {
-    /// Puts it in words.
+    /// Explains the trace of a look-up.
     pub fn of(hop: &NextHop, looked: &LookupTrace) -> Self {
         let domain = hop.policy_domain().clone();
         let mut steps: Vec<String> = rule_step(looked).into_iter().collect();
@@ -167,22 +169,22 @@ impl Explained {
 fn rule_step(looked: &LookupTrace) -> Option<String> {
     let rule = looked.rule.as_ref()?;
     let what = match (&rule.answer, &rule.policy, rule.skip_mta_sts, rule.skip_dane) {
-        (Some(_), ..) => "gives the answer",
-        (_, Some(_), _, true) => "pins the policy and leaves DANE out",
+        (Some(_), ..) => "sets the answer",
+        (_, Some(_), _, true) => "pins the policy and skips DANE",
         (_, Some(_), ..) => "pins the policy",
-        (.., true, true) => "leaves MTA-STS and DANE out",
-        (.., true, false) => "leaves MTA-STS out",
-        _ => "leaves DANE out",
+        (.., true, true) => "skips MTA-STS and DANE",
+        (.., true, false) => "skips MTA-STS",
+        _ => "skips DANE",
     };
-    Some(format!("an override of the configuration {what}"))
+    Some(format!("an override in the configuration {what}"))
 }
 
 fn record_step(domain: &DomainName, seen: &RecordLookup) -> String {
     let outcome = match seen {
         RecordLookup::Published(record) => format!("announces id {}", record.id),
-        RecordLookup::Absent => "is not there: no MTA-STS".to_owned(),
-        RecordLookup::Invalid(why) => format!("does not count: {why}"),
-        RecordLookup::Unknown(why) => format!("can't be looked up: {why}"),
+        RecordLookup::Absent => "does not exist: no MTA-STS".to_owned(),
+        RecordLookup::Invalid(why) => format!("is invalid: {why}"),
+        RecordLookup::Unknown(why) => format!("could not be looked up: {why}"),
     };
     format!("the record _mta-sts.{domain} {outcome}")
 }
@@ -190,11 +192,11 @@ fn record_step(domain: &DomainName, seen: &RecordLookup) -> String {
 fn policy_step(domain: &DomainName, found: &EffectivePolicy) -> Option<String> {
     match found {
         EffectivePolicy::Policy { held, .. } => Some(format!(
-            "https://mta-sts.{domain}/.well-known/mta-sts.txt gives mode {}, max_age {}",
+            "https://mta-sts.{domain}/.well-known/mta-sts.txt has mode {}, max_age {}",
             held.policy.mode, held.policy.max_age
         )),
         EffectivePolicy::Unavailable(why) => {
-            Some(format!("no policy can be had ({}): {why}", why.result_type()))
+            Some(format!("no policy is available ({}): {why}", why.result_type()))
         }
         EffectivePolicy::None => None,
     }
@@ -204,7 +206,7 @@ fn dane_steps(domain: &DomainName, route: &Route, steps: &mut Vec<String>) -> Ve
     let hosts = match route {
         Route::Hosts(hosts) => hosts,
         Route::NoDomain => {
-            steps.push(format!("there is no domain {domain}"));
+            steps.push(format!("the domain {domain} does not exist"));
             return Vec::new();
         }
         Route::NullMx => {
@@ -212,23 +214,23 @@ fn dane_steps(domain: &DomainName, route: &Route, steps: &mut Vec<String>) -> Ve
             return Vec::new();
         }
         Route::Unknown(error) => {
-            steps.push(format!("the MX records of {domain}: {error}"));
+            steps.push(format!("the MX records of {domain} could not be looked up: {error}"));
             return Vec::new();
         }
     };
-    let told = hosts.iter().map(|seen| {
+    let states = hosts.iter().map(|seen| {
         let state = match &seen.dane {
             Dane::Applies { records, .. } => format!("applies, {} TLSA records", records.len()),
             Dane::Absent => "does not apply".to_owned(),
-            Dane::Unknown(error) => format!("can't be known, so the host is skipped: {error}"),
+            Dane::Unknown(error) => format!("could not be looked up, so the host is skipped: {error}"),
         };
         steps.push(format!("DANE at {} {state}", seen.host));
         DaneHost { host: seen.host.clone(), state }
     });
-    told.collect()
+    states.collect()
 }
 
-/// What one level for all hosts leaves open (DANE-13).
+/// Explains how hosts without TLSA records are treated when others have them: one level applies to all hosts (DANE-13).
 fn open_step(looked: &LookupTrace, found: &EffectivePolicy) -> Option<String> {
     let Route::Hosts(hosts) = &looked.route else { return None };
     let count = DaneHosts::of(hosts);
@@ -238,32 +240,32 @@ fn open_step(looked: &LookupTrace, found: &EffectivePolicy) -> Option<String> {
     }
     Some(match found.mode() {
         Mode::Enforce => format!(
-            "the {} hosts without TLSA records are not used, since one level has to hold for all and the policy is enforced",
+            "the {} hosts without TLSA records are not used, since one level applies to all hosts and the policy is enforced",
             count.absent
         ),
-        _ => format!("the {} hosts without TLSA records are open to stripping", count.absent),
+        _ => format!("TLS to the {} hosts without TLSA records can be stripped", count.absent),
     })
 }
 
 fn verdict(looked: &LookupTrace, entry: &Entry, found: &EffectivePolicy) -> String {
     match (&looked.route, looked.source, entry.level().as_deref()) {
-        (Route::NoDomain, ..) => "there is no such domain, so the message is returned",
-        (Route::NullMx, ..) => "the domain takes no mail (null MX), so the message is returned",
+        (Route::NoDomain, ..) => "the domain does not exist, so the message bounces",
+        (Route::NullMx, ..) => "the domain accepts no mail (null MX), so the message bounces",
         (_, Source::Dane, Some("dane-only")) => {
-            "DANE decides: TLS with a matching certificate, or the message waits"
+            "DANE decides: TLS with a matching certificate, or the message is deferred"
         }
         (_, Source::Dane, _) => {
-            "DANE decides for the hosts that have TLSA records; the others get TLS where they offer it"
+            "DANE decides for the hosts with TLSA records; for the others TLS is opportunistic"
         }
         (_, _, Some("secure")) => {
-            "TLS with a verified certificate for an MX host of the policy, or the message waits"
+            "TLS with a verified certificate for an MX host in the policy, or the message is deferred"
         }
         (_, Source::Override, _) => "the configuration decides",
-        _ if entry.status == Status::Temporary => "the message waits",
+        _ if entry.status == Status::Temporary => "the message is deferred",
         _ if found.mode() == Mode::Testing => {
-            "delivers as without a policy, and reports what enforcement would have refused"
+            "delivers as without a policy, and reports failures that enforcement would have deferred"
         }
-        _ => "delivers with TLS where it is offered; anyone on the path can strip it",
+        _ => "delivers with opportunistic TLS, which anyone on the path can strip",
     }
     .to_owned()
 }

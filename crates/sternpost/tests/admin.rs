@@ -138,15 +138,15 @@ fn what_is_wrong_is_refused_in_words_and_nothing_without_the_token() {
     }
     let large = format!("{{\"mx\":[\"{}\"]}}", "x".repeat(200_000));
     for (path, body, status, words) in [
-        ("file.example", "{}", 422, "stands in the configuration file"),
+        ("file.example", "{}", 422, "is in the configuration file"),
         ("not a name", "{}", 400, ""),
-        ("-bad-.example", "{}", 422, "is no domain name"),
-        ("x.example", "{", 422, "can't be read"),
-        ("x.example", "[]", 422, "it is no object"),
-        ("x.example", r#"{"name":"y.example"}"#, 422, "another one than in the path"),
+        ("-bad-.example", "{}", 422, "is not a valid domain name"),
+        ("x.example", "{", 422, "are invalid"),
+        ("x.example", "[]", 422, "the body is not a JSON object"),
+        ("x.example", r#"{"name":"y.example"}"#, 422, "differs from the name in the path"),
         ("x.example", r#"{"modus":"enforce"}"#, 422, "unknown field `modus`"),
-        ("x.example", r#"{"dns":"rfc2136:none"}"#, 422, "there is no such server"),
-        ("x.example", r#"{"max_age":{"enforce":99999999}}"#, 422, "a max_age is 1 to 31557600 seconds"),
+        ("x.example", r#"{"dns":"rfc2136:none"}"#, 422, "names an unknown server"),
+        ("x.example", r#"{"max_age":{"enforce":99999999}}"#, 422, "max_age must be 1 to 31557600 seconds"),
         ("x.example", &large, 413, ""),
     ] {
         let (got, told) = place.ask("PUT", &format!("/v1/domains/{path}"), body);

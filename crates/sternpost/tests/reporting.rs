@@ -141,7 +141,7 @@ fn a_burst_and_broken_datagrams_are_counted_one_by_one_and_the_end_loses_none() 
         (broken.len() as u64, 0, 0)
     );
     let log = place.log();
-    assert!(log.contains("the protocol version is") && log.contains("over 65000 bytes"), "{log}");
+    assert!(log.contains("the protocol version is") && log.contains("longer than 65000 bytes"), "{log}");
     assert!(log.len() < 20_000, "broken datagrams fill the log: {} bytes", log.len());
     // What comes in the last moment is stored too.
     for _ in 0..300 {
@@ -176,7 +176,7 @@ fn a_second_program_does_not_take_the_socket_of_one_that_lives() {
     )
     .unwrap();
     let (code, _, err) = other.run(&["serve"]);
-    assert!(code == 2 && err.contains("the folders above it are not there"), "{err}");
+    assert!(code == 2 && err.contains("its parent folders do not exist"), "{err}");
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn what_is_missing_is_said_with_the_line_to_write() {
         ("[reporter]\nfrom = \"sender.example\"\n", "a mail address"),
         ("[reporter]\nfrom = \"t@s.example\"\ndeliver = \"smarthost:mail\"\n", "smarthost:HOST:PORT"),
         ("[reporter]\nfrom = \"t@s.example\"\ndkim = { selctor = \"a\", key_file = \"b\" }\n", "selctor"),
-        ("[reporter]\nfrom = \"t@s.example\"\nexclude = [\"a b\"]\n", "not a domain name"),
+        ("[reporter]\nfrom = \"t@s.example\"\nexclude = [\"a b\"]\n", "not a valid domain name"),
         ("[colector]\n", "[collector]"),
     ] {
         place.configure(reporter);

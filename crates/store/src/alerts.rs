@@ -1,4 +1,5 @@
-//! Alerts that were raised and are not over, so that a restart raises none again and pages show them.
+//! Active alerts of the guard. They are stored so that a restart does not raise them again, and so that the dashboard
+//! can show them. The receiving side defines what an alert contains.
 
 use crate::notices::{self, NewNotice};
 use crate::{Store, StoreError, TENANT, damaged, time};
@@ -7,19 +8,22 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// An alert that stands.
+/// An alert that was raised and has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveAlert<A> {
-    /// Whose domain.
+    /// The domain that the alert is about.
     pub domain: String,
-    /// Since when.
+    /// When the alert was first raised.
     pub since: Timestamp,
-    /// What is the matter.
+    /// The content as it was last raised.
     pub alert: A,
 }
 
 impl Store {
-    /// Keeps an alert, and the news of it; one that stands keeps its beginning.
+    /// Stores an alert, and its notification, in one transaction.
+    ///
+    /// `kind` and `subject` identify the alert within its domain. If it is already active, its content is replaced
+    /// and its `since` is kept.
     pub async fn raise<A: Serialize, N: Serialize>(
         &self,
         domain: &DomainName,
@@ -27,7 +31,7 @@ impl Store {
         subject: &str,
         since: Timestamp,
         alert: &A,
-        news: Option<NewNotice<'_, N>>,
+        notice: Option<NewNotice<'_, N>>,
     ) -> Result<(), StoreError> {
         let json = serde_json::to_string(alert).map_err(damaged("alert"))?;
         let mut writing = self.writing().await?;
@@ -43,19 +47,19 @@ impl Store {
         .bind(json)
         .execute(&mut *writing)
         .await?;
-        if let Some(news) = news {
-            notices::keep(&mut writing, &news).await?;
+        if let Some(notice) = notice {
+            notices::insert(&mut writing, &notice).await?;
         }
         writing.commit().await
     }
 
-    /// Ends an alert, and keeps the news of that.
+    /// Deletes an alert, and stores the notification of its end, in one transaction.
     pub async fn end_alert<N: Serialize>(
         &self,
         domain: &DomainName,
         kind: &str,
         subject: &str,
-        news: Option<NewNotice<'_, N>>,
+        notice: Option<NewNotice<'_, N>>,
     ) -> Result<(), StoreError> {
         let mut writing = self.writing().await?;
         sqlx::query("DELETE FROM alert WHERE tenant = $1 AND domain = $2 AND kind = $3 AND subject = $4")
@@ -65,13 +69,13 @@ impl Store {
             .bind(subject)
             .execute(&mut *writing)
             .await?;
-        if let Some(news) = news {
-            notices::keep(&mut writing, &news).await?;
+        if let Some(notice) = notice {
+            notices::insert(&mut writing, &notice).await?;
         }
         writing.commit().await
     }
 
-    /// All that stand, the oldest first.
+    /// Returns all active alerts, oldest first.
     pub async fn alerts<A: DeserializeOwned>(&self) -> Result<Vec<ActiveAlert<A>>, StoreError> {
         let rows: Vec<(String, i64, String)> = sqlx::query_as(
             "SELECT domain, since, state FROM alert WHERE tenant = $1 ORDER BY since, domain, kind, subject",
@@ -95,14 +99,14 @@ mod tests {
     const NO_NOTICE: Option<NewNotice<'_, ()>> = None;
 
     #[tokio::test]
-    async fn an_alert_stands_from_its_beginning_to_its_end() {
+    async fn an_alert_is_active_from_its_start_to_its_end() {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("a.example").unwrap();
         let at = |second| Timestamp::from_second(second).unwrap();
         store.raise(&domain, "k", "s", at(1), &"one".to_owned(), NO_NOTICE).await.unwrap();
         store.raise(&domain, "k", "s", at(9), &"two".to_owned(), NO_NOTICE).await.unwrap();
-        let there = store.alerts::<String>().await.unwrap();
-        assert_eq!(there, [ActiveAlert { domain: "a.example".into(), since: at(1), alert: "two".into() }]);
+        let active = store.alerts::<String>().await.unwrap();
+        assert_eq!(active, [ActiveAlert { domain: "a.example".into(), since: at(1), alert: "two".into() }]);
         store.end_alert(&domain, "k", "s", NO_NOTICE).await.unwrap();
         assert_eq!(store.alerts::<String>().await.unwrap(), []);
     }

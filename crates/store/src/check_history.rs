@@ -1,22 +1,23 @@
-//! The last look of a preflight at a domain.
+//! The policy that the last `sternpost check` of a domain found. The next check compares it with the published
+//! policy, to find a file that changed under the same `id` (RFC 8461 §3.1).
 
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::{DomainName, PolicyId};
 use jiff::Timestamp;
 
-/// What was published then.
+/// A published policy, as a check found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedPolicy {
-    /// The record's `id`.
+    /// The `id` of the `_mta-sts` record.
     pub id: PolicyId,
-    /// The policy file.
+    /// The policy file, byte for byte.
     pub file: Vec<u8>,
-    /// When this file was first seen under this id.
+    /// When a check first found this file under this `id`.
     pub at: Timestamp,
 }
 
 impl Store {
-    /// The last look at a domain.
+    /// Returns what the last check of a domain found. `None` if no check found a policy.
     pub async fn last_checked_policy(
         &self,
         domain: &DomainName,
@@ -32,7 +33,7 @@ impl Store {
         Ok(Some(CheckedPolicy { id, file, at: time("look", at)? }))
     }
 
-    /// Remembers a look; one that shows the same as the last keeps that one's time.
+    /// Stores what a check found. If `id` and file are unchanged, the stored time is kept.
     pub async fn put_checked_policy(
         &self,
         domain: &DomainName,
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_look_is_kept_with_the_time_of_its_first_sight() {
+    async fn an_unchanged_policy_keeps_the_time_of_its_first_check() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("s.db")).await.unwrap();
         let domain = DomainName::parse("example.org").unwrap();
@@ -70,8 +71,8 @@ mod tests {
         assert_eq!(store.last_checked_policy(&domain).await.unwrap(), None);
         store.put_checked_policy(&domain, &one, b"a", at(10)).await.unwrap();
         store.put_checked_policy(&domain, &one, b"a", at(20)).await.unwrap();
-        let look = CheckedPolicy { id: one, file: b"a".to_vec(), at: at(10) };
-        assert_eq!(store.last_checked_policy(&domain).await.unwrap(), Some(look));
+        let first = CheckedPolicy { id: one, file: b"a".to_vec(), at: at(10) };
+        assert_eq!(store.last_checked_policy(&domain).await.unwrap(), Some(first));
         store.put_checked_policy(&domain, &two, b"a", at(30)).await.unwrap();
         assert_eq!(store.last_checked_policy(&domain).await.unwrap().unwrap().at, at(30));
     }

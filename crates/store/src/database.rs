@@ -1,4 +1,5 @@
-//! The database file: opening it, bringing its schema up to date, and errors.
+//! The database file: opens it, migrates its schema, and defines [`StoreError`]. The other modules of this crate add
+//! methods to [`Store`].
 
 use sqlx::SqlitePool;
 use sqlx::migrate::MigrateError;
@@ -6,49 +7,52 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// The database.
+/// An open database. Clones share one connection pool.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) pool: SqlitePool,
 }
 
-/// Why the database did not do as asked.
+/// Why a database operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It can't be opened.
+    /// The file can't be opened, created or written.
     #[error("the database {path} can't be opened: {why}")]
     Open {
-        /// The file.
+        /// The path of the database file.
         path: String,
-        /// What is wrong.
+        /// SQLite's error message.
         why: String,
     },
-    /// The file is damaged, or is no database.
+    /// The file is corrupt or not an SQLite database.
     #[error("the database {path} is broken: {why}")]
     Broken {
-        /// The file.
+        /// The path of the database file.
         path: String,
-        /// What is wrong.
+        /// SQLite's error message.
         why: String,
     },
-    /// Its schema is newer than this program, or damaged.
-    #[error("the database's schema: {0}")]
+    /// A migration failed, or the schema was created by a newer version of Sternpost.
+    #[error("the database schema can't be migrated: {0}")]
     Schema(#[from] MigrateError),
     /// A query failed.
-    #[error("the database: {0}")]
+    #[error("a database query failed: {0}")]
     Query(#[from] sqlx::Error),
-    /// A value in it does not mean anything to this program.
-    #[error("the database holds something unexpected in {table}: {why}")]
+    /// A stored value is invalid, or a value can't be stored.
+    #[error("the database table {table} contains an invalid value: {why}")]
     Damaged {
-        /// The table.
+        /// The name of the table.
         table: &'static str,
-        /// What is wrong.
+        /// Why the value is invalid.
         why: String,
     },
 }
 
 impl Store {
-    /// Opens the file, makes it when it is not there, and brings its schema up to date.
+    /// Opens a database file, creates it if it does not exist, and migrates its schema to the current version.
+    ///
+    /// Several processes may open the same file at once. Retries for up to 5 seconds while another process holds the
+    /// lock.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -56,31 +60,31 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            // Pages; with the default, a large import writes everything twice again and again.
+            // In pages. The default of 1000 makes a large import rewrite the same pages at every checkpoint.
             .pragma("wal_autocheckpoint", "4000")
             .busy_timeout(Duration::from_secs(3));
         let open = |error: sqlx::Error| {
             let (path, why) = (path.display().to_string(), error.to_string());
             if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
         };
-        let begun = Instant::now();
+        let start = Instant::now();
         let pool = loop {
-            match ready(options.clone()).await {
-                // Another program makes the same file, or brings it up to date, just now.
-                Err(error) if is_passing(&error) && begun.elapsed() < BUSY_TIMEOUT => {
+            match connect(options.clone()).await {
+                // Another process is creating or migrating the same file.
+                Err(error) if is_transient(&error) && start.elapsed() < BUSY_TIMEOUT => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(MigrateError::Execute(error)) => return Err(open(error)),
                 done => break done?,
             }
         };
-        // SQLite opens a file that it can't write to as well; that is to be known now.
+        // SQLite also opens a read-only file. This statement makes such a file fail here.
         sqlx::query("DELETE FROM policy WHERE FALSE").execute(&pool).await.map_err(open)?;
         Ok(Self { pool })
     }
 
-    /// Puts a broken file, and what belongs to it, out of the way under a name with the time in it,
-    /// which is returned. Nothing is deleted.
+    /// Renames a corrupt database file, with its `-wal` and `-shm` files, to a name that ends in `.broken-` and the
+    /// Unix time. Returns the new path. Deletes nothing.
     pub fn set_aside(path: &Path, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
         let suffix = format!(".broken-{}", now.as_second());
         for part in ["-wal", "-shm", ""] {
@@ -92,25 +96,26 @@ impl Store {
         Ok(with_suffix(path, &suffix))
     }
 
-    /// Writes everything out and closes.
+    /// Closes all connections. Later calls on this store and its clones fail.
     pub async fn close(&self) {
         self.pool.close().await;
     }
 }
 
-/// How long a passing failure is waited for.
+/// How long [`Store::open`] retries after a transient error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to a file does not go away by itself, so that none is tested before it is used.
-async fn ready(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
+/// Connects and migrates. Connections to a file do not time out, so the pool need not test them before use.
+async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
     let pool =
         SqlitePoolOptions::new().max_connections(4).test_before_acquire(false).connect_with(options).await?;
     crate::migrations::migrator().run(&pool).await?;
     Ok(pool)
 }
 
-/// Who comes second fails by a lock, or by what the first has made, and finds it done when he looks again.
-fn is_passing(error: &MigrateError) -> bool {
+/// True when another process may have caused the error by migrating the same file. The process that loses the race
+/// fails on the lock (`SQLITE_BUSY`, `SQLITE_LOCKED`) or on existing tables. Its retry then finds the migration done.
+fn is_transient(error: &MigrateError) -> bool {
     match error {
         MigrateError::ExecuteMigration(..) => true,
         MigrateError::Execute(error) => code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6)),
@@ -124,7 +129,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// SQLITE_CORRUPT and SQLITE_NOTADB, with their extended codes.
+/// True for `SQLITE_CORRUPT`, `SQLITE_NOTADB` and their extended codes.
 fn is_broken(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
@@ -133,23 +138,25 @@ fn code(error: &sqlx::Error) -> Option<u32> {
     error.as_database_error().and_then(|error| error.code()?.parse().ok())
 }
 
-/// The only tenant so far.
+/// The value of all `tenant` columns. Sternpost has only one tenant so far.
 pub(crate) const TENANT: i64 = 0;
 
+/// Converts an error about a value of `table` to [`StoreError::Damaged`].
 pub(crate) fn damaged<E: std::fmt::Display>(table: &'static str) -> impl Fn(E) -> StoreError {
     move |why| StoreError::Damaged { table, why: why.to_string() }
 }
 
-/// A count as a column holds it.
+/// Converts a count to a column value. Larger counts become `i64::MAX`.
 pub(crate) fn stored(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// A column that holds a count.
+/// Converts a column value to a count. Negative values become 0.
 pub(crate) fn count(stored: i64) -> u64 {
     u64::try_from(stored).unwrap_or(0)
 }
 
+/// Converts a Unix time from a column of `table`.
 pub(crate) fn time(table: &'static str, second: i64) -> Result<jiff::Timestamp, StoreError> {
     jiff::Timestamp::from_second(second).map_err(damaged(table))
 }
@@ -166,7 +173,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn several_programs_may_open_a_new_file_at_once() {
+    async fn several_processes_may_open_a_new_file_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.db");
         let all: Vec<_> = (0..8)
@@ -177,16 +184,16 @@ mod tests {
                 })
             })
             .collect();
-        for one in all {
-            one.await.unwrap().unwrap();
+        for task in all {
+            task.await.unwrap().unwrap();
         }
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_database_is_an_error_that_names_it() {
+    async fn a_file_that_is_not_a_database_fails_with_an_error_that_names_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("not.db");
-        std::fs::write(&path, "this is a text file, and long enough to be taken for one").unwrap();
+        std::fs::write(&path, "a text file that is longer than the header of a database").unwrap();
         let error = Store::open(&path).await.err().unwrap().to_string();
         assert!(error.contains("not.db is broken"), "{error}");
         let aside = Store::set_aside(&path, jiff::Timestamp::from_second(7).unwrap()).unwrap();

@@ -1,4 +1,5 @@
-//! What the operator decided about the roll-out of a domain, beside where it stands.
+//! The operator's decisions about the rollout of a domain. They are stored separately from the rollout state
+//! ([`crate::rollouts`]), so that the planner never overwrites them. The receiving side defines the type.
 
 use crate::{Store, StoreError, TENANT, damaged};
 use formats::DomainName;
@@ -6,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 impl Store {
-    /// Keeps what was decided about a domain. The receiving side gives it its meaning.
+    /// Replaces the decisions about a domain. They are stored as JSON.
     pub async fn put_decisions<S: Serialize>(
         &self,
         domain: &DomainName,
@@ -25,7 +26,7 @@ impl Store {
         Ok(())
     }
 
-    /// What was decided about a domain.
+    /// Returns the decisions about a domain, or the default if there are none.
     pub async fn decisions<S: DeserializeOwned + Default>(
         &self,
         domain: &DomainName,
@@ -42,7 +43,7 @@ impl Store {
         }
     }
 
-    /// What was decided about any domain, by name.
+    /// Returns all decisions with their domains, in the order of the domain names.
     pub async fn all_decisions<S: DeserializeOwned>(&self) -> Result<Vec<(String, S)>, StoreError> {
         let rows: Vec<(String, String)> =
             sqlx::query_as("SELECT domain, state FROM decision WHERE tenant = $1 ORDER BY domain")

@@ -1,5 +1,5 @@
-//! Domains that were added by command, and leases on them: several programs share the work through the
-//! database.
+//! Domains that were added by command rather than in the configuration, and leases. A lease keeps two processes that
+//! share the database from doing the same work at once, e.g. applying a rollout.
 
 use crate::{Store, StoreError, damaged};
 use formats::DomainName;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 impl Store {
-    /// Keeps what is wanted of a domain. The receiving side gives it its meaning.
+    /// Adds a domain, or replaces its settings. The receiving side defines the type, which is stored as JSON.
     pub async fn put_domain<S: Serialize>(&self, name: &DomainName, spec: &S) -> Result<(), StoreError> {
         let json = serde_json::to_string(spec).map_err(damaged("domain"))?;
         sqlx::query(
@@ -21,21 +21,21 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what is wanted of a domain; true when something was.
+    /// Removes a domain. False if there is no such domain.
     pub async fn remove_domain(&self, name: &DomainName) -> Result<bool, StoreError> {
         let done =
             sqlx::query("DELETE FROM domain WHERE name = $1").bind(name.as_str()).execute(&self.pool).await?;
         Ok(done.rows_affected() > 0)
     }
 
-    /// All of them, by name.
+    /// Returns the settings of all domains, in the order of their names.
     pub async fn domains<S: DeserializeOwned>(&self) -> Result<Vec<S>, StoreError> {
         let rows: Vec<(String,)> =
             sqlx::query_as("SELECT spec FROM domain ORDER BY name").fetch_all(&self.pool).await?;
         rows.into_iter().map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).collect()
     }
 
-    /// What is wanted of a domain.
+    /// Returns the settings of a domain. `None` if it was not added by command.
     pub async fn domain<S: DeserializeOwned>(&self, name: &DomainName) -> Result<Option<S>, StoreError> {
         let row: Option<(String,)> = sqlx::query_as("SELECT spec FROM domain WHERE name = $1")
             .bind(name.as_str())
@@ -44,7 +44,7 @@ impl Store {
         row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).transpose()
     }
 
-    /// Those after this name, by name, and no more than `most`.
+    /// Returns the settings of up to `most` domains whose names sort after `after`, in that order.
     pub async fn domains_after<S: DeserializeOwned>(
         &self,
         after: &str,
@@ -59,7 +59,7 @@ impl Store {
         rows.into_iter().map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).collect()
     }
 
-    /// Takes or keeps a lease until then; false while another holds it.
+    /// Acquires or renews the lease `name` until `until`. False while a different holder has it at `now`.
     pub async fn lease(
         &self,
         name: &str,
@@ -81,7 +81,7 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Gives a lease back.
+    /// Releases a lease. Does nothing unless `holder` has it.
     pub async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM lease WHERE name = $1 AND holder = $2")
             .bind(name)
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn domains_are_kept_and_forgotten() {
+    async fn domains_are_added_and_removed() {
         let (_dir, store) = crate::scratch().await;
         let name = DomainName::parse("a.example").unwrap();
         store.put_domain(&name, &"first").await.unwrap();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_holds_a_lease_until_it_gives_it_back_or_dies() {
+    async fn a_lease_has_one_holder_until_it_is_released_or_expires() {
         let (_dir, store) = crate::scratch().await;
         assert!(store.lease("x", "one", at(0), at(60)).await.unwrap());
         assert!(store.lease("x", "one", at(30), at(90)).await.unwrap());

@@ -1,4 +1,5 @@
-//! What our own looks at the MX hosts of a domain saw, summed by UTC day.
+//! Results of the guard's probes of MX hosts, summed by UTC day. A probe is a STARTTLS handshake that verifies the
+//! host's certificate. The guard writes the results; the rollout gate and the dashboard read them.
 
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::DomainName;
@@ -6,23 +7,23 @@ use formats::report::DateRange;
 use jiff::Timestamp;
 use serde::Serialize;
 
-/// Looks at one host on one day.
+/// The probes of one MX host on one UTC day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct GuardProbeDay {
-    /// The MX host.
+    /// The MX host's name.
     pub host: String,
-    /// The day's first second.
+    /// The first second of the day.
     pub day: Timestamp,
-    /// Looks at which it proved itself.
+    /// The number of probes that the host passed.
     pub good: u64,
-    /// Looks at which it did not.
+    /// The number of probes that it failed.
     pub bad: u64,
-    /// Why it did not the last time.
+    /// The reason of the day's last failure; empty if no probe failed.
     pub problem: String,
 }
 
 impl Store {
-    /// Counts one look; `problem` says why the host did not prove itself.
+    /// Adds one probe to its day. `problem` is the reason if the host failed, else `None`.
     pub async fn put_guard_probe(
         &self,
         domain: &DomainName,
@@ -47,7 +48,7 @@ impl Store {
         Ok(())
     }
 
-    /// The looks at a domain's MX hosts since `since`, oldest first.
+    /// Returns the probes of a domain's MX hosts on the day of `since` and later, oldest day first.
     pub async fn guard_probes(
         &self,
         domain: &DomainName,
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn looks_are_summed_by_day_and_the_last_problem_stays() {
+    async fn probes_are_summed_by_day_and_the_last_problem_is_kept() {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("a.example").unwrap();
         let host = DomainName::parse("mx1.a.example").unwrap();

@@ -1,31 +1,33 @@
-//! What the policy host serves: policies and certificates, the account at the certificate authority, and
-//! the answers to its challenges. Versions only grow, so that a program can ask for what is new.
+//! The state of the policy host (RFC 8461 §3.3): the policies and certificates that it serves, ACME accounts, and the
+//! responses to ACME challenges (RFC 8555). Rollouts and certificate orders write it; the HTTPS server reads it.
+//!
+//! Every change of a policy or certificate gets a new, higher version, so that a server can load only what changed.
 
 use crate::{Store, StoreError, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
 
-/// The certificate of a policy host, or the order for one.
+/// The certificate of a policy host, or the state of its order while there is none.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredCertificate {
-    /// The policy host.
+    /// The policy host's name.
     pub host: DomainName,
-    /// The chain in PEM; empty until there is one.
+    /// The certificate chain in PEM; empty until one is issued.
     pub chain: String,
-    /// The private key in PEM; empty until there is one.
+    /// The private key, in PEM or sealed with the operator's key; empty until a certificate is issued.
     pub key: String,
-    /// When the chain ends.
+    /// When the certificate expires.
     pub expires_at: Timestamp,
-    /// When something is to be done about it: an order, a renewal, another try.
+    /// The time of the next order, renewal or retry.
     pub next_at: Timestamp,
-    /// Failures since the last success.
+    /// The number of failed orders since the last success.
     pub failures: u32,
-    /// Why the last try failed; empty after a success.
+    /// Why the last order failed; empty after a success.
     pub problem: String,
 }
 
 impl StoredCertificate {
-    /// One that is to be ordered from `now` on.
+    /// Creates an entry without a certificate, whose first order is due at `now`.
     pub fn to_order(host: DomainName, now: Timestamp) -> Self {
         Self {
             host,
@@ -38,7 +40,7 @@ impl StoredCertificate {
         }
     }
 
-    /// One that is given, and that nobody has to renew.
+    /// Creates an entry for a certificate that Sternpost did not order. The entry never expires and is never renewed.
     pub fn given(host: DomainName, chain: String, key: String) -> Self {
         let never = Timestamp::MAX;
         Self { chain, key, expires_at: never, next_at: never, ..Self::to_order(host, never) }
@@ -46,25 +48,25 @@ impl StoredCertificate {
 }
 
 impl std::fmt::Debug for StoredCertificate {
-    /// The key stays out of every log.
+    /// Omits the private key and the chain, so that no log contains them.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "StoredCertificate({}, until {}, {:?})", self.host, self.expires_at, self.problem)
     }
 }
 
-/// Which certificates something is due about.
+/// Selects which due certificates [`Store::certificates_due`] returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// Hosts that have none yet.
+    /// Hosts without a certificate, which wait for their first order.
     First,
-    /// Hosts that have one.
+    /// Hosts with a certificate, which wait for its renewal.
     Renewal,
 }
 
 type Row = (String, String, String, i64, i64, i64, String);
 
 impl Store {
-    /// Serves a policy from now on, in place of any other; with `None`, none.
+    /// Replaces the served policy of a domain. With `None`, the domain is no longer served.
     pub async fn put_hosted(&self, domain: &DomainName, policy: Option<&str>) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO hosted (domain, policy, version) \
@@ -78,7 +80,7 @@ impl Store {
         Ok(())
     }
 
-    /// The policy that is served for a domain.
+    /// Returns the policy file that is served for a domain, or `None` if none is.
     pub async fn hosted(&self, domain: &DomainName) -> Result<Option<String>, StoreError> {
         let row: Option<(String,)> = sqlx::query_as("SELECT policy FROM hosted WHERE domain = $1")
             .bind(domain.as_str())
@@ -87,7 +89,7 @@ impl Store {
         Ok(row.map(|(policy,)| policy).filter(|policy| !policy.is_empty()))
     }
 
-    /// The last versions of policies and certificates.
+    /// Returns the highest versions of policies and of certificates; 0 if there are none.
     pub async fn hosting_versions(&self) -> Result<(i64, i64), StoreError> {
         let row: (i64, i64) = sqlx::query_as(
             "SELECT (SELECT COALESCE(MAX(version), 0) FROM hosted), \
@@ -98,13 +100,13 @@ impl Store {
         Ok(row)
     }
 
-    /// Domains whose policy was changed after this version, oldest first, with the versions.
+    /// Returns up to `most` domains whose policy changed after `version`, with their versions, oldest change first.
     pub async fn hosted_after(&self, version: i64, most: u32) -> Result<Vec<(DomainName, i64)>, StoreError> {
         let query = "SELECT domain, version FROM hosted WHERE version > $1 ORDER BY version LIMIT $2";
         self.changes(query, version, most).await
     }
 
-    /// Hosts whose certificate was changed after this version, oldest first, with the versions.
+    /// Returns up to `most` hosts whose certificate changed after `version`, with their versions, oldest change first.
     pub async fn certificates_after(
         &self,
         version: i64,
@@ -128,7 +130,7 @@ impl Store {
         rows.into_iter().map(parsed).collect()
     }
 
-    /// Keeps a certificate, or the state of its order.
+    /// Replaces the certificate of a host, or the state of its order.
     pub async fn put_certificate(&self, certificate: &StoredCertificate) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO certificate (host, chain, key, expires_at, next_at, failures, problem, version) \
@@ -149,7 +151,7 @@ impl Store {
         Ok(())
     }
 
-    /// The certificate of a policy host.
+    /// Returns the certificate of a policy host. `None` if the host is not known.
     pub async fn certificate(&self, host: &DomainName) -> Result<Option<StoredCertificate>, StoreError> {
         let row: Option<Row> = sqlx::query_as(
             "SELECT host, chain, key, expires_at, next_at, failures, problem FROM certificate WHERE host = $1",
@@ -160,7 +162,7 @@ impl Store {
         row.map(certificate).transpose()
     }
 
-    /// Certificates about which something is to be done by `now`, the longest overdue first.
+    /// Returns up to `most` certificates whose `next_at` is `now` or earlier, the most overdue first.
     pub async fn certificates_due(
         &self,
         due: Due,
@@ -179,7 +181,7 @@ impl Store {
         rows.into_iter().map(certificate).collect()
     }
 
-    /// Hosts after this one in the order of their names, with their private keys as they are kept.
+    /// Returns up to `most` hosts whose names sort after `after`, with their private keys as stored.
     pub async fn certificate_keys(
         &self,
         after: &str,
@@ -198,7 +200,8 @@ impl Store {
         rows.into_iter().map(parsed).collect()
     }
 
-    /// Keeps the same private key in another form, unless there is another key by now.
+    /// Replaces the stored form of a private key, e.g. by its sealed form. Does nothing if the stored form is no longer
+    /// `before`.
     pub async fn put_certificate_key(
         &self,
         host: &DomainName,
@@ -214,7 +217,7 @@ impl Store {
         Ok(())
     }
 
-    /// The account at a certificate authority, as its client keeps it.
+    /// Returns the account credentials for the CA with this directory URL, as the ACME client serialized them.
     pub async fn acme_account(&self, directory: &str) -> Result<Option<String>, StoreError> {
         let row: Option<(String,)> =
             sqlx::query_as("SELECT credentials FROM acme_account WHERE directory = $1")
@@ -224,7 +227,7 @@ impl Store {
         Ok(row.map(|(credentials,)| credentials))
     }
 
-    /// Keeps the account. One that another program has put there first stays.
+    /// Stores account credentials, unless another process has already stored some for this directory URL.
     pub async fn put_acme_account(&self, directory: &str, credentials: &str) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO acme_account (directory, credentials) VALUES ($1, $2) ON CONFLICT (directory) DO NOTHING",
@@ -236,7 +239,8 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps the answer to a challenge until then, and forgets those that are over at `now`.
+    /// Stores the response to an ACME challenge until `until`, and deletes those that have expired by `now`. `token`
+    /// is the token of an HTTP-01 challenge, or the name that the caller chose for a TLS-ALPN-01 challenge.
     pub async fn put_challenge(
         &self,
         token: &str,
@@ -261,7 +265,7 @@ impl Store {
         transaction.commit().await
     }
 
-    /// The answer to a challenge.
+    /// Returns the response that was stored under `token`. `None` if it is unknown.
     pub async fn challenge(&self, token: &str) -> Result<Option<String>, StoreError> {
         let row: Option<(String,)> = sqlx::query_as("SELECT answer FROM challenge WHERE token = $1")
             .bind(token)
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_new_is_found_by_its_version() {
+    async fn changes_are_found_by_their_version() {
         let (_dir, store) = crate::scratch().await;
         store.put_hosted(&domain("a.example"), Some("A")).await.unwrap();
         store.put_hosted(&domain("b.example"), Some("B")).await.unwrap();
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn certificates_come_back_when_something_is_due_and_never_show_their_key() {
+    async fn certificates_are_found_when_due_and_never_show_their_key() {
         let (_dir, store) = crate::scratch().await;
         let mut one = StoredCertificate {
             host: domain("mta-sts.a.example"),
@@ -333,7 +337,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn accounts_stay_and_challenges_go() {
+    async fn accounts_are_kept_and_challenges_expire() {
         let (_dir, store) = crate::scratch().await;
         store.put_acme_account("https://ca/", "first").await.unwrap();
         store.put_acme_account("https://ca/", "second").await.unwrap();

@@ -1,13 +1,13 @@
-//! The schema, step by step. Each step is a file of `migrations/`; SQLx notes in the store which steps were taken,
-//! with a digest of each, and [`migrator`] takes the others in their order. A file that was released is never changed.
+//! The schema migrations. Each migration is a file in `migrations/`. SQLx records each applied migration and its digest
+//! in the database, and [`migrator`] applies the missing ones in order. Never change a file after its release.
 //!
-//! The files are listed here rather than found by SQLx's macro, which would build SQLite a second time for the compiler.
+//! The files are listed here because SQLx's macro, which finds them itself, would compile SQLite a second time.
 
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-/// Number, description and statements of each step.
-const STEPS: [(i64, &str, &str); 8] = [
+/// Version, description and SQL statements of each migration, in order.
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "first", include_str!("../migrations/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/0003_receiving.sql")),
@@ -18,12 +18,12 @@ const STEPS: [(i64, &str, &str); 8] = [
     (8, "shared pages", include_str!("../migrations/0008_shared_pages.sql")),
 ];
 
-/// Takes the steps that a store has not taken yet.
+/// Returns the migrator for all [`MIGRATIONS`].
 pub(crate) fn migrator() -> Migrator {
-    let steps = STEPS.map(|(number, description, statements)| {
-        Migration::new(number, description.into(), MigrationType::Simple, statements.into_sql_str(), false)
+    let migrations = MIGRATIONS.map(|(version, description, statements)| {
+        Migration::new(version, description.into(), MigrationType::Simple, statements.into_sql_str(), false)
     });
-    Migrator::with_migrations(steps.to_vec())
+    Migrator::with_migrations(migrations.to_vec())
 }
 
 #[cfg(test)]
@@ -31,31 +31,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_is_a_step_under_its_own_number_and_name() {
+    fn every_file_is_listed_with_its_version_and_name() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
         let mut files: Vec<String> = std::fs::read_dir(&folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         files.sort();
-        let named = STEPS
-            .map(|(number, description, _)| format!("{number:04}_{}.sql", description.replace(' ', "_")));
+        let named = MIGRATIONS
+            .map(|(version, description, _)| format!("{version:04}_{}.sql", description.replace(' ', "_")));
         assert_eq!(files, named);
-        for (file, (_, _, statements)) in files.iter().zip(STEPS) {
+        for (file, (_, _, statements)) in files.iter().zip(MIGRATIONS) {
             assert_eq!(std::fs::read_to_string(folder.join(file)).unwrap(), statements, "{file}");
         }
     }
 
     #[test]
-    fn a_step_has_the_digest_that_stores_in_the_field_have_noted() {
+    fn migrations_keep_the_digests_that_existing_databases_recorded() {
         let digests: Vec<String> = migrator()
             .iter()
-            .map(|step| step.checksum.iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+            .map(|migration| migration.checksum.iter().take(6).map(|byte| format!("{byte:02x}")).collect())
             .collect();
         assert_eq!(digests, DIGESTS);
     }
 
-    /// The first six bytes of SHA-384 over each file.
+    /// The first six bytes of each file's SHA-384 digest.
     const DIGESTS: [&str; 8] = [
         "be518849bc5c",
         "d7f0d8b3471c",

@@ -1,5 +1,5 @@
-//! News of alerts on their way out. They are kept with the change that they tell, so that a webhook or mail server that is
-//! away, or a restart, loses none.
+//! Notifications about alerts that are not delivered yet, one per channel (mail address or webhook). They are stored in
+//! the same transaction as the change of the alert, so that neither a restart nor an unreachable channel loses one.
 
 use crate::{Store, StoreError, TENANT, damaged, time};
 use jiff::Timestamp;
@@ -7,44 +7,44 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::SqliteConnection;
 
-/// News for each of some channels.
+/// A notification to store for several channels.
 #[derive(Debug, Clone, Copy)]
 pub struct NewNotice<'a, N> {
-    /// Names of channels; none keeps nothing.
+    /// The names of the channels. If empty, nothing is stored.
     pub channels: &'a [String],
-    /// Since when it is news.
+    /// When the alert changed. The notification is due from then on, and its lifetime counts from then.
     pub born: Timestamp,
-    /// What is told.
+    /// The content, stored as JSON.
     pub told: &'a N,
 }
 
-/// News that has to go out.
+/// A notification that waits for delivery on one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice<N> {
-    /// Its number.
+    /// The row id; older notifications have smaller ids.
     pub id: i64,
-    /// What is told.
+    /// The content.
     pub told: N,
-    /// Since when it is news.
+    /// When the alert changed.
     pub born: Timestamp,
-    /// How often it was tried.
+    /// The number of failed delivery attempts.
     pub tries: u32,
 }
 
-/// Keeps news together with what else the connection writes.
-pub(crate) async fn keep<N: Serialize>(
+/// Stores a notification within the transaction of `connection`.
+pub(crate) async fn insert<N: Serialize>(
     connection: &mut SqliteConnection,
-    news: &NewNotice<'_, N>,
+    notice: &NewNotice<'_, N>,
 ) -> Result<(), StoreError> {
-    let json = serde_json::to_string(news.told).map_err(damaged("notice"))?;
-    for channel in news.channels {
+    let json = serde_json::to_string(notice.told).map_err(damaged("notice"))?;
+    for channel in notice.channels {
         sqlx::query(
             "INSERT INTO notice (tenant, channel, told, born, tries, due) VALUES ($1, $2, $3, $4, 0, $4)",
         )
         .bind(TENANT)
         .bind(channel)
         .bind(&json)
-        .bind(news.born.as_second())
+        .bind(notice.born.as_second())
         .execute(&mut *connection)
         .await?;
     }
@@ -52,7 +52,8 @@ pub(crate) async fn keep<N: Serialize>(
 }
 
 impl Store {
-    /// What is due on a channel, the oldest first, and no more than `most`.
+    /// Returns up to `most` due notifications of a channel, oldest first. Returns none while the channel is paused by
+    /// [`Store::pause_channel`].
     pub async fn due_notices<N: DeserializeOwned>(
         &self,
         channel: &str,
@@ -79,7 +80,7 @@ impl Store {
             .collect()
     }
 
-    /// They were taken, or are news no longer.
+    /// Deletes notifications that were delivered or are obsolete.
     pub async fn end_notices(&self, ids: &[i64]) -> Result<(), StoreError> {
         let mut writing = self.writing().await?;
         for id in ids {
@@ -92,8 +93,8 @@ impl Store {
         writing.commit().await
     }
 
-    /// What comes on a channel before `until` waits for it.
-    pub async fn hold_notices(&self, channel: &str, until: Timestamp) -> Result<(), StoreError> {
+    /// Pauses a channel: nothing on it is due before `until`.
+    pub async fn pause_channel(&self, channel: &str, until: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO notice_pause (tenant, channel, until) VALUES ($1, $2, $3)
              ON CONFLICT (tenant, channel) DO UPDATE SET until = excluded.until",
@@ -106,18 +107,19 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets what was news before a time; says how much that was.
-    pub async fn forget_notices(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let gone = sqlx::query("DELETE FROM notice WHERE tenant = $1 AND born < $2")
+    /// Deletes notifications of alert changes before `before`. Returns their number.
+    pub async fn delete_notices(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM notice WHERE tenant = $1 AND born < $2")
             .bind(TENANT)
             .bind(before.as_second())
             .execute(&self.pool)
             .await?;
-        Ok(gone.rows_affected())
+        Ok(done.rows_affected())
     }
 
-    /// Nobody took them: they go again at `due`, and with them all others of the channel that are due before.
-    pub async fn put_off_notices(&self, channel: &str, due: Timestamp) -> Result<(), StoreError> {
+    /// Records a failed delivery. Postpones all notifications of the channel that are due before `due` to that time,
+    /// and counts one more attempt for each.
+    pub async fn postpone_notices(&self, channel: &str, due: Timestamp) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE notice SET tries = tries + 1, due = $3 WHERE tenant = $1 AND channel = $2 AND due < $3",
         )
@@ -136,15 +138,15 @@ mod tests {
     use formats::DomainName;
 
     #[tokio::test]
-    async fn news_waits_for_each_channel_until_it_is_taken() {
+    async fn a_notice_waits_on_each_channel_until_it_is_delivered() {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("a.example").unwrap();
         let at = |second| Timestamp::from_second(second).unwrap();
         let channels = ["mail".to_owned(), "webhook".to_owned()];
-        let news = |told| NewNotice { channels: &channels, born: at(5), told };
+        let notice = |told| NewNotice { channels: &channels, born: at(5), told };
         let (begun, over) = ("begun".to_owned(), "over".to_owned());
-        store.raise(&domain, "k", "s", at(5), &"alert".to_owned(), Some(news(&begun))).await.unwrap();
-        store.end_alert(&domain, "k", "s", Some(news(&over))).await.unwrap();
+        store.raise(&domain, "k", "s", at(5), &"alert".to_owned(), Some(notice(&begun))).await.unwrap();
+        store.end_alert(&domain, "k", "s", Some(notice(&over))).await.unwrap();
         assert!(store.alerts::<String>().await.unwrap().is_empty());
         let due = async |channel: &str, now| store.due_notices::<String>(channel, at(now), 10).await.unwrap();
         assert!(due("mail", 4).await.is_empty());
@@ -152,13 +154,13 @@ mod tests {
         let told: Vec<&str> = mail.iter().map(|notice| notice.told.as_str()).collect();
         assert_eq!(told, ["begun", "over"]);
         store.end_notices(&[mail[0].id]).await.unwrap();
-        store.put_off_notices("mail", at(60)).await.unwrap();
+        store.postpone_notices("mail", at(60)).await.unwrap();
         assert!(due("mail", 59).await.is_empty());
         let later = due("mail", 60).await;
         assert_eq!((later.len(), later[0].tries, later[0].told.as_str()), (1, 1, "over"));
         assert_eq!(due("webhook", 5).await.len(), 2);
         assert_eq!(store.due_notices::<String>("webhook", at(5), 1).await.unwrap().len(), 1);
-        assert_eq!(store.forget_notices(at(5)).await.unwrap(), 0);
-        assert_eq!(store.forget_notices(at(6)).await.unwrap(), 3);
+        assert_eq!(store.delete_notices(at(5)).await.unwrap(), 0);
+        assert_eq!(store.delete_notices(at(6)).await.unwrap(), 3);
     }
 }

@@ -1,7 +1,8 @@
-//! Reports on their way to those who asked for them, and what became of them (RFC 8460 §5).
+//! Outgoing TLS reports and their delivery results (RFC 8460 §5). The report scheduler adds and updates them; commands
+//! and the dashboard list them.
 //!
-//! A report is built once for a day and a domain. What a target accepted is written down at once, so that only a
-//! crash between its acceptance and that can send it again.
+//! There is one report per UTC day and domain, and it is built once. Each target's reply is stored at once, so that a
+//! report is sent twice only after a crash between the reply and that write.
 
 use crate::{Store, StoreError, count, damaged, stored, time};
 use formats::DomainName;
@@ -9,44 +10,44 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-/// A report that was built.
+/// A newly built report, to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewOutgoing {
-    /// The day that it is about, by its first second.
+    /// The first second of the UTC day that the report covers.
     pub day: Timestamp,
-    /// About whom.
+    /// The domain that the report is about.
     pub domain: DomainName,
-    /// Its `report-id`.
+    /// The report's `report-id`.
     pub report_id: String,
-    /// Its text, packed by gzip.
+    /// The report's JSON text, compressed by gzip.
     pub packed: Vec<u8>,
-    /// Sessions that worked.
+    /// The number of successful sessions.
     pub successful: u64,
-    /// Sessions that did not.
+    /// The number of failed sessions.
     pub failed: u64,
-    /// When it is to go.
+    /// When the first delivery attempt is due.
     pub due: Timestamp,
 }
 
-/// Where a report stands.
+/// The delivery state of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeliveryState {
-    /// It is to go, for the first time or again.
+    /// The first or next delivery attempt is due at `due`.
     Waiting,
-    /// A target took it.
+    /// At least one target accepted the report.
     Sent,
-    /// The domain asks for no reports.
+    /// The domain publishes no valid `_smtp._tls` record, so the report is not sent.
     Unwanted,
-    /// Nobody took it for a day.
+    /// Every target refused the report, or none accepted it within `REPORT_LIFE`.
     GivenUp,
 }
 
 impl DeliveryState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 4] = [Self::Waiting, Self::Sent, Self::Unwanted, Self::GivenUp];
 
-    /// Its word.
+    /// The state's name in the database and in command options.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -62,42 +63,42 @@ impl DeliveryState {
     }
 }
 
-/// A report on its way, without its text.
+/// An outgoing report without its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    /// Its number.
+    /// The row id.
     pub id: i64,
-    /// The day that it is about, by its first second.
+    /// The first second of the UTC day that the report covers.
     pub day: Timestamp,
-    /// About whom.
+    /// The domain that the report is about.
     pub domain: DomainName,
-    /// Its `report-id`.
+    /// The report's `report-id`.
     pub report_id: String,
-    /// Sessions that worked.
+    /// The number of successful sessions.
     pub successful: u64,
-    /// Sessions that did not.
+    /// The number of failed sessions.
     pub failed: u64,
-    /// Where it stands.
+    /// The delivery state.
     pub state: DeliveryState,
-    /// Rounds of sending so far.
+    /// The number of rounds so far in which no target accepted the report.
     pub tries: u32,
-    /// When it goes next.
+    /// When the next attempt is due; no meaning unless the state is [`DeliveryState::Waiting`].
     pub due: Timestamp,
-    /// When it went first.
+    /// The time of the first attempt that did not settle the report. `None` before that.
     pub first_try: Option<Timestamp>,
-    /// What is to be said about it.
+    /// The outcome of the last round in words, for people; empty if there is nothing to report.
     pub said: String,
 }
 
-/// Whether a target takes a report.
+/// How a target replied to a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
-    /// It did.
+    /// The target accepted the report.
     Accepted,
-    /// Not now.
+    /// The attempt failed temporarily and is retried.
     Failed,
-    /// Not now and not later.
+    /// The target refused the report permanently.
     Refused,
 }
 
@@ -113,38 +114,38 @@ impl Reply {
     }
 }
 
-/// What one target made of a report.
+/// The delivery result of a report at one target.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TargetState {
     /// The `mailto:` or `https:` URI.
     pub target: String,
-    /// Whether it took the report.
+    /// The last reply.
     pub reply: Reply,
-    /// Times that it was tried.
+    /// The number of attempts.
     pub tries: u32,
-    /// The last time.
+    /// The time of the last attempt.
     pub at: Timestamp,
-    /// What it said.
+    /// The target's last reply, or the error, in words.
     pub said: String,
 }
 
-/// Which reports are listed; the newest days first.
+/// Selects the reports that [`Store::outgoing`] returns. `None` matches everything.
 #[derive(Debug, Clone, Default)]
 pub struct OutgoingFilter {
-    /// About this domain.
+    /// Reports about this domain.
     pub domain: Option<DomainName>,
-    /// About this day.
+    /// Reports about the UTC day that begins at this second.
     pub day: Option<Timestamp>,
-    /// In this state.
+    /// Reports in this state.
     pub state: Option<DeliveryState>,
-    /// At most so many.
+    /// The maximum number of reports to return.
     pub most: u32,
 }
 
 const COLUMNS: &str = "id, day, domain, report_id, successful, failed, state, tries, due, first_try, said";
 
 impl Store {
-    /// Puts reports in line. One that is there already stays as it is.
+    /// Queues reports for delivery. A report whose day and domain are already queued is ignored.
     pub async fn put_outgoing(&self, reports: &[NewOutgoing]) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         for chunk in reports.chunks(200) {
@@ -171,7 +172,8 @@ impl Store {
         Ok(())
     }
 
-    /// Lets nothing more be counted for a day; `is_built` says that every report of it is built.
+    /// Closes a day: [`Store::add_tallies`] rejects further counts for it. `is_built` is true once all reports of the
+    /// day are built.
     pub async fn close_day(&self, day: Timestamp, is_built: bool) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO reported_day (day, is_built) VALUES ($1, $2) ON CONFLICT (day) DO UPDATE SET is_built = excluded.is_built",
@@ -183,7 +185,8 @@ impl Store {
         Ok(())
     }
 
-    /// Reports whose time has come, those that wait longest first; those after `after` of a list before.
+    /// Returns up to `most` due reports, the longest due first. To get the next page, pass the last report of this
+    /// one as `after`.
     pub async fn due_outgoing(
         &self,
         now: Timestamp,
@@ -199,37 +202,37 @@ impl Store {
             .bind(after.map_or(i64::MIN, |last| last.due.as_second()))
             .bind(after.map_or(0, |last| last.id))
             .bind(i64::from(most));
-        query.fetch_all(&self.pool).await?.iter().map(read).collect()
+        query.fetch_all(&self.pool).await?.iter().map(outgoing_from).collect()
     }
 
-    /// Reports by what is wanted.
-    pub async fn outgoing(&self, wanted: &OutgoingFilter) -> Result<Vec<Outgoing>, StoreError> {
+    /// Returns the reports that match `filter`, newest day first.
+    pub async fn outgoing(&self, filter: &OutgoingFilter) -> Result<Vec<Outgoing>, StoreError> {
         let sql = format!(
             "SELECT {COLUMNS} FROM outgoing WHERE ($1 IS NULL OR domain = $1) AND ($2 IS NULL OR day = $2)
              AND ($3 IS NULL OR state = $3) ORDER BY day DESC, domain LIMIT $4"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(wanted.domain.as_ref().map(DomainName::as_str))
-            .bind(wanted.day.map(Timestamp::as_second))
-            .bind(wanted.state.map(DeliveryState::as_str))
-            .bind(i64::from(wanted.most));
-        query.fetch_all(&self.pool).await?.iter().map(read).collect()
+            .bind(filter.domain.as_ref().map(DomainName::as_str))
+            .bind(filter.day.map(Timestamp::as_second))
+            .bind(filter.state.map(DeliveryState::as_str))
+            .bind(i64::from(filter.most));
+        query.fetch_all(&self.pool).await?.iter().map(outgoing_from).collect()
     }
 
-    /// The report of a number.
+    /// Returns the report with this row id.
     pub async fn outgoing_by_id(&self, id: i64) -> Result<Option<Outgoing>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM outgoing WHERE id = $1");
         let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(&self.pool).await?;
-        row.as_ref().map(read).transpose()
+        row.as_ref().map(outgoing_from).transpose()
     }
 
-    /// The text of a report, packed.
+    /// Returns the gzip-compressed JSON text of a report.
     pub async fn outgoing_text(&self, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
         let query = sqlx::query_scalar("SELECT packed FROM outgoing WHERE id = $1").bind(id);
         Ok(query.fetch_optional(&self.pool).await?)
     }
 
-    /// What each target made of a report.
+    /// Returns the delivery results of a report, ordered by target.
     pub async fn outgoing_targets(&self, id: i64) -> Result<Vec<TargetState>, StoreError> {
         let rows: Vec<(String, String, i64, i64, String)> = sqlx::query_as(
             "SELECT target, state, tries, at, said FROM outgoing_target WHERE outgoing = $1 ORDER BY target",
@@ -248,7 +251,7 @@ impl Store {
             .collect()
     }
 
-    /// Writes down what a target made of a report.
+    /// Records a target's reply to a report, and counts one more attempt there.
     pub async fn put_target(
         &self,
         id: i64,
@@ -272,8 +275,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes down where a report stands after a round.
-    pub async fn put_round(&self, report: &Outgoing) -> Result<(), StoreError> {
+    /// Stores state, attempts, times and outcome of a report after a round of delivery.
+    pub async fn update_outgoing(&self, report: &Outgoing) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE outgoing SET state = $2, tries = $3, due = $4, first_try = $5, said = $6 WHERE id = $1",
         )
@@ -288,8 +291,8 @@ impl Store {
         Ok(())
     }
 
-    /// Lets a report go again to all of its targets, as if it never went.
-    pub async fn send_again(&self, id: i64, due: Timestamp) -> Result<(), StoreError> {
+    /// Queues a report again for all of its targets, and deletes its delivery results so far.
+    pub async fn requeue(&self, id: i64, due: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         sqlx::query("DELETE FROM outgoing_target WHERE outgoing = $1")
             .bind(id)
@@ -306,7 +309,7 @@ impl Store {
         Ok(())
     }
 
-    /// How many reports stand where.
+    /// Returns the number of reports in each state that occurs.
     pub async fn outgoing_counts(&self) -> Result<Vec<(DeliveryState, u64)>, StoreError> {
         let rows: Vec<(String, i64)> = sqlx::query_as("SELECT state, COUNT(*) FROM outgoing GROUP BY state")
             .fetch_all(&self.pool)
@@ -314,8 +317,8 @@ impl Store {
         rows.into_iter().map(|(state, rows)| Ok((DeliveryState::parse(&state)?, count(rows)))).collect()
     }
 
-    /// Forgets reports about days before `before`.
-    pub async fn forget_outgoing(&self, before: Timestamp) -> Result<(), StoreError> {
+    /// Deletes reports about days before `before`, and the record that these days are closed.
+    pub async fn delete_outgoing(&self, before: Timestamp) -> Result<(), StoreError> {
         for table in ["outgoing", "reported_day"] {
             let sql = format!("DELETE FROM {table} WHERE day < $1");
             sqlx::query(sqlx::AssertSqlSafe(sql)).bind(before.as_second()).execute(&self.pool).await?;
@@ -324,7 +327,7 @@ impl Store {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<Outgoing, StoreError> {
+fn outgoing_from(row: &SqliteRow) -> Result<Outgoing, StoreError> {
     let first: i64 = row.try_get("first_try")?;
     Ok(Outgoing {
         id: row.try_get("id")?,
@@ -362,14 +365,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_report_is_put_in_line_once_and_goes_when_it_is_due() {
+    async fn a_report_is_queued_once_and_sent_when_due() {
         let (_dir, store) = crate::scratch().await;
         store.put_outgoing(&[report("a.example", 100), report("b.example", 50)]).await.unwrap();
         let other = NewOutgoing { packed: vec![9], due: at(1), ..report("a.example", 0) };
         store.put_outgoing(&[other]).await.unwrap();
         assert_eq!(store.due_outgoing(at(49), None, 10).await.unwrap(), []);
         let due = store.due_outgoing(at(100), None, 10).await.unwrap();
-        assert_eq!(due.iter().map(|one| one.domain.as_str()).collect::<Vec<_>>(), ["b.example", "a.example"]);
+        assert_eq!(due.iter().map(|row| row.domain.as_str()).collect::<Vec<_>>(), ["b.example", "a.example"]);
         assert_eq!(store.due_outgoing(at(100), Some(&due[0]), 10).await.unwrap(), due[1..]);
         assert_eq!(store.outgoing_text(due[1].id).await.unwrap(), Some(vec![1, 2, 3]));
         let mut sent = due[0].clone();
@@ -377,11 +380,11 @@ mod tests {
         store.put_target(sent.id, "mailto:x@b.example", Reply::Accepted, at(200), "250").await.unwrap();
         (sent.state, sent.tries, sent.first_try, sent.said) =
             (DeliveryState::Sent, 2, Some(at(100)), "ok".into());
-        store.put_round(&sent).await.unwrap();
+        store.update_outgoing(&sent).await.unwrap();
         assert_eq!(store.due_outgoing(at(1000), None, 10).await.unwrap().len(), 1);
-        let wanted =
+        let filter =
             OutgoingFilter { domain: Some(sent.domain.clone()), most: 10, ..OutgoingFilter::default() };
-        assert_eq!(store.outgoing(&wanted).await.unwrap(), [sent.clone()]);
+        assert_eq!(store.outgoing(&filter).await.unwrap(), [sent.clone()]);
         let targets = store.outgoing_targets(sent.id).await.unwrap();
         assert_eq!(
             (targets[0].reply, targets[0].tries, targets[0].said.as_str()),
@@ -391,10 +394,10 @@ mod tests {
             store.outgoing_counts().await.unwrap(),
             [(DeliveryState::Sent, 1), (DeliveryState::Waiting, 1)]
         );
-        store.send_again(sent.id, at(300)).await.unwrap();
+        store.requeue(sent.id, at(300)).await.unwrap();
         assert_eq!(store.outgoing_targets(sent.id).await.unwrap(), []);
         assert_eq!(store.due_outgoing(at(300), None, 10).await.unwrap().len(), 2);
-        store.forget_outgoing(at(86_401)).await.unwrap();
+        store.delete_outgoing(at(86_401)).await.unwrap();
         assert_eq!(
             store.outgoing(&OutgoingFilter { most: 9, ..OutgoingFilter::default() }).await.unwrap(),
             []

@@ -1,22 +1,22 @@
-//! Who may see the dashboard, invitations, and sign-ins. Secrets of the last two come and stay as
-//! digests, so that who reads the file can't sign in with what is in it.
+//! The users of the dashboard, invitations, sessions, and secrets of the program. Tokens of invitations and sessions
+//! are stored only as digests, so that reading the database file is not enough to sign in.
 
 use crate::{Store, StoreError, TENANT};
 use jiff::Timestamp;
 
-/// Somebody.
+/// A user of the dashboard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// How they call themselves.
+    /// The user name, unique in the store.
     pub name: String,
-    /// What they may; the dashboard gives it its meaning.
+    /// The name of the user's role, as the dashboard defines it.
     pub role: String,
-    /// The password's Argon2id string.
+    /// The password's Argon2id hash, in PHC string format.
     pub password: String,
 }
 
 impl Store {
-    /// Everybody, by name.
+    /// Returns all users, in the order of their names.
     pub async fn people(&self) -> Result<Vec<Person>, StoreError> {
         let rows: Vec<(String, String, String)> =
             sqlx::query_as("SELECT name, role, password FROM person WHERE tenant = $1 ORDER BY name")
@@ -26,7 +26,7 @@ impl Store {
         Ok(rows.into_iter().map(|(name, role, password)| Person { name, role, password }).collect())
     }
 
-    /// Somebody.
+    /// Returns the user of this name.
     pub async fn person(&self, name: &str) -> Result<Option<Person>, StoreError> {
         let row: Option<(String, String, String)> =
             sqlx::query_as("SELECT name, role, password FROM person WHERE tenant = $1 AND name = $2")
@@ -37,7 +37,7 @@ impl Store {
         Ok(row.map(|(name, role, password)| Person { name, role, password }))
     }
 
-    /// Takes somebody away, with all sign-ins; false when there is nobody of that name.
+    /// Deletes a user and all of the user's sessions. False if there is no such user.
     pub async fn remove_person(&self, name: &str) -> Result<bool, StoreError> {
         let mut transaction = self.writing().await?;
         let done = sqlx::query("DELETE FROM person WHERE tenant = $1 AND name = $2")
@@ -54,7 +54,7 @@ impl Store {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Keeps an invitation; those that are over go.
+    /// Stores an invitation under the digest of its token, and deletes the expired ones.
     pub async fn put_invitation(
         &self,
         digest: &str,
@@ -80,7 +80,7 @@ impl Store {
         Ok(())
     }
 
-    /// The name and role of an invitation that still holds.
+    /// Returns the user name and role of an invitation. `None` if it is unknown, used or expired.
     pub async fn invitation(
         &self,
         digest: &str,
@@ -93,8 +93,8 @@ impl Store {
             .await?)
     }
 
-    /// Uses an invitation up: adds the person and ends all earlier sign-ins of that name. False when it
-    /// does not hold any more, or another has used it.
+    /// Accepts an invitation: deletes it, adds or replaces the user, and ends all earlier sessions of that name.
+    /// False if the invitation is unknown, used, expired, or for a different name.
     pub async fn accept(&self, digest: &str, person: &Person, now: Timestamp) -> Result<bool, StoreError> {
         let mut transaction = self.writing().await?;
         let done = sqlx::query("DELETE FROM invitation WHERE digest = $1 AND name = $2 AND expires_at > $3")
@@ -125,8 +125,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Keeps a sign-in; those that are over go.
-    pub async fn put_sign_in(
+    /// Stores a session under the digest of its token, and deletes the expired ones.
+    pub async fn put_session(
         &self,
         digest: &str,
         name: &str,
@@ -147,8 +147,8 @@ impl Store {
         Ok(())
     }
 
-    /// Who has signed in with this.
-    pub async fn signed_in(&self, digest: &str, now: Timestamp) -> Result<Option<Person>, StoreError> {
+    /// Returns the user of a session. `None` if the session is unknown or expired, or the user was deleted.
+    pub async fn session_user(&self, digest: &str, now: Timestamp) -> Result<Option<Person>, StoreError> {
         let row: Option<(String, String, String)> = sqlx::query_as(
             "SELECT person.name, person.role, person.password
              FROM sign_in JOIN person ON person.name = sign_in.name AND person.tenant = sign_in.tenant
@@ -161,7 +161,7 @@ impl Store {
         Ok(row.map(|(name, role, password)| Person { name, role, password }))
     }
 
-    /// The secret of this name: the one that is there, else the one that is given, which is kept.
+    /// Returns the secret of this name. If there is none, stores `else_keep` and returns it.
     pub async fn secret(&self, name: &str, else_keep: &str) -> Result<String, StoreError> {
         sqlx::query("INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
             .bind(name)
@@ -175,7 +175,7 @@ impl Store {
         Ok(value)
     }
 
-    /// A secret of this store, where there is one of that name.
+    /// Returns the secret of this name, or `None` if there is none.
     pub async fn known_secret(&self, name: &str) -> Result<Option<String>, StoreError> {
         let row: Option<(String,)> = sqlx::query_as("SELECT value FROM secret WHERE name = $1")
             .bind(name)
@@ -184,7 +184,7 @@ impl Store {
         Ok(row.map(|(value,)| value))
     }
 
-    /// Ends a sign-in.
+    /// Ends a session.
     pub async fn sign_out(&self, digest: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(&self.pool).await?;
         Ok(())
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_invitation_is_used_once_and_ends() {
+    async fn an_invitation_can_be_used_once_and_expires() {
         let (_dir, store) = crate::scratch().await;
         let ann = Person { name: "ann".into(), role: "operator".into(), password: "p".into() };
         store.put_invitation("d1", "ann", "operator", at(0), at(100)).await.unwrap();
@@ -213,19 +213,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sign_ins_end_by_time_by_will_and_with_the_person() {
+    async fn sessions_end_by_expiry_sign_out_and_deletion_of_the_user() {
         let (_dir, store) = crate::scratch().await;
         let ann = Person { name: "ann".into(), role: "operator".into(), password: "p".into() };
         store.put_invitation("d1", "ann", "operator", at(0), at(100)).await.unwrap();
         assert!(store.accept("d1", &ann, at(0)).await.unwrap());
         for digest in ["a", "b", "c"] {
-            store.put_sign_in(digest, "ann", at(0), at(100)).await.unwrap();
+            store.put_session(digest, "ann", at(0), at(100)).await.unwrap();
         }
-        assert_eq!(store.signed_in("a", at(99)).await.unwrap(), Some(ann.clone()));
-        assert_eq!(store.signed_in("a", at(100)).await.unwrap(), None);
+        assert_eq!(store.session_user("a", at(99)).await.unwrap(), Some(ann.clone()));
+        assert_eq!(store.session_user("a", at(100)).await.unwrap(), None);
         store.sign_out("b").await.unwrap();
-        assert_eq!(store.signed_in("b", at(1)).await.unwrap(), None);
+        assert_eq!(store.session_user("b", at(1)).await.unwrap(), None);
         assert!(store.remove_person("ann").await.unwrap() && !store.remove_person("ann").await.unwrap());
-        assert_eq!(store.signed_in("c", at(1)).await.unwrap(), None);
+        assert_eq!(store.session_user("c", at(1)).await.unwrap(), None);
     }
 }

@@ -1,4 +1,5 @@
-//! Policies that the sending side has fetched (RFC 8461 §3.3).
+//! The cache of MTA-STS policies that the sending side has fetched (RFC 8461 §3.3). It survives restarts, since
+//! losing a cached policy would allow a downgrade. The policy service writes and reads it; commands list it.
 
 use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, Mode, PolicyId};
@@ -7,59 +8,58 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row, Sqlite};
 use std::collections::HashMap;
 
-/// A policy as it was fetched.
+/// A cached policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPolicy {
-    /// Whose policy.
+    /// The policy domain.
     pub domain: DomainName,
-    /// The `id` under which it was fetched.
+    /// The `id` of the `_mta-sts` record at the time of the fetch.
     pub record_id: PolicyId,
-    /// The file.
+    /// The text of the policy file.
     pub body: String,
-    /// Its mode.
+    /// The policy's mode.
     pub mode: Mode,
-    /// When it was fetched.
+    /// The time of the fetch.
     pub fetched_at: Timestamp,
-    /// `fetched_at` and `max_age` (VAL-16).
+    /// `fetched_at` plus `max_age` (VAL-16).
     pub expires_at: Timestamp,
-    /// When it is to be looked for again (POL-13).
+    /// When the next refresh is due (POL-13).
     pub refresh_at: Timestamp,
-    /// What DANE was last seen to say of the domain's hosts, in the sender's words; empty when that
-    /// is not known.
+    /// The last known DANE state of the domain's MX hosts, as the sending side serialized it; empty if unknown.
     pub dane: String,
-    /// When it was last known to be in use; [`Store::put_policies`] leaves it as it is where the domain is known.
+    /// When the policy was last used for mail. [`Store::put_policies`] stores it for new domains only.
     pub used_at: Timestamp,
 }
 
-/// Live policies by mode, and the one that has waited longest for its refresh.
+/// The numbers of unexpired policies by mode, and the earliest refresh.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicyCounts {
-    /// In `enforce`.
+    /// Policies in mode `enforce`.
     pub enforce: u64,
-    /// In `testing`.
+    /// Policies in mode `testing`.
     pub testing: u64,
-    /// In `none`.
+    /// Policies in mode `none`.
     pub none: u64,
-    /// The earliest `refresh_at`.
+    /// The earliest `refresh_at` of all stored policies, expired ones included. `None` if there are none.
     pub oldest_refresh: Option<Timestamp>,
 }
 
-/// Policies in one statement.
+/// The maximum number of policies in one statement.
 const BATCH_ROWS: usize = 64;
 
 const COLUMNS: &str = "domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at";
 
 impl Store {
-    /// Keeps policies in place of any earlier ones of their domains (VAL-19), all or none; of several of one domain the
-    /// last counts.
+    /// Stores policies in one transaction. Each replaces the earlier policy of its domain (VAL-19). If `policies` has
+    /// several for one domain, the last is stored.
     pub async fn put_policies(&self, policies: &[StoredPolicy]) -> Result<(), StoreError> {
         let last: HashMap<&DomainName, &StoredPolicy> =
             policies.iter().map(|policy| (&policy.domain, policy)).collect();
         let last: Vec<&StoredPolicy> = last.into_values().collect();
-        let mut all = self.writing().await?;
-        for some in last.chunks(BATCH_ROWS) {
+        let mut transaction = self.writing().await?;
+        for batch in last.chunks(BATCH_ROWS) {
             let mut sql = QueryBuilder::<Sqlite>::new(format!("INSERT INTO policy ({COLUMNS}) "));
-            sql.push_values(some, |mut row, policy| {
+            sql.push_values(batch, |mut row, policy| {
                 row.push_bind(policy.domain.as_str())
                     .push_bind(policy.record_id.as_str())
                     .push_bind(&policy.body)
@@ -75,19 +75,20 @@ impl Store {
                  mode = excluded.mode, fetched_at = excluded.fetched_at, expires_at = excluded.expires_at,
                  refresh_at = excluded.refresh_at, dane = excluded.dane",
             );
-            sql.build().persistent(some.len() == 1 || some.len() == BATCH_ROWS).execute(&mut *all).await?;
+            let is_reused = batch.len() == 1 || batch.len() == BATCH_ROWS;
+            sql.build().persistent(is_reused).execute(&mut *transaction).await?;
         }
-        all.commit().await
+        transaction.commit().await
     }
 
-    /// The policies of these domains that there are, expired or not, in no order.
+    /// Returns the stored policies of these domains, expired or not, in no particular order.
     pub async fn policies_of(&self, domains: &[DomainName]) -> Result<Vec<StoredPolicy>, StoreError> {
         let mut all = Vec::new();
-        for some in domains.chunks(BATCH_ROWS) {
+        for batch in domains.chunks(BATCH_ROWS) {
             let mut sql =
                 QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM policy WHERE domain IN ("));
             let mut names = sql.separated(", ");
-            for domain in some {
+            for domain in batch {
                 names.push_bind(domain.as_str());
             }
             sql.push(")");
@@ -97,21 +98,21 @@ impl Store {
         Ok(all)
     }
 
-    /// The policy of a domain, expired or not.
+    /// Returns the stored policy of a domain, expired or not.
     pub async fn policy(&self, domain: &DomainName) -> Result<Option<StoredPolicy>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM policy WHERE domain = $1");
         let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(domain.as_str()).fetch_optional(&self.pool);
         row.await?.as_ref().map(policy).transpose()
     }
 
-    /// Up to `most` policies in the order of their domains, those after `after`.
+    /// Returns up to `most` policies whose domains sort after `after`, in that order.
     pub async fn policies_after(&self, after: &str, most: u32) -> Result<Vec<StoredPolicy>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM policy WHERE domain > $1 ORDER BY domain LIMIT $2");
         let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after).bind(i64::from(most));
         rows.fetch_all(&self.pool).await?.iter().map(policy).collect()
     }
 
-    /// Domains whose live policy is due for a refresh at `now`, those in use lately first.
+    /// Returns up to `most` domains whose policy is unexpired and due for a refresh at `now`, the last used first.
     pub async fn policies_due(&self, now: Timestamp, most: u32) -> Result<Vec<DomainName>, StoreError> {
         let rows = sqlx::query(
             "SELECT domain FROM policy WHERE refresh_at <= $1 AND expires_at > $1
@@ -124,8 +125,8 @@ impl Store {
         rows.iter().map(domain).collect()
     }
 
-    /// Puts the next refresh of a policy to another time.
-    pub async fn put_off_refresh(&self, domain: &DomainName, until: Timestamp) -> Result<(), StoreError> {
+    /// Postpones the next refresh of a policy to `until`.
+    pub async fn postpone_refresh(&self, domain: &DomainName, until: Timestamp) -> Result<(), StoreError> {
         sqlx::query("UPDATE policy SET refresh_at = $1 WHERE domain = $2")
             .bind(until.as_second())
             .bind(domain.as_str())
@@ -134,7 +135,7 @@ impl Store {
         Ok(())
     }
 
-    /// Notes that a policy was in use, and what DANE says of its domain now.
+    /// Records that a policy was used at `at`, and the current DANE state of its domain.
     pub async fn policy_used(
         &self,
         domain: &DomainName,
@@ -150,15 +151,15 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets the policy of a domain; says whether there was one.
-    pub async fn forget_policy(&self, domain: &DomainName) -> Result<bool, StoreError> {
+    /// Deletes the policy of a domain. False if there is none.
+    pub async fn delete_policy(&self, domain: &DomainName) -> Result<bool, StoreError> {
         let done =
             sqlx::query("DELETE FROM policy WHERE domain = $1").bind(domain.as_str()).execute(&self.pool);
         Ok(done.await?.rows_affected() > 0)
     }
 
-    /// Forgets policies that had expired by `now`; says how many.
-    pub async fn forget_expired_policies(&self, now: Timestamp) -> Result<u64, StoreError> {
+    /// Deletes the policies that have expired by `now`. Returns their number.
+    pub async fn delete_expired_policies(&self, now: Timestamp) -> Result<u64, StoreError> {
         let done = sqlx::query("DELETE FROM policy WHERE expires_at <= $1")
             .bind(now.as_second())
             .execute(&self.pool)
@@ -166,7 +167,7 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// Counts the policies that are live at `now`.
+    /// Counts the policies that are unexpired at `now`.
     pub async fn count_policies(&self, now: Timestamp) -> Result<PolicyCounts, StoreError> {
         let rows =
             sqlx::query("SELECT mode, COUNT(*) AS number FROM policy WHERE expires_at > $1 GROUP BY mode")
@@ -242,27 +243,27 @@ mod tests {
         store.close().await;
         let again = Store::open(&dir.path().join("s.db")).await.unwrap();
         assert_eq!(again.policy(&domain).await.unwrap(), Some(policy));
-        assert_eq!(again.forget_expired_policies(at(199)).await.unwrap(), 0);
-        assert_eq!(again.forget_expired_policies(at(200)).await.unwrap(), 1);
+        assert_eq!(again.delete_expired_policies(at(199)).await.unwrap(), 0);
+        assert_eq!(again.delete_expired_policies(at(200)).await.unwrap(), 1);
         assert_eq!(again.policy(&domain).await.unwrap(), None);
     }
 
     #[tokio::test]
-    async fn many_are_written_and_read_at_once_and_of_one_domain_the_last_counts() {
+    async fn policies_are_stored_in_batches_and_the_last_of_a_domain_wins() {
         let (_dir, store) = crate::scratch().await;
         let mut all: Vec<StoredPolicy> =
             (0..200).map(|number| stored(&format!("d{number}.example"), number, 900)).collect();
         all.push(stored("d7.example", 777, 900));
         store.put_policies(&all).await.unwrap();
-        let mut asked: Vec<DomainName> = all[..200].iter().map(|policy| policy.domain.clone()).collect();
-        asked.push(DomainName::parse("unknown.example").unwrap());
-        let found = store.policies_of(&asked).await.unwrap();
+        let mut wanted: Vec<DomainName> = all[..200].iter().map(|policy| policy.domain.clone()).collect();
+        wanted.push(DomainName::parse("unknown.example").unwrap());
+        let found = store.policies_of(&wanted).await.unwrap();
         assert_eq!(found.len(), 200);
         assert!(found.contains(&all[200]) && found.contains(&all[199]) && !found.contains(&all[7]));
     }
 
     #[tokio::test]
-    async fn refreshes_are_due_in_their_order_those_in_use_first() {
+    async fn refreshes_are_due_in_order_the_last_used_first() {
         let (_dir, store) = crate::scratch().await;
         let all = [
             stored("a.example", 110, 900),
@@ -275,12 +276,12 @@ mod tests {
         let due = store.policies_due(at(400), 10).await.unwrap();
         assert_eq!(due, [all[1].domain.clone(), all[0].domain.clone()]);
         assert_eq!(store.policies_due(at(400), 1).await.unwrap().len(), 1);
-        store.put_off_refresh(&all[1].domain, at(600)).await.unwrap();
+        store.postpone_refresh(&all[1].domain, at(600)).await.unwrap();
         assert_eq!(store.policies_due(at(400), 10).await.unwrap(), [all[0].domain.clone()]);
         let counts = store.count_policies(at(400)).await.unwrap();
         assert_eq!((counts.enforce, counts.oldest_refresh), (3, Some(at(100))));
         assert_eq!(store.policies_after("b.example", 1).await.unwrap()[0].domain, all[2].domain);
-        assert!(store.forget_policy(&all[0].domain).await.unwrap());
-        assert!(!store.forget_policy(&all[0].domain).await.unwrap());
+        assert!(store.delete_policy(&all[0].domain).await.unwrap());
+        assert!(!store.delete_policy(&all[0].domain).await.unwrap());
     }
 }

@@ -1,15 +1,16 @@
-//! TLS reports that came in, whole, with what they say by policy domain and day; and a quarantine for
-//! what could not be read (RFC 8460 §5).
+//! Imported TLS reports with their sums by policy domain and day, and a quarantine for unreadable ones (RFC 8460 §5).
+//! The inbox and `sternpost reports import` add reports; the rollout gate, commands and the dashboard read them.
 //!
-//! | module | what |
+//! | module | content |
 //! | --- | --- |
-//! | `keep` | takes reports in, many at once, each counted once |
-//! | `names` | numbers for texts |
-//! | `about` | what the reports say about a domain, and sums by day |
-//! | `list` | reports one by one |
-//! | `sums` | by day, kept with every report |
-//! | `trends` | by day of a sender or an MX host |
-//! | `quarantine` | what could not be read |
+//! | `keep` | stores reports in batches and detects duplicates |
+//! | `names` | integer ids for repeated texts |
+//! | `columns` | conversions to column values |
+//! | `sums` | sums by day, updated with every report |
+//! | `about` | the content of the reports about a domain, and sums by day, cause and sender |
+//! | `trends` | daily sums of a sender or an MX host |
+//! | `list` | searches for reports, and reads one |
+//! | `quarantine` | unreadable reports |
 
 mod about;
 mod columns;
@@ -32,24 +33,24 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// How far a report is to be believed, the least first.
+/// How far a report is trusted. Higher values are more trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trust {
-    /// A signature that does not hold, or is not the submitter's.
+    /// A DKIM signature of the submitter's organization failed verification.
     Failed,
-    /// Not signed, or the key could not be had.
+    /// There is no DKIM signature of the submitter's organization, or its key could not be looked up.
     Unverified,
-    /// The operator vouches for it.
+    /// The operator declared the report trusted when importing it.
     Trusted,
-    /// Signed by the submitter's domain.
+    /// A DKIM signature of the submitter's organization was verified (RFC 8460 §3).
     Verified,
 }
 
 impl Trust {
     const ALL: [Self; 4] = [Self::Failed, Self::Unverified, Self::Trusted, Self::Verified];
 
-    /// True when it is evidence for or against (REC-01).
+    /// True if reports of this trust count as evidence, for or against enforcing a policy (REC-01).
     pub fn counts(self) -> bool {
         self >= Self::Trusted
     }
@@ -70,19 +71,19 @@ impl fmt::Display for Trust {
     }
 }
 
-/// How a report came in.
+/// How a report arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrival {
-    /// By SMTP, to the inbox.
+    /// By SMTP, at the report inbox.
     Smtp,
-    /// By LMTP, from a mail server of the operator's.
+    /// By LMTP, from the operator's mail server.
     Lmtp,
     /// By HTTPS POST.
     Https,
-    /// By command.
+    /// By `sternpost reports import`.
     Import,
-    /// Out of an IMAP mailbox.
+    /// From an IMAP mailbox.
     Imap,
 }
 
@@ -106,13 +107,13 @@ impl fmt::Display for Arrival {
     }
 }
 
-/// Words are kept by their place in the list of all.
+/// Reads an enum value, which is stored as its index in `all`.
 fn find<T: Copy, const N: usize>(all: [T; N], number: i64, table: &'static str) -> Result<T, StoreError> {
     let found = usize::try_from(number).ok().and_then(|at| all.get(at)).copied();
     found.ok_or_else(|| damaged(table)(number))
 }
 
-/// The number of a policy type; those that RFC 8460 does not have share one.
+/// The stored number of a policy type. All types that RFC 8460 does not define share one number.
 fn kind_number(kind: &PolicyType) -> i64 {
     match kind {
         PolicyType::NoPolicyFound => 0,
@@ -131,39 +132,39 @@ fn kind_of(number: i64) -> PolicyType {
     }
 }
 
-/// A report to keep.
+/// A report to store.
 #[derive(Debug, Clone)]
 pub struct NewReport {
-    /// Who sent it: the domain that signed for it, or the one it claims.
+    /// The domain of the report's sender, as the mail, the file name or the contact states it.
     pub submitter: String,
-    /// The domain that signed it.
+    /// The domain of the verified DKIM signature; `None` if there is none.
     pub signer: Option<String>,
-    /// How far it is to be believed.
+    /// How far the report is trusted.
     pub trust: Trust,
-    /// How it came.
+    /// How the report arrived.
     pub arrival: Arrival,
-    /// When it came.
+    /// When the report arrived.
     pub received_at: Timestamp,
-    /// What it says.
+    /// The parsed report.
     pub report: Report,
-    /// How many oddities it has.
+    /// The number of deviations from RFC 8460 that the parser found.
     pub warnings: usize,
-    /// Its JSON text as it came, with gzip.
+    /// The JSON text as received, compressed by gzip.
     pub packed: Vec<u8>,
 }
 
-/// What became of a report.
+/// The result of storing a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepOutcome {
-    /// It is new.
+    /// The report is new.
     New,
-    /// It was there before (REC-06).
+    /// The report was stored before (REC-06).
     Duplicate,
-    /// It was there before, and is believed more now.
+    /// The report was stored before, and is more trusted now.
     Confirmed,
 }
 
-/// Eight bytes that stand for these.
+/// The first eight bytes of the SHA-256 digest of the concatenated parts.
 fn digest(parts: &[&[u8]]) -> i64 {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));

@@ -1,4 +1,5 @@
-//! Where each domain stands in its roll-out, and the journal of every decision about it.
+//! The rollout state of each domain, and the journal of all steps and decisions. The receiving side's planner writes
+//! both; commands and the dashboard show them. The receiving side defines the state's type, which is stored as JSON.
 
 use crate::{Store, StoreError, damaged, time};
 use formats::DomainName;
@@ -7,25 +8,25 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
-/// One line of the journal.
+/// An entry of a domain's journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JournalEntry {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// Who did or decided it: `operator`, `planner`, ….
+    /// The actor, e.g. `operator` or `planner`.
     pub who: String,
-    /// What, in a sentence.
+    /// What happened, in a sentence.
     pub what: String,
 }
 
-/// A line, and whose journal it is in.
+/// A journal entry with its row id and domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JournalLine {
-    /// Its number.
+    /// The row id; newer entries have larger ids.
     pub id: i64,
-    /// Which domain.
+    /// The domain whose journal contains the entry.
     pub domain: String,
-    /// What it says.
+    /// The entry itself.
     #[serde(flatten)]
     pub entry: JournalEntry,
 }
@@ -33,14 +34,14 @@ pub struct JournalLine {
 const UPSERT: &str = "INSERT INTO rollout (domain, state) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET state = excluded.state";
 
 impl Store {
-    /// Keeps where a domain stands. The receiving side gives it its meaning.
+    /// Replaces the rollout state of a domain.
     pub async fn put_rollout<S: Serialize>(&self, domain: &DomainName, state: &S) -> Result<(), StoreError> {
         let json = serde_json::to_string(state).map_err(damaged("rollout"))?;
         sqlx::query(UPSERT).bind(domain.as_str()).bind(json).execute(&self.pool).await?;
         Ok(())
     }
 
-    /// Where a domain stands.
+    /// Returns the rollout state of a domain. `None` if none is stored.
     pub async fn rollout<S: DeserializeOwned>(&self, domain: &DomainName) -> Result<Option<S>, StoreError> {
         let row: Option<(String,)> = sqlx::query_as("SELECT state FROM rollout WHERE domain = $1")
             .bind(domain.as_str())
@@ -49,8 +50,8 @@ impl Store {
         row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("rollout"))).transpose()
     }
 
-    /// Changes where a domain stands, all at once: what another program keeps between reading and writing
-    /// is not lost.
+    /// Changes the rollout state of a domain in one transaction, so that a concurrent change by another process is not
+    /// lost. If no state is stored, `change` gets the default.
     pub async fn change_rollout<S: Serialize + DeserializeOwned + Default>(
         &self,
         domain: &DomainName,
@@ -74,7 +75,7 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Where every domain stands, by name.
+    /// Returns all rollout states by domain name.
     pub async fn rollouts<S: DeserializeOwned>(&self) -> Result<BTreeMap<String, S>, StoreError> {
         let rows: Vec<(String, String)> =
             sqlx::query_as("SELECT domain, state FROM rollout").fetch_all(&self.pool).await?;
@@ -83,7 +84,7 @@ impl Store {
             .collect()
     }
 
-    /// The journal of all domains before a line's number, the newest first.
+    /// Returns up to `most` journal entries of all domains with ids below `before`, newest first.
     pub async fn journal_of_all(&self, before: i64, most: u32) -> Result<Vec<JournalLine>, StoreError> {
         let rows: Vec<(i64, String, i64, String, String)> = sqlx::query_as(
             "SELECT id, domain, at, who, what FROM journal WHERE id < $1 ORDER BY id DESC LIMIT $2",
@@ -99,7 +100,7 @@ impl Store {
             .collect()
     }
 
-    /// Adds a line to the journal of a domain.
+    /// Adds an entry to the journal of a domain.
     pub async fn journal(
         &self,
         domain: &DomainName,
@@ -117,7 +118,7 @@ impl Store {
         Ok(())
     }
 
-    /// The journal of a domain, oldest first.
+    /// Returns the journal of a domain, oldest entry first.
     pub async fn journal_of(&self, domain: &DomainName) -> Result<Vec<JournalEntry>, StoreError> {
         let rows: Vec<(i64, String, String)> =
             sqlx::query_as("SELECT at, who, what FROM journal WHERE domain = $1 ORDER BY id")
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn states_and_journal_come_back() {
+    async fn states_and_journal_are_stored_and_read() {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("example.org").unwrap();
         assert_eq!(store.rollout::<Vec<u8>>(&domain).await.unwrap(), None);

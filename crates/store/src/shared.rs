@@ -1,9 +1,10 @@
-//! Pages that people pass on by a link, as outcomes of checks. The newest stay.
+//! Check result pages that users share by link. Only the newest pages are kept. The public check of the dashboard
+//! stores a page; a request for its link reads it.
 
 use crate::{Store, StoreError, TENANT};
 
 impl Store {
-    /// Keeps a page under the word of its link; of all pages the newest `most` stay.
+    /// Stores a page under `word`, the random part of its link. Then deletes all but the newest `most` pages.
     pub async fn put_shared_page(&self, word: &str, page: &str, most: u32) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         sqlx::query("INSERT INTO shared_page (tenant, word, page) VALUES ($1, $2, $3)")
@@ -24,7 +25,7 @@ impl Store {
         Ok(())
     }
 
-    /// The page behind a link, while it is kept.
+    /// Returns the page behind a link. `None` if it was deleted or never existed.
     pub async fn shared_page(&self, word: &str) -> Result<Option<String>, StoreError> {
         let page = sqlx::query_scalar("SELECT page FROM shared_page WHERE tenant = $1 AND word = $2");
         Ok(page.bind(TENANT).bind(word).fetch_optional(&self.pool).await?)
@@ -36,9 +37,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_newest_pages_stay() {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::open(&place.path().join("s.db")).await.unwrap();
+    async fn only_the_newest_pages_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
         for word in ["a", "b", "c"] {
             store.put_shared_page(word, &format!("page {word}"), 2).await.unwrap();
         }

@@ -1,4 +1,5 @@
-//! The sessions of a UTC day by policy and failure, from which reports are made (RFC 8460 §4).
+//! Session counts of the sending side per UTC day, by policy and failure (RFC 8460 §4). The collector adds the sessions
+//! that mail servers report; the report scheduler builds the outgoing reports from them.
 
 use crate::{Store, StoreError, count, damaged, stored, time};
 use formats::limits::TALLY_FAILURES;
@@ -12,37 +13,40 @@ use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-/// What is added to one day, by the domain whose mail it was.
-pub type DayTally = BTreeMap<DomainName, Added>;
+/// Counts to add to one UTC day, by the recipient domain.
+pub type DayTally = BTreeMap<DomainName, TallyIncrement>;
 
-/// What is added to a domain.
+/// Counts to add to one recipient domain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Added {
-    /// Counts by policy; the same policy may come more than once. The policy of DANE is that of an MX host, with
-    /// a policy domain of its own.
+pub struct TallyIncrement {
+    /// Counts by policy; a policy may occur more than once. A DANE policy belongs to an MX host, so its policy domain
+    /// differs from the recipient domain.
     pub entries: Vec<PolicyReport>,
-    /// The `_smtp._tls` record as the mail server found it.
+    /// The text of the `_smtp._tls` record that the mail server found; `None` if it reported none.
     pub record: Option<String>,
 }
 
-/// What was counted for a domain on one day.
+/// The counts of one recipient domain on one UTC day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainTally {
-    /// Whose mail it was, and who gets the report.
+    /// The recipient domain, which also receives the report.
     pub domain: DomainName,
     /// Counts by policy.
     pub entries: Vec<PolicyReport>,
 }
 
+/// A row's primary key: the digest of the values that identify it.
 type Key = Vec<u8>;
 
-/// Rows of one statement; each has up to ten values, and a statement takes 32,766.
+/// The maximum number of rows in one statement. A row has up to 10 parameters; SQLite allows 32,766 per statement.
 const BATCH_ROWS: usize = 500;
 
 impl Store {
-    /// Adds counts to days, each given by its first second: all of them or none. Counts under the same policy,
-    /// and failures that are alike, add up; failures of a policy that differ in more than `TALLY_FAILURES` ways are
-    /// summed up by their result. When some of the days are closed, nothing is added, and those are returned.
+    /// Adds counts to days, each given by its first second, in one transaction.
+    ///
+    /// Counts of the same policy, and of the same failure, are summed. A policy keeps up to `TALLY_FAILURES` distinct
+    /// failures per day; further ones are summed by result type. If any of the days is closed, nothing is added, and
+    /// the closed days are returned.
     pub async fn add_tallies(
         &self,
         days: &BTreeMap<Timestamp, DayTally>,
@@ -67,8 +71,8 @@ impl Store {
         Ok(closed)
     }
 
-    /// The same for one day and entries that are about the domain whose mail it was. Entries without a policy
-    /// domain are refused.
+    /// Like [`Store::add_tallies`], for one day and policies of the recipient domains themselves. An entry without a
+    /// policy domain is an error. Counts for a closed day are dropped.
     pub async fn add_to_tally(&self, day: Timestamp, entries: &[PolicyReport]) -> Result<(), StoreError> {
         let mut tally = DayTally::new();
         for entry in entries {
@@ -80,12 +84,12 @@ impl Store {
         self.add_tallies(&BTreeMap::from([(day, tally)])).await.map(drop)
     }
 
-    /// What was tallied of a day, by domain.
+    /// Returns all counts of a day, in the order of the recipient domains.
     pub async fn tally(&self, day: Timestamp) -> Result<Vec<DomainTally>, StoreError> {
         self.tally_after(day, "", u32::MAX).await
     }
 
-    /// What was tallied of a day for the next `most` domains after `after`, in the order of their names.
+    /// Returns the counts of a day for up to `most` recipient domains whose names sort after `after`, in that order.
     pub async fn tally_after(
         &self,
         day: Timestamp,
@@ -107,13 +111,13 @@ impl Store {
         }
     }
 
-    /// What was tallied of a day for one domain.
+    /// Returns the counts of a day for one recipient domain, by policy.
     pub async fn tally_of(
         &self,
         day: Timestamp,
         domain: &DomainName,
     ) -> Result<Vec<PolicyReport>, StoreError> {
-        // A range that ends with the name; what else lies in it is left out.
+        // The range from the name without its last character to the name. The filter removes other names in it.
         let before = domain.as_str().strip_suffix(|_: char| true).unwrap_or_default();
         let all = self.tally_between(day, before, domain.as_str()).await?;
         Ok(all.into_iter().filter(|tally| tally.domain == *domain).flat_map(|tally| tally.entries).collect())
@@ -149,7 +153,7 @@ impl Store {
         Ok(all)
     }
 
-    /// Sessions of a day that worked, and that did not, over all domains.
+    /// Returns the numbers of successful and of failed sessions of a day, over all domains.
     pub async fn tally_sums(&self, day: Timestamp) -> Result<(u64, u64), StoreError> {
         let (successful, failed): (Option<i64>, Option<i64>) =
             sqlx::query_as("SELECT SUM(successful), SUM(failed) FROM tally WHERE day = $1")
@@ -159,7 +163,7 @@ impl Store {
         Ok((count(successful.unwrap_or(0)), count(failed.unwrap_or(0))))
     }
 
-    /// The most frequent failures of a day, with the domain whose mail it was.
+    /// Returns up to `most` failures of a day with their recipient domains, most frequent first.
     pub async fn tallied_failures(
         &self,
         day: Timestamp,
@@ -177,7 +181,7 @@ impl Store {
         rows.iter().map(|row| Ok((name(row)?, failure(row)?))).collect()
     }
 
-    /// The record of a domain as the mail server found it on a day.
+    /// Returns the `_smtp._tls` record of a domain that the mail server last found on a day.
     pub async fn tallied_record(
         &self,
         day: Timestamp,
@@ -191,9 +195,9 @@ impl Store {
         Ok(record)
     }
 
-    /// Days before `day` that have tallies, and of which not every report is built.
+    /// Returns the days before `day` that have counts but not all of their reports yet.
     pub async fn unreported_days(&self, day: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
-        // From day to day by the index, since a day can have a million rows and this is asked often.
+        // Steps from day to day by the index: a day can have a million rows, and this query runs often.
         let days: Vec<i64> = sqlx::query_scalar(
             "WITH RECURSIVE each_day (day) AS (
                SELECT MIN(day) FROM tally
@@ -206,8 +210,8 @@ impl Store {
         days.into_iter().map(|day| time("tally", day)).collect()
     }
 
-    /// Forgets what was tallied before a day.
-    pub async fn forget_tallies(&self, before: Timestamp) -> Result<(), StoreError> {
+    /// Deletes all counts, records and testing probes of days before `before`.
+    pub async fn delete_tallies(&self, before: Timestamp) -> Result<(), StoreError> {
         for table in ["tally", "tally_record", "tested"] {
             let sql = format!("DELETE FROM {table} WHERE day < $1");
             sqlx::query(sqlx::AssertSqlSafe(sql)).bind(before.as_second()).execute(&self.pool).await?;
@@ -216,7 +220,7 @@ impl Store {
     }
 }
 
-/// A policy of a day, with all that was given under it.
+/// The sum of all entries for one policy, recipient domain and day.
 struct Merged {
     domain: DomainName,
     entry: PolicyReport,
@@ -293,7 +297,7 @@ fn failure_key(detail: &FailureDetail) -> Key {
     digest(&texts.each_ref().map(String::as_str))
 }
 
-/// What tells failures apart, in the order of the columns.
+/// The values that distinguish failures, in the order of the columns.
 fn texts(detail: &FailureDetail) -> [String; 7] {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let address = |address: Option<IpAddr>| address.map(|ip| ip.to_string()).unwrap_or_default();
@@ -308,7 +312,7 @@ fn texts(detail: &FailureDetail) -> [String; 7] {
     ]
 }
 
-/// A failure without what makes it one of too many.
+/// Removes the details of a failure, so that it is summed with others of its result type.
 fn summed_up(detail: FailureDetail) -> FailureDetail {
     FailureDetail {
         sending_mta_ip: None,
@@ -390,7 +394,7 @@ async fn add_failures(
     Ok(())
 }
 
-/// How many kinds of failures each of these tallies has.
+/// Returns the number of distinct failures that are stored for each of these tallies.
 async fn failure_counts(
     connection: &mut SqliteConnection,
     tallies: &[(Key, BTreeMap<Key, FailureDetail>)],
@@ -488,7 +492,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn counts_of_a_day_add_up_by_policy_and_failure() {
+    async fn counts_of_a_day_are_summed_by_policy_and_failure() {
         let (_dir, store) = crate::scratch().await;
         let day = Timestamp::from_second(86_400).unwrap();
         store
@@ -517,7 +521,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_is_added_whole_or_not_at_all() {
+    async fn a_batch_is_added_completely_or_not_at_all() {
         let (_dir, store) = crate::scratch().await;
         let mut broken = entry("b.example", 1, &[]);
         broken.policy_domain = None;
@@ -528,7 +532,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_that_differ_in_too_many_ways_are_summed_up_and_none_is_lost() {
+    async fn too_many_distinct_failures_are_summed_and_none_is_lost() {
         let (_dir, store) = crate::scratch().await;
         let many = |from: usize, to: usize| {
             let mut entry = entry("a.example", 0, &[("validation-failure", 1)]);
@@ -553,11 +557,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn domains_are_read_some_at_a_time_or_alone_and_old_days_are_forgotten() {
+    async fn domains_are_read_in_pages_or_alone_and_old_days_are_deleted() {
         let (_dir, store) = crate::scratch().await;
         let day = Timestamp::from_second(86_400).unwrap();
         let names = ["a.example", "aa.example", "b.example", "b.examples", "c.example"];
-        let added = |name: &str| Added {
+        let added = |name: &str| TallyIncrement {
             entries: vec![entry(name, 1, &[("certificate-expired", 1)])],
             record: Some(format!("record of {name}")),
         };
@@ -584,7 +588,7 @@ mod tests {
         let next = Timestamp::from_second(2 * 86_400).unwrap();
         assert_eq!(store.unreported_days(next).await.unwrap(), [day]);
         assert_eq!(store.unreported_days(day).await.unwrap(), []);
-        store.forget_tallies(next).await.unwrap();
+        store.delete_tallies(next).await.unwrap();
         assert_eq!(store.tally(day).await.unwrap(), []);
         let kinds: i64 =
             sqlx::query_scalar("SELECT COUNT(*) FROM tally_failure").fetch_one(&store.pool).await.unwrap();
@@ -592,12 +596,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_policy_of_dane_is_an_mx_hosts_and_the_report_goes_to_the_domain() {
+    async fn a_dane_policy_belongs_to_an_mx_host_and_is_reported_to_the_recipient_domain() {
         let (_dir, store) = crate::scratch().await;
         let mut dane = entry("mx.host.example", 1, &[]);
         dane.policy_type = PolicyType::Tlsa;
         let domain = DomainName::parse("a.example").unwrap();
-        let added = Added { entries: vec![dane.clone(), entry("a.example", 2, &[])], record: None };
+        let added = TallyIncrement { entries: vec![dane.clone(), entry("a.example", 2, &[])], record: None };
         let days = BTreeMap::from([(Timestamp::UNIX_EPOCH, DayTally::from([(domain.clone(), added)]))]);
         assert_eq!(store.add_tallies(&days).await.unwrap(), []);
         let tally = store.tally(Timestamp::UNIX_EPOCH).await.unwrap();

@@ -1,4 +1,5 @@
-//! What handshakes of our own found for policies in `testing`, by the day that they count for.
+//! Results of the probes that the sending side makes for policies in mode `testing`. A probe shows what enforcement
+//! would have done, which is reported for the UTC day of the mail (RFC 8461 §5, RFC 8460 §4.3).
 
 use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, ResultType};
@@ -6,42 +7,42 @@ use jiff::Timestamp;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-/// One handshake with an MX host, judged under the full rules of MTA-STS.
+/// One STARTTLS handshake with an MX host, validated as if the policy were enforced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestingProbe {
-    /// The MX host.
+    /// The MX host's name.
     pub mx: DomainName,
-    /// When.
+    /// The time of the handshake.
     pub at: Timestamp,
-    /// What enforcement would have met; `None` when nothing.
+    /// The failure that enforcement would have caused; `None` if the host passed.
     pub failure: Option<ResultType>,
-    /// With which address.
+    /// The address of the MX host; `None` if no connection was made.
     pub receiving_ip: Option<IpAddr>,
-    /// The reason, for people.
+    /// The reason of the failure in words; empty if the host passed.
     pub reason: String,
 }
 
 impl Store {
-    /// Remembers handshakes for a domain's policy on a day.
+    /// Stores probes for a domain's policy under a UTC day.
     pub async fn put_testing_probes(
         &self,
         day: Timestamp,
         domain: &DomainName,
-        looks: &[TestingProbe],
+        probes: &[TestingProbe],
     ) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
-        for look in looks {
+        for probe in probes {
             sqlx::query(
                 "INSERT INTO tested (day, domain, mx, at, result_type, receiving_ip, reason)
                  VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (day, domain, mx, at) DO NOTHING",
             )
             .bind(day.as_second())
             .bind(domain.as_str())
-            .bind(look.mx.as_str())
-            .bind(look.at.as_second())
-            .bind(look.failure.as_ref().map_or("", ResultType::as_str))
-            .bind(look.receiving_ip.map(|ip| ip.to_string()).unwrap_or_default())
-            .bind(look.reason.as_str())
+            .bind(probe.mx.as_str())
+            .bind(probe.at.as_second())
+            .bind(probe.failure.as_ref().map_or("", ResultType::as_str))
+            .bind(probe.receiving_ip.map(|ip| ip.to_string()).unwrap_or_default())
+            .bind(probe.reason.as_str())
             .execute(&mut *transaction)
             .await?;
         }
@@ -49,7 +50,7 @@ impl Store {
         Ok(())
     }
 
-    /// The handshakes for a domain's policy on a day, oldest first.
+    /// Returns the probes for a domain's policy on a UTC day, oldest first.
     pub async fn testing_probes(
         &self,
         day: Timestamp,
@@ -78,7 +79,7 @@ impl Store {
             .collect()
     }
 
-    /// The domains that were looked at on a day.
+    /// Returns the domains that have probes on a UTC day.
     pub async fn domains_with_testing_probes(
         &self,
         day: Timestamp,
@@ -90,7 +91,8 @@ impl Store {
         names.iter().map(|name| DomainName::parse(name).map_err(damaged("tested"))).collect()
     }
 
-    /// Domains that got mail on a day under a policy whose text has the word `testing`, with that text's lines.
+    /// Returns the domains with mail on a UTC day under a policy that contains the word `testing`, with the policy's
+    /// lines. The caller checks the policy's mode.
     pub async fn maybe_testing(&self, day: Timestamp) -> Result<Vec<(DomainName, Vec<String>)>, StoreError> {
         let rows: Vec<(String, String)> = sqlx::query_as(
             "SELECT domain, policy_string FROM tally
@@ -113,20 +115,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn looks_are_kept_by_domain_and_day() {
+    async fn probes_are_stored_by_domain_and_day() {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("a.example").unwrap();
-        let look = |at, failure: Option<ResultType>| TestingProbe {
+        let probe = |at, failure: Option<ResultType>| TestingProbe {
             mx: DomainName::parse("mx.a.example").unwrap(),
             at: Timestamp::from_second(at).unwrap(),
             reason: failure.as_ref().map(|_| "why".to_owned()).unwrap_or_default(),
             failure,
             receiving_ip: "192.0.2.1".parse().ok(),
         };
-        let looks = [look(5, None), look(9, Some(ResultType::CertificateExpired))];
-        store.put_testing_probes(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
-        store.put_testing_probes(Timestamp::UNIX_EPOCH, &domain, &looks).await.unwrap();
-        assert_eq!(store.testing_probes(Timestamp::UNIX_EPOCH, &domain).await.unwrap(), looks);
+        let probes = [probe(5, None), probe(9, Some(ResultType::CertificateExpired))];
+        store.put_testing_probes(Timestamp::UNIX_EPOCH, &domain, &probes).await.unwrap();
+        store.put_testing_probes(Timestamp::UNIX_EPOCH, &domain, &probes).await.unwrap();
+        assert_eq!(store.testing_probes(Timestamp::UNIX_EPOCH, &domain).await.unwrap(), probes);
         assert_eq!(
             store.domains_with_testing_probes(Timestamp::UNIX_EPOCH).await.unwrap(),
             HashSet::from([domain.clone()])

@@ -1,22 +1,22 @@
-//! Changes that are made together or not at all.
+//! Write transactions, used by all modules that make several changes at once.
 //!
-//! The library's own transactions are not used for that: when the disk is full, SQLite ends a transaction by itself,
-//! the library's connection never learns of it, and every later one on that connection fails. Here a connection whose
-//! changes were not committed is closed, and the next one is opened anew.
+//! SQLx's own transactions are unsuitable. When the disk is full, SQLite rolls back by itself, but the SQLx
+//! connection still counts the transaction as open, and every later transaction on that connection fails. [`Writing`]
+//! instead closes its connection when it is dropped without a commit, and the pool opens a new one.
 
 use crate::{Store, StoreError};
 use sqlx::pool::PoolConnection;
 use sqlx::{Sqlite, SqliteConnection};
 use std::ops::{Deref, DerefMut};
 
-/// A connection that writes. What was not committed when it is dropped did not happen.
+/// A write transaction. It is rolled back when it is dropped without a commit.
 pub(crate) struct Writing {
     connection: PoolConnection<Sqlite>,
     is_committed: bool,
 }
 
 impl Store {
-    /// Begins to write, at once: what begins with reading may not be let write later.
+    /// Begins an immediate transaction. A deferred one may fail with `SQLITE_BUSY` when it upgrades to a write.
     pub(crate) async fn writing(&self) -> Result<Writing, StoreError> {
         let mut writing = Writing { connection: self.pool.acquire().await?, is_committed: false };
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *writing.connection).await?;
@@ -56,7 +56,7 @@ impl Drop for Writing {
 #[cfg(test)]
 mod tests {
     #[tokio::test]
-    async fn what_is_not_committed_did_not_happen_and_hinders_nobody() {
+    async fn a_dropped_transaction_is_rolled_back_and_blocks_no_later_one() {
         let (_dir, store) = crate::scratch().await;
         let count = || async {
             sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM reported_day")
@@ -71,7 +71,7 @@ mod tests {
         }
         assert_eq!(count().await, 0);
         for _ in 0..10 {
-            // As SQLite does by itself when the disk is full.
+            // SQLite rolls back by itself when the disk is full.
             let mut writing = store.writing().await.unwrap();
             sqlx::query("ROLLBACK").execute(&mut *writing).await.unwrap();
             assert!(writing.commit().await.is_err());

@@ -1,9 +1,9 @@
-//! What an operator does by a form. Each is the same as the command of that name, and stands in the
-//! journal under the operator's name.
+//! Form handlers for operators: approve or hold a domain, excuse a cause of failures, retry the quarantine, invite and
+//! remove users. The decisions about domains are those of the commands `promote`, `hold` and `excuse`. They are
+//! recorded in the journal with the operator's name.
 
-use crate::auth::{invite as make_invitation, is_ours};
-use crate::layout::back;
-use crate::layout::{Answer, ErrorPage};
+use crate::auth::{invite as create_invitation, verify_csrf};
+use crate::layout::{Answer, ErrorPage, redirect_with_notice};
 use crate::other_pages::settings_page;
 use crate::state::Dashboard;
 use crate::visitor::{CsrfForm, Role, Visitor};
@@ -26,35 +26,34 @@ pub struct Reason {
     reason: String,
 }
 
-/// A reason that is worth keeping.
-fn needed(reason: &str) -> Result<&str, ErrorPage> {
+/// The trimmed reason, which must have 1 to 500 characters.
+fn required_reason(reason: &str) -> Result<&str, ErrorPage> {
     let reason = reason.trim();
     match reason.chars().count() {
         0 => Err(ErrorPage::new(
             StatusCode::UNPROCESSABLE_ENTITY,
-            "Say why; the reason is kept in the journal.",
+            "Enter a reason. It is recorded in the journal.",
         )),
         1..=500 => Ok(reason),
-        _ => Err(ErrorPage::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "That reason is longer than 500 characters.",
-        )),
+        _ => {
+            Err(ErrorPage::new(StatusCode::UNPROCESSABLE_ENTITY, "The reason is longer than 500 characters."))
+        }
     }
 }
 
-/// First line only: the page itself says what comes next.
+/// The first line of a message. The lines after it name commands, which the page shows anyway.
 fn first_line(said: &str) -> &str {
     said.lines().next().unwrap_or_default()
 }
 
-/// The context and the domain that a form of ours is about.
-async fn to_change<'d>(
+/// Verifies the CSRF token, and returns the context for writing and the form's domain.
+async fn open_domain<'d>(
     dashboard: &'d Dashboard,
     visitor: &Visitor,
     word: &str,
     name: &str,
 ) -> Result<(RwLockWriteGuard<'d, RolloutContext>, DomainSpec), ErrorPage> {
-    is_ours(visitor, word)?;
+    verify_csrf(visitor, word)?;
     let context = dashboard.context_to_change().await?;
     let spec = context.find(&operations::world::domain(name)?)?;
     Ok((context, spec))
@@ -66,10 +65,10 @@ pub async fn approve(
     Path(name): Path<String>,
     Form(form): Form<Reason>,
 ) -> Answer {
-    let (mut context, spec) = to_change(&dashboard, &visitor, &form.word, &name).await?;
+    let (mut context, spec) = open_domain(&dashboard, &visitor, &form.word, &name).await?;
     let reason = Some(form.reason.trim()).filter(|reason| !reason.is_empty());
     match allow(&mut context, &spec, &visitor.name, reason).await? {
-        Ok(said) => Ok(back(&format!("/domains/{}", spec.name), &said)),
+        Ok(said) => Ok(redirect_with_notice(&format!("/domains/{}", spec.name), &said)),
         Err(refusal) => Err(ErrorPage::new(
             StatusCode::CONFLICT,
             format!("{} is not promoted: {}", spec.name, refusal.why),
@@ -83,13 +82,13 @@ pub async fn hold(
     Path(name): Path<String>,
     Form(form): Form<Reason>,
 ) -> Answer {
-    let reason = needed(&form.reason)?;
-    let (mut context, spec) = to_change(&dashboard, &visitor, &form.word, &name).await?;
+    let reason = required_reason(&form.reason)?;
+    let (mut context, spec) = open_domain(&dashboard, &visitor, &form.word, &name).await?;
     let said = hold_back(&mut context, &spec, &visitor.name, reason).await?;
-    Ok(back(&format!("/domains/{}", spec.name), first_line(&said)))
+    Ok(redirect_with_notice(&format!("/domains/{}", spec.name), first_line(&said)))
 }
 
-/// A cause to excuse, or to count again.
+/// A cause of failures to excuse, or to count again if `undo` is set.
 #[derive(Deserialize)]
 pub struct ExcuseForm {
     word: String,
@@ -108,13 +107,16 @@ pub async fn excuse(
     Path(name): Path<String>,
     Form(form): Form<ExcuseForm>,
 ) -> Answer {
-    let (mut context, spec) = to_change(&dashboard, &visitor, &form.word, &name).await?;
+    let (mut context, spec) = open_domain(&dashboard, &visitor, &form.word, &name).await?;
     let cause = Cause { result: form.result, host: form.host };
     let said = match form.undo.is_empty() {
-        true => excuse_cause(&mut context, &spec.name, cause, &visitor.name, needed(&form.reason)?).await?,
+        true => {
+            excuse_cause(&mut context, &spec.name, cause, &visitor.name, required_reason(&form.reason)?)
+                .await?
+        }
         false => count_again(&mut context, &spec.name, &cause, &visitor.name).await?,
     };
-    Ok(back(&format!("/domains/{}", spec.name), &said))
+    Ok(redirect_with_notice(&format!("/domains/{}", spec.name), &said))
 }
 
 pub async fn retry(
@@ -122,13 +124,13 @@ pub async fn retry(
     Extension(visitor): Extension<Visitor>,
     Form(form): Form<CsrfForm>,
 ) -> Answer {
-    is_ours(&visitor, &form.word)?;
+    verify_csrf(&visitor, &form.word)?;
     let context = dashboard.context().await?;
     let (taken, left) = operations::inbox::retry(&context).await?;
-    Ok(back("/quarantine", &format!("{taken} taken in, {left} still can't be read.")))
+    Ok(redirect_with_notice("/quarantine", &format!("{taken} imported, {left} still can't be parsed.")))
 }
 
-/// Somebody to invite.
+/// A user to invite. Any role other than `operator` means `reader`.
 #[derive(Deserialize)]
 pub struct InviteForm {
     word: String,
@@ -142,19 +144,19 @@ pub async fn invite(
     Extension(visitor): Extension<Visitor>,
     Form(form): Form<InviteForm>,
 ) -> Answer {
-    is_ours(&visitor, &form.word)?;
+    verify_csrf(&visitor, &form.word)?;
     let role = if form.role == "operator" { Role::Operator } else { Role::Reader };
     let name = form.name.trim().to_owned();
     let path = {
         let context = dashboard.context().await?;
-        make_invitation(&context.store, context.world.clock.now(), &name, role).await?
+        create_invitation(&context.store, context.world.clock.now(), &name, role).await?
     };
-    tracing::info!(by = visitor.name, name, role = role.as_str(), "an invitation was made");
+    tracing::info!(by = visitor.name, name, role = role.as_str(), "invitation created");
     let link = format!("{}{path}", dashboard.config.url);
-    settings_page(&dashboard, &visitor, format!("{name} is invited."), Some(link)).await
+    settings_page(&dashboard, &visitor, format!("Created an invitation for {name}."), Some(link)).await
 }
 
-/// Somebody to take away.
+/// A user to remove.
 #[derive(Deserialize)]
 pub struct RemoveForm {
     word: String,
@@ -166,15 +168,15 @@ pub async fn remove(
     Extension(visitor): Extension<Visitor>,
     Form(form): Form<RemoveForm>,
 ) -> Answer {
-    is_ours(&visitor, &form.word)?;
+    verify_csrf(&visitor, &form.word)?;
     if form.name == visitor.name {
-        let what = "You can't take yourself away: nobody might be left to sign in. On the machine:\nsternpost dashboard remove NAME";
+        let what = "You can't remove yourself, since nobody might be left who can sign in. On the machine that runs Sternpost:\nsternpost dashboard remove NAME";
         return Err(ErrorPage::new(StatusCode::CONFLICT, what));
     }
     let said = match dashboard.context().await?.store.remove_person(&form.name).await? {
-        true => format!("{} can't sign in any more.", form.name),
-        false => format!("There was nobody called {}.", form.name),
+        true => format!("Removed {}, who can no longer sign in.", form.name),
+        false => format!("There is no user {}.", form.name),
     };
-    tracing::info!(by = visitor.name, name = form.name, "was taken away from the dashboard");
-    Ok(back("/settings", &said))
+    tracing::info!(by = visitor.name, name = form.name, "user removed from the dashboard");
+    Ok(redirect_with_notice("/settings", &said))
 }

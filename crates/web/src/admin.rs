@@ -1,5 +1,5 @@
-//! The role `[admin]`: domains of the store over HTTP, for a control panel or a script. Whoever knows the token may
-//! change them; nothing is answered without it.
+//! The role `[admin]`: an HTTP API with JSON for control panels and scripts, described in docs/admin.md. It lists,
+//! adds, changes and removes domains of the store. Every request must carry the bearer token of `admin.token_file`.
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -21,59 +21,58 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// Domains in one answer.
+/// The maximum number of domains in one response.
 const PAGE_ROWS: u32 = 1000;
-/// A token that can be guessed protects nothing.
+/// The minimum length of the token, in characters, against guessing.
 const MIN_TOKEN_CHARS: usize = 24;
-/// Who it is that changes something, for the journal.
+/// The actor that the journal names for changes made through the API.
 const API_ACTOR: &str = "api";
 
 struct Admin {
     context: RolloutContext,
+    /// The SHA-256 digest of the token.
     token: [u8; 32],
 }
 
-/// The router. Every request has to carry the token that the configured file holds.
+/// The router of the API.
 ///
 /// # Errors
 ///
-/// When that file can't be read, or its token is too short to protect anything.
+/// If the token file can't be read, or its token has fewer than 24 characters.
 pub fn router(config: &AdminConfig, context: RolloutContext) -> Result<Router, Failure> {
     let shown = config.token_file.display();
-    let remedy = "Make one that only this program and yours can read:\n  (umask 077; openssl rand -hex 32 > admin.token)";
+    let remedy = "Create a token file that only Sternpost and your control panel can read:\n  (umask 077; openssl rand -hex 32 > admin.token)";
     let text = std::fs::read_to_string(&config.token_file)
-        .map_err(|error| Failure::usage(format!("the token {shown} can't be read"), error, remedy))?;
+        .map_err(|error| Failure::usage(format!("the token file {shown} can't be read"), error, remedy))?;
     let token = text.trim();
     if token.len() < MIN_TOKEN_CHARS {
-        let why = format!("it is shorter than {MIN_TOKEN_CHARS} characters");
-        return Err(Failure::usage(format!("the token {shown} can't be used"), why, remedy));
+        let why = format!("the token is shorter than {MIN_TOKEN_CHARS} characters");
+        return Err(Failure::usage(format!("the token file {shown} can't be used"), why, remedy));
     }
     let admin = Arc::new(Admin { context, token: Sha256::digest(token).into() });
     let router = Router::new()
         .route("/v1/domains", get(list))
         .route("/v1/domains/{name}", get(one).put(put).delete(remove))
-        .fallback(|| async {
-            failed(StatusCode::NOT_FOUND, "there is nothing here", "", "See docs/admin.md.")
-        })
-        .layer(from_fn_with_state(admin.clone(), only_with_token))
+        .fallback(|| async { failed(StatusCode::NOT_FOUND, "unknown path", "", "See docs/admin.md.") })
+        .layer(from_fn_with_state(admin.clone(), require_token))
         .layer(DefaultBodyLimit::max(FORM_BYTES))
         .with_state(admin);
     Ok(router)
 }
 
-async fn only_with_token(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    match is_known(&admin, request.headers()) {
+async fn require_token(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    match has_token(&admin, request.headers()) {
         true => next.run(request).await,
         false => {
-            let remedy = "Send it as `Authorization: Bearer TOKEN`; [admin] names its file in token_file.";
+            let remedy = "Send it as `Authorization: Bearer TOKEN`; admin.token_file names the file with it.";
             let refused = failed(StatusCode::UNAUTHORIZED, "the token is missing or wrong", "", remedy);
             ([(WWW_AUTHENTICATE, "Bearer")], refused).into_response()
         }
     }
 }
 
-/// Digests are compared, so that the time it takes tells nothing about the token.
-fn is_known(admin: &Admin, headers: &HeaderMap) -> bool {
+/// True if the request carries the token. Comparing digests keeps the timing independent of the token.
+fn has_token(admin: &Admin, headers: &HeaderMap) -> bool {
     let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|value| value.split_once(' '));
     given.is_some_and(|(scheme, token)| {
@@ -82,50 +81,54 @@ fn is_known(admin: &Admin, headers: &HeaderMap) -> bool {
 }
 
 #[derive(Deserialize)]
-struct Which {
+struct ListQuery {
     #[serde(default)]
     after: String,
     limit: Option<u32>,
 }
 
-async fn list(State(admin): State<Arc<Admin>>, Query(which): Query<Which>) -> Result<Response, ErrorPage> {
-    let most = which.limit.unwrap_or(PAGE_ROWS).clamp(1, PAGE_ROWS);
-    let after = which.after.to_ascii_lowercase();
+async fn list(
+    State(admin): State<Arc<Admin>>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, ErrorResponse> {
+    let limit = query.limit.unwrap_or(PAGE_ROWS).clamp(1, PAGE_ROWS);
+    let after = query.after.to_ascii_lowercase();
     let in_file = admin.context.config.domains.iter().filter(|spec| *spec.name.as_str() > *after);
     let mut all: Vec<(bool, DomainSpec)> = in_file.map(|spec| (true, spec.clone())).collect();
-    let kept: Vec<DomainSpec> = admin.context.store.domains_after(&after, most).await?;
-    let is_all = kept.len() < most as usize;
-    all.extend(kept.into_iter().map(|spec| (false, spec)));
+    let stored: Vec<DomainSpec> = admin.context.store.domains_after(&after, limit).await?;
+    let is_all = stored.len() < limit as usize;
+    all.extend(stored.into_iter().map(|spec| (false, spec)));
     all.sort_by(|one, other| one.1.name.cmp(&other.1.name));
-    let is_cut = !is_all || all.len() > most as usize;
-    all.truncate(most as usize);
+    let is_cut = !is_all || all.len() > limit as usize;
+    all.truncate(limit as usize);
     let next = all.last().filter(|_| is_cut).map(|(_, spec)| spec.name.to_string());
     let domains: Vec<Value> =
         all.iter().map(|(in_file, spec)| json!({ "in_file": in_file, "wanted": spec })).collect();
     Ok(Json(json!({ "schema": 1, "domains": domains, "next": next })).into_response())
 }
 
-async fn one(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Result<Response, ErrorPage> {
+async fn one(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Result<Response, ErrorResponse> {
     let name = domain(&name)?;
     let spec = admin.context.known_domain(&name).await?.ok_or_else(|| unknown(&name))?;
-    shown(&admin, &spec).await
+    respond(&admin, &spec).await
 }
 
 async fn put(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
     body: Bytes,
-) -> Result<Response, ErrorPage> {
+) -> Result<Response, ErrorResponse> {
     let name = domain(&name)?;
-    let spec = wanted(&name, &body)?;
+    let spec = parse_spec(&name, &body)?;
     let is_new = admin.context.known_domain(&name).await?.is_none();
     admin.context.keep(&spec, API_ACTOR).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, shown(&admin, &spec).await?).into_response())
+    Ok((status, respond(&admin, &spec).await?).into_response())
 }
 
 #[derive(Deserialize)]
-struct How {
+struct RemoveQuery {
+    /// Removes the domain even if senders may still cache its policy.
     #[serde(default)]
     although_bound: bool,
 }
@@ -133,19 +136,19 @@ struct How {
 async fn remove(
     State(admin): State<Arc<Admin>>,
     Path(name): Path<String>,
-    Query(how): Query<How>,
-) -> Result<Response, ErrorPage> {
+    Query(query): Query<RemoveQuery>,
+) -> Result<Response, ErrorResponse> {
     let name = domain(&name)?;
     if admin.context.known_domain(&name).await?.is_none() {
         return Err(unknown(&name));
     }
-    let removal = if how.although_bound { Removal::AlthoughBound } else { Removal::Free };
+    let removal = if query.although_bound { Removal::AlthoughBound } else { Removal::Free };
     admin.context.remove(&name, removal, API_ACTOR).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// A domain as all answers show it.
-async fn shown(admin: &Admin, spec: &DomainSpec) -> Result<Response, ErrorPage> {
+/// A domain as responses show it.
+async fn respond(admin: &Admin, spec: &DomainSpec) -> Result<Response, ErrorResponse> {
     let rollout = admin.context.rollout(&spec.name).await?;
     let aliases = admin.context.wanted(spec).aliases().unwrap_or_default();
     Ok(Json(json!({
@@ -158,52 +161,49 @@ async fn shown(admin: &Admin, spec: &DomainSpec) -> Result<Response, ErrorPage> 
     .into_response())
 }
 
-/// What is wanted, whose name may be left out of the body.
-fn wanted(name: &DomainName, body: &[u8]) -> Result<DomainSpec, Failure> {
+/// Parses the body of a PUT. Its `name` may be omitted, and must otherwise match the path.
+fn parse_spec(name: &DomainName, body: &[u8]) -> Result<DomainSpec, Failure> {
     let wrong = |why: &dyn std::fmt::Display| {
-        let remedy = "Send an object with what differs from the defaults, such as {\"host\":\"self\",\"rua\":[\"mailto:tlsrpt@example.org\"]} (docs/admin.md).";
-        Failure::usage(format!("what is wanted of {name} can't be read"), why, remedy)
+        let remedy = "Send a JSON object with the settings that differ from the defaults, such as {\"host\":\"self\",\"rua\":[\"mailto:tlsrpt@example.org\"]} (docs/admin.md).";
+        Failure::usage(format!("the settings for {name} are invalid"), why, remedy)
     };
     let mut value: Value = serde_json::from_slice(body).map_err(|error| wrong(&error))?;
-    let fields = value.as_object_mut().ok_or_else(|| wrong(&"it is no object"))?;
+    let fields = value.as_object_mut().ok_or_else(|| wrong(&"the body is not a JSON object"))?;
     let given = fields.entry("name").or_insert_with(|| name.to_string().into());
     if given.as_str().and_then(|text| DomainName::parse(text).ok()).as_ref() != Some(name) {
-        return Err(wrong(&"its name is another one than in the path"));
+        return Err(wrong(&"its name differs from the name in the path"));
     }
     serde_json::from_value(value).map_err(|error| wrong(&error))
 }
 
 fn domain(text: &str) -> Result<DomainName, Failure> {
     DomainName::parse(text).map_err(|error| {
-        Failure::usage(format!("{text:?} is no domain name"), error, "Give it as example.org.")
+        Failure::usage(format!("{text:?} is not a valid domain name"), error, "Write it as example.org.")
     })
 }
 
-fn unknown(name: &DomainName) -> ErrorPage {
+fn unknown(name: &DomainName) -> ErrorResponse {
     let remedy = format!("Add it: PUT /v1/domains/{name}");
-    let why = "neither the configuration nor the store has it";
-    ErrorPage(
-        Some(StatusCode::NOT_FOUND),
-        Failure::usage(format!("{name} is not among the domains"), why, remedy),
-    )
+    let why = "neither the configuration nor the store has this domain";
+    ErrorResponse(Some(StatusCode::NOT_FOUND), Failure::usage(format!("unknown domain {name}"), why, remedy))
 }
 
-/// What went wrong, as the answer says it, with its status where the failure does not tell.
-struct ErrorPage(Option<StatusCode>, Failure);
+/// An error response. Without a status, the failure's exit code determines it.
+struct ErrorResponse(Option<StatusCode>, Failure);
 
-impl From<Failure> for ErrorPage {
+impl From<Failure> for ErrorResponse {
     fn from(failure: Failure) -> Self {
         Self(None, failure)
     }
 }
 
-impl From<store::StoreError> for ErrorPage {
+impl From<store::StoreError> for ErrorResponse {
     fn from(error: store::StoreError) -> Self {
         Self(None, store_failure(&error))
     }
 }
 
-impl IntoResponse for ErrorPage {
+impl IntoResponse for ErrorResponse {
     fn into_response(self) -> Response {
         let Self(status, failure) = self;
         let status = status.unwrap_or(match failure.exit {

@@ -1,6 +1,6 @@
-//! Authentication. The first user is created through a one-time link, others by an invitation. Passwords are stored as
-//! Argon2id strings, sessions as digests of a random token in a cookie. Each form carries a CSRF token derived from the
-//! session.
+//! Authentication. The first user is created through a one-time link, others by an invitation. Passwords are stored
+//! as Argon2id strings, sessions as digests of a random token in a cookie. Each form carries a CSRF token derived
+//! from the session.
 
 use crate::layout::{Answer, ErrorPage};
 use crate::visitor::{Role, Visitor};
@@ -24,76 +24,86 @@ use store::Store;
 use store::people::Person;
 use tokio::sync::Semaphore;
 
-/// Checks passwords, and keeps sessions and failed attempts.
+/// Verifies passwords, manages sessions, and limits failed attempts.
 pub struct Auth {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
-    /// The hosts that browsers may call us by.
+    /// The accepted values of the `Host` header, in lower case.
     pub hosts: Vec<String>,
+    /// Whether cookies get the attribute `Secure`.
     is_https: bool,
-    /// Passwords that are looked at at once: each takes memory and time.
-    looking: Semaphore,
-    /// Failed tries by name: how many, and since when the next one counts.
+    /// Limits concurrent password checks, since Argon2 needs much memory and CPU time.
+    password_checks: Semaphore,
+    /// Failed attempts by user name: their number, and the time from which the next attempt is allowed.
     failed: Mutex<HashMap<String, (u32, Timestamp)>>,
-    /// Tries of each address, whatever name they are for.
-    pub tries: RateLimiter,
-    /// Compared with where there is nobody of a name, so that it takes as long.
-    nobody: String,
+    /// Attempts by client address, for any user name.
+    pub attempts: RateLimiter,
+    /// A hash to verify against if the user name is unknown, so that both cases take equally long.
+    dummy_hash: String,
 }
 
+/// The session cookie's name.
 const COOKIE_NAME: &str = "sternpost";
-/// How long a sign-in holds.
+/// The lifetime of a session.
 const SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// How long an invitation holds.
+/// The lifetime of an invitation.
 const INVITATION_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
-/// Tries before one has to wait, and for how long.
+/// Failed attempts for one user name before a delay applies.
 const ATTEMPTS_PER_NAME: u32 = 5;
+/// The delay between attempts once that limit is reached.
 const ATTEMPT_DELAY: SignedDuration = SignedDuration::from_secs(30);
-/// Tries of one address for any name, and in which time.
+/// Attempts from one client address within [`ATTEMPT_WINDOW`].
 const ATTEMPTS_PER_ADDRESS: u32 = 30;
+/// The window of [`ATTEMPTS_PER_ADDRESS`].
 const ATTEMPT_WINDOW: Duration = Duration::from_secs(600);
-/// Names whose failures are remembered.
+/// The maximum number of user names whose failed attempts are counted.
 const MAX_REMEMBERED_NAMES: usize = 10_000;
-/// Of a password, in characters.
+/// The minimum length of a password, in characters.
 pub const MIN_PASSWORD_CHARS: usize = 12;
+/// The maximum length of a password, in characters.
 pub const MAX_PASSWORD_CHARS: usize = 256;
 
-/// A random word of 256 bits.
-pub fn random_word() -> Result<String, Failure> {
+/// A random token of 256 bits, in base64url.
+pub fn random_token() -> Result<String, Failure> {
     let mut bytes = [0u8; 32];
     rustls::crypto::aws_lc_rs::default_provider()
         .secure_random
         .fill(&mut bytes)
-        .map_err(|_| Failure::new("no secret can be made", "the system gives no random numbers", ""))?;
+        .map_err(|_| Failure::new("can't create a secret", "the system provides no random bytes", ""))?;
     Ok(BASE64URL_NOPAD.encode(&bytes))
 }
 
-pub fn digest(word: &str) -> String {
-    HEXLOWER.encode(&Sha256::digest(word))
+/// The SHA-256 digest of a token in hexadecimal. The store holds only digests.
+pub fn digest(token: &str) -> String {
+    HEXLOWER.encode(&Sha256::digest(token))
 }
 
-/// Derived from the sign-in, so that it needs no place of its own and ends with it.
+/// Derives a session's CSRF token from its session token, so that it needs no storage and expires with the session.
 fn csrf_token(sign_in: &str) -> String {
     HEXLOWER.encode(&Sha256::digest(format!("form {sign_in}")))
 }
 
-/// Makes an invitation; the path of its link.
+/// Creates an invitation and returns the path of its link, `/welcome/TOKEN`.
+///
+/// # Errors
+///
+/// If the user name is not valid, or the store or the random number generator fails.
 pub async fn invite(store: &Store, now: Timestamp, name: &str, role: Role) -> Result<String, Failure> {
-    let well_formed = (1..=40).contains(&name.chars().count())
+    let is_valid = (1..=40).contains(&name.chars().count())
         && name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
-    if !well_formed {
+    if !is_valid {
         return Err(Failure::finding(
-            format!("{name:?} is no name for a person"),
-            "it is to have 1 to 40 letters, digits, dots, underscores and hyphens",
+            format!("{name:?} is not a valid user name"),
+            "a user name has 1 to 40 letters, digits, dots, underscores or hyphens",
             "",
         ));
     }
-    let word = random_word()?;
+    let token = random_token()?;
     store
-        .put_invitation(&digest(&word), name, role.as_str(), now, later(now, INVITATION_LIFETIME))
+        .put_invitation(&digest(&token), name, role.as_str(), now, later(now, INVITATION_LIFETIME))
         .await
         .map_err(|error| operations::store_failure(&error))?;
-    Ok(format!("/welcome/{word}"))
+    Ok(format!("/welcome/{token}"))
 }
 
 impl Auth {
@@ -109,43 +119,49 @@ impl Auth {
             clock,
             hosts,
             is_https: scheme == "https",
-            looking: Semaphore::new(2),
+            password_checks: Semaphore::new(2),
             failed: Mutex::new(HashMap::new()),
-            tries: RateLimiter::new(ATTEMPTS_PER_ADDRESS, ATTEMPT_WINDOW),
-            nobody: hash(&random_word()?)?,
+            attempts: RateLimiter::new(ATTEMPTS_PER_ADDRESS, ATTEMPT_WINDOW),
+            dummy_hash: hash(&random_token()?)?,
         })
     }
 
+    /// The user of the session in the request's cookie; `None` without a valid session.
     pub async fn visitor(&self, headers: &HeaderMap) -> Result<Option<Visitor>, ErrorPage> {
-        let Some(word) = cookie(headers) else { return Ok(None) };
-        let person = self.store.signed_in(&digest(word), self.clock.now()).await?;
+        let Some(token) = cookie(headers) else { return Ok(None) };
+        let person = self.store.session_user(&digest(token), self.clock.now()).await?;
         Ok(person.map(|person| Visitor {
             name: person.name,
             role: Role::parse(&person.role),
-            csrf_token: csrf_token(word),
+            csrf_token: csrf_token(token),
         }))
     }
 
-    /// A new sign-in, under a new word whatever the browser had before.
-    pub async fn let_in(&self, name: &str) -> Answer {
-        let word = random_word()?;
+    /// Starts a session with a new token, regardless of any cookie that the browser sent, and redirects to `/`.
+    pub async fn start_session(&self, name: &str) -> Answer {
+        let token = random_token()?;
         let now = self.clock.now();
-        self.store.put_sign_in(&digest(&word), name, now, later(now, SESSION_LIFETIME)).await?;
-        Ok((self.set_cookie(&word, SESSION_LIFETIME), Redirect::to("/")).into_response())
+        self.store.put_session(&digest(&token), name, now, later(now, SESSION_LIFETIME)).await?;
+        Ok((self.set_cookie(&token, SESSION_LIFETIME), Redirect::to("/")).into_response())
     }
 
-    pub fn set_cookie(&self, word: &str, age: SignedDuration) -> [(axum::http::HeaderName, String); 1] {
+    /// The header that sets the session cookie. An age of zero deletes it.
+    pub fn set_cookie(&self, token: &str, age: SignedDuration) -> [(axum::http::HeaderName, String); 1] {
         let secure = if self.is_https { "; Secure" } else { "" };
         let age = age.as_secs();
-        [(SET_COOKIE, format!("{COOKIE_NAME}={word}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}"))]
+        [(
+            SET_COOKIE,
+            format!("{COOKIE_NAME}={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age={age}{secure}"),
+        )]
     }
 
-    /// True while a name has failed too often.
-    pub fn has_to_wait(&self, name: &str) -> bool {
+    /// True while attempts for this user name are delayed because of failures.
+    pub fn is_throttled(&self, name: &str) -> bool {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.get(name).is_some_and(|(tries, next)| *tries >= ATTEMPTS_PER_NAME && self.clock.now() < *next)
     }
 
+    /// Counts a failed attempt. At the limit of names, expired entries are dropped first.
     pub fn count_failure(&self, name: &str) {
         let now = self.clock.now();
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,42 +179,48 @@ impl Auth {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// True when the password is that person's.
-    pub async fn is_right(&self, person: Option<&Person>, password: String) -> Result<bool, ErrorPage> {
-        let kept = person.map_or(self.nobody.clone(), |person| person.password.clone());
-        let busy = || ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE, "The program is ending.");
-        let _place = self.looking.acquire().await.map_err(|_| busy())?;
-        let right = tokio::task::spawn_blocking(move || verify(&kept, &password)).await;
+    /// True if the password is correct. Unknown users take as long as known ones.
+    pub async fn verify_password(
+        &self,
+        person: Option<&Person>,
+        password: String,
+    ) -> Result<bool, ErrorPage> {
+        let stored_hash = person.map_or(self.dummy_hash.clone(), |person| person.password.clone());
+        let busy = || ErrorPage::new(StatusCode::SERVICE_UNAVAILABLE, "The server is shutting down.");
+        let _place = self.password_checks.acquire().await.map_err(|_| busy())?;
+        let right = tokio::task::spawn_blocking(move || verify(&stored_hash, &password)).await;
         Ok(right.map_err(|_| busy())? && person.is_some())
     }
 }
 
+/// Hashes a password with Argon2id, as a PHC string.
 pub fn hash(password: &str) -> Result<String, Failure> {
-    let fail = |error| Failure::new("the password can't be kept", error, "");
+    let fail = |error| Failure::new("can't hash the password", error, "");
     Ok(Argon2::default().hash_password(password.as_bytes()).map_err(fail)?.to_string())
 }
 
-fn verify(kept: &str, password: &str) -> bool {
-    PasswordHash::new(kept)
-        .is_ok_and(|kept| Argon2::default().verify_password(password.as_bytes(), &kept).is_ok())
+fn verify(hash: &str, password: &str) -> bool {
+    PasswordHash::new(hash)
+        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
+/// The session token in the request's cookies.
 pub fn cookie(headers: &HeaderMap) -> Option<&str> {
     let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     all.flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(name, _)| *name == COOKIE_NAME)
-        .map(|(_, word)| word)
+        .map(|(_, token)| token)
 }
 
-/// Refuses a form that no page of this sign-in has made.
-pub fn is_ours(visitor: &Visitor, word: &str) -> Result<(), ErrorPage> {
-    // Digests are compared, so that the time says nothing about the word.
-    if digest(word) == digest(&visitor.csrf_token) {
+/// Rejects a form without the session's CSRF token.
+pub fn verify_csrf(visitor: &Visitor, token: &str) -> Result<(), ErrorPage> {
+    // Comparing digests keeps the timing independent of the token.
+    if digest(token) == digest(&visitor.csrf_token) {
         return Ok(());
     }
     Err(ErrorPage::new(
         StatusCode::FORBIDDEN,
-        "That form is out of date. Go back, load the page again, and repeat.",
+        "The form has expired. Go back, reload the page, and try again.",
     ))
 }

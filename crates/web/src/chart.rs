@@ -1,19 +1,19 @@
-//! Pictures of days, as SVG with a text that says the same. Colours come from the style sheet; what failed
-//! stands above the line, what worked below it.
+//! Charts of sessions per day as SVG, with an equivalent text for screen readers. Failed sessions are drawn above the
+//! line, successful ones below it. Colors come from the style sheet.
 
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use store::reports::{DaySum, Trend};
 
-/// A strip of days for a row of a table.
+/// Days in the strip of a table row.
 const STRIP_DAYS: i64 = 30;
-/// Days of the time line of a domain.
+/// Days in the timeline of a domain.
 pub const LINE_DAYS: i64 = 90;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// Days as they are drawn, the oldest first; days without reports are empty.
+/// The last `count` days, oldest first; `None` for days without reports.
 fn span(days: &[DaySum], now: Timestamp, count: i64) -> Vec<(Timestamp, Option<&DaySum>)> {
     let by_day: BTreeMap<Timestamp, &DaySum> = days.iter().map(|day| (day.day, day)).collect();
     let today = formats::report::DateRange::utc_day(now).start;
@@ -26,19 +26,18 @@ fn span(days: &[DaySum], now: Timestamp, count: i64) -> Vec<(Timestamp, Option<&
         .collect()
 }
 
-/// Heights that tell 1 from nothing and a thousand from ten.
+/// The height of a bar on a logarithmic scale: 0 for no sessions, otherwise from 1 to `room`.
 fn height(count: u64, most: u64, room: u64) -> u64 {
     match count {
         0 => 0,
         _ => {
             let share = ((count as f64).ln_1p() / (most.max(1) as f64).ln_1p()).min(1.0);
-            // From 1 to `room`; both are small.
             1 + (share * (room as f64 - 1.0)).round().max(0.0) as u64
         }
     }
 }
 
-/// A strip for each name, drawn in the order of the table: `names` are the ones that get one.
+/// Strips by name, for each of `names`. Trends of other names are ignored.
 pub fn strips<'t>(
     trends: &'t [Trend],
     names: impl Iterator<Item = &'t str>,
@@ -60,13 +59,13 @@ pub fn strips<'t>(
     days.into_iter().map(|(name, days)| (name, strip(&days, now))).collect()
 }
 
-/// Where trends of a table begin.
+/// The first moment that strips cover.
 pub fn strips_since(now: Timestamp) -> Timestamp {
     let days = i32::try_from(STRIP_DAYS).unwrap_or(30);
     now.saturating_sub(DAY.saturating_mul(days)).unwrap_or(now)
 }
 
-/// Thirty days in a row of a table.
+/// The strip of a table row: the last [`STRIP_DAYS`] days.
 pub fn strip(days: &[DaySum], now: Timestamp) -> String {
     let span = span(days, now, STRIP_DAYS);
     let most =
@@ -76,14 +75,14 @@ pub fn strip(days: &[DaySum], now: Timestamp) -> String {
     let says = if worked == 0 && failed == 0 {
         "No reports in 30 days".to_owned()
     } else {
-        format!("30 days: {worked} sessions worked, {failed} failed")
+        format!("30 days: {worked} successful sessions, {failed} failed")
     };
     format!(
         "<svg class=\"strip\" viewBox=\"0 0 120 24\" width=\"120\" height=\"24\" role=\"img\" aria-label=\"{says}\"><title>{says}</title><path class=\"axis\" d=\"M0 9.5h120\"/><path class=\"good\" d=\"{good}\"/><path class=\"bad\" d=\"{bad}\"/></svg>"
     )
 }
 
-/// Two paths: what worked, hanging from the line, and what failed, standing on it.
+/// Two SVG paths: bars of successful sessions below the line, and of failed sessions above it.
 fn bars(
     span: &[(Timestamp, Option<&DaySum>)],
     most: u64,
@@ -109,21 +108,23 @@ fn bars(
     (good, bad)
 }
 
+/// Successful and failed sessions of all days.
 fn sums(span: &[(Timestamp, Option<&DaySum>)]) -> (u64, u64) {
     span.iter().filter_map(|(_, day)| *day).fold((0, 0), |(worked, failed), day| {
         (worked.saturating_add(day.successful), failed.saturating_add(day.failed))
     })
 }
 
-/// The time line of a domain: sessions by day, with events as flags.
-pub fn time_line(days: &[DaySum], events: &[(Timestamp, String)], now: Timestamp) -> String {
+/// The timeline of a domain: sessions per day, with events as flags.
+pub fn timeline(days: &[DaySum], events: &[(Timestamp, String)], now: Timestamp) -> String {
     let span = span(days, now, LINE_DAYS);
     let most =
         span.iter().filter_map(|(_, day)| *day).map(|day| day.successful.max(day.failed)).max().unwrap_or(0);
     let (good, bad) = bars(&span, most, 8, 6, 70, 46, 80);
     let (worked, failed) = sums(&span);
-    let says =
-        format!("{LINE_DAYS} days: {worked} sessions worked, {failed} failed; the table below has the days");
+    let says = format!(
+        "{LINE_DAYS} days: {worked} successful sessions, {failed} failed; the table below lists the days"
+    );
     let mut out = format!(
         "<svg class=\"line\" viewBox=\"0 0 720 178\" role=\"img\" aria-label=\"{says}\"><title>{says}</title><path class=\"axis\" d=\"M0 70.5h720\"/><path class=\"good\" d=\"{good}\"/><path class=\"bad\" d=\"{bad}\"/>"
     );
@@ -132,7 +133,7 @@ pub fn time_line(days: &[DaySum], events: &[(Timestamp, String)], now: Timestamp
         if let Some(sum) = sum {
             let _ = write!(
                 out,
-                "<rect class=\"day\" x=\"{x}\" y=\"22\" width=\"8\" height=\"130\"><title>{}: {} worked, {} failed</title></rect>",
+                "<rect class=\"day\" x=\"{x}\" y=\"22\" width=\"8\" height=\"130\"><title>{}: {} successful, {} failed</title></rect>",
                 day.strftime("%Y-%m-%d"),
                 sum.successful,
                 sum.failed
@@ -158,7 +159,7 @@ pub fn time_line(days: &[DaySum], events: &[(Timestamp, String)], now: Timestamp
     out + "</svg>"
 }
 
-/// Text inside SVG.
+/// Escapes text for SVG, and cuts it to 600 characters.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars().take(600) {
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_strip_says_what_it_shows_and_is_small() {
+    fn a_strip_describes_its_content_and_is_small() {
         let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
         let day = |back: i32, successful, failed| DaySum {
             day: formats::report::DateRange::utc_day(now - DAY * back).start,
@@ -191,7 +192,7 @@ mod tests {
         };
         let days: Vec<DaySum> = (0..40).map(|back| day(back, 1000, u64::from(back == 3))).collect();
         let svg = strip(&days, now);
-        assert!(svg.contains("30000 sessions worked, 1 failed"), "{svg}");
+        assert!(svg.contains("30000 successful sessions, 1 failed"), "{svg}");
         assert!(svg.len() < 1200, "{}", svg.len());
         assert!(strip(&[], now).contains("No reports in 30 days"));
         let trend =
@@ -199,9 +200,9 @@ mod tests {
         let trends = [trend("mx1", 4), trend("mx2", 5), trend("mx3", 6)];
         let drawn = strips(&trends, ["mx1", "mx3", "mx4"].into_iter(), now);
         assert_eq!(drawn.keys().copied().collect::<Vec<_>>(), ["mx1", "mx3", "mx4"]);
-        assert!(drawn["mx3"].contains("0 sessions worked, 6 failed"));
+        assert!(drawn["mx3"].contains("0 successful sessions, 6 failed"));
         assert!(drawn["mx4"].contains("No reports"));
-        let line = time_line(&days, &[(now, "<script>".into())], now);
+        let line = timeline(&days, &[(now, "<script>".into())], now);
         assert!(line.contains("&lt;script&gt;") && !line.contains("<script>"));
     }
 }

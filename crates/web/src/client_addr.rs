@@ -1,15 +1,15 @@
-//! Who asks for a page, so that nobody asks for more than a share.
+//! The address of the client that sent a request. Rate limits for sign-in and for the public check use it.
 
 use axum::http::HeaderMap;
 use std::net::IpAddr;
 
-/// The address that a request comes from, where that can be told.
+/// The address of the client that sent a request; `None` if it is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddr(pub Option<IpAddr>);
 
 impl ClientAddr {
-    /// Behind a proxy of the operator's it is the last that the proxy has added to `X-Forwarded-For`: whatever stands
-    /// before that came from the client, who may have made it up.
+    /// Determines the client's address. `from` is the peer of the connection. Behind a proxy, it is the last address
+    /// in `X-Forwarded-For`, which the proxy has added. Earlier addresses come from the client and may be forged.
     pub fn of(headers: &HeaderMap, from: Option<IpAddr>, behind_proxy: bool) -> Self {
         if !behind_proxy {
             return Self(from);
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proxy_says_who_asks_and_nobody_else_does() {
+    fn only_a_configured_proxy_sets_the_client_address() {
         let peer = Some("192.0.2.1".parse().unwrap());
         let mut headers = HeaderMap::new();
         assert_eq!(ClientAddr::of(&headers, peer, false), ClientAddr(peer));

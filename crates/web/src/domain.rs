@@ -1,11 +1,12 @@
-//! The page of a domain: how it stands, what reports and our own looks say, and what to do about it.
+//! The page of one domain: its roll-out state, alerts, session counts, failures with remedies, the evidence for
+//! enforcement, MX hosts, senders, published records and the journal. The data comes from the store and the roll-out
+//! context. `check` runs a live check of the domain.
 
-use crate::chart::{LINE_DAYS, strips, strips_since, time_line};
-use crate::layout::NoticeQuery;
-use crate::layout::{Answer, ErrorPage, Frame, Section, html};
+use crate::chart::{LINE_DAYS, strips, strips_since, timeline};
+use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html};
 use crate::overview::{Urgency, age, judge_by, last_week};
 use crate::state::Dashboard;
-use crate::tables::{Format, other};
+use crate::tables::{Format, export};
 use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
@@ -31,15 +32,15 @@ use store::guard_probes::GuardProbeDay;
 use store::reports::{CauseSum, DaySum, SenderSum, Trend};
 use store::rollouts::JournalEntry;
 
-/// Causes of failures on the page.
+/// The maximum number of failure causes on the page.
 const MAX_LISTED: usize = 12;
-/// Senders with a trend, those with most sessions.
+/// The maximum number of senders with a chart; those with most sessions get one.
 const MAX_CHARTED_SENDERS: usize = 20;
-/// MX hosts on the page.
+/// The maximum number of MX hosts on the page.
 const MAX_HOSTS: usize = 40;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// Which of the page's tables, in which format.
+/// The table to export, and its format.
 #[derive(Debug, Default, Deserialize)]
 pub struct DomainQuery {
     #[serde(default)]
@@ -63,13 +64,13 @@ enum Table {
     Journal,
 }
 
-/// A failure with its explanation.
+/// A cause of failures with its explanation.
 #[derive(Serialize)]
 struct Failing {
     #[serde(flatten)]
     cause: CauseSum,
     #[serde(flatten)]
-    told: Explanation,
+    explanation: Explanation,
     #[serde(skip)]
     is_excused: bool,
 }
@@ -84,27 +85,30 @@ impl Failing {
     }
 }
 
-/// An MX host, as our own looks saw it.
+/// An MX host with the results of the guard's probes and the failures in reports.
 #[derive(Serialize)]
 struct HostRow {
     host: String,
+    /// Probes that passed.
     good: u64,
+    /// Probes that failed.
     bad: u64,
+    /// The problem of the last failed probe, with its day; empty if none failed.
     last_problem: String,
-    /// Failed sessions that senders reported of it.
+    /// Failed sessions in reports.
     reported: u64,
     #[serde(skip)]
     trend: String,
 }
 
-/// Something to paste.
-struct Paste {
+/// A text to copy, with its heading.
+struct Snippet {
     what: &'static str,
     text: String,
 }
 
-/// One input of the gate: what it is, what there is, what is needed.
-struct Input {
+/// One condition of the gate: the current value and the required one.
+struct Condition {
     what: &'static str,
     have: String,
     need: String,
@@ -128,15 +132,15 @@ struct Page {
     chart: String,
     line_days: i64,
     days: Vec<DaySum>,
-    inputs: Vec<Input>,
+    conditions: Vec<Condition>,
     failures: Vec<Failing>,
-    /// Those that are not shown.
+    /// The number of causes that are not shown.
     further: usize,
     excused: Vec<Excuse>,
-    /// With their trends, empty where none is drawn.
+    /// Each sender with its chart; empty if none is drawn.
     senders: Vec<(SenderSum, String)>,
     hosts: Vec<HostRow>,
-    pastes: Vec<Paste>,
+    snippets: Vec<Snippet>,
     journal: Vec<JournalEntry>,
 }
 
@@ -146,6 +150,7 @@ impl Page {
     }
 }
 
+/// Everything about a domain that the page shows.
 struct Facts {
     rollout: RolloutState,
     evidence: Evidence,
@@ -185,25 +190,26 @@ pub async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
     Path(name): Path<String>,
-    Query(wish): Query<DomainQuery>,
-    Query(said): NoticeQuery,
+    Query(query): Query<DomainQuery>,
+    Query(notice): NoticeQuery,
 ) -> Answer {
     let context = dashboard.context().await?;
     let spec = context.find(&operations::world::domain(&name)?)?;
     let now = context.world.clock.now();
     let facts = facts(&context, &spec, now).await?;
-    let around = CauseContext { domain: spec.name.as_str(), senders: &facts.senders, probes: &facts.probes };
+    let cause_context =
+        CauseContext { domain: spec.name.as_str(), senders: &facts.senders, probes: &facts.probes };
     let failures: Vec<Failing> =
-        facts.causes.iter().map(|cause| failing(cause, &around, &facts.decisions)).collect();
+        facts.causes.iter().map(|cause| failing(cause, &cause_context, &facts.decisions)).collect();
     let hosts = hosts(&facts, now);
-    let exported = match wish.table {
-        Table::Days => other(wish.format, "days", &facts.days),
-        Table::Senders => other(wish.format, "senders", &facts.senders),
-        Table::SenderDays => other(wish.format, "sender-days", &facts.sender_days),
-        Table::HostDays => other(wish.format, "host-days", &facts.host_days),
-        Table::Failures => other(wish.format, "failures", &failures),
-        Table::Hosts => other(wish.format, "hosts", &hosts),
-        Table::Journal => other(wish.format, "journal", &facts.journal),
+    let exported = match query.table {
+        Table::Days => export(query.format, "days", &facts.days),
+        Table::Senders => export(query.format, "senders", &facts.senders),
+        Table::SenderDays => export(query.format, "sender-days", &facts.sender_days),
+        Table::HostDays => export(query.format, "host-days", &facts.host_days),
+        Table::Failures => export(query.format, "failures", &failures),
+        Table::Hosts => export(query.format, "hosts", &hosts),
+        Table::Journal => export(query.format, "journal", &facts.journal),
     };
     if let Some(answer) = exported {
         return answer;
@@ -213,15 +219,15 @@ pub async fn page(
     let judged = judge_by(&context, &spec, &facts.rollout, &facts.evidence, &facts.gate, week);
     let alerts = context.store.alerts::<Alert>().await?.into_iter();
     let alerts: Vec<(Timestamp, Alert)> = alerts
-        .filter(|rollout| rollout.domain == spec.name.as_str())
-        .map(|rollout| (rollout.since, rollout.alert))
+        .filter(|active| active.domain == spec.name.as_str())
+        .map(|active| (active.since, active.alert))
         .collect();
     let mode = facts.rollout.mode.map(|known| known.mode);
     let events: Vec<(Timestamp, String)> =
         facts.journal.iter().map(|entry| (entry.at, entry.what.clone())).collect();
     let wants_enforce = spec.mode == Mode::Enforce;
     let mut frame = Frame::new(spec.name.to_string(), Section::Domains, &visitor);
-    frame.said = said.said;
+    frame.notice = notice.said;
     html(&Page {
         frame,
         name: spec.name.to_string(),
@@ -233,20 +239,20 @@ pub async fn page(
             .decisions
             .held
             .as_ref()
-            .map(|word| format!("{} ({}, {})", word.reason, word.who, word.at)),
+            .map(|held| format!("{} ({}, {})", held.reason, held.who, held.at)),
         may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.rollout.approved.is_none(),
         is_ready: facts.gate == Gate::Ready,
         may_hold: wants_enforce && facts.decisions.held.is_none() && mode.is_some(),
         is_enforced: mode == Some(Mode::Enforce),
-        chart: time_line(&facts.days, &events, now),
+        chart: timeline(&facts.days, &events, now),
         line_days: LINE_DAYS,
-        inputs: inputs(&facts.evidence, &context.config.thresholds),
+        conditions: conditions(&facts.evidence, &context.config.thresholds),
         further: failures.len().saturating_sub(MAX_LISTED),
         failures: failures.into_iter().take(MAX_LISTED).collect(),
         excused: facts.decisions.excused,
-        senders: drawn(facts.senders, &facts.sender_days, now),
+        senders: with_charts(facts.senders, &facts.sender_days, now),
         hosts: hosts.into_iter().take(MAX_HOSTS).collect(),
-        pastes: pastes(&context, &spec, &facts.rollout),
+        snippets: snippets(&context, &spec, &facts.rollout),
         days: facts.days.into_iter().rev().collect(),
         journal: facts.journal.into_iter().rev().take(50).collect(),
     })
@@ -256,32 +262,35 @@ fn failing(cause: &CauseSum, around: &CauseContext<'_>, decisions: &Decisions) -
     let excused =
         |excuse: &Excuse| excuse.cause.result == cause.result_type && excuse.cause.host == cause.host;
     Failing {
-        told: explain(cause, around),
+        explanation: explain(cause, around),
         is_excused: decisions.excused.iter().any(excused),
         cause: cause.clone(),
     }
 }
 
+/// One sentence with the state and the next step.
 fn sentence(facts: &Facts, next: &str, now: Timestamp) -> String {
     let Some(mode) = facts.rollout.mode else {
-        return format!("Nothing is set up yet. Next: {next}.");
+        return format!("Not set up yet. Next: {next}.");
     };
     let age = age(mode.since, now);
     match mode.mode {
         Mode::Testing if matches!(facts.gate, Gate::NotYet(_)) && facts.rollout.approved.is_none() => {
-            format!("In testing for {age}. The evidence is {}.", facts.gate)
+            format!("In testing for {age}. Evidence for enforcement: {}.", facts.gate)
         }
-        Mode::Testing => format!("In testing for {age}. The evidence is {}. Next: {next}.", facts.gate),
+        Mode::Testing => {
+            format!("In testing for {age}. Evidence for enforcement: {}. Next: {next}.", facts.gate)
+        }
         Mode::Enforce => format!(
-            "Enforced for {age}: senders that honour MTA-STS deliver with verified TLS or not at all. Next: {next}."
+            "Enforced for {age}: senders that support MTA-STS deliver only with verified TLS. Next: {next}."
         ),
-        Mode::None => format!("Being retired for {age}. Next: {next}."),
+        Mode::None => format!("Retiring for {age}. Next: {next}."),
     }
 }
 
-/// The inputs of the gate, one by one.
-fn inputs(evidence: &Evidence, needed: &Thresholds) -> Vec<Input> {
-    let days = |what, have: u32, need: u32| Input {
+/// The conditions of the gate, and figures for information.
+fn conditions(evidence: &Evidence, needed: &Thresholds) -> Vec<Condition> {
+    let days = |what, have: u32, need: u32| Condition {
         what,
         have: have.to_string(),
         need: format!("{need} or more"),
@@ -289,18 +298,18 @@ fn inputs(evidence: &Evidence, needed: &Thresholds) -> Vec<Input> {
     };
     let bound = evidence.failure_rate_bound;
     let is_quiet = evidence.days_in_testing >= needed.quiet_days;
-    let looks = &evidence.probes;
+    let probes = &evidence.probes;
     vec![
         days("Days in testing", evidence.days_in_testing, needed.days_in_testing),
-        days("Clean days in a row", evidence.clean_days, needed.clean_days),
-        Input {
+        days("Consecutive clean days", evidence.clean_days, needed.clean_days),
+        Condition {
             what: "Sessions on clean days",
             have: evidence.clean_sessions.to_string(),
-            need: "enough for the next line".to_owned(),
+            need: "enough for the next condition".to_owned(),
             is_met: bound <= needed.failure_rate || is_quiet,
         },
-        Input {
-            what: "Failure rate, upper bound at 95 %",
+        Condition {
+            what: "Failure rate, 95 % upper bound",
             have: format!("{:.2} %", bound * 100.0),
             need: format!(
                 "{:.2} % or less, or {} days in testing",
@@ -309,32 +318,36 @@ fn inputs(evidence: &Evidence, needed: &Thresholds) -> Vec<Input> {
             ),
             is_met: bound <= needed.failure_rate || is_quiet,
         },
-        Input {
+        Condition {
             what: "Verified senders",
             have: evidence.senders.to_string(),
-            need: "for your information".to_owned(),
+            need: "for information".to_owned(),
             is_met: evidence.senders > 0,
         },
-        Input {
-            what: "Our own looks at the MX hosts",
-            have: match &looks.problem {
-                Some(problem) => format!("{} days, the last bad one: {problem}", looks.days),
-                None => format!("{} days, all good", looks.days),
+        Condition {
+            what: "Probes of the MX hosts",
+            have: match &probes.problem {
+                Some(problem) => format!("{} days, last failure: {problem}", probes.days),
+                None => format!("{} days, all passed", probes.days),
             },
-            need: "all good, for domains with few sessions".to_owned(),
-            is_met: looks.problem.is_none(),
+            need: "all passed, for domains with few sessions".to_owned(),
+            is_met: probes.problem.is_none(),
         },
-        Input {
-            what: "Reports that do not count",
+        Condition {
+            what: "Unverified reports",
             have: evidence.unverified_reports.to_string(),
-            need: "no signature that holds".to_owned(),
+            need: "not counted: no valid signature".to_owned(),
             is_met: true,
         },
     ]
 }
 
-/// Senders with their trends, as far as they are drawn.
-pub(super) fn drawn(senders: Vec<SenderSum>, days: &[Trend], now: Timestamp) -> Vec<(SenderSum, String)> {
+/// Pairs senders with their charts; a chart is empty if none is drawn.
+pub(super) fn with_charts(
+    senders: Vec<SenderSum>,
+    days: &[Trend],
+    now: Timestamp,
+) -> Vec<(SenderSum, String)> {
     let shown = senders
         .iter()
         .filter(|sender| sender.counts)
@@ -350,7 +363,7 @@ pub(super) fn drawn(senders: Vec<SenderSum>, days: &[Trend], now: Timestamp) -> 
         .collect()
 }
 
-/// MX hosts that we looked at, or that senders told of, with what they told.
+/// The MX hosts that were probed or that reports name.
 fn hosts(facts: &Facts, now: Timestamp) -> Vec<HostRow> {
     let names: Vec<&str> = facts
         .probes
@@ -359,7 +372,7 @@ fn hosts(facts: &Facts, now: Timestamp) -> Vec<HostRow> {
         .chain(facts.host_days.iter().map(|day| day.name.as_str()))
         .collect();
     let trends = strips(&facts.host_days, names.iter().copied(), now);
-    let fresh = |host: &str| HostRow {
+    let empty = |host: &str| HostRow {
         host: host.to_owned(),
         good: 0,
         bad: 0,
@@ -371,43 +384,39 @@ fn hosts(facts: &Facts, now: Timestamp) -> Vec<HostRow> {
     for (name, trend) in trends {
         let days = facts.host_days.iter().filter(|day| day.name == name);
         let reported = days.fold(0_u64, |sum, day| sum.saturating_add(day.failed));
-        rows.insert(name, HostRow { reported, trend, ..fresh(name) });
+        rows.insert(name, HostRow { reported, trend, ..empty(name) });
     }
     for probe in &facts.probes {
-        let row = rows.entry(&probe.host).or_insert_with(|| fresh(&probe.host));
+        let row = rows.entry(&probe.host).or_insert_with(|| empty(&probe.host));
         row.good += probe.good;
         row.bad += probe.bad;
         if !probe.problem.is_empty() {
             row.last_problem = format!("{} ({})", probe.problem, probe.day.strftime("%Y-%m-%d"));
         }
     }
-    // Those that we look at first: anything can stand in a report.
+    // Probed hosts first, since a report may contain any name.
     let mut rows: Vec<HostRow> = rows.into_values().collect();
     rows.sort_by_key(|row| row.good + row.bad == 0);
     rows
 }
 
-/// What is published now, to be pasted where something of it is lost.
-fn pastes(context: &RolloutContext, spec: &DomainSpec, rollout: &RolloutState) -> Vec<Paste> {
+/// The records and the policy file that are published now, for restoring one that is missing.
+fn snippets(context: &RolloutContext, spec: &DomainSpec, rollout: &RolloutState) -> Vec<Snippet> {
     let wanted = context.wanted(spec);
     let record = |label: &str, value: String| {
         let change = Change { name: wanted.record(label).ok()?, records: Records::Txt(value) };
         Some(change.lines().join("\n"))
     };
-    let announced =
+    let sts =
         rollout.last_id.as_ref().and_then(|id| record("_mta-sts", StsRecord::new(id.clone()).to_string()));
-    let promise = rollout.newest();
-    let policy = promise.and_then(|promise| Policy::new(promise.mode, promise.max_age, promise.mx.clone()));
-    let asks = Step::AskForReports(TlsrptRecord::new(spec.rua.clone()));
-    let asks = Change::of(&wanted, &asks).ok().flatten().filter(|_| !spec.rua.is_empty());
+    let newest = rollout.newest();
+    let policy = newest.and_then(|newest| Policy::new(newest.mode, newest.max_age, newest.mx.clone()));
+    let tlsrpt = Step::AskForReports(TlsrptRecord::new(spec.rua.clone()));
+    let tlsrpt = Change::of(&wanted, &tlsrpt).ok().flatten().filter(|_| !spec.rua.is_empty());
     [
-        announced.map(|text| Paste { what: "The record that announces the policy", text }),
-        policy
-            .map(|policy| Paste { what: "The policy file", text: policy.to_string().replace("\r\n", "\n") }),
-        asks.map(|change| Paste {
-            what: "The record that asks for reports",
-            text: change.lines().join("\n"),
-        }),
+        sts.map(|text| Snippet { what: "MTA-STS record", text }),
+        policy.map(|policy| Snippet { what: "Policy file", text: policy.to_string().replace("\r\n", "\n") }),
+        tlsrpt.map(|change| Snippet { what: "TLS reporting record", text: change.lines().join("\n") }),
     ]
     .into_iter()
     .flatten()
@@ -420,9 +429,11 @@ struct CheckPage {
     frame: Frame,
     name: String,
     verdict: String,
+    /// CSS class and label of the severity, and the finding.
     findings: Vec<(&'static str, &'static str, Finding)>,
 }
 
+/// Checks the domain now, and shows the findings.
 pub async fn check(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
@@ -432,12 +443,12 @@ pub async fn check(
     let domain: DomainName = context.find(&operations::world::domain(&name)?)?.name;
     let checker = context.world.checker(&context.config, context.world.looks(&context.config), false).await?;
     drop(context);
-    let seen = checker.examine(&domain).await;
+    let examination = checker.examine(&domain).await;
     html(&CheckPage {
         frame: Frame::new(format!("Check of {domain}"), Section::Domains, &visitor),
         name: domain.to_string(),
-        verdict: seen.verdict,
-        findings: seen
+        verdict: examination.verdict,
+        findings: examination
             .findings
             .into_iter()
             .map(|finding| (mark(finding.severity).0, mark(finding.severity).1, finding))

@@ -1,4 +1,4 @@
-//! The link for the first sign-in, in a file beside the store.
+//! The invitation for the first user, in a file in the store's directory. `serve` writes it at startup.
 
 use crate::auth::invite;
 use crate::visitor::Role;
@@ -7,7 +7,12 @@ use config::failure::Failure;
 use operations::{RolloutContext, store_failure};
 use std::path::Path;
 
-/// When nobody may sign in yet: a link for the first, in a file that only the program's user can read.
+/// Creates an invitation for the user `operator` if no user exists yet, and writes the link to the file
+/// `dashboard-link`. Only the user that runs Sternpost can read the file.
+///
+/// # Errors
+///
+/// If the store fails or the file can't be written.
 pub async fn first_link(context: &RolloutContext, config: &DashboardConfig) -> Result<(), Failure> {
     if !context.store.people().await.map_err(|error| store_failure(&error))?.is_empty() {
         return Ok(());
@@ -17,22 +22,23 @@ pub async fn first_link(context: &RolloutContext, config: &DashboardConfig) -> R
     let written = write_secret(&file, &format!("{}{path}\n", config.url));
     written.map_err(|error| {
         Failure::new(
-            format!("the link for the first sign-in can't be written to {}", file.display()),
+            format!("can't write the link for the first sign-in to {}", file.display()),
             error,
-            "The user that Sternpost runs as has to be able to write in that folder.",
+            "Allow the user that Sternpost runs as to write to that directory.",
         )
     })?;
     tracing::warn!(
-        "nobody can sign in to the dashboard yet; a link for that, good for a day and once, is in {}",
+        "the dashboard has no users yet; the link for the first sign-in is in {} (valid for one day, usable once)",
         file.display()
     );
     Ok(())
 }
 
+/// Writes a new file with mode 0600.
 fn write_secret(file: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    // What stands there may be readable by others, or be a link to elsewhere.
+    // An existing file may be readable by other users, or be a symbolic link.
     match std::fs::remove_file(file) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,4 +1,4 @@
-//! What all pages share: the frame around them, headers that keep browsers safe, errors as pages.
+//! What all pages share: the frame with navigation and notices, security headers, error pages, and static files.
 
 use crate::visitor::Visitor;
 use askama::Template;
@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use config::failure::{Exit, Failure};
 
-/// Where one is.
+/// An entry of the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
     Domains,
@@ -23,6 +23,7 @@ pub enum Section {
 }
 
 impl Section {
+    /// Each section with its path and its label.
     const ALL: [(Self, &'static str, &'static str); 6] = [
         (Self::Domains, "/", "Domains"),
         (Self::Reports, "/reports", "Reports"),
@@ -33,53 +34,53 @@ impl Section {
     ];
 }
 
-/// The frame around a page.
+/// The frame of a page, rendered by `base.html`.
 pub struct Frame {
-    /// Of the page.
+    /// The page's title.
     pub title: String,
-    /// Who looks at it; nobody before sign-in.
+    /// The signed-in user; `None` before sign-in.
     pub visitor: Option<Visitor>,
-    /// The ways to the other pages: where to, what they are called, whether one is there.
-    pub ways: Vec<(&'static str, &'static str, bool)>,
-    /// What was just done.
-    pub said: String,
+    /// The navigation: path, label, and whether it is the current section.
+    pub nav: Vec<(&'static str, &'static str, bool)>,
+    /// A notice about the last action; may be empty.
+    pub notice: String,
     /// The program's version.
     pub version: &'static str,
 }
 
 impl Frame {
-    /// For somebody who has signed in.
+    /// The frame for a signed-in user.
     pub fn new(title: impl Into<String>, here: Section, visitor: &Visitor) -> Self {
-        let ways = Section::ALL.iter().map(|(place, to, name)| (*to, *name, *place == here)).collect();
-        Self { visitor: Some(visitor.clone()), ways, ..Self::outside(title) }
+        let nav = Section::ALL.iter().map(|(place, to, name)| (*to, *name, *place == here)).collect();
+        Self { visitor: Some(visitor.clone()), nav, ..Self::outside(title) }
     }
 
-    /// For somebody who has not.
+    /// The frame before sign-in, without navigation.
     pub fn outside(title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
             visitor: None,
-            ways: Vec::new(),
-            said: String::new(),
+            nav: Vec::new(),
+            notice: String::new(),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
 
-    /// True for who may change something.
+    /// True if the user may make changes.
     pub fn is_operator(&self) -> bool {
         self.visitor.as_ref().is_some_and(Visitor::is_operator)
     }
 
-    /// The word that shows that a form is ours.
+    /// The session's CSRF token; empty before sign-in.
     pub fn csrf_token(&self) -> &str {
         self.visitor.as_ref().map_or("", |visitor| visitor.csrf_token.as_str())
     }
 }
 
-/// An answer, or an error as a page.
+/// A response, or an error page.
 pub type Answer = Result<Response, ErrorPage>;
 
-/// What can't be shown or done.
+/// An error, rendered as a page with its status.
 pub struct ErrorPage {
     status: StatusCode,
     what: String,
@@ -108,14 +109,14 @@ impl From<Failure> for ErrorPage {
 
 impl From<store::StoreError> for ErrorPage {
     fn from(error: store::StoreError) -> Self {
-        tracing::error!("a page can't be made, since the store fails: {error}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The store fails; the log says why.")
+        tracing::error!("can't render a page because the store fails: {error}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The store fails; see the log for the reason.")
     }
 }
 
 #[derive(Template)]
-#[template(path = "trouble.html")]
-struct TroublePage {
+#[template(path = "error.html")]
+struct ErrorTemplate {
     frame: Frame,
     what: String,
 }
@@ -123,33 +124,38 @@ struct TroublePage {
 impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("Error");
-        let page = TroublePage { frame: Frame::outside(title), what: self.what };
+        let page = ErrorTemplate { frame: Frame::outside(title), what: self.what };
         (self.status, Html(page.render().unwrap_or_default())).into_response()
     }
 }
 
-/// A page as an answer.
+/// Renders a page as a response.
 pub fn html(page: &impl Template) -> Answer {
     page.render().map(|text| Html(text).into_response()).map_err(|error| {
-        tracing::error!("a page can't be made: {error}");
-        ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR, "The page can't be made; the log says why.")
+        tracing::error!("can't render a page: {error}");
+        ErrorPage::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The page can't be rendered; see the log for the reason.",
+        )
     })
 }
 
-pub async fn nothing_here() -> ErrorPage {
-    ErrorPage::not_found("There is no such page.")
+/// The fallback for unknown paths.
+pub async fn page_not_found() -> ErrorPage {
+    ErrorPage::not_found("This page does not exist.")
 }
 
-/// Nothing from elsewhere runs or is loaded, nothing is framed or kept by others.
+/// Allows only resources and forms of this origin, and forbids framing.
 const SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-pub async fn safe_headers(request: Request, next: Next) -> Response {
+/// Adds security headers to every response, and forbids caching by default.
+pub async fn add_security_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in [
         (CONTENT_SECURITY_POLICY, SECURITY_POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // Not `no-referrer`: browsers then say `Origin: null` with our own forms too.
+        // With `no-referrer`, browsers would send `Origin: null` with our own forms too.
         (REFERRER_POLICY, "same-origin"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
@@ -160,6 +166,7 @@ pub async fn safe_headers(request: Request, next: Next) -> Response {
     response
 }
 
+/// Cache-Control of static files, whose URLs carry the program's version.
 const CACHE_ONE_DAY: &str = "public, max-age=86400";
 
 pub async fn style() -> Response {
@@ -172,17 +179,18 @@ pub async fn script() -> Response {
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, CACHE_ONE_DAY)], text).into_response()
 }
 
-/// What a query of a page may ask for, whatever else it has.
+/// The query parameter with the notice of the last action; other parameters are ignored.
 #[derive(Debug, Default, serde::Deserialize)]
 pub struct NoticeParam {
     #[serde(default)]
     pub said: String,
 }
 
-/// A redirect that says what was done.
-pub fn back(to: &str, said: &str) -> Response {
-    let encoded: String = said.bytes().map(|byte| format!("%{byte:02X}")).collect();
+/// Redirects to `to`, whose page then shows the notice.
+pub fn redirect_with_notice(to: &str, notice: &str) -> Response {
+    let encoded: String = notice.bytes().map(|byte| format!("%{byte:02X}")).collect();
     Redirect::to(&format!("{to}?said={encoded}")).into_response()
 }
 
+/// The extractor for [`NoticeParam`].
 pub type NoticeQuery = Query<NoticeParam>;

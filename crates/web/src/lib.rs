@@ -1,21 +1,21 @@
-//! Pages for people, and the interface for control panels. Pages are made on the server and need no JavaScript; with
-//! it there are buttons that copy.
+//! The web interface: the dashboard for operators, the public domain check, and the HTTP API for control panels. Pages
+//! are rendered on the server and work without JavaScript, which only adds copy buttons.
 //!
-//! A request runs through these modules:
+//! A request passes through these modules:
 //!
-//! | module | what it does |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`ClientAddr`] (`client_addr`) | finds out the address of the client, behind a proxy too |
-//! | `dashboard` | the router: which page answers which path |
-//! | `auth`, `sign_in`, `visitor` | invitations, passwords, sessions, CSRF tokens; their pages; who has signed in |
-//! | `state` | what all pages work with |
+//! | [`ClientAddr`] (`client_addr`) | determines the client's address, also behind a reverse proxy |
+//! | `dashboard` | the router, which maps paths to pages |
+//! | `auth`, `sign_in`, `visitor` | invitations, passwords, sessions and CSRF tokens; their pages; the signed-in user |
+//! | `state` | the state shared by all pages |
 //! | `overview`, `domain`, `reports`, `other_pages` | the pages |
-//! | `actions` | what an operator does by a form |
-//! | `chart`, `tables` | charts of days; every table as CSV and JSON |
-//! | `layout` | what all pages share, and how errors are answered |
+//! | `actions` | form handlers for an operator's decisions |
+//! | `chart`, `tables` | charts of sessions per day; export of tables as CSV and JSON |
+//! | `layout` | the frame of all pages, security headers, error pages |
 //!
-//! Beside the dashboard: `report_post` takes TLS reports by HTTPS POST, `public_check` lets everybody check a domain,
-//! [`admin`] is the interface for control panels, [`first_link`] makes the link for the first sign-in. Begin reading at
+//! Besides the dashboard, `report_post` receives TLS reports by HTTPS POST. `public_check` lets anyone check a domain.
+//! [`admin`] is the API for control panels. [`first_link`] creates the link for the first sign-in. Begin reading at
 //! [`Dashboard`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]

@@ -1,11 +1,11 @@
-//! The other pages: senders, journal, the sending side, settings.
+//! The pages for senders of reports, the journal, the sending side (cached policies, failed destinations, own reports)
+//! and settings (users and the effective configuration).
 
 use crate::chart::strips_since;
-use crate::domain::drawn;
-use crate::layout::NoticeQuery;
-use crate::layout::{Answer, Frame, Section, html};
+use crate::domain::with_charts;
+use crate::layout::{Answer, Frame, NoticeQuery, Section, html};
 use crate::state::Dashboard;
-use crate::tables::{Format, other};
+use crate::tables::{Format, export};
 use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
@@ -15,20 +15,22 @@ use formats::report::{DateRange, FailureDetail};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use store::outgoing::{DeliveryState as Stands, Outgoing, OutgoingFilter};
+use store::outgoing::{DeliveryState, Outgoing, OutgoingFilter};
 use store::policies::StoredPolicy;
 use store::reports::SenderSum;
 use store::rollouts::JournalLine;
 
-/// What to show.
+/// The query parameters of these pages.
 #[derive(Debug, Default, Deserialize)]
-pub struct JournalQuery {
+pub struct TableQuery {
     #[serde(default)]
     format: Format,
+    /// Journal: only entries with a smaller number.
     before: Option<i64>,
+    /// Policies: only domains after this name.
     #[serde(default)]
     after: String,
-    /// `days` for the days of senders.
+    /// Senders: `days` exports the session counts per day.
     #[serde(default)]
     table: String,
 }
@@ -37,7 +39,7 @@ pub struct JournalQuery {
 #[template(path = "senders.html")]
 struct SendersPage {
     frame: Frame,
-    /// With their trends, empty where none is drawn.
+    /// Each sender with its chart; empty if none is drawn.
     rows: Vec<(SenderSum, String)>,
 }
 
@@ -50,23 +52,23 @@ impl SendersPage {
 pub async fn senders(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<JournalQuery>,
+    Query(query): Query<TableQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
     let days = context.store.all_senders_by_day(strips_since(now)).await?;
-    if wish.table == "days"
-        && let Some(answer) = other(wish.format, "sender-days", &days)
+    if query.table == "days"
+        && let Some(answer) = export(query.format, "sender-days", &days)
     {
         return answer;
     }
     let rows = context.store.senders(strips_since(now)).await?;
-    if let Some(answer) = other(wish.format, "senders", &rows) {
+    if let Some(answer) = export(query.format, "senders", &rows) {
         return answer;
     }
     html(&SendersPage {
         frame: Frame::new("Senders", Section::Senders, &visitor),
-        rows: drawn(rows, &days, now),
+        rows: with_charts(rows, &days, now),
     })
 }
 
@@ -75,31 +77,33 @@ pub async fn senders(
 struct JournalPage {
     frame: Frame,
     rows: Vec<JournalLine>,
+    /// The number before which older entries are found.
     older: Option<i64>,
 }
 
-/// Lines on a page, and in a file.
+/// Rows per page.
 const PAGE_ROWS: u32 = 100;
+/// Rows per CSV or JSON export.
 const MAX_EXPORT_ROWS: u32 = 100_000;
 
 pub async fn journal(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<JournalQuery>,
+    Query(query): Query<TableQuery>,
 ) -> Answer {
-    let most = if wish.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
+    let limit = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
     let context = dashboard.context().await?;
-    let rows = context.store.journal_of_all(wish.before.unwrap_or(i64::MAX), most).await?;
-    if let Some(answer) = other(wish.format, "journal", &rows) {
+    let rows = context.store.journal_of_all(query.before.unwrap_or(i64::MAX), limit).await?;
+    if let Some(answer) = export(query.format, "journal", &rows) {
         return answer;
     }
-    let older = rows.last().filter(|_| rows.len() == most as usize).map(|last| last.id);
+    let older = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.id);
     html(&JournalPage { frame: Frame::new("Journal", Section::Journal, &visitor), rows, older })
 }
 
-/// A policy that mail is sent under.
+/// A cached policy of another domain.
 #[derive(Serialize)]
-struct InUse {
+struct CachedPolicy {
     domain: String,
     mode: String,
     id: String,
@@ -107,7 +111,7 @@ struct InUse {
     expires_at: Timestamp,
 }
 
-impl From<StoredPolicy> for InUse {
+impl From<StoredPolicy> for CachedPolicy {
     fn from(policy: StoredPolicy) -> Self {
         Self {
             domain: policy.domain.to_string(),
@@ -119,8 +123,8 @@ impl From<StoredPolicy> for InUse {
     }
 }
 
-/// A destination that failed today.
-struct Failed {
+/// Failed sessions of today with one MX host, by result type.
+struct FailedDestination {
     domain: String,
     host: String,
     result: String,
@@ -132,17 +136,19 @@ struct Failed {
 struct SendingPage {
     frame: Frame,
     is_on: bool,
+    /// The number of cached policies by mode.
     counts: Vec<(&'static str, u64)>,
-    rows: Vec<InUse>,
+    rows: Vec<CachedPolicy>,
+    /// The last domain of this page, if there are more.
     after: Option<String>,
-    failed: Vec<Failed>,
-    /// Sessions of today that worked, and that did not.
+    failed: Vec<FailedDestination>,
+    /// Successful and failed sessions of today.
     today: (u64, u64),
     reports_are_on: bool,
     reports: Vec<OwnReport>,
 }
 
-/// A report of ours to another domain.
+/// A TLS report of this server to another domain.
 struct OwnReport {
     day: String,
     domain: String,
@@ -154,20 +160,20 @@ struct OwnReport {
 
 impl From<Outgoing> for OwnReport {
     fn from(report: Outgoing) -> Self {
-        let waits = || format!("{}; the next try is at {}", report.said, report.due);
+        let retry = || format!("{}; the next attempt is at {}", report.said, report.due);
         Self {
             day: report.day.strftime("%Y-%m-%d").to_string(),
             domain: report.domain.to_string(),
             successful: report.successful,
             failed: report.failed,
             state: match report.state {
-                Stands::Waiting => "waiting",
-                Stands::Sent => "sent",
-                Stands::Unwanted => "unwanted",
-                Stands::GivenUp => "given up",
+                DeliveryState::Waiting => "waiting",
+                DeliveryState::Sent => "sent",
+                DeliveryState::Unwanted => "unwanted",
+                DeliveryState::GivenUp => "given up",
             },
-            said: if report.state == Stands::Waiting && report.tries > 0 {
-                waits()
+            said: if report.state == DeliveryState::Waiting && report.tries > 0 {
+                retry()
             } else {
                 report.said.clone()
             },
@@ -178,20 +184,20 @@ impl From<Outgoing> for OwnReport {
 pub async fn sending(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<JournalQuery>,
+    Query(query): Query<TableQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
-    let most = if wish.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
-    let found = context.store.policies_after(&wish.after, most).await?;
-    let rows: Vec<InUse> = found.into_iter().map(InUse::from).collect();
-    if let Some(answer) = other(wish.format, "policies", &rows) {
+    let limit = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
+    let found = context.store.policies_after(&query.after, limit).await?;
+    let rows: Vec<CachedPolicy> = found.into_iter().map(CachedPolicy::from).collect();
+    if let Some(answer) = export(query.format, "policies", &rows) {
         return answer;
     }
     let counts = context.store.count_policies(now).await?;
     let today = DateRange::utc_day(now).start;
     let newest = OutgoingFilter { most: PAGE_ROWS, ..OutgoingFilter::default() };
-    let after = rows.last().filter(|_| rows.len() == most as usize).map(|last| last.domain.clone());
+    let after = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.domain.clone());
     html(&SendingPage {
         frame: Frame::new("Sending", Section::Sending, &visitor),
         is_on: context.config.answers.is_some(),
@@ -205,8 +211,8 @@ pub async fn sending(
     })
 }
 
-fn failed_today(tallied: Vec<(DomainName, FailureDetail)>) -> Vec<Failed> {
-    let one = |(domain, detail): (DomainName, FailureDetail)| Failed {
+fn failed_today(tallied: Vec<(DomainName, FailureDetail)>) -> Vec<FailedDestination> {
+    let one = |(domain, detail): (DomainName, FailureDetail)| FailedDestination {
         domain: domain.to_string(),
         host: detail.receiving_mx_hostname.unwrap_or_default(),
         result: detail.result_type.to_string(),
@@ -219,30 +225,32 @@ fn failed_today(tallied: Vec<(DomainName, FailureDetail)>) -> Vec<Failed> {
 #[template(path = "settings.html")]
 struct SettingsPage {
     frame: Frame,
+    /// The users: name and role.
     people: Vec<(String, String)>,
     config: String,
+    /// The link of an invitation that was just created.
     link: Option<String>,
 }
 
 pub async fn settings(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(said): NoticeQuery,
+    Query(notice): NoticeQuery,
 ) -> Answer {
-    settings_page(&dashboard, &visitor, said.said, None).await
+    settings_page(&dashboard, &visitor, notice.said, None).await
 }
 
-/// The page, with the link of an invitation that was just made.
+/// The settings page, with the link of an invitation that was just created.
 pub async fn settings_page(
     dashboard: &Dashboard,
     visitor: &Visitor,
-    said: String,
+    notice: String,
     link: Option<String>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let people = context.store.people().await?;
     let mut frame = Frame::new("Settings", Section::Settings, visitor);
-    frame.said = said;
+    frame.notice = notice;
     html(&SettingsPage {
         frame,
         people: people.into_iter().map(|person| (person.name, person.role)).collect(),

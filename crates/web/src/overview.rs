@@ -1,9 +1,9 @@
-//! The overview: one row a domain, what needs somebody first.
+//! The overview: one row per domain, most urgent first. Urgency is judged from the roll-out state, alerts and reports.
 
 use crate::chart::strip;
 use crate::layout::{Answer, ErrorPage, Frame, Section, html};
 use crate::state::Dashboard;
-use crate::tables::{Format, other};
+use crate::tables::{Format, export};
 use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::reports::DaySum;
 
-/// What to show.
+/// The search text, the page number and the format.
 #[derive(Debug, serde::Deserialize)]
 pub struct OverviewQuery {
     #[serde(default)]
@@ -31,33 +31,33 @@ pub struct OverviewQuery {
     format: Format,
 }
 
-/// How much a domain needs somebody; the most first.
+/// How urgently a domain needs the operator; most urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Urgency {
     /// Mail is at risk.
     Failing,
-    /// A word or a command of the operator's is waited for.
+    /// The operator has to approve or run something.
     Waiting,
-    /// Time or evidence is waited for.
+    /// The roll-out waits for time or evidence.
     OnItsWay,
-    /// All is as wanted.
+    /// The domain is in its desired state.
     Fine,
 }
 
 impl Urgency {
-    /// The word and the sign that stand for it, so that colour is not all.
+    /// The CSS class and the label. The label has a sign, so that the state does not depend on color alone.
     pub fn mark(self) -> (&'static str, &'static str) {
         match self {
-            Self::Failing => ("failing", "✗ needs you"),
-            Self::Waiting => ("waiting", "! your turn"),
-            Self::OnItsWay => ("way", "· on its way"),
-            Self::Fine => ("fine", "✓ fine"),
+            Self::Failing => ("failing", "✗ failing"),
+            Self::Waiting => ("waiting", "! action needed"),
+            Self::OnItsWay => ("way", "· in progress"),
+            Self::Fine => ("fine", "✓ OK"),
         }
     }
 }
 
-/// How a domain stands, in words.
+/// A row of the overview; also the shape of its CSV and JSON export.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
     pub domain: String,
@@ -78,10 +78,10 @@ pub struct Row {
     pub certificate: String,
 }
 
-/// Rows on a page.
+/// Rows per page.
 const PAGE_ROWS: usize = 30;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-/// How far back a domain of many is judged; the page of one domain goes back further.
+/// How far back reports are considered on the overview; the page of one domain goes back further.
 const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 60);
 
 #[derive(Template)]
@@ -100,22 +100,22 @@ struct Page {
 pub async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<OverviewQuery>,
+    Query(query): Query<OverviewQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
     let days = dashboard.days(&context, now.saturating_sub(REPORT_WINDOW).unwrap_or(now)).await?;
-    let standings: BTreeMap<String, RolloutState> = context.store.rollouts().await?;
-    let wanted = wish.q.trim().to_ascii_lowercase();
+    let rollouts: BTreeMap<String, RolloutState> = context.store.rollouts().await?;
+    let wanted = query.q.trim().to_ascii_lowercase();
     let mut found: Vec<(DomainSummary, &DomainSpec)> = Vec::new();
-    let known = |name: &DomainName| (standings.get(name.as_str()), days.get(name.as_str()));
+    let known = |name: &DomainName| (rollouts.get(name.as_str()), days.get(name.as_str()));
     let mut counts = BTreeMap::new();
-    let alarmed: BTreeSet<String> =
-        context.store.alerts::<Alert>().await?.into_iter().map(|rollout| rollout.domain).collect();
+    let with_alerts: BTreeSet<String> =
+        context.store.alerts::<Alert>().await?.into_iter().map(|active| active.domain).collect();
     for spec in &context.known {
         let mut judged = judge(&context, spec, known(&spec.name), now).await?;
-        if alarmed.contains(spec.name.as_str()) {
-            (judged.need, judged.next) = (Urgency::Failing, "look at the alerts".to_owned());
+        if with_alerts.contains(spec.name.as_str()) {
+            (judged.need, judged.next) = (Urgency::Failing, "see the alerts".to_owned());
         }
         *counts.entry(judged.need).or_insert(0) += 1;
         if spec.name.as_str().contains(&wanted) {
@@ -127,23 +127,23 @@ pub async fn page(
     });
     let found_count = found.len();
     let pages = found.len().div_ceil(PAGE_ROWS).max(1);
-    let page = wish.page.clamp(1, pages);
-    let (first, most) = match wish.format {
+    let page = query.page.clamp(1, pages);
+    let (first, limit) = match query.format {
         Format::Html => ((page - 1) * PAGE_ROWS, PAGE_ROWS),
         Format::Csv | Format::Json => (0, usize::MAX),
     };
     let mut rows = Vec::new();
-    for (judged, spec) in found.into_iter().skip(first).take(most) {
+    for (judged, spec) in found.into_iter().skip(first).take(limit) {
         rows.push(row(&context, spec, known(&spec.name), judged, now).await?);
     }
-    if let Some(answer) = other(wish.format, "domains", &rows) {
+    if let Some(answer) = export(query.format, "domains", &rows) {
         return answer;
     }
     let counts = counts.into_iter().map(|(need, count)| (need.mark().0, need.mark().1, count)).collect();
     html(&Page {
         frame: Frame::new("Domains", Section::Domains, &visitor),
         rows,
-        q: wish.q,
+        q: query.q,
         all: context.known.len(),
         found: found_count,
         page,
@@ -152,17 +152,18 @@ pub async fn page(
     })
 }
 
-/// How a domain stands and what it needs.
+/// The urgency of a domain, its evidence in words, and the next step.
 pub struct DomainSummary {
     pub need: Urgency,
     pub evidence: String,
     pub next: String,
 }
 
+/// The roll-out state and the session counts of a domain, if there are any.
 type Known<'a> = (Option<&'a RolloutState>, Option<&'a Vec<DaySum>>);
 
-/// By the sums of its days alone, which are at hand for all domains; our own looks at its MX hosts are
-/// fetched where they decide.
+/// Judges a domain from its session counts per day, which are cached for all domains. Probes of its MX hosts are
+/// loaded only if they decide.
 async fn judge(
     context: &RolloutContext,
     spec: &DomainSpec,
@@ -175,7 +176,7 @@ async fn judge(
     let days = days.map_or(&[][..], Vec::as_slice);
     let thresholds = &context.config.thresholds;
     if !context.decisions(&spec.name).excused.is_empty() {
-        // Sums don't tell the excused causes from the others.
+        // The sums do not separate excused causes from the others.
         let (evidence, gate) = context.gate(&spec.name, rollout).await?;
         let week = last_week(days, &evidence, since, now);
         return Ok(judge_by(context, spec, rollout, &evidence, &gate, week));
@@ -190,16 +191,19 @@ async fn judge(
     Ok(judge_by(context, spec, rollout, &evidence, &gate, week))
 }
 
-/// What verified reports of the last week say.
+/// The verified reports of the last week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastWeek {
+    /// No verified report.
     Silent,
+    /// Verified reports without failures that count.
     Clean,
+    /// Verified reports with failures.
     Failing,
 }
 
-/// Looks at the days of the last week since the present mode began: they are clean when the clean run of the
-/// evidence, which knows what is excused, reaches over all of them.
+/// Summarizes the days of the last week, since the current mode began. They are clean if the evidence's run of clean
+/// days covers all of them; the evidence ignores excused causes.
 pub fn last_week(days: &[DaySum], evidence: &Evidence, since: Timestamp, now: Timestamp) -> LastWeek {
     let recent = days.iter().filter(|day| day.day + DAY * 8 > now && day.day + DAY > since);
     match recent.filter(|day| day.sts_sessions > 0 || day.tainted > 0).count() {
@@ -209,7 +213,7 @@ pub fn last_week(days: &[DaySum], evidence: &Evidence, since: Timestamp, now: Ti
     }
 }
 
-/// By all that is known.
+/// Judges a domain from its roll-out state, its evidence and its last week.
 pub fn judge_by(
     context: &RolloutContext,
     spec: &DomainSpec,
@@ -227,11 +231,11 @@ pub fn judge_by(
         None if wanted == Mode::None => (Urgency::Fine, "nothing".to_owned()),
         None => (Urgency::Waiting, apply),
         Some(Mode::Enforce) if wanted == Mode::Enforce && week == LastWeek::Failing => {
-            (Urgency::Failing, "look at the failures".to_owned())
+            (Urgency::Failing, "see the failures".to_owned())
         }
         Some(mode) if mode == wanted && rollout.announce_due => (Urgency::Waiting, apply),
         Some(mode) if mode == wanted => match held {
-            Some(word) => (Urgency::Waiting, format!("held by {}: {}", word.who, word.reason)),
+            Some(held) => (Urgency::Waiting, format!("held by {}: {}", held.who, held.reason)),
             None => (Urgency::Fine, "nothing".to_owned()),
         },
         Some(Mode::Testing) if wanted == Mode::Enforce => match (rollout.approved, gate) {
@@ -249,7 +253,7 @@ pub fn judge_by(
             LastWeek::Silent => "no verified report in a week".to_owned(),
             LastWeek::Clean => "a week without failures".to_owned(),
             LastWeek::Failing => {
-                format!("failures in the last week, {} clean days since", evidence.clean_days)
+                format!("failures in the last week, then {} clean days", evidence.clean_days)
             }
         },
         _ => "none".to_owned(),
@@ -284,16 +288,16 @@ async fn row(
         strip: strip(days, now),
         age: mode.map_or(String::new(), |known| age(known.since, now)),
         certificate: match certificate_ends {
-            Some(end) if end <= now => "✗ over".to_owned(),
-            Some(end) => format!("{} left", age(now, end)),
-            None if spec.host == HostedBy::Sternpost => "being ordered".to_owned(),
-            None => "not ours".to_owned(),
+            Some(end) if end <= now => "✗ expired".to_owned(),
+            Some(end) => format!("expires in {}", age(now, end)),
+            None if spec.host == HostedBy::Sternpost => "not issued yet".to_owned(),
+            None => "not managed here".to_owned(),
         },
         certificate_ends,
     })
 }
 
-/// The end of the policy host's certificate, where the policy is served here.
+/// The expiry of the policy host's certificate; `None` if the policy is not served here or no certificate is issued.
 async fn certificate_ends(
     context: &RolloutContext,
     spec: &DomainSpec,
@@ -306,7 +310,7 @@ async fn certificate_ends(
     Ok(found.filter(|certificate| !certificate.chain.is_empty()).map(|certificate| certificate.expires_at))
 }
 
-/// The time between two moments, in its largest unit.
+/// The time between two moments: in minutes below two hours, in hours below two days, otherwise in days.
 pub fn age(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.duration_since(from).as_secs().max(0);
     let (count, unit) = match seconds {
@@ -322,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_excused_failure_of_the_last_week_is_none() {
+    fn an_excused_failure_does_not_make_the_last_week_failing() {
         let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
         let since = now - DAY * 30;
         let day = |back: i32, tainted| DaySum {
@@ -342,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_told_in_their_largest_unit() {
+    fn ages_use_their_largest_unit() {
         let at = |second| Timestamp::from_second(second).unwrap();
         assert_eq!(age(at(0), at(60)), "1 minute");
         assert_eq!(age(at(0), at(7_200)), "2 hours");

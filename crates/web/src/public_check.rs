@@ -1,8 +1,8 @@
-//! The check for everybody, at `/check`: a form, a page of the outcome that can be passed on, and JSON. Off unless the
-//! configuration switches it on; how often it looks is limited, for each asker and for all together, since each look goes
-//! out to servers of others.
+//! The public domain check at `/check`: a form, a result page with a link to share, and JSON. It is off unless
+//! `dashboard.public_check` enables it. Checks are rate limited per client and in total, since each check connects to
+//! servers of third parties.
 
-use crate::auth::random_word;
+use crate::auth::random_token;
 use crate::client_addr::ClientAddr;
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -26,15 +26,16 @@ use std::time::{Duration, Instant};
 use store::Store;
 use tokio::sync::Semaphore;
 
-/// Over which time [`PUBLIC_CHECKS`] is meant.
+/// The window of [`PUBLIC_CHECKS`] and [`PUBLIC_CHECKS_PER_ADDRESS`].
 const MINUTE: Duration = Duration::from_secs(60);
 
 struct PublicCheck {
     world: Arc<World>,
     store: Store,
     config: Config,
-    at_once: Semaphore,
-    /// Of everybody together, and of each.
+    /// Limits concurrent checks.
+    concurrent: Semaphore,
+    /// The rate limits in total and per client.
     rates: (RateLimiter, RateLimiter),
 }
 
@@ -42,35 +43,37 @@ struct PublicCheck {
 #[template(path = "public_check.html")]
 struct Form {
     style: &'static str,
+    /// The domain as it was entered.
     typed: String,
-    trouble: String,
+    /// The error message; empty if there is none.
+    error: String,
 }
 
 #[derive(serde::Deserialize)]
-struct Asked {
+struct CheckQuery {
     #[serde(default)]
     domain: String,
 }
 
-/// The routes.
+/// The routes of the public check.
 pub fn router(config: &Config, store: &Store, world: &Arc<World>) -> Router {
     let state = Arc::new(PublicCheck {
         world: world.clone(),
         store: store.clone(),
         config: config.clone(),
-        at_once: Semaphore::new(PUBLIC_CHECKS_AT_ONCE),
+        concurrent: Semaphore::new(PUBLIC_CHECKS_AT_ONCE),
         rates: (RateLimiter::new(PUBLIC_CHECKS, MINUTE), RateLimiter::new(PUBLIC_CHECKS_PER_ADDRESS, MINUTE)),
     });
     Router::new()
         .route("/check", get(form))
         .route("/check.json", get(as_json))
         .route("/check/{id}", get(result))
-        .layer(map_response(safe))
+        .layer(map_response(add_security_headers))
         .with_state(state)
 }
 
-/// These pages bring their style along, and nothing else.
-async fn safe(mut response: Response) -> Response {
+/// Adds security headers. These pages contain their style sheet and load nothing else.
+async fn add_security_headers(mut response: Response) -> Response {
     for (name, value) in [
         (
             header::CONTENT_SECURITY_POLICY,
@@ -86,110 +89,110 @@ async fn safe(mut response: Response) -> Response {
 }
 
 impl PublicCheck {
-    /// Counts a look, of which each asker has a share of those that all have.
-    fn may_look(&self, asker: ClientAddr) -> Result<(), ErrorPage> {
+    /// Counts a check against the limits per client and in total.
+    fn take_rate(&self, client: ClientAddr) -> Result<(), CheckError> {
         let (all, each) = &self.rates;
         let now = Instant::now();
-        if asker.0.is_some_and(|from| !each.take(from, now)) {
-            return Err(ErrorPage::Enough);
+        if client.0.is_some_and(|from| !each.take(from, now)) {
+            return Err(CheckError::ClientRateLimit);
         }
         match all.take(Ipv4Addr::UNSPECIFIED.into(), now) {
             true => Ok(()),
-            false => Err(ErrorPage::DeliveryLimits),
+            false => Err(CheckError::RateLimit),
         }
     }
 
-    async fn look(
+    /// Checks the domain, and returns the result with its duration.
+    async fn check(
         &self,
-        asker: ClientAddr,
+        client: ClientAddr,
         typed: &str,
-    ) -> Result<(check::Examination, Duration), ErrorPage> {
-        let domain =
-            operations::world::domain(typed).map_err(|failure| ErrorPage::Typed(failure.to_string()))?;
-        self.may_look(asker)?;
-        let _place = self.at_once.acquire().await.map_err(|_| ErrorPage::DeliveryLimits)?;
+    ) -> Result<(check::Examination, Duration), CheckError> {
+        let domain = operations::world::domain(typed)
+            .map_err(|failure| CheckError::InvalidDomain(failure.to_string()))?;
+        self.take_rate(client)?;
+        let _place = self.concurrent.acquire().await.map_err(|_| CheckError::RateLimit)?;
         let begun = Instant::now();
         let looks = self.world.looks(&self.config);
         let checker: Checker = self
             .world
             .checker(&self.config, looks, false)
             .await
-            .map_err(|failure| ErrorPage::Ours(failure.to_string()))?;
+            .map_err(|failure| CheckError::Internal(failure.to_string()))?;
         Ok((checker.examine(&domain).await, begun.elapsed()))
     }
 
-    /// Keeps a page, and says under which name.
-    async fn keep(&self, text: &str) -> Result<String, Failure> {
-        let id = random_word()?;
-        let kept = self.store.put_shared_page(&id, text, PUBLIC_RESULTS).await;
-        kept.map_err(|error| store_failure(&error))?;
+    /// Stores a result page and returns its identifier.
+    async fn store_page(&self, text: &str) -> Result<String, Failure> {
+        let id = random_token()?;
+        let stored = self.store.put_shared_page(&id, text, PUBLIC_RESULTS).await;
+        stored.map_err(|error| store_failure(&error))?;
         Ok(id)
     }
 }
 
-/// Why there is no outcome.
-enum ErrorPage {
-    /// What was typed is no domain.
-    Typed(String),
-    /// Enough was looked at.
-    DeliveryLimits,
-    /// Enough was looked at for this asker.
-    Enough,
-    /// Nothing can be looked at from here now.
-    Ours(String),
+/// Why a check has no result.
+enum CheckError {
+    /// The input is not a valid domain name.
+    InvalidDomain(String),
+    /// The total rate limit is reached.
+    RateLimit,
+    /// The client's rate limit is reached.
+    ClientRateLimit,
+    /// Checks can't run on this server at the moment.
+    Internal(String),
 }
 
-impl ErrorPage {
-    fn told(self) -> (StatusCode, String) {
-        // On a page and in JSON it is plain that it is an error.
+impl CheckError {
+    /// The status and the message of the response.
+    fn status_and_message(self) -> (StatusCode, String) {
+        // The page and the JSON already mark it as an error.
         let bare = |why: String| why.trim_start_matches("error: ").replace("\n  ", ". ");
         match self {
-            Self::Typed(why) => (StatusCode::BAD_REQUEST, bare(why)),
-            Self::DeliveryLimits => (
+            Self::InvalidDomain(why) => (StatusCode::BAD_REQUEST, bare(why)),
+            Self::RateLimit => (
+                StatusCode::TOO_MANY_REQUESTS,
+                format!("Rate limit reached ({PUBLIC_CHECKS} checks per minute). Try again in a minute."),
+            ),
+            Self::ClientRateLimit => (
                 StatusCode::TOO_MANY_REQUESTS,
                 format!(
-                    "{PUBLIC_CHECKS} domains were looked at within a minute, which is the most. Try again in a minute."
+                    "Rate limit reached ({PUBLIC_CHECKS_PER_ADDRESS} checks per minute from one address). Try again in a \
+                     minute, or run the check yourself: sternpost check DOMAIN."
                 ),
             ),
-            Self::Enough => (
-                StatusCode::TOO_MANY_REQUESTS,
-                format!(
-                    "You had {PUBLIC_CHECKS_PER_ADDRESS} domains looked at within a minute, which is the most for one. Try again \
-                     shortly, or look by the command: sternpost check DOMAIN."
-                ),
-            ),
-            Self::Ours(why) => (StatusCode::SERVICE_UNAVAILABLE, bare(why)),
+            Self::Internal(why) => (StatusCode::SERVICE_UNAVAILABLE, bare(why)),
         }
     }
 }
 
 async fn form(
     State(public): State<Arc<PublicCheck>>,
-    Extension(asker): Extension<ClientAddr>,
-    Query(asked): Query<Asked>,
+    Extension(client): Extension<ClientAddr>,
+    Query(query): Query<CheckQuery>,
 ) -> Response {
-    let show = |status: StatusCode, trouble: String| {
-        let page = Form { style: page::STYLE, typed: asked.domain.chars().take(300).collect(), trouble };
+    let show = |status: StatusCode, error: String| {
+        let page = Form { style: page::STYLE, typed: query.domain.chars().take(300).collect(), error };
         match page.render() {
             Ok(text) => (status, Html(text)).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
         }
     };
-    if asked.domain.trim().is_empty() {
+    if query.domain.trim().is_empty() {
         return show(StatusCode::OK, String::new());
     }
-    let looked = match public.look(asker, &asked.domain).await {
-        Ok(looked) => looked,
-        Err(trouble) => {
-            let (status, why) = trouble.told();
+    let checked = match public.check(client, &query.domain).await {
+        Ok(checked) => checked,
+        Err(error) => {
+            let (status, why) = error.status_and_message();
             return show(status, why);
         }
     };
-    let kept = match page::render(&[looked], public.world.clock.now()) {
-        Ok(text) => public.keep(&text).await.map_err(|failure| failure.to_string()),
+    let stored = match page::render(&[checked], public.world.clock.now()) {
+        Ok(text) => public.store_page(&text).await.map_err(|failure| failure.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    match kept {
+    match stored {
         Ok(id) => Redirect::to(&format!("/check/{id}")).into_response(),
         Err(why) => show(StatusCode::INTERNAL_SERVER_ERROR, why),
     }
@@ -197,25 +200,27 @@ async fn form(
 
 async fn as_json(
     State(public): State<Arc<PublicCheck>>,
-    Extension(asker): Extension<ClientAddr>,
-    Query(asked): Query<Asked>,
+    Extension(client): Extension<ClientAddr>,
+    Query(query): Query<CheckQuery>,
 ) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    match public.look(asker, &asked.domain).await {
-        Ok((seen, _)) => (kind, json(&seen)).into_response(),
-        Err(trouble) => {
-            let (status, why) = trouble.told();
+    match public.check(client, &query.domain).await {
+        Ok((examination, _)) => (kind, json(&examination)).into_response(),
+        Err(error) => {
+            let (status, why) = error.status_and_message();
             (status, kind, serde_json::json!({ "schema": 1, "error": why }).to_string()).into_response()
         }
     }
 }
 
 async fn result(State(public): State<Arc<PublicCheck>>, Path(id): Path<String>) -> Response {
-    let (status, trouble) = match public.store.shared_page(&id).await {
+    let (status, error) = match public.store.shared_page(&id).await {
         Ok(Some(text)) => return Html(text).into_response(),
-        Ok(None) => (StatusCode::NOT_FOUND, "This outcome is not kept any more. Look again.".to_owned()),
+        Ok(None) => {
+            (StatusCode::NOT_FOUND, "This result is no longer available. Run the check again.".to_owned())
+        }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, store_failure(&error).to_string()),
     };
-    let page = Form { style: page::STYLE, typed: String::new(), trouble };
+    let page = Form { style: page::STYLE, typed: String::new(), error };
     (status, Html(page.render().unwrap_or_default())).into_response()
 }

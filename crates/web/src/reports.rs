@@ -1,9 +1,8 @@
-//! Reports: found, one of them read, and what could not be read.
+//! The pages of received TLS reports: the list with its search, one report, and the quarantine of unreadable messages.
 
-use crate::layout::NoticeQuery;
-use crate::layout::{Answer, ErrorPage, Frame, Section, html};
+use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html};
 use crate::state::Dashboard;
-use crate::tables::{Format, other};
+use crate::tables::{Format, export};
 use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
@@ -15,7 +14,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use store::reports::{ListedReport, Quarantined, Search};
 
-/// Which reports.
+/// The search parameters.
 #[derive(Debug, Default, Deserialize)]
 pub struct ReportsQuery {
     #[serde(default)]
@@ -24,23 +23,27 @@ pub struct ReportsQuery {
     submitter: String,
     #[serde(default)]
     failed: String,
+    /// Only reports with a smaller number, for the next page.
     before: Option<i64>,
     #[serde(default)]
     format: Format,
 }
 
-/// Reports on a page, and in a file.
+/// Reports per page.
 const PAGE_ROWS: u32 = 50;
+/// Reports per CSV or JSON export.
 const MAX_EXPORT_ROWS: u32 = 10_000;
 
 #[derive(Template)]
 #[template(path = "reports.html")]
 struct ListPage {
     frame: Frame,
+    /// Each report, and whether it is about a known domain.
     rows: Vec<(ListedReport, bool)>,
     domain: String,
     submitter: String,
     failed: bool,
+    /// The link to older reports.
     older: Option<String>,
     all: u64,
     quarantined: usize,
@@ -49,23 +52,23 @@ struct ListPage {
 pub async fn list(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(wish): Query<ReportsQuery>,
+    Query(query): Query<ReportsQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let text = |text: &str| Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty());
-    let most = if wish.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
+    let limit = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
     let search = Search {
-        domain: text(&wish.domain),
-        submitter: text(&wish.submitter),
-        failed: !wish.failed.is_empty(),
-        before: wish.before,
-        most,
+        domain: text(&query.domain),
+        submitter: text(&query.submitter),
+        failed: !query.failed.is_empty(),
+        before: query.before,
+        most: limit,
     };
     let found = context.store.reports(&search).await?;
-    if let Some(answer) = other(wish.format, "reports", &found) {
+    if let Some(answer) = export(query.format, "reports", &found) {
         return answer;
     }
-    let is_full = found.len() == most as usize;
+    let is_full = found.len() == limit as usize;
     let older = found.last().filter(|_| is_full).map(|last| {
         let failed = if search.failed { "&failed=on" } else { "" };
         let safe = |text: &Option<String>| -> String {
@@ -83,8 +86,8 @@ pub async fn list(
     };
     html(&ListPage {
         frame: Frame::new("Reports", Section::Reports, &visitor),
-        domain: wish.domain,
-        submitter: wish.submitter,
+        domain: query.domain,
+        submitter: query.submitter,
         failed: search.failed,
         older,
         all: context.store.report_count().await?,
@@ -101,7 +104,7 @@ pub async fn list(
 #[template(path = "report.html")]
 struct OnePage {
     frame: Frame,
-    told: OpenedReport,
+    report: OpenedReport,
 }
 
 pub async fn one(
@@ -109,20 +112,21 @@ pub async fn one(
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<i64>,
 ) -> Answer {
-    let told = find(&dashboard, id).await?;
-    html(&OnePage { frame: Frame::new(format!("Report {id}"), Section::Reports, &visitor), told })
+    let report = find(&dashboard, id).await?;
+    html(&OnePage { frame: Frame::new(format!("Report {id}"), Section::Reports, &visitor), report })
 }
 
 async fn find(dashboard: &Dashboard, id: i64) -> Result<OpenedReport, ErrorPage> {
     let context = dashboard.context().await?;
     let stored = context.store.report(id).await?;
-    Ok(open_report(stored.ok_or_else(|| ErrorPage::not_found(format!("There is no report {id}.")))?)?)
+    Ok(open_report(stored.ok_or_else(|| ErrorPage::not_found(format!("Report {id} does not exist.")))?)?)
 }
 
+/// The JSON of a report, as received.
 pub async fn raw(State(dashboard): State<Arc<Dashboard>>, Path(id): Path<i64>) -> Answer {
-    let told = find(&dashboard, id).await?;
-    // As text, so that no browser takes it for a page.
-    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], told.text).into_response())
+    let report = find(&dashboard, id).await?;
+    // Plain text, so that no browser renders it.
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], report.text).into_response())
 }
 
 #[derive(Template)]
@@ -135,22 +139,23 @@ struct QuarantinePage {
 pub async fn quarantine(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    Query(said): NoticeQuery,
-    Query(wish): Query<ReportsQuery>,
+    Query(notice): NoticeQuery,
+    Query(query): Query<ReportsQuery>,
 ) -> Answer {
     let rows = dashboard.context().await?.store.quarantined(0, 1000).await?;
-    if let Some(answer) = other(wish.format, "quarantine", &rows) {
+    if let Some(answer) = export(query.format, "quarantine", &rows) {
         return answer;
     }
     let mut frame = Frame::new("Quarantine", Section::Reports, &visitor);
-    frame.said = said.said;
+    frame.notice = notice.said;
     html(&QuarantinePage { frame, rows })
 }
 
+/// One entry of the quarantine, as a download.
 pub async fn quarantined(State(dashboard): State<Arc<Dashboard>>, Path(id): Path<i64>) -> Answer {
     let bytes = dashboard.context().await?.store.quarantined_bytes(id).await?;
     let bytes =
-        bytes.ok_or_else(|| ErrorPage::not_found(format!("Nothing of the number {id} is in quarantine.")))?;
+        bytes.ok_or_else(|| ErrorPage::not_found(format!("Quarantine entry {id} does not exist.")))?;
     let file = (CONTENT_DISPOSITION, format!("attachment; filename=\"quarantine-{id}\""));
     Ok(([(CONTENT_TYPE, "application/octet-stream".to_owned()), file], bytes).into_response())
 }

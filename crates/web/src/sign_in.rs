@@ -1,6 +1,7 @@
-//! Sign-in, sign-out and the first password: the pages, and the checks in front of all other pages.
+//! The pages for sign-in, sign-out and accepting an invitation, and two middlewares. [`require_sign_in`] guards the
+//! pages of the dashboard; [`require_same_origin`] rejects requests from other sites.
 
-use crate::auth::{Auth, MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, cookie, digest, hash, is_ours};
+use crate::auth::{Auth, MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, cookie, digest, hash, verify_csrf};
 use crate::client_addr::ClientAddr;
 use crate::layout::{Answer, ErrorPage, Frame, html};
 use crate::state::Dashboard;
@@ -18,38 +19,47 @@ use std::time::Instant;
 use store::people::Person;
 
 /// Redirects unauthenticated requests to the sign-in page.
-pub async fn only_known(State(dashboard): State<Arc<Dashboard>>, mut request: Request, next: Next) -> Answer {
+pub async fn require_sign_in(
+    State(dashboard): State<Arc<Dashboard>>,
+    mut request: Request,
+    next: Next,
+) -> Answer {
     let Some(visitor) = dashboard.auth.visitor(request.headers()).await? else {
         return Ok(match *request.method() {
             Method::GET | Method::HEAD => Redirect::to("/sign-in").into_response(),
             _ => ErrorPage::new(StatusCode::FORBIDDEN, "Sign in first.").into_response(),
         });
     };
-    let only_looks = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !only_looks && !visitor.is_operator() && request.uri().path() != "/sign-out" {
-        let what = "You may look, and not change anything. Ask an operator.";
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !is_read && !visitor.is_operator() && request.uri().path() != "/sign-out" {
+        let what = "Your account is read-only. Ask an operator to make this change.";
         return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));
     }
     request.extensions_mut().insert(visitor);
     Ok(next.run(request).await)
 }
 
-/// Refuses what a page of another site sends, and names that lead here without our knowledge.
-pub async fn only_our_forms(State(dashboard): State<Arc<Dashboard>>, request: Request, next: Next) -> Answer {
+/// Rejects form submissions from other sites (CSRF) and unknown host names (DNS rebinding).
+pub async fn require_same_origin(
+    State(dashboard): State<Arc<Dashboard>>,
+    request: Request,
+    next: Next,
+) -> Answer {
     let text = |value: Option<&HeaderValue>| {
         value.and_then(|value| value.to_str().ok()).map(str::to_ascii_lowercase)
     };
     let host = text(request.headers().get(HOST)).unwrap_or_default();
     if !dashboard.auth.hosts.contains(&host) {
         let what = format!(
-            "This program does not answer by the name {host:?}. If that name is right, set\n[dashboard]\nurl = \"https://{host}\""
+            "The host name {host:?} is not configured for this dashboard. If it is correct, set\n[dashboard]\nurl = \"https://{host}\""
         );
         return Err(ErrorPage::new(StatusCode::MISDIRECTED_REQUEST, what));
     }
     let origin = text(request.headers().get(ORIGIN));
-    let is_ours = origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from == host));
-    if !matches!(*request.method(), Method::GET | Method::HEAD) && !is_ours {
-        return Err(ErrorPage::new(StatusCode::FORBIDDEN, "That form came from another site."));
+    let is_same_origin =
+        origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from == host));
+    if !matches!(*request.method(), Method::GET | Method::HEAD) && !is_same_origin {
+        return Err(ErrorPage::new(StatusCode::FORBIDDEN, "The form was sent from another site."));
     }
     Ok(next.run(request).await)
 }
@@ -81,21 +91,27 @@ pub async fn sign_in(
         let page = html(&SignInPage { frame: Frame::outside("Sign in"), problem })?;
         Ok((status, page).into_response())
     };
-    if auth.has_to_wait(&form.name) {
-        return refused(StatusCode::TOO_MANY_REQUESTS, "Too many tries for that name. Wait half a minute.");
+    if auth.is_throttled(&form.name) {
+        return refused(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many failed attempts for this name. Try again in 30 seconds.",
+        );
     }
-    if client.0.is_some_and(|from| !auth.tries.take(from, Instant::now())) {
-        return refused(StatusCode::TOO_MANY_REQUESTS, "Too many tries from your address. Wait a minute.");
+    if client.0.is_some_and(|from| !auth.attempts.take(from, Instant::now())) {
+        return refused(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many attempts from your address. Try again in a minute.",
+        );
     }
     let person = auth.store.person(&form.name).await?;
     let password: String = form.password.chars().take(MAX_PASSWORD_CHARS).collect();
-    if auth.is_right(person.as_ref(), password).await? {
+    if auth.verify_password(person.as_ref(), password).await? {
         auth.forget_failures(&form.name);
         tracing::info!(name = form.name, "signed in");
-        return auth.let_in(&form.name).await;
+        return auth.start_session(&form.name).await;
     }
     auth.count_failure(&form.name);
-    tracing::warn!("a sign-in failed");
+    tracing::warn!("sign-in failed");
     refused(StatusCode::UNAUTHORIZED, "Wrong name or password.")
 }
 
@@ -105,12 +121,12 @@ pub async fn sign_out(
     headers: HeaderMap,
     Form(form): Form<CsrfForm>,
 ) -> Answer {
-    is_ours(&visitor, &form.word)?;
-    if let Some(word) = cookie(&headers) {
-        dashboard.auth.store.sign_out(&digest(word)).await?;
+    verify_csrf(&visitor, &form.word)?;
+    if let Some(token) = cookie(&headers) {
+        dashboard.auth.store.sign_out(&digest(token)).await?;
     }
-    let gone = dashboard.auth.set_cookie("", SignedDuration::ZERO);
-    Ok((gone, Redirect::to("/sign-in")).into_response())
+    let expired = dashboard.auth.set_cookie("", SignedDuration::ZERO);
+    Ok((expired, Redirect::to("/sign-in")).into_response())
 }
 
 #[derive(Template)]
@@ -141,26 +157,27 @@ pub struct Welcome {
     again: String,
 }
 
-async fn invited(auth: &Auth, word: &str) -> Result<(String, Role), ErrorPage> {
-    let found = auth.store.invitation(&digest(word), auth.clock.now()).await?;
+/// The user name and role of a valid invitation.
+async fn invitation(auth: &Auth, token: &str) -> Result<(String, Role), ErrorPage> {
+    let found = auth.store.invitation(&digest(token), auth.clock.now()).await?;
     let (name, role) = found.ok_or_else(|| {
-        ErrorPage::not_found("That link was used already, or is older than a day. A new one is made by\nsternpost dashboard invite NAME")
+        ErrorPage::not_found("The link has already been used, or it has expired. Create a new one with\nsternpost dashboard invite NAME")
     })?;
     Ok((name, Role::parse(&role)))
 }
 
-pub async fn welcome_page(State(dashboard): State<Arc<Dashboard>>, Path(word): Path<String>) -> Answer {
-    let (name, role) = invited(&dashboard.auth, &word).await?;
+pub async fn welcome_page(State(dashboard): State<Arc<Dashboard>>, Path(token): Path<String>) -> Answer {
+    let (name, role) = invitation(&dashboard.auth, &token).await?;
     html(&WelcomePage::new(name, role, ""))
 }
 
 pub async fn welcome(
     State(dashboard): State<Arc<Dashboard>>,
-    Path(word): Path<String>,
+    Path(token): Path<String>,
     Form(form): Form<Welcome>,
 ) -> Answer {
     let auth = &dashboard.auth;
-    let (name, role) = invited(auth, &word).await?;
+    let (name, role) = invitation(auth, &token).await?;
     let length = form.password.chars().count();
     let problem = match length {
         _ if form.password != form.again => "The two passwords differ.",
@@ -173,9 +190,9 @@ pub async fn welcome(
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
     let person = Person { name, role: role.as_str().to_owned(), password: hash(&form.password)? };
-    if !auth.store.accept(&digest(&word), &person, auth.clock.now()).await? {
+    if !auth.store.accept(&digest(&token), &person, auth.clock.now()).await? {
         return Err(ErrorPage::not_found("This link has already been used."));
     }
-    tracing::info!(name = person.name, role = person.role, "may use the dashboard");
-    auth.let_in(&person.name).await
+    tracing::info!(name = person.name, role = person.role, "invitation accepted");
+    auth.start_session(&person.name).await
 }

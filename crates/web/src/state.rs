@@ -1,5 +1,6 @@
-//! What all pages work with: the roll-out context, kept up to date with what commands change, sessions, and the sums of
-//! every domain by day, which are read again only when a report has come.
+//! The state shared by all pages: the roll-out context, authentication, and the session counts of every domain by
+//! day. The context is refreshed from the store, since commands change it too. The counts are cached until a report
+//! arrives.
 
 use crate::auth::Auth;
 use config::DashboardConfig;
@@ -14,51 +15,54 @@ use store::StoreError;
 use store::reports::DaySum;
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// What all pages work with: the roll-out context, sessions, and the sums by day.
+/// The state shared by all pages: the roll-out context, authentication, and session counts by day.
 pub struct Dashboard {
     context: RwLock<RolloutContext>,
-    learned: Mutex<Instant>,
+    /// When the context was last refreshed from the store.
+    refreshed_at: Mutex<Instant>,
+    /// The cached session counts, with the store's report version and the first day that they are valid for.
     days: Mutex<Option<(i64, Timestamp, Arc<AllDays>)>>,
     pub(crate) auth: Auth,
     pub(crate) config: DashboardConfig,
 }
 
-/// The days of every domain, by name.
+/// Session counts per day, by domain name.
 type AllDays = BTreeMap<String, Vec<DaySum>>;
 
-/// How old what is known of the domains may be on a page.
+/// The maximum age of the context on a page, since its last refresh from the store.
 const CACHE_TIME: Duration = Duration::from_secs(2);
 
 impl Dashboard {
-    /// A dashboard over this context.
+    /// Creates the shared state for this configuration and context.
     ///
     /// # Errors
     ///
-    /// When the system gives no random numbers.
+    /// If the system can't provide random bytes.
     pub fn new(role: &DashboardConfig, context: RolloutContext) -> Result<Arc<Self>, Failure> {
         let auth = Auth::new(context.store.clone(), context.world.clock.clone(), role)?;
-        let learned = Mutex::new(Instant::now());
+        let refreshed_at = Mutex::new(Instant::now());
         Ok(Arc::new(Self {
             context: RwLock::new(context),
-            learned,
+            refreshed_at,
             days: Mutex::new(None),
             auth,
             config: role.clone(),
         }))
     }
 
-    /// The context, with what commands have changed meanwhile.
+    /// The context for reading, refreshed from the store if it is older than [`CACHE_TIME`].
     pub(crate) async fn context(&self) -> Result<RwLockReadGuard<'_, RolloutContext>, Failure> {
-        let mut learned = self.learned.lock().await;
-        if learned.elapsed() > CACHE_TIME {
+        let mut refreshed_at = self.refreshed_at.lock().await;
+        if refreshed_at.elapsed() > CACHE_TIME {
             self.context.write().await.learn().await?;
-            *learned = Instant::now();
+            *refreshed_at = Instant::now();
         }
-        drop(learned);
+        drop(refreshed_at);
         Ok(self.context.read().await)
     }
 
-    /// The days of every domain since that day, read anew when there are other reports than before.
+    /// The session counts of every domain since that day. They are read again when the reports in the store have
+    /// changed.
     pub(crate) async fn days(
         &self,
         context: &RolloutContext,
@@ -75,7 +79,7 @@ impl Dashboard {
         Ok(days)
     }
 
-    /// The context, to change something.
+    /// The context for writing, refreshed from the store.
     pub(crate) async fn context_to_change(&self) -> Result<RwLockWriteGuard<'_, RolloutContext>, Failure> {
         let mut context = self.context.write().await;
         context.learn().await?;

@@ -1,4 +1,4 @@
-//! Every table also as CSV and JSON: `?format=csv`, `?format=json`.
+//! Exports the tables of pages as CSV (RFC 4180) and JSON, selected by `?format=csv` or `?format=json`.
 
 use crate::layout::{Answer, ErrorPage};
 use axum::http::StatusCode;
@@ -7,21 +7,21 @@ use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What is asked for.
+/// The format of a response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// For people.
+    /// The page.
     #[default]
     Html,
-    /// For spreadsheets.
+    /// One table for spreadsheets, as an attachment.
     Csv,
-    /// For scripts.
+    /// One table for scripts.
     Json,
 }
 
-/// The rows in another format; nothing when the page is asked for.
-pub fn other<R: Serialize>(format: Format, name: &str, rows: &[R]) -> Option<Answer> {
+/// The rows as CSV or JSON; `None` if the page itself is requested. `name` is the name of the CSV file.
+pub fn export<R: Serialize>(format: Format, name: &str, rows: &[R]) -> Option<Answer> {
     let values = || -> Result<Vec<Value>, ErrorPage> {
         let made: Result<Vec<Value>, _> = rows.iter().map(serde_json::to_value).collect();
         made.map_err(|error| ErrorPage::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
@@ -39,7 +39,7 @@ pub fn other<R: Serialize>(format: Format, name: &str, rows: &[R]) -> Option<Ans
     }
 }
 
-/// RFC 4180, with the columns of the first row.
+/// The rows as CSV, with the columns of the first row.
 fn csv(rows: &[Value]) -> String {
     let Some(Value::Object(first)) = rows.first() else { return String::new() };
     let columns: Vec<&String> = first.keys().collect();
@@ -56,7 +56,7 @@ fn csv(rows: &[Value]) -> String {
     out
 }
 
-/// Texts are strangers': one that begins as a formula does is not to be run by a spreadsheet.
+/// One cell. Texts come from third parties, so a text that looks like a formula is prefixed with `'`.
 fn cell(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
     let guarded = if is_formula { format!("'{text}") } else { text.to_owned() };
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_are_quoted_and_no_formula() {
+    fn cells_are_quoted_and_formulas_are_escaped() {
         let rows = [serde_json::json!({ "a": "x,\"y\"", "b": -3, "c": "=cmd()", "d": null })];
         assert_eq!(csv(&rows), "a,b,c,d\r\n\"x,\"\"y\"\"\",-3,'=cmd(),\r\n");
         assert_eq!(csv(&[]), "");

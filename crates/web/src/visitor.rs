@@ -1,18 +1,19 @@
-//! Who has signed in, and with which rights.
+//! The signed-in user and their role. `sign_in` attaches a [`Visitor`] to each request; pages and form handlers read
+//! it.
 
 use serde::Deserialize;
 
-/// What somebody may.
+/// A user's role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// Look.
+    /// May view all pages.
     Reader,
-    /// Look, and change.
+    /// May view all pages and make changes.
     Operator,
 }
 
 impl Role {
-    /// The role as the store, the command line and pages write it.
+    /// The role's name in the store and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Reader => "reader",
@@ -20,18 +21,18 @@ impl Role {
         }
     }
 
-    /// What is not known may the least.
+    /// Parses a role's name. An unknown name gets the fewest rights.
     pub(crate) fn parse(text: &str) -> Self {
         if text == "operator" { Self::Operator } else { Self::Reader }
     }
 }
 
-/// Somebody who has signed in.
+/// A signed-in user.
 #[derive(Debug, Clone)]
 pub struct Visitor {
     pub name: String,
     pub role: Role,
-    /// What their forms carry.
+    /// The CSRF token that each form of this session must carry.
     pub csrf_token: String,
 }
 
@@ -41,7 +42,7 @@ impl Visitor {
     }
 }
 
-/// A form with nothing but its CSRF token.
+/// A form without fields other than its CSRF token (`word`).
 #[derive(Deserialize)]
 pub struct CsrfForm {
     pub word: String,

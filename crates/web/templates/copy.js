@@ -1,4 +1,4 @@
-// Puts a button that copies beside each text to paste. Without this the text is selected by hand.
+// Adds a copy button after each text to paste. Without JavaScript, the text is selected by hand.
 for (const text of document.querySelectorAll("pre.copy")) {
   const button = document.createElement("button");
   button.type = "button";
@@ -12,7 +12,7 @@ for (const text of document.querySelectorAll("pre.copy")) {
       button.textContent = "Copied";
     } catch {
       getSelection().selectAllChildren(text);
-      button.textContent = "Selected: copy it";
+      button.textContent = "Selected, copy it now";
     }
     setTimeout(() => (button.textContent = "Copy"), 3000);
   });

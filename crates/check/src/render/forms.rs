@@ -1,10 +1,10 @@
-//! An examination for programs: JSON, JUnit, Nagios and Prometheus.
+//! Formats of an examination for programs: JSON, JUnit XML, Nagios plugin output and Prometheus metrics.
 
 use crate::catalogue::{Check, Severity};
 use crate::finding::{Examination, Finding};
 use std::fmt::Write;
 
-/// One line of JSON, in the shape of docs/check.schema.json.
+/// One line of JSON that conforms to docs/check.schema.json.
 pub fn json(seen: &Examination) -> String {
     #[derive(serde::Serialize)]
     struct Line<'e> {
@@ -15,30 +15,30 @@ pub fn json(seen: &Examination) -> String {
     serde_json::to_string(&Line { schema: 1, seen }).unwrap_or_default()
 }
 
-/// The state of a service as monitoring plugins report it; the numbers are their exit codes.
+/// The service state of a monitoring plugin; the values are the exit codes of plugins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PluginState {
-    /// Neither errors nor warnings.
+    /// No errors and no warnings.
     Ok = 0,
-    /// Warnings.
+    /// Warnings but no errors.
     Warning = 1,
-    /// Errors.
+    /// At least one error.
     Critical = 2,
-    /// The domain could not be checked.
+    /// A required DNS look-up failed, see [`Examination::is_incomplete`].
     Unknown = 3,
 }
 
-/// The plugin state that the findings amount to.
+/// The plugin state for the most severe finding.
 pub fn plugin_state(seen: &Examination) -> PluginState {
     match (seen.count(Severity::Error), seen.count(Severity::Warning)) {
-        _ if seen.is_blind() => PluginState::Unknown,
+        _ if seen.is_incomplete() => PluginState::Unknown,
         (0, 0) => PluginState::Ok,
         (0, _) => PluginState::Warning,
         _ => PluginState::Critical,
     }
 }
 
-/// A plugin's line: the state, the verdict, and counts behind a bar.
+/// The output line of a plugin: state, verdict, and performance data after `|`.
 pub fn nagios(seen: &Examination) -> String {
     let state = match plugin_state(seen) {
         PluginState::Ok => "OK",
@@ -55,7 +55,8 @@ pub fn nagios(seen: &Examination) -> String {
     )
 }
 
-/// One test suite a domain, one test a check.
+/// A JUnit XML document with one test suite per domain and one test case per check. Errors are failures, and
+/// warnings too with `warnings_fail`.
 pub fn junit<'e>(all: impl Iterator<Item = &'e Examination>, warnings_fail: bool) -> String {
     let mut out =
         String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"sternpost check\">\n");
@@ -71,7 +72,7 @@ pub fn junit<'e>(all: impl Iterator<Item = &'e Examination>, warnings_fail: bool
             let _ = writeln!(out, "    <testcase classname=\"{name}\" name=\"{check}\"/>");
         }
         for finding in &seen.findings {
-            let told = format!("{}\n{}\n{}", finding.what, finding.why, finding.remedy.join("\n"));
+            let text = format!("{}\n{}\n{}", finding.what, finding.why, finding.remedy.join("\n"));
             let (tag, attributes) = match fails(&finding) {
                 true => (
                     "failure",
@@ -83,7 +84,7 @@ pub fn junit<'e>(all: impl Iterator<Item = &'e Examination>, warnings_fail: bool
                 out,
                 "    <testcase classname=\"{name}\" name=\"{}\"><{tag}{attributes}>{}</{tag}></testcase>",
                 finding.check,
-                xml(&told)
+                xml(&text)
             );
         }
         out.push_str("  </testsuite>\n");
@@ -91,7 +92,7 @@ pub fn junit<'e>(all: impl Iterator<Item = &'e Examination>, warnings_fail: bool
     out + "</testsuites>\n"
 }
 
-/// Text for XML 1.0; characters that it can't have become U+FFFD.
+/// Escapes text for XML 1.0; characters that XML does not allow become U+FFFD.
 fn xml(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -108,11 +109,11 @@ fn xml(text: &str) -> String {
     out
 }
 
-/// Metrics in the text format of Prometheus.
+/// Metrics in the Prometheus text format.
 pub fn prometheus<'e>(all: impl Iterator<Item = &'e Examination>) -> String {
     let all: Vec<&Examination> = all.collect();
     let mut out = String::from(
-        "# HELP sternpost_check_findings Findings of the last look, by severity.\n# TYPE sternpost_check_findings gauge\n",
+        "# HELP sternpost_check_findings Findings of the last check, by severity.\n# TYPE sternpost_check_findings gauge\n",
     );
     for seen in &all {
         for severity in [Severity::Error, Severity::Warning, Severity::Info] {
@@ -126,12 +127,12 @@ pub fn prometheus<'e>(all: impl Iterator<Item = &'e Examination>) -> String {
         }
     }
     out.push_str(
-        "# HELP sternpost_check_finding A check that tripped.\n# TYPE sternpost_check_finding gauge\n",
+        "# HELP sternpost_check_finding A check with an error or warning.\n# TYPE sternpost_check_finding gauge\n",
     );
     for seen in &all {
         let mut tripped: Vec<(Check, Severity)> =
             seen.findings.iter().map(|finding| (finding.check, finding.severity)).collect();
-        // A check can trip at several hosts, with the worst of them first; a series stands once.
+        // A check can have findings for several hosts; the series has the most severe of them.
         tripped.sort_by_key(|(check, severity)| (*check, *severity));
         tripped.dedup_by_key(|(check, _)| *check);
         for (check, severity) in tripped.iter().filter(|(_, severity)| *severity != Severity::Info) {
@@ -143,14 +144,14 @@ pub fn prometheus<'e>(all: impl Iterator<Item = &'e Examination>) -> String {
             );
         }
     }
-    out.push_str("# HELP sternpost_check_mode The mode of the policy that binds new senders.\n# TYPE sternpost_check_mode gauge\n");
+    out.push_str("# HELP sternpost_check_mode The policy mode that applies to new senders.\n# TYPE sternpost_check_mode gauge\n");
     for seen in &all {
         let _ = writeln!(out, "sternpost_check_mode{{domain=\"{}\",mode=\"{}\"}} 1", seen.domain, seen.mode);
     }
     out
 }
 
-/// The severity in JSON, JUnit and metrics.
+/// The name of a severity in JSON, JUnit and metrics.
 pub fn word(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn xml_holds_whatever_a_server_said() {
+    fn xml_escapes_any_text_from_servers() {
         assert_eq!(xml("a<b & \"c\"\u{0}\u{1b}"), "a&lt;b &amp; &quot;c&quot;\u{fffd}\u{fffd}");
     }
 }

@@ -1,4 +1,4 @@
-//! A page to send to a colleague: one file, nothing fetched from anywhere.
+//! The report of a check as an HTML page: a single file without external resources, suitable for mailing.
 
 use crate::catalogue::Severity;
 use crate::finding::{Examination, Finding};
@@ -7,7 +7,7 @@ use askama::Template;
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// The style sheet of this page and of the dashboard.
+/// The CSS of this page, which the dashboard uses too.
 pub const STYLE: &str = include_str!("../../templates/style.css");
 
 #[derive(Template)]
@@ -22,9 +22,9 @@ struct Page<'p> {
 struct CheckPage<'p> {
     seen: &'p Examination,
     took: String,
-    /// Class, word, finding; what needs someone.
+    /// Errors and warnings: CSS class, label, finding.
     found: Vec<(&'static str, &'static str, &'p Finding)>,
-    /// What is good to know.
+    /// Informational findings, without those about senders.
     info: Vec<&'p Finding>,
     senders: Vec<Sender>,
 }
@@ -35,19 +35,19 @@ struct Sender {
     hosts: Vec<(String, &'static str)>,
 }
 
-/// The page as HTML.
+/// Renders the page for one or more examinations, each with the time that it took.
 pub fn render(all: &[(Examination, Duration)], now: Timestamp) -> Result<String, askama::Error> {
     let names: Vec<&str> = all.iter().map(|(seen, _)| seen.domain.as_str()).collect();
     Page {
         title: format!("Mail transport security of {}", names.join(", ")),
         now: now.strftime("%Y-%m-%d %H:%M UTC").to_string(),
         version: env!("CARGO_PKG_VERSION"),
-        all: all.iter().map(|(seen, took)| looked(seen, *took)).collect(),
+        all: all.iter().map(|(seen, took)| check_page(seen, *took)).collect(),
     }
     .render()
 }
 
-/// The class and the word of a severity on a page.
+/// The CSS class and the label of a severity.
 pub fn mark(severity: Severity) -> (&'static str, &'static str) {
     match severity {
         Severity::Error => ("failing", "✗ error"),
@@ -56,7 +56,7 @@ pub fn mark(severity: Severity) -> (&'static str, &'static str) {
     }
 }
 
-fn looked(seen: &Examination, took: Duration) -> CheckPage<'_> {
+fn check_page(seen: &Examination, took: Duration) -> CheckPage<'_> {
     let (info, found): (Vec<&Finding>, Vec<&Finding>) =
         seen.findings.iter().partition(|finding| finding.severity == Severity::Info);
     let is_sender = |finding: &&Finding| finding.check.id().starts_with("SENDER-");

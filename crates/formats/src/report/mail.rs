@@ -1,27 +1,28 @@
-//! How report files and report mails are named (RFC 8460 §5.1, §5.3).
+//! The names of report files (RFC 8460 §5.1) and the subjects of report mails (§5.3). The report delivery writes
+//! them; the inbox and the import parse them to find the submitter of a report.
 
 use crate::domain::DomainName;
 use std::fmt;
 
-/// `SENDER!DOMAIN!BEGIN!END[!ID].json[.gz]`.
+/// The name of a report file: `SENDER!DOMAIN!BEGIN!END[!ID].json[.gz]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportFileName {
-    /// The domain of the sender's contact.
+    /// The domain of the report's sender.
     pub sender: DomainName,
     /// The policy domain.
     pub policy_domain: DomainName,
-    /// First second, since 1970.
+    /// The first second of the report, as Unix time.
     pub begin: i64,
-    /// Last second, since 1970.
+    /// The last second of the report, as Unix time.
     pub end: i64,
-    /// Tells several reports of one range apart: letters and digits.
+    /// Distinguishes several reports of one range; 1 to 64 letters and digits, if present.
     pub unique_id: Option<String>,
-    /// True for `.json.gz`.
+    /// True if the extension is `.json.gz`, false for `.json`.
     pub gzip: bool,
 }
 
 impl ReportFileName {
-    /// Takes a file name apart. White space around it and a folder before it do not count.
+    /// Parses a file name. Surrounding white space and leading folders are ignored.
     pub fn parse(name: &str) -> Option<Self> {
         let name = name.trim().rsplit(['/', '\\']).next()?;
         let (stem, gzip) = match name.strip_suffix(".gz") {
@@ -59,7 +60,7 @@ impl fmt::Display for ReportFileName {
     }
 }
 
-/// The file name for a report of `range` from `sender` about `policy_domain`, packed.
+/// Returns the name of the gzip-compressed file for a report of `range` from `sender` about `policy_domain`.
 pub fn file_name_of(
     sender: &DomainName,
     policy_domain: &DomainName,
@@ -76,19 +77,19 @@ pub fn file_name_of(
     }
 }
 
-/// What the headers of a report mail say (RFC 8460 §5.3).
+/// The identifying headers of a report mail (RFC 8460 §5.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportMail {
-    /// `TLS-Report-Domain`.
+    /// The policy domain, which is also in `TLS-Report-Domain`.
     pub policy_domain: DomainName,
-    /// `TLS-Report-Submitter`.
+    /// The submitter, which is also in `TLS-Report-Submitter`.
     pub submitter: DomainName,
-    /// The id in the subject, without its angle brackets.
+    /// The `report-id` in the subject, without angle brackets.
     pub report_id: String,
 }
 
 impl ReportMail {
-    /// The subject (RPT-15).
+    /// Returns the subject (RPT-15).
     pub fn subject(&self) -> String {
         format!(
             "Report Domain: {} Submitter: {} Report-ID: <{}>",
@@ -96,7 +97,7 @@ impl ReportMail {
         )
     }
 
-    /// Takes a subject apart. Folding leaves white space anywhere in it, also inside the id.
+    /// Parses a subject. Folding may leave white space anywhere in it, including the id.
     pub fn parse_subject(subject: &str) -> Option<Self> {
         let rest = subject.trim();
         let rest = strip_prefix_ignore_case(rest, "Report Domain:")?;
@@ -177,13 +178,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_come_back_as_they_went(sender in "[a-z]{1,9}\\.example", domain in "[a-z]{1,9}\\.example", begin in 0i64..1 << 40, end in 0i64..1 << 40, id in proptest::option::of("[a-zA-Z0-9]{1,20}"), gzip: bool) {
+        fn written_names_are_parsed_unchanged(sender in "[a-z]{1,9}\\.example", domain in "[a-z]{1,9}\\.example", begin in 0i64..1 << 40, end in 0i64..1 << 40, id in proptest::option::of("[a-zA-Z0-9]{1,20}"), gzip: bool) {
             let name = ReportFileName { sender: DomainName::parse(&sender).unwrap(), policy_domain: DomainName::parse(&domain).unwrap(), begin, end, unique_id: id, gzip };
             prop_assert_eq!(ReportFileName::parse(&name.to_string()), Some(name));
         }
 
         #[test]
-        fn any_text_is_refused_or_taken(text in "(Report Domain: )?\\PC{0,60}( Submitter: a.example)?\\PC{0,30}(Report-ID: )?\\PC{0,30}") {
+        fn any_text_is_rejected_or_accepted(text in "(Report Domain: )?\\PC{0,60}( Submitter: a.example)?\\PC{0,30}(Report-ID: )?\\PC{0,30}") {
             let _ = ReportMail::parse_subject(&text);
             let _ = ReportFileName::parse(&text);
         }

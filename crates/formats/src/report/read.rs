@@ -1,4 +1,5 @@
-//! Lenient reading: every quirk of real reporters is taken and recorded (RFC 8460 §4.4; REC-08).
+//! Lenient parsing of reports. Known deviations of real reporters from RFC 8460 §4 are accepted and recorded as
+//! warnings (REC-08). A report is rejected only if it lacks the members that give it a meaning, or exceeds a limit.
 
 mod quirk;
 
@@ -13,55 +14,55 @@ use jiff::Timestamp;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// A report and what is odd about it.
+/// A parsed report with its warnings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadReport {
-    /// The report.
+    /// The parsed report.
     pub report: Report,
-    /// What RFC 8460 does not allow, at most 200.
+    /// The deviations from RFC 8460, at most [`REPORT_WARNINGS`].
     pub warnings: Vec<Warning>,
 }
 
-/// One oddity and where it stands.
+/// A deviation from RFC 8460, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// The member, such as `policies[0].summary.total-failure-session-count`.
+    /// The path of the member, e.g. `policies[0].summary.total-failure-session-count`; empty for the whole report.
     pub path: String,
-    /// What is odd.
+    /// The kind of deviation.
     pub quirk: Quirk,
 }
 
-/// Why a report can't be taken at all; it belongs in quarantine.
+/// Why a report can't be parsed. The inbox quarantines such reports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// Over 100 MiB.
-    #[error("the report has {0} bytes; at most {REPORT_BYTES} are read")]
+    /// The report is longer than [`REPORT_BYTES`].
+    #[error("the report has {0} bytes; at most {REPORT_BYTES} are accepted")]
     TooLong(usize),
-    /// Not JSON, or nested too deeply.
+    /// The text is not valid JSON, or is nested too deeply.
     #[error("line {line}, column {column}: {message}")]
     Json {
-        /// Line of the fault, from 1.
+        /// The line of the error, counted from 1.
         line: usize,
-        /// Column of the fault, from 1.
+        /// The column of the error, counted from 1.
         column: usize,
-        /// What was expected.
+        /// The parser's error message.
         message: String,
     },
-    /// A member without which the report means nothing.
+    /// An essential member is missing or invalid.
     #[error("{path}: {problem}")]
     Member {
-        /// The member.
+        /// The path of the member.
         path: String,
-        /// What is wrong with it.
+        /// What is wrong with the member.
         problem: String,
     },
-    /// Over 100,000 details or 10,000 policies.
-    #[error("{0}: more entries than are taken")]
+    /// The report has more than [`REPORT_DETAILS`] details or [`REPORT_POLICIES`] policies.
+    #[error("{0}: too many entries")]
     TooMany(String),
 }
 
 impl Report {
-    /// Reads an unpacked report.
+    /// Parses a decompressed report.
     pub fn read(bytes: &[u8]) -> Result<ReadReport, ReadError> {
         if bytes.len() > REPORT_BYTES {
             return Err(ReadError::TooLong(bytes.len()));
@@ -89,9 +90,9 @@ type Members = Vec<(String, Json)>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Count {
     Known(u64),
-    /// The member is not there.
+    /// The member is missing.
     Absent,
-    /// The member is there and is not a number of sessions.
+    /// The member exists but is not a number of sessions.
     Unreadable,
 }
 
@@ -328,9 +329,9 @@ impl Reader {
         let total = join(&path, "total-failure-session-count");
         let failed = match self.count(summary, "total-failure-session-count", &path) {
             Count::Known(count) => count,
-            // Writers that leave zeros out leave this out.
+            // Some writers omit members with the value 0.
             Count::Absent => sum,
-            // Some failures may be in what can't be read, and nobody can say of what kind: that is no clean day.
+            // The unreadable value may count failures of unknown kind, so the day must not appear free of failures.
             Count::Unreadable => {
                 self.warn(&total, Quirk::FailuresUnknown);
                 return Ok((successful, sum.saturating_add(1)));
@@ -406,7 +407,8 @@ impl Reader {
         })
     }
 
-    /// The count of a detail. A detail that says that something failed is not clean because its count can't be read.
+    /// Returns the count of a failure detail. An unreadable count is at least one failure, since the detail reports
+    /// one.
     fn failed_sessions(&mut self, members: &Members, path: &str) -> u64 {
         match self.count(members, "failed-session-count", path) {
             Count::Known(count) => count,
@@ -474,7 +476,8 @@ impl Reader {
         Vec::new()
     }
 
-    /// A policy string may be a whole policy, so it gets more room than other texts.
+    /// Limits the length of a policy string. It may contain a whole policy, so the limit is higher than for other
+    /// texts.
     fn policy_text(&mut self, text: &str, path: &str) -> String {
         if text.len() <= crate::limits::POLICY_BYTES { text.to_owned() } else { self.cut(text, path) }
     }

@@ -1,38 +1,38 @@
-//! Packing and unpacking of report files: gzip, zip or plain, told apart by content (REC-04) and
-//! bounded in size and ratio (REC-09).
+//! Compression and decompression of report files. The format (gzip, zip or plain) is detected by content (REC-04). Size
+//! and compression ratio are bounded (REC-09).
 
 use crate::limits::{REPORT_BYTES, REPORT_PACKED_BYTES, REPORT_RATIO, ZIP_MEMBERS};
 use std::io::{Read, Write};
 
-/// How a report was packed.
+/// The format of a received report file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unpacked {
-    /// Not at all.
+    /// Uncompressed JSON.
     Plain,
-    /// With gzip, as RFC 8460 §5 recommends.
+    /// Compressed by gzip, as RFC 8460 §5 recommends.
     Gzip,
-    /// In a zip file, its first `.json` or only member.
+    /// A member of a zip file: the first whose name ends in `.json`, else the first.
     Zip,
 }
 
-/// Why a report can't be unpacked; it belongs in quarantine.
+/// Why a report file can't be decompressed. The inbox quarantines such files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
-    /// Nothing is there.
+    /// The file is empty.
     #[error("the report is empty")]
     Empty,
-    /// Over 10 MiB as it came.
-    #[error("the report has {0} bytes as it came; at most {REPORT_PACKED_BYTES} are taken")]
+    /// The file is longer than [`REPORT_PACKED_BYTES`].
+    #[error("the report has {0} bytes as received; at most {REPORT_PACKED_BYTES} are accepted")]
     TooLong(usize),
-    /// Over 100 MiB, or over a thousand times larger than it came.
-    #[error("the report unpacks to more than {0} bytes, which is over the limit")]
+    /// The decompressed size exceeds [`REPORT_BYTES`], or [`REPORT_RATIO`] times the received size.
+    #[error("the report decompresses to more than the allowed {0} bytes")]
     Bomb(usize),
-    /// Broken packing.
-    #[error("the packing is broken: {0}")]
+    /// The compressed data is invalid.
+    #[error("the compressed data is invalid: {0}")]
     Broken(String),
 }
 
-/// The report's JSON text and how it was packed.
+/// Decompresses a report file. Returns the JSON text and the format of the file.
 pub fn unpack(bytes: &[u8]) -> Result<(Vec<u8>, Unpacked), UnpackError> {
     if bytes.is_empty() {
         return Err(UnpackError::Empty);
@@ -51,7 +51,7 @@ pub fn unpack(bytes: &[u8]) -> Result<(Vec<u8>, Unpacked), UnpackError> {
     Ok((bytes.to_vec(), Unpacked::Plain))
 }
 
-/// The report as gzip.
+/// Compresses a report by gzip.
 pub fn pack(json: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(json)?;
@@ -65,8 +65,8 @@ fn bounded(reader: impl Read, most: usize) -> Result<Vec<u8>, UnpackError> {
     if text.len() > most { Err(UnpackError::Bomb(most)) } else { Ok(text) }
 }
 
-/// The files in a zip file, by name, as they are (a member may be packed itself). All of them together are
-/// bounded like one report.
+/// Returns the names and contents of up to [`ZIP_MEMBERS`] files in a zip file. A member may itself be compressed,
+/// and is returned unchanged. The total size is bounded like that of one report.
 pub fn zip_members(bytes: &[u8]) -> Result<Vec<(String, Vec<u8>)>, UnpackError> {
     let broken = |error: zip::result::ZipError| UnpackError::Broken(error.to_string());
     let mut left = REPORT_BYTES.min(bytes.len().saturating_mul(REPORT_RATIO));
@@ -128,12 +128,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_comes_back(json in proptest::collection::vec(any::<u8>(), 0..500)) {
+        fn packed_bytes_are_unpacked_unchanged(json in proptest::collection::vec(any::<u8>(), 0..500)) {
             prop_assert_eq!(unpack(&pack(&json).unwrap()).unwrap(), (json, Unpacked::Gzip));
         }
 
         #[test]
-        fn any_bytes_are_refused_or_unpacked(head in 0..3usize, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_rejected_or_unpacked(head in 0..3usize, bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut text = [&b"\x1f\x8b\x08"[..], b"PK\x03\x04", b""][head].to_vec();
             text.extend(bytes);
             let _ = unpack(&text);

@@ -1,25 +1,25 @@
-//! Strict writing: only what RFC 8460 §4 allows.
+//! Strict writing of reports: the output contains only what RFC 8460 §4 allows. The report scheduler uses it.
 
 use super::{FailureDetail, PolicyReport, Report};
 use crate::result_type::{PolicyType, ResultType};
 use serde_json::{Map, Value, json};
 
-/// Why a report can't be written as RFC 8460 wants it.
+/// Why a report can't be written according to RFC 8460.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// A member that must be there.
+    /// A required member is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A name that is not registered.
+    /// A policy type or result type is not registered.
     #[error("{0:?} is not a registered name")]
     Unregistered(String),
-    /// A count that JSON numbers do not carry exactly.
+    /// A count exceeds 2^53, so I-JSON can't represent it exactly.
     #[error("the count {0} is over 2^53")]
     Count(u64),
 }
 
 impl Report {
-    /// The report as I-JSON. Never lossy: what can't be written strictly is an error.
+    /// Returns the report as I-JSON (RFC 7493). Fails instead of omitting a value that RFC 8460 does not allow.
     pub fn to_json(&self) -> Result<Vec<u8>, WriteError> {
         let organization = self.organization_name.as_ref().ok_or(WriteError::Missing("organization-name"))?;
         let contact = self.contact_info.as_ref().ok_or(WriteError::Missing("contact-info"))?;
@@ -46,7 +46,7 @@ fn policy(policy: &PolicyReport) -> Result<Value, WriteError> {
     if let PolicyType::Other(name) = &policy.policy_type {
         return Err(WriteError::Unregistered(name.clone()));
     }
-    // RPT-24: receivers' parsers stumble over no-policy-found without its domain.
+    // RPT-24: some receivers can't parse no-policy-found without a policy domain.
     let domain = policy.policy_domain.as_ref().ok_or(WriteError::Missing("policy-domain"))?;
     let mut inner = Map::new();
     inner.insert("policy-type".into(), json!(policy.policy_type.as_str()));

@@ -1,5 +1,5 @@
-//! Names whose addresses somebody states, before they are in DNS or past what is: a server is looked at before mail
-//! finds it. Everything else is asked for as usual.
+//! Host addresses that the operator specifies instead of those in DNS, for example to check a new mail server before
+//! its address is published. All other lookups go to the underlying resolver.
 
 use super::{Absence, Answer, Data, Dns, DnsError, Kind, Security};
 use crate::BoxFuture;
@@ -8,18 +8,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// [`Dns`] with some addresses stated.
+/// A [`Dns`] that answers A and AAAA queries for some names with given addresses.
 pub struct AddressOverrides {
     dns: Arc<dyn Dns>,
     addresses: Vec<(DomainName, IpAddr)>,
 }
 
-/// What is stated holds while the program looks.
+/// The TTL of overridden answers, long enough for one check.
 const OVERRIDE_TTL: Duration = Duration::from_secs(3600);
 
 impl AddressOverrides {
-    /// `dns`, but for names that have addresses here: those have no others. Who states them vouches for them as DNSSEC
-    /// would.
+    /// Wraps `dns`. Names in `addresses` have only the addresses given there, and these answers count as
+    /// [`Security::Secure`], since the operator vouches for them.
     pub fn over(dns: Arc<dyn Dns>, addresses: &[(DomainName, IpAddr)]) -> Arc<dyn Dns> {
         match addresses {
             [] => dns,
@@ -31,7 +31,7 @@ impl AddressOverrides {
         if !matches!(kind, Kind::A | Kind::Aaaa) {
             return None;
         }
-        let mut own = self.addresses.iter().filter(|(stated, _)| stated == name).peekable();
+        let mut own = self.addresses.iter().filter(|(overridden, _)| overridden == name).peekable();
         own.peek()?;
         let records: Vec<Data> = own
             .filter_map(|(_, address)| match (address, kind) {
@@ -70,19 +70,19 @@ impl Dns for AddressOverrides {
 mod tests {
     use super::*;
 
-    struct Nobody;
+    struct NoAnswer;
 
-    impl Dns for Nobody {
+    impl Dns for NoAnswer {
         fn lookup<'a>(&'a self, _: &'a DomainName, _: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
             Box::pin(async { Err(DnsError::Timeout) })
         }
     }
 
     #[tokio::test]
-    async fn stated_addresses_take_the_place_of_those_in_dns_and_of_nothing_else() {
+    async fn overrides_replace_address_records_and_no_other_records() {
         let name = |text: &str| DomainName::parse(text).unwrap();
-        let stated = [(name("mx.example.org"), "192.0.2.7".parse().unwrap())];
-        let dns = AddressOverrides::over(Arc::new(Nobody), &stated);
+        let overrides = [(name("mx.example.org"), "192.0.2.7".parse().unwrap())];
+        let dns = AddressOverrides::over(Arc::new(NoAnswer), &overrides);
         let found = dns.lookup(&name("mx.example.org"), Kind::A).await.unwrap();
         assert_eq!(found.records, [Data::A("192.0.2.7".parse().unwrap())]);
         assert!(dns.lookup(&name("mx.example.org"), Kind::Aaaa).await.unwrap_err().is_absence());

@@ -1,5 +1,5 @@
-//! [`Dns`] by the name servers of the zone itself, all of them, past every cache (PUB-09): what they
-//! show is what senders will see when caches have run out.
+//! [`AuthoritativeServers`], a [`Dns`] that queries all authoritative name servers of a zone directly and bypasses caches
+//! (PUB-09). Their answers are what senders will see once caches expire, so a rollout uses it to verify its records.
 
 use super::{Answer, Data, Dns, DnsError, Kind, Resolver, ResolverConfig, host_addresses};
 use crate::BoxFuture;
@@ -11,27 +11,29 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Asks the name servers of each zone.
-pub struct Authorities {
+/// Queries the authoritative name servers of each zone. If they answer differently, the lookup fails with
+/// [`DnsError::Differ`].
+pub struct AuthoritativeServers {
     resolver: Arc<dyn Dns>,
     port: u16,
     allow_special: bool,
     sources: Vec<IpAddr>,
 }
 
-impl Authorities {
-    /// Finds zones and their servers by `resolver`, and asks them on `port`. Servers at private and other
-    /// special addresses are asked only when that is allowed.
+impl AuthoritativeServers {
+    /// Finds zones and their name servers through `resolver`, and queries the servers on `port`. Servers at private and
+    /// other special-purpose addresses are skipped unless `allow_special` is true.
     pub fn new(resolver: Arc<dyn Dns>, port: u16, allow_special: bool) -> Self {
         Self { resolver, port, allow_special, sources: Vec::new() }
     }
 
-    /// The same, asking from these addresses of this machine, one a family.
+    /// Sends queries from these local addresses, at most one per address family.
     pub fn from_sources(self, sources: Vec<IpAddr>) -> Self {
         Self { sources, ..self }
     }
 
-    async fn ask(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
+    /// Looks up records, following CNAMEs across zones.
+    async fn resolve(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
         let mut name = name.clone();
         let mut aliases = Vec::new();
         while aliases.len() < ALIASES {
@@ -53,15 +55,15 @@ impl Authorities {
             aliases.push(target.clone());
             name = target;
         }
-        Err(DnsError::ServerFailure(format!("over {ALIASES} aliases in a row")))
+        Err(DnsError::ServerFailure(format!("more than {ALIASES} CNAMEs in a row")))
     }
 
-    /// The servers of the zone that `name` is in.
+    /// The addresses of the name servers of the zone that `name` is in.
     async fn servers(&self, name: &DomainName) -> Result<Vec<SocketAddr>, DnsError> {
         let mut zone = Some(name.clone());
         while let Some(candidate) = zone {
             match self.resolver.lookup(&candidate, Kind::Ns).await {
-                // Through an alias it would be the servers of another zone.
+                // With a CNAME, these would be the name servers of another zone.
                 Ok(answer) if answer.aliases.is_empty() => return self.addresses(&answer).await,
                 Ok(_) => {}
                 Err(error) if error.is_absence() => {}
@@ -69,7 +71,7 @@ impl Authorities {
             }
             zone = candidate.parent();
         }
-        Err(DnsError::ServerFailure(format!("no name servers are found for {name}")))
+        Err(DnsError::ServerFailure(format!("no name servers found for {name}")))
     }
 
     async fn addresses(&self, answer: &Answer) -> Result<Vec<SocketAddr>, DnsError> {
@@ -94,18 +96,19 @@ impl Authorities {
     }
 }
 
-/// What one server said.
+/// The answer of one name server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAnswer {
-    /// The server.
+    /// The address of the server.
     pub server: IpAddr,
-    /// Its answer.
+    /// The server's answer.
     pub said: Result<Answer, DnsError>,
 }
 
-/// Asks each name server of a zone by itself.
-pub trait AskEachServer: Send + Sync {
-    /// What every server of the zone of `name` says, by itself. No CNAME is followed to another zone.
+/// Queries each authoritative name server of a zone separately.
+pub trait PerServerLookup: Send + Sync {
+    /// Queries every name server of the zone that `name` is in, and returns their answers sorted by address. CNAMEs are
+    /// not followed to other zones. Fails only if the servers can't be found.
     fn each<'a>(
         &'a self,
         name: &'a DomainName,
@@ -113,7 +116,7 @@ pub trait AskEachServer: Send + Sync {
     ) -> BoxFuture<'a, Result<Vec<ServerAnswer>, DnsError>>;
 }
 
-impl AskEachServer for Authorities {
+impl PerServerLookup for AuthoritativeServers {
     fn each<'a>(
         &'a self,
         name: &'a DomainName,
@@ -125,7 +128,7 @@ impl AskEachServer for Authorities {
             for server in servers {
                 let (sources, name) = (self.sources.clone(), name.clone());
                 tasks.spawn(async move {
-                    ServerAnswer { server: server.ip(), said: one(server, sources, &name, kind).await }
+                    ServerAnswer { server: server.ip(), said: query(server, sources, &name, kind).await }
                 });
             }
             let mut all = tasks.join_all().await;
@@ -135,14 +138,16 @@ impl AskEachServer for Authorities {
     }
 }
 
+/// Turns a negative answer into `None`.
 fn absent(error: DnsError) -> Result<Option<Answer>, DnsError> {
     if error.is_absence() { Ok(None) } else { Err(error) }
 }
 
-/// How long the others are waited for when one has answered.
+/// After the first answer, how long to wait for each further one.
 const STRAGGLER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What all servers say that answer at all. One that is dead shows nothing to senders either.
+/// The answer that all responding servers agree on. Servers that fail are ignored, since senders get no answers from
+/// them either.
 async fn agreed(
     servers: &[SocketAddr],
     sources: &[IpAddr],
@@ -152,28 +157,29 @@ async fn agreed(
     let mut tasks = tokio::task::JoinSet::new();
     for server in servers {
         let (server, sources, name) = (*server, sources.to_vec(), name.clone());
-        tasks.spawn(async move { (server, one(server, sources, &name, kind).await) });
+        tasks.spawn(async move { (server, query(server, sources, &name, kind).await) });
     }
-    let (mut said, mut silent): (Option<(SocketAddr, Result<Answer, DnsError>)>, _) =
-        (None, DnsError::Timeout);
+    let mut first: Option<(SocketAddr, Result<Answer, DnsError>)> = None;
+    let mut failure = DnsError::Timeout;
     loop {
-        let patience = if said.is_some() { STRAGGLER_TIMEOUT } else { DNS_TIME };
-        let Ok(Some(Ok((server, outcome)))) = tokio::time::timeout(patience, tasks.join_next()).await else {
+        let limit = if first.is_some() { STRAGGLER_TIMEOUT } else { DNS_TIME };
+        let Ok(Some(Ok((server, outcome)))) = tokio::time::timeout(limit, tasks.join_next()).await else {
             break;
         };
-        match (&said, outcome) {
-            (_, Err(error)) if !error.is_absence() => silent = error,
-            (None, outcome) => said = Some((server, outcome)),
-            (Some((first, known)), outcome) if !alike(known, &outcome) => {
-                return Err(DnsError::Differ { name: name.clone(), one: first.ip(), other: server.ip() });
+        match (&first, outcome) {
+            (_, Err(error)) if !error.is_absence() => failure = error,
+            (None, outcome) => first = Some((server, outcome)),
+            (Some((one, known)), outcome) if !are_same(known, &outcome) => {
+                return Err(DnsError::Differ { name: name.clone(), one: one.ip(), other: server.ip() });
             }
             _ => {}
         }
     }
-    said.map_or(Err(silent), |(_, outcome)| outcome)
+    first.map_or(Err(failure), |(_, outcome)| outcome)
 }
 
-async fn one(
+/// Queries a single server, without cache and validation.
+async fn query(
     server: SocketAddr,
     sources: Vec<IpAddr>,
     name: &DomainName,
@@ -190,7 +196,8 @@ async fn one(
     resolver.lookup(name, kind).await
 }
 
-fn alike(one: &Result<Answer, DnsError>, other: &Result<Answer, DnsError>) -> bool {
+/// Whether two answers have the same records in any order; two negative answers are the same.
+fn are_same(one: &Result<Answer, DnsError>, other: &Result<Answer, DnsError>) -> bool {
     match (one, other) {
         (Ok(one), Ok(other)) => {
             let within =
@@ -202,8 +209,8 @@ fn alike(one: &Result<Answer, DnsError>, other: &Result<Answer, DnsError>) -> bo
     }
 }
 
-impl Dns for Authorities {
+impl Dns for AuthoritativeServers {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
-        Box::pin(self.ask(name, kind))
+        Box::pin(self.resolve(name, kind))
     }
 }

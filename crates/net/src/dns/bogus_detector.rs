@@ -1,5 +1,6 @@
-//! Tells a zone whose signatures do not fit from a server that fails, behind a resolver that validates: it answers both
-//! with SERVFAIL, and gives the data when it is asked not to check (the CD bit, RFC 4035 §3.2.2).
+//! Distinguishes a zone with invalid signatures from a server failure, behind a validating resolver that answers both
+//! with SERVFAIL. The same query with the CD bit ("checking disabled", RFC 4035 §3.2.2) returns the data if only
+//! validation failed.
 
 use super::resolver::{pool, record_type};
 use super::sockets::Sockets;
@@ -13,7 +14,7 @@ use hickory_resolver::NameServerPool;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
 use std::sync::Arc;
 
-/// A resolver whose failures are looked into: what it would say without checking makes it [`DnsError::Bogus`].
+/// A [`Dns`] that repeats failed lookups without validation. If that succeeds, the error becomes [`DnsError::Bogus`].
 pub struct BogusDetector {
     dns: Arc<dyn Dns>,
     pool: NameServerPool<Sockets>,
@@ -21,14 +22,14 @@ pub struct BogusDetector {
 }
 
 impl BogusDetector {
-    /// Looks into the failures of `dns`, by the servers of this configuration.
+    /// Wraps `dns`. Failed lookups are repeated with the servers of `config`.
     pub fn new(dns: Arc<dyn Dns>, config: &ResolverConfig) -> Result<Self, ResolverError> {
         let (pool, _, options) = pool(config).map_err(|error| ResolverError::System(error.to_string()))?;
         Ok(Self { dns, pool, options })
     }
 
-    /// Whether the servers have an answer when they do not check it.
-    async fn is_there(&self, name: &DomainName, kind: Kind) -> bool {
+    /// Whether the servers answer the query when validation is disabled.
+    async fn succeeds_unvalidated(&self, name: &DomainName, kind: Kind) -> bool {
         let Ok(name) = Name::from_ascii(format!("{name}.")) else { return false };
         let mut message = Message::query();
         message.add_query(Query::query(name, record_type(kind)));
@@ -47,7 +48,9 @@ impl Dns for BogusDetector {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
         Box::pin(async move {
             match self.dns.lookup(name, kind).await {
-                Err(DnsError::ServerFailure(_)) if self.is_there(name, kind).await => Err(DnsError::Bogus),
+                Err(DnsError::ServerFailure(_)) if self.succeeds_unvalidated(name, kind).await => {
+                    Err(DnsError::Bogus)
+                }
                 other => other,
             }
         })

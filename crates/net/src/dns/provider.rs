@@ -1,9 +1,9 @@
-//! Changes a zone through the interface of the provider that runs it, by HTTPS.
+//! Changes a zone through the HTTPS API of its DNS provider. `operations::publishers` gives the records to publish.
 //!
-//! This module holds what the five dialects have in common: only records of ours are replaced, what is there already
-//! is left alone, and what was taken away is put back when its successor is refused. A submodule for each provider
-//! lists and sets one record set; `http` sends a request, and `record` holds what is compared and sent. Input comes
-//! from `operations::publishers`.
+//! This module holds what the five providers have in common: only our own records are replaced, records that already
+//! match are not changed, and removed records are restored when the provider rejects their replacements. A submodule
+//! for each provider lists and sets one record set. The submodule `http` sends requests, and `record` parses and
+//! formats record data.
 
 mod cloudflare;
 mod desec;
@@ -25,28 +25,28 @@ use std::fmt;
 use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 
-/// Providers whose interface is spoken. Each was tried with a server that behaves as its documentation says, none
-/// with the real thing.
+/// The supported DNS providers. Each was tested with a simulated server that follows the provider's documentation, not
+/// with the real service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
-    /// Cloudflare, interface version 4.
+    /// Cloudflare, API version 4.
     Cloudflare,
-    /// deSEC.
+    /// deSEC, API version 1.
     DeSec,
-    /// DigitalOcean, interface version 2.
+    /// DigitalOcean, API version 2.
     DigitalOcean,
-    /// Hetzner, the interface of its cloud.
+    /// Hetzner, Cloud API version 1.
     Hetzner,
-    /// Amazon Route 53, interface of 2013-04-01.
+    /// Amazon Route 53, API version 2013-04-01.
     Route53,
 }
 
 impl Service {
-    /// All of them.
+    /// All supported providers.
     pub const ALL: [Self; 5] =
         [Self::Cloudflare, Self::DeSec, Self::DigitalOcean, Self::Hetzner, Self::Route53];
 
-    /// As it is written in configurations.
+    /// The provider's name in the configuration file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cloudflare => "cloudflare",
@@ -57,7 +57,7 @@ impl Service {
         }
     }
 
-    /// Takes the same.
+    /// Parses the name that [`Service::as_str`] returns; `None` for other text.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|service| service.as_str() == text)
     }
@@ -75,7 +75,7 @@ impl fmt::Display for Service {
     }
 }
 
-/// A zone at a provider.
+/// A zone at a DNS provider, with the key to change it.
 #[derive(Clone)]
 pub struct Provider {
     service: Service,
@@ -85,7 +85,7 @@ pub struct Provider {
     clock: Arc<dyn Clock>,
 }
 
-/// What a provider knows us by.
+/// The credentials for a provider's API.
 #[derive(Clone)]
 enum Key {
     Token(String),
@@ -95,77 +95,77 @@ enum Key {
 /// Why a zone was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
-    /// What is in the key file is no key of this provider.
-    #[error("{0} can't be used with this key file: {1}")]
+    /// The key file does not contain a valid key for this provider.
+    #[error("the key file for {0} is invalid: {1}")]
     Key(Service, String),
-    /// It does not know the key.
-    #[error("{0} does not take the key: it is wrong, has expired, or may not do this")]
+    /// The provider rejected the key (HTTP 401).
+    #[error("{0} rejected the key: it is wrong, has expired, or lacks the permission")]
     Unauthorized(Service),
-    /// It does not know the zone.
-    #[error("{0} knows no zone {1}, or does not show it to this key")]
+    /// The provider does not have the zone, or hides it from this key (HTTP 404).
+    #[error("{0} does not have the zone {1}, or this key can't access it")]
     NoZone(Service, DomainName),
-    /// It does not want to, or can't be reached.
+    /// The provider refused the request, can't be reached, or sent an invalid response.
     #[error("{0}: {1}")]
     Refused(Service, String),
-    /// It takes too long.
-    #[error("{0} does not answer in time")]
+    /// The change took longer than [`PROVIDER_TIME`].
+    #[error("{0} did not answer in time")]
     Timeout(Service),
-    /// A record was taken away for another, which was refused, and it could not be put back.
-    #[error("{error}; and {} could not be put back ({again})", lost.join(" and "))]
-    Torn {
-        /// Why the new one was refused.
+    /// A change failed partway, and the records that were removed for it could not be restored.
+    #[error("{error}; and {} could not be restored ({again})", lost.join(" and "))]
+    RollbackFailed {
+        /// Why the change failed.
         error: Box<ProviderError>,
-        /// Why the old one was.
+        /// Why the old records could not be restored.
         again: Box<ProviderError>,
-        /// What is gone, in zone-file form.
+        /// The records that may be missing now, in zone-file format.
         lost: Vec<String>,
     },
 }
 
-/// Why one request, or one step made of requests, failed.
+/// Why a request, or a step of several requests, failed.
 #[derive(Debug)]
 enum Fault {
-    /// The key is not accepted (HTTP 401).
+    /// The key was rejected (HTTP 401).
     Unauthorized,
-    /// The zone or record is not known (HTTP 404).
+    /// The zone or record does not exist (HTTP 404).
     NotFound,
-    /// Another status that is not a success, with what the provider says.
+    /// Another error status, with the provider's explanation.
     Refused { status: u16, text: String },
-    /// No answer, or one that can't be used.
+    /// No response, or an invalid one.
     Other(String),
-    /// The time for the whole change is over.
+    /// The time limit of the whole change has passed.
     Timeout,
 }
 
 impl Fault {
-    /// A list with more pages than are read.
+    /// A list has more than [`PROVIDER_PAGES`] pages.
     fn too_long() -> Self {
-        Self::Other(format!("its list has over {PROVIDER_PAGES} pages"))
+        Self::Other(format!("the record or zone list has more than {PROVIDER_PAGES} pages"))
     }
 }
 
 /// All records of one type at one name.
 #[derive(Clone, Copy)]
 struct RecordSet<'a> {
-    /// The zone as the provider's interface names it: see [`Dialect::find_zone`].
+    /// The zone's identifier in the provider's API: see [`Dialect::find_zone`].
     zone: &'a str,
     name: &'a DomainName,
     kind: Kind,
 }
 
-/// The interface of one provider.
+/// The API of one provider.
 trait Dialect: Send + Sync {
-    /// How the interface names the zone that `record` is in: an identifier or a domain name.
+    /// The API's identifier of the zone that `record` is in, which may be a domain name. `zone` is the configured zone.
     fn find_zone<'a>(
         &'a self,
         zone: &'a DomainName,
         record: &'a DomainName,
     ) -> BoxFuture<'a, Result<String, Fault>>;
 
-    /// The records at a place.
+    /// Lists the records of a set; empty if there is no such set.
     fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>>;
 
-    /// Makes these the only records at a place. `ttl` is in seconds.
+    /// Replaces all records of a set with `records`. `ttl` is in seconds.
     fn set<'a>(
         &'a self,
         place: &'a RecordSet<'a>,
@@ -173,14 +173,14 @@ trait Dialect: Send + Sync {
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>>;
 
-    /// Whether a [`Dialect::set`] that fails has changed nothing.
+    /// True if a failed [`Dialect::set`] never leaves a partial change.
     fn is_atomic(&self) -> bool;
 }
 
 impl Provider {
-    /// With what its key file holds: a token alone, or for Route 53 the lines `aws_access_key_id = …`,
-    /// `aws_secret_access_key = …` and, where there is one, `aws_session_token = …`. `zone_id` picks one of several zones
-    /// of the same name at Route 53.
+    /// Creates a client for a zone. `key` is the content of the key file: a token, or for Route 53 the lines
+    /// `aws_access_key_id = …`, `aws_secret_access_key = …` and optionally `aws_session_token = …`. At Route 53,
+    /// `zone_id` selects one of several zones with the same name.
     pub fn new(
         service: Service,
         key: &str,
@@ -197,7 +197,8 @@ impl Provider {
         Ok(Self { service, key, zone, zone_id, clock: Arc::new(SystemClock) })
     }
 
-    /// Puts it there, where it is not there yet. Returns what stood there before and is replaced, in zone-file form.
+    /// Publishes `new` at `name`, unless it is already published. `ttl` is in seconds. Returns our records that were
+    /// there before, in zone-file format.
     pub fn replace<'a>(
         &'a self,
         name: &'a DomainName,
@@ -234,7 +235,7 @@ impl Provider {
             Service::DeSec => Box::new(desec::DeSec(api)),
             Service::DigitalOcean => Box::new(digitalocean::DigitalOcean(api)),
             Service::Hetzner => Box::new(hetzner::Hetzner(api)),
-            Service::Route53 => return Err(Fault::Other("a token is not a key of it".to_owned())),
+            Service::Route53 => return Err(Fault::Other("Route 53 does not accept tokens".to_owned())),
         })
     }
 
@@ -246,30 +247,32 @@ impl Provider {
         ttl: u32,
     ) -> Result<Vec<String>, ProviderError> {
         let deadline = Instant::now() + PROVIDER_TIME;
-        let look = look(dialect, &self.zone, name, new);
-        let looked = timeout_at(deadline, look).await.unwrap_or(Err(Fault::Timeout));
-        let (zone, mut changes) = looked.map_err(|error| self.explain(error))?;
+        let planned = plan(dialect, &self.zone, name, new);
+        let planned = timeout_at(deadline, planned).await.unwrap_or(Err(Fault::Timeout));
+        let (zone, mut changes) = planned.map_err(|error| self.explain(error))?;
         let ours = changes.iter().flat_map(|change| &change.before);
-        let old = ours.filter(|record| is_ours(&record.data, new)).map(|record| line(name, ttl, record));
+        let old =
+            ours.filter(|record| is_ours(&record.data, new)).map(|record| zone_file_line(name, ttl, record));
         let old = old.collect();
         changes.retain(|change| !are_same(&change.before, &change.after));
-        // An alias and addresses can't stand at one name, so what goes away goes first.
+        // A CNAME and addresses can't exist at the same name, so removals come first.
         changes.sort_by_key(|change| !change.after.is_empty());
         for (done, change) in changes.iter().enumerate() {
             let place = RecordSet { zone: &zone, name, kind: change.kind };
             let set = timeout_at(deadline, dialect.set(&place, ttl, &change.after)).await;
             if let Err(error) = set.unwrap_or(Err(Fault::Timeout)) {
-                // After a failure on the way, nobody knows how much of the last one was done.
-                let is_whole = dialect.is_atomic() && !matches!(error, Fault::Timeout);
-                let undone = changes.get(..if is_whole { done } else { done + 1 }).unwrap_or_default();
-                return Err(self.put_back(dialect, &place, ttl, undone, self.explain(error)).await);
+                // Unless changes are atomic, the failed change may have been made in part, so it is undone as well.
+                let is_unchanged = dialect.is_atomic() && !matches!(error, Fault::Timeout);
+                let undone = changes.get(..if is_unchanged { done } else { done + 1 }).unwrap_or_default();
+                return Err(self.roll_back(dialect, &place, ttl, undone, self.explain(error)).await);
             }
         }
         Ok(old)
     }
 
-    /// Undoes what was done, in a time of its own, and says what went wrong.
-    async fn put_back(
+    /// Restores the record sets in `done` within a new time limit. Returns the error to report: `error`, or
+    /// [`ProviderError::RollbackFailed`] if records could not be restored.
+    async fn roll_back(
         &self,
         dialect: &dyn Dialect,
         place: &RecordSet<'_>,
@@ -283,12 +286,12 @@ impl Provider {
             let set = timeout_at(deadline, dialect.set(&place, ttl, &change.before)).await;
             if let Err(again) = set.unwrap_or(Err(Fault::Timeout)) {
                 let lost: Vec<String> =
-                    change.before.iter().map(|record| line(place.name, ttl, record)).collect();
+                    change.before.iter().map(|record| zone_file_line(place.name, ttl, record)).collect();
                 if lost.is_empty() {
                     continue;
                 }
                 let again = Box::new(self.explain(again));
-                return ProviderError::Torn { error: Box::new(error), again, lost };
+                return ProviderError::RollbackFailed { error: Box::new(error), again, lost };
             }
         }
         error
@@ -307,15 +310,15 @@ impl Provider {
     }
 }
 
-/// All records of a type at a name, before and after.
+/// All records of one type at one name, before and after the change.
 struct Change {
     kind: Kind,
     before: Vec<Record>,
     after: Vec<Record>,
 }
 
-/// The zone, and what is there and is to be there of each type that matters.
-async fn look(
+/// Finds the zone, lists the record sets that `new` affects, and determines what each should contain.
+async fn plan(
     dialect: &dyn Dialect,
     zone: &DomainName,
     name: &DomainName,
@@ -339,6 +342,7 @@ fn kinds(new: &Replacement) -> &'static [Kind] {
     }
 }
 
+/// Whether `new` replaces this record.
 fn is_ours(data: &Data, new: &Replacement) -> bool {
     match (data, new) {
         (Data::Txt(text), Replacement::Txt { prefix, .. }) => text.starts_with(prefix.as_bytes()),
@@ -347,7 +351,7 @@ fn is_ours(data: &Data, new: &Replacement) -> bool {
     }
 }
 
-/// What is to stand there of a type.
+/// The new records of one type.
 fn data(kind: Kind, new: &Replacement) -> Vec<Data> {
     match (kind, new) {
         (Kind::Txt, Replacement::Txt { value, .. }) => {
@@ -362,7 +366,7 @@ fn data(kind: Kind, new: &Replacement) -> Vec<Data> {
     }
 }
 
-/// The same records, in whatever order.
+/// Whether two lists have the same records in any order.
 fn are_same(there: &[Record], wanted: &[Record]) -> bool {
     let is_in = |record: &Record, all: &[Record]| all.iter().any(|other| other.data == record.data);
     there.len() == wanted.len()
@@ -370,7 +374,7 @@ fn are_same(there: &[Record], wanted: &[Record]) -> bool {
         && wanted.iter().all(|record| is_in(record, there))
 }
 
-/// For interfaces with single records: those to delete, and those to create. A record that stands twice counts twice.
+/// The records to delete and the records to create, for APIs that handle single records. Duplicates count separately.
 fn differences<'a>(there: &'a [Record], wanted: &'a [Record]) -> (Vec<&'a Record>, Vec<&'a Record>) {
     let mut gone: Vec<&Record> = there.iter().collect();
     let mut new = Vec::new();
@@ -385,13 +389,13 @@ fn differences<'a>(there: &'a [Record], wanted: &'a [Record]) -> (Vec<&'a Record
     (gone, new)
 }
 
-/// A record in zone-file form; interfaces tell the same TTL for all, or none.
-fn line(name: &DomainName, ttl: u32, record: &Record) -> String {
+/// A record in zone-file format. `ttl` is the configured TTL, since not every API returns the record's own.
+fn zone_file_line(name: &DomainName, ttl: u32, record: &Record) -> String {
     let kind = record.data.kind().as_str();
     format!("{name}. {ttl} IN {kind} {}", record.data.text(record::Escapes::Decimal))
 }
 
-/// An identifier that a provider gives, fit to be a part of a path.
+/// Checks that an identifier from a provider is safe to use in a URL path.
 fn segment(id: &str) -> Result<&str, Fault> {
     let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !id.is_empty() && id.bytes().all(is_fit) {
@@ -400,7 +404,7 @@ fn segment(id: &str) -> Result<&str, Fault> {
     Err(Fault::Other(format!("{id:?} is not a valid identifier")))
 }
 
-/// What a provider says, fit for a log: it is foreign text.
+/// Makes untrusted text from a provider fit for a log: one line without control characters, limited in length.
 fn one_line(text: &str) -> String {
     let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
     flat.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -416,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn services_come_back_from_their_words() {
+    fn services_are_parsed_from_their_names() {
         for service in Service::ALL {
             assert_eq!(Service::parse(service.as_str()), Some(service));
         }
@@ -424,8 +428,8 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_can_not_be_used_are_told_and_not_shown() {
-        for (service, key, told) in [
+    fn errors_about_invalid_keys_say_why_without_showing_the_key() {
+        for (service, key, expected) in [
             (Service::Cloudflare, " \n", "it is empty"),
             (Service::DeSec, "two tokens", "more than one token"),
             (Service::Route53, "aws_access_key_id = AKIA", "no line `aws_secret_access_key = …`"),
@@ -433,7 +437,7 @@ mod tests {
         ] {
             let error = Provider::new(service, key, name("example.org"), None).err().unwrap().to_string();
             assert!(
-                error.contains(told) && !error.contains("SECRET") && !error.contains("two tokens"),
+                error.contains(expected) && !error.contains("SECRET") && !error.contains("two tokens"),
                 "{error}"
             );
         }
@@ -444,14 +448,14 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_others_are_not_ours() {
+    fn other_txt_records_are_not_ours() {
         let new = Replacement::Txt { prefix: "v=STSv1", value: None };
         assert!(is_ours(&txt("v=STSv1; id=1;").data, &new));
         assert!(!is_ours(&txt("site=verification").data, &new));
     }
 
     #[test]
-    fn records_are_compared_by_what_they_say() {
+    fn records_are_compared_by_their_data() {
         let alias = |text: &str| vec![Record::new(Data::alias(text))];
         assert!(are_same(&alias("Host.example.net"), &alias("host.example.net.")));
         assert!(!are_same(&alias("a.example.net"), &alias("b.example.net")));
@@ -464,7 +468,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_text_that_was_taken_away_comes_back_when_the_new_one_is_refused() {
+    async fn a_removed_record_is_restored_when_its_replacement_is_refused() {
         let provider = Provider::new(Service::DigitalOcean, "t", name("example.org"), None).unwrap();
         let old = r#"{"domain_records":[{"id":1,"type":"TXT","name":"_mta-sts","data":"v=STSv1; id=1;"}]}"#;
         let none = r#"{"domain_records":[]}"#;
@@ -475,15 +479,15 @@ mod tests {
             let dialect = provider.dialect(Box::new(script.clone())).unwrap();
             let name = name("_mta-sts.example.org");
             let error = provider.replace_by(dialect.as_ref(), &name, &new, 300).await.unwrap_err();
-            assert_eq!(matches!(error, ProviderError::Torn { .. }), is_torn, "{error}");
+            assert_eq!(matches!(error, ProviderError::RollbackFailed { .. }), is_torn, "{error}");
             assert!(error.to_string().starts_with("DigitalOcean: HTTP 422: no"), "{error}");
             assert!(script.bodies()[5].contains("v=STSv1; id=1;"), "{:?}", script.bodies());
         }
     }
 
     #[test]
-    fn what_providers_say_is_one_bounded_line() {
-        let told = one_line(&format!("HTTP 500:\n<html>\u{1b}[31m{}", "x".repeat(1000)));
-        assert!(!told.contains('\n') && !told.contains('\u{1b}') && told.len() <= 400, "{told}");
+    fn text_from_providers_becomes_one_bounded_line() {
+        let line = one_line(&format!("HTTP 500:\n<html>\u{1b}[31m{}", "x".repeat(1000)));
+        assert!(!line.contains('\n') && !line.contains('\u{1b}') && line.len() <= 400, "{line}");
     }
 }

@@ -1,5 +1,6 @@
-//! [`Dns`] by a validating stub resolver (RFC 4035 §4.9), or by one that trusts the AD bit of a
-//! validating resolver that the operator vouches for (DANE-14).
+//! [`Resolver`], the main implementation of [`Dns`]: a stub resolver that validates DNSSEC itself (RFC 4035 §4.9), or
+//! trusts the AD bit of a validating resolver that the operator vouches for (DANE-14). It wraps the hickory library and
+//! keeps a cache of unsigned zones, for which it does not fetch the chain of trust again.
 
 use super::sockets::Sockets;
 use super::unsigned::{Claim, UnsignedZones, host};
@@ -21,33 +22,33 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How DNSSEC is taken.
+/// How answers get their DNSSEC state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dnssec {
-    /// Validate here.
+    /// Validate each answer locally.
     Validate,
     /// Trust the AD bit of the configured servers.
     TrustAd,
-    /// Take every answer as insecure.
+    /// Do not validate; every answer counts as insecure.
     Off,
 }
 
-/// How a [`Resolver`] works.
+/// The configuration of a [`Resolver`].
 #[derive(Debug, Clone)]
 pub struct ResolverConfig {
-    /// Servers to ask; empty means those of the system.
+    /// The recursive resolvers to query; if empty, those in `/etc/resolv.conf`.
     pub servers: Vec<SocketAddr>,
-    /// Addresses of this machine that questions come from, one a family; the system's choice without.
+    /// Local addresses to send queries from, at most one per address family; if empty, the system chooses.
     pub sources: Vec<IpAddr>,
-    /// How DNSSEC is taken.
+    /// How answers get their DNSSEC state.
     pub dnssec: Dnssec,
-    /// DNSKEY records of the root in zone-file form; `None` means the internet's.
+    /// The trust anchor: DNSKEY records of the root in zone-file format. `None` means the built-in IANA anchor.
     pub trust_anchor: Option<String>,
-    /// Whether answers are remembered for their TTL.
+    /// Whether answers are cached for their TTL.
     pub cache: bool,
-    /// How long one attempt may take; there are two.
+    /// The time limit for one attempt; there are two attempts.
     pub attempt_time: Duration,
-    /// A longer TTL counts as this.
+    /// The maximum TTL; longer TTLs are reduced to it.
     pub max_ttl: Duration,
 }
 
@@ -65,36 +66,37 @@ impl Default for ResolverConfig {
     }
 }
 
-/// Why a resolver can't be made.
+/// Why a [`Resolver`] could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverError {
-    /// The trust anchor is no DNSKEY in zone-file form.
-    #[error("the trust anchor is not a DNSKEY record in zone-file form: {0}")]
+    /// The trust anchor is not a DNSKEY record in zone-file format.
+    #[error("the trust anchor is not a DNSKEY record in zone-file format: {0}")]
     TrustAnchor(String),
-    /// The system's resolver configuration can't be read.
+    /// The system's resolver configuration can't be read, or no resolver can be built from the configuration.
     #[error("the system's resolver configuration (/etc/resolv.conf) can't be used: {0}")]
     System(String),
 }
 
-/// A stub resolver.
+/// A stub resolver with optional DNSSEC validation.
 pub struct Resolver {
     inner: Inner,
     dnssec: Dnssec,
-    /// Only where answers are validated here.
+    /// `Some` only under [`Dnssec::Validate`].
     unsigned: Option<Box<Unsigned>>,
 }
 
-/// How names in zones that are proven to be unsigned are looked up.
+/// Lookups of names in zones that are proven to be unsigned.
 struct Unsigned {
     zones: UnsignedZones,
+    /// A resolver without validation.
     plain: Arc<Resolver>,
 }
 
 enum Inner {
-    /// Validates, or takes all as insecure.
+    /// Validates answers, or treats all as insecure.
     Stub(Box<hickory_resolver::Resolver<Sockets>>),
-    /// Sets the DO bit, so that a validating server says by the AD bit what it found. The library's own
-    /// resolver sets it only where it validates itself.
+    /// Sets the DO bit, so that a validating server reports its result in the AD bit. The library's own resolver sets
+    /// the DO bit only when it validates itself.
     Trusting(Box<CachingClient<NameServerPool<Sockets>>>, DnsRequestOptions),
 }
 
@@ -112,7 +114,7 @@ impl Inner {
     }
 }
 
-/// The servers of a configuration, how many answers are to be remembered, and how questions are put.
+/// The name server pool of a configuration, the cache size in answers, and the options of each query.
 pub(super) fn pool(
     config: &ResolverConfig,
 ) -> Result<(NameServerPool<Sockets>, u64, DnsRequestOptions), NetError> {
@@ -131,29 +133,31 @@ pub(super) fn pool(
 }
 
 impl Unsigned {
-    /// The answer without a proof, where none is needed; where an alias leads out of what is known, it is.
-    async fn ask(
+    /// Looks up a name without validation if its zone is known to be unsigned. `None` if it is not, or if a CNAME leads
+    /// to a name outside the known zones.
+    async fn resolve(
         &self,
         name: &DomainName,
         kind: Kind,
         deadline: Deadline,
     ) -> Option<Result<Answer, DnsError>> {
-        let is_inside = |name: &DomainName| self.zones.cover(name, Instant::now());
+        let is_inside = |name: &DomainName| self.zones.covers(name, Instant::now());
         if !is_inside(name) {
             return None;
         }
-        let found = Box::pin(self.plain.ask(name, kind, deadline)).await;
+        let found = Box::pin(self.plain.resolve(name, kind, deadline)).await;
         found.as_ref().map_or(true, |answer| answer.aliases.iter().all(is_inside)).then_some(found)
     }
 }
 
 impl Resolver {
-    /// A resolver of this configuration.
+    /// Creates a resolver. Under [`Dnssec::Validate`] it has its own resolver for names that need no validation.
     pub fn new(config: &ResolverConfig) -> Result<Self, ResolverError> {
         Self::with(config, None)
     }
 
-    /// One that validates, or trusts who does, with another beside it for what needs no proof; they share what that remembers.
+    /// Creates a resolver paired with `plain`, which answers queries that need no proof: those in zones known to be
+    /// unsigned. Their answers are cached in `plain`, also for its other users. Only [`Dnssec::Validate`] uses it.
     pub fn beside(plain: &Arc<Self>, config: &ResolverConfig) -> Result<Self, ResolverError> {
         Self::with(config, Some(plain))
     }
@@ -187,44 +191,44 @@ impl Resolver {
         Ok(Self { inner, dnssec: config.dnssec, unsigned })
     }
 
-    /// Looks whether DNSSEC works here at all, by the root's own name servers: [`DnsError::Bogus`] when
-    /// the servers strip it or the trust anchor does not fit, since then every look-up would fail.
+    /// Checks that DNSSEC validation works at all, by resolving the root NS set. Returns [`DnsError::Bogus`] when the
+    /// servers strip DNSSEC records or the trust anchor does not match, in which case every lookup would fail.
     pub async fn probe(&self) -> Result<Security, DnsError> {
-        let outcome = self.look(Name::root(), RecordType::NS, deadline()).await?;
+        let outcome = self.query(Name::root(), RecordType::NS, deadline()).await?;
         match self.read(&outcome, &Name::root(), Kind::Ns)?.security {
             Security::Indeterminate => Err(DnsError::Bogus),
             security => Ok(security),
         }
     }
 
-    async fn ask(&self, name: &DomainName, kind: Kind, deadline: Deadline) -> Result<Answer, DnsError> {
+    async fn resolve(&self, name: &DomainName, kind: Kind, deadline: Deadline) -> Result<Answer, DnsError> {
         let Some(unsigned) = &self.unsigned else {
-            let outcome = self.look(absolute(name)?, record_type(kind), deadline).await?;
+            let outcome = self.query(absolute(name)?, record_type(kind), deadline).await?;
             return self.read(&outcome, &absolute(name)?, kind);
         };
-        if let Some(found) = unsigned.ask(name, kind, deadline).await {
+        if let Some(found) = unsigned.resolve(name, kind, deadline).await {
             return found;
         }
-        let _seeking = match unsigned.zones.seek(name) {
-            Claim::First(seeking) => Some(seeking),
-            Claim::After(first) => {
+        let _claim = match unsigned.zones.claim(name) {
+            Claim::First(claim) => Some(claim),
+            Claim::Wait(first) => {
                 let _ = tokio::time::timeout_at(deadline, first.acquire()).await;
-                if let Some(found) = unsigned.ask(name, kind, deadline).await {
+                if let Some(found) = unsigned.resolve(name, kind, deadline).await {
                     return found;
                 }
                 None
             }
         };
-        let outcome = self.look(absolute(name)?, record_type(kind), deadline).await?;
+        let outcome = self.query(absolute(name)?, record_type(kind), deadline).await?;
         let found = self.read(&outcome, &absolute(name)?, kind);
-        self.learn(unsigned, name, &outcome, &found).await;
+        self.cache_unsigned_zone(unsigned, name, &outcome, &found).await;
         found
     }
 
-    /// Remembers where an insecure name is: an answer that there is nothing has the SOA record of the zone. What is proven
-    /// of one name holds for all below it, so an answer about a host needs no more, unless others beside it may be in the
-    /// same zone; about another name it is asked for.
-    async fn learn(
+    /// Caches the unsigned zone that encloses `name`. Negative answers carry the zone's SOA. A positive answer proves
+    /// at least that everything below `name` is unsigned. The SOA is queried only if siblings of the host may be in the
+    /// same zone, or if `name` has service labels, such as `_mta-sts`.
+    async fn cache_unsigned_zone(
         &self,
         unsigned: &Unsigned,
         name: &DomainName,
@@ -238,10 +242,10 @@ impl Resolver {
             && let Ok(host) = DomainName::from_ascii(host(name))
             && (unsigned.zones.has_sibling(&host) || host != *name)
             && let Ok(query) = absolute(&host)
-            && let Ok(outcome) = self.look(query, RecordType::SOA, deadline()).await
+            && let Ok(outcome) = self.query(query, RecordType::SOA, deadline()).await
             && let Some(found) = unsigned_zone(&host, &outcome)
         {
-            unsigned.zones.place(&host, &found.0);
+            unsigned.zones.set_zone(&host, &found.0);
             zone = Some(found);
         }
         if let Some((zone, ttl)) = zone {
@@ -249,7 +253,7 @@ impl Resolver {
         }
     }
 
-    fn look<'a>(
+    fn query<'a>(
         &'a self,
         name: Name,
         kind: RecordType,
@@ -333,7 +337,7 @@ impl Resolver {
                 }
                 let proof = none.soa.as_ref().map_or(Proof::Indeterminate, |soa| soa.proof);
                 // An unsigned SOA record proves nothing about names outside its zone (RFC 4035 §5.4), and the
-                // library does not look whether it encloses the name.
+                // library does not check whether the zone encloses the name.
                 let encloses = |soa: &Record<_>| soa.name.zone_of(none.query.name());
                 if self.dnssec == Dnssec::Validate
                     && proof == Proof::Insecure
@@ -351,12 +355,12 @@ impl Resolver {
 
 impl Dns for Resolver {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
-        Box::pin(self.ask(name, kind, deadline()))
+        Box::pin(self.resolve(name, kind, deadline()))
     }
 }
 
-/// The records of an answer that belong to the name that was asked: the CNAMEs from it, and the records of this kind at
-/// the last one. What else stands in the answer, such as unsigned records of another name, says nothing of it.
+/// The records of an answer that belong to `name`: the CNAMEs that start there, and the records of type `kind` at the
+/// end of the chain. All other records in the answer, such as unsigned records of another name, are ignored.
 fn belonging<'r>(records: &'r [Record], name: &Name, kind: RecordType) -> Vec<&'r Record> {
     let (mut owner, mut chain) = (name, Vec::new());
     while kind != RecordType::CNAME && chain.len() < records.len() {
@@ -370,7 +374,8 @@ fn belonging<'r>(records: &'r [Record], name: &Name, kind: RecordType) -> Vec<&'
     chain
 }
 
-/// The zone that this name is in, when the answer has its SOA record and a proof that it is not signed.
+/// The zone that `name` is in and the TTL of its SOA record, if the answer contains the SOA and proves that the zone is
+/// unsigned.
 fn unsigned_zone(name: &DomainName, outcome: &Result<Lookup, NetError>) -> Option<(DomainName, Duration)> {
     let is_unsigned = |record: &&Record| {
         record.record_type() == RecordType::SOA && record.proof == Proof::Insecure && !record.name.is_root()
@@ -389,7 +394,7 @@ fn unsigned_zone(name: &DomainName, outcome: &Result<Lookup, NetError>) -> Optio
     domain(zone).filter(|zone| name.is_within(zone)).map(|zone| (zone, seconds(ttl)))
 }
 
-/// Until when an answer is waited for, whoever else has to be waited for before.
+/// When a lookup times out, including the time spent waiting for other lookups.
 type Deadline = tokio::time::Instant;
 
 fn deadline() -> Deadline {
@@ -404,7 +409,7 @@ fn seconds(ttl: u32) -> Duration {
     Duration::from_secs(u64::from(ttl))
 }
 
-/// The servers that are asked, and from where.
+/// The configured or system resolvers, with the local address to query each from.
 fn name_servers(config: &ResolverConfig) -> Result<Vec<NameServerConfig>, NetError> {
     let mut servers = match config.servers.is_empty() {
         true => read_system_conf()?.0.name_servers().to_vec(),
@@ -498,7 +503,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn records_of_other_names_do_not_belong_to_an_answer() {
+    fn records_of_other_names_are_ignored() {
         let name = |text: &str| Name::from_ascii(text).unwrap();
         let a = |owner: &str, last| {
             Record::from_rdata(name(owner), 60, RData::A(hickory_proto::rr::rdata::A::new(192, 0, 2, last)))

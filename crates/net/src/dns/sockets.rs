@@ -1,6 +1,6 @@
-//! Sockets to a resolver on this machine. Elsewhere each question has a socket and so a port of its own, since who guesses
-//! the port can forge an answer (RFC 5452 §9.2). On loopback nobody can, and making a socket takes longer than asking, so
-//! those that did their work are used again.
+//! UDP sockets for DNS queries. Each query has a fresh socket and thus source port, since a guessed port allows forged
+//! answers (RFC 5452 §9.2). Answers from a resolver on loopback can't be spoofed from outside, and creating a socket
+//! takes longer than the query, so sockets to loopback are pooled. [`super::Resolver`] gets its sockets from here.
 
 use hickory_resolver::net::runtime::{DnsUdpSocket, RuntimeProvider, TokioRuntimeProvider, TokioTime};
 use std::collections::HashMap;
@@ -13,16 +13,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::UdpSocket;
 
-/// Idle sockets that are kept for each address of this machine.
+/// The number of idle sockets kept for each local address.
 const MAX_POOLED: usize = 64;
 
-/// Gives sockets out and takes them back.
+/// Creates sockets, and pools those to loopback.
 #[derive(Clone, Default)]
 pub struct Sockets {
     system: TokioRuntimeProvider,
     idle: Arc<Idle>,
 }
 
+/// The idle sockets by local address.
 #[derive(Default)]
 struct Idle(Mutex<HashMap<IpAddr, Vec<UdpSocket>>>);
 
@@ -40,13 +41,14 @@ impl Idle {
     }
 }
 
-/// A socket for one question.
+/// A socket for one query.
 pub struct Socket {
-    /// There until it is dropped.
+    /// Always `Some` until `drop`.
     socket: Option<UdpSocket>,
-    /// Where it goes back to; a socket to elsewhere is closed.
-    home: Option<(Arc<Idle>, IpAddr)>,
-    /// True between a question and an answer: one that comes too late must not meet the next question.
+    /// The pool that the socket returns to, and its local address; `None` closes the socket.
+    pool: Option<(Arc<Idle>, IpAddr)>,
+    /// True between a query and its answer. The socket is then closed on drop instead of pooled, so that a late answer
+    /// can't reach another query.
     is_waiting: AtomicBool,
 }
 
@@ -59,7 +61,7 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let is_free = !*self.is_waiting.get_mut();
-        if let (Some(socket), Some((idle, from)), true) = (self.socket.take(), self.home.take(), is_free) {
+        if let (Some(socket), Some((idle, from)), true) = (self.socket.take(), self.pool.take(), is_free) {
             idle.put(from, socket);
         }
     }
@@ -115,14 +117,14 @@ impl RuntimeProvider for Sockets {
         from: SocketAddr,
         server: SocketAddr,
     ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Udp>>>> {
-        let home = server.ip().is_loopback().then(|| (self.idle.clone(), from.ip()));
-        let idle = home.as_ref().and_then(|(idle, from)| idle.take(*from));
+        let pool = server.ip().is_loopback().then(|| (self.idle.clone(), from.ip()));
+        let idle = pool.as_ref().and_then(|(idle, from)| idle.take(*from));
         Box::pin(async move {
             let socket = match idle {
                 Some(socket) => socket,
                 None => UdpSocket::bind(from).await?,
             };
-            Ok(Socket { socket: Some(socket), home, is_waiting: AtomicBool::new(false) })
+            Ok(Socket { socket: Some(socket), pool, is_waiting: AtomicBool::new(false) })
         })
     }
 }
@@ -140,29 +142,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_to_this_machine_serves_again_and_others_never() {
+    async fn sockets_to_loopback_are_reused_and_others_never() {
         let sockets = Sockets::default();
         let first = bind(&sockets, "127.0.0.1:53").await;
         let second = bind(&sockets, "127.0.0.1:53").await;
         let (used, other) = (port(&first), port(&second));
-        assert_ne!(used, other, "each question has its own while it waits");
+        assert_ne!(used, other, "each query in flight has its own socket");
         drop(first);
         let again = bind(&sockets, "127.0.0.1:53").await;
         assert_eq!(port(&again), used);
         let idle = || sockets.idle.0.lock().unwrap().values().map(Vec::len).sum::<usize>();
         drop(bind(&sockets, "192.0.2.1:53").await);
-        assert_eq!(idle(), 0, "those to elsewhere are closed");
+        assert_eq!(idle(), 0, "sockets to other hosts are closed");
         drop((again, second));
         assert_eq!(idle(), 2);
     }
 
     #[tokio::test]
-    async fn a_socket_whose_answer_is_still_to_come_is_closed() {
+    async fn a_socket_with_an_outstanding_answer_is_closed() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let at = server.local_addr().unwrap().to_string();
         let sockets = Sockets::default();
         let socket = bind(&sockets, &at).await;
-        socket.send_to(b"question", at.parse().unwrap()).await.unwrap();
+        socket.send_to(b"query", at.parse().unwrap()).await.unwrap();
         let (_, from) = server.recv_from(&mut [0; 16]).await.unwrap();
         server.send_to(b"answer", from).await.unwrap();
         socket.recv_from(&mut [0; 16]).await.unwrap();
@@ -170,7 +172,7 @@ mod tests {
         drop(socket);
         let socket = bind(&sockets, &at).await;
         assert_eq!(port(&socket), answered);
-        socket.send_to(b"question", at.parse().unwrap()).await.unwrap();
+        socket.send_to(b"query", at.parse().unwrap()).await.unwrap();
         drop(socket);
         assert!(sockets.idle.take("0.0.0.0".parse().unwrap()).is_none());
     }

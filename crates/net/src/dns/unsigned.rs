@@ -1,5 +1,6 @@
-//! Zones that are proven to be unsigned. Whatever lies below an insecure delegation is insecure (RFC 4035 §4.3), so
-//! one proof serves all names of such a zone; a look-up of each would ask for the chain anew.
+//! A cache of zones that are proven to be unsigned. Everything below an insecure delegation is insecure (RFC 4035
+//! §4.3), so one proof covers all names of such a zone, and the resolver need not fetch the chain of trust for each of
+//! them. [`super::Resolver`] fills the cache from its answers.
 
 use formats::DomainName;
 use formats::limits::UNSIGNED_ZONES;
@@ -9,16 +10,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// A zone that gets signed is seen as such after this at the latest.
+/// The maximum cache time. A zone that becomes signed is validated after this time at the latest.
 const MAX_CACHE_TIME: Duration = Duration::from_secs(900);
 
+/// The cache of unsigned zones, with the first lookups that are in flight.
 pub(super) struct UnsignedZones {
-    /// Until when each is known.
+    /// When each zone expires from the cache.
     known: Cache<DomainName, Instant>,
-    /// Names below which a host was found unsigned, and whether each host below is a zone of its own, as in a TLD.
+    /// Parents of hosts that were found unsigned. True if each host below is its own zone, as in a TLD.
     parents: Cache<DomainName, bool>,
-    /// Hosts that somebody asks about for the first time, with those who wait for him.
-    sought: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// First lookups in flight, by host. Later callers wait on the semaphore, which is closed at the end.
+    in_flight: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 impl UnsignedZones {
@@ -26,17 +28,17 @@ impl UnsignedZones {
         Self {
             known: Cache::new(UNSIGNED_ZONES),
             parents: Cache::new(UNSIGNED_ZONES),
-            sought: Mutex::default(),
+            in_flight: Mutex::default(),
         }
     }
 
-    /// Remembers a zone whose missing signatures were proven, for this time.
+    /// Caches a zone that is proven to be unsigned, for `time` but at most [`MAX_CACHE_TIME`].
     pub(super) fn insert(&self, zone: DomainName, time: Duration, now: Instant) {
         self.known.insert(zone, now + time.min(MAX_CACHE_TIME));
     }
 
-    /// Whether this name is in or below such a zone.
-    pub(super) fn cover(&self, name: &DomainName, now: Instant) -> bool {
+    /// Whether `name` is in or below a cached zone.
+    pub(super) fn covers(&self, name: &DomainName, now: Instant) -> bool {
         let mut rest = name.as_str();
         loop {
             if self.known.get(rest).is_some_and(|until| now < until) {
@@ -49,8 +51,8 @@ impl UnsignedZones {
         }
     }
 
-    /// Notes that a host was found unsigned. True when another one beside it was before, so that both may be in one zone
-    /// and it is worth a question which that is.
+    /// Records that a host was found unsigned. True if another host with the same parent was found before and the two
+    /// may be in the same zone, so that a query for the zone is worthwhile.
     pub(super) fn has_sibling(&self, host: &DomainName) -> bool {
         let Some(parent) = host.parent() else { return false };
         let known = self.parents.get(&parent);
@@ -60,26 +62,28 @@ impl UnsignedZones {
         known == Some(false)
     }
 
-    /// Notes in which zone a host is.
-    pub(super) fn place(&self, host: &DomainName, zone: &DomainName) {
+    /// Records the zone of a host.
+    pub(super) fn set_zone(&self, host: &DomainName, zone: &DomainName) {
         if let Some(parent) = host.parent().filter(|_| host == zone) {
             self.parents.insert(parent, true);
         }
     }
 
-    /// Names of one domain are asked about together: the first finds out about the zone, and the others wait for that.
-    pub(super) fn seek(&self, name: &DomainName) -> Claim<'_> {
+    /// Claims the first lookup of a host. Names of one domain are usually looked up together; the first lookup
+    /// determines the zone, and the others wait for it.
+    pub(super) fn claim(&self, name: &DomainName) -> Claim<'_> {
         let host = host(name);
-        let mut sought = lock(&self.sought);
-        if let Some(first) = sought.get(host) {
-            return Claim::After(first.clone());
+        let mut in_flight = lock(&self.in_flight);
+        if let Some(first) = in_flight.get(host) {
+            return Claim::Wait(first.clone());
         }
-        sought.insert(host.to_owned(), Arc::new(Semaphore::new(0)));
+        in_flight.insert(host.to_owned(), Arc::new(Semaphore::new(0)));
         Claim::First(ClaimGuard { zones: self, host: host.to_owned() })
     }
 }
 
-/// The domain or host that a name is about: `example.org` for `_25._tcp.example.org` and for `mta-sts.example.org`.
+/// The domain or host that a name belongs to, without service labels:
+/// `example.org` for `_25._tcp.example.org` and for `mta-sts.example.org`.
 pub(super) fn host(name: &DomainName) -> &str {
     let name = name.as_str();
     let labels = name.rfind("._").or_else(|| name.starts_with('_').then_some(0));
@@ -87,19 +91,19 @@ pub(super) fn host(name: &DomainName) -> &str {
     rest.strip_prefix("mta-sts.").unwrap_or(rest)
 }
 
-fn lock(sought: &Mutex<HashMap<String, Arc<Semaphore>>>) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
-    sought.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(map: &Mutex<HashMap<String, Arc<Semaphore>>>) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether somebody asks about this host already.
+/// Whether a first lookup of the host is in flight.
 pub(super) enum Claim<'a> {
-    /// Nobody did.
+    /// No lookup is in flight: the caller makes it, and holds the guard until it ends.
     First(ClaimGuard<'a>),
-    /// Somebody does; this is closed when he is done.
-    After(Arc<Semaphore>),
+    /// Another task is looking the host up; the semaphore is closed when it finishes.
+    Wait(Arc<Semaphore>),
 }
 
-/// Ends with the look.
+/// Wakes the waiting tasks when dropped, at the end of the first lookup.
 pub(super) struct ClaimGuard<'a> {
     zones: &'a UnsignedZones,
     host: String,
@@ -107,8 +111,8 @@ pub(super) struct ClaimGuard<'a> {
 
 impl Drop for ClaimGuard<'_> {
     fn drop(&mut self) {
-        if let Some(others) = lock(&self.zones.sought).remove(&self.host) {
-            others.close();
+        if let Some(waiting) = lock(&self.zones.in_flight).remove(&self.host) {
+            waiting.close();
         }
     }
 }
@@ -122,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_covers_itself_and_what_is_below_until_its_time_is_over() {
+    fn a_zone_covers_itself_and_names_below_it_until_it_expires() {
         let zones = UnsignedZones::new();
         let now = Instant::now();
         let second = Duration::from_secs(1);
@@ -138,12 +142,12 @@ mod tests {
             ("example.net", 899, true),
             ("example.net", 900, false),
         ] {
-            assert_eq!(zones.cover(&name(asked), now + after * second), expected, "{asked} after {after} s");
+            assert_eq!(zones.covers(&name(asked), now + after * second), expected, "{asked} after {after} s");
         }
     }
 
     #[test]
-    fn names_are_about_the_host_below_their_service_labels() {
+    fn service_labels_are_removed_from_names() {
         for (asked, expected) in [
             ("example.org", "example.org"),
             ("_mta-sts.example.org", "example.org"),
@@ -158,28 +162,28 @@ mod tests {
     }
 
     #[test]
-    fn a_sibling_is_worth_a_question_unless_each_host_there_is_a_zone() {
+    fn a_sibling_justifies_a_query_unless_each_host_is_its_own_zone() {
         let zones = UnsignedZones::new();
         let is_worth = |host: &str| zones.has_sibling(&name(host));
         assert_eq!(["mx1.example.org", "mx2.example.org", "a.test"].map(is_worth), [false, true, false]);
-        zones.place(&name("mx2.example.org"), &name("example.org"));
-        assert!(is_worth("mx3.example.org"), "its zone is asked for until it is known");
+        zones.set_zone(&name("mx2.example.org"), &name("example.org"));
+        assert!(is_worth("mx3.example.org"), "the zone is queried until it is known");
         assert!(is_worth("b.test"));
-        zones.place(&name("b.test"), &name("b.test"));
+        zones.set_zone(&name("b.test"), &name("b.test"));
         assert!(!is_worth("c.test") && !is_worth("test"));
     }
 
     #[tokio::test]
-    async fn the_first_question_about_a_host_is_waited_for_by_the_others() {
+    async fn later_lookups_of_a_host_wait_for_the_first() {
         let zones = UnsignedZones::new();
-        let Claim::First(first) = zones.seek(&name("_mta-sts.example.org")) else {
-            panic!("nobody asked before")
+        let Claim::First(first) = zones.claim(&name("_mta-sts.example.org")) else {
+            panic!("no lookup is in flight")
         };
-        let Claim::After(done) = zones.seek(&name("example.org")) else { panic!("somebody asks") };
-        assert!(matches!(zones.seek(&name("example.net")), Claim::First(_)));
+        let Claim::Wait(done) = zones.claim(&name("example.org")) else { panic!("a lookup is in flight") };
+        assert!(matches!(zones.claim(&name("example.net")), Claim::First(_)));
         assert!(matches!(done.try_acquire(), Err(tokio::sync::TryAcquireError::NoPermits)));
         drop(first);
         assert!(done.acquire().await.is_err());
-        assert!(matches!(zones.seek(&name("example.org")), Claim::First(_)));
+        assert!(matches!(zones.claim(&name("example.org")), Claim::First(_)));
     }
 }

@@ -1,4 +1,5 @@
-//! Changes a zone by DNS UPDATE (RFC 2136), signed with TSIG (RFC 8945), over TCP.
+//! Changes a zone by DNS UPDATE (RFC 2136) over TCP, signed with TSIG (RFC 8945). `operations::publishers` gives the
+//! records to publish; [`Updater::replace`] reads the existing records from the primary server and replaces ours.
 
 use crate::BoxFuture;
 use formats::DomainName;
@@ -14,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A server that takes updates of a zone.
+/// A zone and the primary server that accepts updates of it.
 #[derive(Clone)]
 pub struct Updater {
     server: SocketAddr,
@@ -22,55 +23,55 @@ pub struct Updater {
     signer: TSigner,
 }
 
-/// How a key signs.
+/// The HMAC algorithm of a TSIG key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// hmac-sha256
+    /// `hmac-sha256`.
     Sha256,
-    /// hmac-sha384
+    /// `hmac-sha384`.
     Sha384,
-    /// hmac-sha512
+    /// `hmac-sha512`.
     Sha512,
 }
 
-/// What is to stand at a name.
+/// The records to publish at a name, and which existing records they replace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replacement {
-    /// One TXT record in place of those that begin with `prefix`; others stay.
+    /// One TXT record, which replaces those that begin with `prefix`. Other TXT records are kept.
     Txt {
-        /// What ours begin with, such as `v=STSv1`.
+        /// The prefix of our records, such as `v=STSv1`.
         prefix: &'static str,
-        /// The new one; nothing to remove only.
+        /// The text of the new record; `None` only removes the old ones.
         value: Option<String>,
     },
-    /// An alias in place of addresses and of another alias.
+    /// A CNAME, which replaces the A, AAAA and CNAME records.
     Alias(DomainName),
-    /// Addresses in place of others and of an alias.
+    /// Addresses, which replace the A, AAAA and CNAME records.
     Addresses(Vec<IpAddr>),
 }
 
 /// Why a zone was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError {
-    /// The key can't be used.
-    #[error("the key can't be used: {0}")]
+    /// The TSIG key is invalid.
+    #[error("the TSIG key is invalid: {0}")]
     Key(String),
-    /// The server can't be reached, or breaks off.
+    /// The server can't be reached, or the connection was lost.
     #[error("no answer from {0}: {1}")]
     Network(SocketAddr, io::Error),
-    /// It takes too long.
-    #[error("{0} does not answer in time")]
+    /// The whole update took longer than [`DNS_TIME`].
+    #[error("{0} did not answer in time")]
     Timeout(SocketAddr),
-    /// What comes is no DNS, or not signed as it has to be.
-    #[error("{0} answers what can't be trusted: {1}")]
+    /// The response is malformed or failed TSIG verification, or no valid update could be built.
+    #[error("the DNS UPDATE exchange with {0} failed: {1}")]
     Answer(SocketAddr, String),
-    /// The server does not want to.
-    #[error("{0} refuses: {1}")]
+    /// The server rejected a query or the update, with a DNS error code.
+    #[error("{0} refused the request: {1}")]
     Refused(SocketAddr, String),
 }
 
 impl Updater {
-    /// For a zone at a server, with a key: its name and its secret in base64.
+    /// Creates an updater for a zone. The TSIG key consists of `key_name`, `secret` in base64 and `algorithm`.
     pub fn new(
         server: SocketAddr,
         zone: DomainName,
@@ -80,7 +81,7 @@ impl Updater {
     ) -> Result<Self, UpdateError> {
         let secret = data_encoding::BASE64
             .decode(secret.trim().as_bytes())
-            .map_err(|_| UpdateError::Key("its secret is not base64".to_owned()))?;
+            .map_err(|_| UpdateError::Key("the secret is not base64".to_owned()))?;
         let algorithm = match algorithm {
             Algorithm::Sha256 => TsigAlgorithm::HmacSha256,
             Algorithm::Sha384 => TsigAlgorithm::HmacSha384,
@@ -92,8 +93,8 @@ impl Updater {
         Ok(Self { server, zone, signer })
     }
 
-    /// Puts it there, in one message that is carried out whole or not at all. Returns what stood there
-    /// before and is replaced, in zone-file form.
+    /// Publishes `new` at `name` in one update message, which the server applies completely or not at all. `ttl` is in
+    /// seconds, and `now` is the time of the signature. Returns the records that were replaced, in zone-file format.
     pub fn replace<'a>(
         &'a self,
         name: &'a DomainName,
@@ -106,10 +107,10 @@ impl Updater {
                 let mut stream = TcpStream::connect(self.server)
                     .await
                     .map_err(|error| UpdateError::Network(self.server, error))?;
-                let owner = absolute(name).map_err(|error| self.odd(&error))?;
+                let owner = absolute(name).map_err(|error| self.invalid(&error))?;
                 let mut old = Vec::new();
                 for kind in new.kinds() {
-                    let found = self.ask(&mut stream, &owner, *kind).await?;
+                    let found = self.query(&mut stream, &owner, *kind).await?;
                     old.extend(found.into_iter().filter(|record| new.replaces(record)));
                 }
                 let update = self.message(&owner, &old, new, ttl)?;
@@ -127,7 +128,7 @@ impl Updater {
         new: &Replacement,
         ttl: u32,
     ) -> Result<Message, UpdateError> {
-        let zone = absolute(&self.zone).map_err(|error| self.odd(&error))?;
+        let zone = absolute(&self.zone).map_err(|error| self.invalid(&error))?;
         let mut message = Message::query();
         message.metadata.op_code = OpCode::Update;
         message.metadata.recursion_desired = false;
@@ -140,30 +141,30 @@ impl Updater {
             gone.ttl = 0;
             message.add_update(gone);
         }
-        for data in new.data().map_err(|error| self.odd(&error))? {
+        for data in new.data().map_err(|error| self.invalid(&error))? {
             message.add_update(Record::from_rdata(owner.clone(), ttl, data));
         }
         Ok(message)
     }
 
-    async fn ask(
+    async fn query(
         &self,
         stream: &mut TcpStream,
         owner: &Name,
         kind: RecordType,
     ) -> Result<Vec<Record>, UpdateError> {
-        let mut question = Message::query();
-        question.metadata.recursion_desired = false;
-        question.add_query(Query::query(owner.clone(), kind));
-        let bytes = question.to_vec().map_err(|error| self.odd(&error))?;
+        let mut query = Message::query();
+        query.metadata.recursion_desired = false;
+        query.add_query(Query::query(owner.clone(), kind));
+        let bytes = query.to_vec().map_err(|error| self.invalid(&error))?;
         let answer = self.exchange(stream, &bytes).await?;
-        let answer = Message::from_vec(&answer).map_err(|error| self.odd(&error))?;
+        let answer = Message::from_vec(&answer).map_err(|error| self.invalid(&error))?;
         match answer.metadata.response_code {
             ResponseCode::NoError | ResponseCode::NXDomain => {
                 let is_it = |record: &Record| record.record_type() == kind && record.name == *owner;
                 Ok(answer.answers.into_iter().filter(is_it).collect())
             }
-            code => Err(UpdateError::Refused(self.server, format!("{code} to a question about {owner}"))),
+            code => Err(UpdateError::Refused(self.server, format!("{code} to a query for {owner}"))),
         }
     }
 
@@ -174,22 +175,24 @@ impl Updater {
         now: Timestamp,
     ) -> Result<(), UpdateError> {
         let time = u64::try_from(now.as_second()).unwrap_or_default();
-        let verifier = message.finalize(&self.signer, time).map_err(|error| self.odd(&error))?;
-        let bytes = message.to_vec().map_err(|error| self.odd(&error))?;
+        let verifier = message.finalize(&self.signer, time).map_err(|error| self.invalid(&error))?;
+        let bytes = message.to_vec().map_err(|error| self.invalid(&error))?;
         let answer = self.exchange(stream, &bytes).await?;
-        let plain = Message::from_vec(&answer).map_err(|error| self.odd(&error))?;
+        let plain = Message::from_vec(&answer).map_err(|error| self.invalid(&error))?;
         let code = plain.metadata.response_code;
         if code != ResponseCode::NoError {
             return Err(UpdateError::Refused(self.server, self.explain(code, &plain)));
         }
-        // Only an answer that the key has signed says that it was done.
-        let mut verifier = verifier.ok_or_else(|| self.odd(&"the update was not signed"))?;
-        verifier.verify(&answer).map(drop).map_err(|error: ProtoError| self.odd(&error))
+        // Only a signed response proves that the server applied the update.
+        let mut verifier = verifier.ok_or_else(|| self.invalid(&"the update was not signed"))?;
+        verifier.verify(&answer).map(drop).map_err(|error: ProtoError| {
+            self.invalid(&format!("the response failed TSIG verification: {error}"))
+        })
     }
 
     async fn exchange(&self, stream: &mut TcpStream, message: &[u8]) -> Result<Vec<u8>, UpdateError> {
         let broken = |error| UpdateError::Network(self.server, error);
-        let length = u16::try_from(message.len()).map_err(|_| self.odd(&"the update is too long"))?;
+        let length = u16::try_from(message.len()).map_err(|_| self.invalid(&"the update is too long"))?;
         let framed = [&length.to_be_bytes(), message].concat();
         stream.write_all(&framed).await.map_err(broken)?;
         let length = stream.read_u16().await.map_err(broken)?;
@@ -198,6 +201,7 @@ impl Updater {
         Ok(answer)
     }
 
+    /// Describes an error code and TSIG error in words.
     fn explain(&self, code: ResponseCode, answer: &Message) -> String {
         let key = self.signer.signer_name();
         let fault =
@@ -205,32 +209,32 @@ impl Updater {
         match (code, fault.as_deref()) {
             (_, Some("BadKey")) => {
                 format!(
-                    "it does not know the key {key}, or does not take it for this name (BADKEY); its name and algorithm have to be as there"
+                    "it does not know the key {key}, or does not accept it for this name (BADKEY); name and algorithm must match the server's configuration"
                 )
             }
-            (_, Some("BadSig")) => format!("the key {key} has another secret there (BADSIG)"),
+            (_, Some("BadSig")) => format!("the key {key} has a different secret on the server (BADSIG)"),
             (_, Some("BadTime")) => {
-                "its clock and this machine's differ by over five minutes (BADTIME)".to_owned()
+                "its clock differs from this machine's by more than five minutes (BADTIME)".to_owned()
             }
             (ResponseCode::NotAuth | ResponseCode::NotZone, _) => {
                 format!(
-                    "it is not the server of the zone {}, or does not take the key {key} for it",
+                    "it is not a server of the zone {}, or does not accept the key {key} for it",
                     self.zone
                 )
             }
             (ResponseCode::Refused, _) => {
-                format!("the key {key} may not change this in the zone {}", self.zone)
+                format!("the key {key} is not allowed to change this record in the zone {}", self.zone)
             }
             (code, _) => code.to_string(),
         }
     }
 
-    fn odd(&self, error: &dyn std::fmt::Display) -> UpdateError {
+    fn invalid(&self, error: &dyn std::fmt::Display) -> UpdateError {
         UpdateError::Answer(self.server, error.to_string())
     }
 }
 
-/// Seconds by which clocks may differ (RFC 8945 §10).
+/// The permitted clock difference in seconds (RFC 8945 §10).
 const FUDGE: u16 = 300;
 
 impl Replacement {

@@ -1,4 +1,5 @@
-//! The real [`PolicyHosts`].
+//! [`Fetcher`], the implementation of [`PolicyHosts`] over real connections. It resolves the policy host, connects by
+//! Happy Eyeballs (RFC 8305), verifies the certificate and reads the response. The other HTTPS modules use its parts.
 
 use super::{FetchError, Fetched, POLICY_PATH, PolicyHosts, policy_host};
 use crate::BoxFuture;
@@ -32,23 +33,23 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How a [`Fetcher`] works.
+/// The configuration of a [`Fetcher`].
 #[derive(Clone)]
 pub struct FetcherConfig {
-    /// Which roots are trusted.
+    /// The trusted root certificates.
     pub trust: Trust,
-    /// 443, except in a lab.
+    /// The TCP port of policy hosts: 443, except in a lab.
     pub port: u16,
-    /// True lets it reach private and other special addresses (POL-29).
+    /// True allows connections to private and other special-purpose addresses (POL-29).
     pub allow_special_addresses: bool,
-    /// The ceiling over everything, one minute by default (POL-09).
+    /// The time limit for a whole fetch, from DNS to the body; [`POLICY_FETCH_TIME`] by default (POL-09).
     pub time: Duration,
-    /// Addresses of this machine that connections come from; the system's choice without any.
+    /// Local addresses to connect from, at most one per address family; if empty, the system chooses.
     pub sources: Vec<IpAddr>,
 }
 
 impl FetcherConfig {
-    /// Port 443, public addresses only, one minute.
+    /// The default configuration: port 443, public addresses only, [`POLICY_FETCH_TIME`].
     pub fn new(trust: Trust) -> Self {
         Self {
             trust,
@@ -64,14 +65,15 @@ impl FetcherConfig {
 pub struct Fetcher {
     dns: Arc<dyn Dns>,
     tls: TlsConnector,
+    /// Completes handshakes without verifying the certificate.
     pub(super) any: Handshaker,
     pub(super) config: FetcherConfig,
-    pub(super) places: ConcurrencyLimit,
+    pub(super) connections: ConcurrencyLimit,
     pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Fetcher {
-    /// A fetcher that resolves by `dns` and judges dates by `clock`.
+    /// Creates a fetcher that resolves names through `dns` and checks certificate dates against `clock`.
     pub fn new(
         config: FetcherConfig,
         dns: Arc<dyn Dns>,
@@ -86,7 +88,7 @@ impl Fetcher {
             tls: TlsConnector::from(Arc::new(tls)),
             any,
             config,
-            places: ConcurrencyLimit::new(FETCHES_PER_ADDRESS),
+            connections: ConcurrencyLimit::new(FETCHES_PER_ADDRESS),
             clock,
         })
     }
@@ -94,7 +96,7 @@ impl Fetcher {
     async fn fetch_all(&self, domain: &DomainName) -> Result<Fetched, FetchError> {
         let host = policy_host(domain)?;
         let addresses = self.addresses(&host, self.config.port).await?;
-        let _place = self.place(&addresses).await;
+        let _permit = self.permit(&addresses).await;
         let (stream, address) = connect_any(addresses, &self.config.sources).await?;
         let name = server_name(&host).map_err(FetchError::Certificate)?;
         let stream = self.verified(stream, name).await?;
@@ -122,7 +124,7 @@ impl Fetcher {
         self.tls.connect(name, stream).await.map_err(tls_error)
     }
 
-    /// A handshake with whoever answers.
+    /// Completes a handshake without verifying the certificate.
     pub(super) async fn unverified(
         &self,
         stream: TcpStream,
@@ -131,9 +133,9 @@ impl Fetcher {
         self.any.connect(stream, host, true).await.0.map_err(tls_error)
     }
 
-    /// Waits for a place at the host that is talked to, by its first address, and holds it.
-    pub(super) async fn place(&self, addresses: &[SocketAddr]) -> Option<OwnedSemaphorePermit> {
-        self.places.take(addresses.first()?.ip()).await
+    /// Waits until another connection to the host is allowed. Connections are counted by the host's first address.
+    pub(super) async fn permit(&self, addresses: &[SocketAddr]) -> Option<OwnedSemaphorePermit> {
+        self.connections.take(addresses.first()?.ip()).await
     }
 
     pub(super) async fn addresses(
@@ -166,18 +168,18 @@ impl PolicyHosts for Fetcher {
     }
 }
 
-/// Connects to the first address that answers; each gets a head start over the next, so that one
-/// that hangs costs little (POL-28, RFC 8305).
+/// Connects to the first address that accepts a connection. Each attempt gets a head start of [`HAPPY_EYEBALLS_DELAY`]
+/// over the next, so that an unresponsive address delays the fetch only a little (POL-28, RFC 8305).
 pub(super) async fn connect_any(
     addresses: Vec<SocketAddr>,
     sources: &[IpAddr],
 ) -> Result<(TcpStream, IpAddr), FetchError> {
     let mut attempts = JoinSet::new();
     let mut waiting = interleave(addresses).into_iter();
-    let mut last = String::from("there is no address");
+    let mut last = String::from("the host has no addresses");
     loop {
         match waiting.next() {
-            // Nothing to race against.
+            // A single address needs no race.
             Some(address) if waiting.len() == 0 && attempts.is_empty() => {
                 let attempt = (tcp(address, sources, CONNECT_TIME).await, address);
                 return settle(Ok(attempt), &mut last).ok_or(FetchError::Connect(last));
@@ -216,7 +218,7 @@ fn settle(
     None
 }
 
-/// IPv6 and IPv4 in turn, so that a broken family delays by one step only.
+/// Alternates IPv6 and IPv4 addresses, so that a broken address family costs one delay only.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
     let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
@@ -241,11 +243,11 @@ pub(super) fn tls_error(error: std::io::Error) -> FetchError {
             ),
         ) => FetchError::TlsVersion(text),
         Some(_) => FetchError::Tls(text),
-        None => FetchError::Tls(format!("the connection broke off: {text}")),
+        None => FetchError::Tls(format!("the connection was interrupted: {text}")),
     }
 }
 
-/// A GET or the like; what `read` makes of the response.
+/// Sends a request without a body and returns the result of `read` on the response. See [`send`].
 pub(super) async fn request<T>(
     stream: TlsStream<TcpStream>,
     host: &DomainName,
@@ -256,7 +258,8 @@ pub(super) async fn request<T>(
     send(stream, host, asked.header(ACCEPT, "text/plain"), agent, Empty::<Bytes>::new(), read).await
 }
 
-/// One request over a connection of its own, which ends with what `read` makes of the response.
+/// Sends one request over `stream` and returns the result of `read` on the response; the connection is then closed.
+/// `agent` replaces the default `User-Agent` header.
 pub(super) async fn send<S, B, T>(
     stream: S,
     host: &DomainName,
@@ -281,17 +284,17 @@ where
         .body(body)
         .map_err(|error| FetchError::Http(error.to_string()))?;
     let mut exchange = pin!(async { read(sender.send_request(request).await.map_err(http)?).await });
-    // Both in one task: a task for the connection would be woken, and wake, for each piece.
+    // One task drives both: a separate task for the connection would cost a wake-up for each chunk.
     tokio::select! {
         biased;
         outcome = &mut exchange => return outcome,
-        // Whatever it ended with, the exchange learns of it.
+        // If the connection ended with an error, `exchange` returns it.
         _ = connection => {}
     }
     exchange.await
 }
 
-/// Status and media type; returns the media type.
+/// Checks status, content encoding and media type of a policy response, and returns the media type.
 pub(super) fn check_head(status: u16, header: impl Fn(&str) -> Option<String>) -> Result<String, FetchError> {
     if status != 200 {
         return Err(FetchError::Status(status));
@@ -310,8 +313,9 @@ pub(super) fn check_head(status: u16, header: impl Fn(&str) -> Option<String>) -
     }
 }
 
-pub(super) async fn read_body(body: Incoming, most: usize) -> Result<Vec<u8>, FetchError> {
-    match Limited::new(body, most).collect().await {
+/// Reads a response body of at most `limit` bytes.
+pub(super) async fn read_body(body: Incoming, limit: usize) -> Result<Vec<u8>, FetchError> {
+    match Limited::new(body, limit).collect().await {
         Ok(collected) => Ok(collected.to_bytes().to_vec()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(FetchError::Size),
         Err(error) => Err(FetchError::Http(error.to_string())),

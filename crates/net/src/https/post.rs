@@ -1,5 +1,6 @@
-//! Posting a report over HTTPS (RFC 8460 §5.4): to public addresses only, the host verified before a byte of it
-//! goes out, redirects not followed (RPT-19).
+//! Posts TLS reports over HTTPS (RFC 8460 §5.4). The URL comes from a domain's `_smtp._tls` record. Reports go to
+//! public addresses only, the host's certificate is verified before the report is sent unless that is switched off
+//! ([`Verify::Skip`]), and redirects are not followed (RPT-19).
 
 use super::FetchError;
 use super::fetch::{Fetcher, connect_any, send};
@@ -14,9 +15,9 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Request, Response};
 use std::net::IpAddr;
 
-/// Posts to URLs.
+/// Posts reports to HTTPS URLs.
 pub trait Posts: Send + Sync {
-    /// The status that came; any status is an answer.
+    /// Posts `body` and returns the HTTP status, which may be an error status.
     fn post<'a>(
         &'a self,
         url: &'a HttpsUrl,
@@ -26,37 +27,38 @@ pub trait Posts: Send + Sync {
     ) -> BoxFuture<'a, Result<u16, PostError>>;
 }
 
-/// Whether the host has to prove itself.
+/// Whether the host's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verify {
-    /// It has to.
+    /// The host must pass certificate verification.
     Certificate,
-    /// Whoever answers will do.
+    /// The certificate is not verified.
     Skip,
 }
 
-/// Why nothing could be posted.
+/// Why a POST failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PostError {
-    /// The host's addresses can't be looked up.
-    #[error("its addresses: {0}")]
+    /// The lookup of the host's addresses failed.
+    #[error("can't resolve the host: {0}")]
     Dns(DnsError),
-    /// Only private or otherwise special addresses.
-    #[error("its address {0} is {1}, and not posted to")]
+    /// All addresses of the host are special-purpose addresses. The fields are the first address and a noun phrase such
+    /// as "a private address".
+    #[error("refusing to POST to {0}: it is {1}")]
     SpecialAddress(IpAddr, &'static str),
-    /// No address takes a connection.
-    #[error("no connection: {0}")]
+    /// The TCP connection failed for every address.
+    #[error("can't connect to the host: {0}")]
     Connect(String),
-    /// The host does not prove itself.
-    #[error("its certificate: {0}")]
+    /// The host failed certificate verification.
+    #[error("the host failed certificate verification: {0}")]
     Certificate(Problem),
-    /// The handshake failed otherwise.
-    #[error("TLS failed: {0}")]
+    /// The TLS handshake failed for another reason.
+    #[error("the TLS handshake failed: {0}")]
     Tls(String),
-    /// What came is not HTTP, or broke off.
-    #[error("its answer breaks off or is not HTTP: {0}")]
+    /// The response was incomplete or not valid HTTP.
+    #[error("the response is incomplete or not valid HTTP: {0}")]
     Http(String),
-    /// It took too long.
+    /// The whole POST took longer than [`POST_TIME`].
     #[error("no answer within {} seconds", POST_TIME.as_secs())]
     Time,
 }
@@ -101,10 +103,10 @@ impl Fetcher {
         verify: Verify,
     ) -> Result<u16, FetchError> {
         let host = url.host();
-        // In a lab port 443 is another one.
+        // A lab serves HTTPS on a port other than 443.
         let port = if url.port() == 443 { self.config.port } else { url.port() };
         let addresses = self.addresses(host, port).await?;
-        let _place = self.place(&addresses).await;
+        let _permit = self.permit(&addresses).await;
         let (stream, _) = connect_any(addresses, &self.config.sources).await?;
         let stream = match verify {
             Verify::Certificate => {

@@ -1,5 +1,5 @@
-//! Whether the authority of a certificate has taken it back: by the list that the certificate names (RFC 5280 §5,
-//! §4.2.1.13). Authorities serve lists over plain HTTP; their own signature proves them.
+//! Checks whether a certificate is revoked, by the certificate revocation list (CRL) whose URL the certificate contains
+//! (RFC 5280 §5, §4.2.1.13). CAs serve CRLs over plain HTTP, since a CRL carries the signature of its issuer.
 
 use super::FetchError;
 use super::fetch::{Fetcher, connect_any, read_body, send};
@@ -11,21 +11,21 @@ use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, Uri};
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 
-/// What is known of a certificate's revocation.
+/// The revocation status of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Revocation {
-    /// The certificate names no list that can be had over HTTP.
+    /// The certificate contains no HTTP URL of a CRL.
     Unlisted,
-    /// It is not on the list.
+    /// The certificate is not on the CRL.
     Good,
-    /// Its authority has taken it back.
+    /// The certificate is on the CRL.
     Revoked,
-    /// The list can't be had or proves nothing.
+    /// The CRL can't be fetched or verified; the text gives its URL and the reason.
     Unknown(String),
 }
 
-/// Where the list is that a certificate names.
-fn list_of(certificate: &[u8]) -> Option<Uri> {
+/// The first HTTP URL of a CRL in a certificate.
+fn crl_url(certificate: &[u8]) -> Option<Uri> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let points = parsed.extensions().iter().find_map(|extension| match extension.parsed_extension() {
         ParsedExtension::CRLDistributionPoints(points) => Some(points),
@@ -42,11 +42,11 @@ fn list_of(certificate: &[u8]) -> Option<Uri> {
 }
 
 impl Fetcher {
-    async fn list(&self, uri: &Uri) -> Result<Vec<u8>, FetchError> {
-        let fault = || FetchError::Http(format!("{uri} is no address of a list"));
+    async fn fetch_crl(&self, uri: &Uri) -> Result<Vec<u8>, FetchError> {
+        let fault = || FetchError::Http(format!("{uri} is not a valid CRL URL"));
         let host = uri.host().and_then(|host| DomainName::parse(host).ok()).ok_or_else(fault)?;
         let addresses = self.addresses(&host, uri.port_u16().unwrap_or(80)).await?;
-        let _place = self.place(&addresses).await;
+        let _permit = self.permit(&addresses).await;
         let (stream, _) = connect_any(addresses, &self.config.sources).await?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let read = async |response: Response<Incoming>| match response.status().as_u16() {
@@ -56,14 +56,14 @@ impl Fetcher {
         send(stream, &host, Request::get(path), None, Empty::<Bytes>::new(), read).await
     }
 
-    pub(super) async fn ask_authority(&self, host: &DomainName, shown: &TlsFacts) -> Revocation {
-        let Some(uri) = shown.raw.first().and_then(|own| list_of(own)) else { return Revocation::Unlisted };
-        let list = match tokio::time::timeout(CRL_TIME, self.list(&uri)).await {
-            Ok(Ok(list)) => list,
+    pub(super) async fn check_revocation(&self, host: &DomainName, shown: &TlsFacts) -> Revocation {
+        let Some(uri) = shown.raw.first().and_then(|own| crl_url(own)) else { return Revocation::Unlisted };
+        let crl = match tokio::time::timeout(CRL_TIME, self.fetch_crl(&uri)).await {
+            Ok(Ok(crl)) => crl,
             Ok(Err(error)) => return Revocation::Unknown(format!("{uri}: {error}")),
-            Err(_) => return Revocation::Unknown(format!("{uri}: no answer in time")),
+            Err(_) => return Revocation::Unknown(format!("{uri}: the fetch timed out")),
         };
-        match self.config.trust.is_revoked(&shown.raw, host, self.clock.now(), list) {
+        match self.config.trust.is_revoked(&shown.raw, host, self.clock.now(), crl) {
             Ok(true) => Revocation::Revoked,
             Ok(false) => Revocation::Good,
             Err(problem) => Revocation::Unknown(format!("{uri}: {problem}")),

@@ -1,5 +1,5 @@
-//! A visit to one address of a host over HTTPS, told in full whatever comes: what a preflight sees
-//! where a sender only sees that there is no policy.
+//! HTTPS probes of one address of a host for the preflight check. A sender only needs to know that there is no policy;
+//! a probe reports the certificate chain, headers and body as well, even if the certificate fails verification.
 
 use super::fetch::{Fetcher, check_head, read_body, request, tls_error};
 use super::{FetchError, Fetched, POLICY_PATH, Revocation};
@@ -15,36 +15,36 @@ use hyper::{Method, Request, Response};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Visits hosts.
+/// Probes web servers.
 pub trait Visits: Send + Sync {
-    /// One request to one address.
+    /// Sends one request to one address. The certificate is verified, but a failure does not end the visit.
     fn visit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Visit>;
 
-    /// Whether the authority has taken the certificate back that `host` has shown.
+    /// Checks whether the certificate that `host` presented in `shown` is revoked.
     fn revocation<'a>(&'a self, host: &'a DomainName, shown: &'a TlsFacts) -> BoxFuture<'a, Revocation>;
 }
 
-/// What is asked of whom.
+/// One request to one address of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
-    /// The host's name.
+    /// The host's name, sent in the `Host` header.
     pub host: DomainName,
-    /// One of its addresses.
+    /// The address to connect to.
     pub address: IpAddr,
-    /// Its port; `None` is the one of policy hosts.
+    /// The TCP port; `None` means the configured port of policy hosts.
     pub port: Option<u16>,
-    /// The path, and the query if there is one.
+    /// The path, and the query string if there is one.
     pub path: String,
-    /// `GET`, or `OPTIONS` to ask without wanting anything.
+    /// `GET`, or `OPTIONS` for a request without side effects.
     pub method: Method,
-    /// Whether the name is said in the handshake.
+    /// Whether the TLS handshake carries the host's name (SNI).
     pub with_sni: bool,
-    /// What the client says it is; `None` is what our own fetches say.
+    /// The `User-Agent` header; `None` means the header that policy fetches send.
     pub agent: Option<&'static str>,
 }
 
 impl Call {
-    /// The policy file as senders ask for it.
+    /// The request that a sender makes for the policy file.
     pub fn policy(host: &DomainName, address: IpAddr) -> Self {
         Self {
             host: host.clone(),
@@ -58,39 +58,39 @@ impl Call {
     }
 }
 
-/// How a visit went.
+/// The result of one request to one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Visit {
-    /// Where.
+    /// The address that was probed.
     pub address: IpAddr,
-    /// From the connection to the last byte.
+    /// The time from the start of the visit, including the wait for a free connection, to the last byte.
     pub took: Duration,
-    /// The handshake, when there was one.
+    /// What the TLS handshake showed; `None` when it did not complete.
     pub tls: Option<TlsFacts>,
-    /// What came, whatever it is; an error when nothing did.
+    /// The HTTP response with any status, or why none was received.
     pub outcome: Result<Page, FetchError>,
 }
 
-/// An HTTP answer as it came.
+/// An HTTP response as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The status.
+    /// The HTTP status code.
     pub status: u16,
-    /// Its headers, names in lower case, values cut at 200 characters.
+    /// At most 100 headers, names in lower case, values cut at 200 characters.
     pub headers: Vec<(String, String)>,
-    /// The body, or why it did not come whole.
+    /// The body, or why it could not be read completely.
     pub body: Result<Vec<u8>, FetchError>,
 }
 
 impl Page {
-    /// The first header of a name.
+    /// The value of the first header called `name`, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
 impl Visit {
-    /// What a sender makes of it, by the same rules as a fetch.
+    /// The result that a policy fetch would have had, by the same rules.
     pub fn judged(&self) -> Result<Fetched, FetchError> {
         let page = match (&self.outcome, &self.tls) {
             (_, Some(TlsFacts { pkix: Err(problem), .. })) => {
@@ -113,7 +113,7 @@ impl Visit {
 
 impl Visits for Fetcher {
     fn revocation<'a>(&'a self, host: &'a DomainName, shown: &'a TlsFacts) -> BoxFuture<'a, Revocation> {
-        Box::pin(self.ask_authority(host, shown))
+        Box::pin(self.check_revocation(host, shown))
     }
 
     fn visit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Visit> {
@@ -125,8 +125,8 @@ impl Visits for Fetcher {
                 tls: None,
                 outcome: Err(FetchError::Time),
             };
-            if let Ok(outcome) = tokio::time::timeout(self.config.time, self.look(call, &mut visit.tls)).await
-            {
+            let probe = self.probe(call, &mut visit.tls);
+            if let Ok(outcome) = tokio::time::timeout(self.config.time, probe).await {
                 visit.outcome = outcome;
             }
             visit.took = begun.elapsed();
@@ -136,28 +136,29 @@ impl Visits for Fetcher {
 }
 
 impl Fetcher {
-    async fn look(&self, call: &Call, tls: &mut Option<TlsFacts>) -> Result<Page, FetchError> {
+    async fn probe(&self, call: &Call, tls: &mut Option<TlsFacts>) -> Result<Page, FetchError> {
         if let Some(what) = special(call.address).filter(|_| !self.config.allow_special_addresses) {
             return Err(FetchError::SpecialAddress { address: call.address, what });
         }
-        let _place = self.places.take(call.address).await;
+        let _permit = self.connections.take(call.address).await;
         let address = SocketAddr::new(call.address, call.port.unwrap_or(self.config.port));
         let stream = tcp(address, &self.config.sources, CONNECT_TIME)
             .await
             .map_err(|why| FetchError::Connect(format!("{address}: {why}")))?;
         let (outcome, _) = self.any.connect(stream, &call.host, call.with_sni).await;
         let stream = outcome.map_err(tls_error)?;
-        *tls = Some(self.any.judge(&stream, &call.host));
+        *tls = Some(self.any.inspect(&stream, &call.host));
         let asked = Request::builder().method(call.method.clone()).uri(call.path.as_str());
         let read = async |response: Response<Incoming>| {
-            let (status, headers) = (response.status().as_u16(), shown(response.headers()));
+            let (status, headers) = (response.status().as_u16(), bounded(response.headers()));
             Ok(Page { status, headers, body: read_body(response.into_body(), POLICY_BYTES).await })
         };
         request(stream, &call.host, asked, call.agent, read).await
     }
 }
 
-fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
+/// The headers as strings, bounded in number and length.
+fn bounded(headers: &HeaderMap) -> Vec<(String, String)> {
     let one = |(name, value): (&hyper::header::HeaderName, &hyper::header::HeaderValue)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).chars().take(200).collect())
     };

@@ -1,4 +1,5 @@
-//! The real [`MailHosts`].
+//! [`Client`], the implementation of [`MailHosts`] over real connections. It connects, upgrades to TLS, verifies the
+//! certificate as demanded, and delivers the message; [`super::probe`] reuses its steps.
 
 use super::wire::{self, Reply, Wire};
 use super::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand, TlsFacts};
@@ -19,43 +20,44 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// How a [`Client`] works.
+/// The configuration of a [`Client`].
 #[derive(Clone)]
 pub struct ClientConfig {
-    /// Which roots are trusted.
+    /// The trusted root certificates.
     pub trust: Trust,
-    /// What EHLO says.
+    /// The host name sent in EHLO and HELO.
     pub helo: DomainName,
-    /// 25, except in a lab.
+    /// The TCP port of mail hosts: 25, except in a lab.
     pub port: u16,
-    /// True lets it connect to private and other special addresses.
+    /// True allows connections to private and other special-purpose addresses.
     pub allow_special_addresses: bool,
-    /// How long one reply may take.
+    /// The time limit for one reply, and for the TLS handshake.
     pub reply_time: Duration,
-    /// Addresses of this machine that connections come from; the system's choice without any.
+    /// Local addresses to connect from, at most one per address family; if empty, the system chooses.
     pub sources: Vec<IpAddr>,
-    /// Who we are to the host; it is told to hosts only that have proved who they are.
+    /// Credentials for SMTP AUTH. They are sent only after the host passed certificate verification
+    /// ([`TlsDemand::Pkix`]).
     pub login: Option<Login>,
 }
 
-/// A name and password at a mail server.
+/// Credentials for SMTP AUTH.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The name.
+    /// The user name.
     pub user: String,
     /// The password.
     pub password: String,
 }
 
 impl fmt::Debug for Login {
-    /// The password stays out of every log.
+    /// Leaves out the password, so that it is never logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Login({})", self.user)
     }
 }
 
 impl ClientConfig {
-    /// Port 25, public addresses only.
+    /// The default configuration: port 25, public addresses only, no login.
     pub fn new(trust: Trust, helo: DomainName) -> Self {
         Self {
             trust,
@@ -69,20 +71,20 @@ impl ClientConfig {
     }
 }
 
-/// Opens sessions over real connections.
+/// An SMTP client over real connections.
 pub struct Client {
     pub(super) config: ClientConfig,
     pub(super) tls: Handshaker,
 }
 
 impl Client {
-    /// A client that judges dates by `clock`.
+    /// Creates a client that checks certificate dates against `clock`.
     pub fn new(config: ClientConfig, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
         let tls = Handshaker::new(config.trust.clone(), clock, &[])?;
         Ok(Self { config, tls })
     }
 
-    /// Everything up to the end of a session.
+    /// Runs a whole session and records it in `report`.
     pub(super) async fn run(
         &self,
         report: &mut SessionReport,
@@ -91,7 +93,7 @@ impl Client {
         mail: Option<&Mail>,
     ) -> Result<(), Fault> {
         let stream = self.connect(&report.target).await?;
-        let mut clear = Talk { wire: Wire::new(stream, self.config.reply_time), report };
+        let mut clear = Session { wire: Wire::new(stream, self.config.reply_time), report };
         clear.greet(&self.config.helo).await?;
         let offered = clear.report.offers_starttls();
         match demand {
@@ -101,10 +103,10 @@ impl Client {
         }
         let stream = clear.starttls().await?;
         let stream = self.handshake(stream, report, with_sni).await?;
-        let facts = self.judge(&stream, &report.target.host, demand);
+        let facts = self.inspect(&stream, &report.target.host, demand);
         let verdict = verdict(&facts, demand);
         report.tls = Some(facts);
-        let mut sealed = Talk { wire: Wire::new(stream, self.config.reply_time), report };
+        let mut sealed = Session { wire: Wire::new(stream, self.config.reply_time), report };
         if let Err(fault) = verdict {
             sealed.quit().await;
             return Err(fault);
@@ -121,7 +123,7 @@ impl Client {
 
     pub(super) async fn connect(&self, target: &Target) -> Result<TcpStream, Fault> {
         if let Some(what) = special(target.address).filter(|_| !self.config.allow_special_addresses) {
-            return Err(Fault::Connect(format!("{} is {what}, and not connected to", target.address)));
+            return Err(Fault::Connect(format!("refusing to connect to {}: it is {what}", target.address)));
         }
         let address = SocketAddr::new(target.address, self.config.port);
         let limit = CONNECT_TIME.min(self.config.reply_time);
@@ -140,12 +142,13 @@ impl Client {
                 report.asks_for_certificate = asked;
                 outcome.map_err(|error| Fault::Handshake(error.to_string()))
             }
-            Err(_) => Err(Fault::Handshake(format!("not done within {} seconds", limit.as_secs()))),
+            Err(_) => Err(Fault::Handshake(format!("not completed within {} seconds", limit.as_secs()))),
         }
     }
 
-    fn judge(&self, stream: &TlsStream<TcpStream>, host: &DomainName, demand: &TlsDemand) -> TlsFacts {
-        let mut facts = self.tls.judge(stream, host);
+    /// What the handshake showed, with the certificate verified against trusted roots and, if demanded, DANE.
+    fn inspect(&self, stream: &TlsStream<TcpStream>, host: &DomainName, demand: &TlsDemand) -> TlsFacts {
+        let mut facts = self.tls.inspect(stream, host);
         if let TlsDemand::Dane { rule, base, next_hop } = demand {
             let (_, session) = stream.get_ref();
             let chain = session.peer_certificates().unwrap_or_default();
@@ -182,14 +185,14 @@ fn verdict(facts: &TlsFacts, demand: &TlsDemand) -> Result<(), Fault> {
     outcome.map_err(Fault::Certificate)
 }
 
-/// A conversation that writes itself down.
-pub(super) struct Talk<'r, S> {
+/// The exchange of commands and replies, recorded in `report`.
+pub(super) struct Session<'r, S> {
     pub(super) wire: Wire<S>,
     pub(super) report: &'r mut SessionReport,
 }
 
-impl Talk<'_, TcpStream> {
-    /// Asks for TLS; returns the stream when the handshake may begin.
+impl Session<'_, TcpStream> {
+    /// Sends STARTTLS and returns the stream, on which the TLS handshake begins next.
     pub(super) async fn starttls(mut self) -> Result<TcpStream, Fault> {
         if !self.report.offers_starttls() {
             self.quit().await;
@@ -205,7 +208,7 @@ impl Talk<'_, TcpStream> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     pub(super) async fn greet(&mut self, helo: &DomainName) -> Result<(), Fault> {
         let banner = self.reply().await?;
         self.report.banner = Some(banner.lines.join(" "));
@@ -228,35 +231,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         if reply.is_positive() { Ok(()) } else { Err(Fault::Refused("HELO", reply)) }
     }
 
-    /// AUTH with PLAIN (RFC 4954, RFC 4616), or with LOGIN where the host knows only that.
+    /// Authenticates with AUTH PLAIN (RFC 4954, RFC 4616), or with AUTH LOGIN if the host does not offer PLAIN.
     async fn log_in(&mut self, login: &Login) -> Result<(), Fault> {
         let mechanisms = self.report.capabilities.iter().find_map(|line| line.strip_prefix("AUTH "));
         let mechanisms: Vec<String> = mechanisms.unwrap_or_default().split(' ').map(str::to_owned).collect();
-        let knows = |name: &str| mechanisms.iter().any(|mechanism| mechanism == name);
+        let offers = |name: &str| mechanisms.iter().any(|mechanism| mechanism == name);
         let base64 = |text: &str| BASE64.encode(text.as_bytes());
-        let last = if knows("PLAIN") {
-            self.secretly("AUTH PLAIN", &base64(&format!("\0{}\0{}", login.user, login.password))).await?
-        } else if knows("LOGIN") {
-            self.expect_more("AUTH LOGIN").await?;
-            let asked = self.secretly("", &base64(&login.user)).await?;
+        let last = if offers("PLAIN") {
+            self.send_secret("AUTH PLAIN", &base64(&format!("\0{}\0{}", login.user, login.password))).await?
+        } else if offers("LOGIN") {
+            self.expect_334("AUTH LOGIN").await?;
+            let asked = self.send_secret("", &base64(&login.user)).await?;
             if asked.code != 334 {
                 return Err(Fault::Refused("AUTH", asked));
             }
-            self.secretly("", &base64(&login.password)).await?
+            self.send_secret("", &base64(&login.password)).await?
         } else {
             return Err(Fault::NoLogin);
         };
         if last.code == 235 { Ok(()) } else { Err(Fault::Refused("AUTH", last)) }
     }
 
-    async fn expect_more(&mut self, line: &str) -> Result<(), Fault> {
+    async fn expect_334(&mut self, line: &str) -> Result<(), Fault> {
         let reply = self.command(line).await?;
         if reply.code == 334 { Ok(()) } else { Err(Fault::Refused("AUTH", reply)) }
     }
 
-    /// Sends what is not written down.
-    async fn secretly(&mut self, command: &str, secret: &str) -> Result<Reply, Fault> {
-        self.note(format!("C: {command} …"));
+    /// Sends `secret` after `command`, keeping the secret out of the transcript.
+    async fn send_secret(&mut self, command: &str, secret: &str) -> Result<Reply, Fault> {
+        self.record(format!("C: {command} …"));
         let line = format!("{command} {secret}");
         self.wire.send(format!("{}\r\n", line.trim_start()).as_bytes()).await?;
         self.reply().await
@@ -287,7 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         if reply.is_positive() { Ok(()) } else { Err(Fault::Refused(what, reply)) }
     }
 
-    /// `QUIT`, whatever the other side says to it: the session is over either way.
+    /// Sends QUIT and ignores the outcome, since the session ends in any case.
     pub(super) async fn quit(&mut self) {
         let _ = self.command("QUIT").await;
     }
@@ -296,18 +299,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
         if line.contains(['\r', '\n', '\0']) {
             return Err(Fault::Wire(wire::WireError::NotSmtp("a line break in a command".into())));
         }
-        self.note(format!("C: {line}"));
+        self.record(format!("C: {line}"));
         self.wire.send(format!("{line}\r\n").as_bytes()).await?;
         self.reply().await
     }
 
     pub(super) async fn reply(&mut self) -> Result<Reply, Fault> {
         let reply = self.wire.reply().await?;
-        self.note(format!("S: {reply}"));
+        self.record(format!("S: {reply}"));
         Ok(reply)
     }
 
-    fn note(&mut self, line: String) {
+    /// Adds a line to the transcript.
+    fn record(&mut self, line: String) {
         if self.report.transcript.len() < 200 {
             self.report.transcript.push(line.chars().take(1000).collect());
         }

@@ -1,7 +1,7 @@
-//! What a preflight asks of an MX host beside a session: no mail is sent, and each question is a
-//! connection of its own.
+//! Tests of an MX host for the preflight check that go beyond a normal session. No mail is sent, and each test opens
+//! its own connection.
 
-use super::client::{Client, Talk};
+use super::client::{Client, Session};
 use super::wire::Wire;
 use super::{Fault, MailHosts, SessionFailure, SessionReport, Target, TlsDemand, WireError};
 use crate::BoxFuture;
@@ -11,15 +11,16 @@ use sha2::Digest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Asks mail hosts what they would do.
+/// Tests of a mail host's TLS behavior.
 pub trait MailProbes: MailHosts {
-    /// A session without the host's name in the handshake (RFC 8461 §4.2 forbids to rely on it).
+    /// Opens a session whose TLS handshake does not send the host's name (SNI).
     fn without_sni<'a>(
         &'a self,
         target: &'a Target,
     ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>>;
 
-    /// The cipher that the host agrees to use in `version`, when it agrees to that version at all.
+    /// The cipher suite that the host selects from `ciphers` in this TLS version; `None` when it does not accept the
+    /// version or any of the suites.
     fn agrees<'a>(
         &'a self,
         target: &'a Target,
@@ -27,9 +28,9 @@ pub trait MailProbes: MailHosts {
         ciphers: &'static [u16],
     ) -> BoxFuture<'a, Result<Option<u16>, Fault>>;
 
-    /// True when a command that was sent in the clear behind STARTTLS is answered after the handshake
-    /// (CVE-2011-0411).
-    fn takes_injection<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<bool, Fault>>;
+    /// Tests for STARTTLS command injection (CVE-2011-0411). True when a plaintext command sent along with STARTTLS is
+    /// executed after the handshake.
+    fn accepts_injection<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<bool, Fault>>;
 }
 
 impl MailProbes for Client {
@@ -57,33 +58,33 @@ impl MailProbes for Client {
             let stream = self.before_handshake(&mut report).await?;
             let hello = client_hello(version, ciphers, &target.host, random());
             let limit = self.config.reply_time;
-            tokio::time::timeout(limit, answer(stream, hello, version))
+            tokio::time::timeout(limit, exchange_hellos(stream, hello, version))
                 .await
                 .unwrap_or(Err(WireError::Time(limit)))
                 .map_err(Fault::Wire)
         })
     }
 
-    fn takes_injection<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<bool, Fault>> {
+    fn accepts_injection<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<bool, Fault>> {
         Box::pin(async move {
             let mut report = SessionReport::new(target);
             let mut stream = self.connect(target).await?;
-            let mut talk = Talk { wire: Wire::new(stream, self.config.reply_time), report: &mut report };
-            talk.greet(&self.config.helo).await?;
-            if !talk.report.offers_starttls() {
+            let mut clear = Session { wire: Wire::new(stream, self.config.reply_time), report: &mut report };
+            clear.greet(&self.config.helo).await?;
+            if !clear.report.offers_starttls() {
                 return Err(Fault::NoStarttls);
             }
-            talk.wire.send(b"STARTTLS\r\nNOOP\r\n").await?;
-            let reply = talk.reply().await?;
-            let (inner, has_more) = talk.wire.into_stream();
+            clear.wire.send(b"STARTTLS\r\nNOOP\r\n").await?;
+            let reply = clear.reply().await?;
+            let (inner, has_more) = clear.wire.into_stream();
             if reply.code != 220 || has_more {
                 return Ok(false);
             }
             stream = inner;
             let stream = self.handshake(stream, &mut report, true).await?;
-            let mut sealed = Talk { wire: Wire::new(stream, self.config.reply_time), report: &mut report };
+            let mut sealed = Session { wire: Wire::new(stream, self.config.reply_time), report: &mut report };
             sealed.ehlo(&self.config.helo).await?;
-            // When NOOP was answered, every reply is one late: EHLO's comes where QUIT's belongs.
+            // If the host answered NOOP, later replies are off by one: the reply read here belongs to EHLO, not QUIT.
             let last = sealed.command("QUIT").await?;
             Ok(last.code != 221)
         })
@@ -91,16 +92,21 @@ impl MailProbes for Client {
 }
 
 impl Client {
+    /// Connects and sends STARTTLS; the TLS handshake begins next on the stream.
     async fn before_handshake(&self, report: &mut SessionReport) -> Result<TcpStream, Fault> {
         let stream = self.connect(&report.target).await?;
-        let mut talk = Talk { wire: Wire::new(stream, self.config.reply_time), report };
-        talk.greet(&self.config.helo).await?;
-        talk.starttls().await
+        let mut clear = Session { wire: Wire::new(stream, self.config.reply_time), report };
+        clear.greet(&self.config.helo).await?;
+        clear.starttls().await
     }
 }
 
-/// A server that says yes to an older version says so in its own hello; another version is no answer.
-async fn answer(mut stream: TcpStream, hello: Vec<u8>, version: Version) -> Result<Option<u16>, WireError> {
+/// Sends a ClientHello and reads the ServerHello. Returns the cipher suite if the server selected exactly `version`.
+async fn exchange_hellos(
+    mut stream: TcpStream,
+    hello: Vec<u8>,
+    version: Version,
+) -> Result<Option<u16>, WireError> {
     let io = |error: std::io::Error| WireError::Io(error.to_string());
     stream.write_all(&hello).await.map_err(io)?;
     let mut read = Vec::new();
@@ -114,7 +120,7 @@ async fn answer(mut stream: TcpStream, hello: Vec<u8>, version: Version) -> Resu
             Answer::Unfinished => {}
         }
         let mut chunk = [0; 1024];
-        // Some servers break off in place of an alert.
+        // Some servers close the connection instead of sending an alert.
         let Ok(count) = stream.read(&mut chunk).await else { return Ok(None) };
         if count == 0 {
             return Ok(None);
@@ -123,10 +129,10 @@ async fn answer(mut stream: TcpStream, hello: Vec<u8>, version: Version) -> Resu
     }
 }
 
-/// A whole record.
+/// The maximum number of bytes read while waiting for a ServerHello: one TLS record of maximum size.
 const MAX_HELLO_BYTES: usize = 16_640;
 
-/// The random of a ClientHello that is never finished: it protects nothing.
+/// The random field of the ClientHello. It may be predictable, since the handshake is never completed.
 fn random() -> [u8; 32] {
     sha2::Sha256::digest(UnixTime::now().as_secs().to_be_bytes()).into()
 }

@@ -1,5 +1,5 @@
-//! The receiving end of an SMTP or LMTP session, as the report inbox and the lab need it: EHLO, STARTTLS,
-//! one message at a time, everything bounded (RFC 5321, RFC 3207, RFC 2033). It relays nothing.
+//! A minimal SMTP and LMTP server for the report inbox and the lab (RFC 5321, RFC 3207, RFC 2033). It supports EHLO,
+//! STARTTLS and message delivery to a [`Mailbox`], with limits on size, time and number. It does not relay mail.
 
 use crate::BoxFuture;
 use formats::DomainName;
@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Any stream that a session can run on.
+/// A stream that an SMTP session can run on.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// A boxed stream.
+/// A boxed [`Stream`], either plaintext or TLS.
 pub type AnyStream = Box<dyn Stream>;
 
-/// Turns a clear stream into a TLS one after STARTTLS.
+/// Upgrades a plaintext stream to TLS after STARTTLS.
 pub trait Upgrade: Send + Sync {
-    /// The handshake.
+    /// Performs the TLS handshake as a server.
     fn upgrade(&self, stream: AnyStream) -> BoxFuture<'_, io::Result<AnyStream>>;
 }
 
@@ -32,83 +32,83 @@ impl Upgrade for tokio_rustls::TlsAcceptor {
     }
 }
 
-/// What a server does with STARTTLS.
+/// How a server handles STARTTLS.
 #[derive(Clone)]
 pub enum Starttls {
-    /// It does not offer it.
+    /// STARTTLS is not offered.
     Absent,
-    /// It offers it and answers 454, as servers do that can't load their certificate.
+    /// STARTTLS is offered but answered with 454, as by a server that can't load its certificate.
     Unavailable,
-    /// It offers and does it.
+    /// STARTTLS is offered and performed.
     Offered(Arc<dyn Upgrade>),
 }
 
-/// A message that was taken, before the reply to it.
+/// A received message that has not been acknowledged yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incoming {
-    /// `MAIL FROM`, empty for bounces.
+    /// The envelope sender from `MAIL FROM`, empty for bounces.
     pub from: String,
-    /// `RCPT TO`.
+    /// The accepted recipients from `RCPT TO`.
     pub to: Vec<String>,
-    /// The message with CRLF line ends.
+    /// The message with CRLF line endings.
     pub message: Vec<u8>,
-    /// True when it came through TLS.
+    /// True when the message was received over TLS.
     pub tls: bool,
 }
 
-/// Decides about recipients and takes messages.
+/// Decides which recipients exist, and stores messages.
 pub trait Mailbox: Send + Sync {
-    /// False when whoever is connected has brought enough for now.
+    /// False when the client has reached its rate limit; `MAIL` is then answered with 450.
     fn is_welcome(&self) -> bool {
         true
     }
-    /// True when mail for this address is taken.
+    /// True when mail for this recipient is accepted; otherwise `RCPT` is answered with 550.
     fn takes(&self, recipient: &str) -> bool;
-    /// Keeps a message; 250 is said only after `Ok`.
+    /// Stores a message. The server replies 250 only after `Ok`.
     fn keep(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), KeepError>>;
 }
 
-/// Why a message was not kept.
+/// Why a message was not stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeepError {
-    /// Try again later (451).
+    /// A temporary failure: the client should retry (451).
     #[error("{0}")]
-    Later(String),
-    /// Never (554).
+    Temporary(String),
+    /// A permanent failure: the client must not retry (554).
     #[error("{0}")]
-    Never(String),
+    Permanent(String),
 }
 
-/// How a server presents itself.
+/// The configuration of a server.
 #[derive(Clone)]
 pub struct ServerConfig {
-    /// In the banner and in EHLO.
+    /// The host name in the greeting and in the reply to EHLO.
     pub hostname: DomainName,
-    /// What it does with STARTTLS.
+    /// How STARTTLS is handled.
     pub starttls: Starttls,
-    /// How long it waits for a line.
+    /// How long the server waits for more input, and for the TLS handshake.
     pub line_time: Duration,
-    /// Which of the two is spoken.
+    /// The protocol.
     pub protocol: Protocol,
 }
 
-/// Two protocols that differ in their greeting, and in who gets a reply to a message.
+/// The protocol: SMTP, or LMTP, which has another greeting and one reply for each recipient after the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// Between mail servers (RFC 5321).
+    /// SMTP between mail servers (RFC 5321).
     Smtp,
-    /// From a mail server to a mailbox: a reply for each recipient (RFC 2033).
+    /// LMTP from a mail server to a mailbox (RFC 2033).
     Lmtp,
 }
 
 impl ServerConfig {
-    /// A server with the usual patience.
+    /// The default configuration: SMTP, with [`SMTP_REPLY_TIME`] as the time limit.
     pub fn new(hostname: DomainName, starttls: Starttls) -> Self {
         Self { hostname, starttls, line_time: SMTP_REPLY_TIME, protocol: Protocol::Smtp }
     }
 }
 
-/// Runs one session to its end. Errors are of the connection; there is nobody left to tell.
+/// Runs one session to its end, within [`INBOX_SESSION_TIME`]. An error means that the connection failed or timed out.
 pub fn serve<'a>(
     stream: AnyStream,
     config: &'a ServerConfig,
@@ -137,7 +137,9 @@ async fn talk(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailbox) -
                 }
                 None => Err(()),
             },
-            "DATA" if messages == INBOX_MESSAGES => return session.reply("421 enough for one session").await,
+            "DATA" if messages == INBOX_MESSAGES => {
+                return session.reply("421 too many messages in one session").await;
+            }
             "DATA" => {
                 messages += 1;
                 session.data(mailbox).await?
@@ -176,7 +178,7 @@ impl<'c> Session<'c> {
         Ok(Err(()))
     }
 
-    /// One line without its end; `None` when the other side is gone, silent or sends no lines.
+    /// Reads one line without its line ending; `None` when the client closed, timed out or sent an overlong line.
     async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
@@ -190,6 +192,7 @@ impl<'c> Session<'c> {
         }
     }
 
+    /// Reads more input into the buffer; false at the end of the stream or after a timeout.
     async fn read_more(&mut self) -> io::Result<bool> {
         let mut chunk = [0; 4096];
         let read = tokio::time::timeout(self.config.line_time, self.stream.read(&mut chunk));
@@ -198,6 +201,7 @@ impl<'c> Session<'c> {
         Ok(count > 0)
     }
 
+    /// Handles the commands that do not change the stream.
     async fn simple(&mut self, verb: &str, rest: &str, mailbox: &dyn Mailbox) -> io::Result<Result<(), ()>> {
         match verb {
             "EHLO" if self.config.protocol == Protocol::Smtp => self.ehlo().await?,
@@ -220,13 +224,13 @@ impl<'c> Session<'c> {
                         .await;
                 }
                 if announced_size(rest).is_some_and(|size| size > INBOX_MESSAGE_BYTES) {
-                    return self.refuse("552 too large").await;
+                    return self.refuse("552 message size exceeds the limit").await;
                 }
                 self.envelope = Some(Envelope { from, to: Vec::new() });
                 self.reply("250 ok").await?;
             }
             "RCPT" => return self.recipient(rest, mailbox).await,
-            _ => return self.refuse("502 not known here").await,
+            _ => return self.refuse("502 command not implemented").await,
         }
         Ok(Ok(()))
     }
@@ -246,7 +250,9 @@ impl<'c> Session<'c> {
         let Some(to) = path(rest, "TO:").filter(|to| !to.is_empty()) else {
             return self.refuse("501 expected RCPT TO:<address>").await;
         };
-        let Some(envelope) = self.envelope.as_mut() else { return self.refuse("503 MAIL first").await };
+        let Some(envelope) = self.envelope.as_mut() else {
+            return self.refuse("503 need MAIL before RCPT").await;
+        };
         if envelope.to.len() >= 100 {
             return self.refuse("452 too many recipients").await;
         }
@@ -258,13 +264,13 @@ impl<'c> Session<'c> {
         Ok(Ok(()))
     }
 
-    /// The session after the handshake; `None` when there was none. What was sent in the clear
-    /// behind STARTTLS is thrown away with the old session (CVE-2011-0411).
+    /// Performs STARTTLS and returns the session over TLS; `None` when STARTTLS was rejected. Plaintext sent after the
+    /// STARTTLS command is discarded with the old session (CVE-2011-0411).
     async fn starttls(&mut self) -> io::Result<Option<Session<'c>>> {
         let upgrade = match &self.config.starttls {
             Starttls::Offered(upgrade) if !self.tls => upgrade.clone(),
             Starttls::Absent | Starttls::Offered(_) => {
-                return self.reply("502 not known here").await.map(|()| None);
+                return self.reply("502 command not implemented").await.map(|()| None);
             }
             Starttls::Unavailable => return self.reply("454 TLS not available").await.map(|()| None),
         };
@@ -278,18 +284,18 @@ impl<'c> Session<'c> {
 
     async fn data(&mut self, mailbox: &dyn Mailbox) -> io::Result<Result<(), ()>> {
         let ready = self.envelope.take().filter(|envelope| !envelope.to.is_empty());
-        let Some(envelope) = ready else { return self.refuse("503 RCPT first").await };
+        let Some(envelope) = ready else { return self.refuse("503 need RCPT before DATA").await };
         self.reply("354 go ahead").await?;
         let replies = if self.config.protocol == Protocol::Lmtp { envelope.to.len() } else { 1 };
         let message = tokio::time::timeout(INBOX_MESSAGE_TIME, self.message()).await;
         let (reply, outcome) = match message.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? {
-            None => ("552 too large".to_owned(), Err(())),
+            None => ("552 message size exceeds the limit".to_owned(), Err(())),
             Some(message) => {
                 let incoming = Incoming { from: envelope.from, to: envelope.to, message, tls: self.tls };
                 match mailbox.keep(incoming).await {
                     Ok(()) => ("250 kept".to_owned(), Ok(())),
-                    Err(KeepError::Later(why)) => (format!("451 {}", one_line(&why)), Err(())),
-                    Err(KeepError::Never(why)) => (format!("554 {}", one_line(&why)), Err(())),
+                    Err(KeepError::Temporary(why)) => (format!("451 {}", one_line(&why)), Err(())),
+                    Err(KeepError::Permanent(why)) => (format!("554 {}", one_line(&why)), Err(())),
                 }
             }
         };
@@ -298,22 +304,22 @@ impl<'c> Session<'c> {
         Ok(outcome)
     }
 
-    /// The message without its dots; `None` when it was too large, read to its end all the same.
+    /// Reads a message up to the final dot and undoes dot stuffing; `None` when it was too large.
     async fn message(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut message = Vec::new();
         let mut too_large = false;
-        // Reports come in lines of any length; what was looked through is not looked through again.
-        let mut looked = 0;
+        // Lines of reports may be of any length, so the bytes already searched for a line ending are skipped.
+        let mut searched = 0;
         loop {
-            let rest = self.buffer.get(looked..).unwrap_or_default();
-            let Some(end) = rest.iter().position(|b| *b == b'\n').map(|at| looked + at) else {
-                looked = self.buffer.len();
+            let rest = self.buffer.get(searched..).unwrap_or_default();
+            let Some(end) = rest.iter().position(|b| *b == b'\n').map(|at| searched + at) else {
+                searched = self.buffer.len();
                 if self.buffer.len() > INBOX_MESSAGE_BYTES || !self.read_more().await? {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 continue;
             };
-            looked = 0;
+            searched = 0;
             let line: Vec<u8> = self.buffer.drain(..=end).collect();
             let line =
                 line.strip_suffix(b"\n").map_or(line.as_slice(), |l| l.strip_suffix(b"\r").unwrap_or(l));
@@ -329,13 +335,14 @@ impl<'c> Session<'c> {
     }
 }
 
+/// The address in angle brackets after `FROM:` or `TO:`.
 fn path(rest: &str, word: &str) -> Option<String> {
     let head = rest.get(..word.len()).filter(|head| head.eq_ignore_ascii_case(word))?;
     let rest = rest.get(head.len()..)?.trim_start().strip_prefix('<')?;
     rest.split_once('>').map(|(address, _)| address.to_owned())
 }
 
-/// What the sender announces by `SIZE=` (RFC 1870).
+/// The value of the `SIZE=` parameter of `MAIL`, in bytes (RFC 1870).
 fn announced_size(rest: &str) -> Option<usize> {
     let words = rest.split_ascii_whitespace().skip(1);
     words
@@ -346,6 +353,7 @@ fn announced_size(rest: &str) -> Option<usize> {
         .ok()
 }
 
+/// Replaces control characters and limits the length, so that the text fits into one reply line.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }
@@ -356,9 +364,9 @@ mod tests {
     use std::sync::Mutex;
 
     #[derive(Default)]
-    struct Box1(Mutex<Vec<Incoming>>);
+    struct TestMailbox(Mutex<Vec<Incoming>>);
 
-    impl Mailbox for Box1 {
+    impl Mailbox for TestMailbox {
         fn takes(&self, recipient: &str) -> bool {
             recipient == "a@b.example"
         }
@@ -370,28 +378,28 @@ mod tests {
         }
     }
 
-    async fn talk(script: &[u8]) -> (String, Vec<Incoming>) {
-        talk_by(Protocol::Smtp, script).await
+    async fn run_smtp(script: &[u8]) -> (String, Vec<Incoming>) {
+        run_session(Protocol::Smtp, script).await
     }
 
-    async fn talk_by(protocol: Protocol, script: &[u8]) -> (String, Vec<Incoming>) {
+    async fn run_session(protocol: Protocol, script: &[u8]) -> (String, Vec<Incoming>) {
         let (mut near, far) = tokio::io::duplex(1 << 16);
-        let mailbox = Box1::default();
+        let mailbox = TestMailbox::default();
         let mut config = ServerConfig::new(DomainName::parse("mx.b.example").unwrap(), Starttls::Unavailable);
         config.line_time = Duration::from_secs(5);
         config.protocol = protocol;
         near.write_all(script).await.unwrap();
         near.shutdown().await.unwrap();
         let _ = serve(Box::new(far), &config, &mailbox).await;
-        let mut said = String::new();
-        near.read_to_string(&mut said).await.unwrap();
-        (said, mailbox.0.into_inner().unwrap())
+        let mut output = String::new();
+        near.read_to_string(&mut output).await.unwrap();
+        (output, mailbox.0.into_inner().unwrap())
     }
 
     #[tokio::test]
-    async fn a_message_is_kept_before_250_is_said() {
-        let (said, kept) = talk(b"EHLO x\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<no@b.example>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nhi\r\n..dot\r\n.\r\nQUIT\r\n").await;
-        let codes: Vec<_> = said
+    async fn a_message_is_stored_before_the_250_reply() {
+        let (output, kept) = run_smtp(b"EHLO x\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<no@b.example>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nhi\r\n..dot\r\n.\r\nQUIT\r\n").await;
+        let codes: Vec<_> = output
             .lines()
             .filter(|line| line.as_bytes().get(3) == Some(&b' '))
             .map(|line| &line[..3])
@@ -402,29 +410,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn by_lmtp_each_recipient_has_a_reply() {
+    async fn lmtp_replies_once_for_each_recipient() {
         let script = b"EHLO x\r\nLHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n";
-        let (said, kept) = talk_by(Protocol::Lmtp, script).await;
-        assert!(said.starts_with("220 mx.b.example LMTP\r\n502"), "{said}");
-        assert_eq!((said.matches("250 kept\r\n").count(), kept.len()), (2, 1));
+        let (output, kept) = run_session(Protocol::Lmtp, script).await;
+        assert!(output.starts_with("220 mx.b.example LMTP\r\n502"), "{output}");
+        assert_eq!((output.matches("250 kept\r\n").count(), kept.len()), (2, 1));
     }
 
     #[tokio::test]
-    async fn a_message_that_is_announced_too_large_is_refused_before_it_comes() {
-        let (said, _) = talk(b"EHLO x\r\nMAIL FROM:<a@b.example> BODY=8BITMIME SIZE=99999999\r\n").await;
-        assert!(said.ends_with("552 too large\r\n"), "{said}");
-        let (said, _) = talk(b"EHLO x\r\nMAIL FROM:<a@b.example> SIZE=1000\r\n").await;
-        assert!(said.ends_with("250 ok\r\n"), "{said}");
+    async fn a_message_announced_as_too_large_is_rejected_at_mail_from() {
+        let (output, _) =
+            run_smtp(b"EHLO x\r\nMAIL FROM:<a@b.example> BODY=8BITMIME SIZE=99999999\r\n").await;
+        assert!(output.ends_with("552 message size exceeds the limit\r\n"), "{output}");
+        let (output, _) = run_smtp(b"EHLO x\r\nMAIL FROM:<a@b.example> SIZE=1000\r\n").await;
+        assert!(output.ends_with("250 ok\r\n"), "{output}");
     }
 
     #[tokio::test]
-    async fn nonsense_is_refused_and_ends_after_ten_errors() {
-        let (said, kept) = talk(&b"GET / HTTP/1.1\r\n".repeat(30)).await;
-        assert!(said.ends_with("421 too many errors\r\n"));
+    async fn invalid_commands_are_rejected_and_too_many_end_the_session() {
+        let (output, kept) = run_smtp(&b"GET / HTTP/1.1\r\n".repeat(30)).await;
+        assert!(output.ends_with("421 too many errors\r\n"));
         assert!(kept.is_empty());
-        let (said, _) = talk(b"DATA\r\nRCPT TO:<a@b.example>\r\nMAIL x\r\nSTARTTLS\r\n").await;
-        assert!(said.contains("503") && said.contains("501") && said.contains("454"));
-        let (said, _) = talk(&vec![b'x'; 10_000]).await;
-        assert_eq!(said, "220 mx.b.example ESMTP\r\n");
+        let (output, _) = run_smtp(b"DATA\r\nRCPT TO:<a@b.example>\r\nMAIL x\r\nSTARTTLS\r\n").await;
+        assert!(output.contains("503") && output.contains("501") && output.contains("454"));
+        let (output, _) = run_smtp(&vec![b'x'; 10_000]).await;
+        assert_eq!(output, "220 mx.b.example ESMTP\r\n");
     }
 }

@@ -1,21 +1,22 @@
-//! SMTP lines, replies and message text on a stream, bounded (RFC 5321 §4.2, §4.5).
+//! Reads SMTP replies from a stream and writes commands and message text, with limits on size and time (RFC 5321 §4.2,
+//! §4.5). The SMTP client in [`super::client`] is built on it.
 
 use formats::limits::{SMTP_LINE_BYTES, SMTP_REPLY_LINES};
 use std::fmt;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// A reply of one or more lines.
+/// An SMTP reply of one or more lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// 200 to 599.
+    /// The reply code, from 200 to 599.
     pub code: u16,
-    /// The text of each line.
+    /// The text of each line, without the code.
     pub lines: Vec<String>,
 }
 
 impl Reply {
-    /// True for 2xx and 3xx.
+    /// True for the reply codes 2xx and 3xx.
     pub fn is_positive(&self) -> bool {
         self.code < 400
     }
@@ -27,27 +28,27 @@ impl fmt::Display for Reply {
     }
 }
 
-/// What can go wrong on the wire.
+/// Why no reply could be read, or nothing could be sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    /// The other side closed.
+    /// The host closed the connection.
     #[error("the connection was closed")]
     Closed,
-    /// Nothing came in time.
+    /// The time limit passed without a complete reply.
     #[error("no answer within {} seconds", .0.as_secs())]
     Time(Duration),
-    /// Not an SMTP reply.
+    /// The host sent something other than an SMTP reply; its first 80 characters.
     #[error("not an SMTP reply: {0:?}")]
     NotSmtp(String),
-    /// A line or reply over the limit.
-    #[error("a line over {SMTP_LINE_BYTES} bytes or a reply over {SMTP_REPLY_LINES} lines")]
+    /// A line or reply exceeded the limit.
+    #[error("a reply line over {SMTP_LINE_BYTES} bytes or a reply over {SMTP_REPLY_LINES} lines")]
     TooLong,
-    /// The stream failed.
+    /// An I/O error on the connection.
     #[error("{0}")]
     Io(String),
 }
 
-/// One line of a reply: code, whether more follow, text.
+/// Parses one line of a reply into the code, whether more lines follow, and the text.
 pub(super) fn reply_line(line: &str) -> Option<(u16, bool, &str)> {
     let code = line.get(..3)?;
     let code: u16 = code.bytes().all(|b| b.is_ascii_digit()).then(|| code.parse().ok())??;
@@ -59,7 +60,7 @@ pub(super) fn reply_line(line: &str) -> Option<(u16, bool, &str)> {
     (200..600).contains(&code).then(|| (code, more, line.get(4..).unwrap_or_default()))
 }
 
-/// A stream with what was read of it and not yet used.
+/// A stream with a buffer of bytes that were read but not yet parsed. `time` limits each reply and each write.
 pub(super) struct Wire<S> {
     stream: S,
     buffer: Vec<u8>,
@@ -71,7 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Self { stream, buffer: Vec::new(), time }
     }
 
-    /// The stream, and true when bytes were read beyond the last reply.
+    /// Returns the stream, and true when bytes after the last reply were already read.
     pub(super) fn into_stream(self) -> (S, bool) {
         (self.stream, !self.buffer.is_empty())
     }
@@ -129,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 }
 
-/// Message text with CRLF line ends, leading dots doubled, and the final dot (RFC 5321 §4.5.2).
+/// Encodes message text for DATA: CRLF line endings, leading dots doubled, and the final dot (RFC 5321 §4.5.2).
 pub(super) fn data(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 16);
     let message = message.strip_suffix(b"\n").unwrap_or(message);
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn data_doubles_dots_and_mends_line_ends() {
+    fn data_doubles_dots_and_normalizes_line_endings() {
         assert_eq!(data(b"a\n.b\r\n..\n"), b"a\r\n..b\r\n...\r\n.\r\n");
         assert_eq!(data(b"."), b"..\r\n.\r\n");
     }
@@ -174,7 +175,7 @@ mod tests {
         }
 
         #[test]
-        fn any_line_is_refused_or_taken(line in "\\PC{0,30}") {
+        fn any_line_is_parsed_without_panic(line in "\\PC{0,30}") {
             let _ = reply_line(&line);
         }
     }

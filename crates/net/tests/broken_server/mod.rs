@@ -1,4 +1,4 @@
-//! A resolver that is broken in one way. Also for tests of other crates, by its path.
+//! A DNS server for tests that is broken in one way. Tests of other crates include this file by its path.
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::rdata::TXT;
@@ -9,31 +9,31 @@ use tokio::net::{TcpListener, UdpSocket};
 
 /// How the server is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "their names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub enum Fault {
     Silent,
     ServFail,
-    /// Not its zone.
+    /// Refuses the query, as a server that is not authoritative for the zone.
     Lame,
-    /// The answer of another question's number.
+    /// Answers with the wrong message ID.
     WrongId,
-    /// Truncated by UDP, whole by TCP.
+    /// Truncated over UDP, complete over TCP.
     Truncated,
-    /// Truncated by UDP, nothing by TCP.
+    /// Truncated over UDP, no answer over TCP.
     TruncatedForGood,
-    /// As much as a message holds.
+    /// Answers with 200 large records, close to the maximum message size.
     Huge,
-    /// Not to be remembered.
+    /// Answers with a TTL of 0.
     NoTtl,
-    /// No message.
+    /// Answers with bytes that are not a DNS message.
     Garbage,
 }
 
-/// What it says of every name, when it says something.
+/// The TXT record that the server returns for every name.
 pub const RECORD: &str = "v=STSv1; id=1;";
 
-fn answer(question: &[u8], fault: Fault, tcp: bool) -> Option<Vec<u8>> {
-    let asked = Message::from_vec(question).unwrap();
+fn answer(query: &[u8], fault: Fault, tcp: bool) -> Option<Vec<u8>> {
+    let asked = Message::from_vec(query).unwrap();
     let id = if fault == Fault::WrongId { asked.metadata.id ^ 1 } else { asked.metadata.id };
     let mut reply = Message::new(id, MessageType::Response, asked.metadata.op_code);
     reply.metadata.recursion_available = true;
@@ -46,7 +46,7 @@ fn answer(question: &[u8], fault: Fault, tcp: bool) -> Option<Vec<u8>> {
     match fault {
         Fault::Silent => return None,
         Fault::TruncatedForGood if tcp => return None,
-        Fault::Garbage => return Some(vec![question[0], question[1], 0xff, 0xff, 1]),
+        Fault::Garbage => return Some(vec![query[0], query[1], 0xff, 0xff, 1]),
         Fault::ServFail => reply.metadata.response_code = ResponseCode::ServFail,
         Fault::Lame => reply.metadata.response_code = ResponseCode::Refused,
         Fault::Truncated | Fault::TruncatedForGood | Fault::Huge if !tcp => reply.metadata.truncation = true,
@@ -60,7 +60,7 @@ fn answer(question: &[u8], fault: Fault, tcp: bool) -> Option<Vec<u8>> {
     Some(reply.to_vec().unwrap())
 }
 
-/// The same port for both; another program may have one of them.
+/// Binds UDP and TCP to the same port; retries if another program uses one of them.
 async fn both() -> (UdpSocket, TcpListener) {
     loop {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -70,7 +70,7 @@ async fn both() -> (UdpSocket, TcpListener) {
     }
 }
 
-/// Starts one.
+/// Starts a server with this fault and returns its address.
 pub async fn server(fault: Fault) -> SocketAddr {
     let (udp, tcp) = both().await;
     let address = tcp.local_addr().unwrap();

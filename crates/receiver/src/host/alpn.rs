@@ -1,5 +1,5 @@
-//! The challenge tls-alpn-01 (RFC 8737): a handshake in which the policy host shows a certificate of its own making with
-//! the digest that the authority wants to see.
+//! The ACME challenge tls-alpn-01 (RFC 8737): during the handshake the policy host presents a self-signed certificate
+//! with the digest that the CA expects.
 
 use super::fixed_certificate::FixedCertificate;
 use data_encoding::BASE64;
@@ -9,20 +9,20 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
 
-/// The protocol of such handshakes.
+/// The ALPN protocol of such handshakes (RFC 8737 §4).
 pub(super) const PROTOCOL: &[u8] = b"acme-tls/1";
 
-/// Under which name the answer for a host is kept. No token of http-01 can be that.
+/// The key under which the store holds a host's challenge. It differs from every http-01 token, which has no colon.
 pub(super) fn name_in_store(host: &str) -> String {
     format!("alpn:{host}")
 }
 
-/// As it is kept.
+/// Encodes a digest for the store.
 pub(super) fn to_store(digest: &[u8]) -> String {
     BASE64.encode(digest)
 }
 
-/// What is presented in the handshake; nothing when what is kept is no digest.
+/// Builds the TLS configuration that answers the challenge; `None` when `kept` is not a SHA-256 digest.
 pub(super) fn config(host: &str, kept: &str) -> Option<Arc<ServerConfig>> {
     let digest = BASE64.decode(kept.as_bytes()).ok().filter(|digest| digest.len() == 32)?;
     let mut params = CertificateParams::new([host.to_owned()]).ok()?;
@@ -37,7 +37,7 @@ pub(super) fn config(host: &str, kept: &str) -> Option<Arc<ServerConfig>> {
         .with_safe_default_protocol_versions()
         .ok()?
         .with_no_client_auth()
-        // Picked by hand: what checks a chain knows nothing of the extension, which has to be critical.
+        // A fixed resolver, since rustls' check of a configured chain would reject the critical extension.
         .with_cert_resolver(Arc::new(FixedCertificate(Some(Arc::new(presented)))));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Some(Arc::new(config))

@@ -1,4 +1,4 @@
-//! Certificate authorities: how to come to them, our account there (RFC 8555 §7.3), and what they refuse.
+//! ACME certificate authorities: their settings, our account at each (RFC 8555 §7.3), and the budget of new orders.
 
 use super::order_budget::OrderBudget;
 use super::vault::{Vault, VaultError};
@@ -9,95 +9,95 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use store::{Store, StoreError};
 
-/// An authority, and how to come to it.
+/// An ACME CA and its account settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// Its directory.
+    /// URL of its directory (RFC 8555 §7.1.1).
     pub directory: String,
-    /// How it reaches the operator, `mailto:…`.
+    /// The operator's contact URL, `mailto:…`.
     pub contact: Option<String>,
-    /// A profile that it offers.
+    /// The certificate profile to request; `None` uses the CA's default.
     pub profile: Option<String>,
-    /// The root of its own certificate, in PEM; nothing means those of the system.
+    /// PEM file with the root that signs the directory's own TLS certificate; `None` trusts the system's roots.
     pub ca_file: Option<PathBuf>,
-    /// An account that the operator has there already, to which ours is bound (RFC 8555 §7.3.4).
+    /// The operator's existing account at the CA, to which ours is bound (RFC 8555 §7.3.4).
     pub external: Option<ExternalAccount>,
-    /// New orders that it is asked for in an hour.
+    /// Maximum number of new orders per hour.
     pub new_per_hour: u32,
 }
 
-/// New orders in an hour where nothing else is said: what Let's Encrypt allows.
+/// Default limit of new orders per hour, which Let's Encrypt allows.
 pub const ORDERS_PER_HOUR: u32 = 100;
 
-/// The key of an account elsewhere.
+/// The key of an external account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalAccount {
-    /// Its name.
+    /// The key's identifier, given by the CA.
     pub key_id: String,
-    /// The file that has it, in base64url.
+    /// File with the HMAC key in base64url.
     pub key_file: PathBuf,
 }
 
-/// Why there is no account.
+/// Why the account can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// The authority, or the way to it.
+    /// The CA refused, or could not be reached.
     #[error(transparent)]
     Acme(#[from] Error),
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What is kept of the account can't be opened, or not be kept.
+    /// The account's key in the store can't be decrypted or encrypted.
     #[error("the account's key in the store: {0}")]
     Vault(#[from] VaultError),
-    /// The key of the account elsewhere.
+    /// The key file of the external account can't be used: the file and the reason.
     #[error("the key file {0}: {1}")]
     External(String, String),
 }
 
-/// An authority with what it was asked for lately.
+/// A CA with its account and its order budget.
 #[derive(Debug)]
 pub struct CaClient {
     pub(super) authority: Authority,
-    pace: Mutex<OrderBudget>,
+    budget: Mutex<OrderBudget>,
 }
 
-/// Whom the account's key is sealed for.
+/// The associated data under which the account's key is encrypted.
 const OWNER: &str = "acme-account";
 
 impl CaClient {
-    /// That was asked for nothing yet.
+    /// Creates a CA with an unused order budget.
     pub fn new(authority: Authority) -> Self {
-        let pace = Mutex::new(OrderBudget::new(authority.new_per_hour));
-        Self { authority, pace }
+        let budget = Mutex::new(OrderBudget::new(authority.new_per_hour));
+        Self { authority, budget }
     }
 
-    pub(super) fn room(&self, now: Timestamp) -> u32 {
-        self.pace().room(now)
+    pub(super) fn remaining(&self, now: Timestamp) -> u32 {
+        self.budget().remaining(now)
     }
 
-    /// Whether it may be asked now; a new order is counted.
-    pub(super) fn takes(&self, is_new: bool, now: Timestamp) -> bool {
-        let mut pace = self.pace();
+    /// Whether the CA may be asked at `now`. If `is_new`, this spends one new order from the budget.
+    pub(super) fn try_spend(&self, is_new: bool, now: Timestamp) -> bool {
+        let mut budget = self.budget();
         if !is_new {
-            return pace.is_open(now);
+            return budget.is_open(now);
         }
-        let takes = pace.room(now) > 0;
-        if takes {
-            pace.spend();
+        let is_left = budget.remaining(now) > 0;
+        if is_left {
+            budget.spend();
         }
-        takes
+        is_left
     }
 
-    pub(super) fn hold(&self, now: Timestamp) {
-        self.pace().hold(now);
+    pub(super) fn pause(&self, now: Timestamp) {
+        self.budget().pause(now);
     }
 
-    fn pace(&self) -> MutexGuard<'_, OrderBudget> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    fn budget(&self) -> MutexGuard<'_, OrderBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Our account, made when it is needed first.
+    /// Returns our account, and creates it on first use.
     pub(super) async fn account(&self, store: &Store, vault: &Vault) -> Result<Account, AccountError> {
         let Authority { directory, contact, ca_file, external, .. } = &self.authority;
         let builder = match ca_file {
@@ -112,7 +112,7 @@ impl CaClient {
         let contact: Vec<&str> = contact.as_deref().into_iter().collect();
         let new =
             NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-        let external = external.as_ref().map(bound).transpose()?;
+        let external = external.as_ref().map(external_key).transpose()?;
         let (account, credentials) = builder.create(&new, directory.clone(), external.as_ref()).await?;
         let kept = serde_json::to_string(&credentials).map_err(Error::from)?;
         store.put_acme_account(directory, &vault.seal(OWNER, &kept)?).await?;
@@ -120,12 +120,13 @@ impl CaClient {
     }
 }
 
-fn bound(external: &ExternalAccount) -> Result<ExternalAccountKey, AccountError> {
+fn external_key(external: &ExternalAccount) -> Result<ExternalAccountKey, AccountError> {
     let shown = external.key_file.display().to_string();
     let fail = |why: String| AccountError::External(shown.clone(), why);
     let text = std::fs::read_to_string(&external.key_file).map_err(|error| fail(error.to_string()))?;
     let text = text.trim().as_bytes();
     let key = BASE64URL_NOPAD.decode(text).or_else(|_| BASE64URL.decode(text));
-    let key = key.map_err(|_| fail("it is not base64url, as authorities give such keys".to_owned()))?;
+    let key =
+        key.map_err(|_| fail("it is not base64url, the format in which CAs issue such keys".to_owned()))?;
     Ok(ExternalAccountKey::new(external.key_id.clone(), &key))
 }

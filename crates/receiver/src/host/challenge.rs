@@ -1,5 +1,5 @@
-//! Plain HTTP of the policy host: answers to the challenge http-01 (RFC 8555 §8.3), and a hint for people.
-//! It never redirects: senders don't come here, and a redirect would only hide a wrong address.
+//! The plain HTTP side of the policy host: answers the ACME challenge http-01 (RFC 8555 §8.3). It never redirects:
+//! senders use HTTPS only, and a redirect would hide a wrong URL.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -9,10 +9,10 @@ use net::BoxFuture;
 use store::Store;
 
 const PATH: &str = "/.well-known/acme-challenge/";
-/// A token is of base64url (RFC 8555 §8.3); longer ones are nobody's.
+/// Maximum length of a token. Tokens are base64url (RFC 8555 §8.3), and CAs use shorter ones.
 const MAX_TOKEN_BYTES: usize = 128;
 
-/// The answer to a request.
+/// Responds to a request, with the challenge's answer from the store or an error status.
 pub fn respond<'a>(
     store: &'a Store,
     method: &'a Method,
@@ -24,16 +24,13 @@ pub fn respond<'a>(
         }
         let token = path.strip_prefix(PATH).filter(|token| is_token(token));
         let Some(token) = token else {
-            return text(
-                StatusCode::NOT_FOUND,
-                "Policies of MTA-STS are served over HTTPS only.\n".to_owned(),
-            );
+            return text(StatusCode::NOT_FOUND, "MTA-STS policies are served over HTTPS only.\n".to_owned());
         };
         match store.challenge(token).await {
             Ok(Some(answer)) => text(StatusCode::OK, answer),
             Ok(None) => text(StatusCode::NOT_FOUND, "no such challenge\n".to_owned()),
             Err(error) => {
-                tracing::error!(%error, "a challenge can't be answered, since the store fails");
+                tracing::error!(%error, "an ACME challenge can't be answered: the store fails");
                 text(StatusCode::SERVICE_UNAVAILABLE, "try again\n".to_owned())
             }
         }

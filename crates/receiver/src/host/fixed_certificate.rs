@@ -1,10 +1,10 @@
-//! The certificate of one connection, as the TLS library asks for it.
+//! A rustls certificate resolver that returns the certificate already selected for a connection.
 
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
 
-/// The certificate that was picked for a connection, or none.
+/// The certificate selected for a connection; `None` ends the handshake with an alert.
 #[derive(Debug)]
 pub(super) struct FixedCertificate(pub(super) Option<Arc<CertifiedKey>>);
 

@@ -1,5 +1,5 @@
-//! How many certificates are asked for in which time: authorities count new orders, and refuse all of them for a while
-//! when there are too many. Renewals are not counted by those that tell when to renew (RFC 9773 §5).
+//! Limits the rate of new certificate orders at a CA. CAs count new orders, and refuse all of them for a while when
+//! there are too many. CAs with renewal information exempt renewals (RFC 9773 §5).
 
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
@@ -8,25 +8,26 @@ use net::clock::later;
 #[derive(Debug)]
 pub struct OrderBudget {
     per_hour: u32,
-    /// Orders that may be begun now, in thousandths of one and by the hour's share.
+    /// New orders that may be started now, with fractions.
     left: f64,
     counted_at: Option<Timestamp>,
     held_until: Option<Timestamp>,
 }
 
-/// What is saved up while nothing is ordered, in hours' worth.
+/// The largest budget that accumulates while nothing is ordered, in hours' worth of orders.
 const BURST_HOURS: f64 = 2.0;
-/// After the authority has said that there were too many.
+/// How long no orders are sent after the CA reported a rate limit.
 const RATE_LIMIT_HOLD: SignedDuration = SignedDuration::from_mins(15);
 
 impl OrderBudget {
-    /// So many new orders an hour. It begins with an hour's worth: what was ordered before a restart is not known.
+    /// Creates a budget of `per_hour` new orders an hour. It starts with one hour's worth, since orders before a
+    /// restart are unknown.
     pub fn new(per_hour: u32) -> Self {
         Self { per_hour, left: f64::from(per_hour), counted_at: None, held_until: None }
     }
 
-    /// New orders that may be begun at `now`.
-    pub fn room(&mut self, now: Timestamp) -> u32 {
+    /// The number of new orders that may be started at `now`.
+    pub fn remaining(&mut self, now: Timestamp) -> u32 {
         if !self.is_open(now) {
             return 0;
         }
@@ -37,18 +38,18 @@ impl OrderBudget {
         self.left as u32
     }
 
-    /// True while the authority takes orders at all.
+    /// True unless orders are paused.
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.held_until.is_none_or(|until| until <= now)
     }
 
-    /// A new order was begun.
+    /// Spends one new order.
     pub fn spend(&mut self) {
         self.left = (self.left - 1.0).max(0.0);
     }
 
-    /// The authority says that there were too many.
-    pub fn hold(&mut self, now: Timestamp) {
+    /// Pauses all orders after the CA reported a rate limit.
+    pub fn pause(&mut self, now: Timestamp) {
         self.held_until = Some(later(now, RATE_LIMIT_HOLD));
         self.left = 0.0;
     }
@@ -63,24 +64,24 @@ mod tests {
     }
 
     #[test]
-    fn an_hours_worth_at_once_and_then_one_after_the_other() {
-        let mut pace = OrderBudget::new(100);
-        assert_eq!(pace.room(at(0)), 100);
-        (0..100).for_each(|_| pace.spend());
-        assert_eq!(pace.room(at(0)), 0);
-        assert_eq!(pace.room(at(35)), 0);
-        assert_eq!(pace.room(at(36)), 1);
-        assert_eq!(pace.room(at(86_400)), 200, "no more than two hours' worth is saved up");
-        assert_eq!(pace.room(at(0)), 200, "a clock that is set back takes nothing away");
+    fn an_hours_worth_is_available_at_once_and_then_one_order_at_a_time() {
+        let mut budget = OrderBudget::new(100);
+        assert_eq!(budget.remaining(at(0)), 100);
+        (0..100).for_each(|_| budget.spend());
+        assert_eq!(budget.remaining(at(0)), 0);
+        assert_eq!(budget.remaining(at(35)), 0);
+        assert_eq!(budget.remaining(at(36)), 1);
+        assert_eq!(budget.remaining(at(86_400)), 200, "at most two hours' worth accumulates");
+        assert_eq!(budget.remaining(at(0)), 200, "setting the clock back does not reduce the budget");
     }
 
     #[test]
-    fn an_authority_that_has_had_too_many_is_left_alone_for_a_while() {
-        let mut pace = OrderBudget::new(100);
-        pace.hold(at(0));
-        assert!(!pace.is_open(at(899)) && pace.room(at(899)) == 0);
-        assert!(pace.is_open(at(900)));
-        assert_eq!(pace.room(at(900 + 36)), 0);
-        assert_eq!(pace.room(at(900 + 36 + 36)), 1);
+    fn a_rate_limit_pauses_orders_at_that_ca() {
+        let mut budget = OrderBudget::new(100);
+        budget.pause(at(0));
+        assert!(!budget.is_open(at(899)) && budget.remaining(at(899)) == 0);
+        assert!(budget.is_open(at(900)));
+        assert_eq!(budget.remaining(at(900 + 36)), 0);
+        assert_eq!(budget.remaining(at(900 + 36 + 36)), 1);
     }
 }

@@ -1,6 +1,5 @@
-//! What is served, in bounded memory in front of the store: sites are fetched when they are first asked
-//! for, and dropped when the store says that they changed. What is in memory is served on when the store
-//! fails.
+//! A bounded in-memory cache of policies and certificates in front of the store. Sites are loaded on first request
+//! and dropped when the store reports a change. Cached sites are served even when the store fails.
 
 use super::alpn;
 use super::vault::Vault;
@@ -19,7 +18,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use store::hosting::StoredCertificate;
 use store::{Store, StoreError};
 
-/// Sites in bounded memory.
+/// The cache of sites.
 pub struct SiteCache {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -30,21 +29,21 @@ pub struct SiteCache {
     files: Vec<Arc<KeyFiles>>,
 }
 
-/// A policy host.
+/// What a policy host serves.
 pub struct Site {
     /// The policy file.
     pub body: Bytes,
-    /// What it proves itself by, where there is something.
+    /// The certificate and its key; `None` when there is none that can be used.
     pub certificate: Option<Arc<CertifiedKey>>,
 }
 
-/// Sites, and names that are none, in memory.
+/// Maximum number of cached entries, including names without a site.
 const MAX_SITES: usize = 20_000;
-/// Changes that are taken in at once.
+/// Maximum number of changes of each kind read in one refresh.
 const CHANGES_BATCH: u32 = 1000;
 
 impl SiteCache {
-    /// In front of this store.
+    /// Creates an empty cache in front of this store.
     pub async fn new(store: Store, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let (hosted, certificates) = store.hosting_versions().await?;
         Ok(Self {
@@ -58,34 +57,34 @@ impl SiteCache {
         })
     }
 
-    /// Opens keys with this.
+    /// Decrypts private keys with this vault.
     pub fn with_vault(self, vault: Arc<Vault>) -> Self {
         Self { vault, ..self }
     }
 
-    /// Takes certificates out of these files for the hosts that they name, before those of the store.
+    /// Prefers the certificates in these files, for the hosts that they name, to those in the store.
     pub fn with_files(self, files: Vec<Arc<KeyFiles>>) -> Self {
         Self { files, ..self }
     }
 
-    /// Forgets what was taken out of files that have changed.
+    /// Clears the cache, since certificate files have changed.
     pub fn files_have_changed(&self) {
         self.sites.clear();
     }
 
-    /// What proves to an authority that a host is here (RFC 8737).
+    /// The TLS configuration that answers a host's tls-alpn-01 challenge (RFC 8737); `None` without a challenge.
     pub(super) async fn challenge(&self, host: &str) -> Option<Arc<ServerConfig>> {
         let host = DomainName::parse(host).ok()?;
         match self.store.challenge(&alpn::name_in_store(host.as_str())).await {
             Ok(kept) => alpn::config(host.as_str(), &kept?),
             Err(error) => {
-                tracing::error!(%host, %error, "a challenge can't be answered, since the store fails");
+                tracing::error!(%host, %error, "an ACME challenge can't be answered: the store fails");
                 None
             }
         }
     }
 
-    /// The site of a policy host, when it is here.
+    /// The site of a policy host; `None` when its policy is not served here.
     pub async fn site(&self, host: &str) -> Option<Arc<Site>> {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         if let Some(known) = self.sites.get(&host) {
@@ -96,14 +95,14 @@ impl SiteCache {
         match self.fetch(&host, &domain).await {
             Ok(site) => {
                 self.sites.insert(host.clone(), site.clone());
-                // What changed while it was fetched may have been dropped before it was there.
+                // A change during the fetch may have been processed before this entry existed.
                 if self.versions() != before {
                     self.sites.remove(&host);
                 }
                 site
             }
             Err(error) => {
-                tracing::error!(%host, %error, "a policy can't be served, since the store fails");
+                tracing::error!(%host, %error, "a policy can't be served: the store fails");
                 None
             }
         }
@@ -112,26 +111,26 @@ impl SiteCache {
     async fn fetch(&self, host: &str, domain: &DomainName) -> Result<Option<Arc<Site>>, StoreError> {
         let Ok(name) = DomainName::from_ascii(host) else { return Ok(None) };
         let Some(policy) = self.store.hosted(domain).await? else { return Ok(None) };
-        let (certificate, until) = match self.given(host) {
-            Some(given) => (Some(given.key.clone()), given.ends),
+        let (certificate, until) = match self.files_of(host) {
+            Some(loaded) => (Some(loaded.key.clone()), loaded.ends),
             None => match self.store.certificate(&name).await?.filter(|stored| !stored.chain.is_empty()) {
-                Some(stored) => (self.opened(host, &stored), stored.expires_at),
+                Some(stored) => (self.decrypted(host, &stored), stored.expires_at),
                 None => (None, Timestamp::MAX),
             },
         };
         if certificate.is_some() && until <= self.clock.now() {
-            tracing::error!(%host, %until, "an expired certificate is served: senders don't take it");
+            tracing::error!(%host, %until, "an expired certificate is served: senders reject it");
         }
         Ok(Some(Arc::new(Site { body: Bytes::from(policy), certificate })))
     }
 
-    /// What files have for a host.
-    fn given(&self, host: &str) -> Option<Arc<Loaded>> {
+    /// The certificate in a file for this host.
+    fn files_of(&self, host: &str) -> Option<Arc<Loaded>> {
         let is_for = |loaded: &Arc<Loaded>| loaded.names.iter().any(|name| covers(name, host));
         self.files.iter().map(|files| files.current()).find(is_for)
     }
 
-    fn opened(&self, host: &str, stored: &StoredCertificate) -> Option<Arc<CertifiedKey>> {
+    fn decrypted(&self, host: &str, stored: &StoredCertificate) -> Option<Arc<CertifiedKey>> {
         let key = self.vault.open(host, &stored.key).map_err(|error| error.to_string());
         match key.and_then(|key| certified(&stored.chain, &key).map_err(str::to_owned)) {
             Ok(certificate) => Some(certificate),
@@ -142,11 +141,11 @@ impl SiteCache {
         }
     }
 
-    /// Drops what has changed in the store since the last time.
+    /// Drops the entries that changed in the store since the last call.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let (hosted, certificates) = self.versions();
         for (domain, version) in self.store.hosted_after(hosted, CHANGES_BATCH).await? {
-            // First, so that whoever fetches it meanwhile sees that it has changed.
+            // The version comes first, so that a concurrent fetch notices the change.
             self.hosted.store(version, Ordering::SeqCst);
             self.sites.remove(&format!("mta-sts.{domain}"));
         }
@@ -162,7 +161,8 @@ impl SiteCache {
     }
 }
 
-/// Whether a DNS name of a certificate is for a host: the same, or `*` for its first label (RFC 6125 §6.4.3).
+/// Whether a DNS name of a certificate covers a host: the same name, or `*` in place of its first label (RFC 6125
+/// §6.4.3).
 fn covers(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {
         Some(rest) => host.split_once('.').is_some_and(|(_, below)| below.eq_ignore_ascii_case(rest)),
@@ -175,6 +175,6 @@ fn certified(chain: &str, key: &str) -> Result<Arc<CertifiedKey>, &'static str> 
     let chain = chain.map_err(|_| "its chain is not PEM")?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "its key is not PEM")?;
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
-        .map_err(|_| "its key is of no known kind")?;
+        .map_err(|_| "its key has an unsupported type")?;
     Ok(Arc::new(CertifiedKey::new(chain, key)))
 }

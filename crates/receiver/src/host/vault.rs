@@ -1,46 +1,46 @@
-//! Private keys in the store, sealed with a key that is not there, so that a copy of the store alone proves nobody to be
-//! a policy host.
+//! Encrypts private keys in the store with a key that is kept elsewhere, so that a copy of the store alone is not
+//! enough to impersonate a policy host.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use data_encoding::BASE64;
 use store::{Store, StoreError};
 
-/// Seals and opens.
+/// Encrypts and decrypts secrets with AES-256-GCM. Without a key (the default), secrets are stored as plain text.
 #[derive(Default)]
 pub struct Vault(Option<RandomizedNonceKey>);
 
-/// Why a secret can't be sealed or opened. It is never in the text.
+/// Why a secret can't be encrypted or decrypted. The text never contains the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
-    /// The key file has no key.
-    #[error("a key is 32 random bytes in base64; make one by `openssl rand -base64 32`")]
+    /// The key file does not hold a valid key.
+    #[error("the key must be 32 random bytes in base64; create one with `openssl rand -base64 32`")]
     Key,
-    /// There is no key.
-    #[error("it is sealed, and no key is given")]
+    /// The secret is encrypted, but no key is configured.
+    #[error("it is encrypted, but no key is configured")]
     Locked,
-    /// The key is another one, or the store was changed by hand.
-    #[error("it was sealed with another key")]
+    /// The secret was encrypted with another key, or the store was changed by hand.
+    #[error("it was encrypted with another key")]
     Foreign,
-    /// The machine gives no random bytes.
-    #[error("it can't be sealed")]
+    /// Encryption failed, since no random bytes are available.
+    #[error("it can't be encrypted")]
     Sealing,
 }
 
-/// Keys that are looked at together.
+/// Number of keys read from the store at a time.
 const BATCH_ROWS: u32 = 1000;
-/// The name of what only the right key opens, among the store's secrets.
+/// Name of the store's secret that shows whether the key is the right one.
 const PROOF_LABEL: &str = "vault";
-/// What sealed secrets begin with.
+/// Prefix of encrypted secrets.
 const SEALED_PREFIX: &str = "sealed:1:";
 
 impl Vault {
-    /// With the text of a key file.
+    /// Creates a vault from the text of a key file: 32 bytes in base64.
     pub fn with_key(text: &str) -> Result<Self, VaultError> {
         let bytes = BASE64.decode(text.trim().as_bytes()).map_err(|_| VaultError::Key)?;
         RandomizedNonceKey::new(&AES_256_GCM, &bytes).map(|key| Self(Some(key))).map_err(|_| VaultError::Key)
     }
 
-    /// As it is to be kept: sealed for `owner`, where there is a key.
+    /// Encrypts a secret for `owner`. Without a key, returns it unchanged.
     pub fn seal(&self, owner: &str, secret: &str) -> Result<String, VaultError> {
         let Some(key) = &self.0 else { return Ok(secret.to_owned()) };
         let mut sealed = secret.as_bytes().to_vec();
@@ -49,7 +49,7 @@ impl Vault {
         Ok(format!("{SEALED_PREFIX}{}", BASE64.encode(&[nonce.as_ref().as_slice(), &sealed].concat())))
     }
 
-    /// What was kept for `owner`; what was kept before there was a key is taken as it is.
+    /// Decrypts a secret of `owner`. A secret that was stored without encryption is returned unchanged.
     pub fn open(&self, owner: &str, kept: &str) -> Result<String, VaultError> {
         let Some(sealed) = kept.strip_prefix(SEALED_PREFIX) else { return Ok(kept.to_owned()) };
         let key = self.0.as_ref().ok_or(VaultError::Locked)?;
@@ -61,8 +61,8 @@ impl Vault {
         String::from_utf8(opened.to_vec()).map_err(|_| VaultError::Foreign)
     }
 
-    /// Looks whether this is the key that the store's secrets are sealed with. Where none are sealed yet and there is a key,
-    /// seals them; says how many. The inner error is about the key.
+    /// Checks that this is the key of the store's secrets. If none are encrypted yet and there is a key, encrypts
+    /// them and returns their number. The inner error is about the key.
     pub async fn prepare(&self, store: &Store) -> Result<Result<usize, VaultError>, StoreError> {
         if let Some(kept) = store.known_secret(PROOF_LABEL).await? {
             return Ok(self.open(PROOF_LABEL, &kept).map(|_| 0));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens_with_its_key_for_its_owner_alone() {
+    fn a_sealed_secret_opens_only_with_its_key_and_for_its_owner() {
         let one = vault(1);
         let kept = one.seal("mta-sts.a.example", "SECRET").unwrap();
         assert!(kept.starts_with(SEALED_PREFIX) && !kept.contains("SECRET"));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_key_secrets_stay_as_they_are_and_are_taken_over() {
+    fn without_a_key_secrets_are_stored_plain_and_can_be_read_later() {
         let bare = Vault::default();
         assert_eq!(bare.seal("o", "SECRET").as_deref(), Ok("SECRET"));
         assert_eq!(vault(1).open("o", "SECRET").as_deref(), Ok("SECRET"));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_in_the_store_is_sealed_once_and_then_the_key_is_needed() {
+    async fn secrets_in_the_store_are_sealed_once_and_then_need_the_key() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("s.db")).await.unwrap();
         let host = formats::DomainName::parse("mta-sts.a.example").unwrap();

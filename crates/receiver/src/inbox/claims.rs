@@ -1,8 +1,9 @@
-//! Whether something that holds no readable report claims to be one.
+//! Decides whether input that could not be read claims to be a TLS report.
 //!
-//! An import reads folders and mailboxes in which other people's mail and files lie. What can't be read goes to
-//! quarantine, whole, where everybody who may sign in can read it, so only what claims to be a TLS report may go
-//! there: by the headers and media types of RFC 8460 §5.3, by the name of RFC 8460 §5.1, or by the members of RFC 8460 §4.4.
+//! An import reads folders and mailboxes that also hold unrelated mail and files. Unreadable input is quarantined
+//! whole, and every user of the dashboard can read it there. So only input that claims to be a TLS report may be
+//! quarantined: by the headers and media types of RFC 8460 §5.3, by the file name of RFC 8460 §5.1, or by the JSON
+//! members of RFC 8460 §4.4.
 
 use super::NoReport;
 use super::extract::{MAX_PARTS, looks_like_a_report};
@@ -10,15 +11,15 @@ use super::files::Item;
 use formats::report::{ReportFileName, ReportMail, unpack};
 use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
-/// Bytes of a text in which the members of a report are looked for.
+/// Number of bytes at the start of a text that are searched for members of a report.
 const HEAD_BYTES: usize = 65_536;
-/// Members that a report has and that are rare elsewhere.
+/// JSON members that every report has and that are rare elsewhere.
 const REPORT_MEMBERS: [&[u8]; 3] = [b"\"report-id\"", b"\"date-range\"", b"\"policy-type\""];
 
-/// True when an item that could not be read for this reason claims to be a TLS report.
+/// True when an item that could not be read for the reason `why` claims to be a TLS report.
 pub fn claims_to_be_a_report(item: &Item, why: &NoReport) -> bool {
     match why {
-        // It was read, and is a report.
+        // The item is a readable report.
         NoReport::NoSubmitter | NoReport::Future(_) => true,
         NoReport::NotMail | NoReport::Missing | NoReport::Unpack(_) | NoReport::Read(_) => {
             match item.is_report_file() {
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn private_mail_and_files_claim_nothing() {
+    fn private_mail_and_files_do_not_claim_to_be_reports() {
         let docx = [b"PK\x03\x04".as_slice(), &[0; 200]].concat();
         let mail = |kind: &str, body: &str| {
             format!(
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_meant_as_a_report_claims_to_be_one() {
+    fn broken_reports_claim_to_be_reports() {
         let mail = |head: &str, body: &str| format!("From: a@b.example\r\n{head}\r\n\r\n{body}\r\n");
         for (name, bytes) in [
             ("a", mail("TLS-Report-Domain: example.org", "nothing").into_bytes()),

@@ -1,4 +1,5 @@
-//! What a failure in a report means, whose it likely is, and what to do (RFC 8460 §4.3).
+//! Explains the failures in reports (RFC 8460 §4.3): what happened, what it means for mail, where the fault likely
+//! is, and what to do. Commands, the API and the dashboard show these texts.
 
 use formats::ResultType;
 use jiff::SignedDuration;
@@ -6,43 +7,43 @@ use serde::Serialize;
 use store::guard_probes::GuardProbeDay;
 use store::reports::{CauseSum, SenderSum};
 
-/// A cause, explained.
+/// The explanation of a cause of failures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// What happened, in a sentence with the names.
+    /// What happened, as one sentence with sender, host and number of sessions.
     pub what: String,
     /// What it means for mail.
     pub means: &'static str,
-    /// Whose it likely is.
+    /// Where the fault likely is.
     pub whose: &'static str,
-    /// What to do.
+    /// What the operator should do, with commands to paste.
     pub remedy: String,
-    /// What else is known that helps to tell, such as what our own looks saw.
+    /// Further observations that help to locate the fault, such as the guard's probes.
     pub hints: Vec<String>,
 }
 
-/// What is known about a domain besides one cause.
+/// What is known about a domain besides the cause.
 #[derive(Debug, Clone, Copy)]
 pub struct CauseContext<'a> {
-    /// The domain.
+    /// The mail domain.
     pub domain: &'a str,
-    /// All who report about it.
+    /// All senders that report about it.
     pub senders: &'a [SenderSum],
-    /// Our own looks at its MX hosts.
+    /// The guard's probes of its MX hosts.
     pub probes: &'a [GuardProbeDay],
 }
 
-/// Explains a cause.
+/// Explains a cause of failures.
 pub fn explain(cause: &CauseSum, around: &CauseContext<'_>) -> Explanation {
     let text = text(&ResultType::parse(&cause.result_type), cause, around.domain);
     let place = place(cause);
     let times = if cause.sessions == 1 { "once".to_owned() } else { format!("{} times", cause.sessions) };
-    let who = match cause.senders {
+    let reporters = match cause.senders {
         1 => cause.sender.clone(),
         senders => format!("{senders} of {} senders", counting(around).max(usize_of(senders))),
     };
     Explanation {
-        what: format!("{who} met {}{place}, {times}", text.met),
+        what: format!("{reporters} reported {}{place}, {times}", text.met),
         means: text.means,
         whose: text.whose,
         remedy: text.remedy,
@@ -75,9 +76,9 @@ fn place(cause: &CauseSum) -> String {
 }
 
 const CONSEQUENCE_ENFORCED: &str =
-    "Under an enforced policy such mail waits at the sender and bounces after some days.";
+    "Under an enforced policy, such mail is queued at the sender and bounces after a few days.";
 const CONSEQUENCE_NO_POLICY: &str =
-    "Senders without an earlier copy of the policy deliver as if there were none: TLS can be stripped.";
+    "Senders without a cached policy deliver as if there were none, so an attacker can strip TLS.";
 const WHERE_MX: &str = "your MX host";
 const WHERE_POLICY: &str = "your policy or its host";
 
@@ -88,9 +89,9 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
         ResultType::StarttlsNotSupported => Text {
             met: "no STARTTLS".into(),
             means: CONSEQUENCE_ENFORCED,
-            whose: "your MX host, or somebody on the path who strips STARTTLS",
+            whose: "your MX host, or a device on the path that strips STARTTLS",
             remedy: format!(
-                "Look whether {host} offers STARTTLS to everyone:\n  openssl s_client -starttls smtp -connect {host}:25\nIf it always does, the offer is lost on the way: a firewall with SMTP inspection, or an attack. With an enforced policy the sender does not fall for it."
+                "Check that {host} offers STARTTLS to every client:\n  openssl s_client -starttls smtp -connect {host}:25\nIf it does, STARTTLS is stripped on the path, by a firewall with SMTP inspection or by an attacker. Under an enforced policy the sender then refuses to deliver."
             ),
         },
         ResultType::CertificateHostMismatch => Text {
@@ -98,7 +99,7 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
             means: CONSEQUENCE_ENFORCED,
             whose: "your MX host's certificate, or the mx lines of your policy",
             remedy: format!(
-                "Give {host} a certificate that names it (in subjectAltName), and see that the policy names the MX host and not another name of it:\n  {check}"
+                "Give {host} a certificate that names it (in subjectAltName), and check that the policy names the MX host and not an alias of it:\n  {check}"
             ),
         },
         ResultType::CertificateExpired => Text {
@@ -106,39 +107,39 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
             means: CONSEQUENCE_ENFORCED,
             whose: WHERE_MX,
             remedy: format!(
-                "Renew the certificate of {host} and reload the mail server, which may still hold the old one. Where a name has several addresses, look at each of them:\n  openssl s_client -starttls smtp -connect {}:25 | openssl x509 -noout -dates",
+                "Renew the certificate of {host} and reload the mail server, which may still use the old one. If the name has several addresses, check each of them:\n  openssl s_client -starttls smtp -connect {}:25 | openssl x509 -noout -dates",
                 if cause.address.is_empty() { host } else { cause.address.as_str() }
             ),
         },
         ResultType::CertificateNotTrusted => Text {
-            met: "a certificate that it does not trust".into(),
+            met: "an untrusted certificate".into(),
             means: CONSEQUENCE_ENFORCED,
             whose: "your MX host's certificate, most often a chain without its intermediate",
             remedy: format!(
-                "Have {host} send the whole chain (Postfix: smtpd_tls_chain_files with fullchain.pem), from a public authority:\n  openssl s_client -starttls smtp -showcerts -connect {host}:25"
+                "Make {host} send the whole chain (Postfix: smtpd_tls_chain_files with fullchain.pem), issued by a public CA:\n  openssl s_client -starttls smtp -showcerts -connect {host}:25"
             ),
         },
         ResultType::ValidationFailure => Text {
-            met: "a TLS session that could not be made or verified".into(),
+            met: "a TLS session that could not be established or verified".into(),
             means: CONSEQUENCE_ENFORCED,
             whose: "your MX host, or the sender",
             remedy: format!(
-                "The sender does not say what; the reports may give a reason. Look at the TLS versions and the MX names:\n  {check}"
+                "This result type gives no detail, but the reports may include a reason. Check the TLS versions and the MX names:\n  {check}"
             ),
         },
         ResultType::StsPolicyFetchError => Text {
-            met: "a policy that it could not fetch".into(),
+            met: "a policy that could not be fetched".into(),
             means: CONSEQUENCE_NO_POLICY,
             whose: WHERE_POLICY,
             remedy: format!(
-                "See that mta-sts.{domain} answers from outside, on IPv6 too:\n  curl https://mta-sts.{domain}/.well-known/mta-sts.txt"
+                "Check that mta-sts.{domain} can be reached from outside, over IPv6 as well:\n  curl https://mta-sts.{domain}/.well-known/mta-sts.txt"
             ),
         },
         ResultType::StsPolicyInvalid => Text {
-            met: "a policy that it could not read".into(),
+            met: "an invalid policy".into(),
             means: CONSEQUENCE_NO_POLICY,
             whose: WHERE_POLICY,
-            remedy: format!("See what is wrong with the file:\n  {check}"),
+            remedy: format!("Check the policy file:\n  {check}"),
         },
         ResultType::StsWebpkiInvalid => Text {
             met: "a policy host without a valid certificate".into(),
@@ -149,30 +150,30 @@ fn text(result: &ResultType, cause: &CauseSum, domain: &str) -> Text {
             ),
         },
         ResultType::TlsaInvalid => Text {
-            met: "TLSA records that it can't use, or that no certificate matches".into(),
-            means: "Senders that honour DANE don't deliver to that host.",
+            met: "TLSA records that are unusable or that no certificate matches".into(),
+            means: "Senders that support DANE don't deliver to that host.",
             whose: "your TLSA records",
             remedy: format!(
-                "Publish the record of the new key before the key is in use, and take the old one away after the TTL:\n  {check}"
+                "Publish the TLSA record of a new key before the key is used, and remove the old record after its TTL:\n  {check}"
             ),
         },
         ResultType::DnssecInvalid => Text {
             met: "DNS answers that fail DNSSEC validation".into(),
-            means: "Senders that validate can't deliver at all.",
+            means: "Senders that validate DNSSEC can't deliver at all.",
             whose: "your DNS",
-            remedy: format!("Look at the signatures and the DS record of the zone:\n  delv {domain} MX"),
+            remedy: format!("Check the signatures and the DS record of the zone:\n  delv {domain} MX"),
         },
         ResultType::DaneRequired => Text {
-            met: "no DANE, which it insists on".into(),
-            means: "That sender delivers to hosts with TLSA records only.",
-            whose: "the sender, by its own choice",
-            remedy: "If mail of that sender matters, publish TLSA records for your MX hosts in a signed zone; else nothing.".into(),
+            met: "missing TLSA records".into(),
+            means: "That sender only delivers to hosts with TLSA records.",
+            whose: "the sender's own requirement",
+            remedy: "If you need mail from that sender, publish TLSA records for your MX hosts in a signed zone. Otherwise there is nothing to do.".into(),
         },
         ResultType::Other(name) => Text {
-            met: format!("{:?}, a kind of failure that RFC 8460 does not have", shortened(name)),
+            met: format!("{:?}, a result type that RFC 8460 does not define", shortened(name)),
             means: CONSEQUENCE_ENFORCED,
             whose: "unknown",
-            remedy: format!("Ask the sender; the report names a contact. What can be seen from here:\n  {check}"),
+            remedy: format!("Ask the sender; the report names a contact. Check the domain from here:\n  {check}"),
         },
     }
 }
@@ -186,15 +187,14 @@ fn hints(cause: &CauseSum, around: &CauseContext<'_>) -> Vec<String> {
     let senders = counting(around);
     if cause.counts && cause.senders == 1 && senders > 1 {
         hints.push(format!(
-            "Only {} meets this; the other {} do not. That points to the sender, or to the path between.",
+            "Only {} reports this; the other {} not. That points to the sender, or to the network path.",
             cause.sender,
-            if senders == 2 { "one".to_owned() } else { format!("{} senders", senders - 1) }
+            if senders == 2 { "sender does".to_owned() } else { format!("{} senders do", senders - 1) }
         ));
     }
     if !cause.counts {
         hints.push(
-            "Nobody signed the reports that say so: they are shown, and count neither for nor against."
-                .to_owned(),
+            "These reports have no valid signature: they are shown, but do not count as evidence.".to_owned(),
         );
     }
     let day = SignedDuration::from_hours(24);
@@ -205,9 +205,9 @@ fn hints(cause: &CauseSum, around: &CauseContext<'_>) -> Vec<String> {
         .collect();
     let (good, bad) = then.iter().fold((0, 0), |(good, bad), probe| (good + probe.good, bad + probe.bad));
     match then.iter().rev().find(|probe| probe.bad > 0) {
-        Some(probe) => hints.push(format!("Our own looks at {} in that time saw it too ({bad} of {}): {}.", cause.host, good + bad, probe.problem)),
+        Some(probe) => hints.push(format!("Our own probes of {} failed in the same period ({bad} of {}): {}.", cause.host, good + bad, probe.problem)),
         None if good > 0 => hints.push(format!(
-            "Our own {good} looks at {} in that time were all fine: that points to the sender, to the path, or to one address of several.",
+            "All {good} of our own probes of {} succeeded in the same period. That points to the sender, to the network path, or to one of several addresses.",
             cause.host
         )),
         None => {}
@@ -251,40 +251,40 @@ mod tests {
     }
 
     #[test]
-    fn every_result_type_has_its_own_words() {
+    fn every_result_type_has_its_own_explanation() {
         let around = CauseContext { domain: "a.example", senders: &senders(9), probes: &[] };
         let mut seen = std::collections::BTreeSet::new();
         for kind in ResultType::registered().chain([ResultType::Other("odd<b>".into())]) {
-            let told = explain(&cause(kind.as_str(), 4), &around);
-            assert!(!told.remedy.is_empty() && !told.whose.is_empty());
-            assert!(seen.insert(told.what.clone()), "{}", told.what);
+            let explanation = explain(&cause(kind.as_str(), 4), &around);
+            assert!(!explanation.remedy.is_empty() && !explanation.whose.is_empty());
+            assert!(seen.insert(explanation.what.clone()), "{}", explanation.what);
         }
-        let told = explain(&cause("certificate-expired", 4), &around);
+        let explanation = explain(&cause("certificate-expired", 4), &around);
         assert_eq!(
-            told.what,
-            "4 of 9 senders met an expired certificate at mx2.a.example (192.0.2.7), 9 times"
+            explanation.what,
+            "4 of 9 senders reported an expired certificate at mx2.a.example (192.0.2.7), 9 times"
         );
     }
 
     #[test]
-    fn one_sender_alone_and_our_own_looks_are_said() {
-        let look = |good, bad| GuardProbeDay {
+    fn hints_name_a_single_sender_and_our_own_probes() {
+        let probe = |good, bad| GuardProbeDay {
             host: "mx2.a.example".into(),
             day: Timestamp::UNIX_EPOCH,
             good,
             bad,
-            problem: "it is over".into(),
+            problem: "it has expired".into(),
         };
-        let told = |probes: &[GuardProbeDay]| {
+        let hints = |probes: &[GuardProbeDay]| {
             explain(
                 &cause("certificate-expired", 1),
                 &CauseContext { domain: "a.example", senders: &senders(3), probes },
             )
             .hints
         };
-        assert_eq!(told(&[]).len(), 1);
-        assert!(told(&[])[0].starts_with("Only big.example meets this; the other 2 senders do not"));
-        assert!(told(&[look(3, 0)])[1].contains("all fine"));
-        assert!(told(&[look(3, 1)])[1].contains("saw it too (1 of 4): it is over"));
+        assert_eq!(hints(&[]).len(), 1);
+        assert!(hints(&[])[0].starts_with("Only big.example reports this; the other 2 senders do not"));
+        assert!(hints(&[probe(3, 0)])[1].contains("succeeded in the same period"));
+        assert!(hints(&[probe(3, 1)])[1].contains("failed in the same period (1 of 4): it has expired"));
     }
 }

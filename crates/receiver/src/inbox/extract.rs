@@ -1,60 +1,58 @@
-//! Finds the report in a message: in multipart/report or mixed, as the only part, or one level
-//! inside message/rfc822 (REC-04, REC-05).
+//! Finds the report in a message: in multipart/report or multipart/mixed, as the only part, or one level deep in a
+//! message/rfc822 part (REC-04, REC-05). The format is detected from the content, not from the labels.
 
 use formats::DomainName;
 use formats::report::{ReadError, ReadReport, Report, ReportMail, UnpackError, Unpacked, pack, unpack};
 use jiff::Timestamp;
 use mail_parser::{Message, MessageParser, PartType};
 
-/// A report out of a message.
+/// A report extracted from a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extracted {
-    /// The report and what is odd about it.
+    /// The parsed report and the warnings about it.
     pub read: ReadReport,
-    /// Who says to have sent it: `TLS-Report-Submitter`, else the subject, else `From`.
+    /// The submitter as claimed by `TLS-Report-Submitter`, the subject or `From`, in this order; not verified.
     pub submitter: DomainName,
-    /// Whose domain the message says that it is about.
+    /// The domain that the message says the report is about; `None` if neither header nor subject names one.
     pub policy_domain: Option<DomainName>,
-    /// Its JSON text as it came, with gzip.
+    /// The report's JSON text as received, compressed with gzip.
     pub packed: Vec<u8>,
 }
 
-/// Why there is no report in a message.
+/// Why no report could be read from a message or file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoReport {
-    /// Not a mail message.
+    /// The input is not a mail message.
     #[error("this is not a mail message")]
     NotMail,
-    /// No header says who sent it.
-    #[error(
-        "nothing says whose report it is: no TLS-Report-Submitter, From, file name or contact with a domain"
-    )]
+    /// No header, file name or contact identifies the submitter.
+    #[error("the submitter is unknown: no TLS-Report-Submitter, From, file name or contact names a domain")]
     NoSubmitter,
     /// No part looks like a report.
     #[error("no part of the message is a TLS report")]
     Missing,
-    /// A part looks like one and can't be unpacked.
+    /// A part looks like a report but can't be decompressed.
     #[error("the report can't be unpacked: {0}")]
     Unpack(UnpackError),
-    /// A part looks like one and can't be read.
+    /// A part looks like a report but can't be parsed.
     #[error("the report can't be read: {0}")]
     Read(ReadError),
-    /// It is about a time that has not come.
-    #[error("the report is about {0}, which has not come yet: its sender's clock, or ours, is wrong")]
+    /// The report's period begins in the future, at this time.
+    #[error("the report begins at {0}, which is in the future: the sender's clock or ours is wrong")]
     Future(Timestamp),
 }
 
-/// How many parts of a message are looked at.
+/// Maximum number of MIME parts of a message that are examined.
 pub(super) const MAX_PARTS: usize = 100;
 
-/// Takes the report out of a message.
+/// Extracts the report from a message.
 pub fn extract(message: &[u8]) -> Result<Extracted, NoReport> {
     let parsed = MessageParser::default().parse(message).ok_or(NoReport::NotMail)?;
     let failure = match report_in(&parsed) {
         Ok(found) => return extracted(&parsed, found),
         Err(failure) => failure,
     };
-    // A forwarded report: who sent it stands in the message inside.
+    // A forwarded report: the inner message names the submitter.
     for inner in parsed.parts.iter().take(MAX_PARTS).filter_map(inner_message) {
         if let Ok(found) = report_in(inner) {
             return extracted(inner, found);
@@ -68,7 +66,7 @@ fn extracted(message: &Message<'_>, (read, packed): Found) -> Result<Extracted, 
     Ok(Extracted { read, submitter, policy_domain: policy_domain(message), packed })
 }
 
-/// A report, and its JSON text with gzip.
+/// The parsed report, and its JSON text compressed with gzip.
 type Found = (ReadReport, Vec<u8>);
 
 fn inner_message<'m>(part: &'m mail_parser::MessagePart<'m>) -> Option<&'m Message<'m>> {
@@ -97,7 +95,7 @@ fn report_in(message: &Message<'_>) -> Result<Found, NoReport> {
     Err(failure)
 }
 
-/// Reads a report file, packed or not. What came with gzip is kept as it came.
+/// Reads a report file, compressed or not. Input in gzip is kept unchanged; other input is compressed with gzip.
 pub fn read_packed(bytes: &[u8]) -> Result<Found, NoReport> {
     let (json, how) = unpack(bytes).map_err(NoReport::Unpack)?;
     let read = Report::read(&json).map_err(NoReport::Read)?;
@@ -110,7 +108,7 @@ pub fn read_packed(bytes: &[u8]) -> Result<Found, NoReport> {
     Ok((read, packed))
 }
 
-/// By content, since labels are often wrong: gzip, zip, or text that begins like JSON.
+/// Detects gzip, zip, or text that begins like JSON. Labels are ignored, since they are often wrong.
 pub fn looks_like_a_report(bytes: &[u8]) -> bool {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(b"PK\x03\x04") || text.starts_with(b"{")

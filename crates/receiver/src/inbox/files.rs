@@ -1,5 +1,5 @@
-//! What is imported: report files, mails, mbox files and zip files, told apart by content; and what is
-//! found below a folder, a maildir among them.
+//! Finds the items to import in files and folders: report files, mails, mbox files and zip files, detected by
+//! content. A folder is searched recursively and may be a maildir.
 
 use super::extract::looks_like_a_report;
 use super::{Inbox, NoReport};
@@ -11,24 +11,24 @@ use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use store::reports::{Arrival, NewReport};
 
-/// One thing to take in.
+/// One mail or report file to import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// Where it comes from, for people.
+    /// The name shown to the operator, such as a file name or `FILE, mail 3`.
     pub name: String,
-    /// What it holds.
+    /// The raw content.
     pub bytes: Vec<u8>,
 }
 
 impl Item {
-    /// True when it is a report file and no mail.
+    /// True when the content looks like a report file and not like a mail.
     pub fn is_report_file(&self) -> bool {
         looks_like_a_report(&self.bytes)
     }
 }
 
 impl Inbox {
-    /// Reads an item: a report file or a mail.
+    /// Reads an item as a report file or as a mail.
     pub async fn read_item(&self, item: &Item, arrival: Arrival) -> Result<NewReport, NoReport> {
         match item.is_report_file() {
             true => self.read_file(&item.bytes, &item.name, arrival),
@@ -37,8 +37,8 @@ impl Inbox {
     }
 }
 
-/// The files that are meant by a path: itself, or all below the folder, in the order of their names. Hidden
-/// files, and what a maildir has not finished (`tmp`), are left out.
+/// Returns the file at a path, or all files below a folder, sorted by name. Hidden files and unfinished mails of a
+/// maildir (`tmp`) are left out.
 pub fn files_below(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     match std::fs::metadata(path)?.is_dir() {
@@ -53,7 +53,8 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<
     let mut entries: Vec<(OsString, FileType)> = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // A link could lead in a circle, and out of the folder that was named; its own kind is neither.
+        // Symbolic links are skipped, since they could form a loop or leave the folder; `file_type` does not follow
+        // them.
         entries.push((entry.file_name(), entry.file_type()?));
     }
     entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -72,22 +73,22 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<
     Ok(())
 }
 
-/// What mail servers keep beside the mails of a maildir.
+/// Files that mail servers keep beside the mails of a maildir.
 fn is_index(name: &str) -> bool {
     name.starts_with("dovecot") || name == "subscriptions" || name == "maildirfolder" || name == "maildirsize"
 }
 
-/// Gets the items one by one, or the name of what is too large to be one.
+/// Receives each item, or the name of an item that is too large.
 pub type Each<'e> = &'e mut dyn FnMut(Result<Item, String>);
 
-/// The items in a file.
+/// Passes each item of a file to `each`. Fails when the file can't be read.
 pub fn items_in(path: &Path, each: Each<'_>) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut file = io::BufReader::new(std::fs::File::open(path)?);
     items_from(&mut file, &name, each)
 }
 
-/// The items in a stream, such as a pipe.
+/// Passes each item of a stream, such as a pipe, to `each`. Fails when the stream can't be read.
 pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
     let head = input.fill_buf()?;
     if head.starts_with(b"From ") {
@@ -115,11 +116,11 @@ fn limit(most: usize) -> u64 {
     u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-/// The mails of an mbox file.
+/// Passes each mail of an mbox file to `each`.
 fn mbox(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
     let mut splitter = Splitter::new(INBOX_MESSAGE_BYTES);
     let mut number = 0u64;
-    let mut tell = |found: Option<Found>| {
+    let mut pass = |found: Option<Found>| {
         let Some(found) = found else { return };
         number += 1;
         let name = format!("{name}, mail {number}");
@@ -130,13 +131,14 @@ fn mbox(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
     };
     let mut line = Vec::new();
     while read_line(input, &mut line)? {
-        tell(splitter.line(&line));
+        pass(splitter.line(&line));
     }
-    tell(splitter.end());
+    pass(splitter.end());
     Ok(())
 }
 
-/// One line with its end, or a piece of one that is longer than any mail; false at the end.
+/// Reads a line with its line ending, or a piece of a line longer than the limit of a mail; false at the end of
+/// input.
 fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     Ok(input.take(limit(INBOX_MESSAGE_BYTES)).read_until(b'\n', line)? > 0)

@@ -1,5 +1,5 @@
-//! Reports out of a mailbox that is read by IMAP (RFC 9051, RFC 2177): waits for mail, takes the reports in, and
-//! marks or moves them once they are durable. Mail that is no report is left as it is.
+//! Imports reports from a mailbox by IMAP (RFC 9051, RFC 2177). Waits for mail, imports the reports, and flags or
+//! moves them once they are durable. Other mail is left unread in its folder.
 
 use super::{Inbox, NoReport};
 use async_imap::types::{Fetch, UnsolicitedResponse};
@@ -22,20 +22,20 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A mailbox.
+/// The mailbox and how to sign in to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ImapMailbox {
-    /// The server's name, which its certificate has to carry.
+    /// The server's host name, which its certificate must match.
     pub host: DomainName,
-    /// Where it speaks TLS from the first byte.
+    /// The port for implicit TLS.
     pub port: u16,
-    /// Whose mailbox.
+    /// The user name.
     pub user: String,
-    /// Their password.
+    /// The user's password.
     pub password: String,
-    /// The folder.
+    /// The folder to read.
     pub folder: String,
-    /// Where reports are moved once they are taken in; else they are marked.
+    /// The folder to which imported reports are moved; `None` flags them as read instead.
     pub move_to: Option<String>,
 }
 
@@ -45,45 +45,46 @@ impl fmt::Debug for ImapMailbox {
     }
 }
 
-/// Why a connection has ended.
+/// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ImapError {
-    /// No address of it answers.
-    #[error("it can't be reached: {0}")]
+    /// The server could not be reached.
+    #[error("the server can't be reached: {0}")]
     Reach(String),
-    /// Its certificate is not good, or TLS fails otherwise.
+    /// TLS failed, for example because the certificate is invalid.
     #[error("TLS: {0}")]
     Tls(std::io::Error),
-    /// The user or password is wrong.
-    #[error("it refuses the user or the password: {0}")]
+    /// The server rejected the user name or password.
+    #[error("the server rejected the user name or password: {0}")]
     SignIn(async_imap::error::Error),
-    /// It says something else than was expected, or the connection broke.
+    /// The server returned an error, or the connection broke.
     #[error("{0}")]
     Talk(#[from] async_imap::error::Error),
-    /// It says nothing for too long.
-    #[error("it does not answer in time")]
+    /// A command took longer than a minute.
+    #[error("the server did not answer in time")]
     Slow,
-    /// What it had could not be kept.
+    /// A report could not be stored.
     #[error("{0}")]
     Store(#[from] StoreError),
 }
 
-/// The mark of what was looked at.
+/// The IMAP keyword on mail that was processed.
 const IMPORTED_KEYWORD: &str = "SternpostTaken";
-/// For one command.
+/// Timeout of one IMAP command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
-/// Servers end an IDLE after half an hour; a look now and then costs little.
+/// How long one IDLE lasts. Servers may end it after 30 minutes (RFC 2177).
 const IDLE_RENEWAL: Duration = Duration::from_secs(9 * 60);
-/// Between two looks where there is no IDLE.
+/// Time between two searches for new mail if the server does not support IDLE.
 const POLL_INTERVAL: Duration = Duration::from_secs(60);
-/// Before the next try after a failure, at first and at most.
+/// The delay before the first retry after a failure; it doubles with each failure.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// The longest delay between retries.
 const MAX_RETRY: Duration = Duration::from_secs(300);
 
 type Open = Session<TlsStream<TcpStream>>;
 
 impl ImapMailbox {
-    /// Takes reports in until it is dropped. What goes wrong is logged, and tried again.
+    /// Imports reports until the future is dropped. Failures are logged and retried.
     pub fn keep<'a>(&'a self, inbox: &'a Inbox, tls: &'a Arc<ClientConfig>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let mut retry = FIRST_RETRY;
@@ -92,7 +93,7 @@ impl ImapMailbox {
                 if let Err(error) = self.connection(inbox, tls, &mut worked).await {
                     tracing::error!(
                         mailbox = ?self,
-                        "reports can't be read from the mailbox: {error}. The next try is in {} seconds",
+                        "can't import reports from the mailbox: {error}. Retrying in {} seconds",
                         retry.as_secs()
                     );
                 }
@@ -102,7 +103,7 @@ impl ImapMailbox {
         })
     }
 
-    /// One connection, from its beginning to its end.
+    /// Runs one connection until it fails. Sets `worked` once the mailbox was searched.
     async fn connection(
         &self,
         inbox: &Inbox,
@@ -112,11 +113,11 @@ impl ImapMailbox {
         let mut session = in_time(self.sign_in(inbox, tls)).await?;
         in_time(async { Ok(session.select(&self.folder).await?) }).await?;
         let idles = in_time(async { Ok(session.capabilities().await?) }).await?.has_str("IDLE");
-        tracing::info!(mailbox = ?self, idles, "reports are read from the mailbox");
-        // Where the server keeps no marks of ours, this saves looking at the same mail again.
-        let mut looked = BTreeSet::new();
+        tracing::info!(mailbox = ?self, idles, "importing reports from the mailbox");
+        // Servers that do not store keywords would return the same mail again.
+        let mut processed = BTreeSet::new();
         loop {
-            self.take_new(&mut session, inbox, &mut looked).await?;
+            self.import_new(&mut session, inbox, &mut processed).await?;
             *worked = true;
             session = match idles {
                 true => wait(session).await?,
@@ -137,30 +138,30 @@ impl ImapMailbox {
             .map_err(|error| ImapError::Reach(error.to_string()))?;
         let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(ImapError::Tls)?;
         let mut client = Client::new(stream);
-        // The greeting.
+        // The server's greeting.
         client.read_response().await.map_err(async_imap::error::Error::Io)?;
         client.login(&self.user, &self.password).await.map_err(|(error, _)| ImapError::SignIn(error))
     }
 
-    async fn take_new(
+    async fn import_new(
         &self,
         session: &mut Open,
         inbox: &Inbox,
-        looked: &mut BTreeSet<u32>,
+        processed: &mut BTreeSet<u32>,
     ) -> Result<(), ImapError> {
         let found = in_time(async {
             Ok(session.uid_search(format!("UNDELETED UNKEYWORD {IMPORTED_KEYWORD}")).await?)
         })
         .await?;
-        let new: BTreeSet<u32> = found.into_iter().filter(|uid| !looked.contains(uid)).collect();
+        let new: BTreeSet<u32> = found.into_iter().filter(|uid| !processed.contains(uid)).collect();
         for uid in new {
-            in_time(self.take_one(session, inbox, uid)).await?;
-            looked.insert(uid);
+            in_time(self.import_message(session, inbox, uid)).await?;
+            processed.insert(uid);
         }
         Ok(())
     }
 
-    async fn take_one(&self, session: &mut Open, inbox: &Inbox, uid: u32) -> Result<(), ImapError> {
+    async fn import_message(&self, session: &mut Open, inbox: &Inbox, uid: u32) -> Result<(), ImapError> {
         let size = fetch(session, uid, "(UID RFC822.SIZE)").await?.and_then(|mail| mail.size);
         let is_small = size.is_some_and(|size| size as usize <= INBOX_MESSAGE_BYTES);
         let mail = if is_small { fetch(session, uid, "(UID BODY.PEEK[])").await? } else { None };
@@ -168,11 +169,11 @@ impl ImapMailbox {
             return mark(session, uid, IMPORTED_KEYWORD).await;
         };
         match inbox.read_mail(message, Arrival::Imap).await {
-            // Somebody's other mail: it is left where it is, unread.
+            // Mail that is not a report stays in its folder, unread.
             Err(NoReport::Missing | NoReport::NotMail) => return mark(session, uid, IMPORTED_KEYWORD).await,
             read => {
-                let taken = inbox.keep_read(read, message).await?;
-                tracing::info!(?taken, "report out of the mailbox");
+                let outcome = inbox.keep_read(read, message).await?;
+                tracing::info!(?outcome, "report mail imported from the mailbox");
             }
         }
         match &self.move_to {
@@ -187,7 +188,7 @@ async fn in_time<T>(work: impl Future<Output = Result<T, ImapError>>) -> Result<
 }
 
 async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, ImapError> {
-    let mut last = "it has no address".to_owned();
+    let mut last = "the host has no addresses".to_owned();
     for address in addresses {
         match TcpStream::connect((*address, port)).await {
             Ok(stream) => return Ok(stream),
@@ -197,12 +198,12 @@ async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, ImapError
     Err(ImapError::Reach(last))
 }
 
-/// Until something happens, or it is time to look again.
+/// Waits until the server reports a change, or until the IDLE must be renewed.
 async fn wait(session: Open) -> Result<Open, ImapError> {
-    // What came while mail was fetched: the server does not say that again.
+    // The server does not repeat what it reported while mail was fetched.
     let mut is_new = false;
-    while let Ok(said) = session.unsolicited_responses.try_recv() {
-        is_new |= matches!(said, UnsolicitedResponse::Exists(_));
+    while let Ok(response) = session.unsolicited_responses.try_recv() {
+        is_new |= matches!(response, UnsolicitedResponse::Exists(_));
     }
     if is_new {
         return Ok(session);
@@ -226,7 +227,7 @@ async fn mark(session: &mut Open, uid: u32, marks: &str) -> Result<(), ImapError
 }
 
 async fn move_to(session: &mut Open, uid: u32, folder: &str) -> Result<(), ImapError> {
-    // Where it is there already, this fails and nothing is lost.
+    // If the folder exists already, this fails without harm.
     let _ = session.create(folder).await;
     Ok(session.uid_mv(uid.to_string(), folder).await?)
 }

@@ -1,122 +1,123 @@
-//! Who signed a report mail (RFC 8460 §3, RFC 6376). The keys come through our own [`Dns`], so that
+//! Verifies the DKIM signatures of a report mail (RFC 8460 §3, RFC 6376). Keys are looked up through [`Dns`], so that
 //! resolver, DNSSEC and limits are the same as everywhere else.
 
 use formats::DomainName;
+use jiff::Timestamp;
+use mail_auth::AuthenticatedMessage;
+use mail_auth::common::crypto::HashAlgorithm;
+use mail_auth::common::headers::Header;
 use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::{DomainKey, VerifySignature};
-use mail_auth::hickory_resolver::config::{ResolverConfig, ResolverOpts};
-use mail_auth::{
-    AuthenticatedMessage, DkimResult, Error, MessageAuthenticator, Parameters, ResolverCache, Txt,
-};
+use mail_auth::dkim::Signature;
 use net::dns::{Dns, Kind};
-use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::hash::Hash;
-use std::sync::Arc;
 
 /// What the signatures of a message say about its submitter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureState {
-    /// A signature of the submitter's organization holds and covers the whole message (REC-01).
+    /// A signature of the submitter's organization is valid and covers the whole message (REC-01).
     Verified {
-        /// The domain that signed.
+        /// The signing domain (`d=`).
         signer: DomainName,
-        /// False notes a key whose record is not for TLS reports (REC-02).
+        /// False when the key's record is not meant for TLS reports (REC-02).
         key_is_for_reports: bool,
     },
-    /// There is no signature of the submitter's organization.
+    /// The submitter's organization has not signed the message.
     Missing,
-    /// There is one, and its key can't be looked up now.
+    /// The organization has signed, but the key can't be looked up at the moment.
     Unknown,
-    /// There is one, and it does not hold.
+    /// The organization has signed, but the signature is invalid.
     Failed,
 }
 
-/// Signatures of one message that are looked at.
+/// Maximum number of signatures that are examined per message.
 const MAX_SIGNATURES: usize = 8;
 
-/// The keys of one message, by name. It answers for every name, so that the library that verifies
-/// never asks the network itself.
-pub struct Signatures(HashMap<Box<str>, Key>);
-
+/// The key of one signature.
 enum Key {
-    Found { key: Arc<DomainKey>, for_reports: bool },
+    Found { key: DomainKey, text: String },
     Absent,
     Unknown,
 }
 
-impl ResolverCache<Box<str>, Txt> for Signatures {
-    fn get<Q>(&self, name: &Q) -> Option<Txt>
-    where
-        Box<str>: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        Some(match self.0.get(name) {
-            Some(Key::Found { key, .. }) => Txt::DomainKey(key.clone()),
-            _ => Txt::Error(Error::Dns(mail_auth::DnsError::InvalidRecordType)),
-        })
-    }
-
-    fn remove<Q>(&self, _: &Q) -> Option<Txt>
-    where
-        Box<str>: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        None
-    }
-
-    fn insert(&self, _: Box<str>, _: Txt, _: std::time::Instant) {}
-}
-
-/// Checks the signatures of `message` for one by the submitter's organization.
-pub async fn check_signature(dns: &dyn Dns, message: &[u8], submitter: &DomainName) -> SignatureState {
-    let Some(parsed) = AuthenticatedMessage::parse(message) else { return SignatureState::Missing };
-    let ours = parsed
-        .dkim_headers
-        .iter()
-        .take(MAX_SIGNATURES)
-        .filter(|header| is_aligned(&header.header.d, submitter));
-    let mut keys = Signatures(HashMap::new());
-    for header in ours {
-        let name = header.header.domain_key();
-        let key = look_up(dns, &name).await;
-        keys.0.insert(name.into(), key);
-    }
-    if keys.0.is_empty() {
-        return SignatureState::Missing;
-    }
-    verdict(&parsed, &keys, submitter).await
-}
-
-async fn verdict(
-    message: &AuthenticatedMessage<'_>,
-    keys: &Signatures,
+/// Checks the signatures of `message` for one by the submitter's organization, at the time `now`.
+pub async fn check_signature(
+    dns: &dyn Dns,
+    message: &[u8],
     submitter: &DomainName,
+    now: Timestamp,
 ) -> SignatureState {
-    let nowhere = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-    let Ok(authenticator) = MessageAuthenticator::new(nowhere, ResolverOpts::default()) else {
-        return SignatureState::Unknown;
-    };
-    let outputs = authenticator.verify_dkim(Parameters::new(message).with_txt_cache(keys)).await;
-    let mut state = SignatureState::Failed;
-    for output in outputs {
-        let Some(signature) = output.signature().filter(|signature| is_aligned(&signature.d, submitter))
-        else {
-            continue;
-        };
-        match keys.0.get(signature.domain_key().as_str()) {
-            // A signature over a part of the body says nothing about the rest (RPT-16).
-            Some(Key::Found { for_reports, .. })
-                if *output.result() == DkimResult::Pass && signature.l == 0 =>
-            {
-                let Ok(signer) = DomainName::parse(&signature.d) else { continue };
-                return SignatureState::Verified { signer, key_is_for_reports: *for_reports };
+    let Some(parsed) = AuthenticatedMessage::parse(message) else { return SignatureState::Missing };
+    let aligned = parsed.dkim_headers.iter().take(MAX_SIGNATURES);
+    let mut state = SignatureState::Missing;
+    for header in aligned.filter(|header| is_aligned(&header.header.d, submitter)) {
+        match look_up(dns, &header.header.domain_key()).await {
+            Key::Found { key, text } if verifies(&parsed, header, &key, &text, now) => {
+                let Ok(signer) = DomainName::parse(&header.header.d) else { continue };
+                return SignatureState::Verified { signer, key_is_for_reports: is_for_reports(&text) };
             }
-            Some(Key::Unknown) => state = SignatureState::Unknown,
-            _ => {}
+            Key::Unknown => state = SignatureState::Unknown,
+            Key::Found { .. } | Key::Absent if state == SignatureState::Missing => {
+                state = SignatureState::Failed
+            }
+            Key::Found { .. } | Key::Absent => {}
         }
     }
     state
+}
+
+/// Verifies one signature over the whole message (RFC 6376 §6.1). The library hashes, canonicalizes and checks the
+/// signature itself; its own verifier brings a resolver along.
+fn verifies(
+    message: &AuthenticatedMessage<'_>,
+    header: &Header<'_, Signature>,
+    key: &DomainKey,
+    record: &str,
+    now: Timestamp,
+) -> bool {
+    let signature = &header.header;
+    let expires = i64::try_from(signature.x).unwrap_or(i64::MAX);
+    let is_current = signature.x == 0 || (signature.x > signature.t && expires > now.as_second());
+    let hash = HashAlgorithm::from(signature.a);
+    let mut bodies = message.body_hashes.iter();
+    let body =
+        bodies.find(|(form, by, length, _)| *form == signature.cb && *by == hash && *length == signature.l);
+    // A signature over a part of the body says nothing about the rest (RPT-16).
+    let covers_the_body = signature.l == 0 && body.is_some_and(|(_, _, _, digest)| *digest == signature.bh);
+    if !is_current || !covers_the_body || !is_agent_of_domain(signature, record) {
+        return false;
+    }
+    let unsigned = without_signature(header.value);
+    let mut signed = message.signed_headers(&signature.h, header.name, &unsigned);
+    key.p.verify(&mut signed, &signature.b, signature.ch, signature.a).is_ok()
+}
+
+/// True unless `i=` names an agent outside of the signing domain, or below it where the key's `t=s` forbids that
+/// (RFC 6376 §3.5, §3.6.1).
+fn is_agent_of_domain(signature: &Signature, record: &str) -> bool {
+    let Some((_, agent)) = signature.i.rsplit_once('@') else { return signature.i.is_empty() };
+    let (agent, domain) = (agent.to_ascii_lowercase(), signature.d.to_ascii_lowercase());
+    let is_strict = tag(record, "t").is_some_and(|flags| flags.split(':').any(|flag| flag.trim() == "s"));
+    match agent.strip_suffix(&domain) {
+        Some("") => true,
+        Some(parent) => !is_strict && parent.ends_with('.'),
+        None => false,
+    }
+}
+
+/// The value of a DKIM-Signature header with the value of its `b=` tag removed, as the signer hashed it, without the line
+/// end (RFC 6376 §3.7).
+fn without_signature(value: &[u8]) -> Vec<u8> {
+    let value = value.strip_suffix(b"\r\n").or_else(|| value.strip_suffix(b"\n")).unwrap_or(value);
+    let tags = value.split(|byte| *byte == b';').map(|tag| {
+        let end_of_name = tag.iter().position(|byte| *byte == b'=');
+        let is_signature =
+            end_of_name.and_then(|end| tag.get(..end)).is_some_and(|name| name.trim_ascii() == b"b");
+        match end_of_name {
+            Some(end) if is_signature => tag.get(..=end).unwrap_or(tag),
+            _ => tag,
+        }
+    });
+    tags.collect::<Vec<_>>().join(&b';')
 }
 
 async fn look_up(dns: &dyn Dns, name: &str) -> Key {
@@ -128,22 +129,26 @@ async fn look_up(dns: &dyn Dns, name: &str) -> Key {
     };
     let found = answer.texts().find_map(|text| {
         let key = DomainKey::parse(text).ok()?;
-        Some(Key::Found { key: Arc::new(key), for_reports: is_for_reports(text) })
+        Some(Key::Found { key, text: String::from_utf8_lossy(text).into_owned() })
     });
     found.unwrap_or(Key::Absent)
 }
 
+/// The value of a tag of a DKIM key record.
+fn tag<'r>(record: &'r str, name: &str) -> Option<&'r str> {
+    record.split(';').find_map(|tag| tag.trim().strip_prefix(name)?.trim_start().strip_prefix('='))
+}
+
 /// True when the record's `s=` lists `tlsrpt` or `*`, or is not there (RFC 8460 §3).
-fn is_for_reports(record: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(record);
-    let services = text.split(';').find_map(|tag| tag.trim().strip_prefix("s=").map(str::to_owned));
-    services.is_none_or(|list| list.split(':').any(|service| matches!(service.trim(), "tlsrpt" | "*")))
+fn is_for_reports(record: &str) -> bool {
+    tag(record, "s")
+        .is_none_or(|list| list.split(':').any(|service| matches!(service.trim(), "tlsrpt" | "*")))
 }
 
 /// True when signer and submitter belong to one organization: the same registered domain.
 fn is_aligned(signer: &str, submitter: &DomainName) -> bool {
     let Ok(signer) = DomainName::parse(signer) else { return false };
-    let organization = |name: &DomainName| psl::domain_str(name.as_str()).map(str::to_owned);
+    let organization = |name: &DomainName| suffix::registered_domain(name.as_str()).map(str::to_owned);
     signer == *submitter || organization(&signer).is_some_and(|one| Some(one) == organization(submitter))
 }
 
@@ -166,10 +171,35 @@ mod tests {
 
     #[test]
     fn rec_02_a_key_that_is_not_for_reports_is_noted() {
-        assert!(is_for_reports(b"v=DKIM1; k=rsa; s=tlsrpt; p=AAAA"));
-        assert!(is_for_reports(b"v=DKIM1; s=email:tlsrpt; p=AAAA"));
-        assert!(is_for_reports(b"v=DKIM1; s=*; p=AAAA"));
-        assert!(is_for_reports(b"v=DKIM1; p=AAAA"));
-        assert!(!is_for_reports(b"v=DKIM1; s=email; p=AAAA"));
+        assert!(is_for_reports("v=DKIM1; k=rsa; s=tlsrpt; p=AAAA"));
+        assert!(is_for_reports("v=DKIM1; s=email:tlsrpt; p=AAAA"));
+        assert!(is_for_reports("v=DKIM1; s=*; p=AAAA"));
+        assert!(is_for_reports("v=DKIM1; p=AAAA"));
+        assert!(!is_for_reports("v=DKIM1; s=email; p=AAAA"));
+    }
+
+    #[test]
+    fn the_signature_is_removed_from_its_header_and_nothing_else() {
+        let text = |value: &str| String::from_utf8(without_signature(value.as_bytes())).unwrap();
+        assert_eq!(text(" v=1; b=AB\r\n CD==; bh=EF==\r\n"), " v=1; b=; bh=EF==");
+        assert_eq!(text(" bh=EF==;\r\n b = AB== ;"), " bh=EF==;\r\n b =;");
+        assert_eq!(text("b=AB"), "b=");
+        assert_eq!(text("v=1; bb=b=AB; xb=1"), "v=1; bb=b=AB; xb=1");
+        assert_eq!(text(""), "");
+    }
+
+    #[test]
+    fn an_agent_is_in_the_signing_domain_and_below_it_unless_the_key_is_strict() {
+        let allowed = |agent: &str, record: &str| {
+            let signature = Signature { d: "Example.com".into(), i: agent.into(), ..Signature::default() };
+            is_agent_of_domain(&signature, record)
+        };
+        assert!(
+            allowed("", "v=DKIM1") && allowed("@example.com", "t=s") && allowed("a@b.example.com", "t=y")
+        );
+        assert!(!allowed("a@b.example.com", "v=DKIM1; t=y:s; p=A"));
+        assert!(
+            !allowed("a@evilexample.com", "v=DKIM1") && !allowed("example.com", "") && !allowed("a@com", "")
+        );
     }
 }

@@ -126,8 +126,13 @@ async fn rec_02_the_state_of_the_key_is_shown() {
     let submitter = DomainName::parse("mail.big.example").unwrap();
     let ordinary = key.record.replace("s=tlsrpt", "s=email");
     for (record, expected) in [(&key.record, true), (&ordinary, false)] {
-        let state =
-            check_signature(&publishing("s._domainkey.big.example", record), &signed, &submitter).await;
+        let state = check_signature(
+            &publishing("s._domainkey.big.example", record),
+            &signed,
+            &submitter,
+            jiff::Timestamp::now(),
+        )
+        .await;
         let signer = DomainName::parse("big.example").unwrap();
         assert_eq!(state, SignatureState::Verified { signer, key_is_for_reports: expected });
     }
@@ -151,7 +156,7 @@ fn rec_05_the_report_is_found_wherever_reporters_put_it() {
 }
 
 #[tokio::test]
-async fn what_is_no_report_is_quarantined_with_the_reason_and_still_acknowledged() {
+async fn mail_without_a_report_is_quarantined_with_the_reason_and_acknowledged() {
     let (_dir, inbox) = inbox(Names::default()).await;
     let hello = b"From: a@b.example\r\n\r\nhello\r\n".to_vec();
     let broken = message("multipart/report", vec![0x1f, 0x8b, 1, 2, 3]);
@@ -183,7 +188,7 @@ async fn rec_06_the_same_mail_twice_counts_once() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_is_answered_try_later() {
+async fn a_failing_store_yields_a_temporary_error() {
     let (_dir, inbox) = inbox(Names::default()).await;
     inbox.store.close().await;
     let incoming = Incoming {
@@ -192,11 +197,11 @@ async fn a_store_that_fails_is_answered_try_later() {
         message: message("multipart/report", json("1")),
         tls: true,
     };
-    assert!(matches!(inbox.keep(incoming).await, Err(KeepError::Later(_))));
+    assert!(matches!(inbox.keep(incoming).await, Err(KeepError::Temporary(_))));
 }
 
 #[test]
-fn addresses_are_taken_in_any_case_and_no_others() {
+fn addresses_match_in_any_case_and_others_are_rejected() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (_dir, inbox) = runtime.block_on(inbox(Names::default()));
     assert!(inbox.takes("R@A.example") && !inbox.takes("other@a.example"));

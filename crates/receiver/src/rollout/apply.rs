@@ -1,6 +1,6 @@
-//! Carries plans out, one turn after the other: look, record what is about to be done, do it, and look
-//! again until it shows. A turn begins from what is seen and remembered, so whoever was interrupted goes
-//! on where he was.
+//! Carries out plans one step at a time: observe the domain, record the step in the store, carry it out, and observe
+//! again until the change is visible. Each step starts from the observed and the stored state, so an interrupted run
+//! resumes where it stopped.
 
 use super::desired::DesiredState;
 use super::look::look;
@@ -18,9 +18,10 @@ use std::time::Duration;
 use store::{Store, StoreError};
 use tokio::time::Instant;
 
-/// Puts policy files where senders fetch them.
+/// Publishes policy files at a policy host.
 pub trait Hosting: Send + Sync {
-    /// Serves `policy` at `mta-sts.DOMAIN` from now on; with `None`, no longer anything.
+    /// Serves `policy` at `mta-sts.DOMAIN` from now on; `None` stops serving a policy. The error is a message for the
+    /// operator.
     fn put<'a>(
         &'a self,
         domain: &'a DomainName,
@@ -28,100 +29,101 @@ pub trait Hosting: Send + Sync {
     ) -> BoxFuture<'a, Result<(), String>>;
 }
 
-/// Carries plans out.
+/// Carries out the steps of plans.
 pub struct Applier {
-    /// Looks from outside, best past all caches ([`net::dns::Authorities`]).
+    /// Resolves names; best without caches ([`net::dns::AuthoritativeServers`]).
     pub dns: Arc<dyn Dns>,
-    /// Fetches from outside.
+    /// Fetches policies as a sender does.
     pub policies: Arc<dyn PolicyHosts>,
-    /// Where records are put; nothing when the operator does that by hand.
+    /// Publishes DNS records; `None` when the operator changes them manually.
     pub publisher: Option<Arc<dyn DnsPublisher>>,
-    /// Where files are put; nothing when the operator does that by hand.
+    /// Publishes policy files; `None` when the operator publishes them manually.
     pub hosting: Option<Arc<dyn Hosting>>,
-    /// What becomes of MX hosts that DNS shows and that nobody has named yet.
+    /// Whether MX hosts that appear in DNS are added to the policy.
     pub new_hosts: NewHosts,
-    /// Where the standing and the journal are kept.
+    /// Stores the planner's state and the journal.
     pub store: Store,
-    /// When.
+    /// The current time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// MX hosts that DNS shows, and that neither the operator nor the policy so far names.
+/// Handling of MX hosts that appear in DNS but are named neither by the operator nor by the current policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewHosts {
-    /// Taken into the policy: somebody looks on, or has allowed it.
+    /// They are added to the policy: an operator is watching, or has allowed it.
     AddToPolicy,
-    /// Left to the operator, since whoever can write to the zone could name a host of his own.
+    /// The operator adds them, since anyone able to change the zone could insert their own host.
     LeaveToOperator,
 }
 
-/// What a turn has come to.
+/// The result of [`Applier::take_step`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepOutcome {
-    /// A step was begun; [`Applier::verify`] says when it shows.
+    /// A step was started; [`Applier::verify`] shows whether it is visible.
     Started(Step, Actor),
-    /// There is nothing to do now.
+    /// No step can be taken now.
     Idle(PlannedStep),
 }
 
-/// Whose hand a step takes.
+/// Who carries out a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Actor {
-    /// It is done.
+    /// Sternpost has carried it out.
     Sternpost,
-    /// The operator has to do it.
+    /// The operator must carry it out.
     Operator,
 }
 
-/// Whether a step is waited for until it shows.
+/// Whether to wait until a step is visible from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verification {
-    /// For a while; it is an error when it does not show then.
+    /// Wait; it is an error if the step is not visible in time.
     Await,
-    /// Not at all: what does not show yet is taken up again another time.
+    /// Do not wait; a step that is not visible yet is continued in a later run.
     Defer,
 }
 
-/// A step that was carried out and seen from outside.
+/// A step that was carried out and verified from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// The step.
+    /// The step carried out.
     pub step: Step,
-    /// What proves it.
+    /// The observation that verifies it, for the operator.
     pub proof: String,
 }
 
-/// Why a plan stopped.
+/// Why applying a plan stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// A record can't be put.
+    /// A DNS record could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
-    /// A file can't be put.
-    #[error("the policy file of {0} can't be put up: {1}")]
+    /// The policy file could not be published: the domain and the reason.
+    #[error("the policy file of {0} can't be published: {1}")]
     Hosting(DomainName, String),
-    /// What was put is not seen from outside.
-    #[error("{step} was done, and is not seen from outside: {seen}")]
+    /// A change is not visible from outside in time.
+    #[error("this step was carried out but is not visible from outside: {step} ({seen})")]
     NotSeen {
-        /// The step.
+        /// The step, as text.
         step: String,
-        /// What is seen instead.
+        /// What was observed instead.
         seen: String,
     },
-    /// Looking failed.
-    #[error("looking from outside: {0}")]
+    /// The domain could not be observed, since DNS failed.
+    #[error("observing the domain from outside: {0}")]
     Dns(#[from] DnsError),
-    /// The store.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// How long a step that is no record has to show, and between two looks.
+/// How long to wait for a step to become visible, if no publisher sets the time.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two observations while waiting for a step to become visible.
 const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Applier {
-    /// What is seen of a domain now, and how it stands.
+    /// Observes a domain, and updates its stored state.
     pub fn look<'a>(
         &'a self,
         wanted: &'a DesiredState,
@@ -139,22 +141,22 @@ impl Applier {
         })
     }
 
-    /// Changes what is kept as it is by now: an approval that came meanwhile stays.
+    /// Changes the stored state in one transaction, so that a concurrent change, such as an approval, is kept.
     async fn change(
         &self,
         wanted: &DesiredState,
         change: impl FnOnce(&mut RolloutState) + Send,
     ) -> Result<RolloutState, StoreError> {
         let mut changed = RolloutState::default();
-        let both = |kept: &mut RolloutState| {
-            change(kept);
-            changed = kept.clone();
+        let both = |stored: &mut RolloutState| {
+            change(stored);
+            changed = stored.clone();
         };
         self.store.change_rollout(&wanted.domain, both).await?;
         Ok(changed)
     }
 
-    /// Takes the next step, if there is one that can be taken now.
+    /// Starts the next step, if one can be taken now.
     pub fn take_step<'a>(
         &'a self,
         wanted: &'a DesiredState,
@@ -176,12 +178,13 @@ impl Applier {
                 Step::Announce(id) => self.change(wanted, |kept| kept.offer(id)).await?,
                 _ => rollout,
             };
-            let hand = self.carry_out(wanted, &step, &rollout).await?;
-            Ok(StepOutcome::Started(step, hand))
+            let actor = self.carry_out(wanted, &step, &rollout).await?;
+            Ok(StepOutcome::Started(step, actor))
         })
     }
 
-    /// What proves the step, or what is seen instead.
+    /// Checks whether a step is visible from outside, and records it in the journal if so. The inner error says what
+    /// was observed instead.
     pub fn verify<'a>(
         &'a self,
         wanted: &'a DesiredState,
@@ -193,7 +196,7 @@ impl Applier {
                 Err(ApplyError::Dns(error)) => return Ok(Err(error.to_string())),
                 Err(error) => return Err(error),
             };
-            if let Err(instead) = shows(step, &seen) {
+            if let Err(instead) = check_visible(step, &seen) {
                 return Ok(Err(instead));
             }
             self.store.journal(&wanted.domain, self.clock.now(), "planner", &step.to_string()).await?;
@@ -201,12 +204,12 @@ impl Applier {
         })
     }
 
-    /// Takes every step that can be taken now without anybody's help.
+    /// Takes all steps that can be taken now without the operator. Returns these steps, and the next action.
     pub fn run<'a>(
         &'a self,
         wanted: &'a DesiredState,
         permit: Permit,
-        waiting: Verification,
+        verification: Verification,
     ) -> BoxFuture<'a, Result<(Vec<Applied>, PlannedStep), ApplyError>> {
         Box::pin(async move {
             let mut applied = Vec::new();
@@ -218,8 +221,8 @@ impl Applier {
                     }
                     StepOutcome::Started(step, Actor::Sternpost) => step,
                 };
-                match waiting {
-                    Verification::Await => applied.push(self.see(wanted, &step).await?),
+                match verification {
+                    Verification::Await => applied.push(self.await_visible(wanted, &step).await?),
                     Verification::Defer => match self.verify(wanted, &step).await? {
                         Ok(done) => applied.push(done),
                         Err(_) => return Ok((applied, PlannedStep::Do(step))),
@@ -229,15 +232,14 @@ impl Applier {
         })
     }
 
-    /// Looks until the step shows, for a while: what was put shows a moment later where it passes through
-    /// another program or name server.
-    async fn see(&self, wanted: &DesiredState, step: &Step) -> Result<Applied, ApplyError> {
-        let begun = Instant::now();
-        let patience = self.publisher.as_ref().map_or(VERIFY_TIMEOUT, |publisher| publisher.patience());
+    /// Observes the domain until the step is visible or the time is up: other programs and name servers may delay it.
+    async fn await_visible(&self, wanted: &DesiredState, step: &Step) -> Result<Applied, ApplyError> {
+        let started = Instant::now();
+        let timeout = self.publisher.as_ref().map_or(VERIFY_TIMEOUT, |publisher| publisher.patience());
         loop {
             match self.verify(wanted, step).await? {
                 Ok(applied) => return Ok(applied),
-                Err(seen) if begun.elapsed() > patience => {
+                Err(seen) if started.elapsed() > timeout => {
                     return Err(ApplyError::NotSeen { step: step.to_string(), seen });
                 }
                 Err(_) => tokio::time::sleep(VERIFY_INTERVAL).await,
@@ -254,13 +256,13 @@ impl Applier {
         let domain = &wanted.domain;
         let policy = match step {
             Step::Serve(policy) => Some(policy.clone()),
-            // What senders find there goes on from the first moment.
+            // The new policy host must serve the current policy from the first moment.
             Step::PointPolicyHost(_) => rollout.newest().filter(|newest| !newest.assumed).map(Into::into),
             _ => None,
         };
         if let Some(hosting) = self.hosting.as_ref().filter(|_| policy.is_some() || *step == Step::TakeDown) {
-            let put = hosting.put(domain, policy.as_ref()).await;
-            put.map_err(|why| ApplyError::Hosting(domain.clone(), why))?;
+            let published = hosting.put(domain, policy.as_ref()).await;
+            published.map_err(|why| ApplyError::Hosting(domain.clone(), why))?;
         }
         match Change::of(wanted, step)? {
             Some(change) => self.publish(domain, &change).await,
@@ -275,31 +277,31 @@ impl Applier {
         let Some(publisher) = &self.publisher else { return Ok(Actor::Operator) };
         let before = publisher.put(change).await?;
         if !before.is_empty() && before != change.lines() {
-            let what = format!("in place of {}", before.join(" and of "));
+            let what = format!("replaced {}", before.join(" and "));
             self.store.journal(domain, self.clock.now(), "planner", &what).await?;
         }
         Ok(Actor::Sternpost)
     }
 }
 
-/// Whether the policy names a host that neither the operator nor the policy before it does.
+/// Whether the policy names a host that neither the operator nor the previous policy names.
 fn names_new(policy: &Policy, wanted: &DesiredState, rollout: &RolloutState) -> bool {
     let Some(newest) = rollout.newest() else { return false };
     let known = |pattern: &MxPattern| wanted.mx.iter().chain(&newest.mx).any(|known| known.covers(pattern));
     !policy.mx.iter().all(known)
 }
 
-/// Whether the step shows; if not, what is seen instead.
-fn shows(step: &Step, seen: &ObservedState) -> Result<(), String> {
+/// Checks whether a step is visible; the error says what was observed instead.
+fn check_visible(step: &Step, seen: &ObservedState) -> Result<(), String> {
     let served = || match (&seen.served, &seen.unserved) {
         (Some(policy), _) => format!("a sender fetches mode {} with max_age {}", policy.mode, policy.max_age),
-        (None, why) => why.clone().unwrap_or("no policy is fetched".to_owned()),
+        (None, why) => why.clone().unwrap_or("no policy can be fetched".to_owned()),
     };
     let mx = || {
         let hosts: Vec<&str> = seen.mx.iter().map(DomainName::as_str).collect();
         format!("the MX hosts are {}", if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") })
     };
-    let (holds, instead): (bool, String) = match step {
+    let (is_visible, instead): (bool, String) = match step {
         Step::PointPolicyHost(place) => {
             let (names, addresses) = &seen.policy_host;
             let shown =
@@ -307,7 +309,7 @@ fn shows(step: &Step, seen: &ObservedState) -> Result<(), String> {
             let shown = shown.collect::<Vec<_>>().join(", ");
             (
                 seen.points_to(place),
-                format!("mta-sts leads to {}", if shown.is_empty() { "nothing" } else { &shown }),
+                format!("mta-sts points to {}", if shown.is_empty() { "nothing" } else { &shown }),
             )
         }
         Step::Serve(policy) => {
@@ -315,11 +317,11 @@ fn shows(step: &Step, seen: &ObservedState) -> Result<(), String> {
             (seen.served.as_ref().is_some_and(is_it), served())
         }
         Step::AskForReports(record) => {
-            (seen.rua == record.rua, format!("{} report targets are found", seen.rua.len()))
+            (seen.rua == record.rua, format!("_smtp._tls has {} report addresses", seen.rua.len()))
         }
         Step::Announce(id) => {
             let shown = seen.record.as_ref().map_or("no id".to_owned(), |seen| format!("id {seen}"));
-            (seen.record.as_ref() == Some(id), format!("{shown} is found"))
+            (seen.record.as_ref() == Some(id), format!("_mta-sts has {shown}"))
         }
         Step::Delegate(aliases) => {
             let missing: Vec<&str> = aliases
@@ -327,15 +329,15 @@ fn shows(step: &Step, seen: &ObservedState) -> Result<(), String> {
                 .filter(|alias| !seen.aliases.contains(alias))
                 .map(|(name, _)| name.as_str())
                 .collect();
-            (missing.is_empty(), format!("{} is no such alias", missing.join(", ")))
+            (missing.is_empty(), format!("{} is not the expected CNAME", missing.join(", ")))
         }
         Step::AddMx(hosts) => (hosts.iter().all(|host| seen.mx.contains(host)), mx()),
         Step::RemoveMx(hosts) => (!hosts.iter().any(|host| seen.mx.contains(host)), mx()),
-        Step::Withdraw => (seen.record.is_none(), "the record is still there".to_owned()),
+        Step::Withdraw => (seen.record.is_none(), "the record still exists".to_owned()),
         Step::TakeDown => {
             let gone = seen.served.as_ref().is_none_or(|policy| policy.mode != Mode::None);
-            (gone, "it can still be fetched".to_owned())
+            (gone, "the file can still be fetched".to_owned())
         }
     };
-    if holds { Ok(()) } else { Err(instead) }
+    if is_visible { Ok(()) } else { Err(instead) }
 }

@@ -1,5 +1,5 @@
-//! What the operator decided about the roll-out of a domain: that it stays in testing, and which causes
-//! of failures do not count against it. Each with a reason, by whom and when.
+//! The operator's decisions about a domain: hold it in testing, and excuse causes of failures. Each is stored with
+//! its reason, author and time, separately from the planner's state.
 
 use super::gate::Cause;
 use formats::Mode;
@@ -7,62 +7,62 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// All that was decided about a domain and still holds.
+/// The decisions in force for a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Decisions {
-    /// It stays in testing, or goes back to it.
+    /// The decision to hold the domain in testing, or to return it to testing.
     pub held: Option<Decision>,
-    /// Causes of failures that do not count.
+    /// The causes of failures that do not count as evidence.
     pub excused: Vec<Excuse>,
 }
 
-/// Somebody's word.
+/// A decision with its reason, author and time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// Why.
+    /// The reason given.
     pub reason: String,
-    /// Who.
+    /// The user name, or `operator` for commands.
     pub who: String,
-    /// When.
+    /// When the decision was made.
     pub at: Timestamp,
 }
 
-/// A cause that does not count.
+/// A cause of failures that does not count as evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Excuse {
-    /// Which.
+    /// The excused cause.
     pub cause: Cause,
-    /// By whose word.
+    /// The reason, author and time.
     #[serde(flatten)]
     pub decision: Decision,
 }
 
 impl Decisions {
-    /// True when nothing was decided.
+    /// True when no decision is in force.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// The causes that do not count.
+    /// The excused causes.
     pub fn excused(&self) -> BTreeSet<Cause> {
         self.excused.iter().map(|excuse| excuse.cause.clone()).collect()
     }
 
-    /// Lets a cause count no more; a second word about it takes the place of the first.
+    /// Excuses a cause, replacing an earlier excuse for it.
     pub fn excuse(&mut self, cause: Cause, decision: Decision) {
         self.excused.retain(|excuse| excuse.cause != cause);
         self.excused.push(Excuse { cause, decision });
     }
 
-    /// Lets it count again; false when it did.
+    /// Removes the excuse for a cause; false if there was none.
     pub fn count_again(&mut self, cause: &Cause) -> bool {
         let before = self.excused.len();
         self.excused.retain(|excuse| excuse.cause != *cause);
         self.excused.len() < before
     }
 
-    /// The mode that a domain is to end up in, now that this was decided.
+    /// The mode to reach under these decisions: a held domain goes no further than `testing`.
     pub fn allowed(&self, wanted: Mode) -> Mode {
         match self.held {
             Some(_) if wanted == Mode::Enforce => Mode::Testing,
@@ -76,17 +76,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_goes_no_further_than_testing_and_an_excuse_has_one_word() {
-        let word =
+    fn a_held_domain_stays_in_testing_and_a_cause_has_one_excuse() {
+        let decision =
             |reason: &str| Decision { reason: reason.into(), who: "ann".into(), at: Timestamp::UNIX_EPOCH };
         let cause = Cause { result: "certificate-expired".into(), host: String::new() };
         let mut decisions = Decisions::default();
         assert!(decisions.is_empty() && decisions.allowed(Mode::Enforce) == Mode::Enforce);
-        decisions.excuse(cause.clone(), word("a"));
-        decisions.excuse(cause.clone(), word("b"));
+        decisions.excuse(cause.clone(), decision("a"));
+        decisions.excuse(cause.clone(), decision("b"));
         assert_eq!((decisions.excused.len(), decisions.excused[0].decision.reason.as_str()), (1, "b"));
         assert!(decisions.count_again(&cause) && !decisions.count_again(&cause));
-        decisions.held = Some(word("c"));
+        decisions.held = Some(decision("c"));
         assert_eq!(decisions.allowed(Mode::Enforce), Mode::Testing);
         assert_eq!(decisions.allowed(Mode::None), Mode::None);
         let kept: Decisions = serde_json::from_str(&serde_json::to_string(&decisions).unwrap()).unwrap();

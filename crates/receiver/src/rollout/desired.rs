@@ -1,4 +1,4 @@
-//! What the operator wants of a domain, as the planner reads it.
+//! The state that the operator wants for a domain: the planner's input, built from [`crate::domain::DomainSpec`].
 
 use formats::domain::DomainError;
 use formats::tlsrpt_record::Rua;
@@ -6,34 +6,35 @@ use formats::{DomainName, Mode, MxPattern};
 use serde::Serialize;
 use std::net::IpAddr;
 
-/// Where a domain is to end up.
+/// The desired state of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredState {
-    /// The domain.
+    /// The mail domain.
     pub domain: DomainName,
-    /// Its MX hosts; empty means those that DNS shows.
+    /// Patterns of the policy's `mx` lines. When empty, the MX hosts that DNS shows are used.
     pub mx: Vec<MxPattern>,
-    /// The destination, not the next step.
+    /// The mode to reach in the end, not that of the next step.
     pub mode: Mode,
-    /// Seconds while testing, and while retiring.
+    /// `max_age` for the modes `testing` and `none`, in seconds.
     pub max_age_testing: u32,
-    /// Seconds when enforced.
+    /// `max_age` for the mode `enforce`, in seconds.
     pub max_age_enforce: u32,
-    /// Seconds that a policy may have had that was there before us and can't be fetched any more.
+    /// `max_age` assumed for an earlier policy that can no longer be fetched, in seconds.
     pub max_age_before: u32,
-    /// Where reports go; empty means that this record is not ours.
+    /// The report addresses for `_smtp._tls`. When empty, that record is not managed.
     pub rua: Vec<Rua>,
-    /// Where `mta-sts` is to point; nothing means that it is not ours to say.
+    /// The target of `mta-sts`; `None` when that record is not managed.
     pub policy_host: Option<PolicyHostAt>,
-    /// The zone of ours that the domain's three names are aliases into, when its owner delegates them.
+    /// The zone of ours to which the owner delegates the domain's three names by CNAME; `None` without delegation.
     pub delegated_to: Option<DomainName>,
 }
 
-/// The names of a domain that its policy and reports hang on (RFC 8461 §3.1, RFC 8460 §3).
+/// The labels below a domain that carry its policy and report records (RFC 8461 §3.1, RFC 8460 §3).
 pub const LABELS: [&str; 3] = ["_mta-sts", "mta-sts", "_smtp._tls"];
 
 impl DesiredState {
-    /// Where the record of this label is put: in the domain itself, or in the zone that it is delegated to.
+    /// The name at which the record of this label is published: in the domain itself, or in the zone that it is
+    /// delegated to. Fails when the name would be too long.
     pub fn record(&self, label: &str) -> Result<DomainName, DomainError> {
         let own = self.domain.below(label)?;
         match &self.delegated_to {
@@ -42,19 +43,20 @@ impl DesiredState {
         }
     }
 
-    /// The aliases that the owner of a delegated domain has to make; none for others.
+    /// The CNAME records (name, target) that the owner of a delegated domain must publish; empty without delegation.
+    /// Fails when a name would be too long.
     pub fn aliases(&self) -> Result<Vec<(DomainName, DomainName)>, DomainError> {
         let labels = LABELS.iter().filter(|_| self.delegated_to.is_some());
         labels.map(|label| Ok((self.domain.below(label)?, self.record(label)?))).collect()
     }
 }
 
-/// Where `mta-sts.DOMAIN` points.
+/// The target of `mta-sts.DOMAIN`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PolicyHostAt {
-    /// To another name.
+    /// A CNAME to this name.
     Alias(DomainName),
-    /// To these addresses.
+    /// These A and AAAA records.
     Addresses(Vec<IpAddr>),
 }

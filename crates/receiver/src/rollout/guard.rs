@@ -1,5 +1,6 @@
-//! The watch over a domain that has a policy: what would make senders refuse its mail, or leaves it
-//! unprotected, with consequence and remedy. [`alerts`] is pure; [`Guard`] looks.
+//! Monitors domains with a published policy: raises alerts about conditions that make senders refuse mail or that
+//! leave the domain unprotected, each with consequence and remedy. [`alerts`] is pure; [`Guard`] observes the domain
+//! and probes its MX hosts.
 
 use super::RolloutState;
 use super::desired::DesiredState;
@@ -17,47 +18,47 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-/// Something that needs somebody.
+/// An alert.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alert {
-    /// What kind of thing.
+    /// The kind of condition.
     pub kind: AlertKind,
-    /// Which host or record.
+    /// The host, record or cause that the alert is about.
     pub subject: String,
-    /// What is seen.
+    /// What was observed.
     pub what: String,
-    /// What follows.
+    /// What it means for mail.
     pub consequence: Cow<'static, str>,
-    /// What to do.
+    /// What the operator should do.
     pub remedy: String,
 }
 
-/// Kinds of alerts.
+/// The kinds of alerts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlertKind {
-    /// An MX host that a policy which senders hold does not name.
+    /// An MX host is not named by a policy that senders may hold.
     MxUncovered,
     /// The policy can't be fetched, or is invalid.
     PolicyUnserved,
-    /// The record is gone.
+    /// The record `_mta-sts` is missing.
     RecordGone,
-    /// The policy host's certificate ends soon.
+    /// The policy host's certificate expires soon.
     PolicyCertificateEnds,
-    /// An MX host does not prove itself by TLS.
+    /// An MX host failed TLS authentication.
     MxUnverified,
-    /// An MX host's certificate ends soon.
+    /// An MX host's certificate expires soon.
     MxCertificateEnds,
-    /// Verified senders met a failure.
+    /// Verified senders reported a failure.
     ReportedFailure,
-    /// Too many sessions fail.
+    /// The failure rate in verified reports is too high.
     FailureRate,
-    /// Reports have ceased.
+    /// No reports arrive any more.
     Silence,
 }
 
 impl AlertKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::MxUncovered,
         Self::PolicyUnserved,
@@ -87,27 +88,26 @@ impl fmt::Display for AlertKind {
     }
 }
 
-/// An MX host as a strict sender finds it.
+/// An MX host as a sender that enforces the policy finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbedHost {
-    /// Which.
+    /// The host's name.
     pub name: DomainName,
-    /// When its certificate ends, or why it does not prove itself.
+    /// When its certificate expires, or why TLS authentication failed.
     pub proof: Result<Timestamp, String>,
 }
 
-/// Before a certificate ends.
+/// How long before a certificate's expiry an alert is raised.
 const EXPIRY_WARNING: SignedDuration = SignedDuration::from_hours(14 * 24);
 
-const CONSEQUENCE_ENFORCED: &str =
-    "Senders that hold the enforced policy refuse to deliver to it: mail waits, and bounces after days.";
+const CONSEQUENCE_ENFORCED: &str = "Senders that hold the enforced policy refuse to deliver to it: mail is queued, and bounces after a few days.";
 const CONSEQUENCE_TESTING: &str =
-    "In testing mail still comes; under enforcement it would wait and then bounce.";
-const CONSEQUENCE_NO_RECORD: &str = "Senders that know the policy keep it until its max_age is over; new ones are not protected, and the old ones not when it ends.";
+    "In testing mode mail still arrives; under enforcement it would be queued and then bounce.";
+const CONSEQUENCE_NO_POLICY: &str = "Senders that cached the policy apply it until its max_age expires; after that, and at all other senders, mail is not protected.";
 const CONSEQUENCE_UNPROTECTED: &str =
-    "Senders that know no policy deliver as if there were none, and the others can't see changes.";
+    "Senders without a cached policy deliver unprotected, and the others don't learn of policy changes.";
 
-/// What needs somebody; the gravest first. Nothing for a domain without a policy of ours.
+/// The alerts for a domain, most severe first. A domain without a published policy raises none.
 pub fn alerts(
     wanted: &DesiredState,
     rollout: &RolloutState,
@@ -119,44 +119,44 @@ pub fn alerts(
         return Vec::new();
     };
     let mut all = Vec::new();
-    let again = format!("sternpost apply {}", wanted.domain);
-    let tested = rollout.newest().filter(|newest| newest.mode == Mode::Testing);
+    let apply = format!("sternpost apply {}", wanted.domain);
+    let in_testing = rollout.newest().filter(|newest| newest.mode == Mode::Testing);
     for host in &seen.mx {
-        if tested.is_some_and(|tested| !tested.names(host)) {
+        if in_testing.is_some_and(|policy| !policy.names(host)) {
             all.push(Alert {
                 kind: AlertKind::MxUncovered,
                 subject: host.to_string(),
-                what: format!("{host} is an MX host of {}, and the policy does not name it", wanted.domain),
+                what: format!("{host} is an MX host of {}, but the policy does not name it", wanted.domain),
                 consequence: CONSEQUENCE_TESTING.into(),
-                remedy: format!("If it is yours, have the policy widened ({again}); if it is not, take it out of the MX records, and look who can change them"),
+                remedy: format!("If the host is yours, add it to the policy ({apply}); if it is not, remove it from the MX records and check who can change them"),
             });
         }
-        if rollout.promises.iter().any(|promise| promise.is_out(now) && promise.refuses(host)) {
+        if rollout.promises.iter().any(|published| published.is_out(now) && published.refuses(host)) {
             all.push(Alert {
                 kind: AlertKind::MxUncovered,
                 subject: host.to_string(),
-                what: format!("{host} is an MX host of {}, and an enforced policy that senders may hold does not name it", wanted.domain),
+                what: format!("{host} is an MX host of {}, but an enforced policy that senders may hold does not name it", wanted.domain),
                 consequence: CONSEQUENCE_ENFORCED.into(),
-                remedy: format!("Take it out of the MX records until senders know it, or have the policy widened at once: {again}"),
+                remedy: format!("Remove it from the MX records until senders hold a policy that names it, or add it to the policy at once: {apply}"),
             });
         }
     }
     for host in hosts {
-        let refused = if mode == Mode::Enforce { CONSEQUENCE_ENFORCED } else { CONSEQUENCE_TESTING };
+        let consequence = if mode == Mode::Enforce { CONSEQUENCE_ENFORCED } else { CONSEQUENCE_TESTING };
         match &host.proof {
             Err(why) => all.push(Alert {
                 kind: AlertKind::MxUnverified,
                 subject: host.name.to_string(),
-                what: format!("{} does not prove itself: {why}", host.name),
-                consequence: refused.into(),
-                remedy: format!("Give it a certificate for {} from a public authority, with STARTTLS offered", host.name),
+                what: format!("{} failed TLS authentication: {why}", host.name),
+                consequence: consequence.into(),
+                remedy: format!("Offer STARTTLS with a certificate for {} from a public CA", host.name),
             }),
             Ok(end) if *end - EXPIRY_WARNING <= now => all.push(Alert {
                 kind: AlertKind::MxCertificateEnds,
                 subject: host.name.to_string(),
-                what: format!("the certificate of {} ends at {end}", host.name),
-                consequence: refused.into(),
-                remedy: "Renew it before then; most authorities renew a month before the end by themselves, so look why that did not happen".to_owned(),
+                what: format!("the certificate of {} expires at {end}", host.name),
+                consequence: consequence.into(),
+                remedy: "Renew it before then; ACME clients usually renew a month before expiry, so check why that did not happen".to_owned(),
             }),
             Ok(_) => {}
         }
@@ -165,9 +165,9 @@ pub fn alerts(
         all.push(Alert {
             kind: AlertKind::RecordGone,
             subject: format!("_mta-sts.{}", wanted.domain),
-            what: format!("the record _mta-sts.{} is gone", wanted.domain),
+            what: format!("the record _mta-sts.{} is missing", wanted.domain),
             consequence: CONSEQUENCE_UNPROTECTED.into(),
-            remedy: format!("Put it back: {again}"),
+            remedy: format!("Publish it again: {apply}"),
         });
     }
     let host = format!("mta-sts.{}", wanted.domain);
@@ -176,39 +176,39 @@ pub fn alerts(
             kind: AlertKind::PolicyUnserved,
             subject: host.clone(),
             what: why.clone(),
-            consequence: CONSEQUENCE_NO_RECORD.into(),
-            remedy: format!("Bring the policy host back; what has to be served is shown by: {again}"),
+            consequence: CONSEQUENCE_NO_POLICY.into(),
+            remedy: format!("Repair the policy host; this shows what it must serve: {apply}"),
         });
     }
     if let Some(end) = seen.certificate_ends.filter(|end| *end - EXPIRY_WARNING <= now) {
         all.push(Alert {
             kind: AlertKind::PolicyCertificateEnds,
             subject: host,
-            what: format!("the policy host's certificate ends at {end}"),
-            consequence: CONSEQUENCE_NO_RECORD.into(),
+            what: format!("the policy host's certificate expires at {end}"),
+            consequence: CONSEQUENCE_NO_POLICY.into(),
             remedy: "Renew it before then".to_owned(),
         });
     }
     all
 }
 
-/// Looks at domains.
+/// Observes domains and probes their MX hosts.
 pub struct Guard {
-    /// Names, past caches.
+    /// Resolves names, bypassing caches.
     pub dns: Arc<dyn Dns>,
-    /// Policy files.
+    /// Fetches policy files.
     pub policies: Arc<dyn PolicyHosts>,
-    /// MX hosts.
+    /// Opens SMTP sessions to MX hosts.
     pub mail: Arc<dyn MailHosts>,
-    /// When.
+    /// The current time.
     pub clock: Arc<dyn Clock>,
 }
 
-/// The alerts for a domain, most severe first, and its MX hosts as they were found.
+/// The alerts for a domain, most severe first, and the results of probing its MX hosts.
 pub type GuardLook = (Vec<Alert>, Vec<ProbedHost>);
 
 impl Guard {
-    /// What needs somebody now, and how the MX hosts were found.
+    /// Observes a domain now, probes its MX hosts, and returns the alerts and the probe results. Fails when DNS does.
     pub fn look<'a>(
         &'a self,
         wanted: &'a DesiredState,
@@ -221,14 +221,14 @@ impl Guard {
             let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
             let mut hosts = Vec::new();
             for name in seen.mx.iter().take(formats::limits::MX_HOSTS) {
-                hosts.extend(self.host(name).await);
+                hosts.extend(self.probe_host(name).await);
             }
             Ok((alerts(wanted, rollout, &seen, &hosts, self.clock.now()), hosts))
         })
     }
 
-    /// Nothing when the host can't be reached: mail waits then whatever the policy says.
-    async fn host(&self, name: &DomainName) -> Option<ProbedHost> {
+    /// Probes one MX host. `None` when it can't be reached: mail then waits, whatever the policy says.
+    async fn probe_host(&self, name: &DomainName) -> Option<ProbedHost> {
         let found = host_addresses(self.dns.as_ref(), name).await.ok()?;
         let mut reached = None;
         for address in found.addresses {
@@ -236,7 +236,7 @@ impl Guard {
             let proof = match self.mail.session(&target, &TlsDemand::Pkix, None).await {
                 Ok(report) => {
                     let leaf = report.tls.and_then(|tls| tls.chain.into_iter().next());
-                    leaf.map(|leaf| leaf.not_after).ok_or_else(|| "it shows no certificate".to_owned())
+                    leaf.map(|leaf| leaf.not_after).ok_or_else(|| "it presents no certificate".to_owned())
                 }
                 Err(failure) => match &failure.fault {
                     Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..) => continue,
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_is_well_needs_nobody() {
+    fn a_healthy_domain_raises_no_alert() {
         let (wanted, rollout, seen) = enforced();
         assert_eq!(kinds(&wanted, &rollout, &seen, &[host(Ok(days(60)))]), []);
         assert_eq!(
@@ -324,25 +324,25 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_is_told_with_its_remedy() {
+    fn each_fault_raises_an_alert_with_its_remedy() {
         let (wanted, rollout, mut seen) = enforced();
         seen.mx.push(name("new.b.example"));
-        let told = alerts(&wanted, &rollout, &seen, &[], now());
+        let raised = alerts(&wanted, &rollout, &seen, &[], now());
         assert_eq!(
-            (told.len(), told[0].kind, &*told[0].consequence),
+            (raised.len(), raised[0].kind, &*raised[0].consequence),
             (1, AlertKind::MxUncovered, CONSEQUENCE_ENFORCED)
         );
-        assert!(told[0].remedy.contains("sternpost apply a.example"));
-        let mut tested = rollout.clone();
-        tested.promises.iter_mut().for_each(|promise| promise.mode = Mode::Testing);
-        tested.mode = tested.mode.map(|known| InMode { mode: Mode::Testing, ..known });
-        let told = alerts(&wanted, &tested, &seen, &[], now());
+        assert!(raised[0].remedy.contains("sternpost apply a.example"));
+        let mut in_testing = rollout.clone();
+        in_testing.promises.iter_mut().for_each(|published| published.mode = Mode::Testing);
+        in_testing.mode = in_testing.mode.map(|known| InMode { mode: Mode::Testing, ..known });
+        let raised = alerts(&wanted, &in_testing, &seen, &[], now());
         assert_eq!(
-            (told.len(), told[0].kind, &*told[0].consequence),
+            (raised.len(), raised[0].kind, &*raised[0].consequence),
             (1, AlertKind::MxUncovered, CONSEQUENCE_TESTING)
         );
         let (_, _, well) = enforced();
-        assert!(alerts(&wanted, &tested, &well, &[], now()).is_empty());
+        assert!(alerts(&wanted, &in_testing, &well, &[], now()).is_empty());
         assert_eq!(
             kinds(&wanted, &rollout, &well, &[host(Err("no STARTTLS".into()))]),
             [AlertKind::MxUnverified]
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_promise_counts_although_the_new_policy_names_the_host() {
+    fn an_earlier_policy_counts_although_the_new_one_names_the_host() {
         let (wanted, mut rollout, mut seen) = enforced();
         seen.mx = vec![name("new.b.example")];
         let old = rollout.promises[0].clone();

@@ -1,4 +1,4 @@
-//! Looks at a domain from outside, as a sender does.
+//! Observes a domain from outside, as a sender does: resolves its records and fetches its policy.
 
 use super::desired::LABELS;
 use super::observed::ObservedState;
@@ -8,9 +8,9 @@ use net::dns::{Answer, Data, Dns, DnsError, Kind, host_addresses};
 use net::https::{PolicyHosts, policy_host};
 use std::net::IpAddr;
 
-/// What a sender sees of `domain` now. `dns` says what is in the zones, best by asking their own name
-/// servers, since a cache shows what was there before. An answer that can't be had is an error, never
-/// "nothing": no plan is made on ignorance. A policy that can't be fetched or is invalid counts as none.
+/// Observes the current state of `domain`. `dns` should query the zones' own name servers, since a cache returns old
+/// records. A DNS failure is an error and never counts as an absent record, since a plan must not rest on missing
+/// data. A policy that can't be fetched or is invalid counts as absent.
 pub async fn look(
     dns: &dyn Dns,
     hosts: &dyn PolicyHosts,
@@ -22,7 +22,7 @@ pub async fn look(
         texts(dns, domain, "_smtp._tls"),
         aliases(dns, domain),
     )?;
-    let place = place(dns, domain, &aliases).await?;
+    let policy_host = policy_host_target(dns, domain, &aliases).await?;
     let record = record.and_then(|answer| StsRecord::select(answer.texts()).ok());
     let tlsrpt = tlsrpt.and_then(|answer| TlsrptRecord::select(answer.texts()).ok());
     let mut certificate_ends = None;
@@ -46,11 +46,12 @@ pub async fn look(
         certificate_ends,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
         aliases,
-        policy_host: place,
+        policy_host,
     })
 }
 
-/// The MX hosts and their TTL; the domain itself when it has addresses and no MX record (RFC 5321 §5.1).
+/// The MX hosts and their TTL in seconds. A domain with addresses but no MX record is its own MX host (RFC 5321
+/// §5.1).
 async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainName>, u32), DnsError> {
     if let Some(answer) = present(dns.lookup(domain, Kind::Mx).await)? {
         return Ok((answer.mx_hosts().collect(), seconds(&answer)));
@@ -62,8 +63,8 @@ async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainNam
     }
 }
 
-/// Where `mta-sts` leads.
-async fn place(
+/// The CNAME targets and addresses of `mta-sts`.
+async fn policy_host_target(
     dns: &dyn Dns,
     domain: &DomainName,
     aliases: &[(DomainName, DomainName)],
@@ -73,7 +74,7 @@ async fn place(
         aliases.iter().filter(|(name, _)| *name == host).map(|(_, target)| target.clone()).collect();
     match host_addresses(dns, &host).await {
         Ok(found) => Ok((if found.aliases.is_empty() { alias } else { found.aliases }, found.addresses)),
-        // An alias into a zone that does not answer is known all the same.
+        // The alias counts even when the zone of its target does not answer.
         Err(error) if error.is_absence() || !alias.is_empty() => Ok((alias, Vec::new())),
         Err(error) => Err(error),
     }

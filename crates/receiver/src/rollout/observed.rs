@@ -1,4 +1,5 @@
-//! What a domain publishes, as a sender sees it from outside.
+//! The state that a sender observes from outside: DNS records, policy file and policy host. Filled by
+//! [`crate::rollout::look()`], read by the planner and the guard.
 
 use super::desired::PolicyHostAt;
 use formats::tlsrpt_record::Rua;
@@ -6,31 +7,31 @@ use formats::{DomainName, Policy, PolicyId};
 use jiff::Timestamp;
 use std::net::IpAddr;
 
-/// What is there, as a sender sees it.
+/// What a domain publishes at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ObservedState {
     /// The MX hosts of the domain.
     pub mx: Vec<DomainName>,
-    /// Seconds for which senders may remember them.
+    /// TTL of the MX records, in seconds.
     pub mx_ttl: u32,
-    /// The `id` that `_mta-sts` announces.
+    /// The `id` of the `_mta-sts` record; `None` without a valid record.
     pub record: Option<PolicyId>,
-    /// The policy that the policy host serves.
+    /// The policy that the policy host serves; `None` when it can't be fetched or is invalid.
     pub served: Option<Policy>,
-    /// Why none is served, when a policy host is there.
+    /// Why no policy could be fetched; `None` when one was.
     pub unserved: Option<String>,
-    /// When the policy host's certificate ends.
+    /// When the policy host's certificate expires, if the fetch succeeded.
     pub certificate_ends: Option<Timestamp>,
-    /// Where `_smtp._tls` sends reports.
+    /// The report addresses in `_smtp._tls`.
     pub rua: Vec<Rua>,
-    /// Aliases of the domain's own names (`LABELS` of [`crate::rollout::desired`]), where there are any.
+    /// CNAME records (name, target) at the names of [`LABELS`](crate::rollout::desired::LABELS).
     pub aliases: Vec<(DomainName, DomainName)>,
-    /// Names that `mta-sts` leads through, and the addresses at the end.
+    /// The CNAME targets on the way from `mta-sts`, and the addresses at its end.
     pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
 }
 
 impl ObservedState {
-    /// True when `mta-sts` leads to `place` and nowhere else.
+    /// True when `mta-sts` points to `place` and to no other address.
     pub fn points_to(&self, place: &PolicyHostAt) -> bool {
         let (names, addresses) = &self.policy_host;
         match place {

@@ -1,10 +1,10 @@
-//! From what is wanted, what is seen and what was promised to the next step, and to the whole way: pure
-//! functions (RFC 8461 §8.3; the theorem and its check are in docs/safety.md).
+//! Computes the next step, and all remaining stages, from the desired state, the observed state and the policies that
+//! senders may hold. Pure functions (RFC 8461 §8.3); docs/safety.md states the safety theorem and its check.
 //!
-//! The order is the point. The policy host answers with the new file before the record announces it
-//! (PUB-01). Enforcement comes only after testing was seen (PUB-05). A new MX host takes mail only when
-//! no sender can hold an enforced policy without it, and a pattern goes only when no sender can know an
-//! MX host that needs it (PUB-04). Retiring waits until no promise is out (PUB-03).
+//! The order of steps keeps senders from refusing mail. The policy host serves a new file before the record announces
+//! it (PUB-01). Enforcement begins only after testing was observed (PUB-05). A new MX host is added only when no
+//! sender can hold an enforced policy without it, and a pattern is dropped only when no sender can know an MX host
+//! that needs it (PUB-04). Retirement waits until no sender can hold a policy (PUB-03).
 
 mod stages;
 mod step;
@@ -21,41 +21,42 @@ use jiff::Timestamp;
 use net::clock::later;
 use serde::Serialize;
 
-/// Whether enforcement is allowed: the gate's word or the operator's.
+/// Whether enforcement may begin, by the gate or by the operator's approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
-    /// It is not; testing at most.
+    /// It may not; `testing` is the strictest mode allowed.
     Testing,
-    /// It is.
+    /// It may.
     Enforce,
 }
 
-/// What comes next.
+/// The planner's next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlannedStep {
-    /// This can be done now.
+    /// This step can be carried out now.
     Do(Step),
-    /// Nothing before this time.
+    /// No step is safe before this time.
     Wait(Timestamp, WaitReason),
-    /// Testing is in place; enforcement takes a permit.
+    /// Testing is in place; enforcement requires a permit.
     Gate,
-    /// Everything is as it is wanted.
+    /// The desired state is reached.
     Done,
 }
 
-/// What is waited for.
+/// Why the planner waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WaitReason {
     /// Senders may hold an enforced policy without the new MX hosts.
     BeforeNewMx,
-    /// Senders may still know MX hosts that are gone.
+    /// Senders may still know removed MX hosts from a cache.
     BeforeNarrowing,
-    /// Senders may hold a policy of the domain that retires.
+    /// Senders may hold a policy of a domain that is being retired.
     BeforeRemoval,
 }
 
-/// What comes next on the way to the wanted state. `rollout` has taken in what is seen.
+/// Returns the next action towards the desired state. `rollout` must already include the observation (see
+/// [`RolloutState::observe`]).
 pub fn next(
     wanted: &DesiredState,
     rollout: &RolloutState,
@@ -63,7 +64,7 @@ pub fn next(
     permit: Permit,
     now: Timestamp,
 ) -> PlannedStep {
-    // A name that would be too long was refused when the domain was added.
+    // Names that would be too long are rejected when a domain is added.
     let missing: Vec<_> = wanted
         .aliases()
         .unwrap_or_default()
@@ -80,17 +81,17 @@ pub fn next(
         return retire(wanted, rollout, seen, now);
     }
     let Some(policy) = target(wanted, rollout, seen, permit, now) else {
-        // No MX host is wanted, and none is seen: there is nothing that a policy could name.
+        // No MX host is listed or observed, so a policy would have no `mx` line.
         return PlannedStep::Done;
     };
-    put_up(&policy, wanted, rollout, seen, now)
-        .or_else(|| move_mail(wanted, rollout, seen, now))
-        .or_else(|| narrow(rollout, seen, now))
+    publish_policy(&policy, wanted, rollout, seen, now)
+        .or_else(|| change_mx(wanted, rollout, seen, now))
+        .or_else(|| wait_to_narrow(rollout, seen, now))
         .unwrap_or(if wanted.mode == policy.mode { PlannedStep::Done } else { PlannedStep::Gate })
 }
 
-/// Lets the policy host serve this policy and the record announce it.
-fn put_up(
+/// Serves this policy and announces it, step by step; `None` when both are done.
+fn publish_policy(
     policy: &Policy,
     wanted: &DesiredState,
     rollout: &RolloutState,
@@ -116,8 +117,8 @@ fn put_up(
     })
 }
 
-/// New MX hosts first, when no sender refuses them any more; then the old ones may go.
-fn move_mail(
+/// Adds new MX hosts once no sender refuses them, then removes the old ones.
+fn change_mx(
     wanted: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
@@ -129,7 +130,7 @@ fn move_mail(
     });
     let new: Vec<DomainName> = exact.filter(|host| !seen.mx.contains(host)).cloned().collect();
     if !new.is_empty() {
-        let free = rollout.free_of(|promise| new.iter().any(|host| promise.refuses(host)));
+        let free = rollout.free_of(|published| new.iter().any(|host| published.refuses(host)));
         return Some(match free.filter(|free| *free > now) {
             Some(free) => PlannedStep::Wait(free, WaitReason::BeforeNewMx),
             None => PlannedStep::Do(Step::AddMx(new)),
@@ -141,16 +142,16 @@ fn move_mail(
     (!wanted.mx.is_empty() && !old.is_empty() && others_stay).then_some(PlannedStep::Do(Step::RemoveMx(old)))
 }
 
-/// Waits until the first pattern that nobody needs can go; the policy without it is then the target.
-fn narrow(rollout: &RolloutState, seen: &ObservedState, now: Timestamp) -> Option<PlannedStep> {
+/// Waits until the first unneeded pattern can be dropped; the target policy then omits it.
+fn wait_to_narrow(rollout: &RolloutState, seen: &ObservedState, now: Timestamp) -> Option<PlannedStep> {
     let times = rollout.unused.iter().map(|unused| droppable(unused.since, rollout, seen));
     times.filter(|time| *time > now).min().map(|time| PlannedStep::Wait(time, WaitReason::BeforeNarrowing))
 }
 
-/// From when on a pattern can go that is unused since then.
+/// When a pattern that has been unused since `since` can be dropped.
 fn droppable(since: Timestamp, rollout: &RolloutState, seen: &ObservedState) -> Timestamp {
-    let enforced = rollout.promises.iter().filter(|promise| promise.mode == Mode::Enforce);
-    let longest = enforced.map(|promise| promise.max_age).max().unwrap_or(0);
+    let enforced = rollout.promises.iter().filter(|published| published.mode == Mode::Enforce);
+    let longest = enforced.map(|published| published.max_age).max().unwrap_or(0);
     later(since, seconds(longest.max(seen.mx_ttl)))
 }
 
@@ -160,11 +161,11 @@ fn retire(
     seen: &ObservedState,
     now: Timestamp,
 ) -> PlannedStep {
-    let binds = |promise: &PublishedPolicy| promise.mode != Mode::None;
-    let bound = rollout.free_of(binds).filter(|free| *free > now);
+    let is_binding = |published: &PublishedPolicy| published.mode != Mode::None;
+    let bound = rollout.free_of(is_binding).filter(|free| *free > now);
     let served = seen.served.as_ref().is_some_and(|policy| policy.mode != Mode::None);
     if bound.is_none() && !served {
-        // Nobody is bound any more, whether or not a policy can be fetched.
+        // No sender holds a policy any more, whether or not one can still be fetched.
         return match (&seen.record, &seen.served) {
             (Some(_), _) => PlannedStep::Do(Step::Withdraw),
             (None, Some(_)) => PlannedStep::Do(Step::TakeDown),
@@ -173,13 +174,13 @@ fn retire(
     }
     let policy =
         Policy { mode: Mode::None, max_age: wanted.max_age_testing, mx: Vec::new(), notes: Vec::new() };
-    if let Some(next) = put_up(&policy, wanted, rollout, seen, now) {
+    if let Some(next) = publish_policy(&policy, wanted, rollout, seen, now) {
         return next;
     }
     PlannedStep::Wait(bound.unwrap_or(now), WaitReason::BeforeRemoval)
 }
 
-/// The policy that is to be served now; `None` when there is no MX host to name.
+/// The policy to serve now; `None` when there is no MX host for it to name.
 fn target(
     wanted: &DesiredState,
     rollout: &RolloutState,
@@ -207,7 +208,7 @@ fn target(
     Policy::new(mode, max_age, mx)
 }
 
-/// Enforcement that is there stays; to begin it takes a permit, and testing that was seen.
+/// Enforcement in place stays; to begin it takes a permit, and testing that was observed.
 fn mode(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState, permit: Permit) -> Mode {
     let is_in = |mode: Mode| rollout.mode.is_some_and(|known| known.mode == mode);
     let enforce = wanted.mode == Mode::Enforce

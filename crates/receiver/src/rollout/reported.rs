@@ -1,5 +1,5 @@
-//! What reports tell that needs somebody: failures of verified senders, a rate of them that is too high,
-//! and silence where reports used to come. One alert a cause, however many reports name it. Pure.
+//! Raises alerts from reports: failures of verified senders, a high failure rate, and a drop to zero reports. Each
+//! cause raises one alert, however many reports name it. Pure; the guard supplies the sums from the store.
 
 use super::RolloutState;
 use super::decisions::Decisions;
@@ -11,78 +11,81 @@ use std::collections::BTreeMap;
 use store::reports::{CauseSum, DaySum};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
-/// A cause that nobody met for so long is over; reports come up to two days after the day that they cover.
+/// A cause counts as over when its last day ended this long ago. Reports arrive up to two days after the day that
+/// they cover.
 const RECENT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 3);
-/// For so long a domain that had reports on most days before is silent.
+/// A domain is silent when no report covers this period, although reports were regular before.
 const SILENCE_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 5);
-/// The days before, and on how many of them there were reports.
+/// The period before the silence, and on how many of its days reports must have come for it to count as regular.
 const BASELINE_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 19);
 const MIN_BASELINE_DAYS: usize = 10;
-/// Sessions of a week below which a rate says nothing.
+/// Minimum number of sessions in a week for a failure rate to be meaningful.
 const MIN_WEEK_SESSIONS: u64 = 50;
 
-const CONSEQUENCE_ENFORCED: &str = "Their mail waits and bounces after some days.";
+const CONSEQUENCE_ENFORCED: &str = "Their mail is queued and bounces after a few days.";
 const CONSEQUENCE_TESTING: &str =
-    "In testing their mail still comes; under enforcement it would wait and bounce.";
+    "In testing mode their mail still arrives; under enforcement it would be queued and then bounce.";
 
-/// What is known of a domain from reports.
+/// What reports say about a domain, summed by the store.
 #[derive(Debug, Clone, Copy)]
 pub struct ReportSums<'a> {
-    /// Its days, oldest first.
+    /// The sums of each day, oldest first.
     pub days: &'a [DaySum],
-    /// Its causes of failures.
+    /// The sums of each cause of failures.
     pub causes: &'a [CauseSum],
 }
 
-/// What needs somebody; `rate` is the fraction of failed sessions in a week that is too much. Nothing for a
-/// domain without a policy of ours.
+/// Returns the alerts that the reports justify. `max_rate` is the highest acceptable fraction of failed sessions in a
+/// week. A domain without a published policy raises none.
 pub fn reported(
     domain: &DomainName,
     rollout: &RolloutState,
     decisions: &Decisions,
-    told: ReportSums<'_>,
-    rate: f64,
+    sums: ReportSums<'_>,
+    max_rate: f64,
     now: Timestamp,
 ) -> Vec<Alert> {
     let Some(mode) = rollout.mode.filter(|known| known.mode != Mode::None) else { return Vec::new() };
-    let refused = if mode.mode == Mode::Enforce { CONSEQUENCE_ENFORCED } else { CONSEQUENCE_TESTING };
-    let back = match mode.mode {
+    let consequence = if mode.mode == Mode::Enforce { CONSEQUENCE_ENFORCED } else { CONSEQUENCE_TESTING };
+    let remedy = match mode.mode {
         Mode::Enforce => format!(
-            "Mend it; if that takes long, go back to testing: sternpost hold {domain} --reason \"…\" && sternpost apply {domain}"
+            "Fix the cause; if that takes long, return to testing: sternpost hold {domain} --reason \"…\" && sternpost apply {domain}"
         ),
         _ => format!(
-            "Mend it, or excuse it with a reason; what to do is shown by the page of {domain}, and by: sternpost check {domain}"
+            "Fix the cause, or excuse it with a reason. The dashboard page of {domain} shows what to do, as does: sternpost check {domain}"
         ),
     };
     let mut all = Vec::new();
-    for (cause, (sessions, senders)) in fresh(told.causes, decisions, mode.since, now) {
+    for (cause, (sessions, senders)) in recent_causes(sums.causes, decisions, mode.since, now) {
         all.push(Alert {
             kind: AlertKind::ReportedFailure,
             subject: cause.to_string(),
-            what: format!("{senders} verified senders met {cause} in mail to {domain} ({sessions} sessions)"),
-            consequence: refused.into(),
-            remedy: back.clone(),
+            what: format!(
+                "{senders} verified senders reported {cause} for mail to {domain} ({sessions} sessions)"
+            ),
+            consequence: consequence.into(),
+            remedy: remedy.clone(),
         });
     }
-    let week = told.days.iter().filter(|day| day.day + DAY * 8 > now && day.day + DAY > mode.since);
+    let week = sums.days.iter().filter(|day| day.day + DAY * 8 > now && day.day + DAY > mode.since);
     let (worked, failed) = week.fold((0u64, 0u64), |(worked, failed), day| {
         (worked.saturating_add(day.successful), failed.saturating_add(day.failed))
     });
     let share = failed as f64 / worked.saturating_add(failed).max(1) as f64;
-    if worked.saturating_add(failed) >= MIN_WEEK_SESSIONS && share > rate {
+    if worked.saturating_add(failed) >= MIN_WEEK_SESSIONS && share > max_rate {
         all.push(Alert {
             kind: AlertKind::FailureRate,
             subject: domain.to_string(),
             what: format!(
-                "{:.1} % of the sessions of the last week failed, by verified reports",
+                "{:.1} % of the sessions of the last week failed, according to verified reports",
                 share * 100.0
             ),
-            consequence: refused.into(),
-            remedy: back,
+            consequence: consequence.into(),
+            remedy,
         });
     }
     let reports_on = |from: Timestamp, to: Timestamp| {
-        told.days
+        sums.days
             .iter()
             .filter(|day| day.day >= from && day.day < to && (day.successful > 0 || day.failed > 0))
             .count()
@@ -94,16 +97,16 @@ pub fn reported(
         all.push(Alert {
             kind: AlertKind::Silence,
             subject: domain.to_string(),
-            what: format!("no verified report about {domain} has come for {} days, and they used to", SILENCE_WINDOW.as_hours() / 24),
+            what: format!("no verified report about {domain} has arrived for {} days, although they were regular before", SILENCE_WINDOW.as_hours() / 24),
             consequence: "New failures would not be noticed.".into(),
-            remedy: format!("See that the record _smtp._tls.{domain} is there and that its addresses take mail: sternpost check {domain}"),
+            remedy: format!("Check that the record _smtp._tls.{domain} exists and that its addresses accept mail: sternpost check {domain}"),
         });
     }
     all
 }
 
-/// Causes that count, that nobody excused, and that were met lately: how often, and by how many.
-fn fresh(
+/// The recent causes that count and are not excused, each with its number of sessions and of senders.
+fn recent_causes(
     causes: &[CauseSum],
     decisions: &Decisions,
     since: Timestamp,
@@ -166,13 +169,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_cause_of_verified_senders_is_told_once_and_an_excused_or_old_one_is_not() {
-        let free = Decisions::default();
+    fn a_recent_cause_of_verified_senders_raises_one_alert_and_an_excused_or_old_one_none() {
+        let none = Decisions::default();
         let both = [cause(99, true), cause(98, true)];
-        assert_eq!(kinds(Mode::Enforce, &free, &[], &both), [AlertKind::ReportedFailure]);
-        assert_eq!(kinds(Mode::Enforce, &free, &[], &[cause(90, true)]), []);
-        assert_eq!(kinds(Mode::Enforce, &free, &[], &[cause(99, false)]), []);
-        assert_eq!(kinds(Mode::None, &free, &[], &both), []);
+        assert_eq!(kinds(Mode::Enforce, &none, &[], &both), [AlertKind::ReportedFailure]);
+        assert_eq!(kinds(Mode::Enforce, &none, &[], &[cause(90, true)]), []);
+        assert_eq!(kinds(Mode::Enforce, &none, &[], &[cause(99, false)]), []);
+        assert_eq!(kinds(Mode::None, &none, &[], &both), []);
         let mut excused = Decisions::default();
         let expired = Cause { result: "certificate-expired".into(), host: "mx1.a.example".into() };
         excused.excuse(expired, Decision { reason: "x".into(), who: "y".into(), at: at(1) });
@@ -180,13 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn a_high_rate_and_silence_are_told() {
-        let free = Decisions::default();
+    fn a_high_failure_rate_and_silence_raise_alerts() {
+        let none = Decisions::default();
         let steady: Vec<DaySum> = (70..100).map(|number| day(number, 100, 0)).collect();
-        assert_eq!(kinds(Mode::Testing, &free, &steady, &[]), []);
+        assert_eq!(kinds(Mode::Testing, &none, &steady, &[]), []);
         let failing: Vec<DaySum> = (70..100).map(|number| day(number, 100, 3)).collect();
-        assert_eq!(kinds(Mode::Testing, &free, &failing, &[]), [AlertKind::FailureRate]);
-        assert_eq!(kinds(Mode::Testing, &free, &steady[..20], &[]), [AlertKind::Silence]);
-        assert_eq!(kinds(Mode::Testing, &free, &steady[..5], &[]), []);
+        assert_eq!(kinds(Mode::Testing, &none, &failing, &[]), [AlertKind::FailureRate]);
+        assert_eq!(kinds(Mode::Testing, &none, &steady[..20], &[]), [AlertKind::Silence]);
+        assert_eq!(kinds(Mode::Testing, &none, &steady[..5], &[]), []);
     }
 }

@@ -1,8 +1,8 @@
-//! Where a domain stands, as it is kept between runs: what senders may still hold us to.
+//! The planner's state of a domain, kept in the store between runs: the policies that senders may still cache.
 //!
-//! A sender that fetched a policy may apply it until its `max_age` is over, whatever is published
-//! meanwhile (RFC 8461 §3.3, §8.3). So everything that was served is a [`PublishedPolicy`], and what the
-//! planner may do depends on which promises are still out.
+//! A sender that fetched a policy may apply it until its `max_age` expires, whatever is published meanwhile (RFC 8461
+//! §3.3, §8.3). Every policy that was served is therefore kept as a [`PublishedPolicy`] until the last sender must
+//! have dropped it. What the planner may do depends on these policies.
 
 use super::desired::DesiredState;
 use super::observed::ObservedState;
@@ -13,54 +13,55 @@ use net::clock::later;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Where a domain stands.
+/// The planner's state of a domain, stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RolloutState {
-    /// The mode that senders find, since when; nothing before the first record.
+    /// The mode that senders find, and since when; `None` before a record was first observed.
     pub mode: Option<InMode>,
     /// Policies that senders may hold, the newest last.
     pub promises: Vec<PublishedPolicy>,
-    /// The newest promise is to be announced by a new `id`.
+    /// True when the newest policy must still be announced by a new `id`.
     pub announce_due: bool,
-    /// The `id` under which it is to be announced, once somebody was asked to publish it.
+    /// The `id` chosen for that announcement, from the moment its publication is requested.
     pub offered: Option<PolicyId>,
-    /// The last `id` that was announced or seen.
+    /// The last `id` that was announced or observed.
     pub last_id: Option<PolicyId>,
-    /// When the operator allowed enforcement.
+    /// When enforcement was allowed, by the operator or by evidence; `None` while it is not.
     pub approved: Option<Timestamp>,
-    /// The MX hosts at the last look.
+    /// The MX hosts at the last observation.
     pub mx: Vec<DomainName>,
-    /// Seconds for which those may be remembered.
+    /// The TTL of those MX records, in seconds.
     pub mx_ttl: u32,
-    /// MX hosts that are gone from DNS and that senders may still know.
+    /// MX hosts that were removed from DNS and that senders may still know from a cache.
     pub gone: Vec<RemovedHost>,
-    /// Patterns of the newest promise that no MX host needed, since when.
+    /// Patterns of the newest policy that match no MX host and that the operator did not list, each with the time
+    /// since when.
     pub unused: Vec<UnusedPattern>,
 }
 
-/// A mode and its age.
+/// A mode and the time since when it has been published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct InMode {
-    /// The mode.
+    /// The published mode.
     pub mode: Mode,
-    /// Since when senders find it.
+    /// When it was first observed.
     pub since: Timestamp,
 }
 
-/// A policy that was served, and that senders may apply.
+/// A policy that was served, so that senders may hold it in their caches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PublishedPolicy {
-    /// Its mode.
+    /// The policy's mode.
     pub mode: Mode,
-    /// Its `max_age`, seconds.
+    /// The policy's `max_age`, in seconds.
     pub max_age: u32,
-    /// Its MX patterns.
+    /// The policy's `mx` patterns.
     pub mx: Vec<MxPattern>,
-    /// Since when no sender can fetch it any more; nothing while some can.
+    /// When it stopped being served; `None` while senders can fetch it.
     pub until: Option<Timestamp>,
-    /// Nobody has seen it: a record announced a policy that could not be fetched any more, and this is
-    /// the worst that it can have been.
+    /// True for an assumed policy: a record announced a policy that could not be fetched, and this entry is the
+    /// strictest one that senders may hold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub assumed: bool,
 }
@@ -68,23 +69,23 @@ pub struct PublishedPolicy {
 /// An MX host that is no longer in DNS.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RemovedHost {
-    /// The host.
+    /// The host's name.
     pub host: DomainName,
-    /// When the last sender forgets it.
+    /// When the last cached MX record that names it expires.
     pub until: Timestamp,
 }
 
 /// A pattern that no MX host needs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UnusedPattern {
-    /// The pattern.
+    /// The pattern in the policy.
     pub pattern: MxPattern,
-    /// Since when.
+    /// Since when no MX host needs it.
     pub since: Timestamp,
 }
 
 impl PublishedPolicy {
-    /// True when it is this policy; the order of its patterns does not count.
+    /// True when both have the same mode, `max_age` and set of patterns, in any order.
     pub fn is(&self, policy: &Policy) -> bool {
         let within = |some: &[MxPattern], all: &[MxPattern]| some.iter().all(|one| all.contains(one));
         (self.mode, self.max_age) == (policy.mode, policy.max_age)
@@ -92,7 +93,7 @@ impl PublishedPolicy {
             && within(&policy.mx, &self.mx)
     }
 
-    /// When the last sender forgets it; nothing while it can still be fetched.
+    /// When the policy has expired at every sender; `None` while it is still served.
     pub fn ends(&self) -> Option<Timestamp> {
         Some(later(self.until?, seconds(self.max_age) + POLICY_SLACK))
     }
@@ -102,12 +103,12 @@ impl PublishedPolicy {
         self.ends().is_none_or(|end| end > now)
     }
 
-    /// True when a sender that holds it refuses mail to this host.
+    /// True when a sender that holds this policy refuses to deliver to the host.
     pub fn refuses(&self, host: &DomainName) -> bool {
         self.mode == Mode::Enforce && !self.names(host)
     }
 
-    /// True when one of its patterns matches the host.
+    /// True when one of the patterns matches the host.
     pub fn names(&self, host: &DomainName) -> bool {
         self.mx.iter().any(|pattern| pattern.matches(host))
     }
@@ -126,20 +127,20 @@ impl From<&Policy> for PublishedPolicy {
 }
 
 impl From<&PublishedPolicy> for Policy {
-    fn from(promise: &PublishedPolicy) -> Self {
-        Self { mode: promise.mode, max_age: promise.max_age, mx: promise.mx.clone(), notes: Vec::new() }
+    fn from(published: &PublishedPolicy) -> Self {
+        Self { mode: published.mode, max_age: published.max_age, mx: published.mx.clone(), notes: Vec::new() }
     }
 }
 
 impl RolloutState {
-    /// Takes in what is seen from outside now.
+    /// Updates the state from an observation made at `now`.
     pub fn observe(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
         match &seen.served {
-            Some(policy) => self.see(policy, now),
-            None if seen.record.is_some() && self.is_new() => self.assume(wanted, seen),
+            Some(policy) => self.record_served(policy, now),
+            None if seen.record.is_some() && self.is_new() => self.assume_strictest(wanted, seen),
             None => {}
         }
-        self.promises.retain(|promise| promise.is_out(now));
+        self.promises.retain(|published| published.is_out(now));
         if let Some(id) = &seen.record {
             self.last_id = Some(id.clone());
             self.announce_due &= self.offered.as_ref() != Some(id);
@@ -148,59 +149,61 @@ impl RolloutState {
             && self.mode.is_none_or(|known| known.mode != policy.mode)
         {
             self.mode = Some(InMode { mode: policy.mode, since: now });
-            // Enforcement is allowed for the testing that was looked at, not for a later one.
+            // An approval holds for the testing phase in which it was given, not for a later one.
             self.approved = None;
         }
-        self.miss(seen, now);
-        self.count_unused(wanted, seen, now);
+        self.track_removed_hosts(seen, now);
+        self.track_unused_patterns(wanted, seen, now);
     }
 
-    /// Before `policy` is put up: from then on senders may fetch it, whatever happens to us.
+    /// Records that `policy` is about to be served. This must come first: senders may fetch it from then on, even if
+    /// the program crashes.
     pub fn intend(&mut self, policy: &Policy) {
         self.announce_due = true;
         self.offered = None;
-        // One that can be fetched again outlasts what was promised by the same words before.
-        self.promises.retain(|promise| !promise.is(policy));
+        // The new entry replaces an identical earlier one, which would expire sooner.
+        self.promises.retain(|published| !published.is(policy));
         self.promises.push(policy.into());
     }
 
-    /// Before the newest promise is announced under this `id`. It counts as announced when that is seen.
+    /// Records the `id` under which the newest policy is about to be announced. The announcement counts once that
+    /// `id` is observed.
     pub fn offer(&mut self, id: &PolicyId) {
         self.offered = Some(id.clone());
     }
 
-    /// The policy that was put up, or was to be put up, last.
+    /// The policy that was served, or was about to be served, most recently.
     pub fn newest(&self) -> Option<&PublishedPolicy> {
         self.promises.last()
     }
 
-    /// When no sender applies a policy any more that has to do with `counts`; the end of time
-    /// while it is still served.
+    /// When the last of the policies selected by `counts` expires at all senders: `None` if none is selected,
+    /// [`Timestamp::MAX`] while one is still served.
     pub fn free_of(&self, counts: impl Fn(&PublishedPolicy) -> bool) -> Option<Timestamp> {
         self.promises
             .iter()
-            .filter(|promise| counts(promise))
-            .map(|promise| promise.ends().unwrap_or(Timestamp::MAX))
+            .filter(|published| counts(published))
+            .map(|published| published.ends().unwrap_or(Timestamp::MAX))
             .max()
     }
 
-    /// A policy that is seen ends the service of all that were put up before it. Those put up after it
-    /// are on their way.
-    fn see(&mut self, policy: &Policy, now: Timestamp) {
-        let at = match self.promises.iter().rposition(|promise| promise.is(policy)) {
+    /// Records that `policy` is served now. Entries before it in the list are no longer served; entries after it are
+    /// about to be.
+    fn record_served(&mut self, policy: &Policy, now: Timestamp) {
+        let at = match self.promises.iter().rposition(|published| published.is(policy)) {
             Some(at) => at,
             None => {
-                // Whoever has set this up before has brought it back: now it is known.
-                self.promises.retain(|promise| !promise.assumed);
+                // The earlier policy can be fetched again, so the assumed one is not needed.
+                self.promises.retain(|published| !published.assumed);
                 self.promises.push(policy.into());
                 self.promises.len() - 1
             }
         };
-        for (place, promise) in self.promises.iter_mut().enumerate() {
+        for (place, published) in self.promises.iter_mut().enumerate() {
             if place == at {
-                promise.until = None;
-            } else if place < at && promise.until.is_none() {
-                promise.until = Some(now);
+                published.until = None;
+            } else if place < at && published.until.is_none() {
+                published.until = Some(now);
             }
         }
     }
@@ -209,20 +212,20 @@ impl RolloutState {
         self.mode.is_none() && self.promises.is_empty()
     }
 
-    /// Senders may hold a policy that nobody can see any more. It covered the MX hosts of then, which are
-    /// taken to be those of now, since otherwise mail would already wait.
-    fn assume(&mut self, wanted: &DesiredState, seen: &ObservedState) {
+    /// Adds an assumed policy, since senders may hold one that can no longer be fetched. It is assumed to cover the
+    /// current MX hosts: otherwise mail would be refused already.
+    fn assume_strictest(&mut self, wanted: &DesiredState, seen: &ObservedState) {
         self.promises.push(PublishedPolicy {
             mode: Mode::Enforce,
             max_age: wanted.max_age_before,
             mx: seen.mx.iter().cloned().map(MxPattern::Exact).collect(),
-            // Others may reach it even now.
+            // Other senders may still be able to fetch it.
             until: None,
             assumed: true,
         });
     }
 
-    fn miss(&mut self, seen: &ObservedState, now: Timestamp) {
+    fn track_removed_hosts(&mut self, seen: &ObservedState, now: Timestamp) {
         let until = later(now, seconds(self.mx_ttl));
         let before = std::mem::replace(&mut self.mx, seen.mx.clone());
         self.mx_ttl = seen.mx_ttl;
@@ -230,10 +233,10 @@ impl RolloutState {
         self.gone.retain(|gone| !seen.mx.contains(&gone.host) && gone.until > now);
     }
 
-    fn count_unused(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
+    fn track_unused_patterns(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
         let unneeded = |pattern: &&MxPattern| {
-            let wanted = wanted.mx.iter().any(|wanted| wanted.covers(pattern));
-            !wanted && !seen.mx.iter().any(|host| pattern.matches(host))
+            let is_listed = wanted.mx.iter().any(|listed| listed.covers(pattern));
+            !is_listed && !seen.mx.iter().any(|host| pattern.matches(host))
         };
         let served = self.newest().map(|newest| newest.mx.clone()).unwrap_or_default();
         let before = std::mem::take(&mut self.unused);
@@ -248,7 +251,7 @@ impl RolloutState {
     }
 }
 
-/// As the policy and DNS count.
+/// Converts the seconds of a `max_age` or TTL to a duration.
 pub fn seconds(count: u32) -> Duration {
     Duration::from_secs(u64::from(count))
 }

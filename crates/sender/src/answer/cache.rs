@@ -1,6 +1,7 @@
-//! Answers in memory, bounded by bytes. What is seldom asked for gives way first, and a flood of new
-//! names does not push out what is in use (the map admits by S3-FIFO). Policies do not live here but
-//! in the store, so nothing is lost by eviction (VAL-26).
+//! The cache of answers in memory, bounded by bytes.
+//!
+//! The map evicts by S3-FIFO: rarely used answers go first, and a flood of new names does not evict answers in
+//! use. Policies are kept in the store, so eviction loses none (VAL-26).
 
 use super::entry::Entry;
 use quick_cache::Weighter;
@@ -18,57 +19,57 @@ impl Weighter<Box<str>, Arc<Entry>> for Bytes {
     }
 }
 
-/// Answers by the next hop's one form ([`super::route::NextHop`]).
+/// Answers by next hop, in the canonical form that [`super::route::NextHop`] displays.
 ///
-/// Whoever sends mail through here chooses the keys, so the hash is the standard library's keyed one.
+/// Anyone who sends mail through this server can choose keys, so the map uses the standard library's keyed hash.
 pub struct Cache(Map<Box<str>, Arc<Entry>, Bytes, RandomState>);
 
-/// About the bytes of one entry, to lay out the map.
+/// The typical size of an entry in bytes, to estimate the capacity of the map.
 const TYPICAL_ENTRY_BYTES: u64 = 300;
 
 impl Cache {
-    /// An empty cache of so many bytes.
+    /// An empty cache that holds up to `bytes` bytes.
     pub fn new(bytes: u64) -> Self {
         let items = usize::try_from(bytes / TYPICAL_ENTRY_BYTES).unwrap_or(usize::MAX).max(16);
         Self(Map::with(items, bytes, Bytes, RandomState::new(), DefaultLifecycle::default()))
     }
 
-    /// The answer under a key.
+    /// The answer under a key, which may have expired.
     pub fn get(&self, key: &str) -> Option<Arc<Entry>> {
         self.0.get(key)
     }
 
-    /// True when there is an answer under a key. Does not count as use.
+    /// True if the cache has an answer under a key. Does not count as use.
     pub fn contains(&self, key: &str) -> bool {
         self.0.contains_key(key)
     }
 
-    /// Puts an answer in place of any other.
+    /// Inserts an answer, replacing any answer under the same key.
     pub fn put(&self, key: &str, entry: Arc<Entry>) {
         self.0.insert(key.into(), entry);
     }
 
-    /// Takes an answer out; says whether there was one.
+    /// Removes an answer. Returns true if there was one.
     pub fn remove(&self, key: &str) -> bool {
         self.0.remove(key).is_some()
     }
 
-    /// Takes all answers out.
+    /// Removes all answers.
     pub fn clear(&self) {
         self.0.clear();
     }
 
-    /// Answers in it.
+    /// The number of answers.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// True without any.
+    /// True if the cache has no answers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Bytes in use.
+    /// The number of bytes in use.
     pub fn bytes(&self) -> u64 {
         self.0.weight()
     }
@@ -82,11 +83,11 @@ mod tests {
     use formats::tls_policy::Answer;
 
     #[test]
-    fn a_flood_of_names_stays_within_the_bytes_and_leaves_what_is_in_use() {
+    fn a_flood_of_names_stays_within_the_bytes_and_does_not_evict_an_answer_in_use() {
         let cache = Cache::new(200_000);
         let entry = || Arc::new(Entry::new(&Answer::NotFound, Source::NoPolicy, DaneHosts::default(), 0, 0));
         cache.put("in-use.example", entry());
-        // FLOOD=10000000 is the long run.
+        // Set FLOOD=10000000 for a long run.
         let flood = std::env::var("FLOOD").ok().map_or(50_000, |text| text.parse::<u32>().unwrap());
         for number in 0..flood {
             cache.put(&format!("flood{number}.example"), entry());

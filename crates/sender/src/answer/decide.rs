@@ -1,9 +1,8 @@
-//! Decides what a mail server is answered about a next hop, and for how long (RFC 8461 §2, §5;
-//! RFC 7672 §2; postconf(5), TLSRPT_README).
+//! Decides the answer for a next hop and its lifetime (RFC 8461 §2, §5; RFC 7672 §2; postconf(5), TLSRPT_README).
 //!
-//! [`decide`] is the one place where the answer and its lifetime are made. It has no I/O and no clock:
-//! [`Facts`] carry all that it needs, and `service` only caches what it returns. The tests
-//! are tables of facts with the answer, its source and its lifetime; a new rule is a new row there.
+//! [`decide`] is the only place that makes answers and lifetimes. It does no I/O and reads no clock: its input is
+//! [`Facts`], from `lookup`, which also caches the result. The tests are tables of facts with the
+//! expected answer, source and lifetime; add a row there for each new rule.
 
 use super::overrides::Rule;
 use super::route::{DaneHosts, NextHop, Route};
@@ -22,21 +21,21 @@ use std::time::Duration;
 pub enum Source {
     /// TLSA records of the MX hosts.
     Dane,
-    /// An MTA-STS policy, whatever its mode.
+    /// An MTA-STS policy, in any mode.
     MtaSts,
-    /// A rule of the operator's table.
+    /// A rule of the operator's override table.
     Override,
     /// No policy applies.
     NoPolicy,
-    /// A look-up failed, so that no policy can be ruled out: the message has to wait.
+    /// A look-up failed, so the policy is unknown and the message is deferred.
     Failure,
 }
 
 impl Source {
-    /// Every source, in the order in which metrics list them.
+    /// Every source, in the order of the variants.
     pub const ALL: [Self; 5] = [Self::Dane, Self::MtaSts, Self::Override, Self::NoPolicy, Self::Failure];
 
-    /// The label in metrics and the value in JSON.
+    /// The value of the `source` label in metrics, and the value in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dane => "dane",
@@ -51,7 +50,7 @@ impl Source {
 /// The MX hosts of a next hop, as far as a decision depends on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MxHosts<'a> {
-    /// The MX hosts are known; the counts say what DANE requires of them.
+    /// The MX hosts are known; the counts give their DANE states.
     Known(DaneHosts),
     /// The MX answer names no host: NXDOMAIN, or the null MX of RFC 7505.
     None,
@@ -73,12 +72,12 @@ impl<'a> MxHosts<'a> {
 /// Where the facts of a decision come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// They were looked up just now.
+    /// The facts were looked up just now.
     LookedUp {
         /// The shortest TTL of the DNS answers; `None` when no DNS answer had one.
         ttl: Option<Duration>,
     },
-    /// They were read from the store, where an earlier look-up left them.
+    /// The facts were read from the store, where an earlier look-up saved them.
     Stored,
 }
 
@@ -87,17 +86,17 @@ pub enum Origin {
 pub struct Facts<'a> {
     /// The policy domain of the next hop.
     pub domain: &'a DomainName,
-    /// The MX hosts and what DANE requires of them, before [`Self::rule`] is applied.
+    /// The MX hosts and their DANE states, before [`Self::rule`] is applied.
     pub hosts: MxHosts<'a>,
-    /// The MTA-STS policy that was found; `None` when the operator's rule made a look-up pointless.
+    /// The result of MTA-STS discovery; `None` when the operator's rule made it unnecessary.
     pub found: Option<&'a EffectivePolicy>,
-    /// How long the policy in [`Self::found`] has yet to live; `None` when that holds no policy.
+    /// The remaining lifetime of the policy in [`Self::found`]; `None` when that holds no policy.
     pub policy_rest: Option<Duration>,
-    /// The rule of the operator's table for this domain.
+    /// The operator's override rule for this domain.
     pub rule: Option<&'a Rule>,
-    /// The level for domains whose policy is in `testing`; `None` leaves them to the mail server.
+    /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level.
     pub testing: Option<&'a Level>,
-    /// The shortest time between two look-ups, however short the TTL is.
+    /// The minimum time between two look-ups; it applies when the TTL is shorter.
     pub min_recheck: Duration,
     /// Whether the facts are fresh or stored.
     pub origin: Origin,
@@ -110,35 +109,35 @@ pub struct Decision {
     pub answer: Answer,
     /// The protocol or rule that the answer comes from.
     pub source: Source,
-    /// The MX hosts by DANE state, as far as they were taken into account.
+    /// The MX hosts by DANE state; all counts are 0 when a rule skips DANE.
     pub dane: DaneHosts,
     /// After this time the next request starts a look-up in the background.
     pub recheck: Duration,
-    /// After this time the answer is not used any more. [`Duration::MAX`] means that it does not
-    /// expire, zero that it is given once and not cached.
+    /// After this time the answer expires. [`Duration::MAX`] means that it does not expire; zero means that it is
+    /// returned once and not cached.
     pub until: Duration,
-    /// True when an answer that is still cached and alive stays in place of this one: a resolver that
-    /// is down takes no answer away. A chain that became bogus does (VAL-10).
+    /// True when an unexpired answer in the cache takes precedence over this one: a failing resolver does not remove
+    /// an answer. A chain that became bogus does (VAL-10).
     pub yields_to_cached: bool,
 }
 
 /// Decides the answer for a domain and its lifetime.
 ///
-/// The operator's rule goes first: it gives the answer itself, or replaces or leaves out what was
-/// found. Then the MX answer counts: a failed look-up defers the message, and an answer without hosts
-/// means that no policy applies, except that it never takes a live policy away. The MX answer is not
-/// authenticated in MTA-STS, so a forged one would strip the policy (RFC 8461 §5.1, §10.2).
+/// The operator's rule comes first: it gives the answer itself, or replaces or skips the policy or DANE. The MX
+/// answer comes next. A failed look-up defers the message. An answer without hosts means that no policy applies, but
+/// it never removes a live policy: MTA-STS does not authenticate the MX answer, so a forged one would strip the
+/// policy (RFC 8461 §5.1, §10.2).
 ///
-/// DANE precedes MTA-STS (VAL-11). One level has to serve all hosts of a domain, so where they differ
-/// (DANE-13) the level is the weakest that still opens no way around either protection:
+/// DANE precedes MTA-STS (VAL-11). One level has to serve all hosts of a domain. Where the hosts differ (DANE-13),
+/// the level is the weakest one that bypasses neither protection:
 ///
 /// | hosts | policy not enforced | policy enforced |
 /// | --- | --- | --- |
 /// | all with usable TLSA | `dane-only` | `dane-only` |
-/// | some with | `dane`: the others as without a policy | `dane-only`: the others are not used |
-/// | TLSA, none usable | `dane`: TLS, unauthenticated | `secure`: DANE does not authenticate |
-/// | some unknown | `dane`: Postfix skips those | `dane-only`, or the message waits |
-/// | all unknown | the message waits | the message waits |
+/// | some with usable TLSA | `dane`: the others as without a policy | `dane-only`: the others are not used |
+/// | TLSA, none usable | `dane`: TLS without authentication | `secure`: DANE can't authenticate |
+/// | some unknown | `dane`: Postfix skips those | `dane-only`, or the message is deferred |
+/// | all unknown | the message is deferred | the message is deferred |
 pub fn decide(facts: &Facts<'_>) -> Decision {
     let rule = facts.rule;
     if let Some(answer) = rule.and_then(|rule| rule.answer.clone()) {
@@ -180,11 +179,11 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
     Decision { answer, source, dane, recheck, until, yields_to_cached }
 }
 
-/// The times until the recheck and the end of an answer from this source. `policy_rest` is the rest of
-/// the life of the published policy, if one applies.
+/// The times until the recheck and the expiry of an answer from this source. `policy_rest` is the remaining lifetime
+/// of the published policy, if one applies.
 fn lifetime(facts: &Facts<'_>, source: Source, policy_rest: Option<Duration>) -> (Duration, Duration) {
     let Origin::LookedUp { ttl } = facts.origin else {
-        // Due for a look-up at once, good for as long as the policy is.
+        // Due for a look-up at once, valid until the policy expires.
         return (Duration::ZERO, policy_rest.unwrap_or_default());
     };
     let ttl =
@@ -198,18 +197,16 @@ fn lifetime(facts: &Facts<'_>, source: Source, policy_rest: Option<Duration>) ->
             let life = ttl.min(NOTHING_RECHECK.max(facts.min_recheck));
             (life * 4 / 5, life)
         }
-        // DANE; the answer stays in use for a while after the recheck is due.
+        // DANE: the answer stays usable for a while after the recheck is due.
         _ => (ttl, ttl + NOTHING_RECHECK),
     }
 }
 
-/// The DANE counts to store beside a policy, so that the policy can be answered from the store:
-/// those of the domain's hosts, whatever the operator's rule makes of them. `stored` is what the store
-/// holds now.
+/// The DANE counts to store with a policy, so that the store alone can answer: those of the domain's hosts, before
+/// the operator's rule is applied. `stored` is the text that the store has now.
 ///
-/// A resolver that is down, an MX answer without hosts and a look-up of a single host change nothing.
-/// A bogus chain leaves nothing, so that the policy is not answered before the chain has been validated
-/// again (VAL-10).
+/// A failing resolver, an MX answer without hosts and a look-up of a single host keep the stored text. A bogus chain
+/// clears it, so that the store does not answer until the chain validates again (VAL-10).
 pub fn dane_to_store(hop: &NextHop, route: &Route, stored: &str) -> String {
     match (hop, route) {
         (NextHop::Host(..), _) | (_, Route::NoDomain | Route::NullMx) => stored.to_owned(),
@@ -219,7 +216,7 @@ pub fn dane_to_store(hop: &NextHop, route: &Route, stored: &str) -> String {
     }
 }
 
-/// The answer by DANE and MTA-STS, by the table at [`decide`].
+/// The answer by DANE and MTA-STS, following the table at [`decide`].
 fn by_policies(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (Answer, Source) {
     let enforced = found.mode() == Mode::Enforce;
     let DaneHosts { usable, unusable, absent, unknown } = dane;
@@ -270,8 +267,8 @@ fn by_mta_sts(facts: &Facts<'_>, found: &EffectivePolicy) -> (Answer, Source) {
         },
     };
     let answer = match held.policy.mode {
-        // At level `secure` Postfix takes a policy_failure as the failure of the session, which a
-        // policy that is merely not renewed is not.
+        // At level `secure` Postfix reports a policy_failure as a failed session, but a policy that could not be
+        // renewed is still in force.
         Mode::Enforce => Answer::Level(Level::Secure(held.policy.mx.clone()), Some(without_failure(report))),
         Mode::Testing => match testing {
             Some(level) => Answer::Level(level.clone(), Some(report)),
@@ -282,8 +279,8 @@ fn by_mta_sts(facts: &Facts<'_>, found: &EffectivePolicy) -> (Answer, Source) {
     (answer, Source::MtaSts)
 }
 
-/// The answer for a policy that is announced but can't be fetched: no restriction, and a
-/// `policy_failure` for the TLS report (SMK-08).
+/// The answer for a policy that is announced but can't be fetched: no restriction, and a `policy_failure` for the TLS
+/// report (SMK-08).
 fn unavailable(domain: &DomainName, why: &PolicyUnavailable, testing: Option<&Level>) -> Answer {
     let found =
         TlsrptPolicy::Sts { policy_string: Vec::new(), mx: Vec::new(), failure: Some(why.result_type()) };

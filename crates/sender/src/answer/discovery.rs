@@ -1,9 +1,12 @@
-//! Looks for the policy of a domain, and remembers it.
+//! MTA-STS discovery: finds the policy of a domain and stores it (RFC 8461 §3, §5.1).
+//!
+//! [`Discovery`] looks up the `_mta-sts` record in DNS and fetches the policy over HTTPS when [`super::sts`] says so.
+//! [`super::PolicyService`] calls it for each look-up of a next hop and for the daily refresh.
 
 use super::policy_reader::PolicyReader;
 use super::policy_writer::PolicyWriter;
 use super::sts::{
-    Action, EffectivePolicy, FailedFetch, HeldPolicy, PolicyUnavailable, RecordLookup, conclude, next,
+    Action, EffectivePolicy, FailedFetch, HeldPolicy, PolicyUnavailable, RecordLookup, conclude, next_action,
 };
 use formats::limits::{FAILURE_RECHECK, POLICY_REFRESH};
 use formats::sts_record::SelectError;
@@ -18,42 +21,43 @@ use std::time::Duration;
 use store::Store;
 use store::policies::StoredPolicy;
 
-/// Looks for policies; what it finds is in the store before it is answered.
+/// Finds policies and stores them before they are used.
 ///
-/// When the store fails, the fault is logged and what was found lives in memory, so that answers
-/// go on; it is written as soon as the store works again.
+/// When the store fails, the failure is logged and new policies are held in memory, so answers continue. They are
+/// written when their domain is next looked up and the store works again.
 pub struct Discovery {
     dns: Arc<dyn Dns>,
     hosts: Arc<dyn PolicyHosts>,
     store: Store,
     policy_writer: PolicyWriter,
     policy_reader: PolicyReader,
-    life: CalendarAge,
+    clock: CalendarAge,
+    /// The last failed fetch of each domain, for the back-off.
     failures: Mutex<HashMap<DomainName, FailedFetch>>,
+    /// Policies that could not be written to the store.
     unsaved: Mutex<HashMap<DomainName, HeldPolicy>>,
 }
 
-/// What was found, and what it rests on.
+/// The result of a discovery, with its evidence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveryOutcome {
-    /// The policy to go by.
+    /// The policy that applies.
     pub found: EffectivePolicy,
-    /// The record that it was judged by.
+    /// The `_mta-sts` record.
     pub seen: RecordLookup,
-    /// For how long the record, or its absence, may be remembered.
+    /// The TTL of the record or of its absence; `None` when the DNS answer had none.
     pub ttl: Option<Duration>,
-    /// How a fetch ended, when there was one.
+    /// The result of the fetch; `None` when there was none.
     pub fetched: Option<Result<(), PolicyUnavailable>>,
-    /// What the store knew before, when it knew the domain.
+    /// The stored policy before the discovery; `None` when the store had none.
     pub stored: Option<StoredPolicy>,
 }
 
-/// How many failures are remembered for their back-off, and how many policies that could not be
-/// written.
-const MAX_REMEMBERED: usize = 10_000;
+/// The maximum number of failed fetches, and of unsaved policies, in memory.
+const MAX_IN_MEMORY: usize = 10_000;
 
 impl Discovery {
-    /// A discovery by these means. It starts a task of its own, so it needs a runtime.
+    /// Spawns the tasks that read and write policies, so it must be called within a Tokio runtime.
     pub fn new(dns: Arc<dyn Dns>, hosts: Arc<dyn PolicyHosts>, store: Store, clock: Arc<dyn Clock>) -> Self {
         Self {
             dns,
@@ -61,30 +65,29 @@ impl Discovery {
             policy_writer: PolicyWriter::new(store.clone()),
             policy_reader: PolicyReader::new(store.clone()),
             store,
-            life: CalendarAge::new(clock),
+            clock: CalendarAge::new(clock),
             failures: Mutex::default(),
             unsaved: Mutex::default(),
         }
     }
 
-    /// The policy that mail to `domain` goes by now, with the record it was judged by; what is new is
-    /// kept.
+    /// Finds the policy that applies to mail for `domain`, and stores a new one.
     pub async fn find(&self, domain: &DomainName) -> DiscoveryOutcome {
-        let sighting = self.look(domain, self.stored(domain).await).await;
-        self.keep(domain, &sighting, "").await;
-        sighting
+        let outcome = self.discover(domain, self.stored(domain).await).await;
+        self.save(domain, &outcome, "").await;
+        outcome
     }
 
-    /// The same without keeping what is new: [`Self::keep`] is to follow. `stored` is what
-    /// [`Self::stored`] has just said.
-    pub async fn look(&self, domain: &DomainName, stored: Option<StoredPolicy>) -> DiscoveryOutcome {
+    /// Finds the policy without storing it; call [`Self::save`] afterwards. `stored` is the result of [`Self::stored`].
+    pub async fn discover(&self, domain: &DomainName, stored: Option<StoredPolicy>) -> DiscoveryOutcome {
         let unsaved = lock(&self.unsaved).get(domain).cloned();
         let held = unsaved.or_else(|| held(stored.as_ref()?));
         let (seen, ttl) = self.record(domain).await;
-        let now = held.as_ref().map_or_else(|| self.life.now(), |held| self.life.now_since(held.fetched_at));
+        let now =
+            held.as_ref().map_or_else(|| self.clock.now(), |held| self.clock.now_since(held.fetched_at));
         let failed = lock(&self.failures).get(domain).cloned();
-        let next = next(&seen, held.as_ref(), failed.as_ref(), now, self.life.elapsed());
-        let fetched = match next.clone() {
+        let action = next_action(&seen, held.as_ref(), failed.as_ref(), now, self.clock.elapsed());
+        let fetched = match action.clone() {
             Action::Keep => {
                 failed.filter(|failed| announces(&seen, &failed.id)).map(|failed| Err(failed.why))
             }
@@ -93,39 +96,39 @@ impl Discovery {
         if let Some(Ok(new)) = &fetched {
             log_change(domain, held.as_ref(), new);
         }
-        let tried = fetched.as_ref().filter(|_| next != Action::Keep);
+        let tried = fetched.as_ref().filter(|_| action != Action::Keep);
         let tried = tried.map(|outcome| outcome.as_ref().map(|_| ()).map_err(Clone::clone));
         let found = conclude(held, fetched, now);
-        if let Some(why) = found.complaint().filter(|_| tried.is_some()) {
+        if let Some(why) = found.renewal_warning().filter(|_| tried.is_some()) {
             tracing::warn!(%domain, "{why}");
         }
         DiscoveryOutcome { found, seen, ttl, fetched: tried, stored }
     }
 
-    /// Keeps what was found, with what DANE was seen to say (see [`StoredPolicy::dane`]), and notes
-    /// once a day that it is in use.
-    pub async fn keep(&self, domain: &DomainName, sighting: &DiscoveryOutcome, dane: &str) {
-        let EffectivePolicy::Policy { held, .. } = &sighting.found else { return };
-        let is_new = matches!(sighting.fetched, Some(Ok(())));
+    /// Stores a new policy with the DANE counts `dane` (see [`StoredPolicy::dane`]). For a policy that is not new, it
+    /// updates the time of use once a day, and the counts when they changed.
+    pub async fn save(&self, domain: &DomainName, outcome: &DiscoveryOutcome, dane: &str) {
+        let EffectivePolicy::Policy { held, .. } = &outcome.found else { return };
+        let is_new = matches!(outcome.fetched, Some(Ok(())));
         if is_new || lock(&self.unsaved).contains_key(domain) {
             return self.write(domain, held, dane).await;
         }
-        let Some(stored) = &sighting.stored else { return };
-        let now = self.life.now();
+        let Some(stored) = &outcome.stored else { return };
+        let now = self.clock.now();
         let is_old = now.duration_since(stored.used_at) > SignedDuration::from_hours(24);
         if (is_old || stored.dane != dane)
             && let Err(error) = self.store.policy_used(domain, now, dane).await
         {
-            tracing::error!(%domain, "that its policy is in use can't be written: {error}");
+            tracing::error!(%domain, "the time of use of the policy can't be stored: {error}");
         }
     }
 
-    /// The policy in a row of the store, if it is live.
+    /// The policy in a row of the store; `None` when it has expired.
     pub fn live(&self, stored: &StoredPolicy) -> Option<HeldPolicy> {
-        held(stored).filter(|held| held.is_live(self.life.now_since(held.fetched_at)))
+        held(stored).filter(|held| held.is_live(self.clock.now_since(held.fetched_at)))
     }
 
-    /// The policy that is remembered of a domain, live or not.
+    /// The policy held for a domain, in memory or in the store, even if it has expired.
     pub async fn held(&self, domain: &DomainName) -> Option<HeldPolicy> {
         let unsaved = lock(&self.unsaved).get(domain).cloned();
         match unsaved {
@@ -134,40 +137,39 @@ impl Discovery {
         }
     }
 
-    /// What the store has of a domain. That it fails is logged.
+    /// The stored policy of a domain; `None` when there is none or the store fails, which is logged.
     pub async fn stored(&self, domain: &DomainName) -> Option<StoredPolicy> {
         match self.policy_reader.policy(domain).await {
             Ok(stored) => stored,
             Err(error) => {
-                tracing::error!(%domain, "what is remembered of it can't be read, so it is looked up as if it were new: {error}");
+                tracing::error!(%domain, "the stored policy can't be read, so the domain is looked up as if it were new: {error}");
                 None
             }
         }
     }
 
-    /// How long a policy has yet to live.
-    pub fn rest(&self, held: &HeldPolicy) -> Duration {
-        let now = self.life.now_since(held.fetched_at);
+    /// The time until a policy expires; zero when it has expired.
+    pub fn remaining_life(&self, held: &HeldPolicy) -> Duration {
+        let now = self.clock.now_since(held.fetched_at);
         Duration::try_from(held.expires_at().duration_since(now)).unwrap_or(Duration::ZERO)
     }
 
-    /// The time by the calendar.
+    /// The current wall-clock time.
     pub fn now(&self) -> Timestamp {
-        self.life.now()
+        self.clock.now()
     }
 
-    /// The time without the steps forward that the calendar took while the process ran, so that none
-    /// of them expires anything.
+    /// The current time minus the forward steps of the clock since the start, so that a step does not expire policies.
     pub fn steady_now(&self) -> Timestamp {
-        self.life.now_since(Timestamp::MIN)
+        self.clock.now_since(Timestamp::MIN)
     }
 
-    /// Forgets a failed fetch, so that the next look does not wait.
+    /// Clears the back-off after a failed fetch, so that the next look-up fetches at once.
     pub fn forget_failure(&self, domain: &DomainName) {
         lock(&self.failures).remove(domain);
     }
 
-    /// Forgets what it knows of a domain beside the store.
+    /// Forgets everything in memory about a domain. The store is not changed.
     pub fn forget(&self, domain: &DomainName) {
         lock(&self.failures).remove(domain);
         lock(&self.unsaved).remove(domain);
@@ -186,7 +188,7 @@ impl Discovery {
             }
             Err(error) => match error.nothing() {
                 Some(nothing) => (RecordLookup::Absent, nothing.ttl),
-                // An attacker who blocks one question gains no more than this.
+                // An attacker who blocks one query delays the next look-up by no more than this.
                 None => (RecordLookup::Unknown(error), Some(FAILURE_RECHECK)),
             },
         }
@@ -197,10 +199,10 @@ impl Discovery {
         let mut failures = lock(&self.failures);
         failures.remove(domain);
         if let Err(why) = &outcome {
-            if failures.len() >= MAX_REMEMBERED {
+            if failures.len() >= MAX_IN_MEMORY {
                 failures.clear();
             }
-            failures.insert(domain.clone(), FailedFetch { id, at: self.life.elapsed(), why: why.clone() });
+            failures.insert(domain.clone(), FailedFetch { id, at: self.clock.elapsed(), why: why.clone() });
         }
         outcome
     }
@@ -212,9 +214,9 @@ impl Discovery {
     ) -> Result<HeldPolicy, PolicyUnavailable> {
         let fetched = self.hosts.fetch(domain).await?;
         let policy = Policy::parse(&fetched.body)?;
-        // A valid policy is UTF-8, so nothing is lost here.
+        // A valid policy is UTF-8, so the conversion is lossless.
         let body = String::from_utf8_lossy(&fetched.body).into_owned();
-        Ok(HeldPolicy { policy, body, id: id.clone(), fetched_at: self.life.now() })
+        Ok(HeldPolicy { policy, body, id: id.clone(), fetched_at: self.clock.now() })
     }
 
     async fn write(&self, domain: &DomainName, held: &HeldPolicy, dane: &str) {
@@ -225,18 +227,18 @@ impl Discovery {
             mode: held.policy.mode,
             fetched_at: held.fetched_at,
             expires_at: held.expires_at(),
-            refresh_at: spread(domain, held),
+            refresh_at: spread_refresh(domain, held),
             dane: dane.to_owned(),
             used_at: held.fetched_at,
         };
-        match self.policy_writer.keep(stored).await {
+        match self.policy_writer.write(stored).await {
             Ok(()) => {
                 lock(&self.unsaved).remove(domain);
             }
             Err(why) => {
-                tracing::error!(%domain, "the policy is in force but could not be written, and a restart would lose it: {why}");
+                tracing::error!(%domain, "the policy is in force but could not be stored, and a restart would lose it: {why}");
                 let mut unsaved = lock(&self.unsaved);
-                if unsaved.len() < MAX_REMEMBERED || unsaved.contains_key(domain) {
+                if unsaved.len() < MAX_IN_MEMORY || unsaved.contains_key(domain) {
                     unsaved.insert(domain.clone(), held.clone());
                 }
             }
@@ -248,12 +250,12 @@ fn log_change(domain: &DomainName, old: Option<&HeldPolicy>, new: &HeldPolicy) {
     let (mode, id) = (new.policy.mode, &new.id);
     match old {
         Some(old) if old.policy.mode == mode && old.body == new.body => {}
-        Some(old) => tracing::info!(%domain, %mode, %id, was = %old.policy.mode, "the policy has changed"),
-        None => tracing::info!(%domain, %mode, %id, "a policy is new"),
+        Some(old) => tracing::info!(%domain, %mode, %id, was = %old.policy.mode, "policy changed"),
+        None => tracing::info!(%domain, %mode, %id, "new policy"),
     }
 }
 
-/// The policy as it was fetched; none when what is stored is no policy any more.
+/// Parses a stored policy; `None` when the stored text is no longer valid.
 fn held(stored: &StoredPolicy) -> Option<HeldPolicy> {
     Some(HeldPolicy {
         policy: Policy::parse(stored.body.as_bytes()).ok()?,
@@ -263,19 +265,20 @@ fn held(stored: &StoredPolicy) -> Option<HeldPolicy> {
     })
 }
 
-/// When the refresh is due: up to a quarter sooner by the domain's name, so that what was fetched
-/// together is not fetched together for ever.
-fn spread(domain: &DomainName, held: &HeldPolicy) -> Timestamp {
-    let most =
+/// The time of the refresh, up to a quarter of the interval earlier. The shift depends on the domain, so that policies
+/// fetched together are not always refreshed together.
+fn spread_refresh(domain: &DomainName, held: &HeldPolicy) -> Timestamp {
+    let max_shift =
         i64::try_from(POLICY_REFRESH.as_secs()).unwrap_or(i64::MAX).min(i64::from(held.policy.max_age) / 2)
             / 4;
-    let name = domain.as_str().bytes().fold(0_i64, |sum, byte| (sum * 31 + i64::from(byte)) % 1_000_003);
-    let sooner = if most == 0 { 0 } else { name % most };
-    held.refresh_at().saturating_sub(SignedDuration::from_secs(sooner)).unwrap_or(held.refresh_at())
+    let hash = domain.as_str().bytes().fold(0_i64, |sum, byte| (sum * 31 + i64::from(byte)) % 1_000_003);
+    let shift = if max_shift == 0 { 0 } else { hash % max_shift };
+    held.refresh_at().saturating_sub(SignedDuration::from_secs(shift)).unwrap_or(held.refresh_at())
 }
 
-fn announces(seen: &RecordLookup, id: &PolicyId) -> bool {
-    matches!(seen, RecordLookup::Published(record) if record.id == *id)
+/// True if the record announces this `id`.
+fn announces(lookup: &RecordLookup, id: &PolicyId) -> bool {
+    matches!(lookup, RecordLookup::Published(record) if record.id == *id)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

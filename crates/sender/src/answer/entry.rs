@@ -1,4 +1,7 @@
-//! An answer made ready: the bytes that go out, and how long they are good for.
+//! Cached answers: the text of a reply in packed form, with its status, source and lifetime.
+//!
+//! `lookup` makes an [`Entry`] from each decision, the cache stores it, and the protocols in
+//! [`crate::serve`] write it out.
 
 use super::decide::Source;
 use super::packed::{pack, unpack};
@@ -8,26 +11,26 @@ use formats::socketmap::{self, Reply};
 use formats::tls_policy::{Answer, pattern_of_match};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Seconds of the clock that never steps ([`net::clock::Clock::elapsed`]).
+/// Seconds on the monotonic clock ([`net::clock::Clock::elapsed`]).
 pub type ElapsedSeconds = u32;
 
-/// What kind of answer it is to those who can report.
+/// The kind of an answer, as a client that supports TLSRPT attributes receives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Status {
-    /// A level.
+    /// The answer is a TLS security level.
     Ok,
-    /// None.
+    /// No policy applies.
     NotFound,
-    /// Delivery has to wait.
+    /// The policy is unknown for now, so delivery is deferred.
     Temporary,
 }
 
 impl Status {
-    /// All of them.
+    /// Every status, in the order of the variants.
     pub const ALL: [Self; 3] = [Self::Ok, Self::NotFound, Self::Temporary];
 
-    /// The word in a socketmap reply.
+    /// The status word of a socketmap reply.
     pub fn word(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -36,7 +39,7 @@ impl Status {
         }
     }
 
-    /// The word in metrics.
+    /// The value of the `result` label in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -54,30 +57,32 @@ impl Status {
     }
 }
 
-/// A ready-made answer. One text serves both kinds of asker: what is said to those who can't report
-/// is the beginning of what is said to those who can, or nothing.
+/// A cached answer. One text serves both kinds of client: the reply without TLSRPT attributes is a prefix of the
+/// reply with them, or is `NOTFOUND`.
 #[derive(Debug)]
 pub struct Entry {
-    /// The text in the form of [`super::packed`].
+    /// The full text, packed by [`super::packed`].
     packed: Box<[u8]>,
-    /// How much of it, and of the text, those hear who can't report; none when they hear nothing.
+    /// The length of the prefix without TLSRPT attributes: in packed bytes and in bytes of text. `None` when that
+    /// reply is `NOTFOUND`.
     plain: Option<(u32, u32)>,
+    /// The length of the full text, in bytes.
     length: u32,
-    /// What kind it is.
+    /// The kind of the answer with TLSRPT attributes.
     pub status: Status,
-    /// What decided it.
+    /// The protocol or rule that the answer comes from.
     pub source: Source,
-    /// The hosts as DANE saw them.
+    /// The MX hosts by DANE state.
     pub dane: DaneHosts,
-    /// From here on it is looked up again in the background.
+    /// From this time on, a request starts a look-up in the background.
     pub recheck: ElapsedSeconds,
-    /// From here on it is not used any more.
+    /// The time of expiry.
     pub until: ElapsedSeconds,
     rechecking: AtomicBool,
 }
 
 impl Entry {
-    /// Makes an answer ready.
+    /// Packs an answer. `recheck` and `until` are times, not durations.
     pub fn new(
         answer: &Answer,
         source: Source,
@@ -92,15 +97,15 @@ impl Entry {
             plain => {
                 let plain = plain.parts().1;
                 pack(&plain, &mut packed);
-                Some((short(packed.len()), short(plain.len())))
+                Some((to_u32(packed.len()), to_u32(plain.len())))
             }
         };
-        let said = plain.map_or(0, |(_, length)| length as usize);
-        pack(text.get(said..).unwrap_or_default(), &mut packed);
+        let plain_length = plain.map_or(0, |(_, length)| length as usize);
+        pack(text.get(plain_length..).unwrap_or_default(), &mut packed);
         Self {
             packed: packed.into_boxed_slice(),
             plain,
-            length: short(text.len()),
+            length: to_u32(text.len()),
             status: Status::of(answer),
             source,
             dane,
@@ -110,7 +115,7 @@ impl Entry {
         }
     }
 
-    /// Appends the reply to a socketmap request.
+    /// Appends the socketmap reply to `out`; with the TLSRPT attributes if `tlsrpt` is true.
     pub fn write_socketmap(&self, tlsrpt: bool, out: &mut Vec<u8>) {
         let (packed, length) = self.part(tlsrpt);
         socketmap::frame(out, self.word(tlsrpt), length as usize, |out| unpack(packed, out));
@@ -124,7 +129,7 @@ impl Entry {
         }
     }
 
-    /// The status as it stands in the reply.
+    /// The status word of the reply, as in a socketmap reply.
     pub fn word(&self, tlsrpt: bool) -> &'static str {
         match self.plain {
             None if !tlsrpt => Status::NotFound.word(),
@@ -132,7 +137,7 @@ impl Entry {
         }
     }
 
-    /// The reply as text: the level with its attributes, or the reason.
+    /// The text of the reply: the level with its attributes, or the reason for a deferral.
     pub fn text(&self, tlsrpt: bool) -> String {
         let (packed, length) = self.part(tlsrpt);
         let mut text = Vec::with_capacity(length as usize);
@@ -140,13 +145,13 @@ impl Entry {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// The level of Postfix that it asks for, when it is one.
+    /// The TLS security level of Postfix; `None` unless the status is [`Status::Ok`].
     pub fn level(&self) -> Option<String> {
         let text = self.text(true);
         text.split(' ').next().map(str::to_owned).filter(|_| self.status == Status::Ok)
     }
 
-    /// The names that a verified certificate may be for, as MX patterns.
+    /// The names that a certificate may carry at level `secure`, as MX patterns; empty at other levels.
     pub fn patterns(&self) -> Vec<MxPattern> {
         let text = self.text(true);
         let names =
@@ -154,24 +159,25 @@ impl Entry {
         names.split(':').filter_map(|name| pattern_of_match(name).ok()).collect()
     }
 
-    /// Bytes that it takes in memory under this key, with what the map needs.
+    /// The bytes of memory that the entry takes under this key, with the overhead of the map.
     pub fn weight(&self, key: &str) -> u64 {
-        const MAP: usize = 192;
-        (size_of::<Self>() + self.packed.len() + key.len() + MAP) as u64
+        /// The approximate overhead of the map for each entry, in bytes.
+        const MAP_OVERHEAD_BYTES: usize = 192;
+        (size_of::<Self>() + self.packed.len() + key.len() + MAP_OVERHEAD_BYTES) as u64
     }
 
-    /// True for one caller: who gets it looks the answer up again.
+    /// Claims the recheck of this entry. Returns true for the first caller, which must start the look-up.
     pub fn claim_recheck(&self) -> bool {
         !self.rechecking.swap(true, Ordering::Relaxed)
     }
 
-    /// Gives a claim back, when the look-up can't be made now.
+    /// Releases a claim when the look-up can't start now.
     pub fn release_recheck(&self) {
         self.rechecking.store(false, Ordering::Relaxed);
     }
 
-    /// The same answer with other times.
-    pub fn again(&self, recheck: ElapsedSeconds, until: ElapsedSeconds) -> Self {
+    /// Returns a copy of the answer with another recheck and expiry time.
+    pub fn with_times(&self, recheck: ElapsedSeconds, until: ElapsedSeconds) -> Self {
         Self {
             packed: self.packed.clone(),
             plain: self.plain,
@@ -186,8 +192,8 @@ impl Entry {
     }
 }
 
-/// Policies have at most 64 KiB, so no answer comes near.
-fn short(length: usize) -> u32 {
+/// Converts a length. Policies have at most 64 KiB, so an answer never reaches the limit.
+fn to_u32(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
@@ -203,13 +209,13 @@ mod tests {
         let secure = Answer::Level(Level::Secure(mx.clone()), None);
         let entry = |answer: &Answer| Entry::new(answer, Source::MtaSts, DaneHosts::default(), 0, 0);
         assert_eq!((entry(&secure).level(), entry(&secure).patterns()), (Some("secure".into()), mx));
-        let waits = entry(&Answer::Temp("secure match=a".into()));
-        assert_eq!(waits.level(), None);
+        let deferred = entry(&Answer::Temp("secure match=a".into()));
+        assert_eq!(deferred.level(), None);
         assert!(entry(&Answer::NotFound).patterns().is_empty());
     }
 
     #[test]
-    fn an_entry_says_what_the_answer_says_to_both_kinds_of_asker() {
+    fn an_entry_gives_the_reply_of_its_answer_with_and_without_tlsrpt() {
         let domain = DomainName::parse("example.org").unwrap();
         let mx = vec![MxPattern::parse("*.example.org").unwrap()];
         let lines = vec!["version: STSv1".to_owned(), "mode: testing".to_owned()];

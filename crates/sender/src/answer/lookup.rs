@@ -1,5 +1,7 @@
-//! One look-up of a next hop: the policy in the store or a visit to DNS and the policy host, what
-//! [`decide`] makes of that, and where the outcome is kept.
+//! One look-up of a next hop: from the policy in the store, or from DNS and the policy host.
+//!
+//! [`PolicyService`] starts a look-up for each request that its cache can't answer, and in the background for a recheck
+//! or a refresh. The observations go to [`decide`]. A new policy goes to the store, the answer to the cache.
 
 use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store, decide};
 use super::discovery::DiscoveryOutcome;
@@ -7,7 +9,7 @@ use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{JoinOrStart, Pending, Purpose};
 use super::overrides::Rule;
 use super::route::{self, DaneHosts, NextHop, Route, RouteLookup};
-use super::service::{Answers, Settings};
+use super::service::{PolicyService, Settings};
 use super::sts::EffectivePolicy;
 use formats::tls_policy::Answer;
 use net::BoxFuture;
@@ -17,12 +19,12 @@ use std::time::Duration;
 use store::policies::StoredPolicy;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Everything that one look-up of a next hop observed and concluded, to be shown to people.
+/// Everything that one look-up of a next hop observed and decided, for `sternpost query --trace`.
 #[derive(Debug)]
 pub struct LookupTrace {
     /// The MX hosts. Empty when the operator's rule gives the answer, which needs no look-up.
     pub route: Route,
-    /// What MTA-STS discovery found; `None` when the operator's rule leaves MTA-STS out.
+    /// The result of MTA-STS discovery; `None` when the operator's rule makes it unnecessary.
     pub sighting: Option<DiscoveryOutcome>,
     /// The rule of the operator's table that applies to the domain.
     pub rule: Option<Rule>,
@@ -32,7 +34,7 @@ pub struct LookupTrace {
     pub source: Source,
 }
 
-/// Observations from outside, before anything is decided.
+/// The observations of a look-up, before the decision.
 struct Observed {
     route: Route,
     sighting: Option<DiscoveryOutcome>,
@@ -41,8 +43,8 @@ struct Observed {
     ttl: Option<Duration>,
 }
 
-impl Answers {
-    /// Starts a look-up, or joins the one that is under way for this name. It goes on when nobody waits.
+impl PolicyService {
+    /// Starts a look-up, or joins the one in flight for this name. The look-up continues when no request waits.
     pub(super) fn look_up(
         self: &Arc<Self>,
         hop: NextHop,
@@ -74,17 +76,17 @@ impl Answers {
         let generation = self.generation.load(Ordering::SeqCst);
         let settings = self.settings();
         let stored = self.discovery.stored(hop.policy_domain()).await;
-        let remembered = match (purpose, &stored) {
-            (Purpose::Asked, Some(stored)) => self.answer_from_store(&hop, stored, &settings),
+        let from_store = match (purpose, &stored) {
+            (Purpose::Request, Some(stored)) => self.answer_from_store(&hop, stored, &settings),
             _ => None,
         };
-        let entry = Arc::new(match remembered {
+        let entry = Arc::new(match from_store {
             Some(entry) => entry,
             None => {
-                // An answer from the store needs no permit: a flood of slow names can't hold it up.
+                // An answer from the store needs no permit, so a flood of slow names can't delay it.
                 let _permit = match permit {
                     Some(permit) => Some(permit),
-                    None => self.asked.clone().acquire_owned().await.ok(),
+                    None => self.request_permits.clone().acquire_owned().await.ok(),
                 };
                 self.look_up_and_store(&hop, name, stored, &settings).await
             }
@@ -92,7 +94,7 @@ impl Answers {
         let is_wanted = purpose != Purpose::Refresh || self.cache.contains(name);
         let is_current = generation == self.generation.load(Ordering::SeqCst);
         if is_wanted && is_current {
-            // An answer without life replaces the old one as well (VAL-19, VAL-21).
+            // An answer that must not be cached still replaces the old one (VAL-19, VAL-21).
             match entry.until > self.second() {
                 true => self.cache.put(name, entry.clone()),
                 false => drop(self.cache.remove(name)),
@@ -102,15 +104,15 @@ impl Answers {
         entry
     }
 
-    /// The answer by the policy in the store, so that no mail server waits after a start or an eviction;
-    /// `None` when the store does not suffice. The next request starts a look-up.
+    /// Answers from the policy in the store, so that no mail server waits after a start or an eviction.
+    /// Returns `None` when a look-up is necessary. The entry is due for a recheck at once.
     fn answer_from_store(&self, hop: &NextHop, stored: &StoredPolicy, settings: &Settings) -> Option<Entry> {
         let domain = hop.policy_domain();
         if settings.overrides.rule(domain).is_some() || matches!(hop, NextHop::Host(..)) {
             return None;
         }
         let held = self.discovery.live(stored)?;
-        let policy_rest = Some(self.discovery.rest(&held));
+        let policy_rest = Some(self.discovery.remaining_life(&held));
         let decision = decide(&Facts {
             domain,
             hosts: MxHosts::Known(DaneHosts::from_text(&stored.dane)?),
@@ -138,18 +140,18 @@ impl Answers {
             }
             let before = sighting.stored.as_ref().map_or("", |stored| stored.dane.as_str());
             let dane = dane_to_store(hop, &observed.route, before);
-            self.discovery.keep(hop.policy_domain(), sighting, &dane).await;
+            self.discovery.save(hop.policy_domain(), sighting, &dane).await;
         }
         let decision = self.decision(hop, &observed, settings);
         if decision.yields_to_cached
             && let Some(cached) = self.cache.get(name).filter(|cached| cached.until > self.second())
         {
-            return cached.again(self.after(decision.recheck), cached.until);
+            return cached.with_times(self.after(decision.recheck), cached.until);
         }
         self.entry(&decision)
     }
 
-    /// Looks a next hop up and returns everything that was observed. Nothing is stored or cached.
+    /// Looks up a next hop and returns all observations. The result is neither stored nor cached.
     pub fn explain<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, LookupTrace> {
         Box::pin(async move {
             let settings = self.settings();
@@ -161,7 +163,8 @@ impl Answers {
         })
     }
 
-    /// Looks up what the decision needs: nothing, the MX hosts, or those and the policy side by side.
+    /// Looks up the facts for the decision: the MX hosts, and the policy in parallel unless a rule replaces it. A rule
+    /// that gives the answer itself needs no look-up.
     async fn observe(&self, hop: &NextHop, stored: Option<StoredPolicy>, settings: &Settings) -> Observed {
         let domain = hop.policy_domain();
         let rule = settings.overrides.rule(domain).cloned();
@@ -170,12 +173,12 @@ impl Answers {
         }
         let discovery = async {
             match rule.as_ref().is_none_or(Rule::uses_published_policy) {
-                true => Some(self.discovery.look(domain, stored).await),
+                true => Some(self.discovery.discover(domain, stored).await),
                 false => None,
             }
         };
         let (RouteLookup { route, ttl }, sighting) =
-            tokio::join!(route::look(self.dns.as_ref(), hop), discovery);
+            tokio::join!(route::look_up(self.dns.as_ref(), hop), discovery);
         let ttl = sighting.as_ref().and_then(|sighting| sighting.ttl).into_iter().chain(ttl).min();
         Observed { route, sighting, rule, ttl }
     }
@@ -183,7 +186,7 @@ impl Answers {
     fn decision(&self, hop: &NextHop, observed: &Observed, settings: &Settings) -> Decision {
         let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
         let policy_rest = match found {
-            Some(EffectivePolicy::Policy { held, .. }) => Some(self.discovery.rest(held)),
+            Some(EffectivePolicy::Policy { held, .. }) => Some(self.discovery.remaining_life(held)),
             Some(EffectivePolicy::Unavailable(_) | EffectivePolicy::None) | None => None,
         };
         decide(&Facts {
@@ -203,6 +206,7 @@ impl Answers {
         Entry::new(answer, *source, *dane, self.after(*recheck), self.after(*until))
     }
 
+    /// The time after `wait`; it saturates at [`ElapsedSeconds::MAX`].
     fn after(&self, wait: Duration) -> ElapsedSeconds {
         let wait = ElapsedSeconds::try_from(wait.as_secs()).unwrap_or(ElapsedSeconds::MAX);
         self.second().saturating_add(wait)

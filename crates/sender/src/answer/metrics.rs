@@ -1,5 +1,7 @@
-//! What an administrator watches (Prometheus text format). Hot counters are plain atomics; labels
-//! are resolved once, at start.
+//! The metrics of the answer service, in the Prometheus text format.
+//!
+//! [`super::PolicyService`] and the protocols in [`crate::serve`] update [`Metrics`]; the metrics page serves its text.
+//! Counters on the hot path are plain atomics, and their labels are resolved once, at start.
 
 use super::decide::Source;
 use super::entry::Status;
@@ -29,42 +31,42 @@ struct InMode {
     mode: &'static str,
 }
 
-/// All of them.
+/// The metrics of the answer service.
 pub struct Metrics {
     registry: Registry,
-    /// By [`Status`] and [`Source`], in the order of their variants.
+    /// Answers by [`Status`] and [`Source`], in the order of their variants.
     answers: Vec<Counter>,
     hits: Counter,
-    /// Answers for keys that never have a policy.
+    /// Answers for keys that never have a policy, such as address literals.
     pub trivial: Counter,
-    /// Answers that had to be looked up.
+    /// Answers that needed a look-up.
     pub misses: Counter,
-    /// Seconds from request to reply, from memory.
+    /// Seconds from request to reply, answered from the cache; sampled.
     pub hit_seconds: Histogram,
-    /// Seconds from request to reply, where a look-up was waited for.
+    /// Seconds from request to reply, when the request waited for a look-up.
     pub miss_seconds: Histogram,
-    /// Look-ups under way.
+    /// Look-ups in flight.
     pub looking: Gauge,
-    /// Open connections.
+    /// Open connections of mail servers.
     pub connections: Gauge,
     fetches: Family<Outcome, Counter>,
-    /// Answers in memory.
+    /// Answers in the cache, as last set by [`Self::set_cache`].
     pub cached: Gauge,
-    /// Bytes of them.
+    /// Bytes of the answers in the cache, as last set by [`Self::set_cache`].
     pub cached_bytes: Gauge,
     policies: Family<InMode, Gauge>,
-    /// Seconds for which the policy that is most overdue waits for its refresh.
+    /// Seconds by which the refresh of the most overdue policy is late.
     pub overdue: Gauge,
-    /// 1 while the store works.
+    /// 1 while the store works, 0 while it fails.
     pub store_up: Gauge,
 }
 
 impl Metrics {
-    /// All at zero.
+    /// A registry with all metrics at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("sternpost");
         let answered = Family::<Answered, Counter>::default();
-        registry.register("answers", "Answers by result and by what decided them", answered.clone());
+        registry.register("answers", "Answers by result and by source", answered.clone());
         let kinds = Status::ALL.iter().flat_map(|result| Source::ALL.map(|source| (*result, source)));
         let labels =
             kinds.map(|(result, source)| Answered { result: result.label(), source: source.as_str() });
@@ -92,37 +94,41 @@ impl Metrics {
 
     fn registered(mut self) -> Self {
         let all = &mut self.registry;
-        all.register("cache_hits", "Answers that were in memory", self.hits.clone());
-        all.register("cache_misses", "Answers that had to be looked up", self.misses.clone());
+        all.register("cache_hits", "Answers from the cache", self.hits.clone());
+        all.register("cache_misses", "Answers that needed a look-up", self.misses.clone());
         all.register(
             "hit_seconds",
-            "Request to reply, from memory; one in 64 is measured",
+            "Seconds from request to reply, from the cache; one in 64 is measured",
             self.hit_seconds.clone(),
         );
-        all.register("miss_seconds", "Request to reply, with a look-up", self.miss_seconds.clone());
-        all.register("lookups_running", "Look-ups under way", self.looking.clone());
+        all.register(
+            "miss_seconds",
+            "Seconds from request to reply, with a look-up",
+            self.miss_seconds.clone(),
+        );
+        all.register("lookups_running", "Look-ups in flight", self.looking.clone());
         all.register("connections", "Open connections of mail servers", self.connections.clone());
         all.register("fetches", "Policy fetches by outcome", self.fetches.clone());
-        all.register("cache_entries", "Answers in memory", self.cached.clone());
-        all.register("cache_bytes", "Bytes of the answers in memory", self.cached_bytes.clone());
+        all.register("cache_entries", "Answers in the cache", self.cached.clone());
+        all.register("cache_bytes", "Bytes of the answers in the cache", self.cached_bytes.clone());
         all.register("policies", "Live policies in the store by mode", self.policies.clone());
         all.register(
             "refresh_overdue_seconds",
-            "How long the oldest refresh is overdue",
+            "Seconds by which the refresh of the most overdue policy is late",
             self.overdue.clone(),
         );
-        all.register("store_up", "1 while the store works", self.store_up.clone());
+        all.register("store_up", "1 while the store works, 0 while it fails", self.store_up.clone());
         self
     }
 
-    /// Counts answers of one kind.
+    /// Counts an answer.
     pub fn answered(&self, status: Status, source: Source) {
         if let Some(counter) = self.answers.get(status as usize * Source::ALL.len() + source as usize) {
             counter.inc();
         }
     }
 
-    /// Counts a fetch.
+    /// Counts a policy fetch.
     pub fn fetched(&self, outcome: &Result<(), PolicyUnavailable>) {
         let outcome = match outcome {
             Ok(()) => "ok",
@@ -137,7 +143,7 @@ impl Metrics {
         self.fetches.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// Says how many live policies the store has, and since when the oldest refresh is due.
+    /// Sets the number of live policies in the store, and by how much the oldest refresh is late.
     pub fn set_policies(&self, counts: &store::policies::PolicyCounts, overdue: Duration) {
         for (mode, count) in [("enforce", counts.enforce), ("testing", counts.testing), ("none", counts.none)]
         {
@@ -146,37 +152,37 @@ impl Metrics {
         self.overdue.set(i64::try_from(overdue.as_secs()).unwrap_or(i64::MAX));
     }
 
-    /// Says what is in memory.
+    /// Sets the size of the cache.
     pub fn set_cache(&self, cache: &super::cache::Cache) {
         self.cached.set(i64::try_from(cache.len()).unwrap_or(i64::MAX));
         self.cached_bytes.set(i64::try_from(cache.bytes()).unwrap_or(i64::MAX));
     }
 
-    /// How many answers a source decided.
+    /// The number of answers from a source.
     pub fn answers_by(&self, source: Source) -> u64 {
         let of_source = self.answers.iter().skip(source as usize).step_by(Source::ALL.len());
         of_source.map(Counter::get).sum()
     }
 
-    /// Live policies by mode, as last counted.
+    /// The number of live policies by mode, as last set by [`Self::set_policies`].
     pub fn policies(&self) -> Vec<(&'static str, i64)> {
         let count = |mode| self.policies.get_or_create(&InMode { mode }).get();
         ["enforce", "testing", "none"].into_iter().map(|mode| (mode, count(mode))).collect()
     }
 
-    /// Answers that were in memory: those that were neither looked up nor trivial, so that the hot path
-    /// counts once.
+    /// The number of answers from the cache. It is computed as all answers minus misses and trivial ones, so the hot
+    /// path increments a single counter.
     pub fn hits(&self) -> u64 {
         let all: u64 = self.answers.iter().map(Counter::get).sum();
         all.saturating_sub(self.misses.get()).saturating_sub(self.trivial.get())
     }
 
-    /// All as text.
+    /// The metrics in the Prometheus text format.
     pub fn to_text(&self) -> String {
         let hits = self.hits();
         self.hits.inner().fetch_max(hits, std::sync::atomic::Ordering::Relaxed);
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a string can't fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
     }
@@ -193,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_are_counted_under_what_they_were() {
+    fn answers_are_counted_by_result_and_source() {
         let metrics = Metrics::new();
         metrics.answered(Status::Temporary, Source::Failure);
         metrics.answered(Status::Ok, Source::Dane);

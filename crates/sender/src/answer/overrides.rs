@@ -1,4 +1,6 @@
-//! The operator's own table: domains that are answered another way than by what they publish.
+//! The operator's override table: rules that replace or skip what a domain publishes.
+//!
+//! The program builds [`Overrides`] from the configuration. [`super::decide`] applies the rule of a domain.
 
 use super::sts::{EffectivePolicy, HeldPolicy};
 use formats::domain::DomainError;
@@ -7,19 +9,19 @@ use formats::{DomainName, Policy, PolicyId};
 use jiff::Timestamp;
 use std::collections::HashMap;
 
-/// For which domains a rule holds.
+/// The domains that a rule applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// This one.
+    /// One domain.
     Domain(DomainName),
-    /// All below this one, at any depth, without itself.
+    /// All subdomains of a domain, at any depth, without the domain itself.
     Below(DomainName),
-    /// All.
+    /// All domains.
     Everything,
 }
 
 impl Scope {
-    /// Takes `example.org`, `*.example.org` or `*`.
+    /// Parses `example.org`, `*.example.org` or `*`. Fails if the name is not a valid domain.
     pub fn parse(text: &str) -> Result<Self, DomainError> {
         match text.strip_prefix("*.") {
             _ if text == "*" => Ok(Self::Everything),
@@ -29,26 +31,26 @@ impl Scope {
     }
 }
 
-/// What holds for them.
+/// The override for a scope.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// This answer, whatever they publish.
+    /// The answer to return without a look-up; `None` to look up.
     pub answer: Option<Answer>,
-    /// This policy in place of theirs.
+    /// The policy to apply instead of the published one; `None` to use the published one.
     pub policy: Option<Policy>,
-    /// MTA-STS does not count.
+    /// Ignore the published MTA-STS policy.
     pub skip_mta_sts: bool,
-    /// DANE does not count.
+    /// Ignore DANE.
     pub skip_dane: bool,
 }
 
 impl Rule {
-    /// True when the MTA-STS policy that the domain publishes can change the answer.
+    /// True if the published MTA-STS policy can affect the answer.
     pub fn uses_published_policy(&self) -> bool {
         self.answer.is_none() && self.policy.is_none() && !self.skip_mta_sts
     }
 
-    /// The pinned policy as if it had been fetched.
+    /// The policy of the rule, in the form of a fetched one; `None` if the rule has none.
     pub fn pinned(&self) -> Option<EffectivePolicy> {
         let policy = self.policy.clone()?;
         let held = HeldPolicy {
@@ -61,7 +63,7 @@ impl Rule {
     }
 }
 
-/// All rules. The nearest one counts: the domain itself, then its parents, then `*`.
+/// All rules. The most specific one applies: the domain itself, then its closest parent, then `*`.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
     domains: HashMap<DomainName, Rule>,
@@ -70,7 +72,7 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    /// Adds a rule; false when the scope has one already.
+    /// Adds a rule. Returns false if it replaced another rule of the same scope.
     pub fn add(&mut self, scope: Scope, rule: Rule) -> bool {
         match scope {
             Scope::Domain(name) => self.domains.insert(name, rule).is_none(),
@@ -79,7 +81,7 @@ impl Overrides {
         }
     }
 
-    /// The rule for a domain.
+    /// The rule that applies to a domain; `None` if no scope matches.
     pub fn rule(&self, domain: &DomainName) -> Option<&Rule> {
         if let Some(rule) = self.domains.get(domain) {
             return Some(rule);
@@ -95,12 +97,12 @@ impl Overrides {
         self.everything.as_ref()
     }
 
-    /// How many rules there are.
+    /// The number of rules.
     pub fn len(&self) -> usize {
         self.domains.len() + self.below.len() + usize::from(self.everything.is_some())
     }
 
-    /// True without any.
+    /// True if there are no rules.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_rule_counts() {
+    fn the_most_specific_rule_applies() {
         let mut all = Overrides::default();
         let rule = |reason: &str| Rule { answer: Some(Answer::Temp(reason.into())), ..Rule::default() };
         for scope in ["example.org", "*.example.org", "*.deep.example.org"] {

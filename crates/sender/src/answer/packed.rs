@@ -1,8 +1,9 @@
-//! Answers as they lie in memory: the words that every answer has are one byte each, since a million
-//! domains say them. Clean text has no control characters, so those are the codes.
+//! Compression of cached answers: each phrase that recurs in most answers takes one byte.
+//!
+//! The input is the text of an answer from [`super::entry::Entry`], which has no control characters. The codes of
+//! the phrases are therefore control characters. The cache can hold a million answers, so the saving counts.
 
-/// The words, by their code less one. Line feed and carriage return are no exception: an answer has
-/// neither.
+/// The phrases; the code of a phrase is its index plus 1. Codes 10 and 13 are safe: an answer has no line breaks.
 const DICTIONARY: [&str; 14] = [
     "secure match=",
     " servername=hostname",
@@ -20,14 +21,14 @@ const DICTIONARY: [&str; 14] = [
     "may policy_type=sts policy_domain=",
 ];
 
-/// Packs clean text.
+/// Appends the packed form of `text` to `packed`. `text` must not contain control characters.
 pub fn pack(text: &str, packed: &mut Vec<u8>) {
     let mut rest = text;
     while let Some(first) = rest.as_bytes().first() {
-        match (1..).zip(DICTIONARY).find(|(_, word)| rest.starts_with(word)) {
-            Some((code, word)) => {
+        match (1..).zip(DICTIONARY).find(|(_, phrase)| rest.starts_with(phrase)) {
+            Some((code, phrase)) => {
                 packed.push(code);
-                rest = rest.get(word.len()..).unwrap_or_default();
+                rest = rest.get(phrase.len()..).unwrap_or_default();
             }
             None => {
                 packed.push(*first);
@@ -40,15 +41,15 @@ pub fn pack(text: &str, packed: &mut Vec<u8>) {
     }
 }
 
-/// Appends the text again.
+/// Appends the text that [`pack`] packed.
 pub fn unpack(packed: &[u8], text: &mut Vec<u8>) {
     let mut rest = packed;
     while let Some(at) = rest.iter().position(|byte| *byte < b' ') {
         let (plain, from_code) = rest.split_at(at);
         text.extend_from_slice(plain);
         let Some((code, after)) = from_code.split_first() else { break };
-        let word = DICTIONARY.get(usize::from(*code).wrapping_sub(1)).copied().unwrap_or_default();
-        text.extend_from_slice(word.as_bytes());
+        let phrase = DICTIONARY.get(usize::from(*code).wrapping_sub(1)).copied().unwrap_or_default();
+        text.extend_from_slice(phrase.as_bytes());
         rest = after;
     }
     text.extend_from_slice(rest);
@@ -61,14 +62,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_comes_out_as_it_went_in(
-            words in proptest::collection::vec((0..DICTIONARY.len(), "[ -~ü]{0,12}"), 0..8)
+        fn unpacking_restores_the_packed_text(
+            parts in proptest::collection::vec((0..DICTIONARY.len(), "[ -~ü]{0,12}"), 0..8)
         ) {
-            let text: String = words.iter().map(|(word, other)| format!("{}{other}", DICTIONARY[*word])).collect();
-            let (mut packed, mut back) = (Vec::new(), Vec::new());
+            let text: String = parts.iter().map(|(phrase, other)| format!("{}{other}", DICTIONARY[*phrase])).collect();
+            let (mut packed, mut unpacked) = (Vec::new(), Vec::new());
             pack(&text, &mut packed);
-            unpack(&packed, &mut back);
-            prop_assert_eq!(String::from_utf8(back).unwrap(), text.clone());
+            unpack(&packed, &mut unpacked);
+            prop_assert_eq!(String::from_utf8(unpacked).unwrap(), text.clone());
             prop_assert!(packed.len() <= text.len());
         }
     }

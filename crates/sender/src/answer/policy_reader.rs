@@ -1,5 +1,7 @@
-//! Reads policies from the store, those that are asked for together in one question: going there costs more than what is
-//! read, and a burst of mail asks for many domains at once.
+//! Batched reads of policies from the store.
+//!
+//! [`super::Discovery`] requests the stored policy of each domain that it looks up. A task reads all domains that wait
+//! in one query, since a query costs more than a row and a burst of mail requests many domains at once.
 
 use formats::DomainName;
 use std::collections::HashMap;
@@ -9,34 +11,34 @@ use tokio::sync::{mpsc, oneshot};
 
 type Outcome = Result<Option<StoredPolicy>, StoreError>;
 
-/// Says what the store has of a domain.
+/// Reads stored policies in batches.
 pub struct PolicyReader {
-    waiting: mpsc::Sender<(DomainName, oneshot::Sender<Outcome>)>,
+    requests: mpsc::Sender<(DomainName, oneshot::Sender<Outcome>)>,
     store: Store,
 }
 
-/// Domains in one question.
+/// The maximum number of domains in one query.
 const BATCH_ROWS: usize = 64;
 
 impl PolicyReader {
-    /// Reads this store, in a task that ends with the reader.
+    /// A reader of this store. It spawns a task that ends when the reader is dropped.
     pub fn new(store: Store) -> Self {
-        let (sender, mut waiting) = mpsc::channel(BATCH_ROWS);
+        let (sender, mut requests) = mpsc::channel(BATCH_ROWS);
         let own = store.clone();
         tokio::spawn(async move {
-            let mut taken = Vec::new();
-            while waiting.recv_many(&mut taken, BATCH_ROWS).await > 0 {
-                answer(&store, taken.drain(..)).await;
+            let mut batch = Vec::new();
+            while requests.recv_many(&mut batch, BATCH_ROWS).await > 0 {
+                answer(&store, batch.drain(..)).await;
             }
         });
-        Self { waiting: sender, store: own }
+        Self { requests: sender, store: own }
     }
 
-    /// What the store has of a domain.
+    /// The stored policy of a domain; `None` when the store has none.
     pub async fn policy(&self, domain: &DomainName) -> Outcome {
         let (sender, outcome) = oneshot::channel();
-        // The task is gone only when the program ends; then it does without.
-        if self.waiting.send((domain.clone(), sender)).await.is_err() {
+        // The task ends early only when the runtime shuts down; then the store is read directly.
+        if self.requests.send((domain.clone(), sender)).await.is_err() {
             return self.store.policy(domain).await;
         }
         match outcome.await {
@@ -46,22 +48,22 @@ impl PolicyReader {
     }
 }
 
-async fn answer(store: &Store, asked: impl Iterator<Item = (DomainName, oneshot::Sender<Outcome>)>) {
-    let (domains, askers): (Vec<_>, Vec<_>) = asked.unzip();
+async fn answer(store: &Store, requests: impl Iterator<Item = (DomainName, oneshot::Sender<Outcome>)>) {
+    let (domains, replies): (Vec<_>, Vec<_>) = requests.unzip();
     let found = match domains.as_slice() {
         [_] => None,
         several => store.policies_of(several).await.ok(),
     };
     let found: Option<HashMap<DomainName, StoredPolicy>> =
         found.map(|all| all.into_iter().map(|policy| (policy.domain.clone(), policy)).collect());
-    for (domain, asker) in domains.iter().zip(askers) {
+    for (domain, reply) in domains.iter().zip(replies) {
         let outcome = match &found {
             Some(found) => Ok(found.get(domain).cloned()),
-            // One that can't be read spoils no other.
+            // A single domain, or a batch that failed: read each domain alone, so that one bad row affects no other.
             None => store.policy(domain).await,
         };
-        // Who asked may have gone.
-        let _ = asker.send(outcome);
+        // The send fails when the look-up was cancelled.
+        let _ = reply.send(outcome);
     }
 }
 
@@ -73,9 +75,9 @@ mod tests {
     use jiff::Timestamp;
 
     #[tokio::test]
-    async fn each_asker_hears_of_the_own_domain_also_when_many_ask_at_once() {
-        let place = tempfile::tempdir().unwrap();
-        let store = Store::open(&place.path().join("s.db")).await.unwrap();
+    async fn each_request_gets_its_own_domain_even_in_a_batch() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
         let names: Vec<DomainName> =
             (0..150).map(|number| DomainName::parse(&format!("d{number}.example")).unwrap()).collect();
         let stored = |domain: &DomainName| StoredPolicy {

@@ -1,41 +1,44 @@
-//! Writes policies to the store, those that come together in one transaction: one wait for the disk
-//! serves many look-ups.
+//! Batched writes of policies to the store.
+//!
+//! [`super::Discovery`] sends each new policy here. A task writes all policies that wait in one transaction, so that
+//! many look-ups share one sync to disk.
 
 use store::Store;
 use store::policies::StoredPolicy;
 use tokio::sync::{mpsc, oneshot};
 
-type Done = oneshot::Sender<Result<(), String>>;
+type Reply = oneshot::Sender<Result<(), String>>;
 
-/// Takes policies and says when they are durable.
-pub struct PolicyWriter(mpsc::Sender<(StoredPolicy, Done)>);
+/// Writes policies in batches and reports when each is durable.
+pub struct PolicyWriter(mpsc::Sender<(StoredPolicy, Reply)>);
 
-/// Policies in one transaction.
+/// The maximum number of policies in one transaction.
 const BATCH_ROWS: usize = 256;
 
 impl PolicyWriter {
-    /// Writes to this store, in a task that ends with the keeper.
+    /// A writer to this store. It spawns a task that ends when the writer is dropped.
     pub fn new(store: Store) -> Self {
         let (sender, mut waiting) = mpsc::channel(BATCH_ROWS);
         tokio::spawn(async move {
-            let mut taken = Vec::new();
-            while waiting.recv_many(&mut taken, BATCH_ROWS).await > 0 {
-                let (policies, all): (Vec<_>, Vec<Done>) = taken.drain(..).unzip();
+            let mut batch = Vec::new();
+            while waiting.recv_many(&mut batch, BATCH_ROWS).await > 0 {
+                let (policies, replies): (Vec<_>, Vec<Reply>) = batch.drain(..).unzip();
                 let outcome = store.put_policies(&policies).await.map_err(|error| error.to_string());
-                for done in all {
-                    // Who asked may have gone.
-                    let _ = done.send(outcome.clone());
+                for reply in replies {
+                    // The send fails when the look-up was cancelled.
+                    let _ = reply.send(outcome.clone());
                 }
             }
         });
         Self(sender)
     }
 
-    /// Returns when the policy is durable, or why it is not.
-    pub async fn keep(&self, policy: StoredPolicy) -> Result<(), String> {
-        let (done, outcome) = oneshot::channel();
-        let gone = |_| "the program is ending".to_owned();
-        self.0.send((policy, done)).await.map_err(|error| error.to_string())?;
-        outcome.await.map_err(gone)?
+    /// Writes a policy and returns when it is durable. The error is the reason, as text, because one failure concerns
+    /// the whole batch.
+    pub async fn write(&self, policy: StoredPolicy) -> Result<(), String> {
+        let (reply, outcome) = oneshot::channel();
+        let closed = |_| "the program is shutting down".to_owned();
+        self.0.send((policy, reply)).await.map_err(|error| error.to_string())?;
+        outcome.await.map_err(closed)?
     }
 }

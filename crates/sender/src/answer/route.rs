@@ -1,4 +1,7 @@
-//! Where mail for a next hop goes, and what DANE says of each host there (RFC 7672 §2).
+//! The MX hosts of a next hop and the DANE state of each (RFC 5321 §5.1, RFC 7672 §2).
+//!
+//! The input is a [`NextHop`], parsed from the key of a mail server. The resulting [`Route`] goes to
+//! [`super::decide`], which counts the hosts by DANE state.
 
 use formats::limits::MX_HOSTS;
 use formats::tls_policy::LookupKey;
@@ -13,14 +16,14 @@ use std::time::Duration;
 /// A next hop that can have a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum NextHop {
-    /// A mail domain, whose MX hosts are used.
+    /// A mail domain; mail goes to its MX hosts.
     Domain(DomainName),
-    /// One host, which is its own policy domain (VAL-13).
+    /// A single host and its port, without MX look-up; the host is its own policy domain (VAL-13).
     Host(DomainName, u16),
 }
 
 impl NextHop {
-    /// The next hop of a look-up key; none for those that never have a policy (VAL-12, VAL-14).
+    /// The next hop of a lookup key; `None` for keys that never have a policy (VAL-12, VAL-14).
     pub fn of(key: LookupKey) -> Option<Self> {
         match key {
             LookupKey::Domain { name, .. } => Some(Self::Domain(name)),
@@ -29,7 +32,7 @@ impl NextHop {
         }
     }
 
-    /// The policy domain.
+    /// The policy domain: the name of the domain or host.
     pub fn policy_domain(&self) -> &DomainName {
         match self {
             Self::Domain(name) | Self::Host(name, _) => name,
@@ -38,7 +41,7 @@ impl NextHop {
 }
 
 impl fmt::Display for NextHop {
-    /// The one form under which it is remembered.
+    /// Writes the canonical form, which is the key of the cache: `example.org`, `[host]` or `[host]:port`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Domain(name) => write!(f, "{name}"),
@@ -48,48 +51,47 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// Where mail goes.
+/// The hosts that accept mail for a next hop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// To these hosts, the preferred ones first.
+    /// The MX hosts by preference, at most [`MX_HOSTS`]; without MX records, the domain itself.
     Hosts(Vec<HostLookup>),
-    /// Nowhere: there is no such domain.
+    /// The domain does not exist (NXDOMAIN).
     NoDomain,
-    /// Nowhere: the domain takes no mail (RFC 7505).
+    /// The domain has the null MX and accepts no mail (RFC 7505).
     NullMx,
-    /// That can't be known now.
+    /// The MX look-up failed.
     Unknown(DnsError),
 }
 
-/// One host.
+/// An MX host with its DANE state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostLookup {
-    /// Its name.
+    /// The name of the host.
     pub host: DomainName,
-    /// What DANE says of it. A host whose addresses can't be had is `Unknown` as well, unless it
-    /// provably has none.
+    /// The DANE state. It is `Unknown` also when the address look-up failed.
     pub dane: Dane,
 }
 
-/// The hosts of a domain by what DANE says of them.
+/// The MX hosts of a domain, counted by DANE state. The counts saturate at 255.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct DaneHosts {
-    /// With usable TLSA records.
+    /// Hosts with usable TLSA records.
     pub usable: u8,
-    /// With TLSA records of which none is usable: TLS is mandatory, unauthenticated.
+    /// Hosts with TLSA records of which none is usable: TLS is mandatory, without authentication.
     pub unusable: u8,
-    /// Without.
+    /// Hosts without secure TLSA records.
     pub absent: u8,
-    /// They may have, and nobody knows: skipped.
+    /// Hosts whose look-up failed, so that their TLSA records are unknown.
     pub unknown: u8,
 }
 
 impl DaneHosts {
-    /// Counts.
+    /// Counts hosts by DANE state.
     pub fn of(hosts: &[HostLookup]) -> Self {
         let mut count = Self::default();
-        for seen in hosts {
-            let one = match &seen.dane {
+        for host in hosts {
+            let one = match &host.dane {
                 Dane::Applies { rule: TlsaRule::Authenticate(_), .. } => &mut count.usable,
                 Dane::Applies { .. } => &mut count.unusable,
                 Dane::Absent => &mut count.absent,
@@ -100,12 +102,12 @@ impl DaneHosts {
         count
     }
 
-    /// As it stands in the store.
+    /// The text form in the store: four numbers, separated by spaces.
     pub fn to_text(self) -> String {
         format!("{} {} {} {}", self.usable, self.unusable, self.absent, self.unknown)
     }
 
-    /// From the store; none when it was never looked at.
+    /// Parses the text form; `None` for an empty text, which means that the hosts were never looked up.
     pub fn from_text(text: &str) -> Option<Self> {
         let mut numbers = text.split(' ').map(str::parse);
         let mut next = || numbers.next()?.ok();
@@ -113,17 +115,17 @@ impl DaneHosts {
     }
 }
 
-/// What was seen, and for how long it may be remembered.
+/// A route with its TTL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteLookup {
-    /// Where mail goes.
+    /// The hosts.
     pub route: Route,
-    /// The shortest life of the answers, when any has one.
+    /// The shortest TTL of the DNS answers; `None` when none had one.
     pub ttl: Option<Duration>,
 }
 
-/// Looks a next hop up.
-pub async fn look(dns: &dyn Dns, hop: &NextHop) -> RouteLookup {
+/// Looks up the MX hosts of a next hop and their DANE states.
+pub async fn look_up(dns: &dyn Dns, hop: &NextHop) -> RouteLookup {
     match hop {
         NextHop::Host(name, port) => hosts(dns, vec![name.clone()], Security::Secure, *port, None).await,
         NextHop::Domain(name) => domain(dns, name).await,
@@ -131,12 +133,12 @@ pub async fn look(dns: &dyn Dns, hop: &NextHop) -> RouteLookup {
 }
 
 async fn domain(dns: &dyn Dns, name: &DomainName) -> RouteLookup {
-    let end = |route, ttl| RouteLookup { route, ttl };
+    let lookup = |route, ttl| RouteLookup { route, ttl };
     match dns.lookup(name, Kind::Mx).await {
         Ok(answer) => {
             let ttl = Some(answer.ttl);
             if answer.mx().iter().all(|mx| mx.exchange == Exchange::Null) {
-                return end(Route::NullMx, ttl);
+                return lookup(Route::NullMx, ttl);
             }
             hosts(dns, answer.mx_hosts().take(MX_HOSTS).collect(), answer.security, SMTP_PORT, ttl).await
         }
@@ -144,8 +146,8 @@ async fn domain(dns: &dyn Dns, name: &DomainName) -> RouteLookup {
         Err(DnsError::NoSuchRecord(nothing)) => {
             hosts(dns, vec![name.clone()], nothing.security, SMTP_PORT, nothing.ttl).await
         }
-        Err(DnsError::NoSuchName(nothing)) => end(Route::NoDomain, nothing.ttl),
-        Err(error) => end(Route::Unknown(error), None),
+        Err(DnsError::NoSuchName(nothing)) => lookup(Route::NoDomain, nothing.ttl),
+        Err(error) => lookup(Route::Unknown(error), None),
     }
 }
 
@@ -156,13 +158,13 @@ async fn hosts(
     port: u16,
     ttl: Option<Duration>,
 ) -> RouteLookup {
-    let looks = names.into_iter().map(|host| host_seen(dns, host, mx, port));
-    let (hosts, lives): (Vec<_>, Vec<_>) = join_all(looks).await.into_iter().unzip();
-    let ttl = lives.into_iter().flatten().chain(ttl).min();
+    let lookups = names.into_iter().map(|host| look_up_host(dns, host, mx, port));
+    let (hosts, ttls): (Vec<_>, Vec<_>) = join_all(lookups).await.into_iter().unzip();
+    let ttl = ttls.into_iter().flatten().chain(ttl).min();
     RouteLookup { route: Route::Hosts(hosts), ttl }
 }
 
-async fn host_seen(
+async fn look_up_host(
     dns: &dyn Dns,
     host: DomainName,
     mx: Security,
@@ -171,12 +173,12 @@ async fn host_seen(
     if mx != Security::Secure {
         return (HostLookup { host, dane: Dane::Absent }, None);
     }
-    let seen = match host_addresses(dns, &host).await {
+    let lookup = match host_addresses(dns, &host).await {
         Ok(addresses) => dane::look_up(dns, mx, (&host, port), &addresses).await,
         Err(error) => match error.nothing() {
             Some(nothing) => dane::DaneLookup { dane: Dane::Absent, ttl: nothing.ttl },
             None => dane::DaneLookup { dane: Dane::Unknown(error), ttl: Some(limits::FAILURE_RECHECK) },
         },
     };
-    (HostLookup { host, dane: seen.dane }, seen.ttl)
+    (HostLookup { host, dane: lookup.dane }, lookup.ttl)
 }

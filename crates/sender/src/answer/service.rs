@@ -1,5 +1,8 @@
-//! Answers for mail servers: from memory when they are there, else by one look-up however many ask
-//! (VAL-23), and looked up again in the background before they grow old.
+//! The answer service: returns answers from the cache, or waits for a look-up.
+//!
+//! The protocols in [`crate::serve`] call [`PolicyService::hit`] and [`PolicyService::ask`]. All requests for one next
+//! hop share a look-up (VAL-23). An answer that is due for a recheck is still returned, while a look-up runs in the
+//! background.
 
 use super::Discovery;
 use super::cache::Cache;
@@ -21,18 +24,18 @@ use std::time::Duration;
 use store::Store;
 use tokio::sync::Semaphore;
 
-/// What the operator can change while it runs.
+/// The settings that a reload of the configuration can change.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Attributes for TLS reports also to maps whose name does not ask for them.
+    /// Send TLSRPT attributes for every map, not only for those whose name requests them.
     pub tlsrpt: bool,
-    /// How long an asker waits for a look-up before it is told to come again.
+    /// The maximum time that a request waits for a look-up before it gets a temporary failure.
     pub patience: Duration,
-    /// A record is not looked at again sooner.
+    /// The minimum time between two look-ups of a next hop; it applies when the TTL is shorter.
     pub recheck: Duration,
-    /// The level for domains in `testing`; none leaves them to the mail server.
+    /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level.
     pub testing: Option<Level>,
-    /// The operator's table.
+    /// The operator's override table.
     pub overrides: Overrides,
 }
 
@@ -48,28 +51,31 @@ impl Default for Settings {
     }
 }
 
-/// Answers for mail servers.
-pub struct Answers {
+/// The answer service.
+pub struct PolicyService {
     pub(super) dns: Arc<dyn Dns>,
     pub(super) discovery: Discovery,
     pub(super) store: Store,
     clock: Arc<dyn Clock>,
-    /// The answers in memory.
+    /// The cache of answers.
     pub cache: Cache,
-    /// What is counted.
+    /// The metrics of the service.
     pub metrics: Metrics,
     tlsrpt: AtomicBool,
     settings: RwLock<Arc<Settings>>,
-    /// Goes up at each change of the settings, so that what was looked up before is not kept.
+    /// Incremented at each change of the settings. A look-up that started under older settings is not cached.
     pub(super) generation: AtomicU64,
     pub(super) in_flight: Arc<InFlight>,
-    pub(super) asked: Arc<Semaphore>,
-    background: Arc<Semaphore>,
-    nothing: Arc<Entry>,
+    /// Limits look-ups that requests wait for.
+    pub(super) request_permits: Arc<Semaphore>,
+    /// Limits look-ups in the background.
+    background_permits: Arc<Semaphore>,
+    /// The answer for keys that never have a policy.
+    not_found: Arc<Entry>,
 }
 
-impl Answers {
-    /// Answers by these means, with so many bytes of memory for them. It needs a runtime.
+impl PolicyService {
+    /// A service whose cache holds up to `cache_bytes` bytes.
     pub fn new(
         dns: Arc<dyn Dns>,
         discovery: Discovery,
@@ -78,7 +84,7 @@ impl Answers {
         cache_bytes: u64,
         settings: Settings,
     ) -> Arc<Self> {
-        let nothing =
+        let not_found =
             Entry::new(&Answer::NotFound, Source::NoPolicy, DaneHosts::default(), 0, ElapsedSeconds::MAX);
         let new = Self {
             dns,
@@ -91,15 +97,15 @@ impl Answers {
             settings: RwLock::new(Arc::new(settings)),
             generation: AtomicU64::new(0),
             in_flight: Arc::default(),
-            asked: Arc::new(Semaphore::new(LOOKUPS)),
-            background: Arc::new(Semaphore::new(BACKGROUND_LOOKUPS)),
-            nothing: Arc::new(nothing),
+            request_permits: Arc::new(Semaphore::new(LOOKUPS)),
+            background_permits: Arc::new(Semaphore::new(BACKGROUND_LOOKUPS)),
+            not_found: Arc::new(not_found),
         };
         new.metrics.store_up.set(1);
         Arc::new(new)
     }
 
-    /// Changes the settings. Answers are made anew, from what is remembered.
+    /// Replaces the settings and clears the cache. Policies stay in the store.
     pub fn set(&self, settings: Settings) {
         self.tlsrpt.store(settings.tlsrpt, Ordering::Relaxed);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
@@ -111,12 +117,13 @@ impl Answers {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// True when a map of this name gets the attributes of Postfix 3.10 (SMK-09).
-    pub fn reports(&self, map: &str) -> bool {
+    /// True if clients of this map get the TLSRPT attributes of Postfix 3.10 (SMK-09).
+    pub fn wants_tlsrpt(&self, map: &str) -> bool {
         map.ends_with("withTLSRPT") || self.tlsrpt.load(Ordering::Relaxed)
     }
 
-    /// The answer under a key, if it is in memory and good. Costs no allocation and waits for nothing.
+    /// The cached answer for a key; `None` when there is none or it has expired. It neither allocates nor waits, unless
+    /// a recheck is due and starts in the background.
     pub fn hit(self: &Arc<Self>, key: &str) -> Option<Arc<Entry>> {
         let entry = self.cache.get(key)?;
         let now = self.second();
@@ -130,16 +137,16 @@ impl Answers {
         Some(entry)
     }
 
-    /// The answer under a key, looked up when it is not in memory. A look-up that takes longer than
-    /// an asker's patience goes on without it, and the asker is told to come again (SMK-13).
+    /// The answer for a key, from the cache or from a look-up. A look-up that takes longer than [`Settings::patience`]
+    /// continues in the background, and the request gets a temporary failure (SMK-13).
     pub async fn ask(self: &Arc<Self>, key: &str) -> Arc<Entry> {
         if let Some(entry) = self.hit(key) {
             return entry;
         }
         let Ok(Some(hop)) = LookupKey::parse(key).map(NextHop::of) else {
             self.metrics.trivial.inc();
-            self.metrics.answered(self.nothing.status, Source::NoPolicy);
-            return self.nothing.clone();
+            self.metrics.answered(self.not_found.status, Source::NoPolicy);
+            return self.not_found.clone();
         };
         let name = hop.to_string();
         if name != key
@@ -148,22 +155,22 @@ impl Answers {
             return entry;
         }
         self.metrics.misses.inc();
-        let begun = self.clock.elapsed();
+        let started = self.clock.elapsed();
         let patience = self.settings().patience;
-        let mut flight = self.look_up(hop, name, Purpose::Asked, None);
-        let entry = match tokio::time::timeout(patience, flight.wait_for(Option::is_some)).await {
+        let mut pending = self.look_up(hop, name, Purpose::Request, None);
+        let entry = match tokio::time::timeout(patience, pending.wait_for(Option::is_some)).await {
             Ok(Ok(entry)) => entry.clone(),
             _ => None,
         };
-        let entry = entry.unwrap_or_else(|| self.not_yet(key, patience));
-        self.metrics.miss_seconds.observe(self.clock.elapsed().saturating_sub(begun).as_secs_f64());
+        let entry = entry.unwrap_or_else(|| self.timed_out(key, patience));
+        self.metrics.miss_seconds.observe(self.clock.elapsed().saturating_sub(started).as_secs_f64());
         self.metrics.answered(entry.status, entry.source);
         entry
     }
 
-    fn not_yet(&self, key: &str, patience: Duration) -> Arc<Entry> {
+    fn timed_out(&self, key: &str, patience: Duration) -> Arc<Entry> {
         let reason = format!(
-            "the policy of {key} is still being looked up after {} seconds; it will be known at the next try",
+            "the policy of {key} is still being looked up after {} seconds; retry later",
             patience.as_secs()
         );
         let now = self.second();
@@ -175,7 +182,7 @@ impl Answers {
             return;
         }
         let hop = LookupKey::parse(key).ok().and_then(NextHop::of);
-        match (hop, self.background.clone().try_acquire_owned()) {
+        match (hop, self.background_permits.clone().try_acquire_owned()) {
             (Some(hop), Ok(permit)) => {
                 self.look_up(hop, key.to_owned(), Purpose::Recheck, Some(permit));
             }
@@ -183,50 +190,51 @@ impl Answers {
         }
     }
 
-    /// Looks up anew and returns when that is done.
-    pub(super) async fn look_again(self: &Arc<Self>, hop: NextHop, purpose: Purpose) -> Option<Arc<Entry>> {
+    /// Looks up a next hop without using the cache, and returns the outcome; `None` when the look-up panicked.
+    pub(super) async fn look_up_anew(self: &Arc<Self>, hop: NextHop, purpose: Purpose) -> Option<Arc<Entry>> {
         let name = hop.to_string();
-        let mut flight = self.look_up(hop, name, purpose, None);
-        let entry = flight.wait_for(Option::is_some).await.ok()?;
+        let mut pending = self.look_up(hop, name, purpose, None);
+        let entry = pending.wait_for(Option::is_some).await.ok()?;
         entry.clone()
     }
 
-    /// Looks a next hop up anew, whatever is in memory, as an operator asks for it.
+    /// Looks up a next hop at the operator's request, without using the cache or the back-off after a failed fetch.
+    /// Returns `None` when the look-up panicked.
     pub fn refresh<'a>(self: &'a Arc<Self>, hop: NextHop) -> BoxFuture<'a, Option<Arc<Entry>>> {
         Box::pin(async move {
             self.discovery.forget_failure(hop.policy_domain());
-            self.look_again(hop, Purpose::Recheck).await
+            self.look_up_anew(hop, Purpose::Recheck).await
         })
     }
 
-    /// Forgets a next hop, in memory and in the store; says whether it was known.
+    /// Deletes everything about a next hop from the cache and the store. Returns true if there was anything.
     pub fn purge<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, Result<bool, store::StoreError>> {
         Box::pin(async move {
             let cached = self.cache.remove(&hop.to_string());
             self.discovery.forget(hop.policy_domain());
-            Ok(self.store.forget_policy(hop.policy_domain()).await? || cached)
+            Ok(self.store.delete_policy(hop.policy_domain()).await? || cached)
         })
     }
 
-    /// The policy that is remembered of a domain, with how long it has yet to live.
+    /// The live policy in the store for a domain, with its remaining lifetime.
     pub async fn remembered(&self, domain: &formats::DomainName) -> Option<(HeldPolicy, Duration)> {
         let held = self.discovery.live(&self.discovery.stored(domain).await?)?;
-        let rest = self.discovery.rest(&held);
-        Some((held, rest))
+        let remaining = self.discovery.remaining_life(&held);
+        Some((held, remaining))
     }
 
-    /// True when no look-up is under way.
+    /// True if no look-up is in flight.
     #[cfg(test)]
     fn is_idle(&self) -> bool {
         self.in_flight.len() == 0
     }
 
-    /// Where what is remembered is kept.
+    /// The store of policies.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Now, as entries count it.
+    /// The current time, in the unit of [`Entry::recheck`] and [`Entry::until`].
     pub fn second(&self) -> ElapsedSeconds {
         ElapsedSeconds::try_from(self.clock.elapsed().as_secs()).unwrap_or(ElapsedSeconds::MAX)
     }

@@ -1,5 +1,7 @@
-//! The rules of finding an MTA-STS policy, as functions of what was seen and the time
-//! (RFC 8461 §3.1, §3.3, §5.1).
+//! The rules of MTA-STS policy discovery, without I/O (RFC 8461 §3.1, §3.3, §5.1).
+//!
+//! [`super::Discovery`] passes in the record, the held policy and the time. [`next_action`] says whether to fetch;
+//! [`conclude`] says which policy applies after the fetch.
 
 use formats::limits::{FETCH_BACK_OFF, POLICY_REFRESH};
 use formats::policy::PolicyError;
@@ -11,45 +13,45 @@ use net::dns::DnsError;
 use net::https::FetchError;
 use std::time::Duration;
 
-/// What was found at `_mta-sts.DOMAIN`.
+/// The result of the TXT look-up at `_mta-sts.DOMAIN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordLookup {
     /// A valid record.
     Published(StsRecord),
-    /// No record of the version, or no such name: not published.
+    /// No STSv1 record, or no such name: the domain publishes no policy.
     Absent,
-    /// Several records, or a malformed one: as if not published (STS-09).
+    /// Several records, or a malformed one: treated as absent (STS-09).
     Invalid(SelectError),
-    /// The look-up failed, so nothing is known (STS-13).
+    /// The look-up failed, so it is unknown whether a record exists (STS-13).
     Unknown(DnsError),
 }
 
 /// A policy and when it was fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldPolicy {
-    /// The policy.
+    /// The parsed policy.
     pub policy: Policy,
-    /// The file as it came.
+    /// The policy file as fetched.
     pub body: String,
-    /// The `id` under which it was fetched.
+    /// The `id` of the record that announced it.
     pub id: PolicyId,
-    /// When.
+    /// The time of the fetch.
     pub fetched_at: Timestamp,
 }
 
 impl HeldPolicy {
-    /// When it ends: `max_age` from its fetch, not from its first use (VAL-16).
+    /// The time of expiry: `max_age` after the fetch, not after the first use (VAL-16).
     pub fn expires_at(&self) -> Timestamp {
         let life = SignedDuration::from_secs(i64::from(self.policy.max_age));
         later(self.fetched_at, life)
     }
 
-    /// True until it ends. One without life is not kept, whatever the clock does (VAL-21).
+    /// True until the policy expires. A policy with `max_age` 0 is never live, even if the clock steps back (VAL-21).
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.policy.max_age > 0 && now < self.expires_at()
     }
 
-    /// When it is to be looked for again: after a day, or half its life when that is sooner (POL-13).
+    /// The time of the next refresh: a day after the fetch, or half of `max_age` if that is sooner (POL-13).
     pub fn refresh_at(&self) -> Timestamp {
         let half = SignedDuration::from_secs(i64::from(self.policy.max_age) / 2);
         let after = SignedDuration::try_from(POLICY_REFRESH).unwrap_or(half).min(half);
@@ -57,30 +59,30 @@ impl HeldPolicy {
     }
 }
 
-/// A fetch that failed, and under which `id`.
+/// A failed fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedFetch {
-    /// The `id` that was announced.
+    /// The `id` that the record announced.
     pub id: PolicyId,
-    /// When, by the clock that never steps.
+    /// The time of the failure on the monotonic clock.
     pub at: Duration,
-    /// Why.
+    /// The reason.
     pub why: PolicyUnavailable,
 }
 
-/// Why there is no valid new policy.
+/// The reason why a fetch yielded no valid policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyUnavailable {
-    /// It could not be fetched.
+    /// The policy file could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// It is malformed.
+    /// The policy file is malformed.
     #[error("the policy file is invalid: {0}")]
     Invalid(#[from] PolicyError),
 }
 
 impl PolicyUnavailable {
-    /// The one result type for this (POL-24).
+    /// The result type in TLS reports (RFC 8460 §4.3, POL-24).
     pub fn result_type(&self) -> ResultType {
         match self {
             Self::Fetch(error) => error.result_type(),
@@ -89,25 +91,25 @@ impl PolicyUnavailable {
     }
 }
 
-/// What to do next about a domain.
+/// The next step of a discovery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Nothing to fetch.
+    /// Keep the held policy, if any; do not fetch.
     Keep,
     /// Fetch the policy that this `id` announces.
     Fetch(PolicyId),
 }
 
-/// Whether to fetch: for a new `id` (VAL-17), or when a refresh is due (POL-13), but not within
-/// five minutes of a failure under the same `id` (POL-10).
-pub fn next(
-    seen: &RecordLookup,
+/// Decides whether to fetch: for a new `id` (VAL-17), or when a refresh is due (POL-13), but not within
+/// [`FETCH_BACK_OFF`] after a failed fetch under the same `id` (POL-10). `elapsed` is the monotonic clock.
+pub fn next_action(
+    lookup: &RecordLookup,
     held: Option<&HeldPolicy>,
     failed: Option<&FailedFetch>,
     now: Timestamp,
     elapsed: Duration,
 ) -> Action {
-    let RecordLookup::Published(record) = seen else {
+    let RecordLookup::Published(record) = lookup else {
         return Action::Keep;
     };
     let recent =
@@ -121,26 +123,26 @@ pub fn next(
     }
 }
 
-/// What a sender goes by.
+/// The MTA-STS policy that a sender applies to a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EffectivePolicy {
-    /// This policy. `trouble` is why it could not be renewed, if it could not.
+    /// A policy is in force.
     Policy {
         /// The policy.
         held: HeldPolicy,
-        /// Why it could not be renewed.
+        /// The reason why the last renewal failed; `None` when it succeeded or was not due.
         trouble: Option<PolicyUnavailable>,
     },
-    /// A policy is announced, none can be had and none is remembered (POL-11).
+    /// The domain announces a policy, but the fetch failed and no live policy is held (POL-11).
     Unavailable(PolicyUnavailable),
-    /// There is none.
+    /// No policy applies.
     None,
 }
 
-/// What follows, after the fetch if there was one.
+/// Decides which policy applies; `fetched` is `None` when there was no fetch.
 ///
-/// A live policy stays in force whatever happened to the record or the fetch (POL-12, STS-09,
-/// VAL-18, VAL-20); a fetched one replaces it wholly (VAL-19).
+/// A live policy stays in force even if the record is gone or the fetch failed (POL-12, STS-09, VAL-18, VAL-20). A
+/// fetched policy replaces it completely (VAL-19).
 pub fn conclude(
     held: Option<HeldPolicy>,
     fetched: Option<Result<HeldPolicy, PolicyUnavailable>>,
@@ -157,9 +159,9 @@ pub fn conclude(
 }
 
 impl EffectivePolicy {
-    /// What the administrator has to hear: a policy that could not be renewed, unless its mode is
-    /// `none`, since it is then about to go anyway (POL-14).
-    pub fn complaint(&self) -> Option<String> {
+    /// The warning for the administrator when a policy could not be renewed. `None` in mode `none`, because such a
+    /// policy is about to be removed anyway (POL-14).
+    pub fn renewal_warning(&self) -> Option<String> {
         match self {
             Self::Policy { held, trouble: Some(why) } if held.policy.mode != Mode::None => Some(format!(
                 "the policy could not be renewed and is in force until {}: {why}",
@@ -169,7 +171,7 @@ impl EffectivePolicy {
         }
     }
 
-    /// The mode to go by; `none` without a policy.
+    /// The mode of the policy in force; [`Mode::None`] without one.
     pub fn mode(&self) -> Mode {
         match self {
             Self::Policy { held, .. } => held.policy.mode,
@@ -213,18 +215,18 @@ mod tests {
     #[test]
     fn val_17_a_changed_id_is_fetched_and_an_unchanged_one_is_not() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
-        assert_eq!(next(&published("1"), Some(&policy), None, at(10), Duration::ZERO), Action::Keep);
+        assert_eq!(next_action(&published("1"), Some(&policy), None, at(10), Duration::ZERO), Action::Keep);
         assert_eq!(
-            next(&published("2"), Some(&policy), None, at(10), Duration::ZERO),
+            next_action(&published("2"), Some(&policy), None, at(10), Duration::ZERO),
             Action::Fetch(id("2"))
         );
-        assert_eq!(next(&published("1"), None, None, at(10), Duration::ZERO), Action::Fetch(id("1")));
+        assert_eq!(next_action(&published("1"), None, None, at(10), Duration::ZERO), Action::Fetch(id("1")));
     }
 
     #[test]
     fn pol_10_no_fetch_for_five_minutes_after_a_failed_one_of_the_same_id() {
         let after = |text, second| {
-            next(&published(text), None, Some(&failed("1", 1000)), at(5), Duration::from_secs(second))
+            next_action(&published(text), None, Some(&failed("1", 1000)), at(5), Duration::from_secs(second))
         };
         assert_eq!(after("1", 1000), Action::Keep);
         assert_eq!(after("1", 1299), Action::Keep);
@@ -235,14 +237,14 @@ mod tests {
     #[test]
     fn pol_13_policies_are_refreshed_daily_and_before_they_expire() {
         let week = held(Mode::Enforce, "1", 0, WEEK);
-        assert_eq!(next(&published("1"), Some(&week), None, at(86_399), Duration::ZERO), Action::Keep);
+        assert_eq!(next_action(&published("1"), Some(&week), None, at(86_399), Duration::ZERO), Action::Keep);
         assert_eq!(
-            next(&published("1"), Some(&week), None, at(86_400), Duration::ZERO),
+            next_action(&published("1"), Some(&week), None, at(86_400), Duration::ZERO),
             Action::Fetch(id("1"))
         );
         let hour = held(Mode::Enforce, "1", 0, 3600);
         assert_eq!(
-            next(&published("1"), Some(&hour), None, at(1800), Duration::ZERO),
+            next_action(&published("1"), Some(&hour), None, at(1800), Duration::ZERO),
             Action::Fetch(id("1"))
         );
     }
@@ -266,14 +268,14 @@ mod tests {
     #[test]
     fn pol_14_a_failed_refresh_is_shown_unless_the_mode_is_none() {
         let failed =
-            |mode| conclude(Some(held(mode, "1", 0, WEEK)), Some(Err(trouble())), at(10)).complaint();
+            |mode| conclude(Some(held(mode, "1", 0, WEEK)), Some(Err(trouble())), at(10)).renewal_warning();
         assert!(
             failed(Mode::Enforce)
-                .is_some_and(|said| said.contains("until 1970-01-08") && said.contains("404"))
+                .is_some_and(|text| text.contains("until 1970-01-08") && text.contains("404"))
         );
         assert!(failed(Mode::Testing).is_some());
         assert_eq!(failed(Mode::None), None);
-        assert_eq!(conclude(Some(held(Mode::Enforce, "1", 0, WEEK)), None, at(10)).complaint(), None);
+        assert_eq!(conclude(Some(held(Mode::Enforce, "1", 0, WEEK)), None, at(10)).renewal_warning(), None);
     }
 
     #[test]
@@ -287,7 +289,7 @@ mod tests {
     fn val_18_a_new_id_without_a_good_file_leaves_the_cached_policy_in_force() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
         assert_eq!(
-            next(&published("2"), Some(&policy), None, at(10), Duration::ZERO),
+            next_action(&published("2"), Some(&policy), None, at(10), Duration::ZERO),
             Action::Fetch(id("2"))
         );
         let invalid = PolicyUnavailable::Invalid(Policy::parse(b"").unwrap_err());
@@ -307,7 +309,7 @@ mod tests {
     fn val_20_when_the_record_is_gone_the_cached_policy_stays_to_its_end() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
         for gone in [RecordLookup::Absent, RecordLookup::Unknown(DnsError::Timeout)] {
-            assert_eq!(next(&gone, Some(&policy), None, at(200_000), Duration::ZERO), Action::Keep);
+            assert_eq!(next_action(&gone, Some(&policy), None, at(200_000), Duration::ZERO), Action::Keep);
         }
         assert_eq!(conclude(Some(policy.clone()), None, at(i64::from(WEEK) - 1)).mode(), Mode::Enforce);
         assert_eq!(conclude(Some(policy), None, at(i64::from(WEEK))), EffectivePolicy::None);
@@ -317,7 +319,7 @@ mod tests {
     fn sts_09_an_invalid_record_does_not_remove_a_cached_policy() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
         let invalid = RecordLookup::Invalid(SelectError::Multiple(2));
-        assert_eq!(next(&invalid, Some(&policy), None, at(200_000), Duration::ZERO), Action::Keep);
+        assert_eq!(next_action(&invalid, Some(&policy), None, at(200_000), Duration::ZERO), Action::Keep);
         assert_eq!(conclude(Some(policy), None, at(10)).mode(), Mode::Enforce);
         assert_eq!(conclude(None, None, at(10)), EffectivePolicy::None);
     }

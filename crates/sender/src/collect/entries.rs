@@ -1,19 +1,19 @@
-//! How a session counts in a report (RFC 8460 §4.2, §4.3; RPT-21).
+//! Converts a session to entries of a report (RFC 8460 §4.2, §4.3; RPT-21).
 //!
-//! Under each of its policies it counts once: as a success when it worked in the end, else as a failure. Each thing
-//! that failed is a detail with a count of its own, so that the details of a policy may add up to more than its
-//! failures, and a success after a failure on another MX host has details as well (LIB-04).
+//! A session counts once under each of its policies: as a success if it succeeded in the end, otherwise as a failure.
+//! Each failure within the session is a detail with its own count. The details of a policy may therefore add up to
+//! more than its failures, and a success after a failure on another MX host has details as well (LIB-04).
 
 use formats::datagram::{Session, SessionFailure, SessionPolicy};
 use formats::report::{FailureDetail, PolicyReport};
 use formats::result_type::PolicyType;
 
-/// A policy of a kind that reports have no name for.
+/// A session has a policy type that reports can't express; the text is that type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the policy type {0} is not known")]
+#[error("unknown policy type {0}")]
 pub struct UnknownPolicy(pub String);
 
-/// The first policy of a session that can't be reported.
+/// The first policy of a session whose type can't be reported; `None` if all types are known.
 pub(super) fn unknown_policy(session: &Session) -> Option<UnknownPolicy> {
     session.policies.iter().find_map(|policy| match &policy.policy_type {
         PolicyType::Other(name) => Some(UnknownPolicy(name.clone())),
@@ -21,7 +21,7 @@ pub(super) fn unknown_policy(session: &Session) -> Option<UnknownPolicy> {
     })
 }
 
-/// The entries of a session that was there so many times.
+/// The entries of a session that occurred `times` times, one per policy.
 pub fn entries(session: Session, times: u64) -> impl Iterator<Item = PolicyReport> {
     session.policies.into_iter().map(move |policy| entry(policy, times))
 }

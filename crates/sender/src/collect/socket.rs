@@ -1,7 +1,8 @@
 //! The Unix datagram socket that libtlsrpt writes to (LIB-06).
 //!
-//! The library sends without waiting, and the kernel holds as many datagrams as `net.unix.max_dgram_qlen` says when
-//! the socket is made; it tells nobody of those that found no room. So a thread does nothing but receive.
+//! The library never blocks. The kernel queues at most `net.unix.max_dgram_qlen` datagrams, as set when the socket was
+//! created, and drops further ones silently. A dedicated thread therefore receives and passes each datagram to the
+//! [`Collector`].
 
 use super::Collector;
 use crate::serve::Shutdown;
@@ -14,25 +15,25 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A bound socket.
+/// A bound datagram socket for libtlsrpt.
 #[derive(Debug)]
 pub struct DatagramSocket {
     socket: UnixDatagram,
     file: SocketFile,
 }
 
-/// How long the end is waited for at most.
+/// The read timeout: the thread notices a shutdown within this time.
 const SOCKET_POLL: Duration = Duration::from_millis(200);
 
-/// Where the kernel says how many datagrams wait for a socket.
+/// The file with the kernel's limit of queued datagrams per Unix socket.
 const QUEUE_LENGTH_FILE: &str = "/proc/sys/net/unix/max_dgram_qlen";
 
-/// Fewer waiting datagrams than this are too few for a busy server.
+/// The queue length, in datagrams, below which a warning is logged.
 const MIN_QUEUE_LENGTH: u32 = 512;
 
 impl DatagramSocket {
-    /// Binds. The folder is made when it and the one above it are missing at most; a socket that nobody reads is replaced, any other file is
-    /// left alone.
+    /// Binds the socket. The folder is created if at most it and its parent are missing. A dead socket is replaced; any
+    /// other file at the path is an error.
     pub async fn bind(path: &Path, options: SocketFileOptions) -> io::Result<Self> {
         make_folder(path)?;
         clear(path).await?;
@@ -42,33 +43,33 @@ impl DatagramSocket {
         Ok(Self { socket, file })
     }
 
-    /// Receives until the shutdown, in a thread of its own, which then takes what still waits and ends.
+    /// Spawns the thread that receives until the shutdown. It then removes the socket, drains the queue and ends.
     pub fn receive(self, collector: Arc<Collector>, shutdown: Shutdown) -> io::Result<JoinHandle<()>> {
-        if let Some(queue) = queue().filter(|queue| *queue < MIN_QUEUE_LENGTH) {
+        if let Some(queue) = queue_length().filter(|queue| *queue < MIN_QUEUE_LENGTH) {
             tracing::warn!(
                 queue,
-                "the kernel holds few datagrams for a socket, and a busy mail server may lose some: set net.unix.max_dgram_qlen = {MIN_QUEUE_LENGTH} in /etc/sysctl.d and start again"
+                "the kernel queues only {queue} datagrams per socket, so sessions of a busy mail server may be lost: set net.unix.max_dgram_qlen = {MIN_QUEUE_LENGTH} in /etc/sysctl.d and restart"
             );
         }
         let Self { socket, file } = self;
         let run = move || {
-            // One byte more than is taken, to notice what is longer.
+            // One more byte than the limit, to detect longer datagrams.
             let mut buffer = vec![0; DATAGRAM_BYTES + 1];
             while !shutdown.token.is_cancelled() {
                 match socket.recv(&mut buffer) {
-                    Ok(length) => collector.take(buffer.get(..length).unwrap_or_default()),
-                    Err(error) if is_quiet(&error) => {}
+                    Ok(length) => collector.add_datagram(buffer.get(..length).unwrap_or_default()),
+                    Err(error) if is_timeout(&error) => {}
                     Err(error) => {
-                        tracing::error!("no datagram can be received: {error}");
+                        tracing::error!("receiving a datagram failed: {error}");
                         std::thread::sleep(SOCKET_POLL);
                     }
                 }
             }
-            // Nobody finds the socket from here on, so that what waits comes to an end.
+            // Remove the file first: no client can connect any more, so draining the queue ends.
             drop(file);
             if socket.set_nonblocking(true).is_ok() {
                 while let Ok(length) = socket.recv(&mut buffer) {
-                    collector.take(buffer.get(..length).unwrap_or_default());
+                    collector.add_datagram(buffer.get(..length).unwrap_or_default());
                 }
             }
         };
@@ -76,21 +77,22 @@ impl DatagramSocket {
     }
 }
 
-/// Postfix's queue has no `run/tlsrpt` of its own; a path that is wrong further up is not made.
+/// Creates up to two missing folders, since Postfix's queue directory may lack `run/tlsrpt`. More missing folders
+/// indicate a wrong path.
 fn make_folder(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
     match missing.count() {
         0 => Ok(()),
         1 | 2 => std::fs::create_dir_all(folder),
-        _ => Err(io::Error::new(io::ErrorKind::NotFound, "the folders above it are not there")),
+        _ => Err(io::Error::new(io::ErrorKind::NotFound, "its parent folders do not exist")),
     }
 }
 
-fn is_quiet(error: &io::Error) -> bool {
+fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
-fn queue() -> Option<u32> {
+fn queue_length() -> Option<u32> {
     std::fs::read_to_string(QUEUE_LENGTH_FILE).ok()?.trim().parse().ok()
 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixDatagram;
 const GOOD: &str = r#"{"d":"a.example","pr":"v=TLSRPTv1; rua=mailto:a@a.example","policies":[{"policy-type":2,"policy-string":["version: STSv1"],"t":0,"f":0}]}"#;
 const BAD: &str = r#"{"d":"a.example","policies":[{"policy-type":2,"policy-string":["version: STSv1"],"failure-details":[{"c":201,"n":"mx1"},{"c":204,"n":"mx2"}],"t":2,"f":1}]}"#;
 
-async fn place() -> (tempfile::TempDir, Store, Arc<ManualClock>, Arc<Collector>) {
+async fn setup() -> (tempfile::TempDir, Store, Arc<ManualClock>, Arc<Collector>) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("s.db")).await.unwrap();
     let clock = Arc::new(ManualClock::new("2026-11-25T23:59:50Z".parse().unwrap()));
@@ -20,26 +20,26 @@ fn day(text: &str) -> Timestamp {
     format!("{text}T00:00:00Z").parse().unwrap()
 }
 
-fn seen(collector: &Collector) -> [u64; 5] {
+fn counts(collector: &Collector) -> [u64; 5] {
     let counts = &collector.counts;
     [&counts.received, &counts.stored, &counts.refused, &counts.late, &counts.dropped].map(Counter::get)
 }
 
 #[tokio::test]
 async fn rpt_21_a_session_counts_once_and_each_of_its_failures_is_a_detail() {
-    let (_dir, store, _, collector) = place().await;
+    let (_dir, store, _, collector) = setup().await;
     for _ in 0..5 {
-        collector.take(GOOD.as_bytes());
+        collector.add_datagram(GOOD.as_bytes());
     }
-    collector.take(BAD.as_bytes());
-    collector.take(b"{");
-    collector.take(&vec![b'x'; DATAGRAM_BYTES + 1]);
-    collector.take(GOOD.replace("\"policy-type\":2", "\"policy-type\":7").as_bytes());
+    collector.add_datagram(BAD.as_bytes());
+    collector.add_datagram(b"{");
+    collector.add_datagram(&vec![b'x'; DATAGRAM_BYTES + 1]);
+    collector.add_datagram(GOOD.replace("\"policy-type\":2", "\"policy-type\":7").as_bytes());
     collector.store().await.unwrap();
     let tally = store.tally(day("2026-11-25")).await.unwrap();
     let entry = &tally[0].entries[0];
     assert_eq!((tally.len(), entry.successful, entry.failed, entry.details.len()), (1, 5, 1, 2));
-    assert_eq!(seen(&collector), [9, 6, 3, 0, 0]);
+    assert_eq!(counts(&collector), [9, 6, 3, 0, 0]);
     let record = store.tallied_record(day("2026-11-25"), &tally[0].domain).await.unwrap();
     assert_eq!(record.as_deref(), Some("v=TLSRPTv1; rua=mailto:a@a.example"));
     collector.store().await.unwrap();
@@ -47,12 +47,23 @@ async fn rpt_21_a_session_counts_once_and_each_of_its_failures_is_a_detail() {
 }
 
 #[tokio::test]
-async fn what_came_before_midnight_counts_for_its_day_until_that_is_closed() {
-    let (_dir, store, clock, collector) = place().await;
-    collector.take(GOOD.as_bytes());
+async fn rpt_22_a_policy_failure_is_reported_though_the_delivery_went_through() {
+    let (_dir, store, _, collector) = setup().await;
+    let delivered = GOOD.replace(r#""t":0"#, r#""failure-details":[{"c":303,"n":"mx1"}],"t":1"#);
+    collector.add_datagram(delivered.as_bytes());
+    collector.store().await.unwrap();
+    let entry = store.tally(day("2026-11-25")).await.unwrap().remove(0).entries.remove(0);
+    let results: Vec<&str> = entry.details.iter().map(|detail| detail.result_type.as_str()).collect();
+    assert_eq!((entry.successful, entry.failed, results), (1, 0, vec!["sts-webpki-invalid"]));
+}
+
+#[tokio::test]
+async fn a_session_before_midnight_counts_for_its_day_until_the_day_is_closed() {
+    let (_dir, store, clock, collector) = setup().await;
+    collector.add_datagram(GOOD.as_bytes());
     clock.advance(20);
-    collector.take(GOOD.as_bytes());
-    collector.take(GOOD.as_bytes());
+    collector.add_datagram(GOOD.as_bytes());
+    collector.add_datagram(GOOD.as_bytes());
     collector.store().await.unwrap();
     assert_eq!(store.tally_sums(day("2026-11-25")).await.unwrap(), (1, 0));
     assert_eq!(store.tally_sums(day("2026-11-26")).await.unwrap(), (2, 0));
@@ -66,48 +77,49 @@ async fn what_came_before_midnight_counts_for_its_day_until_that_is_closed() {
     assert_eq!(store.tally_sums(day("2026-11-25")).await.unwrap(), (2, 0));
     assert!(collector.post(at("2026-11-26T01:00:00Z")).await.unwrap_err().to_string().contains("future"));
     clock.set_by(-20);
-    collector.take(GOOD.as_bytes());
+    collector.add_datagram(GOOD.as_bytes());
     store.close_day(day("2026-11-25"), false).await.unwrap();
     clock.set_by(20);
-    collector.take(GOOD.as_bytes());
+    collector.add_datagram(GOOD.as_bytes());
     collector.store().await.unwrap();
     let both = [at("2026-11-26T00:00:05Z"), at("2026-11-25T12:00:00Z")].concat();
-    let said = collector.post(both).await.unwrap_err().to_string();
-    assert!(said.starts_with("session 2: the reports about 2026-11-25 are built"), "{said}");
+    let error = collector.post(both).await.unwrap_err().to_string();
+    assert!(error.starts_with("session 2: the reports about 2026-11-25 are built"), "{error}");
     assert_eq!(store.tally_sums(day("2026-11-25")).await.unwrap(), (2, 0));
     assert_eq!(store.tally_sums(day("2026-11-26")).await.unwrap(), (3, 0));
-    assert_eq!(seen(&collector), [6, 5, 0, 1, 0]);
+    assert_eq!(counts(&collector), [6, 5, 0, 1, 0]);
 }
 
 #[tokio::test]
-async fn while_the_store_fails_sessions_are_held_up_to_a_bound_and_the_rest_is_counted() {
-    let (dir, store, _, collector) = place().await;
-    collector.take(GOOD.as_bytes());
+async fn while_the_store_fails_sessions_are_held_up_to_a_limit_and_further_ones_are_counted() {
+    let (dir, store, _, collector) = setup().await;
+    collector.add_datagram(GOOD.as_bytes());
     store.close().await;
     assert!(collector.store().await.is_err());
-    collector.take(GOOD.as_bytes());
+    collector.add_datagram(GOOD.as_bytes());
     assert!(collector.store().await.is_err());
-    assert_eq!(seen(&collector), [2, 0, 0, 0, 0]);
+    assert_eq!(counts(&collector), [2, 0, 0, 0, 0]);
     let distinct = |n: usize| GOOD.replace("STSv1", &format!("STSv1{n:060000}"));
     let fits = COLLECTED_BYTES / 60_000;
     for n in 0..fits + 40 {
-        collector.take(distinct(n).as_bytes());
+        collector.add_datagram(distinct(n).as_bytes());
     }
-    collector.take(GOOD.as_bytes());
-    let [received, _, _, _, dropped] = seen(&collector);
+    collector.add_datagram(GOOD.as_bytes());
+    let [received, _, _, _, dropped] = counts(&collector);
     assert_eq!(received, 43 + fits as u64);
     assert!((40..60).contains(&dropped), "{dropped}");
-    // The same sessions, once the store is back.
-    let again = Collector::new(Store::open(&dir.path().join("s.db")).await.unwrap(), collector.clock.clone());
-    *again.held() = std::mem::take(&mut *collector.held());
-    again.store().await.unwrap();
-    let (successful, _) = again.store.tally_sums(day("2026-11-25")).await.unwrap();
+    // Move the pending sessions to a collector whose store works.
+    let restarted =
+        Collector::new(Store::open(&dir.path().join("s.db")).await.unwrap(), collector.clock.clone());
+    *restarted.pending() = std::mem::take(&mut *collector.pending());
+    restarted.store().await.unwrap();
+    let (successful, _) = restarted.store.tally_sums(day("2026-11-25")).await.unwrap();
     assert_eq!(successful + dropped, received);
 }
 
 #[tokio::test]
 async fn lib_06_the_socket_has_its_mode_replaces_a_dead_one_and_leaves_a_live_one() {
-    let (dir, store, _, collector) = place().await;
+    let (dir, store, _, collector) = setup().await;
     let path = dir.path().join("run").join("tlsrpt.sock");
     let options = SocketFileOptions { mode: Some(0o622), owner: None };
     let first = DatagramSocket::bind(&path, options).await.unwrap();
@@ -120,7 +132,7 @@ async fn lib_06_the_socket_has_its_mode_replaces_a_dead_one_and_leaves_a_live_on
     for _ in 0..100 {
         client.send_to(GOOD.as_bytes(), &path).unwrap();
     }
-    while seen(&collector)[0] < 100 {
+    while counts(&collector)[0] < 100 {
         tokio::task::yield_now().await;
     }
     collector.store().await.unwrap();
@@ -131,9 +143,9 @@ async fn lib_06_the_socket_has_its_mode_replaces_a_dead_one_and_leaves_a_live_on
     shutdown.token.cancel();
     thread.join().unwrap();
     assert!(!path.exists());
-    assert_eq!(seen(&collector)[0], 105);
+    assert_eq!(counts(&collector)[0], 105);
     drop(UnixDatagram::bind(&path).unwrap());
     assert!(DatagramSocket::bind(&path, options).await.is_ok());
     std::fs::write(&path, "text").unwrap();
-    assert!(DatagramSocket::bind(&path, options).await.unwrap_err().to_string().contains("no socket"));
+    assert!(DatagramSocket::bind(&path, options).await.unwrap_err().to_string().contains("non-socket"));
 }

@@ -1,4 +1,6 @@
-//! One report a policy domain from the tally of a UTC day (RFC 8460 §4).
+//! Builds the report of a policy domain from its tally of a UTC day (RFC 8460 §4).
+//!
+//! The scheduler passes in tallies and probe results from the store, and queues the resulting reports.
 
 use super::testing_probe;
 use formats::report::{DateRange, FailureDetail, PolicyReport, Report};
@@ -10,31 +12,31 @@ use std::net::IpAddr;
 use store::tallies::DomainTally;
 use store::testing_probes::TestingProbe;
 
-/// Who reports, and how much is said.
+/// The reporting organization, and how much its reports disclose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reporter {
-    /// The organization's name as it stands in reports.
+    /// The `organization-name` in reports.
     pub organization: String,
-    /// Whom to ask; its domain is the submitter (RPT-08).
+    /// The `contact-info` in reports and the sender of report mail; its domain is the submitter (RPT-08).
     pub contact: MailAddress,
-    /// How addresses of sessions are told.
+    /// How reports show the IP addresses of sessions.
     pub addresses: Addresses,
 }
 
-/// How addresses of sessions are told.
+/// How reports show the IP addresses of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Addresses {
-    /// As they are.
+    /// Full addresses.
     #[default]
     Full,
-    /// Their network only: the first 24 bits, or 48 of IPv6.
+    /// The network only: 24 bits of IPv4, 48 bits of IPv6.
     Shortened,
-    /// Not at all.
+    /// No addresses.
     Omitted,
 }
 
 impl Addresses {
-    fn tell(self, address: Option<IpAddr>) -> Option<IpAddr> {
+    fn redact(self, address: Option<IpAddr>) -> Option<IpAddr> {
         match self {
             Self::Full => address,
             Self::Shortened => address.map(net::rate_limit::network),
@@ -44,34 +46,34 @@ impl Addresses {
 }
 
 impl Reporter {
-    /// The domain that submits.
+    /// The submitter: the domain of the contact address.
     pub fn submitter(&self) -> &DomainName {
         self.contact.domain()
     }
 }
 
-/// Groups of failures in one report; the rarest beyond are summed up by their result, and it says so.
+/// The maximum number of failure details in a report. The rarest further ones are summed up by result type.
 const MAX_DETAILS: usize = 10_000;
 
-/// The report about the day that `within` lies in; `None` when there was no session (RPT-25). `looks` are
-/// handshakes of our own for policies in `testing`.
+/// Builds the report about the UTC day that contains `within`; `None` when there was no session (RPT-25). `probes` are
+/// the results of [`super::TestingProber`] for this domain and day.
 ///
-/// The `report-id` is made of the day, the domain and the submitter, so that a report that is built
-/// again after a crash is the same report.
+/// The `report-id` consists of the day, the domain and the submitter, so a report that is rebuilt after a crash has the
+/// same ID.
 pub fn build(
     within: Timestamp,
     tally: DomainTally,
-    looks: &[TestingProbe],
+    probes: &[TestingProbe],
     reporter: &Reporter,
 ) -> Option<Report> {
     let date_range = DateRange::utc_day(within);
     let mut policies: Vec<PolicyReport> =
         tally.entries.into_iter().filter(|entry| entry.successful + entry.failed > 0).collect();
-    let most = MAX_DETAILS / policies.len().max(1);
+    let limit = MAX_DETAILS / policies.len().max(1);
     for policy in &mut policies {
-        testing_probe::apply_probes(policy, looks);
+        testing_probe::apply_probes(policy, probes);
         let details = std::mem::take(&mut policy.details).into_iter();
-        policy.details = grouped(details.map(|detail| told(detail, reporter.addresses)), most.max(10));
+        policy.details = grouped(details.map(|detail| disclosed(detail, reporter.addresses)), limit.max(10));
     }
     let day = date_range.start.strftime("%Y%m%d");
     (!policies.is_empty()).then(|| Report {
@@ -83,24 +85,24 @@ pub fn build(
     })
 }
 
-/// A failure as it is told: addresses as configured, and a reason where the RFC wants one (RPT-10).
-fn told(detail: FailureDetail, addresses: Addresses) -> FailureDetail {
-    let wants_reason =
+/// A failure as the report shows it: addresses as configured, and a reason where RFC 8460 §4.3 requires one (RPT-10).
+fn disclosed(detail: FailureDetail, addresses: Addresses) -> FailureDetail {
+    let needs_reason =
         matches!(detail.result_type, ResultType::CertificateNotTrusted | ResultType::ValidationFailure);
-    let no_reason = || wants_reason.then(|| "the mail server gave no reason".to_owned());
+    let no_reason = || needs_reason.then(|| "no reason given by the mail server".to_owned());
     FailureDetail {
-        sending_mta_ip: addresses.tell(detail.sending_mta_ip),
-        receiving_ip: addresses.tell(detail.receiving_ip),
+        sending_mta_ip: addresses.redact(detail.sending_mta_ip),
+        receiving_ip: addresses.redact(detail.receiving_ip),
         failure_reason_code: detail.failure_reason_code.or_else(no_reason),
         ..detail
     }
 }
 
-/// Failures that are alike in one, the most frequent first, at most so many and those that are summed up.
-fn grouped(details: impl Iterator<Item = FailureDetail>, most: usize) -> Vec<FailureDetail> {
+/// Merges equal failures and sorts them by frequency. Beyond `limit`, the rarest are summed up by result type.
+fn grouped(details: impl Iterator<Item = FailureDetail>, limit: usize) -> Vec<FailureDetail> {
     let mut all = merged(details);
-    if all.len() > most {
-        let rest = all.split_off(most).into_iter();
+    if all.len() > limit {
+        let rest = all.split_off(limit).into_iter();
         let summed = merged(rest.map(|detail| FailureDetail {
             sending_mta_ip: None,
             receiving_mx_hostname: None,
@@ -115,13 +117,14 @@ fn grouped(details: impl Iterator<Item = FailureDetail>, most: usize) -> Vec<Fai
     all
 }
 
+/// Merges failures that differ only in their count; the most frequent come first.
 fn merged(details: impl Iterator<Item = FailureDetail>) -> Vec<FailureDetail> {
     let mut all: BTreeMap<String, FailureDetail> = BTreeMap::new();
     for detail in details {
         let count = detail.failed_session_count;
-        let alike = FailureDetail { failed_session_count: 0, ..detail };
-        let known = all.entry(format!("{alike:?}")).or_insert(alike);
-        known.failed_session_count = known.failed_session_count.saturating_add(count);
+        let key = FailureDetail { failed_session_count: 0, ..detail };
+        let sum = all.entry(format!("{key:?}")).or_insert(key);
+        sum.failed_session_count = sum.failed_session_count.saturating_add(count);
     }
     let mut all: Vec<FailureDetail> = all.into_values().collect();
     all.sort_by_key(|detail| std::cmp::Reverse(detail.failed_session_count));
@@ -192,8 +195,8 @@ mod tests {
     #[test]
     fn rpt_10_a_reason_stands_where_the_rfc_wants_one() {
         for (result, reason) in [
-            (ResultType::CertificateNotTrusted, Some("the mail server gave no reason")),
-            (ResultType::ValidationFailure, Some("the mail server gave no reason")),
+            (ResultType::CertificateNotTrusted, Some("no reason given by the mail server")),
+            (ResultType::ValidationFailure, Some("no reason given by the mail server")),
             (ResultType::CertificateExpired, None),
         ] {
             let mut tally = tally("a.example", 0, 1);
@@ -204,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_told_as_configured_and_what_is_then_alike_is_one() {
+    fn addresses_are_shown_as_configured_and_equal_failures_are_merged() {
         for (addresses, sending, receiving) in [
             (Addresses::Full, Some("192.0.2.7"), Some("2001:db8:1:2::3")),
             (Addresses::Shortened, Some("192.0.2.0"), Some("2001:db8:1::")),
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_kinds_of_failures_are_summed_up_and_it_says_so() {
+    fn too_many_kinds_of_failures_are_summed_up_and_marked() {
         let mut tally = tally("a.example", 0, 1);
         tally.entries[0].details = (0..MAX_DETAILS as u64 + 300)
             .map(|n| FailureDetail { receiving_mx_helo: Some(format!("h{n}")), ..detail(1 + n % 2) })

@@ -1,4 +1,6 @@
-//! The mail that carries a report: multipart/report, gzip, DKIM-signed (RFC 8460 §3, §5.3).
+//! Composes report mail: multipart/report, gzip, DKIM-signed (RFC 8460 §3, §5.3).
+//!
+//! The scheduler makes a [`PreparedReport`] from each report; the delivery composes a mail for each `mailto` target.
 
 use super::build::Reporter;
 use formats::DomainName;
@@ -17,25 +19,25 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use std::fmt;
 
-/// The key that report mail is signed with. Its record needs `s=tlsrpt` or no `s=` (RPT-16).
+/// A DKIM key that signs report mail. Its record must have `s=tlsrpt` or no `s=` (RPT-16).
 pub struct DkimKey {
-    /// The signing domain, the submitter's.
+    /// The signing domain: that of the submitter.
     pub domain: DomainName,
-    /// The selector.
+    /// The DKIM selector.
     pub selector: String,
     secret: Secret,
 }
 
-/// Keys as they were read, since reading one takes longer than signing with it; and RSA in DER, for its public half.
+/// A parsed private key, since parsing takes longer than signing. RSA also keeps its DER form, for the public key.
 enum Secret {
     Rsa(Box<RsaKey<Sha256>>, Vec<u8>),
     Ed25519(Ed25519Key),
 }
 
-/// A key that is lent to the library, which wants to own it.
-struct Lent<'k, K>(&'k K);
+/// A borrowed key: the library takes keys by value.
+struct Borrowed<'k, K>(&'k K);
 
-impl<K: SigningKey> SigningKey for Lent<'_, K> {
+impl<K: SigningKey> SigningKey for Borrowed<'_, K> {
     type Hasher = K::Hasher;
 
     fn sign(&self, input: impl Writable) -> mail_auth::Result<Vec<u8>> {
@@ -47,42 +49,42 @@ impl<K: SigningKey> SigningKey for Lent<'_, K> {
     }
 }
 
-/// Why a key can't be used. The key itself is never in the text.
+/// The reason why a DKIM key can't be used. The text never contains the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DkimKeyError {
-    /// Not PEM with a private key.
-    #[error("there is no private key in PEM form (PKCS #8, or PKCS #1 for RSA)")]
+    /// The text is not a private key in PEM form.
+    #[error("not a private key in PEM form (PKCS #8, or PKCS #1 for RSA)")]
     Pem,
-    /// A key of another kind.
+    /// The key has an unsupported type or is malformed.
     #[error("the key is neither RSA nor Ed25519")]
     Kind,
 }
 
-/// Why a mail can't be made.
+/// The reason why a report mail can't be composed.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
-    /// The report can't be written strictly.
-    #[error("the report can't be written: {0}")]
+    /// The report has no valid JSON form by RFC 8460.
+    #[error("the report can't be serialized: {0}")]
     Write(#[from] WriteError),
-    /// Packing failed.
-    #[error("the report can't be packed: {0}")]
+    /// Compression failed.
+    #[error("the report can't be compressed: {0}")]
     Pack(#[from] std::io::Error),
-    /// Signing failed.
-    #[error("the mail can't be signed: {0}")]
+    /// Signing failed; the text is the reason.
+    #[error("the report mail can't be signed: {0}")]
     Sign(String),
 }
 
 /// A signed report mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Composed {
-    /// The whole message.
+    /// The whole message, with headers.
     pub message: Vec<u8>,
-    /// Its Message-ID without brackets: the same each time the report is sent.
+    /// The Message-ID without brackets. It is the same each time the report is sent.
     pub message_id: String,
 }
 
 impl DkimKey {
-    /// Takes an RSA or Ed25519 key in PEM.
+    /// Parses an RSA or Ed25519 key in PEM form.
     pub fn from_pem(domain: DomainName, selector: &str, pem: &str) -> Result<Self, DkimKeyError> {
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| DkimKeyError::Pem)?;
         let bytes = key.secret_der().to_vec();
@@ -93,14 +95,15 @@ impl DkimKey {
         Ok(Self { domain, selector: selector.to_owned(), secret })
     }
 
-    /// A new Ed25519 key.
+    /// Generates an Ed25519 key.
     pub fn generate(domain: DomainName, selector: &str) -> Result<Self, DkimKeyError> {
         let secret = Ed25519Key::generate_pkcs8().map_err(|_| DkimKeyError::Kind)?;
         let key = Ed25519Key::from_pkcs8_maybe_unchecked_der(&secret).map_err(|_| DkimKeyError::Kind)?;
         Ok(Self { domain, selector: selector.to_owned(), secret: Secret::Ed25519(key) })
     }
 
-    /// Where the key's record stands and its value, for report mail only (RPT-16).
+    /// The name and value of the DNS record to publish, limited to report mail by `s=tlsrpt` (RPT-16). `None` if the
+    /// public key can't be encoded.
     pub fn record(&self) -> Option<(String, String)> {
         let (kind, public) = match &self.secret {
             Secret::Ed25519(key) => ("ed25519", key.public_key()),
@@ -116,11 +119,11 @@ impl DkimKey {
         let (domain, selector) = (self.domain.as_str(), self.selector.as_str());
         match &self.secret {
             Secret::Ed25519(key) => {
-                let signer = DkimSigner::from_key(Lent(key)).domain(domain).selector(selector);
+                let signer = DkimSigner::from_key(Borrowed(key)).domain(domain).selector(selector);
                 signer.headers(SIGNED_HEADERS).sign(message).map_err(fail)
             }
             Secret::Rsa(key, _) => {
-                let signer = DkimSigner::from_key(Lent(key.as_ref())).domain(domain).selector(selector);
+                let signer = DkimSigner::from_key(Borrowed(key.as_ref())).domain(domain).selector(selector);
                 signer.headers(SIGNED_HEADERS).sign(message).map_err(fail)
             }
         }
@@ -139,13 +142,14 @@ fn rsa(bytes: &[u8]) -> Option<RsaKey<Sha256>> {
     RsaKey::from_key_der(pkcs8).or_else(|_| RsaKey::from_key_der(pkcs1)).ok()
 }
 
-/// The SubjectPublicKeyInfo, which is what verifiers expect of RSA keys in practice.
+/// The SubjectPublicKeyInfo, which verifiers expect for RSA keys in practice.
 fn rsa_public_key(bytes: &[u8]) -> Option<Vec<u8>> {
     let forms = [PrivateKeyDer::Pkcs8(bytes.into()), PrivateKeyDer::Pkcs1(bytes.into())];
     let key = forms.iter().find_map(|form| rustls::crypto::aws_lc_rs::sign::any_supported_type(form).ok())?;
     Some(key.public_key()?.to_vec())
 }
 
+/// The header fields that the DKIM signature covers.
 const SIGNED_HEADERS: [&str; 10] = [
     "From",
     "To",
@@ -159,21 +163,21 @@ const SIGNED_HEADERS: [&str; 10] = [
     "TLS-Required",
 ];
 
-/// A report that is ready to go.
+/// A report that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedReport {
-    /// About whom.
+    /// The policy domain.
     pub domain: DomainName,
-    /// The day that it is about.
+    /// The UTC day of the report.
     pub day: DateRange,
-    /// Its `report-id`, which is the Message-ID too.
+    /// The `report-id`, which is also the Message-ID.
     pub report_id: String,
-    /// Its text, packed by gzip.
+    /// The JSON text, compressed with gzip.
     pub packed: Vec<u8>,
 }
 
 impl PreparedReport {
-    /// Packs a report.
+    /// Serializes and compresses a report.
     pub fn new(domain: &DomainName, report: &Report) -> Result<Self, ComposeError> {
         Ok(Self {
             domain: domain.clone(),
@@ -183,46 +187,46 @@ impl PreparedReport {
         })
     }
 
-    /// The name of its file (RPT-12).
+    /// The file name of the attachment (RFC 8460 §5.1, RPT-12).
     pub fn file_name(&self, submitter: &DomainName) -> String {
         file_name_of(submitter, &self.domain, self.day, None).to_string()
     }
 }
 
-/// The mail that takes a report to `to`, signed with each of the keys.
+/// Composes the mail with a report for `to`, signed with each of the keys.
 pub fn compose(
-    letter: &PreparedReport,
+    prepared: &PreparedReport,
     reporter: &Reporter,
     to: &MailAddress,
     keys: &[DkimKey],
     now: Timestamp,
 ) -> Result<Composed, ComposeError> {
-    let domain = &letter.domain;
+    let domain = &prepared.domain;
     let names = ReportMail {
         policy_domain: domain.clone(),
         submitter: reporter.submitter().clone(),
-        report_id: letter.report_id.clone(),
+        report_id: prepared.report_id.clone(),
     };
     let text = format!(
         "This is an aggregate TLS report from {} about mail to {domain}\r\nfor the day that began {} (RFC 8460). The report is attached.\r\n",
-        reporter.organization, letter.day.start
+        reporter.organization, prepared.day.start
     );
     let parts = vec![
         MimePart::new(ContentType::new("text/plain").attribute("charset", "utf-8"), text),
-        MimePart::new("application/tlsrpt+gzip", letter.packed.as_slice())
-            .attachment(letter.file_name(reporter.submitter())),
+        MimePart::new("application/tlsrpt+gzip", prepared.packed.as_slice())
+            .attachment(prepared.file_name(reporter.submitter())),
     ];
     let body = MimePart::new(ContentType::new("multipart/report").attribute("report-type", "tlsrpt"), parts);
     let unsigned = MessageBuilder::new()
         .from(reporter.contact.to_string())
         .to(to.to_string())
-        // Raw, since receivers match the words of RFC 8460 §5.3 and not an encoded form of them.
+        // Raw: receivers match the literal text of RFC 8460 §5.3, not an encoded form.
         .header("Subject", Raw::new(names.subject()))
         .date(now.as_second())
-        .message_id(letter.report_id.clone())
+        .message_id(prepared.report_id.clone())
         .header("TLS-Report-Domain", Raw::new(domain.to_string()))
         .header("TLS-Report-Submitter", Raw::new(reporter.submitter().to_string()))
-        // RFC 8689 §4.1: relays that know it deliver whatever TLS does (RPT-17).
+        // RFC 8689 §4.1: relays that support this header deliver even if TLS fails (RPT-17).
         .header("TLS-Required", Raw::new("no"))
         .body(body)
         .write_to_vec()?;
@@ -232,7 +236,7 @@ pub fn compose(
         message.extend_from_slice(signature.to_header().as_bytes());
     }
     message.extend_from_slice(&unsigned);
-    Ok(Composed { message, message_id: letter.report_id.clone() })
+    Ok(Composed { message, message_id: prepared.report_id.clone() })
 }
 
 #[cfg(test)]
@@ -270,8 +274,8 @@ mod tests {
         let tally = DomainTally { domain: domain("example.org"), entries: vec![entry] };
         let report = super::super::build(now, tally, &[], &reporter).unwrap();
         let to = MailAddress::parse("reports@example.org").unwrap();
-        let letter = PreparedReport::new(&domain("example.org"), &report).unwrap();
-        let composed = compose(&letter, &reporter, &to, std::slice::from_ref(key), now).unwrap();
+        let prepared = PreparedReport::new(&domain("example.org"), &report).unwrap();
+        let composed = compose(&prepared, &reporter, &to, std::slice::from_ref(key), now).unwrap();
         (report, composed)
     }
 
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_never_shows_and_a_broken_one_is_refused() {
+    fn debug_output_hides_the_key_and_a_broken_key_is_refused() {
         let key = DkimKey::from_pem(domain("sender.example"), "r", &rsa_pem()).unwrap();
         assert_eq!(format!("{key:?}"), "DkimKey(r._domainkey.sender.example)");
         assert_eq!(DkimKey::from_pem(domain("a.example"), "r", "hello").err(), Some(DkimKeyError::Pem));

@@ -1,8 +1,11 @@
-//! Takes reports to where the domain wants them (RFC 8460 §3, §5.3, §5.4).
+//! Delivers reports to the targets that a domain publishes (RFC 8460 §3, §5.3, §5.4).
+//!
+//! The scheduler passes in a [`PreparedReport`]. `mailto` targets get a composed mail over the [`Transport`], `https`
+//! targets a POST request. [`DeliveryLimits`] bounds the number of deliveries, per target host and in total.
 
 use super::build::Reporter;
 use super::compose::{DkimKey, PreparedReport, compose};
-use super::transport::{Transport, put};
+use super::transport::{Transport, write_file};
 use super::undelivered::Undelivered;
 use formats::DomainName;
 use formats::limits::{REPORTS_AT_ONCE, REPORTS_PER_HOST, REPORTS_WAITING};
@@ -16,37 +19,37 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Looks up report targets and brings reports there.
+/// Looks up report targets and delivers reports to them.
 pub struct ReportDelivery {
-    /// Finds `_smtp._tls` records.
+    /// Resolves `_smtp._tls` records.
     pub dns: Arc<dyn Dns>,
-    /// How mail leaves.
+    /// The transport for mail. With a folder, reports for `https` targets are written there too.
     pub transport: Transport,
-    /// Posts over HTTPS.
+    /// The HTTPS client for POST requests.
     pub posts: Arc<dyn Posts>,
-    /// Whether hosts that are posted to have to prove themselves (RPT-19).
+    /// Whether certificates of `https` targets are verified (RPT-19).
     pub verify: Verify,
-    /// In whose name.
+    /// The reporting organization.
     pub reporter: Reporter,
-    /// Sign mail.
+    /// The DKIM keys; each adds a signature to report mail.
     pub keys: Vec<DkimKey>,
-    /// Hosts, and all below them, to which nothing is sent.
+    /// Target hosts that get no reports, with all their subdomains.
     pub denied: Vec<DomainName>,
-    /// Who is busy with reports of ours.
+    /// The limits on concurrent deliveries.
     pub busy: DeliveryLimits,
 }
 
-/// Who is busy with reports of ours: a host takes some at once, a queue of others waits for it, and all hosts
-/// together take so many.
+/// Limits on concurrent deliveries: [`REPORTS_PER_HOST`] per target host and [`REPORTS_AT_ONCE`] in total. Up to
+/// [`REPORTS_WAITING`] further deliveries wait for a host.
 pub struct DeliveryLimits {
     hosts: ConcurrencyLimit<DomainName>,
     all: Arc<Semaphore>,
     waiting: Mutex<HashMap<DomainName, usize>>,
 }
 
-/// A place at a host.
+/// A permit for one delivery; dropping it releases the slot.
 pub struct DeliverySlot {
-    _at_host: Option<OwnedSemaphorePermit>,
+    _of_host: Option<OwnedSemaphorePermit>,
     _of_all: Option<OwnedSemaphorePermit>,
 }
 
@@ -61,8 +64,8 @@ impl Default for DeliveryLimits {
 }
 
 impl DeliveryLimits {
-    /// Waits for a place at a host; `None` when too many wait for that host already.
-    pub async fn place(&self, host: &DomainName) -> Option<DeliverySlot> {
+    /// Waits for a slot at a host. Returns `None` at once if [`REPORTS_WAITING`] deliveries already wait for the host.
+    pub async fn acquire(&self, host: &DomainName) -> Option<DeliverySlot> {
         {
             let mut waiting = self.waiting();
             let here = waiting.entry(host.clone()).or_default();
@@ -71,7 +74,7 @@ impl DeliveryLimits {
             }
             *here += 1;
         }
-        let _at_host = self.hosts.take(host.clone()).await;
+        let _of_host = self.hosts.take(host.clone()).await;
         let _of_all = self.all.clone().acquire_owned().await.ok();
         let mut waiting = self.waiting();
         if let Some(here) = waiting.get_mut(host) {
@@ -80,7 +83,7 @@ impl DeliveryLimits {
                 waiting.remove(host);
             }
         }
-        Some(DeliverySlot { _at_host, _of_all })
+        Some(DeliverySlot { _of_host, _of_all })
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<DomainName, usize>> {
@@ -88,7 +91,7 @@ impl DeliveryLimits {
     }
 }
 
-/// Whether a name is one of these or below one of them.
+/// True if `name` is one of `all` or a subdomain of one.
 pub(super) fn is_within(name: &DomainName, all: &[DomainName]) -> bool {
     all.iter().any(|one| {
         let rest = name.as_str().strip_suffix(one.as_str());
@@ -96,7 +99,7 @@ pub(super) fn is_within(name: &DomainName, all: &[DomainName]) -> bool {
     })
 }
 
-/// The host that a target is at.
+/// The target host: the domain of the mail address, or the host of the URL.
 pub fn host(rua: &Rua) -> &DomainName {
     match rua {
         Rua::Mailto(address) => address.domain(),
@@ -105,8 +108,9 @@ pub fn host(rua: &Rua) -> &DomainName {
 }
 
 impl ReportDelivery {
-    /// Where the domain wants reports; `None` when it has no record, several, or a malformed one (RPT-01). When it
-    /// can't be looked up now, `known` is the record as it was when mail was sent.
+    /// Looks up the report targets of a domain. Returns `None` when it has no record, several, or a malformed one
+    /// (RPT-01). If the look-up fails, `known` is used: the record that the mail server saw when it sent mail. Without
+    /// a valid `known`, the failure is the error.
     pub async fn targets(
         &self,
         domain: &DomainName,
@@ -123,51 +127,52 @@ impl ReportDelivery {
         }
     }
 
-    /// Brings a report to a target; says how it went.
+    /// Delivers a report to a target, unless the configuration denies its host. Returns a description of the result,
+    /// for the log and `sternpost reports list --sent`.
     pub async fn bring(
         &self,
-        letter: &PreparedReport,
+        prepared: &PreparedReport,
         to: &Rua,
         now: Timestamp,
     ) -> Result<String, Undelivered> {
         if is_within(host(to), &self.denied) {
-            return Err(Undelivered::ever("the configuration denies this host"));
+            return Err(Undelivered::permanent("the configuration denies this host"));
         }
         match to {
-            Rua::Mailto(address) => self.mail(letter, address, now).await,
-            Rua::Https(url) => self.post(letter, url).await,
+            Rua::Mailto(address) => self.mail(prepared, address, now).await,
+            Rua::Https(url) => self.post(prepared, url).await,
         }
     }
 
     async fn mail(
         &self,
-        letter: &PreparedReport,
+        prepared: &PreparedReport,
         to: &MailAddress,
         now: Timestamp,
     ) -> Result<String, Undelivered> {
-        let mail = compose(letter, &self.reporter, to, &self.keys, now).map_err(Undelivered::now)?;
+        let mail = compose(prepared, &self.reporter, to, &self.keys, now).map_err(Undelivered::temporary)?;
         let envelope =
             Mail { from: self.reporter.contact.to_string(), to: vec![to.to_string()], message: mail.message };
-        let name = format!("{}!{}", letter.file_name(self.reporter.submitter()), to.domain());
+        let name = format!("{}!{}", prepared.file_name(self.reporter.submitter()), to.domain());
         self.transport.carry(to.domain(), &envelope, &name).await
     }
 
-    async fn post(&self, letter: &PreparedReport, url: &HttpsUrl) -> Result<String, Undelivered> {
+    async fn post(&self, prepared: &PreparedReport, url: &HttpsUrl) -> Result<String, Undelivered> {
         if let Transport::Folder(dir) = &self.transport {
-            return put(dir, &letter.file_name(self.reporter.submitter()), &letter.packed);
+            return write_file(dir, &prepared.file_name(self.reporter.submitter()), &prepared.packed);
         }
-        let body = Bytes::from(letter.packed.clone());
+        let body = Bytes::from(prepared.packed.clone());
         let status = self.posts.post(url, "application/tlsrpt+gzip", body, self.verify).await;
-        match status.map_err(Undelivered::now)? {
+        match status.map_err(Undelivered::temporary)? {
             status @ 200..300 => Ok(format!("status {status}")),
             status @ 300..400 => {
-                Err(Undelivered::ever(format!("status {status}: redirects are not followed")))
+                Err(Undelivered::permanent(format!("status {status}: redirects are not followed")))
             }
-            // The request is at fault, but for those that ask for patience.
+            // A client error is permanent, except for those that request a retry.
             status @ 400..500 if !matches!(status, 408 | 425 | 429) => {
-                Err(Undelivered::ever(format!("status {status}")))
+                Err(Undelivered::permanent(format!("status {status}")))
             }
-            status => Err(Undelivered::now(format!("status {status}"))),
+            status => Err(Undelivered::temporary(format!("status {status}"))),
         }
     }
 }
@@ -179,26 +184,26 @@ mod tests {
     use net::smtp::{MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
 
     #[tokio::test]
-    async fn a_host_takes_so_many_at_once_some_wait_and_others_are_sent_away() {
-        let busy = DeliveryLimits::default();
+    async fn deliveries_to_a_host_are_limited_some_wait_and_further_ones_are_rejected() {
+        let limits = DeliveryLimits::default();
         let name = |text: &str| DomainName::parse(text).unwrap();
         let (a, b) = (name("a.example"), name("b.example"));
         let mut held = Vec::new();
         for _ in 0..REPORTS_PER_HOST {
-            held.push(busy.place(&a).await.unwrap());
+            held.push(limits.acquire(&a).await.unwrap());
         }
-        let mut line: Vec<_> = (0..REPORTS_WAITING).map(|_| Box::pin(busy.place(&a))).collect();
-        for one in &mut line {
-            assert!(futures_util::poll!(one).is_pending());
+        let mut queue: Vec<_> = (0..REPORTS_WAITING).map(|_| Box::pin(limits.acquire(&a))).collect();
+        for waiting in &mut queue {
+            assert!(futures_util::poll!(waiting).is_pending());
         }
-        assert!(busy.place(&a).await.is_none());
-        assert!(busy.place(&b).await.is_some());
+        assert!(limits.acquire(&a).await.is_none());
+        assert!(limits.acquire(&b).await.is_some());
         held.pop();
-        assert!(line.remove(0).await.is_some());
-        drop((line, held));
+        assert!(queue.remove(0).await.is_some());
+        drop((queue, held));
     }
 
-    /// Answers nothing, for ever.
+    /// A host that never answers.
     struct Tarpit;
 
     impl MailHosts for Tarpit {
@@ -213,33 +218,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_target_that_tarpits_is_left_after_ten_minutes_and_keeps_no_other_waiting() {
+    async fn a_tarpit_is_abandoned_after_ten_minutes_and_delays_no_other_target() {
         let tarpit = Transport::Relay {
             host: "127.0.0.1".into(),
             port: 25,
             client: Arc::new(Tarpit),
             demand: TlsDemand::Opportunistic,
         };
-        let busy = DeliveryLimits::default();
+        let limits = DeliveryLimits::default();
         let (slow, other) =
             (DomainName::parse("slow.example").unwrap(), DomainName::parse("b.example").unwrap());
         let mail = Mail { from: String::new(), to: Vec::new(), message: Vec::new() };
-        let begun = tokio::time::Instant::now();
+        let started = tokio::time::Instant::now();
         let held = async {
-            let _place = busy.place(&slow).await;
+            let _slot = limits.acquire(&slow).await;
             tarpit.carry(&slow, &mail, "n").await
         };
         let (outcome, at_other) = tokio::join!(held, async {
-            let place = busy.place(&other).await;
-            (place.is_some(), begun.elapsed())
+            let slot = limits.acquire(&other).await;
+            (slot.is_some(), started.elapsed())
         });
-        assert_eq!(outcome.unwrap_err(), Undelivered::now("not done within 600 seconds"));
-        assert_eq!(begun.elapsed(), formats::limits::REPORT_MAIL_TIME);
+        assert_eq!(outcome.unwrap_err(), Undelivered::temporary("timed out after 600 seconds"));
+        assert_eq!(started.elapsed(), formats::limits::REPORT_MAIL_TIME);
         assert_eq!(at_other, (true, std::time::Duration::ZERO));
     }
 
     #[test]
-    fn a_denied_host_denies_what_is_below_it() {
+    fn a_denied_host_also_denies_its_subdomains() {
         let name = |text: &str| DomainName::parse(text).unwrap();
         let denied = [name("bad.example")];
         for (host, is_denied) in

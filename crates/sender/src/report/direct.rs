@@ -1,8 +1,8 @@
-//! Delivers report mail straight to the MX hosts of a target (RFC 8460 §5.3).
+//! Delivers report mail directly to the MX hosts of a target (RFC 8460 §5.3).
 //!
-//! Reports are delivered whatever the receiver's TLS does (RPT-17): a report about failing TLS has to
-//! arrive despite it. So no policy is looked up, and a host whose TLS fails is tried again without. The
-//! input is one mail from [`super::Transport`]; the MX hosts come from DNS.
+//! Reports are delivered even if TLS fails (RPT-17), since a report about failing TLS must still arrive. No policy is
+//! looked up, and a host whose TLS fails is retried without TLS. The input is a mail from [`super::Transport`]; the MX
+//! hosts come from DNS.
 
 use super::undelivered::Undelivered;
 use formats::DomainName;
@@ -34,7 +34,7 @@ impl DirectDelivery {
                 Err(failure) => last = format!("{host}: {}", failure.why),
             }
         }
-        Err(Undelivered::now(last))
+        Err(Undelivered::temporary(last))
     }
 
     async fn mx_hosts(&self, domain: &DomainName) -> Result<Vec<DomainName>, Undelivered> {
@@ -42,30 +42,36 @@ impl DirectDelivery {
             Ok(answer) => {
                 let hosts: Vec<DomainName> = answer.mx_hosts().take(MX_HOSTS).collect();
                 match hosts.is_empty() {
-                    true => Err(Undelivered::ever(format!("{domain} takes no mail (null MX)"))),
+                    true => Err(Undelivered::permanent(format!("{domain} does not accept mail (null MX)"))),
                     false => Ok(hosts),
                 }
             }
             // Without MX records the domain itself is the MX (RFC 5321 §5.1).
             Err(DnsError::NoSuchRecord(_)) => Ok(vec![domain.clone()]),
-            Err(DnsError::NoSuchName(_)) => Err(Undelivered::ever(format!("there is no domain {domain}"))),
-            Err(DnsError::Bogus) => {
-                Err(Undelivered::now(format!("the MX records of {domain} fail DNSSEC validation")))
+            Err(DnsError::NoSuchName(_)) => {
+                Err(Undelivered::permanent(format!("the domain {domain} does not exist")))
             }
-            Err(other) => Err(Undelivered::now(format!("the MX records of {domain}: {other}"))),
+            Err(DnsError::Bogus) => {
+                Err(Undelivered::temporary(format!("the MX records of {domain} fail DNSSEC validation")))
+            }
+            Err(other) => Err(Undelivered::temporary(format!(
+                "the look-up of the MX records of {domain} failed: {other}"
+            ))),
         }
     }
 
-    /// Tries the addresses of one host. A failure that is not final leaves the next host to try.
+    /// Tries the addresses of a host in turn, until one accepts the mail or fails permanently.
     async fn deliver_to(&self, host: &DomainName, mail: &Mail) -> Result<(), Undelivered> {
         let addresses = match host_addresses(self.dns.as_ref(), host).await {
             Ok(addresses) => addresses.addresses,
             Err(DnsError::Bogus) => {
-                return Err(Undelivered::now("its addresses fail DNSSEC validation"));
+                return Err(Undelivered::temporary("its address records fail DNSSEC validation"));
             }
-            Err(error) => return Err(Undelivered::now(format!("its addresses: {error}"))),
+            Err(error) => {
+                return Err(Undelivered::temporary(format!("the look-up of its addresses failed: {error}")));
+            }
         };
-        let mut last = Undelivered::now("it has no address");
+        let mut last = Undelivered::temporary("it has no addresses");
         for address in addresses {
             let target = Target { host: host.clone(), address };
             match self.session(&target, mail).await {
@@ -77,7 +83,7 @@ impl DirectDelivery {
         Err(last)
     }
 
-    /// One session with TLS if it works, else one without.
+    /// Delivers in a session with TLS; if TLS fails, in a second session without it.
     async fn session(&self, target: &Target, mail: &Mail) -> Result<(), Undelivered> {
         let mut outcome = self.mail.session(target, &TlsDemand::Opportunistic, Some(mail)).await;
         if outcome.as_ref().is_err_and(|failure| failure.fault.result_type().is_some()) {
@@ -89,9 +95,9 @@ impl DirectDelivery {
 
 fn undelivered(failure: &SessionFailure) -> Undelivered {
     match &failure.fault {
-        // A host that refuses the connection says nothing about the message.
-        Fault::Refused("the connection" | "HELO", _) => Undelivered::now(&failure.fault),
-        fault if fault.is_permanent() => Undelivered::ever(failure),
-        fault => Undelivered::now(fault),
+        // A refused connection or HELO does not concern this message, so it is retried.
+        Fault::Refused("the connection" | "HELO", _) => Undelivered::temporary(&failure.fault),
+        fault if fault.is_permanent() => Undelivered::permanent(failure),
+        fault => Undelivered::temporary(fault),
     }
 }

@@ -1,5 +1,7 @@
-//! Looks for itself at the MX hosts of domains whose policy is in `testing` and that got mail today (RPT-26): by a
-//! handshake under the full rules of MTA-STS, without mail, a few times a day, one for all domains that share a host.
+//! Probes the MX hosts of domains whose policy is in `testing` and that got mail today (RPT-26).
+//!
+//! A probe is a TLS handshake under the full rules of MTA-STS, without mail. It runs once per [`PROBE_INTERVAL`] and
+//! host, also if several domains share the host. The results go to the store; the report builder applies them.
 
 use super::testing_probe::is_testing;
 use formats::limits::MX_HOSTS;
@@ -16,83 +18,89 @@ use std::time::{Duration, Instant};
 use store::testing_probes::TestingProbe;
 use store::{Store, StoreError};
 
-/// Looks.
+/// Probes MX hosts under policies in `testing`.
 pub struct TestingProber {
-    /// Where tallies and looks are.
+    /// The store of tallies and probe results.
     pub store: Store,
-    /// What time it is.
+    /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Finds MX hosts.
+    /// Resolves MX hosts and their addresses.
     pub dns: Arc<dyn Dns>,
-    /// Shakes hands with them.
+    /// Opens SMTP sessions with MX hosts.
     pub mail: Arc<dyn MailHosts>,
 }
 
-/// Between two looks at a domain or a host.
+/// The minimum interval between two probes of a domain or a host.
 const PROBE_INTERVAL: SignedDuration = SignedDuration::from_hours(6);
-/// Between two turns.
+/// The minimum pause between two rounds.
 const ROUND_INTERVAL: Duration = Duration::from_secs(15);
-/// Between two handshakes.
+/// The pause after each handshake.
 const PROBE_SPACING: Duration = Duration::from_millis(200);
 
-/// What a host showed: `None` when it could not be reached, which says nothing about TLS.
-type Showed = Option<(Target, Timestamp, Option<(ResultType, String)>)>;
+/// The result of probing a host: the target, the time and the failure, if any. `None` when the host could not be
+/// reached, which is no evidence about TLS.
+type ProbeResult = Option<(Target, Timestamp, Option<(ResultType, String)>)>;
 
-/// The hosts that were looked at lately.
-pub type Hosts = HashMap<DomainName, (Timestamp, Showed)>;
+/// Recently probed hosts, each with the time and the result of its probe.
+pub type Hosts = HashMap<DomainName, (Timestamp, ProbeResult)>;
 
 impl TestingProber {
-    /// Looks until it is dropped.
+    /// Runs rounds until the future is dropped.
     pub fn run<'a>(&'a self) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let mut hosts = Hosts::new();
             loop {
-                let begun = Instant::now();
-                if let Err(error) = self.turn(&mut hosts).await {
-                    tracing::warn!("policies in testing can't be looked at now: {error}");
+                let started = Instant::now();
+                if let Err(error) = self.run_round(&mut hosts).await {
+                    tracing::warn!("MX hosts under policies in testing can't be probed: {error}");
                 }
-                // Where there is much to go through, that is done less often.
-                tokio::time::sleep(ROUND_INTERVAL.max(begun.elapsed() * 20)).await;
+                // Pause longer after a long round, so that probing takes at most 5% of the time.
+                tokio::time::sleep(ROUND_INTERVAL.max(started.elapsed() * 20)).await;
             }
         })
     }
 
-    /// Looks at every domain whose turn it is.
-    pub fn turn<'a>(&'a self, hosts: &'a mut Hosts) -> BoxFuture<'a, Result<(), StoreError>> {
+    /// Probes the MX hosts of every domain whose last probe is older than six hours.
+    pub fn run_round<'a>(&'a self, hosts: &'a mut Hosts) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
             let now = self.clock.now();
             let day = DateRange::utc_day(now).start;
             hosts.retain(|_, (at, _)| now < later(*at, PROBE_INTERVAL));
             for (domain, lines) in self.store.maybe_testing(day).await? {
-                let looks = self.store.testing_probes(day, &domain).await?;
-                let is_fresh = looks.last().is_some_and(|last| now < later(last.at, PROBE_INTERVAL));
+                let probes = self.store.testing_probes(day, &domain).await?;
+                let is_fresh = probes.last().is_some_and(|last| now < later(last.at, PROBE_INTERVAL));
                 if is_fresh || !is_testing(&lines) {
                     continue;
                 }
                 let Ok(policy) = Policy::parse(lines.join("\n").as_bytes()) else { continue };
-                let looks = self.look(&domain, &policy, hosts).await;
-                self.store.put_testing_probes(day, &domain, &looks).await?;
+                let probes = self.probe_domain(&domain, &policy, hosts).await;
+                self.store.put_testing_probes(day, &domain, &probes).await?;
             }
             Ok(())
         })
     }
 
-    /// One look at each MX host of a domain, in the order of their preference.
-    async fn look(&self, domain: &DomainName, policy: &Policy, hosts: &mut Hosts) -> Vec<TestingProbe> {
+    /// Probes each MX host of a domain, in order of preference. Unreachable hosts are left out.
+    async fn probe_domain(
+        &self,
+        domain: &DomainName,
+        policy: &Policy,
+        hosts: &mut Hosts,
+    ) -> Vec<TestingProbe> {
         let names: Vec<DomainName> = match self.dns.lookup(domain, Kind::Mx).await {
             Ok(answer) => answer.mx_hosts().take(MX_HOSTS).collect(),
             Err(error) if error.is_absence() => vec![domain.clone()],
             Err(_) => return Vec::new(),
         };
-        let mut looks = Vec::new();
+        let mut probes = Vec::new();
         for mx in names {
-            let Some((target, at, failure)) = self.host(&mx, hosts).await else { continue };
-            let outside = || {
+            let Some((target, at, failure)) = self.cached_probe(&mx, hosts).await else { continue };
+            let unlisted = || {
                 let why = "the MX host matches no mx line of the policy".to_owned();
                 (!policy.covers(&mx)).then_some((ResultType::ValidationFailure, why))
             };
-            let failure = outside().or(failure);
-            looks.push(TestingProbe {
+            let failure = unlisted().or(failure);
+            probes.push(TestingProbe {
                 receiving_ip: Some(target.address),
                 at,
                 reason: failure.as_ref().map(|(_, why)| why.clone()).unwrap_or_default(),
@@ -100,20 +108,21 @@ impl TestingProber {
                 mx,
             });
         }
-        looks
+        probes
     }
 
-    async fn host(&self, mx: &DomainName, hosts: &mut Hosts) -> Showed {
-        if let Some((_, showed)) = hosts.get(mx) {
-            return showed.clone();
+    async fn cached_probe(&self, mx: &DomainName, hosts: &mut Hosts) -> ProbeResult {
+        if let Some((_, result)) = hosts.get(mx) {
+            return result.clone();
         }
-        let showed = self.shake(mx).await;
-        hosts.insert(mx.clone(), (self.clock.now(), showed.clone()));
+        let result = self.probe_host(mx).await;
+        hosts.insert(mx.clone(), (self.clock.now(), result.clone()));
         tokio::time::sleep(PROBE_SPACING).await;
-        showed
+        result
     }
 
-    async fn shake(&self, mx: &DomainName) -> Showed {
+    /// Probes the first address of a host that can be reached.
+    async fn probe_host(&self, mx: &DomainName) -> ProbeResult {
         let found = host_addresses(self.dns.as_ref(), mx).await.ok()?;
         for address in found.addresses {
             let target = Target { host: mx.clone(), address };

@@ -1,5 +1,6 @@
-//! The ways by which report mail leaves: straight to the target's MX, by a relay, by the sendmail command, or into
-//! a folder (RFC 8460 §5.3).
+//! Transports for report mail: directly to the MX hosts, a relay, the sendmail command, or a folder (RFC 8460 §5.3).
+//!
+//! The configuration selects one [`Transport`]. Its input is a composed mail from the delivery; alert mail uses it too.
 
 use super::direct::DirectDelivery;
 use super::undelivered::Undelivered;
@@ -12,44 +13,47 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// A way.
+/// A transport for outgoing mail.
 pub enum Transport {
-    /// Straight to the MX hosts of the target, whatever their TLS does (RPT-17).
+    /// Directly to the MX hosts of the target, even if their TLS fails (RPT-17).
     Direct(DirectDelivery),
-    /// By a relay of the operator's.
+    /// Through the operator's relay.
     Relay {
-        /// Its name or address.
+        /// The relay's host name or IP address.
         host: String,
-        /// Its port.
+        /// The relay's TCP port.
         port: u16,
-        /// Talks to that port.
+        /// The SMTP client, which connects to that port.
         client: Arc<dyn MailHosts>,
-        /// What is asked of its TLS: proof of who it is, where it is told a password.
+        /// The TLS requirement. With a password, the relay's certificate must be verified.
         demand: TlsDemand,
     },
-    /// By a command that takes `-i -f SENDER -- RECIPIENT` and the message.
+    /// A command that accepts `-i -f SENDER -- RECIPIENT` and reads the message from stdin.
     Sendmail(PathBuf),
-    /// Into a folder, for somebody else to carry or to read.
+    /// A folder, for another program to send or a person to read.
     Folder(PathBuf),
 }
 
 impl Transport {
-    /// Brings one mail to `to`; says how it went.
+    /// Sends a mail to recipients in the domain `to`, within [`REPORT_MAIL_TIME`]. `name` is the file name in a folder,
+    /// without extension. Returns a description of the result for the log.
     pub async fn carry(&self, to: &DomainName, mail: &Mail, name: &str) -> Result<String, Undelivered> {
-        let carried = async {
+        let attempt = async {
             match self {
-                Self::Direct(direct) => direct.deliver(to, mail).await.map(|host| format!("{host} took it")),
+                Self::Direct(direct) => {
+                    direct.deliver(to, mail).await.map(|host| format!("{host} accepted it"))
+                }
                 Self::Relay { host, port, client, demand } => {
                     relay(host, *port, client.as_ref(), demand, mail).await
                 }
                 Self::Sendmail(program) => sendmail(program, mail).await,
-                Self::Folder(dir) => put(dir, &format!("{name}.eml"), &mail.message),
+                Self::Folder(dir) => write_file(dir, &format!("{name}.eml"), &mail.message),
             }
         };
-        match tokio::time::timeout(REPORT_MAIL_TIME, carried).await {
+        match tokio::time::timeout(REPORT_MAIL_TIME, attempt).await {
             Ok(outcome) => outcome,
             Err(_) => {
-                Err(Undelivered::now(format!("not done within {} seconds", REPORT_MAIL_TIME.as_secs())))
+                Err(Undelivered::temporary(format!("timed out after {} seconds", REPORT_MAIL_TIME.as_secs())))
             }
         }
     }
@@ -62,25 +66,25 @@ async fn relay(
     demand: &TlsDemand,
     mail: &Mail,
 ) -> Result<String, Undelivered> {
-    let fail = |why: String| Undelivered::now(format!("the relay {host}:{port}: {why}"));
+    let fail = |why: String| Undelivered::temporary(format!("the relay {host}:{port}: {why}"));
     let mut found = tokio::net::lookup_host((host, port)).await.map_err(|error| fail(error.to_string()))?;
-    let address = found.next().ok_or_else(|| fail("it has no address".to_owned()))?.ip();
-    // An address has no name that could be asked for; it can't prove itself by one either.
+    let address = found.next().ok_or_else(|| fail("it has no addresses".to_owned()))?.ip();
+    // An IP address has no name for SNI or certificate verification; `localhost` is a placeholder.
     let name = DomainName::parse(host).or_else(|_| DomainName::parse("localhost"));
     let target = Target { host: name.map_err(|error| fail(error.to_string()))?, address };
     match client.session(&target, demand, Some(mail)).await {
-        Ok(_) => Ok(format!("the relay {host}:{port} took it")),
+        Ok(_) => Ok(format!("the relay {host}:{port} accepted it")),
         Err(failure) => {
             Err(Undelivered { is_final: failure.fault.is_permanent(), ..fail(failure.fault.to_string()) })
         }
     }
 }
 
-/// What commands of this kind exit with when it is worth trying again (sysexits.h, EX_TEMPFAIL).
+/// The exit code of sendmail commands for a temporary failure (sysexits.h).
 const EX_TEMPFAIL: i32 = 75;
 
 async fn sendmail(program: &Path, mail: &Mail) -> Result<String, Undelivered> {
-    let fail = |why: String| Undelivered::now(format!("{}: {why}", program.display()));
+    let fail = |why: String| Undelivered::temporary(format!("{}: {why}", program.display()));
     let io = |error: std::io::Error| fail(error.to_string());
     let mut child = Command::new(program)
         .args(["-i", "-f", &mail.from, "--"])
@@ -92,29 +96,29 @@ async fn sendmail(program: &Path, mail: &Mail) -> Result<String, Undelivered> {
         .spawn()
         .map_err(io)?;
     if let Some(mut input) = child.stdin.take() {
-        // A command that ends early says why by its exit.
+        // The write fails if the command exits early; its exit code tells why.
         let _ = input.write_all(&mail.message).await;
     }
     let output = child.wait_with_output().await.map_err(io)?;
-    let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect();
+    let stderr: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(300).collect();
     match output.status.code() {
-        Some(0) => Ok(format!("{} took it", program.display())),
-        Some(EX_TEMPFAIL) | None => Err(fail(said)),
-        Some(code) => Err(fail(format!("it exits with {code}: {said}"))),
+        Some(0) => Ok(format!("{} accepted it", program.display())),
+        Some(EX_TEMPFAIL) | None => Err(fail(stderr)),
+        Some(code) => Err(fail(format!("exit code {code}: {stderr}"))),
     }
 }
 
-/// Puts a file into a folder, whole or not at all.
-pub(super) fn put(dir: &Path, name: &str, bytes: &[u8]) -> Result<String, Undelivered> {
+/// Writes a file into a folder atomically, by renaming a temporary file.
+pub(super) fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<String, Undelivered> {
     let path = dir.join(name);
-    let begun = dir.join(format!(".{name}.part"));
+    let temporary = dir.join(format!(".{name}.part"));
     let write = || {
         std::fs::create_dir_all(dir)?;
-        std::fs::write(&begun, bytes)?;
-        std::fs::rename(&begun, &path)
+        std::fs::write(&temporary, bytes)?;
+        std::fs::rename(&temporary, &path)
     };
-    write().map_err(|error| Undelivered::now(format!("{}: {error}", path.display())))?;
-    Ok(format!("put to {}", path.display()))
+    write().map_err(|error| Undelivered::temporary(format!("{}: {error}", path.display())))?;
+    Ok(format!("written to {}", path.display()))
 }
 
 #[cfg(test)]
@@ -138,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_gets_the_message_and_its_exit_says_how_it_went() {
+    async fn a_command_gets_the_message_and_its_exit_code_decides_the_result() {
         let dir = tempfile::tempdir().unwrap();
         let to = DomainName::parse("r.example").unwrap();
         let out = dir.path().join("out");
@@ -146,16 +150,16 @@ mod tests {
         assert!(transport.carry(&to, &mail(), "n").await.is_ok());
         let got = std::fs::read_to_string(&out).unwrap();
         assert_eq!(got, "-i -f a@s.example -- b@r.example\nSubject: x\r\n\r\nhello");
-        let said = script(dir.path(), "echo busy >&2; exit 75").carry(&to, &mail(), "n").await.unwrap_err();
-        assert!(said.why.ends_with("busy") && !said.is_final, "{said:?}");
-        let said = script(dir.path(), "exit 67").carry(&to, &mail(), "n").await.unwrap_err();
-        assert!(said.why.contains("exits with 67"), "{said:?}");
-        let gone = Transport::Sendmail(dir.path().join("none"));
-        assert!(gone.carry(&to, &mail(), "n").await.unwrap_err().why.contains("none: No such file"));
+        let error = script(dir.path(), "echo busy >&2; exit 75").carry(&to, &mail(), "n").await.unwrap_err();
+        assert!(error.why.ends_with("busy") && !error.is_final, "{error:?}");
+        let error = script(dir.path(), "exit 67").carry(&to, &mail(), "n").await.unwrap_err();
+        assert!(error.why.contains("exit code 67"), "{error:?}");
+        let missing = Transport::Sendmail(dir.path().join("none"));
+        assert!(missing.carry(&to, &mail(), "n").await.unwrap_err().why.contains("none: No such file"));
     }
 
     #[tokio::test]
-    async fn a_folder_gets_whole_files() {
+    async fn files_in_a_folder_are_complete() {
         let dir = tempfile::tempdir().unwrap();
         let transport = Transport::Folder(dir.path().join("out"));
         let to = DomainName::parse("r.example").unwrap();

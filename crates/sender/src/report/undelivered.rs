@@ -1,22 +1,22 @@
-//! Why a target did not take a report, and whether another attempt makes sense. Every transport answers with this.
+//! The error of a failed delivery, which every transport returns. The scheduler retries unless it is final.
 
-/// Why a target did not take a report.
+/// A failed delivery of a report to a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undelivered {
     /// The reason, for the log and for `sternpost reports list --sent`.
     pub why: String,
-    /// True when trying again makes no sense.
+    /// True if a retry is pointless, for example after a permanent refusal.
     pub is_final: bool,
 }
 
 impl Undelivered {
-    /// A failure that may pass: the delivery is retried.
-    pub(super) fn now(why: impl ToString) -> Self {
+    /// A temporary failure: the delivery is retried.
+    pub(super) fn temporary(why: impl ToString) -> Self {
         Self { why: why.to_string(), is_final: false }
     }
 
-    /// A failure that stays: the delivery is given up.
-    pub(super) fn ever(why: impl ToString) -> Self {
+    /// A permanent failure: the report is not retried at this target.
+    pub(super) fn permanent(why: impl ToString) -> Self {
         Self { why: why.to_string(), is_final: true }
     }
 }

@@ -1,16 +1,16 @@
-//! A line in, a line out: for Exim's `${readsocket…}` and for scripts.
+//! The line protocol, for Exim's `${readsocket…}` and for scripts: one request and one reply per line.
 //!
-//! | asked | answered |
+//! | request | reply |
 //! | --- | --- |
 //! | `DOMAIN` | `none`, `LEVEL` or `LEVEL PATTERN…`, or `defer REASON` |
-//! | `DOMAIN HOST` | what to do with that MX host: `none`, `LEVEL`, `refuse REASON` or `defer REASON` |
+//! | `DOMAIN HOST` | the decision for that MX host: `none`, `LEVEL`, `refuse REASON` or `defer REASON` |
 //!
-//! The levels are those of Postfix: `may`, `encrypt`, `dane`, `dane-only`, `secure`. At `secure` the
-//! certificate has to be verified for the MX host's name.
+//! The levels are those of Postfix: `may`, `encrypt`, `dane`, `dane-only`, `secure`. At `secure` the certificate must
+//! be valid for the name of the MX host.
 
 use super::Shutdown;
 use super::listen::Serve;
-use crate::answer::Answers;
+use crate::answer::PolicyService;
 use crate::answer::entry::{Entry, Status};
 use formats::DomainName;
 use formats::limits::{LINE_BYTES, SOCKETMAP_TIME};
@@ -22,9 +22,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 
-/// Answers lines.
+/// The service of the line protocol.
 #[derive(Clone)]
-pub struct Lines(pub Arc<Answers>);
+pub struct Lines(pub Arc<PolicyService>);
 
 impl Serve for Lines {
     fn serve(
@@ -52,8 +52,8 @@ impl Serve for Lines {
     }
 }
 
-/// The next line; none at the end, or when it is too long or no UTF-8. Exim may end its line by
-/// closing its half of the connection.
+/// Reads the next line. Returns `None` at the end of the stream, and for a line that is empty, longer than
+/// [`LINE_BYTES`] or not UTF-8. Exim may end its line by closing its half of the connection.
 async fn line(stream: &mut BufReader<AnyStream>) -> Option<String> {
     let mut line = Vec::new();
     stream.take(LINE_BYTES as u64).read_until(b'\n', &mut line).await.ok()?;
@@ -62,10 +62,10 @@ async fn line(stream: &mut BufReader<AnyStream>) -> Option<String> {
 }
 
 impl Lines {
-    async fn reply(&self, asked: &str) -> String {
-        let (domain, host) = match asked.split_once(' ') {
+    async fn reply(&self, request: &str) -> String {
+        let (domain, host) = match request.split_once(' ') {
             Some((domain, host)) => (domain, Some(host.trim())),
-            None => (asked, None),
+            None => (request, None),
         };
         let entry = self.0.ask(domain).await;
         let reply = match host {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_say_the_level_and_judge_a_host() {
+    fn replies_give_the_level_or_the_decision_for_a_host() {
         let patterns = vec![MxPattern::parse("*.example.org").unwrap()];
         let secure = entry(&Answer::Level(Level::Secure(patterns), None));
         assert_eq!(about_domain(&secure), "secure *.example.org");

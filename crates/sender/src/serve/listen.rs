@@ -1,4 +1,7 @@
-//! Listening on TCP and Unix sockets, with as many connections as the limit says.
+//! Listeners on TCP and Unix sockets, with a limit on the number of connections.
+//!
+//! The program binds a [`Listener`] for each configured [`Address`], or receives its socket from systemd. [`run`]
+//! passes each accepted connection to a protocol, which implements [`Serve`].
 
 use super::Shutdown;
 use formats::limits::ANSWER_CONNECTIONS;
@@ -15,19 +18,19 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
-/// Where to listen.
+/// A listen address in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// An address and a port.
+    /// An IP address and a TCP port.
     Tcp(SocketAddr),
-    /// A Unix socket.
+    /// The path of a Unix socket.
     Unix(PathBuf),
-    /// The sockets that systemd hands over.
+    /// The sockets that systemd passes (LISTEN_FDS).
     Systemd,
 }
 
 impl Address {
-    /// Takes `127.0.0.1:8461`, `[::1]:8461`, `unix:/run/sternpost/answers.sock` or `systemd`.
+    /// Parses `127.0.0.1:8461`, `[::1]:8461`, `unix:/run/sternpost/answers.sock` or `systemd`; `None` for other texts.
     pub fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix("unix:") {
             Some(path) if !path.is_empty() => Some(Self::Unix(path.into())),
@@ -37,7 +40,7 @@ impl Address {
         }
     }
 
-    /// True when other machines may reach it.
+    /// True if other hosts may reach the address: TCP outside the loopback network.
     pub fn is_exposed(&self) -> bool {
         matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
     }
@@ -53,38 +56,38 @@ impl fmt::Display for Address {
     }
 }
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP.
+    /// A TCP socket.
     Tcp(TcpListener),
-    /// Unix; the file is removed at the end when it is ours.
+    /// A Unix socket. The file is removed when dropped; it is `None` for a socket from systemd.
     Unix(UnixListener, Option<SocketFile>),
 }
 
-/// The file of a Unix socket, removed when it goes.
+/// The file of a Unix socket, removed on drop.
 #[derive(Debug)]
 pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Nothing is lost when it stays: the next start takes a dead socket's place.
+        // A leftover file does no harm: the next start replaces a dead socket.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// How a Unix socket's file is made.
+/// The mode and owner of a Unix socket's file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SocketFileOptions {
-    /// Its mode, such as 0o660.
+    /// The mode, such as 0o660; `None` leaves it to the umask.
     pub mode: Option<u32>,
-    /// User and group by number.
+    /// The numeric user and group; `None` leaves the owner unchanged.
     pub owner: Option<(u32, u32)>,
 }
 
 impl Listener {
-    /// Binds. A Unix socket's folder must be there; a socket that nobody listens on is replaced, any
-    /// other file is left alone.
+    /// Binds an address. The folder of a Unix socket must exist. A dead socket is replaced; any other file at the path
+    /// is an error. [`Address::Systemd`] is always an error.
     pub async fn bind(address: &Address, options: SocketFileOptions) -> io::Result<Self> {
         match address {
             Address::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
@@ -93,11 +96,11 @@ impl Listener {
                 let listener = UnixListener::bind(path)?;
                 Ok(Self::Unix(listener, Some(own(path, options)?)))
             }
-            Address::Systemd => Err(io::Error::other("systemd has handed no socket over (LISTEN_FDS)")),
+            Address::Systemd => Err(io::Error::other("systemd passed no socket (LISTEN_FDS)")),
         }
     }
 
-    /// Where it listens, for people.
+    /// The address in the syntax of the configuration, for logs.
     pub fn shown(&self) -> String {
         match self {
             Self::Tcp(listener) => {
@@ -112,7 +115,7 @@ impl Listener {
     }
 }
 
-/// Gives a socket that was just made its owner and mode.
+/// Sets the owner and mode of a new socket.
 pub(crate) fn own(path: &Path, options: SocketFileOptions) -> io::Result<SocketFile> {
     let file = SocketFile(path.to_owned());
     if let Some((user, group)) = options.owner {
@@ -124,13 +127,13 @@ pub(crate) fn own(path: &Path, options: SocketFileOptions) -> io::Result<SocketF
     Ok(file)
 }
 
-/// Makes room for a socket of any kind: removes one that nobody listens on.
+/// Removes a dead socket at `path`. A live socket or any other file is an error.
 pub(crate) async fn clear(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(there) if !there.file_type().is_socket() => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"))
+        Ok(existing) if !existing.file_type().is_socket() => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a non-socket file exists at this path"))
         }
         Ok(_) => match tokio::net::UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
@@ -139,11 +142,11 @@ pub(crate) async fn clear(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A protocol on a connection. Streams and futures are boxed, so that each protocol is compiled once, whatever the
-/// connection is; next to a system call, that costs nothing that can be measured.
+/// A protocol that serves connections. Streams and futures are boxed, so each protocol is compiled once for all kinds
+/// of connections. The cost is not measurable next to a system call.
 pub trait Serve: Send + Sync + 'static {
-    /// Serves the connection until the client, a fault or the shutdown ends it. `from` is the client's address; a Unix
-    /// socket has none.
+    /// Serves a connection until the client, an error or the shutdown ends it. `from` is the client's address; `None`
+    /// for a Unix socket.
     fn serve(
         self: Arc<Self>,
         stream: AnyStream,
@@ -152,7 +155,7 @@ pub trait Serve: Send + Sync + 'static {
     ) -> BoxFuture<'static, ()>;
 }
 
-/// After a failure to accept (such as: no file descriptors left).
+/// The delay after a failed accept, for example when no file descriptors are left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Accepts connections until the shutdown.
@@ -160,7 +163,7 @@ pub async fn run(listener: Listener, service: Arc<dyn Serve>, shutdown: Shutdown
     run_with(listener, service, shutdown, None).await;
 }
 
-/// The same, with so many connections of one address at once, so that nobody takes all the room.
+/// Like [`run`], with at most `each` connections at once per client address, so that no client uses up the capacity.
 pub fn run_with(
     listener: Listener,
     service: Arc<dyn Serve>,
@@ -169,9 +172,9 @@ pub fn run_with(
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let clients = each.map(ConcurrencyLimit::new);
-        let room = Arc::new(Semaphore::new(ANSWER_CONNECTIONS));
+        let capacity = Arc::new(Semaphore::new(ANSWER_CONNECTIONS));
         loop {
-            let Ok(place) = room.clone().acquire_owned().await else { return };
+            let Ok(permit) = capacity.clone().acquire_owned().await else { return };
             let accepted = tokio::select! {
                 accepted = accept(&listener) => accepted,
                 () = shutdown.token.cancelled() => return,
@@ -179,31 +182,31 @@ pub fn run_with(
             let (service, of_task) = (service.clone(), shutdown.clone());
             match accepted {
                 Ok(Accepted::Tcp(stream, from)) => {
-                    let own_place = match &clients {
+                    let client_permit = match &clients {
                         Some(clients) => match clients.try_take(client(from.ip())) {
-                            Some(place) => Some(place),
+                            Some(permit) => Some(permit),
                             None => {
-                                tracing::debug!(%from, "has too many connections, and this one is closed");
+                                tracing::debug!(%from, "too many connections from this client; closing the new one");
                                 continue;
                             }
                         },
                         None => None,
                     };
-                    // Replies are small and waited for.
+                    // Replies are small, and the client waits for each.
                     let _ = stream.set_nodelay(true);
                     shutdown.tasks.spawn(async move {
                         service.serve(Box::new(stream), Some(from.ip()), of_task).await;
-                        drop((place, own_place));
+                        drop((permit, client_permit));
                     });
                 }
                 Ok(Accepted::Unix(stream)) => {
                     shutdown.tasks.spawn(async move {
                         service.serve(Box::new(stream), None, of_task).await;
-                        drop(place);
+                        drop(permit);
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(listener = listener.shown(), "a connection can't be taken: {error}");
+                    tracing::warn!(listener = listener.shown(), "accept failed: {error}");
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }
@@ -231,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_taken_as_the_configuration_has_them() {
+    fn addresses_have_the_syntax_of_the_configuration() {
         assert_eq!(Address::parse("unix:/a b"), Some(Address::Unix("/a b".into())));
         assert_eq!(Address::parse("systemd"), Some(Address::Systemd));
         for text in ["127.0.0.1:1", "[::1]:2", "unix:/x"] {
@@ -244,8 +247,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_dead_socket_is_replaced_and_a_live_one_or_a_file_is_not() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("s");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
         let address = Address::Unix(path.clone());
         let options = SocketFileOptions { mode: Some(0o640), owner: None };
         let first = Listener::bind(&address, options).await.unwrap();
@@ -257,6 +260,6 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(Listener::bind(&address, options).await.is_ok());
         std::fs::write(&path, "text").unwrap();
-        assert!(Listener::bind(&address, options).await.unwrap_err().to_string().contains("no socket"));
+        assert!(Listener::bind(&address, options).await.unwrap_err().to_string().contains("non-socket"));
     }
 }

@@ -1,8 +1,11 @@
-//! Postfix's socketmap protocol on a connection (socketmap_table(5)).
+//! Postfix's socketmap protocol (socketmap_table(5)).
+//!
+//! The client may pipeline requests; replies keep the order of the requests. The name of the map in a request selects
+//! whether the reply has TLSRPT attributes.
 
 use super::Shutdown;
 use super::listen::Serve;
-use crate::answer::Answers;
+use crate::answer::PolicyService;
 use formats::limits::SOCKETMAP_TIME;
 use formats::socketmap::{SocketmapError, request};
 use net::BoxFuture;
@@ -13,15 +16,15 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// Answers look-ups.
+/// The service of the socketmap protocol.
 #[derive(Clone)]
-pub struct Socketmap(pub Arc<Answers>);
+pub struct Socketmap(pub Arc<PolicyService>);
 
-/// Room that is made for what comes in; a request of usual size fits.
+/// The bytes that are reserved for each read; a typical request fits.
 const READ_BUFFER_BYTES: usize = 1024;
-/// One round of answers in so many is measured.
+/// The latency is measured once per this number of reads.
 const LATENCY_SAMPLE_INTERVAL: u32 = 64;
-/// Replies are sent when they have grown to this.
+/// Replies are sent once the buffered ones exceed this number of bytes.
 const WRITE_BUFFER_BYTES: usize = 32_768;
 
 impl Serve for Socketmap {
@@ -35,8 +38,8 @@ impl Serve for Socketmap {
             self.0.metrics.connections.inc();
             let mut connection =
                 Connection { stream, input: Vec::new(), output: Vec::new(), answers: &self.0, rounds: 0 };
-            if let Err(end) = connection.talk(&shutdown).await {
-                tracing::debug!("a connection ends: {end}");
+            if let Err(end) = connection.run(&shutdown).await {
+                tracing::debug!("connection closed: {end}");
             }
             self.0.metrics.connections.dec();
         })
@@ -47,7 +50,8 @@ struct Connection<'a> {
     stream: AnyStream,
     input: Vec<u8>,
     output: Vec<u8>,
-    answers: &'a Arc<Answers>,
+    answers: &'a Arc<PolicyService>,
+    /// The number of reads, to sample the latency.
     rounds: u32,
 }
 
@@ -55,14 +59,14 @@ struct Connection<'a> {
 enum End {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("nothing more came in the middle of a request, or the reply is not taken")]
-    Slow(#[from] tokio::time::error::Elapsed),
+    #[error("the client timed out within a request or while reading the reply")]
+    TimedOut(#[from] tokio::time::error::Elapsed),
     #[error("{0}")]
     Framing(#[from] SocketmapError),
 }
 
 impl Connection<'_> {
-    async fn talk(&mut self, shutdown: &Shutdown) -> Result<(), End> {
+    async fn run(&mut self, shutdown: &Shutdown) -> Result<(), End> {
         loop {
             if !self.read(shutdown).await? {
                 return Ok(());
@@ -75,12 +79,13 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads more; false at the end. Between requests there is no hurry.
+    /// Reads more input. Returns false at the end of the stream or at the shutdown. The time limit applies only within
+    /// a request.
     async fn read(&mut self, shutdown: &Shutdown) -> Result<bool, End> {
         self.input.reserve(READ_BUFFER_BYTES);
-        let has_begun = !self.input.is_empty();
+        let is_within_request = !self.input.is_empty();
         let more = self.stream.read_buf(&mut self.input);
-        let read = if has_begun {
+        let read = if is_within_request {
             timeout(SOCKETMAP_TIME, more).await??
         } else {
             tokio::select! {
@@ -92,33 +97,33 @@ impl Connection<'_> {
         Ok(read > 0)
     }
 
-    /// Answers the requests that have come in whole.
+    /// Answers all complete requests in the input.
     async fn answer(&mut self) -> Result<(), End> {
-        let mut taken = 0;
+        let mut consumed = 0;
         self.rounds = self.rounds.wrapping_add(1);
-        let mut begun = self.rounds.is_multiple_of(LATENCY_SAMPLE_INTERVAL).then(std::time::Instant::now);
-        while let Some((asked, length)) = request(self.input.get(taken..).unwrap_or_default())? {
-            let tlsrpt = self.answers.reports(asked.map);
-            match self.answers.hit(asked.key) {
+        let mut started = self.rounds.is_multiple_of(LATENCY_SAMPLE_INTERVAL).then(std::time::Instant::now);
+        while let Some((request, length)) = request(self.input.get(consumed..).unwrap_or_default())? {
+            let tlsrpt = self.answers.wants_tlsrpt(request.map);
+            match self.answers.hit(request.key) {
                 Some(entry) => entry.write_socketmap(tlsrpt, &mut self.output),
                 None => {
-                    let key = asked.key.to_owned();
-                    begun = None;
+                    let key = request.key.to_owned();
+                    started = None;
                     if !self.output.is_empty() {
                         self.send().await?;
                     }
                     self.answers.ask(&key).await.write_socketmap(tlsrpt, &mut self.output);
                 }
             }
-            taken += length;
+            consumed += length;
             if self.output.len() > WRITE_BUFFER_BYTES {
                 self.send().await?;
             }
         }
-        if let Some(begun) = begun.filter(|_| taken > 0) {
-            self.answers.metrics.hit_seconds.observe(begun.elapsed().as_secs_f64());
+        if let Some(started) = started.filter(|_| consumed > 0) {
+            self.answers.metrics.hit_seconds.observe(started.elapsed().as_secs_f64());
         }
-        self.input.drain(..taken);
+        self.input.drain(..consumed);
         Ok(())
     }
 

@@ -1,25 +1,25 @@
-//! Processes of a benchmark: this program again with other words, watched through /proc.
+//! Child processes of a benchmark: the same program with other arguments, measured through /proc.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// A process that ends with its owner.
+/// A child process that is killed when the value is dropped.
 pub struct Process {
     child: Child,
-    /// The first line that it printed.
+    /// The first line of its standard output.
     pub line: String,
     _output: BufReader<std::process::ChildStdout>,
 }
 
 impl Process {
-    /// Starts this program again, and waits until it says a line.
+    /// Starts this program again, and waits for its first line of output.
     pub fn again(words: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(words);
         Self::start(command)
     }
 
-    /// Starts a command, and waits until it says a line.
+    /// Starts a command, and waits for its first line of output.
     pub fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -28,12 +28,12 @@ impl Process {
         Self { child, line: line.trim().to_owned(), _output: output }
     }
 
-    /// Seconds of processor time used so far.
+    /// Seconds of CPU time used so far.
     pub fn cpu(&self) -> f64 {
         cpu(&self.child.id().to_string())
     }
 
-    /// KiB in memory now.
+    /// Resident memory in KiB.
     pub fn resident(&self) -> u64 {
         resident(&self.child.id().to_string())
     }
@@ -46,7 +46,7 @@ impl Drop for Process {
     }
 }
 
-/// Seconds of processor time of a process; `self` is this one.
+/// Seconds of CPU time of a process; `self` is this process.
 pub fn cpu(process: &str) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
@@ -54,15 +54,15 @@ pub fn cpu(process: &str) -> f64 {
     (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
 }
 
-/// KiB in memory of a process; `self` is this one.
+/// Resident memory of a process in KiB; `self` is this process.
 pub fn resident(process: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// The words after the program's name, when this is a benchmark or a process of one. `cargo test`
-/// starts benchmarks too, without the word that `cargo bench` adds; then there is nothing to do.
+/// The arguments, if this process is a benchmark or a child of one; else `None`. `cargo test` starts benchmarks too,
+/// but without the argument `--bench` that `cargo bench` adds.
 pub fn words(roles: &[&str]) -> Option<Vec<String>> {
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     let is_role = words.first().is_some_and(|word| roles.contains(&word.as_str()));
@@ -71,7 +71,7 @@ pub fn words(roles: &[&str]) -> Option<Vec<String>> {
     (is_bench || is_role).then_some(words)
 }
 
-/// The middle one: what a noisy neighbour did to a round or two does not count.
+/// The median, which ignores a round or two that other load on the machine disturbed.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

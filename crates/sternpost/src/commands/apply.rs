@@ -1,4 +1,6 @@
-//! `sternpost apply`: carries the plan out, step by step, each proved from outside.
+//! `sternpost apply`: carries out a domain's plan. It takes one step at a time, verifies it from outside, and stops
+//! where time or evidence is needed. The steps are in [`receiver::rollout`]; this module waits for them, prints
+//! instructions for those of the operator, and reports the outcome.
 
 use super::plan::why;
 use crate::terminal::{marks, say, show};
@@ -14,45 +16,47 @@ use receiver::rollout::{Actor, Applier, StepOutcome};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// For which domains, and how patient.
+/// The options of `sternpost apply`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Domains [default: all of the configuration]
+    /// Domains [default: all]
     domains: Vec<String>,
-    /// Wait so many seconds for a step to be seen from outside
+    /// Seconds to wait for each step to become visible
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]
     patience: u64,
-    /// Wait also where a plan says so, for as long as it takes
+    /// Also wait out the waiting periods in the plan
     #[arg(long)]
     wait: bool,
-    /// One line of JSON at the end (docs/receiving.md)
+    /// Print the outcome as one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
 }
 
-/// Between two looks at whether a step shows.
+/// Time between two attempts to verify a step.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How it ended for a domain.
+/// The outcome for a domain.
 #[derive(serde::Serialize)]
 struct Outcome {
     domain: String,
-    done: Vec<Told>,
-    /// `done`, `wait`, `evidence` or `unseen`.
+    done: Vec<DoneStep>,
+    /// Why it stopped: `done`, `wait`, `evidence` or `unseen`.
     rest: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// The end of the waiting period, for `wait`.
     until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// What was observed instead of the step's result, for `unseen`.
     missing: Option<String>,
 }
 
 #[derive(serde::Serialize)]
-struct Told {
+struct DoneStep {
     step: String,
     proof: String,
 }
 
-/// Carries the plans out.
+/// Carries out the plan of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let mut outcomes = Vec::new();
@@ -83,7 +87,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Nobody else works on the domain meanwhile.
+    /// Holds the domain's lease meanwhile, so that no other process applies its plan.
     async fn under_lease(&self) -> Result<Outcome, Failure> {
         self.hold().await?;
         let outcome = self.all_steps().await;
@@ -97,9 +101,9 @@ impl Work<'_> {
         }
         Err(Failure::new(
             self.spec.name.to_string(),
-            "another program is applying its plan just now",
+            "another process is applying its plan",
             format!(
-                "Wait until it is done. If it was killed, its hold ends by itself within {} minutes.",
+                "Wait until it has finished. If it was killed, its lease expires within {} minutes.",
                 APPLY_LEASE.as_mins()
             ),
         ))
@@ -113,31 +117,31 @@ impl Work<'_> {
             until: None,
             missing: None,
         };
-        self.tell(&format!("{}", self.spec.name));
+        self.print(&format!("{}", self.spec.name));
         loop {
             self.hold().await?;
             if self.context.promote_by_evidence(self.spec).await? {
-                self.tell(&format!(
-                    "  {} the evidence is there, and auto_promote allows enforcement",
+                self.print(&format!(
+                    "  {} the evidence is sufficient, and auto_promote allows enforcement",
                     marks().fine
                 ));
             }
             let rollout = self.context.rollout(&self.spec.name).await?;
-            let turn = self.applier.take_step(&self.wanted, RolloutContext::permit(&rollout)).await;
-            match turn.map_err(|error| apply_failure(&self.spec.name, &error))? {
-                StepOutcome::Started(step, hand) => match self.see_through(&step, hand).await? {
-                    Ok(proof) => outcome.done.push(Told { step: step.to_string(), proof }),
+            let next = self.applier.take_step(&self.wanted, RolloutContext::permit(&rollout)).await;
+            match next.map_err(|error| apply_failure(&self.spec.name, &error))? {
+                StepOutcome::Started(step, actor) => match self.await_visible(&step, actor).await? {
+                    Ok(proof) => outcome.done.push(DoneStep { step: step.to_string(), proof }),
                     Err(missing) => {
                         (outcome.rest, outcome.missing) = ("unseen", Some(missing));
                         return Ok(outcome);
                     }
                 },
                 StepOutcome::Idle(PlannedStep::Wait(until, waiting)) if self.options.wait => {
-                    self.tell(&format!("  {} waiting until {until}: {}", marks().info, why(waiting)));
+                    self.print(&format!("  {} waiting until {until}: {}", marks().info, why(waiting)));
                     self.sleep_until(until).await?;
                 }
                 StepOutcome::Idle(PlannedStep::Wait(until, waiting)) => {
-                    self.tell(&format!(
+                    self.print(&format!(
                         "  {} nothing to do before {until}: {}.\n    Run `sternpost apply {}` again then.",
                         marks().info,
                         why(waiting),
@@ -148,44 +152,44 @@ impl Work<'_> {
                 }
                 StepOutcome::Idle(PlannedStep::Gate) => {
                     let (_, gate) = self.context.gate(&self.spec.name, &rollout).await?;
-                    self.tell(&format!("  {} in testing. Enforcement takes evidence, which is {gate}.\n    Allow it with `sternpost promote {}`.", marks().info, self.spec.name));
+                    self.print(&format!("  {} in testing. Enforcement needs evidence: {gate}.\n    Allow enforcement with `sternpost promote {}`.", marks().info, self.spec.name));
                     outcome.rest = "evidence";
                     return Ok(outcome);
                 }
                 StepOutcome::Idle(_) => {
-                    self.tell(&format!("  {} as wanted: mode {}", marks().fine, self.spec.mode));
+                    self.print(&format!("  {} in the desired state: mode {}", marks().fine, self.spec.mode));
                     return Ok(outcome);
                 }
             }
         }
     }
 
-    /// Sees to it that a step shows. The outer error is ours, the inner what is missing.
-    async fn see_through(&self, step: &Step, hand: Actor) -> Result<Result<String, String>, Failure> {
-        self.tell(&format!("  {} {step}", marks().info));
-        if hand == Actor::Operator {
-            self.tell(&self.instruction(step));
+    /// Waits until a step is visible from outside. The inner error is what was observed instead until the time was up.
+    async fn await_visible(&self, step: &Step, actor: Actor) -> Result<Result<String, String>, Failure> {
+        self.print(&format!("  {} {step}", marks().info));
+        if actor == Actor::Operator {
+            self.print(&self.instruction(step));
         }
         let begun = Instant::now();
-        let mut told = String::new();
+        let mut printed = String::new();
         loop {
             let proven = self.applier.verify(&self.wanted, step).await;
             match proven.map_err(|error| apply_failure(&self.spec.name, &error))? {
                 Ok(applied) => {
-                    self.tell(&format!("  {} {}", marks().fine, applied.proof));
+                    self.print(&format!("  {} {}", marks().fine, applied.proof));
                     return Ok(Ok(applied.proof));
                 }
                 Err(instead) if begun.elapsed() >= Duration::from_secs(self.options.patience) => {
-                    self.tell(&format!(
-                        "  {} not seen after {} seconds: {instead}.\n    Run `sternpost apply {}` again when it is there: it goes on here.",
+                    self.print(&format!(
+                        "  {} not visible after {} seconds: {instead}.\n    Run `sternpost apply {}` again when it is: it resumes here.",
                         marks().warning, self.options.patience, self.spec.name
                     ));
                     return Ok(Err(instead));
                 }
                 Err(instead) => {
-                    if told != instead {
-                        self.tell(&format!("    not yet: {instead}"));
-                        told = instead;
+                    if printed != instead {
+                        self.print(&format!("    not yet: {instead}"));
+                        printed = instead;
                     }
                     tokio::time::sleep(POLL_INTERVAL).await;
                 }
@@ -201,7 +205,7 @@ impl Work<'_> {
                 return format!("    Remove the TXT record {} that begins with v=STSv1.", change.name);
             }
             return format!(
-                "    Put this into the zone of {}:\n{}    or in a web panel:\n{}",
+                "    Publish this in the zone of {}:\n{}    or in a DNS provider's web form:\n{}",
                 self.spec.name,
                 indent(&lines.join("\n")),
                 indent(&change.panel())
@@ -211,7 +215,7 @@ impl Work<'_> {
             Step::Serve(policy) => {
                 let how = match self.spec.host {
                     HostedBy::Static => format!(
-                        " `sternpost export --for PLATFORM DIR --domain {}` makes all that it takes.",
+                        " `sternpost export --for PLATFORM DIR --domain {}` writes the files.",
                         self.spec.name
                     ),
                     _ => String::new(),
@@ -223,12 +227,12 @@ impl Work<'_> {
                 )
             }
             Step::Delegate(aliases) => format!(
-                "    The owner of {} puts this into its zone, once and for all:\n{}",
+                "    The owner of {} publishes this in its zone, once:\n{}",
                 self.spec.name,
                 indent(&alias_lines(aliases).join("\n"))
             ),
-            Step::TakeDown => "    Take the policy file and the name mta-sts away.".to_owned(),
-            _ => "    That is yours to do: MX records are never changed from here.".to_owned(),
+            Step::TakeDown => "    Remove the policy file and the name mta-sts from DNS.".to_owned(),
+            _ => "    Do this yourself: Sternpost never changes MX records.".to_owned(),
         }
     }
 
@@ -240,7 +244,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn tell(&self, line: &str) {
+    fn print(&self, line: &str) {
         if !self.options.json {
             say(line);
         }

@@ -1,4 +1,5 @@
-//! `sternpost cache`: look into the running program, and act on what it remembers.
+//! `sternpost cache`: lists, shows, refreshes and purges the cached answers and policies of the running server. It
+//! sends each request to the control socket ([`crate::control`]) and prints the response.
 
 use crate::commands::query::remembered;
 use crate::control;
@@ -13,44 +14,48 @@ use sender::answer::route::NextHop;
 use std::fmt::Write;
 use std::path::Path;
 
-/// What to do.
+/// The subcommands of `sternpost cache`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// List the policies that are remembered
+    /// List the cached policies
+    #[command(after_help = "Example:\n  sternpost cache list --limit 50")]
     List(List),
-    /// Show what is remembered of a domain
+    /// Show the answer and the cached policy of a domain
+    #[command(after_help = "Example:\n  sternpost cache show example.org")]
     Show(DomainArgs),
-    /// Forget a domain: its answer and its policy. The next mail looks it up as if it were new
+    /// Remove a domain's answer and policy; the next message looks it up as a new domain
+    #[command(after_help = "Example:\n  sternpost cache purge example.org")]
     Purge(DomainArgs),
-    /// Look a domain up now, whatever is remembered
+    /// Look up a domain now and replace its cached answer
+    #[command(after_help = "Example:\n  sternpost cache refresh example.org")]
     Refresh(DomainArgs),
 }
 
-/// Which to list.
+/// The options of `sternpost cache list`.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// At most so many
+    /// Maximum number of policies
     #[arg(long, default_value_t = 1000)]
     limit: u32,
-    /// Those after this domain, to go on where a list ended
+    /// Continue after this domain, the last one of the previous list
     #[arg(long, default_value = "", hide_default_value = true)]
     after: String,
-    /// One line of JSON (docs/answers.md)
+    /// Print one line of JSON (docs/answers.md)
     #[arg(long)]
     json: bool,
 }
 
-/// Which domain.
+/// The options of the subcommands for one domain.
 #[derive(Debug, clap::Args)]
 pub struct DomainArgs {
-    /// A domain, or a next hop such as [mx.example.org]
+    /// Domain, or next hop such as [mx.example.org]
     domain: String,
-    /// One line of JSON (docs/answers.md)
+    /// Print one line of JSON (docs/answers.md)
     #[arg(long)]
     json: bool,
 }
 
-/// Does it.
+/// Sends the request to the running server and prints its response.
 pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failure> {
     let socket = Config::load(config)?.control();
     let (out, json) = match command {
@@ -68,11 +73,11 @@ pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failu
         Command::Purge(one) => {
             let path = format!("/v1/policy/{}", one.next_hop()?);
             let purged: Purged = control::ask(&socket, Method::DELETE, &path).await?;
-            let said = match purged.was_known {
-                true => format!("{} is forgotten.\n", purged.next_hop),
-                false => format!("{} was not known.\n", purged.next_hop),
+            let text = match purged.was_known {
+                true => format!("{} is purged.\n", purged.next_hop),
+                false => format!("{} was not cached.\n", purged.next_hop),
             };
-            (if one.json { as_json(&purged) } else { said }, one.json)
+            (if one.json { as_json(&purged) } else { text }, one.json)
         }
     };
     if json {
@@ -87,7 +92,7 @@ impl DomainArgs {
     fn next_hop(&self) -> Result<NextHop, Failure> {
         parse_next_hop(self.domain.trim()).map_err(|why| {
             Failure::usage(
-                "that is no next hop",
+                "not a valid next hop",
                 why,
                 "Give a domain, such as example.org, or [mx.example.org].",
             )
@@ -114,13 +119,13 @@ fn listed_in_words(listed: &Listed) -> String {
     }
     let _ = writeln!(
         out,
-        "{} policies shown; {} answers in {} KiB of memory.",
+        "{} policies listed; {} answers cached in {} KiB of memory.",
         listed.policies.len(),
         listed.answers,
         listed.bytes >> 10
     );
     if let (Some(last), true) = (listed.policies.last(), listed.has_more) {
-        let _ = writeln!(out, "There are more: add --after {}", last.domain);
+        let _ = writeln!(out, "There are more policies: add --after {}", last.domain);
     }
     out
 }

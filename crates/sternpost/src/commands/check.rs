@@ -1,4 +1,6 @@
-//! `sternpost check`: the preflight on a terminal, in a page, for programs, or for a list of domains.
+//! `sternpost check`: examines domains with the crate `check` and prints the findings as text, JSON, JUnit, Nagios or
+//! Prometheus output, or as an HTML page. `bulk` checks a list of domains, `known` adds what the store knows of a
+//! domain, `text` formats the findings for a terminal, and `watch` shows progress.
 
 mod bulk;
 mod catalogue;
@@ -22,101 +24,101 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use watch::Watch;
 
-/// What to look at and how to say it.
+/// The options of `sternpost check`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Mail domains, such as example.org
     #[arg(required_unless_present_any = ["list", "explain", "from"])]
     domains: Vec<String>,
-    /// Show evidence, and what is only for your information
+    /// Show the evidence, and informational findings
     #[arg(long, short)]
     verbose: bool,
-    /// One line of JSON a domain (docs/check.md); the same as --format json
+    /// Print one line of JSON for each domain (docs/check.md); same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// How to say it
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Write a page for people to this file too
+    /// Also write an HTML page to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// From which findings on the exit code is 1
+    /// Lowest severity of findings for exit code 1
     #[arg(long, value_enum, default_value_t = FailOn::Error)]
     fail_on: FailOn,
-    /// Look at many domains: one a line, from a file or from - (standard input)
+    /// Check the domains in this file, one on each line; - reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["domains", "html"])]
     from: Option<PathBuf>,
-    /// With --from: write to this file, and leave out the domains that it has already
+    /// With --from: append the output to this file, and skip the domains that are already in it
     #[arg(long, value_name = "FILE", requires = "from")]
     resume: Option<PathBuf>,
-    /// With --from: how many domains at once
+    /// With --from: number of domains to check at the same time
     #[arg(long, value_name = "N", default_value_t = 64, requires = "from", value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: u16,
-    /// One connection to each address, one answer to each question; the default with --from
+    /// Make one connection to each address and one DNS query for each record; the default with --from
     #[arg(long, conflicts_with = "deep")]
     quick: bool,
-    /// With --from: look as deep as for a single domain
+    /// With --from: check as thoroughly as a single domain
     #[arg(long, requires = "from")]
     deep: bool,
-    /// Leave MX hosts alone, where the network blocks port 25
+    /// Do not connect to MX hosts, for networks that block port 25
     #[arg(long)]
     skip_port_25: bool,
-    /// Look at IPv4 addresses only
+    /// Check IPv4 addresses only
     #[arg(long, short = '4', conflicts_with = "ipv6")]
     ipv4: bool,
-    /// Look at IPv6 addresses only
+    /// Check IPv6 addresses only
     #[arg(long, short = '6')]
     ipv6: bool,
-    /// Ask these DNS servers, such as 9.9.9.9 or 127.0.0.1:5353 [default: of the configuration]
+    /// Query this DNS server, such as 9.9.9.9 or 127.0.0.1:5353; repeatable [default: from the configuration]
     #[arg(long, value_name = "ADDRESS", value_parser = server)]
     resolver: Vec<SocketAddr>,
-    /// Trust the roots in this PEM file only [default: of the configuration]
+    /// Trust only the CA certificates in this PEM file [default: from the configuration]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Connect and ask from these addresses of this machine, one a family
+    /// Local source address for connections and queries; one for each address family
     #[arg(long, value_name = "ADDRESS")]
     source: Vec<IpAddr>,
-    /// Take this address of a host in place of those in DNS, such as mx2.example.org=192.0.2.7; again for more
-    #[arg(long, value_name = "HOST=ADDRESS", value_parser = stated)]
+    /// Use this address of a host instead of those in DNS, such as mx2.example.org=192.0.2.7; repeatable
+    #[arg(long, value_name = "HOST=ADDRESS", value_parser = host_address)]
     address: Vec<(DomainName, IpAddr)>,
-    /// Wait so many seconds for one answer
+    /// Seconds to wait for each response
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=300))]
     timeout: u16,
-    /// Print the catalogue of checks and end
+    /// List all checks
     #[arg(long, conflicts_with = "domains")]
     list: bool,
-    /// Say what one check is about, such as STS-TXT-MISSING
+    /// Explain a check, such as STS-TXT-MISSING
     #[arg(long, value_name = "ID", conflicts_with = "domains")]
     explain: Option<String>,
 }
 
-/// How the outcome is written.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// For people
+    /// Text for terminals
     Text,
-    /// One line a domain
+    /// One line of JSON for each domain
     Json,
-    /// For CI: a test a check
+    /// JUnit XML for CI: a test case for each check
     Junit,
-    /// A plugin's line, with the exit codes of plugins: 0 fine, 1 warning, 2 critical, 3 unknown
+    /// Nagios plugin output, with its exit codes: 0 OK, 1 warning, 2 critical, 3 unknown
     Nagios,
-    /// Metrics, for a textfile collector
+    /// Metrics for Prometheus' textfile collector
     Prometheus,
 }
 
-/// From which findings on the exit code is 1.
+/// The lowest severity of findings for exit code 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum FailOn {
-    /// Errors
+    /// Errors only
     Error,
     /// Warnings and errors
     Warning,
-    /// Nothing that is found
+    /// No finding
     Never,
 }
 
-/// Takes an address with or without a port.
+/// Parses the address of a DNS server; the port defaults to 53.
 fn server(text: &str) -> Result<SocketAddr, String> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     text.parse()
@@ -124,16 +126,16 @@ fn server(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "expected an address, such as 9.9.9.9 or 127.0.0.1:5353".to_owned())
 }
 
-/// Takes a host and its address.
-fn stated(text: &str) -> Result<(DomainName, IpAddr), String> {
+/// Parses `HOST=ADDRESS`.
+fn host_address(text: &str) -> Result<(DomainName, IpAddr), String> {
     let (host, address) = text.split_once('=').unwrap_or((text, ""));
     match (DomainName::parse(host), address.trim_matches(['[', ']']).parse()) {
         (Ok(host), Ok(address)) => Ok((host, address)),
-        _ => Err("expected a host and its address, such as mx2.example.org=192.0.2.7".to_owned()),
+        _ => Err("expected HOST=ADDRESS, such as mx2.example.org=192.0.2.7".to_owned()),
     }
 }
 
-/// Looks at each domain in turn and prints what it finds as it ends.
+/// Checks each domain in turn and prints its findings at once; JUnit and Prometheus output comes at the end.
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
     let format = if options.json { Format::Json } else { options.format };
     if options.list {
@@ -166,9 +168,9 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     if let Some(from) = &options.from {
         if !matches!(format, Format::Text | Format::Json) {
             return Err(Failure::usage(
-                "this format is for single domains",
-                "many domains are written as lines of JSON",
-                "Leave --format out.",
+                "--format is not supported with --from",
+                "the output for a list of domains is lines of JSON",
+                "Omit --format.",
             ));
         }
         let many = bulk::BulkCheck {
@@ -224,7 +226,7 @@ fn reach(options: &Options) -> Reach {
 fn verdict(seen: &Examination, fail_on: FailOn) -> Exit {
     let has = |severity| seen.count(severity) > 0;
     match fail_on {
-        _ if seen.is_blind() => Exit::Unknown,
+        _ if seen.is_incomplete() => Exit::Unknown,
         FailOn::Never => Exit::Fine,
         FailOn::Warning if has(Severity::Warning) => Exit::Findings,
         _ if has(Severity::Error) => Exit::Findings,
@@ -254,7 +256,7 @@ fn write_page(file: &Path, all: &[(Examination, Duration)], now: Timestamp) -> R
     std::fs::write(file, text).map_err(|error| fail(&error))
 }
 
-/// Findings are certain, so they outweigh what could not be told.
+/// The worse of two exit codes. Findings are certain, so they outweigh an undetermined result.
 fn worse(one: Exit, other: Exit) -> Exit {
     let rank = |exit| match exit {
         Exit::Fine => 0,
@@ -270,21 +272,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn findings_outweigh_what_could_not_be_told() {
+    fn findings_outweigh_an_undetermined_result() {
         assert_eq!(worse(Exit::Unknown, Exit::Findings), Exit::Findings);
         assert_eq!(worse(Exit::Unknown, Exit::Fine), Exit::Unknown);
         assert_eq!(worse(Exit::Fine, Exit::Fine), Exit::Fine);
     }
 
     #[test]
-    fn a_resolver_may_have_a_port_and_a_host_is_stated_with_its_address() {
+    fn a_resolver_may_have_a_port_and_a_host_has_an_address() {
         assert_eq!(server("9.9.9.9").unwrap().port(), 53);
         assert_eq!(server("127.0.0.1:5353").unwrap().port(), 5353);
         assert_eq!(server("2620:fe::fe").unwrap().port(), 53);
         assert_eq!(server("[2620:fe::fe]:5353").unwrap().port(), 5353);
-        assert_eq!(stated("MX.example.org=[2001:db8::1]").unwrap().0.as_str(), "mx.example.org");
+        assert_eq!(host_address("MX.example.org=[2001:db8::1]").unwrap().0.as_str(), "mx.example.org");
         for wrong in ["mx.example.org", "mx.example.org=", "=192.0.2.1", "mx.example.org=other"] {
-            assert!(stated(wrong).is_err(), "{wrong}");
+            assert!(host_address(wrong).is_err(), "{wrong}");
         }
         assert!(server("dns.example").unwrap_err().contains("9.9.9.9"));
     }

@@ -1,4 +1,5 @@
-//! `sternpost dashboard`: who may see the pages.
+//! `sternpost dashboard`: manages the dashboard's users in the store. A new user sets a password through a one-time
+//! link, which `invite` prints.
 
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
@@ -6,27 +7,30 @@ use operations::{RolloutContext, store_failure};
 use std::path::Path;
 use web::{Role, invite};
 
-/// What to do.
+/// The subcommands of `sternpost dashboard`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Make a link by which somebody sets a password, once and within a day. For a forgotten password too
+    /// Create a one-time link to set a password, valid for a day; also for forgotten passwords
+    #[command(after_help = "Example:\n  sternpost dashboard invite alice --role reader")]
     Invite {
-        /// What they call themselves
+        /// User name
         name: String,
-        /// What they may do
+        /// Role of the user
         #[arg(long, value_enum, default_value = "operator")]
         role: Role,
     },
-    /// List who may sign in
+    /// List the users
+    #[command(after_help = "Example:\n  sternpost dashboard people")]
     People,
-    /// Take somebody away, with all sign-ins
+    /// Remove a user and end the user's sessions
+    #[command(after_help = "Example:\n  sternpost dashboard remove alice")]
     Remove {
-        /// Whom
+        /// User name
         name: String,
     },
 }
 
-/// Does it.
+/// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let exit = carry_out(command, &context).await;
@@ -45,16 +49,16 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
         Command::People => {
             let people = context.store.people().await.map_err(fail)?;
             if people.is_empty() {
-                say("Nobody may sign in yet. Make a link for the first:\n  sternpost dashboard invite NAME");
+                say("No users yet. Create a link for the first one:\n  sternpost dashboard invite NAME");
             }
             people.iter().for_each(|person| say(&format!("{} ({})", person.name, person.role)));
         }
         Command::Remove { name } => {
             if !context.store.remove_person(name).await.map_err(fail)? {
-                let remedy = "Who there is: sternpost dashboard people";
-                return Err(Failure::finding(name, "there is nobody of that name", remedy));
+                let remedy = "List the users: sternpost dashboard people";
+                return Err(Failure::finding(name, "no such user", remedy));
             }
-            say(&format!("{name} can't sign in any more."));
+            say(&format!("{name} is removed and signed out."));
         }
     }
     Ok(Exit::Fine)
@@ -62,8 +66,8 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
 
 fn off() -> Failure {
     Failure::usage(
-        "there are no pages",
-        "the configuration does not switch them on",
-        "Write into sternpost.toml\n  [dashboard]",
+        "the dashboard is disabled",
+        "the configuration has no section [dashboard]",
+        "Add to sternpost.toml\n  [dashboard]",
     )
 }

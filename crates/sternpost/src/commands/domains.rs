@@ -1,4 +1,5 @@
-//! `sternpost domains`: domains that are kept in the store, beside those of the configuration file.
+//! `sternpost domains`: adds, lists, changes and removes domains in the store. Domains in the configuration file are
+//! listed too, but can only be changed there. `sternpost apply` then brings a domain to its desired state.
 
 use crate::terminal::{marks, say, show};
 use clap::ValueEnum;
@@ -13,64 +14,71 @@ use receiver::publish::alias_lines;
 use std::fmt::Write;
 use std::path::Path;
 
-/// What to do.
+/// The subcommands of `sternpost domains`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Add a domain; `apply` then brings it to what is wanted
+    /// Add a domain; `sternpost apply` then brings it to the desired state
+    #[command(
+        after_help = "Example:\n  sternpost domains add example.org --mx mx1.example.org --rua mailto:tlsrpt@example.org"
+    )]
     Add(Change),
-    /// List all domains, those of the configuration file too
+    /// List all domains, including those in the configuration file
+    #[command(after_help = "Example:\n  sternpost domains list --json")]
     List {
-        /// One line of JSON, with what is wanted of each
+        /// Print one line of JSON, with the settings of each domain
         #[arg(long)]
         json: bool,
     },
-    /// Show what is wanted of a domain, as JSON
+    /// Show the settings of a domain, as JSON
+    #[command(after_help = "Example:\n  sternpost domains show example.org")]
     Show {
-        /// The domain
+        /// Domain
         domain: String,
     },
-    /// Change what is wanted of a domain; what is not named stays
+    /// Change the settings of a domain; unnamed settings are kept
+    #[command(after_help = "Example:\n  sternpost domains set example.org --mode enforce")]
     Set(Change),
-    /// Forget a domain that has retired
+    /// Remove a domain that is no longer used for mail
+    #[command(after_help = "Example:\n  sternpost domains remove example.org")]
     Remove {
-        /// The domain
+        /// Domain
         domain: String,
-        /// Also when senders may still hold a policy of it
+        /// Even if senders may still cache its policy
         #[arg(long)]
         although_bound: bool,
     },
 }
 
-/// What is wanted of a domain.
+/// The settings of a domain, as `add` and `set` take them.
 #[derive(Debug, clap::Args)]
 pub struct Change {
-    /// The domain
+    /// Domain
     domain: String,
-    /// Where it is to end up [default: enforce]
+    /// Desired mode of the policy [default: enforce]
     #[arg(long, value_enum)]
     mode: Option<TypedMode>,
-    /// An MX host or pattern; once for each [default: as DNS shows them]
+    /// MX host or pattern in the policy; repeatable [default: the MX hosts in DNS]
     #[arg(long, value_name = "HOST")]
     mx: Vec<String>,
-    /// Who serves the policy [default: static; self where it is delegated]
+    /// Where the policy is served [default: static; self with --delegated]
     #[arg(long, value_enum)]
     host: Option<TypedHost>,
-    /// Who changes DNS: manual, rfc2136:NAME, or a provider such as cloudflare:NAME [default: manual]
+    /// How DNS is changed: manual, rfc2136:NAME, or a provider such as cloudflare:NAME [default: manual]
     #[arg(long, value_name = "WHO")]
     dns: Option<String>,
-    /// Where reports go; once for each
+    /// Report address (mailto: or https:); repeatable
     #[arg(long, value_name = "URI")]
     rua: Vec<String>,
-    /// Seconds for which senders keep the policy while it is tested [default: 86400]
+    /// Policy lifetime (max_age) in testing, in seconds [default: 86400]
     #[arg(long, value_name = "SECONDS")]
     max_age_testing: Option<u32>,
-    /// Seconds for which senders keep the enforced policy [default: 604800]
+    /// Policy lifetime (max_age) in enforce mode, in seconds [default: 604800]
     #[arg(long, value_name = "SECONDS")]
     max_age_enforce: Option<u32>,
-    /// Its owner makes three names aliases into the zone of 'delegation.zone', and nothing more is needed of him
+    /// The owner points three CNAMEs at the zone in 'delegation.zone'; the owner needs to do nothing else
     #[arg(long)]
     delegated: bool,
-    /// The guard may widen the policy by itself
+    /// The guard may add MX hosts to the policy automatically
     #[arg(long)]
     repair: bool,
 }
@@ -90,7 +98,7 @@ enum TypedHost {
     Elsewhere,
 }
 
-/// Does it.
+/// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     match command {
@@ -108,9 +116,10 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     let name = domain(&change.domain)?;
     if context.known.iter().any(|spec| spec.name == name) {
         let place =
-            if context.is_in_file(&name) { "the configuration file has it" } else { "it was added before" };
-        let remedy = format!("A domain stands in one place only. Look at it: sternpost domains show {name}");
-        return Err(Failure::usage(format!("{name} is there already"), place, remedy));
+            if context.is_in_file(&name) { "it is in the configuration file" } else { "it is in the store" };
+        let remedy =
+            format!("A domain can be configured in one place only. Show it: sternpost domains show {name}");
+        return Err(Failure::usage(format!("{name} already exists"), place, remedy));
     }
     let spec = DomainSpec::new(name);
     let spec = changed(spec, change)?;
@@ -118,12 +127,12 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     say(&format!("{} {} is added.", marks().fine, spec.name));
     let aliases = context.wanted(&spec).aliases().unwrap_or_default();
     if !aliases.is_empty() {
-        say(&format!("  The owner of {} puts this into its zone, once and for all:", spec.name));
+        say(&format!("  The owner of {} publishes this in its zone, once:", spec.name));
     }
     for line in alias_lines(&aliases) {
         say(&format!("    {line}"));
     }
-    say(&format!("  Bring it to what is wanted: sternpost apply {}", spec.name));
+    say(&format!("  Bring it to the desired state: sternpost apply {}", spec.name));
     Ok(())
 }
 
@@ -132,12 +141,7 @@ async fn set(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     let spec = kept(context, &name)?;
     let spec = changed(spec, change)?;
     context.keep(&spec, OPERATOR).await?;
-    say(&format!(
-        "{} {} is changed. See what follows: sternpost plan {}",
-        marks().fine,
-        spec.name,
-        spec.name
-    ));
+    say(&format!("{} {} is changed. Show the steps: sternpost plan {}", marks().fine, spec.name, spec.name));
     Ok(())
 }
 
@@ -146,11 +150,11 @@ async fn remove(context: &RolloutContext, text: &str, although_bound: bool) -> R
     kept(context, &name)?;
     let removal = if although_bound { Removal::AlthoughBound } else { Removal::Free };
     context.remove(&name, removal, OPERATOR).await?;
-    say(&format!("{} {name} is removed. Its journal stays.", marks().fine));
+    say(&format!("{} {name} is removed. Its journal is kept.", marks().fine));
     Ok(())
 }
 
-/// A domain of the store; one of the file is changed there.
+/// Finds a domain that is in the store. Fails for a domain in the configuration file, which is changed there.
 fn kept(context: &RolloutContext, name: &DomainName) -> Result<DomainSpec, Failure> {
     context.only_in_store(name)?;
     context.find(name)
@@ -215,7 +219,7 @@ fn changed(mut spec: DomainSpec, change: &Change) -> Result<DomainSpec, Failure>
     if !change.rua.is_empty() {
         let parse = |text: &String| match Rua::parse(text) {
             Ok(Some(rua)) => Ok(rua),
-            Ok(None) => Err(wrong("--rua", text, "reports go to mailto: or https:")),
+            Ok(None) => Err(wrong("--rua", text, "only mailto: and https: are supported")),
             Err(why) => Err(wrong("--rua", text, why)),
         };
         spec.rua = change.rua.iter().map(parse).collect::<Result<_, _>>()?;
@@ -228,7 +232,7 @@ fn changed(mut spec: DomainSpec, change: &Change) -> Result<DomainSpec, Failure>
     }
     let most = formats::limits::MAX_AGE_SECONDS;
     if [spec.max_age.testing, spec.max_age.enforce].iter().any(|seconds| !(1..=most).contains(seconds)) {
-        return Err(wrong("--max-age-…", "", format!("a max_age is 1 to {most} seconds")));
+        return Err(wrong("--max-age-…", "", format!("max_age must be 1 to {most} seconds")));
     }
     Ok(spec)
 }

@@ -1,4 +1,5 @@
-//! `sternpost export`: writes what it takes to serve the policies from somebody else's server.
+//! `sternpost export`: writes the policy files and the configuration of a web server or hosting platform that serves
+//! them, with a guide. The files come from [`receiver::export`].
 
 use crate::terminal::{marks, say};
 use clap::ValueEnum;
@@ -11,20 +12,20 @@ use receiver::export::{File, GUIDE, Page, Platform, files};
 use receiver::rollout::plan::{Stage, Step, plan};
 use std::path::{Path, PathBuf};
 
-/// For whom, and where to.
+/// The options of `sternpost export`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Where the policies will be served
+    /// Web server or platform that will serve the policies
     #[arg(long = "for", value_name = "PLATFORM")]
     platform: Target,
-    /// The folder to write into; it may be a repository with other files
+    /// Folder to write to; may be a repository with other files
     dir: PathBuf,
-    /// Only these domains [default: all of the configuration]
+    /// Export this domain only; repeatable [default: all]
     #[arg(long = "domain", value_name = "DOMAIN")]
     domains: Vec<String>,
 }
 
-/// A platform as it is typed.
+/// A value of --for.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Target {
     CloudflarePages,
@@ -46,20 +47,20 @@ impl From<Target> for Platform {
     }
 }
 
-/// Writes the files.
+/// Writes the files and prints where the guide is.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let mut pages = Vec::new();
     for spec in context.domains(&options.domains)? {
         match policy(&context, &spec).await? {
             Some(policy) => pages.push(Page { domain: spec.name, policy }),
-            None => say(&format!("{} {}: it needs no policy now, and is left out.", marks().info, spec.name)),
+            None => say(&format!("{} {}: skipped, it needs no policy now.", marks().info, spec.name)),
         }
     }
     context.store.close().await;
     let shown = options.dir.display().to_string();
     let fail = |error: std::io::Error| {
-        Failure::usage(format!("the folder {shown} can't be written to"), error, "Name another one.")
+        Failure::usage(format!("can't write to the folder {shown}"), error, "Name another one.")
     };
     std::fs::create_dir_all(&options.dir).map_err(fail)?;
     let folder = options.dir.canonicalize().map_err(fail)?;
@@ -67,12 +68,12 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         write(&folder, &file)?;
     }
     if !pages.is_empty() {
-        say(&format!("{} What is left to do stands in {}.", marks().fine, guide(&folder, options, &pages)));
+        say(&format!("{} The remaining steps are in {}.", marks().fine, guide(&folder, options, &pages)));
     }
     Ok(Exit::Fine)
 }
 
-/// What is to be served now: the next file of the plan, or the one that is served.
+/// The policy to serve now: that of the plan's next steps, before any wait, or the one that is already served.
 async fn policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Policy>, Failure> {
     let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
     let (rollout, seen) = applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &error))?;

@@ -1,4 +1,5 @@
-//! `sternpost init`: proposes a configuration for a domain from what DNS shows today.
+//! `sternpost init`: looks up a domain's MX records, policy and report address, and prints a `[[domain]]` section that
+//! describes them, with comments. Nothing is stored.
 
 use crate::terminal::show;
 use config::Config;
@@ -11,10 +12,10 @@ use receiver::rollout::observed::ObservedState;
 use std::fmt::Write;
 use std::path::Path;
 
-/// Which domain.
+/// The options of `sternpost init`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The domain
+    /// Domain
     domain: String,
 }
 
@@ -25,16 +26,16 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let world = World::new(&config)?;
     let seen = look(world.dns.as_ref(), world.policies.as_ref(), &name).await.map_err(|error| {
         Failure::new(
-            format!("{name} can't be looked at"),
+            format!("{name} can't be looked up"),
             error,
-            "Nothing is proposed without knowing what is there. Look at the network, or name a resolver:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
+            "A proposal needs the current records. Check the network, or configure a resolver:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
         )
     })?;
     if seen.mx.is_empty() {
         return Err(Failure::finding(
-            format!("{name} takes no mail"),
-            "it has no MX record and no address",
-            "MTA-STS is about mail that comes in. Give the domain that stands behind the @ of your addresses.",
+            format!("{name} receives no mail"),
+            "it has no MX records and no addresses",
+            "MTA-STS protects incoming mail. Give the domain after the @ of your mail addresses.",
         ));
     }
     show(&proposal(&name, &seen));
@@ -46,49 +47,50 @@ fn proposal(name: &DomainName, seen: &ObservedState) -> String {
     let mut line = |text: &str| {
         let _ = writeln!(out, "{text}");
     };
-    line(&format!("# Proposed by `sternpost init {name}` from what DNS shows. Read it, change it, then run"));
+    line(&format!("# Proposed by `sternpost init {name}` from DNS. Read it, change it, then run"));
     line(&format!("#   sternpost plan {name}"));
     line("[[domain]]");
     line(&format!("name = \"{name}\""));
     line(
-        "# Where it is to end up. The way there leads through testing, and enforcement takes reports or your word.",
+        "# The desired mode. Testing comes first; enforcement needs evidence from reports, or `sternpost promote`.",
     );
     line("mode = \"enforce\"");
-    line(
-        "# The MX hosts as they are. An MX host that is not here is added before it takes mail, never left out.",
-    );
+    line("# The MX hosts in DNS. A further MX host in DNS is added to the policy, never left out.");
     line(&format!("mx = {:?}", mx_lines(&seen.mx)));
     for note in notes(&seen.mx) {
         line(&format!("# {note}"));
     }
     line(
-        "# Who serves the policy: \"static\" (what `sternpost export` makes, on any web server or platform),",
+        "# Where the policy is served: \"static\" (by a web server or platform, with files of `sternpost export`),",
     );
-    line("# \"self\" (`sternpost serve`, with certificates of its own; switch [host] on), or \"elsewhere\".");
+    line(
+        "# \"self\" (by `sternpost serve`, with its own certificates; needs a section [host]), or \"elsewhere\".",
+    );
     line("host = \"static\"");
     line(
-        "# Who changes DNS: \"manual\" shows you each record and waits until it is seen; \"rfc2136:NAME\" does it,",
+        "# How DNS is changed: \"manual\" prints each record and waits until you publish it; \"rfc2136:NAME\" sends",
     );
-    line(&format!("# and so does a provider's interface, {} (docs/receiving.md).", services()));
+    line(&format!(
+        "# updates to the name server, and {} use a provider's API (docs/receiving.md).",
+        services()
+    ));
     line("dns = \"manual\"");
-    line("# Where senders report to, daily. It has to be read, by people or by a program.");
+    line("# Where senders send daily reports. People or a program must read them.");
     let rua: Vec<String> = seen.rua.iter().map(ToString::to_string).collect();
     let rua = if rua.is_empty() { vec![format!("mailto:tlsrpt@{name}")] } else { rua };
     line(&format!("rua = {rua:?}"));
-    line(
-        "# Seconds for which senders keep the policy. Longer protects better, and makes MX changes wait longer.",
-    );
+    line("# Policy lifetime in seconds. A longer one protects better, but MX changes have to wait longer.");
     line("max_age = { testing = 86400, enforce = 604800 }");
     match (&seen.record, &seen.served) {
         (Some(id), Some(policy)) => {
             line(&format!(
-                "# There is a policy already: mode {}, max_age {}, id {id}. It is taken over as it is.",
+                "# A policy is already published: mode {}, max_age {}, id {id}. It is the starting point of the plan.",
                 policy.mode, policy.max_age
             ));
         }
         (Some(id), None) => line(&format!(
-            "# _mta-sts announces id {id}, but no policy can be fetched: {}.\n# What senders hold is unknown. If you know its max_age, say so: max_age.before = 604800",
-            seen.unserved.as_deref().unwrap_or("no reason is known")
+            "# _mta-sts announces id {id}, but the policy can't be fetched: {}.\n# The policy in senders' caches is unknown. If you know its max_age, set it: max_age.before = 604800",
+            seen.unserved.as_deref().unwrap_or("unknown reason")
         )),
         _ => {}
     }
@@ -99,7 +101,7 @@ fn services() -> String {
     Service::ALL.map(|service| format!("\"{}:NAME\"", service.as_str())).join(", ")
 }
 
-/// The names as patterns; those of providers that change their hosts as the provider asks for.
+/// The policy's `mx` patterns for these hosts. For large providers they are the patterns that the provider recommends.
 fn mx_lines(hosts: &[DomainName]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut add = |line: String| {
@@ -112,7 +114,7 @@ fn mx_lines(hosts: &[DomainName]) -> Vec<String> {
         if text.ends_with(".mail.protection.outlook.com") {
             add("*.mail.protection.outlook.com".to_owned());
         } else if text.ends_with(".aspmx.l.google.com") || text == "aspmx.l.google.com" {
-            // Two kinds of names: the wildcard does not cover the bare one.
+            // The wildcard does not match the bare name.
             add("aspmx.l.google.com".to_owned());
             add("*.aspmx.l.google.com".to_owned());
         } else {
@@ -126,13 +128,13 @@ fn notes(hosts: &[DomainName]) -> Vec<&'static str> {
     let any = |end: &str| hosts.iter().any(|host| host.as_str().ends_with(end));
     let mut notes = Vec::new();
     if any(".mail.protection.outlook.com") {
-        notes.push("Microsoft 365: all its hosts, since yours may change their names.");
+        notes.push("Microsoft 365: a wildcard for its hosts, since the names of your MX hosts may change.");
     }
     if any(".mx.microsoft") {
-        notes.push("Microsoft 365 with DANE: exactly these hosts, since a wildcard covers one label only.");
+        notes.push("Microsoft 365 with DANE: exactly these hosts, since a wildcard matches one label only.");
     }
     if any("aspmx.l.google.com") {
-        notes.push("Google Workspace: the bare name and the wildcard, since neither covers the other.");
+        notes.push("Google Workspace: the bare name and the wildcard, since neither matches the other.");
     }
     notes
 }
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_proposed_is_a_right_configuration() {
+    fn the_proposal_is_a_valid_configuration() {
         let seen =
             ObservedState { mx: names(&["mx1.example.org", "mx2.example.org"]), ..ObservedState::default() };
         let text = proposal(&DomainName::parse("example.org").unwrap(), &seen);
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_large_providers_become_the_patterns_that_cover_them() {
+    fn hosts_of_large_providers_become_the_patterns_that_match_them() {
         assert_eq!(
             mx_lines(&names(&[
                 "aspmx.l.google.com",

@@ -1,4 +1,5 @@
-//! `sternpost lab`: lists the lab's domains, or runs them until interrupted.
+//! `sternpost lab`: lists the test domains of the crate `lab`, or serves them on loopback until interrupted. It also
+//! writes the trust anchors and prints how other tools reach the lab; `sternpost demo --keep` uses that too.
 
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure, empty_folder};
@@ -9,46 +10,49 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-/// What to do with the lab.
+/// The subcommands of `sternpost lab`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Print the domains, what is good or broken about each, and what a sender has to do
+    /// List the domains, the fault of each, and what a sender must do with mail for it
+    #[command(after_help = "Example:\n  sternpost lab list")]
     List {
-        /// As JSON
+        /// Print one line of JSON
         #[arg(long)]
         json: bool,
     },
-    /// Run all domains until Ctrl-C, and say how to point dig, curl, openssl and mail servers at them
+    /// Serve all domains until Ctrl-C, and print how dig, curl, openssl and mail servers reach them
+    #[command(after_help = "Example:\n  sternpost lab serve --attack all")]
     Serve(Serve),
 }
 
-/// Where the lab listens.
+/// The options of `sternpost lab serve`.
 #[derive(Debug, clap::Args)]
 pub struct Serve {
-    /// Port of DNS
+    /// DNS port
     #[arg(long, default_value_t = 5300)]
     dns_port: u16,
-    /// Port of all policy hosts
+    /// HTTPS port of all policy hosts
     #[arg(long, default_value_t = 8443)]
     https_port: u16,
-    /// Port of all MX hosts
+    /// SMTP port of all MX hosts
     #[arg(long, default_value_t = 2525)]
     smtp_port: u16,
-    /// Ports 53, 443 and 25, for mail servers that know no others (needs root)
+    /// Use ports 53, 443 and 25, for mail servers with fixed ports (needs root)
     #[arg(long, conflicts_with_all = ["dns_port", "https_port", "smtp_port"])]
     real_ports: bool,
-    /// All addresses are 127.BLOCK.x.x
+    /// Use addresses 127.BLOCK.x.x
     #[arg(long, default_value_t = 77, value_parser = clap::value_parser!(u8).range(1..))]
     block: u8,
-    /// Domains that are attacked from the start, by name; `all` for each that has an attacker
+    /// Attack this domain from the start; repeatable; `all` for every domain with an attacker
     #[arg(long, value_name = "NAME")]
     attack: Vec<String>,
-    /// Folder for the root certificate, the trust anchor and a matching sternpost.toml; must be empty or new [default: a new one in the system's temporary folder]
+    /// Folder for the root certificate, the trust anchor and a matching sternpost.toml; must be empty or new
+    /// [default: a new temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
-/// Runs the command.
+/// Runs the subcommand.
 pub async fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::List { json } => show(&if *json { list_json() } else { list_text() }),
@@ -81,7 +85,7 @@ fn list_json() -> String {
 fn list_text() -> String {
     let cases = lab::cases::all();
     let mut out = format!(
-        "{} domains; what a sender that honours MTA-STS and DANE has to do with mail for each:\n",
+        "{} domains; what a sender that honors MTA-STS and DANE must do with mail for each:\n",
         cases.len()
     );
     let mut topic = None;
@@ -113,8 +117,8 @@ fn heading(topic: Topic) -> &'static str {
         Topic::Policy => "The policy file",
         Topic::Mx => "MX hosts",
         Topic::Dane => "DANE",
-        Topic::Attack => "An attacker on the path (switch him on with `lab serve --attack`)",
-        Topic::Preflight => "What `sternpost check` notices, beside the above",
+        Topic::Attack => "An attacker on the path (enable with `lab serve --attack`)",
+        Topic::Preflight => "Further findings of `sternpost check`",
     }
 }
 
@@ -144,22 +148,22 @@ impl Serve {
             }
         };
         let folder = self.folder()?;
-        let taken = |error| {
+        let not_started = |error| {
             Failure::new(
                 "the lab can't start",
                 error,
-                "Another lab may run with the same --block; choose another, or other ports. Ports under 1024 need root.",
+                "Another lab may be running with the same --block; choose another block or other ports. Ports below 1024 need root.",
             )
         };
-        let lab = Lab::with_cases(ports, SystemClock.now(), &cases).await.map_err(taken)?;
+        let lab = Lab::with_cases(ports, SystemClock.now(), &cases).await.map_err(not_started)?;
         for case in attacked {
-            lab.attack(case, true).map_err(taken)?;
+            lab.attack(case, true).map_err(not_started)?;
         }
         write_trust(&lab, &folder)?;
-        say(&format!("{} domains are up, below test.; `sternpost lab list` says what each is.", cases.len()));
+        say(&format!("{} domains are up, below test.; `sternpost lab list` describes each.", cases.len()));
         let example = Example { domain: "good-enforce.test", policy_host: lab.policy_host_address() };
         show(&directions(&lab, &folder, &example));
-        say("\nEverything stays up until Ctrl-C.");
+        say("\nRunning until Ctrl-C.");
         let _ = tokio::signal::ctrl_c().await;
         Ok(())
     }
@@ -171,7 +175,7 @@ impl Serve {
                 let made = tempfile::Builder::new().prefix("sternpost-lab-").tempdir();
                 Ok(made
                     .map_err(|error| {
-                        Failure::new("no folder can be made for the lab", error, "Name one with --dir.")
+                        Failure::new("can't create a folder for the lab", error, "Name one with --dir.")
                     })?
                     .keep())
             }
@@ -188,9 +192,9 @@ impl Serve {
                 let near = config::nearest(bare, cases.iter().map(|case| case.name))
                     .unwrap_or("attack-strip-enforce");
                 Failure::usage(
-                    format!("there is no lab domain {name:?}"),
-                    "the lab does not list it",
-                    format!("Did you mean {near}? `sternpost lab list` prints all."),
+                    format!("unknown lab domain {name:?}"),
+                    "the lab has no such domain",
+                    format!("Did you mean {near}? `sternpost lab list` lists all."),
                 )
             })
         };
@@ -198,19 +202,15 @@ impl Serve {
     }
 }
 
-/// Writes what outside tools need to trust the lab, and a configuration that lives in it.
+/// Writes the lab's CA certificate, its DNSSEC trust anchors, and a `sternpost.toml` that uses them.
 pub fn write_trust(lab: &Lab, folder: &Path) -> Result<(), Failure> {
     let fail = |error: &dyn std::fmt::Display| {
-        Failure::new(
-            format!("{} can't be written to", folder.display()),
-            error,
-            "Name another folder with --dir.",
-        )
+        Failure::new(format!("can't write to {}", folder.display()), error, "Name another folder with --dir.")
     };
     let anchor = lab.names.trust_anchor().map_err(|e| fail(&e))?;
     let ds = lab.names.root_ds().map_err(|e| fail(&e))?;
     let config = format!(
-        "# Sternpost inside the lab.\n[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\n[lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n",
+        "# Configuration for Sternpost in the lab.\n[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\n[lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n",
         lab.names.address,
         lab.names.address.port(),
         lab.https_port,
@@ -225,15 +225,15 @@ pub fn write_trust(lab: &Lab, folder: &Path) -> Result<(), Failure> {
     files.iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text).map_err(|e| fail(&e)))
 }
 
-/// The domain that directions speak of, and where its policy host listens.
+/// The domain in the example commands of [`directions`].
 pub struct Example<'e> {
-    /// The domain.
+    /// The domain's name.
     pub domain: &'e str,
-    /// The policy host's address.
+    /// The loopback address of the domain's policy host.
     pub policy_host: Ipv4Addr,
 }
 
-/// How to point other tools at the lab. Each command works as it is.
+/// Explains how other tools reach the lab, with commands that can be pasted.
 pub fn directions(lab: &Lab, folder: &Path, example: &Example<'_>) -> String {
     let dns = lab.names.address;
     let (https_port, smtp_port, folder) = (lab.https_port, lab.smtp_port, folder.display());
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_domain_is_met_with_the_nearest_one() {
+    fn a_misspelled_domain_gets_the_nearest_name_suggested() {
         let serve = Serve {
             dns_port: 0,
             https_port: 0,

@@ -1,4 +1,5 @@
-//! `sternpost plan`: the steps from here to the wanted state.
+//! `sternpost plan`: prints the steps from a domain's current to its desired state, as computed by
+//! [`receiver::rollout::plan`]. Nothing is changed; `sternpost apply` carries out the plan.
 
 use crate::terminal::show;
 use config::failure::{Exit, Failure};
@@ -14,12 +15,12 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
 
-/// For which domains.
+/// The options of `sternpost plan`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Domains [default: all of the configuration]
+    /// Domains [default: all]
     domains: Vec<String>,
-    /// One line of JSON (docs/receiving.md)
+    /// Print one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
 }
@@ -28,17 +29,17 @@ pub struct Options {
 #[derive(Debug, Serialize)]
 pub struct Plan {
     domain: DomainName,
-    /// Where it is to end up.
+    /// The desired mode.
     wanted: Mode,
-    /// Where it is.
+    /// The current mode; `None` while no policy is published.
     mode: Option<Mode>,
-    stages: Vec<Shown>,
+    stages: Vec<StageView>,
 }
 
-/// A stage as it is shown.
+/// A stage of the plan, as it is printed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
-enum Shown {
+enum StageView {
     Step {
         #[serde(rename = "do")]
         word: &'static str,
@@ -61,7 +62,7 @@ enum Shown {
     },
 }
 
-/// Shows the plans.
+/// Prints the plan of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let mut plans = Vec::new();
@@ -88,15 +89,15 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure
         domain: spec.name.clone(),
         wanted: spec.mode,
         mode: rollout.mode.map(|known| known.mode),
-        stages: stages.into_iter().map(|stage| shown(stage, spec, &wanted, &gate)).collect(),
+        stages: stages.into_iter().map(|stage| stage_view(stage, spec, &wanted, &gate)).collect(),
     })
 }
 
-fn shown(stage: Stage, spec: &DomainSpec, wanted: &DesiredState, gate: &Gate) -> Shown {
+fn stage_view(stage: Stage, spec: &DomainSpec, wanted: &DesiredState, gate: &Gate) -> StageView {
     match stage {
-        Stage::Evidence => Shown::Evidence { gate: gate.clone() },
+        Stage::Evidence => StageView::Evidence { gate: gate.clone() },
         Stage::Wait(waiting, until) => {
-            Shown::Wait { r#for: waiting, until: until.to_string(), why: why(waiting) }
+            StageView::Wait { r#for: waiting, until: until.to_string(), why: why(waiting) }
         }
         Stage::Step(step, at) => {
             let change = Change::of(wanted, &step).ok().flatten();
@@ -104,7 +105,7 @@ fn shown(stage: Stage, spec: &DomainSpec, wanted: &DesiredState, gate: &Gate) ->
                 Step::Delegate(aliases) => alias_lines(aliases),
                 _ => change.map(|change| change.lines()).unwrap_or_default(),
             };
-            Shown::Step {
+            StageView::Step {
                 word: step.word(),
                 text: step.to_string(),
                 why: step.why(),
@@ -121,7 +122,7 @@ fn shown(stage: Stage, spec: &DomainSpec, wanted: &DesiredState, gate: &Gate) ->
     }
 }
 
-/// True when the operator has to do it.
+/// True when the operator must carry out the step.
 fn is_by_hand(step: &Step, spec: &DomainSpec) -> bool {
     match step {
         Step::Serve(_) | Step::TakeDown => spec.host != HostedBy::Sternpost,
@@ -130,12 +131,12 @@ fn is_by_hand(step: &Step, spec: &DomainSpec) -> bool {
     }
 }
 
-/// Why time has to pass.
+/// The reason for a waiting period.
 pub fn why(waiting: WaitReason) -> &'static str {
     match waiting {
-        WaitReason::BeforeNewMx => "until then senders may hold a policy that refuses the new MX hosts",
-        WaitReason::BeforeNarrowing => "until then senders may still send to MX hosts that are gone",
-        WaitReason::BeforeRemoval => "until then senders may hold a policy of this domain",
+        WaitReason::BeforeNewMx => "until then senders may cache a policy that rejects the new MX hosts",
+        WaitReason::BeforeNarrowing => "until then senders may still deliver to the removed MX hosts",
+        WaitReason::BeforeRemoval => "until then senders may cache a policy of this domain",
     }
 }
 
@@ -143,7 +144,7 @@ fn in_words(plan: &Plan) -> String {
     let mut out = String::new();
     let now = plan.mode.map_or("no policy".to_owned(), |mode| mode.to_string());
     if plan.stages.is_empty() {
-        let _ = writeln!(out, "{}: nothing to do, it is as wanted ({now}).", plan.domain);
+        let _ = writeln!(out, "{}: nothing to do, it is in the desired state ({now}).", plan.domain);
         return out;
     }
     let _ = writeln!(out, "{}: from {now} to {}", plan.domain, plan.wanted);
@@ -153,28 +154,30 @@ fn in_words(plan: &Plan) -> String {
             let _ = writeln!(out, "     {line}");
         }
     }
-    let _ = writeln!(out, "\nCarry it out: sternpost apply {}", plan.domain);
+    let _ = writeln!(out, "\nCarry out the plan: sternpost apply {}", plan.domain);
     out
 }
 
-fn headline(stage: &Shown) -> String {
+fn headline(stage: &StageView) -> String {
     match stage {
-        Shown::Step { text, by_hand, .. } => format!("{text}{}", if *by_hand { "   (by you)" } else { "" }),
-        Shown::Wait { until, .. } => format!("wait until {until}"),
-        Shown::Evidence { gate } => format!("evidence that enforcement loses no mail: {gate}"),
+        StageView::Step { text, by_hand, .. } => {
+            format!("{text}{}", if *by_hand { "   (manual)" } else { "" })
+        }
+        StageView::Wait { until, .. } => format!("wait until {until}"),
+        StageView::Evidence { gate } => format!("evidence that enforcement loses no mail: {gate}"),
     }
 }
 
-fn below(stage: &Shown) -> Vec<String> {
+fn below(stage: &StageView) -> Vec<String> {
     match stage {
-        Shown::Step { why, records, file, proof, .. } => {
+        StageView::Step { why, records, file, proof, .. } => {
             let mut lines = vec![(*why).to_owned()];
             lines.extend(records.iter().map(|record| format!("  {record}")));
             lines.extend(file.iter().flat_map(|file| file.lines()).map(|line| format!("  {line}")));
             lines.push(format!("done when {proof}"));
             lines
         }
-        Shown::Wait { why, .. } => vec![(*why).to_owned()],
-        Shown::Evidence { .. } => vec!["or your word: sternpost promote".to_owned()],
+        StageView::Wait { why, .. } => vec![(*why).to_owned()],
+        StageView::Evidence { .. } => vec!["or allow enforcement now: sternpost promote".to_owned()],
     }
 }

@@ -1,4 +1,5 @@
-//! `sternpost promote`, `hold` and `excuse`: the operator's words about a roll-out.
+//! `sternpost promote`, `hold` and `excuse`: the operator's decisions about a roll-out. [`operations::promotion`]
+//! stores them with their reasons; the next `sternpost apply` acts on them.
 
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
@@ -9,43 +10,43 @@ use operations::world::domain;
 use receiver::rollout::gate::Cause;
 use std::path::Path;
 
-/// Which domain.
+/// The options of `sternpost promote`.
 #[derive(Debug, clap::Args)]
 pub struct Promote {
-    /// The domain
+    /// Domain
     domain: String,
-    /// Also when the reports do not show yet that enforcement loses no mail
+    /// Promote even if the reports do not yet show that enforcement loses no mail
     #[arg(long, requires = "reason")]
     force: bool,
-    /// Why; it is kept in the journal
+    /// Reason, recorded in the journal
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
 }
 
-/// Which domain, and why.
+/// The options of `sternpost hold`.
 #[derive(Debug, clap::Args)]
 pub struct Hold {
-    /// The domain
+    /// Domain
     domain: String,
-    /// Why; it is kept in the journal
+    /// Reason, recorded in the journal
     #[arg(long, value_name = "TEXT")]
     reason: String,
 }
 
-/// Which cause, and why.
+/// The options of `sternpost excuse`.
 #[derive(Debug, clap::Args)]
 pub struct Excuse {
-    /// The domain
+    /// Domain
     domain: String,
-    /// The result type, as `sternpost status` shows it, such as certificate-expired
+    /// Result type as shown by `sternpost status`, such as certificate-expired
     result: String,
-    /// The MX host, as the reports name it; nothing where they name none
+    /// MX host as named in the reports; omit it if the reports name none
     #[arg(default_value = "")]
     host: String,
-    /// Why it does not count; it is kept in the journal
+    /// Reason why the cause does not count, recorded in the journal
     #[arg(long, value_name = "TEXT", required_unless_present = "undo")]
     reason: Option<String>,
-    /// Let it count again
+    /// Count the cause again
     #[arg(long)]
     undo: bool,
 }
@@ -68,7 +69,7 @@ pub async fn promote(options: &Promote, named: Option<&Path>) -> Result<Exit, Fa
     }
 }
 
-/// Keeps a domain in testing, or takes it back there.
+/// Keeps a domain in testing, or returns it to testing.
 pub async fn hold(options: &Hold, named: Option<&Path>) -> Result<Exit, Failure> {
     let mut context = RolloutContext::open(named).await?;
     let spec = context.find(&domain(&options.domain)?)?;
@@ -78,21 +79,20 @@ pub async fn hold(options: &Hold, named: Option<&Path>) -> Result<Exit, Failure>
     Ok(Exit::Fine)
 }
 
-/// Takes a cause of failures out of the evidence, or lets it count again.
+/// Excludes a failure cause from the evidence, or counts it again.
 pub async fn excuse(options: &Excuse, named: Option<&Path>) -> Result<Exit, Failure> {
     let mut context = RolloutContext::open(named).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let cause = Cause { result: options.result.clone(), host: options.host.clone() };
     let known = ResultType::registered().any(|kind| kind.as_str() == cause.result);
-    let met = met(&context, &spec.name).await?;
-    if !met.contains(&cause) && !options.undo {
+    let reported = reported_causes(&context, &spec.name).await?;
+    if !reported.contains(&cause) && !options.undo {
         let listed: Vec<String> =
-            met.iter().map(|cause| format!("{} {}", cause.result, cause.host)).collect();
-        let what =
-            if known { "no report names it" } else { "there is no such result type, and no report names it" };
+            reported.iter().map(|cause| format!("{} {}", cause.result, cause.host)).collect();
+        let what = if known { "no report names it" } else { "unknown result type, and no report names it" };
         let remedy = match listed.is_empty() {
-            true => "Reports tell of no failures.".to_owned(),
-            false => format!("Reports name:\n  {}", listed.join("\n  ")),
+            true => "The reports contain no failures.".to_owned(),
+            false => format!("The reports contain:\n  {}", listed.join("\n  ")),
         };
         return Err(Failure::finding(format!("{cause} can't be excused"), what, remedy));
     }
@@ -107,7 +107,7 @@ pub async fn excuse(options: &Excuse, named: Option<&Path>) -> Result<Exit, Fail
     Ok(Exit::Fine)
 }
 
-async fn met(context: &RolloutContext, name: &DomainName) -> Result<Vec<Cause>, Failure> {
+async fn reported_causes(context: &RolloutContext, name: &DomainName) -> Result<Vec<Cause>, Failure> {
     let rollout = context.rollout(name).await?;
     let (evidence, _) = context.gate(name, &rollout).await?;
     Ok(evidence.failures.into_iter().chain(evidence.excused).map(|(cause, _)| cause).collect())

@@ -1,4 +1,5 @@
-//! `sternpost query`: what a sender would do with mail for a domain now, and why.
+//! `sternpost query`: prints what a sender would do with mail for a domain now, and why. By default it does a fresh
+//! look-up with an empty store; with --cached it asks the running server.
 
 use crate::control;
 use crate::terminal::{say, show};
@@ -7,28 +8,28 @@ use config::Config;
 use config::failure::{Exit, Failure};
 use operations::world::{World, domain};
 use sender::answer::route::NextHop;
-use sender::answer::{Answers, Discovery, Settings};
+use sender::answer::{Discovery, PolicyService, Settings};
 use std::fmt::Write;
 use std::path::Path;
 use store::Store;
 
-/// What to ask about and how to say it.
+/// The options of `sternpost query`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// A mail domain, such as example.org
+    /// Mail domain, such as example.org
     domain: String,
-    /// One line of JSON (docs/query.md)
+    /// Print one line of JSON (docs/query.md)
     #[arg(long)]
     json: bool,
     /// Show each step of the look-up
     #[arg(long, conflicts_with = "cached")]
     trace: bool,
-    /// Ask the running program what it remembers, instead of looking
+    /// Show the running server's cached answer instead of doing a fresh look-up
     #[arg(long)]
     cached: bool,
 }
 
-/// Asks.
+/// Looks up the domain, or asks the running server, and prints the answer.
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
     let domain = domain(&options.domain)?;
     let config = Config::load(config)?;
@@ -41,23 +42,19 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
         }
         return Ok(Exit::Fine);
     }
-    let told = explain(&config, &hop).await?;
+    let explained = explain(&config, &hop).await?;
     match options.json {
-        true => say(&serde_json::to_string(&told).unwrap_or_default()),
-        false => show(&in_words(&hop, &told, options.trace)),
+        true => say(&serde_json::to_string(&explained).unwrap_or_default()),
+        false => show(&in_words(&hop, &explained, options.trace)),
     }
-    Ok(if told.is_unknown { Exit::Unknown } else { Exit::Fine })
+    Ok(if explained.is_unknown { Exit::Unknown } else { Exit::Fine })
 }
 
-/// Looks up live, from an empty memory.
+/// Does a fresh look-up, with an empty store and cache.
 async fn explain(config: &Config, hop: &NextHop) -> Result<Explained, Failure> {
     let world = World::new(config)?;
     let folder = tempfile::tempdir().map_err(|error| {
-        Failure::new(
-            "no temporary folder can be made",
-            error,
-            "Set TMPDIR to a folder that can be written to.",
-        )
+        Failure::new("can't create a temporary folder", error, "Set TMPDIR to a writable folder.")
     })?;
     let store = Store::open(&folder.path().join("query.db"))
         .await
@@ -65,28 +62,28 @@ async fn explain(config: &Config, hop: &NextHop) -> Result<Explained, Failure> {
     let discovery =
         Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
     let settings = config.answers.as_ref().map_or_else(Settings::default, |answers| answers.settings.clone());
-    let answers = Answers::new(world.dns, discovery, store.clone(), world.clock, 1 << 16, settings);
-    let told = Explained::of(hop, &answers.explain(hop).await);
+    let answers = PolicyService::new(world.dns, discovery, store.clone(), world.clock, 1 << 16, settings);
+    let explained = Explained::of(hop, &answers.explain(hop).await);
     store.close().await;
-    Ok(told)
+    Ok(explained)
 }
 
-fn in_words(hop: &NextHop, told: &Explained, trace: bool) -> String {
-    let mut out = format!("{hop}: {}.\n", told.verdict);
+fn in_words(hop: &NextHop, explained: &Explained, trace: bool) -> String {
+    let mut out = format!("{hop}: {}.\n", explained.verdict);
     if trace {
-        for (at, step) in told.steps.iter().enumerate() {
+        for (at, step) in explained.steps.iter().enumerate() {
             let _ = writeln!(out, "  {}. {step}", at + 1);
         }
     }
-    let _ = writeln!(out, "\n  Postfix is answered: {}", told.postfix);
+    let _ = writeln!(out, "\n  Reply to Postfix: {}", explained.postfix);
     out
 }
 
-/// What is remembered, in words.
+/// Formats the running server's answer as text.
 pub fn remembered(known: &Remembered) -> String {
-    let mut out = format!("{}: decided by {}, looked at again ", known.next_hop, known.source);
+    let mut out = format!("{}: decided by {}, looked up again ", known.next_hop, known.source);
     let _ = match known.recheck_in {
-        0 => writeln!(out, "when it is next asked for"),
+        0 => writeln!(out, "at the next query"),
         u32::MAX => writeln!(out, "never"),
         seconds => writeln!(out, "in {seconds} s"),
     };
@@ -94,7 +91,7 @@ pub fn remembered(known: &Remembered) -> String {
         let _ = writeln!(out, "  policy: {} id {}, until {}", policy.mode, policy.id, policy.expires_at);
         policy.mx.iter().for_each(|mx| out.push_str(&format!("    mx {mx}\n")));
     }
-    let _ = writeln!(out, "  Postfix is answered: {}", known.postfix);
-    let _ = writeln!(out, "  with TLSRPT:         {}", known.postfix_tlsrpt);
+    let _ = writeln!(out, "  Reply to Postfix: {}", known.postfix);
+    let _ = writeln!(out, "  with TLSRPT:      {}", known.postfix_tlsrpt);
     out
 }

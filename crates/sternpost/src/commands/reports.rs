@@ -1,5 +1,6 @@
-//! `sternpost reports`: TLS reports that came in, taken in from files, listed and read; what could not be read;
-//! and reports of ours to others.
+//! `sternpost reports`: TLS reports (RFC 8460) in both directions. `import`, `list` and `quarantine` are about reports
+//! that others sent; `collect`, `preview`, `send`, `sent` and `key` are about reports that this installation sends.
+//! All of them work on the store.
 
 mod collect;
 mod import;
@@ -18,31 +19,39 @@ use jiff::Timestamp;
 use operations::RolloutContext;
 use std::path::Path;
 
-/// What to do.
+/// The subcommands of `sternpost reports`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Take in reports from files, folders, maildirs, mbox files, zip files, or a pipe (`-`)
+    /// Import reports from files, folders, maildirs, mbox files, zip files or standard input
+    #[command(after_help = "Example:\n  sternpost reports import --trusted reports/")]
     Import(import::Options),
-    /// List the reports that came in, or ours that went to others (--sent), the newest first
+    /// List received or sent reports, newest first
+    #[command(after_help = "Example:\n  sternpost reports list --domain example.org --failed")]
     List(list::Options),
-    /// Show one report: what it says, what is odd about it, or as it came (--raw)
+    /// Show a report: its results and its deviations from RFC 8460
+    #[command(after_help = "Example:\n  sternpost reports show 17")]
     Show(list::Show),
-    /// Count sessions of mail servers out of files, for the reports that are sent
+    /// Read TLS sessions from files and count them for the reports to send
+    #[command(after_help = "Example:\n  sternpost reports collect sessions.jsonl")]
     Collect(collect::Options),
     /// Show the report to a domain as it would be sent now
+    #[command(after_help = "Example:\n  sternpost reports preview example.org")]
     Preview(preview::Options),
-    /// Send the reports of a day again, or put them into a folder to be looked at
+    /// Send the reports of a day again, or write them to a folder
+    #[command(after_help = "Example:\n  sternpost reports send --day 2026-11-25 --folder reports/")]
     Send(send::Options),
-    /// Make the DKIM key of [reporter] where it is missing, and print the record to publish
+    /// Create missing DKIM keys of [reporter], and print the records to publish
+    #[command(after_help = "Example:\n  sternpost reports key")]
     Key,
-    /// Show the address for reports by HTTPS, to be written into `rua`
+    /// Print the address for reports by HTTPS, for use in `rua`
+    #[command(after_help = "Example:\n  sternpost reports address")]
     Address,
-    /// What came in and could not be read
-    #[command(subcommand)]
+    /// Manage received reports that could not be parsed
+    #[command(subcommand, after_help = "Example:\n  sternpost reports quarantine list")]
     Quarantine(quarantine::Command),
 }
 
-/// Does it.
+/// Runs the subcommand.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     match command {
         Command::Import(options) => import::run(options, named).await,
@@ -63,19 +72,21 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
     }
 }
 
-/// A UTC day as people type it, by its first second.
+/// Parses a date such as `2026-11-25`; returns the start of that UTC day.
 fn day(text: &str) -> Result<Timestamp, Failure> {
     let at = format!("{text}T00:00:00Z").parse();
-    at.map_err(|error| Failure::usage(format!("{text:?} is not a day"), error, "Write it as 2026-11-25."))
+    at.map_err(|error| {
+        Failure::usage(format!("{text:?} is not a valid date"), error, "Write it as 2026-11-25.")
+    })
 }
 
-/// The role `[reporter]`, which these commands need.
+/// The section `[reporter]` of the configuration; fails when there is none.
 fn reporter(config: &Config) -> Result<&ReporterConfig, Failure> {
     config.reporter.as_ref().ok_or_else(|| {
         Failure::usage(
-            "no reports are sent",
-            "the role [reporter] is not switched on",
-            "Write\n  [reporter]\n  from = \"tlsrpt@example.org\"\n  dkim = { selector = \"tlsrpt\", key_file = \"dkim.pem\" }\nand make the key by\n  sternpost reports key",
+            "sending reports is disabled",
+            "the configuration has no section [reporter]",
+            "Add to sternpost.toml\n  [reporter]\n  from = \"tlsrpt@example.org\"\n  dkim = { selector = \"tlsrpt\", key_file = \"dkim.pem\" }\nand create the key with\n  sternpost reports key",
         )
     })
 }

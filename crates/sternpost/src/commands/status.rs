@@ -1,4 +1,5 @@
-//! `sternpost status`: where each domain stands, from what is remembered, without looking.
+//! `sternpost status`: prints the state of each domain from the store: mode, evidence, failures, the policies that
+//! senders may cache, and the journal. It sends no queries.
 
 use crate::terminal::{marks, show};
 use config::failure::{Exit, Failure};
@@ -14,12 +15,12 @@ use std::fmt::Write;
 use std::path::Path;
 use store::rollouts::JournalEntry;
 
-/// Which domains.
+/// The options of `sternpost status`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Domains [default: all of the configuration]
+    /// Domains [default: all]
     domains: Vec<String>,
-    /// One line of JSON (docs/receiving.md)
+    /// Print one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
 }
@@ -32,14 +33,14 @@ struct Status {
     rollout: RolloutState,
     evidence: Evidence,
     gate: Gate,
-    /// What verified senders met lately, the most frequent first.
+    /// Failures in recent reports that count as evidence, most frequent first.
     failures: Vec<Explanation>,
     #[serde(skip_serializing_if = "Decisions::is_empty")]
     decisions: Decisions,
     journal: Vec<JournalEntry>,
 }
 
-/// Shows it.
+/// Prints the status of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let mut all = Vec::new();
@@ -79,18 +80,18 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
     })
 }
 
-/// Failures from before are history.
+/// Age up to which reported failures are listed: 30 days.
 const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Failures in words.
+/// Failures of a domain that are printed as text.
 const MAX_LISTED: usize = 3;
 
 fn in_words(status: &Status) -> String {
     let mut out = String::new();
     let now = match status.rollout.mode {
         Some(known) => format!("{} since {}", known.mode, known.since),
-        None => "nothing of it was seen yet".to_owned(),
+        None => "not observed yet".to_owned(),
     };
-    let _ = writeln!(out, "{}: {now}; wanted is {}", status.domain, status.wanted);
+    let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
     let _ = writeln!(out, "  evidence: {}", status.gate);
     if let Some(word) = &status.decisions.held {
         let _ = writeln!(out, "  held in testing by {}: {}", word.who, word.reason);
@@ -105,14 +106,14 @@ fn in_words(status: &Status) -> String {
     if status.failures.len() > MAX_LISTED {
         let _ = writeln!(
             out,
-            "  and {} kinds of failures more (--json, or the dashboard)",
+            "  and {} more kinds of failures (--json, or the dashboard)",
             status.failures.len() - MAX_LISTED
         );
     }
     for promise in &status.rollout.promises {
         let mx: Vec<String> = promise.mx.iter().map(ToString::to_string).collect();
-        let until = promise.ends().map_or("while it is served".to_owned(), |end| format!("until {end}"));
-        let _ = writeln!(out, "  senders may hold {} for {} {until}", promise.mode, mx.join(", "));
+        let until = promise.ends().map_or("as long as it is served".to_owned(), |end| format!("until {end}"));
+        let _ = writeln!(out, "  senders may cache {} for {} {until}", promise.mode, mx.join(", "));
     }
     for line in &status.journal {
         let _ = writeln!(out, "  {} {}: {}", line.at, line.who, line.what);

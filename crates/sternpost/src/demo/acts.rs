@@ -1,39 +1,39 @@
-//! The acts. Each does something through the product's own code and claims only what it observed:
-//! what arrived, what the attacker read, what is in a store, what a sender fetches.
+//! The acts of the demo. Each runs the program's own code and then claims only what was observed: which messages
+//! arrived, what the attacker read, what a store contains, what a sender fetches.
 
 use super::playbill::Playbill;
-use super::stage::{SECRET, Sender, Stage, deliver, told, trouble};
+use super::stage::{SECRET, Sender, Stage, deliver, describe, failed_at};
 use check::Check;
 use config::failure::Failure;
 use formats::report::DateRange;
 use formats::{Mode, PolicyId};
 use lab::dns::{TamperedKind, Tampering};
+use lab::reference_sender::{Delivery, Outcome, Protection};
 use net::clock::Clock;
 use receiver::rollout::gate::{Evidence, Gate, Thresholds, evidence, gate};
 use receiver::rollout::plan::{Permit, PlannedStep, Step};
 use receiver::rollout::{RolloutState, Verification};
-use sender::walk::{Outcome, Protection, Walk};
 use std::collections::BTreeSet;
 use store::reports::Trust;
 
-/// Messages that each sender delivers on a day: over two weeks enough to bound the failure rate.
+/// Messages that each sender delivers in a day; in two weeks enough for the gate to bound the failure rate.
 const MESSAGES: usize = 25;
-/// Clean days after which the gate has to be open.
+/// Maximum number of clean days until the gate must be open.
 const MAX_POLLS: usize = 20;
 
-/// Plays the seven acts; the eighth is the summary.
+/// Runs the seven acts; the summary follows as number eight.
 pub async fn play(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     stripped(stage, bill).await?;
     explained(stage, bill).await;
-    put_up(stage, bill).await?;
-    tested(stage, bill).await?;
-    cured(stage, bill).await?;
+    published(stage, bill).await?;
+    reported(stage, bill).await?;
+    repaired(stage, bill).await?;
     enforced(stage, bill).await?;
     defended(stage, bill).await
 }
 
 fn first(stage: &Stage) -> Result<&Sender, Failure> {
-    stage.senders.first().ok_or_else(|| trouble("the senders")(&"there are none"))
+    stage.senders.first().ok_or_else(|| failed_at("the senders")(&"there are none"))
 }
 
 fn read_along(stage: &Stage) -> bool {
@@ -43,24 +43,28 @@ fn read_along(stage: &Stage) -> bool {
 async fn stripped(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     bill.act("Without MTA-STS, STARTTLS is stripped and the message is read");
     stage.strip(true);
-    let walk = stage.deliver(first(stage)?).await?;
+    let delivery = stage.deliver(first(stage)?).await?;
     let arrived = stage.lab.post.take_received();
     let clear = arrived.iter().any(|mail| !mail.incoming.tls);
     bill.claim(
-        "the sender delivers in the clear and notices nothing",
-        clear && in_the_clear(&walk),
-        told(&walk.outcome),
+        "the sender delivers in the clear without any error",
+        clear && in_the_clear(&delivery),
+        describe(&delivery.outcome),
     );
-    bill.claim("the attacker has read the message", read_along(stage), format!("he wrote down: {SECRET}"));
+    bill.claim(
+        "the attacker has read the message",
+        read_along(stage),
+        format!("the attacker recorded: {SECRET}"),
+    );
     Ok(())
 }
 
-fn in_the_clear(walk: &Walk) -> bool {
-    matches!(walk.outcome, Outcome::Delivered { protection: Protection::Clear, .. })
+fn in_the_clear(delivery: &Delivery) -> bool {
+    matches!(delivery.outcome, Outcome::Delivered { protection: Protection::Clear, .. })
 }
 
 async fn explained(stage: &Stage, bill: &mut Playbill) {
-    bill.act("The check explains");
+    bill.act("`sternpost check` explains the problem");
     let seen = stage.checker.examine(&stage.domain).await;
     let found = |check| seen.findings.iter().find(|finding| finding.check == check);
     let shown = |check| {
@@ -70,31 +74,31 @@ async fn explained(stage: &Stage, bill: &mut Playbill) {
         })
     };
     bill.claim(
-        "it sees that the domain is not protected",
+        "it reports that the domain is not protected",
         seen.verdict.contains("not protected"),
         seen.verdict.clone(),
     );
     bill.claim(
-        "it finds that no policy is announced",
+        "it reports that no policy is announced",
         found(Check::StsTxtMissing).is_some(),
         shown(Check::StsTxtMissing),
     );
     bill.claim(
-        "it finds that nobody is asked for reports",
+        "it reports that no TLS reports are requested",
         found(Check::RptTxtMissing).is_some(),
         shown(Check::RptTxtMissing),
     );
     bill.claim(
-        "it sees the hand on the line",
+        "it detects that STARTTLS is stripped",
         found(Check::SmtpStripped).is_some(),
         shown(Check::SmtpStripped),
     );
     stage.strip(false);
 }
 
-async fn put_up(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
-    bill.act("Plan and apply put up the policy in testing, in the safe order");
-    let fail = trouble("apply");
+async fn published(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
+    bill.act("Plan and apply publish the policy in testing mode, in the safe order");
+    let fail = failed_at("apply");
     let wanted = stage.wanted()?;
     let (applied, rests) =
         stage.applier.run(&wanted, Permit::Testing, Verification::Await).await.map_err(|e| fail(&e))?;
@@ -104,27 +108,27 @@ async fn put_up(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let place = |wanted: fn(&Step) -> bool| applied.iter().position(|done| wanted(&done.step));
     let order =
         place(|step| matches!(step, Step::Serve(_))) < place(|step| matches!(step, Step::Announce(_)));
-    bill.claim("the file was served before the record announced it", order && applied.len() == 3, "");
-    bill.claim("what is left takes evidence", rests == PlannedStep::Gate, "");
+    bill.claim("the policy file was served before the record announced it", order && applied.len() == 3, "");
+    bill.claim("the next step needs evidence", rests == PlannedStep::Gate, "");
     let (_, seen) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
     let testing = seen.served.as_ref().is_some_and(|policy| policy.mode == Mode::Testing);
     bill.claim(
-        "a sender finds the record and fetches a policy in testing",
+        "a sender finds the record and fetches a policy in testing mode",
         testing && seen.record.is_some(),
         "",
     );
     Ok(())
 }
 
-/// A day: messages, then midnight, then reports.
+/// Simulates a day: messages, then midnight, then reports. Returns the number of reports sent.
 async fn a_day(stage: &Stage) -> Result<u64, Failure> {
-    let fail = trouble("a day of mail");
+    let fail = failed_at("a day of mail");
     let today = DateRange::utc_day(stage.clock.now()).start;
     for sender in &stage.senders {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..MESSAGES {
-            let (walker, domain, from) = (sender.walker.clone(), stage.domain.clone(), sender.name);
-            tasks.spawn(async move { deliver(&walker, from, &domain).await });
+            let (mail, domain, from) = (sender.mail.clone(), stage.domain.clone(), sender.name);
+            tasks.spawn(async move { deliver(&mail, from, &domain).await });
         }
         let mut entries = Vec::new();
         while let Some(done) = tasks.join_next().await {
@@ -132,7 +136,7 @@ async fn a_day(stage: &Stage) -> Result<u64, Failure> {
         }
         sender.store.add_to_tally(today, &entries).await.map_err(|e| fail(&e))?;
     }
-    // Ten minutes past the next midnight, when reports are built.
+    // Advance to ten minutes past midnight, when reports are built.
     let left = 86_400 - stage.clock.now().as_second().rem_euclid(86_400) + 600;
     stage.clock.advance(u32::try_from(left).map_err(|e| fail(&e))?);
     let mut sent = 0;
@@ -146,8 +150,8 @@ async fn a_day(stage: &Stage) -> Result<u64, Failure> {
     Ok(sent)
 }
 
-async fn weigh(stage: &Stage) -> Result<(Evidence, Gate), Failure> {
-    let fail = trouble("the gate");
+async fn evaluate(stage: &Stage) -> Result<(Evidence, Gate), Failure> {
+    let fail = failed_at("the gate");
     let rollout: Option<RolloutState> = stage.store.rollout(&stage.domain).await.map_err(|e| fail(&e))?;
     let since = rollout.and_then(|rollout| rollout.mode).map_or(stage.clock.now(), |mode| mode.since);
     let reports = stage.store.reports_about(&stage.domain, since).await.map_err(|e| fail(&e))?;
@@ -156,12 +160,12 @@ async fn weigh(stage: &Stage) -> Result<(Evidence, Gate), Failure> {
     Ok((evidence, gate))
 }
 
-async fn tested(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
-    bill.act("Senders deliver, the attacker makes failures, and reports tell of them");
+async fn reported(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
+    bill.act("Senders deliver, the attacker causes failures, and the reports contain them");
     stage.strip(true);
     let sent = a_day(stage).await?;
     bill.claim(
-        "each sender's report is sent, and taken in only once it is stored",
+        "each sender's report is sent, and acknowledged only after it is stored",
         sent == 2,
         format!("{sent} reports by mail, DKIM-signed"),
     );
@@ -169,14 +173,14 @@ async fn tested(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
         .store
         .reports_about(&stage.domain, jiff::Timestamp::UNIX_EPOCH)
         .await
-        .map_err(|e| trouble("the reports")(&e))?;
+        .map_err(|e| failed_at("the reports")(&e))?;
     let verified = reports.iter().filter(|report| report.trust == Trust::Verified).count();
     bill.claim(
-        "their signatures hold",
+        "their DKIM signatures are valid",
         verified == 2,
         reports.iter().map(|r| r.submitter.as_str()).collect::<Vec<_>>().join(", "),
     );
-    let (evidence, _) = weigh(stage).await?;
+    let (evidence, _) = evaluate(stage).await?;
     let stripped: u64 = evidence
         .failures
         .iter()
@@ -185,38 +189,42 @@ async fn tested(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
         .sum();
     let causes: Vec<String> =
         evidence.failures.iter().map(|(cause, count)| format!("{cause}: {count} sessions")).collect();
-    bill.claim("the reports say what the attacker did", stripped == 2 * MESSAGES as u64, causes.join("\n"));
+    bill.claim(
+        "the reports contain the failures that the attacker caused",
+        stripped == 2 * MESSAGES as u64,
+        causes.join("\n"),
+    );
     Ok(())
 }
 
-async fn cured(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
-    bill.act("The gate refuses, the fault is cured, clean days follow, the gate opens");
-    let fail = trouble("the gate");
-    let (_, shut) = weigh(stage).await?;
-    bill.claim("the gate refuses enforcement and says why", shut != Gate::Ready, shut.to_string());
+async fn repaired(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
+    bill.act("The gate stays closed, the fault is repaired, clean days follow, the gate opens");
+    let fail = failed_at("the gate");
+    let (_, shut) = evaluate(stage).await?;
+    bill.claim("the gate refuses enforcement and gives the reason", shut != Gate::Ready, shut.to_string());
     let (applied, rests) = stage
         .applier
         .run(&stage.wanted()?, permit(&shut), Verification::Await)
         .await
         .map_err(|e| fail(&e))?;
-    bill.claim("the plan has no step to enforce", applied.is_empty() && rests == PlannedStep::Gate, "");
+    bill.claim("the plan has no step to enforce mode", applied.is_empty() && rests == PlannedStep::Gate, "");
     stage.strip(false);
-    bill.say("   · the box that stripped STARTTLS is taken out; days pass");
+    bill.say("   · the device that stripped STARTTLS is removed; days pass");
     let mut days = 0;
     let mut state = shut;
     let mut last = None;
     while state != Gate::Ready && days < MAX_POLLS {
         a_day(stage).await?;
         days += 1;
-        let (evidence, now) = weigh(stage).await?;
+        let (evidence, now) = evaluate(stage).await?;
         if days % 5 == 1 {
-            bill.say(&format!("   · after {days}: {now}"));
+            bill.say(&format!("   · after day {days}: {now}"));
         }
         (state, last) = (now, Some(evidence));
     }
     let shown = last.map_or(String::new(), |e| {
         format!(
-            "{} clean days, {} senders, {} sessions: under {:.2} % fail, at 95 %",
+            "{} clean days, {} senders, {} sessions: failure rate below {:.2} % with 95 % confidence",
             e.clean_days,
             e.senders,
             e.clean_sessions,
@@ -232,11 +240,11 @@ fn permit(gate: &Gate) -> Permit {
 }
 
 async fn enforced(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
-    bill.act("The policy goes to enforce under a new id, and senders fetch it again");
-    let fail = trouble("promotion");
+    bill.act("The policy changes to enforce with a new id, and senders fetch it again");
+    let fail = failed_at("promotion");
     let wanted = stage.wanted()?;
     let (_, before) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
-    let (_, gate) = weigh(stage).await?;
+    let (_, gate) = evaluate(stage).await?;
     let (applied, rests) =
         stage.applier.run(&wanted, permit(&gate), Verification::Await).await.map_err(|e| fail(&e))?;
     let (_, after) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
@@ -245,73 +253,77 @@ async fn enforced(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     let newer = before.record.as_ref().and_then(PolicyId::as_time)
         < after.record.as_ref().and_then(PolicyId::as_time);
     bill.claim(
-        "the file says enforce, and the id is newer",
+        "the policy file has mode enforce, and the id is newer",
         enforce && newer && applied.len() == 2 && rests == PlannedStep::Done,
         format!("id {} to {}", shown(&before.record), shown(&after.record)),
     );
     for sender in &stage.senders {
-        let walk = stage.deliver(sender).await?;
-        let held = sender.walker.discovery.held(&stage.domain).await;
+        let delivery = stage.deliver(sender).await?;
+        let held = sender.discovery.held(&stage.domain).await;
         let knows = held
             .is_some_and(|held| held.policy.mode == Mode::Enforce && Some(&held.id) == after.record.as_ref());
         bill.claim(
             format!("{} has fetched the new policy and verifies TLS", sender.name),
-            knows && verified(&walk),
-            told(&walk.outcome),
+            knows && verified(&delivery),
+            describe(&delivery.outcome),
         );
     }
     let tls = stage.lab.post.take_received().iter().all(|mail| mail.incoming.tls);
-    bill.claim("all of it arrived through TLS", tls, "");
+    bill.claim("all messages arrived over TLS", tls, "");
     Ok(())
 }
 
-fn verified(walk: &Walk) -> bool {
-    matches!(walk.outcome, Outcome::Delivered { protection: Protection::Verified, .. })
+fn verified(delivery: &Delivery) -> bool {
+    matches!(delivery.outcome, Outcome::Delivered { protection: Protection::Verified, .. })
 }
 
 async fn defended(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
-    bill.act("The attacker strips again: mail waits instead of going in the clear");
-    let fail = trouble("the last act");
+    bill.act("The attacker strips STARTTLS again: mail is deferred instead of sent in the clear");
+    let fail = failed_at("the last act");
     let record = format!("_mta-sts.{}.", stage.domain);
     let sender = first(stage)?;
     stage.strip(true);
-    let waits = |walk: &Walk| {
-        matches!(walk.outcome, Outcome::Deferred(_))
+    let waits = |delivery: &Delivery| {
+        matches!(delivery.outcome, Outcome::Deferred(_))
             && stage.lab.post.take_received().is_empty()
             && !read_along(stage)
     };
-    let walk = stage.deliver(sender).await?;
-    bill.claim("the message is deferred, and the attacker reads nothing", waits(&walk), told(&walk.outcome));
-    stage.lab.names.meddle(&record, TamperedKind::Txt, Some(Tampering::Suppress)).map_err(|e| fail(&e))?;
-    let walk = stage.deliver(sender).await?;
+    let delivery = stage.deliver(sender).await?;
     bill.claim(
-        "with the record suppressed too, the cached policy still protects",
-        waits(&walk),
-        told(&walk.outcome),
+        "the message is deferred, and the attacker reads nothing",
+        waits(&delivery),
+        describe(&delivery.outcome),
+    );
+    stage.lab.names.meddle(&record, TamperedKind::Txt, Some(Tampering::Suppress)).map_err(|e| fail(&e))?;
+    let delivery = stage.deliver(sender).await?;
+    bill.claim(
+        "with the record suppressed too, the cached policy still protects mail",
+        waits(&delivery),
+        describe(&delivery.outcome),
     );
     let restarted = stage.sender("north.test", "north.test").await?;
-    let walk = stage.deliver(&restarted).await?;
-    bill.claim("and after a restart of the sender as well", waits(&walk), told(&walk.outcome));
+    let delivery = stage.deliver(&restarted).await?;
+    bill.claim("after a restart of the sender, it still does", waits(&delivery), describe(&delivery.outcome));
     let stranger = stage.sender("west.test", "west.test").await?;
-    let walk = stage.deliver(&stranger).await?;
+    let delivery = stage.deliver(&stranger).await?;
     bill.claim(
-        "a sender that never met the domain can't know: DANE is for that",
-        in_the_clear(&walk) && read_along(stage),
-        told(&walk.outcome),
+        "a sender without a cached policy is not protected: that needs DANE",
+        in_the_clear(&delivery) && read_along(stage),
+        describe(&delivery.outcome),
     );
     stage.lab.post.take_received();
     stage.lab.names.meddle(&record, TamperedKind::Txt, None).map_err(|e| fail(&e))?;
     stage.strip(false);
-    let walk = stage.deliver(sender).await?;
+    let delivery = stage.deliver(sender).await?;
     let arrived = stage.lab.post.take_received().iter().any(|mail| mail.incoming.tls);
     bill.claim(
-        "when the attack ends, the waiting message is delivered",
-        verified(&walk) && arrived,
-        told(&walk.outcome),
+        "when the attack ends, the deferred message is delivered",
+        verified(&delivery) && arrived,
+        describe(&delivery.outcome),
     );
     let journal = stage.store.journal_of(&stage.domain).await.map_err(|e| fail(&e))?;
     bill.claim(
-        "every step stands in the journal",
+        "every step is recorded in the journal",
         journal.len() == 5,
         journal.iter().map(|line| format!("{} {}", line.at, line.what)).collect::<Vec<_>>().join("\n"),
     );

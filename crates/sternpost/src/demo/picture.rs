@@ -1,14 +1,16 @@
-//! The demo's outcome as an SVG, for the README and for whoever opens the folder.
+//! The demo's outcome as an SVG picture, `demo.svg` in the demo's folder. A copy of it is docs/demo.svg.
 
 use super::playbill::Playbill;
 use config::failure::Failure;
 use std::fmt::Write;
 use std::path::Path;
 
+/// Height of a line of text, in SVG user units.
 const LINE_HEIGHT: usize = 20;
+/// Width of the picture, in SVG user units.
 const PAGE_WIDTH: usize = 860;
 
-/// Writes the picture.
+/// Draws the acts and claims and writes the picture to `path`.
 pub fn write(bill: &Playbill, path: &Path) -> Result<(), Failure> {
     std::fs::write(path, draw(bill))
         .map_err(|error| Failure::new(format!("{} can't be written", path.display()), error, ""))

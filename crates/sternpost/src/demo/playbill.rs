@@ -1,20 +1,21 @@
-//! What the demo claims, what it observed, and how both are shown.
+//! The claims of the demo with the evidence for each: printed as they are checked, and serialized for --json
+//! (docs/demo.md).
 
 use crate::terminal::{marks, say};
 use config::failure::Exit;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// The whole demo.
+/// The outcome of the demo.
 #[derive(Debug, serde::Serialize)]
 pub struct Playbill {
-    /// Version of this shape; documented in `docs/demo.md`.
+    /// The version of this JSON format.
     schema: u32,
-    /// True when each claim held.
+    /// True when all claims held.
     ok: bool,
-    /// What was left behind.
+    /// The folder with the files that the demo leaves.
     folder: PathBuf,
-    /// How long it took.
+    /// Duration in seconds, rounded to tenths.
     seconds: f64,
     acts: Vec<Act>,
     #[serde(skip)]
@@ -23,7 +24,7 @@ pub struct Playbill {
     begun: Instant,
 }
 
-/// One of its parts.
+/// An act: a title and the claims checked in it.
 #[derive(Debug, serde::Serialize)]
 pub struct Act {
     pub(super) number: usize,
@@ -31,12 +32,12 @@ pub struct Act {
     pub(super) claims: Vec<Claim>,
 }
 
-/// Something that was observed to hold, or not.
+/// A claim, and whether it held.
 #[derive(Debug, serde::Serialize)]
 pub struct Claim {
     pub(super) claim: String,
     pub(super) held: bool,
-    /// What was seen.
+    /// What was observed; may be empty.
     pub(super) evidence: String,
 }
 
@@ -51,14 +52,14 @@ impl Playbill {
         self.acts.push(Act { number, title, claims: Vec::new() });
     }
 
-    /// A line of the story.
+    /// Prints a line, unless --json is given.
     pub(super) fn say(&self, line: &str) {
         if self.aloud {
             say(line);
         }
     }
 
-    /// A claim and what was observed about it.
+    /// Records and prints a claim with its evidence, in the current act.
     pub(super) fn claim(&mut self, claim: impl Into<String>, held: bool, evidence: impl Into<String>) {
         let claim = Claim { claim: claim.into(), held, evidence: evidence.into() };
         self.say(&format!("   {} {}", if held { marks().fine } else { marks().error }, claim.claim));
@@ -78,13 +79,13 @@ impl Playbill {
         self.acts.iter().flat_map(|act| &act.claims)
     }
 
-    /// The last act: what was proved.
+    /// Finishes the outcome and prints the summary.
     pub(super) fn close(&mut self, keep: bool) {
         let ok = self.claims().all(|claim| claim.held);
         self.ok = ok;
         self.seconds = (self.begun.elapsed().as_secs_f64() * 10.0).round() / 10.0;
         let (held, all) = (self.claims().filter(|claim| claim.held).count(), self.claims().count());
-        self.say("\n8. What was proved");
+        self.say("\n8. Summary");
         for act in &self.acts {
             let ok = act.claims.iter().all(|claim| claim.held);
             self.say(&format!(
@@ -98,18 +99,18 @@ impl Playbill {
             "\n   {held} of {all} claims held, in {} s. All traffic stayed on loopback.",
             self.seconds
         ));
-        self.say(&format!("   Left behind: {}", self.folder.display()));
+        self.say(&format!("   Files: {}", self.folder.display()));
         if !keep {
-            self.say("   Run it with --keep to look at everything with dig, curl and openssl.");
+            self.say("   Use --keep to inspect the servers with dig, curl and openssl.");
         }
     }
 
-    /// The outcome for scripts.
+    /// The outcome as one line of JSON.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// How the program ends.
+    /// The exit code: success when all claims held, else findings.
     pub fn exit(&self) -> Exit {
         if self.ok { Exit::Fine } else { Exit::Findings }
     }

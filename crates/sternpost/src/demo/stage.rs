@@ -1,5 +1,5 @@
-//! The demo's world: a lab with the domain `harbour.test`, two sending organizations, and the
-//! operator's own Sternpost, each with its own store.
+//! The environment of the demo: a lab with the domain `harbour.test`, two sending organizations, and the receiving
+//! operator's installation. The senders and the operator have a store each, and share the simulated clock.
 
 use check::{Checker, Sessions};
 use config::failure::Failure;
@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use lab::behavior::Behavior;
 use lab::dns::{Rr, Signing};
 use lab::pki::Cert;
+use lab::reference_sender::{Delivery, Outcome, PolicyInForce, PolicySource, ReferenceSender};
 use lab::{Clients, Lab, Ports};
 use net::BoxFuture;
 use net::clock::{Clock, ManualClock};
@@ -20,11 +21,11 @@ use receiver::publish::{Change, DnsPublisher, PublishError, Records};
 use receiver::rollout::desired::DesiredState;
 use receiver::rollout::{Applier, Hosting, NewHosts};
 use sender::answer::Discovery;
+use sender::answer::sts::EffectivePolicy;
 use sender::report::{
     Addresses, Counts, DeliveryLimits, DirectDelivery, DkimKey, ReportDelivery, ReportScheduler, Reporter,
     Rules, Transport,
 };
-use sender::walk::{Outcome, Walk, Walker};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,10 +36,10 @@ use store::reports::Arrival;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// What the message says that the attacker is after.
+/// The text in each message that the attacker tries to read.
 pub const SECRET: &str = "the tide table is under the third stone";
 
-/// The demo's world.
+/// The environment that the acts use.
 pub struct Stage {
     pub lab: Arc<Lab>,
     pub clock: Arc<ManualClock>,
@@ -48,37 +49,39 @@ pub struct Stage {
     pub checker: Checker,
     pub applier: Applier,
     pub store: Store,
-    /// Where the operator's policy host listens.
+    /// The address of the operator's policy host.
     pub policy_host: Ipv4Addr,
     folder: PathBuf,
 }
 
-/// A sending organization.
+/// A sending organization: its mail server, report scheduler and store.
 pub struct Sender {
     pub name: &'static str,
-    pub walker: Arc<Walker>,
+    pub mail: Arc<ReferenceSender>,
+    /// The policies that the sender holds.
+    pub discovery: Arc<Discovery>,
     pub scheduler: Arc<ReportScheduler>,
     pub store: Store,
 }
 
-/// Puts any error of the set-up into words.
-pub fn trouble(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Failure {
+/// Maps an error to a failure of the demo; `what` names the part that failed.
+pub fn failed_at(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> Failure {
     move |error| {
         Failure::new(
-            format!("the demo stopped at {what}"),
+            format!("the demo failed at {what}"),
             error,
-            "It needs nothing but loopback addresses (127.0.0.0/8) and a folder to write to.",
+            "The demo needs loopback addresses (127.0.0.0/8) and a writable folder.",
         )
     }
 }
 
 pub fn name(text: &str) -> Result<DomainName, Failure> {
-    DomainName::parse(text).map_err(|error| trouble("a name")(&error))
+    DomainName::parse(text).map_err(|error| failed_at("a name")(&error))
 }
 
 impl Stage {
     pub async fn set_up(folder: PathBuf) -> Result<Self, Failure> {
-        let fail = trouble("setting up");
+        let fail = failed_at("its set-up");
         let clock = Arc::new(ManualClock::new(this_morning()));
         let injected: Arc<dyn Clock> = clock.clone();
         let lab = Arc::new(Lab::start(Ports::free(), clock.now()).await.map_err(|e| fail(&e))?);
@@ -117,17 +120,22 @@ impl Stage {
         Ok(stage)
     }
 
-    /// A sending organization with a store of its own, and its DKIM key in DNS.
+    /// Creates a sending organization with its own store, and publishes its DKIM key. Opening an existing store
+    /// simulates a restart.
     pub async fn sender(&self, organization: &'static str, file: &str) -> Result<Sender, Failure> {
-        let fail = trouble("a sender");
+        let fail = failed_at("a sender");
         let submitter = name(organization)?;
         let clients = self.lab.clients(organization, self.clock.clone()).map_err(|e| fail(&e))?;
         let store = Store::open(&self.folder.join(format!("{file}.db"))).await.map_err(|e| fail(&e))?;
         let posts = clients.policies.clone();
         let discovery =
             Discovery::new(clients.dns.clone(), clients.policies, store.clone(), self.clock.clone());
-        let walker =
-            Arc::new(Walker { dns: clients.dns.clone(), mail: clients.mail, discovery: Arc::new(discovery) });
+        let discovery = Arc::new(discovery);
+        let mail = Arc::new(ReferenceSender {
+            dns: clients.dns.clone(),
+            mail: clients.mail.clone(),
+            policies: Arc::new(Held(discovery.clone())),
+        });
         let key = DkimKey::generate(submitter.clone(), "tlsrpt").map_err(|e| fail(&e))?;
         self.lab.names.add_zone(&format!("{organization}."), Signing::Unsigned).map_err(|e| fail(&e))?;
         if let Some((record, value)) = key.record() {
@@ -135,11 +143,8 @@ impl Stage {
         }
         let contact = MailAddress::parse(&format!("tlsrpt@{organization}")).map_err(|e| fail(&e))?;
         let delivery = ReportDelivery {
-            dns: clients.dns,
-            transport: Transport::Direct(DirectDelivery {
-                dns: walker.dns.clone(),
-                mail: walker.mail.clone(),
-            }),
+            dns: clients.dns.clone(),
+            transport: Transport::Direct(DirectDelivery { dns: clients.dns.clone(), mail: clients.mail }),
             posts,
             verify: Verify::Certificate,
             reporter: Reporter {
@@ -160,10 +165,10 @@ impl Stage {
             counts: Counts::default(),
             stop: CancellationToken::new(),
         };
-        Ok(Sender { name: organization, walker, scheduler: Arc::new(scheduler), store })
+        Ok(Sender { name: organization, mail, discovery, scheduler: Arc::new(scheduler), store })
     }
 
-    /// Where the domain is to end up.
+    /// The desired state of the domain.
     pub fn wanted(&self) -> Result<DesiredState, Failure> {
         let rua = Rua::parse("mailto:tlsrpt@watch.test").ok().flatten();
         Ok(DesiredState {
@@ -179,17 +184,17 @@ impl Stage {
         })
     }
 
-    /// Switches the attacker on both MX hosts on or off.
+    /// Starts or stops the attacker that strips STARTTLS at both MX hosts.
     pub fn strip(&self, on: bool) {
         self.mx.iter().for_each(|host| self.lab.post.strip(host, on));
     }
 
-    /// One message from a sender to the domain.
-    pub async fn deliver(&self, sender: &Sender) -> Result<Walk, Failure> {
-        deliver(&sender.walker, sender.name, &self.domain).await
+    /// Delivers one message from a sender to the domain.
+    pub async fn deliver(&self, sender: &Sender) -> Result<Delivery, Failure> {
+        deliver(&sender.mail, sender.name, &self.domain).await
     }
 
-    /// Writes everything out.
+    /// Closes all stores.
     pub async fn close(&self) {
         self.store.close().await;
         for sender in &self.senders {
@@ -198,18 +203,37 @@ impl Stage {
     }
 }
 
-pub async fn deliver(walker: &Walker, from: &str, domain: &DomainName) -> Result<Walk, Failure> {
+/// The policies of Sternpost's own cache, for the sender of the demo.
+struct Held(Arc<Discovery>);
+
+impl PolicySource for Held {
+    fn policy<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, PolicyInForce> {
+        Box::pin(async move {
+            match self.0.find(domain).await.found {
+                EffectivePolicy::Policy { held, .. } => {
+                    PolicyInForce::Policy { policy: held.policy, body: held.body }
+                }
+                EffectivePolicy::Unavailable(why) => {
+                    PolicyInForce::Unavailable { result: why.result_type(), why: why.to_string() }
+                }
+                EffectivePolicy::None => PolicyInForce::None,
+            }
+        })
+    }
+}
+
+pub async fn deliver(sender: &ReferenceSender, from: &str, domain: &DomainName) -> Result<Delivery, Failure> {
     let message = format!("From: keeper@{from}\r\nTo: master@{domain}\r\nSubject: tides\r\n\r\n{SECRET}\r\n");
     let mail = Mail {
         from: format!("keeper@{from}"),
         to: vec![format!("master@{domain}")],
         message: message.into_bytes(),
     };
-    Ok(walker.deliver(domain, &mail).await)
+    Ok(sender.deliver(domain, &mail).await)
 }
 
-/// How a delivery ended, in a line.
-pub fn told(outcome: &Outcome) -> String {
+/// Describes the outcome of a delivery in a line.
+pub fn describe(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Delivered { host, protection } => {
             format!("delivered to {host}, {}", format!("{protection:?}").to_lowercase())
@@ -219,7 +243,7 @@ pub fn told(outcome: &Outcome) -> String {
     }
 }
 
-/// 09:00 UTC of the day on which the demo is played, so that days have a morning and an end.
+/// 09:00 UTC today, the initial time of the simulated clock.
 fn this_morning() -> Timestamp {
     let now = Timestamp::now().as_second();
     Timestamp::from_second(now.div_euclid(86_400) * 86_400 + 9 * 3600).unwrap_or(Timestamp::UNIX_EPOCH)
@@ -242,9 +266,9 @@ async fn mail_hosts(lab: &Lab, domain: &DomainName) -> Result<Vec<DomainName>, l
     Ok(hosts)
 }
 
-/// The operator's report inbox is the MX of `watch.test`.
+/// Starts the operator's report inbox, as the MX host of `watch.test`.
 async fn open_inbox(lab: &Lab, ours: &Clients, store: &Store, clock: Arc<dyn Clock>) -> Result<(), Failure> {
-    let fail = trouble("the report inbox");
+    let fail = failed_at("the report inbox");
     let host = name("mx.watch.test")?;
     lab.names.add_zone("watch.test.", Signing::Unsigned).map_err(|e| fail(&e))?;
     let identity = lab.pki.issue(host.as_str(), Cert::Good).map_err(|e| fail(&e))?;
@@ -275,7 +299,7 @@ async fn applier(
     store: &Store,
     clock: Arc<dyn Clock>,
 ) -> Result<Applier, Failure> {
-    let fail = trouble("the policy host");
+    let fail = failed_at("the policy host");
     let place = SocketAddr::new(IpAddr::V4(address), lab.https_port);
     let listener = TcpListener::bind(place).await.map_err(|e| fail(&e))?;
     let site_cache = Arc::new(SiteCache::new(store.clone(), clock.clone()).await.map_err(|e| fail(&e))?);
@@ -291,7 +315,7 @@ async fn applier(
     })
 }
 
-/// The operator's hand in the zone.
+/// Publishes the operator's records in the lab's zone.
 struct LabZone(Arc<Lab>);
 
 impl DnsPublisher for LabZone {
@@ -308,7 +332,7 @@ impl DnsPublisher for LabZone {
     }
 }
 
-/// The operator's own policy host, with a certificate of the lab's authority.
+/// The operator's policy host, with a certificate from the lab's CA.
 struct OwnHost {
     lab: Arc<Lab>,
     store: Store,

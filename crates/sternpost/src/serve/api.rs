@@ -1,4 +1,5 @@
-//! What is asked by HTTP: the policy of a domain, and through the control socket what is remembered.
+//! The HTTP interface of the role `[answers]` (docs/answers.md): the policy of a next hop for mail servers and scripts,
+//! and the cache for the operator, which only the control socket offers. [`crate::control`] is its client.
 
 use crate::view::Remembered;
 use axum::extract::{Path, Query, State};
@@ -8,61 +9,61 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use formats::Mode;
 use formats::tls_policy::LookupKey;
-use sender::answer::Answers;
+use sender::answer::PolicyService;
 use sender::answer::route::NextHop;
 use std::sync::Arc;
 
-/// Policies that are remembered.
+/// A page of the cached policies, in JSON.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Listed {
-    /// The version of this shape.
+    /// The version of this JSON format.
     pub schema: u32,
-    /// Some of them, in the order of their names.
+    /// The policies of this page, ordered by domain.
     pub policies: Vec<ListedPolicy>,
-    /// True when there are more after the last.
+    /// True when further policies follow.
     pub has_more: bool,
-    /// Answers in memory.
+    /// Number of answers in the memory cache.
     pub answers: usize,
-    /// Bytes of them.
+    /// Size of the memory cache in bytes.
     pub bytes: u64,
 }
 
-/// One of them.
+/// A cached policy in a [`Listed`] page.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct ListedPolicy {
-    /// Whose.
+    /// The policy domain.
     pub domain: String,
-    /// Its mode.
+    /// The policy's mode.
     pub mode: Mode,
-    /// The `id` under which it was fetched.
+    /// The `id` of the `_mta-sts` record for which the policy was fetched.
     pub id: String,
-    /// When it was fetched.
+    /// The time of the fetch, RFC 3339 in UTC.
     pub fetched_at: String,
-    /// When it ends.
+    /// The time when the policy expires, RFC 3339 in UTC.
     pub expires_at: String,
 }
 
-/// What was forgotten.
+/// The result of a purge, in JSON.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub struct Purged {
-    /// The version of this shape.
+    /// The version of this JSON format.
     pub schema: u32,
-    /// The next hop.
+    /// The next hop that was purged.
     pub next_hop: String,
-    /// True when there was something to forget.
+    /// True when an answer or a policy was cached.
     pub was_known: bool,
 }
 
-/// Policies in one list.
+/// Maximum number of policies in a page.
 const MAX_PAGE_ROWS: u32 = 100_000;
 
-/// What mail servers and scripts may ask.
-pub fn policies(answers: Arc<Answers>) -> Router {
+/// The routes for mail servers and scripts.
+pub fn policies(answers: Arc<PolicyService>) -> Router {
     Router::new().route("/v1/policy/{next_hop}", get(policy)).with_state(answers)
 }
 
-/// The same, and what only the operator may: list, forget, look again.
-pub fn control(answers: Arc<Answers>) -> Router {
+/// The routes of the control socket: those of [`policies`], and list, refresh and purge.
+pub fn control(answers: Arc<PolicyService>) -> Router {
     Router::new()
         .route("/v1/cache", get(list))
         .route("/v1/refresh/{next_hop}", post(refresh))
@@ -74,7 +75,7 @@ fn refused(status: StatusCode, why: impl ToString) -> Response {
     (status, Json(serde_json::json!({ "schema": 1, "error": why.to_string() }))).into_response()
 }
 
-/// Takes a next hop as people and programs write it; says why it is none.
+/// Parses a next hop: a domain or `[host]`. The error says why it is invalid, or that it never has a policy.
 pub fn parse_next_hop(text: &str) -> Result<NextHop, String> {
     let key = LookupKey::parse(text).map_err(|error| format!("{text:?}: {error}"))?;
     NextHop::of(key).ok_or_else(|| format!("{text:?} never has a policy: give a domain or [host]"))
@@ -84,7 +85,7 @@ fn next_hop(text: &str) -> Result<NextHop, Box<Response>> {
     parse_next_hop(text).map_err(|why| Box::new(refused(StatusCode::BAD_REQUEST, why)))
 }
 
-async fn policy(State(answers): State<Arc<Answers>>, Path(text): Path<String>) -> Response {
+async fn policy(State(answers): State<Arc<PolicyService>>, Path(text): Path<String>) -> Response {
     let hop = match next_hop(&text) {
         Ok(hop) => hop,
         Err(refused) => return *refused,
@@ -93,18 +94,18 @@ async fn policy(State(answers): State<Arc<Answers>>, Path(text): Path<String>) -
     Json(Remembered::of(&answers, &hop, &entry).await).into_response()
 }
 
-async fn refresh(State(answers): State<Arc<Answers>>, Path(text): Path<String>) -> Response {
+async fn refresh(State(answers): State<Arc<PolicyService>>, Path(text): Path<String>) -> Response {
     let hop = match next_hop(&text) {
         Ok(hop) => hop,
         Err(refused) => return *refused,
     };
     match answers.refresh(hop.clone()).await {
         Some(entry) => Json(Remembered::of(&answers, &hop, &entry).await).into_response(),
-        None => refused(StatusCode::SERVICE_UNAVAILABLE, "the program is ending"),
+        None => refused(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down"),
     }
 }
 
-async fn purge(State(answers): State<Arc<Answers>>, Path(text): Path<String>) -> Response {
+async fn purge(State(answers): State<Arc<PolicyService>>, Path(text): Path<String>) -> Response {
     let hop = match next_hop(&text) {
         Ok(hop) => hop,
         Err(refused) => return *refused,
@@ -122,7 +123,7 @@ struct Page {
     most: u32,
 }
 
-async fn list(State(answers): State<Arc<Answers>>, Query(page): Query<Page>) -> Response {
+async fn list(State(answers): State<Arc<PolicyService>>, Query(page): Query<Page>) -> Response {
     let most = page.most.min(MAX_PAGE_ROWS);
     let mut stored = match answers.store().policies_after(&page.after, most + 1).await {
         Ok(stored) => stored,

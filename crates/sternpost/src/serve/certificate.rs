@@ -1,5 +1,5 @@
-//! TLS with a certificate out of files that the operator gives; a change of them is taken in while it runs, and said in
-//! the log.
+//! TLS with a certificate from the operator's files, as the dashboard and the inbox use it. The files are checked for
+//! changes and reloaded while the server runs; each reload is logged.
 
 use config::CertificateFiles;
 use config::failure::Failure;
@@ -11,17 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
-/// Between two looks at the files.
+/// Time between two checks of the files for changes.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The certificate that is in use.
+/// The certificate in use, with a TLS acceptor for it.
 pub struct Certificate {
     files: Arc<KeyFiles>,
     acceptor: TlsAcceptor,
 }
 
 impl Certificate {
-    /// Out of these files; `alpn` names the protocols that are spoken over it.
+    /// Loads the files. `alpn` lists the offered application protocols (RFC 7301).
     pub fn load(files: &CertificateFiles, alpn: &[&[u8]]) -> Result<Arc<Self>, Failure> {
         let files = Arc::new(load(files)?);
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -34,39 +34,41 @@ impl Certificate {
         Ok(Arc::new(Self { files, acceptor: TlsAcceptor::from(Arc::new(config)) }))
     }
 
-    /// Looks again and again whether the files have changed, until it is dropped.
+    /// Reloads the files whenever they change, until the task is dropped.
     pub async fn keep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(RELOAD_INTERVAL).await;
-            look(&self.files);
+            reload(&self.files);
         }
     }
 
-    /// What speaks TLS with it.
+    /// The acceptor that serves this certificate.
     pub fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor
     }
 }
 
-/// The files, for the first time.
+/// Loads a certificate and its key; an unusable file is a usage error.
 pub fn load(files: &CertificateFiles) -> Result<KeyFiles, Failure> {
     KeyFiles::load(&files.certificate, &files.key).map_err(|why| {
         Failure::usage(
             format!("the certificate {} can't be used", files.certificate.display()),
             why,
-            "Give the certificate with those that it was made with (fullchain.pem) and its key, both as PEM, readable by the user that Sternpost runs as.",
+            "Give the certificate with its chain (fullchain.pem) and its key, both in PEM format and readable by the user that Sternpost runs as.",
         )
     })
 }
 
-/// Takes a change in; true when there was one.
-pub fn look(files: &KeyFiles) -> bool {
+/// Reloads the files if they have changed, and logs that. Returns true when a new certificate is in use.
+pub fn reload(files: &KeyFiles) -> bool {
     let shown = files.path().display();
     match files.look() {
-        Reload::Same => return false,
-        Reload::Taken => tracing::info!("the certificate {shown} has changed and is taken in"),
-        Reload::Unreadable(why) => {
-            tracing::error!("the certificate {shown} has changed, and the one before stays in use: {why}");
+        Reload::Unchanged => return false,
+        Reload::Reloaded => tracing::info!("the certificate {shown} has changed and is reloaded"),
+        Reload::Failed(why) => {
+            tracing::error!(
+                "the certificate {shown} has changed but can't be loaded; the previous one stays in use: {why}"
+            );
             return false;
         }
     }

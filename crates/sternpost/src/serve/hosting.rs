@@ -1,4 +1,6 @@
-//! The role `[host]`: policy files over HTTPS, challenges over HTTP, and what keeps both up to date.
+//! The role `[host]`: serves policy files over HTTPS (RFC 8461 §3.3) and ACME challenges over HTTP, with or without a
+//! proxy in front. Background tasks load policy changes from the store, reload certificate files and order
+//! certificates. The server itself is [`receiver::host`].
 
 use super::certificate;
 use super::http::{HttpOptions, connection};
@@ -27,19 +29,20 @@ use store::Store;
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
-/// Between two looks at what has changed in the store.
+/// Time between two checks of the store for policy changes.
 const CHANGES_INTERVAL: Duration = Duration::from_secs(1);
-/// Between two looks at which certificates are due.
+/// Time between two checks for certificates that are due.
 const ORDERS_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two looks at files of certificates.
+/// Time between two checks of certificate files for changes.
 const FILES_INTERVAL: Duration = Duration::from_secs(5);
-/// For what a proxy says first, and for the head of a request.
+/// Time limit for the PROXY protocol header, and for the head of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Policies over HTTPS.
+/// Policy files over HTTPS.
 #[derive(Clone)]
 pub struct Policies {
     host: PolicyHost,
+    /// True when each connection begins with a PROXY protocol header.
     pub proxy_header: bool,
 }
 
@@ -51,7 +54,7 @@ impl Serve for Policies {
         shutdown: Shutdown,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if self.proxy_header && !introduced(&mut stream).await {
+            if self.proxy_header && !has_proxy_header(&mut stream).await {
                 return;
             }
             self.host.connection(stream, Box::pin(shutdown.token.cancelled_owned())).await;
@@ -59,7 +62,7 @@ impl Serve for Policies {
     }
 }
 
-/// Policies for a proxy that has taken TLS off.
+/// Policy files over plain HTTP, for a proxy that terminates TLS.
 #[derive(Clone)]
 pub struct PlainHttp(PolicyHost);
 
@@ -76,10 +79,11 @@ impl Serve for PlainHttp {
     }
 }
 
-/// Plain HTTP.
+/// ACME HTTP-01 challenges over plain HTTP (RFC 8555 §8.3).
 #[derive(Clone)]
 pub struct Plain {
     router: Router,
+    /// True when each connection begins with a PROXY protocol header.
     pub proxy_header: bool,
 }
 
@@ -101,7 +105,7 @@ impl Serve for Plain {
         shutdown: Shutdown,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            if self.proxy_header && !introduced(&mut stream).await {
+            if self.proxy_header && !has_proxy_header(&mut stream).await {
                 return;
             }
             let options = HttpOptions { head: REQUEST_TIMEOUT, client: None };
@@ -110,8 +114,8 @@ impl Serve for Plain {
     }
 }
 
-/// Takes what a proxy says in front of a connection; false when it says nothing of the kind.
-async fn introduced(stream: &mut AnyStream) -> bool {
+/// Reads the PROXY protocol header at the beginning of a connection; false when there is none.
+async fn has_proxy_header(stream: &mut AnyStream) -> bool {
     let read = async {
         let mut bytes = Vec::new();
         loop {
@@ -127,17 +131,17 @@ async fn introduced(stream: &mut AnyStream) -> bool {
     };
     match tokio::time::timeout(REQUEST_TIMEOUT, read).await {
         Ok(Ok(Header::Whole { from })) => {
-            tracing::debug!(?from, "a proxy passes a connection on");
+            tracing::debug!(?from, "connection from a proxy");
             true
         }
         _ => {
-            tracing::debug!("a connection begins without the header that host.proxy_header asks for");
+            tracing::debug!("connection without the PROXY protocol header that host.proxy_header requires");
             false
         }
     }
 }
 
-/// The role, ready to serve.
+/// The services of the role and the state for its background tasks.
 pub struct Hosting {
     pub policies: Policies,
     pub bare: PlainHttp,
@@ -170,14 +174,14 @@ impl Hosting {
         })
     }
 
-    /// Keeps it up to date, until the tasks are dropped.
+    /// Spawns the background tasks.
     pub fn keep(&self, config: &HostConfig, world: &World, tasks: &mut JoinSet<()>) {
         let site_cache = self.site_cache.clone();
         tasks.spawn(async move {
             loop {
                 tokio::time::sleep(CHANGES_INTERVAL).await;
                 if let Err(error) = site_cache.refresh().await {
-                    tracing::error!("changes of policies are not taken in, since the store fails: {error}");
+                    tracing::error!("policy changes can't be loaded: the store fails: {error}");
                 }
             }
         });
@@ -203,7 +207,7 @@ impl Hosting {
         tasks.spawn(async move {
             loop {
                 if let Err(error) = orders.round().await {
-                    tracing::error!("certificates are not ordered, since the store fails: {error}");
+                    tracing::error!("certificates can't be ordered: the store fails: {error}");
                 }
                 tokio::time::sleep(ORDERS_INTERVAL).await;
             }
@@ -211,18 +215,18 @@ impl Hosting {
     }
 }
 
-/// Takes changes of files in.
+/// Reloads certificate files that have changed.
 async fn watch(files: Vec<Arc<KeyFiles>>, site_cache: Arc<SiteCache>) {
     loop {
         tokio::time::sleep(FILES_INTERVAL).await;
-        // Every one of them is looked at, whether or not one before it has changed.
-        if files.iter().filter(|files| certificate::look(files)).count() > 0 {
+        // Unlike `any`, `count` checks every file.
+        if files.iter().filter(|files| certificate::reload(files)).count() > 0 {
             site_cache.files_have_changed();
         }
     }
 }
 
-/// What keys are sealed with, after those were sealed that were not yet.
+/// Opens the vault that encrypts private keys in the store, and encrypts those that are not encrypted yet.
 async fn vault(config: &HostConfig, store: &Store) -> Result<Vault, Failure> {
     let vault = match &config.key_file {
         Some(file) => {
@@ -231,7 +235,7 @@ async fn vault(config: &HostConfig, store: &Store) -> Result<Vault, Failure> {
                 Failure::usage(
                     format!("the key file {shown} can't be read"),
                     error,
-                    "[host] names it in key_file.",
+                    "It is set with key_file in [host].",
                 )
             })?;
             Vault::with_key(&text)
@@ -241,11 +245,11 @@ async fn vault(config: &HostConfig, store: &Store) -> Result<Vault, Failure> {
     };
     match vault.prepare(store).await.map_err(|error| store_failure(&error))? {
         Ok(0) => {}
-        Ok(sealed) => tracing::info!("{sealed} private keys in the store are sealed now"),
+        Ok(sealed) => tracing::info!("encrypted {sealed} private keys in the store"),
         Err(error) => {
             let remedy = match error {
-                VaultError::Locked => "Name the file that has the key:\n  [host]\n  key_file = \"host.key\"",
-                _ => "Give the file that the keys were sealed with. Without it they are lost.",
+                VaultError::Locked => "Set the file with the key:\n  [host]\n  key_file = \"host.key\"",
+                _ => "Set the key file with which they were encrypted. Without it they are lost.",
             };
             return Err(Failure::usage("the private keys in the store can't be used", error, remedy));
         }

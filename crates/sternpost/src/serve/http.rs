@@ -1,4 +1,4 @@
-//! Serves a router on a connection: HTTP/1.1, bounded in time.
+//! Serves an [`axum::Router`] on a connection: HTTP/1.1 with limits on the time and size of the request head.
 
 use axum::Router;
 use formats::limits::{HTTP_HEADER_BYTES, SOCKETMAP_TIME};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use web::ClientAddr;
 
-/// A router that does not care who asks.
+/// A router that does not use the client's address.
 #[derive(Clone)]
 pub struct Http(pub Router);
 
@@ -34,16 +34,16 @@ impl Serve for Http {
     }
 }
 
-/// How a connection is served.
+/// Options for serving a connection.
 pub struct HttpOptions {
-    /// How long the client has for the head of a request.
+    /// Time limit for the head of a request.
     pub head: Duration,
-    /// Where every request is to carry the client's [`ClientAddr`]: the connection's address, and whether a proxy's
-    /// header is believed.
+    /// If set, each request gets a [`ClientAddr`]: from the peer's address or, if the flag is true, from the header
+    /// that a trusted proxy adds.
     pub client: Option<(Option<IpAddr>, bool)>,
 }
 
-/// Serves one connection; when the shutdown comes, what is begun is finished.
+/// Serves one connection. At shutdown, a request in progress is finished.
 pub async fn connection(router: Router, stream: AnyStream, options: HttpOptions, shutdown: Shutdown) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -64,6 +64,6 @@ pub async fn connection(router: Router, stream: AnyStream, options: HttpOptions,
         }
     };
     if let Err(error) = ended {
-        tracing::debug!("an HTTP connection ends: {error}");
+        tracing::debug!("HTTP connection failed: {error}");
     }
 }

@@ -1,5 +1,5 @@
-//! The role `[inbox]`: report mail by SMTP and LMTP, and out of an IMAP mailbox. By HTTPS reports come to the dashboard's address
-//! (`dashboard/post.rs`).
+//! The role `[inbox]`: receives TLS reports by SMTP and LMTP, and fetches them from an IMAP mailbox. [`Inbox`] verifies
+//! and stores them. Reports by HTTPS POST arrive at the dashboard's address instead (`pages`).
 
 use super::certificate::Certificate;
 use config::failure::Failure;
@@ -22,26 +22,26 @@ use store::reports::Arrival;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-/// Over which time messages of one address are counted.
+/// The period of the rate limit for messages from one address.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Mail, by either protocol.
+/// The service for SMTP or LMTP connections.
 #[derive(Clone)]
 pub struct Mail {
     server: Arc<ServerConfig>,
     inbox: Arc<Inbox>,
-    room: Arc<Semaphore>,
-    /// By SMTP alone: LMTP comes from a mail server of the operator's.
+    connections: Arc<Semaphore>,
+    /// The limit for messages from one address; `None` for LMTP, which only the operator's mail server uses.
     rates: Option<Arc<RateLimiter>>,
 }
 
-/// The inbox as one client sees it.
-struct Met<'a> {
+/// The inbox with the rate limit of one client.
+struct ClientMailbox<'a> {
     inbox: &'a Inbox,
     pace: Option<(&'a RateLimiter, IpAddr)>,
 }
 
-impl Mailbox for Met<'_> {
+impl Mailbox for ClientMailbox<'_> {
     fn is_welcome(&self) -> bool {
         self.pace.is_none_or(|(rates, from)| rates.take(from, Instant::now()))
     }
@@ -63,22 +63,22 @@ impl Serve for Mail {
         shutdown: Shutdown,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            // Who finds no room waits in the queue of the system, as at any busy mail server.
-            let Ok(_place) = self.room.acquire().await else { return };
-            let met = Met { inbox: &self.inbox, pace: self.rates.as_deref().zip(from) };
-            let session = serve(stream, &self.server, &met);
+            // Further connections wait in the kernel's backlog.
+            let Ok(_permit) = self.connections.acquire().await else { return };
+            let mailbox = ClientMailbox { inbox: &self.inbox, pace: self.rates.as_deref().zip(from) };
+            let session = serve(stream, &self.server, &mailbox);
             tokio::select! {
                 ended = session => if let Err(error) = ended {
-                    tracing::debug!("a mail session ends: {error}");
+                    tracing::debug!("mail session failed: {error}");
                 },
-                // What was not acknowledged is sent again by the mail server that has it.
+                // The client retries messages that were not acknowledged.
                 () = shutdown.token.cancelled() => {}
             }
         })
     }
 }
 
-/// The role, ready to serve.
+/// The services of the role.
 pub struct MailRole {
     pub smtp: Mail,
     pub lmtp: Mail,
@@ -92,25 +92,26 @@ impl MailRole {
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, Failure> {
         let starttls = match &config.certificate {
-            Some(files) => offered(files, tasks)?,
+            Some(files) => starttls(files, tasks)?,
             None => Starttls::Absent,
         };
         let name = match &config.name {
             Some(name) => name.clone(),
-            None => machine()?,
+            None => hostname()?,
         };
+        #[cfg(feature = "imap")]
         if let Some(mailbox) = config.imap.clone() {
             let (inbox, tls) = (inbox(config, store, world, Arrival::Imap), world.tls.clone());
             tasks.spawn(async move { mailbox.keep(&inbox, &tls).await });
         }
-        let room = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
+        let connections = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
         let rates = Some(Arc::new(RateLimiter::new(config.messages_per_minute, MINUTE)));
         let mail = |protocol, arrival, rates| {
             let server = ServerConfig { protocol, ..ServerConfig::new(name.clone(), starttls.clone()) };
             Mail {
                 server: Arc::new(server),
                 inbox: Arc::new(inbox(config, store, world, arrival)),
-                room: room.clone(),
+                connections: connections.clone(),
                 rates,
             }
         };
@@ -121,19 +122,19 @@ impl MailRole {
     }
 }
 
-fn offered(files: &CertificateFiles, tasks: &mut JoinSet<()>) -> Result<Starttls, Failure> {
+fn starttls(files: &CertificateFiles, tasks: &mut JoinSet<()>) -> Result<Starttls, Failure> {
     let certificate = Certificate::load(files, &[])?;
     tasks.spawn(certificate.clone().keep());
     Ok(Starttls::Offered(certificate))
 }
 
-fn machine() -> Result<DomainName, Failure> {
+fn hostname() -> Result<DomainName, Failure> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     DomainName::parse(name.trim()).map_err(|error| {
         Failure::usage(
-            "the inbox has no name",
-            format!("the machine's name is {:?}: {error}", name.trim()),
-            "Name it as its MX record does:\n  [inbox]\n  name = \"reports.example.org\"",
+            "the inbox has no host name",
+            format!("this machine's host name is {:?}: {error}", name.trim()),
+            "Set the name that the MX record points to:\n  [inbox]\n  name = \"reports.example.org\"",
         )
     })
 }

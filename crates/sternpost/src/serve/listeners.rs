@@ -1,4 +1,5 @@
-//! Which sockets are open, and for what; a reload opens and closes the difference.
+//! The listening sockets and the service on each. A reload opens the new sockets and closes those that are no longer
+//! configured, so that unchanged ones keep their connections.
 
 use super::hosting::{Plain, PlainHttp, Policies};
 use super::http::Http;
@@ -7,7 +8,7 @@ use super::pages::Pages;
 use config::failure::Failure;
 use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
 use listenfd::ListenFd;
-use sender::answer::Answers;
+use sender::answer::PolicyService;
 use sender::serve::Shutdown;
 use sender::serve::lines::Lines;
 use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, run_with};
@@ -17,45 +18,45 @@ use std::io;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-/// What a socket is for.
+/// The service on a socket.
 #[derive(Clone)]
 pub enum Role {
-    /// Postfix.
+    /// Postfix's socketmap protocol.
     Socketmap(Socketmap),
-    /// Exim and scripts.
+    /// The line protocol for Exim and scripts.
     Lines(Lines),
-    /// HTTP.
+    /// Policy answers or metrics over HTTP.
     Http(Http),
-    /// Sessions of other mail servers, by HTTP.
+    /// TLS sessions posted by other mail servers over HTTP.
     Sessions(Http),
-    /// HTTP for the operator alone.
+    /// The control socket, for the operator only.
     Control(Http),
-    /// Domains, for those who know the token.
+    /// The administration interface, which requires a token.
     Admin(Http),
     /// Policy files over HTTPS.
     Policies(Policies),
-    /// Policy files for a proxy.
+    /// Policy files over plain HTTP, for a proxy.
     PlainHttp(PlainHttp),
-    /// Challenges over HTTP.
+    /// ACME challenges over HTTP.
     Plain(Plain),
-    /// Report mail.
+    /// Report mail by SMTP.
     Smtp(Mail),
-    /// Report mail from a mail server of the operator's.
+    /// Report mail by LMTP, from the operator's mail server.
     Lmtp(Mail),
-    /// Pages for people.
+    /// The dashboard.
     Pages(Pages),
 }
 
 impl Role {
-    pub fn socketmap(answers: Arc<Answers>) -> Self {
+    pub fn socketmap(answers: Arc<PolicyService>) -> Self {
         Self::Socketmap(Socketmap(answers))
     }
 
-    pub fn lines(answers: Arc<Answers>) -> Self {
+    pub fn lines(answers: Arc<PolicyService>) -> Self {
         Self::Lines(Lines(answers))
     }
 
-    /// The protocol that is spoken on its connections.
+    /// The handler of its connections.
     fn service(self) -> Arc<dyn Serve> {
         match self {
             Self::Socketmap(service) => Arc::new(service),
@@ -71,7 +72,7 @@ impl Role {
         }
     }
 
-    /// True for what is made to be reached by everybody.
+    /// True for services that anyone on the Internet may reach.
     fn is_public(&self) -> bool {
         matches!(
             self,
@@ -79,7 +80,7 @@ impl Role {
         )
     }
 
-    /// True for what is, or often is, behind a proxy.
+    /// True for services that are, or often are, behind a proxy.
     fn is_behind_proxy(&self) -> bool {
         match self {
             Self::Policies(policies) => policies.proxy_header,
@@ -113,7 +114,7 @@ pub struct Listeners {
     open: HashMap<(Address, Discriminant<Role>), Shutdown>,
 }
 
-/// The mode of the control socket.
+/// The file mode of the control socket.
 const OWNER_ONLY_MODE: u32 = 0o600;
 
 impl Listeners {
@@ -121,8 +122,8 @@ impl Listeners {
         Self { shutdown, open: HashMap::new() }
     }
 
-    /// Opens what is wanted and not open, then closes what is open and not wanted. When one can't be
-    /// opened, nothing is closed.
+    /// Opens the sockets in `wanted` that are not open, then closes those that are not in `wanted`. If one can't be
+    /// opened, nothing is changed.
     pub async fn set(&mut self, wanted: &[(Address, Role)], file: SocketFileOptions) -> Result<(), Failure> {
         let mut bound = Vec::new();
         for (address, role) in
@@ -136,7 +137,7 @@ impl Listeners {
                 Failure::usage(
                     format!("{} can't listen at {address}", role.word()),
                     error,
-                    "Another program may listen there (`ss -lntpx` says which), the folder of a Unix socket has to be there, and ports under 1024 need root.",
+                    "Another program may use this address (`ss -lntpx` shows it), the folder of a Unix socket must exist, and ports below 1024 need root.",
                 )
             })?;
             bound.push((address, role, listeners));
@@ -151,7 +152,7 @@ impl Listeners {
         self.open.retain(|open, shutdown| {
             let stays = wanted.iter().any(|(address, role)| key(address, role) == *open);
             if !stays {
-                tracing::info!(address = %open.0, "no longer listens");
+                tracing::info!(address = %open.0, "socket closed");
                 shutdown.token.cancel();
             }
             stays
@@ -161,11 +162,11 @@ impl Listeners {
 
     fn start(&self, listener: Listener, address: &Address, role: &Role, shutdown: &Shutdown) {
         let (role, shutdown) = (role.clone(), shutdown.clone());
-        tracing::info!(address = listener.shown(), role = role.word(), "listens");
+        tracing::info!(address = listener.shown(), role = role.word(), "listening");
         if address.is_exposed() && !role.is_public() {
-            tracing::warn!(%address, "others can reach this address, and the protocol has no authentication: keep them out by a firewall");
+            tracing::warn!(%address, "this address is reachable from other hosts and the protocol has no authentication; restrict it with a firewall");
         }
-        // A proxy's address stands for everybody whom it speaks for.
+        // Connections from a proxy's address belong to many clients, so they are not limited per address.
         let each =
             Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.is_public() && !role.is_behind_proxy());
         self.shutdown.tasks.spawn(async move {
@@ -180,13 +181,13 @@ fn key(address: &Address, role: &Role) -> (Address, Discriminant<Role>) {
 
 async fn bind(address: &Address, options: SocketFileOptions) -> io::Result<Vec<Listener>> {
     match address {
-        Address::Systemd => handed_over(),
+        Address::Systemd => from_systemd(),
         other => Ok(vec![Listener::bind(other, options).await?]),
     }
 }
 
-/// The sockets of a socket unit, all of them.
-fn handed_over() -> io::Result<Vec<Listener>> {
+/// All sockets passed by a systemd socket unit.
+fn from_systemd() -> io::Result<Vec<Listener>> {
     let mut all = ListenFd::from_env();
     let mut listeners = Vec::new();
     for at in 0..all.len() {
@@ -199,7 +200,7 @@ fn handed_over() -> io::Result<Vec<Listener>> {
         }
     }
     match listeners.is_empty() {
-        true => Err(io::Error::other("systemd has handed no socket over (LISTEN_FDS is not set)")),
+        true => Err(io::Error::other("systemd passed no sockets (LISTEN_FDS is not set)")),
         false => Ok(listeners),
     }
 }

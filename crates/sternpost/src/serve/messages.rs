@@ -1,5 +1,5 @@
-//! News of alerts, brought to the webhook and by mail. It waits in the store until somebody has taken it, or until it is
-//! a day old.
+//! Notices of alerts, delivered to the webhook and by mail. The guard puts them into the store, one for each channel. A
+//! notice stays there until it is delivered, or until it is a day old.
 
 use config::GuardConfig;
 use config::failure::Failure;
@@ -26,50 +26,51 @@ use std::time::Duration;
 use store::notices::Notice;
 use store::{Store, StoreError};
 
-/// What is told: an alert begins or ends.
+/// The content of a notice: an alert is raised or over. It is the JSON that the webhook receives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// The shape of this.
+    /// The version of this JSON format.
     pub schema: u32,
-    /// Which of both.
+    /// Whether the alert is raised or over.
     pub event: EventKind,
-    /// Whose domain.
+    /// The domain that the alert is about.
     pub domain: String,
-    /// When.
+    /// The time of the event.
     pub at: Timestamp,
-    /// The alert.
+    /// The alert, as it was when it was raised or last seen.
     pub alert: Alert,
 }
 
-/// What happens to an alert.
+/// A change of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
-    /// It begins.
+    /// The problem was found.
     Raised,
-    /// It ends.
+    /// The problem is no longer found.
     Over,
 }
 
-/// For a webhook's answer.
+/// Time limit for a webhook's response.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Between two looks at what is due.
+/// Time between two checks for due notices.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// Between two mails to somebody.
+/// Minimum time between two messages to the same address.
 const MAIL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
-/// The first pause after a failure; it doubles to the longest.
+/// Delay after the first failure; it doubles with each further one.
 const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(5);
+/// Maximum delay between two attempts.
 const MAX_RETRY: SignedDuration = SignedDuration::from_hours(1);
-/// For so long it is news.
+/// Age after which an undelivered notice is dropped.
 const NOTICE_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
-/// Posted in one round, and told in one mail.
+/// Maximum number of notices in a round of the webhook, and in a message.
 const BATCH_ROWS: u32 = 1000;
-/// Told in full in one mail.
+/// Maximum number of alerts that a message describes in full.
 const MAX_DETAILED: usize = 50;
 
 const WEBHOOK: &str = "webhook";
 
-/// Brings news.
+/// Delivers notices from the store.
 pub struct Messenger {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -92,17 +93,17 @@ impl Messenger {
         })
     }
 
-    /// Where news goes: a channel each, so that who takes it and who does not are apart.
+    /// The names of the channels: the webhook and each mail address. Each is retried independently.
     pub fn channels(config: &GuardConfig) -> Vec<String> {
         let mail = config.mail.iter().flat_map(|mail| mail.to.iter().map(channel));
         config.webhook.iter().map(|_| WEBHOOK.to_owned()).chain(mail).collect()
     }
 
-    /// Brings what is due, until it is dropped.
+    /// Delivers due notices until the task is dropped.
     pub async fn run(self) {
         loop {
             if let Err(error) = self.round().await {
-                tracing::error!("alerts can't be told: {error}");
+                tracing::error!("alert notices can't be delivered: {error}");
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -110,9 +111,9 @@ impl Messenger {
 
     async fn round(&self) -> Result<(), StoreError> {
         let old = self.clock.now().saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
-        match self.store.forget_notices(old).await? {
+        match self.store.delete_notices(old).await? {
             0 => {}
-            gone => tracing::error!("{gone} alerts could not be told for a day, and are not tried again"),
+            gone => tracing::error!("dropped {gone} alert notices that could not be delivered within a day"),
         }
         if let Some(url) = &self.webhook {
             self.post_all(url).await?;
@@ -132,9 +133,9 @@ impl Messenger {
                     self.store.end_notices(&[notice.id]).await?;
                     continue;
                 }
-                Ok(Ok(status)) => format!("the webhook answers {status}"),
+                Ok(Ok(status)) => format!("the webhook returned {status}"),
                 Ok(Err(why)) => format!("the webhook can't be reached: {why}"),
-                Err(_) => "the webhook does not answer in time".to_owned(),
+                Err(_) => "the webhook timed out".to_owned(),
             };
             return self.put_off(WEBHOOK, notice.tries, &why).await;
         }
@@ -149,10 +150,10 @@ impl Messenger {
             return Ok(());
         };
         let id = format!("{}.{}", first.id, first.born.as_second());
-        let message = match letter(from, to, &id, self.clock.now(), &notices) {
+        let message = match alert_mail(from, to, &id, self.clock.now(), &notices) {
             Ok(message) => message,
             Err(error) => {
-                return self.put_off(&channel, first.tries, &format!("no mail to {to}: {error}")).await;
+                return self.put_off(&channel, first.tries, &format!("mail to {to} failed: {error}")).await;
             }
         };
         let mail = Mail { from: from.to_string(), to: vec![to.to_string()], message };
@@ -160,19 +161,19 @@ impl Messenger {
             Ok(_) => {
                 let ids: Vec<i64> = notices.iter().map(|notice| notice.id).collect();
                 self.store.end_notices(&ids).await?;
-                // What comes in the next minute goes in one mail.
-                self.store.hold_notices(&channel, later(self.clock.now(), MAIL_INTERVAL)).await
+                // Notices of the next minute are sent together in one message.
+                self.store.pause_channel(&channel, later(self.clock.now(), MAIL_INTERVAL)).await
             }
             Err(failed) => {
-                self.put_off(&channel, first.tries, &format!("no mail to {to}: {}", failed.why)).await
+                self.put_off(&channel, first.tries, &format!("mail to {to} failed: {}", failed.why)).await
             }
         }
     }
 
     async fn put_off(&self, channel: &str, tries: u32, why: &str) -> Result<(), StoreError> {
-        let due = later(self.clock.now(), pause(tries));
-        tracing::warn!(again = %due, "alerts can't be told: {why}");
-        self.store.put_off_notices(channel, due).await
+        let due = later(self.clock.now(), retry_delay(tries));
+        tracing::warn!(again = %due, "alert notices can't be delivered: {why}");
+        self.store.postpone_notices(channel, due).await
     }
 }
 
@@ -180,7 +181,7 @@ fn channel(to: &MailAddress) -> String {
     format!("mail:{to}")
 }
 
-fn pause(tries: u32) -> SignedDuration {
+fn retry_delay(tries: u32) -> SignedDuration {
     FIRST_RETRY.saturating_mul(1 << tries.min(10)).min(MAX_RETRY)
 }
 
@@ -199,8 +200,8 @@ async fn send(url: &str, body: String) -> Result<hyper::StatusCode, String> {
     Ok(client.request(request).await.map_err(|error| fail(&error))?.status())
 }
 
-/// One mail with all that is new.
-fn letter(
+/// Composes one message with all due notices.
+fn alert_mail(
     from: &MailAddress,
     to: &MailAddress,
     id: &str,
@@ -235,7 +236,7 @@ fn body(events: &[&Event]) -> String {
     for event in events.iter().take(MAX_DETAILED) {
         let Event { domain, at, alert, .. } = event;
         let at = at.strftime("%Y-%m-%d %H:%M UTC");
-        // Writing to a string does not fail.
+        // Writing to a String does not fail.
         let _ = match event.event {
             EventKind::Raised => writeln!(
                 out,
@@ -280,14 +281,14 @@ mod tests {
         }
     }
 
-    struct Room {
+    struct Fixture {
         _dir: tempfile::TempDir,
         out: std::path::PathBuf,
         clock: Arc<ManualClock>,
         messenger: Messenger,
     }
 
-    impl Room {
+    impl Fixture {
         async fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
@@ -303,13 +304,13 @@ mod tests {
             Self { _dir: dir, out, clock, messenger }
         }
 
-        async fn happens(&self, event: &Event) {
+        async fn raise(&self, event: &Event) {
             let channels = [channel(&self.messenger.to[0])];
-            let news = NewNotice { channels: &channels, born: self.clock.now(), told: event };
+            let notice = NewNotice { channels: &channels, born: self.clock.now(), told: event };
             let domain = formats::DomainName::parse(&event.domain).unwrap();
             self.messenger
                 .store
-                .raise(&domain, "k", "s", self.clock.now(), &event.alert, Some(news))
+                .raise(&domain, "k", "s", self.clock.now(), &event.alert, Some(notice))
                 .await
                 .unwrap();
         }
@@ -322,11 +323,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_alert_goes_at_once_and_those_of_the_next_minute_go_in_one_mail() {
-        let room = Room::new().await;
-        room.happens(&event("example.org", EventKind::Raised)).await;
-        room.messenger.round().await.unwrap();
-        let mails = room.mails();
+    async fn the_first_alert_is_sent_at_once_and_those_of_the_next_minute_in_one_message() {
+        let fixture = Fixture::new().await;
+        fixture.raise(&event("example.org", EventKind::Raised)).await;
+        fixture.messenger.round().await.unwrap();
+        let mails = fixture.mails();
         assert_eq!(mails.len(), 1);
         for part in [
             "To: <ops@example.net>",
@@ -338,40 +339,40 @@ mod tests {
             assert!(mails[0].contains(part), "{part}: {}", mails[0]);
         }
         for _ in 0..60 {
-            room.happens(&event("example.com", EventKind::Raised)).await;
+            fixture.raise(&event("example.com", EventKind::Raised)).await;
         }
-        room.happens(&event("example.org", EventKind::Over)).await;
-        room.messenger.round().await.unwrap();
-        assert_eq!(room.mails().len(), 1, "a second mail within a minute");
-        room.clock.set_by(61);
-        room.messenger.round().await.unwrap();
-        let mails = room.mails();
+        fixture.raise(&event("example.org", EventKind::Over)).await;
+        fixture.messenger.round().await.unwrap();
+        assert_eq!(fixture.mails().len(), 1, "a second mail within a minute");
+        fixture.clock.set_by(61);
+        fixture.messenger.round().await.unwrap();
+        let mails = fixture.mails();
         let second = mails.iter().find(|mail| mail.contains("[sternpost] 60 alerts, 1 over")).unwrap();
         assert!(mails.len() == 2 && second.contains("And 11 more"), "{second}");
     }
 
     #[tokio::test]
-    async fn what_nobody_takes_goes_again_and_is_let_go_after_a_day() {
-        let room = Room::new().await;
-        // A file is in the way of the folder.
-        std::fs::write(&room.out, "").unwrap();
-        room.happens(&event("example.org", EventKind::Raised)).await;
-        room.messenger.round().await.unwrap();
-        std::fs::remove_file(&room.out).unwrap();
-        room.messenger.round().await.unwrap();
-        assert!(room.mails().is_empty(), "it went before its pause was over");
-        room.clock.set_by(5);
-        room.messenger.round().await.unwrap();
-        assert_eq!(room.mails().len(), 1);
-        room.happens(&event("example.com", EventKind::Raised)).await;
-        room.clock.set_by(25 * 3600);
-        room.messenger.round().await.unwrap();
-        assert_eq!(room.mails().len(), 1, "old news was told");
+    async fn undelivered_notices_are_retried_and_dropped_after_a_day() {
+        let fixture = Fixture::new().await;
+        // A file with the folder's name makes delivery fail.
+        std::fs::write(&fixture.out, "").unwrap();
+        fixture.raise(&event("example.org", EventKind::Raised)).await;
+        fixture.messenger.round().await.unwrap();
+        std::fs::remove_file(&fixture.out).unwrap();
+        fixture.messenger.round().await.unwrap();
+        assert!(fixture.mails().is_empty(), "it was sent before the retry was due");
+        fixture.clock.set_by(5);
+        fixture.messenger.round().await.unwrap();
+        assert_eq!(fixture.mails().len(), 1);
+        fixture.raise(&event("example.com", EventKind::Raised)).await;
+        fixture.clock.set_by(25 * 3600);
+        fixture.messenger.round().await.unwrap();
+        assert_eq!(fixture.mails().len(), 1, "an old notice was sent");
     }
 
     #[test]
-    fn pauses_double_from_seconds_to_an_hour() {
-        let seconds = [0, 1, 2, 9, 10, 40].map(|tries| pause(tries).as_secs());
+    fn retry_delays_double_from_seconds_to_an_hour() {
+        let seconds = [0, 1, 2, 9, 10, 40].map(|tries| retry_delay(tries).as_secs());
         assert_eq!(seconds, [5, 10, 20, 2560, 3600, 3600]);
     }
 }

@@ -1,4 +1,5 @@
-//! For those who watch: metrics, whether it lives and is ready, and a page that says how it is.
+//! The monitoring interface (`[metrics]`): metrics in the OpenMetrics format, liveness and readiness probes, and a
+//! status page.
 
 use askama::Template;
 use axum::Router;
@@ -8,20 +9,20 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
-use sender::answer::Answers;
+use sender::answer::PolicyService;
 use sender::answer::decide::Source;
 use std::sync::Arc;
 
-/// What is watched.
+/// The sources of the monitoring interface.
 #[derive(Clone)]
 pub struct Monitored {
-    /// Answers to mail servers, when that role is on.
-    pub answers: Option<Arc<Answers>>,
-    /// What other roles count.
+    /// The policy service; `None` when the role `[answers]` is disabled.
+    pub answers: Option<Arc<PolicyService>>,
+    /// The metrics of the other roles.
     pub others: Arc<Registry>,
 }
 
-/// The pages.
+/// The routes of the monitoring interface.
 pub fn pages(watched: Monitored) -> Router {
     Router::new()
         .route("/", get(status))
@@ -31,7 +32,7 @@ pub fn pages(watched: Monitored) -> Router {
         .with_state(watched)
 }
 
-/// What ends the text of the metrics.
+/// The last line of OpenMetrics text. It may occur only once, so it is removed from the first part.
 const METRICS_END: &str = "# EOF\n";
 
 async fn metrics(State(watched): State<Monitored>) -> Response {
@@ -41,17 +42,17 @@ async fn metrics(State(watched): State<Monitored>) -> Response {
         text = answers.metrics.to_text();
         text.truncate(text.trim_end_matches(METRICS_END).len());
     }
-    // Writing to a string does not fail.
+    // Writing to a String does not fail.
     let _ = encode(&mut text, &watched.others);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// Ready while the store works: without it answers go on, but a restart would lose what is new.
+/// Readiness: 200 while the store works. Without the store answers continue, but a restart would lose new policies.
 async fn ready(State(watched): State<Monitored>) -> Response {
     match watched.answers.is_none_or(|answers| answers.metrics.store_up.get() == 1) {
         true => (StatusCode::OK, "ready\n").into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the store fails; the log says why\n").into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "the store fails; see the log\n").into_response(),
     }
 }
 
@@ -72,7 +73,7 @@ struct Page {
 
 async fn status(State(watched): State<Monitored>) -> Response {
     let Some(answers) = watched.answers else {
-        return "Sternpost runs, without the role [answers]. Its counts are at /metrics.\n".into_response();
+        return "Sternpost is running without the role [answers]. Metrics are at /metrics.\n".into_response();
     };
     let metrics = &answers.metrics;
     let page = Page {

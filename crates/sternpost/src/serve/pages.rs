@@ -1,4 +1,5 @@
-//! The role `[dashboard]`: pages for people, and reports by HTTPS POST, over HTTP or HTTPS.
+//! The role `[dashboard]`: the dashboard, the public check and TLS reports by HTTPS POST, over HTTP or HTTPS. The pages
+//! are in the crate `web`; this module builds its router and serves the connections.
 
 use super::certificate::Certificate;
 use super::http::{HttpOptions, connection};
@@ -20,10 +21,10 @@ use tokio::task::JoinSet;
 use web::first_link;
 use web::{Dashboard, public_check, reports_by_post, router};
 
-/// For a handshake.
+/// Time limit for a TLS handshake.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The role, ready to serve.
+/// The service of the role.
 #[derive(Clone)]
 pub struct Pages {
     router: Router,

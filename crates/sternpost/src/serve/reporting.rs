@@ -1,4 +1,6 @@
-//! The roles `[collector]` and `[reporter]`.
+//! The roles `[collector]` and `[reporter]`. The collector receives TLS sessions from mail servers, as datagrams or by
+//! HTTP, and stores tallies. The reporter builds reports from the tallies daily and sends them (RFC 8460). This module
+//! starts and stops both; their work is in [`sender::collect`] and [`sender::report`].
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
@@ -28,11 +30,11 @@ use store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// What runs of the two roles.
+/// The running parts of the two roles.
 pub struct Reporting {
-    /// Counts sessions.
+    /// Counts sessions; `None` without `[collector]`.
     pub collector: Option<Arc<Collector>>,
-    /// Builds and sends reports.
+    /// Builds and sends reports; `None` without `[reporter]`.
     pub scheduler: Option<Arc<ReportScheduler>>,
     receiver: Option<JoinHandle<()>>,
     sending: Option<tokio::task::JoinHandle<()>>,
@@ -41,7 +43,7 @@ pub struct Reporting {
 }
 
 impl Reporting {
-    /// Starts what the configuration names.
+    /// Starts the configured roles.
     pub fn start(
         config: &Config,
         store: &Store,
@@ -59,7 +61,7 @@ impl Reporting {
             None => None,
         };
         if collector.is_some() && scheduler.is_none() {
-            tasks.spawn(forget(store.clone(), world.clock.clone()));
+            tasks.spawn(delete_old_tallies(store.clone(), world.clock.clone()));
         }
         let sending = scheduler.clone().map(|scheduler| tokio::spawn(scheduler.run()));
         if config.reporter.as_ref().is_some_and(|role| role.tests) {
@@ -74,31 +76,31 @@ impl Reporting {
         Ok(Self { collector, scheduler, receiver: None, sending, storing, stop })
     }
 
-    /// Receives datagrams from now on.
+    /// Opens the datagram socket and receives sessions until shutdown.
     pub async fn listen(&mut self, role: &CollectorConfig, shutdown: &Shutdown) -> Result<(), Failure> {
         let Some(collector) = self.collector.clone() else { return Ok(()) };
         let shown = role.socket.display();
         let fail = |error: std::io::Error| {
             Failure::usage(
-                format!("sessions can't be collected at {shown}"),
+                format!("can't collect sessions at {shown}"),
                 error,
-                "The folder two above the socket has to be there, and no other program may read it.\nAnother place is set by\n  [collector]\n  socket = \"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"",
+                "The parent of the socket's folder must exist, and no other program may use the socket.\nSet another path with\n  [collector]\n  socket = \"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"",
             )
         };
         let socket = DatagramSocket::bind(&role.socket, role.socket_file).await.map_err(fail)?;
         self.receiver = Some(socket.receive(collector, shutdown.clone()).map_err(fail)?);
-        tracing::info!(socket = %shown, "sessions are collected");
+        tracing::info!(socket = %shown, "collecting sessions");
         Ok(())
     }
 
-    /// Lets deliveries end, and stores what came in last.
+    /// Waits for deliveries in progress, and stores the last sessions.
     pub async fn finish(&mut self) {
         if let (Some(scheduler), Some(sending)) = (&self.scheduler, self.sending.take()) {
             scheduler.stop.cancel();
             let _ = sending.await;
         }
         if let Some(receiver) = self.receiver.take() {
-            // It ends by the shutdown that was begun.
+            // The shutdown ends this thread.
             let _ = tokio::task::spawn_blocking(move || receiver.join()).await;
         }
         self.stop.cancel();
@@ -108,11 +110,11 @@ impl Reporting {
         if let Some(collector) = &self.collector
             && let Err(error) = collector.store().await
         {
-            tracing::error!("the last sessions are lost: {error}");
+            tracing::error!("the last sessions can't be stored and are lost: {error}");
         }
     }
 
-    /// What is counted.
+    /// Registers the metrics of the roles.
     pub fn register(&self, registry: &mut Registry) {
         if let Some(collector) = &self.collector {
             collector.counts.register(registry);
@@ -123,19 +125,19 @@ impl Reporting {
     }
 }
 
-/// Forgets old tallies, where nobody makes reports of them and would do it.
-async fn forget(store: Store, clock: Arc<dyn Clock>) {
+/// Deletes old tallies daily. Needed only without `[reporter]`, which deletes them otherwise.
+async fn delete_old_tallies(store: Store, clock: Arc<dyn Clock>) {
     loop {
         let kept = SignedDuration::from_hours(24 * i64::from(Rules::default().keep_tallies));
         let before = clock.now().saturating_sub(kept).unwrap_or(Timestamp::MIN);
-        if let Err(error) = store.forget_tallies(before).await {
-            tracing::error!("old sessions can't be forgotten: {error}");
+        if let Err(error) = store.delete_tallies(before).await {
+            tracing::error!("old tallies can't be deleted: {error}");
         }
         tokio::time::sleep(Duration::from_secs(86_400)).await;
     }
 }
 
-/// Who builds and sends, by the configuration.
+/// Creates the scheduler that builds and sends reports.
 pub fn scheduler(role: &ReporterConfig, store: &Store, world: &World) -> Result<ReportScheduler, Failure> {
     Ok(ReportScheduler {
         store: store.clone(),
@@ -156,7 +158,7 @@ pub fn scheduler(role: &ReporterConfig, store: &Store, world: &World) -> Result<
     })
 }
 
-/// How mail leaves.
+/// Creates the transport for outgoing mail.
 pub fn transport(deliver: &Deliver, world: &World) -> Result<Transport, Failure> {
     Ok(match deliver {
         Deliver::Direct => {
@@ -170,7 +172,7 @@ pub fn transport(deliver: &Deliver, world: &World) -> Result<Transport, Failure>
 
 fn relay(host: &str, port: u16, login: Option<&LoginSpec>, world: &World) -> Result<Transport, Failure> {
     let mut config = ClientConfig::new(world.trust.clone(), operations::world::helo()?);
-    // The operator named it, wherever it is.
+    // The operator chose the relay, so it may have a private address.
     config.allow_special_addresses = true;
     config.port = port;
     config.login = login.map(password).transpose()?;
@@ -186,7 +188,7 @@ fn password(spec: &LoginSpec) -> Result<Login, Failure> {
         Failure::usage(
             format!("the password file {shown} can't be read"),
             error,
-            "It has the relay's password alone.",
+            "It must contain only the relay's password.",
         )
     })?;
     let password = text.trim_end_matches(['\r', '\n']);
@@ -195,16 +197,16 @@ fn password(spec: &LoginSpec) -> Result<Login, Failure> {
         return Err(Failure::usage(
             format!("the password file {shown}"),
             why,
-            "It has the relay's password alone.",
+            "It must contain only the relay's password.",
         ));
     }
     Ok(Login { user: spec.user.clone(), password: password.to_owned() })
 }
 
-/// Reads a key.
+/// Loads a DKIM key.
 pub fn key(spec: &KeySpec, role: &ReporterConfig) -> Result<DkimKey, Failure> {
     let shown = spec.key_file.display();
-    let remedy = "Make one, and see the record to publish, by\n  sternpost reports key";
+    let remedy = "Create a key and print the record to publish with\n  sternpost reports key";
     let pem = std::fs::read_to_string(&spec.key_file)
         .map_err(|error| Failure::usage(format!("the DKIM key {shown} can't be read"), error, remedy))?;
     let domain = spec.domain.clone().unwrap_or_else(|| role.reporter.submitter().clone());
@@ -212,23 +214,27 @@ pub fn key(spec: &KeySpec, role: &ReporterConfig) -> Result<DkimKey, Failure> {
         .map_err(|error| Failure::usage(format!("the DKIM key {shown} can't be used"), error, remedy))
 }
 
-/// Where sessions are posted.
+/// The route where other mail servers post sessions (docs/tlsrpt-sending.md).
 pub fn sessions(collector: Arc<Collector>) -> Router {
     Router::new()
-        .route("/v1/sessions", post(take))
+        .route("/v1/sessions", post(receive_sessions))
         .layer(DefaultBodyLimit::max(POSTED_BYTES))
         .with_state(collector)
 }
 
-/// Says 200 when all of them are durable, and takes none otherwise.
-async fn take(State(collector): State<Arc<Collector>>, headers: HeaderMap, body: Bytes) -> Response {
+/// Stores posted sessions. 200 means that all are durable; on any other status none is stored.
+async fn receive_sessions(
+    State(collector): State<Arc<Collector>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let refused = |status: StatusCode, why: String| {
         (status, Json(serde_json::json!({ "schema": 1, "error": why }))).into_response()
     };
-    // A web page that somebody looks at on this machine can post other types here, but not this one.
+    // A web page in a local browser can post other content types without a CORS preflight, but not this one.
     let is_json = |value: &HeaderValue| value.to_str().is_ok_and(|kind| kind.starts_with("application/json"));
     if !headers.get(CONTENT_TYPE).is_some_and(is_json) {
-        let why = "sessions are taken as Content-Type: application/json".to_owned();
+        let why = "sessions must have Content-Type: application/json".to_owned();
         return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
     }
     let posted = match formats::posted::parse(&body) {
@@ -240,7 +246,7 @@ async fn take(State(collector): State<Arc<Collector>>, headers: HeaderMap, body:
         Err(error @ PostError::Session { .. }) => refused(StatusCode::BAD_REQUEST, error.to_string()),
         Err(PostError::Store(error)) => {
             tracing::error!("posted sessions can't be stored: {error}");
-            refused(StatusCode::SERVICE_UNAVAILABLE, "the store does not work now; try again".to_owned())
+            refused(StatusCode::SERVICE_UNAVAILABLE, "the store fails; try again later".to_owned())
         }
     }
 }

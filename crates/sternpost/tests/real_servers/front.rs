@@ -126,7 +126,7 @@ fn certificates_of_the_operators_own_serve_and_are_taken_in_again_when_their_fil
         assert!(get("mta-sts.two.test").contains("failed"));
         std::fs::write(place.join("one.pem"), "nothing that helps").unwrap();
         let log = || std::fs::read_to_string(place.join("serve.log")).unwrap();
-        until("the change is told", || log().contains("the one before stays in use"));
+        until("the change is told", || log().contains("the previous one stays in use"));
         assert_eq!(get("mta-sts.one.test"), format!("{POLICY}200 2"));
         write_certificate(place, &pki, "one", "mta-sts.two.test");
         until("the new one serves", || get("mta-sts.two.test") == format!("{POLICY}200 2"));

@@ -20,7 +20,7 @@ fn start(mut command: Command) -> (Running, String) {
         let line = line.unwrap();
         said.push_str(&line);
         said.push('\n');
-        if line.starts_with("Everything stays up") {
+        if line.starts_with("Running until Ctrl-C") {
             return (running, said);
         }
     }

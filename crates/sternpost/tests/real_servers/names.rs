@@ -143,7 +143,7 @@ fn dane_14_a_trusted_resolver_that_validates_gives_the_same_answers_as_our_own_v
             ground.serve("listen = [\"127.0.0.1:8461\"]");
             let said = cases.map(|case| {
                 let line = ground.operator(&format!("query --cached {case}.test"));
-                line.split("Postfix is answered: ").nth(1).unwrap().lines().next().unwrap().to_owned()
+                line.split("Reply to Postfix: ").nth(1).unwrap().lines().next().unwrap().to_owned()
             });
             ground.stop();
             shell(&format!(

@@ -220,7 +220,7 @@ fn the_next_authority_is_asked_with_a_bound_account_and_a_handshake_where_the_fi
             room.pass(16 + 1);
             let blocked = room.due("away.test").await;
             room.orders.round().await.unwrap();
-            assert!(room.certificate(&blocked).await.problem.contains("does not lead here"));
+            assert!(room.certificate(&blocked).await.problem.contains("does not point here"));
             assert_eq!(busy.orders(), 1, "it was asked for a host that is not here");
         });
         // What was ordered is served, its key opened.
@@ -237,7 +237,7 @@ fn the_next_authority_is_asked_with_a_bound_account_and_a_handshake_where_the_fi
         std::fs::write(place.path().join("host.key"), "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
             .unwrap();
         let said = shell(&format!("{line}; test $? = 2"));
-        assert!(said.contains("it was sealed with another key"), "{said}");
+        assert!(said.contains("it was encrypted with another key"), "{said}");
     });
 }
 
@@ -338,7 +338,7 @@ async fn refused_or_elsewhere(room: &Room) {
     let away = room.due("away.test").await;
     room.orders.round().await.unwrap();
     let told = room.certificate(&away).await;
-    assert!(told.problem.contains("does not lead here") && told.chain.is_empty(), "{told:?}");
+    assert!(told.problem.contains("does not point here") && told.chain.is_empty(), "{told:?}");
     // The authority was not asked about it, so it is looked at again soon.
     assert!(told.next_at <= room.clock.now() + SignedDuration::from_secs(5));
     let blocked = room.due("blocked.test").await;

@@ -90,7 +90,7 @@ async fn fill(file: &Path) {
         } else {
             store::outgoing::DeliveryState::Sent
         };
-        store.put_round(&round).await.unwrap();
+        store.update_outgoing(&round).await.unwrap();
     }
     let alert = Alert {
         kind: AlertKind::ReportedFailure,

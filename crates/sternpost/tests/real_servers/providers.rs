@@ -138,7 +138,7 @@ fn shown(name: &str, kind: &str) -> Vec<String> {
 fn takes_a_domain_to_testing(room: &Room, service: &str) {
     let zone = format!("{service}.test");
     let applied = room.ends(&format!("apply --patience 60 {zone}"), 0);
-    assert!(applied.contains("as wanted: mode testing"), "{applied}");
+    assert!(applied.contains("in the desired state: mode testing"), "{applied}");
     let record = shown(&format!("_mta-sts.{zone}"), "TXT");
     assert!(record.len() == 2 && record[0] == "\"site=verification\"", "{service}: {record:?}");
     assert!(record[1].starts_with("\"v=STSv1; id="), "{service}: {record:?}");
@@ -147,9 +147,8 @@ fn takes_a_domain_to_testing(room: &Room, service: &str) {
     assert_eq!(shown(&format!("mta-sts.{zone}"), "CNAME"), ["policy.test."]);
     // What stood there before is in the journal, for undoing it.
     let status = room.ends(&format!("status {zone}"), 0);
-    let old = format!(
-        "in place of mta-sts.{zone}. 300 IN A 192.0.2.1 and of mta-sts.{zone}. 300 IN AAAA 2001:db8::1"
-    );
+    let old =
+        format!("replaced mta-sts.{zone}. 300 IN A 192.0.2.1 and mta-sts.{zone}. 300 IN AAAA 2001:db8::1");
     assert!(status.contains(&old), "{status}");
     room.api.changes.lock().unwrap().clear();
     room.ends(&format!("apply --patience 60 {zone}"), 0);
@@ -159,7 +158,7 @@ fn takes_a_domain_to_testing(room: &Room, service: &str) {
 fn leaves(room: &Room, service: &str) {
     let zone = format!("{service}.test");
     let applied = room.ends(&format!("apply --patience 60 {zone}"), 0);
-    assert!(applied.contains("as wanted: mode none"), "{applied}");
+    assert!(applied.contains("in the desired state: mode none"), "{applied}");
     assert_eq!(shown(&format!("_mta-sts.{zone}"), "TXT"), ["\"site=verification\""], "{service}");
 }
 
@@ -167,7 +166,7 @@ fn says_what_is_wrong(room: &Room, service: &str) {
     let zone = format!("{service}.test");
     room.key(service, "wr0ng");
     let said = room.ends(&format!("apply --patience 0 {zone}"), 3);
-    let told = ["does not take the key", "Invalid access token", "SignatureDoesNotMatch"];
+    let told = ["rejected the key", "Invalid access token", "SignatureDoesNotMatch"];
     assert!(told.iter().any(|words| said.contains(words)), "{said}");
     assert!(!said.contains("wr0ng") && said.contains("_smtp._tls"), "{said}");
     room.key(service, TOKEN);
@@ -185,7 +184,7 @@ fn says_what_is_wrong(room: &Room, service: &str) {
 fn waits_for_name_servers(room: &Room) {
     room.api.moods.deaf.store(true, Ordering::SeqCst);
     let said = room.ends("apply --patience 0 hetzner.test", 1);
-    assert!(said.contains("not seen after 0 seconds: mta-sts leads to"), "{said}");
+    assert!(said.contains("not visible after 0 seconds: mta-sts points to"), "{said}");
     assert!(said.contains("Run `sternpost apply hetzner.test` again when it is there"), "{said}");
     room.api.moods.deaf.store(false, Ordering::SeqCst);
     for kind in ["A", "AAAA", "CNAME"] {
@@ -209,7 +208,7 @@ fn five_providers_are_told_what_to_publish_and_touch_nothing_else() {
         let config = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, config.replace("mode = \"testing\"", "mode = \"none\"")).unwrap();
         let told = room.ends("apply --patience 60", 0);
-        assert_eq!(told.matches("may hold a policy of this domain").count(), 5, "{told}");
+        assert_eq!(told.matches("may cache a policy of this domain").count(), 5, "{told}");
         std::fs::write(place.path().join("time"), "+2d").unwrap();
         for (service, _) in HOSTS {
             leaves(&room, service);

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use lab::dns::{Signing, ZoneFile};
 use net::BoxFuture;
 use net::dns::update::{Algorithm, Replacement, Updater};
-use net::dns::{Absence, Answer, Authorities, Data, Dns, DnsError, Kind, Security};
+use net::dns::{Absence, Answer, AuthoritativeServers, Data, Dns, DnsError, Kind, Security};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ async fn says_what_is_wrong(server: &str) {
     let now = Timestamp::now();
     for (key, secret, at, said) in [
         ("stranger", SECRET, now, "does not know the key stranger"),
-        ("sternpost", "d3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3JvbmchISE=", now, "another secret there (BADSIG)"),
+        ("sternpost", "d3Jvbmcgd3Jvbmcgd3Jvbmcgd3Jvbmcgd3JvbmchISE=", now, "a different secret on"),
         ("sternpost", SECRET, now + SignedDuration::from_hours(1), "clock"),
     ] {
         let error = fault(updater(server, key, secret), &record, at).await;
@@ -117,7 +117,7 @@ async fn says_what_is_wrong(server: &str) {
     }
     let error = fault(updater(server, "sternpost", SECRET), &name("www.example"), now).await;
     assert!(
-        error.contains("may not change this") || error.contains("does not take it for this name"),
+        error.contains("not allowed to change this") || error.contains("does not accept it for this name"),
         "{error}"
     );
     assert_eq!(dig(server, "_mta-sts.example TXT").len(), 1);
@@ -180,7 +180,7 @@ fn pub_09_a_record_counts_when_all_name_servers_of_the_zone_show_it() {
         let _two = bind(&place.path().join("two"), "127.0.2.2");
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let zone = Authorities::new(Arc::new(Signpost), 53, true);
+            let zone = AuthoritativeServers::new(Arc::new(Signpost), 53, true);
             let record = name("_mta-sts.example");
             let texts = async || {
                 let answer = zone.lookup(&record, Kind::Txt).await?;
@@ -202,7 +202,7 @@ fn pub_09_a_record_counts_when_all_name_servers_of_the_zone_show_it() {
             assert!(texts().await.unwrap().contains(&"v=STSv1; id=2;".to_owned()));
             let nothing = zone.lookup(&name("_smtp._tls.example"), Kind::Txt).await.unwrap_err();
             assert!(nothing.is_absence(), "{nothing}");
-            let strict = Authorities::new(Arc::new(Signpost), 53, false);
+            let strict = AuthoritativeServers::new(Arc::new(Signpost), 53, false);
             assert!(strict.lookup(&record, Kind::Txt).await.is_err(), "loopback is asked without leave");
         });
     });

@@ -70,9 +70,9 @@ fn an_mx_host_past_the_plan_is_told_to_the_webhook_with_its_remedy_and_so_is_its
         );
         // The first look takes what is there into the standing.
         let planned = ground.operator("plan good-enforce.test");
-        assert!(planned.contains("as wanted (enforce)"), "{planned}");
+        assert!(planned.contains("in the desired state (enforce)"), "{planned}");
         ground.run();
-        until("the guard watches", || ground.log().contains("the guard watches"));
+        until("the guard watches", || ground.log().contains("guard started"));
         let record = "good-enforce.test. 300 IN MX 10 mx1.good-enforce.test.";
         let other = "good-enforce.test. 300 IN MX 20 mx1.good-testing.test.";
         ground.names.change("good-enforce.test.", record, &format!("{record}\n{other}"));
@@ -157,6 +157,6 @@ fn what_is_wrong_with_certificates_records_and_policy_hosts_is_told_by_its_kind(
         ground.lab.sites.block("mta-sts.good-enforce.test", false);
         until("all is well again", || !alerts().contains("{domain=\"good-enforce.test\""));
         let log = ground.log();
-        assert!(log.contains("is over") && log.contains("certificate"), "{log}");
+        assert!(log.contains("alert ended") && log.contains("certificate"), "{log}");
     });
 }

@@ -1,7 +1,8 @@
-//! What the reports say about a domain, and sums of it by day, cause and sender.
+//! The content of the reports about a domain, and sums by day, cause and sender. The rollout gate uses the former as
+//! evidence; the dashboard and commands show the sums.
 //!
-//! The counts are a stranger's, so sums are taken by `total()`, which does not fail where `sum()` overflows, and end at
-//! the largest integer.
+//! The counts come from strangers, so the queries use `total()`, which does not fail where `sum()` overflows. Sums are
+//! capped at the largest integer. A report over several days is counted on its first day, unless noted otherwise.
 
 use super::{Trust, kind_of, range};
 use crate::{Store, StoreError, TENANT, damaged, time};
@@ -13,101 +14,101 @@ use serde::Serialize;
 use sqlx::Row;
 use std::collections::BTreeMap;
 
-/// A kept report, as far as it is about one domain.
+/// The parts of a stored report that are about one domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptReport {
-    /// Who sent it.
+    /// The domain of the report's sender.
     pub submitter: String,
-    /// How far it is to be believed.
+    /// How far the report is trusted.
     pub trust: Trust,
-    /// What it covers.
+    /// The time that the report covers.
     pub range: DateRange,
-    /// What it says about the domain, by policy.
+    /// The results for the domain, by policy.
     pub outcomes: Vec<PolicyOutcome>,
 }
 
-/// What a report says of sessions under one kind of policy.
+/// The session counts of a report under one policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyOutcome {
-    /// What kind.
+    /// The type of the policy.
     pub kind: PolicyType,
-    /// Sessions that worked.
+    /// The number of successful sessions.
     pub successful: u64,
-    /// Sessions that failed, as the sender gives them.
+    /// The number of failed sessions, as the summary states it.
     pub failed: u64,
-    /// What failed.
+    /// The failure details, summed by result type and host.
     pub failures: Vec<FailureSum>,
 }
 
-/// Failures of one kind at one host.
+/// Failures of one result type at one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailureSum {
-    /// The result type's name.
+    /// The name of the result type (RFC 8460 §4.3).
     pub result_type: String,
-    /// The MX host as the report names it, empty when it does not.
+    /// The MX host as the report names it; empty if it names none.
     pub host: String,
-    /// Sessions.
+    /// The number of failed sessions.
     pub sessions: u64,
 }
 
-/// A domain's day.
+/// The sums of a domain for one UTC day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct DaySum {
-    /// Its first second.
+    /// The first second of the day.
     pub day: Timestamp,
-    /// Sessions that worked, in reports that count as evidence.
+    /// Successful sessions in reports that count as evidence.
     pub successful: u64,
-    /// Sessions that failed, in the same.
+    /// Failed sessions in reports that count as evidence.
     pub failed: u64,
-    /// Those of both under an MTA-STS policy.
+    /// Sessions of both kinds under an MTA-STS policy.
     pub sts_sessions: u64,
-    /// Reports of failures under an MTA-STS policy that cover the day.
+    /// The number of policies in reports that count, cover any part of the day and have failures under MTA-STS.
     pub tainted: u64,
-    /// Sessions in reports that do not count.
+    /// Sessions in reports that do not count as evidence.
     pub unproved: u64,
 }
 
-/// Failures of one cause.
+/// Failures of one cause: one result type, host, address and policy type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CauseSum {
-    /// The result type's name.
+    /// The name of the result type (RFC 8460 §4.3).
     pub result_type: String,
-    /// The MX host, empty when reports do not name it.
+    /// The MX host; empty if the reports name none.
     pub host: String,
-    /// Its address, empty when reports do not name it.
+    /// The address of the MX host; empty if the reports name none.
     pub address: String,
-    /// Under what kind of policy.
+    /// The type of the policy.
     pub kind: PolicyType,
-    /// Sessions.
+    /// The number of failed sessions.
     pub sessions: u64,
-    /// Distinct submitters that met it.
+    /// The number of distinct submitters that reported it.
     pub senders: u64,
-    /// One of them.
+    /// One of these submitters.
     pub sender: String,
-    /// The first day.
+    /// The first second of the first day.
     pub first: Timestamp,
-    /// The last.
+    /// The first second of the last day.
     pub last: Timestamp,
-    /// The newest report that says so.
+    /// The id of the newest report of this cause.
     pub report: i64,
     /// Whether the reports count as evidence.
     pub counts: bool,
 }
 
-/// What one submitter says.
+/// The sums of one submitter's reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SenderSum {
-    /// Who.
+    /// The submitter's domain.
     pub submitter: String,
     /// Whether its reports count as evidence.
     pub counts: bool,
-    /// How many.
+    /// The number of reports.
     pub reports: u64,
-    /// Sessions that worked.
+    /// The number of successful sessions.
     pub successful: u64,
-    /// Sessions that failed.
+    /// The number of failed sessions.
     pub failed: u64,
-    /// The last day that they cover.
+    /// The first second of the last day with a report.
     pub last: Timestamp,
 }
 
@@ -116,7 +117,7 @@ pub(super) fn unsigned(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<u64, 
 }
 
 impl Store {
-    /// The reports about a domain that cover any time since `since`, by day.
+    /// Returns the reports about a domain that cover any time since `since`, ordered by day.
     pub async fn reports_about(
         &self,
         domain: &DomainName,
@@ -189,7 +190,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The days of a domain since `since` that reports cover, oldest first.
+    /// Returns the daily sums of a domain since `since`, oldest day first. Days without reports are omitted.
     pub async fn days_of(&self, domain: &DomainName, since: Timestamp) -> Result<Vec<DaySum>, StoreError> {
         let rows = sqlx::query(
             "SELECT day, CAST(successful AS INTEGER), CAST(failed AS INTEGER), CAST(sts_sessions AS INTEGER), tainted, CAST(unproved AS INTEGER) FROM domain_day
@@ -214,14 +215,15 @@ impl Store {
             .collect()
     }
 
-    /// Counts up with every change of reports.
+    /// Returns a number that increases with every change of the stored reports.
     pub async fn reports_version(&self) -> Result<i64, StoreError> {
         let (version,): (i64,) =
             sqlx::query_as("SELECT value FROM version WHERE name = 'reports'").fetch_one(&self.pool).await?;
         Ok(version)
     }
 
-    /// The days of every domain since `since`, by name. One row a domain crosses from the database.
+    /// Returns the daily sums of all domains since `since`, by domain name. The query packs all days of a
+    /// domain into one row.
     pub async fn days_of_all(&self, since: Timestamp) -> Result<BTreeMap<String, Vec<DaySum>>, StoreError> {
         let rows = sqlx::query(
             "SELECT (SELECT text FROM name WHERE id = domain),
@@ -256,7 +258,8 @@ impl Store {
         Ok(all)
     }
 
-    /// Failures of a domain since `since` by cause, the most frequent first, at most 200.
+    /// Returns up to 200 causes of failures of a domain since `since`. Causes that count as evidence come first, then
+    /// the most frequent.
     pub async fn causes_of(
         &self,
         domain: &DomainName,
@@ -299,7 +302,7 @@ impl Store {
             .collect()
     }
 
-    /// What each submitter says about a domain since `since`, those with most sessions first, at most 1,000.
+    /// Returns the sums of up to 1,000 submitters about a domain since `since`, those with the most sessions first.
     pub async fn senders_about(
         &self,
         domain: &DomainName,
@@ -323,7 +326,7 @@ impl Store {
         rows.iter().map(sender).collect()
     }
 
-    /// The same about all domains, from sums.
+    /// Like [`Store::senders_about`], but about all domains. Reads the daily sums, not the reports.
     pub async fn senders(&self, since: Timestamp) -> Result<Vec<SenderSum>, StoreError> {
         let rows = sqlx::query(
             "SELECT name.text, counts, sum(reports), CAST(total(successful) AS INTEGER), CAST(total(failed) AS INTEGER), max(day)

@@ -1,13 +1,11 @@
-//! Takes reports in. All that are given at once stand in one transaction: either every one is durable
-//! when this returns, or none is there.
+//! Stores reports. Each batch is one transaction: either all of its reports are durable when the call returns, or none.
 //!
-//! The same report counts once (REC-06): by its id, submitter, range and domains, and by what it says,
-//! since some senders send one report under two ids, and reports come by several ways. What is believed
-//! less never stands in the way of what is believed more: a forger who sends a report first, under the
-//! id that the true one will have, gains nothing.
+//! A report counts once (REC-06). Duplicates are found in two ways: by submitter, `report-id`, range and domains, and
+//! by content, since some senders send one report under two ids. A less trusted copy never blocks or replaces a more
+//! trusted one, so a forger gains nothing by sending a report under an id before the genuine one arrives.
 
 use super::columns::{BATCH_ROWS, count, domain, first};
-use super::names::numbers;
+use super::names::text_ids;
 use super::sums::Sums;
 use super::{KeepOutcome, NewReport, Trust, digest, kind_number};
 use crate::{Store, StoreError, TENANT, damaged};
@@ -15,7 +13,7 @@ use formats::report::{PolicyReport, Report};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
 
-/// A report that is there, as far as it matters for finding it again.
+/// The values of a report that identify it, for the detection of duplicates.
 #[derive(Debug, Clone)]
 struct ExistingReport {
     id: i64,
@@ -23,39 +21,39 @@ struct ExistingReport {
     organization: i64,
     report_id: String,
     trust: Trust,
-    /// Of its range and what it says.
+    /// The digest of its range and content.
     digest: i64,
-    /// Of its submitter, id, range and domains.
+    /// The digest of its submitter, `report-id`, range and domains.
     identity: i64,
 }
 
 impl ExistingReport {
-    /// True when both say the same and are of one sender. Who sent a file that nobody signed is a guess,
-    /// so its organization and id stand for the sender as well.
-    fn says_the_same(&self, other: &Self) -> bool {
+    /// True if both have the same content and sender. The submitter of an unsigned file is a guess, so the same
+    /// organization and `report-id` also count as the same sender.
+    fn has_same_content(&self, other: &Self) -> bool {
         let named = |known: &Self| (known.organization, known.report_id.clone());
         self.digest == other.digest && (self.submitter == other.submitter || named(self) == named(other))
     }
 }
 
 impl Store {
-    /// Keeps one report.
+    /// Stores one report; see [`Store::keep_reports`].
     pub async fn keep_report(&self, new: &NewReport) -> Result<KeepOutcome, StoreError> {
         let kept = self.keep_reports(std::slice::from_ref(new)).await?;
         kept.into_iter().next().ok_or_else(|| damaged("report")("nothing was kept"))
     }
 
-    /// Keeps reports, each once. They are durable when this returns.
+    /// Stores reports in one transaction and returns the outcome of each, in order. They are durable when this returns.
     pub async fn keep_reports(&self, new: &[NewReport]) -> Result<Vec<KeepOutcome>, StoreError> {
         let mut transaction = self.writing().await?;
         let connection: &mut SqliteConnection = &mut transaction;
-        let ids = numbers(connection, new.iter().flat_map(texts)).await?;
+        let ids = text_ids(connection, new.iter().flat_map(texts)).await?;
         let id_of = |text: &str| ids.get(text).copied().unwrap_or_default();
         let mut seen: Vec<ExistingReport> =
-            new.iter().map(|new| known_of(new, &id_of)).collect::<Result<_, _>>()?;
+            new.iter().map(|new| fingerprint(new, &id_of)).collect::<Result<_, _>>()?;
         let mut known = Index::default();
-        for there in known_in(connection, &seen).await? {
-            known.add(there);
+        for existing in find_existing(connection, &seen).await? {
+            known.add(existing);
         }
         let mut next: i64 = sqlx::query("SELECT coalesce(max(id), 0) + 1 FROM report")
             .fetch_one(&mut *connection)
@@ -64,13 +62,13 @@ impl Store {
         let (mut kept, mut fresh, mut sums) = (Vec::new(), Vec::new(), Sums::default());
         for (report, this) in new.iter().zip(&mut seen) {
             let outcome = match known.alike(this) {
-                Some(there) if there.trust >= this.trust => KeepOutcome::Duplicate,
-                Some(there) if there.says_the_same(this) => {
-                    confirm(connection, there, this, report, &id_of).await?;
-                    sums.take_away(report, there.trust, there.submitter, &id_of);
+                Some(existing) if existing.trust >= this.trust => KeepOutcome::Duplicate,
+                Some(existing) if existing.has_same_content(this) => {
+                    confirm(connection, existing, this, report, &id_of).await?;
+                    sums.subtract(report, existing.trust, existing.submitter, &id_of);
                     sums.add(report, report.trust, this.submitter, &id_of);
-                    there.submitter = this.submitter;
-                    there.trust = this.trust;
+                    existing.submitter = this.submitter;
+                    existing.trust = this.trust;
                     KeepOutcome::Confirmed
                 }
                 _ => {
@@ -87,15 +85,15 @@ impl Store {
         insert(connection, &fresh, &id_of).await?;
         if !sums.is_empty() {
             sums.write(connection).await?;
-            count_up(connection, "reports", 1).await?;
-            count_up(connection, "report count", count(fresh.len() as u64)).await?;
+            increase(connection, "reports", 1).await?;
+            increase(connection, "report count", count(fresh.len() as u64)).await?;
         }
         transaction.commit().await?;
         Ok(kept)
     }
 }
 
-async fn count_up(connection: &mut SqliteConnection, name: &str, by: i64) -> Result<(), StoreError> {
+async fn increase(connection: &mut SqliteConnection, name: &str, by: i64) -> Result<(), StoreError> {
     sqlx::query("UPDATE version SET value = value + $1 WHERE name = $2")
         .bind(by)
         .bind(name)
@@ -104,7 +102,7 @@ async fn count_up(connection: &mut SqliteConnection, name: &str, by: i64) -> Res
     Ok(())
 }
 
-/// Reports that are there, found by either key.
+/// Existing reports, indexed by both digests.
 #[derive(Default)]
 struct Index {
     all: Vec<ExistingReport>,
@@ -120,15 +118,15 @@ impl Index {
         self.all.push(known);
     }
 
-    /// The one that is believed most among those that are the same report.
+    /// Returns the most trusted of the existing copies of `this` report.
     fn alike(&mut self, this: &ExistingReport) -> Option<&mut ExistingReport> {
         let by_digest = self.by_digest.get(&this.digest).into_iter().flatten();
         let by_identity = self.by_identity.get(&this.identity).into_iter().flatten();
         let found = by_digest.chain(by_identity).copied().filter(|at| {
-            self.all.get(*at).is_some_and(|one| one.identity == this.identity || one.says_the_same(this))
+            self.all.get(*at).is_some_and(|one| one.identity == this.identity || one.has_same_content(this))
         });
         let best =
-            found.max_by_key(|at| self.all.get(*at).map(|one| (one.trust, one.says_the_same(this))))?;
+            found.max_by_key(|at| self.all.get(*at).map(|one| (one.trust, one.has_same_content(this))))?;
         self.all.get_mut(best)
     }
 }
@@ -148,7 +146,7 @@ fn texts(new: &NewReport) -> impl Iterator<Item = &str> {
         .chain(details)
 }
 
-fn known_of(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<ExistingReport, StoreError> {
+fn fingerprint(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<ExistingReport, StoreError> {
     let report = &new.report;
     let range = [report.date_range.start, report.date_range.end].map(|at| at.as_second().to_be_bytes());
     let said = serde_json::to_vec(&report.policies).map_err(damaged("report"))?;
@@ -170,23 +168,23 @@ fn known_of(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<ExistingRep
 const KNOWN: &str =
     "SELECT id, submitter, organization, report_id, trust, digest, identity FROM report WHERE ";
 
-/// Those in the store that one of these may be.
-async fn known_in(
+/// Returns the stored reports that share a digest with one of `these`.
+async fn find_existing(
     connection: &mut SqliteConnection,
     these: &[ExistingReport],
 ) -> Result<Vec<ExistingReport>, StoreError> {
     let mut found = Vec::new();
-    for some in these.chunks(BATCH_ROWS) {
+    for batch in these.chunks(BATCH_ROWS) {
         let mut query = QueryBuilder::<Sqlite>::new(KNOWN);
         query.push("digest IN (");
         let mut list = query.separated(", ");
-        some.iter().for_each(|one| {
+        batch.iter().for_each(|one| {
             list.push_bind(one.digest);
         });
         list.push_unseparated(") UNION ");
         query.push(KNOWN).push("identity IN (");
         let mut list = query.separated(", ");
-        some.iter().for_each(|one| {
+        batch.iter().for_each(|one| {
             list.push_bind(one.identity);
         });
         list.push_unseparated(")");
@@ -205,10 +203,10 @@ async fn known_in(
     Ok(found)
 }
 
-/// The same report, believed more.
+/// Updates a stored report of which a more trusted copy arrived.
 async fn confirm(
     connection: &mut SqliteConnection,
-    there: &ExistingReport,
+    existing: &ExistingReport,
     this: &ExistingReport,
     report: &NewReport,
     id_of: &impl Fn(&str) -> i64,
@@ -221,7 +219,7 @@ async fn confirm(
     .bind(this.submitter)
     .bind(report.arrival as i64)
     .bind(this.identity)
-    .bind(there.id)
+    .bind(existing.id)
     .execute(connection)
     .await?;
     Ok(())
@@ -232,11 +230,11 @@ async fn insert(
     fresh: &[(&NewReport, ExistingReport)],
     id_of: &impl Fn(&str) -> i64,
 ) -> Result<(), StoreError> {
-    for some in fresh.chunks(BATCH_ROWS) {
+    for batch in fresh.chunks(BATCH_ROWS) {
         let mut rows = QueryBuilder::<Sqlite>::new(
             "INSERT INTO report (id, tenant, submitter, report_id, range_start, range_end, organization, trust, signer, way, received_at, warnings, digest, identity, packed) ",
         );
-        rows.push_values(some, |mut row, (new, known)| {
+        rows.push_values(batch, |mut row, (new, known)| {
             row.push_bind(known.id)
                 .push_bind(TENANT)
                 .push_bind(known.submitter)
@@ -262,11 +260,11 @@ async fn insert(
             new.report.policies.iter().map(move |policy| (known.id, first(&days), days.len(), policy))
         })
         .collect();
-    for some in outcomes.chunks(BATCH_ROWS) {
+    for batch in outcomes.chunks(BATCH_ROWS) {
         let mut rows = QueryBuilder::<Sqlite>::new(
             "INSERT INTO outcome (tenant, domain, day, report, days, kind, successful, failed) ",
         );
-        rows.push_values(some, |mut row, (report, day, days, policy)| {
+        rows.push_values(batch, |mut row, (report, day, days, policy)| {
             row.push_bind(TENANT)
                 .push_bind(id_of(domain(policy)))
                 .push_bind(*day)
@@ -284,11 +282,11 @@ async fn insert(
             causes(policy).into_iter().map(move |(cause, sessions)| (*report, *day, *policy, cause, sessions))
         })
         .collect();
-    for some in failures.chunks(BATCH_ROWS) {
+    for batch in failures.chunks(BATCH_ROWS) {
         let mut rows = QueryBuilder::<Sqlite>::new(
             "INSERT INTO failure (tenant, domain, day, report, kind, result_type, host, address, sessions) ",
         );
-        rows.push_values(some, |mut row, (report, day, policy, (result, host, address), sessions)| {
+        rows.push_values(batch, |mut row, (report, day, policy, (result, host, address), sessions)| {
             row.push_bind(TENANT)
                 .push_bind(id_of(domain(policy)))
                 .push_bind(*day)
@@ -304,7 +302,7 @@ async fn insert(
     Ok(())
 }
 
-/// Details of one kind at one host and address are one.
+/// Sums the failed sessions of a policy by result type, MX host and address.
 fn causes(policy: &PolicyReport) -> BTreeMap<(&str, &str, String), i64> {
     let mut sums: BTreeMap<_, i64> = BTreeMap::new();
     for detail in &policy.details {

@@ -1,4 +1,4 @@
-//! Reports one by one: found, and read.
+//! Searches for reports and reads single reports, for the dashboard and `sternpost reports`.
 
 use super::{Arrival, Trust, range};
 use crate::{Store, StoreError, TENANT, damaged, time};
@@ -7,63 +7,63 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::{QueryBuilder, Row, Sqlite};
 
-/// Which reports.
+/// Selects the reports that [`Store::reports`] returns.
 #[derive(Debug, Clone, Default)]
 pub struct Search {
-    /// About this domain only.
+    /// Only reports about this domain.
     pub domain: Option<String>,
-    /// From this submitter only.
+    /// Only reports from this submitter.
     pub submitter: Option<String>,
-    /// Only those with failures.
+    /// Only reports with failed sessions.
     pub failed: bool,
-    /// Older ones than this number.
+    /// Only reports with smaller row ids, which were stored earlier. Used for paging.
     pub before: Option<i64>,
-    /// At most so many.
+    /// The maximum number of reports to return.
     pub most: u32,
 }
 
-/// A report in a list.
+/// The summary of a report in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListedReport {
-    /// Its number here.
+    /// The row id.
     pub id: i64,
-    /// Who sent it.
+    /// The domain of the report's sender.
     pub submitter: String,
-    /// The name that it gives itself.
+    /// The `organization-name` of the report.
     pub organization: String,
-    /// The identity that its sender gave it.
+    /// The `report-id` that the sender assigned.
     pub report_id: String,
-    /// The first second that it covers.
+    /// The start of the time that the report covers.
     pub start: Timestamp,
-    /// The last.
+    /// The end of the time that the report covers.
     pub end: Timestamp,
-    /// About whom.
+    /// The policy domains that the report is about.
     pub domains: Vec<String>,
-    /// Sessions that worked.
+    /// The number of successful sessions.
     pub successful: u64,
-    /// Sessions that failed.
+    /// The number of failed sessions.
     pub failed: u64,
-    /// How far it is believed.
+    /// How far the report is trusted.
     pub trust: Trust,
-    /// How it came.
+    /// How the report arrived.
     #[serde(rename = "way")]
     pub arrival: Arrival,
-    /// When it came.
+    /// When the report arrived.
     pub received_at: Timestamp,
-    /// How many oddities it has.
+    /// The number of deviations from RFC 8460 that the parser found.
     pub warnings: u64,
 }
 
-/// A report, whole.
+/// A stored report with its full text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredReport {
-    /// What is listed of it.
+    /// The summary.
     pub listed: ListedReport,
-    /// Who signed it.
+    /// The domain of the verified DKIM signature; `None` if there is none.
     pub signer: Option<String>,
-    /// What it covers.
+    /// The time that the report covers.
     pub range: DateRange,
-    /// Its JSON text as it came, with gzip.
+    /// The JSON text as received, compressed by gzip.
     pub packed: Vec<u8>,
 }
 
@@ -75,7 +75,7 @@ const LISTED: &str = "SELECT report.id, submitter.text, organization.text, repor
 const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report.submitter JOIN name AS organization ON organization.id = report.organization WHERE report.tenant = ";
 
 impl Store {
-    /// Reports, the newest first.
+    /// Returns the reports that match `search`, newest first.
     pub async fn reports(&self, search: &Search) -> Result<Vec<ListedReport>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(LISTED);
         query.push(FROM).push_bind(TENANT);
@@ -103,7 +103,7 @@ impl Store {
         rows.iter().map(listed).collect()
     }
 
-    /// One report.
+    /// Returns the report with this row id.
     pub async fn report(&self, id: i64) -> Result<Option<StoredReport>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new(LISTED);
         query.push(", report.packed, (SELECT text FROM name WHERE id = report.signer)");
@@ -117,7 +117,7 @@ impl Store {
         }))
     }
 
-    /// How many reports there are.
+    /// Returns the number of stored reports.
     pub async fn report_count(&self) -> Result<u64, StoreError> {
         let query = sqlx::query_as("SELECT value FROM version WHERE name = 'report count'");
         let (all,): (i64,) = query.fetch_one(&self.pool).await?;

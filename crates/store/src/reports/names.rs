@@ -1,14 +1,14 @@
-//! Short numbers for texts that come again and again.
+//! Integer ids for texts that occur in many reports, such as host names. Tables refer to the texts by these ids.
 
 use crate::StoreError;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::collections::HashMap;
 
-/// Texts in one statement; each takes a parameter.
+/// The maximum number of texts in one statement. Each text is one parameter.
 const BATCH_ROWS: usize = 500;
 
-/// The numbers of these texts, made where there are none.
-pub async fn numbers<'t>(
+/// Returns the ids of these texts. Assigns an id to each text that has none.
+pub async fn text_ids<'t>(
     connection: &mut SqliteConnection,
     texts: impl IntoIterator<Item = &'t str>,
 ) -> Result<HashMap<&'t str, i64>, StoreError> {

@@ -1,28 +1,29 @@
-//! What could not be read, whole, with the reason; to be tried again after an upgrade.
+//! Messages and files that could not be read as a report, with the reason. The operator can retry them after an upgrade
+//! that fixes the parser.
 
 use super::{Arrival, digest};
 use crate::{Store, StoreError, TENANT, time};
 use jiff::Timestamp;
 use sqlx::Row;
 
-/// Something in quarantine.
+/// A quarantined message or file, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Quarantined {
-    /// Its number.
+    /// The row id.
     pub id: i64,
-    /// When it came.
+    /// When it arrived.
     pub received_at: Timestamp,
-    /// How it came.
+    /// How it arrived.
     #[serde(rename = "way")]
     pub arrival: Arrival,
-    /// Why it is here.
+    /// Why it could not be read.
     pub reason: String,
-    /// Bytes of it.
+    /// The size in bytes.
     pub size: i64,
 }
 
 impl Store {
-    /// Keeps what could not be read, with the reason; the same bytes once.
+    /// Adds a message or file to the quarantine. Does nothing if the same bytes are already there.
     pub async fn quarantine(
         &self,
         received_at: Timestamp,
@@ -46,7 +47,7 @@ impl Store {
         Ok(())
     }
 
-    /// What is in quarantine after this number, oldest first.
+    /// Returns up to `most` quarantined items with row ids above `after`, oldest first.
     pub async fn quarantined(&self, after: i64, most: u32) -> Result<Vec<Quarantined>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, received_at, way, reason, length(raw) FROM quarantine
@@ -70,7 +71,7 @@ impl Store {
             .collect()
     }
 
-    /// The bytes of one.
+    /// Returns the bytes of a quarantined item.
     pub async fn quarantined_bytes(&self, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
         let row = sqlx::query("SELECT raw FROM quarantine WHERE tenant = $1 AND id = $2")
             .bind(TENANT)
@@ -80,8 +81,7 @@ impl Store {
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
-    /// Takes one out, when it could be read after all or the operator wants it gone; false when it was
-    /// not there.
+    /// Deletes an item, either after a successful retry or at the operator's request. False if there is no such item.
     pub async fn release_quarantined(&self, id: i64) -> Result<bool, StoreError> {
         let done = sqlx::query("DELETE FROM quarantine WHERE tenant = $1 AND id = $2")
             .bind(TENANT)

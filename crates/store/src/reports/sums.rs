@@ -1,5 +1,5 @@
-//! Sums that are kept with every report, so that pages over many of them need not add anything up: by day of a
-//! domain, and by day of a submitter.
+//! Daily sums by domain and by submitter. `keep` updates them with every report, so that pages that cover many reports
+//! need not read the reports themselves.
 
 use super::columns::{BATCH_ROWS, count, domain, first};
 use super::{NewReport, Trust};
@@ -8,17 +8,17 @@ use formats::result_type::PolicyType;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use std::collections::BTreeMap;
 
-/// What some reports add, or take away.
+/// The changes that a batch of reports makes to the daily sums.
 #[derive(Debug, Default)]
 pub struct Sums {
-    /// By domain and day.
-    domains: BTreeMap<(i64, i64), OfDomain>,
-    /// By submitter, whether they are evidence, and day.
-    submitters: BTreeMap<(i64, bool, i64), OfSubmitter>,
+    /// The key is the domain's id and the day.
+    domains: BTreeMap<(i64, i64), DomainSums>,
+    /// The key is the submitter's id, whether its reports count as evidence, and the day.
+    submitters: BTreeMap<(i64, bool, i64), SubmitterSums>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct OfDomain {
+struct DomainSums {
     successful: i64,
     failed: i64,
     sts_sessions: i64,
@@ -27,25 +27,25 @@ struct OfDomain {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct OfSubmitter {
+struct SubmitterSums {
     reports: i64,
     successful: i64,
     failed: i64,
 }
 
 impl Sums {
-    /// True when nothing changes.
+    /// True if no sum changes.
     pub fn is_empty(&self) -> bool {
         self.domains.is_empty() && self.submitters.is_empty()
     }
 
-    /// Adds what a report says, as far as it is believed.
+    /// Adds the counts of a report. `trust` decides which sums they are added to.
     pub fn add(&mut self, new: &NewReport, trust: Trust, submitter: i64, id_of: &impl Fn(&str) -> i64) {
         self.change(new, trust, submitter, id_of, 1);
     }
 
-    /// Takes away what was added before, when it was believed so far.
-    pub fn take_away(&mut self, new: &NewReport, trust: Trust, submitter: i64, id_of: &impl Fn(&str) -> i64) {
+    /// Subtracts the counts of a report that was added with an earlier `trust` and `submitter`.
+    pub fn subtract(&mut self, new: &NewReport, trust: Trust, submitter: i64, id_of: &impl Fn(&str) -> i64) {
         self.change(new, trust, submitter, id_of, -1);
     }
 
@@ -78,7 +78,7 @@ impl Sums {
             }
             sum.sts_sessions = sum.sts_sessions.saturating_add(sessions);
             if policy.failed > 0 || policy.details.iter().any(|detail| detail.failed_session_count > 0) {
-                // A report of several days does not say on which of them it was.
+                // A report over several days does not state on which day the failures occurred.
                 for day in &days {
                     self.domains.entry((id, day.as_second())).or_default().tainted += sign;
                 }
@@ -86,14 +86,14 @@ impl Sums {
         }
     }
 
-    /// Adds all of it to what is there.
+    /// Adds the changes to the stored sums.
     pub async fn write(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
         let domains: Vec<_> = self.domains.iter().collect();
-        for some in domains.chunks(BATCH_ROWS) {
+        for batch in domains.chunks(BATCH_ROWS) {
             let mut rows = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO domain_day (tenant, domain, day, successful, failed, sts_sessions, tainted, unproved) ",
             );
-            rows.push_values(some, |mut row, ((domain, day), sum)| {
+            rows.push_values(batch, |mut row, ((domain, day), sum)| {
                 row.push_bind(TENANT)
                     .push_bind(*domain)
                     .push_bind(*day)
@@ -108,11 +108,11 @@ impl Sums {
             rows.build().execute(&mut *connection).await?;
         }
         let submitters: Vec<_> = self.submitters.iter().collect();
-        for some in submitters.chunks(BATCH_ROWS) {
+        for batch in submitters.chunks(BATCH_ROWS) {
             let mut rows = QueryBuilder::<Sqlite>::new(
                 "INSERT INTO submitter_day (tenant, submitter, counts, day, reports, successful, failed) ",
             );
-            rows.push_values(some, |mut row, ((submitter, counts, day), sum)| {
+            rows.push_values(batch, |mut row, ((submitter, counts, day), sum)| {
                 row.push_bind(TENANT)
                     .push_bind(*submitter)
                     .push_bind(i64::from(*counts))
@@ -129,7 +129,7 @@ impl Sums {
     }
 }
 
-/// The assignments that add what is inserted to what is there, never below 0 and never above the largest integer.
+/// The assignments that add the inserted values to the stored ones. The results stay between 0 and the largest integer.
 fn added(table: &str, columns: &[&str]) -> String {
     let one =
         |column: &&str| format!("{column} = max(0, CAST({table}.{column} + excluded.{column} AS INTEGER))");

@@ -49,7 +49,7 @@ async fn rec_06_the_same_report_counts_once() {
         keep(&store, "big.example", verified, &text("a.example", "1+", 1, 0)).await,
         KeepOutcome::Duplicate
     );
-    // Another text under the same identity.
+    // A different content under the same identity.
     assert_eq!(
         keep(&store, "big.example", verified, &text("a.example", "1", 9, 0)).await,
         KeepOutcome::Duplicate
@@ -94,7 +94,7 @@ async fn rec_01_what_is_believed_less_never_stands_in_the_way_of_what_is_believe
 }
 
 #[tokio::test]
-async fn a_file_that_its_sender_signs_later_counts_from_then_on() {
+async fn an_unsigned_report_counts_once_a_signed_copy_arrives() {
     let (_dir, store) = crate::scratch().await;
     let report = text("a.example", "1", 7, 3);
     assert_eq!(keep(&store, "mail.big.example", Trust::Unverified, &report).await, KeepOutcome::New);
@@ -125,28 +125,28 @@ async fn causes_and_senders_are_summed() {
     keep(&store, "small.example", Trust::Verified, &text("a.example", "2", 1, 3)).await;
     keep(&store, "forger.example", Trust::Failed, &text("a.example", "3", 0, 99)).await;
     let causes = store.causes_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
-    let told: Vec<_> = causes.iter().map(|c| (c.sessions, c.senders, c.counts, c.host.as_str())).collect();
-    assert_eq!(told, [(5, 2, true, "mx1.a.example"), (99, 1, false, "mx1.a.example")]);
+    let found: Vec<_> = causes.iter().map(|c| (c.sessions, c.senders, c.counts, c.host.as_str())).collect();
+    assert_eq!(found, [(5, 2, true, "mx1.a.example"), (99, 1, false, "mx1.a.example")]);
     let senders = store.senders(Timestamp::UNIX_EPOCH).await.unwrap();
-    let told: Vec<_> = senders.iter().map(|s| (s.submitter.as_str(), s.counts, s.failed)).collect();
-    assert_eq!(told, [("forger.example", false, 99), ("big.example", true, 2), ("small.example", true, 3)]);
+    let found: Vec<_> = senders.iter().map(|s| (s.submitter.as_str(), s.counts, s.failed)).collect();
+    assert_eq!(found, [("forger.example", false, 99), ("big.example", true, 2), ("small.example", true, 3)]);
     assert_eq!(store.senders_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap(), senders);
-    let told = |trends: Vec<Trend>| -> Vec<(String, u64, u64)> {
+    let sums = |trends: Vec<Trend>| -> Vec<(String, u64, u64)> {
         assert!(trends.iter().all(|trend| trend.day.to_string() == "2026-11-23T00:00:00Z"), "{trends:?}");
         trends.into_iter().map(|trend| (trend.name, trend.successful, trend.failed)).collect()
     };
     let expected = [("big.example".to_owned(), 10, 2), ("small.example".to_owned(), 1, 3)];
     let about = store.senders_by_day(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
-    assert_eq!(told(about), expected);
-    assert_eq!(told(store.all_senders_by_day(Timestamp::UNIX_EPOCH).await.unwrap()), expected);
+    assert_eq!(sums(about), expected);
+    assert_eq!(sums(store.all_senders_by_day(Timestamp::UNIX_EPOCH).await.unwrap()), expected);
     let hosts = store.hosts_by_day(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
-    assert_eq!(told(hosts), [("mx1.a.example".to_owned(), 0, 5)]);
+    assert_eq!(sums(hosts), [("mx1.a.example".to_owned(), 0, 5)]);
     let later = "2026-11-25T00:00:00Z".parse().unwrap();
     assert_eq!(store.senders_by_day(&name("a.example"), later).await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn reports_are_found_and_come_back_as_they_were() {
+async fn reports_are_found_and_read_unchanged() {
     let (_dir, store) = crate::scratch().await;
     let body = text("a.example", "1", 10, 2);
     keep(&store, "big.example", Trust::Verified, &body).await;
@@ -164,20 +164,20 @@ async fn reports_are_found_and_come_back_as_they_were() {
 }
 
 #[tokio::test]
-async fn what_can_not_be_read_is_kept_once_with_the_reason_and_let_go() {
+async fn unreadable_reports_are_quarantined_once_and_released() {
     let (_dir, store) = crate::scratch().await;
     for _ in 0..2 {
         store.quarantine(Timestamp::UNIX_EPOCH, Arrival::Smtp, "line 1: expected value", b"x").await.unwrap();
     }
-    let there = store.quarantined(0, 10).await.unwrap();
-    assert_eq!((there.len(), there[0].reason.as_str(), there[0].size), (1, "line 1: expected value", 1));
-    assert_eq!(store.quarantined_bytes(there[0].id).await.unwrap().as_deref(), Some(&b"x"[..]));
-    assert!(store.release_quarantined(there[0].id).await.unwrap());
-    assert!(!store.release_quarantined(there[0].id).await.unwrap());
+    let items = store.quarantined(0, 10).await.unwrap();
+    assert_eq!((items.len(), items[0].reason.as_str(), items[0].size), (1, "line 1: expected value", 1));
+    assert_eq!(store.quarantined_bytes(items[0].id).await.unwrap().as_deref(), Some(&b"x"[..]));
+    assert!(store.release_quarantined(items[0].id).await.unwrap());
+    assert!(!store.release_quarantined(items[0].id).await.unwrap());
 }
 
 #[tokio::test]
-async fn counts_of_a_stranger_overflow_no_sum() {
+async fn huge_counts_do_not_overflow_sums() {
     let (_dir, store) = crate::scratch().await;
     const MOST: u64 = 1 << 53;
     let mut huge = new("evil.example", Trust::Unverified, &text("a.example", "0", MOST, MOST));
@@ -188,7 +188,7 @@ async fn counts_of_a_stranger_overflow_no_sum() {
         huge.submitter = format!("evil{number}.example");
         store.keep_report(&huge).await.unwrap();
     }
-    // The same, believed more: what was added is taken away and added elsewhere.
+    // The same report, more trusted: its counts move to the sums of evidence.
     huge.trust = Trust::Verified;
     assert_eq!(store.keep_report(&huge).await.unwrap(), KeepOutcome::Confirmed);
     keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 7, 0)).await;
@@ -207,10 +207,10 @@ async fn counts_of_a_stranger_overflow_no_sum() {
 }
 
 #[tokio::test]
-async fn sums_that_overflowed_before_are_read() {
+async fn sums_that_overflowed_in_earlier_versions_are_readable() {
     let (_dir, store) = crate::scratch().await;
     keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 7, 0)).await;
-    // As SQLite stores a sum of integers that does not fit: a number of the other kind.
+    // SQLite stores a sum of integers that overflows as a floating-point number.
     for table in ["domain_day", "submitter_day"] {
         let columns = "successful = 9.3e18, failed = 9.3e18";
         sqlx::query(sqlx::AssertSqlSafe(format!("UPDATE {table} SET {columns}")))

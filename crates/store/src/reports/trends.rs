@@ -1,5 +1,5 @@
-//! How sessions go from day to day, by who reported them and by the MX host that they were at; of reports that count
-//! as evidence.
+//! Daily session counts by submitter and by MX host, for the charts of the dashboard. Only reports that count as
+//! evidence are included. A report over several days is counted on its first day.
 
 use super::Trust;
 use super::about::unsigned;
@@ -10,20 +10,20 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-/// A day of a submitter or of an MX host.
+/// The sums of one submitter or MX host for one UTC day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Trend {
-    /// Whose.
+    /// The submitter's domain or the MX host's name.
     pub name: String,
-    /// Its first second.
+    /// The first second of the day.
     pub day: Timestamp,
-    /// Sessions that worked; always 0 of a host, since reports name hosts of failures only.
+    /// The number of successful sessions. Always 0 for a host, since reports name hosts only for failures.
     pub successful: u64,
-    /// Sessions that failed.
+    /// The number of failed sessions.
     pub failed: u64,
 }
 
-/// Rows of one answer.
+/// The maximum number of rows that one query returns.
 const MAX_ROWS: i64 = 50_000;
 
 fn trend(row: &SqliteRow) -> Result<Trend, StoreError> {
@@ -36,7 +36,7 @@ fn trend(row: &SqliteRow) -> Result<Trend, StoreError> {
 }
 
 impl Store {
-    /// What each submitter reports about a domain since `since`, day by day.
+    /// Returns the daily sums of each submitter about a domain since `since`.
     pub async fn senders_by_day(
         &self,
         domain: &DomainName,
@@ -55,7 +55,8 @@ impl Store {
         .await
     }
 
-    /// Failed sessions of a domain since `since` by MX host, day by day; failures that name no host are left out.
+    /// Returns the daily failed sessions of each MX host of a domain since `since`. Failures that name no host are
+    /// omitted.
     pub async fn hosts_by_day(
         &self,
         domain: &DomainName,
@@ -74,7 +75,7 @@ impl Store {
         .await
     }
 
-    /// What each submitter reports about all domains since `since`, day by day, from sums.
+    /// Returns the daily sums of each submitter about all domains since `since`.
     pub async fn all_senders_by_day(&self, since: Timestamp) -> Result<Vec<Trend>, StoreError> {
         let rows = sqlx::query(
             "SELECT name.text, day, CAST(successful AS INTEGER), CAST(failed AS INTEGER) FROM submitter_day JOIN name ON name.id = submitter
@@ -84,7 +85,7 @@ impl Store {
         self.trends(rows.bind(TENANT).bind(since.as_second()).bind(1_i64)).await
     }
 
-    /// Asks; the last thing bound is how many rows may come.
+    /// Runs a query whose last parameter is the maximum number of rows.
     async fn trends(
         &self,
         rows: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,

@@ -1,76 +1,77 @@
-//! The oddities of real reports, by name (REC-08).
+//! Deviations of real reports from RFC 8460, with their descriptions (REC-08). [`super`] detects them; the dashboard
+//! and `sternpost reports` show them.
 
 use std::fmt;
 
-/// The oddities of real reports.
+/// A deviation of a report from RFC 8460.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Quirk {
-    /// A byte-order mark in front.
+    /// The report begins with a byte-order mark.
     ByteOrderMark,
-    /// Not UTF-8; read as Latin-1.
+    /// The report is not UTF-8, and is read as Latin-1.
     Latin1,
-    /// A member that should be there is not.
+    /// An expected member is missing.
     Missing,
-    /// `null` where a value was expected.
+    /// The value is `null`.
     Null,
-    /// Empty where a value was expected.
+    /// The value is empty.
     Empty,
-    /// A string where an array was expected.
+    /// The value is a string instead of an array.
     StringForArray,
-    /// A string where a number was expected.
+    /// The value is a string instead of a number.
     StringForNumber,
-    /// A value of a kind that says nothing here; left out.
+    /// The value has the wrong JSON type, and is ignored unless it can be converted.
     WrongKind,
-    /// A member stands twice; the first counts.
+    /// The member occurs twice; the first value is used.
     Duplicate,
-    /// A member under another name than the registered one.
+    /// The member has a name that differs from RFC 8460.
     OtherName,
-    /// An `mx-host` written `mx: host`.
+    /// An `mx-host` value has the form `mx: host`.
     MxPrefix,
-    /// A `policy-string` of `tlsa` that holds a JSON array in a string.
+    /// The `policy-string` is a JSON array within a string.
     NestedArray,
-    /// The whole policy in one string with line breaks.
+    /// The `policy-string` is the whole policy in one string with line breaks.
     WholePolicyInOneString,
-    /// A policy line without the space after the colon.
+    /// A policy line has no space after the colon.
     NoSpaceAfterColon,
-    /// An address in brackets.
+    /// An IP address is in brackets.
     BracketedAddress,
-    /// Text where an address was expected; left out.
+    /// The value is not an IP address, and is ignored.
     NotAnAddress,
-    /// Text where a domain name was expected; left out.
+    /// The value is not a domain name, and is ignored.
     NotADomain,
-    /// A registered name in other case.
+    /// A registered name differs in case.
     OtherCase,
-    /// A name that is not registered; kept.
+    /// A name is not registered; it is kept.
     UnknownName,
-    /// A time with an offset instead of `Z`.
+    /// A time has an offset instead of `Z`.
     Offset,
-    /// A time without `Z` or offset; taken as UTC.
+    /// A time has neither `Z` nor an offset, and is read as UTC.
     NoOffset,
-    /// A time with fractions of seconds.
+    /// A time has fractions of a second.
     FractionalSeconds,
-    /// The end is the next day's first second.
+    /// The range ends at the first second of the next day.
     EndsAtMidnight,
-    /// The range is not a UTC day.
+    /// The range is not exactly one UTC day.
     NotADay,
-    /// The end comes before the start; swapped.
+    /// The range ends before it starts; the ends are swapped.
     Reversed,
-    /// The total of failures is less than the sum of the details.
+    /// The total number of failures is less than the sum of the details.
     TotalBelowDetails,
-    /// The total of failures is greater than the sum of the details.
+    /// The total number of failures is greater than the sum of the details.
     TotalAboveDetails,
-    /// A report-id that ends in `+` or `+domain`.
+    /// The `report-id` ends in `+` or `+domain`.
     ReportIdSuffix,
-    /// A text longer than is kept; cut.
+    /// A text is too long, and is truncated.
     Cut,
-    /// A count that is fractional or over 2^53; rounded up, or cut.
+    /// A count is fractional and is rounded up, or exceeds 2^53 and is reduced to it.
     OddCount,
-    /// A number of failures that can't be read; taken as a failure of unknown cause.
+    /// A number of failures is unreadable, and is counted as one failure.
     FailuresUnknown,
-    /// Policies of several domains in one report.
+    /// The report has policies of several domains.
     SeveralDomains,
-    /// More warnings than are kept.
+    /// There are further deviations, which are not listed.
     More,
 }
 
@@ -84,32 +85,32 @@ impl fmt::Display for Quirk {
             Self::Empty => "is empty",
             Self::StringForArray => "is a string; an array was expected",
             Self::StringForNumber => "is a string; a number was expected",
-            Self::WrongKind => "is of the wrong kind; left out",
-            Self::Duplicate => "stands twice; the first counts",
-            Self::OtherName => "stands under a name that RFC 8460 does not have",
-            Self::MxPrefix => "is written as `mx: host`",
-            Self::NestedArray => "is a JSON array inside a string",
-            Self::WholePolicyInOneString => "holds the whole policy in one string",
+            Self::WrongKind => "has the wrong JSON type",
+            Self::Duplicate => "occurs twice; the first value is used",
+            Self::OtherName => "has a name that RFC 8460 does not define",
+            Self::MxPrefix => "has the form `mx: host`",
+            Self::NestedArray => "is a JSON array within a string",
+            Self::WholePolicyInOneString => "contains the whole policy in one string",
             Self::NoSpaceAfterColon => "has no space after the colon",
             Self::BracketedAddress => "is an address in brackets",
-            Self::NotAnAddress => "is not an address; left out",
-            Self::NotADomain => "is not a domain name; left out",
-            Self::OtherCase => "is in another case than registered",
+            Self::NotAnAddress => "is not an IP address; ignored",
+            Self::NotADomain => "is not a domain name; ignored",
+            Self::OtherCase => "differs in case from the registered name",
             Self::UnknownName => "is not a registered name; kept",
             Self::Offset => "has an offset instead of Z",
-            Self::NoOffset => "has neither Z nor an offset; taken as UTC",
-            Self::FractionalSeconds => "has fractions of seconds",
-            Self::EndsAtMidnight => "ends at the next day's first second",
-            Self::NotADay => "is not a UTC day",
+            Self::NoOffset => "has neither Z nor an offset; read as UTC",
+            Self::FractionalSeconds => "has fractions of a second",
+            Self::EndsAtMidnight => "is the first second of the next day",
+            Self::NotADay => "is not exactly one UTC day",
             Self::Reversed => "ends before it starts; swapped",
             Self::TotalBelowDetails => "is less than the sum of the details",
             Self::TotalAboveDetails => "is greater than the sum of the details",
             Self::ReportIdSuffix => "ends in a plus sign or a plus sign and a domain",
-            Self::Cut => "is too long; cut",
-            Self::OddCount => "is not a count up to 2^53; it was rounded up, or cut",
-            Self::FailuresUnknown => "can't be read, so failures are assumed and the day is not clean",
+            Self::Cut => "is too long; truncated",
+            Self::OddCount => "is not an integer up to 2^53; rounded up, or reduced to 2^53",
+            Self::FailuresUnknown => "is unreadable; at least one failure is assumed",
             Self::SeveralDomains => "covers several policy domains",
-            Self::More => "has more oddities than are kept",
+            Self::More => "has further deviations, which are not listed",
         })
     }
 }

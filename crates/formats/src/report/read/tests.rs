@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// A report without a fault; tests replace parts of it.
+/// A report without deviations; tests replace parts of it.
 const CLEAN: &str = r#"{
  "organization-name": "Big Mail Inc.",
  "date-range": {"start-datetime": "2026-11-23T00:00:00Z", "end-datetime": "2026-11-23T23:59:59Z"},
@@ -18,7 +18,7 @@ fn read(text: &str) -> ReadReport {
     Report::read(text.as_bytes()).unwrap()
 }
 
-/// What is warned of when `from` is replaced by `to`.
+/// The warnings if `from` is replaced by `to` in the report.
 fn quirks(from: &str, to: &str) -> Vec<Quirk> {
     assert!(CLEAN.contains(from), "{from}");
     read(&CLEAN.replacen(from, to, 1)).warnings.iter().map(|w| w.quirk).collect()
@@ -185,7 +185,7 @@ fn rec_09_depth_and_counts_are_bounded() {
 }
 
 #[test]
-fn what_means_nothing_is_refused_with_the_place() {
+fn reports_without_meaning_are_rejected_with_the_position() {
     let refused =
         |from: &str, to: &str| Report::read(CLEAN.replacen(from, to, 1).as_bytes()).unwrap_err().to_string();
     assert!(
@@ -206,7 +206,7 @@ fn what_means_nothing_is_refused_with_the_place() {
 }
 
 #[test]
-fn a_failure_count_that_can_not_be_read_is_not_clean() {
+fn an_unreadable_failure_count_counts_as_a_failure() {
     let (before, details) = CLEAN.split_once("  \"failure-details\"").unwrap();
     let (summary, details) =
         (before.replace("count\": 3}", "count\": COUNT}"), details.trim_start_matches(": "));
@@ -219,12 +219,12 @@ fn a_failure_count_that_can_not_be_read_is_not_clean() {
         let policy = &found.report.policies[0];
         assert_eq!((policy.successful, policy.failed), (5, 1), "{odd}");
         assert!(!found.warnings.is_empty(), "{odd}");
-        // One more than what the details explain: an excuse for those excuses not all of it.
+        // One more than the sum of the details, so that excluding these does not exclude all failures.
         let failed = if odd == "0.4" { 1 } else { 4 };
         assert_eq!(read(&text(odd, details)).report.policies[0].failed, failed, "{odd}");
     }
     let absent = text("0", none).replace(", \"total-failure-session-count\": 0", "");
-    assert_eq!(read(&absent).report.policies[0].failed, 0, "some writers leave zeros out");
+    assert_eq!(read(&absent).report.policies[0].failed, 0, "some writers omit zeros");
     let detail = r#"[{"result-type": "certificate-expired", "failed-session-count": "many"}]}]}"#;
     assert_eq!(read(&text("0", detail)).report.policies[0].details[0].failed_session_count, 1);
 }
@@ -257,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn any_change_of_a_byte_is_refused_or_read(at in 0..CLEAN.len(), byte: u8) {
+    fn any_changed_byte_is_rejected_or_read(at in 0..CLEAN.len(), byte: u8) {
         let mut bytes = CLEAN.as_bytes().to_vec();
         bytes[at] = byte;
         let _ = Report::read(&bytes);

@@ -1,5 +1,5 @@
-//! Cloudflare, interface version 4: a record each, with an identifier; TXT content in quoted character strings, though
-//! what was typed without quotes is listed without them.
+//! The Cloudflare API, version 4. It handles single records with identifiers. TXT content consists of quoted character
+//! strings, but records that were entered without quotes are listed without them.
 
 use super::http::{Api, Call};
 use super::record::{Data, Escapes, Record, percent};
@@ -12,23 +12,23 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-/// Where the interface is.
+/// The host name of the API.
 pub(super) const HOST: &str = "api.cloudflare.com";
 
 pub(super) struct Cloudflare(pub(super) Api);
 
-/// What every answer is wrapped in.
+/// The JSON object around every result.
 #[derive(Deserialize)]
-struct Wrapped<T> {
+struct Envelope<T> {
     success: bool,
     #[serde(default)]
-    errors: Vec<Complaint>,
+    errors: Vec<ApiError>,
     result: Option<T>,
     result_info: Option<Pages>,
 }
 
 #[derive(Deserialize)]
-struct Complaint {
+struct ApiError {
     code: i64,
     message: String,
 }
@@ -54,8 +54,8 @@ struct Listed {
 }
 
 impl Cloudflare {
-    async fn send<T: DeserializeOwned>(&self, call: &Call) -> Result<Wrapped<T>, Fault> {
-        let answer: Wrapped<T> = self.0.json(call).await?;
+    async fn send<T: DeserializeOwned>(&self, call: &Call) -> Result<Envelope<T>, Fault> {
+        let answer: Envelope<T> = self.0.json(call).await?;
         if answer.success {
             return Ok(answer);
         }
@@ -65,7 +65,7 @@ impl Cloudflare {
 }
 
 impl Dialect for Cloudflare {
-    /// The identifier of the zone of this name, or of the one that encloses it.
+    /// The identifier of the configured zone, or of the nearest zone that encloses it.
     fn find_zone<'a>(
         &'a self,
         zone: &'a DomainName,
@@ -137,7 +137,7 @@ impl Dialect for Cloudflare {
                     (None, Data::Cname(target)) => target.clone(),
                     (None, data) => data.text(Escapes::Decimal),
                 };
-                // A proxied record would show Cloudflare's addresses in place of the policy host's.
+                // A proxied record would publish Cloudflare's addresses instead of the policy host's.
                 let body = json!({"name": name.as_str(), "type": kind.as_str(), "content": content, "ttl": ttl, "proxied": false});
                 let call = Call::json(Method::POST, path.clone(), &body)?.creates();
                 self.send::<serde_json::Value>(&call).await?;
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_zone_is_the_nearest_that_is_known() {
+    async fn the_nearest_enclosing_zone_is_found() {
         let none = r#"{"success":true,"result":[]}"#;
         let one = r#"{"success":true,"result":[{"id":"0a1b","name":"example.org"}]}"#;
         let script = Script::new([(200, none), (200, one)]);
@@ -174,14 +174,14 @@ mod tests {
         assert_eq!(cloudflare(&script).find_zone(&zone, &zone).await.unwrap(), "0a1b");
         let script = Script::new([(200, none), (200, none)]);
         assert!(matches!(cloudflare(&script).find_zone(&zone, &zone).await, Err(Fault::NotFound)));
-        assert_eq!(script.lines().len(), 2, "a top-level domain was asked for");
+        assert_eq!(script.lines().len(), 2, "a top-level domain was queried");
         let odd = r#"{"success":true,"result":[{"id":"../x","name":"mail.example.org"}]}"#;
         let script = Script::new([(200, odd)]);
         assert!(matches!(cloudflare(&script).find_zone(&zone, &zone).await, Err(Fault::Other(_))));
     }
 
     #[tokio::test]
-    async fn all_pages_are_read_and_a_list_that_does_not_end_is_an_error() {
+    async fn all_pages_are_read_and_an_endless_list_is_an_error() {
         let name = name("_mta-sts.example.org");
         let place = RecordSet { zone: "0a1b", name: &name, kind: Kind::Txt };
         let page = |id: u32, pages: u32| {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_differs_is_changed() {
+    async fn only_records_that_differ_are_changed() {
         let name = name("_mta-sts.example.org");
         let place = RecordSet { zone: "0a1b", name: &name, kind: Kind::Txt };
         let there = r#"{"success":true,"result":[{"id":"1","name":"_mta-sts.example.org","type":"TXT","content":"site"},{"id":"2","name":"_mta-sts.example.org","type":"TXT","content":"\"old\""}]}"#;

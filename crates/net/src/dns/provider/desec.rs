@@ -1,4 +1,4 @@
-//! deSEC, interface version 1: whole record sets in presentation format, with a TTL of an hour at least.
+//! The deSEC API, version 1. It handles whole record sets in presentation format, with a minimum TTL of one hour.
 
 use super::http::{Api, Call};
 use super::record::{Escapes, Record, label};
@@ -9,10 +9,10 @@ use hyper::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Where the interface is.
+/// The host name of the API.
 pub(super) const HOST: &str = "desec.io";
 
-/// Seconds; what deSEC accepts as a TTL in most zones.
+/// The minimum TTL, in seconds, that deSEC accepts in most zones. Shorter TTLs are raised to it.
 const MIN_TTL: u32 = 3600;
 
 pub(super) struct DeSec(pub(super) Api);
@@ -28,7 +28,7 @@ fn path_of(place: &RecordSet<'_>) -> Result<String, Fault> {
 }
 
 impl Dialect for DeSec {
-    /// The domain of this name, or the one that encloses it.
+    /// The domain with the name of the configured zone, or the nearest that encloses it.
     fn find_zone<'a>(
         &'a self,
         zone: &'a DomainName,
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_set_is_written_whole_and_what_stays_is_sent_as_it_came() {
+    async fn sets_are_replaced_whole_and_unchanged_records_are_sent_as_listed() {
         let name = DomainName::parse("_mta-sts.example.org").unwrap();
         let place = RecordSet { zone: "example.org", name: &name, kind: Kind::Txt };
         let script =
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_key_is_not_taken_for_a_missing_zone() {
+    async fn a_rejected_key_is_not_reported_as_a_missing_zone() {
         let zone = DomainName::parse("mail.example.org").unwrap();
         let found = |answers: [(u16, &'static str); 2]| {
             let script = Script::new(answers);

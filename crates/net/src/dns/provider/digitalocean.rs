@@ -1,5 +1,5 @@
-//! DigitalOcean, interface version 2: a record each, with a number; names relative to the domain, TXT data without
-//! quotes.
+//! The DigitalOcean API, version 2. It handles single records with numeric identifiers. Names are relative to the
+//! domain, and TXT data has no quotes.
 
 use super::http::{Api, Call};
 use super::record::{Data, Escapes, Kind, Record, label, percent};
@@ -11,7 +11,7 @@ use hyper::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Where the interface is.
+/// The host name of the API.
 pub(super) const HOST: &str = "api.digitalocean.com";
 
 pub(super) struct DigitalOcean(pub(super) Api);
@@ -67,7 +67,7 @@ impl Dialect for DigitalOcean {
                 for listed in answer.domain_records {
                     if listed.kind == kind.as_str() && listed.name.eq_ignore_ascii_case(label) {
                         let data = match kind {
-                            // Quotes would be part of the text.
+                            // The data has no quotes around it; any quotes are part of the text.
                             Kind::Txt => Data::Txt(listed.data.as_bytes().to_vec()),
                             _ => Data::parse(kind, &listed.data, Escapes::Decimal)?,
                         };
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_are_followed_and_other_names_left_out() {
+    async fn all_pages_are_read_and_other_names_are_ignored() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
         let place = RecordSet { zone: "example.org", name: &name, kind: Kind::Cname };
         let first = r#"{"domain_records":[{"id":1,"type":"CNAME","name":"other","data":"x.test"}],"links":{"pages":{"next":"https://api.digitalocean.com/v2/x?page=2"}}}"#;
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn aliases_end_with_a_dot_and_texts_have_no_quotes() {
+    async fn cname_targets_end_with_a_dot_and_txt_data_has_no_quotes() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
         let none = r#"{"domain_records":[]}"#;
         for (kind, data, sent) in [

@@ -1,4 +1,4 @@
-//! Hetzner, the interface of its cloud (version 1): whole record sets in presentation format, changed by actions.
+//! The Hetzner Cloud API, version 1. It handles whole record sets in presentation format, which actions change.
 
 use super::http::{Api, Call};
 use super::record::{Escapes, Record, label, percent};
@@ -10,7 +10,7 @@ use hyper::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Where the interface is.
+/// The host name of the API.
 pub(super) const HOST: &str = "api.hetzner.cloud";
 
 pub(super) struct Hetzner(pub(super) Api);
@@ -120,7 +120,7 @@ impl Dialect for Hetzner {
             };
             let body = json!({"records": records.iter().map(value).collect::<Vec<_>>()});
             match self.act(&path, "set_records", &body).await {
-                // There is no such set yet.
+                // The record set does not exist yet.
                 Err(Fault::NotFound) => self.act(&path, "add_records", &body).await?,
                 outcome => outcome?,
             }
@@ -129,7 +129,7 @@ impl Dialect for Hetzner {
     }
 
     fn is_atomic(&self) -> bool {
-        // The TTL is changed by a request of its own.
+        // The TTL is changed in a separate request.
         false
     }
 }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pages_are_followed_and_comments_stay() {
+    async fn all_pages_are_read_and_comments_are_kept() {
         let name = DomainName::parse("_mta-sts.example.org").unwrap();
         let place = RecordSet { zone: "example.org", name: &name, kind: Kind::Txt };
         let first = r#"{"rrsets":[],"meta":{"pagination":{"page":1,"next_page":2}}}"#;

@@ -1,5 +1,6 @@
-//! One HTTPS request to the interface of a DNS provider: bounded in size and time, redirects not followed, verified by
-//! the system's roots, put off and repeated when the provider asks for that, and with the key cut out of every error.
+//! HTTPS requests to the API of a DNS provider. Requests are limited in size and time, do not follow redirects, and
+//! verify the server against the system's root certificates. They are retried when the provider asks for it (HTTP 429
+//! or 503). The API key is removed from every error text.
 
 use super::Fault;
 use crate::BoxFuture;
@@ -23,16 +24,16 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A request as a dialect states it.
+/// A request of a dialect, before authentication is added.
 pub(super) struct Call {
     method: Method,
-    /// Path and query, percent-encoded.
+    /// Path and query string, percent-encoded.
     path: String,
-    /// Headers beside those that every request of the dialect has.
+    /// Headers in addition to those that [`Api`] adds to every request.
     headers: Vec<(HeaderName, String)>,
     media_type: &'static str,
     body: String,
-    /// False where a second execution would do something else than the first.
+    /// False if repeating the request could have a further effect, such as a duplicate record.
     is_idempotent: bool,
 }
 
@@ -59,44 +60,44 @@ impl Call {
         Self { media_type, body, headers, ..self }
     }
 
-    /// Marks a request that creates something, and would create it twice when repeated.
+    /// Marks a request that would create a duplicate if repeated.
     pub(super) fn creates(self) -> Self {
         Self { is_idempotent: false, ..self }
     }
 }
 
-/// What came back.
+/// An HTTP response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// The pause that the provider asks for.
+    /// The pause that the provider asks for in `Retry-After`.
     pub(super) retry_after: Option<Duration>,
     pub(super) body: Vec<u8>,
 }
 
-/// Carries one request; tests have one of their own.
+/// Sends requests; tests use an implementation with scripted responses.
 pub(super) trait Transport: Send + Sync {
     fn send(&self, request: Request<Full<Bytes>>) -> BoxFuture<'_, Result<Answer, String>>;
 }
 
-/// The HTTPS side of a dialect.
+/// The HTTP client of a dialect.
 pub(super) struct Api {
     transport: Box<dyn Transport>,
     host: &'static str,
     authorization: Option<HeaderValue>,
-    /// What must not be shown, whatever an answer repeats.
+    /// Secrets that are removed from error texts, in case a response repeats them.
     secrets: Vec<String>,
-    /// Whether an answer asks for patience, beside statuses 429 and 503.
+    /// Whether a response other than 429 and 503 asks for a retry.
     is_busy: fn(&Answer) -> bool,
 }
 
 impl Api {
-    /// For a host, with the secrets of a key.
+    /// Creates a client without an `Authorization` header.
     pub(super) fn new(transport: Box<dyn Transport>, host: &'static str, secrets: Vec<String>) -> Self {
         Self { transport, host, authorization: None, secrets, is_busy: |_| false }
     }
 
-    /// For a host whose key is a token, sent with each request after a word such as `Bearer`.
+    /// Creates a client that sends a token with each request. `word` is the scheme, such as `Bearer`.
     pub(super) fn with_token(
         transport: Box<dyn Transport>,
         host: &'static str,
@@ -110,30 +111,30 @@ impl Api {
         Ok(Self { authorization: Some(value), ..api })
     }
 
-    /// Adds a sign by which an answer asks for patience.
+    /// Sets a further test for responses that ask for a retry.
     pub(super) fn busy_when(self, is_busy: fn(&Answer) -> bool) -> Self {
         Self { is_busy, ..self }
     }
 
-    /// Sends a request, again where the provider puts it off, and returns the body of a success.
+    /// Sends a request, retries it while the provider asks for that, and returns the body of a successful response.
     pub(super) async fn send(&self, call: &Call) -> Result<Vec<u8>, Fault> {
         let mut retries = 0;
         loop {
             let exchange =
                 tokio::time::timeout(PROVIDER_REQUEST_TIME, self.transport.send(self.request(call)?));
             let answer = match exchange.await {
-                Ok(answer) => answer.map_err(|why| Fault::Other(self.cleaned(&why)))?,
+                Ok(answer) => answer.map_err(|why| Fault::Other(self.redacted(&why)))?,
                 Err(_) => {
                     let seconds = PROVIDER_REQUEST_TIME.as_secs();
                     return Err(Fault::Other(format!("no answer within {seconds} seconds")));
                 }
             };
-            let is_put_off = match answer.status {
+            let is_deferred = match answer.status {
                 429 => true,
                 503 => call.is_idempotent,
                 _ => (self.is_busy)(&answer),
             };
-            if !is_put_off || retries >= PROVIDER_RETRIES {
+            if !is_deferred || retries >= PROVIDER_RETRIES {
                 return self.success(answer);
             }
             let pause = answer.retry_after.unwrap_or(Duration::from_secs(1 << retries.min(6)));
@@ -142,17 +143,17 @@ impl Api {
         }
     }
 
-    /// The same, for an answer in JSON. An empty body, as with status 204, reads as an empty object.
+    /// Like [`Api::send`], for a JSON response. An empty body, as with status 204, counts as an empty object.
     pub(super) async fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Fault> {
         let body = self.send(call).await?;
         let text = if body.trim_ascii().is_empty() { b"{}" } else { &body[..] };
         serde_json::from_slice(text).map_err(|error| self.unreadable(&error, &body))
     }
 
-    /// An answer that is not in the form that the interface is documented to have.
+    /// The error for a response that does not have the documented format.
     pub(super) fn unreadable(&self, why: &dyn std::fmt::Display, body: &[u8]) -> Fault {
         let body = String::from_utf8_lossy(body);
-        Fault::Other(self.cleaned(&format!("its answer can't be read: {why}: {}", body.trim())))
+        Fault::Other(self.redacted(&format!("the response can't be parsed: {why}: {}", body.trim())))
     }
 
     fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, Fault> {
@@ -168,7 +169,7 @@ impl Api {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(Bytes::from(call.body.clone())));
-        request.map_err(|error| Fault::Other(self.cleaned(&format!("the request can't be made: {error}"))))
+        request.map_err(|error| Fault::Other(self.redacted(&format!("the request is invalid: {error}"))))
     }
 
     fn success(&self, answer: Answer) -> Result<Vec<u8>, Fault> {
@@ -178,22 +179,23 @@ impl Api {
             404 => Err(Fault::NotFound),
             status => {
                 let text = String::from_utf8_lossy(&answer.body);
-                Err(Fault::Refused { status, text: self.cleaned(text.trim()) })
+                Err(Fault::Refused { status, text: self.redacted(text.trim()) })
             }
         }
     }
 
-    fn cleaned(&self, text: &str) -> String {
+    /// Replaces the secrets in a text with `…`.
+    fn redacted(&self, text: &str) -> String {
         let secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
         secrets.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"))
     }
 }
 
-/// A connection pool, kept for the requests of one change.
+/// The [`Transport`] over HTTPS, with a connection pool for the requests of one change.
 pub(super) struct Http<C>(Client<C, Full<Bytes>>);
 
 impl Http<HttpsConnector<HttpConnector>> {
-    /// HTTPS by the system's resolver and the system's roots.
+    /// Uses the system's resolver and the system's root certificates.
     pub(super) fn system(clock: Arc<dyn Clock>) -> Result<Self, String> {
         let trust = Trust::system().map_err(|error| error.to_string())?;
         let tls = trust.client(clock).map_err(|error| error.to_string())?;
@@ -221,20 +223,20 @@ impl<C: Connect + Clone + Send + Sync + 'static> Transport for Http<C> {
             match Limited::new(response.into_body(), PROVIDER_ANSWER_BYTES).collect().await {
                 Ok(body) => Ok(Answer { status, retry_after, body: body.to_bytes().to_vec() }),
                 Err(error) if error.is::<LengthLimitError>() => {
-                    Err(format!("its answer has over {PROVIDER_ANSWER_BYTES} bytes"))
+                    Err(format!("the response is larger than {PROVIDER_ANSWER_BYTES} bytes"))
                 }
-                Err(error) => Err(format!("its answer breaks off: {}", causes(error.as_ref()))),
+                Err(error) => Err(format!("the response is incomplete: {}", causes(error.as_ref()))),
             }
         })
     }
 }
 
-/// `Retry-After` in seconds; a date is not read, so that the pause is the usual one.
+/// `Retry-After` in seconds. `None` for a date, in which case the default pause applies.
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// An error and what caused it: the outermost says hardly more than "client error".
+/// An error with its causes, since the outermost says little more than "client error".
 fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -247,13 +249,13 @@ fn causes(error: &(dyn Error + 'static)) -> String {
 
 #[cfg(test)]
 pub(super) mod script {
-    //! A provider that answers by a script, for tests of the dialects.
+    //! A simulated provider that sends scripted responses, for tests of the dialects.
 
     use super::*;
     use std::collections::VecDeque;
     use std::sync::Mutex;
 
-    /// Answers in the order given, and the requests that came: method, path, body.
+    /// The responses to send, in order, and the requests received: method, path and body.
     #[derive(Clone, Default)]
     pub(in super::super) struct Script {
         answers: Arc<Mutex<VecDeque<Answer>>>,
@@ -290,7 +292,7 @@ pub(super) mod script {
                 let path = head.uri.path_and_query().unwrap().to_string();
                 let body = String::from_utf8(body.to_vec()).unwrap();
                 self.asked.lock().unwrap().push((head.method.to_string(), path, body));
-                self.answers.lock().unwrap().pop_front().ok_or_else(|| "the script is over".to_owned())
+                self.answers.lock().unwrap().pop_front().ok_or_else(|| "the script has ended".to_owned())
             })
         }
     }
@@ -314,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_that_are_put_off_are_repeated_so_often_and_no_more() {
+    async fn deferred_requests_are_retried_a_limited_number_of_times() {
         let script = Script::new([(429, ""), (503, ""), (200, "fine")]);
         assert_eq!(api(&script).send(&get()).await.unwrap(), b"fine");
         assert_eq!(script.lines().len(), 3);
@@ -322,7 +324,7 @@ mod tests {
         let error = api(&script).send(&get()).await.unwrap_err();
         assert!(matches!(error, Fault::Refused { status: 429, .. }), "{error:?}");
         assert_eq!(script.lines().len(), 4);
-        // What may have been created is not created again.
+        // A request that may have created a record is not repeated.
         let script = Script::new([(429, ""), (503, "")]);
         let call = Call::new(Method::POST, "/".to_owned()).creates();
         let error = api(&script).send(&call).await.unwrap_err();
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn statuses_are_told_apart_and_redirects_are_errors() {
+    async fn error_statuses_are_distinguished_and_redirects_are_errors() {
         let script = Script::new([(401, ""), (404, ""), (302, ""), (204, "")]);
         let api = api(&script);
         assert!(matches!(api.send(&get()).await, Err(Fault::Unauthorized)));
@@ -340,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_repeats_the_token_does_not_get_it_shown() {
+    async fn a_token_repeated_in_a_response_is_not_shown() {
         let script = Script::new([(400, "bad token t0ken"), (200, "t0ken")]);
         let api = api(&script);
         let refused = format!("{:?}", api.send(&get()).await.unwrap_err());
@@ -349,8 +351,8 @@ mod tests {
         assert!(!unreadable.contains(TOKEN), "{unreadable}");
     }
 
-    /// What the real client makes of these bytes.
-    async fn answered(bytes: Vec<u8>) -> Result<Answer, String> {
+    /// The result of the real client for a response of these bytes.
+    async fn respond(bytes: Vec<u8>) -> Result<Answer, String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
@@ -366,17 +368,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_bounded_and_redirects_are_not_followed() {
+    async fn responses_are_bounded_and_redirects_are_not_followed() {
         let head = |body: usize| format!("HTTP/1.1 200 OK\r\ncontent-length: {body}\r\n\r\n").into_bytes();
         let most = [head(PROVIDER_ANSWER_BYTES), vec![b'x'; PROVIDER_ANSWER_BYTES]].concat();
-        assert_eq!(answered(most).await.unwrap().body.len(), PROVIDER_ANSWER_BYTES);
+        assert_eq!(respond(most).await.unwrap().body.len(), PROVIDER_ANSWER_BYTES);
         let more = [head(PROVIDER_ANSWER_BYTES + 1), vec![b'x'; PROVIDER_ANSWER_BYTES + 1]].concat();
-        assert!(answered(more).await.unwrap_err().contains("over 4194304 bytes"));
-        assert!(answered(head(5)).await.unwrap_err().contains("breaks off"));
+        assert!(respond(more).await.unwrap_err().contains("larger than 4194304 bytes"));
+        assert!(respond(head(5)).await.unwrap_err().contains("incomplete"));
         let wide = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(HTTP_HEADER_BYTES));
-        assert!(answered(wide.into_bytes()).await.is_err());
+        assert!(respond(wide.into_bytes()).await.is_err());
         let moved = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:9/\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
-        let answer = answered(moved.to_vec()).await.unwrap();
+        let answer = respond(moved.to_vec()).await.unwrap();
         assert_eq!((answer.status, answer.retry_after), (302, Some(Duration::from_secs(7))));
     }
 }

@@ -1,6 +1,6 @@
-//! Records as the interfaces of DNS providers carry them: typed data for comparing, beside the provider's own text,
-//! so that a record that stays is sent back exactly as it came. TXT data is in the presentation format of RFC 1035
-//! §5.1 where a provider uses it.
+//! Records in the APIs of DNS providers. A [`Record`] has typed data for comparisons, and the provider's own text, so
+//! that an unchanged record is sent back exactly as it was listed. Most providers use the presentation format of
+//! RFC 1035 §5.1 for TXT data.
 
 use super::Fault;
 use formats::DomainName;
@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The record types that are published.
+/// The record types that we publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     A,
@@ -18,7 +18,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The mnemonic, which all five interfaces use.
+    /// The mnemonic, which all five APIs use.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::A => "A",
@@ -36,7 +36,7 @@ pub(super) enum Data {
     Aaaa(Ipv6Addr),
     /// The target in lower case, without the final dot.
     Cname(String),
-    /// All character strings joined.
+    /// All character strings, joined.
     Txt(Vec<u8>),
 }
 
@@ -61,7 +61,7 @@ impl Data {
         Self::Cname(target.trim_end_matches('.').to_ascii_lowercase())
     }
 
-    /// Zone-file form, with TXT in character strings of at most 255 bytes.
+    /// Formats the data for a zone file, with TXT data split into character strings of at most 255 bytes.
     pub(super) fn text(&self, escapes: Escapes) -> String {
         match self {
             Self::A(address) => address.to_string(),
@@ -71,61 +71,61 @@ impl Data {
         }
     }
 
-    /// Reads zone-file form. TXT without quotes is taken as it is, since some interfaces show what was typed.
+    /// Parses zone-file format. TXT data without quotes is used unchanged, since some APIs list it as it was entered.
     pub(super) fn parse(kind: Kind, text: &str, escapes: Escapes) -> Result<Self, Fault> {
-        let odd = || Fault::Other(format!("it lists {text:?} as a record of type {}", kind.as_str()));
+        let invalid = || Fault::Other(format!("{text:?} is not valid data for {}", kind.as_str()));
         match kind {
-            Kind::A => text.trim().parse().map(Self::A).map_err(|_| odd()),
-            Kind::Aaaa => text.trim().parse().map(Self::Aaaa).map_err(|_| odd()),
+            Kind::A => text.trim().parse().map(Self::A).map_err(|_| invalid()),
+            Kind::Aaaa => text.trim().parse().map(Self::Aaaa).map_err(|_| invalid()),
             Kind::Cname => Ok(Self::alias(text.trim())),
             Kind::Txt if text.trim_start().starts_with('"') => {
-                unquote(text, escapes).map(Self::Txt).ok_or_else(odd)
+                unquote(text, escapes).map(Self::Txt).ok_or_else(invalid)
             }
             Kind::Txt => Ok(Self::Txt(text.as_bytes().to_vec())),
         }
     }
 }
 
-/// A record at a provider, or to be put there.
+/// A record that a provider lists, or that is to be created there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) data: Data,
-    /// The provider's own text of the data; `None` for a record that is new.
+    /// The provider's own text of the data; `None` for a new record.
     pub(super) shown: Option<String>,
-    /// The provider's comment on the record, which stays with it. Only Hetzner has comments in sets.
+    /// The comment on the record at the provider, which is kept. Only Hetzner has comments in record sets.
     pub(super) comment: Option<String>,
     /// The provider's identifier of the record, where it has one.
     pub(super) id: Option<String>,
 }
 
 impl Record {
-    /// A record that is not at the provider yet.
+    /// A new record.
     pub(super) fn new(data: Data) -> Self {
         Self { data, shown: None, comment: None, id: None }
     }
 
-    /// A record as a provider lists it.
+    /// A record from a provider's list.
     pub(super) fn listed(kind: Kind, text: &str, escapes: Escapes) -> Result<Self, Fault> {
         let data = Data::parse(kind, text, escapes)?;
         Ok(Self { shown: Some(text.to_owned()), ..Self::new(data) })
     }
 
-    /// What is sent: the provider's own text, or zone-file form for a new record.
+    /// The text to send: the provider's own, or zone-file format for a new record.
     pub(super) fn text(&self, escapes: Escapes) -> String {
         self.shown.clone().unwrap_or_else(|| self.data.text(escapes))
     }
 }
 
-/// How a byte that is not printable ASCII is written: `\` and three digits.
+/// The base of the three digits after `\` that represent a byte other than printable ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Escapes {
-    /// RFC 1035 §5.1.
+    /// As in RFC 1035 §5.1.
     Decimal,
-    /// Route 53.
+    /// As at Route 53.
     Octal,
 }
 
-/// The longest character string of a TXT record (RFC 1035 §3.3).
+/// The maximum length of a character string in a TXT record, in bytes (RFC 1035 §3.3).
 const MAX_STRING_BYTES: usize = 255;
 
 fn quote(bytes: &[u8], escapes: Escapes) -> String {
@@ -152,7 +152,7 @@ fn quote(bytes: &[u8], escapes: Escapes) -> String {
     out
 }
 
-/// Character strings in quotes with white space between them, joined; `None` for anything else.
+/// Parses quoted character strings separated by white space and joins them; `None` if the text is malformed.
 fn unquote(text: &str, escapes: Escapes) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let mut bytes = text.trim().bytes();
@@ -183,7 +183,7 @@ fn unquote(text: &str, escapes: Escapes) -> Option<Vec<u8>> {
     }
 }
 
-/// The name below a zone; `None` at the zone's own name. A name outside of the zone is an error.
+/// The part of a name below a zone; `None` for the zone's own name. Fails for a name outside the zone.
 pub(super) fn label<'a>(name: &'a DomainName, zone: &str) -> Result<Option<&'a str>, Fault> {
     match name.as_str().strip_suffix(zone) {
         Some("") => Ok(None),
@@ -192,10 +192,10 @@ pub(super) fn label<'a>(name: &'a DomainName, zone: &str) -> Result<Option<&'a s
     }
 }
 
-/// All but the unreserved characters (RFC 3986 §2.3).
+/// All characters except the unreserved ones (RFC 3986 §2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Percent-encodes a part of a query.
+/// Percent-encodes a name or value in a query string.
 pub(super) fn percent(text: &str) -> String {
     utf8_percent_encode(text, RESERVED).to_string()
 }
@@ -206,7 +206,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn texts_are_quoted_and_split() {
+    fn txt_data_is_quoted_and_split() {
         let text = |bytes: &[u8], escapes| Data::Txt(bytes.to_vec()).text(escapes);
         assert_eq!(text(b"", Escapes::Decimal), "\"\"");
         assert_eq!(text(b"v=STSv1; id=1;", Escapes::Decimal), "\"v=STSv1; id=1;\"");
@@ -218,13 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_read_with_and_without_quotes() {
+    fn txt_data_is_parsed_with_and_without_quotes() {
         let parse = |text: &str| Data::parse(Kind::Txt, text, Escapes::Decimal);
         assert_eq!(parse("site=verification").unwrap(), Data::Txt(b"site=verification".to_vec()));
         assert_eq!(parse("\"a \" \"b\"").unwrap(), Data::Txt(b"a b".to_vec()));
         assert_eq!(parse("\"a\"\"b\"").unwrap(), Data::Txt(b"ab".to_vec()));
-        for odd in ["\"a", "\"a\" b", "\"\\", "\"\\999\"", "\"\\12\""] {
-            assert!(parse(odd).is_err(), "{odd}");
+        for malformed in ["\"a", "\"a\" b", "\"\\", "\"\\999\"", "\"\\12\""] {
+            assert!(parse(malformed).is_err(), "{malformed}");
         }
         assert!(Data::parse(Kind::A, "2001:db8::1", Escapes::Decimal).is_err());
         assert_eq!(
@@ -245,21 +245,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_come_back(bytes in prop::collection::vec(any::<u8>(), 0..700), octal: bool) {
+        fn txt_data_survives_a_round_trip(bytes in prop::collection::vec(any::<u8>(), 0..700), octal: bool) {
             let escapes = if octal { Escapes::Octal } else { Escapes::Decimal };
             let data = Data::Txt(bytes);
             prop_assert_eq!(Data::parse(Kind::Txt, &data.text(escapes), escapes).unwrap(), data);
         }
 
         #[test]
-        fn texts_with_many_quotes_come_back(text in "[\"\\\\ a]{250,600}") {
+        fn txt_data_with_many_quotes_survives_a_round_trip(text in "[\"\\\\ a]{250,600}") {
             let data = Data::Txt(text.into_bytes());
             let shown = data.text(Escapes::Decimal);
             prop_assert_eq!(Data::parse(Kind::Txt, &shown, Escapes::Decimal).unwrap(), data);
         }
 
         #[test]
-        fn any_text_is_read_or_refused(text in ".{0,100}") {
+        fn any_text_is_parsed_or_rejected(text in ".{0,100}") {
             for kind in [Kind::A, Kind::Aaaa, Kind::Cname, Kind::Txt] {
                 if let Ok(record) = Record::listed(kind, &text, Escapes::Octal) {
                     prop_assert_eq!(record.text(Escapes::Octal), text.clone());

@@ -1,5 +1,5 @@
-//! Amazon Route 53, interface of 2013-04-01: XML, requests signed by AWS Signature Version 4, whole record sets. A set
-//! that is deleted has to be named exactly as it is, TTL included.
+//! The Amazon Route 53 API, version 2013-04-01. It uses XML, whole record sets, and requests signed with AWS Signature
+//! Version 4. A request to delete a record set must repeat its exact content, including the TTL.
 
 use super::http::{Answer, Api, Call, Transport};
 use super::record::{Escapes, Record, percent};
@@ -18,24 +18,24 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::sync::Arc;
 
-/// Where the interface is.
+/// The host name of the API.
 pub(super) const HOST: &str = "route53.amazonaws.com";
 const NAMESPACE: &str = "https://route53.amazonaws.com/doc/2013-04-01/";
 const MEDIA_TYPE: &str = "application/xml";
-/// Route 53 is one service for all regions, and signed for this one.
+/// The region to sign requests for. Route 53 is a global service that uses this region.
 const SCOPE: Scope<'static> = Scope { region: "us-east-1", service: "route53" };
 
-/// A key, as a file of credentials holds it.
+/// An AWS access key from a credentials file.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct AwsKey {
     pub(super) id: String,
     pub(super) secret: String,
-    /// Present in temporary credentials only.
+    /// Present only in temporary credentials.
     pub(super) session_token: Option<String>,
 }
 
 impl AwsKey {
-    /// Reads the usual file of credentials; sections are passed over, and the first line of each kind counts.
+    /// Parses an AWS credentials file. Section headers are ignored, and the first line for each key counts.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let value = |key: &str| {
             text.lines().find_map(|line| {
@@ -56,12 +56,12 @@ impl AwsKey {
 pub(super) struct Route53 {
     api: Api,
     key: AwsKey,
-    /// The zone to change where several have the same name.
+    /// The configured identifier of the zone, needed if several zones have the same name.
     zone_id: Option<String>,
     clock: Arc<dyn Clock>,
 }
 
-/// A record set as it is listed.
+/// A record set as listed by the API.
 struct Set {
     ttl: String,
     values: Vec<String>,
@@ -78,7 +78,7 @@ impl Route53 {
         Self { api: Api::new(transport, HOST, secrets).busy_when(is_throttled), key, zone_id, clock }
     }
 
-    /// Signs a request and returns the root of the answer.
+    /// Signs and sends a request, and returns the root element of the response.
     async fn send(
         &self,
         method: Method,
@@ -109,7 +109,7 @@ impl Route53 {
         parse(text).map_err(|error| self.api.unreadable(&error, &answer))
     }
 
-    /// The record set at a place; `None` without one. A set that we could not put back is an error.
+    /// Fetches a record set; `None` if there is none. Fails for a set that we could not restore; see [`read_set`].
     async fn set_at(&self, place: &RecordSet<'_>) -> Result<Option<Set>, Fault> {
         let (wanted, kind) = (place.name.as_str(), place.kind.as_str());
         let path = format!("/2013-04-01/hostedzone/{}/rrset", place.zone);
@@ -125,7 +125,7 @@ impl Route53 {
                     return read_set(set, place).map(Some);
                 }
             }
-            // Sets are listed in order, from the one that is asked for; what follows is behind it.
+            // Sets are listed in order, starting at the requested one, so a set of another name ends the search.
             if !is_truncated(&page) || sets.children.iter().any(|set| is_behind(set, place)) {
                 return Ok(None);
             }
@@ -167,7 +167,7 @@ impl Route53 {
 }
 
 impl Dialect for Route53 {
-    /// The identifier of the zone with the longest name that encloses the record's; of several, the first listed.
+    /// The identifier of the zone with the longest name that encloses the record; if several match, the first listed.
     fn find_zone<'a>(
         &'a self,
         _: &'a DomainName,
@@ -225,7 +225,7 @@ impl Dialect for Route53 {
             }
             let mut values: Vec<String> = Vec::new();
             for value in records.iter().map(|record| record.text(Escapes::Octal)) {
-                // A value that stands twice in a set is refused.
+                // The API rejects a set with duplicate values.
                 if !values.contains(&value) {
                     values.push(value);
                 }
@@ -240,26 +240,26 @@ impl Dialect for Route53 {
 }
 
 fn missing(name: &str) -> Fault {
-    Fault::Other(format!("its answer has no element {name}"))
+    Fault::Other(format!("the response has no element {name}"))
 }
 
 fn is_truncated(page: &Element) -> bool {
     page.text_of("IsTruncated") == Some("true")
 }
 
-/// Where the next page begins: parameters of the query, by elements of this page.
+/// The query parameters for the next page, taken from elements of this page. `names` pairs parameters with elements.
 fn following(page: &Element, names: &[(&'static str, &str)]) -> Result<Vec<(&'static str, String)>, Fault> {
     let from: Vec<(&'static str, String)> = names
         .iter()
         .filter_map(|(parameter, element)| Some((*parameter, page.text_of(element)?.to_owned())))
         .collect();
     if from.is_empty() {
-        return Err(Fault::Other("its list is cut off and does not say where it goes on".to_owned()));
+        return Err(Fault::Other("the list is truncated without a pointer to the next page".to_owned()));
     }
     Ok(from)
 }
 
-/// Whether a listed set is of another name, so that no set of the wanted name follows it.
+/// Whether a listed set has another name, so that no set of the requested name follows.
 fn is_behind(set: &Element, place: &RecordSet<'_>) -> bool {
     let name = set.text_of("Name").unwrap_or_default().trim_end_matches('.');
     !name.eq_ignore_ascii_case(place.name.as_str())
@@ -272,17 +272,17 @@ fn encloses(zone: &str, name: &str) -> bool {
     }
 }
 
-/// The plain set; those that Route 53 answers by its own rules can't be kept or put back by us.
+/// Parses a plain record set. Alias records and routing policies are errors, since they could not be restored.
 fn read_set(set: &Element, place: &RecordSet<'_>) -> Result<Set, Fault> {
-    let own = |what: &str| {
+    let unsupported = |what: &str| {
         let RecordSet { name, kind, .. } = place;
-        Fault::Other(format!("{} at {name} is {what}; delete it there first", kind.as_str()))
+        Fault::Other(format!("{} at {name} is {what}; delete it at Route 53 first", kind.as_str()))
     };
     if set.child("AliasTarget").is_some() {
-        return Err(own("an alias of Route 53"));
+        return Err(unsupported("an alias record of Route 53"));
     }
     if set.child("SetIdentifier").is_some() {
-        return Err(own("answered by a routing policy"));
+        return Err(unsupported("controlled by a routing policy"));
     }
     let records = set.child("ResourceRecords").ok_or_else(|| missing("ResourceRecords"))?;
     let value = |record: &Element| record.text_of("Value").map(str::to_owned);
@@ -293,51 +293,52 @@ fn read_set(set: &Element, place: &RecordSet<'_>) -> Result<Set, Fault> {
     })
 }
 
-/// Too many requests are answered with status 400 here.
+/// Whether the request was throttled; Route 53 reports this with status 400.
 fn is_throttled(answer: &Answer) -> bool {
     let has = |word: &[u8]| answer.body.windows(word.len()).any(|window| window == word);
     answer.status == 400 && (has(b"Throttling") || has(b"PriorRequestNotComplete"))
 }
 
-/// Takes code and message out of an error's document, where it is one.
+/// Replaces an XML error document with its code and message. Other error texts are kept.
 fn explain(error: Fault) -> Fault {
     let Fault::Refused { status, text } = error else { return error };
-    let mut said = Vec::new();
+    let mut parts = Vec::new();
     if let Ok(root) = parse(&text) {
-        let mut waiting = vec![&root];
-        while let Some(element) = waiting.pop() {
+        let mut pending = vec![&root];
+        while let Some(element) = pending.pop() {
             if matches!(element.name.as_str(), "Code" | "Message") && !element.text.is_empty() {
-                said.push(element.text.clone());
+                parts.push(element.text.clone());
             }
-            waiting.extend(element.children.iter().rev());
+            pending.extend(element.children.iter().rev());
         }
     }
-    let text = if said.is_empty() { text } else { said.join(": ") };
+    let text = if parts.is_empty() { text } else { parts.join(": ") };
     Fault::Refused { status, text }
 }
 
-/// The time of a request, of ISO 8601 without separators.
+/// The time of a request in ISO 8601 basic format.
 const DATE_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 
+/// The credential scope of a signature.
 #[derive(Clone, Copy)]
 struct Scope<'a> {
     region: &'a str,
     service: &'a str,
 }
 
-/// What AWS Signature Version 4 is about.
+/// The parts of a request that AWS Signature Version 4 covers.
 struct Signed<'a> {
     method: &'a str,
     path: &'a str,
-    /// Percent-encoded pairs, sorted.
+    /// Percent-encoded name-value pairs, sorted.
     query: &'a str,
-    /// Lower-case names and values, sorted by name.
+    /// Header names in lower case with their values, sorted by name.
     headers: &'a [(&'a str, &'a str)],
     body: &'a str,
 }
 
 impl Signed<'_> {
-    /// The value of the header `Authorization`.
+    /// The value of the `Authorization` header.
     fn authorization(&self, key: &AwsKey, scope: Scope<'_>, time: Timestamp) -> String {
         let day = time.strftime("%Y%m%d").to_string();
         let scope_text = format!("{day}/{}/{}/aws4_request", scope.region, scope.service);
@@ -393,7 +394,7 @@ mod tests {
         Route53::new(Box::new(script.clone()), key(), None, Arc::new(ManualClock::new(time())))
     }
 
-    /// The examples that AWS publishes for signature version 4.
+    /// Uses the examples that AWS publishes for Signature Version 4.
     #[test]
     fn requests_are_signed_as_in_the_published_examples() {
         let host = [("host", "example.amazonaws.com"), ("x-amz-date", "20150830T123600Z")];
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_credentials_are_read() {
+    fn credentials_files_are_parsed() {
         let file =
             "[default]\naws_access_key_id=AKIA\nAWS_SECRET_ACCESS_KEY = a/b=c\naws_session_token = t\n";
         let read = AwsKey::read(file).unwrap();
@@ -452,7 +453,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_zone_is_the_longest_of_all_pages() {
+    async fn the_zone_with_the_longest_name_on_all_pages_is_found() {
         let name = DomainName::parse("mta-sts.mail.example.org").unwrap();
         let next =
             "<NextDNSName>example.org.</NextDNSName><NextHostedZoneId>Z2</NextHostedZoneId>".to_owned();
@@ -486,7 +487,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_set_is_deleted_as_it_is_listed() {
+    async fn a_set_is_deleted_exactly_as_listed() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
         let place = RecordSet { zone: "Z1", name: &name, kind: Kind::Txt };
         let listed = sets(&set(
@@ -505,26 +506,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sets_that_are_not_plain_are_left_alone() {
+    async fn alias_records_and_routing_policies_are_not_changed() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
         let place = RecordSet { zone: "Z1", name: &name, kind: Kind::A };
-        for (inside, told) in [
-            ("<AliasTarget><DNSName>x.</DNSName></AliasTarget>", "an alias of Route 53"),
+        for (inside, expected) in [
+            ("<AliasTarget><DNSName>x.</DNSName></AliasTarget>", "an alias record of Route 53"),
             ("<SetIdentifier>blue</SetIdentifier><TTL>5</TTL>", "a routing policy"),
         ] {
             let listed = sets(&set("A", inside));
             let script = Script::new([(200, listed.as_str())]);
             let error = route53(&script).list(&place).await.unwrap_err();
-            assert!(matches!(&error, Fault::Other(why) if why.contains(told)), "{error:?}");
+            assert!(matches!(&error, Fault::Other(why) if why.contains(expected)), "{error:?}");
         }
-        // Of another type or name, they are nothing to us.
+        // Sets of another type or name are ignored.
         let listed = sets(&set("AAAA", "<AliasTarget><DNSName>x.</DNSName></AliasTarget>"));
         let script = Script::new([(200, listed.as_str())]);
         assert_eq!(route53(&script).list(&place).await.unwrap(), []);
     }
 
     #[tokio::test]
-    async fn throttling_is_waited_out_and_errors_are_told_in_words() {
+    async fn throttled_requests_are_retried_and_errors_are_described() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
         let place = RecordSet { zone: "Z1", name: &name, kind: Kind::A };
         let slow = "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>";

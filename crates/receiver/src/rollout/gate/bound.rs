@@ -1,7 +1,7 @@
-//! The confidence bound of a failure rate.
+//! The confidence bound of a failure rate, used by the gate.
 
-/// The largest failure rate that `failures` out of `sessions` do not exclude at 95 % (one-sided
-/// Clopper and Pearson); close to 3/n when nothing failed. 1 without sessions.
+/// The one-sided 95 % upper bound (Clopper–Pearson) of the failure rate, as a fraction, for `failures` out of
+/// `sessions`. It is close to 3/n without failures, and 1 without sessions.
 pub fn upper_bound(failures: u64, sessions: u64) -> f64 {
     if failures >= sessions {
         return 1.0;
@@ -14,7 +14,7 @@ pub fn upper_bound(failures: u64, sessions: u64) -> f64 {
     high
 }
 
-/// The chance of at most `failures` failures in `sessions` sessions that each fail at `rate`.
+/// The probability of at most `failures` failures in `sessions` sessions that each fail with probability `rate`.
 fn at_most(failures: u64, sessions: u64, rate: f64) -> f64 {
     let (n, odds) = (sessions as f64, (rate / (1.0 - rate)).ln());
     let mut term = n * (1.0 - rate).ln();

@@ -1,14 +1,14 @@
-//! What failed, and where: the unit in which failures are counted and excused.
+//! A cause of failures, which is the unit in which failures are counted and excused.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A kind of failure at one MX host.
+/// A type of failure at one MX host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cause {
-    /// The result type's name.
+    /// The result type as in the report (RFC 8460 §4.3), such as `certificate-expired`.
     pub result: String,
-    /// The MX host as the reports name it, empty when they do not.
+    /// The MX host's name as the report has it; empty if the report names none.
     pub host: String,
 }
 

@@ -1,4 +1,4 @@
-//! What reports and our own looks at the MX hosts show about a domain: the input of the gate.
+//! Summarizes the reports in the store and the guard's probes of the MX hosts as the input of the gate.
 
 use super::bound::upper_bound;
 use super::cause::Cause;
@@ -10,51 +10,51 @@ use std::collections::{BTreeMap, BTreeSet};
 use store::guard_probes::GuardProbeDay;
 use store::reports::{DaySum, KeptReport};
 
-/// What the reports show.
+/// What reports and probes show about a domain since testing began.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Evidence {
-    /// Whole days since the testing policy was seen.
+    /// Whole days since the testing policy was first observed.
     pub days_in_testing: u32,
-    /// Days with reports that count.
+    /// Days with sessions in reports that count.
     pub days_covered: u32,
-    /// Covered days since the last failure that nobody excused.
+    /// Covered days since the last failure that is not excused.
     pub clean_days: u32,
-    /// Distinct submitters of reports that count.
+    /// Number of distinct submitters of reports that count.
     pub senders: u32,
-    /// Reports that do not count: not signed, or the signature does not hold.
+    /// Number of reports that do not count: unsigned, or with an invalid signature.
     pub unverified_reports: u32,
-    /// Sessions in the clean run.
+    /// Number of sessions in the clean run.
     pub clean_sessions: u64,
-    /// The upper bound of the failure rate over the clean run at 95 %, as a fraction.
+    /// The 95 % upper bound of the failure rate over the clean run, as a fraction.
     pub failure_rate_bound: f64,
-    /// Failed sessions by cause since testing began, the most frequent first.
+    /// Failed sessions by cause, the most frequent first.
     #[serde(serialize_with = "causes_as_text")]
     pub failures: Vec<(Cause, u64)>,
-    /// The same, of causes that the operator excused.
+    /// Failed sessions by excused cause, the most frequent first.
     #[serde(serialize_with = "causes_as_text")]
     pub excused: Vec<(Cause, u64)>,
-    /// What our own looks at the MX hosts saw.
+    /// The guard's probes of the MX hosts.
     pub probes: Probes,
 }
 
-/// Our own looks at the MX hosts since testing began.
+/// The guard's probes of the MX hosts since testing began.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Probes {
-    /// Days on which we looked.
+    /// Number of days with probes.
     pub days: u32,
-    /// The last day on which a host did not prove itself.
+    /// The last day on which a host failed certificate verification.
     pub last_bad: Option<Timestamp>,
-    /// Which, and why.
+    /// The host that failed on that day, and the reason.
     pub problem: Option<String>,
 }
 
 impl Evidence {
-    /// True when all else is there, and our own looks at the MX hosts decide.
-    pub fn is_decided_by_probes(&self, wanted: &Thresholds) -> bool {
+    /// True when only the session count is too low, so that the probes of the MX hosts decide.
+    pub fn is_decided_by_probes(&self, thresholds: &Thresholds) -> bool {
         self.days_covered > 0
-            && self.clean_days >= wanted.clean_days
-            && self.days_in_testing >= wanted.days_in_testing.max(wanted.quiet_days)
-            && self.failure_rate_bound > wanted.failure_rate
+            && self.clean_days >= thresholds.clean_days
+            && self.days_in_testing >= thresholds.days_in_testing.max(thresholds.quiet_days)
+            && self.failure_rate_bound > thresholds.failure_rate
     }
 }
 
@@ -72,7 +72,7 @@ const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 type Days = BTreeMap<Timestamp, Day>;
 
-/// Sums up the reports about a domain that has been in testing since `since`.
+/// Summarizes the reports about a domain that has been in testing since `since`.
 pub fn evidence(
     reports: &[KeptReport],
     probes: &[GuardProbeDay],
@@ -98,9 +98,9 @@ pub fn evidence(
                 let count = causes.entry(cause).or_default();
                 *count = count.saturating_add(failure.sessions);
             }
-            // Failures without details can't be excused, since nobody knows what they are.
+            // Failures without details can't be excused, since their cause is unknown.
             failed |= outcome.failed > explained;
-            // A report of several days does not say on which of them it was.
+            // A report that covers several days does not date its failures, so they count for each of its days.
             covered.iter().filter(|_| failed).for_each(|day| days.entry(*day).or_default().failed = true);
         }
     }
@@ -113,11 +113,12 @@ pub fn evidence(
         unverified_reports: small(reports.len() - counting().count()),
         failures,
         excused,
-        ..over(days, probes, since, now)
+        ..summarize(days, probes, since, now)
     }
 }
 
-/// The same from sums by day, for many domains at once: without causes and senders, and nothing excused.
+/// Computes the evidence from sums by day, for many domains at once. Causes and senders are left out, and no cause is
+/// excused.
 pub fn evidence_by_day(
     sums: &[DaySum],
     probes: &[GuardProbeDay],
@@ -128,10 +129,10 @@ pub fn evidence_by_day(
     let days = in_testing
         .map(|sum| (sum.day, Day { sessions: sum.sts_sessions, failed: sum.tainted > 0 }))
         .collect();
-    over(days, probes, since, now)
+    summarize(days, probes, since, now)
 }
 
-fn over(mut days: Days, probes: &[GuardProbeDay], since: Timestamp, now: Timestamp) -> Evidence {
+fn summarize(mut days: Days, probes: &[GuardProbeDay], since: Timestamp, now: Timestamp) -> Evidence {
     days.retain(|_, day| day.sessions > 0 || day.failed);
     let run: Vec<&Day> = days.values().rev().take_while(|day| !day.failed).collect();
     let clean_sessions = run.iter().fold(0u64, |sum, day| sum.saturating_add(day.sessions));
@@ -145,14 +146,14 @@ fn over(mut days: Days, probes: &[GuardProbeDay], since: Timestamp, now: Timesta
         failure_rate_bound: upper_bound(0, clean_sessions),
         failures: Vec::new(),
         excused: Vec::new(),
-        probes: looked(probes, since),
+        probes: summarize_probes(probes, since),
     }
 }
 
-fn looked(probes: &[GuardProbeDay], since: Timestamp) -> Probes {
-    let ours = || probes.iter().filter(|probe| probe.day + DAY > since);
-    let days: BTreeSet<Timestamp> = ours().map(|probe| probe.day).collect();
-    let last_bad = ours().filter(|probe| probe.bad > 0).max_by_key(|probe| probe.day);
+fn summarize_probes(probes: &[GuardProbeDay], since: Timestamp) -> Probes {
+    let in_testing = || probes.iter().filter(|probe| probe.day + DAY > since);
+    let days: BTreeSet<Timestamp> = in_testing().map(|probe| probe.day).collect();
+    let last_bad = in_testing().filter(|probe| probe.bad > 0).max_by_key(|probe| probe.day);
     Probes {
         days: small(days.len()),
         last_bad: last_bad.map(|probe| probe.day),

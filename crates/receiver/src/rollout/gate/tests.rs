@@ -34,14 +34,14 @@ fn expired() -> Cause {
     Cause { result: "certificate-expired".into(), host: "mx1.a.example".into() }
 }
 
-/// A look a day, bad on some.
-fn looks(days: std::ops::Range<i64>, bad: &[i64]) -> Vec<GuardProbeDay> {
+/// One probe per day; it fails on the days in `bad`.
+fn daily_probes(days: std::ops::Range<i64>, bad: &[i64]) -> Vec<GuardProbeDay> {
     let one = |day| GuardProbeDay {
         host: "mx1.a.example".into(),
         day: at(day),
         good: 1,
         bad: u64::from(bad.contains(&day)),
-        problem: if bad.contains(&day) { "its certificate is over".into() } else { String::new() },
+        problem: if bad.contains(&day) { "its certificate has expired".into() } else { String::new() },
     };
     days.map(one).collect()
 }
@@ -57,21 +57,21 @@ fn clean(days: std::ops::Range<i64>, sessions: u64) -> Vec<KeptReport> {
 }
 
 #[test]
-fn two_clean_weeks_with_enough_sessions_open_the_gate() {
+fn two_clean_weeks_with_enough_sessions_are_sufficient() {
     let (evidence, gate) = decide(&clean(100..114, 100), 114);
     assert_eq!((evidence.days_in_testing, evidence.clean_days, evidence.clean_sessions), (14, 14, 1400));
     assert_eq!(gate, Gate::Ready);
 }
 
 #[test]
-fn a_failure_starts_the_clean_run_again_and_is_named() {
+fn a_failure_resets_the_clean_run_and_is_named() {
     let mut reports = clean(100..114, 100);
     reports.push(report("small.example", 110, 1, 3));
     let (evidence, gate) = decide(&reports, 114);
     assert_eq!((evidence.clean_days, evidence.senders), (3, 2));
     assert_eq!(
         gate.to_string(),
-        "not yet: 4 more clean days needed, since senders met certificate-expired at mx1.a.example (3 times); 300 clean sessions bound the failure rate to 0.99 % only, where 0.50 % is needed (or 28 days in testing)"
+        "not yet: 4 more clean days needed, since senders reported certificate-expired at mx1.a.example (3 times); 300 clean sessions only bound the failure rate to 0.99 %, but 0.50 % is required (or 28 days in testing)"
     );
 }
 
@@ -104,21 +104,21 @@ fn failures_without_details_can_not_be_excused() {
 }
 
 #[test]
-fn a_quiet_domain_waits_longer_instead_with_all_our_own_looks_good() {
+fn a_quiet_domain_waits_longer_instead_and_all_probes_must_succeed() {
     let gate_at = |now, probes: &[GuardProbeDay]| {
         let evidence = evidence(&clean(100..now, 2), probes, at(100), &BTreeSet::new(), at(now));
         gate(&evidence, &Thresholds::default())
     };
-    assert!(matches!(gate_at(114, &looks(100..114, &[])), Gate::NotYet(_)));
-    assert!(matches!(gate_at(127, &looks(100..127, &[])), Gate::NotYet(_)));
-    assert_eq!(gate_at(128, &looks(100..128, &[])), Gate::Ready);
-    assert!(gate_at(128, &looks(124..128, &[])).to_string().contains("looked at on 3 more days"));
-    let bad = gate_at(128, &looks(100..128, &[120])).to_string();
-    assert!(bad.contains("mx1.a.example: its certificate is over"), "{bad}");
+    assert!(matches!(gate_at(114, &daily_probes(100..114, &[])), Gate::NotYet(_)));
+    assert!(matches!(gate_at(127, &daily_probes(100..127, &[])), Gate::NotYet(_)));
+    assert_eq!(gate_at(128, &daily_probes(100..128, &[])), Gate::Ready);
+    assert!(gate_at(128, &daily_probes(124..128, &[])).to_string().contains("probed on 3 more days"));
+    let bad = gate_at(128, &daily_probes(100..128, &[120])).to_string();
+    assert!(bad.contains("mx1.a.example: its certificate has expired"), "{bad}");
 }
 
 #[test]
-fn many_domains_at_once_are_judged_as_each_by_itself() {
+fn evidence_by_day_agrees_with_evidence_from_reports() {
     let mut reports = clean(100..114, 100);
     reports.push(report("small.example", 108, 1, 3));
     let sums: Vec<DaySum> = (100..114)
@@ -139,7 +139,7 @@ fn many_domains_at_once_are_judged_as_each_by_itself() {
 
 #[test]
 fn silence_is_not_evidence() {
-    assert_eq!(decide(&[], 160).1.to_string(), "not yet: no verified report has come yet");
+    assert_eq!(decide(&[], 160).1.to_string(), "not yet: no verified report has arrived yet");
     let mut other = clean(100..114, 1000);
     other.iter_mut().for_each(|report| report.outcomes[0].kind = PolicyType::NoPolicyFound);
     assert!(matches!(decide(&other, 160).1, Gate::NotYet(_)));

@@ -1,21 +1,20 @@
-//! What the operator demands of the evidence before enforcement.
+//! The thresholds that the evidence must reach before enforcement, from `[gate]` in the configuration.
 
-/// What has to hold before enforcement.
+/// The conditions for enforcement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// Days since the testing policy was seen in place.
+    /// Minimum number of days since the testing policy was first observed.
     pub days_in_testing: u32,
-    /// Clean days without a failing one between them.
+    /// Minimum number of consecutive clean days.
     pub clean_days: u32,
-    /// The failure rate that 95 % confidence must exclude, as a fraction.
+    /// The failure rate that 95 % confidence must exclude, as a fraction from 0 to 1.
     pub failure_rate: f64,
-    /// Days in testing after which a clean run of any size will do, when our own looks at the MX hosts
-    /// were all good.
+    /// Days in testing after which the number of sessions no longer matters, if all probes of the MX hosts succeeded.
     pub quiet_days: u32,
 }
 
 impl Default for Thresholds {
-    /// 14 days, 7 of them clean in a row, under 0.5 %, or 28 days for quiet domains.
+    /// 14 days in testing, 7 consecutive clean days, a failure rate below 0.5 %, and 28 days for quiet domains.
     fn default() -> Self {
         Self { days_in_testing: 14, clean_days: 7, failure_rate: 0.005, quiet_days: 28 }
     }

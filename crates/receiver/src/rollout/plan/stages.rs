@@ -1,5 +1,5 @@
-//! The whole way to the wanted state, found by taking step after step in a world where each works out
-//! at once, and where the gate opens when it is asked.
+//! Computes all stages up to the desired state. It simulates a world in which every step succeeds at once, and in
+//! which the evidence is sufficient when the gate is reached.
 
 use super::super::desired::{DesiredState, PolicyHostAt};
 use super::super::observed::ObservedState;
@@ -8,22 +8,22 @@ use super::{Permit, PlannedStep, Step, WaitReason, next};
 use formats::DomainName;
 use jiff::Timestamp;
 
-/// A stage of the way.
+/// A stage of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
-    /// Something to do, at that time at the earliest.
+    /// A step, and the earliest time for it.
     Step(Step, Timestamp),
-    /// Time has to pass.
+    /// A waiting period, and when it ends.
     Wait(WaitReason, Timestamp),
-    /// Evidence has to come, or the operator's word.
+    /// A wait for sufficient evidence or the operator's approval.
     Evidence,
 }
 
-/// Stages of one way; more would be an endless plan, which the model check rules out.
+/// Maximum number of stages. A longer plan would never end, which the model check in docs/safety.md rules out.
 const MAX_STAGES: usize = 64;
 
-/// The stages from here to the wanted state; empty when it is reached. `rollout` has taken in what is
-/// seen.
+/// Returns the stages up to the desired state; empty when it is reached. `rollout` must already include the
+/// observation.
 pub fn plan(
     wanted: &DesiredState,
     rollout: &RolloutState,
@@ -46,7 +46,7 @@ pub fn plan(
                 now = until;
             }
             PlannedStep::Do(step) => {
-                carry_out(&step, &mut rollout, &mut seen);
+                simulate(&step, &mut rollout, &mut seen);
                 stages.push(Stage::Step(step, now));
             }
         }
@@ -55,8 +55,8 @@ pub fn plan(
     stages
 }
 
-/// What a step changes in a world where it works out.
-fn carry_out(step: &Step, rollout: &mut RolloutState, seen: &mut ObservedState) {
+/// Applies a step to the simulated world.
+fn simulate(step: &Step, rollout: &mut RolloutState, seen: &mut ObservedState) {
     match step {
         Step::Delegate(aliases) => seen.aliases.extend(aliases.iter().cloned()),
         Step::PointPolicyHost(PolicyHostAt::Alias(name)) => {

@@ -1,30 +1,30 @@
-//! What a plan is made of, and what people are told about it.
+//! The steps of a plan, and the texts that explain them to operators.
 
 use super::super::desired::PolicyHostAt;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, PolicyId};
 use std::fmt;
 
-/// One thing to do.
+/// A step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Make the domain's names aliases into our zone; that is its owner's.
+    /// Publish CNAME records (name, target) into our zone; only the domain's owner can do this.
     Delegate(Vec<(DomainName, DomainName)>),
-    /// Let `mta-sts` point to the policy host.
+    /// Point `mta-sts` to the policy host.
     PointPolicyHost(PolicyHostAt),
-    /// Let the policy host answer with this file.
+    /// Serve this policy file at the policy host.
     Serve(Policy),
-    /// Publish where reports go.
+    /// Publish the `_smtp._tls` record.
     AskForReports(TlsrptRecord),
-    /// Announce the file under this `id`.
+    /// Announce the policy file by publishing `_mta-sts` with this `id`.
     Announce(PolicyId),
-    /// Put these MX hosts into DNS; that is the operator's.
+    /// Add these MX hosts to DNS; only the operator does this.
     AddMx(Vec<DomainName>),
-    /// Take these MX hosts out of DNS; that is the operator's.
+    /// Remove these MX hosts from DNS; only the operator does this.
     RemoveMx(Vec<DomainName>),
-    /// Take the record `_mta-sts` out.
+    /// Remove the record `_mta-sts`.
     Withdraw,
-    /// Take the policy file down.
+    /// Stop serving the policy file.
     TakeDown,
 }
 
@@ -44,16 +44,16 @@ impl fmt::Display for Step {
             Self::Serve(policy) => write!(f, "serve the policy of mode {}", policy.mode),
             Self::AskForReports(record) => write!(f, "publish _smtp._tls TXT \"{record}\""),
             Self::Announce(id) => write!(f, "publish _mta-sts TXT \"v=STSv1; id={id};\""),
-            Self::AddMx(hosts) => write!(f, "put into the MX records: {}", list(hosts)),
-            Self::RemoveMx(hosts) => write!(f, "take out of the MX records: {}", list(hosts)),
+            Self::AddMx(hosts) => write!(f, "add to the MX records: {}", list(hosts)),
+            Self::RemoveMx(hosts) => write!(f, "remove from the MX records: {}", list(hosts)),
             Self::Withdraw => f.write_str("remove _mta-sts TXT"),
-            Self::TakeDown => f.write_str("take the policy file down"),
+            Self::TakeDown => f.write_str("stop serving the policy file"),
         }
     }
 }
 
 impl Step {
-    /// One word for scripts.
+    /// The step's name for scripts and JSON.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Delegate(_) => "delegate",
@@ -68,42 +68,44 @@ impl Step {
         }
     }
 
-    /// Why it is done, and why now.
+    /// Why the step is needed, and why it comes now.
     pub fn why(&self) -> &'static str {
         match self {
-            Self::Delegate(_) => "from then on nothing more is needed of the domain's owner, until it leaves",
-            Self::PointPolicyHost(_) => {
-                "senders fetch the policy from that name, and a certificate is made for it"
+            Self::Delegate(_) => {
+                "after this the domain's owner needs to do nothing else until the domain leaves"
             }
-            Self::Serve(_) => "the file has to be there before the record announces it",
+            Self::PointPolicyHost(_) => {
+                "senders fetch the policy from that name, and a certificate is ordered for it"
+            }
+            Self::Serve(_) => "the file must be served before the record announces it",
             Self::AskForReports(_) => {
-                "reports are wanted from the first day, so that testing shows something"
+                "reports are needed from the first day, so that testing yields evidence"
             }
             Self::Announce(_) => "senders fetch the file when they see a new id",
-            Self::AddMx(_) => "no sender can hold an enforced policy any more that refuses them",
+            Self::AddMx(_) => "no sender can still hold an enforced policy that refuses them",
             Self::RemoveMx(_) => {
-                "the new ones are in place, and the policy still names the old ones for those who know them"
+                "the new hosts are in place, and the policy still names the old ones for senders with cached MX records"
             }
-            Self::Withdraw => "no sender can hold a policy of the domain any more",
-            Self::TakeDown => "nothing announces the file any more",
+            Self::Withdraw => "no sender can still hold a policy of the domain",
+            Self::TakeDown => "no record announces the file any more",
         }
     }
 
-    /// What shows from outside that it is done.
+    /// The observation from outside that verifies the step.
     pub fn proof(&self) -> String {
         match self {
-            Self::Delegate(_) => "every name server of the zone shows the aliases".to_owned(),
-            Self::PointPolicyHost(_) => "the name leads there".to_owned(),
+            Self::Delegate(_) => "every name server of the zone returns the CNAME records".to_owned(),
+            Self::PointPolicyHost(_) => "the name points there".to_owned(),
             Self::Serve(policy) => {
                 format!("a sender fetches mode {} with max_age {}", policy.mode, policy.max_age)
             }
-            Self::AskForReports(_) => "every name server of the zone shows the record".to_owned(),
-            Self::Announce(id) => format!("every name server of the zone shows id {id}"),
+            Self::AskForReports(_) => "every name server of the zone returns the record".to_owned(),
+            Self::Announce(id) => format!("every name server of the zone returns id {id}"),
             Self::AddMx(_) | Self::RemoveMx(_) => {
-                "every name server of the zone shows the MX records so".to_owned()
+                "every name server of the zone returns these MX records".to_owned()
             }
-            Self::Withdraw => "no name server of the zone shows it".to_owned(),
-            Self::TakeDown => "it can't be fetched".to_owned(),
+            Self::Withdraw => "no name server of the zone returns it".to_owned(),
+            Self::TakeDown => "the file can't be fetched".to_owned(),
         }
     }
 }

@@ -44,8 +44,8 @@ fn seen(mx: &[&str]) -> ObservedState {
     }
 }
 
-/// A domain that is set up by somebody, as it is first met.
-fn met(mode: Mode, max_age: u32, mx: &[&str], hosts: &[&str]) -> (RolloutState, ObservedState) {
+/// A domain that already has a policy, as it is first observed.
+fn existing(mode: Mode, max_age: u32, mx: &[&str], hosts: &[&str]) -> (RolloutState, ObservedState) {
     let policy = Policy::new(mode, max_age, mx.iter().map(|text| pattern(text)).collect());
     let seen = ObservedState {
         record: Some(PolicyId::parse("20260101000000").unwrap()),
@@ -58,7 +58,7 @@ fn met(mode: Mode, max_age: u32, mx: &[&str], hosts: &[&str]) -> (RolloutState, 
     (rollout, seen)
 }
 
-fn way(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<Stage> {
+fn stages_of(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<Stage> {
     plan(wanted, rollout, seen, Permit::Testing, now())
 }
 
@@ -81,8 +81,11 @@ fn words(stages: &[Stage]) -> Vec<String> {
 
 #[test]
 fn pub_01_pub_05_from_nothing_the_file_comes_before_the_record_and_testing_before_enforce() {
-    let stages =
-        way(&wanted(Mode::Enforce, &["mx1.a.example"]), &RolloutState::default(), &seen(&["mx1.a.example"]));
+    let stages = stages_of(
+        &wanted(Mode::Enforce, &["mx1.a.example"]),
+        &RolloutState::default(),
+        &seen(&["mx1.a.example"]),
+    );
     assert_eq!(
         words(&stages),
         [
@@ -108,11 +111,11 @@ fn pub_05_a_permit_alone_does_not_enforce_what_was_not_seen_in_testing() {
 
 #[test]
 fn pub_04_new_mx_hosts_wait_for_old_policies_and_old_patterns_for_old_mx_records() {
-    let (rollout, seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
-    let stages = way(&wanted(Mode::Enforce, &["mx2.a.example"]), &rollout, &seen);
-    let told = words(&stages);
+    let (rollout, seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let stages = stages_of(&wanted(Mode::Enforce, &["mx2.a.example"]), &rollout, &seen);
+    let summary = words(&stages);
     assert_eq!(
-        told,
+        summary,
         [
             "serve enforce mx2.a.example mx1.a.example",
             "announce",
@@ -129,28 +132,28 @@ fn pub_04_new_mx_hosts_wait_for_old_policies_and_old_patterns_for_old_mx_records
 #[test]
 fn an_mx_host_that_is_in_use_is_never_left_out() {
     let (rollout, seen) =
-        met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example", "new.b.example"]);
-    let told = words(&way(&wanted(Mode::Enforce, &[]), &rollout, &seen));
-    assert_eq!(told, ["serve enforce mx1.a.example new.b.example", "announce"]);
-    assert!(told[0].contains("new.b.example"));
+        existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example", "new.b.example"]);
+    let summary = words(&stages_of(&wanted(Mode::Enforce, &[]), &rollout, &seen));
+    assert_eq!(summary, ["serve enforce mx1.a.example new.b.example", "announce"]);
+    assert!(summary[0].contains("new.b.example"));
 }
 
 #[test]
 fn enforcement_that_is_there_stays_without_a_permit_and_with_a_policy_host_that_is_down() {
-    let (rollout, mut seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let (rollout, mut seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
-    assert_eq!(way(&wanted, &rollout, &seen), []);
+    assert_eq!(stages_of(&wanted, &rollout, &seen), []);
     seen.served = None;
-    assert_eq!(words(&way(&wanted, &rollout, &seen)), ["serve enforce mx1.a.example", "announce"]);
+    assert_eq!(words(&stages_of(&wanted, &rollout, &seen)), ["serve enforce mx1.a.example", "announce"]);
 }
 
 #[test]
 fn pub_03_retiring_goes_through_none_waits_out_every_promise_and_then_removes_both() {
-    let (mut rollout, seen) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
-    // A year was promised once, by a policy that was replaced a moment ago.
+    let (mut rollout, seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    // A policy with a `max_age` of one year was replaced a moment ago.
     let long = Policy::new(Mode::Enforce, 31_557_600, vec![pattern("mx1.a.example")]).unwrap();
     rollout.promises.insert(0, PublishedPolicy { until: Some(now()), ..(&long).into() });
-    let stages = way(&wanted(Mode::None, &["mx1.a.example"]), &rollout, &seen);
+    let stages = stages_of(&wanted(Mode::None, &["mx1.a.example"]), &rollout, &seen);
     assert_eq!(
         words(&stages),
         ["serve none ", "announce", &format!("wait {}", 31_557_600 + SLACK), "withdraw", "take-down"]
@@ -162,23 +165,26 @@ fn pub_03_retiring_goes_through_none_waits_out_every_promise_and_then_removes_bo
 fn a_domain_that_never_had_anything_has_nothing_to_retire() {
     let mut nothing = seen(&["mx1.a.example"]);
     nothing.rua = wanted(Mode::None, &[]).rua;
-    assert_eq!(way(&wanted(Mode::None, &[]), &RolloutState::default(), &nothing), []);
+    assert_eq!(stages_of(&wanted(Mode::None, &[]), &RolloutState::default(), &nothing), []);
 }
 
 #[test]
-fn what_nobody_can_see_any_more_is_taken_for_the_worst() {
-    let (_, mut broken) = met(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+fn a_policy_that_can_not_be_fetched_is_assumed_to_be_the_strictest() {
+    let (_, mut broken) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     broken.served = None;
     let wanted = DesiredState { max_age_before: 1000, ..wanted(Mode::Testing, &["mx2.a.example"]) };
     let mut rollout = RolloutState::default();
     rollout.observe(&wanted, &broken, now());
-    let told = words(&way(&wanted, &rollout, &broken));
-    assert_eq!(told[..4], ["serve testing mx2.a.example mx1.a.example", "announce", "wait 1120", "add-mx"]);
+    let summary = words(&stages_of(&wanted, &rollout, &broken));
+    assert_eq!(
+        summary[..4],
+        ["serve testing mx2.a.example mx1.a.example", "announce", "wait 1120", "add-mx"]
+    );
 }
 
 #[test]
 fn sts_14_ids_grow_even_when_the_clock_went_back_and_one_that_was_offered_is_kept() {
-    let (mut rollout, mut seen) = met(Mode::Testing, 86_400, &["mx1.a.example"], &["mx1.a.example"]);
+    let (mut rollout, mut seen) = existing(Mode::Testing, 86_400, &["mx1.a.example"], &["mx1.a.example"]);
     let wanted = wanted(Mode::Testing, &["mx1.a.example"]);
     rollout.last_id = Some(PolicyId::parse("20300101000000").unwrap());
     rollout.announce_due = true;
@@ -206,6 +212,6 @@ fn sts_14_ids_grow_even_when_the_clock_went_back_and_one_that_was_offered_is_kep
 fn the_policy_host_is_pointed_to_before_anything_is_announced() {
     let mut wanted = wanted(Mode::Testing, &["mx1.a.example"]);
     wanted.policy_host = Some(PolicyHostAt::Alias(domain("host.example.net")));
-    let told = words(&way(&wanted, &RolloutState::default(), &seen(&["mx1.a.example"])));
-    assert_eq!(told, ["ask-for-reports", "point-policy-host", "serve testing mx1.a.example", "announce"]);
+    let summary = words(&stages_of(&wanted, &RolloutState::default(), &seen(&["mx1.a.example"])));
+    assert_eq!(summary, ["ask-for-reports", "point-policy-host", "serve testing mx1.a.example", "announce"]);
 }

@@ -1,4 +1,4 @@
-//! Tables of facts, each row with the answer, its source and its lifetime.
+//! Tables of facts. Each row ends with the expected answer, its source and its lifetime.
 
 use super::*;
 use crate::answer::route::HostLookup;
@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 
 /// The TTL of the DNS answers in the tables, in seconds.
 const TTL: u64 = 300;
-/// The rest of a policy's life in the tables, in seconds.
+/// The remaining lifetime of a policy in the tables, in seconds.
 const REST: u64 = 100_000;
 
-/// Facts without a rule: hosts, policy; then the answer, its source, and the seconds until the recheck
-/// and the end. The hosts and policies are named by [`hosts`] and [`found`]. Every pair has a row.
+/// Facts without a rule: hosts, policy; then the answer, its source, and the seconds until the recheck and the expiry.
+/// [`hosts`] and [`found`] define the names. Every pair has a row.
 const WITHOUT_RULE: &str = "
     no-tlsa         none         NOTFOUND   nothing  240  300
     no-tlsa         unavailable  NOTFOUND   nothing  240  300
@@ -74,7 +74,7 @@ const WITHOUT_RULE: &str = "
     mx-bogus        mode-none    TEMP       failure  30   30
 ";
 
-/// Facts with a rule of the operator, which [`rule`] names: hosts, policy, rule; then as above.
+/// Facts with an override rule, whose names [`rule`] defines: hosts, policy, rule; then as above.
 const WITH_RULE: &str = "
     no-tlsa         enforce      answer        may        override  never  never
     all-tlsa        none         answer        may        override  never  never
@@ -96,8 +96,8 @@ const WITH_RULE: &str = "
     all-tlsa        not-sought   skip-both     NOTFOUND   nothing   240    300
 ";
 
-/// Facts with another TTL, least recheck and rest of the policy's life, in seconds: hosts, policy, TTL,
-/// least recheck, rest; then as above.
+/// Facts with other times in seconds: hosts, policy, TTL, minimum recheck, remaining lifetime of the policy; then as
+/// above.
 const LIFETIMES: &str = "
     no-tlsa   enforce   0       60     100000  secure     mta-sts  60     100000
     no-tlsa   enforce   none    60     100000  secure     mta-sts  60     100000
@@ -113,7 +113,7 @@ const LIFETIMES: &str = "
     mx-bogus  enforce   604800  60     100000  TEMP       failure  30     30
 ";
 
-/// Facts from the store: hosts, policy; then as above.
+/// Facts from the store: hosts, policy; then as in [`WITHOUT_RULE`].
 const STORED: &str = "
     no-tlsa         enforce      secure     mta-sts  0  100000
     no-tlsa         testing      NOTFOUND   mta-sts  0  100000
@@ -183,7 +183,7 @@ fn rule(word: &str) -> Option<Rule> {
     })
 }
 
-/// One row's facts, in words.
+/// The facts of a row, by name.
 struct Given<'t> {
     hosts: &'t str,
     found: &'t str,
@@ -222,12 +222,12 @@ impl<'t> Given<'t> {
             time => time.as_secs().to_string(),
         };
         let source = decision.source.as_str().to_owned();
-        [said(&decision.answer), source, seconds(decision.recheck), seconds(decision.until)]
+        [level_or_status(&decision.answer), source, seconds(decision.recheck), seconds(decision.until)]
     }
 }
 
-/// The level, or the status when there is none, that a mail server without TLSRPT is answered.
-fn said(answer: &Answer) -> String {
+/// The level in the reply without TLSRPT attributes, or the status when the reply has no level.
+fn level_or_status(answer: &Answer) -> String {
     let (status, text) = answer.reply(false).parts();
     let level = text.split(' ').next().unwrap_or_default();
     if status == "OK" { level.to_owned() } else { status.to_owned() }
@@ -254,7 +254,7 @@ fn without_a_rule_dane_and_the_policy_decide() {
 }
 
 #[test]
-fn the_operators_rule_precedes_what_is_published() {
+fn an_override_rule_precedes_what_is_published() {
     for row in rows(WITH_RULE) {
         let given = Given { rule: row[2], ..Given::new(row[0], row[1]) };
         assert_eq!(given.decided(), row[3..], "{row:?}");
@@ -262,7 +262,7 @@ fn the_operators_rule_precedes_what_is_published() {
 }
 
 #[test]
-fn lifetimes_follow_the_ttl_the_least_recheck_and_the_policy() {
+fn lifetimes_follow_the_ttl_the_minimum_recheck_and_the_policy() {
     for row in rows(LIFETIMES) {
         let ttl = row[2].parse().ok().map(Duration::from_secs);
         let given = Given {
@@ -276,7 +276,7 @@ fn lifetimes_follow_the_ttl_the_least_recheck_and_the_policy() {
 }
 
 #[test]
-fn a_stored_policy_is_due_for_a_look_up_at_once_and_good_to_its_end() {
+fn a_stored_policy_is_due_for_a_look_up_at_once_and_valid_until_it_expires() {
     for row in rows(STORED) {
         let given = Given { origin: Origin::Stored, ..Given::new(row[0], row[1]) };
         assert_eq!(given.decided(), row[2..], "{row:?}");
@@ -284,7 +284,7 @@ fn a_stored_policy_is_due_for_a_look_up_at_once_and_good_to_its_end() {
 }
 
 #[test]
-fn only_a_resolver_that_is_down_leaves_a_cached_answer_in_place() {
+fn only_a_failing_resolver_keeps_a_cached_answer() {
     for row in rows(WITHOUT_RULE) {
         let yields = Given::new(row[0], row[1]).decide().yields_to_cached;
         assert_eq!(yields, row[0] == "mx-timeout", "{row:?}");
@@ -294,14 +294,14 @@ fn only_a_resolver_that_is_down_leaves_a_cached_answer_in_place() {
 }
 
 #[test]
-fn counts_that_a_rule_leaves_out_are_not_shown() {
+fn counts_that_a_rule_skips_are_zero() {
     let counts = |given: Given<'_>| given.decide().dane.usable;
     assert_eq!(counts(Given::new("all-tlsa", "none")), 2);
     assert_eq!(counts(Given { rule: "skip-dane", ..Given::new("all-tlsa", "none") }), 0);
 }
 
 #[test]
-fn stored_dane_counts_change_by_what_is_known_of_the_domains_hosts() {
+fn stored_dane_counts_change_only_with_known_hosts_or_a_bogus_chain() {
     let hosts = Route::Hosts(vec![HostLookup { host: name(), dane: Dane::Absent }]);
     let (domain, host) = (NextHop::Domain(name()), NextHop::Host(name(), 25));
     for (hop, route, kept) in [
@@ -347,9 +347,9 @@ fn an_enforced_policy_names_its_mx_patterns() {
 #[test]
 fn smk_08_a_policy_that_can_not_be_had_is_told_to_those_who_report() {
     let decision = Given::new("no-tlsa", "unavailable").decide();
-    assert_eq!((said(&decision.answer).as_str(), decision.source), ("NOTFOUND", Source::NoPolicy));
-    let told = "may policy_type=sts policy_domain=example.org policy_failure=sts-policy-fetch-error";
-    assert_eq!(decision.answer.reply(true).parts().1, told);
+    assert_eq!((level_or_status(&decision.answer).as_str(), decision.source), ("NOTFOUND", Source::NoPolicy));
+    let expected = "may policy_type=sts policy_domain=example.org policy_failure=sts-policy-fetch-error";
+    assert_eq!(decision.answer.reply(true).parts().1, expected);
 }
 
 #[test]

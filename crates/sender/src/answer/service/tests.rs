@@ -17,10 +17,10 @@ async fn val_23_however_many_ask_there_is_one_look_up_and_each_waits_as_long_as_
     let gate = bench.world.hold();
     let impatient = Settings { patience: Duration::ZERO, ..Settings::default() };
     bench.answers.set(impatient);
-    let told = bench.ask(NAME).await;
-    assert!(told.starts_with("TEMP the policy of example.org is still being looked up"), "{told}");
+    let reply = bench.ask(NAME).await;
+    assert!(reply.starts_with("TEMP the policy of example.org is still being looked up"), "{reply}");
     bench.answers.set(Settings { patience: Duration::from_secs(60), ..Settings::default() });
-    let askers: Vec<_> = (0..100)
+    let requests: Vec<_> = (0..100)
         .map(|_| {
             let answers = bench.answers.clone();
             tokio::spawn(async move { answers.ask(NAME).await.text(false) })
@@ -30,10 +30,10 @@ async fn val_23_however_many_ask_there_is_one_look_up_and_each_waits_as_long_as_
         tokio::task::yield_now().await;
     }
     bench.world.open(&gate);
-    for asker in askers {
-        assert_eq!(format!("OK {}", asker.await.unwrap()), secure("1"));
+    for request in requests {
+        assert_eq!(format!("OK {}", request.await.unwrap()), secure("1"));
     }
-    assert_eq!((bench.world.asked(NAME), bench.world.fetched(NAME)), (1, 1));
+    assert_eq!((bench.world.queries(NAME), bench.world.fetches(NAME)), (1, 1));
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn smk_13_past_the_deadline_it_is_a_temporary_failure_or_the_policy_that_i
     bench.restart();
     bench.world.hold();
     bench.answers.set(Settings { patience: Duration::from_millis(200), ..Settings::default() });
-    assert_eq!(bench.ask(NAME).await, secure("1"), "the policy that is remembered");
+    assert_eq!(bench.ask(NAME).await, secure("1"), "the stored policy");
     assert!(bench.ask("other.example").await.starts_with("TEMP"));
 }
 
@@ -61,7 +61,7 @@ async fn val_13_a_smart_host_is_its_own_policy_domain() {
     {
         assert_eq!(bench.ask(key).await, "NOTFOUND", "{key}");
     }
-    assert_eq!(bench.world.asked(NAME), 1);
+    assert_eq!(bench.world.queries(NAME), 1);
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn val_12_the_policy_of_the_parent_is_never_taken() {
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
     assert_eq!(bench.ask("sub.example.org").await, "NOTFOUND");
     assert_eq!(bench.ask(".example.org").await, "NOTFOUND");
-    assert_eq!(bench.world.asked(NAME), 0);
+    assert_eq!(bench.world.queries(NAME), 0);
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn val_14_address_literals_have_no_policy_and_are_not_looked_up() {
 }
 
 #[tokio::test]
-async fn a_changed_id_is_acted_on_within_the_ttl_and_nobody_waits_for_that() {
+async fn a_changed_id_takes_effect_within_the_ttl_and_no_request_waits_for_it() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 31_557_600));
     assert_eq!(bench.ask(NAME).await, secure("1"));
@@ -91,18 +91,18 @@ async fn a_changed_id_is_acted_on_within_the_ttl_and_nobody_waits_for_that() {
     bench.clock.advance(299);
     assert_eq!(bench.ask(NAME).await, secure("1"));
     bench.settle().await;
-    assert_eq!(bench.world.asked(NAME), 1, "the TTL is not over");
+    assert_eq!(bench.world.queries(NAME), 1, "the TTL has not expired");
     bench.clock.advance(1);
     let gate = bench.world.hold();
     assert_eq!(bench.ask(NAME).await, secure("1"), "answered while the look-up hangs");
     bench.world.open(&gate);
     bench.settle().await;
     assert_eq!(bench.ask(NAME).await, secure("2"));
-    assert_eq!((bench.world.asked(NAME), bench.world.fetched(NAME)), (2, 2));
+    assert_eq!((bench.world.queries(NAME), bench.world.fetches(NAME)), (2, 2));
 }
 
 #[tokio::test]
-async fn a_short_ttl_does_not_make_it_look_more_than_once_a_minute() {
+async fn a_short_ttl_causes_at_most_one_look_up_a_minute() {
     let bench = Bench::new().await;
     let short = |id| Published { ttl: 0, ..Published::policy(id, "enforce", 604_800) };
     bench.world.publish(NAME, short("1"));
@@ -111,14 +111,14 @@ async fn a_short_ttl_does_not_make_it_look_more_than_once_a_minute() {
         bench.clock.advance(1);
     }
     bench.settle().await;
-    assert_eq!(bench.world.asked(NAME), 1);
+    assert_eq!(bench.world.queries(NAME), 1);
     bench.ask(NAME).await;
     bench.settle().await;
-    assert_eq!(bench.world.asked(NAME), 2);
+    assert_eq!(bench.world.queries(NAME), 2);
 }
 
 #[tokio::test]
-async fn a_failed_fetch_is_not_repeated_for_five_minutes_and_leaves_what_there_was() {
+async fn a_failed_fetch_is_not_repeated_for_five_minutes_and_keeps_the_policy_in_force() {
     let bench = Bench::new().await;
     let down = |id| Published {
         policy: Err(FetchError::Status(503)),
@@ -136,15 +136,15 @@ async fn a_failed_fetch_is_not_repeated_for_five_minutes_and_leaves_what_there_w
         assert_eq!(bench.ask("kept.example").await, secure("1"));
         bench.settle().await;
     }
-    assert_eq!((bench.world.fetched(NAME), bench.world.fetched("kept.example")), (1, 2));
+    assert_eq!((bench.world.fetches(NAME), bench.world.fetches("kept.example")), (1, 2));
     bench.clock.advance(61);
     bench.ask(NAME).await;
     bench.settle().await;
-    assert_eq!(bench.world.fetched(NAME), 2);
+    assert_eq!(bench.world.fetches(NAME), 2);
 }
 
 #[tokio::test]
-async fn a_resolver_that_is_down_takes_no_answer_away_and_a_bogus_chain_does() {
+async fn a_failing_resolver_removes_no_answer_but_a_bogus_chain_does() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
     assert_eq!(bench.ask(NAME).await, secure("1"));
@@ -164,8 +164,8 @@ async fn a_resolver_that_is_down_takes_no_answer_away_and_a_bogus_chain_does() {
         bench.settle().await;
         assert_eq!(bench.ask(NAME).await == secure("1"), expected, "{error}");
     }
-    let told = bench.ask(NAME).await;
-    assert!(told.starts_with("TEMP the MX records of example.org fail DNSSEC validation"), "{told}");
+    let reply = bench.ask(NAME).await;
+    assert!(reply.starts_with("TEMP the MX records of example.org fail DNSSEC validation"), "{reply}");
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
     bench.clock.advance(31);
     assert_eq!(bench.ask(NAME).await, secure("1"), "the policy was not lost");
@@ -184,15 +184,15 @@ async fn val_10_a_bogus_chain_is_not_answered_over_by_the_policy_in_the_store() 
     bench.settle().await;
     for _ in 0..3 {
         assert!(bench.ask(NAME).await.starts_with("TEMP the MX records"));
-        // The failure is forgotten, the chain is still bogus.
+        // The cached failure has expired; the chain is still bogus.
         bench.clock.advance(31);
         bench.settle().await;
     }
     bench.restart();
-    assert!(bench.ask(NAME).await.starts_with("TEMP the MX records"), "nor after a restart");
+    assert!(bench.ask(NAME).await.starts_with("TEMP the MX records"), "also after a restart");
 }
 
-/// Every MX answer that names no host, as anybody on the path can forge it.
+/// Every kind of MX answer without a host, which anyone on the path can forge.
 fn mx_answers_without_a_host() -> [Result<MxAnswer, DnsError>; 3] {
     let nothing = forged_nothing(86_400);
     [Err(DnsError::NoSuchName(nothing)), Err(DnsError::NoSuchRecord(nothing)), Ok(MxAnswer::Null)]
@@ -216,7 +216,7 @@ async fn val_24_an_mx_answer_without_a_host_strips_no_live_policy() {
         bench.restart();
         assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a restart");
         bench.settle().await;
-        assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a restart and a look");
+        assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a restart and a look-up");
         bench.answers.set(Settings::default());
         assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a reload");
         bench.world.publish("first.example", forged);
@@ -236,7 +236,7 @@ async fn val_24_without_a_policy_a_domain_without_hosts_has_no_answer() {
 #[tokio::test]
 async fn val_26_a_flood_of_names_evicts_no_live_policy_from_the_store() {
     let bench = Bench::new().await;
-    let small = Answers::new(
+    let small = PolicyService::new(
         bench.world.clone(),
         Discovery::new(bench.world.clone(), bench.world.clone(), bench.store.clone(), bench.clock.clone()),
         bench.store.clone(),
@@ -256,7 +256,7 @@ async fn val_26_a_flood_of_names_evicts_no_live_policy_from_the_store() {
 }
 
 #[tokio::test]
-async fn after_a_restart_answers_come_from_the_store_at_once_and_are_looked_at_one_by_one() {
+async fn after_a_restart_answers_come_from_the_store_at_once_and_few_look_ups_run_at_a_time() {
     let mut bench = Bench::new().await;
     for number in 0..20 {
         bench.world.publish(&format!("d{number}.example"), Published::policy("1", "enforce", 604_800));
@@ -269,14 +269,14 @@ async fn after_a_restart_answers_come_from_the_store_at_once_and_are_looked_at_o
             assert_eq!(bench.ask(&format!("d{number}.example")).await, secure("1"));
         }
     }
-    let under_way = bench.answers.in_flight.len();
-    assert_eq!(under_way, BACKGROUND_LOOKUPS, "never more at once");
+    let in_flight = bench.answers.in_flight.len();
+    assert_eq!(in_flight, BACKGROUND_LOOKUPS, "the limit of background look-ups");
     bench.world.open(&gate);
     bench.settle().await;
 }
 
 #[tokio::test]
-async fn policies_are_refreshed_daily_also_when_nobody_asks_and_failures_wait() {
+async fn policies_are_refreshed_daily_without_requests_and_a_failed_refresh_is_delayed() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
     bench.ask(NAME).await;
@@ -292,7 +292,7 @@ async fn policies_are_refreshed_daily_also_when_nobody_asks_and_failures_wait() 
     );
     bench.clock.advance(86_400);
     assert_eq!(bench.answers.refresh_due().await.unwrap(), 1);
-    assert_eq!(bench.answers.refresh_due().await.unwrap(), 0, "a failed one waits");
+    assert_eq!(bench.answers.refresh_due().await.unwrap(), 0, "a failed refresh is delayed");
     bench.clock.advance(3600);
     assert_eq!(bench.answers.refresh_due().await.unwrap(), 1);
     bench.clock.advance(604_800);
@@ -301,7 +301,7 @@ async fn policies_are_refreshed_daily_also_when_nobody_asks_and_failures_wait() 
 }
 
 #[tokio::test]
-async fn overrides_come_first_and_a_reload_takes_them_in() {
+async fn overrides_come_first_and_a_reload_applies_them() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
     assert_eq!(bench.ask(NAME).await, secure("1"));
@@ -329,7 +329,7 @@ async fn overrides_come_first_and_a_reload_takes_them_in() {
 }
 
 #[tokio::test]
-async fn a_purged_domain_is_looked_up_as_if_it_were_new_and_a_refreshed_one_at_once() {
+async fn a_purged_domain_is_looked_up_as_a_new_one_and_a_refreshed_domain_at_once() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
     bench.ask(NAME).await;
@@ -340,14 +340,14 @@ async fn a_purged_domain_is_looked_up_as_if_it_were_new_and_a_refreshed_one_at_o
     bench.world.publish(NAME, Published::nothing());
     assert!(bench.answers.purge(&hop).await.unwrap());
     assert_eq!(bench.ask(NAME).await, "NOTFOUND");
-    assert!(bench.answers.purge(&hop).await.unwrap(), "the answer that there is nothing");
+    assert!(bench.answers.purge(&hop).await.unwrap(), "the cached negative answer");
     assert!(!bench.answers.purge(&hop).await.unwrap());
 }
 
 #[tokio::test]
 async fn val_27_no_answer_is_weaker_than_what_the_mail_server_does_by_itself() {
-    // REQUIRETLS and TLS-Required are the mail server's: where no policy restricts, it hears
-    // nothing rather than a level, and never the level `none`.
+    // The mail server handles REQUIRETLS and TLS-Required. Without a restricting policy the reply must be NOTFOUND,
+    // not a level, and never the level `none`.
     let bench = Bench::new().await;
     for (name, published) in [
         ("none.example", Published::policy("1", "none", 604_800)),
@@ -373,20 +373,20 @@ async fn val_22_steps_of_the_calendar_neither_drop_nor_lengthen_what_is_in_memor
         bench.answers.refresh_due().await.unwrap();
         assert_eq!(bench.ask(NAME).await, secure("1"), "after a step of {step} s");
     }
-    // All in all the calendar went back by a day; that is the most that it may gain.
+    // In sum the clock stepped back by a day, so the policy may last at most a day longer.
     bench.clock.advance(200 + 86_400);
-    assert_eq!(bench.ask(NAME).await, "NOTFOUND", "its 1000 seconds are over");
+    assert_eq!(bench.ask(NAME).await, "NOTFOUND", "its 1000 seconds have passed");
 }
 
 #[tokio::test]
-async fn when_the_store_fails_answers_go_on_and_are_written_when_it_works_again() {
+async fn when_the_store_fails_answers_continue_from_memory() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
     bench.store.close().await;
     assert_eq!(bench.ask(NAME).await, secure("1"));
     assert!(bench.answers.refresh_due().await.is_err());
     assert_eq!(bench.answers.metrics.store_up.get(), 0);
-    // The attacker can't use the fault: what was found is still known.
+    // An attacker can't exploit the failure: the policy is still in memory.
     bench.world.publish(NAME, Published::nothing());
     bench.clock.advance(400);
     bench.ask(NAME).await;
@@ -395,7 +395,7 @@ async fn when_the_store_fails_answers_go_on_and_are_written_when_it_works_again(
 }
 
 #[tokio::test]
-async fn a_policy_without_life_is_answered_once_and_not_kept() {
+async fn a_policy_with_max_age_0_is_used_once_and_not_stored() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 0));
     assert_eq!(bench.ask(NAME).await, secure("1"));
@@ -404,7 +404,7 @@ async fn a_policy_without_life_is_answered_once_and_not_kept() {
 }
 
 #[tokio::test]
-async fn settings_of_testing_are_heard() {
+async fn the_settings_for_testing_and_tlsrpt_are_applied() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "testing", 604_800));
     let settings = Settings { testing: Some(Level::Encrypt), tlsrpt: true, ..Settings::default() };
@@ -412,7 +412,9 @@ async fn settings_of_testing_are_heard() {
     let entry = answers.ask(NAME).await;
     assert_eq!(entry.text(false), "encrypt");
     assert!(
-        answers.reports("any") && !bench.answers.reports("any") && bench.answers.reports("QUERYwithTLSRPT")
+        answers.wants_tlsrpt("any")
+            && !bench.answers.wants_tlsrpt("any")
+            && bench.answers.wants_tlsrpt("QUERYwithTLSRPT")
     );
     assert_eq!(
         answers.remembered(&DomainName::parse(NAME).unwrap()).await.unwrap().0.policy.mode,

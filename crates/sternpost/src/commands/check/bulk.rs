@@ -1,5 +1,5 @@
-//! Many domains: a line of JSON each as it ends, bounded memory whatever their number, and a table at
-//! the end.
+//! `sternpost check --from`: checks a list of domains concurrently. It writes a line of JSON for each domain as soon as
+//! the domain is checked, and a summary table to standard error at the end. Memory does not grow with the output.
 
 use super::worse;
 use check::render::forms;
@@ -15,17 +15,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Which, and how.
+/// The options of a bulk check.
 pub struct BulkCheck<'m> {
-    /// A file with a domain a line, or `-`.
+    /// A file with a domain on each line, or `-` for standard input.
     pub from: &'m Path,
-    /// Where lines are written to, and looked for.
+    /// The file that output is appended to; domains that are already in it are skipped. `None` for standard output.
     pub resume: Option<&'m Path>,
-    /// How many at once.
+    /// Number of domains that are checked at the same time.
     pub concurrency: usize,
 }
 
-/// Looks at all of them.
+/// Checks all domains. `verdict` maps an examination to an exit code; the worst one is returned.
 pub async fn run(
     many: &BulkCheck<'_>,
     checker: Arc<Checker>,
@@ -46,7 +46,7 @@ pub async fn run(
             match DomainName::parse(&text) {
                 _ if is_done => None,
                 Ok(domain) => {
-                    // A task of its own, so that both cores work.
+                    // A spawned task, so that all cores are used.
                     let task = tokio::spawn(async move { checker.examine(&domain).await });
                     task.await.ok().map(|seen| LineResult::Seen(Box::new(seen)))
                 }
@@ -66,7 +66,7 @@ pub async fn run(
                 forms::json(&seen)
             }
             Some(LineResult::NoDomain(text, error)) => {
-                tally.is_no_domain += 1;
+                tally.invalid += 1;
                 exit = worse(exit, Exit::Findings);
                 serde_json::json!({
                     "schema": 1, "typed": text,
@@ -77,25 +77,25 @@ pub async fn run(
             }
         };
         writeln!(out, "{line}").map_err(|error| {
-            let remedy = "What was written is good; run the same with --resume FILE to go on.";
-            Failure::new("the outcome can't be written", error, remedy)
+            let remedy = "The output so far is valid; run the command again with --resume FILE to continue.";
+            Failure::new("the output can't be written", error, remedy)
         })?;
-        tally.tell();
+        tally.show_progress();
     }
-    out.flush().map_err(|error| Failure::new("the outcome can't be written", error, ""))?;
+    out.flush().map_err(|error| Failure::new("the output can't be written", error, ""))?;
     tally.end();
     Ok(exit)
 }
 
-/// What came of a line.
+/// The result of a line of the list.
 enum LineResult {
     Seen(Box<Examination>),
     NoDomain(String, DomainError),
     Unreadable(std::io::Error),
 }
 
-/// The domains of a list, read by a thread of its own, since standard input may take its time while others
-/// are done. Whatever bytes a line has, the next one is read.
+/// Reads the domains of a list in a thread, so that slow standard input does not block the checks. Invalid UTF-8 in a
+/// line does not end the list.
 fn read_beside(list: Box<dyn BufRead + Send>, ahead: usize) -> impl Stream<Item = std::io::Result<String>> {
     let (send, receive) = tokio::sync::mpsc::channel(ahead);
     std::thread::spawn(move || {
@@ -111,7 +111,7 @@ fn read_beside(list: Box<dyn BufRead + Send>, ahead: usize) -> impl Stream<Item 
     stream::unfold(receive, |mut receive| async move { Some((receive.recv().await?, receive)) })
 }
 
-/// The domain of a line: comments begin with `#`, and of a table it is the column that has a dot.
+/// The domain in a line. Comments begin with `#`; in a table, the first column with a dot is the domain.
 fn domain_of(line: &str) -> String {
     let text = line.split('#').next().unwrap_or_default();
     let column = text
@@ -147,7 +147,7 @@ fn count(from: &Path) -> Result<Option<usize>, Failure> {
     ))
 }
 
-/// A domain in eight bytes, so that a million of them take little room.
+/// A hash of a domain, so that a million of them take eight bytes each.
 fn digest(text: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
@@ -158,8 +158,8 @@ fn digest(text: &str) -> u64 {
     hasher.finish()
 }
 
-/// Where lines go, and which domains have one. A last line that was cut off by a crash does not count, and
-/// is taken away.
+/// Opens the output, and returns the hashes of the domains that are already in it. An incomplete last line, left by a
+/// crash, is removed.
 fn output(resume: Option<&Path>) -> Result<(Box<dyn Write>, HashSet<u64>), Failure> {
     let Some(path) = resume else {
         return Ok((Box::new(std::io::LineWriter::new(std::io::stdout())), HashSet::new()));
@@ -188,14 +188,14 @@ fn output(resume: Option<&Path>) -> Result<(Box<dyn Write>, HashSet<u64>), Failu
     Ok((Box::new(std::io::LineWriter::new(file)), done))
 }
 
-/// What was seen so far.
+/// The results so far, for the progress line and the summary.
 struct Tally {
     begun: Instant,
-    told: Option<Instant>,
+    shown_at: Option<Instant>,
     total: Option<usize>,
     skipped: usize,
     done: usize,
-    is_no_domain: usize,
+    invalid: usize,
     modes: BTreeMap<&'static str, usize>,
     checks: BTreeMap<Check, (Severity, usize)>,
     shown: bool,
@@ -205,11 +205,11 @@ impl Tally {
     fn new(total: Option<usize>, skipped: usize) -> Self {
         Self {
             begun: Instant::now(),
-            told: None,
+            shown_at: None,
             total,
             skipped,
             done: 0,
-            is_no_domain: 0,
+            invalid: 0,
             modes: BTreeMap::new(),
             checks: BTreeMap::new(),
             shown: std::io::stderr().is_terminal(),
@@ -219,15 +219,15 @@ impl Tally {
     fn add(&mut self, seen: &Examination) {
         self.done += 1;
         let mode = match seen.mode {
-            _ if seen.is_blind() => "could not be told",
+            _ if seen.is_incomplete() => "undetermined",
             Mode::Enforce => "enforce",
             Mode::Testing => "testing",
             Mode::None => "no policy, or mode none",
         };
         *self.modes.entry(mode).or_default() += 1;
-        let mut told = HashSet::new();
+        let mut counted = HashSet::new();
         for finding in seen.findings.iter().filter(|finding| finding.severity != Severity::Info) {
-            if told.insert(finding.check) {
+            if counted.insert(finding.check) {
                 let entry = self.checks.entry(finding.check).or_insert((finding.severity, 0));
                 entry.0 = entry.0.min(finding.severity);
                 entry.1 += 1;
@@ -235,13 +235,13 @@ impl Tally {
         }
     }
 
-    /// One line that moves, on a terminal, a few times a second.
-    fn tell(&mut self) {
-        let soon = self.told.is_some_and(|told| told.elapsed() < Duration::from_millis(250));
+    /// Updates the progress line on a terminal, at most every 250 ms.
+    fn show_progress(&mut self) {
+        let soon = self.shown_at.is_some_and(|at| at.elapsed() < Duration::from_millis(250));
         if !self.shown || soon {
             return;
         }
-        self.told = Some(Instant::now());
+        self.shown_at = Some(Instant::now());
         let rate = self.done as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
         let left = self.total.map(|total| total.saturating_sub(self.skipped + self.done));
         let estimate = match left {
@@ -250,7 +250,7 @@ impl Tally {
             }
             None => String::new(),
         };
-        eprint!("\r\x1b[K{}{estimate}, {rate:.0} a second", self.skipped + self.done);
+        eprint!("\r\x1b[K{}{estimate}, {rate:.0}/s", self.skipped + self.done);
     }
 
     fn end(&self) {
@@ -259,13 +259,17 @@ impl Tally {
         }
         let took = self.begun.elapsed();
         eprintln!(
-            "{} domains in {} ({:.1} a second){}{}",
+            "{} domains in {} ({:.1}/s){}{}",
             self.done,
             span(took.as_secs_f64()),
             self.done as f64 / took.as_secs_f64().max(0.001),
-            if self.skipped > 0 { format!(", {} were there already", self.skipped) } else { String::new() },
-            if self.is_no_domain > 0 {
-                format!(", no domain in {} of the lines", self.is_no_domain)
+            if self.skipped > 0 {
+                format!(", {} skipped as already done", self.skipped)
+            } else {
+                String::new()
+            },
+            if self.invalid > 0 {
+                format!(", {} lines without a valid domain", self.invalid)
             } else {
                 String::new()
             },
@@ -294,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_several_shapes_are_read() {
+    fn lists_in_several_formats_are_read() {
         for (line, domain) in [
             ("example.org", "example.org"),
             ("  Example.org \r", "Example.org"),
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_was_cut_off_is_done_again() {
+    fn an_incomplete_last_line_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
         std::fs::write(&path, "{\"domain\":\"a.example\"}\n{\"domain\":\"b.exa").unwrap();
@@ -322,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_told_in_their_unit() {
+    fn spans_are_printed_in_a_fitting_unit() {
         assert_eq!((span(5.9), span(61.0), span(7322.0)), ("5 s".into(), "1 min".into(), "2 h 2 min".into()));
     }
 }

@@ -1,4 +1,4 @@
-//! The catalogue, and one check of it.
+//! `sternpost check --list` and `--explain`: prints the catalogue of checks in the crate `check`, or one entry of it.
 
 use crate::terminal::say;
 use check::render::forms::word;
@@ -31,20 +31,20 @@ fn row(check: Check) -> String {
     format!("{:<22} {:<8} {} ({})", check.id(), word(check.severity()), check.about(), check.source())
 }
 
-/// Prints all of it.
+/// Prints a line for each check.
 pub fn list(as_json: bool) {
     Check::ALL.iter().for_each(|check| say(&if as_json { json(*check) } else { row(*check) }));
 }
 
-/// Prints one of it.
+/// Prints the description of a check. `id` is case-insensitive; an unknown one is a usage error.
 pub fn explain(id: &str, as_json: bool) -> Result<Exit, Failure> {
     let Some(check) = Check::ALL.iter().find(|check| check.id().eq_ignore_ascii_case(id)) else {
         let ids = Check::ALL.iter().map(|check| check.id());
         let near = config::nearest(&id.to_ascii_uppercase(), ids).unwrap_or("STS-TXT-MISSING");
         return Err(Failure::usage(
-            format!("there is no check {id:?}"),
-            "the catalogue does not list it",
-            format!("Did you mean {near}? `sternpost check --list` prints all."),
+            format!("unknown check {id:?}"),
+            "the catalogue has no such check",
+            format!("Did you mean {near}? `sternpost check --list` lists all."),
         ));
     };
     if as_json {
@@ -52,13 +52,13 @@ pub fn explain(id: &str, as_json: bool) -> Result<Exit, Failure> {
         return Ok(Exit::Fine);
     }
     let weight = match check.severity() {
-        Severity::Error => "error: mail is or will be lost, or there is no protection",
-        Severity::Warning => "warning: weak, or about to break",
+        Severity::Error => "error: mail is or will be lost, or the domain is not protected",
+        Severity::Warning => "warning: weak, or about to fail",
         Severity::Info => "information",
     };
-    say(&format!("{}\n  trips when   {}", check.id(), check.about()));
+    say(&format!("{}\n  reports      {}", check.id(), check.about()));
     say(&format!("  severity     {weight}, for a domain whose policy is enforced"));
-    say(&format!("  the rule     {}", check.source()));
-    say("What follows and what to do depends on what is found; `sternpost check DOMAIN` says it.");
+    say(&format!("  source       {}", check.source()));
+    say("The consequence and the remedy depend on the domain; `sternpost check DOMAIN` prints them.");
     Ok(Exit::Fine)
 }

@@ -1,4 +1,5 @@
-//! What the store knows of a domain from before, when there is a store and the domain is one of ours.
+//! What the store knows of a configured domain: the policy at the last check, the evidence for enforcement, and the day
+//! of the last report. Checks compare it with what they observe. Without a store, or for other domains, it is empty.
 
 use check::{Examination, Known, Previous};
 use config::Config;
@@ -10,17 +11,17 @@ use receiver::rollout::gate::Gate;
 use std::sync::Arc;
 use store::Store;
 
-/// The store, or nothing.
+/// Access to the store, if there is one.
 pub struct Memory {
     context: Option<RolloutContext>,
     world: Arc<World>,
 }
 
-/// How far back a report is looked for.
+/// Age up to which the last report is looked for: 60 days.
 const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 60);
 
 impl Memory {
-    /// Opens the store when it is there; a check never makes one, and goes on without one that fails.
+    /// Opens the store if its file exists. A check never creates a store, and continues without one that fails to open.
     pub async fn open(config: Config, world: Arc<World>) -> Self {
         let context = match config.store.is_file() {
             true => match Store::open(&config.store).await {
@@ -32,31 +33,31 @@ impl Memory {
         Self { context, world }
     }
 
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.world.clock.now()
     }
 
-    /// What is known.
+    /// The known state of a domain; empty when the domain is not configured.
     pub async fn recall(&self, domain: &DomainName) -> Known {
         let Some(context) = self.context.as_ref().filter(|context| context.find(domain).is_ok()) else {
             return Known::default();
         };
         let previous = context.store.last_checked_policy(domain).await.ok().flatten();
         Known {
-            previous: previous.map(|look| Previous { id: look.id, file: look.file, at: look.at }),
+            previous: previous.map(|stored| Previous { id: stored.id, file: stored.file, at: stored.at }),
             gate: gate(context, domain).await,
             last_report: last_report(context, domain, self.now()).await,
         }
     }
 
-    /// Remembers what was seen, for the next look.
+    /// Stores the published policy for the next check.
     pub async fn keep(&self, seen: &Examination) {
         let Some(context) = self.context.as_ref().filter(|context| context.find(&seen.domain).is_ok()) else {
             return;
         };
         if let Some((id, file)) = &seen.published {
-            // A store that can't be written to takes nothing away from this look.
+            // A failure to store does not affect this check.
             let _ = context.store.put_checked_policy(&seen.domain, id, file, self.now()).await;
         }
     }
@@ -69,7 +70,7 @@ async fn gate(context: &RolloutContext, domain: &DomainName) -> Option<(bool, St
     Some((gate == Gate::Ready, gate.to_string()))
 }
 
-/// `None` when reports are not taken in here.
+/// The day of the last report, if any. The outer `None` means that this installation has no report inbox.
 async fn last_report(
     context: &RolloutContext,
     domain: &DomainName,

@@ -1,5 +1,5 @@
-//! The outcome for people on a terminal: the verdict, what needs them, what passed in a line, and what
-//! senders do today.
+//! The outcome of a check as text for a terminal: the verdict, the findings with remedies, the number of checks that
+//! passed, and what each kind of sender does with mail for the domain.
 
 use crate::terminal::marks;
 use check::senders::{HostView, Outcome, Sender, SenderView, word};
@@ -7,12 +7,12 @@ use check::{Check, Examination, Finding, Part, Severity};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// The whole of it.
+/// Formats an examination. `took` is its duration; `verbose` adds evidence, information and the passed checks.
 pub fn whole(seen: &Examination, took: Duration, verbose: bool) -> String {
     let mut out = format!("{}\n", seen.verdict);
     let shown: Vec<&Finding> =
         seen.findings.iter().filter(|finding| is_shown(seen, finding, verbose)).collect();
-    shown.iter().for_each(|finding| out.push_str(&told(finding, verbose)));
+    shown.iter().for_each(|finding| out.push_str(&finding_text(finding, verbose)));
     out.push('\n');
     out.push_str(&counts(seen, shown.len(), took, verbose));
     if !seen.senders.is_empty() {
@@ -31,24 +31,24 @@ fn is_sender(check: Check) -> bool {
     matches!(check, Check::SenderStrict | Check::SenderTesting | Check::SenderDane | Check::SenderPlain)
 }
 
-/// What is only good to know is folded, but for what says how to go on.
+/// Informational findings are hidden, except those that say what to do next.
 fn is_shown(seen: &Examination, finding: &Finding, verbose: bool) -> bool {
-    let leads_on = match finding.check {
+    let is_guidance = match finding.check {
         Check::StsTxtMissing | Check::ReadyEnforce | Check::SmtpPortBlocked | Check::DomIdn => true,
         Check::PolModeNone | Check::SmtpGreylist => true,
         Check::Provider => seen.findings.iter().any(|other| other.check == Check::StsTxtMissing),
         Check::RptTxtMissing | Check::DnssecUnseen => true,
         _ => false,
     };
-    !is_sender(finding.check) && (finding.severity != Severity::Info || leads_on || verbose)
+    !is_sender(finding.check) && (finding.severity != Severity::Info || is_guidance || verbose)
 }
 
 fn counts(seen: &Examination, shown: usize, took: Duration, verbose: bool) -> String {
     let senders = seen.findings.iter().filter(|finding| is_sender(finding.check)).count();
-    let folded = seen.findings.len().saturating_sub(senders).saturating_sub(shown);
+    let hidden = seen.findings.len().saturating_sub(senders).saturating_sub(shown);
     let mut line = format!("{} {} checks passed", marks().fine, seen.passed.len());
-    if folded > 0 {
-        let _ = write!(line, "   {} {folded} for your information (--verbose)", marks().info);
+    if hidden > 0 {
+        let _ = write!(line, "   {} {hidden} for your information (--verbose)", marks().info);
     }
     let mut out = format!("{line}   {:.1} s\n", took.as_secs_f32());
     if verbose {
@@ -63,10 +63,10 @@ fn counts(seen: &Examination, shown: usize, took: Duration, verbose: bool) -> St
     out
 }
 
-/// The hosts are left out where they are as for the sender before.
+/// A kind of sender, with the outcome at each host; `is_alike` omits hosts that are the same as for the previous one.
 fn sender(view: &SenderView, is_alike: bool) -> String {
     let name = match view.sender {
-        Sender::Strict => "honours MTA-STS",
+        Sender::Strict => "honors MTA-STS",
         Sender::Testing => "tests policies",
         Sender::Dane => "uses DANE",
         Sender::Plain => "any other",
@@ -84,7 +84,7 @@ fn sender(view: &SenderView, is_alike: bool) -> String {
     out
 }
 
-fn told(finding: &Finding, verbose: bool) -> String {
+fn finding_text(finding: &Finding, verbose: bool) -> String {
     let mark = match finding.severity {
         Severity::Error => marks().error,
         Severity::Warning => marks().warning,
@@ -102,7 +102,7 @@ fn told(finding: &Finding, verbose: bool) -> String {
         let _ = writeln!(out, "        {line}");
     }
     if verbose && !finding.evidence.is_empty() {
-        out.push_str("    Seen by\n");
+        out.push_str("    Evidence\n");
         for line in &finding.evidence {
             let _ = writeln!(out, "      | {line}");
         }

@@ -1,22 +1,22 @@
-//! Answers as they come, on a terminal, while the rest is looked at. They make way for the outcome, which says the same
-//! judged and in order.
+//! Progress of a check on a terminal: shows each answer as it arrives. The lines are erased before the outcome is
+//! printed, which contains the same answers, evaluated and in order.
 
 use check::Progress;
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// Lines that are shown; further answers take the place of the last.
+/// Maximum number of lines; a further answer replaces the last line.
 const MAX_LINES: usize = 16;
-/// Characters of a line: none may wrap, or it would stay.
+/// Maximum number of characters in a line. A wrapped line would not be erased.
 const MAX_COLUMNS: usize = 78;
 
-/// Shows what was seen of a domain.
+/// The progress lines of a domain; nothing is shown unless standard error is a terminal.
 pub struct Watch {
     lines: Option<Mutex<Lines>>,
 }
 
 impl Watch {
-    /// Begins to look at a domain. Only who sits at a terminal sees that.
+    /// Prints the first line, if standard error is a terminal.
     pub fn new(domain: &str) -> Self {
         if !std::io::stderr().is_terminal() {
             return Self { lines: None };
@@ -26,7 +26,7 @@ impl Watch {
         Self { lines: Some(Mutex::new(lines)) }
     }
 
-    /// Makes way.
+    /// Erases the lines.
     pub fn end(self) {
         if let Some(lines) = self.lines {
             show(&lines.into_inner().unwrap_or_else(PoisonError::into_inner).end());
@@ -45,16 +45,16 @@ impl Progress for Watch {
 
 fn show(text: &str) {
     let mut out = std::io::stderr();
-    // Nobody is left to look when it fails.
+    // A terminal that can't be written to has no reader.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// How many lines stand, and what is to be written for others.
+/// The number of lines on the terminal. The methods return the text that changes them.
 struct Lines(usize);
 
 impl Lines {
     fn begin(domain: &str) -> (Self, String) {
-        (Self(1), line(&format!("Looking at {domain}")))
+        (Self(1), line(&format!("Checking {domain}")))
     }
 
     fn add(&mut self, part: &str, answer: &str) -> String {
@@ -71,7 +71,8 @@ impl Lines {
     }
 }
 
-/// Others wrote that, so that nothing of it may move the cursor or take more than one place.
+/// Makes a line of text from outside: at most [`MAX_COLUMNS`] characters, each printable ASCII, since others could move
+/// the cursor.
 fn line(text: &str) -> String {
     let mut line: String = text
         .chars()
@@ -87,9 +88,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_stand_in_lines_that_go_away_and_no_answer_breaks_out() {
+    fn answers_are_shown_in_lines_that_are_erased_and_contain_no_control_characters() {
         let (mut lines, begun) = Lines::begin("example.org");
-        assert_eq!(begun, "Looking at example.org\n");
+        assert_eq!(begun, "Checking example.org\n");
         assert_eq!(
             lines.add("_mta-sts", "v=STSv1; id=\x1b[2J\u{202e}\n1;"),
             format!("  {:<34} v=STSv1; id=?[2J??1;\n", "_mta-sts")

@@ -1,4 +1,5 @@
-//! Counts sessions out of files: lines of JSON, as docs/tlsrpt-sending.md has them.
+//! `sternpost reports collect`: reads TLS sessions from files of JSON lines (docs/tlsrpt-sending.md) and adds them to
+//! the tallies, from which reports are built.
 
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
@@ -10,21 +11,21 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-/// What to count.
+/// The options of `sternpost reports collect`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Files with a session a line; `-` is standard input
+    /// Files with a session on each line; `-` is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// One line of JSON at the end
+    /// Print the number of sessions as one line of JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Lines that are stored together.
+/// Lines that are stored in one transaction.
 const BATCH_ROWS: usize = 10_000;
 
-/// Counts them. What was stored before a bad line stays, and the error says which lines are left.
+/// Counts the sessions of all files. Batches before an invalid line stay stored; the error says where to resume.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let collector = Collector::new(context.store.clone(), context.world.clock.clone());
@@ -43,7 +44,11 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 async fn one(collector: &Collector, file: &Path) -> Result<usize, Failure> {
     let shown = file.display();
     let unreadable = |error: std::io::Error| {
-        Failure::usage(format!("{shown} can't be read"), error, "Name a file with a session a line, or `-`.")
+        Failure::usage(
+            format!("{shown} can't be read"),
+            error,
+            "Name a file with a session on each line, or `-`.",
+        )
     };
     let input: Box<dyn Read> = match file == Path::new("-") {
         true => Box::new(std::io::stdin()),
@@ -55,7 +60,7 @@ async fn one(collector: &Collector, file: &Path) -> Result<usize, Failure> {
     let mut line = Vec::new();
     loop {
         line.clear();
-        // A line without end is not read without end.
+        // The limit bounds the memory for a line without an end.
         let limit = u64::try_from(POSTED_BYTES).unwrap_or(u64::MAX);
         let length = input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(unreadable)?;
         let is_over = length == 0;
@@ -79,9 +84,9 @@ async fn one(collector: &Collector, file: &Path) -> Result<usize, Failure> {
 
 fn bad(file: &str, line: usize, why: &str, first: usize) -> Failure {
     let remedy = match first {
-        1 => "Nothing of the file is counted. Mend the line, and give the whole file again.".to_owned(),
+        1 => "No line of the file was counted. Correct the line, and run the command again.".to_owned(),
         first => format!(
-            "The lines before {first} are counted. Mend the line, and go on from there:\n  tail -n +{first} {file} | sternpost reports collect -"
+            "The lines before {first} were counted. Correct the line, and continue from there:\n  tail -n +{first} {file} | sternpost reports collect -"
         ),
     };
     Failure::usage(format!("{file}, line {line}"), why, remedy)
@@ -89,7 +94,7 @@ fn bad(file: &str, line: usize, why: &str, first: usize) -> Failure {
 
 fn refused(file: &str, first: usize, error: PostError) -> Failure {
     match error {
-        // Lines of one session each, so that its number is that of the line.
+        // Each line has one session, so the number of the session gives the line.
         PostError::Session { number, why } => bad(file, first + number - 1, &why, first),
         PostError::Store(error) => operations::store_failure(&error),
     }

@@ -1,5 +1,6 @@
-//! Takes reports in from files. One thread reads and parses while the store writes; what is told to be
-//! taken in is durable, and what was not is found again when the import is run again.
+//! `sternpost reports import`: imports TLS reports from files, folders, mailboxes and archives. One thread reads and
+//! parses files while the store writes. Reports that are counted as imported are durable; after an interruption the
+//! import can simply be run again, since reports that are already stored count as duplicates.
 
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
@@ -17,32 +18,34 @@ use std::time::{Duration, Instant};
 use store::reports::{Arrival, KeepOutcome, NewReport, Trust};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
-/// What to take in.
+/// The options of `sternpost reports import`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Files, folders or maildirs; `-` is a mail, mbox, report or zip file from standard input
+    /// Files, folders or maildirs; `-` reads a message, mbox, report or zip file from standard input
     #[arg(required = true)]
     paths: Vec<PathBuf>,
-    /// Vouch for the reports that nobody signed: they count as evidence
+    /// Trust unsigned reports, so that they count as evidence
     #[arg(long)]
     trusted: bool,
-    /// One line of JSON at the end (docs/reports.md)
+    /// Print the outcome as one line of JSON (docs/reports.md)
     #[arg(long)]
     json: bool,
 }
 
-/// Reports in one transaction at most.
+/// Maximum number of reports in one transaction.
 const BATCH_REPORTS: usize = 1000;
-/// Mails whose signatures are looked at at once.
+/// Messages whose DKIM signatures are verified at the same time.
 const CONCURRENT_MAILS: usize = 16;
-/// Items, and bytes of them, that are handed over at once; and how often ahead of the store.
+/// Maximum number of items in a chunk from the reader to the store.
 const CHUNK_MAILS: usize = 200;
+/// Bytes of items after which a chunk is sent.
 const CHUNK_BYTES: usize = 4 << 20;
+/// Maximum number of chunks that wait for the store.
 const CHUNKS_AHEAD: usize = 8;
-/// Between two lines of progress.
+/// Time between two updates of the progress line.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What came of it.
+/// The outcome of an import, by number of reports, messages and files.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Counts {
     new: u64,
@@ -52,10 +55,10 @@ pub struct Counts {
     trusted: u64,
     quarantined: u64,
     unreadable: u64,
-    /// Mails and files that are no reports, of which nothing was kept.
+    /// Messages and files that are not TLS reports; nothing of them is stored.
     left_alone: u64,
     about_others: u64,
-    /// What went wrong, one by one.
+    /// The quarantined and unreadable items, up to [`MAX_LISTED`].
     problems: Vec<Problem>,
 }
 
@@ -65,19 +68,19 @@ struct Problem {
     why: String,
 }
 
-/// Problems that are listed one by one.
+/// Maximum number of problems that are listed.
 const MAX_LISTED: usize = 1000;
 
-/// Whether an item stays where it is when nothing is kept of it.
+/// Whether a copy of an item exists elsewhere when the import stores nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Copies {
-    /// It lies in a file, or is one of many mails in a pipe.
+    /// The item is in a file, or is one of several messages in a pipe.
     Elsewhere,
-    /// A mail server hands it over through a pipe and forgets it.
+    /// A mail server pipes the only copy.
     OnlyThis,
 }
 
-/// On its way to the store.
+/// An item between the reader and the store.
 enum Ready {
     Report(Box<NewReport>),
     Mail(Item, Copies),
@@ -85,7 +88,7 @@ enum Ready {
     Unread(String, String),
 }
 
-/// Takes them in.
+/// Imports the reports from all paths.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let files = find(&options.paths, &context.config.store)?;
@@ -98,7 +101,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let (inbox, trusted) = (inbox.clone(), options.trusted);
         tokio::task::spawn_blocking(move || read_all(&files, &inbox, trusted, &sender))
     };
-    take_all(&inbox, ready, options.trusted, &known, total, &mut counts).await?;
+    store_all(&inbox, ready, options.trusted, &known, total, &mut counts).await?;
     reader.await.map_err(|error| Failure::new("the import stopped", error, ""))?;
     context.store.close().await;
     match options.json {
@@ -117,7 +120,7 @@ fn with_schema(counts: &Counts) -> Result<serde_json::Value, Failure> {
     Ok(value)
 }
 
-/// Nothing for standard input.
+/// The files to import; `None` for standard input.
 fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure> {
     let mut all = Vec::new();
     for path in paths {
@@ -129,7 +132,7 @@ fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure
             Failure::usage(
                 format!("{} can't be imported", path.display()),
                 error,
-                "Name a report file, a mail, an mbox, a zip file, or a folder of them; `-` reads standard input.",
+                "Name a report file, a message, an mbox, a zip file, or a folder of them; `-` reads standard input.",
             )
         })?;
         all.extend(found.into_iter().filter(|file| !is_of_store(file, store)).map(Some));
@@ -137,7 +140,7 @@ fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure
     Ok(all)
 }
 
-/// Our own store, when it lies in a folder that is imported.
+/// True for the files of the store itself, which may be in a folder that is imported.
 fn is_of_store(file: &Path, store: &Path) -> bool {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let rest = name(file).strip_prefix(&name(store)).map(str::to_owned);
@@ -146,7 +149,7 @@ fn is_of_store(file: &Path, store: &Path) -> bool {
     is_named_so && folder(file) == folder(store)
 }
 
-/// Collects what was read, so that the other side is woken now and then instead of for each.
+/// Reads items and sends them in chunks, so that the receiver is not woken for each item.
 struct Reader<'r> {
     inbox: &'r Inbox,
     trusted: bool,
@@ -160,13 +163,13 @@ impl Reader<'_> {
         match found {
             Ok(item) => {
                 let bytes = item.bytes.len();
-                self.hold(prepared(item, self.inbox, self.trusted, copies), bytes);
+                self.push(prepared(item, self.inbox, self.trusted, copies), bytes);
             }
-            Err(name) => self.hold(Ready::Unread(name, "it is larger than any report may be".to_owned()), 0),
+            Err(name) => self.push(Ready::Unread(name, "larger than the limit for reports".to_owned()), 0),
         }
     }
 
-    /// The items in standard input. One alone comes from a mail server, several are somebody's mbox.
+    /// Reads standard input. A single item is taken for a message piped by a mail server, several for an mbox.
     fn take_pipe(&mut self) -> std::io::Result<()> {
         let mut first = None;
         let mut number = 0;
@@ -187,17 +190,17 @@ impl Reader<'_> {
         read
     }
 
-    fn hold(&mut self, ready: Ready, bytes: usize) {
+    fn push(&mut self, ready: Ready, bytes: usize) {
         self.held.push(ready);
         self.bytes += bytes;
         if self.held.len() >= CHUNK_MAILS || self.bytes >= CHUNK_BYTES {
-            self.hand_over();
+            self.send_chunk();
         }
     }
 
-    fn hand_over(&mut self) {
+    fn send_chunk(&mut self) {
         self.bytes = 0;
-        // Who took them is gone: the program is ending.
+        // Sending fails only when the receiver was dropped because the import ends.
         let _ = self.sender.blocking_send(std::mem::take(&mut self.held));
     }
 }
@@ -214,13 +217,13 @@ fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Se
         };
         if let Err(error) = read {
             let name = file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
-            reader.hold(Ready::Unread(name, error.to_string()), 0);
+            reader.push(Ready::Unread(name, error.to_string()), 0);
         }
     }
-    reader.hand_over();
+    reader.send_chunk();
 }
 
-/// Files are parsed where they are read; mails wait for the keys of their signatures.
+/// Parses a report file at once; a message is parsed later, after its DKIM signature is verified.
 fn prepared(item: Item, inbox: &Inbox, trusted: bool, copies: Copies) -> Ready {
     if !item.is_report_file() {
         return Ready::Mail(item, copies);
@@ -238,7 +241,7 @@ fn vouched(mut new: NewReport, trusted: bool) -> NewReport {
     new
 }
 
-async fn take_all(
+async fn store_all(
     inbox: &Arc<Inbox>,
     ready: Receiver<Vec<Ready>>,
     trusted: bool,
@@ -286,7 +289,7 @@ async fn take_all(
         }
         let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
         reports.iter().zip(kept).for_each(|(new, kept)| counts.count(new, kept, known));
-        progress.tell(counts);
+        progress.update(counts);
     }
     progress.end();
     Ok(())
@@ -317,7 +320,7 @@ impl Counts {
     }
 }
 
-/// One line that moves, on a terminal only.
+/// A progress line on standard error, when that is a terminal.
 struct Progress {
     total: usize,
     begun: Instant,
@@ -329,7 +332,7 @@ impl Progress {
         Self { total, begun: Instant::now(), last: None }
     }
 
-    fn tell(&mut self, counts: &Counts) {
+    fn update(&mut self, counts: &Counts) {
         if !std::io::stderr().is_terminal()
             || self.last.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL)
         {
@@ -339,7 +342,7 @@ impl Progress {
         let rate = counts.all() as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
         let _ = write!(
             std::io::stderr(),
-            "\r\x1b[K{} read, {} files in all, {rate:.0} a second, {} in quarantine",
+            "\r\x1b[K{} read, {} files in total, {rate:.0}/s, {} quarantined",
             counts.all(),
             self.total,
             counts.quarantined
@@ -361,26 +364,23 @@ fn in_words(counts: &Counts) -> String {
             out.push_str(&format!("\n{} {count} {what}", marks.info));
         }
     };
-    also(counts.duplicates, "were there before, and count once");
-    also(counts.confirmed, "were there before, and are believed now");
+    also(counts.duplicates, "duplicates, counted once");
+    also(counts.confirmed, "stored before, now trusted");
     let taken = counts.new + counts.duplicates + counts.confirmed;
     also(
         taken.saturating_sub(counts.verified + counts.trusted),
-        "have no signature that holds: they are shown, and are no evidence unless imported with --trusted",
+        "without a valid signature: shown, but not evidence unless imported with --trusted",
     );
     also(
         counts.about_others,
-        "are about domains that are not among yours (`sternpost domains list`); they are kept apart: sternpost reports list --others",
+        "about domains that are not yours (`sternpost domains list`); list them with: sternpost reports list --others",
     );
-    also(
-        counts.left_alone,
-        "mails or files are no TLS reports: they were left alone, and nothing of them was kept",
-    );
+    also(counts.left_alone, "messages or files that are not TLS reports: ignored, nothing of them is stored");
     for problem in &counts.problems {
         out.push_str(&format!("\n{} {}: {}", marks.error, problem.name, problem.why));
     }
     if counts.quarantined > 0 {
-        out.push_str("\n  What could not be read is kept whole: sternpost reports quarantine list");
+        out.push_str("\n  Unreadable reports are kept: sternpost reports quarantine list");
     }
     out
 }

@@ -1,4 +1,5 @@
-//! Makes DKIM keys that are missing, and prints the records to publish (RFC 8460 §3; RPT-16).
+//! `sternpost reports key`: creates the DKIM keys that `[reporter]` names and that do not exist, and prints the DNS
+//! records to publish (RFC 8460 §3; RPT-16).
 
 use crate::serve::reporting::key;
 use crate::terminal::{say, show};
@@ -9,26 +10,26 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Makes and prints.
+/// Creates missing keys and prints the record of each key.
 pub fn run(named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
     let role = super::reporter(&config)?;
     if role.keys.is_empty() {
         return Err(Failure::usage(
-            "no key is named",
-            "[reporter] has no dkim",
-            "Write\n  [reporter]\n  dkim = { selector = \"tlsrpt\", key_file = \"dkim.pem\" }",
+            "no DKIM key is configured",
+            "[reporter] has no key dkim",
+            "Add to sternpost.toml\n  [reporter]\n  dkim = { selector = \"tlsrpt\", key_file = \"dkim.pem\" }",
         ));
     }
     for spec in &role.keys {
         if !spec.key_file.exists() {
-            make(spec)?;
-            say(&format!("The key {} is made (RSA, 2048 bits).", spec.key_file.display()));
+            create(spec)?;
+            say(&format!("Created the key {} (RSA, 2048 bits).", spec.key_file.display()));
         }
         let Some((name, value)) = key(spec, role)?.record() else {
             return Err(Failure::usage(
                 format!("the DKIM key {}", spec.key_file.display()),
-                "its public key can't be told",
+                "its public key can't be derived",
                 "",
             ));
         };
@@ -37,13 +38,13 @@ pub fn run(named: Option<&Path>) -> Result<Exit, Failure> {
     Ok(Exit::Fine)
 }
 
-fn make(spec: &KeySpec) -> Result<(), Failure> {
+fn create(spec: &KeySpec) -> Result<(), Failure> {
     let shown = spec.key_file.display();
     let fail = |why: &dyn std::fmt::Display| {
         Failure::usage(
-            format!("the DKIM key {shown} can't be made"),
+            format!("the DKIM key {shown} can't be created"),
             why,
-            "Its folder has to be there, and you have to be allowed to write in it.",
+            "Its folder must exist and be writable for you.",
         )
     };
     let pair = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
@@ -57,7 +58,7 @@ fn make(spec: &KeySpec) -> Result<(), Failure> {
     file.write_all(pair.serialize_pem().as_bytes()).map_err(|error| fail(&error))
 }
 
-/// A value as zone files have it: in strings of at most 255 bytes.
+/// Formats a TXT value for a zone file: quoted strings of at most 250 bytes (RFC 1035 §3.3.14 allows 255).
 fn strings(value: &str) -> String {
     let mut out = String::new();
     for part in value.as_bytes().chunks(250) {

@@ -1,4 +1,5 @@
-//! Reports listed, and one of them read.
+//! `sternpost reports list` and `show`: received reports from the store. With --sent, both are about reports that this
+//! installation sends (`sent`).
 
 use super::policy_text::{policies_in_words, shown};
 use crate::terminal::{marks, show};
@@ -11,55 +12,55 @@ use std::path::Path;
 use store::outgoing::OutgoingFilter;
 use store::reports::{ListedReport, Search};
 
-/// Which reports.
+/// The options of `sternpost reports list`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// About this domain only
+    /// Only reports about this domain
     #[arg(long)]
     domain: Option<String>,
-    /// From this submitter only
+    /// Only reports from this submitter
     #[arg(long, value_name = "SUBMITTER")]
     from: Option<String>,
-    /// Only those with failures
+    /// Only reports with failures
     #[arg(long)]
     failed: bool,
-    /// Only those about domains that are not among yours
+    /// Only reports about domains that are not yours
     #[arg(long, conflicts_with = "domain")]
     others: bool,
-    /// Reports of ours, that went to others
+    /// List the reports sent to other domains
     #[arg(long, conflicts_with_all = ["from", "failed", "others", "before"])]
     sent: bool,
-    /// With --sent: about this day, such as 2026-11-25
+    /// With --sent: only reports about this day, such as 2026-11-25
     #[arg(long, value_name = "DAY", requires = "sent")]
     day: Option<String>,
-    /// At most so many
+    /// Maximum number of reports
     #[arg(long, default_value_t = 100)]
     limit: u32,
-    /// Those before this number, to go on where a list ended
+    /// Continue before this number, the last one of the previous list
     #[arg(long, value_name = "NUMBER")]
     before: Option<i64>,
-    /// One line of JSON (docs/reports.md)
+    /// Print one line of JSON (docs/reports.md)
     #[arg(long)]
     json: bool,
 }
 
-/// Which report.
+/// The options of `sternpost reports show`.
 #[derive(Debug, clap::Args)]
 pub struct Show {
-    /// Its number, as `sternpost reports list` shows it
+    /// Number of the report in `sternpost reports list`
     number: i64,
-    /// One of ours, by its number in `sternpost reports list --sent`
+    /// Show a sent report, by its number in `sternpost reports list --sent`
     #[arg(long)]
     sent: bool,
-    /// The report's own text, as it came
+    /// Print the report's JSON as received or sent
     #[arg(long, conflicts_with = "json")]
     raw: bool,
-    /// One line of JSON (docs/reports.md)
+    /// Print one line of JSON (docs/reports.md)
     #[arg(long)]
     json: bool,
 }
 
-/// Lists them.
+/// Lists received or sent reports.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let known: Vec<&str> = context.known.iter().map(|spec| spec.name.as_str()).collect();
@@ -94,7 +95,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     match options.json {
         true => show(&format!("{}\n", serde_json::json!({ "schema": 1, "reports": found }))),
         false if found.is_empty() => show(
-            "No reports. Take some in: sternpost reports import FILE, or switch the inbox on by [inbox].\n",
+            "No reports. Import some: sternpost reports import FILE, or enable the inbox with a section [inbox].\n",
         ),
         false => show(&found.iter().map(line).collect::<String>()),
     }
@@ -104,9 +105,10 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 fn line(report: &ListedReport) -> String {
     let mark = if report.failed > 0 { marks().error } else { marks().fine };
     let day = report.start.strftime("%Y-%m-%d");
-    let odd = if report.warnings > 0 { format!(", {} odd", report.warnings) } else { String::new() };
+    let warnings =
+        if report.warnings > 0 { format!(", {} warnings", report.warnings) } else { String::new() };
     format!(
-        "{mark} {:>6}  {day}  {:<28} {:<28} {} ok, {} failed  ({}, {}{odd})\n",
+        "{mark} {:>6}  {day}  {:<28} {:<28} {} ok, {} failed  ({}, {}{warnings})\n",
         report.id,
         shown(&report.submitter),
         shown(&report.domains.join(" ")),
@@ -117,7 +119,7 @@ fn line(report: &ListedReport) -> String {
     )
 }
 
-/// Shows one.
+/// Shows a received or sent report.
 pub async fn show_one(options: &Show, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     if options.sent {
@@ -128,33 +130,33 @@ pub async fn show_one(options: &Show, named: Option<&Path>) -> Result<Exit, Fail
     let Some(stored) = found else {
         return Err(Failure::finding(
             format!("report {}", options.number),
-            "there is none of that number",
-            "The numbers are in `sternpost reports list`.",
+            "no such report",
+            "`sternpost reports list` shows the numbers.",
         ));
     };
-    let told = open_report(stored)?;
+    let report = open_report(stored)?;
     match (options.raw, options.json) {
-        (true, _) => show(&told.text),
+        (true, _) => show(&report.text),
         (_, true) => {
-            let json = serde_json::to_string(&told)
+            let json = serde_json::to_string(&report)
                 .map_err(|error| Failure::new("the report can't be shown", error, ""))?;
             show(&format!("{json}\n"));
         }
-        _ => show(&in_words(&told)),
+        _ => show(&in_words(&report)),
     }
     Ok(Exit::Fine)
 }
 
-fn in_words(told: &OpenedReport) -> String {
-    let listed = &told.listed;
+fn in_words(report: &OpenedReport) -> String {
+    let listed = &report.listed;
     let mut out = String::new();
-    let believed = match &told.signer {
+    let trust = match &report.signer {
         Some(signer) => format!("signed by {signer}"),
         None => listed.trust.to_string(),
     };
     let _ = writeln!(
         out,
-        "Report {} of {} ({}), {believed}, came by {} at {}",
+        "Report {} from {} ({}), {trust}, received by {} at {}",
         shown(&listed.report_id),
         shown(&listed.submitter),
         shown(&listed.organization),
@@ -162,13 +164,13 @@ fn in_words(told: &OpenedReport) -> String {
         listed.received_at
     );
     let _ = writeln!(out, "  covers {} to {}", listed.start, listed.end);
-    if let Some(contact) = &told.contact {
+    if let Some(contact) = &report.contact {
         let _ = writeln!(out, "  contact: {}", shown(contact));
     }
-    out.push_str(&policies_in_words(&told.policies));
-    if !told.oddities.is_empty() {
-        let _ = writeln!(out, "\nWhat RFC 8460 does not allow, and was taken all the same:");
-        for oddity in &told.oddities {
+    out.push_str(&policies_in_words(&report.policies));
+    if !report.oddities.is_empty() {
+        let _ = writeln!(out, "\nDeviations from RFC 8460 that were accepted:");
+        for oddity in &report.oddities {
             let _ = writeln!(out, "  {} {}: {}", marks().warning, shown(&oddity.path), oddity.what);
         }
     }

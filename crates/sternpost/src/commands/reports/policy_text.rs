@@ -1,22 +1,22 @@
-//! What a report says under each policy, for a terminal; of reports that came in, of ours, and of previews alike.
+//! The results of a report by policy, as text for a terminal. Received reports, sent reports and previews use it.
 
 use crate::terminal::marks;
 use formats::report::PolicyReport;
 use std::fmt::Write;
 
-/// What others wrote, fit for a terminal: no control characters.
+/// Replaces the control characters in text from outside, so that it is safe to print on a terminal.
 pub fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// The outcome under each policy.
+/// Formats the results of each policy: sessions, policy text, and up to 100 failure details.
 pub fn policies_in_words(policies: &[PolicyReport]) -> String {
     let mut out = String::new();
     for policy in policies {
         let domain = policy.policy_domain.as_ref().map_or("an unnamed domain", |name| name.as_str());
         let _ = writeln!(
             out,
-            "\n{} under {}: {} sessions worked, {} failed",
+            "\n{} under {}: {} sessions succeeded, {} failed",
             domain, policy.policy_type, policy.successful, policy.failed
         );
         policy.policy_string.iter().take(100).for_each(|line| {
@@ -38,7 +38,7 @@ pub fn policies_in_words(policies: &[PolicyReport]) -> String {
             }
         }
         if policy.details.len() > 100 {
-            let _ = writeln!(out, "  … and {} details more (--json has all)", policy.details.len() - 100);
+            let _ = writeln!(out, "  … and {} more details (--json has all)", policy.details.len() - 100);
         }
     }
     out

@@ -1,4 +1,5 @@
-//! The report to a domain as it would be sent now: tomorrow's today, or that of a day before.
+//! `sternpost reports preview`: builds the report to a domain about a day from the current tallies, and prints it.
+//! Nothing is stored or sent.
 
 use super::policy_text::policies_in_words;
 use crate::terminal::{say, show};
@@ -9,20 +10,20 @@ use sender::report::build;
 use std::path::Path;
 use store::tallies::DomainTally;
 
-/// About whom.
+/// The options of `sternpost reports preview`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The domain that mail went to
+    /// Recipient domain
     domain: String,
-    /// The day, such as 2026-11-25 [default: today]
+    /// Day in UTC, such as 2026-11-25 [default: today]
     #[arg(long)]
     day: Option<String>,
-    /// The report itself, as it would be sent (JSON of RFC 8460)
+    /// Print the report's JSON (RFC 8460)
     #[arg(long)]
     raw: bool,
 }
 
-/// Shows it.
+/// Builds and prints the report.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let domain = operations::world::domain(&options.domain)?;
     let context = RolloutContext::open(named).await?;
@@ -38,13 +39,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let shown = day.strftime("%Y-%m-%d");
     let Some(report) = build(day, DomainTally { domain: domain.clone(), entries }, &looks, &reporter) else {
         say(&format!(
-            "No session with {domain} was counted on {shown}, so there is no report about that day."
+            "No sessions with {domain} were counted on {shown}, so there is no report about that day."
         ));
         return Ok(Exit::Fine);
     };
     let text = report
         .to_json()
-        .map_err(|error| Failure::new(format!("the report to {domain} can't be written"), error, ""))?;
+        .map_err(|error| Failure::new(format!("the report to {domain} can't be encoded"), error, ""))?;
     match options.raw {
         true => say(&String::from_utf8_lossy(&text)),
         false => show(&format!(

@@ -1,4 +1,5 @@
-//! What came in and could not be read: listed, shown, tried again, thrown away.
+//! `sternpost reports quarantine`: lists, shows, retries and drops received reports that could not be parsed. The store
+//! keeps them as they were received.
 
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
@@ -7,41 +8,45 @@ use operations::{RolloutContext, store_failure};
 use std::io::Write;
 use std::path::Path;
 
-/// What to do.
+/// The subcommands of `sternpost reports quarantine`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// List it, with the reasons
+    /// List the quarantined reports, with reasons
+    #[command(after_help = "Example:\n  sternpost reports quarantine list")]
     List {
-        /// One line of JSON (docs/reports.md)
+        /// Print one line of JSON (docs/reports.md)
         #[arg(long)]
         json: bool,
     },
-    /// Show one as it came
+    /// Print a quarantined report as it was received
+    #[command(after_help = "Example:\n  sternpost reports quarantine show 3")]
     Show {
-        /// Its number
+        /// Number in `sternpost reports quarantine list`
         number: i64,
     },
-    /// Try to read all of it again, as after an upgrade
+    /// Parse all quarantined reports again, as after an upgrade
+    #[command(after_help = "Example:\n  sternpost reports quarantine retry")]
     Retry,
-    /// Throw one away
+    /// Delete a quarantined report
+    #[command(after_help = "Example:\n  sternpost reports quarantine drop 3")]
     Drop {
-        /// Its number
+        /// Number in `sternpost reports quarantine list`
         number: i64,
     },
 }
 
-/// At most so many in a list.
+/// Maximum number of reports in a list.
 const MAX_LISTED: u32 = 1000;
 
-/// Does it.
+/// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let fail = |error| store_failure(&error);
     let none = |number: &i64| {
         Err(Failure::finding(
             format!("number {number}"),
-            "nothing of that number is in quarantine",
-            "The numbers are in `sternpost reports quarantine list`.",
+            "no such report in quarantine",
+            "`sternpost reports quarantine list` shows the numbers.",
         ))
     };
     match command {
@@ -49,7 +54,7 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
             let all = context.store.quarantined(0, MAX_LISTED).await.map_err(fail)?;
             match json {
                 true => show(&format!("{}\n", serde_json::json!({ "schema": 1, "quarantine": all }))),
-                false if all.is_empty() => say("Nothing is in quarantine."),
+                false if all.is_empty() => say("The quarantine is empty."),
                 false => all.iter().for_each(|one| {
                     let (id, at, size) = (one.id, one.received_at, one.size);
                     say(&format!(
@@ -62,16 +67,16 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
             }
         }
         Command::Show { number } => match context.store.quarantined_bytes(*number).await.map_err(fail)? {
-            // A closed pipe is no error of ours.
+            // A closed pipe is not an error.
             Some(bytes) => drop(std::io::stdout().write_all(&bytes)),
             None => return none(number),
         },
         Command::Retry => {
             let (taken, left) = retry(&context).await?;
-            say(&format!("{taken} taken in, {left} still can't be read."));
+            say(&format!("{taken} imported, {left} still can't be parsed."));
         }
         Command::Drop { number } => match context.store.release_quarantined(*number).await.map_err(fail)? {
-            true => say(&format!("Number {number} is thrown away.")),
+            true => say(&format!("Number {number} is deleted.")),
             false => return none(number),
         },
     }

@@ -1,4 +1,5 @@
-//! Reports of ours to others: where each stands, and what it says.
+//! `sternpost reports list --sent` and `show --sent`: the delivery state and the content of the reports that this
+//! installation sends.
 
 use super::policy_text::{policies_in_words, shown};
 use crate::terminal::{marks, show};
@@ -9,7 +10,7 @@ use serde::Serialize;
 use std::fmt::Write;
 use store::outgoing::{DeliveryState, Outgoing, OutgoingFilter, Reply, TargetState};
 
-/// A report on its way, for scripts.
+/// A sent report in JSON output.
 #[derive(Serialize)]
 struct Listed<'r> {
     id: i64,
@@ -47,7 +48,7 @@ fn day(report: &Outgoing) -> String {
     report.day.strftime("%Y-%m-%d").to_string()
 }
 
-/// Lists them.
+/// Lists sent reports.
 pub async fn list(context: RolloutContext, wanted: &OutgoingFilter, json: bool) -> Result<Exit, Failure> {
     let fail = |error| store_failure(&error);
     let reports = context.store.outgoing(wanted).await.map_err(fail)?;
@@ -59,7 +60,7 @@ pub async fn list(context: RolloutContext, wanted: &OutgoingFilter, json: bool) 
     match json {
         true => show(&format!("{}\n", serde_json::json!({ "schema": 1, "sent": with }))),
         false if with.is_empty() => show(
-            "No reports of ours yet. They are built after midnight (UTC) from what [collector] counts, and sent by [reporter].\n",
+            "No sent reports yet. [reporter] builds them after midnight (UTC) from the sessions that [collector] counts, and sends them.\n",
         ),
         false => show(&reports.iter().map(line).collect::<String>()),
     }
@@ -69,7 +70,7 @@ pub async fn list(context: RolloutContext, wanted: &OutgoingFilter, json: bool) 
 fn line(report: &Outgoing) -> String {
     let (mark, state) = match report.state {
         DeliveryState::Sent => (marks().fine, "sent".to_owned()),
-        DeliveryState::Waiting => (marks().info, format!("waits for {}", report.due)),
+        DeliveryState::Waiting => (marks().info, format!("next attempt {}", report.due)),
         DeliveryState::Unwanted => (marks().info, "unwanted".to_owned()),
         DeliveryState::GivenUp => (marks().error, "given up".to_owned()),
     };
@@ -84,7 +85,7 @@ fn line(report: &Outgoing) -> String {
     )
 }
 
-/// Shows one.
+/// Shows a sent report.
 pub async fn show_one(context: RolloutContext, id: i64, raw: bool, json: bool) -> Result<Exit, Failure> {
     let fail = |error| store_failure(&error);
     let found = context.store.outgoing_by_id(id).await.map_err(fail)?;
@@ -93,13 +94,12 @@ pub async fn show_one(context: RolloutContext, id: i64, raw: bool, json: bool) -
     context.store.close().await;
     let (Some(report), Some(packed)) = (found, packed) else {
         return Err(Failure::finding(
-            format!("report {id} of ours"),
-            "there is none of that number",
-            "The numbers are in `sternpost reports list --sent`.",
+            format!("sent report {id}"),
+            "no such report",
+            "`sternpost reports list --sent` shows the numbers.",
         ));
     };
-    let damaged =
-        |why: &dyn std::fmt::Display| Failure::new(format!("report {id} can't be read again"), why, "");
+    let damaged = |why: &dyn std::fmt::Display| Failure::new(format!("report {id} can't be parsed"), why, "");
     let (text, _) = unpack(&packed).map_err(|error| damaged(&error))?;
     let read = Report::read(&text).map_err(|error| damaged(&error))?.report;
     match (raw, json) {
@@ -126,9 +126,9 @@ fn in_words(report: &Outgoing, targets: &[TargetState], policies: &[PolicyReport
     let mut out = line(report);
     for target in targets {
         let (mark, word) = match target.reply {
-            Reply::Accepted => (marks().fine, "took it"),
-            Reply::Failed => (marks().warning, "did not take it yet"),
-            Reply::Refused => (marks().error, "refused it"),
+            Reply::Accepted => (marks().fine, "accepted it"),
+            Reply::Failed => (marks().warning, "failed"),
+            Reply::Refused => (marks().error, "rejected it"),
         };
         let _ = writeln!(
             out,

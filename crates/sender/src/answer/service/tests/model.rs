@@ -1,6 +1,6 @@
-//! The service against a plain model of RFC 8461: random sequences of mail, changes of what is
-//! published, faults, restarts and time. `SEQUENCES=100000 cargo test -p sternpost-sender --release
-//! model` is the long run.
+//! Compares the service with a plain model of RFC 8461 under random sequences of mail, changes of the published
+//! policy, failures, restarts and time. For a long run:
+//! `SEQUENCES=100000 cargo test -p sternpost-sender --release model`.
 
 use super::world::{Bench, MxAnswer, Published, forged_nothing, mode, secure};
 use formats::Mode;
@@ -12,31 +12,31 @@ use proptest::test_runner::{Config, TestRunner};
 
 #[derive(Debug, Clone)]
 enum Act {
-    /// Mail goes to the domain.
+    /// A mail server asks for the domain.
     Ask,
-    /// So many seconds pass.
+    /// This number of seconds passes.
     Pass(u32),
-    /// Another policy under another id.
+    /// The domain publishes another policy under a new id, with this `max_age` in seconds.
     Change(Mode, u32),
-    /// Another file under the same id.
+    /// The domain publishes another policy under the same id.
     Slip,
-    /// Record and policy host are gone, or suppressed.
+    /// The record and the policy host disappear, or an attacker suppresses them.
     Vanish,
-    /// They are back.
+    /// The record and the policy host return.
     Return,
     /// The policy host fails.
     HostDown,
-    /// The file is malformed.
+    /// The policy file becomes malformed.
     Malformed,
-    /// The record can't be looked up.
+    /// The look-up of the record fails.
     RecordDown,
-    /// The MX records name no host any more, which changes no answer.
+    /// The MX answer has no host any more, which must not change any answer.
     MxGone(usize),
     /// The MX records name a host again.
     MxBack,
-    /// The program starts anew.
+    /// The service restarts.
     Restart,
-    /// The calendar is set forward. (Set back, it may lengthen by the step: see VAL-22.)
+    /// The clock steps forward by this number of seconds. (A step back may prolong a policy by the step: VAL-22.)
     Step(i64),
 }
 
@@ -61,15 +61,15 @@ fn act(restarts: bool) -> BoxedStrategy<Act> {
     .boxed()
 }
 
-/// A sender by the RFC, with one domain: what it holds, what it last said, and nothing clever.
+/// The model: a sender that follows the RFC for one domain, with its policy and its last answer.
 #[derive(Default)]
 struct Sender {
     now: u64,
     held: Option<Held>,
     failed: Option<(String, u64)>,
-    said: Option<Said>,
-    /// Whether the store knows what DANE says of the hosts. Until an MX answer named one, a policy in the store is
-    /// looked up before it is answered.
+    answer: Option<CachedAnswer>,
+    /// True once the store has the DANE counts of the hosts. Until an MX answer names a host, a policy in the store is
+    /// looked up before it is used.
     hosts_known: bool,
 }
 
@@ -83,7 +83,7 @@ struct Held {
 }
 
 #[derive(Clone)]
-struct Said {
+struct CachedAnswer {
     text: String,
     recheck: u64,
     until: u64,
@@ -94,15 +94,15 @@ impl Sender {
         self.held.clone().filter(|held| self.now < held.at + held.max_age)
     }
 
-    /// RFC 8461 §5.1: the record, then the policy when it is new or a day old.
-    fn look(&mut self, published: &Published) -> Said {
+    /// Looks up the record, and fetches the policy when it is new or a day old (RFC 8461 §5.1).
+    fn look_up(&mut self, published: &Published) -> CachedAnswer {
         let live = self.live();
         let mut found = live.clone();
         if let Ok(Some(id)) = &published.record {
             let refresh = |held: &Held| self.now >= held.at + 86_400.min(held.max_age / 2);
             let wanted = live.as_ref().is_none_or(|held| held.id != *id || refresh(held));
-            let waits = self.failed.as_ref().is_some_and(|(of, at)| of == id && self.now < at + 300);
-            if wanted && !waits {
+            let backs_off = self.failed.as_ref().is_some_and(|(of, at)| of == id && self.now < at + 300);
+            if wanted && !backs_off {
                 match &published.policy {
                     Ok(file) if formats::Policy::parse(file.as_bytes()).is_ok() => {
                         let policy = formats::Policy::parse(file.as_bytes()).unwrap();
@@ -121,46 +121,50 @@ impl Sender {
                 }
             }
         }
-        // A record that can't be looked up has no TTL; the least pause holds.
+        // A failed look-up of the record has no TTL, so the minimum recheck applies.
         let ttl = if published.record.is_err() { 60 } else { published.ttl.max(60) };
-        let names_hosts = matches!(published.mx, Ok(MxAnswer::Host) | Err(DnsError::NoSuchRecord(_)));
-        self.hosts_known |= names_hosts && found.is_some();
+        let has_host = matches!(published.mx, Ok(MxAnswer::Host) | Err(DnsError::NoSuchRecord(_)));
+        self.hosts_known |= has_host && found.is_some();
         match found {
             Some(held) => {
                 let rest = (held.at + held.max_age).saturating_sub(self.now);
-                Said { text: words(&held), recheck: self.now + ttl.min(rest), until: self.now + rest }
+                CachedAnswer { text: reply(&held), recheck: self.now + ttl.min(rest), until: self.now + rest }
             }
             None => {
                 let life = ttl.min(3600);
-                Said { text: "NOTFOUND".into(), recheck: self.now + life * 4 / 5, until: self.now + life }
+                CachedAnswer {
+                    text: "NOTFOUND".into(),
+                    recheck: self.now + life * 4 / 5,
+                    until: self.now + life,
+                }
             }
         }
     }
 
     fn ask(&mut self, published: &Published) -> String {
-        match self.said.clone().filter(|said| self.now < said.until) {
-            Some(said) => {
-                if self.now >= said.recheck {
-                    self.said = Some(self.look(published));
+        match self.answer.clone().filter(|answer| self.now < answer.until) {
+            Some(answer) => {
+                if self.now >= answer.recheck {
+                    self.answer = Some(self.look_up(published));
                 }
-                said.text
+                answer.text
             }
             None => {
-                // What is remembered is answered before anything is looked up.
-                let said = match self.live().filter(|_| self.hosts_known) {
+                // A stored policy is used before anything is looked up.
+                let answer = match self.live().filter(|_| self.hosts_known) {
                     Some(held) => {
-                        Said { text: words(&held), recheck: self.now, until: held.at + held.max_age }
+                        CachedAnswer { text: reply(&held), recheck: self.now, until: held.at + held.max_age }
                     }
-                    None => self.look(published),
+                    None => self.look_up(published),
                 };
-                self.said = Some(said.clone());
-                said.text
+                self.answer = Some(answer.clone());
+                answer.text
             }
         }
     }
 }
 
-fn words(held: &Held) -> String {
+fn reply(held: &Held) -> String {
     match held.mode {
         Mode::Enforce => {
             let id = held.text.split("mx: mx").nth(1).and_then(|rest| rest.split('.').next()).unwrap();
@@ -174,15 +178,15 @@ async fn play(bench: &mut Bench, domain: &str, acts: &[Act]) {
     let mut sender = Sender::default();
     let mut number = 1;
     let mut published = Published::policy("1", "enforce", 604_800);
-    let mut seen = Vec::new();
+    let mut history = Vec::new();
     for act in acts {
         match act {
             Act::Ask => {
                 bench.world.publish(domain, published.clone());
-                let (said, expected) = (bench.ask(domain).await, sender.ask(&published));
+                let (actual, expected) = (bench.ask(domain).await, sender.ask(&published));
                 bench.settle().await;
-                seen.push(format!("{expected} <- {act:?} at {}", sender.now));
-                assert_eq!(said, expected, "{domain}: {acts:#?}\n{seen:#?}");
+                history.push(format!("{expected} <- {act:?} at {}", sender.now));
+                assert_eq!(actual, expected, "{domain}: {acts:#?}\n{history:#?}");
             }
             Act::Pass(seconds) => {
                 bench.clock.advance(*seconds);
@@ -216,7 +220,7 @@ async fn play(bench: &mut Bench, domain: &str, acts: &[Act]) {
             Act::MxBack => published.mx = Ok(MxAnswer::Host),
             Act::Restart => {
                 bench.restart();
-                (sender.said, sender.failed) = (None, None);
+                (sender.answer, sender.failed) = (None, None);
             }
             Act::Step(seconds) => bench.clock.set_by(*seconds),
         }
@@ -235,7 +239,7 @@ fn mode_of(published: &Published) -> &'static str {
 }
 
 #[test]
-fn the_service_does_what_a_plain_model_of_the_rfc_does() {
+fn the_service_agrees_with_a_plain_model_of_the_rfc() {
     let sequences: u32 = std::env::var("SEQUENCES").ok().map_or(400, |text| text.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(Config::default());
@@ -243,7 +247,7 @@ fn the_service_does_what_a_plain_model_of_the_rfc_does() {
         for number in 0..sequences {
             let acts = proptest::collection::vec(act(number % 2 == 0), 1..40);
             let acts = acts.new_tree(&mut runner).unwrap().current();
-            // A store for some sequences, so that it stays small.
+            // A new store for each sequence, so that it stays small.
             let mut bench = Bench::new().await;
             play(&mut bench, &format!("d{number}.example"), &acts).await;
         }

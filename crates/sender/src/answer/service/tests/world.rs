@@ -1,6 +1,6 @@
-//! A world that the tests hold in their hands: what is published, what fails, what was asked.
+//! A simulated DNS and policy hosts for the tests: they set the published records and failures, and count queries.
 
-use crate::answer::{Answers, Discovery, Settings};
+use crate::answer::{Discovery, PolicyService, Settings};
 use formats::{DomainName, Policy};
 use jiff::Timestamp;
 use net::BoxFuture;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use store::Store;
 use tokio::sync::Notify;
 
-/// What a domain publishes.
+/// The records and the policy that a domain publishes.
 #[derive(Clone)]
 pub struct Published {
     pub record: Result<Option<String>, DnsError>,
@@ -22,12 +22,12 @@ pub struct Published {
     pub ttl: u64,
 }
 
-/// What the MX records of a domain say.
+/// The MX records of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MxAnswer {
-    /// One host.
+    /// A single host.
     Host,
-    /// `0 .` (RFC 7505).
+    /// The null MX (RFC 7505).
     Null,
 }
 
@@ -45,8 +45,8 @@ impl Published {
 #[derive(Default)]
 struct Inside {
     domains: HashMap<String, Published>,
-    asked: HashMap<String, u32>,
-    fetched: HashMap<String, u32>,
+    queries: HashMap<String, u32>,
+    fetches: HashMap<String, u32>,
     gate: Option<Arc<Notify>>,
 }
 
@@ -54,20 +54,20 @@ struct Inside {
 pub struct World(Mutex<Inside>);
 
 impl World {
-    pub fn publish(&self, domain: &str, what: Published) {
-        self.0.lock().unwrap().domains.insert(domain.to_owned(), what);
+    pub fn publish(&self, domain: &str, published: Published) {
+        self.0.lock().unwrap().domains.insert(domain.to_owned(), published);
     }
 
-    /// Questions for the record of a domain.
-    pub fn asked(&self, domain: &str) -> u32 {
-        self.0.lock().unwrap().asked.get(domain).copied().unwrap_or(0)
+    /// The number of queries for the `_mta-sts` record of a domain.
+    pub fn queries(&self, domain: &str) -> u32 {
+        self.0.lock().unwrap().queries.get(domain).copied().unwrap_or(0)
     }
 
-    pub fn fetched(&self, domain: &str) -> u32 {
-        self.0.lock().unwrap().fetched.get(domain).copied().unwrap_or(0)
+    pub fn fetches(&self, domain: &str) -> u32 {
+        self.0.lock().unwrap().fetches.get(domain).copied().unwrap_or(0)
     }
 
-    /// Holds all answers back until the gate is opened.
+    /// Blocks all answers until the gate is opened.
     pub fn hold(&self) -> Arc<Notify> {
         let gate = Arc::new(Notify::new());
         self.0.lock().unwrap().gate = Some(gate.clone());
@@ -101,7 +101,7 @@ fn answer(data: Data, ttl: u64) -> Answer {
     }
 }
 
-/// Absence as an attacker forges it: unsigned, to be remembered for `ttl` seconds.
+/// A negative answer as an attacker forges it: unsigned, with a TTL in seconds.
 pub fn forged_nothing(ttl: u64) -> Absence {
     Absence { security: Security::Insecure, ttl: Some(Duration::from_secs(ttl)) }
 }
@@ -118,15 +118,15 @@ impl Dns for World {
                         MxAnswer::Host => Mx { preference: 10, exchange: Exchange::Host(name.clone()) },
                         MxAnswer::Null => Mx { preference: 0, exchange: Exchange::Null },
                     };
-                    published.mx.map(|said| answer(Data::Mx(mx(said)), published.ttl))
+                    published.mx.map(|exchange| answer(Data::Mx(mx(exchange)), published.ttl))
                 }
                 Kind::Txt => {
-                    *self.0.lock().unwrap().asked.entry(domain.to_owned()).or_default() += 1;
+                    *self.0.lock().unwrap().queries.entry(domain.to_owned()).or_default() += 1;
                     let nothing = DnsError::NoSuchName(forged_nothing(published.ttl));
                     let id = published.record?.ok_or(nothing)?;
                     Ok(answer(Data::Txt(format!("v=STSv1; id={id};").into_bytes()), published.ttl))
                 }
-                // A name in brackets is looked up without MX, so its addresses say whether DANE applies.
+                // A name in brackets is looked up without MX, so its addresses decide whether DANE applies.
                 _ => Ok(answer(Data::A([192, 0, 2, 1].into()), published.ttl)),
             }
         })
@@ -137,7 +137,7 @@ impl PolicyHosts for World {
     fn fetch<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
         Box::pin(async move {
             self.wait().await;
-            *self.0.lock().unwrap().fetched.entry(domain.to_string()).or_default() += 1;
+            *self.0.lock().unwrap().fetches.entry(domain.to_string()).or_default() += 1;
             Ok(Fetched {
                 body: self.of(domain.as_str()).policy?.into_bytes(),
                 address: [127, 0, 0, 1].into(),
@@ -149,41 +149,41 @@ impl PolicyHosts for World {
     }
 }
 
-/// The service in such a world.
+/// The answer service in a simulated world.
 pub struct Bench {
     pub world: Arc<World>,
     pub clock: Arc<ManualClock>,
     pub store: Store,
-    pub answers: Arc<Answers>,
-    _place: tempfile::TempDir,
+    pub answers: Arc<PolicyService>,
+    _dir: tempfile::TempDir,
 }
 
 impl Bench {
     pub async fn new() -> Self {
-        let memory = std::path::Path::new("/dev/shm");
-        let place = match memory.is_dir() {
-            true => tempfile::tempdir_in(memory).unwrap(),
+        let ramdisk = std::path::Path::new("/dev/shm");
+        let dir = match ramdisk.is_dir() {
+            true => tempfile::tempdir_in(ramdisk).unwrap(),
             false => tempfile::tempdir().unwrap(),
         };
-        let store = Store::open(&place.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
         let world = Arc::new(World::default());
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
         let answers = service(&world, &clock, &store, Settings::default());
-        Self { world, clock, store, answers, _place: place }
+        Self { world, clock, store, answers, _dir: dir }
     }
 
-    /// The program anew, over the same store.
+    /// Starts a new service with the same store.
     pub fn restart(&mut self) {
         self.answers = service(&self.world, &self.clock, &self.store, Settings::default());
     }
 
-    /// What Postfix is answered, the level alone.
+    /// The reply to Postfix without TLSRPT attributes.
     pub async fn ask(&self, key: &str) -> String {
         let entry = self.answers.ask(key).await;
         format!("{} {}", entry.word(false), entry.text(false)).trim_end().to_owned()
     }
 
-    /// Waits for look-ups in the background.
+    /// Waits until no look-up is in flight.
     pub async fn settle(&self) {
         while !self.answers.is_idle() {
             tokio::task::yield_now().await;
@@ -191,7 +191,7 @@ impl Bench {
     }
 }
 
-/// What an enforced policy of [`Published::policy`] is answered with.
+/// The reply for a policy of [`Published::policy`] in mode `enforce`.
 pub fn secure(id: &str) -> String {
     format!("OK secure match=mx{id}.example servername=hostname")
 }
@@ -201,9 +201,9 @@ pub fn service(
     clock: &Arc<ManualClock>,
     store: &Store,
     settings: Settings,
-) -> Arc<Answers> {
+) -> Arc<PolicyService> {
     let discovery = Discovery::new(world.clone(), world.clone(), store.clone(), clock.clone());
-    Answers::new(world.clone(), discovery, store.clone(), clock.clone(), 1 << 20, settings)
+    PolicyService::new(world.clone(), discovery, store.clone(), clock.clone(), 1 << 20, settings)
 }
 
 /// The mode of a policy file.

@@ -1,10 +1,10 @@
-//! What a walk met, as the entries of a TLS report (RFC 8460 §4.2, §4.3).
+//! Counts one delivery as the entries of a TLS report (RFC 8460 §4.2, §4.3).
 //!
-//! One walk is one session. Under each policy that was tried it counts as a success when the
-//! message went out and nothing failed under that policy, else as one failure with its details; a
-//! success after failures on other hosts counts as a success and keeps the details (RPT-21, LIB-04).
+//! A delivery is one session. Under each policy that was applied it counts as a success when the message was delivered
+//! and no lasting failure occurred under that policy, else as one failure with its details. A success after failures on
+//! other hosts counts as a success and keeps the details (RPT-21, LIB-04).
 
-use crate::answer::sts::EffectivePolicy;
+use super::PolicyInForce;
 use formats::policy::lines;
 use formats::report::{FailureDetail, PolicyReport};
 use formats::result_type::PolicyType;
@@ -12,15 +12,15 @@ use formats::tlsa::TlsaRecord;
 use formats::{DomainName, Mode, ResultType};
 use net::smtp::{Fault, SessionFailure, SessionReport, Target};
 
-pub(super) struct Tallies {
+pub(super) struct SessionTally {
     domain: DomainName,
     sts: Option<PolicyReport>,
     tlsa: Vec<PolicyReport>,
-    /// A failure that a delivery does not make good: the policy could not be had, or is tested.
+    /// A failure that a later success does not cancel: the policy is unavailable, or in `testing`.
     lasting: bool,
 }
 
-impl Tallies {
+impl SessionTally {
     pub(super) fn new(domain: &DomainName) -> Self {
         Self { domain: domain.clone(), sts: None, tlsa: Vec::new(), lasting: false }
     }
@@ -37,19 +37,19 @@ impl Tallies {
         }
     }
 
-    pub(super) fn sts(&mut self, found: &EffectivePolicy) {
+    pub(super) fn sts(&mut self, policy: &PolicyInForce) {
         let mut entry = self.entry(PolicyType::Sts);
-        match found {
-            EffectivePolicy::Policy { held, .. } if held.policy.mode != Mode::None => {
-                entry.policy_string = lines(&held.body).map(str::to_owned).collect();
-                entry.mx_host = held.policy.mx.iter().map(ToString::to_string).collect();
+        match policy {
+            PolicyInForce::Policy { policy, body } if policy.mode != Mode::None => {
+                entry.policy_string = lines(body).map(str::to_owned).collect();
+                entry.mx_host = policy.mx.iter().map(ToString::to_string).collect();
             }
-            EffectivePolicy::Unavailable(why) => {
-                entry.details.push(detail(why.result_type(), None, &why.to_string()));
+            PolicyInForce::Unavailable { result, why } => {
+                entry.details.push(detail(result.clone(), None, why));
                 self.lasting = true;
             }
             // VAL-09: mode `none` is reported like no policy at all.
-            EffectivePolicy::Policy { .. } | EffectivePolicy::None => return,
+            PolicyInForce::Policy { .. } | PolicyInForce::None => return,
         }
         self.sts = Some(entry);
     }
@@ -74,8 +74,8 @@ impl Tallies {
         }
     }
 
-    /// A session under a policy in `testing`: the failure that enforcement would have met (RPT-26).
-    pub(super) fn tested(&mut self, target: &Target, fault: Option<&Fault>, report: Option<&SessionReport>) {
+    /// Counts a session under a policy in `testing`: the failure that enforcement would have caused (RPT-26).
+    pub(super) fn testing(&mut self, target: &Target, fault: Option<&Fault>, report: Option<&SessionReport>) {
         if let Some(fault) = fault {
             self.sts_fault(target, fault);
         } else if let Some(report) = report {
@@ -128,7 +128,7 @@ impl Tallies {
         self.tlsa.push(entry);
     }
 
-    /// The entries. Where DANE decided, a policy of MTA-STS that was not used is left out.
+    /// Returns the entries. Where DANE decided, an MTA-STS policy that was not applied is left out.
     pub(super) fn entries(mut self, delivered: bool) -> Vec<PolicyReport> {
         let by_dane = self.tlsa.iter().any(|entry| entry.successful > 0);
         if let Some(mut sts) = self.sts.take() {

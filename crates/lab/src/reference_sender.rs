@@ -1,70 +1,97 @@
-//! Walks the MX hosts of a domain with a message, or without one to look, under the policy that
-//! applies to each, and says what was met as a TLS report counts it (RFC 8461 §5, §8.4; RFC 7672
-//! §2; RFC 8460 §4).
+//! A sending mail server that does what RFC 8461 (§5, §8.4), RFC 7672 (§2) and RFC 8460 (§4) call for: it delivers a
+//! message to the MX hosts of a domain in their order, under DANE where DANE applies to a host (VAL-10, VAL-11) and
+//! else under the domain's MTA-STS policy, and counts the session as a TLS report does.
 //!
-//! DANE goes first for each host whose chain is secure (VAL-10, VAL-11); MTA-STS is for the rest.
+//! The demo delivers its mail with this sender, and the tests hold the lab's table of cases against it. The policy comes
+//! from outside ([`PolicySource`]), so that the policy cache on trial is the product's own; production mail is
+//! delivered by Postfix or Exim, which ask for answers.
 
-mod tally;
+mod session_tally;
 
-use crate::answer::Discovery;
-use crate::answer::sts::EffectivePolicy;
 use formats::limits::MX_HOSTS;
 use formats::report::PolicyReport;
 use formats::tlsa::{TlsaRecord, TlsaRule};
-use formats::{DomainName, Mode, ResultType};
+use formats::{DomainName, Mode, Policy, ResultType};
 use net::BoxFuture;
 use net::dane::{self, Dane, SMTP_PORT};
 use net::dns::{Dns, DnsError, Kind, Security, host_addresses};
 use net::smtp::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
+use session_tally::SessionTally;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tally::Tallies;
 
-/// Walks MX hosts.
-pub struct Walker {
-    /// Finds MX hosts, addresses and TLSA records.
-    pub dns: Arc<dyn Dns>,
-    /// Talks to them.
-    pub mail: Arc<dyn MailHosts>,
-    /// Finds policies.
-    pub discovery: Arc<Discovery>,
+/// The sender's source of MTA-STS policies.
+pub trait PolicySource: Send + Sync {
+    /// The policy that is in force for mail to `domain` now.
+    fn policy<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, PolicyInForce>;
 }
 
-/// How a message went.
+/// The MTA-STS policy that a delivery is under.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Walk {
-    /// What became of it.
+pub enum PolicyInForce {
+    /// This policy.
+    Policy {
+        /// The parsed policy.
+        policy: Policy,
+        /// The policy file, whose lines the report quotes.
+        body: String,
+    },
+    /// The domain announces a policy, the fetch failed, and the sender holds no earlier one.
+    Unavailable {
+        /// The result type that the report counts the failure under.
+        result: ResultType,
+        /// The reason, for the report's `failure-reason-code`.
+        why: String,
+    },
+    /// The domain has no policy.
+    None,
+}
+
+/// Delivers messages as RFC 8461 and RFC 7672 call for.
+pub struct ReferenceSender {
+    /// Resolves MX hosts, addresses and TLSA records.
+    pub dns: Arc<dyn Dns>,
+    /// Opens SMTP sessions.
+    pub mail: Arc<dyn MailHosts>,
+    /// Finds MTA-STS policies.
+    pub policies: Arc<dyn PolicySource>,
+}
+
+/// One delivery attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The outcome for the message.
     pub outcome: Outcome,
-    /// What is to be tallied for the domain's report: an entry a policy, one session each.
+    /// The session as the domain's report counts it: one entry for each policy that was applied.
     pub entries: Vec<PolicyReport>,
-    /// What happened, host by host, for people.
+    /// The failures, host by host, for people.
     pub steps: Vec<String>,
 }
 
-/// What became of a message.
+/// The outcome for a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// A host took it.
+    /// A host accepted the message.
     Delivered {
-        /// Which.
+        /// The MX host that accepted it.
         host: DomainName,
-        /// How it was protected.
+        /// The protection of the session.
         protection: Protection,
     },
-    /// It waits; the reason is for the mail log.
+    /// The message stays in the queue; the reason is for the mail log.
     Deferred(String),
-    /// It is returned; the reason is for the sender.
+    /// The message bounces; the reason is for its author.
     Refused(String),
 }
 
-/// How a message was protected on its way.
+/// The protection of an SMTP session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
-    /// By TLS with the host verified.
+    /// TLS with a verified MX host.
     Verified,
-    /// By TLS with whoever answered.
+    /// TLS without verification.
     Encrypted,
-    /// Not at all.
+    /// No TLS.
     Clear,
 }
 
@@ -73,36 +100,42 @@ struct Candidates {
     security: Security,
 }
 
-/// What one host is asked for, and under which policy it counts.
+/// The TLS requirement for one host, and the policy that its session counts under.
 enum Rule {
     Dane { demand: TlsDemand, records: Vec<TlsaRecord> },
     Sts(Mode),
     Free,
 }
 
-impl Walker {
+impl ReferenceSender {
     /// Delivers `mail` to the first host of `domain` that the policies allow and that takes it.
-    pub fn deliver<'a>(&'a self, domain: &'a DomainName, mail: &'a Mail) -> BoxFuture<'a, Walk> {
+    pub fn deliver<'a>(&'a self, domain: &'a DomainName, mail: &'a Mail) -> BoxFuture<'a, Delivery> {
         Box::pin(async move {
             let candidates = match self.candidates(domain).await {
                 Ok(candidates) => candidates,
                 Err(walk) => return *walk,
             };
-            let found = self.discovery.find(domain).await.found;
-            let mut run =
-                Run { walker: self, domain, found, mail, tallies: Tallies::new(domain), steps: Vec::new() };
-            let outcome = run.all(candidates).await;
-            run.finish(outcome)
+            let policy = self.policies.policy(domain).await;
+            let mut attempt = Attempt {
+                sender: self,
+                domain,
+                policy,
+                mail,
+                tallies: SessionTally::new(domain),
+                steps: Vec::new(),
+            };
+            let outcome = attempt.all(candidates).await;
+            attempt.finish(outcome)
         })
     }
 
-    async fn candidates(&self, domain: &DomainName) -> Result<Candidates, Box<Walk>> {
-        let end = |outcome| Box::new(Walk { outcome, entries: Vec::new(), steps: Vec::new() });
+    async fn candidates(&self, domain: &DomainName) -> Result<Candidates, Box<Delivery>> {
+        let end = |outcome| Box::new(Delivery { outcome, entries: Vec::new(), steps: Vec::new() });
         match self.dns.lookup(domain, Kind::Mx).await {
             Ok(answer) => {
                 let hosts: Vec<DomainName> = answer.mx_hosts().take(MX_HOSTS).collect();
                 if hosts.is_empty() {
-                    return Err(end(Outcome::Refused(format!("{domain} takes no mail (null MX)"))));
+                    return Err(end(Outcome::Refused(format!("{domain} accepts no mail (null MX)"))));
                 }
                 Ok(Candidates { hosts, security: answer.security })
             }
@@ -111,10 +144,10 @@ impl Walker {
                 Ok(Candidates { hosts: vec![domain.clone()], security: nothing.security })
             }
             Err(DnsError::NoSuchName(_)) => {
-                Err(end(Outcome::Refused(format!("there is no domain {domain}"))))
+                Err(end(Outcome::Refused(format!("the domain {domain} does not exist"))))
             }
             Err(DnsError::Bogus) => {
-                let mut tallies = Tallies::new(domain);
+                let mut tallies = SessionTally::new(domain);
                 tallies.dnssec_failure(None, "the MX records fail DNSSEC validation");
                 let mut walk =
                     *end(Outcome::Deferred(format!("the MX records of {domain} fail DNSSEC validation")));
@@ -126,24 +159,24 @@ impl Walker {
     }
 }
 
-struct Run<'w> {
-    walker: &'w Walker,
+struct Attempt<'w> {
+    sender: &'w ReferenceSender,
     domain: &'w DomainName,
-    found: EffectivePolicy,
+    policy: PolicyInForce,
     mail: &'w Mail,
-    tallies: Tallies,
+    tallies: SessionTally,
     steps: Vec<String>,
 }
 
-impl Run<'_> {
+impl Attempt<'_> {
     async fn all(&mut self, candidates: Candidates) -> Outcome {
-        self.tallies.sts(&self.found);
+        self.tallies.sts(&self.policy);
         let mut last = String::from("no MX host could be reached");
         for host in &candidates.hosts {
             match self.host(host, candidates.security).await {
                 Ok(protection) => return Outcome::Delivered { host: host.clone(), protection },
-                Err(Setback::Refused(why)) => return Outcome::Refused(why),
-                Err(Setback::Next(why)) => {
+                Err(HostFailure::Refused(why)) => return Outcome::Refused(why),
+                Err(HostFailure::Next(why)) => {
                     self.steps.push(format!("{host}: {why}"));
                     last = format!("{host}: {why}");
                 }
@@ -152,28 +185,28 @@ impl Run<'_> {
         Outcome::Deferred(last)
     }
 
-    async fn host(&mut self, host: &DomainName, mx: Security) -> Result<Protection, Setback> {
-        let addresses = match host_addresses(self.walker.dns.as_ref(), host).await {
+    async fn host(&mut self, host: &DomainName, mx: Security) -> Result<Protection, HostFailure> {
+        let addresses = match host_addresses(self.sender.dns.as_ref(), host).await {
             Ok(addresses) => addresses,
             Err(DnsError::Bogus) => {
                 self.tallies.dnssec_failure(Some(host), "the addresses fail DNSSEC validation");
-                return Err(Setback::Next("its addresses fail DNSSEC validation".into()));
+                return Err(HostFailure::Next("its addresses fail DNSSEC validation".into()));
             }
-            Err(error) => return Err(Setback::Next(format!("its addresses: {error}"))),
+            Err(error) => return Err(HostFailure::Next(format!("its addresses: {error}"))),
         };
-        let dane = dane::look_up(self.walker.dns.as_ref(), mx, (host, SMTP_PORT), &addresses).await.dane;
+        let dane = dane::look_up(self.sender.dns.as_ref(), mx, (host, SMTP_PORT), &addresses).await.dane;
         let rule = self.rule(host, dane)?;
-        let mut last = Setback::Next("it has no address".into());
+        let mut last = HostFailure::Next("it has no address".into());
         for address in addresses.addresses {
             match self.address(&Target { host: host.clone(), address }, &rule).await {
-                Err(setback @ Setback::Next(_)) => last = setback,
+                Err(failure @ HostFailure::Next(_)) => last = failure,
                 settled => return settled,
             }
         }
         Err(last)
     }
 
-    fn rule(&mut self, host: &DomainName, dane: Dane) -> Result<Rule, Setback> {
+    fn rule(&mut self, host: &DomainName, dane: Dane) -> Result<Rule, HostFailure> {
         match dane {
             Dane::Applies { rule, records, base } => {
                 let demand = TlsDemand::Dane { rule, base, next_hop: self.domain.clone() };
@@ -181,13 +214,13 @@ impl Run<'_> {
             }
             Dane::Unknown(error) => {
                 self.tallies.dnssec_failure(Some(host), &format!("the TLSA records: {error}"));
-                return Err(Setback::Next(format!("its TLSA records: {error}")));
+                return Err(HostFailure::Next(format!("its TLSA records: {error}")));
             }
             Dane::Absent => {}
         }
-        let EffectivePolicy::Policy { held, .. } = &self.found else { return Ok(Rule::Free) };
-        let mode = held.policy.mode;
-        if mode != Mode::None && !held.policy.covers(host) {
+        let PolicyInForce::Policy { policy, .. } = &self.policy else { return Ok(Rule::Free) };
+        let mode = policy.mode;
+        if mode != Mode::None && !policy.covers(host) {
             self.tallies.sts_failure(
                 ResultType::ValidationFailure,
                 host,
@@ -195,18 +228,18 @@ impl Run<'_> {
                 "the MX host matches no mx line of the policy",
             );
             if mode == Mode::Enforce {
-                return Err(Setback::Next("no mx line of the enforced policy matches it".into()));
+                return Err(HostFailure::Next("no mx line of the enforced policy matches it".into()));
             }
         }
         Ok(if mode == Mode::None { Rule::Free } else { Rule::Sts(mode) })
     }
 
-    async fn address(&mut self, target: &Target, rule: &Rule) -> Result<Protection, Setback> {
+    async fn address(&mut self, target: &Target, rule: &Rule) -> Result<Protection, HostFailure> {
         match rule {
             Rule::Dane { demand, records } => {
                 let outcome = self.session(target, demand).await;
                 self.tallies.dane(records, target, &outcome);
-                let report = outcome.map_err(Setback::of)?;
+                let report = outcome.map_err(HostFailure::of)?;
                 let authenticated = matches!(demand, TlsDemand::Dane { rule: TlsaRule::Authenticate(_), .. });
                 Ok(if authenticated { Protection::Verified } else { protection(&report) })
             }
@@ -214,27 +247,27 @@ impl Run<'_> {
                 Ok(_) => Ok(Protection::Verified),
                 Err(failure) => {
                     self.tallies.sts_fault(target, &failure.fault);
-                    Err(Setback::of(failure))
+                    Err(HostFailure::of(failure))
                 }
             },
             Rule::Sts(_) => {
                 let (outcome, first) = self.opportunistic(target).await;
-                self.tallies.tested(target, first.as_ref(), outcome.as_ref().ok());
+                self.tallies.testing(target, first.as_ref(), outcome.as_ref().ok());
                 outcome.map(|report| protection(&report))
             }
             Rule::Free => self.opportunistic(target).await.0.map(|report| protection(&report)),
         }
     }
 
-    /// TLS if it works, else in the clear as mail has always gone; with the fault of the first try.
-    async fn opportunistic(&self, target: &Target) -> (Result<SessionReport, Setback>, Option<Fault>) {
+    /// Opportunistic TLS (RFC 3207): falls back to plain text when TLS fails, and returns the fault of the first attempt.
+    async fn opportunistic(&self, target: &Target) -> (Result<SessionReport, HostFailure>, Option<Fault>) {
         match self.session(target, &TlsDemand::Opportunistic).await {
             Ok(report) => (Ok(report), None),
             Err(failure) if failure.fault.result_type().is_some() => {
-                let again = self.session(target, &TlsDemand::Never).await.map_err(Setback::of);
+                let again = self.session(target, &TlsDemand::Never).await.map_err(HostFailure::of);
                 (again, Some(failure.fault))
             }
-            Err(failure) => (Err(Setback::of(failure)), None),
+            Err(failure) => (Err(HostFailure::of(failure)), None),
         }
     }
 
@@ -243,26 +276,26 @@ impl Run<'_> {
         target: &Target,
         demand: &TlsDemand,
     ) -> Result<SessionReport, Box<SessionFailure>> {
-        self.walker.mail.session(target, demand, Some(self.mail)).await
+        self.sender.mail.session(target, demand, Some(self.mail)).await
     }
 
-    fn finish(self, outcome: Outcome) -> Walk {
+    fn finish(self, outcome: Outcome) -> Delivery {
         let delivered = matches!(outcome, Outcome::Delivered { .. });
-        Walk { outcome, entries: self.tallies.entries(delivered), steps: self.steps }
+        Delivery { outcome, entries: self.tallies.entries(delivered), steps: self.steps }
     }
 }
 
-/// Why a host did not take the message.
-enum Setback {
-    /// The next one may.
+/// The reason why a host did not accept the message.
+enum HostFailure {
+    /// The next host may accept it.
     Next(String),
-    /// None will.
+    /// No host will accept it.
     Refused(String),
 }
 
-impl Setback {
+impl HostFailure {
     fn of(failure: Box<SessionFailure>) -> Self {
-        // A host that turns the connection away says nothing about the message.
+        // A refused connection or HELO is not a verdict on the message.
         match &failure.fault {
             Fault::Refused("the connection" | "HELO", _) => Self::Next(failure.fault.to_string()),
             fault if fault.is_permanent() => Self::Refused(failure.to_string()),
@@ -275,7 +308,7 @@ fn protection(report: &SessionReport) -> Protection {
     if report.tls.is_some() { Protection::Encrypted } else { Protection::Clear }
 }
 
-/// The address as a report has it.
+/// The `receiving-ip` of a failure.
 fn ip(target: &Target) -> Option<IpAddr> {
     Some(target.address)
 }

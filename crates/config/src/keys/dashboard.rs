@@ -1,0 +1,75 @@
+//! Keys of `[dashboard]`, `[metrics]` and `[log]`: what operators and monitoring systems see.
+
+use super::{Key, Kind};
+
+/// The keys, in the order of the reference.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        path: "dashboard.listen",
+        kind: Kind::Addresses,
+        default: "[\"127.0.0.1:8460\"]",
+        unset: "",
+        about: "Listen addresses of the dashboard. The section `[dashboard]` enables the role. An address that \
+            other hosts can reach requires `certificate` and `key`, or `behind_proxy`.",
+    },
+    Key {
+        path: "dashboard.url",
+        kind: Kind::Url("http"),
+        default: "",
+        unset: "`http://` or `https://` with the first listen address",
+        about: "The base URL under which browsers reach the dashboard. Set it when it differs from `listen`.",
+    },
+    Key {
+        path: "dashboard.certificate",
+        kind: Kind::File,
+        default: "",
+        unset: "plain HTTP",
+        about: "PEM file with the certificate chain for HTTPS. A changed file is reloaded within a minute.",
+    },
+    Key {
+        path: "dashboard.key",
+        kind: Kind::File,
+        default: "",
+        unset: "plain HTTP",
+        about: "PEM file with the private key of `dashboard.certificate`.",
+    },
+    Key {
+        path: "dashboard.behind_proxy",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether the dashboard is reachable only through your own reverse proxy, which serves HTTPS to \
+            browsers. With `true`, the client address is read from `X-Forwarded-For`.",
+    },
+    Key {
+        path: "dashboard.public_check",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether anyone who reaches the dashboard's address can check domains at `/check` without \
+            signing in (docs/check.md). The number of checks per minute is limited, since each one connects \
+            to servers of third parties.",
+    },
+    Key {
+        path: "metrics.listen",
+        kind: Kind::Loopback,
+        default: "",
+        unset: "disabled",
+        about: "Listen address for `/metrics` (Prometheus), `/healthz`, `/readyz` and a status page.",
+    },
+    Key {
+        path: "log.format",
+        kind: Kind::Choice(&["text", "json"]),
+        default: "\"text\"",
+        unset: "",
+        about: "The format of `sternpost serve`'s log on stderr.",
+    },
+    Key {
+        path: "log.level",
+        kind: Kind::Choice(&["error", "warn", "info", "debug"]),
+        default: "\"info\"",
+        unset: "",
+        about: "The lowest log level that is written. `info` logs every policy change, `debug` also every \
+            lookup. The environment variable SPOST_LOG takes precedence.",
+    },
+];

@@ -1,0 +1,103 @@
+//! Keys outside of the roles: the store, the domains and where their records are changed, DNS, trusted roots, lab
+//! ports.
+
+use super::{Key, Kind};
+
+/// The keys, in the order of the reference.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        path: "store",
+        kind: Kind::Store,
+        default: "\"sqlite:sternpost.db\"",
+        unset: "",
+        about: "The SQLite database with policies, session counts, reports and the dashboard's users. A \
+            relative path starts at the configuration file's directory.",
+    },
+    Key {
+        path: "domain",
+        kind: Kind::Domains,
+        default: "[]",
+        unset: "",
+        about: "A domain whose incoming mail Sternpost protects. Write one `[[domain]]` for each domain. \
+            `sternpost init DOMAIN` writes one from the domain's current DNS records.",
+    },
+    Key {
+        path: "rfc2136",
+        kind: Kind::Updates,
+        default: "[]",
+        unset: "",
+        about: "A name server that accepts DNS UPDATE (RFC 2136), signed with TSIG. Write one `[[rfc2136]]` for \
+            each server. A domain selects it with `dns = \"rfc2136:NAME\"`.",
+    },
+    Key {
+        path: "provider",
+        kind: Kind::Providers,
+        default: "[]",
+        unset: "",
+        about: "A DNS provider whose API changes the records of a zone. Write one `[[provider]]` for each \
+            account. A domain selects it with `dns = \"SERVICE:NAME\"`. The API is reached over HTTPS and \
+            verified by the system's root certificates.",
+    },
+    Key {
+        path: "dns.servers",
+        kind: Kind::Addresses,
+        default: "[]",
+        unset: "",
+        about: "The resolvers to query. An empty list means the system's resolvers (/etc/resolv.conf).",
+    },
+    Key {
+        path: "dns.dnssec",
+        kind: Kind::Choice(&["validate", "trust-ad", "off"]),
+        default: "\"validate\"",
+        unset: "",
+        about: "How DNSSEC is validated. `validate`: Sternpost validates answers itself. `trust-ad`: Sternpost \
+            trusts the resolvers' AD bit, so the path to the resolvers must be secure. `off`: no \
+            validation, and DANE never applies.",
+    },
+    Key {
+        path: "dns.trust_anchor",
+        kind: Kind::File,
+        default: "",
+        unset: "the root zone's trust anchor",
+        about: "DNSKEY records of the root zone in zone-file format. Set it only for networks with their own \
+            DNS root, such as the lab.",
+    },
+    Key {
+        path: "trust.ca_file",
+        kind: Kind::File,
+        default: "",
+        unset: "the system's root certificates",
+        about: "PEM file with the root certificates to trust. It replaces the system's root certificates.",
+    },
+    Key {
+        path: "trust.allow_private_addresses",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether Sternpost connects to policy hosts and MX hosts at private, loopback and other \
+            special-purpose addresses. Set it to `true` only in labs and internal networks. Otherwise \
+            anyone who controls a domain's DNS can make Sternpost connect to internal machines.",
+    },
+    Key {
+        path: "lab.dns_port",
+        kind: Kind::Port,
+        default: "53",
+        unset: "",
+        about: "The port of authoritative name servers, which are queried for the current records of a zone. A \
+            value other than 53 is useful only in a lab.",
+    },
+    Key {
+        path: "lab.https_port",
+        kind: Kind::Port,
+        default: "443",
+        unset: "",
+        about: "The HTTPS port of policy hosts. A value other than 443 is useful only in a lab.",
+    },
+    Key {
+        path: "lab.smtp_port",
+        kind: Kind::Port,
+        default: "25",
+        unset: "",
+        about: "The SMTP port of MX hosts. A value other than 25 is useful only in a lab.",
+    },
+];

@@ -1,0 +1,131 @@
+//! Keys of `[guard]`, `[admin]` and `[gate]`: monitoring, the API for control panels, and the conditions for
+//! enforcement.
+
+use super::{Key, Kind};
+
+/// The keys, in the order of the reference.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        path: "guard.every",
+        kind: Kind::Number(1, 86_400),
+        default: "300",
+        unset: "",
+        about: "Seconds between two checks of a domain. The section `[guard]` enables the monitoring of your \
+            domains. It alerts on MX hosts that the policy does not name, MX hosts that fail TLS \
+            authentication, and certificates that expire within 14 days. It alerts on an unreachable policy \
+            host and on missing DNS records. From reports, it alerts on failures seen by verified senders, \
+            on a high failure rate and on a drop to zero reports. Each alert is logged as an error when it \
+            begins, and again when it ends. The role also carries out `auto_promote`.",
+    },
+    Key {
+        path: "guard.failures_per_thousand",
+        kind: Kind::Number(1, 1000),
+        default: "10",
+        unset: "",
+        about: "The failure rate that raises an alert, in failed sessions per thousand. It is computed from the \
+            verified reports of one week.",
+    },
+    Key {
+        path: "guard.apply",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether the guard carries out the plans of domains by itself. This covers domains whose policy \
+            is served here and whose DNS is changed from here. It runs each plan up to the first step that \
+            has to wait. Enforcement still requires `sternpost promote` or `auto_promote`.",
+    },
+    Key {
+        path: "guard.webhook",
+        kind: Kind::Url("http"),
+        default: "",
+        unset: "alerts are not posted",
+        about: "URL that receives each alert as a JSON POST when it begins and when it ends \
+            (docs/receiving.md). A failed POST is retried for a day, at growing intervals.",
+    },
+    Key {
+        path: "guard.mail",
+        kind: Kind::MailAddresses,
+        default: "[]",
+        unset: "",
+        about: "Recipients of alert mail. Mail is sent when alerts begin and when they end. At most one message \
+            a minute is sent; it contains all new alerts.",
+    },
+    Key {
+        path: "guard.mail_from",
+        kind: Kind::MailAddress,
+        default: "",
+        unset: "required with `guard.mail`",
+        about: "Envelope and From address of alert mail. It must be deliverable, since many mail servers verify \
+            it.",
+    },
+    Key {
+        path: "guard.mail_deliver",
+        kind: Kind::Deliver,
+        default: "\"smarthost:127.0.0.1:25\"",
+        unset: "",
+        about: "How alert mail is sent: through a relay, by the sendmail command, directly to the recipients' \
+            MX hosts, or into a directory. The default relay is the mail server on this machine.",
+    },
+    Key {
+        path: "guard.mail_user",
+        kind: Kind::Text,
+        default: "",
+        unset: "no SMTP authentication",
+        about: "SMTP AUTH user name for the relay in `guard.mail_deliver` (PLAIN or LOGIN). Credentials are \
+            sent only after STARTTLS, and only to a relay whose certificate matches its name.",
+    },
+    Key {
+        path: "guard.mail_password_file",
+        kind: Kind::File,
+        default: "",
+        unset: "required with `guard.mail_user`",
+        about: "File that contains only the SMTP AUTH password.",
+    },
+    Key {
+        path: "admin.listen",
+        kind: Kind::Loopback,
+        default: "\"127.0.0.1:8464\"",
+        unset: "",
+        about: "Listen address of the HTTP API that adds, changes and removes domains (docs/admin.md). The \
+            section `[admin]` enables the role.",
+    },
+    Key {
+        path: "admin.token_file",
+        kind: Kind::File,
+        default: "",
+        unset: "required with `[admin]`",
+        about: "File with the bearer token of the API, at least 24 characters long. Every request must carry \
+            the token.",
+    },
+    Key {
+        path: "gate.days_in_testing",
+        kind: Kind::Number(0, 365),
+        default: "14",
+        unset: "",
+        about: "The minimum number of days that a policy stays in mode `testing` before it may be enforced.",
+    },
+    Key {
+        path: "gate.clean_days",
+        kind: Kind::Number(1, 365),
+        default: "7",
+        unset: "",
+        about: "The number of consecutive days with verified reports and without failures that enforcement \
+            requires.",
+    },
+    Key {
+        path: "gate.failures_per_thousand",
+        kind: Kind::Number(1, 1000),
+        default: "5",
+        unset: "",
+        about: "The highest acceptable failure rate, in failed sessions per thousand. The 95 % upper confidence \
+            bound, computed from the sessions of the clean days, must not exceed it.",
+    },
+    Key {
+        path: "gate.quiet_days",
+        kind: Kind::Number(1, 365),
+        default: "28",
+        unset: "",
+        about: "The number of days in mode `testing` after which a domain with too few sessions for that bound \
+            may be enforced. All of `[guard]`'s probes of its MX hosts must have succeeded.",
+    },
+];

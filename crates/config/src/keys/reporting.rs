@@ -1,0 +1,148 @@
+//! Keys of `[collector]` and `[reporter]`: session results from your mail servers, and TLS reports to other domains.
+
+use super::{Key, Kind};
+
+/// The keys, in the order of the reference.
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        path: "collector.socket",
+        kind: Kind::File,
+        default: "\"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"",
+        unset: "",
+        about: "The Unix socket on which Postfix 3.10 and later (libtlsrpt) reports its sessions. The section \
+            `[collector]` enables the role. In main.cf, set `smtp_tlsrpt_enable = yes` and \
+            `smtp_tlsrpt_socket_name = run/tlsrpt/tlsrpt.sock`; that path is relative to Postfix's queue \
+            directory. The last two directories of the socket's path are created if they are missing.",
+    },
+    Key {
+        path: "collector.socket_mode",
+        kind: Kind::FileMode,
+        default: "\"0666\"",
+        unset: "",
+        about: "The file mode of that socket. A process that can write to it can submit false sessions. On a \
+            machine with untrusted users, set `socket_owner` and use `\"0660\"`.",
+    },
+    Key {
+        path: "collector.socket_owner",
+        kind: Kind::Owner,
+        default: "",
+        unset: "the user and group that Sternpost runs as",
+        about: "The owner and group of that socket. For Postfix, use `\"sternpost:postfix\"` with the mode \
+            `\"0660\"`.",
+    },
+    Key {
+        path: "collector.http",
+        kind: Kind::Loopback,
+        default: "",
+        unset: "disabled",
+        about: "Listen address on which other mail servers submit their sessions with `POST /v1/sessions` \
+            (docs/tlsrpt-sending.md).",
+    },
+    Key {
+        path: "reporter.from",
+        kind: Kind::MailAddress,
+        default: "",
+        unset: "must be set",
+        about: "The From address and contact address of TLS reports. Its domain is the report submitter. The \
+            section `[reporter]` enables the sending of TLS reports.",
+    },
+    Key {
+        path: "reporter.organization",
+        kind: Kind::Text,
+        default: "",
+        unset: "the domain of `from`",
+        about: "The organization name in reports.",
+    },
+    Key {
+        path: "reporter.dkim",
+        kind: Kind::DkimKeys,
+        default: "",
+        unset: "Sternpost does not sign, which requires a `deliver` other than `direct`",
+        about: "The DKIM keys that sign report mail. `sternpost reports key` creates a missing key and prints \
+            the DNS record to publish.",
+    },
+    Key {
+        path: "reporter.deliver",
+        kind: Kind::Deliver,
+        default: "\"direct\"",
+        unset: "",
+        about: "How report mail is sent: directly to the recipient's MX hosts, through a relay, by a command, \
+            or into a directory. With a directory, reports for `https:` targets are written there too.",
+    },
+    Key {
+        path: "reporter.user",
+        kind: Kind::Text,
+        default: "",
+        unset: "no SMTP authentication",
+        about: "SMTP AUTH user name for the relay in `reporter.deliver` (PLAIN or LOGIN). Credentials are sent \
+            only after STARTTLS, and only to a relay whose certificate matches its name.",
+    },
+    Key {
+        path: "reporter.password_file",
+        kind: Kind::File,
+        default: "",
+        unset: "required with `reporter.user`",
+        about: "File that contains only the SMTP AUTH password.",
+    },
+    Key {
+        path: "reporter.exclude",
+        kind: Kind::Names,
+        default: "[]",
+        unset: "",
+        about: "Domains about which no reports are created. Their subdomains are excluded too.",
+    },
+    Key {
+        path: "reporter.deny",
+        kind: Kind::Names,
+        default: "[]",
+        unset: "",
+        about: "Hosts of `rua` targets to which no report is sent. Their subdomains are denied too.",
+    },
+    Key {
+        path: "reporter.addresses",
+        kind: Kind::Choice(&["full", "shortened", "omitted"]),
+        default: "\"full\"",
+        unset: "",
+        about: "How reports show the IP addresses of failed sessions. `full`: unchanged. `shortened`: only the \
+            network (24 bits for IPv4, 48 bits for IPv6). `omitted`: not at all.",
+    },
+    Key {
+        path: "reporter.look_at_tested_policies",
+        kind: Kind::Bool,
+        default: "true",
+        unset: "",
+        about: "Whether Sternpost probes the MX hosts of domains whose policy is in mode `testing`. Only \
+            domains that received mail today are probed, a few times a day, by a TLS handshake without \
+            mail. It is needed because mail servers count every handshake with such a domain as a success \
+            (docs/tlsrpt-sending.md).",
+    },
+    Key {
+        path: "reporter.https_unverified",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether reports are also posted to HTTPS hosts whose certificate can't be verified.",
+    },
+    Key {
+        path: "reporter.spread",
+        kind: Kind::Number(0, 14_400),
+        default: "14100",
+        unset: "",
+        about: "The number of seconds after 00:05 UTC over which the sending of reports is spread. RFC 8460 \
+            recommends a delay of up to four hours.",
+    },
+    Key {
+        path: "reporter.keep_tallies",
+        kind: Kind::Number(2, 3650),
+        default: "30",
+        unset: "",
+        about: "Days for which session counts are kept.",
+    },
+    Key {
+        path: "reporter.keep_reports",
+        kind: Kind::Number(2, 3650),
+        default: "90",
+        unset: "",
+        about: "Days for which sent reports are kept.",
+    },
+];

@@ -1,0 +1,142 @@
+//! The delivery state of a report after one round of attempts (RPT-20): a pure function of the replies and the clock.
+//!
+//! ```text
+//!   built
+//!     |
+//!     v
+//!  waiting --- the domain requests no reports ----------------------> unwanted
+//!   ^   |
+//!   |   +----- a target accepted, and every other one was tried ----> sent
+//!   |   |
+//!   |   +----- every target refused, or REPORT_LIFE has passed -----> given-up
+//!   |   |
+//!   +---+----- a target failed temporarily: retry with a growing delay
+//!       +----- a target is busy: the report stays due
+//! ```
+//!
+//! `unwanted`, `sent` and `given-up` are final, except that an operator can queue the report again.
+
+use formats::limits::REPORT_LIFE;
+use jiff::{SignedDuration, Timestamp};
+use net::clock::later;
+use store::outgoing::{DeliveryState, Outgoing, Reply};
+
+/// The delay after the first failed round; it doubles with each further one.
+const FIRST_RETRY: SignedDuration = SignedDuration::from_mins(5);
+/// The maximum delay between two rounds.
+const MAX_RETRY: SignedDuration = SignedDuration::from_hours(4);
+
+/// The outcome of one round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Round {
+    /// The domain publishes no valid `_smtp._tls` record.
+    NoRecord,
+    /// The look-up of the record failed.
+    LookUpFailed,
+    /// The replies of the record's targets, in order; `None` for a target that was busy.
+    Replies(Vec<Option<Reply>>),
+}
+
+/// The transition that follows from a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transition {
+    /// The report reaches a final state.
+    Settle(DeliveryState),
+    /// The next round is due at `due`.
+    Retry {
+        /// The time of the next round.
+        due: Timestamp,
+        /// The time of the first round that did not settle the report.
+        first_try: Timestamp,
+        /// The number of such rounds so far.
+        tries: u32,
+    },
+    /// The report stays as it is and due.
+    StayDue,
+}
+
+/// The transition of a waiting report after a round at the time `now`.
+pub(super) fn after(report: &Outgoing, round: &Round, now: Timestamp) -> Transition {
+    let replies = match round {
+        Round::NoRecord => return Transition::Settle(DeliveryState::Unwanted),
+        Round::LookUpFailed => return retry(report, now),
+        Round::Replies(replies) => replies,
+    };
+    let has = |reply| replies.contains(&reply);
+    if has(None) {
+        Transition::StayDue
+    } else if has(Some(Reply::Accepted)) {
+        // One acceptance is enough; the other targets have been tried once.
+        Transition::Settle(DeliveryState::Sent)
+    } else if has(Some(Reply::Failed)) {
+        retry(report, now)
+    } else {
+        Transition::Settle(DeliveryState::GivenUp)
+    }
+}
+
+/// The last attempt is at the end of [`REPORT_LIFE`].
+fn retry(report: &Outgoing, now: Timestamp) -> Transition {
+    let first_try = report.first_try.unwrap_or(now);
+    let end = later(first_try, REPORT_LIFE);
+    if now >= end {
+        return Transition::Settle(DeliveryState::GivenUp);
+    }
+    let delay = FIRST_RETRY.saturating_mul(1 << report.tries.min(10)).min(MAX_RETRY);
+    Transition::Retry { due: later(now, delay).min(end), first_try, tries: report.tries.saturating_add(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::DomainName;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + hours * 3600).unwrap()
+    }
+
+    fn report(tries: u32, first_try: Option<Timestamp>) -> Outgoing {
+        Outgoing {
+            id: 1,
+            day: at(-24),
+            domain: DomainName::parse("a.example").unwrap(),
+            report_id: "1".into(),
+            successful: 1,
+            failed: 0,
+            state: DeliveryState::Waiting,
+            tries,
+            due: at(0),
+            first_try,
+            said: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_round_settles_the_report_or_repeats_it() {
+        let waiting = report(0, None);
+        let of = |replies: &[Option<Reply>]| after(&waiting, &Round::Replies(replies.to_vec()), at(0));
+        let first = Transition::Retry { due: later(at(0), FIRST_RETRY), first_try: at(0), tries: 1 };
+        let (accepted, failed, refused) = (Some(Reply::Accepted), Some(Reply::Failed), Some(Reply::Refused));
+        assert_eq!(after(&waiting, &Round::NoRecord, at(0)), Transition::Settle(DeliveryState::Unwanted));
+        assert_eq!(after(&waiting, &Round::LookUpFailed, at(0)), first);
+        assert_eq!(of(&[accepted]), Transition::Settle(DeliveryState::Sent));
+        assert_eq!(of(&[failed, accepted]), Transition::Settle(DeliveryState::Sent));
+        assert_eq!(of(&[accepted, None]), Transition::StayDue);
+        assert_eq!(of(&[refused, failed]), first);
+        assert_eq!(of(&[refused, None]), Transition::StayDue);
+        assert_eq!(of(&[refused, refused]), Transition::Settle(DeliveryState::GivenUp));
+        assert_eq!(of(&[]), Transition::Settle(DeliveryState::GivenUp));
+    }
+
+    #[test]
+    fn the_delay_doubles_to_its_maximum_and_the_last_attempt_is_at_the_end() {
+        let due = |tries, now| match after(&report(tries, Some(at(0))), &Round::LookUpFailed, now) {
+            Transition::Retry { due, .. } => Some(due),
+            _ => None,
+        };
+        assert_eq!(due(1, at(1)), Some(later(at(1), FIRST_RETRY.saturating_mul(2))));
+        assert_eq!(due(9, at(1)), Some(at(5)));
+        assert_eq!(due(u32::MAX, at(23)), Some(at(24)));
+        assert_eq!(due(9, at(24)), None);
+    }
+}
