@@ -151,7 +151,7 @@ fn a_burst_and_broken_datagrams_are_counted_one_by_one_and_the_end_loses_none() 
     assert!(!place.dir.path().join("run/tlsrpt.sock").exists());
     let (code, out, _) = place.run(&["reports", "preview", "a.example"]);
     assert!(
-        code == 0 && out.contains("a.example under no-policy-found: 300 sessions worked, 0 failed"),
+        code == 0 && out.contains("a.example under no-policy-found: 300 sessions succeeded, 0 failed"),
         "{out}"
     );
 }
@@ -268,7 +268,7 @@ fn reports_of_a_day_are_put_into_a_folder_and_go_again_when_told_so() {
     // The resolver is dead, so that the record as the mail server found it counts.
     let (code, out, err) = place.run(&["reports", "send", "--day", today, "--folder", "dry"]);
     assert!(
-        code == 0 && out.contains("Reports in dry: 1.") && out.contains("Nothing was sent"),
+        code == 0 && out.contains("Reports written to dry: 1.") && out.contains("Nothing was sent"),
         "{out}{err}"
     );
     let files: Vec<_> =

@@ -176,8 +176,8 @@ fn rec_09_what_is_hostile_is_kept_whole_with_the_reason_and_the_rest_is_taken() 
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     assert!(out.contains("3 new reports"), "{out}");
     for reason in [
-        "over the limit",
-        "is in the future",
+        "more than the allowed",
+        "in the future",
         "2 messages or files that are not TLS reports",
         "can't be read",
     ] {
@@ -300,7 +300,7 @@ fn typos_wrong_files_and_empty_places_are_answered_with_what_to_do() {
     assert!(err.contains("http = \"/reports\""), "{err}");
     let (code, _, err) = run(place.path(), &["excuse", "a.example", "certificate-expird", "--reason", "x"]);
     assert_eq!(code, 1);
-    assert!(err.contains("no such result type"), "{err}");
+    assert!(err.contains("unknown result type"), "{err}");
     let (code, _, err) = run(place.path(), &["promote", "a.example"]);
     assert_eq!(code, 1);
     assert!(err.contains("sternpost apply a.example"), "{err}");

@@ -99,7 +99,7 @@ for (const colorScheme of ["light", "dark"]) {
   await page.goto(base + "/domains/ready.example");
   await page.getByRole("button", { name: "Approve enforcement" }).focus();
   await page.keyboard.press("Enter");
-  await said(page, /may be enforced/);
+  await said(page, /is allowed/);
   await page.getByLabel(/Reason to stay in testing/).focus();
   await page.keyboard.type("the backup MX is being moved");
   await page.keyboard.press("Enter");

@@ -185,7 +185,7 @@ fn waits_for_name_servers(room: &Room) {
     room.api.moods.deaf.store(true, Ordering::SeqCst);
     let said = room.ends("apply --patience 0 hetzner.test", 1);
     assert!(said.contains("not visible after 0 seconds: mta-sts points to"), "{said}");
-    assert!(said.contains("Run `sternpost apply hetzner.test` again when it is there"), "{said}");
+    assert!(said.contains("Run `sternpost apply hetzner.test` again when it is: it resumes here"), "{said}");
     room.api.moods.deaf.store(false, Ordering::SeqCst);
     for kind in ["A", "AAAA", "CNAME"] {
         room.api.publish("mta-sts.hetzner.test", kind);

@@ -36,7 +36,7 @@ fn a_full_a_read_only_and_a_locked_store_stop_no_answer_and_are_told() {
         // Full: all that is left is taken.
         shell(&format!("dd if=/dev/zero of={}/fill bs=4k 2>/dev/null || true", disk.display()));
         secure(&ground, "txt-split");
-        until("the full disk is in the log", || ground.log().contains("could not be written"));
+        until("the full disk is in the log", || ground.log().contains("could not be stored"));
         shell(&format!("rm {}/fill", disk.display()));
         until("the store works again", ready);
         // Read-only: it does not start, and says what is needed.
