@@ -127,6 +127,7 @@ fn answers(read: &Read, folder: &Path) -> Result<AnswersConfig, Failure> {
                 Some("dane") => Some(Level::Dane),
                 _ => None,
             },
+            default_is_may: matches!(read.text("answers.default_level"), None | Some("none" | "may")),
             overrides: overrides::rules(read.value("answers.override"), folder)?,
         },
     })

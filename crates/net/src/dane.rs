@@ -36,13 +36,29 @@ pub struct DaneLookup {
     pub ttl: Option<Duration>,
 }
 
-/// Looks up the TLSA records of a host and port. `mx` is the DNSSEC state of the MX answer that named the host.
-///
-/// The TLSA query is sent only if the MX and address answers are secure, since name servers of unsigned zones often
-/// fail on TLSA queries (DANE-04). The CNAME target is tried before the host's own name (DANE-01).
+/// Looks up the TLSA records of a host and port. `mx` is the DNSSEC state of the MX answer that named the host: behind an
+/// insecure one DANE does not apply (RFC 7672 §2.2.1). See [`look_up_host`].
 pub async fn look_up(
     dns: &dyn Dns,
     mx: Security,
+    host: (&DomainName, u16),
+    addresses: &HostAddresses,
+) -> DaneLookup {
+    match mx {
+        Security::Secure => look_up_host(dns, host, addresses).await,
+        Security::Insecure | Security::Indeterminate => {
+            DaneLookup { dane: Dane::Absent, ttl: (addresses.ttl != Duration::MAX).then_some(addresses.ttl) }
+        }
+    }
+}
+
+/// Looks up the TLSA records of a host and port, whatever the DNSSEC state of the MX answer is.
+///
+/// The TLSA query is sent only if the addresses are secure, since name servers of unsigned zones often fail on TLSA
+/// queries (DANE-04), or if the host's name is a secure CNAME to an insecure name (RFC 7672 §2.2.2). The CNAME target is
+/// tried before the host's own name (DANE-01).
+pub async fn look_up_host(
+    dns: &dyn Dns,
     (host, port): (&DomainName, u16),
     addresses: &HostAddresses,
 ) -> DaneLookup {
@@ -51,11 +67,20 @@ pub async fn look_up(
         ttl = ttl.min(life.unwrap_or(Duration::MAX));
         DaneLookup { dane, ttl: (ttl != Duration::MAX).then_some(ttl) }
     };
-    if mx != Security::Secure || addresses.security != Security::Secure {
-        return result(Dane::Absent, None);
+    let target = addresses.aliases.last().filter(|_| addresses.security == Security::Secure);
+    if addresses.security != Security::Secure {
+        if addresses.aliases.is_empty() {
+            return result(Dane::Absent, None);
+        }
+        match dns.lookup(host, Kind::Cname).await {
+            Ok(answer) if answer.security == Security::Secure => {}
+            Ok(answer) => return result(Dane::Absent, Some(answer.ttl)),
+            Err(error) if error.is_absence() => return result(Dane::Absent, None),
+            Err(error) => return result(Dane::Unknown(error), None),
+        }
     }
     let mut last = result(Dane::Absent, None);
-    for base in addresses.aliases.last().into_iter().chain([host]) {
+    for base in target.into_iter().chain([host]) {
         let Ok(name) = tlsa_name(base, port) else { continue };
         match dns.lookup(&name, Kind::Tlsa).await {
             Ok(answer) if answer.security == Security::Secure => {

@@ -6,7 +6,7 @@ use formats::{DomainName, Mode, MxPattern};
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use net::dane::Dane;
-use net::dns::DnsError;
+use net::dns::{DnsError, Security};
 use sender::answer::decide::Source;
 use sender::answer::entry::{Entry, Status};
 use sender::answer::route::{DaneHosts, NextHop, Route};
@@ -220,6 +220,13 @@ fn dane_steps(domain: &DomainName, route: &Route, steps: &mut Vec<String>) -> Ve
     };
     let states = hosts.iter().map(|seen| {
         let state = match &seen.dane {
+            Dane::Applies { records, .. } if seen.mx != Security::Secure => format!(
+                "has {} TLSA records, which Postfix uses at level dane; they are no part of the answer, since the MX records of {domain} are not signed",
+                records.len()
+            ),
+            Dane::Unknown(error) if seen.mx != Security::Secure => {
+                format!("could not be looked up ({error}), and the MX records of {domain} are not signed")
+            }
             Dane::Applies { records, .. } => format!("applies, {} TLSA records", records.len()),
             Dane::Absent => "does not apply".to_owned(),
             Dane::Unknown(error) => format!("could not be looked up, so the host is skipped: {error}"),

@@ -68,6 +68,15 @@ pub(super) const KEYS: &[Key] = &[
         about: "The TLS level for domains whose policy is in mode `testing`.",
     },
     Key {
+        path: "answers.default_level",
+        kind: Kind::Choice(&["none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"]),
+        default: "may",
+        unset: "",
+        about: "The TLS level that the mail server uses without an answer: `smtp_tls_security_level` of Postfix. Above \
+            `may`, domains whose policy is in mode `testing` or can't be fetched are answered `NOTFOUND`, so that no \
+            answer is weaker than the mail server alone. An explicit `testing_level` above `may` still applies.",
+    },
+    Key {
         path: "answers.deadline",
         kind: Kind::Number(1, 90),
         default: "20",

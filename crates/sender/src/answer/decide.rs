@@ -96,6 +96,8 @@ pub struct Facts<'a> {
     pub rule: Option<&'a Rule>,
     /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level.
     pub testing: Option<&'a Level>,
+    /// True if the mail server's default level is `may` or `none`, so that the level `may` is never weaker than the default.
+    pub default_is_may: bool,
     /// The minimum time between two look-ups; it applies when the TTL is shorter.
     pub min_recheck: Duration,
     /// Whether the facts are fresh or stored.
@@ -175,6 +177,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         source => source,
     };
     let (recheck, until) = lifetime(facts, source, policy_rest);
+
     let yields_to_cached = matches!(facts.hosts, MxHosts::Unknown(error) if *error != DnsError::Bogus);
     Decision { answer, source, dane, recheck, until, yields_to_cached }
 }
@@ -189,16 +192,16 @@ fn lifetime(facts: &Facts<'_>, source: Source, policy_rest: Option<Duration>) ->
     let ttl =
         ttl.unwrap_or(facts.min_recheck).clamp(facts.min_recheck, POLICY_REFRESH.max(facts.min_recheck));
     match (source, policy_rest) {
-        // A pinned policy does not expire.
-        (Source::Override, _) => (Duration::MAX, Duration::MAX),
+        // A pinned policy does not expire, but DANE precedes it (VAL-11), so the hosts are looked up again.
+        (Source::Override, _) => (ttl, Duration::MAX),
         (Source::Failure, _) => (FAILURE_RECHECK, FAILURE_RECHECK),
         (Source::MtaSts, Some(rest)) => (ttl.min(rest), rest),
         (Source::NoPolicy, None) => {
             let life = ttl.min(NOTHING_RECHECK.max(facts.min_recheck));
             (life * 4 / 5, life)
         }
-        // DANE: the answer stays usable for a while after the recheck is due.
-        _ => (ttl, ttl + NOTHING_RECHECK),
+        // DANE: the answer is never used beyond its TTL, since the TLSA records may have changed with the certificate.
+        _ => (ttl * 4 / 5, ttl),
     }
 }
 
@@ -209,7 +212,8 @@ fn lifetime(facts: &Facts<'_>, source: Source, policy_rest: Option<Duration>) ->
 /// clears it, so that the store does not answer until the chain validates again (VAL-10).
 pub fn dane_to_store(hop: &NextHop, route: &Route, stored: &str) -> String {
     match (hop, route) {
-        (NextHop::Host(..), _) | (_, Route::NoDomain | Route::NullMx) => stored.to_owned(),
+        (_, Route::NoDomain | Route::NullMx) => stored.to_owned(),
+        (hop, _) if !hop.is_mail_domain() => stored.to_owned(),
         (_, Route::Hosts(hosts)) => DaneHosts::of(hosts).to_text(),
         (_, Route::Unknown(DnsError::Bogus)) => String::new(),
         (_, Route::Unknown(_)) => stored.to_owned(),
@@ -219,14 +223,14 @@ pub fn dane_to_store(hop: &NextHop, route: &Route, stored: &str) -> String {
 /// The answer by DANE and MTA-STS, following the table at [`decide`].
 fn by_policies(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (Answer, Source) {
     let enforced = found.mode() == Mode::Enforce;
-    let DaneHosts { usable, unusable, absent, unknown } = dane;
+    let DaneHosts { usable, unusable, absent, unknown, .. } = dane;
     match (usable, unusable, absent, unknown) {
         (0, 0, 0, 1..) => (unknown_tlsa(facts.domain), Source::Failure),
         (1.., 0, 0, 0) => (level(Level::DaneOnly), Source::Dane),
         (1.., ..) if enforced => (level(Level::DaneOnly), Source::Dane),
         (0, _, _, 1..) if enforced => (unknown_tlsa(facts.domain), Source::Failure),
-        (0, 0, _, 0) => by_mta_sts(facts, found),
-        (0, _, _, 0) if enforced => by_mta_sts(facts, found),
+        (0, 0, _, 0) => by_mta_sts(facts, dane, found),
+        (0, _, _, 0) if enforced => by_mta_sts(facts, dane, found),
         _ => (level(Level::Dane), Source::Dane),
     }
 }
@@ -251,11 +255,21 @@ fn unknown_mx(domain: &DomainName, error: &DnsError) -> Answer {
 }
 
 /// The answer by MTA-STS alone.
-fn by_mta_sts(facts: &Facts<'_>, found: &EffectivePolicy) -> (Answer, Source) {
-    let Facts { domain, testing, .. } = *facts;
+///
+/// An enforced policy is answered also where the hosts have TLSA records behind an insecure MX answer: a forged MX
+/// answer would remove DANE, and one level can't demand both. Such records are reported in the trace and a metric.
+fn by_mta_sts(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (Answer, Source) {
+    let domain = facts.domain;
     let (held, trouble) = match found {
         EffectivePolicy::Policy { held, trouble } => (held, trouble),
-        EffectivePolicy::Unavailable(why) => return (unavailable(domain, why, testing), Source::NoPolicy),
+        EffectivePolicy::Unavailable(why) => {
+            // No restriction, and a `policy_failure` for the TLS report (SMK-08).
+            let failure = Some(why.result_type());
+            let found = TlsrptPolicy::Sts { policy_string: Vec::new(), mx: Vec::new(), failure };
+            let report = Tlsrpt { policy_domain: domain.clone(), found };
+            let level = facts.testing.cloned().unwrap_or(Level::May);
+            return (unrestricted(facts, dane, Answer::Reported(level, report)), Source::NoPolicy);
+        }
         EffectivePolicy::None => return (Answer::NotFound, Source::NoPolicy),
     };
     let report = Tlsrpt {
@@ -270,22 +284,30 @@ fn by_mta_sts(facts: &Facts<'_>, found: &EffectivePolicy) -> (Answer, Source) {
         // At level `secure` Postfix reports a policy_failure as a failed session, but a policy that could not be
         // renewed is still in force.
         Mode::Enforce => Answer::Level(Level::Secure(held.policy.mx.clone()), Some(without_failure(report))),
-        Mode::Testing => match testing {
-            Some(level) => Answer::Level(level.clone(), Some(report)),
-            None => Answer::Reported(Level::May, report),
-        },
+        Mode::Testing => {
+            let answer = match facts.testing {
+                Some(level) => Answer::Level(level.clone(), Some(report)),
+                None => Answer::Reported(Level::May, report),
+            };
+            unrestricted(facts, dane, answer)
+        }
         Mode::None => Answer::NotFound,
     };
     (answer, Source::MtaSts)
 }
 
-/// The answer for a policy that is announced but can't be fetched: no restriction, and a `policy_failure` for the TLS
-/// report (SMK-08).
-fn unavailable(domain: &DomainName, why: &PolicyUnavailable, testing: Option<&Level>) -> Answer {
-    let found =
-        TlsrptPolicy::Sts { policy_string: Vec::new(), mx: Vec::new(), failure: Some(why.result_type()) };
-    let level = testing.cloned().unwrap_or(Level::May);
-    Answer::Reported(level, Tlsrpt { policy_domain: domain.clone(), found })
+/// The answer for a policy that restricts nothing: `answer`, or "not found" where its level could be weaker than what the
+/// mail server does by itself (VAL-27). That is the case where hosts have TLSA records behind an insecure MX answer,
+/// which Postfix at level `dane` uses, and for `may` where the mail server's default level is stronger. The TLS
+/// report about the policy then comes from Sternpost's own probes (RPT-26).
+fn unrestricted(facts: &Facts<'_>, dane: DaneHosts, answer: Answer) -> Answer {
+    let (Answer::Reported(level, _) | Answer::Level(level, _)) = &answer else { return answer };
+    let is_below_dane = matches!(level, Level::May | Level::Encrypt);
+    let is_below_default = *level == Level::May && !facts.default_is_may;
+    match is_below_default || (is_below_dane && dane.behind_insecure_mx > 0) {
+        true => Answer::NotFound,
+        false => answer,
+    }
 }
 
 fn without_failure(mut report: Tlsrpt) -> Tlsrpt {

@@ -108,18 +108,24 @@ impl PolicyService {
     /// Returns `None` when a look-up is necessary. The entry is due for a recheck at once.
     fn answer_from_store(&self, hop: &NextHop, stored: &StoredPolicy, settings: &Settings) -> Option<Entry> {
         let domain = hop.policy_domain();
-        if settings.overrides.rule(domain).is_some() || matches!(hop, NextHop::Host(..)) {
+        if settings.overrides.rule(domain).is_some() || !hop.is_mail_domain() {
             return None;
         }
         let held = self.discovery.live(stored)?;
         let policy_rest = Some(self.discovery.remaining_life(&held));
+        let dane = DaneHosts::from_text(&stored.dane)?;
+        if dane.has_dane() {
+            // The stored TLSA states may be out of date, and an answer by DANE is never used beyond its TTL.
+            return None;
+        }
         let decision = decide(&Facts {
             domain,
-            hosts: MxHosts::Known(DaneHosts::from_text(&stored.dane)?),
+            hosts: MxHosts::Known(dane),
             found: Some(&EffectivePolicy::Policy { held, trouble: None }),
             policy_rest,
             rule: None,
             testing: settings.testing.as_ref(),
+            default_is_may: settings.default_is_may,
             min_recheck: settings.recheck,
             origin: Origin::Stored,
         });
@@ -143,6 +149,9 @@ impl PolicyService {
             self.discovery.save(hop.policy_domain(), sighting, &dane).await;
         }
         let decision = self.decision(hop, &observed, settings);
+        if decision.source == Source::MtaSts && decision.dane.behind_insecure_mx > 0 {
+            self.metrics.dane_set_aside.inc();
+        }
         if decision.yields_to_cached
             && let Some(cached) = self.cache.get(name).filter(|cached| cached.until > self.second())
         {
@@ -196,6 +205,7 @@ impl PolicyService {
             policy_rest,
             rule: observed.rule.as_ref(),
             testing: settings.testing.as_ref(),
+            default_is_may: settings.default_is_may,
             min_recheck: settings.recheck,
             origin: Origin::LookedUp { ttl: observed.ttl },
         })

@@ -50,6 +50,8 @@ pub struct Metrics {
     /// Open connections of mail servers.
     pub connections: Gauge,
     fetches: Family<Outcome, Counter>,
+    /// Look-ups whose answer is an MTA-STS policy although hosts have TLSA records behind an insecure MX answer.
+    pub dane_set_aside: Counter,
     /// Answers in the cache, as last set by [`Self::set_cache`].
     pub cached: Gauge,
     /// Bytes of the answers in the cache, as last set by [`Self::set_cache`].
@@ -82,6 +84,7 @@ impl Metrics {
             looking: Gauge::default(),
             connections: Gauge::default(),
             fetches: Family::default(),
+            dane_set_aside: Counter::default(),
             cached: Gauge::default(),
             cached_bytes: Gauge::default(),
             policies: Family::default(),
@@ -105,6 +108,11 @@ impl Metrics {
             "miss_seconds",
             "Seconds from request to reply, with a look-up",
             self.miss_seconds.clone(),
+        );
+        all.register(
+            "dane_set_aside",
+            "Look-ups answered by an MTA-STS policy although MX hosts have TLSA records behind unsigned MX records",
+            self.dane_set_aside.clone(),
         );
         all.register("lookups_running", "Look-ups in flight", self.looking.clone());
         all.register("connections", "Open connections of mail servers", self.connections.clone());

@@ -56,7 +56,7 @@ impl PolicyService {
     }
 
     async fn refresh_one(self: &Arc<Self>, domain: &DomainName, now: Timestamp) -> Result<(), StoreError> {
-        self.look_up_anew(NextHop::Domain(domain.clone()), Purpose::Refresh).await;
+        self.look_up_anew(NextHop::domain(domain.clone()), Purpose::Refresh).await;
         let still_due = self.store.policy(domain).await?.is_some_and(|policy| policy.refresh_at <= now);
         if still_due {
             let retry_at = later(self.discovery.now(), REFRESH_RETRY);

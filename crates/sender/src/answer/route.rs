@@ -16,8 +16,8 @@ use std::time::Duration;
 /// A next hop that can have a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum NextHop {
-    /// A mail domain; mail goes to its MX hosts.
-    Domain(DomainName),
+    /// A mail domain and the port of its MX hosts; mail goes to these hosts.
+    Domain(DomainName, u16),
     /// A single host and its port, without MX look-up; the host is its own policy domain (VAL-13).
     Host(DomainName, u16),
 }
@@ -26,25 +26,37 @@ impl NextHop {
     /// The next hop of a lookup key; `None` for keys that never have a policy (VAL-12, VAL-14).
     pub fn of(key: LookupKey) -> Option<Self> {
         match key {
-            LookupKey::Domain { name, .. } => Some(Self::Domain(name)),
+            LookupKey::Domain { name, port } => Some(Self::Domain(name, port.unwrap_or(SMTP_PORT))),
             LookupKey::Host { name, port } => Some(Self::Host(name, port.unwrap_or(SMTP_PORT))),
             LookupKey::Parent(_) | LookupKey::Literal(_) => None,
         }
     }
 
+    /// A mail domain on port 25.
+    pub fn domain(name: DomainName) -> Self {
+        Self::Domain(name, SMTP_PORT)
+    }
+
+    /// True for a mail domain on port 25, which is what the DANE states in the store are about.
+    pub fn is_mail_domain(&self) -> bool {
+        matches!(self, Self::Domain(_, SMTP_PORT))
+    }
+
     /// The policy domain: the name of the domain or host.
     pub fn policy_domain(&self) -> &DomainName {
         match self {
-            Self::Domain(name) | Self::Host(name, _) => name,
+            Self::Domain(name, _) | Self::Host(name, _) => name,
         }
     }
 }
 
 impl fmt::Display for NextHop {
-    /// Writes the canonical form, which is the key of the cache: `example.org`, `[host]` or `[host]:port`.
+    /// Writes the canonical form, which is the key of the cache: `example.org`, `example.org:port`, `[host]` or
+    /// `[host]:port`; port 25 is left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Domain(name) => write!(f, "{name}"),
+            Self::Domain(name, SMTP_PORT) => write!(f, "{name}"),
+            Self::Domain(name, port) => write!(f, "{name}:{port}"),
             Self::Host(name, SMTP_PORT) => write!(f, "[{name}]"),
             Self::Host(name, port) => write!(f, "[{name}]:{port}"),
         }
@@ -69,7 +81,10 @@ pub enum Route {
 pub struct HostLookup {
     /// The name of the host.
     pub host: DomainName,
-    /// The DANE state. It is `Unknown` also when the address look-up failed.
+    /// The DNSSEC state of the MX answer that named the host. Without MX look-up it is secure.
+    pub mx: Security,
+    /// The DANE state of the host itself, also behind an insecure MX answer. It is `Unknown` also when the address look-up
+    /// failed.
     pub dane: Dane,
 }
 
@@ -80,10 +95,14 @@ pub struct DaneHosts {
     pub usable: u8,
     /// Hosts with TLSA records of which none is usable: TLS is mandatory, without authentication.
     pub unusable: u8,
-    /// Hosts without secure TLSA records.
+    /// Hosts without secure TLSA records, or behind an insecure MX answer.
     pub absent: u8,
     /// Hosts whose look-up failed, so that their TLSA records are unknown.
     pub unknown: u8,
+    /// Hosts with secure or unknown TLSA records behind an insecure MX answer; these hosts count as absent, too. RFC 7672
+    /// §2.2.1 leaves it to the sender whether DANE applies to them. Postfix at level `dane` applies it, so no answer
+    /// may be weaker.
+    pub behind_insecure_mx: u8,
 }
 
 impl DaneHosts {
@@ -91,7 +110,12 @@ impl DaneHosts {
     pub fn of(hosts: &[HostLookup]) -> Self {
         let mut count = Self::default();
         for host in hosts {
+            let is_behind_insecure_mx = host.mx != Security::Secure;
+            if is_behind_insecure_mx && host.dane != Dane::Absent {
+                count.behind_insecure_mx = count.behind_insecure_mx.saturating_add(1);
+            }
             let one = match &host.dane {
+                _ if is_behind_insecure_mx => &mut count.absent,
                 Dane::Applies { rule: TlsaRule::Authenticate(_), .. } => &mut count.usable,
                 Dane::Applies { .. } => &mut count.unusable,
                 Dane::Absent => &mut count.absent,
@@ -102,16 +126,25 @@ impl DaneHosts {
         count
     }
 
-    /// The text form in the store: four numbers, separated by spaces.
+    /// True if a host has TLSA records that DANE applies to, or may have.
+    pub fn has_dane(self) -> bool {
+        self.usable > 0 || self.unusable > 0 || self.unknown > 0
+    }
+
+    /// The text form in the store: five numbers, separated by spaces.
     pub fn to_text(self) -> String {
-        format!("{} {} {} {}", self.usable, self.unusable, self.absent, self.unknown)
+        let Self { usable, unusable, absent, unknown, behind_insecure_mx } = self;
+        format!("{usable} {unusable} {absent} {unknown} {behind_insecure_mx}")
     }
 
     /// Parses the text form; `None` for an empty text, which means that the hosts were never looked up.
     pub fn from_text(text: &str) -> Option<Self> {
         let mut numbers = text.split(' ').map(str::parse);
         let mut next = || numbers.next()?.ok();
-        Some(Self { usable: next()?, unusable: next()?, absent: next()?, unknown: next()? })
+        let (usable, unusable, absent, unknown) = (next()?, next()?, next()?, next()?);
+        // Stores of earlier versions have four numbers; any host without TLSA may then be behind an insecure MX answer.
+        let behind_insecure_mx = next().unwrap_or(absent);
+        Some(Self { usable, unusable, absent, unknown, behind_insecure_mx })
     }
 }
 
@@ -128,11 +161,11 @@ pub struct RouteLookup {
 pub async fn look_up(dns: &dyn Dns, hop: &NextHop) -> RouteLookup {
     match hop {
         NextHop::Host(name, port) => hosts(dns, vec![name.clone()], Security::Secure, *port, None).await,
-        NextHop::Domain(name) => domain(dns, name).await,
+        NextHop::Domain(name, port) => domain(dns, name, *port).await,
     }
 }
 
-async fn domain(dns: &dyn Dns, name: &DomainName) -> RouteLookup {
+async fn domain(dns: &dyn Dns, name: &DomainName, port: u16) -> RouteLookup {
     let lookup = |route, ttl| RouteLookup { route, ttl };
     match dns.lookup(name, Kind::Mx).await {
         Ok(answer) => {
@@ -140,11 +173,18 @@ async fn domain(dns: &dyn Dns, name: &DomainName) -> RouteLookup {
             if answer.mx().iter().all(|mx| mx.exchange == Exchange::Null) {
                 return lookup(Route::NullMx, ttl);
             }
-            hosts(dns, answer.mx_hosts().take(MX_HOSTS).collect(), answer.security, SMTP_PORT, ttl).await
+            let mut names = answer.mx_hosts();
+            let looked_up = names.by_ref().take(MX_HOSTS).collect();
+            let mut lookup = hosts(dns, looked_up, answer.security, port, ttl).await;
+            // Further hosts are not looked up. One of them stands for all, so that the level does not exclude them.
+            if let (Some(host), Route::Hosts(hosts)) = (names.next(), &mut lookup.route) {
+                hosts.push(HostLookup { host, mx: answer.security, dane: Dane::Absent });
+            }
+            lookup
         }
         // VAL-25: without MX records the domain itself is the MX.
         Err(DnsError::NoSuchRecord(nothing)) => {
-            hosts(dns, vec![name.clone()], nothing.security, SMTP_PORT, nothing.ttl).await
+            hosts(dns, vec![name.clone()], nothing.security, port, nothing.ttl).await
         }
         Err(DnsError::NoSuchName(nothing)) => lookup(Route::NoDomain, nothing.ttl),
         Err(error) => lookup(Route::Unknown(error), None),
@@ -170,15 +210,17 @@ async fn look_up_host(
     mx: Security,
     port: u16,
 ) -> (HostLookup, Option<Duration>) {
-    if mx != Security::Secure {
-        return (HostLookup { host, dane: Dane::Absent }, None);
-    }
     let lookup = match host_addresses(dns, &host).await {
-        Ok(addresses) => dane::look_up(dns, mx, (&host, port), &addresses).await,
+        Ok(addresses) => dane::look_up_host(dns, (&host, port), &addresses).await,
         Err(error) => match error.nothing() {
             Some(nothing) => dane::DaneLookup { dane: Dane::Absent, ttl: nothing.ttl },
             None => dane::DaneLookup { dane: Dane::Unknown(error), ttl: Some(limits::FAILURE_RECHECK) },
         },
     };
-    (HostLookup { host, dane: lookup.dane }, lookup.ttl)
+    // Behind an insecure MX answer, the addresses of a host without DANE have no influence on the answer.
+    let ttl = lookup.ttl.filter(|_| mx == Security::Secure || lookup.dane != Dane::Absent);
+    (HostLookup { host, mx, dane: lookup.dane }, ttl)
 }
+
+#[cfg(test)]
+mod tests;

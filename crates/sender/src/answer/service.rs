@@ -35,6 +35,8 @@ pub struct Settings {
     pub recheck: Duration,
     /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level.
     pub testing: Option<Level>,
+    /// True if the mail server's default TLS level is `may` or `none`; see [`super::decide::Facts::default_is_may`].
+    pub default_is_may: bool,
     /// The operator's override table.
     pub overrides: Overrides,
 }
@@ -46,6 +48,7 @@ impl Default for Settings {
             patience: Duration::from_secs(20),
             recheck: RECORD_RECHECK,
             testing: None,
+            default_is_may: true,
             overrides: Overrides::default(),
         }
     }

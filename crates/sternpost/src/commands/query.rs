@@ -33,7 +33,7 @@ pub struct Options {
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
     let domain = domain(&options.domain)?;
     let config = Config::load(config)?;
-    let hop = NextHop::Domain(domain);
+    let hop = NextHop::domain(domain);
     if options.cached {
         let known = control::show(&config.control(), &hop).await?;
         match options.json {

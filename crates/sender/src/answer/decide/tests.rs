@@ -6,6 +6,7 @@ use crate::answer::sts::HeldPolicy;
 use formats::{Policy, PolicyId};
 use jiff::Timestamp;
 use net::dane::Dane;
+use net::dns::Security;
 use net::https::FetchError;
 use std::collections::BTreeSet;
 
@@ -22,36 +23,41 @@ const WITHOUT_RULE: &str = "
     no-tlsa         enforce      secure     mta-sts  300  100000
     no-tlsa         testing      NOTFOUND   mta-sts  300  100000
     no-tlsa         mode-none    NOTFOUND   mta-sts  300  100000
-    all-tlsa        none         dane-only  dane     300  3900
-    all-tlsa        unavailable  dane-only  dane     300  3900
-    all-tlsa        enforce      dane-only  dane     300  3900
-    all-tlsa        testing      dane-only  dane     300  3900
-    all-tlsa        mode-none    dane-only  dane     300  3900
-    some-tlsa       none         dane       dane     300  3900
-    some-tlsa       unavailable  dane       dane     300  3900
-    some-tlsa       enforce      dane-only  dane     300  3900
-    some-tlsa       testing      dane       dane     300  3900
-    some-tlsa       mode-none    dane       dane     300  3900
-    some-unusable   none         dane       dane     300  3900
-    some-unusable   unavailable  dane       dane     300  3900
-    some-unusable   enforce      dane-only  dane     300  3900
-    some-unusable   testing      dane       dane     300  3900
-    some-unusable   mode-none    dane       dane     300  3900
-    only-unusable   none         dane       dane     300  3900
-    only-unusable   unavailable  dane       dane     300  3900
+    half-signed     none         NOTFOUND   nothing  240  300
+    half-signed     unavailable  NOTFOUND   nothing  240  300
+    half-signed     enforce      secure     mta-sts  300  100000
+    half-signed     testing      NOTFOUND   mta-sts  300  100000
+    half-signed     mode-none    NOTFOUND   mta-sts  300  100000
+    all-tlsa        none         dane-only  dane     240  300
+    all-tlsa        unavailable  dane-only  dane     240  300
+    all-tlsa        enforce      dane-only  dane     240  300
+    all-tlsa        testing      dane-only  dane     240  300
+    all-tlsa        mode-none    dane-only  dane     240  300
+    some-tlsa       none         dane       dane     240  300
+    some-tlsa       unavailable  dane       dane     240  300
+    some-tlsa       enforce      dane-only  dane     240  300
+    some-tlsa       testing      dane       dane     240  300
+    some-tlsa       mode-none    dane       dane     240  300
+    some-unusable   none         dane       dane     240  300
+    some-unusable   unavailable  dane       dane     240  300
+    some-unusable   enforce      dane-only  dane     240  300
+    some-unusable   testing      dane       dane     240  300
+    some-unusable   mode-none    dane       dane     240  300
+    only-unusable   none         dane       dane     240  300
+    only-unusable   unavailable  dane       dane     240  300
     only-unusable   enforce      secure     mta-sts  300  100000
-    only-unusable   testing      dane       dane     300  3900
-    only-unusable   mode-none    dane       dane     300  3900
-    tlsa-or-unknown none         dane       dane     300  3900
-    tlsa-or-unknown unavailable  dane       dane     300  3900
-    tlsa-or-unknown enforce      dane-only  dane     300  3900
-    tlsa-or-unknown testing      dane       dane     300  3900
-    tlsa-or-unknown mode-none    dane       dane     300  3900
-    none-or-unknown none         dane       dane     300  3900
-    none-or-unknown unavailable  dane       dane     300  3900
+    only-unusable   testing      dane       dane     240  300
+    only-unusable   mode-none    dane       dane     240  300
+    tlsa-or-unknown none         dane       dane     240  300
+    tlsa-or-unknown unavailable  dane       dane     240  300
+    tlsa-or-unknown enforce      dane-only  dane     240  300
+    tlsa-or-unknown testing      dane       dane     240  300
+    tlsa-or-unknown mode-none    dane       dane     240  300
+    none-or-unknown none         dane       dane     240  300
+    none-or-unknown unavailable  dane       dane     240  300
     none-or-unknown enforce      TEMP       failure  30   30
-    none-or-unknown testing      dane       dane     300  3900
-    none-or-unknown mode-none    dane       dane     300  3900
+    none-or-unknown testing      dane       dane     240  300
+    none-or-unknown mode-none    dane       dane     240  300
     all-unknown     none         TEMP       failure  30   30
     all-unknown     unavailable  TEMP       failure  30   30
     all-unknown     enforce      TEMP       failure  30   30
@@ -79,15 +85,15 @@ const WITH_RULE: &str = "
     no-tlsa         enforce      answer        may        override  never  never
     all-tlsa        none         answer        may        override  never  never
     no-mx-host      none         answer        may        override  never  never
-    no-tlsa         not-sought   pin           secure     override  never  never
-    no-mx-host      not-sought   pin           secure     override  never  never
-    some-tlsa       not-sought   pin           dane-only  dane      300    3900
-    all-tlsa        not-sought   pin           dane-only  dane      300    3900
+    no-tlsa         not-sought   pin           secure     override  300    never
+    no-mx-host      not-sought   pin           secure     override  300    never
+    some-tlsa       not-sought   pin           dane-only  dane      240    300
+    all-tlsa        not-sought   pin           dane-only  dane      240    300
     mx-timeout      not-sought   pin           TEMP       failure   30     30
-    all-tlsa        not-sought   pin-skip-dane secure     override  never  never
+    all-tlsa        not-sought   pin-skip-dane secure     override  300    never
     no-tlsa         enforce      skip-mta-sts  NOTFOUND   nothing   240    300
     no-tlsa         not-sought   skip-mta-sts  NOTFOUND   nothing   240    300
-    all-tlsa        not-sought   skip-mta-sts  dane-only  dane      300    3900
+    all-tlsa        not-sought   skip-mta-sts  dane-only  dane      240    300
     no-mx-host      not-sought   skip-mta-sts  NOTFOUND   nothing   240    300
     all-tlsa        none         skip-dane     NOTFOUND   nothing   240    300
     all-tlsa        enforce      skip-dane     secure     mta-sts   300    100000
@@ -108,8 +114,8 @@ const LIFETIMES: &str = "
     no-tlsa   none      0       60     -       NOTFOUND   nothing  48     60
     no-tlsa   none      604800  60     -       NOTFOUND   nothing  2880   3600
     no-tlsa   none      604800  7200   -       NOTFOUND   nothing  5760   7200
-    all-tlsa  none      604800  60     -       dane-only  dane     86400  90000
-    all-tlsa  enforce   300     60     50      dane-only  dane     300    3900
+    all-tlsa  none      604800  60     -       dane-only  dane     69120  86400
+    all-tlsa  enforce   300     60     50      dane-only  dane     240    300
     mx-bogus  enforce   604800  60     100000  TEMP       failure  30     30
 ";
 
@@ -128,10 +134,13 @@ fn name() -> DomainName {
 
 fn hosts(word: &str) -> MxHosts<'static> {
     let known = |[usable, unusable, absent, unknown]: [u8; 4]| {
-        MxHosts::Known(DaneHosts { usable, unusable, absent, unknown })
+        MxHosts::Known(DaneHosts { usable, unusable, absent, unknown, behind_insecure_mx: 0 })
     };
     match word {
         "no-tlsa" => known([0, 0, 2, 0]),
+        "half-signed" => {
+            MxHosts::Known(DaneHosts { absent: 2, behind_insecure_mx: 1, ..DaneHosts::default() })
+        }
         "all-tlsa" => known([2, 0, 0, 0]),
         "some-tlsa" => known([1, 0, 1, 0]),
         "some-unusable" => known([1, 1, 0, 0]),
@@ -209,6 +218,7 @@ impl<'t> Given<'t> {
             policy_rest: is_policy.then_some(Duration::from_secs(self.rest)),
             rule: rule.as_ref(),
             testing: None,
+            default_is_may: true,
             min_recheck: Duration::from_secs(self.min_recheck),
             origin: self.origin,
         })
@@ -302,10 +312,11 @@ fn counts_that_a_rule_skips_are_zero() {
 
 #[test]
 fn stored_dane_counts_change_only_with_known_hosts_or_a_bogus_chain() {
-    let hosts = Route::Hosts(vec![HostLookup { host: name(), dane: Dane::Absent }]);
-    let (domain, host) = (NextHop::Domain(name()), NextHop::Host(name(), 25));
+    let hosts = Route::Hosts(vec![HostLookup { host: name(), mx: Security::Secure, dane: Dane::Absent }]);
+    let (domain, host) = (NextHop::domain(name()), NextHop::Host(name(), 25));
     for (hop, route, kept) in [
-        (&domain, &hosts, "0 0 1 0"),
+        (&domain, &hosts, "0 0 1 0 0"),
+        (&NextHop::Domain(name(), 587), &hosts, "2 0 0 0"),
         (&domain, &Route::NoDomain, "2 0 0 0"),
         (&domain, &Route::NullMx, "2 0 0 0"),
         (&domain, &Route::Unknown(DnsError::Timeout), "2 0 0 0"),
@@ -362,9 +373,54 @@ fn the_operator_may_set_a_level_for_testing() {
         policy_rest: Some(Duration::from_secs(REST)),
         rule: None,
         testing: Some(&Level::Encrypt),
+        default_is_may: true,
         min_recheck: Duration::from_secs(60),
         origin: Origin::LookedUp { ttl: None },
     });
     assert_eq!(decision.answer.reply(false).parts().1, "encrypt");
     assert!(decision.answer.reply(true).parts().1.starts_with("encrypt policy_type=sts"));
+}
+
+/// The replies without and with TLSRPT attributes.
+fn replies(hosts_word: &str, found_word: &str, testing: Option<&Level>, default_is_may: bool) -> [String; 2] {
+    let (domain, found) = (name(), found(found_word));
+    let answer = decide(&Facts {
+        domain: &domain,
+        hosts: hosts(hosts_word),
+        found: found.as_ref(),
+        policy_rest: Some(Duration::from_secs(REST)),
+        rule: None,
+        testing,
+        default_is_may,
+        min_recheck: Duration::from_secs(60),
+        origin: Origin::LookedUp { ttl: None },
+    })
+    .answer;
+    [false, true].map(|tlsrpt| {
+        let reply = answer.reply(tlsrpt);
+        let (status, text) = reply.parts();
+        let level = text.split(' ').next().unwrap_or_default();
+        if status == "OK" { level.to_owned() } else { status.to_owned() }
+    })
+}
+
+#[test]
+fn val_27_no_answer_is_weaker_than_dane_behind_unsigned_mx_records() {
+    for policy in ["testing", "unavailable", "none", "mode-none"] {
+        assert_eq!(replies("half-signed", policy, None, true), ["NOTFOUND", "NOTFOUND"], "{policy}");
+    }
+    assert_eq!(replies("half-signed", "testing", Some(&Level::Encrypt), true), ["NOTFOUND", "NOTFOUND"]);
+    assert_eq!(replies("half-signed", "testing", Some(&Level::Dane), true), ["dane", "dane"]);
+    assert_eq!(replies("half-signed", "enforce", None, true), ["secure", "secure"]);
+    assert_eq!(replies("no-tlsa", "testing", None, true), ["NOTFOUND", "may"]);
+}
+
+#[test]
+fn val_27_may_is_no_answer_where_the_mail_server_is_stricter_by_itself() {
+    for policy in ["testing", "unavailable"] {
+        assert_eq!(replies("no-tlsa", policy, None, true), ["NOTFOUND", "may"], "{policy}");
+        assert_eq!(replies("no-tlsa", policy, None, false), ["NOTFOUND", "NOTFOUND"], "{policy}");
+    }
+    assert_eq!(replies("no-tlsa", "testing", Some(&Level::Encrypt), false), ["encrypt", "encrypt"]);
+    assert_eq!(replies("no-tlsa", "enforce", None, false), ["secure", "secure"]);
 }

@@ -334,7 +334,7 @@ async fn a_purged_domain_is_looked_up_as_a_new_one_and_a_refreshed_domain_at_onc
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
     bench.ask(NAME).await;
     bench.world.publish(NAME, Published::policy("2", "enforce", 604_800));
-    let hop = NextHop::Domain(DomainName::parse(NAME).unwrap());
+    let hop = NextHop::domain(DomainName::parse(NAME).unwrap());
     bench.answers.refresh(hop.clone()).await.unwrap();
     assert_eq!(bench.ask(NAME).await, secure("2"));
     bench.world.publish(NAME, Published::nothing());

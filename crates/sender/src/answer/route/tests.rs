@@ -1,0 +1,148 @@
+//! Routes over a small simulated DNS: signed and unsigned MX answers, hosts, aliases and TLSA records.
+
+use super::*;
+use net::BoxFuture;
+use net::dns::{Absence, Answer, Data, Mx};
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+/// Records by name and type, and the queries that came.
+#[derive(Default)]
+struct Zone {
+    answers: HashMap<String, Result<Answer, DnsError>>,
+    queries: Mutex<Vec<String>>,
+}
+
+fn key(name: &str, kind: Kind) -> String {
+    format!("{name} {kind:?}")
+}
+
+impl Zone {
+    fn with(mut self, name: &str, kind: Kind, security: Security, records: Vec<Data>) -> Self {
+        let ttl = Duration::from_secs(300);
+        let answer = Answer { records, ttl, security, aliases: Vec::new(), is_split: false };
+        self.answers.insert(key(name, kind), Ok(answer));
+        self
+    }
+
+    fn mx(self, security: Security, hosts: &[&str]) -> Self {
+        let mx = |(preference, host): (usize, &&str)| {
+            let exchange = Exchange::Host(DomainName::parse(host).unwrap());
+            Data::Mx(Mx { preference: u16::try_from(preference).unwrap(), exchange })
+        };
+        let records = hosts.iter().enumerate().map(mx).collect();
+        self.with("cust.example", Kind::Mx, security, records)
+    }
+
+    fn host(self, name: &str, security: Security) -> Self {
+        self.with(name, Kind::A, security, vec![Data::A([192, 0, 2, 1].into())])
+    }
+
+    /// The host's name is an alias of `target`; its addresses have the state `addresses`.
+    fn alias(mut self, name: &str, target: &str, alias: Security, addresses: Security) -> Self {
+        let target = DomainName::parse(target).unwrap();
+        self = self.host(name, addresses).with(name, Kind::Cname, alias, vec![Data::Cname(target.clone())]);
+        if let Some(Ok(answer)) = self.answers.get_mut(&key(name, Kind::A)) {
+            answer.aliases = vec![target];
+        }
+        self
+    }
+
+    fn tlsa(self, base: &str, port: u16) -> Self {
+        let record = formats::tlsa::TlsaRecord::parse(&format!("3 1 1 {}", "ab".repeat(32))).unwrap();
+        self.with(&format!("_{port}._tcp.{base}"), Kind::Tlsa, Secure, vec![Data::Tlsa(record)])
+    }
+
+    fn failing(mut self, name: &str, kind: Kind, error: DnsError) -> Self {
+        self.answers.insert(key(name, kind), Err(error));
+        self
+    }
+
+    async fn count(&self, hop: &str) -> DaneHosts {
+        let hop = NextHop::of(LookupKey::parse(hop).unwrap()).unwrap();
+        match look_up(self, &hop).await.route {
+            Route::Hosts(hosts) => DaneHosts::of(&hosts),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl Dns for Zone {
+    fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+        let key = key(name.as_str(), kind);
+        self.queries.lock().unwrap().push(key.clone());
+        let absent = Absence { security: Secure, ttl: None };
+        let found = self.answers.get(&key).cloned().unwrap_or(Err(DnsError::NoSuchRecord(absent)));
+        Box::pin(async { found })
+    }
+}
+
+use Security::{Insecure, Secure};
+
+#[tokio::test]
+async fn a_signed_host_behind_unsigned_mx_records_is_counted_apart() {
+    let zone = Zone::default().mx(Insecure, &["mx.hoster.example"]).host("mx.hoster.example", Secure);
+    let without = DaneHosts { absent: 1, ..DaneHosts::default() };
+    assert_eq!(zone.count("cust.example").await, without);
+    let zone = zone.tlsa("mx.hoster.example", 25);
+    let apart = DaneHosts { behind_insecure_mx: 1, ..without };
+    assert_eq!(zone.count("cust.example").await, apart);
+    let failing = Zone::default()
+        .mx(Insecure, &["mx.hoster.example"])
+        .host("mx.hoster.example", Secure)
+        .failing("_25._tcp.mx.hoster.example", Kind::Tlsa, DnsError::Timeout);
+    assert_eq!(failing.count("cust.example").await, apart);
+}
+
+#[tokio::test]
+async fn a_secure_alias_of_an_insecure_host_has_its_own_tlsa_records() {
+    let zone = |alias, addresses| {
+        Zone::default()
+            .mx(Secure, &["mx.cust.example"])
+            .alias("mx.cust.example", "real.hoster.example", alias, addresses)
+            .tlsa("mx.cust.example", 25)
+    };
+    let usable = DaneHosts { usable: 1, ..DaneHosts::default() };
+    assert_eq!(zone(Secure, Insecure).count("cust.example").await, usable);
+    assert_eq!(zone(Secure, Secure).count("cust.example").await, usable);
+    let absent = DaneHosts { absent: 1, ..DaneHosts::default() };
+    assert_eq!(zone(Insecure, Insecure).count("cust.example").await, absent);
+    let failing = zone(Secure, Insecure).failing("mx.cust.example", Kind::Cname, DnsError::Timeout);
+    assert_eq!(failing.count("cust.example").await, DaneHosts { unknown: 1, ..DaneHosts::default() });
+}
+
+#[tokio::test]
+async fn the_port_of_the_next_hop_is_the_port_of_the_tlsa_records() {
+    let zone = |port| {
+        Zone::default().mx(Secure, &["mx.cust.example"]).host("mx.cust.example", Secure).tlsa("mx.cust.example", port)
+    };
+    let usable = DaneHosts { usable: 1, ..DaneHosts::default() };
+    let absent = DaneHosts { absent: 1, ..DaneHosts::default() };
+    assert_eq!(zone(587).count("cust.example:587").await, usable);
+    assert_eq!(zone(25).count("cust.example:587").await, absent);
+    assert_eq!(zone(25).count("cust.example:25").await, usable);
+    let text = |key| NextHop::of(LookupKey::parse(key).unwrap()).unwrap().to_string();
+    assert_eq!(text("cust.example:587"), "cust.example:587");
+    assert_eq!(text("cust.example:25"), "cust.example");
+    assert_eq!(text("[mx.cust.example]:587"), "[mx.cust.example]:587");
+}
+
+#[tokio::test]
+async fn hosts_beyond_the_limit_keep_the_level_open() {
+    let names: Vec<String> = (0..40).map(|number| format!("mx{number}.cust.example")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let signed = |zone: Zone, name: &&str| zone.host(name, Secure).tlsa(name, 25);
+    let some = names.iter().take(MX_HOSTS).fold(Zone::default().mx(Secure, &names), signed);
+    let count = some.count("cust.example").await;
+    assert_eq!((usize::from(count.usable), count.absent), (MX_HOSTS, 1));
+    let queries = some.queries.lock().unwrap().len();
+    assert!(queries <= 1 + MX_HOSTS * 3, "{queries} queries");
+}
+
+#[test]
+fn the_text_form_of_an_earlier_version_assumes_tlsa_records_behind_unsigned_mx_records() {
+    let count = DaneHosts { usable: 1, unusable: 2, absent: 3, unknown: 4, behind_insecure_mx: 2 };
+    assert_eq!(DaneHosts::from_text(&count.to_text()), Some(count));
+    assert_eq!(DaneHosts::from_text("1 2 3 4"), Some(DaneHosts { behind_insecure_mx: 3, ..count }));
+    assert_eq!(DaneHosts::from_text(""), None);
+}
