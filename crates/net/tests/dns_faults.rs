@@ -7,7 +7,7 @@ mod broken_server;
 use broken_server::{Fault, RECORD, server};
 use formats::DomainName;
 use std::time::Duration;
-use sternpost_net::dns::{Answer, Dns, DnsError, Dnssec, Kind, Resolver, ResolverConfig};
+use sternpost_net::dns::{Answer, Dns, DnsError, Dnssec, Kind, Resolver, ResolverConfig, Security};
 
 async fn lookup(fault: Fault) -> Result<Answer, DnsError> {
     let config = ResolverConfig {
@@ -60,4 +60,19 @@ async fn queries_are_sent_from_the_configured_address() {
         assert_eq!(from.ip().to_string(), "127.0.0.7", "{dnssec:?}");
         lookup.abort();
     }
+}
+
+#[tokio::test]
+async fn a_negative_mx_answer_is_secure_if_a_trusted_resolver_says_so() {
+    let security = async |fault, dnssec| {
+        let config = ResolverConfig { servers: vec![server(fault).await], dnssec, ..ResolverConfig::default() };
+        let name = DomainName::parse("example.org").unwrap();
+        match Resolver::new(&config).unwrap().lookup(&name, Kind::Mx).await {
+            Err(DnsError::NoSuchRecord(absence)) => absence.security,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(security(Fault::ProvenNothing, Dnssec::TrustAd).await, Security::Secure);
+    assert_eq!(security(Fault::UnprovenNothing, Dnssec::TrustAd).await, Security::Insecure);
+    assert_eq!(security(Fault::ProvenNothing, Dnssec::Off).await, Security::Insecure);
 }

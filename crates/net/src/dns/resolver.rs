@@ -204,7 +204,16 @@ impl Resolver {
     async fn resolve(&self, name: &DomainName, kind: Kind, deadline: Deadline) -> Result<Answer, DnsError> {
         let Some(unsigned) = &self.unsigned else {
             let outcome = self.query(absolute(name)?, record_type(kind), deadline).await?;
-            return self.read(&outcome, &absolute(name)?, kind);
+            let found = self.read(&outcome, &absolute(name)?, kind);
+            return match found {
+                Err(DnsError::NoSuchRecord(absence))
+                    if kind == Kind::Mx && self.dnssec == Dnssec::TrustAd =>
+                {
+                    let security = self.security_of_zone(name, &outcome, deadline).await;
+                    Err(DnsError::NoSuchRecord(Absence { security, ..absence }))
+                }
+                found => found,
+            };
         };
         if let Some(found) = unsigned.resolve(name, kind, deadline).await {
             return found;
@@ -223,6 +232,26 @@ impl Resolver {
         let found = self.read(&outcome, &absolute(name)?, kind);
         self.cache_unsigned_zone(unsigned, name, &outcome, &found).await;
         found
+    }
+
+    /// The security of a negative answer from a trusted resolver: that of the SOA record of the zone that it names. The
+    /// library drops the AD bit of negative answers, and a resolver that validates answers SERVFAIL where the proof of
+    /// a signed zone fails. Whether DANE applies to a domain without MX records depends on it (RFC 7672 §2.2.1).
+    async fn security_of_zone(
+        &self,
+        name: &DomainName,
+        outcome: &Result<Lookup, NetError>,
+        deadline: Deadline,
+    ) -> Security {
+        let Err(NetError::Dns(HickoryDns::NoRecordsFound(none))) = outcome else { return Security::Insecure };
+        let Some(zone) = none.soa.as_ref().map(|soa| soa.name.clone()) else { return Security::Insecure };
+        if !absolute(name).is_ok_and(|name| zone.zone_of(&name)) {
+            return Security::Insecure;
+        }
+        match self.query(zone.clone(), RecordType::SOA, deadline).await {
+            Ok(soa) => self.read(&soa, &zone, Kind::Soa).map_or(Security::Insecure, |soa| soa.security),
+            Err(_) => Security::Insecure,
+        }
     }
 
     /// Caches the unsigned zone that encloses `name`. Negative answers carry the zone's SOA. A positive answer proves

@@ -1,8 +1,8 @@
 //! A DNS server for tests that is broken in one way. Tests of other crates include this file by its path.
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::TXT;
-use hickory_proto::rr::{RData, Record};
+use hickory_proto::rr::rdata::{SOA, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
@@ -27,6 +27,10 @@ pub enum Fault {
     NoTtl,
     /// Answers with bytes that are not a DNS message.
     Garbage,
+    /// No fault: answers "no such record" with the SOA of example.org, and with the AD bit.
+    ProvenNothing,
+    /// No fault: the same without the AD bit.
+    UnprovenNothing,
 }
 
 /// The TXT record that the server returns for every name.
@@ -47,6 +51,15 @@ fn answer(query: &[u8], fault: Fault, tcp: bool) -> Option<Vec<u8>> {
         Fault::Silent => return None,
         Fault::TruncatedForGood if tcp => return None,
         Fault::Garbage => return Some(vec![query[0], query[1], 0xff, 0xff, 1]),
+        Fault::ProvenNothing | Fault::UnprovenNothing => {
+            reply.metadata.authentic_data = fault == Fault::ProvenNothing;
+            let soa = SOA::new(Name::root(), Name::root(), 1, 3600, 600, 86_400, 60);
+            let record = Record::from_rdata(Name::from_ascii("example.org.").unwrap(), 60, RData::SOA(soa));
+            match asked.queries[0].query_type() {
+                RecordType::SOA => reply.add_answer(record),
+                _ => reply.add_authority(record),
+            };
+        }
         Fault::ServFail => reply.metadata.response_code = ResponseCode::ServFail,
         Fault::Lame => reply.metadata.response_code = ResponseCode::Refused,
         Fault::Truncated | Fault::TruncatedForGood | Fault::Huge if !tcp => reply.metadata.truncation = true,
