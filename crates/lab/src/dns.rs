@@ -296,6 +296,8 @@ pub enum TamperedKind {
     Tlsa,
     /// DS records.
     Ds,
+    /// SOA queries.
+    Soa,
 }
 
 impl TamperedKind {
@@ -306,6 +308,7 @@ impl TamperedKind {
             Self::A => RecordType::A,
             Self::Tlsa => RecordType::TLSA,
             Self::Ds => RecordType::DS,
+            Self::Soa => RecordType::SOA,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! keeps a cache of unsigned zones, for which it does not fetch the chain of trust again.
 
 use super::sockets::Sockets;
-use super::unsigned::{Claim, UnsignedZones, host};
+use super::unsigned::{Claim, ClaimGuard, UnsignedZones, host};
 use super::{Absence, Answer, Caa, Data, Dns, DnsError, Exchange, Kind, Mx, Security, weaker};
 use crate::BoxFuture;
 use formats::DomainName;
@@ -79,10 +79,10 @@ pub enum ResolverError {
 
 /// A stub resolver with optional DNSSEC validation.
 pub struct Resolver {
-    inner: Inner,
+    inner: Arc<Inner>,
     dnssec: Dnssec,
     /// `Some` only under [`Dnssec::Validate`].
-    unsigned: Option<Box<Unsigned>>,
+    unsigned: Option<Arc<Unsigned>>,
 }
 
 /// Lookups of names in zones that are proven to be unsigned.
@@ -165,7 +165,7 @@ impl Resolver {
     fn with(config: &ResolverConfig, plain: Option<&Arc<Self>>) -> Result<Self, ResolverError> {
         let system = |error: NetError| ResolverError::System(error.to_string());
         if config.dnssec == Dnssec::TrustAd {
-            let inner = Inner::trusting(config).map_err(system)?;
+            let inner = Arc::new(Inner::trusting(config).map_err(system)?);
             return Ok(Self { inner, dnssec: config.dnssec, unsigned: None });
         }
         let servers = name_servers(config).map_err(system)?;
@@ -178,7 +178,7 @@ impl Resolver {
                 Some(plain) => plain.clone(),
                 None => Arc::new(Self::new(&ResolverConfig { dnssec: Dnssec::Off, ..config.clone() })?),
             };
-            unsigned = Some(Box::new(Unsigned { zones: UnsignedZones::new(), plain }));
+            unsigned = Some(Arc::new(Unsigned { zones: UnsignedZones::new(), plain }));
             let anchors = match &config.trust_anchor {
                 Some(text) => text
                     .parse::<TrustAnchors>()
@@ -187,7 +187,7 @@ impl Resolver {
             };
             builder = builder.with_trust_anchor(Arc::new(anchors));
         }
-        let inner = Inner::Stub(Box::new(builder.build().map_err(system)?));
+        let inner = Arc::new(Inner::Stub(Box::new(builder.build().map_err(system)?)));
         Ok(Self { inner, dnssec: config.dnssec, unsigned })
     }
 
@@ -199,6 +199,11 @@ impl Resolver {
             Security::Indeterminate => Err(DnsError::Bogus),
             security => Ok(security),
         }
+    }
+
+    /// True while the zone of an earlier answer is looked up in the background.
+    pub fn is_learning(&self) -> bool {
+        self.unsigned.as_ref().is_some_and(|unsigned| unsigned.zones.has_claims())
     }
 
     async fn resolve(&self, name: &DomainName, kind: Kind, deadline: Deadline) -> Result<Answer, DnsError> {
@@ -218,7 +223,7 @@ impl Resolver {
         if let Some(found) = unsigned.resolve(name, kind, deadline).await {
             return found;
         }
-        let _claim = match unsigned.zones.claim(name) {
+        let claim = match unsigned.zones.claim(name) {
             Claim::First(claim) => Some(claim),
             Claim::Wait(first) => {
                 let _ = tokio::time::timeout_at(deadline, first.acquire()).await;
@@ -230,7 +235,7 @@ impl Resolver {
         };
         let outcome = self.query(absolute(name)?, record_type(kind), deadline).await?;
         let found = self.read(&outcome, &absolute(name)?, kind);
-        self.cache_unsigned_zone(unsigned, name, &outcome, &found).await;
+        self.cache_unsigned_zone(unsigned, name, &outcome, &found, claim);
         found
     }
 
@@ -256,29 +261,32 @@ impl Resolver {
 
     /// Caches the unsigned zone that encloses `name`. Negative answers carry the zone's SOA. A positive answer proves
     /// at least that everything below `name` is unsigned. The SOA is queried only if siblings of the host may be in the
-    /// same zone, or if `name` has service labels, such as `_mta-sts`.
-    async fn cache_unsigned_zone(
+    /// same zone, or if `name` has service labels, such as `_mta-sts`; that query runs in the background, so that the
+    /// answer never waits for it.
+    fn cache_unsigned_zone(
         &self,
-        unsigned: &Unsigned,
+        unsigned: &Arc<Unsigned>,
         name: &DomainName,
         outcome: &Result<Lookup, NetError>,
         found: &Result<Answer, DnsError>,
+        claim: Option<ClaimGuard>,
     ) {
         let is_own = |answer: &&Answer| answer.security == Security::Insecure && answer.aliases.is_empty();
         let own = found.as_ref().ok().filter(is_own);
-        let mut zone = unsigned_zone(name, outcome).or_else(|| Some((name.clone(), own?.ttl)));
+        let zone = unsigned_zone(name, outcome).or_else(|| Some((name.clone(), own?.ttl)));
+        if let Some((zone, ttl)) = zone {
+            unsigned.zones.insert(zone, ttl, Instant::now());
+        }
         if own.is_some()
             && let Ok(host) = DomainName::from_ascii(host(name))
             && (unsigned.zones.has_sibling(&host) || host != *name)
-            && let Ok(query) = absolute(&host)
-            && let Ok(outcome) = self.query(query, RecordType::SOA, deadline()).await
-            && let Some(found) = unsigned_zone(&host, &outcome)
         {
-            unsigned.zones.set_zone(&host, &found.0);
-            zone = Some(found);
-        }
-        if let Some((zone, ttl)) = zone {
-            unsigned.zones.insert(zone, ttl, Instant::now());
+            let (inner, unsigned) = (self.inner.clone(), unsigned.clone());
+            tokio::spawn(async move {
+                let query = learn_zone(&inner, &unsigned.zones, &host);
+                let _ = tokio::time::timeout(ZONE_TIMEOUT, query).await;
+                drop(claim);
+            });
         }
     }
 
@@ -385,6 +393,19 @@ impl Resolver {
 impl Dns for Resolver {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
         Box::pin(self.resolve(name, kind, deadline()))
+    }
+}
+
+/// How long names of a host wait for the look-up of its zone at most, before each is validated by itself.
+const ZONE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Looks up the unsigned zone of a host and caches it.
+async fn learn_zone(inner: &Inner, zones: &UnsignedZones, host: &DomainName) {
+    let Ok(query) = absolute(host) else { return };
+    let outcome = inner.lookup(query, RecordType::SOA).await;
+    if let Some((zone, ttl)) = unsigned_zone(host, &outcome) {
+        zones.set_zone(host, &zone);
+        zones.insert(zone, ttl, Instant::now());
     }
 }
 

@@ -20,15 +20,17 @@ pub(super) struct UnsignedZones {
     /// Parents of hosts that were found unsigned. True if each host below is its own zone, as in a TLD.
     parents: Cache<DomainName, bool>,
     /// First lookups in flight, by host. Later callers wait on the semaphore, which is closed at the end.
-    in_flight: Mutex<HashMap<String, Arc<Semaphore>>>,
+    in_flight: Arc<InFlight>,
 }
+
+type InFlight = Mutex<HashMap<String, Arc<Semaphore>>>;
 
 impl UnsignedZones {
     pub(super) fn new() -> Self {
         Self {
             known: Cache::new(UNSIGNED_ZONES),
             parents: Cache::new(UNSIGNED_ZONES),
-            in_flight: Mutex::default(),
+            in_flight: Arc::default(),
         }
     }
 
@@ -69,16 +71,21 @@ impl UnsignedZones {
         }
     }
 
+    /// True while the first lookup of a host is in flight.
+    pub(super) fn has_claims(&self) -> bool {
+        !lock(&self.in_flight).is_empty()
+    }
+
     /// Claims the first lookup of a host. Names of one domain are usually looked up together; the first lookup
     /// determines the zone, and the others wait for it.
-    pub(super) fn claim(&self, name: &DomainName) -> Claim<'_> {
+    pub(super) fn claim(&self, name: &DomainName) -> Claim {
         let host = host(name);
         let mut in_flight = lock(&self.in_flight);
         if let Some(first) = in_flight.get(host) {
             return Claim::Wait(first.clone());
         }
         in_flight.insert(host.to_owned(), Arc::new(Semaphore::new(0)));
-        Claim::First(ClaimGuard { zones: self, host: host.to_owned() })
+        Claim::First(ClaimGuard { in_flight: self.in_flight.clone(), host: host.to_owned() })
     }
 }
 
@@ -91,27 +98,27 @@ pub(super) fn host(name: &DomainName) -> &str {
     rest.strip_prefix("mta-sts.").unwrap_or(rest)
 }
 
-fn lock(map: &Mutex<HashMap<String, Arc<Semaphore>>>) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
+fn lock(map: &InFlight) -> MutexGuard<'_, HashMap<String, Arc<Semaphore>>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a first lookup of the host is in flight.
-pub(super) enum Claim<'a> {
+pub(super) enum Claim {
     /// No lookup is in flight: the caller makes it, and holds the guard until it ends.
-    First(ClaimGuard<'a>),
+    First(ClaimGuard),
     /// Another task is looking the host up; the semaphore is closed when it finishes.
     Wait(Arc<Semaphore>),
 }
 
 /// Wakes the waiting tasks when dropped, at the end of the first lookup.
-pub(super) struct ClaimGuard<'a> {
-    zones: &'a UnsignedZones,
+pub(super) struct ClaimGuard {
+    in_flight: Arc<InFlight>,
     host: String,
 }
 
-impl Drop for ClaimGuard<'_> {
+impl Drop for ClaimGuard {
     fn drop(&mut self) {
-        if let Some(waiting) = lock(&self.zones.in_flight).remove(&self.host) {
+        if let Some(waiting) = lock(&self.in_flight).remove(&self.host) {
             waiting.close();
         }
     }
