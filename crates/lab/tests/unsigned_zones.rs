@@ -74,7 +74,7 @@ async fn one_proof_serves_the_whole_zone() {
         let outcome = world.look(first).await;
         assert_eq!(outcome.is_err(), first.starts_with("nothing"), "{outcome:?}");
         world.learned().await;
-    world.withhold("plain.test.");
+        world.withhold("plain.test.");
         assert_eq!(world.security("b.plain.test").await, Security::Insecure, "after {first}");
         assert_eq!(world.security("a.below.plain.test").await, Security::Insecure, "after {first}");
         let nothing = world.look("c.b.plain.test").await.unwrap_err().nothing().unwrap();

@@ -65,7 +65,8 @@ async fn queries_are_sent_from_the_configured_address() {
 #[tokio::test]
 async fn a_negative_mx_answer_is_secure_if_a_trusted_resolver_says_so() {
     let security = async |fault, dnssec| {
-        let config = ResolverConfig { servers: vec![server(fault).await], dnssec, ..ResolverConfig::default() };
+        let config =
+            ResolverConfig { servers: vec![server(fault).await], dnssec, ..ResolverConfig::default() };
         let name = DomainName::parse("example.org").unwrap();
         match Resolver::new(&config).unwrap().lookup(&name, Kind::Mx).await {
             Err(DnsError::NoSuchRecord(absence)) => absence.security,

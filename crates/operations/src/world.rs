@@ -23,7 +23,9 @@ pub struct World {
     /// The same resolver, for probing whether DNSSEC validation works.
     pub resolver: Arc<Resolver>,
     /// The resolver for checks, which tells bogus answers from other failures.
-    bogus_detector: Arc<dyn Dns>,
+    bogus_detector: Arc<BogusDetector>,
+    /// The resolver without validation itself, for [`World::reload_resolvers`].
+    plain: Arc<Resolver>,
     /// The resolver without DNSSEC validation, for addresses of policy hosts.
     pub addresses: Arc<dyn Dns>,
     /// The HTTPS client for policy files.
@@ -95,8 +97,8 @@ impl World {
         let plain = Arc::new(Resolver::new(&unvalidated).map_err(no_resolver)?);
         let config_of_resolver = resolver;
         let resolver = Arc::new(Resolver::beside(&plain, &config_of_resolver).map_err(no_resolver)?);
-        let (dns, addresses): (Arc<dyn Dns>, Arc<dyn Dns>) = (resolver.clone(), plain);
-        let bogus_detector: Arc<dyn Dns> =
+        let (dns, addresses): (Arc<dyn Dns>, Arc<dyn Dns>) = (resolver.clone(), plain.clone());
+        let bogus_detector =
             Arc::new(BogusDetector::new(dns.clone(), &config_of_resolver).map_err(no_resolver)?);
         let tls = |error| Failure::new("TLS can't be set up", error, "");
         let own = trust.client(clock.clone()).map_err(tls)?;
@@ -116,6 +118,7 @@ impl World {
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,
             bogus_detector,
+            plain,
             addresses,
             resolver,
             trust,
@@ -123,6 +126,14 @@ impl World {
             overrides: reach.addresses.clone(),
             clock,
         })
+    }
+
+    /// Reads `/etc/resolv.conf` again, for resolvers that the configuration does not name. On failure the resolvers in
+    /// use stay.
+    pub fn reload_resolvers(&self) -> Result<(), ResolverError> {
+        self.plain.reload()?;
+        self.resolver.reload()?;
+        self.bogus_detector.reload()
     }
 
     /// The check options that follow from the configuration.
@@ -139,7 +150,7 @@ impl World {
         share: bool,
     ) -> Result<Checker, Failure> {
         let (dns, sees_signatures) = match self.resolver.probe().await {
-            Ok(Security::Secure) => (self.bogus_detector.clone(), true),
+            Ok(Security::Secure) => (self.bogus_detector.clone() as Arc<dyn Dns>, true),
             Ok(_) | Err(DnsError::Bogus) => (self.addresses.clone(), false),
             Err(error @ (DnsError::Timeout | DnsError::Network(_))) => {
                 return Err(Failure::new(

@@ -64,6 +64,7 @@ fn cache(count: usize, what: &str) {
             policy_rest: None,
             rule: None,
             testing: None,
+            default_is_may: true,
             min_recheck: Duration::ZERO,
             origin: Origin::LookedUp { ttl: None },
         });

@@ -13,6 +13,7 @@ mod messages;
 mod metrics;
 mod pages;
 pub mod reporting;
+mod resolv_conf;
 
 use crate::log;
 use config::failure::{Exit, Failure};
@@ -99,6 +100,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);
     let mut roles = Roles {
+        world: world.clone(),
         answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())),
         hosting,
         mail,
@@ -115,6 +117,9 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     listeners.set(&roles.wanted(&config), socket_file(&config)).await?;
     if let Some(answers) = &roles.answers {
         tasks.spawn(answers.clone().keep_fresh());
+    }
+    if config.dns_servers.is_empty() {
+        tasks.spawn(resolv_conf::follow(world.clone()));
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let overrides = config.answers.as_ref().map_or(0, |role| role.settings.overrides.len());
@@ -139,6 +144,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 
 /// The roles that are enabled; `None` for a disabled one.
 struct Roles {
+    world: Arc<World>,
     answers: Option<Arc<PolicyService>>,
     hosting: Option<Hosting>,
     mail: Option<MailRole>,
@@ -286,6 +292,9 @@ async fn until_stopped(
 /// Reloads the configuration. If that fails, the previous one stays in force and the error is logged.
 async fn reload(first: &Config, named: Option<&Path>, roles: &Roles, listeners: &mut Listeners) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+    if first.dns_servers.is_empty() {
+        resolv_conf::reload(&roles.world);
+    }
     let outcome = match Config::load(first.file.as_deref().or(named)) {
         Ok(config) => apply_config(first, &config, roles, listeners).await,
         Err(failure) => Err(failure),

@@ -69,7 +69,16 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         path: "answers.default_level",
-        kind: Kind::Choice(&["none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"]),
+        kind: Kind::Choice(&[
+            "none",
+            "may",
+            "encrypt",
+            "dane",
+            "dane-only",
+            "fingerprint",
+            "verify",
+            "secure",
+        ]),
         default: "may",
         unset: "",
         about: "The TLS level that the mail server uses without an answer: `smtp_tls_security_level` of Postfix. Above \

@@ -12,20 +12,28 @@ use hickory_proto::op::{DnsRequest, DnsRequestOptions, Edns, Message, Query, Res
 use hickory_proto::rr::Name;
 use hickory_resolver::NameServerPool;
 use hickory_resolver::net::xfer::{DnsHandle, FirstAnswer};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// A [`Dns`] that repeats failed lookups without validation. If that succeeds, the error becomes [`DnsError::Bogus`].
 pub struct BogusDetector {
     dns: Arc<dyn Dns>,
-    pool: NameServerPool<Sockets>,
-    options: DnsRequestOptions,
+    config: ResolverConfig,
+    /// The servers and the options of a query; [`BogusDetector::reload`] replaces them.
+    servers: RwLock<(NameServerPool<Sockets>, DnsRequestOptions)>,
 }
 
 impl BogusDetector {
     /// Wraps `dns`. Failed lookups are repeated with the servers of `config`.
     pub fn new(dns: Arc<dyn Dns>, config: &ResolverConfig) -> Result<Self, ResolverError> {
-        let (pool, _, options) = pool(config).map_err(|error| ResolverError::System(error.to_string()))?;
-        Ok(Self { dns, pool, options })
+        Ok(Self { dns, config: config.clone(), servers: RwLock::new(servers(config)?) })
+    }
+
+    /// Reads the system's resolver configuration again, as [`super::Resolver::reload`] does.
+    pub fn reload(&self) -> Result<(), ResolverError> {
+        if self.config.servers.is_empty() {
+            *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers(&self.config)?;
+        }
+        Ok(())
     }
 
     /// Whether the servers answer the query when validation is disabled.
@@ -36,12 +44,18 @@ impl BogusDetector {
         message.metadata.recursion_desired = true;
         message.metadata.checking_disabled = true;
         message.set_edns(Edns::new());
-        let answer = self.pool.send(DnsRequest::new(message, self.options)).first_answer();
+        let (pool, options) = self.servers.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let answer = pool.send(DnsRequest::new(message, options)).first_answer();
         match tokio::time::timeout(DNS_TIME, answer).await {
             Ok(Ok(answer)) => answer.metadata.response_code == ResponseCode::NoError,
             Ok(Err(_)) | Err(_) => false,
         }
     }
+}
+
+fn servers(config: &ResolverConfig) -> Result<(NameServerPool<Sockets>, DnsRequestOptions), ResolverError> {
+    let (pool, _, options) = pool(config).map_err(|error| ResolverError::System(error.to_string()))?;
+    Ok((pool, options))
 }
 
 impl Dns for BogusDetector {

@@ -19,7 +19,7 @@ use hickory_resolver::net::{DnsError as HickoryDns, NetError};
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// How answers get their DNSSEC state.
@@ -79,6 +79,15 @@ pub enum ResolverError {
 
 /// A stub resolver with optional DNSSEC validation.
 pub struct Resolver {
+    config: ResolverConfig,
+    /// The resolver for names that need no validation; `Some` only under [`Dnssec::Validate`].
+    plain: Option<Arc<Resolver>>,
+    /// The servers in use, with their caches. [`Resolver::reload`] replaces them.
+    current: RwLock<Arc<Servers>>,
+}
+
+/// The servers of a [`Resolver`], with their caches.
+struct Servers {
     inner: Arc<Inner>,
     dnssec: Dnssec,
     /// `Some` only under [`Dnssec::Validate`].
@@ -145,7 +154,7 @@ impl Unsigned {
         if !is_inside(name) {
             return None;
         }
-        let found = Box::pin(self.plain.resolve(name, kind, deadline)).await;
+        let found = Box::pin(async { self.plain.current().resolve(name, kind, deadline).await }).await;
         found.as_ref().map_or(true, |answer| answer.aliases.iter().all(is_inside)).then_some(found)
     }
 }
@@ -163,6 +172,49 @@ impl Resolver {
     }
 
     fn with(config: &ResolverConfig, plain: Option<&Arc<Self>>) -> Result<Self, ResolverError> {
+        let plain = match (config.dnssec, plain) {
+            (Dnssec::Validate, Some(plain)) => Some(plain.clone()),
+            (Dnssec::Validate, None) => {
+                Some(Arc::new(Self::new(&ResolverConfig { dnssec: Dnssec::Off, ..config.clone() })?))
+            }
+            (Dnssec::TrustAd | Dnssec::Off, _) => None,
+        };
+        let current = RwLock::new(Arc::new(Servers::new(config, plain.as_ref())?));
+        Ok(Self { config: config.clone(), plain, current })
+    }
+
+    /// Reads the system's resolver configuration again, and replaces the servers and their caches. It does nothing when
+    /// the servers are configured. On failure the servers in use stay.
+    pub fn reload(&self) -> Result<(), ResolverError> {
+        if !self.config.servers.is_empty() {
+            return Ok(());
+        }
+        if let Some(plain) = &self.plain {
+            plain.reload()?;
+        }
+        let servers = Arc::new(Servers::new(&self.config, self.plain.as_ref())?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = servers;
+        Ok(())
+    }
+
+    fn current(&self) -> Arc<Servers> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Checks that DNSSEC validation works at all, by resolving the root NS set. Returns [`DnsError::Bogus`] when the
+    /// servers strip DNSSEC records or the trust anchor does not match, in which case every lookup would fail.
+    pub async fn probe(&self) -> Result<Security, DnsError> {
+        self.current().probe().await
+    }
+
+    /// True while the zone of an earlier answer is looked up in the background.
+    pub fn is_learning(&self) -> bool {
+        self.current().unsigned.as_ref().is_some_and(|unsigned| unsigned.zones.has_claims())
+    }
+}
+
+impl Servers {
+    fn new(config: &ResolverConfig, plain: Option<&Arc<Resolver>>) -> Result<Self, ResolverError> {
         let system = |error: NetError| ResolverError::System(error.to_string());
         if config.dnssec == Dnssec::TrustAd {
             let inner = Arc::new(Inner::trusting(config).map_err(system)?);
@@ -172,13 +224,7 @@ impl Resolver {
         let servers = hickory_resolver::config::ResolverConfig::from_name_servers(servers);
         let mut builder = hickory_resolver::Resolver::builder_with_config(servers, Sockets::default());
         set_options(builder.options_mut(), config);
-        let mut unsigned = None;
         if config.dnssec == Dnssec::Validate {
-            let plain = match plain {
-                Some(plain) => plain.clone(),
-                None => Arc::new(Self::new(&ResolverConfig { dnssec: Dnssec::Off, ..config.clone() })?),
-            };
-            unsigned = Some(Arc::new(Unsigned { zones: UnsignedZones::new(), plain }));
             let anchors = match &config.trust_anchor {
                 Some(text) => text
                     .parse::<TrustAnchors>()
@@ -187,23 +233,18 @@ impl Resolver {
             };
             builder = builder.with_trust_anchor(Arc::new(anchors));
         }
+        let unsigned =
+            plain.map(|plain| Arc::new(Unsigned { zones: UnsignedZones::new(), plain: plain.clone() }));
         let inner = Arc::new(Inner::Stub(Box::new(builder.build().map_err(system)?)));
         Ok(Self { inner, dnssec: config.dnssec, unsigned })
     }
 
-    /// Checks that DNSSEC validation works at all, by resolving the root NS set. Returns [`DnsError::Bogus`] when the
-    /// servers strip DNSSEC records or the trust anchor does not match, in which case every lookup would fail.
-    pub async fn probe(&self) -> Result<Security, DnsError> {
+    async fn probe(&self) -> Result<Security, DnsError> {
         let outcome = self.query(Name::root(), RecordType::NS, deadline()).await?;
         match self.read(&outcome, &Name::root(), Kind::Ns)?.security {
             Security::Indeterminate => Err(DnsError::Bogus),
             security => Ok(security),
         }
-    }
-
-    /// True while the zone of an earlier answer is looked up in the background.
-    pub fn is_learning(&self) -> bool {
-        self.unsigned.as_ref().is_some_and(|unsigned| unsigned.zones.has_claims())
     }
 
     async fn resolve(&self, name: &DomainName, kind: Kind, deadline: Deadline) -> Result<Answer, DnsError> {
@@ -392,7 +433,7 @@ impl Resolver {
 
 impl Dns for Resolver {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
-        Box::pin(self.resolve(name, kind, deadline()))
+        Box::pin(async move { self.current().resolve(name, kind, deadline()).await })
     }
 }
 
@@ -592,7 +633,11 @@ mod tests {
             (Dnssec::TrustAd, Proof::Indeterminate, true, Security::Secure),
             (Dnssec::TrustAd, Proof::Indeterminate, false, Security::Insecure),
         ] {
-            assert_eq!(resolver(dnssec).security(proof, authentic), expected, "{dnssec:?} {proof:?}");
+            assert_eq!(
+                resolver(dnssec).current().security(proof, authentic),
+                expected,
+                "{dnssec:?} {proof:?}"
+            );
         }
         assert_eq!(ResolverConfig::default().dnssec, Dnssec::Validate);
     }

@@ -1,11 +1,17 @@
 //! The names of the lab, served by Knot with its own keys and resolved by a validating Unbound, so
 //! that our own name server is not the judge of itself.
 
-use crate::support::{Running, daemon, shell, until};
+use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until};
+use formats::DomainName;
+use hickory_proto::op::{Message, MessageType};
+use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::{RData, Record};
 use lab::dns::{Signing, ZoneFile};
+use net::dns::{Dns, Dnssec, Kind, Resolver, ResolverConfig};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Both servers.
 pub struct Names {
@@ -133,7 +139,7 @@ fn unbound_config(place: &Path, address: Ipv4Addr) -> String {
 
 #[test]
 fn dane_14_a_trusted_resolver_that_validates_gives_the_same_answers_as_our_own_validation() {
-    crate::support::in_a_room_of_its_own(|| {
+    in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();
         let cases = ["dane-ee", "dane-unsigned", "dane-none", "dane-bogus", "sts-signed", "good-enforce"];
         let mut ground = crate::ground::Ground::new(place.path(), &cases, "good-enforce");
@@ -162,5 +168,53 @@ fn dane_14_a_trusted_resolver_that_validates_gives_the_same_answers_as_our_own_v
             assert!(same, "{case}: {:?} and {:?}", told[0][at], told[1][at]);
         }
         assert_eq!(told[1][0], "OK dane-only");
+    });
+}
+
+/// Answers every TXT query at `address` with one record, for as long as the test runs.
+async fn answering(address: &str) {
+    let socket = tokio::net::UdpSocket::bind(address).await.unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+            let mut reply = Message::from_vec(&buffer[..length]).unwrap();
+            reply.metadata.message_type = MessageType::Response;
+            reply.metadata.recursion_available = true;
+            let name = reply.queries[0].name().clone();
+            let txt = TXT::new(vec!["v=STSv1; id=1;".to_owned()]);
+            reply.add_answer(Record::from_rdata(name, 60, RData::TXT(txt)));
+            let _ = socket.send_to(&reply.to_vec().unwrap(), from).await;
+        }
+    });
+}
+
+#[test]
+fn a_changed_resolv_conf_is_used_after_a_reload() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("resolv.conf");
+        // Nothing listens at the first resolver.
+        std::fs::write(&file, "nameserver 127.0.0.99\n").unwrap();
+        mount_over(&file, Path::new("/etc/resolv.conf"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            answering("127.0.0.1:53").await;
+            let config = ResolverConfig {
+                dnssec: Dnssec::Off,
+                attempt_time: Duration::from_millis(200),
+                ..ResolverConfig::default()
+            };
+            let resolver = Resolver::new(&config).unwrap();
+            let name = DomainName::parse("_mta-sts.example.org").unwrap();
+            assert!(resolver.lookup(&name, Kind::Txt).await.is_err());
+            std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
+            resolver.reload().unwrap();
+            assert!(resolver.lookup(&name, Kind::Txt).await.is_ok());
+            // A file that can't be used changes nothing.
+            std::fs::write(&file, "nameserver nonsense\n").unwrap();
+            let _ = resolver.reload();
+            let other = DomainName::parse("_mta-sts.example.net").unwrap();
+            assert!(resolver.lookup(&other, Kind::Txt).await.is_ok());
+        });
     });
 }

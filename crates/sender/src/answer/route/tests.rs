@@ -114,7 +114,10 @@ async fn a_secure_alias_of_an_insecure_host_has_its_own_tlsa_records() {
 #[tokio::test]
 async fn the_port_of_the_next_hop_is_the_port_of_the_tlsa_records() {
     let zone = |port| {
-        Zone::default().mx(Secure, &["mx.cust.example"]).host("mx.cust.example", Secure).tlsa("mx.cust.example", port)
+        Zone::default()
+            .mx(Secure, &["mx.cust.example"])
+            .host("mx.cust.example", Secure)
+            .tlsa("mx.cust.example", port)
     };
     let usable = DaneHosts { usable: 1, ..DaneHosts::default() };
     let absent = DaneHosts { absent: 1, ..DaneHosts::default() };
