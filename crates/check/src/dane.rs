@@ -3,7 +3,7 @@
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
 use crate::mx::consequence;
-use crate::observed::{ObservedDomain, ObservedMxHost};
+use crate::observed::{IdleTlsa, ObservedDomain, ObservedMxHost};
 use formats::DomainName;
 use formats::tlsa::{TlsaRecord, TlsaRule, Unusable, Usage};
 use jiff::SignedDuration;
@@ -22,13 +22,17 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     }
     for host in &seen.hosts {
         match &host.dane {
-            Dane::Absent if host.unsigned_tlsa => findings.add(
+            Dane::Absent if host.idle_tlsa == Some(IdleTlsa::UnsignedMx) => findings.add(
                 Check::DaneUnsigned,
-                format!(
-                    "{} has TLSA records, but its zone or that of {} is not signed",
-                    host.name, seen.domain
-                ),
-                "Senders ignore TLSA records unless DNSSEC covers all zones involved. Sign the zone or remove the records.",
+                format!("{} has signed TLSA records, but the MX records of {} are not signed", host.name, seen.domain),
+                "Postfix authenticates the host at its level dane; most other senders ignore the records, since a forged MX \
+                 record leads to another host. Sign the zone of the domain; the host needs no change.",
+                [],
+            ),
+            Dane::Absent if host.idle_tlsa == Some(IdleTlsa::UnsignedZone) => findings.add(
+                Check::DaneUnsigned,
+                format!("{} has TLSA records, but they are not signed", host.name),
+                "Senders ignore TLSA records without DNSSEC. Sign the zone or remove the records.",
                 [],
             ),
             Dane::Absent => {}
@@ -36,7 +40,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
                 Check::DaneUnknown,
                 format!("the TLSA records of {}: {error}", host.name),
                 "Senders that use DANE skip the host. When no other host is available, mail is delayed.",
-                [format!("dig +dnssec _25._tcp.{} TLSA", host.name)],
+                [format!("dig +dnssec _25._tcp.{} TLSA", host.tlsa_base())],
             ),
             Dane::Applies { rule, records, .. } => {
                 record_faults(host, rule, records, findings);
@@ -53,7 +57,7 @@ fn suggested_record(host: &ObservedMxHost) -> String {
     let digest = own.map_or("…", |own| own.key_digest.as_str());
     format!(
         "_25._tcp.{}.  TLSA  3 1 1 {digest}   ; the public key that the host presents: verify that it is yours",
-        host.name
+        host.tlsa_base()
     )
 }
 
@@ -103,7 +107,7 @@ fn compare_certificates(
         match &tls.dane {
             Some(Ok(())) => {
                 protects(seen, host, session.address, tls, findings);
-                rollover(seen, name, records, tls, findings);
+                rollover(seen, host, records, tls, findings);
             }
             Some(Err(problem)) => {
                 refused(host, session.address, records, problem, findings);
@@ -176,17 +180,20 @@ fn refused(
          and remove the old record afterwards.",
         [key],
     );
-    findings.attach_evidence(records.iter().map(|record| format!("_25._tcp.{host}. TLSA {record}")));
+    findings.attach_evidence(
+        records.iter().map(|record| format!("_25._tcp.{}. TLSA {record}", seen.tlsa_base())),
+    );
 }
 
 fn rollover(
     seen: &ObservedDomain,
-    host: &DomainName,
+    observed: &ObservedMxHost,
     records: &[TlsaRecord],
     tls: &TlsFacts,
     findings: &mut Findings,
 ) {
     let Some(own) = tls.chain.first() else { return };
+    let (host, base) = (&observed.name, observed.tlsa_base());
     let soon = own.not_after.duration_since(seen.now) < SignedDuration::from_hours(30 * 24);
     // A record of usage 3 is bound to this certificate or its key; one of usage 2 survives a renewal.
     let is_bound = records.iter().all(|record| record.usage == 3);
@@ -196,7 +203,7 @@ fn rollover(
             format!("{host} has only one TLSA record, and its certificate expires at {}", own.not_after),
             "If the renewal changes the key, the record no longer matches and mail is delayed. Publish the record of the \
              next key now, or keep the key.",
-            [format!("_25._tcp.{host}.  TLSA  3 1 1 …   ; digest of the next key, in addition to the current record")],
+            [format!("_25._tcp.{base}.  TLSA  3 1 1 …   ; digest of the next key, in addition to the current record")],
         );
     }
 }

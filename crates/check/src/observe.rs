@@ -2,7 +2,7 @@
 //! MX hosts concurrently, within the limits of [`Sessions`], and collects the results in [`ObservedDomain`].
 
 use crate::observed::{
-    Companions, ExtraProbes, ObservedDomain, ObservedMxHost, ObservedPolicy, ObservedPolicyHost,
+    Companions, ExtraProbes, IdleTlsa, ObservedDomain, ObservedMxHost, ObservedPolicy, ObservedPolicyHost,
     ObservedReportTarget, ObservedSession,
 };
 use crate::options::{Depth, Options};
@@ -188,13 +188,18 @@ impl Checker {
             preference,
             addresses: found,
             dane: Dane::Absent,
-            unsigned_tlsa: false,
+            idle_tlsa: None,
             sessions: Vec::new(),
         };
         let Ok(addresses) = &seen.addresses else { return seen };
         seen.dane = dane::look_up(dns, security, (&seen.name, SMTP_PORT), addresses).await.dane;
         if self.is_deep() && seen.dane == Dane::Absent {
-            seen.unsigned_tlsa = self.has_tlsa(&seen.name).await;
+            let host = dane::look_up_host(dns, (&seen.name, SMTP_PORT), addresses).await.dane;
+            seen.idle_tlsa = match host {
+                Dane::Applies { .. } => Some(IdleTlsa::UnsignedMx),
+                _ if self.has_tlsa(&seen.name).await => Some(IdleTlsa::UnsignedZone),
+                _ => None,
+            };
         }
         if !self.options.skip_port_25 {
             seen.sessions = self.sessions(domain, &seen.name, addresses, &seen.dane, progress).await;

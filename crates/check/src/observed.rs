@@ -49,9 +49,30 @@ pub(crate) struct ObservedMxHost {
     pub preference: u16,
     pub addresses: Result<HostAddresses, DnsError>,
     pub dane: Dane,
-    /// True when TLSA records exist but senders ignore them because the zone is not signed.
-    pub unsigned_tlsa: bool,
+    /// TLSA records that do not take effect; only in a full check.
+    pub idle_tlsa: Option<IdleTlsa>,
     pub sessions: Vec<ObservedSession>,
+}
+
+/// Why TLSA records do not take effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdleTlsa {
+    /// The records or the host's addresses are not signed.
+    UnsignedZone,
+    /// The records are signed, the MX records that name the host are not (RFC 7672 §2.2.1).
+    UnsignedMx,
+}
+
+impl ObservedMxHost {
+    /// The name at which the TLSA records take effect: the base domain of those that apply, else the name that the
+    /// host's aliases lead to (RFC 7672 §2.2.2), else the host's own name.
+    pub(crate) fn tlsa_base(&self) -> &DomainName {
+        match (&self.dane, &self.addresses) {
+            (Dane::Applies { base, .. }, _) => base,
+            (_, Ok(found)) => found.aliases.last().unwrap_or(&self.name),
+            _ => &self.name,
+        }
+    }
 }
 
 /// The session with one address of an MX host.

@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, UdpSocket};
 /// How the server is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are self-explanatory")]
+#[allow(dead_code, reason = "each test that includes this file uses some of them")]
 pub enum Fault {
     Silent,
     ServFail,
