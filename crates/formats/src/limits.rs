@@ -116,11 +116,11 @@ limits! {
     POLICY_FETCH_TIME: Duration = Duration::from_secs(60);
     /// How long senders may still fetch a policy after its replacement, e.g. from a proxy's cache (RFC 8461 §8.2).
     POLICY_SLACK: Duration = Duration::from_secs(120);
-    /// One TCP connection attempt of a policy fetch.
+    /// One TCP connection attempt to one address.
     CONNECT_TIME: Duration = Duration::from_secs(10);
     /// The delay before a connection attempt to the next address starts in parallel (RFC 8305 §5).
     HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
-    /// Addresses of one host that are tried; further ones are ignored.
+    /// Addresses of one host that are tried, with IPv6 and IPv4 in turn (RFC 8305 §4); further ones are ignored.
     HOST_ADDRESSES: usize = 8;
     /// Lines of evidence in one finding of a check.
     EVIDENCE_LINES: usize = 50;
