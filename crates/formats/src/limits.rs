@@ -90,6 +90,9 @@ limits! {
     TLSA_DATA_BYTES: usize = 16_384;
     /// A socketmap request (socketmap_table(5)).
     SOCKETMAP_REQUEST_BYTES: usize = 100_000;
+    /// A socketmap reply, as Postfix accepts it. A longer one is sent without the attributes `policy_string`, then also
+    /// without `mx_host_pattern`. If the MX patterns of the level alone exceed it, the reply is a temporary failure.
+    SOCKETMAP_REPLY_BYTES: usize = 100_000;
     /// A reason that the mail server writes to its log; longer ones are truncated.
     REASON_BYTES: usize = 400;
     /// A session datagram of libtlsrpt.

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 /// # Errors
 /// If every attempt fails, the address and the error of the last one.
 pub async fn connect_any(
-    addresses: impl IntoIterator<Item = SocketAddr, IntoIter: ExactSizeIterator>,
+    addresses: Vec<SocketAddr>,
     sources: &[IpAddr],
 ) -> Result<(TcpStream, SocketAddr), String> {
     let mut attempts = JoinSet::new();
@@ -89,9 +89,9 @@ mod tests {
         let open = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let good = open.local_addr().unwrap();
         let closed = |last| SocketAddr::from(([127, 0, 0, last], good.port()));
-        let (_, address) = connect_any([closed(2), closed(3), good], &[]).await.unwrap();
+        let (_, address) = connect_any(vec![closed(2), closed(3), good], &[]).await.unwrap();
         assert_eq!(address, good);
-        let error = connect_any([closed(2), closed(3)], &[]).await.unwrap_err();
+        let error = connect_any(vec![closed(2), closed(3)], &[]).await.unwrap_err();
         assert!(error.starts_with(&closed(3).to_string()), "{error}");
         let none = connect_any(Vec::new(), &[]).await.unwrap_err();
         assert_eq!(none, "the host has no addresses");

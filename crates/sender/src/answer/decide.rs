@@ -10,7 +10,7 @@ use super::sts::{EffectivePolicy, PolicyUnavailable};
 use formats::limits::{FAILURE_RECHECK, NOTHING_RECHECK, POLICY_REFRESH};
 use formats::policy::lines;
 use formats::tls_policy::{Answer, Level, Tlsrpt, TlsrptPolicy};
-use formats::{DomainName, Mode};
+use formats::{DomainName, Mode, Policy};
 use net::dns::DnsError;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -258,6 +258,9 @@ fn by_mta_sts(facts: &Facts<'_>, found: &EffectivePolicy) -> (Answer, Source) {
         EffectivePolicy::Unavailable(why) => return (unavailable(domain, why, testing), Source::NoPolicy),
         EffectivePolicy::None => return (Answer::NotFound, Source::NoPolicy),
     };
+    if held.policy.mode == Mode::Enforce && held.policy.mx.is_empty() {
+        return (no_valid_mx(domain, &held.policy), Source::MtaSts);
+    }
     let report = Tlsrpt {
         policy_domain: domain.clone(),
         found: TlsrptPolicy::Sts {
@@ -277,6 +280,16 @@ fn by_mta_sts(facts: &Facts<'_>, found: &EffectivePolicy) -> (Answer, Source) {
         Mode::None => Answer::NotFound,
     };
     (answer, Source::MtaSts)
+}
+
+/// The answer for an enforced policy that no MX host can match: level `secure` without a `match` would let Postfix match
+/// names that the policy does not list.
+fn no_valid_mx(domain: &DomainName, policy: &Policy) -> Answer {
+    let example = policy.unmatchable.first().map_or("none", String::as_str);
+    Answer::Temp(format!(
+        "the enforced MTA-STS policy of {domain} names no valid MX host (its mx: {example}); \
+         to see why: sternpost query --trace {domain}"
+    ))
 }
 
 /// The answer for a policy that is announced but can't be fetched: no restriction, and a `policy_failure` for the TLS
