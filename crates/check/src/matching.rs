@@ -36,6 +36,15 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
             [],
         );
     }
+    for value in &policy.unmatchable {
+        findings.add(
+            Check::PolMxUnused,
+            format!("the line mx: {value} ends in a number, and so matches no MX host"),
+            "An MX record names a host, never an address. Replace the line by the name of the MX host, then publish a \
+             new id.",
+            [],
+        );
+    }
 }
 
 fn one(policy: &Policy, host: &ObservedMxHost, severity: Severity, is_told: bool, findings: &mut Findings) {

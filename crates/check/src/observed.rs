@@ -10,6 +10,7 @@ use net::dane::Dane;
 use net::dns::{Answer, Caa, DnsError, HostAddresses, Security, ServerAnswer};
 use net::https::{FetchError, Fetched, Revocation, Visit};
 use net::smtp::{Fault, SessionFailure, SessionReport};
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Everything that was observed about one domain.
@@ -115,7 +116,7 @@ impl ObservedPolicyHost {
                 Ok(found) => match found.addresses.first() {
                     Some(first) => FetchError::SpecialAddress {
                         address: *first,
-                        what: special(*first).unwrap_or("skipped by an option"),
+                        what: special(*first).unwrap_or("skipped by an option".into()),
                     },
                     None => FetchError::Connect("the host has no addresses".to_owned()),
                 },
@@ -168,7 +169,7 @@ impl ObservedDomain {
     }
 
     /// Why senders on the internet can't reach an address; `None` for public addresses.
-    pub(crate) fn special(&self, address: IpAddr) -> Option<&'static str> {
+    pub(crate) fn special(&self, address: IpAddr) -> Option<Cow<'static, str>> {
         special(address).filter(|_| !(self.is_lab && address.is_loopback()))
     }
 

@@ -90,6 +90,9 @@ limits! {
     TLSA_DATA_BYTES: usize = 16_384;
     /// A socketmap request (socketmap_table(5)).
     SOCKETMAP_REQUEST_BYTES: usize = 100_000;
+    /// A socketmap reply, as Postfix accepts it. A longer one is sent without the attributes `policy_string`, then also
+    /// without `mx_host_pattern`. If the MX patterns of the level alone exceed it, the reply is a temporary failure.
+    SOCKETMAP_REPLY_BYTES: usize = 100_000;
     /// A reason that the mail server writes to its log; longer ones are truncated.
     REASON_BYTES: usize = 400;
     /// A session datagram of libtlsrpt.
@@ -116,11 +119,11 @@ limits! {
     POLICY_FETCH_TIME: Duration = Duration::from_secs(60);
     /// How long senders may still fetch a policy after its replacement, e.g. from a proxy's cache (RFC 8461 §8.2).
     POLICY_SLACK: Duration = Duration::from_secs(120);
-    /// One TCP connection attempt of a policy fetch.
+    /// One TCP connection attempt to one address.
     CONNECT_TIME: Duration = Duration::from_secs(10);
     /// The delay before a connection attempt to the next address starts in parallel (RFC 8305 §5).
     HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
-    /// Addresses of one host that are tried; further ones are ignored.
+    /// Addresses of one host that are tried, with IPv6 and IPv4 in turn (RFC 8305 §4); further ones are ignored.
     HOST_ADDRESSES: usize = 8;
     /// Lines of evidence in one finding of a check.
     EVIDENCE_LINES: usize = 50;

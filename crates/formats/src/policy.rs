@@ -1,7 +1,7 @@
 //! The policy file, `https://mta-sts.DOMAIN/.well-known/mta-sts.txt` (RFC 8461 §3.2). The sending side and the check
 //! parse fetched files with [`Policy::parse`]; the receiving side writes files with `Display` of [`Policy`].
 
-use crate::domain::DomainName;
+use crate::domain::{DomainError, DomainName};
 use crate::fields::is_field_name;
 use crate::limits::{MAX_AGE_SECONDS, POLICY_BYTES, POLICY_LINE_BYTES};
 use crate::mx_pattern::{MxPattern, MxPatternError};
@@ -48,8 +48,13 @@ pub struct Policy {
     pub mode: Mode,
     /// How long a sender caches the policy, in seconds; at most [`MAX_AGE_SECONDS`] (POL-17).
     pub max_age: u32,
-    /// The patterns of the domain's MX hosts. Never empty unless the mode is `none`.
+    /// The patterns of the domain's MX hosts. Empty only if the mode is `none`, or if all `mx` values are in
+    /// [`Self::unmatchable`].
     pub mx: Vec<MxPattern>,
+    /// The `mx` values that no MX host can match, such as an IPv4 address: the grammar allows them, since a `Domain` of
+    /// RFC 5321 §4.1.2 may consist of digits. An enforced policy with such values only is in force for every MX host,
+    /// and covers none.
+    pub unmatchable: Vec<String>,
     /// Oddities that do not make the file invalid.
     pub notes: Vec<PolicyNote>,
 }
@@ -62,6 +67,8 @@ pub enum PolicyNote {
     MaxAgeCapped(u64),
     /// The `mx` value on this line has upper-case letters or a final dot.
     MxNormalized(usize),
+    /// The `mx` value on this line ends in a number, as an IPv4 address does, and matches no MX host.
+    MxUnmatchable(usize),
     /// The key on this line occurred before; the first value is used.
     Duplicate(usize),
     /// The key on this line is unknown, and is ignored.
@@ -177,7 +184,8 @@ impl Policy {
     /// `mx` is empty and the mode is not `none`.
     pub fn new(mode: Mode, max_age: u32, mx: Vec<MxPattern>) -> Option<Self> {
         let complete = mode == Mode::None || !mx.is_empty();
-        complete.then(|| Self { mode, max_age: max_age.min(MAX_AGE_SECONDS), mx, notes: Vec::new() })
+        let max_age = max_age.min(MAX_AGE_SECONDS);
+        complete.then(|| Self { mode, max_age, mx, unmatchable: Vec::new(), notes: Vec::new() })
     }
 }
 
@@ -193,6 +201,7 @@ struct Draft {
     mode: Option<Mode>,
     max_age: Option<u32>,
     mx: Vec<MxPattern>,
+    unmatchable: Vec<String>,
     notes: Vec<PolicyNote>,
     /// The file contains a control character other than tabs and line ends.
     has_controls: bool,
@@ -267,7 +276,16 @@ impl Draft {
     }
 
     fn take_mx(&mut self, value: &str, line: usize) -> Result<(), PolicyFault> {
-        let pattern = MxPattern::parse(value).map_err(|error| PolicyFault::Mx(clip(value), error))?;
+        let pattern = match MxPattern::parse(value) {
+            Ok(pattern) => pattern,
+            // Labels of digits fit the grammar; the `:` of an IPv6 address does not.
+            Err(MxPatternError::Domain(DomainError::Address(_))) if !value.contains(':') => {
+                self.notes.push(PolicyNote::MxUnmatchable(line));
+                self.unmatchable.push(value.to_owned());
+                return Ok(());
+            }
+            Err(error) => return Err(PolicyFault::Mx(clip(value), error)),
+        };
         if pattern.name().as_str() != value.strip_prefix("*.").unwrap_or(value) {
             self.notes.push(PolicyNote::MxNormalized(line));
         }
@@ -294,10 +312,10 @@ impl Draft {
         }
         let mode = self.mode.ok_or_else(|| missing("mode"))?;
         let max_age = self.max_age.ok_or_else(|| missing("max_age"))?;
-        if self.mx.is_empty() && mode != Mode::None {
+        if self.mx.is_empty() && self.unmatchable.is_empty() && mode != Mode::None {
             return Err(missing("mx"));
         }
-        Ok(Policy { mode, max_age, mx: self.mx, notes: self.notes })
+        Ok(Policy { mode, max_age, mx: self.mx, unmatchable: self.unmatchable, notes: self.notes })
     }
 }
 
@@ -320,6 +338,9 @@ impl fmt::Display for Policy {
         write!(f, "version: STSv1\r\nmode: {}\r\n", self.mode)?;
         for pattern in &self.mx {
             write!(f, "mx: {pattern}\r\n")?;
+        }
+        for value in &self.unmatchable {
+            write!(f, "mx: {value}\r\n")?;
         }
         write!(f, "max_age: {}\r\n", self.max_age)
     }
@@ -476,6 +497,40 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn pol_19_an_ipv4_address_is_a_pattern_that_never_matches() {
+        let policy =
+            parse("version: STSv1\r\nmode: enforce\r\nmx: mx.example\r\nmx: 192.0.2.56\r\nmax_age: 1")
+                .unwrap();
+        assert_eq!(
+            (policy.mx.len(), policy.notes.as_slice()),
+            (1, [PolicyNote::MxUnmatchable(4)].as_slice())
+        );
+        assert_eq!(policy.unmatchable, ["192.0.2.56"]);
+        let again = parse(&policy.to_string()).unwrap();
+        assert_eq!((&again.mx, &again.unmatchable), (&policy.mx, &policy.unmatchable));
+        for digits in ["192.0.2.56", "256.0.0.1", "*.2.56", "mx.25", "25", "192.0.2.56."] {
+            let policy =
+                parse(&format!("version: STSv1\r\nmode: enforce\r\nmx: {digits}\r\nmax_age: 1")).unwrap();
+            assert!(policy.mx.is_empty() && policy.unmatchable == [digits], "{policy:?}");
+            assert!(!policy.covers(&DomainName::parse("mx.example").unwrap()));
+        }
+        for bad in [
+            "[192.0.2.56]",
+            "[IPv6:2001:db8::1]",
+            "2001:db8::1",
+            "*",
+            "192.0.2.56:25",
+            "m\u{f8}x.example",
+            "1..2",
+        ] {
+            let fault = fault(&format!(
+                "version: STSv1\r\nmode: enforce\r\nmx: a.example\r\nmx: {bad}\r\nmax_age: 1"
+            ));
+            assert!(matches!(fault, PolicyFault::Mx(..)), "{bad}: {fault:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_printed_policy_parses_to_itself(mode in 0..3usize, max_age in 0..MAX_AGE_SECONDS, mx in proptest::collection::vec("(\\*\\.)?[a-z0-9]{1,8}(\\.[a-z]{1,8}){1,3}", 1..20)) {
@@ -492,6 +547,7 @@ mod tests {
             if let Ok(policy) = Policy::parse(&text) {
                 let again = parse(&policy.to_string()).unwrap();
                 prop_assert_eq!((again.mode, again.max_age, again.mx), (policy.mode, policy.max_age, policy.mx));
+                prop_assert_eq!(again.unmatchable, policy.unmatchable);
             }
         }
     }

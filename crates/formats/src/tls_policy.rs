@@ -3,9 +3,11 @@
 //! [`Answer`] becomes the socketmap reply.
 
 use crate::domain::{DomainError, DomainName};
+use crate::limits::SOCKETMAP_REPLY_BYTES;
 use crate::mx_pattern::{MxPattern, MxPatternError};
 use crate::result_type::ResultType;
 use crate::socketmap::Reply;
+use std::collections::HashSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -75,11 +77,14 @@ impl LookupKey {
     }
 }
 
+/// Parses a port number or the name of a mail service, as a next hop in Postfix may have it.
 fn port(text: &str) -> Result<u16, KeyError> {
-    match text {
-        "smtp" => Ok(25),
-        "submission" => Ok(587),
-        _ => text.parse().map_err(|_| KeyError::Port(clip(text))),
+    /// The names of IANA's registry and, in `smtps`, of /etc/services. Upper case is accepted.
+    const SERVICES: &[(&str, u16)] =
+        &[("smtp", 25), ("smtps", 465), ("submissions", 465), ("submission", 587)];
+    match SERVICES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+        Some((_, port)) => Ok(*port),
+        None => text.parse().map_err(|_| KeyError::Port(clip(text))),
     }
 }
 
@@ -154,25 +159,38 @@ pub enum TlsrptPolicy {
 impl Answer {
     /// Converts the answer to a socketmap reply. Attributes are included only if `tlsrpt` is true, since Postfix 3.9
     /// and earlier reject them (SMK-09).
+    ///
+    /// No reply is longer than [`SOCKETMAP_REPLY_BYTES`]. The level and its `match` patterns are always complete: if
+    /// they alone are too long, the reply is a temporary failure.
     pub fn reply(&self, tlsrpt: bool) -> Reply {
-        match self {
-            Self::NotFound => Reply::NotFound,
-            Self::Reported(..) if !tlsrpt => Reply::NotFound,
-            Self::Reported(level, report) => {
-                let mut text = level.attributes();
-                report.write(&mut text);
-                Reply::Ok(text)
-            }
-            Self::Temp(reason) => Reply::Temp(reason.clone()),
-            Self::Level(level, report) => {
-                let mut text = level.attributes();
-                if let Some(report) = report.as_ref().filter(|_| tlsrpt) {
-                    report.write(&mut text);
-                }
-                Reply::Ok(text)
-            }
+        let (level, report) = match self {
+            Self::NotFound => return Reply::NotFound,
+            Self::Reported(..) if !tlsrpt => return Reply::NotFound,
+            Self::Temp(reason) => return Reply::Temp(reason.clone()),
+            Self::Reported(level, report) => (level, Some(report)),
+            Self::Level(level, report) => (level, report.as_ref().filter(|_| tlsrpt)),
+        };
+        let text = level.attributes();
+        if text.len() > MAX_VALUE_BYTES {
+            return Reply::Temp(format!(
+                "the MX patterns take {} bytes, but a reply may have {SOCKETMAP_REPLY_BYTES}",
+                text.len()
+            ));
         }
+        Reply::Ok(match report {
+            Some(report) => report.append_to(text),
+            None => text,
+        })
     }
+}
+
+/// The bytes of a reply that remain for its value, after the status `OK` and a space.
+const MAX_VALUE_BYTES: usize = SOCKETMAP_REPLY_BYTES - 3;
+
+/// The distinct patterns, in their order.
+fn distinct(patterns: &[MxPattern]) -> impl Iterator<Item = &MxPattern> {
+    let mut seen = HashSet::with_capacity(patterns.len());
+    patterns.iter().filter(move |pattern| seen.insert(*pattern))
 }
 
 impl Level {
@@ -184,7 +202,7 @@ impl Level {
             Self::DaneOnly => "dane-only".to_owned(),
             Self::Secure(mx) if mx.is_empty() => "secure".to_owned(),
             Self::Secure(mx) => {
-                let names: Vec<String> = mx.iter().map(postfix_match).collect();
+                let names: Vec<String> = distinct(mx).map(postfix_match).collect();
                 format!("secure match={} servername=hostname", names.join(":"))
             }
         }
@@ -209,18 +227,36 @@ pub fn pattern_of_match(name: &str) -> Result<MxPattern, MxPatternError> {
 }
 
 impl Tlsrpt {
-    fn write(&self, text: &mut String) {
+    /// Appends the attributes to `level`, a level with its own attributes. If the result is longer than
+    /// [`MAX_VALUE_BYTES`], all `policy_string` attributes are omitted; if that is not enough, all `mx_host_pattern`
+    /// attributes too, and at last the report as a whole.
+    fn append_to(&self, level: String) -> String {
+        for extent in [Extent::All, Extent::WithoutStrings, Extent::WithoutPatterns] {
+            let mut text = level.clone();
+            self.write(&mut text, extent);
+            if text.len() <= MAX_VALUE_BYTES {
+                return text;
+            }
+        }
+        level
+    }
+
+    fn write(&self, text: &mut String, extent: Extent) {
         match &self.found {
             TlsrptPolicy::NoPolicyFound => {
                 let _ = write!(text, " policy_type=no-policy-found policy_domain={}", self.policy_domain);
             }
             TlsrptPolicy::Sts { policy_string, mx, failure } => {
                 let _ = write!(text, " policy_type=sts policy_domain={}", self.policy_domain);
-                for line in policy_string.iter().filter(|line| is_harmless(line)) {
-                    let _ = write!(text, " {{ policy_string = {line} }}");
+                if extent == Extent::All {
+                    for line in policy_string.iter().filter(|line| is_harmless(line)) {
+                        let _ = write!(text, " {{ policy_string = {line} }}");
+                    }
                 }
-                for pattern in mx {
-                    let _ = write!(text, " mx_host_pattern={pattern}");
+                if extent != Extent::WithoutPatterns {
+                    for pattern in distinct(mx) {
+                        let _ = write!(text, " mx_host_pattern={pattern}");
+                    }
                 }
                 if let Some(failure) = failure.as_ref().filter(|kind| is_sts_failure(kind)) {
                     let _ = write!(text, " policy_failure={failure}");
@@ -228,6 +264,14 @@ impl Tlsrpt {
             }
         }
     }
+}
+
+/// Which attributes for TLS reporting a reply contains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    All,
+    WithoutStrings,
+    WithoutPatterns,
 }
 
 /// True if a policy line can neither end its `{ … }` early nor start a new attribute (SMK-10). Other lines are
@@ -246,6 +290,7 @@ fn is_sts_failure(kind: &ResultType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Policy;
     use proptest::prelude::*;
 
     fn name(text: &str) -> DomainName {
@@ -338,6 +383,19 @@ mod tests {
         assert_eq!(parse("Example.ORG."), domain("example.org", None));
         assert_eq!(parse("example.org:587"), domain("example.org", Some(587)));
         assert_eq!(parse("example.org:smtp"), domain("example.org", Some(25)));
+        for (service, port) in [
+            ("smtp", 25),
+            ("SMTP", 25),
+            ("smtps", 465),
+            ("submissions", 465),
+            ("Submissions", 465),
+            ("submission", 587),
+            ("SUBMISSION", 587),
+        ] {
+            let port = Some(port);
+            assert_eq!(parse(&format!("example.org:{service}")), domain("example.org", port), "{service}");
+            assert_eq!(parse(&format!("[a.example]:{service}")), host("a.example", port), "{service}");
+        }
         assert_eq!(parse("[mx.example.org]"), host("mx.example.org", None));
         assert_eq!(parse("[mx.example.org]:2525"), host("mx.example.org", Some(2525)));
         assert_eq!(parse(".example.org"), LookupKey::Parent(name("example.org")));
@@ -347,8 +405,101 @@ mod tests {
         for literal in ["[IPv6:2001:db8::1]", "[2001:db8::1]", "2001:db8::1"] {
             assert_eq!(parse(literal), LookupKey::Literal("2001:db8::1".parse().unwrap()));
         }
-        for bad in ["", "[", "[mx.example.org", "[a]b", "a:b", "a b", "..", "user@example.org", "[]"] {
+        for bad in [
+            "",
+            "[",
+            "[mx.example.org",
+            "[a]b",
+            "a:b",
+            "a b",
+            "..",
+            "user@example.org",
+            "[]",
+            "a:imap",
+            "[a]:lmtp",
+        ] {
             assert!(LookupKey::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// Both replies to an answer by an enforced policy with this text.
+    fn enforced(body: &str) -> (Policy, [Reply; 2]) {
+        let policy = Policy::parse(body.as_bytes()).unwrap();
+        let policy_string = crate::policy::lines(body).map(str::to_owned).collect();
+        let found = TlsrptPolicy::Sts { policy_string, mx: policy.mx.clone(), failure: None };
+        let report = Tlsrpt { policy_domain: name("example.com"), found };
+        let answer = Answer::Level(Level::Secure(policy.mx.clone()), Some(report));
+        let replies = [false, true].map(|tlsrpt| answer.reply(tlsrpt));
+        (policy, replies)
+    }
+
+    fn file(lines: impl Iterator<Item = String>) -> String {
+        let mut body = "version: STSv1\nmode: enforce\nmax_age: 86400\nmx: mx.example.com\n".to_owned();
+        for line in lines {
+            if body.len() + line.len() >= crate::limits::POLICY_BYTES {
+                break;
+            }
+            body.push_str(&line);
+            body.push('\n');
+        }
+        body
+    }
+
+    fn has(reply: &Reply, attribute: &str) -> bool {
+        matches!(reply, Reply::Ok(text) if text.contains(attribute))
+    }
+
+    #[test]
+    fn equal_patterns_are_named_once() {
+        let (_, [_, full]) = enforced(&file((0..3).map(|_| "mx: *.example.net".to_owned())));
+        let Reply::Ok(text) = full else { panic!("{full:?}") };
+        assert!(text.starts_with("secure match=mx.example.com:.example.net servername"), "{text}");
+        assert_eq!(text.matches("mx_host_pattern=*.example.net").count(), 1);
+        assert_eq!(text.matches("policy_string = mx: *.example.net").count(), 3);
+    }
+
+    #[test]
+    fn a_long_reply_omits_policy_strings_then_host_patterns_and_never_match_patterns() {
+        let mx = |count: usize| file((0..count).map(|n| format!("mx: mx{n:04}.some-host.example")));
+        for (count, strings, patterns) in [(10, true, true), (1400, false, true), (2200, false, false)] {
+            let (policy, [plain, full]) = enforced(&mx(count));
+            assert_eq!(policy.mx.len(), count + 1);
+            assert!(plain.encode().len() < full.encode().len() && has(&full, " policy_type=sts "));
+            assert_eq!(has(&full, "policy_string"), strings, "{count}");
+            assert_eq!(has(&full, "mx_host_pattern"), patterns, "{count}");
+        }
+        let patterns =
+            (0..6000).map(|n| MxPattern::parse(&format!("mx{n}.some-host.example")).unwrap()).collect();
+        let Reply::Temp(why) = Answer::Level(Level::Secure(patterns), None).reply(false) else { panic!() };
+        assert!(why.starts_with("the MX patterns take 1"), "{why}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_reply_exceeds_the_limit_and_each_has_all_match_patterns(
+            kinds in proptest::collection::vec((0..5usize, 1..40usize), 1..30),
+            fill in any::<bool>(),
+        ) {
+            let line = |n: usize, (kind, length): (usize, usize)| match kind {
+                0 => format!("mx: {}{n}.example", "m".repeat(length)),
+                1 => format!("mx: *.{}.example", "w".repeat(length)),
+                2 => format!("mx: m{n}.a"),
+                3 => format!("k{n}: {}", "v".repeat(length)),
+                _ => "mx: 192.0.2.1".to_owned(),
+            };
+            let count = if fill { 70_000 } else { kinds.len() };
+            let body = file(kinds.iter().copied().cycle().take(count).enumerate().map(|(n, kind)| line(n, kind)));
+            let (policy, replies) = enforced(&body);
+            for reply in replies {
+                let (status, text) = reply.parts();
+                prop_assert_eq!(status, "OK");
+                prop_assert!(status.len() + 1 + text.len() <= SOCKETMAP_REPLY_BYTES);
+                let names = text.strip_prefix("secure match=").and_then(|rest| rest.split(' ').next()).unwrap();
+                let named: Vec<_> = names.split(':').map(|name| pattern_of_match(name).unwrap()).collect();
+                let expected: Vec<_> = distinct(&policy.mx).cloned().collect();
+                prop_assert_eq!(named, expected);
+            }
         }
     }
 

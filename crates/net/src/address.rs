@@ -3,6 +3,7 @@
 //! allows it (POL-29).
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> IpNet {
@@ -44,10 +45,33 @@ const SPECIAL: &[(IpNet, &str)] = &[
     (v6(0, 0, 96), "a loopback, unspecified or IPv4-compatible address"),
 ];
 
-/// Describes a special-purpose address, such as "a private address"; `None` for a public address. An IPv4-mapped IPv6
-/// address is classified by its IPv4 address.
-pub fn special(address: IpAddr) -> Option<&'static str> {
+/// Describes a special-purpose address, such as "a private address"; `None` for a public address.
+///
+/// An IPv4-mapped IPv6 address is classified by its IPv4 address. So is an address in `64:ff9b::/96`, by which a host
+/// without IPv4 reaches IPv4 hosts through NAT64 (RFC 6052 §2.1). The rest of `64:ff9b::/32`, with the local-use prefix
+/// of RFC 8215, is special as a whole.
+pub fn special(address: IpAddr) -> Option<Cow<'static, str>> {
     let address = address.to_canonical();
+    match translated(address) {
+        Some(inside) => range(IpAddr::V4(inside)).map(|what| {
+            Cow::Owned(format!("an IPv4/IPv6 translation address for {inside}, which is {what}"))
+        }),
+        None => range(address).map(Cow::Borrowed),
+    }
+}
+
+/// The IPv4 address inside an address of the well-known prefix `64:ff9b::/96` (RFC 6052 §2.2).
+fn translated(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V6(v6) => match v6.octets() {
+            [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => Some(Ipv4Addr::new(a, b, c, d)),
+            _ => None,
+        },
+        IpAddr::V4(_) => None,
+    }
+}
+
+fn range(address: IpAddr) -> Option<&'static str> {
     SPECIAL.iter().find(|(net, _)| net.contains(&address)).map(|(_, what)| *what)
 }
 
@@ -95,6 +119,27 @@ mod tests {
             "2a00:1450::1",
         ] {
             assert!(!is_special(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn pol_29_behind_nat64_the_ipv4_address_inside_decides() {
+        let what = |text: &str| special(text.parse().unwrap());
+        for public in ["64:ff9b::8.8.8.8", "64:ff9b::808:808", "64:ff9b::1.1.1.1"] {
+            assert_eq!(what(public), None, "{public}");
+        }
+        for (text, inside) in [
+            ("64:ff9b::10.1.2.3", "10.1.2.3, which is a private address"),
+            ("64:ff9b::127.0.0.1", "127.0.0.1, which is a loopback address"),
+            ("64:ff9b::169.254.169.254", "169.254.169.254, which is a link-local address"),
+            ("64:ff9b::", "0.0.0.0, which is an address of \"this network\""),
+            ("64:ff9b::255.255.255.255", "255.255.255.255, which is a reserved address"),
+        ] {
+            let expected = format!("an IPv4/IPv6 translation address for {inside}");
+            assert_eq!(what(text).as_deref(), Some(expected.as_str()), "{text}");
+        }
+        for local in ["64:ff9b:1::8.8.8.8", "64:ff9b:1:ffff::808:808", "64:ff9b::1:808:808", "64:ff9b:2::1"] {
+            assert_eq!(what(local).as_deref(), Some("an IPv4/IPv6 translation address"), "{local}");
         }
     }
 }

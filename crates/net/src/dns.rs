@@ -247,7 +247,8 @@ impl Answer {
 /// The IPv6 and IPv4 addresses of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostAddresses {
-    /// The addresses, IPv6 first: at least one, at most [`formats::limits::HOST_ADDRESSES`].
+    /// The addresses, in alternating families that begin with IPv6 ([`interleave`]): at least one, at most
+    /// [`formats::limits::HOST_ADDRESSES`]. The order is the one in which to connect.
     pub addresses: Vec<IpAddr>,
     /// The weaker state of the AAAA and A answers; failed and negative answers do not count.
     pub security: Security,
@@ -259,6 +260,9 @@ pub struct HostAddresses {
 
 /// Looks up the AAAA and A records of a host concurrently. One answer with addresses is enough for success; if both
 /// lookups fail, a failure is returned in preference to a negative answer.
+///
+/// The families are interleaved before the list is cut to [`formats::limits::HOST_ADDRESSES`], so that many addresses
+/// of one family never hide the other (RFC 8305 §4).
 pub async fn host_addresses(dns: &dyn Dns, host: &DomainName) -> Result<HostAddresses, DnsError> {
     let (v6, v4) = tokio::join!(dns.lookup(host, Kind::Aaaa), dns.lookup(host, Kind::A));
     let (v6, v4) = match (v6, v4) {
@@ -277,8 +281,23 @@ pub async fn host_addresses(dns: &dyn Dns, host: &DomainName) -> Result<HostAddr
         found.aliases = answer.aliases;
         found.ttl = found.ttl.min(answer.ttl);
     }
+    found.addresses = interleave(found.addresses);
     found.addresses.truncate(formats::limits::HOST_ADDRESSES);
     Ok(found)
+}
+
+/// Alternates the address families, beginning with the family of the first address, so that a broken family costs one
+/// attempt only (RFC 8305 §4). Within a family the order is kept.
+pub fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let begins_with_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == begins_with_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let pairs = std::iter::from_fn(|| match (first.next(), second.next()) {
+        (None, None) => None,
+        (one, other) => Some(one.into_iter().chain(other)),
+    });
+    pairs.flatten().collect()
 }
 
 /// The weaker of two states, which is the state of an answer that depends on both.
@@ -289,4 +308,51 @@ pub fn weaker(one: Security, other: Security) -> Security {
         Security::Indeterminate => 0,
     };
     if rank(one) <= rank(other) { one } else { other }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A host with so many AAAA records and one A record.
+    struct ManyAaaa(u16);
+
+    impl Dns for ManyAaaa {
+        fn lookup<'a>(&'a self, _: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+            let records = match kind {
+                Kind::Aaaa => (1..=self.0).map(v6).map(Data::Aaaa).collect(),
+                _ => vec![Data::A(V4)],
+            };
+            let (ttl, security) = (Duration::from_secs(60), Security::Insecure);
+            let answer = Answer { records, ttl, security, aliases: Vec::new(), is_split: false };
+            Box::pin(std::future::ready(Ok(answer)))
+        }
+    }
+
+    const V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+    fn v6(last: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last)
+    }
+
+    #[tokio::test]
+    async fn many_addresses_of_one_family_never_hide_the_other() {
+        let host = DomainName::parse("mta-sts.example").unwrap();
+        for aaaa in [7, 8, 20] {
+            let found = host_addresses(&ManyAaaa(aaaa), &host).await.unwrap().addresses;
+            let expected: Vec<IpAddr> =
+                [v6(1).into(), V4.into()].into_iter().chain((2..=7).map(|last| v6(last).into())).collect();
+            assert_eq!(found, expected, "{aaaa} AAAA");
+        }
+    }
+
+    #[test]
+    fn families_alternate_and_begin_with_that_of_the_first_address() {
+        let (a, b) = (IpAddr::V4(V4), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2)));
+        let [x, y, z] = [1, 2, 3].map(|last| IpAddr::V6(v6(last)));
+        assert_eq!(interleave(vec![x, y, z, a, b]), [x, a, y, b, z]);
+        assert_eq!(interleave(vec![a, b, x]), [a, x, b]);
+        assert_eq!(interleave(vec![x, y]), [x, y]);
+        assert!(interleave(Vec::new()).is_empty());
+    }
 }

@@ -23,6 +23,7 @@ use crate::dns::DnsError;
 use formats::limits::{POLICY_BYTES, POLICY_FETCH_TIME};
 use formats::{DomainName, ResultType};
 use jiff::Timestamp;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Fetches policy files.
@@ -69,7 +70,7 @@ pub enum FetchError {
         /// The first of the addresses.
         address: IpAddr,
         /// A noun phrase such as "a private address".
-        what: &'static str,
+        what: Cow<'static, str>,
     },
     /// The TCP connection failed for every address.
     #[error("can't connect to the policy host: {0}")]

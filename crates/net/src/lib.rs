@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`dns`] | resolve names, with DNSSEC state, TTL and kind of failure; change zones |
 //! | [`address`] | recognize private and other special addresses, which must not be contacted |
+//! | [`connect`] | connect to the first of several addresses that accepts |
 //! | [`rate_limit`] | limit concurrent connections and request rates for each address |
 //! | [`https`] | fetch policy files (RFC 8461 §3.3), post reports, check certificate revocation |
 //! | [`dane`] | look up the TLSA records of an MX host (RFC 7672 §2) |
@@ -24,7 +25,7 @@
 pub mod address;
 pub mod certificate;
 pub mod clock;
-mod connect;
+pub mod connect;
 pub mod dane;
 pub mod dns;
 pub mod https;

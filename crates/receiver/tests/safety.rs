@@ -135,7 +135,13 @@ fn file(policy: &Policy) -> File {
 
 fn policy(file: &File) -> Policy {
     let mx = hosts(file.mx).into_iter().map(MxPattern::Exact).collect();
-    Policy { mode: file.mode, max_age: u32::from(file.ticks) * TICK, mx, notes: Vec::new() }
+    Policy {
+        mode: file.mode,
+        max_age: u32::from(file.ticks) * TICK,
+        mx,
+        unmatchable: Vec::new(),
+        notes: Vec::new(),
+    }
 }
 
 fn wanted(want: usize) -> DesiredState {

@@ -6,15 +6,12 @@ use crate::BoxFuture;
 use crate::address::special;
 use crate::certificate::{Problem, Trust, ends, server_name};
 use crate::clock::Clock;
-use crate::connect::tcp;
+use crate::connect::connect_any;
 use crate::dns::{Dns, host_addresses};
 use crate::rate_limit::ConcurrencyLimit;
 use crate::tls::Handshaker;
 use formats::DomainName;
-use formats::limits::{
-    CONNECT_TIME, FETCHES_PER_ADDRESS, HAPPY_EYEBALLS_DELAY, HTTP_HEADER_BYTES, POLICY_BYTES,
-    POLICY_FETCH_TIME,
-};
+use formats::limits::{FETCHES_PER_ADDRESS, HTTP_HEADER_BYTES, POLICY_BYTES, POLICY_FETCH_TIME};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
@@ -29,7 +26,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -97,7 +93,8 @@ impl Fetcher {
         let host = policy_host(domain)?;
         let addresses = self.addresses(&host, self.config.port).await?;
         let _permit = self.permit(&addresses).await;
-        let (stream, address) = connect_any(addresses, &self.config.sources).await?;
+        let (stream, address) =
+            connect_any(addresses, &self.config.sources).await.map_err(FetchError::Connect)?;
         let name = server_name(&host).map_err(FetchError::Certificate)?;
         let stream = self.verified(stream, name).await?;
         let (_, session) = stream.get_ref();
@@ -113,7 +110,7 @@ impl Fetcher {
             Ok((media_type, read_body(response.into_body(), POLICY_BYTES).await?))
         };
         let (media_type, body) = request(stream, &host, Request::get(POLICY_PATH), None, read).await?;
-        Ok(Fetched { body, address, media_type, certificate_ends, tls_version })
+        Ok(Fetched { body, address: address.ip(), media_type, certificate_ends, tls_version })
     }
 
     pub(super) async fn verified(
@@ -150,7 +147,7 @@ impl Fetcher {
         match found.addresses.first() {
             Some(first) if addresses.is_empty() => Err(FetchError::SpecialAddress {
                 address: *first,
-                what: special(*first).unwrap_or("special"),
+                what: special(*first).unwrap_or("special".into()),
             }),
             _ => Ok(addresses),
         }
@@ -165,70 +162,6 @@ impl PolicyHosts for Fetcher {
                 Err(_) => Err(FetchError::Time),
             }
         })
-    }
-}
-
-/// Connects to the first address that accepts a connection. Each attempt gets a head start of [`HAPPY_EYEBALLS_DELAY`]
-/// over the next, so that an unresponsive address delays the fetch only a little (POL-28, RFC 8305).
-pub(super) async fn connect_any(
-    addresses: Vec<SocketAddr>,
-    sources: &[IpAddr],
-) -> Result<(TcpStream, IpAddr), FetchError> {
-    let mut attempts = JoinSet::new();
-    let mut waiting = interleave(addresses).into_iter();
-    let mut last = String::from("the host has no addresses");
-    loop {
-        match waiting.next() {
-            // A single address needs no race.
-            Some(address) if waiting.len() == 0 && attempts.is_empty() => {
-                let attempt = (tcp(address, sources, CONNECT_TIME).await, address);
-                return settle(Ok(attempt), &mut last).ok_or(FetchError::Connect(last));
-            }
-            Some(address) => {
-                let sources = sources.to_vec();
-                attempts.spawn(async move { (tcp(address, &sources, CONNECT_TIME).await, address) });
-                tokio::select! {
-                    Some(outcome) = attempts.join_next() => if let Some(found) = settle(outcome, &mut last) { return Ok(found) },
-                    () = tokio::time::sleep(HAPPY_EYEBALLS_DELAY) => {}
-                }
-            }
-            None => match attempts.join_next().await {
-                Some(outcome) => {
-                    if let Some(found) = settle(outcome, &mut last) {
-                        return Ok(found);
-                    }
-                }
-                None => return Err(FetchError::Connect(last)),
-            },
-        }
-    }
-}
-
-type Attempt = (Result<TcpStream, String>, SocketAddr);
-
-fn settle(
-    outcome: Result<Attempt, tokio::task::JoinError>,
-    last: &mut String,
-) -> Option<(TcpStream, IpAddr)> {
-    match outcome {
-        Ok((Ok(stream), address)) => return Some((stream, address.ip())),
-        Ok((Err(why), address)) => *last = format!("{address}: {why}"),
-        Err(error) => *last = error.to_string(),
-    }
-    None
-}
-
-/// Alternates IPv6 and IPv4 addresses, so that a broken address family costs one delay only.
-fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
-    let (v6, v4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
-    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
-    let mut mixed = Vec::new();
-    loop {
-        let pair = (v6.next(), v4.next());
-        if pair == (None, None) {
-            return mixed;
-        }
-        mixed.extend(pair.0.into_iter().chain(pair.1));
     }
 }
 

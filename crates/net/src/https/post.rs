@@ -3,9 +3,10 @@
 //! ([`Verify::Skip`]), and redirects are not followed (RPT-19).
 
 use super::FetchError;
-use super::fetch::{Fetcher, connect_any, send};
+use super::fetch::{Fetcher, send};
 use crate::BoxFuture;
 use crate::certificate::{Problem, server_name};
+use crate::connect::connect_any;
 use crate::dns::DnsError;
 use formats::limits::POST_TIME;
 use formats::tlsrpt_record::HttpsUrl;
@@ -13,6 +14,7 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, Response};
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Posts reports to HTTPS URLs.
@@ -45,7 +47,7 @@ pub enum PostError {
     /// All addresses of the host are special-purpose addresses. The fields are the first address and a noun phrase such
     /// as "a private address".
     #[error("refusing to POST to {0}: it is {1}")]
-    SpecialAddress(IpAddr, &'static str),
+    SpecialAddress(IpAddr, Cow<'static, str>),
     /// The TCP connection failed for every address.
     #[error("can't connect to the host: {0}")]
     Connect(String),
@@ -107,7 +109,7 @@ impl Fetcher {
         let port = if url.port() == 443 { self.config.port } else { url.port() };
         let addresses = self.addresses(host, port).await?;
         let _permit = self.permit(&addresses).await;
-        let (stream, _) = connect_any(addresses, &self.config.sources).await?;
+        let (stream, _) = connect_any(addresses, &self.config.sources).await.map_err(FetchError::Connect)?;
         let stream = match verify {
             Verify::Certificate => {
                 self.verified(stream, server_name(host).map_err(FetchError::Certificate)?).await?

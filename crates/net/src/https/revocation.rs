@@ -2,7 +2,8 @@
 //! (RFC 5280 §5, §4.2.1.13). CAs serve CRLs over plain HTTP, since a CRL carries the signature of its issuer.
 
 use super::FetchError;
-use super::fetch::{Fetcher, connect_any, read_body, send};
+use super::fetch::{Fetcher, read_body, send};
+use crate::connect::connect_any;
 use crate::tls::TlsFacts;
 use formats::DomainName;
 use formats::limits::{CRL_BYTES, CRL_TIME};
@@ -47,7 +48,7 @@ impl Fetcher {
         let host = uri.host().and_then(|host| DomainName::parse(host).ok()).ok_or_else(fault)?;
         let addresses = self.addresses(&host, uri.port_u16().unwrap_or(80)).await?;
         let _permit = self.permit(&addresses).await;
-        let (stream, _) = connect_any(addresses, &self.config.sources).await?;
+        let (stream, _) = connect_any(addresses, &self.config.sources).await.map_err(FetchError::Connect)?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let read = async |response: Response<Incoming>| match response.status().as_u16() {
             200 => read_body(response.into_body(), CRL_BYTES).await,

@@ -8,12 +8,13 @@ use formats::DomainName;
 use formats::limits::INBOX_MESSAGE_BYTES;
 use futures_util::TryStreamExt;
 use net::BoxFuture;
+use net::connect::connect_any;
 use net::dns::host_addresses;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreError;
@@ -133,7 +134,8 @@ impl ImapMailbox {
     async fn sign_in(&self, inbox: &Inbox, tls: &Arc<ClientConfig>) -> Result<Open, ImapError> {
         let found = host_addresses(inbox.dns.as_ref(), &self.host).await;
         let addresses = found.map_err(|error| ImapError::Reach(error.to_string()))?.addresses;
-        let stream = connect(&addresses, self.port).await?;
+        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, self.port)).collect();
+        let (stream, _) = connect_any(addresses, &[]).await.map_err(ImapError::Reach)?;
         let name = ServerName::try_from(self.host.as_str().to_owned())
             .map_err(|error| ImapError::Reach(error.to_string()))?;
         let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(ImapError::Tls)?;
@@ -185,17 +187,6 @@ impl ImapMailbox {
 
 async fn in_time<T>(work: impl Future<Output = Result<T, ImapError>>) -> Result<T, ImapError> {
     tokio::time::timeout(COMMAND_TIMEOUT, work).await.unwrap_or(Err(ImapError::Slow))
-}
-
-async fn connect(addresses: &[IpAddr], port: u16) -> Result<TcpStream, ImapError> {
-    let mut last = "the host has no addresses".to_owned();
-    for address in addresses {
-        match TcpStream::connect((*address, port)).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = format!("{address}: {error}"),
-        }
-    }
-    Err(ImapError::Reach(last))
 }
 
 /// Waits until the server reports a change, or until the IDLE must be renewed.

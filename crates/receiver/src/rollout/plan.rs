@@ -172,8 +172,13 @@ fn retire(
             (None, None) => PlannedStep::Done,
         };
     }
-    let policy =
-        Policy { mode: Mode::None, max_age: wanted.max_age_testing, mx: Vec::new(), notes: Vec::new() };
+    let policy = Policy {
+        mode: Mode::None,
+        max_age: wanted.max_age_testing,
+        mx: Vec::new(),
+        unmatchable: Vec::new(),
+        notes: Vec::new(),
+    };
     if let Some(next) = publish_policy(&policy, wanted, rollout, seen, now) {
         return next;
     }

@@ -128,7 +128,13 @@ impl From<&Policy> for PublishedPolicy {
 
 impl From<&PublishedPolicy> for Policy {
     fn from(published: &PublishedPolicy) -> Self {
-        Self { mode: published.mode, max_age: published.max_age, mx: published.mx.clone(), notes: Vec::new() }
+        Self {
+            mode: published.mode,
+            max_age: published.max_age,
+            mx: published.mx.clone(),
+            unmatchable: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::sts::{EffectivePolicy, PolicyUnavailable};
 use formats::limits::{FAILURE_RECHECK, NOTHING_RECHECK, POLICY_REFRESH};
 use formats::policy::lines;
 use formats::tls_policy::{Answer, Level, Tlsrpt, TlsrptPolicy};
-use formats::{DomainName, Mode};
+use formats::{DomainName, Mode, Policy};
 use net::dns::DnsError;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -272,6 +272,9 @@ fn by_mta_sts(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (A
         }
         EffectivePolicy::None => return (Answer::NotFound, Source::NoPolicy),
     };
+    if held.policy.mode == Mode::Enforce && held.policy.mx.is_empty() {
+        return (no_valid_mx(domain, &held.policy), Source::MtaSts);
+    }
     let report = Tlsrpt {
         policy_domain: domain.clone(),
         found: TlsrptPolicy::Sts {
@@ -308,6 +311,16 @@ fn unrestricted(facts: &Facts<'_>, dane: DaneHosts, answer: Answer) -> Answer {
         true => Answer::NotFound,
         false => answer,
     }
+}
+
+/// The answer for an enforced policy that no MX host can match: level `secure` without a `match` would let Postfix match
+/// names that the policy does not list.
+fn no_valid_mx(domain: &DomainName, policy: &Policy) -> Answer {
+    let example = policy.unmatchable.first().map_or("none", String::as_str);
+    Answer::Temp(format!(
+        "the enforced MTA-STS policy of {domain} names no valid MX host (its mx: {example}); \
+         to see why: sternpost query --trace {domain}"
+    ))
 }
 
 fn without_failure(mut report: Tlsrpt) -> Tlsrpt {

@@ -48,11 +48,11 @@ impl Status {
         }
     }
 
-    fn of(answer: &Answer) -> Self {
-        match answer {
-            Answer::Level(..) | Answer::Reported(..) => Self::Ok,
-            Answer::NotFound => Self::NotFound,
-            Answer::Temp(_) => Self::Temporary,
+    fn of(reply: &Reply) -> Self {
+        match reply {
+            Reply::Ok(_) => Self::Ok,
+            Reply::NotFound => Self::NotFound,
+            Reply::Temp(_) | Reply::Timeout(_) | Reply::Perm(_) => Self::Temporary,
         }
     }
 }
@@ -90,7 +90,8 @@ impl Entry {
         recheck: ElapsedSeconds,
         until: ElapsedSeconds,
     ) -> Self {
-        let (_, text) = answer.reply(true).parts();
+        let reply = answer.reply(true);
+        let (_, text) = reply.parts();
         let mut packed = Vec::new();
         let plain = match answer.reply(false) {
             Reply::NotFound => None,
@@ -106,7 +107,7 @@ impl Entry {
             packed: packed.into_boxed_slice(),
             plain,
             length: to_u32(text.len()),
-            status: Status::of(answer),
+            status: Status::of(&reply),
             source,
             dane,
             recheck,
@@ -192,7 +193,7 @@ impl Entry {
     }
 }
 
-/// Converts a length. Policies have at most 64 KiB, so an answer never reaches the limit.
+/// Converts a length. An answer has at most [`formats::limits::SOCKETMAP_REPLY_BYTES`], far below the limit.
 fn to_u32(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
@@ -221,7 +222,9 @@ mod tests {
         let lines = vec!["version: STSv1".to_owned(), "mode: testing".to_owned()];
         let found = TlsrptPolicy::Sts { policy_string: lines, mx: mx.clone(), failure: None };
         let report = Tlsrpt { policy_domain: domain, found };
+        let too_long = (0..9000).map(|n| MxPattern::parse(&format!("mx{n}.example.org")).unwrap()).collect();
         for answer in [
+            Answer::Level(Level::Secure(too_long), Some(report.clone())),
             Answer::NotFound,
             Answer::Temp("because".into()),
             Answer::Level(Level::DaneOnly, None),

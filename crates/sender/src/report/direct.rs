@@ -2,13 +2,14 @@
 //!
 //! Reports are delivered even if TLS fails (RPT-17), since a report about failing TLS must still arrive. No policy is
 //! looked up, and a host whose TLS fails is retried without TLS. The input is a mail from [`super::Transport`]; the MX
-//! hosts come from DNS.
+//! hosts come from DNS. The relay is tried in the same way: each address in turn ([`to_first_address`]).
 
 use super::undelivered::Undelivered;
 use formats::DomainName;
 use formats::limits::MX_HOSTS;
 use net::dns::{Dns, DnsError, Kind, host_addresses};
-use net::smtp::{Fault, Mail, MailHosts, SessionFailure, Target, TlsDemand};
+use net::smtp::{Fault, Mail, MailHosts, Target, TlsDemand};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Delivery of report mail to MX hosts.
@@ -30,7 +31,9 @@ impl DirectDelivery {
         for host in self.mx_hosts(domain).await? {
             match self.deliver_to(&host, mail).await {
                 Ok(()) => return Ok(host),
-                Err(failure) if failure.is_final => return Err(failure),
+                Err(failure) if failure.is_final => {
+                    return Err(Undelivered::permanent(format!("{host}: {}", failure.why)));
+                }
                 Err(failure) => last = format!("{host}: {}", failure.why),
             }
         }
@@ -60,7 +63,7 @@ impl DirectDelivery {
         }
     }
 
-    /// Tries the addresses of a host in turn, until one accepts the mail or fails permanently.
+    /// Delivers to a host; sessions whose TLS fails are repeated without TLS.
     async fn deliver_to(&self, host: &DomainName, mail: &Mail) -> Result<(), Undelivered> {
         let addresses = match host_addresses(self.dns.as_ref(), host).await {
             Ok(addresses) => addresses.addresses,
@@ -71,33 +74,42 @@ impl DirectDelivery {
                 return Err(Undelivered::temporary(format!("the look-up of its addresses failed: {error}")));
             }
         };
-        let mut last = Undelivered::temporary("it has no addresses");
-        for address in addresses {
-            let target = Target { host: host.clone(), address };
-            match self.session(&target, mail).await {
-                Ok(()) => return Ok(()),
-                Err(failure) if failure.is_final => return Err(failure),
-                Err(failure) => last = failure,
-            }
-        }
-        Err(last)
-    }
-
-    /// Delivers in a session with TLS; if TLS fails, in a second session without it.
-    async fn session(&self, target: &Target, mail: &Mail) -> Result<(), Undelivered> {
-        let mut outcome = self.mail.session(target, &TlsDemand::Opportunistic, Some(mail)).await;
-        if outcome.as_ref().is_err_and(|failure| failure.fault.result_type().is_some()) {
-            outcome = self.mail.session(target, &TlsDemand::Never, Some(mail)).await;
-        }
-        outcome.map(|_| ()).map_err(|failure| undelivered(&failure))
+        let demands = [TlsDemand::Opportunistic, TlsDemand::Never];
+        to_first_address(self.mail.as_ref(), host, addresses, &demands, mail).await
     }
 }
 
-fn undelivered(failure: &SessionFailure) -> Undelivered {
-    match &failure.fault {
+/// Tries the addresses of a host in turn, until one accepts the mail or fails permanently. At each address, `demands`
+/// are tried in turn as long as TLS fails.
+pub(super) async fn to_first_address(
+    client: &dyn MailHosts,
+    host: &DomainName,
+    addresses: Vec<IpAddr>,
+    demands: &[TlsDemand],
+    mail: &Mail,
+) -> Result<(), Undelivered> {
+    let mut last = Undelivered::temporary("it has no addresses");
+    for address in addresses {
+        let target = Target { host: host.clone(), address };
+        for demand in demands {
+            let Err(failure) = client.session(&target, demand, Some(mail)).await else { return Ok(()) };
+            last = undelivered(&failure.fault);
+            if last.is_final {
+                return Err(last);
+            }
+            if failure.fault.result_type().is_none() {
+                break;
+            }
+        }
+    }
+    Err(last)
+}
+
+fn undelivered(fault: &Fault) -> Undelivered {
+    match fault {
         // A refused connection or HELO does not concern this message, so it is retried.
-        Fault::Refused("the connection" | "HELO", _) => Undelivered::temporary(&failure.fault),
-        fault if fault.is_permanent() => Undelivered::permanent(failure),
+        Fault::Refused("the connection" | "HELO", _) => Undelivered::temporary(fault),
+        fault if fault.is_permanent() => Undelivered::permanent(fault),
         fault => Undelivered::temporary(fault),
     }
 }

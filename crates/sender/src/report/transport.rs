@@ -2,11 +2,13 @@
 //!
 //! The configuration selects one [`Transport`]. Its input is a composed mail from the delivery; alert mail uses it too.
 
-use super::direct::DirectDelivery;
+use super::direct::{DirectDelivery, to_first_address};
 use super::undelivered::Undelivered;
 use formats::DomainName;
-use formats::limits::REPORT_MAIL_TIME;
-use net::smtp::{Mail, MailHosts, Target, TlsDemand};
+use formats::limits::{HOST_ADDRESSES, REPORT_MAIL_TIME};
+use net::dns::interleave;
+use net::smtp::{Mail, MailHosts, TlsDemand};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -59,6 +61,8 @@ impl Transport {
     }
 }
 
+/// Delivers to the first address of the relay that accepts the mail. The system resolves the name, so that
+/// /etc/hosts and local names work.
 async fn relay(
     host: &str,
     port: u16,
@@ -67,17 +71,22 @@ async fn relay(
     mail: &Mail,
 ) -> Result<String, Undelivered> {
     let fail = |why: String| Undelivered::temporary(format!("the relay {host}:{port}: {why}"));
-    let mut found = tokio::net::lookup_host((host, port)).await.map_err(|error| fail(error.to_string()))?;
-    let address = found.next().ok_or_else(|| fail("it has no addresses".to_owned()))?.ip();
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|error| fail(error.to_string()))?;
+    let addresses = relay_addresses(found.map(|address| address.ip()));
     // An IP address has no name for SNI or certificate verification; `localhost` is a placeholder.
     let name = DomainName::parse(host).or_else(|_| DomainName::parse("localhost"));
-    let target = Target { host: name.map_err(|error| fail(error.to_string()))?, address };
-    match client.session(&target, demand, Some(mail)).await {
-        Ok(_) => Ok(format!("the relay {host}:{port} accepted it")),
-        Err(failure) => {
-            Err(Undelivered { is_final: failure.fault.is_permanent(), ..fail(failure.fault.to_string()) })
-        }
+    let name = name.map_err(|error| fail(error.to_string()))?;
+    match to_first_address(client, &name, addresses, std::slice::from_ref(demand), mail).await {
+        Ok(()) => Ok(format!("the relay {host}:{port} accepted it")),
+        Err(failure) => Err(Undelivered { is_final: failure.is_final, ..fail(failure.why) }),
     }
+}
+
+/// The addresses to try: those of the system's resolver, whose order it prefers, with alternating families.
+fn relay_addresses(found: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut addresses = interleave(found.collect());
+    addresses.truncate(HOST_ADDRESSES);
+    addresses
 }
 
 /// The exit code of sendmail commands for a temporary failure (sysexits.h).
@@ -124,6 +133,9 @@ pub(super) fn write_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<String,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use net::BoxFuture;
+    use net::smtp::{Fault, Reply, SessionFailure, SessionReport, Target};
+    use std::sync::Mutex;
 
     fn mail() -> Mail {
         Mail {
@@ -156,6 +168,60 @@ mod tests {
         assert!(error.why.contains("exit code 67"), "{error:?}");
         let missing = Transport::Sendmail(dir.path().join("none"));
         assert!(missing.carry(&to, &mail(), "n").await.unwrap_err().why.contains("none: No such file"));
+    }
+
+    /// A mail host that accepts mail at one address; any other gives this fault.
+    struct OnlyAt(IpAddr, Fault, Mutex<Vec<(IpAddr, TlsDemand)>>);
+
+    impl MailHosts for OnlyAt {
+        fn session<'a>(
+            &'a self,
+            target: &'a Target,
+            demand: &'a TlsDemand,
+            _: Option<&'a Mail>,
+        ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>> {
+            self.2.lock().unwrap().push((target.address, demand.clone()));
+            let report = SessionReport::new(target);
+            let failed = || Box::new(SessionFailure { fault: self.1.clone(), report: report.clone() });
+            let is_good = target.address == self.0;
+            Box::pin(std::future::ready(is_good.then(|| report.clone()).ok_or_else(failed)))
+        }
+    }
+
+    fn refused(code: u16) -> Fault {
+        Fault::Refused("RCPT TO", Reply { code, lines: vec!["no".into()] })
+    }
+
+    #[tokio::test]
+    async fn a_host_is_tried_at_each_address_until_one_accepts_or_refuses_permanently() {
+        let [first, second]: [IpAddr; 2] = ["::1", "127.0.0.1"].map(|address| address.parse().unwrap());
+        let host = DomainName::parse("relay.example").unwrap();
+        let deliver = async |fault: Fault, demands: &[TlsDemand]| {
+            let client = OnlyAt(second, fault, Mutex::default());
+            let outcome = to_first_address(&client, &host, vec![first, second], demands, &mail()).await;
+            (outcome, client.2.into_inner().unwrap())
+        };
+        let (pkix, either) = ([TlsDemand::Pkix], [TlsDemand::Opportunistic, TlsDemand::Never]);
+        for fault in [Fault::Connect("Connection refused".into()), refused(450), Fault::NoStarttls] {
+            let (outcome, tried) = deliver(fault.clone(), &pkix).await;
+            assert_eq!(outcome, Ok(()), "{fault}");
+            assert_eq!(tried, [(first, TlsDemand::Pkix), (second, TlsDemand::Pkix)], "{fault}");
+        }
+        let (outcome, tried) = deliver(refused(550), &pkix).await;
+        assert!(outcome.unwrap_err().is_final && tried.len() == 1);
+        let tls = Fault::Handshake("broken".into());
+        let (outcome, tried) = deliver(tls, &either).await;
+        assert_eq!(outcome, Ok(()));
+        let [one, two] = either;
+        assert_eq!(tried, [(first, one.clone()), (first, two), (second, one)]);
+    }
+
+    #[test]
+    fn a_relay_has_an_address_of_each_family_among_those_that_are_tried() {
+        let many: Vec<IpAddr> = (1..=20).map(|last| format!("2001:db8::{last}").parse().unwrap()).collect();
+        let v4: IpAddr = "192.0.2.1".parse().unwrap();
+        let tried = relay_addresses(many.iter().copied().chain([v4]));
+        assert_eq!((tried.len(), tried[0], tried[1]), (HOST_ADDRESSES, many[0], v4));
     }
 
     #[tokio::test]

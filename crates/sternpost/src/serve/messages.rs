@@ -10,6 +10,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use jiff::{SignedDuration, Timestamp};
 use mail_builder::MessageBuilder;
@@ -53,6 +54,9 @@ pub enum EventKind {
 
 /// Time limit for a webhook's response.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit for connecting to the webhook's host, divided among its addresses of one family. The other family is tried
+/// in parallel after a moment.
+const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time between two checks for due notices.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Minimum time between two messages to the same address.
@@ -189,7 +193,10 @@ async fn send(url: &str, body: String) -> Result<hyper::StatusCode, String> {
     let fail = |error: &dyn std::fmt::Display| error.to_string();
     let connector =
         HttpsConnectorBuilder::new().try_with_platform_verifier().map_err(|error| fail(&error))?;
-    let connector = connector.https_or_http().enable_http1().build();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(WEBHOOK_CONNECT_TIMEOUT));
+    let connector = connector.https_or_http().enable_http1().wrap_connector(tcp);
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
     let request = Request::builder()
         .method(Method::POST)

@@ -3,7 +3,7 @@
 use super::*;
 use crate::answer::route::HostLookup;
 use crate::answer::sts::HeldPolicy;
-use formats::{Policy, PolicyId};
+use formats::PolicyId;
 use jiff::Timestamp;
 use net::dane::Dane;
 use net::dns::Security;
@@ -21,61 +21,73 @@ const WITHOUT_RULE: &str = "
     no-tlsa         none         NOTFOUND   nothing  240  300
     no-tlsa         unavailable  NOTFOUND   nothing  240  300
     no-tlsa         enforce      secure     mta-sts  300  100000
+    no-tlsa         unmatchable  TEMP       mta-sts  300  100000
     no-tlsa         testing      NOTFOUND   mta-sts  300  100000
     no-tlsa         mode-none    NOTFOUND   mta-sts  300  100000
     half-signed     none         NOTFOUND   nothing  240  300
     half-signed     unavailable  NOTFOUND   nothing  240  300
     half-signed     enforce      secure     mta-sts  300  100000
+    half-signed     unmatchable  TEMP       mta-sts  300  100000
     half-signed     testing      NOTFOUND   mta-sts  300  100000
     half-signed     mode-none    NOTFOUND   mta-sts  300  100000
     all-tlsa        none         dane-only  dane     240  300
     all-tlsa        unavailable  dane-only  dane     240  300
     all-tlsa        enforce      dane-only  dane     240  300
+    all-tlsa        unmatchable  dane-only  dane     240  300
     all-tlsa        testing      dane-only  dane     240  300
     all-tlsa        mode-none    dane-only  dane     240  300
     some-tlsa       none         dane       dane     240  300
     some-tlsa       unavailable  dane       dane     240  300
     some-tlsa       enforce      dane-only  dane     240  300
+    some-tlsa       unmatchable  dane-only  dane     240  300
     some-tlsa       testing      dane       dane     240  300
     some-tlsa       mode-none    dane       dane     240  300
     some-unusable   none         dane       dane     240  300
     some-unusable   unavailable  dane       dane     240  300
     some-unusable   enforce      dane-only  dane     240  300
+    some-unusable   unmatchable  dane-only  dane     240  300
     some-unusable   testing      dane       dane     240  300
     some-unusable   mode-none    dane       dane     240  300
     only-unusable   none         dane       dane     240  300
     only-unusable   unavailable  dane       dane     240  300
     only-unusable   enforce      secure     mta-sts  300  100000
+    only-unusable   unmatchable  TEMP       mta-sts  300  100000
     only-unusable   testing      dane       dane     240  300
     only-unusable   mode-none    dane       dane     240  300
     tlsa-or-unknown none         dane       dane     240  300
     tlsa-or-unknown unavailable  dane       dane     240  300
     tlsa-or-unknown enforce      dane-only  dane     240  300
+    tlsa-or-unknown unmatchable  dane-only  dane     240  300
     tlsa-or-unknown testing      dane       dane     240  300
     tlsa-or-unknown mode-none    dane       dane     240  300
     none-or-unknown none         dane       dane     240  300
     none-or-unknown unavailable  dane       dane     240  300
     none-or-unknown enforce      TEMP       failure  30   30
+    none-or-unknown unmatchable  TEMP       failure  30   30
     none-or-unknown testing      dane       dane     240  300
     none-or-unknown mode-none    dane       dane     240  300
     all-unknown     none         TEMP       failure  30   30
     all-unknown     unavailable  TEMP       failure  30   30
     all-unknown     enforce      TEMP       failure  30   30
+    all-unknown     unmatchable  TEMP       failure  30   30
     all-unknown     testing      TEMP       failure  30   30
     all-unknown     mode-none    TEMP       failure  30   30
     no-mx-host      none         NOTFOUND   nothing  240  300
     no-mx-host      unavailable  NOTFOUND   nothing  240  300
     no-mx-host      enforce      secure     mta-sts  300  100000
+    no-mx-host      unmatchable  TEMP       mta-sts  300  100000
     no-mx-host      testing      NOTFOUND   mta-sts  300  100000
     no-mx-host      mode-none    NOTFOUND   mta-sts  300  100000
     mx-timeout      none         TEMP       failure  30   30
     mx-timeout      unavailable  TEMP       failure  30   30
     mx-timeout      enforce      TEMP       failure  30   30
+    mx-timeout      unmatchable  TEMP       failure  30   30
     mx-timeout      testing      TEMP       failure  30   30
     mx-timeout      mode-none    TEMP       failure  30   30
     mx-bogus        none         TEMP       failure  30   30
     mx-bogus        unavailable  TEMP       failure  30   30
     mx-bogus        enforce      TEMP       failure  30   30
+    mx-bogus        unmatchable  TEMP       failure  30   30
     mx-bogus        testing      TEMP       failure  30   30
     mx-bogus        mode-none    TEMP       failure  30   30
 ";
@@ -156,8 +168,11 @@ fn hosts(word: &str) -> MxHosts<'static> {
 }
 
 fn policy(mode: &str) -> EffectivePolicy {
-    let body =
-        format!("version: STSv1\nmode: {mode}\nmx: mx.example.org\nmx: *.example.net\nmax_age: 86400\n");
+    let (mode, mx) = match mode {
+        "unmatchable" => ("enforce", "mx: 192.0.2.56"),
+        mode => (mode, "mx: mx.example.org\nmx: *.example.net"),
+    };
+    let body = format!("version: STSv1\nmode: {mode}\n{mx}\nmax_age: 86400\n");
     let policy = Policy::parse(body.as_bytes()).unwrap();
     let held =
         HeldPolicy { policy, body, id: PolicyId::parse("1").unwrap(), fetched_at: Timestamp::UNIX_EPOCH };
@@ -353,6 +368,16 @@ fn an_enforced_policy_names_its_mx_patterns() {
     let decision = Given::new("no-tlsa", "enforce").decide();
     let secure = "secure match=mx.example.org:.example.net servername=hostname";
     assert_eq!(decision.answer.reply(false).parts().1, secure);
+}
+
+#[test]
+fn pol_19_an_enforced_policy_without_a_valid_mx_host_defers_with_the_reason() {
+    let decision = Given::new("no-tlsa", "unmatchable").decide();
+    let why = "the enforced MTA-STS policy of example.org names no valid MX host (its mx: 192.0.2.56)";
+    for tlsrpt in [false, true] {
+        let (status, text) = decision.answer.reply(tlsrpt).parts();
+        assert!(status == "TEMP" && text.starts_with(why), "{status} {text}");
+    }
 }
 
 #[test]
