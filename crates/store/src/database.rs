@@ -4,13 +4,23 @@
 use sqlx::SqlitePool;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An open database. Clones share one connection pool.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) pool: SqlitePool,
+    file: Arc<OpenFile>,
+}
+
+/// The database file that the connections have open.
+struct OpenFile {
+    path: PathBuf,
+    /// The device and inode number.
+    identity: (u64, u64),
 }
 
 /// Why a database operation failed.
@@ -38,6 +48,13 @@ pub enum StoreError {
     /// A query failed.
     #[error("a database query failed: {0}")]
     Query(#[from] sqlx::Error),
+    /// The file was removed or replaced while it was open, so that everything written since would be lost at the next
+    /// start.
+    #[error("the database {path} was removed or replaced while the program runs; restart the program")]
+    Gone {
+        /// The path of the database file.
+        path: String,
+    },
     /// A stored value is invalid, or a value can't be stored.
     #[error("the database table {table} contains an invalid value: {why}")]
     Damaged {
@@ -80,7 +97,16 @@ impl Store {
         };
         // SQLite also opens a read-only file. This statement makes such a file fail here.
         sqlx::query("DELETE FROM policy WHERE FALSE").execute(&pool).await.map_err(open)?;
-        Ok(Self { pool })
+        let identity = identity(path).map_err(|error| open(sqlx::Error::Io(error)))?;
+        Ok(Self { pool, file: Arc::new(OpenFile { path: path.to_owned(), identity }) })
+    }
+
+    /// Fails when the file that the connections have open is no longer the one at its path.
+    pub(crate) fn check_file(&self) -> Result<(), StoreError> {
+        match identity(&self.file.path) {
+            Ok(now) if now == self.file.identity => Ok(()),
+            Ok(_) | Err(_) => Err(StoreError::Gone { path: self.file.path.display().to_string() }),
+        }
     }
 
     /// Renames a corrupt database file, with its `-wal` and `-shm` files, to a name that ends in `.broken-` and the
@@ -121,6 +147,11 @@ fn is_transient(error: &MigrateError) -> bool {
         MigrateError::Execute(error) => code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6)),
         _ => false,
     }
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -200,5 +231,19 @@ mod tests {
         assert!(aside.ends_with("not.db.broken-7") && aside.exists() && !path.exists());
         assert!(Store::open(&path).await.is_ok());
         assert!(Store::open(&dir.path().join("no/such/folder/s.db")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_removed_or_replaced_takes_no_more_writes() {
+        let (dir, store) = scratch().await;
+        let path = store.file.path.clone();
+        assert!(path.starts_with(dir.path()) && store.check_file().is_ok());
+        let kept = dir.path().join("kept");
+        std::fs::rename(&path, &kept).unwrap();
+        assert!(matches!(store.writing().await.map(|_| ()), Err(StoreError::Gone { .. })));
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(store.writing().await.map(|_| ()), Err(StoreError::Gone { .. })));
+        std::fs::rename(&kept, &path).unwrap();
+        assert!(store.writing().await.is_ok());
     }
 }

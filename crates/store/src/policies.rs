@@ -169,6 +169,7 @@ impl Store {
 
     /// Counts the policies that are unexpired at `now`.
     pub async fn count_policies(&self, now: Timestamp) -> Result<PolicyCounts, StoreError> {
+        self.check_file()?;
         let rows =
             sqlx::query("SELECT mode, COUNT(*) AS number FROM policy WHERE expires_at > $1 GROUP BY mode")
                 .bind(now.as_second())

@@ -16,8 +16,9 @@ pub(crate) struct Writing {
 }
 
 impl Store {
-    /// Begins an immediate transaction. A deferred one may fail with `SQLITE_BUSY` when it upgrades to a write.
+    /// Begins an immediate transaction, in the file that is at its path. A deferred one may fail with `SQLITE_BUSY` when it upgrades to a write.
     pub(crate) async fn writing(&self) -> Result<Writing, StoreError> {
+        self.check_file()?;
         let mut writing = Writing { connection: self.pool.acquire().await?, is_committed: false };
         sqlx::query("BEGIN IMMEDIATE").execute(&mut *writing.connection).await?;
         Ok(writing)
