@@ -128,6 +128,10 @@ fn answers(read: &Read, folder: &Path) -> Result<AnswersConfig, Failure> {
                 _ => None,
             },
             overrides: overrides::rules(read.value("answers.override"), folder)?,
+            unused: match read.number("answers.unused_days", 90) {
+                0 => None,
+                days => Some(Duration::from_secs(u64::from(days) * 86_400)),
+            },
         },
     })
 }
