@@ -129,6 +129,10 @@ fn answers(read: &Read, folder: &Path) -> Result<AnswersConfig, Failure> {
             },
             default_is_may: matches!(read.text("answers.default_level"), None | Some("none" | "may")),
             overrides: overrides::rules(read.value("answers.override"), folder)?,
+            unused: match read.number("answers.unused_days", 90) {
+                0 => None,
+                days => Some(Duration::from_secs(u64::from(days) * 86_400)),
+            },
         },
     })
 }

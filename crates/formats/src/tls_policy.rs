@@ -424,13 +424,17 @@ mod tests {
 
     /// Both replies to an answer by an enforced policy with this text.
     fn enforced(body: &str) -> (Policy, [Reply; 2]) {
-        let policy = Policy::parse(body.as_bytes()).unwrap();
-        let policy_string = crate::policy::lines(body).map(str::to_owned).collect();
-        let found = TlsrptPolicy::Sts { policy_string, mx: policy.mx.clone(), failure: None };
-        let report = Tlsrpt { policy_domain: name("example.com"), found };
+        let (policy, report) = reported(body);
         let answer = Answer::Level(Level::Secure(policy.mx.clone()), Some(report));
         let replies = [false, true].map(|tlsrpt| answer.reply(tlsrpt));
         (policy, replies)
+    }
+
+    fn reported(body: &str) -> (Policy, Tlsrpt) {
+        let policy = Policy::parse(body.as_bytes()).unwrap();
+        let policy_string = crate::policy::lines(body).map(str::to_owned).collect();
+        let found = TlsrptPolicy::Sts { policy_string, mx: policy.mx.clone(), failure: None };
+        (policy, Tlsrpt { policy_domain: name("example.com"), found })
     }
 
     fn file(lines: impl Iterator<Item = String>) -> String {
@@ -490,7 +494,14 @@ mod tests {
             };
             let count = if fill { 70_000 } else { kinds.len() };
             let body = file(kinds.iter().copied().cycle().take(count).enumerate().map(|(n, kind)| line(n, kind)));
-            let (policy, replies) = enforced(&body);
+            let (policy, report) = reported(&body);
+            for level in [Level::May, Level::Encrypt] {
+                let (status, text) = Answer::Reported(level.clone(), report.clone()).reply(true).parts();
+                let begin = format!("{} policy_type=sts policy_domain=example.com", level.attributes());
+                prop_assert!(status == "OK" && text.starts_with(&begin));
+                prop_assert!(status.len() + 1 + text.len() <= SOCKETMAP_REPLY_BYTES);
+            }
+            let (_, replies) = enforced(&body);
             for reply in replies {
                 let (status, text) = reply.parts();
                 prop_assert_eq!(status, "OK");

@@ -14,6 +14,7 @@ mod metrics;
 mod pages;
 pub mod reporting;
 mod resolv_conf;
+mod tasks;
 
 use crate::log;
 use config::failure::{Exit, Failure};
@@ -37,8 +38,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Store, StoreError};
+use tasks::{TaskStatus, Tasks};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
 
 /// The options of `sternpost serve`.
 #[derive(Debug, clap::Args)]
@@ -65,7 +66,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let store = open(&config.store, options).await?;
     let world = Arc::new(World::new(&config)?);
     let resolver = world.resolver.clone();
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::default();
     let hosting = match &config.host {
         Some(role) => {
             let hosting = Hosting::new(role, store.clone(), &world).await?;
@@ -79,8 +80,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
         let guard = GuardRole::new(context, role.clone());
         guard.counts.register(&mut counted);
-        tasks.spawn(guard.run());
-        tasks.spawn(Messenger::new(role, &store, &world)?.run());
+        let guard = Arc::new(tokio::sync::Mutex::new(guard));
+        tasks.spawn("guard", move || {
+            let guard = guard.clone();
+            async move { guard.lock().await.run().await }
+        });
+        let messenger = Arc::new(Messenger::new(role, &store, &world)?);
+        tasks.spawn("messenger", move || messenger.clone().run());
     }
     let mail = match &config.inbox {
         Some(role) => Some(MailRole::new(role, &store, &world, &mut tasks)?),
@@ -99,6 +105,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     };
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);
+    tasks.status.register(&mut counted);
     let mut roles = Roles {
         world: world.clone(),
         answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())),
@@ -107,6 +114,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         pages,
         admin,
         reporting,
+        tasks: tasks.status.clone(),
         counted: Arc::new(counted),
     };
     let shutdown = Shutdown::default();
@@ -116,10 +124,12 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let mut listeners = Listeners::new(shutdown.clone());
     listeners.set(&roles.wanted(&config), socket_file(&config)).await?;
     if let Some(answers) = &roles.answers {
-        tasks.spawn(answers.clone().keep_fresh());
+        let answers = answers.clone();
+        tasks.spawn("refresh", move || answers.clone().keep_fresh());
     }
     if config.dns_servers.is_empty() {
-        tasks.spawn(resolv_conf::follow(world.clone()));
+        let followed = world.clone();
+        tasks.spawn("resolv-conf", move || resolv_conf::follow(followed.clone()));
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let overrides = config.answers.as_ref().map_or(0, |role| role.settings.overrides.len());
@@ -127,6 +137,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let stopped = tokio::select! {
         stopped = until_stopped(&config, named, &roles, &mut listeners) => stopped,
         failure = without_dnssec(&resolver, config.answers.is_some()) => Err(failure),
+        failure = roles.reporting.collector_ended(&tasks.status) => Err(failure),
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tasks.abort_all();
@@ -151,6 +162,8 @@ struct Roles {
     pages: Option<Pages>,
     admin: Option<Http>,
     reporting: Reporting,
+    /// The background tasks, for `/readyz`.
+    tasks: Arc<TaskStatus>,
     /// Counters of the roles, for `/metrics`.
     counted: Arc<Registry>,
 }
@@ -245,7 +258,11 @@ impl Roles {
             all.extend(role.http.map(|at| (Address::Tcp(at), http(api::policies(answers.clone())))));
             all.push((Address::Unix(config.control()), Role::Control(Http(api::control(answers.clone())))));
         }
-        let counted = metrics::Monitored { answers: self.answers.clone(), others: self.counted.clone() };
+        let counted = metrics::Monitored {
+            answers: self.answers.clone(),
+            others: self.counted.clone(),
+            tasks: self.tasks.clone(),
+        };
         all.extend(config.metrics.map(|at| (Address::Tcp(at), Role::Http(Http(metrics::pages(counted))))));
         if let (Some(role), Some(collector)) = (&config.collector, &self.reporting.collector) {
             let sessions = || Role::Sessions(Http(reporting::sessions(collector.clone())));

@@ -40,8 +40,39 @@ pub struct PolicyCounts {
     pub testing: u64,
     /// Policies in mode `none`.
     pub none: u64,
-    /// The earliest `refresh_at` of all stored policies, expired ones included. `None` if there are none.
+    /// The earliest `refresh_at` of the unexpired policies that are refreshed. `None` if there are none.
     pub oldest_refresh: Option<Timestamp>,
+}
+
+/// Policies by the time of their fetch, and the current time for their age. A forward step of the clock does not age
+/// what was fetched before it, so policies from before and after a step are queried apart (VAL-22).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fetched {
+    /// Policies fetched at this time or before do not belong to the set.
+    pub after: Timestamp,
+    /// Policies fetched after this time do not belong to the set.
+    pub until: Timestamp,
+    /// The current time for these policies.
+    pub now: Timestamp,
+}
+
+impl Fetched {
+    /// All policies, at one current time.
+    pub fn at_any_time(now: Timestamp) -> Self {
+        Self { after: Timestamp::MIN, until: Timestamp::MAX, now }
+    }
+}
+
+/// The longest time between a fetch and the refresh, in seconds. A later refresh was planned before the clock was set
+/// back, and is due at once.
+const MAX_REFRESH_SECONDS: i64 = 86_400;
+
+impl StoredPolicy {
+    /// True if the refresh is due at `now`.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        let until_refresh = self.refresh_at.as_second() - now.as_second();
+        until_refresh <= 0 || until_refresh > MAX_REFRESH_SECONDS
+    }
 }
 
 /// The maximum number of policies in one statement.
@@ -112,13 +143,24 @@ impl Store {
         rows.fetch_all(&self.pool).await?.iter().map(policy).collect()
     }
 
-    /// Returns up to `most` domains whose policy is unexpired and due for a refresh at `now`, the last used first.
-    pub async fn policies_due(&self, now: Timestamp, most: u32) -> Result<Vec<DomainName>, StoreError> {
+    /// Returns up to `most` domains of this set whose policy is unexpired, was used at `used_since` or later, and is
+    /// due for a refresh; the last used first.
+    pub async fn policies_due(
+        &self,
+        fetched: Fetched,
+        used_since: Timestamp,
+        most: u32,
+    ) -> Result<Vec<DomainName>, StoreError> {
         let rows = sqlx::query(
-            "SELECT domain FROM policy WHERE refresh_at <= $1 AND expires_at > $1
-             ORDER BY used_at DESC, refresh_at LIMIT $2",
+            "SELECT domain FROM policy WHERE (refresh_at <= $1 OR refresh_at > $1 + $2) AND expires_at > $1
+             AND fetched_at > $3 AND fetched_at <= $4 AND used_at >= $5
+             ORDER BY used_at DESC, refresh_at LIMIT $6",
         )
-        .bind(now.as_second())
+        .bind(fetched.now.as_second())
+        .bind(MAX_REFRESH_SECONDS)
+        .bind(fetched.after.as_second())
+        .bind(fetched.until.as_second())
+        .bind(used_since.as_second())
         .bind(i64::from(most))
         .fetch_all(&self.pool)
         .await?;
@@ -135,15 +177,17 @@ impl Store {
         Ok(())
     }
 
-    /// Records that a policy was used at `at`, and the current DANE state of its domain.
+    /// Records when a policy was used, and the current DANE state of its domain. `None` keeps the recorded value.
     pub async fn policy_used(
         &self,
         domain: &DomainName,
-        at: Timestamp,
-        dane: &str,
+        used_at: Option<Timestamp>,
+        dane: Option<&str>,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE policy SET used_at = $1, dane = $2 WHERE domain = $3")
-            .bind(at.as_second())
+        let sql =
+            "UPDATE policy SET used_at = COALESCE($1, used_at), dane = COALESCE($2, dane) WHERE domain = $3";
+        sqlx::query(sql)
+            .bind(used_at.map(Timestamp::as_second))
             .bind(dane)
             .bind(domain.as_str())
             .execute(&self.pool)
@@ -158,23 +202,35 @@ impl Store {
         Ok(done.await?.rows_affected() > 0)
     }
 
-    /// Deletes the policies that have expired by `now`. Returns their number.
-    pub async fn delete_expired_policies(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let done = sqlx::query("DELETE FROM policy WHERE expires_at <= $1")
-            .bind(now.as_second())
-            .execute(&self.pool)
-            .await?;
+    /// Deletes the policies of this set that have expired. Returns their number.
+    pub async fn delete_expired_policies(&self, fetched: Fetched) -> Result<u64, StoreError> {
+        let done =
+            sqlx::query("DELETE FROM policy WHERE expires_at <= $1 AND fetched_at > $2 AND fetched_at <= $3")
+                .bind(fetched.now.as_second())
+                .bind(fetched.after.as_second())
+                .bind(fetched.until.as_second())
+                .execute(&self.pool)
+                .await?;
         Ok(done.rows_affected())
     }
 
-    /// Counts the policies that are unexpired at `now`.
-    pub async fn count_policies(&self, now: Timestamp) -> Result<PolicyCounts, StoreError> {
+    /// Counts the unexpired policies of this set. Those last used before `used_since` are not refreshed.
+    pub async fn count_policies(
+        &self,
+        fetched: Fetched,
+        used_since: Timestamp,
+    ) -> Result<PolicyCounts, StoreError> {
         self.check_file()?;
-        let rows =
-            sqlx::query("SELECT mode, COUNT(*) AS number FROM policy WHERE expires_at > $1 GROUP BY mode")
-                .bind(now.as_second())
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT mode, COUNT(*) AS number, MIN(CASE WHEN used_at >= $4 THEN refresh_at END) AS oldest
+             FROM policy WHERE expires_at > $1 AND fetched_at > $2 AND fetched_at <= $3 GROUP BY mode",
+        )
+        .bind(fetched.now.as_second())
+        .bind(fetched.after.as_second())
+        .bind(fetched.until.as_second())
+        .bind(used_since.as_second())
+        .fetch_all(&self.pool)
+        .await?;
         let mut counts = PolicyCounts::default();
         for row in rows {
             let number = u64::try_from(row.try_get::<i64, _>("number")?).unwrap_or(0);
@@ -183,12 +239,10 @@ impl Store {
                 "testing" => counts.testing = number,
                 _ => counts.none += number,
             }
+            let oldest: Option<i64> = row.try_get("oldest")?;
+            let oldest = oldest.map(|second| time("policy", second)).transpose()?;
+            counts.oldest_refresh = counts.oldest_refresh.into_iter().chain(oldest).min();
         }
-        let oldest: Option<i64> = sqlx::query("SELECT MIN(refresh_at) AS oldest FROM policy")
-            .fetch_one(&self.pool)
-            .await?
-            .try_get("oldest")?;
-        counts.oldest_refresh = oldest.map(|second| time("policy", second)).transpose()?;
         Ok(counts)
     }
 }
@@ -244,8 +298,8 @@ mod tests {
         store.close().await;
         let again = Store::open(&dir.path().join("s.db")).await.unwrap();
         assert_eq!(again.policy(&domain).await.unwrap(), Some(policy));
-        assert_eq!(again.delete_expired_policies(at(199)).await.unwrap(), 0);
-        assert_eq!(again.delete_expired_policies(at(200)).await.unwrap(), 1);
+        assert_eq!(again.delete_expired_policies(Fetched::at_any_time(at(199))).await.unwrap(), 0);
+        assert_eq!(again.delete_expired_policies(Fetched::at_any_time(at(200))).await.unwrap(), 1);
         assert_eq!(again.policy(&domain).await.unwrap(), None);
     }
 
@@ -273,16 +327,54 @@ mod tests {
             stored("d.example", 100, 120),
         ];
         store.put_policies(&all).await.unwrap();
-        store.policy_used(&all[1].domain, at(300), "x").await.unwrap();
-        let due = store.policies_due(at(400), 10).await.unwrap();
-        assert_eq!(due, [all[1].domain.clone(), all[0].domain.clone()]);
-        assert_eq!(store.policies_due(at(400), 1).await.unwrap().len(), 1);
+        store.policy_used(&all[1].domain, Some(at(300)), Some("x")).await.unwrap();
+        let now = Fetched::at_any_time(at(400));
+        let due = async |most| store.policies_due(now, Timestamp::MIN, most).await.unwrap();
+        assert_eq!(due(10).await, [all[1].domain.clone(), all[0].domain.clone()]);
+        assert_eq!(due(1).await.len(), 1);
         store.postpone_refresh(&all[1].domain, at(600)).await.unwrap();
-        assert_eq!(store.policies_due(at(400), 10).await.unwrap(), [all[0].domain.clone()]);
-        let counts = store.count_policies(at(400)).await.unwrap();
-        assert_eq!((counts.enforce, counts.oldest_refresh), (3, Some(at(100))));
+        assert_eq!(due(10).await, [all[0].domain.clone()]);
+        let counts = store.count_policies(now, Timestamp::MIN).await.unwrap();
+        assert_eq!(
+            (counts.enforce, counts.oldest_refresh),
+            (3, Some(at(110))),
+            "the expired one is left out"
+        );
+        let counts = store.count_policies(now, at(300)).await.unwrap();
+        assert_eq!((counts.enforce, counts.oldest_refresh), (3, Some(at(600))), "the unused ones too");
+        let used = store.policies_due(Fetched::at_any_time(at(700)), at(300), 10).await.unwrap();
+        assert_eq!(used, [all[1].domain.clone()], "the unused ones are not refreshed");
         assert_eq!(store.policies_after("b.example", 1).await.unwrap()[0].domain, all[2].domain);
         assert!(store.delete_policy(&all[0].domain).await.unwrap());
         assert!(!store.delete_policy(&all[0].domain).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn policies_are_due_counted_and_deleted_by_the_time_of_their_fetch() {
+        let (_dir, store) = crate::scratch().await;
+        let mut later = stored("later.example", 1_000_150, 1_000_900);
+        later.fetched_at = at(1_000_100);
+        let earlier = stored("earlier.example", 500, 900);
+        store.put_policies(&[earlier.clone(), later.clone()]).await.unwrap();
+        let before = Fetched { after: Timestamp::MIN, until: at(200), now: at(400) };
+        let after = Fetched { after: at(200), until: Timestamp::MAX, now: at(1_000_400) };
+        assert!(store.policies_due(before, Timestamp::MIN, 10).await.unwrap().is_empty());
+        assert_eq!(store.policies_due(after, Timestamp::MIN, 10).await.unwrap(), [later.domain.clone()]);
+        for (set, oldest) in [(before, at(500)), (after, at(1_000_150))] {
+            let counts = store.count_policies(set, Timestamp::MIN).await.unwrap();
+            assert_eq!((counts.enforce, counts.oldest_refresh), (1, Some(oldest)));
+            assert_eq!(store.delete_expired_policies(set).await.unwrap(), 0);
+        }
+        let set_back = Fetched::at_any_time(at(400));
+        let due = store.policies_due(set_back, Timestamp::MIN, 10).await.unwrap();
+        assert_eq!(
+            due,
+            [later.domain.clone()],
+            "its refresh is more than a day ahead: the clock was set back"
+        );
+        assert!(later.is_due(at(400)) && !earlier.is_due(at(400)));
+        let ended = Fetched { now: at(900), ..before };
+        assert_eq!(store.delete_expired_policies(ended).await.unwrap(), 1);
+        assert_eq!(store.policies_after("", 9).await.unwrap(), [later]);
     }
 }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::outgoing::{DeliveryState, Outgoing, OutgoingFilter};
-use store::policies::StoredPolicy;
+use store::policies::{Fetched, StoredPolicy};
 use store::reports::SenderSum;
 use store::rollouts::JournalLine;
 
@@ -194,7 +194,7 @@ pub async fn sending(
     if let Some(answer) = export(query.format, "policies", &rows) {
         return answer;
     }
-    let counts = context.store.count_policies(now).await?;
+    let counts = context.store.count_policies(Fetched::at_any_time(now), Timestamp::MIN).await?;
     let today = DateRange::utc_day(now).start;
     let newest = OutgoingFilter { most: PAGE_ROWS, ..OutgoingFilter::default() };
     let after = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.domain.clone());

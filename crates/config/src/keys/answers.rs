@@ -103,6 +103,15 @@ pub(super) const KEYS: &[Key] = &[
             is shorter.",
     },
     Key {
+        path: "answers.unused_days",
+        kind: Kind::Number(0, 3650),
+        default: "90",
+        unset: "",
+        about: "Days without mail to a domain after which its policy is no longer refreshed daily. The policy stays \
+            in force to its end, and is refreshed again as soon as a mail server asks for the domain. `0` \
+            refreshes every policy.",
+    },
+    Key {
         path: "answers.cache_memory",
         kind: Kind::Number(1, 1_048_576),
         default: "64",

@@ -19,7 +19,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Store;
-use store::policies::StoredPolicy;
+use store::policies::{Fetched, StoredPolicy};
 
 /// Finds policies and stores them before they are used.
 ///
@@ -53,6 +53,8 @@ pub struct DiscoveryOutcome {
     pub stored: Option<StoredPolicy>,
 }
 
+/// The time of the last use is stored at most once in this time for each domain.
+const USE_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// The maximum number of failed fetches, and of unsaved policies, in memory.
 const MAX_IN_MEMORY: usize = 10_000;
 
@@ -74,7 +76,7 @@ impl Discovery {
     /// Finds the policy that applies to mail for `domain`, and stores a new one.
     pub async fn find(&self, domain: &DomainName) -> DiscoveryOutcome {
         let outcome = self.discover(domain, self.stored(domain).await).await;
-        self.save(domain, &outcome, "").await;
+        self.save(domain, &outcome, "", true).await;
         outcome
     }
 
@@ -106,18 +108,34 @@ impl Discovery {
     }
 
     /// Stores a new policy with the DANE counts `dane` (see [`StoredPolicy::dane`]). For a policy that is not new, it
-    /// updates the time of use once a day, and the counts when they changed.
-    pub async fn save(&self, domain: &DomainName, outcome: &DiscoveryOutcome, dane: &str) {
+    /// updates the counts when they changed. `is_use` is true for the look-up of a mail server; then the time of use is
+    /// updated once a day.
+    pub async fn save(&self, domain: &DomainName, outcome: &DiscoveryOutcome, dane: &str, is_use: bool) {
         let EffectivePolicy::Policy { held, .. } = &outcome.found else { return };
         let is_new = matches!(outcome.fetched, Some(Ok(())));
-        if is_new || lock(&self.unsaved).contains_key(domain) {
-            return self.write(domain, held, dane).await;
+        let is_written = is_new || lock(&self.unsaved).contains_key(domain);
+        if is_written {
+            self.write(domain, held, dane).await;
         }
         let Some(stored) = &outcome.stored else { return };
+        let used_at = is_use.then(|| self.use_to_store(stored)).flatten();
+        self.update(domain, used_at, Some(dane).filter(|dane| !is_written && stored.dane != *dane)).await;
+    }
+
+    /// Stores that the policy in a row of the store was used, if the last stored use is a day old.
+    pub async fn used(&self, stored: &StoredPolicy) {
+        self.update(&stored.domain, self.use_to_store(stored), None).await;
+    }
+
+    /// The time of this use; `None` while the stored one is less than a day off.
+    fn use_to_store(&self, stored: &StoredPolicy) -> Option<Timestamp> {
         let now = self.clock.now();
-        let is_old = now.duration_since(stored.used_at) > SignedDuration::from_hours(24);
-        if (is_old || stored.dane != dane)
-            && let Err(error) = self.store.policy_used(domain, now, dane).await
+        (now.duration_since(stored.used_at).abs() > USE_INTERVAL).then_some(now)
+    }
+
+    async fn update(&self, domain: &DomainName, used_at: Option<Timestamp>, dane: Option<&str>) {
+        if (used_at.is_some() || dane.is_some())
+            && let Err(error) = self.store.policy_used(domain, used_at, dane).await
         {
             tracing::error!(%domain, "the time of use of the policy can't be stored: {error}");
         }
@@ -159,9 +177,21 @@ impl Discovery {
         self.clock.now()
     }
 
-    /// The current time minus the forward steps of the clock since the start, so that a step does not expire policies.
-    pub fn steady_now(&self) -> Timestamp {
-        self.clock.now_since(Timestamp::MIN)
+    /// The stored policies by the time of their fetch, each set with the current time for its age: a forward step of
+    /// the clock does not age what was fetched before it.
+    pub fn sets(&self) -> Vec<Fetched> {
+        let segments = self.clock.segments().into_iter();
+        segments.map(|each| Fetched { after: each.after, until: each.until, now: each.now }).collect()
+    }
+
+    /// The current time for the age of a stored policy, as in [`Self::sets`].
+    pub fn now_for(&self, stored: &StoredPolicy) -> Timestamp {
+        self.clock.now_since(stored.fetched_at)
+    }
+
+    /// A policy that was last used before this time has not been used for `unused`.
+    pub fn used_since(&self, unused: Duration) -> Timestamp {
+        self.clock.oldest_within(SignedDuration::try_from(unused).unwrap_or(SignedDuration::MAX))
     }
 
     /// Clears the back-off after a failed fetch, so that the next look-up fetches at once.

@@ -3,9 +3,16 @@
 //! The placeholders of the cache's own map do not fit. A placeholder exists only where there is no entry, but a
 //! recheck runs beside a live entry. And its look-up ends with the request that started it, whereas these look-ups
 //! continue when the mail server stops waiting.
+//!
+//! A look-up becomes outdated when the settings change, when its domain is purged, or when another look-up replaces it.
+//! It continues for the requests that wait for it, but no other request joins it and its outcome is not cached. The
+//! outcome of a purged look-up is not stored either.
 
 use super::entry::Entry;
+use super::route::NextHop;
+use formats::DomainName;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
@@ -14,19 +21,43 @@ use tokio::sync::watch;
 pub(super) enum Purpose {
     /// A mail server waits for the answer, so a policy in the store is used at once.
     Request,
-    /// The cached answer is due for a recheck, or the operator requested one.
+    /// The cached answer is due for a recheck.
     Recheck,
     /// The policy in the store is due for its daily refresh.
     Refresh,
+    /// The operator requested a look-up.
+    Operator,
 }
 
 /// The outcome of a look-up in flight: `None` until it ends. The channel closes without an outcome when the
 /// look-up panics.
 pub(super) type Pending = watch::Receiver<Option<Arc<Entry>>>;
 
-/// The look-ups in flight by next hop, in the canonical form that [`super::route::NextHop`] displays.
+/// The look-ups in flight.
 #[derive(Default)]
-pub(super) struct InFlight(Mutex<HashMap<String, Pending>>);
+pub(super) struct InFlight(Mutex<Flights>);
+
+#[derive(Default)]
+struct Flights {
+    /// The look-ups that requests can join, by next hop in the canonical form that [`NextHop`] displays.
+    current: HashMap<String, Arc<Flight>>,
+    /// Outdated look-ups that have not ended, by number.
+    outdated: HashMap<u64, Arc<Flight>>,
+    /// The number of the next look-up.
+    next: u64,
+}
+
+/// One look-up in flight.
+pub(super) struct Flight {
+    number: u64,
+    domain: DomainName,
+    pending: Pending,
+    /// True if the look-up queries DNS; false as long as it may be answered from the store.
+    is_fresh: AtomicBool,
+    is_outdated: AtomicBool,
+    /// True if the policy was purged. It is locked while the look-up writes to the store.
+    is_purged: tokio::sync::Mutex<bool>,
+}
 
 /// The result of [`InFlight::join_or_start`].
 pub(super) enum JoinOrStart {
@@ -41,28 +72,113 @@ pub(super) enum JoinOrStart {
 pub(super) struct InFlightGuard {
     in_flight: Arc<InFlight>,
     name: String,
+    flight: Arc<Flight>,
     outcome: watch::Sender<Option<Arc<Entry>>>,
 }
 
+impl Flight {
+    /// True if a look-up for `purpose` may share this one. A refresh needs an outcome from DNS, and the operator one
+    /// that is not older than the command.
+    fn serves(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Request => true,
+            Purpose::Recheck | Purpose::Refresh => self.is_fresh.load(Ordering::Relaxed),
+            Purpose::Operator => false,
+        }
+    }
+
+    /// Marks the look-up as one that queries DNS.
+    pub(super) fn set_fresh(&self) {
+        self.is_fresh.store(true, Ordering::Relaxed);
+    }
+
+    /// True if the outcome must not be cached.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.is_outdated.load(Ordering::SeqCst)
+    }
+
+    /// Keeps the look-up from writing to the store. Returns when a write in progress has ended.
+    pub(super) async fn purge(&self) {
+        *self.is_purged.lock().await = true;
+    }
+
+    /// Locks the look-up while it writes to the store; the value is true if it must not write.
+    pub(super) async fn writing(&self) -> tokio::sync::MutexGuard<'_, bool> {
+        self.is_purged.lock().await
+    }
+}
+
+impl Flights {
+    fn outdate(&mut self, flight: Arc<Flight>) {
+        flight.is_outdated.store(true, Ordering::SeqCst);
+        self.outdated.insert(flight.number, flight);
+    }
+
+    fn remove(&mut self, name: &str, flight: &Flight) {
+        let is_current = self.current.get(name).is_some_and(|current| current.number == flight.number);
+        if is_current {
+            self.current.remove(name);
+        }
+        self.outdated.remove(&flight.number);
+    }
+}
+
 impl InFlight {
-    /// Joins the look-up for this name, or starts one.
-    pub(super) fn join_or_start(self: &Arc<Self>, name: String) -> JoinOrStart {
-        let mut pending = self.pending();
-        if let Some(joined) = pending.get(&name) {
-            return JoinOrStart::Joined(joined.clone());
+    /// Joins the look-up for this name, or starts one. A look-up that does not serve `purpose` is replaced.
+    pub(super) fn join_or_start(
+        self: &Arc<Self>,
+        name: String,
+        hop: &NextHop,
+        purpose: Purpose,
+    ) -> JoinOrStart {
+        let mut flights = self.flights();
+        if let Some(flight) = flights.current.get(&name).filter(|flight| flight.serves(purpose)) {
+            return JoinOrStart::Joined(flight.pending.clone());
         }
         let (outcome, receiver) = watch::channel(None);
-        pending.insert(name.clone(), receiver.clone());
-        JoinOrStart::Started(InFlightGuard { in_flight: self.clone(), name, outcome }, receiver)
+        flights.next += 1;
+        let flight = Arc::new(Flight {
+            number: flights.next,
+            domain: hop.policy_domain().clone(),
+            pending: receiver.clone(),
+            is_fresh: AtomicBool::new(purpose != Purpose::Request),
+            is_outdated: AtomicBool::new(false),
+            is_purged: tokio::sync::Mutex::new(false),
+        });
+        if let Some(replaced) = flights.current.insert(name.clone(), flight.clone()) {
+            flights.outdate(replaced);
+        }
+        JoinOrStart::Started(InFlightGuard { in_flight: self.clone(), name, flight, outcome }, receiver)
     }
 
-    /// The number of look-ups in flight.
+    /// Outdates all look-ups, then calls `clear` before another can be started.
+    pub(super) fn outdate_all(&self, clear: impl FnOnce()) {
+        let mut flights = self.flights();
+        for flight in std::mem::take(&mut flights.current).into_values() {
+            flights.outdate(flight);
+        }
+        clear();
+    }
+
+    /// Outdates the look-ups of this policy domain, and calls `clear` before another can be started. Returns them.
+    pub(super) fn outdate(&self, domain: &DomainName, clear: impl FnOnce()) -> Vec<Arc<Flight>> {
+        let mut flights = self.flights();
+        let current = flights.current.extract_if(|_, flight| flight.domain == *domain);
+        for flight in current.map(|(_, flight)| flight).collect::<Vec<_>>() {
+            flights.outdate(flight);
+        }
+        clear();
+        flights.outdated.values().filter(|flight| flight.domain == *domain).cloned().collect()
+    }
+
+    /// The number of look-ups in flight, with outdated ones.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.pending().len()
+        let flights = self.flights();
+        flights.current.len() + flights.outdated.len()
     }
 
-    fn pending(&self) -> MutexGuard<'_, HashMap<String, Pending>> {
+    fn flights(&self) -> MutexGuard<'_, Flights> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,6 +187,19 @@ impl InFlightGuard {
     /// The next hop that is looked up, in its canonical form.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The state of the look-up.
+    pub(super) fn flight(&self) -> &Flight {
+        &self.flight
+    }
+
+    /// Calls `put`, which caches the outcome, unless the look-up is outdated. It can't become outdated meanwhile.
+    pub(super) fn if_current(&self, put: impl FnOnce()) {
+        let _flights = self.in_flight.flights();
+        if !self.flight.is_outdated() {
+            put();
+        }
     }
 
     /// Ends the look-up and passes its outcome to every waiting request.
@@ -85,6 +214,6 @@ impl InFlightGuard {
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.in_flight.pending().remove(&self.name);
+        self.in_flight.flights().remove(&self.name, &self.flight);
     }
 }

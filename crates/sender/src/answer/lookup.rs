@@ -6,15 +6,15 @@
 use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store, decide};
 use super::discovery::DiscoveryOutcome;
 use super::entry::{ElapsedSeconds, Entry};
-use super::in_flight::{JoinOrStart, Pending, Purpose};
+use super::in_flight::{InFlightGuard, JoinOrStart, Pending, Purpose};
 use super::overrides::Rule;
 use super::route::{self, DaneHosts, NextHop, Route, RouteLookup};
 use super::service::{PolicyService, Settings};
 use super::sts::EffectivePolicy;
+use formats::DomainName;
 use formats::tls_policy::Answer;
 use net::BoxFuture;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use store::policies::StoredPolicy;
 use tokio::sync::OwnedSemaphorePermit;
@@ -52,56 +52,60 @@ impl PolicyService {
         purpose: Purpose,
         permit: Option<OwnedSemaphorePermit>,
     ) -> Pending {
-        match self.in_flight.join_or_start(name) {
+        match self.in_flight.join_or_start(name, &hop, purpose) {
             JoinOrStart::Joined(pending) => pending,
             JoinOrStart::Started(guard, pending) => {
                 let service = self.clone();
                 tokio::spawn(async move {
-                    let entry = service.run_look_up(hop, guard.name(), purpose, permit).await;
+                    let (entry, used) = service.run_look_up(hop, &guard, purpose, permit).await;
                     guard.finish(entry);
+                    // No mail server waits for this write.
+                    if let Some(used) = used {
+                        service.discovery.used(&used).await;
+                    }
                 });
                 pending
             }
         }
     }
 
+    /// Returns the answer, and the policy in the store if the answer comes from there.
     async fn run_look_up(
         &self,
         hop: NextHop,
-        name: &str,
+        guard: &InFlightGuard,
         purpose: Purpose,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> Arc<Entry> {
+    ) -> (Arc<Entry>, Option<StoredPolicy>) {
         self.metrics.looking.inc();
-        let generation = self.generation.load(Ordering::SeqCst);
         let settings = self.settings();
         let stored = self.discovery.stored(hop.policy_domain()).await;
         let from_store = match (purpose, &stored) {
             (Purpose::Request, Some(stored)) => self.answer_from_store(&hop, stored, &settings),
             _ => None,
         };
+        let used = stored.clone().filter(|_| from_store.is_some());
         let entry = Arc::new(match from_store {
             Some(entry) => entry,
             None => {
+                guard.flight().set_fresh();
                 // An answer from the store needs no permit, so a flood of slow names can't delay it.
                 let _permit = match permit {
                     Some(permit) => Some(permit),
                     None => self.request_permits.clone().acquire_owned().await.ok(),
                 };
-                self.look_up_and_store(&hop, name, stored, &settings).await
+                self.look_up_and_store(&hop, guard, purpose, stored, &settings).await
             }
         });
-        let is_wanted = purpose != Purpose::Refresh || self.cache.contains(name);
-        let is_current = generation == self.generation.load(Ordering::SeqCst);
-        if is_wanted && is_current {
+        if purpose != Purpose::Refresh || self.cache.contains(guard.name()) {
             // An answer that must not be cached still replaces the old one (VAL-19, VAL-21).
-            match entry.until > self.second() {
-                true => self.cache.put(name, entry.clone()),
-                false => drop(self.cache.remove(name)),
-            }
+            guard.if_current(|| match entry.until > self.second() {
+                true => self.cache.put(guard.name(), entry.clone()),
+                false => drop(self.cache.remove(guard.name())),
+            });
         }
         self.metrics.looking.dec();
-        entry
+        (entry, used)
     }
 
     /// Answers from the policy in the store, so that no mail server waits after a start or an eviction.
@@ -135,7 +139,8 @@ impl PolicyService {
     async fn look_up_and_store(
         &self,
         hop: &NextHop,
-        name: &str,
+        guard: &InFlightGuard,
+        purpose: Purpose,
         stored: Option<StoredPolicy>,
         settings: &Settings,
     ) -> Entry {
@@ -146,18 +151,37 @@ impl PolicyService {
             }
             let before = sighting.stored.as_ref().map_or("", |stored| stored.dane.as_str());
             let dane = dane_to_store(hop, &observed.route, before);
-            self.discovery.save(hop.policy_domain(), sighting, &dane).await;
+            self.save(hop.policy_domain(), guard, purpose, sighting, &dane).await;
         }
         let decision = self.decision(hop, &observed, settings);
         if decision.source == Source::MtaSts && decision.dane.behind_insecure_mx > 0 {
             self.metrics.dane_set_aside.inc();
         }
         if decision.yields_to_cached
-            && let Some(cached) = self.cache.get(name).filter(|cached| cached.until > self.second())
+            && let Some(cached) = self.cache.get(guard.name()).filter(|cached| cached.until > self.second())
         {
             return cached.with_times(self.after(decision.recheck), cached.until);
         }
         self.entry(&decision)
+    }
+
+    /// Stores what a look-up found, unless the domain was purged meanwhile. A look-up that another one replaced does not
+    /// overwrite what that one stored.
+    async fn save(
+        &self,
+        domain: &DomainName,
+        guard: &InFlightGuard,
+        purpose: Purpose,
+        sighting: &DiscoveryOutcome,
+        dane: &str,
+    ) {
+        let is_purged = guard.flight().writing().await;
+        let is_overtaken =
+            guard.flight().is_outdated() && self.discovery.stored(domain).await != sighting.stored;
+        if !*is_purged && !is_overtaken {
+            let is_use = matches!(purpose, Purpose::Request | Purpose::Recheck);
+            self.discovery.save(domain, sighting, dane, is_use).await;
+        }
     }
 
     /// Looks up a next hop and returns all observations. The result is neither stored nor cached.

@@ -10,7 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 type Reply = oneshot::Sender<Result<(), String>>;
 
 /// Writes policies in batches and reports when each is durable.
-pub struct PolicyWriter(mpsc::Sender<(StoredPolicy, Reply)>);
+pub struct PolicyWriter {
+    requests: mpsc::Sender<(StoredPolicy, Reply)>,
+    store: Store,
+}
 
 /// The maximum number of policies in one transaction.
 const BATCH_ROWS: usize = 256;
@@ -18,7 +21,8 @@ const BATCH_ROWS: usize = 256;
 impl PolicyWriter {
     /// A writer to this store. It spawns a task that ends when the writer is dropped.
     pub fn new(store: Store) -> Self {
-        let (sender, mut waiting) = mpsc::channel(BATCH_ROWS);
+        let (requests, mut waiting) = mpsc::channel(BATCH_ROWS);
+        let own = store.clone();
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while waiting.recv_many(&mut batch, BATCH_ROWS).await > 0 {
@@ -30,15 +34,17 @@ impl PolicyWriter {
                 }
             }
         });
-        Self(sender)
+        Self { requests, store: own }
     }
 
     /// Writes a policy and returns when it is durable. The error is the reason, as text, because one failure concerns
     /// the whole batch.
     pub async fn write(&self, policy: StoredPolicy) -> Result<(), String> {
         let (reply, outcome) = oneshot::channel();
-        let closed = |_| "the program is shutting down".to_owned();
-        self.0.send((policy, reply)).await.map_err(|error| error.to_string())?;
-        outcome.await.map_err(closed)?
+        // The task ends early only when the runtime shuts down, or by a panic; then the store is written directly.
+        if let Err(mpsc::error::SendError((policy, _))) = self.requests.send((policy, reply)).await {
+            return self.store.put_policies(&[policy]).await.map_err(|error| error.to_string());
+        }
+        outcome.await.map_err(|_| "the write was interrupted".to_owned())?
     }
 }

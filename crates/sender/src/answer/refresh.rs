@@ -1,7 +1,9 @@
 //! The daily refresh of stored policies (RFC 8461 §3.3, POL-13).
 //!
 //! Each policy in the store is looked up about once a day and before it expires, even if no mail server asks for
-//! it. At most [`BACKGROUND_LOOKUPS`] look-ups run at once. Expired policies are deleted.
+//! it. At most [`BACKGROUND_LOOKUPS`] look-ups run at once. A policy that has not been used for
+//! [`super::Settings::unused`] is kept to its end without a refresh. Expired policies are deleted. Policies from before
+//! and after a forward step of the clock are compared with their own current times ([`super::Discovery::sets`]).
 
 use super::PolicyService;
 use super::in_flight::Purpose;
@@ -15,6 +17,7 @@ use net::clock::later;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreError;
+use store::policies::{Fetched, PolicyCounts};
 
 /// The delay before a failed refresh is retried.
 const REFRESH_RETRY: SignedDuration = SignedDuration::from_hours(1);
@@ -40,36 +43,50 @@ impl PolicyService {
         })
     }
 
-    /// Refreshes up to `REFRESH_BATCH` policies that are due, and deletes expired ones. Returns the number of
+    /// Refreshes up to `REFRESH_BATCH` due policies of each set, and deletes expired ones. Returns the number of
     /// policies that were due.
     pub async fn refresh_due(self: &Arc<Self>) -> Result<usize, StoreError> {
-        let now = self.discovery.steady_now();
-        let outcome = self.expire_and_count(now).await;
+        let sets = self.discovery.sets();
+        let used_since =
+            self.settings().unused.map_or(Timestamp::MIN, |unused| self.discovery.used_since(unused));
+        let outcome = self.expire_and_count(&sets, used_since).await;
         self.metrics.store_up.set(i64::from(outcome.is_ok()));
         outcome?;
-        let due = self.store.policies_due(now, REFRESH_BATCH).await?;
-        for batch in due.chunks(BACKGROUND_LOOKUPS) {
-            let all = join_all(batch.iter().map(|domain| self.refresh_one(domain, now))).await;
-            all.into_iter().collect::<Result<(), _>>()?;
+        let mut all = 0;
+        for set in sets {
+            let due = self.store.policies_due(set, used_since, REFRESH_BATCH).await?;
+            all += due.len();
+            for batch in due.chunks(BACKGROUND_LOOKUPS) {
+                let done = join_all(batch.iter().map(|domain| self.refresh_one(domain))).await;
+                done.into_iter().collect::<Result<(), _>>()?;
+            }
         }
-        Ok(due.len())
+        Ok(all)
     }
 
-    async fn refresh_one(self: &Arc<Self>, domain: &DomainName, now: Timestamp) -> Result<(), StoreError> {
+    async fn refresh_one(self: &Arc<Self>, domain: &DomainName) -> Result<(), StoreError> {
         self.look_up_anew(NextHop::domain(domain.clone()), Purpose::Refresh).await;
-        let still_due = self.store.policy(domain).await?.is_some_and(|policy| policy.refresh_at <= now);
-        if still_due {
-            let retry_at = later(self.discovery.now(), REFRESH_RETRY);
-            self.store.postpone_refresh(domain, retry_at).await?;
+        let Some(policy) = self.store.policy(domain).await? else { return Ok(()) };
+        let now = self.discovery.now_for(&policy);
+        if policy.is_due(now) {
+            self.store.postpone_refresh(domain, later(now, REFRESH_RETRY)).await?;
         }
         Ok(())
     }
 
-    async fn expire_and_count(&self, now: Timestamp) -> Result<(), StoreError> {
-        self.store.delete_expired_policies(now).await?;
-        let counts = self.store.count_policies(now).await?;
-        let overdue = counts.oldest_refresh.map_or(SignedDuration::ZERO, |due| now.duration_since(due));
-        self.metrics.set_policies(&counts, Duration::try_from(overdue).unwrap_or(Duration::ZERO));
+    async fn expire_and_count(&self, sets: &[Fetched], used_since: Timestamp) -> Result<(), StoreError> {
+        let mut sum = PolicyCounts::default();
+        let mut overdue = SignedDuration::ZERO;
+        for set in sets {
+            self.store.delete_expired_policies(*set).await?;
+            let counts = self.store.count_policies(*set, used_since).await?;
+            sum.enforce += counts.enforce;
+            sum.testing += counts.testing;
+            sum.none += counts.none;
+            let late = counts.oldest_refresh.map(|due| set.now.duration_since(due));
+            overdue = overdue.max(late.unwrap_or_default());
+        }
+        self.metrics.set_policies(&sum, Duration::try_from(overdue).unwrap_or(Duration::ZERO));
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use formats::tls_policy::{Answer, Level, LookupKey};
 use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::Dns;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::Store;
@@ -39,6 +39,8 @@ pub struct Settings {
     pub default_is_may: bool,
     /// The operator's override table.
     pub overrides: Overrides,
+    /// The time without use after which a policy is no longer refreshed; `None` refreshes every policy.
+    pub unused: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -50,9 +52,13 @@ impl Default for Settings {
             testing: None,
             default_is_may: true,
             overrides: Overrides::default(),
+            unused: Some(UNUSED_AFTER),
         }
     }
 }
+
+/// The default of [`Settings::unused`].
+const UNUSED_AFTER: Duration = Duration::from_secs(90 * 86_400);
 
 /// The answer service.
 pub struct PolicyService {
@@ -66,8 +72,6 @@ pub struct PolicyService {
     pub metrics: Metrics,
     tlsrpt: AtomicBool,
     settings: RwLock<Arc<Settings>>,
-    /// Incremented at each change of the settings. A look-up that started under older settings is not cached.
-    pub(super) generation: AtomicU64,
     pub(super) in_flight: Arc<InFlight>,
     /// Limits look-ups that requests wait for.
     pub(super) request_permits: Arc<Semaphore>,
@@ -98,7 +102,6 @@ impl PolicyService {
             metrics: Metrics::new(),
             tlsrpt: AtomicBool::new(settings.tlsrpt),
             settings: RwLock::new(Arc::new(settings)),
-            generation: AtomicU64::new(0),
             in_flight: Arc::default(),
             request_permits: Arc::new(Semaphore::new(LOOKUPS)),
             background_permits: Arc::new(Semaphore::new(BACKGROUND_LOOKUPS)),
@@ -108,12 +111,12 @@ impl PolicyService {
         Arc::new(new)
     }
 
-    /// Replaces the settings and clears the cache. Policies stay in the store.
+    /// Replaces the settings and clears the cache. Policies stay in the store. Look-ups in flight end for the requests
+    /// that already wait for them; later requests start new ones.
     pub fn set(&self, settings: Settings) {
         self.tlsrpt.store(settings.tlsrpt, Ordering::Relaxed);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        self.cache.clear();
+        self.in_flight.outdate_all(|| self.cache.clear());
     }
 
     pub(super) fn settings(&self) -> Arc<Settings> {
@@ -206,16 +209,24 @@ impl PolicyService {
     pub fn refresh<'a>(self: &'a Arc<Self>, hop: NextHop) -> BoxFuture<'a, Option<Arc<Entry>>> {
         Box::pin(async move {
             self.discovery.forget_failure(hop.policy_domain());
-            self.look_up_anew(hop, Purpose::Recheck).await
+            self.look_up_anew(hop, Purpose::Operator).await
         })
     }
 
-    /// Deletes everything about a next hop from the cache and the store. Returns true if there was anything.
+    /// Deletes everything about a next hop from the cache and the store. Returns true if there was anything. Look-ups
+    /// of the domain that are in flight neither cache nor store their outcome.
     pub fn purge<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, Result<bool, store::StoreError>> {
         Box::pin(async move {
-            let cached = self.cache.remove(&hop.to_string());
-            self.discovery.forget(hop.policy_domain());
-            Ok(self.store.delete_policy(hop.policy_domain()).await? || cached)
+            let (name, domain) = (hop.to_string(), hop.policy_domain());
+            let mut cached = false;
+            for flight in self.in_flight.outdate(domain, || cached = self.cache.remove(&name)) {
+                flight.purge().await;
+            }
+            self.discovery.forget(domain);
+            let stored = self.store.delete_policy(domain).await?;
+            // A look-up that started meanwhile may have read the policy before it was deleted.
+            self.in_flight.outdate(domain, || cached |= self.cache.remove(&name));
+            Ok(stored || cached)
         })
     }
 

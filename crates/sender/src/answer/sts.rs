@@ -51,6 +51,12 @@ impl HeldPolicy {
         self.policy.max_age > 0 && now < self.expires_at()
     }
 
+    /// True from the time of the refresh on, and if the clock was set back to a time before the fetch: then it is
+    /// unknown how old the policy is.
+    pub fn needs_refresh(&self, now: Timestamp) -> bool {
+        self.refresh_at() <= now || self.fetched_at > now
+    }
+
     /// The time of the next refresh: a day after the fetch, or half of `max_age` if that is sooner (POL-13).
     pub fn refresh_at(&self) -> Timestamp {
         let half = SignedDuration::from_secs(i64::from(self.policy.max_age) / 2);
@@ -118,7 +124,7 @@ pub fn next_action(
         return Action::Keep;
     }
     match held.filter(|held| held.is_live(now)) {
-        Some(held) if held.id == record.id && now < held.refresh_at() => Action::Keep,
+        Some(held) if held.id == record.id && !held.needs_refresh(now) => Action::Keep,
         _ => Action::Fetch(record.id.clone()),
     }
 }
@@ -246,6 +252,12 @@ mod tests {
         assert_eq!(
             next_action(&published("1"), Some(&hour), None, at(1800), Duration::ZERO),
             Action::Fetch(id("1"))
+        );
+        let ahead = held(Mode::Enforce, "1", 1_000_000, WEEK);
+        assert_eq!(
+            next_action(&published("1"), Some(&ahead), None, at(10), Duration::ZERO),
+            Action::Fetch(id("1")),
+            "the clock was set back"
         );
     }
 

@@ -12,6 +12,7 @@ use super::round::{self, Round, Transition};
 use formats::DomainName;
 use formats::report::DateRange;
 use formats::tlsrpt_record::Rua;
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::{Clock, later};
@@ -19,6 +20,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use store::outgoing::{DeliveryState, NewOutgoing, Outgoing, Reply, TargetState};
@@ -166,7 +168,7 @@ impl Deliveries {
     }
 
     fn remove(&mut self, ended: Result<i64, JoinError>) {
-        // A report whose task panicked stays listed, so it is retried only after a restart.
+        // A panic in a delivery is caught within the task, so no ID is lost while the scheduler runs.
         if let Ok(id) = ended {
             self.reports.remove(&id);
         }
@@ -301,9 +303,11 @@ impl ReportScheduler {
         let work = |part: Batch| {
             let (reporter, spread) = (self.delivery.reporter.clone(), self.rules.spread);
             tokio::task::spawn_blocking(move || {
-                part.into_iter()
-                    .filter_map(|(tally, probes)| new_report(day, tally, &probes, &reporter, spread))
-                    .collect::<Result<Vec<_>, _>>()
+                let build = |(tally, probes): (DomainTally, Vec<TestingProbe>)| {
+                    let domain = tally.domain.clone();
+                    unless_panic(&domain, || new_report(day, tally, &probes, &reporter, spread)).flatten()
+                };
+                part.into_iter().filter_map(build).collect::<Result<Vec<_>, _>>()
             })
         };
         let (one, other) = (work(batch), work(half));
@@ -326,7 +330,7 @@ impl ReportScheduler {
                     let scheduler = self.clone();
                     deliveries.tasks.spawn(async move {
                         let id = report.id;
-                        if let Err(error) = scheduler.deliver(report, now).await {
+                        if let Err(error) = scheduler.deliver_or_postpone(report, now).await {
                             tracing::error!("can't record the delivery result of a report: {error}");
                         }
                         id
@@ -340,10 +344,32 @@ impl ReportScheduler {
         Ok(())
     }
 
+    /// As [`Self::deliver`]. A panic counts as a failed round, so that the report is retried with a growing delay.
+    async fn deliver_or_postpone(&self, report: Outgoing, now: Timestamp) -> Result<(), StoreError> {
+        match AssertUnwindSafe(self.deliver(report.clone(), now)).catch_unwind().await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                tracing::error!(domain = %report.domain, id = report.report_id, "delivering a report panicked, which is a defect; it is retried");
+                let reason = "the delivery ended unexpectedly; see the log".to_owned();
+                self.record_round(report, &Round::LookUpFailed, reason, now).await
+            }
+        }
+    }
+
     /// Tries to deliver a report to every target that has neither accepted nor refused it.
-    async fn deliver(&self, mut report: Outgoing, now: Timestamp) -> Result<(), StoreError> {
+    async fn deliver(&self, report: Outgoing, now: Timestamp) -> Result<(), StoreError> {
         let (round, reason) = self.attempt(&report).await?;
-        match round::after(&report, &round, now) {
+        self.record_round(report, &round, reason, now).await
+    }
+
+    async fn record_round(
+        &self,
+        mut report: Outgoing,
+        round: &Round,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        match round::after(&report, round, now) {
             Transition::StayDue => Ok(()),
             Transition::Settle(state) => {
                 report.said = reason;
@@ -459,6 +485,16 @@ impl ReportScheduler {
             Ok(())
         })
     }
+}
+
+/// Runs `build` for the report about a domain. A panic is logged, and that report is left out: otherwise it would block
+/// all reports of the day.
+fn unless_panic<T>(domain: &DomainName, build: impl FnOnce() -> T) -> Option<T> {
+    let built = std::panic::catch_unwind(AssertUnwindSafe(build));
+    if built.is_err() {
+        tracing::error!(%domain, "building the report about {domain} panicked, which is a defect; no report about it is sent for this day");
+    }
+    built.ok()
 }
 
 /// Builds a report to queue; `None` when there was no session.

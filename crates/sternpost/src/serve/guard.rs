@@ -96,7 +96,7 @@ impl GuardRole {
     }
 
     /// Checks all domains in turn until it is dropped. The checks are spread evenly over the configured interval.
-    pub async fn run(mut self) {
+    pub async fn run(&mut self) {
         match self.context.store.alerts::<Alert>().await {
             Ok(there) => {
                 let place = |one: ActiveAlert<Alert>| {

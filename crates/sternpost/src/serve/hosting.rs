@@ -4,6 +4,7 @@
 
 use super::certificate;
 use super::http::{HttpOptions, connection};
+use super::tasks::Tasks;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -27,7 +28,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
 use tokio::io::AsyncReadExt;
-use tokio::task::JoinSet;
 
 /// Time between two checks of the store for policy changes.
 const CHANGES_INTERVAL: Duration = Duration::from_secs(1);
@@ -175,23 +175,17 @@ impl Hosting {
     }
 
     /// Spawns the background tasks.
-    pub fn keep(&self, config: &HostConfig, world: &World, tasks: &mut JoinSet<()>) {
+    pub fn keep(&self, config: &HostConfig, world: &World, tasks: &mut Tasks) {
         let site_cache = self.site_cache.clone();
-        tasks.spawn(async move {
-            loop {
-                tokio::time::sleep(CHANGES_INTERVAL).await;
-                if let Err(error) = site_cache.refresh().await {
-                    tracing::error!("policy changes can't be loaded: the store fails: {error}");
-                }
-            }
-        });
+        tasks.spawn("policy-changes", move || load_changes(site_cache.clone()));
         if !self.files.is_empty() {
-            tasks.spawn(watch(self.files.clone(), self.site_cache.clone()));
+            let (files, site_cache) = (self.files.clone(), self.site_cache.clone());
+            tasks.spawn("certificate-files", move || watch(files.clone(), site_cache.clone()));
         }
         if config.authorities.is_empty() {
             return;
         }
-        let orders = Orders {
+        let orders = Arc::new(Orders {
             store: self.store.clone(),
             dns: world.dns.clone(),
             clock: world.clock.clone(),
@@ -203,15 +197,28 @@ impl Hosting {
             vault: self.vault.clone(),
             place: config.place.clone(),
             holder: holder(),
-        };
-        tasks.spawn(async move {
-            loop {
-                if let Err(error) = orders.round().await {
-                    tracing::error!("certificates can't be ordered: the store fails: {error}");
-                }
-                tokio::time::sleep(ORDERS_INTERVAL).await;
-            }
         });
+        tasks.spawn("certificate-orders", move || order_certificates(orders.clone()));
+    }
+}
+
+/// Loads policy changes from the store.
+async fn load_changes(site_cache: Arc<SiteCache>) {
+    loop {
+        tokio::time::sleep(CHANGES_INTERVAL).await;
+        if let Err(error) = site_cache.refresh().await {
+            tracing::error!("policy changes can't be loaded: the store fails: {error}");
+        }
+    }
+}
+
+/// Orders and renews certificates.
+async fn order_certificates(orders: Arc<Orders>) {
+    loop {
+        if let Err(error) = orders.round().await {
+            tracing::error!("certificates can't be ordered: the store fails: {error}");
+        }
+        tokio::time::sleep(ORDERS_INTERVAL).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! and stores them. Reports by HTTPS POST arrive at the dashboard's address instead (`pages`).
 
 use super::certificate::Certificate;
+use super::tasks::Tasks;
 use config::failure::Failure;
 use config::{CertificateFiles, InboxConfig};
 use formats::DomainName;
@@ -20,7 +21,6 @@ use std::time::{Duration, Instant};
 use store::Store;
 use store::reports::Arrival;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 /// The period of the rate limit for messages from one address.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -89,7 +89,7 @@ impl MailRole {
         config: &InboxConfig,
         store: &Store,
         world: &World,
-        tasks: &mut JoinSet<()>,
+        tasks: &mut Tasks,
     ) -> Result<Self, Failure> {
         let starttls = match &config.certificate {
             Some(files) => starttls(files, tasks)?,
@@ -101,8 +101,12 @@ impl MailRole {
         };
         #[cfg(feature = "imap")]
         if let Some(mailbox) = config.imap.clone() {
-            let (inbox, tls) = (inbox(config, store, world, Arrival::Imap), world.tls.clone());
-            tasks.spawn(async move { mailbox.keep(&inbox, &tls).await });
+            let inbox = inbox(config, store, world, Arrival::Imap);
+            let parts = Arc::new((mailbox, inbox, world.tls.clone()));
+            tasks.spawn("imap", move || {
+                let parts = parts.clone();
+                async move { parts.0.keep(&parts.1, &parts.2).await }
+            });
         }
         let connections = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
         let rates = Some(Arc::new(RateLimiter::new(config.messages_per_minute, MINUTE)));
@@ -122,9 +126,10 @@ impl MailRole {
     }
 }
 
-fn starttls(files: &CertificateFiles, tasks: &mut JoinSet<()>) -> Result<Starttls, Failure> {
+fn starttls(files: &CertificateFiles, tasks: &mut Tasks) -> Result<Starttls, Failure> {
     let certificate = Certificate::load(files, &[])?;
-    tasks.spawn(certificate.clone().keep());
+    let kept = certificate.clone();
+    tasks.spawn("inbox-certificate", move || kept.clone().keep());
     Ok(Starttls::Offered(certificate))
 }
 

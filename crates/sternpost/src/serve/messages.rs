@@ -104,7 +104,7 @@ impl Messenger {
     }
 
     /// Delivers due notices until the task is dropped.
-    pub async fn run(self) {
+    pub async fn run(self: Arc<Self>) {
         loop {
             if let Err(error) = self.round().await {
                 tracing::error!("alert notices can't be delivered: {error}");

@@ -1,6 +1,7 @@
 //! The monitoring interface (`[metrics]`): metrics in the OpenMetrics format, liveness and readiness probes, and a
 //! status page.
 
+use super::tasks::TaskStatus;
 use askama::Template;
 use axum::Router;
 use axum::extract::State;
@@ -20,6 +21,8 @@ pub struct Monitored {
     pub answers: Option<Arc<PolicyService>>,
     /// The metrics of the other roles.
     pub others: Arc<Registry>,
+    /// The background tasks.
+    pub tasks: Arc<TaskStatus>,
 }
 
 /// The routes of the monitoring interface.
@@ -48,11 +51,17 @@ async fn metrics(State(watched): State<Monitored>) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// Readiness: 200 while the store works. Without the store answers continue, but a restart would lose new policies.
+/// Readiness: 200 while the store works and every background task runs. Without the store answers continue, but a
+/// restart would lose new policies.
 async fn ready(State(watched): State<Monitored>) -> Response {
-    match watched.answers.is_none_or(|answers| answers.metrics.store_up.get() == 1) {
-        true => (StatusCode::OK, "ready\n").into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the store fails; see the log\n").into_response(),
+    let down = watched.tasks.down();
+    if watched.answers.is_some_and(|answers| answers.metrics.store_up.get() != 1) {
+        (StatusCode::SERVICE_UNAVAILABLE, "the store fails; see the log\n").into_response()
+    } else if !down.is_empty() {
+        let text = format!("background tasks are down: {}; see the log\n", down.join(", "));
+        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    } else {
+        (StatusCode::OK, "ready\n").into_response()
     }
 }
 

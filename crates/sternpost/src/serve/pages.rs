@@ -3,6 +3,7 @@
 
 use super::certificate::Certificate;
 use super::http::{HttpOptions, connection};
+use super::tasks::Tasks;
 use axum::Router;
 use config::failure::Failure;
 use config::{Config, DashboardConfig};
@@ -17,7 +18,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
-use tokio::task::JoinSet;
 use web::first_link;
 use web::{Dashboard, public_check, reports_by_post, router};
 
@@ -38,12 +38,13 @@ impl Pages {
         config: &Config,
         store: &Store,
         world: &Arc<World>,
-        tasks: &mut JoinSet<()>,
+        tasks: &mut Tasks,
     ) -> Result<Self, Failure> {
         let certificate = match &role.certificate {
             Some(files) => {
                 let certificate = Certificate::load(files, &[b"http/1.1"])?;
-                tasks.spawn(certificate.clone().keep());
+                let kept = certificate.clone();
+                tasks.spawn("dashboard-certificate", move || kept.clone().keep());
                 Some(certificate)
             }
             None => None,

@@ -2,6 +2,7 @@
 //! HTTP, and stores tallies. The reporter builds reports from the tallies daily and sends them (RFC 8460). This module
 //! starts and stops both; their work is in [`sender::collect`] and [`sender::report`].
 
+use super::tasks::{TaskStatus, Tasks};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
@@ -27,8 +28,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use store::Store;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+/// The interval between two checks whether the thread of the collector runs.
+const THREAD_POLL: Duration = Duration::from_secs(1);
 
 /// The running parts of the two roles.
 pub struct Reporting {
@@ -44,34 +47,40 @@ pub struct Reporting {
 
 impl Reporting {
     /// Starts the configured roles.
-    pub fn start(
-        config: &Config,
-        store: &Store,
-        world: &World,
-        tasks: &mut JoinSet<()>,
-    ) -> Result<Self, Failure> {
+    pub fn start(config: &Config, store: &Store, world: &World, tasks: &mut Tasks) -> Result<Self, Failure> {
         let collector = config.collector.as_ref().map(|_| Collector::new(store.clone(), world.clock.clone()));
         let stop = CancellationToken::new();
         let storing = collector.clone().map(|collector| {
-            let stop = stop.clone();
-            tokio::spawn(async move { collector.keep_storing(stop).await })
+            let (status, stop) = (tasks.status.clone(), stop.clone());
+            tokio::spawn(async move {
+                status.supervise("collector", stop.clone(), || collector.keep_storing(stop.clone())).await;
+            })
         });
         let scheduler = match &config.reporter {
             Some(role) => Some(Arc::new(scheduler(role, store, world)?)),
             None => None,
         };
         if collector.is_some() && scheduler.is_none() {
-            tasks.spawn(delete_old_tallies(store.clone(), world.clock.clone()));
+            let (store, clock) = (store.clone(), world.clock.clone());
+            tasks.spawn("old-tallies", move || delete_old_tallies(store.clone(), clock.clone()));
         }
-        let sending = scheduler.clone().map(|scheduler| tokio::spawn(scheduler.run()));
+        let sending = scheduler.clone().map(|scheduler| {
+            let (status, stop) = (tasks.status.clone(), scheduler.stop.clone());
+            tokio::spawn(async move {
+                status.supervise("reporter", stop, || scheduler.clone().run()).await;
+            })
+        });
         if config.reporter.as_ref().is_some_and(|role| role.tests) {
-            let prober = TestingProber {
+            let prober = Arc::new(TestingProber {
                 store: store.clone(),
                 clock: world.clock.clone(),
                 dns: world.dns.clone(),
                 mail: world.mail.clone(),
-            };
-            tasks.spawn(async move { prober.run().await });
+            });
+            tasks.spawn("prober", move || {
+                let prober = prober.clone();
+                async move { prober.run().await }
+            });
         }
         Ok(Self { collector, scheduler, receiver: None, sending, storing, stop })
     }
@@ -91,6 +100,21 @@ impl Reporting {
         self.receiver = Some(socket.receive(collector, shutdown.clone()).map_err(fail)?);
         tracing::info!(socket = %shown, "collecting sessions");
         Ok(())
+    }
+
+    /// Returns when the thread that receives sessions has ended before the shutdown: it panicked and can't be restarted,
+    /// so the server must end. Never returns without `[collector]`.
+    pub async fn collector_ended(&self, tasks: &TaskStatus) -> Failure {
+        while self.receiver.as_ref().is_none_or(|thread| !thread.is_finished()) {
+            tokio::time::sleep(THREAD_POLL).await;
+        }
+        let why = "the thread that receives sessions panicked";
+        tasks.ended("collector-socket", why);
+        Failure::finding(
+            "no sessions are collected",
+            why,
+            "This is a defect. Restart the server, and report the log.",
+        )
     }
 
     /// Waits for deliveries in progress, and stores the last sessions.

@@ -22,6 +22,7 @@ struct World {
     records: Mutex<BTreeMap<String, Result<String, DnsError>>>,
     statuses: Mutex<BTreeMap<String, u16>>,
     relay_is_down: Mutex<bool>,
+    relay_panics: Mutex<bool>,
     /// If set, the relay notifies that it has a mail, and accepts it only with a permit.
     gate: Option<(Notify, Semaphore)>,
     mails: Mutex<Vec<Mail>>,
@@ -67,6 +68,8 @@ impl MailHosts for World {
         mail: Option<&'a Mail>,
     ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>> {
         let report = SessionReport::new(target);
+        let panics = *self.relay_panics.lock().unwrap();
+        assert!(!panics, "a defect in the delivery");
         if *self.relay_is_down.lock().unwrap() {
             let fault = Fault::Connect("connection refused".into());
             return Box::pin(async { Err(Box::new(SessionFailure { fault, report })) });
@@ -247,6 +250,36 @@ async fn rpt_20_it_is_tried_again_with_growing_pauses_for_a_day_and_then_given_u
     bench.clock.advance(86_400);
     bench.scheduler.turn().await.unwrap();
     assert_eq!(bench.mails(), 1);
+}
+
+#[tokio::test]
+async fn a_report_whose_delivery_panics_is_retried_with_a_growing_delay() {
+    let bench = Bench::new().await;
+    *bench.world.relay_panics.lock().unwrap() = true;
+    bench.add_sessions("a.example", "mailto:r@a.example").await;
+    bench.run_until_morning().await;
+    for pause in [300, 600] {
+        let report = bench.report("a.example").await;
+        assert_eq!(report.state, DeliveryState::Waiting);
+        assert_eq!(report.due.duration_since(bench.clock.now()).as_secs(), i64::from(pause));
+        bench.clock.advance(pause);
+        bench.scheduler.turn().await.unwrap();
+    }
+    *bench.world.relay_panics.lock().unwrap() = false;
+    bench.clock.advance(1200);
+    bench.scheduler.turn().await.unwrap();
+    assert_eq!((bench.mails(), bench.report("a.example").await.state), (1, DeliveryState::Sent));
+}
+
+#[test]
+fn a_report_whose_building_panics_is_left_out() {
+    let build = |domain: &DomainName| match domain.as_str() {
+        "bad.example" => panic!("a defect in the building"),
+        other => other.len(),
+    };
+    let all = ["a.example", "bad.example", "b.example"].map(name);
+    let built: Vec<usize> = all.iter().filter_map(|domain| unless_panic(domain, || build(domain))).collect();
+    assert_eq!(built, [9, 9]);
 }
 
 #[tokio::test]
