@@ -377,6 +377,24 @@ mod tests {
         assert_eq!(fixture.mails().len(), 1, "an old notice was sent");
     }
 
+    /// `localhost` is `::1` before `127.0.0.1` on most machines.
+    #[tokio::test]
+    async fn a_webhook_is_reached_at_whichever_address_of_its_host_accepts() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://localhost:{}/hook", listener.local_addr().unwrap().port());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1000];
+            let length = stream.read(&mut request).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        };
+        let (sent, request) = tokio::join!(send(&url, "{}".to_owned()), server);
+        assert_eq!(sent, Ok(hyper::StatusCode::NO_CONTENT));
+        assert!(request.starts_with("POST /hook "), "{request}");
+    }
+
     #[test]
     fn retry_delays_double_from_seconds_to_an_hour() {
         let seconds = [0, 1, 2, 9, 10, 40].map(|tries| retry_delay(tries).as_secs());
