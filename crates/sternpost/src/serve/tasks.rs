@@ -23,10 +23,16 @@ struct Named {
 }
 
 /// The tasks that are down, and how often each has ended.
-#[derive(Default)]
 pub struct TaskStatus {
+    restart_delay: Duration,
     down: Mutex<BTreeSet<&'static str>>,
     ended: Family<Named, Counter>,
+}
+
+impl Default for TaskStatus {
+    fn default() -> Self {
+        Self { restart_delay: RESTART_DELAY, down: Mutex::default(), ended: Family::default() }
+    }
 }
 
 impl TaskStatus {
@@ -68,7 +74,7 @@ impl TaskStatus {
             let why = outcome.as_ref().map_or_else(|panic| panic_message(panic.as_ref()), |()| "it returned");
             self.ended(name, why);
             tokio::select! {
-                () = tokio::time::sleep(RESTART_DELAY) => self.restarted(name),
+                () = tokio::time::sleep(self.restart_delay) => self.restarted(name),
                 () = stop.cancelled() => return,
             }
         }
@@ -124,25 +130,22 @@ mod tests {
         }
     }
 
-    async fn turns() {
-        for _ in 0..20 {
-            tokio::task::yield_now().await;
-        }
-    }
-
     #[tokio::test]
     async fn a_task_that_panics_or_returns_is_down_counted_and_started_again() {
-        tokio::time::pause();
-        let (runs, mut tasks, mut registry) = (Arc::default(), Tasks::default(), Registry::default());
-        tasks.status.register(&mut registry);
+        let delay = Duration::from_millis(50);
+        let status = Arc::new(TaskStatus { restart_delay: delay, ..TaskStatus::default() });
+        let mut tasks = Tasks { status: status.clone(), set: JoinSet::new() };
+        let (runs, mut registry) = (Arc::new(AtomicU32::new(0)), Registry::default());
+        status.register(&mut registry);
         tasks.spawn("guard", failing(&runs));
-        for ended in 1..=2 {
-            turns().await;
-            assert_eq!((tasks.status.down(), runs.load(Ordering::SeqCst)), (vec!["guard"], ended));
-            tokio::time::advance(RESTART_DELAY).await;
+        for run in 1..=2 {
+            while runs.load(Ordering::SeqCst) < run || status.down().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!((status.down(), runs.load(Ordering::SeqCst)), (vec!["guard"], run));
         }
-        turns().await;
-        assert_eq!((tasks.status.down(), runs.load(Ordering::SeqCst)), (vec![], 3));
+        tokio::time::sleep(2 * delay).await;
+        assert_eq!((status.down(), runs.load(Ordering::SeqCst)), (vec![], 3));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("task_ended_total{task=\"guard\"} 2"), "{text}");
