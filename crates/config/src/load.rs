@@ -10,6 +10,7 @@ use formats::DomainName;
 use formats::tls_policy::Level;
 use net::dns::Dnssec;
 use sender::answer::Settings;
+use sender::answer::decide::DefaultLevel;
 use sender::serve::listen::{Address, SocketFileOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,7 +128,11 @@ fn answers(read: &Read, folder: &Path) -> Result<AnswersConfig, Failure> {
                 Some("dane") => Some(Level::Dane),
                 _ => None,
             },
-            default_is_may: matches!(read.text("answers.default_level"), None | Some("none" | "may")),
+            default_level: match read.text("answers.default_level") {
+                None | Some("none" | "may") => DefaultLevel::May,
+                Some("dane") => DefaultLevel::Dane,
+                Some(_) => DefaultLevel::Stricter,
+            },
             overrides: overrides::rules(read.value("answers.override"), folder)?,
             unused: match read.number("answers.unused_days", 90) {
                 0 => None,

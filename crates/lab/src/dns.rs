@@ -73,6 +73,13 @@ pub enum Tampering {
         /// Use NXDOMAIN instead of NOERROR.
         no_such_name: bool,
     },
+    /// Answer negatively with an unsigned NS record of this zone in place of an SOA record.
+    ForgeReferral {
+        /// The owner of the NS record.
+        zone: String,
+        /// Use NXDOMAIN instead of NOERROR.
+        no_such_name: bool,
+    },
 }
 
 /// Why the name server could not be started or changed.
@@ -473,6 +480,18 @@ impl RequestHandler for Handler {
                 let soa: Vec<Record> = soa.into_iter().collect();
                 let message =
                     MessageResponseBuilder::from_message_request(request).build(metadata, [], [], &soa, []);
+                sent(response.send_response(message).await, request)
+            }
+            Some(Tampering::ForgeReferral { zone, no_such_name }) => {
+                let mut metadata = metadata(request);
+                if no_such_name {
+                    metadata.response_code = ResponseCode::NXDomain;
+                }
+                let ns = parse(&zone)
+                    .map(|zone| Record::from_rdata(zone.clone(), RECORD_TTL, RData::NS(NS(zone))));
+                let ns: Vec<Record> = ns.into_iter().collect();
+                let message =
+                    MessageResponseBuilder::from_message_request(request).build(metadata, [], &ns, [], []);
                 sent(response.send_response(message).await, request)
             }
             Some(Tampering::Forge(forged)) => {

@@ -186,3 +186,26 @@ async fn the_target_of_an_alias_is_validated() {
     assert_eq!(world.security("good.plain.test").await, Security::Insecure);
     assert_eq!(world.look("bad.plain.test").await, Err(DnsError::Bogus));
 }
+
+#[tokio::test]
+async fn an_unsigned_ns_record_proves_no_absence() {
+    for (kind, asked) in
+        [(TamperedKind::Tlsa, Kind::Tlsa), (TamperedKind::Mx, Kind::Mx), (TamperedKind::A, Kind::A)]
+    {
+        let world = world().await;
+        let name = |text: &str| DomainName::parse(text).unwrap();
+        for (zone, no_such_name) in
+            [("plain.test.", false), ("plain.test.", true), ("signed.test.", false), (".", true)]
+        {
+            let how = |zone: &str| Tampering::ForgeReferral { zone: zone.to_owned(), no_such_name };
+            world.names.meddle("a.signed.test.", kind, Some(how(zone))).unwrap();
+            let outcome = world.resolver.lookup(&name("a.signed.test"), asked).await;
+            let is_absence = outcome.as_ref().err().is_some_and(DnsError::is_absence);
+            assert!(outcome.is_err() && !is_absence, "{kind:?}, NS of {zone}: {outcome:?}");
+            // In an unsigned zone such an answer counts: real servers leave the SOA record out.
+            world.names.meddle("b.plain.test.", kind, Some(how("plain.test."))).unwrap();
+            let absence = world.resolver.lookup(&name("b.plain.test"), asked).await.unwrap_err().nothing();
+            assert_eq!(absence.map(|absence| absence.security), Some(Security::Insecure), "{kind:?}");
+        }
+    }
+}

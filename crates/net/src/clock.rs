@@ -119,7 +119,7 @@ pub struct Segment {
 
 /// The largest difference between the two clocks that counts as slewing rather than as a step.
 const MAX_SLEW: SignedDuration = SignedDuration::from_secs(5);
-/// The number of forward steps that are kept; the oldest is dropped first.
+/// The number of forward steps that are kept; beyond it, the two oldest are joined.
 const MAX_STEPS: usize = 32;
 
 impl CalendarAge {
@@ -190,7 +190,11 @@ impl Clocks {
         let mut step = now.duration_since(expected);
         if step > MAX_SLEW {
             if self.forward.len() == MAX_STEPS {
-                self.forward.remove(0);
+                // The two oldest count as one at the later time, so that nothing older ages by the first.
+                let (_, step) = self.forward.remove(0);
+                if let Some((_, next)) = self.forward.first_mut() {
+                    *next = next.saturating_add(step);
+                }
             }
             self.forward.push((expected, step));
         }

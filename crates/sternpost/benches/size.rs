@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use lab::uniform_world::UniformWorld;
 use process::{Process, resident};
 use sender::answer::cache::Cache;
-use sender::answer::decide::{Facts, MxHosts, Origin, decide};
+use sender::answer::decide::{DefaultLevel, Facts, MxHosts, Origin, decide};
 use sender::answer::entry::Entry;
 use sender::answer::route::DaneHosts;
 use sender::answer::sts::{EffectivePolicy, HeldPolicy};
@@ -64,7 +64,7 @@ fn cache(count: usize, what: &str) {
             policy_rest: None,
             rule: None,
             testing: None,
-            default_is_may: true,
+            default_level: DefaultLevel::May,
             min_recheck: Duration::ZERO,
             origin: Origin::LookedUp { ttl: None },
         });

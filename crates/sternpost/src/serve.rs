@@ -64,6 +64,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         ));
     }
     let store = open(&config.store, options).await?;
+    let resolv_conf_time = resolv_conf::modified();
     let world = Arc::new(World::new(&config)?);
     let resolver = world.resolver.clone();
     let mut tasks = Tasks::default();
@@ -129,7 +130,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     if config.dns_servers.is_empty() {
         let followed = world.clone();
-        tasks.spawn("resolv-conf", move || resolv_conf::follow(followed.clone()));
+        tasks.spawn("resolv-conf", move || resolv_conf::follow(followed.clone(), resolv_conf_time));
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let overrides = config.answers.as_ref().map_or(0, |role| role.settings.overrides.len());

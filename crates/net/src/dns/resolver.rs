@@ -75,6 +75,11 @@ pub enum ResolverError {
     /// The system's resolver configuration can't be read, or no resolver can be built from the configuration.
     #[error("the system's resolver configuration (/etc/resolv.conf) can't be used: {0}")]
     System(String),
+    /// The system's resolver configuration names a resolver that the AD bit is not trusted from.
+    #[error(
+        "/etc/resolv.conf now names {0}, and dnssec = \"trust-ad\" trusts only resolvers on this machine and those of the start; restart to trust it"
+    )]
+    Untrusted(IpAddr),
 }
 
 /// A stub resolver with optional DNSSEC validation.
@@ -82,6 +87,8 @@ pub struct Resolver {
     config: ResolverConfig,
     /// The resolver for names that need no validation; `Some` only under [`Dnssec::Validate`].
     plain: Option<Arc<Resolver>>,
+    /// The addresses of the servers at the start.
+    trusted: Vec<IpAddr>,
     /// The servers in use, with their caches. [`Resolver::reload`] replaces them.
     current: RwLock<Arc<Servers>>,
 }
@@ -180,7 +187,9 @@ impl Resolver {
             (Dnssec::TrustAd | Dnssec::Off, _) => None,
         };
         let current = RwLock::new(Arc::new(Servers::new(config, plain.as_ref())?));
-        Ok(Self { config: config.clone(), plain, current })
+        let servers = name_servers(config).map_err(|error| ResolverError::System(error.to_string()))?;
+        let trusted = servers.iter().map(|server| server.ip).collect();
+        Ok(Self { config: config.clone(), plain, trusted, current })
     }
 
     /// Reads the system's resolver configuration again, and replaces the servers and their caches. It does nothing when
@@ -192,9 +201,22 @@ impl Resolver {
         if let Some(plain) = &self.plain {
             plain.reload()?;
         }
+        if self.config.dnssec == Dnssec::TrustAd {
+            self.check_trusted()?;
+        }
         let servers = Arc::new(Servers::new(&self.config, self.plain.as_ref())?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = servers;
         Ok(())
+    }
+
+    /// The AD bit counts only from a resolver that the operator vouches for: one on this machine, or one that was in use
+    /// at the start. Whoever runs the local network can name others in `/etc/resolv.conf`.
+    fn check_trusted(&self) -> Result<(), ResolverError> {
+        let servers = name_servers(&self.config).map_err(|error| ResolverError::System(error.to_string()))?;
+        match servers.iter().find(|server| !server.ip.is_loopback() && !self.trusted.contains(&server.ip)) {
+            Some(server) => Err(ResolverError::Untrusted(server.ip)),
+            None => Ok(()),
+        }
     }
 
     fn current(&self) -> Arc<Servers> {
@@ -255,7 +277,7 @@ impl Servers {
                 Err(DnsError::NoSuchRecord(absence))
                     if kind == Kind::Mx && self.dnssec == Dnssec::TrustAd =>
                 {
-                    let security = self.security_of_zone(name, &outcome, deadline).await;
+                    let security = self.security_of_zone(name, &outcome, deadline).await?;
                     Err(DnsError::NoSuchRecord(Absence { security, ..absence }))
                 }
                 found => found,
@@ -275,7 +297,15 @@ impl Servers {
             }
         };
         let outcome = self.query(absolute(name)?, record_type(kind), deadline).await?;
-        let found = self.read(&outcome, &absolute(name)?, kind);
+        let found = match self.read(&outcome, &absolute(name)?, kind) {
+            Err(DnsError::NoSuchName(absence)) if absence.security == Security::Indeterminate => {
+                Err(DnsError::NoSuchName(self.prove_unsigned(name, absence, deadline).await?))
+            }
+            Err(DnsError::NoSuchRecord(absence)) if absence.security == Security::Indeterminate => {
+                Err(DnsError::NoSuchRecord(self.prove_unsigned(name, absence, deadline).await?))
+            }
+            found => found,
+        };
         self.cache_unsigned_zone(unsigned, name, &outcome, &found, claim);
         found
     }
@@ -288,16 +318,41 @@ impl Servers {
         name: &DomainName,
         outcome: &Result<Lookup, NetError>,
         deadline: Deadline,
-    ) -> Security {
-        let Err(NetError::Dns(HickoryDns::NoRecordsFound(none))) = outcome else { return Security::Insecure };
-        let Some(zone) = none.soa.as_ref().map(|soa| soa.name.clone()) else { return Security::Insecure };
+    ) -> Result<Security, DnsError> {
+        let Err(NetError::Dns(HickoryDns::NoRecordsFound(none))) = outcome else {
+            return Ok(Security::Insecure);
+        };
+        let Some(zone) = none.soa.as_ref().map(|soa| soa.name.clone()) else { return Ok(Security::Insecure) };
         if !absolute(name).is_ok_and(|name| zone.zone_of(&name)) {
-            return Security::Insecure;
+            return Ok(Security::Insecure);
         }
-        match self.query(zone.clone(), RecordType::SOA, deadline).await {
-            Ok(soa) => self.read(&soa, &zone, Kind::Soa).map_or(Security::Insecure, |soa| soa.security),
-            Err(_) => Security::Insecure,
+        let soa = self.query(zone.clone(), RecordType::SOA, deadline).await?;
+        match self.read(&soa, &zone, Kind::Soa) {
+            Ok(soa) => Ok(soa.security),
+            Err(error) if error.is_absence() => Ok(Security::Insecure),
+            // A query that is dropped must not make a signed zone look unsigned.
+            Err(error) => Err(error),
         }
+    }
+
+    /// Checks a negative answer that comes without a proof and without the SOA record of an unsigned zone. It counts only
+    /// if a zone that encloses the name is proven to be unsigned; else it is bogus, since an attacker can put any unsigned
+    /// record into the answer (RFC 4035 §5.4).
+    async fn prove_unsigned(
+        &self,
+        name: &DomainName,
+        absence: Absence,
+        deadline: Deadline,
+    ) -> Result<Absence, DnsError> {
+        let mut zone = Some(name.clone());
+        while let Some(candidate) = zone.filter(|zone| zone.parent().is_some()) {
+            let outcome = self.query(absolute(&candidate)?, RecordType::SOA, deadline).await?;
+            if unsigned_zone(&candidate, &outcome).is_some() {
+                return Ok(Absence { security: Security::Insecure, ..absence });
+            }
+            zone = candidate.parent();
+        }
+        Err(DnsError::Bogus)
     }
 
     /// Caches the unsigned zone that encloses `name`. Negative answers carry the zone's SOA. A positive answer proves

@@ -4,7 +4,7 @@
 use formats::DomainName;
 use jiff::Timestamp;
 use mail_auth::AuthenticatedMessage;
-use mail_auth::common::crypto::HashAlgorithm;
+use mail_auth::common::crypto::{Algorithm, HashAlgorithm};
 use mail_auth::common::headers::Header;
 use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::{DomainKey, VerifySignature};
@@ -47,9 +47,9 @@ pub async fn check_signature(
     now: Timestamp,
 ) -> SignatureState {
     let Some(parsed) = AuthenticatedMessage::parse(message) else { return SignatureState::Missing };
-    let aligned = parsed.dkim_headers.iter().take(MAX_SIGNATURES);
+    let aligned = parsed.dkim_headers.iter().filter(|header| is_aligned(&header.header.d, submitter));
     let mut state = SignatureState::Missing;
-    for header in aligned.filter(|header| is_aligned(&header.header.d, submitter)) {
+    for header in aligned.take(MAX_SIGNATURES) {
         match look_up(dns, &header.header.domain_key()).await {
             Key::Found { key, text } if verifies(&parsed, header, &key, &text, now) => {
                 let Ok(signer) = DomainName::parse(&header.header.d) else { continue };
@@ -75,6 +75,11 @@ fn verifies(
     now: Timestamp,
 ) -> bool {
     let signature = &header.header;
+    // RFC 6376 §5.4: the signature covers From. RFC 8301 §3.1: SHA-1 does not count.
+    let signs_from = signature.h.iter().any(|name| name.eq_ignore_ascii_case("from"));
+    if !signs_from || matches!(signature.a, Algorithm::RsaSha1) {
+        return false;
+    }
     let expires = i64::try_from(signature.x).unwrap_or(i64::MAX);
     let is_current = signature.x == 0 || (signature.x > signature.t && expires > now.as_second());
     let hash = HashAlgorithm::from(signature.a);

@@ -96,12 +96,24 @@ pub struct Facts<'a> {
     pub rule: Option<&'a Rule>,
     /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level.
     pub testing: Option<&'a Level>,
-    /// True if the mail server's default level is `may` or `none`, so that the level `may` is never weaker than the default.
-    pub default_is_may: bool,
+    /// The mail server's default level, which no answer may be weaker than (VAL-27).
+    pub default_level: DefaultLevel,
     /// The minimum time between two look-ups; it applies when the TTL is shorter.
     pub min_recheck: Duration,
     /// Whether the facts are fresh or stored.
     pub origin: Origin,
+}
+
+/// The TLS level that the mail server uses without an answer, as far as answers depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DefaultLevel {
+    /// `none` or `may`: no answer is weaker.
+    #[default]
+    May,
+    /// `dane`: `may` and `encrypt` are weaker for hosts with TLSA records.
+    Dane,
+    /// `encrypt`, `dane-only`, `fingerprint`, `verify` or `secure`: also `dane` is weaker, for hosts without TLSA records.
+    Stricter,
 }
 
 /// An answer and its lifetime.
@@ -231,6 +243,9 @@ fn by_policies(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (
         (0, _, _, 1..) if enforced => (unknown_tlsa(facts.domain), Source::Failure),
         (0, 0, _, 0) => by_mta_sts(facts, dane, found),
         (0, _, _, 0) if enforced => by_mta_sts(facts, dane, found),
+        // Without usable records at every host, `dane` leaves TLS optional at some.
+        (1.., ..) if facts.default_level == DefaultLevel::Stricter => (level(Level::DaneOnly), Source::Dane),
+        _ if facts.default_level == DefaultLevel::Stricter => (Answer::NotFound, Source::Dane),
         _ => (level(Level::Dane), Source::Dane),
     }
 }
@@ -305,12 +320,13 @@ fn by_mta_sts(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (A
 /// report about the policy then comes from Sternpost's own probes (RPT-26).
 fn unrestricted(facts: &Facts<'_>, dane: DaneHosts, answer: Answer) -> Answer {
     let (Answer::Reported(level, _) | Answer::Level(level, _)) = &answer else { return answer };
-    let is_below_dane = matches!(level, Level::May | Level::Encrypt);
-    let is_below_default = *level == Level::May && !facts.default_is_may;
-    match is_below_default || (is_below_dane && dane.behind_insecure_mx > 0) {
-        true => Answer::NotFound,
-        false => answer,
-    }
+    let is_default_may = facts.default_level == DefaultLevel::May;
+    let is_weaker = match level {
+        Level::May => !is_default_may || dane.behind_insecure_mx > 0,
+        Level::Encrypt => !is_default_may && dane.behind_insecure_mx > 0,
+        Level::Dane | Level::DaneOnly | Level::Secure(_) => false,
+    };
+    if is_weaker { Answer::NotFound } else { answer }
 }
 
 /// The answer for an enforced policy that no MX host can match: level `secure` without a `match` would let Postfix match

@@ -58,6 +58,10 @@ const USE_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// The maximum number of failed fetches, and of unsaved policies, in memory.
 const MAX_IN_MEMORY: usize = 10_000;
 
+/// The store failed, so that nothing is known about the stored policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct StoreFailed;
+
 impl Discovery {
     /// Spawns the tasks that read and write policies, so it must be called within a Tokio runtime.
     pub fn new(dns: Arc<dyn Dns>, hosts: Arc<dyn PolicyHosts>, store: Store, clock: Arc<dyn Clock>) -> Self {
@@ -157,13 +161,20 @@ impl Discovery {
 
     /// The stored policy of a domain; `None` when there is none or the store fails, which is logged.
     pub async fn stored(&self, domain: &DomainName) -> Option<StoredPolicy> {
-        match self.policy_reader.policy(domain).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                tracing::error!(%domain, "the stored policy can't be read, so the domain is looked up as if it were new: {error}");
-                None
-            }
-        }
+        self.read_stored(domain).await.ok().flatten()
+    }
+
+    /// The stored policy of a domain; an error, which is logged, when the store fails.
+    pub(super) async fn read_stored(&self, domain: &DomainName) -> Result<Option<StoredPolicy>, StoreFailed> {
+        self.policy_reader.policy(domain).await.map_err(|error| {
+            tracing::error!(%domain, "the stored policy can't be read, so the domain is looked up as if it were new: {error}");
+            StoreFailed
+        })
+    }
+
+    /// True if a policy of the domain is in memory because it could not be stored.
+    pub(super) fn has_unsaved(&self, domain: &DomainName) -> bool {
+        lock(&self.unsaved).contains_key(domain)
     }
 
     /// The time until a policy expires; zero when it has expired.

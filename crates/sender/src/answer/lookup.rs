@@ -12,6 +12,7 @@ use super::route::{self, DaneHosts, NextHop, Route, RouteLookup};
 use super::service::{PolicyService, Settings};
 use super::sts::EffectivePolicy;
 use formats::DomainName;
+use formats::Mode;
 use formats::tls_policy::Answer;
 use net::BoxFuture;
 use std::sync::Arc;
@@ -79,9 +80,13 @@ impl PolicyService {
     ) -> (Arc<Entry>, Option<StoredPolicy>) {
         self.metrics.looking.inc();
         let settings = self.settings();
-        let stored = self.discovery.stored(hop.policy_domain()).await;
+        let read = self.discovery.read_stored(hop.policy_domain()).await;
+        let store_failed = read.is_err();
+        let stored = read.ok().flatten();
+        // A policy in memory that could not be stored is newer than the stored one.
+        let is_newest = !self.discovery.has_unsaved(hop.policy_domain());
         let from_store = match (purpose, &stored) {
-            (Purpose::Request, Some(stored)) => self.answer_from_store(&hop, stored, &settings),
+            (Purpose::Request, Some(stored)) if is_newest => self.answer_from_store(&hop, stored, &settings),
             _ => None,
         };
         let used = stored.clone().filter(|_| from_store.is_some());
@@ -94,7 +99,7 @@ impl PolicyService {
                     Some(permit) => Some(permit),
                     None => self.request_permits.clone().acquire_owned().await.ok(),
                 };
-                self.look_up_and_store(&hop, guard, purpose, stored, &settings).await
+                self.look_up_and_store(&hop, guard, purpose, stored, store_failed, &settings).await
             }
         });
         if purpose != Purpose::Refresh || self.cache.contains(guard.name()) {
@@ -129,7 +134,7 @@ impl PolicyService {
             policy_rest,
             rule: None,
             testing: settings.testing.as_ref(),
-            default_is_may: settings.default_is_may,
+            default_level: settings.default_level,
             min_recheck: settings.recheck,
             origin: Origin::Stored,
         });
@@ -142,6 +147,7 @@ impl PolicyService {
         guard: &InFlightGuard,
         purpose: Purpose,
         stored: Option<StoredPolicy>,
+        store_failed: bool,
         settings: &Settings,
     ) -> Entry {
         let observed = self.observe(hop, stored, settings).await;
@@ -157,8 +163,8 @@ impl PolicyService {
         if decision.source == Source::MtaSts && decision.dane.behind_insecure_mx > 0 {
             self.metrics.dane_set_aside.inc();
         }
-        if decision.yields_to_cached
-            && let Some(cached) = self.cache.get(guard.name()).filter(|cached| cached.until > self.second())
+        if let Some(cached) = self.cache.get(guard.name()).filter(|cached| cached.until > self.second())
+            && keeps_cached(&decision, &observed, &cached, store_failed)
         {
             return cached.with_times(self.after(decision.recheck), cached.until);
         }
@@ -176,8 +182,8 @@ impl PolicyService {
         dane: &str,
     ) {
         let is_purged = guard.flight().writing().await;
-        let is_overtaken =
-            guard.flight().is_outdated() && self.discovery.stored(domain).await != sighting.stored;
+        let is_overtaken = guard.flight().is_outdated()
+            && self.discovery.read_stored(domain).await.is_ok_and(|now| now != sighting.stored);
         if !*is_purged && !is_overtaken {
             let is_use = matches!(purpose, Purpose::Request | Purpose::Recheck);
             self.discovery.save(domain, sighting, dane, is_use).await;
@@ -229,7 +235,7 @@ impl PolicyService {
             policy_rest,
             rule: observed.rule.as_ref(),
             testing: settings.testing.as_ref(),
-            default_is_may: settings.default_is_may,
+            default_level: settings.default_level,
             min_recheck: settings.recheck,
             origin: Origin::LookedUp { ttl: observed.ttl },
         })
@@ -245,4 +251,20 @@ impl PolicyService {
         let wait = ElapsedSeconds::try_from(wait.as_secs()).unwrap_or(ElapsedSeconds::MAX);
         self.second().saturating_add(wait)
     }
+}
+
+/// True if an unexpired cached answer takes precedence over a new decision.
+///
+/// A failing resolver removes no answer, but a cached answer that is weaker than an enforced policy which is known by now
+/// does not stay. Where the store fails, nobody knows whether a policy is held, so that an answer by a policy stays when
+/// the look-up finds none.
+fn keeps_cached(decision: &Decision, observed: &Observed, cached: &Entry, store_failed: bool) -> bool {
+    let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
+    let is_enforced = found.is_some_and(|found| found.mode() == Mode::Enforce);
+    let is_strong = cached.source == Source::Dane || cached.level().as_deref() == Some("secure");
+    if decision.yields_to_cached {
+        return !is_enforced || is_strong;
+    }
+    let finds_no_policy = matches!(found, Some(EffectivePolicy::None | EffectivePolicy::Unavailable(_)));
+    store_failed && finds_no_policy && decision.source == Source::NoPolicy && cached.source == Source::MtaSts
 }

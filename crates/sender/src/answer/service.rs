@@ -6,7 +6,7 @@
 
 use super::Discovery;
 use super::cache::Cache;
-use super::decide::Source;
+use super::decide::{DefaultLevel, Source};
 use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlight, Purpose};
 use super::metrics::Metrics;
@@ -35,8 +35,8 @@ pub struct Settings {
     pub recheck: Duration,
     /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level.
     pub testing: Option<Level>,
-    /// True if the mail server's default TLS level is `may` or `none`; see [`super::decide::Facts::default_is_may`].
-    pub default_is_may: bool,
+    /// The mail server's default TLS level.
+    pub default_level: DefaultLevel,
     /// The operator's override table.
     pub overrides: Overrides,
     /// The time without use after which a policy is no longer refreshed; `None` refreshes every policy.
@@ -50,7 +50,7 @@ impl Default for Settings {
             patience: Duration::from_secs(20),
             recheck: RECORD_RECHECK,
             testing: None,
-            default_is_may: true,
+            default_level: DefaultLevel::May,
             overrides: Overrides::default(),
             unused: Some(UNUSED_AFTER),
         }

@@ -2,7 +2,6 @@
 //! used without a restart. It does nothing where the configuration names the resolvers.
 
 use operations::world::World;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -10,28 +9,29 @@ const PATH: &str = "/etc/resolv.conf";
 /// The interval between two looks at the file's modification time.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Follows the file until the future is dropped.
-pub async fn follow(world: Arc<World>) {
-    let mut known = modified(Path::new(PATH));
+/// Follows the file until the future is dropped. `known` is its modification time before the resolvers were built.
+pub async fn follow(world: Arc<World>, mut known: Option<SystemTime>) {
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
-        let now = modified(Path::new(PATH));
-        // A file that is missing is being replaced.
-        if now.is_some() && now != known {
+        let now = modified();
+        // A file that is missing is being replaced. After a failure the file is tried again.
+        if now.is_some() && now != known && reload(&world) {
             known = now;
-            reload(&world);
         }
     }
 }
 
-/// Reads the file again. On failure the resolvers in use stay.
-pub fn reload(world: &World) {
-    match world.reload_resolvers() {
+/// Reads the file again. On failure the resolvers in use stay, and it returns false.
+pub fn reload(world: &World) -> bool {
+    let outcome = world.reload_resolvers();
+    match &outcome {
         Ok(()) => tracing::info!("the system's resolver configuration was read again"),
         Err(error) => tracing::error!("{error}; the resolvers that were in use stay in use"),
     }
+    outcome.is_ok()
 }
 
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).ok()?.modified().ok()
+/// The time of the file's last modification; `None` while it is missing.
+pub fn modified() -> Option<SystemTime> {
+    std::fs::metadata(PATH).ok()?.modified().ok()
 }

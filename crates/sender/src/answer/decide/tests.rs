@@ -233,7 +233,7 @@ impl<'t> Given<'t> {
             policy_rest: is_policy.then_some(Duration::from_secs(self.rest)),
             rule: rule.as_ref(),
             testing: None,
-            default_is_may: true,
+            default_level: DefaultLevel::May,
             min_recheck: Duration::from_secs(self.min_recheck),
             origin: self.origin,
         })
@@ -398,7 +398,7 @@ fn the_operator_may_set_a_level_for_testing() {
         policy_rest: Some(Duration::from_secs(REST)),
         rule: None,
         testing: Some(&Level::Encrypt),
-        default_is_may: true,
+        default_level: DefaultLevel::May,
         min_recheck: Duration::from_secs(60),
         origin: Origin::LookedUp { ttl: None },
     });
@@ -407,7 +407,12 @@ fn the_operator_may_set_a_level_for_testing() {
 }
 
 /// The replies without and with TLSRPT attributes.
-fn replies(hosts_word: &str, found_word: &str, testing: Option<&Level>, default_is_may: bool) -> [String; 2] {
+fn replies(
+    hosts_word: &str,
+    found_word: &str,
+    testing: Option<&Level>,
+    default_level: DefaultLevel,
+) -> [String; 2] {
     let (domain, found) = (name(), found(found_word));
     let answer = decide(&Facts {
         domain: &domain,
@@ -416,7 +421,7 @@ fn replies(hosts_word: &str, found_word: &str, testing: Option<&Level>, default_
         policy_rest: Some(Duration::from_secs(REST)),
         rule: None,
         testing,
-        default_is_may,
+        default_level,
         min_recheck: Duration::from_secs(60),
         origin: Origin::LookedUp { ttl: None },
     })
@@ -432,20 +437,44 @@ fn replies(hosts_word: &str, found_word: &str, testing: Option<&Level>, default_
 #[test]
 fn val_27_no_answer_is_weaker_than_dane_behind_unsigned_mx_records() {
     for policy in ["testing", "unavailable", "none", "mode-none"] {
-        assert_eq!(replies("half-signed", policy, None, true), ["NOTFOUND", "NOTFOUND"], "{policy}");
+        assert_eq!(
+            replies("half-signed", policy, None, DefaultLevel::May),
+            ["NOTFOUND", "NOTFOUND"],
+            "{policy}"
+        );
     }
-    assert_eq!(replies("half-signed", "testing", Some(&Level::Encrypt), true), ["NOTFOUND", "NOTFOUND"]);
-    assert_eq!(replies("half-signed", "testing", Some(&Level::Dane), true), ["dane", "dane"]);
-    assert_eq!(replies("half-signed", "enforce", None, true), ["secure", "secure"]);
-    assert_eq!(replies("no-tlsa", "testing", None, true), ["NOTFOUND", "may"]);
+    let encrypt = |default| replies("half-signed", "testing", Some(&Level::Encrypt), default);
+    assert_eq!(encrypt(DefaultLevel::May), ["encrypt", "encrypt"], "the mail server alone does not use DANE");
+    assert_eq!(encrypt(DefaultLevel::Dane), ["NOTFOUND", "NOTFOUND"]);
+    assert_eq!(replies("half-signed", "testing", Some(&Level::Dane), DefaultLevel::May), ["dane", "dane"]);
+    assert_eq!(replies("half-signed", "enforce", None, DefaultLevel::May), ["secure", "secure"]);
+    assert_eq!(replies("no-tlsa", "testing", None, DefaultLevel::May), ["NOTFOUND", "may"]);
 }
 
 #[test]
 fn val_27_may_is_no_answer_where_the_mail_server_is_stricter_by_itself() {
     for policy in ["testing", "unavailable"] {
-        assert_eq!(replies("no-tlsa", policy, None, true), ["NOTFOUND", "may"], "{policy}");
-        assert_eq!(replies("no-tlsa", policy, None, false), ["NOTFOUND", "NOTFOUND"], "{policy}");
+        assert_eq!(replies("no-tlsa", policy, None, DefaultLevel::May), ["NOTFOUND", "may"], "{policy}");
+        assert_eq!(
+            replies("no-tlsa", policy, None, DefaultLevel::Stricter),
+            ["NOTFOUND", "NOTFOUND"],
+            "{policy}"
+        );
     }
-    assert_eq!(replies("no-tlsa", "testing", Some(&Level::Encrypt), false), ["encrypt", "encrypt"]);
-    assert_eq!(replies("no-tlsa", "enforce", None, false), ["secure", "secure"]);
+    assert_eq!(
+        replies("no-tlsa", "testing", Some(&Level::Encrypt), DefaultLevel::Stricter),
+        ["encrypt", "encrypt"]
+    );
+    assert_eq!(replies("no-tlsa", "enforce", None, DefaultLevel::Stricter), ["secure", "secure"]);
+}
+
+#[test]
+fn val_27_dane_is_no_answer_for_hosts_without_tlsa_where_the_mail_server_requires_tls_by_itself() {
+    for hosts in ["some-tlsa", "some-unusable", "tlsa-or-unknown"] {
+        assert_eq!(replies(hosts, "none", None, DefaultLevel::Stricter)[0], "dane-only", "{hosts}");
+        assert_eq!(replies(hosts, "none", None, DefaultLevel::Dane)[0], "dane", "{hosts}");
+    }
+    for hosts in ["only-unusable", "none-or-unknown"] {
+        assert_eq!(replies(hosts, "none", None, DefaultLevel::Stricter)[0], "NOTFOUND", "{hosts}");
+    }
 }

@@ -397,6 +397,45 @@ async fn when_the_store_fails_answers_continue_from_memory() {
 }
 
 #[tokio::test]
+async fn a_store_that_fails_later_does_not_remove_a_policy_from_the_cache() {
+    let bench = Bench::new().await;
+    bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
+    assert_eq!(bench.ask(NAME).await, secure("1"));
+    bench.store.close().await;
+    // The attacker hides the record, while nobody can say from the store that a policy is held.
+    bench.world.publish(NAME, Published::nothing());
+    for _ in 0..3 {
+        bench.clock.advance(400);
+        bench.ask(NAME).await;
+        bench.settle().await;
+        assert_eq!(bench.ask(NAME).await, secure("1"));
+    }
+    // A domain without a policy in the cache has no answer all the same.
+    assert_eq!(bench.ask("other.example").await, "NOTFOUND");
+}
+
+#[tokio::test]
+async fn a_cached_answer_weaker_than_a_policy_that_is_known_by_now_does_not_stay() {
+    let bench = Bench::new().await;
+    for mode in ["testing", "none"] {
+        bench.world.publish(NAME, Published::policy("1", mode, 31_557_600));
+        bench.clock.advance(400);
+        bench.answers.refresh(NextHop::domain(DomainName::parse(NAME).unwrap())).await;
+        assert_eq!(bench.ask(NAME).await, "NOTFOUND", "{mode}");
+        // The domain enforces its policy now, and the attacker drops the MX queries.
+        let enforced = Published::policy("2", "enforce", 604_800);
+        bench.world.publish(NAME, Published { mx: Err(DnsError::Timeout), ..enforced.clone() });
+        bench.clock.advance(400);
+        bench.ask(NAME).await;
+        bench.settle().await;
+        let reply = bench.ask(NAME).await;
+        assert!(reply.starts_with("TEMP "), "{mode}: {reply}");
+        bench.clock.advance(31);
+        assert_eq!(bench.ask(NAME).await, secure("2"), "{mode}: the policy in the store answers");
+    }
+}
+
+#[tokio::test]
 async fn a_policy_with_max_age_0_is_used_once_and_not_stored() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 0));
