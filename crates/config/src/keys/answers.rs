@@ -79,7 +79,7 @@ pub(super) const KEYS: &[Key] = &[
             "verify",
             "secure",
         ]),
-        default: "may",
+        default: "\"may\"",
         unset: "",
         about: "The TLS level that the mail server uses without an answer: `smtp_tls_security_level` of Postfix. Above \
             `may`, domains whose policy is in mode `testing` or can't be fetched are answered `NOTFOUND`, so that no \
