@@ -8,7 +8,7 @@ use tokio::task::{JoinError, JoinSet};
 
 /// Connects to the first address that accepts a connection. The addresses are tried in their order. Each attempt gets a
 /// head start of [`HAPPY_EYEBALLS_DELAY`] over the next, so that an unresponsive address delays the connection only a
-/// little (POL-28, RFC 8305 §5). `sources` are local addresses, as in [`tcp`].
+/// little (POL-28, RFC 8305 §5). `sources` are local addresses to connect from.
 ///
 /// # Errors
 /// If every attempt fails, the address and the error of the last one.
