@@ -131,8 +131,9 @@ impl World {
     /// Reads `/etc/resolv.conf` again, for resolvers that the configuration does not name. On failure the resolvers in
     /// use stay.
     pub fn reload_resolvers(&self) -> Result<(), ResolverError> {
-        self.plain.reload()?;
+        // First the resolver that may refuse the file, so that then no other one uses it.
         self.resolver.reload()?;
+        self.plain.reload()?;
         self.bogus_detector.reload()
     }
 

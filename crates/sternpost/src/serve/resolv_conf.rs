@@ -14,21 +14,20 @@ pub async fn follow(world: Arc<World>, mut known: Option<SystemTime>) {
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
         let now = modified();
-        // A file that is missing is being replaced. After a failure the file is tried again.
-        if now.is_some() && now != known && reload(&world) {
+        // A file that is missing is being replaced. One that can't be used is tried again when it changes.
+        if now.is_some() && now != known {
             known = now;
+            reload(&world);
         }
     }
 }
 
-/// Reads the file again. On failure the resolvers in use stay, and it returns false.
-pub fn reload(world: &World) -> bool {
-    let outcome = world.reload_resolvers();
-    match &outcome {
+/// Reads the file again. On failure the resolvers in use stay.
+pub fn reload(world: &World) {
+    match world.reload_resolvers() {
         Ok(()) => tracing::info!("the system's resolver configuration was read again"),
         Err(error) => tracing::error!("{error}; the resolvers that were in use stay in use"),
     }
-    outcome.is_ok()
 }
 
 /// The time of the file's last modification; `None` while it is missing.
