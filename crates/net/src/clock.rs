@@ -102,8 +102,19 @@ pub struct CalendarAge {
 struct Clocks {
     now: Timestamp,
     elapsed: Duration,
-    /// Steps forward, oldest first: the wall-clock time before the step, and its size.
-    forward: Vec<(Timestamp, SignedDuration)>,
+    /// The latest wall-clock time that was read. Data with a later time is from before the start of this process.
+    latest: Timestamp,
+    /// Steps forward, oldest first.
+    forward: Vec<ForwardStep>,
+}
+
+/// A forward step of the wall clock.
+#[derive(Debug, Clone, Copy)]
+struct ForwardStep {
+    /// The last time that counts as before the step.
+    last_before: Timestamp,
+    /// The size of the step, without what a later step back has undone.
+    size: SignedDuration,
 }
 
 /// A range of wall-clock times, and the current time as data from that range has lived it.
@@ -125,7 +136,8 @@ const MAX_STEPS: usize = 32;
 impl CalendarAge {
     /// Detects steps of `clock` from now on.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        let last = Clocks { now: clock.now(), elapsed: clock.elapsed(), forward: Vec::new() };
+        let now = clock.now();
+        let last = Clocks { now, elapsed: clock.elapsed(), latest: now, forward: Vec::new() };
         Self { clock, last: Mutex::new(last) }
     }
 
@@ -138,7 +150,7 @@ impl CalendarAge {
     /// Together they contain every time.
     pub fn segments(&self) -> Vec<Segment> {
         let clocks = self.updated();
-        let mut ends: Vec<Timestamp> = clocks.forward.iter().map(last_before).collect();
+        let mut ends: Vec<Timestamp> = clocks.forward.iter().map(|step| step.last_before).collect();
         ends.push(Timestamp::MAX);
         ends.sort_unstable();
         ends.dedup();
@@ -150,11 +162,14 @@ impl CalendarAge {
         ends.into_iter().map(segment).collect()
     }
 
-    /// The earliest time that lies at most `age` in the past, by [`Self::now_since`].
+    /// The earliest time that lies at most `age` in the past, by [`Self::now_since`]. Times after it may be older, if a step
+    /// lies between.
     pub fn oldest_within(&self, age: SignedDuration) -> Timestamp {
-        let earliest =
-            |range: Segment| range.now.saturating_sub(age).ok().filter(|start| *start > range.after);
-        self.segments().into_iter().rev().find_map(earliest).unwrap_or(Timestamp::MIN)
+        let earliest = |range: Segment| {
+            let start = range.now.saturating_sub(age).unwrap_or(Timestamp::MIN).max(range.after);
+            (start < range.until).then_some(start)
+        };
+        self.segments().into_iter().filter_map(earliest).min().unwrap_or(Timestamp::MIN)
     }
 
     /// The clocks, with all steps until now.
@@ -178,8 +193,8 @@ impl CalendarAge {
 
 impl Clocks {
     fn now_since(&self, since: Timestamp) -> Timestamp {
-        let steps = self.forward.iter().filter(|step| since <= last_before(step));
-        let skipped = steps.fold(SignedDuration::ZERO, |sum, (_, step)| sum.saturating_add(*step));
+        let steps = self.forward.iter().filter(|step| since <= step.last_before);
+        let skipped = steps.fold(SignedDuration::ZERO, |sum, step| sum.saturating_add(step.size));
         self.now.saturating_sub(skipped).unwrap_or(self.now)
     }
 
@@ -187,34 +202,42 @@ impl Clocks {
     fn update(&mut self, now: Timestamp, elapsed: Duration) {
         let passed = SignedDuration::try_from(elapsed.saturating_sub(self.elapsed));
         let expected = self.now.saturating_add(passed.unwrap_or_default()).unwrap_or(self.now);
+        self.latest = self.latest.max(expected);
         let mut step = now.duration_since(expected);
         if step > MAX_SLEW {
-            if self.forward.len() == MAX_STEPS {
-                // The two oldest count as one at the later time, so that nothing older ages by the first.
-                let (_, step) = self.forward.remove(0);
-                if let Some((_, next)) = self.forward.first_mut() {
-                    *next = next.saturating_add(step);
-                }
-            }
-            self.forward.push((expected, step));
+            self.step_forward(expected, step);
         }
         while step < -MAX_SLEW {
-            let Some((_, last)) = self.forward.last_mut() else { break };
-            let undone = (*last).min(step.abs());
-            *last -= undone;
+            let Some(last) = self.forward.last_mut() else { break };
+            let undone = last.size.min(step.abs());
+            last.size -= undone;
             step += undone;
-            if last.is_zero() {
+            if last.size.is_zero() {
                 self.forward.pop();
             }
         }
+        self.latest = self.latest.max(now);
         (self.now, self.elapsed) = (now, elapsed);
     }
-}
 
-/// The last time that counts as before a step forward. The times that the step skipped belong to it: data with such a
-/// time is from before the step, when the clock had been set back.
-fn last_before((before, step): &(Timestamp, SignedDuration)) -> Timestamp {
-    later(*before, step.saturating_sub(MAX_SLEW)).max(*before)
+    /// Records a step forward from the time `before`.
+    ///
+    /// Of the times that the step skipped, those up to [`Self::latest`] are from before the step, when the clock had
+    /// been set back. Later ones are from before the start of this process: a machine without a battery-backed clock starts in the past,
+    /// and the step corrects that, so that the age of stored data is right again after it.
+    fn step_forward(&mut self, before: Timestamp, size: SignedDuration) {
+        if self.forward.len() == MAX_STEPS {
+            // The two oldest count as one at the later time, so that nothing older ages by the first.
+            let oldest = self.forward.remove(0);
+            if let Some(next) = self.forward.first_mut() {
+                next.size = next.size.saturating_add(oldest.size);
+                next.last_before = next.last_before.max(oldest.last_before);
+            }
+        }
+        let last_skipped = later(before, size.saturating_sub(MAX_SLEW));
+        let last_before = self.latest.min(last_skipped).max(before);
+        self.forward.push(ForwardStep { last_before, size });
+    }
 }
 
 #[cfg(test)]
@@ -235,13 +258,57 @@ mod tests {
         clock.advance(5);
         assert_eq!(life.now_since(at(900)), at(1010), "set forward: not older");
         assert_eq!(life.now_since(fetched_at), at(1_001_010), "fetched after the step");
-        assert_eq!(life.now_since(at(5000)), at(1010), "fetched before the clock was once set back");
+        let of_earlier_start = life.now_since(at(5000));
+        assert_eq!(of_earlier_start, at(1_001_010), "stored before the start, with the right time");
         clock.set_by(-1_000_000);
         clock.advance(10);
         assert_eq!(life.now_since(at(900)), at(1020), "set back again: the steps cancel out");
         clock.set_by(-500);
         clock.advance(10);
         assert_eq!(life.now_since(at(900)), at(530), "set back: younger by the step");
+    }
+
+    #[test]
+    fn val_22_stored_data_has_its_age_when_a_machine_that_started_in_the_past_gets_the_time() {
+        let (start, fetched_at, real) = (at(1000), at(900_000), at(1_000_000));
+        let clock = Arc::new(ManualClock::new(start));
+        let life = CalendarAge::new(clock.clone());
+        clock.advance(60);
+        assert_eq!(life.now_since(fetched_at), at(1060), "not aged by the wrong clock");
+        clock.set_by(real.duration_since(at(1060)).as_secs());
+        assert_eq!(life.now_since(fetched_at), real);
+        clock.advance(1000);
+        assert_eq!(life.now_since(fetched_at), at(1_001_000));
+        assert_eq!(life.now_since(at(1030)), at(2060), "stamped by this process before the step");
+    }
+
+    #[test]
+    fn val_22_data_from_before_a_step_back_does_not_age_by_the_step_forward_that_undoes_the_step() {
+        let clock = Arc::new(ManualClock::new(at(100_000)));
+        let life = CalendarAge::new(clock.clone());
+        let fetched_at = life.now();
+        clock.advance(10);
+        clock.set_by(-50_000);
+        assert_eq!(life.now(), at(50_010));
+        clock.set_by(900_000);
+        clock.advance(10);
+        assert_eq!(life.now_since(fetched_at), at(50_020));
+    }
+
+    #[test]
+    fn val_22_nothing_ages_by_a_step_that_is_counted_together_with_others() {
+        let clock = Arc::new(ManualClock::new(at(1000)));
+        let life = CalendarAge::new(clock.clone());
+        let mut stamps = vec![(life.now(), 0)];
+        for step in 1..=100 {
+            clock.advance(10);
+            clock.set_by(i64::from(step) * 100);
+            stamps.push((life.now(), step * 10));
+        }
+        for (stamp, elapsed) in stamps {
+            let age = life.now_since(stamp).duration_since(stamp).as_secs();
+            assert!(age <= 1000 - i64::from(elapsed), "{stamp} is {age} s old");
+        }
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub struct World {
     pub resolver: Arc<Resolver>,
     /// The resolver for checks, which tells bogus answers from other failures.
     bogus_detector: Arc<BogusDetector>,
-    /// The resolver without validation itself, for [`World::reload_resolvers`].
-    plain: Arc<Resolver>,
+    /// The resolver without validation, if it is not paired with [`World::resolver`] and reloaded with that.
+    unpaired: Option<Arc<Resolver>>,
     /// The resolver without DNSSEC validation, for addresses of policy hosts.
     pub addresses: Arc<dyn Dns>,
     /// The HTTPS client for policy files.
@@ -118,7 +118,7 @@ impl World {
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,
             bogus_detector,
-            plain,
+            unpaired: Some(plain).filter(|_| config.dnssec != Dnssec::Validate),
             addresses,
             resolver,
             trust,
@@ -130,10 +130,16 @@ impl World {
 
     /// Reads `/etc/resolv.conf` again, for resolvers that the configuration does not name. On failure the resolvers in
     /// use stay.
-    pub fn reload_resolvers(&self) -> Result<(), ResolverError> {
+    ///
+    /// # Errors
+    ///
+    /// See [`Resolver::reload`].
+    pub async fn reload_resolvers(&self) -> Result<(), ResolverError> {
         // First the resolver that may refuse the file, so that then no other one uses it.
-        self.resolver.reload()?;
-        self.plain.reload()?;
+        self.resolver.reload().await?;
+        if let Some(plain) = &self.unpaired {
+            plain.reload().await?;
+        }
         self.bogus_detector.reload()
     }
 

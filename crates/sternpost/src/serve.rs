@@ -14,6 +14,7 @@ mod metrics;
 mod pages;
 pub mod reporting;
 mod resolv_conf;
+mod resolver_watch;
 mod tasks;
 
 use crate::log;
@@ -25,12 +26,12 @@ use http::Http;
 use inbox::MailRole;
 use listeners::{Listeners, Role};
 use messages::Messenger;
-use net::dns::{DnsError, Resolver, Security};
 use operations::RolloutContext;
 use operations::world::World;
 use pages::Pages;
 use prometheus_client::registry::Registry;
 use reporting::Reporting;
+use resolver_watch::ResolverStatus;
 use sender::answer::{Discovery, PolicyService};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Address, SocketFileOptions};
@@ -66,7 +67,6 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let store = open(&config.store, options).await?;
     let resolv_conf_time = resolv_conf::modified();
     let world = Arc::new(World::new(&config)?);
-    let resolver = world.resolver.clone();
     let mut tasks = Tasks::default();
     let hosting = match &config.host {
         Some(role) => {
@@ -107,6 +107,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);
     tasks.status.register(&mut counted);
+    let resolver = Arc::new(ResolverStatus::default());
+    resolver.register(&mut counted);
     let mut roles = Roles {
         world: world.clone(),
         answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())),
@@ -116,6 +118,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         admin,
         reporting,
         tasks: tasks.status.clone(),
+        resolver,
         counted: Arc::new(counted),
     };
     let shutdown = Shutdown::default();
@@ -137,7 +140,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     tracing::info!(store = %config.store.display(), overrides, "ready");
     let stopped = tokio::select! {
         stopped = until_stopped(&config, named, &roles, &mut listeners) => stopped,
-        failure = without_dnssec(&resolver, config.answers.is_some()) => Err(failure),
+        failure = resolver_watch::watch(world.resolver.clone(), config.answers.is_some(), roles.resolver.clone()) => Err(failure),
         failure = roles.reporting.collector_ended(&tasks.status) => Err(failure),
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -165,6 +168,8 @@ struct Roles {
     reporting: Reporting,
     /// The background tasks, for `/readyz`.
     tasks: Arc<TaskStatus>,
+    /// The state of the resolver, for `/readyz`.
+    resolver: Arc<ResolverStatus>,
     /// Counters of the roles, for `/metrics`.
     counted: Arc<Registry>,
 }
@@ -217,28 +222,6 @@ async fn open(path: &Path, options: &Options) -> Result<Store, Failure> {
     }
 }
 
-/// Probes whether the resolver supports DNSSEC. Returns only when it does not and the role `[answers]` runs: then every
-/// look-up would fail and all mail would be deferred, which is a configuration error. Otherwise it logs the result and
-/// never returns. The server starts and answers before the probe ends.
-async fn without_dnssec(resolver: &Resolver, answers_enabled: bool) -> Failure {
-    match resolver.probe().await {
-        Err(DnsError::Bogus) if !answers_enabled => tracing::error!(
-            "the resolver's answers fail DNSSEC validation, so every look-up fails: set a resolver that supports DNSSEC in [dns] servers"
-        ),
-        Err(DnsError::Bogus) => {
-            return Failure::usage(
-                "the resolver's answers fail DNSSEC validation",
-                "even the root zone does not validate, so all mail would be deferred",
-                "Use a resolver that supports DNSSEC, preferably on this machine (Debian: apt install unbound), in\n/etc/resolv.conf or as [dns] servers. Without one, DANE can't work; disable DNSSEC with\n  [dns]\n  dnssec = \"off\"",
-            );
-        }
-        Err(error) => tracing::warn!("the resolver does not answer queries for the root zone: {error}"),
-        Ok(Security::Secure) => tracing::info!("the resolver supports DNSSEC"),
-        Ok(_) => tracing::warn!("DNSSEC is not validated, so DANE never applies"),
-    }
-    std::future::pending().await
-}
-
 fn answers(world: &World, role: &AnswersConfig, store: Store) -> Arc<PolicyService> {
     let discovery =
         Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
@@ -263,6 +246,7 @@ impl Roles {
             answers: self.answers.clone(),
             others: self.counted.clone(),
             tasks: self.tasks.clone(),
+            resolver: self.resolver.clone(),
         };
         all.extend(config.metrics.map(|at| (Address::Tcp(at), Role::Http(Http(metrics::pages(counted))))));
         if let (Some(role), Some(collector)) = (&config.collector, &self.reporting.collector) {
@@ -311,7 +295,8 @@ async fn until_stopped(
 async fn reload(first: &Config, named: Option<&Path>, roles: &Roles, listeners: &mut Listeners) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
     if first.dns_servers.is_empty() {
-        resolv_conf::reload(&roles.world);
+        // The failure is logged; the task that follows the file tries again.
+        let _ = resolv_conf::reload(&roles.world, None).await;
     }
     let outcome = match Config::load(first.file.as_deref().or(named)) {
         Ok(config) => apply_config(first, &config, roles, listeners).await,

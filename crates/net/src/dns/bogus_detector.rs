@@ -2,7 +2,8 @@
 //! with SERVFAIL. The same query with the CD bit ("checking disabled", RFC 4035 §3.2.2) returns the data if only
 //! validation failed.
 
-use super::resolver::{pool, record_type};
+use super::records::record_type;
+use super::resolver_config::pool;
 use super::sockets::Sockets;
 use super::{Answer, Dns, DnsError, Kind, ResolverConfig, ResolverError};
 use crate::BoxFuture;

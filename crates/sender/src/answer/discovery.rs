@@ -32,6 +32,8 @@ pub struct Discovery {
     policy_writer: PolicyWriter,
     policy_reader: PolicyReader,
     clock: CalendarAge,
+    /// The monotonic time of the start.
+    started: Duration,
     /// The last failed fetch of each domain, for the back-off.
     failures: Mutex<HashMap<DomainName, FailedFetch>>,
     /// Policies that could not be written to the store.
@@ -71,6 +73,7 @@ impl Discovery {
             policy_writer: PolicyWriter::new(store.clone()),
             policy_reader: PolicyReader::new(store.clone()),
             store,
+            started: clock.elapsed(),
             clock: CalendarAge::new(clock),
             failures: Mutex::default(),
             unsaved: Mutex::default(),
@@ -186,6 +189,11 @@ impl Discovery {
     /// The current wall-clock time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The time since the start of this process.
+    pub(super) fn uptime(&self) -> Duration {
+        self.clock.elapsed().saturating_sub(self.started)
     }
 
     /// The stored policies by the time of their fetch, each set with the current time for its age: a forward step of

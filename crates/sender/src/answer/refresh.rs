@@ -23,6 +23,9 @@ use store::policies::{Fetched, PolicyCounts};
 const REFRESH_RETRY: SignedDuration = SignedDuration::from_hours(1);
 /// The maximum number of due policies in one query of the store.
 const REFRESH_BATCH: u32 = 1024;
+/// The time after the start in which no expired policy is deleted. A machine may start with its clock ahead, until the
+/// time service sets it back; a policy that only looks expired is still there then.
+const DELETION_GRACE: Duration = Duration::from_secs(3600);
 /// The interval between two queries for due policies.
 const ROUND_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -43,7 +46,7 @@ impl PolicyService {
         })
     }
 
-    /// Refreshes up to `REFRESH_BATCH` due policies of each set, and deletes expired ones. Returns the number of
+    /// Refreshes up to `REFRESH_BATCH` due policies of each set, and deletes expired ones, from an hour after the start on. Returns the number of
     /// policies that were due.
     pub async fn refresh_due(self: &Arc<Self>) -> Result<usize, StoreError> {
         let sets = self.discovery.sets();
@@ -77,8 +80,11 @@ impl PolicyService {
     async fn expire_and_count(&self, sets: &[Fetched], used_since: Timestamp) -> Result<(), StoreError> {
         let mut sum = PolicyCounts::default();
         let mut overdue = SignedDuration::ZERO;
+        let deletes_expired = self.discovery.uptime() >= DELETION_GRACE;
         for set in sets {
-            self.store.delete_expired_policies(*set).await?;
+            if deletes_expired {
+                self.store.delete_expired_policies(*set).await?;
+            }
             let counts = self.store.count_policies(*set, used_since).await?;
             sum.enforce += counts.enforce;
             sum.testing += counts.testing;

@@ -1,6 +1,7 @@
 //! The monitoring interface (`[metrics]`): metrics in the OpenMetrics format, liveness and readiness probes, and a
 //! status page.
 
+use super::resolver_watch::ResolverStatus;
 use super::tasks::TaskStatus;
 use askama::Template;
 use axum::Router;
@@ -23,6 +24,8 @@ pub struct Monitored {
     pub others: Arc<Registry>,
     /// The background tasks.
     pub tasks: Arc<TaskStatus>,
+    /// The state of the resolver.
+    pub resolver: Arc<ResolverStatus>,
 }
 
 /// The routes of the monitoring interface.
@@ -51,18 +54,23 @@ async fn metrics(State(watched): State<Monitored>) -> Response {
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// Readiness: 200 while the store works and every background task runs. Without the store answers continue, but a
-/// restart would lose new policies.
+/// Readiness: 200 while the store and the resolver work and every background task runs. Without the store or the resolver,
+/// cached answers continue.
 async fn ready(State(watched): State<Monitored>) -> Response {
-    let down = watched.tasks.down();
+    let mut problems = Vec::new();
     if watched.answers.is_some_and(|answers| answers.metrics.store_up.get() != 1) {
-        (StatusCode::SERVICE_UNAVAILABLE, "the store fails; see the log\n").into_response()
-    } else if !down.is_empty() {
-        let text = format!("background tasks are down: {}; see the log\n", down.join(", "));
-        (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
-    } else {
-        (StatusCode::OK, "ready\n").into_response()
+        problems.push("the store fails".to_owned());
     }
+    problems.extend(watched.resolver.problem().map(str::to_owned));
+    let down = watched.tasks.down();
+    if !down.is_empty() {
+        problems.push(format!("background tasks are down: {}", down.join(", ")));
+    }
+    if problems.is_empty() {
+        return (StatusCode::OK, "ready\n").into_response();
+    }
+    let text = problems.iter().map(|problem| format!("{problem}; see the log\n")).collect::<String>();
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 #[derive(Template)]

@@ -7,7 +7,7 @@ use hickory_proto::op::{Message, MessageType};
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{RData, Record};
 use lab::dns::{Signing, ZoneFile};
-use net::dns::{Dns, Dnssec, Kind, Resolver, ResolverConfig};
+use net::dns::{Dns, Dnssec, Kind, Resolver, ResolverConfig, ResolverError, Security};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -208,13 +208,58 @@ fn a_changed_resolv_conf_is_used_after_a_reload() {
             let name = DomainName::parse("_mta-sts.example.org").unwrap();
             assert!(resolver.lookup(&name, Kind::Txt).await.is_err());
             std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
-            resolver.reload().unwrap();
+            resolver.reload().await.unwrap();
             assert!(resolver.lookup(&name, Kind::Txt).await.is_ok());
             // A file that can't be used changes nothing.
             std::fs::write(&file, "nameserver nonsense\n").unwrap();
-            let _ = resolver.reload();
+            let _ = resolver.reload().await;
             let other = DomainName::parse("_mta-sts.example.net").unwrap();
             assert!(resolver.lookup(&other, Kind::Txt).await.is_ok());
+        });
+    });
+}
+
+#[test]
+fn a_resolver_without_dnssec_or_that_nobody_vouches_for_does_not_replace_one_that_validates() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("resolv.conf");
+        let zones = [
+            zone(".", Signing::Signed, "ns.test. A 127.0.0.3\n"),
+            zone("test.", Signing::Signed, "ns A 127.0.0.3\n"),
+        ];
+        let _names = Names::start(place.path(), Ipv4Addr::new(127, 0, 0, 3), &zones);
+        std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
+        mount_over(&file, Path::new("/etc/resolv.conf"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            answering("127.0.0.98:53").await;
+            let anchor = std::fs::read_to_string(place.path().join("root.key")).unwrap();
+            let config = |dnssec| ResolverConfig {
+                dnssec,
+                trust_anchor: Some(anchor.clone()),
+                cache: false,
+                ..ResolverConfig::default()
+            };
+            let validating = Resolver::new(&config(Dnssec::Validate)).unwrap();
+            let trusting = Resolver::new(&config(Dnssec::TrustAd)).unwrap();
+            let name = DomainName::parse("ns.test").unwrap();
+            for resolver in [&validating, &trusting] {
+                assert_eq!(resolver.probe().await, Ok(Security::Secure));
+                assert_eq!(resolver.lookup(&name, Kind::A).await.unwrap().security, Security::Secure);
+            }
+            std::fs::write(&file, "nameserver 127.0.0.98\n").unwrap();
+            assert!(matches!(validating.reload().await, Err(ResolverError::NoDnssec)));
+            std::fs::write(&file, "nameserver 192.0.2.53\n").unwrap();
+            assert!(matches!(trusting.reload().await, Err(ResolverError::Untrusted(_))));
+            for resolver in [&validating, &trusting] {
+                assert_eq!(resolver.lookup(&name, Kind::A).await.unwrap().security, Security::Secure);
+            }
+            std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
+            for resolver in [&validating, &trusting] {
+                resolver.reload().await.unwrap();
+                assert_eq!(resolver.probe_uncached().await, Ok(Security::Secure));
+            }
         });
     });
 }

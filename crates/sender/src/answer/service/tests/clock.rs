@@ -1,6 +1,6 @@
 //! Refresh and expiry in the background when the clock is set (VAL-22).
 
-use super::world::{Bench, Published};
+use super::world::{Bench, Published, secure};
 use super::*;
 
 const DAY: u32 = 86_400;
@@ -117,4 +117,27 @@ async fn val_22_a_step_before_a_restart_does_not_stop_the_refresh() {
     bench.clock.advance(26 * HOUR);
     assert_eq!(bench.answers.refresh_due().await.unwrap(), 2);
     assert_eq!((bench.world.fetches("before.example"), bench.world.fetches("after.example")), (3, 2));
+}
+
+#[tokio::test]
+async fn val_22_a_machine_that_starts_with_its_clock_ahead_keeps_its_policies_for_an_hour() {
+    let mut bench = Bench::new().await;
+    store_policy(&bench, NAME, 7 * DAY).await;
+    bench.clock.advance(60);
+    bench.world.publish(NAME, Published::nothing());
+    for ahead in [100 * DAY, 0] {
+        bench.clock.set_by(i64::from(ahead));
+        bench.restart();
+        bench.answers.refresh_due().await.unwrap();
+        bench.clock.set_by(-i64::from(ahead));
+        bench.clock.advance(60);
+        assert_eq!(bench.ask(NAME).await, secure("1"), "the time service corrected the clock");
+    }
+    bench.clock.advance(8 * DAY);
+    bench.restart();
+    bench.answers.refresh_due().await.unwrap();
+    bench.clock.advance(HOUR);
+    assert_eq!(stored(&bench).await, (vec![NAME.to_owned()], 0), "expired, and not deleted yet");
+    bench.answers.refresh_due().await.unwrap();
+    assert_eq!(stored(&bench).await, (vec![], 0));
 }
