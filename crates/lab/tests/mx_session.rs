@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use formats::DomainName;
+use formats::tlsa::TlsaRule;
 use net::clock::SystemClock;
 use net::smtp::{Client, ClientConfig, MailHosts, Target, TlsDemand};
 use std::sync::Arc;
@@ -24,8 +25,8 @@ async fn requested_sni(mut stream: TcpStream) -> Option<String> {
     hello.client_hello().server_name().map(str::to_owned)
 }
 
-#[tokio::test]
-async fn val_05_sni_to_the_mx_is_the_mx_host_name() {
+/// The SNI that a host sees in a session to mx1.example.org with this demand.
+async fn sni_with(demand: &TlsDemand) -> Option<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let host = tokio::spawn(async move { requested_sni(listener.accept().await.unwrap().0).await });
@@ -36,7 +37,24 @@ async fn val_05_sni_to_the_mx_is_the_mx_host_name() {
     config.allow_special_addresses = true;
     let client = Client::new(config, Arc::new(SystemClock)).unwrap();
     let target = Target { host: DomainName::parse("mx1.example.org").unwrap(), address: address.ip() };
-    let outcome = client.session(&target, &TlsDemand::Pkix, None).await;
+    let outcome = client.session(&target, demand, None).await;
     assert!(outcome.is_err(), "the host closes the connection after the ClientHello");
-    assert_eq!(host.await.unwrap().as_deref(), Some("mx1.example.org"));
+    host.await.unwrap()
+}
+
+#[tokio::test]
+async fn val_05_sni_to_the_mx_is_the_mx_host_name() {
+    for demand in [TlsDemand::Pkix, TlsDemand::Encrypt] {
+        assert_eq!(sni_with(&demand).await.as_deref(), Some("mx1.example.org"));
+    }
+}
+
+#[tokio::test]
+async fn sni_under_dane_is_the_tlsa_base_domain() {
+    let demand = TlsDemand::Dane {
+        rule: TlsaRule::EncryptOnly,
+        base: DomainName::parse("real.hoster.test").unwrap(),
+        next_hop: DomainName::parse("example.org").unwrap(),
+    };
+    assert_eq!(sni_with(&demand).await.as_deref(), Some("real.hoster.test"));
 }

@@ -63,6 +63,16 @@ pub enum TlsDemand {
     },
 }
 
+impl TlsDemand {
+    /// The name that is sent as SNI to `host`: under DANE the TLSA base domain (RFC 7672 §8.1), else the host's name.
+    pub fn server_name<'a>(&'a self, host: &'a DomainName) -> &'a DomainName {
+        match self {
+            Self::Dane { base, .. } => base,
+            Self::Never | Self::Opportunistic | Self::Encrypt | Self::Pkix => host,
+        }
+    }
+}
+
 /// A message with its envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {

@@ -56,19 +56,19 @@ impl Handshaker {
         Ok(Self { config, trust, clock })
     }
 
-    /// Completes a handshake and says whether the server requested a client certificate. `host` is sent as SNI only if
+    /// Completes a handshake and says whether the server requested a client certificate. `name` is sent as SNI only if
     /// `with_sni` is true.
     pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         stream: S,
-        host: &DomainName,
+        name: &DomainName,
         with_sni: bool,
     ) -> (Result<TlsStream<S>, std::io::Error>, bool) {
         let requested = Arc::new(CertificateRequest::default());
         let mut config = self.config.clone();
         config.client_auth_cert_resolver = requested.clone();
         config.enable_sni = with_sni;
-        let outcome = match server_name(host) {
+        let outcome = match server_name(name) {
             Ok(name) => TlsConnector::from(Arc::new(config)).connect(name, stream).await,
             Err(problem) => Err(std::io::Error::other(problem.to_string())),
         };

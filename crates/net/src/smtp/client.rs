@@ -102,7 +102,8 @@ impl Client {
             _ => {}
         }
         let stream = clear.starttls().await?;
-        let stream = self.handshake(stream, report, with_sni).await?;
+        let host = report.target.host.clone();
+        let stream = self.handshake(stream, report, demand.server_name(&host), with_sni).await?;
         let facts = self.inspect(&stream, &report.target.host, demand);
         let verdict = verdict(&facts, demand);
         report.tls = Some(facts);
@@ -134,10 +135,11 @@ impl Client {
         &self,
         stream: TcpStream,
         report: &mut SessionReport,
+        name: &DomainName,
         with_sni: bool,
     ) -> Result<TlsStream<TcpStream>, Fault> {
         let limit = self.config.reply_time;
-        match tokio::time::timeout(limit, self.tls.connect(stream, &report.target.host, with_sni)).await {
+        match tokio::time::timeout(limit, self.tls.connect(stream, name, with_sni)).await {
             Ok((outcome, asked)) => {
                 report.asks_for_certificate = asked;
                 outcome.map_err(|error| Fault::Handshake(error.to_string()))

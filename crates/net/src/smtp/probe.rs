@@ -81,7 +81,7 @@ impl MailProbes for Client {
                 return Ok(false);
             }
             stream = inner;
-            let stream = self.handshake(stream, &mut report, true).await?;
+            let stream = self.handshake(stream, &mut report, &target.host, true).await?;
             let mut sealed = Session { wire: Wire::new(stream, self.config.reply_time), report: &mut report };
             sealed.ehlo(&self.config.helo).await?;
             // If the host answered NOOP, later replies are off by one: the reply read here belongs to EHLO, not QUIT.

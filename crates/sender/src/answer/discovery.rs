@@ -55,6 +55,16 @@ pub struct DiscoveryOutcome {
     pub stored: Option<StoredPolicy>,
 }
 
+/// Why a domain is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// For a message, or to recheck an answer: a held policy is fetched again when that is due.
+    Mail,
+    /// The refresh time in the store has come, which may be up to six hours before the policy is due by itself: the
+    /// policy is fetched again.
+    Refresh,
+}
+
 /// The time of the last use is stored at most once in this time for each domain.
 const USE_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// The maximum number of failed fetches, and of unsaved policies, in memory.
@@ -82,20 +92,29 @@ impl Discovery {
 
     /// Finds the policy that applies to mail for `domain`, and stores a new one.
     pub async fn find(&self, domain: &DomainName) -> DiscoveryOutcome {
-        let outcome = self.discover(domain, self.stored(domain).await).await;
+        let outcome = self.discover(domain, self.stored(domain).await, Occasion::Mail).await;
         self.save(domain, &outcome, "", true).await;
         outcome
     }
 
     /// Finds the policy without storing it; call [`Self::save`] afterwards. `stored` is the result of [`Self::stored`].
-    pub async fn discover(&self, domain: &DomainName, stored: Option<StoredPolicy>) -> DiscoveryOutcome {
+    pub async fn discover(
+        &self,
+        domain: &DomainName,
+        stored: Option<StoredPolicy>,
+        occasion: Occasion,
+    ) -> DiscoveryOutcome {
         let unsaved = lock(&self.unsaved).get(domain).cloned();
         let held = unsaved.or_else(|| held(stored.as_ref()?));
         let (seen, ttl) = self.record(domain).await;
         let now =
             held.as_ref().map_or_else(|| self.clock.now(), |held| self.clock.now_since(held.fetched_at));
         let failed = lock(&self.failures).get(domain).cloned();
-        let action = next_action(&seen, held.as_ref(), failed.as_ref(), now, self.clock.elapsed());
+        let due_by = match (occasion, &held) {
+            (Occasion::Refresh, Some(held)) => now.max(held.refresh_at()),
+            _ => now,
+        };
+        let action = next_action(&seen, held.as_ref(), failed.as_ref(), due_by, self.clock.elapsed());
         let fetched = match action.clone() {
             Action::Keep => {
                 failed.filter(|failed| announces(&seen, &failed.id)).map(|failed| Err(failed.why))

@@ -4,7 +4,7 @@
 //! or a refresh. The observations go to [`decide`]. A new policy goes to the store, the answer to the cache.
 
 use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store, decide};
-use super::discovery::DiscoveryOutcome;
+use super::discovery::{DiscoveryOutcome, Occasion};
 use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlightGuard, JoinOrStart, Pending, Purpose};
 use super::overrides::Rule;
@@ -150,7 +150,8 @@ impl PolicyService {
         store_failed: bool,
         settings: &Settings,
     ) -> Entry {
-        let observed = self.observe(hop, stored, settings).await;
+        let occasion = if purpose == Purpose::Refresh { Occasion::Refresh } else { Occasion::Mail };
+        let observed = self.observe(hop, stored, occasion, settings).await;
         if let Some(sighting) = &observed.sighting {
             if let Some(fetched) = &sighting.fetched {
                 self.metrics.fetched(fetched);
@@ -195,7 +196,7 @@ impl PolicyService {
         Box::pin(async move {
             let settings = self.settings();
             let stored = self.discovery.stored(hop.policy_domain()).await;
-            let observed = self.observe(hop, stored, &settings).await;
+            let observed = self.observe(hop, stored, Occasion::Mail, &settings).await;
             let Decision { answer, source, .. } = self.decision(hop, &observed, &settings);
             let Observed { route, sighting, rule, .. } = observed;
             LookupTrace { route, sighting, rule, answer, source }
@@ -204,7 +205,13 @@ impl PolicyService {
 
     /// Looks up the facts for the decision: the MX hosts, and the policy in parallel unless a rule replaces it. A rule
     /// that gives the answer itself needs no look-up.
-    async fn observe(&self, hop: &NextHop, stored: Option<StoredPolicy>, settings: &Settings) -> Observed {
+    async fn observe(
+        &self,
+        hop: &NextHop,
+        stored: Option<StoredPolicy>,
+        occasion: Occasion,
+        settings: &Settings,
+    ) -> Observed {
         let domain = hop.policy_domain();
         let rule = settings.overrides.rule(domain).cloned();
         if rule.as_ref().is_some_and(|rule| rule.answer.is_some()) {
@@ -212,7 +219,7 @@ impl PolicyService {
         }
         let discovery = async {
             match rule.as_ref().is_none_or(Rule::uses_published_policy) {
-                true => Some(self.discovery.discover(domain, stored).await),
+                true => Some(self.discovery.discover(domain, stored, occasion).await),
                 false => None,
             }
         };

@@ -278,6 +278,24 @@ async fn after_a_restart_answers_come_from_the_store_at_once_and_few_look_ups_ru
 }
 
 #[tokio::test]
+async fn each_refresh_is_one_look_up_and_one_fetch_although_it_is_spread_over_hours() {
+    let bench = Bench::new().await;
+    let domains: Vec<String> = (0..20).map(|n| format!("d{n}.example")).collect();
+    for domain in &domains {
+        bench.world.publish(domain, Published::policy("1", "enforce", 604_800));
+        bench.ask(domain).await;
+    }
+    bench.settle().await;
+    for _ in 0..25 * 4 {
+        bench.clock.advance(900);
+        bench.answers.refresh_due().await.unwrap();
+    }
+    for domain in &domains {
+        assert_eq!((bench.world.queries(domain), bench.world.fetches(domain)), (2, 2), "{domain}");
+    }
+}
+
+#[tokio::test]
 async fn policies_are_refreshed_daily_without_requests_and_a_failed_refresh_is_delayed() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
