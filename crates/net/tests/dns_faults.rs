@@ -77,3 +77,16 @@ async fn a_negative_mx_answer_is_secure_if_a_trusted_resolver_says_so() {
     assert_eq!(security(Fault::UnprovenNothing, Dnssec::TrustAd).await, Security::Insecure);
     assert_eq!(security(Fault::ProvenNothing, Dnssec::Off).await, Security::Insecure);
 }
+
+#[tokio::test]
+async fn a_dropped_query_for_the_zone_does_not_make_a_negative_answer_insecure() {
+    let config = ResolverConfig {
+        servers: vec![server(Fault::NothingWithSilentSoa).await],
+        dnssec: Dnssec::TrustAd,
+        attempt_time: Duration::from_millis(300),
+        ..ResolverConfig::default()
+    };
+    let name = DomainName::parse("example.org").unwrap();
+    let outcome = Resolver::new(&config).unwrap().lookup(&name, Kind::Mx).await;
+    assert!(outcome.as_ref().is_err_and(|error| !error.is_absence()), "{outcome:?}");
+}

@@ -32,6 +32,8 @@ pub enum Fault {
     ProvenNothing,
     /// No fault: the same without the AD bit.
     UnprovenNothing,
+    /// As [`Fault::ProvenNothing`], and the query for the SOA record gets no answer.
+    NothingWithSilentSoa,
 }
 
 /// The TXT record that the server returns for every name.
@@ -52,8 +54,9 @@ fn answer(query: &[u8], fault: Fault, tcp: bool) -> Option<Vec<u8>> {
         Fault::Silent => return None,
         Fault::TruncatedForGood if tcp => return None,
         Fault::Garbage => return Some(vec![query[0], query[1], 0xff, 0xff, 1]),
-        Fault::ProvenNothing | Fault::UnprovenNothing => {
-            reply.metadata.authentic_data = fault == Fault::ProvenNothing;
+        Fault::NothingWithSilentSoa if asked.queries[0].query_type() == RecordType::SOA => return None,
+        Fault::ProvenNothing | Fault::UnprovenNothing | Fault::NothingWithSilentSoa => {
+            reply.metadata.authentic_data = fault != Fault::UnprovenNothing;
             let soa = SOA::new(Name::root(), Name::root(), 1, 3600, 600, 86_400, 60);
             let record = Record::from_rdata(Name::from_ascii("example.org.").unwrap(), 60, RData::SOA(soa));
             match asked.queries[0].query_type() {

@@ -65,9 +65,13 @@ fn message(kind: &'static str, report: Vec<u8>) -> Vec<u8> {
 }
 
 fn sign(message: &[u8], key: &Key, domain: &str, partly: bool) -> Vec<u8> {
+    sign_headers(message, key, domain, &["From", "Subject", "TLS-Report-Submitter"], partly)
+}
+
+fn sign_headers(message: &[u8], key: &Key, domain: &str, headers: &[&str], partly: bool) -> Vec<u8> {
     let secret = Ed25519Key::from_pkcs8_maybe_unchecked_der(&key.secret).unwrap();
     let signer = DkimSigner::from_key(secret).domain(domain).selector("s");
-    let signer = signer.headers(["From", "Subject", "TLS-Report-Submitter"]).body_length(partly);
+    let signer = signer.headers(headers.iter().copied()).body_length(partly);
     let mut signed = signer.sign(message).unwrap().to_header().into_bytes();
     signed.extend_from_slice(message);
     signed
@@ -117,6 +121,30 @@ async fn rec_01_only_a_signature_of_the_submitter_over_the_whole_message_verifie
     let at = changed.windows(8).position(|w| w == b"a report").unwrap();
     changed[at] = b'A';
     assert_eq!(trust_of(&changed, publishing(name, &key.record)).await, Trust::Failed);
+}
+
+#[tokio::test]
+async fn rec_01_a_signature_that_does_not_cover_the_author_does_not_count() {
+    let key = key();
+    let plain = message("multipart/report", pack(&json("1")).unwrap());
+    let signed = sign_headers(&plain, &key, "big.example", &["Subject", "TLS-Report-Submitter"], false);
+    let dns = publishing("s._domainkey.big.example", &key.record);
+    assert_eq!(trust_of(&signed, dns).await, Trust::Failed);
+}
+
+/// RFC 8301 §3.1. Both messages are signed with one key (by dkimpy).
+#[tokio::test]
+async fn rec_01_a_signature_with_sha_1_does_not_count() {
+    let record = include_str!("signed/key.txt").trim();
+    let submitter = DomainName::parse("big.example").unwrap();
+    for (message, counts) in [
+        (include_bytes!("signed/rsa-sha256.eml").as_slice(), true),
+        (include_bytes!("signed/rsa-sha1.eml").as_slice(), false),
+    ] {
+        let dns = publishing("s._domainkey.big.example", record);
+        let state = check_signature(&dns, message, &submitter, jiff::Timestamp::now()).await;
+        assert_eq!(matches!(state, SignatureState::Verified { .. }), counts, "{state:?}");
+    }
 }
 
 #[tokio::test]

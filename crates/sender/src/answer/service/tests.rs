@@ -433,6 +433,20 @@ async fn a_store_that_fails_later_does_not_remove_a_policy_from_the_cache() {
 }
 
 #[tokio::test]
+async fn a_policy_that_could_not_be_stored_precedes_the_older_one_in_the_store() {
+    let bench = Bench::new().await;
+    bench.world.publish(NAME, Published::policy("1", "testing", 604_800));
+    assert_eq!(bench.ask(NAME).await, "NOTFOUND");
+    // Now the store can be read and not written.
+    std::fs::rename(bench.store_file(), bench.store_file().with_extension("away")).unwrap();
+    bench.world.publish(NAME, Published::policy("2", "enforce", 604_800));
+    bench.answers.refresh(NextHop::domain(DomainName::parse(NAME).unwrap())).await;
+    bench.answers.set(Settings::default());
+    bench.world.publish(NAME, Published::nothing());
+    assert_eq!(bench.ask(NAME).await, secure("2"));
+}
+
+#[tokio::test]
 async fn a_cached_answer_weaker_than_a_policy_that_is_known_by_now_does_not_stay() {
     let bench = Bench::new().await;
     for mode in ["testing", "none"] {

@@ -172,6 +172,10 @@ impl Bench {
         Self { world, clock, store, answers, _dir: dir }
     }
 
+    pub fn store_file(&self) -> std::path::PathBuf {
+        self._dir.path().join("s.db")
+    }
+
     /// Starts a new service with the same store.
     pub fn restart(&mut self) {
         self.answers = service(&self.world, &self.clock, &self.store, Settings::default());
