@@ -69,7 +69,7 @@ fn cache(count: usize, what: &str) {
             origin: Origin::LookedUp { ttl: None },
         });
         let entry = Entry::new(&decision.answer, decision.source, DaneHosts::default(), 0, u32::MAX);
-        cache.put(domain.as_str(), Arc::new(entry));
+        cache.put(&domain, domain.as_str(), Arc::new(entry));
     }
     let each = (resident("self") - before) as f64 * 1024.0 / count as f64;
     println!("{each:.0} {:.0}", cache.bytes() as f64 / count as f64);

@@ -188,26 +188,37 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         Source::MtaSts if is_pinned => Source::Override,
         source => source,
     };
-    let (recheck, until) = lifetime(facts, source, policy_rest);
-
+    let (recheck, until) = lifetime(facts, source, found.mode(), policy_rest);
     let yields_to_cached = matches!(facts.hosts, MxHosts::Unknown(error) if *error != DnsError::Bogus);
     Decision { answer, source, dane, recheck, until, yields_to_cached }
 }
 
-/// The times until the recheck and the expiry of an answer from this source. `policy_rest` is the remaining lifetime
-/// of the published policy, if one applies.
-fn lifetime(facts: &Facts<'_>, source: Source, policy_rest: Option<Duration>) -> (Duration, Duration) {
+/// The times until the recheck and the expiry of an answer from this source. `mode` and `policy_rest` are the mode and
+/// the remaining lifetime of the published policy, if one applies.
+///
+/// Only an enforced policy is used beyond the TTL of the DNS answers. Any other answer may be weaker than the one that
+/// a look-up gives by then.
+fn lifetime(
+    facts: &Facts<'_>,
+    source: Source,
+    mode: Mode,
+    policy_rest: Option<Duration>,
+) -> (Duration, Duration) {
+    let enforced_rest = policy_rest.filter(|_| source == Source::MtaSts && mode == Mode::Enforce);
     let Origin::LookedUp { ttl } = facts.origin else {
         // Due for a look-up at once, valid until the policy expires.
-        return (Duration::ZERO, policy_rest.unwrap_or_default());
+        return (Duration::ZERO, enforced_rest.unwrap_or_default());
     };
     let ttl =
         ttl.unwrap_or(facts.min_recheck).clamp(facts.min_recheck, POLICY_REFRESH.max(facts.min_recheck));
+    if let Some(rest) = enforced_rest {
+        return (ttl.min(rest), rest);
+    }
     match (source, policy_rest) {
         // A pinned policy does not expire, but DANE precedes it (VAL-11), so the hosts are looked up again.
         (Source::Override, _) => (ttl, Duration::MAX),
         (Source::Failure, _) => (FAILURE_RECHECK, FAILURE_RECHECK),
-        (Source::MtaSts, Some(rest)) => (ttl.min(rest), rest),
+        (Source::MtaSts, Some(rest)) => (ttl.min(rest) * 4 / 5, ttl.min(rest)),
         (Source::NoPolicy, None) => {
             let life = ttl.min(NOTHING_RECHECK.max(facts.min_recheck));
             (life * 4 / 5, life)

@@ -4,7 +4,8 @@
 //! recheck runs beside a live entry. And its look-up ends with the request that started it, whereas these look-ups
 //! continue when the mail server stops waiting.
 //!
-//! A look-up becomes outdated when the settings change, when its domain is purged, or when another look-up replaces it.
+//! A look-up becomes outdated when the settings change, when its domain is purged, when another look-up replaces it, or
+//! when a look-up of another next hop of the same policy domain fetched a policy.
 //! It continues for the requests that wait for it, but no other request joins it and its outcome is not cached. The
 //! outcome of a purged look-up is not stored either.
 
@@ -200,6 +201,22 @@ impl InFlightGuard {
         if !self.flight.is_outdated() {
             put();
         }
+    }
+
+    /// Outdates the other look-ups of this policy domain, since they may use a policy that is older than the one that
+    /// this look-up fetched, and calls `clear` before another can be started. Does nothing if this look-up is outdated.
+    pub(super) fn outdate_others(&self, clear: impl FnOnce()) {
+        let mut flights = self.in_flight.flights();
+        if self.flight.is_outdated() {
+            return;
+        }
+        let (domain, number) = (&self.flight.domain, self.flight.number);
+        let is_other = |flight: &Flight| flight.domain == *domain && flight.number != number;
+        let others = flights.current.extract_if(|_, flight| is_other(flight));
+        for flight in others.map(|(_, flight)| flight).collect::<Vec<_>>() {
+            flights.outdate(flight);
+        }
+        clear();
     }
 
     /// Ends the look-up and passes its outcome to every waiting request.

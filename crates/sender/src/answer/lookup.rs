@@ -1,9 +1,9 @@
 //! One look-up of a next hop: from the policy in the store, or from DNS and the policy host.
 //!
 //! [`PolicyService`] starts a look-up for each request that its cache can't answer, and in the background for a recheck
-//! or a refresh. The observations go to [`decide`]. A new policy goes to the store, the answer to the cache.
+//! or a refresh. The observations go to [`decide`](super::decide::decide). A new policy goes to the store, the answer to the cache.
 
-use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store, decide};
+use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store};
 use super::discovery::{DiscoveryOutcome, Occasion};
 use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlightGuard, JoinOrStart, Pending, Purpose};
@@ -11,9 +11,8 @@ use super::overrides::Rule;
 use super::route::{self, DaneHosts, NextHop, Route, RouteLookup};
 use super::service::{PolicyService, Settings};
 use super::sts::EffectivePolicy;
-use formats::DomainName;
-use formats::Mode;
 use formats::tls_policy::Answer;
+use formats::{DomainName, Mode, Policy};
 use net::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -105,7 +104,7 @@ impl PolicyService {
         if purpose != Purpose::Refresh || self.cache.contains(guard.name()) {
             // An answer that must not be cached still replaces the old one (VAL-19, VAL-21).
             guard.if_current(|| match entry.until > self.second() {
-                true => self.cache.put(guard.name(), entry.clone()),
+                true => self.cache.put(hop.policy_domain(), guard.name(), entry.clone()),
                 false => drop(self.cache.remove(guard.name())),
             });
         }
@@ -127,7 +126,7 @@ impl PolicyService {
             // The stored TLSA states may be out of date, and an answer by DANE is never used beyond its TTL.
             return None;
         }
-        let decision = decide(&Facts {
+        let decision = (self.rules.decide)(&Facts {
             domain,
             hosts: MxHosts::Known(dane),
             found: Some(&EffectivePolicy::Policy { held, trouble: None }),
@@ -138,7 +137,7 @@ impl PolicyService {
             min_recheck: settings.recheck,
             origin: Origin::Stored,
         });
-        (decision.source != Source::Failure).then(|| self.entry(&decision))
+        (decision.until > Duration::ZERO).then(|| self.entry(&decision))
     }
 
     async fn look_up_and_store(
@@ -187,7 +186,20 @@ impl PolicyService {
             && self.discovery.read_stored(domain).await.is_ok_and(|now| now != sighting.stored);
         if !*is_purged && !is_overtaken {
             let is_use = matches!(purpose, Purpose::Request | Purpose::Recheck);
+            let is_new = matches!(sighting.fetched, Some(Ok(())));
+            self.supersede(domain, guard, is_new);
             self.discovery.save(domain, sighting, dane, is_use).await;
+            // A look-up that started meanwhile may have read the policy before it was replaced.
+            self.supersede(domain, guard, is_new);
+        }
+    }
+
+    /// A new policy replaces the old one for every next hop of its domain (VAL-19).
+    fn supersede(&self, domain: &DomainName, guard: &InFlightGuard, is_new: bool) {
+        if is_new {
+            guard.outdate_others(|| {
+                self.cache.remove_domain(domain, Some(guard.name()));
+            });
         }
     }
 
@@ -235,7 +247,7 @@ impl PolicyService {
             Some(EffectivePolicy::Policy { held, .. }) => Some(self.discovery.remaining_life(held)),
             Some(EffectivePolicy::Unavailable(_) | EffectivePolicy::None) | None => None,
         };
-        decide(&Facts {
+        (self.rules.decide)(&Facts {
             domain: hop.policy_domain(),
             hosts: MxHosts::of(&observed.route),
             found,
@@ -262,16 +274,31 @@ impl PolicyService {
 
 /// True if an unexpired cached answer takes precedence over a new decision.
 ///
-/// A failing resolver removes no answer, but a cached answer that is weaker than an enforced policy which is known by now
-/// does not stay. Where the store fails, nobody knows whether a policy is held, so that an answer by a policy stays when
+/// A failing resolver removes no answer, but where an enforced policy is known by now, only the answer by that policy or a
+/// stronger one stays. Where the store fails, nobody knows whether a policy is held, so that an answer by a policy stays when
 /// the look-up finds none.
 fn keeps_cached(decision: &Decision, observed: &Observed, cached: &Entry, store_failed: bool) -> bool {
     let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
-    let is_enforced = found.is_some_and(|found| found.mode() == Mode::Enforce);
-    let is_strong = cached.source == Source::Dane || cached.level().as_deref() == Some("secure");
     if decision.yields_to_cached {
-        return !is_enforced || is_strong;
+        return match found {
+            Some(EffectivePolicy::Policy { held, .. }) if held.policy.mode == Mode::Enforce => {
+                satisfies(cached, &held.policy)
+            }
+            _ => true,
+        };
     }
     let finds_no_policy = matches!(found, Some(EffectivePolicy::None | EffectivePolicy::Unavailable(_)));
     store_failed && finds_no_policy && decision.source == Source::NoPolicy && cached.source == Source::MtaSts
+}
+
+/// True if a cached answer is the one by this enforced policy, or a stronger one.
+fn satisfies(cached: &Entry, policy: &Policy) -> bool {
+    let patterns = cached.patterns();
+    let is_same = patterns.iter().all(|pattern| policy.mx.contains(pattern))
+        && policy.mx.iter().all(|pattern| patterns.contains(pattern));
+    match cached.level().as_deref() {
+        Some("dane-only") => true,
+        Some("secure") => is_same,
+        _ => false,
+    }
 }

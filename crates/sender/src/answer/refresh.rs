@@ -49,7 +49,7 @@ impl PolicyService {
     /// Refreshes up to `REFRESH_BATCH` due policies of each set, and deletes expired ones, from an hour after the start on. Returns the number of
     /// policies that were due.
     pub async fn refresh_due(self: &Arc<Self>) -> Result<usize, StoreError> {
-        let sets = self.discovery.sets();
+        let sets = (self.rules.sets)(&self.discovery);
         let used_since =
             self.settings().unused.map_or(Timestamp::MIN, |unused| self.discovery.used_since(unused));
         let outcome = self.expire_and_count(&sets, used_since).await;

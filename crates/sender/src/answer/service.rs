@@ -6,7 +6,7 @@
 
 use super::Discovery;
 use super::cache::Cache;
-use super::decide::{DefaultLevel, Source};
+use super::decide::{Decision, DefaultLevel, Facts, Source, decide};
 use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlight, Purpose};
 use super::metrics::Metrics;
@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::Store;
+use store::policies::Fetched;
 use tokio::sync::Semaphore;
 
 /// The settings that a reload of the configuration can change.
@@ -57,6 +58,22 @@ impl Default for Settings {
     }
 }
 
+/// The functions that answers and the refresh depend on. A test replaces one by a known fault, to show that the model test
+/// finds the fault.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    /// Makes each answer with its lifetime; see [`decide`].
+    pub(super) decide: fn(&Facts<'_>) -> Decision,
+    /// Divides the stored policies by the current time for their age; see [`Discovery::sets`].
+    pub(super) sets: fn(&Discovery) -> Vec<Fetched>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { decide, sets: Discovery::sets }
+    }
+}
+
 /// The default of [`Settings::unused`].
 const UNUSED_AFTER: Duration = Duration::from_secs(90 * 86_400);
 
@@ -79,6 +96,7 @@ pub struct PolicyService {
     background_permits: Arc<Semaphore>,
     /// The answer for keys that never have a policy.
     not_found: Arc<Entry>,
+    pub(super) rules: Rules,
 }
 
 impl PolicyService {
@@ -90,6 +108,18 @@ impl PolicyService {
         clock: Arc<dyn Clock>,
         cache_bytes: u64,
         settings: Settings,
+    ) -> Arc<Self> {
+        Self::with_rules(dns, discovery, store, clock, cache_bytes, settings, Rules::default())
+    }
+
+    fn with_rules(
+        dns: Arc<dyn Dns>,
+        discovery: Discovery,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        cache_bytes: u64,
+        settings: Settings,
+        rules: Rules,
     ) -> Arc<Self> {
         let not_found =
             Entry::new(&Answer::NotFound, Source::NoPolicy, DaneHosts::default(), 0, ElapsedSeconds::MAX);
@@ -106,6 +136,7 @@ impl PolicyService {
             request_permits: Arc::new(Semaphore::new(LOOKUPS)),
             background_permits: Arc::new(Semaphore::new(BACKGROUND_LOOKUPS)),
             not_found: Arc::new(not_found),
+            rules,
         };
         new.metrics.store_up.set(1);
         Arc::new(new)
@@ -213,19 +244,19 @@ impl PolicyService {
         })
     }
 
-    /// Deletes everything about a next hop from the cache and the store. Returns true if there was anything. Look-ups
-    /// of the domain that are in flight neither cache nor store their outcome.
+    /// Deletes everything about the policy domain of a next hop from the cache and the store. Returns true if there was
+    /// anything. Look-ups of the domain that are in flight neither cache nor store their outcome.
     pub fn purge<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, Result<bool, store::StoreError>> {
         Box::pin(async move {
-            let (name, domain) = (hop.to_string(), hop.policy_domain());
+            let domain = hop.policy_domain();
             let mut cached = false;
-            for flight in self.in_flight.outdate(domain, || cached = self.cache.remove(&name)) {
+            for flight in self.in_flight.outdate(domain, || cached = self.cache.remove_domain(domain, None)) {
                 flight.purge().await;
             }
             self.discovery.forget(domain);
             let stored = self.store.delete_policy(domain).await?;
             // A look-up that started meanwhile may have read the policy before it was deleted.
-            self.in_flight.outdate(domain, || cached |= self.cache.remove(&name));
+            self.in_flight.outdate(domain, || cached |= self.cache.remove_domain(domain, None));
             Ok(stored || cached)
         })
     }

@@ -22,14 +22,14 @@ const WITHOUT_RULE: &str = "
     no-tlsa         unavailable  NOTFOUND   nothing  240  300
     no-tlsa         enforce      secure     mta-sts  300  100000
     no-tlsa         unmatchable  TEMP       mta-sts  300  100000
-    no-tlsa         testing      NOTFOUND   mta-sts  300  100000
-    no-tlsa         mode-none    NOTFOUND   mta-sts  300  100000
+    no-tlsa         testing      NOTFOUND   mta-sts  240  300
+    no-tlsa         mode-none    NOTFOUND   mta-sts  240  300
     half-signed     none         NOTFOUND   nothing  240  300
     half-signed     unavailable  NOTFOUND   nothing  240  300
     half-signed     enforce      secure     mta-sts  300  100000
     half-signed     unmatchable  TEMP       mta-sts  300  100000
-    half-signed     testing      NOTFOUND   mta-sts  300  100000
-    half-signed     mode-none    NOTFOUND   mta-sts  300  100000
+    half-signed     testing      NOTFOUND   mta-sts  240  300
+    half-signed     mode-none    NOTFOUND   mta-sts  240  300
     all-tlsa        none         dane-only  dane     240  300
     all-tlsa        unavailable  dane-only  dane     240  300
     all-tlsa        enforce      dane-only  dane     240  300
@@ -76,8 +76,8 @@ const WITHOUT_RULE: &str = "
     no-mx-host      unavailable  NOTFOUND   nothing  240  300
     no-mx-host      enforce      secure     mta-sts  300  100000
     no-mx-host      unmatchable  TEMP       mta-sts  300  100000
-    no-mx-host      testing      NOTFOUND   mta-sts  300  100000
-    no-mx-host      mode-none    NOTFOUND   mta-sts  300  100000
+    no-mx-host      testing      NOTFOUND   mta-sts  240  300
+    no-mx-host      mode-none    NOTFOUND   mta-sts  240  300
     mx-timeout      none         TEMP       failure  30   30
     mx-timeout      unavailable  TEMP       failure  30   30
     mx-timeout      enforce      TEMP       failure  30   30
@@ -123,6 +123,8 @@ const LIFETIMES: &str = "
     no-tlsa   enforce   604800  60     50      secure     mta-sts  50     50
     no-tlsa   enforce   300     60     0       secure     mta-sts  0      0
     no-tlsa   enforce   300     100000 999999  secure     mta-sts  100000 999999
+    no-tlsa   testing   604800  60     999999  NOTFOUND   mta-sts  69120  86400
+    no-tlsa   testing   300     60     50      NOTFOUND   mta-sts  40     50
     no-tlsa   none      0       60     -       NOTFOUND   nothing  48     60
     no-tlsa   none      604800  60     -       NOTFOUND   nothing  2880   3600
     no-tlsa   none      604800  7200   -       NOTFOUND   nothing  5760   7200
@@ -134,10 +136,11 @@ const LIFETIMES: &str = "
 /// Facts from the store: hosts, policy; then as in [`WITHOUT_RULE`].
 const STORED: &str = "
     no-tlsa         enforce      secure     mta-sts  0  100000
-    no-tlsa         testing      NOTFOUND   mta-sts  0  100000
-    no-tlsa         mode-none    NOTFOUND   mta-sts  0  100000
-    all-tlsa        enforce      dane-only  dane     0  100000
-    some-tlsa       testing      dane       dane     0  100000
+    no-tlsa         testing      NOTFOUND   mta-sts  0  0
+    no-tlsa         mode-none    NOTFOUND   mta-sts  0  0
+    all-tlsa        enforce      dane-only  dane     0  0
+    some-tlsa       testing      dane       dane     0  0
+    all-unknown     enforce      TEMP       failure  0  0
 ";
 
 fn name() -> DomainName {
@@ -301,7 +304,8 @@ fn lifetimes_follow_the_ttl_the_minimum_recheck_and_the_policy() {
 }
 
 #[test]
-fn a_stored_policy_is_due_for_a_look_up_at_once_and_valid_until_it_expires() {
+fn a_stored_enforced_policy_is_due_for_a_look_up_at_once_and_valid_until_it_expires_and_nothing_else_is_answered()
+ {
     for row in rows(STORED) {
         let given = Given { origin: Origin::Stored, ..Given::new(row[0], row[1]) };
         assert_eq!(given.decided(), row[2..], "{row:?}");

@@ -1,7 +1,9 @@
 mod clock;
 mod model;
 mod outdated;
+mod rfc_model;
 mod unused;
+mod weaker;
 mod world;
 
 use super::*;
