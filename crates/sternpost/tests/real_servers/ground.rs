@@ -34,6 +34,17 @@ impl Ground {
 
     /// The same, with the lab's own policy hosts on another port, so that 443 is free for others.
     pub fn with_policy_hosts_at(https: u16, place: &Path, cases: &[&str], changing: &str) -> Self {
+        Self::with_more(https, place, cases, changing, async |_| ())
+    }
+
+    /// The same; `more` adds domains that are not in the lab's table.
+    pub fn with_more(
+        https: u16,
+        place: &Path,
+        cases: &[&str],
+        changing: &str,
+        more: impl AsyncFnOnce(&Lab),
+    ) -> Self {
         std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let wanted = |case: &Case| cases.contains(&case.name);
@@ -42,6 +53,7 @@ impl Ground {
         assert_eq!(wanted.len(), cases.len(), "a name is not in the lab's table");
         let ports = Ports { dns: 5300, https, smtp: 25, block: 77 };
         let lab = runtime.block_on(Lab::with_cases(ports, SystemClock.now(), &wanted)).unwrap();
+        runtime.block_on(more(&lab));
         let mut zones = lab.names.zone_files();
         for zone in &mut zones {
             let record = format!("_mta-sts.{changing}.test.");

@@ -4,8 +4,10 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod day;
+mod differential;
 mod exim;
 mod export;
+mod faults;
 mod front;
 mod ground;
 mod https;
@@ -13,6 +15,7 @@ mod journey;
 mod lab;
 mod mail_in;
 mod names;
+mod newest;
 mod orders;
 mod pages;
 mod pebble;

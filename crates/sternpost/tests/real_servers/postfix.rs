@@ -1,4 +1,5 @@
-//! Postfix 3.7 (Debian 12's own) and 3.10 (trixie's, in a folder of its own), in the test's room.
+//! Postfix 3.7 (Debian 12's own), 3.10 (trixie's) and 3.11 (unstable's), the latter two in folders of their own, in the
+//! test's room.
 
 use crate::support::{mount_over, shell, until};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ pub enum Release {
     V3_7,
     /// Debian trixie's.
     V3_10,
+    /// Debian unstable's: 3.11, or what has followed it.
+    V3_11,
 }
 
 /// Where `./test` unpacks the servers of other releases.
@@ -38,7 +41,10 @@ impl Postfix {
         let root = match release {
             Release::V3_7 => PathBuf::from("/"),
             Release::V3_10 => unpacked("trixie"),
+            Release::V3_11 => unpacked("postfix-unstable"),
         };
+        // The newest one with its newest defaults.
+        let level = if release == Release::V3_11 { "3.11" } else { "3.6" };
         let own = |name: &str| {
             let folder = place.join(name);
             std::fs::create_dir_all(&folder).unwrap();
@@ -46,7 +52,7 @@ impl Postfix {
         };
         shell(&format!("cp -a {}/etc/postfix/. {}", root.display(), own("etc").display()));
         let main = format!(
-            "compatibility_level = 3.6\nmyhostname = sender.test\nmydestination =\ninet_protocols = ipv4\n\
+            "compatibility_level = {level}\nmyhostname = sender.test\nmydestination =\ninet_protocols = ipv4\n\
              maillog_file = /var/spool/postfix/mail.log\nmaillog_file_prefixes = /var\nsmtp_tls_loglevel = 1\nsmtp_connect_timeout = 5\nsmtp_helo_timeout = 5\n\
              default_process_limit = 20\nsmtp_destination_concurrency_failed_cohort_limit = 0\n{}",
             lines.replace("/etc/ssl/certs/ca-certificates.crt", "/var/spool/postfix/ca.pem")
