@@ -113,7 +113,7 @@ pub enum Authority {
 }
 
 /// What [`DnsChange::Borrow`] takes from the other response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
     /// All sections and the response code.
     Whole,
@@ -122,6 +122,9 @@ pub enum Proof {
     Absence(ResponseCode),
     /// The authority section, beside the genuine answer section.
     Authority,
+    /// The answer section with the name of this question as owner, which a signature of a wildcard allows (RFC 4035
+    /// §5.3.4). The proof that the name does not exist itself is replaced by an unsigned SOA record of this zone.
+    Wildcard(String),
 }
 
 /// An attack on connections to policy hosts. The target is the host of the SNI, with a final dot.

@@ -2,9 +2,12 @@
 
 use super::attack::{Authority, DnsChange, Proof};
 use hickory_proto::dnssec::rdata::DNSSECRData;
-use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+
+/// The TTL of a forged SOA record whose TTL does not matter, in seconds.
+const NEGATIVE_TTL: u32 = 300;
 
 /// The changed response. `other` is the earlier response for [`DnsChange::Replay`], and the response to the other
 /// question for [`DnsChange::Borrow`]; without it the response stays as it is.
@@ -57,7 +60,7 @@ pub(super) fn changed(how: &DnsChange, genuine: Message, other: Option<Message>)
         }
         DnsChange::Borrow { proof, .. } => {
             if let Some(other) = other {
-                borrow(&mut response, other, *proof);
+                borrow(&mut response, other, proof);
             }
         }
     }
@@ -71,16 +74,25 @@ fn copy(response: &mut Message, other: Message) {
     (response.answers, response.authorities) = (other.answers, other.authorities);
 }
 
-fn borrow(response: &mut Message, other: Message, proof: Proof) {
+fn borrow(response: &mut Message, other: Message, proof: &Proof) {
     match proof {
         Proof::Whole => copy(response, other),
         Proof::Absence(code) => {
-            response.metadata.response_code = code;
+            response.metadata.response_code = *code;
             response.answers.clear();
             let proofs = other.answers.into_iter().filter(is_dnssec);
             response.authorities = other.authorities.into_iter().chain(proofs).collect();
         }
         Proof::Authority => response.authorities = other.authorities,
+        Proof::Wildcard(zone) => {
+            let owner = |query: &Query| query.name().clone();
+            let asked = response.queries.first().map(owner).unwrap_or_else(Name::root);
+            let borrowed = other.queries.first().map(owner).unwrap_or_else(Name::root);
+            copy(response, other);
+            let own = response.answers.iter_mut().filter(|record| record.name == borrowed);
+            own.for_each(|record| record.name = asked.clone());
+            response.authorities = soa(zone, NEGATIVE_TTL).into_iter().collect();
+        }
     }
 }
 

@@ -154,6 +154,9 @@ impl Shared {
                 flipped.into_iter().for_each(|byte| *byte ^= 1);
                 to_client.write_all(buffer.get(..length).unwrap_or_default()).await?;
                 sent += length;
+                if sent >= limit {
+                    return to_client.shutdown().await;
+                }
             }
         };
         // The end of the server's data ends the connection; the client may keep its half open.

@@ -133,9 +133,10 @@ impl Planner {
     }
 
     fn proof(&mut self) -> Proof {
-        match self.random.below(6) {
+        match self.random.below(8) {
             0 | 1 => Proof::Whole,
             2 => Proof::Authority,
+            3 | 4 => Proof::Wildcard(self.zone()),
             _ => Proof::Absence(self.absence()),
         }
     }

@@ -46,6 +46,9 @@ const SIGNED_HOST: &str = "mx.hoster.test";
 /// An MX host in an unsigned zone, whose TLSA records do not count.
 const PLAIN_HOST: &str = "mx.plain-hoster.test";
 
+/// The domain with a wildcard.
+const WILD: &str = "wild.test";
+
 /// A host without a dot in its name is below the domain. A domain below another is in the zone of its parent.
 pub const DOMAINS: &[Domain] = &[
     domain("plain.test", Signing::Unsigned, Dane::No, Some(Mode::Enforce)),
@@ -69,6 +72,8 @@ pub const DOMAINS: &[Domain] = &[
     with_mx(&[], domain("implicit.test", Signing::Signed, Dane::All, None)),
     // The host is a secure alias of a host in an unsigned zone (RFC 7672 §2.2.2).
     with_mx(&["alias"], domain("alias.test", Signing::Signed, Dane::All, None)),
+    // A wildcard alias stands beside the host.
+    domain(WILD, Signing::Signed, Dane::All, None),
     domain("dane.isle.test", Signing::Signed, Dane::All, None),
     domain("plain.isle.test", Signing::Unsigned, Dane::No, Some(Mode::Enforce)),
     // A signed zone below an unsigned one has no chain of trust.
@@ -85,6 +90,7 @@ impl Domain {
     pub fn names(&self) -> Vec<String> {
         let name = self.name;
         let mut names = vec![format!("{name}."), format!("_mta-sts.{name}."), format!("mta-sts.{name}.")];
+        names.extend((self.name == WILD).then(|| format!("any.{name}.")));
         for host in self.hosts() {
             names.extend([format!("_25._tcp.{host}."), format!("{host}.")]);
         }
@@ -160,6 +166,9 @@ pub fn publish_all(lab: &Lab) -> HashMap<&'static str, Identity> {
             records.push((format!("{host}."), here()));
             identities.insert(domain.name, lab.pki.issue(&host, Cert::Good).unwrap());
         }
+        if domain.name == WILD {
+            records.push((format!("*.{origin}"), vec![Rr::Cname(format!("{PLAIN_HOST}."))]));
+        }
         for (name, data) in records {
             lab.names.set(&name, data).unwrap();
         }
@@ -191,7 +200,7 @@ pub fn roll_tlsa(lab: &Lab, domain: &Domain, version: u8) {
     }
 }
 
-/// The address of the attacker's mail server, with the final dot.
+/// The name of the attacker's mail server, with the final dot.
 pub fn attackers_host() -> String {
     format!("{}.", Lab::attackers_host())
 }
