@@ -393,7 +393,8 @@ impl Zone {
 }
 
 impl Rr {
-    fn data(&self) -> Result<RData, DnsSetupError> {
+    /// The data as the library has it.
+    pub(crate) fn data(&self) -> Result<RData, DnsSetupError> {
         Ok(match self {
             Self::A(ip) => RData::A(A(*ip)),
             Self::Aaaa(ip) => RData::AAAA(AAAA(*ip)),

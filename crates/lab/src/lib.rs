@@ -4,7 +4,8 @@
 //!
 //! [`case::Case`] describes a domain; [`cases::all`] and [`oddities::all`] are the tables. [`Lab`] runs them, with
 //! the servers of [`dns`], [`pki`], [`policy_host`] and [`mail_host`]. Tests connect to a lab through
-//! [`Lab::clients`]. Begin reading in [`case`].
+//! [`Lab::clients`]. [`man_in_the_middle`] attacks what goes by on the way there, and [`traffic`] records it. Begin reading
+//! in [`case`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -14,12 +15,15 @@ pub mod cases;
 pub mod dns;
 mod internet;
 pub mod mail_host;
+pub mod man_in_the_middle;
 mod odd_mail_host;
 pub mod oddities;
 pub mod pki;
 pub mod policy_host;
+pub mod random;
 pub mod reference_sender;
 mod revoked;
+pub mod traffic;
 pub mod uniform_world;
 
 pub use case::Case;

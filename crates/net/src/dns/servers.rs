@@ -178,10 +178,38 @@ impl Servers {
             Err(DnsError::NoSuchRecord(absence)) if absence.security == Security::Indeterminate => {
                 Err(DnsError::NoSuchRecord(self.prove_unsigned(name, absence, deadline).await?))
             }
+            Err(DnsError::Bogus) => {
+                match self.resolve_below_unsigned(unsigned, name, kind, deadline).await? {
+                    Some(found) => return found,
+                    None => Err(DnsError::Bogus),
+                }
+            }
             found => found,
         };
         self.cache_unsigned_zone(unsigned, name, &outcome, &found, claim);
         found
+    }
+
+    /// Looks up a name whose answer failed validation once more, without validation, if an ancestor of the name is in an
+    /// unsigned zone: everything below is insecure, also a zone with signatures and with a DS record in an unsigned
+    /// parent (RFC 4035 §5.2), which the library takes for bogus. `None` if no ancestor is proven to be unsigned.
+    async fn resolve_below_unsigned(
+        &self,
+        unsigned: &Unsigned,
+        name: &DomainName,
+        kind: Kind,
+        deadline: Deadline,
+    ) -> Result<Option<Result<Answer, DnsError>>, DnsError> {
+        let mut ancestor = name.parent();
+        while let Some(candidate) = ancestor.filter(|zone| zone.parent().is_some()) {
+            let outcome = self.query(absolute(&candidate)?, RecordType::SOA, deadline).await?;
+            if let Some((zone, ttl)) = unsigned_zone(&candidate, &outcome) {
+                unsigned.zones.insert(zone, ttl, Instant::now());
+                return Ok(unsigned.resolve(name, kind, deadline).await);
+            }
+            ancestor = candidate.parent();
+        }
+        Ok(None)
     }
 
     /// The security of a negative answer from a trusted resolver: that of the SOA record of the zone that it names. The

@@ -173,7 +173,6 @@ impl InFlight {
     }
 
     /// The number of look-ups in flight, with outdated ones.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let flights = self.flights();
         flights.current.len() + flights.outdated.len()

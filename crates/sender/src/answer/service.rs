@@ -269,8 +269,7 @@ impl PolicyService {
     }
 
     /// True if no look-up is in flight.
-    #[cfg(test)]
-    fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.in_flight.len() == 0
     }
 

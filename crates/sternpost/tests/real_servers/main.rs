@@ -5,6 +5,7 @@
 
 mod day;
 mod differential;
+mod downgrade;
 mod exim;
 mod export;
 mod faults;
