@@ -8,7 +8,7 @@ use net::clock::later;
 use net::dane::Dane;
 use net::dns::{DnsError, Security};
 use sender::answer::decide::Source;
-use sender::answer::entry::{Entry, Status};
+use sender::answer::entry::{ElapsedSeconds, Entry, Status};
 use sender::answer::route::{DaneHosts, NextHop, Route};
 use sender::answer::sts::{EffectivePolicy, HeldPolicy, RecordLookup};
 use sender::answer::{LookupTrace, PolicyService};
@@ -32,7 +32,7 @@ pub struct Remembered {
     pub mx: Vec<String>,
     /// The number of MX hosts in each DANE state.
     pub dane: serde_json::Value,
-    /// Seconds until the answer is looked up again; 0 when the look-up is due.
+    /// Seconds until the answer is looked up again; 0 when the look-up is due, [`u32::MAX`] when there is none.
     pub recheck_in: u32,
     /// The MTA-STS policy in the cache; `None` when there is none.
     pub policy: Option<RememberedPolicy>,
@@ -67,7 +67,10 @@ impl Remembered {
             postfix_tlsrpt: reply(entry, true),
             mx: texts(&entry.patterns()),
             dane: serde_json::to_value(entry.dane).unwrap_or_default(),
-            recheck_in: entry.recheck.saturating_sub(answers.second()),
+            recheck_in: match entry.recheck {
+                ElapsedSeconds::MAX => u32::MAX,
+                recheck => recheck.saturating_sub(answers.second()),
+            },
             policy: policy.map(|(held, rest)| RememberedPolicy::of(&held, rest)),
         }
     }
@@ -256,6 +259,7 @@ fn open_step(looked: &LookupTrace, found: &EffectivePolicy) -> Option<String> {
 
 fn verdict(looked: &LookupTrace, entry: &Entry, found: &EffectivePolicy) -> String {
     match (&looked.route, looked.source, entry.level().as_deref()) {
+        (_, Source::Test, _) => "the test domain, which is always answered and never receives mail",
         (Route::NoDomain, ..) => "the domain does not exist, so the message bounces",
         (Route::NullMx, ..) => "the domain accepts no mail (null MX), so the message bounces",
         (_, Source::Dane, Some("dane-only")) => {

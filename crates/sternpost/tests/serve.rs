@@ -6,7 +6,7 @@ use formats::socketmap::{Reply, encode_request};
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -20,6 +20,7 @@ struct Place {
     answers: SocketAddr,
     http: SocketAddr,
     metrics: SocketAddr,
+    lines: SocketAddr,
 }
 
 struct Running(Child);
@@ -45,7 +46,7 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), lab.pki.root_pem()).unwrap();
         std::fs::write(dir.path().join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
-        let this = Self { dir, lab, runtime, answers: free(), http: free(), metrics: free() };
+        let this = Self { dir, lab, runtime, answers: free(), http: free(), metrics: free(), lines: free() };
         this.configure("", "");
         this
     }
@@ -121,6 +122,13 @@ fn exchange(stream: &mut (impl Read + Write), map: &str, key: &str) -> Reply {
     Reply::decode(&buffer[..read]).unwrap().unwrap().0
 }
 
+fn line(stream: &mut TcpStream, request: &str) -> String {
+    writeln!(stream, "{request}").unwrap();
+    let mut reply = String::new();
+    BufReader::new(stream).read_line(&mut reply).unwrap();
+    reply.trim_end().to_owned()
+}
+
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -141,6 +149,7 @@ fn secure() -> Reply {
 #[test]
 fn it_answers_on_every_socket_and_shows_what_it_does() {
     let place = Place::new();
+    place.configure(&format!("lines = [\"{}\"]", place.lines), "");
     let mut running = place.start();
     assert_eq!(place.ask("postfix", "good-enforce.test"), secure());
     assert_eq!(place.ask("postfix", "good-testing.test"), Reply::NotFound);
@@ -158,6 +167,21 @@ fn it_answers_on_every_socket_and_shows_what_it_does() {
     assert_eq!(policy["mx"][0], "mx1.good-enforce.test");
     assert_eq!(get(place.http, "/v1/policy/not%20a%20name").0, 400);
     assert_eq!(get(place.http, "/v1/cache?most=1").0, 404, "only through the control socket");
+
+    let test = "secure match=sternpost.invalid servername=hostname";
+    assert_eq!(place.ask("postfix", "sternpost.invalid"), Reply::Ok(test.into()));
+    assert_eq!(place.ask("QUERYwithTLSRPT", "sternpost.invalid"), Reply::Ok(test.into()));
+    let mut lines = TcpStream::connect(place.lines).unwrap();
+    assert_eq!(line(&mut lines, "sternpost.invalid"), "secure sternpost.invalid");
+    let (status, body) = get(place.http, "/v1/policy/sternpost.invalid");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, answer["source"].as_str()), (200, Some("test")));
+    assert_eq!(
+        (answer["postfix"].as_str().unwrap(), &answer["recheck_in"]),
+        (&*format!("OK {test}"), &u32::MAX.into())
+    );
+    let (_, queried, _) = place.run(&["query", "sternpost.invalid"]);
+    assert!(queried.contains("never receives mail") && queried.contains(test), "{queried}");
 
     let (status, metrics) = get(place.metrics, "/metrics");
     assert!(

@@ -29,11 +29,14 @@ pub enum Source {
     NoPolicy,
     /// A look-up failed, so the policy is unknown and the message is deferred.
     Failure,
+    /// The fixed answer for [`formats::tls_policy::TEST_DOMAIN`], which receives no mail.
+    Test,
 }
 
 impl Source {
     /// Every source, in the order of the variants.
-    pub const ALL: [Self; 5] = [Self::Dane, Self::MtaSts, Self::Override, Self::NoPolicy, Self::Failure];
+    pub const ALL: [Self; 6] =
+        [Self::Dane, Self::MtaSts, Self::Override, Self::NoPolicy, Self::Failure, Self::Test];
 
     /// The value of the `source` label in metrics, and the value in JSON.
     pub fn as_str(self) -> &'static str {
@@ -43,6 +46,7 @@ impl Source {
             Self::Override => "override",
             Self::NoPolicy => "nothing",
             Self::Failure => "failure",
+            Self::Test => "test",
         }
     }
 }

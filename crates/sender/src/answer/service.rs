@@ -14,7 +14,7 @@ use super::overrides::Overrides;
 use super::route::{DaneHosts, NextHop};
 use super::sts::HeldPolicy;
 use formats::limits::{BACKGROUND_LOOKUPS, LOOKUPS, RECORD_RECHECK};
-use formats::tls_policy::{Answer, Level, LookupKey};
+use formats::tls_policy::{Answer, Level, LookupKey, TEST_DOMAIN};
 use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::Dns;
@@ -79,6 +79,8 @@ pub struct PolicyService {
     background_permits: Arc<Semaphore>,
     /// The answer for keys that never have a policy.
     not_found: Arc<Entry>,
+    /// The answer for [`TEST_DOMAIN`].
+    test: Arc<Entry>,
 }
 
 impl PolicyService {
@@ -91,8 +93,9 @@ impl PolicyService {
         cache_bytes: u64,
         settings: Settings,
     ) -> Arc<Self> {
-        let not_found =
-            Entry::new(&Answer::NotFound, Source::NoPolicy, DaneHosts::default(), 0, ElapsedSeconds::MAX);
+        let fixed = |answer, source| {
+            Entry::new(&answer, source, DaneHosts::default(), ElapsedSeconds::MAX, ElapsedSeconds::MAX)
+        };
         let new = Self {
             dns,
             discovery,
@@ -105,7 +108,8 @@ impl PolicyService {
             in_flight: Arc::default(),
             request_permits: Arc::new(Semaphore::new(LOOKUPS)),
             background_permits: Arc::new(Semaphore::new(BACKGROUND_LOOKUPS)),
-            not_found: Arc::new(not_found),
+            not_found: Arc::new(fixed(Answer::NotFound, Source::NoPolicy)),
+            test: Arc::new(fixed(Answer::for_test_domain(), Source::Test)),
         };
         new.metrics.store_up.set(1);
         Arc::new(new)
@@ -154,6 +158,10 @@ impl PolicyService {
             self.metrics.answered(self.not_found.status, Source::NoPolicy);
             return self.not_found.clone();
         };
+        if is_test(&hop) {
+            self.metrics.answered(self.test.status, self.test.source);
+            return self.test.clone();
+        }
         let name = hop.to_string();
         if name != key
             && let Some(entry) = self.hit(&name)
@@ -208,6 +216,9 @@ impl PolicyService {
     /// Returns `None` when the look-up panicked.
     pub fn refresh<'a>(self: &'a Arc<Self>, hop: NextHop) -> BoxFuture<'a, Option<Arc<Entry>>> {
         Box::pin(async move {
+            if is_test(&hop) {
+                return Some(self.test.clone());
+            }
             self.discovery.forget_failure(hop.policy_domain());
             self.look_up_anew(hop, Purpose::Operator).await
         })
@@ -232,6 +243,9 @@ impl PolicyService {
 
     /// The live policy in the store for a domain, with its remaining lifetime.
     pub async fn remembered(&self, domain: &formats::DomainName) -> Option<(HeldPolicy, Duration)> {
+        if domain.as_str() == TEST_DOMAIN {
+            return None;
+        }
         let held = self.discovery.live(&self.discovery.stored(domain).await?)?;
         let remaining = self.discovery.remaining_life(&held);
         Some((held, remaining))
@@ -252,6 +266,11 @@ impl PolicyService {
     pub fn second(&self) -> ElapsedSeconds {
         ElapsedSeconds::try_from(self.clock.elapsed().as_secs()).unwrap_or(ElapsedSeconds::MAX)
     }
+}
+
+/// True for [`TEST_DOMAIN`], which is answered without a look-up.
+pub(super) fn is_test(hop: &NextHop) -> bool {
+    hop.policy_domain().as_str() == TEST_DOMAIN
 }
 
 #[cfg(test)]
