@@ -39,7 +39,15 @@ fn free() -> SocketAddr {
 impl Place {
     fn new() -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let wanted = ["good-enforce", "good-testing", "dane-ee", "mx-null"];
+        let wanted = [
+            "good-enforce",
+            "good-testing",
+            "dane-ee",
+            "dane-none",
+            "mx-null",
+            "no-mta-sts",
+            "policy-long-max-age",
+        ];
         let cases: Vec<_> =
             lab::cases::all().into_iter().filter(|case| wanted.contains(&case.name)).collect();
         let lab = runtime.block_on(Lab::with_cases(Ports::free(), SystemClock.now(), &cases)).unwrap();
@@ -255,6 +263,51 @@ fn a_reload_takes_changes_in_without_losing_a_connection_and_refuses_wrong_ones(
     place.until("the reload", || place.log().matches("configuration reloaded").count() == 2);
     assert_eq!(exchange(&mut open, "postfix", "good-enforce.test"), secure());
     place.until("the other socket is closed", || TcpStream::connect(second).is_err());
+}
+
+#[test]
+fn query_and_cache_say_why_dane_does_not_apply_and_what_postfix_does_alone() {
+    let place = Place::new();
+    let _running = place.start();
+    let strips = "TLS is opportunistic, and anyone on the path can strip it";
+    for (name, source, reason, dane) in [
+        ("dane-ee", "dane", Value::Null, "DANE authenticates every MX host".to_owned()),
+        ("dane-none", "nothing", "no-tlsa".into(), format!("{strips}, at every MX host")),
+        ("no-mta-sts", "nothing", "unsigned-host".into(), format!("{strips}, at every MX host")),
+        ("good-enforce", "mta-sts", "unsigned-host".into(), format!("{strips}, at every MX host")),
+    ] {
+        let domain = format!("{name}.test");
+        let queried = place.json(&["query", &domain, "--json"]);
+        assert_eq!(
+            (&queried["source"], &queried["dane"][0]["reason"]),
+            (&source.into(), &reason),
+            "{queried}"
+        );
+        let alone = serde_json::json!({ "may": strips, "dane": dane });
+        assert_eq!(queried["postfix_alone"], alone, "{queried}");
+        assert_eq!(place.json(&["cache", "show", &domain, "--json"])["postfix_alone"], alone);
+        let (_, text, _) = place.run(&["query", &domain]);
+        assert!(text.contains(&format!("Postfix alone, level dane: {dane}\n")), "{text}");
+        assert_eq!(text.contains("    Remedy: "), !reason.is_null(), "{text}");
+        let (_, text, _) = place.run(&["query", "--cached", &domain]);
+        assert!(
+            text.contains("MX hosts: 1 ") && text.contains(&format!("sternpost query --trace {domain}")),
+            "{text}"
+        );
+    }
+    let shown = place.json(&["cache", "show", "policy-long-max-age.test", "--json"]);
+    assert_eq!(shown["policy"]["max_age"], 31_557_600);
+    assert_eq!(shown["policy"]["max_age_published"], 9_999_999_999_u64);
+    let (_, text, _) = place.run(&["cache", "show", "policy-long-max-age.test"]);
+    assert!(text.contains("max_age 9999999999 exceeds the maximum"), "{text}");
+    let shown = place.json(&["cache", "show", "good-enforce.test", "--json"]);
+    assert_eq!(
+        (&shown["policy"]["max_age"], &shown["policy"]["max_age_published"]),
+        (&604_800.into(), &Value::Null)
+    );
+    let (_, text, _) = place.run(&["query", "policy-long-max-age.test", "--trace"]);
+    assert!(text.contains("which is the maximum (the file has 9999999999)"), "{text}");
+    drop(place.runtime);
 }
 
 #[test]

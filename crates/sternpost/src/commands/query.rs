@@ -3,10 +3,13 @@
 
 use crate::control;
 use crate::terminal::{say, show};
+use crate::view::dane::{DaneHost, PostfixAlone, counts_in_words};
 use crate::view::{Explained, Remembered};
 use config::Config;
 use config::failure::{Exit, Failure};
+use net::dns::Dnssec;
 use operations::world::{World, domain};
+use sender::answer::decide::Source;
 use sender::answer::route::NextHop;
 use sender::answer::{Discovery, PolicyService, Settings};
 use std::fmt::Write;
@@ -63,7 +66,7 @@ async fn explain(config: &Config, hop: &NextHop) -> Result<Explained, Failure> {
         Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
     let settings = config.answers.as_ref().map_or_else(Settings::default, |answers| answers.settings.clone());
     let answers = PolicyService::new(world.dns, discovery, store.clone(), world.clock, 1 << 16, settings);
-    let explained = Explained::of(hop, &answers.explain(hop).await);
+    let explained = Explained::of(hop, &answers.explain(hop).await, config.dnssec != Dnssec::Off);
     store.close().await;
     Ok(explained)
 }
@@ -75,8 +78,42 @@ fn in_words(hop: &NextHop, explained: &Explained, trace: bool) -> String {
             let _ = writeln!(out, "  {}. {step}", at + 1);
         }
     }
+    out.push_str(&dane_in_words(&explained.dane));
+    for note in &explained.notes {
+        let _ = writeln!(out, "\n  {}.\n    {}\n    Remedy: {}", note.finding, note.consequence, note.remedy);
+    }
     let _ = writeln!(out, "\n  Reply to Postfix: {}", explained.postfix);
+    out.push_str(&alone_in_words(explained.postfix_alone.as_ref()));
     out
+}
+
+/// The hosts that DANE does not authenticate, with consequence and remedy; hosts with the same reason together.
+fn dane_in_words(hosts: &[DaneHost]) -> String {
+    let mut out = String::new();
+    let mut told = Vec::new();
+    for host in hosts.iter().filter(|host| host.reason.is_some()) {
+        if told.contains(&host.reason) {
+            continue;
+        }
+        told.push(host.reason);
+        let others = hosts.iter().filter(|other| other.reason == host.reason).count() - 1;
+        let others = match others {
+            0 => String::new(),
+            number => format!(" (as at {number} more hosts)"),
+        };
+        let _ = writeln!(
+            out,
+            "\n  DANE at {} {}{others}.\n    {}\n    Remedy: {}",
+            host.host, host.state, host.consequence, host.remedy
+        );
+    }
+    out
+}
+
+fn alone_in_words(alone: Option<&PostfixAlone>) -> String {
+    alone.map_or_else(String::new, |alone| {
+        format!("  Postfix alone, level may:  {}\n  Postfix alone, level dane: {}\n", alone.may, alone.dane)
+    })
 }
 
 /// Formats the running server's answer as text.
@@ -90,8 +127,20 @@ pub fn remembered(known: &Remembered) -> String {
     if let Some(policy) = &known.policy {
         let _ = writeln!(out, "  policy: {} id {}, until {}", policy.mode, policy.id, policy.expires_at);
         policy.mx.iter().for_each(|mx| out.push_str(&format!("    mx {mx}\n")));
+        if let Some(published) = policy.max_age_published {
+            let _ = writeln!(
+                out,
+                "    max_age {published} exceeds the maximum; the policy expires {} s after its fetch (RFC 8461 §3.2)",
+                policy.max_age
+            );
+        }
     }
+    let _ = writeln!(out, "  {}", counts_in_words(&known.dane));
     let _ = writeln!(out, "  Reply to Postfix: {}", known.postfix);
     let _ = writeln!(out, "  with TLSRPT:      {}", known.postfix_tlsrpt);
+    out.push_str(&alone_in_words(known.postfix_alone.as_ref()));
+    if known.source != Source::Test.as_str() && !known.next_hop.contains(['[', ':']) {
+        let _ = writeln!(out, "  The reason for each MX host: sternpost query --trace {}", known.next_hop);
+    }
     out
 }

@@ -327,7 +327,12 @@ fn counts_that_a_rule_skips_are_zero() {
 
 #[test]
 fn stored_dane_counts_change_only_with_known_hosts_or_a_bogus_chain() {
-    let hosts = Route::Hosts(vec![HostLookup { host: name(), mx: Security::Secure, dane: Dane::Absent }]);
+    let hosts = Route::Hosts(vec![HostLookup {
+        host: name(),
+        mx: Security::Secure,
+        dane: Dane::Absent,
+        why_absent: None,
+    }]);
     let (domain, host) = (NextHop::domain(name()), NextHop::Host(name(), 25));
     for (hop, route, kept) in [
         (&domain, &hosts, "0 0 1 0 0"),
