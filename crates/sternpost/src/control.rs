@@ -19,9 +19,24 @@ const MAX_REPLY_BYTES: usize = 64 << 20;
 /// Time for a request and its response. A refresh waits for a look-up, which takes up to a minute.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Gets the answer for a next hop, from the server's cache or from a new look-up.
-pub async fn show(socket: &Path, hop: &NextHop) -> Result<Remembered, Failure> {
-    ask(socket, Method::GET, &format!("/v1/policy/{hop}")).await
+/// Gets the answer for a next hop, from the server's cache or from a new look-up. `map` is the name of a socketmap, whose
+/// settings apply; it may have the characters that [`map_name`] accepts.
+pub async fn show(socket: &Path, hop: &NextHop, map: Option<&str>) -> Result<Remembered, Failure> {
+    let query = map.map_or_else(String::new, |map| format!("?map={map}"));
+    ask(socket, Method::GET, &format!("/v1/policy/{hop}{query}")).await
+}
+
+/// Parses the name of a socketmap in the command line.
+///
+/// # Errors
+///
+/// If a character is not a letter, a digit, `-`, `_` or `.`.
+pub fn map_name(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("a map name has letters, digits, `-`, `_` and `.`".to_owned()),
+    }
 }
 
 /// Sends a request and parses the response. A response other than 200 fails with the server's `error` text.

@@ -310,6 +310,61 @@ fn query_and_cache_say_why_dane_does_not_apply_and_what_postfix_does_alone() {
     drop(place.runtime);
 }
 
+/// The fenced block of docs/postfix.md that is marked so.
+fn documented(mark: &str) -> String {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/postfix.md")).unwrap();
+    let (_, inside) = page.split_once(&format!("```{mark}\n")).unwrap();
+    inside.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_name_of_the_map_selects_documented_settings_and_a_reload_changes_them() {
+    let place = Place::new();
+    let maps = documented("toml maps").replace("*.partner.example", "good-enforce.test");
+    place.configure("", &maps);
+    let running = place.start();
+    let strict = Reply::Ok("secure match=mx1.good-testing.test servername=hostname".into());
+    let mut open = TcpStream::connect(place.answers).unwrap();
+    for _ in 0..2 {
+        assert_eq!(exchange(&mut open, "postfix", "good-testing.test"), Reply::NotFound);
+        assert_eq!(exchange(&mut open, "strict", "good-testing.test"), strict);
+        assert_eq!(exchange(&mut open, "partner", "good-testing.test"), Reply::NotFound);
+        assert_eq!(exchange(&mut open, "partner", "good-enforce.test"), Reply::NotFound);
+        assert_eq!(exchange(&mut open, "strict", "good-enforce.test"), secure());
+        assert_eq!(exchange(&mut open, "postfix", "good-enforce.test"), secure());
+    }
+    let reported = |reply| matches!(reply, Reply::Ok(text) if text.starts_with("secure match=mx1.good-testing.test servername=hostname policy_type=sts"));
+    assert!(reported(exchange(&mut open, "strictwithTLSRPT", "good-testing.test")));
+    let (_, metrics) = get(place.metrics, "/metrics");
+    assert!(
+        metrics.contains("sternpost_fetches_total{outcome=\"ok\"} 2"),
+        "each policy is fetched once\n{metrics}"
+    );
+
+    let (_, body) = get(place.http, "/v1/policy/good-testing.test?map=strict");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["mx"][0], "mx1.good-testing.test", "{answer}");
+    let show =
+        |words: &[&str]| place.json(&[words, &["--json", "good-testing.test"]].concat())["postfix"].clone();
+    assert_eq!(show(&["cache", "show"]), "NOTFOUND");
+    assert_eq!(
+        show(&["cache", "show", "--map", "strict"]),
+        "OK secure match=mx1.good-testing.test servername=hostname"
+    );
+    assert!(show(&["query", "--map", "strict"]).as_str().unwrap().starts_with("OK secure match="));
+    assert!(show(&["query"]).as_str().unwrap().starts_with("OK may"));
+    let (code, _, err) = place.run(&["query", "--cached", "--map", "a/b", "good-testing.test"]);
+    assert!(code == 2 && err.contains("a map name has letters"), "{err}");
+
+    place.configure("", "[answers.maps.strict]\ntesting_level = \"encrypt\"\n");
+    signal(&running, "-HUP");
+    place.until("the reload", || place.log().contains("configuration reloaded"));
+    assert_eq!(exchange(&mut open, "strict", "good-testing.test"), Reply::Ok("encrypt".into()));
+    assert_eq!(exchange(&mut open, "partner", "good-enforce.test"), secure(), "the map is gone");
+    drop(place.runtime);
+}
+
 #[test]
 fn sockets_of_systemd_are_taken() {
     let place = Place::new();

@@ -19,7 +19,8 @@ impl Weighter<Box<str>, Arc<Entry>> for Bytes {
     }
 }
 
-/// Answers by next hop, in the canonical form that [`super::route::NextHop`] displays.
+/// Answers by next hop, in the canonical form that [`super::route::NextHop`] displays. For a set of settings other than the
+/// default, the key begins with its name ([`super::maps`]).
 ///
 /// Anyone who sends mail through this server can choose keys, so the map uses the standard library's keyed hash.
 pub struct Cache(Map<Box<str>, Arc<Entry>, Bytes, RandomState>);

@@ -39,7 +39,8 @@ pub(super) struct InFlight(Mutex<Flights>);
 
 #[derive(Default)]
 struct Flights {
-    /// The look-ups that requests can join, by next hop in the canonical form that [`NextHop`] displays.
+    /// The look-ups that requests can join, by their key in the cache: the next hop in the canonical form that [`NextHop`]
+    /// displays, after the set of settings if it is not the default ([`super::maps`]).
     current: HashMap<String, Arc<Flight>>,
     /// Outdated look-ups that have not ended, by number.
     outdated: HashMap<u64, Arc<Flight>>,
@@ -184,7 +185,7 @@ impl InFlight {
 }
 
 impl InFlightGuard {
-    /// The next hop that is looked up, in its canonical form.
+    /// The key of the cache for the next hop that is looked up.
     pub(super) fn name(&self) -> &str {
         &self.name
     }

@@ -9,7 +9,8 @@ use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlightGuard, JoinOrStart, Pending, Purpose};
 use super::overrides::Rule;
 use super::route::{self, DaneHosts, NextHop, Route, RouteLookup};
-use super::service::{PolicyService, Settings, is_test};
+use super::service::{PolicyService, is_test};
+use super::settings::Settings;
 use super::sts::EffectivePolicy;
 use formats::DomainName;
 use formats::Mode;
@@ -79,7 +80,7 @@ impl PolicyService {
         permit: Option<OwnedSemaphorePermit>,
     ) -> (Arc<Entry>, Option<StoredPolicy>) {
         self.metrics.looking.inc();
-        let settings = self.settings();
+        let settings = self.settings_of(guard.name());
         let read = self.discovery.read_stored(hop.policy_domain()).await;
         let store_failed = read.is_err();
         let stored = read.ok().flatten();

@@ -6,59 +6,26 @@
 
 use super::Discovery;
 use super::cache::Cache;
-use super::decide::{DefaultLevel, Source};
+use super::decide::Source;
 use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlight, Purpose};
+use super::maps::{self, Maps, TLSRPT_SUFFIX};
 use super::metrics::Metrics;
-use super::overrides::Overrides;
 use super::route::{DaneHosts, NextHop};
+use super::settings::Settings;
 use super::sts::HeldPolicy;
-use formats::limits::{BACKGROUND_LOOKUPS, LOOKUPS, RECORD_RECHECK};
-use formats::tls_policy::{Answer, Level, LookupKey, TEST_DOMAIN};
+use formats::limits::{BACKGROUND_LOOKUPS, LOOKUPS};
+use formats::tls_policy::{Answer, LookupKey, TEST_DOMAIN};
 use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::Dns;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::Store;
 use tokio::sync::Semaphore;
-
-/// The settings that a reload of the configuration can change.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Send TLSRPT attributes for every map, not only for those whose name requests them.
-    pub tlsrpt: bool,
-    /// The maximum time that a request waits for a look-up before it gets a temporary failure.
-    pub patience: Duration,
-    /// The minimum time between two look-ups of a next hop; it applies when the TTL is shorter.
-    pub recheck: Duration,
-    /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level.
-    pub testing: Option<Level>,
-    /// The mail server's default TLS level.
-    pub default_level: DefaultLevel,
-    /// The operator's override table.
-    pub overrides: Overrides,
-    /// The time without use after which a policy is no longer refreshed; `None` refreshes every policy.
-    pub unused: Option<Duration>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            tlsrpt: false,
-            patience: Duration::from_secs(20),
-            recheck: RECORD_RECHECK,
-            testing: None,
-            default_level: DefaultLevel::May,
-            overrides: Overrides::default(),
-            unused: Some(UNUSED_AFTER),
-        }
-    }
-}
-
-/// The default of [`Settings::unused`].
-const UNUSED_AFTER: Duration = Duration::from_secs(90 * 86_400);
 
 /// The answer service.
 pub struct PolicyService {
@@ -72,6 +39,10 @@ pub struct PolicyService {
     pub metrics: Metrics,
     tlsrpt: AtomicBool,
     settings: RwLock<Arc<Settings>>,
+    /// The named sets of settings; [`Self::settings`] are the default.
+    maps: RwLock<Arc<Maps>>,
+    /// [`Maps::version`], or 0 while there are no named sets.
+    maps_version: AtomicU64,
     pub(super) in_flight: Arc<InFlight>,
     /// Limits look-ups that requests wait for.
     pub(super) request_permits: Arc<Semaphore>,
@@ -105,6 +76,8 @@ impl PolicyService {
             metrics: Metrics::new(),
             tlsrpt: AtomicBool::new(settings.tlsrpt),
             settings: RwLock::new(Arc::new(settings)),
+            maps: RwLock::default(),
+            maps_version: AtomicU64::new(0),
             in_flight: Arc::default(),
             request_permits: Arc::new(Semaphore::new(LOOKUPS)),
             background_permits: Arc::new(Semaphore::new(BACKGROUND_LOOKUPS)),
@@ -113,6 +86,36 @@ impl PolicyService {
         };
         new.metrics.store_up.set(1);
         Arc::new(new)
+    }
+
+    /// Replaces the settings and the named sets of settings, as [`Self::set`] does.
+    pub fn set_with_maps(&self, settings: Settings, maps: BTreeMap<String, Settings>) {
+        {
+            let mut current = self.maps.write().unwrap_or_else(PoisonError::into_inner);
+            let version = current.version + 1;
+            *current = Arc::new(Maps::new(version, maps));
+            self.maps_version.store(if current.is_empty() { 0 } else { version }, Ordering::Release);
+        }
+        self.set(settings);
+    }
+
+    /// The named sets of settings in force; `None` if there are none. `known` is an earlier result, which is returned
+    /// without taking a lock if it is still in force.
+    pub fn named_maps(&self, known: Option<Arc<Maps>>) -> Option<Arc<Maps>> {
+        match self.maps_version.load(Ordering::Acquire) {
+            0 => None,
+            version => Some(known.filter(|known| known.version == version).unwrap_or_else(|| self.maps())),
+        }
+    }
+
+    fn maps(&self) -> Arc<Maps> {
+        self.maps.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The settings for a key of the cache.
+    pub(super) fn settings_of(&self, key: &str) -> Arc<Settings> {
+        let of_set = maps::split(key).0.and_then(|set| self.maps().settings(set).cloned());
+        of_set.unwrap_or_else(|| self.settings())
     }
 
     /// Replaces the settings and clears the cache. Policies stay in the store. Look-ups in flight end for the requests
@@ -127,9 +130,9 @@ impl PolicyService {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// True if clients of this map get the TLSRPT attributes of Postfix 3.10 (SMK-09).
+    /// True if clients of this map, which has the default settings, get the TLSRPT attributes of Postfix 3.10 (SMK-09).
     pub fn wants_tlsrpt(&self, map: &str) -> bool {
-        map.ends_with("withTLSRPT") || self.tlsrpt.load(Ordering::Relaxed)
+        map.ends_with(TLSRPT_SUFFIX) || self.tlsrpt.load(Ordering::Relaxed)
     }
 
     /// The cached answer for a key; `None` when there is none or it has expired. It neither allocates nor waits, unless
@@ -147,10 +150,21 @@ impl PolicyService {
         Some(entry)
     }
 
-    /// The answer for a key, from the cache or from a look-up. A look-up that takes longer than [`Settings::patience`]
-    /// continues in the background, and the request gets a temporary failure (SMK-13).
+    /// The cached answer for a key under a named set of settings, as [`Self::hit`].
+    pub fn hit_in(self: &Arc<Self>, set: &str, key: &str) -> Option<Arc<Entry>> {
+        self.hit(&maps::key(set, key))
+    }
+
+    /// The answer for a key under the default settings, as [`Self::ask_in`].
     pub async fn ask(self: &Arc<Self>, key: &str) -> Arc<Entry> {
-        if let Some(entry) = self.hit(key) {
+        self.ask_in(None, key).await
+    }
+
+    /// The answer for a key under a set of settings, from the cache or from a look-up. `None` is the default set. A look-up that takes longer than [`Settings::patience`]
+    /// continues in the background, and the request gets a temporary failure (SMK-13).
+    pub async fn ask_in(self: &Arc<Self>, set: Option<&str>, key: &str) -> Arc<Entry> {
+        let cache_key = |hop| set.map_or(Cow::Borrowed(hop), |set| Cow::Owned(maps::key(set, hop)));
+        if let Some(entry) = self.hit(&cache_key(key)) {
             return entry;
         }
         let Ok(Some(hop)) = LookupKey::parse(key).map(NextHop::of) else {
@@ -164,14 +178,14 @@ impl PolicyService {
         }
         let name = hop.to_string();
         if name != key
-            && let Some(entry) = self.hit(&name)
+            && let Some(entry) = self.hit(&cache_key(&name))
         {
             return entry;
         }
         self.metrics.misses.inc();
         let started = self.clock.elapsed();
         let patience = self.settings().patience;
-        let mut pending = self.look_up(hop, name, Purpose::Request, None);
+        let mut pending = self.look_up(hop, cache_key(&name).into_owned(), Purpose::Request, None);
         let entry = match tokio::time::timeout(patience, pending.wait_for(Option::is_some)).await {
             Ok(Ok(entry)) => entry.clone(),
             _ => None,
@@ -195,7 +209,7 @@ impl PolicyService {
         if !entry.claim_recheck() {
             return;
         }
-        let hop = LookupKey::parse(key).ok().and_then(NextHop::of);
+        let hop = LookupKey::parse(maps::split(key).1).ok().and_then(NextHop::of);
         match (hop, self.background_permits.clone().try_acquire_owned()) {
             (Some(hop), Ok(permit)) => {
                 self.look_up(hop, key.to_owned(), Purpose::Recheck, Some(permit));
@@ -220,7 +234,18 @@ impl PolicyService {
                 return Some(self.test.clone());
             }
             self.discovery.forget_failure(hop.policy_domain());
-            self.look_up_anew(hop, Purpose::Operator).await
+            let entry = self.look_up_anew(hop.clone(), Purpose::Operator).await;
+            let named = self.maps();
+            if !named.is_empty() {
+                // The named sets of settings look the next hop up when they are asked for it.
+                let name = hop.to_string();
+                self.in_flight.outdate(hop.policy_domain(), || {
+                    for set in named.names() {
+                        self.cache.remove(&maps::key(set, &name));
+                    }
+                });
+            }
+            entry
         })
     }
 
@@ -230,15 +255,22 @@ impl PolicyService {
         Box::pin(async move {
             let (name, domain) = (hop.to_string(), hop.policy_domain());
             let mut cached = false;
-            for flight in self.in_flight.outdate(domain, || cached = self.cache.remove(&name)) {
+            for flight in self.in_flight.outdate(domain, || cached = self.remove_cached(&name)) {
                 flight.purge().await;
             }
             self.discovery.forget(domain);
             let stored = self.store.delete_policy(domain).await?;
             // A look-up that started meanwhile may have read the policy before it was deleted.
-            self.in_flight.outdate(domain, || cached |= self.cache.remove(&name));
+            self.in_flight.outdate(domain, || cached |= self.remove_cached(&name));
             Ok(stored || cached)
         })
+    }
+
+    /// Removes the answers for a next hop under every set of settings from the cache. Returns true if there were any.
+    fn remove_cached(&self, name: &str) -> bool {
+        let named = self.maps();
+        let removed = named.names().filter(|set| self.cache.remove(&maps::key(set, name))).count();
+        self.cache.remove(name) || removed > 0
     }
 
     /// The live policy in the store for a domain, with its remaining lifetime.

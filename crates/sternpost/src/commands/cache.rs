@@ -21,8 +21,10 @@ pub enum Command {
     #[command(after_help = "Example:\n  sternpost cache list --limit 50")]
     List(List),
     /// Show the answer and the cached policy of a domain
-    #[command(after_help = "Example:\n  sternpost cache show example.org")]
-    Show(DomainArgs),
+    #[command(
+        after_help = "Examples:\n  sternpost cache show example.org\n  sternpost cache show --map strict example.org"
+    )]
+    Show(Show),
     /// Remove a domain's answer and policy; the next message looks it up as a new domain
     #[command(after_help = "Example:\n  sternpost cache purge example.org")]
     Purge(DomainArgs),
@@ -45,6 +47,16 @@ pub struct List {
     json: bool,
 }
 
+/// The options of `sternpost cache show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    #[command(flatten)]
+    domain: DomainArgs,
+    /// Answer with the settings of this socketmap name, [answers.maps.NAME]
+    #[arg(long, value_name = "NAME", value_parser = control::map_name)]
+    map: Option<String>,
+}
+
 /// The options of the subcommands for one domain.
 #[derive(Debug, clap::Args)]
 pub struct DomainArgs {
@@ -65,7 +77,9 @@ pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failu
             let listed: Listed = control::ask(&socket, Method::GET, &path).await?;
             (if list.json { as_json(&listed) } else { listed_in_words(&listed) }, list.json)
         }
-        Command::Show(one) => known(control::show(&socket, &one.next_hop()?).await?, one),
+        Command::Show(one) => {
+            known(control::show(&socket, &one.domain.next_hop()?, one.map.as_deref()).await?, &one.domain)
+        }
         Command::Refresh(one) => {
             let path = format!("/v1/refresh/{}", one.next_hop()?);
             known(control::ask(&socket, Method::POST, &path).await?, one)

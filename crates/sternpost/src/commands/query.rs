@@ -10,6 +10,7 @@ use config::failure::{Exit, Failure};
 use net::dns::Dnssec;
 use operations::world::{World, domain};
 use sender::answer::decide::Source;
+use sender::answer::maps::TLSRPT_SUFFIX;
 use sender::answer::route::NextHop;
 use sender::answer::{Discovery, PolicyService, Settings};
 use std::fmt::Write;
@@ -30,6 +31,9 @@ pub struct Options {
     /// Show the running server's cached answer instead of doing a fresh look-up
     #[arg(long)]
     cached: bool,
+    /// Answer with the settings of this socketmap name, [answers.maps.NAME]
+    #[arg(long, value_name = "NAME", value_parser = control::map_name)]
+    map: Option<String>,
 }
 
 /// Looks up the domain, or asks the running server, and prints the answer.
@@ -38,14 +42,14 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     let config = Config::load(config)?;
     let hop = NextHop::domain(domain);
     if options.cached {
-        let known = control::show(&config.control(), &hop).await?;
+        let known = control::show(&config.control(), &hop, options.map.as_deref()).await?;
         match options.json {
             true => say(&serde_json::to_string(&known).unwrap_or_default()),
             false => show(&remembered(&known)),
         }
         return Ok(Exit::Fine);
     }
-    let explained = explain(&config, &hop).await?;
+    let explained = explain(&config, &hop, options.map.as_deref()).await?;
     match options.json {
         true => say(&serde_json::to_string(&explained).unwrap_or_default()),
         false => show(&in_words(&hop, &explained, options.trace)),
@@ -54,7 +58,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
 }
 
 /// Does a fresh look-up, with an empty store and cache.
-async fn explain(config: &Config, hop: &NextHop) -> Result<Explained, Failure> {
+async fn explain(config: &Config, hop: &NextHop, map: Option<&str>) -> Result<Explained, Failure> {
     let world = World::new(config)?;
     let folder = tempfile::tempdir().map_err(|error| {
         Failure::new("can't create a temporary folder", error, "Set TMPDIR to a writable folder.")
@@ -64,11 +68,18 @@ async fn explain(config: &Config, hop: &NextHop) -> Result<Explained, Failure> {
         .map_err(|error| Failure::new(format!("{hop} can't be looked up"), error, ""))?;
     let discovery =
         Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
-    let settings = config.answers.as_ref().map_or_else(Settings::default, |answers| answers.settings.clone());
+    let settings = settings(config, map);
     let answers = PolicyService::new(world.dns, discovery, store.clone(), world.clock, 1 << 16, settings);
     let explained = Explained::of(hop, &answers.explain(hop).await, config.dnssec != Dnssec::Off);
     store.close().await;
     Ok(explained)
+}
+
+/// The settings for a socketmap name: those of its table, or else of `[answers]`.
+fn settings(config: &Config, map: Option<&str>) -> Settings {
+    let Some(answers) = &config.answers else { return Settings::default() };
+    let name = map.map(|map| map.strip_suffix(TLSRPT_SUFFIX).unwrap_or(map));
+    name.and_then(|name| answers.maps.get(name)).unwrap_or(&answers.settings).clone()
 }
 
 fn in_words(hop: &NextHop, explained: &Explained, trace: bool) -> String {

@@ -85,12 +85,25 @@ fn next_hop(text: &str) -> Result<NextHop, Box<Response>> {
     parse_next_hop(text).map_err(|why| Box::new(refused(StatusCode::BAD_REQUEST, why)))
 }
 
-async fn policy(State(answers): State<Arc<PolicyService>>, Path(text): Path<String>) -> Response {
+/// The name of the socketmap whose settings apply.
+#[derive(serde::Deserialize)]
+struct Map {
+    #[serde(default)]
+    map: String,
+}
+
+async fn policy(
+    State(answers): State<Arc<PolicyService>>,
+    Path(text): Path<String>,
+    Query(Map { map }): Query<Map>,
+) -> Response {
     let hop = match next_hop(&text) {
         Ok(hop) => hop,
         Err(refused) => return *refused,
     };
-    let entry = answers.ask(&hop.to_string()).await;
+    let maps = answers.named_maps(None);
+    let set = maps.as_deref().and_then(|maps| maps.select(&map)).map(|set| set.name);
+    let entry = answers.ask_in(set, &hop.to_string()).await;
     Json(Remembered::of(&answers, &hop, &entry).await).into_response()
 }
 

@@ -1,11 +1,14 @@
 mod clock;
+mod maps;
 mod model;
 mod outdated;
 mod unused;
 mod world;
 
 use super::*;
-use crate::answer::overrides::{Rule, Scope};
+use crate::answer::decide::DefaultLevel;
+use crate::answer::overrides::{Overrides, Rule, Scope};
+use formats::tls_policy::Level;
 use formats::{DomainName, Mode};
 use net::dns::DnsError;
 use net::https::FetchError;

@@ -121,3 +121,10 @@ fn what_postfix_does_alone_depends_on_its_level_and_on_each_host() {
         assert!(alone.may.contains(text) && alone.dane == alone.may, "{alone:?}");
     }
 }
+
+#[test]
+fn a_source_has_the_same_name_in_json_and_in_metrics() {
+    for source in Source::ALL {
+        assert_eq!(serde_json::to_value(source).unwrap(), source.as_str());
+    }
+}
