@@ -21,6 +21,7 @@ pub mod route;
 mod service;
 mod settings;
 pub mod sts;
+pub mod transfer;
 
 pub use discovery::{Discovery, DiscoveryOutcome};
 pub use lookup::LookupTrace;

@@ -80,7 +80,7 @@ enum Command {
     /// Run the configured roles: policy answers, policy host, report inbox, dashboard, guard
     #[command(after_help = "Example:\n  sternpost serve --config /etc/sternpost/sternpost.toml")]
     Serve(serve::Options),
-    /// Show, refresh or purge the running server's cached answers and policies
+    /// Show, refresh, purge, export or import the running server's cached answers and policies
     #[command(subcommand, after_help = "Example:\n  sternpost cache list")]
     Cache(cache::Command),
     #[cfg(feature = "lab")]

@@ -3,7 +3,7 @@
 
 use crate::view::Remembered;
 use config::failure::Failure;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode};
@@ -41,10 +41,21 @@ pub fn map_name(text: &str) -> Result<String, String> {
 
 /// Sends a request and parses the response. A response other than 200 fails with the server's `error` text.
 pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, path: &str) -> Result<T, Failure> {
+    send(socket, method, path, Vec::new()).await
+}
+
+/// Sends a request with a body, as [`ask`].
+pub async fn send<T: DeserializeOwned>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<T, Failure> {
     let fail = |error: &dyn Display| {
         Failure::new(format!("the server at {} did not answer properly", socket.display()), error, "")
     };
-    let (status, body) = match tokio::time::timeout(REPLY_TIMEOUT, exchange(socket, method, path)).await {
+    let (status, body) = match tokio::time::timeout(REPLY_TIMEOUT, exchange(socket, method, path, body)).await
+    {
         Err(_) => return Err(fail(&format!("no response within {} seconds", REPLY_TIMEOUT.as_secs()))),
         Ok(outcome) => outcome?,
     };
@@ -56,7 +67,12 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, path: &str)
     Err(Failure::usage("the running server rejected the request", why, ""))
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(StatusCode, Bytes), Failure> {
     let shown = socket.display();
     let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| {
         Failure::new(
@@ -74,7 +90,7 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(StatusCo
         .method(method)
         .uri(path)
         .header(HOST, "sternpost")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::from(body)))
         .map_err(|e| fail(&e))?;
     let response = sender.send_request(request).await.map_err(|e| fail(&e))?;
     let status = response.status();

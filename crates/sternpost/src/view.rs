@@ -319,3 +319,6 @@ fn verdict(looked: &LookupTrace, entry: &Entry, found: &EffectivePolicy) -> Stri
     }
     .to_owned()
 }
+
+#[cfg(test)]
+mod tests;

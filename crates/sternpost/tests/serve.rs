@@ -226,6 +226,10 @@ fn it_answers_on_every_socket_and_shows_what_it_does() {
     signal(&running, "-TERM");
     assert!(running.0.wait().unwrap().success());
     assert!(place.log().contains("stopped") && !place.path("answers.sock").exists());
+    assert_eq!(
+        (place.run(&["cache", "export"]).0, place.run(&["cache", "import", "sternpost.toml"]).0),
+        (3, 3)
+    );
     let (code, _, err) = place.run(&["cache", "list"]);
     assert!(code == 3 && err.contains("no server is running") && err.contains("sternpost serve"), "{err}");
     drop(place.runtime);
@@ -362,6 +366,56 @@ fn the_name_of_the_map_selects_documented_settings_and_a_reload_changes_them() {
     place.until("the reload", || place.log().contains("configuration reloaded"));
     assert_eq!(exchange(&mut open, "strict", "good-testing.test"), Reply::Ok("encrypt".into()));
     assert_eq!(exchange(&mut open, "partner", "good-enforce.test"), secure(), "the map is gone");
+    drop(place.runtime);
+}
+
+#[test]
+fn an_exported_cache_warms_another_machine_whose_first_contact_is_stripped() {
+    let place = Place::new();
+    let _running = place.start();
+    assert_eq!(place.ask("postfix", "good-enforce.test"), secure());
+    place.ask("postfix", "good-testing.test");
+    let (code, exported, _) = place.run(&["cache", "export"]);
+    assert_eq!((code, exported.lines().count()), (0, 2), "{exported}");
+    let first: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["schema"], first["domain"].as_str()), (&1.into(), Some("good-enforce.test")));
+    assert_eq!((&first["mode"], &first["max_age"]), (&"enforce".into(), &604_800.into()));
+
+    // As on a new machine, and an attacker blocks the policy host.
+    place.run(&["cache", "purge", "good-enforce.test"]);
+    place.lab.sites.block("mta-sts.good-enforce.test", true);
+    assert_eq!(place.ask("postfix", "good-enforce.test"), Reply::NotFound);
+    let future = exported.lines().next().unwrap().replace("\"fetched_at\":\"20", "\"fetched_at\":\"30");
+    let file = format!("{exported}\n{future}\n{}\nnot a policy\n", "x".repeat(300_000));
+    std::fs::write(place.path("policies.ndjson"), file).unwrap();
+    let (code, text, _) = place.run(&["cache", "import", "--dry-run", "policies.ndjson"]);
+    assert!(code == 1 && text.starts_with("1 policies would be imported, 1 not newer"), "{text}");
+    assert_eq!(place.ask("postfix", "good-enforce.test"), Reply::NotFound);
+    let (code, text, _) = place.run(&["cache", "import", "policies.ndjson", "--json"]);
+    let done: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, &done["imported"], &done["not_newer"], &done["expired"]),
+        (1, &1.into(), &1.into(), &0.into())
+    );
+    assert_eq!(done["refused"], 3, "{done}");
+    let lines: Vec<_> = done["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| problem["line"].as_u64().unwrap())
+        .collect();
+    assert!(lines.len() == 3 && lines.contains(&4) && lines.contains(&5) && lines.contains(&6), "{done}");
+    assert_eq!(place.ask("postfix", "good-enforce.test"), secure(), "not the cached NOTFOUND");
+
+    let again = Command::new("sh")
+        .current_dir(place.dir.path())
+        .arg("-c")
+        .arg(format!("{0} cache export | {0} cache import -", env!("CARGO_BIN_EXE_sternpost")))
+        .output();
+    let (code, text, err) = said(&again.unwrap());
+    assert!(code == 0 && text.starts_with("0 policies imported, 2 not newer"), "{text}{err}");
+    let (code, _, err) = place.run(&["cache", "import", "no-such-file"]);
+    assert!(code == 2 && err.contains("no-such-file can't be read"), "{err}");
     drop(place.runtime);
 }
 

@@ -4,9 +4,14 @@
 //! use. Policies are kept in the store, so eviction loses none (VAL-26).
 
 use super::entry::Entry;
+use super::maps;
+use super::route::NextHop;
+use formats::DomainName;
+use formats::tls_policy::LookupKey;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache as Map;
 use quick_cache::sync::DefaultLifecycle;
+use std::collections::HashSet;
 use std::hash::RandomState;
 use std::sync::Arc;
 
@@ -55,6 +60,14 @@ impl Cache {
         self.0.remove(key).is_some()
     }
 
+    /// Removes the answers for next hops whose policy domain is one of these, with any port and under every set of settings.
+    pub fn remove_domains(&self, domains: &HashSet<DomainName>) {
+        self.0.retain(|key, _| {
+            let hop = LookupKey::parse(maps::split(key).1).ok().and_then(NextHop::of);
+            !hop.is_some_and(|hop| domains.contains(hop.policy_domain()))
+        });
+    }
+
     /// Removes all answers.
     pub fn clear(&self) {
         self.0.clear();
@@ -82,6 +95,21 @@ mod tests {
     use crate::answer::decide::Source;
     use crate::answer::route::DaneHosts;
     use formats::tls_policy::Answer;
+
+    #[test]
+    fn the_answers_of_a_domain_are_removed_under_each_of_its_keys() {
+        let cache = Cache::new(200_000);
+        let own = ["a.example", "a.example:587", "[a.example]", "[a.example]:26"].map(str::to_owned);
+        let named = own.each_ref().map(|name| maps::key("strict", name));
+        let others = ["b.example", "sub.a.example", "[b.example]:25"].map(str::to_owned);
+        for key in own.iter().chain(&named).chain(&others) {
+            let entry = Entry::new(&Answer::NotFound, Source::NoPolicy, DaneHosts::default(), 0, 0);
+            cache.put(key, Arc::new(entry));
+        }
+        cache.remove_domains(&[DomainName::parse("a.example").unwrap()].into());
+        assert_eq!(cache.len(), others.len());
+        assert!(others.iter().all(|key| cache.contains(key)));
+    }
 
     #[test]
     fn a_flood_of_names_stays_within_the_bytes_and_does_not_evict_an_answer_in_use() {

@@ -11,7 +11,7 @@
 use super::entry::Entry;
 use super::route::NextHop;
 use formats::DomainName;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -170,6 +170,16 @@ impl InFlight {
         }
         clear();
         flights.outdated.values().filter(|flight| flight.domain == *domain).cloned().collect()
+    }
+
+    /// Outdates the look-ups of these policy domains, and calls `clear` before another can be started.
+    pub(super) fn outdate_domains(&self, domains: &HashSet<DomainName>, clear: impl FnOnce()) {
+        let mut flights = self.flights();
+        let current = flights.current.extract_if(|_, flight| domains.contains(&flight.domain));
+        for flight in current.map(|(_, flight)| flight).collect::<Vec<_>>() {
+            flights.outdate(flight);
+        }
+        clear();
     }
 
     /// The number of look-ups in flight, with outdated ones.

@@ -1,5 +1,8 @@
-//! `sternpost cache`: lists, shows, refreshes and purges the cached answers and policies of the running server. It
-//! sends each request to the control socket ([`crate::control`]) and prints the response.
+//! `sternpost cache`: lists, shows, refreshes, purges, exports and imports the cached answers and policies of the running
+//! server. It sends each request to the control socket ([`crate::control`]) and prints the response. `transfer` has
+//! export and import.
+
+mod transfer;
 
 use crate::commands::query::remembered;
 use crate::control;
@@ -31,6 +34,16 @@ pub enum Command {
     /// Look up a domain now and replace its cached answer
     #[command(after_help = "Example:\n  sternpost cache refresh example.org")]
     Refresh(DomainArgs),
+    /// Write the cached policies to standard output, one line of JSON for each, for `import` on another machine
+    #[command(
+        after_help = "Examples:\n  sternpost cache export > policies.ndjson\n  sternpost cache export | ssh mx2.example.org sternpost cache import -"
+    )]
+    Export,
+    /// Import policies that another machine exported, so that first contact is protected here too
+    #[command(
+        after_help = "Examples:\n  sternpost cache import --dry-run policies.ndjson\n  sternpost cache import policies.ndjson\n\nExit codes: 0 all lines are valid, 1 some lines were refused, 2 usage error, 3 no server is running."
+    )]
+    Import(transfer::Import),
 }
 
 /// The options of `sternpost cache list`.
@@ -71,6 +84,8 @@ pub struct DomainArgs {
 pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failure> {
     let socket = Config::load(config)?.control();
     let (out, json) = match command {
+        Command::Export => return transfer::export(&socket).await,
+        Command::Import(import) => return transfer::import(import, &socket).await,
         Command::List(list) => {
             let after = if list.after.is_empty() { String::new() } else { domain(&list.after)?.to_string() };
             let path = format!("/v1/cache?most={}&after={after}", list.limit);

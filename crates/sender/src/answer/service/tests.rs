@@ -2,6 +2,7 @@ mod clock;
 mod maps;
 mod model;
 mod outdated;
+mod transfer;
 mod unused;
 mod world;
 
