@@ -14,6 +14,7 @@ use receiver::domain::DomainSpec;
 use receiver::rollout::gate::Thresholds;
 use sender::answer::Settings;
 use sender::serve::listen::{Address, SocketFileOptions};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -91,6 +92,8 @@ pub struct AnswersConfig {
     pub cache_bytes: u64,
     /// The settings that a reload can change.
     pub settings: Settings,
+    /// The settings by the name of the socketmap that selects them; any other name selects [`Self::settings`].
+    pub maps: BTreeMap<String, Settings>,
 }
 
 /// The keys outside of `[answers]` that a reload applies without a restart.

@@ -4,7 +4,7 @@
 //! reader (`read`), `sternpost config show` and `docs/configuration.md` all use this table. [`Kind`] says which
 //! values a key takes.
 
-mod answers;
+pub(crate) mod answers;
 mod dashboard;
 mod general;
 mod guard;

@@ -24,6 +24,7 @@ mod hosting;
 mod inbox;
 mod keys;
 mod load;
+mod maps;
 mod overrides;
 mod owner;
 mod read;

@@ -5,12 +5,10 @@ use crate::config::{AnswersConfig, Config};
 use crate::failure::Failure;
 use crate::read::Read;
 use crate::specs::{ProviderSpec, UpdateServer};
-use crate::{consistency, guard, hosting, inbox, overrides, owner, reporting};
+use crate::{consistency, guard, hosting, inbox, maps, overrides, owner, reporting};
 use formats::DomainName;
-use formats::tls_policy::Level;
 use net::dns::Dnssec;
 use sender::answer::Settings;
-use sender::answer::decide::DefaultLevel;
 use sender::serve::listen::{Address, SocketFileOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -107,6 +105,18 @@ fn answers(read: &Read, folder: &Path) -> Result<AnswersConfig, Failure> {
         Address::Unix(path) => Address::Unix(folder.join(path)),
         other => other,
     };
+    let settings = Settings {
+        tlsrpt: read.flag("answers.tlsrpt"),
+        patience: seconds("answers.deadline", 20),
+        recheck: seconds("answers.recheck", 60),
+        testing: read.text("answers.testing_level").and_then(maps::testing_level),
+        default_level: read.text("answers.default_level").map(maps::default_level).unwrap_or_default(),
+        overrides: overrides::rules(read.value("answers.override"), folder)?,
+        unused: match read.number("answers.unused_days", 90) {
+            0 => None,
+            days => Some(Duration::from_secs(u64::from(days) * 86_400)),
+        },
+    };
     Ok(AnswersConfig {
         listen: read.addresses("answers.listen", "127.0.0.1:8461").into_iter().map(from_folder).collect(),
         lines: read.addresses("answers.lines", "").into_iter().map(from_folder).collect(),
@@ -118,26 +128,7 @@ fn answers(read: &Read, folder: &Path) -> Result<AnswersConfig, Failure> {
             owner: read.text("answers.socket_owner").and_then(|owner| owner::numbers(owner).ok()),
         },
         cache_bytes: u64::from(read.number("answers.cache_memory", 64)) << 20,
-        settings: Settings {
-            tlsrpt: read.flag("answers.tlsrpt"),
-            patience: seconds("answers.deadline", 20),
-            recheck: seconds("answers.recheck", 60),
-            testing: match read.text("answers.testing_level") {
-                Some("may") => Some(Level::May),
-                Some("encrypt") => Some(Level::Encrypt),
-                Some("dane") => Some(Level::Dane),
-                _ => None,
-            },
-            default_level: match read.text("answers.default_level") {
-                None | Some("none" | "may") => DefaultLevel::May,
-                Some("dane") => DefaultLevel::Dane,
-                Some(_) => DefaultLevel::Stricter,
-            },
-            overrides: overrides::rules(read.value("answers.override"), folder)?,
-            unused: match read.number("answers.unused_days", 90) {
-                0 => None,
-                days => Some(Duration::from_secs(u64::from(days) * 86_400)),
-            },
-        },
+        maps: maps::settings(read.value("answers.maps"), &settings, folder)?,
+        settings,
     })
 }

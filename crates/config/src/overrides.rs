@@ -8,14 +8,26 @@ use formats::tls_policy::{Answer, Level, pattern_of_match};
 use sender::answer::overrides::{Overrides, Rule, Scope};
 use std::ops::Range;
 use std::path::Path;
-use toml::Value;
 use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Value};
 
 /// The members of an override.
 const MEMBERS: [&str; 5] = ["domain", "answer", "policy_file", "skip_mta_sts", "skip_dane"];
 
+/// Validates a list of tables of the file and returns it unchanged.
+pub fn validate_all(text: &str, items: &[Spanned<DeValue<'_>>]) -> Result<Value, Fault> {
+    let one = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+        DeValue::Table(table) => validate(text, item.span(), table),
+        _ => {
+            let what = "the list of overrides contains a value that is not a table".to_owned();
+            Err(fault(text, item.span(), what, "Write one [[answers.override]] for each domain"))
+        }
+    };
+    Ok(Value::Array(items.iter().map(one).collect::<Result<_, _>>()?))
+}
+
 /// Validates one table of the file and returns it unchanged.
-pub fn validate(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Result<Value, Fault> {
+fn validate(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Result<Value, Fault> {
     let mut validated = toml::Table::new();
     for (name, value) in table {
         let wrong = |what: String, remedy: &str| fault(text, value.span(), what, remedy);

@@ -5,7 +5,7 @@
 use crate::fault::{Fault, fault, kind_of, line_and_column, nearest};
 use crate::keys::{KEYS, Key, Kind};
 use crate::specs::{AuthoritySpec, CertificateFiles, Deliver, KeySpec, ProviderSpec, UpdateServer};
-use crate::{overrides, owner};
+use crate::{maps, overrides, owner};
 use formats::DomainName;
 use formats::tlsrpt_record::MailAddress;
 use receiver::domain::DomainSpec;
@@ -196,13 +196,8 @@ fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value
             },
             || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
-        (Kind::Overrides, DeValue::Array(items)) => {
-            let table = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
-                DeValue::Table(table) => overrides::validate(text, item.span(), table),
-                _ => Err(wrong(format!("{} contains a value that is not a table", key.path))),
-            };
-            Ok(Value::Array(items.iter().map(table).collect::<Result<_, _>>()?))
-        }
+        (Kind::Overrides, DeValue::Array(items)) => overrides::validate_all(text, items),
+        (Kind::Maps, DeValue::Table(tables)) => maps::validate(text, tables),
         (Kind::Domains, DeValue::Array(items)) => tables::<DomainSpec>(text, key, items),
         (Kind::Updates, DeValue::Array(items)) => tables::<UpdateServer>(text, key, items),
         (Kind::Authorities, DeValue::Array(items)) => tables::<AuthoritySpec>(text, key, items),

@@ -11,6 +11,7 @@
 //! | [`mx_pattern`] | the `mx` patterns of a policy, and matching | RFC 8461 §4.1 |
 //! | [`sts_record`] | the `_mta-sts` TXT record | RFC 8461 §3.1 |
 //! | [`policy`] | the policy file | RFC 8461 §3.2 |
+//! | [`policy_export`] | files of cached policies | docs/answers.md |
 //! | [`tlsrpt_record`] | the `_smtp._tls` TXT record | RFC 8460 §3 |
 //! | [`result_type`] | result types and policy types of reports | RFC 8460 §4.3 |
 //! | [`report`] | TLS reports: lenient parsing, strict writing, names of files and mails | RFC 8460 §4, §5 |
@@ -35,6 +36,7 @@ pub mod limits;
 pub mod mbox;
 pub mod mx_pattern;
 pub mod policy;
+pub mod policy_export;
 pub mod posted;
 pub mod proxy_header;
 pub mod report;

@@ -64,6 +64,13 @@ limits! {
     POLICY_BYTES: usize = 65_536;
     /// One line of a policy file.
     POLICY_LINE_BYTES: usize = 1000;
+    /// One line of a file of exported policies; a policy of [`POLICY_BYTES`] fits.
+    EXPORT_LINE_BYTES: usize = 262_144;
+    /// Lines of a file of exported policies. The import stops there with an error.
+    IMPORT_LINES: usize = 5_000_000;
+    /// How far in the future the fetch of an imported policy may be, because of the clocks of two machines; it then counts
+    /// as fetched now. A later one is refused.
+    IMPORT_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
     /// The maximum `max_age` in seconds; larger values are reduced to it (RFC 8461 §3.2).
     MAX_AGE_SECONDS: u32 = 31_557_600;
     /// Report targets in one `_smtp._tls` record; further ones are ignored with a note.

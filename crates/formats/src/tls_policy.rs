@@ -11,6 +11,10 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
+/// The domain that is always answered, without any look-up, so that an operator can test a mail server's map. Names below
+/// `invalid` never exist (RFC 6761 §6.4), so no mail is ever delivered to it.
+pub const TEST_DOMAIN: &str = "sternpost.invalid";
+
 /// A next hop, as Postfix looks it up (SMK-11).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LookupKey {
@@ -157,6 +161,13 @@ pub enum TlsrptPolicy {
 }
 
 impl Answer {
+    /// The answer for [`TEST_DOMAIN`]. It is the strictest level, so it is never weaker than a mail server's default, and it
+    /// has the form of an enforced policy. No certificate authority issues a certificate for the name.
+    pub fn for_test_domain() -> Self {
+        let name = MxPattern::parse(TEST_DOMAIN).into_iter().collect();
+        Self::Level(Level::Secure(name), None)
+    }
+
     /// Converts the answer to a socketmap reply. Attributes are included only if `tlsrpt` is true, since Postfix 3.9
     /// and earlier reject them (SMK-09).
     ///

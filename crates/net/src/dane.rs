@@ -27,11 +27,30 @@ pub enum Dane {
     Unknown(DnsError),
 }
 
+/// Why DANE does not apply to a host, for [`Dane::Absent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoDane {
+    /// The MX answer that named the host is not secure (RFC 7672 §2.2.1), and the host itself was not looked up.
+    UnsignedMx,
+    /// The host does not exist or has no addresses.
+    NoAddresses,
+    /// The answer with the host's addresses is not secure, so no TLSA records are looked up (RFC 7672 §2.2.2, DANE-04).
+    UnsignedHost,
+    /// There are no TLSA records.
+    NoTlsa,
+    /// There are TLSA records, but their answer is not secure.
+    UnsignedTlsa,
+    /// The domain has more MX hosts than are looked up ([`formats::limits::MX_HOSTS`]).
+    NotLookedUp,
+}
+
 /// The result of [`look_up`], and how long it may be cached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaneLookup {
     /// Whether DANE applies.
     pub dane: Dane,
+    /// Why DANE does not apply; `None` unless [`Self::dane`] is [`Dane::Absent`].
+    pub why_absent: Option<NoDane>,
     /// The shortest TTL of the answers that the result depends on; `None` when none of them has a TTL.
     pub ttl: Option<Duration>,
 }
@@ -47,7 +66,8 @@ pub async fn look_up(
     match mx {
         Security::Secure => look_up_host(dns, host, addresses).await,
         Security::Insecure | Security::Indeterminate => {
-            DaneLookup { dane: Dane::Absent, ttl: (addresses.ttl != Duration::MAX).then_some(addresses.ttl) }
+            let ttl = (addresses.ttl != Duration::MAX).then_some(addresses.ttl);
+            DaneLookup { dane: Dane::Absent, why_absent: Some(NoDane::UnsignedMx), ttl }
         }
     }
 }
@@ -63,39 +83,40 @@ pub async fn look_up_host(
     addresses: &HostAddresses,
 ) -> DaneLookup {
     let mut ttl = addresses.ttl;
-    let mut result = |dane, life: Option<Duration>| {
+    let mut result = |dane, why_absent, life: Option<Duration>| {
         ttl = ttl.min(life.unwrap_or(Duration::MAX));
-        DaneLookup { dane, ttl: (ttl != Duration::MAX).then_some(ttl) }
+        DaneLookup { dane, why_absent, ttl: (ttl != Duration::MAX).then_some(ttl) }
     };
     let target = addresses.aliases.last().filter(|_| addresses.security == Security::Secure);
     if addresses.security != Security::Secure {
+        let unsigned = Some(NoDane::UnsignedHost);
         if addresses.aliases.is_empty() {
-            return result(Dane::Absent, None);
+            return result(Dane::Absent, unsigned, None);
         }
         match dns.lookup(host, Kind::Cname).await {
             Ok(answer) if answer.security == Security::Secure => {}
-            Ok(answer) => return result(Dane::Absent, Some(answer.ttl)),
-            Err(error) if error.is_absence() => return result(Dane::Absent, None),
-            Err(error) => return result(Dane::Unknown(error), None),
+            Ok(answer) => return result(Dane::Absent, unsigned, Some(answer.ttl)),
+            Err(error) if error.is_absence() => return result(Dane::Absent, unsigned, None),
+            Err(error) => return result(Dane::Unknown(error), None, None),
         }
     }
-    let mut last = result(Dane::Absent, None);
+    let mut last = result(Dane::Absent, Some(NoDane::NoTlsa), None);
     for base in target.into_iter().chain([host]) {
         let Ok(name) = tlsa_name(base, port) else { continue };
         match dns.lookup(&name, Kind::Tlsa).await {
             Ok(answer) if answer.security == Security::Secure => {
                 let records = answer.tlsa();
                 let applies = Dane::Applies { rule: rule(&records), records, base: base.clone() };
-                return result(applies, Some(answer.ttl));
+                return result(applies, None, Some(answer.ttl));
             }
-            Ok(answer) => last = result(Dane::Absent, Some(answer.ttl)),
+            Ok(answer) => last = result(Dane::Absent, Some(NoDane::UnsignedTlsa), Some(answer.ttl)),
             Err(error) => match error.nothing() {
                 // A negative answer counts only if it is proven, or the zone is proven to be unsigned.
                 Some(nothing) if nothing.security == Security::Indeterminate => {
-                    return result(Dane::Unknown(DnsError::Bogus), None);
+                    return result(Dane::Unknown(DnsError::Bogus), None, None);
                 }
-                Some(nothing) => last = result(Dane::Absent, nothing.ttl),
-                None => return result(Dane::Unknown(error), None),
+                Some(nothing) => last = result(Dane::Absent, Some(NoDane::NoTlsa), nothing.ttl),
+                None => return result(Dane::Unknown(error), None, None),
             },
         }
     }

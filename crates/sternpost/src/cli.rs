@@ -38,7 +38,9 @@ enum Command {
     #[command(after_help = "Example:\n  sternpost check --verbose example.org")]
     Check(check::Options),
     /// Show what a sender would do with mail for a domain now, and why
-    #[command(after_help = "Example:\n  sternpost query --trace example.org")]
+    #[command(
+        after_help = "Examples:\n  sternpost query --trace example.org\n  sternpost query --cached --map strict example.org"
+    )]
     Query(query::Options),
     /// Propose a configuration for a domain from its current DNS records
     #[command(after_help = "Example:\n  sternpost init example.org")]
@@ -78,7 +80,7 @@ enum Command {
     /// Run the configured roles: policy answers, policy host, report inbox, dashboard, guard
     #[command(after_help = "Example:\n  sternpost serve --config /etc/sternpost/sternpost.toml")]
     Serve(serve::Options),
-    /// Show, refresh or purge the running server's cached answers and policies
+    /// Show, refresh, purge, export or import the running server's cached answers and policies
     #[command(subcommand, after_help = "Example:\n  sternpost cache list")]
     Cache(cache::Command),
     #[cfg(feature = "lab")]

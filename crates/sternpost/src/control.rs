@@ -3,7 +3,7 @@
 
 use crate::view::Remembered;
 use config::failure::Failure;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::HOST;
 use hyper::{Method, Request, StatusCode};
@@ -19,17 +19,43 @@ const MAX_REPLY_BYTES: usize = 64 << 20;
 /// Time for a request and its response. A refresh waits for a look-up, which takes up to a minute.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Gets the answer for a next hop, from the server's cache or from a new look-up.
-pub async fn show(socket: &Path, hop: &NextHop) -> Result<Remembered, Failure> {
-    ask(socket, Method::GET, &format!("/v1/policy/{hop}")).await
+/// Gets the answer for a next hop, from the server's cache or from a new look-up. `map` is the name of a socketmap, whose
+/// settings apply; it may have the characters that [`map_name`] accepts.
+pub async fn show(socket: &Path, hop: &NextHop, map: Option<&str>) -> Result<Remembered, Failure> {
+    let query = map.map_or_else(String::new, |map| format!("?map={map}"));
+    ask(socket, Method::GET, &format!("/v1/policy/{hop}{query}")).await
+}
+
+/// Parses the name of a socketmap in the command line.
+///
+/// # Errors
+///
+/// If a character is not a letter, a digit, `-`, `_` or `.`.
+pub fn map_name(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("a map name has letters, digits, `-`, `_` and `.`".to_owned()),
+    }
 }
 
 /// Sends a request and parses the response. A response other than 200 fails with the server's `error` text.
 pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, path: &str) -> Result<T, Failure> {
+    send(socket, method, path, Vec::new()).await
+}
+
+/// Sends a request with a body, as [`ask`].
+pub async fn send<T: DeserializeOwned>(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<T, Failure> {
     let fail = |error: &dyn Display| {
         Failure::new(format!("the server at {} did not answer properly", socket.display()), error, "")
     };
-    let (status, body) = match tokio::time::timeout(REPLY_TIMEOUT, exchange(socket, method, path)).await {
+    let (status, body) = match tokio::time::timeout(REPLY_TIMEOUT, exchange(socket, method, path, body)).await
+    {
         Err(_) => return Err(fail(&format!("no response within {} seconds", REPLY_TIMEOUT.as_secs()))),
         Ok(outcome) => outcome?,
     };
@@ -41,7 +67,12 @@ pub async fn ask<T: DeserializeOwned>(socket: &Path, method: Method, path: &str)
     Err(Failure::usage("the running server rejected the request", why, ""))
 }
 
-async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(StatusCode, Bytes), Failure> {
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(StatusCode, Bytes), Failure> {
     let shown = socket.display();
     let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| {
         Failure::new(
@@ -59,7 +90,7 @@ async fn exchange(socket: &Path, method: Method, path: &str) -> Result<(StatusCo
         .method(method)
         .uri(path)
         .header(HOST, "sternpost")
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(Bytes::from(body)))
         .map_err(|e| fail(&e))?;
     let response = sender.send_request(request).await.map_err(|e| fail(&e))?;
     let status = response.status();

@@ -226,7 +226,9 @@ fn answers(world: &World, role: &AnswersConfig, store: Store) -> Arc<PolicyServi
     let discovery =
         Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
     let (dns, clock) = (world.dns.clone(), world.clock.clone());
-    PolicyService::new(dns, discovery, store, clock, role.cache_bytes, role.settings.clone())
+    let service = PolicyService::new(dns, discovery, store, clock, role.cache_bytes, role.settings.clone());
+    service.set_with_maps(role.settings.clone(), role.maps.clone());
+    service
 }
 
 impl Roles {
@@ -332,7 +334,7 @@ async fn apply_config(
     }
     listeners.set(&roles.wanted(config), socket_file(config)).await?;
     if let (Some(role), Some(answers)) = (&config.answers, &roles.answers) {
-        answers.set(role.settings.clone());
+        answers.set_with_maps(role.settings.clone(), role.maps.clone());
     }
     if !config.has_same_world(first) {
         tracing::warn!(

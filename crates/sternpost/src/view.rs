@@ -2,13 +2,16 @@
 //! server with the cached policy; the control socket and the HTTP interface send it as JSON. [`Explained`] is the
 //! outcome of a fresh look-up by `sternpost query`, with each step of it.
 
-use formats::{DomainName, Mode, MxPattern};
+pub mod dane;
+
+use dane::{DaneHost, PostfixAlone};
+use formats::policy::PolicyNote;
+use formats::{DomainName, Mode, MxPattern, Policy};
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
-use net::dane::Dane;
-use net::dns::{DnsError, Security};
+use net::dns::DnsError;
 use sender::answer::decide::Source;
-use sender::answer::entry::{Entry, Status};
+use sender::answer::entry::{ElapsedSeconds, Entry, Status};
 use sender::answer::route::{DaneHosts, NextHop, Route};
 use sender::answer::sts::{EffectivePolicy, HeldPolicy, RecordLookup};
 use sender::answer::{LookupTrace, PolicyService};
@@ -32,7 +35,10 @@ pub struct Remembered {
     pub mx: Vec<String>,
     /// The number of MX hosts in each DANE state.
     pub dane: serde_json::Value,
-    /// Seconds until the answer is looked up again; 0 when the look-up is due.
+    /// What Postfix would do without Sternpost, as far as [`Self::dane`] shows it; `None` if that is all zero.
+    #[serde(default)]
+    pub postfix_alone: Option<PostfixAlone>,
+    /// Seconds until the answer is looked up again; 0 when the look-up is due, [`u32::MAX`] when there is none.
     pub recheck_in: u32,
     /// The MTA-STS policy in the cache; `None` when there is none.
     pub policy: Option<RememberedPolicy>,
@@ -47,6 +53,12 @@ pub struct RememberedPolicy {
     pub id: String,
     /// The policy's `mx` patterns.
     pub mx: Vec<String>,
+    /// The lifetime of the policy from its fetch, in seconds.
+    #[serde(default)]
+    pub max_age: u32,
+    /// The `max_age` in the policy file if it exceeds the maximum, which then applies; `None` otherwise.
+    #[serde(default)]
+    pub max_age_published: Option<u64>,
     /// The time of the fetch, RFC 3339 in UTC.
     pub fetched_at: String,
     /// The time when the policy expires, RFC 3339 in UTC.
@@ -67,7 +79,11 @@ impl Remembered {
             postfix_tlsrpt: reply(entry, true),
             mx: texts(&entry.patterns()),
             dane: serde_json::to_value(entry.dane).unwrap_or_default(),
-            recheck_in: entry.recheck.saturating_sub(answers.second()),
+            postfix_alone: PostfixAlone::of_counts(entry.dane),
+            recheck_in: match entry.recheck {
+                ElapsedSeconds::MAX => u32::MAX,
+                recheck => recheck.saturating_sub(answers.second()),
+            },
             policy: policy.map(|(held, rest)| RememberedPolicy::of(&held, rest)),
         }
     }
@@ -81,11 +97,21 @@ impl RememberedPolicy {
             mode: held.policy.mode,
             id: held.id.to_string(),
             mx: texts(&held.policy.mx),
+            max_age: held.policy.max_age,
+            max_age_published: capped_max_age(&held.policy),
             fetched_at: whole_second(held.fetched_at),
             expires_at: whole_second(expires),
             file: held.body.clone(),
         }
     }
+}
+
+/// The published `max_age` if it exceeds the maximum, so that the policy expires earlier; otherwise `None`.
+fn capped_max_age(policy: &Policy) -> Option<u64> {
+    policy.notes.iter().find_map(|note| match note {
+        PolicyNote::MaxAgeCapped(published) => Some(*published),
+        _ => None,
+    })
 }
 
 fn texts(patterns: &[MxPattern]) -> Vec<String> {
@@ -112,7 +138,12 @@ pub struct Explained {
     mode: Mode,
     policy: Option<String>,
     policy_id: Option<String>,
-    dane: Vec<DaneHost>,
+    /// The MX hosts, each with the reason why DANE does not authenticate it.
+    pub dane: Vec<DaneHost>,
+    /// What Postfix would do without Sternpost; `None` if an override made the look-up unnecessary.
+    pub postfix_alone: Option<PostfixAlone>,
+    /// Further findings.
+    pub notes: Vec<Note>,
     /// The socketmap reply with the TLSRPT attributes of Postfix 3.10.
     pub postfix: String,
     /// Each step of the look-up and its result.
@@ -122,15 +153,20 @@ pub struct Explained {
     pub is_unknown: bool,
 }
 
+/// Something that the answer does not show: a finding, its consequence, and the remedy.
 #[derive(Debug, serde::Serialize)]
-struct DaneHost {
-    host: DomainName,
-    state: String,
+pub struct Note {
+    /// What was found.
+    pub finding: String,
+    /// What follows for mail.
+    pub consequence: String,
+    /// What can be done.
+    pub remedy: String,
 }
 
 impl Explained {
-    /// Explains the trace of a look-up.
-    pub fn of(hop: &NextHop, looked: &LookupTrace) -> Self {
+    /// Explains the trace of a look-up. `sees_dnssec` is false if the configuration switches DNSSEC off.
+    pub fn of(hop: &NextHop, looked: &LookupTrace, sees_dnssec: bool) -> Self {
         let domain = hop.policy_domain().clone();
         let mut steps: Vec<String> = rule_step(looked).into_iter().collect();
         let found = looked.sighting.as_ref().map_or(&EffectivePolicy::None, |sighting| &sighting.found);
@@ -138,7 +174,10 @@ impl Explained {
             steps.push(record_step(&domain, &sighting.seen));
             steps.extend(policy_step(&domain, found));
         }
-        let dane = dane_steps(&domain, &looked.route, &mut steps);
+        let is_enforced = found.mode() == Mode::Enforce;
+        let dane = dane::hosts(&domain, looked, is_enforced, sees_dnssec);
+        steps.extend(route_step(&domain, &looked.route));
+        steps.extend(dane.iter().map(|host| format!("DANE at {} {}", host.host, host.state)));
         steps.extend(open_step(looked, found));
         let entry = Entry::new(&looked.answer, looked.source, DaneHosts::default(), 0, 0);
         let held = match found {
@@ -157,12 +196,35 @@ impl Explained {
             policy: held.map(|held| held.body.clone()),
             policy_id: held.map(|held| held.id.to_string()),
             dane,
+            postfix_alone: PostfixAlone::of_route(looked, sees_dnssec),
+            notes: notes(&domain, looked, found),
             postfix: reply(&entry, true),
             steps,
             is_unknown: record_unknown
                 || matches!(&looked.route, Route::Unknown(error) if *error != DnsError::Bogus),
             domain,
         }
+    }
+}
+
+/// What the answer does not show.
+fn notes(domain: &DomainName, looked: &LookupTrace, found: &EffectivePolicy) -> Vec<Note> {
+    match (looked.source, found) {
+        (Source::Dane, EffectivePolicy::Unavailable(why)) => vec![Note {
+            finding: format!("{domain} announces an MTA-STS policy that is not available: {why}"),
+            consequence: format!(
+                "DANE decides, so this mail is not affected. Senders without DANE have no policy. A TLS report may list \
+                 both (RFC 8460 §4.3); the answer names DANE alone, so Postfix does not report {}.",
+                why.result_type()
+            ),
+            remedy: format!("The operator of {domain} can repair the policy host: sternpost check {domain}"),
+        }],
+        (Source::Dane, EffectivePolicy::Policy { held, trouble: Some(why) }) => vec![Note {
+            finding: format!("the MTA-STS policy of {domain} could not be renewed: {why}"),
+            consequence: format!("DANE decides; the policy stays in force until {}.", held.expires_at()),
+            remedy: format!("The operator of {domain} can repair the policy host: sternpost check {domain}"),
+        }],
+        _ => Vec::new(),
     }
 }
 
@@ -192,8 +254,13 @@ fn record_step(domain: &DomainName, seen: &RecordLookup) -> String {
 fn policy_step(domain: &DomainName, found: &EffectivePolicy) -> Option<String> {
     match found {
         EffectivePolicy::Policy { held, .. } => Some(format!(
-            "https://mta-sts.{domain}/.well-known/mta-sts.txt has mode {}, max_age {}",
-            held.policy.mode, held.policy.max_age
+            "https://mta-sts.{domain}/.well-known/mta-sts.txt has mode {}, max_age {}{}",
+            held.policy.mode,
+            held.policy.max_age,
+            match capped_max_age(&held.policy) {
+                Some(published) => format!(", which is the maximum (the file has {published})"),
+                None => String::new(),
+            }
         )),
         EffectivePolicy::Unavailable(why) => {
             Some(format!("no policy is available ({}): {why}", why.result_type()))
@@ -202,39 +269,14 @@ fn policy_step(domain: &DomainName, found: &EffectivePolicy) -> Option<String> {
     }
 }
 
-fn dane_steps(domain: &DomainName, route: &Route, steps: &mut Vec<String>) -> Vec<DaneHost> {
-    let hosts = match route {
-        Route::Hosts(hosts) => hosts,
-        Route::NoDomain => {
-            steps.push(format!("the domain {domain} does not exist"));
-            return Vec::new();
-        }
-        Route::NullMx => {
-            steps.push(format!("{domain} has the null MX"));
-            return Vec::new();
-        }
-        Route::Unknown(error) => {
-            steps.push(format!("the MX records of {domain} could not be looked up: {error}"));
-            return Vec::new();
-        }
-    };
-    let states = hosts.iter().map(|seen| {
-        let state = match &seen.dane {
-            Dane::Applies { records, .. } if seen.mx != Security::Secure => format!(
-                "has {} TLSA records, which Postfix uses at level dane; they are no part of the answer, since the MX records of {domain} are not signed",
-                records.len()
-            ),
-            Dane::Unknown(error) if seen.mx != Security::Secure => {
-                format!("could not be looked up ({error}), and the MX records of {domain} are not signed")
-            }
-            Dane::Applies { records, .. } => format!("applies, {} TLSA records", records.len()),
-            Dane::Absent => "does not apply".to_owned(),
-            Dane::Unknown(error) => format!("could not be looked up, so the host is skipped: {error}"),
-        };
-        steps.push(format!("DANE at {} {state}", seen.host));
-        DaneHost { host: seen.host.clone(), state }
-    });
-    states.collect()
+/// The step for a route without hosts.
+fn route_step(domain: &DomainName, route: &Route) -> Option<String> {
+    match route {
+        Route::Hosts(_) => None,
+        Route::NoDomain => Some(format!("the domain {domain} does not exist")),
+        Route::NullMx => Some(format!("{domain} has the null MX")),
+        Route::Unknown(error) => Some(format!("the MX records of {domain} could not be looked up: {error}")),
+    }
 }
 
 /// Explains how hosts without TLSA records are treated when others have them: one level applies to all hosts (DANE-13).
@@ -256,6 +298,7 @@ fn open_step(looked: &LookupTrace, found: &EffectivePolicy) -> Option<String> {
 
 fn verdict(looked: &LookupTrace, entry: &Entry, found: &EffectivePolicy) -> String {
     match (&looked.route, looked.source, entry.level().as_deref()) {
+        (_, Source::Test, _) => "the test domain, which is always answered and never receives mail",
         (Route::NoDomain, ..) => "the domain does not exist, so the message bounces",
         (Route::NullMx, ..) => "the domain accepts no mail (null MX), so the message bounces",
         (_, Source::Dane, Some("dane-only")) => {
@@ -276,3 +319,6 @@ fn verdict(looked: &LookupTrace, entry: &Entry, found: &EffectivePolicy) -> Stri
     }
     .to_owned()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use formats::socketmap::{Reply, encode_request};
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -20,6 +20,7 @@ struct Place {
     answers: SocketAddr,
     http: SocketAddr,
     metrics: SocketAddr,
+    lines: SocketAddr,
 }
 
 struct Running(Child);
@@ -38,14 +39,22 @@ fn free() -> SocketAddr {
 impl Place {
     fn new() -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let wanted = ["good-enforce", "good-testing", "dane-ee", "mx-null"];
+        let wanted = [
+            "good-enforce",
+            "good-testing",
+            "dane-ee",
+            "dane-none",
+            "mx-null",
+            "no-mta-sts",
+            "policy-long-max-age",
+        ];
         let cases: Vec<_> =
             lab::cases::all().into_iter().filter(|case| wanted.contains(&case.name)).collect();
         let lab = runtime.block_on(Lab::with_cases(Ports::free(), SystemClock.now(), &cases)).unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), lab.pki.root_pem()).unwrap();
         std::fs::write(dir.path().join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
-        let this = Self { dir, lab, runtime, answers: free(), http: free(), metrics: free() };
+        let this = Self { dir, lab, runtime, answers: free(), http: free(), metrics: free(), lines: free() };
         this.configure("", "");
         this
     }
@@ -121,6 +130,13 @@ fn exchange(stream: &mut (impl Read + Write), map: &str, key: &str) -> Reply {
     Reply::decode(&buffer[..read]).unwrap().unwrap().0
 }
 
+fn line(stream: &mut TcpStream, request: &str) -> String {
+    writeln!(stream, "{request}").unwrap();
+    let mut reply = String::new();
+    BufReader::new(stream).read_line(&mut reply).unwrap();
+    reply.trim_end().to_owned()
+}
+
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -141,6 +157,7 @@ fn secure() -> Reply {
 #[test]
 fn it_answers_on_every_socket_and_shows_what_it_does() {
     let place = Place::new();
+    place.configure(&format!("lines = [\"{}\"]", place.lines), "");
     let mut running = place.start();
     assert_eq!(place.ask("postfix", "good-enforce.test"), secure());
     assert_eq!(place.ask("postfix", "good-testing.test"), Reply::NotFound);
@@ -158,6 +175,21 @@ fn it_answers_on_every_socket_and_shows_what_it_does() {
     assert_eq!(policy["mx"][0], "mx1.good-enforce.test");
     assert_eq!(get(place.http, "/v1/policy/not%20a%20name").0, 400);
     assert_eq!(get(place.http, "/v1/cache?most=1").0, 404, "only through the control socket");
+
+    let test = "secure match=sternpost.invalid servername=hostname";
+    assert_eq!(place.ask("postfix", "sternpost.invalid"), Reply::Ok(test.into()));
+    assert_eq!(place.ask("QUERYwithTLSRPT", "sternpost.invalid"), Reply::Ok(test.into()));
+    let mut lines = TcpStream::connect(place.lines).unwrap();
+    assert_eq!(line(&mut lines, "sternpost.invalid"), "secure sternpost.invalid");
+    let (status, body) = get(place.http, "/v1/policy/sternpost.invalid");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, answer["source"].as_str()), (200, Some("test")));
+    assert_eq!(
+        (answer["postfix"].as_str().unwrap(), &answer["recheck_in"]),
+        (&*format!("OK {test}"), &u32::MAX.into())
+    );
+    let (_, queried, _) = place.run(&["query", "sternpost.invalid"]);
+    assert!(queried.contains("never receives mail") && queried.contains(test), "{queried}");
 
     let (status, metrics) = get(place.metrics, "/metrics");
     assert!(
@@ -194,6 +226,10 @@ fn it_answers_on_every_socket_and_shows_what_it_does() {
     signal(&running, "-TERM");
     assert!(running.0.wait().unwrap().success());
     assert!(place.log().contains("stopped") && !place.path("answers.sock").exists());
+    assert_eq!(
+        (place.run(&["cache", "export"]).0, place.run(&["cache", "import", "sternpost.toml"]).0),
+        (3, 3)
+    );
     let (code, _, err) = place.run(&["cache", "list"]);
     assert!(code == 3 && err.contains("no server is running") && err.contains("sternpost serve"), "{err}");
     drop(place.runtime);
@@ -231,6 +267,156 @@ fn a_reload_takes_changes_in_without_losing_a_connection_and_refuses_wrong_ones(
     place.until("the reload", || place.log().matches("configuration reloaded").count() == 2);
     assert_eq!(exchange(&mut open, "postfix", "good-enforce.test"), secure());
     place.until("the other socket is closed", || TcpStream::connect(second).is_err());
+}
+
+#[test]
+fn query_and_cache_say_why_dane_does_not_apply_and_what_postfix_does_alone() {
+    let place = Place::new();
+    let _running = place.start();
+    let strips = "TLS is opportunistic, and anyone on the path can strip it";
+    for (name, source, reason, dane) in [
+        ("dane-ee", "dane", Value::Null, "DANE authenticates every MX host".to_owned()),
+        ("dane-none", "nothing", "no-tlsa".into(), format!("{strips}, at every MX host")),
+        ("no-mta-sts", "nothing", "unsigned-host".into(), format!("{strips}, at every MX host")),
+        ("good-enforce", "mta-sts", "unsigned-host".into(), format!("{strips}, at every MX host")),
+    ] {
+        let domain = format!("{name}.test");
+        let queried = place.json(&["query", &domain, "--json"]);
+        assert_eq!(
+            (&queried["source"], &queried["dane"][0]["reason"]),
+            (&source.into(), &reason),
+            "{queried}"
+        );
+        let alone = serde_json::json!({ "may": strips, "dane": dane });
+        assert_eq!(queried["postfix_alone"], alone, "{queried}");
+        assert_eq!(place.json(&["cache", "show", &domain, "--json"])["postfix_alone"], alone);
+        let (_, text, _) = place.run(&["query", &domain]);
+        assert!(text.contains(&format!("Postfix alone, level dane: {dane}\n")), "{text}");
+        assert_eq!(text.contains("    Remedy: "), !reason.is_null(), "{text}");
+        let (_, text, _) = place.run(&["query", "--cached", &domain]);
+        assert!(
+            text.contains("MX hosts: 1 ") && text.contains(&format!("sternpost query --trace {domain}")),
+            "{text}"
+        );
+    }
+    let shown = place.json(&["cache", "show", "policy-long-max-age.test", "--json"]);
+    assert_eq!(shown["policy"]["max_age"], 31_557_600);
+    assert_eq!(shown["policy"]["max_age_published"], 9_999_999_999_u64);
+    let (_, text, _) = place.run(&["cache", "show", "policy-long-max-age.test"]);
+    assert!(text.contains("max_age 9999999999 exceeds the maximum"), "{text}");
+    let shown = place.json(&["cache", "show", "good-enforce.test", "--json"]);
+    assert_eq!(
+        (&shown["policy"]["max_age"], &shown["policy"]["max_age_published"]),
+        (&604_800.into(), &Value::Null)
+    );
+    let (_, text, _) = place.run(&["query", "policy-long-max-age.test", "--trace"]);
+    assert!(text.contains("which is the maximum (the file has 9999999999)"), "{text}");
+    drop(place.runtime);
+}
+
+/// The fenced block of docs/postfix.md that is marked so.
+fn documented(mark: &str) -> String {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/postfix.md")).unwrap();
+    let (_, inside) = page.split_once(&format!("```{mark}\n")).unwrap();
+    inside.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_name_of_the_map_selects_documented_settings_and_a_reload_changes_them() {
+    let place = Place::new();
+    let maps = documented("toml maps").replace("*.partner.example", "good-enforce.test");
+    place.configure("", &maps);
+    let running = place.start();
+    let strict = Reply::Ok("secure match=mx1.good-testing.test servername=hostname".into());
+    let mut open = TcpStream::connect(place.answers).unwrap();
+    for _ in 0..2 {
+        assert_eq!(exchange(&mut open, "postfix", "good-testing.test"), Reply::NotFound);
+        assert_eq!(exchange(&mut open, "strict", "good-testing.test"), strict);
+        assert_eq!(exchange(&mut open, "partner", "good-testing.test"), Reply::NotFound);
+        assert_eq!(exchange(&mut open, "partner", "good-enforce.test"), Reply::NotFound);
+        assert_eq!(exchange(&mut open, "strict", "good-enforce.test"), secure());
+        assert_eq!(exchange(&mut open, "postfix", "good-enforce.test"), secure());
+    }
+    let reported = |reply| matches!(reply, Reply::Ok(text) if text.starts_with("secure match=mx1.good-testing.test servername=hostname policy_type=sts"));
+    assert!(reported(exchange(&mut open, "strictwithTLSRPT", "good-testing.test")));
+    let (_, metrics) = get(place.metrics, "/metrics");
+    assert!(
+        metrics.contains("sternpost_fetches_total{outcome=\"ok\"} 2"),
+        "each policy is fetched once\n{metrics}"
+    );
+
+    let (_, body) = get(place.http, "/v1/policy/good-testing.test?map=strict");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["mx"][0], "mx1.good-testing.test", "{answer}");
+    let show =
+        |words: &[&str]| place.json(&[words, &["--json", "good-testing.test"]].concat())["postfix"].clone();
+    assert_eq!(show(&["cache", "show"]), "NOTFOUND");
+    assert_eq!(
+        show(&["cache", "show", "--map", "strict"]),
+        "OK secure match=mx1.good-testing.test servername=hostname"
+    );
+    assert!(show(&["query", "--map", "strict"]).as_str().unwrap().starts_with("OK secure match="));
+    assert!(show(&["query"]).as_str().unwrap().starts_with("OK may"));
+    let (code, _, err) = place.run(&["query", "--cached", "--map", "a/b", "good-testing.test"]);
+    assert!(code == 2 && err.contains("a map name has letters"), "{err}");
+
+    place.configure("", "[answers.maps.strict]\ntesting_level = \"encrypt\"\n");
+    signal(&running, "-HUP");
+    place.until("the reload", || place.log().contains("configuration reloaded"));
+    assert_eq!(exchange(&mut open, "strict", "good-testing.test"), Reply::Ok("encrypt".into()));
+    assert_eq!(exchange(&mut open, "partner", "good-enforce.test"), secure(), "the map is gone");
+    drop(place.runtime);
+}
+
+#[test]
+fn an_exported_cache_warms_another_machine_whose_first_contact_is_stripped() {
+    let place = Place::new();
+    let _running = place.start();
+    assert_eq!(place.ask("postfix", "good-enforce.test"), secure());
+    place.ask("postfix", "good-testing.test");
+    let (code, exported, _) = place.run(&["cache", "export"]);
+    assert_eq!((code, exported.lines().count()), (0, 2), "{exported}");
+    let first: Value = serde_json::from_str(exported.lines().next().unwrap()).unwrap();
+    assert_eq!((&first["schema"], first["domain"].as_str()), (&1.into(), Some("good-enforce.test")));
+    assert_eq!((&first["mode"], &first["max_age"]), (&"enforce".into(), &604_800.into()));
+
+    // As on a new machine, and an attacker blocks the policy host.
+    place.run(&["cache", "purge", "good-enforce.test"]);
+    place.lab.sites.block("mta-sts.good-enforce.test", true);
+    assert_eq!(place.ask("postfix", "good-enforce.test"), Reply::NotFound);
+    let future = exported.lines().next().unwrap().replace("\"fetched_at\":\"20", "\"fetched_at\":\"30");
+    let file = format!("{exported}\n{future}\n{}\nnot a policy\n", "x".repeat(300_000));
+    std::fs::write(place.path("policies.ndjson"), file).unwrap();
+    let (code, text, _) = place.run(&["cache", "import", "--dry-run", "policies.ndjson"]);
+    assert!(code == 1 && text.starts_with("1 policies would be imported, 1 not newer"), "{text}");
+    assert_eq!(place.ask("postfix", "good-enforce.test"), Reply::NotFound);
+    let (code, text, _) = place.run(&["cache", "import", "policies.ndjson", "--json"]);
+    let done: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, &done["imported"], &done["not_newer"], &done["expired"]),
+        (1, &1.into(), &1.into(), &0.into())
+    );
+    assert_eq!(done["refused"], 3, "{done}");
+    let lines: Vec<_> = done["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| problem["line"].as_u64().unwrap())
+        .collect();
+    assert!(lines.len() == 3 && lines.contains(&4) && lines.contains(&5) && lines.contains(&6), "{done}");
+    assert_eq!(place.ask("postfix", "good-enforce.test"), secure(), "not the cached NOTFOUND");
+
+    let again = Command::new("sh")
+        .current_dir(place.dir.path())
+        .arg("-c")
+        .arg(format!("{0} cache export | {0} cache import -", env!("CARGO_BIN_EXE_sternpost")))
+        .output();
+    let (code, text, err) = said(&again.unwrap());
+    assert!(code == 0 && text.starts_with("0 policies imported, 2 not newer"), "{text}{err}");
+    let (code, _, err) = place.run(&["cache", "import", "no-such-file"]);
+    assert!(code == 2 && err.contains("no-such-file can't be read"), "{err}");
+    drop(place.runtime);
 }
 
 #[test]

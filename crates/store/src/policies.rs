@@ -89,27 +89,27 @@ impl Store {
         let last: Vec<&StoredPolicy> = last.into_values().collect();
         let mut transaction = self.writing().await?;
         for batch in last.chunks(BATCH_ROWS) {
-            let mut sql = QueryBuilder::<Sqlite>::new(format!("INSERT INTO policy ({COLUMNS}) "));
-            sql.push_values(batch, |mut row, policy| {
-                row.push_bind(policy.domain.as_str())
-                    .push_bind(policy.record_id.as_str())
-                    .push_bind(&policy.body)
-                    .push_bind(policy.mode.as_str())
-                    .push_bind(policy.fetched_at.as_second())
-                    .push_bind(policy.expires_at.as_second())
-                    .push_bind(policy.refresh_at.as_second())
-                    .push_bind(&policy.dane)
-                    .push_bind(policy.used_at.as_second());
-            });
-            sql.push(
-                " ON CONFLICT (domain) DO UPDATE SET record_id = excluded.record_id, body = excluded.body,
-                 mode = excluded.mode, fetched_at = excluded.fetched_at, expires_at = excluded.expires_at,
-                 refresh_at = excluded.refresh_at, dane = excluded.dane",
-            );
+            let mut sql = insert(batch);
             let is_reused = batch.len() == 1 || batch.len() == BATCH_ROWS;
             sql.build().persistent(is_reused).execute(&mut *transaction).await?;
         }
         transaction.commit().await
+    }
+
+    /// Stores policies that were not fetched here, in one transaction. A policy is stored only if its domain has none, or one
+    /// that was fetched earlier. Returns the domains whose policy was stored. `policies` has at most one for each domain.
+    pub async fn import_policies(&self, policies: &[StoredPolicy]) -> Result<Vec<DomainName>, StoreError> {
+        let all: Vec<&StoredPolicy> = policies.iter().collect();
+        let mut stored = Vec::new();
+        let mut transaction = self.writing().await?;
+        for batch in all.chunks(BATCH_ROWS) {
+            let mut sql = insert(batch);
+            sql.push(" WHERE excluded.fetched_at > policy.fetched_at RETURNING domain");
+            let rows = sql.build().persistent(false).fetch_all(&mut *transaction).await?;
+            stored.extend(rows.iter().map(domain).collect::<Result<Vec<_>, _>>()?);
+        }
+        transaction.commit().await?;
+        Ok(stored)
     }
 
     /// Returns the stored policies of these domains, expired or not, in no particular order.
@@ -247,6 +247,28 @@ impl Store {
     }
 }
 
+/// The statement that inserts policies, or replaces those of the same domains.
+fn insert(policies: &[&StoredPolicy]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::<Sqlite>::new(format!("INSERT INTO policy ({COLUMNS}) "));
+    sql.push_values(policies, |mut row, policy| {
+        row.push_bind(policy.domain.as_str())
+            .push_bind(policy.record_id.as_str())
+            .push_bind(&policy.body)
+            .push_bind(policy.mode.as_str())
+            .push_bind(policy.fetched_at.as_second())
+            .push_bind(policy.expires_at.as_second())
+            .push_bind(policy.refresh_at.as_second())
+            .push_bind(&policy.dane)
+            .push_bind(policy.used_at.as_second());
+    });
+    sql.push(
+        " ON CONFLICT (domain) DO UPDATE SET record_id = excluded.record_id, body = excluded.body,
+         mode = excluded.mode, fetched_at = excluded.fetched_at, expires_at = excluded.expires_at,
+         refresh_at = excluded.refresh_at, dane = excluded.dane",
+    );
+    sql
+}
+
 fn domain(row: &SqliteRow) -> Result<DomainName, StoreError> {
     DomainName::parse(row.try_get("domain")?).map_err(damaged("policy"))
 }
@@ -315,6 +337,33 @@ mod tests {
         let found = store.policies_of(&wanted).await.unwrap();
         assert_eq!(found.len(), 200);
         assert!(found.contains(&all[200]) && found.contains(&all[199]) && !found.contains(&all[7]));
+    }
+
+    #[tokio::test]
+    async fn an_imported_policy_replaces_only_an_earlier_one() {
+        let (_dir, store) = crate::scratch().await;
+        let fetched = |name: &str, at_second, id: &str| StoredPolicy {
+            fetched_at: at(at_second),
+            record_id: PolicyId::parse(id).unwrap(),
+            ..stored(name, 150, 900)
+        };
+        let known: Vec<StoredPolicy> =
+            (0..100).map(|number| fetched(&format!("d{number}.example"), 100, "old")).collect();
+        store.put_policies(&known).await.unwrap();
+        let import: Vec<StoredPolicy> =
+            (0..150).map(|number| fetched(&format!("d{number}.example"), 99 + number % 3, "new")).collect();
+        let mut done = store.import_policies(&import).await.unwrap();
+        let is_expected = |(number, _): &(usize, &StoredPolicy)| *number >= 100 || number % 3 == 2;
+        let mut expected: Vec<DomainName> =
+            import.iter().enumerate().filter(is_expected).map(|(_, policy)| policy.domain.clone()).collect();
+        (done.sort(), expected.sort());
+        assert_eq!(done, expected);
+        for (policy, domain) in import.iter().map(|policy| (policy, &policy.domain)) {
+            let found = store.policy(domain).await.unwrap().unwrap();
+            let id = if expected.contains(domain) { "new" } else { "old" };
+            assert_eq!(found.record_id.as_str(), id, "{policy:?}");
+        }
+        assert!(store.import_policies(&[]).await.unwrap().is_empty());
     }
 
     #[tokio::test]

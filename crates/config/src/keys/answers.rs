@@ -2,6 +2,12 @@
 
 use super::{Key, Kind};
 
+/// The values of `testing_level`.
+pub(crate) const TESTING_LEVELS: &[&str] = &["may", "encrypt", "dane", "secure"];
+/// The values of `default_level`.
+pub(crate) const DEFAULT_LEVELS: &[&str] =
+    &["none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"];
+
 /// The keys, in the order of the reference.
 pub(super) const KEYS: &[Key] = &[
     Key {
@@ -62,23 +68,15 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         path: "answers.testing_level",
-        kind: Kind::Choice(&["may", "encrypt", "dane"]),
+        kind: Kind::Choice(TESTING_LEVELS),
         default: "",
         unset: "no restriction: the mail server's own level applies, or `may` where attributes require a level",
-        about: "The TLS level for domains whose policy is in mode `testing`.",
+        about: "The TLS level for domains whose policy is in mode `testing`. `secure` enforces such policies as if their \
+            mode were `enforce`: mail that would fail is deferred, although the domain asks for reports only.",
     },
     Key {
         path: "answers.default_level",
-        kind: Kind::Choice(&[
-            "none",
-            "may",
-            "encrypt",
-            "dane",
-            "dane-only",
-            "fingerprint",
-            "verify",
-            "secure",
-        ]),
+        kind: Kind::Choice(DEFAULT_LEVELS),
         default: "\"may\"",
         unset: "",
         about: "The TLS level that the mail server uses without an answer: `smtp_tls_security_level` of Postfix. Above \
@@ -125,5 +123,15 @@ pub(super) const KEYS: &[Key] = &[
         unset: "",
         about: "Domains whose answer differs from what they publish. Write one `[[answers.override]]` for each. \
             The most specific table applies: the domain itself, then its parent domains, then `*`.",
+    },
+    Key {
+        path: "answers.maps",
+        kind: Kind::Maps,
+        default: "{}",
+        unset: "",
+        about: "Settings for requests with the socketmap name NAME, as `[answers.maps.NAME]`: with \
+            `socketmap:inet:127.0.0.1:8461:NAME`, Postfix gets the answers of this table. NAME is also selected by \
+            `NAMEwithTLSRPT`. Any other map name uses the settings of `[answers]`. All maps share the cached policies. \
+            The line protocol always uses the settings of `[answers]`; over HTTP, `?map=NAME` selects a table.",
     },
 ];

@@ -27,6 +27,8 @@ pub enum Kind {
     Owner,
     /// The tables `[[answers.override]]`.
     Overrides,
+    /// The tables `[answers.maps.NAME]`.
+    Maps,
     /// The tables `[[domain]]`.
     Domains,
     /// The tables `[[rfc2136]]`: name servers that accept DNS UPDATE.
@@ -92,6 +94,7 @@ impl Kind {
                 "\"direct\", \"smarthost:HOST:PORT\", \"sendmail:/path/to/sendmail\" or \"folder:DIR\""
             }
             Self::Overrides => OVERRIDE_MEMBERS,
+            Self::Maps => MAP_MEMBERS,
         }
         .to_owned()
     }
@@ -163,3 +166,10 @@ const OVERRIDE_MEMBERS: &str = "tables with `domain` and at least one other memb
   - `policy_file`: a policy file that replaces the published policy.
   - `skip_mta_sts`: `true` ignores MTA-STS for the domain.
   - `skip_dane`: `true` ignores DANE for the domain.";
+
+/// The members of `[answers.maps.NAME]`.
+const MAP_MEMBERS: &str =
+    "tables, named with up to 64 letters, digits, `-`, `_` and `.`, with these members. Unset members \
+    have the value of `[answers]`:
+  - `tlsrpt`, `testing_level`, `default_level`: as in `[answers]`.
+  - `override`: as in `[answers]`. If a map has overrides, those of `[answers]` do not apply to it.";

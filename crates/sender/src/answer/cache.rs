@@ -21,7 +21,8 @@ impl Weighter<Box<str>, Arc<Entry>> for Bytes {
     }
 }
 
-/// Answers by next hop, in the canonical form that [`super::route::NextHop`] displays.
+/// Answers by next hop, in the canonical form that [`super::route::NextHop`] displays. For a set of settings other than the
+/// default, the key begins with its name ([`super::maps`]).
 ///
 /// Anyone who sends mail through this server can choose keys, so the map uses the standard library's keyed hash.
 pub struct Cache {
@@ -99,6 +100,13 @@ impl Cache {
         self.map.remove(key).is_some()
     }
 
+    /// Removes the answers for all next hops of these policy domains, under every set of settings.
+    pub fn remove_domains(&self, domains: &HashSet<DomainName>) {
+        for domain in domains {
+            self.remove_domain(domain, None);
+        }
+    }
+
     /// Removes all answers.
     pub fn clear(&self) {
         self.variants().clear();
@@ -125,8 +133,25 @@ impl Cache {
 mod tests {
     use super::*;
     use crate::answer::decide::Source;
-    use crate::answer::route::DaneHosts;
-    use formats::tls_policy::Answer;
+    use crate::answer::maps;
+    use crate::answer::route::{DaneHosts, NextHop};
+    use formats::tls_policy::{Answer, LookupKey};
+
+    #[test]
+    fn the_answers_of_a_domain_are_removed_under_each_of_its_keys() {
+        let cache = Cache::new(200_000);
+        let own = ["a.example", "a.example:587", "[a.example]", "[a.example]:26"].map(str::to_owned);
+        let named = own.each_ref().map(|name| maps::key("strict", name));
+        let others = ["b.example", "sub.a.example", "[b.example]:25"].map(str::to_owned);
+        for key in own.iter().chain(&named).chain(&others) {
+            let entry = Entry::new(&Answer::NotFound, Source::NoPolicy, DaneHosts::default(), 0, 0);
+            let hop = LookupKey::parse(maps::split(key).1).ok().and_then(NextHop::of).unwrap();
+            cache.put(hop.policy_domain(), key, Arc::new(entry));
+        }
+        cache.remove_domains(&[DomainName::parse("a.example").unwrap()].into());
+        assert_eq!(cache.len(), others.len());
+        assert!(others.iter().all(|key| cache.contains(key)));
+    }
 
     #[test]
     fn a_flood_of_names_stays_within_the_bytes_and_does_not_evict_an_answer_in_use() {

@@ -26,14 +26,18 @@ pub enum Source {
     /// A rule of the operator's override table.
     Override,
     /// No policy applies.
+    #[serde(rename = "nothing")]
     NoPolicy,
     /// A look-up failed, so the policy is unknown and the message is deferred.
     Failure,
+    /// The fixed answer for [`formats::tls_policy::TEST_DOMAIN`], which receives no mail.
+    Test,
 }
 
 impl Source {
     /// Every source, in the order of the variants.
-    pub const ALL: [Self; 5] = [Self::Dane, Self::MtaSts, Self::Override, Self::NoPolicy, Self::Failure];
+    pub const ALL: [Self; 6] =
+        [Self::Dane, Self::MtaSts, Self::Override, Self::NoPolicy, Self::Failure, Self::Test];
 
     /// The value of the `source` label in metrics, and the value in JSON.
     pub fn as_str(self) -> &'static str {
@@ -43,6 +47,7 @@ impl Source {
             Self::Override => "override",
             Self::NoPolicy => "nothing",
             Self::Failure => "failure",
+            Self::Test => "test",
         }
     }
 }
@@ -94,7 +99,8 @@ pub struct Facts<'a> {
     pub policy_rest: Option<Duration>,
     /// The operator's override rule for this domain.
     pub rule: Option<&'a Rule>,
-    /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level.
+    /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level, and
+    /// [`Level::Secure`] enforces such policies.
     pub testing: Option<&'a Level>,
     /// The mail server's default level, which no answer may be weaker than (VAL-27).
     pub default_level: DefaultLevel,
@@ -114,6 +120,16 @@ pub enum DefaultLevel {
     Dane,
     /// `encrypt`, `dane-only`, `fingerprint`, `verify` or `secure`: also `dane` is weaker, for hosts without TLSA records.
     Stricter,
+}
+
+impl Facts<'_> {
+    /// The mode in which a policy is applied: a policy in `testing` is enforced if the settings say so.
+    fn applied_mode(&self, found: &EffectivePolicy) -> Mode {
+        match (found.mode(), self.testing) {
+            (Mode::Testing, Some(Level::Secure(_))) => Mode::Enforce,
+            (mode, _) => mode,
+        }
+    }
 }
 
 /// An answer and its lifetime.
@@ -245,7 +261,7 @@ pub fn dane_to_store(hop: &NextHop, route: &Route, stored: &str) -> String {
 
 /// The answer by DANE and MTA-STS, following the table at [`decide`].
 fn by_policies(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (Answer, Source) {
-    let enforced = found.mode() == Mode::Enforce;
+    let enforced = facts.applied_mode(found) == Mode::Enforce;
     let DaneHosts { usable, unusable, absent, unknown, .. } = dane;
     match (usable, unusable, absent, unknown) {
         (0, 0, 0, 1..) => (unknown_tlsa(facts.domain), Source::Failure),
@@ -293,12 +309,17 @@ fn by_mta_sts(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (A
             let failure = Some(why.result_type());
             let found = TlsrptPolicy::Sts { policy_string: Vec::new(), mx: Vec::new(), failure };
             let report = Tlsrpt { policy_domain: domain.clone(), found };
-            let level = facts.testing.cloned().unwrap_or(Level::May);
+            let level = match facts.testing {
+                Some(level @ (Level::May | Level::Encrypt | Level::Dane | Level::DaneOnly)) => level.clone(),
+                // Without a policy there are no names that a certificate could be verified for.
+                Some(Level::Secure(_)) | None => Level::May,
+            };
             return (unrestricted(facts, dane, Answer::Reported(level, report)), Source::NoPolicy);
         }
         EffectivePolicy::None => return (Answer::NotFound, Source::NoPolicy),
     };
-    if held.policy.mode == Mode::Enforce && held.policy.mx.is_empty() {
+    let mode = facts.applied_mode(found);
+    if mode == Mode::Enforce && held.policy.mx.is_empty() {
         return (no_valid_mx(domain, &held.policy), Source::MtaSts);
     }
     let report = Tlsrpt {
@@ -309,7 +330,7 @@ fn by_mta_sts(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (A
             failure: trouble.as_ref().map(PolicyUnavailable::result_type),
         },
     };
-    let answer = match held.policy.mode {
+    let answer = match mode {
         // At level `secure` Postfix reports a policy_failure as a failed session, but a policy that could not be
         // renewed is still in force.
         Mode::Enforce => Answer::Level(Level::Secure(held.policy.mx.clone()), Some(without_failure(report))),

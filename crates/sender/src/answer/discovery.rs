@@ -288,18 +288,7 @@ impl Discovery {
     }
 
     async fn write(&self, domain: &DomainName, held: &HeldPolicy, dane: &str) {
-        let stored = StoredPolicy {
-            domain: domain.clone(),
-            record_id: held.id.clone(),
-            body: held.body.clone(),
-            mode: held.policy.mode,
-            fetched_at: held.fetched_at,
-            expires_at: held.expires_at(),
-            refresh_at: spread_refresh(domain, held),
-            dane: dane.to_owned(),
-            used_at: held.fetched_at,
-        };
-        match self.policy_writer.write(stored).await {
+        match self.policy_writer.write(to_store(domain, held, dane)).await {
             Ok(()) => {
                 lock(&self.unsaved).remove(domain);
             }
@@ -331,6 +320,21 @@ fn held(stored: &StoredPolicy) -> Option<HeldPolicy> {
         id: stored.record_id.clone(),
         fetched_at: stored.fetched_at,
     })
+}
+
+/// The row of the store for a policy; `dane` as in [`StoredPolicy::dane`].
+pub(super) fn to_store(domain: &DomainName, held: &HeldPolicy, dane: &str) -> StoredPolicy {
+    StoredPolicy {
+        domain: domain.clone(),
+        record_id: held.id.clone(),
+        body: held.body.clone(),
+        mode: held.policy.mode,
+        fetched_at: held.fetched_at,
+        expires_at: held.expires_at(),
+        refresh_at: spread_refresh(domain, held),
+        dane: dane.to_owned(),
+        used_at: held.fetched_at,
+    }
 }
 
 /// The time of the refresh, up to a quarter of the interval earlier. The shift depends on the domain, so that policies

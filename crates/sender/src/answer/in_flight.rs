@@ -12,7 +12,7 @@
 use super::entry::Entry;
 use super::route::NextHop;
 use formats::DomainName;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -40,7 +40,8 @@ pub(super) struct InFlight(Mutex<Flights>);
 
 #[derive(Default)]
 struct Flights {
-    /// The look-ups that requests can join, by next hop in the canonical form that [`NextHop`] displays.
+    /// The look-ups that requests can join, by their key in the cache: the next hop in the canonical form that [`NextHop`]
+    /// displays, after the set of settings if it is not the default ([`super::maps`]).
     current: HashMap<String, Arc<Flight>>,
     /// Outdated look-ups that have not ended, by number.
     outdated: HashMap<u64, Arc<Flight>>,
@@ -172,6 +173,16 @@ impl InFlight {
         flights.outdated.values().filter(|flight| flight.domain == *domain).cloned().collect()
     }
 
+    /// Outdates the look-ups of these policy domains, and calls `clear` before another can be started.
+    pub(super) fn outdate_domains(&self, domains: &HashSet<DomainName>, clear: impl FnOnce()) {
+        let mut flights = self.flights();
+        let current = flights.current.extract_if(|_, flight| domains.contains(&flight.domain));
+        for flight in current.map(|(_, flight)| flight).collect::<Vec<_>>() {
+            flights.outdate(flight);
+        }
+        clear();
+    }
+
     /// The number of look-ups in flight, with outdated ones.
     pub(super) fn len(&self) -> usize {
         let flights = self.flights();
@@ -184,7 +195,7 @@ impl InFlight {
 }
 
 impl InFlightGuard {
-    /// The next hop that is looked up, in its canonical form.
+    /// The key of the cache for the next hop that is looked up.
     pub(super) fn name(&self) -> &str {
         &self.name
     }

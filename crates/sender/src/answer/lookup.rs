@@ -9,7 +9,8 @@ use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlightGuard, JoinOrStart, Pending, Purpose};
 use super::overrides::Rule;
 use super::route::{self, DaneHosts, NextHop, Route, RouteLookup};
-use super::service::{PolicyService, Settings};
+use super::service::{PolicyService, is_test};
+use super::settings::Settings;
 use super::sts::EffectivePolicy;
 use formats::tls_policy::Answer;
 use formats::{DomainName, Mode, Policy};
@@ -22,9 +23,9 @@ use tokio::sync::OwnedSemaphorePermit;
 /// Everything that one look-up of a next hop observed and decided, for `sternpost query --trace`.
 #[derive(Debug)]
 pub struct LookupTrace {
-    /// The MX hosts. Empty when the operator's rule gives the answer, which needs no look-up.
+    /// The MX hosts. Empty when the operator's rule gives the answer, which needs no look-up, and for the test domain.
     pub route: Route,
-    /// The result of MTA-STS discovery; `None` when the operator's rule makes it unnecessary.
+    /// The result of MTA-STS discovery; `None` when the operator's rule makes it unnecessary, and for the test domain.
     pub sighting: Option<DiscoveryOutcome>,
     /// The rule of the operator's table that applies to the domain.
     pub rule: Option<Rule>,
@@ -78,7 +79,7 @@ impl PolicyService {
         permit: Option<OwnedSemaphorePermit>,
     ) -> (Arc<Entry>, Option<StoredPolicy>) {
         self.metrics.looking.inc();
-        let settings = self.settings();
+        let settings = self.settings_of(guard.name());
         let read = self.discovery.read_stored(hop.policy_domain()).await;
         let store_failed = read.is_err();
         let stored = read.ok().flatten();
@@ -206,6 +207,11 @@ impl PolicyService {
     /// Looks up a next hop and returns all observations. The result is neither stored nor cached.
     pub fn explain<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, LookupTrace> {
         Box::pin(async move {
+            if is_test(hop) {
+                let route = Route::Hosts(Vec::new());
+                let (answer, source) = (Answer::for_test_domain(), Source::Test);
+                return LookupTrace { route, sighting: None, rule: None, answer, source };
+            }
             let settings = self.settings();
             let stored = self.discovery.stored(hop.policy_domain()).await;
             let observed = self.observe(hop, stored, Occasion::Mail, &settings).await;

@@ -8,7 +8,7 @@ use formats::tls_policy::LookupKey;
 use formats::tlsa::TlsaRule;
 use formats::{DomainName, limits};
 use futures_util::future::join_all;
-use net::dane::{self, Dane, SMTP_PORT};
+use net::dane::{self, Dane, NoDane, SMTP_PORT};
 use net::dns::{Dns, DnsError, Exchange, Kind, Security, host_addresses};
 use std::fmt;
 use std::time::Duration;
@@ -86,6 +86,8 @@ pub struct HostLookup {
     /// The DANE state of the host itself, also behind an insecure MX answer. It is `Unknown` also when the address look-up
     /// failed.
     pub dane: Dane,
+    /// Why DANE does not apply; `None` unless [`Self::dane`] is [`Dane::Absent`].
+    pub why_absent: Option<NoDane>,
 }
 
 /// The MX hosts of a domain, counted by DANE state. The counts saturate at 255.
@@ -178,7 +180,8 @@ async fn domain(dns: &dyn Dns, name: &DomainName, port: u16) -> RouteLookup {
             let mut lookup = hosts(dns, looked_up, answer.security, port, ttl).await;
             // Further hosts are not looked up. One of them stands for all, so that the level does not exclude them.
             if let (Some(host), Route::Hosts(hosts)) = (names.next(), &mut lookup.route) {
-                hosts.push(HostLookup { host, mx: answer.security, dane: Dane::Absent });
+                let why_absent = Some(NoDane::NotLookedUp);
+                hosts.push(HostLookup { host, mx: answer.security, dane: Dane::Absent, why_absent });
             }
             lookup
         }
@@ -213,13 +216,21 @@ async fn look_up_host(
     let lookup = match host_addresses(dns, &host).await {
         Ok(addresses) => dane::look_up_host(dns, (&host, port), &addresses).await,
         Err(error) => match error.nothing() {
-            Some(nothing) => dane::DaneLookup { dane: Dane::Absent, ttl: nothing.ttl },
-            None => dane::DaneLookup { dane: Dane::Unknown(error), ttl: Some(limits::FAILURE_RECHECK) },
+            Some(nothing) => dane::DaneLookup {
+                dane: Dane::Absent,
+                why_absent: Some(NoDane::NoAddresses),
+                ttl: nothing.ttl,
+            },
+            None => dane::DaneLookup {
+                dane: Dane::Unknown(error),
+                why_absent: None,
+                ttl: Some(limits::FAILURE_RECHECK),
+            },
         },
     };
     // Behind an insecure MX answer, the addresses of a host without DANE have no influence on the answer.
     let ttl = lookup.ttl.filter(|_| mx == Security::Secure || lookup.dane != Dane::Absent);
-    (HostLookup { host, mx, dane: lookup.dane }, ttl)
+    (HostLookup { host, mx, dane: lookup.dane, why_absent: lookup.why_absent }, ttl)
 }
 
 #[cfg(test)]

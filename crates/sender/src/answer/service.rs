@@ -6,57 +6,27 @@
 
 use super::Discovery;
 use super::cache::Cache;
-use super::decide::{Decision, DefaultLevel, Facts, Source, decide};
+use super::decide::{Decision, Facts, Source, decide};
 use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlight, Purpose};
+use super::maps::{self, Maps, TLSRPT_SUFFIX};
 use super::metrics::Metrics;
-use super::overrides::Overrides;
 use super::route::{DaneHosts, NextHop};
+use super::settings::Settings;
 use super::sts::HeldPolicy;
-use formats::limits::{BACKGROUND_LOOKUPS, LOOKUPS, RECORD_RECHECK};
-use formats::tls_policy::{Answer, Level, LookupKey};
+use formats::limits::{BACKGROUND_LOOKUPS, LOOKUPS};
+use formats::tls_policy::{Answer, LookupKey, TEST_DOMAIN};
 use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::Dns;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use store::Store;
 use store::policies::Fetched;
 use tokio::sync::Semaphore;
-
-/// The settings that a reload of the configuration can change.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Send TLSRPT attributes for every map, not only for those whose name requests them.
-    pub tlsrpt: bool,
-    /// The maximum time that a request waits for a look-up before it gets a temporary failure.
-    pub patience: Duration,
-    /// The minimum time between two look-ups of a next hop; it applies when the TTL is shorter.
-    pub recheck: Duration,
-    /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level.
-    pub testing: Option<Level>,
-    /// The mail server's default TLS level.
-    pub default_level: DefaultLevel,
-    /// The operator's override table.
-    pub overrides: Overrides,
-    /// The time without use after which a policy is no longer refreshed; `None` refreshes every policy.
-    pub unused: Option<Duration>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            tlsrpt: false,
-            patience: Duration::from_secs(20),
-            recheck: RECORD_RECHECK,
-            testing: None,
-            default_level: DefaultLevel::May,
-            overrides: Overrides::default(),
-            unused: Some(UNUSED_AFTER),
-        }
-    }
-}
 
 /// The functions that answers and the refresh depend on. A test replaces one by a known fault, to show that the model test
 /// finds the fault.
@@ -74,9 +44,6 @@ impl Default for Rules {
     }
 }
 
-/// The default of [`Settings::unused`].
-const UNUSED_AFTER: Duration = Duration::from_secs(90 * 86_400);
-
 /// The answer service.
 pub struct PolicyService {
     pub(super) dns: Arc<dyn Dns>,
@@ -89,6 +56,10 @@ pub struct PolicyService {
     pub metrics: Metrics,
     tlsrpt: AtomicBool,
     settings: RwLock<Arc<Settings>>,
+    /// The named sets of settings; [`Self::settings`] are the default.
+    maps: RwLock<Arc<Maps>>,
+    /// [`Maps::version`], or 0 while there are no named sets.
+    maps_version: AtomicU64,
     pub(super) in_flight: Arc<InFlight>,
     /// Limits look-ups that requests wait for.
     pub(super) request_permits: Arc<Semaphore>,
@@ -97,6 +68,8 @@ pub struct PolicyService {
     /// The answer for keys that never have a policy.
     not_found: Arc<Entry>,
     pub(super) rules: Rules,
+    /// The answer for [`TEST_DOMAIN`].
+    test: Arc<Entry>,
 }
 
 impl PolicyService {
@@ -121,8 +94,9 @@ impl PolicyService {
         settings: Settings,
         rules: Rules,
     ) -> Arc<Self> {
-        let not_found =
-            Entry::new(&Answer::NotFound, Source::NoPolicy, DaneHosts::default(), 0, ElapsedSeconds::MAX);
+        let fixed = |answer, source| {
+            Entry::new(&answer, source, DaneHosts::default(), ElapsedSeconds::MAX, ElapsedSeconds::MAX)
+        };
         let new = Self {
             dns,
             discovery,
@@ -132,14 +106,47 @@ impl PolicyService {
             metrics: Metrics::new(),
             tlsrpt: AtomicBool::new(settings.tlsrpt),
             settings: RwLock::new(Arc::new(settings)),
+            maps: RwLock::default(),
+            maps_version: AtomicU64::new(0),
             in_flight: Arc::default(),
             request_permits: Arc::new(Semaphore::new(LOOKUPS)),
             background_permits: Arc::new(Semaphore::new(BACKGROUND_LOOKUPS)),
-            not_found: Arc::new(not_found),
             rules,
+            not_found: Arc::new(fixed(Answer::NotFound, Source::NoPolicy)),
+            test: Arc::new(fixed(Answer::for_test_domain(), Source::Test)),
         };
         new.metrics.store_up.set(1);
         Arc::new(new)
+    }
+
+    /// Replaces the settings and the named sets of settings, as [`Self::set`] does.
+    pub fn set_with_maps(&self, settings: Settings, maps: BTreeMap<String, Settings>) {
+        {
+            let mut current = self.maps.write().unwrap_or_else(PoisonError::into_inner);
+            let version = current.version + 1;
+            *current = Arc::new(Maps::new(version, maps));
+            self.maps_version.store(if current.is_empty() { 0 } else { version }, Ordering::Release);
+        }
+        self.set(settings);
+    }
+
+    /// The named sets of settings in force; `None` if there are none. `known` is an earlier result, which is returned
+    /// without taking a lock if it is still in force.
+    pub fn named_maps(&self, known: Option<Arc<Maps>>) -> Option<Arc<Maps>> {
+        match self.maps_version.load(Ordering::Acquire) {
+            0 => None,
+            version => Some(known.filter(|known| known.version == version).unwrap_or_else(|| self.maps())),
+        }
+    }
+
+    fn maps(&self) -> Arc<Maps> {
+        self.maps.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The settings for a key of the cache.
+    pub(super) fn settings_of(&self, key: &str) -> Arc<Settings> {
+        let of_set = maps::split(key).0.and_then(|set| self.maps().settings(set).cloned());
+        of_set.unwrap_or_else(|| self.settings())
     }
 
     /// Replaces the settings and clears the cache. Policies stay in the store. Look-ups in flight end for the requests
@@ -154,9 +161,9 @@ impl PolicyService {
         self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// True if clients of this map get the TLSRPT attributes of Postfix 3.10 (SMK-09).
+    /// True if clients of this map, which has the default settings, get the TLSRPT attributes of Postfix 3.10 (SMK-09).
     pub fn wants_tlsrpt(&self, map: &str) -> bool {
-        map.ends_with("withTLSRPT") || self.tlsrpt.load(Ordering::Relaxed)
+        map.ends_with(TLSRPT_SUFFIX) || self.tlsrpt.load(Ordering::Relaxed)
     }
 
     /// The cached answer for a key; `None` when there is none or it has expired. It neither allocates nor waits, unless
@@ -174,10 +181,21 @@ impl PolicyService {
         Some(entry)
     }
 
-    /// The answer for a key, from the cache or from a look-up. A look-up that takes longer than [`Settings::patience`]
-    /// continues in the background, and the request gets a temporary failure (SMK-13).
+    /// The cached answer for a key under a named set of settings, as [`Self::hit`].
+    pub fn hit_in(self: &Arc<Self>, set: &str, key: &str) -> Option<Arc<Entry>> {
+        self.hit(&maps::key(set, key))
+    }
+
+    /// The answer for a key under the default settings, as [`Self::ask_in`].
     pub async fn ask(self: &Arc<Self>, key: &str) -> Arc<Entry> {
-        if let Some(entry) = self.hit(key) {
+        self.ask_in(None, key).await
+    }
+
+    /// The answer for a key under a set of settings, from the cache or from a look-up. `None` is the default set. A look-up that takes longer than [`Settings::patience`]
+    /// continues in the background, and the request gets a temporary failure (SMK-13).
+    pub async fn ask_in(self: &Arc<Self>, set: Option<&str>, key: &str) -> Arc<Entry> {
+        let cache_key = |hop| set.map_or(Cow::Borrowed(hop), |set| Cow::Owned(maps::key(set, hop)));
+        if let Some(entry) = self.hit(&cache_key(key)) {
             return entry;
         }
         let Ok(Some(hop)) = LookupKey::parse(key).map(NextHop::of) else {
@@ -185,16 +203,20 @@ impl PolicyService {
             self.metrics.answered(self.not_found.status, Source::NoPolicy);
             return self.not_found.clone();
         };
+        if is_test(&hop) {
+            self.metrics.answered(self.test.status, self.test.source);
+            return self.test.clone();
+        }
         let name = hop.to_string();
         if name != key
-            && let Some(entry) = self.hit(&name)
+            && let Some(entry) = self.hit(&cache_key(&name))
         {
             return entry;
         }
         self.metrics.misses.inc();
         let started = self.clock.elapsed();
         let patience = self.settings().patience;
-        let mut pending = self.look_up(hop, name, Purpose::Request, None);
+        let mut pending = self.look_up(hop, cache_key(&name).into_owned(), Purpose::Request, None);
         let entry = match tokio::time::timeout(patience, pending.wait_for(Option::is_some)).await {
             Ok(Ok(entry)) => entry.clone(),
             _ => None,
@@ -218,7 +240,7 @@ impl PolicyService {
         if !entry.claim_recheck() {
             return;
         }
-        let hop = LookupKey::parse(key).ok().and_then(NextHop::of);
+        let hop = LookupKey::parse(maps::split(key).1).ok().and_then(NextHop::of);
         match (hop, self.background_permits.clone().try_acquire_owned()) {
             (Some(hop), Ok(permit)) => {
                 self.look_up(hop, key.to_owned(), Purpose::Recheck, Some(permit));
@@ -239,8 +261,17 @@ impl PolicyService {
     /// Returns `None` when the look-up panicked.
     pub fn refresh<'a>(self: &'a Arc<Self>, hop: NextHop) -> BoxFuture<'a, Option<Arc<Entry>>> {
         Box::pin(async move {
+            if is_test(&hop) {
+                return Some(self.test.clone());
+            }
             self.discovery.forget_failure(hop.policy_domain());
-            self.look_up_anew(hop, Purpose::Operator).await
+            let entry = self.look_up_anew(hop.clone(), Purpose::Operator).await;
+            // The other next hops and sets of settings are looked up when a mail server asks for them.
+            let (domain, name) = (hop.policy_domain(), hop.to_string());
+            self.in_flight.outdate(domain, || {
+                self.cache.remove_domain(domain, Some(&name));
+            });
+            entry
         })
     }
 
@@ -263,6 +294,9 @@ impl PolicyService {
 
     /// The live policy in the store for a domain, with its remaining lifetime.
     pub async fn remembered(&self, domain: &formats::DomainName) -> Option<(HeldPolicy, Duration)> {
+        if domain.as_str() == TEST_DOMAIN {
+            return None;
+        }
         let held = self.discovery.live(&self.discovery.stored(domain).await?)?;
         let remaining = self.discovery.remaining_life(&held);
         Some((held, remaining))
@@ -282,6 +316,11 @@ impl PolicyService {
     pub fn second(&self) -> ElapsedSeconds {
         ElapsedSeconds::try_from(self.clock.elapsed().as_secs()).unwrap_or(ElapsedSeconds::MAX)
     }
+}
+
+/// True for [`TEST_DOMAIN`], which is answered without a look-up.
+pub(super) fn is_test(hop: &NextHop) -> bool {
+    hop.policy_domain().as_str() == TEST_DOMAIN
 }
 
 #[cfg(test)]

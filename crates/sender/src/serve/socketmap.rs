@@ -1,11 +1,12 @@
 //! Postfix's socketmap protocol (socketmap_table(5)).
 //!
 //! The client may pipeline requests; replies keep the order of the requests. The name of the map in a request selects
-//! whether the reply has TLSRPT attributes.
+//! whether the reply has TLSRPT attributes, and which set of settings applies ([`crate::answer::maps`]).
 
 use super::Shutdown;
 use super::listen::Serve;
 use crate::answer::PolicyService;
+use crate::answer::maps::Maps;
 use formats::limits::SOCKETMAP_TIME;
 use formats::socketmap::{SocketmapError, request};
 use net::BoxFuture;
@@ -36,8 +37,14 @@ impl Serve for Socketmap {
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             self.0.metrics.connections.inc();
-            let mut connection =
-                Connection { stream, input: Vec::new(), output: Vec::new(), answers: &self.0, rounds: 0 };
+            let mut connection = Connection {
+                stream,
+                input: Vec::new(),
+                output: Vec::new(),
+                answers: &self.0,
+                maps: None,
+                rounds: 0,
+            };
             if let Err(end) = connection.run(&shutdown).await {
                 tracing::debug!("connection closed: {end}");
             }
@@ -51,6 +58,8 @@ struct Connection<'a> {
     input: Vec<u8>,
     output: Vec<u8>,
     answers: &'a Arc<PolicyService>,
+    /// The named sets of settings at the last read; `None` if there were none.
+    maps: Option<Arc<Maps>>,
     /// The number of reads, to sample the latency.
     rounds: u32,
 }
@@ -100,11 +109,16 @@ impl Connection<'_> {
     /// Answers all complete requests in the input.
     async fn answer(&mut self) -> Result<(), End> {
         let mut consumed = 0;
+        let maps = self.answers.named_maps(self.maps.take());
         self.rounds = self.rounds.wrapping_add(1);
         let mut started = self.rounds.is_multiple_of(LATENCY_SAMPLE_INTERVAL).then(std::time::Instant::now);
         while let Some((request, length)) = request(self.input.get(consumed..).unwrap_or_default())? {
-            let tlsrpt = self.answers.wants_tlsrpt(request.map);
-            match self.answers.hit(request.key) {
+            let set = maps.as_deref().and_then(|maps| maps.select(request.map));
+            let (tlsrpt, hit) = match set {
+                None => (self.answers.wants_tlsrpt(request.map), self.answers.hit(request.key)),
+                Some(set) => (set.wants_tlsrpt, self.answers.hit_in(set.name, request.key)),
+            };
+            match hit {
                 Some(entry) => entry.write_socketmap(tlsrpt, &mut self.output),
                 None => {
                     let key = request.key.to_owned();
@@ -112,7 +126,8 @@ impl Connection<'_> {
                     if !self.output.is_empty() {
                         self.send().await?;
                     }
-                    self.answers.ask(&key).await.write_socketmap(tlsrpt, &mut self.output);
+                    let entry = self.answers.ask_in(set.map(|set| set.name), &key).await;
+                    entry.write_socketmap(tlsrpt, &mut self.output);
                 }
             }
             consumed += length;
@@ -124,6 +139,7 @@ impl Connection<'_> {
             self.answers.metrics.hit_seconds.observe(started.elapsed().as_secs_f64());
         }
         self.input.drain(..consumed);
+        self.maps = maps;
         Ok(())
     }
 

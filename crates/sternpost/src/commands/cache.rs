@@ -1,5 +1,8 @@
-//! `sternpost cache`: lists, shows, refreshes and purges the cached answers and policies of the running server. It
-//! sends each request to the control socket ([`crate::control`]) and prints the response.
+//! `sternpost cache`: lists, shows, refreshes, purges, exports and imports the cached answers and policies of the running
+//! server. It sends each request to the control socket ([`crate::control`]) and prints the response. `transfer` has
+//! export and import.
+
+mod transfer;
 
 use crate::commands::query::remembered;
 use crate::control;
@@ -21,14 +24,26 @@ pub enum Command {
     #[command(after_help = "Example:\n  sternpost cache list --limit 50")]
     List(List),
     /// Show the answer and the cached policy of a domain
-    #[command(after_help = "Example:\n  sternpost cache show example.org")]
-    Show(DomainArgs),
+    #[command(
+        after_help = "Examples:\n  sternpost cache show example.org\n  sternpost cache show --map strict example.org"
+    )]
+    Show(Show),
     /// Remove a domain's answer and policy; the next message looks it up as a new domain
     #[command(after_help = "Example:\n  sternpost cache purge example.org")]
     Purge(DomainArgs),
     /// Look up a domain now and replace its cached answer
     #[command(after_help = "Example:\n  sternpost cache refresh example.org")]
     Refresh(DomainArgs),
+    /// Write the cached policies to standard output, one line of JSON for each, for `import` on another machine
+    #[command(
+        after_help = "Examples:\n  sternpost cache export > policies.ndjson\n  sternpost cache export | ssh mx2.example.org sternpost cache import -"
+    )]
+    Export,
+    /// Import policies that another machine exported, so that first contact is protected here too
+    #[command(
+        after_help = "Examples:\n  sternpost cache import --dry-run policies.ndjson\n  sternpost cache import policies.ndjson\n\nExit codes: 0 all lines are valid, 1 some lines were refused, 2 usage error, 3 no server is running."
+    )]
+    Import(transfer::Import),
 }
 
 /// The options of `sternpost cache list`.
@@ -45,6 +60,16 @@ pub struct List {
     json: bool,
 }
 
+/// The options of `sternpost cache show`.
+#[derive(Debug, clap::Args)]
+pub struct Show {
+    #[command(flatten)]
+    domain: DomainArgs,
+    /// Answer with the settings of this socketmap name, [answers.maps.NAME]
+    #[arg(long, value_name = "NAME", value_parser = control::map_name)]
+    map: Option<String>,
+}
+
 /// The options of the subcommands for one domain.
 #[derive(Debug, clap::Args)]
 pub struct DomainArgs {
@@ -59,13 +84,17 @@ pub struct DomainArgs {
 pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failure> {
     let socket = Config::load(config)?.control();
     let (out, json) = match command {
+        Command::Export => return transfer::export(&socket).await,
+        Command::Import(import) => return transfer::import(import, &socket).await,
         Command::List(list) => {
             let after = if list.after.is_empty() { String::new() } else { domain(&list.after)?.to_string() };
             let path = format!("/v1/cache?most={}&after={after}", list.limit);
             let listed: Listed = control::ask(&socket, Method::GET, &path).await?;
             (if list.json { as_json(&listed) } else { listed_in_words(&listed) }, list.json)
         }
-        Command::Show(one) => known(control::show(&socket, &one.next_hop()?).await?, one),
+        Command::Show(one) => {
+            known(control::show(&socket, &one.domain.next_hop()?, one.map.as_deref()).await?, &one.domain)
+        }
         Command::Refresh(one) => {
             let path = format!("/v1/refresh/{}", one.next_hop()?);
             known(control::ask(&socket, Method::POST, &path).await?, one)

@@ -3,10 +3,14 @@
 
 use crate::control;
 use crate::terminal::{say, show};
+use crate::view::dane::{DaneHost, PostfixAlone, counts_in_words};
 use crate::view::{Explained, Remembered};
 use config::Config;
 use config::failure::{Exit, Failure};
+use net::dns::Dnssec;
 use operations::world::{World, domain};
+use sender::answer::decide::Source;
+use sender::answer::maps::TLSRPT_SUFFIX;
 use sender::answer::route::NextHop;
 use sender::answer::{Discovery, PolicyService, Settings};
 use std::fmt::Write;
@@ -27,6 +31,9 @@ pub struct Options {
     /// Show the running server's cached answer instead of doing a fresh look-up
     #[arg(long)]
     cached: bool,
+    /// Answer with the settings of this socketmap name, [answers.maps.NAME]
+    #[arg(long, value_name = "NAME", value_parser = control::map_name)]
+    map: Option<String>,
 }
 
 /// Looks up the domain, or asks the running server, and prints the answer.
@@ -35,14 +42,14 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     let config = Config::load(config)?;
     let hop = NextHop::domain(domain);
     if options.cached {
-        let known = control::show(&config.control(), &hop).await?;
+        let known = control::show(&config.control(), &hop, options.map.as_deref()).await?;
         match options.json {
             true => say(&serde_json::to_string(&known).unwrap_or_default()),
             false => show(&remembered(&known)),
         }
         return Ok(Exit::Fine);
     }
-    let explained = explain(&config, &hop).await?;
+    let explained = explain(&config, &hop, options.map.as_deref()).await?;
     match options.json {
         true => say(&serde_json::to_string(&explained).unwrap_or_default()),
         false => show(&in_words(&hop, &explained, options.trace)),
@@ -51,7 +58,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
 }
 
 /// Does a fresh look-up, with an empty store and cache.
-async fn explain(config: &Config, hop: &NextHop) -> Result<Explained, Failure> {
+async fn explain(config: &Config, hop: &NextHop, map: Option<&str>) -> Result<Explained, Failure> {
     let world = World::new(config)?;
     let folder = tempfile::tempdir().map_err(|error| {
         Failure::new("can't create a temporary folder", error, "Set TMPDIR to a writable folder.")
@@ -61,11 +68,18 @@ async fn explain(config: &Config, hop: &NextHop) -> Result<Explained, Failure> {
         .map_err(|error| Failure::new(format!("{hop} can't be looked up"), error, ""))?;
     let discovery =
         Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
-    let settings = config.answers.as_ref().map_or_else(Settings::default, |answers| answers.settings.clone());
+    let settings = settings(config, map);
     let answers = PolicyService::new(world.dns, discovery, store.clone(), world.clock, 1 << 16, settings);
-    let explained = Explained::of(hop, &answers.explain(hop).await);
+    let explained = Explained::of(hop, &answers.explain(hop).await, config.dnssec != Dnssec::Off);
     store.close().await;
     Ok(explained)
+}
+
+/// The settings for a socketmap name: those of its table, or else of `[answers]`.
+fn settings(config: &Config, map: Option<&str>) -> Settings {
+    let Some(answers) = &config.answers else { return Settings::default() };
+    let name = map.map(|map| map.strip_suffix(TLSRPT_SUFFIX).unwrap_or(map));
+    name.and_then(|name| answers.maps.get(name)).unwrap_or(&answers.settings).clone()
 }
 
 fn in_words(hop: &NextHop, explained: &Explained, trace: bool) -> String {
@@ -75,8 +89,42 @@ fn in_words(hop: &NextHop, explained: &Explained, trace: bool) -> String {
             let _ = writeln!(out, "  {}. {step}", at + 1);
         }
     }
+    out.push_str(&dane_in_words(&explained.dane));
+    for note in &explained.notes {
+        let _ = writeln!(out, "\n  {}.\n    {}\n    Remedy: {}", note.finding, note.consequence, note.remedy);
+    }
     let _ = writeln!(out, "\n  Reply to Postfix: {}", explained.postfix);
+    out.push_str(&alone_in_words(explained.postfix_alone.as_ref()));
     out
+}
+
+/// The hosts that DANE does not authenticate, with consequence and remedy; hosts with the same reason together.
+fn dane_in_words(hosts: &[DaneHost]) -> String {
+    let mut out = String::new();
+    let mut told = Vec::new();
+    for host in hosts.iter().filter(|host| host.reason.is_some()) {
+        if told.contains(&host.reason) {
+            continue;
+        }
+        told.push(host.reason);
+        let others = hosts.iter().filter(|other| other.reason == host.reason).count() - 1;
+        let others = match others {
+            0 => String::new(),
+            number => format!(" (as at {number} more hosts)"),
+        };
+        let _ = writeln!(
+            out,
+            "\n  DANE at {} {}{others}.\n    {}\n    Remedy: {}",
+            host.host, host.state, host.consequence, host.remedy
+        );
+    }
+    out
+}
+
+fn alone_in_words(alone: Option<&PostfixAlone>) -> String {
+    alone.map_or_else(String::new, |alone| {
+        format!("  Postfix alone, level may:  {}\n  Postfix alone, level dane: {}\n", alone.may, alone.dane)
+    })
 }
 
 /// Formats the running server's answer as text.
@@ -90,8 +138,20 @@ pub fn remembered(known: &Remembered) -> String {
     if let Some(policy) = &known.policy {
         let _ = writeln!(out, "  policy: {} id {}, until {}", policy.mode, policy.id, policy.expires_at);
         policy.mx.iter().for_each(|mx| out.push_str(&format!("    mx {mx}\n")));
+        if let Some(published) = policy.max_age_published {
+            let _ = writeln!(
+                out,
+                "    max_age {published} exceeds the maximum; the policy expires {} s after its fetch (RFC 8461 §3.2)",
+                policy.max_age
+            );
+        }
     }
+    let _ = writeln!(out, "  {}", counts_in_words(&known.dane));
     let _ = writeln!(out, "  Reply to Postfix: {}", known.postfix);
     let _ = writeln!(out, "  with TLSRPT:      {}", known.postfix_tlsrpt);
+    out.push_str(&alone_in_words(known.postfix_alone.as_ref()));
+    if known.source != Source::Test.as_str() && !known.next_hop.contains(['[', ':']) {
+        let _ = writeln!(out, "  The reason for each MX host: sternpost query --trace {}", known.next_hop);
+    }
     out
 }

@@ -2,15 +2,18 @@
 //! and the cache for the operator, which only the control socket offers. [`crate::control`] is its client.
 
 use crate::view::Remembered;
-use axum::extract::{Path, Query, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use formats::Mode;
+use formats::policy_export::ExportedPolicy;
 use formats::tls_policy::LookupKey;
+use formats::{DomainName, Mode};
 use sender::answer::PolicyService;
 use sender::answer::route::NextHop;
+use sender::answer::transfer::ImportOutcome;
 use std::sync::Arc;
 
 /// A page of the cached policies, in JSON.
@@ -54,6 +57,41 @@ pub struct Purged {
     pub was_known: bool,
 }
 
+/// A page of `sternpost cache export`, in JSON.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Exported {
+    /// The version of this JSON format.
+    pub schema: u32,
+    /// The lines of the file, without line ends ([`formats::policy_export`]).
+    pub lines: Vec<String>,
+    /// The domain after which the next page starts; `None` at the end.
+    pub next: Option<DomainName>,
+}
+
+/// The outcomes of an import, in JSON.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Imported {
+    /// The version of this JSON format.
+    pub schema: u32,
+    /// The outcome of each line of the request.
+    pub outcomes: Vec<LineOutcome>,
+}
+
+/// The outcome of a line of an import.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LineOutcome {
+    /// The line is a policy, which was judged.
+    Policy(ImportOutcome),
+    /// The line is not a valid policy, for this reason.
+    Invalid(String),
+}
+
+/// Policies in a page of an export. Each takes up to twice [`formats::limits::EXPORT_LINE_BYTES`] in JSON.
+pub const EXPORT_PAGE_ROWS: u32 = 100;
+/// Bytes of the largest request of an import.
+pub const IMPORT_REQUEST_BYTES: usize = 8 << 20;
+
 /// Maximum number of policies in a page.
 const MAX_PAGE_ROWS: u32 = 100_000;
 
@@ -62,10 +100,12 @@ pub fn policies(answers: Arc<PolicyService>) -> Router {
     Router::new().route("/v1/policy/{next_hop}", get(policy)).with_state(answers)
 }
 
-/// The routes of the control socket: those of [`policies`], and list, refresh and purge.
+/// The routes of the control socket: those of [`policies`], and list, refresh, purge, export and import.
 pub fn control(answers: Arc<PolicyService>) -> Router {
     Router::new()
         .route("/v1/cache", get(list))
+        .route("/v1/cache/export", get(export))
+        .route("/v1/cache/import", post(import).layer(DefaultBodyLimit::max(IMPORT_REQUEST_BYTES)))
         .route("/v1/refresh/{next_hop}", post(refresh))
         .route("/v1/policy/{next_hop}", delete(purge).get(policy))
         .with_state(answers)
@@ -85,12 +125,25 @@ fn next_hop(text: &str) -> Result<NextHop, Box<Response>> {
     parse_next_hop(text).map_err(|why| Box::new(refused(StatusCode::BAD_REQUEST, why)))
 }
 
-async fn policy(State(answers): State<Arc<PolicyService>>, Path(text): Path<String>) -> Response {
+/// The name of the socketmap whose settings apply.
+#[derive(serde::Deserialize)]
+struct Map {
+    #[serde(default)]
+    map: String,
+}
+
+async fn policy(
+    State(answers): State<Arc<PolicyService>>,
+    Path(text): Path<String>,
+    Query(Map { map }): Query<Map>,
+) -> Response {
     let hop = match next_hop(&text) {
         Ok(hop) => hop,
         Err(refused) => return *refused,
     };
-    let entry = answers.ask(&hop.to_string()).await;
+    let maps = answers.named_maps(None);
+    let set = maps.as_deref().and_then(|maps| maps.select(&map)).map(|set| set.name);
+    let entry = answers.ask_in(set, &hop.to_string()).await;
     Json(Remembered::of(&answers, &hop, &entry).await).into_response()
 }
 
@@ -140,4 +193,47 @@ async fn list(State(answers): State<Arc<PolicyService>>, Query(page): Query<Page
     });
     let (answers, bytes) = (answers.cache.len(), answers.cache.bytes());
     Json(Listed { schema: 1, policies: policies.collect(), has_more, answers, bytes }).into_response()
+}
+
+/// The place of a page of an export.
+#[derive(serde::Deserialize)]
+struct After {
+    #[serde(default)]
+    after: String,
+}
+
+async fn export(State(answers): State<Arc<PolicyService>>, Query(After { after }): Query<After>) -> Response {
+    match answers.export(&after, EXPORT_PAGE_ROWS).await {
+        Ok(page) => {
+            let lines = page.policies.iter().map(ExportedPolicy::to_line).collect();
+            Json(Exported { schema: 1, lines, next: page.next }).into_response()
+        }
+        Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct ImportMode {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Imports the lines of the body, which has at most [`IMPORT_REQUEST_BYTES`].
+async fn import(
+    State(answers): State<Arc<PolicyService>>,
+    Query(ImportMode { dry_run }): Query<ImportMode>,
+    body: Bytes,
+) -> Response {
+    let lines: Vec<_> = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let parsed: Vec<_> = lines.into_iter().map(ExportedPolicy::parse).collect();
+    let valid: Vec<ExportedPolicy> = parsed.iter().flatten().cloned().collect();
+    let mut outcomes = match answers.import(&valid, dry_run).await {
+        Ok(outcomes) => outcomes.into_iter(),
+        Err(error) => return refused(StatusCode::INTERNAL_SERVER_ERROR, error),
+    };
+    let outcomes = parsed.iter().filter_map(|parsed| match parsed {
+        Ok(_) => outcomes.next().map(LineOutcome::Policy),
+        Err(error) => Some(LineOutcome::Invalid(error.to_string())),
+    });
+    Json(Imported { schema: 1, outcomes: outcomes.collect() }).into_response()
 }

@@ -118,6 +118,7 @@ fn in_words(source: Source) -> &'static str {
         Source::Override => "the configuration",
         Source::NoPolicy => "no policy",
         Source::Failure => "a failed look-up",
+        Source::Test => "the test domain",
     }
 }
 

@@ -80,7 +80,8 @@ impl Postfix {
         this
     }
 
-    fn run(&self, line: &str) -> String {
+    /// Runs a command in Postfix's root, and returns its output.
+    pub fn run(&self, line: &str) -> String {
         shell(&format!("chroot {} bash -c '{line}' 2>&1", self.root.display()))
     }
 

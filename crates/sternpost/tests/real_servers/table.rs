@@ -147,7 +147,16 @@ fn room(release: Release, place: &Path) -> Room {
         spool.display(),
         faults::ANSWERS
     ));
+    check_the_map(&postfix);
     Room { ground, postfix, reports, rows: Vec::new() }
+}
+
+/// Runs the documented command that checks the map, and compares its output.
+fn check_the_map(postfix: &Postfix) {
+    let transcript = block("postfix.md", "console test domain");
+    let (command, output) = transcript.strip_prefix("$ ").unwrap().split_once('\n').unwrap();
+    assert!(command.starts_with("postmap -q sternpost.invalid "), "{command}");
+    assert_eq!(postfix.run(command), output);
 }
 
 impl Room {

@@ -218,12 +218,13 @@ struct Given<'t> {
     origin: Origin,
     min_recheck: u64,
     rest: u64,
+    testing: Option<Level>,
 }
 
 impl<'t> Given<'t> {
     fn new(hosts: &'t str, found: &'t str) -> Self {
         let origin = Origin::LookedUp { ttl: Some(Duration::from_secs(TTL)) };
-        Self { hosts, found, rule: "no-rule", origin, min_recheck: 60, rest: REST }
+        Self { hosts, found, rule: "no-rule", origin, min_recheck: 60, rest: REST, testing: None }
     }
 
     fn decide(&self) -> Decision {
@@ -235,7 +236,7 @@ impl<'t> Given<'t> {
             found: found.as_ref(),
             policy_rest: is_policy.then_some(Duration::from_secs(self.rest)),
             rule: rule.as_ref(),
-            testing: None,
+            testing: self.testing.as_ref(),
             default_level: DefaultLevel::May,
             min_recheck: Duration::from_secs(self.min_recheck),
             origin: self.origin,
@@ -279,6 +280,19 @@ fn without_a_rule_dane_and_the_policy_decide() {
         (column(0) * column(1), column(0) * column(1)),
         "a pair is missing"
     );
+}
+
+#[test]
+fn at_testing_level_secure_a_policy_in_testing_is_enforced() {
+    let rows = rows(WITHOUT_RULE);
+    for row in &rows {
+        let strict = || Given { testing: Some(Level::Secure(Vec::new())), ..Given::new(row[0], row[1]) };
+        let enforced = rows.iter().find(|other| other[0] == row[0] && other[1] == "enforce").unwrap();
+        let expected = if row[1] == "testing" { &enforced[2..] } else { &row[2..] };
+        assert_eq!(strict().decided(), expected, "{row:?}");
+        let text = strict().decide().answer.reply(true).parts().1;
+        assert!(!text.starts_with("secure ") || text.starts_with("secure match=mx.example.org:"), "{text}");
+    }
 }
 
 #[test]
@@ -331,7 +345,12 @@ fn counts_that_a_rule_skips_are_zero() {
 
 #[test]
 fn stored_dane_counts_change_only_with_known_hosts_or_a_bogus_chain() {
-    let hosts = Route::Hosts(vec![HostLookup { host: name(), mx: Security::Secure, dane: Dane::Absent }]);
+    let hosts = Route::Hosts(vec![HostLookup {
+        host: name(),
+        mx: Security::Secure,
+        dane: Dane::Absent,
+        why_absent: None,
+    }]);
     let (domain, host) = (NextHop::domain(name()), NextHop::Host(name(), 25));
     for (hop, route, kept) in [
         (&domain, &hosts, "0 0 1 0 0"),

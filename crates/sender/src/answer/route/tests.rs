@@ -95,6 +95,27 @@ async fn a_signed_host_behind_unsigned_mx_records_is_counted_apart() {
 }
 
 #[tokio::test]
+async fn each_host_without_dane_has_the_reason() {
+    let names = ["none", "gone", "unsigned", "unsigned-tlsa"].map(|name| format!("{name}.cust.example"));
+    let hosts = names.each_ref().map(String::as_str);
+    let record = formats::tlsa::TlsaRecord::parse(&format!("3 1 1 {}", "ab".repeat(32))).unwrap();
+    let zone = Zone::default()
+        .mx(Secure, &hosts)
+        .host(hosts[0], Secure)
+        .host(hosts[2], Insecure)
+        .host(hosts[3], Secure)
+        .with("_25._tcp.unsigned-tlsa.cust.example", Kind::Tlsa, Insecure, vec![Data::Tlsa(record)]);
+    let hop = NextHop::of(LookupKey::parse("cust.example").unwrap()).unwrap();
+    let Route::Hosts(found) = look_up(&zone, &hop).await.route else { panic!("no hosts") };
+    let reasons: Vec<_> = found.iter().map(|host| host.why_absent.unwrap()).collect();
+    use NoDane::{NoAddresses, NoTlsa, UnsignedHost, UnsignedTlsa};
+    assert_eq!(reasons, [NoTlsa, NoAddresses, UnsignedHost, UnsignedTlsa]);
+    let applies = Zone::default().mx(Secure, &hosts[..1]).host(hosts[0], Secure).tlsa(hosts[0], 25);
+    let Route::Hosts(found) = look_up(&applies, &hop).await.route else { panic!("no hosts") };
+    assert_eq!(found[0].why_absent, None);
+}
+
+#[tokio::test]
 async fn a_secure_alias_of_an_insecure_host_has_its_own_tlsa_records() {
     let zone = |alias, addresses| {
         Zone::default()

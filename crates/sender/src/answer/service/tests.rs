@@ -1,13 +1,17 @@
 mod clock;
+mod maps;
 mod model;
 mod outdated;
 mod rfc_model;
+mod transfer;
 mod unused;
 mod weaker;
 mod world;
 
 use super::*;
-use crate::answer::overrides::{Rule, Scope};
+use crate::answer::decide::DefaultLevel;
+use crate::answer::overrides::{Overrides, Rule, Scope};
+use formats::tls_policy::Level;
 use formats::{DomainName, Mode};
 use net::dns::DnsError;
 use net::https::FetchError;
@@ -495,4 +499,25 @@ async fn the_settings_for_testing_and_tlsrpt_are_applied() {
         answers.remembered(&DomainName::parse(NAME).unwrap()).await.unwrap().0.policy.mode,
         Mode::Testing
     );
+}
+
+#[tokio::test]
+async fn the_test_domain_is_answered_without_a_look_up_whatever_the_settings_say() {
+    let bench = Bench::new().await;
+    let mut overrides = Overrides::default();
+    overrides.add(Scope::Everything, Rule { answer: Some(Answer::NotFound), ..Rule::default() });
+    bench.answers.set(Settings { overrides, default_level: DefaultLevel::Stricter, ..Settings::default() });
+    bench.store.close().await;
+    bench.world.hold();
+    let expected = "OK secure match=sternpost.invalid servername=hostname";
+    for key in ["sternpost.invalid", "STERNPOST.invalid.", "sternpost.invalid:587", "[sternpost.invalid]"] {
+        assert_eq!(bench.ask(key).await, expected, "{key}");
+        let hop = LookupKey::parse(key).map(NextHop::of).unwrap().unwrap();
+        let refreshed = bench.answers.refresh(hop.clone()).await.unwrap();
+        assert_eq!((refreshed.source, refreshed.text(true)), (Source::Test, expected[3..].to_owned()));
+        assert_eq!(bench.answers.explain(&hop).await.source, Source::Test);
+        assert_eq!(bench.answers.remembered(hop.policy_domain()).await, None);
+    }
+    assert_eq!((bench.answers.cache.len(), bench.answers.metrics.misses.get()), (0, 0));
+    assert_eq!(bench.ask("other.sternpost.invalid").await, "NOTFOUND", "the override applies");
 }
