@@ -32,7 +32,7 @@ pub struct Remembered {
     pub mx: Vec<String>,
     /// The number of MX hosts in each DANE state.
     pub dane: serde_json::Value,
-    /// Seconds until the answer is looked up again; 0 when the look-up is due.
+    /// Seconds until the answer is looked up again; 0 when the look-up is due, [`u32::MAX`] when it never is.
     pub recheck_in: u32,
     /// The MTA-STS policy in the cache; `None` when there is none.
     pub policy: Option<RememberedPolicy>,
@@ -67,7 +67,10 @@ impl Remembered {
             postfix_tlsrpt: reply(entry, true),
             mx: texts(&entry.patterns()),
             dane: serde_json::to_value(entry.dane).unwrap_or_default(),
-            recheck_in: entry.recheck.saturating_sub(answers.second()),
+            recheck_in: match entry.recheck {
+                u32::MAX => u32::MAX,
+                second => second.saturating_sub(answers.second()),
+            },
             policy: policy.map(|(held, rest)| RememberedPolicy::of(&held, rest)),
         }
     }
