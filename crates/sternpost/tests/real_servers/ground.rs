@@ -34,14 +34,19 @@ impl Ground {
 
     /// The same, with the lab's own policy hosts on another port, so that 443 is free for others.
     pub fn with_policy_hosts_at(https: u16, place: &Path, cases: &[&str], changing: &str) -> Self {
-        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
         let wanted = |case: &Case| cases.contains(&case.name);
         let all = lab::cases::all().into_iter().chain(lab::oddities::all());
         let wanted: Vec<Case> = all.filter(wanted).collect();
         assert_eq!(wanted.len(), cases.len(), "a name is not in the lab's table");
+        Self::of(https, place, &wanted, changing)
+    }
+
+    /// The same, with domains that need not be in the lab's table.
+    pub fn of(https: u16, place: &Path, cases: &[Case], changing: &str) -> Self {
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
         let ports = Ports { dns: 5300, https, smtp: 25, block: 77 };
-        let lab = runtime.block_on(Lab::with_cases(ports, SystemClock.now(), &wanted)).unwrap();
+        let lab = runtime.block_on(Lab::with_cases(ports, SystemClock.now(), cases)).unwrap();
         let mut zones = lab.names.zone_files();
         for zone in &mut zones {
             let record = format!("_mta-sts.{changing}.test.");
@@ -97,6 +102,11 @@ impl Ground {
     /// The address of a host, as the lab's name server has it.
     pub fn address(&self, host: &str) -> String {
         shell(&format!("dig @127.77.0.1 +short {host} A")).trim().to_owned()
+    }
+
+    /// Has Sternpost read its configuration again.
+    pub fn reload(&self) {
+        shell(&format!("kill -HUP {}", self.sternpost.as_ref().unwrap().0.id()));
     }
 
     /// Ends Sternpost.
