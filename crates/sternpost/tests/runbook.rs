@@ -95,6 +95,8 @@ fn a_policy_host_whose_key_is_leaked_or_lost() {
     desk.put_certificate(&StoredCertificate { chain: String::new(), ..ordered });
     desk.block("toml");
     desk.run();
+    let (code, applied) = desk.shell("sternpost apply --new-certificate");
+    assert!(code == 0 && !applied.contains("within seconds"), "{applied}");
     desk.identity("new", Cert::Good);
     desk.run();
     desk.logged();
@@ -108,9 +110,9 @@ fn a_ca_that_revokes_or_does_not_issue() {
     ours.setup.host_cert = Cert::Revoked;
     let mut desk = Desk::new(3, &[ours]);
     // A CA that is down.
-    desk.configure(&format!(
-        "[[domain]]\nname = \"example.org\"\nhost = \"self\"\n[host]\nlisten = [\"unix:policies.sock\"]\nacme = {{ directory = \"https://127.0.0.1:1/directory\" }}\n"
-    ));
+    desk.configure(
+        "[[domain]]\nname = \"example.org\"\nhost = \"self\"\n[host]\nlisten = [\"unix:policies.sock\"]\nacme = { directory = \"https://127.0.0.1:1/directory\" }\n",
+    );
     desk.serve();
     // Nobody serves the policy, so that it is put up here, where no certificate is.
     desk.lab.sites.block("mta-sts.example.org", true);
