@@ -365,13 +365,17 @@ mod tests {
         let mut in_testing = rollout.clone();
         in_testing.promises.iter_mut().for_each(|published| published.mode = Mode::Testing);
         in_testing.mode = in_testing.mode.map(|known| InMode { mode: Mode::Testing, ..known });
-        let raised = alerts(&wanted, &in_testing, &seen, &[], now());
+        let tested = |seen: &ObservedState| {
+            let served = seen.served.clone().map(|policy| Policy { mode: Mode::Testing, ..policy });
+            ObservedState { served, ..seen.clone() }
+        };
+        let raised = alerts(&wanted, &in_testing, &tested(&seen), &[], now());
         assert_eq!(
             (raised.len(), raised[0].kind, &*raised[0].consequence),
             (1, AlertKind::MxUncovered, CONSEQUENCE_TESTING)
         );
         let (_, _, well) = enforced();
-        assert!(alerts(&wanted, &in_testing, &well, &[], now()).is_empty());
+        assert!(alerts(&wanted, &in_testing, &tested(&well), &[], now()).is_empty());
         assert_eq!(
             kinds(&wanted, &rollout, &well, &[host(Err("no STARTTLS".into()))]),
             [AlertKind::MxUnverified]
