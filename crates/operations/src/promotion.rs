@@ -95,7 +95,7 @@ pub async fn hold_back(
     }
     Ok(match rollout.mode.map(|known| known.mode) {
         Some(Mode::Enforce) => format!(
-            "{name} returns to testing. Carry it out:\n  sternpost apply {name}\nSenders that hold the enforced policy fetch the new one within a day, most of them sooner."
+            "{name} returns to testing. Carry it out:\n  sternpost apply {name}\nSenders that cached the enforced policy fetch the new one when they see its id. Until then they keep the old one:\n`sternpost status {name}` shows for how long at most."
         ),
         _ => format!("{name} stays in testing, until\n  sternpost promote {name}"),
     })

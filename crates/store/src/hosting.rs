@@ -181,6 +181,17 @@ impl Store {
         rows.into_iter().map(certificate).collect()
     }
 
+    /// Makes the renewal of a host's certificate due at `now`; the current one stays until then. False if the store has
+    /// no certificate of this host.
+    pub async fn renew_certificate(&self, host: &DomainName, now: Timestamp) -> Result<bool, StoreError> {
+        let changed = sqlx::query("UPDATE certificate SET next_at = $2 WHERE host = $1 AND chain <> ''")
+            .bind(host.as_str())
+            .bind(now.as_second())
+            .execute(&self.pool)
+            .await?;
+        Ok(changed.rows_affected() > 0)
+    }
+
     /// Returns up to `most` hosts whose names sort after `after`, with their private keys as stored.
     pub async fn certificate_keys(
         &self,
@@ -333,7 +344,18 @@ mod tests {
         one.next_at = at(800);
         store.put_certificate(&one).await.unwrap();
         assert_eq!(store.certificate(&one.host).await.unwrap(), Some(one.clone()));
-        assert_eq!(store.certificates_after(1, 9).await.unwrap(), [(one.host, 2)]);
+        // The operator wants a new one at once; the current one stays until it is there.
+        assert!(store.renew_certificate(&one.host, at(700)).await.unwrap());
+        one.next_at = at(700);
+        assert_eq!(store.certificates_due(Due::Renewal, at(700), 9).await.unwrap(), [one.clone()]);
+        let missing = StoredCertificate::to_order(domain("mta-sts.b.example"), at(900));
+        assert!(!store.renew_certificate(&missing.host, at(700)).await.unwrap());
+        store.put_certificate(&missing).await.unwrap();
+        assert!(
+            !store.renew_certificate(&missing.host, at(700)).await.unwrap(),
+            "its first order is not due"
+        );
+        assert_eq!(store.certificates_after(1, 1).await.unwrap(), [(one.host, 2)]);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use super::RolloutState;
 use super::desired::DesiredState;
 use super::look::look;
 use super::observed::ObservedState;
-use formats::{DomainName, Mode};
+use formats::{DomainName, Mode, Policy};
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::Clock;
@@ -137,7 +137,7 @@ pub fn alerts(
                 subject: host.to_string(),
                 what: format!("{host} is an MX host of {}, but an enforced policy that senders may hold does not name it", wanted.domain),
                 consequence: CONSEQUENCE_ENFORCED.into(),
-                remedy: format!("Remove it from the MX records until senders hold a policy that names it, or add it to the policy at once: {apply}"),
+                remedy: format!("If the host is yours, remove it from the MX records until senders hold a policy that names it, or add it to the policy at once: {apply}. If it is not, remove it and check who can change the zone: the policy keeps mail away from it"),
             });
         }
     }
@@ -180,6 +180,9 @@ pub fn alerts(
             remedy: format!("Repair the policy host; this shows what it must serve: {apply}"),
         });
     }
+    if let Some(policy) = foreign(rollout, seen) {
+        all.push(foreign_policy(&host, policy, &wanted.domain));
+    }
     if let Some(end) = seen.certificate_ends.filter(|end| *end - EXPIRY_WARNING <= now) {
         all.push(Alert {
             kind: AlertKind::PolicyCertificateEnds,
@@ -190,6 +193,32 @@ pub fn alerts(
         });
     }
     all
+}
+
+/// The served policy, if it is none of those that senders may hold: somebody else has published it. An assumed policy
+/// stands for one that is not known.
+fn foreign<'s>(rollout: &RolloutState, seen: &'s ObservedState) -> Option<&'s Policy> {
+    let is_known =
+        |served: &&Policy| rollout.promises.iter().any(|published| published.assumed || published.is(served));
+    seen.served.as_ref().filter(|_| !rollout.promises.is_empty()).filter(|served| !is_known(served))
+}
+
+fn foreign_policy(host: &str, policy: &Policy, domain: &DomainName) -> Alert {
+    let mx: Vec<String> = policy.mx.iter().map(ToString::to_string).collect();
+    let mx = if mx.is_empty() { "without MX hosts".to_owned() } else { format!("for {}", mx.join(", ")) };
+    Alert {
+        kind: AlertKind::PolicyUnserved,
+        subject: host.to_owned(),
+        what: format!("{host} serves a policy that Sternpost did not publish: mode {} {mx}", policy.mode),
+        consequence: format!(
+            "Senders that fetch it apply it instead of yours, for up to {} seconds.",
+            policy.max_age
+        )
+        .into(),
+        remedy: format!(
+            "If you changed the file yourself, record that: sternpost plan {domain}. If you did not, check who can change the zone and the policy host before you run anything else"
+        ),
+    }
 }
 
 /// Observes domains and probes their MX hosts.
@@ -257,7 +286,7 @@ impl Guard {
 mod tests {
     use super::super::state::{InMode, PublishedPolicy};
     use super::*;
-    use formats::{MxPattern, Policy, PolicyId};
+    use formats::{MxPattern, PolicyId};
 
     fn name(text: &str) -> DomainName {
         DomainName::parse(text).unwrap()
@@ -336,13 +365,17 @@ mod tests {
         let mut in_testing = rollout.clone();
         in_testing.promises.iter_mut().for_each(|published| published.mode = Mode::Testing);
         in_testing.mode = in_testing.mode.map(|known| InMode { mode: Mode::Testing, ..known });
-        let raised = alerts(&wanted, &in_testing, &seen, &[], now());
+        let tested = |seen: &ObservedState| {
+            let served = seen.served.clone().map(|policy| Policy { mode: Mode::Testing, ..policy });
+            ObservedState { served, ..seen.clone() }
+        };
+        let raised = alerts(&wanted, &in_testing, &tested(&seen), &[], now());
         assert_eq!(
             (raised.len(), raised[0].kind, &*raised[0].consequence),
             (1, AlertKind::MxUncovered, CONSEQUENCE_TESTING)
         );
         let (_, _, well) = enforced();
-        assert!(alerts(&wanted, &in_testing, &well, &[], now()).is_empty());
+        assert!(alerts(&wanted, &in_testing, &tested(&well), &[], now()).is_empty());
         assert_eq!(
             kinds(&wanted, &rollout, &well, &[host(Err("no STARTTLS".into()))]),
             [AlertKind::MxUnverified]
@@ -359,6 +392,28 @@ mod tests {
         assert_eq!(kinds(&wanted, &rollout, &down, &[]), [AlertKind::PolicyUnserved]);
         let ending = ObservedState { certificate_ends: Some(days(14)), ..well };
         assert_eq!(kinds(&wanted, &rollout, &ending, &[]), [AlertKind::PolicyCertificateEnds]);
+    }
+
+    #[test]
+    fn a_policy_that_nobody_here_published_raises_an_alert() {
+        let (wanted, rollout, mut seen) = enforced();
+        seen.served = Some(Policy {
+            mode: Mode::None,
+            max_age: 31_557_600,
+            mx: Vec::new(),
+            unmatchable: Vec::new(),
+            notes: Vec::new(),
+        });
+        let raised = alerts(&wanted, &rollout, &seen, &[], now());
+        assert_eq!((raised.len(), raised[0].kind), (1, AlertKind::PolicyUnserved));
+        assert!(raised[0].what.contains("did not publish: mode none without MX hosts"), "{}", raised[0].what);
+        assert!(raised[0].consequence.contains("31557600 seconds"), "{}", raised[0].consequence);
+        // It may be the one that was assumed, or the domain is not known yet.
+        let mut assumed = rollout.clone();
+        assumed.promises.iter_mut().for_each(|published| published.assumed = true);
+        assert!(alerts(&wanted, &assumed, &seen, &[], now()).is_empty());
+        let unknown = RolloutState { promises: Vec::new(), ..rollout };
+        assert!(alerts(&wanted, &unknown, &seen, &[], now()).is_empty());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use net::clock::{CalendarAge, Clock};
 use net::dns::{Dns, Kind};
 use net::https::PolicyHosts;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Store;
@@ -36,6 +36,8 @@ pub struct Discovery {
     started: Duration,
     /// The last failed fetch of each domain, for the back-off.
     failures: Mutex<HashMap<DomainName, FailedFetch>>,
+    /// Domains whose policy the operator wants fetched at the next look-up, whatever its `id` is.
+    asked: Mutex<HashSet<DomainName>>,
     /// Policies that could not be written to the store.
     unsaved: Mutex<HashMap<DomainName, HeldPolicy>>,
 }
@@ -86,6 +88,7 @@ impl Discovery {
             started: clock.elapsed(),
             clock: CalendarAge::new(clock),
             failures: Mutex::default(),
+            asked: Mutex::default(),
             unsaved: Mutex::default(),
         }
     }
@@ -114,7 +117,12 @@ impl Discovery {
             (Occasion::Refresh, Some(held)) => now.max(held.refresh_at()),
             _ => now,
         };
-        let action = next_action(&seen, held.as_ref(), failed.as_ref(), due_by, self.clock.elapsed());
+        let action = match &seen {
+            RecordLookup::Published(record) if lock(&self.asked).remove(domain) => {
+                Action::Fetch(record.id.clone())
+            }
+            _ => next_action(&seen, held.as_ref(), failed.as_ref(), due_by, self.clock.elapsed()),
+        };
         let fetched = match action.clone() {
             Action::Keep => {
                 failed.filter(|failed| announces(&seen, &failed.id)).map(|failed| Err(failed.why))
@@ -232,9 +240,13 @@ impl Discovery {
         self.clock.oldest_within(SignedDuration::try_from(unused).unwrap_or(SignedDuration::MAX))
     }
 
-    /// Clears the back-off after a failed fetch, so that the next look-up fetches at once.
-    pub fn forget_failure(&self, domain: &DomainName) {
-        lock(&self.failures).remove(domain);
+    /// Makes the next look-up fetch the policy at once: without the back-off after a failed fetch, and although the `id`
+    /// is the known one. A corrected policy may be there before its `id` is seen, which DNS caches delay.
+    pub fn fetch_at_next_look_up(&self, domain: &DomainName) {
+        let mut asked = lock(&self.asked);
+        if asked.len() < MAX_IN_MEMORY {
+            asked.insert(domain.clone());
+        }
     }
 
     /// Forgets everything in memory about a domain. The store is not changed.

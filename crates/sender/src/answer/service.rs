@@ -257,14 +257,14 @@ impl PolicyService {
         entry.clone()
     }
 
-    /// Looks up a next hop at the operator's request, without using the cache or the back-off after a failed fetch.
+    /// Looks up a next hop at the operator's request, without using the cache, and fetches its policy if one is announced.
     /// Returns `None` when the look-up panicked.
     pub fn refresh<'a>(self: &'a Arc<Self>, hop: NextHop) -> BoxFuture<'a, Option<Arc<Entry>>> {
         Box::pin(async move {
             if is_test(&hop) {
                 return Some(self.test.clone());
             }
-            self.discovery.forget_failure(hop.policy_domain());
+            self.discovery.fetch_at_next_look_up(hop.policy_domain());
             let entry = self.look_up_anew(hop.clone(), Purpose::Operator).await;
             // The other next hops and sets of settings are looked up when a mail server asks for them.
             let (domain, name) = (hop.policy_domain(), hop.to_string());

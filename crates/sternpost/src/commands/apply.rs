@@ -6,13 +6,14 @@ use super::plan::why;
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
 use jiff::Timestamp;
+use net::https::policy_host;
 use operations::RolloutContext;
-use operations::{APPLY_LEASE, apply_failure};
+use operations::{APPLY_LEASE, apply_failure, store_failure};
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines};
 use receiver::rollout::desired::DesiredState;
 use receiver::rollout::plan::{PlannedStep, Step};
-use receiver::rollout::{Actor, Applier, StepOutcome};
+use receiver::rollout::{Actor, Applier, RolloutState, StepOutcome};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,12 @@ pub struct Options {
     /// Also wait out the waiting periods in the plan
     #[arg(long)]
     wait: bool,
+    /// Announce the policy again under a new id, so that senders fetch it
+    #[arg(long)]
+    new_id: bool,
+    /// Have the running server order a new certificate with a new key for the policy host
+    #[arg(long)]
+    new_certificate: bool,
     /// Print the outcome as one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
@@ -90,9 +97,47 @@ impl Work<'_> {
     /// Holds the domain's lease meanwhile, so that no other process applies its plan.
     async fn under_lease(&self) -> Result<Outcome, Failure> {
         self.hold().await?;
-        let outcome = self.all_steps().await;
+        let outcome = match self.made_due().await {
+            Ok(()) => self.all_steps().await,
+            Err(failure) => Err(failure),
+        };
         self.context.release(&self.spec.name).await?;
         outcome
+    }
+
+    /// Makes due what the operator asked for although nothing has changed.
+    async fn made_due(&self) -> Result<(), Failure> {
+        let (domain, store) = (&self.spec.name, &self.context.store);
+        if self.options.new_certificate {
+            self.order_again().await?;
+        }
+        if self.options.new_id {
+            let due = |rollout: &mut RolloutState| (rollout.announce_due, rollout.offered) = (true, None);
+            store.change_rollout(domain, due).await.map_err(|error| store_failure(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn order_again(&self) -> Result<(), Failure> {
+        let domain = &self.spec.name;
+        let host = policy_host(domain).map_err(|error| Failure::usage(domain.to_string(), error, ""))?;
+        let now = self.context.world.clock.now();
+        let renewed = self.context.store.renew_certificate(&host, now).await;
+        match renewed.map_err(|error| store_failure(&error))? {
+            true => {
+                self.print(&format!("{host}: `sternpost serve` orders a new certificate within seconds."));
+                Ok(())
+            }
+            // Of all domains, those count whose certificate Sternpost has ordered.
+            false if self.options.domains.is_empty() => Ok(()),
+            false => Err(Failure::usage(
+                format!("a new certificate for {host} can't be ordered"),
+                "Sternpost has not ordered the one in use",
+                format!(
+                    "Order it with the ACME client of your web server, such as\n  certbot certonly --force-renewal --new-key -d {host}"
+                ),
+            )),
+        }
     }
 
     async fn hold(&self) -> Result<(), Failure> {
@@ -157,10 +202,19 @@ impl Work<'_> {
                     return Ok(outcome);
                 }
                 StepOutcome::Idle(_) => {
-                    self.print(&format!("  {} in the desired state: mode {}", marks().fine, self.spec.mode));
+                    self.print(&format!("  {} in the desired state: mode {}", marks().fine, self.mode()));
                     return Ok(outcome);
                 }
             }
+        }
+    }
+
+    /// The mode that the plan leads to, and what keeps the domain from the configured one.
+    fn mode(&self) -> String {
+        let (domain, mode) = (&self.spec.name, self.wanted.mode);
+        match mode == self.spec.mode {
+            true => mode.to_string(),
+            false => format!("{mode}, since the domain is held; `sternpost promote {domain}` ends that"),
         }
     }
 

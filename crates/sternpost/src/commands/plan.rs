@@ -29,7 +29,7 @@ pub struct Options {
 #[derive(Debug, Serialize)]
 pub struct Plan {
     domain: DomainName,
-    /// The desired mode.
+    /// The desired mode; `testing` while the domain is held.
     wanted: Mode,
     /// The current mode; `None` while no policy is published.
     mode: Option<Mode>,
@@ -87,7 +87,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure
     let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), now);
     Ok(Plan {
         domain: spec.name.clone(),
-        wanted: spec.mode,
+        wanted: wanted.mode,
         mode: rollout.mode.map(|known| known.mode),
         stages: stages.into_iter().map(|stage| stage_view(stage, spec, &wanted, &gate)).collect(),
     })

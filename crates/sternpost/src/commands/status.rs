@@ -88,7 +88,7 @@ const MAX_LISTED: usize = 3;
 fn in_words(status: &Status) -> String {
     let mut out = String::new();
     let now = match status.rollout.mode {
-        Some(known) => format!("{} since {}", known.mode, known.since),
+        Some(known) => format!("{} since {:.0}", known.mode, known.since),
         None => "not observed yet".to_owned(),
     };
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
@@ -112,7 +112,8 @@ fn in_words(status: &Status) -> String {
     }
     for promise in &status.rollout.promises {
         let mx: Vec<String> = promise.mx.iter().map(ToString::to_string).collect();
-        let until = promise.ends().map_or("as long as it is served".to_owned(), |end| format!("until {end}"));
+        let until =
+            promise.ends().map_or("as long as it is served".to_owned(), |end| format!("until {end:.0}"));
         let _ = writeln!(out, "  senders may cache {} for {} {until}", promise.mode, mx.join(", "));
     }
     for line in &status.journal {

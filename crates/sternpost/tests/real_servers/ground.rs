@@ -45,14 +45,23 @@ impl Ground {
         changing: &str,
         more: impl AsyncFnOnce(&Lab),
     ) -> Self {
-        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
         let wanted = |case: &Case| cases.contains(&case.name);
         let all = lab::cases::all().into_iter().chain(lab::oddities::all());
         let wanted: Vec<Case> = all.filter(wanted).collect();
         assert_eq!(wanted.len(), cases.len(), "a name is not in the lab's table");
+        Self::made(https, place, &wanted, changing, more)
+    }
+
+    /// The same, with domains that need not be in the lab's table.
+    pub fn of(https: u16, place: &Path, cases: &[Case], changing: &str) -> Self {
+        Self::made(https, place, cases, changing, async |_| ())
+    }
+
+    fn made(https: u16, place: &Path, cases: &[Case], changing: &str, more: impl AsyncFnOnce(&Lab)) -> Self {
+        std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
         let ports = Ports { dns: 5300, https, smtp: 25, block: 77 };
-        let lab = runtime.block_on(Lab::with_cases(ports, SystemClock.now(), &wanted)).unwrap();
+        let lab = runtime.block_on(Lab::with_cases(ports, SystemClock.now(), cases)).unwrap();
         runtime.block_on(more(&lab));
         let mut zones = lab.names.zone_files();
         for zone in &mut zones {
@@ -109,6 +118,11 @@ impl Ground {
     /// The address of a host, as the lab's name server has it.
     pub fn address(&self, host: &str) -> String {
         shell(&format!("dig @127.77.0.1 +short {host} A")).trim().to_owned()
+    }
+
+    /// Has Sternpost read its configuration again.
+    pub fn reload(&self) {
+        shell(&format!("kill -HUP {}", self.sternpost.as_ref().unwrap().0.id()));
     }
 
     /// Ends Sternpost.

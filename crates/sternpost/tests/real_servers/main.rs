@@ -23,6 +23,7 @@ mod pebble;
 mod postfix;
 mod provider_api;
 mod providers;
+mod runbook;
 mod second;
 mod store;
 mod support;

@@ -117,6 +117,13 @@ impl Postfix {
         self.fate(to)
     }
 
+    /// Does something that has the queue tried again, and says what became of the mail to `to`.
+    pub fn after(&self, to: &str, act: impl FnOnce()) -> String {
+        self.seen.set(self.log().len());
+        act();
+        self.fate(to)
+    }
+
     fn fate(&self, to: &str) -> String {
         let mut lines = String::new();
         until(&format!("a status for {to}"), || {

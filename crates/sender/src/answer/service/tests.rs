@@ -363,6 +363,17 @@ async fn a_purged_domain_is_looked_up_as_a_new_one_and_a_refreshed_domain_at_onc
     let hop = NextHop::domain(DomainName::parse(NAME).unwrap());
     bench.answers.refresh(hop.clone()).await.unwrap();
     assert_eq!(bench.ask(NAME).await, secure("2"));
+    // The corrected policy is there before its id, or a resolver still has the old record in its cache.
+    let corrected =
+        Published { record: Ok(Some("2".to_owned())), ..Published::policy("3", "enforce", 604_800) };
+    bench.world.publish(NAME, corrected);
+    bench.answers.refresh(hop.clone()).await.unwrap();
+    assert_eq!(bench.ask(NAME).await, secure("3"));
+    let fetches = bench.world.fetches(NAME);
+    bench.clock.advance(400);
+    bench.ask(NAME).await;
+    bench.settle().await;
+    assert_eq!(bench.world.fetches(NAME), fetches, "only once");
     bench.world.publish(NAME, Published::nothing());
     assert!(bench.answers.purge(&hop).await.unwrap());
     assert_eq!(bench.ask(NAME).await, "NOTFOUND");
