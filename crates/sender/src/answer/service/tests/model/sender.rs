@@ -280,7 +280,7 @@ impl Sender {
     }
 
     /// The answers from the store, which come at once, and whether the answer must be one of them.
-    pub fn from_store(&self, key: Key) -> (Vec<Allowed>, bool) {
+    pub fn store_answers(&self, key: Key) -> (Vec<Allowed>, bool) {
         let row = self.row.as_ref().filter(|_| self.store != StoreState::Down && self.unsaved.is_none());
         let is_plain = key == Key::Domain && self.config.rule == RuleKind::None;
         let row = row.filter(|row| is_plain && row.held.file.mode == Mode::Enforce);
