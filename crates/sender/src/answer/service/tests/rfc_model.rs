@@ -1,14 +1,15 @@
 //! Compares the service with a plain model of RFC 8461 under random sequences of mail, changes of the published
-//! policy, failures, restarts and time. For a long run:
-//! `SEQUENCES=100000 cargo test -p sternpost-sender --release model`.
+//! policy, failures, restarts and time. Unlike [`super::model`], it expects one answer, and fetches exactly when the RFC
+//! has them, with the back-off. `SEED` and `SEQUENCES` change the sequences as there.
 
+use super::model::{from_env, runner};
 use super::world::{Bench, MxAnswer, Published, forged_nothing, mode, secure};
 use formats::Mode;
 use net::dns::DnsError;
 use net::https::FetchError;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::Config;
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -245,9 +246,9 @@ fn mode_of(published: &Published) -> &'static str {
 
 #[test]
 fn the_service_agrees_with_a_plain_model_of_the_rfc() {
-    let sequences: u32 = std::env::var("SEQUENCES").ok().map_or(400, |text| text.parse().unwrap());
+    let sequences = from_env("SEQUENCES", 400);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut runner = TestRunner::new(Config::default());
+    let mut runner = runner(from_env("SEED", 1), Config::default());
     runtime.block_on(async {
         for number in 0..sequences {
             let acts = proptest::collection::vec(act(number % 2 == 0), 1..40);

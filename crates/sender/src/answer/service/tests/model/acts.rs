@@ -154,7 +154,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         16 => keys().prop_map(Act::Ask),
         6 => prop_oneof![0_u32..90, 250_u32..400, 3000_u32..90_000].prop_map(Act::Pass),
-        1 => prop_oneof![1_u32..4, 80_u32..100].prop_map(Act::Days),
+        1 => prop_oneof![5 => 1_u32..4, 1 => 80_u32..100].prop_map(Act::Days),
         1 => step().prop_map(Act::Step),
         2 => (mx(), any::<bool>(), host()).prop_map(|(mx, is_signed, host)| Act::Dane { mx, is_signed, host }),
         3 => mx().prop_map(Act::Mx),

@@ -1,7 +1,7 @@
 //! Negative controls: faults that the service once had, or might get, put back one at a time. The oracle must find each,
 //! or the model test proves nothing about it.
 
-use super::first_failure;
+use super::play_all;
 use crate::answer::Discovery;
 use crate::answer::decide::{Decision, Facts, MxHosts, Source, decide};
 use crate::answer::service::Rules;
@@ -19,7 +19,7 @@ fn expect_found(decide: fn(&Facts<'_>) -> Decision, what: &str) {
 }
 
 fn expect_failure(rules: Rules, what: &str) {
-    let found = first_failure(1, SEQUENCES, 0, rules).expect("the fault is not found");
+    let found = play_all(1, SEQUENCES, 0, rules).expect_err("the fault is not found");
     assert!(found.contains(what), "{found}");
 }
 
@@ -42,8 +42,8 @@ fn finds_that_nothing_is_refreshed_after_a_step_of_the_calendar() {
         let before_all_steps = discovery.sets().first().map(|set| set.now);
         before_all_steps.into_iter().map(Fetched::at_any_time).collect()
     }
-    let found = first_failure(1, SEQUENCES, 0, Rules { sets: fault, ..Rules::default() });
-    let found = found.expect("the fault is not found");
+    let found = play_all(1, SEQUENCES, 0, Rules { sets: fault, ..Rules::default() });
+    let found = found.expect_err("the fault is not found");
     assert!(found.contains("is not refreshed") || found.contains("is kept beyond its end"), "{found}");
 }
 

@@ -4,7 +4,7 @@
 //! or cached, is weaker than a live policy or than DANE that is proved; and what is due is done (look-ups, fetches, the
 //! daily refresh, the deletion of expired policies).
 
-use super::acts::DAY;
+use super::acts::{DAY, RuleKind};
 use super::play::Observed;
 use super::reference::{Found, Key, Reply, Route, answer, route, weaker_than_a_policy, weaker_than_dane};
 use super::sender::{Allowed, Cached, Sender, StoreState};
@@ -95,9 +95,9 @@ impl Asked<'_> {
     }
 
     fn on_a_miss(&self, observed: &Observed, views: &[Zone]) -> Vec<Allowed> {
-        let (mut allowed, mut is_sure) = self.before.from_store(self.key);
+        let (mut allowed, mut is_sure) = self.before.store_answers(self.key);
         if !self.is_alone {
-            let (also, is_also_sure) = self.after.from_store(self.key);
+            let (also, is_also_sure) = self.after.store_answers(self.key);
             allowed.extend(also);
             is_sure &= is_also_sure;
         }
@@ -122,7 +122,6 @@ impl Asked<'_> {
 }
 
 fn dane_floor(model: &Sender, key: Key, view: &Zone, reply: &Reply) -> Checked {
-    use super::acts::RuleKind;
     if matches!(model.config.rule, RuleKind::SkipDane | RuleKind::Answer) {
         return Ok(());
     }

@@ -35,6 +35,8 @@ pub struct Bench {
     dir: tempfile::TempDir,
     store: Store,
     sequences: u32,
+    /// The number of answers by level, or by status word where there is none.
+    pub answers: BTreeMap<String, u32>,
 }
 
 impl Bench {
@@ -45,7 +47,7 @@ impl Bench {
             false => tempfile::tempdir().unwrap(),
         };
         let store = open(&dir.path().join("s.db")).await;
-        Self { dir, store, sequences: 0 }
+        Self { dir, store, sequences: 0, answers: BTreeMap::new() }
     }
 
     fn path(&self) -> PathBuf {
@@ -193,6 +195,9 @@ impl<'a> Game<'a> {
         let observed = self.observe(answers.collect()).await;
         let replies: Vec<&str> = observed.answers.iter().map(|(_, reply)| reply.plain.as_str()).collect();
         self.history.push(format!("    -> {replies:?}"));
+        for (_, reply) in &observed.answers {
+            *self.bench.answers.entry(reply.level.clone()).or_default() += 1;
+        }
         oracle::check_ask(&mut self.model, &observed)?;
         Ok(observed.answers)
     }

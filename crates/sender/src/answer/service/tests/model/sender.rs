@@ -224,15 +224,18 @@ impl Sender {
         let is_certain = is_single && !has_unsaved && (is_new || row.held.rest(now).0 > 0);
         if is_certain {
             row.dane.clear();
-        } else if is_new {
+        } else if is_new && !row.dane.contains(&None) {
             row.dane.push(None);
         }
         for view in views {
-            match route(Key::Domain, view).0 {
-                Route::Hosts(hosts) => row.dane.push(Some(hosts)),
-                Route::Bogus => row.dane.push(None),
-                Route::NoHosts | Route::Failing => row.dane.extend(before.iter().cloned()),
-            }
+            let stored = match route(Key::Domain, view).0 {
+                Route::Hosts(hosts) => vec![Some(hosts)],
+                Route::Bogus => vec![None],
+                Route::NoHosts | Route::Failing => before.clone(),
+            };
+            let is_known = |one: &Option<Vec<HostState>>| row.dane.contains(one);
+            let new: Vec<_> = stored.into_iter().filter(|one| !is_known(one)).collect();
+            row.dane.extend(new);
         }
     }
 
@@ -284,7 +287,7 @@ impl Sender {
     }
 
     /// The answers from the store, which come at once, and whether the answer must be one of them.
-    pub fn from_store(&self, key: Key) -> (Vec<Allowed>, bool) {
+    pub fn store_answers(&self, key: Key) -> (Vec<Allowed>, bool) {
         let row = self.row.as_ref().filter(|_| self.store != StoreState::Down && self.unsaved.is_none());
         let is_plain = key == Key::Domain && self.config.rule == RuleKind::None;
         let row = row.filter(|row| is_plain && row.held.file.mode == Mode::Enforce);
