@@ -64,7 +64,7 @@ limits! {
     POLICY_BYTES: usize = 65_536;
     /// One line of a policy file.
     POLICY_LINE_BYTES: usize = 1000;
-    /// One line of a file of exported policies; a policy of [`POLICY_BYTES`] fits.
+    /// One line of a file of exported policies; a policy of `POLICY_BYTES` fits.
     EXPORT_LINE_BYTES: usize = 262_144;
     /// Lines of a file of exported policies. The import stops there with an error.
     IMPORT_LINES: usize = 5_000_000;

@@ -356,7 +356,8 @@ mod tests {
         let is_expected = |(number, _): &(usize, &StoredPolicy)| *number >= 100 || number % 3 == 2;
         let mut expected: Vec<DomainName> =
             import.iter().enumerate().filter(is_expected).map(|(_, policy)| policy.domain.clone()).collect();
-        (done.sort(), expected.sort());
+        done.sort();
+        expected.sort();
         assert_eq!(done, expected);
         for (policy, domain) in import.iter().map(|policy| (policy, &policy.domain)) {
             let found = store.policy(domain).await.unwrap().unwrap();

@@ -36,7 +36,7 @@ pub enum Command {
     Refresh(DomainArgs),
     /// Write the cached policies to standard output, one line of JSON for each, for `import` on another machine
     #[command(
-        after_help = "Examples:\n  sternpost cache export > policies.ndjson\n  sternpost cache export | ssh mx2.example.org sternpost cache import -"
+        after_help = "Example:\n  sternpost cache export\n\nRedirect the output to a file, or pipe it to `ssh HOST sternpost cache import -` (docs/answers.md)."
     )]
     Export,
     /// Import policies that another machine exported, so that first contact is protected here too
