@@ -7,10 +7,11 @@ use super::unsigned::{Claim, ClaimGuard, UnsignedZones, host};
 use super::{Absence, Answer, Caa, Data, Dns, DnsError, Exchange, Kind, Mx, Security, weaker};
 use crate::BoxFuture;
 use formats::DomainName;
-use formats::limits::{DNS_TIME, LABEL_BYTES};
+use formats::limits::{ALIASES, DNS_TIME, LABEL_BYTES};
 use formats::tlsa::TlsaRecord;
+use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::dnssec::{Proof, TrustAnchors};
-use hickory_proto::op::{DnsRequestOptions, Query, ResponseCode};
+use hickory_proto::op::{DnsRequestOptions, Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::caching_client::CachingClient;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverOpts};
@@ -312,8 +313,31 @@ impl Servers {
             }
             found => found,
         };
+        if follows_alias(name, kind, &outcome, &found) {
+            self.check_aliases(name, deadline).await?;
+        }
         self.cache_unsigned_zone(unsigned, name, &outcome, &found, claim);
         found
+    }
+
+    /// Looks up each alias of a chain by itself. The answer to another type shows only the end of the chain, and not
+    /// whether an alias was expanded from a wildcard without proof. [`Self::answer`] checks that for each single one.
+    async fn check_aliases(&self, name: &DomainName, deadline: Deadline) -> Result<(), DnsError> {
+        let mut owner = name.clone();
+        for _ in 0..ALIASES {
+            let outcome = self.query(absolute(&owner)?, RecordType::CNAME, deadline).await?;
+            owner = match self.read(&outcome, &absolute(&owner)?, Kind::Cname) {
+                Ok(answer) => match answer.records.into_iter().next() {
+                    Some(Data::Cname(target)) => target,
+                    _ => return Ok(()),
+                },
+                // The name is an alias in one answer and not in the other.
+                Err(error) if error.is_absence() && owner == *name => return Err(DnsError::Bogus),
+                Err(error) if error.is_absence() => return Ok(()),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
     }
 
     /// Looks up a name whose answer failed validation once more, without validation, if an ancestor of the name is in an
@@ -434,6 +458,9 @@ impl Servers {
     }
 
     fn answer(&self, lookup: &Lookup, name: &Name, kind: Kind) -> Result<Answer, DnsError> {
+        if self.dnssec == Dnssec::Validate && is_unproven_expansion(lookup.message()) {
+            return Err(DnsError::Bogus);
+        }
         let authentic = lookup.message().metadata.authentic_data;
         let mut answer = Answer {
             records: Vec::new(),
@@ -530,6 +557,39 @@ async fn learn_zone(inner: &Inner, zones: &UnsignedZones, host: &DomainName) {
     if let Some((zone, ttl)) = unsigned_zone(host, &outcome) {
         zones.set_zone(host, &zone);
         zones.insert(zone, ttl, Instant::now());
+    }
+}
+
+/// True if a record of the answer was expanded from a wildcard, and nothing proves that the name does not exist itself
+/// (RFC 4035 §5.3.4). The library does not ask for the proof where all records of the authority section are unsigned, as
+/// an attacker can make them.
+fn is_unproven_expansion(message: &Message) -> bool {
+    let is_expanded = |record: &Record| match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => {
+            signature.input().num_labels < record.name.num_labels()
+        }
+        _ => false,
+    };
+    let is_proof = |record: &Record| {
+        record.proof == Proof::Secure && matches!(record.record_type(), RecordType::NSEC | RecordType::NSEC3)
+    };
+    message.answers.iter().any(is_expanded) && !message.authorities.iter().any(is_proof)
+}
+
+/// True if the answer depends on aliases that have to be checked one by one: a negative answer for the end of a chain,
+/// or an answer that decides on DANE. Secure records at the end of a chain may belong to another name, too.
+fn follows_alias(
+    name: &DomainName,
+    kind: Kind,
+    outcome: &Result<Lookup, NetError>,
+    found: &Result<Answer, DnsError>,
+) -> bool {
+    let is_other = |query: &Query| absolute(name).is_ok_and(|name| name != *query.name());
+    match (outcome, found) {
+        (_, Ok(answer)) => matches!(kind, Kind::Mx | Kind::Tlsa) && !answer.aliases.is_empty(),
+        (Err(NetError::Dns(HickoryDns::NoRecordsFound(none))), Err(_)) => is_other(&none.query),
+        (Err(NetError::Dns(HickoryDns::Nsec { query, .. })), Err(_)) => is_other(query),
+        (_, Err(_)) => false,
     }
 }
 

@@ -166,9 +166,26 @@ impl PolicyService {
         if let Some(cached) = self.cache.get(guard.name()).filter(|cached| cached.until > self.second())
             && keeps_cached(&decision, &observed, &cached, store_failed)
         {
-            return cached.with_times(self.after(decision.recheck), cached.until);
+            return match decision.yields_to_cached && is_by_enforced_policy(&observed, &cached) {
+                true => self.by_newest_policy(hop, &observed, &cached, &decision, settings),
+                false => cached.with_times(self.after(decision.recheck), cached.until),
+            };
         }
         self.entry(&decision)
+    }
+
+    /// The answer by the newest policy, with the DANE states of the cached answer, while the MX look-up fails. The policy
+    /// may have changed since: whoever blocks the MX look-up must not keep an old policy in use (VAL-19).
+    fn by_newest_policy(
+        &self,
+        hop: &NextHop,
+        observed: &Observed,
+        cached: &Entry,
+        failed: &Decision,
+        settings: &Settings,
+    ) -> Entry {
+        let newest = self.decision_for(hop, observed, MxHosts::Known(cached.dane), settings);
+        self.entry(&Decision { recheck: failed.recheck.min(newest.recheck), ..newest })
     }
 
     /// Stores what a look-up found, unless the domain was purged meanwhile. A look-up that another one replaced does not
@@ -223,6 +240,16 @@ impl PolicyService {
     }
 
     fn decision(&self, hop: &NextHop, observed: &Observed, settings: &Settings) -> Decision {
+        self.decision_for(hop, observed, MxHosts::of(&observed.route), settings)
+    }
+
+    fn decision_for(
+        &self,
+        hop: &NextHop,
+        observed: &Observed,
+        hosts: MxHosts<'_>,
+        settings: &Settings,
+    ) -> Decision {
         let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
         let policy_rest = match found {
             Some(EffectivePolicy::Policy { held, .. }) => Some(self.discovery.remaining_life(held)),
@@ -230,7 +257,7 @@ impl PolicyService {
         };
         decide(&Facts {
             domain: hop.policy_domain(),
-            hosts: MxHosts::of(&observed.route),
+            hosts,
             found,
             policy_rest,
             rule: observed.rule.as_ref(),
@@ -251,6 +278,14 @@ impl PolicyService {
         let wait = ElapsedSeconds::try_from(wait.as_secs()).unwrap_or(ElapsedSeconds::MAX);
         self.second().saturating_add(wait)
     }
+}
+
+/// True if a policy in mode `enforce` was found, and the cached answer comes from one.
+fn is_by_enforced_policy(observed: &Observed, cached: &Entry) -> bool {
+    let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
+    found.is_some_and(|found| found.mode() == Mode::Enforce)
+        && cached.source == Source::MtaSts
+        && cached.level().as_deref() == Some("secure")
 }
 
 /// True if an unexpired cached answer takes precedence over a new decision.
