@@ -2,6 +2,7 @@
 //! trusts the AD bit of a validating resolver that the operator vouches for (DANE-14). It wraps the hickory library and
 //! keeps a cache of unsigned zones, for which it does not fetch the chain of trust again.
 
+use super::proofs::{follows_alias, is_unproven_expansion};
 use super::sockets::Sockets;
 use super::unsigned::{Claim, ClaimGuard, UnsignedZones, host};
 use super::{Absence, Answer, Caa, Data, Dns, DnsError, Exchange, Kind, Mx, Security, weaker};
@@ -9,9 +10,8 @@ use crate::BoxFuture;
 use formats::DomainName;
 use formats::limits::{ALIASES, DNS_TIME, LABEL_BYTES};
 use formats::tlsa::TlsaRecord;
-use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::dnssec::{Proof, TrustAnchors};
-use hickory_proto::op::{DnsRequestOptions, Message, Query, ResponseCode};
+use hickory_proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::caching_client::CachingClient;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverOpts};
@@ -313,7 +313,7 @@ impl Servers {
             }
             found => found,
         };
-        if follows_alias(name, kind, &outcome, &found) {
+        if follows_alias(&absolute(name)?, kind, &outcome, &found) {
             self.check_aliases(name, deadline).await?;
         }
         self.cache_unsigned_zone(unsigned, name, &outcome, &found, claim);
@@ -557,39 +557,6 @@ async fn learn_zone(inner: &Inner, zones: &UnsignedZones, host: &DomainName) {
     if let Some((zone, ttl)) = unsigned_zone(host, &outcome) {
         zones.set_zone(host, &zone);
         zones.insert(zone, ttl, Instant::now());
-    }
-}
-
-/// True if a record of the answer was expanded from a wildcard, and nothing proves that the name does not exist itself
-/// (RFC 4035 §5.3.4). The library does not ask for the proof where all records of the authority section are unsigned, as
-/// an attacker can make them.
-fn is_unproven_expansion(message: &Message) -> bool {
-    let is_expanded = |record: &Record| match &record.data {
-        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => {
-            signature.input().num_labels < record.name.num_labels()
-        }
-        _ => false,
-    };
-    let is_proof = |record: &Record| {
-        record.proof == Proof::Secure && matches!(record.record_type(), RecordType::NSEC | RecordType::NSEC3)
-    };
-    message.answers.iter().any(is_expanded) && !message.authorities.iter().any(is_proof)
-}
-
-/// True if the answer depends on aliases that have to be checked one by one: a negative answer for the end of a chain,
-/// or an answer that decides on DANE. Secure records at the end of a chain may belong to another name, too.
-fn follows_alias(
-    name: &DomainName,
-    kind: Kind,
-    outcome: &Result<Lookup, NetError>,
-    found: &Result<Answer, DnsError>,
-) -> bool {
-    let is_other = |query: &Query| absolute(name).is_ok_and(|name| name != *query.name());
-    match (outcome, found) {
-        (_, Ok(answer)) => matches!(kind, Kind::Mx | Kind::Tlsa) && !answer.aliases.is_empty(),
-        (Err(NetError::Dns(HickoryDns::NoRecordsFound(none))), Err(_)) => is_other(&none.query),
-        (Err(NetError::Dns(HickoryDns::Nsec { query, .. })), Err(_)) => is_other(query),
-        (_, Err(_)) => false,
     }
 }
 
