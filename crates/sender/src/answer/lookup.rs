@@ -166,7 +166,7 @@ impl PolicyService {
         if let Some(cached) = self.cache.get(guard.name()).filter(|cached| cached.until > self.second())
             && keeps_cached(&decision, &observed, &cached, store_failed)
         {
-            return match decision.yields_to_cached && is_by_enforced_policy(&observed, &cached) {
+            return match decision.yields_to_cached && is_by_policy(&observed, &cached) {
                 true => self.by_newest_policy(hop, &observed, &cached, &decision, settings),
                 false => cached.with_times(self.after(decision.recheck), cached.until),
             };
@@ -280,10 +280,10 @@ impl PolicyService {
     }
 }
 
-/// True if a policy in mode `enforce` was found, and the cached answer comes from one.
-fn is_by_enforced_policy(observed: &Observed, cached: &Entry) -> bool {
+/// True if a policy was found, and the cached answer enforces one, which may be older.
+fn is_by_policy(observed: &Observed, cached: &Entry) -> bool {
     let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
-    found.is_some_and(|found| found.mode() == Mode::Enforce)
+    matches!(found, Some(EffectivePolicy::Policy { .. }))
         && cached.source == Source::MtaSts
         && cached.level().as_deref() == Some("secure")
 }

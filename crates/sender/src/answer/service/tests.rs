@@ -52,15 +52,17 @@ async fn smk_13_past_the_deadline_it_is_a_temporary_failure_or_the_policy_that_i
 
 #[tokio::test]
 async fn val_19_a_failing_mx_look_up_does_not_keep_an_old_policy_in_use() {
-    let bench = Bench::new().await;
-    bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
-    assert_eq!(bench.ask(NAME).await, secure("1"));
-    let mx = Err(DnsError::Timeout);
-    bench.world.publish(NAME, Published { mx, ..Published::policy("2", "enforce", 604_800) });
-    bench.clock.advance(400);
-    assert_eq!(bench.ask(NAME).await, secure("1"), "until the look-up in the background ends");
-    bench.settle().await;
-    assert_eq!(bench.ask(NAME).await, secure("2"));
+    for (mode, expected) in [("enforce", secure("2")), ("testing", "NOTFOUND".to_owned())] {
+        let bench = Bench::new().await;
+        bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
+        assert_eq!(bench.ask(NAME).await, secure("1"));
+        let mx = Err(DnsError::Timeout);
+        bench.world.publish(NAME, Published { mx, ..Published::policy("2", mode, 604_800) });
+        bench.clock.advance(400);
+        assert_eq!(bench.ask(NAME).await, secure("1"), "until the look-up in the background ends");
+        bench.settle().await;
+        assert_eq!(bench.ask(NAME).await, expected);
+    }
 }
 
 #[tokio::test]
