@@ -144,20 +144,41 @@ async fn a_replay_returns_the_former_state_of_the_zone() {
 
 /// RFC 4035 §5.3.4: an answer from a wildcard counts only with the proof that the name itself does not exist.
 #[tokio::test]
-async fn a_wildcard_does_not_replace_a_record_that_exists() {
+async fn a_wildcard_without_proof_does_not_replace_a_record_that_exists() {
     let world = world().await;
-    let tlsa = TlsaRecord { usage: 3, selector: 1, matching: 1, data: vec![1; 32] };
-    world.lab.names.set("_25._tcp.mx.signed.test.", vec![Rr::Tlsa(tlsa)]).unwrap();
-    world.lab.names.set("*.signed.test.", vec![Rr::Cname("mx.plain.test.".into())]).unwrap();
-    let tlsa = "_25._tcp.mx.signed.test";
-    assert_eq!(world.look(tlsa, Kind::Tlsa).await.unwrap().security, Security::Secure);
-    for zone in ["plain.test.", "attacker.test.", "signed.test."] {
-        let proof = Proof::Wildcard(zone.into());
-        let how = DnsChange::Borrow { name: "any.signed.test.".into(), kind: RecordType::TLSA, proof };
-        let on = Target::Name(format!("{tlsa}."));
-        world.proxy.attack(vec![DnsAttack { on, kind: None, when: When::Always, how }]);
-        let outcome = world.look(tlsa, Kind::Tlsa).await;
-        assert!(outcome.as_ref().is_err_and(|error| !error.is_absence()), "{zone}: {outcome:?}");
+    world.lab.names.add_zone("hoster.test.", Signing::Signed).unwrap();
+    let tlsa = |byte| Rr::Tlsa(TlsaRecord { usage: 3, selector: 1, matching: 1, data: vec![byte; 32] });
+    for (wildcard, kind, what) in [
+        (Rr::Cname("mx.plain.test.".into()), RecordType::TLSA, "an alias without TLSA records"),
+        (Rr::Cname("no.plain.test.".into()), RecordType::TLSA, "an alias of a name that does not exist"),
+        (Rr::Cname("hoster.test.".into()), RecordType::TLSA, "an alias in another signed zone"),
+        (Rr::Cname("no.plain.test.".into()), RecordType::A, "an alias without addresses"),
+        (Rr::Mx(10, "mx.plain.test.".into()), RecordType::MX, "another MX host"),
+        (tlsa(2), RecordType::TLSA, "other TLSA records"),
+    ] {
+        world.lab.names.add_zone("wild.test.", Signing::Signed).unwrap();
+        let records = [
+            ("_25._tcp.mx.wild.test.".to_owned(), vec![tlsa(1)]),
+            ("mx.wild.test.".to_owned(), vec![Rr::A(ADDRESS)]),
+            ("user.wild.test.".to_owned(), vec![Rr::Mx(10, "mx.wild.test.".into())]),
+            ("*.wild.test.".to_owned(), vec![wildcard]),
+        ];
+        world.lab.names.set_all("wild.test.", records.to_vec()).unwrap();
+        let (asked, as_kind) = match kind {
+            RecordType::MX => ("user.wild.test", Kind::Mx),
+            RecordType::A => ("mx.wild.test", Kind::A),
+            _ => ("_25._tcp.mx.wild.test", Kind::Tlsa),
+        };
+        assert_eq!(world.look(asked, as_kind).await.unwrap().security, Security::Secure, "{what}");
+        for zone in ["plain.test.", "attacker.test.", "wild.test."] {
+            let proof = Proof::Wildcard(zone.into());
+            let how = DnsChange::Borrow { name: "any.wild.test.".into(), kind, proof };
+            let on = Target::Name(format!("{asked}."));
+            world.proxy.attack(vec![DnsAttack { on, kind: Some(kind), when: When::Always, how }]);
+            let outcome = world.look(asked, as_kind).await;
+            assert!(outcome.as_ref().is_err_and(|error| !error.is_absence()), "{what}, {zone}: {outcome:?}");
+            world.proxy.attack(Vec::new());
+        }
     }
 }
 

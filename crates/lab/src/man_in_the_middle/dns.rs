@@ -30,12 +30,15 @@ pub struct DnsProxy {
     _tasks: [AbortOnDrop; 2],
 }
 
+/// DNS messages.
+type Responses = Vec<Vec<u8>>;
+
 struct Shared {
     upstream: RwLock<SocketAddr>,
     traffic: Traffic,
     attacks: Mutex<Attacks<DnsAttack>>,
     /// Genuine responses by question, oldest first.
-    genuine: Mutex<HashMap<(String, RecordType), Vec<Vec<u8>>>>,
+    genuine: Mutex<HashMap<(String, RecordType), Responses>>,
     permits: Semaphore,
 }
 

@@ -4,6 +4,7 @@
 //! The module validates answers with the hickory library, or reads the AD bit, and keeps a cache of unsigned zones, for
 //! which the chain of trust is not fetched again.
 
+use super::proofs::{follows_alias, is_unproven_expansion};
 use super::records::{absolute, belonging, data, domain, record_type, seconds};
 use super::resolver_config::{name_servers, pool, set_options};
 use super::sockets::Sockets;
@@ -11,7 +12,7 @@ use super::unsigned::{Claim, ClaimGuard, UnsignedZones, host};
 use super::{Absence, Answer, Data, DnsError, Dnssec, Kind, ResolverConfig, ResolverError, Security, weaker};
 use crate::BoxFuture;
 use formats::DomainName;
-use formats::limits::DNS_TIME;
+use formats::limits::{ALIASES, DNS_TIME};
 use hickory_proto::dnssec::{Proof, TrustAnchors};
 use hickory_proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
@@ -186,8 +187,31 @@ impl Servers {
             }
             found => found,
         };
+        if follows_alias(&absolute(name)?, kind, &outcome, &found) {
+            self.check_aliases(name, deadline).await?;
+        }
         self.cache_unsigned_zone(unsigned, name, &outcome, &found, claim);
         found
+    }
+
+    /// Looks up each alias of a chain by itself. The answer to another type shows only the end of the chain, and not
+    /// whether an alias was expanded from a wildcard without proof. [`Self::answer`] checks that for each single one.
+    async fn check_aliases(&self, name: &DomainName, deadline: Deadline) -> Result<(), DnsError> {
+        let mut owner = name.clone();
+        for _ in 0..ALIASES {
+            let outcome = self.query(absolute(&owner)?, RecordType::CNAME, deadline).await?;
+            owner = match self.read(&outcome, &absolute(&owner)?, Kind::Cname) {
+                Ok(answer) => match answer.records.into_iter().next() {
+                    Some(Data::Cname(target)) => target,
+                    _ => return Ok(()),
+                },
+                // The name is an alias in one answer and not in the other.
+                Err(error) if error.is_absence() && owner == *name => return Err(DnsError::Bogus),
+                Err(error) if error.is_absence() => return Ok(()),
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(())
     }
 
     /// Looks up a name whose answer failed validation once more, without validation, if an ancestor of the name is in an
@@ -308,6 +332,9 @@ impl Servers {
     }
 
     fn answer(&self, lookup: &Lookup, name: &Name, kind: Kind) -> Result<Answer, DnsError> {
+        if self.dnssec == Dnssec::Validate && is_unproven_expansion(lookup.message()) {
+            return Err(DnsError::Bogus);
+        }
         let authentic = lookup.message().metadata.authentic_data;
         let mut answer = Answer {
             records: Vec::new(),

@@ -204,7 +204,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
         Source::MtaSts if is_pinned => Source::Override,
         source => source,
     };
-    let (recheck, until) = lifetime(facts, source, found.mode(), policy_rest);
+    let (recheck, until) = lifetime(facts, source, facts.applied_mode(&found), policy_rest);
     let yields_to_cached = matches!(facts.hosts, MxHosts::Unknown(error) if *error != DnsError::Bogus);
     Decision { answer, source, dane, recheck, until, yields_to_cached }
 }

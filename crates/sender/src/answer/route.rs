@@ -9,7 +9,7 @@ use formats::tlsa::TlsaRule;
 use formats::{DomainName, limits};
 use futures_util::future::join_all;
 use net::dane::{self, Dane, NoDane, SMTP_PORT};
-use net::dns::{Dns, DnsError, Exchange, Kind, Security, host_addresses};
+use net::dns::{Dns, DnsError, Exchange, HostAddresses, Kind, Security, host_addresses};
 use std::fmt;
 use std::time::Duration;
 
@@ -216,11 +216,14 @@ async fn look_up_host(
     let lookup = match host_addresses(dns, &host).await {
         Ok(addresses) => dane::look_up_host(dns, (&host, port), &addresses).await,
         Err(error) => match error.nothing() {
-            Some(nothing) => dane::DaneLookup {
-                dane: Dane::Absent,
-                why_absent: Some(NoDane::NoAddresses),
-                ttl: nothing.ttl,
-            },
+            // The absence may be that of an unsigned name which the host is a secure alias of. Then the TLSA records at the
+            // host's own name count (RFC 7672 §2.2.2).
+            Some(nothing) => {
+                let (addresses, ttl) = (Vec::new(), nothing.ttl.unwrap_or(Duration::MAX));
+                let aliases = vec![host.clone()];
+                let none = HostAddresses { addresses, security: Security::Insecure, aliases, ttl };
+                dane::look_up_host(dns, (&host, port), &none).await
+            }
             None => dane::DaneLookup {
                 dane: Dane::Unknown(error),
                 why_absent: None,

@@ -133,6 +133,25 @@ async fn a_secure_alias_of_an_insecure_host_has_its_own_tlsa_records() {
 }
 
 #[tokio::test]
+async fn whoever_denies_the_addresses_behind_a_secure_alias_does_not_remove_its_tlsa_records() {
+    let target = || vec![Data::Cname(DomainName::parse("real.hoster.example").unwrap())];
+    for (absence, alias, expected) in [
+        (Insecure, Secure, DaneHosts { usable: 1, ..DaneHosts::default() }),
+        (Secure, Secure, DaneHosts { usable: 1, ..DaneHosts::default() }),
+        (Insecure, Insecure, DaneHosts { absent: 1, ..DaneHosts::default() }),
+    ] {
+        let gone = || DnsError::NoSuchName(Absence { security: absence, ttl: None });
+        let zone = Zone::default()
+            .mx(Secure, &["mx.cust.example"])
+            .with("mx.cust.example", Kind::Cname, alias, target())
+            .failing("mx.cust.example", Kind::A, gone())
+            .failing("mx.cust.example", Kind::Aaaa, gone())
+            .tlsa("mx.cust.example", 25);
+        assert_eq!(zone.count("cust.example").await, expected, "{absence:?} {alias:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_port_of_the_next_hop_is_the_port_of_the_tlsa_records() {
     let zone = |port| {
         Zone::default()
