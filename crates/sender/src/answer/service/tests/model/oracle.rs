@@ -264,7 +264,8 @@ fn must_refresh(model: &Sender) -> bool {
 fn is_unused(model: &Sender) -> bool {
     let Some((row, days)) = model.row.as_ref().zip(model.config.unused_days) else { return false };
     let last = model.maybe_used_at.max(row.held.fetched_at);
-    row.held.back == 0 && model.now - last > u64::from(days * DAY) + row.held.slack
+    // A use is stamped with the calendar, which a step back may have made earlier.
+    model.set_back == 0 && model.now - last > u64::from(days * DAY) + row.held.slack
 }
 
 /// Takes over the cache, and checks that no answer is weaker than the policy in force.

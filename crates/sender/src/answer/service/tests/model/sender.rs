@@ -112,6 +112,8 @@ pub struct Sender {
     pub now: u64,
     /// The monotonic time of the last start.
     pub started_at: u64,
+    /// The sum of all steps of the calendar back.
+    pub set_back: u64,
     pub config: Config,
     pub store: StoreState,
     pub row: Option<Row>,
@@ -134,6 +136,7 @@ impl Sender {
         Self {
             now: 0,
             started_at: 0,
+            set_back: 0,
             config: Config::DEFAULT,
             store: StoreState::Up,
             row: None,
@@ -147,6 +150,7 @@ impl Sender {
     }
 
     pub fn step(&mut self, seconds: i64) {
+        self.set_back += seconds.min(0).unsigned_abs();
         let rows = self.row.iter_mut().map(|row| &mut row.held);
         rows.chain(&mut self.unsaved).for_each(|held| held.step(seconds));
     }
