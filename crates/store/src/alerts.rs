@@ -2,6 +2,7 @@
 //! can show them. The receiving side defines what an alert contains.
 
 use crate::notices::{self, NewNotice};
+use crate::query::sql;
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
@@ -35,17 +36,15 @@ impl Store {
     ) -> Result<(), StoreError> {
         let json = serde_json::to_string(alert).map_err(damaged("alert"))?;
         let mut writing = self.writing().await?;
-        sqlx::query(
-            "INSERT INTO alert (tenant, domain, kind, subject, since, state) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (tenant, domain, kind, subject) DO UPDATE SET state = excluded.state",
-        )
+        sql("INSERT INTO alert (tenant, domain, kind, subject, since, state) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (tenant, domain, kind, subject) DO UPDATE SET state = excluded.state")
         .bind(TENANT)
         .bind(domain.as_str())
         .bind(kind)
         .bind(subject)
         .bind(since.as_second())
         .bind(json)
-        .execute(&mut *writing)
+        .execute(&mut writing)
         .await?;
         if let Some(notice) = notice {
             notices::insert(&mut writing, &notice).await?;
@@ -62,12 +61,12 @@ impl Store {
         notice: Option<NewNotice<'_, N>>,
     ) -> Result<(), StoreError> {
         let mut writing = self.writing().await?;
-        sqlx::query("DELETE FROM alert WHERE tenant = $1 AND domain = $2 AND kind = $3 AND subject = $4")
+        sql("DELETE FROM alert WHERE tenant = $1 AND domain = $2 AND kind = $3 AND subject = $4")
             .bind(TENANT)
             .bind(domain.as_str())
             .bind(kind)
             .bind(subject)
-            .execute(&mut *writing)
+            .execute(&mut writing)
             .await?;
         if let Some(notice) = notice {
             notices::insert(&mut writing, &notice).await?;
@@ -77,11 +76,11 @@ impl Store {
 
     /// Returns all active alerts, oldest first.
     pub async fn alerts<A: DeserializeOwned>(&self) -> Result<Vec<ActiveAlert<A>>, StoreError> {
-        let rows: Vec<(String, i64, String)> = sqlx::query_as(
+        let rows: Vec<(String, i64, String)> = sql(
             "SELECT domain, since, state FROM alert WHERE tenant = $1 ORDER BY since, domain, kind, subject",
         )
         .bind(TENANT)
-        .fetch_all(&self.pool)
+        .fetch_all(self)
         .await?;
         rows.into_iter()
             .map(|(domain, since, json)| {

@@ -1,6 +1,7 @@
 //! The policy that the last `sternpost check` of a domain found. The next check compares it with the published
 //! policy, to find a file that changed under the same `id` (RFC 8461 §3.1).
 
+use crate::query::sql;
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::{DomainName, PolicyId};
 use jiff::Timestamp;
@@ -23,10 +24,10 @@ impl Store {
         domain: &DomainName,
     ) -> Result<Option<CheckedPolicy>, StoreError> {
         let row: Option<(String, Vec<u8>, i64)> =
-            sqlx::query_as("SELECT policy_id, file, at FROM look WHERE tenant = $1 AND domain = $2")
+            sql("SELECT policy_id, file, at FROM look WHERE tenant = $1 AND domain = $2")
                 .bind(TENANT)
                 .bind(domain.as_str())
-                .fetch_optional(&self.pool)
+                .fetch_optional(self)
                 .await?;
         let Some((id, file, at)) = row else { return Ok(None) };
         let id = PolicyId::parse(&id).map_err(|fault| damaged("look")(fault.to_string()))?;
@@ -41,7 +42,7 @@ impl Store {
         file: &[u8],
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        sql(
             "INSERT INTO look (tenant, domain, policy_id, file, at) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (tenant, domain) DO UPDATE SET policy_id = excluded.policy_id, file = excluded.file, at = excluded.at
              WHERE look.policy_id <> excluded.policy_id OR look.file <> excluded.file",
@@ -51,7 +52,7 @@ impl Store {
         .bind(id.as_str())
         .bind(file)
         .bind(at.as_second())
-        .execute(&self.pool)
+        .execute(self)
         .await?;
         Ok(())
     }
@@ -63,8 +64,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unchanged_policy_keeps_the_time_of_its_first_check() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("example.org").unwrap();
         let (one, two) = (PolicyId::parse("1").unwrap(), PolicyId::parse("2").unwrap());
         let at = |second| Timestamp::from_second(second).unwrap();

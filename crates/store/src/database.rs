@@ -1,37 +1,67 @@
-//! The database file: opens it, migrates its schema, and defines [`StoreError`]. The other modules of this crate add
-//! methods to [`Store`].
+//! The database behind the store: an SQLite file, or with the feature `postgres` a PostgreSQL database. Opens it and
+//! defines [`StoreError`]. The other modules of this crate add methods to [`Store`].
 
-use sqlx::SqlitePool;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+
+use sqlite::SqliteFile;
 use sqlx::migrate::MigrateError;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-/// An open database. Clones share one connection pool.
+/// An open database. Clones share its connections.
 #[derive(Clone)]
 pub struct Store {
-    pub(crate) pool: SqlitePool,
-    file: Arc<OpenFile>,
+    pub(crate) database: Database,
 }
 
-/// The database file that the connections have open.
-struct OpenFile {
-    path: PathBuf,
-    /// The device and inode number.
-    identity: (u64, u64),
+#[derive(Clone)]
+pub(crate) enum Database {
+    Sqlite(SqliteFile),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::PostgresPool),
+}
+
+/// Where a database is.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// The path of an SQLite file.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database.
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresLocation),
+}
+
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresLocation;
+
+impl Location {
+    /// Parses `postgres://user@host:port/database`, or the path of an SQLite file. Fails for the URL of a PostgreSQL
+    /// database if it is invalid, or in a build without the feature `postgres`.
+    pub fn parse(text: &str) -> Result<Self, StoreError> {
+        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
+            return Ok(Self::Sqlite(text.into()));
+        }
+        #[cfg(feature = "postgres")]
+        return PostgresLocation::parse(text).map(Self::Postgres);
+        #[cfg(not(feature = "postgres"))]
+        Err(StoreError::Open {
+            // The URL may contain a password.
+            path: "postgres://…".to_owned(),
+            why: "this build does not include PostgreSQL (the feature `postgres`)".to_owned(),
+        })
+    }
 }
 
 /// Why a database operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file can't be opened, created or written.
+    /// The database can't be opened, created or written.
     #[error("the database {path} can't be opened: {why}")]
     Open {
-        /// The path of the database file.
+        /// The path of the database file, or the address of the PostgreSQL database without its password.
         path: String,
-        /// SQLite's error message.
+        /// The error message of the database.
         why: String,
     },
     /// The file is corrupt or not an SQLite database.
@@ -48,6 +78,11 @@ pub enum StoreError {
     /// A query failed.
     #[error("a database query failed: {0}")]
     Query(#[from] sqlx::Error),
+    /// PostgreSQL aborted the transaction because of a concurrent one (SQLSTATE 40001 or 40P01). Nothing was changed.
+    #[error(
+        "the database aborted the change because of a concurrent one; nothing was changed, so try again: {0}"
+    )]
+    Conflict(sqlx::Error),
     /// The file was removed or replaced while it was open, so that everything written since would be lost at the next
     /// start.
     #[error("the database {path} was removed or replaced while the program runs; restart the program")]
@@ -65,47 +100,39 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    pub(crate) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+}
+
 impl Store {
-    /// Opens a database file, creates it if it does not exist, and migrates its schema to the current version.
+    /// Opens an SQLite file, creates it if it does not exist, and migrates its schema to the current version.
     ///
     /// Several processes may open the same file at once. Retries for up to 5 seconds while another process holds the
     /// lock.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            // In pages. The default of 1000 makes a large import rewrite the same pages at every checkpoint.
-            .pragma("wal_autocheckpoint", "4000")
-            .busy_timeout(Duration::from_secs(3));
-        let open = |error: sqlx::Error| {
-            let (path, why) = (path.display().to_string(), error.to_string());
-            if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
-        };
-        let start = Instant::now();
-        let pool = loop {
-            match connect(options.clone()).await {
-                // Another process is creating or migrating the same file.
-                Err(error) if is_transient(&error) && start.elapsed() < BUSY_TIMEOUT => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(MigrateError::Execute(error)) => return Err(open(error)),
-                done => break done?,
-            }
-        };
-        // SQLite also opens a read-only file. This statement makes such a file fail here.
-        sqlx::query("DELETE FROM policy WHERE FALSE").execute(&pool).await.map_err(open)?;
-        let identity = identity(path).map_err(|error| open(sqlx::Error::Io(error)))?;
-        Ok(Self { pool, file: Arc::new(OpenFile { path: path.to_owned(), identity }) })
+        Ok(Self { database: Database::Sqlite(SqliteFile::open(path).await?) })
     }
 
-    /// Fails when the file that the connections have open is no longer the one at its path.
+    /// Opens the database at `location`, and migrates its schema to the current version. An SQLite file is created if
+    /// it does not exist; a PostgreSQL database has to exist.
+    pub async fn connect(location: &Location) -> Result<Self, StoreError> {
+        match location {
+            Location::Sqlite(path) => Self::open(path).await,
+            #[cfg(feature = "postgres")]
+            Location::Postgres(location) => {
+                Ok(Self { database: Database::Postgres(postgres::PostgresPool::open(location).await?) })
+            }
+        }
+    }
+
+    /// Fails when the SQLite file that the connections have open is no longer the one at its path.
     pub(crate) fn check_file(&self) -> Result<(), StoreError> {
-        match identity(&self.file.path) {
-            Ok(now) if now == self.file.identity => Ok(()),
-            Ok(_) | Err(_) => Err(StoreError::Gone { path: self.file.path.display().to_string() }),
+        match &self.database {
+            Database::Sqlite(database) => database.check_file(),
+            #[cfg(feature = "postgres")]
+            Database::Postgres(_) => Ok(()),
         }
     }
 
@@ -124,49 +151,18 @@ impl Store {
 
     /// Closes all connections. Later calls on this store and its clones fail.
     pub async fn close(&self) {
-        self.pool.close().await;
+        match &self.database {
+            Database::Sqlite(database) => database.close().await,
+            #[cfg(feature = "postgres")]
+            Database::Postgres(database) => database.close().await,
+        }
     }
-}
-
-/// How long [`Store::open`] retries after a transient error.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Connects and migrates. Connections to a file do not time out, so the pool need not test them before use.
-async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
-    let pool =
-        SqlitePoolOptions::new().max_connections(4).test_before_acquire(false).connect_with(options).await?;
-    crate::migrations::migrator().run(&pool).await?;
-    Ok(pool)
-}
-
-/// True when another process may have caused the error by migrating the same file. The process that loses the race
-/// fails on the lock (`SQLITE_BUSY`, `SQLITE_LOCKED`) or on existing tables. Its retry then finds the migration done.
-fn is_transient(error: &MigrateError) -> bool {
-    match error {
-        MigrateError::ExecuteMigration(..) => true,
-        MigrateError::Execute(error) => code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6)),
-        _ => false,
-    }
-}
-
-fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
-    let metadata = std::fs::metadata(path)?;
-    Ok((metadata.dev(), metadata.ino()))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-/// True for `SQLITE_CORRUPT`, `SQLITE_NOTADB` and their extended codes.
-fn is_broken(error: &sqlx::Error) -> bool {
-    code(error).is_some_and(|code| matches!(code & 0xff, 11 | 26))
-}
-
-fn code(error: &sqlx::Error) -> Option<u32> {
-    error.as_database_error().and_then(|error| error.code()?.parse().ok())
 }
 
 /// The value of all `tenant` columns. Sternpost has only one tenant so far.
@@ -193,57 +189,18 @@ pub(crate) fn time(table: &'static str, second: i64) -> Result<jiff::Timestamp, 
 }
 
 #[cfg(test)]
-pub(crate) async fn scratch() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
-    (dir, store)
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn several_processes_may_open_a_new_file_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.db");
-        let all: Vec<_> = (0..8)
-            .map(|_| {
-                tokio::spawn({
-                    let path = path.clone();
-                    async move { Store::open(&path).await.map(drop) }
-                })
-            })
-            .collect();
-        for task in all {
-            task.await.unwrap().unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_not_a_database_fails_with_an_error_that_names_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("not.db");
-        std::fs::write(&path, "a text file that is longer than the header of a database").unwrap();
-        let error = Store::open(&path).await.err().unwrap().to_string();
-        assert!(error.contains("not.db is broken"), "{error}");
-        let aside = Store::set_aside(&path, jiff::Timestamp::from_second(7).unwrap()).unwrap();
-        assert!(aside.ends_with("not.db.broken-7") && aside.exists() && !path.exists());
-        assert!(Store::open(&path).await.is_ok());
-        assert!(Store::open(&dir.path().join("no/such/folder/s.db")).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_removed_or_replaced_takes_no_more_writes() {
-        let (dir, store) = scratch().await;
-        let path = store.file.path.clone();
-        assert!(path.starts_with(dir.path()) && store.check_file().is_ok());
-        let kept = dir.path().join("kept");
-        std::fs::rename(&path, &kept).unwrap();
-        assert!(matches!(store.writing().await.map(|_| ()), Err(StoreError::Gone { .. })));
-        std::fs::write(&path, "").unwrap();
-        assert!(matches!(store.writing().await.map(|_| ()), Err(StoreError::Gone { .. })));
-        std::fs::rename(&kept, &path).unwrap();
-        assert!(store.writing().await.is_ok());
+    #[test]
+    fn a_location_is_a_path_or_the_url_of_a_postgresql_database() {
+        assert!(
+            matches!(Location::parse("/var/lib/s.db"), Ok(Location::Sqlite(path)) if path == Path::new("/var/lib/s.db"))
+        );
+        let url = Location::parse("postgres://ann:secret@db.example:5433/mail");
+        #[cfg(feature = "postgres")]
+        assert_eq!(format!("{:?}", url.unwrap()), "Postgres(postgres://ann@db.example:5433/mail)");
+        #[cfg(not(feature = "postgres"))]
+        assert!(url.unwrap_err().to_string().contains("feature `postgres`"));
     }
 }

@@ -1,6 +1,7 @@
 //! The operator's decisions about the rollout of a domain. They are stored separately from the rollout state
 //! ([`crate::rollouts`]), so that the planner never overwrites them. The receiving side defines the type.
 
+use crate::query::sql;
 use crate::{Store, StoreError, TENANT, damaged};
 use formats::DomainName;
 use serde::Serialize;
@@ -14,14 +15,12 @@ impl Store {
         state: &S,
     ) -> Result<(), StoreError> {
         let json = serde_json::to_string(state).map_err(damaged("decision"))?;
-        sqlx::query(
-            "INSERT INTO decision (tenant, domain, state) VALUES ($1, $2, $3)
-             ON CONFLICT (tenant, domain) DO UPDATE SET state = excluded.state",
-        )
+        sql("INSERT INTO decision (tenant, domain, state) VALUES ($1, $2, $3)
+             ON CONFLICT (tenant, domain) DO UPDATE SET state = excluded.state")
         .bind(TENANT)
         .bind(domain.as_str())
         .bind(json)
-        .execute(&self.pool)
+        .execute(self)
         .await?;
         Ok(())
     }
@@ -31,12 +30,11 @@ impl Store {
         &self,
         domain: &DomainName,
     ) -> Result<S, StoreError> {
-        let row: Option<(String,)> =
-            sqlx::query_as("SELECT state FROM decision WHERE tenant = $1 AND domain = $2")
-                .bind(TENANT)
-                .bind(domain.as_str())
-                .fetch_optional(&self.pool)
-                .await?;
+        let row: Option<(String,)> = sql("SELECT state FROM decision WHERE tenant = $1 AND domain = $2")
+            .bind(TENANT)
+            .bind(domain.as_str())
+            .fetch_optional(self)
+            .await?;
         match row {
             Some((json,)) => serde_json::from_str(&json).map_err(damaged("decision")),
             None => Ok(S::default()),
@@ -46,9 +44,9 @@ impl Store {
     /// Returns all decisions with their domains, in the order of the domain names.
     pub async fn all_decisions<S: DeserializeOwned>(&self) -> Result<Vec<(String, S)>, StoreError> {
         let rows: Vec<(String, String)> =
-            sqlx::query_as("SELECT domain, state FROM decision WHERE tenant = $1 ORDER BY domain")
+            sql("SELECT domain, state FROM decision WHERE tenant = $1 ORDER BY domain")
                 .bind(TENANT)
-                .fetch_all(&self.pool)
+                .fetch_all(self)
                 .await?;
         rows.into_iter()
             .map(|(domain, json)| Ok((domain, serde_json::from_str(&json).map_err(damaged("decision"))?)))

@@ -1,6 +1,7 @@
 //! Domains that were added by command rather than in the configuration, and leases. A lease keeps two processes that
 //! share the database from doing the same work at once, e.g. applying a rollout.
 
+use crate::query::sql;
 use crate::{Store, StoreError, damaged};
 use formats::DomainName;
 use jiff::Timestamp;
@@ -11,36 +12,32 @@ impl Store {
     /// Adds a domain, or replaces its settings. The receiving side defines the type, which is stored as JSON.
     pub async fn put_domain<S: Serialize>(&self, name: &DomainName, spec: &S) -> Result<(), StoreError> {
         let json = serde_json::to_string(spec).map_err(damaged("domain"))?;
-        sqlx::query(
+        sql(
             "INSERT INTO domain (name, spec) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
         )
         .bind(name.as_str())
         .bind(json)
-        .execute(&self.pool)
+        .execute(self)
         .await?;
         Ok(())
     }
 
     /// Removes a domain. False if there is no such domain.
     pub async fn remove_domain(&self, name: &DomainName) -> Result<bool, StoreError> {
-        let done =
-            sqlx::query("DELETE FROM domain WHERE name = $1").bind(name.as_str()).execute(&self.pool).await?;
-        Ok(done.rows_affected() > 0)
+        let done = sql("DELETE FROM domain WHERE name = $1").bind(name.as_str()).execute(self).await?;
+        Ok(done > 0)
     }
 
     /// Returns the settings of all domains, in the order of their names.
     pub async fn domains<S: DeserializeOwned>(&self) -> Result<Vec<S>, StoreError> {
-        let rows: Vec<(String,)> =
-            sqlx::query_as("SELECT spec FROM domain ORDER BY name").fetch_all(&self.pool).await?;
+        let rows: Vec<(String,)> = sql("SELECT spec FROM domain ORDER BY name").fetch_all(self).await?;
         rows.into_iter().map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).collect()
     }
 
     /// Returns the settings of a domain. `None` if it was not added by command.
     pub async fn domain<S: DeserializeOwned>(&self, name: &DomainName) -> Result<Option<S>, StoreError> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT spec FROM domain WHERE name = $1")
-            .bind(name.as_str())
-            .fetch_optional(&self.pool)
-            .await?;
+        let row: Option<(String,)> =
+            sql("SELECT spec FROM domain WHERE name = $1").bind(name.as_str()).fetch_optional(self).await?;
         row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).transpose()
     }
 
@@ -50,12 +47,11 @@ impl Store {
         after: &str,
         most: u32,
     ) -> Result<Vec<S>, StoreError> {
-        let rows: Vec<(String,)> =
-            sqlx::query_as("SELECT spec FROM domain WHERE name > $1 ORDER BY name LIMIT $2")
-                .bind(after)
-                .bind(most)
-                .fetch_all(&self.pool)
-                .await?;
+        let rows: Vec<(String,)> = sql("SELECT spec FROM domain WHERE name > $1 ORDER BY name LIMIT $2")
+            .bind(after)
+            .bind(most)
+            .fetch_all(self)
+            .await?;
         rows.into_iter().map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).collect()
     }
 
@@ -67,26 +63,24 @@ impl Store {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "INSERT INTO lease (name, holder, expires_at) VALUES ($1, $2, $3) \
+        let done = sql("INSERT INTO lease (name, holder, expires_at) VALUES ($1, $2, $3) \
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at \
-             WHERE lease.holder = excluded.holder OR lease.expires_at <= $4",
-        )
+             WHERE lease.holder = excluded.holder OR lease.expires_at <= $4")
         .bind(name)
         .bind(holder)
         .bind(until.as_second())
         .bind(now.as_second())
-        .execute(&self.pool)
+        .execute(self)
         .await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     /// Releases a lease. Does nothing unless `holder` has it.
     pub async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM lease WHERE name = $1 AND holder = $2")
+        sql("DELETE FROM lease WHERE name = $1 AND holder = $2")
             .bind(name)
             .bind(holder)
-            .execute(&self.pool)
+            .execute(self)
             .await?;
         Ok(())
     }

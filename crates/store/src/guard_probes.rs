@@ -1,6 +1,7 @@
 //! Results of the guard's probes of MX hosts, summed by UTC day. A probe is a STARTTLS handshake that verifies the
 //! host's certificate. The guard writes the results; the rollout gate and the dashboard read them.
 
+use crate::query::sql;
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::DomainName;
 use formats::report::DateRange;
@@ -31,7 +32,7 @@ impl Store {
         at: Timestamp,
         problem: Option<&str>,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        sql(
             "INSERT INTO probe (tenant, domain, host, day, good, bad, problem) VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (tenant, domain, host, day) DO UPDATE SET good = probe.good + excluded.good, bad = probe.bad + excluded.bad,
                problem = CASE WHEN excluded.problem = '' THEN probe.problem ELSE excluded.problem END",
@@ -43,7 +44,7 @@ impl Store {
         .bind(i64::from(problem.is_none()))
         .bind(i64::from(problem.is_some()))
         .bind(problem.unwrap_or_default())
-        .execute(&self.pool)
+        .execute(self)
         .await?;
         Ok(())
     }
@@ -54,15 +55,14 @@ impl Store {
         domain: &DomainName,
         since: Timestamp,
     ) -> Result<Vec<GuardProbeDay>, StoreError> {
-        let rows: Vec<(String, i64, i64, i64, String)> = sqlx::query_as(
-            "SELECT host, day, good, bad, problem FROM probe
-             WHERE tenant = $1 AND domain = $2 AND day + 86400 > $3 ORDER BY day, host",
-        )
-        .bind(TENANT)
-        .bind(domain.as_str())
-        .bind(since.as_second())
-        .fetch_all(&self.pool)
-        .await?;
+        let rows: Vec<(String, i64, i64, i64, String)> =
+            sql("SELECT host, day, good, bad, problem FROM probe
+             WHERE tenant = $1 AND domain = $2 AND day + 86400 > $3 ORDER BY day, host")
+            .bind(TENANT)
+            .bind(domain.as_str())
+            .bind(since.as_second())
+            .fetch_all(self)
+            .await?;
         let count = |number: i64| u64::try_from(number).map_err(damaged("probe"));
         rows.into_iter()
             .map(|(host, day, good, bad, problem)| {

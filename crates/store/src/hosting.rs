@@ -3,6 +3,8 @@
 //!
 //! Every change of a policy or certificate gets a new, higher version, so that a server can load only what changed.
 
+use crate::query::sql;
+use crate::writing::Counter;
 use crate::{Store, StoreError, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
@@ -68,36 +70,30 @@ type Row = (String, String, String, i64, i64, i64, String);
 impl Store {
     /// Replaces the served policy of a domain. With `None`, the domain is no longer served.
     pub async fn put_hosted(&self, domain: &DomainName, policy: Option<&str>) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO hosted (domain, policy, version) \
-             VALUES ($1, $2, (SELECT COALESCE(MAX(version), 0) + 1 FROM hosted)) \
-             ON CONFLICT (domain) DO UPDATE SET policy = excluded.policy, version = excluded.version",
-        )
+        let mut transaction = self.writing().await?;
+        let version = transaction.increase(Counter::Hosted, 1).await?;
+        sql("INSERT INTO hosted (domain, policy, version) VALUES ($1, $2, $3) \
+             ON CONFLICT (domain) DO UPDATE SET policy = excluded.policy, version = excluded.version")
         .bind(domain.as_str())
         .bind(policy.unwrap_or_default())
-        .execute(&self.pool)
+        .bind(version)
+        .execute(&mut transaction)
         .await?;
-        Ok(())
+        transaction.commit().await
     }
 
     /// Returns the policy file that is served for a domain, or `None` if none is.
     pub async fn hosted(&self, domain: &DomainName) -> Result<Option<String>, StoreError> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT policy FROM hosted WHERE domain = $1")
+        let row: Option<(String,)> = sql("SELECT policy FROM hosted WHERE domain = $1")
             .bind(domain.as_str())
-            .fetch_optional(&self.pool)
+            .fetch_optional(self)
             .await?;
         Ok(row.map(|(policy,)| policy).filter(|policy| !policy.is_empty()))
     }
 
     /// Returns the highest versions of policies and of certificates; 0 if there are none.
     pub async fn hosting_versions(&self) -> Result<(i64, i64), StoreError> {
-        let row: (i64, i64) = sqlx::query_as(
-            "SELECT (SELECT COALESCE(MAX(version), 0) FROM hosted), \
-             (SELECT COALESCE(MAX(version), 0) FROM certificate)",
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(row)
+        Ok((self.counter(Counter::Hosted).await?, self.counter(Counter::Certificate).await?))
     }
 
     /// Returns up to `most` domains whose policy changed after `version`, with their versions, oldest change first.
@@ -122,8 +118,7 @@ impl Store {
         version: i64,
         most: u32,
     ) -> Result<Vec<(DomainName, i64)>, StoreError> {
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as(query).bind(version).bind(i64::from(most)).fetch_all(&self.pool).await?;
+        let rows: Vec<(String, i64)> = sql(query).bind(version).bind(i64::from(most)).fetch_all(self).await?;
         let parsed = |(name, version): (String, i64)| {
             Ok((DomainName::parse(&name).map_err(damaged("hosting"))?, version))
         };
@@ -132,13 +127,13 @@ impl Store {
 
     /// Replaces the certificate of a host, or the state of its order.
     pub async fn put_certificate(&self, certificate: &StoredCertificate) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO certificate (host, chain, key, expires_at, next_at, failures, problem, version) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT COALESCE(MAX(version), 0) + 1 FROM certificate)) \
+        let mut transaction = self.writing().await?;
+        let version = transaction.increase(Counter::Certificate, 1).await?;
+        sql("INSERT INTO certificate (host, chain, key, expires_at, next_at, failures, problem, version) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
              ON CONFLICT (host) DO UPDATE SET chain = excluded.chain, key = excluded.key, \
              expires_at = excluded.expires_at, next_at = excluded.next_at, failures = excluded.failures, \
-             problem = excluded.problem, version = excluded.version",
-        )
+             problem = excluded.problem, version = excluded.version")
         .bind(certificate.host.as_str())
         .bind(&certificate.chain)
         .bind(&certificate.key)
@@ -146,18 +141,19 @@ impl Store {
         .bind(certificate.next_at.as_second())
         .bind(i64::from(certificate.failures))
         .bind(&certificate.problem)
-        .execute(&self.pool)
+        .bind(version)
+        .execute(&mut transaction)
         .await?;
-        Ok(())
+        transaction.commit().await
     }
 
     /// Returns the certificate of a policy host. `None` if the host is not known.
     pub async fn certificate(&self, host: &DomainName) -> Result<Option<StoredCertificate>, StoreError> {
-        let row: Option<Row> = sqlx::query_as(
+        let row: Option<Row> = sql(
             "SELECT host, chain, key, expires_at, next_at, failures, problem FROM certificate WHERE host = $1",
         )
         .bind(host.as_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(self)
         .await?;
         row.map(certificate).transpose()
     }
@@ -169,27 +165,25 @@ impl Store {
         now: Timestamp,
         most: u32,
     ) -> Result<Vec<StoredCertificate>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(
-            "SELECT host, chain, key, expires_at, next_at, failures, problem FROM certificate \
-             WHERE next_at <= $1 AND (chain = '') = $3 ORDER BY next_at LIMIT $2",
-        )
-        .bind(now.as_second())
-        .bind(i64::from(most))
-        .bind(due == Due::First)
-        .fetch_all(&self.pool)
-        .await?;
+        let rows: Vec<Row> =
+            sql("SELECT host, chain, key, expires_at, next_at, failures, problem FROM certificate \
+             WHERE next_at <= $1 AND CAST(chain = '' AS INTEGER) = $3 ORDER BY next_at LIMIT $2")
+            .bind(now.as_second())
+            .bind(i64::from(most))
+            .bind(due == Due::First)
+            .fetch_all(self)
+            .await?;
         rows.into_iter().map(certificate).collect()
     }
 
     /// Makes the renewal of a host's certificate due at `now`; the current one stays until then. False if the store has
     /// no certificate of this host.
     pub async fn renew_certificate(&self, host: &DomainName, now: Timestamp) -> Result<bool, StoreError> {
-        let changed = sqlx::query("UPDATE certificate SET next_at = $2 WHERE host = $1 AND chain <> ''")
+        let changed = sql("UPDATE certificate SET next_at = $2 WHERE host = $1 AND chain <> ''")
             .bind(host.as_str())
             .bind(now.as_second())
-            .execute(&self.pool)
-            .await?;
-        Ok(changed.rows_affected() > 0)
+            .execute(self);
+        Ok(changed.await? > 0)
     }
 
     /// Returns up to `most` hosts whose names sort after `after`, with their private keys as stored.
@@ -198,13 +192,12 @@ impl Store {
         after: &str,
         most: u32,
     ) -> Result<Vec<(DomainName, String)>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
-            "SELECT host, key FROM certificate WHERE host > $1 AND key <> '' ORDER BY host LIMIT $2",
-        )
-        .bind(after)
-        .bind(i64::from(most))
-        .fetch_all(&self.pool)
-        .await?;
+        let rows: Vec<(String, String)> =
+            sql("SELECT host, key FROM certificate WHERE host > $1 AND key <> '' ORDER BY host LIMIT $2")
+                .bind(after)
+                .bind(i64::from(most))
+                .fetch_all(self)
+                .await?;
         let parsed = |(host, key): (String, String)| {
             Ok((DomainName::parse(&host).map_err(damaged("certificate"))?, key))
         };
@@ -219,33 +212,32 @@ impl Store {
         before: &str,
         after: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE certificate SET key = $3 WHERE host = $1 AND key = $2")
+        sql("UPDATE certificate SET key = $3 WHERE host = $1 AND key = $2")
             .bind(host.as_str())
             .bind(before)
             .bind(after)
-            .execute(&self.pool)
+            .execute(self)
             .await?;
         Ok(())
     }
 
     /// Returns the account credentials for the CA with this directory URL, as the ACME client serialized them.
     pub async fn acme_account(&self, directory: &str) -> Result<Option<String>, StoreError> {
-        let row: Option<(String,)> =
-            sqlx::query_as("SELECT credentials FROM acme_account WHERE directory = $1")
-                .bind(directory)
-                .fetch_optional(&self.pool)
-                .await?;
+        let row: Option<(String,)> = sql("SELECT credentials FROM acme_account WHERE directory = $1")
+            .bind(directory)
+            .fetch_optional(self)
+            .await?;
         Ok(row.map(|(credentials,)| credentials))
     }
 
     /// Stores account credentials, unless another process has already stored some for this directory URL.
     pub async fn put_acme_account(&self, directory: &str, credentials: &str) -> Result<(), StoreError> {
-        sqlx::query(
+        sql(
             "INSERT INTO acme_account (directory, credentials) VALUES ($1, $2) ON CONFLICT (directory) DO NOTHING",
         )
         .bind(directory)
         .bind(credentials)
-        .execute(&self.pool)
+        .execute(self)
         .await?;
         Ok(())
     }
@@ -260,28 +252,24 @@ impl Store {
         until: Timestamp,
     ) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
-        sqlx::query("DELETE FROM challenge WHERE expires_at <= $1")
+        sql("DELETE FROM challenge WHERE expires_at <= $1")
             .bind(now.as_second())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
-        sqlx::query(
-            "INSERT INTO challenge (token, answer, expires_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (token) DO UPDATE SET answer = excluded.answer, expires_at = excluded.expires_at",
-        )
+        sql("INSERT INTO challenge (token, answer, expires_at) VALUES ($1, $2, $3) \
+             ON CONFLICT (token) DO UPDATE SET answer = excluded.answer, expires_at = excluded.expires_at")
         .bind(token)
         .bind(answer)
         .bind(until.as_second())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         transaction.commit().await
     }
 
     /// Returns the response that was stored under `token`. `None` if it is unknown.
     pub async fn challenge(&self, token: &str) -> Result<Option<String>, StoreError> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT answer FROM challenge WHERE token = $1")
-            .bind(token)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row: Option<(String,)> =
+            sql("SELECT answer FROM challenge WHERE token = $1").bind(token).fetch_optional(self).await?;
         Ok(row.map(|(answer,)| answer))
     }
 }

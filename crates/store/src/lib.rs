@@ -1,5 +1,6 @@
-//! The store: all persistent state of Sternpost, in one SQLite database with one schema (`migrations/`). All SQL is in
-//! this crate and uses only what PostgreSQL also supports. When a write returns without an error, it is durable.
+//! The store: all persistent state of Sternpost, in one database with one schema (`migrations/`): an SQLite file, or
+//! with the feature `postgres` a PostgreSQL database. All SQL is in this crate. When a write returns without an error,
+//! it is durable.
 //!
 //! [`Store`] opens the database; each module adds methods to it for one group of tables. In the order in which data
 //! runs through them:
@@ -38,15 +39,20 @@ pub mod notices;
 pub mod outgoing;
 pub mod people;
 pub mod policies;
+mod query;
 pub mod reports;
 pub mod rollouts;
+#[cfg(test)]
+mod scratch;
 pub mod shared;
 pub mod tallies;
 pub mod testing_probes;
 mod writing;
 
-pub use database::{Store, StoreError};
+#[cfg(feature = "postgres")]
+pub use database::PostgresLocation;
+pub use database::{Location, Store, StoreError};
 
-#[cfg(test)]
-use database::scratch;
 use database::{TENANT, count, damaged, stored, time};
+#[cfg(test)]
+use scratch::scratch;

@@ -1,54 +1,120 @@
-//! The schema migrations. Each migration is a file in `migrations/`. SQLx records each applied migration and its digest
-//! in the database, and [`migrator`] applies the missing ones in order. Never change a file after its release.
+//! The schema migrations. Each migration is a file in `migrations/`, in a folder for
+//! each database. SQLx records each applied migration and its digest
+//! in the database, and the migrator applies the missing ones in order. Never change a file after its release.
 //!
 //! The files are listed here because SQLx's macro, which finds them itself, would compile SQLite a second time.
 
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
-/// Version, description and SQL statements of each migration, in order.
-const MIGRATIONS: [(i64, &str, &str); 8] = [
-    (1, "first", include_str!("../migrations/0001_first.sql")),
-    (2, "policy refresh", include_str!("../migrations/0002_policy_refresh.sql")),
-    (3, "receiving", include_str!("../migrations/0003_receiving.sql")),
-    (4, "inbox", include_str!("../migrations/0004_inbox.sql")),
-    (5, "looks", include_str!("../migrations/0005_looks.sql")),
-    (6, "reporting", include_str!("../migrations/0006_reporting.sql")),
-    (7, "notices", include_str!("../migrations/0007_notices.sql")),
-    (8, "shared pages", include_str!("../migrations/0008_shared_pages.sql")),
+/// Version, description and SQL statements of a migration.
+type File = (i64, &'static str, &'static str);
+
+/// The migrations for SQLite, in order.
+const SQLITE: [File; 9] = [
+    (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
+    (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
+    (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
+    (4, "inbox", include_str!("../migrations/sqlite/0004_inbox.sql")),
+    (5, "looks", include_str!("../migrations/sqlite/0005_looks.sql")),
+    (6, "reporting", include_str!("../migrations/sqlite/0006_reporting.sql")),
+    (7, "notices", include_str!("../migrations/sqlite/0007_notices.sql")),
+    (8, "shared pages", include_str!("../migrations/sqlite/0008_shared_pages.sql")),
+    (9, "counters", include_str!("../migrations/sqlite/0009_counters.sql")),
 ];
 
-/// Returns the migrator for all [`MIGRATIONS`].
-pub(crate) fn migrator() -> Migrator {
-    let migrations = MIGRATIONS.map(|(version, description, statements)| {
-        Migration::new(version, description.into(), MigrationType::Simple, statements.into_sql_str(), false)
+/// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
+#[cfg(any(test, feature = "postgres"))]
+const POSTGRES: [File; 1] = [(9, "first", include_str!("../migrations/postgres/0009_first.sql"))];
+
+/// Returns the migrator for SQLite.
+pub(crate) fn sqlite() -> Migrator {
+    migrator(&SQLITE)
+}
+
+/// Returns the migrator for PostgreSQL.
+#[cfg(feature = "postgres")]
+pub(crate) fn postgres() -> Migrator {
+    migrator(&POSTGRES)
+}
+
+fn migrator(files: &[File]) -> Migrator {
+    let migrations = files.iter().map(|(version, description, statements)| {
+        Migration::new(
+            *version,
+            (*description).into(),
+            MigrationType::Simple,
+            statements.into_sql_str(),
+            false,
+        )
     });
-    Migrator::with_migrations(migrations.to_vec())
+    Migrator::with_migrations(migrations.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn every_file_is_listed_with_its_version_and_name() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
-        let mut files: Vec<String> = std::fs::read_dir(&folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        files.sort();
-        let named = MIGRATIONS
-            .map(|(version, description, _)| format!("{version:04}_{}.sql", description.replace(' ', "_")));
-        assert_eq!(files, named);
-        for (file, (_, _, statements)) in files.iter().zip(MIGRATIONS) {
-            assert_eq!(std::fs::read_to_string(folder.join(file)).unwrap(), statements, "{file}");
+        for (folder, listed) in [("sqlite", &SQLITE[..]), ("postgres", &POSTGRES[..])] {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
+            let mut files: Vec<String> = std::fs::read_dir(&folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            files.sort();
+            let name = |(version, description, _): &File| {
+                format!("{version:04}_{}.sql", description.replace(' ', "_"))
+            };
+            assert_eq!(files, listed.iter().map(name).collect::<Vec<_>>());
+            for (file, (_, _, statements)) in files.iter().zip(listed) {
+                assert_eq!(std::fs::read_to_string(folder.join(file)).unwrap(), *statements, "{file}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_databases_have_the_same_versions_from_the_first_postgresql_one_on() {
+        let versions = |files: &[File]| files.iter().map(|file| file.0).collect::<Vec<_>>();
+        assert_eq!(versions(&SQLITE[8..]), versions(&POSTGRES));
+    }
+
+    #[test]
+    fn both_schemas_have_the_same_tables_and_columns() {
+        // Each table with its columns; a tenant in one is a tenant in both.
+        let mut tables: [BTreeMap<String, BTreeSet<String>>; 2] = Default::default();
+        for (tables, files) in tables.iter_mut().zip([&SQLITE[..], &POSTGRES[..]]) {
+            for (_, _, statements) in files {
+                let lines = statements.lines().map(str::trim).filter(|line| !line.starts_with("--"));
+                lines.collect::<Vec<_>>().join("\n").split(';').for_each(|one| apply(tables, one.trim()));
+            }
+        }
+        let [sqlite, postgres] = tables;
+        assert!(sqlite.len() > 20 && sqlite["alert"].contains("tenant"));
+        assert_eq!(sqlite, postgres);
+    }
+
+    /// Applies one statement to the tables.
+    fn apply(tables: &mut BTreeMap<String, BTreeSet<String>>, text: &str) {
+        let word = |text: &str| text.split_whitespace().next().unwrap().to_owned();
+        if let Some(rest) = text.strip_prefix("CREATE TABLE ") {
+            let columns =
+                rest.lines().skip(1).filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()));
+            let columns = columns.filter(|line| !line.starts_with("receiving_ip, "));
+            tables.insert(word(rest), columns.map(word).collect());
+        } else if let Some(rest) = text.strip_prefix("DROP TABLE ") {
+            tables.remove(rest).unwrap();
+        } else if let Some(rest) = text.strip_prefix("ALTER TABLE ") {
+            let (table, column) = rest.split_once(" ADD COLUMN ").unwrap();
+            tables.get_mut(table).unwrap().insert(word(column));
         }
     }
 
     #[test]
     fn migrations_keep_the_digests_that_existing_databases_recorded() {
-        let digests: Vec<String> = migrator()
+        let digests: Vec<String> = sqlite()
             .iter()
             .map(|migration| migration.checksum.iter().take(6).map(|byte| format!("{byte:02x}")).collect())
             .collect();
@@ -56,7 +122,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 8] = [
+    const DIGESTS: [&str; 9] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -65,5 +131,6 @@ mod tests {
         "5785c50a357b",
         "8ce08b89b557",
         "1f43e856372c",
+        "98f31dbe0cb8",
     ];
 }

@@ -1,11 +1,12 @@
 //! Notifications about alerts that are not delivered yet, one per channel (mail address or webhook). They are stored in
 //! the same transaction as the change of the alert, so that neither a restart nor an unreachable channel loses one.
 
+use crate::query::sql;
+use crate::writing::Writing;
 use crate::{Store, StoreError, TENANT, damaged, time};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sqlx::SqliteConnection;
 
 /// A notification to store for several channels.
 #[derive(Debug, Clone, Copy)]
@@ -31,22 +32,20 @@ pub struct Notice<N> {
     pub tries: u32,
 }
 
-/// Stores a notification within the transaction of `connection`.
+/// Stores a notification within a transaction.
 pub(crate) async fn insert<N: Serialize>(
-    connection: &mut SqliteConnection,
+    writing: &mut Writing,
     notice: &NewNotice<'_, N>,
 ) -> Result<(), StoreError> {
     let json = serde_json::to_string(notice.told).map_err(damaged("notice"))?;
     for channel in notice.channels {
-        sqlx::query(
-            "INSERT INTO notice (tenant, channel, told, born, tries, due) VALUES ($1, $2, $3, $4, 0, $4)",
-        )
-        .bind(TENANT)
-        .bind(channel)
-        .bind(&json)
-        .bind(notice.born.as_second())
-        .execute(&mut *connection)
-        .await?;
+        sql("INSERT INTO notice (tenant, channel, told, born, tries, due) VALUES ($1, $2, $3, $4, 0, $4)")
+            .bind(TENANT)
+            .bind(channel)
+            .bind(&json)
+            .bind(notice.born.as_second())
+            .execute(&mut *writing)
+            .await?;
     }
     Ok(())
 }
@@ -60,7 +59,7 @@ impl Store {
         now: Timestamp,
         most: u32,
     ) -> Result<Vec<Notice<N>>, StoreError> {
-        let rows: Vec<(i64, String, i64, i64)> = sqlx::query_as(
+        let rows: Vec<(i64, String, i64, i64)> = sql(
             "SELECT id, told, born, tries FROM notice WHERE tenant = $1 AND channel = $2 AND due <= $3
                AND NOT EXISTS (SELECT 1 FROM notice_pause AS p WHERE p.tenant = $1 AND p.channel = $2 AND p.until > $3)
              ORDER BY id LIMIT $4",
@@ -69,7 +68,7 @@ impl Store {
         .bind(channel)
         .bind(now.as_second())
         .bind(most)
-        .fetch_all(&self.pool)
+        .fetch_all(self)
         .await?;
         rows.into_iter()
             .map(|(id, json, born, tries)| {
@@ -84,10 +83,10 @@ impl Store {
     pub async fn end_notices(&self, ids: &[i64]) -> Result<(), StoreError> {
         let mut writing = self.writing().await?;
         for id in ids {
-            sqlx::query("DELETE FROM notice WHERE tenant = $1 AND id = $2")
+            sql("DELETE FROM notice WHERE tenant = $1 AND id = $2")
                 .bind(TENANT)
-                .bind(id)
-                .execute(&mut *writing)
+                .bind(*id)
+                .execute(&mut writing)
                 .await?;
         }
         writing.commit().await
@@ -95,39 +94,35 @@ impl Store {
 
     /// Pauses a channel: nothing on it is due before `until`.
     pub async fn pause_channel(&self, channel: &str, until: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO notice_pause (tenant, channel, until) VALUES ($1, $2, $3)
-             ON CONFLICT (tenant, channel) DO UPDATE SET until = excluded.until",
-        )
+        sql("INSERT INTO notice_pause (tenant, channel, until) VALUES ($1, $2, $3)
+             ON CONFLICT (tenant, channel) DO UPDATE SET until = excluded.until")
         .bind(TENANT)
         .bind(channel)
         .bind(until.as_second())
-        .execute(&self.pool)
+        .execute(self)
         .await?;
         Ok(())
     }
 
     /// Deletes notifications of alert changes before `before`. Returns their number.
     pub async fn delete_notices(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let done = sqlx::query("DELETE FROM notice WHERE tenant = $1 AND born < $2")
+        let done = sql("DELETE FROM notice WHERE tenant = $1 AND born < $2")
             .bind(TENANT)
             .bind(before.as_second())
-            .execute(&self.pool)
+            .execute(self)
             .await?;
-        Ok(done.rows_affected())
+        Ok(done)
     }
 
     /// Records a failed delivery. Postpones all notifications of the channel that are due before `due` to that time,
     /// and counts one more attempt for each.
     pub async fn postpone_notices(&self, channel: &str, due: Timestamp) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE notice SET tries = tries + 1, due = $3 WHERE tenant = $1 AND channel = $2 AND due < $3",
-        )
-        .bind(TENANT)
-        .bind(channel)
-        .bind(due.as_second())
-        .execute(&self.pool)
-        .await?;
+        sql("UPDATE notice SET tries = tries + 1, due = $3 WHERE tenant = $1 AND channel = $2 AND due < $3")
+            .bind(TENANT)
+            .bind(channel)
+            .bind(due.as_second())
+            .execute(self)
+            .await?;
         Ok(())
     }
 }

@@ -4,11 +4,11 @@
 //! There is one report per UTC day and domain, and it is built once. Each target's reply is stored at once, so that a
 //! report is sent twice only after a crash between the reply and that write.
 
+use crate::query::{FromRow, Row, built, insert, sql};
+use crate::writing::Counter;
 use crate::{Store, StoreError, count, damaged, stored, time};
 use formats::DomainName;
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
 
 /// A newly built report, to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,25 +148,26 @@ impl Store {
     /// Queues reports for delivery. A report whose day and domain are already queued is ignored.
     pub async fn put_outgoing(&self, reports: &[NewOutgoing]) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
+        let mut reports: Vec<&NewOutgoing> = reports.iter().collect();
+        reports.sort_by(|one, other| (one.day, &one.domain).cmp(&(other.day, &other.domain)));
         for chunk in reports.chunks(200) {
-            let mut sql = QueryBuilder::<Sqlite>::new(
-                "INSERT INTO outgoing (day, domain, report_id, packed, successful, failed, state, tries, due, first_try, said) ",
-            );
-            sql.push_values(chunk, |mut row, report| {
-                row.push_bind(report.day.as_second())
-                    .push_bind(report.domain.as_str())
-                    .push_bind(report.report_id.as_str())
-                    .push_bind(report.packed.as_slice())
-                    .push_bind(stored(report.successful))
-                    .push_bind(stored(report.failed))
-                    .push_bind(DeliveryState::Waiting.as_str())
-                    .push_bind(0_i64)
-                    .push_bind(report.due.as_second())
-                    .push_bind(0_i64)
-                    .push_bind("");
+            let head = "INSERT INTO outgoing (day, domain, report_id, packed, successful, failed, state, tries, due, first_try, said)";
+            let rows = insert(head, chunk, "ON CONFLICT (day, domain) DO NOTHING", |report| {
+                [
+                    report.day.as_second().into(),
+                    report.domain.as_str().into(),
+                    report.report_id.as_str().into(),
+                    report.packed.as_slice().into(),
+                    stored(report.successful).into(),
+                    stored(report.failed).into(),
+                    DeliveryState::Waiting.as_str().into(),
+                    0_i64.into(),
+                    report.due.as_second().into(),
+                    0_i64.into(),
+                    "".into(),
+                ]
             });
-            sql.push(" ON CONFLICT (day, domain) DO NOTHING");
-            sql.build().persistent(false).execute(&mut *transaction).await?;
+            rows.kept(false).execute(&mut transaction).await?;
         }
         transaction.commit().await?;
         Ok(())
@@ -175,14 +176,17 @@ impl Store {
     /// Closes a day: [`Store::add_tallies`] rejects further counts for it. `is_built` is true once all reports of the
     /// day are built.
     pub async fn close_day(&self, day: Timestamp, is_built: bool) -> Result<(), StoreError> {
-        sqlx::query(
+        let mut transaction = self.writing().await?;
+        // Waits for the transactions that add to the day.
+        transaction.increase(Counter::ClosedDays, 1).await?;
+        sql(
             "INSERT INTO reported_day (day, is_built) VALUES ($1, $2) ON CONFLICT (day) DO UPDATE SET is_built = excluded.is_built",
         )
         .bind(day.as_second())
-        .bind(i64::from(is_built))
-        .execute(&self.pool)
+        .bind(is_built)
+        .execute(&mut transaction)
         .await?;
-        Ok(())
+        transaction.commit().await
     }
 
     /// Returns up to `most` due reports, the longest due first. To get the next page, pass the last report of this
@@ -197,12 +201,12 @@ impl Store {
             "SELECT {COLUMNS} FROM outgoing WHERE state = 'waiting' AND due <= $1 AND (due > $2 OR due = $2 AND id > $3)
              ORDER BY due, id LIMIT $4"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let query = built(sql)
             .bind(now.as_second())
             .bind(after.map_or(i64::MIN, |last| last.due.as_second()))
             .bind(after.map_or(0, |last| last.id))
             .bind(i64::from(most));
-        query.fetch_all(&self.pool).await?.iter().map(outgoing_from).collect()
+        query.fetch_all(self).await
     }
 
     /// Returns the reports that match `filter`, newest day first.
@@ -211,34 +215,33 @@ impl Store {
             "SELECT {COLUMNS} FROM outgoing WHERE ($1 IS NULL OR domain = $1) AND ($2 IS NULL OR day = $2)
              AND ($3 IS NULL OR state = $3) ORDER BY day DESC, domain LIMIT $4"
         );
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+        let query = built(sql)
             .bind(filter.domain.as_ref().map(DomainName::as_str))
             .bind(filter.day.map(Timestamp::as_second))
             .bind(filter.state.map(DeliveryState::as_str))
             .bind(i64::from(filter.most));
-        query.fetch_all(&self.pool).await?.iter().map(outgoing_from).collect()
+        query.fetch_all(self).await
     }
 
     /// Returns the report with this row id.
     pub async fn outgoing_by_id(&self, id: i64) -> Result<Option<Outgoing>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM outgoing WHERE id = $1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(&self.pool).await?;
-        row.as_ref().map(outgoing_from).transpose()
+        built(sql).bind(id).fetch_optional(self).await
     }
 
     /// Returns the gzip-compressed JSON text of a report.
     pub async fn outgoing_text(&self, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query_scalar("SELECT packed FROM outgoing WHERE id = $1").bind(id);
-        Ok(query.fetch_optional(&self.pool).await?)
+        let query = sql("SELECT packed FROM outgoing WHERE id = $1").bind(id);
+        Ok(query.fetch_optional(self).await?.map(|(packed,)| packed))
     }
 
     /// Returns the delivery results of a report, ordered by target.
     pub async fn outgoing_targets(&self, id: i64) -> Result<Vec<TargetState>, StoreError> {
-        let rows: Vec<(String, String, i64, i64, String)> = sqlx::query_as(
+        let rows: Vec<(String, String, i64, i64, String)> = sql(
             "SELECT target, state, tries, at, said FROM outgoing_target WHERE outgoing = $1 ORDER BY target",
         )
         .bind(id)
-        .fetch_all(&self.pool)
+        .fetch_all(self)
         .await?;
         rows.into_iter()
             .map(|(target, state, tries, at, said)| {
@@ -260,7 +263,7 @@ impl Store {
         at: Timestamp,
         said: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        sql(
             "INSERT INTO outgoing_target (outgoing, target, state, tries, at, said) VALUES ($1, $2, $3, 1, $4, $5)
              ON CONFLICT (outgoing, target) DO UPDATE SET state = excluded.state, tries = outgoing_target.tries + 1,
              at = excluded.at, said = excluded.said",
@@ -270,40 +273,35 @@ impl Store {
         .bind(reply.as_str())
         .bind(at.as_second())
         .bind(said)
-        .execute(&self.pool)
+        .execute(self)
         .await?;
         Ok(())
     }
 
     /// Stores state, attempts, times and outcome of a report after a round of delivery.
     pub async fn update_outgoing(&self, report: &Outgoing) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE outgoing SET state = $2, tries = $3, due = $4, first_try = $5, said = $6 WHERE id = $1",
-        )
-        .bind(report.id)
-        .bind(report.state.as_str())
-        .bind(i64::from(report.tries))
-        .bind(report.due.as_second())
-        .bind(report.first_try.map_or(0, Timestamp::as_second))
-        .bind(report.said.as_str())
-        .execute(&self.pool)
-        .await?;
+        sql("UPDATE outgoing SET state = $2, tries = $3, due = $4, first_try = $5, said = $6 WHERE id = $1")
+            .bind(report.id)
+            .bind(report.state.as_str())
+            .bind(i64::from(report.tries))
+            .bind(report.due.as_second())
+            .bind(report.first_try.map_or(0, Timestamp::as_second))
+            .bind(report.said.as_str())
+            .execute(self)
+            .await?;
         Ok(())
     }
 
     /// Queues a report again for all of its targets, and deletes its delivery results so far.
     pub async fn requeue(&self, id: i64, due: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
-        sqlx::query("DELETE FROM outgoing_target WHERE outgoing = $1")
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
-        sqlx::query(
+        sql("DELETE FROM outgoing_target WHERE outgoing = $1").bind(id).execute(&mut transaction).await?;
+        sql(
             "UPDATE outgoing SET state = 'waiting', tries = 0, due = $2, first_try = 0, said = '' WHERE id = $1",
         )
         .bind(id)
         .bind(due.as_second())
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         transaction.commit().await?;
         Ok(())
@@ -311,9 +309,8 @@ impl Store {
 
     /// Returns the number of reports in each state that occurs.
     pub async fn outgoing_counts(&self) -> Result<Vec<(DeliveryState, u64)>, StoreError> {
-        let rows: Vec<(String, i64)> = sqlx::query_as("SELECT state, COUNT(*) FROM outgoing GROUP BY state")
-            .fetch_all(&self.pool)
-            .await?;
+        let rows: Vec<(String, i64)> =
+            sql("SELECT state, COUNT(*) FROM outgoing GROUP BY state ORDER BY state").fetch_all(self).await?;
         rows.into_iter().map(|(state, rows)| Ok((DeliveryState::parse(&state)?, count(rows)))).collect()
     }
 
@@ -321,27 +318,32 @@ impl Store {
     pub async fn delete_outgoing(&self, before: Timestamp) -> Result<(), StoreError> {
         for table in ["outgoing", "reported_day"] {
             let sql = format!("DELETE FROM {table} WHERE day < $1");
-            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(before.as_second()).execute(&self.pool).await?;
+            built(sql).bind(before.as_second()).execute(self).await?;
         }
         Ok(())
     }
 }
 
-fn outgoing_from(row: &SqliteRow) -> Result<Outgoing, StoreError> {
-    let first: i64 = row.try_get("first_try")?;
-    Ok(Outgoing {
-        id: row.try_get("id")?,
-        day: time("outgoing", row.try_get("day")?)?,
-        domain: DomainName::parse(row.try_get("domain")?).map_err(damaged("outgoing"))?,
-        report_id: row.try_get("report_id")?,
-        successful: count(row.try_get("successful")?),
-        failed: count(row.try_get("failed")?),
-        state: DeliveryState::parse(row.try_get("state")?)?,
-        tries: u32::try_from(row.try_get::<i64, _>("tries")?).unwrap_or(u32::MAX),
-        due: time("outgoing", row.try_get("due")?)?,
-        first_try: if first == 0 { None } else { Some(time("outgoing", first)?) },
-        said: row.try_get("said")?,
-    })
+impl FromRow for Outgoing {
+    /// Reads the [`COLUMNS`].
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.get()?,
+            day: time("outgoing", row.get()?)?,
+            domain: DomainName::parse(&row.get::<String>()?).map_err(damaged("outgoing"))?,
+            report_id: row.get()?,
+            successful: count(row.get()?),
+            failed: count(row.get()?),
+            state: DeliveryState::parse(&row.get::<String>()?)?,
+            tries: u32::try_from(row.get::<i64>()?).unwrap_or(u32::MAX),
+            due: time("outgoing", row.get()?)?,
+            first_try: match row.get()? {
+                0 => None,
+                first => Some(time("outgoing", first)?),
+            },
+            said: row.get()?,
+        })
+    }
 }
 
 #[cfg(test)]

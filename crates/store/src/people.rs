@@ -1,6 +1,7 @@
 //! The users of the dashboard, invitations, sessions, and secrets of the program. Tokens of invitations and sessions
 //! are stored only as digests, so that reading the database file is not enough to sign in.
 
+use crate::query::sql;
 use crate::{Store, StoreError, TENANT};
 use jiff::Timestamp;
 
@@ -19,9 +20,9 @@ impl Store {
     /// Returns all users, in the order of their names.
     pub async fn people(&self) -> Result<Vec<Person>, StoreError> {
         let rows: Vec<(String, String, String)> =
-            sqlx::query_as("SELECT name, role, password FROM person WHERE tenant = $1 ORDER BY name")
+            sql("SELECT name, role, password FROM person WHERE tenant = $1 ORDER BY name")
                 .bind(TENANT)
-                .fetch_all(&self.pool)
+                .fetch_all(self)
                 .await?;
         Ok(rows.into_iter().map(|(name, role, password)| Person { name, role, password }).collect())
     }
@@ -29,10 +30,10 @@ impl Store {
     /// Returns the user of this name.
     pub async fn person(&self, name: &str) -> Result<Option<Person>, StoreError> {
         let row: Option<(String, String, String)> =
-            sqlx::query_as("SELECT name, role, password FROM person WHERE tenant = $1 AND name = $2")
+            sql("SELECT name, role, password FROM person WHERE tenant = $1 AND name = $2")
                 .bind(TENANT)
                 .bind(name)
-                .fetch_optional(&self.pool)
+                .fetch_optional(self)
                 .await?;
         Ok(row.map(|(name, role, password)| Person { name, role, password }))
     }
@@ -40,18 +41,18 @@ impl Store {
     /// Deletes a user and all of the user's sessions. False if there is no such user.
     pub async fn remove_person(&self, name: &str) -> Result<bool, StoreError> {
         let mut transaction = self.writing().await?;
-        let done = sqlx::query("DELETE FROM person WHERE tenant = $1 AND name = $2")
+        let done = sql("DELETE FROM person WHERE tenant = $1 AND name = $2")
             .bind(TENANT)
             .bind(name)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
-        sqlx::query("DELETE FROM sign_in WHERE tenant = $1 AND name = $2")
+        sql("DELETE FROM sign_in WHERE tenant = $1 AND name = $2")
             .bind(TENANT)
             .bind(name)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         transaction.commit().await?;
-        Ok(done.rows_affected() > 0)
+        Ok(done > 0)
     }
 
     /// Stores an invitation under the digest of its token, and deletes the expired ones.
@@ -63,21 +64,20 @@ impl Store {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM invitation WHERE expires_at <= $1")
+        let mut transaction = self.writing().await?;
+        sql("DELETE FROM invitation WHERE expires_at <= $1")
             .bind(now.as_second())
-            .execute(&self.pool)
+            .execute(&mut transaction)
             .await?;
-        sqlx::query(
-            "INSERT INTO invitation (digest, tenant, name, role, expires_at) VALUES ($1, $2, $3, $4, $5)",
-        )
-        .bind(digest)
-        .bind(TENANT)
-        .bind(name)
-        .bind(role)
-        .bind(expires_at.as_second())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        sql("INSERT INTO invitation (digest, tenant, name, role, expires_at) VALUES ($1, $2, $3, $4, $5)")
+            .bind(digest)
+            .bind(TENANT)
+            .bind(name)
+            .bind(role)
+            .bind(expires_at.as_second())
+            .execute(&mut transaction)
+            .await?;
+        transaction.commit().await
     }
 
     /// Returns the user name and role of an invitation. `None` if it is unknown, used or expired.
@@ -86,40 +86,39 @@ impl Store {
         digest: &str,
         now: Timestamp,
     ) -> Result<Option<(String, String)>, StoreError> {
-        Ok(sqlx::query_as("SELECT name, role FROM invitation WHERE digest = $1 AND expires_at > $2")
+        sql("SELECT name, role FROM invitation WHERE digest = $1 AND expires_at > $2")
             .bind(digest)
             .bind(now.as_second())
-            .fetch_optional(&self.pool)
-            .await?)
+            .fetch_optional(self)
+            .await
     }
 
     /// Accepts an invitation: deletes it, adds or replaces the user, and ends all earlier sessions of that name.
     /// False if the invitation is unknown, used, expired, or for a different name.
     pub async fn accept(&self, digest: &str, person: &Person, now: Timestamp) -> Result<bool, StoreError> {
         let mut transaction = self.writing().await?;
-        let done = sqlx::query("DELETE FROM invitation WHERE digest = $1 AND name = $2 AND expires_at > $3")
+        let done = sql("DELETE FROM invitation WHERE digest = $1 AND name = $2 AND expires_at > $3")
             .bind(digest)
             .bind(&person.name)
             .bind(now.as_second())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
-        if done.rows_affected() == 0 {
+        if done == 0 {
+            transaction.rollback().await?;
             return Ok(false);
         }
-        sqlx::query(
-            "INSERT INTO person (tenant, name, role, password) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (tenant, name) DO UPDATE SET role = excluded.role, password = excluded.password",
-        )
+        sql("INSERT INTO person (tenant, name, role, password) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tenant, name) DO UPDATE SET role = excluded.role, password = excluded.password")
         .bind(TENANT)
         .bind(&person.name)
         .bind(&person.role)
         .bind(&person.password)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
-        sqlx::query("DELETE FROM sign_in WHERE tenant = $1 AND name = $2")
+        sql("DELETE FROM sign_in WHERE tenant = $1 AND name = $2")
             .bind(TENANT)
             .bind(&person.name)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         transaction.commit().await?;
         Ok(true)
@@ -133,60 +132,55 @@ impl Store {
         now: Timestamp,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM sign_in WHERE expires_at <= $1")
+        let mut transaction = self.writing().await?;
+        sql("DELETE FROM sign_in WHERE expires_at <= $1")
             .bind(now.as_second())
-            .execute(&self.pool)
+            .execute(&mut transaction)
             .await?;
-        sqlx::query("INSERT INTO sign_in (digest, tenant, name, expires_at) VALUES ($1, $2, $3, $4)")
+        sql("INSERT INTO sign_in (digest, tenant, name, expires_at) VALUES ($1, $2, $3, $4)")
             .bind(digest)
             .bind(TENANT)
             .bind(name)
             .bind(expires_at.as_second())
-            .execute(&self.pool)
+            .execute(&mut transaction)
             .await?;
-        Ok(())
+        transaction.commit().await
     }
 
     /// Returns the user of a session. `None` if the session is unknown or expired, or the user was deleted.
     pub async fn session_user(&self, digest: &str, now: Timestamp) -> Result<Option<Person>, StoreError> {
-        let row: Option<(String, String, String)> = sqlx::query_as(
-            "SELECT person.name, person.role, person.password
+        let row: Option<(String, String, String)> = sql("SELECT person.name, person.role, person.password
              FROM sign_in JOIN person ON person.name = sign_in.name AND person.tenant = sign_in.tenant
-             WHERE sign_in.digest = $1 AND sign_in.expires_at > $2",
-        )
+             WHERE sign_in.digest = $1 AND sign_in.expires_at > $2")
         .bind(digest)
         .bind(now.as_second())
-        .fetch_optional(&self.pool)
+        .fetch_optional(self)
         .await?;
         Ok(row.map(|(name, role, password)| Person { name, role, password }))
     }
 
     /// Returns the secret of this name. If there is none, stores `else_keep` and returns it.
     pub async fn secret(&self, name: &str, else_keep: &str) -> Result<String, StoreError> {
-        sqlx::query("INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+        sql("INSERT INTO secret (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
             .bind(name)
             .bind(else_keep)
-            .execute(&self.pool)
+            .execute(self)
             .await?;
-        let (value,): (String,) = sqlx::query_as("SELECT value FROM secret WHERE name = $1")
-            .bind(name)
-            .fetch_one(&self.pool)
-            .await?;
+        let (value,): (String,) =
+            sql("SELECT value FROM secret WHERE name = $1").bind(name).fetch_one(self).await?;
         Ok(value)
     }
 
     /// Returns the secret of this name, or `None` if there is none.
     pub async fn known_secret(&self, name: &str) -> Result<Option<String>, StoreError> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT value FROM secret WHERE name = $1")
-            .bind(name)
-            .fetch_optional(&self.pool)
-            .await?;
+        let row: Option<(String,)> =
+            sql("SELECT value FROM secret WHERE name = $1").bind(name).fetch_optional(self).await?;
         Ok(row.map(|(value,)| value))
     }
 
     /// Ends a session.
     pub async fn sign_out(&self, digest: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(&self.pool).await?;
+        sql("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(self).await?;
         Ok(())
     }
 }

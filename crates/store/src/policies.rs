@@ -1,12 +1,12 @@
 //! The cache of MTA-STS policies that the sending side has fetched (RFC 8461 §3.3). It survives restarts, since
 //! losing a cached policy would allow a downgrade. The policy service writes and reads it; commands list it.
 
+use crate::query::{FromRow, Query, Row, built, insert, parameters, sql};
+use crate::writing::Tries;
 use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, Mode, PolicyId};
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Row, Sqlite};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// A cached policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,14 +84,22 @@ impl Store {
     /// Stores policies in one transaction. Each replaces the earlier policy of its domain (VAL-19). If `policies` has
     /// several for one domain, the last is stored.
     pub async fn put_policies(&self, policies: &[StoredPolicy]) -> Result<(), StoreError> {
-        let last: HashMap<&DomainName, &StoredPolicy> =
-            policies.iter().map(|policy| (&policy.domain, policy)).collect();
-        let last: Vec<&StoredPolicy> = last.into_values().collect();
+        let last = sorted(policies);
+        let mut tries = Tries::default();
+        loop {
+            let done = self.put_once(&last).await;
+            if !tries.again(&done) {
+                return done;
+            }
+        }
+    }
+
+    async fn put_once(&self, policies: &[&StoredPolicy]) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
-        for batch in last.chunks(BATCH_ROWS) {
-            let mut sql = insert(batch);
+        for batch in policies.chunks(BATCH_ROWS) {
+            let rows = upsert(batch, "");
             let is_reused = batch.len() == 1 || batch.len() == BATCH_ROWS;
-            sql.build().persistent(is_reused).execute(&mut *transaction).await?;
+            rows.kept(is_reused).execute(&mut transaction).await?;
         }
         transaction.commit().await
     }
@@ -99,14 +107,24 @@ impl Store {
     /// Stores policies that were not fetched here, in one transaction. A policy is stored only if its domain has none, or one
     /// that was fetched earlier. Returns the domains whose policy was stored. `policies` has at most one for each domain.
     pub async fn import_policies(&self, policies: &[StoredPolicy]) -> Result<Vec<DomainName>, StoreError> {
-        let all: Vec<&StoredPolicy> = policies.iter().collect();
+        let all = sorted(policies);
+        let mut tries = Tries::default();
+        loop {
+            let done = self.import_once(&all).await;
+            if !tries.again(&done) {
+                return done;
+            }
+        }
+    }
+
+    async fn import_once(&self, policies: &[&StoredPolicy]) -> Result<Vec<DomainName>, StoreError> {
         let mut stored = Vec::new();
         let mut transaction = self.writing().await?;
-        for batch in all.chunks(BATCH_ROWS) {
-            let mut sql = insert(batch);
-            sql.push(" WHERE excluded.fetched_at > policy.fetched_at RETURNING domain");
-            let rows = sql.build().persistent(false).fetch_all(&mut *transaction).await?;
-            stored.extend(rows.iter().map(domain).collect::<Result<Vec<_>, _>>()?);
+        for batch in policies.chunks(BATCH_ROWS) {
+            let rows = upsert(batch, " WHERE excluded.fetched_at > policy.fetched_at RETURNING domain");
+            let domains: Vec<(String,)> = rows.kept(false).fetch_all(&mut transaction).await?;
+            let parsed = domains.iter().map(|(name,)| DomainName::parse(name).map_err(damaged("policy")));
+            stored.extend(parsed.collect::<Result<Vec<_>, _>>()?);
         }
         transaction.commit().await?;
         Ok(stored)
@@ -116,15 +134,10 @@ impl Store {
     pub async fn policies_of(&self, domains: &[DomainName]) -> Result<Vec<StoredPolicy>, StoreError> {
         let mut all = Vec::new();
         for batch in domains.chunks(BATCH_ROWS) {
-            let mut sql =
-                QueryBuilder::<Sqlite>::new(format!("SELECT {COLUMNS} FROM policy WHERE domain IN ("));
-            let mut names = sql.separated(", ");
-            for domain in batch {
-                names.push_bind(domain.as_str());
-            }
-            sql.push(")");
-            let rows = sql.build().persistent(false).fetch_all(&self.pool).await?;
-            all.extend(rows.iter().map(policy).collect::<Result<Vec<_>, _>>()?);
+            let names = parameters(1, batch.len());
+            let mut query = built(format!("SELECT {COLUMNS} FROM policy WHERE domain IN ({names})"));
+            query.values.extend(batch.iter().map(|domain| domain.as_str().into()));
+            all.extend(query.kept(false).fetch_all::<StoredPolicy>(self).await?);
         }
         Ok(all)
     }
@@ -132,15 +145,13 @@ impl Store {
     /// Returns the stored policy of a domain, expired or not.
     pub async fn policy(&self, domain: &DomainName) -> Result<Option<StoredPolicy>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM policy WHERE domain = $1");
-        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(domain.as_str()).fetch_optional(&self.pool);
-        row.await?.as_ref().map(policy).transpose()
+        built(sql).bind(domain.as_str()).fetch_optional(self).await
     }
 
     /// Returns up to `most` policies whose domains sort after `after`, in that order.
     pub async fn policies_after(&self, after: &str, most: u32) -> Result<Vec<StoredPolicy>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM policy WHERE domain > $1 ORDER BY domain LIMIT $2");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(after).bind(i64::from(most));
-        rows.fetch_all(&self.pool).await?.iter().map(policy).collect()
+        built(sql).bind(after).bind(most).fetch_all(self).await
     }
 
     /// Returns up to `most` domains of this set whose policy is unexpired, was used at `used_since` or later, and is
@@ -151,7 +162,7 @@ impl Store {
         used_since: Timestamp,
         most: u32,
     ) -> Result<Vec<DomainName>, StoreError> {
-        let rows = sqlx::query(
+        let rows: Vec<(String,)> = sql(
             "SELECT domain FROM policy WHERE (refresh_at <= $1 OR refresh_at > $1 + $2) AND expires_at > $1
              AND fetched_at > $3 AND fetched_at <= $4 AND used_at >= $5
              ORDER BY used_at DESC, refresh_at LIMIT $6",
@@ -162,17 +173,17 @@ impl Store {
         .bind(fetched.until.as_second())
         .bind(used_since.as_second())
         .bind(i64::from(most))
-        .fetch_all(&self.pool)
+        .fetch_all(self)
         .await?;
-        rows.iter().map(domain).collect()
+        rows.into_iter().map(|(domain,)| DomainName::parse(&domain).map_err(damaged("policy"))).collect()
     }
 
     /// Postpones the next refresh of a policy to `until`.
     pub async fn postpone_refresh(&self, domain: &DomainName, until: Timestamp) -> Result<(), StoreError> {
-        sqlx::query("UPDATE policy SET refresh_at = $1 WHERE domain = $2")
+        sql("UPDATE policy SET refresh_at = $1 WHERE domain = $2")
             .bind(until.as_second())
             .bind(domain.as_str())
-            .execute(&self.pool)
+            .execute(self)
             .await?;
         Ok(())
     }
@@ -184,34 +195,30 @@ impl Store {
         used_at: Option<Timestamp>,
         dane: Option<&str>,
     ) -> Result<(), StoreError> {
-        let sql =
-            "UPDATE policy SET used_at = COALESCE($1, used_at), dane = COALESCE($2, dane) WHERE domain = $3";
-        sqlx::query(sql)
+        sql("UPDATE policy SET used_at = COALESCE($1, used_at), dane = COALESCE($2, dane) WHERE domain = $3")
             .bind(used_at.map(Timestamp::as_second))
             .bind(dane)
             .bind(domain.as_str())
-            .execute(&self.pool)
+            .execute(self)
             .await?;
         Ok(())
     }
 
     /// Deletes the policy of a domain. False if there is none.
     pub async fn delete_policy(&self, domain: &DomainName) -> Result<bool, StoreError> {
-        let done =
-            sqlx::query("DELETE FROM policy WHERE domain = $1").bind(domain.as_str()).execute(&self.pool);
-        Ok(done.await?.rows_affected() > 0)
+        let done = sql("DELETE FROM policy WHERE domain = $1").bind(domain.as_str()).execute(self);
+        Ok(done.await? > 0)
     }
 
     /// Deletes the policies of this set that have expired. Returns their number.
     pub async fn delete_expired_policies(&self, fetched: Fetched) -> Result<u64, StoreError> {
-        let done =
-            sqlx::query("DELETE FROM policy WHERE expires_at <= $1 AND fetched_at > $2 AND fetched_at <= $3")
-                .bind(fetched.now.as_second())
-                .bind(fetched.after.as_second())
-                .bind(fetched.until.as_second())
-                .execute(&self.pool)
-                .await?;
-        Ok(done.rows_affected())
+        let done = sql("DELETE FROM policy WHERE expires_at <= $1 AND fetched_at > $2 AND fetched_at <= $3")
+            .bind(fetched.now.as_second())
+            .bind(fetched.after.as_second())
+            .bind(fetched.until.as_second())
+            .execute(self)
+            .await?;
+        Ok(done)
     }
 
     /// Counts the unexpired policies of this set. Those last used before `used_since` are not refreshed.
@@ -221,25 +228,23 @@ impl Store {
         used_since: Timestamp,
     ) -> Result<PolicyCounts, StoreError> {
         self.check_file()?;
-        let rows = sqlx::query(
-            "SELECT mode, COUNT(*) AS number, MIN(CASE WHEN used_at >= $4 THEN refresh_at END) AS oldest
-             FROM policy WHERE expires_at > $1 AND fetched_at > $2 AND fetched_at <= $3 GROUP BY mode",
-        )
-        .bind(fetched.now.as_second())
-        .bind(fetched.after.as_second())
-        .bind(fetched.until.as_second())
-        .bind(used_since.as_second())
-        .fetch_all(&self.pool)
-        .await?;
+        let rows: Vec<(String, i64, Option<i64>)> =
+            sql("SELECT mode, COUNT(*) AS number, MIN(CASE WHEN used_at >= $4 THEN refresh_at END) AS oldest
+             FROM policy WHERE expires_at > $1 AND fetched_at > $2 AND fetched_at <= $3 GROUP BY mode")
+            .bind(fetched.now.as_second())
+            .bind(fetched.after.as_second())
+            .bind(fetched.until.as_second())
+            .bind(used_since.as_second())
+            .fetch_all(self)
+            .await?;
         let mut counts = PolicyCounts::default();
-        for row in rows {
-            let number = u64::try_from(row.try_get::<i64, _>("number")?).unwrap_or(0);
-            match row.try_get("mode")? {
+        for (mode, number, oldest) in rows {
+            let number = u64::try_from(number).unwrap_or(0);
+            match mode.as_str() {
                 "enforce" => counts.enforce = number,
                 "testing" => counts.testing = number,
                 _ => counts.none += number,
             }
-            let oldest: Option<i64> = row.try_get("oldest")?;
             let oldest = oldest.map(|second| time("policy", second)).transpose()?;
             counts.oldest_refresh = counts.oldest_refresh.into_iter().chain(oldest).min();
         }
@@ -247,44 +252,51 @@ impl Store {
     }
 }
 
-/// The statement that inserts policies, or replaces those of the same domains.
-fn insert(policies: &[&StoredPolicy]) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::<Sqlite>::new(format!("INSERT INTO policy ({COLUMNS}) "));
-    sql.push_values(policies, |mut row, policy| {
-        row.push_bind(policy.domain.as_str())
-            .push_bind(policy.record_id.as_str())
-            .push_bind(&policy.body)
-            .push_bind(policy.mode.as_str())
-            .push_bind(policy.fetched_at.as_second())
-            .push_bind(policy.expires_at.as_second())
-            .push_bind(policy.refresh_at.as_second())
-            .push_bind(&policy.dane)
-            .push_bind(policy.used_at.as_second());
-    });
-    sql.push(
-        " ON CONFLICT (domain) DO UPDATE SET record_id = excluded.record_id, body = excluded.body,
+/// The statement that inserts policies, or replaces those of the same domains. `tail` restricts the replacement.
+fn upsert<'v>(policies: &'v [&'v StoredPolicy], tail: &str) -> Query<'v> {
+    let update = format!(
+        "ON CONFLICT (domain) DO UPDATE SET record_id = excluded.record_id, body = excluded.body,
          mode = excluded.mode, fetched_at = excluded.fetched_at, expires_at = excluded.expires_at,
-         refresh_at = excluded.refresh_at, dane = excluded.dane",
+         refresh_at = excluded.refresh_at, dane = excluded.dane{tail}"
     );
-    sql
-}
-
-fn domain(row: &SqliteRow) -> Result<DomainName, StoreError> {
-    DomainName::parse(row.try_get("domain")?).map_err(damaged("policy"))
-}
-
-fn policy(row: &SqliteRow) -> Result<StoredPolicy, StoreError> {
-    Ok(StoredPolicy {
-        domain: domain(row)?,
-        record_id: PolicyId::parse(row.try_get("record_id")?).map_err(damaged("policy"))?,
-        body: row.try_get("body")?,
-        mode: Mode::parse(row.try_get("mode")?).unwrap_or(Mode::None),
-        fetched_at: time("policy", row.try_get("fetched_at")?)?,
-        expires_at: time("policy", row.try_get("expires_at")?)?,
-        refresh_at: time("policy", row.try_get("refresh_at")?)?,
-        dane: row.try_get("dane")?,
-        used_at: time("policy", row.try_get("used_at")?)?,
+    insert(&format!("INSERT INTO policy ({COLUMNS})"), policies, &update, |policy| {
+        [
+            policy.domain.as_str().into(),
+            policy.record_id.as_str().into(),
+            policy.body.as_str().into(),
+            policy.mode.as_str().into(),
+            policy.fetched_at.as_second().into(),
+            policy.expires_at.as_second().into(),
+            policy.refresh_at.as_second().into(),
+            policy.dane.as_str().into(),
+            policy.used_at.as_second().into(),
+        ]
     })
+}
+
+/// The last policy of each domain, in the order of the keys: two transactions that write the same rows can't wait for each
+/// other.
+fn sorted(policies: &[StoredPolicy]) -> Vec<&StoredPolicy> {
+    let last: BTreeMap<&str, &StoredPolicy> =
+        policies.iter().map(|policy| (policy.domain.as_str(), policy)).collect();
+    last.into_values().collect()
+}
+
+impl FromRow for StoredPolicy {
+    /// Reads the [`COLUMNS`].
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            domain: DomainName::parse(&row.get::<String>()?).map_err(damaged("policy"))?,
+            record_id: PolicyId::parse(&row.get::<String>()?).map_err(damaged("policy"))?,
+            body: row.get()?,
+            mode: Mode::parse(&row.get::<String>()?).unwrap_or(Mode::None),
+            fetched_at: time("policy", row.get()?)?,
+            expires_at: time("policy", row.get()?)?,
+            refresh_at: time("policy", row.get()?)?,
+            dane: row.get()?,
+            used_at: time("policy", row.get()?)?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -318,7 +330,7 @@ mod tests {
         policy.record_id = PolicyId::parse("2").unwrap();
         store.put_policies(std::slice::from_ref(&policy)).await.unwrap();
         store.close().await;
-        let again = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let again = dir.open().await;
         assert_eq!(again.policy(&domain).await.unwrap(), Some(policy));
         assert_eq!(again.delete_expired_policies(Fetched::at_any_time(at(199))).await.unwrap(), 0);
         assert_eq!(again.delete_expired_policies(Fetched::at_any_time(at(200))).await.unwrap(), 1);
@@ -365,6 +377,24 @@ mod tests {
             assert_eq!(found.record_id.as_str(), id, "{policy:?}");
         }
         assert!(store.import_policies(&[]).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn policies_written_in_opposite_orders_do_not_wait_for_each_other_for_ever() {
+        let (_dir, store) = crate::scratch().await;
+        let all: Vec<StoredPolicy> =
+            (0..200).map(|number| stored(&format!("d{number}.example"), number, 900)).collect();
+        let mut reversed = all.clone();
+        reversed.reverse();
+        let writes = (0..10).map(|number| {
+            let (store, policies) =
+                (store.clone(), if number % 2 == 0 { all.clone() } else { reversed.clone() });
+            tokio::spawn(async move { store.put_once(&sorted(&policies)).await })
+        });
+        for write in writes.collect::<Vec<_>>() {
+            write.await.unwrap().unwrap();
+        }
+        assert_eq!(store.policies_after("", 999).await.unwrap().len(), 200);
     }
 
     #[tokio::test]

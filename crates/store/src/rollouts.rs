@@ -1,6 +1,7 @@
 //! The rollout state of each domain, and the journal of all steps and decisions. The receiving side's planner writes
 //! both; commands and the dashboard show them. The receiving side defines the state's type, which is stored as JSON.
 
+use crate::query::{built, sql};
 use crate::{Store, StoreError, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
@@ -37,15 +38,15 @@ impl Store {
     /// Replaces the rollout state of a domain.
     pub async fn put_rollout<S: Serialize>(&self, domain: &DomainName, state: &S) -> Result<(), StoreError> {
         let json = serde_json::to_string(state).map_err(damaged("rollout"))?;
-        sqlx::query(UPSERT).bind(domain.as_str()).bind(json).execute(&self.pool).await?;
+        sql(UPSERT).bind(domain.as_str()).bind(json).execute(self).await?;
         Ok(())
     }
 
     /// Returns the rollout state of a domain. `None` if none is stored.
     pub async fn rollout<S: DeserializeOwned>(&self, domain: &DomainName) -> Result<Option<S>, StoreError> {
-        let row: Option<(String,)> = sqlx::query_as("SELECT state FROM rollout WHERE domain = $1")
+        let row: Option<(String,)> = sql("SELECT state FROM rollout WHERE domain = $1")
             .bind(domain.as_str())
-            .fetch_optional(&self.pool)
+            .fetch_optional(self)
             .await?;
         row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("rollout"))).transpose()
     }
@@ -58,27 +59,27 @@ impl Store {
         change: impl FnOnce(&mut S) + Send,
     ) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
-        let row: Option<(String,)> = sqlx::query_as("SELECT state FROM rollout WHERE domain = $1")
+        // The row has to exist, so that it can be locked.
+        sql("INSERT INTO rollout (domain, state) VALUES ($1, $2) ON CONFLICT (domain) DO NOTHING")
             .bind(domain.as_str())
-            .fetch_optional(&mut *transaction)
+            .bind(serde_json::to_string(&S::default()).map_err(damaged("rollout"))?)
+            .execute(&mut transaction)
             .await?;
-        let mut state: S = match row {
-            Some((json,)) => serde_json::from_str(&json).map_err(damaged("rollout"))?,
-            None => S::default(),
-        };
+        let select = format!("SELECT state FROM rollout WHERE domain = $1{}", transaction.for_update());
+        let (json,): (String,) = built(select).bind(domain.as_str()).fetch_one(&mut transaction).await?;
+        let mut state: S = serde_json::from_str(&json).map_err(damaged("rollout"))?;
         change(&mut state);
-        sqlx::query(UPSERT)
+        sql(UPSERT)
             .bind(domain.as_str())
             .bind(serde_json::to_string(&state).map_err(damaged("rollout"))?)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         transaction.commit().await
     }
 
     /// Returns all rollout states by domain name.
     pub async fn rollouts<S: DeserializeOwned>(&self) -> Result<BTreeMap<String, S>, StoreError> {
-        let rows: Vec<(String, String)> =
-            sqlx::query_as("SELECT domain, state FROM rollout").fetch_all(&self.pool).await?;
+        let rows: Vec<(String, String)> = sql("SELECT domain, state FROM rollout").fetch_all(self).await?;
         rows.into_iter()
             .map(|(domain, json)| Ok((domain, serde_json::from_str(&json).map_err(damaged("rollout"))?)))
             .collect()
@@ -86,13 +87,12 @@ impl Store {
 
     /// Returns up to `most` journal entries of all domains with ids below `before`, newest first.
     pub async fn journal_of_all(&self, before: i64, most: u32) -> Result<Vec<JournalLine>, StoreError> {
-        let rows: Vec<(i64, String, i64, String, String)> = sqlx::query_as(
-            "SELECT id, domain, at, who, what FROM journal WHERE id < $1 ORDER BY id DESC LIMIT $2",
-        )
-        .bind(before)
-        .bind(most)
-        .fetch_all(&self.pool)
-        .await?;
+        let rows: Vec<(i64, String, i64, String, String)> =
+            sql("SELECT id, domain, at, who, what FROM journal WHERE id < $1 ORDER BY id DESC LIMIT $2")
+                .bind(before)
+                .bind(most)
+                .fetch_all(self)
+                .await?;
         rows.into_iter()
             .map(|(id, domain, at, who, what)| {
                 Ok(JournalLine { id, domain, entry: JournalEntry { at: time("journal", at)?, who, what } })
@@ -108,12 +108,12 @@ impl Store {
         who: &str,
         what: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO journal (domain, at, who, what) VALUES ($1, $2, $3, $4)")
+        sql("INSERT INTO journal (domain, at, who, what) VALUES ($1, $2, $3, $4)")
             .bind(domain.as_str())
             .bind(at.as_second())
             .bind(who)
             .bind(what)
-            .execute(&self.pool)
+            .execute(self)
             .await?;
         Ok(())
     }
@@ -121,9 +121,9 @@ impl Store {
     /// Returns the journal of a domain, oldest entry first.
     pub async fn journal_of(&self, domain: &DomainName) -> Result<Vec<JournalEntry>, StoreError> {
         let rows: Vec<(i64, String, String)> =
-            sqlx::query_as("SELECT at, who, what FROM journal WHERE domain = $1 ORDER BY id")
+            sql("SELECT at, who, what FROM journal WHERE domain = $1 ORDER BY id")
                 .bind(domain.as_str())
-                .fetch_all(&self.pool)
+                .fetch_all(self)
                 .await?;
         rows.into_iter()
             .map(|(at, who, what)| Ok(JournalEntry { at: time("journal", at)?, who, what }))

@@ -1,25 +1,24 @@
 //! Check result pages that users share by link. Only the newest pages are kept. The public check of the dashboard
 //! stores a page; a request for its link reads it.
 
+use crate::query::sql;
 use crate::{Store, StoreError, TENANT};
 
 impl Store {
     /// Stores a page under `word`, the random part of its link. Then deletes all but the newest `most` pages.
     pub async fn put_shared_page(&self, word: &str, page: &str, most: u32) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
-        sqlx::query("INSERT INTO shared_page (tenant, word, page) VALUES ($1, $2, $3)")
+        sql("INSERT INTO shared_page (tenant, word, page) VALUES ($1, $2, $3)")
             .bind(TENANT)
             .bind(word)
             .bind(page)
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
-        sqlx::query(
-            "DELETE FROM shared_page WHERE tenant = $1 AND number NOT IN
-               (SELECT number FROM shared_page WHERE tenant = $1 ORDER BY number DESC LIMIT $2)",
-        )
+        sql("DELETE FROM shared_page WHERE tenant = $1 AND number NOT IN
+               (SELECT number FROM shared_page WHERE tenant = $1 ORDER BY number DESC LIMIT $2)")
         .bind(TENANT)
         .bind(most)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await?;
         transaction.commit().await?;
         Ok(())
@@ -27,19 +26,17 @@ impl Store {
 
     /// Returns the page behind a link. `None` if it was deleted or never existed.
     pub async fn shared_page(&self, word: &str) -> Result<Option<String>, StoreError> {
-        let page = sqlx::query_scalar("SELECT page FROM shared_page WHERE tenant = $1 AND word = $2");
-        Ok(page.bind(TENANT).bind(word).fetch_optional(&self.pool).await?)
+        let page = sql("SELECT page FROM shared_page WHERE tenant = $1 AND word = $2");
+        let row: Option<(String,)> = page.bind(TENANT).bind(word).fetch_optional(self).await?;
+        Ok(row.map(|(page,)| page))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[tokio::test]
     async fn only_the_newest_pages_are_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let (_dir, store) = crate::scratch().await;
         for word in ["a", "b", "c"] {
             store.put_shared_page(word, &format!("page {word}"), 2).await.unwrap();
         }

@@ -1,6 +1,7 @@
 //! Results of the probes that the sending side makes for policies in mode `testing`. A probe shows what enforcement
 //! would have done, which is reported for the UTC day of the mail (RFC 8461 §5, RFC 8460 §4.3).
 
+use crate::query::sql;
 use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, ResultType};
 use jiff::Timestamp;
@@ -32,10 +33,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         for probe in probes {
-            sqlx::query(
-                "INSERT INTO tested (day, domain, mx, at, result_type, receiving_ip, reason)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (day, domain, mx, at) DO NOTHING",
-            )
+            sql("INSERT INTO tested (day, domain, mx, at, result_type, receiving_ip, reason)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (day, domain, mx, at) DO NOTHING")
             .bind(day.as_second())
             .bind(domain.as_str())
             .bind(probe.mx.as_str())
@@ -43,7 +42,7 @@ impl Store {
             .bind(probe.failure.as_ref().map_or("", ResultType::as_str))
             .bind(probe.receiving_ip.map(|ip| ip.to_string()).unwrap_or_default())
             .bind(probe.reason.as_str())
-            .execute(&mut *transaction)
+            .execute(&mut transaction)
             .await?;
         }
         transaction.commit().await?;
@@ -56,14 +55,13 @@ impl Store {
         day: Timestamp,
         domain: &DomainName,
     ) -> Result<Vec<TestingProbe>, StoreError> {
-        let rows: Vec<(String, i64, String, String, String)> = sqlx::query_as(
-            "SELECT mx, at, result_type, receiving_ip, reason FROM tested
-             WHERE day = $1 AND domain = $2 ORDER BY at, mx",
-        )
-        .bind(day.as_second())
-        .bind(domain.as_str())
-        .fetch_all(&self.pool)
-        .await?;
+        let rows: Vec<(String, i64, String, String, String)> =
+            sql("SELECT mx, at, result_type, receiving_ip, reason FROM tested
+             WHERE day = $1 AND domain = $2 ORDER BY at, mx")
+            .bind(day.as_second())
+            .bind(domain.as_str())
+            .fetch_all(self)
+            .await?;
         rows.into_iter()
             .map(|(mx, at, result, ip, reason)| {
                 Ok(TestingProbe {
@@ -84,22 +82,22 @@ impl Store {
         &self,
         day: Timestamp,
     ) -> Result<HashSet<DomainName>, StoreError> {
-        let names: Vec<String> = sqlx::query_scalar("SELECT DISTINCT domain FROM tested WHERE day = $1")
+        let names: Vec<(String,)> = sql("SELECT DISTINCT domain FROM tested WHERE day = $1")
             .bind(day.as_second())
-            .fetch_all(&self.pool)
+            .fetch_all(self)
             .await?;
-        names.iter().map(|name| DomainName::parse(name).map_err(damaged("tested"))).collect()
+        names.iter().map(|(name,)| DomainName::parse(name).map_err(damaged("tested"))).collect()
     }
 
     /// Returns the domains with mail on a UTC day under a policy that contains the word `testing`, with the policy's
     /// lines. The caller checks the policy's mode.
     pub async fn maybe_testing(&self, day: Timestamp) -> Result<Vec<(DomainName, Vec<String>)>, StoreError> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
+        let rows: Vec<(String, String)> = sql(
             "SELECT domain, policy_string FROM tally
-             WHERE day = $1 AND policy_type = 'sts' AND policy_string LIKE '%testing%' ORDER BY domain",
+             WHERE day = $1 AND policy_type = 'sts' AND lower(policy_string) LIKE '%testing%' ORDER BY domain",
         )
         .bind(day.as_second())
-        .fetch_all(&self.pool)
+        .fetch_all(self)
         .await?;
         rows.into_iter()
             .map(|(domain, lines)| {

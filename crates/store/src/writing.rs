@@ -2,84 +2,173 @@
 //!
 //! SQLx's own transactions are unsuitable. When the disk is full, SQLite rolls back by itself, but the SQLx
 //! connection still counts the transaction as open, and every later transaction on that connection fails. [`Writing`]
-//! instead closes its connection when it is dropped without a commit, and the pool opens a new one.
+//! instead closes its connection when it is dropped without an end, and the pool opens a new one.
+//!
+//! On SQLite a transaction has the database to itself from its beginning. On PostgreSQL others run beside it, so a
+//! transaction that decides by what it reads first locks the row that decides ([`Writing::lock`]).
 
+#[cfg(feature = "postgres")]
+use crate::database::postgres;
+use crate::database::{Database, sqlite};
+use crate::query::{Dialect, built, sql};
 use crate::{Store, StoreError};
-use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqliteConnection};
-use std::ops::{Deref, DerefMut};
 
 /// A write transaction. It is rolled back when it is dropped without a commit.
 pub(crate) struct Writing {
-    connection: PoolConnection<Sqlite>,
-    is_committed: bool,
+    pub(crate) connection: Connection,
+    is_ended: bool,
+}
+
+pub(crate) enum Connection {
+    Sqlite(sqlite::SqliteHandle),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::PgHandle),
+}
+
+/// A row of the table `version`. Numbers that others look for are taken from these rows within the transaction that
+/// uses them: `MAX(version) + 1` could give one number twice, or a smaller number could become visible after a larger
+/// one, which a reader of "all after" would miss for ever.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Counter {
+    /// Increases with every change of the stored reports.
+    Reports,
+    /// The number of stored reports.
+    ReportCount,
+    /// The row id of the newest report.
+    ReportId,
+    /// The version of the last change of a served policy.
+    Hosted,
+    /// The version of the last change of a certificate.
+    Certificate,
+    /// Increases when a day is closed.
+    ClosedDays,
+}
+
+impl Counter {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reports => "reports",
+            Self::ReportCount => "report count",
+            Self::ReportId => "report id",
+            Self::Hosted => "hosted",
+            Self::Certificate => "certificate",
+            Self::ClosedDays => "closed days",
+        }
+    }
+}
+
+/// How a row is locked until the end of the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Against changes and all locks.
+    Alone,
+    /// Against changes; others may lock it in the same way.
+    Shared,
 }
 
 impl Store {
-    /// Begins an immediate transaction, in the file that is at its path. A deferred one may fail with `SQLITE_BUSY` when it upgrades to a write.
+    /// Begins a transaction. On SQLite it waits for the end of those that were begun before.
     pub(crate) async fn writing(&self) -> Result<Writing, StoreError> {
-        self.check_file()?;
-        let mut writing = Writing { connection: self.pool.acquire().await?, is_committed: false };
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *writing.connection).await?;
+        // From here on an error or a cancelled call closes the connection.
+        let mut writing = match &self.database {
+            Database::Sqlite(database) => {
+                Writing { connection: Connection::Sqlite(database.writer().await?), is_ended: false }
+            }
+            #[cfg(feature = "postgres")]
+            Database::Postgres(database) => {
+                Writing { connection: Connection::Postgres(database.connection().await?), is_ended: false }
+            }
+        };
+        match &mut writing.connection {
+            Connection::Sqlite(connection) => sqlite::begin(connection).await?,
+            #[cfg(feature = "postgres")]
+            Connection::Postgres(connection) => postgres::begin(connection).await?,
+        }
         Ok(writing)
+    }
+
+    /// Returns the value of a counter.
+    pub(crate) async fn counter(&self, counter: Counter) -> Result<i64, StoreError> {
+        let query = sql("SELECT value FROM version WHERE name = $1").bind(counter.name());
+        let (value,) = query.fetch_one(self).await?;
+        Ok(value)
     }
 }
 
 impl Writing {
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        sqlx::query("COMMIT").execute(&mut *self.connection).await?;
-        self.is_committed = true;
+        sql("COMMIT").execute(&mut self).await?;
+        self.is_ended = true;
         Ok(())
     }
-}
 
-impl Deref for Writing {
-    type Target = SqliteConnection;
-    fn deref(&self) -> &SqliteConnection {
-        &self.connection
+    /// Undoes the transaction. Unlike a drop, this keeps the connection.
+    pub(crate) async fn rollback(mut self) -> Result<(), StoreError> {
+        sql("ROLLBACK").execute(&mut self).await?;
+        self.is_ended = true;
+        Ok(())
     }
-}
 
-impl DerefMut for Writing {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.connection
+    /// The SQL that the database understands.
+    pub(crate) fn dialect(&self) -> Dialect {
+        match &self.connection {
+            Connection::Sqlite(_) => Dialect::Sqlite,
+            #[cfg(feature = "postgres")]
+            Connection::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// What a `SELECT` of rows that must not change until the commit ends with. SQLite needs no lock.
+    pub(crate) fn for_update(&self) -> &'static str {
+        self.dialect().pick("", " FOR UPDATE")
+    }
+
+    /// Locks a counter until the end of the transaction, and returns its value.
+    pub(crate) async fn lock(&mut self, counter: Counter, lock: Lock) -> Result<i64, StoreError> {
+        let ending = match lock {
+            Lock::Alone => self.for_update(),
+            Lock::Shared => self.dialect().pick("", " FOR SHARE"),
+        };
+        let query = built(format!("SELECT value FROM version WHERE name = $1{ending}")).bind(counter.name());
+        let (value,) = query.fetch_one(&mut *self).await?;
+        Ok(value)
+    }
+
+    /// Increases a counter, and returns its new value. The row is locked until the end of the transaction.
+    pub(crate) async fn increase(&mut self, counter: Counter, by: i64) -> Result<i64, StoreError> {
+        let query = sql("UPDATE version SET value = value + $2 WHERE name = $1 RETURNING value");
+        let (value,) = query.bind(counter.name()).bind(by).fetch_one(&mut *self).await?;
+        Ok(value)
     }
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        if !self.is_committed {
-            self.connection.close_on_drop();
+        if self.is_ended {
+            return;
+        }
+        match &mut self.connection {
+            Connection::Sqlite(connection) => connection.close_on_drop(),
+            #[cfg(feature = "postgres")]
+            Connection::Postgres(connection) => connection.close_on_drop(),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #[tokio::test]
-    async fn a_dropped_transaction_is_rolled_back_and_blocks_no_later_one() {
-        let (_dir, store) = crate::scratch().await;
-        let count = || async {
-            sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM reported_day")
-                .fetch_one(&store.pool)
-                .await
-                .unwrap()
-        };
-        let insert = "INSERT INTO reported_day (day, is_built) VALUES (1, 1)";
-        for _ in 0..10 {
-            let mut writing = store.writing().await.unwrap();
-            sqlx::query(insert).execute(&mut *writing).await.unwrap();
-        }
-        assert_eq!(count().await, 0);
-        for _ in 0..10 {
-            // SQLite rolls back by itself when the disk is full.
-            let mut writing = store.writing().await.unwrap();
-            sqlx::query("ROLLBACK").execute(&mut *writing).await.unwrap();
-            assert!(writing.commit().await.is_err());
-        }
-        let mut writing = store.writing().await.unwrap();
-        sqlx::query(insert).execute(&mut *writing).await.unwrap();
-        writing.commit().await.unwrap();
-        assert_eq!(count().await, 1);
+/// How often a transaction is tried that PostgreSQL aborts because of concurrent ones. SQLite aborts none.
+const TRIES: u32 = 3;
+
+/// Counts the tries of a transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Tries(u32);
+
+impl Tries {
+    /// True if the transaction failed because of a concurrent one and should be run again, from its beginning.
+    pub(crate) fn again<T>(&mut self, done: &Result<T, StoreError>) -> bool {
+        self.0 += 1;
+        self.0 < TRIES && matches!(done, Err(error) if error.is_conflict())
     }
 }
+
+#[cfg(test)]
+mod tests;

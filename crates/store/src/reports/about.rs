@@ -1,17 +1,18 @@
 //! The content of the reports about a domain, and sums by day, cause and sender. The rollout gate uses the former as
 //! evidence; the dashboard and commands show the sums.
 //!
-//! The counts come from strangers, so the queries use `total()`, which does not fail where `sum()` overflows. Sums are
+//! The counts come from strangers, so the queries use [`total!`], which does not fail where `sum()` overflows. Sums are
 //! capped at the largest integer. A report over several days is counted on its first day, unless noted otherwise.
 
 use super::{Trust, kind_of, range};
+use crate::query::{FromRow, Row, sql, total};
+use crate::writing::Counter;
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::DomainName;
 use formats::report::DateRange;
 use formats::result_type::PolicyType;
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::Row;
 use std::collections::BTreeMap;
 
 /// The parts of a stored report that are about one domain.
@@ -112,8 +113,9 @@ pub struct SenderSum {
     pub last: Timestamp,
 }
 
-pub(super) fn unsigned(row: &sqlx::sqlite::SqliteRow, at: usize) -> Result<u64, StoreError> {
-    row.try_get::<i64, _>(at)?.try_into().map_err(damaged("outcome"))
+/// Reads the next column, which is a count.
+pub(super) fn unsigned(row: &mut Row<'_>) -> Result<u64, StoreError> {
+    row.get::<i64>()?.try_into().map_err(damaged("outcome"))
 }
 
 impl Store {
@@ -124,7 +126,7 @@ impl Store {
         since: Timestamp,
     ) -> Result<Vec<KeptReport>, StoreError> {
         let mut failures = self.failures_about(domain, since).await?;
-        let rows = sqlx::query(
+        let rows: Vec<OutcomeRow> = sql(
             "SELECT outcome.report, submitter.text, report.trust, report.range_start, report.range_end,
                     outcome.kind, outcome.successful, outcome.failed
              FROM outcome JOIN report ON report.id = outcome.report JOIN name AS submitter ON submitter.id = report.submitter
@@ -135,28 +137,19 @@ impl Store {
         .bind(TENANT)
         .bind(domain.as_str())
         .bind(since.as_second())
-        .fetch_all(&self.pool)
+        .fetch_all(self)
         .await?;
         let mut found: Vec<(i64, KeptReport)> = Vec::new();
-        for row in rows {
-            let (id, kind): (i64, i64) = (row.try_get(0)?, row.try_get(5)?);
-            let outcome = PolicyOutcome {
-                kind: kind_of(kind),
-                successful: unsigned(&row, 6)?,
-                failed: unsigned(&row, 7)?,
-                failures: failures.remove(&(id, kind)).unwrap_or_default(),
-            };
-            if let Some((_, last)) = found.last_mut().filter(|(last, _)| *last == id) {
-                last.outcomes.push(outcome);
-                continue;
+        for OutcomeRow { report, kind, kept } in rows {
+            let failures = failures.remove(&(report, kind)).unwrap_or_default();
+            let outcomes = kept
+                .outcomes
+                .into_iter()
+                .map(|outcome| PolicyOutcome { failures: failures.clone(), ..outcome });
+            match found.last_mut().filter(|(last, _)| *last == report) {
+                Some((_, last)) => last.outcomes.extend(outcomes),
+                None => found.push((report, KeptReport { outcomes: outcomes.collect(), ..kept })),
             }
-            let report = KeptReport {
-                submitter: row.try_get(1)?,
-                trust: Trust::parse(row.try_get(2)?)?,
-                range: range(row.try_get(3)?, row.try_get(4)?)?,
-                outcomes: vec![outcome],
-            };
-            found.push((id, report));
         }
         Ok(found.into_iter().map(|(_, report)| report).collect())
     }
@@ -166,77 +159,62 @@ impl Store {
         domain: &DomainName,
         since: Timestamp,
     ) -> Result<BTreeMap<(i64, i64), Vec<FailureSum>>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT failure.report, failure.kind, result.text, host.text, CAST(total(failure.sessions) AS INTEGER)
-             FROM failure JOIN report ON report.id = failure.report
+        let rows: Vec<(i64, i64, String, String, i64)> = sql(concat!(
+            "SELECT failure.report, failure.kind, result.text, host.text, ",
+            total!("failure.sessions"),
+            " FROM failure JOIN report ON report.id = failure.report
              JOIN name AS result ON result.id = failure.result_type JOIN name AS host ON host.id = failure.host
              WHERE failure.tenant = $1 AND failure.domain = (SELECT id FROM name WHERE text = $2)
                AND report.range_end >= $3
-             GROUP BY failure.report, failure.kind, result.text, host.text",
-        )
+             GROUP BY failure.report, failure.kind, result.text, host.text
+             ORDER BY failure.report, failure.kind, result.text, host.text"
+        ))
         .bind(TENANT)
         .bind(domain.as_str())
         .bind(since.as_second())
-        .fetch_all(&self.pool)
+        .fetch_all(self)
         .await?;
         let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for row in rows {
-            found.entry((row.try_get(0)?, row.try_get(1)?)).or_default().push(FailureSum {
-                result_type: row.try_get(2)?,
-                host: row.try_get(3)?,
-                sessions: unsigned(&row, 4)?,
-            });
+        for (report, kind, result_type, host, sessions) in rows {
+            let sessions = u64::try_from(sessions).map_err(damaged("failure"))?;
+            found.entry((report, kind)).or_default().push(FailureSum { result_type, host, sessions });
         }
         Ok(found)
     }
 
     /// Returns the daily sums of a domain since `since`, oldest day first. Days without reports are omitted.
     pub async fn days_of(&self, domain: &DomainName, since: Timestamp) -> Result<Vec<DaySum>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT day, CAST(successful AS INTEGER), CAST(failed AS INTEGER), CAST(sts_sessions AS INTEGER), tainted, CAST(unproved AS INTEGER) FROM domain_day
+        sql(
+            "SELECT day, CAST(successful AS BIGINT), CAST(failed AS BIGINT), CAST(sts_sessions AS BIGINT), tainted, CAST(unproved AS BIGINT) FROM domain_day
              WHERE tenant = $1 AND domain = (SELECT id FROM name WHERE text = $2) AND day + 86400 > $3 ORDER BY day",
         )
         .bind(TENANT)
         .bind(domain.as_str())
         .bind(since.as_second())
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(DaySum {
-                    day: time("domain_day", row.try_get(0)?)?,
-                    successful: unsigned(row, 1)?,
-                    failed: unsigned(row, 2)?,
-                    sts_sessions: unsigned(row, 3)?,
-                    tainted: unsigned(row, 4)?,
-                    unproved: unsigned(row, 5)?,
-                })
-            })
-            .collect()
+        .fetch_all(self)
+        .await
     }
 
     /// Returns a number that increases with every change of the stored reports.
     pub async fn reports_version(&self) -> Result<i64, StoreError> {
-        let (version,): (i64,) =
-            sqlx::query_as("SELECT value FROM version WHERE name = 'reports'").fetch_one(&self.pool).await?;
-        Ok(version)
+        self.counter(Counter::Reports).await
     }
 
     /// Returns the daily sums of all domains since `since`, by domain name. The query packs all days of a
     /// domain into one row.
     pub async fn days_of_all(&self, since: Timestamp) -> Result<BTreeMap<String, Vec<DaySum>>, StoreError> {
-        let rows = sqlx::query(
+        let rows: Vec<(String, String)> = sql(
             "SELECT (SELECT text FROM name WHERE id = domain),
-                    string_agg(concat_ws(' ', day, CAST(successful AS INTEGER), CAST(failed AS INTEGER), CAST(sts_sessions AS INTEGER), tainted, CAST(unproved AS INTEGER)), ' ')
+                    string_agg(concat_ws(' ', day, CAST(successful AS BIGINT), CAST(failed AS BIGINT), CAST(sts_sessions AS BIGINT), tainted, CAST(unproved AS BIGINT)), ' ')
              FROM domain_day WHERE tenant = $1 AND day + 86400 > $2 GROUP BY domain",
         )
         .bind(TENANT)
         .bind(since.as_second())
-        .fetch_all(&self.pool)
+        .fetch_all(self)
         .await?;
         let mut all = BTreeMap::new();
-        for row in rows {
-            let mut numbers = row.try_get::<&str, _>(1)?.split(' ');
+        for (domain, packed) in rows {
+            let mut numbers = packed.split(' ');
             let mut days = Vec::new();
             while let Some(day) = numbers.next() {
                 let mut count = || {
@@ -253,7 +231,7 @@ impl Store {
                 });
             }
             days.sort_unstable_by_key(|day| day.day);
-            all.insert(row.try_get(0)?, days);
+            all.insert(domain, days);
         }
         Ok(all)
     }
@@ -265,41 +243,25 @@ impl Store {
         domain: &DomainName,
         since: Timestamp,
     ) -> Result<Vec<CauseSum>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT result.text, host.text, failure.address, failure.kind, CAST(total(failure.sessions) AS INTEGER),
-                    count(DISTINCT report.submitter), min(submitter.text), min(failure.day), max(failure.day),
-                    max(report.id), report.trust >= $4 AS counts
+        sql(concat!(
+            "SELECT result.text, host.text, failure.address, failure.kind, ",
+            total!("failure.sessions"),
+            ", count(DISTINCT report.submitter), min(submitter.text), min(failure.day), max(failure.day),
+                    max(report.id), CAST(report.trust >= $4 AS INTEGER) AS counts
              FROM failure JOIN report ON report.id = failure.report
              JOIN name AS result ON result.id = failure.result_type JOIN name AS host ON host.id = failure.host
              JOIN name AS submitter ON submitter.id = report.submitter
              WHERE failure.tenant = $1 AND failure.domain = (SELECT id FROM name WHERE text = $2)
                AND failure.day + 86400 > $3 AND failure.sessions > 0
              GROUP BY result.text, host.text, failure.address, failure.kind, counts
-             ORDER BY counts DESC, total(failure.sessions) DESC LIMIT 200",
-        )
+             ORDER BY counts DESC, sum(CAST(failure.sessions AS DOUBLE PRECISION)) DESC LIMIT 200"
+        ))
         .bind(TENANT)
         .bind(domain.as_str())
         .bind(since.as_second())
         .bind(Trust::Trusted as i64)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(CauseSum {
-                    result_type: row.try_get(0)?,
-                    host: row.try_get(1)?,
-                    address: row.try_get(2)?,
-                    kind: kind_of(row.try_get(3)?),
-                    sessions: unsigned(row, 4)?,
-                    senders: unsigned(row, 5)?,
-                    sender: row.try_get(6)?,
-                    first: time("failure", row.try_get(7)?)?,
-                    last: time("failure", row.try_get(8)?)?,
-                    report: row.try_get(9)?,
-                    counts: row.try_get::<i64, _>(10)? != 0,
-                })
-            })
-            .collect()
+        .fetch_all(self)
+        .await
     }
 
     /// Returns the sums of up to 1,000 submitters about a domain since `since`, those with the most sessions first.
@@ -308,47 +270,107 @@ impl Store {
         domain: &DomainName,
         since: Timestamp,
     ) -> Result<Vec<SenderSum>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT submitter.text, report.trust >= $4 AS counts, count(DISTINCT report.id),
-                    CAST(total(outcome.successful) AS INTEGER), CAST(total(outcome.failed) AS INTEGER), max(outcome.day)
+        sql(concat!(
+            "SELECT submitter.text, CAST(report.trust >= $4 AS INTEGER) AS counts, count(DISTINCT report.id), ",
+            total!("outcome.successful"),
+            ", ",
+            total!("outcome.failed"),
+            ", max(outcome.day)
              FROM outcome JOIN report ON report.id = outcome.report
              JOIN name AS submitter ON submitter.id = report.submitter
              WHERE outcome.tenant = $1 AND outcome.domain = (SELECT id FROM name WHERE text = $2)
                AND outcome.day + 86400 > $3
-             GROUP BY submitter.text, counts ORDER BY total(outcome.successful) + total(outcome.failed) DESC LIMIT 1000",
-        )
+             GROUP BY submitter.text, counts ORDER BY sum(CAST(outcome.successful AS DOUBLE PRECISION) + outcome.failed) DESC LIMIT 1000"
+        ))
         .bind(TENANT)
         .bind(domain.as_str())
         .bind(since.as_second())
         .bind(Trust::Trusted as i64)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(sender).collect()
+        .fetch_all(self)
+        .await
     }
 
     /// Like [`Store::senders_about`], but about all domains. Reads the daily sums, not the reports.
     pub async fn senders(&self, since: Timestamp) -> Result<Vec<SenderSum>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT name.text, counts, sum(reports), CAST(total(successful) AS INTEGER), CAST(total(failed) AS INTEGER), max(day)
-             FROM submitter_day JOIN name ON name.id = submitter
+        sql(concat!(
+            "SELECT name.text, counts, CAST(sum(reports) AS BIGINT), ",
+            total!("successful"),
+            ", ",
+            total!("failed"),
+            ", max(day) FROM submitter_day JOIN name ON name.id = submitter
              WHERE tenant = $1 AND day + 86400 > $2 AND reports > 0
-             GROUP BY name.text, counts ORDER BY total(successful) + total(failed) DESC LIMIT 1000",
-        )
+             GROUP BY name.text, counts ORDER BY sum(CAST(successful AS DOUBLE PRECISION) + failed) DESC LIMIT 1000"
+        ))
         .bind(TENANT)
         .bind(since.as_second())
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(sender).collect()
+        .fetch_all(self)
+        .await
     }
 }
 
-fn sender(row: &sqlx::sqlite::SqliteRow) -> Result<SenderSum, StoreError> {
-    Ok(SenderSum {
-        submitter: row.try_get(0)?,
-        counts: row.try_get::<i64, _>(1)? != 0,
-        reports: unsigned(row, 2)?,
-        successful: unsigned(row, 3)?,
-        failed: unsigned(row, 4)?,
-        last: time("outcome", row.try_get(5)?)?,
-    })
+/// One outcome of a report.
+struct OutcomeRow {
+    report: i64,
+    kind: i64,
+    kept: KeptReport,
+}
+
+impl FromRow for OutcomeRow {
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        let report = row.get()?;
+        let (submitter, trust) = (row.get()?, Trust::parse(row.get()?)?);
+        let range = range(row.get()?, row.get()?)?;
+        let kind = row.get()?;
+        let outcome = PolicyOutcome {
+            kind: kind_of(kind),
+            successful: unsigned(row)?,
+            failed: unsigned(row)?,
+            failures: Vec::new(),
+        };
+        Ok(Self { report, kind, kept: KeptReport { submitter, trust, range, outcomes: vec![outcome] } })
+    }
+}
+
+impl FromRow for DaySum {
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            day: time("domain_day", row.get()?)?,
+            successful: unsigned(row)?,
+            failed: unsigned(row)?,
+            sts_sessions: unsigned(row)?,
+            tainted: unsigned(row)?,
+            unproved: unsigned(row)?,
+        })
+    }
+}
+
+impl FromRow for CauseSum {
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            result_type: row.get()?,
+            host: row.get()?,
+            address: row.get()?,
+            kind: kind_of(row.get()?),
+            sessions: unsigned(row)?,
+            senders: unsigned(row)?,
+            sender: row.get()?,
+            first: time("failure", row.get()?)?,
+            last: time("failure", row.get()?)?,
+            report: row.get()?,
+            counts: row.get::<i64>()? != 0,
+        })
+    }
+}
+
+impl FromRow for SenderSum {
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            submitter: row.get()?,
+            counts: row.get::<i64>()? != 0,
+            reports: unsigned(row)?,
+            successful: unsigned(row)?,
+            failed: unsigned(row)?,
+            last: time("outcome", row.get()?)?,
+        })
+    }
 }

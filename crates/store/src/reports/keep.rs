@@ -1,17 +1,23 @@
-//! Stores reports. Each batch is one transaction: either all of its reports are durable when the call returns, or none.
+//! Stores reports. They are durable when the call returns. Each batch of [`TRANSACTION_REPORTS`] is one transaction, so
+//! that a large import does not keep other writes waiting. After an error a part may be stored; storing all of them
+//! again is safe, since those are found as duplicates.
 //!
 //! A report counts once (REC-06). Duplicates are found in two ways: by submitter, `report-id`, range and domains, and
 //! by content, since some senders send one report under two ids. A less trusted copy never blocks or replaces a more
 //! trusted one, so a forger gains nothing by sending a report under an id before the genuine one arrives.
 
 use super::columns::{BATCH_ROWS, count, domain, first};
-use super::names::text_ids;
+use super::names::TextIds;
 use super::sums::Sums;
 use super::{KeepOutcome, NewReport, Trust, digest, kind_number};
+use crate::query::{FromRow, Row, built, insert as insert_rows, parameters, sql, without_nul};
+use crate::writing::{Counter, Lock, Tries, Writing};
 use crate::{Store, StoreError, TENANT, damaged};
 use formats::report::{PolicyReport, Report};
-use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 use std::collections::{BTreeMap, HashMap};
+
+/// The maximum number of reports in one transaction: some hundredths of a second.
+const TRANSACTION_REPORTS: usize = 250;
 
 /// The values of a report that identify it, for the detection of duplicates.
 #[derive(Debug, Clone)]
@@ -43,28 +49,42 @@ impl Store {
         kept.into_iter().next().ok_or_else(|| damaged("report")("nothing was kept"))
     }
 
-    /// Stores reports in one transaction and returns the outcome of each, in order. They are durable when this returns.
+    /// Stores reports and returns the outcome of each, in order. They are durable when this returns.
     pub async fn keep_reports(&self, new: &[NewReport]) -> Result<Vec<KeepOutcome>, StoreError> {
+        let mut kept = Vec::with_capacity(new.len());
+        for batch in new.chunks(TRANSACTION_REPORTS) {
+            let mut tries = Tries::default();
+            loop {
+                let done = self.keep_batch(batch).await;
+                if !tries.again(&done) {
+                    kept.extend(done?);
+                    break;
+                }
+            }
+        }
+        Ok(kept)
+    }
+
+    async fn keep_batch(&self, new: &[NewReport]) -> Result<Vec<KeepOutcome>, StoreError> {
         let mut transaction = self.writing().await?;
-        let connection: &mut SqliteConnection = &mut transaction;
-        let ids = text_ids(connection, new.iter().flat_map(texts)).await?;
-        let id_of = |text: &str| ids.get(text).copied().unwrap_or_default();
+        let writing = &mut transaction;
+        // One import at a time: two copies of a report must not both be new.
+        let last = writing.lock(Counter::ReportId, Lock::Alone).await?;
+        let mut next = last + 1;
+        let ids = TextIds::of(writing, new.iter().flat_map(texts)).await?;
+        let id_of = |text: &str| ids.of_text(text);
         let mut seen: Vec<ExistingReport> =
             new.iter().map(|new| fingerprint(new, &id_of)).collect::<Result<_, _>>()?;
         let mut known = Index::default();
-        for existing in find_existing(connection, &seen).await? {
+        for existing in find_existing(writing, &seen).await? {
             known.add(existing);
         }
-        let mut next: i64 = sqlx::query("SELECT coalesce(max(id), 0) + 1 FROM report")
-            .fetch_one(&mut *connection)
-            .await?
-            .try_get(0)?;
         let (mut kept, mut fresh, mut sums) = (Vec::new(), Vec::new(), Sums::default());
         for (report, this) in new.iter().zip(&mut seen) {
             let outcome = match known.alike(this) {
                 Some(existing) if existing.trust >= this.trust => KeepOutcome::Duplicate,
                 Some(existing) if existing.has_same_content(this) => {
-                    confirm(connection, existing, this, report, &id_of).await?;
+                    confirm(writing, existing, this, report, &id_of).await?;
                     sums.subtract(report, existing.trust, existing.submitter, &id_of);
                     sums.add(report, report.trust, this.submitter, &id_of);
                     existing.submitter = this.submitter;
@@ -82,24 +102,17 @@ impl Store {
             };
             kept.push(outcome);
         }
-        insert(connection, &fresh, &id_of).await?;
+        let fresh_reports = count(fresh.len() as u64);
+        insert(writing, &fresh, &id_of).await?;
         if !sums.is_empty() {
-            sums.write(connection).await?;
-            increase(connection, "reports", 1).await?;
-            increase(connection, "report count", count(fresh.len() as u64)).await?;
+            sums.write(writing).await?;
+            writing.increase(Counter::Reports, 1).await?;
+            writing.increase(Counter::ReportCount, fresh_reports).await?;
+            writing.increase(Counter::ReportId, fresh_reports).await?;
         }
         transaction.commit().await?;
         Ok(kept)
     }
-}
-
-async fn increase(connection: &mut SqliteConnection, name: &str, by: i64) -> Result<(), StoreError> {
-    sqlx::query("UPDATE version SET value = value + $1 WHERE name = $2")
-        .bind(by)
-        .bind(name)
-        .execute(connection)
-        .await?;
-    Ok(())
 }
 
 /// Existing reports, indexed by both digests.
@@ -158,7 +171,7 @@ fn fingerprint(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<Existing
         id: 0,
         submitter: id_of(&new.submitter),
         organization: id_of(organization(report)),
-        report_id: report.report_id.clone(),
+        report_id: without_nul(&report.report_id).into_owned(),
         trust: new.trust,
         digest: digest(&[&range.concat(), &said]),
         identity: digest(&[&range.concat(), identity.as_bytes()]),
@@ -170,88 +183,82 @@ const KNOWN: &str =
 
 /// Returns the stored reports that share a digest with one of `these`.
 async fn find_existing(
-    connection: &mut SqliteConnection,
+    writing: &mut Writing,
     these: &[ExistingReport],
 ) -> Result<Vec<ExistingReport>, StoreError> {
     let mut found = Vec::new();
     for batch in these.chunks(BATCH_ROWS) {
-        let mut query = QueryBuilder::<Sqlite>::new(KNOWN);
-        query.push("digest IN (");
-        let mut list = query.separated(", ");
-        batch.iter().for_each(|one| {
-            list.push_bind(one.digest);
-        });
-        list.push_unseparated(") UNION ");
-        query.push(KNOWN).push("identity IN (");
-        let mut list = query.separated(", ");
-        batch.iter().for_each(|one| {
-            list.push_bind(one.identity);
-        });
-        list.push_unseparated(")");
-        for row in query.build().fetch_all(&mut *connection).await? {
-            found.push(ExistingReport {
-                id: row.try_get(0)?,
-                submitter: row.try_get(1)?,
-                organization: row.try_get(2)?,
-                report_id: row.try_get(3)?,
-                trust: Trust::parse(row.try_get(4)?)?,
-                digest: row.try_get(5)?,
-                identity: row.try_get(6)?,
-            });
-        }
+        let (digests, identities) = (parameters(1, batch.len()), parameters(batch.len() + 1, batch.len()));
+        let text = format!("{KNOWN}digest IN ({digests}) UNION {KNOWN}identity IN ({identities})");
+        let mut query = built(text);
+        query.values.extend(batch.iter().map(|one| one.digest.into()));
+        query.values.extend(batch.iter().map(|one| one.identity.into()));
+        found.extend(query.fetch_all::<ExistingReport>(&mut *writing).await?);
     }
     Ok(found)
 }
 
+impl FromRow for ExistingReport {
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.get()?,
+            submitter: row.get()?,
+            organization: row.get()?,
+            report_id: row.get()?,
+            trust: Trust::parse(row.get()?)?,
+            digest: row.get()?,
+            identity: row.get()?,
+        })
+    }
+}
+
 /// Updates a stored report of which a more trusted copy arrived.
 async fn confirm(
-    connection: &mut SqliteConnection,
+    writing: &mut Writing,
     existing: &ExistingReport,
     this: &ExistingReport,
     report: &NewReport,
     id_of: &impl Fn(&str) -> i64,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4, identity = $5 WHERE id = $6",
-    )
-    .bind(report.trust as i64)
-    .bind(report.signer.as_deref().map(id_of))
-    .bind(this.submitter)
-    .bind(report.arrival as i64)
-    .bind(this.identity)
-    .bind(existing.id)
-    .execute(connection)
-    .await?;
+    sql("UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4, identity = $5 WHERE id = $6")
+        .bind(report.trust as i64)
+        .bind(report.signer.as_deref().map(id_of))
+        .bind(this.submitter)
+        .bind(report.arrival as i64)
+        .bind(this.identity)
+        .bind(existing.id)
+        .execute(writing)
+        .await?;
     Ok(())
 }
 
 async fn insert(
-    connection: &mut SqliteConnection,
+    writing: &mut Writing,
     fresh: &[(&NewReport, ExistingReport)],
     id_of: &impl Fn(&str) -> i64,
 ) -> Result<(), StoreError> {
     for batch in fresh.chunks(BATCH_ROWS) {
-        let mut rows = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO report (id, tenant, submitter, report_id, range_start, range_end, organization, trust, signer, way, received_at, warnings, digest, identity, packed) ",
-        );
-        rows.push_values(batch, |mut row, (new, known)| {
-            row.push_bind(known.id)
-                .push_bind(TENANT)
-                .push_bind(known.submitter)
-                .push_bind(&new.report.report_id)
-                .push_bind(new.report.date_range.start.as_second())
-                .push_bind(new.report.date_range.end.as_second())
-                .push_bind(id_of(organization(&new.report)))
-                .push_bind(new.trust as i64)
-                .push_bind(new.signer.as_deref().map(id_of))
-                .push_bind(new.arrival as i64)
-                .push_bind(new.received_at.as_second())
-                .push_bind(count(new.warnings as u64))
-                .push_bind(known.digest)
-                .push_bind(known.identity)
-                .push_bind(&new.packed);
+        let head = "INSERT INTO report (id, tenant, submitter, report_id, range_start, range_end, organization, trust, signer, way, received_at, warnings, digest, identity, packed)";
+        let rows = insert_rows(head, batch, "", |(new, known)| {
+            [
+                known.id.into(),
+                TENANT.into(),
+                known.submitter.into(),
+                known.report_id.as_str().into(),
+                new.report.date_range.start.as_second().into(),
+                new.report.date_range.end.as_second().into(),
+                id_of(organization(&new.report)).into(),
+                (new.trust as i64).into(),
+                new.signer.as_deref().map(id_of).into(),
+                (new.arrival as i64).into(),
+                new.received_at.as_second().into(),
+                count(new.warnings as u64).into(),
+                known.digest.into(),
+                known.identity.into(),
+                new.packed.as_slice().into(),
+            ]
         });
-        rows.build().execute(&mut *connection).await?;
+        rows.execute(&mut *writing).await?;
     }
     let outcomes: Vec<_> = fresh
         .iter()
@@ -261,20 +268,20 @@ async fn insert(
         })
         .collect();
     for batch in outcomes.chunks(BATCH_ROWS) {
-        let mut rows = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO outcome (tenant, domain, day, report, days, kind, successful, failed) ",
-        );
-        rows.push_values(batch, |mut row, (report, day, days, policy)| {
-            row.push_bind(TENANT)
-                .push_bind(id_of(domain(policy)))
-                .push_bind(*day)
-                .push_bind(*report)
-                .push_bind(count(*days as u64))
-                .push_bind(kind_number(&policy.policy_type))
-                .push_bind(count(policy.successful))
-                .push_bind(count(policy.failed));
+        let head = "INSERT INTO outcome (tenant, domain, day, report, days, kind, successful, failed)";
+        let rows = insert_rows(head, batch, "", |(report, day, days, policy)| {
+            [
+                TENANT.into(),
+                id_of(domain(policy)).into(),
+                (*day).into(),
+                (*report).into(),
+                count(*days as u64).into(),
+                kind_number(&policy.policy_type).into(),
+                count(policy.successful).into(),
+                count(policy.failed).into(),
+            ]
         });
-        rows.build().execute(&mut *connection).await?;
+        rows.execute(&mut *writing).await?;
     }
     let failures: Vec<_> = outcomes
         .iter()
@@ -283,21 +290,23 @@ async fn insert(
         })
         .collect();
     for batch in failures.chunks(BATCH_ROWS) {
-        let mut rows = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO failure (tenant, domain, day, report, kind, result_type, host, address, sessions) ",
-        );
-        rows.push_values(batch, |mut row, (report, day, policy, (result, host, address), sessions)| {
-            row.push_bind(TENANT)
-                .push_bind(id_of(domain(policy)))
-                .push_bind(*day)
-                .push_bind(*report)
-                .push_bind(kind_number(&policy.policy_type))
-                .push_bind(id_of(result))
-                .push_bind(id_of(host))
-                .push_bind(address.clone())
-                .push_bind(*sessions);
-        });
-        rows.build().execute(&mut *connection).await?;
+        let head =
+            "INSERT INTO failure (tenant, domain, day, report, kind, result_type, host, address, sessions)";
+        let rows =
+            insert_rows(head, batch, "", |(report, day, policy, (result, host, address), sessions)| {
+                [
+                    TENANT.into(),
+                    id_of(domain(policy)).into(),
+                    (*day).into(),
+                    (*report).into(),
+                    kind_number(&policy.policy_type).into(),
+                    id_of(result).into(),
+                    id_of(host).into(),
+                    address.into(),
+                    (*sessions).into(),
+                ]
+            });
+        rows.execute(&mut *writing).await?;
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Searches for reports and reads single reports, for the dashboard and `sternpost reports`.
 
-use super::{Arrival, Trust, range};
+use super::{Arrival, Trust};
+use crate::query::{FromRow, Row, built, total};
+use crate::writing::Counter;
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::report::DateRange;
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::{QueryBuilder, Row, Sqlite};
 
 /// Selects the reports that [`Store::reports`] returns.
 #[derive(Debug, Clone, Default)]
@@ -67,82 +68,87 @@ pub struct StoredReport {
     pub packed: Vec<u8>,
 }
 
-const LISTED: &str = "SELECT report.id, submitter.text, organization.text, report.report_id, report.range_start, report.range_end,
-    report.trust, report.way, report.received_at, report.warnings,
-    (SELECT group_concat(DISTINCT name.text) FROM outcome JOIN name ON name.id = outcome.domain WHERE outcome.report = report.id),
-    (SELECT CAST(total(successful) AS INTEGER) FROM outcome WHERE outcome.report = report.id),
-    (SELECT CAST(total(failed) AS INTEGER) FROM outcome WHERE outcome.report = report.id)";
-const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report.submitter JOIN name AS organization ON organization.id = report.organization WHERE report.tenant = ";
+const LISTED: &str = concat!(
+    "SELECT report.id, submitter.text, organization.text, report.report_id, report.range_start, report.range_end,
+     report.trust, report.way, report.received_at, report.warnings,
+     (SELECT string_agg(about.text, ',') FROM (SELECT DISTINCT name.text FROM outcome JOIN name ON name.id = outcome.domain WHERE outcome.report = report.id) AS about),
+     (SELECT ",
+    total!("successful"),
+    " FROM outcome WHERE outcome.report = report.id), (SELECT ",
+    total!("failed"),
+    " FROM outcome WHERE outcome.report = report.id)"
+);
+const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report.submitter JOIN name AS organization ON organization.id = report.organization WHERE report.tenant = $1";
 
 impl Store {
     /// Returns the reports that match `search`, newest first.
     pub async fn reports(&self, search: &Search) -> Result<Vec<ListedReport>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(LISTED);
-        query.push(FROM).push_bind(TENANT);
+        let mut text = format!("{LISTED}{FROM}");
+        let mut values = vec![TENANT.into()];
+        let mut add = |text: &mut String, condition: &str, value| {
+            values.push(value);
+            text.push_str(&condition.replace("$?", &format!("${}", values.len())));
+        };
         if let Some(domain) = &search.domain {
-            query
-                .push(" AND report.id IN (SELECT report FROM outcome WHERE tenant = ")
-                .push_bind(TENANT)
-                .push(" AND domain = (SELECT id FROM name WHERE text = ")
-                .push_bind(domain)
-                .push("))");
+            let condition = " AND report.id IN (SELECT report FROM outcome WHERE tenant = $1 AND domain = (SELECT id FROM name WHERE text = $?))";
+            add(&mut text, condition, domain.into());
         }
         if let Some(submitter) = &search.submitter {
-            query.push(" AND submitter.text = ").push_bind(submitter);
+            add(&mut text, " AND submitter.text = $?", submitter.into());
         }
         if search.failed {
-            query.push(
+            text.push_str(
                 " AND EXISTS (SELECT 1 FROM outcome WHERE outcome.report = report.id AND outcome.failed > 0)",
             );
         }
         if let Some(before) = search.before {
-            query.push(" AND report.id < ").push_bind(before);
+            add(&mut text, " AND report.id < $?", before.into());
         }
-        query.push(" ORDER BY report.id DESC LIMIT ").push_bind(search.most);
-        let rows = query.build().fetch_all(&self.pool).await?;
-        rows.iter().map(listed).collect()
+        add(&mut text, " ORDER BY report.id DESC LIMIT $?", search.most.into());
+        let mut query = built(text);
+        query.values = values;
+        query.fetch_all(self).await
     }
 
     /// Returns the report with this row id.
     pub async fn report(&self, id: i64) -> Result<Option<StoredReport>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new(LISTED);
-        query.push(", report.packed, (SELECT text FROM name WHERE id = report.signer)");
-        query.push(FROM).push_bind(TENANT).push(" AND report.id = ").push_bind(id);
-        let Some(row) = query.build().fetch_optional(&self.pool).await? else { return Ok(None) };
-        Ok(Some(StoredReport {
-            listed: listed(&row)?,
-            range: range(row.try_get(4)?, row.try_get(5)?)?,
-            packed: row.try_get(13)?,
-            signer: row.try_get(14)?,
-        }))
+        let more = ", report.packed, (SELECT text FROM name WHERE id = report.signer)";
+        let query = built(format!("{LISTED}{more}{FROM} AND report.id = $2"));
+        query.bind(TENANT).bind(id).fetch_optional(self).await
     }
 
     /// Returns the number of stored reports.
     pub async fn report_count(&self) -> Result<u64, StoreError> {
-        let query = sqlx::query_as("SELECT value FROM version WHERE name = 'report count'");
-        let (all,): (i64,) = query.fetch_one(&self.pool).await?;
-        u64::try_from(all).map_err(damaged("report"))
+        u64::try_from(self.counter(Counter::ReportCount).await?).map_err(damaged("report"))
     }
 }
 
-fn listed(row: &sqlx::sqlite::SqliteRow) -> Result<ListedReport, StoreError> {
-    let count = |at: usize| -> Result<u64, StoreError> {
-        row.try_get::<i64, _>(at)?.try_into().map_err(damaged("report"))
-    };
-    let domains: Option<String> = row.try_get(10)?;
-    Ok(ListedReport {
-        id: row.try_get(0)?,
-        submitter: row.try_get(1)?,
-        organization: row.try_get(2)?,
-        report_id: row.try_get(3)?,
-        start: time("report", row.try_get(4)?)?,
-        end: time("report", row.try_get(5)?)?,
-        trust: Trust::parse(row.try_get(6)?)?,
-        arrival: Arrival::parse(row.try_get(7)?)?,
-        received_at: time("report", row.try_get(8)?)?,
-        warnings: count(9)?,
-        domains: domains.unwrap_or_default().split(',').map(str::to_owned).collect(),
-        successful: count(11)?,
-        failed: count(12)?,
-    })
+impl FromRow for ListedReport {
+    /// Reads the columns of [`LISTED`].
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        let count = |number: i64| u64::try_from(number).map_err(damaged("report"));
+        Ok(Self {
+            id: row.get()?,
+            submitter: row.get()?,
+            organization: row.get()?,
+            report_id: row.get()?,
+            start: time("report", row.get()?)?,
+            end: time("report", row.get()?)?,
+            trust: Trust::parse(row.get()?)?,
+            arrival: Arrival::parse(row.get()?)?,
+            received_at: time("report", row.get()?)?,
+            warnings: count(row.get()?)?,
+            domains: row.get::<Option<String>>()?.unwrap_or_default().split(',').map(str::to_owned).collect(),
+            successful: count(row.get()?)?,
+            failed: count(row.get()?)?,
+        })
+    }
+}
+
+impl FromRow for StoredReport {
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        let listed = ListedReport::from_row(row)?;
+        let range = DateRange { start: listed.start, end: listed.end };
+        Ok(Self { range, packed: row.get()?, signer: row.get()?, listed })
+    }
 }

@@ -3,9 +3,10 @@
 
 use super::columns::{BATCH_ROWS, count, domain, first};
 use super::{NewReport, Trust};
+use crate::query::{added, insert};
+use crate::writing::Writing;
 use crate::{StoreError, TENANT};
 use formats::result_type::PolicyType;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use std::collections::BTreeMap;
 
 /// The changes that a batch of reports makes to the daily sums.
@@ -87,51 +88,34 @@ impl Sums {
     }
 
     /// Adds the changes to the stored sums.
-    pub async fn write(&self, connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    pub async fn write(&self, writing: &mut Writing) -> Result<(), StoreError> {
         let domains: Vec<_> = self.domains.iter().collect();
+        let columns = ["successful", "failed", "sts_sessions", "tainted", "unproved"];
+        let add = added(writing.dialect(), "domain_day", &columns);
+        let update = format!("ON CONFLICT (tenant, domain, day) DO UPDATE SET {add}");
         for batch in domains.chunks(BATCH_ROWS) {
-            let mut rows = QueryBuilder::<Sqlite>::new(
-                "INSERT INTO domain_day (tenant, domain, day, successful, failed, sts_sessions, tainted, unproved) ",
-            );
-            rows.push_values(batch, |mut row, ((domain, day), sum)| {
-                row.push_bind(TENANT)
-                    .push_bind(*domain)
-                    .push_bind(*day)
-                    .push_bind(sum.successful)
-                    .push_bind(sum.failed)
-                    .push_bind(sum.sts_sessions)
-                    .push_bind(sum.tainted)
-                    .push_bind(sum.unproved);
+            let head = "INSERT INTO domain_day (tenant, domain, day, successful, failed, sts_sessions, tainted, unproved)";
+            let rows = insert(head, batch, &update, |((domain, day), sum)| {
+                let numbers = [sum.successful, sum.failed, sum.sts_sessions, sum.tainted, sum.unproved];
+                let [successful, failed, sts_sessions, tainted, unproved] = numbers.map(Into::into);
+                let (domain, day) = ((*domain).into(), (*day).into());
+                [TENANT.into(), domain, day, successful, failed, sts_sessions, tainted, unproved]
             });
-            rows.push(" ON CONFLICT (tenant, domain, day) DO UPDATE SET ");
-            rows.push(added("domain_day", &["successful", "failed", "sts_sessions", "tainted", "unproved"]));
-            rows.build().execute(&mut *connection).await?;
+            rows.execute(&mut *writing).await?;
         }
         let submitters: Vec<_> = self.submitters.iter().collect();
+        let add = added(writing.dialect(), "submitter_day", &["reports", "successful", "failed"]);
+        let update = format!("ON CONFLICT (tenant, submitter, counts, day) DO UPDATE SET {add}");
         for batch in submitters.chunks(BATCH_ROWS) {
-            let mut rows = QueryBuilder::<Sqlite>::new(
-                "INSERT INTO submitter_day (tenant, submitter, counts, day, reports, successful, failed) ",
-            );
-            rows.push_values(batch, |mut row, ((submitter, counts, day), sum)| {
-                row.push_bind(TENANT)
-                    .push_bind(*submitter)
-                    .push_bind(i64::from(*counts))
-                    .push_bind(*day)
-                    .push_bind(sum.reports)
-                    .push_bind(sum.successful)
-                    .push_bind(sum.failed);
+            let head =
+                "INSERT INTO submitter_day (tenant, submitter, counts, day, reports, successful, failed)";
+            let rows = insert(head, batch, &update, |((submitter, counts, day), sum)| {
+                let [reports, successful, failed] = [sum.reports, sum.successful, sum.failed].map(Into::into);
+                let (submitter, counts, day) = ((*submitter).into(), (*counts).into(), (*day).into());
+                [TENANT.into(), submitter, counts, day, reports, successful, failed]
             });
-            rows.push(" ON CONFLICT (tenant, submitter, counts, day) DO UPDATE SET ");
-            rows.push(added("submitter_day", &["reports", "successful", "failed"]));
-            rows.build().execute(&mut *connection).await?;
+            rows.execute(&mut *writing).await?;
         }
         Ok(())
     }
-}
-
-/// The assignments that add the inserted values to the stored ones. The results stay between 0 and the largest integer.
-fn added(table: &str, columns: &[&str]) -> String {
-    let one =
-        |column: &&str| format!("{column} = max(0, CAST({table}.{column} + excluded.{column} AS INTEGER))");
-    columns.iter().map(one).collect::<Vec<_>>().join(", ")
 }

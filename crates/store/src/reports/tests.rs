@@ -1,5 +1,6 @@
 use super::*;
 use crate::Store;
+use crate::query::built;
 use formats::DomainName;
 
 fn text(domain: &str, id: &str, ok: u64, failed: u64) -> String {
@@ -119,6 +120,46 @@ async fn an_unsigned_report_counts_once_a_signed_copy_arrives() {
 }
 
 #[tokio::test]
+async fn copies_that_arrive_at_the_same_time_count_once() {
+    let (_dir, store) = crate::scratch().await;
+    let all: Vec<NewReport> = (0..20)
+        .map(|number| {
+            new("big.example", Trust::Verified, &text(&format!("d{number}.example"), "1", number, 0))
+        })
+        .collect();
+    let imports: Vec<_> = (0..8)
+        .map(|_| {
+            let (store, all) = (store.clone(), all.clone());
+            tokio::spawn(async move { store.keep_reports(&all).await.unwrap() })
+        })
+        .collect();
+    let mut fresh = 0;
+    for import in imports {
+        fresh += import.await.unwrap().iter().filter(|kept| **kept == KeepOutcome::New).count();
+    }
+    assert_eq!((fresh, store.report_count().await.unwrap()), (20, 20));
+    let days = store.days_of(&name("d7.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!((days.len(), days[0].successful), (1, 7));
+}
+
+#[tokio::test]
+async fn nul_characters_in_a_report_are_replaced_where_its_texts_are_stored() {
+    let (_dir, store) = crate::scratch().await;
+    let body = text("a.example", "1", 1, 2).replace("mx1.", r"mx\u0000.").replace(r#""O""#, r#""O\u0000""#);
+    assert!(body.contains(r"O\u0000"));
+    for id in ["1", "2"] {
+        let body = body.replace(r#""1""#, &format!("\"{id}\\u0000\"")).replace(":2", &format!(":{id}"));
+        assert_eq!(keep(&store, "big.example", Trust::Verified, &body).await, KeepOutcome::New);
+    }
+    let listed = store.reports(&Search { most: 10, ..Search::default() }).await.unwrap();
+    assert_eq!(
+        listed.iter().map(|report| report.organization.as_str()).collect::<Vec<_>>(),
+        ["O\u{fffd}"; 2]
+    );
+    assert_eq!(store.causes_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn causes_and_senders_are_summed() {
     let (_dir, store) = crate::scratch().await;
     keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 10, 2)).await;
@@ -208,15 +249,13 @@ async fn huge_counts_do_not_overflow_sums() {
 
 #[tokio::test]
 async fn sums_that_overflowed_in_earlier_versions_are_readable() {
-    let (_dir, store) = crate::scratch().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
     keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 7, 0)).await;
     // SQLite stores a sum of integers that overflows as a floating-point number.
     for table in ["domain_day", "submitter_day"] {
         let columns = "successful = 9.3e18, failed = 9.3e18";
-        sqlx::query(sqlx::AssertSqlSafe(format!("UPDATE {table} SET {columns}")))
-            .execute(&store.pool)
-            .await
-            .unwrap();
+        built(format!("UPDATE {table} SET {columns}")).execute(&store).await.unwrap();
     }
     let (a, since) = (name("a.example"), Timestamp::UNIX_EPOCH);
     assert_eq!(store.days_of(&a, since).await.unwrap()[0].successful, i64::MAX as u64);

@@ -3,12 +3,11 @@
 
 use super::Trust;
 use super::about::unsigned;
+use crate::query::{FromRow, Row, sql, total};
 use crate::{Store, StoreError, TENANT, time};
 use formats::DomainName;
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 /// The sums of one submitter or MX host for one UTC day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,13 +25,15 @@ pub struct Trend {
 /// The maximum number of rows that one query returns.
 const MAX_ROWS: i64 = 50_000;
 
-fn trend(row: &SqliteRow) -> Result<Trend, StoreError> {
-    Ok(Trend {
-        name: row.try_get(0)?,
-        day: time("outcome", row.try_get(1)?)?,
-        successful: unsigned(row, 2)?,
-        failed: unsigned(row, 3)?,
-    })
+impl FromRow for Trend {
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            name: row.get()?,
+            day: time("outcome", row.get()?)?,
+            successful: unsigned(row)?,
+            failed: unsigned(row)?,
+        })
+    }
 }
 
 impl Store {
@@ -42,16 +43,22 @@ impl Store {
         domain: &DomainName,
         since: Timestamp,
     ) -> Result<Vec<Trend>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT submitter.text, outcome.day, CAST(total(outcome.successful) AS INTEGER), CAST(total(outcome.failed) AS INTEGER)
-             FROM outcome JOIN report ON report.id = outcome.report JOIN name AS submitter ON submitter.id = report.submitter
+        sql(concat!(
+            "SELECT submitter.text, outcome.day, ",
+            total!("outcome.successful"),
+            ", ",
+            total!("outcome.failed"),
+            " FROM outcome JOIN report ON report.id = outcome.report JOIN name AS submitter ON submitter.id = report.submitter
              WHERE outcome.tenant = $1 AND outcome.domain = (SELECT id FROM name WHERE text = $2)
                AND outcome.day + 86400 > $3 AND report.trust >= $4
-             GROUP BY report.submitter, outcome.day ORDER BY submitter.text, outcome.day LIMIT $5",
-        );
-        self.trends(
-            rows.bind(TENANT).bind(domain.as_str()).bind(since.as_second()).bind(Trust::Trusted as i64),
-        )
+             GROUP BY submitter.text, outcome.day ORDER BY submitter.text, outcome.day LIMIT $5"
+        ))
+        .bind(TENANT)
+        .bind(domain.as_str())
+        .bind(since.as_second())
+        .bind(Trust::Trusted as i64)
+        .bind(MAX_ROWS)
+        .fetch_all(self)
         .await
     }
 
@@ -62,34 +69,34 @@ impl Store {
         domain: &DomainName,
         since: Timestamp,
     ) -> Result<Vec<Trend>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT host.text, failure.day, 0, CAST(total(failure.sessions) AS INTEGER)
-             FROM failure JOIN report ON report.id = failure.report JOIN name AS host ON host.id = failure.host
+        sql(concat!(
+            "SELECT host.text, failure.day, 0, ",
+            total!("failure.sessions"),
+            " FROM failure JOIN report ON report.id = failure.report JOIN name AS host ON host.id = failure.host
              WHERE failure.tenant = $1 AND failure.domain = (SELECT id FROM name WHERE text = $2)
                AND failure.day + 86400 > $3 AND report.trust >= $4 AND host.text <> '' AND failure.sessions > 0
-             GROUP BY failure.host, failure.day ORDER BY host.text, failure.day LIMIT $5",
-        );
-        self.trends(
-            rows.bind(TENANT).bind(domain.as_str()).bind(since.as_second()).bind(Trust::Trusted as i64),
-        )
+             GROUP BY host.text, failure.day ORDER BY host.text, failure.day LIMIT $5"
+        ))
+        .bind(TENANT)
+        .bind(domain.as_str())
+        .bind(since.as_second())
+        .bind(Trust::Trusted as i64)
+        .bind(MAX_ROWS)
+        .fetch_all(self)
         .await
     }
 
     /// Returns the daily sums of each submitter about all domains since `since`.
     pub async fn all_senders_by_day(&self, since: Timestamp) -> Result<Vec<Trend>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT name.text, day, CAST(successful AS INTEGER), CAST(failed AS INTEGER) FROM submitter_day JOIN name ON name.id = submitter
-             WHERE tenant = $1 AND day + 86400 > $2 AND counts = $3 AND reports > 0
-             ORDER BY name.text, day LIMIT $4",
-        );
-        self.trends(rows.bind(TENANT).bind(since.as_second()).bind(1_i64)).await
-    }
-
-    /// Runs a query whose last parameter is the maximum number of rows.
-    async fn trends(
-        &self,
-        rows: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
-    ) -> Result<Vec<Trend>, StoreError> {
-        rows.bind(MAX_ROWS).fetch_all(&self.pool).await?.iter().map(trend).collect()
+        sql(
+            "SELECT name.text, day, CAST(successful AS BIGINT), CAST(failed AS BIGINT) FROM submitter_day JOIN name ON name.id = submitter
+             WHERE tenant = $1 AND day + 86400 > $2 AND counts = 1 AND reports > 0
+             ORDER BY name.text, day LIMIT $3",
+        )
+        .bind(TENANT)
+        .bind(since.as_second())
+        .bind(MAX_ROWS)
+        .fetch_all(self)
+        .await
     }
 }

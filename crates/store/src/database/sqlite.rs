@@ -1,0 +1,263 @@
+//! The SQLite file: opens it, and runs statements on it. SQLx's SQLite driver is used only here.
+//!
+//! SQLite lets one transaction write at a time. All writes go through one connection, and callers get it in the order
+//! in which they ask, so that a burst of imports delays a policy by the transactions before it and no more. Reads have
+//! connections of their own, which see every committed write.
+
+use super::StoreError;
+use crate::query::{Query, Value};
+use sqlx::migrate::MigrateError;
+use sqlx::pool::PoolConnection;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Arguments, Row, SqliteConnection, SqlitePool};
+use std::borrow::Cow;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use sqlx::sqlite::SqliteRow;
+pub(crate) type SqliteHandle = PoolConnection<sqlx::Sqlite>;
+
+/// An open file.
+#[derive(Clone)]
+pub(crate) struct SqliteFile {
+    /// Up to [`READERS`] connections that can't write.
+    readers: SqlitePool,
+    /// One connection. Its pool hands it out first come, first served.
+    writer: SqlitePool,
+    file: Arc<OpenFile>,
+}
+
+/// The database file that the connections have open.
+struct OpenFile {
+    path: PathBuf,
+    /// The device and inode number.
+    identity: (u64, u64),
+}
+
+/// The maximum number of connections for reading.
+const READERS: u32 = 4;
+
+/// How long [`SqliteFile::open`] retries after a transient error.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl SqliteFile {
+    /// See [`crate::Store::open`].
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            // In pages. The default of 1000 makes a large import rewrite the same pages at every checkpoint.
+            .pragma("wal_autocheckpoint", "4000")
+            .busy_timeout(Duration::from_secs(3));
+        let open = |error: sqlx::Error| {
+            let (path, why) = (path.display().to_string(), error.to_string());
+            if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
+        };
+        let start = Instant::now();
+        let writer = loop {
+            match connect(options.clone()).await {
+                // Another process is creating or migrating the same file.
+                Err(error) if is_transient(&error) && start.elapsed() < BUSY_TIMEOUT => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(MigrateError::Execute(error)) => return Err(open(error)),
+                done => break done?,
+            }
+        };
+        // SQLite also opens a read-only file. This statement makes such a file fail here.
+        sqlx::query("DELETE FROM policy WHERE FALSE").execute(&writer).await.map_err(open)?;
+        let identity = identity(path).map_err(|error| open(sqlx::Error::Io(error)))?;
+        // Later connections never create a new file where this one was removed.
+        let options = options.create_if_missing(false);
+        writer.set_connect_options(options.clone());
+        let readers = pool_options(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self { readers, writer, file: Arc::new(OpenFile { path: path.to_owned(), identity }) })
+    }
+
+    /// Fails when the file that the connections have open is no longer the one at its path.
+    pub(crate) fn check_file(&self) -> Result<(), StoreError> {
+        match identity(&self.file.path) {
+            Ok(now) if now == self.file.identity => Ok(()),
+            Ok(_) | Err(_) => Err(StoreError::Gone { path: self.file.path.display().to_string() }),
+        }
+    }
+
+    /// Waits for the connection for writing.
+    pub(crate) async fn writer(&self) -> Result<SqliteHandle, StoreError> {
+        self.check_file()?;
+        Ok(self.writer.acquire().await?)
+    }
+
+    /// Runs a statement that changes rows, as its own transaction. Returns their number.
+    pub(crate) async fn write(&self, query: Query<'_>) -> Result<u64, StoreError> {
+        execute(&mut *self.writer().await?, &query).await
+    }
+
+    /// Runs a statement that reads.
+    pub(crate) async fn read(&self, query: Query<'_>) -> Result<Vec<SqliteRow>, StoreError> {
+        rows(&mut *self.readers.acquire().await?, query).await
+    }
+
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// Begins a transaction at once. A deferred one may fail with `SQLITE_BUSY` when it upgrades to a write.
+pub(crate) async fn begin(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    sqlx::query("BEGIN IMMEDIATE").execute(connection).await?;
+    Ok(())
+}
+
+pub(crate) async fn execute(connection: &mut SqliteConnection, query: &Query<'_>) -> Result<u64, StoreError> {
+    let statement = sqlx::query_with(query.text.clone(), arguments(&query.values)?).persistent(query.is_kept);
+    Ok(statement.execute(connection).await?.rows_affected())
+}
+
+pub(crate) async fn rows(
+    connection: &mut SqliteConnection,
+    query: Query<'_>,
+) -> Result<Vec<SqliteRow>, StoreError> {
+    let statement = sqlx::query_with(query.text, arguments(&query.values)?).persistent(query.is_kept);
+    Ok(statement.fetch_all(connection).await?)
+}
+
+fn arguments(values: &[Value<'_>]) -> Result<SqliteArguments, sqlx::Error> {
+    let mut arguments = SqliteArguments::default();
+    arguments.reserve(values.len(), 0);
+    for value in values {
+        let added = match value {
+            Value::Int(number) => arguments.add(*number),
+            Value::Text(text) => arguments.add(Cow::as_ref(text)),
+            Value::Blob(bytes) => arguments.add(Cow::as_ref(bytes)),
+            Value::NullInt => arguments.add(None::<i64>),
+            Value::NullText => arguments.add(None::<&str>),
+        };
+        added.map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
+pub(crate) fn integer(row: &SqliteRow, at: usize) -> Result<Option<i64>, sqlx::Error> {
+    row.try_get(at)
+}
+
+pub(crate) fn text(row: &SqliteRow, at: usize) -> Result<Option<String>, sqlx::Error> {
+    row.try_get(at)
+}
+
+pub(crate) fn bytes(row: &SqliteRow, at: usize) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    row.try_get(at)
+}
+
+/// Connections to a file do not time out, so the pool need not test them before use.
+fn pool_options(most: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new().max_connections(most).test_before_acquire(false)
+}
+
+/// Connects and migrates.
+async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
+    let pool = pool_options(1).connect_with(options).await?;
+    crate::migrations::sqlite().run(&pool).await?;
+    Ok(pool)
+}
+
+/// True when another process may have caused the error by migrating the same file. The process that loses the race
+/// fails on the lock (`SQLITE_BUSY`, `SQLITE_LOCKED`) or on existing tables. Its retry then finds the migration done.
+fn is_transient(error: &MigrateError) -> bool {
+    match error {
+        MigrateError::ExecuteMigration(..) => true,
+        MigrateError::Execute(error) => code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6)),
+        _ => false,
+    }
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// True for `SQLITE_CORRUPT`, `SQLITE_NOTADB` and their extended codes.
+fn is_broken(error: &sqlx::Error) -> bool {
+    code(error).is_some_and(|code| matches!(code & 0xff, 11 | 26))
+}
+
+fn code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error().and_then(|error| error.code()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+    use crate::query::sql;
+
+    async fn scratch() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        (dir, store)
+    }
+
+    #[tokio::test]
+    async fn several_processes_may_open_a_new_file_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        let all: Vec<_> = (0..8)
+            .map(|_| {
+                tokio::spawn({
+                    let path = path.clone();
+                    async move { Store::open(&path).await.map(drop) }
+                })
+            })
+            .collect();
+        for task in all {
+            task.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_a_database_fails_with_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("not.db");
+        std::fs::write(&path, "a text file that is longer than the header of a database").unwrap();
+        let error = Store::open(&path).await.err().unwrap().to_string();
+        assert!(error.contains("not.db is broken"), "{error}");
+        let aside = Store::set_aside(&path, jiff::Timestamp::from_second(7).unwrap()).unwrap();
+        assert!(aside.ends_with("not.db.broken-7") && aside.exists() && !path.exists());
+        assert!(Store::open(&path).await.is_ok());
+        assert!(Store::open(&dir.path().join("no/such/folder/s.db")).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_removed_or_replaced_takes_no_more_writes() {
+        let (dir, store) = scratch().await;
+        let path = dir.path().join("s.db");
+        let kept = dir.path().join("kept");
+        let write = async || sql("DELETE FROM lease").execute(&store).await;
+        assert!(store.writing().await.is_ok() && write().await.is_ok());
+        std::fs::rename(&path, &kept).unwrap();
+        assert!(matches!(store.writing().await.map(|_| ()), Err(StoreError::Gone { .. })));
+        assert!(matches!(write().await, Err(StoreError::Gone { .. })));
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(store.writing().await.map(|_| ()), Err(StoreError::Gone { .. })));
+        std::fs::rename(&kept, &path).unwrap();
+        assert!(store.writing().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_connection_for_reading_can_not_write() {
+        let (_dir, store) = scratch().await;
+        let insert = "INSERT INTO reported_day (day, is_built) VALUES (1, 1) RETURNING day";
+        assert!(sql(insert).fetch_all::<(i64,)>(&store).await.is_err());
+        let mut writing = store.writing().await.unwrap();
+        assert_eq!(sql(insert).fetch_all::<(i64,)>(&mut writing).await.unwrap(), [(1,)]);
+    }
+}
