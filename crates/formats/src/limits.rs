@@ -182,7 +182,8 @@ limits! {
     /// Parts of one message that are searched for reports. The reports found so far are stored; the whole message is
     /// quarantined if it claims to be a TLS report.
     INBOX_PARTS: usize = 100;
-    /// Messages within messages that are searched for reports; deeper ones are not searched.
+    /// Levels of messages within messages that are searched for reports. If a deeper one claims to be a TLS report, the
+    /// whole message is quarantined.
     INBOX_DEPTH: usize = 4;
     /// Messages, report files and their buffers that are being received, over all connections. A message that would
     /// exceed it is refused temporarily (452 by SMTP and LMTP, 503 by HTTPS).
@@ -203,7 +204,7 @@ limits! {
     INBOX_CONNECTIONS: usize = 512;
     /// Messages over one connection to the report inbox.
     INBOX_MESSAGES: usize = 1000;
-    /// Receiving one message in the report inbox, from `DATA` to its end.
+    /// Receiving one message in the report inbox, from `DATA` to its end, or one report by HTTPS POST.
     INBOX_MESSAGE_TIME: Duration = Duration::from_secs(600);
     /// One session of the report inbox.
     INBOX_SESSION_TIME: Duration = Duration::from_secs(3600);

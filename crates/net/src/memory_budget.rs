@@ -69,6 +69,11 @@ impl Reservation {
         self.bytes.checked_add(bytes).is_some_and(|bytes| self.cover(bytes))
     }
 
+    /// The reserved bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Gives back all memory.
     pub fn clear(&mut self) {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
