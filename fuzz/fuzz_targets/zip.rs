@@ -1,11 +1,14 @@
 //! Extracts reports from zip files.
 #![no_main]
+use formats::limits::{REPORT_RATIO, ZIP_MEMBERS};
 use formats::report::zip_members;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|file: &[u8]| {
-    if let Ok(members) = zip_members(file) {
-        let total: usize = members.iter().map(|(_, bytes)| bytes.len()).sum();
-        assert!(total <= file.len().saturating_mul(formats::limits::REPORT_RATIO));
+    if let Ok(contents) = zip_members(file) {
+        let members = contents.members.iter().filter_map(|member| member.bytes.as_ref().ok());
+        let total: usize = members.map(Vec::len).sum();
+        assert!(total <= file.len().saturating_mul(REPORT_RATIO));
+        assert!(contents.members.len() <= ZIP_MEMBERS);
     }
 });

@@ -1,7 +1,7 @@
-//! A JSON parser for untrusted input. It bounds the nesting depth, and keeps repeated member names, so that the report
+//! A JSON parser for untrusted input. It bounds the nesting depth and the number of values, and keeps repeated member names, so that the report
 //! parser can warn about them: I-JSON forbids them (RFC 7493 §2.3), and RFC 8460 §4 requires I-JSON.
 
-use crate::limits::JSON_DEPTH;
+use crate::limits::{JSON_DEPTH, JSON_NODES};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -18,10 +18,11 @@ pub(crate) enum Json {
 }
 
 impl Json {
-    /// Parses one value. Nesting deeper than [`JSON_DEPTH`] is an error.
-    pub(crate) fn parse(text: &str) -> Result<Self, serde_json::Error> {
+    /// Parses one value. Nesting deeper than [`JSON_DEPTH`] is an error, as are more than `nodes` values; `nodes` is
+    /// counted down.
+    pub(crate) fn parse(text: &str, nodes: &mut usize) -> Result<Self, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_str(text);
-        let value = Seed(JSON_DEPTH).deserialize(&mut deserializer)?;
+        let value = Seed { depth: JSON_DEPTH, nodes }.deserialize(&mut deserializer)?;
         deserializer.end()?;
         Ok(value)
     }
@@ -39,26 +40,35 @@ impl Json {
     }
 }
 
-/// Deserializes a value; the number is the remaining nesting depth.
-struct Seed(usize);
+/// Deserializes a value.
+struct Seed<'n> {
+    /// The remaining nesting depth.
+    depth: usize,
+    /// The remaining number of values.
+    nodes: &'n mut usize,
+}
 
-impl<'de> DeserializeSeed<'de> for Seed {
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Json;
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        match self.nodes.checked_sub(1) {
+            Some(left) => *self.nodes = left,
+            None => return Err(de::Error::custom(format_args!("more than {JSON_NODES} values"))),
+        }
         deserializer.deserialize_any(self)
     }
 }
 
-impl Seed {
-    fn deeper<E: de::Error>(&self) -> Result<Seed, E> {
-        match self.0.checked_sub(1) {
-            Some(left) => Ok(Seed(left)),
+impl Seed<'_> {
+    fn deeper<E: de::Error>(&mut self) -> Result<Seed<'_>, E> {
+        match self.depth.checked_sub(1) {
+            Some(depth) => Ok(Seed { depth, nodes: self.nodes }),
             None => Err(E::custom(format_args!("nested deeper than {JSON_DEPTH}"))),
         }
     }
 }
 
-impl<'de> Visitor<'de> for Seed {
+impl<'de> Visitor<'de> for Seed<'_> {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +103,7 @@ impl<'de> Visitor<'de> for Seed {
         Ok(Json::Text(value))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Json, A::Error> {
         let mut values = Vec::new();
         while let Some(value) = items.next_element_seed(self.deeper()?)? {
             values.push(value);
@@ -101,7 +111,7 @@ impl<'de> Visitor<'de> for Seed {
         Ok(Json::Array(values))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Json, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Json, A::Error> {
         let mut values = Vec::new();
         while let Some(name) = members.next_key::<String>()? {
             values.push((name, members.next_value_seed(self.deeper()?)?));

@@ -21,6 +21,7 @@
 //! | [`tls_policy`] | Postfix's TLS policy look-ups and replies | postconf(5), TLSRPT_README |
 //! | [`datagram`] | session datagrams of libtlsrpt | libtlsrpt 0.5 |
 //! | [`posted`] | sessions that other mail servers report in JSON | docs/tlsrpt-sending.md |
+//! | [`printable`] | text from outside for terminals and logs | |
 //! | [`proxy_header`] | the PROXY protocol header | PROXY protocol, versions 1 and 2 |
 //! | [`hello`] | ClientHello and ServerHello of TLS 1.0 to 1.2 | RFC 5246 |
 //! | [`xml`] | responses of Amazon Route 53 | XML 1.0 |
@@ -38,6 +39,7 @@ pub mod mx_pattern;
 pub mod policy;
 pub mod policy_export;
 pub mod posted;
+pub mod printable;
 pub mod proxy_header;
 pub mod report;
 pub mod result_type;

@@ -77,12 +77,14 @@ limits! {
     RUA_TARGETS: usize = 16;
     /// A TLS report as received, compressed or not.
     REPORT_PACKED_BYTES: usize = 10_485_760;
-    /// A TLS report after decompression.
+    /// A TLS report after decompression; also all reports in one message or file together.
     REPORT_BYTES: usize = 104_857_600;
     /// The ratio of a report's decompressed size to its received size.
     REPORT_RATIO: usize = 1000;
     /// The nesting depth of JSON in a report or datagram.
     JSON_DEPTH: usize = 16;
+    /// JSON values in a report; also in all reports of one message or file together.
+    JSON_NODES: usize = 1_500_000;
     /// Failure details in one report.
     REPORT_DETAILS: usize = 100_000;
     /// Policies in one report.
@@ -172,13 +174,36 @@ limits! {
     HTTP_HEADER_BYTES: usize = 16_384;
     /// One line of an SMTP reply.
     SMTP_LINE_BYTES: usize = 2048;
+    /// One SMTP command to the report inbox, with the parameters of SIZE and 8BITMIME (RFC 5321 §4.5.3.1.4, RFC 1870,
+    /// RFC 6152). A longer one is answered with 500, and the connection is closed.
+    SMTP_COMMAND_BYTES: usize = 555;
     /// Lines in one SMTP reply.
     SMTP_REPLY_LINES: usize = 100;
     /// One SMTP reply, or one TLS handshake.
     SMTP_REPLY_TIME: Duration = Duration::from_secs(30);
     /// A message to the report inbox.
     INBOX_MESSAGE_BYTES: usize = 15_728_640;
-    /// Reports in one imported zip file; further ones are ignored.
+    /// Reports in one message, or in one file by HTTPS POST. The first ones are stored, and the whole message is
+    /// quarantined.
+    INBOX_REPORTS: usize = 100;
+    /// Parts of one message that are searched for reports. The reports found so far are stored; the whole message is
+    /// quarantined if it claims to be a TLS report.
+    INBOX_PARTS: usize = 100;
+    /// Levels of messages within messages that are searched for reports. If a deeper one claims to be a TLS report, the
+    /// whole message is quarantined.
+    INBOX_DEPTH: usize = 4;
+    /// Messages, report files and their buffers that are being received, over all connections. A message that would
+    /// exceed it is refused temporarily (452 by SMTP and LMTP, 503 by HTTPS).
+    INBOX_BUFFER_BYTES: usize = 134_217_728;
+    /// A message that is still accepted when three quarters of `INBOX_BUFFER_BYTES` are in use; larger ones are refused
+    /// temporarily then, so that they can't keep out ordinary reports.
+    INBOX_SMALL_BYTES: usize = 262_144;
+    /// Decompressed and parsed reports that are not stored yet, over all ways of arrival. A message that would exceed it
+    /// is refused temporarily (451, 503); an import waits instead.
+    INBOX_UNPACKED_BYTES: usize = 536_870_912;
+    /// One line of a message to the report inbox. A message with a longer line is refused (554).
+    INBOX_LINE_BYTES: usize = 1_048_576;
+    /// Files in one imported zip file. The first ones are imported, and the zip file counts as unreadable.
     ZIP_MEMBERS: usize = 10_000;
     /// The nesting depth of imported folders.
     IMPORT_DEPTH: usize = 16;
@@ -186,7 +211,7 @@ limits! {
     INBOX_CONNECTIONS: usize = 512;
     /// Messages over one connection to the report inbox.
     INBOX_MESSAGES: usize = 1000;
-    /// Receiving one message in the report inbox, from `DATA` to its end.
+    /// Receiving one message in the report inbox, from `DATA` to its end, or one report by HTTPS POST.
     INBOX_MESSAGE_TIME: Duration = Duration::from_secs(600);
     /// One session of the report inbox.
     INBOX_SESSION_TIME: Duration = Duration::from_secs(3600);

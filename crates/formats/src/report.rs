@@ -11,7 +11,10 @@ mod write;
 
 pub use mail::{ReportFileName, ReportMail, file_name_of};
 pub use read::{Quirk, ReadError, ReadReport, Warning};
-pub use unpack::{UnpackError, Unpacked, pack, unpack, zip_members};
+pub use unpack::{
+    UnpackBudget, UnpackError, Unpacked, ZipContents, ZipMember, is_gzip, is_zip, pack, unpack,
+    unpack_within, zip_members, zip_members_within,
+};
 pub use write::WriteError;
 
 use crate::domain::DomainName;

@@ -7,50 +7,59 @@ use config::InboxConfig;
 use config::failure::Failure;
 use receiver::inbox::Inbox;
 use receiver::inbox::files::Item;
+use std::sync::Arc;
 use store::Store;
-use store::reports::Arrival;
+use store::reports::{Arrival, KeepOutcome, Trust};
 
 /// Builds the inbox for one way of arrival of the configuration.
 pub fn inbox(config: &InboxConfig, store: &Store, world: &World, arrival: Arrival) -> Inbox {
-    Inbox {
-        store: store.clone(),
-        dns: world.dns.clone(),
-        clock: world.clock.clone(),
-        addresses: config.addresses.clone(),
-        arrival,
-    }
+    let base = Inbox::new(store.clone(), world.dns.clone(), world.clock.clone(), arrival);
+    Inbox { addresses: config.addresses.clone(), name: config.name.clone(), ..base }
 }
 
 /// Builds the inbox for `sternpost reports import` and other commands.
 pub fn inbox_of(context: &RolloutContext) -> Inbox {
-    Inbox {
-        store: context.store.clone(),
-        dns: context.world.dns.clone(),
-        clock: context.world.clock.clone(),
-        addresses: Vec::new(),
-        arrival: Arrival::Import,
-    }
+    let world = &context.world;
+    Inbox::new(context.store.clone(), world.dns.clone(), world.clock.clone(), Arrival::Import)
 }
 
-/// Retries the import of all quarantined input. Returns the numbers of imported reports and of items still in
-/// quarantine.
-pub async fn retry(context: &RolloutContext) -> Result<(u64, u64), Failure> {
+/// The result of [`retry`].
+#[derive(Debug, Default)]
+pub struct Retried {
+    /// The number of imported reports, without those that were stored before.
+    pub imported: u64,
+    /// The items that are still in quarantine, with why they can't be read now.
+    pub left: Vec<(i64, String)>,
+}
+
+/// Retries the import of all quarantined input. An item stays in quarantine unless everything in it was read. With
+/// `trusted`, unsigned reports count as evidence: the quarantine does not record that the operator vouched for an item.
+///
+/// # Errors
+///
+/// If the store fails.
+pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, Failure> {
     let inbox = inbox_of(context);
     let fail = |error| store_failure(&error);
-    let (mut imported, mut left, mut after) = (0, 0, 0);
+    let (mut result, mut after) = (Retried::default(), 0);
     loop {
         let some = context.store.quarantined(after, 100).await.map_err(fail)?;
-        let Some(last) = some.last() else { return Ok((imported, left)) };
+        let Some(last) = some.last() else { return Ok(result) };
         after = last.id;
         for one in some {
             let Some(bytes) = context.store.quarantined_bytes(one.id).await.map_err(fail)? else { continue };
-            match inbox.read_item(&Item { name: String::new(), bytes }, one.arrival).await {
-                Ok(new) => {
-                    context.store.keep_report(&new).await.map_err(fail)?;
-                    context.store.release_quarantined(one.id).await.map_err(fail)?;
-                    imported += 1;
-                }
-                Err(_) => left += 1,
+            let item = Item { name: String::new(), bytes: Arc::new(bytes) };
+            let mut reading = inbox.read_item_patiently(&item, one.arrival).await;
+            for new in reading.reports.iter_mut().filter(|_| trusted) {
+                new.trust = new.trust.max(Trust::Trusted);
+            }
+            let kept = context.store.keep_reports(&reading.reports).await.map_err(fail)?;
+            let new = kept.iter().filter(|kept| **kept != KeepOutcome::Duplicate).count();
+            result.imported += u64::try_from(new).unwrap_or_default();
+            if reading.problems.is_empty() {
+                context.store.release_quarantined(one.id).await.map_err(fail)?;
+            } else {
+                result.left.push((one.id, reading.reason()));
             }
         }
     }

@@ -38,8 +38,8 @@ pub fn open_report(stored: StoredReport) -> Result<OpenedReport, Failure> {
     let damaged = |why: &dyn std::fmt::Display| {
         Failure::new(format!("report {} can't be read again", stored.listed.id), why, "")
     };
-    let (bytes, _) = unpack(&stored.packed).map_err(|error| damaged(&error))?;
-    let read = Report::read(&bytes).map_err(|error| damaged(&error))?;
+    let (bytes, packing) = unpack(&stored.packed).map_err(|error| damaged(&error))?;
+    let read = Report::read(&bytes).map_err(|error| damaged(&error))?.with_packing(packing);
     let oddity = |warning: Warning| Oddity { path: warning.path, what: warning.quirk.to_string() };
     Ok(OpenedReport {
         schema: 1,

@@ -1,6 +1,11 @@
-//! Imports TLS reports (RFC 8460 §3, §5): finds the report in a message or file, verifies the DKIM signature, and
-//! stores the report. Input that can't be read is stored whole in quarantine, with the reason. Mail is acknowledged
-//! only after it is durable.
+//! Imports TLS reports (RFC 8460 §3, §5): finds the reports in a message or file, verifies the DKIM signature, and
+//! stores the reports. Input that can't be read is stored whole in quarantine, with the reason. Mail is acknowledged only
+//! after everything in it is durable.
+//!
+//! The input passes through these modules: `extract` finds the reports, with `submitter` (who sent them) and `claims`
+//! (what claims to be a report); [`signature`](check_signature) verifies them; `reading` joins both; this module stores
+//! the result. `pool` bounds processor time and memory of all of it. `files` and `imap` bring input from files and
+//! mailboxes.
 
 mod claims;
 pub mod explain;
@@ -8,21 +13,25 @@ mod extract;
 pub mod files;
 #[cfg(feature = "imap")]
 pub mod imap;
+mod pool;
+mod reading;
 mod signature;
+mod submitter;
 
-pub use claims::claims_to_be_a_report;
-pub use extract::{Extracted, NoReport, extract};
+pub use extract::{Extracted, Extraction, NoReport, Problem, extract_file, extract_message};
+pub use pool::{Busy, ExtractionPool, receive_buffers};
+pub use reading::Reading;
 pub use signature::{SignatureState, check_signature};
+pub use submitter::UNKNOWN_SUBMITTER;
 
 use formats::DomainName;
-use formats::report::ReportFileName;
-use jiff::SignedDuration;
+use formats::printable::printable;
 use net::BoxFuture;
-use net::clock::{Clock, later};
+use net::clock::Clock;
 use net::dns::Dns;
 use net::smtp::server::{Incoming, KeepError, Mailbox};
 use std::sync::Arc;
-use store::reports::{Arrival, KeepOutcome, NewReport, Trust};
+use store::reports::{Arrival, KeepOutcome, Trust};
 use store::{Store, StoreError};
 
 /// Imports reports into the store.
@@ -35,159 +44,152 @@ pub struct Inbox {
     pub clock: Arc<dyn Clock>,
     /// Addresses for which mail is accepted, in lower case.
     pub addresses: Vec<String>,
+    /// The host name of the mail server; `postmaster` at it is accepted, as at the domains of `addresses`.
+    pub name: Option<DomainName>,
     /// How the input arrives; stored with each report.
     pub arrival: Arrival,
+    /// Where the input is decompressed and parsed.
+    pub pool: Arc<ExtractionPool>,
 }
 
 /// The result of importing a message or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InboxOutcome {
-    /// A report was stored.
-    Report {
-        /// The domain that submitted the report.
-        submitter: String,
-        /// How far the report is trusted, by its signature.
-        trust: Trust,
-        /// Whether the report is new or a duplicate.
-        kept: KeepOutcome,
-    },
-    /// The input was quarantined for this reason.
-    Quarantined(NoReport),
+pub struct InboxOutcome {
+    /// The reports in it.
+    pub reports: Vec<ImportedReport>,
+    /// Why something in it could not be read; the input is in quarantine then. `None` if everything was read.
+    pub quarantined: Option<String>,
+}
+
+/// A report that was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedReport {
+    /// The domain that submitted the report.
+    pub submitter: String,
+    /// How far the report is trusted, by its signature.
+    pub trust: Trust,
+    /// Whether the report is new or a duplicate.
+    pub kept: KeepOutcome,
+}
+
+/// Why input was neither stored nor quarantined. The sender should try again later.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// The memory for decompressed reports is in use.
+    #[error("{0}")]
+    Busy(#[from] Busy),
 }
 
 impl Inbox {
-    /// Imports a message. On success, the result is durable.
-    pub fn accept_message<'a>(
-        &'a self,
-        message: &'a [u8],
-    ) -> BoxFuture<'a, Result<InboxOutcome, StoreError>> {
+    /// An inbox for no addresses, whose input is read in the [`ExtractionPool`] of the process.
+    pub fn new(store: Store, dns: Arc<dyn Dns>, clock: Arc<dyn Clock>, arrival: Arrival) -> Self {
+        let pool = ExtractionPool::shared();
+        Self { store, dns, clock, addresses: Vec::new(), name: None, arrival, pool }
+    }
+
+    /// Imports a message. `is_returned` is true when the envelope names no sender. On success, the result is durable.
+    pub fn accept_message(
+        &self,
+        message: Vec<u8>,
+        is_returned: bool,
+    ) -> BoxFuture<'_, Result<InboxOutcome, InboxError>> {
         Box::pin(async move {
-            let read = self.read_mail(message, self.arrival).await;
-            self.keep_read(read, message).await
+            let message = Arc::new(message);
+            let reading = self.read_mail(message.clone(), is_returned, self.arrival).await?;
+            Ok(self.keep_reading(reading, &message).await?)
         })
     }
 
     /// Imports a file. Its name may identify the submitter (RFC 8460 §5.1). On success, the result is durable.
     pub fn accept_file<'a>(
         &'a self,
-        bytes: &'a [u8],
+        bytes: Vec<u8>,
         name: &'a str,
-    ) -> BoxFuture<'a, Result<InboxOutcome, StoreError>> {
+    ) -> BoxFuture<'a, Result<InboxOutcome, InboxError>> {
         Box::pin(async move {
-            let read = self.read_file(bytes, name, self.arrival);
-            self.keep_read(read, bytes).await
+            let bytes = Arc::new(bytes);
+            let reading = self.read_file(bytes.clone(), name, self.arrival).await?;
+            Ok(self.keep_reading(reading, &bytes).await?)
         })
     }
 
-    /// Stores a report, or quarantines the input with the reason.
-    async fn keep_read(
-        &self,
-        read: Result<NewReport, NoReport>,
-        raw: &[u8],
-    ) -> Result<InboxOutcome, StoreError> {
-        match read {
-            Ok(new) => {
-                let kept = self.store.keep_report(&new).await?;
-                Ok(InboxOutcome::Report { submitter: new.submitter, trust: new.trust, kept })
-            }
-            Err(why) => {
-                self.store.quarantine(self.clock.now(), self.arrival, &why.to_string(), raw).await?;
-                Ok(InboxOutcome::Quarantined(why))
-            }
-        }
-    }
-
-    /// Extracts the report from a message and verifies its signature.
-    pub fn read_mail<'a>(
-        &'a self,
-        message: &'a [u8],
-        arrival: Arrival,
-    ) -> BoxFuture<'a, Result<NewReport, NoReport>> {
-        Box::pin(async move {
-            let extracted = extract_aside(message).await?;
-            let state =
-                check_signature(self.dns.as_ref(), message, &extracted.submitter, self.clock.now()).await;
-            let (trust, signer) = match state {
-                SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
-                SignatureState::Missing | SignatureState::Unknown => (Trust::Unverified, None),
-                SignatureState::Failed => (Trust::Failed, None),
-            };
-            self.new_report(extracted, trust, signer, arrival)
-        })
-    }
-
-    /// Reads an unsigned report file. The submitter comes from the file's name or from the contact address in the
-    /// report.
-    pub fn read_file(&self, bytes: &[u8], name: &str, arrival: Arrival) -> Result<NewReport, NoReport> {
-        let named = ReportFileName::parse(name);
-        let policy_domain = named.as_ref().map(|named| named.policy_domain.clone());
-        let (read, packed) = extract::read_packed(bytes)?;
-        let contact = || {
-            let contact = read.report.contact_info.as_deref()?;
-            DomainName::parse(contact.trim_start_matches("mailto:").rsplit_once('@')?.1).ok()
+    /// Stores the reports, and quarantines the input if something in it could not be read.
+    async fn keep_reading(&self, reading: Reading, raw: &[u8]) -> Result<InboxOutcome, StoreError> {
+        let kept = match reading.reports.is_empty() {
+            true => Vec::new(),
+            false => self.store.keep_reports(&reading.reports).await?,
         };
-        let submitter = named.map(|named| named.sender).or_else(contact).ok_or(NoReport::NoSubmitter)?;
-        let extracted = Extracted { read, submitter, policy_domain, packed };
-        self.new_report(extracted, Trust::Unverified, None, arrival)
+        let reason = (!reading.problems.is_empty()).then(|| reading.reason());
+        if let Some(reason) = &reason {
+            self.store.quarantine(self.clock.now(), self.arrival, reason, raw).await?;
+        }
+        let imported = reading.reports.into_iter().zip(kept);
+        let imported =
+            imported.map(|(new, kept)| ImportedReport { submitter: new.submitter, trust: new.trust, kept });
+        Ok(InboxOutcome { reports: imported.collect(), quarantined: reason })
     }
 
-    fn new_report(
-        &self,
-        extracted: Extracted,
-        trust: Trust,
-        signer: Option<String>,
-        arrival: Arrival,
-    ) -> Result<NewReport, NoReport> {
-        let received_at = self.clock.now();
-        let mut report = extracted.read.report;
-        if report.date_range.start > later(received_at, CLOCK_SKEW) {
-            return Err(NoReport::Future(report.date_range.start));
-        }
-        for policy in &mut report.policies {
-            policy.policy_domain = policy.policy_domain.take().or_else(|| extracted.policy_domain.clone());
-        }
-        Ok(NewReport {
-            submitter: extracted.submitter.to_string(),
-            signer,
-            trust,
-            arrival,
-            received_at,
-            report,
-            warnings: extracted.read.warnings.len(),
-            packed: extracted.packed,
-        })
+    /// True for mail that is addressed to `postmaster` alone.
+    pub fn is_for_postmaster(&self, recipients: &[String]) -> bool {
+        !recipients.is_empty() && recipients.iter().all(|to| self.is_postmaster(&to.to_ascii_lowercase()))
+    }
+
+    /// True for `postmaster`, without a domain or at a domain that mail is accepted for (RFC 5321 §4.5.1).
+    fn is_postmaster(&self, recipient: &str) -> bool {
+        let (user, domain) = recipient.split_once('@').unwrap_or((recipient, ""));
+        let mut domains = self.addresses.iter().filter_map(|address| Some(address.rsplit_once('@')?.1));
+        let is_ours = domain.is_empty()
+            || domains.any(|ours| ours == domain)
+            || self.name.as_ref().is_some_and(|name| name.as_str() == domain);
+        user == "postmaster" && is_ours
     }
 }
 
-/// Messages of at least this size, in bytes, are read on a blocking thread, so that they do not delay other tasks.
-const LARGE_MAIL_BYTES: usize = 262_144;
+/// Characters of a sender or subject in the log.
+const LOGGED_CHARACTERS: usize = 200;
 
-async fn extract_aside(message: &[u8]) -> Result<Extracted, NoReport> {
-    if message.len() < LARGE_MAIL_BYTES {
-        return extract(message);
-    }
-    let message = message.to_vec();
-    // Reading should not panic; if it does, the message counts as unreadable.
-    tokio::task::spawn_blocking(move || extract(&message)).await.unwrap_or(Err(NoReport::NotMail))
+/// Writes to the log what a message to `postmaster` was. Nobody reads mail here, so it is not stored.
+fn log_for_postmaster(incoming: &Incoming) {
+    let head = incoming.message.get(..LOGGED_HEADER_BYTES).unwrap_or(&incoming.message);
+    let parsed = mail_parser::MessageParser::default().parse_headers(head);
+    let subject = parsed.as_ref().and_then(|message| message.subject()).unwrap_or_default();
+    tracing::warn!(
+        from = printable(&incoming.from, LOGGED_CHARACTERS),
+        subject = printable(subject, LOGGED_CHARACTERS),
+        bytes = incoming.message.len(),
+        "a message to postmaster was accepted, but is not stored"
+    );
 }
 
-/// A report whose period begins later than this after now is rejected.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(24);
+/// The beginning of a message in which its subject is looked for.
+const LOGGED_HEADER_BYTES: usize = 65_536;
 
 impl Mailbox for Inbox {
     fn takes(&self, recipient: &str) -> bool {
-        self.addresses.contains(&recipient.to_ascii_lowercase())
+        let recipient = recipient.to_ascii_lowercase();
+        self.addresses.contains(&recipient) || self.is_postmaster(&recipient)
     }
 
     fn keep(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), KeepError>> {
         Box::pin(async move {
-            match self.accept_message(&incoming.message).await {
+            if self.is_for_postmaster(&incoming.to) {
+                log_for_postmaster(&incoming);
+                return Ok(());
+            }
+            match self.accept_message(incoming.message, incoming.from.is_empty()).await {
                 Ok(outcome) => {
                     tracing::info!(?outcome, "report mail imported");
                     Ok(())
                 }
+                Err(InboxError::Busy(busy)) => {
+                    tracing::warn!("a report mail is refused for now: {busy}");
+                    Err(KeepError::Temporary("too many reports are being read, try again later".into()))
+                }
                 // The details go to the log, not to the client.
-                Err(error) => {
+                Err(InboxError::Store(error)) => {
                     tracing::error!(%error, "a report mail can't be stored");
                     Err(KeepError::Temporary("the report can't be stored now".into()))
                 }

@@ -90,7 +90,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         tasks.spawn("messenger", move || messenger.clone().run());
     }
     let mail = match &config.inbox {
-        Some(role) => Some(MailRole::new(role, &store, &world, &mut tasks)?),
+        Some(role) => Some(MailRole::new(role, &store, &world, &mut tasks, &mut counted)?),
         None => None,
     };
     let pages = match &config.dashboard {

@@ -278,6 +278,8 @@ fn reports_of_a_day_are_put_into_a_folder_and_go_again_when_told_so() {
         files.len() == 1 && mail.starts_with("DKIM-Signature:") && mail.contains("r@a.example"),
         "{mail}"
     );
+    let (code, _, err) = place.run(&["reports", "send", "--day", today]);
+    assert!(code == 1 && err.contains("its reports are not built") && err.contains("--folder"), "{err}");
     let (code, _, err) = place.run(&["reports", "send", "--day", "2020-01-01"]);
     assert!(code == 1 && err.contains("no report about 2020-01-01"), "{err}");
     assert_eq!(place.run(&["reports", "send", "--day", "yesterday"]).0, 2);

@@ -126,7 +126,8 @@ pub async fn retry(
 ) -> Answer {
     verify_csrf(&visitor, &form.word)?;
     let context = dashboard.context().await?;
-    let (taken, left) = operations::inbox::retry(&context).await?;
+    let retried = operations::inbox::retry(&context, false).await?;
+    let (taken, left) = (retried.imported, retried.left.len());
     Ok(redirect_with_notice("/quarantine", &format!("{taken} imported, {left} still can't be parsed.")))
 }
 

@@ -3,17 +3,19 @@
 //! after the report is stored durably (REC-03).
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use config::failure::Failure;
 use config::{Config, InboxConfig};
-use formats::limits::REPORT_PACKED_BYTES;
+use formats::limits::{INBOX_MESSAGE_TIME, REPORT_PACKED_BYTES};
+use http_body_util::BodyExt;
+use net::memory_budget::Reservation;
 use operations::inbox::inbox;
 use operations::world::World;
 use operations::{RolloutContext, store_failure};
-use receiver::inbox::{Inbox, InboxOutcome};
+use receiver::inbox::{Inbox, InboxError, receive_buffers};
 use std::sync::Arc;
 use store::Store;
 use store::reports::{Arrival, KeepOutcome};
@@ -27,11 +29,7 @@ pub async fn router(config: &InboxConfig, store: &Store, world: &World) -> Resul
     let Some(place) = &config.http else { return Ok(None) };
     let path = format!("{place}/{}", secret(store).await?);
     let inbox = Arc::new(inbox(config, store, world, Arrival::Https));
-    let router = Router::new()
-        .route(&path, post(receive))
-        .layer(DefaultBodyLimit::max(REPORT_PACKED_BYTES))
-        .with_state(inbox);
-    Ok(Some(router))
+    Ok(Some(Router::new().route(&path, post(receive)).with_state(inbox)))
 }
 
 /// The secret part of the path, created at the first call.
@@ -58,24 +56,84 @@ pub async fn address(context: &RolloutContext) -> Result<String, Failure> {
     Ok(format!("{}{place}/{}", dashboard.url, secret(&context.store).await?))
 }
 
-async fn receive(State(inbox): State<Arc<Inbox>>, body: Bytes) -> (StatusCode, &'static str) {
-    if body.is_empty() {
-        return (StatusCode::BAD_REQUEST, "the request body is empty\n");
-    }
-    match inbox.accept_file(&body, "").await {
+type Reply = (StatusCode, &'static str);
+
+const TRY_LATER: Reply =
+    (StatusCode::SERVICE_UNAVAILABLE, "too many reports are being received, try again later\n");
+
+async fn receive(State(inbox): State<Arc<Inbox>>, body: Body) -> Reply {
+    let mut memory = receive_buffers().reservation();
+    let body = tokio::time::timeout(INBOX_MESSAGE_TIME, read_body(body, &mut memory)).await;
+    let bytes = match body.unwrap_or(Err((StatusCode::REQUEST_TIMEOUT, "the request took too long\n"))) {
+        Ok(bytes) if bytes.is_empty() => return (StatusCode::BAD_REQUEST, "the request body is empty\n"),
+        Ok(bytes) => bytes,
+        Err(reply) => return reply,
+    };
+    match inbox.accept_file(bytes, "").await {
         Ok(outcome) => {
-            tracing::info!(?outcome, "report received over HTTPS");
-            match outcome {
-                InboxOutcome::Report { kept: KeepOutcome::New, .. } => (StatusCode::CREATED, "stored\n"),
-                InboxOutcome::Report { .. } => (StatusCode::OK, "already stored\n"),
-                InboxOutcome::Quarantined(_) => {
+            tracing::info!(?outcome, "reports received over HTTPS");
+            let is_new = outcome.reports.iter().any(|report| report.kept == KeepOutcome::New);
+            match outcome.quarantined {
+                None if is_new => (StatusCode::CREATED, "stored\n"),
+                None => (StatusCode::OK, "already stored\n"),
+                Some(_) if outcome.reports.is_empty() => {
                     (StatusCode::ACCEPTED, "stored, but can't be parsed as a report\n")
                 }
+                Some(_) => (StatusCode::ACCEPTED, "stored, but not everything can be parsed as a report\n"),
             }
         }
-        Err(error) => {
+        Err(InboxError::Busy(_)) => TRY_LATER,
+        Err(InboxError::Store(error)) => {
             tracing::error!(%error, "can't store a report received over HTTPS");
             (StatusCode::SERVICE_UNAVAILABLE, "try again later\n")
         }
+    }
+}
+
+/// Reads the body into memory that is reserved before it is used.
+async fn read_body(mut body: Body, memory: &mut Reservation) -> Result<Vec<u8>, Reply> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            return Err((StatusCode::BAD_REQUEST, "the request body is incomplete\n"));
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        let length = bytes.len() + data.len();
+        if length > REPORT_PACKED_BYTES {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, "the report is too large\n"));
+        }
+        if length > bytes.capacity() {
+            let capacity = (bytes.capacity() * 2).clamp(length, REPORT_PACKED_BYTES);
+            if !memory.cover(capacity) {
+                return Err(TRY_LATER);
+            }
+            bytes.reserve_exact(capacity - bytes.len());
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::limits::{INBOX_BUFFER_BYTES, INBOX_SMALL_BYTES};
+    use net::memory_budget::MemoryBudget;
+
+    #[tokio::test]
+    async fn a_posted_body_is_bounded_by_the_limit_of_a_report_and_by_the_memory_of_all() {
+        let budget = MemoryBudget::new(INBOX_BUFFER_BYTES, INBOX_SMALL_BYTES);
+        let read = async |size: usize| {
+            let mut memory = budget.reservation();
+            let read = read_body(Body::from(vec![0; size]), &mut memory).await;
+            read.map(|bytes| (bytes.len(), memory.bytes())).map_err(|(status, _)| status.as_u16())
+        };
+        assert_eq!(read(REPORT_PACKED_BYTES).await, Ok((REPORT_PACKED_BYTES, REPORT_PACKED_BYTES)));
+        assert_eq!(read(REPORT_PACKED_BYTES + 1).await, Err(413));
+        assert_eq!(budget.used(), 0);
+        let mut others = budget.reservation();
+        assert!(others.cover(INBOX_BUFFER_BYTES / 4 * 3));
+        assert_eq!(read(REPORT_PACKED_BYTES).await, Err(503));
+        assert_eq!(read(1000).await, Ok((1000, 1000)));
     }
 }

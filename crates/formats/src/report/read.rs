@@ -5,10 +5,12 @@ mod quirk;
 
 pub use quirk::Quirk;
 
-use super::{DateRange, FailureDetail, PolicyReport, Report};
+use super::{DateRange, FailureDetail, PolicyReport, Report, Unpacked};
 use crate::domain::DomainName;
 use crate::json::Json;
-use crate::limits::{REPORT_BYTES, REPORT_DETAILS, REPORT_POLICIES, REPORT_TEXT_BYTES, REPORT_WARNINGS};
+use crate::limits::{
+    JSON_NODES, REPORT_BYTES, REPORT_DETAILS, REPORT_POLICIES, REPORT_TEXT_BYTES, REPORT_WARNINGS,
+};
 use crate::result_type::{PolicyType, ResultType};
 use jiff::Timestamp;
 use std::borrow::Cow;
@@ -21,6 +23,16 @@ pub struct ReadReport {
     pub report: Report,
     /// The deviations from RFC 8460, at most [`REPORT_WARNINGS`].
     pub warnings: Vec<Warning>,
+}
+
+impl ReadReport {
+    /// Adds the warning for the packing of the report's file, if it deserves one.
+    pub fn with_packing(mut self, packing: Unpacked) -> Self {
+        if packing == Unpacked::GzipWithTrailingBytes && self.warnings.len() < REPORT_WARNINGS {
+            self.warnings.insert(0, Warning { path: String::new(), quirk: Quirk::TrailingBytes });
+        }
+        self
+    }
 }
 
 /// A deviation from RFC 8460, and its position.
@@ -63,13 +75,27 @@ pub enum ReadError {
 
 impl Report {
     /// Parses a decompressed report.
+    ///
+    /// # Errors
+    ///
+    /// If an essential member is missing or invalid, or the report exceeds a limit.
     pub fn read(bytes: &[u8]) -> Result<ReadReport, ReadError> {
+        Self::read_within(bytes, &mut { JSON_NODES })
+    }
+
+    /// Parses a decompressed report of at most `nodes` JSON values, and counts `nodes` down. Several reports that arrive
+    /// together share one count.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Report::read`].
+    pub fn read_within(bytes: &[u8], nodes: &mut usize) -> Result<ReadReport, ReadError> {
         if bytes.len() > REPORT_BYTES {
             return Err(ReadError::TooLong(bytes.len()));
         }
         let mut reader = Reader { warnings: Vec::new(), details: 0 };
         let text = reader.decode(bytes);
-        let json = Json::parse(&text).map_err(|error| ReadError::Json {
+        let json = Json::parse(&text, nodes).map_err(|error| ReadError::Json {
             line: error.line(),
             column: error.column(),
             message: error.to_string().chars().take(200).collect(),
@@ -542,7 +568,7 @@ fn nested_array(text: &str) -> Option<Vec<String>> {
     if !text.trim_start().starts_with('[') {
         return None;
     }
-    match Json::parse(text).ok()? {
+    match Json::parse(text, &mut { JSON_NODES }).ok()? {
         Json::Array(items) => items
             .into_iter()
             .map(|item| match item {

@@ -1,11 +1,19 @@
 //! A minimal SMTP and LMTP server for the report inbox and the lab (RFC 5321, RFC 3207, RFC 2033). It supports EHLO,
 //! STARTTLS and message delivery to a [`Mailbox`], with limits on size, time and number. It does not relay mail.
+//!
+//! Lines end in CRLF only: a bare LF ends neither a command nor the data, and is refused with 550, so that no server in
+//! front of this one sees other message boundaries ("SMTP smuggling"). The memory for messages comes from one
+//! [`MemoryBudget`] for all sessions; a message that does not fit is refused with 452.
+
+mod data;
 
 use crate::BoxFuture;
+use crate::memory_budget::{MemoryBudget, Reservation};
+use data::{Data, DataError, DataReader};
 use formats::DomainName;
 use formats::limits::{
-    INBOX_MESSAGE_BYTES, INBOX_MESSAGE_TIME, INBOX_MESSAGES, INBOX_SESSION_TIME, SMTP_LINE_BYTES,
-    SMTP_REPLY_TIME,
+    INBOX_BUFFER_BYTES, INBOX_LINE_BYTES, INBOX_MESSAGE_BYTES, INBOX_MESSAGE_TIME, INBOX_MESSAGES,
+    INBOX_SESSION_TIME, INBOX_SMALL_BYTES, SMTP_COMMAND_BYTES, SMTP_REPLY_TIME,
 };
 use std::io;
 use std::sync::Arc;
@@ -90,6 +98,8 @@ pub struct ServerConfig {
     pub line_time: Duration,
     /// The protocol.
     pub protocol: Protocol,
+    /// The memory for messages that are being received, over all sessions.
+    pub memory: MemoryBudget,
 }
 
 /// The protocol: SMTP, or LMTP, which has another greeting and one reply for each recipient after the message.
@@ -102,9 +112,11 @@ pub enum Protocol {
 }
 
 impl ServerConfig {
-    /// The default configuration: SMTP, with [`SMTP_REPLY_TIME`] as the time limit.
+    /// The default configuration: SMTP, with [`SMTP_REPLY_TIME`] as the time limit, and [`INBOX_BUFFER_BYTES`] of memory
+    /// for messages.
     pub fn new(hostname: DomainName, starttls: Starttls) -> Self {
-        Self { hostname, starttls, line_time: SMTP_REPLY_TIME, protocol: Protocol::Smtp }
+        let memory = MemoryBudget::new(INBOX_BUFFER_BYTES, INBOX_SMALL_BYTES);
+        Self { hostname, starttls, line_time: SMTP_REPLY_TIME, protocol: Protocol::Smtp, memory }
     }
 }
 
@@ -126,6 +138,18 @@ async fn talk(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailbox) -
     session.reply(&format!("220 {} {word}", config.hostname)).await?;
     let (mut errors, mut messages) = (0, 0);
     while let Some(line) = session.line().await? {
+        let line = match line {
+            Line::Command(line) => line,
+            Line::BareLf => {
+                errors += 1;
+                session.reply("550 5.5.2 bare <LF> received").await?;
+                if errors > 10 {
+                    return session.reply("421 too many errors").await;
+                }
+                continue;
+            }
+            Line::TooLong => return session.reply("500 5.5.2 line too long").await,
+        };
         let text = String::from_utf8_lossy(&line).into_owned();
         let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
         let outcome = match verb.to_ascii_uppercase().as_str() {
@@ -154,6 +178,15 @@ async fn talk(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailbox) -
     Ok(())
 }
 
+/// A line from the client, where a command was expected.
+enum Line {
+    Command(Vec<u8>),
+    /// The line ends in LF without CR.
+    BareLf,
+    /// The line is longer than [`SMTP_COMMAND_BYTES`].
+    TooLong,
+}
+
 struct Envelope {
     from: String,
     to: Vec<String>,
@@ -178,15 +211,21 @@ impl<'c> Session<'c> {
         Ok(Err(()))
     }
 
-    /// Reads one line without its line ending; `None` when the client closed, timed out or sent an overlong line.
-    async fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// Reads one command line without its line ending; `None` when the client closed or timed out.
+    async fn line(&mut self) -> io::Result<Option<Line>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
-                let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
-                line.truncate(line.trim_ascii_end().len());
-                return Ok(Some(line));
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return Ok(Some(match line.strip_suffix(b"\r\n") {
+                    _ if line.len() > SMTP_COMMAND_BYTES => Line::TooLong,
+                    Some(line) => Line::Command(line.trim_ascii_end().to_vec()),
+                    None => Line::BareLf,
+                }));
             }
-            if self.buffer.len() > SMTP_LINE_BYTES || !self.read_more().await? {
+            if self.buffer.len() > SMTP_COMMAND_BYTES {
+                return Ok(Some(Line::TooLong));
+            }
+            if !self.read_more().await? {
                 return Ok(None);
             }
         }
@@ -223,8 +262,12 @@ impl<'c> Session<'c> {
                         .refuse("450 4.7.1 too many messages from your address, try again later")
                         .await;
                 }
-                if announced_size(rest).is_some_and(|size| size > INBOX_MESSAGE_BYTES) {
+                let size = announced_size(rest).unwrap_or_default();
+                if size > INBOX_MESSAGE_BYTES {
                     return self.refuse("552 message size exceeds the limit").await;
+                }
+                if !self.config.memory.has_room_for(size) {
+                    return self.refuse(NO_ROOM).await;
                 }
                 self.envelope = Some(Envelope { from, to: Vec::new() });
                 self.reply("250 ok").await?;
@@ -285,12 +328,15 @@ impl<'c> Session<'c> {
     async fn data(&mut self, mailbox: &dyn Mailbox) -> io::Result<Result<(), ()>> {
         let ready = self.envelope.take().filter(|envelope| !envelope.to.is_empty());
         let Some(envelope) = ready else { return self.refuse("503 need RCPT before DATA").await };
+        if !self.config.memory.has_room_for(data::FIRST_BUFFER) {
+            return self.refuse(NO_ROOM).await;
+        }
         self.reply("354 go ahead").await?;
         let replies = if self.config.protocol == Protocol::Lmtp { envelope.to.len() } else { 1 };
         let message = tokio::time::timeout(INBOX_MESSAGE_TIME, self.message()).await;
         let (reply, outcome) = match message.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? {
-            None => ("552 message size exceeds the limit".to_owned(), Err(())),
-            Some(message) => {
+            Err(error) => (refusal(error), Err(())),
+            Ok((message, _reservation)) => {
                 let incoming = Incoming { from: envelope.from, to: envelope.to, message, tls: self.tls };
                 match mailbox.keep(incoming).await {
                     Ok(()) => ("250 kept".to_owned(), Ok(())),
@@ -304,34 +350,35 @@ impl<'c> Session<'c> {
         Ok(outcome)
     }
 
-    /// Reads a message up to the final dot and undoes dot stuffing; `None` when it was too large.
-    async fn message(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut message = Vec::new();
-        let mut too_large = false;
-        // Lines of reports may be of any length, so the bytes already searched for a line ending are skipped.
-        let mut searched = 0;
+    /// Reads a message up to the final dot. The reservation is for the message's memory, until it is stored.
+    async fn message(&mut self) -> io::Result<Result<(Vec<u8>, Reservation), DataError>> {
+        let mut reader = DataReader::new(self.config.memory.reservation());
         loop {
-            let rest = self.buffer.get(searched..).unwrap_or_default();
-            let Some(end) = rest.iter().position(|b| *b == b'\n').map(|at| searched + at) else {
-                searched = self.buffer.len();
-                if self.buffer.len() > INBOX_MESSAGE_BYTES || !self.read_more().await? {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+            match reader.take(&self.buffer) {
+                Data::More => {
+                    self.buffer.clear();
+                    if !self.read_more().await? {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
                 }
-                continue;
-            };
-            searched = 0;
-            let line: Vec<u8> = self.buffer.drain(..=end).collect();
-            let line =
-                line.strip_suffix(b"\n").map_or(line.as_slice(), |l| l.strip_suffix(b"\r").unwrap_or(l));
-            if line == b"." {
-                return Ok((!too_large).then_some(message));
-            }
-            too_large |= message.len() + line.len() > INBOX_MESSAGE_BYTES;
-            if !too_large {
-                message.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-                message.extend_from_slice(b"\r\n");
+                Data::End(length) => {
+                    self.buffer.drain(..length);
+                    return Ok(reader.finish());
+                }
             }
         }
+    }
+}
+
+/// The reply when the memory for messages is in use.
+const NO_ROOM: &str = "452 4.3.1 too many messages are being received, try again later";
+
+fn refusal(error: DataError) -> String {
+    match error {
+        DataError::TooLarge => "552 message size exceeds the limit".to_owned(),
+        DataError::LongLine => format!("554 5.6.0 a line is longer than {INBOX_LINE_BYTES} bytes"),
+        DataError::BareLf => "550 5.5.2 bare <LF> received".to_owned(),
+        DataError::NoRoom => NO_ROOM.to_owned(),
     }
 }
 
@@ -359,81 +406,4 @@ fn one_line(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Mutex;
-
-    #[derive(Default)]
-    struct TestMailbox(Mutex<Vec<Incoming>>);
-
-    impl Mailbox for TestMailbox {
-        fn takes(&self, recipient: &str) -> bool {
-            recipient == "a@b.example"
-        }
-        fn keep(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), KeepError>> {
-            Box::pin(async move {
-                self.0.lock().unwrap().push(incoming);
-                Ok(())
-            })
-        }
-    }
-
-    async fn run_smtp(script: &[u8]) -> (String, Vec<Incoming>) {
-        run_session(Protocol::Smtp, script).await
-    }
-
-    async fn run_session(protocol: Protocol, script: &[u8]) -> (String, Vec<Incoming>) {
-        let (mut near, far) = tokio::io::duplex(1 << 16);
-        let mailbox = TestMailbox::default();
-        let mut config = ServerConfig::new(DomainName::parse("mx.b.example").unwrap(), Starttls::Unavailable);
-        config.line_time = Duration::from_secs(5);
-        config.protocol = protocol;
-        near.write_all(script).await.unwrap();
-        near.shutdown().await.unwrap();
-        let _ = serve(Box::new(far), &config, &mailbox).await;
-        let mut output = String::new();
-        near.read_to_string(&mut output).await.unwrap();
-        (output, mailbox.0.into_inner().unwrap())
-    }
-
-    #[tokio::test]
-    async fn a_message_is_stored_before_the_250_reply() {
-        let (output, kept) = run_smtp(b"EHLO x\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<no@b.example>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nhi\r\n..dot\r\n.\r\nQUIT\r\n").await;
-        let codes: Vec<_> = output
-            .lines()
-            .filter(|line| line.as_bytes().get(3) == Some(&b' '))
-            .map(|line| &line[..3])
-            .collect();
-        assert_eq!(codes, ["220", "250", "250", "550", "250", "354", "250", "221"]);
-        assert_eq!(kept.len(), 1);
-        assert_eq!((kept[0].message.as_slice(), kept[0].tls), (&b"hi\r\n.dot\r\n"[..], false));
-    }
-
-    #[tokio::test]
-    async fn lmtp_replies_once_for_each_recipient() {
-        let script = b"EHLO x\r\nLHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nhi\r\n.\r\nQUIT\r\n";
-        let (output, kept) = run_session(Protocol::Lmtp, script).await;
-        assert!(output.starts_with("220 mx.b.example LMTP\r\n502"), "{output}");
-        assert_eq!((output.matches("250 kept\r\n").count(), kept.len()), (2, 1));
-    }
-
-    #[tokio::test]
-    async fn a_message_announced_as_too_large_is_rejected_at_mail_from() {
-        let (output, _) =
-            run_smtp(b"EHLO x\r\nMAIL FROM:<a@b.example> BODY=8BITMIME SIZE=99999999\r\n").await;
-        assert!(output.ends_with("552 message size exceeds the limit\r\n"), "{output}");
-        let (output, _) = run_smtp(b"EHLO x\r\nMAIL FROM:<a@b.example> SIZE=1000\r\n").await;
-        assert!(output.ends_with("250 ok\r\n"), "{output}");
-    }
-
-    #[tokio::test]
-    async fn invalid_commands_are_rejected_and_too_many_end_the_session() {
-        let (output, kept) = run_smtp(&b"GET / HTTP/1.1\r\n".repeat(30)).await;
-        assert!(output.ends_with("421 too many errors\r\n"));
-        assert!(kept.is_empty());
-        let (output, _) = run_smtp(b"DATA\r\nRCPT TO:<a@b.example>\r\nMAIL x\r\nSTARTTLS\r\n").await;
-        assert!(output.contains("503") && output.contains("501") && output.contains("454"));
-        let (output, _) = run_smtp(&vec![b'x'; 10_000]).await;
-        assert_eq!(output, "220 mx.b.example ESMTP\r\n");
-    }
-}
+mod tests;

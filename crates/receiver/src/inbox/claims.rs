@@ -5,67 +5,55 @@
 //! quarantined: by the headers and media types of RFC 8460 §5.3, by the file name of RFC 8460 §5.1, or by the JSON
 //! members of RFC 8460 §4.4.
 
-use super::NoReport;
-use super::extract::{MAX_PARTS, looks_like_a_report};
-use super::files::Item;
-use formats::report::{ReportFileName, ReportMail, unpack};
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use super::extract::looks_like_a_report;
+use formats::limits::INBOX_PARTS;
+use formats::report::{ReportFileName, ReportMail};
+use mail_parser::{Message, MessagePart, MimeHeaders, PartType};
 
 /// Number of bytes at the start of a text that are searched for members of a report.
 const HEAD_BYTES: usize = 65_536;
 /// JSON members that every report has and that are rare elsewhere.
 const REPORT_MEMBERS: [&[u8]; 3] = [b"\"report-id\"", b"\"date-range\"", b"\"policy-type\""];
 
-/// True when an item that could not be read for the reason `why` claims to be a TLS report.
-pub fn claims_to_be_a_report(item: &Item, why: &NoReport) -> bool {
-    match why {
-        // The item is a readable report.
-        NoReport::NoSubmitter | NoReport::Future(_) => true,
-        NoReport::NotMail | NoReport::Missing | NoReport::Unpack(_) | NoReport::Read(_) => {
-            match item.is_report_file() {
-                true => is_named_so(&item.name) || has_members(&item.bytes),
-                false => MessageParser::default().parse(&item.bytes).is_some_and(|mail| mail_claims(&mail)),
-            }
-        }
-    }
-}
-
-fn is_named_so(name: &str) -> bool {
+/// True for the file names of reports.
+pub(super) fn is_named_so(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".json.gz") || ReportFileName::parse(name).is_some()
 }
 
-fn has_members(bytes: &[u8]) -> bool {
-    let has = |text: &[u8]| {
-        let head = text.get(..HEAD_BYTES).unwrap_or(text);
-        REPORT_MEMBERS.iter().any(|member| head.windows(member.len()).any(|at| at == *member))
-    };
-    match unpack(bytes) {
-        Ok((text, _)) => has(&text),
-        Err(_) => has(bytes),
-    }
+/// True for text that has members of a report near its beginning.
+pub(super) fn has_members(text: &[u8]) -> bool {
+    let head = text.get(..HEAD_BYTES).unwrap_or(text);
+    REPORT_MEMBERS.iter().any(|member| head.windows(member.len()).any(|at| at == *member))
 }
 
-fn mail_claims(mail: &Message<'_>) -> bool {
+/// True for a message whose headers or parts say that it is a report; the content of compressed parts is not examined. A
+/// bounce does not; neither does a message within one that is returned.
+pub(super) fn mail_claims(mail: &Message<'_>, is_returned: bool) -> bool {
+    let is_returned = is_returned || is_automatic_reply(mail);
     let has_header =
         ["TLS-Report-Domain", "TLS-Report-Submitter"].iter().any(|name| mail.header_raw(*name).is_some());
     let has_subject = || mail.subject().and_then(ReportMail::parse_subject).is_some();
-    has_header || has_subject() || mail.parts.iter().take(MAX_PARTS).any(part_claims)
+    let parts = || mail.parts.iter().take(INBOX_PARTS).filter(|part| !(is_returned && is_message(part)));
+    !is_bounce(mail) && (has_header || has_subject() || parts().any(part_claims))
 }
 
-fn part_claims(part: &MessagePart<'_>) -> bool {
+/// True for a part whose media type or file name says that it is a report.
+pub(super) fn is_labelled(part: &MessagePart<'_>) -> bool {
     let is_of_type = part.content_type().is_some_and(|kind| {
         let subtype = kind.subtype().unwrap_or_default().to_ascii_lowercase();
         subtype.starts_with("tlsrpt")
             || kind.attribute("report-type").is_some_and(|kind| kind.eq_ignore_ascii_case("tlsrpt"))
     });
-    let is_named = || part.attachment_name().is_some_and(|name| ReportFileName::parse(name).is_some());
-    is_of_type
-        || is_named()
+    is_of_type || part.attachment_name().is_some_and(|name| ReportFileName::parse(name).is_some())
+}
+
+fn part_claims(part: &MessagePart<'_>) -> bool {
+    is_labelled(part)
         || match &part.body {
             PartType::Text(text) | PartType::Html(text) => body_claims(text.as_bytes()),
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => body_claims(bytes),
             // A forwarded report.
-            PartType::Message(inner) => inner.parts.iter().take(MAX_PARTS).any(|part| match &part.body {
+            PartType::Message(inner) => inner.parts.iter().take(INBOX_PARTS).any(|part| match &part.body {
                 PartType::Message(_) => false,
                 _ => part_claims(part),
             }),
@@ -77,18 +65,56 @@ fn body_claims(bytes: &[u8]) -> bool {
     looks_like_a_report(bytes) && has_members(bytes)
 }
 
+/// True for a delivery status notification (RFC 3464), a disposition notification (RFC 8098) or an abuse report
+/// (RFC 5965). They contain the message that they are about; a report in it was sent by us.
+pub(super) fn is_bounce(mail: &Message<'_>) -> bool {
+    let is_kind = |kind: &str| {
+        ["delivery-status", "global-delivery-status", "disposition-notification", "feedback-report"]
+            .iter()
+            .any(|bounce| kind.eq_ignore_ascii_case(bounce))
+    };
+    mail.parts.iter().take(INBOX_PARTS).any(|part| {
+        part.content_type().is_some_and(|kind| {
+            let is_message = kind.ctype().eq_ignore_ascii_case("message");
+            (is_message && kind.subtype().is_some_and(is_kind))
+                || kind.attribute("report-type").is_some_and(is_kind)
+        })
+    })
+}
+
+/// True for a part that is a message, parsed or not.
+pub(super) fn is_message(part: &MessagePart<'_>) -> bool {
+    let is_of_type = |kind: &mail_parser::ContentType<'_>| {
+        let subtype = kind.subtype().unwrap_or_default();
+        kind.ctype().eq_ignore_ascii_case("message")
+            && (subtype.eq_ignore_ascii_case("rfc822") || subtype.eq_ignore_ascii_case("global"))
+    };
+    matches!(part.body, PartType::Message(_)) || part.content_type().is_some_and(is_of_type)
+}
+
+/// True for a message that a program sent in reply to another, without the form of RFC 3464.
+pub(super) fn is_automatic_reply(mail: &Message<'_>) -> bool {
+    let header = |name: &'static str| mail.header_raw(name).unwrap_or_default().trim();
+    let is_reply = header("Auto-Submitted").to_ascii_lowercase().starts_with("auto-replied");
+    let from = mail.from().and_then(|from| from.first()?.address()).unwrap_or_default().to_ascii_lowercase();
+    is_reply || header("Return-Path") == "<>" || from.starts_with("mailer-daemon")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::extract::{extract, read_packed};
+    use super::super::extract::{extract_file, extract_message};
     use super::*;
+    use net::memory_budget::MemoryBudget;
 
     fn claims(name: &str, bytes: &[u8]) -> bool {
-        let item = Item { name: name.to_owned(), bytes: bytes.to_vec() };
-        let why = match item.is_report_file() {
-            true => read_packed(bytes).unwrap_err(),
-            false => extract(bytes).unwrap_err(),
+        let mut memory = MemoryBudget::new(usize::MAX / 2, usize::MAX).reservation();
+        let found = match looks_like_a_report(bytes) {
+            true => extract_file(bytes, name, &mut memory),
+            false => extract_message(bytes, false, &mut memory),
         };
-        claims_to_be_a_report(&item, &why)
+        let found = found.unwrap();
+        assert!(found.reports.is_empty() && !found.problems.is_empty(), "{found:?}");
+        found.claims
     }
 
     #[test]

@@ -1,36 +1,48 @@
-//! Finds the report in a message: in multipart/report or multipart/mixed, as the only part, or one level deep in a
-//! message/rfc822 part (REC-04, REC-05). The format is detected from the content, not from the labels.
+//! Finds the reports in a message or file: in multipart/report or multipart/mixed, as the only part, in messages within
+//! messages, and in zip files (REC-04, REC-05). The format is detected from the content, not from the labels. There may be
+//! several reports; each is extracted, and what can't be read is a problem that loses no other report. The caller
+//! (`super`) runs this in the [`ExtractionPool`](super::ExtractionPool), since the input is hostile.
 
+use super::claims;
+use super::pool::Busy;
+use super::submitter::{Origin, submitter_of_file};
 use formats::DomainName;
-use formats::report::{ReadError, ReadReport, Report, ReportMail, UnpackError, Unpacked, pack, unpack};
+use formats::limits::{INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS, REPORT_BYTES};
+use formats::printable::printable;
+use formats::report::{
+    ReadError, ReadReport, Report, ReportFileName, UnpackBudget, UnpackError, Unpacked, is_gzip, is_zip,
+    pack, unpack_within, zip_members_within,
+};
 use jiff::Timestamp;
-use mail_parser::{Message, MessageParser, PartType};
+use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use net::memory_budget::Reservation;
 
-/// A report extracted from a message.
+/// A report extracted from a message or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extracted {
     /// The parsed report and the warnings about it.
     pub read: ReadReport,
-    /// The submitter as claimed by `TLS-Report-Submitter`, the subject or `From`, in this order; not verified.
-    pub submitter: DomainName,
-    /// The domain that the message says the report is about; `None` if neither header nor subject names one.
+    /// The submitter as claimed by the message, the file name or the report; not verified. `None` if none of them names
+    /// a domain.
+    pub submitter: Option<DomainName>,
+    /// The domain that the message or the file name says the report is about; `None` if neither names one.
     pub policy_domain: Option<DomainName>,
     /// The report's JSON text as received, compressed with gzip.
     pub packed: Vec<u8>,
 }
 
-/// Why no report could be read from a message or file.
+/// Why no report could be read from a message, a file or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoReport {
     /// The input is not a mail message.
     #[error("this is not a mail message")]
     NotMail,
-    /// No header, file name or contact identifies the submitter.
-    #[error("the submitter is unknown: no TLS-Report-Submitter, From, file name or contact names a domain")]
-    NoSubmitter,
     /// No part looks like a report.
     #[error("no part of the message is a TLS report")]
     Missing,
+    /// The message returns mail to its sender, or answers it; a report inside is one that was sent, not received.
+    #[error("the message is a bounce or an automatic reply (RFC 3464), not a TLS report")]
+    Bounce,
     /// A part looks like a report but can't be decompressed.
     #[error("the report can't be unpacked: {0}")]
     Unpack(UnpackError),
@@ -40,92 +52,282 @@ pub enum NoReport {
     /// The report's period begins in the future, at this time.
     #[error("the report begins at {0}, which is in the future: the sender's clock or ours is wrong")]
     Future(Timestamp),
+    /// The input has more than [`INBOX_REPORTS`] reports.
+    #[error("there are more than {INBOX_REPORTS} reports; only the first {INBOX_REPORTS} are read")]
+    TooManyReports,
+    /// A message is within more than [`INBOX_DEPTH`] others.
+    #[error("a message within {INBOX_DEPTH} others is not searched")]
+    TooDeep,
+    /// The message has more than [`INBOX_PARTS`] parts.
+    #[error("the message has more than {INBOX_PARTS} parts; only the first {INBOX_PARTS} are read")]
+    TooManyParts,
 }
 
-/// Maximum number of MIME parts of a message that are examined.
-pub(super) const MAX_PARTS: usize = 100;
+/// A part of the input that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The name of the part or zip member, printable; empty if it has none.
+    pub name: String,
+    /// Why it could not be read.
+    pub why: NoReport,
+    /// True if it claims to be a TLS report.
+    pub claims: bool,
+}
 
-/// Extracts the report from a message.
-pub fn extract(message: &[u8]) -> Result<Extracted, NoReport> {
-    let parsed = MessageParser::default().parse(message).ok_or(NoReport::NotMail)?;
-    let failure = match report_in(&parsed) {
-        Ok(found) => return extracted(&parsed, found),
-        Err(failure) => failure,
-    };
-    // A forwarded report: the inner message names the submitter.
-    for inner in parsed.parts.iter().take(MAX_PARTS).filter_map(inner_message) {
-        if let Ok(found) = report_in(inner) {
-            return extracted(inner, found);
+/// What was found in a message or file.
+#[derive(Debug, Default)]
+pub struct Extraction {
+    /// The reports, at most [`INBOX_REPORTS`].
+    pub reports: Vec<Extracted>,
+    /// What could not be read. Beside reports, only what claims to be a report counts.
+    pub problems: Vec<Problem>,
+    /// True if the input as a whole, or something unreadable in it, claims to be a TLS report.
+    pub claims: bool,
+}
+
+/// Extracts the reports from a message. `is_returned` is true when its envelope names no sender, as that of a bounce.
+///
+/// # Errors
+///
+/// [`Busy`] if the memory for decompressed reports is in use.
+pub fn extract_message(
+    message: &[u8],
+    is_returned: bool,
+    memory: &mut Reservation,
+) -> Result<Extraction, Busy> {
+    let mut reserve = |bytes| memory.grow(bytes);
+    let mut extractor = Extractor::new(UnpackBudget::new(message.len(), &mut reserve));
+    match MessageParser::default().parse(message) {
+        Some(parsed) => {
+            extractor.found.claims = claims::mail_claims(&parsed, is_returned);
+            extractor.message(&parsed, is_returned, INBOX_DEPTH)?;
         }
+        None => extractor.problem("", NoReport::NotMail, false),
     }
-    Err(failure)
+    Ok(extractor.finish())
 }
 
-fn extracted(message: &Message<'_>, (read, packed): Found) -> Result<Extracted, NoReport> {
-    let submitter = submitter(message).ok_or(NoReport::NoSubmitter)?;
-    Ok(Extracted { read, submitter, policy_domain: policy_domain(message), packed })
-}
-
-/// The parsed report, and its JSON text compressed with gzip.
-type Found = (ReadReport, Vec<u8>);
-
-fn inner_message<'m>(part: &'m mail_parser::MessagePart<'m>) -> Option<&'m Message<'m>> {
-    match &part.body {
-        PartType::Message(inner) => Some(inner),
-        _ => None,
+/// Extracts the reports from a report file or a zip file. Its name may identify the submitter (RFC 8460 §5.1).
+///
+/// # Errors
+///
+/// [`Busy`] if the memory for decompressed reports is in use.
+pub fn extract_file(bytes: &[u8], name: &str, memory: &mut Reservation) -> Result<Extraction, Busy> {
+    let mut reserve = |bytes| memory.grow(bytes);
+    let mut extractor = Extractor::new(UnpackBudget::new(bytes.len(), &mut reserve));
+    let file = File { bytes, name, is_labelled: false };
+    match is_zip(bytes) {
+        true => extractor.zip(&file, &Origin::default(), INBOX_DEPTH)?,
+        false => extractor.report(&file, &Origin::default())?,
     }
-}
-
-fn report_in(message: &Message<'_>) -> Result<Found, NoReport> {
-    let mut failure = NoReport::Missing;
-    for part in message.parts.iter().take(MAX_PARTS) {
-        let bytes = match &part.body {
-            PartType::Text(text) | PartType::Html(text) => text.as_bytes(),
-            PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes,
-            PartType::Message(_) | PartType::Multipart(_) => continue,
-        };
-        if !looks_like_a_report(bytes) {
-            continue;
-        }
-        match read_packed(bytes) {
-            Ok(found) => return Ok(found),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
-}
-
-/// Reads a report file, compressed or not. Input in gzip is kept unchanged; other input is compressed with gzip.
-pub fn read_packed(bytes: &[u8]) -> Result<Found, NoReport> {
-    let (json, how) = unpack(bytes).map_err(NoReport::Unpack)?;
-    let read = Report::read(&json).map_err(NoReport::Read)?;
-    let packed = match how {
-        Unpacked::Gzip => bytes.to_vec(),
-        Unpacked::Plain | Unpacked::Zip => {
-            pack(&json).map_err(|error| NoReport::Unpack(UnpackError::Broken(error.to_string())))?
-        }
-    };
-    Ok((read, packed))
+    Ok(extractor.finish())
 }
 
 /// Detects gzip, zip, or text that begins like JSON. Labels are ignored, since they are often wrong.
 pub fn looks_like_a_report(bytes: &[u8]) -> bool {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
-    bytes.starts_with(&[0x1f, 0x8b]) || bytes.starts_with(b"PK\x03\x04") || text.starts_with(b"{")
+    is_gzip(bytes) || is_zip(bytes) || text.starts_with(b"{")
 }
 
-fn submitter(message: &Message<'_>) -> Option<DomainName> {
-    let header =
-        message.header_raw("TLS-Report-Submitter").and_then(|text| DomainName::parse(text.trim()).ok());
-    let subject = || message.subject().and_then(ReportMail::parse_subject).map(|mail| mail.submitter);
-    let from = || {
-        let address = message.from()?.first()?.address()?;
-        DomainName::parse(address.rsplit_once('@')?.1).ok()
-    };
-    header.or_else(subject).or_else(from)
+/// Memory of one parsed JSON value, in bytes, without its text.
+const NODE_BYTES: usize = 96;
+
+/// A part of a message, a member of a zip file, or a file.
+struct File<'f> {
+    bytes: &'f [u8],
+    name: &'f str,
+    /// True if media type or name say that it is a report.
+    is_labelled: bool,
 }
 
-fn policy_domain(message: &Message<'_>) -> Option<DomainName> {
-    let header = message.header_raw("TLS-Report-Domain").and_then(|text| DomainName::parse(text.trim()).ok());
-    header.or_else(|| Some(ReportMail::parse_subject(message.subject()?)?.policy_domain))
+struct Extractor<'r> {
+    budget: UnpackBudget<'r>,
+    parts: usize,
+    found: Extraction,
 }
+
+impl<'r> Extractor<'r> {
+    fn new(budget: UnpackBudget<'r>) -> Self {
+        Self { budget, parts: 0, found: Extraction::default() }
+    }
+
+    /// Searches a message. `depth` is the number of levels of messages within it that are searched.
+    fn message(&mut self, message: &Message<'_>, is_returned: bool, depth: usize) -> Result<(), Busy> {
+        if claims::is_bounce(message) {
+            self.problem("", NoReport::Bounce, false);
+            return Ok(());
+        }
+        let is_returned = is_returned || claims::is_automatic_reply(message);
+        let origin = Origin::of(message);
+        for part in &message.parts {
+            if matches!(part.body, PartType::Multipart(_)) {
+                continue;
+            }
+            if self.parts == INBOX_PARTS {
+                self.problem("", NoReport::TooManyParts, self.found.claims || !self.found.reports.is_empty());
+                return Ok(());
+            }
+            self.parts += 1;
+            match &part.body {
+                _ if is_returned && claims::is_message(part) => self.problem("", NoReport::Bounce, false),
+                PartType::Message(inner) if depth > 0 => self.message(inner, false, depth - 1)?,
+                PartType::Message(inner) => {
+                    self.problem("", NoReport::TooDeep, claims::mail_claims(inner, false));
+                }
+                PartType::Multipart(_) => {}
+                PartType::Text(text) | PartType::Html(text) => {
+                    self.part(part, text.as_bytes(), &origin, depth)?
+                }
+                PartType::Binary(bytes) | PartType::InlineBinary(bytes) => {
+                    self.part(part, bytes, &origin, depth)?
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn part(
+        &mut self,
+        part: &MessagePart<'_>,
+        bytes: &[u8],
+        origin: &Origin,
+        depth: usize,
+    ) -> Result<(), Busy> {
+        let is_labelled = claims::is_labelled(part);
+        let file = File { bytes, name: part.attachment_name().unwrap_or_default(), is_labelled };
+        if is_zip(bytes) {
+            self.zip(&file, origin, depth)
+        } else if looks_like_a_report(bytes) {
+            self.report(&file, origin)
+        } else if claims::is_message(part) {
+            self.inner(bytes, file.name, depth)
+        } else {
+            self.found.claims |= is_labelled;
+            Ok(())
+        }
+    }
+
+    fn zip(&mut self, file: &File<'_>, origin: &Origin, depth: usize) -> Result<(), Busy> {
+        let contents = match zip_members_within(file.bytes, INBOX_REPORTS, &mut self.budget) {
+            Ok(contents) => contents,
+            Err(UnpackError::Busy) => return Err(Busy),
+            Err(error) => {
+                let claims = self.claims(file, file.bytes);
+                self.problem(file.name, NoReport::Unpack(error), claims);
+                return Ok(());
+            }
+        };
+        for member in &contents.members {
+            let is_labelled = file.is_labelled || claims::is_named_so(&member.name);
+            match &member.bytes {
+                Ok(bytes) => self.member(&File { bytes, name: &member.name, is_labelled }, origin, depth)?,
+                Err(error) => {
+                    self.problem(&member.name, NoReport::Unpack(error.clone()), is_labelled);
+                }
+            }
+        }
+        if contents.left_out > 0 {
+            let claims = file.is_labelled || !self.found.reports.is_empty();
+            self.problem(file.name, NoReport::TooManyReports, claims);
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, member: &File<'_>, origin: &Origin, depth: usize) -> Result<(), Busy> {
+        if is_zip(member.bytes) {
+            let nested = UnpackError::Broken("a zip file within a zip file is not read".to_owned());
+            self.problem(member.name, NoReport::Unpack(nested), member.is_labelled);
+        } else if looks_like_a_report(member.bytes) {
+            return self.report(member, origin);
+        } else {
+            return self.inner(member.bytes, member.name, depth);
+        }
+        Ok(())
+    }
+
+    /// Searches a message that the parser of the outer one did not parse.
+    fn inner(&mut self, bytes: &[u8], name: &str, depth: usize) -> Result<(), Busy> {
+        let Some(message) = MessageParser::default().parse(bytes) else { return Ok(()) };
+        match depth.checked_sub(1) {
+            Some(depth) => self.message(&message, false, depth),
+            None => {
+                self.problem(name, NoReport::TooDeep, claims::mail_claims(&message, false));
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads one report, compressed or not. Text in gzip is kept unchanged; other text is compressed with gzip.
+    fn report(&mut self, file: &File<'_>, origin: &Origin) -> Result<(), Busy> {
+        if self.found.reports.len() == INBOX_REPORTS {
+            if !self.found.problems.iter().any(|problem| problem.why == NoReport::TooManyReports) {
+                self.problem("", NoReport::TooManyReports, true);
+            }
+            return Ok(());
+        }
+        let (json, packing) = match unpack_within(file.bytes, &mut self.budget) {
+            Ok(unpacked) => unpacked,
+            Err(UnpackError::Busy) => return Err(Busy),
+            Err(error) => {
+                let claims = self.claims(file, file.bytes);
+                self.problem(file.name, NoReport::Unpack(error), claims);
+                return Ok(());
+            }
+        };
+        // The parsed values and their texts.
+        let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
+        let values = values.min(*self.budget.nodes());
+        let parsed = values.saturating_mul(NODE_BYTES).saturating_add(json.len().min(REPORT_BYTES));
+        self.budget.reserve(parsed).map_err(|_| Busy)?;
+        let read = match Report::read_within(&json, self.budget.nodes()) {
+            Ok(read) => read.with_packing(packing),
+            Err(error) => {
+                let claims = self.claims(file, &json);
+                self.problem(file.name, NoReport::Read(error), claims);
+                return Ok(());
+            }
+        };
+        let packed = match packing {
+            Unpacked::Gzip | Unpacked::GzipWithTrailingBytes => Ok(file.bytes.to_vec()),
+            Unpacked::Plain | Unpacked::Zip => pack(&json),
+        };
+        match packed {
+            Ok(packed) => self.keep(read, packed, file, origin),
+            Err(error) => {
+                self.problem(file.name, NoReport::Unpack(UnpackError::Broken(error.to_string())), true)
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, read: ReadReport, packed: Vec<u8>, file: &File<'_>, origin: &Origin) {
+        let named = ReportFileName::parse(file.name);
+        let submitter = origin.submitter.clone().or_else(|| submitter_of_file(named.as_ref(), &read.report));
+        let policy_domain = origin.policy_domain.clone().or_else(|| named.map(|named| named.policy_domain));
+        self.found.reports.push(Extracted { read, submitter, policy_domain, packed });
+    }
+
+    fn claims(&self, file: &File<'_>, text: &[u8]) -> bool {
+        file.is_labelled || claims::is_named_so(file.name) || claims::has_members(text)
+    }
+
+    fn problem(&mut self, name: &str, why: NoReport, claims: bool) {
+        self.found.claims |= claims;
+        // Reasons need no more than the first few.
+        if self.found.problems.len() <= INBOX_REPORTS {
+            self.found.problems.push(Problem { name: printable(name, NAME_CHARACTERS), why, claims });
+        }
+    }
+
+    fn finish(mut self) -> Extraction {
+        if !self.found.reports.is_empty() {
+            self.found.problems.retain(|problem| problem.claims);
+        } else if self.found.problems.is_empty() {
+            self.problem("", NoReport::Missing, false);
+        }
+        self.found
+    }
+}
+
+/// Characters of the name of a part that are shown.
+const NAME_CHARACTERS: usize = 100;

@@ -1,38 +1,83 @@
 //! Finds the items to import in files and folders: report files, mails, mbox files and zip files, detected by
 //! content. A folder is searched recursively and may be a maildir.
 
+use super::claims::is_named_so;
 use super::extract::looks_like_a_report;
-use super::{Inbox, NoReport};
-use formats::limits::{IMPORT_DEPTH, INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES};
+use super::reading::BUSY_RETRY;
+use super::{Busy, Inbox, Reading};
+use formats::limits::{IMPORT_DEPTH, INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES, ZIP_MEMBERS};
 use formats::mbox::{Found, Splitter};
+use formats::printable::printable;
+use formats::report::zip_members;
 use std::ffi::OsString;
 use std::fs::FileType;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
-use store::reports::{Arrival, NewReport};
+use std::sync::Arc;
+use store::reports::Arrival;
 
 /// One mail or report file to import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
-    /// The name shown to the operator, such as a file name or `FILE, mail 3`.
+    /// The name shown to the operator, such as a file name or `FILE, mail 3`; printable.
     pub name: String,
     /// The raw content.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<Vec<u8>>,
 }
 
+/// A file, or a part of one, that can't be read as an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The name, as of an [`Item`].
+    pub name: String,
+    /// Why it can't be read.
+    pub why: String,
+}
+
+/// Characters of a name that are kept. Names come from strangers: those of zip members and of saved attachments.
+const NAME_CHARACTERS: usize = 300;
+
 impl Item {
+    fn new(name: &str, bytes: Vec<u8>) -> Self {
+        Self { name: printable(name, NAME_CHARACTERS), bytes: Arc::new(bytes) }
+    }
+
     /// True when the content looks like a report file and not like a mail.
     pub fn is_report_file(&self) -> bool {
         looks_like_a_report(&self.bytes)
     }
 }
 
+impl Unreadable {
+    fn new(name: &str, why: impl Into<String>) -> Self {
+        Self { name: printable(name, NAME_CHARACTERS), why: why.into() }
+    }
+
+    fn too_large(name: &str) -> Self {
+        Self::new(name, "larger than the limit for reports")
+    }
+}
+
 impl Inbox {
     /// Reads an item as a report file or as a mail.
-    pub async fn read_item(&self, item: &Item, arrival: Arrival) -> Result<NewReport, NoReport> {
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the memory for decompressed reports is in use.
+    pub async fn read_item(&self, item: &Item, arrival: Arrival) -> Result<Reading, Busy> {
         match item.is_report_file() {
-            true => self.read_file(&item.bytes, &item.name, arrival),
-            false => self.read_mail(&item.bytes, arrival).await,
+            true => self.read_file(item.bytes.clone(), &item.name, arrival).await,
+            false => self.read_mail(item.bytes.clone(), false, arrival).await,
+        }
+    }
+
+    /// Like [`Inbox::read_item`], but waits for memory.
+    pub async fn read_item_patiently(&self, item: &Item, arrival: Arrival) -> Reading {
+        loop {
+            match self.read_item(item, arrival).await {
+                Ok(reading) => return reading,
+                Err(Busy) => tokio::time::sleep(BUSY_RETRY).await,
+            }
         }
     }
 }
@@ -78,8 +123,8 @@ fn is_index(name: &str) -> bool {
     name.starts_with("dovecot") || name == "subscriptions" || name == "maildirfolder" || name == "maildirsize"
 }
 
-/// Receives each item, or the name of an item that is too large.
-pub type Each<'e> = &'e mut dyn FnMut(Result<Item, String>);
+/// Receives each item, or the name of one that can't be read.
+pub type Each<'e> = &'e mut dyn FnMut(Result<Item, Unreadable>);
 
 /// Passes each item of a file to `each`. Fails when the file can't be read.
 pub fn items_in(path: &Path, each: Each<'_>) -> io::Result<()> {
@@ -99,16 +144,28 @@ pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Re
     let mut bytes = Vec::new();
     input.take(limit(most)).read_to_end(&mut bytes)?;
     if bytes.len() > most {
-        each(Err(name.to_owned()));
+        each(Err(Unreadable::too_large(name)));
         return Ok(());
     }
-    if is_zip && let Ok(members) = formats::report::zip_members(&bytes) {
-        for (member, bytes) in members {
-            each(Ok(Item { name: format!("{name}:{member}"), bytes }));
+    match is_zip.then(|| zip_members(&bytes)) {
+        Some(Ok(contents)) => {
+            for member in contents.members {
+                let path = format!("{name}:{}", member.name);
+                each(match member.bytes {
+                    Ok(bytes) => Ok(Item::new(&path, bytes)),
+                    Err(error) if is_named_so(&member.name) => Err(Unreadable::new(&path, error.to_string())),
+                    // Nothing can be said about it; other people's zip files are left alone.
+                    Err(_) => Ok(Item::new(&path, Vec::new())),
+                });
+            }
+            if contents.left_out > 0 {
+                let (left_out, most) = (contents.left_out, ZIP_MEMBERS);
+                let why = format!("{left_out} files in the zip file were not read: at most {most} are");
+                each(Err(Unreadable::new(name, why)));
+            }
         }
-        return Ok(());
+        Some(Err(_)) | None => each(Ok(Item::new(name, bytes))),
     }
-    each(Ok(Item { name: name.to_owned(), bytes }));
     Ok(())
 }
 
@@ -125,8 +182,8 @@ fn mbox(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
         number += 1;
         let name = format!("{name}, mail {number}");
         each(match found {
-            Found::Mail(bytes) => Ok(Item { name, bytes }),
-            Found::TooLong => Err(name),
+            Found::Mail(bytes) => Ok(Item::new(&name, bytes)),
+            Found::TooLong => Err(Unreadable::too_large(&name)),
         });
     };
     let mut line = Vec::new();
@@ -158,7 +215,7 @@ mod tests {
     fn the_mails_of_an_mbox_are_items_with_their_numbers() {
         let found = items(b"From a@b Mon\nSubject: 1\n\nFrom a@b Tue\nSubject: 2\n");
         assert_eq!(found.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["x, mail 1", "x, mail 2"]);
-        assert_eq!(found[1].bytes, b"Subject: 2\n");
+        assert_eq!(*found[1].bytes, b"Subject: 2\n");
     }
 
     #[test]
@@ -170,9 +227,39 @@ mod tests {
         }
         let found = items(&zip.finish().unwrap().into_inner());
         assert_eq!(found.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["x:a.json", "x:deep/b.json"]);
-        assert!(found.iter().all(|item| item.bytes == b"{}"));
+        assert!(found.iter().all(|item| *item.bytes == b"{}"));
         let broken = items(b"PK\x03\x04 and no more");
         assert_eq!(broken.len(), 1);
+    }
+
+    #[test]
+    fn names_of_files_and_zip_members_are_printable() {
+        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        zip.start_file("x\u{1b}]0;pwned\u{7}.txt", zip::write::SimpleFileOptions::default()).unwrap();
+        let found = items(&zip.finish().unwrap().into_inner());
+        assert_eq!(found[0].name, "x:x\u{fffd}]0;pwned\u{fffd}.txt");
+        let mut named = Vec::new();
+        items_from(&mut &b"x"[..], "a\u{1b}[2J\nb", &mut |item| named.push(item.unwrap().name)).unwrap();
+        assert_eq!(named, ["a\u{fffd}[2J\u{fffd}b"]);
+    }
+
+    #[test]
+    fn zip_members_beyond_the_limit_make_the_zip_file_unreadable_after_the_first_ones() {
+        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        let stored =
+            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+        for number in 0..ZIP_MEMBERS + 2 {
+            zip.start_file(number.to_string(), stored).unwrap();
+        }
+        let (mut read, mut unreadable) = (0, Vec::new());
+        let bytes = zip.finish().unwrap().into_inner();
+        items_from(&mut &bytes[..], "x.zip", &mut |item| match item {
+            Ok(_) => read += 1,
+            Err(one) => unreadable.push(one),
+        })
+        .unwrap();
+        assert_eq!((read, unreadable.len()), (ZIP_MEMBERS, 1));
+        assert_eq!(unreadable[0].why, "2 files in the zip file were not read: at most 10000 are");
     }
 
     #[test]

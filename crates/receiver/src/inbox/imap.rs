@@ -1,7 +1,7 @@
 //! Imports reports from a mailbox by IMAP (RFC 9051, RFC 2177). Waits for mail, imports the reports, and flags or
 //! moves them once they are durable. Other mail is left unread in its folder.
 
-use super::{Inbox, NoReport};
+use super::Inbox;
 use async_imap::types::{Fetch, UnsolicitedResponse};
 use async_imap::{Client, Session};
 use formats::DomainName;
@@ -170,14 +170,14 @@ impl ImapMailbox {
         let Some(message) = mail.as_ref().and_then(Fetch::body) else {
             return mark(session, uid, IMPORTED_KEYWORD).await;
         };
-        match inbox.read_mail(message, Arrival::Imap).await {
-            // Mail that is not a report stays in its folder, unread.
-            Err(NoReport::Missing | NoReport::NotMail) => return mark(session, uid, IMPORTED_KEYWORD).await,
-            read => {
-                let outcome = inbox.keep_read(read, message).await?;
-                tracing::info!(?outcome, "report mail imported from the mailbox");
-            }
+        let message = Arc::new(message.to_vec());
+        let reading = inbox.read_mail_patiently(&message, Arrival::Imap).await;
+        // Mail that does not claim to be a report stays in its folder, unread.
+        if reading.reports.is_empty() && !reading.claims {
+            return mark(session, uid, IMPORTED_KEYWORD).await;
         }
+        let outcome = inbox.keep_reading(reading, &message).await?;
+        tracing::info!(?outcome, "report mail imported from the mailbox");
         match &self.move_to {
             Some(folder) => move_to(session, uid, folder).await,
             None => mark(session, uid, &format!("{IMPORTED_KEYWORD} \\Seen")).await,

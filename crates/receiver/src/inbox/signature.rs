@@ -1,5 +1,7 @@
 //! Verifies the DKIM signatures of a report mail (RFC 8460 §3, RFC 6376). Keys are looked up through [`Dns`], so that
-//! resolver, DNSSEC and limits are the same as everywhere else.
+//! resolver, DNSSEC and limits are the same as everywhere else. There are three steps, since only the second waits for
+//! others, and the third hashes the whole message: [`key_names`] lists the keys of the signatures that count,
+//! [`look_up_keys`] asks DNS for them, and [`verify`] checks the signatures.
 
 use formats::DomainName;
 use jiff::Timestamp;
@@ -9,7 +11,9 @@ use mail_auth::common::headers::Header;
 use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::{DomainKey, VerifySignature};
 use mail_auth::dkim::Signature;
+use mail_parser::{HeaderName, MessageParser};
 use net::dns::{Dns, Kind};
+use std::collections::BTreeMap;
 
 /// What the signatures of a message say about its submitter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,19 +29,28 @@ pub enum SignatureState {
     Missing,
     /// The organization has signed, but the key can't be looked up at the moment.
     Unknown,
+    /// The organization has signed, but the key is not in DNS, as for old mail whose key was retired. RFC 6376 §6.1.2
+    /// counts this as a failure, but it says nothing about whether the message was changed.
+    KeyAbsent,
     /// The organization has signed, but the signature is invalid.
     Failed,
 }
 
-/// Maximum number of signatures that are examined per message.
+/// Maximum number of keys that are looked up for one message, and of signatures that are verified for one submitter.
 const MAX_SIGNATURES: usize = 8;
 
 /// The key of one signature.
-enum Key {
+pub(super) enum Key {
     Found { key: DomainKey, text: String },
     Absent,
     Unknown,
 }
+
+/// The signing domain and the key's DNS name, as a signature states them.
+pub(super) type KeyName = (String, String);
+
+/// The keys of a message's signatures.
+pub(super) type Keys = BTreeMap<KeyName, Key>;
 
 /// Checks the signatures of `message` for one by the submitter's organization, at the time `now`.
 pub async fn check_signature(
@@ -46,20 +59,76 @@ pub async fn check_signature(
     submitter: &DomainName,
     now: Timestamp,
 ) -> SignatureState {
-    let Some(parsed) = AuthenticatedMessage::parse(message) else { return SignatureState::Missing };
-    let aligned = parsed.dkim_headers.iter().filter(|header| is_aligned(&header.header.d, submitter));
+    let submitters = [submitter.clone()];
+    let keys = look_up_keys(dns, key_names(message, &submitters)).await;
+    verify(message, &submitters, &keys, now).pop().unwrap_or(SignatureState::Missing)
+}
+
+/// The keys of the signatures by any submitter's organization, at most [`MAX_SIGNATURES`].
+pub(super) fn key_names(message: &[u8], submitters: &[DomainName]) -> Vec<KeyName> {
+    let mut names: Vec<KeyName> = Vec::new();
+    let Some(parsed) = MessageParser::default().parse_headers(message) else { return names };
+    for header in parsed.headers().iter().filter(|header| header.name == HeaderName::DkimSignature) {
+        let range = header.offset_start as usize..header.offset_end as usize;
+        let value = message.get(range).unwrap_or_default();
+        let Ok(signature) = Signature::parse(value) else { continue };
+        let name = (signature.d.clone(), signature.domain_key());
+        if !names.contains(&name) && submitters.iter().any(|submitter| is_aligned(&signature.d, submitter)) {
+            names.push(name);
+        }
+        if names.len() == MAX_SIGNATURES {
+            break;
+        }
+    }
+    names
+}
+
+pub(super) async fn look_up_keys(dns: &dyn Dns, names: Vec<KeyName>) -> Keys {
+    let mut keys = Keys::new();
+    for name in names {
+        let key = look_up(dns, &name.1).await;
+        keys.insert(name, key);
+    }
+    keys
+}
+
+/// The state of the signatures for each submitter, in order, at the time `now`. Hashes the whole message if a key was
+/// found.
+pub(super) fn verify(
+    message: &[u8],
+    submitters: &[DomainName],
+    keys: &Keys,
+    now: Timestamp,
+) -> Vec<SignatureState> {
+    let has_key = keys.values().any(|key| matches!(key, Key::Found { .. }));
+    let parsed = if has_key { AuthenticatedMessage::parse(message) } else { None };
+    submitters.iter().map(|submitter| state_for(submitter, parsed.as_ref(), keys, now)).collect()
+}
+
+fn state_for(
+    submitter: &DomainName,
+    message: Option<&AuthenticatedMessage<'_>>,
+    keys: &Keys,
+    now: Timestamp,
+) -> SignatureState {
     let mut state = SignatureState::Missing;
-    for header in aligned.take(MAX_SIGNATURES) {
-        match look_up(dns, &header.header.domain_key()).await {
-            Key::Found { key, text } if verifies(&parsed, header, &key, &text, now) => {
-                let Ok(signer) = DomainName::parse(&header.header.d) else { continue };
-                return SignatureState::Verified { signer, key_is_for_reports: is_for_reports(&text) };
-            }
-            Key::Unknown => state = SignatureState::Unknown,
-            Key::Found { .. } | Key::Absent if state == SignatureState::Missing => {
+    for ((domain, name), key) in keys.iter().filter(|((domain, _), _)| is_aligned(domain, submitter)) {
+        match (key, &state) {
+            (Key::Unknown, _) => state = SignatureState::Unknown,
+            (Key::Found { .. }, SignatureState::Missing | SignatureState::KeyAbsent) => {
                 state = SignatureState::Failed
             }
-            Key::Found { .. } | Key::Absent => {}
+            (Key::Absent, SignatureState::Missing) => state = SignatureState::KeyAbsent,
+            _ => {}
+        }
+        let (Key::Found { key, text }, Some(message)) = (key, message) else { continue };
+        let Ok(signer) = DomainName::parse(domain) else { continue };
+        let signatures = message.dkim_headers.iter();
+        let mut signatures = signatures
+            .filter(|one| one.header.d == *domain && one.header.domain_key() == *name)
+            .take(MAX_SIGNATURES);
+        if signatures.any(|header| verifies(message, header, key, text, now)) {
+            return SignatureState::Verified { signer, key_is_for_reports: is_for_reports(text) };
         }
     }
     state

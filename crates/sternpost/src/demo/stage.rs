@@ -279,16 +279,8 @@ async fn open_inbox(lab: &Lab, ours: &Clients, store: &Store, clock: Arc<dyn Clo
     ];
     lab.names.set_all("watch.test.", records).map_err(|e| fail(&e))?;
     let addresses = vec!["tlsrpt@watch.test".to_owned()];
-    lab.post.hand_over(
-        &host,
-        Arc::new(Inbox {
-            store: store.clone(),
-            dns: ours.dns.clone(),
-            clock,
-            addresses,
-            arrival: Arrival::Smtp,
-        }),
-    );
+    let inbox = Inbox::new(store.clone(), ours.dns.clone(), clock, Arrival::Smtp);
+    lab.post.hand_over(&host, Arc::new(Inbox { addresses, ..inbox }));
     Ok(())
 }
 

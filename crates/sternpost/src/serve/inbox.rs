@@ -12,7 +12,9 @@ use net::rate_limit::RateLimiter;
 use net::smtp::server::{AnyStream, Incoming, KeepError, Mailbox, Protocol, ServerConfig, Starttls, serve};
 use operations::inbox::inbox;
 use operations::world::World;
-use receiver::inbox::Inbox;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use receiver::inbox::{Inbox, receive_buffers};
 use sender::serve::Shutdown;
 use sender::serve::listen::Serve;
 use std::net::IpAddr;
@@ -33,12 +35,28 @@ pub struct Mail {
     connections: Arc<Semaphore>,
     /// The limit for messages from one address; `None` for LMTP, which only the operator's mail server uses.
     rates: Option<Arc<RateLimiter>>,
+    counts: MailCounts,
+}
+
+/// The metrics of SMTP and LMTP.
+#[derive(Clone, Default)]
+pub struct MailCounts {
+    /// Messages to postmaster, which are accepted and not stored.
+    postmaster: Counter,
+}
+
+impl MailCounts {
+    fn register(&self, registry: &mut Registry) {
+        let help = "Messages to postmaster that were accepted and not stored";
+        registry.register("inbox_postmaster_messages", help, self.postmaster.clone());
+    }
 }
 
 /// The inbox with the rate limit of one client.
 struct ClientMailbox<'a> {
     inbox: &'a Inbox,
     pace: Option<(&'a RateLimiter, IpAddr)>,
+    counts: &'a MailCounts,
 }
 
 impl Mailbox for ClientMailbox<'_> {
@@ -51,6 +69,9 @@ impl Mailbox for ClientMailbox<'_> {
     }
 
     fn keep(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), KeepError>> {
+        if self.inbox.is_for_postmaster(&incoming.to) {
+            self.counts.postmaster.inc();
+        }
         self.inbox.keep(incoming)
     }
 }
@@ -65,7 +86,8 @@ impl Serve for Mail {
         Box::pin(async move {
             // Further connections wait in the kernel's backlog.
             let Ok(_permit) = self.connections.acquire().await else { return };
-            let mailbox = ClientMailbox { inbox: &self.inbox, pace: self.rates.as_deref().zip(from) };
+            let pace = self.rates.as_deref().zip(from);
+            let mailbox = ClientMailbox { inbox: &self.inbox, pace, counts: &self.counts };
             let session = serve(stream, &self.server, &mailbox);
             tokio::select! {
                 ended = session => if let Err(error) = ended {
@@ -90,7 +112,10 @@ impl MailRole {
         store: &Store,
         world: &World,
         tasks: &mut Tasks,
+        registry: &mut Registry,
     ) -> Result<Self, Failure> {
+        let counts = MailCounts::default();
+        counts.register(registry);
         let starttls = match &config.certificate {
             Some(files) => starttls(files, tasks)?,
             None => Starttls::Absent,
@@ -111,12 +136,18 @@ impl MailRole {
         let connections = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
         let rates = Some(Arc::new(RateLimiter::new(config.messages_per_minute, MINUTE)));
         let mail = |protocol, arrival, rates| {
-            let server = ServerConfig { protocol, ..ServerConfig::new(name.clone(), starttls.clone()) };
+            let server = ServerConfig {
+                protocol,
+                memory: receive_buffers(),
+                ..ServerConfig::new(name.clone(), starttls.clone())
+            };
+            let inbox = Inbox { name: Some(name.clone()), ..inbox(config, store, world, arrival) };
             Mail {
                 server: Arc::new(server),
-                inbox: Arc::new(inbox(config, store, world, arrival)),
+                inbox: Arc::new(inbox),
                 connections: connections.clone(),
                 rates,
+                counts: counts.clone(),
             }
         };
         Ok(Self {

@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Quirk {
     /// The report begins with a byte-order mark.
     ByteOrderMark,
+    /// The gzip data is followed by other bytes, which are ignored.
+    TrailingBytes,
     /// The report is not UTF-8, and is read as Latin-1.
     Latin1,
     /// An expected member is missing.
@@ -79,6 +81,7 @@ impl fmt::Display for Quirk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ByteOrderMark => "begins with a byte-order mark",
+            Self::TrailingBytes => "is followed by bytes that are not gzip data; ignored",
             Self::Latin1 => "is not UTF-8; read as Latin-1",
             Self::Missing => "is missing",
             Self::Null => "is null",

@@ -185,6 +185,18 @@ fn rec_09_depth_and_counts_are_bounded() {
 }
 
 #[test]
+fn rec_09_small_values_are_bounded_by_their_number() {
+    let many = CLEAN.replacen('{', &format!("{{\"x\":[{}0],", "{},".repeat(JSON_NODES)), 1);
+    assert!(many.len() < 5 << 20);
+    let refused = Report::read(many.as_bytes()).unwrap_err().to_string();
+    assert!(refused.contains("more than 1500000 values"), "{refused}");
+    let mut nodes = 100;
+    assert!(Report::read_within(CLEAN.as_bytes(), &mut nodes).is_ok());
+    assert!(nodes < 80, "{nodes}");
+    assert!(Report::read_within(CLEAN.as_bytes(), &mut 10).is_err());
+}
+
+#[test]
 fn reports_without_meaning_are_rejected_with_the_position() {
     let refused =
         |from: &str, to: &str| Report::read(CLEAN.replacen(from, to, 1).as_bytes()).unwrap_err().to_string();

@@ -4,12 +4,13 @@
 
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
+use formats::printable::printable;
 use futures_util::StreamExt;
 use futures_util::stream::{iter, unfold};
 use operations::inbox::inbox_of;
 use operations::{RolloutContext, store_failure};
-use receiver::inbox::files::{Item, files_below, items_from, items_in};
-use receiver::inbox::{Inbox, NoReport, claims_to_be_a_report};
+use receiver::inbox::files::{Item, Unreadable, files_below, items_from, items_in};
+use receiver::inbox::{Inbox, Reading};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -82,10 +83,10 @@ enum Copies {
 
 /// An item between the reader and the store.
 enum Ready {
-    Report(Box<NewReport>),
+    /// A message, which is read when its signature is verified.
     Mail(Item, Copies),
-    Bad(Item, NoReport, Copies),
-    Unread(String, String),
+    Read(Item, Reading, Copies),
+    Unread(Unreadable),
 }
 
 /// Imports the reports from all paths.
@@ -98,8 +99,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let total = files.len();
     let (sender, ready) = mpsc::channel(CHUNKS_AHEAD);
     let reader = {
-        let (inbox, trusted) = (inbox.clone(), options.trusted);
-        tokio::task::spawn_blocking(move || read_all(&files, &inbox, trusted, &sender))
+        let inbox = inbox.clone();
+        tokio::task::spawn_blocking(move || read_all(&files, &inbox, &sender))
     };
     store_all(&inbox, ready, options.trusted, &known, total, &mut counts).await?;
     reader.await.map_err(|error| Failure::new("the import stopped", error, ""))?;
@@ -130,7 +131,7 @@ fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure
         }
         let found = files_below(path).map_err(|error| {
             Failure::usage(
-                format!("{} can't be imported", path.display()),
+                format!("{} can't be imported", printable(&path.display().to_string(), usize::MAX)),
                 error,
                 "Name a report file, a message, an mbox, a zip file, or a folder of them; `-` reads standard input.",
             )
@@ -152,20 +153,26 @@ fn is_of_store(file: &Path, store: &Path) -> bool {
 /// Reads items and sends them in chunks, so that the receiver is not woken for each item.
 struct Reader<'r> {
     inbox: &'r Inbox,
-    trusted: bool,
     sender: &'r Sender<Vec<Ready>>,
     held: Vec<Ready>,
     bytes: usize,
 }
 
 impl Reader<'_> {
-    fn take(&mut self, found: Result<Item, String>, copies: Copies) {
+    /// Parses a report file at once; a message is parsed later, when its DKIM signature is verified.
+    fn take(&mut self, found: Result<Item, Unreadable>, copies: Copies) {
         match found {
+            Ok(item) if item.is_report_file() => {
+                let mut reading = self.inbox.read_file_here(&item.bytes, &item.name, Arrival::Import);
+                let unpacked = reading.release();
+                let bytes = item.bytes.len() + unpacked;
+                self.push(Ready::Read(item, reading, copies), bytes);
+            }
             Ok(item) => {
                 let bytes = item.bytes.len();
-                self.push(prepared(item, self.inbox, self.trusted, copies), bytes);
+                self.push(Ready::Mail(item, copies), bytes);
             }
-            Err(name) => self.push(Ready::Unread(name, "larger than the limit for reports".to_owned()), 0),
+            Err(unreadable) => self.push(Ready::Unread(unreadable), 0),
         }
     }
 
@@ -205,8 +212,8 @@ impl Reader<'_> {
     }
 }
 
-fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Sender<Vec<Ready>>) {
-    let mut reader = Reader { inbox, trusted, sender, held: Vec::new(), bytes: 0 };
+fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, sender: &Sender<Vec<Ready>>) {
+    let mut reader = Reader { inbox, sender, held: Vec::new(), bytes: 0 };
     for file in files {
         if sender.is_closed() {
             return;
@@ -217,21 +224,11 @@ fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, trusted: bool, sender: &Se
         };
         if let Err(error) = read {
             let name = file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
-            reader.push(Ready::Unread(name, error.to_string()), 0);
+            let name = printable(&name, usize::MAX);
+            reader.push(Ready::Unread(Unreadable { name, why: error.to_string() }), 0);
         }
     }
     reader.send_chunk();
-}
-
-/// Parses a report file at once; a message is parsed later, after its DKIM signature is verified.
-fn prepared(item: Item, inbox: &Inbox, trusted: bool, copies: Copies) -> Ready {
-    if !item.is_report_file() {
-        return Ready::Mail(item, copies);
-    }
-    match inbox.read_file(&item.bytes, &item.name, Arrival::Import) {
-        Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
-        Err(why) => Ready::Bad(item, why, copies),
-    }
 }
 
 fn vouched(mut new: NewReport, trusted: bool) -> NewReport {
@@ -254,10 +251,11 @@ async fn store_all(
         let inbox = inbox.clone();
         async move {
             match one {
-                Ready::Mail(item, copies) => match inbox.read_mail(&item.bytes, Arrival::Import).await {
-                    Ok(new) => Ready::Report(Box::new(vouched(new, trusted))),
-                    Err(why) => Ready::Bad(item, why, copies),
-                },
+                Ready::Mail(item, copies) => {
+                    let mut reading = inbox.read_mail_patiently(&item.bytes, Arrival::Import).await;
+                    reading.release();
+                    Ready::Read(item, reading, copies)
+                }
                 other => other,
             }
         }
@@ -268,21 +266,13 @@ async fn store_all(
         let mut reports = Vec::with_capacity(batch.len());
         for one in batch {
             match one {
-                Ready::Report(new) => reports.push(*new),
-                Ready::Bad(item, why, Copies::Elsewhere) if !claims_to_be_a_report(&item, &why) => {
-                    counts.left_alone += 1;
+                Ready::Read(item, reading, copies) => {
+                    set_aside(inbox, item, &reading, copies, counts).await?;
+                    reports.extend(reading.reports.into_iter().map(|new| vouched(new, trusted)));
                 }
-                Ready::Bad(item, why, _) => {
-                    let now = inbox.clock.now();
-                    let kept =
-                        inbox.store.quarantine(now, Arrival::Import, &why.to_string(), &item.bytes).await;
-                    kept.map_err(|error| store_failure(&error))?;
-                    counts.quarantined += 1;
-                    counts.problem(item.name, why.to_string());
-                }
-                Ready::Unread(name, why) => {
+                Ready::Unread(unreadable) => {
                     counts.unreadable += 1;
-                    counts.problem(name, why);
+                    counts.problem(unreadable.name, unreadable.why);
                 }
                 Ready::Mail(..) => {}
             }
@@ -292,6 +282,29 @@ async fn store_all(
         progress.update(counts);
     }
     progress.end();
+    Ok(())
+}
+
+/// Quarantines an item in which something could not be read, unless it is other mail of which there is a copy.
+async fn set_aside(
+    inbox: &Inbox,
+    item: Item,
+    reading: &Reading,
+    copies: Copies,
+    counts: &mut Counts,
+) -> Result<(), Failure> {
+    if reading.problems.is_empty() {
+        return Ok(());
+    }
+    if reading.reports.is_empty() && !reading.claims && copies == Copies::Elsewhere {
+        counts.left_alone += 1;
+        return Ok(());
+    }
+    let reason = reading.reason();
+    let kept = inbox.store.quarantine(inbox.clock.now(), Arrival::Import, &reason, &item.bytes).await;
+    kept.map_err(|error| store_failure(&error))?;
+    counts.quarantined += 1;
+    counts.problem(item.name, reason);
     Ok(())
 }
 

@@ -26,7 +26,11 @@ pub enum Command {
     },
     /// Parse all quarantined reports again, as after an upgrade
     #[command(after_help = "Example:\n  sternpost reports quarantine retry")]
-    Retry,
+    Retry {
+        /// Trust unsigned reports, so that they count as evidence; the quarantine does not remember `import --trusted`
+        #[arg(long)]
+        trusted: bool,
+    },
     /// Delete a quarantined report
     #[command(after_help = "Example:\n  sternpost reports quarantine drop 3")]
     Drop {
@@ -71,9 +75,16 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
             Some(bytes) => drop(std::io::stdout().write_all(&bytes)),
             None => return none(number),
         },
-        Command::Retry => {
-            let (taken, left) = retry(&context).await?;
+        Command::Retry { trusted } => {
+            let retried = retry(&context, *trusted).await?;
+            let (taken, left) = (retried.imported, retried.left.len());
             say(&format!("{taken} imported, {left} still can't be parsed."));
+            for (id, reason) in retried.left.iter().take(MAX_LISTED as usize) {
+                say(&format!("{} {id:>6}  {reason}", marks().error));
+            }
+            if taken > 0 && !trusted {
+                say("Unsigned reports are not evidence unless retried with --trusted.");
+            }
         }
         Command::Drop { number } => match context.store.release_quarantined(*number).await.map_err(fail)? {
             true => say(&format!("Number {number} is deleted.")),

@@ -50,7 +50,15 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             (built, said)
         }
         None => {
-            let count = requeue(&context, day, domain).await?;
+            let count = requeue(&context, day, domain.clone()).await?;
+            if count == 0 && is_counted(&context, day, domain.as_ref()).await? {
+                context.store.close().await;
+                return Err(Failure::finding(
+                    format!("no report about {} yet", options.day),
+                    "sessions were counted for that day, but its reports are not built",
+                    "`sternpost serve` builds the reports after the end of the day (UTC). `--folder DIR` builds them now, without sending them.",
+                ));
+            }
             (
                 count,
                 format!(
@@ -70,6 +78,19 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             say(&said);
             Ok(Exit::Fine)
         }
+    }
+}
+
+/// True if sessions were counted for the day, and the domain if one is named.
+async fn is_counted(
+    context: &RolloutContext,
+    day: Timestamp,
+    domain: Option<&DomainName>,
+) -> Result<bool, Failure> {
+    let fail = |error| store_failure(&error);
+    match domain {
+        Some(domain) => Ok(!context.store.tally_of(day, domain).await.map_err(fail)?.is_empty()),
+        None => Ok(!context.store.tally_after(day, "", 1).await.map_err(fail)?.is_empty()),
     }
 }
 
