@@ -79,7 +79,8 @@ pub struct Problem {
 pub struct Extraction {
     /// The reports, at most [`INBOX_REPORTS`].
     pub reports: Vec<Extracted>,
-    /// What could not be read. Beside reports, only what claims to be a report counts.
+    /// What could not be read. Beside reports, only what claims to be a report counts, or all if the input as a whole
+    /// claims to be one.
     pub problems: Vec<Problem>,
     /// True if the input as a whole, or something unreadable in it, claims to be a TLS report.
     pub claims: bool,
@@ -100,6 +101,7 @@ pub fn extract_message(
     match MessageParser::default().parse(message) {
         Some(parsed) => {
             extractor.found.claims = claims::mail_claims(&parsed, is_returned);
+            extractor.is_for_reports = extractor.found.claims;
             extractor.message(&parsed, is_returned, INBOX_DEPTH)?;
         }
         None => extractor.problem("", NoReport::NotMail, false),
@@ -115,6 +117,7 @@ pub fn extract_message(
 pub fn extract_file(bytes: &[u8], name: &str, memory: &mut Reservation) -> Result<Extraction, Busy> {
     let mut reserve = |bytes| memory.grow(bytes);
     let mut extractor = Extractor::new(UnpackBudget::new(bytes.len(), &mut reserve));
+    extractor.is_for_reports = true;
     let file = File { bytes, name, is_labelled: false };
     match is_zip(bytes) {
         true => extractor.zip(&file, &Origin::default(), INBOX_DEPTH)?,
@@ -143,12 +146,14 @@ struct File<'f> {
 struct Extractor<'r> {
     budget: UnpackBudget<'r>,
     parts: usize,
+    /// True if the input is there for reports, so that whatever looks like a report beside one has to be one.
+    is_for_reports: bool,
     found: Extraction,
 }
 
 impl<'r> Extractor<'r> {
     fn new(budget: UnpackBudget<'r>) -> Self {
-        Self { budget, parts: 0, found: Extraction::default() }
+        Self { budget, parts: 0, is_for_reports: false, found: Extraction::default() }
     }
 
     /// Searches a message. `depth` is the number of levels of messages within it that are searched.
@@ -321,7 +326,11 @@ impl<'r> Extractor<'r> {
 
     fn finish(mut self) -> Extraction {
         if !self.found.reports.is_empty() {
-            self.found.problems.retain(|problem| problem.claims);
+            let is_for_reports = self.is_for_reports;
+            self.found.problems.retain_mut(|problem| {
+                problem.claims |= is_for_reports;
+                problem.claims
+            });
         } else if self.found.problems.is_empty() {
             self.problem("", NoReport::Missing, false);
         }

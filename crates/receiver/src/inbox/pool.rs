@@ -89,6 +89,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn other_tasks_go_on_while_a_job_runs() {
+        let pool = ExtractionPool::new(1, 100);
+        let (go_on, wait) = std::sync::mpsc::channel();
+        let job = pool.run(move |_| wait.recv().unwrap());
+        let (ended, ()) = tokio::join!(job, async { go_on.send("from another task").unwrap() });
+        assert_eq!(ended.unwrap().0, "from another task");
+    }
+
+    #[tokio::test]
     async fn results_hold_their_memory_and_a_panic_gives_it_back() {
         let pool = ExtractionPool::new(0, 100);
         let (fits, memory) = pool.run(|memory| memory.cover(80)).await.unwrap();
