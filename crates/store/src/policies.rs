@@ -1,7 +1,7 @@
 //! The cache of MTA-STS policies that the sending side has fetched (RFC 8461 §3.3). It survives restarts, since
 //! losing a cached policy would allow a downgrade. The policy service writes and reads it; commands list it.
 
-use crate::query::{FromRow, Query, Row, built, insert, parameters, sql};
+use crate::query::{FromRow, Query, Row, built, insert, parameters, sql, unnumbered};
 use crate::writing::Tries;
 use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, Mode, PolicyId};
@@ -134,9 +134,9 @@ impl Store {
     pub async fn policies_of(&self, domains: &[DomainName]) -> Result<Vec<StoredPolicy>, StoreError> {
         let mut all = Vec::new();
         for batch in domains.chunks(BATCH_ROWS) {
-            let names = parameters(1, batch.len());
-            let mut query = built(format!("SELECT {COLUMNS} FROM policy WHERE domain IN ({names})"));
-            query.values.extend(batch.iter().map(|domain| domain.as_str().into()));
+            let names = parameters(batch.len());
+            let text = format!("SELECT {COLUMNS} FROM policy WHERE domain IN ({names})");
+            let query = unnumbered(text, batch.iter().map(|domain| domain.as_str().into()));
             all.extend(query.kept(false).fetch_all::<StoredPolicy>(self).await?);
         }
         Ok(all)

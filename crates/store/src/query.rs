@@ -116,52 +116,63 @@ pub(crate) struct Query<'v> {
     pub(crate) values: Vec<Value<'v>>,
     /// Whether the connection keeps the prepared statement. False for texts that rarely occur twice.
     pub(crate) is_kept: bool,
+    /// Whether the parameters are `?`, in the order of the values, instead of `$1`, `$2` and so on. SQLite looks for each
+    /// numbered parameter in a list of all others, which takes most of the time of a batch with thousands.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
+    pub(crate) is_unnumbered: bool,
 }
 
 /// A statement. Its parameters are `$1`, `$2` and so on.
 pub(crate) fn sql<'v>(text: &'static str) -> Query<'v> {
-    Query { text: text.into_sql_str(), values: Vec::new(), is_kept: true }
+    Query { text: text.into_sql_str(), values: Vec::new(), is_kept: true, is_unnumbered: false }
 }
 
 /// A statement whose text is put together from texts of this crate. Values are never part of the text.
 pub(crate) fn built<'v>(text: String) -> Query<'v> {
-    Query { text: AssertSqlSafe(text).into_sql_str(), values: Vec::new(), is_kept: true }
+    Query {
+        text: AssertSqlSafe(text).into_sql_str(),
+        values: Vec::new(),
+        is_kept: true,
+        is_unnumbered: false,
+    }
 }
 
-/// An `INSERT` of several rows: `head VALUES ($1, $2), ($3, $4) tail`.
+/// Like [`built`], for a statement whose parameters are all `?`, in the order of `values`.
+pub(crate) fn unnumbered<'v>(text: String, values: impl IntoIterator<Item = Value<'v>>) -> Query<'v> {
+    Query { values: values.into_iter().collect(), is_unnumbered: true, ..built(text) }
+}
+
+/// An `INSERT` of several rows: `head VALUES (?, ?), (?, ?) tail`.
 pub(crate) fn insert<'v, R, const N: usize>(
     head: &str,
     rows: &'v [R],
     tail: &str,
     values: impl Fn(&'v R) -> [Value<'v>; N],
 ) -> Query<'v> {
-    let mut text = String::with_capacity(head.len() + tail.len() + rows.len() * (N * 7 + 4) + 9);
-    text.push_str(head);
-    for at in 0..rows.len() {
-        text.push_str(if at == 0 { " VALUES (" } else { ", (" });
-        push_parameters(&mut text, at * N + 1, N);
-        text.push(')');
-    }
-    text.push(' ');
-    text.push_str(tail);
-    let mut query = built(text);
-    query.values.reserve(rows.len() * N);
-    rows.iter().for_each(|row| query.values.extend(values(row)));
-    query
+    let row = format!("({})", parameters(N));
+    let text = format!("{head} VALUES {} {tail}", vec![row; rows.len()].join(", "));
+    let mut all = Vec::with_capacity(rows.len() * N);
+    rows.iter().for_each(|row| all.extend(values(row)));
+    unnumbered(text, all)
 }
 
-/// The parameters of a list: `$first, $first+1`, `count` in total.
-pub(crate) fn parameters(first: usize, count: usize) -> String {
-    let mut text = String::with_capacity(count * 6);
-    push_parameters(&mut text, first, count);
-    text
+/// The parameters of a list of `count` values, for [`unnumbered`].
+pub(crate) fn parameters(count: usize) -> String {
+    vec!["?"; count].join(", ")
 }
 
-fn push_parameters(text: &mut String, first: usize, count: usize) {
-    for number in first..first + count {
-        text.push_str(if number == first { "$" } else { ", $" });
-        text.push_str(&number.to_string());
+/// The text with `$1`, `$2` and so on instead of each `?`.
+#[cfg(any(test, feature = "postgres"))]
+pub(crate) fn numbered(text: &str) -> String {
+    let mut numbered = String::with_capacity(text.len() * 3);
+    for (number, part) in text.split('?').enumerate() {
+        if number > 0 {
+            numbered.push('$');
+            numbered.push_str(&number.to_string());
+        }
+        numbered.push_str(part);
     }
+    numbered
 }
 
 /// The SQL for the sum of a column over all rows, at most the largest integer. The counts come from strangers, so a sum
@@ -392,3 +403,19 @@ tuple!(A B C D);
 tuple!(A B C D E);
 tuple!(A B C D E F);
 tuple!(A B C D E F G);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_has_a_parameter_for_each_value() {
+        let query = insert("INSERT INTO t (a, b)", &[1_i64, 2], "ON CONFLICT DO NOTHING", |row| {
+            [Value::from(*row), Value::from("x")]
+        });
+        let text = "INSERT INTO t (a, b) VALUES (?, ?), (?, ?) ON CONFLICT DO NOTHING";
+        assert_eq!((query.text.as_str(), query.values.len()), (text, 4));
+        let text = "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) ON CONFLICT DO NOTHING";
+        assert_eq!(numbered(query.text.as_str()), text);
+    }
+}

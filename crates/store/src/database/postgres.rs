@@ -4,11 +4,11 @@
 //! and batches of rows are written in the order of their keys, so that two transactions do not wait for each other.
 
 use super::StoreError;
-use crate::query::{Query, Value, without_nul};
+use crate::query::{Query, Value, numbered, without_nul};
 use crate::writing::Tries;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions};
-use sqlx::{Arguments, Column, PgConnection, PgPool, Row, TypeInfo};
+use sqlx::{Arguments, AssertSqlSafe, Column, PgConnection, PgPool, Row, SqlSafeStr, SqlStr, TypeInfo};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -99,13 +99,21 @@ pub(crate) async fn begin(connection: &mut PgConnection) -> Result<(), StoreErro
 }
 
 pub(crate) async fn execute(connection: &mut PgConnection, query: &Query<'_>) -> Result<u64, StoreError> {
-    let statement = sqlx::query_with(query.text.clone(), arguments(&query.values)?).persistent(query.is_kept);
+    let statement = sqlx::query_with(text_of(query), arguments(&query.values)?).persistent(query.is_kept);
     Ok(statement.execute(connection).await.map_err(conflict)?.rows_affected())
 }
 
 pub(crate) async fn rows(connection: &mut PgConnection, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
-    let statement = sqlx::query_with(query.text, arguments(&query.values)?).persistent(query.is_kept);
+    let statement = sqlx::query_with(text_of(&query), arguments(&query.values)?).persistent(query.is_kept);
     statement.fetch_all(connection).await.map_err(conflict)
+}
+
+/// PostgreSQL knows numbered parameters only.
+fn text_of(query: &Query<'_>) -> SqlStr {
+    match query.is_unnumbered {
+        true => AssertSqlSafe(numbered(query.text.as_str())).into_sql_str(),
+        false => query.text.clone(),
+    }
 }
 
 /// Recognizes a serialization failure (40001) and a deadlock (40P01).
@@ -157,9 +165,6 @@ pub(crate) async fn scratch() -> PostgresLocation {
     let PostgresLocation(options) = PostgresLocation::parse(&url).unwrap();
     let schema = format!("t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let mut connection = <PgConnection as sqlx::Connection>::connect_with(&options).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}")))
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&mut connection).await.unwrap();
     PostgresLocation(Box::new(options.options([("search_path", schema)])))
 }

@@ -10,7 +10,7 @@ use super::columns::{BATCH_ROWS, count, domain, first};
 use super::names::TextIds;
 use super::sums::Sums;
 use super::{KeepOutcome, NewReport, Trust, digest, kind_number};
-use crate::query::{FromRow, Row, built, insert as insert_rows, parameters, sql, without_nul};
+use crate::query::{FromRow, Row, insert as insert_rows, parameters, sql, unnumbered, without_nul};
 use crate::writing::{Counter, Lock, Tries, Writing};
 use crate::{Store, StoreError, TENANT, damaged};
 use formats::report::{PolicyReport, Report};
@@ -188,11 +188,10 @@ async fn find_existing(
 ) -> Result<Vec<ExistingReport>, StoreError> {
     let mut found = Vec::new();
     for batch in these.chunks(BATCH_ROWS) {
-        let (digests, identities) = (parameters(1, batch.len()), parameters(batch.len() + 1, batch.len()));
-        let text = format!("{KNOWN}digest IN ({digests}) UNION {KNOWN}identity IN ({identities})");
-        let mut query = built(text);
-        query.values.extend(batch.iter().map(|one| one.digest.into()));
-        query.values.extend(batch.iter().map(|one| one.identity.into()));
+        let list = parameters(batch.len());
+        let text = format!("{KNOWN}digest IN ({list}) UNION {KNOWN}identity IN ({list})");
+        let digests = batch.iter().map(|one| one.digest.into());
+        let query = unnumbered(text, digests.chain(batch.iter().map(|one| one.identity.into())));
         found.extend(query.fetch_all::<ExistingReport>(&mut *writing).await?);
     }
     Ok(found)

@@ -1,7 +1,7 @@
 //! Integer ids for texts that occur in many reports, such as host names. Tables refer to the texts by these ids.
 
 use crate::StoreError;
-use crate::query::{built, insert, parameters, without_nul};
+use crate::query::{insert, parameters, unnumbered, without_nul};
 use crate::writing::Writing;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -41,9 +41,9 @@ impl<'t> TextIds<'t> {
     }
 
     async fn look_up(&mut self, writing: &mut Writing, texts: &[Cow<'t, str>]) -> Result<(), StoreError> {
-        let list = parameters(1, texts.len());
-        let mut query = built(format!("SELECT id, text FROM name WHERE text IN ({list})"));
-        query.values.extend(texts.iter().map(|text| text.as_ref().into()));
+        let list = parameters(texts.len());
+        let select = format!("SELECT id, text FROM name WHERE text IN ({list})");
+        let query = unnumbered(select, texts.iter().map(|text| text.as_ref().into()));
         for (id, text) in query.fetch_all::<(i64, String)>(&mut *writing).await? {
             if let Some(known) = self.0.get_mut(text.as_str()) {
                 *known = id;

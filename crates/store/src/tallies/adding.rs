@@ -2,7 +2,7 @@
 //! the same rows can't wait for each other.
 
 use super::{DayTally, Key};
-use crate::query::{Value, added, built, insert, parameters};
+use crate::query::{Value, added, insert, parameters, unnumbered};
 use crate::writing::Writing;
 use crate::{StoreError, damaged, stored};
 use formats::DomainName;
@@ -189,10 +189,9 @@ async fn failure_counts(
     writing: &mut Writing,
     tallies: &[(Key, BTreeMap<Key, FailureDetail>)],
 ) -> Result<HashMap<Key, usize>, StoreError> {
-    let keys = parameters(1, tallies.len());
-    let mut query =
-        built(format!("SELECT tally, COUNT(*) FROM tally_failure WHERE tally IN ({keys}) GROUP BY tally"));
-    query.values.extend(tallies.iter().map(|(key, _)| key.as_slice().into()));
+    let keys = parameters(tallies.len());
+    let text = format!("SELECT tally, COUNT(*) FROM tally_failure WHERE tally IN ({keys}) GROUP BY tally");
+    let query = unnumbered(text, tallies.iter().map(|(key, _)| key.as_slice().into()));
     let rows: Vec<(Key, i64)> = query.kept(false).fetch_all(&mut *writing).await?;
     Ok(rows.into_iter().map(|(key, count)| (key, usize::try_from(count).unwrap_or(usize::MAX))).collect())
 }
