@@ -171,6 +171,20 @@ limits! {
     SMTP_REPLY_TIME: Duration = Duration::from_secs(30);
     /// A message to the report inbox.
     INBOX_MESSAGE_BYTES: usize = 15_728_640;
+    /// One line of a response of an IMAP server, without literals; a search that finds a million messages fits.
+    IMAP_LINE_BYTES: usize = 8_388_608;
+    /// One response of an IMAP server; a message of `INBOX_MESSAGE_BYTES` fits.
+    IMAP_RESPONSE_BYTES: usize = 16_777_216;
+    /// All responses of an IMAP server to one command.
+    IMAP_REPLY_BYTES: usize = 33_554_432;
+    /// The nesting depth of lists in a response of an IMAP server.
+    IMAP_DEPTH: usize = 8;
+    /// One read or write on an IMAP connection, a TLS handshake, or a request for an access token.
+    IMAP_TIME: Duration = Duration::from_secs(60);
+    /// Folders of one mailbox; further ones are ignored with a warning.
+    IMAP_FOLDERS: usize = 100;
+    /// The answer of an OAuth server, an access token in a file, or the output of a command that prints one.
+    ACCESS_TOKEN_BYTES: usize = 65_536;
     /// Reports in one imported zip file; further ones are ignored.
     ZIP_MEMBERS: usize = 10_000;
     /// The nesting depth of imported folders.
