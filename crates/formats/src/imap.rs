@@ -13,6 +13,7 @@ mod values;
 pub use frame::{FrameError, FrameReader};
 pub use mailbox_name::{encode_mailbox, quote};
 
+use crate::limits::IMAP_SEARCH_RESULTS;
 use std::collections::BTreeSet;
 use values::{Value, values};
 
@@ -112,6 +113,7 @@ fn untagged(frame: &[u8], line: &str) -> Response {
         "SEARCH" => {
             Response::Search(rest.split_ascii_whitespace().map_while(|uid| uid.parse().ok()).collect())
         }
+        "ESEARCH" => Response::Search(extended_search(rest)),
         "NAMESPACE" => Response::Namespaces(prefixes(&data())),
         "LIST" => mailbox(&data()).unwrap_or(Response::Other),
         _ => match (word.parse(), rest.split(' ').next().map(str::to_ascii_uppercase).as_deref()) {
@@ -127,6 +129,17 @@ fn untagged(frame: &[u8], line: &str) -> Response {
 
 fn upper_words(text: &str) -> BTreeSet<String> {
     text.split_ascii_whitespace().map(str::to_ascii_uppercase).collect()
+}
+
+/// The UIDs behind `ALL` in a response of RFC 4731, which a server of IMAP4rev2 alone sends: `4,7:9`.
+fn extended_search(text: &str) -> Vec<u32> {
+    let mut words = text.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("ALL"));
+    let ranges = words.nth(1).unwrap_or_default().split(',').filter_map(|range| {
+        let (first, last) = range.split_once(':').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        Some(first.min(last)..=first.max(last))
+    });
+    ranges.flatten().take(IMAP_SEARCH_RESULTS).collect()
 }
 
 fn fetched(items: &[Value<'_>]) -> Fetched {
@@ -241,6 +254,8 @@ mod tests {
         for (text, expected) in [
             ("* SEARCH", Response::Search(vec![])),
             ("* search 4 7 (MODSEQ 12)", Response::Search(vec![4, 7])),
+            ("* ESEARCH (TAG \"A1\") UID COUNT 3 ALL 4,7:8", Response::Search(vec![4, 7, 8])),
+            ("* ESEARCH (TAG \"A1\") UID", Response::Search(vec![])),
             ("* 12 EXISTS", Response::Exists(12)),
             ("+ idling", Response::Continuation("idling".into())),
             (
@@ -262,6 +277,12 @@ mod tests {
         ] {
             assert_eq!(Response::parse(text.as_bytes()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_range_of_a_search_is_cut_at_the_limit() {
+        let Response::Search(found) = Response::parse(b"* ESEARCH UID ALL 1:4294967295,7") else { panic!() };
+        assert_eq!(found.len(), IMAP_SEARCH_RESULTS);
     }
 
     proptest! {

@@ -177,6 +177,8 @@ limits! {
     IMAP_RESPONSE_BYTES: usize = 16_777_216;
     /// All responses of an IMAP server to one command.
     IMAP_REPLY_BYTES: usize = 33_554_432;
+    /// Messages that a search by ranges (RFC 4731) returns; further ones are found by the next search.
+    IMAP_SEARCH_RESULTS: usize = 1_000_000;
     /// The nesting depth of lists in a response of an IMAP server.
     IMAP_DEPTH: usize = 8;
     /// One read or write on an IMAP connection, a TLS handshake, or a request for an access token.

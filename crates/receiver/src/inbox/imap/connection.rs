@@ -63,7 +63,7 @@ impl Connection {
             let Some(frame) = frame else { continue };
             match Response::parse(&frame) {
                 Response::State(state) if state.status == Status::Bye => {
-                    return Err(ImapError::Closed(state.text));
+                    return Err(ImapError::Closed(shown(&state)));
                 }
                 response => {
                     self.has_news |= matches!(response, Response::Exists(_));
@@ -178,8 +178,15 @@ fn ended(text: &str, data: Vec<Response>, state: State) -> Result<Vec<Response>,
 fn refused(text: &str, state: &State) -> ImapError {
     let is_by_uid = text.starts_with("UID ");
     let command = text.split(' ').take(if is_by_uid { 2 } else { 1 }).collect::<Vec<_>>().join(" ");
+    ImapError::Refused {
+        command,
+        text: shown(state),
+        is_missing_folder: state.code_value("TRYCREATE").is_some(),
+    }
+}
+
+/// Response code and text of a status, for messages: at most 200 characters, without control characters.
+fn shown(state: &State) -> String {
     let code = if state.code.is_empty() { String::new() } else { format!("[{}] ", state.code) };
-    let shown: String =
-        format!("{code}{}", state.text).chars().filter(|c| !c.is_control()).take(200).collect();
-    ImapError::Refused { command, text: shown, is_missing_folder: state.code_value("TRYCREATE").is_some() }
+    code.chars().chain(state.text.chars()).filter(|character| !character.is_control()).take(200).collect()
 }

@@ -43,14 +43,14 @@ impl Session<'_> {
 
     async fn transfer(&mut self, uid: u32, target: &str) -> Result<(), ImapError> {
         if self.can_move {
-            match self.to_folder("MOVE", uid, target).await {
+            match self.move_or_copy("MOVE", uid, target).await {
                 Ok(()) => return Ok(()),
                 // The server may refuse MOVE although it announces it.
                 Err(ImapError::Refused { .. }) => self.can_move = false,
                 Err(error) => return Err(error),
             }
         }
-        self.to_folder("COPY", uid, target).await?;
+        self.move_or_copy("COPY", uid, target).await?;
         self.add_flags(uid, "\\Deleted").await?;
         if self.can_expunge_by_uid {
             let expunged = self.connection.command(&format!("UID EXPUNGE {uid}")).await;
@@ -63,7 +63,7 @@ impl Session<'_> {
     }
 
     /// Runs MOVE or COPY. Creates the target if it does not exist.
-    async fn to_folder(&mut self, verb: &str, uid: u32, target: &str) -> Result<(), ImapError> {
+    async fn move_or_copy(&mut self, verb: &str, uid: u32, target: &str) -> Result<(), ImapError> {
         let quoted = quote(target).unwrap_or_default();
         let command = format!("UID {verb} {uid} {quoted}");
         match self.connection.command(&command).await {

@@ -221,16 +221,15 @@ impl Session<'_> {
     }
 
     async fn import_message(&mut self, uid: u32) -> Result<(), ImapError> {
-        let Some(about) = self.fetch(uid, "RFC822.SIZE").await? else { return Ok(()) };
+        let size = self.fetch(uid, "RFC822.SIZE").await?.and_then(|about| about.size);
         let limit = INBOX_MESSAGE_BYTES as u64;
-        let what = match about.size {
+        let what = match size {
             Some(size) if size > limit => return self.leave_large(uid).await,
             Some(_) => "BODY.PEEK[]".to_owned(),
             // One byte more than allowed shows that the message is larger.
             None => format!("BODY.PEEK[]<0.{}>", limit + 1),
         };
-        let Some(found) = self.fetch(uid, &what).await? else { return Ok(()) };
-        let Some(body) = found.body else {
+        let Some(body) = self.fetch(uid, &what).await?.and_then(|found| found.body) else {
             return Err(ImapError::Refused {
                 command: "UID FETCH".to_owned(),
                 text: "the response has no message".to_owned(),
@@ -266,7 +265,7 @@ impl Session<'_> {
         self.flag_handled(uid).await
     }
 
-    /// Fetches an item of a message; `None` if the message is gone.
+    /// Fetches an item of a message; `None` if the message is gone, or the response breaks the grammar.
     async fn fetch(&mut self, uid: u32, what: &str) -> Result<Option<Fetched>, ImapError> {
         let reply = self.connection.command(&format!("UID FETCH {uid} (UID {what})")).await?;
         let found = reply.into_iter().filter_map(|response| match response {

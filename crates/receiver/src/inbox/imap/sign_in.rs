@@ -118,18 +118,19 @@ async fn by_password(
     if capabilities.contains("LOGINDISABLED") {
         return Err(ImapError::PasswordRefused);
     }
+    let words = BASE64.encode(format!("\0{user}\0{password}").as_bytes());
     let outcome = match (quote(user), quote(password)) {
-        (Some(user), Some(password)) => {
-            connection.command(&format!("LOGIN {user} {password}")).await.map(drop)
+        (Some(user), Some(quoted)) => {
+            let outcome = connection.command(&format!("LOGIN {user} {quoted}")).await;
+            return outcome.map(drop).map_err(|error| rejected(error, &[&quoted, password]));
         }
         // A quoted string is ASCII; PLAIN takes UTF-8 (RFC 4616).
         _ if capabilities.contains("AUTH=PLAIN") => {
-            let words = BASE64.encode(format!("\0{user}\0{password}").as_bytes());
             connection.authenticate("PLAIN", &words, capabilities.contains("SASL-IR"), "*").await
         }
         _ => return Err(ImapError::NotAscii),
     };
-    outcome.map_err(|error| rejected(error, password))
+    outcome.map_err(|error| rejected(error, &[&words, password]))
 }
 
 async fn by_token(
@@ -152,14 +153,16 @@ async fn by_token(
     let initial = BASE64.encode(words.as_bytes());
     let is_inline = capabilities.contains("SASL-IR");
     let outcome = connection.authenticate(mechanism, &initial, is_inline, last).await;
-    outcome.map_err(|error| rejected(error, token))
+    outcome.map_err(|error| rejected(error, &[&initial, token]))
 }
 
-/// The error for refused credentials, without the secret if the server repeats it.
-fn rejected(error: ImapError, secret: &str) -> ImapError {
+/// The error for refused credentials, without the secrets if the server repeats them.
+fn rejected(error: ImapError, secrets: &[&str]) -> ImapError {
     match error {
-        ImapError::Refused { text, .. } if secret.is_empty() => ImapError::SignIn(text),
-        ImapError::Refused { text, .. } => ImapError::SignIn(text.replace(secret, "…")),
+        ImapError::Refused { text, .. } => {
+            let secrets = secrets.iter().filter(|secret| !secret.is_empty());
+            ImapError::SignIn(secrets.fold(text, |text, secret| text.replace(secret, "…")))
+        }
         other => other,
     }
 }

@@ -1,9 +1,11 @@
 mod login;
+mod quirks;
 mod server;
 
 use super::*;
 use net::clock::SystemClock;
-use server::{HOST, Loopback, Quirks, Server, Trouble};
+use quirks::{Quirks, Trouble};
+use server::{HOST, Loopback, Server};
 use store::Store;
 use store::reports::{Arrival, Search};
 
