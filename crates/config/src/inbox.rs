@@ -29,9 +29,9 @@ pub struct InboxConfig {
     pub http: Option<String>,
     /// The maximum number of messages per client and minute over SMTP.
     pub messages_per_minute: u32,
-    /// The IMAP mailbox that is watched; `None` if there is none.
+    /// The IMAP mailboxes that reports are fetched from.
     #[cfg(feature = "imap")]
-    pub imap: Option<ImapMailbox>,
+    pub imap: Vec<ImapMailbox>,
 }
 
 /// `[dashboard]`: the web interface.
@@ -66,7 +66,7 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         http: read.text("inbox.http").map(str::to_owned),
         messages_per_minute: read.number("inbox.messages_per_minute", 600),
         #[cfg(feature = "imap")]
-        imap: mailbox(read, folder)?,
+        imap: crate::mailbox::mailboxes(read, folder)?,
     };
     let takes_mail = !config.smtp.is_empty() || !config.lmtp.is_empty();
     if takes_mail && config.addresses.is_empty() {
@@ -89,7 +89,7 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
 /// Rejects a configured mailbox: this build can't read it, and its reports would be lost silently.
 #[cfg(not(feature = "imap"))]
 fn refuse_mailbox(read: &Read) -> Result<(), Failure> {
-    match read.text("inbox.imap.host") {
+    match read.value("inbox.imap") {
         None => Ok(()),
         Some(_) => Err(Failure::usage(
             "[inbox.imap] can't be used by this build",
@@ -97,39 +97,6 @@ fn refuse_mailbox(read: &Read) -> Result<(), Failure> {
             "Build with the default features, or remove [inbox.imap].",
         )),
     }
-}
-
-#[cfg(feature = "imap")]
-fn mailbox(read: &Read, folder: &Path) -> Result<Option<ImapMailbox>, Failure> {
-    let text = |name: &str| read.text(&format!("inbox.imap.{name}")).map(str::to_owned);
-    if ["host", "user", "password_file", "move_to"].into_iter().all(|name| text(name).is_none()) {
-        return Ok(None);
-    }
-    let (Some(host), Some(user), Some(file)) = (text("host"), text("user"), text("password_file")) else {
-        return Err(Failure::usage(
-            "[inbox.imap] is incomplete",
-            "it requires host, user and password_file",
-            "Set all three:\n  [inbox.imap]\n  host = \"imap.example.org\"\n  user = \"tlsrpt@example.org\"\n  password_file = \"imap-password\"",
-        ));
-    };
-    let path = folder.join(file);
-    let password = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::usage(
-            format!("can't read the IMAP password file {}", path.display()),
-            error,
-            "Create the file with only the password in it, readable by the user that Sternpost runs as.",
-        )
-    })?;
-    let host = DomainName::parse(&host)
-        .map_err(|error| Failure::usage("inbox.imap.host is not a valid host name", error, ""))?;
-    Ok(Some(ImapMailbox {
-        host,
-        port: read.port("inbox.imap.port", 993),
-        user,
-        password: password.trim_end_matches(['\r', '\n']).to_owned(),
-        folder: text("folder").unwrap_or_else(|| "INBOX".to_owned()),
-        move_to: text("move_to"),
-    }))
 }
 
 pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure> {

@@ -4,6 +4,8 @@
 
 use crate::fault::{Fault, fault, kind_of, line_and_column, nearest};
 use crate::keys::{KEYS, Key, Kind};
+#[cfg(feature = "imap")]
+use crate::mailbox::MailboxSpec;
 use crate::specs::{AuthoritySpec, CertificateFiles, Deliver, KeySpec, ProviderSpec, UpdateServer};
 use crate::{maps, overrides, owner};
 use formats::DomainName;
@@ -247,6 +249,13 @@ fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value
         ),
         (Kind::DkimKeys, DeValue::Array(items)) => tables::<KeySpec>(text, key, items),
         (Kind::DkimKeys, DeValue::Table(_)) => tables::<KeySpec>(text, key, std::slice::from_ref(value)),
+        #[cfg(feature = "imap")]
+        (Kind::Mailboxes, DeValue::Array(items)) => tables::<MailboxSpec>(text, key, items),
+        #[cfg(feature = "imap")]
+        (Kind::Mailboxes, DeValue::Table(_)) => tables::<MailboxSpec>(text, key, std::slice::from_ref(value)),
+        // A build that reads no mailbox rejects any.
+        #[cfg(not(feature = "imap"))]
+        (Kind::Mailboxes, DeValue::Array(_) | DeValue::Table(_)) => Ok(Value::Boolean(true)),
         (Kind::Deliver, DeValue::String(way)) => match Deliver::parse(way) {
             Some(_) => Ok(Value::String(way.to_string())),
             None => Err(wrong(format!("{way:?} is not a valid delivery method"))),

@@ -16,6 +16,7 @@
 //! | [`result_type`] | result types and policy types of reports | RFC 8460 §4.3 |
 //! | [`report`] | TLS reports: lenient parsing, strict writing, names of files and mails | RFC 8460 §4, §5 |
 //! | [`mbox`] | mailboxes in the mbox format | RFC 4155 |
+//! | [`imap`] | responses of IMAP servers | RFC 9051 §7, RFC 3501 |
 //! | [`tlsa`] | TLSA records, and the rules for SMTP | RFC 6698, 7671, 7672 |
 //! | [`socketmap`] | Postfix's socketmap protocol | socketmap_table(5) |
 //! | [`tls_policy`] | Postfix's TLS policy look-ups and replies | postconf(5), TLSRPT_README |
@@ -32,6 +33,7 @@ pub mod datagram;
 pub mod domain;
 mod fields;
 pub mod hello;
+pub mod imap;
 mod json;
 pub mod limits;
 pub mod mbox;

@@ -203,6 +203,22 @@ limits! {
     INBOX_UNPACKED_BYTES: usize = 536_870_912;
     /// One line of a message to the report inbox. A message with a longer line is refused (554).
     INBOX_LINE_BYTES: usize = 1_048_576;
+    /// One line of a response of an IMAP server, without literals; a search that finds a million messages fits.
+    IMAP_LINE_BYTES: usize = 8_388_608;
+    /// One response of an IMAP server; a message of `INBOX_MESSAGE_BYTES` fits.
+    IMAP_RESPONSE_BYTES: usize = 16_777_216;
+    /// All responses of an IMAP server to one command.
+    IMAP_REPLY_BYTES: usize = 33_554_432;
+    /// Messages that a search by ranges (RFC 4731) returns; further ones are found by the next search.
+    IMAP_SEARCH_RESULTS: usize = 1_000_000;
+    /// The nesting depth of lists in a response of an IMAP server.
+    IMAP_DEPTH: usize = 8;
+    /// One read or write on an IMAP connection, a TLS handshake, or a request for an access token.
+    IMAP_TIME: Duration = Duration::from_secs(60);
+    /// Folders of one mailbox; further ones are ignored with a warning.
+    IMAP_FOLDERS: usize = 100;
+    /// The answer of an OAuth server, an access token in a file, or the output of a command that prints one.
+    ACCESS_TOKEN_BYTES: usize = 65_536;
     /// Files in one imported zip file. The first ones are imported, and the zip file counts as unreadable.
     ZIP_MEMBERS: usize = 10_000;
     /// The nesting depth of imported folders.

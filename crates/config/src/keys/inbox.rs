@@ -68,47 +68,12 @@ pub(super) const KEYS: &[Key] = &[
             reports address` prints the full URL for `rua`, which ends in a secret of this store.",
     },
     Key {
-        path: "inbox.imap.host",
-        kind: Kind::Name,
+        path: "inbox.imap",
+        kind: Kind::Mailboxes,
         default: "",
         unset: "no mailbox is read",
-        about: "The IMAP server of a mailbox that receives reports. It must support implicit TLS, with a \
-            certificate for this name.",
-    },
-    Key {
-        path: "inbox.imap.port",
-        kind: Kind::Port,
-        default: "993",
-        unset: "",
-        about: "The port of the IMAP server.",
-    },
-    Key {
-        path: "inbox.imap.user",
-        kind: Kind::Text,
-        default: "",
-        unset: "required with `inbox.imap.host`",
-        about: "The user name for the IMAP server.",
-    },
-    Key {
-        path: "inbox.imap.password_file",
-        kind: Kind::File,
-        default: "",
-        unset: "required with `inbox.imap.host`",
-        about: "File that contains only the IMAP password. It should be readable only by the user that \
-            Sternpost runs as.",
-    },
-    Key {
-        path: "inbox.imap.folder",
-        kind: Kind::Text,
-        default: "\"INBOX\"",
-        unset: "",
-        about: "The mailbox folder that is watched for reports.",
-    },
-    Key {
-        path: "inbox.imap.move_to",
-        kind: Kind::Text,
-        default: "",
-        unset: "imported reports stay in the folder, marked as read",
-        about: "The folder that reports are moved to after import. Mail without a report is left unchanged.",
+        about: "Mailboxes from which reports are fetched by IMAP (docs/reports.md). One mailbox is a table \
+            `[inbox.imap]`; several are tables `[[inbox.imap]]`. Mail that is not a TLS report is left unread in its \
+            folder.",
     },
 ];

@@ -39,6 +39,8 @@ pub enum Kind {
     Authorities,
     /// Tables, each with a certificate file and its key file.
     CertificateFiles,
+    /// A table `[inbox.imap]`, or the tables `[[inbox.imap]]`.
+    Mailboxes,
     /// One host name.
     Name,
     /// A list of IP addresses without ports.
@@ -81,6 +83,7 @@ impl Kind {
             Self::Providers => PROVIDER_MEMBERS,
             Self::Authorities => AUTHORITY_MEMBERS,
             Self::CertificateFiles => CERTIFICATE_MEMBERS,
+            Self::Mailboxes => MAILBOX_MEMBERS,
             Self::Name => "a host name, such as \"mail.example.org\"",
             Self::IpAddresses => "a list of IP addresses, such as \"192.0.2.1\" and \"2001:db8::1\"",
             Self::Url(scheme) => return format!("a URL that begins with {scheme}"),
@@ -150,6 +153,27 @@ const AUTHORITY_MEMBERS: &str = "a list of tables with the members `directory`, 
 const CERTIFICATE_MEMBERS: &str = "tables with these members:
   - `certificate`: PEM file with the certificate chain.
   - `key`: PEM file with its private key.";
+
+/// The members of `[inbox.imap]`.
+const MAILBOX_MEMBERS: &str = "a table or tables with these members; `host`, `user`, and one of `password_file` and `oauth` are
+  required:
+  - `host`: the IMAP server. Its certificate must be valid for this name.
+  - `tls`: `implicit` (the default) uses TLS from the start, `starttls` begins it with STARTTLS. Without TLS, neither
+    password nor token is sent.
+  - `port`: the port. Default: 993, or 143 with `starttls`.
+  - `user`: the user name.
+  - `password_file`: a file that contains only the password. Only the user that Sternpost runs as should be able to
+    read it.
+  - `oauth`: a table that says where access tokens come from, for servers that take no password:
+    `token_file` is a file that another program keeps up to date. `token_command` is a list with a program and its
+    arguments that prints a token. `token_url` is the token endpoint of an OAuth server, with `client_id`,
+    `client_secret_file`, `refresh_token_file` and `scope`; without `refresh_token_file`, client credentials are used.
+    Other users of the machine must not be able to read these files.
+  - `folder`: the folder to read. Default: `INBOX`.
+  - `folders`: a list of folders, instead of `folder`. `*` stands for any characters, `%` for those of one level:
+    `Reports/*` is all folders below `Reports`.
+  - `move_to`: the folder that reports are moved to after import. Default: they stay, marked as read. It is created
+    if it does not exist, in the user's namespace: `TLS reports` may become `INBOX.TLS reports`.";
 
 /// The members of a table in `reporter.dkim`.
 const DKIM_MEMBERS: &str =

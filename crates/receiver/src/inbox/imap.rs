@@ -1,52 +1,75 @@
-//! Imports reports from a mailbox by IMAP (RFC 9051, RFC 2177). Waits for mail, imports the reports, and flags or
-//! moves them once they are durable. Other mail is left unread in its folder.
+//! Imports reports from mailboxes by IMAP (RFC 9051, RFC 3501), as servers really are: without MOVE, without keywords,
+//! with namespaces, with messages that they refuse to return.
+//!
+//! [`ImapMailbox::keep`] holds one connection: `sign_in` opens it, `session` searches each folder for new mail, imports
+//! the reports and marks or moves them (`filing`), and waits for more. A report is marked once it is durable. Other mail
+//! is left unread in its folder. A message that can't be handled is logged once and passed over; `memory` remembers it.
+
+mod access_token;
+mod connection;
+mod filing;
+mod memory;
+mod session;
+mod sign_in;
+
+pub use access_token::{TokenEndpoint, TokenError, TokenSource};
 
 use super::Inbox;
-use async_imap::types::{Fetch, UnsolicitedResponse};
-use async_imap::{Client, Session};
 use formats::DomainName;
-use formats::limits::INBOX_MESSAGE_BYTES;
-use futures_util::TryStreamExt;
+use formats::imap::FrameError;
+use formats::limits::{IMAP_REPLY_BYTES, IMAP_TIME};
+use memory::Memory;
 use net::BoxFuture;
-use net::connect::connect_any;
-use net::dns::host_addresses;
 use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
-use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreError;
-use store::reports::Arrival;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
-/// The mailbox and how to sign in to it.
+/// A mailbox and how to sign in to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ImapMailbox {
     /// The server's host name, which its certificate must match.
     pub host: DomainName,
-    /// The port for implicit TLS.
+    /// The port.
     pub port: u16,
+    /// How the connection is encrypted.
+    pub tls: ImapTls,
     /// The user name.
     pub user: String,
-    /// The user's password.
-    pub password: String,
-    /// The folder to read.
-    pub folder: String,
+    /// How the user is authenticated.
+    pub login: Login,
+    /// The folders to read; one with `*` or `%` is a pattern of LIST (RFC 9051 §6.3.9).
+    pub folders: Vec<String>,
     /// The folder to which imported reports are moved; `None` flags them as read instead.
     pub move_to: Option<String>,
 }
 
+/// How an IMAP connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImapTls {
+    /// TLS from the start, usually on port 993.
+    Implicit,
+    /// STARTTLS on an unencrypted connection, usually on port 143. Without TLS, nothing is sent.
+    StartTls,
+}
+
+/// How the user of a mailbox is authenticated.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Login {
+    /// By a password.
+    Password(String),
+    /// By an access token, with OAUTHBEARER (RFC 7628) or XOAUTH2.
+    Token(TokenSource),
+}
+
 impl fmt::Debug for ImapMailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {}:{}, folder {}", self.user, self.host, self.port, self.folder)
+        write!(f, "{} at {}:{}, folder {}", self.user, self.host, self.port, self.folders.join(", "))
     }
 }
 
-/// Why a connection ended.
+/// Why a connection ended, or a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImapError {
     /// The server could not be reached.
@@ -55,170 +78,108 @@ pub enum ImapError {
     /// TLS failed, for example because the certificate is invalid.
     #[error("TLS: {0}")]
     Tls(std::io::Error),
-    /// The server rejected the user name or password.
-    #[error("the server rejected the user name or password: {0}")]
-    SignIn(async_imap::error::Error),
-    /// The server returned an error, or the connection broke.
+    /// STARTTLS failed. Nothing was sent without TLS.
+    #[error("the server does not start TLS, so nothing was sent to it: {0}")]
+    StartTls(String),
+    /// The server's first line is not an IMAP greeting.
+    #[error("the server's greeting is not IMAP")]
+    Greeting,
+    /// The server rejected the user name, the password or the access token.
+    #[error("the server rejected the user name or password, or the access token: {0}")]
+    SignIn(String),
+    /// The server announces that it takes no passwords.
+    #[error(
+        "the server takes no passwords (LOGINDISABLED), so none was sent. Use OAuth: [inbox.imap.oauth], docs/reports.md"
+    )]
+    PasswordRefused,
+    /// The server takes only passwords in ASCII.
+    #[error("the user name or password is not ASCII, and the server does not offer AUTH=PLAIN")]
+    NotAscii,
+    /// The server takes no access tokens.
+    #[error("the server takes no access tokens: it offers neither AUTH=OAUTHBEARER nor AUTH=XOAUTH2")]
+    NoTokens,
+    /// There is no access token.
     #[error("{0}")]
-    Talk(#[from] async_imap::error::Error),
-    /// A command took longer than a minute.
-    #[error("the server did not answer in time")]
+    Token(#[from] TokenError),
+    /// The server refused a command. The connection can be used further.
+    #[error("the server refused {command}: {text}")]
+    Refused {
+        /// The command, without its arguments.
+        command: String,
+        /// The response code and text.
+        text: String,
+        /// Whether the destination folder does not exist (`TRYCREATE`).
+        is_missing_folder: bool,
+    },
+    /// None of the folders can be read.
+    #[error("none of the folders can be opened")]
+    NoFolder,
+    /// The server closed the connection, for this reason.
+    #[error("the server closed the connection: {0}")]
+    Closed(String),
+    /// The connection ended without a reason.
+    #[error("the connection was closed")]
+    Lost,
+    /// The connection broke.
+    #[error("the connection broke: {0}")]
+    Broken(std::io::Error),
+    /// The server did not answer, or TLS took too long.
+    #[error("the server did not answer within {} seconds", IMAP_TIME.as_secs())]
     Slow,
+    /// A response exceeds a limit.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// All responses to one command exceed a limit.
+    #[error("the responses to one command are larger than {IMAP_REPLY_BYTES} bytes")]
+    TooMuch,
     /// A report could not be stored.
     #[error("{0}")]
     Store(#[from] StoreError),
 }
 
-/// The IMAP keyword on mail that was processed.
-const IMPORTED_KEYWORD: &str = "SternpostTaken";
-/// Timeout of one IMAP command.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long one IDLE lasts. Servers may end it after 30 minutes (RFC 2177).
-const IDLE_RENEWAL: Duration = Duration::from_secs(9 * 60);
-/// Time between two searches for new mail if the server does not support IDLE.
-const POLL_INTERVAL: Duration = Duration::from_secs(60);
-/// The delay before the first retry after a failure; it doubles with each failure.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-/// The longest delay between retries.
-const MAX_RETRY: Duration = Duration::from_secs(300);
+/// How long the mailbox waits.
+#[derive(Debug, Clone, Copy)]
+struct Pacing {
+    /// The delay before the first retry after a failure; it doubles with each failure.
+    first_retry: Duration,
+    /// The longest delay between retries.
+    max_retry: Duration,
+    /// How long one IDLE lasts. Servers may end it after 30 minutes (RFC 2177).
+    idle: Duration,
+    /// The time between two searches if the server does not support IDLE, or if there are several folders.
+    poll: Duration,
+}
 
-type Open = Session<TlsStream<TcpStream>>;
+const PACING: Pacing = Pacing {
+    first_retry: Duration::from_secs(5),
+    max_retry: Duration::from_secs(300),
+    idle: Duration::from_secs(9 * 60),
+    poll: Duration::from_secs(60),
+};
 
 impl ImapMailbox {
     /// Imports reports until the future is dropped. Failures are logged and retried.
     pub fn keep<'a>(&'a self, inbox: &'a Inbox, tls: &'a Arc<ClientConfig>) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            let mut retry = FIRST_RETRY;
-            loop {
-                let mut worked = false;
-                if let Err(error) = self.connection(inbox, tls, &mut worked).await {
-                    tracing::error!(
-                        mailbox = ?self,
-                        "can't import reports from the mailbox: {error}. Retrying in {} seconds",
-                        retry.as_secs()
-                    );
-                }
-                retry = if worked { FIRST_RETRY } else { MAX_RETRY.min(retry * 2) };
-                tokio::time::sleep(retry).await;
-            }
-        })
+        Box::pin(self.keep_pacing(inbox, tls, PACING))
     }
 
-    /// Runs one connection until it fails. Sets `worked` once the mailbox was searched.
-    async fn connection(
-        &self,
-        inbox: &Inbox,
-        tls: &Arc<ClientConfig>,
-        worked: &mut bool,
-    ) -> Result<(), ImapError> {
-        let mut session = in_time(self.sign_in(inbox, tls)).await?;
-        in_time(async { Ok(session.select(&self.folder).await?) }).await?;
-        let idles = in_time(async { Ok(session.capabilities().await?) }).await?.has_str("IDLE");
-        tracing::info!(mailbox = ?self, idles, "importing reports from the mailbox");
-        // Servers that do not store keywords would return the same mail again.
-        let mut processed = BTreeSet::new();
+    async fn keep_pacing(&self, inbox: &Inbox, tls: &Arc<ClientConfig>, pacing: Pacing) {
+        let mut memory = Memory::default();
+        let mut retry = pacing.first_retry;
         loop {
-            self.import_new(&mut session, inbox, &mut processed).await?;
-            *worked = true;
-            session = match idles {
-                true => wait(session).await?,
-                false => {
-                    tokio::time::sleep(POLL_INTERVAL).await;
-                    in_time(async { Ok(session.noop().await?) }).await?;
-                    session
-                }
-            };
-        }
-    }
-
-    async fn sign_in(&self, inbox: &Inbox, tls: &Arc<ClientConfig>) -> Result<Open, ImapError> {
-        let found = host_addresses(inbox.dns.as_ref(), &self.host).await;
-        let addresses = found.map_err(|error| ImapError::Reach(error.to_string()))?.addresses;
-        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, self.port)).collect();
-        let (stream, _) = connect_any(addresses, &[]).await.map_err(ImapError::Reach)?;
-        let name = ServerName::try_from(self.host.as_str().to_owned())
-            .map_err(|error| ImapError::Reach(error.to_string()))?;
-        let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(ImapError::Tls)?;
-        let mut client = Client::new(stream);
-        // The server's greeting.
-        client.read_response().await.map_err(async_imap::error::Error::Io)?;
-        client.login(&self.user, &self.password).await.map_err(|(error, _)| ImapError::SignIn(error))
-    }
-
-    async fn import_new(
-        &self,
-        session: &mut Open,
-        inbox: &Inbox,
-        processed: &mut BTreeSet<u32>,
-    ) -> Result<(), ImapError> {
-        let found = in_time(async {
-            Ok(session.uid_search(format!("UNDELETED UNKEYWORD {IMPORTED_KEYWORD}")).await?)
-        })
-        .await?;
-        let new: BTreeSet<u32> = found.into_iter().filter(|uid| !processed.contains(uid)).collect();
-        for uid in new {
-            in_time(self.import_message(session, inbox, uid)).await?;
-            processed.insert(uid);
-        }
-        Ok(())
-    }
-
-    async fn import_message(&self, session: &mut Open, inbox: &Inbox, uid: u32) -> Result<(), ImapError> {
-        let size = fetch(session, uid, "(UID RFC822.SIZE)").await?.and_then(|mail| mail.size);
-        let is_small = size.is_some_and(|size| size as usize <= INBOX_MESSAGE_BYTES);
-        let mail = if is_small { fetch(session, uid, "(UID BODY.PEEK[])").await? } else { None };
-        let Some(message) = mail.as_ref().and_then(Fetch::body) else {
-            return mark(session, uid, IMPORTED_KEYWORD).await;
-        };
-        let message = Arc::new(message.to_vec());
-        let reading = inbox.read_mail_patiently(&message, Arrival::Imap).await;
-        // Mail that does not claim to be a report stays in its folder, unread.
-        if reading.reports.is_empty() && !reading.claims {
-            return mark(session, uid, IMPORTED_KEYWORD).await;
-        }
-        let outcome = inbox.keep_reading(reading, &message).await?;
-        tracing::info!(?outcome, "report mail imported from the mailbox");
-        match &self.move_to {
-            Some(folder) => move_to(session, uid, folder).await,
-            None => mark(session, uid, &format!("{IMPORTED_KEYWORD} \\Seen")).await,
+            let mut worked = false;
+            if let Err(error) = session::run(self, inbox, tls, pacing, &mut memory, &mut worked).await {
+                tracing::error!(
+                    mailbox = ?self,
+                    "can't import reports from the mailbox: {error}. Retrying in {} seconds",
+                    retry.as_secs()
+                );
+            }
+            retry = if worked { pacing.first_retry } else { pacing.max_retry.min(retry * 2) };
+            tokio::time::sleep(retry).await;
         }
     }
 }
 
-async fn in_time<T>(work: impl Future<Output = Result<T, ImapError>>) -> Result<T, ImapError> {
-    tokio::time::timeout(COMMAND_TIMEOUT, work).await.unwrap_or(Err(ImapError::Slow))
-}
-
-/// Waits until the server reports a change, or until the IDLE must be renewed.
-async fn wait(session: Open) -> Result<Open, ImapError> {
-    // The server does not repeat what it reported while mail was fetched.
-    let mut is_new = false;
-    while let Ok(response) = session.unsolicited_responses.try_recv() {
-        is_new |= matches!(response, UnsolicitedResponse::Exists(_));
-    }
-    if is_new {
-        return Ok(session);
-    }
-    let mut idle = session.idle();
-    in_time(async { Ok(idle.init().await?) }).await?;
-    let (event, _stop) = idle.wait_with_timeout(IDLE_RENEWAL);
-    event.await?;
-    in_time(async { Ok(idle.done().await?) }).await
-}
-
-async fn fetch(session: &mut Open, uid: u32, what: &str) -> Result<Option<Fetch>, ImapError> {
-    let found: Vec<Fetch> = session.uid_fetch(uid.to_string(), what).await?.try_collect().await?;
-    Ok(found.into_iter().find(|mail| mail.uid == Some(uid)))
-}
-
-async fn mark(session: &mut Open, uid: u32, marks: &str) -> Result<(), ImapError> {
-    let change = session.uid_store(uid.to_string(), format!("+FLAGS ({marks})")).await?;
-    let _: Vec<Fetch> = change.try_collect().await?;
-    Ok(())
-}
-
-async fn move_to(session: &mut Open, uid: u32, folder: &str) -> Result<(), ImapError> {
-    // If the folder exists already, this fails without harm.
-    let _ = session.create(folder).await;
-    Ok(session.uid_mv(uid.to_string(), folder).await?)
-}
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! The role `[inbox]`: receives TLS reports by SMTP and LMTP, and fetches them from an IMAP mailbox. [`Inbox`] verifies
+//! The role `[inbox]`: receives TLS reports by SMTP and LMTP, and fetches them from IMAP mailboxes. [`Inbox`] verifies
 //! and stores them. Reports by HTTPS POST arrive at the dashboard's address instead (`pages`).
 
 use super::certificate::Certificate;
@@ -125,7 +125,7 @@ impl MailRole {
             None => hostname()?,
         };
         #[cfg(feature = "imap")]
-        if let Some(mailbox) = config.imap.clone() {
+        for mailbox in config.imap.clone() {
             let inbox = inbox(config, store, world, Arrival::Imap);
             let parts = Arc::new((mailbox, inbox, world.tls.clone()));
             tasks.spawn("imap", move || {

@@ -237,19 +237,79 @@ fn what_is_forged_slow_too_much_or_meets_a_full_disk_loses_no_report() {
     });
 }
 
-/// A real IMAP server over one maildir, which anybody reads with the password.
-fn dovecot(inbox: &Inbox) -> Running {
+/// A real IMAP server over one maildir, which anybody reads with the password. `more` is further configuration.
+fn dovecot(inbox: &Inbox, more: &str) -> Running {
     let at = inbox.place.path().display().to_string();
     let config = format!(
         "protocols = imap\nbase_dir = {at}/dovecot\nlog_path = {at}/dovecot.log\nmail_location = maildir:{at}/Maildir\nssl = required\n\
          ssl_cert = <{at}/mail.pem\nssl_key = <{at}/mail.key\nfirst_valid_uid = 1\npassdb {{\n driver = static\n args = password=secret\n}}\n\
-         userdb {{\n driver = static\n args = uid=nobody gid=nogroup home={at}/home\n}}\nservice imap-login {{\n inet_listener imap {{\n port = 0\n }}\n inet_listener imaps {{\n port = 993\n }}\n}}\n"
+         userdb {{\n driver = static\n args = uid=nobody gid=nogroup home={at}/home\n}}\nservice imap-login {{\n inet_listener imap {{\n port = 143\n }}\n inet_listener imaps {{\n port = 993\n }}\n}}\n{more}"
     );
     std::fs::write(inbox.place.path().join("dovecot.conf"), config).unwrap();
     shell(&format!(
         "mkdir -p {at}/Maildir/cur {at}/Maildir/new {at}/Maildir/tmp {at}/home && chown -R nobody:nogroup {at}/Maildir {at}/home"
     ));
     daemon(&format!("dovecot -F -c {at}/dovecot.conf"), &inbox.place.path().join("dovecot.out"))
+}
+
+/// A mailbox at Dovecot with more configuration on both sides: the reports are moved, and private mail stays unread.
+fn a_mailbox_is_read(mailbox: &str, more: &str) {
+    let place = tempfile::tempdir().unwrap();
+    let password = place.path().join("password");
+    std::fs::write(&password, "secret\n").unwrap();
+    let inbox = Inbox::open_with(
+        "",
+        &format!(
+            "[inbox.imap]\nhost = \"mx1.good-enforce.test\"\nuser = \"reports\"\npassword_file = \"{}\"\nmove_to = \"TLS reports\"\n{mailbox}",
+            password.display()
+        ),
+    );
+    let at = inbox.place.path().display().to_string();
+    let _server = dovecot(&inbox, more);
+    until("the folders are there", || Path::new(&format!("{at}/Maildir/new")).exists());
+    std::fs::write(
+        inbox.place.path().join("note"),
+        "From: boss@good-enforce.test\nSubject: lunch\n\nat one\n",
+    )
+    .unwrap();
+    for (mail, name) in [
+        (inbox.signed("m1.eml", "2026-11-20 9 0 m1"), "1.m1"),
+        (inbox.file("note"), "2.note"),
+        (inbox.signed("m3.eml", "2026-11-21 9 0 m3"), "3.m3"),
+    ] {
+        shell(&format!(
+            "install -o nobody -g nogroup -m 600 {mail} {at}/Maildir/tmp/{name} && mv {at}/Maildir/tmp/{name} {at}/Maildir/new/{name}"
+        ));
+    }
+    until("both reports are read", || inbox.listed().len() == 2);
+    let moved = || {
+        shell(&format!(
+            "ls {at}/Maildir/'.TLS reports'/cur {at}/Maildir/'.TLS reports'/new 2>/dev/null | grep -c '^[0-9]' || true"
+        ))
+    };
+    until("both are moved", || moved().trim() == "2");
+    let left = || shell(&format!("ls {at}/Maildir/cur {at}/Maildir/new | grep '^[0-9]'"));
+    until("their originals are gone", || left().lines().count() == 1);
+    assert!(left().contains("2.note") && !left().contains(",S"), "{}", left());
+    assert!(inbox.listed().iter().all(|report| report["trust"] == "verified"));
+    assert!(!inbox.ground.log().contains("secret"));
+}
+
+#[test]
+fn at_dovecot_with_a_namespace_prefix_reports_are_moved_below_it() {
+    in_a_room_of_its_own(|| {
+        a_mailbox_is_read("", "namespace inbox {\n inbox = yes\n prefix = INBOX.\n separator = .\n}\n");
+    });
+}
+
+#[test]
+fn at_dovecot_without_move_reports_are_copied_and_expunged_over_starttls() {
+    in_a_room_of_its_own(|| {
+        a_mailbox_is_read(
+            "tls = \"starttls\"\n",
+            "imap_capability = IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE LITERAL+ NAMESPACE UIDPLUS\nnamespace inbox {\n inbox = yes\n}\n",
+        );
+    });
 }
 
 #[test]
@@ -271,7 +331,7 @@ fn a_mailbox_is_read_by_imap_its_reports_are_moved_and_a_server_that_goes_away_l
                 "install -o nobody -g nogroup -m 600 {mail} {at}/Maildir/tmp/{name} && mv {at}/Maildir/tmp/{name} {at}/Maildir/new/{name}"
             ))
         };
-        let first = dovecot(&inbox);
+        let first = dovecot(&inbox, "");
         let has = |id: &str| inbox.listed().iter().any(|report| is(report, id, "verified", "imap"));
         until("the folders are there", || Path::new(&format!("{at}/Maildir/new")).exists());
         std::fs::write(
@@ -288,7 +348,7 @@ fn a_mailbox_is_read_by_imap_its_reports_are_moved_and_a_server_that_goes_away_l
         drop(first);
         until("it is noticed", || inbox.ground.log().contains("can't import reports from the mailbox"));
         deliver(&inbox.signed("m3.eml", "2026-11-22 9 0 m3"), "3.m3");
-        let _second = dovecot(&inbox);
+        let _second = dovecot(&inbox, "");
         until("it goes on", || has("m3"));
         assert_eq!(inbox.listed().len(), 3);
         // Reports are moved; the other mail is where it was, unread.

@@ -1,0 +1,302 @@
+//! IMAP responses (RFC 9051 §7, RFC 3501 §7), as far as a program needs them that fetches mail, and the names of
+//! mailboxes.
+//!
+//! The bytes of a connection go to a [`FrameReader`], which cuts them into responses and bounds each. [`Response::parse`]
+//! reads one. A response that is not needed, or that breaks the grammar, becomes [`Response::Other`]: servers have
+//! extensions, and one odd response must not end the connection. Names of mailboxes are sent in [`encode_mailbox`]'s
+//! form, which never contains a line end.
+
+mod frame;
+mod mailbox_name;
+mod values;
+
+pub use frame::{FrameError, FrameReader};
+pub use mailbox_name::{encode_mailbox, quote};
+
+use crate::limits::IMAP_SEARCH_RESULTS;
+use std::collections::BTreeSet;
+use values::{Value, values};
+
+/// One response of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Response {
+    /// `+`: the server waits for more. The field is the text behind it; in SASL, the challenge in base64.
+    Continuation(String),
+    /// The end of the command with this tag.
+    Done {
+        /// The command's tag.
+        tag: String,
+        /// The result of the command.
+        state: State,
+    },
+    /// An untagged status, such as the greeting or `* OK [UIDVALIDITY 3]`.
+    State(State),
+    /// The server's capabilities, in upper case.
+    Capabilities(BTreeSet<String>),
+    /// The UIDs or numbers that a search found.
+    Search(Vec<u32>),
+    /// The number of messages in the selected mailbox.
+    Exists(u32),
+    /// Data of one message.
+    Fetch(Fetched),
+    /// The prefixes of all namespaces (RFC 2342), the user's own first. Encoded as in [`encode_mailbox`].
+    Namespaces(Vec<String>),
+    /// One mailbox of a LIST response.
+    Mailbox {
+        /// The name, encoded as in [`encode_mailbox`].
+        name: String,
+        /// False for `\Noselect` and `\NonExistent`.
+        is_selectable: bool,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// The result of a command (RFC 9051 §7.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Success.
+    Ok,
+    /// Failure.
+    No,
+    /// The command is unknown or malformed. Also stands for a status that is not known.
+    Bad,
+    /// The server closes the connection.
+    Bye,
+    /// The connection is authenticated already.
+    PreAuth,
+}
+
+/// A status with its response code and text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The status.
+    pub status: Status,
+    /// The text within the brackets, such as `UIDVALIDITY 3`; empty without a response code.
+    pub code: String,
+    /// The text for people.
+    pub text: String,
+}
+
+/// Data of one message, from a FETCH response.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fetched {
+    /// `UID`.
+    pub uid: Option<u32>,
+    /// `RFC822.SIZE`, in bytes.
+    pub size: Option<u64>,
+    /// `BODY[]`, or its beginning if only that was asked for.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Response {
+    /// Parses one response, as [`FrameReader`] returns it. Accepts any bytes.
+    pub fn parse(frame: &[u8]) -> Self {
+        let line = frame.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        let line = line.trim_end();
+        match line.split_once(' ').unwrap_or((line, "")) {
+            ("+", text) => Self::Continuation(text.to_owned()),
+            ("*", rest) => untagged(frame, rest),
+            (tag, rest) => Self::Done { tag: tag.to_owned(), state: State::parse(rest) },
+        }
+    }
+}
+
+fn untagged(frame: &[u8], line: &str) -> Response {
+    let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let data = || values(frame.get(b"* ".len() + word.len()..).unwrap_or_default()).unwrap_or_default();
+    match word.to_ascii_uppercase().as_str() {
+        "OK" | "NO" | "BAD" | "BYE" | "PREAUTH" => Response::State(State::parse(line)),
+        "CAPABILITY" => Response::Capabilities(upper_words(rest)),
+        // RFC 7162 appends `(MODSEQ n)`.
+        "SEARCH" => {
+            Response::Search(rest.split_ascii_whitespace().map_while(|uid| uid.parse().ok()).collect())
+        }
+        "ESEARCH" => Response::Search(extended_search(rest)),
+        "NAMESPACE" => Response::Namespaces(prefixes(&data())),
+        "LIST" => mailbox(&data()).unwrap_or(Response::Other),
+        _ => match (word.parse(), rest.split(' ').next().map(str::to_ascii_uppercase).as_deref()) {
+            (Ok(count), Some("EXISTS")) => Response::Exists(count),
+            (Ok(_), Some("FETCH")) => match data().as_slice() {
+                [_, Value::List(items), ..] => Response::Fetch(fetched(items)),
+                _ => Response::Other,
+            },
+            _ => Response::Other,
+        },
+    }
+}
+
+fn upper_words(text: &str) -> BTreeSet<String> {
+    text.split_ascii_whitespace().map(str::to_ascii_uppercase).collect()
+}
+
+/// The UIDs behind `ALL` in a response of RFC 4731, which a server of IMAP4rev2 alone sends: `4,7:9`.
+fn extended_search(text: &str) -> Vec<u32> {
+    let mut words = text.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("ALL"));
+    let ranges = words.nth(1).unwrap_or_default().split(',').filter_map(|range| {
+        let (first, last) = range.split_once(':').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        Some(first.min(last)..=first.max(last))
+    });
+    ranges.flatten().take(IMAP_SEARCH_RESULTS).collect()
+}
+
+fn fetched(items: &[Value<'_>]) -> Fetched {
+    let mut found = Fetched::default();
+    for pair in items.chunks_exact(2) {
+        let [Value::Atom(name), value] = pair else { continue };
+        let name = name.to_ascii_uppercase();
+        match value {
+            Value::Atom(number) if name == "UID" => found.uid = number.parse().ok(),
+            Value::Atom(number) if name == "RFC822.SIZE" => found.size = number.parse().ok(),
+            // A part of a body has its origin behind the brackets: `BODY[]<0>`.
+            Value::Text(body) if name == "BODY[]" || name.starts_with("BODY[]<") => {
+                found.body = Some(body.to_vec());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The prefixes of a NAMESPACE response: three lists (personal, other users', shared), each of pairs of prefix and
+/// delimiter.
+fn prefixes(classes: &[Value<'_>]) -> Vec<String> {
+    let prefix = |namespace: &Value<'_>| namespace.members().first().and_then(Value::text);
+    classes.iter().flat_map(Value::members).filter_map(prefix).collect()
+}
+
+fn mailbox(items: &[Value<'_>]) -> Option<Response> {
+    let [Value::List(attributes), _, name] = items else { return None };
+    let hidden = ["\\noselect", "\\nonexistent"];
+    let is_hidden = attributes
+        .iter()
+        .filter_map(Value::text)
+        .any(|attribute| hidden.contains(&attribute.to_ascii_lowercase().as_str()));
+    Some(Response::Mailbox { name: name.text()?, is_selectable: !is_hidden })
+}
+
+impl State {
+    /// Parses `OK [CODE] text`.
+    fn parse(line: &str) -> Self {
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let status = match word.to_ascii_uppercase().as_str() {
+            "OK" => Status::Ok,
+            "NO" => Status::No,
+            "BYE" => Status::Bye,
+            "PREAUTH" => Status::PreAuth,
+            _ => Status::Bad,
+        };
+        let split = rest.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        let (code, text) = split.unwrap_or(("", rest));
+        Self { status, code: code.to_owned(), text: text.trim().to_owned() }
+    }
+
+    /// What follows `name` in the response code; `None` if the code is another one. Empty if nothing follows.
+    pub fn code_value(&self, name: &str) -> Option<&str> {
+        let (word, value) = self.code.split_once(' ').unwrap_or((&self.code, ""));
+        word.eq_ignore_ascii_case(name).then_some(value)
+    }
+
+    /// The capabilities in the response code, in upper case; `None` without them.
+    pub fn capabilities(&self) -> Option<BTreeSet<String>> {
+        self.code_value("CAPABILITY").map(upper_words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn state(line: &str) -> State {
+        match Response::parse(line.as_bytes()) {
+            Response::State(state) | Response::Done { state, .. } => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_command_has_its_tag_its_status_and_its_code() {
+        let Response::Done { tag, state: end } = Response::parse(b"A7 NO [TRYCREATE] no such mailbox\r")
+        else {
+            panic!()
+        };
+        assert_eq!((tag.as_str(), end.status, end.text.as_str()), ("A7", Status::No, "no such mailbox"));
+        assert_eq!(end.code_value("trycreate"), Some(""));
+        assert_eq!(state("* OK [UIDVALIDITY 17] ok").code_value("UIDVALIDITY"), Some("17"));
+        let flags = state("* OK [PERMANENTFLAGS (\\Seen \\*)] limited");
+        assert_eq!(flags.code_value("PERMANENTFLAGS"), Some("(\\Seen \\*)"));
+        let greeting = state("* OK [CAPABILITY IMAP4rev1 AUTH=XOAUTH2 LoginDisabled] hi");
+        assert!(greeting.capabilities().unwrap().contains("LOGINDISABLED"));
+        assert_eq!(state("* BYE").status, Status::Bye);
+        assert_eq!(state("A1 WHAT").status, Status::Bad);
+    }
+
+    #[test]
+    fn a_fetched_message_is_found_however_the_server_writes_it() {
+        let fetch = |text: &str| match Response::parse(text.as_bytes()) {
+            Response::Fetch(found) => found,
+            other => panic!("{text}: {other:?}"),
+        };
+        let body = |text: &str| Some(text.as_bytes().to_vec());
+        let full = fetch("* 3 FETCH (UID 9 RFC822.SIZE 5 FLAGS (\\Seen) BODY[] {5}\r\na) \"b)");
+        assert_eq!(full, Fetched { uid: Some(9), size: Some(5), body: body("a) \"b") });
+        let part = fetch("* 3 fetch (body[]<0> \"a \\\"b\\\"\" uid 9)");
+        assert_eq!(part, Fetched { uid: Some(9), size: None, body: body("a \"b\"") });
+        let header = fetch("* 3 FETCH (BODY[HEADER.FIELDS (FROM)] {2}\r\nhi UID 4 BODY[] NIL)");
+        assert_eq!(header, Fetched { uid: Some(4), size: None, body: None });
+    }
+
+    #[test]
+    fn data_responses_are_told_apart_and_unknown_ones_are_ignored() {
+        for (text, expected) in [
+            ("* SEARCH", Response::Search(vec![])),
+            ("* search 4 7 (MODSEQ 12)", Response::Search(vec![4, 7])),
+            ("* ESEARCH (TAG \"A1\") UID COUNT 3 ALL 4,7:8", Response::Search(vec![4, 7, 8])),
+            ("* ESEARCH (TAG \"A1\") UID", Response::Search(vec![])),
+            ("* 12 EXISTS", Response::Exists(12)),
+            ("+ idling", Response::Continuation("idling".into())),
+            (
+                "* NAMESPACE ((\"INBOX.\" \".\")) NIL ((\"Public/\" \"/\")(\"\" NIL))",
+                Response::Namespaces(vec!["INBOX.".into(), "Public/".into(), String::new()]),
+            ),
+            (
+                "* LIST (\\HasNoChildren) \".\" {4}\r\na \"b",
+                Response::Mailbox { name: "a \"b".into(), is_selectable: true },
+            ),
+            (
+                "* LIST (\\NoSelect) NIL Reports",
+                Response::Mailbox { name: "Reports".into(), is_selectable: false },
+            ),
+            ("* 3 FETCH (UID", Response::Other),
+            ("* 3 EXPUNGE", Response::Other),
+            ("* VANISHED (EARLIER) 1:3", Response::Other),
+            ("* ", Response::Other),
+        ] {
+            assert_eq!(Response::parse(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_range_of_a_search_is_cut_at_the_limit() {
+        let Response::Search(found) = Response::parse(b"* ESEARCH UID ALL 1:4294967295,7") else { panic!() };
+        assert_eq!(found.len(), IMAP_SEARCH_RESULTS);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_response(frame in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Response::parse(&frame);
+        }
+
+        #[test]
+        fn any_body_is_returned_as_it_was_sent(body in prop::collection::vec(any::<u8>(), 0..200), uid: u32) {
+            let head = format!("* 1 FETCH (UID {uid} BODY[] {{{}}}\r\n", body.len());
+            let frame = [head.as_bytes(), &body, b")"].concat();
+            let expected = Fetched { uid: Some(uid), size: None, body: Some(body) };
+            prop_assert_eq!(Response::parse(&frame), Response::Fetch(expected));
+        }
+    }
+}
