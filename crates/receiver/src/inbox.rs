@@ -16,6 +16,7 @@ pub mod imap;
 mod pool;
 mod reading;
 mod signature;
+mod structure;
 mod submitter;
 
 pub use extract::{Extracted, Extraction, NoReport, Problem, extract_file, extract_message};

@@ -5,6 +5,7 @@
 
 use super::claims;
 use super::pool::Busy;
+use super::structure;
 use super::submitter::{Origin, submitter_of_file};
 use formats::DomainName;
 use formats::limits::{INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS, REPORT_BYTES};
@@ -98,15 +99,23 @@ pub fn extract_message(
 ) -> Result<Extraction, Busy> {
     let mut reserve = |bytes| memory.grow(bytes);
     let mut extractor = Extractor::new(UnpackBudget::new(message.len(), &mut reserve));
-    match MessageParser::default().parse(message) {
-        Some(parsed) => {
+    match parse(message) {
+        Err(why) => extractor.problem("", why, false),
+        Ok(parsed) => {
             extractor.found.claims = claims::mail_claims(&parsed, is_returned);
             extractor.is_for_reports = extractor.found.claims;
             extractor.message(&parsed, is_returned, INBOX_DEPTH)?;
         }
-        None => extractor.problem("", NoReport::NotMail, false),
     }
     Ok(extractor.finish())
+}
+
+/// Parses a message whose structure is bounded.
+fn parse(message: &[u8]) -> Result<Message<'_>, NoReport> {
+    if !structure::is_bounded(message) {
+        return Err(NoReport::TooManyParts);
+    }
+    MessageParser::default().parse(message).ok_or(NoReport::NotMail)
 }
 
 /// Extracts the reports from a report file or a zip file. Its name may identify the submitter (RFC 8460 §5.1).
@@ -252,7 +261,14 @@ impl<'r> Extractor<'r> {
 
     /// Searches a message that the parser of the outer one did not parse.
     fn inner(&mut self, bytes: &[u8], name: &str, depth: usize) -> Result<(), Busy> {
-        let Some(message) = MessageParser::default().parse(bytes) else { return Ok(()) };
+        let message = match parse(bytes) {
+            Ok(message) => message,
+            Err(NoReport::NotMail) => return Ok(()),
+            Err(why) => {
+                self.problem(name, why, false);
+                return Ok(());
+            }
+        };
         match depth.checked_sub(1) {
             Some(depth) => self.message(&message, false, depth),
             None => {

@@ -232,7 +232,8 @@ fn lifetime(
     }
     match (source, policy_rest) {
         // A pinned policy does not expire, but DANE precedes it (VAL-11), so the hosts are looked up again.
-        (Source::Override, _) => (ttl, Duration::MAX),
+        (Source::Override, _) if mode == Mode::Enforce => (ttl, Duration::MAX),
+        (Source::Override, _) => (ttl * 4 / 5, ttl),
         (Source::Failure, _) => (FAILURE_RECHECK, FAILURE_RECHECK),
         (Source::MtaSts, Some(rest)) => (ttl.min(rest) * 4 / 5, ttl.min(rest)),
         (Source::NoPolicy, None) => {

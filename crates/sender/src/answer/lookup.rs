@@ -12,6 +12,7 @@ use super::route::{self, DaneHosts, NextHop, Route, RouteLookup};
 use super::service::{PolicyService, is_test};
 use super::settings::Settings;
 use super::sts::EffectivePolicy;
+use formats::limits::FAILURE_RECHECK;
 use formats::tls_policy::Answer;
 use formats::{DomainName, Mode, Policy};
 use net::BoxFuture;
@@ -160,7 +161,12 @@ impl PolicyService {
             let dane = dane_to_store(hop, &observed.route, before);
             self.save(hop.policy_domain(), guard, purpose, sighting, &dane).await;
         }
-        let decision = self.decision(hop, &observed, settings);
+        let mut decision = self.decision(hop, &observed, settings);
+        if store_failed && decision.source == Source::NoPolicy {
+            // The store may hold a policy. It is asked again as soon as after a failed look-up.
+            decision.recheck = decision.recheck.min(FAILURE_RECHECK);
+            decision.until = decision.until.min(FAILURE_RECHECK);
+        }
         if decision.source == Source::MtaSts && decision.dane.behind_insecure_mx > 0 {
             self.metrics.dane_set_aside.inc();
         }

@@ -222,7 +222,9 @@ async fn look_up_host(
                 let (addresses, ttl) = (Vec::new(), nothing.ttl.unwrap_or(Duration::MAX));
                 let aliases = vec![host.clone()];
                 let none = HostAddresses { addresses, security: Security::Insecure, aliases, ttl };
-                dane::look_up_host(dns, (&host, port), &none).await
+                let lookup = dane::look_up_host(dns, (&host, port), &none).await;
+                let why_absent = lookup.why_absent.and(Some(NoDane::NoAddresses));
+                dane::DaneLookup { why_absent, ..lookup }
             }
             None => dane::DaneLookup {
                 dane: Dane::Unknown(error),

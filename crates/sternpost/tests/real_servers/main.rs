@@ -5,7 +5,6 @@
 
 mod day;
 mod differential;
-mod downgrade;
 mod exim;
 mod export;
 mod faults;

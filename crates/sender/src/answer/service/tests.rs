@@ -450,6 +450,16 @@ async fn a_store_that_fails_later_does_not_remove_a_policy_from_the_cache() {
 }
 
 #[tokio::test]
+async fn no_policy_is_answered_only_briefly_while_the_store_fails() {
+    let bench = Bench::new().await;
+    bench.world.publish(NAME, Published { ttl: 86_400, ..Published::nothing() });
+    bench.store.close().await;
+    assert_eq!(bench.ask(NAME).await, "NOTFOUND");
+    let entry = bench.answers.cache.get(NAME).unwrap();
+    assert!(entry.until <= bench.answers.second() + 30, "the store may hold a policy");
+}
+
+#[tokio::test]
 async fn a_policy_that_could_not_be_stored_precedes_the_older_one_in_the_store() {
     let bench = Bench::new().await;
     bench.world.publish(NAME, Published::policy("1", "testing", 604_800));

@@ -193,11 +193,6 @@ pub fn check_purge(model: &mut Sender, observed: &Observed) -> Checked {
 pub fn check_refresh(model: &mut Sender, observed: &Observed, is_done: bool) -> Checked {
     ensure(is_done == (model.store == StoreState::Up), || "the refresh fails".to_owned())?;
     if !is_done {
-        // The refresh may have deleted an expired policy before the store failed.
-        let now = model.now;
-        if let Some(row) = model.row.as_mut().filter(|row| row.held.rest(now).0 == 0) {
-            row.dane.push(None);
-        }
         return finish(model, &model.clone(), observed);
     }
     check_expiry(model, observed)?;

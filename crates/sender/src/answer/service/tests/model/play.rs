@@ -167,7 +167,7 @@ impl<'a> Game<'a> {
             }
             Act::Purge => {
                 let done = self.service.purge(&NextHop::domain(self.world.domain.clone())).await;
-                assert_eq!(done.is_err(), self.model.store == StoreState::Down);
+                assert_eq!(done.is_err(), self.model.store != StoreState::Up);
                 let observed = self.observe(Vec::new()).await;
                 oracle::check_purge(&mut self.model, &observed)?;
             }

@@ -167,7 +167,7 @@ impl Sender {
     }
 
     pub fn purge(&mut self) {
-        if self.store != StoreState::Down {
+        if self.store == StoreState::Up {
             self.row = None;
         }
         (self.unsaved, self.failed) = (None, None);
@@ -221,7 +221,7 @@ impl Sender {
         let (now, store, is_single) = (self.now, self.store, keys == [Key::Domain] && views.len() == 1);
         let has_unsaved = self.unsaved.is_some();
         let Some(row) = &mut self.row else { return };
-        if store == StoreState::Down || !keys.contains(&Key::Domain) {
+        if store != StoreState::Up || !keys.contains(&Key::Domain) {
             return;
         }
         let before = row.dane.clone();
