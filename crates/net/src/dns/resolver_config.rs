@@ -23,7 +23,7 @@ pub enum Dnssec {
     Off,
 }
 
-/// The configuration of a [`Resolver`].
+/// The configuration of a [`super::Resolver`].
 #[derive(Debug, Clone)]
 pub struct ResolverConfig {
     /// The recursive resolvers to query; if empty, those in `/etc/resolv.conf`.
@@ -56,7 +56,7 @@ impl Default for ResolverConfig {
     }
 }
 
-/// Why a [`Resolver`] could not be created.
+/// Why a [`super::Resolver`] could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverError {
     /// The trust anchor is not a DNSKEY record in zone-file format.

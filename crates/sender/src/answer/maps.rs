@@ -3,7 +3,7 @@
 //!
 //! The configuration (`[answers.maps.NAME]`) sets them; [`crate::serve::socketmap`] selects one for each request. Policies,
 //! discovery and the store are common to all sets. A set only changes the decision, so its answers are cached under keys of
-//! their own: [`key`] puts the name of the set before the next hop.
+//! their own: `key` puts the name of the set before the next hop.
 
 use super::settings::Settings;
 use std::collections::{BTreeMap, HashMap};
