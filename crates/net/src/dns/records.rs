@@ -56,7 +56,7 @@ pub(super) fn domain(name: &Name) -> Option<DomainName> {
     DomainName::from_ascii(&name.to_ascii()).ok()
 }
 
-pub(super) fn exchange(name: &Name) -> Exchange {
+fn exchange(name: &Name) -> Exchange {
     if name.is_root() {
         return Exchange::Null;
     }

@@ -145,9 +145,10 @@ impl Servers {
         kind: Kind,
         deadline: Deadline,
     ) -> Result<Answer, DnsError> {
+        let query_name = absolute(name)?;
         let Some(unsigned) = &self.unsigned else {
-            let outcome = self.query(absolute(name)?, record_type(kind), deadline).await?;
-            let found = self.read(&outcome, &absolute(name)?, kind);
+            let outcome = self.query(query_name.clone(), record_type(kind), deadline).await?;
+            let found = self.read(&outcome, &query_name, kind);
             return match found {
                 Err(DnsError::NoSuchRecord(absence))
                     if kind == Kind::Mx && self.dnssec == Dnssec::TrustAd =>
@@ -171,8 +172,8 @@ impl Servers {
                 None
             }
         };
-        let outcome = self.query(absolute(name)?, record_type(kind), deadline).await?;
-        let found = match self.read(&outcome, &absolute(name)?, kind) {
+        let outcome = self.query(query_name.clone(), record_type(kind), deadline).await?;
+        let found = match self.read(&outcome, &query_name, kind) {
             Err(DnsError::NoSuchName(absence)) if absence.security == Security::Indeterminate => {
                 Err(DnsError::NoSuchName(self.prove_unsigned(name, absence, deadline).await?))
             }
@@ -187,7 +188,7 @@ impl Servers {
             }
             found => found,
         };
-        if follows_alias(&absolute(name)?, kind, &outcome, &found) {
+        if follows_alias(&query_name, kind, &outcome, &found) {
             self.check_aliases(name, deadline).await?;
         }
         self.cache_unsigned_zone(unsigned, name, &outcome, &found, claim);
