@@ -15,7 +15,7 @@ use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::store::in_memory::InMemoryZoneHandler;
 use hickory_server::zone_handler::{AxfrPolicy, Catalog, MessageResponseBuilder, ZoneHandler, ZoneType};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -155,6 +155,20 @@ impl NameServer {
 
     /// Adds an empty zone and its delegation. The parent zone has to exist.
     pub fn add_zone(&self, origin: &str, signing: Signing) -> Result<(), DnsSetupError> {
+        self.add_zones(&[origin.to_owned()], signing)
+    }
+
+    /// Like [`Self::add_zone`], for many zones; each parent zone is signed only once.
+    pub fn add_zones(&self, origins: &[String], signing: Signing) -> Result<(), DnsSetupError> {
+        let mut parents = BTreeSet::new();
+        for origin in origins {
+            parents.extend(self.add_without_rebuild(origin, signing)?);
+        }
+        parents.iter().chain(origins).try_for_each(|origin| self.rebuild(origin))
+    }
+
+    /// Adds a zone and its delegation. Returns the parent zone; `None` for the root.
+    fn add_without_rebuild(&self, origin: &str, signing: Signing) -> Result<Option<String>, DnsSetupError> {
         let name = parse(origin)?;
         let key = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256)
             .map_err(|e| sign_error(origin, &e))?;
@@ -164,15 +178,15 @@ impl NameServer {
         lock(&self.world.zones).insert(origin.to_owned(), zone);
         let ns = RData::NS(NS(parse("ns.test.")?));
         self.put(origin, origin, RecordType::NS, vec![ns.clone()])?;
-        if origin != "." {
-            let parent = self.zone_of(&name.base_name().to_ascii());
-            self.put(&parent, origin, RecordType::NS, vec![ns])?;
-            if let Some(ds) = delegation(&name, &dnskey, signing)? {
-                self.put(&parent, origin, RecordType::DS, vec![ds])?;
-            }
-            self.rebuild(&parent)?;
+        if origin == "." {
+            return Ok(None);
         }
-        self.rebuild(origin)
+        let parent = self.zone_of(&name.base_name().to_ascii());
+        self.put(&parent, origin, RecordType::NS, vec![ns])?;
+        if let Some(ds) = delegation(&name, &dnskey, signing)? {
+            self.put(&parent, origin, RecordType::DS, vec![ds])?;
+        }
+        Ok(Some(parent))
     }
 
     /// Replaces the records at a name, for the record types that `records` contains.
@@ -261,10 +275,14 @@ impl NameServer {
 
     fn zone_of(&self, name: &str) -> String {
         let zones = lock(&self.world.zones);
-        let fits = |origin: &&String| {
-            *origin == "." || name == origin.as_str() || name.ends_with(&format!(".{origin}"))
-        };
-        zones.keys().filter(fits).max_by_key(|origin| origin.len()).cloned().unwrap_or_else(|| ".".to_owned())
+        let mut rest = name;
+        while !zones.contains_key(rest) {
+            match rest.split_once('.') {
+                Some((_, parent)) if !parent.is_empty() => rest = parent,
+                _ => return ".".to_owned(),
+            }
+        }
+        rest.to_owned()
     }
 
     fn put(&self, origin: &str, name: &str, kind: RecordType, data: Vec<RData>) -> Result<(), DnsSetupError> {

@@ -263,32 +263,55 @@ pub struct HostAddresses {
     pub ttl: Duration,
 }
 
+impl HostAddresses {
+    fn of(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let mut found = Self {
+            addresses: Vec::new(),
+            security: Security::Secure,
+            aliases: Vec::new(),
+            ttl: Duration::MAX,
+        };
+        for answer in answers {
+            found.addresses.extend(answer.addresses());
+            found.security = weaker(found.security, answer.security);
+            found.aliases = answer.aliases;
+            found.ttl = found.ttl.min(answer.ttl);
+        }
+        found.addresses = interleave(found.addresses);
+        found.addresses.truncate(formats::limits::HOST_ADDRESSES);
+        found
+    }
+}
+
 /// Looks up the AAAA and A records of a host concurrently. One answer with addresses is enough for success; if both
 /// lookups fail, a failure is returned in preference to a negative answer.
 ///
 /// The families are interleaved before the list is cut to [`formats::limits::HOST_ADDRESSES`], so that many addresses
 /// of one family never hide the other (RFC 8305 §4).
 pub async fn host_addresses(dns: &dyn Dns, host: &DomainName) -> Result<HostAddresses, DnsError> {
-    let (v6, v4) = tokio::join!(dns.lookup(host, Kind::Aaaa), dns.lookup(host, Kind::A));
-    let (v6, v4) = match (v6, v4) {
-        (Err(first), Err(second)) => return Err(if second.is_absence() { first } else { second }),
-        both => both,
-    };
-    let mut found = HostAddresses {
-        addresses: Vec::new(),
-        security: Security::Secure,
-        aliases: Vec::new(),
-        ttl: Duration::MAX,
-    };
-    for answer in [v6, v4].into_iter().flatten() {
-        found.addresses.extend(answer.addresses());
-        found.security = weaker(found.security, answer.security);
-        found.aliases = answer.aliases;
-        found.ttl = found.ttl.min(answer.ttl);
+    match tokio::join!(dns.lookup(host, Kind::Aaaa), dns.lookup(host, Kind::A)) {
+        (Err(first), Err(second)) => Err(preferred(first, second)),
+        (v6, v4) => Ok(HostAddresses::of([v6, v4].into_iter().flatten())),
     }
-    found.addresses = interleave(found.addresses);
-    found.addresses.truncate(formats::limits::HOST_ADDRESSES);
-    Ok(found)
+}
+
+/// Looks up the addresses of one family of a host: the A records, or the AAAA records if there is no answer with A records.
+/// That is enough where no connection is made, but the DNSSEC state and the aliases of the addresses are needed: records
+/// of both families belong to one name, and are signed alike.
+pub async fn addresses_of_one_family(dns: &dyn Dns, host: &DomainName) -> Result<HostAddresses, DnsError> {
+    let first = match dns.lookup(host, Kind::A).await {
+        Ok(answer) => return Ok(HostAddresses::of([answer])),
+        Err(error) => error,
+    };
+    match dns.lookup(host, Kind::Aaaa).await {
+        Ok(answer) => Ok(HostAddresses::of([answer])),
+        Err(second) => Err(preferred(second, first)),
+    }
+}
+
+/// The error of two failed look-ups: a failure in preference to a negative answer.
+fn preferred(first: DnsError, second: DnsError) -> DnsError {
+    if second.is_absence() { first } else { second }
 }
 
 /// Alternates the address families, beginning with the family of the first address, so that a broken family costs one

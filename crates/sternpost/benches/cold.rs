@@ -1,6 +1,9 @@
 //! Look-ups of uncached domains in the lab, 64 at a time: DNS, a TLS handshake with the policy host, one GET, and the
 //! policy on disk before the answer. The floor serves the same client over the same protocol, and does only the same
-//! four DNS queries, handshake and GET. Lab, floor and server are separate processes on the same processors.
+//! five DNS queries, handshake and GET. Lab, floor and server are separate processes on the same processors.
+//!
+//! The domains are names of one unsigned zone, or unsigned zones of their own below a signed one. In the last two tables,
+//! a tenth of all requests are for domains whose name server never answers; nobody waits for these requests.
 //!
 //! `cargo bench -p sternpost --bench cold [-- DOMAINS]`
 
@@ -9,11 +12,10 @@
 #[allow(dead_code, reason = "each benchmark needs some of it")]
 mod process;
 
-use formats::DomainName;
 use formats::socketmap::encode_request;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
-use lab::dns::{Rr, Signing};
+use lab::dns::{Rr, Signing, TamperedKind, Tampering};
 use lab::{Lab, Ports, site};
 use net::BoxFuture;
 use net::certificate::Trust;
@@ -37,8 +39,13 @@ use std::time::{Duration, Instant};
 use store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::JoinSet;
 
+const ONE_ZONE: &str = "all in one zone";
+const OWN_ZONES: &str = "each a zone of its own";
 const AT_ONCE: usize = 64;
+/// In the measurement with mute domains, a client sends one request for such a domain after this many others.
+const OTHERS_PER_MUTE: usize = 9;
 /// Rounds; in each, every server is measured once.
 const ROUNDS: usize = 5;
 
@@ -47,15 +54,26 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let place = words.get(1).map(Path::new);
     match (words.first().map(String::as_str), place) {
-        (Some("lab"), Some(place)) => runtime.block_on(bulk(place, words[2].parse().unwrap())),
+        (Some("lab"), Some(place)) => {
+            runtime.block_on(bulk(place, words[2].parse().unwrap(), words[3] == OWN_ZONES));
+        }
         (Some("floor"), Some(place)) => runtime.block_on(floor(place)),
         (Some("serve"), Some(place)) => runtime.block_on(serve(place, &words[2])),
-        (count, _) => runtime.block_on(compare(count.map_or(2000, |count| count.parse().unwrap()))),
+        (count, _) => {
+            let count = count.map_or(2000, |count| count.parse().unwrap());
+            for zones in [ONE_ZONE, OWN_ZONES] {
+                runtime.block_on(compare(count, zones));
+            }
+        }
     }
 }
 
 fn domain(number: usize) -> String {
     format!("d{number}.bulk.test")
+}
+
+fn mute_domain(number: usize) -> String {
+    format!("mute{number}.bulk.test")
 }
 
 /// The lab's DNS address and HTTPS port, from the file that the lab process writes.
@@ -65,9 +83,22 @@ fn read_addresses(place: &Path) -> (SocketAddr, SocketAddr) {
     (lines.next().unwrap(), lines.next().unwrap())
 }
 
-async fn bulk(place: &Path, count: usize) {
+async fn bulk(place: &Path, count: usize, own_zones: bool) {
     let lab = Lab::start(Ports::free(), SystemClock.now()).await.unwrap();
-    lab.names.add_zone("bulk.test.", Signing::Unsigned).unwrap();
+    let signing = if own_zones { Signing::Signed } else { Signing::Unsigned };
+    lab.names.add_zone("bulk.test.", signing).unwrap();
+    if own_zones {
+        let zones: Vec<_> = (0..count).map(|number| format!("{}.", domain(number))).collect();
+        lab.names.add_zones(&zones, Signing::Unsigned).unwrap();
+    }
+    for number in 0..count / OTHERS_PER_MUTE {
+        let domain = mute_domain(number);
+        for (name, kind) in
+            [(format!("_mta-sts.{domain}."), TamperedKind::Txt), (format!("{domain}."), TamperedKind::Mx)]
+        {
+            lab.names.meddle(&name, kind, Some(Tampering::Drop)).unwrap();
+        }
+    }
     let mut records = Vec::new();
     for number in 0..count {
         let domain = domain(number);
@@ -77,8 +108,14 @@ async fn bulk(place: &Path, count: usize) {
         records.push((format!("{host}."), vec![Rr::A(lab.policy_host_address())]));
         records.push((format!("_mta-sts.{domain}."), vec![Rr::Txt(vec!["v=STSv1; id=1;".into()])]));
         records.push((format!("{domain}."), vec![Rr::Mx(10, format!("mx.{domain}."))]));
+        records.push((format!("mx.{domain}."), vec![Rr::A(lab.policy_host_address())]));
+        if own_zones {
+            lab.names.set_all(&format!("{domain}."), std::mem::take(&mut records)).unwrap();
+        }
     }
-    lab.names.set_all("bulk.test.", records).unwrap();
+    if !own_zones {
+        lab.names.set_all("bulk.test.", records).unwrap();
+    }
     std::fs::write(place.join("ca.pem"), lab.pki.root_pem()).unwrap();
     std::fs::write(place.join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
     let https = SocketAddr::from((lab.policy_host_address(), lab.https_port));
@@ -170,6 +207,7 @@ async fn bare(socket: &UdpSocket, tls: &tokio_rustls::TlsConnector, https: Socke
     for (name, kind) in [
         (format!("_mta-sts.{domain}."), RecordType::TXT),
         (format!("{domain}."), RecordType::MX),
+        (format!("mx.{domain}."), RecordType::A),
         (format!("{host}."), RecordType::A),
         (format!("{host}."), RecordType::AAAA),
     ] {
@@ -194,57 +232,76 @@ async fn bare(socket: &UdpSocket, tls: &tokio_rustls::TlsConnector, https: Socke
 /// The measurements of a server in one round.
 struct Seen {
     passed: f64,
+    /// The 99th percentile of the latency, in milliseconds.
+    p99: f64,
     cpu: f64,
     resident: u64,
 }
 
-/// Prints the medians of all rounds; ratios are to the floor in the same round.
-async fn compare(count: usize) {
+/// Prints the medians of all rounds; ratios are to the floor in the same round, or to the same server without requests for
+/// mute domains.
+async fn compare(count: usize, zones: &str) {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().to_str().unwrap();
     let number = count.to_string();
-    let lab = Process::again(&["lab", dir, &number]);
-    println!("{count} domains, {AT_ONCE} at a time\n");
-    println!("| | look-ups/s | CPU ms/look-up | rate | CPU | resident then |");
-    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    let lab = Process::again(&["lab", dir, &number, zones]);
     let servers: [(&str, &[&str]); 3] = [
         ("floor", &["floor", dir]),
         ("sternpost, the resolver validates", &["serve", dir, "trust-ad"]),
         ("sternpost, validates itself", &["serve", dir, "validate"]),
     ];
-    let measure = async |words: &[&str]| {
+    let measure = async |words: &[&str], with_mute| {
         let server = Process::again(words);
         let before = server.cpu();
-        let passed = ask_all(server.line.parse().unwrap(), count).await.as_secs_f64();
-        let seen = Seen { passed, cpu: server.cpu() - before, resident: server.resident() >> 10 };
+        let (passed, p99) = ask_all(server.line.parse().unwrap(), count, with_mute).await;
+        let seen = Seen { passed, p99, cpu: server.cpu() - before, resident: server.resident() >> 10 };
         let _ = std::fs::remove_file(place.path().join("s.db"));
         seen
     };
     // The first run warms up the lab.
-    measure(servers[0].1).await;
+    measure(servers[0].1, false).await;
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         let mut round = Vec::new();
         for (_, words) in servers {
-            round.push(measure(words).await);
+            round.push(measure(words, false).await);
+        }
+        for (_, words) in &servers[1..] {
+            round.push(measure(words, true).await);
         }
         rounds.push(round);
     }
+    println!("\n{count} domains, {zones}, {AT_ONCE} at a time\n");
+    println!("| | look-ups/s | CPU ms/look-up | rate | CPU | p99 ms | resident then |");
+    println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    let middle = |of: &dyn Fn(&[Seen]) -> f64| median(rounds.iter().map(|round| of(round)));
     for (number, (name, _)) in servers.into_iter().enumerate() {
-        let middle = |of: &dyn Fn(&[Seen]) -> f64| median(rounds.iter().map(|round| of(round)));
         println!(
-            "| {name} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} MiB |",
+            "| {name} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} MiB |",
             middle(&|round| count as f64 / round[number].passed),
             middle(&|round| round[number].cpu * 1000.0 / count as f64),
             middle(&|round| round[0].passed / round[number].passed),
             middle(&|round| round[number].cpu / round[0].cpu),
+            middle(&|round| round[number].p99),
             middle(&|round| round[number].resident as f64)
+        );
+    }
+    println!("\nThe same with a tenth of the requests for mute domains:\n");
+    println!("| | p99 ms | p99, to that without |");
+    println!("| --- | ---: | ---: |");
+    for number in [1, 2] {
+        println!(
+            "| {} | {:.0} | {:.2} |",
+            servers[number].0,
+            middle(&|round| round[number + 2].p99),
+            middle(&|round| round[number + 2].p99 / round[number].p99)
         );
     }
     drop(lab);
 }
 
-async fn ask_all(address: SocketAddr, count: usize) -> Duration {
+/// Returns the seconds for all domains, and the 99th percentile of the milliseconds for each.
+async fn ask_all(address: SocketAddr, count: usize, with_mute: bool) -> (f64, f64) {
     let next = Arc::new(AtomicUsize::new(0));
     let begun = Instant::now();
     let tasks: Vec<_> = (0..AT_ONCE)
@@ -252,23 +309,38 @@ async fn ask_all(address: SocketAddr, count: usize) -> Duration {
             let next = next.clone();
             tokio::spawn(async move {
                 let mut stream = TcpStream::connect(address).await.unwrap();
-                let mut buffer = vec![0; 4096];
+                let mut times = Vec::new();
+                let mut mute = JoinSet::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= count {
-                        return;
+                        return times;
                     }
-                    let domain = DomainName::parse(&domain(number)).unwrap();
-                    stream.write_all(&encode_request("postfix", domain.as_str())).await.unwrap();
-                    let length = stream.read(&mut buffer).await.unwrap();
-                    let reply = String::from_utf8_lossy(&buffer[..length]);
+                    if with_mute && number.is_multiple_of(OTHERS_PER_MUTE) {
+                        mute.spawn(async move {
+                            let mut stream = TcpStream::connect(address).await.unwrap();
+                            ask(&mut stream, &mute_domain(number / OTHERS_PER_MUTE)).await
+                        });
+                    }
+                    let (domain, begun) = (domain(number), Instant::now());
+                    let reply = ask(&mut stream, &domain).await;
                     assert!(reply.contains("secure match="), "{domain}: {reply}");
+                    times.push(begun.elapsed().as_secs_f64() * 1000.0);
                 }
             })
         })
         .collect();
+    let mut times = Vec::new();
     for task in tasks {
-        task.await.unwrap();
+        times.extend(task.await.unwrap());
     }
-    begun.elapsed()
+    times.sort_by(f64::total_cmp);
+    (begun.elapsed().as_secs_f64(), times[times.len() * 99 / 100])
+}
+
+async fn ask(stream: &mut TcpStream, domain: &str) -> String {
+    stream.write_all(&encode_request("postfix", domain)).await.unwrap();
+    let mut buffer = vec![0; 4096];
+    let length = stream.read(&mut buffer).await.unwrap();
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
 }

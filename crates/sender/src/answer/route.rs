@@ -9,7 +9,7 @@ use formats::tlsa::TlsaRule;
 use formats::{DomainName, limits};
 use futures_util::future::join_all;
 use net::dane::{self, Dane, NoDane, SMTP_PORT};
-use net::dns::{Dns, DnsError, Exchange, HostAddresses, Kind, Security, host_addresses};
+use net::dns::{Dns, DnsError, Exchange, HostAddresses, Kind, Security, addresses_of_one_family};
 use std::fmt;
 use std::time::Duration;
 
@@ -213,7 +213,7 @@ async fn look_up_host(
     mx: Security,
     port: u16,
 ) -> (HostLookup, Option<Duration>) {
-    let lookup = match host_addresses(dns, &host).await {
+    let lookup = match addresses_of_one_family(dns, &host).await {
         Ok(addresses) => dane::look_up_host(dns, (&host, port), &addresses).await,
         Err(error) => match error.nothing() {
             // The absence may be that of an unsigned name which the host is a secure alias of. Then the TLSA records at the

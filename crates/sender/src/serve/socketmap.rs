@@ -11,11 +11,16 @@ use formats::limits::SOCKETMAP_TIME;
 use formats::socketmap::{SocketmapError, request};
 use net::BoxFuture;
 use net::smtp::server::AnyStream;
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
+use tokio_util::sync::WaitForCancellationFuture;
 
 /// The service of the socketmap protocol.
 #[derive(Clone)]
@@ -69,15 +74,17 @@ enum End {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("the client timed out within a request or while reading the reply")]
-    TimedOut(#[from] tokio::time::error::Elapsed),
+    TimedOut(#[from] Elapsed),
     #[error("{0}")]
     Framing(#[from] SocketmapError),
 }
 
 impl Connection<'_> {
     async fn run(&mut self, shutdown: &Shutdown) -> Result<(), End> {
+        // One future for all reads: each new one registers with the token, and deregisters when it is dropped.
+        let mut shutdown_begins = pin!(shutdown.token.cancelled());
         loop {
-            if !self.read(shutdown).await? {
+            if !self.read(shutdown_begins.as_mut()).await? {
                 return Ok(());
             }
             self.answer().await?;
@@ -90,17 +97,17 @@ impl Connection<'_> {
 
     /// Reads more input. Returns false at the end of the stream or at the shutdown. The time limit applies only within
     /// a request.
-    async fn read(&mut self, shutdown: &Shutdown) -> Result<bool, End> {
+    async fn read(&mut self, shutdown_begins: Pin<&mut WaitForCancellationFuture<'_>>) -> Result<bool, End> {
         self.input.reserve(READ_BUFFER_BYTES);
         let is_within_request = !self.input.is_empty();
         let more = self.stream.read_buf(&mut self.input);
         let read = if is_within_request {
-            timeout(SOCKETMAP_TIME, more).await??
+            in_time(more).await??
         } else {
             tokio::select! {
                 biased;
                 read = more => read?,
-                () = shutdown.token.cancelled() => 0,
+                () = shutdown_begins => 0,
             }
         };
         Ok(read > 0)
@@ -145,10 +152,19 @@ impl Connection<'_> {
 
     async fn send(&mut self) -> Result<(), End> {
         if !self.output.is_empty() {
-            timeout(SOCKETMAP_TIME, self.stream.write_all(&self.output)).await??;
+            in_time(self.stream.write_all(&self.output)).await??;
             self.output.clear();
             self.output.shrink_to(WRITE_BUFFER_BYTES);
         }
         Ok(())
     }
+}
+
+/// Waits for `action` for up to [`SOCKETMAP_TIME`]. Most actions complete at once, and need no timer.
+async fn in_time<F: Future>(action: F) -> Result<F::Output, Elapsed> {
+    let mut action = pin!(action);
+    if let Poll::Ready(output) = poll_fn(|context| Poll::Ready(action.as_mut().poll(context))).await {
+        return Ok(output);
+    }
+    timeout(SOCKETMAP_TIME, action).await
 }

@@ -182,6 +182,22 @@ async fn hosts_beyond_the_limit_keep_the_level_open() {
     assert!(queries <= 1 + MX_HOSTS * 3, "{queries} queries");
 }
 
+#[tokio::test]
+async fn an_unsigned_host_costs_one_query_and_one_without_ipv4_two() {
+    let host = "mx.cust.example";
+    let zone = || Zone::default().mx(Insecure, &[host]);
+    let v6 = vec![Data::Aaaa("2001:db8::1".parse().unwrap())];
+    for (zone, queries) in [
+        (zone().host(host, Insecure), 2),
+        (zone().with(host, Kind::Aaaa, Insecure, v6.clone()), 3),
+        (zone().with(host, Kind::Aaaa, Insecure, v6).failing(host, Kind::A, DnsError::Timeout), 3),
+    ] {
+        assert_eq!(zone.count("cust.example").await, DaneHosts { absent: 1, ..DaneHosts::default() });
+        let sent = zone.queries.into_inner().unwrap();
+        assert_eq!(sent.len(), queries, "{sent:?}");
+    }
+}
+
 #[test]
 fn the_text_form_of_an_earlier_version_assumes_tlsa_records_behind_unsigned_mx_records() {
     let count = DaneHosts { usable: 1, unusable: 2, absent: 3, unknown: 4, behind_insecure_mx: 2 };
