@@ -8,6 +8,13 @@ use std::collections::BTreeSet;
 
 /// Checks all domains of the file against the other sections, and that no domain appears twice.
 pub fn check(config: &Config) -> Result<(), Failure> {
+    if config.reporter.is_some() && config.collector.as_ref().is_some_and(|role| role.forward_to.is_some()) {
+        return Err(Failure::usage(
+            "collector.forward_to and [reporter]",
+            "sessions are handed over to another machine, so there is nothing to report here",
+            "Remove [reporter] here and configure it on the other machine, or remove collector.forward_to.",
+        ));
+    }
     let mut names = BTreeSet::new();
     for spec in &config.domains {
         if !names.insert(&spec.name) {

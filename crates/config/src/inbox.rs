@@ -137,7 +137,8 @@ pub fn thresholds(read: &Read) -> Thresholds {
     }
 }
 
-fn files(read: &Read, folder: &Path, section: &str) -> Result<Option<CertificateFiles>, Failure> {
+/// The keys `certificate` and `key` of a section; `None` if neither is set.
+pub(crate) fn files(read: &Read, folder: &Path, section: &str) -> Result<Option<CertificateFiles>, Failure> {
     let file = |name: &str| read.text(&format!("{section}.{name}")).map(|file| folder.join(file));
     match (file("certificate"), file("key")) {
         (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),

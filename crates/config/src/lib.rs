@@ -7,7 +7,7 @@
 //! 2. `read`: parses the TOML text, checks every key and value against the table, and records the line of each value.
 //!    Its errors are `fault`s with line and column.
 //! 3. `specs`: types for tables and structured values, such as a CA, a DNS provider or a mail delivery method.
-//! 4. `hosting`, `inbox`, `mailbox`, `guard`, `reporting`, `overrides`, `owner`: each converts the keys of its sections to types.
+//! 4. `hosting`, `inbox`, `mailbox`, `guard`, `reporting`, `overrides`, `owner`, `targets`: each converts the keys of its sections to types.
 //! 5. `load`: combines the sections into a [`Config`]. `consistency` then checks that the sections fit together.
 //!
 //! [`failure`] is the error type of all commands, pages and roles: what failed, why, and what to do. Begin reading at
@@ -32,6 +32,7 @@ mod owner;
 mod read;
 mod reporting;
 mod specs;
+mod targets;
 #[cfg(test)]
 mod tests;
 

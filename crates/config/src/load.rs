@@ -68,7 +68,7 @@ impl Config {
             host,
             guard: read.has("guard").then(|| guard::guard(&read, &folder)).transpose()?,
             inbox: read.has("inbox").then(|| inbox::inbox(&read, &folder)).transpose()?,
-            collector: read.has("collector").then(|| reporting::collector(&read, &folder)),
+            collector: read.has("collector").then(|| reporting::collector(&read, &folder)).transpose()?,
             reporter: read.has("reporter").then(|| reporting::reporter(&read, &folder)).transpose()?,
             dashboard: read.has("dashboard").then(|| inbox::dashboard(&read, &folder)).transpose()?,
             admin: read.has("admin").then(|| hosting::admin(&read, &folder)).transpose()?,

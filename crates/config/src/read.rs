@@ -7,9 +7,11 @@ use crate::keys::{KEYS, Key, Kind};
 #[cfg(feature = "imap")]
 use crate::mailbox::MailboxSpec;
 use crate::specs::{AuthoritySpec, CertificateFiles, Deliver, KeySpec, ProviderSpec, UpdateServer};
+use crate::targets::TargetSpec;
 use crate::{maps, overrides, owner};
 use formats::DomainName;
-use formats::tlsrpt_record::MailAddress;
+use formats::tlsrpt_record::{HttpsUrl, MailAddress};
+use net::smtp::Helo;
 use receiver::domain::DomainSpec;
 use sender::serve::listen::Address;
 use serde::Deserialize;
@@ -208,6 +210,19 @@ fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value
         (Kind::Name, DeValue::String(name)) => match DomainName::parse(name) {
             Ok(_) => Ok(Value::String(name.to_string())),
             Err(error) => Err(wrong(format!("{name:?}: {error}"))),
+        },
+        (Kind::Helo, DeValue::String(name)) => match Helo::parse(name) {
+            Ok(_) => Ok(Value::String(name.to_string())),
+            Err(error) => Err(wrong(format!("{name:?}: {error}"))),
+        },
+        (Kind::Targets, DeValue::Array(items)) => tables::<TargetSpec>(text, key, items),
+        (Kind::TcpAddress, DeValue::String(address)) => match address.parse::<SocketAddr>() {
+            Ok(_) => Ok(Value::String(address.to_string())),
+            Err(_) => Err(wrong(format!("{address:?} is not a valid address and port"))),
+        },
+        (Kind::HttpsUrl, DeValue::String(url)) => match HttpsUrl::parse(url) {
+            Ok(_) => Ok(Value::String(url.to_string())),
+            Err(error) => Err(wrong(format!("{url:?}: {error}"))),
         },
         (Kind::IpAddresses, DeValue::Array(items)) => texts(
             items,

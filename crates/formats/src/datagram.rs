@@ -1,6 +1,10 @@
 //! Session datagrams of libtlsrpt: a mail server sends one JSON object per delivery attempt to a Unix datagram socket
 //! (protocol of libtlsrpt 0.5; 0.5.0 has no version field, 0.5.1 and later send `"dpv": "1"`). The collector parses
 //! them and adds them to the session counts of the day.
+//!
+//! Names and reasons come from foreign mail servers, and libtlsrpt passes them on. A session counts whatever bytes they
+//! have, and whatever optional members are empty or `null`: only without the domain, the policy type or the result is
+//! there nothing to count.
 
 use crate::domain::DomainName;
 use crate::limits::{DATAGRAM_BYTES, JSON_DEPTH};
@@ -83,8 +87,7 @@ pub enum DatagramError {
 struct Wire {
     dpv: Option<String>,
     d: DomainName,
-    #[serde(default)]
-    pr: String,
+    pr: Option<String>,
     policies: Vec<WirePolicy>,
 }
 
@@ -92,19 +95,16 @@ struct Wire {
 #[serde(rename_all = "kebab-case")]
 struct WirePolicy {
     policy_type: u64,
-    policy_domain: Option<DomainName>,
-    #[serde(default)]
-    policy_string: Option<Vec<String>>,
-    #[serde(default)]
-    mx_host: Option<Vec<String>>,
-    #[serde(default)]
-    failure_details: Option<Vec<WireFailure>>,
+    policy_domain: Option<String>,
+    policy_string: Option<Vec<Option<String>>>,
+    mx_host: Option<Vec<Option<String>>>,
+    failure_details: Option<Vec<Option<WireFailure>>>,
     f: u64,
 }
 
 #[derive(Deserialize)]
 struct WireFailure {
-    c: u64,
+    c: Option<u64>,
     s: Option<String>,
     n: Option<String>,
     h: Option<String>,
@@ -124,13 +124,42 @@ impl Session {
             column: at + 1,
             message: format!("nested deeper than {JSON_DEPTH}"),
         })?;
-        serde_json::from_slice::<Wire>(bytes).map_err(json)?.read()
+        match serde_json::from_slice::<Wire>(bytes) {
+            Ok(wire) => wire.read(),
+            Err(error) => match serde_json::from_str::<serde_json::Value>(&repaired(bytes)) {
+                Ok(value) => Self::from_value(value).map_err(|_| json(error)),
+                Err(_) => Err(json(error)),
+            },
+        }
     }
 
     /// Reads a session from a parsed JSON value.
     pub(crate) fn from_value(value: serde_json::Value) -> Result<Self, DatagramError> {
         serde_json::from_value::<Wire>(value).map_err(json)?.read()
     }
+}
+
+/// The text with all that JSON does not allow in a string replaced: bytes that are not UTF-8, control characters, and
+/// escapes of lone surrogates.
+fn repaired(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).replace(|c: char| c.is_ascii_control(), " ");
+    let mut parts = text.split("\\u");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_high = |digit: char| digit.to_digit(16).is_some_and(|digit| digit >= 8);
+        let is_surrogate = part.strip_prefix(['d', 'D']).is_some_and(|rest| rest.starts_with(is_high));
+        match part.get(4..).filter(|_| is_surrogate) {
+            Some(rest) => {
+                out.push('\u{fffd}');
+                out.push_str(rest);
+            }
+            None => {
+                out.push_str("\\u");
+                out.push_str(part);
+            }
+        }
+    }
+    out
 }
 
 fn json(error: serde_json::Error) -> DatagramError {
@@ -143,12 +172,12 @@ fn json(error: serde_json::Error) -> DatagramError {
 
 impl Wire {
     fn read(self) -> Result<Session, DatagramError> {
-        if let Some(version) = self.dpv.filter(|version| version != "1") {
+        if let Some(version) = self.dpv.filter(|version| !version.is_empty() && version != "1") {
             return Err(DatagramError::Version(version.chars().take(20).collect()));
         }
         let policies =
             self.policies.into_iter().map(|policy| policy.read(&self.d)).collect::<Result<_, _>>()?;
-        Ok(Session { policy_domain: self.d, tlsrpt_record: self.pr, policies })
+        Ok(Session { policy_domain: self.d, tlsrpt_record: self.pr.unwrap_or_default(), policies })
     }
 }
 
@@ -166,10 +195,13 @@ impl WirePolicy {
                 9 => PolicyType::NoPolicyFound,
                 other => PolicyType::Other(other.to_string()),
             },
-            policy_domain: self.policy_domain.unwrap_or_else(|| domain.clone()),
-            policy_string: self.policy_string.unwrap_or_default(),
-            mx_host: self.mx_host.unwrap_or_default(),
-            failures: self.failure_details.unwrap_or_default().into_iter().map(WireFailure::read).collect(),
+            policy_domain: self
+                .policy_domain
+                .and_then(|name| DomainName::parse(&name).ok())
+                .unwrap_or_else(|| domain.clone()),
+            policy_string: self.policy_string.into_iter().flatten().flatten().collect(),
+            mx_host: self.mx_host.into_iter().flatten().flatten().collect(),
+            failures: self.failure_details.into_iter().flatten().flatten().map(WireFailure::read).collect(),
             succeeded,
         })
     }
@@ -177,10 +209,13 @@ impl WirePolicy {
 
 impl WireFailure {
     fn read(self) -> SessionFailure {
-        let known = failure_code(self.c);
+        let known = self.c.and_then(failure_code);
         let address = |text: Option<String>| text.and_then(|text| text.trim_matches(['[', ']']).parse().ok());
         SessionFailure {
-            failure_reason_code: if known.is_some() { self.f } else { Some(self.c.to_string()) },
+            failure_reason_code: match self.c.filter(|_| known.is_none()) {
+                Some(code) => Some(code.to_string()),
+                None => self.f,
+            },
             result_type: known.unwrap_or(ResultType::ValidationFailure),
             sending_mta_ip: address(self.s),
             receiving_mx_hostname: self.n,
@@ -290,7 +325,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn empty_and_odd_members_do_not_lose_the_session() {
+        for (from, to) in [
+            (r#""dpv": "1""#, r#""dpv": """#),
+            (r#""dpv": "1""#, r#""dpv": null, "pr": null, "new": {}"#),
+            (r#""c":201"#, r#""c":null"#),
+            (r#""c":201"#, r#""n":"\ud800","h":"\udc00 x","c":201"#),
+        ] {
+            let text = FAILED.replace(from, to);
+            assert_ne!(text, FAILED, "{from}");
+            let session = parse(&text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(session.policies[0].failures.len(), 1, "{text}");
+        }
+        let empty = r#"{"d":"a.example","policies":[{"policy-type":2,"policy-domain":"","policy-string":[null,""],"mx-host":null,"failure-details":[null],"f":0}]}"#;
+        let session = parse(empty).unwrap();
+        assert_eq!(session.policies[0].policy_domain.as_str(), "a.example");
+        assert_eq!(
+            (session.policies[0].policy_string.as_slice(), session.policies[0].failures.len()),
+            (&[String::new()][..], 0)
+        );
+    }
+
     proptest! {
+        /// Any bytes but the two that end a string.
+        #[test]
+        fn bytes_of_foreign_servers_do_not_lose_the_session(odd in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let odd: Vec<u8> = odd.into_iter().filter(|byte| !matches!(byte, b'"' | b'\\')).collect();
+            let at = FAILED.find("why").unwrap();
+            let datagram = [&FAILED.as_bytes()[..at], &odd, &FAILED.as_bytes()[at..]].concat();
+            let session = Session::parse(&datagram).unwrap();
+            prop_assert_eq!(&session.policies[0].failures[0].result_type, &ResultType::StarttlsNotSupported);
+            prop_assert!(session.policies[0].failures[0].failure_reason_code.as_ref().unwrap().ends_with("why"));
+        }
+
         #[test]
         fn any_bytes_are_rejected_or_accepted(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Session::parse(&bytes);

@@ -22,6 +22,7 @@
 //! | [`tls_policy`] | Postfix's TLS policy look-ups and replies | postconf(5), TLSRPT_README |
 //! | [`datagram`] | session datagrams of libtlsrpt | libtlsrpt 0.5 |
 //! | [`posted`] | sessions that other mail servers report in JSON | docs/tlsrpt-sending.md |
+//! | [`exim_log`] | sessions in Exim's main log | Exim specification, chapter "Log files" |
 //! | [`printable`] | text from outside for terminals and logs | |
 //! | [`proxy_header`] | the PROXY protocol header | PROXY protocol, versions 1 and 2 |
 //! | [`hello`] | ClientHello and ServerHello of TLS 1.0 to 1.2 | RFC 5246 |
@@ -31,6 +32,7 @@
 
 pub mod datagram;
 pub mod domain;
+pub mod exim_log;
 mod fields;
 pub mod hello;
 pub mod imap;

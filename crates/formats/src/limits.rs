@@ -110,6 +110,23 @@ limits! {
     COLLECTED_BYTES: usize = 67_108_864;
     /// The sessions in one POST request, or in one chunk of a file.
     POSTED_BYTES: usize = 8_388_608;
+    /// Sessions that wait on this machine for the machine that counts them; further ones are dropped and counted.
+    SPOOL_BYTES: usize = 268_435_456;
+    /// The sessions in one batch that is handed over to another machine.
+    BATCH_BYTES: usize = 1_048_576;
+    /// The identifier of a batch of sessions.
+    BATCH_ID_BYTES: usize = 100;
+    /// Handing one batch over to another machine, from DNS look-up to response.
+    HANDOVER_TIME: Duration = Duration::from_secs(60);
+    /// Receiving one request with sessions, after its head.
+    POSTED_TIME: Duration = Duration::from_secs(60);
+    /// Requests with sessions from one client in a minute, where the collector requires a token; further ones get status
+    /// 429.
+    POSTS_PER_MINUTE: u32 = 600;
+    /// A line of Exim's log; longer ones are ignored.
+    EXIM_LINE_BYTES: usize = 65_536;
+    /// The words of a mail server about a failure, in characters; the rest is cut.
+    FAILURE_REASON_CHARS: usize = 200;
     /// Delivering one report to one target by HTTPS POST, from DNS look-up to response.
     POST_TIME: Duration = Duration::from_secs(120);
     /// Delivering one report to one target by mail, over all of its MX hosts.

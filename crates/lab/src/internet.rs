@@ -366,7 +366,7 @@ impl Lab {
         };
         let client = ClientConfig {
             trust: trust.clone(),
-            helo: domain(helo)?,
+            helo: domain(helo)?.into(),
             port: self.smtp_port,
             allow_special_addresses: true,
             reply_time: Duration::from_millis(1200),

@@ -13,7 +13,7 @@ mod visit;
 pub use fetch::{Fetcher, FetcherConfig};
 pub use hyper::Method;
 pub use hyper::body::Bytes;
-pub use post::{PostError, Posts, Verify};
+pub use post::{IDEMPOTENCY_KEY, PostError, Posts, Verify};
 pub use revocation::Revocation;
 pub use visit::{Call, Page, Visit, Visits};
 

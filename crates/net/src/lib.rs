@@ -10,6 +10,7 @@
 //! | [`address`] | recognize private and other special addresses, which must not be contacted |
 //! | [`connect`] | connect to the first of several addresses that accepts |
 //! | [`rate_limit`] | limit concurrent connections and request rates for each address |
+//! | [`random`] | random words, which differ on every machine |
 //! | [`memory_budget`] | limit the memory that all sessions use together |
 //! | [`https`] | fetch policy files (RFC 8461 §3.3), post reports, check certificate revocation |
 //! | [`dane`] | look up the TLSA records of an MX host (RFC 7672 §2) |
@@ -32,6 +33,7 @@ pub mod dns;
 pub mod https;
 pub mod key_files;
 pub mod memory_budget;
+pub mod random;
 pub mod rate_limit;
 pub mod smtp;
 pub mod tls;

@@ -5,12 +5,14 @@
 //! TLS reports and for the preflight check. [`MailProbes`] tests a host further; [`server`] is the receiving side.
 
 mod client;
+mod helo;
 mod probe;
 pub mod server;
 mod wire;
 
 pub use crate::tls::TlsFacts;
 pub use client::{Client, ClientConfig, Login};
+pub use helo::Helo;
 pub use probe::MailProbes;
 pub use wire::{Reply, WireError};
 

@@ -11,7 +11,7 @@ use net::dns::{
     ResolverError, Security,
 };
 use net::https::{Fetcher, FetcherConfig};
-use net::smtp::{Client, ClientConfig};
+use net::smtp::{Client, ClientConfig, Helo};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct World {
     sources: Vec<IpAddr>,
     /// Addresses that checks use in place of those in DNS.
     overrides: Vec<(DomainName, IpAddr)>,
+    /// The name in EHLO.
+    pub helo: Helo,
     /// The system clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -107,7 +109,8 @@ impl World {
         fetcher.port = config.https_port;
         fetcher.sources = reach.sources.clone();
         fetcher.time = reach.time.unwrap_or(fetcher.time).min(fetcher.time);
-        let mut client = ClientConfig::new(trust.clone(), helo()?);
+        let helo = helo(config);
+        let mut client = ClientConfig::new(trust.clone(), helo.clone());
         client.allow_special_addresses = config.allow_private_addresses;
         client.port = config.smtp_port;
         client.sources = reach.sources.clone();
@@ -122,6 +125,7 @@ impl World {
             addresses,
             resolver,
             trust,
+            helo,
             sources: reach.sources.clone(),
             overrides: reach.addresses.clone(),
             clock,
@@ -217,11 +221,31 @@ fn read(path: &std::path::Path, key: &str) -> Result<String, Failure> {
     })
 }
 
-/// The name sent in EHLO: the machine's host name, or `localhost` if that is not a valid domain name.
-pub fn helo() -> Result<DomainName, Failure> {
-    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = DomainName::parse(own.trim()).or_else(|_| DomainName::parse("localhost"));
-    name.map_err(|error| Failure::new("this machine has no valid host name for EHLO", error, ""))
+/// The name sent in EHLO: `reporter.helo`; else the machine's host name, if it or its entry in `/etc/hosts` is fully
+/// qualified; else the address of each connection.
+pub fn helo(config: &Config) -> Helo {
+    let configured = config.reporter.as_ref().and_then(|role| role.helo.clone());
+    configured.unwrap_or_else(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+        qualified(name.trim(), &hosts).map_or(Helo::LocalAddress, Helo::Name)
+    })
+}
+
+/// The fully qualified form of a host name: the name itself, or a name beside it in `/etc/hosts`. `None` if there is none.
+fn qualified(name: &str, hosts: &str) -> Option<DomainName> {
+    let is_qualified = |name: &DomainName| {
+        let (_, rest) = name.as_str().split_once('.')?;
+        (!rest.starts_with("localdomain")).then_some(())
+    };
+    let parse = |text: &str| DomainName::parse(text).ok().filter(|name| is_qualified(name).is_some());
+    if name.is_empty() || name.contains('.') {
+        return parse(name);
+    }
+    let lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let names = lines.map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>());
+    let mut of_host = names.filter(|names| names.iter().any(|known| known.eq_ignore_ascii_case(name)));
+    of_host.find_map(|names| names.into_iter().find_map(parse))
 }
 
 /// Parses a domain typed by a user. The error suggests a domain if the input is a URL or an address.
@@ -243,6 +267,20 @@ pub fn domain(typed: &str) -> Result<DomainName, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_host_name_is_qualified_by_the_hosts_file_and_never_given_as_it_is() {
+        let hosts = "127.0.0.1 localhost localhost.localdomain\n127.0.1.1 vm.example.org vm # vm.example.net\n::1 ip6-localhost\n";
+        let of = |name: &str, hosts: &str| qualified(name, hosts).map(|name| name.to_string());
+        assert_eq!(of("vm", hosts).as_deref(), Some("vm.example.org"));
+        assert_eq!(of("VM", "192.0.2.1 vm vm.example.com").as_deref(), Some("vm.example.com"));
+        assert_eq!(of("mail.example.org", hosts).as_deref(), Some("mail.example.org"));
+        for (name, hosts) in
+            [("vm", "127.0.1.1 vm"), ("vm", ""), ("localhost", hosts), ("", hosts), ("vm.localdomain", hosts)]
+        {
+            assert_eq!(of(name, hosts), None, "{name}");
+        }
+    }
 
     #[test]
     fn typed_domains_are_parsed_or_a_correction_is_suggested() {

@@ -6,31 +6,46 @@
 //! Most datagrams about a domain are identical byte by byte. They are therefore counted unparsed, and each distinct one
 //! is parsed once, when it is stored. When the store fails, datagrams are held in memory up to a limit; further ones
 //! are counted as dropped.
+//!
+//! Sessions of a mail server that does not know the policy are completed from the store (`observed`). On a machine whose
+//! sessions another one reports, the collector spools them instead of counting them, and the [`Forwarder`] hands them
+//! over.
 
 mod entries;
+mod forward;
+mod observed;
 mod socket;
 
 pub use entries::{UnknownPolicy, entries};
+pub use forward::{ForwardCounts, ForwardError, Forwarder, Handover};
 pub use socket::DatagramSocket;
 
+use formats::DomainName;
 use formats::datagram::Session;
-use formats::limits::{COLLECTED_BYTES, DATAGRAM_BYTES};
-use formats::posted::Posted;
+use formats::limits::{COLLECTED_BYTES, DATAGRAM_BYTES, SPOOL_BYTES};
+use formats::posted::{Posted, PostedSession};
 use formats::report::DateRange;
+use forward::Batches;
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::Clock;
+use net::random::{self, NoRandomBytes};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use store::handover::{CountSource, Spooled};
+use store::policies::StoredPolicy;
 use store::tallies::DayTally;
 use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 /// The interval at which pending sessions are written to the store.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The interval at which pending sessions are spooled for another machine: one batch for each interval is posted.
+const SPOOL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A posted session whose time is further in the future than this is refused.
 const MAX_CLOCK_LEAD: SignedDuration = SignedDuration::from_mins(5);
@@ -44,6 +59,8 @@ pub struct Collector {
     clock: Arc<dyn Clock>,
     /// Datagrams that are not stored yet.
     pending: Mutex<Pending>,
+    /// Makes batches for the spool; `None` if sessions are counted here.
+    batches: Option<Batches>,
     /// The counters of received sessions.
     pub counts: Counts,
 }
@@ -113,6 +130,27 @@ impl Pending {
     }
 }
 
+/// What became of posted sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// The sessions that were counted now.
+    pub sessions: u64,
+    /// The sessions of days whose reports are built. They are not counted.
+    pub late: u64,
+    /// True if these sessions were counted before, so that none was counted now.
+    pub is_repeated: bool,
+}
+
+/// Sessions by day, as they are added to the tallies.
+#[derive(Default)]
+struct Sorted {
+    tallies: BTreeMap<Timestamp, DayTally>,
+    /// The number of sessions of each day.
+    sessions: BTreeMap<Timestamp, u64>,
+    /// The number of the last session of each day, from 1.
+    last: BTreeMap<Timestamp, usize>,
+}
+
 /// The reason why posted sessions are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
@@ -124,6 +162,9 @@ pub enum PostError {
         /// The reason.
         why: String,
     },
+    /// The spool is full, as the other machine takes no sessions.
+    #[error("the spool is full: the other collector has taken no sessions for a long time")]
+    Full,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -132,7 +173,16 @@ pub enum PostError {
 impl Collector {
     /// A collector that adds to the tallies in `store`.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { store, clock, pending: Mutex::default(), counts: Counts::default() })
+        Arc::new(Self { store, clock, pending: Mutex::default(), batches: None, counts: Counts::default() })
+    }
+
+    /// A collector that spools sessions in `store`, for a [`Forwarder`] to hand over to another machine.
+    ///
+    /// # Errors
+    /// If the system provides no random bytes for the identifiers of batches.
+    pub fn forwarding(store: Store, clock: Arc<dyn Clock>) -> Result<Arc<Self>, NoRandomBytes> {
+        let batches = Some(Batches::new(random::word()?));
+        Ok(Arc::new(Self { store, clock, pending: Mutex::default(), batches, counts: Counts::default() }))
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -167,13 +217,17 @@ impl Collector {
         let mut tallies = BTreeMap::new();
         let mut counted = BTreeMap::new();
         let mut refused = Vec::new();
+        let mut spooled = Vec::new();
         for (day, datagrams) in &pending.days {
             let (mut tally, mut sessions) = (DayTally::new(), 0);
             for (datagram, times) in datagrams {
                 match parse(datagram) {
                     Ok(session) => {
                         sessions += times;
-                        count(session, *times, &mut tally);
+                        match self.batches {
+                            Some(_) => spooled.push(posted(*day, *times, session)),
+                            None => count(session, *times, &mut tally),
+                        }
                     }
                     Err(why) => refused.push((*times, why, datagram)),
                 }
@@ -181,13 +235,36 @@ impl Collector {
             tallies.insert(*day, tally);
             counted.insert(*day, sessions);
         }
-        if let Err(error) = self.add(tallies, &counted).await {
+        let outcome = match &self.batches {
+            Some(batches) => self.spool(batches, spooled).await,
+            None => self.add(tallies, &counted).await,
+        };
+        if let Err(error) = outcome {
             self.counts.store_failures.inc_by(1);
             self.put_back(&pending);
             return Err(error);
         }
         for (times, why, datagram) in refused {
             self.refuse(times, &why, datagram);
+        }
+        Ok(())
+    }
+
+    /// Spools sessions. If the spool is full, they are dropped.
+    async fn spool(&self, batches: &Batches, sessions: Vec<Posted>) -> Result<(), StoreError> {
+        let sum: u64 = sessions.iter().map(|posted| posted.count).sum();
+        let batches = batches.make(sessions);
+        match self.store.spool(&batches, SPOOL_BYTES as u64, None).await? {
+            Spooled::Full => {
+                self.counts.dropped.inc_by(sum);
+                tracing::error!(
+                    sessions = sum,
+                    "sessions are lost: the spool for the other collector is full"
+                );
+            }
+            Spooled::Done | Spooled::Repeated => {
+                self.counts.stored.inc_by(sum);
+            }
         }
         Ok(())
     }
@@ -229,11 +306,14 @@ impl Collector {
         }
     }
 
-    /// Stores pending sessions every [`FLUSH_INTERVAL`] until `stop` is cancelled. A write in progress is never
+    /// Stores pending sessions every [`FLUSH_INTERVAL`], or [`SPOOL_INTERVAL`] for another machine, until `stop` is cancelled. A write in progress is never
     /// interrupted, because its sessions are no longer pending and would be lost.
     pub fn keep_storing<'a>(&'a self, stop: CancellationToken) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let mut ticks = tokio::time::interval(FLUSH_INTERVAL);
+            let mut ticks = tokio::time::interval(match self.batches {
+                Some(_) => SPOOL_INTERVAL,
+                None => FLUSH_INTERVAL,
+            });
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut is_down = false;
             loop {
@@ -266,36 +346,129 @@ impl Collector {
 
     /// Adds posted sessions to the tallies. On success all of them are durable, and their number is returned; on an
     /// error none is added.
-    pub fn post<'a>(&'a self, posted: Vec<Posted>) -> BoxFuture<'a, Result<usize, PostError>> {
+    pub fn post<'a>(&'a self, posted: Vec<Posted>) -> BoxFuture<'a, Result<u64, PostError>> {
         Box::pin(async move {
-            let now = self.clock.now();
-            let sessions = posted.len();
-            let mut tallies: BTreeMap<Timestamp, DayTally> = BTreeMap::new();
-            let mut last_of_day = BTreeMap::new();
-            for (number, Posted { at, session }) in (1..).zip(posted) {
-                let fail = |why: String| PostError::Session { number, why };
-                let at = at.unwrap_or(now);
-                if at.duration_since(now) > MAX_CLOCK_LEAD {
-                    return Err(fail(format!("{at} is in the future: the current time is {now}")));
-                }
-                if let Some(unknown) = entries::unknown_policy(&session) {
-                    return Err(fail(unknown.to_string()));
-                }
-                let day = DateRange::utc_day(at).start;
-                last_of_day.insert(day, number);
-                count(session, 1, tallies.entry(day).or_default());
+            if let Some(batches) = &self.batches {
+                return Ok(self.post_to_spool(batches, posted, None).await?.sessions);
             }
-            if let Some(day) = self.store.add_tallies(&tallies).await?.first() {
-                let number = last_of_day.get(day).copied().unwrap_or(1);
+            let sorted = self.sorted(posted).await?;
+            if let Some(day) = self.store.add_tallies(&sorted.tallies).await?.first() {
+                let number = sorted.last.get(day).copied().unwrap_or(1);
                 let day = day.strftime("%Y-%m-%d");
                 let why = format!("the reports about {day} are built, so it can no longer be counted");
                 return Err(PostError::Session { number, why });
             }
-            self.counts.received.inc_by(sessions as u64);
-            self.counts.stored.inc_by(sessions as u64);
+            let sessions = sorted.sessions.values().sum();
+            self.counts.received.inc_by(sessions);
+            self.counts.stored.inc_by(sessions);
             Ok(sessions)
         })
     }
+
+    /// Adds posted sessions from a source whose sessions count once. On success all of them are durable, except those of
+    /// days whose reports are built; on an error none is added.
+    pub fn post_once<'a>(
+        &'a self,
+        posted: Vec<Posted>,
+        source: &'a CountSource,
+    ) -> BoxFuture<'a, Result<Taken, PostError>> {
+        Box::pin(async move {
+            if let Some(batches) = &self.batches {
+                return self.post_to_spool(batches, posted, Some(source)).await;
+            }
+            let sorted = self.sorted(posted).await?;
+            let added = self.store.add_tallies_once(&sorted.tallies, source).await?;
+            if added.is_repeated {
+                return Ok(Taken { is_repeated: true, ..Taken::default() });
+            }
+            let (mut sessions, mut late) = (0, 0);
+            for (day, count) in &sorted.sessions {
+                if added.closed.contains(day) { late += count } else { sessions += count }
+            }
+            self.counts.received.inc_by(sessions + late);
+            self.counts.stored.inc_by(sessions);
+            self.counts.late.inc_by(late);
+            Ok(Taken { sessions, late, is_repeated: false })
+        })
+    }
+
+    async fn post_to_spool(
+        &self,
+        batches: &Batches,
+        posted: Vec<Posted>,
+        source: Option<&CountSource>,
+    ) -> Result<Taken, PostError> {
+        let now = self.clock.now();
+        let mut complete = Vec::with_capacity(posted.len());
+        let mut known = KnownPolicies::new();
+        for (number, Posted { at, count, session }) in (1..).zip(posted) {
+            let (at, session) = self.completed(number, at.unwrap_or(now), session, &mut known).await?;
+            // Only the day counts, and sessions of one day can be merged.
+            complete.push(self::posted(DateRange::utc_day(at).start, count, session));
+        }
+        let sessions = complete.iter().map(|posted| posted.count).sum();
+        let batches = batches.make(complete);
+        match self.store.spool(&batches, SPOOL_BYTES as u64, source).await? {
+            Spooled::Full => Err(PostError::Full),
+            Spooled::Repeated => Ok(Taken { is_repeated: true, ..Taken::default() }),
+            Spooled::Done => {
+                self.counts.received.inc_by(sessions);
+                self.counts.stored.inc_by(sessions);
+                Ok(Taken { sessions, ..Taken::default() })
+            }
+        }
+    }
+
+    async fn sorted(&self, posted: Vec<Posted>) -> Result<Sorted, PostError> {
+        let now = self.clock.now();
+        let mut sorted = Sorted::default();
+        let mut known = KnownPolicies::new();
+        for (number, Posted { at, count: times, session }) in (1..).zip(posted) {
+            let (at, session) = self.completed(number, at.unwrap_or(now), session, &mut known).await?;
+            let day = DateRange::utc_day(at).start;
+            sorted.last.insert(day, number);
+            *sorted.sessions.entry(day).or_default() += times;
+            count(session, times, sorted.tallies.entry(day).or_default());
+        }
+        Ok(sorted)
+    }
+
+    /// Checks a posted session, and completes it with the policy in the store if it has none.
+    async fn completed(
+        &self,
+        number: usize,
+        at: Timestamp,
+        session: PostedSession,
+        known: &mut KnownPolicies,
+    ) -> Result<(Timestamp, Session), PostError> {
+        let fail = |why: String| PostError::Session { number, why };
+        let now = self.clock.now();
+        if at.duration_since(now) > MAX_CLOCK_LEAD {
+            return Err(fail(format!("{at} is in the future: the current time is {now}")));
+        }
+        let session = match session {
+            PostedSession::Complete(session) => session,
+            PostedSession::Observed(observed) => {
+                let domain = observed.domain.clone();
+                if !known.contains_key(&domain) {
+                    known.insert(domain.clone(), self.store.policy(&domain).await?);
+                }
+                observed::complete(observed, known.get(&domain).and_then(Option::as_ref), at)
+            }
+        };
+        match entries::unknown_policy(&session) {
+            Some(unknown) => Err(fail(unknown.to_string())),
+            None => Ok((at, session)),
+        }
+    }
+}
+
+/// The stored policies of the domains of one request.
+type KnownPolicies = BTreeMap<DomainName, Option<StoredPolicy>>;
+
+/// A session of a day that occurred `count` times, for the spool.
+fn posted(day: Timestamp, count: u64, session: Session) -> Posted {
+    Posted { at: Some(day), count, session: PostedSession::Complete(session) }
 }
 
 fn parse(datagram: &[u8]) -> Result<Session, String> {

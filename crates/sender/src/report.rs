@@ -2,7 +2,7 @@
 //!
 //! The input is the tallies that [`crate::collect`] stored. Once a UTC day is over, [`ReportScheduler`] calls
 //! [`fn@build`] for each domain and queues the reports. [`ReportDelivery`] sends each report to the targets in the
-//! domain's `_smtp._tls` record: by HTTPS, or as a signed mail from [`fn@compose`] over a [`Transport`].
+//! domain's `_smtp._tls` record, as the operator's [`TargetRule`]s change them: by HTTPS, or as a signed mail from [`fn@compose`] over a [`Transport`].
 //! [`TestingProber`] detects the failures that sessions under policies in `testing` hide. Begin at [`ReportScheduler`].
 
 mod build;
@@ -11,6 +11,7 @@ mod delivery;
 mod direct;
 mod round;
 mod scheduler;
+mod targets;
 mod testing_probe;
 mod testing_prober;
 mod transport;
@@ -18,9 +19,10 @@ mod undelivered;
 
 pub use build::{Addresses, Reporter, build};
 pub use compose::{ComposeError, Composed, DkimKey, DkimKeyError, PreparedReport, compose};
-pub use delivery::{DeliveryLimits, ReportDelivery};
+pub use delivery::{DeliveryLimits, ReportDelivery, is_denied};
 pub use direct::DirectDelivery;
-pub use scheduler::{Counts, ReportScheduler, Rules, SchedulerError};
+pub use scheduler::{Counts, ReportScheduler, Rules, SchedulerError, installation_word};
+pub use targets::{PlannedTarget, TargetMatch, TargetPlan, TargetRule};
 pub use testing_prober::{Hosts, TestingProber};
 pub use transport::Transport;
 pub use undelivered::Undelivered;

@@ -128,11 +128,13 @@ async fn report(folder: PathBuf, sends: bool) {
             verify: Verify::Certificate,
             reporter: Reporter {
                 organization: "Sender".into(),
+                from: MailAddress::parse("t@sender.example").unwrap(),
                 contact: MailAddress::parse("t@sender.example").unwrap(),
                 addresses: Addresses::Full,
             },
             keys: Vec::new(),
             denied: Vec::new(),
+            target_rules: Vec::new(),
             busy: DeliveryLimits::default(),
         },
         rules: Rules::default(),

@@ -47,6 +47,7 @@ fn rpt_16_another_implementation_verifies_the_signature_and_notices_a_change() {
     ];
     let reporter = Reporter {
         organization: "Sender".into(),
+        from: MailAddress::parse("t@sender.example").unwrap(),
         contact: MailAddress::parse("t@sender.example").unwrap(),
         addresses: Default::default(),
     };
@@ -62,7 +63,7 @@ fn rpt_16_another_implementation_verifies_the_signature_and_notices_a_change() {
         details: vec![],
     };
     let tally = DomainTally { domain: about.clone(), entries: vec![entry] };
-    let prepared = PreparedReport::new(&about, &build(now, tally, &[], &reporter).unwrap()).unwrap();
+    let prepared = PreparedReport::new(&about, &build(now, tally, &[], &reporter, "k3x9").unwrap()).unwrap();
     for key in keys {
         let to = MailAddress::parse("r@example.org").unwrap();
         let mail = compose(&prepared, &reporter, &to, std::slice::from_ref(&key), now).unwrap();

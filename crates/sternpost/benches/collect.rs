@@ -259,6 +259,7 @@ fn report(place: &Path) {
         let domain = DomainName::parse("sender.example").unwrap();
         let reporter = Reporter {
             organization: "Sender".into(),
+            from: MailAddress::parse("t@sender.example").unwrap(),
             contact: MailAddress::parse("t@sender.example").unwrap(),
             addresses: Addresses::Full,
         };
@@ -277,6 +278,7 @@ fn report(place: &Path) {
                 reporter: reporter.clone(),
                 keys: Vec::new(),
                 denied: Vec::new(),
+                target_rules: Vec::new(),
                 busy: DeliveryLimits::default(),
             },
             rules: Rules::default(),

@@ -15,6 +15,7 @@ mod pages;
 pub mod reporting;
 mod resolv_conf;
 mod resolver_watch;
+mod sessions;
 mod tasks;
 
 use crate::log;
@@ -251,9 +252,8 @@ impl Roles {
             resolver: self.resolver.clone(),
         };
         all.extend(config.metrics.map(|at| (Address::Tcp(at), Role::Http(Http(metrics::pages(counted))))));
-        if let (Some(role), Some(collector)) = (&config.collector, &self.reporting.collector) {
-            let sessions = || Role::Sessions(Http(reporting::sessions(collector.clone())));
-            all.extend(role.http.map(|at| (Address::Tcp(at), sessions())));
+        if let (Some(role), Some(sessions)) = (&config.collector, &self.reporting.sessions) {
+            all.extend(role.http.map(|at| (Address::Tcp(at), Role::Sessions(sessions.clone()))));
         }
         if let (Some(role), Some(hosting)) = (&config.host, &self.hosting) {
             all.extend(role.listen.iter().map(|at| (at.clone(), Role::Policies(hosting.policies.clone()))));

@@ -9,6 +9,7 @@
 //! | --- | --- | --- |
 //! | [`policies`] | policies of other domains until their `max_age` ends | sending side |
 //! | [`tallies`] | session counts per UTC day, from which reports are built | sending side |
+//! | [`handover`] | batches of sessions between machines, and how far log files have been read | sending side |
 //! | [`testing_probes`] | probes of the MX hosts of policies in mode `testing` | sending side |
 //! | [`outgoing`] | reports to deliver, and their delivery results | sending side |
 //! | [`domains`] | domains added by command, and leases | receiving side |
@@ -33,6 +34,7 @@ mod database;
 pub mod decisions;
 pub mod domains;
 pub mod guard_probes;
+pub mod handover;
 pub mod hosting;
 mod migrations;
 pub mod notices;

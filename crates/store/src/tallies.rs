@@ -217,14 +217,30 @@ impl Store {
         days.into_iter().map(|(day,)| time("tally", day)).collect()
     }
 
-    /// Deletes all counts, records and testing probes of days before `before`.
+    /// Deletes all counts, records and testing probes of days before `before`, and the identifiers of batches that were
+    /// received before that.
     pub async fn delete_tallies(&self, before: Timestamp) -> Result<(), StoreError> {
         for table in ["tally", "tally_record", "tested"] {
             let sql = format!("DELETE FROM {table} WHERE day < $1");
             built(sql).bind(before.as_second()).execute(self).await?;
         }
-        Ok(())
+        self.delete_batches(before).await
     }
+}
+
+/// Adds counts to the days that are open, and returns the closed ones. The caller has locked [`Counter::ClosedDays`].
+pub(crate) async fn add_open(
+    writing: &mut Writing,
+    days: &BTreeMap<Timestamp, DayTally>,
+) -> Result<Vec<Timestamp>, StoreError> {
+    let mut closed = Vec::new();
+    for (day, tally) in days {
+        match is_closed(writing, *day).await? {
+            true => closed.push(*day),
+            false => adding::add(writing, *day, tally).await?,
+        }
+    }
+    Ok(closed)
 }
 
 async fn is_closed(writing: &mut Writing, day: Timestamp) -> Result<bool, StoreError> {

@@ -43,6 +43,8 @@ pub enum Kind {
     Mailboxes,
     /// One host name.
     Name,
+    /// The name for EHLO: a fully qualified host name or an address literal.
+    Helo,
     /// A list of IP addresses without ports.
     IpAddresses,
     /// A URL that begins with this text.
@@ -61,6 +63,12 @@ pub enum Kind {
     DkimKeys,
     /// A delivery method for mail.
     Deliver,
+    /// The tables `[[reporter.targets]]`: rules for report targets.
+    Targets,
+    /// One `address:port` to listen at.
+    TcpAddress,
+    /// An `https:` URL whose host is a name.
+    HttpsUrl,
 }
 
 impl Kind {
@@ -85,6 +93,10 @@ impl Kind {
             Self::CertificateFiles => CERTIFICATE_MEMBERS,
             Self::Mailboxes => MAILBOX_MEMBERS,
             Self::Name => "a host name, such as \"mail.example.org\"",
+            Self::Helo => "a fully qualified host name, such as \"mail.example.org\", or an address literal, such as \"[192.0.2.1]\"",
+            Self::Targets => TARGET_MEMBERS,
+            Self::TcpAddress => "an \"address:port\", such as \"127.0.0.1:8464\" or \"[::]:8464\"",
+            Self::HttpsUrl => "a URL that begins with https:// and a host name",
             Self::IpAddresses => "a list of IP addresses, such as \"192.0.2.1\" and \"2001:db8::1\"",
             Self::Url(scheme) => return format!("a URL that begins with {scheme}"),
             Self::Text => "a string that is not empty",
@@ -181,6 +193,15 @@ const DKIM_MEMBERS: &str =
   - `selector`: the DKIM selector.
   - `key_file`: PEM file with the private key, RSA or Ed25519.
   - `domain`: the signing domain. Default: the domain of `reporter.from`.";
+
+/// The members of `[[reporter.targets]]`.
+const TARGET_MEMBERS: &str = "tables with `domain` or `target`, or both, and with `send_to` or `copy_to`, or both:
+  - `domain`: reports about this domain and its subdomains; `*` is every domain.
+  - `target`: targets at this host and its subdomains, or exactly this `mailto:` or `https:` URI.
+  - `send_to`: a list of `mailto:` and `https:` URIs. With `target`, they replace that target; without it, they replace
+    all targets of the domain, and reports are sent even if the domain publishes no `_smtp._tls` record. The empty list
+    blocks.
+  - `copy_to`: a list of URIs that get a copy of each report that is sent.";
 
 /// The members of `[[answers.override]]`.
 const OVERRIDE_MEMBERS: &str = "tables with `domain` and at least one other member:

@@ -32,19 +32,78 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         path: "collector.http",
-        kind: Kind::Loopback,
+        kind: Kind::TcpAddress,
         default: "",
         unset: "disabled",
-        about: "Listen address on which other mail servers submit their sessions with `POST /v1/sessions` \
-            (docs/tlsrpt-sending.md).",
+        about: "Listen address on which other mail servers, and collectors of other machines, submit their sessions \
+            with `POST /v1/sessions` (docs/tlsrpt-sending.md). An address that other machines reach requires \
+            `token_file`, and `certificate` or `behind_proxy`.",
+    },
+    Key {
+        path: "collector.token_file",
+        kind: Kind::File,
+        default: "",
+        unset: "requests need no token",
+        about: "File that contains only a token of at least 24 characters. Requests to `http` must carry it, and \
+            requests to `forward_to` do. It is read at the start.",
+    },
+    Key {
+        path: "collector.certificate",
+        kind: Kind::File,
+        default: "",
+        unset: "`http` does not use TLS",
+        about: "PEM file with the certificate chain for `http`. A changed file is reloaded within a minute.",
+    },
+    Key {
+        path: "collector.key",
+        kind: Kind::File,
+        default: "",
+        unset: "`http` does not use TLS",
+        about: "PEM file with the private key of `collector.certificate`.",
+    },
+    Key {
+        path: "collector.behind_proxy",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether only your own HTTPS reverse proxy reaches `http`. Clients are then told apart by the last \
+            address in `X-Forwarded-For`.",
+    },
+    Key {
+        path: "collector.forward_to",
+        kind: Kind::HttpsUrl,
+        default: "",
+        unset: "sessions are counted on this machine",
+        about: "The collector of another machine, such as `https://reports.example.org:8464`, which counts the \
+            sessions of this one and reports on them. Its certificate must be valid for that name. Sessions wait \
+            in the store while it does not answer. Requires `token_file`; `[reporter]` must be absent.",
     },
     Key {
         path: "reporter.from",
         kind: Kind::MailAddress,
         default: "",
         unset: "must be set",
-        about: "The From address and contact address of TLS reports. Its domain is the report submitter. The \
-            section `[reporter]` enables the sending of TLS reports.",
+        about: "The sender of report mail: From address and envelope sender. Its domain is the report submitter, \
+            and signs the mail. The section `[reporter]` enables the sending of TLS reports.",
+    },
+    Key {
+        path: "reporter.contact",
+        kind: Kind::MailAddress,
+        default: "",
+        unset: "`from`",
+        about: "The contact address in reports (`contact-info`), for questions about them. It may be in another \
+            domain than `from`, for example when `from` is an address that nobody reads; the submitter \
+            stays the domain of `from`.",
+    },
+    Key {
+        path: "reporter.helo",
+        kind: Kind::Helo,
+        default: "",
+        unset: "the machine's host name if it is fully qualified, or its full name in /etc/hosts; else the address of \
+            each connection, as an address literal",
+        about: "The name that Sternpost gives in EHLO when it delivers reports directly or to a relay, and when it \
+            checks mail servers. Many mail servers refuse a client whose name has no dot, or does not resolve \
+            to its address.",
     },
     Key {
         path: "reporter.organization",
@@ -97,6 +156,15 @@ pub(super) const KEYS: &[Key] = &[
         default: "[]",
         unset: "",
         about: "Hosts of `rua` targets to which no report is sent. Their subdomains are denied too.",
+    },
+    Key {
+        path: "reporter.targets",
+        kind: Kind::Targets,
+        default: "",
+        unset: "reports go to the targets that each domain publishes",
+        about: "Rules that replace, block or add report targets. For each target the first rule that matches \
+            decides; the result of a rule is not matched again. `sternpost reports targets DOMAIN` shows the \
+            targets of a domain and the rules behind them.",
     },
     Key {
         path: "reporter.addresses",

@@ -8,11 +8,11 @@ use crate::BoxFuture;
 use crate::certificate::{Problem, server_name};
 use crate::connect::connect_any;
 use crate::dns::DnsError;
-use formats::limits::POST_TIME;
+use formats::limits::{HANDOVER_TIME, POST_TIME};
 use formats::tlsrpt_record::HttpsUrl;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Request, Response};
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -60,8 +60,8 @@ pub enum PostError {
     /// The response was incomplete or not valid HTTP.
     #[error("the response is incomplete or not valid HTTP: {0}")]
     Http(String),
-    /// The whole POST took longer than [`POST_TIME`].
-    #[error("no answer within {} seconds", POST_TIME.as_secs())]
+    /// The whole POST took longer than [`POST_TIME`], or [`HANDOVER_TIME`] for a batch of sessions.
+    #[error("no answer in time")]
     Time,
 }
 
@@ -79,6 +79,34 @@ impl PostError {
     }
 }
 
+impl Fetcher {
+    /// Posts a batch of sessions to the collector of another machine, with its token. Returns the HTTP status. `id` is
+    /// sent as `Idempotency-Key`, so that the other machine counts the batch once.
+    pub fn post_batch<'a>(
+        &'a self,
+        url: &'a HttpsUrl,
+        token: &'a str,
+        id: &'a str,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<u16, PostError>> {
+        let headers = vec![
+            (CONTENT_TYPE.as_str(), "application/json".to_owned()),
+            (AUTHORIZATION.as_str(), format!("Bearer {token}")),
+            (IDEMPOTENCY_KEY, format!("\"{id}\"")),
+        ];
+        Box::pin(async move {
+            let posted = self.post_all(url, headers, body, Verify::Certificate);
+            match tokio::time::timeout(HANDOVER_TIME, posted).await {
+                Ok(outcome) => outcome.map_err(PostError::of),
+                Err(_) => Err(PostError::Time),
+            }
+        })
+    }
+}
+
+/// The header with the identifier of a request that may be repeated (draft-ietf-httpapi-idempotency-key-header).
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
 impl Posts for Fetcher {
     fn post<'a>(
         &'a self,
@@ -88,7 +116,8 @@ impl Posts for Fetcher {
         verify: Verify,
     ) -> BoxFuture<'a, Result<u16, PostError>> {
         Box::pin(async move {
-            match tokio::time::timeout(POST_TIME, self.post_all(url, media_type, body, verify)).await {
+            let headers = vec![(CONTENT_TYPE.as_str(), media_type.to_owned())];
+            match tokio::time::timeout(POST_TIME, self.post_all(url, headers, body, verify)).await {
                 Ok(outcome) => outcome.map_err(PostError::of),
                 Err(_) => Err(PostError::Time),
             }
@@ -100,7 +129,7 @@ impl Fetcher {
     async fn post_all(
         &self,
         url: &HttpsUrl,
-        media_type: &'static str,
+        headers: Vec<(&'static str, String)>,
         body: Bytes,
         verify: Verify,
     ) -> Result<u16, FetchError> {
@@ -116,7 +145,9 @@ impl Fetcher {
             }
             Verify::Skip => self.unverified(stream, host).await?,
         };
-        let asked = Request::post(url.path()).header(CONTENT_TYPE, media_type);
+        let asked = headers
+            .into_iter()
+            .fold(Request::post(url.path()), |asked, (name, value)| asked.header(name, value));
         let status = async |response: Response<Incoming>| Ok(response.status().as_u16());
         send(stream, host, asked, None, Full::new(body), status).await
     }

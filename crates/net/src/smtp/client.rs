@@ -2,7 +2,7 @@
 //! certificate as demanded, and delivers the message; [`super::probe`] reuses its steps.
 
 use super::wire::{self, Reply, Wire};
-use super::{Fault, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand, TlsFacts};
+use super::{Fault, Helo, Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand, TlsFacts};
 use crate::BoxFuture;
 use crate::address::special;
 use crate::certificate::Trust;
@@ -25,8 +25,8 @@ use tokio_rustls::client::TlsStream;
 pub struct ClientConfig {
     /// The trusted root certificates.
     pub trust: Trust,
-    /// The host name sent in EHLO and HELO.
-    pub helo: DomainName,
+    /// The name sent in EHLO and HELO.
+    pub helo: Helo,
     /// The TCP port of mail hosts: 25, except in a lab.
     pub port: u16,
     /// True allows connections to private and other special-purpose addresses.
@@ -58,10 +58,10 @@ impl fmt::Debug for Login {
 
 impl ClientConfig {
     /// The default configuration: port 25, public addresses only, no login.
-    pub fn new(trust: Trust, helo: DomainName) -> Self {
+    pub fn new(trust: Trust, helo: impl Into<Helo>) -> Self {
         Self {
             trust,
-            helo,
+            helo: helo.into(),
             port: 25,
             allow_special_addresses: false,
             reply_time: SMTP_REPLY_TIME,
@@ -93,8 +93,9 @@ impl Client {
         mail: Option<&Mail>,
     ) -> Result<(), Fault> {
         let stream = self.connect(&report.target).await?;
+        let helo = self.helo(&stream);
         let mut clear = Session { wire: Wire::new(stream, self.config.reply_time), report };
-        clear.greet(&self.config.helo).await?;
+        clear.greet(&helo).await?;
         let offered = clear.report.offers_starttls();
         match demand {
             TlsDemand::Never => return clear.finish(mail).await,
@@ -112,7 +113,7 @@ impl Client {
             sealed.quit().await;
             return Err(fault);
         }
-        sealed.ehlo(&self.config.helo).await?;
+        sealed.ehlo(&helo).await?;
         if let Some(login) = self.config.login.as_ref().filter(|_| *demand == TlsDemand::Pkix)
             && let Err(fault) = sealed.log_in(login).await
         {
@@ -129,6 +130,11 @@ impl Client {
         let address = SocketAddr::new(target.address, self.config.port);
         let limit = CONNECT_TIME.min(self.config.reply_time);
         tcp(address, &self.config.sources, limit).await.map_err(Fault::Connect)
+    }
+
+    /// The name for EHLO on this connection.
+    pub(super) fn helo(&self, stream: &TcpStream) -> String {
+        self.config.helo.on(stream.local_addr().ok().map(|address| address.ip()))
     }
 
     pub(super) async fn handshake(
@@ -211,7 +217,7 @@ impl Session<'_, TcpStream> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
-    pub(super) async fn greet(&mut self, helo: &DomainName) -> Result<(), Fault> {
+    pub(super) async fn greet(&mut self, helo: &str) -> Result<(), Fault> {
         let banner = self.reply().await?;
         self.report.banner = Some(banner.lines.join(" "));
         if banner.code != 220 {
@@ -221,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         self.ehlo(helo).await
     }
 
-    pub(super) async fn ehlo(&mut self, helo: &DomainName) -> Result<(), Fault> {
+    pub(super) async fn ehlo(&mut self, helo: &str) -> Result<(), Fault> {
         let reply = self.command(&format!("EHLO {helo}")).await?;
         if reply.code == 250 {
             self.report.capabilities =

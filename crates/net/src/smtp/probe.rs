@@ -69,8 +69,9 @@ impl MailProbes for Client {
         Box::pin(async move {
             let mut report = SessionReport::new(target);
             let mut stream = self.connect(target).await?;
+            let helo = self.helo(&stream);
             let mut clear = Session { wire: Wire::new(stream, self.config.reply_time), report: &mut report };
-            clear.greet(&self.config.helo).await?;
+            clear.greet(&helo).await?;
             if !clear.report.offers_starttls() {
                 return Err(Fault::NoStarttls);
             }
@@ -83,7 +84,7 @@ impl MailProbes for Client {
             stream = inner;
             let stream = self.handshake(stream, &mut report, &target.host, true).await?;
             let mut sealed = Session { wire: Wire::new(stream, self.config.reply_time), report: &mut report };
-            sealed.ehlo(&self.config.helo).await?;
+            sealed.ehlo(&helo).await?;
             // If the host answered NOOP, later replies are off by one: the reply read here belongs to EHLO, not QUIT.
             let last = sealed.command("QUIT").await?;
             Ok(last.code != 221)
@@ -95,8 +96,9 @@ impl Client {
     /// Connects and sends STARTTLS; the TLS handshake begins next on the stream.
     async fn before_handshake(&self, report: &mut SessionReport) -> Result<TcpStream, Fault> {
         let stream = self.connect(&report.target).await?;
+        let helo = self.helo(&stream);
         let mut clear = Session { wire: Wire::new(stream, self.config.reply_time), report };
-        clear.greet(&self.config.helo).await?;
+        clear.greet(&helo).await?;
         clear.starttls().await
     }
 }

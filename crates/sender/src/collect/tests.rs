@@ -47,6 +47,56 @@ async fn rpt_21_a_session_counts_once_and_each_of_its_failures_is_a_detail() {
 }
 
 #[tokio::test]
+async fn sessions_count_whatever_bytes_foreign_servers_put_into_their_names() {
+    let (_dir, store, _, collector) = setup().await;
+    let odd: [&[u8]; 7] = [b"\xff\xfe", b"\x00", b"\x1b[0m", b"\n", b"\\ud800", "\u{2028}".as_bytes(), b""];
+    for bytes in odd {
+        let at = BAD.find("mx1").unwrap();
+        let datagram = [&BAD.as_bytes()[..at], bytes, &BAD.as_bytes()[at..]].concat();
+        collector.add_datagram(&datagram);
+    }
+    collector.add_datagram(
+        BAD.replace("\"policy-string\":[\"version: STSv1\"]", "\"policy-string\":null,\"pr\":null")
+            .as_bytes(),
+    );
+    collector.store().await.unwrap();
+    assert_eq!(counts(&collector), [8, 8, 0, 0, 0]);
+    assert_eq!(store.tally_sums(day("2026-11-25")).await.unwrap(), (0, 8));
+}
+
+#[tokio::test]
+async fn a_session_without_a_policy_counts_under_the_policy_in_the_store() {
+    use formats::{Mode, PolicyId};
+    use store::policies::StoredPolicy;
+    let (_dir, store, clock, collector) = setup().await;
+    let now = clock.now();
+    let policy = StoredPolicy {
+        domain: DomainName::parse("a.example").unwrap(),
+        record_id: PolicyId::parse("1").unwrap(),
+        body: "version: STSv1\nmode: enforce\nmx: mx.a.example\nmax_age: 86400\n".into(),
+        mode: Mode::Enforce,
+        fetched_at: now,
+        expires_at: net::clock::later(now, SignedDuration::from_hours(24)),
+        refresh_at: now,
+        dane: String::new(),
+        used_at: now,
+    };
+    store.put_policies(&[policy]).await.unwrap();
+    let posted = formats::posted::parse(
+        br#"{"policy-domain":"a.example","tls":"verified","receiving-mx-hostname":"mx.a.example","count":3}
+            {"policy-domain":"b.example","tls":"none","receiving-mx-hostname":"mx.b.example"}"#,
+    );
+    assert_eq!(collector.post(posted.unwrap()).await.unwrap(), 4);
+    let tally = store.tally(day("2026-11-25")).await.unwrap();
+    let shown: Vec<_> = tally
+        .iter()
+        .map(|one| (one.entries[0].policy_type.to_string(), one.entries[0].successful, one.entries[0].failed))
+        .collect();
+    assert_eq!(shown, [("sts".into(), 3, 0), ("no-policy-found".into(), 0, 1)]);
+    assert_eq!(tally[0].entries[0].mx_host, ["mx.a.example"]);
+}
+
+#[tokio::test]
 async fn rpt_22_a_policy_failure_is_reported_though_the_delivery_went_through() {
     let (_dir, store, _, collector) = setup().await;
     let delivered = GOOD.replace(r#""t":0"#, r#""failure-details":[{"c":303,"n":"mx1"}],"t":1"#);

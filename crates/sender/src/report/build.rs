@@ -17,7 +17,9 @@ use store::testing_probes::TestingProbe;
 pub struct Reporter {
     /// The `organization-name` in reports.
     pub organization: String,
-    /// The `contact-info` in reports and the sender of report mail; its domain is the submitter (RPT-08).
+    /// The sender of report mail. Its domain is the submitter, and the domain that signs (RFC 8460 §3, RPT-08).
+    pub from: MailAddress,
+    /// The `contact-info` in reports; it may be in another domain.
     pub contact: MailAddress,
     /// How reports show the IP addresses of sessions.
     pub addresses: Addresses,
@@ -46,9 +48,9 @@ impl Addresses {
 }
 
 impl Reporter {
-    /// The submitter: the domain of the contact address.
+    /// The submitter: the domain of the sender's address.
     pub fn submitter(&self) -> &DomainName {
-        self.contact.domain()
+        self.from.domain()
     }
 }
 
@@ -58,13 +60,15 @@ const MAX_DETAILS: usize = 10_000;
 /// Builds the report about the UTC day that contains `within`; `None` when there was no session (RPT-25). `probes` are
 /// the results of [`super::TestingProber`] for this domain and day.
 ///
-/// The `report-id` consists of the day, the domain and the submitter, so a report that is rebuilt after a crash has the
-/// same ID.
+/// The `report-id` consists of the day, `word`, the domain and the submitter. The word is kept in the store
+/// ([`super::installation_word`]): a report that is rebuilt after a crash has the same ID, and the report of another
+/// machine with the same submitter has another one. Receivers drop the second of two reports with one ID.
 pub fn build(
     within: Timestamp,
     tally: DomainTally,
     probes: &[TestingProbe],
     reporter: &Reporter,
+    word: &str,
 ) -> Option<Report> {
     let date_range = DateRange::utc_day(within);
     let mut policies: Vec<PolicyReport> =
@@ -80,7 +84,7 @@ pub fn build(
         organization_name: Some(reporter.organization.clone()),
         date_range,
         contact_info: Some(reporter.contact.to_string()),
-        report_id: format!("{day}.{}@{}", tally.domain, reporter.submitter()),
+        report_id: format!("{day}-{word}.{}@{}", tally.domain, reporter.submitter()),
         policies,
     })
 }
@@ -136,10 +140,13 @@ mod tests {
     use super::*;
     use formats::result_type::PolicyType;
 
+    const WORD: &str = "k3x9";
+
     fn reporter() -> Reporter {
         Reporter {
             organization: "Sender Mail".into(),
-            contact: MailAddress::parse("tlsrpt@sender.example").unwrap(),
+            from: MailAddress::parse("tlsrpt@sender.example").unwrap(),
+            contact: MailAddress::parse("help@desk.example").unwrap(),
             addresses: Addresses::Full,
         }
     }
@@ -174,13 +181,15 @@ mod tests {
     #[test]
     fn rpt_08_a_report_has_an_id_of_its_own_and_a_contact_of_the_submitter() {
         let day = "2026-11-24T13:00:00Z".parse().unwrap();
-        let built = |day, domain| build(day, tally(domain, 1, 2), &[], &reporter()).unwrap();
+        let built = |day, domain| build(day, tally(domain, 1, 2), &[], &reporter(), WORD).unwrap();
         let reports = [built(day, "a.example"), built(day, "b.example")];
         let ids: Vec<_> = reports.iter().map(|report| report.report_id.as_str()).collect();
-        assert_eq!(ids, ["20261124.a.example@sender.example", "20261124.b.example@sender.example"]);
-        assert_eq!(reports[0].contact_info.as_deref(), Some("tlsrpt@sender.example"));
+        assert_eq!(ids, ["20261124-k3x9.a.example@sender.example", "20261124-k3x9.b.example@sender.example"]);
+        assert_eq!(reports[0].contact_info.as_deref(), Some("help@desk.example"));
         let next = built("2026-11-25T00:00:00Z".parse().unwrap(), "a.example");
         assert_ne!(next.report_id, reports[0].report_id);
+        let other = build(day, tally("a.example", 1, 2), &[], &reporter(), "b7q2").unwrap();
+        assert_ne!(other.report_id, reports[0].report_id, "another machine");
         for report in &reports {
             let read = Report::read(&report.to_json().unwrap()).unwrap();
             assert_eq!((&read.report, read.warnings.as_slice()), (report, &[][..]));
@@ -189,7 +198,7 @@ mod tests {
 
     #[test]
     fn rpt_25_no_report_for_a_day_without_a_session() {
-        assert_eq!(build(Timestamp::UNIX_EPOCH, tally("a.example", 0, 0), &[], &reporter()), None);
+        assert_eq!(build(Timestamp::UNIX_EPOCH, tally("a.example", 0, 0), &[], &reporter(), WORD), None);
     }
 
     #[test]
@@ -201,7 +210,7 @@ mod tests {
         ] {
             let mut tally = tally("a.example", 0, 1);
             tally.entries[0].details[0].result_type = result;
-            let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter()).unwrap();
+            let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter(), WORD).unwrap();
             assert_eq!(report.policies[0].details[0].failure_reason_code.as_deref(), reason);
         }
     }
@@ -218,7 +227,7 @@ mod tests {
                 .details
                 .push(FailureDetail { sending_mta_ip: "192.0.2.8".parse().ok(), ..detail(3) });
             let reporter = Reporter { addresses, ..reporter() };
-            let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter).unwrap();
+            let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter, WORD).unwrap();
             let details = &report.policies[0].details;
             assert_eq!(details.len(), if addresses == Addresses::Full { 2 } else { 1 });
             let last = details.last().unwrap();
@@ -235,7 +244,7 @@ mod tests {
             .map(|n| FailureDetail { receiving_mx_helo: Some(format!("h{n}")), ..detail(1 + n % 2) })
             .collect();
         let all: u64 = tally.entries[0].details.iter().map(|detail| detail.failed_session_count).sum();
-        let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter()).unwrap();
+        let report = build(Timestamp::UNIX_EPOCH, tally, &[], &reporter(), WORD).unwrap();
         let details = &report.policies[0].details;
         assert_eq!(details.len(), MAX_DETAILS + 1);
         assert_eq!(details.iter().map(|detail| detail.failed_session_count).sum::<u64>(), all);

@@ -189,7 +189,13 @@ impl PreparedReport {
 
     /// The file name of the attachment (RFC 8460 §5.1, RPT-12).
     pub fn file_name(&self, submitter: &DomainName) -> String {
-        file_name_of(submitter, &self.domain, self.day, None).to_string()
+        file_name_of(submitter, &self.domain, self.day, self.word()).to_string()
+    }
+
+    /// The word of the installation in the `report-id`; `None` in IDs of releases that had none.
+    fn word(&self) -> Option<&str> {
+        let (_, word) = self.report_id.split_once('.')?.0.split_once('-')?;
+        Some(word).filter(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     }
 }
 
@@ -218,7 +224,7 @@ pub fn compose(
     ];
     let body = MimePart::new(ContentType::new("multipart/report").attribute("report-type", "tlsrpt"), parts);
     let unsigned = MessageBuilder::new()
-        .from(reporter.contact.to_string())
+        .from(reporter.from.to_string())
         .to(to.to_string())
         // Raw: receivers match the literal text of RFC 8460 §5.3, not an encoded form.
         .header("Subject", Raw::new(names.subject()))
@@ -258,7 +264,8 @@ mod tests {
     fn sample(key: &DkimKey) -> (Report, Composed) {
         let reporter = Reporter {
             organization: "Sender Mail".into(),
-            contact: MailAddress::parse("tlsrpt@sender.example").unwrap(),
+            from: MailAddress::parse("tlsrpt@sender.example").unwrap(),
+            contact: MailAddress::parse("help@desk.example").unwrap(),
             addresses: Default::default(),
         };
         let entry = PolicyReport {
@@ -272,7 +279,7 @@ mod tests {
         };
         let now: Timestamp = "2026-11-24T13:00:00Z".parse().unwrap();
         let tally = DomainTally { domain: domain("example.org"), entries: vec![entry] };
-        let report = super::super::build(now, tally, &[], &reporter).unwrap();
+        let report = super::super::build(now, tally, &[], &reporter, "k3x9").unwrap();
         let to = MailAddress::parse("reports@example.org").unwrap();
         let prepared = PreparedReport::new(&domain("example.org"), &report).unwrap();
         let composed = compose(&prepared, &reporter, &to, std::slice::from_ref(key), now).unwrap();
@@ -310,7 +317,7 @@ mod tests {
         let key = DkimKey::generate(domain("sender.example"), "tlsrpt").unwrap();
         let mail = text(&sample(&key).1);
         assert!(mail.contains("Content-Type: application/tlsrpt+gzip"), "{mail}");
-        assert!(mail.contains("sender.example!example.org!1795478400!1795564799.json.gz"), "{mail}");
+        assert!(mail.contains("sender.example!example.org!1795478400!1795564799!k3x9.json.gz"), "{mail}");
     }
 
     #[test]
@@ -330,6 +337,7 @@ mod tests {
             (parsed.policy_domain.as_str(), parsed.submitter.as_str()),
             ("example.org", "sender.example")
         );
+        assert!(mail.contains("\r\nFrom: <tlsrpt@sender.example>\r\n"), "{mail}");
         assert!(mail.contains("\r\nTLS-Report-Domain: example.org\r\n"));
         assert!(mail.contains("\r\nTLS-Report-Submitter: sender.example\r\n"));
         assert!(!mail.contains("=?"), "{mail}");

@@ -5,6 +5,7 @@
 
 use super::build::Reporter;
 use super::compose::{DkimKey, PreparedReport, compose};
+use super::targets::{TargetPlan, TargetRule, plan};
 use super::transport::{Transport, write_file};
 use super::undelivered::Undelivered;
 use formats::DomainName;
@@ -35,6 +36,8 @@ pub struct ReportDelivery {
     pub keys: Vec<DkimKey>,
     /// Target hosts that get no reports, with all their subdomains.
     pub denied: Vec<DomainName>,
+    /// Rules that replace, block or add targets.
+    pub target_rules: Vec<TargetRule>,
     /// The limits on concurrent deliveries.
     pub busy: DeliveryLimits,
 }
@@ -107,15 +110,29 @@ pub fn host(rua: &Rua) -> &DomainName {
     }
 }
 
+/// True if `denied` has the host of the target, or a domain above it.
+pub fn is_denied(target: &Rua, denied: &[DomainName]) -> bool {
+    is_within(host(target), denied)
+}
+
 impl ReportDelivery {
-    /// Looks up the report targets of a domain. Returns `None` when it has no record, several, or a malformed one
-    /// (RPT-01). If the look-up fails, `known` is used: the record that the mail server saw when it sent mail. Without
-    /// a valid `known`, the failure is the error.
-    pub async fn targets(
-        &self,
-        domain: &DomainName,
-        known: Option<&str>,
-    ) -> Result<Option<Vec<Rua>>, DnsError> {
+    /// Looks up the report targets of a domain, and applies the rules to them. If the look-up fails, `known` is used: the
+    /// record that the mail server saw when it sent mail.
+    ///
+    /// # Errors
+    /// The failed look-up, without a valid `known` and without a rule that names targets for the domain.
+    pub async fn targets(&self, domain: &DomainName, known: Option<&str>) -> Result<TargetPlan, DnsError> {
+        match self.record(domain, known).await {
+            Ok(record) => Ok(plan(domain, record, &self.target_rules)),
+            Err(error) => match plan(domain, None, &self.target_rules) {
+                plan if plan.is_wanted => Ok(plan),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// The targets of the domain's record; `None` when it has no record, several, or a malformed one (RPT-01).
+    async fn record(&self, domain: &DomainName, known: Option<&str>) -> Result<Option<Vec<Rua>>, DnsError> {
         let Ok(name) = domain.below("_smtp._tls") else { return Ok(None) };
         match self.dns.lookup(&name, Kind::Txt).await {
             Ok(answer) => Ok(TlsrptRecord::select(answer.texts()).ok().map(|record| record.rua)),
@@ -135,7 +152,7 @@ impl ReportDelivery {
         to: &Rua,
         now: Timestamp,
     ) -> Result<String, Undelivered> {
-        if is_within(host(to), &self.denied) {
+        if is_denied(to, &self.denied) {
             return Err(Undelivered::permanent("the configuration denies this host"));
         }
         match to {
@@ -152,8 +169,10 @@ impl ReportDelivery {
     ) -> Result<String, Undelivered> {
         let mail = compose(prepared, &self.reporter, to, &self.keys, now).map_err(Undelivered::temporary)?;
         let envelope =
-            Mail { from: self.reporter.contact.to_string(), to: vec![to.to_string()], message: mail.message };
-        let name = format!("{}!{}", prepared.file_name(self.reporter.submitter()), to.domain());
+            Mail { from: self.reporter.from.to_string(), to: vec![to.to_string()], message: mail.message };
+        // A local part may contain slashes.
+        let target = to.to_string().replace('/', "_");
+        let name = format!("{}!{target}", prepared.file_name(self.reporter.submitter()));
         self.transport.carry(to.domain(), &envelope, &name).await
     }
 

@@ -33,8 +33,13 @@ pub(super) enum Round {
     NoRecord,
     /// The look-up of the record failed.
     LookUpFailed,
-    /// The replies of the record's targets, in order; `None` for a target that was busy.
-    Replies(Vec<Option<Reply>>),
+    /// The replies of the targets, in order; `None` for a target that was busy.
+    Replies {
+        /// The replies of the targets that decide about the report.
+        targets: Vec<Option<Reply>>,
+        /// The replies of those that get a copy.
+        copies: Vec<Option<Reply>>,
+    },
 }
 
 /// The transition that follows from a round.
@@ -57,30 +62,33 @@ pub(super) enum Transition {
 
 /// The transition of a waiting report after a round at the time `now`.
 pub(super) fn after(report: &Outgoing, round: &Round, now: Timestamp) -> Transition {
-    let replies = match round {
+    let (replies, copies) = match round {
         Round::NoRecord => return Transition::Settle(DeliveryState::Unwanted),
-        Round::LookUpFailed => return retry(report, now),
-        Round::Replies(replies) => replies,
+        Round::LookUpFailed => return retry(report, now, DeliveryState::GivenUp),
+        Round::Replies { targets, copies } => (targets, copies),
     };
     let has = |reply| replies.contains(&reply);
-    if has(None) {
+    if has(None) || copies.contains(&None) {
         Transition::StayDue
+    } else if has(Some(Reply::Accepted)) && copies.contains(&Some(Reply::Failed)) {
+        // The report has arrived, but a copy has not.
+        retry(report, now, DeliveryState::Sent)
     } else if has(Some(Reply::Accepted)) {
         // One acceptance is enough; the other targets have been tried once.
         Transition::Settle(DeliveryState::Sent)
     } else if has(Some(Reply::Failed)) {
-        retry(report, now)
+        retry(report, now, DeliveryState::GivenUp)
     } else {
         Transition::Settle(DeliveryState::GivenUp)
     }
 }
 
-/// The last attempt is at the end of [`REPORT_LIFE`].
-fn retry(report: &Outgoing, now: Timestamp) -> Transition {
+/// The last attempt is at the end of [`REPORT_LIFE`]; `at_end` is the state after it.
+fn retry(report: &Outgoing, now: Timestamp, at_end: DeliveryState) -> Transition {
     let first_try = report.first_try.unwrap_or(now);
     let end = later(first_try, REPORT_LIFE);
     if now >= end {
-        return Transition::Settle(DeliveryState::GivenUp);
+        return Transition::Settle(at_end);
     }
     let delay = FIRST_RETRY.saturating_mul(1 << report.tries.min(10)).min(MAX_RETRY);
     Transition::Retry { due: later(now, delay).min(end), first_try, tries: report.tries.saturating_add(1) }
@@ -114,7 +122,10 @@ mod tests {
     #[test]
     fn a_round_settles_the_report_or_repeats_it() {
         let waiting = report(0, None);
-        let of = |replies: &[Option<Reply>]| after(&waiting, &Round::Replies(replies.to_vec()), at(0));
+        let with_copies = |targets: &[Option<Reply>], copies: &[Option<Reply>], now| {
+            after(&waiting, &Round::Replies { targets: targets.to_vec(), copies: copies.to_vec() }, now)
+        };
+        let of = |replies: &[Option<Reply>]| with_copies(replies, &[], at(0));
         let first = Transition::Retry { due: later(at(0), FIRST_RETRY), first_try: at(0), tries: 1 };
         let (accepted, failed, refused) = (Some(Reply::Accepted), Some(Reply::Failed), Some(Reply::Refused));
         assert_eq!(after(&waiting, &Round::NoRecord, at(0)), Transition::Settle(DeliveryState::Unwanted));
@@ -126,6 +137,15 @@ mod tests {
         assert_eq!(of(&[refused, None]), Transition::StayDue);
         assert_eq!(of(&[refused, refused]), Transition::Settle(DeliveryState::GivenUp));
         assert_eq!(of(&[]), Transition::Settle(DeliveryState::GivenUp));
+        let sent = Transition::Settle(DeliveryState::Sent);
+        assert_eq!(with_copies(&[accepted], &[failed], at(0)), first, "the copy is retried");
+        assert_eq!(with_copies(&[accepted], &[refused], at(0)), sent);
+        assert_eq!(with_copies(&[accepted], &[None], at(0)), Transition::StayDue);
+        let given_up = Transition::Settle(DeliveryState::GivenUp);
+        assert_eq!(with_copies(&[refused], &[accepted], at(0)), given_up, "a copy is no delivery");
+        let late = report(3, Some(at(-24)));
+        let round = Round::Replies { targets: vec![accepted], copies: vec![failed] };
+        assert_eq!(after(&late, &round, at(0)), sent);
     }
 
     #[test]

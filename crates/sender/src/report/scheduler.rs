@@ -9,13 +9,14 @@ use super::build::{Reporter, build};
 use super::compose::{ComposeError, PreparedReport};
 use super::delivery::{ReportDelivery, host, is_within};
 use super::round::{self, Round, Transition};
+use super::targets::PlannedTarget;
 use formats::DomainName;
 use formats::report::DateRange;
-use formats::tlsrpt_record::Rua;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::{Clock, later};
+use net::random::{self, NoRandomBytes};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::collections::HashSet;
@@ -110,6 +111,9 @@ pub enum SchedulerError {
     /// A task that builds reports was cancelled or panicked, so the day is incomplete and is built again.
     #[error("building reports was interrupted: {0}")]
     Interrupted(JoinError),
+    /// No word for this installation can be created.
+    #[error("no report ID can be created: {0}")]
+    Word(#[from] NoRandomBytes),
     /// A report about this domain can't be serialized.
     #[error("the report about {0}: {1}")]
     Compose(DomainName, ComposeError),
@@ -254,12 +258,13 @@ impl ReportScheduler {
 
     async fn build_day(&self, day: Timestamp) -> Result<usize, SchedulerError> {
         let probed = self.store.domains_with_testing_probes(day).await?;
+        let word: Arc<str> = installation_word(&self.store).await?.into();
         let mut built = 0;
         let mut batch = self.read_batch(day, "", &probed).await?;
         while let Some((last, tallies)) = batch {
             // Read the next batch while this one is built.
             let (reports, next) =
-                tokio::join!(self.build_batch(day, tallies), self.read_batch(day, &last, &probed));
+                tokio::join!(self.build_batch(day, tallies, &word), self.read_batch(day, &last, &probed));
             let reports = reports?;
             self.store.put_outgoing(&reports).await?;
             self.counts.built.inc_by(reports.len() as u64);
@@ -298,14 +303,16 @@ impl ReportScheduler {
         &self,
         day: Timestamp,
         mut batch: Batch,
+        word: &Arc<str>,
     ) -> Result<Vec<NewOutgoing>, SchedulerError> {
         let half = batch.split_off(batch.len() / 2);
         let work = |part: Batch| {
-            let (reporter, spread) = (self.delivery.reporter.clone(), self.rules.spread);
+            let (reporter, spread, word) = (self.delivery.reporter.clone(), self.rules.spread, word.clone());
             tokio::task::spawn_blocking(move || {
                 let build = |(tally, probes): (DomainTally, Vec<TestingProbe>)| {
                     let domain = tally.domain.clone();
-                    unless_panic(&domain, || new_report(day, tally, &probes, &reporter, spread)).flatten()
+                    unless_panic(&domain, || new_report(day, tally, &probes, &reporter, &word, spread))
+                        .flatten()
                 };
                 part.into_iter().filter_map(build).collect::<Result<Vec<_>, _>>()
             })
@@ -386,25 +393,27 @@ impl ReportScheduler {
     /// Makes one round of attempts, and describes its failures in words.
     async fn attempt(&self, report: &Outgoing) -> Result<(Round, String), StoreError> {
         let known = self.store.tallied_record(report.day, &report.domain).await?;
-        let targets = match self.delivery.targets(&report.domain, known.as_deref()).await {
-            Ok(Some(targets)) => targets,
-            Ok(None) => return Ok((Round::NoRecord, "the domain requests no reports".to_owned())),
+        let plan = match self.delivery.targets(&report.domain, known.as_deref()).await {
+            Ok(plan) if plan.is_wanted => plan,
+            Ok(_) => return Ok((Round::NoRecord, "the domain requests no reports".to_owned())),
             Err(error) => {
                 let reason = format!("the look-up of _smtp._tls.{} failed: {error}", report.domain);
                 return Ok((Round::LookUpFailed, reason));
             }
         };
-        if targets.is_empty() {
-            return Ok((Round::Replies(Vec::new()), "the record has no supported target".to_owned()));
+        let (mut targets, mut copies) = (Vec::new(), Vec::new());
+        if plan.targets.is_empty() {
+            return Ok((Round::Replies { targets, copies }, plan.without_target()));
         }
         let before = self.store.outgoing_targets(report.id).await?;
-        let mut replies: Vec<Option<Reply>> = Vec::with_capacity(targets.len());
+        // Where rules leave nothing but copies, these decide.
+        let has_target = plan.targets.iter().any(|planned| !planned.is_copy);
         let mut reason = String::new();
-        for target in &targets {
-            let reply = self.deliver_to(report, target, &before, &mut reason).await?;
-            replies.push(reply);
+        for planned in &plan.targets {
+            let reply = self.deliver_to(report, planned, &before, &mut reason).await?;
+            if planned.is_copy && has_target { copies.push(reply) } else { targets.push(reply) }
         }
-        Ok((Round::Replies(replies), reason))
+        Ok((Round::Replies { targets, copies }, reason))
     }
 
     /// Delivers a report to a target, unless an earlier result still holds. Returns `None` if the target is busy or the
@@ -412,10 +421,11 @@ impl ReportScheduler {
     async fn deliver_to(
         &self,
         report: &Outgoing,
-        target: &Rua,
+        planned: &PlannedTarget,
         before: &[TargetState],
         reason: &mut String,
     ) -> Result<Option<Reply>, StoreError> {
+        let target = &planned.target;
         let text = target.to_string();
         let known = before.iter().find(|known| known.target == text);
         // A recent failure holds too, while the report stays due because another target is busy.
@@ -441,6 +451,10 @@ impl ReportScheduler {
             Ok(description) => (Reply::Accepted, description),
             Err(failure) if failure.is_final => (Reply::Refused, failure.why),
             Err(failure) => (Reply::Failed, failure.why),
+        };
+        let description = match &planned.rule {
+            Some(rule) => format!("{description} (target of {rule})"),
+            None => description,
         };
         if reply != Reply::Accepted {
             self.counts.failures.inc();
@@ -487,6 +501,14 @@ impl ReportScheduler {
     }
 }
 
+/// Returns the random word in the IDs of this installation's reports. It is created once and kept in the store.
+///
+/// # Errors
+/// If the store fails, or the system provides no random bytes.
+pub fn installation_word(store: &Store) -> BoxFuture<'_, Result<String, SchedulerError>> {
+    Box::pin(async move { Ok(store.secret("report word", &random::word()?).await?) })
+}
+
 /// Runs `build` for the report about a domain. A panic is logged, and that report is left out: otherwise it would block
 /// all reports of the day.
 fn unless_panic<T>(domain: &DomainName, build: impl FnOnce() -> T) -> Option<T> {
@@ -503,10 +525,11 @@ fn new_report(
     tally: DomainTally,
     probes: &[TestingProbe],
     reporter: &Reporter,
+    word: &str,
     spread: Duration,
 ) -> Option<Result<NewOutgoing, SchedulerError>> {
     let domain = tally.domain.clone();
-    let report = build(day, tally, probes, reporter)?;
+    let report = build(day, tally, probes, reporter, word)?;
     let sum = |count: fn(&formats::report::PolicyReport) -> u64| report.policies.iter().map(count).sum();
     let (successful, failed) = (sum(|policy| policy.successful), sum(|policy| policy.failed));
     let prepared = match PreparedReport::new(&domain, &report) {

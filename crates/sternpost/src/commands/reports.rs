@@ -1,8 +1,9 @@
 //! `sternpost reports`: TLS reports (RFC 8460) in both directions. `import`, `list` and `quarantine` are about reports
-//! that others sent; `collect`, `preview`, `send`, `sent` and `key` are about reports that this installation sends.
+//! that others sent; `collect`, `preview`, `send`, `sent`, `targets` and `key` are about reports that this installation sends.
 //! All of them work on the store.
 
 mod collect;
+mod exim_log;
 mod import;
 mod key;
 mod list;
@@ -11,6 +12,7 @@ mod preview;
 mod quarantine;
 mod send;
 mod sent;
+mod targets;
 
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
@@ -31,8 +33,10 @@ pub enum Command {
     /// Show a report: its results and its deviations from RFC 8460
     #[command(after_help = "Example:\n  sternpost reports show 17")]
     Show(list::Show),
-    /// Read TLS sessions from files and count them for the reports to send
-    #[command(after_help = "Example:\n  sternpost reports collect sessions.jsonl")]
+    /// Read TLS sessions from files or from Exim's log, and count them for the reports to send
+    #[command(
+        after_help = "Examples:\n  sternpost reports collect sessions.jsonl\n  sternpost reports collect --exim-log /var/log/exim4/mainlog"
+    )]
     Collect(collect::Options),
     /// Show the report to a domain as it would be sent now
     #[command(after_help = "Example:\n  sternpost reports preview example.org")]
@@ -40,6 +44,9 @@ pub enum Command {
     /// Send the reports of a day again, or write them to a folder
     #[command(after_help = "Example:\n  sternpost reports send --day 2026-11-25 --folder reports/")]
     Send(send::Options),
+    /// Show where reports about a domain go, and which rule decides
+    #[command(after_help = "Example:\n  sternpost reports targets example.org")]
+    Targets(targets::Options),
     /// Create missing DKIM keys of [reporter], and print the records to publish
     #[command(after_help = "Example:\n  sternpost reports key")]
     Key,
@@ -60,6 +67,7 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
         Command::Collect(options) => collect::run(options, named).await,
         Command::Preview(options) => preview::run(options, named).await,
         Command::Send(options) => send::run(options, named).await,
+        Command::Targets(options) => targets::run(options, named).await,
         Command::Key => key::run(named),
         Command::Address => {
             let context = RolloutContext::open(named).await?;

@@ -149,11 +149,13 @@ impl Stage {
             verify: Verify::Certificate,
             reporter: Reporter {
                 organization: format!("Mail of {organization}"),
+                from: contact.clone(),
                 contact,
                 addresses: Addresses::Full,
             },
             keys: vec![key],
             denied: Vec::new(),
+            target_rules: Vec::new(),
             busy: DeliveryLimits::default(),
         };
         let rules = Rules { spread: Duration::ZERO, ..Rules::default() };

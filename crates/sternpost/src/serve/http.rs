@@ -1,5 +1,6 @@
 //! Serves an [`axum::Router`] on a connection: HTTP/1.1 with limits on the time and size of the request head.
 
+use super::certificate::Certificate;
 use axum::Router;
 use formats::limits::{HTTP_HEADER_BYTES, SOCKETMAP_TIME};
 use hyper::Request;
@@ -31,6 +32,24 @@ impl Serve for Http {
     ) -> BoxFuture<'static, ()> {
         let router = self.0.clone();
         Box::pin(connection(router, stream, HttpOptions { head: SOCKETMAP_TIME, client: None }, shutdown))
+    }
+}
+
+/// Time limit for a TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves one connection, over TLS if there is a certificate.
+pub async fn connection_with_tls(
+    certificate: Option<&Certificate>,
+    router: Router,
+    stream: AnyStream,
+    options: HttpOptions,
+    shutdown: Shutdown,
+) {
+    let Some(certificate) = certificate else { return connection(router, stream, options, shutdown).await };
+    let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, certificate.acceptor().accept(stream)).await;
+    if let Ok(Ok(stream)) = handshake {
+        connection(router, Box::new(stream), options, shutdown).await;
     }
 }
 

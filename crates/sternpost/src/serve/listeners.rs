@@ -5,6 +5,7 @@ use super::hosting::{Plain, PlainHttp, Policies};
 use super::http::Http;
 use super::inbox::Mail;
 use super::pages::Pages;
+use super::sessions::Sessions;
 use config::failure::Failure;
 use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
 use listenfd::ListenFd;
@@ -28,7 +29,7 @@ pub enum Role {
     /// Policy answers or metrics over HTTP.
     Http(Http),
     /// TLS sessions posted by other mail servers over HTTP.
-    Sessions(Http),
+    Sessions(Sessions),
     /// The control socket, for the operator only.
     Control(Http),
     /// The administration interface, which requires a token.
@@ -61,9 +62,8 @@ impl Role {
         match self {
             Self::Socketmap(service) => Arc::new(service),
             Self::Lines(service) => Arc::new(service),
-            Self::Http(service) | Self::Sessions(service) | Self::Control(service) | Self::Admin(service) => {
-                Arc::new(service)
-            }
+            Self::Http(service) | Self::Control(service) | Self::Admin(service) => Arc::new(service),
+            Self::Sessions(service) => Arc::new(service),
             Self::Policies(service) => Arc::new(service),
             Self::PlainHttp(service) => Arc::new(service),
             Self::Plain(service) => Arc::new(service),
@@ -74,10 +74,11 @@ impl Role {
 
     /// True for services that anyone on the Internet may reach.
     fn is_public(&self) -> bool {
-        matches!(
-            self,
-            Self::Policies(_) | Self::PlainHttp(_) | Self::Plain(_) | Self::Smtp(_) | Self::Pages(_)
-        )
+        match self {
+            Self::Policies(_) | Self::PlainHttp(_) | Self::Plain(_) | Self::Smtp(_) | Self::Pages(_) => true,
+            Self::Sessions(sessions) => sessions.has_token(),
+            _ => false,
+        }
     }
 
     /// True for services that are, or often are, behind a proxy.
@@ -85,6 +86,7 @@ impl Role {
         match self {
             Self::Policies(policies) => policies.proxy_header,
             Self::Plain(plain) => plain.proxy_header,
+            Self::Sessions(sessions) => sessions.is_behind_proxy(),
             Self::PlainHttp(_) | Self::Pages(_) => true,
             _ => false,
         }

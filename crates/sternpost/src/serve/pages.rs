@@ -2,7 +2,7 @@
 //! are in the crate `web`; this module builds its router and serves the connections.
 
 use super::certificate::Certificate;
-use super::http::{HttpOptions, connection};
+use super::http::{HttpOptions, connection_with_tls};
 use super::tasks::Tasks;
 use axum::Router;
 use config::failure::Failure;
@@ -16,13 +16,9 @@ use sender::serve::Shutdown;
 use sender::serve::listen::Serve;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use store::Store;
 use web::first_link;
 use web::{Dashboard, public_check, reports_by_post, router};
-
-/// Time limit for a TLS handshake.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The service of the role.
 #[derive(Clone)]
@@ -70,14 +66,8 @@ impl Serve for Pages {
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let options = HttpOptions { head: SOCKETMAP_TIME, client: Some((from, self.behind_proxy)) };
-            let Some(certificate) = &self.certificate else {
-                return connection(self.router.clone(), stream, options, shutdown).await;
-            };
-            let handshake =
-                tokio::time::timeout(REQUEST_TIMEOUT, certificate.acceptor().accept(stream)).await;
-            if let Ok(Ok(stream)) = handshake {
-                connection(self.router.clone(), Box::new(stream), options, shutdown).await;
-            }
+            let certificate = self.certificate.as_deref();
+            connection_with_tls(certificate, self.router.clone(), stream, options, shutdown).await;
         })
     }
 }

@@ -2,23 +2,16 @@
 //! HTTP, and stores tallies. The reporter builds reports from the tallies daily and sends them (RFC 8460). This module
 //! starts and stops both; their work is in [`sender::collect`] and [`sender::report`].
 
+use super::sessions::{RemoteCollector, Sessions};
 use super::tasks::{TaskStatus, Tasks};
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use config::failure::Failure;
 use config::{CollectorConfig, Config, Deliver, KeySpec, LoginSpec, ReporterConfig};
-use formats::limits::POSTED_BYTES;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::Clock;
 use net::smtp::{Client, ClientConfig, Login, TlsDemand};
 use operations::world::World;
 use prometheus_client::registry::Registry;
-use sender::collect::{Collector, DatagramSocket, PostError};
+use sender::collect::{Collector, DatagramSocket, Forwarder};
 use sender::report::{
     Counts, DeliveryLimits, DirectDelivery, DkimKey, ReportDelivery, ReportScheduler, Rules, TestingProber,
     Transport,
@@ -33,10 +26,17 @@ use tokio_util::sync::CancellationToken;
 /// The interval between two checks whether the thread of the collector runs.
 const THREAD_POLL: Duration = Duration::from_secs(1);
 
+/// The time for handing over the last sessions at the shutdown. Later ones wait in the store.
+const LAST_HANDOVER: Duration = Duration::from_secs(5);
+
 /// The running parts of the two roles.
 pub struct Reporting {
     /// Counts sessions; `None` without `[collector]`.
     pub collector: Option<Arc<Collector>>,
+    /// Receives sessions by HTTP; `None` without `collector.http`.
+    pub sessions: Option<Sessions>,
+    /// Hands sessions over to another machine; `None` without `collector.forward_to`.
+    pub forwarder: Option<Arc<Forwarder>>,
     /// Builds and sends reports; `None` without `[reporter]`.
     pub scheduler: Option<Arc<ReportScheduler>>,
     receiver: Option<JoinHandle<()>>,
@@ -48,7 +48,21 @@ pub struct Reporting {
 impl Reporting {
     /// Starts the configured roles.
     pub fn start(config: &Config, store: &Store, world: &World, tasks: &mut Tasks) -> Result<Self, Failure> {
-        let collector = config.collector.as_ref().map(|_| Collector::new(store.clone(), world.clock.clone()));
+        let collector = config.collector.as_ref().map(|role| collector(role, store, world)).transpose()?;
+        let sessions = match (&config.collector, &collector) {
+            (Some(role), Some(collector)) if role.http.is_some() => {
+                Some(Sessions::new(role, collector.clone(), world, tasks)?)
+            }
+            _ => None,
+        };
+        let forwarder =
+            config.collector.as_ref().map(|role| forwarder(role, store, world)).transpose()?.flatten();
+        if let Some(forwarder) = forwarder.clone() {
+            tasks.spawn("forwarder", move || {
+                let forwarder = forwarder.clone();
+                async move { forwarder.run(CancellationToken::new()).await }
+            });
+        }
         let stop = CancellationToken::new();
         let storing = collector.clone().map(|collector| {
             let (status, stop) = (tasks.status.clone(), stop.clone());
@@ -82,7 +96,7 @@ impl Reporting {
                 async move { prober.run().await }
             });
         }
-        Ok(Self { collector, scheduler, receiver: None, sending, storing, stop })
+        Ok(Self { collector, sessions, forwarder, scheduler, receiver: None, sending, storing, stop })
     }
 
     /// Opens the datagram socket and receives sessions until shutdown.
@@ -136,6 +150,11 @@ impl Reporting {
         {
             tracing::error!("the last sessions can't be stored and are lost: {error}");
         }
+        if let Some(forwarder) = &self.forwarder
+            && let Ok(Err(error)) = tokio::time::timeout(LAST_HANDOVER, forwarder.forward_all()).await
+        {
+            tracing::warn!("the last sessions wait in the store until the next start: {error}");
+        }
     }
 
     /// Registers the metrics of the roles.
@@ -143,10 +162,35 @@ impl Reporting {
         if let Some(collector) = &self.collector {
             collector.counts.register(registry);
         }
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.counts.register(registry);
+        }
         if let Some(scheduler) = &self.scheduler {
             scheduler.counts.register(registry);
         }
     }
+}
+
+/// Creates the collector of a role.
+pub fn collector(role: &CollectorConfig, store: &Store, world: &World) -> Result<Arc<Collector>, Failure> {
+    let (store, clock) = (store.clone(), world.clock.clone());
+    match role.forward_to {
+        Some(_) => Collector::forwarding(store, clock)
+            .map_err(|error| Failure::new("sessions can't be handed over", error, "")),
+        None => Ok(Collector::new(store, clock)),
+    }
+}
+
+/// Creates the forwarder of a role; `None` if sessions are counted on this machine.
+fn forwarder(
+    role: &CollectorConfig,
+    store: &Store,
+    world: &World,
+) -> Result<Option<Arc<Forwarder>>, Failure> {
+    let (Some(url), Some(token_file)) = (&role.forward_to, &role.token_file) else { return Ok(None) };
+    let to = Arc::new(RemoteCollector::new(url, token_file, world)?);
+    tracing::info!(to = %url, "sessions are handed over to another machine");
+    Ok(Some(Arc::new(Forwarder { store: store.clone(), to, counts: Default::default() })))
 }
 
 /// Deletes old tallies daily. Needed only without `[reporter]`, which deletes them otherwise.
@@ -174,6 +218,7 @@ pub fn scheduler(role: &ReporterConfig, store: &Store, world: &World) -> Result<
             reporter: role.reporter.clone(),
             keys: role.keys.iter().map(|spec| key(spec, role)).collect::<Result<_, _>>()?,
             denied: role.denied.clone(),
+            target_rules: role.targets.clone(),
             busy: DeliveryLimits::default(),
         },
         rules: role.rules.clone(),
@@ -195,7 +240,7 @@ pub fn transport(deliver: &Deliver, world: &World) -> Result<Transport, Failure>
 }
 
 fn relay(host: &str, port: u16, login: Option<&LoginSpec>, world: &World) -> Result<Transport, Failure> {
-    let mut config = ClientConfig::new(world.trust.clone(), operations::world::helo()?);
+    let mut config = ClientConfig::new(world.trust.clone(), world.helo.clone());
     // The operator chose the relay, so it may have a private address.
     config.allow_special_addresses = true;
     config.port = port;
@@ -236,41 +281,4 @@ pub fn key(spec: &KeySpec, role: &ReporterConfig) -> Result<DkimKey, Failure> {
     let domain = spec.domain.clone().unwrap_or_else(|| role.reporter.submitter().clone());
     DkimKey::from_pem(domain, spec.selector.as_str(), &pem)
         .map_err(|error| Failure::usage(format!("the DKIM key {shown} can't be used"), error, remedy))
-}
-
-/// The route where other mail servers post sessions (docs/tlsrpt-sending.md).
-pub fn sessions(collector: Arc<Collector>) -> Router {
-    Router::new()
-        .route("/v1/sessions", post(receive_sessions))
-        .layer(DefaultBodyLimit::max(POSTED_BYTES))
-        .with_state(collector)
-}
-
-/// Stores posted sessions. 200 means that all are durable; on any other status none is stored.
-async fn receive_sessions(
-    State(collector): State<Arc<Collector>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let refused = |status: StatusCode, why: String| {
-        (status, Json(serde_json::json!({ "schema": 1, "error": why }))).into_response()
-    };
-    // A web page in a local browser can post other content types without a CORS preflight, but not this one.
-    let is_json = |value: &HeaderValue| value.to_str().is_ok_and(|kind| kind.starts_with("application/json"));
-    if !headers.get(CONTENT_TYPE).is_some_and(is_json) {
-        let why = "sessions must have Content-Type: application/json".to_owned();
-        return refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
-    }
-    let posted = match formats::posted::parse(&body) {
-        Ok(posted) => posted,
-        Err(error) => return refused(StatusCode::BAD_REQUEST, error.to_string()),
-    };
-    match collector.post(posted).await {
-        Ok(sessions) => Json(serde_json::json!({ "schema": 1, "sessions": sessions })).into_response(),
-        Err(error @ PostError::Session { .. }) => refused(StatusCode::BAD_REQUEST, error.to_string()),
-        Err(PostError::Store(error)) => {
-            tracing::error!("posted sessions can't be stored: {error}");
-            refused(StatusCode::SERVICE_UNAVAILABLE, "the store fails; try again later".to_owned())
-        }
-    }
 }

@@ -24,6 +24,7 @@ mod provider_api;
 mod providers;
 mod runbook;
 mod second;
+mod sessions;
 mod store;
 mod support;
 mod table;

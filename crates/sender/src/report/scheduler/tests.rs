@@ -1,10 +1,10 @@
 use super::*;
-use crate::report::{Addresses, DeliveryLimits, DkimKey, Transport};
+use crate::report::{Addresses, DeliveryLimits, DkimKey, TargetMatch, TargetRule, Transport};
 use formats::ResultType;
 use formats::limits::REPORTS_PER_HOST;
 use formats::report::{PolicyReport, Report, unpack};
 use formats::result_type::PolicyType;
-use formats::tlsrpt_record::{HttpsUrl, MailAddress};
+use formats::tlsrpt_record::{HttpsUrl, MailAddress, Rua};
 use net::BoxFuture;
 use net::clock::ManualClock;
 use net::dns::{Absence, Answer, Data, Dns, DnsError, Kind, Security};
@@ -104,6 +104,10 @@ impl Bench {
     }
 
     async fn with(world: World) -> Self {
+        Self::with_rules(world, Vec::new()).await
+    }
+
+    async fn with_rules(world: World, rules: Vec<TargetRule>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let world = Arc::new(world);
         let clock = Arc::new(ManualClock::new("2026-11-24T12:00:00Z".parse().unwrap()));
@@ -119,11 +123,13 @@ impl Bench {
             verify: Verify::Certificate,
             reporter: Reporter {
                 organization: "Sender".into(),
+                from: MailAddress::parse("tlsrpt@sender.example").unwrap(),
                 contact: MailAddress::parse("tlsrpt@sender.example").unwrap(),
                 addresses: Addresses::Full,
             },
             keys: vec![DkimKey::generate(name("sender.example"), "k").unwrap()],
             denied: vec![name("denied.example")],
+            target_rules: rules,
             busy: DeliveryLimits::default(),
         };
         let scheduler = ReportScheduler {
@@ -372,13 +378,81 @@ async fn reports_go_to_the_targets_of_the_current_record_or_of_the_known_one_if_
 }
 
 #[tokio::test]
-async fn rpt_18_sending_reports_adds_nothing_to_what_is_reported() {
-    let bench = Bench::new().await;
+async fn rpt_08_ids_differ_between_installations_and_are_the_same_when_built_again() {
+    let ids = async |bench: &Bench| {
+        bench.scheduler.build().await.unwrap();
+        bench.report("a.example").await.report_id
+    };
+    let [one, other] = [Bench::new().await, Bench::new().await];
+    for bench in [&one, &other] {
+        bench.add_sessions("a.example", "mailto:r@a.example").await;
+        bench.clock.advance(12 * 3600 + 300);
+    }
+    let first = ids(&one).await;
+    assert_ne!(first, ids(&other).await);
+    // As after a crash before the report was queued.
+    one.scheduler.store.delete_outgoing(one.clock.now()).await.unwrap();
+    assert_eq!(ids(&one).await, first);
+    one.clock.advance(4 * 3600);
+    one.scheduler.turn().await.unwrap();
+    let mail = String::from_utf8(one.world.mails.lock().unwrap()[0].message.clone()).unwrap();
+    let word = first.split(['-', '.']).nth(1).unwrap();
+    assert!(mail.contains(&format!("Message-ID: <{first}>")), "{mail}");
+    let unfolded = mail.replace("\r\n\t", "").replace("\r\n ", "");
+    assert!(unfolded.contains(&format!("!{word}.json.gz")), "{mail}");
+}
+
+fn rule(target: &str, send_to: Option<&[&str]>, copy_to: &[&str]) -> TargetRule {
+    let rua = |texts: &[&str]| texts.iter().map(|text| Rua::parse(text).unwrap().unwrap()).collect();
+    let target = (!target.is_empty()).then(|| TargetMatch::Host(name(target)));
+    TargetRule { about: None, target, send_to: send_to.map(rua), copy_to: rua(copy_to) }
+}
+
+#[tokio::test]
+async fn rules_replace_block_and_copy_and_each_target_says_which_one() {
+    let rules = vec![
+        rule("dead.example", Some(&["mailto:new@live.example"]), &[]),
+        rule("spam.example", Some(&[]), &[]),
+        rule("", None, &["https://copies.example/in"]),
+    ];
+    let bench = Bench::with_rules(World::default(), rules).await;
+    bench.add_sessions("a.example", "mailto:old@dead.example").await;
+    bench.add_sessions("b.example", "mailto:r@spam.example").await;
+    bench.world.statuses.lock().unwrap().insert("copies.example".into(), 200);
+    bench.run_until_morning().await;
+    let (a, b) = (bench.report("a.example").await, bench.report("b.example").await);
+    assert_eq!((a.state, bench.mails()), (DeliveryState::Sent, 1));
+    let said: Vec<(String, String)> = {
+        let targets = bench.scheduler.store.outgoing_targets(a.id).await.unwrap();
+        targets.into_iter().map(|target| (target.target, target.said)).collect()
+    };
+    assert_eq!(said[0].0, "https://copies.example/in");
+    assert!(said[0].1.contains("the rule for domain *"), "{said:?}");
+    assert_eq!(said[1].0, "mailto:new@live.example");
+    assert!(said[1].1.contains("the rule for target dead.example"), "{said:?}");
+    // Only the copy is left, so it decides.
+    assert_eq!(b.state, DeliveryState::Sent);
+    let blocked = Bench::with_rules(World::default(), vec![rule("spam.example", Some(&[]), &[])]).await;
+    blocked.add_sessions("b.example", "mailto:r@spam.example").await;
+    blocked.run_until_morning().await;
+    let b = blocked.report("b.example").await;
+    assert_eq!(
+        (b.state, b.said.as_str()),
+        (DeliveryState::GivenUp, "blocked by the rule for target spam.example")
+    );
+}
+
+#[tokio::test]
+async fn a_copy_that_fails_does_not_send_the_report_again() {
+    let rules = vec![rule("", None, &["https://copies.example/in"])];
+    let bench = Bench::with_rules(World::default(), rules).await;
     bench.add_sessions("a.example", "mailto:r@a.example").await;
     bench.run_until_morning().await;
-    assert_eq!(bench.mails(), 1);
-    let today = DateRange::utc_day(bench.clock.now()).start;
-    assert_eq!(bench.scheduler.store.tally(today).await.unwrap(), []);
+    assert_eq!((bench.report("a.example").await.state, bench.mails()), (DeliveryState::Waiting, 1));
+    bench.world.statuses.lock().unwrap().insert("copies.example".into(), 200);
+    bench.clock.advance(3600);
+    bench.scheduler.turn().await.unwrap();
+    assert_eq!((bench.report("a.example").await.state, bench.mails()), (DeliveryState::Sent, 1));
 }
 
 #[tokio::test]
@@ -392,8 +466,9 @@ async fn a_partly_built_day_is_completed_and_no_report_is_sent_twice() {
     // As after a crash during the build: the day is closed, and one of two reports is queued.
     bench.scheduler.store.close_day(day, false).await.unwrap();
     let tally = bench.scheduler.store.tally(day).await.unwrap().remove(0);
-    let one =
-        new_report(day, tally, &[], &bench.scheduler.delivery.reporter, Duration::ZERO).unwrap().unwrap();
+    let one = new_report(day, tally, &[], &bench.scheduler.delivery.reporter, "k3x9", Duration::ZERO)
+        .unwrap()
+        .unwrap();
     bench.scheduler.store.put_outgoing(&[one]).await.unwrap();
     for _ in 0..3 {
         bench.clock.advance(8 * 3600);

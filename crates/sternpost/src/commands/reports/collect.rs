@@ -1,6 +1,7 @@
 //! `sternpost reports collect`: reads TLS sessions from files of JSON lines (docs/tlsrpt-sending.md) and adds them to
-//! the tallies, from which reports are built.
+//! the tallies, from which reports are built. With `--exim-log` it reads Exim's log instead.
 
+use super::exim_log;
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
 use formats::limits::POSTED_BYTES;
@@ -15,8 +16,11 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 pub struct Options {
     /// Files with a session on each line; `-` is standard input
-    #[arg(required = true)]
+    #[arg(required_unless_present = "exim_log")]
     files: Vec<PathBuf>,
+    /// Exim's main log, of which only new lines are read; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "files")]
+    exim_log: Vec<PathBuf>,
     /// Print the number of sessions as one line of JSON
     #[arg(long)]
     json: bool,
@@ -28,20 +32,41 @@ const BATCH_ROWS: usize = 10_000;
 /// Counts the sessions of all files. Batches before an invalid line stay stored; the error says where to resume.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
-    let collector = Collector::new(context.store.clone(), context.world.clock.clone());
-    let mut sessions = 0;
+    let collector = match &context.config.collector {
+        Some(role) => crate::serve::reporting::collector(role, &context.store, &context.world)?,
+        None => Collector::new(context.store.clone(), context.world.clock.clone()),
+    };
+    let (mut sessions, mut late) = (0, 0);
     for file in &options.files {
         sessions += one(&collector, file).await?;
     }
+    for file in &options.exim_log {
+        let now = context.world.clock.now();
+        let read = exim_log::collect(&collector, &context.store, file, now).await?;
+        sessions += read.sessions;
+        late += read.late;
+        if read.has_gap {
+            tracing::error!(
+                "{}: the lines between the last run and the beginning of this file are gone; their sessions are not counted",
+                file.display()
+            );
+        }
+    }
     context.store.close().await;
     match options.json {
-        true => say(&serde_json::json!({ "schema": 1, "sessions": sessions }).to_string()),
+        true if options.exim_log.is_empty() => {
+            say(&serde_json::json!({ "schema": 1, "sessions": sessions }).to_string());
+        }
+        true => say(&serde_json::json!({ "schema": 1, "sessions": sessions, "late": late }).to_string()),
+        false if late > 0 => say(&format!(
+            "Sessions counted: {sessions}. Not counted, since the reports of their days are built: {late}."
+        )),
         false => say(&format!("Sessions counted: {sessions}.")),
     }
     Ok(Exit::Fine)
 }
 
-async fn one(collector: &Collector, file: &Path) -> Result<usize, Failure> {
+async fn one(collector: &Collector, file: &Path) -> Result<u64, Failure> {
     let shown = file.display();
     let unreadable = |error: std::io::Error| {
         Failure::usage(
@@ -97,5 +122,10 @@ fn refused(file: &str, first: usize, error: PostError) -> Failure {
         // Each line has one session, so the number of the session gives the line.
         PostError::Session { number, why } => bad(file, first + number - 1, &why, first),
         PostError::Store(error) => operations::store_failure(&error),
+        full @ PostError::Full => Failure::new(
+            format!("the sessions of {file} from line {first} on"),
+            full,
+            "Run the command again for these lines when the other collector answers.",
+        ),
     }
 }

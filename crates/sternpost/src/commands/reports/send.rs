@@ -10,7 +10,7 @@ use formats::limits::REPORTS_AT_ONCE;
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use operations::{RolloutContext, store_failure};
-use sender::report::{PreparedReport, ReportScheduler, build};
+use sender::report::{PreparedReport, ReportScheduler, build, installation_word};
 use std::path::{Path, PathBuf};
 use store::outgoing::OutgoingFilter;
 use store::tallies::DomainTally;
@@ -150,14 +150,17 @@ async fn write_one(
     let domain = tally.domain.clone();
     let fail = |why: &dyn std::fmt::Display| Failure::new(format!("the report to {domain}"), why, "");
     let looks = scheduler.store.testing_probes(day, &domain).await.map_err(|error| fail(&error))?;
-    let Some(report) = build(day, tally, &looks, &scheduler.delivery.reporter) else { return Ok(None) };
+    let word = installation_word(&scheduler.store).await.map_err(|error| fail(&error))?;
+    let Some(report) = build(day, tally, &looks, &scheduler.delivery.reporter, &word) else {
+        return Ok(None);
+    };
     let prepared = PreparedReport::new(&domain, &report).map_err(|error| fail(&error))?;
     let known = scheduler.store.tallied_record(day, &domain).await.map_err(|error| fail(&error))?;
     let targets =
         scheduler.delivery.targets(&domain, known.as_deref()).await.map_err(|error| fail(&error))?;
     let mut is_wanted = false;
-    for target in targets.unwrap_or_default() {
-        let delivered = scheduler.delivery.bring(&prepared, &target, scheduler.clock.now()).await;
+    for planned in targets.targets {
+        let delivered = scheduler.delivery.bring(&prepared, &planned.target, scheduler.clock.now()).await;
         delivered.map_err(|failure| fail(&failure.why))?;
         is_wanted = true;
     }
