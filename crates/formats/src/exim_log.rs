@@ -191,9 +191,11 @@ fn mx_host(rest: &str) -> Option<(String, IpAddr, bool, &str)> {
     let (_, rest) = rest.split_once(" H=")?;
     let (name, rest) = rest.split_once(" [")?;
     let (ip, rest) = rest.split_once(']')?;
-    // The port follows with `log_selector = +outgoing_port`; an asterisk marks a connection that was used before.
-    let rest =
-        rest.strip_prefix(':').map_or(rest, |rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    // The port follows with `log_selector = +outgoing_port`, and the text of a failure follows a colon too. An asterisk
+    // marks a connection that was used before.
+    let is_digit = |c: char| c.is_ascii_digit();
+    let port = rest.strip_prefix(':').filter(|port| port.starts_with(is_digit));
+    let rest = port.map_or(rest, |port| port.trim_start_matches(is_digit));
     let (is_reused, rest) = rest.strip_prefix('*').map_or((false, rest), |rest| (true, rest));
     let name = DomainName::parse(name).ok()?;
     Some((name.to_string(), ip.parse().ok()?, is_reused, rest))

@@ -69,6 +69,10 @@ fn times_have_the_form_of_any_log_selector() {
     for bad in ["2026-11-27", "2026-13-27 14:21:57", "2026-11-27 25:21:57", "Nov 27 14:21:57"] {
         assert_eq!(at(bad), None, "{bad}");
     }
+    let with_port = format!(
+        "{ID} == b@a.example R=r T=t defer (-37) H=mx.a.example [192.0.2.1]:25: TLS session: (x): expired"
+    );
+    assert_eq!(one(&with_port).unwrap().tls, ObservedTls::Failed(ResultType::CertificateExpired));
     let zone = TimeZone::fixed(jiff::tz::offset(2));
     let line = format!("{ID} => b@a.example R=r T=t H=mx.a.example [192.0.2.1]");
     let at = EximLog::new(zone).read(line.as_bytes()).unwrap().at.unwrap();

@@ -310,7 +310,7 @@ async fn rpt_20_every_target_gets_it_once_and_one_that_took_it_is_enough() {
     // The body of the POST request is the report.
     let posted = bench.world.posted.lock().unwrap()[0].1.clone();
     let report = Report::read(&unpack(&posted).unwrap().0).unwrap().report;
-    assert_eq!(report.report_id, "20261124.a.example@sender.example");
+    assert_eq!(report.report_id, bench.report("a.example").await.report_id);
 }
 
 #[tokio::test]
