@@ -170,9 +170,8 @@ const LOGGED_CHARACTERS: usize = 200;
 
 /// Writes to the log what a message to `postmaster` was. Nobody reads mail here, so it is not stored.
 fn log_for_postmaster(incoming: &Incoming) {
-    let head = incoming.message.get(..LOGGED_HEADER_BYTES).unwrap_or(&incoming.message);
-    let parsed = mail_parser::MessageParser::default().parse_headers(head);
-    let subject = parsed.as_ref().and_then(|message| message.subject()).unwrap_or_default();
+    let head = mime::Head::of(&incoming.message);
+    let subject = head.subject().unwrap_or_default();
     tracing::warn!(
         from = printable(&incoming.from, LOGGED_CHARACTERS),
         subject = printable(subject, LOGGED_CHARACTERS),
@@ -180,9 +179,6 @@ fn log_for_postmaster(incoming: &Incoming) {
         "a message to postmaster was accepted, but is not stored"
     );
 }
-
-/// The beginning of a message in which its subject is looked for.
-const LOGGED_HEADER_BYTES: usize = 65_536;
 
 impl Mailbox for Inbox {
     fn takes(&self, recipient: &str) -> bool {

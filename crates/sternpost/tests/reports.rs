@@ -266,10 +266,15 @@ fn an_import_copies_nothing_of_other_peoples_mail_and_files() {
     write(place.path(), "in/credentials.json", "{\"password\":\"x\"}");
     write(place.path(), "in/dmarc.xml.gz", pack(b"<feedback/>").unwrap());
     write(place.path(), "in/good.json", report("g", "a.example", 1, 0).to_string());
-    write(place.path(), "in/bad.json", "{\"report-id\": \"1\", ");
+    write(
+        place.path(),
+        "in/export.json.gz",
+        pack(b"{\"date-range\": {\"from\": 1}, \"rows\": [1]}").unwrap(),
+    );
+    write(place.path(), "in/bad.json", "{\"report-id\": \"1\", \"policies\": [");
     let told = import(place.path(), &["in"]);
     let counts = ["new", "left_alone", "quarantined"].map(|name| told[name].as_u64().unwrap());
-    assert_eq!(counts, [1, 7, 1], "{told}");
+    assert_eq!(counts, [1, 8, 1], "{told}");
     for file in std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path()) {
         if file.is_file() {
             let bytes = std::fs::read(&file).unwrap();

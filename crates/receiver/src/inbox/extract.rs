@@ -13,7 +13,7 @@ use formats::limits::{INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS};
 use formats::printable::printable;
 use formats::report::{
     Held, ReadError, ReadReport, Report, ReportFileName, UnlimitedMemory, UnpackBudget, UnpackError,
-    Unpacked, is_gzip, is_zip, pack, unpack_within, zip_members_within,
+    Unpacked, beginning_of_gzip, is_gzip, is_zip, pack, unpack_within, zip_members_within,
 };
 use jiff::Timestamp;
 use net::memory_budget::Reservation;
@@ -157,6 +157,16 @@ pub fn looks_like_a_report(bytes: &[u8]) -> bool {
     is_gzip(bytes) || is_zip(bytes) || text.starts_with(b"{")
 }
 
+/// True for gzip data whose text does not begin like a report, such as a backup. It is not decompressed, so that it does not
+/// use up what the message may expand to.
+fn is_other_gzip(bytes: &[u8]) -> bool {
+    let text = beginning_of_gzip(bytes, BEGINNING_BYTES);
+    !text.trim_ascii().is_empty() && !looks_like_a_report(&text)
+}
+
+/// Decompressed bytes that show what gzip data is.
+const BEGINNING_BYTES: usize = 512;
+
 /// A part of a message, a member of a zip file, or a file.
 struct File<'f> {
     bytes: &'f [u8],
@@ -239,7 +249,9 @@ impl<'r> Extractor<'r> {
             Err(error) => return self.failed(name, error, is_labelled),
         };
         let file = File { bytes: decoded.bytes(), name, is_labelled };
-        if is_zip(file.bytes) {
+        if !is_labelled && is_other_gzip(file.bytes) {
+            Ok(())
+        } else if is_zip(file.bytes) {
             self.zip(&file, origin, depth)
         } else if looks_like_a_report(file.bytes) {
             self.report(&file, origin)

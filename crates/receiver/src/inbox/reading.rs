@@ -16,6 +16,7 @@ use super::{Extracted, Inbox, claims, hints};
 use formats::DomainName;
 use formats::limits::DNS_TIME;
 use formats::printable::printable;
+use formats::report::UnpackError;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use net::memory_budget::Reservation;
@@ -87,7 +88,9 @@ impl MailJob {
             names
         };
         if self.round == 0 {
-            let keys = unknown(hints::likely_keys(&self.message, memory).map_err(|_| memory.stop())?);
+            // A message whose header never fits into the memory fails below.
+            let likely = unless_busy(hints::likely_keys(&self.message, memory), memory)?;
+            let keys = unknown(likely.unwrap_or_default());
             if !keys.is_empty() {
                 return Ok(Step::Keys(keys));
             }
@@ -98,15 +101,21 @@ impl MailJob {
         if !keys.is_empty() {
             return Ok(Step::Keys(keys));
         }
-        let states = match self.keys.is_empty() {
+        let held = unless_busy(signature::reserve_for_verifying(&self.message, memory), memory)?;
+        let states = match self.keys.is_empty() || held.is_none() {
             true => vec![SignatureState::Missing; submitters.len()],
-            false => {
-                let held = signature::reserve_for_verifying(&self.message, memory);
-                let _held = held.map_err(|_| memory.stop())?;
-                signature::verify(&self.message, &submitters, &self.keys, self.now)
-            }
+            false => signature::verify(&self.message, &submitters, &self.keys, self.now),
         };
         Ok(Step::Read(found, submitters, states))
+    }
+}
+
+/// `None` if there can never be enough memory; an error if there is none at the moment.
+fn unless_busy<T>(outcome: Result<T, UnpackError>, memory: &JobMemory<'_>) -> Result<Option<T>, Stop> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(UnpackError::Busy) => Err(memory.stop()),
+        Err(_) => Ok(None),
     }
 }
 

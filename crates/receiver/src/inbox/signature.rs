@@ -16,10 +16,10 @@ use mail_auth::common::headers::Header;
 use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::{DomainKey, VerifySignature};
 use mail_auth::dkim::Signature;
+use net::BoxFuture;
 use net::dns::{Dns, Kind};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::time::{Instant, timeout_at};
@@ -136,7 +136,7 @@ pub(super) fn reserve_for_verifying<'r>(
 
 /// Looks up keys at the same time. One that is not there at the deadline is unknown; the others count.
 pub(super) async fn look_up_keys(dns: &dyn Dns, names: Vec<KeyName>, deadline: Instant) -> Keys {
-    let mut waiting: Vec<Pin<Box<dyn Future<Output = (KeyName, Arc<Key>)> + Send + '_>>> = Vec::new();
+    let mut waiting: Vec<BoxFuture<'_, (KeyName, Arc<Key>)>> = Vec::new();
     for name in names.into_iter().take(MAX_SIGNATURES) {
         waiting.push(Box::pin(async move {
             let key = timeout_at(deadline, look_up(dns, &name.1)).await.unwrap_or(Key::Unknown);

@@ -1,7 +1,7 @@
 //! Decodes the content of a part: base64 and quoted-printable (RFC 2045 §6), and the character set of text. Errors of
 //! encoders are ignored, as RFC 2045 recommends. Memory is reserved before it is used.
 
-use super::Part;
+use super::{Part, without_line_end};
 use crate::inbox::extract::looks_like_a_report;
 use formats::report::{Held, HeldText, UnlimitedMemory, UnpackError, UnpackMemory};
 use mail_parser::decoders::charsets::DecoderFnc;
@@ -100,11 +100,11 @@ fn base64(body: &[u8], text: &mut HeldText<'_>) -> Result<(), UnpackError> {
             b'=' => break,
             _ => continue,
         };
-        bits = (bits << 6 | u32::from(value)) & 0xffff;
+        bits = ((bits << 6) | u32::from(value)) & 0xffff;
         count += 6;
         if count >= 8 {
             count -= 8;
-            chunk.push((bits >> count & 0xff) as u8);
+            chunk.push(((bits >> count) & 0xff) as u8);
             if chunk.len() == CHUNK {
                 text.push(&chunk)?;
                 chunk.clear();
@@ -119,7 +119,7 @@ fn quoted_printable(body: &[u8], text: &mut HeldText<'_>) -> Result<(), UnpackEr
     let mut chunk = Vec::with_capacity(CHUNK + 2);
     for line in body.split_inclusive(|byte| *byte == b'\n') {
         let content = line.trim_ascii_end();
-        let end = line.get(line.trim_suffix_len()..).unwrap_or_default();
+        let end = line.get(without_line_end(line).len()..).unwrap_or_default();
         let (content, end) = match content.strip_suffix(b"=") {
             Some(content) => (content, &[][..]),
             None => (content, end),
@@ -139,20 +139,8 @@ fn quoted_printable(body: &[u8], text: &mut HeldText<'_>) -> Result<(), UnpackEr
     text.push(&chunk)
 }
 
-trait LineEnd {
-    /// The length without the line end.
-    fn trim_suffix_len(&self) -> usize;
-}
-
-impl LineEnd for [u8] {
-    fn trim_suffix_len(&self) -> usize {
-        let line = self.strip_suffix(b"\n").unwrap_or(self);
-        line.strip_suffix(b"\r").unwrap_or(line).len()
-    }
-}
-
 /// The byte that two hexadecimal digits stand for.
 fn hex(digits: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
-    u8::try_from(digit(0)? << 4 | digit(1)?).ok()
+    u8::try_from((digit(0)? << 4) | digit(1)?).ok()
 }

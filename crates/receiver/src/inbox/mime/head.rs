@@ -2,7 +2,7 @@
 //! the parsers of single fields see little input whatever the message contains.
 
 use super::Kind;
-use formats::report::{Held, UnpackError};
+use formats::report::{Held, UnlimitedMemory, UnpackError};
 use mail_parser::{ContentType, Message, MessageParser, MimeHeaders};
 use std::borrow::Cow;
 
@@ -54,6 +54,12 @@ impl Head {
         }
         held.grow(HEAD_BYTES + used.len() * PARSED_FACTOR)?;
         Ok((Self::parse(used), body))
+    }
+
+    /// The header of a message, without a limit on memory other than that of its fields.
+    pub(in super::super) fn of(message: &[u8]) -> Self {
+        let mut held = Held::new(&UnlimitedMemory);
+        Self::read(message, &mut held).map_or(Self(None), |(head, _)| head)
     }
 
     fn parse(used: Vec<u8>) -> Self {

@@ -76,10 +76,25 @@ async fn a_report_that_needs_more_memory_than_there_is_fails_for_good() {
     let outcome = accept(&inbox, &message("multipart/report", pack(&large).unwrap())).await;
     let reason = outcome.quarantined.unwrap();
     assert!(reason.contains("more memory than there is for all reports"), "{reason}");
-    let private = attached(&[("backup.gz", pack(&vec![b'x'; 2 * MEGABYTE]).unwrap())]);
+    let narrow = Inbox { pool: Arc::new(ExtractionPool::new(1, 1000)), ..inbox.clone() };
+    let signed = [forged(&["s"]), message("multipart/report", json("1"))].concat();
+    let reading = narrow.read_mail_patiently(&Arc::new(signed), Arrival::Imap).await.unwrap();
+    assert!(reading.reports.is_empty() && reading.reason().contains("more memory than there is"));
+    let private =
+        attached(&[("backup.gz", pack(&[b"{".as_slice(), &vec![b'x'; 2 * MEGABYTE]].concat()).unwrap())]);
     let reading = inbox.read_mail_patiently(&Arc::new(private), Arrival::Imap).await.unwrap();
     assert!(!reading.claims && reading.reports.is_empty(), "left alone");
     assert_eq!(inbox.pool.memory().used(), 0);
+}
+
+#[test]
+fn a_large_backup_beside_a_report_does_not_use_up_what_the_message_may_expand_to() {
+    let backup = pack(&vec![b'x'; 200 * MEGABYTE]).unwrap();
+    let mail = attached(&[("backup.gz", backup), ("a.json.gz", pack(&json("1")).unwrap())]);
+    let budget = MemoryBudget::new(512 * MEGABYTE, 512 * MEGABYTE);
+    let found = extract_message(&mail, false, &mut budget.reservation()).unwrap();
+    assert_eq!((found.reports.len(), found.problems.len()), (1, 0));
+    assert!(budget.peak() < MEGABYTE);
 }
 
 #[tokio::test]
