@@ -108,6 +108,8 @@ impl<'de> Visitor<'de> for Seed<'_> {
         while let Some(value) = items.next_element_seed(self.deeper()?)? {
             values.push(value);
         }
+        // A vector of one value has room for four, which would multiply the memory of many small ones.
+        values.shrink_to_fit();
         Ok(Json::Array(values))
     }
 
@@ -116,6 +118,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         while let Some(name) = members.next_key::<String>()? {
             values.push((name, members.next_value_seed(self.deeper()?)?));
         }
+        values.shrink_to_fit();
         Ok(Json::Object(values))
     }
 }

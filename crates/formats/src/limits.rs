@@ -216,8 +216,20 @@ limits! {
     /// temporarily then, so that they can't keep out ordinary reports.
     INBOX_SMALL_BYTES: usize = 262_144;
     /// Decompressed and parsed reports that are not stored yet, over all ways of arrival. A message that would exceed it
-    /// is refused temporarily (451, 503); an import waits instead.
+    /// is refused temporarily (451, 503); an import and a mailbox wait for `INBOX_WAIT_TIME`. A report that needs more
+    /// memory than this by itself can't be read.
     INBOX_UNPACKED_BYTES: usize = 536_870_912;
+    /// Memory that reading one message or file may take in total to count as small. Larger ones wait for each other, use
+    /// three quarters of `INBOX_UNPACKED_BYTES` at most, and do not hold up small ones.
+    INBOX_SMALL_UNPACKED_BYTES: usize = 4_194_304;
+    /// Small messages and files that are read at the same time for one IPv4 address or one IPv6 /64; further ones wait.
+    INBOX_SMALL_PER_CLIENT: usize = 8;
+    /// Large messages and files that are read or wait for one IPv4 address or one IPv6 /64; further ones are refused
+    /// temporarily (451, 503).
+    INBOX_LARGE_PER_CLIENT: usize = 2;
+    /// How long an import or a mailbox waits for memory to read a message. Then the import reports it as unreadable, and
+    /// the mailbox goes on to the next message and tries again later.
+    INBOX_WAIT_TIME: Duration = Duration::from_secs(60);
     /// One line of a message to the report inbox. A message with a longer line is refused (554).
     INBOX_LINE_BYTES: usize = 1_048_576;
     /// One line of a response of an IMAP server, without literals; a search that finds a million messages fits.

@@ -4,16 +4,18 @@
 //! real reporters send, with a [`Warning`] for each deviation from RFC 8460. For sent reports, [`Report::to_json`]
 //! writes only what RFC 8460 allows, and [`pack`] compresses it.
 
+mod budget;
 mod mail;
 mod read;
 mod unpack;
 mod write;
 
+pub use budget::{Held, HeldText, NoMemory, UnlimitedMemory, UnpackBudget, UnpackMemory};
 pub use mail::{ReportFileName, ReportMail, file_name_of};
 pub use read::{Quirk, ReadError, ReadReport, Warning};
 pub use unpack::{
-    UnpackBudget, UnpackError, Unpacked, ZipContents, ZipMember, is_gzip, is_zip, pack, unpack,
-    unpack_within, zip_members, zip_members_within,
+    UnpackError, Unpacked, UnpackedText, ZipContents, ZipMember, beginning_of_gzip, is_gzip, is_zip, pack,
+    unpack, unpack_within, zip_members, zip_members_within,
 };
 pub use write::WriteError;
 

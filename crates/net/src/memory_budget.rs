@@ -1,16 +1,35 @@
 //! A limit on memory that many sessions or jobs share. Each holds a [`Reservation`], which it grows before it allocates;
-//! dropping the reservation gives the memory back. Nothing waits: a session that gets no memory refuses its message
-//! temporarily, so that sessions that hold some can't block one another.
+//! dropping the reservation gives the memory back. Growing never waits: a session that gets no memory refuses its message
+//! temporarily, so that sessions that hold some can't block one another. A caller that holds no memory may wait for room
+//! ([`MemoryBudget::wait_for_room`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
 
 /// An amount of memory, in bytes. Clones share it.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget {
-    used: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
     total: usize,
     small: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    used: AtomicUsize,
+    peak: AtomicUsize,
+    /// Notified when memory is given back.
+    freed: Notify,
+}
+
+/// Why a reservation can't grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoRoom {
+    /// Other reservations hold the memory; the same request may succeed later.
+    InUse,
+    /// The reservation alone would exceed the budget.
+    Never,
 }
 
 /// Memory that one session or job may use; given back on drop.
@@ -24,7 +43,7 @@ impl MemoryBudget {
     /// A budget of `total` bytes. Reservations of more than `small` bytes may use only the first three quarters of it, so
     /// that a few large messages leave room for small ones.
     pub fn new(total: usize, small: usize) -> Self {
-        Self { used: Arc::default(), total, small }
+        Self { shared: Arc::default(), total, small }
     }
 
     /// Returns a reservation of no bytes.
@@ -34,7 +53,25 @@ impl MemoryBudget {
 
     /// The bytes that are reserved at the moment.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.shared.used.load(Ordering::Relaxed)
+    }
+
+    /// The most bytes that were reserved at any time.
+    pub fn peak(&self) -> usize {
+        self.shared.peak.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a reservation could grow to `bytes`. The room may be taken again by another one before the caller uses
+    /// it. Does not return while a reservation of `bytes` alone would exceed the budget.
+    pub async fn wait_for_room(&self, bytes: usize) {
+        loop {
+            // Created before the check, so that memory given back after the check is not missed.
+            let freed = self.shared.freed.notified();
+            if self.has_room_for(bytes) {
+                return;
+            }
+            freed.await;
+        }
     }
 
     /// True when a reservation could grow to `bytes` at the moment.
@@ -52,15 +89,28 @@ impl Reservation {
     /// Grows the reservation to at least `bytes`; false when the budget has no room for that.
     #[must_use]
     pub fn cover(&mut self, bytes: usize) -> bool {
-        let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else { return true };
+        self.try_cover(bytes).is_ok()
+    }
+
+    /// Grows the reservation to at least `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// When the budget has no room for that; the reservation is unchanged then.
+    pub fn try_cover(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else { return Ok(()) };
         let limit = self.budget.limit(bytes);
-        let grown = self.budget.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+        if bytes > limit {
+            return Err(NoRoom::Never);
+        }
+        let shared = &self.budget.shared;
+        let grown = shared.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             used.checked_add(more).filter(|used| *used <= limit)
         });
-        if grown.is_ok() {
-            self.bytes = bytes;
-        }
-        grown.is_ok()
+        let before = grown.map_err(|_| NoRoom::InUse)?;
+        shared.peak.fetch_max(before + more, Ordering::Relaxed);
+        self.bytes = bytes;
+        Ok(())
     }
 
     /// Grows the reservation by `bytes`; false when the budget has no room for that.
@@ -74,10 +124,17 @@ impl Reservation {
         self.bytes
     }
 
+    /// Gives back all memory beyond `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        let Some(less) = self.bytes.checked_sub(bytes).filter(|less| *less > 0) else { return };
+        self.budget.shared.used.fetch_sub(less, Ordering::Relaxed);
+        self.bytes = bytes;
+        self.budget.shared.freed.notify_waiters();
+    }
+
     /// Gives back all memory.
     pub fn clear(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.bytes = 0;
+        self.shrink(0);
     }
 }
 
@@ -102,6 +159,36 @@ mod tests {
         assert!(other.grow(60) && !other.grow(usize::MAX));
         other.clear();
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_reservation_that_can_never_fit_is_told_from_one_that_has_to_wait() {
+        let budget = MemoryBudget::new(100, 10);
+        let (mut one, mut other) = (budget.reservation(), budget.reservation());
+        assert_eq!(one.try_cover(75), Ok(()));
+        assert_eq!(other.try_cover(60), Err(NoRoom::InUse));
+        assert_eq!(other.try_cover(76), Err(NoRoom::Never));
+        one.shrink(20);
+        assert_eq!((other.try_cover(55), budget.used(), budget.peak()), (Ok(()), 75, 75));
+        one.shrink(30);
+        assert_eq!(one.bytes(), 20);
+    }
+
+    #[tokio::test]
+    async fn a_waiter_goes_on_when_memory_is_given_back() {
+        let budget = MemoryBudget::new(100, 100);
+        let mut held = budget.reservation();
+        assert!(held.cover(90));
+        let waiter = tokio::spawn({
+            let budget = budget.clone();
+            async move { budget.wait_for_room(50).await }
+        });
+        for bytes in [80, 60, 50] {
+            tokio::task::yield_now().await;
+            assert!(!waiter.is_finished());
+            held.shrink(bytes);
+        }
+        waiter.await.unwrap();
     }
 
     #[test]

@@ -49,7 +49,13 @@ pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, F
         for one in some {
             let Some(bytes) = context.store.quarantined_bytes(one.id).await.map_err(fail)? else { continue };
             let item = Item { name: String::new(), bytes: Arc::new(bytes) };
-            let mut reading = inbox.read_item_patiently(&item, one.arrival).await;
+            let mut reading = match inbox.read_item_patiently(&item, one.arrival).await {
+                Ok(reading) => reading,
+                Err(busy) => {
+                    result.left.push((one.id, busy.to_string()));
+                    continue;
+                }
+            };
             for new in reading.reports.iter_mut().filter(|_| trusted) {
                 new.trust = new.trust.max(Trust::Trusted);
             }

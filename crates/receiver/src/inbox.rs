@@ -2,21 +2,23 @@
 //! stores the reports. Input that can't be read is stored whole in quarantine, with the reason. Mail is acknowledged only
 //! after everything in it is durable.
 //!
-//! The input passes through these modules: `extract` finds the reports, with `submitter` (who sent them) and `claims`
-//! (what claims to be a report); [`signature`](check_signature) verifies them; `reading` joins both; this module stores
-//! the result. `pool` bounds processor time and memory of all of it. `files` and `imap` bring input from files and
-//! mailboxes.
+//! The input passes through these modules: `mime` takes a message apart; `extract` finds the reports, with `submitter`
+//! (who sent them) and `claims` (what claims to be a report); [`signature`](check_signature) verifies them, and `hints`
+//! tells which keys that takes; `reading` joins all; this module stores the result. `pool` bounds processor time and
+//! memory of all of it, with `job_memory` for each message. `files` and `imap` bring input from files and mailboxes.
 
 mod claims;
 pub mod explain;
 mod extract;
 pub mod files;
+mod hints;
 #[cfg(feature = "imap")]
 pub mod imap;
+mod job_memory;
+mod mime;
 mod pool;
 mod reading;
 mod signature;
-mod structure;
 mod submitter;
 
 pub use extract::{Extracted, Extraction, NoReport, Problem, extract_file, extract_message};
@@ -26,16 +28,20 @@ pub use signature::{SignatureState, check_signature};
 pub use submitter::UNKNOWN_SUBMITTER;
 
 use formats::DomainName;
+use formats::limits::INBOX_WAIT_TIME;
 use formats::printable::printable;
 use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::Dns;
 use net::smtp::server::{Incoming, KeepError, Mailbox};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use store::reports::{Arrival, KeepOutcome, Trust};
 use store::{Store, StoreError};
 
 /// Imports reports into the store.
+#[derive(Clone)]
 pub struct Inbox {
     /// Stores reports and quarantined input.
     pub store: Store,
@@ -51,6 +57,10 @@ pub struct Inbox {
     pub arrival: Arrival,
     /// Where the input is decompressed and parsed.
     pub pool: Arc<ExtractionPool>,
+    /// The client that sends the input, which gets a share of the pool; `None` if it is trusted or unknown.
+    pub client: Option<IpAddr>,
+    /// How long an import or a mailbox waits for memory, [`INBOX_WAIT_TIME`] if not changed.
+    pub patience: Duration,
 }
 
 /// The result of importing a message or file.
@@ -88,7 +98,13 @@ impl Inbox {
     /// An inbox for no addresses, whose input is read in the [`ExtractionPool`] of the process.
     pub fn new(store: Store, dns: Arc<dyn Dns>, clock: Arc<dyn Clock>, arrival: Arrival) -> Self {
         let pool = ExtractionPool::shared();
-        Self { store, dns, clock, addresses: Vec::new(), name: None, arrival, pool }
+        let (addresses, patience) = (Vec::new(), INBOX_WAIT_TIME);
+        Self { store, dns, clock, addresses, name: None, arrival, pool, client: None, patience }
+    }
+
+    /// The same inbox for the input of one client.
+    pub fn for_client(&self, client: Option<IpAddr>) -> Self {
+        Self { client, ..self.clone() }
     }
 
     /// Imports a message. `is_returned` is true when the envelope names no sender. On success, the result is durable.
@@ -154,9 +170,8 @@ const LOGGED_CHARACTERS: usize = 200;
 
 /// Writes to the log what a message to `postmaster` was. Nobody reads mail here, so it is not stored.
 fn log_for_postmaster(incoming: &Incoming) {
-    let head = incoming.message.get(..LOGGED_HEADER_BYTES).unwrap_or(&incoming.message);
-    let parsed = mail_parser::MessageParser::default().parse_headers(head);
-    let subject = parsed.as_ref().and_then(|message| message.subject()).unwrap_or_default();
+    let head = mime::Head::of(&incoming.message);
+    let subject = head.subject().unwrap_or_default();
     tracing::warn!(
         from = printable(&incoming.from, LOGGED_CHARACTERS),
         subject = printable(subject, LOGGED_CHARACTERS),
@@ -164,9 +179,6 @@ fn log_for_postmaster(incoming: &Incoming) {
         "a message to postmaster was accepted, but is not stored"
     );
 }
-
-/// The beginning of a message in which its subject is looked for.
-const LOGGED_HEADER_BYTES: usize = 65_536;
 
 impl Mailbox for Inbox {
     fn takes(&self, recipient: &str) -> bool {

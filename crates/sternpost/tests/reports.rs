@@ -133,15 +133,18 @@ fn rec_06_the_same_report_in_every_wrapping_counts_once() {
     assert_eq!((there.len(), there[0]["successful"].as_u64()), (1, Some(5)));
 }
 
+/// A file with the name of a report (RFC 8460 §5.1).
+const BOMB: &str = "in/b.example!a.example!1!2.json.gz";
+
 #[test]
 fn rec_09_what_is_hostile_is_kept_whole_with_the_reason_and_the_rest_is_taken() {
     let place = place();
-    write(place.path(), "in/bomb.json.gz", pack(&vec![b' '; 50 << 20]).unwrap());
+    write(place.path(), BOMB, pack(&vec![b' '; 50 << 20]).unwrap());
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     zip.start_file("bomb.json", zip::write::SimpleFileOptions::default()).unwrap();
     zip.write_all(&vec![b' '; 50 << 20]).unwrap();
     write(place.path(), "in/bomb.zip", zip.finish().unwrap().into_inner());
-    write(place.path(), "in/deep.json", format!("{{\"report-id\":{}", "[".repeat(9 << 20)));
+    write(place.path(), "in/deep.json", format!("{{\"report-id\":1,\"policies\":{}", "[".repeat(9 << 20)));
     write(
         place.path(),
         "in/late.json",
@@ -187,7 +190,7 @@ fn rec_09_what_is_hostile_is_kept_whole_with_the_reason_and_the_rest_is_taken() 
     let there: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(there["quarantine"].as_array().unwrap().len(), 3, "{out}");
     let bytes = command(place.path(), &["reports", "quarantine", "show", "1"]).output().unwrap().stdout;
-    assert_eq!(bytes, std::fs::read(place.path().join("in/bomb.json.gz")).unwrap());
+    assert_eq!(bytes, std::fs::read(place.path().join(BOMB)).unwrap());
     let (code, out, _) = run(place.path(), &["reports", "quarantine", "retry"]);
     assert!(code == 0 && out.starts_with("0 imported, 3 still can't be parsed.\n"), "{out}");
     assert!(out.contains("more than the allowed") && out.contains("in the future"), "{out}");
@@ -237,9 +240,10 @@ fn every_report_in_a_mail_is_imported_and_one_that_is_broken_hides_no_other() {
 #[test]
 fn names_of_files_and_zip_members_reach_the_terminal_without_control_characters() {
     let place = place();
-    let name = "x\u{1b}]0;pwned\u{7}.json.gz";
-    write(place.path(), &format!("in/{name}"), b"\x1f\x8bbroken");
-    write(place.path(), "in/r.zip", zipped(&[(name, b"\x1f\x8bworse")]));
+    let name = "x\u{1b}]0;pwned\u{7}.json";
+    let broken = b"{\"report-id\": 1, \"policies\": [broken";
+    write(place.path(), &format!("in/{name}"), broken);
+    write(place.path(), "in/r.zip", zipped(&[(name, &broken[..30])]));
     let (code, out, _) = run(place.path(), &["reports", "import", "in"]);
     assert!(code == 1 && out.matches("]0;pwned").count() == 2, "{out}");
     assert!(!out.chars().any(|c| c.is_control() && c != '\n'), "{out:?}");
@@ -262,10 +266,15 @@ fn an_import_copies_nothing_of_other_peoples_mail_and_files() {
     write(place.path(), "in/credentials.json", "{\"password\":\"x\"}");
     write(place.path(), "in/dmarc.xml.gz", pack(b"<feedback/>").unwrap());
     write(place.path(), "in/good.json", report("g", "a.example", 1, 0).to_string());
-    write(place.path(), "in/bad.json", "{\"report-id\": \"1\", ");
+    write(
+        place.path(),
+        "in/export.json.gz",
+        pack(b"{\"date-range\": {\"from\": 1}, \"rows\": [1]}").unwrap(),
+    );
+    write(place.path(), "in/bad.json", "{\"report-id\": \"1\", \"policies\": [");
     let told = import(place.path(), &["in"]);
     let counts = ["new", "left_alone", "quarantined"].map(|name| told[name].as_u64().unwrap());
-    assert_eq!(counts, [1, 7, 1], "{told}");
+    assert_eq!(counts, [1, 8, 1], "{told}");
     for file in std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path()) {
         if file.is_file() {
             let bytes = std::fs::read(&file).unwrap();

@@ -83,8 +83,9 @@ impl Report {
         Self::read_within(bytes, &mut { JSON_NODES })
     }
 
-    /// Parses a decompressed report of at most `nodes` JSON values, and counts `nodes` down. Several reports that arrive
-    /// together share one count.
+    /// Parses a decompressed report of at most `nodes` JSON values, and counts `nodes` down, also if the report is rejected.
+    /// Values and lines within a string, where a policy should be an array, count too. Several reports that arrive together
+    /// share one count.
     ///
     /// # Errors
     ///
@@ -93,9 +94,9 @@ impl Report {
         if bytes.len() > REPORT_BYTES {
             return Err(ReadError::TooLong(bytes.len()));
         }
-        let mut reader = Reader { warnings: Vec::new(), details: 0 };
+        let mut reader = Reader { warnings: Vec::new(), details: 0, nodes };
         let text = reader.decode(bytes);
-        let json = Json::parse(&text, nodes).map_err(|error| ReadError::Json {
+        let json = Json::parse(&text, reader.nodes).map_err(|error| ReadError::Json {
             line: error.line(),
             column: error.column(),
             message: error.to_string().chars().take(200).collect(),
@@ -105,9 +106,11 @@ impl Report {
     }
 }
 
-struct Reader {
+struct Reader<'n> {
     warnings: Vec<Warning>,
     details: usize,
+    /// The number of JSON values that are left.
+    nodes: &'n mut usize,
 }
 
 type Members = Vec<(String, Json)>;
@@ -131,7 +134,7 @@ impl Count {
     }
 }
 
-impl Reader {
+impl Reader<'_> {
     fn warn(&mut self, path: &str, quirk: Quirk) {
         match self.warnings.len() {
             n if n < REPORT_WARNINGS - 1 => self.warnings.push(Warning { path: path.to_owned(), quirk }),
@@ -304,12 +307,16 @@ impl Reader {
         let path = join(path, "policy-string");
         let mut lines = self.strings(policy, "policy-string", &path, wanted);
         if let [only] = lines.as_slice() {
-            if let Some(inner) = nested_array(only) {
+            if let Some(inner) = nested_array(only, self.nodes) {
                 self.warn(&path, Quirk::NestedArray);
                 lines = inner;
             } else if only.trim_end().contains('\n') {
                 self.warn(&path, Quirk::WholePolicyInOneString);
-                lines = crate::policy::lines(only).map(str::to_owned).collect();
+                // Beyond the limit, the string stays as it is.
+                if let Some(left) = self.nodes.checked_sub(crate::policy::lines(only).count()) {
+                    *self.nodes = left;
+                    lines = crate::policy::lines(only).map(str::to_owned).collect();
+                }
             }
         }
         if *kind == PolicyType::Sts {
@@ -564,11 +571,11 @@ fn find<'j>(members: &'j Members, name: &str) -> Option<&'j Json> {
     members.iter().find(|(member, _)| member == name).map(|(_, value)| value)
 }
 
-fn nested_array(text: &str) -> Option<Vec<String>> {
+fn nested_array(text: &str, nodes: &mut usize) -> Option<Vec<String>> {
     if !text.trim_start().starts_with('[') {
         return None;
     }
-    match Json::parse(text, &mut { JSON_NODES }).ok()? {
+    match Json::parse(text, nodes).ok()? {
         Json::Array(items) => items
             .into_iter()
             .map(|item| match item {

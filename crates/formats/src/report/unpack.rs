@@ -2,8 +2,8 @@
 //! inbox passes in what strangers sent; an [`UnpackBudget`] bounds what one received message or file may expand to
 //! (REC-09). The output goes to [`Report::read`](super::Report::read).
 
-use crate::limits::{JSON_NODES, REPORT_BYTES, REPORT_PACKED_BYTES, REPORT_RATIO, ZIP_MEMBERS};
-use std::borrow::Cow;
+use super::budget::{Held, HeldText, UnlimitedMemory, UnpackBudget};
+use crate::limits::{REPORT_BYTES, REPORT_PACKED_BYTES, REPORT_RATIO, ZIP_MEMBERS};
 use std::io::{Read, Write};
 
 /// The format of a received report file.
@@ -37,64 +37,33 @@ pub enum UnpackError {
     /// The memory for decompressed reports is in use. The same input may succeed later.
     #[error("the memory for decompressed reports is in use at the moment")]
     Busy,
+    /// The input needs more memory than there is for all reports together.
+    #[error("reading the report takes more memory than there is for all reports")]
+    Memory,
 }
 
-/// What one received message or file may expand to, over all reports in it.
-pub struct UnpackBudget<'r> {
-    bytes: usize,
-    nodes: usize,
-    reserve: &'r mut dyn FnMut(usize) -> bool,
+/// The memory of one entry in the directory of a zip file, without its name, at most.
+const ZIP_ENTRY_BYTES: usize = 640;
+/// Gzip members in one file. Some programs write a member for each 64 KiB of text.
+const GZIP_MEMBERS: usize = 2000;
+
+/// Decompressed text, or the received text if it was not compressed.
+pub enum UnpackedText<'b, 'r> {
+    /// Text as received.
+    Received(&'b [u8]),
+    /// Decompressed text.
+    Decompressed(HeldText<'r>),
 }
 
-impl<'r> UnpackBudget<'r> {
-    /// The budget for input of `received` bytes: [`REPORT_RATIO`] times as many bytes, at most [`REPORT_BYTES`], and
-    /// [`JSON_NODES`] JSON values. `reserve` is called before memory is used, with a number of bytes; when it returns
-    /// false, unpacking fails with [`UnpackError::Busy`].
-    pub fn new(received: usize, reserve: &'r mut dyn FnMut(usize) -> bool) -> Self {
-        Self { bytes: REPORT_BYTES.min(received.saturating_mul(REPORT_RATIO)), nodes: JSON_NODES, reserve }
-    }
-
-    /// The number of JSON values that are left; the parser counts it down.
-    pub fn nodes(&mut self) -> &mut usize {
-        &mut self.nodes
-    }
-
-    /// Reserves memory that is not decompressed text, such as that of parsed JSON.
-    ///
-    /// # Errors
-    ///
-    /// [`UnpackError::Busy`] if the memory is in use.
-    pub fn reserve(&mut self, bytes: usize) -> Result<(), UnpackError> {
-        if (self.reserve)(bytes) { Ok(()) } else { Err(UnpackError::Busy) }
-    }
-
-    /// Reads at most `most` decompressed bytes, and takes them out of the budget.
-    fn read(&mut self, mut reader: impl Read, most: usize) -> Result<Vec<u8>, UnpackError> {
-        let most = most.min(self.bytes);
-        let mut text = Vec::new();
-        while text.len() <= most {
-            let step = (text.len() / 2).clamp(FIRST_READ, LARGEST_READ).min(most + 1 - text.len());
-            self.reserve(step)?;
-            let limit = u64::try_from(step).unwrap_or(u64::MAX);
-            text.reserve_exact(step);
-            let count = reader.by_ref().take(limit).read_to_end(&mut text).map_err(|error| broken(&error))?;
-            if count < step {
-                break;
-            }
+impl UnpackedText<'_, '_> {
+    /// The text.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Received(bytes) => bytes,
+            Self::Decompressed(text) => text.bytes(),
         }
-        if text.len() > most {
-            return Err(UnpackError::Bomb(most));
-        }
-        self.bytes -= text.len();
-        Ok(text)
     }
 }
-
-/// The smallest and the largest amount of decompressed data for which memory is reserved at once.
-const FIRST_READ: usize = 32_768;
-const LARGEST_READ: usize = 4 << 20;
-/// The memory that the directory of a zip file takes, as a multiple of the file's size, at most.
-const ZIP_DIRECTORY: usize = 8;
 
 fn broken(error: &dyn std::fmt::Display) -> UnpackError {
     UnpackError::Broken(error.to_string())
@@ -102,12 +71,11 @@ fn broken(error: &dyn std::fmt::Display) -> UnpackError {
 
 /// Decompresses a report file. Returns the JSON text and the format of the file.
 pub fn unpack(bytes: &[u8]) -> Result<(Vec<u8>, Unpacked), UnpackError> {
-    let mut always = |_| true;
-    let mut budget = UnpackBudget::new(bytes.len(), &mut always);
+    let mut budget = UnpackBudget::new(bytes.len(), &UnlimitedMemory);
     if is_zip(bytes) && bytes.len() <= REPORT_PACKED_BYTES {
         return Ok((from_zip(bytes, &mut budget)?, Unpacked::Zip));
     }
-    unpack_within(bytes, &mut budget).map(|(text, how)| (text.into_owned(), how))
+    unpack_within(bytes, &mut budget).map(|(text, how)| (text.bytes().to_vec(), how))
 }
 
 /// Decompresses a report file that is not a zip file, within a budget. Returns the JSON text and the format.
@@ -115,10 +83,10 @@ pub fn unpack(bytes: &[u8]) -> Result<(Vec<u8>, Unpacked), UnpackError> {
 /// # Errors
 ///
 /// Any [`UnpackError`]. A report that exceeds what is left of the budget is a [`UnpackError::Bomb`].
-pub fn unpack_within<'b>(
+pub fn unpack_within<'b, 'r>(
     bytes: &'b [u8],
-    budget: &mut UnpackBudget<'_>,
-) -> Result<(Cow<'b, [u8]>, Unpacked), UnpackError> {
+    budget: &mut UnpackBudget<'r>,
+) -> Result<(UnpackedText<'b, 'r>, Unpacked), UnpackError> {
     if bytes.is_empty() {
         return Err(UnpackError::Empty);
     }
@@ -126,21 +94,33 @@ pub fn unpack_within<'b>(
         return Err(UnpackError::TooLong(bytes.len()));
     }
     if !is_gzip(bytes) {
-        return Ok((Cow::Borrowed(bytes), Unpacked::Plain));
+        return Ok((UnpackedText::Received(bytes), Unpacked::Plain));
     }
     let most = bytes.len().saturating_mul(REPORT_RATIO);
     // Several gzip members in sequence are one text (RFC 1952 §2.2).
-    let mut rest = bytes;
-    let mut text = Vec::new();
+    let (mut rest, mut members) = (bytes, 0);
+    let mut text = HeldText::new(budget.memory());
     while is_gzip(rest) {
-        let mut member = budget.read(flate2::bufread::GzDecoder::new(&mut rest), most)?;
-        match text.is_empty() {
-            true => text = member,
-            false => text.append(&mut member),
+        members += 1;
+        if members > GZIP_MEMBERS {
+            return Err(UnpackError::Broken(format!("more than {GZIP_MEMBERS} gzip members")));
         }
+        budget.read(&mut text, flate2::bufread::GzDecoder::new(&mut rest), most)?;
     }
     let how = if rest.is_empty() { Unpacked::Gzip } else { Unpacked::GzipWithTrailingBytes };
-    Ok((Cow::Owned(text), how))
+    Ok((UnpackedText::Decompressed(text), how))
+}
+
+/// The beginning of a gzip file's text, at most `most` bytes, as far as it can be decompressed; empty for other data.
+/// For messages about files that can't be read as a whole.
+pub fn beginning_of_gzip(bytes: &[u8], most: usize) -> Vec<u8> {
+    let mut text = Vec::new();
+    if is_gzip(bytes) {
+        let limit = u64::try_from(most).unwrap_or(u64::MAX);
+        // An error leaves what was read before it.
+        let _ = flate2::bufread::GzDecoder::new(bytes).take(limit).read_to_end(&mut text);
+    }
+    text
 }
 
 /// True for data that begins as gzip does.
@@ -161,21 +141,19 @@ pub fn pack(json: &[u8]) -> std::io::Result<Vec<u8>> {
 }
 
 /// The files in a zip file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ZipContents {
+pub struct ZipContents<'r> {
     /// The members up to the limit, without folders.
-    pub members: Vec<ZipMember>,
+    pub members: Vec<ZipMember<'r>>,
     /// The number of members beyond the limit, which were not read.
     pub left_out: usize,
 }
 
 /// One file in a zip file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ZipMember {
+pub struct ZipMember<'r> {
     /// The name as stored in the zip file, chosen by its sender; it may contain any characters.
     pub name: String,
     /// The content, which may itself be compressed; or why this member can't be decompressed.
-    pub bytes: Result<Vec<u8>, UnpackError>,
+    pub text: Result<HeldText<'r>, UnpackError>,
 }
 
 /// Returns the first [`ZIP_MEMBERS`] files in a zip file, and the number of further ones. The total size is bounded like
@@ -184,22 +162,23 @@ pub struct ZipMember {
 /// # Errors
 ///
 /// [`UnpackError::Broken`] if the directory of the zip file is invalid.
-pub fn zip_members(bytes: &[u8]) -> Result<ZipContents, UnpackError> {
-    let mut always = |_| true;
-    zip_members_within(bytes, ZIP_MEMBERS, &mut UnpackBudget::new(bytes.len(), &mut always))
+pub fn zip_members(bytes: &[u8]) -> Result<ZipContents<'static>, UnpackError> {
+    zip_members_within(bytes, ZIP_MEMBERS, &mut UnpackBudget::new(bytes.len(), &UnlimitedMemory))
 }
 
 /// Returns the first `most` files in a zip file, within a budget, and the number of further ones.
 ///
 /// # Errors
 ///
-/// [`UnpackError::Broken`] if the directory of the zip file is invalid, [`UnpackError::Busy`] if the memory is in use.
-pub fn zip_members_within(
+/// [`UnpackError::Broken`] if the directory of the zip file is invalid, [`UnpackError::Busy`] or [`UnpackError::Memory`]
+/// if there is no memory.
+pub fn zip_members_within<'r>(
     bytes: &[u8],
     most: usize,
-    budget: &mut UnpackBudget<'_>,
-) -> Result<ZipContents, UnpackError> {
-    budget.reserve(bytes.len().saturating_mul(ZIP_DIRECTORY))?;
+    budget: &mut UnpackBudget<'r>,
+) -> Result<ZipContents<'r>, UnpackError> {
+    let mut directory = Held::new(budget.memory());
+    directory.grow(directory_bytes(bytes))?;
     let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).map_err(|error| broken(&error))?;
     let mut contents = ZipContents { members: Vec::new(), left_out: archive.len().saturating_sub(most) };
     for at in 0..archive.len().min(most) {
@@ -209,13 +188,21 @@ pub fn zip_members_within(
             Ok(member) => member.name().map_or_else(|_| String::new(), |name| name.to_string()),
             Err(_) => format!("member {}", at + 1),
         };
-        let bytes = match member.and_then(|member| budget.read(member, REPORT_BYTES)) {
+        let mut text = HeldText::new(budget.memory());
+        let text = match member.and_then(|member| budget.read(&mut text, member, REPORT_BYTES)) {
             Err(UnpackError::Busy) => return Err(UnpackError::Busy),
-            read => read,
+            read => read.map(|()| text),
         };
-        contents.members.push(ZipMember { name, bytes });
+        contents.members.push(ZipMember { name, text });
     }
     Ok(contents)
+}
+
+/// The memory for the directory of a zip file, at most: its entries have signatures and names.
+fn directory_bytes(zip: &[u8]) -> usize {
+    let mut entries = zip.windows(4).enumerate().filter(|(_, at)| at == b"PK\x01\x02").map(|(at, _)| at);
+    let first = entries.next().unwrap_or(zip.len());
+    (1 + entries.count()) * ZIP_ENTRY_BYTES + (zip.len() - first) * 3
 }
 
 fn from_zip(bytes: &[u8], budget: &mut UnpackBudget<'_>) -> Result<Vec<u8>, UnpackError> {
@@ -223,11 +210,15 @@ fn from_zip(bytes: &[u8], budget: &mut UnpackBudget<'_>) -> Result<Vec<u8>, Unpa
     let wanted =
         archive.file_names().position(|name| name.is_ok_and(|name| name.ends_with(".json"))).unwrap_or(0);
     let member = archive.by_index(wanted).map_err(|error| broken(&error))?;
-    budget.read(member, REPORT_BYTES)
+    let mut text = HeldText::new(budget.memory());
+    budget.read(&mut text, member, REPORT_BYTES)?;
+    Ok(text.bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::UnpackMemory;
+    use super::super::budget::tests::Fixed;
     use super::*;
     use proptest::prelude::*;
 
@@ -286,41 +277,80 @@ mod tests {
 
     #[test]
     fn rec_09_zip_members_beyond_the_limit_are_counted_and_a_broken_one_loses_no_other() {
-        let mut always = |_| true;
         let mut zip = zip_of(&[("a.json", b"{\"first\":1}"), ("b.json", b"{}"), ("c.json", b"{}")]);
-        let found = zip_members_within(&zip, 2, &mut UnpackBudget::new(zip.len(), &mut always)).unwrap();
+        let found = zip_members_within(&zip, 2, &mut UnpackBudget::new(zip.len(), &UnlimitedMemory)).unwrap();
         assert_eq!((found.members.len(), found.left_out), (2, 1));
         // One byte of the first member's compressed data.
         let at = zip.windows(6).position(|name| name == b"a.json").unwrap() + 6;
         zip[at] ^= 0xff;
         let found = zip_members(&zip).unwrap();
         assert_eq!(found.left_out, 0);
-        assert!(matches!(found.members[0].bytes, Err(UnpackError::Broken(_))), "{found:?}");
-        assert_eq!(found.members[2].bytes, Ok(b"{}".to_vec()));
+        assert!(matches!(found.members[0].text, Err(UnpackError::Broken(_))));
+        assert_eq!(found.members[2].text.as_ref().map_err(Clone::clone).unwrap().bytes(), b"{}");
     }
 
     #[test]
     fn rec_09_the_budget_covers_all_reports_of_one_input() {
         let report = pack(&[b'{'; 3000]).unwrap();
-        let mut always = |_| true;
-        let mut budget = UnpackBudget::new(5, &mut always);
+        let mut budget = UnpackBudget::new(5, &UnlimitedMemory);
         assert!(unpack_within(&report, &mut budget).is_ok());
-        assert_eq!(unpack_within(&report, &mut budget), Err(UnpackError::Bomb(2000)));
+        assert_eq!(unpack_within(&report, &mut budget).err(), Some(UnpackError::Bomb(2000)));
     }
 
     #[test]
     fn unpacking_stops_when_no_more_memory_is_granted() {
         let report = pack(&vec![b' '; 1 << 20]).unwrap();
-        let mut left: usize = 100_000;
-        let mut reserve = |bytes| match left.checked_sub(bytes) {
-            Some(rest) => {
-                left = rest;
-                true
-            }
-            None => false,
-        };
-        let mut budget = UnpackBudget::new(report.len(), &mut reserve);
-        assert_eq!(unpack_within(&report, &mut budget), Err(UnpackError::Busy));
+        let memory = Fixed::new(1_500_000);
+        let others = memory.reserve(800_000);
+        let mut budget = UnpackBudget::new(report.len(), &memory);
+        assert_eq!((others, unpack_within(&report, &mut budget).err()), (Ok(()), Some(UnpackError::Busy)));
+        assert_eq!(memory.used.get(), 800_000);
+    }
+
+    #[test]
+    fn rec_09_what_fails_gives_its_memory_back_and_counts_as_work() {
+        let memory = Fixed::new(64 << 20);
+        let mut text = vec![b' '; 1 << 20];
+        text.iter_mut().enumerate().for_each(|(at, byte)| *byte = b' ' + (at * at / 7 % 64) as u8);
+        let mut crc = pack(&text).unwrap();
+        let at = crc.len() - 6;
+        crc[at] ^= 1;
+        let cut = &pack(&text).unwrap()[..crc.len() / 2];
+        let mut budget = UnpackBudget::new(2500, &memory);
+        assert!(matches!(unpack_within(&crc, &mut budget), Err(UnpackError::Broken(_))));
+        assert!(matches!(unpack_within(cut, &mut budget), Err(UnpackError::Broken(_))));
+        assert_eq!(memory.used.get(), 0);
+        // 1.5 of the 2.5 MB were read.
+        assert!(matches!(unpack_within(&crc, &mut budget), Err(UnpackError::Bomb(left)) if left < 1_000_000));
+        let good = pack(b"{}").unwrap();
+        assert!(matches!(unpack_within(&good, &mut budget), Err(UnpackError::Bomb(0))));
+        assert_eq!(memory.used.get(), 0);
+        let kept = unpack_within(&pack(&text).unwrap(), &mut UnpackBudget::new(2500, &memory)).map(|_| ());
+        assert_eq!((kept, memory.used.get()), (Ok(()), 0));
+    }
+
+    #[test]
+    fn rec_09_the_directory_of_a_zip_file_is_given_back_and_gzip_members_are_bounded() {
+        let memory = Fixed::new(1 << 20);
+        let zip = zip_of(&[("a.json", b"{}")]);
+        let found = zip_members_within(&zip, 9, &mut UnpackBudget::new(zip.len(), &memory)).unwrap();
+        assert!((2..5000).contains(&memory.used.get()));
+        drop(found);
+        assert!(zip_members_within(&zip[..60], 9, &mut UnpackBudget::new(60, &memory)).is_err());
+        assert_eq!(memory.used.get(), 0);
+        let entries = [b"PK\x03\x04".as_slice(), &b"PK\x01\x02".repeat(1000)].concat();
+        assert!(directory_bytes(&entries) > 600_000);
+        let member = pack(b"").unwrap();
+        assert!(unpack(&member.repeat(GZIP_MEMBERS)).is_ok());
+        assert!(matches!(unpack(&member.repeat(GZIP_MEMBERS + 1)), Err(UnpackError::Broken(_))));
+    }
+
+    #[test]
+    fn the_beginning_of_a_broken_gzip_file_can_be_shown() {
+        let packed = pack(&[b'x'; 5000]).unwrap();
+        assert_eq!(beginning_of_gzip(&packed[..packed.len() - 8], 100), [b'x'; 100]);
+        assert_eq!(beginning_of_gzip(&packed[..packed.len() - 8], 9000), [b'x'; 5000]);
+        assert!(beginning_of_gzip(b"text", 100).is_empty());
     }
 
     proptest! {

@@ -3,78 +3,82 @@
 //! An import reads folders and mailboxes that also hold unrelated mail and files. Unreadable input is quarantined
 //! whole, and every user of the dashboard can read it there. So only input that claims to be a TLS report may be
 //! quarantined: by the headers and media types of RFC 8460 §5.3, by the file name of RFC 8460 §5.1, or by the JSON
-//! members of RFC 8460 §4.4.
+//! members of RFC 8460 §4.4. A member or a file name that other programs use as well is no claim. Such hints count only
+//! beside a report ([`is_likely`]).
 
-use super::extract::looks_like_a_report;
+use super::mime::{Head, Kind, Mail};
 use formats::limits::INBOX_PARTS;
-use formats::report::{ReportFileName, ReportMail};
-use mail_parser::{Message, MessagePart, MimeHeaders, PartType};
+use formats::report::{ReportFileName, ReportMail, beginning_of_gzip};
 
 /// Number of bytes at the start of a text that are searched for members of a report.
 const HEAD_BYTES: usize = 65_536;
-/// JSON members that every report has and that are rare elsewhere.
-const REPORT_MEMBERS: [&[u8]; 3] = [b"\"report-id\"", b"\"date-range\"", b"\"policy-type\""];
+/// JSON members that every report has; other formats have one of them too.
+const REPORT_MEMBERS: [&[u8]; 2] = [b"\"report-id\"", b"\"date-range\""];
+/// The member that has the results in each report.
+const RESULTS_MEMBER: &[u8] = b"\"policies\"";
 
 /// True for the file names of reports.
 pub(super) fn is_named_so(name: &str) -> bool {
-    name.to_ascii_lowercase().ends_with(".json.gz") || ReportFileName::parse(name).is_some()
+    ReportFileName::parse(name).is_some()
 }
 
-/// True for text that has members of a report near its beginning.
+/// True for text that has the members of a report near its beginning: an array of policies, and an id or a range. Gzip
+/// data is decompressed as far as possible.
 pub(super) fn has_members(text: &[u8]) -> bool {
-    let head = text.get(..HEAD_BYTES).unwrap_or(text);
-    REPORT_MEMBERS.iter().any(|member| head.windows(member.len()).any(|at| at == *member))
+    let unpacked = beginning_of_gzip(text, HEAD_BYTES);
+    let head = if unpacked.is_empty() { text.get(..HEAD_BYTES).unwrap_or(text) } else { &unpacked };
+    has_any(head, &REPORT_MEMBERS) && has_results(head)
 }
 
-/// True for a message whose headers or parts say that it is a report; the content of compressed parts is not examined. A
-/// bounce does not; neither does a message within one that is returned.
-pub(super) fn mail_claims(mail: &Message<'_>, is_returned: bool) -> bool {
-    let is_returned = is_returned || is_automatic_reply(mail);
+/// True for what may well be a report if there is another one beside it.
+pub(super) fn is_likely(name: &str, text: &[u8]) -> bool {
+    let head = text.get(..HEAD_BYTES).unwrap_or(text);
+    name.to_ascii_lowercase().ends_with(".json.gz") || has_any(head, &REPORT_MEMBERS)
+}
+
+fn has_any(text: &[u8], members: &[&[u8]]) -> bool {
+    members.iter().any(|member| text.windows(member.len()).any(|at| at == *member))
+}
+
+/// True if there is a member `policies` that is an array.
+fn has_results(text: &[u8]) -> bool {
+    let ends = text.windows(RESULTS_MEMBER.len()).enumerate().filter(|(_, at)| *at == RESULTS_MEMBER);
+    ends.map(|(at, _)| text.get(at + RESULTS_MEMBER.len()..).unwrap_or_default().trim_ascii_start())
+        .any(|rest| rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"[")))
+}
+
+/// True for a message whose header or parts say that it is a report; the content of parts is not examined. A bounce does
+/// not; neither does a message within one that is returned.
+pub(super) fn mail_claims(mail: &Mail<'_, '_>, is_returned: bool) -> bool {
+    let is_returned = is_returned || is_automatic_reply(&mail.head);
     let has_header =
-        ["TLS-Report-Domain", "TLS-Report-Submitter"].iter().any(|name| mail.header_raw(*name).is_some());
-    let has_subject = || mail.subject().and_then(ReportMail::parse_subject).is_some();
-    let parts = || mail.parts.iter().take(INBOX_PARTS).filter(|part| !(is_returned && is_message(part)));
-    !is_bounce(mail) && (has_header || has_subject() || parts().any(part_claims))
+        ["TLS-Report-Domain", "TLS-Report-Submitter"].iter().any(|name| mail.head.raw(name).is_some());
+    let has_subject = || mail.head.subject().and_then(ReportMail::parse_subject).is_some();
+    let mut parts =
+        mail.parts.iter().take(INBOX_PARTS).filter(|part| !is_returned || part.kind != Kind::Message);
+    !is_bounce(mail) && (has_header || has_subject() || parts.any(|part| is_labelled(&part.head)))
 }
 
 /// True for a part whose media type or file name says that it is a report.
-pub(super) fn is_labelled(part: &MessagePart<'_>) -> bool {
-    let is_of_type = part.content_type().is_some_and(|kind| {
+pub(super) fn is_labelled(head: &Head) -> bool {
+    let is_of_type = head.content_type().is_some_and(|kind| {
         let subtype = kind.subtype().unwrap_or_default().to_ascii_lowercase();
         subtype.starts_with("tlsrpt")
             || kind.attribute("report-type").is_some_and(|kind| kind.eq_ignore_ascii_case("tlsrpt"))
     });
-    is_of_type || part.attachment_name().is_some_and(|name| ReportFileName::parse(name).is_some())
-}
-
-fn part_claims(part: &MessagePart<'_>) -> bool {
-    is_labelled(part)
-        || match &part.body {
-            PartType::Text(text) | PartType::Html(text) => body_claims(text.as_bytes()),
-            PartType::Binary(bytes) | PartType::InlineBinary(bytes) => body_claims(bytes),
-            // A forwarded report.
-            PartType::Message(inner) => inner.parts.iter().take(INBOX_PARTS).any(|part| match &part.body {
-                PartType::Message(_) => false,
-                _ => part_claims(part),
-            }),
-            PartType::Multipart(_) => false,
-        }
-}
-
-fn body_claims(bytes: &[u8]) -> bool {
-    looks_like_a_report(bytes) && has_members(bytes)
+    is_of_type || is_named_so(head.file_name())
 }
 
 /// True for a delivery status notification (RFC 3464), a disposition notification (RFC 8098) or an abuse report
 /// (RFC 5965). They contain the message that they are about; a report in it was sent by us.
-pub(super) fn is_bounce(mail: &Message<'_>) -> bool {
+pub(super) fn is_bounce(mail: &Mail<'_, '_>) -> bool {
     let is_kind = |kind: &str| {
         ["delivery-status", "global-delivery-status", "disposition-notification", "feedback-report"]
             .iter()
             .any(|bounce| kind.eq_ignore_ascii_case(bounce))
     };
     mail.parts.iter().take(INBOX_PARTS).any(|part| {
-        part.content_type().is_some_and(|kind| {
+        part.head.content_type().is_some_and(|kind| {
             let is_message = kind.ctype().eq_ignore_ascii_case("message");
             (is_message && kind.subtype().is_some_and(is_kind))
                 || kind.attribute("report-type").is_some_and(is_kind)
@@ -82,28 +86,17 @@ pub(super) fn is_bounce(mail: &Message<'_>) -> bool {
     })
 }
 
-/// True for a part that is a message, parsed or not.
-pub(super) fn is_message(part: &MessagePart<'_>) -> bool {
-    let is_of_type = |kind: &mail_parser::ContentType<'_>| {
-        let subtype = kind.subtype().unwrap_or_default();
-        kind.ctype().eq_ignore_ascii_case("message")
-            && (subtype.eq_ignore_ascii_case("rfc822") || subtype.eq_ignore_ascii_case("global"))
-    };
-    matches!(part.body, PartType::Message(_)) || part.content_type().is_some_and(is_of_type)
-}
-
 /// True for a message that a program sent in reply to another, without the form of RFC 3464.
-pub(super) fn is_automatic_reply(mail: &Message<'_>) -> bool {
-    let header = |name: &'static str| mail.header_raw(name).unwrap_or_default().trim();
-    let is_reply = header("Auto-Submitted").to_ascii_lowercase().starts_with("auto-replied");
-    let from = mail.from().and_then(|from| from.first()?.address()).unwrap_or_default().to_ascii_lowercase();
-    is_reply || header("Return-Path") == "<>" || from.starts_with("mailer-daemon")
+pub(super) fn is_automatic_reply(head: &Head) -> bool {
+    let is_reply =
+        head.raw("Auto-Submitted").unwrap_or_default().to_ascii_lowercase().starts_with("auto-replied");
+    let from = head.from_address().unwrap_or_default().to_ascii_lowercase();
+    is_reply || head.raw("Return-Path") == Some("<>") || from.starts_with("mailer-daemon")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::extract::{extract_file, extract_message};
-    use super::*;
+    use super::super::extract::{extract_file, extract_message, looks_like_a_report};
     use net::memory_budget::MemoryBudget;
 
     fn claims(name: &str, bytes: &[u8]) -> bool {
@@ -134,6 +127,14 @@ mod tests {
             ("sternpost.db", b"SQLite format 3\0".to_vec()),
             ("credentials.json", b"{\"password\": \"x\"}".to_vec()),
             ("thesis.docx", docx),
+            (
+                "export.json.gz",
+                formats::report::pack(b"{\"date-range\": {\"from\": 1}, \"rows\": []}").unwrap(),
+            ),
+            ("export.json.gz", b"\x1f\x8bbroken".to_vec()),
+            ("export.json", b"{\"date-range\": {}, \"report-id\": 7, \"policies\": \"none\"}".to_vec()),
+            ("insurance.json", b"{\"policies\": [{\"policy-type\": \"life\"}]}".to_vec()),
+            ("5", mail("application/gzip; name=export.json.gz", "\x1f\u{8b}").into_bytes()),
             ("dmarc.xml.gz", formats::report::pack(b"<feedback><report_metadata/></feedback>").unwrap()),
         ] {
             assert!(!claims(name, &bytes), "{name}");
@@ -143,18 +144,21 @@ mod tests {
     #[test]
     fn broken_reports_claim_to_be_reports() {
         let mail = |head: &str, body: &str| format!("From: a@b.example\r\n{head}\r\n\r\n{body}\r\n");
+        let mut cut = formats::report::pack(b"{\"report-id\": \"1\", \"policies\": []}").unwrap();
+        cut.truncate(cut.len() - 8);
         for (name, bytes) in [
             ("a", mail("TLS-Report-Domain: example.org", "nothing").into_bytes()),
             ("b", mail("Content-Type: application/tlsrpt+json", "{\"broken\"").into_bytes()),
-            ("c", mail("Content-Type: text/plain", "{\"report-id\": \"1\", broken").into_bytes()),
+            ("c", mail("Content-Type: text/plain", "{\"report-id\": 1, \"policies\" : [broken").into_bytes()),
             (
                 "d",
                 mail("Subject: Report Domain: a.example Submitter: b.example Report-ID: <1@b.example>", "-")
                     .into_bytes(),
             ),
-            ("e.json", b"{\"date-range\": {}}".to_vec()),
+            ("e.json", b"{\"date-range\": {}, \"policies\":\r\n[]}".to_vec()),
             ("b.example!a.example!1!2!3.json.gz", b"\x1f\x8bbroken".to_vec()),
-            ("f.json.gz", b"\x1f\x8bbroken".to_vec()),
+            ("f.json.gz", cut),
+            ("b.example!a.example!1!2.json.gz", b"\x1f\x8bbroken".to_vec()),
         ] {
             assert!(claims(name, &bytes), "{name}");
         }

@@ -4,18 +4,18 @@
 //! (`super`) runs this in the [`ExtractionPool`](super::ExtractionPool), since the input is hostile.
 
 use super::claims;
+use super::job_memory::{JobMemory, Stop};
+use super::mime::{Kind, Mail, Part, take_apart};
 use super::pool::Busy;
-use super::structure;
 use super::submitter::{Origin, submitter_of_file};
 use formats::DomainName;
-use formats::limits::{INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS, REPORT_BYTES};
+use formats::limits::{INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS};
 use formats::printable::printable;
 use formats::report::{
-    ReadError, ReadReport, Report, ReportFileName, UnpackBudget, UnpackError, Unpacked, is_gzip, is_zip,
-    pack, unpack_within, zip_members_within,
+    Held, ReadError, ReadReport, Report, ReportFileName, UnlimitedMemory, UnpackBudget, UnpackError,
+    Unpacked, beginning_of_gzip, is_gzip, is_zip, pack, unpack_within, zip_members_within,
 };
 use jiff::Timestamp;
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use net::memory_budget::Reservation;
 
 /// A report extracted from a message or file.
@@ -62,6 +62,9 @@ pub enum NoReport {
     /// The message has more than [`INBOX_PARTS`] parts.
     #[error("the message has more than {INBOX_PARTS} parts; only the first {INBOX_PARTS} are read")]
     TooManyParts,
+    /// The parser failed. The input is not at fault.
+    #[error("reading it failed because of a defect in this program; please report it")]
+    Defect,
 }
 
 /// A part of the input that could not be read.
@@ -87,7 +90,8 @@ pub struct Extraction {
     pub claims: bool,
 }
 
-/// Extracts the reports from a message. `is_returned` is true when its envelope names no sender, as that of a bounce.
+/// Extracts the reports from a message. `is_returned` is true when its envelope names no sender, as that of a bounce. The
+/// reservation grows by the memory that the result takes.
 ///
 /// # Errors
 ///
@@ -97,42 +101,54 @@ pub fn extract_message(
     is_returned: bool,
     memory: &mut Reservation,
 ) -> Result<Extraction, Busy> {
-    let mut reserve = |bytes| memory.grow(bytes);
-    let mut extractor = Extractor::new(UnpackBudget::new(message.len(), &mut reserve));
-    match parse(message) {
-        Err(why) => extractor.problem("", why, false),
-        Ok(parsed) => {
-            extractor.found.claims = claims::mail_claims(&parsed, is_returned);
-            extractor.is_for_reports = extractor.found.claims;
-            extractor.message(&parsed, is_returned, INBOX_DEPTH)?;
-        }
-    }
-    Ok(extractor.finish())
+    message_within(message, is_returned, &JobMemory::new(memory, usize::MAX)).map_err(busy)
 }
 
-/// Parses a message whose structure is bounded.
-fn parse(message: &[u8]) -> Result<Message<'_>, NoReport> {
-    if !structure::is_bounded(message) {
-        return Err(NoReport::TooManyParts);
-    }
-    MessageParser::default().parse(message).ok_or(NoReport::NotMail)
-}
-
-/// Extracts the reports from a report file or a zip file. Its name may identify the submitter (RFC 8460 §5.1).
+/// Extracts the reports from a report file or a zip file. Its name may identify the submitter (RFC 8460 §5.1). The
+/// reservation grows by the memory that the result takes.
 ///
 /// # Errors
 ///
 /// [`Busy`] if the memory for decompressed reports is in use.
 pub fn extract_file(bytes: &[u8], name: &str, memory: &mut Reservation) -> Result<Extraction, Busy> {
-    let mut reserve = |bytes| memory.grow(bytes);
-    let mut extractor = Extractor::new(UnpackBudget::new(bytes.len(), &mut reserve));
+    file_within(bytes, name, &JobMemory::new(memory, usize::MAX)).map_err(busy)
+}
+
+fn busy(stop: Stop) -> Busy {
+    match stop {
+        Stop::Busy(busy) => busy,
+        Stop::Large => Busy { needed: 0 },
+    }
+}
+
+/// [`extract_message`] within the memory of a job.
+pub(super) fn message_within(
+    message: &[u8],
+    is_returned: bool,
+    memory: &JobMemory<'_>,
+) -> Result<Extraction, Stop> {
+    let mut extractor = Extractor::new(UnpackBudget::new(message.len(), memory));
+    extractor.outermost(message, is_returned).map_err(|Stopped| memory.stop())?;
+    Ok(extractor.finish())
+}
+
+/// [`extract_file`] within the memory of a job.
+pub(super) fn file_within(bytes: &[u8], name: &str, memory: &JobMemory<'_>) -> Result<Extraction, Stop> {
+    let mut extractor = Extractor::new(UnpackBudget::new(bytes.len(), memory));
     extractor.is_for_reports = true;
     let file = File { bytes, name, is_labelled: false };
-    match is_zip(bytes) {
-        true => extractor.zip(&file, &Origin::default(), INBOX_DEPTH)?,
-        false => extractor.report(&file, &Origin::default())?,
-    }
+    let read = match is_zip(bytes) {
+        true => extractor.zip(&file, &Origin::default(), INBOX_DEPTH),
+        false => extractor.report(&file, &Origin::default()),
+    };
+    read.map_err(|Stopped| memory.stop())?;
     Ok(extractor.finish())
+}
+
+/// True for a message whose header or parts say that it is a report, for input whose extraction failed.
+pub(super) fn message_claims(message: &[u8], is_returned: bool) -> bool {
+    let mail = take_apart(message, &UnlimitedMemory);
+    mail.is_ok_and(|mail| mail.is_some_and(|mail| claims::mail_claims(&mail, is_returned)))
 }
 
 /// Detects gzip, zip, or text that begins like JSON. Labels are ignored, since they are often wrong.
@@ -141,8 +157,15 @@ pub fn looks_like_a_report(bytes: &[u8]) -> bool {
     is_gzip(bytes) || is_zip(bytes) || text.starts_with(b"{")
 }
 
-/// Memory of one parsed JSON value, in bytes, without its text.
-const NODE_BYTES: usize = 96;
+/// True for gzip data whose text does not begin like a report, such as a backup. It is not decompressed, so that it does not
+/// use up what the message may expand to.
+fn is_other_gzip(bytes: &[u8]) -> bool {
+    let text = beginning_of_gzip(bytes, BEGINNING_BYTES);
+    !text.trim_ascii().is_empty() && !looks_like_a_report(&text)
+}
+
+/// Decompressed bytes that show what gzip data is.
+const BEGINNING_BYTES: usize = 512;
 
 /// A part of a message, a member of a zip file, or a file.
 struct File<'f> {
@@ -152,92 +175,106 @@ struct File<'f> {
     is_labelled: bool,
 }
 
+/// There is no memory to go on; the job's memory knows why.
+struct Stopped;
+
 struct Extractor<'r> {
     budget: UnpackBudget<'r>,
     parts: usize,
     /// True if the input is there for reports, so that whatever looks like a report beside one has to be one.
     is_for_reports: bool,
     found: Extraction,
+    /// For each problem, whether it counts beside a report.
+    likely: Vec<bool>,
 }
 
 impl<'r> Extractor<'r> {
     fn new(budget: UnpackBudget<'r>) -> Self {
-        Self { budget, parts: 0, is_for_reports: false, found: Extraction::default() }
+        let found = Extraction::default();
+        Self { budget, parts: 0, is_for_reports: false, found, likely: Vec::new() }
     }
 
-    /// Searches a message. `depth` is the number of levels of messages within it that are searched.
-    fn message(&mut self, message: &Message<'_>, is_returned: bool, depth: usize) -> Result<(), Busy> {
-        if claims::is_bounce(message) {
-            self.problem("", NoReport::Bounce, false);
-            return Ok(());
-        }
-        let is_returned = is_returned || claims::is_automatic_reply(message);
-        let origin = Origin::of(message);
-        for part in &message.parts {
-            if matches!(part.body, PartType::Multipart(_)) {
-                continue;
+    /// Searches the message that was received.
+    fn outermost(&mut self, message: &[u8], is_returned: bool) -> Result<(), Stopped> {
+        let memory = self.budget.memory();
+        match take_apart(message, memory) {
+            Ok(Some(mail)) => {
+                self.claimed(claims::mail_claims(&mail, is_returned));
+                self.message(&mail, is_returned, INBOX_DEPTH)?;
             }
-            if self.parts == INBOX_PARTS {
-                self.problem("", NoReport::TooManyParts, self.found.claims || !self.found.reports.is_empty());
-                return Ok(());
-            }
-            self.parts += 1;
-            match &part.body {
-                _ if is_returned && claims::is_message(part) => self.problem("", NoReport::Bounce, false),
-                PartType::Message(inner) if depth > 0 => self.message(inner, false, depth - 1)?,
-                PartType::Message(inner) => {
-                    self.problem("", NoReport::TooDeep, claims::mail_claims(inner, false));
-                }
-                PartType::Multipart(_) => {}
-                PartType::Text(text) | PartType::Html(text) => {
-                    self.part(part, text.as_bytes(), &origin, depth)?
-                }
-                PartType::Binary(bytes) | PartType::InlineBinary(bytes) => {
-                    self.part(part, bytes, &origin, depth)?
-                }
-            }
+            Ok(None) => self.problem("", NoReport::NotMail, false),
+            Err(error) => self.failed("", error, false)?,
         }
         Ok(())
     }
 
-    fn part(
-        &mut self,
-        part: &MessagePart<'_>,
-        bytes: &[u8],
-        origin: &Origin,
-        depth: usize,
-    ) -> Result<(), Busy> {
-        let is_labelled = claims::is_labelled(part);
-        let file = File { bytes, name: part.attachment_name().unwrap_or_default(), is_labelled };
-        if is_zip(bytes) {
+    /// Searches a message. `depth` is the number of levels of messages within it that are searched.
+    fn message(&mut self, mail: &Mail<'_, '_>, is_returned: bool, depth: usize) -> Result<(), Stopped> {
+        if claims::is_bounce(mail) {
+            self.problem("", NoReport::Bounce, false);
+            return Ok(());
+        }
+        let is_returned = is_returned || claims::is_automatic_reply(&mail.head);
+        let origin = Origin::of(&mail.head);
+        for part in mail.parts.iter().filter(|part| part.kind != Kind::Multipart) {
+            if self.parts == INBOX_PARTS {
+                self.too_many_parts();
+                return Ok(());
+            }
+            self.parts += 1;
+            match is_returned && part.kind == Kind::Message {
+                true => self.problem("", NoReport::Bounce, false),
+                false => self.part(part, &origin, depth)?,
+            }
+        }
+        if mail.is_cut {
+            self.too_many_parts();
+        }
+        Ok(())
+    }
+
+    fn too_many_parts(&mut self) {
+        self.problem("", NoReport::TooManyParts, self.found.claims || !self.found.reports.is_empty());
+    }
+
+    fn part(&mut self, part: &Part<'_>, origin: &Origin, depth: usize) -> Result<(), Stopped> {
+        let (name, is_labelled) = (part.head.file_name(), claims::is_labelled(&part.head));
+        self.claimed(is_labelled);
+        if part.kind == Kind::Content && !part.may_be_report() {
+            return Ok(());
+        }
+        let memory = self.budget.memory();
+        let decoded = match part.decode(memory) {
+            Ok(decoded) => decoded,
+            Err(error) => return self.failed(name, error, is_labelled),
+        };
+        let file = File { bytes: decoded.bytes(), name, is_labelled };
+        if !is_labelled && is_other_gzip(file.bytes) {
+            Ok(())
+        } else if is_zip(file.bytes) {
             self.zip(&file, origin, depth)
-        } else if looks_like_a_report(bytes) {
+        } else if looks_like_a_report(file.bytes) {
             self.report(&file, origin)
-        } else if claims::is_message(part) {
-            self.inner(bytes, file.name, depth)
+        } else if part.kind == Kind::Message {
+            self.inner(file.bytes, name, depth)
         } else {
-            self.found.claims |= is_labelled;
             Ok(())
         }
     }
 
-    fn zip(&mut self, file: &File<'_>, origin: &Origin, depth: usize) -> Result<(), Busy> {
+    fn zip(&mut self, file: &File<'_>, origin: &Origin, depth: usize) -> Result<(), Stopped> {
         let contents = match zip_members_within(file.bytes, INBOX_REPORTS, &mut self.budget) {
             Ok(contents) => contents,
-            Err(UnpackError::Busy) => return Err(Busy),
-            Err(error) => {
-                let claims = self.claims(file, file.bytes);
-                self.problem(file.name, NoReport::Unpack(error), claims);
-                return Ok(());
-            }
+            Err(error) => return self.unreadable(file, file.bytes, NoReport::Unpack(error)),
         };
-        for member in &contents.members {
+        for member in contents.members {
             let is_labelled = file.is_labelled || claims::is_named_so(&member.name);
-            match &member.bytes {
-                Ok(bytes) => self.member(&File { bytes, name: &member.name, is_labelled }, origin, depth)?,
-                Err(error) => {
-                    self.problem(&member.name, NoReport::Unpack(error.clone()), is_labelled);
+            match member.text {
+                Ok(text) => {
+                    let file = File { bytes: text.bytes(), name: &member.name, is_labelled };
+                    self.member(&file, origin, depth)?;
                 }
+                Err(error) => self.failed(&member.name, error, is_labelled)?,
             }
         }
         if contents.left_out > 0 {
@@ -247,39 +284,37 @@ impl<'r> Extractor<'r> {
         Ok(())
     }
 
-    fn member(&mut self, member: &File<'_>, origin: &Origin, depth: usize) -> Result<(), Busy> {
+    fn member(&mut self, member: &File<'_>, origin: &Origin, depth: usize) -> Result<(), Stopped> {
         if is_zip(member.bytes) {
             let nested = UnpackError::Broken("a zip file within a zip file is not read".to_owned());
             self.problem(member.name, NoReport::Unpack(nested), member.is_labelled);
+            Ok(())
         } else if looks_like_a_report(member.bytes) {
-            return self.report(member, origin);
+            self.report(member, origin)
         } else {
-            return self.inner(member.bytes, member.name, depth);
+            self.inner(member.bytes, member.name, depth)
         }
-        Ok(())
     }
 
-    /// Searches a message that the parser of the outer one did not parse.
-    fn inner(&mut self, bytes: &[u8], name: &str, depth: usize) -> Result<(), Busy> {
-        let message = match parse(bytes) {
-            Ok(message) => message,
-            Err(NoReport::NotMail) => return Ok(()),
-            Err(why) => {
-                self.problem(name, why, false);
-                return Ok(());
-            }
+    /// Searches a message within another one or within a zip file.
+    fn inner(&mut self, bytes: &[u8], name: &str, depth: usize) -> Result<(), Stopped> {
+        let memory = self.budget.memory();
+        let mail = match take_apart(bytes, memory) {
+            Ok(Some(mail)) => mail,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.failed(name, error, false),
         };
         match depth.checked_sub(1) {
-            Some(depth) => self.message(&message, false, depth),
+            Some(depth) => self.message(&mail, false, depth),
             None => {
-                self.problem(name, NoReport::TooDeep, claims::mail_claims(&message, false));
+                self.problem(name, NoReport::TooDeep, claims::mail_claims(&mail, false));
                 Ok(())
             }
         }
     }
 
     /// Reads one report, compressed or not. Text in gzip is kept unchanged; other text is compressed with gzip.
-    fn report(&mut self, file: &File<'_>, origin: &Origin) -> Result<(), Busy> {
+    fn report(&mut self, file: &File<'_>, origin: &Origin) -> Result<(), Stopped> {
         if self.found.reports.len() == INBOX_REPORTS {
             if !self.found.problems.iter().any(|problem| problem.why == NoReport::TooManyReports) {
                 self.problem("", NoReport::TooManyReports, true);
@@ -288,37 +323,26 @@ impl<'r> Extractor<'r> {
         }
         let (json, packing) = match unpack_within(file.bytes, &mut self.budget) {
             Ok(unpacked) => unpacked,
-            Err(UnpackError::Busy) => return Err(Busy),
-            Err(error) => {
-                let claims = self.claims(file, file.bytes);
-                self.problem(file.name, NoReport::Unpack(error), claims);
-                return Ok(());
-            }
+            Err(error) => return self.unreadable(file, file.bytes, NoReport::Unpack(error)),
         };
-        // The parsed values and their texts.
-        let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
-        let values = values.min(*self.budget.nodes());
-        let parsed = values.saturating_mul(NODE_BYTES).saturating_add(json.len().min(REPORT_BYTES));
-        self.budget.reserve(parsed).map_err(|_| Busy)?;
-        let read = match Report::read_within(&json, self.budget.nodes()) {
+        let json = json.bytes();
+        let mut held = match self.budget.reserve_for_parsing(json) {
+            Ok(held) => held,
+            Err(error) => return self.unreadable(file, json, NoReport::Unpack(error)),
+        };
+        let read = match Report::read_within(json, self.budget.nodes()) {
             Ok(read) => read.with_packing(packing),
-            Err(error) => {
-                let claims = self.claims(file, &json);
-                self.problem(file.name, NoReport::Read(error), claims);
-                return Ok(());
-            }
+            Err(error) => return self.unreadable(file, json, NoReport::Read(error)),
         };
-        let packed = match packing {
-            Unpacked::Gzip | Unpacked::GzipWithTrailingBytes => Ok(file.bytes.to_vec()),
-            Unpacked::Plain | Unpacked::Zip => pack(&json),
-        };
-        match packed {
-            Ok(packed) => self.keep(read, packed, file, origin),
-            Err(error) => {
-                self.problem(file.name, NoReport::Unpack(UnpackError::Broken(error.to_string())), true)
+        match packed(file.bytes, json, packing, &mut held) {
+            Ok(packed) => {
+                held.keep(packed.len() + memory_of(&read.report));
+                self.is_for_reports |= packing == Unpacked::Plain;
+                self.keep(read, packed, file, origin);
+                Ok(())
             }
+            Err(error) => self.failed(file.name, error, true),
         }
-        Ok(())
     }
 
     fn keep(&mut self, read: ReadReport, packed: Vec<u8>, file: &File<'_>, origin: &Origin) {
@@ -328,23 +352,50 @@ impl<'r> Extractor<'r> {
         self.found.reports.push(Extracted { read, submitter, policy_domain, packed });
     }
 
-    fn claims(&self, file: &File<'_>, text: &[u8]) -> bool {
-        file.is_labelled || claims::is_named_so(file.name) || claims::has_members(text)
+    /// Records that a file can't be read. `text` is its text, as far as it could be decompressed.
+    fn unreadable(&mut self, file: &File<'_>, text: &[u8], why: NoReport) -> Result<(), Stopped> {
+        let claims = file.is_labelled || claims::is_named_so(file.name) || claims::has_members(text);
+        self.likely.resize(self.found.problems.len(), false);
+        self.likely.push(claims::is_likely(file.name, text));
+        match why {
+            NoReport::Unpack(error) => self.failed(file.name, error, claims),
+            why => {
+                self.problem(file.name, why, claims);
+                Ok(())
+            }
+        }
+    }
+
+    /// Records that something can't be unpacked, unless it may succeed later.
+    fn failed(&mut self, name: &str, error: UnpackError, claims: bool) -> Result<(), Stopped> {
+        if error == UnpackError::Busy {
+            return Err(Stopped);
+        }
+        self.problem(name, NoReport::Unpack(error), claims);
+        Ok(())
     }
 
     fn problem(&mut self, name: &str, why: NoReport, claims: bool) {
-        self.found.claims |= claims;
+        self.claimed(claims);
         // Reasons need no more than the first few.
         if self.found.problems.len() <= INBOX_REPORTS {
             self.found.problems.push(Problem { name: printable(name, NAME_CHARACTERS), why, claims });
         }
     }
 
+    /// Records that something in the input claims to be a report.
+    fn claimed(&mut self, claims: bool) {
+        self.found.claims |= claims;
+        self.is_for_reports |= claims;
+    }
+
     fn finish(mut self) -> Extraction {
         if !self.found.reports.is_empty() {
             let is_for_reports = self.is_for_reports;
+            let mut likely = self.likely.into_iter();
             self.found.problems.retain_mut(|problem| {
-                problem.claims |= is_for_reports;
+                let is_likely = likely.next().unwrap_or(false);
+                problem.claims |= is_for_reports || is_likely;
                 problem.claims
             });
         } else if self.found.problems.is_empty() {
@@ -352,6 +403,44 @@ impl<'r> Extractor<'r> {
         }
         self.found
     }
+}
+
+/// The report's JSON text, compressed with gzip, with its memory.
+fn packed(
+    received: &[u8],
+    json: &[u8],
+    packing: Unpacked,
+    held: &mut Held<'_>,
+) -> Result<Vec<u8>, UnpackError> {
+    match packing {
+        Unpacked::Gzip | Unpacked::GzipWithTrailingBytes => {
+            held.grow(received.len())?;
+            Ok(received.to_vec())
+        }
+        Unpacked::Plain | Unpacked::Zip => {
+            // Text that can't be compressed grows by less than one part in a thousand (RFC 1951 §3.2.4).
+            held.grow(json.len() + json.len() / 1000 + 100)?;
+            pack(json).map_err(|error| UnpackError::Broken(error.to_string()))
+        }
+    }
+}
+
+/// The memory of a report, roughly.
+fn memory_of(report: &Report) -> usize {
+    const TEXT: usize = 48;
+    let text = |text: &Option<String>| text.as_ref().map_or(0, |text| text.len() + TEXT);
+    let policies = report.policies.iter().map(|policy| {
+        let lines = policy.policy_string.iter().chain(&policy.mx_host).map(|line| line.len() + TEXT);
+        let details = policy.details.iter().map(|detail| {
+            size_of_val(detail)
+                + text(&detail.receiving_mx_hostname)
+                + text(&detail.receiving_mx_helo)
+                + text(&detail.additional_information)
+                + text(&detail.failure_reason_code)
+        });
+        size_of_val(policy) + lines.sum::<usize>() + details.sum::<usize>()
+    });
+    policies.sum::<usize>() + report.report_id.len() + text(&report.organization_name) + 1024
 }
 
 /// Characters of the name of a part that are shown.

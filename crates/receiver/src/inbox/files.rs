@@ -3,7 +3,6 @@
 
 use super::claims::is_named_so;
 use super::extract::looks_like_a_report;
-use super::reading::BUSY_RETRY;
 use super::{Busy, Inbox, Reading};
 use formats::limits::{IMPORT_DEPTH, INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES, ZIP_MEMBERS};
 use formats::mbox::{Found, Splitter};
@@ -72,11 +71,16 @@ impl Inbox {
     }
 
     /// Like [`Inbox::read_item`], but waits for memory.
-    pub async fn read_item_patiently(&self, item: &Item, arrival: Arrival) -> Reading {
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the memory is in use for longer than [`Inbox::patience`].
+    pub async fn read_item_patiently(&self, item: &Item, arrival: Arrival) -> Result<Reading, Busy> {
+        let deadline = tokio::time::Instant::now() + self.patience;
         loop {
             match self.read_item(item, arrival).await {
-                Ok(reading) => return reading,
-                Err(Busy) => tokio::time::sleep(BUSY_RETRY).await,
+                Ok(reading) => return Ok(reading),
+                Err(busy) => self.wait_for_memory(busy, deadline).await?,
             }
         }
     }
@@ -151,8 +155,8 @@ pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Re
         Some(Ok(contents)) => {
             for member in contents.members {
                 let path = format!("{name}:{}", member.name);
-                each(match member.bytes {
-                    Ok(bytes) => Ok(Item::new(&path, bytes)),
+                each(match member.text {
+                    Ok(text) => Ok(Item::new(&path, text.bytes().to_vec())),
                     Err(error) if is_named_so(&member.name) => Err(Unreadable::new(&path, error.to_string())),
                     // Nothing can be said about it; other people's zip files are left alone.
                     Err(_) => Ok(Item::new(&path, Vec::new())),

@@ -14,7 +14,7 @@ mod sign_in;
 
 pub use access_token::{TokenEndpoint, TokenError, TokenSource};
 
-use super::Inbox;
+use super::{Busy, Inbox};
 use formats::DomainName;
 use formats::imap::FrameError;
 use formats::limits::{IMAP_REPLY_BYTES, IMAP_TIME};
@@ -135,6 +135,9 @@ pub enum ImapError {
     /// A report could not be stored.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// There was no memory to read a message.
+    #[error("{0}")]
+    Busy(#[from] Busy),
 }
 
 /// How long the mailbox waits.

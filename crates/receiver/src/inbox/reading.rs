@@ -1,18 +1,26 @@
-//! Reads a message or file: extraction in the [`ExtractionPool`](super::ExtractionPool), then the signature. The result
+//! Reads a message or file: extraction in the [`ExtractionPool`](super::ExtractionPool) and the signature. The result
 //! says which reports are to be stored and what could not be read; nothing is stored here.
+//!
+//! The keys of a message's signatures are looked up between two jobs of the pool, while the message holds none of the
+//! pool's memory: a slow name server costs its own message time and nothing else. As a rule, the keys can be told from the
+//! header. Otherwise the message is extracted, what was extracted is dropped, and it is extracted again with the keys.
 
-use super::extract::{Extraction, NoReport, Problem, extract_file, extract_message};
-use super::pool::Busy;
-use super::signature::{self, SignatureState};
+use super::extract::{
+    Extraction, NoReport, Problem, extract_file, file_within, message_claims, message_within,
+};
+use super::job_memory::{JobMemory, Stop};
+use super::pool::{Busy, Job};
+use super::signature::{self, KeyName, Keys, SignatureState};
 use super::submitter::UNKNOWN_SUBMITTER;
-use super::{Extracted, Inbox};
+use super::{Extracted, Inbox, claims, hints};
 use formats::DomainName;
+use formats::limits::DNS_TIME;
 use formats::printable::printable;
-use jiff::SignedDuration;
+use formats::report::UnpackError;
+use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use net::memory_budget::Reservation;
 use std::sync::Arc;
-use std::time::Duration;
 use store::reports::{Arrival, NewReport, Trust};
 
 /// The reports in a message or file, ready to be stored.
@@ -31,7 +39,12 @@ pub struct Reading {
 impl Reading {
     /// Gives back the memory budget, for callers that bound their memory by themselves. Returns the bytes in use.
     pub fn release(&mut self) -> usize {
-        self.memory.take().map_or(0, |memory| memory.bytes())
+        self.take_memory().map_or(0, |memory| memory.bytes())
+    }
+
+    /// The memory of the reports, for callers that take the reports out and store them later.
+    pub fn take_memory(&mut self) -> Option<Reservation> {
+        self.memory.take()
     }
 
     /// Why something could not be read, as one printable line for the quarantine.
@@ -46,8 +59,65 @@ const NAMED_PROBLEMS: usize = 3;
 const REASON_CHARACTERS: usize = 500;
 /// A report whose period begins later than this after now is rejected.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(24);
-/// How long an import or a mailbox waits before it tries again to get memory.
-pub(super) const BUSY_RETRY: Duration = Duration::from_millis(50);
+/// How often a message may need keys that were not looked up before.
+const KEY_ROUNDS: usize = 2;
+
+/// The outcome of one job for a message.
+enum Step {
+    /// These keys have to be looked up first.
+    Keys(Vec<KeyName>),
+    /// The reports, the submitters, and the state of the signatures for each of these.
+    Read(Extraction, Vec<DomainName>, Vec<SignatureState>),
+}
+
+/// A message with all that a job needs.
+struct MailJob {
+    message: Arc<Vec<u8>>,
+    is_returned: bool,
+    now: Timestamp,
+    /// The keys that were looked up.
+    keys: Keys,
+    /// The number of times that keys were looked up.
+    round: usize,
+}
+
+impl MailJob {
+    fn run(&self, memory: &JobMemory<'_>) -> Result<Step, Stop> {
+        let unknown = |mut names: Vec<KeyName>| {
+            names.retain(|name| self.round < KEY_ROUNDS && !self.keys.contains_key(name));
+            names
+        };
+        if self.round == 0 {
+            // A message whose header never fits into the memory fails below.
+            let likely = unless_busy(hints::likely_keys(&self.message, memory), memory)?;
+            let keys = unknown(likely.unwrap_or_default());
+            if !keys.is_empty() {
+                return Ok(Step::Keys(keys));
+            }
+        }
+        let found = message_within(&self.message, self.is_returned, memory)?;
+        let submitters = submitters(&found);
+        let keys = unknown(signature::key_names(&self.message, &submitters));
+        if !keys.is_empty() {
+            return Ok(Step::Keys(keys));
+        }
+        let held = unless_busy(signature::reserve_for_verifying(&self.message, memory), memory)?;
+        let states = match self.keys.is_empty() || held.is_none() {
+            true => vec![SignatureState::Missing; submitters.len()],
+            false => signature::verify(&self.message, &submitters, &self.keys, self.now),
+        };
+        Ok(Step::Read(found, submitters, states))
+    }
+}
+
+/// `None` if there can never be enough memory; an error if there is none at the moment.
+fn unless_busy<T>(outcome: Result<T, UnpackError>, memory: &JobMemory<'_>) -> Result<Option<T>, Stop> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(UnpackError::Busy) => Err(memory.stop()),
+        Err(_) => Ok(None),
+    }
+}
 
 /// Why something could not be read, as one printable line.
 pub(super) fn reason(reports: usize, problems: &[Problem]) -> String {
@@ -81,29 +151,32 @@ impl Inbox {
         is_returned: bool,
         arrival: Arrival,
     ) -> Result<Reading, Busy> {
-        let shared = message.clone();
-        let job = move |memory: &mut Reservation| {
-            let found = extract_message(&shared, is_returned, memory)?;
-            let submitters = submitters(&found);
-            let keys = signature::key_names(&shared, &submitters);
-            Ok::<_, Busy>((found, submitters, keys))
-        };
-        let Some((found, memory)) = self.pool.run(job).await else { return Ok(unreadable()) };
-        let (found, submitters, keys) = found?;
-        let states = match keys.is_empty() {
-            true => vec![SignatureState::Missing; submitters.len()],
-            false => {
-                let keys = signature::look_up_keys(self.dns.as_ref(), keys).await;
-                let (submitters, now) = (submitters.clone(), self.clock.now());
-                let job = move |_: &mut Reservation| signature::verify(&message, &submitters, &keys, now);
-                self.pool.run(job).await.map_or_else(Vec::new, |(states, _)| states)
+        let now = self.clock.now();
+        let mut keys = Keys::new();
+        let mut deadline = None;
+        for round in 0..=KEY_ROUNDS {
+            let work = MailJob { message: message.clone(), is_returned, now, keys: keys.clone(), round };
+            let job: Job<Step> = Arc::new(move |memory: &JobMemory<'_>| work.run(memory));
+            let Some((step, memory)) = self.pool.read(message.len(), self.client, job).await? else { break };
+            match step {
+                Step::Keys(names) => {
+                    // Nothing is held while others are waited for.
+                    drop(memory);
+                    let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + DNS_TIME);
+                    keys.extend(signature::look_up_keys(self.dns.as_ref(), names, deadline).await);
+                }
+                Step::Read(found, submitters, states) => {
+                    let signed = |extracted: &Extracted| {
+                        let at = submitters.iter().position(|one| Some(one) == extracted.submitter.as_ref());
+                        at.and_then(|at| states.get(at)).cloned().unwrap_or(SignatureState::Missing)
+                    };
+                    return Ok(self.reading(found, &signed, arrival, memory));
+                }
             }
-        };
-        let signed = |extracted: &Extracted| {
-            let at = submitters.iter().position(|one| Some(one) == extracted.submitter.as_ref());
-            at.and_then(|at| states.get(at)).cloned().unwrap_or(SignatureState::Missing)
-        };
-        Ok(self.reading(found, &signed, arrival, memory))
+        }
+        let job: Job<bool> = Arc::new(move |_: &JobMemory<'_>| Ok(message_claims(&message, is_returned)));
+        let claims = self.pool.read(0, None, job).await?;
+        Ok(defect(claims.is_some_and(|(claims, _)| claims)))
     }
 
     /// Reads a report file or zip file, which is not signed. The submitter comes from the file's name, or from the contact
@@ -118,32 +191,61 @@ impl Inbox {
         name: &str,
         arrival: Arrival,
     ) -> Result<Reading, Busy> {
-        let name = name.to_owned();
-        let job = move |memory: &mut Reservation| extract_file(&bytes, &name, memory);
-        let Some((found, memory)) = self.pool.run(job).await else { return Ok(unreadable()) };
-        Ok(self.reading(found?, &|_| SignatureState::Missing, arrival, memory))
+        let (length, file) = (bytes.len(), name.to_owned());
+        let job: Job<Extraction> = Arc::new(move |memory: &JobMemory<'_>| file_within(&bytes, &file, memory));
+        match self.pool.read(length, self.client, job).await? {
+            Some((found, memory)) => Ok(self.reading(found, &|_| SignatureState::Missing, arrival, memory)),
+            None => Ok(defect(claims::is_named_so(name))),
+        }
     }
 
-    /// Like [`Inbox::read_file`], on the current thread, which must be one that may block. Waits for memory.
-    pub fn read_file_here(&self, bytes: &[u8], name: &str, arrival: Arrival) -> Reading {
+    /// Like [`Inbox::read_file`], on the current thread, which must be one that may block, of a runtime. Waits for memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the memory is in use for longer than [`Inbox::patience`].
+    pub fn read_file_here(&self, bytes: &[u8], name: &str, arrival: Arrival) -> Result<Reading, Busy> {
+        let deadline = tokio::time::Instant::now() + self.patience;
         loop {
             let mut memory = self.pool.memory().reservation();
-            match extract_file(bytes, name, &mut memory) {
-                Ok(found) => return self.reading(found, &|_| SignatureState::Missing, arrival, memory),
-                Err(Busy) => drop(memory),
-            }
-            std::thread::sleep(BUSY_RETRY);
+            let busy = match extract_file(bytes, name, &mut memory) {
+                Ok(found) => return Ok(self.reading(found, &|_| SignatureState::Missing, arrival, memory)),
+                Err(busy) => busy,
+            };
+            drop(memory);
+            tokio::runtime::Handle::current().block_on(self.wait_for_memory(busy, deadline))?;
         }
     }
 
     /// Like [`Inbox::read_mail`], but waits for memory, for callers that nobody waits for.
-    pub async fn read_mail_patiently(&self, message: &Arc<Vec<u8>>, arrival: Arrival) -> Reading {
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] if the memory is in use for longer than [`Inbox::patience`].
+    pub async fn read_mail_patiently(
+        &self,
+        message: &Arc<Vec<u8>>,
+        arrival: Arrival,
+    ) -> Result<Reading, Busy> {
+        let deadline = tokio::time::Instant::now() + self.patience;
         loop {
             match self.read_mail(message.clone(), false, arrival).await {
-                Ok(reading) => return reading,
-                Err(Busy) => tokio::time::sleep(BUSY_RETRY).await,
+                Ok(reading) => return Ok(reading),
+                Err(busy) => self.wait_for_memory(busy, deadline).await?,
             }
         }
+    }
+
+    /// Waits until the memory that was refused may be there. Fails at the deadline.
+    pub(super) async fn wait_for_memory(
+        &self,
+        busy: Busy,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), Busy> {
+        let room = self.pool.memory().wait_for_room(busy.needed);
+        tokio::time::timeout_at(deadline, room).await.map_err(|_| busy)?;
+        // Between the refusal and the check, others may have given memory back and taken it again.
+        if tokio::time::Instant::now() < deadline { Ok(()) } else { Err(busy) }
     }
 
     fn reading(
@@ -218,8 +320,26 @@ fn submitters(found: &Extraction) -> Vec<DomainName> {
     all
 }
 
-/// The reading of input on which a parser panicked. It should not; the input is kept for a retry.
-fn unreadable() -> Reading {
-    let problem = Problem { name: String::new(), why: NoReport::NotMail, claims: true };
-    Reading { problems: vec![problem], claims: true, ..Reading::default() }
+/// The reading of input on which a parser panicked. It should not. Input that claims to be a report is kept for a retry.
+fn defect(claims: bool) -> Reading {
+    let problem = Problem { name: String::new(), why: NoReport::Defect, claims };
+    Reading { problems: vec![problem], claims, ..Reading::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_that_breaks_a_parser_claims_to_be_a_report_only_by_its_label() {
+        for claims in [false, true] {
+            let reading = defect(claims);
+            assert!(reading.reports.is_empty() && reading.claims == claims);
+            assert!(reading.reason().contains("defect in this program"));
+        }
+        let labelled = b"From: a@b.example\r\nContent-Type: application/tlsrpt+gzip\r\n\r\nx";
+        let private = b"From: a@b.example\r\nContent-Type: application/gzip\r\n\r\nx";
+        assert!(message_claims(labelled, false) && !message_claims(private, false));
+        assert!(!message_claims(b"", false));
+    }
 }

@@ -2,8 +2,13 @@
 //! resolver, DNSSEC and limits are the same as everywhere else. There are three steps, since only the second waits for
 //! others, and the third hashes the whole message: [`key_names`] lists the keys of the signatures that count,
 //! [`look_up_keys`] asks DNS for them, and [`verify`] checks the signatures.
+//!
+//! The header is hostile. Its size, its fields and the names that a signature lists are bounded, since the work grows
+//! with their product, and few signatures are looked at.
 
+use super::mime::fields;
 use formats::DomainName;
+use formats::report::{Held, UnpackError, UnpackMemory};
 use jiff::Timestamp;
 use mail_auth::AuthenticatedMessage;
 use mail_auth::common::crypto::{Algorithm, HashAlgorithm};
@@ -11,9 +16,13 @@ use mail_auth::common::headers::Header;
 use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::{DomainKey, VerifySignature};
 use mail_auth::dkim::Signature;
-use mail_parser::{HeaderName, MessageParser};
+use net::BoxFuture;
 use net::dns::{Dns, Kind};
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use tokio::time::{Instant, timeout_at};
 
 /// What the signatures of a message say about its submitter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,12 +45,23 @@ pub enum SignatureState {
     Failed,
 }
 
-/// Maximum number of keys that are looked up for one message, and of signatures that are verified for one submitter.
+/// Maximum number of keys that are looked up for one message, and of signatures that are verified.
 const MAX_SIGNATURES: usize = 8;
+/// Signatures of one message that are looked at to find those by the submitter's organization.
+const MAX_EXAMINED: usize = 50;
+/// A longer signature does not count.
+const SIGNATURE_BYTES: usize = 16_384;
+/// Header fields that a signature may list (`h=`). Signers list those of the message, some of them twice.
+const MAX_SIGNED_FIELDS: usize = 500;
+/// A message with a longer header, or with more fields, counts as unsigned.
+const HEADER_BYTES: usize = 262_144;
+const MAX_FIELDS: usize = 2000;
+/// The memory for verifying, as a multiple of the header's size, at most.
+const PARSED_FACTOR: usize = 40;
 
 /// The key of one signature.
 pub(super) enum Key {
-    Found { key: DomainKey, text: String },
+    Found { key: Box<DomainKey>, text: String },
     Absent,
     Unknown,
 }
@@ -50,28 +70,31 @@ pub(super) enum Key {
 pub(super) type KeyName = (String, String);
 
 /// The keys of a message's signatures.
-pub(super) type Keys = BTreeMap<KeyName, Key>;
+pub(super) type Keys = BTreeMap<KeyName, Arc<Key>>;
 
-/// Checks the signatures of `message` for one by the submitter's organization, at the time `now`.
+/// Checks the signatures of `message` for one by the submitter's organization, at the time `now`. The keys are looked up
+/// until `deadline`.
 pub async fn check_signature(
     dns: &dyn Dns,
     message: &[u8],
     submitter: &DomainName,
     now: Timestamp,
+    deadline: Instant,
 ) -> SignatureState {
     let submitters = [submitter.clone()];
-    let keys = look_up_keys(dns, key_names(message, &submitters)).await;
+    let keys = look_up_keys(dns, key_names(message, &submitters), deadline).await;
     verify(message, &submitters, &keys, now).pop().unwrap_or(SignatureState::Missing)
 }
 
 /// The keys of the signatures by any submitter's organization, at most [`MAX_SIGNATURES`].
 pub(super) fn key_names(message: &[u8], submitters: &[DomainName]) -> Vec<KeyName> {
     let mut names: Vec<KeyName> = Vec::new();
-    let Some(parsed) = MessageParser::default().parse_headers(message) else { return names };
-    for header in parsed.headers().iter().filter(|header| header.name == HeaderName::DkimSignature) {
-        let range = header.offset_start as usize..header.offset_end as usize;
-        let value = message.get(range).unwrap_or_default();
-        let Ok(signature) = Signature::parse(value) else { continue };
+    if header_bytes(message).is_none() {
+        return names;
+    }
+    let signatures = fields(message).filter(|field| field.is_named("DKIM-Signature")).take(MAX_EXAMINED);
+    for field in signatures.filter(|field| field.value.len() <= SIGNATURE_BYTES) {
+        let Ok(signature) = Signature::parse(field.value) else { continue };
         let name = (signature.d.clone(), signature.domain_key());
         if !names.contains(&name) && submitters.iter().any(|submitter| is_aligned(&signature.d, submitter)) {
             names.push(name);
@@ -83,12 +106,55 @@ pub(super) fn key_names(message: &[u8], submitters: &[DomainName]) -> Vec<KeyNam
     names
 }
 
-pub(super) async fn look_up_keys(dns: &dyn Dns, names: Vec<KeyName>) -> Keys {
-    let mut keys = Keys::new();
-    for name in names {
-        let key = look_up(dns, &name.1).await;
-        keys.insert(name, key);
+/// The length of the header; `None` if it exceeds a limit, so that signatures do not count.
+fn header_bytes(message: &[u8]) -> Option<usize> {
+    let (mut lines, mut length) = (0, 0);
+    for line in message.split_inclusive(|byte| *byte == b'\n') {
+        let is_continued = line.starts_with(b" ") || line.starts_with(b"\t");
+        lines += usize::from(!is_continued);
+        length += line.len();
+        if matches!(line, b"\n" | b"\r\n") || length > HEADER_BYTES || lines > MAX_FIELDS {
+            break;
+        }
     }
+    (length <= HEADER_BYTES && lines <= MAX_FIELDS).then_some(length)
+}
+
+/// Reserves the memory for [`verify`].
+///
+/// # Errors
+///
+/// [`UnpackError::Busy`] or [`UnpackError::Memory`].
+pub(super) fn reserve_for_verifying<'r>(
+    message: &[u8],
+    memory: &'r dyn UnpackMemory,
+) -> Result<Held<'r>, UnpackError> {
+    let mut held = Held::new(memory);
+    held.grow(header_bytes(message).unwrap_or(0) * PARSED_FACTOR)?;
+    Ok(held)
+}
+
+/// Looks up keys at the same time. One that is not there at the deadline is unknown; the others count.
+pub(super) async fn look_up_keys(dns: &dyn Dns, names: Vec<KeyName>, deadline: Instant) -> Keys {
+    let mut waiting: Vec<BoxFuture<'_, (KeyName, Arc<Key>)>> = Vec::new();
+    for name in names.into_iter().take(MAX_SIGNATURES) {
+        waiting.push(Box::pin(async move {
+            let key = timeout_at(deadline, look_up(dns, &name.1)).await.unwrap_or(Key::Unknown);
+            (name, Arc::new(key))
+        }));
+    }
+    let mut keys = Keys::new();
+    poll_fn(|context| {
+        waiting.retain_mut(|one| match one.as_mut().poll(context) {
+            Poll::Ready((name, key)) => {
+                keys.insert(name, key);
+                false
+            }
+            Poll::Pending => true,
+        });
+        if waiting.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
     keys
 }
 
@@ -100,20 +166,40 @@ pub(super) fn verify(
     keys: &Keys,
     now: Timestamp,
 ) -> Vec<SignatureState> {
-    let has_key = keys.values().any(|key| matches!(key, Key::Found { .. }));
+    if header_bytes(message).is_none() {
+        return vec![SignatureState::Missing; submitters.len()];
+    }
+    let has_key = keys.values().any(|key| matches!(**key, Key::Found { .. }));
     let parsed = if has_key { AuthenticatedMessage::parse(message) } else { None };
-    submitters.iter().map(|submitter| state_for(submitter, parsed.as_ref(), keys, now)).collect()
+    // Each signature is verified once, however many submitters there are.
+    let valid = parsed.map(|message| valid_keys(&message, keys, now)).unwrap_or_default();
+    submitters.iter().map(|submitter| state_for(submitter, &valid, keys)).collect()
 }
 
-fn state_for(
-    submitter: &DomainName,
-    message: Option<&AuthenticatedMessage<'_>>,
-    keys: &Keys,
-    now: Timestamp,
-) -> SignatureState {
+/// The keys by which a signature is valid.
+fn valid_keys<'k>(message: &AuthenticatedMessage<'_>, keys: &'k Keys, now: Timestamp) -> Vec<&'k KeyName> {
+    let mut valid = Vec::new();
+    let mut left = MAX_SIGNATURES;
+    for header in message.dkim_headers.iter().take(MAX_EXAMINED) {
+        let signature = &header.header;
+        let is_bounded = signature.h.len() <= MAX_SIGNED_FIELDS && header.value.len() <= SIGNATURE_BYTES;
+        let name = (signature.d.clone(), signature.domain_key());
+        let Some((name, key)) = keys.get_key_value(&name).filter(|_| is_bounded && left > 0) else {
+            continue;
+        };
+        let Key::Found { key, text } = &**key else { continue };
+        left -= 1;
+        if !valid.contains(&name) && verifies(message, header, key, text, now) {
+            valid.push(name);
+        }
+    }
+    valid
+}
+
+fn state_for(submitter: &DomainName, valid: &[&KeyName], keys: &Keys) -> SignatureState {
     let mut state = SignatureState::Missing;
-    for ((domain, name), key) in keys.iter().filter(|((domain, _), _)| is_aligned(domain, submitter)) {
-        match (key, &state) {
+    for (name, key) in keys.iter().filter(|((domain, _), _)| is_aligned(domain, submitter)) {
+        match (&**key, &state) {
             (Key::Unknown, _) => state = SignatureState::Unknown,
             (Key::Found { .. }, SignatureState::Missing | SignatureState::KeyAbsent) => {
                 state = SignatureState::Failed
@@ -121,15 +207,9 @@ fn state_for(
             (Key::Absent, SignatureState::Missing) => state = SignatureState::KeyAbsent,
             _ => {}
         }
-        let (Key::Found { key, text }, Some(message)) = (key, message) else { continue };
-        let Ok(signer) = DomainName::parse(domain) else { continue };
-        let signatures = message.dkim_headers.iter();
-        let mut signatures = signatures
-            .filter(|one| one.header.d == *domain && one.header.domain_key() == *name)
-            .take(MAX_SIGNATURES);
-        if signatures.any(|header| verifies(message, header, key, text, now)) {
-            return SignatureState::Verified { signer, key_is_for_reports: is_for_reports(text) };
-        }
+        let (Key::Found { text, .. }, true) = (&**key, valid.contains(&name)) else { continue };
+        let Ok(signer) = DomainName::parse(&name.0) else { continue };
+        return SignatureState::Verified { signer, key_is_for_reports: is_for_reports(text) };
     }
     state
 }
@@ -203,7 +283,7 @@ async fn look_up(dns: &dyn Dns, name: &str) -> Key {
     };
     let found = answer.texts().find_map(|text| {
         let key = DomainKey::parse(text).ok()?;
-        Some(Key::Found { key, text: String::from_utf8_lossy(text).into_owned() })
+        Some(Key::Found { key: Box::new(key), text: String::from_utf8_lossy(text).into_owned() })
     });
     found.unwrap_or(Key::Absent)
 }
@@ -241,6 +321,42 @@ mod tests {
         assert!(!aligned("example.co.uk", "other.co.uk"));
         assert!(!aligned("github.io", "victim.github.io"));
         assert!(!aligned("evil-example.com", "example.com"));
+    }
+
+    /// A header field with a signature by this domain and selector over these fields.
+    fn signature(domain: &str, selector: usize, fields: &str) -> String {
+        format!(
+            "DKIM-Signature: v=1; a=ed25519-sha256; d={domain}; s=s{selector}; h={fields}; bh=AAAA; b=AAAA\r\n"
+        )
+    }
+
+    fn names(header: &str) -> Vec<KeyName> {
+        let submitter = DomainName::parse("big.example").unwrap();
+        key_names(format!("{header}From: a@big.example\r\n\r\nbody\r\n").as_bytes(), &[submitter])
+    }
+
+    #[test]
+    fn few_of_many_signatures_are_looked_at() {
+        let many = |domain: &str, count: usize| {
+            (0..count).map(|number| signature(domain, number, "from")).collect::<String>()
+        };
+        assert_eq!(names(&many("big.example", 40)).len(), MAX_SIGNATURES);
+        assert_eq!(names(&many("big.example", 1).repeat(40)).len(), 1);
+        let others = many("evil.example", MAX_EXAMINED - 1) + &many("big.example", 5);
+        assert_eq!(names(&others).len(), 1);
+        let long =
+            signature("big.example", 1, &"from:".repeat(SIGNATURE_BYTES / 5)) + &many("big.example", 1);
+        assert_eq!(names(&long).len(), 1);
+    }
+
+    #[test]
+    fn signatures_in_a_header_beyond_the_limits_do_not_count() {
+        let signed = signature("big.example", 1, "from");
+        assert_eq!(names(&(signed.clone() + &"X: y\r\n".repeat(MAX_FIELDS - 4))).len(), 1);
+        assert_eq!(names(&(signed.clone() + &"X: y\r\n".repeat(MAX_FIELDS))).len(), 0);
+        let field = format!("X: {}\r\n", "y".repeat(65_000));
+        assert_eq!(names(&(signed.clone() + &field.repeat(3))).len(), 1);
+        assert_eq!(names(&(signed + &field.repeat(5))).len(), 0);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Finds out who submitted a report and which domain it is about, by what the message, the file name and the report
 //! claim (RFC 8460 §5). Nothing here is verified; `signature` does that for messages.
 
+use super::mime::Head;
 use formats::DomainName;
 use formats::report::{Report, ReportFileName, ReportMail};
-use mail_parser::Message;
 use std::net::IpAddr;
 
 /// The submitter of a report that names none anywhere.
@@ -19,20 +19,14 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn of(message: &Message<'_>) -> Self {
-        let header = |name: &'static str| message.header_raw(name).map(str::trim);
-        let subject = message.subject().and_then(ReportMail::parse_subject);
-        let from = || {
-            let address = message.from()?.first()?.address()?;
-            organization(address.rsplit_once('@')?.1)
-        };
+    pub(super) fn of(head: &Head) -> Self {
+        let subject = head.subject().and_then(ReportMail::parse_subject);
+        let from = || organization(head.from_address()?.rsplit_once('@')?.1);
         let by_subject = || organization(subject.as_ref()?.submitter.as_str());
-        let about = header("TLS-Report-Domain").and_then(|text| DomainName::parse(text).ok());
+        let about = head.raw("TLS-Report-Domain").and_then(|text| DomainName::parse(text).ok());
+        let by_header = head.raw("TLS-Report-Submitter").and_then(organization);
         Self {
-            submitter: header("TLS-Report-Submitter")
-                .and_then(organization)
-                .or_else(by_subject)
-                .or_else(from),
+            submitter: by_header.or_else(by_subject).or_else(from),
             policy_domain: about.or_else(|| Some(subject.as_ref()?.policy_domain.clone())),
         }
     }

@@ -87,7 +87,8 @@ impl Serve for Mail {
             // Further connections wait in the kernel's backlog.
             let Ok(_permit) = self.connections.acquire().await else { return };
             let pace = self.rates.as_deref().zip(from);
-            let mailbox = ClientMailbox { inbox: &self.inbox, pace, counts: &self.counts };
+            let inbox = self.inbox.for_client(pace.map(|(_, from)| from));
+            let mailbox = ClientMailbox { inbox: &inbox, pace, counts: &self.counts };
             let session = serve(stream, &self.server, &mailbox);
             tokio::select! {
                 ended = session => if let Err(error) = ended {

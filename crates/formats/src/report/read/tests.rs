@@ -197,6 +197,30 @@ fn rec_09_small_values_are_bounded_by_their_number() {
 }
 
 #[test]
+fn rec_09_values_and_lines_within_a_policy_string_count() {
+    let with = |policy: &str| {
+        let before = CLEAN.split_once("\"policy-string\": [").unwrap();
+        let after = before.1.split_once(']').unwrap().1;
+        format!("{}\"policy-string\": [\"{policy}\"]{after}", before.0)
+    };
+    let used = |policy: &str, left: usize| {
+        let mut nodes = left;
+        let read = Report::read_within(with(policy).as_bytes(), &mut nodes).unwrap();
+        (left - nodes, read.report.policies[0].policy_string.len())
+    };
+    let (plain, _) = used("version: STSv1", 10_000);
+    let (lines, count) = used(&"mx: a.example\\n".repeat(500), 10_000);
+    assert!(lines >= plain + 500 && count >= 500, "{lines} {count}");
+    let (nested, count) = used(&format!("[{}\\\"b\\\"]", "\\\"a\\\",".repeat(500)), 10_000);
+    assert!(nested >= plain + 501 && count == 501, "{nested} {count}");
+    // Without values left, the string is kept as it is.
+    assert_eq!(used(&"mx: a.example\\n".repeat(500), plain + 100).1, 1);
+    let mut nodes = 100;
+    assert!(Report::read_within(b"{\"a\": [1, 2, 3, 4, 5, 6, 7, 8, 9], broken", &mut nodes).is_err());
+    assert_eq!(nodes, 89, "rejected text counts");
+}
+
+#[test]
 fn reports_without_meaning_are_rejected_with_the_position() {
     let refused =
         |from: &str, to: &str| Report::read(CLEAN.replacen(from, to, 1).as_bytes()).unwrap_err().to_string();

@@ -177,6 +177,10 @@ impl Session<'_> {
                     self.remembered().done(uid);
                     self.warn_of(uid, &error, "It is passed over");
                 }
+                Err(error @ ImapError::Busy(_)) => {
+                    self.remembered().postpone(uid);
+                    self.warn_of(uid, &error, "It is tried again later");
+                }
                 Err(error @ ImapError::Store(_)) => {
                     self.remembered().postpone(uid);
                     return Err(error);
@@ -243,7 +247,7 @@ impl Session<'_> {
 
     async fn import_body(&mut self, uid: u32, body: Vec<u8>) -> Result<(), ImapError> {
         let message = Arc::new(body);
-        let reading = self.inbox.read_mail_patiently(&message, Arrival::Imap).await;
+        let reading = self.inbox.read_mail_patiently(&message, Arrival::Imap).await?;
         // Mail that does not claim to be a report stays in its folder, unread.
         if reading.reports.is_empty() && !reading.claims {
             return self.flag_handled(uid).await;

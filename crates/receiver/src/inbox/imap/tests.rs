@@ -304,3 +304,22 @@ async fn a_report_that_the_store_refuses_is_tried_again_and_none_is_marked() {
     assert!(scene.flags(1).is_empty());
     assert_eq!(scene.left(), [1, 2, 3, 4]);
 }
+
+#[tokio::test]
+async fn a_message_for_which_there_is_no_memory_holds_up_no_other_and_is_tried_again() {
+    let mut scene = Scene::new(Quirks::default()).await;
+    let large =
+        String::from_utf8(report("1")).unwrap().replace("\"Big\"", &format!("{:?}", "B".repeat(500_000)));
+    scene.server.deliver("INBOX", large.as_bytes());
+    scene.server.deliver("INBOX", &report("4"));
+    scene.inbox.pool = Arc::new(crate::inbox::ExtractionPool::new(1, 3 << 20));
+    scene.inbox.patience = Duration::ZERO;
+    let mut others = scene.inbox.pool.memory().reservation();
+    assert!(others.cover((3 << 20) - 200_000));
+    scene.rounds(2).await;
+    assert_eq!((scene.ids().await, scene.left()), (vec!["4".to_owned()], vec![1]));
+    drop(others);
+    scene.rounds(5).await;
+    assert_eq!((scene.ids().await, scene.moved().len()), (vec!["1".to_owned(), "4".to_owned()], 2));
+    assert!(scene.inbox.store.quarantined(0, 10).await.unwrap().is_empty());
+}

@@ -10,7 +10,7 @@ use futures_util::stream::{iter, unfold};
 use operations::inbox::inbox_of;
 use operations::{RolloutContext, store_failure};
 use receiver::inbox::files::{Item, Unreadable, files_below, items_from, items_in};
-use receiver::inbox::{Inbox, Reading};
+use receiver::inbox::{Busy, Inbox, Reading};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -163,10 +163,14 @@ impl Reader<'_> {
     fn take(&mut self, found: Result<Item, Unreadable>, copies: Copies) {
         match found {
             Ok(item) if item.is_report_file() => {
-                let mut reading = self.inbox.read_file_here(&item.bytes, &item.name, Arrival::Import);
-                let unpacked = reading.release();
-                let bytes = item.bytes.len() + unpacked;
-                self.push(Ready::Read(item, reading, copies), bytes);
+                match self.inbox.read_file_here(&item.bytes, &item.name, Arrival::Import) {
+                    Ok(mut reading) => {
+                        let unpacked = reading.release();
+                        let bytes = item.bytes.len() + unpacked;
+                        self.push(Ready::Read(item, reading, copies), bytes);
+                    }
+                    Err(busy) => self.push(Ready::Unread(not_now(item, &busy)), 0),
+                }
             }
             Ok(item) => {
                 let bytes = item.bytes.len();
@@ -231,6 +235,11 @@ fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, sender: &Sender<Vec<Ready>
     reader.send_chunk();
 }
 
+/// An item for which there was no memory. Unlike other unreadable ones, it may succeed when the import is run again.
+fn not_now(item: Item, busy: &Busy) -> Unreadable {
+    Unreadable { name: item.name, why: format!("not imported: {busy}. Run the import again") }
+}
+
 fn vouched(mut new: NewReport, trusted: bool) -> NewReport {
     if trusted {
         new.trust = new.trust.max(Trust::Trusted);
@@ -252,9 +261,10 @@ async fn store_all(
         async move {
             match one {
                 Ready::Mail(item, copies) => {
-                    let mut reading = inbox.read_mail_patiently(&item.bytes, Arrival::Import).await;
-                    reading.release();
-                    Ready::Read(item, reading, copies)
+                    match inbox.read_mail_patiently(&item.bytes, Arrival::Import).await {
+                        Ok(reading) => Ready::Read(item, reading, copies),
+                        Err(busy) => Ready::Unread(not_now(item, &busy)),
+                    }
                 }
                 other => other,
             }
@@ -264,10 +274,13 @@ async fn store_all(
     let mut progress = Progress::new(total);
     while let Some(batch) = batches.next().await {
         let mut reports = Vec::with_capacity(batch.len());
+        // The memory of the reports is in use until they are stored.
+        let mut memory = Vec::new();
         for one in batch {
             match one {
-                Ready::Read(item, reading, copies) => {
+                Ready::Read(item, mut reading, copies) => {
                     set_aside(inbox, item, &reading, copies, counts).await?;
+                    memory.extend(reading.take_memory());
                     reports.extend(reading.reports.into_iter().map(|new| vouched(new, trusted)));
                 }
                 Ready::Unread(unreadable) => {
@@ -278,6 +291,7 @@ async fn store_all(
             }
         }
         let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
+        drop(memory);
         reports.iter().zip(kept).for_each(|(new, kept)| counts.count(new, kept, known));
         progress.update(counts);
     }

@@ -1,0 +1,146 @@
+//! Decodes the content of a part: base64 and quoted-printable (RFC 2045 §6), and the character set of text. Errors of
+//! encoders are ignored, as RFC 2045 recommends. Memory is reserved before it is used.
+
+use super::{Part, without_line_end};
+use crate::inbox::extract::looks_like_a_report;
+use formats::report::{Held, HeldText, UnlimitedMemory, UnpackError, UnpackMemory};
+use mail_parser::decoders::charsets::DecoderFnc;
+use mail_parser::decoders::charsets::map::charset_decoder;
+
+/// The encoded bytes that are decoded to see what the content is.
+const BEGINNING_BYTES: usize = 512;
+/// Decoded bytes that are collected before memory is reserved for them.
+const CHUNK: usize = 4096;
+/// The memory of text in another character set, as a multiple of its size, at most.
+const CHARSET_FACTOR: usize = 4;
+
+/// The content of a part.
+pub(in super::super) enum Decoded<'m, 'r> {
+    /// As transferred.
+    Same(&'m [u8]),
+    /// After decoding.
+    Text(HeldText<'r>),
+}
+
+impl Decoded<'_, '_> {
+    /// The bytes.
+    pub(in super::super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Same(bytes) => bytes,
+            Self::Text(text) => text.bytes(),
+        }
+    }
+}
+
+impl<'m> Part<'m> {
+    /// True if the content may be a report, by its first bytes. Other content need not be decoded.
+    pub(in super::super) fn may_be_report(&self) -> bool {
+        let encoded = self.body.get(..BEGINNING_BYTES).unwrap_or(self.body);
+        let mut text = HeldText::new(&UnlimitedMemory);
+        let begins = match self.transfer_decode(encoded, &mut text) {
+            Ok(true) => text.bytes(),
+            _ => encoded,
+        };
+        // Text in UTF-16 is told by its zeros.
+        let is_wide = || self.charset().is_some() && begins.contains(&0);
+        looks_like_a_report(begins) || (!begins.is_empty() && begins.trim_ascii().is_empty()) || is_wide()
+    }
+
+    /// Decodes the content.
+    ///
+    /// # Errors
+    ///
+    /// [`UnpackError::Busy`] or [`UnpackError::Memory`] if there is no memory for it.
+    pub(in super::super) fn decode<'r>(
+        &self,
+        memory: &'r dyn UnpackMemory,
+    ) -> Result<Decoded<'m, 'r>, UnpackError> {
+        let mut text = HeldText::new(memory);
+        let decoded = match self.transfer_decode(self.body, &mut text)? {
+            true => Decoded::Text(text),
+            false => Decoded::Same(self.body),
+        };
+        let Some(charset) = self.charset() else { return Ok(decoded) };
+        let mut held = Held::new(memory);
+        held.grow(decoded.bytes().len().saturating_mul(CHARSET_FACTOR))?;
+        let mut text = HeldText::new(memory);
+        text.push(charset(decoded.bytes()).as_bytes())?;
+        Ok(Decoded::Text(text))
+    }
+
+    /// Appends the decoded content to `text`. False if it is not encoded.
+    fn transfer_decode(&self, body: &[u8], text: &mut HeldText<'_>) -> Result<bool, UnpackError> {
+        match self.head.encoding().as_str() {
+            "base64" => base64(body, text).map(|()| true),
+            "quoted-printable" => quoted_printable(body, text).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Converts text to UTF-8; `None` for other content, and for text that needs no conversion.
+    fn charset(&self) -> Option<DecoderFnc> {
+        let kind = self.head.content_type().filter(|kind| kind.ctype() == "text")?;
+        let charset = kind.attribute("charset")?;
+        let is_utf8 =
+            ["utf-8", "us-ascii", "utf8", "ascii"].iter().any(|one| charset.eq_ignore_ascii_case(one));
+        if is_utf8 { None } else { charset_decoder(charset.as_bytes()) }
+    }
+}
+
+/// Decodes base64 up to its padding. Characters outside of the alphabet are skipped.
+fn base64(body: &[u8], text: &mut HeldText<'_>) -> Result<(), UnpackError> {
+    let (mut chunk, mut bits, mut count) = (Vec::with_capacity(CHUNK), 0u32, 0);
+    for byte in body {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            b'=' => break,
+            _ => continue,
+        };
+        bits = ((bits << 6) | u32::from(value)) & 0xffff;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            chunk.push(((bits >> count) & 0xff) as u8);
+            if chunk.len() == CHUNK {
+                text.push(&chunk)?;
+                chunk.clear();
+            }
+        }
+    }
+    text.push(&chunk)
+}
+
+/// Decodes quoted-printable. What is not a valid code stays as it is.
+fn quoted_printable(body: &[u8], text: &mut HeldText<'_>) -> Result<(), UnpackError> {
+    let mut chunk = Vec::with_capacity(CHUNK + 2);
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let content = line.trim_ascii_end();
+        let end = line.get(without_line_end(line).len()..).unwrap_or_default();
+        let (content, end) = match content.strip_suffix(b"=") {
+            Some(content) => (content, &[][..]),
+            None => (content, end),
+        };
+        let mut rest = content;
+        while let Some((first, after)) = rest.split_first() {
+            let code = (*first == b'=').then(|| hex(after)).flatten();
+            chunk.push(code.unwrap_or(*first));
+            rest = if code.is_some() { after.get(2..).unwrap_or_default() } else { after };
+            if chunk.len() >= CHUNK {
+                text.push(&chunk)?;
+                chunk.clear();
+            }
+        }
+        chunk.extend_from_slice(end);
+    }
+    text.push(&chunk)
+}
+
+/// The byte that two hexadecimal digits stand for.
+fn hex(digits: &[u8]) -> Option<u8> {
+    let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
+    u8::try_from((digit(0)? << 4) | digit(1)?).ok()
+}
