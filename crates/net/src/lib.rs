@@ -33,6 +33,7 @@ pub mod https;
 pub mod key_files;
 pub mod memory_budget;
 pub mod rate_limit;
+pub mod redaction;
 pub mod smtp;
 pub mod tls;
 
