@@ -3,9 +3,13 @@
 //! the sending side's answers on the same machine never wait for a stranger's report. The memory for what is decompressed
 //! comes from one budget; input that does not fit is refused temporarily.
 
-use formats::limits::{INBOX_BUFFER_BYTES, INBOX_SMALL_BYTES, INBOX_UNPACKED_BYTES};
+use formats::limits::{
+    INBOX_BUFFER_BYTES, INBOX_LMTP_BUFFER_BYTES, INBOX_POST_BUFFER_BYTES, INBOX_SMALL_BYTES,
+    INBOX_UNPACKED_BYTES,
+};
 use net::memory_budget::{MemoryBudget, Reservation};
 use std::sync::{Arc, OnceLock};
+use store::reports::Arrival;
 use tokio::sync::Semaphore;
 
 /// Runs extraction jobs, a few at a time.
@@ -56,16 +60,34 @@ impl ExtractionPool {
     }
 }
 
-/// The memory for messages and posted files that are being received, over all sessions of this process.
-pub fn receive_buffers() -> MemoryBudget {
-    static SHARED: OnceLock<MemoryBudget> = OnceLock::new();
-    SHARED.get_or_init(|| MemoryBudget::new(INBOX_BUFFER_BYTES, INBOX_SMALL_BYTES)).clone()
+/// The memory for messages or report files that are being received, over all sessions of this process that arrive in this
+/// way. Strangers who use up that of SMTP or HTTPS leave that of LMTP to the operator's mail server.
+pub fn receive_buffers(arrival: Arrival) -> MemoryBudget {
+    static SMTP: OnceLock<MemoryBudget> = OnceLock::new();
+    static LMTP: OnceLock<MemoryBudget> = OnceLock::new();
+    static HTTPS: OnceLock<MemoryBudget> = OnceLock::new();
+    let (shared, bytes) = match arrival {
+        Arrival::Lmtp => (&LMTP, INBOX_LMTP_BUFFER_BYTES),
+        Arrival::Https => (&HTTPS, INBOX_POST_BUFFER_BYTES),
+        _ => (&SMTP, INBOX_BUFFER_BYTES),
+    };
+    shared.get_or_init(|| MemoryBudget::new(bytes, INBOX_SMALL_BYTES)).clone()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn each_way_of_arrival_has_its_own_memory_for_what_is_being_received() {
+        let mut strangers = receive_buffers(Arrival::Smtp).reservation();
+        assert!(strangers.cover(INBOX_BUFFER_BYTES / 4 * 3));
+        assert!(!receive_buffers(Arrival::Smtp).has_room_for(INBOX_SMALL_BYTES + 1));
+        for arrival in [Arrival::Lmtp, Arrival::Https] {
+            assert_eq!(receive_buffers(arrival).used(), 0);
+        }
+    }
 
     #[tokio::test]
     async fn no_more_jobs_run_at_once_than_there_are_workers() {

@@ -85,7 +85,8 @@ impl Role {
         match self {
             Self::Policies(policies) => policies.proxy_header,
             Self::Plain(plain) => plain.proxy_header,
-            Self::PlainHttp(_) | Self::Pages(_) => true,
+            Self::PlainHttp(_) => true,
+            Self::Pages(pages) => pages.is_behind_proxy(),
             _ => false,
         }
     }
