@@ -3,17 +3,23 @@
 //!
 //! The bytes of a connection go to a [`FrameReader`], which cuts them into responses and bounds each. [`Response::parse`]
 //! reads one. A response that is not needed, or that breaks the grammar, becomes [`Response::Other`]: servers have
-//! extensions, and one odd response must not end the connection. Names of mailboxes are sent in [`encode_mailbox`]'s
-//! form, which never contains a line end.
+//! extensions, and one odd response must not end the connection. What a response keeps is bounded, whatever the server
+//! sends: UIDs are a [`UidSet`] of ranges. Names of mailboxes are sent in [`encode_mailbox`]'s form, which never
+//! contains a line end.
 
 mod frame;
 mod mailbox_name;
+mod uid_set;
 mod values;
 
 pub use frame::{FrameError, FrameReader};
-pub use mailbox_name::{encode_mailbox, quote};
+pub use mailbox_name::{decode_mailbox, encode_mailbox, quote, quote_mailbox};
+pub use uid_set::UidSet;
 
-use crate::limits::IMAP_SEARCH_RESULTS;
+use crate::limits::{
+    IMAP_CAPABILITIES, IMAP_CAPABILITY_BYTES, IMAP_CODE_BYTES, IMAP_NAME_BYTES, IMAP_NAMESPACES,
+    IMAP_TEXT_BYTES,
+};
 use std::collections::BTreeSet;
 use values::{Value, values};
 
@@ -31,19 +37,21 @@ pub enum Response {
     },
     /// An untagged status, such as the greeting or `* OK [UIDVALIDITY 3]`.
     State(State),
-    /// The server's capabilities, in upper case.
+    /// The server's capabilities, in upper case; at most [`IMAP_CAPABILITIES`].
     Capabilities(BTreeSet<String>),
     /// The UIDs or numbers that a search found.
-    Search(Vec<u32>),
+    Search(UidSet),
     /// The number of messages in the selected mailbox.
     Exists(u32),
     /// Data of one message.
     Fetch(Fetched),
-    /// The prefixes of all namespaces (RFC 2342), the user's own first. Encoded as in [`encode_mailbox`].
+    /// The prefixes of the namespaces (RFC 2342), the user's own first; at most [`IMAP_NAMESPACES`]. Encoded as in
+    /// [`encode_mailbox`].
     Namespaces(Vec<String>),
     /// One mailbox of a LIST response.
     Mailbox {
-        /// The name, encoded as in [`encode_mailbox`].
+        /// The name as the server sent it, usually encoded as in [`encode_mailbox`]; at most [`IMAP_NAME_BYTES`], and
+        /// without control characters.
         name: String,
         /// False for `\Noselect` and `\NonExistent`.
         is_selectable: bool,
@@ -72,9 +80,10 @@ pub enum Status {
 pub struct State {
     /// The status.
     pub status: Status,
-    /// The text within the brackets, such as `UIDVALIDITY 3`; empty without a response code.
+    /// The text within the brackets, such as `UIDVALIDITY 3`; empty without a response code. At most
+    /// [`IMAP_CODE_BYTES`].
     pub code: String,
-    /// The text for people.
+    /// The text for people; at most [`IMAP_TEXT_BYTES`].
     pub text: String,
 }
 
@@ -96,9 +105,11 @@ impl Response {
         let line = String::from_utf8_lossy(line);
         let line = line.trim_end();
         match line.split_once(' ').unwrap_or((line, "")) {
-            ("+", text) => Self::Continuation(text.to_owned()),
+            ("+", text) => Self::Continuation(cut(text, IMAP_TEXT_BYTES).to_owned()),
             ("*", rest) => untagged(frame, rest),
-            (tag, rest) => Self::Done { tag: tag.to_owned(), state: State::parse(rest) },
+            (tag, rest) => {
+                Self::Done { tag: cut(tag, IMAP_TEXT_BYTES).to_owned(), state: State::parse(rest) }
+            }
         }
     }
 }
@@ -109,10 +120,7 @@ fn untagged(frame: &[u8], line: &str) -> Response {
     match word.to_ascii_uppercase().as_str() {
         "OK" | "NO" | "BAD" | "BYE" | "PREAUTH" => Response::State(State::parse(line)),
         "CAPABILITY" => Response::Capabilities(upper_words(rest)),
-        // RFC 7162 appends `(MODSEQ n)`.
-        "SEARCH" => {
-            Response::Search(rest.split_ascii_whitespace().map_while(|uid| uid.parse().ok()).collect())
-        }
+        "SEARCH" => Response::Search(search(rest)),
         "ESEARCH" => Response::Search(extended_search(rest)),
         "NAMESPACE" => Response::Namespaces(prefixes(&data())),
         "LIST" => mailbox(&data()).unwrap_or(Response::Other),
@@ -128,18 +136,47 @@ fn untagged(frame: &[u8], line: &str) -> Response {
 }
 
 fn upper_words(text: &str) -> BTreeSet<String> {
-    text.split_ascii_whitespace().map(str::to_ascii_uppercase).collect()
+    let words = text.split_ascii_whitespace().filter(|word| word.len() <= IMAP_CAPABILITY_BYTES);
+    words.take(IMAP_CAPABILITIES).map(str::to_ascii_uppercase).collect()
+}
+
+/// The first `most` bytes, or fewer, so that no character is cut in two.
+fn cut(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}
+
+/// The numbers of a SEARCH response. RFC 7162 appends `(MODSEQ n)`.
+fn search(text: &str) -> UidSet {
+    let mut is_understood = true;
+    let words = text.split_ascii_whitespace().take_while(|word| !word.starts_with('('));
+    let numbers = words.map_while(|word| {
+        let number = word.parse().ok();
+        is_understood &= number.is_some();
+        number.map(|uid| (uid, uid))
+    });
+    let mut found = UidSet::from_ranges(numbers);
+    if !is_understood {
+        found.set_incomplete();
+    }
+    found
 }
 
 /// The UIDs behind `ALL` in a response of RFC 4731, which a server of IMAP4rev2 alone sends: `4,7:9`.
-fn extended_search(text: &str) -> Vec<u32> {
+fn extended_search(text: &str) -> UidSet {
     let mut words = text.split_ascii_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("ALL"));
-    let ranges = words.nth(1).unwrap_or_default().split(',').filter_map(|range| {
+    let mut is_understood = true;
+    let all = words.nth(1).unwrap_or_default().split(',').filter(|range| !range.is_empty());
+    let ranges = all.filter_map(|range| {
         let (first, last) = range.split_once(':').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        Some(first.min(last)..=first.max(last))
+        let bounds = first.parse().ok().zip(last.parse().ok());
+        is_understood &= bounds.is_some();
+        bounds
     });
-    ranges.flatten().take(IMAP_SEARCH_RESULTS).collect()
+    let mut found = UidSet::from_ranges(ranges);
+    if !is_understood {
+        found.set_incomplete();
+    }
+    found
 }
 
 fn fetched(items: &[Value<'_>]) -> Fetched {
@@ -164,17 +201,25 @@ fn fetched(items: &[Value<'_>]) -> Fetched {
 /// delimiter.
 fn prefixes(classes: &[Value<'_>]) -> Vec<String> {
     let prefix = |namespace: &Value<'_>| namespace.members().first().and_then(Value::text);
-    classes.iter().flat_map(Value::members).filter_map(prefix).collect()
+    let prefixes = classes.iter().flat_map(Value::members).filter_map(prefix);
+    prefixes.filter(|prefix| is_usable_name(prefix)).take(IMAP_NAMESPACES).collect()
+}
+
+/// False for a name that could not be sent back within a line, or that is longer than any real one.
+fn is_usable_name(name: &str) -> bool {
+    name.len() <= IMAP_NAME_BYTES && !name.contains(char::is_control)
 }
 
 fn mailbox(items: &[Value<'_>]) -> Option<Response> {
-    let [Value::List(attributes), _, name] = items else { return None };
+    // RFC 5258 appends extended data.
+    let [Value::List(attributes), _, name, ..] = items else { return None };
     let hidden = ["\\noselect", "\\nonexistent"];
     let is_hidden = attributes
         .iter()
         .filter_map(Value::text)
         .any(|attribute| hidden.contains(&attribute.to_ascii_lowercase().as_str()));
-    Some(Response::Mailbox { name: name.text()?, is_selectable: !is_hidden })
+    let name = name.text().filter(|name| is_usable_name(name))?;
+    Some(Response::Mailbox { name, is_selectable: !is_hidden })
 }
 
 impl State {
@@ -190,7 +235,8 @@ impl State {
         };
         let split = rest.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']'));
         let (code, text) = split.unwrap_or(("", rest));
-        Self { status, code: code.to_owned(), text: text.trim().to_owned() }
+        let (code, text) = (cut(code, IMAP_CODE_BYTES), cut(text.trim(), IMAP_TEXT_BYTES));
+        Self { status, code: code.to_owned(), text: text.to_owned() }
     }
 
     /// What follows `name` in the response code; `None` if the code is another one. Empty if nothing follows.
@@ -251,11 +297,13 @@ mod tests {
 
     #[test]
     fn data_responses_are_told_apart_and_unknown_ones_are_ignored() {
+        let found = |uids: &[u32]| Response::Search(UidSet::from_ranges(uids.iter().map(|uid| (*uid, *uid))));
         for (text, expected) in [
-            ("* SEARCH", Response::Search(vec![])),
-            ("* search 4 7 (MODSEQ 12)", Response::Search(vec![4, 7])),
-            ("* ESEARCH (TAG \"A1\") UID COUNT 3 ALL 4,7:8", Response::Search(vec![4, 7, 8])),
-            ("* ESEARCH (TAG \"A1\") UID", Response::Search(vec![])),
+            ("* SEARCH", found(&[])),
+            ("* search 4 7 (MODSEQ 12)", found(&[4, 7])),
+            ("* SEARCH 7 0 4 7", found(&[4, 7])),
+            ("* ESEARCH (TAG \"A1\") UID COUNT 3 ALL 4,7:8", found(&[4, 7, 8])),
+            ("* ESEARCH (TAG \"A1\") UID", found(&[])),
             ("* 12 EXISTS", Response::Exists(12)),
             ("+ idling", Response::Continuation("idling".into())),
             (
@@ -270,7 +318,14 @@ mod tests {
                 "* LIST (\\NoSelect) NIL Reports",
                 Response::Mailbox { name: "Reports".into(), is_selectable: false },
             ),
+            (
+                "* LIST () NIL \"a \\\\ \\\"b\\\"\" (\"CHILDINFO\" (\"SUBSCRIBED\"))",
+                Response::Mailbox { name: "a \\ \"b\"".into(), is_selectable: true },
+            ),
+            ("* LIST () \"\\\\\" ~{3}\r\na b", Response::Mailbox { name: "a b".into(), is_selectable: true }),
+            ("* LIST () \".\" {4}\r\na\r\nb", Response::Other),
             ("* 3 FETCH (UID", Response::Other),
+            ("* VANISHED 5", Response::Other),
             ("* 3 EXPUNGE", Response::Other),
             ("* VANISHED (EARLIER) 1:3", Response::Other),
             ("* ", Response::Other),
@@ -280,9 +335,46 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_a_search_is_cut_at_the_limit() {
+    fn what_a_response_keeps_is_bounded_whatever_the_server_sends() {
         let Response::Search(found) = Response::parse(b"* ESEARCH UID ALL 1:4294967295,7") else { panic!() };
-        assert_eq!(found.len(), IMAP_SEARCH_RESULTS);
+        assert_eq!((found.range_count(), found.is_complete()), (1, true));
+        let many = format!("* CAPABILITY {}", (0..100_000).map(|n| format!("X{n} ")).collect::<String>());
+        let Response::Capabilities(listed) = Response::parse(many.as_bytes()) else { panic!() };
+        assert_eq!(listed.len(), IMAP_CAPABILITIES);
+        let long = format!("* CAPABILITY IDLE {}", "X".repeat(1 << 20));
+        let Response::Capabilities(listed) = Response::parse(long.as_bytes()) else { panic!() };
+        assert_eq!(listed.into_iter().collect::<Vec<_>>(), ["IDLE"]);
+        let name = |length| format!("* LIST () \"/\" \"{}\"", "n".repeat(length));
+        assert!(matches!(Response::parse(name(IMAP_NAME_BYTES).as_bytes()), Response::Mailbox { .. }));
+        assert_eq!(Response::parse(name(IMAP_NAME_BYTES + 1).as_bytes()), Response::Other);
+        let spaces = format!("* NAMESPACE ({}) NIL NIL", "(\"a\" \"/\")".repeat(1000));
+        let Response::Namespaces(prefixes) = Response::parse(spaces.as_bytes()) else { panic!() };
+        assert_eq!(prefixes.len(), IMAP_NAMESPACES);
+        let text = state(&format!("* BYE [X {}] {}", "é".repeat(1 << 19), "é".repeat(1 << 19)));
+        assert!(text.code.len() <= IMAP_CODE_BYTES && text.text.len() <= IMAP_TEXT_BYTES);
+        // A list of many small values takes more memory than its bytes.
+        let values = format!("* 1 FETCH (UID 3 X ({}))", "a ".repeat(1 << 20));
+        assert_eq!(Response::parse(values.as_bytes()), Response::Other);
+    }
+
+    #[test]
+    fn a_search_that_is_not_understood_to_its_end_is_not_complete() {
+        for (text, uids) in [("* SEARCH 4 x 7", vec![4]), ("* ESEARCH UID ALL 4,x,7", vec![4, 7])] {
+            let Response::Search(found) = Response::parse(text.as_bytes()) else { panic!() };
+            assert_eq!((found.iter().collect::<Vec<_>>(), found.is_complete()), (uids, false), "{text}");
+        }
+    }
+
+    #[test]
+    fn items_of_a_message_are_found_in_any_order_beside_unknown_ones() {
+        for text in [
+            "* 3 FETCH (MODSEQ (12) ENVELOPE NIL BODY[] ~{2}\r\nhi FLAGS () UID 9 RFC822.SIZE 2)",
+            "* 3 FETCH (RFC822.SIZE 2 X-GM-LABELS (\"a\" \\Inbox) UID 9 BODY[] {2+}\r\nhi)",
+            "* 3 FETCH (BODY[] \"hi\" UID 9 ENVELOPE (NIL NIL ((NIL NIL \"a\" \"b\")) NIL) RFC822.SIZE 2)",
+        ] {
+            let expected = Fetched { uid: Some(9), size: Some(2), body: Some(b"hi".to_vec()) };
+            assert_eq!(Response::parse(text.as_bytes()), Response::Fetch(expected), "{text}");
+        }
     }
 
     proptest! {

@@ -209,11 +209,17 @@ limits! {
     /// Levels of messages within messages that are searched for reports. If a deeper one claims to be a TLS report, the
     /// whole message is quarantined.
     INBOX_DEPTH: usize = 4;
-    /// Messages, report files and their buffers that are being received, over all connections. A message that would
-    /// exceed it is refused temporarily (452 by SMTP and LMTP, 503 by HTTPS).
+    /// Messages and their buffers that are being received by SMTP, over all connections. A message that would exceed it is
+    /// refused temporarily (452).
     INBOX_BUFFER_BYTES: usize = 134_217_728;
-    /// A message that is still accepted when three quarters of `INBOX_BUFFER_BYTES` are in use; larger ones are refused
-    /// temporarily then, so that they can't keep out ordinary reports.
+    /// Messages and their buffers that are being received by LMTP, over all connections. A message that would exceed it is
+    /// refused temporarily (452).
+    INBOX_LMTP_BUFFER_BYTES: usize = 67_108_864;
+    /// Report files and their buffers that are being received by HTTPS POST, over all requests. A report that would exceed
+    /// it is refused temporarily (503).
+    INBOX_POST_BUFFER_BYTES: usize = 67_108_864;
+    /// A message or report file that is still accepted when three quarters of these buffers are in use; larger ones are
+    /// refused temporarily then, so that they can't keep out ordinary reports.
     INBOX_SMALL_BYTES: usize = 262_144;
     /// Decompressed and parsed reports that are not stored yet, over all ways of arrival. A message that would exceed it
     /// is refused temporarily (451, 503); an import and a mailbox wait for `INBOX_WAIT_TIME`. A report that needs more
@@ -238,13 +244,43 @@ limits! {
     IMAP_RESPONSE_BYTES: usize = 16_777_216;
     /// All responses of an IMAP server to one command.
     IMAP_REPLY_BYTES: usize = 33_554_432;
-    /// Messages that a search by ranges (RFC 4731) returns; further ones are found by the next search.
-    IMAP_SEARCH_RESULTS: usize = 1_000_000;
+    /// All responses of an IMAP server to one command before the sign-in, and its greeting.
+    IMAP_SIGN_IN_BYTES: usize = 65_536;
+    /// One command before the sign-in to an IMAP server, from its beginning to the end of the answer.
+    IMAP_SIGN_IN_TIME: Duration = Duration::from_secs(120);
+    /// One command to an IMAP server after the sign-in, from its beginning to the end of the answer. The connection is
+    /// closed then, even if the server still sends.
+    IMAP_COMMAND_TIME: Duration = Duration::from_secs(600);
+    /// Challenges of an IMAP server during one AUTHENTICATE.
+    IMAP_CHALLENGES: usize = 4;
+    /// Separate ranges in a set of UIDs. A search that finds more returns the lowest ones; the next one goes on above.
+    IMAP_UID_RANGES: usize = 100_000;
+    /// Messages of one folder that are read before the other folders have their turn.
+    IMAP_ROUND_MESSAGES: usize = 1000;
+    /// Messages of one folder that could not be read and are remembered for a retry; further ones are read again after the
+    /// next start only.
+    IMAP_POSTPONED: usize = 10_000;
+    /// Values in a response of an IMAP server, such as the items of a message. A response with more is ignored.
+    IMAP_VALUES: usize = 20_000;
+    /// The name of a folder or namespace that an IMAP server sends, encoded. A longer one is ignored.
+    IMAP_NAME_BYTES: usize = 1000;
+    /// Folders of one LIST response that are looked at; further ones are ignored.
+    IMAP_LISTED: usize = 1000;
+    /// Prefixes of a NAMESPACE response; further ones are ignored.
+    IMAP_NAMESPACES: usize = 100;
+    /// Capabilities of an IMAP server; further ones are ignored.
+    IMAP_CAPABILITIES: usize = 500;
+    /// One capability of an IMAP server. A longer one is ignored.
+    IMAP_CAPABILITY_BYTES: usize = 100;
+    /// The response code in a status of an IMAP server; the rest is ignored.
+    IMAP_CODE_BYTES: usize = 65_536;
+    /// The text for people in a status of an IMAP server; the rest is ignored.
+    IMAP_TEXT_BYTES: usize = 4096;
     /// The nesting depth of lists in a response of an IMAP server.
     IMAP_DEPTH: usize = 8;
     /// One read or write on an IMAP connection, a TLS handshake, or a request for an access token.
     IMAP_TIME: Duration = Duration::from_secs(60);
-    /// Folders of one mailbox; further ones are ignored with a warning.
+    /// Folders of one mailbox that are read; further ones are ignored with a warning.
     IMAP_FOLDERS: usize = 100;
     /// The answer of an OAuth server, an access token in a file, or the output of a command that prints one.
     ACCESS_TOKEN_BYTES: usize = 65_536;
@@ -252,12 +288,32 @@ limits! {
     ZIP_MEMBERS: usize = 10_000;
     /// The nesting depth of imported folders.
     IMPORT_DEPTH: usize = 16;
-    /// Concurrent connections to the report inbox; further ones wait until they are accepted.
+    /// Concurrent SMTP connections to the report inbox; further ones are closed with 421.
     INBOX_CONNECTIONS: usize = 512;
+    /// Concurrent SMTP connections to the report inbox from one IPv4 address or one IPv6 /64; further ones are closed with
+    /// 421.
+    INBOX_CONNECTIONS_PER_CLIENT: usize = 32;
+    /// Concurrent LMTP connections to the report inbox; further ones are closed with 421.
+    INBOX_LMTP_CONNECTIONS: usize = 128;
+    /// Commands of one session of the report inbox without a message that is stored. It then ends with 421.
+    INBOX_COMMANDS: usize = 200;
+    /// Refused commands of one session of the report inbox without a message that is stored. At the next one, the session
+    /// ends with 421.
+    INBOX_BAD_COMMANDS: usize = 10;
+    /// One session of the report inbox without a message that is stored. It then ends with 421.
+    INBOX_IDLE_TIME: Duration = Duration::from_secs(300);
     /// Messages over one connection to the report inbox.
     INBOX_MESSAGES: usize = 1000;
-    /// Receiving one message in the report inbox, from `DATA` to its end, or one report by HTTPS POST.
+    /// Receiving one message in the report inbox, from `DATA` to its end.
     INBOX_MESSAGE_TIME: Duration = Duration::from_secs(600);
+    /// Receiving one report by HTTPS POST. The request is then answered with 408.
+    INBOX_POST_TIME: Duration = Duration::from_secs(120);
+    /// A pause within the body of a report by HTTPS POST. The request is then answered with 408.
+    INBOX_POST_PAUSE: Duration = Duration::from_secs(15);
+    /// Concurrent reports by HTTPS POST; further ones are answered with 503.
+    INBOX_POSTS: usize = 32;
+    /// Concurrent reports by HTTPS POST from one IPv4 address or one IPv6 /64; further ones are answered with 429.
+    INBOX_POSTS_PER_CLIENT: usize = 8;
     /// One session of the report inbox.
     INBOX_SESSION_TIME: Duration = Duration::from_secs(3600);
     /// Public checks per minute in total, if public checks are enabled.

@@ -35,6 +35,7 @@ pub mod key_files;
 pub mod memory_budget;
 pub mod random;
 pub mod rate_limit;
+pub mod redaction;
 pub mod smtp;
 pub mod tls;
 

@@ -44,6 +44,50 @@ impl<K: Eq + Hash> ConcurrencyLimit<K> {
     }
 }
 
+/// Limits concurrent connections or requests, in total and for each client. Nothing waits: a client beyond the limit is
+/// told to come back later, so that it does not hold a connection meanwhile.
+pub struct ClientLimit {
+    total: Arc<Semaphore>,
+    clients: Option<ConcurrencyLimit>,
+}
+
+/// A connection or request that counts until it is dropped.
+#[derive(Debug)]
+pub struct Admission {
+    _total: OwnedSemaphorePermit,
+    _client: Option<OwnedSemaphorePermit>,
+}
+
+/// Which limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitReached {
+    /// That of all clients.
+    Total,
+    /// That of this client.
+    Client,
+}
+
+impl ClientLimit {
+    /// Allows `total` at once, and `per_client` for each client, grouped by [`client`]; `None` does not limit it.
+    pub fn new(total: usize, per_client: Option<usize>) -> Self {
+        Self { total: Arc::new(Semaphore::new(total)), clients: per_client.map(ConcurrencyLimit::new) }
+    }
+
+    /// Counts a connection or request. `from` is `None` for a local one, which only counts in total.
+    ///
+    /// # Errors
+    ///
+    /// If a limit is reached. A client beyond its own limit takes nothing from the others.
+    pub fn try_take(&self, from: Option<IpAddr>) -> Result<Admission, LimitReached> {
+        let of_client = match (&self.clients, from) {
+            (Some(clients), Some(from)) => Some(clients.try_take(client(from)).ok_or(LimitReached::Client)?),
+            _ => None,
+        };
+        let of_total = self.total.clone().try_acquire_owned().map_err(|_| LimitReached::Total)?;
+        Ok(Admission { _total: of_total, _client: of_client })
+    }
+}
+
 /// Limits how often each client may do something. Allows bursts: a client may use its whole allowance at once.
 pub struct RateLimiter {
     /// The average time between two requests of one client.
@@ -148,6 +192,26 @@ mod tests {
         held.pop();
         assert!(full.await.is_some());
         assert!(limit.try_take(one).is_some());
+    }
+
+    #[test]
+    fn each_client_has_a_share_of_the_total_and_an_ipv6_network_is_one_client() {
+        let limit = ClientLimit::new(3, Some(2));
+        let [one, same, other]: [IpAddr; 3] =
+            ["2001:db8::1", "2001:db8::ffff", "192.0.2.1"].map(|text| text.parse().unwrap());
+        let first = limit.try_take(Some(one)).unwrap();
+        let _second = limit.try_take(Some(same)).unwrap();
+        assert_eq!(limit.try_take(Some(one)).unwrap_err(), LimitReached::Client);
+        let third = limit.try_take(Some(other)).unwrap();
+        assert_eq!(limit.try_take(None).unwrap_err(), LimitReached::Total);
+        assert_eq!(limit.try_take(Some(other)).unwrap_err(), LimitReached::Total);
+        drop(third);
+        assert!(limit.try_take(None).is_ok() && limit.try_take(Some(same)).is_err());
+        drop(first);
+        assert!(limit.try_take(Some(same)).is_ok());
+        let local = ClientLimit::new(2, None);
+        let _both = (local.try_take(Some(one)).unwrap(), local.try_take(Some(one)).unwrap());
+        assert_eq!(local.try_take(Some(one)).unwrap_err(), LimitReached::Total);
     }
 
     #[test]

@@ -116,6 +116,10 @@ impl Inbox {
         Box::pin(async move {
             let message = Arc::new(message);
             let reading = self.read_mail(message.clone(), is_returned, self.arrival).await?;
+            if is_returned && !reading.problems.is_empty() {
+                let message = with_return_path(&message);
+                return Ok(self.keep_reading(reading, &message).await?);
+            }
             Ok(self.keep_reading(reading, &message).await?)
         })
     }
@@ -162,6 +166,16 @@ impl Inbox {
             || domains.any(|ours| ours == domain)
             || self.name.as_ref().is_some_and(|name| name.as_str() == domain);
         user == "postmaster" && is_ours
+    }
+}
+
+/// The message with the header of final delivery (RFC 5321 §4.4). It keeps for the quarantine that the envelope named no
+/// sender, so that a retry does not take a returned report of our own for one about us.
+fn with_return_path(message: &[u8]) -> Vec<u8> {
+    let header = b"Return-Path: <>\r\n".as_slice();
+    match message.starts_with(header) {
+        true => message.to_vec(),
+        false => [header, message].concat(),
     }
 }
 

@@ -3,9 +3,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+use formats::limits::{INBOX_CONNECTIONS, INBOX_CONNECTIONS_PER_CLIENT, INBOX_POSTS_PER_CLIENT};
 use formats::report::pack;
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -389,24 +391,141 @@ fn mails(to: &str, from: &str, count: usize) -> Vec<String> {
     })
 }
 
+/// A running server, which ends with the value.
+struct Serving(std::process::Child);
+
+impl Serving {
+    /// Starts `serve` with this configuration, and waits until it listens at an address.
+    fn start(place: &Path, config: &str, at: &str) -> Self {
+        std::fs::write(place.join("sternpost.toml"), config).unwrap();
+        let serving = Self(command(place, &["serve"]).stderr(Stdio::null()).spawn().unwrap());
+        while TcpStream::connect(at).is_err() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        serving
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An address of this machine that nothing listens at.
+fn unused() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A connection from an address of this machine.
+fn connected(to: &str, from: &str) -> TcpStream {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(to.parse().unwrap()).await.unwrap().into_std().unwrap()
+    });
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+}
+
+/// The first line that the server sends.
+fn first_line(stream: &TcpStream) -> String {
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn strangers_who_hold_all_smtp_connections_hold_up_neither_each_other_nor_lmtp() {
+    let (place, smtp, lmtp) = (place(), unused(), unused());
+    let config = format!(
+        "[dns]\nservers = [\"127.0.0.1:1\"]\n[inbox]\naddresses = [\"r@a.example\"]\nname = \"mx.a.example\"\n\
+         smtp = [\"{smtp}\"]\nlmtp = [\"{lmtp}\"]\n"
+    );
+    let _serving = Serving::start(place.path(), &config, &lmtp);
+    let mut held = Vec::new();
+    let mut open = |from: &str| {
+        let stream = connected(&smtp, from);
+        let line = first_line(&stream);
+        held.push(stream);
+        line
+    };
+    for number in 1..=INBOX_CONNECTIONS / INBOX_CONNECTIONS_PER_CLIENT {
+        let from = format!("127.0.1.{number}");
+        for _ in 0..INBOX_CONNECTIONS_PER_CLIENT {
+            assert!(open(&from).starts_with("220"));
+        }
+        assert!(open(&from).starts_with("421 4.7.0"));
+    }
+    assert!(open("127.0.2.1").starts_with("421 4.3.2"));
+    assert!(first_line(&connected(&lmtp, "127.0.0.1")).starts_with("220"));
+    held.clear();
+    while !first_line(&connected(&smtp, "127.0.2.1")).starts_with("220") {}
+}
+
+/// The head of a response.
+fn head(stream: &TcpStream) -> String {
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    lines.take_while(|line| !line.is_empty()).map(|line| line.to_ascii_lowercase() + "\n").collect()
+}
+
+#[test]
+fn reports_by_post_have_a_rate_and_slow_ones_hold_up_neither_the_pages_nor_others() {
+    let (place, at) = (place(), unused());
+    let config = format!(
+        "[dns]\nservers = [\"127.0.0.1:1\"]\n[inbox]\nhttp = \"/in\"\nmessages_per_minute = 20\n\
+         [dashboard]\nlisten = [\"{at}\"]\n"
+    );
+    let _serving = Serving::start(place.path(), &config, &at);
+    let (code, url, err) = run(place.path(), &["reports", "address"]);
+    assert_eq!(code, 0, "{err}");
+    let path = format!("/in/{}", url.split("/in/").nth(1).unwrap().split_whitespace().next().unwrap());
+    let post = |from: &str, length: usize, body: &str| {
+        let mut stream = connected(&at, from);
+        let text = format!("POST {path} HTTP/1.1\r\nhost: {at}\r\ncontent-length: {length}\r\n\r\n{body}");
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let slow: Vec<TcpStream> = (0..INBOX_POSTS_PER_CLIENT).map(|_| post("127.0.0.2", 100, "{")).collect();
+    // The slow ones may still be on their way.
+    let refused = loop {
+        let answer = head(&post("127.0.0.2", 0, ""));
+        if !answer.starts_with("http/1.1 400") {
+            break answer;
+        }
+    };
+    assert!(refused.starts_with("http/1.1 429") && refused.contains("retry-after: 60"), "{refused}");
+    let body = report("1", "a.example", 5, 0).to_string();
+    let stored = head(&post("127.0.0.3", body.len(), &body));
+    assert!(stored.starts_with("http/1.1 201"), "{stored}");
+    let mut page = connected(&at, "127.0.0.2");
+    page.write_all(format!("GET /sign-in HTTP/1.1\r\nhost: {at}\r\n\r\n").as_bytes()).unwrap();
+    assert!(head(&page).starts_with("http/1.1 200"));
+    drop(slow);
+    let refused = loop {
+        let answer = head(&post("127.0.0.3", body.len(), &body));
+        if !answer.starts_with("http/1.1 200") {
+            break answer;
+        }
+    };
+    assert!(refused.starts_with("http/1.1 429") && refused.contains("retry-after: 60"), "{refused}");
+}
+
 #[test]
 fn one_address_begins_so_many_messages_a_minute_by_smtp_and_others_have_their_share() {
-    let place = place();
-    let at = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (place, at) = (place(), unused());
     let config = format!(
         "[dns]\nservers = [\"127.0.0.1:1\"]\n[inbox]\naddresses = [\"r@a.example\"]\nname = \"mx.a.example\"\n\
          smtp = [\"{at}\"]\nmessages_per_minute = 2\n"
     );
-    std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
-    let mut serving = command(place.path(), &["serve"]).stderr(Stdio::null()).spawn().unwrap();
-    while std::net::TcpStream::connect(&at).is_err() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let serving = Serving::start(place.path(), &config, &at);
     let first = mails(&at, "127.0.0.2:0", 3);
     let again = mails(&at, "127.0.0.2:0", 1);
     let other = mails(&at, "127.0.0.3:0", 1);
-    serving.kill().unwrap();
-    serving.wait().unwrap();
+    drop(serving);
     assert!(first[..2].iter().all(|reply| reply.starts_with("250")), "{first:?}");
     assert!(first[2].starts_with("450 4.7.1") && again[0].starts_with("450"), "{first:?} {again:?}");
     assert!(other[0].starts_with("250"), "{other:?}");

@@ -56,8 +56,9 @@ pub(super) const KEYS: &[Key] = &[
         default: "600",
         unset: "",
         about: "The maximum number of messages that one client (an IPv4 address or an IPv6 /64) may send by \
-            SMTP per minute. Further messages get a temporary error (450). LMTP is not limited. Raise the \
-            limit if one of your relays forwards all report mail by SMTP.",
+            SMTP per minute, and of reports that it may send by HTTPS POST. Further ones get a temporary error \
+            (450, 429). LMTP is not limited. Raise the limit if one of your relays forwards all report mail by \
+            SMTP. Behind a reverse proxy, `dashboard.behind_proxy` tells the clients apart.",
     },
     Key {
         path: "inbox.http",

@@ -1,6 +1,6 @@
 //! The values of a data response: atoms, strings and lists of these (RFC 9051 §4).
 
-use crate::limits::IMAP_DEPTH;
+use crate::limits::{IMAP_DEPTH, IMAP_VALUES};
 use std::borrow::Cow;
 
 /// A value.
@@ -33,23 +33,28 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Reads all values. `None` if the text breaks the grammar, or nests deeper than [`IMAP_DEPTH`].
+/// Reads all values. `None` if the text breaks the grammar, nests deeper than [`IMAP_DEPTH`], or has more than
+/// [`IMAP_VALUES`].
 pub(super) fn values(text: &[u8]) -> Option<Vec<Value<'_>>> {
     let mut rest = text;
-    let all = list(&mut rest, IMAP_DEPTH)?;
+    let mut left = IMAP_VALUES;
+    let all = list(&mut rest, IMAP_DEPTH, &mut left)?;
     rest.is_empty().then_some(all)
 }
 
-/// Reads values up to a closing parenthesis, which stays, or to the end.
-fn list<'a>(rest: &mut &'a [u8], depth: usize) -> Option<Vec<Value<'a>>> {
+/// Reads values up to a closing parenthesis, which stays, or to the end. `left` is how many values may follow.
+fn list<'a>(rest: &mut &'a [u8], depth: usize, left: &mut usize) -> Option<Vec<Value<'a>>> {
     let mut all = Vec::new();
     loop {
         *rest = rest.trim_ascii_start();
+        if !matches!(rest, [] | [b')', ..]) {
+            *left = left.checked_sub(1)?;
+        }
         match rest {
             [] | [b')', ..] => return Some(all),
             [b'(', after @ ..] => {
                 *rest = after;
-                let inner = list(rest, depth.checked_sub(1)?)?;
+                let inner = list(rest, depth.checked_sub(1)?, left)?;
                 *rest = rest.strip_prefix(b")")?;
                 all.push(Value::List(inner));
             }

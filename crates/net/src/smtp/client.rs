@@ -241,6 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
 
     /// Authenticates with AUTH PLAIN (RFC 4954, RFC 4616), or with AUTH LOGIN if the host does not offer PLAIN.
     async fn log_in(&mut self, login: &Login) -> Result<(), Fault> {
+        self.wire.secrets.remember(&login.password);
         let mechanisms = self.report.capabilities.iter().find_map(|line| line.strip_prefix("AUTH "));
         let mechanisms: Vec<String> = mechanisms.unwrap_or_default().split(' ').map(str::to_owned).collect();
         let offers = |name: &str| mechanisms.iter().any(|mechanism| mechanism == name);
@@ -268,6 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     /// Sends `secret` after `command`, keeping the secret out of the transcript.
     async fn send_secret(&mut self, command: &str, secret: &str) -> Result<Reply, Fault> {
         self.record(format!("C: {command} …"));
+        self.wire.secrets.remember(secret);
         let line = format!("{command} {secret}");
         self.wire.send(format!("{}\r\n", line.trim_start()).as_bytes()).await?;
         self.reply().await

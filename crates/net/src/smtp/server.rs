@@ -4,6 +4,10 @@
 //! Lines end in CRLF only: a bare LF ends neither a command nor the data, and is refused with 550, so that no server in
 //! front of this one sees other message boundaries ("SMTP smuggling"). The memory for messages comes from one
 //! [`MemoryBudget`] for all sessions; a message that does not fit is refused with 452.
+//!
+//! A session that stores no message is ended with 421 after a number of commands, a number of refused ones, or a time
+//! (RFC 5321 §3.8), so that a client can't hold a connection for nothing. A client that does not read its replies is
+//! disconnected.
 
 mod data;
 
@@ -12,13 +16,15 @@ use crate::memory_budget::{MemoryBudget, Reservation};
 use data::{Data, DataError, DataReader};
 use formats::DomainName;
 use formats::limits::{
-    INBOX_BUFFER_BYTES, INBOX_LINE_BYTES, INBOX_MESSAGE_BYTES, INBOX_MESSAGE_TIME, INBOX_MESSAGES,
-    INBOX_SESSION_TIME, INBOX_SMALL_BYTES, SMTP_COMMAND_BYTES, SMTP_REPLY_TIME,
+    INBOX_BAD_COMMANDS, INBOX_BUFFER_BYTES, INBOX_COMMANDS, INBOX_IDLE_TIME, INBOX_LINE_BYTES,
+    INBOX_MESSAGE_BYTES, INBOX_MESSAGE_TIME, INBOX_MESSAGES, INBOX_SESSION_TIME, INBOX_SMALL_BYTES,
+    SMTP_COMMAND_BYTES, SMTP_REPLY_TIME,
 };
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 /// A stream that an SMTP session can run on.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -94,8 +100,10 @@ pub struct ServerConfig {
     pub hostname: DomainName,
     /// How STARTTLS is handled.
     pub starttls: Starttls,
-    /// How long the server waits for more input, and for the TLS handshake.
+    /// How long one command may take to arrive, the next piece of a message, a reply to be read, and the TLS handshake.
     pub line_time: Duration,
+    /// How long a session may last without a message that is stored.
+    pub idle_time: Duration,
     /// The protocol.
     pub protocol: Protocol,
     /// The memory for messages that are being received, over all sessions.
@@ -112,11 +120,12 @@ pub enum Protocol {
 }
 
 impl ServerConfig {
-    /// The default configuration: SMTP, with [`SMTP_REPLY_TIME`] as the time limit, and [`INBOX_BUFFER_BYTES`] of memory
-    /// for messages.
+    /// The default configuration: SMTP, with [`SMTP_REPLY_TIME`] and [`INBOX_IDLE_TIME`] as the time limits, and
+    /// [`INBOX_BUFFER_BYTES`] of memory for messages.
     pub fn new(hostname: DomainName, starttls: Starttls) -> Self {
         let memory = MemoryBudget::new(INBOX_BUFFER_BYTES, INBOX_SMALL_BYTES);
-        Self { hostname, starttls, line_time: SMTP_REPLY_TIME, protocol: Protocol::Smtp, memory }
+        let (line_time, idle_time) = (SMTP_REPLY_TIME, INBOX_IDLE_TIME);
+        Self { hostname, starttls, line_time, idle_time, protocol: Protocol::Smtp, memory }
     }
 }
 
@@ -132,27 +141,37 @@ pub fn serve<'a>(
     })
 }
 
+/// Declines a connection with 421 and a reason, so that the client tries again later (RFC 5321 §3.1).
+pub fn decline<'a>(
+    stream: AnyStream,
+    config: &'a ServerConfig,
+    why: &'a str,
+) -> BoxFuture<'a, io::Result<()>> {
+    Box::pin(async move { Session::new(stream, config, false).reply(&format!("421 {why}")).await })
+}
+
 async fn talk(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailbox) -> io::Result<()> {
-    let mut session = Session { stream, buffer: Vec::new(), config, tls: false, envelope: None };
+    let mut session = Session::new(stream, config, false);
     let word = if config.protocol == Protocol::Lmtp { "LMTP" } else { "ESMTP" };
     session.reply(&format!("220 {} {word}", config.hostname)).await?;
-    let (mut errors, mut messages) = (0, 0);
-    while let Some(line) = session.line().await? {
-        let line = match line {
-            Line::Command(line) => line,
-            Line::BareLf => {
-                errors += 1;
-                session.reply("550 5.5.2 bare <LF> received").await?;
-                if errors > 10 {
-                    return session.reply("421 too many errors").await;
-                }
-                continue;
-            }
+    let mut idle = Idle::new(config);
+    let mut messages = 0;
+    loop {
+        let line = match session.line(idle.until).await? {
+            Line::Command(line) => Some(line),
+            Line::BareLf => None,
             Line::TooLong => return session.reply("500 5.5.2 line too long").await,
+            Line::Late => return session.reply("421 4.4.2 timeout").await,
+            Line::Closed => return Ok(()),
         };
-        let text = String::from_utf8_lossy(&line).into_owned();
+        idle.commands += 1;
+        if idle.commands > INBOX_COMMANDS {
+            return session.reply("421 4.7.0 too many commands without a message").await;
+        }
+        let text = line.as_ref().map(|line| String::from_utf8_lossy(line).into_owned()).unwrap_or_default();
         let (verb, rest) = text.split_once(' ').unwrap_or((&text, ""));
         let outcome = match verb.to_ascii_uppercase().as_str() {
+            _ if line.is_none() => session.refuse("550 5.5.2 bare <LF> received").await?,
             "QUIT" => return session.reply("221 bye").await,
             "STARTTLS" => match session.starttls().await? {
                 Some(upgraded) => {
@@ -166,16 +185,34 @@ async fn talk(stream: AnyStream, config: &ServerConfig, mailbox: &dyn Mailbox) -
             }
             "DATA" => {
                 messages += 1;
-                session.data(mailbox).await?
+                let outcome = session.data(mailbox).await?;
+                if outcome.is_ok() {
+                    idle = Idle::new(config);
+                }
+                outcome
             }
             other => session.simple(other, rest, mailbox).await?,
         };
-        errors = if outcome.is_ok() { 0 } else { errors + 1 };
-        if errors > 10 {
+        idle.refused += usize::from(outcome.is_err());
+        if idle.refused > INBOX_BAD_COMMANDS {
             return session.reply("421 too many errors").await;
         }
     }
-    Ok(())
+}
+
+/// What a session did since its last message that was stored.
+struct Idle {
+    commands: usize,
+    /// Commands that were refused.
+    refused: usize,
+    /// When the session ends unless a message is stored.
+    until: Instant,
+}
+
+impl Idle {
+    fn new(config: &ServerConfig) -> Self {
+        Self { commands: 0, refused: 0, until: Instant::now() + config.idle_time }
+    }
 }
 
 /// A line from the client, where a command was expected.
@@ -185,6 +222,18 @@ enum Line {
     BareLf,
     /// The line is longer than [`SMTP_COMMAND_BYTES`].
     TooLong,
+    /// The line was not complete in time.
+    Late,
+    /// The client has closed the connection.
+    Closed,
+}
+
+/// The result of reading from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    More,
+    Late,
+    Closed,
 }
 
 struct Envelope {
@@ -201,9 +250,19 @@ struct Session<'c> {
 }
 
 impl<'c> Session<'c> {
+    fn new(stream: AnyStream, config: &'c ServerConfig, tls: bool) -> Self {
+        Self { stream, buffer: Vec::new(), config, tls, envelope: None }
+    }
+
+    /// Sends a reply. An error if the client does not read it in time.
     async fn reply(&mut self, line: &str) -> io::Result<()> {
-        self.stream.write_all(format!("{line}\r\n").as_bytes()).await?;
-        self.stream.flush().await
+        let text = format!("{line}\r\n");
+        let write = async {
+            self.stream.write_all(text.as_bytes()).await?;
+            self.stream.flush().await
+        };
+        let written = tokio::time::timeout(self.config.line_time, write).await;
+        written.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     async fn refuse(&mut self, line: &str) -> io::Result<Result<(), ()>> {
@@ -211,33 +270,40 @@ impl<'c> Session<'c> {
         Ok(Err(()))
     }
 
-    /// Reads one command line without its line ending; `None` when the client closed or timed out.
-    async fn line(&mut self) -> io::Result<Option<Line>> {
+    /// Reads one command line without its line ending, until `until` and at most for `line_time`.
+    async fn line(&mut self, until: Instant) -> io::Result<Line> {
+        let deadline = until.min(Instant::now() + self.config.line_time);
         loop {
+            if Instant::now() >= until {
+                return Ok(Line::Late);
+            }
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return Ok(Some(match line.strip_suffix(b"\r\n") {
+                return Ok(match line.strip_suffix(b"\r\n") {
                     _ if line.len() > SMTP_COMMAND_BYTES => Line::TooLong,
                     Some(line) => Line::Command(line.trim_ascii_end().to_vec()),
                     None => Line::BareLf,
-                }));
+                });
             }
             if self.buffer.len() > SMTP_COMMAND_BYTES {
-                return Ok(Some(Line::TooLong));
+                return Ok(Line::TooLong);
             }
-            if !self.read_more().await? {
-                return Ok(None);
+            match self.read_more(deadline).await? {
+                Input::More => {}
+                Input::Late => return Ok(Line::Late),
+                Input::Closed => return Ok(Line::Closed),
             }
         }
     }
 
-    /// Reads more input into the buffer; false at the end of the stream or after a timeout.
-    async fn read_more(&mut self) -> io::Result<bool> {
+    /// Reads more input into the buffer.
+    async fn read_more(&mut self, deadline: Instant) -> io::Result<Input> {
         let mut chunk = [0; 4096];
-        let read = tokio::time::timeout(self.config.line_time, self.stream.read(&mut chunk));
-        let count = read.await.unwrap_or(Ok(0))?;
+        let read = tokio::time::timeout_at(deadline, self.stream.read(&mut chunk));
+        let Ok(count) = read.await else { return Ok(Input::Late) };
+        let count = count?;
         self.buffer.extend(chunk.iter().take(count));
-        Ok(count > 0)
+        Ok(if count > 0 { Input::More } else { Input::Closed })
     }
 
     /// Handles the commands that do not change the stream.
@@ -322,7 +388,7 @@ impl<'c> Session<'c> {
         let stream = std::mem::replace(&mut self.stream, Box::new(unused));
         let handshake = tokio::time::timeout(self.config.line_time, upgrade.upgrade(stream));
         let stream = handshake.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
-        Ok(Some(Session { stream, buffer: Vec::new(), config: self.config, tls: true, envelope: None }))
+        Ok(Some(Session::new(stream, self.config, true)))
     }
 
     async fn data(&mut self, mailbox: &dyn Mailbox) -> io::Result<Result<(), ()>> {
@@ -334,7 +400,11 @@ impl<'c> Session<'c> {
         self.reply("354 go ahead").await?;
         let replies = if self.config.protocol == Protocol::Lmtp { envelope.to.len() } else { 1 };
         let message = tokio::time::timeout(INBOX_MESSAGE_TIME, self.message()).await;
-        let (reply, outcome) = match message.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))? {
+        let Some(message) = message.unwrap_or(Ok(None))? else {
+            self.reply("421 4.4.2 timeout").await?;
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        let (reply, outcome) = match message {
             Err(error) => (refusal(error), Err(())),
             Ok((message, _reservation)) => {
                 let incoming = Incoming { from: envelope.from, to: envelope.to, message, tls: self.tls };
@@ -350,20 +420,23 @@ impl<'c> Session<'c> {
         Ok(outcome)
     }
 
-    /// Reads a message up to the final dot. The reservation is for the message's memory, until it is stored.
-    async fn message(&mut self) -> io::Result<Result<(Vec<u8>, Reservation), DataError>> {
+    /// Reads a message up to the final dot; `None` if no more of it arrived in time. The reservation is for the message's
+    /// memory, until it is stored.
+    async fn message(&mut self) -> io::Result<Option<Result<(Vec<u8>, Reservation), DataError>>> {
         let mut reader = DataReader::new(self.config.memory.reservation());
         loop {
             match reader.take(&self.buffer) {
                 Data::More => {
                     self.buffer.clear();
-                    if !self.read_more().await? {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    match self.read_more(Instant::now() + self.config.line_time).await? {
+                        Input::More => {}
+                        Input::Late => return Ok(None),
+                        Input::Closed => return Err(io::ErrorKind::UnexpectedEof.into()),
                     }
                 }
                 Data::End(length) => {
                     self.buffer.drain(..length);
-                    return Ok(reader.finish());
+                    return Ok(Some(reader.finish()));
                 }
             }
         }

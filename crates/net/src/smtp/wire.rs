@@ -1,6 +1,7 @@
 //! Reads SMTP replies from a stream and writes commands and message text, with limits on size and time (RFC 5321 §4.2,
 //! §4.5). The SMTP client in [`super::client`] is built on it.
 
+use crate::redaction::Secrets;
 use formats::limits::{SMTP_LINE_BYTES, SMTP_REPLY_LINES};
 use std::fmt;
 use std::time::Duration;
@@ -60,16 +61,18 @@ pub(super) fn reply_line(line: &str) -> Option<(u16, bool, &str)> {
     (200..600).contains(&code).then(|| (code, more, line.get(4..).unwrap_or_default()))
 }
 
-/// A stream with a buffer of bytes that were read but not yet parsed. `time` limits each reply and each write.
+/// A stream with a buffer of bytes that were read but not yet parsed. `time` limits each reply and each write. Replies
+/// and errors are without the secrets that were sent.
 pub(super) struct Wire<S> {
     stream: S,
     buffer: Vec<u8>,
     time: Duration,
+    pub(super) secrets: Secrets,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub(super) fn new(stream: S, time: Duration) -> Self {
-        Self { stream, buffer: Vec::new(), time }
+        Self { stream, buffer: Vec::new(), time, secrets: Secrets::default() }
     }
 
     /// Returns the stream, and true when bytes after the last reply were already read.
@@ -86,9 +89,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let mut lines = Vec::new();
         loop {
             let line = self.line().await?;
-            let (code, more, text) =
-                reply_line(&line).ok_or_else(|| WireError::NotSmtp(line.chars().take(80).collect()))?;
-            lines.push(text.to_owned());
+            let (code, more, text) = reply_line(&line)
+                .ok_or_else(|| WireError::NotSmtp(self.secrets.redacted(&line).chars().take(80).collect()))?;
+            lines.push(self.secrets.redacted(text));
             if !more {
                 return Ok(Reply { code, lines });
             }
@@ -177,6 +180,25 @@ mod tests {
         #[test]
         fn any_line_is_parsed_without_panic(line in "\\PC{0,30}") {
             let _ = reply_line(&line);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_repeats_a_secret_is_returned_without_it_wherever_it_is_cut() {
+        let secret = "AHVzZXIAY29ycmVjdC1ob3JzZQ==";
+        for before in 0..90 {
+            let (near, mut far) = tokio::io::duplex(1 << 16);
+            let padding = "x".repeat(before);
+            far.write_all(format!("535 {padding}{secret} no\r\n{padding}{secret}\r\n").as_bytes())
+                .await
+                .unwrap();
+            let mut wire = Wire::new(near, Duration::from_secs(5));
+            wire.secrets.remember(secret);
+            assert_eq!(wire.reply().await.unwrap().to_string(), format!("535 {padding}… no"));
+            let error = wire.reply().await.unwrap_err().to_string();
+            let leaks =
+                secret.as_bytes().windows(8).any(|part| error.as_bytes().windows(8).any(|at| at == part));
+            assert!(!leaks, "{error}");
         }
     }
 

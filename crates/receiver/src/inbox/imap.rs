@@ -3,7 +3,8 @@
 //!
 //! [`ImapMailbox::keep`] holds one connection: `sign_in` opens it, `session` searches each folder for new mail, imports
 //! the reports and marks or moves them (`filing`), and waits for more. A report is marked once it is durable. Other mail
-//! is left unread in its folder. A message that can't be handled is logged once and passed over; `memory` remembers it.
+//! is left unread in its folder. A message that can't be handled is logged once, and tried again later and later; `memory`
+//! remembers it.
 
 mod access_token;
 mod connection;
@@ -17,8 +18,8 @@ pub use access_token::{TokenEndpoint, TokenError, TokenSource};
 use super::{Busy, Inbox};
 use formats::DomainName;
 use formats::imap::FrameError;
-use formats::limits::{IMAP_REPLY_BYTES, IMAP_TIME};
-use memory::Memory;
+use formats::limits::IMAP_TIME;
+use memory::{BackOff, Memory};
 use net::BoxFuture;
 use rustls::ClientConfig;
 use std::fmt;
@@ -123,15 +124,18 @@ pub enum ImapError {
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Broken(std::io::Error),
-    /// The server did not answer, or TLS took too long.
-    #[error("the server did not answer within {} seconds", IMAP_TIME.as_secs())]
+    /// The server did not answer, or did not end its answer, or TLS took too long.
+    #[error("the server did not answer within {} seconds, or does not end its answer", IMAP_TIME.as_secs())]
     Slow,
     /// A response exceeds a limit.
     #[error("{0}")]
     Frame(#[from] FrameError),
     /// All responses to one command exceed a limit.
-    #[error("the responses to one command are larger than {IMAP_REPLY_BYTES} bytes")]
-    TooMuch,
+    #[error("the responses to one command are larger than {bytes} bytes")]
+    TooMuch {
+        /// The limit.
+        bytes: usize,
+    },
     /// A report could not be stored.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -151,6 +155,10 @@ struct Pacing {
     idle: Duration,
     /// The time between two searches if the server does not support IDLE, or if there are several folders.
     poll: Duration,
+    /// The pause before each further search.
+    between_rounds: Duration,
+    /// How long a message that failed waits, by the clock of the inbox.
+    back_off: BackOff,
 }
 
 const PACING: Pacing = Pacing {
@@ -158,6 +166,8 @@ const PACING: Pacing = Pacing {
     max_retry: Duration::from_secs(300),
     idle: Duration::from_secs(9 * 60),
     poll: Duration::from_secs(60),
+    between_rounds: Duration::from_secs(1),
+    back_off: BackOff { first: Duration::from_secs(60), longest: Duration::from_secs(6 * 3600) },
 };
 
 impl ImapMailbox {

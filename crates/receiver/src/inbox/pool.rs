@@ -10,13 +10,14 @@
 
 use super::job_memory::{JobMemory, Stop};
 use formats::limits::{
-    INBOX_BUFFER_BYTES, INBOX_LARGE_PER_CLIENT, INBOX_SMALL_BYTES, INBOX_SMALL_PER_CLIENT,
-    INBOX_SMALL_UNPACKED_BYTES, INBOX_UNPACKED_BYTES,
+    INBOX_BUFFER_BYTES, INBOX_LARGE_PER_CLIENT, INBOX_LMTP_BUFFER_BYTES, INBOX_POST_BUFFER_BYTES, INBOX_SMALL_BYTES,
+    INBOX_SMALL_PER_CLIENT, INBOX_SMALL_UNPACKED_BYTES, INBOX_UNPACKED_BYTES,
 };
 use net::memory_budget::{MemoryBudget, Reservation};
 use net::rate_limit::{ConcurrencyLimit, client};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use store::reports::Arrival;
 use tokio::sync::Semaphore;
 
 /// Runs extraction jobs, a few at a time.
@@ -134,10 +135,18 @@ impl ExtractionPool {
     }
 }
 
-/// The memory for messages and posted files that are being received, over all sessions of this process.
-pub fn receive_buffers() -> MemoryBudget {
-    static SHARED: OnceLock<MemoryBudget> = OnceLock::new();
-    SHARED.get_or_init(|| MemoryBudget::new(INBOX_BUFFER_BYTES, INBOX_SMALL_BYTES)).clone()
+/// The memory for messages or report files that are being received, over all sessions of this process that arrive in this
+/// way. Strangers who use up that of SMTP or HTTPS leave that of LMTP to the operator's mail server.
+pub fn receive_buffers(arrival: Arrival) -> MemoryBudget {
+    static SMTP: OnceLock<MemoryBudget> = OnceLock::new();
+    static LMTP: OnceLock<MemoryBudget> = OnceLock::new();
+    static HTTPS: OnceLock<MemoryBudget> = OnceLock::new();
+    let (shared, bytes) = match arrival {
+        Arrival::Lmtp => (&LMTP, INBOX_LMTP_BUFFER_BYTES),
+        Arrival::Https => (&HTTPS, INBOX_POST_BUFFER_BYTES),
+        _ => (&SMTP, INBOX_BUFFER_BYTES),
+    };
+    shared.get_or_init(|| MemoryBudget::new(bytes, INBOX_SMALL_BYTES)).clone()
 }
 
 #[cfg(test)]
@@ -153,6 +162,16 @@ mod tests {
 
     fn reserving(bytes: usize) -> Job<()> {
         job(move |memory| memory.reserve(bytes).map_err(|_| memory.stop()))
+    }
+
+    #[test]
+    fn each_way_of_arrival_has_its_own_memory_for_what_is_being_received() {
+        let mut strangers = receive_buffers(Arrival::Smtp).reservation();
+        assert!(strangers.cover(INBOX_BUFFER_BYTES / 4 * 3));
+        assert!(!receive_buffers(Arrival::Smtp).has_room_for(INBOX_SMALL_BYTES + 1));
+        for arrival in [Arrival::Lmtp, Arrival::Https] {
+            assert_eq!(receive_buffers(arrival).used(), 0);
+        }
     }
 
     #[tokio::test]

@@ -6,10 +6,12 @@ use super::tasks::Tasks;
 use config::failure::Failure;
 use config::{CertificateFiles, InboxConfig};
 use formats::DomainName;
-use formats::limits::INBOX_CONNECTIONS;
+use formats::limits::{INBOX_CONNECTIONS, INBOX_CONNECTIONS_PER_CLIENT, INBOX_LMTP_CONNECTIONS};
 use net::BoxFuture;
-use net::rate_limit::RateLimiter;
-use net::smtp::server::{AnyStream, Incoming, KeepError, Mailbox, Protocol, ServerConfig, Starttls, serve};
+use net::rate_limit::{ClientLimit, LimitReached, RateLimiter};
+use net::smtp::server::{
+    AnyStream, Incoming, KeepError, Mailbox, Protocol, ServerConfig, Starttls, decline, serve,
+};
 use operations::inbox::inbox;
 use operations::world::World;
 use prometheus_client::metrics::counter::Counter;
@@ -22,7 +24,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
 use store::reports::Arrival;
-use tokio::sync::Semaphore;
 
 /// The period of the rate limit for messages from one address.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -32,7 +33,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct Mail {
     server: Arc<ServerConfig>,
     inbox: Arc<Inbox>,
-    connections: Arc<Semaphore>,
+    /// The connections of this protocol: strangers who use up those of SMTP do not hold up LMTP.
+    connections: Arc<ClientLimit>,
     /// The limit for messages from one address; `None` for LMTP, which only the operator's mail server uses.
     rates: Option<Arc<RateLimiter>>,
     counts: MailCounts,
@@ -84,8 +86,18 @@ impl Serve for Mail {
         shutdown: Shutdown,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            // Further connections wait in the kernel's backlog.
-            let Ok(_permit) = self.connections.acquire().await else { return };
+            let _admission = match self.connections.try_take(from) {
+                Ok(admission) => admission,
+                Err(reached) => {
+                    let why = match reached {
+                        LimitReached::Total => "4.3.2 too many connections, try again later",
+                        LimitReached::Client => "4.7.0 too many connections from your address",
+                    };
+                    // The client may be gone already.
+                    let _ = decline(stream, &self.server, why).await;
+                    return;
+                }
+            };
             let pace = self.rates.as_deref().zip(from);
             let inbox = self.inbox.for_client(pace.map(|(_, from)| from));
             let mailbox = ClientMailbox { inbox: &inbox, pace, counts: &self.counts };
@@ -134,26 +146,27 @@ impl MailRole {
                 async move { parts.0.keep(&parts.1, &parts.2).await }
             });
         }
-        let connections = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
+        let of_smtp = ClientLimit::new(INBOX_CONNECTIONS, Some(INBOX_CONNECTIONS_PER_CLIENT));
+        let of_lmtp = ClientLimit::new(INBOX_LMTP_CONNECTIONS, None);
         let rates = Some(Arc::new(RateLimiter::new(config.messages_per_minute, MINUTE)));
-        let mail = |protocol, arrival, rates| {
+        let mail = |protocol, arrival, connections, rates| {
             let server = ServerConfig {
                 protocol,
-                memory: receive_buffers(),
+                memory: receive_buffers(arrival),
                 ..ServerConfig::new(name.clone(), starttls.clone())
             };
             let inbox = Inbox { name: Some(name.clone()), ..inbox(config, store, world, arrival) };
             Mail {
                 server: Arc::new(server),
                 inbox: Arc::new(inbox),
-                connections: connections.clone(),
+                connections: Arc::new(connections),
                 rates,
                 counts: counts.clone(),
             }
         };
         Ok(Self {
-            smtp: mail(Protocol::Smtp, Arrival::Smtp, rates),
-            lmtp: mail(Protocol::Lmtp, Arrival::Lmtp, None),
+            smtp: mail(Protocol::Smtp, Arrival::Smtp, of_smtp, rates),
+            lmtp: mail(Protocol::Lmtp, Arrival::Lmtp, of_lmtp, None),
         })
     }
 }

@@ -87,7 +87,8 @@ impl Role {
             Self::Policies(policies) => policies.proxy_header,
             Self::Plain(plain) => plain.proxy_header,
             Self::Sessions(sessions) => sessions.is_behind_proxy(),
-            Self::PlainHttp(_) | Self::Pages(_) => true,
+            Self::PlainHttp(_) => true,
+            Self::Pages(pages) => pages.is_behind_proxy(),
             _ => false,
         }
     }

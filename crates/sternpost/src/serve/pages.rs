@@ -55,6 +55,11 @@ impl Pages {
         let router = router(&Dashboard::new(role, context)?, reports, public);
         Ok(Self { router, behind_proxy: role.behind_proxy, certificate })
     }
+
+    /// True if many clients may share the address of a proxy: also without a certificate, since a proxy may have it.
+    pub fn is_behind_proxy(&self) -> bool {
+        self.behind_proxy || self.certificate.is_none()
+    }
 }
 
 impl Serve for Pages {

@@ -88,6 +88,154 @@ async fn invalid_commands_are_rejected_and_too_many_end_the_session() {
     assert_eq!(output, "220 mx.b.example ESMTP\r\n500 5.5.2 line too long\r\n");
 }
 
+/// A message in one session.
+const MESSAGE: &str = "MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nhi\r\n.\r\n";
+
+#[tokio::test]
+async fn commands_without_a_message_are_counted_whatever_they_are_and_a_message_begins_the_count_again() {
+    for command in ["NOOP", "RSET", "EHLO x", "HELO x", "MAIL FROM:<>", "rset x"] {
+        let (output, _) = run_smtp(format!("{command}\r\n").repeat(2 * INBOX_COMMANDS).as_bytes()).await;
+        assert!(output.ends_with("421 4.7.0 too many commands without a message\r\n"), "{command}");
+        let replies = output.lines().filter(|line| line.starts_with("250 ")).count();
+        assert_eq!(replies, INBOX_COMMANDS, "{command}");
+    }
+    let noops = "NOOP\r\n".repeat(INBOX_COMMANDS - 10);
+    let (output, kept) = run_smtp(format!("{noops}{MESSAGE}{noops}{MESSAGE}QUIT\r\n").as_bytes()).await;
+    assert!(output.ends_with("221 bye\r\n") && kept.len() == 2, "{output}");
+}
+
+#[tokio::test]
+async fn refused_commands_are_counted_also_between_good_ones() {
+    for command in
+        ["VRFY a", "EXPN a", "AUTH PLAIN x", "GET / HTTP/1.1", "RCPT TO:<x@y.example>", "DATA", "STARTTLS"]
+    {
+        let script = format!("{command}\r\nNOOP\r\n").repeat(3 * INBOX_BAD_COMMANDS);
+        let (output, _) = run_smtp(script.as_bytes()).await;
+        assert!(output.ends_with("421 too many errors\r\n"), "{command}: {output}");
+        assert_eq!(output.matches("250 ok").count(), INBOX_BAD_COMMANDS, "{command}");
+    }
+    let bad = "VRFY a\r\n".repeat(INBOX_BAD_COMMANDS);
+    let (output, kept) = run_smtp(format!("{bad}{MESSAGE}{bad}QUIT\r\n").as_bytes()).await;
+    assert!(output.ends_with("221 bye\r\n") && kept.len() == 1, "{output}");
+}
+
+/// The replies of a session whose client sends pieces of a text, as many as the server reads, and never closes.
+async fn run_open(config: &ServerConfig, piece: &str) -> (String, io::Result<()>) {
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let mailbox = TestMailbox::default();
+    let (mut replies, mut commands) = tokio::io::split(near);
+    let flood = async {
+        while commands.write_all(piece.as_bytes()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut output = String::new();
+    let session =
+        async { tokio::join!(serve(Box::new(far), config, &mailbox), replies.read_to_string(&mut output)).0 };
+    let outcome = tokio::select! {
+        outcome = session => outcome,
+        () = flood => unreachable!(),
+    };
+    (output, outcome)
+}
+
+#[tokio::test]
+async fn a_session_without_a_message_ends_in_time_however_the_client_behaves() {
+    let short = Duration::from_millis(30);
+    for (line_time, idle_time) in [(short, Duration::from_secs(60)), (Duration::from_secs(60), short)] {
+        let config = ServerConfig { line_time, idle_time, ..config() };
+        let (output, _) = run_open(&config, "").await;
+        assert!(output.ends_with("421 4.4.2 timeout\r\n"), "{output}");
+    }
+    // Half a message, and then nothing.
+    let config = ServerConfig { line_time: short, ..config() };
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let mailbox = TestMailbox::default();
+    let (mut replies, mut commands) = tokio::io::split(near);
+    commands.write_all(MESSAGE.strip_suffix(".\r\n").unwrap().as_bytes()).await.unwrap();
+    let mut output = String::new();
+    let (outcome, _) =
+        tokio::join!(serve(Box::new(far), &config, &mailbox), replies.read_to_string(&mut output));
+    assert!(outcome.is_err() && output.ends_with("354 go ahead\r\n421 4.4.2 timeout\r\n"), "{output}");
+}
+
+#[tokio::test]
+async fn a_command_that_arrives_byte_by_byte_has_the_time_of_one_command() {
+    let config = ServerConfig { line_time: Duration::from_millis(30), ..config() };
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let mailbox = TestMailbox::default();
+    let (mut replies, mut commands) = tokio::io::split(near);
+    let trickle = async {
+        loop {
+            let _ = commands.write_all(b"N").await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let mut output = String::new();
+    tokio::select! {
+        _ = async { tokio::join!(serve(Box::new(far), &config, &mailbox), replies.read_to_string(&mut output)) } => {}
+        () = trickle => {}
+    }
+    assert!(output.ends_with("421 4.4.2 timeout\r\n"), "{output}");
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_disconnected() {
+    let config = ServerConfig { line_time: Duration::from_millis(30), ..config() };
+    // The replies do not fit into the stream's buffer.
+    let (mut near, far) = tokio::io::duplex(40);
+    let mailbox = TestMailbox::default();
+    let write = async {
+        while near.write_all(b"NOOP\r\n").await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let outcome = tokio::select! {
+        outcome = serve(Box::new(far), &config, &mailbox) => outcome,
+        () = write => unreachable!(),
+    };
+    assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::TimedOut);
+}
+
+/// Replaces the stream by one on which a client has sent a `MAIL` command.
+struct FakeTls;
+
+impl Upgrade for FakeTls {
+    fn upgrade(&self, _: AnyStream) -> BoxFuture<'_, io::Result<AnyStream>> {
+        Box::pin(async {
+            let (mut near, far) = tokio::io::duplex(1 << 16);
+            near.write_all(b"NOOP\r\n").await?;
+            // Kept open, so that the session does not end by itself.
+            tokio::spawn(async move {
+                let mut output = String::new();
+                let _ = near.read_to_string(&mut output).await;
+            });
+            Ok(Box::new(far) as AnyStream)
+        })
+    }
+}
+
+#[tokio::test]
+async fn commands_sent_ahead_of_the_tls_handshake_are_dropped() {
+    let config = ServerConfig {
+        starttls: Starttls::Offered(Arc::new(FakeTls)),
+        line_time: Duration::from_millis(30),
+        ..config()
+    };
+    let script = format!("EHLO x\r\nMAIL FROM:<evil@c.example>\r\nSTARTTLS\r\n{MESSAGE}");
+    let (output, kept) = run_with(&config, script.as_bytes()).await;
+    assert!(output.ends_with("220 go ahead\r\n") && kept.is_empty(), "{output}");
+}
+
+#[tokio::test]
+async fn a_declined_connection_gets_one_reply() {
+    let (mut near, far) = tokio::io::duplex(1 << 16);
+    let mut output = String::new();
+    decline(Box::new(far), &config(), "4.3.2 too many connections").await.unwrap();
+    near.read_to_string(&mut output).await.unwrap();
+    assert_eq!(output, "421 4.3.2 too many connections\r\n");
+}
+
 #[tokio::test]
 async fn a_bare_line_feed_ends_neither_the_data_nor_a_command() {
     let hidden = "MAIL FROM:<x@y.example>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nhidden\r\n.\r\n";

@@ -13,6 +13,7 @@ use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use net::dns::Dns;
+use net::redaction::Secrets;
 use rustls::ClientConfig;
 use serde::Deserialize;
 use std::fmt::Write as _;
@@ -48,6 +49,9 @@ pub struct TokenEndpoint {
     pub scope: Option<String>,
 }
 
+/// Characters of an OAuth server's error text that are shown.
+const ERROR_CHARACTERS: usize = 300;
+
 /// Why there is no access token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
@@ -81,13 +85,19 @@ struct Answer {
 }
 
 impl TokenSource {
-    /// An access token for one sign-in.
-    pub(super) async fn token(&self, dns: &dyn Dns, tls: &Arc<ClientConfig>) -> Result<String, ImapError> {
+    /// An access token for one sign-in. It is remembered in `secrets`, as are those that are sent to get it.
+    pub(super) async fn token(
+        &self,
+        dns: &dyn Dns,
+        tls: &Arc<ClientConfig>,
+        secrets: &Secrets,
+    ) -> Result<String, ImapError> {
         let token = match self {
             Self::File(path) => secret(path)?,
             Self::Command(words) => output(words).await?,
-            Self::Endpoint(endpoint) => endpoint.token(dns, tls).await?,
+            Self::Endpoint(endpoint) => endpoint.token(dns, tls, secrets).await?,
         };
+        secrets.remember(&token);
         // Anything else would end the SASL message early.
         match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
             true => Ok(token),
@@ -105,14 +115,21 @@ impl TokenSource {
 }
 
 impl TokenEndpoint {
-    async fn token(&self, dns: &dyn Dns, tls: &Arc<ClientConfig>) -> Result<String, ImapError> {
+    async fn token(
+        &self,
+        dns: &dyn Dns,
+        tls: &Arc<ClientConfig>,
+        secrets: &Secrets,
+    ) -> Result<String, ImapError> {
         let client_secret = self.client_secret_file.as_deref().map(secret).transpose()?;
         let refresh_token = self.refresh_token_file.as_deref().map(secret).transpose()?;
+        for known in client_secret.iter().chain(&refresh_token) {
+            secrets.remember(known);
+        }
         let body = self.form(client_secret.as_deref(), refresh_token.as_deref());
         let exchange = self.post(dns, tls, body);
         let bytes = tokio::time::timeout(IMAP_TIME, exchange).await.map_err(|_| ImapError::Slow)??;
-        let known: Vec<String> = client_secret.into_iter().chain(refresh_token.clone()).collect();
-        let answer = self.answer(&bytes, &known)?;
+        let answer = self.answer(&bytes, secrets)?;
         if let (Some(path), Some(new)) = (&self.refresh_token_file, &answer.refresh_token)
             && Some(new) != refresh_token.as_ref()
         {
@@ -172,21 +189,18 @@ impl TokenEndpoint {
         }
     }
 
-    /// Reads an answer. `secrets` are removed from an error text that repeats them.
-    fn answer(&self, bytes: &[u8], secrets: &[String]) -> Result<Answer, TokenError> {
+    /// Reads an answer. An error text that repeats secrets, also new ones, is shown without them.
+    fn answer(&self, bytes: &[u8], secrets: &Secrets) -> Result<Answer, TokenError> {
         let host = || self.url.host().to_string();
         // The reason could quote a part of the answer.
         let answer: Answer = serde_json::from_slice(bytes)
             .map_err(|_| TokenError::Endpoint(host(), "the answer is not the JSON of RFC 6749".to_owned()))?;
+        for new in answer.access_token.iter().chain(&answer.refresh_token) {
+            secrets.remember(new);
+        }
         if let Some(error) = &answer.error {
             let about = answer.error_description.as_deref().unwrap_or_default();
-            let text = format!("{error}: {about}");
-            let text = secrets
-                .iter()
-                .filter(|secret| !secret.is_empty())
-                .fold(text, |text, secret| text.replace(secret, "…"));
-            let text = text.chars().filter(|character| !character.is_control()).take(300).collect();
-            return Err(TokenError::Refused(text));
+            return Err(TokenError::Refused(secrets.shown(&format!("{error}: {about}"), ERROR_CHARACTERS)));
         }
         Ok(answer)
     }

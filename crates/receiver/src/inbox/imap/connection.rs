@@ -1,10 +1,18 @@
 //! One IMAP connection: sends commands and returns what the server answered. A command that the server refuses (NO,
-//! BAD) is [`ImapError::Refused`], after which the connection can be used further; any other error ends it. Every
-//! answer is bounded in size and time.
+//! BAD) is [`ImapError::Refused`], after which the connection can be used further; any other error ends it.
+//!
+//! A server can't use up memory or time: each command has a limit of bytes and a deadline, stricter before the sign-in,
+//! and of the responses only what the command asks for ([`Wanted`]) is kept. Texts of the server are shown without the
+//! secrets that it was sent.
 
 use super::ImapError;
-use formats::imap::{FrameReader, Response, State, Status};
-use formats::limits::{IMAP_REPLY_BYTES, IMAP_TIME, INBOX_MESSAGE_TIME};
+use formats::imap::{Fetched, FrameReader, Response, State, Status, UidSet};
+use formats::limits::{
+    IMAP_CAPABILITIES, IMAP_CHALLENGES, IMAP_COMMAND_TIME, IMAP_LISTED, IMAP_REPLY_BYTES, IMAP_SIGN_IN_BYTES,
+    IMAP_SIGN_IN_TIME, IMAP_TIME,
+};
+use net::redaction::Secrets;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::time::{Instant, timeout};
@@ -13,26 +21,133 @@ use tokio::time::{Instant, timeout};
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
+/// Characters of a server's text in a message.
+pub(super) const SHOWN_CHARACTERS: usize = 200;
+/// Alerts of one connection that are logged.
+const MAX_ALERTS: usize = 10;
+
 /// A connection to an IMAP server.
 pub(super) struct Connection {
     stream: BufReader<Box<dyn Stream>>,
     frames: FrameReader,
     last_tag: u32,
+    bounds: Bounds,
     /// Bytes that the current command may still receive.
     budget: usize,
     /// Whether the server has announced messages since the last call of [`Connection::take_news`].
     has_news: bool,
+    /// Texts that a person has to see (RFC 9051 §7.1, ALERT), and how many more are kept.
+    alerts: Vec<String>,
+    alerts_left: usize,
+    pub(super) secrets: Secrets,
+}
+
+/// The limits of one command.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// All responses, in bytes.
+    pub(super) bytes: usize,
+    /// One read or write.
+    pub(super) read: Duration,
+    /// From the beginning of the command to the end of the answer.
+    pub(super) command: Duration,
+}
+
+impl Bounds {
+    /// Before the sign-in, when the server may be anybody.
+    pub(super) const SIGN_IN: Self =
+        Self { bytes: IMAP_SIGN_IN_BYTES, read: IMAP_TIME, command: IMAP_SIGN_IN_TIME };
+    /// After the sign-in.
+    pub(super) const SIGNED_IN: Self =
+        Self { bytes: IMAP_REPLY_BYTES, read: IMAP_TIME, command: IMAP_COMMAND_TIME };
+}
+
+/// The responses that a command asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Nothing,
+    Capabilities,
+    Namespaces,
+    Mailboxes,
+    Folder,
+    Search,
+    /// Data of the message with this UID.
+    Message(u32),
+}
+
+/// What a server answered, as far as it was [`Wanted`].
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Data {
+    pub(super) capabilities: BTreeSet<String>,
+    /// The prefixes of the first NAMESPACE response.
+    pub(super) namespaces: Option<Vec<String>>,
+    /// The names of folders that can be selected, as the server sent them; at most [`IMAP_LISTED`].
+    pub(super) mailboxes: Vec<String>,
+    /// `UIDVALIDITY`.
+    pub(super) validity: Option<u32>,
+    /// `PERMANENTFLAGS`, with the parentheses.
+    pub(super) permanent_flags: Option<String>,
+    /// The UIDs of all SEARCH responses; `None` without any.
+    pub(super) found: Option<UidSet>,
+    /// The data of the message, from all its FETCH responses; `None` without any.
+    pub(super) message: Option<Fetched>,
+}
+
+impl Data {
+    /// Keeps what is wanted of a response.
+    fn keep(&mut self, wanted: Wanted, response: Response) {
+        match (wanted, response) {
+            (Wanted::Capabilities, Response::Capabilities(listed)) => {
+                let room = IMAP_CAPABILITIES.saturating_sub(self.capabilities.len());
+                self.capabilities.extend(listed.into_iter().take(room));
+            }
+            (Wanted::Namespaces, Response::Namespaces(listed)) => {
+                self.namespaces.get_or_insert(listed);
+            }
+            (Wanted::Mailboxes, Response::Mailbox { name, is_selectable: true }) => {
+                if self.mailboxes.len() < IMAP_LISTED {
+                    self.mailboxes.push(name);
+                }
+            }
+            (Wanted::Folder, Response::State(state)) if state.status == Status::Ok => {
+                if let Some(validity) = state.code_value("UIDVALIDITY") {
+                    self.validity = validity.trim().parse().ok();
+                }
+                if let Some(flags) = state.code_value("PERMANENTFLAGS") {
+                    self.permanent_flags = Some(flags.to_owned());
+                }
+            }
+            (Wanted::Search, Response::Search(found)) => self.found.get_or_insert_default().join(found),
+            // The server may add responses about flags of the same message.
+            (Wanted::Message(uid), Response::Fetch(fetched)) if fetched.uid == Some(uid) => {
+                let message = self.message.get_or_insert_default();
+                message.uid = Some(uid);
+                message.size = message.size.or(fetched.size);
+                message.body = message.body.take().or(fetched.body);
+            }
+            _ => {}
+        }
+    }
 }
 
 impl Connection {
-    pub(super) fn new(stream: Box<dyn Stream>) -> Self {
+    pub(super) fn new(stream: Box<dyn Stream>, secrets: Secrets, bounds: Bounds) -> Self {
         Self {
             stream: BufReader::with_capacity(65_536, stream),
             frames: FrameReader::default(),
             last_tag: 0,
-            budget: IMAP_REPLY_BYTES,
+            bounds,
+            budget: bounds.bytes,
             has_news: false,
+            alerts: Vec::new(),
+            alerts_left: MAX_ALERTS,
+            secrets,
         }
+    }
+
+    /// Changes the limits, from the next command on.
+    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
     }
 
     /// The stream below, for TLS. Fails if the server has sent more than was asked for: an attacker could have put
@@ -49,34 +164,62 @@ impl Connection {
         std::mem::take(&mut self.has_news)
     }
 
-    /// The next response. If none arrives within `patience`, [`ImapError::Slow`]; the next call then goes on.
-    pub(super) async fn response(&mut self, patience: Duration) -> Result<Response, ImapError> {
+    /// The alerts of the server since the last call.
+    pub(super) fn take_alerts(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.alerts)
+    }
+
+    /// Reads the greeting.
+    pub(super) async fn greeting(&mut self) -> Result<State, ImapError> {
+        let deadline = Instant::now() + self.bounds.command;
+        match self.response(deadline, self.bounds.read).await? {
+            Response::State(state) => Ok(state),
+            _ => Err(ImapError::Greeting),
+        }
+    }
+
+    /// The next response. [`ImapError::Slow`] at the deadline, even if the server still sends, or if it sends nothing for
+    /// as long as `patience`; a further call goes on.
+    async fn response(&mut self, deadline: Instant, patience: Duration) -> Result<Response, ImapError> {
         loop {
-            let read = timeout(patience, self.stream.fill_buf()).await.map_err(|_| ImapError::Slow)?;
-            let bytes = read.map_err(ImapError::Broken)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ImapError::Slow);
+            }
+            let read = timeout(patience.min(left), self.stream.fill_buf()).await;
+            let bytes = read.map_err(|_| ImapError::Slow)?.map_err(ImapError::Broken)?;
             if bytes.is_empty() {
                 return Err(ImapError::Lost);
             }
             let (taken, frame) = self.frames.take(bytes)?;
             self.stream.consume(taken);
-            self.budget = self.budget.checked_sub(taken).ok_or(ImapError::TooMuch)?;
+            self.budget =
+                self.budget.checked_sub(taken).ok_or(ImapError::TooMuch { bytes: self.bounds.bytes })?;
             let Some(frame) = frame else { continue };
-            match Response::parse(&frame) {
+            let response = Response::parse(&frame);
+            match &response {
                 Response::State(state) if state.status == Status::Bye => {
-                    return Err(ImapError::Closed(shown(&state)));
+                    return Err(ImapError::Closed(self.shown(state)));
                 }
-                response => {
-                    self.has_news |= matches!(response, Response::Exists(_));
-                    return Ok(response);
-                }
+                Response::State(state) if state.code_value("ALERT").is_some() => self.alert(state),
+                Response::Exists(_) => self.has_news = true,
+                _ => {}
             }
+            return Ok(response);
         }
     }
 
-    /// Runs a command, and returns the data responses to it. `text` must not contain line ends.
-    pub(super) async fn command(&mut self, text: &str) -> Result<Vec<Response>, ImapError> {
-        let tag = self.start(text).await?;
-        self.finish(&tag, text).await
+    fn alert(&mut self, state: &State) {
+        if let Some(left) = self.alerts_left.checked_sub(1) {
+            self.alerts_left = left;
+            self.alerts.push(self.secrets.shown(&state.text, SHOWN_CHARACTERS));
+        }
+    }
+
+    /// Runs a command, and returns what is wanted of the responses to it. `text` must not contain line ends.
+    pub(super) async fn command(&mut self, text: &str, wanted: Wanted) -> Result<Data, ImapError> {
+        let (tag, deadline) = self.start(text).await?;
+        self.finish(&tag, text, wanted, deadline).await
     }
 
     /// Runs AUTHENTICATE with an initial response. If the server sends a challenge with it, `answer` is the response to
@@ -89,16 +232,23 @@ impl Connection {
         answer: &str,
     ) -> Result<(), ImapError> {
         let inline = if is_inline { format!(" {initial}") } else { String::new() };
-        let tag = self.start(&format!("AUTHENTICATE {mechanism}{inline}")).await?;
+        let (tag, deadline) = self.start(&format!("AUTHENTICATE {mechanism}{inline}")).await?;
         if !is_inline {
-            self.continuation(&tag, "AUTHENTICATE").await?;
+            self.continuation(&tag, "AUTHENTICATE", deadline).await?;
             self.write(initial).await?;
         }
+        let mut challenges = 0;
         loop {
-            match self.response(IMAP_TIME).await? {
-                Response::Continuation(_) => self.write(answer).await?,
+            match self.response(deadline, self.bounds.read).await? {
+                Response::Continuation(_) if challenges == IMAP_CHALLENGES => {
+                    return Err(ImapError::SignIn("it sends one challenge after the other".to_owned()));
+                }
+                Response::Continuation(_) => {
+                    challenges += 1;
+                    self.write(answer).await?;
+                }
                 Response::Done { tag: found, state } if found == tag => {
-                    return ended("AUTHENTICATE", Vec::new(), state).map(drop);
+                    return self.ended("AUTHENTICATE", &state);
                 }
                 _ => {}
             }
@@ -107,27 +257,35 @@ impl Connection {
 
     /// Waits in IDLE (RFC 2177) until the server announces a message, at most for `limit`.
     pub(super) async fn idle(&mut self, limit: Duration) -> Result<(), ImapError> {
-        let tag = self.start("IDLE").await?;
-        self.continuation(&tag, "IDLE").await?;
-        let deadline = Instant::now() + limit;
+        let (tag, deadline) = self.start("IDLE").await?;
+        self.continuation(&tag, "IDLE", deadline).await?;
+        let until = Instant::now() + limit;
         while !self.has_news {
-            self.budget = IMAP_REPLY_BYTES;
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.response(left).await {
+            // Each response may be as long as those to a command, since IDLE may last for hours.
+            self.budget = self.bounds.bytes;
+            match self.response(until, limit).await {
                 Err(ImapError::Slow) => break,
+                // Some servers end it by themselves.
+                Ok(Response::Done { tag: found, state }) if found == tag => {
+                    return self.ended("IDLE", &state);
+                }
                 other => drop(other?),
             }
         }
+        self.budget = self.bounds.bytes;
         self.write("DONE").await?;
-        self.finish(&tag, "IDLE").await.map(drop)
+        let deadline = Instant::now() + self.bounds.command;
+        self.finish(&tag, "IDLE", Wanted::Nothing, deadline).await.map(drop)
     }
 
-    async fn start(&mut self, text: &str) -> Result<String, ImapError> {
+    /// Sends a command. Returns its tag, and the deadline of its answer.
+    async fn start(&mut self, text: &str) -> Result<(String, Instant), ImapError> {
         self.last_tag += 1;
-        self.budget = IMAP_REPLY_BYTES;
+        self.budget = self.bounds.bytes;
         let tag = format!("A{:04}", self.last_tag);
+        let deadline = Instant::now() + self.bounds.command;
         self.write(&format!("{tag} {text}")).await?;
-        Ok(tag)
+        Ok((tag, deadline))
     }
 
     async fn write(&mut self, line: &str) -> Result<(), ImapError> {
@@ -136,57 +294,64 @@ impl Connection {
             self.stream.write_all(line.as_bytes()).await?;
             self.stream.flush().await
         };
-        timeout(IMAP_TIME, write).await.map_err(|_| ImapError::Slow)?.map_err(ImapError::Broken)
+        timeout(self.bounds.read, write).await.map_err(|_| ImapError::Slow)?.map_err(ImapError::Broken)
     }
 
     /// Waits for the continuation of a command; if the server ends the command instead, it refuses it.
-    async fn continuation(&mut self, tag: &str, word: &str) -> Result<(), ImapError> {
+    async fn continuation(&mut self, tag: &str, word: &str, deadline: Instant) -> Result<(), ImapError> {
         loop {
-            match self.response(IMAP_TIME).await? {
+            match self.response(deadline, self.bounds.read).await? {
                 Response::Continuation(_) => return Ok(()),
-                Response::Done { tag: found, state } if found == tag => return Err(refused(word, &state)),
+                Response::Done { tag: found, state } if found == tag => {
+                    return Err(self.refused(word, &state));
+                }
                 _ => {}
             }
         }
     }
 
-    async fn finish(&mut self, tag: &str, text: &str) -> Result<Vec<Response>, ImapError> {
-        let receive = async {
-            let mut data = Vec::new();
-            loop {
-                match self.response(IMAP_TIME).await? {
-                    Response::Done { tag: found, state } if found == tag => {
-                        return ended(text, data, state);
-                    }
-                    Response::Other => {}
-                    response => data.push(response),
+    async fn finish(
+        &mut self,
+        tag: &str,
+        text: &str,
+        wanted: Wanted,
+        deadline: Instant,
+    ) -> Result<Data, ImapError> {
+        let mut data = Data::default();
+        loop {
+            match self.response(deadline, self.bounds.read).await? {
+                Response::Done { tag: found, state } if found == tag => {
+                    return self.ended(text, &state).map(|()| data);
                 }
+                response => data.keep(wanted, response),
             }
-        };
-        timeout(INBOX_MESSAGE_TIME, receive).await.unwrap_or(Err(ImapError::Slow))
+        }
+    }
+
+    fn ended(&self, text: &str, state: &State) -> Result<(), ImapError> {
+        match state.status {
+            Status::Ok => Ok(()),
+            _ => Err(self.refused(text, state)),
+        }
+    }
+
+    /// The error for a refused command. It names the command without its arguments, which may be secret.
+    fn refused(&self, text: &str, state: &State) -> ImapError {
+        let is_by_uid = text.starts_with("UID ");
+        let command = text.split(' ').take(if is_by_uid { 2 } else { 1 }).collect::<Vec<_>>().join(" ");
+        ImapError::Refused {
+            command,
+            text: self.shown(state),
+            is_missing_folder: state.code_value("TRYCREATE").is_some(),
+        }
+    }
+
+    /// Response code and text of a status, for messages.
+    fn shown(&self, state: &State) -> String {
+        let code = if state.code.is_empty() { String::new() } else { format!("[{}] ", state.code) };
+        self.secrets.shown(&format!("{code}{}", state.text), SHOWN_CHARACTERS)
     }
 }
 
-fn ended(text: &str, data: Vec<Response>, state: State) -> Result<Vec<Response>, ImapError> {
-    match state.status {
-        Status::Ok => Ok(data),
-        _ => Err(refused(text, &state)),
-    }
-}
-
-/// The error for a refused command. It names the command without its arguments, which may be secret.
-fn refused(text: &str, state: &State) -> ImapError {
-    let is_by_uid = text.starts_with("UID ");
-    let command = text.split(' ').take(if is_by_uid { 2 } else { 1 }).collect::<Vec<_>>().join(" ");
-    ImapError::Refused {
-        command,
-        text: shown(state),
-        is_missing_folder: state.code_value("TRYCREATE").is_some(),
-    }
-}
-
-/// Response code and text of a status, for messages: at most 200 characters, without control characters.
-fn shown(state: &State) -> String {
-    let code = if state.code.is_empty() { String::new() } else { format!("[{}] ", state.code) };
-    code.chars().chain(state.text.chars()).filter(|character| !character.is_control()).take(200).collect()
-}
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,9 @@
 //! expunged. A server that refuses a mark or a move changes nothing about the import, which is durable by then.
 
 use super::ImapError;
+use super::connection::Wanted;
 use super::session::{IMPORTED_KEYWORD, Session, tolerated};
-use formats::imap::quote;
+use formats::imap::{UidSet, quote_mailbox};
 
 impl Session<'_> {
     /// Moves an imported report to `move_to`. Without that, or if the server refuses, marks it as read.
@@ -14,6 +15,7 @@ impl Session<'_> {
             match self.transfer(uid, &target).await {
                 Ok(()) => return Ok(()),
                 Err(error @ ImapError::Refused { .. }) => {
+                    let target = self.shown(&target);
                     let about = format!(
                         "reports can't be moved to {target}, and are marked as read instead: {error}"
                     );
@@ -38,7 +40,8 @@ impl Session<'_> {
     }
 
     async fn add_flags(&mut self, uid: u32, flags: &str) -> Result<(), ImapError> {
-        self.connection.command(&format!("UID STORE {uid} +FLAGS.SILENT ({flags})")).await.map(drop)
+        let command = format!("UID STORE {uid} +FLAGS.SILENT ({flags})");
+        self.connection.command(&command, Wanted::Nothing).await.map(drop)
     }
 
     async fn transfer(&mut self, uid: u32, target: &str) -> Result<(), ImapError> {
@@ -53,7 +56,7 @@ impl Session<'_> {
         self.move_or_copy("COPY", uid, target).await?;
         self.add_flags(uid, "\\Deleted").await?;
         if self.can_expunge_by_uid {
-            let expunged = self.connection.command(&format!("UID EXPUNGE {uid}")).await;
+            let expunged = self.connection.command(&format!("UID EXPUNGE {uid}"), Wanted::Nothing).await;
             self.can_expunge_by_uid = tolerated(expunged)?.is_some();
         }
         if !self.can_expunge_by_uid {
@@ -64,34 +67,42 @@ impl Session<'_> {
 
     /// Runs MOVE or COPY. Creates the target if it does not exist.
     async fn move_or_copy(&mut self, verb: &str, uid: u32, target: &str) -> Result<(), ImapError> {
-        let quoted = quote(target).unwrap_or_default();
+        let quoted = quote_mailbox(target).unwrap_or_default();
         let command = format!("UID {verb} {uid} {quoted}");
-        match self.connection.command(&command).await {
+        match self.connection.command(&command, Wanted::Nothing).await {
             // Not every server says TRYCREATE, so any refusal may mean that the folder does not exist.
             Err(ImapError::Refused { is_missing_folder, .. }) => {
-                let created = self.connection.command(&format!("CREATE {quoted}")).await;
+                let created = self.connection.command(&format!("CREATE {quoted}"), Wanted::Nothing).await;
                 let is_created = tolerated(created)?.is_some();
                 if is_created || is_missing_folder {
-                    tolerated(self.connection.command(&format!("SUBSCRIBE {quoted}")).await)?;
+                    let subscribe = format!("SUBSCRIBE {quoted}");
+                    tolerated(self.connection.command(&subscribe, Wanted::Nothing).await)?;
                 }
-                self.connection.command(&command).await.map(drop)
+                self.connection.command(&command, Wanted::Nothing).await.map(drop)
             }
             other => other.map(drop),
         }
     }
 
     /// Expunges copied messages where the server can't expunge by UID. EXPUNGE removes all messages that are flagged as
-    /// deleted, so it is only sent if no other message is.
+    /// deleted, so it is only sent if the server lists these, all of them, and each was copied here.
     pub(super) async fn expunge_copied(&mut self) -> Result<(), ImapError> {
         if self.can_expunge_by_uid || self.remembered().deleted.is_empty() {
             return Ok(());
         }
-        let deleted = self.search("DELETED").await?;
-        let ours = &mut self.remembered().deleted;
-        ours.retain(|uid| deleted.contains(uid));
-        if deleted.len() == ours.len() {
-            tolerated(self.connection.command("EXPUNGE").await)?;
-            self.remembered().deleted.clear();
+        // Without an answer, nothing is known about other messages.
+        let Some(flagged) = self.search("DELETED").await? else { return Ok(()) };
+        if flagged.is_complete() {
+            let remembered = self.remembered();
+            remembered.deleted = remembered.deleted.intersection(&flagged);
+        }
+        let ours = &self.remembered().deleted;
+        if ours.is_empty() {
+            return Ok(());
+        }
+        if flagged.is_complete() && flagged.without(ours).is_empty() {
+            tolerated(self.connection.command("EXPUNGE", Wanted::Nothing).await)?;
+            self.remembered().deleted = UidSet::default();
             return Ok(());
         }
         let folder = self.folder.name.clone();

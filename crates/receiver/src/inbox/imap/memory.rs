@@ -1,10 +1,15 @@
 //! What is remembered about the messages of a mailbox while the program runs, over all connections: which were handled,
-//! for servers that store no keyword, and which failed, so that none is tried in each round.
+//! for servers that store no keyword, and which failed and when they are tried again. Both are bounded: handled messages
+//! are ranges of UIDs, and postponed ones have a limit.
 
+use formats::imap::UidSet;
+use formats::limits::IMAP_POSTPONED;
+use net::redaction::Secrets;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-/// How often a message may break the connection before it is passed over.
-const MAX_ATTEMPTS: u32 = 3;
+/// How often a message may break the connection before it waits as other failures do.
+const BREAKS: u32 = 3;
 
 /// The memory of one mailbox, by folder.
 #[derive(Debug, Default)]
@@ -12,6 +17,8 @@ pub(super) struct Memory {
     folders: BTreeMap<String, FolderMemory>,
     /// The texts of warnings that were logged.
     warned: BTreeSet<String>,
+    /// What was sent to the server and may not appear in a log.
+    pub(super) secrets: Secrets,
 }
 
 /// The memory of one folder.
@@ -20,11 +27,47 @@ pub(super) struct FolderMemory {
     /// The UIDs below belong to this value (RFC 9051 §2.3.1.1).
     validity: u32,
     /// Messages that need nothing more.
-    done: BTreeSet<u32>,
-    /// Messages whose import failed by a store or a connection that broke, and how often the connection broke.
-    failed: BTreeMap<u32, u32>,
+    done: UidSet,
+    /// Messages that could not be handled.
+    failed: BTreeMap<u32, Failure>,
     /// Messages that were copied to another folder and are flagged as deleted here.
-    pub(super) deleted: BTreeSet<u32>,
+    pub(super) deleted: UidSet,
+    /// The UID above which the next search begins; 0 unless a search found more than fits into a set.
+    pub(super) searched_to: u32,
+}
+
+/// A message that could not be handled.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    /// How often.
+    count: u32,
+    /// When it is tried again, by `Clock::elapsed`.
+    due_at: Duration,
+}
+
+/// How long a message that failed waits for the next try.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BackOff {
+    /// After the first failure; it doubles with each.
+    pub(super) first: Duration,
+    /// At most.
+    pub(super) longest: Duration,
+}
+
+impl BackOff {
+    fn after(self, failures: u32) -> Duration {
+        let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(factor).min(self.longest)
+    }
+}
+
+/// The messages that are to be handled now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    /// Messages that were not tried before.
+    pub(super) fresh: UidSet,
+    /// Messages that failed, and whose wait is over. They come last, so that they hold up no other.
+    pub(super) late: Vec<u32>,
 }
 
 impl Memory {
@@ -37,6 +80,12 @@ impl Memory {
         folder
     }
 
+    /// At the beginning of a connection: forgets folders that are not read any more, and those without `UIDVALIDITY`,
+    /// whose UIDs may have changed.
+    pub(super) fn begin(&mut self, folders: &[String]) {
+        self.folders.retain(|name, folder| folder.validity != 0 && folders.contains(name));
+    }
+
     /// True when a warning with this text has not been logged. At most 1,000 texts are remembered.
     pub(super) fn is_news(&mut self, warning: &str) -> bool {
         if self.warned.len() >= 1000 {
@@ -47,15 +96,22 @@ impl Memory {
 }
 
 impl FolderMemory {
-    /// Of the messages that a search found, those to handle: in order, but those that failed before come last, so that
-    /// they hold up no other. Messages that the search did not find are forgotten, which bounds the memory.
-    pub(super) fn due(&mut self, found: &BTreeSet<u32>) -> Vec<u32> {
-        self.done.retain(|uid| found.contains(uid));
-        self.failed.retain(|uid, _| found.contains(uid));
-        let (late, mut due): (Vec<u32>, Vec<u32>) =
-            found.difference(&self.done).partition(|uid| self.failed.contains_key(uid));
-        due.extend(late);
-        due
+    /// Of the messages that a search found, those to handle now. Messages that a complete search did not find are
+    /// forgotten, which bounds the memory.
+    pub(super) fn due(&mut self, found: &UidSet, now: Duration) -> Due {
+        if found.is_complete() && self.searched_to == 0 {
+            self.done = self.done.intersection(found);
+            self.failed.retain(|uid, _| found.contains(*uid));
+        }
+        let waiting = UidSet::from_ranges(self.failed.keys().map(|uid| (*uid, *uid)));
+        let is_due = |uid: &u32, failure: &Failure| failure.due_at <= now && found.contains(*uid);
+        let late = self.failed.iter().filter(|(uid, failure)| is_due(uid, failure));
+        let mut late: Vec<(Duration, u32)> = late.map(|(uid, failure)| (failure.due_at, *uid)).collect();
+        late.sort_unstable();
+        Due {
+            fresh: found.without(&self.done).without(&waiting),
+            late: late.into_iter().map(|(_, uid)| uid).collect(),
+        }
     }
 
     /// Records that a message needs nothing more.
@@ -64,54 +120,128 @@ impl FolderMemory {
         self.done.insert(uid);
     }
 
-    /// Records that a message could not be stored. It is tried again, after all others.
-    pub(super) fn postpone(&mut self, uid: u32) {
-        self.failed.entry(uid).or_default();
+    /// Records that a message could not be handled. It is tried again after a while. Beyond the limit of such messages, it
+    /// counts as handled until the next start. Returns true at its first failure.
+    pub(super) fn postpone(&mut self, uid: u32, now: Duration, back_off: BackOff) -> bool {
+        self.fail(uid, now, |failures| back_off.after(failures))
     }
 
-    /// Records that the connection ended while a message was handled. Returns true if it is passed over from now on.
-    pub(super) fn broke(&mut self, uid: u32) -> bool {
-        let count = self.failed.entry(uid).or_default();
-        *count += 1;
-        let is_enough = *count >= MAX_ATTEMPTS;
-        if is_enough {
-            self.done(uid);
+    /// Records that the connection ended while a message was handled, which may have other reasons: the message waits from
+    /// the third time on. Returns true at that time.
+    pub(super) fn broke(&mut self, uid: u32, now: Duration, back_off: BackOff) -> bool {
+        self.fail(uid, now, |failures| match failures.checked_sub(BREAKS) {
+            Some(more) => back_off.after(more + 1),
+            None => Duration::ZERO,
+        });
+        self.failed.get(&uid).is_some_and(|failure| failure.count == BREAKS)
+    }
+
+    fn fail(&mut self, uid: u32, now: Duration, wait: impl Fn(u32) -> Duration) -> bool {
+        if self.failed.len() >= IMAP_POSTPONED && !self.failed.contains_key(&uid) {
+            self.done.insert(uid);
+            return true;
         }
-        is_enough
+        let failure = self.failed.entry(uid).or_insert(Failure { count: 0, due_at: now });
+        failure.count = failure.count.saturating_add(1);
+        failure.due_at = now.saturating_add(wait(failure.count));
+        failure.count == 1
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use formats::limits::IMAP_UID_RANGES;
 
-    fn set(uids: &[u32]) -> BTreeSet<u32> {
-        uids.iter().copied().collect()
+    const BACK_OFF: BackOff = BackOff { first: Duration::from_secs(60), longest: Duration::from_secs(600) };
+
+    fn set(uids: &[u32]) -> UidSet {
+        UidSet::from_ranges(uids.iter().map(|uid| (*uid, *uid)))
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// The UIDs that are due, in order.
+    fn due(folder: &mut FolderMemory, found: &[u32], seconds: u64) -> Vec<u32> {
+        let due = folder.due(&set(found), at(seconds));
+        due.fresh.iter().chain(due.late).collect()
     }
 
     #[test]
-    fn a_message_that_fails_comes_last_and_is_passed_over_at_the_third_time() {
+    fn a_message_that_fails_waits_longer_each_time_and_is_never_given_up() {
         let mut memory = Memory::default();
         let folder = memory.folder("INBOX", 7);
-        assert_eq!(folder.due(&set(&[1, 2, 3])), [1, 2, 3]);
-        assert!(!folder.broke(1));
-        folder.postpone(2);
-        assert_eq!(folder.due(&set(&[1, 2, 3])), [3, 1, 2]);
-        assert!(!folder.broke(1));
-        assert!(folder.broke(1));
-        folder.done(3);
-        assert_eq!(folder.due(&set(&[1, 2, 3])), [2]);
+        assert!(folder.postpone(1, at(0), BACK_OFF));
+        assert_eq!(due(folder, &[1, 2], 59), [2]);
+        assert_eq!(due(folder, &[1, 2], 60), [2, 1]);
+        assert!(!folder.postpone(1, at(60), BACK_OFF));
+        assert_eq!((due(folder, &[1], 179), due(folder, &[1], 180)), (vec![], vec![1]));
+        for _ in 0..100 {
+            folder.postpone(1, at(1000), BACK_OFF);
+        }
+        assert_eq!((due(folder, &[1], 1599), due(folder, &[1], 1600)), (vec![], vec![1]));
+        folder.done(1);
+        assert!(due(folder, &[1], 9999).is_empty());
+    }
+
+    #[test]
+    fn a_message_that_breaks_the_connection_comes_last_and_waits_from_the_third_time_on() {
+        let mut memory = Memory::default();
+        let folder = memory.folder("INBOX", 7);
+        assert!(!folder.broke(1, at(0), BACK_OFF));
+        assert_eq!(due(folder, &[1, 2, 3], 0), [2, 3, 1]);
+        assert!(!folder.broke(1, at(0), BACK_OFF));
+        assert_eq!(due(folder, &[1, 2, 3], 0), [2, 3, 1]);
+        assert!(folder.broke(1, at(0), BACK_OFF));
+        assert_eq!((due(folder, &[1], 59), due(folder, &[1], 60)), (vec![], vec![1]));
+        assert!(!folder.broke(1, at(60), BACK_OFF));
+        assert_eq!((due(folder, &[1], 179), due(folder, &[1], 180)), (vec![], vec![1]));
     }
 
     #[test]
     fn uids_are_forgotten_when_they_are_gone_or_become_invalid() {
         let mut memory = Memory::default();
         memory.folder("INBOX", 7).done(1);
-        assert_eq!(memory.folder("INBOX", 7).due(&set(&[1, 2])), [2]);
-        assert_eq!(memory.folder("INBOX", 7).due(&set(&[2])), [2]);
-        assert_eq!(memory.folder("INBOX", 7).due(&set(&[1])), [1]);
+        memory.folder("INBOX", 7).postpone(3, at(0), BACK_OFF);
+        assert_eq!(due(memory.folder("INBOX", 7), &[1, 2, 3], 0), [2]);
+        assert_eq!(due(memory.folder("INBOX", 7), &[2], 0), [2]);
+        assert_eq!(due(memory.folder("INBOX", 7), &[1, 3], 0), [1, 3]);
         memory.folder("INBOX", 7).done(1);
-        assert_eq!(memory.folder("INBOX", 8).due(&set(&[1])), [1]);
+        memory.folder("INBOX", 7).postpone(3, at(0), BACK_OFF);
+        assert_eq!(due(memory.folder("INBOX", 8), &[1, 3], 0), [1, 3]);
+        memory.folder("INBOX", 0).done(1);
+        memory.begin(&["INBOX".to_owned()]);
+        assert_eq!(due(memory.folder("INBOX", 0), &[1], 0), [1]);
+    }
+
+    #[test]
+    fn a_part_of_a_large_search_makes_nothing_forgotten() {
+        let mut memory = Memory::default();
+        let folder = memory.folder("INBOX", 7);
+        folder.done(1);
+        let mut part = set(&[5, 6]);
+        part.set_incomplete();
+        assert_eq!(folder.due(&part, at(0)).fresh, part);
+        folder.searched_to = 4;
+        assert_eq!(due(folder, &[5, 6], 0), [5, 6]);
+        folder.searched_to = 0;
+        assert_eq!(due(folder, &[1, 5], 0), [5]);
+    }
+
+    #[test]
+    fn the_memory_of_a_hostile_mailbox_is_bounded() {
+        let mut memory = Memory::default();
+        let folder = memory.folder("INBOX", 7);
+        let all = UidSet::from_ranges([(1, u32::MAX)]);
+        let limit = u32::try_from(IMAP_POSTPONED).unwrap();
+        for uid in 1..=limit + 5 {
+            folder.postpone(uid, at(0), BACK_OFF);
+        }
+        let due = folder.due(&all, at(9999));
+        assert_eq!((due.late.len(), due.fresh.iter().next()), (IMAP_POSTPONED, Some(limit + 6)));
+        assert!(due.fresh.range_count() < 10 && folder.done.range_count() <= IMAP_UID_RANGES);
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Connects to an IMAP server and signs in. The password or token is only sent over verified TLS, and a password never
-//! to a server that announces `LOGINDISABLED` (RFC 9051 §6.2.3).
+//! to a server that announces `LOGINDISABLED` (RFC 9051 §6.2.3). Each secret is remembered before it is sent, so that no
+//! text of the server can bring it into a log.
 
-use super::connection::{Connection, Stream};
+use super::connection::{Bounds, Connection, Stream, Wanted};
 use super::{ImapError, ImapMailbox, ImapTls, Login};
 use crate::inbox::Inbox;
 use data_encoding::BASE64;
 use formats::DomainName;
-use formats::imap::{Response, State, Status, quote};
+use formats::imap::{State, Status, quote};
 use formats::limits::IMAP_TIME;
 use net::connect::connect_any;
 use net::dns::{Dns, host_addresses};
+use net::redaction::Secrets;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::collections::BTreeSet;
@@ -27,13 +29,18 @@ pub(super) async fn sign_in(
     mailbox: &ImapMailbox,
     inbox: &Inbox,
     tls: &Arc<ClientConfig>,
+    secrets: &Secrets,
 ) -> Result<(Connection, Capabilities), ImapError> {
+    if let Login::Password(password) = &mailbox.login {
+        secrets.remember(password);
+    }
     let stream = dial(inbox.dns.as_ref(), &mailbox.host, mailbox.port).await?;
     let (mut connection, greeting) = match mailbox.tls {
-        ImapTls::Implicit => greeted(Box::new(secure(tls, &mailbox.host, stream).await?)).await?,
+        ImapTls::Implicit => greeted(Box::new(secure(tls, &mailbox.host, stream).await?), secrets).await?,
         ImapTls::StartTls => {
-            let stream = start_tls(Box::new(stream)).await?;
-            (Connection::new(Box::new(secure(tls, &mailbox.host, stream).await?)), None)
+            let stream = start_tls(Box::new(stream), secrets).await?;
+            let stream = Box::new(secure(tls, &mailbox.host, stream).await?);
+            (Connection::new(stream, secrets.clone(), Bounds::SIGN_IN), None)
         }
     };
     let is_signed_in = greeting.as_ref().is_some_and(|state| state.status == Status::PreAuth);
@@ -47,12 +54,13 @@ pub(super) async fn sign_in(
                 by_password(&mut connection, &capabilities, &mailbox.user, password).await?;
             }
             Login::Token(source) => {
-                let token = source.token(inbox.dns.as_ref(), tls).await?;
+                let token = source.token(inbox.dns.as_ref(), tls, secrets).await?;
                 by_token(&mut connection, &capabilities, mailbox, &token).await?;
             }
         }
     }
     let capabilities = capabilities(&mut connection).await?;
+    connection.set_bounds(Bounds::SIGNED_IN);
     Ok((connection, capabilities))
 }
 
@@ -78,22 +86,23 @@ pub(super) async fn secure<S: Stream>(
 }
 
 /// Reads the greeting.
-async fn greeted(stream: Box<dyn Stream>) -> Result<(Connection, Option<State>), ImapError> {
-    let mut connection = Connection::new(stream);
-    match connection.response(IMAP_TIME).await? {
-        Response::State(state) => Ok((connection, Some(state))),
-        _ => Err(ImapError::Greeting),
-    }
+async fn greeted(
+    stream: Box<dyn Stream>,
+    secrets: &Secrets,
+) -> Result<(Connection, Option<State>), ImapError> {
+    let mut connection = Connection::new(stream, secrets.clone(), Bounds::SIGN_IN);
+    let greeting = connection.greeting().await?;
+    Ok((connection, Some(greeting)))
 }
 
 /// Begins TLS on an unencrypted connection. If that fails, the connection is not used.
-async fn start_tls(stream: Box<dyn Stream>) -> Result<Box<dyn Stream>, ImapError> {
-    let (mut connection, greeting) = greeted(stream).await?;
+async fn start_tls(stream: Box<dyn Stream>, secrets: &Secrets) -> Result<Box<dyn Stream>, ImapError> {
+    let (mut connection, greeting) = greeted(stream, secrets).await?;
     // An attacker who forges PREAUTH would make STARTTLS impossible (RFC 9051 §11.3).
     if greeting.is_some_and(|state| state.status == Status::PreAuth) {
         return Err(ImapError::StartTls("it says that the connection is signed in already".to_owned()));
     }
-    match connection.command("STARTTLS").await {
+    match connection.command("STARTTLS", Wanted::Nothing).await {
         Ok(_) => connection.into_plain(),
         Err(ImapError::Refused { text, .. }) => Err(ImapError::StartTls(text)),
         Err(error) => Err(error),
@@ -101,12 +110,7 @@ async fn start_tls(stream: Box<dyn Stream>) -> Result<Box<dyn Stream>, ImapError
 }
 
 async fn capabilities(connection: &mut Connection) -> Result<Capabilities, ImapError> {
-    let reply = connection.command("CAPABILITY").await?;
-    let listed = |response| match response {
-        Response::Capabilities(listed) => Some(listed),
-        _ => None,
-    };
-    Ok(reply.into_iter().filter_map(listed).flatten().collect())
+    Ok(connection.command("CAPABILITY", Wanted::Capabilities).await?.capabilities)
 }
 
 async fn by_password(
@@ -120,17 +124,18 @@ async fn by_password(
     }
     let words = BASE64.encode(format!("\0{user}\0{password}").as_bytes());
     let outcome = match (quote(user), quote(password)) {
-        (Some(user), Some(quoted)) => {
-            let outcome = connection.command(&format!("LOGIN {user} {quoted}")).await;
-            return outcome.map(drop).map_err(|error| rejected(error, &[&quoted, password]));
+        (Some(user), Some(password)) => {
+            let command = format!("LOGIN {user} {password}");
+            connection.command(&command, Wanted::Nothing).await.map(drop)
         }
         // A quoted string is ASCII; PLAIN takes UTF-8 (RFC 4616).
         _ if capabilities.contains("AUTH=PLAIN") => {
+            connection.secrets.remember(&words);
             connection.authenticate("PLAIN", &words, capabilities.contains("SASL-IR"), "*").await
         }
         _ => return Err(ImapError::NotAscii),
     };
-    outcome.map_err(|error| rejected(error, &[&words, password]))
+    outcome.map_err(rejected)
 }
 
 async fn by_token(
@@ -152,17 +157,14 @@ async fn by_token(
     };
     let initial = BASE64.encode(words.as_bytes());
     let is_inline = capabilities.contains("SASL-IR");
-    let outcome = connection.authenticate(mechanism, &initial, is_inline, last).await;
-    outcome.map_err(|error| rejected(error, &[&initial, token]))
+    connection.secrets.remember(&initial);
+    connection.authenticate(mechanism, &initial, is_inline, last).await.map_err(rejected)
 }
 
-/// The error for refused credentials, without the secrets if the server repeats them.
-fn rejected(error: ImapError, secrets: &[&str]) -> ImapError {
+/// The error for refused credentials.
+fn rejected(error: ImapError) -> ImapError {
     match error {
-        ImapError::Refused { text, .. } => {
-            let secrets = secrets.iter().filter(|secret| !secret.is_empty());
-            ImapError::SignIn(secrets.fold(text, |text, secret| text.replace(secret, "…")))
-        }
+        ImapError::Refused { text, .. } => ImapError::SignIn(text),
         other => other,
     }
 }

@@ -1,4 +1,5 @@
 mod login;
+mod odd;
 mod quirks;
 mod server;
 
@@ -22,6 +23,8 @@ const QUICK: Pacing = Pacing {
     max_retry: Duration::from_millis(5),
     idle: Duration::from_millis(5),
     poll: Duration::from_millis(5),
+    between_rounds: Duration::from_millis(1),
+    back_off: BackOff { first: Duration::from_secs(60), longest: Duration::from_secs(6 * 3600) },
 };
 
 impl Scene {

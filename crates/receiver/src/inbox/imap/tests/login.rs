@@ -2,6 +2,7 @@
 
 use super::quirks::Clear;
 use super::*;
+use net::redaction::Secrets;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -24,7 +25,7 @@ async fn a_wrong_password_is_an_error_that_does_not_show_it() {
         scene.mailbox.login = Login::Password(password.to_owned());
         let error = scene.failure().await;
         assert!(matches!(error, ImapError::SignIn(_)));
-        assert!(error.to_string().ends_with("wrong: LOGIN \"u\" …"), "{error}");
+        assert!(error.to_string().ends_with("wrong: LOGIN \"u\" \"…\""), "{error}");
     }
 }
 
@@ -125,7 +126,7 @@ async fn a_refused_access_token_is_an_error_that_does_not_show_it() {
 
 /// The access token of a source, or the error's text.
 async fn token(scene: &Scene, source: TokenSource) -> Result<String, String> {
-    let token = source.token(scene.inbox.dns.as_ref(), &scene.server.tls).await;
+    let token = source.token(scene.inbox.dns.as_ref(), &scene.server.tls, &Secrets::default()).await;
     token.map_err(|error| error.to_string())
 }
 
@@ -225,7 +226,7 @@ async fn the_reason_of_an_oauth_server_is_shown_without_secrets() {
     for (answer, expected) in [
         (
             "{\"error\":\"invalid_client\",\"error_description\":\"s3cret is\\nwrong\"}",
-            "refuses a token: invalid_client: … iswrong",
+            "refuses a token: invalid_client: … is\u{fffd}wrong",
         ),
         ("<html>s3cret</html>", "the answer is not the JSON of RFC 6749"),
         ("{}", "no valid access token in the answer of imap.example"),

@@ -29,6 +29,35 @@ pub struct Quirks {
     pub offers: &'static str,
     /// Whether the connection begins without TLS, and what happens then.
     pub clear: Option<Clear>,
+    /// SELECT returns no UIDVALIDITY.
+    pub no_validity: bool,
+    /// The greeting, after which the connection is closed.
+    pub greeting: Option<&'static str>,
+    /// What is sent before the answers to all commands by UID.
+    pub noise: &'static str,
+    /// Answers in place of the usual ones.
+    pub answers: &'static [Scripted],
+}
+
+/// An answer word by word.
+#[derive(Clone, Copy)]
+pub struct Scripted {
+    /// A part of the command that is answered so.
+    pub to: &'static str,
+    /// The answer; `{tag}` stands for the tag, and `{close}` at the end closes the connection.
+    pub text: &'static str,
+    /// How often the command is answered so.
+    pub times: usize,
+}
+
+/// Answers a command so each time.
+pub const fn always(to: &'static str, text: &'static str) -> Scripted {
+    Scripted { to, text, times: usize::MAX }
+}
+
+/// A text that lives as long as the quirks that it is part of.
+pub fn kept(text: String) -> &'static str {
+    text.leak()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! A scripted IMAP server over TLS, with the quirks of servers in the field.
 
-use super::quirks::{Clear, Quirks, Trouble};
+use super::quirks::{Clear, Quirks, Scripted, Trouble};
 use lab::pki::{Cert, Pki};
 use net::BoxFuture;
 use net::certificate::Trust;
@@ -69,6 +69,7 @@ impl Server {
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                stream.set_nodelay(true).unwrap();
                 tokio::spawn(connection(Box::new(stream), acceptor.clone(), quirks, state.clone()));
             }
         });
@@ -134,6 +135,9 @@ async fn connection(
     };
     let Some(clear) = quirks.clear else {
         let mut session = session(Box::new(acceptor.accept(stream).await?));
+        if let Some(text) = quirks.greeting {
+            return session.write(&format!("{text}\r\n")).await;
+        }
         session.write("* OK ready {5}\r\n").await?;
         return session.run().await;
     };
@@ -176,6 +180,18 @@ impl Session {
     async fn run(mut self) -> std::io::Result<()> {
         while let Some((tag, command)) = self.command().await? {
             let words: Vec<&str> = command.split(' ').collect();
+            if let Some(text) = self.scripted(&command) {
+                let text = text.replace("{tag}", &tag);
+                let open = text.strip_suffix("{close}");
+                self.write(open.unwrap_or(&text)).await?;
+                if open.is_some() {
+                    return Ok(());
+                }
+                continue;
+            }
+            if words.first() == Some(&"UID") {
+                self.write(self.quirks.noise).await?;
+            }
             match words.as_slice() {
                 ["IDLE"] if self.quirks.idle_is_refused => self.write(&format!("{tag} BAD\r\n")).await?,
                 ["IDLE"] => {
@@ -220,11 +236,20 @@ impl Session {
         Ok(())
     }
 
+    /// The answer that the quirks have for a command.
+    fn scripted(&self, command: &str) -> Option<&'static str> {
+        let state = self.state.lock().unwrap();
+        let fits = |scripted: &&Scripted| {
+            let asked = state.commands.iter().filter(|command| command.contains(scripted.to)).count();
+            command.contains(scripted.to) && asked <= scripted.times
+        };
+        self.quirks.answers.iter().find(fits).map(|scripted| scripted.text)
+    }
+
     /// The data and the end of the answer to a command.
     fn answer(&mut self, words: &[&str], command: &str) -> (Vec<u8>, String) {
         let quirks = self.quirks;
         let mut state = self.state.lock().unwrap();
-        let quoted = |text: &str| text.split('"').nth(1).unwrap_or_default().to_owned();
         let is_kept =
             |name: &str| name == "INBOX" || quirks.prefix.is_none_or(|prefix| name.starts_with(prefix));
         let ok = |data: String| (data.into_bytes(), "OK done".to_owned());
@@ -255,10 +280,9 @@ impl Session {
                 let name = quoted(command);
                 let Some(mails) = state.folders.get(&name) else { return end("NO no such folder") };
                 let flags = if quirks.no_keywords { "\\Seen \\Deleted" } else { "\\Seen \\Deleted \\*" };
-                let data = format!(
-                    "* {} EXISTS\r\n* OK [UIDVALIDITY 7] ok\r\n* OK [PERMANENTFLAGS ({flags})] ok\r\n",
-                    mails.len()
-                );
+                let validity = if quirks.no_validity { "" } else { "* OK [UIDVALIDITY 7] ok\r\n" };
+                let data =
+                    format!("* {} EXISTS\r\n{validity}* OK [PERMANENTFLAGS ({flags})] ok\r\n", mails.len());
                 self.selected = name;
                 ok(data)
             }
@@ -341,6 +365,12 @@ impl Session {
             _ => end("BAD unknown command"),
         }
     }
+}
+
+/// The quoted string at the end of a command.
+fn quoted(command: &str) -> String {
+    let inner = command.split_once('"').unwrap().1.strip_suffix('"').unwrap();
+    inner.replace("\\\"", "\"").replace("\\\\", "\\")
 }
 
 fn fetched(mail: &Mail, command: &str, quirks: Quirks) -> (Vec<u8>, String) {
