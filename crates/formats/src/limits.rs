@@ -336,8 +336,12 @@ limits! {
     NOTHING_RECHECK: Duration = Duration::from_secs(3600);
     /// How long a temporary failure is cached.
     FAILURE_RECHECK: Duration = Duration::from_secs(30);
-    /// Concurrent look-ups of domains for mail; further ones wait.
+    /// Concurrent look-ups of domains for mail; further ones wait. A look-up that no request waits for gives its place up.
     LOOKUPS: usize = 256;
+    /// Concurrent look-ups of domains that began for mail and that no request waits for any more; further ones are ended.
+    ABANDONED_LOOKUPS: usize = 256;
+    /// Look-ups of domains that run or wait; beyond it, a request is answered by the policy in the store, or gets a temporary failure at once.
+    LOOKUPS_IN_FLIGHT: usize = 4096;
     /// Concurrent look-ups of domains in the background; further ones are postponed.
     BACKGROUND_LOOKUPS: usize = 16;
     /// Concurrent fetches from one address, since many domains share a policy host.

@@ -66,20 +66,34 @@ pub enum Tampering {
     Drop,
     /// A response with these records, without signatures.
     Forge(Vec<Rr>),
-    /// A negative response with the SOA record of a zone, without signatures.
+    /// A negative response with a record of a zone in the authority section, without signatures.
     ForgeAbsence {
-        /// The owner of the SOA record, which need not enclose the name.
+        /// The owner of the record, which need not enclose the name.
         zone: String,
+        /// The type of the record.
+        authority: ForgedAuthority,
         /// Use NXDOMAIN instead of NOERROR.
         no_such_name: bool,
     },
-    /// Answer negatively with an unsigned NS record of this zone in place of an SOA record.
-    ForgeReferral {
-        /// The owner of the NS record.
-        zone: String,
-        /// Use NXDOMAIN instead of NOERROR.
-        no_such_name: bool,
-    },
+}
+
+/// The record in the authority section of a forged negative response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForgedAuthority {
+    /// An SOA record, as in a genuine negative response.
+    Soa,
+    /// An NS record, as in a referral.
+    Ns,
+}
+
+impl ForgedAuthority {
+    fn record(self, zone: Name) -> Record {
+        let data = match self {
+            Self::Soa => RData::SOA(SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, RECORD_TTL)),
+            Self::Ns => RData::NS(NS(zone.clone())),
+        };
+        Record::from_rdata(zone, RECORD_TTL, data)
+    }
 }
 
 /// Why the name server could not be started or changed.
@@ -487,30 +501,20 @@ impl RequestHandler for Handler {
                     MessageResponseBuilder::from_message_request(request).build_no_records(metadata(request));
                 sent(response.send_response(message).await, request)
             }
-            Some(Tampering::ForgeAbsence { zone, no_such_name }) => {
+            Some(Tampering::ForgeAbsence { zone, authority, no_such_name }) => {
                 let mut metadata = metadata(request);
                 if no_such_name {
                     metadata.response_code = ResponseCode::NXDomain;
                 }
-                let soa = parse(&zone).map(|zone| {
-                    let data = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, RECORD_TTL);
-                    Record::from_rdata(zone, RECORD_TTL, RData::SOA(data))
-                });
-                let soa: Vec<Record> = soa.into_iter().collect();
-                let message =
-                    MessageResponseBuilder::from_message_request(request).build(metadata, [], [], &soa, []);
-                sent(response.send_response(message).await, request)
-            }
-            Some(Tampering::ForgeReferral { zone, no_such_name }) => {
-                let mut metadata = metadata(request);
-                if no_such_name {
-                    metadata.response_code = ResponseCode::NXDomain;
-                }
-                let ns = parse(&zone)
-                    .map(|zone| Record::from_rdata(zone.clone(), RECORD_TTL, RData::NS(NS(zone))));
-                let ns: Vec<Record> = ns.into_iter().collect();
-                let message =
-                    MessageResponseBuilder::from_message_request(request).build(metadata, [], &ns, [], []);
+                let record: Vec<Record> =
+                    parse(&zone).map(|zone| authority.record(zone)).into_iter().collect();
+                let message = MessageResponseBuilder::from_message_request(request).build(
+                    metadata,
+                    [],
+                    &record,
+                    [],
+                    [],
+                );
                 sent(response.send_response(message).await, request)
             }
             Some(Tampering::Forge(forged)) => {

@@ -6,7 +6,7 @@ use formats::DomainName;
 use net::dns::{Answer, Dns, DnsError, Kind, Resolver, ResolverConfig, Security};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
-use sternpost_lab::dns::{NameServer, Rr, Signing, TamperedKind, Tampering};
+use sternpost_lab::dns::{ForgedAuthority, NameServer, Rr, Signing, TamperedKind, Tampering};
 
 struct World {
     names: NameServer,
@@ -148,6 +148,10 @@ async fn signed_sibling_zones_are_still_validated() {
     assert_eq!(world.look("c.signed.test").await, Err(DnsError::Bogus));
 }
 
+fn forged(zone: &str, authority: ForgedAuthority, no_such_name: bool) -> Tampering {
+    Tampering::ForgeAbsence { zone: zone.to_owned(), authority, no_such_name }
+}
+
 #[tokio::test]
 async fn an_unsigned_soa_record_of_another_zone_proves_no_absence() {
     for kind in [TamperedKind::Tlsa, TamperedKind::Mx, TamperedKind::A] {
@@ -159,7 +163,7 @@ async fn an_unsigned_soa_record_of_another_zone_proves_no_absence() {
         };
         for zone in ["plain.test.", "signed.test.", "test.", "a.signed.test.", "c.a.signed.test.", "."] {
             for no_such_name in [false, true] {
-                let how = Tampering::ForgeAbsence { zone: zone.to_owned(), no_such_name };
+                let how = forged(zone, ForgedAuthority::Soa, no_such_name);
                 world.names.meddle("a.signed.test.", kind, Some(how)).unwrap();
                 let name = DomainName::parse("a.signed.test").unwrap();
                 let outcome = world.resolver.lookup(&name, asked).await;
@@ -169,7 +173,7 @@ async fn an_unsigned_soa_record_of_another_zone_proves_no_absence() {
         }
         // The same SOA record is valid for a name in its own zone.
         for no_such_name in [false, true] {
-            let how = Tampering::ForgeAbsence { zone: "plain.test.".to_owned(), no_such_name };
+            let how = forged("plain.test.", ForgedAuthority::Soa, no_such_name);
             world.names.meddle("b.plain.test.", kind, Some(how)).unwrap();
             let name = DomainName::parse("b.plain.test").unwrap();
             let nothing = world.resolver.lookup(&name, asked).await.unwrap_err().nothing().unwrap();
@@ -197,7 +201,7 @@ async fn an_unsigned_ns_record_proves_no_absence() {
         for (zone, no_such_name) in
             [("plain.test.", false), ("plain.test.", true), ("signed.test.", false), (".", true)]
         {
-            let how = |zone: &str| Tampering::ForgeReferral { zone: zone.to_owned(), no_such_name };
+            let how = |zone: &str| forged(zone, ForgedAuthority::Ns, no_such_name);
             world.names.meddle("a.signed.test.", kind, Some(how(zone))).unwrap();
             let outcome = world.resolver.lookup(&name("a.signed.test"), asked).await;
             let is_absence = outcome.as_ref().err().is_some_and(DnsError::is_absence);

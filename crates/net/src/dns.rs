@@ -21,7 +21,7 @@ pub use address_overrides::AddressOverrides;
 pub use authorities::{AuthoritativeServers, PerServerLookup, ServerAnswer};
 pub use bogus_detector::BogusDetector;
 pub use resolver::Resolver;
-pub use resolver_config::{Dnssec, ResolverConfig, ResolverError};
+pub use resolver_config::{Dnssec, ResolverConfig, ResolverError, SystemServers};
 
 use crate::BoxFuture;
 use formats::DomainName;

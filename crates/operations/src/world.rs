@@ -8,7 +8,7 @@ use net::certificate::Trust;
 use net::clock::{Clock, SystemClock};
 use net::dns::{
     AddressOverrides, AuthoritativeServers, BogusDetector, Dns, DnsError, Dnssec, Resolver, ResolverConfig,
-    ResolverError, Security,
+    ResolverError, Security, SystemServers,
 };
 use net::https::{Fetcher, FetcherConfig};
 use net::smtp::{Client, ClientConfig, Helo};
@@ -26,6 +26,8 @@ pub struct World {
     bogus_detector: Arc<BogusDetector>,
     /// The resolver without validation, if it is not paired with [`World::resolver`] and reloaded with that.
     unpaired: Option<Arc<Resolver>>,
+    /// True if the resolvers are those of `/etc/resolv.conf`.
+    uses_system_servers: bool,
     /// The resolver without DNSSEC validation, for addresses of policy hosts.
     pub addresses: Arc<dyn Dns>,
     /// The HTTPS client for policy files.
@@ -96,12 +98,13 @@ impl World {
         // A policy host is authenticated by its certificate, whatever its address is (RFC 8461 §3.3), so its
         // addresses need no DNSSEC validation.
         let unvalidated = ResolverConfig { dnssec: Dnssec::Off, ..resolver.clone() };
-        let plain = Arc::new(Resolver::new(&unvalidated).map_err(no_resolver)?);
+        let system = SystemServers::read_for(&resolver.servers).map_err(no_resolver)?;
+        let plain = Arc::new(Resolver::using(&unvalidated, system.as_ref()).map_err(no_resolver)?);
         let config_of_resolver = resolver;
         let resolver = Arc::new(Resolver::beside(&plain, &config_of_resolver).map_err(no_resolver)?);
         let (dns, addresses): (Arc<dyn Dns>, Arc<dyn Dns>) = (resolver.clone(), plain.clone());
-        let bogus_detector =
-            Arc::new(BogusDetector::new(dns.clone(), &config_of_resolver).map_err(no_resolver)?);
+        let bogus_detector = BogusDetector::new(dns.clone(), &config_of_resolver, system.as_ref());
+        let bogus_detector = Arc::new(bogus_detector.map_err(no_resolver)?);
         let tls = |error| Failure::new("TLS can't be set up", error, "");
         let own = trust.client(clock.clone()).map_err(tls)?;
         let mut fetcher = FetcherConfig::new(trust.clone());
@@ -122,6 +125,7 @@ impl World {
             dns,
             bogus_detector,
             unpaired: Some(plain).filter(|_| config.dnssec != Dnssec::Validate),
+            uses_system_servers: config_of_resolver.servers.is_empty(),
             addresses,
             resolver,
             trust,
@@ -132,19 +136,23 @@ impl World {
         })
     }
 
-    /// Reads `/etc/resolv.conf` again, for resolvers that the configuration does not name. On failure the resolvers in
-    /// use stay.
+    /// Reads `/etc/resolv.conf` once, and uses what it names for all resolvers that the configuration does not name. On failure
+    /// the resolvers in use stay. Concurrent calls may mix two versions of the file.
     ///
     /// # Errors
     ///
-    /// See [`Resolver::reload`].
+    /// See [`Resolver::reload_from`].
     pub async fn reload_resolvers(&self) -> Result<(), ResolverError> {
-        // First the resolver that may refuse the file, so that then no other one uses it.
-        self.resolver.reload().await?;
-        if let Some(plain) = &self.unpaired {
-            plain.reload().await?;
+        if !self.uses_system_servers {
+            return Ok(());
         }
-        self.bogus_detector.reload()
+        let system = SystemServers::read()?;
+        // First the resolver that may refuse the file, so that then no other one uses it.
+        self.resolver.reload_from(&system).await?;
+        if let Some(plain) = &self.unpaired {
+            plain.reload_from(&system).await?;
+        }
+        self.bogus_detector.reload_from(&system)
     }
 
     /// The check options that follow from the configuration.

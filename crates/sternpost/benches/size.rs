@@ -25,7 +25,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
-use store::policies::StoredPolicy;
+use store::policies::{PolicyWrite, StoredPolicy};
 
 fn main() {
     let Some(words) = process::words(&["cache"]) else { return };
@@ -101,7 +101,7 @@ fn fill(place: &Path, count: usize) {
         let now = Timestamp::now();
         let later = |hours| now.saturating_add(SignedDuration::from_hours(hours)).unwrap();
         for begin in (0..count).step_by(10_000) {
-            let some: Vec<StoredPolicy> = (begin..count.min(begin + 10_000))
+            let some: Vec<PolicyWrite> = (begin..count.min(begin + 10_000))
                 .map(|number| StoredPolicy {
                     domain: domain(number),
                     record_id: PolicyId::parse("1").unwrap(),
@@ -113,6 +113,7 @@ fn fill(place: &Path, count: usize) {
                     dane: DaneHosts { absent: 1, ..DaneHosts::default() }.to_text(),
                     used_at: now,
                 })
+                .map(PolicyWrite::from)
                 .collect();
             store.put_policies(&some).await.unwrap();
         }

@@ -31,6 +31,30 @@ pub struct StoredPolicy {
     pub used_at: Timestamp,
 }
 
+/// A policy to store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyWrite {
+    /// The policy.
+    pub policy: StoredPolicy,
+    /// The time of the fetch of the policy that was stored before. It is replaced also if it seems to be newer, as after a
+    /// step of the clock back. `None` if there was none.
+    pub replaces: Option<Timestamp>,
+}
+
+impl PolicyWrite {
+    /// The domain and the time of the fetch of the policy that is replaced although it seems to be newer.
+    fn seems_older(&self) -> Option<(&DomainName, Timestamp)> {
+        let replaced = self.replaces.filter(|replaced| *replaced > self.policy.fetched_at)?;
+        Some((&self.policy.domain, replaced))
+    }
+}
+
+impl From<StoredPolicy> for PolicyWrite {
+    fn from(policy: StoredPolicy) -> Self {
+        Self { policy, replaces: None }
+    }
+}
+
 /// The numbers of unexpired policies by mode, and the earliest refresh.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicyCounts {
@@ -81,48 +105,64 @@ const BATCH_ROWS: usize = 64;
 const COLUMNS: &str = "domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at";
 
 impl Store {
-    /// Stores policies in one transaction. Each replaces the earlier policy of its domain (VAL-19). If `policies` has
-    /// several for one domain, the last is stored.
-    pub async fn put_policies(&self, policies: &[StoredPolicy]) -> Result<(), StoreError> {
-        let last = sorted(policies);
-        let mut tries = Tries::default();
-        loop {
-            let done = self.put_once(&last).await;
-            if !tries.again(&done) {
-                return done;
-            }
-        }
-    }
-
-    async fn put_once(&self, policies: &[&StoredPolicy]) -> Result<(), StoreError> {
-        let mut transaction = self.writing().await?;
-        for batch in policies.chunks(BATCH_ROWS) {
-            let rows = upsert(batch, "");
-            let is_reused = batch.len() == 1 || batch.len() == BATCH_ROWS;
-            rows.kept(is_reused).execute(&mut transaction).await?;
-        }
-        transaction.commit().await
+    /// Stores policies in one transaction, and returns the domains whose policy was stored. A policy replaces the one of its
+    /// domain that was fetched at the same time or earlier (VAL-19), and the one that it was fetched to replace
+    /// ([`PolicyWrite::replaces`]). Of several policies of one domain, the newest is stored.
+    pub async fn put_policies(&self, policies: &[PolicyWrite]) -> Result<Vec<DomainName>, StoreError> {
+        let newest = newest(policies.iter().map(|write| &write.policy));
+        let replaced: Vec<(&DomainName, Timestamp)> =
+            policies.iter().filter_map(PolicyWrite::seems_older).collect();
+        self.write_policies(&newest, &replaced, ">=").await
     }
 
     /// Stores policies that were not fetched here, in one transaction. A policy is stored only if its domain has none, or one
-    /// that was fetched earlier. Returns the domains whose policy was stored. `policies` has at most one for each domain.
+    /// that was fetched earlier. Returns the domains whose policy was stored. Of several policies of one domain, the newest is
+    /// stored.
     pub async fn import_policies(&self, policies: &[StoredPolicy]) -> Result<Vec<DomainName>, StoreError> {
-        let all = sorted(policies);
+        self.write_policies(&newest(policies.iter()), &[], ">").await
+    }
+
+    /// Stores policies whose time of fetch compares with that of the stored ones as `is_newer` says. Those in `replaced`, by
+    /// domain and time of fetch, are replaced in any case.
+    async fn write_policies(
+        &self,
+        policies: &[&StoredPolicy],
+        replaced: &[(&DomainName, Timestamp)],
+        is_newer: &str,
+    ) -> Result<Vec<DomainName>, StoreError> {
+        if policies.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut tries = Tries::default();
         loop {
-            let done = self.import_once(&all).await;
+            let done = self.write_once(policies, replaced, is_newer).await;
             if !tries.again(&done) {
                 return done;
             }
         }
     }
 
-    async fn import_once(&self, policies: &[&StoredPolicy]) -> Result<Vec<DomainName>, StoreError> {
+    async fn write_once(
+        &self,
+        policies: &[&StoredPolicy],
+        replaced: &[(&DomainName, Timestamp)],
+        is_newer: &str,
+    ) -> Result<Vec<DomainName>, StoreError> {
         let mut stored = Vec::new();
         let mut transaction = self.writing().await?;
+        for (domain, fetched_at) in replaced {
+            sql("UPDATE policy SET fetched_at = $1 WHERE domain = $2 AND fetched_at = $3")
+                .bind(Timestamp::MIN.as_second())
+                .bind(domain.as_str())
+                .bind(fetched_at.as_second())
+                .execute(&mut transaction)
+                .await?;
+        }
+        let tail = format!(" WHERE excluded.fetched_at {is_newer} policy.fetched_at RETURNING domain");
         for batch in policies.chunks(BATCH_ROWS) {
-            let rows = upsert(batch, " WHERE excluded.fetched_at > policy.fetched_at RETURNING domain");
-            let domains: Vec<(String,)> = rows.kept(false).fetch_all(&mut transaction).await?;
+            let is_reused = batch.len() == 1 || batch.len() == BATCH_ROWS;
+            let rows = upsert(batch, &tail).kept(is_reused);
+            let domains: Vec<(String,)> = rows.fetch_all(&mut transaction).await?;
             let parsed = domains.iter().map(|(name,)| DomainName::parse(name).map_err(damaged("policy")));
             stored.extend(parsed.collect::<Result<Vec<_>, _>>()?);
         }
@@ -274,12 +314,17 @@ fn upsert<'v>(policies: &'v [&'v StoredPolicy], tail: &str) -> Query<'v> {
     })
 }
 
-/// The last policy of each domain, in the order of the keys: two transactions that write the same rows can't wait for each
+/// The newest policy of each domain, in the order of the keys: two transactions that write the same rows can't wait for each
 /// other.
-fn sorted(policies: &[StoredPolicy]) -> Vec<&StoredPolicy> {
-    let last: BTreeMap<&str, &StoredPolicy> =
-        policies.iter().map(|policy| (policy.domain.as_str(), policy)).collect();
-    last.into_values().collect()
+fn newest<'p>(policies: impl Iterator<Item = &'p StoredPolicy>) -> Vec<&'p StoredPolicy> {
+    let mut newest: BTreeMap<&str, &StoredPolicy> = BTreeMap::new();
+    for policy in policies {
+        let known = newest.entry(policy.domain.as_str()).or_insert(policy);
+        if policy.fetched_at >= known.fetched_at {
+            *known = policy;
+        }
+    }
+    newest.into_values().collect()
 }
 
 impl FromRow for StoredPolicy {
@@ -321,14 +366,54 @@ mod tests {
         }
     }
 
+    async fn put(store: &Store, policies: &[StoredPolicy]) {
+        let writes: Vec<PolicyWrite> = policies.iter().cloned().map(PolicyWrite::from).collect();
+        store.put_policies(&writes).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn val_19_a_policy_replaces_an_earlier_one_and_the_one_that_it_was_fetched_to_replace() {
+        let (_dir, store) = crate::scratch().await;
+        let fetched = |at_second, id: &str| StoredPolicy {
+            fetched_at: at(at_second),
+            record_id: PolicyId::parse(id).unwrap(),
+            ..stored("example.org", 150, 900)
+        };
+        for (at_second, replaces, expected) in [
+            (100, None, true),
+            (100, None, true),
+            (99, None, false),
+            (99, Some(98), false),
+            (101, Some(98), true),
+            (50, Some(101), true),
+            (49, Some(101), false),
+            (51, None, true),
+        ] {
+            let policy = fetched(at_second, "new");
+            let domain = policy.domain.clone();
+            store.policy_used(&domain, Some(at(77)), None).await.unwrap();
+            let before = store.policy(&domain).await.unwrap();
+            let write = PolicyWrite { policy: policy.clone(), replaces: replaces.map(at) };
+            let done = store.put_policies(&[write]).await.unwrap();
+            assert_eq!(done == [domain.clone()], expected, "{at_second} {replaces:?}");
+            let now = store.policy(&domain).await.unwrap();
+            let used_at = before.as_ref().map_or(at(0), |before| before.used_at);
+            assert_eq!(now, if expected { Some(StoredPolicy { used_at, ..policy }) } else { before });
+        }
+        let both = [fetched(200, "newer").into(), fetched(150, "older").into()];
+        store.put_policies(&both).await.unwrap();
+        let stored = store.policies_after("", 9).await.unwrap();
+        assert_eq!(stored.iter().map(|policy| policy.record_id.as_str()).collect::<Vec<_>>(), ["newer"]);
+    }
+
     #[tokio::test]
     async fn val_28_a_restart_loses_no_policy() {
         let (dir, store) = crate::scratch().await;
         let mut policy = stored("example.org", 150, 200);
         let domain = policy.domain.clone();
-        store.put_policies(std::slice::from_ref(&policy)).await.unwrap();
+        store.put_policies(&[policy.clone().into()]).await.unwrap();
         policy.record_id = PolicyId::parse("2").unwrap();
-        store.put_policies(std::slice::from_ref(&policy)).await.unwrap();
+        store.put_policies(&[policy.clone().into()]).await.unwrap();
         store.close().await;
         let again = dir.open().await;
         assert_eq!(again.policy(&domain).await.unwrap(), Some(policy));
@@ -343,7 +428,7 @@ mod tests {
         let mut all: Vec<StoredPolicy> =
             (0..200).map(|number| stored(&format!("d{number}.example"), number, 900)).collect();
         all.push(stored("d7.example", 777, 900));
-        store.put_policies(&all).await.unwrap();
+        put(&store, &all).await;
         let mut wanted: Vec<DomainName> = all[..200].iter().map(|policy| policy.domain.clone()).collect();
         wanted.push(DomainName::parse("unknown.example").unwrap());
         let found = store.policies_of(&wanted).await.unwrap();
@@ -361,7 +446,7 @@ mod tests {
         };
         let known: Vec<StoredPolicy> =
             (0..100).map(|number| fetched(&format!("d{number}.example"), 100, "old")).collect();
-        store.put_policies(&known).await.unwrap();
+        put(&store, &known).await;
         let import: Vec<StoredPolicy> =
             (0..150).map(|number| fetched(&format!("d{number}.example"), 99 + number % 3, "new")).collect();
         let mut done = store.import_policies(&import).await.unwrap();
@@ -389,7 +474,7 @@ mod tests {
         let writes = (0..10).map(|number| {
             let (store, policies) =
                 (store.clone(), if number % 2 == 0 { all.clone() } else { reversed.clone() });
-            tokio::spawn(async move { store.put_once(&sorted(&policies)).await })
+            tokio::spawn(async move { store.write_once(&newest(policies.iter()), &[], ">=").await })
         });
         for write in writes.collect::<Vec<_>>() {
             write.await.unwrap().unwrap();
@@ -406,7 +491,7 @@ mod tests {
             stored("c.example", 500, 900),
             stored("d.example", 100, 120),
         ];
-        store.put_policies(&all).await.unwrap();
+        put(&store, &all).await;
         store.policy_used(&all[1].domain, Some(at(300)), Some("x")).await.unwrap();
         let now = Fetched::at_any_time(at(400));
         let due = async |most| store.policies_due(now, Timestamp::MIN, most).await.unwrap();
@@ -435,7 +520,7 @@ mod tests {
         let mut later = stored("later.example", 1_000_150, 1_000_900);
         later.fetched_at = at(1_000_100);
         let earlier = stored("earlier.example", 500, 900);
-        store.put_policies(&[earlier.clone(), later.clone()]).await.unwrap();
+        put(&store, &[earlier.clone(), later.clone()]).await;
         let before = Fetched { after: Timestamp::MIN, until: at(200), now: at(400) };
         let after = Fetched { after: at(200), until: Timestamp::MAX, now: at(1_000_400) };
         assert!(store.policies_due(before, Timestamp::MIN, 10).await.unwrap().is_empty());

@@ -3,7 +3,7 @@
 //! validation failed.
 
 use super::records::record_type;
-use super::resolver_config::pool;
+use super::resolver_config::{SystemServers, name_servers, pool};
 use super::sockets::Sockets;
 use super::{Answer, Dns, DnsError, Kind, ResolverConfig, ResolverError};
 use crate::BoxFuture;
@@ -19,20 +19,26 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub struct BogusDetector {
     dns: Arc<dyn Dns>,
     config: ResolverConfig,
-    /// The servers and the options of a query; [`BogusDetector::reload`] replaces them.
+    /// The servers and the options of a query; [`BogusDetector::reload_from`] replaces them.
     servers: RwLock<(NameServerPool<Sockets>, DnsRequestOptions)>,
 }
 
 impl BogusDetector {
-    /// Wraps `dns`. Failed lookups are repeated with the servers of `config`.
-    pub fn new(dns: Arc<dyn Dns>, config: &ResolverConfig) -> Result<Self, ResolverError> {
-        Ok(Self { dns, config: config.clone(), servers: RwLock::new(servers(config)?) })
+    /// Wraps `dns`. Failed lookups are repeated with the servers of `config`, or with those in `system`; see
+    /// [`super::Resolver::using`].
+    pub fn new(
+        dns: Arc<dyn Dns>,
+        config: &ResolverConfig,
+        system: Option<&SystemServers>,
+    ) -> Result<Self, ResolverError> {
+        Ok(Self { dns, config: config.clone(), servers: RwLock::new(servers(config, system)?) })
     }
 
-    /// Reads the system's resolver configuration again, as [`super::Resolver::reload`] does.
-    pub fn reload(&self) -> Result<(), ResolverError> {
+    /// Replaces the servers, as [`super::Resolver::reload_from`] does.
+    pub fn reload_from(&self, system: &SystemServers) -> Result<(), ResolverError> {
         if self.config.servers.is_empty() {
-            *self.servers.write().unwrap_or_else(PoisonError::into_inner) = servers(&self.config)?;
+            let new = servers(&self.config, Some(system))?;
+            *self.servers.write().unwrap_or_else(PoisonError::into_inner) = new;
         }
         Ok(())
     }
@@ -54,8 +60,13 @@ impl BogusDetector {
     }
 }
 
-fn servers(config: &ResolverConfig) -> Result<(NameServerPool<Sockets>, DnsRequestOptions), ResolverError> {
-    let (pool, _, options) = pool(config).map_err(|error| ResolverError::System(error.to_string()))?;
+fn servers(
+    config: &ResolverConfig,
+    system: Option<&SystemServers>,
+) -> Result<(NameServerPool<Sockets>, DnsRequestOptions), ResolverError> {
+    let servers = name_servers(config, system)?;
+    let (pool, _, options) =
+        pool(config, &servers).map_err(|error| ResolverError::System(error.to_string()))?;
     Ok((pool, options))
 }
 

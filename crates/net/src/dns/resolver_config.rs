@@ -77,11 +77,35 @@ pub enum ResolverError {
     NoDnssec,
 }
 
+/// The resolvers in `/etc/resolv.conf`, as one reading of the file names them. All that is built at one time is built from
+/// one reading, since the file may change at any time.
+#[derive(Debug, Clone)]
+pub struct SystemServers(Vec<NameServerConfig>);
+
+impl SystemServers {
+    /// Reads the file. Fails with [`ResolverError::System`].
+    pub fn read() -> Result<Self, ResolverError> {
+        let read = read_system_conf().map_err(|error| ResolverError::System(error.to_string()))?;
+        Ok(Self(read.0.name_servers().to_vec()))
+    }
+
+    /// Reads the file if a configuration with these servers uses it.
+    pub fn read_for(servers: &[SocketAddr]) -> Result<Option<Self>, ResolverError> {
+        servers.is_empty().then(Self::read).transpose()
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(server: SocketAddr) -> Self {
+        Self(vec![name_server(server)])
+    }
+}
+
 /// The name server pool of a configuration, the cache size in answers, and the options of each query.
 pub(super) fn pool(
     config: &ResolverConfig,
+    servers: &[NameServerConfig],
 ) -> Result<(NameServerPool<Sockets>, u64, DnsRequestOptions), NetError> {
-    let servers = name_servers(config)?;
+    let servers = servers.to_vec();
     let mut options = ResolverOpts::default();
     set_options(&mut options, config);
     let mut request = DnsRequestOptions::default();
@@ -95,11 +119,16 @@ pub(super) fn pool(
     Ok((NameServerPool::from_config(servers, context, Sockets::default()), size, request))
 }
 
-/// The configured or system resolvers, with the local address to query each from.
-pub(super) fn name_servers(config: &ResolverConfig) -> Result<Vec<NameServerConfig>, NetError> {
-    let mut servers = match config.servers.is_empty() {
-        true => read_system_conf()?.0.name_servers().to_vec(),
-        false => config.servers.iter().map(|server| name_server(*server)).collect(),
+/// The configured resolvers, or those in `system`, with the local address to query each from. Without `system`, the file is
+/// read if it is needed.
+pub(super) fn name_servers(
+    config: &ResolverConfig,
+    system: Option<&SystemServers>,
+) -> Result<Vec<NameServerConfig>, ResolverError> {
+    let mut servers = match (config.servers.is_empty(), system) {
+        (false, _) => config.servers.iter().map(|server| name_server(*server)).collect(),
+        (true, Some(system)) => system.0.clone(),
+        (true, None) => SystemServers::read()?.0,
     };
     for server in &mut servers {
         let alike = |source: &&IpAddr| source.is_ipv4() == server.ip.is_ipv4();

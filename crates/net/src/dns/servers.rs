@@ -6,7 +6,7 @@
 
 use super::proofs::{follows_alias, is_unproven_expansion};
 use super::records::{absolute, belonging, data, domain, record_type, seconds};
-use super::resolver_config::{name_servers, pool, set_options};
+use super::resolver_config::{pool, set_options};
 use super::sockets::Sockets;
 use super::unsigned::{Claim, ClaimGuard, UnsignedZones, host};
 use super::{Absence, Answer, Data, DnsError, Dnssec, Kind, ResolverConfig, ResolverError, Security, weaker};
@@ -18,6 +18,7 @@ use hickory_proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::NameServerPool;
 use hickory_resolver::caching_client::CachingClient;
+use hickory_resolver::config::NameServerConfig;
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError as HickoryDns, NetError};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Recursive resolvers, with the caches of their answers.
 pub(super) struct Servers {
+    /// The addresses of the servers.
+    pub(super) addresses: Vec<NameServerConfig>,
     inner: Arc<Inner>,
     dnssec: Dnssec,
     /// `Some` only under [`Dnssec::Validate`].
@@ -71,8 +74,8 @@ impl Inner {
         }
     }
 
-    fn trusting(config: &ResolverConfig) -> Result<Self, NetError> {
-        let (pool, size, request) = pool(config)?;
+    fn trusting(config: &ResolverConfig, servers: &[NameServerConfig]) -> Result<Self, NetError> {
+        let (pool, size, request) = pool(config, servers)?;
         Ok(Self::Trusting(Box::new(CachingClient::new(size, pool, true)), request))
     }
 }
@@ -99,15 +102,15 @@ impl Servers {
     /// Sets up the connections. `plain` answers queries that need no proof; without it, all are validated.
     pub(super) fn new(
         config: &ResolverConfig,
+        addresses: Vec<NameServerConfig>,
         plain: Option<&Arc<CurrentServers>>,
     ) -> Result<Self, ResolverError> {
         let system = |error: NetError| ResolverError::System(error.to_string());
         if config.dnssec == Dnssec::TrustAd {
-            let inner = Arc::new(Inner::trusting(config).map_err(system)?);
-            return Ok(Self { inner, dnssec: config.dnssec, unsigned: None });
+            let inner = Arc::new(Inner::trusting(config, &addresses).map_err(system)?);
+            return Ok(Self { addresses, inner, dnssec: config.dnssec, unsigned: None });
         }
-        let servers = name_servers(config).map_err(system)?;
-        let servers = hickory_resolver::config::ResolverConfig::from_name_servers(servers);
+        let servers = hickory_resolver::config::ResolverConfig::from_name_servers(addresses.clone());
         let mut builder = hickory_resolver::Resolver::builder_with_config(servers, Sockets::default());
         set_options(builder.options_mut(), config);
         if config.dnssec == Dnssec::Validate {
@@ -122,7 +125,7 @@ impl Servers {
         let unsigned =
             plain.map(|plain| Arc::new(Unsigned { zones: UnsignedZones::new(), plain: plain.clone() }));
         let inner = Arc::new(Inner::Stub(Box::new(builder.build().map_err(system)?)));
-        Ok(Self { inner, dnssec: config.dnssec, unsigned })
+        Ok(Self { addresses, inner, dnssec: config.dnssec, unsigned })
     }
 
     /// Resolves the root NS set; [`DnsError::Bogus`] if it can't be validated.
@@ -459,12 +462,14 @@ pub(super) fn deadline() -> Deadline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::resolver_config::name_servers;
 
     #[tokio::test]
     async fn dane_14_the_ad_bit_counts_only_from_a_resolver_that_is_configured_as_trusted() {
         let resolver = |dnssec| {
             let servers = vec!["127.0.0.1:53".parse().unwrap()];
-            Servers::new(&ResolverConfig { servers, dnssec, ..ResolverConfig::default() }, None).unwrap()
+            let config = ResolverConfig { servers, dnssec, ..ResolverConfig::default() };
+            Servers::new(&config, name_servers(&config, None).unwrap(), None).unwrap()
         };
         for (dnssec, proof, authentic, expected) in [
             (Dnssec::Validate, Proof::Indeterminate, true, Security::Indeterminate),

@@ -4,7 +4,7 @@
 //! [`super::PolicyService`] calls it for each look-up of a next hop and for the daily refresh.
 
 use super::policy_reader::PolicyReader;
-use super::policy_writer::PolicyWriter;
+use super::policy_writer::{NewPolicy, PolicyWriter, Written};
 use super::sts::{
     Action, EffectivePolicy, FailedFetch, HeldPolicy, PolicyUnavailable, RecordLookup, conclude, next_action,
 };
@@ -16,15 +16,17 @@ use net::clock::{CalendarAge, Clock};
 use net::dns::{Dns, Kind};
 use net::https::PolicyHosts;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::Store;
-use store::policies::{Fetched, StoredPolicy};
+use store::policies::{Fetched, PolicyWrite, StoredPolicy};
 
 /// Finds policies and stores them before they are used.
 ///
 /// When the store fails, the failure is logged and new policies are held in memory, so answers continue. They are
-/// written when their domain is next looked up and the store works again.
+/// written when their domain is next looked up and the store works again. If by then the store has a newer one, from an import or
+/// another process, that one applies (VAL-19).
 pub struct Discovery {
     dns: Arc<dyn Dns>,
     hosts: Arc<dyn PolicyHosts>,
@@ -39,7 +41,28 @@ pub struct Discovery {
     /// Domains whose policy the operator wants fetched at the next look-up, whatever its `id` is.
     asked: Mutex<HashSet<DomainName>>,
     /// Policies that could not be written to the store.
-    unsaved: Mutex<HashMap<DomainName, HeldPolicy>>,
+    unsaved: Mutex<HashMap<DomainName, Unsaved>>,
+    /// The number of policies that were fetched.
+    fetches: AtomicU64,
+}
+
+/// A policy that could not be written to the store, or not yet.
+#[derive(Debug, Clone)]
+struct Unsaved {
+    held: HeldPolicy,
+    /// See [`DiscoveryOutcome::order`].
+    order: u64,
+    /// The time of the fetch of the stored policy that it replaces, in seconds.
+    replaces: Option<Timestamp>,
+}
+
+impl Unsaved {
+    /// True if the stored policy was written by somebody else, and fetched later.
+    fn is_older_than(&self, stored: &StoredPolicy) -> bool {
+        let second = |time: Timestamp| time.as_second();
+        self.replaces.map(second) != Some(second(stored.fetched_at))
+            && second(self.held.fetched_at) < second(stored.fetched_at)
+    }
 }
 
 /// The result of a discovery, with its evidence.
@@ -55,6 +78,8 @@ pub struct DiscoveryOutcome {
     pub fetched: Option<Result<(), PolicyUnavailable>>,
     /// The stored policy before the discovery; `None` when the store had none.
     pub stored: Option<StoredPolicy>,
+    /// The place of the fetched policy among all policies that this process fetched, from 1. 0 when none was fetched.
+    pub order: u64,
 }
 
 /// Why a domain is looked up.
@@ -90,6 +115,7 @@ impl Discovery {
             failures: Mutex::default(),
             asked: Mutex::default(),
             unsaved: Mutex::default(),
+            fetches: AtomicU64::new(0),
         }
     }
 
@@ -107,8 +133,7 @@ impl Discovery {
         stored: Option<StoredPolicy>,
         occasion: Occasion,
     ) -> DiscoveryOutcome {
-        let unsaved = lock(&self.unsaved).get(domain).cloned();
-        let held = unsaved.or_else(|| held(stored.as_ref()?));
+        let held = self.newest(domain, stored.as_ref());
         let (seen, ttl) = self.record(domain).await;
         let now =
             held.as_ref().map_or_else(|| self.clock.now(), |held| self.clock.now_since(held.fetched_at));
@@ -117,10 +142,9 @@ impl Discovery {
             (Occasion::Refresh, Some(held)) => now.max(held.refresh_at()),
             _ => now,
         };
+        let is_asked = lock(&self.asked).remove(domain);
         let action = match &seen {
-            RecordLookup::Published(record) if lock(&self.asked).remove(domain) => {
-                Action::Fetch(record.id.clone())
-            }
+            RecordLookup::Published(record) if is_asked => Action::Fetch(record.id.clone()),
             _ => next_action(&seen, held.as_ref(), failed.as_ref(), due_by, self.clock.elapsed()),
         };
         let fetched = match action.clone() {
@@ -128,6 +152,10 @@ impl Discovery {
                 failed.filter(|failed| announces(&seen, &failed.id)).map(|failed| Err(failed.why))
             }
             Action::Fetch(id) => Some(self.fetch(domain, id).await),
+        };
+        let order = match &fetched {
+            Some(Ok(_)) => self.fetches.fetch_add(1, Ordering::Relaxed) + 1,
+            Some(Err(_)) | None => 0,
         };
         if let Some(Ok(new)) = &fetched {
             log_change(domain, held.as_ref(), new);
@@ -138,22 +166,38 @@ impl Discovery {
         if let Some(why) = found.renewal_warning().filter(|_| tried.is_some()) {
             tracing::warn!(%domain, "{why}");
         }
-        DiscoveryOutcome { found, seen, ttl, fetched: tried, stored }
+        DiscoveryOutcome { found, seen, ttl, fetched: tried, stored, order }
     }
 
     /// Stores a new policy with the DANE counts `dane` (see [`StoredPolicy::dane`]). For a policy that is not new, it
     /// updates the counts when they changed. `is_use` is true for the look-up of a mail server; then the time of use is
-    /// updated once a day.
-    pub async fn save(&self, domain: &DomainName, outcome: &DiscoveryOutcome, dane: &str, is_use: bool) {
-        let EffectivePolicy::Policy { held, .. } = &outcome.found else { return };
-        let is_new = matches!(outcome.fetched, Some(Ok(())));
-        let is_written = is_new || lock(&self.unsaved).contains_key(domain);
-        if is_written {
-            self.write(domain, held, dane).await;
+    /// updated once a day. Returns [`Written::Superseded`] if the store has a policy that was fetched later.
+    pub async fn save(
+        &self,
+        domain: &DomainName,
+        outcome: &DiscoveryOutcome,
+        dane: &str,
+        is_use: bool,
+    ) -> Written {
+        let EffectivePolicy::Policy { held, .. } = &outcome.found else { return Written::InForce };
+        let new = match outcome.fetched {
+            Some(Ok(())) => {
+                let replaces = outcome.stored.as_ref().map(|stored| stored.fetched_at);
+                Some(Unsaved { held: held.clone(), order: outcome.order, replaces })
+            }
+            _ => lock(&self.unsaved).get(domain).filter(|unsaved| unsaved.held == *held).cloned(),
+        };
+        let is_written = new.is_some();
+        let written = match new {
+            Some(new) => self.write(domain, new, dane).await,
+            None => Written::InForce,
+        };
+        if let Some(stored) = &outcome.stored {
+            let used_at = is_use.then(|| self.use_to_store(stored)).flatten();
+            let dane = Some(dane).filter(|dane| !is_written && stored.dane != *dane);
+            self.update(domain, used_at, dane).await;
         }
-        let Some(stored) = &outcome.stored else { return };
-        let used_at = is_use.then(|| self.use_to_store(stored)).flatten();
-        self.update(domain, used_at, Some(dane).filter(|dane| !is_written && stored.dane != *dane)).await;
+        written
     }
 
     /// Stores that the policy in a row of the store was used, if the last stored use is a day old.
@@ -177,16 +221,53 @@ impl Discovery {
 
     /// The policy in a row of the store; `None` when it has expired.
     pub fn live(&self, stored: &StoredPolicy) -> Option<HeldPolicy> {
-        held(stored).filter(|held| held.is_live(self.clock.now_since(held.fetched_at)))
+        held(stored).filter(|held| self.is_live(held))
+    }
+
+    /// The newest policy of the domain of a row of the store, which may be one that could not be stored; `None` when it
+    /// has expired.
+    pub(super) fn newest_live(&self, stored: &StoredPolicy) -> Option<HeldPolicy> {
+        self.newest(&stored.domain, Some(stored)).filter(|held| self.is_live(held))
+    }
+
+    fn is_live(&self, held: &HeldPolicy) -> bool {
+        held.is_live(self.clock.now_since(held.fetched_at))
     }
 
     /// The policy held for a domain, in memory or in the store, even if it has expired.
     pub async fn held(&self, domain: &DomainName) -> Option<HeldPolicy> {
-        let unsaved = lock(&self.unsaved).get(domain).cloned();
-        match unsaved {
-            Some(unsaved) => Some(unsaved),
-            None => held(&self.stored(domain).await?),
+        let stored = self.stored(domain).await;
+        self.newest(domain, stored.as_ref())
+    }
+
+    /// As [`Self::held`]; `None` if it has expired.
+    pub async fn live_held(&self, domain: &DomainName) -> Option<HeldPolicy> {
+        self.held(domain).await.filter(|held| self.is_live(held))
+    }
+
+    /// The newest policy of a domain: the stored one, or one in memory that could not be stored. The one in memory is
+    /// forgotten if it is older.
+    fn newest(&self, domain: &DomainName, stored: Option<&StoredPolicy>) -> Option<HeldPolicy> {
+        let from_store = stored.and_then(held);
+        let mut unsaved = lock(&self.unsaved);
+        let Some(in_memory) = unsaved.get(domain) else { return from_store };
+        if from_store.is_some() && stored.is_some_and(|stored| in_memory.is_older_than(stored)) {
+            unsaved.remove(domain);
+            return from_store;
         }
+        Some(in_memory.held.clone())
+    }
+
+    /// True unless a newer policy of the domain is in memory because it could not be stored.
+    pub(super) fn is_newest(&self, stored: &StoredPolicy) -> bool {
+        self.newest(&stored.domain, Some(stored));
+        !self.has_unsaved(&stored.domain)
+    }
+
+    /// True if a policy from elsewhere was fetched later than the one of its domain that could not be stored, if any.
+    pub(super) fn is_newer_than_unsaved(&self, other: &StoredPolicy) -> bool {
+        let unsaved = lock(&self.unsaved);
+        unsaved.get(&other.domain).is_none_or(|unsaved| unsaved.held.fetched_at < other.fetched_at)
     }
 
     /// The stored policy of a domain; `None` when there is none or the store fails, which is logged.
@@ -299,17 +380,25 @@ impl Discovery {
         Ok(HeldPolicy { policy, body, id: id.clone(), fetched_at: self.clock.now() })
     }
 
-    async fn write(&self, domain: &DomainName, held: &HeldPolicy, dane: &str) {
-        match self.policy_writer.write(to_store(domain, held, dane)).await {
-            Ok(()) => {
-                lock(&self.unsaved).remove(domain);
+    async fn write(&self, domain: &DomainName, new: Unsaved, dane: &str) -> Written {
+        let row = PolicyWrite { policy: to_store(domain, &new.held, dane), replaces: new.replaces };
+        let outcome = self.policy_writer.write(NewPolicy { row, order: new.order }).await;
+        let mut unsaved = lock(&self.unsaved);
+        let is_newest = unsaved.get(domain).is_none_or(|known| known.order <= new.order);
+        match outcome {
+            Ok(written) => {
+                if is_newest {
+                    unsaved.remove(domain);
+                }
+                written
             }
+            Err(_) if !is_newest => Written::Superseded,
             Err(why) => {
                 tracing::error!(%domain, "the policy is in force but could not be stored, and a restart would lose it: {why}");
-                let mut unsaved = lock(&self.unsaved);
                 if unsaved.len() < MAX_IN_MEMORY || unsaved.contains_key(domain) {
-                    unsaved.insert(domain.clone(), held.clone());
+                    unsaved.insert(domain.clone(), new);
                 }
+                Written::InForce
             }
         }
     }

@@ -9,6 +9,7 @@ use super::route::DaneHosts;
 use formats::MxPattern;
 use formats::socketmap::{self, Reply};
 use formats::tls_policy::{Answer, pattern_of_match};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Seconds on the monotonic clock ([`net::clock::Clock::elapsed`]).
@@ -167,14 +168,10 @@ impl Entry {
         (size_of::<Self>() + self.packed.len() + key.len() + MAP_OVERHEAD_BYTES) as u64
     }
 
-    /// Claims the recheck of this entry. Returns true for the first caller, which must start the look-up.
-    pub fn claim_recheck(&self) -> bool {
-        !self.rechecking.swap(true, Ordering::Relaxed)
-    }
-
-    /// Releases a claim when the look-up can't start now.
-    pub fn release_recheck(&self) {
-        self.rechecking.store(false, Ordering::Relaxed);
+    /// Claims the recheck of this entry. Returns `None` while another caller holds the claim.
+    pub fn claim_recheck(self: &Arc<Self>) -> Option<RecheckClaim> {
+        let is_claimed = self.rechecking.swap(true, Ordering::Relaxed);
+        (!is_claimed).then(|| RecheckClaim(self.clone()))
     }
 
     /// Returns a copy of the answer with another recheck and expiry time.
@@ -190,6 +187,17 @@ impl Entry {
             until,
             rechecking: AtomicBool::new(false),
         }
+    }
+}
+
+/// The claim of the recheck of an entry, which the look-up holds. Dropping it releases the entry: a look-up may end without
+/// an outcome that replaces the entry, because it became outdated or panicked.
+#[derive(Debug)]
+pub struct RecheckClaim(Arc<Entry>);
+
+impl Drop for RecheckClaim {
+    fn drop(&mut self) {
+        self.0.rechecking.store(false, Ordering::Relaxed);
     }
 }
 

@@ -8,10 +8,13 @@
 //! when a look-up of another next hop of the same policy domain fetched a policy.
 //! It continues for the requests that wait for it, but no other request joins it and its outcome is not cached. The
 //! outcome of a purged look-up is not stored either.
+//!
+//! The number of look-ups is bounded by [`LOOKUPS_IN_FLIGHT`].
 
-use super::entry::Entry;
+use super::entry::{Entry, RecheckClaim};
 use super::route::NextHop;
 use formats::DomainName;
+use formats::limits::LOOKUPS_IN_FLIGHT;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +56,9 @@ struct Flights {
 pub(super) struct Flight {
     number: u64,
     domain: DomainName,
-    pending: Pending,
+    outcome: watch::Sender<Option<Arc<Entry>>>,
+    /// The cached answers whose recheck this look-up is.
+    claims: Mutex<Vec<RecheckClaim>>,
     /// True if the look-up queries DNS; false as long as it may be answered from the store.
     is_fresh: AtomicBool,
     is_outdated: AtomicBool,
@@ -67,6 +72,8 @@ pub(super) enum JoinOrStart {
     Joined(Pending),
     /// No look-up was in flight: the caller runs it and passes the outcome to the guard.
     Started(InFlightGuard, Pending),
+    /// No look-up was in flight, and none can be started for a request, since [`LOOKUPS_IN_FLIGHT`] are in flight.
+    Full,
 }
 
 /// The guard of one look-up. Dropping it removes the look-up from the list, so the next request starts a new one,
@@ -75,7 +82,6 @@ pub(super) struct InFlightGuard {
     in_flight: Arc<InFlight>,
     name: String,
     flight: Arc<Flight>,
-    outcome: watch::Sender<Option<Arc<Entry>>>,
 }
 
 impl Flight {
@@ -87,6 +93,11 @@ impl Flight {
             Purpose::Recheck | Purpose::Refresh => self.is_fresh.load(Ordering::Relaxed),
             Purpose::Operator => false,
         }
+    }
+
+    fn join(&self, claim: Option<RecheckClaim>) -> Pending {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).extend(claim);
+        self.outcome.subscribe()
     }
 
     /// Marks the look-up as one that queries DNS.
@@ -111,6 +122,10 @@ impl Flight {
 }
 
 impl Flights {
+    fn len(&self) -> usize {
+        self.current.len() + self.outdated.len()
+    }
+
     fn outdate(&mut self, flight: Arc<Flight>) {
         flight.is_outdated.store(true, Ordering::SeqCst);
         self.outdated.insert(flight.number, flight);
@@ -126,23 +141,29 @@ impl Flights {
 }
 
 impl InFlight {
-    /// Joins the look-up for this name, or starts one. A look-up that does not serve `purpose` is replaced.
+    /// Joins the look-up for this name, or starts one. A look-up that does not serve `purpose` is replaced. `claim` is held
+    /// until the look-up ends.
     pub(super) fn join_or_start(
         self: &Arc<Self>,
         name: String,
         hop: &NextHop,
         purpose: Purpose,
+        claim: Option<RecheckClaim>,
     ) -> JoinOrStart {
         let mut flights = self.flights();
         if let Some(flight) = flights.current.get(&name).filter(|flight| flight.serves(purpose)) {
-            return JoinOrStart::Joined(flight.pending.clone());
+            return JoinOrStart::Joined(flight.join(claim));
+        }
+        if purpose == Purpose::Request && flights.len() >= LOOKUPS_IN_FLIGHT {
+            return JoinOrStart::Full;
         }
         let (outcome, receiver) = watch::channel(None);
         flights.next += 1;
         let flight = Arc::new(Flight {
             number: flights.next,
             domain: hop.policy_domain().clone(),
-            pending: receiver.clone(),
+            outcome,
+            claims: Mutex::new(claim.into_iter().collect()),
             is_fresh: AtomicBool::new(purpose != Purpose::Request),
             is_outdated: AtomicBool::new(false),
             is_purged: tokio::sync::Mutex::new(false),
@@ -150,7 +171,7 @@ impl InFlight {
         if let Some(replaced) = flights.current.insert(name.clone(), flight.clone()) {
             flights.outdate(replaced);
         }
-        JoinOrStart::Started(InFlightGuard { in_flight: self.clone(), name, flight, outcome }, receiver)
+        JoinOrStart::Started(InFlightGuard { in_flight: self.clone(), name, flight }, receiver)
     }
 
     /// Outdates all look-ups, then calls `clear` before another can be started.
@@ -185,8 +206,7 @@ impl InFlight {
 
     /// The number of look-ups in flight, with outdated ones.
     pub(super) fn len(&self) -> usize {
-        let flights = self.flights();
-        flights.current.len() + flights.outdated.len()
+        self.flights().len()
     }
 
     fn flights(&self) -> MutexGuard<'_, Flights> {
@@ -214,24 +234,45 @@ impl InFlightGuard {
     }
 
     /// Outdates the other look-ups of this policy domain, since they may use a policy that is older than the one that
-    /// this look-up fetched, and calls `clear` before another can be started. Does nothing if this look-up is outdated.
-    pub(super) fn outdate_others(&self, clear: impl FnOnce()) {
+    /// this look-up stored, and calls `clear` before another can be started. `clear` gets the key of the answer that may stay,
+    /// that of this look-up; `None` if it is outdated.
+    pub(super) fn outdate_others(&self, clear: impl FnOnce(Option<&str>)) {
         let mut flights = self.in_flight.flights();
-        if self.flight.is_outdated() {
-            return;
-        }
         let (domain, number) = (&self.flight.domain, self.flight.number);
         let is_other = |flight: &Flight| flight.domain == *domain && flight.number != number;
         let others = flights.current.extract_if(|_, flight| is_other(flight));
         for flight in others.map(|(_, flight)| flight).collect::<Vec<_>>() {
             flights.outdate(flight);
         }
-        clear();
+        clear(Some(self.name.as_str()).filter(|_| !self.flight.is_outdated()));
+    }
+
+    /// Outdates this look-up, since it used a policy that is older than the stored one.
+    pub(super) fn outdate(&self) {
+        let mut flights = self.in_flight.flights();
+        flights.remove(&self.name, &self.flight);
+        flights.outdate(self.flight.clone());
+    }
+
+    /// Waits until no request waits for the outcome. One may join later; see [`Self::abandon`].
+    pub(super) async fn unattended(&self) {
+        self.flight.outcome.closed().await;
+    }
+
+    /// Outdates the look-up if no request waits for its outcome, so that none joins it. Returns true if so.
+    pub(super) fn abandon(&self) -> bool {
+        let mut flights = self.in_flight.flights();
+        let is_abandoned = self.flight.outcome.receiver_count() == 0;
+        if is_abandoned {
+            flights.remove(&self.name, &self.flight);
+            flights.outdate(self.flight.clone());
+        }
+        is_abandoned
     }
 
     /// Ends the look-up and passes its outcome to every waiting request.
     pub(super) fn finish(self, entry: Arc<Entry>) {
-        let outcome = self.outcome.clone();
+        let outcome = self.flight.outcome.clone();
         // Remove the look-up first: a request that comes after the outcome must start a new one.
         drop(self);
         // The send fails when no request waits any more.

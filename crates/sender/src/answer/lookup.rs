@@ -5,17 +5,19 @@
 
 use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store};
 use super::discovery::{DiscoveryOutcome, Occasion};
-use super::entry::{ElapsedSeconds, Entry};
+use super::entry::{ElapsedSeconds, Entry, RecheckClaim};
 use super::in_flight::{InFlightGuard, JoinOrStart, Pending, Purpose};
 use super::overrides::Rule;
+use super::policy_writer::Written;
 use super::route::{self, DaneHosts, NextHop, Route, RouteLookup};
 use super::service::{PolicyService, is_test};
 use super::settings::Settings;
-use super::sts::EffectivePolicy;
+use super::sts::{EffectivePolicy, HeldPolicy};
 use formats::limits::FAILURE_RECHECK;
 use formats::tls_policy::Answer;
 use formats::{DomainName, Mode, Policy};
 use net::BoxFuture;
+use prometheus_client::metrics::gauge::Gauge;
 use std::sync::Arc;
 use std::time::Duration;
 use store::policies::StoredPolicy;
@@ -45,49 +47,73 @@ struct Observed {
     ttl: Option<Duration>,
 }
 
+/// Counts a look-up in flight until it is dropped.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl PolicyService {
-    /// Starts a look-up, or joins the one in flight for this name. The look-up continues when no request waits.
+    /// Starts a look-up, or joins the one in flight for this name. `recheck` has the place of a look-up in the background, and
+    /// the claim of the entry. Returns `None` if a request can't start one ([`JoinOrStart::Full`]).
+    ///
+    /// The look-up continues when no request waits, since the mail server will ask again; see [`Self::observe_in_place`].
     pub(super) fn look_up(
         self: &Arc<Self>,
         hop: NextHop,
         name: String,
         purpose: Purpose,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> Pending {
-        match self.in_flight.join_or_start(name, &hop, purpose) {
-            JoinOrStart::Joined(pending) => pending,
+        recheck: Option<(OwnedSemaphorePermit, RecheckClaim)>,
+    ) -> Option<Pending> {
+        let (permit, claim) = recheck.unzip();
+        match self.in_flight.join_or_start(name, &hop, purpose, claim) {
+            JoinOrStart::Full => None,
+            JoinOrStart::Joined(pending) => Some(pending),
             JoinOrStart::Started(guard, pending) => {
                 let service = self.clone();
                 tokio::spawn(async move {
-                    let (entry, used) = service.run_look_up(hop, &guard, purpose, permit).await;
+                    let Some((entry, used)) = service.run_look_up(hop, &guard, purpose, permit).await else {
+                        return;
+                    };
                     guard.finish(entry);
                     // No mail server waits for this write.
                     if let Some(used) = used {
                         service.discovery.used(&used).await;
                     }
                 });
-                pending
+                Some(pending)
             }
         }
     }
 
-    /// Returns the answer, and the policy in the store if the answer comes from there.
+    /// Returns the answer, and the policy in the store if the answer comes from there; `None` if no request waits any more
+    /// and the look-up has no place.
     async fn run_look_up(
         &self,
         hop: NextHop,
         guard: &InFlightGuard,
         purpose: Purpose,
         permit: Option<OwnedSemaphorePermit>,
-    ) -> (Arc<Entry>, Option<StoredPolicy>) {
-        self.metrics.looking.inc();
+    ) -> Option<(Arc<Entry>, Option<StoredPolicy>)> {
+        let _counted = Counted::new(&self.metrics.looking);
         let settings = self.settings_of(guard.name());
         let read = self.discovery.read_stored(hop.policy_domain()).await;
         let store_failed = read.is_err();
         let stored = read.ok().flatten();
-        // A policy in memory that could not be stored is newer than the stored one.
-        let is_newest = !self.discovery.has_unsaved(hop.policy_domain());
         let from_store = match (purpose, &stored) {
-            (Purpose::Request, Some(stored)) if is_newest => self.answer_from_store(&hop, stored, &settings),
+            (Purpose::Request, Some(stored)) if self.discovery.is_newest(stored) => {
+                self.answer_from_store(&hop, stored, &settings)
+            }
             _ => None,
         };
         let used = stored.clone().filter(|_| from_store.is_some());
@@ -95,12 +121,14 @@ impl PolicyService {
             Some(entry) => entry,
             None => {
                 guard.flight().set_fresh();
-                // An answer from the store needs no permit, so a flood of slow names can't delay it.
-                let _permit = match permit {
-                    Some(permit) => Some(permit),
-                    None => self.request_permits.clone().acquire_owned().await.ok(),
+                // An answer from the store needs no place, so a flood of slow names can't delay it.
+                let occasion = if purpose == Purpose::Refresh { Occasion::Refresh } else { Occasion::Mail };
+                let observing = self.observe(&hop, stored, occasion, &settings);
+                let observed = match &permit {
+                    Some(_) => observing.await,
+                    None => self.observe_in_place(guard, observing).await?,
                 };
-                self.look_up_and_store(&hop, guard, purpose, stored, store_failed, &settings).await
+                self.decide_and_store(&hop, guard, purpose, observed, store_failed, &settings).await
             }
         });
         if purpose != Purpose::Refresh || self.cache.contains(guard.name()) {
@@ -110,13 +138,51 @@ impl PolicyService {
                 false => drop(self.cache.remove(guard.name())),
             });
         }
-        self.metrics.looking.dec();
-        (entry, used)
+        Some((entry, used))
+    }
+
+    /// Waits for a place and makes the observations of a look-up.
+    ///
+    /// When no request waits any more, the look-up gives its place to others, so that names whose servers never answer
+    /// block none. It continues among the [`formats::limits::ABANDONED_LOOKUPS`] of its kind. `None` if those are in
+    /// flight already, or if it had no place yet. Once the observations are there, a look-up is done to its end.
+    async fn observe_in_place(
+        &self,
+        guard: &InFlightGuard,
+        observing: impl Future<Output = Observed>,
+    ) -> Option<Observed> {
+        let place = loop {
+            tokio::select! {
+                biased;
+                place = self.request_permits.clone().acquire_owned() => break place.ok(),
+                () = guard.unattended() => if guard.abandon() { return None },
+            }
+        };
+        tokio::pin!(observing);
+        let _place = loop {
+            tokio::select! {
+                biased;
+                observed = &mut observing => return Some(observed),
+                () = guard.unattended() => match self.abandoned_permits.clone().try_acquire_owned() {
+                    Ok(place) => break place,
+                    Err(_) if guard.abandon() => return None,
+                    // A request has joined the look-up meanwhile.
+                    Err(_) => {}
+                }
+            }
+        };
+        drop(place);
+        Some(observing.await)
     }
 
     /// Answers from the policy in the store, so that no mail server waits after a start or an eviction.
     /// Returns `None` when a look-up is necessary. The entry is due for a recheck at once.
-    fn answer_from_store(&self, hop: &NextHop, stored: &StoredPolicy, settings: &Settings) -> Option<Entry> {
+    pub(super) fn answer_from_store(
+        &self,
+        hop: &NextHop,
+        stored: &StoredPolicy,
+        settings: &Settings,
+    ) -> Option<Entry> {
         let domain = hop.policy_domain();
         if settings.overrides.rule(domain).is_some() || !hop.is_mail_domain() {
             return None;
@@ -142,24 +208,24 @@ impl PolicyService {
         (decision.until > Duration::ZERO).then(|| self.entry(&decision))
     }
 
-    async fn look_up_and_store(
+    async fn decide_and_store(
         &self,
         hop: &NextHop,
         guard: &InFlightGuard,
         purpose: Purpose,
-        stored: Option<StoredPolicy>,
+        mut observed: Observed,
         store_failed: bool,
         settings: &Settings,
     ) -> Entry {
-        let occasion = if purpose == Purpose::Refresh { Occasion::Refresh } else { Occasion::Mail };
-        let observed = self.observe(hop, stored, occasion, settings).await;
-        if let Some(sighting) = &observed.sighting {
+        if let Some(sighting) = &mut observed.sighting {
             if let Some(fetched) = &sighting.fetched {
                 self.metrics.fetched(fetched);
             }
             let before = sighting.stored.as_ref().map_or("", |stored| stored.dane.as_str());
             let dane = dane_to_store(hop, &observed.route, before);
-            self.save(hop.policy_domain(), guard, purpose, sighting, &dane).await;
+            if let Some(held) = self.save(hop.policy_domain(), guard, purpose, sighting, &dane).await {
+                sighting.found = EffectivePolicy::Policy { held, trouble: None };
+            }
         }
         let mut decision = self.decision(hop, &observed, settings);
         if store_failed && decision.source == Source::NoPolicy {
@@ -178,8 +244,8 @@ impl PolicyService {
         self.entry(&decision)
     }
 
-    /// Stores what a look-up found, unless the domain was purged meanwhile. A look-up that another one replaced does not
-    /// overwrite what that one stored.
+    /// Stores what a look-up found, unless the domain was purged meanwhile. Returns the live policy that applies instead if the
+    /// store has one by now that was fetched later (VAL-19).
     async fn save(
         &self,
         domain: &DomainName,
@@ -187,26 +253,33 @@ impl PolicyService {
         purpose: Purpose,
         sighting: &DiscoveryOutcome,
         dane: &str,
-    ) {
+    ) -> Option<HeldPolicy> {
         let is_purged = guard.flight().writing().await;
-        let is_overtaken = guard.flight().is_outdated()
-            && self.discovery.read_stored(domain).await.is_ok_and(|now| now != sighting.stored);
-        if !*is_purged && !is_overtaken {
-            let is_use = matches!(purpose, Purpose::Request | Purpose::Recheck);
-            let is_new = matches!(sighting.fetched, Some(Ok(())));
-            self.supersede(domain, guard, is_new);
-            self.discovery.save(domain, sighting, dane, is_use).await;
-            // A look-up that started meanwhile may have read the policy before it was replaced.
-            self.supersede(domain, guard, is_new);
+        if *is_purged {
+            return None;
         }
-    }
-
-    /// A new policy replaces the old one for every next hop of its domain (VAL-19).
-    fn supersede(&self, domain: &DomainName, guard: &InFlightGuard, is_new: bool) {
-        if is_new {
-            guard.outdate_others(|| {
-                self.cache.remove_domain(domain, Some(guard.name()));
-            });
+        let is_new = matches!(sighting.fetched, Some(Ok(())));
+        let is_overtaken = !is_new
+            && guard.flight().is_outdated()
+            && self.discovery.read_stored(domain).await.is_ok_and(|now| now != sighting.stored);
+        if is_overtaken {
+            return self.discovery.live_held(domain).await;
+        }
+        let is_use = matches!(purpose, Purpose::Request | Purpose::Recheck);
+        match self.discovery.save(domain, sighting, dane, is_use).await {
+            Written::Superseded => {
+                guard.outdate();
+                self.discovery.live_held(domain).await
+            }
+            Written::InForce => {
+                if is_new {
+                    // The new policy replaces the old one for every next hop of its domain.
+                    guard.outdate_others(|own| {
+                        self.cache.remove_domain(domain, own);
+                    });
+                }
+                None
+            }
         }
     }
 

@@ -50,6 +50,11 @@ impl Maps {
         self.sets.get(name)
     }
 
+    /// The names of the sets with their settings, in alphabetical order.
+    pub(super) fn all(&self) -> BTreeMap<&str, &Arc<Settings>> {
+        self.sets.iter().map(|(name, settings)| (name.as_str(), settings)).collect()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sets.is_empty()
     }
@@ -65,6 +70,11 @@ pub(super) fn key(set: &str, hop: &str) -> String {
     key.push(SEPARATOR);
     key.push_str(hop);
     key
+}
+
+/// True for a key that is not a policy domain: one of a named set, of a single host, or with a port.
+pub(super) fn is_variant(key: &str) -> bool {
+    key.contains([SEPARATOR, '[', ':'])
 }
 
 /// The set and the next hop of a key; the set is `None` for the default settings.

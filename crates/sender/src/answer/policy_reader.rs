@@ -91,7 +91,7 @@ mod tests {
             dane: String::new(),
             used_at: Timestamp::UNIX_EPOCH,
         };
-        let even: Vec<StoredPolicy> = names.iter().step_by(2).map(stored).collect();
+        let even: Vec<_> = names.iter().step_by(2).map(|name| stored(name).into()).collect();
         store.put_policies(&even).await.unwrap();
         let policy_reader = PolicyReader::new(store);
         let outcomes = join_all(names.iter().map(|name| policy_reader.policy(name))).await;

@@ -1,22 +1,46 @@
 //! Batched writes of policies to the store.
 //!
 //! [`super::Discovery`] sends each new policy here. A task writes all policies that wait in one transaction, so that
-//! many look-ups share one sync to disk.
+//! many look-ups share one sync to disk. The newest policy of a domain wins (VAL-19): concurrent look-ups of its next
+//! hops may fetch different policies, and finish in any order.
 
+use formats::DomainName;
+use quick_cache::unsync::Cache;
 use store::Store;
-use store::policies::StoredPolicy;
+use store::policies::PolicyWrite;
 use tokio::sync::{mpsc, oneshot};
 
-type Reply = oneshot::Sender<Result<(), String>>;
+/// A policy that was fetched, with what is known about its age.
+#[derive(Debug, Clone)]
+pub struct NewPolicy {
+    /// The row for the store.
+    pub row: PolicyWrite,
+    /// The place of the fetch among all fetches of this process. The store has seconds only.
+    pub order: u64,
+}
+
+/// What became of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// It is the policy of its domain now.
+    InForce,
+    /// The store has a policy of the domain that was fetched later.
+    Superseded,
+}
+
+type Outcome = Result<Written, String>;
+type Request = (NewPolicy, oneshot::Sender<Outcome>);
 
 /// Writes policies in batches and reports when each is durable.
 pub struct PolicyWriter {
-    requests: mpsc::Sender<(StoredPolicy, Reply)>,
+    requests: mpsc::Sender<Request>,
     store: Store,
 }
 
 /// The maximum number of policies in one transaction.
 const BATCH_ROWS: usize = 256;
+/// The number of domains whose last write is remembered, to order fetches of the same second.
+const REMEMBERED_WRITES: usize = 10_000;
 
 impl PolicyWriter {
     /// A writer to this store. It spawns a task that ends when the writer is dropped.
@@ -25,13 +49,9 @@ impl PolicyWriter {
         let own = store.clone();
         tokio::spawn(async move {
             let mut batch = Vec::new();
+            let mut last = Cache::new(REMEMBERED_WRITES);
             while waiting.recv_many(&mut batch, BATCH_ROWS).await > 0 {
-                let (policies, replies): (Vec<_>, Vec<Reply>) = batch.drain(..).unzip();
-                let outcome = store.put_policies(&policies).await.map_err(|error| error.to_string());
-                for reply in replies {
-                    // The send fails when the look-up was cancelled.
-                    let _ = reply.send(outcome.clone());
-                }
+                write(&store, &mut batch, &mut last).await;
             }
         });
         Self { requests, store: own }
@@ -39,12 +59,45 @@ impl PolicyWriter {
 
     /// Writes a policy and returns when it is durable. The error is the reason, as text, because one failure concerns
     /// the whole batch.
-    pub async fn write(&self, policy: StoredPolicy) -> Result<(), String> {
+    pub async fn write(&self, policy: NewPolicy) -> Outcome {
         let (reply, outcome) = oneshot::channel();
         // The task ends early only when the runtime shuts down, or by a panic; then the store is written directly.
         if let Err(mpsc::error::SendError((policy, _))) = self.requests.send((policy, reply)).await {
-            return self.store.put_policies(&[policy]).await.map_err(|error| error.to_string());
+            let stored = self.store.put_policies(&[policy.row]).await.map_err(|error| error.to_string())?;
+            return Ok(if stored.is_empty() { Written::Superseded } else { Written::InForce });
         }
         outcome.await.map_err(|_| "the write was interrupted".to_owned())?
+    }
+}
+
+/// Writes the newest policy of each domain in one transaction, and replies to all requests.
+async fn write(store: &Store, batch: &mut Vec<Request>, last: &mut Cache<DomainName, u64>) {
+    // The newest first; the sort keeps the requests of a domain together.
+    let key = |(policy, _): &Request| (policy.row.policy.domain.clone(), std::cmp::Reverse(policy.order));
+    batch.sort_by_cached_key(key);
+    let mut rows: Vec<PolicyWrite> = Vec::new();
+    let mut replies = Vec::new();
+    for (NewPolicy { row, order }, reply) in batch.drain(..) {
+        let domain = &row.policy.domain;
+        let is_newest = rows.last().is_none_or(|newest| newest.policy.domain != *domain)
+            && last.get(domain).is_none_or(|last| *last <= order);
+        replies.push((domain.clone(), order, is_newest, reply));
+        if is_newest {
+            rows.push(row);
+        }
+    }
+    let stored = store.put_policies(&rows).await.map_err(|error| error.to_string());
+    for (domain, order, is_newest, reply) in replies {
+        let outcome = match &stored {
+            _ if !is_newest => Ok(Written::Superseded),
+            Ok(stored) if stored.contains(&domain) => {
+                last.insert(domain, order);
+                Ok(Written::InForce)
+            }
+            Ok(_) => Ok(Written::Superseded),
+            Err(why) => Err(why.clone()),
+        };
+        // The send fails when the look-up was cancelled.
+        let _ = reply.send(outcome);
     }
 }

@@ -1,7 +1,8 @@
 //! The daily refresh of stored policies (RFC 8461 §3.3, POL-13).
 //!
 //! Each policy in the store is looked up about once a day and before it expires, even if no mail server asks for
-//! it. At most [`BACKGROUND_LOOKUPS`] look-ups run at once. A policy that has not been used for
+//! it. At most [`BACKGROUND_LOOKUPS`] look-ups run at once, and each policy is on its own: a slow or failing one delays no
+//! other. A policy that has not been used for
 //! [`super::Settings::unused`] is kept to its end without a refresh. Expired policies are deleted. Policies from before
 //! and after a forward step of the clock are compared with their own current times ([`super::Discovery::sets`]).
 
@@ -10,17 +11,22 @@ use super::in_flight::Purpose;
 use super::route::NextHop;
 use formats::DomainName;
 use formats::limits::BACKGROUND_LOOKUPS;
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::later;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::StoreError;
 use store::policies::{Fetched, PolicyCounts};
 
 /// The delay before a failed refresh is retried.
 const REFRESH_RETRY: SignedDuration = SignedDuration::from_hours(1);
+/// The delay before a refresh is repeated that could not be stored.
+const STORE_RETRY: Duration = Duration::from_secs(300);
+/// The maximum number of domains in [`PolicyService::refresh_retries`]; beyond it, the delays are forgotten.
+const MAX_RETRIES: usize = 10_000;
 /// The maximum number of due policies in one query of the store.
 const REFRESH_BATCH: u32 = 1024;
 /// The time after the start in which no expired policy is deleted. A machine may start with its clock ahead, until the
@@ -55,20 +61,46 @@ impl PolicyService {
         let outcome = self.expire_and_count(&sets, used_since).await;
         self.metrics.store_up.set(i64::from(outcome.is_ok()));
         outcome?;
+        let now = self.clock.elapsed();
+        self.retries().retain(|_, at| *at > now);
         let mut all = 0;
         for set in sets {
-            let due = self.store.policies_due(set, used_since, REFRESH_BATCH).await?;
+            let mut due = self.store.policies_due(set, used_since, REFRESH_BATCH).await?;
+            due.retain(|domain| !self.retries().contains_key(domain));
             all += due.len();
-            for batch in due.chunks(BACKGROUND_LOOKUPS) {
-                let done = join_all(batch.iter().map(|domain| self.refresh_one(domain))).await;
-                done.into_iter().collect::<Result<(), _>>()?;
-            }
+            self.refresh_all(due).await;
         }
         Ok(all)
     }
 
+    async fn refresh_all(self: &Arc<Self>, due: Vec<DomainName>) {
+        let refresh = |domain: DomainName| async move { (self.refresh_one(&domain).await, domain) };
+        let mut refreshes = stream::iter(due).map(refresh).buffer_unordered(BACKGROUND_LOOKUPS);
+        let mut failures = 0_u32;
+        while let Some((outcome, domain)) = refreshes.next().await {
+            let Err(error) = outcome else { continue };
+            failures += 1;
+            if failures == 1 {
+                tracing::error!(%domain, "the refresh of a policy can't be stored: {error}");
+            }
+            let mut retries = self.retries();
+            if retries.len() >= MAX_RETRIES {
+                retries.clear();
+            }
+            retries.insert(domain, self.clock.elapsed() + STORE_RETRY);
+        }
+        if failures > 1 {
+            tracing::error!("the refresh of {failures} policies can't be stored");
+        }
+    }
+
+    fn retries(&self) -> MutexGuard<'_, HashMap<DomainName, Duration>> {
+        self.refresh_retries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn refresh_one(self: &Arc<Self>, domain: &DomainName) -> Result<(), StoreError> {
-        self.look_up_anew(NextHop::domain(domain.clone()), Purpose::Refresh).await;
+        let key = (self.rules.refresh_key)(self, domain);
+        self.look_up_anew(NextHop::domain(domain.clone()), key, Purpose::Refresh).await;
         let Some(policy) = self.store.policy(domain).await? else { return Ok(()) };
         let now = self.discovery.now_for(&policy);
         if policy.is_due(now) {
@@ -82,8 +114,9 @@ impl PolicyService {
         let mut overdue = SignedDuration::ZERO;
         let deletes_expired = self.discovery.uptime() >= DELETION_GRACE;
         for set in sets {
-            if deletes_expired {
-                self.store.delete_expired_policies(*set).await?;
+            // A store that can be read and not written stops no refresh.
+            if deletes_expired && let Err(error) = self.store.delete_expired_policies(*set).await {
+                tracing::error!("expired policies can't be deleted: {error}");
             }
             let counts = self.store.count_policies(*set, used_since).await?;
             sum.enforce += counts.enforce;

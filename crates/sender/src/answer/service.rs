@@ -11,18 +11,20 @@ use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlight, Purpose};
 use super::maps::{self, Maps, TLSRPT_SUFFIX};
 use super::metrics::Metrics;
+use super::overrides::Rule;
 use super::route::{DaneHosts, NextHop};
 use super::settings::Settings;
 use super::sts::HeldPolicy;
-use formats::limits::{BACKGROUND_LOOKUPS, LOOKUPS};
+use formats::DomainName;
+use formats::limits::{ABANDONED_LOOKUPS, BACKGROUND_LOOKUPS, LOOKUPS, LOOKUPS_IN_FLIGHT};
 use formats::tls_policy::{Answer, LookupKey, TEST_DOMAIN};
 use net::BoxFuture;
 use net::clock::Clock;
-use net::dns::Dns;
+use net::dns::{Dns, Security, host_addresses};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use store::Store;
 use store::policies::Fetched;
@@ -36,11 +38,13 @@ pub(super) struct Rules {
     pub(super) decide: fn(&Facts<'_>) -> Decision,
     /// Divides the stored policies by the current time for their age; see [`Discovery::sets`].
     pub(super) sets: fn(&Discovery) -> Vec<Fetched>,
+    /// Chooses the key under which a policy is refreshed; see [`PolicyService::refresh_key`].
+    pub(super) refresh_key: fn(&PolicyService, &DomainName) -> String,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { decide, sets: Discovery::sets }
+        Self { decide, sets: Discovery::sets, refresh_key: PolicyService::refresh_key }
     }
 }
 
@@ -49,7 +53,7 @@ pub struct PolicyService {
     pub(super) dns: Arc<dyn Dns>,
     pub(super) discovery: Discovery,
     pub(super) store: Store,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     /// The cache of answers.
     pub cache: Cache,
     /// The metrics of the service.
@@ -63,8 +67,14 @@ pub struct PolicyService {
     pub(super) in_flight: Arc<InFlight>,
     /// Limits look-ups that requests wait for.
     pub(super) request_permits: Arc<Semaphore>,
+    /// Limits look-ups that began for a request and that no request waits for any more.
+    pub(super) abandoned_permits: Arc<Semaphore>,
     /// Limits look-ups in the background.
     background_permits: Arc<Semaphore>,
+    /// Calls of the operator that run, each with a clone.
+    calls: Arc<()>,
+    /// Domains whose refresh could not be stored, with the monotonic time of the next try.
+    pub(super) refresh_retries: Mutex<HashMap<DomainName, Duration>>,
     /// The answer for keys that never have a policy.
     not_found: Arc<Entry>,
     pub(super) rules: Rules,
@@ -110,7 +120,10 @@ impl PolicyService {
             maps_version: AtomicU64::new(0),
             in_flight: Arc::default(),
             request_permits: Arc::new(Semaphore::new(LOOKUPS)),
+            abandoned_permits: Arc::new(Semaphore::new(ABANDONED_LOOKUPS)),
             background_permits: Arc::new(Semaphore::new(BACKGROUND_LOOKUPS)),
+            calls: Arc::default(),
+            refresh_retries: Mutex::default(),
             rules,
             not_found: Arc::new(fixed(Answer::NotFound, Source::NoPolicy)),
             test: Arc::new(fixed(Answer::for_test_domain(), Source::Test)),
@@ -147,6 +160,20 @@ impl PolicyService {
     pub(super) fn settings_of(&self, key: &str) -> Arc<Settings> {
         let of_set = maps::split(key).0.and_then(|set| self.maps().settings(set).cloned());
         of_set.unwrap_or_else(|| self.settings())
+    }
+
+    /// The key under which a refresh looks a policy domain up: that of the default set of settings, or of the first named set
+    /// whose override leaves the published policy in use if the default set's does not. A policy that only a named map
+    /// uses is fetched as well.
+    pub(super) fn refresh_key(&self, domain: &DomainName) -> String {
+        let is_used =
+            |settings: &Settings| settings.overrides.rule(domain).is_none_or(Rule::uses_published_policy);
+        if is_used(&self.settings()) {
+            return domain.to_string();
+        }
+        let maps = self.maps();
+        let set = maps.all().into_iter().find(|(_, settings)| is_used(settings)).map(|(set, _)| set);
+        set.map_or_else(|| domain.to_string(), |set| maps::key(set, domain.as_str()))
     }
 
     /// Replaces the settings and clears the cache. Policies stay in the store. Look-ups in flight end for the requests
@@ -216,12 +243,14 @@ impl PolicyService {
         self.metrics.misses.inc();
         let started = self.clock.elapsed();
         let patience = self.settings().patience;
-        let mut pending = self.look_up(hop, cache_key(&name).into_owned(), Purpose::Request, None);
-        let entry = match tokio::time::timeout(patience, pending.wait_for(Option::is_some)).await {
-            Ok(Ok(entry)) => entry.clone(),
-            _ => None,
+        let entry = match self.look_up(hop.clone(), cache_key(&name).into_owned(), Purpose::Request, None) {
+            Some(mut pending) => {
+                let outcome = tokio::time::timeout(patience, pending.wait_for(Option::is_some)).await;
+                let entry = outcome.ok().and_then(|outcome| outcome.ok()?.clone());
+                entry.unwrap_or_else(|| self.timed_out(key, patience))
+            }
+            None => self.answer_when_full(&hop, &cache_key(&name)).await,
         };
-        let entry = entry.unwrap_or_else(|| self.timed_out(key, patience));
         self.metrics.miss_seconds.observe(self.clock.elapsed().saturating_sub(started).as_secs_f64());
         self.metrics.answered(entry.status, entry.source);
         entry
@@ -232,79 +261,135 @@ impl PolicyService {
             "the policy of {key} is still being looked up after {} seconds; retry later",
             patience.as_secs()
         );
+        self.deferral(reason)
+    }
+
+    /// The answer while [`LOOKUPS_IN_FLIGHT`] look-ups are in flight: by the live policy in the store, or a temporary failure.
+    async fn answer_when_full(&self, hop: &NextHop, key: &str) -> Arc<Entry> {
+        let stored = self.discovery.stored(hop.policy_domain()).await;
+        let newest = stored.filter(|stored| self.discovery.is_newest(stored));
+        let entry = newest.and_then(|stored| self.answer_from_store(hop, &stored, &self.settings_of(key)));
+        entry.map_or_else(
+            || self.deferral(format!("too many look-ups ({LOOKUPS_IN_FLIGHT}) are in flight; retry later")),
+            Arc::new,
+        )
+    }
+
+    /// A temporary failure that is not cached.
+    fn deferral(&self, reason: String) -> Arc<Entry> {
         let now = self.second();
         Arc::new(Entry::new(&Answer::Temp(reason), Source::Failure, DaneHosts::default(), now, now))
     }
 
-    fn recheck_in_background(self: &Arc<Self>, key: &str, entry: &Entry) {
-        if !entry.claim_recheck() {
-            return;
-        }
+    fn recheck_in_background(self: &Arc<Self>, key: &str, entry: &Arc<Entry>) {
+        let Some(claim) = entry.claim_recheck() else { return };
         let hop = LookupKey::parse(maps::split(key).1).ok().and_then(NextHop::of);
-        match (hop, self.background_permits.clone().try_acquire_owned()) {
-            (Some(hop), Ok(permit)) => {
-                self.look_up(hop, key.to_owned(), Purpose::Recheck, Some(permit));
-            }
-            _ => entry.release_recheck(),
+        if let (Some(hop), Ok(permit)) = (hop, self.background_permits.clone().try_acquire_owned()) {
+            self.look_up(hop, key.to_owned(), Purpose::Recheck, Some((permit, claim)));
         }
     }
 
-    /// Looks up a next hop without using the cache, and returns the outcome; `None` when the look-up panicked.
-    pub(super) async fn look_up_anew(self: &Arc<Self>, hop: NextHop, purpose: Purpose) -> Option<Arc<Entry>> {
-        let name = hop.to_string();
-        let mut pending = self.look_up(hop, name, purpose, None);
+    /// Looks up a next hop under a key of the cache without using the cache, and returns the outcome; `None` when the look-up
+    /// panicked.
+    pub(super) async fn look_up_anew(
+        self: &Arc<Self>,
+        hop: NextHop,
+        key: String,
+        purpose: Purpose,
+    ) -> Option<Arc<Entry>> {
+        let mut pending = self.look_up(hop, key, purpose, None)?;
         let entry = pending.wait_for(Option::is_some).await.ok()?;
         entry.clone()
     }
 
-    /// Looks up a next hop at the operator's request, without using the cache, and fetches its policy if one is announced.
-    /// Returns `None` when the look-up panicked.
+    /// Looks up a next hop at the operator's request, without using the cache, and fetches its policy if one is announced and
+    /// any set of settings uses it. Returns the answer under the default settings; `None` when the look-up panicked. It
+    /// is done to its end also if the future is dropped.
     pub fn refresh<'a>(self: &'a Arc<Self>, hop: NextHop) -> BoxFuture<'a, Option<Arc<Entry>>> {
-        Box::pin(async move {
+        let service = self.clone();
+        self.to_end(async move {
             if is_test(&hop) {
-                return Some(self.test.clone());
+                return Some(service.test.clone());
             }
-            self.discovery.fetch_at_next_look_up(hop.policy_domain());
-            let entry = self.look_up_anew(hop.clone(), Purpose::Operator).await;
-            // The other next hops and sets of settings are looked up when a mail server asks for them.
             let (domain, name) = (hop.policy_domain(), hop.to_string());
-            self.in_flight.outdate(domain, || {
-                self.cache.remove_domain(domain, Some(&name));
+            service.discovery.fetch_at_next_look_up(domain);
+            let key = (service.rules.refresh_key)(&service, domain);
+            if maps::split(&key).0.is_some() {
+                service.look_up_anew(NextHop::domain(domain.clone()), key, Purpose::Operator).await;
+            }
+            let entry = service.look_up_anew(hop.clone(), name.clone(), Purpose::Operator).await;
+            // The other next hops and sets of settings are looked up when a mail server asks for them.
+            service.in_flight.outdate(domain, || {
+                service.cache.remove_domain(domain, Some(&name));
             });
             entry
         })
     }
 
     /// Deletes everything about the policy domain of a next hop from the cache and the store. Returns true if there was
-    /// anything. Look-ups of the domain that are in flight neither cache nor store their outcome.
-    pub fn purge<'a>(&'a self, hop: &'a NextHop) -> BoxFuture<'a, Result<bool, store::StoreError>> {
-        Box::pin(async move {
-            let domain = hop.policy_domain();
-            let mut cached = false;
-            for flight in self.in_flight.outdate(domain, || cached = self.cache.remove_domain(domain, None)) {
+    /// anything. Look-ups of the domain that are in flight neither cache nor store their outcome. It is done to its end also
+    /// if the future is dropped.
+    pub fn purge<'a>(self: &'a Arc<Self>, hop: &NextHop) -> BoxFuture<'a, Result<bool, store::StoreError>> {
+        let (service, domain) = (self.clone(), hop.policy_domain().clone());
+        self.to_end(async move {
+            let (cache, mut cached) = (&service.cache, false);
+            for flight in service.in_flight.outdate(&domain, || cached = cache.remove_domain(&domain, None)) {
                 flight.purge().await;
             }
-            self.discovery.forget(domain);
-            let stored = self.store.delete_policy(domain).await?;
+            service.discovery.forget(&domain);
+            let stored = service.store.delete_policy(&domain).await;
             // A look-up that started meanwhile may have read the policy before it was deleted.
-            self.in_flight.outdate(domain, || cached |= self.cache.remove_domain(domain, None));
-            Ok(stored || cached)
+            service.in_flight.outdate(&domain, || cached |= cache.remove_domain(&domain, None));
+            Ok(stored? || cached)
         })
     }
 
-    /// The live policy in the store for a domain, with its remaining lifetime.
-    pub async fn remembered(&self, domain: &formats::DomainName) -> Option<(HeldPolicy, Duration)> {
+    /// Runs a call of the operator in a task of its own: a client that goes away must not leave memory and store in
+    /// disagreement.
+    pub(super) fn to_end<'a, T: Send + 'static>(
+        &self,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> BoxFuture<'a, T> {
+        let running = self.calls.clone();
+        Box::pin(async move {
+            let task = tokio::spawn(async move {
+                let outcome = call.await;
+                drop(running);
+                outcome
+            });
+            match task.await {
+                Ok(outcome) => outcome,
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime shuts down.
+                Err(_) => std::future::pending().await,
+            }
+        })
+    }
+
+    /// The live policy that is held for a domain, with its remaining lifetime.
+    pub async fn remembered(&self, domain: &DomainName) -> Option<(HeldPolicy, Duration)> {
         if domain.as_str() == TEST_DOMAIN {
             return None;
         }
-        let held = self.discovery.live(&self.discovery.stored(domain).await?)?;
+        let held = self.discovery.live_held(domain).await?;
         let remaining = self.discovery.remaining_life(&held);
         Some((held, remaining))
     }
 
-    /// True if no look-up is in flight.
+    /// True if no look-up is in flight, and no call of the operator runs.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.len() == 0
+        self.in_flight.len() == 0 && !self.has_calls()
+    }
+
+    /// True while a call of the operator runs.
+    fn has_calls(&self) -> bool {
+        Arc::strong_count(&self.calls) > 1
+    }
+
+    /// True if the addresses of a host are secure (DNSSEC).
+    pub(crate) async fn is_signed(&self, host: &DomainName) -> bool {
+        let addresses = host_addresses(self.dns.as_ref(), host).await;
+        addresses.is_ok_and(|addresses| addresses.security == Security::Secure)
     }
 
     /// The store of policies.

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use net::BoxFuture;
 use net::clock::later;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use store::StoreError;
 use store::policies::StoredPolicy;
 
@@ -48,7 +49,7 @@ impl PolicyService {
             let next = stored.last().filter(|_| stored.len() >= most as usize);
             let next = next.map(|last| last.domain.clone());
             let exported = |stored: &StoredPolicy| {
-                let HeldPolicy { policy, body, id, fetched_at } = self.discovery.live(stored)?;
+                let HeldPolicy { policy, body, id, fetched_at } = self.discovery.newest_live(stored)?;
                 Some(ExportedPolicy { domain: stored.domain.clone(), id, policy, text: body, fetched_at })
             };
             Ok(ExportPage { policies: stored.iter().filter_map(exported).collect(), next })
@@ -60,15 +61,16 @@ impl PolicyService {
     /// changed.
     ///
     /// The answers for the domains are removed from the cache, so that a domain that was answered "no policy" gets its policy
-    /// with the next request. Look-ups in flight neither cache their outcome nor overwrite the policy.
+    /// with the next request. Look-ups in flight do not cache their outcome, and overwrite the policy only by one that they
+    /// fetched later. The import is done to its end also if the future is dropped.
     pub fn import<'a>(
-        &'a self,
-        policies: &'a [ExportedPolicy],
+        self: &'a Arc<Self>,
+        policies: &[ExportedPolicy],
         dry_run: bool,
     ) -> BoxFuture<'a, Result<Vec<ImportOutcome>, StoreError>> {
-        Box::pin(async move {
-            let now = self.discovery.now();
-            let judged: Vec<_> = policies.iter().map(|policy| judge(policy, now)).collect();
+        let (service, now) = (self.clone(), self.discovery.now());
+        let judged: Vec<_> = policies.iter().map(|policy| judge(policy, now)).collect();
+        self.to_end(async move {
             let mut newest: HashMap<&DomainName, &StoredPolicy> = HashMap::new();
             for policy in judged.iter().flatten() {
                 let best = newest.entry(&policy.domain).or_insert(policy);
@@ -76,15 +78,12 @@ impl PolicyService {
                     *best = policy;
                 }
             }
-            let candidates: Vec<StoredPolicy> = newest.values().map(|policy| (*policy).clone()).collect();
+            let candidates = newest.values().filter(|policy| service.discovery.is_newer_than_unsaved(policy));
+            let candidates: Vec<StoredPolicy> = candidates.map(|policy| (*policy).clone()).collect();
             let imported: HashSet<DomainName> = match dry_run {
-                true => self.newer_than_stored(&candidates).await?,
-                false => self.store.import_policies(&candidates).await?.into_iter().collect(),
+                true => service.newer_than_stored(&candidates).await?,
+                false => service.import_into_store(&candidates).await?,
             };
-            if !dry_run && !imported.is_empty() {
-                self.in_flight.outdate_domains(&imported, || self.cache.remove_domains(&imported));
-                tracing::info!(policies = imported.len(), "policies imported from another machine");
-            }
             let is_imported = |policy: &StoredPolicy| {
                 imported.contains(&policy.domain)
                     && newest.get(&policy.domain).is_some_and(|best| best.fetched_at == policy.fetched_at)
@@ -96,6 +95,24 @@ impl PolicyService {
             };
             Ok(judged.iter().map(outcome).collect())
         })
+    }
+
+    /// Stores policies, and returns the domains whose policy was stored. Their answers are removed from the cache.
+    async fn import_into_store(&self, policies: &[StoredPolicy]) -> Result<HashSet<DomainName>, StoreError> {
+        let done = self.store.import_policies(policies).await;
+        let changed: HashSet<DomainName> = match &done {
+            Ok(stored) => stored.iter().cloned().collect(),
+            // The connection may have failed after the policies were stored.
+            Err(_) => policies.iter().map(|policy| policy.domain.clone()).collect(),
+        };
+        if !changed.is_empty() {
+            self.in_flight.outdate_domains(&changed, || self.cache.remove_domains(&changed));
+        }
+        done?;
+        if !changed.is_empty() {
+            tracing::info!(policies = changed.len(), "policies imported from another machine");
+        }
+        Ok(changed)
     }
 
     /// The domains for which the store has no policy, or one that was fetched earlier.

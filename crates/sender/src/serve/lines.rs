@@ -7,6 +7,10 @@
 //!
 //! The levels are those of Postfix: `may`, `encrypt`, `dane`, `dane-only`, `secure`. At `secure` the certificate must
 //! be valid for the name of the MX host.
+//!
+//! A host whose addresses are not secure is answered `defer` where the domain's level is `dane-only`. DANE applies to it if
+//! its name is a secure alias (RFC 7672 §2.2.2), which Exim does not support: with `dane-only` it returns the message
+//! to its sender.
 
 use super::Shutdown;
 use super::listen::Serve;
@@ -69,11 +73,31 @@ impl Lines {
         };
         let entry = self.0.ask(domain).await;
         let reply = match host {
-            Some(host) => about_host(&entry, domain, host),
+            Some(host) => match self.defers(&entry, host).await {
+                true => format!(
+                    "defer DANE of the MX host {} needs the secure alias of an unsigned host, which is not supported here",
+                    printable(host)
+                ),
+                false => about_host(&entry, domain, host),
+            },
             None => about_domain(&entry),
         };
         reply + "\n"
     }
+
+    /// True for a host that DANE can apply to only through a secure alias, or whose addresses can't be looked up, where DANE is
+    /// mandatory.
+    async fn defers(&self, entry: &Entry, host: &str) -> bool {
+        if entry.level().as_deref() != Some("dane-only") {
+            return false;
+        }
+        let Ok(host) = DomainName::parse(host) else { return false };
+        !self.0.is_signed(&host).await
+    }
+}
+
+fn printable(host: &str) -> String {
+    host.chars().filter(|c| !c.is_control()).take(253).collect()
 }
 
 fn about_domain(entry: &Entry) -> String {
@@ -98,7 +122,7 @@ fn about_host(entry: &Entry, domain: &str, host: &str) -> String {
     match DomainName::parse(host) {
         Ok(name) if patterns.iter().any(|pattern| pattern.matches(&name)) => "secure".to_owned(),
         _ => {
-            let host: String = host.chars().filter(|c| !c.is_control()).take(253).collect();
+            let host = printable(host);
             format!("refuse the MX host {host} matches no mx line of the policy of {domain}")
         }
     }
@@ -108,9 +132,71 @@ fn about_host(entry: &Entry, domain: &str, host: &str) -> String {
 mod tests {
     use super::*;
     use crate::answer::decide::Source;
+    use crate::answer::overrides::{Rule, Scope};
     use crate::answer::route::DaneHosts;
+    use crate::answer::{Discovery, Settings};
     use formats::MxPattern;
     use formats::tls_policy::{Answer, Level};
+    use net::clock::SystemClock;
+    use net::dns::{self, Absence, Data, Dns, DnsError, Kind, Security};
+    use net::https::{FetchError, Fetched, PolicyHosts};
+    use std::time::Duration;
+    use store::Store;
+
+    /// Hosts below `signed.example` have secure addresses, and those below `mute.example` none that can be looked up.
+    struct World;
+
+    impl Dns for World {
+        fn lookup<'a>(
+            &'a self,
+            name: &'a DomainName,
+            kind: Kind,
+        ) -> BoxFuture<'a, Result<dns::Answer, DnsError>> {
+            let security = match name.as_str() {
+                name if name.ends_with("signed.example") && kind == Kind::A => Security::Secure,
+                name if name.ends_with("mute.example") => return Box::pin(async { Err(DnsError::Timeout) }),
+                _ => Security::Insecure,
+            };
+            let records = vec![Data::A([192, 0, 2, 1].into())];
+            let ttl = Duration::from_secs(300);
+            let found = match kind {
+                Kind::A => Ok(dns::Answer { records, ttl, security, aliases: Vec::new(), is_split: false }),
+                _ => Err(DnsError::NoSuchRecord(Absence { security, ttl: Some(ttl) })),
+            };
+            Box::pin(async { found })
+        }
+    }
+
+    impl PolicyHosts for World {
+        fn fetch<'a>(&'a self, _: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
+            Box::pin(async { Err(FetchError::Status(404)) })
+        }
+    }
+
+    #[tokio::test]
+    async fn where_dane_needs_the_alias_of_an_unsigned_host_the_message_is_deferred() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let (world, clock) = (Arc::new(World), Arc::new(SystemClock));
+        let mut settings = Settings::default();
+        let rule = |level| Rule { answer: Some(Answer::Level(level, None)), ..Rule::default() };
+        settings.overrides.add(Scope::parse("dane.example").unwrap(), rule(Level::DaneOnly));
+        settings.overrides.add(Scope::parse("some.example").unwrap(), rule(Level::Dane));
+        let discovery = Discovery::new(world.clone(), world.clone(), store.clone(), clock.clone());
+        let lines = Lines(PolicyService::new(world, discovery, store, clock, 1 << 20, settings));
+        for (request, reply) in [
+            ("dane.example", "dane-only\n"),
+            ("dane.example mx.signed.example", "dane-only\n"),
+            ("dane.example mx.signed.example.", "dane-only\n"),
+            ("some.example mx.other.example", "dane\n"),
+        ] {
+            assert_eq!(lines.reply(request).await, reply, "{request}");
+        }
+        for host in ["mx.other.example", "mx.mute.example"] {
+            let reply = lines.reply(&format!("dane.example {host}")).await;
+            assert!(reply.starts_with("defer ") && reply.contains(host), "{reply}");
+        }
+    }
 
     fn entry(answer: &Answer) -> Entry {
         Entry::new(answer, Source::MtaSts, DaneHosts::default(), 0, 0)

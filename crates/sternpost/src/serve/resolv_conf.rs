@@ -4,6 +4,7 @@
 use operations::world::World;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 const PATH: &str = "/etc/resolv.conf";
@@ -37,6 +38,9 @@ pub struct Refused {
 
 /// Reads the file again. On failure the resolvers in use stay, and the failure is logged unless it is `known`.
 pub async fn reload(world: &World, known: Option<&str>) -> Result<(), Refused> {
+    /// One reload at a time: SIGHUP and [`follow`] may come together.
+    static RELOADING: Mutex<()> = Mutex::const_new(());
+    let _reloading = RELOADING.lock().await;
     match world.reload_resolvers().await {
         Ok(()) => {
             tracing::info!("the system's resolver configuration was read again");

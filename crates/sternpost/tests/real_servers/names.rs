@@ -254,6 +254,7 @@ fn a_resolver_without_dnssec_or_that_nobody_vouches_for_does_not_replace_one_tha
             assert!(matches!(trusting.reload().await, Err(ResolverError::Untrusted(_))));
             for resolver in [&validating, &trusting] {
                 assert_eq!(resolver.lookup(&name, Kind::A).await.unwrap().security, Security::Secure);
+                assert_eq!(resolver.probe_uncached().await, Ok(Security::Secure), "the servers in use");
             }
             std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
             for resolver in [&validating, &trusting] {

@@ -2,7 +2,7 @@
 //! the same rows can't wait for each other.
 
 use super::{DayTally, Key};
-use crate::query::{Value, added, insert, parameters, unnumbered};
+use crate::query::{Value, added, insert, parameters, sql, unnumbered};
 use crate::writing::Writing;
 use crate::{StoreError, damaged, stored};
 use formats::DomainName;
@@ -10,7 +10,7 @@ use formats::limits::TALLY_FAILURES;
 use formats::report::{FailureDetail, PolicyReport};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 /// The maximum number of rows in one statement. A row has up to 10 parameters; SQLite allows 32,766 per statement.
@@ -157,13 +157,20 @@ async fn add_failures(writing: &mut Writing, merged: BTreeMap<Key, Merged>) -> R
         .collect();
     let mut rows: Vec<(Key, Key, FailureDetail)> = Vec::new();
     for chunk in with.chunks(BATCH_ROWS) {
-        let known = failure_counts(writing, chunk).await?;
+        let counts = failure_counts(writing, chunk).await?;
         for (tally, failures) in chunk {
-            let room = TALLY_FAILURES.saturating_sub(known.get(tally).copied().unwrap_or(0));
+            let count = counts.get(tally).copied().unwrap_or(0);
+            let mut room = TALLY_FAILURES.saturating_sub(count);
+            // A failure that is stored takes no room.
+            let stored = match failures.len() > room {
+                true => stored_failures(writing, tally).await?,
+                false => HashSet::new(),
+            };
             let mut kept = BTreeMap::new();
-            for (at, (_, detail)) in failures.iter().enumerate() {
-                let detail = detail.clone();
-                add_detail(&mut kept, if at < room { detail } else { summed_up(detail) });
+            for (key, detail) in failures {
+                let (detail, is_stored) = (detail.clone(), stored.contains(key));
+                add_detail(&mut kept, if is_stored || room > 0 { detail } else { summed_up(detail) });
+                room = room.saturating_sub(usize::from(!is_stored));
             }
             rows.extend(kept.into_iter().map(|(key, detail)| (tally.clone(), key, detail)));
         }
@@ -194,6 +201,13 @@ async fn failure_counts(
     let query = unnumbered(text, tallies.iter().map(|(key, _)| key.as_slice().into()));
     let rows: Vec<(Key, i64)> = query.kept(false).fetch_all(&mut *writing).await?;
     Ok(rows.into_iter().map(|(key, count)| (key, usize::try_from(count).unwrap_or(usize::MAX))).collect())
+}
+
+/// Returns the keys of the failures that are stored for a tally, at most [`TALLY_FAILURES`] and one for each result type.
+async fn stored_failures(writing: &mut Writing, tally: &Key) -> Result<HashSet<Key>, StoreError> {
+    let query = sql("SELECT key FROM tally_failure WHERE tally = $1").bind(tally.as_slice());
+    let rows: Vec<(Key,)> = query.fetch_all(&mut *writing).await?;
+    Ok(rows.into_iter().map(|(key,)| key).collect())
 }
 
 async fn add_records(writing: &mut Writing, day: Timestamp, tally: &DayTally) -> Result<(), StoreError> {

@@ -87,6 +87,36 @@ async fn too_many_distinct_failures_are_summed_and_none_is_lost() {
 }
 
 #[tokio::test]
+async fn a_failure_that_is_stored_takes_no_room() {
+    let (_dir, store) = crate::scratch().await;
+    let many = |from: usize, to: usize| {
+        let mut entry = entry("a.example", 0, &[("validation-failure", 1)]);
+        let detail = entry.details.remove(0);
+        let details =
+            (from..to).map(|n| FailureDetail { receiving_mx_helo: Some(format!("h{n}")), ..detail.clone() });
+        entry.details = details.collect();
+        entry
+    };
+    let day = Timestamp::UNIX_EPOCH;
+    let numbers = async || {
+        let tally = store.tally(day).await.unwrap();
+        let details = &tally[0].entries[0].details;
+        let mut numbers: Vec<u64> = details.iter().map(|detail| detail.failed_session_count).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    for _ in 0..2 {
+        store.add_to_tally(day, &[many(0, TALLY_FAILURES - 10)]).await.unwrap();
+    }
+    assert_eq!(numbers().await, vec![2; TALLY_FAILURES - 10]);
+    // Ten of these 20 are new, and have room.
+    store.add_to_tally(day, &[many(TALLY_FAILURES - 20, TALLY_FAILURES)]).await.unwrap();
+    assert_eq!(numbers().await, [vec![1; 10], vec![2; TALLY_FAILURES - 20], vec![3; 10]].concat());
+    store.add_to_tally(day, &[many(TALLY_FAILURES - 10, TALLY_FAILURES + 1)]).await.unwrap();
+    assert_eq!(numbers().await, [vec![1], vec![2; TALLY_FAILURES - 10], vec![3; 10]].concat());
+}
+
+#[tokio::test]
 async fn domains_are_read_in_pages_or_alone_and_old_days_are_deleted() {
     let (_dir, store) = crate::scratch().await;
     let day = Timestamp::from_second(86_400).unwrap();

@@ -122,12 +122,12 @@ async fn file() -> (tempfile::TempDir, Store) {
 #[tokio::test]
 async fn a_policy_waits_only_for_the_imports_before_it() {
     let (_dir, store) = file().await;
-    let policies = [policy()];
+    let policies = [policy().into()];
     let imports: Vec<_> = (0..40).map(|number| reports(number * 10, 10)).collect();
     let mut writes: Vec<(&str, Write<'_>)> = Vec::new();
     for (at, reports) in imports.iter().enumerate() {
         if at == 3 {
-            writes.push(("policy", Box::pin(async { store.put_policies(&policies).await.unwrap() })));
+            writes.push(("policy", Box::pin(async { drop(store.put_policies(&policies).await.unwrap()) })));
         }
         writes.push(("import", Box::pin(async { drop(store.keep_reports(reports).await.unwrap()) })));
     }
@@ -139,10 +139,10 @@ async fn a_policy_waits_only_for_the_imports_before_it() {
 #[tokio::test]
 async fn a_large_import_lets_a_policy_in_between_its_transactions() {
     let (_dir, store) = file().await;
-    let (policies, large) = ([policy()], reports(0, 600));
+    let (policies, large) = ([policy().into()], reports(0, 600));
     let writes: Vec<(&str, Write<'_>)> = vec![
         ("import", Box::pin(async { drop(store.keep_reports(&large).await.unwrap()) })),
-        ("policy", Box::pin(async { store.put_policies(&policies).await.unwrap() })),
+        ("policy", Box::pin(async { drop(store.put_policies(&policies).await.unwrap()) })),
     ];
     assert_eq!(order_of_ends(&store, writes).await, ["policy", "import"]);
     assert_eq!(store.report_count().await.unwrap(), 600);

@@ -79,6 +79,38 @@ impl Dns for Zone {
 
 use Security::{Insecure, Secure};
 
+/// The next hop is an alias, as the resolver answers for it: the records of the target, with the weakest security of the chain.
+#[tokio::test]
+async fn where_the_next_hop_is_an_alias_the_mx_hosts_are_those_of_its_target() {
+    for (chain, expected) in [
+        (Secure, DaneHosts { usable: 1, ..DaneHosts::default() }),
+        (Insecure, DaneHosts { absent: 1, behind_insecure_mx: 1, ..DaneHosts::default() }),
+    ] {
+        let mut zone = Zone::default().mx(chain, &["mx.hoster.example"]).host("mx.hoster.example", Secure);
+        zone = zone.tlsa("mx.hoster.example", 25);
+        if let Some(Ok(answer)) = zone.answers.get_mut(&key("cust.example", Kind::Mx)) {
+            answer.aliases = vec![DomainName::parse("target.example").unwrap()];
+        }
+        assert_eq!(zone.count("cust.example").await, expected, "{chain:?}");
+        let queries = zone.queries.lock().unwrap();
+        assert!(!queries.iter().any(|query| query.contains("target.example")), "{queries:?}");
+    }
+    // The target has no MX records, so that the next hop itself is the host. Postfix looks up its addresses by its own name, and
+    // the TLSA records of the target before those of the alias (RFC 7672 §2.2.2).
+    for (base, chain, expected) in [
+        ("target.example", Secure, DaneHosts { usable: 1, ..DaneHosts::default() }),
+        ("cust.example", Secure, DaneHosts { usable: 1, ..DaneHosts::default() }),
+        ("cust.example", Insecure, DaneHosts { absent: 1, behind_insecure_mx: 1, ..DaneHosts::default() }),
+    ] {
+        let nothing = DnsError::NoSuchRecord(Absence { security: chain, ttl: None });
+        let zone = Zone::default()
+            .alias("cust.example", "target.example", Secure, Secure)
+            .tlsa(base, 25)
+            .failing("cust.example", Kind::Mx, nothing);
+        assert_eq!(zone.count("cust.example").await, expected, "{base} {chain:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_signed_host_behind_unsigned_mx_records_is_counted_apart() {
     let zone = Zone::default().mx(Insecure, &["mx.hoster.example"]).host("mx.hoster.example", Secure);

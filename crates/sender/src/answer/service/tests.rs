@@ -1,7 +1,11 @@
 mod clock;
+mod interrupted;
 mod maps;
 mod model;
+mod newest;
 mod outdated;
+mod overload;
+mod refresh;
 mod rfc_model;
 mod transfer;
 mod unused;

@@ -68,7 +68,7 @@ async fn a_purge_reaches_look_ups_that_a_reload_or_a_refresh_has_replaced() {
     start(&bench).await;
     bench.answers.set(Settings::default());
     start(&bench).await;
-    let refresh = bench.answers.look_up(hop(), NAME.to_owned(), Purpose::Operator, None);
+    let refresh = bench.answers.look_up(hop(), NAME.to_owned(), Purpose::Operator, None).unwrap();
     bench.answers.purge(&hop()).await.unwrap();
     bench.world.open(&gate);
     bench.settle().await;
@@ -116,8 +116,8 @@ async fn a_refresh_never_joins_a_request_that_the_store_answers() {
         bench.clock.advance(86_400);
         bench.world.publish(NAME, Published::policy("2", "enforce", 604_800));
         // Neither look-up has run yet when the second starts.
-        let request = bench.answers.look_up(hop(), NAME.to_owned(), Purpose::Request, None);
-        let mut refresh = bench.answers.look_up(hop(), NAME.to_owned(), purpose, None);
+        let request = bench.answers.look_up(hop(), NAME.to_owned(), Purpose::Request, None).unwrap();
+        let mut refresh = bench.answers.look_up(hop(), NAME.to_owned(), purpose, None).unwrap();
         let entry = refresh.wait_for(Option::is_some).await.unwrap().clone().unwrap();
         assert_eq!(format!("OK {}", entry.text(false)), secure("2"), "{purpose:?}");
         bench.settle().await;

@@ -48,6 +48,11 @@ struct Inside {
     queries: HashMap<String, u32>,
     fetches: HashMap<String, u32>,
     gate: Option<Arc<Notify>>,
+    /// Gates for the queries of one type.
+    kinds: Vec<(Kind, Arc<Notify>)>,
+    /// Domains that begin with one of these get no answer.
+    mute: Vec<String>,
+    panics: bool,
 }
 
 #[derive(Default)]
@@ -77,6 +82,46 @@ impl World {
     pub fn open(&self, gate: &Notify) {
         self.0.lock().unwrap().gate = None;
         gate.notify_waiters();
+    }
+
+    /// Blocks the answers to queries of one type until [`Self::open_kind`].
+    pub fn hold_kind(&self, kind: Kind) {
+        self.0.lock().unwrap().kinds.push((kind, Arc::new(Notify::new())));
+    }
+
+    pub fn open_kind(&self, kind: Kind) {
+        self.0.lock().unwrap().kinds.retain(|(held, gate)| {
+            if *held == kind {
+                gate.notify_waiters();
+            }
+            *held != kind
+        });
+    }
+
+    /// Gives no answer about domains that begin with `prefix`.
+    pub fn mute(&self, prefix: &str) {
+        self.0.lock().unwrap().mute.push(prefix.to_owned());
+    }
+
+    /// Panics at the next answer, as a fault of the program would.
+    pub fn panic_once(&self) {
+        self.0.lock().unwrap().panics = true;
+    }
+
+    async fn wait_for(&self, domain: &str, kind: Kind) {
+        let (gate, is_mute) = {
+            let inside = self.0.lock().unwrap();
+            let gate = inside.kinds.iter().find(|(held, _)| *held == kind).map(|(_, gate)| gate.clone());
+            (gate, inside.mute.iter().any(|prefix| domain.starts_with(prefix)))
+        };
+        if is_mute {
+            std::future::pending::<()>().await;
+        }
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+        let panics = std::mem::take(&mut self.0.lock().unwrap().panics);
+        assert!(!panics, "a fault that the test wants");
     }
 
     fn of(&self, domain: &str) -> Published {
@@ -111,6 +156,7 @@ impl Dns for World {
         Box::pin(async move {
             self.wait().await;
             let domain = name.as_str().trim_start_matches("_mta-sts.");
+            self.wait_for(domain, kind).await;
             let published = self.of(domain);
             match kind {
                 Kind::Mx => {

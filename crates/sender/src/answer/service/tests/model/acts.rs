@@ -1,6 +1,6 @@
 //! The acts that a sequence of the model test consists of, and how often proptest draws each.
 
-use super::reference::Key;
+use super::reference::{Key, MAP};
 use super::world::{APEX, Address, File, Forged, Host, MxAnswer, PolicyFile, Record, Tlsa, Ttls, Zone};
 use crate::answer::Settings;
 use crate::answer::decide::DefaultLevel;
@@ -8,6 +8,7 @@ use crate::answer::overrides::{Rule, Scope};
 use formats::tls_policy::{Answer, Level};
 use formats::{Mode, Policy};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub const DAY: u32 = 86_400;
@@ -55,7 +56,22 @@ pub enum Act {
     /// The store fails completely, until the next restart.
     StoreDown,
     Reload(Config),
-    Purge,
+    /// The operator purges the domain. The client may go away at once.
+    Purge {
+        is_interrupted: bool,
+    },
+    /// Mail servers ask, and the operator purges the domain while their look-ups are in flight.
+    PurgeInFlight {
+        keys: Vec<Key>,
+        is_interrupted: bool,
+    },
+    /// The operator imports a policy that another machine fetched so many seconds ago. Only before the first step of the calendar.
+    Import {
+        age: u32,
+        mode: Mode,
+        max_age: u32,
+        is_interrupted: bool,
+    },
     /// The operator asks for a new look-up.
     Operator,
     /// The daily refresh runs.
@@ -77,6 +93,8 @@ pub struct Config {
     pub is_testing_encrypt: bool,
     pub default_level: DefaultLevel,
     pub rule: RuleKind,
+    /// The rule of the named set of settings, which differs only in this.
+    pub named_rule: RuleKind,
     pub recheck: u64,
     pub unused_days: Option<u32>,
 }
@@ -101,9 +119,30 @@ impl Config {
         is_testing_encrypt: false,
         default_level: DefaultLevel::May,
         rule: RuleKind::None,
+        named_rule: RuleKind::None,
         recheck: 60,
         unused_days: Some(90),
     };
+
+    /// The settings for a key.
+    pub fn of(self, key: Key) -> Self {
+        if key == Key::Named { Self { rule: self.named_rule, ..self } } else { self }
+    }
+
+    pub fn uses_published_policy(self) -> bool {
+        matches!(self.rule, RuleKind::None | RuleKind::SkipDane)
+    }
+
+    /// The key that the daily refresh looks up: one under which the published policy is used, if there is any.
+    pub fn refresh_key(self) -> Key {
+        let is_used = |key: Key| self.of(key).uses_published_policy();
+        if !is_used(Key::Domain) && is_used(Key::Named) { Key::Named } else { Key::Domain }
+    }
+
+    /// The named sets of settings.
+    pub fn maps(self, domain: &str) -> BTreeMap<String, Settings> {
+        BTreeMap::from([(MAP.to_owned(), self.of(Key::Named).settings(domain))])
+    }
 
     pub fn settings(self, domain: &str) -> Settings {
         let mut settings = Settings {
@@ -168,9 +207,29 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Restart),
         1 => prop_oneof![2 => Just(Act::StoreAway), 3 => Just(Act::StoreBack), 1 => Just(Act::StoreDown)],
         1 => config().prop_map(Act::Reload),
-        1 => prop_oneof![1 => Just(Act::Purge), 1 => Just(Act::Operator)],
+        1 => prop_oneof![2 => purge(), 2 => Just(Act::Operator), 3 => import()],
         2 => Just(Act::Refresh),
     ]
+}
+
+fn purge() -> impl Strategy<Value = Act> {
+    let in_flight = (keys(), any::<bool>());
+    prop_oneof![
+        any::<bool>().prop_map(|is_interrupted| Act::Purge { is_interrupted }),
+        in_flight.prop_map(|(keys, is_interrupted)| Act::PurgeInFlight { keys, is_interrupted }),
+    ]
+}
+
+fn import() -> impl Strategy<Value = Act> {
+    let age = prop_oneof![Just(0), 1_u32..600, 3000_u32..90_000];
+    let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Testing), 1 => Just(Mode::None)];
+    let max_age = prop_oneof![Just(600), Just(DAY), Just(7 * DAY)];
+    (age, mode, max_age, any::<bool>()).prop_map(|(age, mode, max_age, is_interrupted)| Act::Import {
+        age,
+        mode,
+        max_age,
+        is_interrupted,
+    })
 }
 
 /// One key, or several at once.
@@ -181,6 +240,7 @@ fn keys() -> impl Strategy<Value = Vec<Key>> {
             1 => Just(Key::DomainAt25),
             1 => Just(Key::DomainAt587),
             1 => Just(Key::Host),
+            2 => Just(Key::Named),
         ]
     };
     prop_oneof![4 => key().prop_map(|key| vec![key]), 1 => proptest::collection::vec(key(), 2..5)]
@@ -248,6 +308,12 @@ fn ttls() -> impl Strategy<Value = Ttls> {
 }
 
 fn config() -> impl Strategy<Value = Config> {
+    let named = prop_oneof![
+        4 => Just(RuleKind::None),
+        1 => Just(RuleKind::Answer),
+        1 => Just(RuleKind::SkipMtaSts),
+        1 => Just(RuleKind::SkipDane),
+    ];
     let level = prop_oneof![
         2 => Just(DefaultLevel::May),
         1 => Just(DefaultLevel::Dane),
@@ -261,11 +327,12 @@ fn config() -> impl Strategy<Value = Config> {
         1 => Just(RuleKind::SkipDane),
     ];
     let unused = prop_oneof![Just(None), Just(Some(5)), Just(Some(90))];
-    (any::<bool>(), level, rule, prop_oneof![Just(10_u64), Just(60), Just(7200)], unused).prop_map(
-        |(is_testing_encrypt, default_level, rule, recheck, unused_days)| Config {
+    (any::<bool>(), level, (rule, named), prop_oneof![Just(10_u64), Just(60), Just(7200)], unused).prop_map(
+        |(is_testing_encrypt, default_level, (rule, named_rule), recheck, unused_days)| Config {
             is_testing_encrypt,
             default_level,
             rule,
+            named_rule,
             recheck,
             unused_days,
         },

@@ -2,10 +2,11 @@
 //! or the model test proves nothing about it.
 
 use super::play_all;
-use crate::answer::Discovery;
 use crate::answer::decide::{Decision, Facts, MxHosts, Source, decide};
 use crate::answer::service::Rules;
 use crate::answer::sts::EffectivePolicy;
+use crate::answer::{Discovery, PolicyService};
+use formats::DomainName;
 use formats::tls_policy::{Answer, Level};
 use std::time::Duration;
 use store::policies::Fetched;
@@ -45,6 +46,16 @@ fn finds_that_nothing_is_refreshed_after_a_step_of_the_calendar() {
     let found = play_all(1, SEQUENCES, 0, Rules { sets: fault, ..Rules::default() });
     let found = found.expect_err("the fault is not found");
     assert!(found.contains("is not refreshed") || found.contains("is kept beyond its end"), "{found}");
+}
+
+#[test]
+fn finds_that_a_policy_which_only_a_named_map_uses_is_not_refreshed() {
+    fn fault(_: &PolicyService, domain: &DomainName) -> String {
+        domain.to_string()
+    }
+    let found = play_all(1, SEQUENCES, 0, Rules { refresh_key: fault, ..Rules::default() });
+    let found = found.expect_err("the fault is not found");
+    assert!(found.contains("Named") || found.contains("is not refreshed"), "{found}");
 }
 
 #[test]

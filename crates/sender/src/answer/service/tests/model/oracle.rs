@@ -7,7 +7,7 @@
 use super::acts::{DAY, RuleKind};
 use super::play::Observed;
 use super::reference::{Found, Key, Reply, Route, answer, route, weaker_than_a_policy, weaker_than_dane};
-use super::sender::{Allowed, Cached, Sender, StoreState};
+use super::sender::{Allowed, Cached, Held, Sender, StoreState};
 use super::world::{File, PolicyFile, Record, Zone};
 use crate::answer::decide::Source;
 use formats::Mode;
@@ -122,12 +122,12 @@ impl Asked<'_> {
 }
 
 fn dane_floor(model: &Sender, key: Key, view: &Zone, reply: &Reply) -> Checked {
-    if matches!(model.config.rule, RuleKind::SkipDane | RuleKind::Answer) {
+    if matches!(model.config.of(key).rule, RuleKind::SkipDane | RuleKind::Answer) {
         return Ok(());
     }
     let Route::Hosts(hosts) = route(key, view).0 else { return Ok(()) };
     let is_enforced = model.live().is_some_and(|held| held.file.mode == Mode::Enforce);
-    let is_enforced = is_enforced && model.uses_published_policy();
+    let is_enforced = is_enforced && model.uses_published_policy(key);
     weaker_than_dane(reply, &hosts, is_enforced).map_or(Ok(()), Err)
 }
 
@@ -168,7 +168,9 @@ fn check_fetch(before: &Sender, observed: &Observed) -> Checked {
 pub fn check_operator(model: &mut Sender, observed: &Observed) -> Checked {
     model.failed = None;
     let before = model.clone();
-    let views = views(observed, 1);
+    // A policy that only the named set uses is looked up for that, too.
+    let look_ups = if model.config.refresh_key() == Key::Domain { 1 } else { 2 };
+    let views = views(observed, look_ups);
     model.absorb(&observed.events, &[Key::Domain], &views);
     check_fetch(&before, observed)?;
     let asked = Asked { key: Key::Domain, is_alone: true, before: &before, after: model };
@@ -190,6 +192,51 @@ pub fn check_purge(model: &mut Sender, observed: &Observed) -> Checked {
     finish(model, &before, observed)
 }
 
+/// A purge while look-ups were in flight: they answer by what was known before or after it, and leave nothing behind.
+pub fn check_purge_in_flight(model: &mut Sender, observed: &Observed) -> Checked {
+    let mut keys: Vec<Key> = observed.answers.iter().map(|(key, _)| *key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let before = model.clone();
+    model.purge();
+    let views = views(observed, keys.len());
+    let states = [before.clone(), model.clone()].map(|state| {
+        let mut after = state.clone();
+        after.absorb(&observed.events, &keys, &views);
+        (state, after)
+    });
+    for (key, reply) in &observed.answers {
+        let allowed: Vec<Allowed> = states
+            .iter()
+            .flat_map(|(before, after)| {
+                Asked { key: *key, is_alone: false, before, after }.on_a_miss(observed, &views)
+            })
+            .collect();
+        let is_cached = before.valid(*key).is_some_and(|cached| cached.reply == *reply);
+        let is_allowed = is_cached || allowed.iter().any(|allowed| allowed.cached.reply == *reply);
+        ensure(is_allowed, || format!("{key:?} during a purge: {reply:?} is not one of {allowed:#?}"))?;
+    }
+    if let Some(id) = observed.events.failed.last() {
+        model.failed = Some((*id, model.now));
+    }
+    ensure(observed.cached.is_empty(), || format!("{:?} is left after a purge", observed.cached))?;
+    let is_gone = model.store != StoreState::Up || observed.is_stored == Some(false);
+    ensure(is_gone, || "the policy is stored after a purge".to_owned())?;
+    model.maybe_used_at = model.now;
+    finish(model, &before, observed)
+}
+
+/// An import: `imported` is the policy if it is stored by now.
+pub fn check_import(model: &mut Sender, observed: &Observed, imported: Option<Held>) -> Checked {
+    let before = model.clone();
+    if let Some(held) = imported {
+        model.import(held);
+        ensure(observed.cached.is_empty(), || format!("{:?} is left after an import", observed.cached))?;
+    }
+    check_others(&before, observed, &[])?;
+    finish(model, &before, observed)
+}
+
 pub fn check_refresh(model: &mut Sender, observed: &Observed, is_done: bool) -> Checked {
     ensure(is_done == (model.store == StoreState::Up), || "the refresh fails".to_owned())?;
     if !is_done {
@@ -200,23 +247,21 @@ pub fn check_refresh(model: &mut Sender, observed: &Observed, is_done: bool) -> 
     let is_looked_up = observed.events.records > 0 || observed.events.routes > 0;
     ensure(is_looked_up || !must_refresh(model), || format!("{:?} is not refreshed", model.row))?;
     ensure(!is_looked_up || !is_unused(model), || format!("{:?} is refreshed, but not used", model.row))?;
-    let views = views(observed, 1);
-    model.absorb(&observed.events, &[Key::Domain], &views);
+    let (views, key) = (views(observed, 1), model.config.refresh_key());
+    model.absorb(&observed.events, &[key], &views);
     check_fetch(&before, observed)?;
     if is_looked_up && observed.events.fetched.is_empty() {
         model.postponed_at = Some(model.now);
     }
-    let now = observed.cached.get(&Key::Domain);
-    ensure(before.cached.contains_key(&Key::Domain) || now.is_none(), || {
-        format!("{now:?} is cached by a refresh")
-    })?;
+    let now = observed.cached.get(&key);
+    ensure(before.cached.contains_key(&key) || now.is_none(), || format!("{now:?} is cached by a refresh"))?;
     if is_looked_up {
-        let asked = Asked { key: Key::Domain, is_alone: true, before: &before, after: model };
-        let allowed = asked.outcomes(observed, &views, before.valid(Key::Domain));
+        let asked = Asked { key, is_alone: true, before: &before, after: model };
+        let allowed = asked.outcomes(observed, &views, before.valid(key));
         let now = now.filter(|cached| cached.until > model.now);
-        check_cached(Key::Domain, now, &allowed, model.now)?;
+        check_cached(key, now, &allowed, model.now)?;
     }
-    let asked = if is_looked_up { &[Key::Domain][..] } else { &[] };
+    let asked = if is_looked_up { &[key][..] } else { &[] };
     check_others(&before, observed, asked)?;
     finish(model, &before, observed)
 }
@@ -252,7 +297,7 @@ fn must_refresh(model: &Sender) -> bool {
         && row.held.needs_refresh(model.now)
         && model.postponed_at.is_none_or(long_ago)
         && is_used
-        && model.uses_published_policy()
+        && model.uses_published_policy(model.config.refresh_key())
 }
 
 /// True if nobody has used the policy for longer than configured, so that it is not refreshed.
@@ -267,23 +312,23 @@ fn is_unused(model: &Sender) -> bool {
 fn finish(model: &mut Sender, before: &Sender, observed: &Observed) -> Checked {
     model.cached.clone_from(&observed.cached);
     let same = before.live().filter(|held| Some(*held) == model.live());
-    for (_, reply) in &observed.answers {
-        policy_floor(model, same.map(|held| held.file), reply)?;
+    for (key, reply) in &observed.answers {
+        policy_floor(model, *key, same.map(|held| held.file), reply)?;
     }
-    for cached in Key::CACHED.iter().filter_map(|key| model.valid(*key)) {
-        policy_floor(model, model.live().map(|held| held.file), &cached.reply)?;
+    for (key, cached) in Key::CACHED.iter().filter_map(|key| Some((*key, model.valid(*key)?))) {
+        policy_floor(model, key, model.live().map(|held| held.file), &cached.reply)?;
     }
     Ok(())
 }
 
-fn policy_floor(model: &Sender, live: Option<PolicyFile>, reply: &Reply) -> Checked {
-    let live = live.filter(|_| model.uses_published_policy() && reply.source != Source::Override);
+fn policy_floor(model: &Sender, key: Key, live: Option<PolicyFile>, reply: &Reply) -> Checked {
+    let live = live.filter(|_| model.uses_published_policy(key) && reply.source != Source::Override);
     live.and_then(|file| weaker_than_a_policy(reply, file)).map_or(Ok(()), Err)
 }
 
 /// After a long time in a stable and honest world, the answer is the one of the reference.
-pub fn check_calm(model: &Sender, zone: &Zone, file: PolicyFile, reply: Option<&Reply>) -> Checked {
+pub fn check_calm(model: &Sender, key: Key, zone: &Zone, file: PolicyFile, reply: Option<&Reply>) -> Checked {
     let life = u64::from(file.max_age);
-    let right = answer(model.config, &route(Key::Domain, zone).0, Found::Policy(file, (life, life)));
+    let right = answer(model.config.of(key), &route(key, zone).0, Found::Policy(file, (life, life)));
     ensure(reply == Some(&right), || format!("in a calm world {reply:?} instead of {right:?}"))
 }

@@ -3,14 +3,17 @@
 use super::acts::{Act, Config, DAY, RecordChange, Sequence};
 use super::oracle;
 use super::reference::{Key, Reply};
-use super::sender::{Cached, Sender, StoreState};
+use super::sender::{Cached, Held, Sender, StoreState};
 use super::world::{Events, File, MxAnswer, PolicyFile, Record, World, Zone};
 use crate::answer::entry::{ElapsedSeconds, Entry};
 use crate::answer::route::NextHop;
 use crate::answer::service::Rules;
+use crate::answer::transfer::ImportOutcome;
 use crate::answer::{Discovery, PolicyService};
-use formats::{DomainName, Mode};
+use formats::policy_export::ExportedPolicy;
+use formats::{DomainName, Mode, Policy, PolicyId};
 use futures_util::future::join_all;
+use futures_util::poll;
 use jiff::Timestamp;
 use net::clock::{Clock, ManualClock};
 use std::collections::BTreeMap;
@@ -99,6 +102,8 @@ struct Game<'a> {
     /// The file that the domain published last, with its `id`.
     newest: (u32, PolicyFile),
     has_stepped: bool,
+    /// The number of imports.
+    imports: u32,
     history: Vec<String>,
 }
 
@@ -110,7 +115,18 @@ impl<'a> Game<'a> {
         let service = start(&world, &clock, &bench.store, Config::DEFAULT, rules);
         let model = Sender::new();
         let history = Vec::new();
-        Self { bench, world, clock, service, model, rules, newest: (1, file), has_stepped: false, history }
+        Self {
+            bench,
+            world,
+            clock,
+            service,
+            model,
+            rules,
+            newest: (1, file),
+            has_stepped: false,
+            imports: 0,
+            history,
+        }
     }
 
     async fn play(&mut self, acts: &[Act]) -> Result<(), String> {
@@ -136,11 +152,94 @@ impl<'a> Game<'a> {
         self.ask(&[Key::Domain]).await?;
         self.pass(2 * DAY);
         self.ask(&[Key::Domain]).await?;
-        let reply = self.ask(&[Key::Domain]).await?.pop().map(|(_, reply)| reply);
-        if self.has_stepped {
-            return Ok(());
+        for key in [Key::Domain, Key::Named] {
+            self.ask(&[key]).await?;
+            let reply = self.ask(&[key]).await?.pop().map(|(_, reply)| reply);
+            if !self.has_stepped {
+                oracle::check_calm(&self.model, key, &self.world.zone(), file, reply.as_ref())?;
+            }
         }
-        oracle::check_calm(&self.model, &self.world.zone(), file, reply.as_ref())
+        Ok(())
+    }
+
+    /// Purges the domain. The client of an interrupted call goes away before it is done.
+    async fn purge(&self, is_interrupted: bool) {
+        let hop = NextHop::domain(self.world.domain.clone());
+        let mut purge = self.service.purge(&hop);
+        match is_interrupted {
+            true => assert!(poll!(&mut purge).is_pending()),
+            false => assert_eq!(purge.await.is_err(), self.model.store != StoreState::Up),
+        }
+    }
+
+    async fn purge_in_flight(&mut self, keys: &[Key], is_interrupted: bool) -> Result<(), String> {
+        self.world.hold();
+        let ask = |key: &Key| tokio::spawn(ask(self.service.clone(), *key, self.world.domain.to_string()));
+        let requests: Vec<_> = keys.iter().map(ask).collect();
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        self.purge(is_interrupted).await;
+        while self.service.has_calls() {
+            tokio::task::yield_now().await;
+        }
+        self.world.open();
+        let mut answers = Vec::new();
+        for (key, request) in keys.iter().zip(requests) {
+            let entry = request.await.map_err(|error| error.to_string())?;
+            answers.push((key.canonical(), reply(&entry)));
+        }
+        let observed = self.observe(answers).await;
+        oracle::check_purge_in_flight(&mut self.model, &observed)
+    }
+
+    async fn import(
+        &mut self,
+        age: u64,
+        mode: Mode,
+        max_age: u32,
+        is_interrupted: bool,
+    ) -> Result<(), String> {
+        self.imports += 1;
+        // No policy that the domain publishes has such a number.
+        let number = 1_000_000 + self.imports;
+        let file = PolicyFile { number, mode, max_age, names_a_host: true };
+        let second = self.clock.now().as_second() - i64::try_from(age).unwrap();
+        let policy = ExportedPolicy {
+            domain: self.world.domain.clone(),
+            id: PolicyId::parse(&number.to_string()).unwrap(),
+            policy: Policy::parse(file.text().as_bytes()).unwrap(),
+            text: file.text(),
+            fetched_at: Timestamp::from_second(second).unwrap(),
+        };
+        let (store, domain) = (&self.bench.store, &self.world.domain);
+        let before = store.policy(domain).await.ok().flatten();
+        let mut import = self.service.import(std::slice::from_ref(&policy), false);
+        let outcome = match is_interrupted {
+            true => {
+                assert!(poll!(&mut import).is_pending());
+                drop(import);
+                None
+            }
+            false => Some(import.await),
+        };
+        let observed = self.observe(Vec::new()).await;
+        let after = store.policy(domain).await.ok().flatten();
+        let is_imported = after.is_some_and(|row| row.record_id == policy.id);
+        let is_newer = before.is_none_or(|row| row.fetched_at < policy.fetched_at);
+        let is_wanted = is_newer && age < u64::from(max_age) && self.model.store == StoreState::Up;
+        if is_imported != is_wanted && (is_imported || self.model.unsaved.is_none()) {
+            return Err(format!("an import is wanted: {is_wanted}, and done: {is_imported}"));
+        }
+        match outcome {
+            Some(Ok(outcomes)) if (outcomes == [ImportOutcome::Imported]) != is_imported => {
+                return Err(format!("{outcomes:?}, and it is done: {is_imported}"));
+            }
+            Some(Err(_)) if self.model.store == StoreState::Up => return Err("the import fails".to_owned()),
+            _ => {}
+        }
+        let held = Held::new(file, number, self.model.now - age);
+        oracle::check_import(&mut self.model, &observed, is_imported.then_some(held))
     }
 
     async fn act(&mut self, act: &Act) -> Result<(), String> {
@@ -161,16 +260,24 @@ impl<'a> Game<'a> {
             Act::Restart => self.restart().await,
             Act::StoreAway | Act::StoreBack | Act::StoreDown => self.change_store(act).await,
             Act::Reload(config) => {
-                self.service.set(config.settings(self.world.domain.as_str()));
+                let domain = self.world.domain.as_str();
+                self.service.set_with_maps(config.settings(domain), config.maps(domain));
                 self.model.config = *config;
                 self.model.cached.clear();
             }
-            Act::Purge => {
-                let done = self.service.purge(&NextHop::domain(self.world.domain.clone())).await;
-                assert_eq!(done.is_err(), self.model.store != StoreState::Up);
+            Act::Purge { is_interrupted } => {
+                self.purge(*is_interrupted).await;
                 let observed = self.observe(Vec::new()).await;
                 oracle::check_purge(&mut self.model, &observed)?;
             }
+            Act::PurgeInFlight { keys, is_interrupted } => {
+                self.purge_in_flight(keys, *is_interrupted).await?
+            }
+            Act::Import { age, mode, max_age, is_interrupted } if !self.has_stepped => {
+                let age = u64::from(*age).min(self.model.now);
+                self.import(age, *mode, *max_age, *is_interrupted).await?;
+            }
+            Act::Import { .. } => {}
             Act::Operator => {
                 let hop = NextHop::domain(self.world.domain.clone());
                 let entry = self.service.refresh(hop).await.ok_or("no outcome")?;
@@ -189,8 +296,8 @@ impl<'a> Game<'a> {
     }
 
     async fn ask(&mut self, keys: &[Key]) -> Result<Vec<(Key, Reply)>, String> {
-        let texts: Vec<String> = keys.iter().map(|key| key.text(self.world.domain.as_str())).collect();
-        let entries = join_all(texts.iter().map(|text| self.service.ask(text))).await;
+        let ask = |key: &Key| ask(self.service.clone(), *key, self.world.domain.to_string());
+        let entries = join_all(keys.iter().map(ask)).await;
         let answers = keys.iter().map(|key| key.canonical()).zip(entries.iter().map(|entry| reply(entry)));
         let observed = self.observe(answers.collect()).await;
         let replies: Vec<&str> = observed.answers.iter().map(|(_, reply)| reply.plain.as_str()).collect();
@@ -215,7 +322,7 @@ impl<'a> Game<'a> {
         }
         let domain = &self.world.domain;
         let cached = Key::CACHED.into_iter().filter_map(|key| {
-            let entry = self.service.cache.get(&key.text(domain.as_str()))?;
+            let entry = self.service.cache.get(&key.cache_key(domain.as_str()))?;
             let until = seconds(entry.until);
             Some((key, Cached { reply: reply(&entry), recheck: seconds(entry.recheck), until }))
         });
@@ -290,6 +397,10 @@ impl<'a> Game<'a> {
     }
 }
 
+async fn ask(service: Arc<PolicyService>, key: Key, domain: String) -> Arc<Entry> {
+    service.ask_in(key.set(), &key.text(&domain)).await
+}
+
 fn start(
     world: &Arc<World>,
     clock: &Arc<ManualClock>,
@@ -300,7 +411,17 @@ fn start(
     let discovery = Discovery::new(world.clone(), world.clone(), store.clone(), clock.clone());
     let clock: Arc<dyn Clock> = clock.clone();
     let settings = config.settings(world.domain.as_str());
-    PolicyService::with_rules(world.clone(), discovery, store.clone(), clock, 1 << 20, settings, rules)
+    let service = PolicyService::with_rules(
+        world.clone(),
+        discovery,
+        store.clone(),
+        clock,
+        1 << 20,
+        settings.clone(),
+        rules,
+    );
+    service.set_with_maps(settings, config.maps(world.domain.as_str()));
+    service
 }
 
 fn reply(entry: &Entry) -> Reply {

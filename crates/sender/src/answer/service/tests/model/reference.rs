@@ -7,6 +7,7 @@
 use super::acts::{Config, DAY, PINNED, RuleKind};
 use super::world::{APEX, Address, Host, MxAnswer, PolicyFile, Record, Tlsa, Zone};
 use crate::answer::decide::{DefaultLevel, Source};
+use crate::answer::maps;
 use formats::Mode;
 
 /// What a mail server asks for.
@@ -20,15 +21,30 @@ pub enum Key {
     DomainAt587,
     /// `[domain]`
     Host,
+    /// `domain`, asked through the map [`MAP`]
+    Named,
 }
+
+/// The name of the set of settings of [`Key::Named`].
+pub const MAP: &str = "strict";
 
 impl Key {
     /// The keys that differ in the cache.
-    pub const CACHED: [Self; 3] = [Self::Domain, Self::DomainAt587, Self::Host];
+    pub const CACHED: [Self; 4] = [Self::Domain, Self::DomainAt587, Self::Host, Self::Named];
+
+    /// The named set of settings; `None` for the default one.
+    pub fn set(self) -> Option<&'static str> {
+        (self == Self::Named).then_some(MAP)
+    }
+
+    /// The key of the service's cache.
+    pub fn cache_key(self, domain: &str) -> String {
+        self.set().map_or_else(|| self.text(domain), |set| maps::key(set, &self.text(domain)))
+    }
 
     pub fn text(self, domain: &str) -> String {
         match self {
-            Self::Domain => domain.to_owned(),
+            Self::Domain | Self::Named => domain.to_owned(),
             Self::DomainAt25 => format!("{domain}:25"),
             Self::DomainAt587 => format!("{domain}:587"),
             Self::Host => format!("[{domain}]"),

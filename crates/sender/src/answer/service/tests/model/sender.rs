@@ -31,7 +31,7 @@ pub struct Held {
 }
 
 impl Held {
-    fn new(file: PolicyFile, id: u32, fetched_at: u64) -> Self {
+    pub fn new(file: PolicyFile, id: u32, fetched_at: u64) -> Self {
         Self { file, id, fetched_at, back: 0, forward: 0, aged: 0, slack: 0 }
     }
 
@@ -184,8 +184,16 @@ impl Sender {
         self.held().filter(|held| held.rest(self.now).0 > 0)
     }
 
-    pub fn uses_published_policy(&self) -> bool {
-        matches!(self.config.rule, RuleKind::None | RuleKind::SkipDane)
+    /// True if the published policy can change the answer for a key.
+    pub fn uses_published_policy(&self, key: Key) -> bool {
+        self.config.of(key).uses_published_policy()
+    }
+
+    /// Takes over a policy that another machine fetched.
+    pub fn import(&mut self, held: Held) {
+        self.used_at = self.used_at.filter(|_| self.row.is_some());
+        self.row = Some(Row { held, dane: vec![None] });
+        (self.unsaved, self.postponed_at) = (None, None);
     }
 
     /// The valid answer in the cache.
@@ -203,8 +211,8 @@ impl Sender {
         if let Some(id) = events.failed.last() {
             self.failed = Some((*id, self.now));
         }
-        let is_looked_up = events.routes > 0 && self.uses_published_policy();
-        if !is_looked_up {
+        // Each discovery asks for the record.
+        if events.records == 0 {
             return;
         }
         if self.store == StoreState::Up
@@ -218,10 +226,12 @@ impl Sender {
     }
 
     fn absorb_dane(&mut self, is_new: bool, keys: &[Key], views: &[Zone]) {
-        let (now, store, is_single) = (self.now, self.store, keys == [Key::Domain] && views.len() == 1);
+        let is_mail_domain = |key: &Key| matches!(key, Key::Domain | Key::Named);
+        let is_single = keys.len() == 1 && views.len() == 1;
+        let (now, store) = (self.now, self.store);
         let has_unsaved = self.unsaved.is_some();
         let Some(row) = &mut self.row else { return };
-        if store != StoreState::Up || !keys.contains(&Key::Domain) {
+        if store != StoreState::Up || !keys.iter().any(is_mail_domain) {
             return;
         }
         let before = row.dane.clone();
@@ -260,10 +270,11 @@ impl Sender {
     pub fn outcomes(&self, key: Key, zone: &Zone, cached: Option<&Cached>, is_new: bool) -> Vec<Allowed> {
         let (route, ttl) = route(key, zone);
         let one = |found| {
-            let reply = answer(self.config, &route, found);
-            let (recheck, until) = lifetime(self.config, zone, ttl, &reply, found);
+            let config = self.config.of(key);
+            let reply = answer(config, &route, found);
+            let (recheck, until) = lifetime(config, zone, ttl, &reply, found);
             let recheck = self.now.saturating_add(recheck);
-            let cached = match cached.filter(|cached| self.keeps(cached, &route, found, &reply)) {
+            let cached = match cached.filter(|cached| self.keeps(config, cached, &route, found, &reply)) {
                 Some(kept) => Cached { recheck, ..kept.clone() },
                 None => Cached { reply, recheck, until: self.now.saturating_add(until) },
             };
@@ -274,17 +285,17 @@ impl Sender {
 
     /// True if a valid answer stays: a failing resolver removes none, unless it is weaker than an enforced policy that is
     /// known by now; and a store that can't be read removes no policy.
-    fn keeps(&self, cached: &Cached, route: &Route, found: Found, reply: &Reply) -> bool {
-        if *route == Route::Failing && self.config.rule != RuleKind::Answer {
+    fn keeps(&self, config: Config, cached: &Cached, route: &Route, found: Found, reply: &Reply) -> bool {
+        if *route == Route::Failing && config.rule != RuleKind::Answer {
             return match found {
-                Found::Policy(file, _) if self.uses_published_policy() && file.mode == Mode::Enforce => {
+                Found::Policy(file, _) if config.uses_published_policy() && file.mode == Mode::Enforce => {
                     cached.reply.level == "dane-only" || cached.reply.is_by(file)
                 }
                 _ => true,
             };
         }
         self.store == StoreState::Down
-            && self.uses_published_policy()
+            && config.uses_published_policy()
             && !matches!(found, Found::Policy(..))
             && reply.source == Source::NoPolicy
             && cached.reply.source == Source::MtaSts
@@ -293,7 +304,8 @@ impl Sender {
     /// The answers from the store, which come at once, and whether the answer must be one of them.
     pub fn store_answers(&self, key: Key) -> (Vec<Allowed>, bool) {
         let row = self.row.as_ref().filter(|_| self.store != StoreState::Down && self.unsaved.is_none());
-        let is_plain = key == Key::Domain && self.config.rule == RuleKind::None;
+        let config = self.config.of(key);
+        let is_plain = matches!(key, Key::Domain | Key::Named) && config.rule == RuleKind::None;
         let row = row.filter(|row| is_plain && row.held.file.mode == Mode::Enforce);
         let Some(row) = row else { return (Vec::new(), false) };
         let rest = row.held.rest(self.now);
@@ -301,7 +313,7 @@ impl Sender {
             |host: &HostState| matches!(host, HostState::Usable | HostState::Unusable | HostState::Unknown);
         let one = |hosts: &Option<Vec<HostState>>| {
             let hosts = hosts.clone().filter(|hosts| !hosts.iter().any(has_dane))?;
-            let reply = answer(self.config, &Route::Hosts(hosts), Found::Policy(row.held.file, rest));
+            let reply = answer(config, &Route::Hosts(hosts), Found::Policy(row.held.file, rest));
             let cached = Cached { reply, recheck: self.now, until: self.now + rest.1 };
             Some(Allowed { cached, is_from_store: true })
         };

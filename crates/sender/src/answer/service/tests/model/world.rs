@@ -9,8 +9,9 @@ use formats::{DomainName, Mode};
 use net::BoxFuture;
 use net::dns::{Absence, Answer, Data, Dns, DnsError, Exchange, Kind, Mx, Security};
 use net::https::{FetchError, Fetched, PolicyHosts};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// The answer to an MX query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub struct PolicyFile {
 }
 
 impl PolicyFile {
-    fn text(self) -> String {
+    pub fn text(self) -> String {
         let Self { number, mode, max_age, names_a_host } = self;
         let mx = if names_a_host { format!("mx{number}.example") } else { "192.0.2.1".to_owned() };
         format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: {max_age}\n")
@@ -155,6 +156,8 @@ pub struct Events {
 #[derive(Debug)]
 pub struct World {
     pub domain: DomainName,
+    /// Blocks all answers while it is some.
+    gate: Mutex<Option<Arc<Notify>>>,
     inside: Mutex<Inside>,
 }
 
@@ -167,7 +170,51 @@ struct Inside {
 
 impl World {
     pub fn new(domain: DomainName, zone: Zone) -> Self {
-        Self { domain, inside: Mutex::new(Inside { zone, forged: None, events: Events::default() }) }
+        Self {
+            domain,
+            gate: Mutex::default(),
+            inside: Mutex::new(Inside { zone, forged: None, events: Events::default() }),
+        }
+    }
+
+    /// Blocks all answers until [`Self::open`].
+    pub fn hold(&self) {
+        *self.gate.lock().unwrap() = Some(Arc::new(Notify::new()));
+    }
+
+    pub fn open(&self) {
+        if let Some(gate) = self.gate.lock().unwrap().take() {
+            gate.notify_waiters();
+        }
+    }
+
+    async fn wait(&self) {
+        let gate = self.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+    }
+
+    fn addresses_v6(&self, name: &DomainName) -> Result<Answer, DnsError> {
+        // A host without IPv6, which says no more than its A records do.
+        match self.zone().hosts[self.number(name)].address {
+            Address::Timeout => Err(DnsError::Timeout),
+            _ => Err(DnsError::NoSuchRecord(absence(Security::Secure, self.zone().ttls.host))),
+        }
+    }
+
+    fn file(&self) -> Result<String, FetchError> {
+        let mut inside = self.inside.lock().unwrap();
+        let zone = inside.zone;
+        let Record::Published(id) = zone.record else { panic!("a fetch without a record") };
+        match zone.file {
+            File::Policy(file) => {
+                inside.events.fetched.push((id, file));
+                return Ok(file.text());
+            }
+            File::Malformed | File::Down => inside.events.failed.push(id),
+        }
+        if zone.file == File::Malformed { Ok("<html>".to_owned()) } else { Err(FetchError::Status(503)) }
     }
 
     pub fn zone(&self) -> Zone {
@@ -279,44 +326,30 @@ fn absence(security: Security, ttl: u64) -> Absence {
 
 impl Dns for World {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
-        let outcome = match kind {
-            Kind::Mx => self.mx(),
-            Kind::Txt => self.record(),
-            Kind::Tlsa => self.tlsa(name),
-            Kind::A => self.addresses(name),
-            // A host without IPv6, which says no more than its A records do.
-            _ => match self.zone().hosts[self.number(name)].address {
-                Address::Timeout => Err(DnsError::Timeout),
-                _ => Err(DnsError::NoSuchRecord(absence(Security::Secure, self.zone().ttls.host))),
-            },
-        };
-        Box::pin(std::future::ready(outcome))
+        Box::pin(async move {
+            self.wait().await;
+            match kind {
+                Kind::Mx => self.mx(),
+                Kind::Txt => self.record(),
+                Kind::Tlsa => self.tlsa(name),
+                Kind::A => self.addresses(name),
+                _ => self.addresses_v6(name),
+            }
+        })
     }
 }
 
 impl PolicyHosts for World {
     fn fetch<'a>(&'a self, _: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
-        let mut inside = self.inside.lock().unwrap();
-        let zone = inside.zone;
-        let Record::Published(id) = zone.record else { panic!("a fetch without a record") };
-        let body = match zone.file {
-            File::Policy(file) => {
-                inside.events.fetched.push((id, file));
-                Ok(file.text())
-            }
-            File::Malformed => Ok("<html>".to_owned()),
-            File::Down => Err(FetchError::Status(503)),
-        };
-        if !matches!(zone.file, File::Policy(_)) {
-            inside.events.failed.push(id);
-        }
-        let fetched = |body: String| Fetched {
-            body: body.into_bytes(),
-            address: [127, 0, 0, 1].into(),
-            media_type: "text/plain".into(),
-            certificate_ends: None,
-            tls_version: String::new(),
-        };
-        Box::pin(std::future::ready(body.map(fetched)))
+        Box::pin(async move {
+            self.wait().await;
+            Ok(Fetched {
+                body: self.file()?.into_bytes(),
+                address: [127, 0, 0, 1].into(),
+                media_type: "text/plain".into(),
+                certificate_ends: None,
+                tls_version: String::new(),
+            })
+        })
     }
 }
