@@ -382,7 +382,7 @@ async fn a_bounce_or_reply_with_a_report_that_was_sent_is_not_a_report_received(
     let number = inbox.store.quarantined(0, 10).await.unwrap()[0].id;
     let bytes = Arc::new(inbox.store.quarantined_bytes(number).await.unwrap().unwrap());
     let item = files::Item { name: String::new(), bytes };
-    assert!(inbox.read_item_patiently(&item, Arrival::Smtp).await.reports.is_empty());
+    assert!(inbox.read_item_patiently(&item, Arrival::Smtp).await.unwrap().reports.is_empty());
     // A reporter may use an empty envelope sender, and says truly that a program sends its reports.
     let generated = [b"Auto-Submitted: auto-generated\r\n".as_slice(), &sent].concat();
     assert_eq!(inbox.accept_message(generated, true).await.unwrap().reports.len(), 1);

@@ -104,10 +104,10 @@ impl Data {
             (Wanted::Namespaces, Response::Namespaces(listed)) => {
                 self.namespaces.get_or_insert(listed);
             }
-            (Wanted::Mailboxes, Response::Mailbox { name, is_selectable: true }) => {
-                if self.mailboxes.len() < IMAP_LISTED {
-                    self.mailboxes.push(name);
-                }
+            (Wanted::Mailboxes, Response::Mailbox { name, is_selectable: true })
+                if self.mailboxes.len() < IMAP_LISTED =>
+            {
+                self.mailboxes.push(name);
             }
             (Wanted::Folder, Response::State(state)) if state.status == Status::Ok => {
                 if let Some(validity) = state.code_value("UIDVALIDITY") {

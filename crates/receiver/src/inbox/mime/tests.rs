@@ -224,11 +224,11 @@ fn headers_are_bounded_in_size_and_number() {
         format!("Content-Type: text/plain; {}\r\nFrom: a@b.example\r\n\r\nx", "a*0=b; ".repeat(20_000));
     let mail = take_apart(long.as_bytes(), &UnlimitedMemory).unwrap().unwrap();
     assert!(mail.head.content_type().is_none());
-    assert_eq!(mail.head.from_address(), Some("a@b.example"));
+    assert_eq!(mail.head.sender_address(), Some("a@b.example"));
     let many = format!("From: a@b.example\r\n{}\r\nx", "Subject: y\r\n".repeat(1_000_000));
     let mail = take_apart(many.as_bytes(), &UnlimitedMemory).unwrap().unwrap();
     assert_eq!(
-        (mail.head.from_address(), contents(many.as_bytes())),
+        (mail.head.sender_address(), contents(many.as_bytes())),
         (Some("a@b.example"), vec!["x".to_owned()])
     );
     let blank = take_apart(b"\r\n\r\nFrom: a@b.example\r\n\r\nx", &UnlimitedMemory).unwrap();
