@@ -201,6 +201,10 @@ limits! {
     /// Decompressed and parsed reports that are not stored yet, over all ways of arrival. A message that would exceed it
     /// is refused temporarily (451, 503); an import waits instead.
     INBOX_UNPACKED_BYTES: usize = 536_870_912;
+    /// Items in the quarantine. Beyond it, the source that has most loses its oldest one. One source may have a quarter.
+    QUARANTINE_ITEMS: usize = 10_000;
+    /// Stored reports that are not evidence. Beyond it, the source that has most loses its oldest ones.
+    UNVERIFIED_REPORTS: usize = 200_000;
     /// One line of a message to the report inbox. A message with a longer line is refused (554).
     INBOX_LINE_BYTES: usize = 1_048_576;
     /// One line of a response of an IMAP server, without literals; a search that finds a million messages fits.

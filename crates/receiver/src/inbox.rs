@@ -4,7 +4,7 @@
 //!
 //! The input passes through these modules: `extract` finds the reports, with `submitter` (who sent them) and `claims`
 //! (what claims to be a report); [`signature`](check_signature) verifies them; `reading` joins both; this module stores
-//! the result. `pool` bounds processor time and memory of all of it. `files` and `imap` bring input from files and
+//! the result, within the limits of `retention`. `pool` bounds processor time and memory of all of it. `files` and `imap` bring input from files and
 //! mailboxes.
 
 mod claims;
@@ -15,6 +15,7 @@ pub mod files;
 pub mod imap;
 mod pool;
 mod reading;
+mod retention;
 mod signature;
 mod structure;
 mod submitter;
@@ -22,7 +23,9 @@ mod submitter;
 pub use extract::{Extracted, Extraction, NoReport, Problem, extract_file, extract_message};
 pub use pool::{Busy, ExtractionPool, receive_buffers};
 pub use reading::Reading;
+pub use retention::{Removed, Retention};
 pub use signature::{SignatureState, check_signature};
+pub use store::reports::Quota;
 pub use submitter::UNKNOWN_SUBMITTER;
 
 use formats::DomainName;
@@ -31,11 +34,13 @@ use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::Dns;
 use net::smtp::server::{Incoming, KeepError, Mailbox};
+use std::net::IpAddr;
 use std::sync::Arc;
-use store::reports::{Arrival, KeepOutcome, Trust};
+use store::reports::{Arrival, KeepOutcome, NewQuarantined, NewReport, Trust};
 use store::{Store, StoreError};
 
 /// Imports reports into the store.
+#[derive(Clone)]
 pub struct Inbox {
     /// Stores reports and quarantined input.
     pub store: Store,
@@ -51,6 +56,10 @@ pub struct Inbox {
     pub arrival: Arrival,
     /// Where the input is decompressed and parsed.
     pub pool: Arc<ExtractionPool>,
+    /// The network of the client that the input comes from; empty if there is no client.
+    pub source: String,
+    /// How much is kept of what no signature vouches for.
+    pub retention: Retention,
 }
 
 /// The result of importing a message or file.
@@ -88,7 +97,48 @@ impl Inbox {
     /// An inbox for no addresses, whose input is read in the [`ExtractionPool`] of the process.
     pub fn new(store: Store, dns: Arc<dyn Dns>, clock: Arc<dyn Clock>, arrival: Arrival) -> Self {
         let pool = ExtractionPool::shared();
-        Self { store, dns, clock, addresses: Vec::new(), name: None, arrival, pool }
+        let (addresses, source, retention) = (Vec::new(), String::new(), Retention::default());
+        Self { store, dns, clock, addresses, name: None, arrival, pool, source, retention }
+    }
+
+    /// The same inbox for input from this client, whose network has its own share of the quotas.
+    #[must_use]
+    pub fn from_client(&self, client: Option<IpAddr>) -> Self {
+        Self { source: client.map(retention::network).unwrap_or_default(), ..self.clone() }
+    }
+
+    /// Puts input into the quarantine, within its quota. `is_trusted` records that the operator vouched for it.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn quarantine(&self, raw: &[u8], reason: &str, is_trusted: bool) -> Result<(), StoreError> {
+        let source = match self.source.is_empty() {
+            true => retention::sender_domain(raw),
+            false => self.source.clone(),
+        };
+        let received_at = self.clock.now();
+        let (arrival, source) = (self.arrival, source.as_str());
+        let new = NewQuarantined { received_at, arrival, source, is_trusted, reason, raw };
+        let outcome = self.store.quarantine(&new, &self.retention.quarantine).await?;
+        if !outcome.is_kept {
+            tracing::warn!(
+                source,
+                bytes = raw.len(),
+                "unreadable input exceeds the quota of the quarantine and is lost"
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest unverified reports if there are too many after `new` were stored. They are stored all the same
+    /// if this fails.
+    async fn keep_to_quota(&self, new: &[NewReport]) {
+        if new.iter().any(|new| !new.trust.counts())
+            && let Err(error) = self.store.shrink_unverified(&self.retention.unverified).await
+        {
+            tracing::error!(%error, "old unverified reports can't be removed");
+        }
     }
 
     /// Imports a message. `is_returned` is true when the envelope names no sender. On success, the result is durable.
@@ -123,9 +173,10 @@ impl Inbox {
             true => Vec::new(),
             false => self.store.keep_reports(&reading.reports).await?,
         };
+        self.keep_to_quota(&reading.reports).await;
         let reason = (!reading.problems.is_empty()).then(|| reading.reason());
         if let Some(reason) = &reason {
-            self.store.quarantine(self.clock.now(), self.arrival, reason, raw).await?;
+            self.quarantine(raw, reason, false).await?;
         }
         let imported = reading.reports.into_iter().zip(kept);
         let imported =

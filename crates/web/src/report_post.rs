@@ -2,11 +2,12 @@
 //! secret of this store, so that only senders that read the `_smtp._tls` record can post. A 2xx status is sent only
 //! after the report is stored durably (REC-03).
 
-use axum::Router;
+use crate::client_addr::ClientAddr;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
+use axum::{Extension, Router};
 use config::failure::Failure;
 use config::{Config, InboxConfig};
 use formats::limits::{INBOX_MESSAGE_TIME, REPORT_PACKED_BYTES};
@@ -61,7 +62,11 @@ type Reply = (StatusCode, &'static str);
 const TRY_LATER: Reply =
     (StatusCode::SERVICE_UNAVAILABLE, "too many reports are being received, try again later\n");
 
-async fn receive(State(inbox): State<Arc<Inbox>>, body: Body) -> Reply {
+async fn receive(
+    State(inbox): State<Arc<Inbox>>,
+    client: Option<Extension<ClientAddr>>,
+    body: Body,
+) -> Reply {
     let mut memory = receive_buffers().reservation();
     let body = tokio::time::timeout(INBOX_MESSAGE_TIME, read_body(body, &mut memory)).await;
     let bytes = match body.unwrap_or(Err((StatusCode::REQUEST_TIMEOUT, "the request took too long\n"))) {
@@ -69,6 +74,7 @@ async fn receive(State(inbox): State<Arc<Inbox>>, body: Body) -> Reply {
         Ok(bytes) => bytes,
         Err(reply) => return reply,
     };
+    let inbox = inbox.from_client(client.and_then(|Extension(ClientAddr(address))| address));
     match inbox.accept_file(bytes, "").await {
         Ok(outcome) => {
             tracing::info!(?outcome, "reports received over HTTPS");

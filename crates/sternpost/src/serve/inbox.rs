@@ -56,6 +56,8 @@ impl MailCounts {
 struct ClientMailbox<'a> {
     inbox: &'a Inbox,
     pace: Option<(&'a RateLimiter, IpAddr)>,
+    /// The client's address, for SMTP. The client of LMTP is the operator's mail server.
+    client: Option<IpAddr>,
     counts: &'a MailCounts,
 }
 
@@ -72,7 +74,8 @@ impl Mailbox for ClientMailbox<'_> {
         if self.inbox.is_for_postmaster(&incoming.to) {
             self.counts.postmaster.inc();
         }
-        self.inbox.keep(incoming)
+        let inbox = self.inbox.from_client(self.client);
+        Box::pin(async move { inbox.keep(incoming).await })
     }
 }
 
@@ -87,7 +90,8 @@ impl Serve for Mail {
             // Further connections wait in the kernel's backlog.
             let Ok(_permit) = self.connections.acquire().await else { return };
             let pace = self.rates.as_deref().zip(from);
-            let mailbox = ClientMailbox { inbox: &self.inbox, pace, counts: &self.counts };
+            let client = pace.map(|(_, from)| from);
+            let mailbox = ClientMailbox { inbox: &self.inbox, pace, client, counts: &self.counts };
             let session = serve(stream, &self.server, &mailbox);
             tokio::select! {
                 ended = session => if let Err(error) = ended {
