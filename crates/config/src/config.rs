@@ -11,6 +11,7 @@ use crate::specs::{ProviderSpec, UpdateServer};
 use formats::DomainName;
 use net::dns::Dnssec;
 use receiver::domain::DomainSpec;
+use receiver::inbox::Retention;
 use receiver::rollout::gate::Thresholds;
 use sender::answer::Settings;
 use sender::serve::listen::{Address, SocketFileOptions};
@@ -114,6 +115,11 @@ impl Config {
                 || key.path == "answers.cache_memory"
         };
         KEYS.iter().filter(fixed).all(|key| self.read.value(key.path) == other.read.value(key.path))
+    }
+
+    /// How long, and how much of, reports and quarantined input is kept: the settings of `[inbox]`, or the defaults.
+    pub fn retention(&self) -> Retention {
+        self.inbox.as_ref().map(|inbox| inbox.retention).unwrap_or_default()
     }
 
     fn folder(&self) -> PathBuf {

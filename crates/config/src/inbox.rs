@@ -7,6 +7,7 @@ use crate::specs::CertificateFiles;
 use formats::DomainName;
 #[cfg(feature = "imap")]
 use receiver::inbox::imap::ImapMailbox;
+use receiver::inbox::{Quota, Retention};
 use receiver::rollout::gate::Thresholds;
 use sender::serve::listen::Address;
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ pub struct InboxConfig {
     pub http: Option<String>,
     /// The maximum number of messages per client and minute over SMTP.
     pub messages_per_minute: u32,
+    /// How long, and how much of, reports and quarantined input is kept.
+    pub retention: Retention,
     /// The IMAP mailboxes that reports are fetched from.
     #[cfg(feature = "imap")]
     pub imap: Vec<ImapMailbox>,
@@ -65,6 +68,7 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         certificate: files(read, folder, "inbox")?,
         http: read.text("inbox.http").map(str::to_owned),
         messages_per_minute: read.number("inbox.messages_per_minute", 600),
+        retention: retention(read)?,
         #[cfg(feature = "imap")]
         imap: crate::mailbox::mailboxes(read, folder)?,
     };
@@ -85,6 +89,43 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
     }
     Ok(config)
 }
+
+/// The limits of what is kept. Evidence that the gate needs must not expire.
+fn retention(read: &Read) -> Result<Retention, Failure> {
+    let default = Retention::default();
+    let bytes = |key: &str, default: u64| {
+        let mebibytes = u32::try_from(default >> 20).unwrap_or(u32::MAX);
+        u64::from(read.number(key, mebibytes)) << 20
+    };
+    let retention = Retention {
+        quarantine: Quota {
+            bytes: bytes("inbox.quarantine_size", default.quarantine.bytes),
+            ..default.quarantine
+        },
+        quarantine_days: read.number("inbox.keep_quarantined", default.quarantine_days),
+        unverified: Quota {
+            bytes: bytes("inbox.unverified_size", default.unverified.bytes),
+            ..default.unverified
+        },
+        unverified_days: read.number("inbox.keep_unverified", default.unverified_days),
+        received_days: read.number("inbox.keep_received", default.received_days),
+    };
+    let gate = thresholds(read);
+    let needed = gate.days_in_testing.max(gate.clean_days).max(gate.quiet_days).saturating_add(SPARE_DAYS);
+    if retention.received_days < needed {
+        return Err(Failure::usage(
+            format!("inbox.keep_received = {} is too short", retention.received_days),
+            format!(
+                "the gate would lose evidence: with the settings of [gate], it needs the reports of {needed} days"
+            ),
+            format!("Set at least\n  [inbox]\n  keep_received = {needed}"),
+        ));
+    }
+    Ok(retention)
+}
+
+/// Days by which reports are kept longer than the gate looks back: the 30 days that the pages show.
+const SPARE_DAYS: u32 = 30;
 
 /// Rejects a configured mailbox: this build can't read it, and its reports would be lost silently.
 #[cfg(not(feature = "imap"))]

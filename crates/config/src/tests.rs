@@ -29,6 +29,28 @@ fn set_values_apply_and_paths_start_at_the_configuration_file() {
 }
 
 #[test]
+fn reports_and_quarantine_have_limits_that_leave_the_evidence_to_the_gate() {
+    let defaults = Config::parse("", None).unwrap().retention();
+    assert_eq!(Config::parse("[inbox]\n", None).unwrap().retention(), defaults);
+    assert_eq!(
+        (defaults.received_days, defaults.quarantine.bytes, defaults.unverified.bytes),
+        (400, 256 << 20, 128 << 20)
+    );
+    let text = "[inbox]\nkeep_received = 60\nkeep_unverified = 7\nunverified_size = 16\nkeep_quarantined = 3\nquarantine_size = 64\n";
+    let set = Config::parse(text, None).unwrap().retention();
+    assert_eq!((set.received_days, set.unverified_days, set.quarantine_days), (60, 7, 3));
+    assert_eq!((set.unverified.bytes, set.quarantine.bytes), (16 << 20, 64 << 20));
+    // A message of the largest size fits into the share of its source.
+    assert!(set.quarantine.share().bytes >= formats::limits::INBOX_MESSAGE_BYTES as u64);
+    let error = error_of(&format!("{text}[gate]\ndays_in_testing = 90\n"));
+    assert!(
+        error.contains("keep_received = 60 is too short") && error.contains("keep_received = 120"),
+        "{error}"
+    );
+    assert!(error_of("[inbox]\nquarantine_size = 10\n").contains("from 64 to"));
+}
+
+#[test]
 fn an_unknown_key_error_names_its_position_and_the_closest_known_key() {
     let error = error_of("[dns]\nservrs = []\n");
     assert!(error.starts_with("error: s.toml, line 2, column 1: unknown key \"dns.servrs\""), "{error}");

@@ -236,6 +236,10 @@ limits! {
     /// How long an import or a mailbox waits for memory to read a message. Then the import reports it as unreadable, and
     /// the mailbox goes on to the next message and tries again later.
     INBOX_WAIT_TIME: Duration = Duration::from_secs(60);
+    /// Items in the quarantine. Beyond it, the source that has most loses its oldest one. One source may have a quarter.
+    QUARANTINE_ITEMS: usize = 10_000;
+    /// Stored reports that are not evidence. Beyond it, the source that has most loses its oldest ones.
+    UNVERIFIED_REPORTS: usize = 200_000;
     /// One line of a message to the report inbox. A message with a longer line is refused (554).
     INBOX_LINE_BYTES: usize = 1_048_576;
     /// One line of a response of an IMAP server, without literals; a search that finds a million messages fits.

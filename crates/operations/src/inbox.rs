@@ -14,13 +14,15 @@ use store::reports::{Arrival, KeepOutcome, Trust};
 /// Builds the inbox for one way of arrival of the configuration.
 pub fn inbox(config: &InboxConfig, store: &Store, world: &World, arrival: Arrival) -> Inbox {
     let base = Inbox::new(store.clone(), world.dns.clone(), world.clock.clone(), arrival);
-    Inbox { addresses: config.addresses.clone(), name: config.name.clone(), ..base }
+    let (addresses, name, retention) = (config.addresses.clone(), config.name.clone(), config.retention);
+    Inbox { addresses, name, retention, ..base }
 }
 
 /// Builds the inbox for `sternpost reports import` and other commands.
 pub fn inbox_of(context: &RolloutContext) -> Inbox {
     let world = &context.world;
-    Inbox::new(context.store.clone(), world.dns.clone(), world.clock.clone(), Arrival::Import)
+    let base = Inbox::new(context.store.clone(), world.dns.clone(), world.clock.clone(), Arrival::Import);
+    Inbox { retention: context.config.retention(), ..base }
 }
 
 /// The result of [`retry`].
@@ -32,8 +34,8 @@ pub struct Retried {
     pub left: Vec<(i64, String)>,
 }
 
-/// Retries the import of all quarantined input. An item stays in quarantine unless everything in it was read. With
-/// `trusted`, unsigned reports count as evidence: the quarantine does not record that the operator vouched for an item.
+/// Retries the import of all quarantined input. An item stays in quarantine, with the new reason, unless everything in it
+/// was read. Unsigned reports count as evidence if the item was imported with `--trusted`, or with `trusted`.
 ///
 /// # Errors
 ///
@@ -49,6 +51,7 @@ pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, F
         for one in some {
             let Some(bytes) = context.store.quarantined_bytes(one.id).await.map_err(fail)? else { continue };
             let item = Item { name: String::new(), bytes: Arc::new(bytes) };
+            let inbox = Inbox { source: one.source, arrival: one.arrival, ..inbox.clone() };
             let mut reading = match inbox.read_item_patiently(&item, one.arrival).await {
                 Ok(reading) => reading,
                 Err(busy) => {
@@ -56,7 +59,7 @@ pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, F
                     continue;
                 }
             };
-            for new in reading.reports.iter_mut().filter(|_| trusted) {
+            for new in reading.reports.iter_mut().filter(|_| trusted || one.is_trusted) {
                 new.trust = new.trust.max(Trust::Trusted);
             }
             let kept = context.store.keep_reports(&reading.reports).await.map_err(fail)?;
@@ -65,7 +68,9 @@ pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, F
             if reading.problems.is_empty() {
                 context.store.release_quarantined(one.id).await.map_err(fail)?;
             } else {
-                result.left.push((one.id, reading.reason()));
+                let reason = reading.reason();
+                context.store.update_quarantine_reason(one.id, &reason).await.map_err(fail)?;
+                result.left.push((one.id, reason));
             }
         }
     }

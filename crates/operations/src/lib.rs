@@ -5,7 +5,8 @@
 //! - [`RolloutContext`]: the known domains with their desired state, decisions and evidence; it builds the publishers
 //!   (own policy host, DNS UPDATE, provider API) that carry out steps.
 //! - [`promotion`]: the operator's decisions about a roll-out.
-//! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again.
+//! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
+//!   [`report_removal`]: deletes received reports.
 //!
 //! Begin reading at [`RolloutContext`]. This crate neither prints nor serves HTTP; its callers do.
 
@@ -15,6 +16,7 @@ pub mod inbox;
 pub mod opened_report;
 pub mod promotion;
 mod publishers;
+pub mod report_removal;
 mod rollout_context;
 pub mod world;
 

@@ -4,7 +4,7 @@
 //!
 //! The input passes through these modules: `mime` takes a message apart; `extract` finds the reports, with `submitter`
 //! (who sent them) and `claims` (what claims to be a report); [`signature`](check_signature) verifies them, and `hints`
-//! tells which keys that takes; `reading` joins all; this module stores the result. `pool` bounds processor time and
+//! tells which keys that takes; `reading` joins all; this module stores the result, within the limits of `retention`. `pool` bounds processor time and
 //! memory of all of it, with `job_memory` for each message. `files` and `imap` bring input from files and mailboxes.
 
 mod claims;
@@ -18,13 +18,16 @@ mod job_memory;
 mod mime;
 mod pool;
 mod reading;
+mod retention;
 mod signature;
 mod submitter;
 
 pub use extract::{Extracted, Extraction, NoReport, Problem, extract_file, extract_message};
 pub use pool::{Busy, ExtractionPool, receive_buffers};
 pub use reading::Reading;
+pub use retention::{Removed, Retention};
 pub use signature::{SignatureState, check_signature};
+pub use store::reports::Quota;
 pub use submitter::UNKNOWN_SUBMITTER;
 
 use formats::DomainName;
@@ -37,7 +40,7 @@ use net::smtp::server::{Incoming, KeepError, Mailbox};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use store::reports::{Arrival, KeepOutcome, Trust};
+use store::reports::{Arrival, KeepOutcome, NewQuarantined, NewReport, Trust};
 use store::{Store, StoreError};
 
 /// Imports reports into the store.
@@ -61,6 +64,10 @@ pub struct Inbox {
     pub client: Option<IpAddr>,
     /// How long an import or a mailbox waits for memory, [`INBOX_WAIT_TIME`] if not changed.
     pub patience: Duration,
+    /// The network of the client that the input comes from; empty if there is no client.
+    pub source: String,
+    /// How much is kept of what no signature vouches for.
+    pub retention: Retention,
 }
 
 /// The result of importing a message or file.
@@ -98,13 +105,60 @@ impl Inbox {
     /// An inbox for no addresses, whose input is read in the [`ExtractionPool`] of the process.
     pub fn new(store: Store, dns: Arc<dyn Dns>, clock: Arc<dyn Clock>, arrival: Arrival) -> Self {
         let pool = ExtractionPool::shared();
-        let (addresses, patience) = (Vec::new(), INBOX_WAIT_TIME);
-        Self { store, dns, clock, addresses, name: None, arrival, pool, client: None, patience }
+        Self {
+            store,
+            dns,
+            clock,
+            addresses: Vec::new(),
+            name: None,
+            arrival,
+            pool,
+            client: None,
+            patience: INBOX_WAIT_TIME,
+            source: String::new(),
+            retention: Retention::default(),
+        }
     }
 
-    /// The same inbox for the input of one client.
+    /// The same inbox for the input of one client, which has its own share of the pool, and whose network has its own share
+    /// of the quotas.
+    #[must_use]
     pub fn for_client(&self, client: Option<IpAddr>) -> Self {
-        Self { client, ..self.clone() }
+        Self { client, source: client.map(retention::network).unwrap_or_default(), ..self.clone() }
+    }
+
+    /// Puts input into the quarantine, within its quota. `is_trusted` records that the operator vouched for it.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub async fn quarantine(&self, raw: &[u8], reason: &str, is_trusted: bool) -> Result<(), StoreError> {
+        let source = match self.source.is_empty() {
+            true => retention::sender_domain(raw),
+            false => self.source.clone(),
+        };
+        let received_at = self.clock.now();
+        let (arrival, source) = (self.arrival, source.as_str());
+        let new = NewQuarantined { received_at, arrival, source, is_trusted, reason, raw };
+        let outcome = self.store.quarantine(&new, &self.retention.quarantine).await?;
+        if !outcome.is_kept {
+            tracing::warn!(
+                source,
+                bytes = raw.len(),
+                "unreadable input exceeds the quota of the quarantine and is lost"
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes the oldest unverified reports if there are too many after `new` were stored. They are stored all the same
+    /// if this fails.
+    async fn keep_to_quota(&self, new: &[NewReport]) {
+        if new.iter().any(|new| !new.trust.counts())
+            && let Err(error) = self.store.shrink_unverified(&self.retention.unverified).await
+        {
+            tracing::error!(%error, "old unverified reports can't be removed");
+        }
     }
 
     /// Imports a message. `is_returned` is true when the envelope names no sender. On success, the result is durable.
@@ -143,9 +197,10 @@ impl Inbox {
             true => Vec::new(),
             false => self.store.keep_reports(&reading.reports).await?,
         };
+        self.keep_to_quota(&reading.reports).await;
         let reason = (!reading.problems.is_empty()).then(|| reading.reason());
         if let Some(reason) = &reason {
-            self.store.quarantine(self.clock.now(), self.arrival, reason, raw).await?;
+            self.quarantine(raw, reason, false).await?;
         }
         let imported = reading.reports.into_iter().zip(kept);
         let imported =

@@ -187,6 +187,7 @@ async fn fill(file: &Path, reports: usize) {
             trust: Trust::Verified,
             arrival: Arrival::Smtp,
             received_at: now,
+            source: sender.to_owned(),
             report: Report::read(json.as_bytes()).unwrap().report,
             warnings: 0,
             packed: pack(json.as_bytes()).unwrap(),

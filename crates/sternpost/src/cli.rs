@@ -3,8 +3,8 @@
 #[cfg(feature = "lab")]
 use crate::commands::lab;
 use crate::commands::{
-    apply, cache, check, config as config_command, dashboard, domains, export, init, plan, promote, query,
-    reports, status,
+    apply, cache, check, compact, config as config_command, dashboard, domains, export, init, plan, promote,
+    query, reports, status,
 };
 #[cfg(feature = "lab")]
 use crate::demo;
@@ -77,6 +77,9 @@ enum Command {
     /// Manage the users of the dashboard
     #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice")]
     Dashboard(dashboard::Command),
+    /// Maintain the file of the store
+    #[command(subcommand, after_help = "Example:\n  sternpost store compact")]
+    Store(compact::Command),
     /// Run the configured roles: policy answers, policy host, report inbox, dashboard, guard
     #[command(after_help = "Example:\n  sternpost serve --config /etc/sternpost/sternpost.toml")]
     Serve(serve::Options),
@@ -129,6 +132,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             }
             Ok(bill.exit())
         }
+        Command::Store(command) => compact::run(&command, config).await,
         Command::Check(options) => check::run(&options, config).await,
         Command::Query(options) => query::run(&options, config).await,
         Command::Init(options) => init::run(&options, config).await,

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod cache;
 pub mod check;
+pub mod compact;
 pub mod config;
 pub mod dashboard;
 pub mod domains;

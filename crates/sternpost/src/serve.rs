@@ -15,6 +15,7 @@ mod pages;
 pub mod reporting;
 mod resolv_conf;
 mod resolver_watch;
+mod retention;
 mod sessions;
 mod tasks;
 
@@ -33,6 +34,7 @@ use pages::Pages;
 use prometheus_client::registry::Registry;
 use reporting::Reporting;
 use resolver_watch::ResolverStatus;
+use retention::RetentionTask;
 use sender::answer::{Discovery, PolicyService};
 use sender::serve::Shutdown;
 use sender::serve::listen::{Address, SocketFileOptions};
@@ -107,6 +109,10 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     };
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);
+    let retention = RetentionTask::new(&config, &store, world.clock.clone());
+    retention.counts.register(&mut counted);
+    let retention = Arc::new(retention);
+    tasks.spawn("retention", move || retention.clone().run());
     tasks.status.register(&mut counted);
     let resolver = Arc::new(ResolverStatus::default());
     resolver.register(&mut counted);

@@ -198,6 +198,105 @@ fn rec_09_what_is_hostile_is_kept_whole_with_the_reason_and_the_rest_is_taken() 
     assert!(out.contains("more than the allowed") && out.contains("in the future"), "{out}");
 }
 
+#[test]
+fn n7_a_retry_tells_the_new_reason_and_remembers_what_was_trusted() {
+    let place = place();
+    // The future report becomes readable as soon as its day is here; the broken one never does.
+    let text = report("1", "a.example", 5, 0).to_string();
+    let now: jiff::Timestamp = jiff::Timestamp::now();
+    let soon = (now + jiff::SignedDuration::from_hours(24 * 30)).strftime("%Y-%m-%d").to_string();
+    write(place.path(), "in/r.json", text.replace("2026-11-20", &soon));
+    let told = run(place.path(), &["reports", "import", "--trusted", "in", "--json"]).1;
+    assert!(told.contains("\"quarantined\":1"), "{told}");
+    let (_, out, _) = run(place.path(), &["reports", "quarantine", "list", "--json"]);
+    let there: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&there["quarantine"][0]["trusted"], &there["usage"]["items"]), (&json!(true), &json!(1)));
+    // As if a later version could read it: the stored bytes are those of a report now.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let store = store::Store::open(&place.path().join("sternpost.db")).await.unwrap();
+        let first = store.quarantined(0, 1).await.unwrap().remove(0);
+        store.release_quarantined(first.id).await.unwrap();
+        for raw in [text.as_bytes(), b"{\"report-id\":"] {
+            let new = store::reports::NewQuarantined {
+                received_at: now,
+                arrival: store::reports::Arrival::Smtp,
+                source: "192.0.2.0/24",
+                is_trusted: true,
+                reason: "an old reason",
+                raw,
+            };
+            let quota = store::reports::Quota { bytes: 1 << 20, items: 100 };
+            store.quarantine(&new, &quota).await.unwrap();
+        }
+        store.close().await;
+    });
+    let (code, out, err) = run(place.path(), &["reports", "quarantine", "retry"]);
+    assert!(code == 0 && out.starts_with("1 imported, 1 still can't be parsed.\n"), "{out}{err}");
+    let there = listed(place.path());
+    assert_eq!((&there[0]["trust"], &there[0]["way"]), (&json!("trusted"), &json!("smtp")), "{there:?}");
+    let (_, out, _) = run(place.path(), &["reports", "quarantine", "list"]);
+    assert!(!out.contains("an old reason") && out.contains("from 192.0.2.0/24"), "{out}");
+}
+
+#[test]
+fn quarantined_input_is_deleted_by_number_or_by_options_with_a_confirmation() {
+    let place = place();
+    for number in 0..4 {
+        write(place.path(), &format!("in/{number}.json"), format!("{{\"report-id\": {number}"));
+    }
+    run(place.path(), &["reports", "import", "in"]);
+    let quarantine = |arguments: &[&str]| {
+        let all = [&["reports", "quarantine"], arguments].concat();
+        let (code, out, err) = run(place.path(), &all);
+        (code, format!("{out}{err}"))
+    };
+    assert!(quarantine(&["list"]).1.contains("In quarantine: 4, with 0.0 of 256.0 MiB."));
+    assert_eq!(quarantine(&["drop", "1", "2"]), (0, "Number 1 is deleted.\nNumber 2 is deleted.\n".into()));
+    assert_eq!(quarantine(&["drop", "1"]).0, 1);
+    assert_eq!(quarantine(&["drop"]).0, 2);
+    assert_eq!(quarantine(&["drop", "--all", "3"]).0, 2);
+    assert!(quarantine(&["drop", "--older-than", "1", "--yes"]).1.contains("0 items are deleted."));
+    assert!(quarantine(&["drop", "--all"]).1.contains("2 items with 0.0 MiB would be deleted."));
+    assert!(quarantine(&["drop", "--all", "--yes"]).1.contains("2 items are deleted."));
+    assert!(quarantine(&["list"]).1.contains("The quarantine is empty."));
+}
+
+#[test]
+fn received_reports_are_deleted_with_their_numbers() {
+    let place = place();
+    for number in 1..=5 {
+        let json = report(&number.to_string(), "a.example", number, 1).to_string();
+        write(place.path(), &format!("in/{number}.json"), json);
+    }
+    run(place.path(), &["reports", "import", "--trusted", "in"]);
+    let drop = |arguments: &[&str]| {
+        let (code, out, err) = run(place.path(), &[&["reports", "drop"], arguments].concat());
+        (code, format!("{out}{err}"))
+    };
+    let total =
+        || -> u64 { listed(place.path()).iter().map(|one| one["successful"].as_u64().unwrap()).sum() };
+    let (code, out) = drop(&["1", "2"]);
+    assert!(code == 0 && out.contains("2 reports would be deleted") && total() == 15, "{out}");
+    let (code, out) = drop(&["1", "2", "--yes"]);
+    assert!(code == 0 && out.contains("2 reports deleted, with their numbers."), "{out}");
+    assert_eq!((listed(place.path()).len(), total()), (3, 12));
+    assert_eq!(drop(&["1", "--yes"]).0, 1);
+    assert_eq!(drop(&["--yes"]).0, 2);
+    assert_eq!(drop(&["3", "--domain", "a.example"]).0, 2);
+    assert!(drop(&["--domain", "b.example", "--yes"]).1.contains("No reports match."));
+    assert!(drop(&["--before", "2026-11-20"]).1.contains("No reports match."));
+    assert!(
+        drop(&["--before", "2026-11-22", "--domain", "a.example", "--yes"]).1.contains("3 reports deleted")
+    );
+    assert!(listed(place.path()).is_empty());
+    // What was deleted can be imported again.
+    let told = import(place.path(), &["in"]);
+    assert_eq!(told["new"].as_u64(), Some(5), "{told}");
+    let (code, out, err) = run(place.path(), &["store", "compact"]);
+    assert!(code == 0 && out.contains("MiB, was"), "{out}{err}");
+}
+
 fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, bytes) in members {

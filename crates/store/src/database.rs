@@ -149,6 +149,27 @@ impl Store {
         Ok(with_suffix(path, &suffix))
     }
 
+    /// Gives free space of the database back to the file system, 2 MiB in each call. Returns the number of free pages
+    /// that are left to give back; `None` if the file was created by an earlier version and [`Store::compact`] has not
+    /// run yet. PostgreSQL does this itself.
+    pub async fn release_space(&self) -> Result<Option<u64>, StoreError> {
+        match &self.database {
+            Database::Sqlite(database) => database.release_space().await,
+            #[cfg(feature = "postgres")]
+            Database::Postgres(_) => Ok(Some(0)),
+        }
+    }
+
+    /// Writes an SQLite file anew, so that it has no free space. Needs free disk space of the size of the data; all other
+    /// writes wait or fail meanwhile. Does nothing on PostgreSQL.
+    pub async fn compact(&self) -> Result<(), StoreError> {
+        match &self.database {
+            Database::Sqlite(database) => database.compact().await,
+            #[cfg(feature = "postgres")]
+            Database::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Closes all connections. Later calls on this store and its clones fail.
     pub async fn close(&self) {
         match &self.database {

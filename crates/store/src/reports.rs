@@ -11,6 +11,8 @@
 //! | `trends` | daily sums of a sender or an MX host |
 //! | `list` | searches for reports, and reads one |
 //! | `quarantine` | unreadable reports |
+//! | `retention` | the end of reports: after some time, by a quota, or at the operator's request |
+//! | `quota` | which items make room for others: a pure function |
 
 mod about;
 mod columns;
@@ -18,12 +20,16 @@ mod keep;
 mod list;
 mod names;
 mod quarantine;
+mod quota;
+mod retention;
 mod sums;
 mod trends;
 
 pub use about::{CauseSum, DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
 pub use list::{ListedReport, Search, StoredReport};
-pub use quarantine::Quarantined;
+pub use quarantine::{NewQuarantined, QuarantineOutcome, QuarantineSelection, QuarantineUsage, Quarantined};
+pub use quota::Quota;
+pub use retention::{DropSelection, UnverifiedUsage};
 pub use trends::Trend;
 
 use crate::{StoreError, damaged};
@@ -145,6 +151,8 @@ pub struct NewReport {
     pub arrival: Arrival,
     /// When the report arrived.
     pub received_at: Timestamp,
+    /// The network of the client that sent it, or else the submitter. Unverified reports share a quota by it.
+    pub source: String,
     /// The parsed report.
     pub report: Report,
     /// The number of deviations from RFC 8460 that the parser found.

@@ -17,6 +17,8 @@ use crate::{Store, StoreError};
 pub(crate) struct Writing {
     pub(crate) connection: Connection,
     is_ended: bool,
+    /// Whether references between tables are not checked.
+    is_unchecked: bool,
 }
 
 pub(crate) enum Connection {
@@ -42,6 +44,10 @@ pub(crate) enum Counter {
     Certificate,
     /// Increases when a day is closed.
     ClosedDays,
+    /// The number of items that the limits of the quarantine removed.
+    QuarantineEvicted,
+    /// The number of unverified reports that their limits removed.
+    ReportsEvicted,
 }
 
 impl Counter {
@@ -53,6 +59,8 @@ impl Counter {
             Self::Hosted => "hosted",
             Self::Certificate => "certificate",
             Self::ClosedDays => "closed days",
+            Self::QuarantineEvicted => "quarantine evicted",
+            Self::ReportsEvicted => "reports evicted",
         }
     }
 }
@@ -69,18 +77,34 @@ pub(crate) enum Lock {
 impl Store {
     /// Begins a transaction. On SQLite it waits for the end of those that were begun before.
     pub(crate) async fn writing(&self) -> Result<Writing, StoreError> {
+        self.begin(false).await
+    }
+
+    /// The same; SQLite does not check references between tables in it.
+    pub(crate) async fn writing_without_foreign_keys(&self) -> Result<Writing, StoreError> {
+        self.begin(true).await
+    }
+
+    async fn begin(&self, is_unchecked: bool) -> Result<Writing, StoreError> {
         // From here on an error or a cancelled call closes the connection.
         let mut writing = match &self.database {
             Database::Sqlite(database) => {
-                Writing { connection: Connection::Sqlite(database.writer().await?), is_ended: false }
+                let connection = Connection::Sqlite(database.writer().await?);
+                Writing { connection, is_ended: false, is_unchecked }
             }
             #[cfg(feature = "postgres")]
             Database::Postgres(database) => {
-                Writing { connection: Connection::Postgres(database.connection().await?), is_ended: false }
+                let connection = Connection::Postgres(database.connection().await?);
+                Writing { connection, is_ended: false, is_unchecked: false }
             }
         };
         match &mut writing.connection {
-            Connection::Sqlite(connection) => sqlite::begin(connection).await?,
+            Connection::Sqlite(connection) => {
+                if is_unchecked {
+                    sqlite::check_references(connection, false).await?;
+                }
+                sqlite::begin(connection).await?;
+            }
             #[cfg(feature = "postgres")]
             Connection::Postgres(connection) => postgres::begin(connection).await?,
         }
@@ -98,6 +122,9 @@ impl Store {
 impl Writing {
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         sql("COMMIT").execute(&mut self).await?;
+        if let (true, Connection::Sqlite(connection)) = (self.is_unchecked, &mut self.connection) {
+            sqlite::check_references(connection, true).await?;
+        }
         self.is_ended = true;
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Form handlers for operators: approve or hold a domain, excuse a cause of failures, retry the quarantine, invite and
-//! remove users. The decisions about domains are those of the commands `promote`, `hold` and `excuse`. They are
+//! Form handlers for operators: approve or hold a domain, excuse a cause of failures, retry and empty the quarantine,
+//! delete a report, invite and remove users. The decisions about domains are those of the commands `promote`, `hold` and `excuse`. They are
 //! recorded in the journal with the operator's name.
 
 use crate::auth::{invite as create_invitation, verify_csrf};
@@ -12,10 +12,12 @@ use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
 use operations::RolloutContext;
 use operations::promotion::{allow, count_again, excuse_cause, hold_back};
+use operations::report_removal::drop_reports;
 use receiver::domain::DomainSpec;
 use receiver::rollout::gate::Cause;
 use serde::Deserialize;
 use std::sync::Arc;
+use store::reports::QuarantineSelection;
 use tokio::sync::RwLockWriteGuard;
 
 /// A form with a reason.
@@ -129,6 +131,55 @@ pub async fn retry(
     let retried = operations::inbox::retry(&context, false).await?;
     let (taken, left) = (retried.imported, retried.left.len());
     Ok(redirect_with_notice("/quarantine", &format!("{taken} imported, {left} still can't be parsed.")))
+}
+
+/// An entry of the quarantine to delete, or all of them if `all` is set.
+#[derive(Deserialize)]
+pub struct DropForm {
+    word: String,
+    id: Option<i64>,
+    #[serde(default)]
+    all: String,
+}
+
+pub async fn drop_quarantined(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Form(form): Form<DropForm>,
+) -> Answer {
+    verify_csrf(&visitor, &form.word)?;
+    if form.id.is_none() && form.all.is_empty() {
+        return Err(ErrorPage::new(StatusCode::UNPROCESSABLE_ENTITY, "The form names no entry."));
+    }
+    let context = dashboard.context().await?;
+    let selection = QuarantineSelection { id: form.id, ..QuarantineSelection::default() };
+    let mut deleted = 0;
+    loop {
+        match context.store.drop_quarantined(&selection).await? {
+            0 => break,
+            some => deleted += some,
+        }
+    }
+    tracing::info!(by = visitor.name, deleted, "quarantined input deleted");
+    Ok(redirect_with_notice("/quarantine", &format!("Deleted {deleted} entries.")))
+}
+
+/// Deletes a received report, and takes its numbers out of the sums.
+pub async fn drop_report(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<i64>,
+    Form(form): Form<CsrfForm>,
+) -> Answer {
+    verify_csrf(&visitor, &form.word)?;
+    let context = dashboard.context().await?;
+    match drop_reports(&context, &[id], &visitor.name).await? {
+        0 => Err(ErrorPage::not_found(format!("Report {id} does not exist."))),
+        _ => {
+            tracing::info!(by = visitor.name, id, "received report deleted");
+            Ok(redirect_with_notice("/reports", &format!("Deleted report {id}, with its numbers.")))
+        }
+    }
 }
 
 /// A user to invite. Any role other than `operator` means `reader`.

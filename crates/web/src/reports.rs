@@ -7,12 +7,13 @@ use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
 use operations::opened_report::{OpenedReport, open_report};
 use serde::Deserialize;
 use std::sync::Arc;
-use store::reports::{ListedReport, Quarantined, Search};
+use store::reports::{ListedReport, QuarantineUsage, Quarantined, Search};
 
 /// The search parameters.
 #[derive(Debug, Default, Deserialize)]
@@ -46,12 +47,13 @@ struct ListPage {
     /// The link to older reports.
     older: Option<String>,
     all: u64,
-    quarantined: usize,
+    quarantined: u64,
 }
 
 pub async fn list(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
+    Query(notice): NoticeQuery,
     Query(query): Query<ReportsQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
@@ -84,14 +86,16 @@ pub async fn list(
     let is_ours = |report: &ListedReport| {
         report.domains.iter().any(|domain| context.known.iter().any(|spec| spec.name.as_str() == domain))
     };
+    let mut frame = Frame::new("Reports", Section::Reports, &visitor);
+    frame.notice = notice.said;
     html(&ListPage {
-        frame: Frame::new("Reports", Section::Reports, &visitor),
+        frame,
         domain: query.domain,
         submitter: query.submitter,
         failed: search.failed,
         older,
         all: context.store.report_count().await?,
-        quarantined: context.store.quarantined(0, 1000).await?.len(),
+        quarantined: context.store.quarantine_usage().await?.items,
         rows: found
             .into_iter()
             .map(|report| (is_ours(&report), report))
@@ -134,6 +138,15 @@ pub async fn raw(State(dashboard): State<Arc<Dashboard>>, Path(id): Path<i64>) -
 struct QuarantinePage {
     frame: Frame,
     rows: Vec<Quarantined>,
+    usage: QuarantineUsage,
+    /// The quota in MiB.
+    limit: u64,
+}
+
+impl QuarantinePage {
+    fn mebibytes(&self) -> String {
+        format!("{:.1}", self.usage.bytes as f64 / f64::from(1 << 20))
+    }
 }
 
 pub async fn quarantine(
@@ -142,17 +155,28 @@ pub async fn quarantine(
     Query(notice): NoticeQuery,
     Query(query): Query<ReportsQuery>,
 ) -> Answer {
-    let rows = dashboard.context().await?.store.quarantined(0, 1000).await?;
+    let context = dashboard.context().await?;
+    let rows = context.store.quarantined(0, 1000).await?;
+    let usage = context.store.quarantine_usage().await?;
+    let limit = context.config.retention().quarantine.bytes >> 20;
     if let Some(answer) = export(query.format, "quarantine", &rows) {
         return answer;
     }
     let mut frame = Frame::new("Quarantine", Section::Reports, &visitor);
     frame.notice = notice.said;
-    html(&QuarantinePage { frame, rows })
+    html(&QuarantinePage { frame, rows, usage, limit })
 }
 
-/// One entry of the quarantine, as a download.
-pub async fn quarantined(State(dashboard): State<Arc<Dashboard>>, Path(id): Path<i64>) -> Answer {
+/// One entry of the quarantine, as a download. It may be somebody's mail, so that only operators may read it.
+pub async fn quarantined(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(id): Path<i64>,
+) -> Answer {
+    if !visitor.is_operator() {
+        let what = "Quarantined input may be somebody's mail. Only operators may read it.";
+        return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));
+    }
     let bytes = dashboard.context().await?.store.quarantined_bytes(id).await?;
     let bytes =
         bytes.ok_or_else(|| ErrorPage::not_found(format!("Quarantine entry {id} does not exist.")))?;

@@ -61,6 +61,44 @@ pub(super) const KEYS: &[Key] = &[
             SMTP. Behind a reverse proxy, `dashboard.behind_proxy` tells the clients apart.",
     },
     Key {
+        path: "inbox.keep_received",
+        kind: Kind::Number(30, 36_500),
+        default: "400",
+        unset: "",
+        about: "Days after which the text and the details of a received report are deleted. Its numbers stay in the sums \
+            by day. It must cover the days that `[gate]` looks back, and 30 more.",
+    },
+    Key {
+        path: "inbox.keep_unverified",
+        kind: Kind::Number(1, 36_500),
+        default: "90",
+        unset: "",
+        about: "Days after which a report that is not evidence (`unverified` or `failed`) is deleted with its numbers.",
+    },
+    Key {
+        path: "inbox.unverified_size",
+        kind: Kind::Number(16, 1_048_576),
+        default: "128",
+        unset: "",
+        about: "The disk space in MiB for reports that are not evidence. When it is used up, the client network (or \
+            submitter) that uses most loses its oldest reports.",
+    },
+    Key {
+        path: "inbox.keep_quarantined",
+        kind: Kind::Number(1, 36_500),
+        default: "30",
+        unset: "",
+        about: "Days after which unreadable input is deleted from the quarantine.",
+    },
+    Key {
+        path: "inbox.quarantine_size",
+        kind: Kind::Number(64, 1_048_576),
+        default: "256",
+        unset: "",
+        about: "The disk space in MiB for the quarantine, which also holds at most 10,000 items. One client network (or \
+            sender) may use a quarter. When the space is used up, the source that uses most loses its oldest items.",
+    },
+    Key {
         path: "inbox.http",
         kind: Kind::UrlPath,
         default: "",

@@ -296,7 +296,9 @@ impl Inbox {
             SignatureState::Failed => (Trust::Failed, None),
         };
         let submitter = extracted.submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
+        let source = if self.source.is_empty() { &submitter } else { &self.source };
         Ok(NewReport {
+            source: source.clone(),
             submitter,
             signer,
             trust,

@@ -481,6 +481,70 @@ async fn mail_without_a_report_is_quarantined_with_the_reason_and_acknowledged()
 }
 
 #[tokio::test]
+async fn a4_a_flood_of_one_client_pushes_out_nothing_of_another() {
+    let (_dir, inbox) = inbox(Names::default()).await;
+    let retention = Retention {
+        quarantine: Quota { bytes: 20_000, items: 100 },
+        unverified: Quota { bytes: 20_000, items: 100 },
+        ..Retention::default()
+    };
+    let inbox = Inbox { retention, ..inbox };
+    let [one, flood] = ["192.0.2.1", "2001:db8::1"].map(|from| inbox.for_client(from.parse().ok()));
+    let from = |number: usize| message("multipart/report", format!("{{\"report-id\": {number}").into_bytes());
+    accept(&one, &from(0)).await;
+    one.accept_file(numbered(1), "").await.unwrap();
+    for number in 2..60 {
+        accept(&flood, &from(number)).await;
+        flood.accept_file(numbered(number), "").await.unwrap();
+    }
+    let there = inbox.store.quarantined(0, 100).await.unwrap();
+    assert_eq!((there[0].source.as_str(), there[1].source.as_str()), ("192.0.2.0/24", "2001:db8::/48"));
+    let (usage, unverified) =
+        (inbox.store.quarantine_usage().await.unwrap(), inbox.store.unverified_usage().await.unwrap());
+    assert!(usage.bytes <= 20_000 && usage.evicted > 0, "{usage:?}");
+    assert!(unverified.bytes <= 20_000 && unverified.evicted > 0, "{unverified:?}");
+    let left = ids(&inbox).await;
+    assert!(left.contains(&"1".to_owned()) && left.contains(&"59".to_owned()), "{left:?}");
+    // From a mailbox, the sender's domain stands for the client.
+    accept(&inbox, &from(99)).await;
+    let last = inbox.store.quarantined(0, 100).await.unwrap().pop().unwrap();
+    assert_eq!(last.source, "mail.big.example");
+}
+
+#[tokio::test]
+async fn a4_what_is_too_old_is_removed_and_what_is_evidence_keeps_its_numbers() {
+    let (_dir, inbox) = inbox(Names::default()).await;
+    inbox.accept_file(numbered(1), "").await.unwrap();
+    accept(&inbox, b"hello").await;
+    let now = inbox.clock.now();
+    let limits = Retention::default();
+    let after = |days: i64| now + jiff::SignedDuration::from_hours(24 * days + 1);
+    let enforce = async |days| limits.enforce(&inbox.store, after(days)).await.unwrap();
+    assert_eq!(enforce(29).await, Removed::default());
+    assert_eq!(enforce(30).await, Removed { quarantined: 1, ..Removed::default() });
+    let mut vouched = inbox.read_file(Arc::new(numbered(2)), "", Arrival::Import).await.unwrap().reports;
+    vouched[0].trust = Trust::Trusted;
+    inbox.store.keep_reports(&vouched).await.unwrap();
+    assert_eq!(enforce(90).await, Removed { unverified: 1, ..Removed::default() });
+    assert_eq!(enforce(400).await, Removed { expired: 1, ..Removed::default() });
+    let domain = DomainName::parse("a.example").unwrap();
+    let days = inbox.store.days_of(&domain, jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!((days.len(), days[0].successful, days[0].unproved), (1, 2, 0));
+    assert!(ids(&inbox).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_store_that_fails_makes_the_sender_try_again() {
+    let (_dir, inbox) = inbox(Names::default()).await;
+    inbox.store.close().await;
+    for bytes in [message("multipart/report", json("7")), b"hello".to_vec()] {
+        let incoming = Incoming { from: "x".into(), to: vec![], message: bytes.clone(), tls: true };
+        assert!(matches!(inbox.keep(incoming).await, Err(KeepError::Temporary(_))));
+        assert!(matches!(inbox.accept_file(bytes, "").await, Err(InboxError::Store(_))));
+    }
+}
+
+#[tokio::test]
 async fn rec_06_the_same_mail_twice_counts_once() {
     let (_dir, inbox) = inbox(Names::default()).await;
     let mail = message("multipart/report", json("7"));

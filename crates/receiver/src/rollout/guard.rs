@@ -55,10 +55,12 @@ pub enum AlertKind {
     FailureRate,
     /// No reports arrive any more.
     Silence,
+    /// The quarantine reached its quota and lost something. Raised by the server, not by a check of a domain.
+    QuarantineFull,
 }
 
 impl AlertKind {
-    /// All kinds.
+    /// All kinds that a check of a domain raises.
     pub const ALL: [Self; 9] = [
         Self::MxUncovered,
         Self::PolicyUnserved,
@@ -84,6 +86,7 @@ impl fmt::Display for AlertKind {
             Self::ReportedFailure => "reported-failure",
             Self::FailureRate => "failure-rate",
             Self::Silence => "silence",
+            Self::QuarantineFull => "quarantine-full",
         })
     }
 }

@@ -1,8 +1,9 @@
-//! `sternpost reports`: TLS reports (RFC 8460) in both directions. `import`, `list` and `quarantine` are about reports
+//! `sternpost reports`: TLS reports (RFC 8460) in both directions. `import`, `list`, `drop` and `quarantine` are about reports
 //! that others sent; `collect`, `preview`, `send`, `sent`, `targets` and `key` are about reports that this installation sends.
 //! All of them work on the store.
 
 mod collect;
+mod drop;
 mod exim_log;
 mod import;
 mod key;
@@ -13,6 +14,8 @@ mod quarantine;
 mod send;
 mod sent;
 mod targets;
+
+pub use quarantine::usage_in_words;
 
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
@@ -33,6 +36,11 @@ pub enum Command {
     /// Show a report: its results and its deviations from RFC 8460
     #[command(after_help = "Example:\n  sternpost reports show 17")]
     Show(list::Show),
+    /// Delete received reports, and take their numbers out of the sums
+    #[command(
+        after_help = "Examples:\n  sternpost reports drop 17\n  sternpost reports drop --submitter forger.example --yes"
+    )]
+    Drop(drop::Options),
     /// Read TLS sessions from files or from Exim's log, and count them for the reports to send
     #[command(
         after_help = "Examples:\n  sternpost reports collect sessions.jsonl\n  sternpost reports collect --exim-log /var/log/exim4/mainlog"
@@ -64,6 +72,7 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
         Command::Import(options) => import::run(options, named).await,
         Command::List(options) => list::run(options, named).await,
         Command::Show(options) => list::show_one(options, named).await,
+        Command::Drop(options) => drop::run(options, named).await,
         Command::Collect(options) => collect::run(options, named).await,
         Command::Preview(options) => preview::run(options, named).await,
         Command::Send(options) => send::run(options, named).await,

@@ -1,6 +1,7 @@
 //! `sternpost status`: prints the state of each domain from the store: mode, evidence, failures, the policies that
 //! senders may cache, and the journal. It sends no queries.
 
+use crate::commands::reports::usage_in_words;
 use crate::terminal::{marks, show};
 use config::failure::{Exit, Failure};
 use jiff::SignedDuration;
@@ -13,6 +14,7 @@ use receiver::rollout::decisions::Decisions;
 use receiver::rollout::gate::{Evidence, Gate};
 use std::fmt::Write;
 use std::path::Path;
+use store::reports::QuarantineUsage;
 use store::rollouts::JournalEntry;
 
 /// The options of `sternpost status`.
@@ -47,11 +49,17 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     for spec in context.domains(&options.domains)? {
         all.push(of(&context, &spec).await?);
     }
+    let quarantine = context.store.quarantine_usage().await.map_err(|error| store_failure(&error))?;
     context.store.close().await;
     if options.json {
-        show(&format!("{}\n", serde_json::json!({ "schema": 1, "domains": all })));
+        let json = serde_json::json!({ "schema": 1, "domains": all, "quarantine": quarantine });
+        show(&format!("{json}\n"));
     } else {
         show(&all.iter().map(in_words).collect::<Vec<_>>().join("\n"));
+        if quarantine != QuarantineUsage::default() {
+            let limit = context.config.retention().quarantine.bytes;
+            show(&format!("\n{}\n", usage_in_words(&quarantine, limit)));
+        }
     }
     Ok(Exit::Fine)
 }

@@ -102,7 +102,9 @@ impl GuardRole {
                 let place = |one: ActiveAlert<Alert>| {
                     ((one.domain, one.alert.kind.to_string(), one.alert.subject.clone()), one.alert)
                 };
-                self.raised = there.into_iter().map(place).collect();
+                // The alert about the quarantine is that of the task `retention`.
+                let is_ours = |one: &ActiveAlert<Alert>| one.alert.kind != AlertKind::QuarantineFull;
+                self.raised = there.into_iter().filter(is_ours).map(place).collect();
                 self.counts.set_active(&self.raised);
             }
             Err(error) => tracing::error!("can't read the active alerts from the store: {error}"),

@@ -99,6 +99,7 @@ impl Serve for Mail {
                 }
             };
             let pace = self.rates.as_deref().zip(from);
+            // The client of LMTP is the operator's mail server, so its messages have no client.
             let inbox = self.inbox.for_client(pace.map(|(_, from)| from));
             let mailbox = ClientMailbox { inbox: &inbox, pace, counts: &self.counts };
             let session = serve(stream, &self.server, &mailbox);

@@ -130,10 +130,14 @@ for (const colorScheme of ["light", "dark"]) {
   await page.goto(base + "/domains/failing.example");
   assert.equal(await page.locator("main form[method=post]").count(), 0);
   const word = await page.locator("header input[name=word]").inputValue();
-  for (const path of ["/domains/failing.example/hold", "/domains/failing.example/approve", "/settings/people", "/quarantine/retry"]) {
+  for (const path of ["/domains/failing.example/hold", "/domains/failing.example/approve", "/settings/people", "/quarantine/retry", "/quarantine/drop", "/reports/1/drop"]) {
     const answer = await context.request.post(base + path, { form: { word, reason: "x", name: "mallory" }, headers: { origin: base } });
     assert.equal(answer.status(), 403, path);
   }
+  // Quarantined input may be somebody's mail.
+  assert.equal((await context.request.get(base + "/quarantine/1")).status(), 403);
+  await page.goto(base + "/quarantine");
+  assert.equal(await page.locator("main form").count(), 0);
   await context.close();
 }
 

@@ -227,7 +227,13 @@ fn what_is_forged_slow_too_much_or_meets_a_full_disk_loses_no_report() {
         drop(slow);
         assert!(inbox.swaks(&other, "--to stranger@elsewhere.test").contains("550 no such recipient here"));
         // Full: a later try is asked for, and the report comes then.
+        let url = inbox.ground.operator("reports address");
+        let url = url.lines().next().unwrap().to_owned();
         shell(&format!("dd if=/dev/zero of={at}/fill bs=4k 2>/dev/null || true"));
+        let body = inbox.file("post.json");
+        std::fs::write(&body, "{}").unwrap();
+        let status = format!("curl -sk -o /dev/null -w '%{{http_code}}' --data-binary @{body} {url}");
+        assert_eq!(shell(&status), "503");
         let late = inbox.signed("late.eml", "2026-11-22 6 0 six");
         let said = inbox.swaks(&late, "--tls");
         assert!(said.contains("451 the report can't be stored now"), "{said}");

@@ -12,7 +12,7 @@ use receiver::rollout::guard::{Alert, AlertKind};
 use receiver::rollout::state::{InMode, PublishedPolicy};
 use std::path::Path;
 use store::Store;
-use store::reports::{Arrival, NewReport, Trust};
+use store::reports::{Arrival, NewQuarantined, NewReport, Quota, Trust};
 
 const EVIL: &str = "<script>window.owned=1</script><img src=x onerror=alert(1)>\"'";
 
@@ -33,6 +33,7 @@ fn report(domain: &str, id: &str, day: Timestamp, ok: u64, failed: u64, text: &s
         trust: Trust::Trusted,
         arrival: Arrival::Smtp,
         received_at: day,
+        source: String::new(),
         report: read.report,
         warnings: read.warnings.len(),
         packed: pack(&bytes).unwrap(),
@@ -110,7 +111,15 @@ async fn fill(file: &Path) {
         )
         .await
         .unwrap();
-    store.quarantine(now, Arrival::Smtp, EVIL, EVIL.as_bytes()).await.unwrap();
+    let evil = NewQuarantined {
+        received_at: now,
+        arrival: Arrival::Smtp,
+        source: EVIL,
+        is_trusted: false,
+        reason: EVIL,
+        raw: EVIL.as_bytes(),
+    };
+    store.quarantine(&evil, &Quota { bytes: 1 << 20, items: 100 }).await.unwrap();
     store.close().await;
 }
 

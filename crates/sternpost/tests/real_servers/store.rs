@@ -10,7 +10,7 @@ use std::process::Command;
 fn small_disk(place: &Path) -> (Ground, PathBuf) {
     let disk = place.join("disk");
     std::fs::create_dir_all(&disk).unwrap();
-    shell(&format!("mount -t tmpfs -o size=1m none {}", disk.display()));
+    shell(&format!("mount -t tmpfs -o size=2m none {}", disk.display()));
     (Ground::new(place, &["good-enforce", "txt-split", "host-cname", "policy-lf"], "good-enforce"), disk)
 }
 

@@ -9,9 +9,10 @@ use crate::query::{Query, Value};
 use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    SqliteArguments, SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions,
+    SqliteSynchronous,
 };
-use sqlx::{Arguments, Row, SqliteConnection, SqlitePool};
+use sqlx::{Arguments, AssertSqlSafe, Row, SqliteConnection, SqlitePool};
 use std::borrow::Cow;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,15 @@ struct OpenFile {
 /// The maximum number of connections for reading.
 const READERS: u32 = 4;
 
+/// The value of the pragma `auto_vacuum` for files that can give back space in steps.
+const INCREMENTAL: i64 = 2;
+
+/// Free pages that stay in the file for later data: 4 MiB.
+const SPARE_PAGES: i64 = 1024;
+
+/// Pages that one step gives back: 2 MiB. Other writes wait for a step.
+const RELEASED_PAGES: i64 = 512;
+
 /// How long [`SqliteFile::open`] retries after a transient error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -62,7 +72,14 @@ impl SqliteFile {
         };
         let start = Instant::now();
         let writer = loop {
-            match connect(options.clone()).await {
+            // Only a new file can be told to give back space in steps; `compact` does so for others. This setting would
+            // make each connection wait for the lock for writing.
+            let is_new = std::fs::metadata(path).map_or(true, |file| file.len() == 0);
+            let first = match is_new {
+                true => options.clone().auto_vacuum(SqliteAutoVacuum::Incremental),
+                false => options.clone(),
+            };
+            match connect(first).await {
                 // Another process is creating or migrating the same file.
                 Err(error) if is_transient(&error) && start.elapsed() < BUSY_TIMEOUT => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -105,10 +122,57 @@ impl SqliteFile {
         rows(&mut *self.readers.acquire().await?, query).await
     }
 
+    /// Gives up to [`RELEASED_PAGES`] free pages back to the file system. Returns the number of free pages that are left,
+    /// which is `None` if the file was created without support for this.
+    pub(super) async fn release_space(&self) -> Result<Option<u64>, StoreError> {
+        let mut connection = self.writer().await?;
+        if number(&mut connection, "PRAGMA auto_vacuum").await? != INCREMENTAL {
+            return Ok(None);
+        }
+        let free = number(&mut connection, "PRAGMA freelist_count").await?;
+        if free <= SPARE_PAGES {
+            return Ok(Some(0));
+        }
+        let pages = RELEASED_PAGES.min(free - SPARE_PAGES);
+        // SQLite releases a page with each step of the statement.
+        let pragma = AssertSqlSafe(format!("PRAGMA incremental_vacuum({pages})"));
+        sqlx::query(pragma).persistent(false).fetch_all(&mut *connection).await?;
+        let left = (number(&mut connection, "PRAGMA freelist_count").await? - SPARE_PAGES).max(0);
+        if left == 0 {
+            // The file gets shorter when the log is written back to it.
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").fetch_all(&mut *connection).await?;
+        }
+        Ok(Some(u64::try_from(left).unwrap_or_default()))
+    }
+
+    /// Writes the whole database anew, without free pages. Other writes wait, also those of other processes.
+    pub(super) async fn compact(&self) -> Result<(), StoreError> {
+        let mut connection = self.writer().await?;
+        for statement in ["PRAGMA auto_vacuum = INCREMENTAL", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"] {
+            sqlx::query(statement).fetch_all(&mut *connection).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Reads a pragma that is a number.
+async fn number(connection: &mut SqliteConnection, pragma: &'static str) -> Result<i64, StoreError> {
+    Ok(sqlx::query_scalar(pragma).fetch_one(connection).await?)
+}
+
+/// Sets whether references between tables are checked. Has no effect within a transaction.
+pub(crate) async fn check_references(
+    connection: &mut SqliteConnection,
+    is_on: bool,
+) -> Result<(), StoreError> {
+    let pragma = if is_on { "PRAGMA foreign_keys = ON" } else { "PRAGMA foreign_keys = OFF" };
+    sqlx::query(pragma).execute(connection).await?;
+    Ok(())
 }
 
 /// Begins a transaction at once. A deferred one may fail with `SQLITE_BUSY` when it upgrades to a write.

@@ -78,7 +78,8 @@ const LISTED: &str = concat!(
     total!("failed"),
     " FROM outcome WHERE outcome.report = report.id)"
 );
-const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report.submitter JOIN name AS organization ON organization.id = report.organization WHERE report.tenant = $1";
+/// Expired reports have an empty text.
+const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report.submitter JOIN name AS organization ON organization.id = report.organization WHERE report.tenant = $1 AND length(report.packed) > 0";
 
 impl Store {
     /// Returns the reports that match `search`, newest first.
@@ -117,7 +118,7 @@ impl Store {
         query.bind(TENANT).bind(id).fetch_optional(self).await
     }
 
-    /// Returns the number of stored reports.
+    /// Returns the number of stored reports, without expired ones.
     pub async fn report_count(&self) -> Result<u64, StoreError> {
         u64::try_from(self.counter(Counter::ReportCount).await?).map_err(damaged("report"))
     }

@@ -1,10 +1,10 @@
 //! Integer ids for texts that occur in many reports, such as host names. Tables refer to the texts by these ids.
 
-use crate::StoreError;
-use crate::query::{insert, parameters, unnumbered, without_nul};
-use crate::writing::Writing;
+use crate::query::{insert, parameters, sql, unnumbered, without_nul};
+use crate::writing::{Counter, Lock, Writing};
+use crate::{Store, StoreError};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The maximum number of texts in one statement. Each text is one parameter.
 const BATCH_ROWS: usize = 500;
@@ -50,5 +50,66 @@ impl<'t> TextIds<'t> {
             }
         }
         Ok(())
+    }
+}
+
+/// The maximum number of texts that one call deletes.
+const MAX_FORGOTTEN: u32 = 100_000;
+
+/// The texts that nothing refers to.
+const UNUSED: &str = "SELECT id FROM name WHERE id NOT IN (
+    SELECT submitter FROM report UNION SELECT organization FROM report
+    UNION SELECT signer FROM report WHERE signer IS NOT NULL
+    UNION SELECT domain FROM outcome UNION SELECT domain FROM failure UNION SELECT result_type FROM failure
+    UNION SELECT host FROM failure UNION SELECT domain FROM domain_day UNION SELECT submitter FROM submitter_day
+) ORDER BY id LIMIT $1";
+
+/// The texts that reports with ids above a number refer to.
+const USED_SINCE: &str =
+    "SELECT submitter FROM report WHERE id > $1 UNION SELECT organization FROM report WHERE id > $1
+    UNION SELECT signer FROM report WHERE id > $1 AND signer IS NOT NULL
+    UNION SELECT domain FROM outcome WHERE report > $1 UNION SELECT result_type FROM failure WHERE report > $1
+    UNION SELECT host FROM failure WHERE report > $1";
+
+impl Store {
+    /// Deletes texts that nothing refers to, such as the names in dropped reports. Returns how many; call it again while
+    /// that is more than 0. Looking for them reads all reports, but holds up no write.
+    pub async fn forget_texts(&self) -> Result<u64, StoreError> {
+        // First, so that reports which arrive after this line are looked at again below.
+        let last = self.counter(Counter::ReportId).await?;
+        let unused: Vec<(i64,)> = sql(UNUSED).bind(MAX_FORGOTTEN).fetch_all(self).await?;
+        let unused: Vec<i64> = unused.into_iter().map(|(id,)| id).collect();
+        let mut forgotten = 0;
+        for batch in unused.chunks(BATCH_ROWS) {
+            forgotten += self.forget_batch(batch, last).await?;
+        }
+        Ok(forgotten)
+    }
+
+    /// Deletes those of these texts to which no report with an id above `last` refers.
+    async fn forget_batch(&self, ids: &[i64], last: i64) -> Result<u64, StoreError> {
+        // No column that refers to a text has an index, so the database would read all tables for each deleted row.
+        let mut writing = self.writing_without_foreign_keys().await?;
+        writing.lock(Counter::ReportId, Lock::Alone).await?;
+        let used: Vec<(i64,)> = sql(USED_SINCE).bind(last).fetch_all(&mut writing).await?;
+        let mut used: BTreeSet<i64> = used.into_iter().map(|(id,)| id).collect();
+        for column in ["domain FROM domain_day WHERE domain", "submitter FROM submitter_day WHERE submitter"]
+        {
+            let list = parameters(ids.len());
+            // The tenant is the first column of the index.
+            let text = format!("SELECT DISTINCT {column} IN ({list}) AND tenant = ?");
+            let values = ids.iter().map(|id| (*id).into()).chain([crate::TENANT.into()]);
+            let summed: Vec<(i64,)> = unnumbered(text, values).kept(false).fetch_all(&mut writing).await?;
+            used.extend(summed.into_iter().map(|(id,)| id));
+        }
+        let ids: Vec<i64> = ids.iter().copied().filter(|id| !used.contains(id)).collect();
+        let mut forgotten = 0;
+        if !ids.is_empty() {
+            let text = format!("DELETE FROM name WHERE id IN ({})", parameters(ids.len()));
+            let query = unnumbered(text, ids.iter().map(|id| (*id).into())).kept(false);
+            forgotten = query.execute(&mut writing).await?;
+        }
+        writing.commit().await?;
+        Ok(forgotten)
     }
 }

@@ -1,10 +1,42 @@
 //! Messages and files that could not be read as a report, with the reason. The operator can retry them after an upgrade
 //! that fixes the parser.
+//!
+//! Anybody can send something unreadable, so the quarantine is limited in bytes and number ([`Quota`]) and in age. When a
+//! limit is reached, the source that uses most loses its oldest item; a counter tells how many were lost.
 
+use super::quota::{Item, Quota, make_room, shrink};
 use super::{Arrival, digest};
-use crate::query::{FromRow, Row, sql};
-use crate::{Store, StoreError, TENANT, time};
+use crate::query::{FromRow, Row, built, parameters, sql, unnumbered};
+use crate::writing::{Counter, Lock, Tries, Writing};
+use crate::{Store, StoreError, TENANT, count, time};
 use jiff::Timestamp;
+
+/// A message or file to quarantine.
+#[derive(Debug, Clone, Copy)]
+pub struct NewQuarantined<'q> {
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// How it arrived.
+    pub arrival: Arrival,
+    /// Who caused it: the network of the client, or the domain that the message names as its sender. Empty if neither is
+    /// known; such items share one part of the quota.
+    pub source: &'q str,
+    /// Whether the operator vouched for it (`sternpost reports import --trusted`).
+    pub is_trusted: bool,
+    /// Why it could not be read.
+    pub reason: &'q str,
+    /// Its bytes.
+    pub raw: &'q [u8],
+}
+
+/// The result of [`Store::quarantine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuarantineOutcome {
+    /// False if the item alone is larger than the share of its source, and was not stored.
+    pub is_kept: bool,
+    /// The number of older items that made room for it.
+    pub evicted: u64,
+}
 
 /// A quarantined message or file, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -16,11 +48,43 @@ pub struct Quarantined {
     /// How it arrived.
     #[serde(rename = "way")]
     pub arrival: Arrival,
+    /// Who caused it; see [`NewQuarantined::source`].
+    pub source: String,
+    /// Whether the operator vouched for it.
+    #[serde(rename = "trusted")]
+    pub is_trusted: bool,
     /// Why it could not be read.
     pub reason: String,
     /// The size in bytes.
     pub size: i64,
 }
+
+/// How much is in the quarantine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct QuarantineUsage {
+    /// The number of items.
+    pub items: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// The number of items that the limits have removed since the store was created.
+    pub evicted: u64,
+}
+
+/// Selects quarantined items; an item has to match every member that is set.
+#[derive(Debug, Clone, Default)]
+pub struct QuarantineSelection {
+    /// The row id.
+    pub id: Option<i64>,
+    /// Only items that arrived before this time.
+    pub before: Option<Timestamp>,
+    /// Only items from this source.
+    pub source: Option<String>,
+}
+
+/// The size of the items that one transaction deletes, so that no other write waits for long. One item may be larger.
+const BATCH_BYTES: u64 = 16 << 20;
+/// The number of items that one transaction deletes.
+const BATCH_ITEMS: u32 = 500;
 
 impl FromRow for Quarantined {
     fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
@@ -28,38 +92,100 @@ impl FromRow for Quarantined {
             id: row.get()?,
             received_at: time("quarantine", row.get()?)?,
             arrival: Arrival::parse(row.get()?)?,
+            source: row.get()?,
+            is_trusted: row.get::<i64>()? != 0,
             reason: row.get()?,
             size: row.get()?,
         })
     }
 }
 
+impl FromRow for Item {
+    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
+        Ok(Self { id: row.get()?, source: row.get()?, size: count(row.get()?) })
+    }
+}
+
 impl Store {
-    /// Adds a message or file to the quarantine. Does nothing if the same bytes are already there.
+    /// Adds a message or file to the quarantine, within `quota`. Does nothing if the same bytes are already there.
     pub async fn quarantine(
         &self,
-        received_at: Timestamp,
-        arrival: Arrival,
-        reason: &str,
-        raw: &[u8],
-    ) -> Result<(), StoreError> {
-        sql("INSERT INTO quarantine (tenant, received_at, way, reason, digest, raw)
-             SELECT $1, $2, $3, $4, $5, $6
-             WHERE NOT EXISTS (SELECT 1 FROM quarantine WHERE digest = $5 AND raw = $6)")
+        new: &NewQuarantined<'_>,
+        quota: &Quota,
+    ) -> Result<QuarantineOutcome, StoreError> {
+        let mut tries = Tries::default();
+        loop {
+            let done = self.try_quarantine(new, quota).await;
+            if !tries.again(&done) {
+                return done;
+            }
+        }
+    }
+
+    async fn try_quarantine(
+        &self,
+        new: &NewQuarantined<'_>,
+        quota: &Quota,
+    ) -> Result<QuarantineOutcome, StoreError> {
+        let mut writing = self.writing().await?;
+        // Two items must not both take the last room.
+        writing.lock(Counter::QuarantineEvicted, Lock::Alone).await?;
+        let digest = digest(&[new.raw]);
+        let there: Option<(i64,)> = sql("SELECT id FROM quarantine_item WHERE digest = $1 AND raw = $2")
+            .bind(digest)
+            .bind(new.raw)
+            .fetch_optional(&mut writing)
+            .await?;
+        if there.is_some() {
+            writing.rollback().await?;
+            return Ok(QuarantineOutcome { is_kept: true, evicted: 0 });
+        }
+        let size = new.raw.len() as u64;
+        let Some(evicted) = evictions(&mut writing, new.source, size, quota).await? else {
+            writing.rollback().await?;
+            return Ok(QuarantineOutcome { is_kept: false, evicted: 0 });
+        };
+        delete(&mut writing, &evicted).await?;
+        sql("INSERT INTO quarantine_item (tenant, received_at, way, source, is_trusted, reason, digest, size, raw)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
         .bind(TENANT)
-        .bind(received_at.as_second())
-        .bind(arrival as i64)
-        .bind(reason)
-        .bind(digest(&[raw]))
-        .bind(raw)
-        .execute(self)
+        .bind(new.received_at.as_second())
+        .bind(new.arrival as i64)
+        .bind(new.source)
+        .bind(new.is_trusted)
+        .bind(new.reason)
+        .bind(digest)
+        .bind(crate::stored(size))
+        .bind(new.raw)
+        .execute(&mut writing)
         .await?;
-        Ok(())
+        writing.increase(Counter::QuarantineEvicted, crate::stored(evicted.len() as u64)).await?;
+        writing.commit().await?;
+        Ok(QuarantineOutcome { is_kept: true, evicted: evicted.len() as u64 })
+    }
+
+    /// Deletes items until the others fit into `quota`, such as after it was lowered. Returns how many it deleted; call
+    /// it again until that is 0. Each call is one short transaction.
+    pub async fn shrink_quarantine(&self, quota: &Quota) -> Result<u64, StoreError> {
+        let usage = self.quarantine_usage().await?;
+        if usage.bytes <= quota.bytes && usage.items <= quota.items {
+            return Ok(0);
+        }
+        let mut writing = self.writing().await?;
+        writing.lock(Counter::QuarantineEvicted, Lock::Alone).await?;
+        let items = items(&mut writing).await?;
+        let chosen = shrink(&items, quota);
+        let sizes = |id: &i64| items.iter().find(|item| item.id == *id).map_or(0, |item| item.size);
+        let batch = first_batch(chosen.iter().take(BATCH_ITEMS as usize).map(|id| (*id, sizes(id))));
+        delete(&mut writing, &batch).await?;
+        writing.increase(Counter::QuarantineEvicted, crate::stored(batch.len() as u64)).await?;
+        writing.commit().await?;
+        Ok(batch.len() as u64)
     }
 
     /// Returns up to `most` quarantined items with row ids above `after`, oldest first.
     pub async fn quarantined(&self, after: i64, most: u32) -> Result<Vec<Quarantined>, StoreError> {
-        sql("SELECT id, received_at, way, reason, length(raw) FROM quarantine
+        sql("SELECT id, received_at, way, source, is_trusted, reason, size FROM quarantine_item
              WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3")
         .bind(TENANT)
         .bind(after)
@@ -68,9 +194,19 @@ impl Store {
         .await
     }
 
+    /// Returns how much is in the quarantine, and how much its limits removed.
+    pub async fn quarantine_usage(&self) -> Result<QuarantineUsage, StoreError> {
+        let query = sql(
+            "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine_item WHERE tenant = $1",
+        );
+        let (items, bytes): (i64, i64) = query.bind(TENANT).fetch_one(self).await?;
+        let evicted = self.counter(Counter::QuarantineEvicted).await?;
+        Ok(QuarantineUsage { items: count(items), bytes: count(bytes), evicted: count(evicted) })
+    }
+
     /// Returns the bytes of a quarantined item.
     pub async fn quarantined_bytes(&self, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
-        let row: Option<(Vec<u8>,)> = sql("SELECT raw FROM quarantine WHERE tenant = $1 AND id = $2")
+        let row: Option<(Vec<u8>,)> = sql("SELECT raw FROM quarantine_item WHERE tenant = $1 AND id = $2")
             .bind(TENANT)
             .bind(id)
             .fetch_optional(self)
@@ -78,13 +214,112 @@ impl Store {
         Ok(row.map(|(raw,)| raw))
     }
 
-    /// Deletes an item, either after a successful retry or at the operator's request. False if there is no such item.
-    pub async fn release_quarantined(&self, id: i64) -> Result<bool, StoreError> {
-        let done = sql("DELETE FROM quarantine WHERE tenant = $1 AND id = $2")
-            .bind(TENANT)
-            .bind(id)
-            .execute(self)
-            .await?;
-        Ok(done > 0)
+    /// Replaces the reason of an item, after a retry that failed for another one.
+    pub async fn update_quarantine_reason(&self, id: i64, reason: &str) -> Result<(), StoreError> {
+        let update =
+            sql("UPDATE quarantine_item SET reason = $3 WHERE tenant = $1 AND id = $2 AND reason <> $3");
+        update.bind(TENANT).bind(id).bind(reason).execute(self).await?;
+        Ok(())
     }
+
+    /// Deletes an item after a successful retry. False if there is no such item.
+    pub async fn release_quarantined(&self, id: i64) -> Result<bool, StoreError> {
+        let selection = QuarantineSelection { id: Some(id), ..QuarantineSelection::default() };
+        Ok(self.drop_quarantined(&selection).await? > 0)
+    }
+
+    /// Returns the number of selected items and their size in bytes.
+    pub async fn count_quarantined(&self, selection: &QuarantineSelection) -> Result<(u64, u64), StoreError> {
+        let select = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine_item";
+        let (items, bytes): (i64, i64) = selected(select, selection, "").fetch_one(self).await?;
+        Ok((count(items), count(bytes)))
+    }
+
+    /// Deletes selected items at the operator's request, or because of their age. Returns how many it deleted; call it
+    /// again until that is 0. Each call is one short transaction.
+    pub async fn drop_quarantined(&self, selection: &QuarantineSelection) -> Result<u64, StoreError> {
+        let end = format!("ORDER BY id LIMIT {BATCH_ITEMS}");
+        let select = "SELECT id, size FROM quarantine_item";
+        let found: Vec<(i64, i64)> = selected(select, selection, &end).fetch_all(self).await?;
+        let batch = first_batch(found.into_iter().map(|(id, size)| (id, count(size))));
+        if batch.is_empty() {
+            return Ok(0);
+        }
+        let mut writing = self.writing().await?;
+        let deleted = delete(&mut writing, &batch).await?;
+        writing.commit().await?;
+        Ok(deleted)
+    }
+}
+
+/// The first items, up to [`BATCH_BYTES`], and at least one.
+fn first_batch(items: impl Iterator<Item = (i64, u64)>) -> Vec<i64> {
+    let mut bytes = 0u64;
+    let fits = |(_, size): &(i64, u64)| {
+        let is_first = bytes == 0;
+        bytes = bytes.saturating_add((*size).max(1));
+        is_first || bytes <= BATCH_BYTES
+    };
+    items.take_while(fits).map(|(id, _)| id).collect()
+}
+
+fn selected<'s>(select: &str, selection: &'s QuarantineSelection, end: &str) -> crate::query::Query<'s> {
+    let mut text = format!("{select} WHERE tenant = $1");
+    let mut values = vec![TENANT.into()];
+    let mut add = |condition: &str, value| {
+        values.push(value);
+        text.push_str(&format!(" AND {condition} ${}", values.len()));
+    };
+    if let Some(id) = selection.id {
+        add("id =", id.into());
+    }
+    if let Some(before) = selection.before {
+        add("received_at <", before.as_second().into());
+    }
+    if let Some(source) = &selection.source {
+        add("source =", source.into());
+    }
+    let mut query = built(format!("{text} {end}"));
+    query.values = values;
+    query
+}
+
+/// Chooses the items that make room for a new one; see [`make_room`].
+async fn evictions(
+    writing: &mut Writing,
+    source: &str,
+    size: u64,
+    quota: &Quota,
+) -> Result<Option<Vec<i64>>, StoreError> {
+    let share = quota.share();
+    let sums = "SELECT source, CAST(sum(size) AS BIGINT), count(*) FROM quarantine_item WHERE tenant = $1 GROUP BY source";
+    let sums: Vec<(String, i64, i64)> = sql(sums).bind(TENANT).fetch_all(&mut *writing).await?;
+    let add = |all: (u64, u64), (_, bytes, items): &(String, i64, i64)| {
+        (all.0.saturating_add(count(*bytes)), all.1.saturating_add(count(*items)))
+    };
+    let all = sums.iter().fold((size, 1), add);
+    let own = sums.iter().filter(|(one, ..)| one == source).fold((size, 1), add);
+    let fits = |used: (u64, u64), quota: &Quota| used.0 <= quota.bytes && used.1 <= quota.items;
+    if fits(all, quota) && fits(own, &share) {
+        return Ok(Some(Vec::new()));
+    }
+    Ok(make_room(&items(writing).await?, source, size, quota))
+}
+
+/// All items, oldest first.
+async fn items(writing: &mut Writing) -> Result<Vec<Item>, StoreError> {
+    let query = sql("SELECT id, source, size FROM quarantine_item WHERE tenant = $1 ORDER BY id");
+    query.bind(TENANT).fetch_all(writing).await
+}
+
+async fn delete(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreError> {
+    let mut deleted = 0;
+    for batch in ids.chunks(BATCH_ITEMS as usize) {
+        let list = parameters(batch.len());
+        let values = [TENANT.into()].into_iter().chain(batch.iter().map(|id| (*id).into()));
+        let query =
+            unnumbered(format!("DELETE FROM quarantine_item WHERE tenant = ? AND id IN ({list})"), values);
+        deleted += query.kept(false).execute(&mut *writing).await?;
+    }
+    Ok(deleted)
 }

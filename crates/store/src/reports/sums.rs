@@ -6,6 +6,7 @@ use super::{NewReport, Trust};
 use crate::query::{added, insert};
 use crate::writing::Writing;
 use crate::{StoreError, TENANT};
+use formats::report::DateRange;
 use formats::result_type::PolicyType;
 use std::collections::BTreeMap;
 
@@ -25,6 +26,26 @@ struct DomainSums {
     sts_sessions: i64,
     tainted: i64,
     unproved: i64,
+}
+
+/// The counts of a stored report.
+#[derive(Debug)]
+pub struct StoredCounts {
+    pub submitter: i64,
+    pub trust: Trust,
+    pub range: DateRange,
+    pub policies: Vec<StoredPolicyCounts>,
+}
+
+/// The counts of a stored report under one policy.
+#[derive(Debug)]
+pub struct StoredPolicyCounts {
+    pub domain: i64,
+    pub kind: PolicyType,
+    pub successful: i64,
+    pub failed: i64,
+    /// Whether there are failure details with sessions.
+    pub has_failures: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,6 +106,46 @@ impl Sums {
                 }
             }
         }
+    }
+
+    /// Subtracts the counts of a stored report, read from its rows.
+    pub fn subtract_stored(&mut self, report: &StoredCounts) {
+        let days = report.range.utc_days();
+        let counts = report.trust.counts();
+        let of_submitter = self.submitters.entry((report.submitter, counts, first(&days))).or_default();
+        of_submitter.reports -= 1;
+        for policy in &report.policies {
+            let (successful, failed) = (policy.successful, policy.failed);
+            of_submitter.successful = of_submitter.successful.saturating_sub(successful);
+            of_submitter.failed = of_submitter.failed.saturating_sub(failed);
+            let sum = self.domains.entry((policy.domain, first(&days))).or_default();
+            let sessions = successful.saturating_add(failed);
+            if !counts {
+                sum.unproved = sum.unproved.saturating_sub(sessions);
+                continue;
+            }
+            sum.successful = sum.successful.saturating_sub(successful);
+            sum.failed = sum.failed.saturating_sub(failed);
+            if policy.kind != PolicyType::Sts {
+                continue;
+            }
+            sum.sts_sessions = sum.sts_sessions.saturating_sub(sessions);
+            if failed > 0 || policy.has_failures {
+                for day in &days {
+                    self.domains.entry((policy.domain, day.as_second())).or_default().tainted -= 1;
+                }
+            }
+        }
+    }
+
+    /// The ids of the domains whose sums change, and the days.
+    pub fn changed_domains(&self) -> impl Iterator<Item = (i64, i64)> {
+        self.domains.keys().copied()
+    }
+
+    /// The ids of the submitters whose sums change, whether their reports count, and the days.
+    pub fn changed_submitters(&self) -> impl Iterator<Item = (i64, bool, i64)> {
+        self.submitters.keys().copied()
     }
 
     /// Adds the changes to the stored sums.

@@ -22,6 +22,7 @@ fn new(submitter: &str, trust: Trust, text: &str) -> NewReport {
         trust,
         arrival: Arrival::Import,
         received_at: Timestamp::UNIX_EPOCH,
+        source: submitter.into(),
         report: Report::read(text.as_bytes()).unwrap().report,
         warnings: 2,
         packed: text.as_bytes().to_vec(),
@@ -204,17 +205,84 @@ async fn reports_are_found_and_read_unchanged() {
     assert_eq!(store.report(99).await.unwrap(), None);
 }
 
+/// An item for the quarantine.
+fn unreadable<'q>(second: i64, source: &'q str, raw: &'q [u8]) -> NewQuarantined<'q> {
+    NewQuarantined {
+        received_at: Timestamp::from_second(second).unwrap(),
+        arrival: Arrival::Smtp,
+        source,
+        is_trusted: second == 7,
+        reason: "line 1: expected value",
+        raw,
+    }
+}
+
+const QUOTA: Quota = Quota { bytes: 4000, items: 100 };
+
 #[tokio::test]
 async fn unreadable_reports_are_quarantined_once_and_released() {
     let (_dir, store) = crate::scratch().await;
     for _ in 0..2 {
-        store.quarantine(Timestamp::UNIX_EPOCH, Arrival::Smtp, "line 1: expected value", b"x").await.unwrap();
+        store.quarantine(&unreadable(7, "192.0.2.0/24", b"x"), &QUOTA).await.unwrap();
     }
     let items = store.quarantined(0, 10).await.unwrap();
     assert_eq!((items.len(), items[0].reason.as_str(), items[0].size), (1, "line 1: expected value", 1));
+    assert_eq!((items[0].source.as_str(), items[0].is_trusted), ("192.0.2.0/24", true));
     assert_eq!(store.quarantined_bytes(items[0].id).await.unwrap().as_deref(), Some(&b"x"[..]));
+    store.update_quarantine_reason(items[0].id, "another").await.unwrap();
+    assert_eq!(store.quarantined(0, 10).await.unwrap()[0].reason, "another");
     assert!(store.release_quarantined(items[0].id).await.unwrap());
     assert!(!store.release_quarantined(items[0].id).await.unwrap());
+}
+
+#[tokio::test]
+async fn a4_the_quarantine_stays_within_its_quota_and_a_flood_pushes_out_only_itself() {
+    let (_dir, store) = crate::scratch().await;
+    assert!(store.quarantine(&unreadable(1, "small", b"small"), &QUOTA).await.unwrap().is_kept);
+    for number in 0u8..40 {
+        let raw = vec![number; 300];
+        let outcome = store.quarantine(&unreadable(i64::from(number), "flood", &raw), &QUOTA).await.unwrap();
+        assert_eq!(outcome, QuarantineOutcome { is_kept: true, evicted: u64::from(number >= 3) });
+    }
+    // Many sources together reach the quota of all, and the largest one loses.
+    for number in 0u8..60 {
+        let (source, raw) = (format!("s{}", number % 10), vec![number; 250]);
+        store.quarantine(&unreadable(0, &source, &raw), &QUOTA).await.unwrap();
+        let usage = store.quarantine_usage().await.unwrap();
+        assert!(usage.bytes <= QUOTA.bytes && usage.items <= QUOTA.items, "{usage:?}");
+    }
+    let sources: Vec<String> =
+        store.quarantined(0, 100).await.unwrap().into_iter().map(|item| item.source).collect();
+    assert_eq!(sources[0], "small");
+    // More than the share of a source is not stored at all.
+    let outcome = store.quarantine(&unreadable(1, "huge", &[1; 1001]), &QUOTA).await.unwrap();
+    assert_eq!(outcome, QuarantineOutcome { is_kept: false, evicted: 0 });
+    let usage = store.quarantine_usage().await.unwrap();
+    assert_eq!(usage.items + usage.evicted, 101);
+    let lower = Quota { bytes: 600, items: 100 };
+    while store.shrink_quarantine(&lower).await.unwrap() > 0 {}
+    let left = store.quarantine_usage().await.unwrap();
+    assert!(left.bytes <= 600 && left.items + left.evicted == 101, "{left:?}");
+    assert_eq!(store.quarantined(0, 100).await.unwrap()[0].source, "small");
+}
+
+#[tokio::test]
+async fn quarantined_items_are_dropped_by_age_and_source() {
+    let (_dir, store) = crate::scratch().await;
+    for (second, source) in [(1, "a"), (2, "b"), (3, "a"), (4, "c")] {
+        store.quarantine(&unreadable(second, source, &[second as u8; 10]), &QUOTA).await.unwrap();
+    }
+    let all = QuarantineSelection::default();
+    let before = QuarantineSelection { before: Some(Timestamp::from_second(2).unwrap()), ..all.clone() };
+    let from = QuarantineSelection { source: Some("a".into()), ..all.clone() };
+    assert_eq!(store.count_quarantined(&all).await.unwrap(), (4, 40));
+    assert_eq!(store.count_quarantined(&before).await.unwrap(), (1, 10));
+    assert_eq!(store.count_quarantined(&from).await.unwrap(), (2, 20));
+    assert_eq!(store.drop_quarantined(&before).await.unwrap(), 1);
+    assert_eq!(store.drop_quarantined(&from).await.unwrap(), 1);
+    assert_eq!(store.drop_quarantined(&from).await.unwrap(), 0);
+    assert_eq!(store.drop_quarantined(&all).await.unwrap(), 2);
+    assert_eq!(store.quarantine_usage().await.unwrap(), QuarantineUsage::default());
 }
 
 #[tokio::test]

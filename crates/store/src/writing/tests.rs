@@ -69,6 +69,7 @@ fn reports(from: usize, most: usize) -> Vec<NewReport> {
         trust: Trust::Trusted,
         arrival: Arrival::Import,
         received_at: Timestamp::UNIX_EPOCH,
+        source: String::new(),
         report: Report::read(
             format!(
                 r#"{{"organization-name":"O","date-range":{{"start-datetime":"2026-11-23T00:00:00Z","end-datetime":"2026-11-23T23:59:59Z"}},"contact-info":"a@b.example","report-id":"{number}","policies":[]}}"#

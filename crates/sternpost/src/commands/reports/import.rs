@@ -104,10 +104,21 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     };
     store_all(&inbox, ready, options.trusted, &known, total, &mut counts).await?;
     reader.await.map_err(|error| Failure::new("the import stopped", error, ""))?;
+    let removed = inbox.retention.enforce(&context.store, inbox.clock.now()).await;
+    let removed = removed.map_err(|error| store_failure(&error))?;
     context.store.close().await;
     match options.json {
         true => show(&format!("{}\n", with_schema(&counts)?)),
-        false => say(&in_words(&counts)),
+        false => {
+            say(&in_words(&counts));
+            if removed.unverified > 0 {
+                say(&format!(
+                    "{} {} unverified reports were deleted, since they exceed inbox.unverified_size or inbox.keep_unverified; trusted ones stay (--trusted)",
+                    marks().warning,
+                    removed.unverified
+                ));
+            }
+        }
     }
     Ok(if counts.quarantined + counts.unreadable > 0 { Exit::Findings } else { Exit::Fine })
 }
@@ -279,7 +290,7 @@ async fn store_all(
         for one in batch {
             match one {
                 Ready::Read(item, mut reading, copies) => {
-                    set_aside(inbox, item, &reading, copies, counts).await?;
+                    set_aside(inbox, item, &reading, copies, trusted, counts).await?;
                     memory.extend(reading.take_memory());
                     reports.extend(reading.reports.into_iter().map(|new| vouched(new, trusted)));
                 }
@@ -305,6 +316,7 @@ async fn set_aside(
     item: Item,
     reading: &Reading,
     copies: Copies,
+    trusted: bool,
     counts: &mut Counts,
 ) -> Result<(), Failure> {
     if reading.problems.is_empty() {
@@ -315,7 +327,7 @@ async fn set_aside(
         return Ok(());
     }
     let reason = reading.reason();
-    let kept = inbox.store.quarantine(inbox.clock.now(), Arrival::Import, &reason, &item.bytes).await;
+    let kept = inbox.quarantine(&item.bytes, &reason, trusted).await;
     kept.map_err(|error| store_failure(&error))?;
     counts.quarantined += 1;
     counts.problem(item.name, reason);

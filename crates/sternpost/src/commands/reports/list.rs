@@ -102,7 +102,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     Ok(Exit::Fine)
 }
 
-fn line(report: &ListedReport) -> String {
+/// A report as a line of the list.
+pub(super) fn line(report: &ListedReport) -> String {
     let mark = if report.failed > 0 { marks().error } else { marks().fine };
     let day = report.start.strftime("%Y-%m-%d");
     let warnings =

@@ -3,10 +3,12 @@
 
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
+use jiff::{SignedDuration, Timestamp};
 use operations::inbox::retry;
 use operations::{RolloutContext, store_failure};
 use std::io::Write;
 use std::path::Path;
+use store::reports::{QuarantineSelection, QuarantineUsage, Quarantined};
 
 /// The subcommands of `sternpost reports quarantine`.
 #[derive(Debug, clap::Subcommand)]
@@ -27,16 +29,35 @@ pub enum Command {
     /// Parse all quarantined reports again, as after an upgrade
     #[command(after_help = "Example:\n  sternpost reports quarantine retry")]
     Retry {
-        /// Trust unsigned reports, so that they count as evidence; the quarantine does not remember `import --trusted`
+        /// Trust unsigned reports, so that they count as evidence, as those imported with `--trusted` do
         #[arg(long)]
         trusted: bool,
     },
-    /// Delete a quarantined report
-    #[command(after_help = "Example:\n  sternpost reports quarantine drop 3")]
-    Drop {
-        /// Number in `sternpost reports quarantine list`
-        number: i64,
-    },
+    /// Delete quarantined reports
+    #[command(
+        after_help = "Examples:\n  sternpost reports quarantine drop 3\n  sternpost reports quarantine drop --from 192.0.2.0/24 --yes"
+    )]
+    Drop(DropOptions),
+}
+
+/// The options of `sternpost reports quarantine drop`.
+#[derive(Debug, clap::Args)]
+pub struct DropOptions {
+    /// Numbers in `sternpost reports quarantine list`
+    #[arg(conflicts_with_all = ["all", "older_than", "from"], required_unless_present_any = ["all", "older_than", "from"])]
+    numbers: Vec<i64>,
+    /// All that arrived more than this number of days ago
+    #[arg(long, value_name = "DAYS")]
+    older_than: Option<u32>,
+    /// All from this source, a network or a sender's domain
+    #[arg(long, value_name = "SOURCE")]
+    from: Option<String>,
+    /// All
+    #[arg(long, conflicts_with_all = ["older_than", "from"])]
+    all: bool,
+    /// Delete what the options select; without this option, only show how much that is
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Maximum number of reports in a list.
@@ -46,34 +67,25 @@ const MAX_LISTED: u32 = 1000;
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
     let fail = |error| store_failure(&error);
-    let none = |number: &i64| {
-        Err(Failure::finding(
-            format!("number {number}"),
-            "no such report in quarantine",
-            "`sternpost reports quarantine list` shows the numbers.",
-        ))
-    };
     match command {
         Command::List { json } => {
             let all = context.store.quarantined(0, MAX_LISTED).await.map_err(fail)?;
+            let usage = context.store.quarantine_usage().await.map_err(fail)?;
             match json {
-                true => show(&format!("{}\n", serde_json::json!({ "schema": 1, "quarantine": all }))),
-                false if all.is_empty() => say("The quarantine is empty."),
-                false => all.iter().for_each(|one| {
-                    let (id, at, size) = (one.id, one.received_at, one.size);
-                    say(&format!(
-                        "{} {id:>6}  {at}  {}, {size} bytes: {}",
-                        marks().error,
-                        one.arrival,
-                        one.reason
-                    ));
-                }),
+                true => {
+                    let json = serde_json::json!({ "schema": 1, "quarantine": all, "usage": usage });
+                    show(&format!("{json}\n"));
+                }
+                false => {
+                    all.iter().for_each(|one| say(&line(one)));
+                    say(&usage_in_words(&usage, context.config.retention().quarantine.bytes));
+                }
             }
         }
         Command::Show { number } => match context.store.quarantined_bytes(*number).await.map_err(fail)? {
             // A closed pipe is not an error.
             Some(bytes) => drop(std::io::stdout().write_all(&bytes)),
-            None => return none(number),
+            None => return none(*number),
         },
         Command::Retry { trusted } => {
             let retried = retry(&context, *trusted).await?;
@@ -83,14 +95,79 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
                 say(&format!("{} {id:>6}  {reason}", marks().error));
             }
             if taken > 0 && !trusted {
-                say("Unsigned reports are not evidence unless retried with --trusted.");
+                say("Unsigned reports are not evidence unless imported or retried with --trusted.");
             }
         }
-        Command::Drop { number } => match context.store.release_quarantined(*number).await.map_err(fail)? {
-            true => say(&format!("Number {number} is deleted.")),
-            false => return none(number),
-        },
+        Command::Drop(options) if !options.numbers.is_empty() => {
+            for number in &options.numbers {
+                match context.store.release_quarantined(*number).await.map_err(fail)? {
+                    true => say(&format!("Number {number} is deleted.")),
+                    false => return none(*number),
+                }
+            }
+        }
+        Command::Drop(options) => drop_selected(&context, options).await?,
     }
     context.store.close().await;
     Ok(Exit::Fine)
+}
+
+fn none(number: i64) -> Result<Exit, Failure> {
+    Err(Failure::finding(
+        format!("number {number}"),
+        "no such report in quarantine",
+        "`sternpost reports quarantine list` shows the numbers.",
+    ))
+}
+
+fn line(one: &Quarantined) -> String {
+    let (id, at, size) = (one.id, one.received_at, one.size);
+    let source = if one.source.is_empty() { String::new() } else { format!(" from {}", one.source) };
+    format!("{} {id:>6}  {at}  {}{source}, {size} bytes: {}", marks().error, one.arrival, one.reason)
+}
+
+/// How much is in quarantine, and how much was lost.
+pub fn usage_in_words(usage: &QuarantineUsage, limit: u64) -> String {
+    let lost = match usage.evicted {
+        0 => String::new(),
+        lost => format!(" {lost} older items were deleted because of the quota (inbox.quarantine_size)."),
+    };
+    match usage.items {
+        0 => format!("The quarantine is empty.{lost}"),
+        items => {
+            let (used, limit) = (mebibytes(usage.bytes), mebibytes(limit));
+            format!("In quarantine: {items}, with {used} of {limit} MiB.{lost}")
+        }
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1}", bytes as f64 / f64::from(1 << 20))
+}
+
+async fn drop_selected(context: &RolloutContext, options: &DropOptions) -> Result<(), Failure> {
+    let fail = |error| store_failure(&error);
+    let now = context.world.clock.now();
+    let before = options.older_than.map(|days| {
+        now.saturating_sub(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MIN)
+    });
+    let selection = QuarantineSelection { id: None, before, source: options.from.clone() };
+    let (items, bytes) = context.store.count_quarantined(&selection).await.map_err(fail)?;
+    if !options.yes {
+        say(&format!(
+            "{items} items with {} MiB would be deleted. To delete them, add --yes.",
+            mebibytes(bytes)
+        ));
+        return Ok(());
+    }
+    let mut deleted = 0;
+    loop {
+        match context.store.drop_quarantined(&selection).await.map_err(fail)? {
+            0 => break,
+            some => deleted += some,
+        }
+    }
+    tracing::info!(deleted, "quarantined input deleted");
+    say(&format!("{deleted} items are deleted."));
+    Ok(())
 }

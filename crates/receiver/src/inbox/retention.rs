@@ -1,0 +1,133 @@
+//! How long received reports and quarantined input are kept, and how much of them. Anybody can send to a report address,
+//! so input that no signature vouches for is limited in bytes and in age. [`Inbox`](super::Inbox) keeps to the quotas
+//! with everything that it stores; [`Retention::enforce`] removes what is too old, and is called every minute.
+
+use formats::limits::{QUARANTINE_ITEMS, UNVERIFIED_REPORTS};
+use jiff::{SignedDuration, Timestamp};
+use mail_parser::MessageParser;
+use std::net::IpAddr;
+use std::time::Duration;
+use store::reports::{QuarantineSelection, Quota};
+use store::{Store, StoreError};
+
+/// The limits of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The quota of the quarantine.
+    pub quarantine: Quota,
+    /// Days after which quarantined input is deleted.
+    pub quarantine_days: u32,
+    /// The quota of reports that are not evidence. The bytes include their rows in all tables.
+    pub unverified: Quota,
+    /// Days after which reports that are not evidence are deleted with their numbers.
+    pub unverified_days: u32,
+    /// Days after which the text and the details of a report are deleted; its sums stay.
+    pub received_days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            quarantine: Quota { bytes: 256 << 20, items: QUARANTINE_ITEMS as u64 },
+            quarantine_days: 30,
+            unverified: Quota { bytes: 128 << 20, items: UNVERIFIED_REPORTS as u64 },
+            unverified_days: 90,
+            received_days: 400,
+        }
+    }
+}
+
+/// What [`Retention::enforce`] removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Items of the quarantine.
+    pub quarantined: u64,
+    /// Reports that were not evidence.
+    pub unverified: u64,
+    /// Reports whose details were deleted.
+    pub expired: u64,
+}
+
+/// The pause between two transactions, in which other writes run.
+const PAUSE: Duration = Duration::from_millis(20);
+/// Transactions in one call. The rest is removed by the next one.
+const MAX_TRANSACTIONS: u32 = 200;
+
+/// Repeats a call until it removes nothing more. Returns the sum.
+macro_rules! repeat {
+    ($remove:expr) => {{
+        let mut removed = 0;
+        for _ in 0..MAX_TRANSACTIONS {
+            match $remove.await? {
+                0 => break,
+                some => removed += some,
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        removed
+    }};
+}
+
+impl Retention {
+    /// Removes what is too old or more than the quotas allow, in short transactions.
+    pub async fn enforce(&self, store: &Store, now: Timestamp) -> Result<Removed, StoreError> {
+        let since = |days: u32| {
+            now.saturating_sub(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MIN)
+        };
+        let old = QuarantineSelection { before: Some(since(self.quarantine_days)), ..Default::default() };
+        let mut quarantined = repeat!(store.drop_quarantined(&old));
+        quarantined += repeat!(store.shrink_quarantine(&self.quarantine));
+        let before = since(self.unverified_days);
+        let mut unverified = repeat!(store.drop_old_unverified(before));
+        unverified += store.shrink_unverified(&self.unverified).await?;
+        let before = since(self.received_days);
+        let expired = repeat!(store.expire_reports(before));
+        let before = since(self.received_days.saturating_mul(2));
+        let _: u64 = repeat!(store.forget_expired_reports(before));
+        Ok(Removed { quarantined, unverified, expired })
+    }
+}
+
+/// The source of input from a client: its IPv4 /24 or IPv6 /48, which is about what one customer of a provider has.
+pub(super) fn network(client: IpAddr) -> String {
+    match client.to_canonical() {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            format!("{a}.{b}.{c}.0/24")
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            format!("{}/48", std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
+        }
+    }
+}
+
+/// The beginning of a message in which its sender is looked for.
+const HEADER_BYTES: usize = 65_536;
+/// Characters of a source.
+const SOURCE_CHARACTERS: usize = 255;
+
+/// The source of input from no client, such as a mailbox: the domain of the address in `From`. Empty if there is none.
+pub(super) fn sender_domain(raw: &[u8]) -> String {
+    let head = raw.get(..HEADER_BYTES).unwrap_or(raw);
+    let parsed = MessageParser::default().parse_headers(head);
+    let address = parsed.as_ref().and_then(|message| message.from()?.first()?.address());
+    let domain = address.and_then(|address| address.rsplit_once('@')).map(|(_, domain)| domain);
+    formats::printable::printable(&domain.unwrap_or_default().to_ascii_lowercase(), SOURCE_CHARACTERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_the_network_of_the_client_or_the_domain_of_the_sender() {
+        let network = |text: &str| network(text.parse().unwrap());
+        assert_eq!(network("192.0.2.77"), "192.0.2.0/24");
+        assert_eq!(network("::ffff:192.0.2.77"), "192.0.2.0/24");
+        assert_eq!(network("2001:db8:1:2::7"), "2001:db8:1::/48");
+        assert_eq!(sender_domain(b"Subject: x\r\nFrom: A <a@Mail.Example>\r\n\r\nbody"), "mail.example");
+        assert_eq!(sender_domain(b"{\"a\":1}"), "");
+        assert_eq!(sender_domain(b"From: \xff\x00@\x1b[31m\r\n\r\n").contains('\x1b'), false);
+    }
+}

@@ -1,0 +1,312 @@
+//! Keeps received reports and the quarantine within the limits of `[inbox]`, and gives the space of deleted data back to
+//! the file system. Each change is a short transaction, so that answers and imports go on meanwhile. The quotas
+//! themselves hold at each insert; this task removes what is too old, counts, and raises the alert when a quota is hit.
+
+use super::messages::{Event, EventKind, Messenger};
+use config::Config;
+use formats::DomainName;
+use jiff::{SignedDuration, Timestamp};
+use net::clock::{Clock, later};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use receiver::inbox::{Removed, Retention};
+use receiver::rollout::guard::{Alert, AlertKind};
+use std::sync::Arc;
+use std::time::Duration;
+use store::alerts::ActiveAlert;
+use store::notices::NewNotice;
+use store::reports::QuarantineUsage;
+use store::{Store, StoreError};
+
+/// The interval between two rounds.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// The maximum number of steps in a round that give space back: 120 MiB a minute.
+const MAX_STEPS: u32 = 60;
+/// The pause between two steps, in which other writes run.
+const STEP_PAUSE: Duration = Duration::from_millis(50);
+/// How long after the last loss the alert ends.
+const QUIET: SignedDuration = SignedDuration::from_hours(24);
+/// The interval between two searches for texts that no report uses any more. They read all reports.
+const TEXTS_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
+
+/// The metrics of what is kept.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    quarantined: Gauge,
+    quarantine_bytes: Gauge,
+    quarantine_evicted: Counter,
+    unverified: Gauge,
+    unverified_bytes: Gauge,
+    unverified_evicted: Counter,
+    expired: Counter,
+}
+
+impl Counts {
+    pub fn register(&self, registry: &mut Registry) {
+        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
+        gauge("inbox_quarantine_items", "Items in the quarantine", &self.quarantined);
+        gauge("inbox_quarantine_bytes", "Size of the quarantine", &self.quarantine_bytes);
+        gauge("inbox_unverified_reports", "Stored reports that are not evidence", &self.unverified);
+        gauge(
+            "inbox_unverified_bytes",
+            "Approximate size of reports that are not evidence",
+            &self.unverified_bytes,
+        );
+        let mut counter =
+            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
+        counter(
+            "inbox_quarantine_evicted",
+            "Items that the quota of the quarantine removed",
+            &self.quarantine_evicted,
+        );
+        counter(
+            "inbox_unverified_evicted",
+            "Reports that the limits of unverified reports removed",
+            &self.unverified_evicted,
+        );
+        counter(
+            "inbox_expired_reports",
+            "Reports whose details were deleted because of their age",
+            &self.expired,
+        );
+    }
+}
+
+/// The task.
+pub struct RetentionTask {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    limits: Retention,
+    /// Where alerts go.
+    channels: Vec<String>,
+    /// The domain that the alert is about: that of the first report address. `None` without an address or a guard.
+    domain: Option<DomainName>,
+    pub counts: Counts,
+}
+
+/// What a round has to know of those before it.
+#[derive(Default)]
+struct State {
+    /// The losses of the quarantine that were counted so far; `None` before the first round.
+    evicted: Option<u64>,
+    /// When the quarantine lost something last, or the program started.
+    last_loss: Option<Timestamp>,
+    /// The active alert.
+    raised: Option<Alert>,
+    /// When texts were searched last.
+    texts: Option<Timestamp>,
+    /// Whether the log says that the file can't be made smaller in steps.
+    told_of_old_file: bool,
+}
+
+impl RetentionTask {
+    pub fn new(config: &Config, store: &Store, clock: Arc<dyn Clock>) -> Self {
+        let address = config.inbox.as_ref().and_then(|inbox| inbox.addresses.first());
+        let domain = address.and_then(|address| DomainName::parse(address.rsplit_once('@')?.1).ok());
+        Self {
+            store: store.clone(),
+            clock,
+            limits: config.retention(),
+            channels: config.guard.as_ref().map(Messenger::channels).unwrap_or_default(),
+            domain: domain.filter(|_| config.guard.is_some()),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Runs a round each minute until the task is dropped.
+    pub async fn run(self: Arc<Self>) {
+        let mut state = State::default();
+        loop {
+            if let Err(error) = self.round(&mut state).await {
+                tracing::error!("old reports and quarantined input can't be removed: {error}");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
+    async fn round(&self, state: &mut State) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if state.evicted.is_none() {
+            let active = self.store.alerts::<Alert>().await?;
+            let ours = |one: &ActiveAlert<Alert>| one.alert.kind == AlertKind::QuarantineFull;
+            state.raised = active.into_iter().find(ours).map(|one| one.alert);
+            state.last_loss = Some(now);
+        }
+        let removed = self.limits.enforce(&self.store, now).await?;
+        if removed != Removed::default() {
+            let Removed { quarantined, unverified, expired } = removed;
+            tracing::info!(quarantined, unverified, expired, "removed old reports and quarantined input");
+        }
+        self.counts.expired.inc_by(removed.expired);
+        let usage = self.count().await?;
+        let is_loss = state.evicted.is_some_and(|before| usage.evicted > before);
+        state.evicted = Some(usage.evicted);
+        if is_loss {
+            state.last_loss = Some(now);
+        }
+        self.alert(state, is_loss, &usage, now).await?;
+        if state.texts.is_none_or(|last| later(last, TEXTS_INTERVAL) <= now) {
+            while self.store.forget_texts().await? > 0 {}
+            state.texts = Some(now);
+        }
+        self.release_space(state).await
+    }
+
+    /// Updates the metrics.
+    async fn count(&self) -> Result<QuarantineUsage, StoreError> {
+        let (usage, unverified) =
+            (self.store.quarantine_usage().await?, self.store.unverified_usage().await?);
+        let set = |gauge: &Gauge, number: u64| {
+            gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        };
+        set(&self.counts.quarantined, usage.items);
+        set(&self.counts.quarantine_bytes, usage.bytes);
+        set(&self.counts.unverified, unverified.reports);
+        set(&self.counts.unverified_bytes, unverified.bytes);
+        // The store counts over restarts.
+        let raise = |counter: &Counter, to: u64| {
+            counter.inc_by(to.saturating_sub(counter.get()));
+        };
+        raise(&self.counts.quarantine_evicted, usage.evicted);
+        raise(&self.counts.unverified_evicted, unverified.evicted);
+        Ok(usage)
+    }
+
+    /// Raises the alert when the quarantine loses something, and ends it a day after the last loss.
+    async fn alert(
+        &self,
+        state: &mut State,
+        is_loss: bool,
+        usage: &QuarantineUsage,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let kind = AlertKind::QuarantineFull.to_string();
+        let is_over = !is_loss && state.last_loss.is_none_or(|last| later(last, QUIET) <= now);
+        match &state.raised {
+            None if is_loss => {
+                let alert = full(usage, &self.limits);
+                tracing::error!(%kind, "{}. {} {}", alert.what, alert.consequence, alert.remedy);
+                if let Some(domain) = &self.domain {
+                    let told = event(EventKind::Raised, domain, &alert, now);
+                    let notice = NewNotice { channels: &self.channels, born: now, told: &told };
+                    self.store.raise(domain, &kind, &alert.subject, now, &alert, Some(notice)).await?;
+                }
+                state.raised = Some(alert);
+            }
+            Some(alert) if is_over => {
+                tracing::info!(%kind, "alert ended");
+                if let Some(domain) = &self.domain {
+                    let told = event(EventKind::Over, domain, alert, now);
+                    let notice = NewNotice { channels: &self.channels, born: now, told: &told };
+                    self.store.end_alert(domain, &kind, &alert.subject, Some(notice)).await?;
+                }
+                state.raised = None;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn release_space(&self, state: &mut State) -> Result<(), StoreError> {
+        for _ in 0..MAX_STEPS {
+            match self.store.release_space().await? {
+                Some(0) => break,
+                Some(_) => tokio::time::sleep(STEP_PAUSE).await,
+                None => {
+                    if !std::mem::replace(&mut state.told_of_old_file, true) {
+                        tracing::info!(
+                            "the store was created by an earlier version and does not get smaller; `sternpost store compact` changes that"
+                        );
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn event(event: EventKind, domain: &DomainName, alert: &Alert, at: Timestamp) -> Event {
+    Event { schema: 1, event, domain: domain.to_string(), at, alert: alert.clone() }
+}
+
+fn full(usage: &QuarantineUsage, limits: &Retention) -> Alert {
+    Alert {
+        kind: AlertKind::QuarantineFull,
+        subject: "inbox".to_owned(),
+        what: format!(
+            "The quarantine of unreadable reports has reached a limit, with {} items and {} MiB (of {} MiB), and lost its oldest ones",
+            usage.items,
+            usage.bytes >> 20,
+            limits.quarantine.bytes >> 20
+        ),
+        consequence: "What was lost can't be imported again after an upgrade. Reports that can be read are not affected.".into(),
+        remedy: "See who sends it: sternpost reports quarantine list. Delete a flood: sternpost reports quarantine drop --from SOURCE --yes. To keep more, raise inbox.quarantine_size".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use net::clock::ManualClock;
+    use store::reports::{Arrival, NewQuarantined, Quota};
+
+    async fn quarantine(store: &Store, number: u8, quota: &Quota) {
+        let raw = [number; 100];
+        let new = NewQuarantined {
+            received_at: Timestamp::UNIX_EPOCH,
+            arrival: Arrival::Smtp,
+            source: "192.0.2.0/24",
+            is_trusted: false,
+            reason: "r",
+            raw: &raw,
+        };
+        store.quarantine(&new, quota).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a4_a_full_quarantine_is_counted_and_raises_one_alert_until_a_day_after_the_last_loss() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let quota = Quota { bytes: 1000, items: 100 };
+        let text =
+            "[inbox]\naddresses = [\"tlsrpt@reports.example\"]\n[guard]\nwebhook = \"http://127.0.0.1:9/\"\n";
+        let config = Config::parse(text, None).unwrap();
+        let at = |hour: i64| Timestamp::from_second(hour * 3600).unwrap();
+        let task = |hour| RetentionTask::new(&config, &store, Arc::new(ManualClock::new(at(hour))));
+        let mut state = State::default();
+        task(0).round(&mut state).await.unwrap();
+        for number in 0..5 {
+            quarantine(&store, number, &quota).await;
+        }
+        let first = task(1);
+        first.round(&mut state).await.unwrap();
+        first.round(&mut state).await.unwrap();
+        let mut registry = Registry::default();
+        first.counts.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains("inbox_quarantine_evicted_total 3"), "{text}");
+        assert!(text.contains("inbox_quarantine_items 2"), "{text}");
+        assert!(text.contains("inbox_quarantine_bytes 200"), "{text}");
+        let notices = async || store.due_notices::<Event>("webhook", at(1000), 10).await.unwrap();
+        let told = notices().await;
+        assert_eq!(
+            (told.len(), told[0].told.event, told[0].told.domain.as_str()),
+            (1, EventKind::Raised, "reports.example")
+        );
+        // The alert survives a restart.
+        let mut state = State::default();
+        task(2).round(&mut state).await.unwrap();
+        task(25).round(&mut state).await.unwrap();
+        assert_eq!((notices().await.len(), store.alerts::<Alert>().await.unwrap().len()), (1, 1));
+        task(26).round(&mut state).await.unwrap();
+        let told = notices().await;
+        assert_eq!((told.len(), told[1].told.event), (2, EventKind::Over));
+        assert!(store.alerts::<Alert>().await.unwrap().is_empty());
+        // Thirty days after the arrival.
+        task(24 * 30 + 1).round(&mut state).await.unwrap();
+        assert_eq!(store.quarantine_usage().await.unwrap().items, 0);
+    }
+}
