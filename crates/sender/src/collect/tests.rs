@@ -81,7 +81,7 @@ async fn a_session_without_a_policy_counts_under_the_policy_in_the_store() {
         dane: String::new(),
         used_at: now,
     };
-    store.put_policies(&[policy]).await.unwrap();
+    store.put_policies(&[policy.into()]).await.unwrap();
     let posted = formats::posted::parse(
         br#"{"policy-domain":"a.example","tls":"verified","receiving-mx-hostname":"mx.a.example","count":3}
             {"policy-domain":"b.example","tls":"none","receiving-mx-hostname":"mx.b.example"}"#,
