@@ -26,6 +26,8 @@ pub struct World {
     bogus_detector: Arc<BogusDetector>,
     /// The resolver without validation, if it is not paired with [`World::resolver`] and reloaded with that.
     unpaired: Option<Arc<Resolver>>,
+    /// The resolver without DNSSEC validation, for probing whether it tells the truth at all.
+    plain: Arc<Resolver>,
     /// The resolver without DNSSEC validation, for addresses of policy hosts.
     pub addresses: Arc<dyn Dns>,
     /// The HTTPS client for policy files.
@@ -94,6 +96,7 @@ impl World {
         // A policy host is authenticated by its certificate, whatever its address is (RFC 8461 §3.3), so its
         // addresses need no DNSSEC validation.
         let unvalidated = ResolverConfig { dnssec: Dnssec::Off, ..resolver.clone() };
+        let no_resolver = |error| no_resolver(config, error);
         let plain = Arc::new(Resolver::new(&unvalidated).map_err(no_resolver)?);
         let config_of_resolver = resolver;
         let resolver = Arc::new(Resolver::beside(&plain, &config_of_resolver).map_err(no_resolver)?);
@@ -118,7 +121,8 @@ impl World {
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,
             bogus_detector,
-            unpaired: Some(plain).filter(|_| config.dnssec != Dnssec::Validate),
+            unpaired: Some(plain.clone()).filter(|_| config.dnssec != Dnssec::Validate),
+            plain,
             addresses,
             resolver,
             trust,
@@ -148,6 +152,19 @@ impl World {
         check::Options { allow_special: config.allow_private_addresses, ..check::Options::default() }
     }
 
+    /// Fails if the resolver says that the root zone does not exist, as some networks do until one has signed in: it would say
+    /// that of every domain.
+    pub async fn check_resolver(&self, config: &Config) -> Result<(), Failure> {
+        match self.plain.probe().await {
+            Err(error) if error.is_absence() => Err(Failure::new(
+                format!("the DNS resolver {} does not tell the truth", crate::resolvers(config)),
+                "it says that the root zone does not exist, so it would say that of every domain",
+                "Some networks answer so until you have signed in with a browser. Sign in, or name another resolver:\n  [dns]\n  servers = [\"9.9.9.9:53\"]",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Builds a checker for domains. `share` lets domains with the same MX host share one session. The root zone is
     /// probed first: behind a resolver that strips DNSSEC records, every domain would seem bogus.
     pub async fn checker(
@@ -156,6 +173,7 @@ impl World {
         options: check::Options,
         share: bool,
     ) -> Result<Checker, Failure> {
+        self.check_resolver(config).await?;
         let (dns, sees_signatures) = match self.resolver.probe().await {
             Ok(Security::Secure) => (self.bogus_detector.clone() as Arc<dyn Dns>, true),
             Ok(_) | Err(DnsError::Bogus) => (self.addresses.clone(), false),
@@ -184,12 +202,15 @@ impl World {
     }
 }
 
-fn no_resolver(error: ResolverError) -> Failure {
-    Failure::usage(
-        "the DNS resolver can't be set up",
-        error,
-        "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
-    )
+fn no_resolver(config: &Config, error: ResolverError) -> Failure {
+    let remedy = match (&error, &config.trust_anchor) {
+        (ResolverError::TrustAnchor(_), Some(file)) => format!(
+            "dns.trust_anchor names {}. It takes the DNSKEY record of the root zone, as `dig . DNSKEY`, `keymgr . dnskey`, BIND's bind.keys or Unbound's root.key has it. Without the key, the IANA's trust anchor applies.",
+            file.display()
+        ),
+        _ => "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]".to_owned(),
+    };
+    Failure::usage("the DNS resolver can't be set up", error, remedy)
 }
 
 fn trust(config: &Config) -> Result<Trust, Failure> {

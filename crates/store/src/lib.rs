@@ -11,7 +11,8 @@
 //! | [`tallies`] | session counts per UTC day, from which reports are built | sending side |
 //! | [`testing_probes`] | probes of the MX hosts of policies in mode `testing` | sending side |
 //! | [`outgoing`] | reports to deliver, and their delivery results | sending side |
-//! | [`domains`] | domains added by command, and leases | receiving side |
+//! | [`domains`] | domains added by command | receiving side |
+//! | [`leases`] | which process does work that several could do | receiving side |
 //! | [`rollouts`] | the rollout state of each domain, and the journal | receiving side |
 //! | [`decisions`] | the operator's decisions about rollouts | receiving side |
 //! | [`hosting`] | served policy files, certificates, ACME accounts | receiving side |
@@ -34,6 +35,7 @@ pub mod decisions;
 pub mod domains;
 pub mod guard_probes;
 pub mod hosting;
+pub mod leases;
 mod migrations;
 pub mod notices;
 pub mod outgoing;
