@@ -1,8 +1,9 @@
 //! `sternpost status`: prints the state of each domain from the store: mode, evidence, failures, the policies that
 //! senders may cache, and the journal. It sends no queries.
 
-use crate::terminal::{marks, show};
+use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
+use formats::Mode;
 use jiff::SignedDuration;
 use operations::RolloutContext;
 use operations::store_failure;
@@ -28,7 +29,7 @@ pub struct Options {
 #[derive(serde::Serialize)]
 struct Status {
     domain: String,
-    wanted: formats::Mode,
+    wanted: Mode,
     #[serde(flatten)]
     rollout: RolloutState,
     evidence: Evidence,
@@ -42,18 +43,26 @@ struct Status {
 
 /// Prints the status of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
-    let mut all = Vec::new();
+    let context = RolloutContext::open_to_show(named).await?;
+    let (mut all, mut failed) = (Vec::new(), Vec::new());
     for spec in context.domains(&options.domains)? {
-        all.push(of(&context, &spec).await?);
+        match of(&context, &spec).await {
+            Ok(status) => all.push(status),
+            // One domain whose state can't be read does not hide the others.
+            Err(failure) => failed.push(format!("{}: {}", spec.name, failure.parts().1)),
+        }
+    }
+    for (name, why) in context.damaged.iter().filter(|_| options.domains.is_empty()) {
+        failed.push(format!("{name}: its settings can't be read: {why}"));
     }
     context.store.close().await;
     if options.json {
-        show(&format!("{}\n", serde_json::json!({ "schema": 1, "domains": all })));
+        show(&format!("{}\n", serde_json::json!({ "schema": 1, "domains": all, "unreadable": failed })));
     } else {
         show(&all.iter().map(in_words).collect::<Vec<_>>().join("\n"));
+        failed.iter().for_each(|what| say(&format!("{} {what}", marks().error)));
     }
-    Ok(Exit::Fine)
+    Ok(if failed.is_empty() { Exit::Fine } else { Exit::Unknown })
 }
 
 async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failure> {
@@ -93,6 +102,9 @@ fn in_words(status: &Status) -> String {
     };
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
     let _ = writeln!(out, "  evidence: {}", status.gate);
+    if status.rollout.mode.is_none() && status.wanted != Mode::None {
+        let _ = writeln!(out, "  next: sternpost apply {}", status.domain);
+    }
     if let Some(word) = &status.decisions.held {
         let _ = writeln!(out, "  held in testing by {}: {}", word.who, word.reason);
     }
