@@ -144,6 +144,12 @@ impl Findings {
         }
     }
 
+    fn refuses_by_dane(&self) -> bool {
+        let refuses =
+            |finding: &Finding| finding.severity == Severity::Error && finding.check.part() == Part::Dane;
+        self.all.iter().any(refuses)
+    }
+
     fn verdict(&self, domain: &DomainName, mode: Mode) -> String {
         if self.has(Check::MxNull) {
             return format!("{domain} accepts no mail, so there is nothing to protect.");
@@ -154,6 +160,15 @@ impl Findings {
         if let Some(worst) = self.all.first().filter(|worst| worst.severity == Severity::Error) {
             if mode == Mode::None && worst.check == Check::DnsServfail {
                 return format!("Could not determine whether {domain} is protected: {}.", worst.what);
+            }
+            // A domain without a policy is not protected whatever its MX hosts do, so their errors are not the reason.
+            let is_about_mx =
+                matches!(worst.check.part(), Part::Mx | Part::Match | Part::Session | Part::Tls);
+            if mode == Mode::None && is_about_mx && !self.refuses_by_dane() {
+                return format!(
+                    "{domain} is not protected: anyone on the path can strip TLS from mail to it. There is also an error: {}.",
+                    worst.what
+                );
             }
             return format!("{domain} {}: {}.", consequence(self, mode), worst.what);
         }
@@ -174,32 +189,65 @@ impl Findings {
     }
 }
 
+/// True for an error about MX hosts, their TLS or the zone, rather than about the policy.
+fn is_about_mail(finding: &Finding) -> bool {
+    finding.severity == Severity::Error
+        && matches!(
+            finding.check.part(),
+            Part::Mx
+                | Part::Match
+                | Part::Session
+                | Part::Tls
+                | Part::Dane
+                | Part::Domain
+                | Part::Dns
+                | Part::Signed
+        )
+}
+
 /// The consequence of the errors, as the predicate of the verdict.
 fn consequence(findings: &Findings, mode: Mode) -> &'static str {
-    let touches_mail = |finding: &Finding| {
-        let part = finding.check.part();
-        finding.severity == Severity::Error
-            && matches!(
-                part,
-                Part::Mx
-                    | Part::Match
-                    | Part::Session
-                    | Part::Tls
-                    | Part::Dane
-                    | Part::Domain
-                    | Part::Dns
-                    | Part::Signed
-            )
-    };
-    let refuses =
-        |finding: &Finding| finding.severity == Severity::Error && finding.check.part() == Part::Dane;
     match mode {
-        Mode::Enforce if findings.all.iter().any(touches_mail) => "is losing mail or is about to",
+        Mode::Enforce if findings.all.iter().any(is_about_mail) => "is losing mail or is about to",
         Mode::Enforce => "is protected, but has errors",
         Mode::Testing => "is not protected yet and is not ready for mode enforce",
-        Mode::None if findings.all.iter().any(refuses) => {
+        Mode::None if findings.refuses_by_dane() => {
             "is losing mail from senders that use DANE, or is about to"
         }
         Mode::None => "is not protected",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_headline_joins_no_facts_that_do_not_belong_together() {
+        let domain = DomainName::parse("example.org").unwrap();
+        let verdict = |check: Check, mode| {
+            let mut findings = Findings::default();
+            findings.add_as(
+                Severity::Error,
+                check,
+                "mx1: no connection".to_owned(),
+                String::new(),
+                [String::new(); 0],
+            );
+            findings.conclude(&domain, mode).verdict
+        };
+        assert_eq!(
+            verdict(Check::SmtpUnreachable, Mode::None),
+            "example.org is not protected: anyone on the path can strip TLS from mail to it. There is also an error: mx1: no connection."
+        );
+        // Here the error is the reason.
+        assert_eq!(
+            verdict(Check::StsTxtSyntax, Mode::None),
+            "example.org is not protected: mx1: no connection."
+        );
+        assert_eq!(
+            verdict(Check::SmtpUnreachable, Mode::Enforce),
+            "example.org is losing mail or is about to: mx1: no connection."
+        );
     }
 }

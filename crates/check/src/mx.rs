@@ -92,7 +92,11 @@ fn failed(
                          check from another network.",
                 false => "Senders try the next MX host, or retry later.",
             };
-            findings.add_as(severity, Check::SmtpUnreachable, what, why, [format!("nc -v {host} 25")]);
+            let remedy = [
+                format!("ss -ltn 'sport = :25'   # on {host}: the mail server has to listen, and the firewall to let port 25 in"),
+                format!("nc -vz {host} 25   # from another network"),
+            ];
+            findings.add_as(severity, Check::SmtpUnreachable, what, why, remedy);
         }
         Fault::Wire(_) if report.banner.is_none() => {
             findings.add(Check::SmtpBanner, what, "Senders try the next MX host, or retry later.", []);

@@ -75,6 +75,8 @@ pub struct Config {
     pub log_json: bool,
     /// `log.level`: the lowest level that is logged, such as `info`.
     pub log_level: String,
+    /// Keys of the file that were ignored, since only a newer release may know them.
+    pub warnings: Vec<String>,
     pub(crate) read: Read,
 }
 

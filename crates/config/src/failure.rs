@@ -16,6 +16,8 @@ pub enum Exit {
     Usage = 2,
     /// The command failed because of the network or the machine, so the result is unknown.
     Unknown = 3,
+    /// A signal ended the command before it was done.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {

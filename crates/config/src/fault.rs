@@ -51,7 +51,7 @@ pub fn nearest<'c>(typed: &str, candidates: impl Iterator<Item = &'c str>) -> Op
 }
 
 /// The Levenshtein distance of two texts, in characters.
-fn changes(one: &str, other: &str) -> usize {
+pub fn changes(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.chars().enumerate() {

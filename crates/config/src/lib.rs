@@ -6,9 +6,11 @@
 //!    `docs/configuration.md` use this one table.
 //! 2. `read`: parses the TOML text, checks every key and value against the table, and records the line of each value.
 //!    Its errors are `fault`s with line and column.
+//!    `members` explains errors in tables, and leaves out keys that only a newer release knows.
 //! 3. `specs`: types for tables and structured values, such as a CA, a DNS provider or a mail delivery method.
 //! 4. `hosting`, `inbox`, `mailbox`, `guard`, `reporting`, `overrides`, `owner`, `targets`: each converts the keys of its sections to types.
-//! 5. `load`: combines the sections into a [`Config`]. `consistency` then checks that the sections fit together.
+//! 5. `load`: combines the sections into a [`Config`]. `consistency` then checks that the sections fit together, `listening`
+//!    that no two roles listen at one address, and `secrets` lists the files that other users must not read.
 //!
 //! [`failure`] is the error type of all commands, pages and roles: what failed, why, and what to do. Begin reading at
 //! [`Config`].
@@ -23,14 +25,17 @@ mod guard;
 mod hosting;
 mod inbox;
 mod keys;
+mod listening;
 mod load;
 #[cfg(feature = "imap")]
 mod mailbox;
 mod maps;
+mod members;
 mod overrides;
 mod owner;
 mod read;
 mod reporting;
+mod secrets;
 mod specs;
 mod targets;
 #[cfg(test)]
@@ -43,5 +48,7 @@ pub use guard::GuardConfig;
 pub use hosting::{AdminConfig, HostConfig};
 pub use inbox::{DashboardConfig, InboxConfig};
 pub use keys::{KEYS, Key, Kind, reference};
+pub use listening::Listening;
 pub use reporting::{CollectorConfig, ReporterConfig};
+pub use secrets::Secret;
 pub use specs::{CertificateFiles, Deliver, KeyAlgorithm, KeySpec, LoginSpec, ProviderSpec, UpdateServer};

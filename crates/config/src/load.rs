@@ -92,6 +92,7 @@ impl Config {
             https_port: read.port("lab.https_port", 443),
             smtp_port: read.port("lab.smtp_port", 25),
             file,
+            warnings: read.warnings.clone(),
             read,
         };
         consistency::check(&config)?;

@@ -4,6 +4,7 @@
 use crate::failure::Failure;
 use crate::fault::{Fault, fault, kind_of, nearest};
 use crate::keys::answers::{DEFAULT_LEVELS, TESTING_LEVELS};
+use crate::members::{ignored, misspelled};
 use crate::overrides;
 use formats::tls_policy::Level;
 use sender::answer::Settings;
@@ -21,7 +22,7 @@ const MEMBERS: [&str; 4] = ["tlsrpt", "testing_level", "default_level", "overrid
 const MAX_NAME_BYTES: usize = 64;
 
 /// Validates the tables of the file and returns them unchanged.
-pub fn validate(text: &str, tables: &DeTable<'_>) -> Result<Value, Fault> {
+pub fn validate(text: &str, tables: &DeTable<'_>, warnings: &mut Vec<String>) -> Result<Value, Fault> {
     let mut validated = toml::Table::new();
     for (name, table) in tables {
         check_name(text, name.span(), name.get_ref())?;
@@ -30,7 +31,7 @@ pub fn validate(text: &str, tables: &DeTable<'_>) -> Result<Value, Fault> {
             let remedy = format!("Write it as\n  [answers.maps.{}]", name.get_ref());
             return Err(fault(text, table.span(), what, &remedy));
         };
-        validated.insert(name.get_ref().to_string(), one(text, members)?);
+        validated.insert(name.get_ref().to_string(), one(text, name.get_ref(), members, warnings)?);
     }
     Ok(Value::Table(validated))
 }
@@ -48,18 +49,23 @@ fn check_name(text: &str, span: Range<usize>, name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn one(text: &str, members: &DeTable<'_>) -> Result<Value, Fault> {
+fn one(text: &str, map: &str, members: &DeTable<'_>, warnings: &mut Vec<String>) -> Result<Value, Fault> {
     let mut validated = toml::Table::new();
     for (name, value) in members {
+        let key_span = name.span();
         let name = name.get_ref().as_ref();
         let value = match (name, value.get_ref()) {
             ("tlsrpt", DeValue::Boolean(on)) => Value::Boolean(*on),
             ("testing_level", DeValue::String(word)) => level(text, value, word, TESTING_LEVELS)?,
             ("default_level", DeValue::String(word)) => level(text, value, word, DEFAULT_LEVELS)?,
-            ("override", DeValue::Array(items)) => overrides::validate_all(text, items)?,
+            ("override", DeValue::Array(items)) => overrides::validate_all(text, items, warnings)?,
             (known, other) if MEMBERS.contains(&known) => {
                 let what = format!("{known} is {}", kind_of(other));
                 return Err(fault(text, value.span(), what, "See `sternpost config reference`"));
+            }
+            (unknown, _) if misspelled(unknown, MEMBERS.into_iter()).is_none() => {
+                warnings.push(ignored(text, &key_span, &format!("{unknown} in [answers.maps.{map}]")));
+                continue;
             }
             (unknown, _) => {
                 let near = nearest(unknown, MEMBERS.into_iter());

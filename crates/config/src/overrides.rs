@@ -3,6 +3,7 @@
 
 use crate::failure::Failure;
 use crate::fault::{Fault, fault, kind_of, nearest};
+use crate::members::{ignored, misspelled};
 use formats::Policy;
 use formats::tls_policy::{Answer, Level, pattern_of_match};
 use sender::answer::overrides::{Overrides, Rule, Scope};
@@ -15,9 +16,13 @@ use toml::{Spanned, Value};
 const MEMBERS: [&str; 5] = ["domain", "answer", "policy_file", "skip_mta_sts", "skip_dane"];
 
 /// Validates a list of tables of the file and returns it unchanged.
-pub fn validate_all(text: &str, items: &[Spanned<DeValue<'_>>]) -> Result<Value, Fault> {
+pub fn validate_all(
+    text: &str,
+    items: &[Spanned<DeValue<'_>>],
+    warnings: &mut Vec<String>,
+) -> Result<Value, Fault> {
     let one = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
-        DeValue::Table(table) => validate(text, item.span(), table),
+        DeValue::Table(table) => validate(text, item.span(), table, warnings),
         _ => {
             let what = "the list of overrides contains a value that is not a table".to_owned();
             Err(fault(text, item.span(), what, "Write one [[answers.override]] for each domain"))
@@ -27,9 +32,15 @@ pub fn validate_all(text: &str, items: &[Spanned<DeValue<'_>>]) -> Result<Value,
 }
 
 /// Validates one table of the file and returns it unchanged.
-fn validate(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Result<Value, Fault> {
+fn validate(
+    text: &str,
+    span: Range<usize>,
+    table: &DeTable<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Fault> {
     let mut validated = toml::Table::new();
     for (name, value) in table {
+        let key_span = name.span();
         let wrong = |what: String, remedy: &str| fault(text, value.span(), what, remedy);
         let name = name.get_ref().as_ref();
         let value = match (name, value.get_ref()) {
@@ -55,6 +66,10 @@ fn validate(text: &str, span: Range<usize>, table: &DeTable<'_>) -> Result<Value
                     format!("{known} is {}", kind_of(other)),
                     "See `sternpost config reference`",
                 ));
+            }
+            (unknown, _) if misspelled(unknown, MEMBERS.into_iter()).is_none() => {
+                warnings.push(ignored(text, &key_span, &format!("{unknown} in [[answers.override]]")));
+                continue;
             }
             (unknown, _) => {
                 let near = nearest(unknown, MEMBERS.into_iter());

@@ -6,6 +6,7 @@ use crate::fault::{Fault, fault, kind_of, line_and_column, nearest};
 use crate::keys::{KEYS, Key, Kind};
 #[cfg(feature = "imap")]
 use crate::mailbox::MailboxSpec;
+use crate::members::{ignored, line_of, misspelled, tables};
 use crate::specs::{AuthoritySpec, CertificateFiles, Deliver, KeySpec, ProviderSpec, UpdateServer};
 use crate::targets::TargetSpec;
 use crate::{maps, overrides, owner};
@@ -14,12 +15,11 @@ use formats::tlsrpt_record::{HttpsUrl, MailAddress};
 use net::smtp::Helo;
 use receiver::domain::DomainSpec;
 use sender::serve::listen::Address;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
 /// The validated values by key, each with its line number, and the sections present in the file.
@@ -27,6 +27,8 @@ use toml::{Spanned, Value};
 pub struct Read {
     values: Values,
     sections: BTreeSet<String>,
+    /// Keys that were ignored, since only a newer release may know them.
+    pub warnings: Vec<String>,
 }
 
 impl Read {
@@ -34,8 +36,10 @@ impl Read {
         let table = DeTable::parse(text).map_err(|error| {
             fault(text, error.span().unwrap_or_default(), error.message().replace('\n', ", "), "")
         })?;
-        let mut read = Self { values: BTreeMap::new(), sections: BTreeSet::new() };
+        let mut read = Self { values: BTreeMap::new(), sections: BTreeSet::new(), warnings: Vec::new() };
         walk(text, table.get_ref(), "", &mut read)?;
+        // The library sorts tables by name.
+        read.warnings.sort_by_key(|warning| line_of(warning));
         Ok(read)
     }
 
@@ -104,7 +108,7 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Resul
             .iter()
             .any(|key| key.path.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
         if let Some(key) = KEYS.iter().find(|key| key.path == path) {
-            let validated = validate(text, key, value)?;
+            let validated = validate(text, key, value, &mut read.warnings)?;
             read.values.insert(key.path, (validated, line_and_column(text, name.span().start).0));
         } else if is_section {
             let DeValue::Table(inner) = value.get_ref() else {
@@ -118,10 +122,29 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Resul
             read.sections.insert(path.clone());
             walk(text, inner, &path, read)?;
         } else {
-            return Err(unknown(text, name.span(), &path));
+            if is_misspelled(&path) {
+                return Err(unknown(text, name.span(), &path));
+            }
+            read.warnings.push(ignored(text, &name.span(), &path));
         }
     }
     Ok(())
+}
+
+/// True if a known key or section is spelled nearly like `path`. A key in a section resembles only those of its section, and
+/// those of the same name in another one.
+fn is_misspelled(path: &str) -> bool {
+    match path.rsplit_once('.') {
+        None => {
+            let heads = KEYS.iter().map(|key| key.path.split('.').next().unwrap_or_default());
+            misspelled(path, heads).is_some()
+                || KEYS.iter().any(|key| key.path.rsplit('.').next() == Some(path))
+        }
+        Some((section, name)) => {
+            let below = |key: &Key| key.path.strip_prefix(section)?.strip_prefix('.')?.split('.').next();
+            misspelled(name, KEYS.iter().filter_map(below)).is_some()
+        }
+    }
 }
 
 /// The error for an unknown key, with the closest known one.
@@ -136,7 +159,12 @@ fn unknown(text: &str, span: Range<usize>, path: &str) -> Fault {
 }
 
 /// Checks that a value is of the key's kind, and converts it.
-fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
+fn validate(
+    text: &str,
+    key: &Key,
+    value: &Spanned<DeValue<'_>>,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Fault> {
     let wrong = |what: String| {
         fault(text, value.span(), what, &format!("{} takes {}", key.path, key.kind.expected()))
     };
@@ -146,8 +174,10 @@ fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value
         (Kind::Choice(words), DeValue::String(word)) if words.contains(&word.as_ref()) => {
             Ok(Value::String(word.to_string()))
         }
-        (Kind::Choice(_), DeValue::String(word)) => {
-            Err(wrong(format!("{word:?} is not a valid value of {}", key.path)))
+        (Kind::Choice(words), DeValue::String(word)) => {
+            let near = nearest(word, words.iter().copied()).map(|near| format!(". Did you mean {near:?}?"));
+            let remedy = format!("{} takes {}{}", key.path, key.kind.expected(), near.unwrap_or_default());
+            Err(fault(text, value.span(), format!("{word:?} is not a valid value of {}", key.path), &remedy))
         }
         (Kind::Port, DeValue::Integer(port)) => match i64::from_str_radix(port.as_str(), port.radix()) {
             Ok(number @ 1..=65_535) => Ok(Value::Integer(number)),
@@ -200,13 +230,17 @@ fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value
             },
             || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
-        (Kind::Overrides, DeValue::Array(items)) => overrides::validate_all(text, items),
-        (Kind::Maps, DeValue::Table(tables)) => maps::validate(text, tables),
-        (Kind::Domains, DeValue::Array(items)) => tables::<DomainSpec>(text, key, items),
-        (Kind::Updates, DeValue::Array(items)) => tables::<UpdateServer>(text, key, items),
-        (Kind::Authorities, DeValue::Array(items)) => tables::<AuthoritySpec>(text, key, items),
-        (Kind::CertificateFiles, DeValue::Array(items)) => tables::<CertificateFiles>(text, key, items),
-        (Kind::Providers, DeValue::Array(items)) => tables::<ProviderSpec>(text, key, items),
+        (Kind::Overrides, DeValue::Array(items)) => overrides::validate_all(text, items, warnings),
+        (Kind::Maps, DeValue::Table(tables)) => maps::validate(text, tables, warnings),
+        (Kind::Domains, DeValue::Array(items)) => tables::<DomainSpec>(text, key.path, items, warnings),
+        (Kind::Updates, DeValue::Array(items)) => tables::<UpdateServer>(text, key.path, items, warnings),
+        (Kind::Authorities, DeValue::Array(items)) => {
+            tables::<AuthoritySpec>(text, key.path, items, warnings)
+        }
+        (Kind::CertificateFiles, DeValue::Array(items)) => {
+            tables::<CertificateFiles>(text, key.path, items, warnings)
+        }
+        (Kind::Providers, DeValue::Array(items)) => tables::<ProviderSpec>(text, key.path, items, warnings),
         (Kind::Name, DeValue::String(name)) => match DomainName::parse(name) {
             Ok(_) => Ok(Value::String(name.to_string())),
             Err(error) => Err(wrong(format!("{name:?}: {error}"))),
@@ -262,12 +296,16 @@ fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value
             },
             || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
-        (Kind::DkimKeys, DeValue::Array(items)) => tables::<KeySpec>(text, key, items),
-        (Kind::DkimKeys, DeValue::Table(_)) => tables::<KeySpec>(text, key, std::slice::from_ref(value)),
+        (Kind::DkimKeys, DeValue::Array(items)) => tables::<KeySpec>(text, key.path, items, warnings),
+        (Kind::DkimKeys, DeValue::Table(_)) => {
+            tables::<KeySpec>(text, key.path, std::slice::from_ref(value), warnings)
+        }
         #[cfg(feature = "imap")]
-        (Kind::Mailboxes, DeValue::Array(items)) => tables::<MailboxSpec>(text, key, items),
+        (Kind::Mailboxes, DeValue::Array(items)) => tables::<MailboxSpec>(text, key.path, items, warnings),
         #[cfg(feature = "imap")]
-        (Kind::Mailboxes, DeValue::Table(_)) => tables::<MailboxSpec>(text, key, std::slice::from_ref(value)),
+        (Kind::Mailboxes, DeValue::Table(_)) => {
+            tables::<MailboxSpec>(text, key.path, std::slice::from_ref(value), warnings)
+        }
         // A build that reads no mailbox rejects any.
         #[cfg(not(feature = "imap"))]
         (Kind::Mailboxes, DeValue::Array(_) | DeValue::Table(_)) => Ok(Value::Boolean(true)),
@@ -282,6 +320,18 @@ fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value
             _ => Err(wrong(format!("{path:?} is not a valid URL path"))),
         },
         (Kind::Text, DeValue::String(word)) if !word.is_empty() => Ok(Value::String(word.to_string())),
+        (kind, DeValue::Table(_)) if kind.is_list_of_tables() => Err(fault(
+            text,
+            value.span(),
+            format!("[{}] is a single table", key.path),
+            &format!("Write [[{}]], with two brackets", key.path),
+        )),
+        (kind, other) if kind.is_list_of_tables() => Err(fault(
+            text,
+            value.span(),
+            format!("{} is {}", key.path, kind_of(other)),
+            &format!("Write one [[{}]] for each; `sternpost config reference` describes it", key.path),
+        )),
         (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
     }
 }
@@ -289,23 +339,6 @@ fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value
 /// True for a non-empty path segment of letters, digits, `-` and `_`.
 fn is_segment(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
-}
-
-/// Validates a list of tables of type `T`. An error carries the position of the faulty member.
-fn tables<T: DeserializeOwned>(
-    text: &str,
-    key: &Key,
-    items: &[Spanned<DeValue<'_>>],
-) -> Result<Value, Fault> {
-    let one = |item: &Spanned<DeValue<'_>>| {
-        let wrong = |error: toml::de::Error| {
-            let remedy = format!("[[{}]] takes {}", key.path, key.kind.expected());
-            fault(text, error.span().unwrap_or(item.span()), error.message().replace('\n', ", "), &remedy)
-        };
-        T::deserialize(ValueDeserializer::from(item.clone())).map_err(wrong)?;
-        Value::deserialize(ValueDeserializer::from(item.clone())).map_err(wrong)
-    };
-    Ok(Value::Array(items.iter().map(one).collect::<Result<_, _>>()?))
 }
 
 /// Validates a list of strings. `is_good` accepts an item, `bad` describes a rejected one, `no_text` another type.

@@ -56,7 +56,8 @@ fn an_unknown_key_error_names_its_position_and_the_closest_known_key() {
     assert!(error.starts_with("error: s.toml, line 2, column 1: unknown key \"dns.servrs\""), "{error}");
     assert!(error.contains("Did you mean dns.servers?"), "{error}");
     assert!(error_of("[dnss]\n").contains("Did you mean [dns]?"));
-    assert!(error_of("[qqqqqqqq]\n").contains("config reference"));
+    assert!(error_of("listen = []\n").contains("config reference"));
+    assert_eq!(Config::parse("[qqqqqqqq]\n", None).unwrap().warnings.len(), 1);
 }
 
 #[test]

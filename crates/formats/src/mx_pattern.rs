@@ -7,7 +7,7 @@ use std::fmt;
 /// An `mx` value: a host name, or `*.` followed by a host name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum MxPattern {
-    /// Matches this host only.
+    /// Matches this host only. Create it with [`MxPattern::exact`] or [`MxPattern::parse`], so that it can be read again.
     Exact(DomainName),
     /// Matches all hosts that have exactly one more label than this name.
     Wildcard(DomainName),
@@ -56,6 +56,15 @@ impl MxPattern {
             _ => MxPatternError::Domain(error),
         })?;
         Ok(if wildcard { Self::Wildcard(name) } else { Self::Exact(name) })
+    }
+
+    /// The pattern that matches this host only. Fails for a name that a policy can't contain, although MX records may: one
+    /// with an underscore.
+    pub fn exact(host: &DomainName) -> Result<Self, MxPatternError> {
+        match memchr::memchr(b'_', host.as_str().as_bytes()) {
+            Some(_) => Err(MxPatternError::Underscore),
+            None => Ok(Self::Exact(host.clone())),
+        }
     }
 
     /// True if the pattern matches `host`, the name in the MX record.
@@ -159,6 +168,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_host_of_an_mx_record_becomes_a_pattern_that_can_be_read_again_or_none(text in "\\PC{1,30}|[a-zA-Z0-9_.-]{1,30}") {
+            if let Ok(host) = DomainName::parse(&text) {
+                match MxPattern::exact(&host) {
+                    Ok(pattern) => prop_assert_eq!(MxPattern::parse(&pattern.to_string()), Ok(pattern)),
+                    Err(error) => prop_assert_eq!(MxPattern::parse(host.as_str()), Err(error)),
+                }
+            }
+        }
+
         #[test]
         fn a_printed_pattern_parses_to_itself(text in "(\\*\\.)?[a-z0-9]{1,8}(\\.[a-z][a-z0-9]{0,7}){1,3}") {
             let pattern = MxPattern::parse(&text).unwrap();

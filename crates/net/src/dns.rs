@@ -14,6 +14,7 @@ mod resolver;
 mod resolver_config;
 mod servers;
 mod sockets;
+mod trust_anchor;
 mod unsigned;
 pub mod update;
 

@@ -13,6 +13,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod inbox;
+mod leases;
+pub mod mx_losses;
 pub mod opened_report;
 pub mod promotion;
 mod publishers;
@@ -20,4 +22,7 @@ pub mod report_removal;
 mod rollout_context;
 pub mod world;
 
-pub use rollout_context::{APPLY_LEASE, Removal, RolloutContext, apply_failure, holder, store_failure};
+pub use leases::APPLY_LEASE;
+pub use rollout_context::{
+    Removal, RolloutContext, apply_failure, holder, open_failure, resolvers, store_failure,
+};

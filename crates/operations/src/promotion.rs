@@ -30,6 +30,8 @@ pub async fn allow(
     reason: Option<&str>,
 ) -> Result<Result<String, Refusal>, Failure> {
     let name = &spec.name;
+    // A blank reason is none.
+    let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
     let rollout = context.rollout(name).await?;
     if let Some(refusal) = not_yet(spec, &rollout) {
         return Ok(Err(refusal));

@@ -126,6 +126,8 @@ fn replacement(change: &Change) -> Replacement {
     match &change.records {
         Records::Txt(value) => Replacement::Txt { prefix, value: Some(value.clone()) },
         Records::NoTxt => Replacement::Txt { prefix, value: None },
+        // No change is made of it: see `Change::of`.
+        Records::Place(PolicyHostAt::Operator) => Replacement::Addresses(Vec::new()),
         Records::Place(PolicyHostAt::Alias(name)) => Replacement::Alias(name.clone()),
         Records::Place(PolicyHostAt::Addresses(all)) => Replacement::Addresses(all.clone()),
     }

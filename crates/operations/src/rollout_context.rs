@@ -6,7 +6,6 @@ use config::failure::Failure;
 use config::{Config, ProviderSpec, fits};
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
-use net::clock::later;
 use net::dns::AuthoritativeServers;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::DnsPublisher;
@@ -18,6 +17,7 @@ use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use store::leases::LeaseHolder;
 use store::{Store, StoreError};
 
 /// Gives access to everything that operations on domains need.
@@ -30,32 +30,65 @@ pub struct RolloutContext {
     pub world: Arc<World>,
     /// All domains of the configuration file and the store.
     pub known: Vec<DomainSpec>,
+    /// Domains of the store whose settings can't be read, each with the reason.
+    pub damaged: Vec<(String, String)>,
     /// The operator's decisions, by domain name.
     decided: BTreeMap<String, Decisions>,
+    /// This context's name for leases.
+    pub(crate) holder: String,
+    /// The folder of an empty store that is removed with the context; `None` if the store is the configured one.
+    _scratch: Option<tempfile::TempDir>,
 }
 
 impl RolloutContext {
     /// Loads the configuration and opens the store. `named` is the configuration file given on the command line.
     pub async fn open(named: Option<&Path>) -> Result<Self, Failure> {
         let config = Config::load(named)?;
-        let store = Store::open(&config.store).await.map_err(|error| {
-            let remedy = "The folder must exist and be writable; run this command as the user that `sternpost serve` runs as.";
-            Failure::usage(format!("the store {} can't be used", config.store.display()), error, remedy)
-        })?;
+        let store = Store::open(&config.store).await.map_err(|error| open_failure(&config.store, &error))?;
         let world = Arc::new(World::new(&config)?);
         Self::at(config, store, world).await
     }
 
+    /// As [`Self::open`], for a command that only shows something: it creates no store. Where none exists, the context has an
+    /// empty one in a temporary folder.
+    pub async fn open_to_show(named: Option<&Path>) -> Result<Self, Failure> {
+        let config = Config::load(named)?;
+        if std::fs::exists(&config.store).unwrap_or(true) {
+            return Self::open(named).await;
+        }
+        let folder = tempfile::tempdir()
+            .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
+        let path = folder.path().join("sternpost.db");
+        let store = Store::open(&path).await.map_err(|error| open_failure(&path, &error))?;
+        let world = Arc::new(World::new(&config)?);
+        Ok(Self { _scratch: Some(folder), ..Self::at(config, store, world).await? })
+    }
+
     /// Creates a context from an open store and existing clients.
     pub async fn at(config: Config, store: Store, world: Arc<World>) -> Result<Self, Failure> {
-        let mut context = Self { known: Vec::new(), decided: BTreeMap::new(), config, store, world };
+        let mut context = Self {
+            known: Vec::new(),
+            damaged: Vec::new(),
+            decided: BTreeMap::new(),
+            holder: holder(),
+            _scratch: None,
+            config,
+            store,
+            world,
+        };
         context.learn().await?;
         Ok(context)
     }
 
     /// Reloads the domains and decisions from the store. Fails when a domain is both in the file and in the store.
     pub async fn learn(&mut self) -> Result<(), Failure> {
-        let added: Vec<DomainSpec> = self.store.domains().await.map_err(|error| store_failure(&error))?;
+        let (mut added, mut damaged): (Vec<DomainSpec>, _) = (Vec::new(), Vec::new());
+        for (name, spec) in self.store.domains().await.map_err(|error| store_failure(&error))? {
+            match spec {
+                Ok(spec) => added.push(spec),
+                Err(error) => damaged.push((name, error.to_string())),
+            }
+        }
         if let Some(twice) = added.iter().find(|spec| self.is_in_file(&spec.name)) {
             return Err(Failure::usage(
                 format!("{} is in the configuration file and in the store", twice.name),
@@ -67,8 +100,18 @@ impl RolloutContext {
             ));
         }
         self.known = [self.config.domains.clone(), added].concat();
-        let decided = self.store.all_decisions().await.map_err(|error| store_failure(&error))?;
-        self.decided = decided.into_iter().collect();
+        self.decided.clear();
+        for (name, decisions) in self.store.all_decisions().await.map_err(|error| store_failure(&error))? {
+            match decisions {
+                Ok(decisions) => drop(self.decided.insert(name, decisions)),
+                // What was decided is not known, so nothing is done to the domain.
+                Err(error) => {
+                    self.known.retain(|spec| spec.name.as_str() != name);
+                    damaged.push((name, error.to_string()));
+                }
+            }
+        }
+        self.damaged = damaged;
         Ok(())
     }
 
@@ -144,6 +187,10 @@ impl RolloutContext {
     /// The settings of a known domain; fails when the domain is unknown.
     pub fn find(&self, name: &DomainName) -> Result<DomainSpec, Failure> {
         self.known.iter().find(|spec| spec.name == *name).cloned().ok_or_else(|| {
+            if let Some((_, why)) = self.damaged.iter().find(|(damaged, _)| damaged == name.as_str()) {
+                let remedy = format!("A newer release may have written them. To set the domain up again:\n  sternpost domains remove --although-bound {name}\n  sternpost domains add {name}");
+                return Failure::usage(format!("the settings of {name} can't be read"), why, remedy);
+            }
             let names = || self.known.iter().take(10).map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
             let remedy = match self.known.is_empty() {
                 true => format!("Add it with `sternpost init {name} >> sternpost.toml`, or `sternpost domains add {name}`."),
@@ -239,18 +286,6 @@ impl RolloutContext {
         })
     }
 
-    /// Acquires or renews the lease on a domain for this process; false while another process holds it.
-    pub async fn hold(&self, name: &DomainName) -> Result<bool, Failure> {
-        let now = self.world.clock.now();
-        let held = self.store.lease(&lease(name), &holder(), now, later(now, APPLY_LEASE)).await;
-        held.map_err(|error| store_failure(&error))
-    }
-
-    /// Releases the lease on a domain.
-    pub async fn release(&self, name: &DomainName) -> Result<(), Failure> {
-        self.store.release(&lease(name), &holder()).await.map_err(|error| store_failure(&error))
-    }
-
     /// Whether enforcement was approved, by the operator or by evidence.
     pub fn permit(rollout: &RolloutState) -> Permit {
         if rollout.approved.is_some() { Permit::Enforce } else { Permit::Testing }
@@ -322,17 +357,23 @@ pub enum Removal {
 /// How far back reports and probes count as evidence.
 const EVIDENCE_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 400);
 
-/// Duration of the lease on a domain, renewed with each step.
-pub const APPLY_LEASE: SignedDuration = SignedDuration::from_mins(15);
-
-fn lease(name: &DomainName) -> String {
-    format!("rollout {name}")
+/// A new name for leases, which says which process holds them.
+pub fn holder() -> String {
+    LeaseHolder::new().to_string()
 }
 
-/// This process's name for leases, unique among all that share the store.
-pub fn holder() -> String {
-    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{} {}", machine.trim(), std::process::id())
+/// Describes to the operator why the store can't be opened.
+pub fn open_failure(path: &Path, error: &StoreError) -> Failure {
+    let why = match error {
+        // The path is in the first part of the failure.
+        StoreError::Open { why, .. } | StoreError::Broken { why, .. } => why.clone(),
+        other => other.to_string(),
+    };
+    Failure::usage(
+        format!("the store {} can't be opened", path.display()),
+        why,
+        "The folder must exist and be writable; run this command as the user that `sternpost serve` runs as.\nSet another path with\n  store = \"sqlite:/var/lib/sternpost/sternpost.db\"",
+    )
 }
 
 /// Describes a failure of the store to the operator.
@@ -340,18 +381,36 @@ pub fn store_failure(error: &StoreError) -> Failure {
     Failure::new("the store fails", error, "The disk may be full, or the file locked by another program.")
 }
 
-/// Describes a failure to plan or apply to the operator.
-pub fn apply_failure(domain: &DomainName, error: &ApplyError) -> Failure {
+/// Describes a failure to plan or apply to the operator. A failed lookup is described with the resolvers that were asked.
+pub fn apply_failure(domain: &DomainName, config: &Config, error: &ApplyError) -> Failure {
     let remedy = match error {
-        ApplyError::Dns(_) => {
-            "Nothing was changed, since a plan requires complete DNS data. Check the network and [dns] servers, then run it again."
-        }
+        ApplyError::Dns(_) => format!(
+            "Nothing was changed, since a plan requires complete DNS data. The resolver is {}; the zone's own name servers are asked too.\nSee what a name server answers with `dig +dnssec`, then run it again.",
+            resolvers(config)
+        ),
         ApplyError::Publish(_) => {
-            "Fix the cause, then run `sternpost apply` again: it resumes where it stopped."
+            "Fix the cause, then run `sternpost apply` again: it resumes where it stopped.".to_owned()
         }
         ApplyError::Hosting(..) | ApplyError::Store(_) | ApplyError::NotSeen { .. } => {
-            "Run `sternpost apply` again: it resumes where it stopped."
+            "Run `sternpost apply` again: it resumes where it stopped.".to_owned()
         }
     };
     Failure::new(domain.to_string(), error, remedy)
+}
+
+/// The resolvers of a configuration, in words.
+pub fn resolvers(config: &Config) -> String {
+    let listed: Vec<String> = config.dns_servers.iter().map(ToString::to_string).collect();
+    match listed.is_empty() {
+        false => format!("{} ([dns] servers)", listed.join(" and ")),
+        true => {
+            let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+            let named: Vec<&str> = named.map(str::trim).take(3).collect();
+            match named.is_empty() {
+                true => "that of /etc/resolv.conf".to_owned(),
+                false => format!("{} (/etc/resolv.conf)", named.join(" and ")),
+            }
+        }
+    }
 }

@@ -28,6 +28,8 @@ pub struct World {
     unpaired: Option<Arc<Resolver>>,
     /// True if the resolvers are those of `/etc/resolv.conf`.
     uses_system_servers: bool,
+    /// The resolver without DNSSEC validation, for probing whether it tells the truth at all.
+    plain: Arc<Resolver>,
     /// The resolver without DNSSEC validation, for addresses of policy hosts.
     pub addresses: Arc<dyn Dns>,
     /// The HTTPS client for policy files.
@@ -98,6 +100,7 @@ impl World {
         // A policy host is authenticated by its certificate, whatever its address is (RFC 8461 §3.3), so its
         // addresses need no DNSSEC validation.
         let unvalidated = ResolverConfig { dnssec: Dnssec::Off, ..resolver.clone() };
+        let no_resolver = |error| no_resolver(config, error);
         let system = SystemServers::read_for(&resolver.servers).map_err(no_resolver)?;
         let plain = Arc::new(Resolver::using(&unvalidated, system.as_ref()).map_err(no_resolver)?);
         let config_of_resolver = resolver;
@@ -124,8 +127,9 @@ impl World {
             mail: Arc::new(Client::new(client, clock.clone()).map_err(tls)?),
             dns,
             bogus_detector,
-            unpaired: Some(plain).filter(|_| config.dnssec != Dnssec::Validate),
+            unpaired: Some(plain.clone()).filter(|_| config.dnssec != Dnssec::Validate),
             uses_system_servers: config_of_resolver.servers.is_empty(),
+            plain,
             addresses,
             resolver,
             trust,
@@ -160,6 +164,19 @@ impl World {
         check::Options { allow_special: config.allow_private_addresses, ..check::Options::default() }
     }
 
+    /// Fails if the resolver says that the root zone does not exist, as some networks do until one has signed in: it would say
+    /// that of every domain.
+    pub async fn check_resolver(&self, config: &Config) -> Result<(), Failure> {
+        match self.plain.probe().await {
+            Err(error) if error.is_absence() => Err(Failure::new(
+                format!("the DNS resolver {} does not tell the truth", crate::resolvers(config)),
+                "it says that the root zone does not exist, so it would say that of every domain",
+                "Some networks answer so until you have signed in with a browser. Sign in, or name another resolver:\n  [dns]\n  servers = [\"9.9.9.9:53\"]",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Builds a checker for domains. `share` lets domains with the same MX host share one session. The root zone is
     /// probed first: behind a resolver that strips DNSSEC records, every domain would seem bogus.
     pub async fn checker(
@@ -168,6 +185,7 @@ impl World {
         options: check::Options,
         share: bool,
     ) -> Result<Checker, Failure> {
+        self.check_resolver(config).await?;
         let (dns, sees_signatures) = match self.resolver.probe().await {
             Ok(Security::Secure) => (self.bogus_detector.clone() as Arc<dyn Dns>, true),
             Ok(_) | Err(DnsError::Bogus) => (self.addresses.clone(), false),
@@ -196,12 +214,15 @@ impl World {
     }
 }
 
-fn no_resolver(error: ResolverError) -> Failure {
-    Failure::usage(
-        "the DNS resolver can't be set up",
-        error,
-        "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
-    )
+fn no_resolver(config: &Config, error: ResolverError) -> Failure {
+    let remedy = match (&error, &config.trust_anchor) {
+        (ResolverError::TrustAnchor(_), Some(file)) => format!(
+            "dns.trust_anchor names {}. It takes the DNSKEY record of the root zone, as `dig . DNSKEY`, `keymgr . dnskey`, BIND's bind.keys or Unbound's root.key has it. Without the key, the IANA's trust anchor applies.",
+            file.display()
+        ),
+        _ => "Name one in the configuration:\n  [dns]\n  servers = [\"127.0.0.1:53\"]".to_owned(),
+    };
+    Failure::usage("the DNS resolver can't be set up", error, remedy)
 }
 
 fn trust(config: &Config) -> Result<Trust, Failure> {

@@ -119,7 +119,11 @@ impl DomainSpec {
             max_age_enforce: self.max_age.enforce,
             max_age_before: self.max_age.before,
             rua: self.rua.clone(),
-            policy_host: place.filter(|_| self.host == HostedBy::Sternpost),
+            policy_host: match self.host {
+                HostedBy::Sternpost => place,
+                HostedBy::Static => Some(PolicyHostAt::Operator),
+                HostedBy::Elsewhere => None,
+            },
             delegated_to: zone.filter(|_| self.delegated),
         }
     }

@@ -161,15 +161,17 @@ fn server_guide(platform: Platform, name: &str, pages: &[Page], folder: &Path) -
             ),
         ),
     };
-    let mut out = format!("# Policies served by {server}\n\n1. Include the sites:\n\n{how}\n\n");
-    let _ = writeln!(out, "2. Point each name to this server:\n");
+    let mut out = format!("# Policies served by {server}\n\n1. Point each name to this server:\n\n");
     for page in pages {
         let _ = writeln!(out, "        mta-sts.{}. 300 IN A YOUR-ADDRESS", page.domain);
     }
+    let mut include = 2;
     if platform != Platform::Caddy {
+        include = 3;
         let _ = writeln!(
             out,
-            "\n3. Get a certificate for each name, before you include the sites, and have it renewed automatically:\n"
+            "\n2. Get a certificate for each name, and have it renewed automatically. {server} does not start with a site whose\n\
+             \x20  certificate is missing, so this comes before the sites:\n"
         );
         for page in pages {
             let _ = writeln!(
@@ -179,6 +181,7 @@ fn server_guide(platform: Platform, name: &str, pages: &[Page], folder: &Path) -
             );
         }
     }
+    let _ = writeln!(out, "\n{include}. Include the sites:\n\n{how}");
     let _ = writeln!(
         out,
         "\nEach name has a site of its own, with its own certificate, and nothing redirects: senders accept status 200 and\n\
@@ -273,6 +276,24 @@ mod tests {
             paths(Platform::Nginx, &["a.example", "b.example"]),
             ["a.example/mta-sts.txt", "b.example/mta-sts.txt", "nginx.conf", GUIDE]
         );
+    }
+
+    #[test]
+    fn the_steps_of_a_guide_are_in_the_order_that_works() {
+        for platform in [Platform::Nginx, Platform::Caddy, Platform::Apache] {
+            let files = files(platform, &[page("a.example")], Path::new("/srv/x"));
+            let guide = &files.iter().find(|file| file.path == Path::new(GUIDE)).unwrap().content;
+            let steps: Vec<&str> = guide.lines().filter(|line| line.starts_with(char::is_numeric)).collect();
+            let expected: &[&str] = match platform {
+                Platform::Caddy => &["1. Point", "2. Include"],
+                _ => &["1. Point", "2. Get a certificate", "3. Include"],
+            };
+            assert!(
+                steps.len() == expected.len()
+                    && steps.iter().zip(expected).all(|(step, begin)| step.starts_with(begin)),
+                "{guide}"
+            );
+        }
     }
 
     #[test]

@@ -60,6 +60,8 @@ impl Change {
     /// steps that change no record. Fails when a name or value is too long.
     pub fn of(wanted: &DesiredState, step: &Step) -> Result<Option<Self>, PublishError> {
         let (label, records) = match step {
+            // Only the operator knows the address.
+            Step::PointPolicyHost(PolicyHostAt::Operator) => return Ok(None),
             Step::PointPolicyHost(place) => ("mta-sts", Records::Place(place.clone())),
             Step::AskForReports(record) => ("_smtp._tls", Records::Txt(record.to_string())),
             Step::Announce(id) => ("_mta-sts", Records::Txt(StsRecord::new(id.clone()).to_string())),
@@ -95,7 +97,7 @@ impl Change {
     fn data(&self) -> Vec<(&'static str, String)> {
         match &self.records {
             Records::Txt(value) => vec![("TXT", format!("\"{value}\""))],
-            Records::NoTxt => Vec::new(),
+            Records::NoTxt | Records::Place(PolicyHostAt::Operator) => Vec::new(),
             Records::Place(PolicyHostAt::Alias(target)) => vec![("CNAME", format!("{target}."))],
             Records::Place(PolicyHostAt::Addresses(all)) => {
                 let kind = |address: &std::net::IpAddr| if address.is_ipv4() { "A" } else { "AAAA" };
@@ -103,6 +105,14 @@ impl Change {
             }
         }
     }
+}
+
+/// Examples of the record that points `mta-sts` to the operator's own web server or platform, of which one is needed.
+pub fn own_host_lines(domain: &DomainName) -> Vec<String> {
+    vec![
+        format!("mta-sts.{domain}. {TTL} IN A ADDRESS-OF-YOUR-WEB-SERVER"),
+        format!("mta-sts.{domain}. {TTL} IN CNAME NAME-OF-YOUR-PLATFORM.   (instead of A and AAAA)"),
+    ]
 }
 
 /// The delegation's CNAME records in zone-file form, for the owner of the domain to publish.
@@ -155,6 +165,7 @@ mod tests {
             change(Step::PointPolicyHost(addresses)).lines(),
             ["mta-sts.example.org. 300 IN A 192.0.2.1", "mta-sts.example.org. 300 IN AAAA 2001:db8::1"]
         );
+        assert_eq!(Change::of(&wanted, &Step::PointPolicyHost(PolicyHostAt::Operator)), Ok(None));
         assert_eq!(Change::of(&wanted, &Step::TakeDown), Ok(None));
         assert!(change(Step::Withdraw).lines().is_empty());
     }

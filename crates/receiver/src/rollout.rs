@@ -28,5 +28,5 @@ mod apply;
 mod look;
 
 pub use apply::{Actor, Applied, Applier, ApplyError, Hosting, NewHosts, StepOutcome, Verification};
-pub use look::look;
+pub use look::{LookupError, look};
 pub use state::RolloutState;

@@ -295,7 +295,8 @@ impl State {
                 PlannedStep::Done => return true,
                 PlannedStep::Do(_) => state.finish(),
                 PlannedStep::Wait(..) => state.tick(),
-                PlannedStep::Gate => return false,
+                // The model's hosts have names that a policy can contain.
+                PlannedStep::Gate | PlannedStep::Blocked(_) => return false,
             }
         }
         false

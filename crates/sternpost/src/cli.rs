@@ -12,6 +12,7 @@ use crate::terminal::say;
 use crate::{log, serve};
 use clap::{Parser, Subcommand};
 use config::failure::{Exit, Failure};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,7 +27,7 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Example:\n  sternpost check example.org\n\nExit codes: 0 success, 1 findings, 2 usage or configuration error, 3 undetermined.\nLogs go to stderr; SPOST_LOG=debug shows more.";
+const AFTER_HELP: &str = "Example:\n  sternpost check example.org\n\nExit codes: 0 success, 1 findings, 2 usage or configuration error, 3 undetermined, 130 interrupted.\nLogs go to stderr; SPOST_LOG=debug shows more.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -35,6 +36,9 @@ enum Command {
     #[command(after_help = "Example:\n  sternpost demo --keep")]
     Demo(demo::Options),
     /// Check a domain as senders see it
+    ///
+    /// A check takes seconds: it sends some dozen DNS queries, fetches the policy, and opens a few SMTP sessions to each MX
+    /// host, on port 25, without sending mail. Many home and cloud networks block that port: use --skip-port-25 there.
     #[command(after_help = "Example:\n  sternpost check --verbose example.org")]
     Check(check::Options),
     /// Show what a sender would do with mail for a domain now, and why
@@ -97,7 +101,7 @@ enum Command {
 
 /// Parses the command line and runs the command. Errors go to standard error.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments(std::env::args_os().collect())) {
         Ok(cli) => cli,
         Err(error) => {
             // Help that can't be written, as to a closed pipe, is not an error.
@@ -119,6 +123,14 @@ pub fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// The arguments of the command line. `sternpost help --help` is the same as `sternpost help`.
+fn arguments(mut all: Vec<OsString>) -> Vec<OsString> {
+    if all.get(1).is_some_and(|command| command == "help") {
+        all.retain(|word| word != "--help" && word != "-h");
+    }
+    all
 }
 
 async fn run(cli: Cli) -> Result<Exit, Failure> {
@@ -150,7 +162,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Cache(command) => cache::run(&command, config).await,
         #[cfg(feature = "lab")]
         Command::Lab(command) => lab::run(&command).await,
-        Command::Config(command) => config_command::run(&command, config),
+        Command::Config(command) => config_command::run(&command, config).await,
     }
 }
 
@@ -164,8 +176,17 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    #[test]
+    fn help_about_help_is_help() {
+        for line in ["sternpost help --help", "sternpost help -h", "sternpost help"] {
+            let words = arguments(line.split(' ').map(OsString::from).collect());
+            let error = Cli::try_parse_from(words).unwrap_err();
+            assert!(!error.use_stderr(), "{line}: {error}");
+        }
+    }
+
     /// Splits an example line into arguments. Double quotes keep the spaces of an argument.
-    fn arguments(line: &str) -> Vec<String> {
+    fn words(line: &str) -> Vec<String> {
         let parts = line.split('"').enumerate();
         parts
             .flat_map(|(at, part)| match at % 2 {
@@ -185,7 +206,7 @@ mod tests {
             let examples: Vec<_> = help.lines().filter(|line| line.starts_with("  sternpost ")).collect();
             assert!(!examples.is_empty(), "the help of {name} has no example");
             for example in examples {
-                let arguments = arguments(example);
+                let arguments = words(example);
                 assert!(arguments.iter().any(|argument| argument == name), "{example} does not run {name}");
                 let parsed = Cli::try_parse_from(arguments);
                 assert!(parsed.is_ok(), "{example}: {}", parsed.unwrap_err());

@@ -28,8 +28,8 @@ use http::Http;
 use inbox::MailRole;
 use listeners::{Listeners, Role};
 use messages::Messenger;
-use operations::RolloutContext;
 use operations::world::World;
+use operations::{RolloutContext, open_failure};
 use pages::Pages;
 use prometheus_client::registry::Registry;
 use reporting::Reporting;
@@ -67,6 +67,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             "Add to sternpost.toml, to answer Postfix's policy queries\n  [answers]\nto serve the policies of your domains\n  [host]\nto monitor your domains\n  [guard]\nto collect TLS sessions from your mail server and report on them\n  [collector]\n  [reporter]\n  from = \"tlsrpt@example.org\"\nto receive TLS reports and show them\n  [inbox]\n  [dashboard]",
         ));
     }
+    report_doubts(&config);
+    fail_on_collision(&config)?;
     let store = open(&config.store, options).await?;
     let resolv_conf_time = resolv_conf::modified();
     let world = Arc::new(World::new(&config)?);
@@ -196,6 +198,26 @@ fn socket_file(config: &Config) -> SocketFileOptions {
     config.answers.as_ref().map(|role| role.socket_file).unwrap_or_default()
 }
 
+/// Logs ignored keys and files with secrets that all users can read.
+fn report_doubts(config: &Config) {
+    for ignored in &config.warnings {
+        tracing::warn!("{ignored}");
+    }
+    for exposed in config.exposed_secrets() {
+        tracing::warn!(
+            key = exposed.key,
+            file = %exposed.file.display(),
+            mode = format!("{:04o}", exposed.mode),
+            "every user of this machine can read or change this file with a secret; run chmod o-rwx"
+        );
+    }
+}
+
+/// Fails if two roles listen at the same address: the second one would accuse another program.
+fn fail_on_collision(config: &Config) -> Result<(), Failure> {
+    config.collisions().into_iter().next().map_or(Ok(()), Err)
+}
+
 fn start_log(config: &Config) {
     let form = if config.log_json { log::Form::Json } else { log::Form::Text };
     log::start(&format!("error,sternpost={}", config.log_level), form);
@@ -221,11 +243,7 @@ async fn open(path: &Path, options: &Options) -> Result<Store, Failure> {
             why,
             "Restore a backup; or start once with\n  sternpost serve --replace-broken-store\nwhich renames the damaged file and starts with an empty store: until the policies are fetched again,\nan attacker on the path can strip TLS from mail to their domains.",
         )),
-        Err(error) => Err(Failure::usage(
-            format!("the store {shown} can't be opened"),
-            error,
-            "The folder must exist, have free disk space, and be writable for the user that Sternpost runs as.\nSet another path with\n  store = \"sqlite:/var/lib/sternpost/sternpost.db\"",
-        )),
+        Err(error) => Err(open_failure(path, &error)),
     }
 }
 
@@ -307,7 +325,10 @@ async fn reload(first: &Config, named: Option<&Path>, roles: &Roles, listeners: 
         let _ = resolv_conf::reload(&roles.world, None).await;
     }
     let outcome = match Config::load(first.file.as_deref().or(named)) {
-        Ok(config) => apply_config(first, &config, roles, listeners).await,
+        Ok(config) => {
+            report_doubts(&config);
+            apply_config(first, &config, roles, listeners).await
+        }
         Err(failure) => Err(failure),
     };
     match outcome {
@@ -338,6 +359,7 @@ async fn apply_config(
         let what = format!("[{name}] was {}", if *wanted { "added" } else { "removed" });
         return Err(Failure::usage(what, "enabling or disabling a role requires a restart", ""));
     }
+    fail_on_collision(config)?;
     listeners.set(&roles.wanted(config), socket_file(config)).await?;
     if let (Some(role), Some(answers)) = (&config.answers, &roles.answers) {
         answers.set_with_maps(role.settings.clone(), role.maps.clone());

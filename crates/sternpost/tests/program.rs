@@ -125,3 +125,62 @@ fn the_lab_lists_its_cases() {
     assert_eq!(code, 0);
     assert!(out.contains("good-enforce.test") && !out.contains('\u{1b}'), "{out}");
 }
+
+/// A resolver that says of every name that it does not exist, as those of some networks do until one has signed in.
+fn captive() -> std::net::SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+            let Some(query) = buffer.get_mut(..length).filter(|query| query.len() > 12) else { continue };
+            // Response, recursion available, NXDOMAIN; the question stays, and the records after it are dropped.
+            query[2] |= 0x80;
+            query[3] = 0x83;
+            query[6..12].fill(0);
+            let question =
+                query[12..].iter().position(|byte| *byte == 0).map_or(query.len(), |at| 12 + at + 5);
+            let _ = socket.send_to(&query[..question], from);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_resolver_that_denies_everything_is_named_and_no_domain_is_accused() {
+    let place = tempfile::tempdir().unwrap();
+    let resolver = captive();
+    std::fs::write(place.path().join("sternpost.toml"), format!("[dns]\nservers = [\"{resolver}\"]\n"))
+        .unwrap();
+    for words in
+        [&["check", "example.org"][..], &["check", "--json", "example.org"], &["init", "example.org"]]
+    {
+        let (code, out, err) = said(&sternpost(place.path(), words));
+        assert_eq!(code, 3, "{words:?}: {out}{err}");
+        assert!(!out.contains("no domain") && !out.contains("does not exist"), "{out}");
+        assert!(err.contains(&format!("{resolver} ([dns] servers) does not tell the truth")), "{err}");
+    }
+}
+
+#[test]
+fn config_check_finds_what_would_not_start() {
+    let place = tempfile::tempdir().unwrap();
+    let check = |text: &str| {
+        std::fs::write(place.path().join("sternpost.toml"), text).unwrap();
+        said(&sternpost(place.path(), &["config", "check"]))
+    };
+    let (code, out, _) = check("[metrics]\nlisten = \"127.0.0.1:0\"\n");
+    assert_eq!((code, out.as_str()), (0, "sternpost.toml is valid.\n"));
+    let (code, out, _) = check("newer_key = 1\n[metrics]\nlisten = \"127.0.0.1:0\"\n");
+    assert_eq!(code, 0);
+    assert!(out.contains("line 1: newer_key is not known to this release and is ignored"), "{out}");
+    let twice = "[metrics]\nlisten = \"127.0.0.1:8462\"\n[collector]\nsocket = \"tls.sock\"\nhttp = \"127.0.0.1:8462\"\n";
+    let (code, out, _) = check(twice);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("collector.http is 127.0.0.1:8462 and metrics.listen is 127.0.0.1:8462"), "{out}");
+    assert!(out.contains("`sternpost serve` can't start with it"), "{out}");
+    let (code, _, err) = said(&sternpost(place.path(), &["serve"]));
+    assert!(code == 2 && err.contains("both are the same address"), "{code} {err}");
+    let (code, out, err) = run(&["help", "--help"]);
+    assert!(code == 0 && out.contains("Usage"), "{out}{err}");
+}

@@ -15,6 +15,8 @@ use lab::dns::{Rr, Signing};
 use lab::pki::Cert;
 use lab::policy_host::HttpBehavior;
 use page::domain;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use store::hosting::StoredCertificate;
 
 const OURS: &str = "[[domain]]\nname = \"example.org\"\n[guard]\nevery = 1\n";
@@ -128,6 +130,7 @@ fn a_ca_that_revokes_or_does_not_issue() {
 
     let second = desk.block("toml");
     std::fs::write(desk.path("eab.key"), "c2VjcmV0\n").unwrap();
+    std::fs::set_permissions(desk.path("eab.key"), Permissions::from_mode(0o600)).unwrap();
     desk.configure(&second.replace("[host.acme]", "[host]\nlisten = [\"unix:policies.sock\"]\n[host.acme]"));
     desk.caa();
     desk.serve();

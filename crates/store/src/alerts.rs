@@ -74,7 +74,7 @@ impl Store {
         writing.commit().await
     }
 
-    /// Returns all active alerts, oldest first.
+    /// Returns all active alerts, oldest first. One that can't be read is left out: the guard raises it again.
     pub async fn alerts<A: DeserializeOwned>(&self) -> Result<Vec<ActiveAlert<A>>, StoreError> {
         let rows: Vec<(String, i64, String)> = sql(
             "SELECT domain, since, state FROM alert WHERE tenant = $1 ORDER BY since, domain, kind, subject",
@@ -82,12 +82,11 @@ impl Store {
         .bind(TENANT)
         .fetch_all(self)
         .await?;
-        rows.into_iter()
-            .map(|(domain, since, json)| {
-                let alert = serde_json::from_str(&json).map_err(damaged("alert"))?;
-                Ok(ActiveAlert { domain, since: time("alert", since)?, alert })
-            })
-            .collect()
+        let read = |(domain, since, json): (String, i64, String)| {
+            let alert = serde_json::from_str(&json).ok()?;
+            Some(ActiveAlert { domain, since: time("alert", since).ok()?, alert })
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
     }
 }
 

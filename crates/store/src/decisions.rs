@@ -41,15 +41,17 @@ impl Store {
         }
     }
 
-    /// Returns all decisions with their domains, in the order of the domain names.
-    pub async fn all_decisions<S: DeserializeOwned>(&self) -> Result<Vec<(String, S)>, StoreError> {
+    /// Returns all decisions with their domains, in the order of the domain names. Decisions that can't be read are an error of
+    /// their own domain only.
+    pub async fn all_decisions<S: DeserializeOwned>(
+        &self,
+    ) -> Result<Vec<(String, Result<S, StoreError>)>, StoreError> {
         let rows: Vec<(String, String)> =
             sql("SELECT domain, state FROM decision WHERE tenant = $1 ORDER BY domain")
                 .bind(TENANT)
                 .fetch_all(self)
                 .await?;
-        rows.into_iter()
-            .map(|(domain, json)| Ok((domain, serde_json::from_str(&json).map_err(damaged("decision"))?)))
-            .collect()
+        let read = |json: &str| serde_json::from_str(json).map_err(damaged("decision"));
+        Ok(rows.into_iter().map(|(domain, json)| (domain, read(&json))).collect())
     }
 }

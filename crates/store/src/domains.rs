@@ -1,10 +1,8 @@
-//! Domains that were added by command rather than in the configuration, and leases. A lease keeps two processes that
-//! share the database from doing the same work at once, e.g. applying a rollout.
+//! Domains that were added by command rather than in the configuration.
 
 use crate::query::sql;
 use crate::{Store, StoreError, damaged};
 use formats::DomainName;
-use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -28,10 +26,15 @@ impl Store {
         Ok(done > 0)
     }
 
-    /// Returns the settings of all domains, in the order of their names.
-    pub async fn domains<S: DeserializeOwned>(&self) -> Result<Vec<S>, StoreError> {
-        let rows: Vec<(String,)> = sql("SELECT spec FROM domain ORDER BY name").fetch_all(self).await?;
-        rows.into_iter().map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).collect()
+    /// Returns the names and settings of all domains, in the order of their names. Settings that can't be read are an
+    /// error of their own domain only.
+    pub async fn domains<S: DeserializeOwned>(
+        &self,
+    ) -> Result<Vec<(String, Result<S, StoreError>)>, StoreError> {
+        let rows: Vec<(String, String)> =
+            sql("SELECT name, spec FROM domain ORDER BY name").fetch_all(self).await?;
+        let read = |json: &str| serde_json::from_str(json).map_err(damaged("domain"));
+        Ok(rows.into_iter().map(|(name, json)| (name, read(&json))).collect())
     }
 
     /// Returns the settings of a domain. `None` if it was not added by command.
@@ -41,48 +44,21 @@ impl Store {
         row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).transpose()
     }
 
-    /// Returns the settings of up to `most` domains whose names sort after `after`, in that order.
+    /// Returns the names and settings of up to `most` domains whose names sort after `after`, in that order. Settings that
+    /// can't be read are an error of their own domain only.
     pub async fn domains_after<S: DeserializeOwned>(
         &self,
         after: &str,
         most: u32,
-    ) -> Result<Vec<S>, StoreError> {
-        let rows: Vec<(String,)> = sql("SELECT spec FROM domain WHERE name > $1 ORDER BY name LIMIT $2")
-            .bind(after)
-            .bind(most)
-            .fetch_all(self)
-            .await?;
-        rows.into_iter().map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).collect()
-    }
-
-    /// Acquires or renews the lease `name` until `until`. False while a different holder has it at `now`.
-    pub async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let done = sql("INSERT INTO lease (name, holder, expires_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at \
-             WHERE lease.holder = excluded.holder OR lease.expires_at <= $4")
-        .bind(name)
-        .bind(holder)
-        .bind(until.as_second())
-        .bind(now.as_second())
-        .execute(self)
-        .await?;
-        Ok(done > 0)
-    }
-
-    /// Releases a lease. Does nothing unless `holder` has it.
-    pub async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        sql("DELETE FROM lease WHERE name = $1 AND holder = $2")
-            .bind(name)
-            .bind(holder)
-            .execute(self)
-            .await?;
-        Ok(())
+    ) -> Result<Vec<(String, Result<S, StoreError>)>, StoreError> {
+        let rows: Vec<(String, String)> =
+            sql("SELECT name, spec FROM domain WHERE name > $1 ORDER BY name LIMIT $2")
+                .bind(after)
+                .bind(most)
+                .fetch_all(self)
+                .await?;
+        let read = |json: &str| serde_json::from_str(json).map_err(damaged("domain"));
+        Ok(rows.into_iter().map(|(name, json)| (name, read(&json))).collect())
     }
 }
 
@@ -90,34 +66,23 @@ impl Store {
 mod tests {
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
     #[tokio::test]
     async fn domains_are_added_and_removed() {
         let (_dir, store) = crate::scratch().await;
         let name = DomainName::parse("a.example").unwrap();
         store.put_domain(&name, &"first").await.unwrap();
         store.put_domain(&name, &"second").await.unwrap();
-        assert_eq!(store.domains::<String>().await.unwrap(), ["second"]);
+        let other = DomainName::parse("b.example").unwrap();
+        store.put_domain(&other, &7).await.unwrap();
+        let all = store.domains::<String>().await.unwrap();
+        assert_eq!((all[0].0.as_str(), all[0].1.as_ref().unwrap().as_str()), ("a.example", "second"));
+        assert!(all[1].0 == "b.example" && matches!(all[1].1, Err(StoreError::Damaged { .. })));
+        assert!(store.remove_domain(&other).await.unwrap());
         assert_eq!(store.domain::<String>(&name).await.unwrap().as_deref(), Some("second"));
-        assert_eq!(store.domains_after::<String>("a", 9).await.unwrap(), ["second"]);
+        let after = store.domains_after::<String>("a", 9).await.unwrap();
+        assert_eq!((after.len(), after[0].1.as_ref().unwrap().as_str()), (1, "second"));
         assert!(store.domains_after::<String>("a.example", 9).await.unwrap().is_empty());
         assert!(store.remove_domain(&name).await.unwrap());
         assert!(!store.remove_domain(&name).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_lease_has_one_holder_until_it_is_released_or_expires() {
-        let (_dir, store) = crate::scratch().await;
-        assert!(store.lease("x", "one", at(0), at(60)).await.unwrap());
-        assert!(store.lease("x", "one", at(30), at(90)).await.unwrap());
-        assert!(!store.lease("x", "two", at(89), at(120)).await.unwrap());
-        assert!(store.lease("x", "two", at(90), at(120)).await.unwrap());
-        store.release("x", "one").await.unwrap();
-        assert!(!store.lease("x", "one", at(100), at(200)).await.unwrap());
-        store.release("x", "two").await.unwrap();
-        assert!(store.lease("x", "one", at(100), at(200)).await.unwrap());
     }
 }

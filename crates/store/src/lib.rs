@@ -12,7 +12,8 @@
 //! | [`handover`] | batches of sessions between machines, and how far log files have been read | sending side |
 //! | [`testing_probes`] | probes of the MX hosts of policies in mode `testing` | sending side |
 //! | [`outgoing`] | reports to deliver, and their delivery results | sending side |
-//! | [`domains`] | domains added by command, and leases | receiving side |
+//! | [`domains`] | domains added by command | receiving side |
+//! | [`leases`] | which process does work that several could do | receiving side |
 //! | [`rollouts`] | the rollout state of each domain, and the journal | receiving side |
 //! | [`decisions`] | the operator's decisions about rollouts | receiving side |
 //! | [`hosting`] | served policy files, certificates, ACME accounts | receiving side |
@@ -36,6 +37,7 @@ pub mod domains;
 pub mod guard_probes;
 pub mod handover;
 pub mod hosting;
+pub mod leases;
 mod migrations;
 pub mod notices;
 pub mod outgoing;

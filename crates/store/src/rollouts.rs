@@ -77,12 +77,13 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Returns all rollout states by domain name.
-    pub async fn rollouts<S: DeserializeOwned>(&self) -> Result<BTreeMap<String, S>, StoreError> {
+    /// Returns all rollout states by domain name. A state that can't be read is an error of its own domain only.
+    pub async fn rollouts<S: DeserializeOwned>(
+        &self,
+    ) -> Result<BTreeMap<String, Result<S, StoreError>>, StoreError> {
         let rows: Vec<(String, String)> = sql("SELECT domain, state FROM rollout").fetch_all(self).await?;
-        rows.into_iter()
-            .map(|(domain, json)| Ok((domain, serde_json::from_str(&json).map_err(damaged("rollout"))?)))
-            .collect()
+        let read = |json: &str| serde_json::from_str(json).map_err(damaged("rollout"));
+        Ok(rows.into_iter().map(|(domain, json)| (domain, read(&json))).collect())
     }
 
     /// Returns up to `most` journal entries of all domains with ids below `before`, newest first.
@@ -147,7 +148,11 @@ mod tests {
         assert_eq!(store.rollout::<Vec<u8>>(&domain).await.unwrap(), Some(vec![3, 4]));
         store.change_rollout(&domain, |state: &mut Vec<u8>| state.truncate(1)).await.unwrap();
         assert!(store.rollout::<String>(&domain).await.is_err());
-        assert_eq!(store.rollouts::<Vec<u8>>().await.unwrap()["example.org"], [3]);
+        let other = DomainName::parse("other.example").unwrap();
+        store.put_rollout(&other, &"not a list").await.unwrap();
+        let all = store.rollouts::<Vec<u8>>().await.unwrap();
+        assert_eq!(all["example.org"].as_ref().unwrap(), &[3]);
+        assert!(matches!(all["other.example"], Err(StoreError::Damaged { table: "rollout", .. })));
         store.journal(&domain, Timestamp::UNIX_EPOCH, "operator", "held back").await.unwrap();
         assert_eq!(
             store.journal_of(&domain).await.unwrap(),

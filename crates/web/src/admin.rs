@@ -94,16 +94,22 @@ async fn list(
     let limit = query.limit.unwrap_or(PAGE_ROWS).clamp(1, PAGE_ROWS);
     let after = query.after.to_ascii_lowercase();
     let in_file = admin.context.config.domains.iter().filter(|spec| *spec.name.as_str() > *after);
-    let mut all: Vec<(bool, DomainSpec)> = in_file.map(|spec| (true, spec.clone())).collect();
-    let stored: Vec<DomainSpec> = admin.context.store.domains_after(&after, limit).await?;
+    let mut all: Vec<(String, Value)> =
+        in_file.map(|spec| (spec.name.to_string(), json!({ "in_file": true, "wanted": spec }))).collect();
+    let stored = admin.context.store.domains_after::<DomainSpec>(&after, limit).await?;
     let is_all = stored.len() < limit as usize;
-    all.extend(stored.into_iter().map(|spec| (false, spec)));
-    all.sort_by(|one, other| one.1.name.cmp(&other.1.name));
+    all.extend(stored.into_iter().map(|(name, spec)| {
+        let shown = match spec {
+            Ok(spec) => json!({ "in_file": false, "wanted": spec }),
+            Err(error) => json!({ "in_file": false, "name": name, "damaged": error.to_string() }),
+        };
+        (name, shown)
+    }));
+    all.sort_by(|one, other| one.0.cmp(&other.0));
     let is_cut = !is_all || all.len() > limit as usize;
     all.truncate(limit as usize);
-    let next = all.last().filter(|_| is_cut).map(|(_, spec)| spec.name.to_string());
-    let domains: Vec<Value> =
-        all.iter().map(|(in_file, spec)| json!({ "in_file": in_file, "wanted": spec })).collect();
+    let next = all.last().filter(|_| is_cut).map(|(name, _)| name.clone());
+    let domains: Vec<Value> = all.into_iter().map(|(_, shown)| shown).collect();
     Ok(Json(json!({ "schema": 1, "domains": domains, "next": next })).into_response())
 }
 
@@ -209,7 +215,7 @@ impl IntoResponse for ErrorResponse {
         let status = status.unwrap_or(match failure.exit {
             Exit::Usage => StatusCode::UNPROCESSABLE_ENTITY,
             Exit::Findings => StatusCode::CONFLICT,
-            Exit::Fine | Exit::Unknown => StatusCode::SERVICE_UNAVAILABLE,
+            Exit::Fine | Exit::Unknown | Exit::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
         });
         let (what, why, remedy) = failure.parts();
         failed(status, what, why, remedy)

@@ -18,6 +18,7 @@ use receiver::rollout::guard::Alert;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use store::StoreError;
 use store::reports::DaySum;
 
 /// The search text, the page number and the format.
@@ -105,10 +106,12 @@ pub async fn page(
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
     let days = dashboard.days(&context, now.saturating_sub(REPORT_WINDOW).unwrap_or(now)).await?;
-    let rollouts: BTreeMap<String, RolloutState> = context.store.rollouts().await?;
+    let rollouts: BTreeMap<String, Result<RolloutState, StoreError>> = context.store.rollouts().await?;
     let wanted = query.q.trim().to_ascii_lowercase();
     let mut found: Vec<(DomainSummary, &DomainSpec)> = Vec::new();
-    let known = |name: &DomainName| (rollouts.get(name.as_str()), days.get(name.as_str()));
+    let state = |name: &DomainName| rollouts.get(name.as_str());
+    let known =
+        |name: &DomainName| (state(name).and_then(|state| state.as_ref().ok()), days.get(name.as_str()));
     let mut counts = BTreeMap::new();
     let with_alerts: BTreeSet<String> =
         context.store.alerts::<Alert>().await?.into_iter().map(|active| active.domain).collect();
@@ -116,6 +119,10 @@ pub async fn page(
         let mut judged = judge(&context, spec, known(&spec.name), now).await?;
         if with_alerts.contains(spec.name.as_str()) {
             (judged.need, judged.next) = (Urgency::Failing, "see the alerts".to_owned());
+        }
+        // A state that can't be read does not hide the other domains.
+        if let Some(Err(error)) = state(&spec.name) {
+            (judged.need, judged.next) = (Urgency::Failing, error.to_string());
         }
         *counts.entry(judged.need).or_insert(0) += 1;
         if spec.name.as_str().contains(&wanted) {

@@ -59,8 +59,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::File,
         default: "",
         unset: "the root zone's trust anchor",
-        about: "DNSKEY records of the root zone in zone-file format. Set it only for networks with their own \
-            DNS root, such as the lab.",
+        about: "DNSKEY records of the root zone, as a zone file, Knot's `keymgr . dnskey`, BIND's `bind.keys` or \
+            Unbound's `root.key` has them. Set it only for networks with their own DNS root, such as the lab.",
     },
     Key {
         path: "trust.ca_file",

@@ -72,6 +72,19 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// True for tables that are written with two brackets. A DKIM key and a mailbox may also be a single table.
+    pub(crate) fn is_list_of_tables(self) -> bool {
+        matches!(
+            self,
+            Self::Domains
+                | Self::Updates
+                | Self::Providers
+                | Self::Authorities
+                | Self::CertificateFiles
+                | Self::Overrides
+        )
+    }
+
     /// The accepted values in words, as errors and the reference show them. The words fit after "KEY takes".
     pub fn expected(self) -> String {
         match self {

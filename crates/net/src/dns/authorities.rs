@@ -167,7 +167,7 @@ async fn agreed(
             break;
         };
         match (&first, outcome) {
-            (_, Err(error)) if !error.is_absence() => failure = error,
+            (_, Err(error)) if !error.is_absence() => failure = at_server(server.ip(), error),
             (None, outcome) => first = Some((server, outcome)),
             (Some((one, known)), outcome) if !are_same(known, &outcome) => {
                 return Err(DnsError::Differ { name: name.clone(), one: one.ip(), other: server.ip() });
@@ -176,6 +176,15 @@ async fn agreed(
         }
     }
     first.map_or(Err(failure), |(_, outcome)| outcome)
+}
+
+/// Names the server in an error, since each zone has several.
+fn at_server(server: IpAddr, error: DnsError) -> DnsError {
+    match error {
+        DnsError::ServerFailure(why) => DnsError::ServerFailure(format!("{why}, from {server}")),
+        DnsError::Network(why) => DnsError::Network(format!("{why}, to {server}")),
+        other => other,
+    }
 }
 
 /// Queries a single server, without cache and validation.

@@ -32,7 +32,8 @@ pub struct ResolverConfig {
     pub sources: Vec<IpAddr>,
     /// How answers get their DNSSEC state.
     pub dnssec: Dnssec,
-    /// The trust anchor: DNSKEY records of the root in zone-file format. `None` means the built-in IANA anchor.
+    /// The trust anchor: DNSKEY records of the root, as a zone file, `keymgr`, BIND or Unbound writes them. `None` means the
+    /// built-in IANA anchor.
     pub trust_anchor: Option<String>,
     /// Whether answers are cached for their TTL.
     pub cache: bool,
@@ -59,8 +60,8 @@ impl Default for ResolverConfig {
 /// Why a [`super::Resolver`] could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverError {
-    /// The trust anchor is not a DNSKEY record in zone-file format.
-    #[error("the trust anchor is not a DNSKEY record in zone-file format: {0}")]
+    /// The trust anchor is in none of the known formats.
+    #[error("the trust anchor can't be read: {0}")]
     TrustAnchor(String),
     /// The system's resolver configuration can't be read, or no resolver can be built from the configuration.
     #[error("the system's resolver configuration (/etc/resolv.conf) can't be used: {0}")]

@@ -4,10 +4,13 @@
 //! The module validates answers with the hickory library, or reads the AD bit, and keeps a cache of unsigned zones, for
 //! which the chain of trust is not fetched again.
 
-use super::proofs::{follows_alias, is_unproven_expansion};
+use super::proofs::{
+    AliasPath, follows_alias, is_expanded_above, is_opt_out_expansion, is_unproven_expansion,
+};
 use super::records::{absolute, belonging, data, domain, record_type, seconds};
 use super::resolver_config::{pool, set_options};
 use super::sockets::Sockets;
+use super::trust_anchor;
 use super::unsigned::{Claim, ClaimGuard, UnsignedZones, host};
 use super::{Absence, Answer, Data, DnsError, Dnssec, Kind, ResolverConfig, ResolverError, Security, weaker};
 use crate::BoxFuture;
@@ -115,7 +118,7 @@ impl Servers {
         set_options(builder.options_mut(), config);
         if config.dnssec == Dnssec::Validate {
             let anchors = match &config.trust_anchor {
-                Some(text) => text
+                Some(text) => trust_anchor::zone_file(text)?
                     .parse::<TrustAnchors>()
                     .map_err(|error| ResolverError::TrustAnchor(error.to_string()))?,
                 None => TrustAnchors::default(),
@@ -142,17 +145,81 @@ impl Servers {
         self.unsigned.as_ref().is_some_and(|unsigned| unsigned.zones.has_claims())
     }
 
+    /// Looks up a name.
+    ///
+    /// If the answer depends on aliases, or can't be validated as a whole, each name of the chain is looked up by itself. The
+    /// library expects the proof of a negative answer to be about the name in the question, and it is about the end of the
+    /// chain (RFC 4035 §3.1.3); and the whole answer does not show whether an alias was expanded from a wildcard with proof.
     pub(super) async fn resolve(
         &self,
         name: &DomainName,
         kind: Kind,
         deadline: Deadline,
     ) -> Result<Answer, DnsError> {
+        if kind == Kind::Cname && self.unsigned.is_some() {
+            return self.resolve_alias(name, deadline).await;
+        }
+        let (mut owner, mut path) = (name.clone(), AliasPath::default());
+        for _ in 0..=ALIASES {
+            let (found, is_chain) = self.resolve_whole(&owner, kind, deadline).await?;
+            let is_bogus = found == Err(DnsError::Bogus);
+            if self.unsigned.is_none() || !is_bogus && !is_chain {
+                return path.lead_to(found);
+            }
+            match path.add(self.resolve_alias(&owner, deadline).await) {
+                Ok(target) => owner = target,
+                Err(error) if error.is_absence() && is_bogus => {
+                    return path.lead_to(self.resolve_expanded(&owner, kind, deadline).await);
+                }
+                // The name is an alias in one answer and not in the other.
+                Err(error) if error.is_absence() => return Err(DnsError::Bogus),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(DnsError::ServerFailure(format!("more than {ALIASES} CNAMEs in a row")))
+    }
+
+    /// Looks up the CNAME record of a name.
+    async fn resolve_alias(&self, name: &DomainName, deadline: Deadline) -> Result<Answer, DnsError> {
+        match self.resolve_whole(name, Kind::Cname, deadline).await?.0 {
+            Err(DnsError::Bogus) => self.resolve_expanded(name, Kind::Cname, deadline).await,
+            found => found,
+        }
+    }
+
+    /// Looks up a name that does not exist and gets its records from a wildcard above it. The library takes the proof for
+    /// bogus if the wildcard is a sibling of the name: it expects an NSEC record that covers the wildcard, which exists. It
+    /// accepts the proof for names further below, and the wildcard is the same for them: a record for a name below `name`
+    /// that was expanded from a wildcard above `name` shows that `name` does not exist, and which records it has.
+    async fn resolve_expanded(
+        &self,
+        name: &DomainName,
+        kind: Kind,
+        deadline: Deadline,
+    ) -> Result<Answer, DnsError> {
+        let Ok(below) = name.below(BELOW_WILDCARD) else { return Err(DnsError::Bogus) };
+        let (owner, query_name) = (absolute(name)?, absolute(&below)?);
+        match self.query(query_name.clone(), record_type(kind), deadline).await? {
+            Ok(lookup) if is_expanded_above(lookup.message(), &owner) => {
+                self.answer(&lookup, &query_name, kind).map_err(|_| DnsError::Bogus)
+            }
+            _ => Err(DnsError::Bogus),
+        }
+    }
+
+    /// Looks up a name by one query. The second part is true if the answer depends on aliases that have to be looked up by
+    /// themselves.
+    async fn resolve_whole(
+        &self,
+        name: &DomainName,
+        kind: Kind,
+        deadline: Deadline,
+    ) -> Result<(Result<Answer, DnsError>, bool), DnsError> {
         let query_name = absolute(name)?;
         let Some(unsigned) = &self.unsigned else {
             let outcome = self.query(query_name.clone(), record_type(kind), deadline).await?;
             let found = self.read(&outcome, &query_name, kind);
-            return match found {
+            let found = match found {
                 Err(DnsError::NoSuchRecord(absence))
                     if kind == Kind::Mx && self.dnssec == Dnssec::TrustAd =>
                 {
@@ -161,61 +228,44 @@ impl Servers {
                 }
                 found => found,
             };
+            return Ok((found, false));
         };
         if let Some(found) = unsigned.resolve(name, kind, deadline).await {
-            return found;
+            return Ok((found, false));
         }
         let claim = match unsigned.zones.claim(name) {
             Claim::First(claim) => Some(claim),
             Claim::Wait(first) => {
                 let _ = tokio::time::timeout_at(deadline, first.acquire()).await;
                 if let Some(found) = unsigned.resolve(name, kind, deadline).await {
-                    return found;
+                    return Ok((found, false));
                 }
                 None
             }
         };
         let outcome = self.query(query_name.clone(), record_type(kind), deadline).await?;
         let found = match self.read(&outcome, &query_name, kind) {
-            Err(DnsError::NoSuchName(absence)) if absence.security == Security::Indeterminate => {
-                Err(DnsError::NoSuchName(self.prove_unsigned(name, absence, deadline).await?))
-            }
-            Err(DnsError::NoSuchRecord(absence)) if absence.security == Security::Indeterminate => {
-                Err(DnsError::NoSuchRecord(self.prove_unsigned(name, absence, deadline).await?))
-            }
+            Err(DnsError::NoSuchName(absence)) if absence.security == Security::Indeterminate => self
+                .prove_unsigned(name, absence, deadline)
+                .await?
+                .map(DnsError::NoSuchName)
+                .map_or(Err(DnsError::Bogus), Err),
+            Err(DnsError::NoSuchRecord(absence)) if absence.security == Security::Indeterminate => self
+                .prove_unsigned(name, absence, deadline)
+                .await?
+                .map(DnsError::NoSuchRecord)
+                .map_or(Err(DnsError::Bogus), Err),
             Err(DnsError::Bogus) => {
                 match self.resolve_below_unsigned(unsigned, name, kind, deadline).await? {
-                    Some(found) => return found,
+                    Some(found) => return Ok((found, false)),
                     None => Err(DnsError::Bogus),
                 }
             }
             found => found,
         };
-        if follows_alias(&query_name, kind, &outcome, &found) {
-            self.check_aliases(name, deadline).await?;
-        }
+        let is_chain = follows_alias(&query_name, kind, &outcome, &found);
         self.cache_unsigned_zone(unsigned, name, &outcome, &found, claim);
-        found
-    }
-
-    /// Looks up each alias of a chain by itself. The answer to another type shows only the end of the chain, and not
-    /// whether an alias was expanded from a wildcard without proof. [`Self::answer`] checks that for each single one.
-    async fn check_aliases(&self, name: &DomainName, deadline: Deadline) -> Result<(), DnsError> {
-        let mut owner = name.clone();
-        for _ in 0..ALIASES {
-            let outcome = self.query(absolute(&owner)?, RecordType::CNAME, deadline).await?;
-            owner = match self.read(&outcome, &absolute(&owner)?, Kind::Cname) {
-                Ok(answer) => match answer.records.into_iter().next() {
-                    Some(Data::Cname(target)) => target,
-                    _ => return Ok(()),
-                },
-                // The name is an alias in one answer and not in the other.
-                Err(error) if error.is_absence() && owner == *name => return Err(DnsError::Bogus),
-                Err(error) if error.is_absence() => return Ok(()),
-                Err(error) => return Err(error),
-            };
-        }
-        Ok(())
+        Ok((found, is_chain))
     }
 
     /// Looks up a name whose answer failed validation once more, without validation, if an ancestor of the name is in an
@@ -273,16 +323,16 @@ impl Servers {
         name: &DomainName,
         absence: Absence,
         deadline: Deadline,
-    ) -> Result<Absence, DnsError> {
+    ) -> Result<Option<Absence>, DnsError> {
         let mut zone = Some(name.clone());
         while let Some(candidate) = zone.filter(|zone| zone.parent().is_some()) {
             let outcome = self.query(absolute(&candidate)?, RecordType::SOA, deadline).await?;
             if unsigned_zone(&candidate, &outcome).is_some() {
-                return Ok(Absence { security: Security::Insecure, ..absence });
+                return Ok(Some(Absence { security: Security::Insecure, ..absence }));
             }
             zone = candidate.parent();
         }
-        Err(DnsError::Bogus)
+        Ok(None)
     }
 
     /// Caches the unsigned zone that encloses `name`. Negative answers carry the zone's SOA. A positive answer proves
@@ -359,6 +409,9 @@ impl Servers {
                 None => {}
             }
         }
+        if is_opt_out_expansion(lookup.message()) {
+            answer.security = weaker(answer.security, Security::Insecure);
+        }
         if answer.records.is_empty() {
             return Err(DnsError::NoSuchRecord(Absence {
                 security: Security::Indeterminate,
@@ -418,6 +471,9 @@ impl Servers {
         }
     }
 }
+
+/// A label for a name below one that gets its records from a wildcard.
+const BELOW_WILDCARD: &str = "below-wildcard";
 
 /// How long names of a host wait for the look-up of its zone at most, before each is validated by itself.
 const ZONE_TIMEOUT: Duration = Duration::from_millis(500);

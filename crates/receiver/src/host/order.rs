@@ -121,10 +121,39 @@ const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 
 fn join_errors(refused: &[(String, OrderError)]) -> String {
-    match refused {
-        [(_, one)] => one.to_string(),
-        all => all.iter().map(|(name, error)| format!("{name}: {error}")).collect::<Vec<_>>().join("; "),
+    refused
+        .iter()
+        .map(|(name, error)| format!("{name}: {}", with_causes(error)))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// An error with what caused it, which the libraries leave out of their messages, and the key to set where one helps.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
     }
+    let advice = [
+        (
+            "UnknownIssuer",
+            "the server of the CA has a certificate of an unknown root: set ca_file beside directory",
+        ),
+        ("Expired", "the certificate of the CA's server has expired, or the clock of this machine is wrong"),
+        ("NotValidForName", "directory names another host than the certificate of the CA's server"),
+        (
+            "externalAccountRequired",
+            "the CA requires an account that you have there: set key_id and key_file",
+        ),
+    ];
+    let found = advice.iter().find(|(word, _)| text.contains(word));
+    found.map_or(text.clone(), |(_, advice)| format!("{text} ({advice})"))
 }
 
 /// Maximum number of renewals, and of new orders, in one round.
@@ -192,6 +221,7 @@ impl Orders {
 
     async fn put(&self, before: StoredCertificate, outcome: Outcome) -> Result<(), StoreError> {
         let now = self.clock.now();
+        let before_chain_is_empty = before.chain.is_empty();
         let after = certificate_state::after(before, outcome.clone(), now);
         let (host, until, again) = (&after.host, after.expires_at, after.next_at);
         match outcome {
@@ -199,6 +229,10 @@ impl Orders {
             Outcome::Issued { .. } => tracing::info!(%host, %until, "certificate issued"),
             Outcome::Failed { problem, .. } if CertificateState::of(&after, now).is_usable() => {
                 tracing::warn!(%host, error = problem, %again, %until, "the certificate could not be renewed yet");
+            }
+            // Until the plan's step that points the host here is done, there can be no certificate.
+            Outcome::Failed { problem, counts: false } if before_chain_is_empty => {
+                tracing::warn!(%host, error = problem, %again, "the policy host has no certificate yet");
             }
             Outcome::Failed { problem, .. } => {
                 tracing::error!(%host, error = problem, %again, "the policy host has no valid certificate: senders can't fetch its policy");
@@ -308,6 +342,7 @@ impl Orders {
             host_addresses(self.dns.as_ref(), host).await.map_err(|error| not_here(error.to_string()))?;
         let here = match place {
             PolicyHostAt::Alias(name) => found.aliases.contains(name),
+            PolicyHostAt::Operator => true,
             PolicyHostAt::Addresses(all) => found.addresses.iter().any(|ip| all.contains(ip)),
         };
         if here { Ok(()) } else { Err(not_here("it points elsewhere".to_owned())) }

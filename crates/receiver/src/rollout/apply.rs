@@ -2,16 +2,17 @@
 //! again until the change is visible. Each step starts from the observed and the stored state, so an interrupted run
 //! resumes where it stopped.
 
-use super::desired::DesiredState;
-use super::look::look;
+use super::desired::{DesiredState, PolicyHostAt};
+use super::look::{LookupError, look};
 use super::observed::ObservedState;
 use super::plan::{Permit, PlannedStep, Step, next};
 use super::state::{PublishedPolicy, RolloutState};
 use crate::publish::{Change, DnsPublisher, PublishError};
+use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, MxPattern, Policy};
 use net::BoxFuture;
 use net::clock::Clock;
-use net::dns::{Dns, DnsError};
+use net::dns::Dns;
 use net::https::PolicyHosts;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,8 +111,8 @@ pub enum ApplyError {
         seen: String,
     },
     /// The domain could not be observed, since DNS failed.
-    #[error("observing the domain from outside: {0}")]
-    Dns(#[from] DnsError),
+    #[error("the DNS lookup failed: {0}")]
+    Dns(#[from] LookupError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -163,11 +164,35 @@ impl Applier {
         permit: Permit,
     ) -> BoxFuture<'a, Result<StepOutcome, ApplyError>> {
         Box::pin(async move {
+            match self.next_step(wanted, permit).await? {
+                (PlannedStep::Do(step), rollout) => self.start_step(wanted, step, rollout).await,
+                (rest, _) => Ok(StepOutcome::Idle(rest)),
+            }
+        })
+    }
+
+    /// Observes the domain and returns the next action, with the state that it follows from. Changes nothing outside, so
+    /// it may be interrupted.
+    pub fn next_step<'a>(
+        &'a self,
+        wanted: &'a DesiredState,
+        permit: Permit,
+    ) -> BoxFuture<'a, Result<(PlannedStep, RolloutState), ApplyError>> {
+        Box::pin(async move {
             let (rollout, seen) = self.look(wanted).await?;
-            let step = match next(wanted, &rollout, &seen, permit, self.clock.now()) {
-                PlannedStep::Do(step) => step,
-                rest => return Ok(StepOutcome::Idle(rest)),
-            };
+            Ok((next(wanted, &rollout, &seen, permit, self.clock.now()), rollout))
+        })
+    }
+
+    /// Starts a step that [`Self::next_step`] returned, in the state that it returned with it. Should not be interrupted,
+    /// since a change of a zone may take several requests.
+    pub fn start_step<'a>(
+        &'a self,
+        wanted: &'a DesiredState,
+        step: Step,
+        rollout: RolloutState,
+    ) -> BoxFuture<'a, Result<StepOutcome, ApplyError>> {
+        Box::pin(async move {
             if let (Step::Serve(policy), NewHosts::LeaveToOperator) = (&step, self.new_hosts)
                 && names_new(policy, wanted, &rollout)
             {
@@ -291,11 +316,23 @@ fn names_new(policy: &Policy, wanted: &DesiredState, rollout: &RolloutState) -> 
     !policy.mx.iter().all(known)
 }
 
-/// Checks whether a step is visible; the error says what was observed instead.
+fn summary(policy: &Policy) -> String {
+    let mx: Vec<String> = policy.mx.iter().map(ToString::to_string).collect();
+    format!("mode {}, max_age {}, mx {}", policy.mode, policy.max_age, mx.join(" "))
+}
+
+/// Checks whether a step is visible; the error says what was observed instead, and what is expected.
 fn check_visible(step: &Step, seen: &ObservedState) -> Result<(), String> {
-    let served = || match (&seen.served, &seen.unserved) {
-        (Some(policy), _) => format!("a sender fetches mode {} with max_age {}", policy.mode, policy.max_age),
+    let served = |expected: &Policy| match (&seen.served, &seen.unserved) {
+        (Some(policy), _) => {
+            format!("a sender fetches {}; {} is expected", summary(policy), summary(expected))
+        }
         (None, why) => why.clone().unwrap_or("no policy can be fetched".to_owned()),
+    };
+    // A record that exists is never called absent.
+    let missing = |label: &str| match seen.unread(label) {
+        Some(record) => record.to_string(),
+        None => format!("there is no {label} record"),
     };
     let mx = || {
         let hosts: Vec<&str> = seen.mx.iter().map(DomainName::as_str).collect();
@@ -307,21 +344,36 @@ fn check_visible(step: &Step, seen: &ObservedState) -> Result<(), String> {
             let shown =
                 names.iter().map(ToString::to_string).chain(addresses.iter().map(ToString::to_string));
             let shown = shown.collect::<Vec<_>>().join(", ");
-            (
-                seen.points_to(place),
-                format!("mta-sts points to {}", if shown.is_empty() { "nothing" } else { &shown }),
-            )
+            let shown = if shown.is_empty() { "nothing" } else { &shown };
+            let expected = match place {
+                PolicyHostAt::Alias(name) => name.to_string(),
+                PolicyHostAt::Addresses(all) => {
+                    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                }
+                PolicyHostAt::Operator => "an address".to_owned(),
+            };
+            (seen.points_to(place), format!("mta-sts points to {shown}; {expected} is expected"))
         }
         Step::Serve(policy) => {
             let is_it = |served: &Policy| PublishedPolicy::from(served).is(policy);
-            (seen.served.as_ref().is_some_and(is_it), served())
+            (seen.served.as_ref().is_some_and(is_it), served(policy))
         }
         Step::AskForReports(record) => {
-            (seen.rua == record.rua, format!("_smtp._tls has {} report addresses", seen.rua.len()))
+            let list = |rua: &[Rua]| rua.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let instead = match seen.rua.is_empty() {
+                true => missing("_smtp._tls"),
+                false => {
+                    format!("_smtp._tls has {}; {} is expected", list(&seen.rua), list(&record.rua))
+                }
+            };
+            (seen.rua == record.rua, instead)
         }
         Step::Announce(id) => {
-            let shown = seen.record.as_ref().map_or("no id".to_owned(), |seen| format!("id {seen}"));
-            (seen.record.as_ref() == Some(id), format!("_mta-sts has {shown}"))
+            let instead = match &seen.record {
+                Some(other) => format!("_mta-sts has id {other}; {id} is expected"),
+                None => missing("_mta-sts"),
+            };
+            (seen.record.as_ref() == Some(id), instead)
         }
         Step::Delegate(aliases) => {
             let missing: Vec<&str> = aliases
@@ -333,7 +385,11 @@ fn check_visible(step: &Step, seen: &ObservedState) -> Result<(), String> {
         }
         Step::AddMx(hosts) => (hosts.iter().all(|host| seen.mx.contains(host)), mx()),
         Step::RemoveMx(hosts) => (!hosts.iter().any(|host| seen.mx.contains(host)), mx()),
-        Step::Withdraw => (seen.record.is_none(), "the record still exists".to_owned()),
+        Step::Withdraw => {
+            let is_gone = seen.record.is_none() && seen.unread("_mta-sts").is_none();
+            let still = seen.unread("_mta-sts").map(ToString::to_string);
+            (is_gone, still.unwrap_or("the record still exists".to_owned()))
+        }
         Step::TakeDown => {
             let gone = seen.served.as_ref().is_none_or(|policy| policy.mode != Mode::None);
             (gone, "the file can still be fetched".to_owned())

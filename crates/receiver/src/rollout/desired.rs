@@ -59,4 +59,6 @@ pub enum PolicyHostAt {
     Alias(DomainName),
     /// These A and AAAA records.
     Addresses(Vec<IpAddr>),
+    /// Any address: the operator points the name to a web server of their own.
+    Operator,
 }

@@ -1,12 +1,35 @@
 //! Observes a domain from outside, as a sender does: resolves its records and fetches its policy.
 
 use super::desired::LABELS;
-use super::observed::ObservedState;
+use super::observed::{ObservedState, UnreadRecord};
+use formats::sts_record::SelectError;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
 use net::dns::{Answer, Data, Dns, DnsError, Kind, host_addresses};
 use net::https::{PolicyHosts, policy_host};
 use std::net::IpAddr;
+
+/// A question to DNS that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {name}: {error}")]
+pub struct LookupError {
+    /// The record types, as in `TXT`.
+    pub kind: &'static str,
+    /// The name that was looked up.
+    pub name: DomainName,
+    /// What failed.
+    pub error: DnsError,
+}
+
+impl From<LookupError> for DnsError {
+    fn from(failed: LookupError) -> Self {
+        failed.error
+    }
+}
+
+fn failed(kind: &'static str, name: &DomainName) -> impl Fn(DnsError) -> LookupError {
+    move |error| LookupError { kind, name: name.clone(), error }
+}
 
 /// Observes the current state of `domain`. `dns` should query the zones' own name servers, since a cache returns old
 /// records. A DNS failure is an error and never counts as an absent record, since a plan must not rest on missing
@@ -15,7 +38,7 @@ pub async fn look(
     dns: &dyn Dns,
     hosts: &dyn PolicyHosts,
     domain: &DomainName,
-) -> Result<ObservedState, DnsError> {
+) -> Result<ObservedState, LookupError> {
     let (mx, record, tlsrpt, aliases) = tokio::try_join!(
         mail_hosts(dns, domain),
         texts(dns, domain, "_mta-sts"),
@@ -23,8 +46,21 @@ pub async fn look(
         aliases(dns, domain),
     )?;
     let policy_host = policy_host_target(dns, domain, &aliases).await?;
-    let record = record.and_then(|answer| StsRecord::select(answer.texts()).ok());
-    let tlsrpt = tlsrpt.and_then(|answer| TlsrptRecord::select(answer.texts()).ok());
+    let mut unread = Vec::new();
+    let record = record.and_then(|answer| match StsRecord::select(answer.texts()) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            unread.extend(unread_record("_mta-sts", "v=STSv1", &answer, &error));
+            None
+        }
+    });
+    let tlsrpt = tlsrpt.and_then(|answer| match TlsrptRecord::select(answer.texts()) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            unread.extend(unread_record("_smtp._tls", "v=TLSRPTv1", &answer, &error));
+            None
+        }
+    });
     let mut certificate_ends = None;
     let served = match hosts.fetch(domain).await {
         Ok(fetched) => {
@@ -44,22 +80,51 @@ pub async fn look(
         served,
         unserved,
         certificate_ends,
+        unread,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
         aliases,
         policy_host,
     })
 }
 
+/// Characters of an unreadable record that are kept.
+const SHOWN_CHARACTERS: usize = 200;
+
+/// The record that was meant for this name, if an answer has one that can't be read: the first whose text begins like the
+/// version, else the first of all.
+fn unread_record(
+    label: &'static str,
+    version: &str,
+    answer: &Answer,
+    error: &SelectError,
+) -> Option<UnreadRecord> {
+    let (name, number) = version.split_at(version.len() - 1);
+    let texts = || answer.texts().map(|text| String::from_utf8_lossy(text).into_owned());
+    let is_meant = |text: &String| {
+        text.trim_start().get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name))
+    };
+    let (text, is_meant) = match texts().find(is_meant) {
+        Some(text) => (text, true),
+        None => (texts().next()?, false),
+    };
+    let why = match error {
+        SelectError::None if is_meant => format!("it does not begin with `{name}{number};`"),
+        SelectError::None => format!("a record that begins with `{name}{number};` is required here"),
+        other => other.to_string(),
+    };
+    Some(UnreadRecord { label, text: text.chars().take(SHOWN_CHARACTERS).collect(), why })
+}
+
 /// The MX hosts and their TTL in seconds. A domain with addresses but no MX record is its own MX host (RFC 5321
 /// §5.1).
-async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainName>, u32), DnsError> {
-    if let Some(answer) = present(dns.lookup(domain, Kind::Mx).await)? {
+async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainName>, u32), LookupError> {
+    if let Some(answer) = present(dns.lookup(domain, Kind::Mx).await).map_err(failed("MX", domain))? {
         return Ok((answer.mx_hosts().collect(), seconds(&answer)));
     }
     match host_addresses(dns, domain).await {
         Ok(found) => Ok((vec![domain.clone()], u32::try_from(found.ttl.as_secs()).unwrap_or(u32::MAX))),
         Err(error) if error.is_absence() => Ok((Vec::new(), 0)),
-        Err(error) => Err(error),
+        Err(error) => Err(failed("A and AAAA", domain)(error)),
     }
 }
 
@@ -68,7 +133,7 @@ async fn policy_host_target(
     dns: &dyn Dns,
     domain: &DomainName,
     aliases: &[(DomainName, DomainName)],
-) -> Result<(Vec<DomainName>, Vec<IpAddr>), DnsError> {
+) -> Result<(Vec<DomainName>, Vec<IpAddr>), LookupError> {
     let Ok(host) = policy_host(domain) else { return Ok(Default::default()) };
     let alias: Vec<DomainName> =
         aliases.iter().filter(|(name, _)| *name == host).map(|(_, target)| target.clone()).collect();
@@ -76,11 +141,11 @@ async fn policy_host_target(
         Ok(found) => Ok((if found.aliases.is_empty() { alias } else { found.aliases }, found.addresses)),
         // The alias counts even when the zone of its target does not answer.
         Err(error) if error.is_absence() || !alias.is_empty() => Ok((alias, Vec::new())),
-        Err(error) => Err(error),
+        Err(error) => Err(failed("A and AAAA", &host)(error)),
     }
 }
 
-async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Vec<(DomainName, DomainName)>, DnsError> {
+async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Vec<(DomainName, DomainName)>, LookupError> {
     let mut all = Vec::new();
     for name in LABELS.iter().filter_map(|label| domain.below(label).ok()) {
         all.extend(alias(dns, &name).await?.map(|target| (name, target)));
@@ -88,8 +153,8 @@ async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Vec<(DomainName, 
     Ok(all)
 }
 
-async fn alias(dns: &dyn Dns, name: &DomainName) -> Result<Option<DomainName>, DnsError> {
-    let answer = present(dns.lookup(name, Kind::Cname).await)?;
+async fn alias(dns: &dyn Dns, name: &DomainName) -> Result<Option<DomainName>, LookupError> {
+    let answer = present(dns.lookup(name, Kind::Cname).await).map_err(failed("CNAME", name))?;
     Ok(answer.into_iter().flat_map(|answer| answer.records).find_map(|data| match data {
         Data::Cname(target) => Some(target),
         _ => None,
@@ -100,9 +165,9 @@ fn seconds(answer: &Answer) -> u32 {
     u32::try_from(answer.ttl.as_secs()).unwrap_or(u32::MAX)
 }
 
-async fn texts(dns: &dyn Dns, domain: &DomainName, label: &str) -> Result<Option<Answer>, DnsError> {
+async fn texts(dns: &dyn Dns, domain: &DomainName, label: &str) -> Result<Option<Answer>, LookupError> {
     match domain.below(label) {
-        Ok(name) => present(dns.lookup(&name, Kind::Txt).await),
+        Ok(name) => present(dns.lookup(&name, Kind::Txt).await).map_err(failed("TXT", &name)),
         Err(_) => Ok(None),
     }
 }

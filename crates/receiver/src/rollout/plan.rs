@@ -39,6 +39,9 @@ pub enum PlannedStep {
     Wait(Timestamp, WaitReason),
     /// Testing is in place; enforcement requires a permit.
     Gate,
+    /// A policy can't name these MX hosts, so senders that enforce it would not deliver to them. Nothing can be done
+    /// before the operator renames or removes them, or lists a wildcard that matches them.
+    Blocked(Vec<DomainName>),
     /// The desired state is reached.
     Done,
 }
@@ -79,6 +82,12 @@ pub fn next(
     }
     if wanted.mode == Mode::None {
         return retire(wanted, rollout, seen, now);
+    }
+    let unnamable = unnamable(wanted, rollout, seen);
+    // The way back from enforcement stays open: a policy in testing makes no sender refuse a host.
+    let eases = wanted.mode == Mode::Testing && rollout.mode.is_some_and(|known| known.mode == Mode::Enforce);
+    if !unnamable.is_empty() && !eases {
+        return PlannedStep::Blocked(unnamable);
     }
     let Some(policy) = target(wanted, rollout, seen, permit, now) else {
         // No MX host is listed or observed, so a policy would have no `mx` line.
@@ -185,6 +194,15 @@ fn retire(
     PlannedStep::Wait(bound.unwrap_or(now), WaitReason::BeforeRemoval)
 }
 
+/// The MX hosts in use that neither a pattern of the operator or of the newest policy matches nor a new one can name: a
+/// host name must not contain an underscore, and MX records do (RFC 8461 §3.2, RFC 5321 §4.1.2).
+fn unnamable(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<DomainName> {
+    let kept = rollout.newest().map(|newest| newest.mx.as_slice()).unwrap_or_default();
+    let is_matched = |host: &DomainName| wanted.mx.iter().chain(kept).any(|pattern| pattern.matches(host));
+    let hosts = seen.mx.iter().filter(|host| MxPattern::exact(host).is_err() && !is_matched(host));
+    hosts.cloned().collect()
+}
+
 /// The policy to serve now; `None` when there is no MX host for it to name.
 fn target(
     wanted: &DesiredState,
@@ -198,7 +216,8 @@ fn target(
     let mut mx = wanted.mx.clone();
     for host in seen.mx.iter().chain(rollout.gone.iter().map(|gone| &gone.host)) {
         if !mx.iter().any(|pattern| pattern.matches(host)) {
-            mx.push(MxPattern::Exact(host.clone()));
+            // Hosts that can't be named are in `unnamable`.
+            mx.extend(MxPattern::exact(host));
         }
     }
     let may_go = |pattern: &MxPattern| {

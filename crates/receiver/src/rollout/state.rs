@@ -224,7 +224,7 @@ impl RolloutState {
         self.promises.push(PublishedPolicy {
             mode: Mode::Enforce,
             max_age: wanted.max_age_before,
-            mx: seen.mx.iter().cloned().map(MxPattern::Exact).collect(),
+            mx: seen.mx.iter().filter_map(|host| MxPattern::exact(host).ok()).collect(),
             // Other senders may still be able to fetch it.
             until: None,
             assumed: true,

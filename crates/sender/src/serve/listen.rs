@@ -8,6 +8,8 @@ use formats::limits::ANSWER_CONNECTIONS;
 use net::BoxFuture;
 use net::rate_limit::{ConcurrencyLimit, client};
 use net::smtp::server::AnyStream;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::Ipv6V6Only;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +17,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::Semaphore;
 
 /// A listen address in the configuration.
@@ -37,6 +39,21 @@ impl Address {
             Some(_) => None,
             None if text == "systemd" => Some(Self::Systemd),
             None => text.parse().ok().map(Self::Tcp),
+        }
+    }
+
+    /// True if only one of the two can be bound: the same TCP port at the same address or at all addresses of its family,
+    /// or the same file.
+    pub fn collides(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => {
+                let (one, other) = (unmapped(*one), unmapped(*other));
+                let is_wildcard = one.ip().is_unspecified() || other.ip().is_unspecified();
+                let is_same_place = one.ip() == other.ip() || is_wildcard && one.is_ipv4() == other.is_ipv4();
+                one.port() == other.port() && one.port() != 0 && is_same_place
+            }
+            (Self::Unix(one), Self::Unix(other)) => one == other,
+            _ => false,
         }
     }
 
@@ -90,7 +107,7 @@ impl Listener {
     /// is an error. [`Address::Systemd`] is always an error.
     pub async fn bind(address: &Address, options: SocketFileOptions) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => Ok(Self::Tcp(TcpListener::bind(address).await?)),
+            Address::Tcp(address) => Ok(Self::Tcp(bind_tcp(*address)?)),
             Address::Unix(path) => {
                 clear(path).await?;
                 let listener = UnixListener::bind(path)?;
@@ -112,6 +129,37 @@ impl Listener {
                 path.map_or("unix:?".to_owned(), |path| format!("unix:{}", path.display()))
             }
         }
+    }
+}
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// Binds a TCP socket. An IPv6 socket gets IPv6 connections only (IPV6_V6ONLY), whatever the default of the system is:
+/// `[::]:443` would else take the port of IPv4 too, and `0.0.0.0:443` beside it could not be bound.
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let address = unmapped(address);
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            setsockopt(&socket, Ipv6V6Only, &true)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// The IPv4 address that an IPv4-mapped IPv6 address stands for; any other address unchanged.
+fn unmapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::from((v4, v6.port())),
+            None => address,
+        },
+        SocketAddr::V4(_) => address,
     }
 }
 
@@ -243,6 +291,59 @@ mod tests {
         assert!(["", "unix:", "127.0.0.1", "localhost:1"].iter().all(|bad| Address::parse(bad).is_none()));
         assert!(Address::parse("0.0.0.0:1").unwrap().is_exposed());
         assert!(!Address::parse("127.0.0.9:1").unwrap().is_exposed());
+    }
+
+    #[tokio::test]
+    async fn both_families_listen_on_one_port() {
+        let bind = async |text: &str| {
+            Listener::bind(&Address::parse(text).unwrap(), SocketFileOptions::default()).await
+        };
+        // The port has to be free in both families; another program may take it in between.
+        for _ in 0..20 {
+            let Listener::Tcp(v6) = bind("[::]:0").await.unwrap() else { panic!() };
+            let port = v6.local_addr().unwrap().port();
+            match bind(&format!("0.0.0.0:{port}")).await {
+                Ok(_) => {
+                    let through_v4 = std::net::TcpStream::connect(("127.0.0.1", port));
+                    assert!(through_v4.is_ok(), "{through_v4:?}");
+                    let twice = bind(&format!("[::1]:{port}")).await.unwrap_err();
+                    assert_eq!(twice.kind(), io::ErrorKind::AddrInUse);
+                    let mapped = bind(&format!("[::ffff:127.0.0.1]:{port}")).await.unwrap_err();
+                    assert_eq!(mapped.kind(), io::ErrorKind::AddrInUse);
+                    return;
+                }
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::AddrInUse),
+            }
+        }
+        panic!("an IPv6 listener excludes IPv4 from its port");
+    }
+
+    #[test]
+    fn addresses_collide_as_the_kernel_says() {
+        let collides = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| Address::parse(text).unwrap());
+            assert_eq!(one.collides(&other), other.collides(&one));
+            one.collides(&other)
+        };
+        for (one, other) in [
+            ("0.0.0.0:443", "0.0.0.0:443"),
+            ("0.0.0.0:443", "127.0.0.1:443"),
+            ("[::]:443", "[::1]:443"),
+            ("[::ffff:127.0.0.1]:443", "0.0.0.0:443"),
+            ("unix:/s", "unix:/s"),
+        ] {
+            assert!(collides(one, other), "{one} {other}");
+        }
+        for (one, other) in [
+            ("[::]:443", "0.0.0.0:443"),
+            ("127.0.0.1:443", "127.0.0.2:443"),
+            ("0.0.0.0:443", "0.0.0.0:80"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("unix:/s", "unix:/t"),
+            ("systemd", "systemd"),
+        ] {
+            assert!(!collides(one, other), "{one} {other}");
+        }
     }
 
     #[tokio::test]

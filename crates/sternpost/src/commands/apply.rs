@@ -1,21 +1,26 @@
 //! `sternpost apply`: carries out a domain's plan. It takes one step at a time, verifies it from outside, and stops
 //! where time or evidence is needed. The steps are in [`receiver::rollout`]; this module waits for them, prints
-//! instructions for those of the operator, and reports the outcome.
+//! instructions for those of the operator, and reports the outcome. A signal ends it between two changes, and gives the
+//! domain's lease back.
 
-use super::plan::why;
+use super::plan::{blocked, why};
+use crate::interrupt::interruption;
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
 use jiff::Timestamp;
 use net::https::policy_host;
 use operations::RolloutContext;
-use operations::{APPLY_LEASE, apply_failure, store_failure};
+use operations::{apply_failure, store_failure};
 use receiver::domain::{DomainSpec, HostedBy};
-use receiver::publish::{Change, alias_lines};
-use receiver::rollout::desired::DesiredState;
+use receiver::publish::{Change, alias_lines, own_host_lines};
+use receiver::rollout::desired::{DesiredState, PolicyHostAt};
 use receiver::rollout::plan::{PlannedStep, Step};
-use receiver::rollout::{Actor, Applier, RolloutState, StepOutcome};
+use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
+use std::future::Future;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use store::leases::Lease;
+use tokio_util::sync::CancellationToken;
 
 /// The options of `sternpost apply`.
 #[derive(Debug, clap::Args)]
@@ -34,6 +39,9 @@ pub struct Options {
     /// Have the running server order a new certificate with a new key for the policy host
     #[arg(long)]
     new_certificate: bool,
+    /// Take the lease from another process that applies the plan; only if you know that it has ended
+    #[arg(long)]
+    take_over: bool,
     /// Print the outcome as one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
@@ -42,12 +50,29 @@ pub struct Options {
 /// Time between two attempts to verify a step.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Time between two lines about a step that is not visible yet, and between two renewals of the lease.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why the work on a domain ended before its outcome.
+enum Stop {
+    /// It failed.
+    Failed(Failure),
+    /// By a signal.
+    Interrupted,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// The outcome for a domain.
 #[derive(serde::Serialize)]
 struct Outcome {
     domain: String,
     done: Vec<DoneStep>,
-    /// Why it stopped: `done`, `wait`, `evidence` or `unseen`.
+    /// Why it stopped: `done`, `wait`, `evidence`, `unseen`, `blocked` or `interrupted`.
     rest: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The end of the waiting period, for `wait`.
@@ -66,23 +91,33 @@ struct DoneStep {
 /// Carries out the plan of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
-    let mut outcomes = Vec::new();
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let stop = interruption()?;
     for spec in context.domains(&options.domains)? {
+        if stop.is_cancelled() {
+            break;
+        }
         let work = Work {
             context: &context,
             spec: &spec,
             options,
+            stop: stop.clone(),
             applier: context.applier(&spec)?,
             wanted: context.wanted(&spec),
         };
         outcomes.push(work.under_lease().await?);
     }
     context.store.close().await;
-    let unseen = outcomes.iter().any(|outcome| outcome.rest == "unseen");
+    let ended = |rest: &[&str]| outcomes.iter().any(|outcome| rest.contains(&outcome.rest));
+    let exit = match () {
+        () if stop.is_cancelled() => Exit::Interrupted,
+        () if ended(&["unseen", "blocked"]) => Exit::Findings,
+        () => Exit::Fine,
+    };
     if options.json {
         show(&format!("{}\n", serde_json::json!({ "schema": 1, "outcomes": outcomes })));
     }
-    Ok(if unseen { Exit::Findings } else { Exit::Fine })
+    Ok(exit)
 }
 
 struct Work<'a> {
@@ -91,18 +126,53 @@ struct Work<'a> {
     options: &'a Options,
     applier: Applier,
     wanted: DesiredState,
+    /// Cancelled by a signal.
+    stop: CancellationToken,
 }
 
 impl Work<'_> {
     /// Holds the domain's lease meanwhile, so that no other process applies its plan.
     async fn under_lease(&self) -> Result<Outcome, Failure> {
+        if self.options.take_over
+            && let Some(other) = self.context.take_over(&self.spec.name).await?
+        {
+            self.print(&format!("{}: the lease was taken from {}.", self.spec.name, shown(&other)));
+        }
         self.hold().await?;
-        let outcome = match self.made_due().await {
-            Ok(()) => self.all_steps().await,
-            Err(failure) => Err(failure),
+        let mut outcome = Outcome {
+            domain: self.spec.name.to_string(),
+            done: Vec::new(),
+            rest: "done",
+            until: None,
+            missing: None,
         };
-        self.context.release(&self.spec.name).await?;
-        outcome
+        let result = match self.made_due().await {
+            Ok(()) => self.all_steps(&mut outcome).await,
+            Err(failure) => Err(Stop::Failed(failure)),
+        };
+        let released = self.context.release(&self.spec.name).await;
+        match result {
+            Ok(()) => {}
+            Err(Stop::Failed(failure)) => return Err(failure),
+            Err(Stop::Interrupted) => {
+                outcome.rest = "interrupted";
+                self.print(&format!(
+                    "  {} interrupted. `sternpost apply {}` resumes here.",
+                    marks().info,
+                    self.spec.name
+                ));
+            }
+        }
+        released.map(|()| outcome)
+    }
+
+    /// Runs something that may be given up at any moment, until a signal arrives.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Stop::Interrupted),
+            done = work => Ok(done),
+        }
     }
 
     /// Makes due what the operator asked for although nothing has changed.
@@ -140,28 +210,25 @@ impl Work<'_> {
         }
     }
 
+    /// Acquires or renews the lease.
     async fn hold(&self) -> Result<(), Failure> {
-        if self.context.hold(&self.spec.name).await? {
+        let domain = &self.spec.name;
+        if self.context.hold(domain).await? {
             return Ok(());
         }
+        let other = self.context.other_lease(domain).await?;
+        let other = other.map_or("another process".to_owned(), |lease| shown(&lease));
         Err(Failure::new(
-            self.spec.name.to_string(),
-            "another process is applying its plan",
+            domain.to_string(),
+            format!("its plan is being applied by {other}"),
             format!(
-                "Wait until it has finished. If it was killed, its lease expires within {} minutes.",
-                APPLY_LEASE.as_mins()
+                "Wait until that process has finished; `sternpost serve` with [guard] applies plans too.\nIf it has ended without giving the lease back, take it over:\n  sternpost apply --take-over {domain}"
             ),
         ))
     }
 
-    async fn all_steps(&self) -> Result<Outcome, Failure> {
-        let mut outcome = Outcome {
-            domain: self.spec.name.to_string(),
-            done: Vec::new(),
-            rest: "done",
-            until: None,
-            missing: None,
-        };
+    /// Takes all steps that can be taken, and writes each into the outcome.
+    async fn all_steps(&self, outcome: &mut Outcome) -> Result<(), Stop> {
         self.print(&format!("{}", self.spec.name));
         loop {
             self.hold().await?;
@@ -172,41 +239,65 @@ impl Work<'_> {
                 ));
             }
             let rollout = self.context.rollout(&self.spec.name).await?;
-            let next = self.applier.take_step(&self.wanted, RolloutContext::permit(&rollout)).await;
-            match next.map_err(|error| apply_failure(&self.spec.name, &error))? {
-                StepOutcome::Started(step, actor) => match self.await_visible(&step, actor).await? {
-                    Ok(proof) => outcome.done.push(DoneStep { step: step.to_string(), proof }),
-                    Err(missing) => {
-                        (outcome.rest, outcome.missing) = ("unseen", Some(missing));
-                        return Ok(outcome);
+            let permit = RolloutContext::permit(&rollout);
+            let next = self.unless_stopped(self.applier.next_step(&self.wanted, permit)).await?;
+            let (next, state) = next.map_err(|error| self.failed(&error))?;
+            match next {
+                PlannedStep::Do(step) => {
+                    let started = self.applier.start_step(&self.wanted, step, state).await;
+                    let StepOutcome::Started(step, actor) = started.map_err(|error| self.failed(&error))?
+                    else {
+                        continue;
+                    };
+                    match self.await_visible(&step, actor).await? {
+                        Ok(proof) => outcome.done.push(DoneStep { step: step.to_string(), proof }),
+                        Err(missing) => {
+                            (outcome.rest, outcome.missing) = ("unseen", Some(missing));
+                            return Ok(());
+                        }
                     }
-                },
-                StepOutcome::Idle(PlannedStep::Wait(until, waiting)) if self.options.wait => {
-                    self.print(&format!("  {} waiting until {until}: {}", marks().info, why(waiting)));
+                }
+                PlannedStep::Wait(until, waiting) if self.options.wait => {
+                    self.print(&format!(
+                        "  {} waiting until {until:.0}: {}. You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
+                        marks().info,
+                        why(waiting),
+                        self.spec.name
+                    ));
                     self.sleep_until(until).await?;
                 }
-                StepOutcome::Idle(PlannedStep::Wait(until, waiting)) => {
+                PlannedStep::Wait(until, waiting) => {
                     self.print(&format!(
-                        "  {} nothing to do before {until}: {}.\n    Run `sternpost apply {}` again then.",
+                        "  {} nothing to do before {until:.0}: {}.\n    Run `sternpost apply {}` again then.",
                         marks().info,
                         why(waiting),
                         self.spec.name
                     ));
                     (outcome.rest, outcome.until) = ("wait", Some(until.to_string()));
-                    return Ok(outcome);
+                    return Ok(());
                 }
-                StepOutcome::Idle(PlannedStep::Gate) => {
+                PlannedStep::Gate => {
                     let (_, gate) = self.context.gate(&self.spec.name, &rollout).await?;
                     self.print(&format!("  {} in testing. Enforcement needs evidence: {gate}.\n    Allow enforcement with `sternpost promote {}`.", marks().info, self.spec.name));
                     outcome.rest = "evidence";
-                    return Ok(outcome);
+                    return Ok(());
                 }
-                StepOutcome::Idle(_) => {
+                PlannedStep::Blocked(hosts) => {
+                    let why = blocked(&hosts);
+                    self.print(&format!("  {} {why}", marks().warning));
+                    (outcome.rest, outcome.missing) = ("blocked", Some(why));
+                    return Ok(());
+                }
+                PlannedStep::Done => {
                     self.print(&format!("  {} in the desired state: mode {}", marks().fine, self.mode()));
-                    return Ok(outcome);
+                    return Ok(());
                 }
             }
         }
+    }
+
+    fn failed(&self, error: &ApplyError) -> Failure {
+        apply_failure(&self.spec.name, &self.context.config, error)
     }
 
     /// The mode that the plan leads to, and what keeps the domain from the configured one.
@@ -219,35 +310,52 @@ impl Work<'_> {
     }
 
     /// Waits until a step is visible from outside. The inner error is what was observed instead until the time was up.
-    async fn await_visible(&self, step: &Step, actor: Actor) -> Result<Result<String, String>, Failure> {
+    async fn await_visible(&self, step: &Step, actor: Actor) -> Result<Result<String, String>, Stop> {
         self.print(&format!("  {} {step}", marks().info));
         if actor == Actor::Operator {
             self.print(&self.instruction(step));
         }
-        let begun = Instant::now();
-        let mut printed = String::new();
+        let (begun, mut reported) = (Instant::now(), Instant::now());
+        let mut printed = None;
         loop {
-            let proven = self.applier.verify(&self.wanted, step).await;
-            match proven.map_err(|error| apply_failure(&self.spec.name, &error))? {
+            let proven = self.unless_stopped(self.applier.verify(&self.wanted, step)).await?;
+            let instead = match proven.map_err(|error| self.failed(&error))? {
                 Ok(applied) => {
                     self.print(&format!("  {} {}", marks().fine, applied.proof));
                     return Ok(Ok(applied.proof));
                 }
-                Err(instead) if begun.elapsed() >= Duration::from_secs(self.options.patience) => {
-                    self.print(&format!(
-                        "  {} not visible after {} seconds: {instead}.\n    Run `sternpost apply {}` again when it is: it resumes here.",
-                        marks().warning, self.options.patience, self.spec.name
-                    ));
-                    return Ok(Err(instead));
-                }
-                Err(instead) => {
-                    if printed != instead {
-                        self.print(&format!("    not yet: {instead}"));
-                        printed = instead;
-                    }
-                    tokio::time::sleep(POLL_INTERVAL).await;
-                }
+                Err(instead) => instead,
+            };
+            if begun.elapsed() >= Duration::from_secs(self.options.patience) {
+                self.print(&format!(
+                    "  {} not visible after {}: {instead}.\n    Run `sternpost apply {}` again when it is: it resumes here.",
+                    marks().warning, in_words(self.options.patience), self.spec.name
+                ));
+                return Ok(Err(instead));
             }
+            if printed.is_none() {
+                self.print(&format!(
+                    "    waiting until {}: checked every {} seconds, for up to {}.\n    You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
+                    step.proof(),
+                    POLL_INTERVAL.as_secs(),
+                    in_words(self.options.patience),
+                    self.spec.name
+                ));
+            }
+            let is_due = reported.elapsed() >= REPORT_INTERVAL;
+            if is_due {
+                reported = Instant::now();
+                self.hold().await?;
+            }
+            if is_due || printed.as_ref() != Some(&instead) {
+                let after = begun.elapsed().as_secs();
+                self.print(&match after {
+                    0..10 => format!("    not yet: {instead}"),
+                    _ => format!("    not yet, after {}: {instead}", in_words(after)),
+                });
+                printed = Some(instead);
+            }
+            self.unless_stopped(tokio::time::sleep(POLL_INTERVAL)).await?;
         }
     }
 
@@ -266,6 +374,11 @@ impl Work<'_> {
             );
         }
         match step {
+            Step::PointPolicyHost(PolicyHostAt::Operator) => format!(
+                "    Publish one of these in the zone of {}, with the address of the server that will serve the policy:\n{}",
+                self.spec.name,
+                indent(&own_host_lines(&self.spec.name).join("\n"))
+            ),
             Step::Serve(policy) => {
                 let how = match self.spec.host {
                     HostedBy::Static => format!(
@@ -290,10 +403,14 @@ impl Work<'_> {
         }
     }
 
-    async fn sleep_until(&self, until: Timestamp) -> Result<(), Failure> {
+    async fn sleep_until(&self, until: Timestamp) -> Result<(), Stop> {
+        let mut renewed = Instant::now();
         while self.context.world.clock.now() < until {
-            tokio::time::sleep(POLL_INTERVAL).await;
-            self.hold().await?;
+            self.unless_stopped(tokio::time::sleep(POLL_INTERVAL)).await?;
+            if renewed.elapsed() >= REPORT_INTERVAL {
+                renewed = Instant::now();
+                self.hold().await?;
+            }
         }
         Ok(())
     }
@@ -302,5 +419,57 @@ impl Work<'_> {
         if !self.options.json {
             say(line);
         }
+    }
+}
+
+/// The process that holds a lease, and how long at most.
+fn shown(lease: &Lease) -> String {
+    match lease.process() {
+        Some((machine, pid)) => {
+            format!("process {pid} on {machine}, whose lease ends at {:.0} unless it is renewed", lease.until)
+        }
+        None => format!("another process, whose lease ends at {:.0} unless it is renewed", lease.until),
+    }
+}
+
+/// Seconds in words.
+fn in_words(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7200 => (seconds / 60, "minute"),
+        _ => (seconds / 3600, "hour"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_rounded_to_a_unit_that_people_use() {
+        let all = [1, 3, 119, 120, 600, 7199, 7200, 86_400].map(in_words);
+        let expected = [
+            "1 second",
+            "3 seconds",
+            "119 seconds",
+            "2 minutes",
+            "10 minutes",
+            "119 minutes",
+            "2 hours",
+            "24 hours",
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn the_holder_of_a_lease_is_named() {
+        let until = Timestamp::from_second(0).unwrap();
+        let lease = |holder: &str| shown(&Lease { holder: holder.to_owned(), until });
+        assert_eq!(
+            lease("mail 7 1 boot/pid 1"),
+            "process 7 on mail, whose lease ends at 1970-01-01T00:00:00Z unless it is renewed"
+        );
+        assert!(lease("old").starts_with("another process"));
     }
 }

@@ -260,7 +260,7 @@ fn write_page(file: &Path, all: &[(Examination, Duration)], now: Timestamp) -> R
 fn worse(one: Exit, other: Exit) -> Exit {
     let rank = |exit| match exit {
         Exit::Fine => 0,
-        Exit::Unknown => 1,
+        Exit::Unknown | Exit::Interrupted => 1,
         Exit::Findings => 2,
         Exit::Usage => 3,
     };

@@ -1,15 +1,19 @@
-//! `sternpost config`: validates the configuration file, prints the effective values, and prints the reference of all
-//! keys and limits.
+//! `sternpost config`: validates the configuration file and tries what it needs of the machine, prints the effective values,
+//! and prints the reference of all keys and limits.
+
+mod ports;
+pub mod problems;
 
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure};
 use config::{self, Config};
+use problems::{Severity, problems};
 use std::path::Path;
 
 /// The subcommands of `sternpost config`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// Check the configuration file for errors
+    /// Check the configuration file, and whether `sternpost serve` can start with it
     #[command(after_help = "Example:\n  sternpost config check")]
     Check,
     /// Print the effective configuration, with the origin of each value
@@ -28,16 +32,29 @@ pub enum Command {
 }
 
 /// Runs the subcommand on the file given with --config, or on the default one.
-pub fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     match command {
-        Command::Check => match Config::load(named)?.file {
-            Some(file) => say(&format!("{} is valid.", file.display())),
-            None => say("No configuration file; the defaults apply."),
-        },
+        Command::Check => return check(&Config::load(named)?).await,
         Command::Show { json: false } => show(&Config::load(named)?.to_toml()),
         Command::Show { json: true } => say(&Config::load(named)?.to_json()),
         Command::Limits => show(&formats::limits::reference()),
         Command::Reference => show(&config::reference()),
     }
     Ok(Exit::Fine)
+}
+
+async fn check(config: &Config) -> Result<Exit, Failure> {
+    let found = problems(config).await;
+    found.iter().for_each(|problem| say(&problem.in_words()));
+    let errors = found.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let file = match &config.file {
+        Some(file) => format!("{} is valid", file.display()),
+        None => "No configuration file; the defaults apply".to_owned(),
+    };
+    if errors == 0 {
+        say(&format!("{file}."));
+        return Ok(Exit::Fine);
+    }
+    say(&format!("{file}, but `sternpost serve` can't start with it."));
+    Ok(Exit::Findings)
 }

@@ -32,7 +32,10 @@ pub enum Command {
 
 /// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+    let context = match command {
+        Command::People => RolloutContext::open_to_show(named).await?,
+        Command::Invite { .. } | Command::Remove { .. } => RolloutContext::open(named).await?,
+    };
     let exit = carry_out(command, &context).await;
     context.store.close().await;
     exit

@@ -54,33 +54,36 @@ pub enum Command {
 pub struct Change {
     /// Domain
     domain: String,
-    /// Desired mode of the policy [default: enforce]
+    /// Desired mode of the policy [a new domain: enforce]
     #[arg(long, value_enum)]
     mode: Option<TypedMode>,
-    /// MX host or pattern in the policy; repeatable [default: the MX hosts in DNS]
+    /// MX host or pattern in the policy; repeatable. --mx '' stands for the MX hosts in DNS [a new domain: those in DNS]
     #[arg(long, value_name = "HOST")]
     mx: Vec<String>,
-    /// Where the policy is served [default: static; self with --delegated]
+    /// Where the policy is served [a new domain: static; self with --delegated]
     #[arg(long, value_enum)]
     host: Option<TypedHost>,
-    /// How DNS is changed: manual, rfc2136:NAME, or a provider such as cloudflare:NAME [default: manual]
+    /// How DNS is changed: manual, rfc2136:NAME, or a provider such as cloudflare:NAME [a new domain: manual]
     #[arg(long, value_name = "WHO")]
     dns: Option<String>,
-    /// Report address (mailto: or https:); repeatable
+    /// Report address (mailto: or https:); repeatable. --rua '' leaves the record alone
     #[arg(long, value_name = "URI")]
     rua: Vec<String>,
-    /// Policy lifetime (max_age) in testing, in seconds [default: 86400]
+    /// Policy lifetime (max_age) in testing, in seconds [a new domain: 86400]
     #[arg(long, value_name = "SECONDS")]
     max_age_testing: Option<u32>,
-    /// Policy lifetime (max_age) in enforce mode, in seconds [default: 604800]
+    /// Policy lifetime (max_age) in enforce mode, in seconds [a new domain: 604800]
     #[arg(long, value_name = "SECONDS")]
     max_age_enforce: Option<u32>,
-    /// The owner points three CNAMEs at the zone in 'delegation.zone'; the owner needs to do nothing else
-    #[arg(long)]
-    delegated: bool,
-    /// The guard may add MX hosts to the policy automatically
-    #[arg(long)]
-    repair: bool,
+    /// The owner points three CNAMEs at the zone in 'delegation.zone'; the owner needs to do nothing else. =false ends it
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    delegated: Option<bool>,
+    /// The guard may add MX hosts to the policy automatically. =false ends it
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    repair: Option<bool>,
+    /// Enforce the policy as soon as the evidence is sufficient, without `sternpost promote`. =false ends it
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    auto_promote: Option<bool>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -100,7 +103,10 @@ enum TypedHost {
 
 /// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+    let context = match command {
+        Command::List { .. } | Command::Show { .. } => RolloutContext::open_to_show(named).await?,
+        Command::Add(_) | Command::Set(_) | Command::Remove { .. } => RolloutContext::open(named).await?,
+    };
     match command {
         Command::Add(change) => add(&context, change).await?,
         Command::List { json } => list(&context, *json),
@@ -147,7 +153,10 @@ async fn set(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
 
 async fn remove(context: &RolloutContext, text: &str, although_bound: bool) -> Result<(), Failure> {
     let name = domain(text)?;
-    kept(context, &name)?;
+    let is_damaged = context.damaged.iter().any(|(damaged, _)| damaged == name.as_str());
+    if !is_damaged {
+        kept(context, &name)?;
+    }
     let removal = if although_bound { Removal::AlthoughBound } else { Removal::Free };
     context.remove(&name, removal, OPERATOR).await?;
     say(&format!("{} {name} is removed. Its journal is kept.", marks().fine));
@@ -167,14 +176,25 @@ fn list(context: &RolloutContext, json: bool) {
             .iter()
             .map(|spec| serde_json::json!({ "in_file": context.is_in_file(&spec.name), "wanted": spec }))
             .collect();
-        return show(&format!("{}\n", serde_json::json!({ "schema": 1, "domains": all })));
+        let damaged: Vec<_> = context
+            .damaged
+            .iter()
+            .map(|(name, why)| serde_json::json!({ "name": name, "why": why }))
+            .collect();
+        return show(&format!(
+            "{}\n",
+            serde_json::json!({ "schema": 1, "domains": all, "damaged": damaged })
+        ));
     }
     let mut out = String::new();
     for spec in &context.known {
         let place = if context.is_in_file(&spec.name) { "file" } else { "store" };
         let _ = writeln!(out, "{:<40} {:<8} {place}", spec.name, spec.mode);
     }
-    if context.known.is_empty() {
+    for (name, why) in &context.damaged {
+        let _ = writeln!(out, "{} {name}: its settings can't be read: {why}", marks().error);
+    }
+    if context.known.is_empty() && context.damaged.is_empty() {
         out.push_str("No domains yet. Add one: sternpost domains add example.org\n");
     }
     show(&out);
@@ -197,8 +217,8 @@ fn changed(mut spec: DomainSpec, change: &Change) -> Result<DomainSpec, Failure>
             TypedMode::None => Mode::None,
         };
     }
-    spec.delegated |= change.delegated;
-    if change.delegated {
+    spec.delegated = change.delegated.unwrap_or(spec.delegated);
+    if change.delegated == Some(true) {
         spec.host = HostedBy::Sternpost;
     }
     if let Some(host) = change.host {
@@ -208,13 +228,14 @@ fn changed(mut spec: DomainSpec, change: &Change) -> Result<DomainSpec, Failure>
             TypedHost::Elsewhere => HostedBy::Elsewhere,
         };
     }
-    spec.repair |= change.repair;
+    spec.repair = change.repair.unwrap_or(spec.repair);
+    spec.auto_promote = change.auto_promote.unwrap_or(spec.auto_promote);
     if let Some(dns) = &change.dns {
         spec.dns = DnsBy::parse(dns).map_err(|why| wrong("--dns", dns, why))?;
     }
     if !change.mx.is_empty() {
         let parse = |text: &String| MxPattern::parse(text).map_err(|why| wrong("--mx", text, why));
-        spec.mx = change.mx.iter().map(parse).collect::<Result<_, _>>()?;
+        spec.mx = change.mx.iter().filter(|text| !text.is_empty()).map(parse).collect::<Result<_, _>>()?;
     }
     if !change.rua.is_empty() {
         let parse = |text: &String| match Rua::parse(text) {
@@ -222,7 +243,7 @@ fn changed(mut spec: DomainSpec, change: &Change) -> Result<DomainSpec, Failure>
             Ok(None) => Err(wrong("--rua", text, "only mailto: and https: are supported")),
             Err(why) => Err(wrong("--rua", text, why)),
         };
-        spec.rua = change.rua.iter().map(parse).collect::<Result<_, _>>()?;
+        spec.rua = change.rua.iter().filter(|text| !text.is_empty()).map(parse).collect::<Result<_, _>>()?;
     }
     for (typed, seconds) in [
         (change.max_age_testing, &mut spec.max_age.testing),
@@ -239,4 +260,53 @@ fn changed(mut spec: DomainSpec, change: &Change) -> Result<DomainSpec, Failure>
 
 fn wrong(option: &str, text: &str, why: impl std::fmt::Display) -> Failure {
     Failure::usage(format!("{option} {text}"), why, "See: sternpost domains add --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        change: Change,
+    }
+
+    fn after(spec: DomainSpec, words: &[&str]) -> DomainSpec {
+        let line = Line::try_parse_from([&["set", "example.org"][..], words].concat()).unwrap();
+        changed(spec, &line.change).unwrap()
+    }
+
+    #[test]
+    fn every_setting_can_be_switched_on_and_off_and_the_others_are_kept() {
+        let new = || DomainSpec::new(DomainName::parse("example.org").unwrap());
+        assert_eq!(after(new(), &[]), new());
+        let on = [
+            "--repair",
+            "--delegated",
+            "--auto-promote",
+            "--mx",
+            "mx.example.org",
+            "--rua",
+            "mailto:a@example.org",
+        ];
+        let all = after(new(), &on);
+        assert!(all.repair && all.delegated && all.auto_promote && all.host == HostedBy::Sternpost);
+        assert_eq!((all.mx.len(), all.rua.len()), (1, 1));
+        assert_eq!(after(all.clone(), &[]), all);
+        let off = [
+            "--repair=false",
+            "--delegated=false",
+            "--auto-promote=false",
+            "--mx",
+            "",
+            "--rua",
+            "",
+            "--host",
+            "static",
+        ];
+        assert_eq!(after(all.clone(), &off), new());
+        assert!(after(all, &["--repair=false"]).auto_promote);
+    }
 }

@@ -49,7 +49,7 @@ impl From<Target> for Platform {
 
 /// Writes the files and prints where the guide is.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_to_show(named).await?;
     let mut pages = Vec::new();
     for spec in context.domains(&options.domains)? {
         match policy(&context, &spec).await? {
@@ -76,7 +76,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 /// The policy to serve now: that of the plan's next steps, before any wait, or the one that is already served.
 async fn policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Policy>, Failure> {
     let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
-    let (rollout, seen) = applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &error))?;
+    let (rollout, seen) =
+        applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
     let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), context.world.clock.now());
     let first =
         stages.into_iter().take_while(|stage| matches!(stage, Stage::Step(..))).find_map(

@@ -6,6 +6,7 @@ use config::Config;
 use config::failure::{Exit, Failure};
 use formats::DomainName;
 use net::dns::provider::Service;
+use operations::resolvers;
 use operations::world::{World, domain};
 use receiver::rollout::look;
 use receiver::rollout::observed::ObservedState;
@@ -23,12 +24,20 @@ pub struct Options {
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let name = domain(&options.domain)?;
     let config = Config::load(named)?;
+    if config.domains.iter().any(|spec| spec.name == name) {
+        let file = config.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        eprintln!(
+            "{name} is in {file} already, so nothing is printed. Show its steps: sternpost plan {name}"
+        );
+        return Ok(Exit::Fine);
+    }
     let world = World::new(&config)?;
+    world.check_resolver(&config).await?;
     let seen = look(world.dns.as_ref(), world.policies.as_ref(), &name).await.map_err(|error| {
         Failure::new(
             format!("{name} can't be looked up"),
             error,
-            "A proposal needs the current records. Check the network, or configure a resolver:\n  [dns]\n  servers = [\"127.0.0.1:53\"]",
+            format!("The resolver is {}. A proposal needs the current records. Check the network, or configure another resolver:\n  [dns]\n  servers = [\"127.0.0.1:53\"]", resolvers(&config)),
         )
     })?;
     if seen.mx.is_empty() {

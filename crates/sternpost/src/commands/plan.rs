@@ -7,8 +7,8 @@ use formats::{DomainName, Mode};
 use operations::RolloutContext;
 use operations::apply_failure;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::publish::{Change, alias_lines};
-use receiver::rollout::desired::DesiredState;
+use receiver::publish::{Change, alias_lines, own_host_lines};
+use receiver::rollout::desired::{DesiredState, PolicyHostAt};
 use receiver::rollout::gate::Gate;
 use receiver::rollout::plan::{Stage, Step, WaitReason, plan};
 use serde::Serialize;
@@ -49,6 +49,12 @@ enum StageView {
         records: Vec<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
         file: Option<String>,
+        /// Where the file is served.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        url: Option<String>,
+        /// Commands that help with the step.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hint: Option<String>,
         not_before: String,
         proof: String,
     },
@@ -60,11 +66,15 @@ enum StageView {
     Evidence {
         gate: Gate,
     },
+    Blocked {
+        hosts: Vec<DomainName>,
+        why: String,
+    },
 }
 
 /// Prints the plan of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_to_show(named).await?;
     let mut plans = Vec::new();
     for spec in context.domains(&options.domains)? {
         plans.push(of(&context, &spec).await?);
@@ -81,7 +91,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 
 async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure> {
     let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
-    let (rollout, seen) = applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &error))?;
+    let (rollout, seen) =
+        applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
     let now = context.world.clock.now();
     let (_, gate) = context.gate(&spec.name, &rollout).await?;
     let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), now);
@@ -96,6 +107,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure
 fn stage_view(stage: Stage, spec: &DomainSpec, wanted: &DesiredState, gate: &Gate) -> StageView {
     match stage {
         Stage::Evidence => StageView::Evidence { gate: gate.clone() },
+        Stage::Blocked(hosts) => StageView::Blocked { why: blocked(&hosts), hosts },
         Stage::Wait(waiting, until) => {
             StageView::Wait { r#for: waiting, until: until.to_string(), why: why(waiting) }
         }
@@ -103,6 +115,7 @@ fn stage_view(stage: Stage, spec: &DomainSpec, wanted: &DesiredState, gate: &Gat
             let change = Change::of(wanted, &step).ok().flatten();
             let records = match &step {
                 Step::Delegate(aliases) => alias_lines(aliases),
+                Step::PointPolicyHost(PolicyHostAt::Operator) => own_host_lines(&spec.name),
                 _ => change.map(|change| change.lines()).unwrap_or_default(),
             };
             StageView::Step {
@@ -115,6 +128,11 @@ fn stage_view(stage: Stage, spec: &DomainSpec, wanted: &DesiredState, gate: &Gat
                     Step::Serve(policy) => Some(policy.to_string()),
                     _ => None,
                 },
+                url: matches!(&step, Step::Serve(_))
+                    .then(|| format!("https://mta-sts.{}/.well-known/mta-sts.txt", spec.name)),
+                hint: (matches!(&step, Step::Serve(_)) && spec.host == HostedBy::Static).then(|| {
+                    format!("`sternpost export --for PLATFORM DIR --domain {}` writes the files", spec.name)
+                }),
                 not_before: at.to_string(),
                 proof: step.proof(),
             }
@@ -127,6 +145,7 @@ fn is_by_hand(step: &Step, spec: &DomainSpec) -> bool {
     match step {
         Step::Serve(_) | Step::TakeDown => spec.host != HostedBy::Sternpost,
         Step::AddMx(_) | Step::RemoveMx(_) | Step::Delegate(_) => true,
+        Step::PointPolicyHost(PolicyHostAt::Operator) => true,
         _ => spec.dns == DnsBy::Hand,
     }
 }
@@ -138,6 +157,14 @@ pub fn why(waiting: WaitReason) -> &'static str {
         WaitReason::BeforeNarrowing => "until then senders may still deliver to the removed MX hosts",
         WaitReason::BeforeRemoval => "until then senders may cache a policy of this domain",
     }
+}
+
+/// Why a plan can't begin: a policy can't name these MX hosts.
+pub fn blocked(hosts: &[DomainName]) -> String {
+    let hosts = hosts.iter().map(DomainName::as_str).collect::<Vec<_>>().join(", ");
+    format!(
+        "a policy can't name {hosts}: host names must not contain `_`. Give the host a name without it in the MX records, or list a wildcard that matches it, such as mx = [\"*.example.org\"]"
+    )
 }
 
 fn in_words(plan: &Plan) -> String {
@@ -164,20 +191,24 @@ fn headline(stage: &StageView) -> String {
             format!("{text}{}", if *by_hand { "   (manual)" } else { "" })
         }
         StageView::Wait { until, .. } => format!("wait until {until}"),
+        StageView::Blocked { .. } => "stop: an MX host has no valid name".to_owned(),
         StageView::Evidence { gate } => format!("evidence that enforcement loses no mail: {gate}"),
     }
 }
 
 fn below(stage: &StageView) -> Vec<String> {
     match stage {
-        StageView::Step { why, records, file, proof, .. } => {
+        StageView::Step { why, records, file, url, hint, proof, .. } => {
             let mut lines = vec![(*why).to_owned()];
             lines.extend(records.iter().map(|record| format!("  {record}")));
+            lines.extend(url.iter().map(|url| format!("at {url}")));
             lines.extend(file.iter().flat_map(|file| file.lines()).map(|line| format!("  {line}")));
+            lines.extend(hint.clone());
             lines.push(format!("done when {proof}"));
             lines
         }
         StageView::Wait { why, .. } => vec![(*why).to_owned()],
+        StageView::Blocked { why, .. } => vec![why.clone()],
         StageView::Evidence { .. } => vec!["or allow enforcement now: sternpost promote".to_owned()],
     }
 }

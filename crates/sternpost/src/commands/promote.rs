@@ -1,12 +1,14 @@
 //! `sternpost promote`, `hold` and `excuse`: the operator's decisions about a roll-out. [`operations::promotion`]
 //! stores them with their reasons; the next `sternpost apply` acts on them.
 
-use crate::terminal::say;
+use crate::terminal::{marks, say};
 use config::failure::{Exit, Failure};
-use formats::{DomainName, ResultType};
+use formats::{DomainName, Mode, ResultType};
 use operations::RolloutContext;
+use operations::mx_losses::mx_losses;
 use operations::promotion::{OPERATOR, allow, count_again, excuse_cause, hold_back};
 use operations::world::domain;
+use receiver::domain::DomainSpec;
 use receiver::rollout::gate::Cause;
 use std::path::Path;
 
@@ -15,9 +17,12 @@ use std::path::Path;
 pub struct Promote {
     /// Domain
     domain: String,
-    /// Promote even if the reports do not yet show that enforcement loses no mail
+    /// Promote even if the reports do not yet show that enforcement loses no mail. The MX hosts are probed first
     #[arg(long, requires = "reason")]
     force: bool,
+    /// With --force: promote even if MX hosts fail the probe, so that senders do not deliver to them
+    #[arg(long, requires = "force")]
+    although_mail_is_lost: bool,
     /// Reason, recorded in the journal
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -41,7 +46,7 @@ pub struct Excuse {
     /// Result type as shown by `sternpost status`, such as certificate-expired
     result: String,
     /// MX host as named in the reports; omit it if the reports name none
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     host: String,
     /// Reason why the cause does not count, recorded in the journal
     #[arg(long, value_name = "TEXT", required_unless_present = "undo")]
@@ -55,7 +60,11 @@ pub struct Excuse {
 pub async fn promote(options: &Promote, named: Option<&Path>) -> Result<Exit, Failure> {
     let mut context = RolloutContext::open(named).await?;
     let spec = context.find(&domain(&options.domain)?)?;
-    let reason = options.reason.as_deref().filter(|_| options.force);
+    let reason = options.reason.as_deref().map(str::trim).filter(|_| options.force);
+    if let Some(reason) = reason {
+        check_reason(reason)?;
+        check_hosts(&context, &spec, options.although_mail_is_lost).await?;
+    }
     let outcome = allow(&mut context, &spec, OPERATOR, reason).await?;
     context.store.close().await;
     match outcome {
@@ -69,8 +78,50 @@ pub async fn promote(options: &Promote, named: Option<&Path>) -> Result<Exit, Fa
     }
 }
 
+fn check_reason(reason: &str) -> Result<(), Failure> {
+    match reason.is_empty() {
+        false => Ok(()),
+        true => Err(Failure::usage(
+            "--reason is empty",
+            "the journal records why a decision was made against the evidence",
+            "Say why, such as --reason \"all MX hosts were tested by hand\".",
+        )),
+    }
+}
+
+/// Probes the MX hosts, and names those that would lose mail. Fails if there are any and the operator has not accepted that.
+async fn check_hosts(context: &RolloutContext, spec: &DomainSpec, is_accepted: bool) -> Result<(), Failure> {
+    let rollout = context.rollout(&spec.name).await?;
+    if rollout.mode.is_none_or(|known| known.mode != Mode::Testing) {
+        return Ok(());
+    }
+    let found = mx_losses(context, spec, &rollout).await?;
+    for host in &found.unreached {
+        say(&format!(
+            "{} {host} can't be reached from here, so its certificate was not verified.",
+            marks().warning
+        ));
+    }
+    for (host, why) in &found.hosts {
+        say(&format!("{} {host}: {why}", marks().error));
+    }
+    if found.hosts.is_empty() || is_accepted {
+        return Ok(());
+    }
+    let hosts: Vec<&str> = found.hosts.iter().map(|(host, _)| host.as_str()).collect();
+    Err(Failure::finding(
+        format!("{} is not promoted", spec.name),
+        format!("senders would not deliver to {}", hosts.join(" and ")),
+        format!(
+            "Mend these hosts first: sternpost check {}\nTo enforce the policy nevertheless, add --although-mail-is-lost.",
+            spec.name
+        ),
+    ))
+}
+
 /// Keeps a domain in testing, or returns it to testing.
 pub async fn hold(options: &Hold, named: Option<&Path>) -> Result<Exit, Failure> {
+    check_reason(options.reason.trim())?;
     let mut context = RolloutContext::open(named).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let said = hold_back(&mut context, &spec, OPERATOR, &options.reason).await?;
@@ -81,6 +132,9 @@ pub async fn hold(options: &Hold, named: Option<&Path>) -> Result<Exit, Failure>
 
 /// Excludes a failure cause from the evidence, or counts it again.
 pub async fn excuse(options: &Excuse, named: Option<&Path>) -> Result<Exit, Failure> {
+    if let Some(reason) = &options.reason {
+        check_reason(reason.trim())?;
+    }
     let mut context = RolloutContext::open(named).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let cause = Cause { result: options.result.clone(), host: options.host.clone() };

@@ -20,6 +20,7 @@ pub use quarantine::usage_in_words;
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
 use config::{Config, ReporterConfig};
+use formats::tlsrpt_record::Rua;
 use jiff::Timestamp;
 use operations::RolloutContext;
 use std::path::Path;
@@ -82,11 +83,27 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
             let context = RolloutContext::open(named).await?;
             let url = web::address(&context).await?;
             context.store.close().await;
-            say(&format!("{url}\n\nIn a domain's configuration:\n  rua = [\"{url}\"]"));
+            say(&url);
+            check_rua(&url)?;
+            say(&format!("\nIn a domain's configuration:\n  rua = [\"{url}\"]"));
             Ok(Exit::Fine)
         }
         Command::Quarantine(command) => quarantine::run(command, named).await,
     }
+}
+
+/// Checks that a report address is one that `rua` takes: an https URL with a host name (RFC 8460 §3).
+fn check_rua(url: &str) -> Result<(), Failure> {
+    let why = match Rua::parse(url) {
+        Ok(Some(_)) => return Ok(()),
+        Ok(None) => "senders post reports to https: addresses only".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(Failure::finding(
+        format!("{url} can't be used in rua"),
+        why,
+        "Set the URL under which the internet reaches the dashboard over HTTPS:\n  [dashboard]\n  url = \"https://reports.example.org\"",
+    ))
 }
 
 /// Parses a date such as `2026-11-25`; returns the start of that UTC day.
@@ -106,4 +123,24 @@ fn reporter(config: &Config) -> Result<&ReporterConfig, Failure> {
             "Add to sternpost.toml\n  [reporter]\n  from = \"tlsrpt@example.org\"\n  dkim = { selector = \"tlsrpt\", key_file = \"dkim.pem\" }\nand create the key with\n  sternpost reports key",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_config_check_refuses_is_not_recommended() {
+        assert!(check_rua("https://reports.example.org/reports/x").is_ok());
+        for url in [
+            "http://127.0.0.1:18460/reports/x",
+            "http://reports.example.org/reports/x",
+            "https://127.0.0.1/x",
+        ] {
+            let config = format!("[[domain]]\nname = \"a.example\"\nrua = [\"{url}\"]\n");
+            assert!(config::Config::parse(&config, None).is_err(), "{url}");
+            let failure = check_rua(url).unwrap_err().to_string();
+            assert!(failure.contains("url = \"https://"), "{failure}");
+        }
+    }
 }

@@ -2,8 +2,9 @@
 //! senders may cache, and the journal. It sends no queries.
 
 use crate::commands::reports::usage_in_words;
-use crate::terminal::{marks, show};
+use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
+use formats::Mode;
 use jiff::SignedDuration;
 use operations::RolloutContext;
 use operations::store_failure;
@@ -30,7 +31,7 @@ pub struct Options {
 #[derive(serde::Serialize)]
 struct Status {
     domain: String,
-    wanted: formats::Mode,
+    wanted: Mode,
     #[serde(flatten)]
     rollout: RolloutState,
     evidence: Evidence,
@@ -44,24 +45,32 @@ struct Status {
 
 /// Prints the status of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
-    let mut all = Vec::new();
+    let context = RolloutContext::open_to_show(named).await?;
+    let (mut all, mut failed) = (Vec::new(), Vec::new());
     for spec in context.domains(&options.domains)? {
-        all.push(of(&context, &spec).await?);
+        match of(&context, &spec).await {
+            Ok(status) => all.push(status),
+            // One domain whose state can't be read does not hide the others.
+            Err(failure) => failed.push(format!("{}: {}", spec.name, failure.parts().1)),
+        }
+    }
+    for (name, why) in context.damaged.iter().filter(|_| options.domains.is_empty()) {
+        failed.push(format!("{name}: its settings can't be read: {why}"));
     }
     let quarantine = context.store.quarantine_usage().await.map_err(|error| store_failure(&error))?;
     context.store.close().await;
     if options.json {
-        let json = serde_json::json!({ "schema": 1, "domains": all, "quarantine": quarantine });
+        let json = serde_json::json!({ "schema": 1, "domains": all, "unreadable": failed, "quarantine": quarantine });
         show(&format!("{json}\n"));
     } else {
         show(&all.iter().map(in_words).collect::<Vec<_>>().join("\n"));
+        failed.iter().for_each(|what| say(&format!("{} {what}", marks().error)));
         if quarantine != QuarantineUsage::default() {
             let limit = context.config.retention().quarantine.bytes;
             show(&format!("\n{}\n", usage_in_words(&quarantine, limit)));
         }
     }
-    Ok(Exit::Fine)
+    Ok(if failed.is_empty() { Exit::Fine } else { Exit::Unknown })
 }
 
 async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failure> {
@@ -101,6 +110,9 @@ fn in_words(status: &Status) -> String {
     };
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
     let _ = writeln!(out, "  evidence: {}", status.gate);
+    if status.rollout.mode.is_none() && status.wanted != Mode::None {
+        let _ = writeln!(out, "  next: sternpost apply {}", status.domain);
+    }
     if let Some(word) = &status.decisions.held {
         let _ = writeln!(out, "  held in testing by {}: {}", word.who, word.reason);
     }

@@ -274,17 +274,17 @@ impl GuardRole {
             Ok(false) => return,
             Err(failure) => return tracing::error!(%domain, "the plan can't be carried out: {failure}"),
         }
-        let outcome = match self.context.rollout(domain).await {
+        match self.context.rollout(domain).await {
             Ok(rollout) => {
-                applier.run(&self.context.wanted(spec), RolloutContext::permit(&rollout), waiting).await
+                let (wanted, permit) = (self.context.wanted(spec), RolloutContext::permit(&rollout));
+                match applier.run(&wanted, permit, waiting).await {
+                    Ok((steps, _)) => steps
+                        .iter()
+                        .for_each(|done| tracing::info!(%domain, "step carried out: {}", done.step)),
+                    Err(error) => tracing::error!(%domain, "the plan stopped: {error}"),
+                }
             }
-            Err(failure) => return tracing::error!(%domain, "the plan can't be carried out: {failure}"),
-        };
-        match outcome {
-            Ok((steps, _)) => {
-                steps.iter().for_each(|done| tracing::info!(%domain, "step carried out: {}", done.step))
-            }
-            Err(error) => tracing::error!(%domain, "the plan stopped: {error}"),
+            Err(failure) => tracing::error!(%domain, "the plan can't be carried out: {failure}"),
         }
         if let Err(failure) = self.context.release(domain).await {
             tracing::error!(%domain, "{failure}");

@@ -140,7 +140,7 @@ impl Listeners {
                 Failure::usage(
                     format!("{} can't listen at {address}", role.word()),
                     error,
-                    "Another program may use this address (`ss -lntpx` shows it), the folder of a Unix socket must exist, and ports below 1024 need root.",
+                    "`sternpost config check` finds the reason: another program at this address, a missing folder of a Unix socket, or a port below 1024 without root or CAP_NET_BIND_SERVICE.",
                 )
             })?;
             bound.push((address, role, listeners));

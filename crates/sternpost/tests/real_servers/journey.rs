@@ -349,7 +349,10 @@ fn two_programs_do_not_apply_the_same_plan_at_once() {
             std::fs::read_to_string(&log).unwrap().contains("or in a DNS provider's web form")
         });
         let said = on.ends("apply", 3);
-        assert!(said.contains("another process is applying its plan"), "{said}");
+        assert!(
+            said.contains("its plan is being applied by process") && said.contains("--take-over"),
+            "{said}"
+        );
         // What the first shows is what it takes: pasted as it is, the step is done.
         let shown = std::fs::read_to_string(&log).unwrap();
         let record = shown.lines().map(str::trim).find(|line| line.starts_with("_smtp._tls.")).unwrap();

@@ -6,6 +6,7 @@
 
 use super::StoreError;
 use crate::query::{Query, Value};
+use nix::unistd::{AccessFlags, access};
 use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
@@ -14,7 +15,9 @@ use sqlx::sqlite::{
 };
 use sqlx::{Arguments, AssertSqlSafe, Row, SqliteConnection, SqlitePool};
 use std::borrow::Cow;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{OpenOptions, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,9 +70,10 @@ impl SqliteFile {
             .pragma("wal_autocheckpoint", "4000")
             .busy_timeout(Duration::from_secs(3));
         let open = |error: sqlx::Error| {
-            let (path, why) = (path.display().to_string(), error.to_string());
+            let (path, why) = (path.display().to_string(), reason(&error));
             if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
         };
+        create_private(path).map_err(|error| open(sqlx::Error::Io(error)))?;
         let start = Instant::now();
         let writer = loop {
             // Only a new file can be told to give back space in steps; `compact` does so for others. This setting would
@@ -91,6 +95,7 @@ impl SqliteFile {
         // SQLite also opens a read-only file. This statement makes such a file fail here.
         sqlx::query("DELETE FROM policy WHERE FALSE").execute(&writer).await.map_err(open)?;
         let identity = identity(path).map_err(|error| open(sqlx::Error::Io(error)))?;
+        close_to_others(path);
         // Later connections never create a new file where this one was removed.
         let options = options.create_if_missing(false);
         writer.set_connect_options(options.clone());
@@ -244,6 +249,49 @@ fn is_transient(error: &MigrateError) -> bool {
     }
 }
 
+/// Creates the file, readable and writable for its owner only, whatever the umask is: the store holds private keys,
+/// password hashes and reports. SQLite gives its `-wal` and `-shm` files the same mode. An existing file is not opened,
+/// since closing it again would release the locks of this process.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY_MODE).open(path);
+    match created {
+        Ok(file) => file.set_permissions(Permissions::from_mode(OWNER_ONLY_MODE)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Ok(access(path, AccessFlags::R_OK | AccessFlags::W_OK)?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes the permissions of other users away from the files of a database that an earlier release created under the
+/// umask. Those of the group stay: an operator may have set them. Only the owner can change them, so a failure is ignored.
+fn close_to_others(path: &Path) {
+    for file in ["", "-wal", "-shm"].map(|suffix| super::with_suffix(path, suffix)) {
+        let Ok(metadata) = std::fs::metadata(&file) else { continue };
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & OTHERS != 0 {
+            let _ = std::fs::set_permissions(&file, Permissions::from_mode(mode & !OTHERS));
+        }
+    }
+}
+
+/// The mode of a new database file.
+const OWNER_ONLY_MODE: u32 = 0o600;
+/// The permission bits of other users.
+const OTHERS: u32 = 0o007;
+
+/// SQLite's message without its number and without the words that the driver puts in front.
+fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => match error.message() {
+            "unable to open database file" => "the file can't be opened or created".to_owned(),
+            message => message.to_owned(),
+        },
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
 fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     let metadata = std::fs::metadata(path)?;
     Ok((metadata.dev(), metadata.ino()))
@@ -285,6 +333,42 @@ mod tests {
         for task in all {
             task.await.unwrap().unwrap();
         }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[tokio::test]
+    async fn every_file_of_a_store_is_readable_by_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        let store = Store::open(&path).await.unwrap();
+        sql("DELETE FROM lease").execute(&store).await.unwrap();
+        let files: Vec<PathBuf> =
+            std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(files.len() >= 3, "{files:?}");
+        for file in &files {
+            assert_eq!(mode(file), 0o600, "{}", file.display());
+        }
+        store.close().await;
+        // A file of an earlier release.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(mode(&path), 0o660);
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn an_error_of_opening_says_once_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Store::open(&dir.path().join("no/s.db")).await.err().unwrap().to_string();
+        assert!(
+            error.ends_with("no/s.db can't be opened: No such file or directory (os error 2)"),
+            "{error}"
+        );
+        let error = Store::open(dir.path()).await.err().unwrap().to_string();
+        assert!(error.ends_with("can't be opened: the file can't be opened or created"), "{error}");
     }
 
     #[tokio::test]

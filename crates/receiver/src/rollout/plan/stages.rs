@@ -7,6 +7,7 @@ use super::super::state::RolloutState;
 use super::{Permit, PlannedStep, Step, WaitReason, next};
 use formats::DomainName;
 use jiff::Timestamp;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A stage of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Stage {
     Wait(WaitReason, Timestamp),
     /// A wait for sufficient evidence or the operator's approval.
     Evidence,
+    /// The end of the plan: a policy can't name these MX hosts.
+    Blocked(Vec<DomainName>),
 }
 
 /// Maximum number of stages. A longer plan would never end, which the model check in docs/safety.md rules out.
@@ -37,6 +40,10 @@ pub fn plan(
         match next(wanted, &rollout, &seen, permit, now) {
             PlannedStep::Done => break,
             PlannedStep::Gate if permit == Permit::Enforce => break,
+            PlannedStep::Blocked(hosts) => {
+                stages.push(Stage::Blocked(hosts));
+                break;
+            }
             PlannedStep::Gate => {
                 stages.push(Stage::Evidence);
                 permit = Permit::Enforce;
@@ -63,6 +70,9 @@ fn simulate(step: &Step, rollout: &mut RolloutState, seen: &mut ObservedState) {
             seen.policy_host = (vec![name.clone()], Vec::new())
         }
         Step::PointPolicyHost(PolicyHostAt::Addresses(all)) => seen.policy_host = (Vec::new(), all.clone()),
+        Step::PointPolicyHost(PolicyHostAt::Operator) => {
+            seen.policy_host = (Vec::new(), vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)])
+        }
         Step::Serve(policy) => {
             rollout.intend(policy);
             seen.served = Some(policy.clone());

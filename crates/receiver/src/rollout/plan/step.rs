@@ -36,6 +36,7 @@ impl fmt::Display for Step {
                 let names: Vec<&str> = aliases.iter().map(|(name, _)| name.as_str()).collect();
                 write!(f, "delegate {}", names.join(", "))
             }
+            Self::PointPolicyHost(PolicyHostAt::Operator) => f.write_str("point mta-sts to your web server"),
             Self::PointPolicyHost(PolicyHostAt::Alias(name)) => write!(f, "point mta-sts to {name}"),
             Self::PointPolicyHost(PolicyHostAt::Addresses(all)) => {
                 let all: Vec<String> = all.iter().map(ToString::to_string).collect();
@@ -74,6 +75,9 @@ impl Step {
             Self::Delegate(_) => {
                 "after this the domain's owner needs to do nothing else until the domain leaves"
             }
+            Self::PointPolicyHost(PolicyHostAt::Operator) => {
+                "senders fetch the policy from that name, so it needs an address and a certificate"
+            }
             Self::PointPolicyHost(_) => {
                 "senders fetch the policy from that name, and a certificate is ordered for it"
             }
@@ -95,6 +99,7 @@ impl Step {
     pub fn proof(&self) -> String {
         match self {
             Self::Delegate(_) => "every name server of the zone returns the CNAME records".to_owned(),
+            Self::PointPolicyHost(PolicyHostAt::Operator) => "the name has an address".to_owned(),
             Self::PointPolicyHost(_) => "the name points there".to_owned(),
             Self::Serve(policy) => {
                 format!("a sender fetches mode {} with max_age {}", policy.mode, policy.max_age)

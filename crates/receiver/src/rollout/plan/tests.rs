@@ -1,7 +1,10 @@
 use super::super::desired::PolicyHostAt;
 use super::*;
+use crate::publish::Change;
+use formats::StsRecord;
 use formats::tlsrpt_record::Rua;
 use jiff::SignedDuration;
+use proptest::prelude::*;
 
 fn domain(text: &str) -> DomainName {
     DomainName::parse(text).unwrap()
@@ -75,6 +78,7 @@ fn words(stages: &[Stage]) -> Vec<String> {
         Stage::Step(step, _) => step.word().to_owned(),
         Stage::Wait(_, until) => format!("wait {}", until.duration_since(now()).as_secs()),
         Stage::Evidence => "evidence".to_owned(),
+        Stage::Blocked(_) => "blocked".to_owned(),
     };
     stages.iter().map(word).collect()
 }
@@ -214,4 +218,91 @@ fn the_policy_host_is_pointed_to_before_anything_is_announced() {
     wanted.policy_host = Some(PolicyHostAt::Alias(domain("host.example.net")));
     let summary = words(&stages_of(&wanted, &RolloutState::default(), &seen(&["mx1.a.example"])));
     assert_eq!(summary, ["ask-for-reports", "point-policy-host", "serve testing mx1.a.example", "announce"]);
+}
+
+#[test]
+fn static_hosting_needs_an_address_of_the_policy_host_before_anything_is_served() {
+    let mut wanted = wanted(Mode::Testing, &["mx1.a.example"]);
+    wanted.policy_host = Some(PolicyHostAt::Operator);
+    let mut seen = seen(&["mx1.a.example"]);
+    let first = words(&stages_of(&wanted, &RolloutState::default(), &seen));
+    assert_eq!(first, ["ask-for-reports", "point-policy-host", "serve testing mx1.a.example", "announce"]);
+    seen.policy_host = (vec![domain("pages.example.net")], vec!["192.0.2.1".parse().unwrap()]);
+    let later = words(&stages_of(&wanted, &RolloutState::default(), &seen));
+    assert_eq!(later, ["ask-for-reports", "serve testing mx1.a.example", "announce"]);
+}
+
+#[test]
+fn an_mx_host_that_no_policy_can_name_blocks_the_plan_unless_a_wildcard_matches_it() {
+    let seen = seen(&["mx1.a.example", "mx_2.a.example"]);
+    let all = |mode, mx: &[&str], rollout: &RolloutState| stages_of(&wanted(mode, mx), rollout, &seen);
+    let blocked = [Stage::Blocked(vec![domain("mx_2.a.example")])];
+    for mode in [Mode::Testing, Mode::Enforce] {
+        let stages = all(mode, &[], &RolloutState::default());
+        assert_eq!(stages[1..], blocked, "{mode}");
+        let covered = words(&all(mode, &["*.a.example"], &RolloutState::default()));
+        assert_eq!(covered[1], "serve testing *.a.example");
+    }
+    // Enforcement that began before the host appeared can be eased.
+    let (rollout, _) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    assert_eq!(words(&all(Mode::Testing, &[], &rollout))[1], "serve testing mx1.a.example");
+    assert_eq!(all(Mode::Enforce, &[], &rollout)[1..], blocked);
+}
+
+/// Host names of MX records: also those that a policy can't name.
+fn hosts() -> impl Strategy<Value = Vec<DomainName>> {
+    let host = "[a-z0-9_]{1,4}(-[a-z0-9_]{1,3})?(\\.[a-z0-9_]{1,4}){1,3}";
+    let host = host.prop_filter_map("a valid name", |text| DomainName::parse(&text).ok());
+    proptest::collection::vec(host, 0..4)
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_planner_makes_can_be_read_again(
+        listed in hosts(), first in hosts(), then in hosts(), mode in 0..3usize, wildcard in any::<bool>(),
+        rua in "mailto:[a-z!,; ü_-]{1,8}@[a-z]{1,8}\\.example", served in any::<bool>(),
+    ) {
+        let mx = listed.iter().filter_map(|host| MxPattern::exact(host).ok()).collect();
+        let wanted = DesiredState {
+            mx: if wildcard { vec![pattern("*.a.example")] } else { mx },
+            rua: Rua::parse(&rua).ok().flatten().into_iter().collect(),
+            ..wanted([Mode::Enforce, Mode::Testing, Mode::None][mode], &[])
+        };
+        let mut rollout = RolloutState::default();
+        let mut seen = ObservedState {
+            mx: first,
+            // A policy that can't be fetched is assumed.
+            record: Some(PolicyId::parse("20260101000000").unwrap()),
+            served: served.then(|| Policy::new(Mode::Enforce, 9, vec![pattern("mx.a.example")]).unwrap()),
+            ..ObservedState::default()
+        };
+        for (at, mx) in [seen.mx.clone(), then].into_iter().enumerate() {
+            seen.mx = mx;
+            let now = after(60 * i64::try_from(at).unwrap());
+            rollout.observe(&wanted, &seen, now);
+            for stage in plan(&wanted, &rollout, &seen, Permit::Testing, now) {
+                let Stage::Step(step, _) = stage else { continue };
+                let _ = Change::of(&wanted, &step);
+                match &step {
+                    Step::Serve(policy) => {
+                        let read = Policy::parse(policy.to_string().as_bytes());
+                        prop_assert!(read.as_ref().is_ok_and(|read| PublishedPolicy::from(policy).is(read)), "{read:?}");
+                        rollout.intend(policy);
+                    }
+                    Step::Announce(id) => {
+                        let text = StsRecord::new(id.clone()).to_string();
+                        prop_assert_eq!(StsRecord::parse(text.as_bytes()).map(|read| read.id), Ok(id.clone()));
+                        rollout.offer(id);
+                    }
+                    Step::AskForReports(record) => {
+                        let read = TlsrptRecord::parse(record.to_string().as_bytes());
+                        prop_assert_eq!(read.map(|read| read.rua), Ok(record.rua.clone()));
+                    }
+                    _ => {}
+                }
+            }
+            let text = serde_json::to_string(&rollout).unwrap();
+            prop_assert_eq!(serde_json::from_str::<RolloutState>(&text).unwrap(), rollout.clone());
+        }
+    }
 }

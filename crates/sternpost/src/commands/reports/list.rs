@@ -10,7 +10,7 @@ use operations::{RolloutContext, store_failure};
 use std::fmt::Write;
 use std::path::Path;
 use store::outgoing::OutgoingFilter;
-use store::reports::{ListedReport, Search};
+use store::reports::{ListedReport, Search, Trust};
 
 /// The options of `sternpost reports list`.
 #[derive(Debug, clap::Args)]
@@ -62,7 +62,7 @@ pub struct Show {
 
 /// Lists received or sent reports.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_to_show(named).await?;
     let known: Vec<&str> = context.known.iter().map(|spec| spec.name.as_str()).collect();
     let domain = options.domain.as_deref().map(domain_name).transpose()?;
     if options.sent {
@@ -109,20 +109,28 @@ pub(super) fn line(report: &ListedReport) -> String {
     let warnings =
         if report.warnings > 0 { format!(", {} warnings", report.warnings) } else { String::new() };
     format!(
-        "{mark} {:>6}  {day}  {:<28} {:<28} {} ok, {} failed  ({}, {}{warnings})\n",
+        "{mark} {:>6}  {day}  {:<28} {:<28} {} ok, {} failed  ({}, by {}{warnings})\n",
         report.id,
         shown(&report.submitter),
         shown(&report.domains.join(" ")),
         report.successful,
         report.failed,
-        report.trust,
+        trust_in_words(report.trust),
         report.arrival
     )
 }
 
+/// The trust in a report. "failed" alone would seem to be about its sessions.
+fn trust_in_words(trust: Trust) -> String {
+    match trust {
+        Trust::Failed => "signature not valid".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 /// Shows a received or sent report.
 pub async fn show_one(options: &Show, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_to_show(named).await?;
     if options.sent {
         return super::sent::show_one(context, options.number, options.raw, options.json).await;
     }
@@ -153,7 +161,7 @@ fn in_words(report: &OpenedReport) -> String {
     let mut out = String::new();
     let trust = match &report.signer {
         Some(signer) => format!("signed by {signer}"),
-        None => listed.trust.to_string(),
+        None => trust_in_words(listed.trust),
     };
     let _ = writeln!(
         out,

@@ -22,7 +22,7 @@ struct Played {
 }
 
 impl Played {
-    fn new(&self) -> NewReport {
+    fn report(&self) -> NewReport {
         let Self { number, submitter, domain, days, ok, failed, .. } = self;
         let kind = if self.is_sts { "sts" } else { "no-policy-found" };
         let details = match failed {
@@ -103,7 +103,7 @@ async fn ids(store: &Store) -> Vec<i64> {
 /// What is done to a store with reports: some expire, some are dropped, in either order.
 async fn play(reports: Vec<Played>, expired: usize, dropped: Vec<bool>, expire_first: bool) {
     let reports: Vec<NewReport> =
-        (1i64..).zip(reports).map(|(number, report)| Played { number, ..report }.new()).collect();
+        (1i64..).zip(reports).map(|(number, report)| Played { number, ..report }.report()).collect();
     let (_dir, store) = crate::scratch().await;
     store.keep_reports(&reports).await.unwrap();
     let is_dropped = |at: usize| dropped.get(at).copied().unwrap_or(false);
@@ -161,7 +161,7 @@ proptest! {
 }
 
 fn one(number: i64, submitter: usize, trust: Trust) -> NewReport {
-    Played { number, submitter, domain: 0, trust, days: 1, ok: 5, failed: 1, is_sts: true }.new()
+    Played { number, submitter, domain: 0, trust, days: 1, ok: 5, failed: 1, is_sts: true }.report()
 }
 
 #[tokio::test]

@@ -1,0 +1,161 @@
+//! The listen addresses of all roles. [`Config::collisions`] finds those that can't be bound together, which `sternpost serve`
+//! and `sternpost config check` report before anything is bound.
+
+use crate::config::Config;
+use crate::failure::Failure;
+use sender::serve::listen::Address;
+use std::net::IpAddr;
+
+/// An address that a role listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listening {
+    /// The configuration key.
+    pub key: &'static str,
+    /// The address.
+    pub address: Address,
+}
+
+impl Config {
+    /// Every address that `sternpost serve` listens on, with its key.
+    pub fn listening(&self) -> Vec<Listening> {
+        let mut all = Vec::new();
+        let mut add = |key, addresses: &[Address]| {
+            all.extend(addresses.iter().map(|address| Listening { key, address: address.clone() }));
+        };
+        if let Some(role) = &self.answers {
+            add("answers.listen", &role.listen);
+            add("answers.lines", &role.lines);
+            add("answers.http", &role.http.map(Address::Tcp).into_iter().collect::<Vec<_>>());
+            add("answers.control", &[Address::Unix(self.control())]);
+        }
+        if let Some(role) = &self.host {
+            add("host.listen", &role.listen);
+            add("host.behind_proxy", &role.bare);
+            add("host.http", &role.http);
+        }
+        if let Some(role) = &self.inbox {
+            add("inbox.smtp", &role.smtp);
+            add("inbox.lmtp", &role.lmtp);
+        }
+        if let Some(role) = &self.collector {
+            add("collector.socket", &[Address::Unix(role.socket.clone())]);
+            add("collector.http", &role.http.map(Address::Tcp).into_iter().collect::<Vec<_>>());
+        }
+        if let Some(role) = &self.dashboard {
+            add("dashboard.listen", &role.listen.iter().copied().map(Address::Tcp).collect::<Vec<_>>());
+        }
+        if let Some(role) = &self.admin {
+            add("admin.listen", &[Address::Tcp(role.listen)]);
+        }
+        add("metrics.listen", &self.metrics.map(Address::Tcp).into_iter().collect::<Vec<_>>());
+        all
+    }
+
+    /// The pairs of listen addresses of which only one can be bound.
+    pub fn collisions(&self) -> Vec<Failure> {
+        let all = self.listening();
+        let mut found = Vec::new();
+        for (at, one) in all.iter().enumerate() {
+            for other in all.iter().skip(at + 1).filter(|other| one.address.collides(&other.address)) {
+                let what = match one.key == other.key {
+                    true => format!("{} has {} and {}", one.key, one.address, other.address),
+                    false => {
+                        format!("{} is {} and {} is {}", one.key, one.address, other.key, other.address)
+                    }
+                };
+                let why = match one.address == other.address {
+                    true => "both are the same address",
+                    false => "one of them is every address of this machine, which includes the other",
+                };
+                found.push(Failure::usage(what, why, "Remove one of them, or give it another port."));
+            }
+        }
+        found
+    }
+
+    /// Public roles that listen on all IPv6 addresses and on no IPv4 address: an IPv6 socket does not accept IPv4.
+    pub fn without_ipv4(&self) -> Vec<Listening> {
+        const PUBLIC: [&str; 4] = ["host.listen", "host.http", "inbox.smtp", "dashboard.listen"];
+        let all = self.listening();
+        let is_v4 = |key: &str| {
+            all.iter().any(|other| {
+                other.key == key && matches!(&other.address, Address::Tcp(tcp) if is_ipv4(tcp.ip()))
+            })
+        };
+        let is_alone = |one: &&Listening| {
+            PUBLIC.contains(&one.key)
+                && matches!(&one.address, Address::Tcp(tcp) if tcp.is_ipv6() && tcp.ip().is_unspecified())
+                && !is_v4(one.key)
+        };
+        all.iter().filter(is_alone).cloned().collect()
+    }
+}
+
+fn is_ipv4(ip: IpAddr) -> bool {
+    ip.to_canonical().is_ipv4()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collisions(text: &str) -> Vec<String> {
+        let config = Config::parse(text, Some("/etc/s.toml".into())).unwrap();
+        config.collisions().iter().map(|failure| failure.parts().0.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_documented_pairs_of_addresses_do_not_collide() {
+        let text = "[answers]\n[host]\nlisten = [\"[::]:443\", \"0.0.0.0:443\"]\nhttp = [\"[::]:80\", \"0.0.0.0:80\"]\n[inbox]\naddresses = [\"a@b.example\"]\nsmtp = [\"[::]:25\", \"0.0.0.0:25\"]\n[dashboard]\n[admin]\ntoken_file = \"t\"\n[collector]\n[metrics]\nlisten = \"127.0.0.1:8462\"\n";
+        assert_eq!(collisions(text), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn two_roles_at_one_address_are_found_in_every_pair_of_roles() {
+        let keys = [
+            ("[answers]\nlisten = [", "]", "answers.listen"),
+            ("[answers]\nhttp = ", "", "answers.http"),
+            ("[host]\nlisten = [", "]", "host.listen"),
+            ("[host]\nhttp = [", "]", "host.http"),
+            ("[inbox]\naddresses = [\"a@b.example\"]\nsmtp = [", "]", "inbox.smtp"),
+            ("[inbox]\naddresses = [\"a@b.example\"]\nlmtp = [", "]", "inbox.lmtp"),
+            ("[collector]\nhttp = ", "", "collector.http"),
+            ("[dashboard]\nlisten = [", "]", "dashboard.listen"),
+            ("[admin]\ntoken_file = \"t\"\nlisten = ", "", "admin.listen"),
+            ("[metrics]\nlisten = ", "", "metrics.listen"),
+        ];
+        let section = |text: &str| text.split(']').next().unwrap().to_owned();
+        for (at, (head, tail, key)) in keys.iter().enumerate() {
+            for (other_head, other_tail, other_key) in keys.iter().skip(at + 1) {
+                if section(head) == section(other_head) {
+                    continue;
+                }
+                let address = "\"127.0.0.1:7777\"";
+                let text = format!("{head}{address}{tail}\n{other_head}{address}{other_tail}\n");
+                let found = collisions(&text);
+                assert!(
+                    found.len() == 1 && found[0].contains(key) && found[0].contains(other_key),
+                    "{text}: {found:?}"
+                );
+            }
+        }
+        let twice =
+            "[host]\nlisten = [\"[::]:443\", \"[::1]:443\"]\nhttp = [\"0.0.0.0:80\", \"127.0.0.1:80\"]\n";
+        assert_eq!(
+            collisions(twice),
+            ["host.listen has [::]:443 and [::1]:443", "host.http has 0.0.0.0:80 and 127.0.0.1:80"]
+        );
+    }
+
+    #[test]
+    fn an_ipv6_listener_without_an_ipv4_one_is_found() {
+        let keys = |listen: &str| {
+            let config = Config::parse(&format!("[host]\nlisten = [{listen}]\n"), None).unwrap();
+            config.without_ipv4().iter().map(|one| one.address.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys("\"[::]:443\""), ["[::]:443"]);
+        assert!(keys("\"[::]:443\", \"0.0.0.0:443\"").is_empty());
+        assert!(keys("\"[::1]:443\"").is_empty());
+        assert!(keys("\"systemd\"").is_empty());
+    }
+}

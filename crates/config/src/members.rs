@@ -1,0 +1,249 @@
+//! Members of tables: what the errors of the TOML library about them mean, in one line each, and which unknown names are
+//! misspelled and which a newer release may know.
+
+use crate::fault::{Fault, fault, line_and_column, nearest};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::ops::Range;
+use toml::de::{DeValue, ValueDeserializer};
+use toml::{Spanned, Value};
+
+/// An unknown name differs from a known one by so many characters at most if it is a misspelling of it.
+fn most_changes(name: &str) -> usize {
+    match name.chars().count() {
+        0..4 => 1,
+        4..12 => 2,
+        longer => longer / 4,
+    }
+}
+
+/// The known name that `name` is a misspelling of; `None` if it resembles none of them, as a name that only a newer
+/// release knows.
+pub fn misspelled<'c>(name: &str, known: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    let plain = name.to_ascii_lowercase().replace('-', "_");
+    let known: Vec<&str> = known.collect();
+    let same = known.iter().find(|known| **known == plain).copied();
+    let near = || {
+        let near = nearest(&plain, known.iter().copied())?;
+        (crate::fault::changes(&plain, near) <= most_changes(&plain)).then_some(near)
+    };
+    same.or_else(near)
+}
+
+/// A key that is ignored, with its line.
+pub fn ignored(text: &str, span: &Range<usize>, what: &str) -> String {
+    let (line, _) = line_and_column(text, span.start);
+    format!("line {line}: {what} is not known to this release and is ignored")
+}
+
+/// The line that a warning is about.
+pub fn line_of(warning: &str) -> usize {
+    let number = warning.strip_prefix("line ").and_then(|rest| rest.split(':').next());
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Validates the tables of the key `path` as type `T`. An error carries the position of the faulty member. Unknown members
+/// that are not misspelled are left out, with a warning.
+pub fn tables<T: DeserializeOwned>(
+    text: &str,
+    path: &str,
+    items: &[Spanned<DeValue<'_>>],
+    warnings: &mut Vec<String>,
+) -> Result<Value, Fault> {
+    let mut all = Vec::new();
+    for item in items {
+        all.push(one::<T>(text, path, item.clone(), warnings)?);
+    }
+    Ok(Value::Array(all))
+}
+
+fn one<T: DeserializeOwned>(
+    text: &str,
+    path: &str,
+    mut item: Spanned<DeValue<'_>>,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Fault> {
+    loop {
+        let wrong = |error: &toml::de::Error, span: Range<usize>| explained(text, path, error, span);
+        match T::deserialize(ValueDeserializer::from(item.clone())) {
+            Ok(_) => {
+                return Value::deserialize(ValueDeserializer::from(item.clone()))
+                    .map_err(|error| wrong(&error, item.span()));
+            }
+            Err(error) => {
+                let span = error.span().unwrap_or(item.span());
+                let unknown = unknown_member(error.message())
+                    .filter(|(name, known)| misspelled(name, known.iter().map(String::as_str)).is_none());
+                let Some((name, _)) = unknown else { return Err(wrong(&error, span)) };
+                if !remove(item.get_mut(), &name, &span) {
+                    return Err(wrong(&error, span));
+                }
+                warnings.push(ignored(text, &span, &format!("{name} in [[{path}]]")));
+            }
+        }
+    }
+}
+
+/// Removes a member from a table or from a table in it. Returns whether it was there.
+fn remove(value: &mut DeValue<'_>, name: &str, span: &Range<usize>) -> bool {
+    match value {
+        DeValue::Table(table) => {
+            let before = table.len();
+            let overlaps = |other: Range<usize>| other.start <= span.end && span.start <= other.end;
+            let stays = |key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>| {
+                key.get_ref() != name || !(overlaps(key.span()) || overlaps(value.span()))
+            };
+            *table = std::mem::take(table).into_iter().filter(|(key, value)| stays(key, value)).collect();
+            table.len() < before || table.iter_mut().any(|(_, value)| remove(value.get_mut(), name, span))
+        }
+        DeValue::Array(items) => items.iter_mut().any(|item| remove(item.get_mut(), name, span)),
+        _ => false,
+    }
+}
+
+/// The name and the known members in the library's error about an unknown member.
+fn unknown_member(message: &str) -> Option<(String, Vec<String>)> {
+    let mut names = quoted(message.strip_prefix("unknown field ")?);
+    let name = names.next()?;
+    Some((name, names.collect()))
+}
+
+/// The words in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned)
+}
+
+/// The library's error in one line, with the nearest right value.
+fn explained(text: &str, path: &str, error: &toml::de::Error, span: Range<usize>) -> Fault {
+    let message = error.message().replace('\n', ", ");
+    let see = format!("`sternpost config reference` describes [[{path}]].");
+    let near = |word: &str, known: &[String]| {
+        let near = nearest(word, known.iter().map(String::as_str));
+        near.map(|near| format!("Did you mean {near}? ")).unwrap_or_default()
+    };
+    if let Some((name, known)) = unknown_member(&message) {
+        let what = format!("[[{path}]] has no member {name:?}");
+        return fault(text, span, what, &format!("{}{see}", near(&name, &known)));
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        let mut words = quoted(rest);
+        let (word, known) = (words.next().unwrap_or_default(), words.collect::<Vec<_>>());
+        let member = member_at(text, span.start);
+        let remedy = format!("{member} takes {}. {}", listed(&known), near(&word, &known));
+        return fault(text, span, format!("{word:?} is not a valid value of {member}"), remedy.trim_end());
+    }
+    if let Some(name) = message.strip_prefix("missing field ").and_then(|rest| quoted(rest).next()) {
+        return fault(text, span, format!("[[{path}]] has no {name:?}, which is required"), &see);
+    }
+    fault(text, span, message, &see)
+}
+
+/// The name of the member whose value is at `at`.
+fn member_at(text: &str, at: usize) -> String {
+    let before = text.get(..at).unwrap_or_default();
+    let name = before.rsplit_once('=').map_or("it", |(head, _)| head.trim_end());
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    let name = name.rsplit(|c| !is_name(c)).next().unwrap_or_default();
+    if name.is_empty() { "it".to_owned() } else { name.to_owned() }
+}
+
+/// "a, b or c".
+fn listed(words: &[String]) -> String {
+    match words {
+        [] => "another value".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    fn config(text: &str) -> Result<Config, String> {
+        Config::parse(text, Some("s.toml".into())).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn an_unknown_name_is_misspelled_if_it_resembles_a_known_one() {
+        let known = ["listen", "http", "deadline", "failures_per_thousand", "mx"];
+        let near = |name: &str| misspelled(name, known.into_iter());
+        for (name, expected) in [
+            ("lisetn", "listen"),
+            ("Listen", "listen"),
+            ("dead-line", "deadline"),
+            ("deadlines", "deadline"),
+            ("failure_per_thousand", "failures_per_thousand"),
+            ("failures-per-thousand", "failures_per_thousand"),
+            ("http2", "http"),
+            ("mxs", "mx"),
+        ] {
+            assert_eq!(near(name), Some(expected), "{name}");
+        }
+        for name in ["quic_listen", "telemetry", "dead", "failures", "ip"] {
+            assert_eq!(near(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_only_a_newer_release_knows_is_ignored_with_a_warning() {
+        let text = "telemetry = true\n[quic]\nlisten = []\n[answers]\nprefetch_share = 3\n[[answers.override]]\ndomain = \"a.example\"\nskip_dane = true\nweekdays = \"mon\"\n\
+            [answers.maps.strict]\ntlsrpt = true\ncolour = 1\n\
+            [[domain]]\nname = \"a.example\"\ncolour = \"red\"\nmax_age = { testing = 60, holidays = 3 }\n";
+        let config = config(text).unwrap();
+        assert_eq!(
+            config.warnings,
+            [
+                "line 1: telemetry is not known to this release and is ignored",
+                "line 2: quic is not known to this release and is ignored",
+                "line 5: answers.prefetch_share is not known to this release and is ignored",
+                "line 9: weekdays in [[answers.override]] is not known to this release and is ignored",
+                "line 12: colour in [answers.maps.strict] is not known to this release and is ignored",
+                "line 15: colour in [[domain]] is not known to this release and is ignored",
+                "line 16: holidays in [[domain]] is not known to this release and is ignored",
+            ]
+        );
+        assert_eq!(config.domains[0].max_age.testing, 60);
+    }
+
+    #[test]
+    fn a_wrong_value_is_explained_in_one_line_with_the_nearest_right_one() {
+        let domain = |rest: &str| config(&format!("[[domain]]\nname = \"a.example\"\n{rest}\n")).unwrap_err();
+        for (rest, what, remedy) in [
+            (
+                "mode = \"enforced\"",
+                "line 3, column 8: \"enforced\" is not a valid value of mode",
+                "mode takes enforce, testing or none. Did you mean enforce?",
+            ),
+            (
+                "host = \"selfs\"",
+                "\"selfs\" is not a valid value of host",
+                "host takes self, static or elsewhere. Did you mean self?",
+            ),
+            ("mod = \"enforce\"", "[[domain]] has no member \"mod\"", "Did you mean mode?"),
+            ("max_age = { tesing = 3 }", "[[domain]] has no member \"tesing\"", "Did you mean testing?"),
+            (
+                "rua = [\"ftp://x\"]",
+                "mailto: or https:",
+                "`sternpost config reference` describes [[domain]].",
+            ),
+            ("mode = 3", "invalid type", "describes [[domain]]"),
+        ] {
+            let error = domain(rest);
+            assert!(error.contains(what) && error.contains(remedy), "{rest}: {error}");
+            assert!(error.lines().count() <= 2 && error.len() < 300, "{error}");
+        }
+        for (text, what) in [
+            ("[[domain]]\nmode = \"none\"\n", "[[domain]] has no \"name\", which is required"),
+            ("[domain]\nname = \"a.example\"\n", "Write [[domain]], with two brackets"),
+            ("[rfc2136]\nname = \"a\"\n", "Write [[rfc2136]], with two brackets"),
+            ("[log]\nlevel = \"warning\"\n", "Did you mean \"warn\"?"),
+            ("[dns]\ndnssec = \"validated\"\n", "Did you mean \"validate\"?"),
+        ] {
+            let error = config(text).unwrap_err();
+            assert!(error.contains(what) && error.lines().count() <= 2, "{text}: {error}");
+        }
+    }
+}

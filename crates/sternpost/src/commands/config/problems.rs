@@ -1,0 +1,221 @@
+//! What `sternpost config check` finds beyond the text of the file: addresses that can't be bound together or are in use,
+//! ports that need a capability, folders that are missing, and files with secrets that all users can read.
+
+use super::ports::user_of;
+use crate::terminal::marks;
+use config::Config;
+use nix::errno::Errno;
+use sender::serve::listen::{Address, Listener, SocketFileOptions};
+use std::io;
+use std::path::Path;
+
+/// Whether `sternpost serve` starts with what was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// It does not start.
+    Error,
+    /// It starts.
+    Warning,
+}
+
+/// Something that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Whether it keeps the program from starting.
+    pub severity: Severity,
+    /// What is wrong, with the key.
+    what: String,
+    /// What to do.
+    remedy: String,
+}
+
+impl Problem {
+    fn error(what: String, remedy: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, what, remedy: remedy.into() }
+    }
+
+    fn warning(what: String, remedy: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, what, remedy: remedy.into() }
+    }
+
+    /// The problem as it is printed.
+    pub fn in_words(&self) -> String {
+        let mark = if self.severity == Severity::Error { marks().error } else { marks().warning };
+        match self.remedy.is_empty() {
+            true => format!("{mark} {}", self.what),
+            false => format!("{mark} {}\n    {}", self.what, self.remedy.replace('\n', "\n    ")),
+        }
+    }
+}
+
+/// Everything that is wrong. Each address is bound for a moment.
+pub async fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = of_text(config);
+    let collisions = config.collisions();
+    let is_free_of_collisions = collisions.is_empty();
+    found.extend(collisions.iter().map(|failure| {
+        let (what, why, remedy) = failure.parts();
+        Problem::error(format!("{what}: {why}"), remedy)
+    }));
+    for one in config.listening().iter().filter(|_| is_free_of_collisions) {
+        found.extend(match &one.address {
+            Address::Tcp(_) => of_port(one.key, &one.address).await,
+            Address::Unix(path) => of_folder(one.key, path),
+            Address::Systemd => None,
+        });
+    }
+    found.extend(of_folder("store", &config.store));
+    found
+}
+
+/// The problems that can be seen without touching the network.
+fn of_text(config: &Config) -> Vec<Problem> {
+    let newer = "A newer release may know it; remove it if you do not mean to use one.";
+    let mut found: Vec<Problem> =
+        config.warnings.iter().map(|what| Problem::warning(what.clone(), newer)).collect();
+    found.extend(exposed_secrets(config));
+    found.extend(config.without_ipv4().iter().map(|one| {
+        let port = match &one.address {
+            Address::Tcp(tcp) => tcp.port(),
+            _ => 0,
+        };
+        Problem::warning(
+            format!(
+                "{} has {} and no IPv4 address, so clients with IPv4 alone can't connect",
+                one.key, one.address
+            ),
+            format!("Add \"0.0.0.0:{port}\"."),
+        )
+    }));
+    found
+}
+
+/// The files with secrets that all users of the machine can read or change.
+pub fn exposed_secrets(config: &Config) -> Vec<Problem> {
+    let shown = |secret: &config::Secret| {
+        let (key, file) = (&secret.key, secret.file.display());
+        let does = if secret.mode & 0o004 != 0 { "read" } else { "change" };
+        Problem::warning(
+            format!("{key}: every user of this machine can {does} {file} (mode {:04o})", secret.mode),
+            format!("chmod o-rwx {file}"),
+        )
+    };
+    config.exposed_secrets().iter().map(shown).collect()
+}
+
+async fn of_port(key: &str, address: &Address) -> Option<Problem> {
+    let error = Listener::bind(address, SocketFileOptions::default()).await.err()?;
+    let Address::Tcp(tcp) = address else { return None };
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EADDRINUSE) => in_use(key, address, user_of(*tcp)),
+        Some(Errno::EACCES) => Some(Problem::warning(
+            format!("{key}: this user may not listen on {address}"),
+            "Ports below 1024 need root or CAP_NET_BIND_SERVICE. Under systemd, use a socket unit, or add to the service\n  AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        )),
+        Some(Errno::EADDRNOTAVAIL) => Some(Problem::error(
+            format!("{key}: {address} is not an address of this machine"),
+            "Show the addresses with `ip address`; \"0.0.0.0\" and \"[::]\" stand for all of them.",
+        )),
+        Some(Errno::EAFNOSUPPORT) => Some(Problem::error(
+            format!("{key}: this machine does not support IPv6, so {address} can't be bound"),
+            "Remove the address.",
+        )),
+        _ => Some(Problem::error(format!("{key}: {address} can't be bound: {error}"), "")),
+    }
+}
+
+/// The problem of a port that another process listens on; `None` if that is the running Sternpost.
+fn in_use(key: &str, address: &Address, user: Option<(u32, String)>) -> Option<Problem> {
+    match user {
+        Some((_, name)) if name == "sternpost" => None,
+        Some((1, name)) => Some(Problem::warning(
+            format!("{key}: {address} is in use by {name}, which may be a socket unit"),
+            format!("If it is Sternpost's, write {key} = [\"systemd\"]."),
+        )),
+        Some((pid, name)) => Some(Problem::error(
+            format!("{key}: {address} is in use by {name} (process {pid})"),
+            "Stop that program, or choose another port.",
+        )),
+        None => Some(Problem::warning(
+            format!("{key}: {address} is in use, by a process of another user"),
+            "That is right if it is the running Sternpost. As root, this command shows which process it is.",
+        )),
+    }
+}
+
+/// The folders that the collector creates for its socket: that of the socket, and the one above.
+const CREATED_FOLDERS: usize = 2;
+
+/// A file can be created only in a folder that exists.
+fn of_folder(key: &str, file: &Path) -> Option<Problem> {
+    let created = if key == "collector.socket" { CREATED_FOLDERS } else { 0 };
+    let mut above = file.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+    let missing = above.by_ref().take(created).take_while(|folder| !folder.exists()).count();
+    let folder = file.ancestors().nth(1 + missing).filter(|folder| !folder.as_os_str().is_empty())?;
+    match std::fs::metadata(folder) {
+        Ok(metadata) if metadata.is_dir() => None,
+        Ok(_) => Some(Problem::error(format!("{key}: {} is not a folder", folder.display()), "")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Problem::error(
+            format!("{key}: the folder {} does not exist", folder.display()),
+            "Create it, writable for the user that Sternpost runs as. Under systemd, RuntimeDirectory= creates folders below /run.",
+        )),
+        Err(error) => {
+            Some(Problem::warning(format!("{key}: {} can't be looked into: {error}", folder.display()), ""))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    async fn found(text: &str, folder: &Path) -> Vec<String> {
+        let config = Config::parse(text, Some(folder.join("s.toml"))).unwrap();
+        problems(&config)
+            .await
+            .iter()
+            .map(|problem| format!("{:?} {}", problem.severity, problem.what))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn what_would_not_start_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let used = holder.local_addr().unwrap();
+        let free = "[metrics]\nlisten = \"127.0.0.1:0\"\n";
+        assert_eq!(found(free, dir.path()).await, [] as [&str; 0]);
+        let text = format!("[metrics]\nlisten = \"{used}\"\n");
+        let problems = found(&text, dir.path()).await;
+        let expected = format!("metrics.listen: {used} is in use by");
+        assert!(problems.len() == 1 && problems[0].contains(&expected), "{problems:?}");
+        let text = "[dashboard]\nlisten = [\"192.0.2.7:80\"]\nbehind_proxy = true\n";
+        assert!(found(text, dir.path()).await[0].contains("is not an address of this machine"));
+        let text = "[inbox]\naddresses = [\"a@b.example\"]\nlmtp = [\"unix:no/such/lmtp.sock\"]\n";
+        assert!(found(text, dir.path()).await[0].contains("does not exist"));
+        let text = "[metrics]\nlisten = \"127.0.0.1:7999\"\n[admin]\nlisten = \"127.0.0.1:7999\"\ntoken_file = \"t\"\n";
+        let problems = found(text, dir.path()).await;
+        assert!(problems.len() == 1 && problems[0].starts_with("Error admin.listen is"), "{problems:?}");
+    }
+
+    #[tokio::test]
+    async fn what_starts_and_is_doubtful_is_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let token = dir.path().join("t");
+        std::fs::write(&token, "x").unwrap();
+        std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let text = "telemetry = 1\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"t\"\n[inbox]\naddresses = [\"a@b.example\"]\nsmtp = [\"[::]:0\"]\n";
+        let problems = found(text, dir.path()).await;
+        let expected = [
+            "Warning line 1: telemetry is not known to this release and is ignored".to_owned(),
+            format!(
+                "Warning admin.token_file: every user of this machine can read {} (mode 0644)",
+                token.display()
+            ),
+            "Warning inbox.smtp has [::]:0 and no IPv4 address, so clients with IPv4 alone can't connect"
+                .to_owned(),
+        ];
+        assert_eq!(problems, expected);
+    }
+}

@@ -1,0 +1,165 @@
+//! `sternpost apply` that is interrupted, killed or taken over while it waits for the operator, and the other commands about a
+//! roll-out that only look: against the lab.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
+
+#[path = "runbook/page.rs"]
+mod page;
+
+use lab::{Lab, Ports};
+use net::clock::{Clock, SystemClock};
+use page::domain;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+struct Scene {
+    dir: tempfile::TempDir,
+    _lab: Lab,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Scene {
+    /// example.org in the lab, with a report address that its zone does not have: `apply` waits for the operator at once.
+    fn new() -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let lab = runtime
+            .block_on(Lab::with_cases(Ports::free(), SystemClock.now(), &[domain("example.org")]))
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ca.pem"), lab.pki.root_pem()).unwrap();
+        std::fs::write(dir.path().join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
+        let text = format!(
+            "[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\
+             [lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n\
+             [[domain]]\nname = \"example.org\"\nrua = [\"mailto:new@example.org\"]\n",
+            lab.names.address,
+            lab.names.address.port(),
+            lab.https_port,
+            lab.smtp_port
+        );
+        std::fs::write(dir.path().join("sternpost.toml"), text).unwrap();
+        Self { dir, _lab: lab, _runtime: runtime }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sternpost"));
+        command.current_dir(self.dir.path()).args(words);
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> (i32, String) {
+        said(&self.command(words).output().unwrap())
+    }
+
+    /// Starts `apply`, and returns once it waits for the operator.
+    fn waiting(&self) -> Child {
+        let out = self.dir.path().join("printed");
+        let file = std::fs::File::create(&out).unwrap();
+        let child = self
+            .command(&["apply"])
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while !self.printed().contains("not yet") {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}", self.printed());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child
+    }
+
+    fn printed(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("printed")).unwrap_or_default()
+    }
+
+    /// Runs `apply` with no patience: it ends with this code at the step that the operator has to do.
+    fn applies(&self, words: &[&str]) -> String {
+        let (code, printed) = self.run(&[&["apply", "--patience", "0"], words].concat());
+        assert_eq!(code, 1, "{printed}");
+        assert!(printed.contains("publish _smtp._tls"), "{printed}");
+        printed
+    }
+}
+
+fn said(output: &Output) -> (i32, String) {
+    let both = [output.stdout.clone(), output.stderr.clone()].concat();
+    (output.status.code().unwrap(), String::from_utf8(both).unwrap())
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+}
+
+#[test]
+fn an_interrupted_apply_gives_the_domain_back_at_once_and_says_that_it_resumes() {
+    let scene = Scene::new();
+    for name in ["INT", "TERM", "HUP"] {
+        let mut child = scene.waiting();
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{name}");
+        let printed = scene.printed();
+        for part in [
+            "waiting until every name server of the zone returns the record: checked every 2 seconds, for up to 10 minutes",
+            "You can leave with Ctrl-C; `sternpost apply example.org` resumes here.",
+            "_smtp._tls has mailto:",
+            "mailto:new@example.org is expected",
+            "interrupted. `sternpost apply example.org` resumes here.",
+        ] {
+            assert!(printed.contains(part), "{name}: {part}\n{printed}");
+        }
+        scene.applies(&[]);
+    }
+}
+
+#[test]
+fn a_killed_apply_does_not_keep_the_domain_and_a_live_one_does_until_it_is_taken_over() {
+    let scene = Scene::new();
+    let mut child = scene.waiting();
+    let (code, printed) = scene.run(&["apply", "--patience", "0"]);
+    let holder = format!("its plan is being applied by process {} on ", child.id());
+    assert!(code == 3 && printed.contains(&holder), "{code} {printed}");
+    assert!(printed.contains("sternpost apply --take-over example.org"), "{printed}");
+    child.kill().unwrap();
+    // A process that has ended and was not waited for is dead, too.
+    scene.applies(&[]);
+    child.wait().unwrap();
+    let mut child = scene.waiting();
+    let printed = scene.applies(&["--take-over"]);
+    assert!(printed.contains(&format!("the lease was taken from process {} on ", child.id())), "{printed}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn commands_that_look_create_no_store() {
+    let scene = Scene::new();
+    let files = |folder: &Path| {
+        let mut all: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+        all.sort();
+        all
+    };
+    let before = files(scene.dir.path());
+    for words in [
+        &["status"][..],
+        &["plan"],
+        &["domains", "list"],
+        &["domains", "show", "example.org"],
+        &["reports", "list"],
+        &["reports", "quarantine", "list"],
+        &["dashboard", "people"],
+    ] {
+        let (code, printed) = scene.run(words);
+        assert_eq!(code, 0, "{words:?}: {printed}");
+        assert_eq!(files(scene.dir.path()), before, "{words:?}");
+    }
+    // The step for `_smtp._tls` says what is there.
+    let (code, printed) = scene.run(&["init", "example.org"]);
+    assert!(code == 0 && printed.contains("is in sternpost.toml already"), "{printed}");
+    let out = scene.command(&["init", "example.org"]).output().unwrap();
+    assert!(out.stdout.is_empty());
+}
