@@ -232,7 +232,7 @@ mod tests {
                 check,
                 "mx1: no connection".to_owned(),
                 String::new(),
-                [String::new(); 0],
+                Vec::<String>::new(),
             );
             findings.conclude(&domain, mode).verdict
         };

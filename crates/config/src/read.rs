@@ -249,7 +249,7 @@ fn validate(
             Ok(_) => Ok(Value::String(name.to_string())),
             Err(error) => Err(wrong(format!("{name:?}: {error}"))),
         },
-        (Kind::Targets, DeValue::Array(items)) => tables::<TargetSpec>(text, key, items),
+        (Kind::Targets, DeValue::Array(items)) => tables::<TargetSpec>(text, key.path, items, warnings),
         (Kind::TcpAddress, DeValue::String(address)) => match address.parse::<SocketAddr>() {
             Ok(_) => Ok(Value::String(address.to_string())),
             Err(_) => Err(wrong(format!("{address:?} is not a valid address and port"))),

@@ -83,7 +83,7 @@ pub fn compare(shown: &[String], printed: &str) -> Result<(), String> {
     // How long a step takes to become visible differs from run to run.
     let is_waiting = |line: &&str| {
         let begins = |head: &&str| line.trim_start().starts_with(*head);
-        ["not yet", "waiting until ", "You can leave with Ctrl-C"].iter().any(|head| begins(head))
+        ["not yet", "waiting until ", "You can leave with Ctrl-C"].iter().any(begins)
     };
     let printed: Vec<String> = printed.lines().filter(|line| !is_waiting(line)).map(masked).collect();
     match matches(&shown, &printed) {
