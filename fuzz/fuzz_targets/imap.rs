@@ -43,7 +43,9 @@ fn check_state(state: &State) {
 
 /// A name can be sent back, and is shown as it was meant.
 fn check_name(name: &str) {
-    assert!(name.len() <= IMAP_NAME_BYTES && quote_mailbox(name).is_some_and(|quoted| !quoted.contains('\n')));
+    assert!(
+        name.len() <= IMAP_NAME_BYTES && quote_mailbox(name).is_some_and(|quoted| !quoted.contains('\n'))
+    );
     let decoded = decode_mailbox(name);
     assert_eq!(decode_mailbox(&encode_mailbox(&decoded)), decoded);
 }

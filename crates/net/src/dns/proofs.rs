@@ -77,6 +77,16 @@ pub(super) fn is_expanded_above(message: &Message, name: &Name) -> bool {
         && signatures.all(|record| expanded_from(record).is_some_and(|labels| labels < name.num_labels()))
 }
 
+/// True if the signatures of a validated answer are missing, so that it does not show whether it was expanded from a
+/// wildcard. The library drops them when it follows an alias by a further query, and caches the answer for its end.
+pub(super) fn is_stripped(outcome: &Result<Lookup, NetError>, name: &Name) -> bool {
+    let Ok(lookup) = outcome else { return false };
+    let answers = lookup.answers();
+    let is_alias = |record: &Record| record.record_type() == RecordType::CNAME && record.name == *name;
+    answers.iter().any(|record| record.proof == Proof::Secure)
+        && !answers.iter().any(|record| record.record_type() == RecordType::RRSIG || is_alias(record))
+}
+
 /// True if the answer depends on aliases that have to be checked one by one: a negative answer for the end of a chain,
 /// or an answer that decides on DANE. Secure records at the end of a chain may belong to another name, too.
 pub(super) fn follows_alias(
@@ -87,7 +97,10 @@ pub(super) fn follows_alias(
 ) -> bool {
     let is_other = |query: &Query| query.name() != name;
     match (outcome, found) {
-        (_, Ok(answer)) => matches!(kind, Kind::Mx | Kind::Tlsa) && !answer.aliases.is_empty(),
+        (_, Ok(answer)) => {
+            let decides = matches!(kind, Kind::Mx | Kind::Tlsa) || answer.security == Security::Secure;
+            decides && !answer.aliases.is_empty()
+        }
         (Err(NetError::Dns(HickoryDns::NoRecordsFound(none))), Err(_)) => is_other(&none.query),
         (Err(NetError::Dns(HickoryDns::Nsec { query, .. })), Err(_)) => is_other(query),
         (_, Err(_)) => false,

@@ -5,7 +5,7 @@
 //! which the chain of trust is not fetched again.
 
 use super::proofs::{
-    AliasPath, follows_alias, is_expanded_above, is_opt_out_expansion, is_unproven_expansion,
+    AliasPath, follows_alias, is_expanded_above, is_opt_out_expansion, is_stripped, is_unproven_expansion,
 };
 use super::records::{absolute, belonging, data, domain, record_type, seconds};
 use super::resolver_config::{pool, set_options};
@@ -32,6 +32,8 @@ pub(super) struct Servers {
     /// The addresses of the servers.
     pub(super) addresses: Vec<NameServerConfig>,
     inner: Arc<Inner>,
+    /// The same without a cache, for answers whose signatures were lost: see [`is_stripped`].
+    uncached: Arc<Inner>,
     dnssec: Dnssec,
     /// `Some` only under [`Dnssec::Validate`].
     unsigned: Option<Arc<Unsigned>>,
@@ -77,8 +79,31 @@ impl Inner {
         }
     }
 
+<<<<<<< HEAD
     fn trusting(config: &ResolverConfig, servers: &[NameServerConfig]) -> Result<Self, NetError> {
         let (pool, size, request) = pool(config, servers)?;
+=======
+    fn stub(config: &ResolverConfig) -> Result<Self, ResolverError> {
+        let system = |error: NetError| ResolverError::System(error.to_string());
+        let servers = name_servers(config).map_err(system)?;
+        let servers = hickory_resolver::config::ResolverConfig::from_name_servers(servers);
+        let mut builder = hickory_resolver::Resolver::builder_with_config(servers, Sockets::default());
+        set_options(builder.options_mut(), config);
+        if config.dnssec == Dnssec::Validate {
+            let anchors = match &config.trust_anchor {
+                Some(text) => trust_anchor::zone_file(text)?
+                    .parse::<TrustAnchors>()
+                    .map_err(|error| ResolverError::TrustAnchor(error.to_string()))?,
+                None => TrustAnchors::default(),
+            };
+            builder = builder.with_trust_anchor(Arc::new(anchors));
+        }
+        Ok(Self::Stub(Box::new(builder.build().map_err(system)?)))
+    }
+
+    fn trusting(config: &ResolverConfig) -> Result<Self, NetError> {
+        let (pool, size, request) = pool(config)?;
+>>>>>>> w-words
         Ok(Self::Trusting(Box::new(CachingClient::new(size, pool, true)), request))
     }
 }
@@ -110,6 +135,7 @@ impl Servers {
     ) -> Result<Self, ResolverError> {
         let system = |error: NetError| ResolverError::System(error.to_string());
         if config.dnssec == Dnssec::TrustAd {
+<<<<<<< HEAD
             let inner = Arc::new(Inner::trusting(config, &addresses).map_err(system)?);
             return Ok(Self { addresses, inner, dnssec: config.dnssec, unsigned: None });
         }
@@ -129,6 +155,19 @@ impl Servers {
             plain.map(|plain| Arc::new(Unsigned { zones: UnsignedZones::new(), plain: plain.clone() }));
         let inner = Arc::new(Inner::Stub(Box::new(builder.build().map_err(system)?)));
         Ok(Self { addresses, inner, dnssec: config.dnssec, unsigned })
+=======
+            let inner = Arc::new(Inner::trusting(config).map_err(system)?);
+            return Ok(Self { uncached: inner.clone(), inner, dnssec: config.dnssec, unsigned: None });
+        }
+        let unsigned =
+            plain.map(|plain| Arc::new(Unsigned { zones: UnsignedZones::new(), plain: plain.clone() }));
+        let inner = Arc::new(Inner::stub(config)?);
+        let uncached = match config.dnssec {
+            Dnssec::Validate => Arc::new(Inner::stub(&ResolverConfig { cache: false, ..config.clone() })?),
+            Dnssec::TrustAd | Dnssec::Off => inner.clone(),
+        };
+        Ok(Self { inner, uncached, dnssec: config.dnssec, unsigned })
+>>>>>>> w-words
     }
 
     /// Resolves the root NS set; [`DnsError::Bogus`] if it can't be validated.
@@ -243,7 +282,10 @@ impl Servers {
                 None
             }
         };
-        let outcome = self.query(query_name.clone(), record_type(kind), deadline).await?;
+        let mut outcome = self.query(query_name.clone(), record_type(kind), deadline).await?;
+        if is_stripped(&outcome, &query_name) {
+            outcome = query_by(&self.uncached, query_name.clone(), record_type(kind), deadline).await?;
+        }
         let found = match self.read(&outcome, &query_name, kind) {
             Err(DnsError::NoSuchName(absence)) if absence.security == Security::Indeterminate => self
                 .prove_unsigned(name, absence, deadline)
@@ -372,10 +414,7 @@ impl Servers {
         kind: RecordType,
         deadline: Deadline,
     ) -> BoxFuture<'a, Result<Result<Lookup, NetError>, DnsError>> {
-        Box::pin(async move {
-            let lookup = self.inner.lookup(name, kind);
-            tokio::time::timeout_at(deadline, lookup).await.map_err(|_| DnsError::Timeout)
-        })
+        query_by(&self.inner, name, kind, deadline)
     }
 
     fn read(&self, outcome: &Result<Lookup, NetError>, name: &Name, kind: Kind) -> Result<Answer, DnsError> {
@@ -470,6 +509,18 @@ impl Servers {
             other => DnsError::Network(other.to_string()),
         }
     }
+}
+
+fn query_by(
+    inner: &Inner,
+    name: Name,
+    kind: RecordType,
+    deadline: Deadline,
+) -> BoxFuture<'_, Result<Result<Lookup, NetError>, DnsError>> {
+    Box::pin(async move {
+        let lookup = inner.lookup(name, kind);
+        tokio::time::timeout_at(deadline, lookup).await.map_err(|_| DnsError::Timeout)
+    })
 }
 
 /// A label for a name below one that gets its records from a wildcard.

@@ -16,7 +16,6 @@ use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
 use receiver::rollout::plan::{PlannedStep, Step};
 use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
-use std::future::Future;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use store::leases::Lease;
