@@ -79,13 +79,8 @@ impl Inner {
         }
     }
 
-<<<<<<< HEAD
-    fn trusting(config: &ResolverConfig, servers: &[NameServerConfig]) -> Result<Self, NetError> {
-        let (pool, size, request) = pool(config, servers)?;
-=======
-    fn stub(config: &ResolverConfig) -> Result<Self, ResolverError> {
+    fn stub(config: &ResolverConfig, servers: Vec<NameServerConfig>) -> Result<Self, ResolverError> {
         let system = |error: NetError| ResolverError::System(error.to_string());
-        let servers = name_servers(config).map_err(system)?;
         let servers = hickory_resolver::config::ResolverConfig::from_name_servers(servers);
         let mut builder = hickory_resolver::Resolver::builder_with_config(servers, Sockets::default());
         set_options(builder.options_mut(), config);
@@ -101,9 +96,8 @@ impl Inner {
         Ok(Self::Stub(Box::new(builder.build().map_err(system)?)))
     }
 
-    fn trusting(config: &ResolverConfig) -> Result<Self, NetError> {
-        let (pool, size, request) = pool(config)?;
->>>>>>> w-words
+    fn trusting(config: &ResolverConfig, servers: &[NameServerConfig]) -> Result<Self, NetError> {
+        let (pool, size, request) = pool(config, servers)?;
         Ok(Self::Trusting(Box::new(CachingClient::new(size, pool, true)), request))
     }
 }
@@ -135,39 +129,26 @@ impl Servers {
     ) -> Result<Self, ResolverError> {
         let system = |error: NetError| ResolverError::System(error.to_string());
         if config.dnssec == Dnssec::TrustAd {
-<<<<<<< HEAD
             let inner = Arc::new(Inner::trusting(config, &addresses).map_err(system)?);
-            return Ok(Self { addresses, inner, dnssec: config.dnssec, unsigned: None });
-        }
-        let servers = hickory_resolver::config::ResolverConfig::from_name_servers(addresses.clone());
-        let mut builder = hickory_resolver::Resolver::builder_with_config(servers, Sockets::default());
-        set_options(builder.options_mut(), config);
-        if config.dnssec == Dnssec::Validate {
-            let anchors = match &config.trust_anchor {
-                Some(text) => trust_anchor::zone_file(text)?
-                    .parse::<TrustAnchors>()
-                    .map_err(|error| ResolverError::TrustAnchor(error.to_string()))?,
-                None => TrustAnchors::default(),
-            };
-            builder = builder.with_trust_anchor(Arc::new(anchors));
+            return Ok(Self {
+                addresses,
+                uncached: inner.clone(),
+                inner,
+                dnssec: config.dnssec,
+                unsigned: None,
+            });
         }
         let unsigned =
             plain.map(|plain| Arc::new(Unsigned { zones: UnsignedZones::new(), plain: plain.clone() }));
-        let inner = Arc::new(Inner::Stub(Box::new(builder.build().map_err(system)?)));
-        Ok(Self { addresses, inner, dnssec: config.dnssec, unsigned })
-=======
-            let inner = Arc::new(Inner::trusting(config).map_err(system)?);
-            return Ok(Self { uncached: inner.clone(), inner, dnssec: config.dnssec, unsigned: None });
-        }
-        let unsigned =
-            plain.map(|plain| Arc::new(Unsigned { zones: UnsignedZones::new(), plain: plain.clone() }));
-        let inner = Arc::new(Inner::stub(config)?);
+        let inner = Arc::new(Inner::stub(config, addresses.clone())?);
         let uncached = match config.dnssec {
-            Dnssec::Validate => Arc::new(Inner::stub(&ResolverConfig { cache: false, ..config.clone() })?),
+            Dnssec::Validate => {
+                let config = ResolverConfig { cache: false, ..config.clone() };
+                Arc::new(Inner::stub(&config, addresses.clone())?)
+            }
             Dnssec::TrustAd | Dnssec::Off => inner.clone(),
         };
-        Ok(Self { inner, uncached, dnssec: config.dnssec, unsigned })
->>>>>>> w-words
+        Ok(Self { addresses, inner, uncached, dnssec: config.dnssec, unsigned })
     }
 
     /// Resolves the root NS set; [`DnsError::Bogus`] if it can't be validated.
