@@ -154,7 +154,7 @@ fn unescaped(text: &[u8]) -> Vec<Decoded> {
 
 fn from_hex(high: u8, low: u8) -> Option<u8> {
     let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    Some(digit(high)? << 4 | digit(low)?)
+    Some((digit(high)? << 4) | digit(low)?)
 }
 
 /// Decodes a text. `escape` returns the byte that the beginning of the text stands for, and how many bytes it has; `None`
