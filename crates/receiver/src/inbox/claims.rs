@@ -90,7 +90,7 @@ pub(super) fn is_bounce(mail: &Mail<'_, '_>) -> bool {
 pub(super) fn is_automatic_reply(head: &Head) -> bool {
     let is_reply =
         head.raw("Auto-Submitted").unwrap_or_default().to_ascii_lowercase().starts_with("auto-replied");
-    let from = head.sender_address().unwrap_or_default().to_ascii_lowercase();
+    let from = head.author().unwrap_or_default().to_ascii_lowercase();
     is_reply || head.raw("Return-Path") == Some("<>") || from.starts_with("mailer-daemon")
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Origin {
 impl Origin {
     pub(super) fn of(head: &Head) -> Self {
         let subject = head.subject().and_then(ReportMail::parse_subject);
-        let from = || organization(head.sender_address()?.rsplit_once('@')?.1);
+        let from = || organization(head.author()?.rsplit_once('@')?.1);
         let by_subject = || organization(subject.as_ref()?.submitter.as_str());
         let about = head.raw("TLS-Report-Domain").and_then(|text| DomainName::parse(text).ok());
         let by_header = head.raw("TLS-Report-Submitter").and_then(organization);

@@ -93,7 +93,7 @@ impl Head {
     }
 
     /// The first address of `From`.
-    pub(in super::super) fn sender_address(&self) -> Option<&str> {
+    pub(in super::super) fn author(&self) -> Option<&str> {
         self.0.as_ref()?.from()?.first()?.address()
     }
 
