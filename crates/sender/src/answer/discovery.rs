@@ -288,10 +288,12 @@ impl Discovery {
         lock(&self.unsaved).contains_key(domain)
     }
 
-    /// The time until a policy expires; zero when it has expired.
+    /// The time until a policy expires; zero when it has expired. It is at most `max_age`, however the clock was set: after a
+    /// step forward and a smaller one back, a fetch seems to lie before both (VAL-21).
     pub fn remaining_life(&self, held: &HeldPolicy) -> Duration {
         let now = self.clock.now_since(held.fetched_at);
-        Duration::try_from(held.expires_at().duration_since(now)).unwrap_or(Duration::ZERO)
+        let rest = Duration::try_from(held.expires_at().duration_since(now)).unwrap_or(Duration::ZERO);
+        rest.min(Duration::from_secs(u64::from(held.policy.max_age)))
     }
 
     /// The current wall-clock time.

@@ -76,26 +76,30 @@ async fn write(store: &Store, batch: &mut Vec<Request>, last: &mut Cache<DomainN
     let key = |(policy, _): &Request| (policy.row.policy.domain.clone(), std::cmp::Reverse(policy.order));
     batch.sort_by_cached_key(key);
     let mut rows: Vec<PolicyWrite> = Vec::new();
+    let mut newest_order = 0;
     let mut replies = Vec::new();
     for (NewPolicy { row, order }, reply) in batch.drain(..) {
-        let domain = &row.policy.domain;
-        let is_newest = rows.last().is_none_or(|newest| newest.policy.domain != *domain)
-            && last.get(domain).is_none_or(|last| *last <= order);
-        replies.push((domain.clone(), order, is_newest, reply));
-        if is_newest {
+        let domain = row.policy.domain.clone();
+        let is_stale = last.get(&domain).is_some_and(|last| *last > order);
+        let is_first = rows.last().is_none_or(|newest| newest.policy.domain != domain);
+        if is_first && !is_stale {
+            newest_order = order;
             rows.push(row);
         }
+        // Several look-ups may write the same policy, one that could not be stored before.
+        let is_newest = (!is_stale).then_some(order == newest_order);
+        replies.push((domain, order, is_newest, reply));
     }
     let stored = store.put_policies(&rows).await.map_err(|error| error.to_string());
     for (domain, order, is_newest, reply) in replies {
-        let outcome = match &stored {
-            _ if !is_newest => Ok(Written::Superseded),
-            Ok(stored) if stored.contains(&domain) => {
+        let outcome = match (&stored, is_newest) {
+            (_, None) => Ok(Written::Superseded),
+            (Err(why), Some(_)) => Err(why.clone()),
+            (Ok(stored), Some(true)) if stored.contains(&domain) => {
                 last.insert(domain, order);
                 Ok(Written::InForce)
             }
-            Ok(_) => Ok(Written::Superseded),
-            Err(why) => Err(why.clone()),
+            (Ok(_), Some(_)) => Ok(Written::Superseded),
         };
         // The send fails when the look-up was cancelled.
         let _ = reply.send(outcome);

@@ -141,3 +141,16 @@ async fn val_22_a_machine_that_starts_with_its_clock_ahead_keeps_its_policies_fo
     bench.answers.refresh_due().await.unwrap();
     assert_eq!(stored(&bench).await, (vec![], 0));
 }
+
+#[tokio::test]
+async fn a_policy_with_max_age_0_is_not_kept_after_a_step_forward_and_a_smaller_one_back() {
+    let bench = Bench::new().await;
+    bench.world.publish("zero.example", Published::policy("1", "enforce", 0));
+    bench.clock.advance(60);
+    for step in [0, 118_211, -5] {
+        bench.clock.set_by(step);
+        assert_eq!(bench.ask("zero.example").await, secure("1"), "after a step of {step} s");
+    }
+    bench.world.publish("zero.example", Published::nothing());
+    assert_eq!(bench.ask("zero.example").await, "NOTFOUND");
+}

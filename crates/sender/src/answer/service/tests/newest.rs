@@ -5,6 +5,7 @@ use super::world::{Bench, Published, secure};
 use super::*;
 use formats::policy_export::ExportedPolicy;
 use formats::{Policy, PolicyId};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use net::dns::Kind;
 use store::policies::StoredPolicy;
@@ -107,6 +108,20 @@ fn stored_policy(id: &str, fetched_at: i64) -> StoredPolicy {
         dane: "0 0 1 0 0".to_owned(),
         used_at: fetched_at,
     }
+}
+
+#[tokio::test]
+async fn a_policy_that_several_look_ups_fail_to_store_stays_in_memory() {
+    let bench = with_an_unsaved_policy().await;
+    move_store(&bench, true);
+    for _ in 0..3 {
+        let keys = [NAME, "[example.org]", "example.org:587", "[example.org]:587"];
+        for reply in join_all(keys.iter().map(|key| bench.ask(key))).await {
+            assert_eq!(reply, secure("1"));
+        }
+        bench.answers.set(Settings::default());
+    }
+    assert!(bench.answers.discovery.has_unsaved(&domain()));
 }
 
 #[tokio::test]

@@ -153,6 +153,8 @@ impl<'a> Game<'a> {
         self.pass(2 * DAY);
         self.ask(&[Key::Domain]).await?;
         for key in [Key::Domain, Key::Named] {
+            // The store answers the first request, and the second one starts a look-up.
+            self.ask(&[key]).await?;
             self.ask(&[key]).await?;
             let reply = self.ask(&[key]).await?.pop().map(|(_, reply)| reply);
             if !self.has_stepped {
