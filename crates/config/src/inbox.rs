@@ -109,6 +109,7 @@ fn retention(read: &Read) -> Result<Retention, Failure> {
         },
         unverified_days: read.number("inbox.keep_unverified", default.unverified_days),
         received_days: read.number("inbox.keep_received", default.received_days),
+        received_bytes: bytes("inbox.received_size", default.received_bytes),
     };
     let gate = thresholds(read);
     let needed = gate.days_in_testing.max(gate.clean_days).max(gate.quiet_days).saturating_add(SPARE_DAYS);

@@ -151,7 +151,8 @@ pub struct NewReport {
     pub arrival: Arrival,
     /// When the report arrived.
     pub received_at: Timestamp,
-    /// The network of the client that sent it, or else the submitter. Unverified reports share a quota by it.
+    /// Who used the space: the signer's registered domain, or else the network of the client, or else the submitter. All
+    /// reports of a source have one share of a quota.
     pub source: String,
     /// The parsed report.
     pub report: Report,

@@ -69,6 +69,14 @@ pub(super) const KEYS: &[Key] = &[
             by day. It must cover the days that `[gate]` looks back, and 30 more.",
     },
     Key {
+        path: "inbox.received_size",
+        kind: Kind::Number(64, 1_048_576),
+        default: "4096",
+        unset: "",
+        about: "The disk space in MiB for reports that are evidence. When it is used up, the text and the details of the \
+            oldest reports are deleted, of the signer (or submitter) that uses most. Their numbers stay.",
+    },
+    Key {
         path: "inbox.keep_unverified",
         kind: Kind::Number(1, 36_500),
         default: "90",

@@ -296,9 +296,14 @@ impl Inbox {
             SignatureState::Failed => (Trust::Failed, None),
         };
         let submitter = extracted.submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
-        let source = if self.source.is_empty() { &submitter } else { &self.source };
+        // What is signed is its signer's, whichever way it comes.
+        let source = match organization_of(signer.as_deref()) {
+            Some(organization) => organization,
+            None if self.source.is_empty() => submitter.clone(),
+            None => self.source.clone(),
+        };
         Ok(NewReport {
-            source: source.clone(),
+            source,
             submitter,
             signer,
             trust,
@@ -309,6 +314,11 @@ impl Inbox {
             packed: extracted.packed,
         })
     }
+}
+
+/// The registered domain of the signer.
+fn organization_of(signer: Option<&str>) -> Option<String> {
+    suffix::registered_domain(signer?).map(str::to_owned)
 }
 
 /// The submitters of the reports, each once.

@@ -23,6 +23,9 @@ pub struct Retention {
     pub unverified_days: u32,
     /// Days after which the text and the details of a report are deleted; its sums stay.
     pub received_days: u32,
+    /// The size of reports that are evidence, with their rows in all tables, beyond which the same happens to the oldest
+    /// ones of the source that uses most.
+    pub received_bytes: u64,
 }
 
 impl Default for Retention {
@@ -33,6 +36,7 @@ impl Default for Retention {
             unverified: Quota { bytes: 128 << 20, items: UNVERIFIED_REPORTS as u64 },
             unverified_days: 90,
             received_days: 400,
+            received_bytes: 4 << 30,
         }
     }
 }
@@ -81,7 +85,8 @@ impl Retention {
         let mut unverified = repeat!(store.drop_old_unverified(before));
         unverified += store.shrink_unverified(&self.unverified).await?;
         let before = since(self.received_days);
-        let expired = repeat!(store.expire_reports(before));
+        let mut expired = repeat!(store.expire_reports(before));
+        expired += repeat!(store.shrink_evidence(self.received_bytes));
         let before = since(self.received_days.saturating_mul(2));
         let _: u64 = repeat!(store.forget_expired_reports(before));
         Ok(Removed { quarantined, unverified, expired })

@@ -27,6 +27,7 @@ ALTER TABLE report ADD COLUMN is_expired BIGINT NOT NULL DEFAULT 0;
 UPDATE report SET size = length(packed) + 1024 WHERE trust < 2;
 CREATE INDEX report_age ON report (tenant, is_expired, received_at);
 CREATE INDEX report_unverified ON report (tenant, source, size) WHERE trust < 2 AND is_expired = 0;
+CREATE INDEX report_evidence ON report (tenant, source, size) WHERE trust >= 2 AND is_expired = 0;
 
 -- How many items and reports the quotas have removed so far.
 INSERT INTO version (name, value) VALUES ('quarantine evicted', 0), ('reports evicted', 0);

@@ -2,6 +2,8 @@
 //!
 //! - A report **expires** some time after it arrived ([`Store::expire_reports`]). Its text and details are deleted, its
 //!   numbers stay in the sums by day, and a row without text stays for a while, so that a copy is still a duplicate.
+//!   Reports also expire when all that are evidence use too much space ([`Store::shrink_evidence`]), since everybody who
+//!   has a domain can sign.
 //! - A report is **dropped** at the operator's request ([`Store::drop_reports`]): it goes with its numbers.
 //! - Unverified reports have a **quota** ([`Store::shrink_unverified`]) and an age limit
 //!   ([`Store::drop_old_unverified`]), since anybody can send them. They are dropped too, so that no sums and texts of
@@ -55,6 +57,32 @@ impl Store {
     /// it again until that is 0.
     pub async fn expire_reports(&self, before: Timestamp) -> Result<u64, StoreError> {
         let ids = self.oldest(false, before).await?;
+        let batch = self.batch(&ids).await?;
+        self.remove(batch, End::Expired).await
+    }
+
+    /// Lets reports that are evidence expire if they use more than `most` bytes: the oldest ones of the source that uses
+    /// most. Returns how many; call it again until that is 0.
+    pub async fn shrink_evidence(&self, most: u64) -> Result<u64, StoreError> {
+        let sums = "SELECT source, CAST(sum(size) AS BIGINT) FROM report
+                    WHERE tenant = $1 AND trust >= 2 AND is_expired = 0 GROUP BY source ORDER BY source";
+        let sums: Vec<(String, i64)> = sql(sums).bind(TENANT).fetch_all(self).await?;
+        let used = sums.iter().fold(0u64, |used, (_, bytes)| used.saturating_add(count(*bytes)));
+        let Some((largest, _)) = sums.iter().max_by_key(|(_, bytes)| *bytes).filter(|_| used > most) else {
+            return Ok(0);
+        };
+        let oldest =
+            "SELECT id, size FROM report WHERE tenant = $1 AND source = $2 AND trust >= 2 AND is_expired = 0
+                      ORDER BY id LIMIT $3";
+        let oldest = sql(oldest).bind(TENANT).bind(largest).bind(BATCH_REPORTS);
+        let oldest: Vec<(i64, i64)> = oldest.fetch_all(self).await?;
+        let mut freed = 0u64;
+        let is_needed = |(_, size): &(i64, i64)| {
+            let is_needed = freed < used - most;
+            freed = freed.saturating_add(count(*size));
+            is_needed
+        };
+        let ids: Vec<i64> = oldest.into_iter().take_while(is_needed).map(|(id, _)| id).collect();
         let batch = self.batch(&ids).await?;
         self.remove(batch, End::Expired).await
     }

@@ -235,6 +235,21 @@ async fn a4_a_flood_of_unverified_reports_stays_within_its_quota_and_pushes_out_
 }
 
 #[tokio::test]
+async fn a4_signed_reports_have_a_quota_too_and_keep_their_numbers() {
+    let (_dir, store) = crate::scratch().await;
+    let mut reports: Vec<NewReport> = (2..250).map(|number| one(number, 0, Trust::Verified)).collect();
+    reports.insert(0, one(1, 1, Trust::Verified));
+    store.keep_reports(&reports).await.unwrap();
+    let before = sums(&store).await;
+    while store.shrink_evidence(100_000).await.unwrap() > 0 {}
+    let left = listed(&store).await;
+    assert!(left.contains(&"1".to_owned()) && left.contains(&"249".to_owned()), "{left:?}");
+    assert!(!left.contains(&"2".to_owned()) && left.len() < 100, "{left:?}");
+    assert_eq!(sums(&store).await, before);
+    assert_eq!(store.shrink_evidence(100_000).await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn reports_to_drop_are_found_by_domain_submitter_and_time() {
     let (_dir, store) = crate::scratch().await;
     let mut other = one(3, 1, Trust::Verified);
