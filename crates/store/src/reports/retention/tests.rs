@@ -123,25 +123,17 @@ async fn play(reports: Vec<Played>, expired: usize, dropped: Vec<bool>, expire_f
     let expected: Vec<NewReport> = left.iter().map(|at| reports[*at].clone()).collect();
     other.keep_reports(&expected).await.unwrap();
     assert_eq!(sums(&store).await, sums(&other).await);
-    let live: Vec<String> =
-        left.iter().rev().filter(|at| **at >= expired).map(|at| reports[*at].report_id.clone()).collect();
+    let live: Vec<String> = left
+        .iter()
+        .rev()
+        .filter(|at| **at >= expired)
+        .map(|at| reports[*at].report.report_id.clone())
+        .collect();
     assert_eq!(listed(&store).await, live);
     // Copies of all that is left are duplicates, also of what expired.
-    let kept = other_copies(&store, &expected).await;
+    let kept = store.keep_reports(&expected).await.unwrap();
     assert!(kept.iter().all(|kept| *kept == KeepOutcome::Duplicate), "{kept:?}");
     assert_eq!(sums(&store).await, sums(&other).await);
-}
-
-async fn other_copies(store: &Store, reports: &[NewReport]) -> Vec<KeepOutcome> {
-    store.keep_reports(reports).await.unwrap()
-}
-
-impl std::ops::Deref for NewReport {
-    type Target = Report;
-
-    fn deref(&self) -> &Report {
-        &self.report
-    }
 }
 
 proptest! {
