@@ -145,6 +145,14 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     if let Some(id) = &options.explain {
         return catalogue::explain(id, format == Format::Json);
     }
+    let domains = options.domains.iter().map(|typed| domain(typed)).collect::<Result<Vec<_>, _>>()?;
+    if options.from.is_some() && !matches!(format, Format::Text | Format::Json) {
+        return Err(Failure::usage(
+            "--format is not supported with --from",
+            "the output for a list of domains is lines of JSON",
+            "Omit --format.",
+        ));
+    }
     let mut config = Config::load(config)?;
     if !options.resolver.is_empty() {
         config.dns_servers.clone_from(&options.resolver);
@@ -166,13 +174,6 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     };
     let checker = world.checker(&config, looks, options.from.is_some()).await?;
     if let Some(from) = &options.from {
-        if !matches!(format, Format::Text | Format::Json) {
-            return Err(Failure::usage(
-                "--format is not supported with --from",
-                "the output for a list of domains is lines of JSON",
-                "Omit --format.",
-            ));
-        }
         let many = bulk::BulkCheck {
             from,
             resume: options.resume.as_deref(),
@@ -180,7 +181,6 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
         };
         return bulk::run(&many, Arc::new(checker), |seen| verdict(seen, options.fail_on)).await;
     }
-    let domains = options.domains.iter().map(|typed| domain(typed)).collect::<Result<Vec<_>, _>>()?;
     let memory = Memory::open(config, world).await;
     let mut all = Vec::new();
     for domain in &domains {
