@@ -249,7 +249,7 @@ fn dovecot(inbox: &Inbox, more: &str) -> Running {
     let at = inbox.place.path().display().to_string();
     let config = format!(
         "protocols = imap\nbase_dir = {at}/dovecot\nlog_path = {at}/dovecot.log\nmail_location = maildir:{at}/Maildir\nssl = required\n\
-         ssl_cert = <{at}/mail.pem\nssl_key = <{at}/mail.key\nfirst_valid_uid = 1\npassdb {{\n driver = static\n args = password=secret\n}}\n\
+         ssl_cert = <{at}/mail.pem\nssl_key = <{at}/mail.key\nfirst_valid_uid = 1\npassdb {{\n driver = static\n args = password=correct-horse-7\n}}\n\
          userdb {{\n driver = static\n args = uid=nobody gid=nogroup home={at}/home\n}}\nservice imap-login {{\n inet_listener imap {{\n port = 143\n }}\n inet_listener imaps {{\n port = 993\n }}\n}}\n{more}"
     );
     std::fs::write(inbox.place.path().join("dovecot.conf"), config).unwrap();
@@ -263,7 +263,7 @@ fn dovecot(inbox: &Inbox, more: &str) -> Running {
 fn a_mailbox_is_read(mailbox: &str, more: &str) {
     let place = tempfile::tempdir().unwrap();
     let password = place.path().join("password");
-    std::fs::write(&password, "secret\n").unwrap();
+    std::fs::write(&password, "correct-horse-7\n").unwrap();
     let inbox = Inbox::open_with(
         "",
         &format!(
@@ -299,7 +299,7 @@ fn a_mailbox_is_read(mailbox: &str, more: &str) {
     until("their originals are gone", || left().lines().count() == 1);
     assert!(left().contains("2.note") && !left().contains(",S"), "{}", left());
     assert!(inbox.listed().iter().all(|report| report["trust"] == "verified"));
-    assert!(!inbox.ground.log().contains("secret"));
+    assert!(!inbox.ground.log().contains("correct-horse"));
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_mailbox_is_read_by_imap_its_reports_are_moved_and_a_server_that_goes_away_l
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();
         let password = place.path().join("password");
-        std::fs::write(&password, "secret\n").unwrap();
+        std::fs::write(&password, "correct-horse-7\n").unwrap();
         let inbox = Inbox::open_with(
             "",
             &format!(
@@ -369,7 +369,7 @@ fn a_mailbox_is_read_by_imap_its_reports_are_moved_and_a_server_that_goes_away_l
         until("the last is moved", || count(".Taken") == "3");
         let left = shell(&format!("ls {at}/Maildir/cur {at}/Maildir/new"));
         assert!(left.contains("0.note") && !left.contains(".m") && !left.contains(",S"), "{left}");
-        assert!(!inbox.ground.log().contains("secret"));
+        assert!(!inbox.ground.log().contains("correct-horse"));
     });
 }
 
