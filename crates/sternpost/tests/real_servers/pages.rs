@@ -153,7 +153,7 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
             reader.trim(),
             here.join("../../target/pages").display()
         ));
-        assert!(said.contains("102 looks at pages, no fault"), "{said}");
+        assert!(said.contains("114 looks at pages, no fault"), "{said}");
     });
 }
 
