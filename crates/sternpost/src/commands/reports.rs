@@ -121,7 +121,7 @@ mod tests {
             "https://127.0.0.1/x",
         ] {
             let config = format!("[[domain]]\nname = \"a.example\"\nrua = [\"{url}\"]\n");
-            assert!(config::Config::parse(&config, None).is_err(), "{url}");
+            assert!(Config::parse(&config, None).is_err(), "{url}");
             let failure = check_rua(url).unwrap_err().to_string();
             assert!(failure.contains("url = \"https://"), "{failure}");
         }
