@@ -229,7 +229,7 @@ mod tests {
                 "mailto: or https:",
                 "`sternpost config reference` describes [[domain]].",
             ),
-            ("mode = 3", "invalid type", "describes [[domain]]"),
+            ("mode = 3", "wanted string or table", "describes [[domain]]"),
         ] {
             let error = domain(rest);
             assert!(error.contains(what) && error.contains(remedy), "{rest}: {error}");
