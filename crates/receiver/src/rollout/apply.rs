@@ -386,8 +386,10 @@ fn check_visible(step: &Step, seen: &ObservedState) -> Result<(), String> {
         Step::AddMx(hosts) => (hosts.iter().all(|host| seen.mx.contains(host)), mx()),
         Step::RemoveMx(hosts) => (!hosts.iter().any(|host| seen.mx.contains(host)), mx()),
         Step::Withdraw => {
-            let is_gone = seen.record.is_none() && seen.unread("_mta-sts").is_none();
-            let still = seen.unread("_mta-sts").map(ToString::to_string);
+            // Records for other purposes stay.
+            let unread = seen.unread("_mta-sts").filter(|record| record.is_meant);
+            let is_gone = seen.record.is_none() && unread.is_none();
+            let still = unread.map(ToString::to_string);
             (is_gone, still.unwrap_or("the record still exists".to_owned()))
         }
         Step::TakeDown => {

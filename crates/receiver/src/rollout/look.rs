@@ -112,7 +112,7 @@ fn unread_record(
         SelectError::None => format!("a record that begins with `{name}{number};` is required here"),
         other => other.to_string(),
     };
-    Some(UnreadRecord { label, text: text.chars().take(SHOWN_CHARACTERS).collect(), why })
+    Some(UnreadRecord { label, text: text.chars().take(SHOWN_CHARACTERS).collect(), why, is_meant })
 }
 
 /// The MX hosts and their TTL in seconds. A domain with addresses but no MX record is its own MX host (RFC 5321

@@ -42,6 +42,8 @@ pub struct UnreadRecord {
     pub text: String,
     /// Why it can't be read.
     pub why: String,
+    /// True if it begins like the version that its name requires; otherwise it may serve another purpose.
+    pub is_meant: bool,
 }
 
 impl fmt::Display for UnreadRecord {

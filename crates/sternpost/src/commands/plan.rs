@@ -74,7 +74,8 @@ enum StageView {
 
 /// Prints the plan of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+    // What is observed is recorded: it may be a policy that senders hold.
+    let context = RolloutContext::open(named).await?;
     let mut plans = Vec::new();
     for spec in context.domains(&options.domains)? {
         plans.push(of(&context, &spec).await?);

@@ -250,7 +250,9 @@ pub fn check_refresh(model: &mut Sender, observed: &Observed, is_done: bool) -> 
     let (views, key) = (views(observed, 1), model.config.refresh_key());
     model.absorb(&observed.events, &[key], &views);
     check_fetch(&before, observed)?;
-    if is_looked_up && observed.events.fetched.is_empty() {
+    // A rule that answers instead of the policy postpones the refresh, too, without a look-up.
+    let is_ruled = !model.uses_published_policy(model.config.refresh_key());
+    if (is_looked_up || is_ruled) && observed.events.fetched.is_empty() {
         model.postponed_at = Some(model.now);
     }
     let now = observed.cached.get(&key);
