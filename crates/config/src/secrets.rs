@@ -132,6 +132,7 @@ mod tests {
             "host.acme.ca_file",
             "dashboard.certificate",
             "inbox.certificate",
+            "collector.certificate",
             "answers.control",
             "collector.socket",
         ];

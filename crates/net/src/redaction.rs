@@ -173,14 +173,15 @@ fn decoded(text: &[u8], escape: impl Fn(&[u8]) -> Option<(u8, usize)>) -> Vec<De
 }
 
 /// The secret in base64, as it looks within a longer text: without the characters that also depend on the bytes around
-/// it, for each of the three positions in a group.
+/// it, for each of the three positions in a group; and as it looks at the end of a text, where SASL messages have it.
 fn in_base64(secret: &[u8]) -> Vec<String> {
     let mut forms = Vec::new();
     for before in 0..3 {
         let bytes = [vec![0; before], secret.to_vec()].concat();
         let (start, end) = ((before * 8).div_ceil(6), bytes.len() * 8 / 6);
         for text in [BASE64.encode(&bytes), BASE64URL_NOPAD.encode(&bytes)] {
-            forms.extend(text.get(start..end).map(str::to_owned));
+            let at_end = text.trim_end_matches('=').len();
+            forms.extend([end, at_end].iter().filter_map(|end| text.get(start..*end)).map(str::to_owned));
         }
     }
     forms

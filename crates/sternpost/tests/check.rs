@@ -358,7 +358,8 @@ fn one_of_our_own_domains_is_held_against_the_last_look() {
         .output()
         .unwrap();
     assert!(status.status.success() && !place.dir.path().join("sternpost.db").exists());
-    let opened = store::Store::open(&place.dir.path().join("sternpost.db"));
+    let path = place.dir.path().join("sternpost.db");
+    let opened = store::Store::open(&path);
     tokio::runtime::Runtime::new().unwrap().block_on(opened).unwrap();
     let trips = |id: &str| {
         let seen: Value = serde_json::from_str(&place.check(&["good-enforce.test", "--json"]).1).unwrap();

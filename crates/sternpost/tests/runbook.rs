@@ -67,7 +67,7 @@ fn a_policy_host_whose_key_is_leaked_or_lost() {
     desk.configure(&format!("{lines}{files}"));
     desk.identity("old", Cert::Revoked);
     assert_eq!(
-        desk.shell("cp old/fullchain.pem mta-sts.example.org.pem; touch mta-sts.example.org.key").0,
+        desk.shell("cp old/fullchain.pem mta-sts.example.org.pem; touch mta-sts.example.org.key; chmod 600 mta-sts.example.org.key").0,
         0
     );
     desk.run();
