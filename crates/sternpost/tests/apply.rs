@@ -146,7 +146,6 @@ fn commands_that_look_create_no_store() {
     let before = files(scene.dir.path());
     for words in [
         &["status"][..],
-        &["plan"],
         &["domains", "list"],
         &["domains", "show", "example.org"],
         &["reports", "list"],
