@@ -314,10 +314,12 @@ impl PolicyService {
             let (domain, name) = (hop.policy_domain(), hop.to_string());
             service.discovery.fetch_at_next_look_up(domain);
             let key = (service.rules.refresh_key)(&service, domain);
+            let entry = service.look_up_anew(hop.clone(), name.clone(), Purpose::Operator).await;
+            // A policy that only a named set of settings uses. This look-up is the second one: storing a policy removes the
+            // answers under other keys, and with them what is known about DANE should the first one fail.
             if maps::split(&key).0.is_some() {
                 service.look_up_anew(NextHop::domain(domain.clone()), key, Purpose::Operator).await;
             }
-            let entry = service.look_up_anew(hop.clone(), name.clone(), Purpose::Operator).await;
             // The other next hops and sets of settings are looked up when a mail server asks for them.
             service.in_flight.outdate(domain, || {
                 service.cache.remove_domain(domain, Some(&name));
