@@ -10,20 +10,26 @@
 //! | `about` | the content of the reports about a domain, and sums by day, cause and sender |
 //! | `trends` | daily sums of a sender or an MX host |
 //! | `list` | searches for reports, and reads one |
+//! | `arrived` | the reports that arrived after a given one, for webhooks |
+//! | `totals` | sums over all own domains and submitters, for metrics |
 //! | `quarantine` | unreadable reports |
 
 mod about;
+mod arrived;
 mod columns;
 mod keep;
 mod list;
 mod names;
 mod quarantine;
 mod sums;
+mod totals;
 mod trends;
 
 pub use about::{CauseSum, DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
+pub use arrived::{ArrivedCounts, ArrivedReport, WhichReports};
 pub use list::{ListedReport, Search, StoredReport};
 pub use quarantine::Quarantined;
+pub use totals::{DomainTotal, LastReport, SubmitterTotal};
 pub use trends::Trend;
 
 use crate::{StoreError, damaged};
@@ -165,7 +171,7 @@ pub enum KeepOutcome {
 }
 
 /// The first eight bytes of the SHA-256 digest of the concatenated parts.
-fn digest(parts: &[&[u8]]) -> i64 {
+pub(crate) fn digest(parts: &[&[u8]]) -> i64 {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
     let hash: [u8; 32] = hash.finalize().into();
