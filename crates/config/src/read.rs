@@ -7,6 +7,7 @@ use crate::keys::{KEYS, Key, Kind};
 #[cfg(feature = "imap")]
 use crate::mailbox::MailboxSpec;
 use crate::specs::{AuthoritySpec, CertificateFiles, Deliver, KeySpec, ProviderSpec, UpdateServer};
+use crate::week_time::WeekTime;
 use crate::{maps, overrides, owner};
 use formats::DomainName;
 use formats::tlsrpt_record::MailAddress;
@@ -265,6 +266,10 @@ fn validate(text: &str, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value
                 Ok(Value::String(path.to_string()))
             }
             _ => Err(wrong(format!("{path:?} is not a valid URL path"))),
+        },
+        (Kind::WeekTime, DeValue::String(time)) => match WeekTime::parse(time) {
+            Some(_) => Ok(Value::String(time.to_string())),
+            None => Err(wrong(format!("{time:?} is not a valid time of the week"))),
         },
         (Kind::Text, DeValue::String(word)) if !word.is_empty() => Ok(Value::String(word.to_string())),
         (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),

@@ -76,4 +76,51 @@ pub(super) const KEYS: &[Key] = &[
             `[inbox.imap]`; several are tables `[[inbox.imap]]`. Mail that is not a TLS report is left unread in its \
             folder.",
     },
+    Key {
+        path: "inbox.dmarc",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether DMARC aggregate reports are imported too, for domains that use one address for both. Only their \
+            counts are stored (docs/reports.md). With `false`, they are other mail.",
+    },
+    Key {
+        path: "inbox.webhook",
+        kind: Kind::Url("http"),
+        default: "",
+        unset: "received reports are not posted",
+        about: "URL that receives a JSON POST about new TLS reports (docs/reports.md). All reports of \
+            `webhook_every` seconds are in one POST, so that a flood of reports is not a flood of requests.",
+    },
+    Key {
+        path: "inbox.webhook_reports",
+        kind: Kind::Choice(&["all", "failures"]),
+        default: "\"all\"",
+        unset: "",
+        about: "Which reports are posted to `inbox.webhook`: all new ones, or only those with failed sessions.",
+    },
+    Key {
+        path: "inbox.webhook_every",
+        kind: Kind::Number(1, 86_400),
+        default: "60",
+        unset: "",
+        about: "The least number of seconds between two POSTs to `inbox.webhook`. A failed POST is retried for a day, at \
+            growing intervals.",
+    },
+    Key {
+        path: "inbox.webhook_secret_file",
+        kind: Kind::File,
+        default: "",
+        unset: "POSTs are not signed",
+        about: "File with the secret that signs the POSTs to `inbox.webhook`, by the convention of Standard Webhooks \
+            (docs/receiving.md): `whsec_` and 24 to 64 bytes in base64.",
+    },
+    Key {
+        path: "inbox.webhook_private",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether `inbox.webhook` may be at a private, loopback or other special-purpose address. \
+            `trust.allow_private_addresses` allows that too.",
+    },
 ];

@@ -61,6 +61,8 @@ pub enum Kind {
     DkimKeys,
     /// A delivery method for mail.
     Deliver,
+    /// A day of the week and a time of day, in UTC.
+    WeekTime,
 }
 
 impl Kind {
@@ -96,6 +98,7 @@ impl Kind {
             Self::Deliver => {
                 "\"direct\", \"smarthost:HOST:PORT\", \"sendmail:/path/to/sendmail\" or \"folder:DIR\""
             }
+            Self::WeekTime => "a day of the week and a time in UTC, such as \"mon 08:00\"",
             Self::Overrides => OVERRIDE_MEMBERS,
             Self::Maps => MAP_MEMBERS,
         }
