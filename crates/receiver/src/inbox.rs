@@ -3,11 +3,13 @@
 //! after everything in it is durable.
 //!
 //! The input passes through these modules: `extract` finds the reports, with `submitter` (who sent them) and `claims`
-//! (what claims to be a report); [`signature`](check_signature) verifies them; `reading` joins both; this module stores
-//! the result. `pool` bounds processor time and memory of all of it. `files` and `imap` bring input from files and
-//! mailboxes.
+//! (what claims to be a report); `dmarc` is the same for DMARC reports; [`signature`](check_signature) verifies them;
+//! `reading` joins both; this module stores the result. `pool` bounds processor time and memory of all of it. `files` and
+//! `imap` bring input from files and mailboxes; `counts` counts what arrives.
 
 mod claims;
+mod counts;
+mod dmarc;
 pub mod explain;
 mod extract;
 pub mod files;
@@ -19,6 +21,8 @@ mod signature;
 mod structure;
 mod submitter;
 
+pub use counts::{InboxCounts, LeftAlone};
+pub use dmarc::ExtractedDmarc;
 pub use extract::{Extracted, Extraction, NoReport, Problem, extract_file, extract_message};
 pub use pool::{Busy, ExtractionPool, receive_buffers};
 pub use reading::Reading;
@@ -32,6 +36,7 @@ use net::clock::Clock;
 use net::dns::Dns;
 use net::smtp::server::{Incoming, KeepError, Mailbox};
 use std::sync::Arc;
+use store::dmarc::DmarcQuota;
 use store::reports::{Arrival, KeepOutcome, Trust};
 use store::{Store, StoreError};
 
@@ -51,6 +56,10 @@ pub struct Inbox {
     pub arrival: Arrival,
     /// Where the input is decompressed and parsed.
     pub pool: Arc<ExtractionPool>,
+    /// Whether DMARC reports are imported too. Otherwise they are other mail.
+    pub dmarc: bool,
+    /// Counts what arrives, for the metrics.
+    pub counts: Arc<InboxCounts>,
 }
 
 /// The result of importing a message or file.
@@ -58,6 +67,8 @@ pub struct Inbox {
 pub struct InboxOutcome {
     /// The reports in it.
     pub reports: Vec<ImportedReport>,
+    /// The result for each DMARC report in it.
+    pub dmarc: Vec<KeepOutcome>,
     /// Why something in it could not be read; the input is in quarantine then. `None` if everything was read.
     pub quarantined: Option<String>,
 }
@@ -87,8 +98,8 @@ pub enum InboxError {
 impl Inbox {
     /// An inbox for no addresses, whose input is read in the [`ExtractionPool`] of the process.
     pub fn new(store: Store, dns: Arc<dyn Dns>, clock: Arc<dyn Clock>, arrival: Arrival) -> Self {
-        let pool = ExtractionPool::shared();
-        Self { store, dns, clock, addresses: Vec::new(), name: None, arrival, pool }
+        let (pool, counts) = (ExtractionPool::shared(), InboxCounts::shared());
+        Self { store, dns, clock, addresses: Vec::new(), name: None, arrival, pool, dmarc: false, counts }
     }
 
     /// Imports a message. `is_returned` is true when the envelope names no sender. On success, the result is durable.
@@ -123,6 +134,10 @@ impl Inbox {
             true => Vec::new(),
             false => self.store.keep_reports(&reading.reports).await?,
         };
+        let dmarc = match reading.dmarc.is_empty() {
+            true => Vec::new(),
+            false => self.store.keep_dmarc_reports(&reading.dmarc, DmarcQuota::default()).await?,
+        };
         let reason = (!reading.problems.is_empty()).then(|| reading.reason());
         if let Some(reason) = &reason {
             self.store.quarantine(self.clock.now(), self.arrival, reason, raw).await?;
@@ -130,7 +145,9 @@ impl Inbox {
         let imported = reading.reports.into_iter().zip(kept);
         let imported =
             imported.map(|(new, kept)| ImportedReport { submitter: new.submitter, trust: new.trust, kept });
-        Ok(InboxOutcome { reports: imported.collect(), quarantined: reason })
+        let outcome = InboxOutcome { reports: imported.collect(), dmarc, quarantined: reason };
+        self.counts.count(self.arrival, &outcome);
+        Ok(outcome)
     }
 
     /// True for mail that is addressed to `postmaster` alone.

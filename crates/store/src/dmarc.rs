@@ -10,12 +10,13 @@ mod quota;
 #[cfg(test)]
 mod tests;
 
+pub use quota::DmarcQuota;
+
 use crate::query::{FromRow, Row, built, insert, sql, total, without_nul};
 use crate::reports::{Arrival, KeepOutcome, Trust, digest};
 use crate::writing::{Counter, Lock, Tries, Writing};
 use crate::{Store, StoreError, TENANT, count, damaged, stored, time};
 use formats::dmarc::{Alignment, Disposition, DmarcReport, DmarcRow};
-use formats::limits::{DMARC_STORED_ROWS, DMARC_UNVERIFIED_ROWS};
 use formats::report::DateRange;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -39,21 +40,6 @@ pub struct NewDmarcReport {
     pub received_at: Timestamp,
     /// The counts.
     pub report: DmarcReport,
-}
-
-/// How many counts are kept. A report counts as one more than it has rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DmarcQuota {
-    /// Those of reports whose sender is verified, or that the operator vouched for.
-    pub verified: u32,
-    /// Those of other reports.
-    pub unverified: u32,
-}
-
-impl Default for DmarcQuota {
-    fn default() -> Self {
-        Self { verified: DMARC_STORED_ROWS, unverified: DMARC_UNVERIFIED_ROWS }
-    }
 }
 
 /// Selects the counts that [`Store::dmarc_sums`] returns.
@@ -259,11 +245,21 @@ impl Store {
         Ok(rows.into_iter().map(domain).collect())
     }
 
-    /// Deletes up to `most` reports that arrived before `before`, oldest first. Returns their number.
-    pub async fn delete_dmarc_reports(&self, before: Timestamp, most: u32) -> Result<u64, StoreError> {
+    /// Deletes up to `most` reports that arrived before `before`, oldest first: those whose sender is verified or that the
+    /// operator vouched for, or the others. Returns their number.
+    pub async fn delete_dmarc_reports(
+        &self,
+        verified: bool,
+        before: Timestamp,
+        most: u32,
+    ) -> Result<u64, StoreError> {
+        let (least, highest) = quota::trust_range(verified);
         sql("DELETE FROM dmarc_report WHERE id IN
-             (SELECT id FROM dmarc_report WHERE tenant = $1 AND received_at < $2 ORDER BY received_at, id LIMIT $3)")
+             (SELECT id FROM dmarc_report WHERE tenant = $1 AND trust BETWEEN $2 AND $3 AND received_at < $4
+              ORDER BY received_at, id LIMIT $5)")
         .bind(TENANT)
+        .bind(least)
+        .bind(highest)
         .bind(before.as_second())
         .bind(most)
         .execute(self)

@@ -47,6 +47,8 @@ struct ListPage {
     older: Option<String>,
     all: u64,
     quarantined: usize,
+    /// Whether DMARC reports are imported.
+    dmarc: bool,
 }
 
 pub async fn list(
@@ -92,6 +94,7 @@ pub async fn list(
         older,
         all: context.store.report_count().await?,
         quarantined: context.store.quarantined(0, 1000).await?.len(),
+        dmarc: context.config.inbox.as_ref().is_some_and(|inbox| inbox.dmarc),
         rows: found
             .into_iter()
             .map(|report| (is_ours(&report), report))

@@ -4,11 +4,13 @@
 //! (`super`) runs this in the [`ExtractionPool`](super::ExtractionPool), since the input is hostile.
 
 use super::claims;
+use super::dmarc::{self, ExtractedDmarc};
 use super::pool::Busy;
 use super::structure;
 use super::submitter::{Origin, submitter_of_file};
 use formats::DomainName;
-use formats::limits::{INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS, REPORT_BYTES};
+use formats::dmarc::{DmarcFileName, DmarcReport, is_dmarc_text};
+use formats::limits::{DMARC_ELEMENTS, INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS, REPORT_BYTES};
 use formats::printable::printable;
 use formats::report::{
     ReadError, ReadReport, Report, ReportFileName, UnpackBudget, UnpackError, Unpacked, is_gzip, is_zip,
@@ -59,6 +61,12 @@ pub enum NoReport {
     /// A message is within more than [`INBOX_DEPTH`] others.
     #[error("a message within {INBOX_DEPTH} others is not searched")]
     TooDeep,
+    /// The input is a DMARC aggregate report, and those are not imported here.
+    #[error("this is a DMARC report, not a TLS report; `inbox.dmarc = true` imports them")]
+    Dmarc,
+    /// The input is a DMARC aggregate report that can't be read.
+    #[error("the DMARC report can't be read: {0}")]
+    DmarcRead(formats::dmarc::DmarcError),
     /// The message has more than [`INBOX_PARTS`] parts.
     #[error("the message has more than {INBOX_PARTS} parts; only the first {INBOX_PARTS} are read")]
     TooManyParts,
@@ -85,6 +93,10 @@ pub struct Extraction {
     pub problems: Vec<Problem>,
     /// True if the input as a whole, or something unreadable in it, claims to be a TLS report.
     pub claims: bool,
+    /// The DMARC reports. Together with [`Extraction::reports`] at most [`INBOX_REPORTS`].
+    pub dmarc: Vec<ExtractedDmarc>,
+    /// True if by its content or name something in the input is a DMARC report, also an unreadable one.
+    pub has_dmarc: bool,
 }
 
 /// Extracts the reports from a message. `is_returned` is true when its envelope names no sender, as that of a bounce.
@@ -154,6 +166,8 @@ struct File<'f> {
 
 struct Extractor<'r> {
     budget: UnpackBudget<'r>,
+    /// XML elements of DMARC reports that may still be read.
+    elements: usize,
     parts: usize,
     /// True if the input is there for reports, so that whatever looks like a report beside one has to be one.
     is_for_reports: bool,
@@ -162,7 +176,8 @@ struct Extractor<'r> {
 
 impl<'r> Extractor<'r> {
     fn new(budget: UnpackBudget<'r>) -> Self {
-        Self { budget, parts: 0, is_for_reports: false, found: Extraction::default() }
+        let found = Extraction::default();
+        Self { budget, elements: DMARC_ELEMENTS, parts: 0, is_for_reports: false, found }
     }
 
     /// Searches a message. `depth` is the number of levels of messages within it that are searched.
@@ -211,7 +226,7 @@ impl<'r> Extractor<'r> {
         let file = File { bytes, name: part.attachment_name().unwrap_or_default(), is_labelled };
         if is_zip(bytes) {
             self.zip(&file, origin, depth)
-        } else if looks_like_a_report(bytes) {
+        } else if looks_like_a_report(bytes) || is_dmarc_text(bytes) {
             self.report(&file, origin)
         } else if claims::is_message(part) {
             self.inner(bytes, file.name, depth)
@@ -251,7 +266,7 @@ impl<'r> Extractor<'r> {
         if is_zip(member.bytes) {
             let nested = UnpackError::Broken("a zip file within a zip file is not read".to_owned());
             self.problem(member.name, NoReport::Unpack(nested), member.is_labelled);
-        } else if looks_like_a_report(member.bytes) {
+        } else if looks_like_a_report(member.bytes) || is_dmarc_text(member.bytes) {
             return self.report(member, origin);
         } else {
             return self.inner(member.bytes, member.name, depth);
@@ -280,7 +295,7 @@ impl<'r> Extractor<'r> {
 
     /// Reads one report, compressed or not. Text in gzip is kept unchanged; other text is compressed with gzip.
     fn report(&mut self, file: &File<'_>, origin: &Origin) -> Result<(), Busy> {
-        if self.found.reports.len() == INBOX_REPORTS {
+        if self.found.reports.len() + self.found.dmarc.len() == INBOX_REPORTS {
             if !self.found.problems.iter().any(|problem| problem.why == NoReport::TooManyReports) {
                 self.problem("", NoReport::TooManyReports, true);
             }
@@ -295,6 +310,9 @@ impl<'r> Extractor<'r> {
                 return Ok(());
             }
         };
+        if is_dmarc_text(&json) {
+            return self.dmarc(&json, file, origin);
+        }
         // The parsed values and their texts.
         let values = json.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
         let values = values.min(*self.budget.nodes());
@@ -321,6 +339,17 @@ impl<'r> Extractor<'r> {
         Ok(())
     }
 
+    /// Reads one DMARC report.
+    fn dmarc(&mut self, text: &[u8], file: &File<'_>, origin: &Origin) -> Result<(), Busy> {
+        self.found.has_dmarc = true;
+        self.budget.reserve(dmarc::memory_to_read(text)).map_err(|_| Busy)?;
+        match DmarcReport::read(text, &mut self.elements) {
+            Ok(report) => self.found.dmarc.push(ExtractedDmarc::new(report, file.name, origin)),
+            Err(error) => self.problem(file.name, NoReport::DmarcRead(error), false),
+        }
+        Ok(())
+    }
+
     fn keep(&mut self, read: ReadReport, packed: Vec<u8>, file: &File<'_>, origin: &Origin) {
         let named = ReportFileName::parse(file.name);
         let submitter = origin.submitter.clone().or_else(|| submitter_of_file(named.as_ref(), &read.report));
@@ -333,6 +362,7 @@ impl<'r> Extractor<'r> {
     }
 
     fn problem(&mut self, name: &str, why: NoReport, claims: bool) {
+        self.found.has_dmarc |= DmarcFileName::parse(name).is_some();
         self.found.claims |= claims;
         // Reasons need no more than the first few.
         if self.found.problems.len() <= INBOX_REPORTS {
@@ -347,8 +377,12 @@ impl<'r> Extractor<'r> {
                 problem.claims |= is_for_reports;
                 problem.claims
             });
-        } else if self.found.problems.is_empty() {
+        } else if self.found.problems.is_empty() && self.found.dmarc.is_empty() {
             self.problem("", NoReport::Missing, false);
+        }
+        if self.found.has_dmarc && self.found.reports.is_empty() {
+            // The subjects of DMARC and TLS reports look the same, so the subject of the mail is no claim.
+            self.found.claims = self.found.problems.iter().any(|problem| problem.claims);
         }
         self.found
     }

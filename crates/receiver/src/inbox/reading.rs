@@ -1,6 +1,7 @@
 //! Reads a message or file: extraction in the [`ExtractionPool`](super::ExtractionPool), then the signature. The result
 //! says which reports are to be stored and what could not be read; nothing is stored here.
 
+use super::dmarc::ExtractedDmarc;
 use super::extract::{Extraction, NoReport, Problem, extract_file, extract_message};
 use super::pool::Busy;
 use super::signature::{self, SignatureState};
@@ -13,6 +14,7 @@ use net::clock::later;
 use net::memory_budget::Reservation;
 use std::sync::Arc;
 use std::time::Duration;
+use store::dmarc::NewDmarcReport;
 use store::reports::{Arrival, NewReport, Trust};
 
 /// The reports in a message or file, ready to be stored.
@@ -24,6 +26,10 @@ pub struct Reading {
     pub problems: Vec<Problem>,
     /// True if the input, or something unreadable in it, claims to be a TLS report. Other people's mail does not.
     pub claims: bool,
+    /// The DMARC reports; empty if they are not imported here.
+    pub dmarc: Vec<NewDmarcReport>,
+    /// The number of DMARC reports that are left alone, since they are not imported here.
+    pub other_dmarc: usize,
     /// The memory of the reports, until they are stored.
     memory: Option<Reservation>,
 }
@@ -34,9 +40,14 @@ impl Reading {
         self.memory.take().map_or(0, |memory| memory.bytes())
     }
 
+    /// True if there is nothing to import, and nothing unreadable claims to be a TLS report. A mailbox keeps such mail.
+    pub fn is_other_mail(&self) -> bool {
+        self.reports.is_empty() && self.dmarc.is_empty() && !self.claims
+    }
+
     /// Why something could not be read, as one printable line for the quarantine.
     pub fn reason(&self) -> String {
-        reason(self.reports.len(), &self.problems)
+        reason(self.reports.len() + self.dmarc.len(), &self.problems)
     }
 }
 
@@ -99,8 +110,8 @@ impl Inbox {
                 self.pool.run(job).await.map_or_else(Vec::new, |(states, _)| states)
             }
         };
-        let signed = |extracted: &Extracted| {
-            let at = submitters.iter().position(|one| Some(one) == extracted.submitter.as_ref());
+        let signed = |submitter: Option<&DomainName>| {
+            let at = submitters.iter().position(|one| Some(one) == submitter);
             at.and_then(|at| states.get(at)).cloned().unwrap_or(SignatureState::Missing)
         };
         Ok(self.reading(found, &signed, arrival, memory))
@@ -149,7 +160,7 @@ impl Inbox {
     fn reading(
         &self,
         found: Extraction,
-        signed: &dyn Fn(&Extracted) -> SignatureState,
+        signed: &dyn Fn(Option<&DomainName>) -> SignatureState,
         arrival: Arrival,
         memory: Reservation,
     ) -> Reading {
@@ -160,7 +171,7 @@ impl Inbox {
             ..Reading::default()
         };
         for extracted in found.reports {
-            let state = signed(&extracted);
+            let state = signed(extracted.submitter.as_ref());
             match self.new_report(extracted, state, arrival) {
                 Ok(new) => reading.reports.push(new),
                 Err(why) => {
@@ -169,7 +180,37 @@ impl Inbox {
                 }
             }
         }
+        self.add_dmarc(&mut reading, found.dmarc, signed, arrival);
         reading
+    }
+
+    /// Adds the DMARC reports that were found, if they are imported here, else their number.
+    fn add_dmarc(
+        &self,
+        reading: &mut Reading,
+        found: Vec<ExtractedDmarc>,
+        signed: &dyn Fn(Option<&DomainName>) -> SignatureState,
+        arrival: Arrival,
+    ) {
+        if !self.dmarc {
+            reading.other_dmarc = found.len();
+            if !found.is_empty() && reading.reports.is_empty() && reading.problems.is_empty() {
+                let problem = Problem { name: String::new(), why: NoReport::Dmarc, claims: false };
+                reading.problems.push(problem);
+            }
+            return;
+        }
+        let received_at = self.clock.now();
+        for ExtractedDmarc { report, submitter } in found {
+            if report.range.start > later(received_at, CLOCK_SKEW) {
+                let why = NoReport::Future(report.range.start);
+                reading.problems.push(Problem { name: String::new(), why, claims: false });
+                continue;
+            }
+            let (trust, signer) = trust_of(signed(submitter.as_ref()));
+            let submitter = submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
+            reading.dmarc.push(NewDmarcReport { submitter, signer, trust, arrival, received_at, report });
+        }
     }
 
     fn new_report(
@@ -186,13 +227,7 @@ impl Inbox {
         for policy in &mut report.policies {
             policy.policy_domain = policy.policy_domain.take().or_else(|| extracted.policy_domain.clone());
         }
-        let (trust, signer) = match state {
-            SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
-            SignatureState::Missing | SignatureState::Unknown | SignatureState::KeyAbsent => {
-                (Trust::Unverified, None)
-            }
-            SignatureState::Failed => (Trust::Failed, None),
-        };
+        let (trust, signer) = trust_of(state);
         let submitter = extracted.submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
         Ok(NewReport {
             submitter,
@@ -207,10 +242,23 @@ impl Inbox {
     }
 }
 
+/// The trust in a report whose message has this signature, and the signer.
+fn trust_of(state: SignatureState) -> (Trust, Option<String>) {
+    match state {
+        SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
+        SignatureState::Missing | SignatureState::Unknown | SignatureState::KeyAbsent => {
+            (Trust::Unverified, None)
+        }
+        SignatureState::Failed => (Trust::Failed, None),
+    }
+}
+
 /// The submitters of the reports, each once.
 fn submitters(found: &Extraction) -> Vec<DomainName> {
     let mut all: Vec<DomainName> = Vec::new();
-    for submitter in found.reports.iter().filter_map(|extracted| extracted.submitter.as_ref()) {
+    let of_tls = found.reports.iter().filter_map(|extracted| extracted.submitter.as_ref());
+    let of_dmarc = found.dmarc.iter().filter_map(|extracted| extracted.submitter.as_ref());
+    for submitter in of_tls.chain(of_dmarc) {
         if !all.contains(submitter) {
             all.push(submitter.clone());
         }

@@ -16,24 +16,25 @@ pub(super) struct Origin {
     pub submitter: Option<DomainName>,
     /// The policy domain by `TLS-Report-Domain` or the subject.
     pub policy_domain: Option<DomainName>,
+    /// The domain of `From`.
+    pub from: Option<DomainName>,
 }
 
 impl Origin {
     pub(super) fn of(message: &Message<'_>) -> Self {
         let header = |name: &'static str| message.header_raw(name).map(str::trim);
         let subject = message.subject().and_then(ReportMail::parse_subject);
-        let from = || {
-            let address = message.from()?.first()?.address()?;
-            organization(address.rsplit_once('@')?.1)
-        };
+        let address = message.from().and_then(|from| from.first()?.address());
+        let from = address.and_then(|address| organization(address.rsplit_once('@')?.1));
         let by_subject = || organization(subject.as_ref()?.submitter.as_str());
         let about = header("TLS-Report-Domain").and_then(|text| DomainName::parse(text).ok());
         Self {
             submitter: header("TLS-Report-Submitter")
                 .and_then(organization)
                 .or_else(by_subject)
-                .or_else(from),
+                .or_else(|| from.clone()),
             policy_domain: about.or_else(|| Some(subject.as_ref()?.policy_domain.clone())),
+            from,
         }
     }
 }
@@ -53,7 +54,7 @@ fn organization(text: &str) -> Option<DomainName> {
 }
 
 /// The domain of a contact: a mail address, or the URL of a page.
-fn contact_domain(contact: &str) -> Option<DomainName> {
+pub(super) fn contact_domain(contact: &str) -> Option<DomainName> {
     let contact = contact.trim();
     let page = contact.strip_prefix("https://").or_else(|| contact.strip_prefix("http://"));
     match page {

@@ -1,3 +1,5 @@
+mod dmarc;
+
 use super::*;
 use formats::report::pack;
 use mail_auth::common::crypto::Ed25519Key;

@@ -2,16 +2,39 @@
 //! the same, and what a small one does not need goes to the others. Beyond its share, a submitter's oldest reports are
 //! deleted. If that is not enough, since many submitters are small, the oldest reports of all go.
 
-use super::DmarcQuota;
 use crate::query::sql;
 use crate::reports::Trust;
 use crate::writing::Writing;
 use crate::{StoreError, TENANT, count};
+use formats::limits::{DMARC_STORED_ROWS, DMARC_UNVERIFIED_ROWS};
+
+/// How many counts are kept. A report counts as one more than it has rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DmarcQuota {
+    /// Those of reports whose sender is verified, or that the operator vouched for.
+    pub verified: u32,
+    /// Those of other reports.
+    pub unverified: u32,
+}
+
+impl Default for DmarcQuota {
+    fn default() -> Self {
+        Self { verified: DMARC_STORED_ROWS, unverified: DMARC_UNVERIFIED_ROWS }
+    }
+}
 
 /// A share is at least this many hundredths of the quota, so that many small submitters do not displace a large one wholly.
 const LEAST_SHARE_PERCENT: u64 = 1;
 /// What is left after a deletion, in hundredths of the quota. It is less than all, so that not every report deletes.
 const LEFT_PERCENT: u64 = 90;
+
+/// The lowest and the highest trust of reports whose sender is verified or that the operator vouched for, or of the others.
+pub(super) fn trust_range(verified: bool) -> (i64, i64) {
+    match verified {
+        true => (Trust::Trusted as i64, Trust::Verified as i64),
+        false => (Trust::Failed as i64, Trust::Unverified as i64),
+    }
+}
 
 /// Deletes reports beyond the quota, of those whose sender is verified or of the others.
 pub(super) async fn enforce(
@@ -20,10 +43,7 @@ pub(super) async fn enforce(
     quota: DmarcQuota,
 ) -> Result<(), StoreError> {
     let most = u64::from(if verified { quota.verified } else { quota.unverified });
-    let (least, highest) = match verified {
-        true => (Trust::Trusted as i64, Trust::Verified as i64),
-        false => (0, Trust::Trusted as i64 - 1),
-    };
+    let (least, highest) = trust_range(verified);
     let total = async |writing: &mut Writing| -> Result<u64, StoreError> {
         let query = sql("SELECT CAST(coalesce(sum(cost), 0) AS BIGINT) FROM dmarc_report
              WHERE tenant = $1 AND trust BETWEEN $2 AND $3");

@@ -97,8 +97,9 @@ async fn sums_are_selected_by_domain_and_day_and_never_overflow() {
         assert_eq!(store.dmarc_sums(&search).await.unwrap().len(), expected, "{search:?}");
     }
     let old = Timestamp::from_second(1_790_000_001).unwrap();
-    assert_eq!(store.delete_dmarc_reports(old, 2).await.unwrap(), 2);
-    assert_eq!(store.delete_dmarc_reports(old, 2).await.unwrap(), 1);
+    assert_eq!(store.delete_dmarc_reports(false, old, 9).await.unwrap(), 0);
+    assert_eq!(store.delete_dmarc_reports(true, old, 2).await.unwrap(), 2);
+    assert_eq!(store.delete_dmarc_reports(true, old, 2).await.unwrap(), 1);
     assert!(sums(&store).await.is_empty());
     let rows: (i64,) = sql("SELECT count(*) FROM dmarc_row").fetch_one(&store).await.unwrap();
     assert_eq!(rows.0, 0, "rows of deleted reports");
