@@ -5,6 +5,7 @@
 //! - [`RolloutContext`]: the known domains with their desired state, decisions and evidence; it builds the publishers
 //!   (own policy host, DNS UPDATE, provider API) that carry out steps.
 //! - [`promotion`]: the operator's decisions about a roll-out.
+//! - [`summary`]: the weekly summary of all domains, for mail and the command line.
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again.
 //!
 //! Begin reading at [`RolloutContext`]. This crate neither prints nor serves HTTP; its callers do.
@@ -16,6 +17,7 @@ pub mod opened_report;
 pub mod promotion;
 mod publishers;
 mod rollout_context;
+pub mod summary;
 pub mod world;
 
 pub use rollout_context::{APPLY_LEASE, Removal, RolloutContext, apply_failure, holder, store_failure};

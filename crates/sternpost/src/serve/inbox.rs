@@ -7,7 +7,9 @@ use config::failure::Failure;
 use config::{CertificateFiles, InboxConfig};
 use formats::DomainName;
 use formats::limits::INBOX_CONNECTIONS;
+use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
+use net::clock::Clock;
 use net::rate_limit::RateLimiter;
 use net::smtp::server::{AnyStream, Incoming, KeepError, Mailbox, Protocol, ServerConfig, Starttls, serve};
 use operations::inbox::inbox;
@@ -133,6 +135,10 @@ impl MailRole {
                 async move { parts.0.keep(&parts.1, &parts.2).await }
             });
         }
+        if config.dmarc {
+            let (store, clock) = (store.clone(), world.clock.clone());
+            tasks.spawn("old-dmarc-reports", move || delete_old_dmarc(store.clone(), clock.clone()));
+        }
         let connections = Arc::new(Semaphore::new(INBOX_CONNECTIONS));
         let rates = Some(Arc::new(RateLimiter::new(config.messages_per_minute, MINUTE)));
         let mail = |protocol, arrival, rates| {
@@ -154,6 +160,35 @@ impl MailRole {
             smtp: mail(Protocol::Smtp, Arrival::Smtp, rates),
             lmtp: mail(Protocol::Lmtp, Arrival::Lmtp, None),
         })
+    }
+}
+
+/// Days after which a DMARC report of a verified sender is deleted, and another one: as long as TLS reports are kept.
+const KEEP_DMARC_DAYS: i64 = 400;
+const KEEP_UNVERIFIED_DMARC_DAYS: i64 = 90;
+/// DMARC reports that are deleted at once, so that other writes do not wait.
+const DMARC_BATCH: u32 = 200;
+/// Time between two deletions.
+const DELETION_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Deletes old DMARC reports hourly.
+async fn delete_old_dmarc(store: Store, clock: Arc<dyn Clock>) {
+    loop {
+        for (verified, days) in [(true, KEEP_DMARC_DAYS), (false, KEEP_UNVERIFIED_DMARC_DAYS)] {
+            let age = SignedDuration::from_hours(24 * days);
+            let before = clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN);
+            loop {
+                match store.delete_dmarc_reports(verified, before, DMARC_BATCH).await {
+                    Ok(deleted) if deleted >= u64::from(DMARC_BATCH) => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::error!("old DMARC reports can't be deleted: {error}");
+                        break;
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(DELETION_INTERVAL).await;
     }
 }
 
