@@ -20,11 +20,12 @@ fuzz_target!(|input: &[u8]| {
     };
     // One input alone can only be too large for good.
     let found = found.expect("others hold no memory");
+    let is_empty = found.reports.is_empty() && found.dmarc.is_empty();
     assert!(budget.used() == memory.bytes() && budget.peak() <= total);
-    assert!(!found.reports.is_empty() || memory.bytes() == 0);
-    assert!(found.reports.len() <= INBOX_REPORTS);
+    assert!(!is_empty || memory.bytes() == 0);
+    assert!(found.reports.len() + found.dmarc.len() <= INBOX_REPORTS);
     assert!(found.problems.len() <= INBOX_REPORTS + INBOX_PARTS);
-    assert!(!found.reports.is_empty() || !found.problems.is_empty());
+    assert!(!is_empty || !found.problems.is_empty());
     let mut claims = found.problems.iter().map(|problem| problem.claims);
     match found.reports.is_empty() {
         true => assert!(found.claims || !claims.any(|claims| claims)),

@@ -71,6 +71,8 @@ pub struct Config {
     pub dns_port: u16,
     /// `metrics.listen`; `None` disables metrics.
     pub metrics: Option<SocketAddr>,
+    /// `metrics.domains`: the domains with series of their own; empty means all, unless there are too many.
+    pub metrics_domains: Vec<DomainName>,
     /// `log.format`: whether log lines are JSON.
     pub log_json: bool,
     /// `log.level`: the lowest level that is logged, such as `info`.

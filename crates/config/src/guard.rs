@@ -4,8 +4,9 @@ use crate::failure::Failure;
 use crate::read::Read;
 use crate::reporting::deliver;
 use crate::specs::Deliver;
+use crate::week_time::WeekTime;
 use formats::tlsrpt_record::MailAddress;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `[guard]`: monitoring of the domains.
@@ -19,6 +20,10 @@ pub struct GuardConfig {
     pub apply: bool,
     /// The URL that alerts are posted to; `None` posts none.
     pub webhook: Option<String>,
+    /// The file with the secret that signs the posts; `None` leaves them unsigned.
+    pub webhook_secret: Option<PathBuf>,
+    /// When the weekly summary is mailed; `None` sends none.
+    pub weekly: Option<WeekTime>,
     /// Alert mail; `None` sends none.
     pub mail: Option<AlertMail>,
 }
@@ -35,12 +40,22 @@ pub struct AlertMail {
 }
 
 pub fn guard(read: &Read, folder: &Path) -> Result<GuardConfig, Failure> {
+    let (mail, weekly) = (mail(read, folder)?, read.text("guard.weekly").and_then(WeekTime::parse));
+    if weekly.is_some() && mail.is_none() {
+        return Err(Failure::usage(
+            "guard.weekly is set, but guard.mail is not",
+            "the weekly summary has no recipient",
+            "Add\n  [guard]\n  mail = [\"ops@example.org\"]\n  mail_from = \"sternpost@example.org\"",
+        ));
+    }
     Ok(GuardConfig {
         every: Duration::from_secs(u64::from(read.number("guard.every", 300))),
         failure_rate: f64::from(read.number("guard.failures_per_thousand", 10)) / 1000.0,
         apply: read.flag("guard.apply"),
         webhook: read.text("guard.webhook").map(str::to_owned),
-        mail: mail(read, folder)?,
+        webhook_secret: read.text("guard.webhook_secret_file").map(|file| folder.join(file)),
+        weekly,
+        mail,
     })
 }
 

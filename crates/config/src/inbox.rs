@@ -11,7 +11,8 @@ use receiver::inbox::{Quota, Retention};
 use receiver::rollout::gate::Thresholds;
 use sender::serve::listen::Address;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// `[inbox]`: how reports arrive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +33,28 @@ pub struct InboxConfig {
     pub messages_per_minute: u32,
     /// How long, and how much of, reports and quarantined input is kept.
     pub retention: Retention,
+    /// Whether DMARC reports are imported too.
+    pub dmarc: bool,
+    /// The webhook for received reports; `None` disables it.
+    pub webhook: Option<ReportWebhook>,
     /// The IMAP mailboxes that reports are fetched from.
     #[cfg(feature = "imap")]
     pub imap: Vec<ImapMailbox>,
+}
+
+/// `inbox.webhook`: POSTs about received reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportWebhook {
+    /// The URL.
+    pub url: String,
+    /// The file with the secret that signs the posts; `None` leaves them unsigned.
+    pub secret: Option<PathBuf>,
+    /// Whether only reports with failed sessions are posted.
+    pub failures_only: bool,
+    /// The least time between two posts.
+    pub every: Duration,
+    /// Whether the URL may be at a special-purpose address.
+    pub allow_private: bool,
 }
 
 /// `[dashboard]`: the web interface.
@@ -69,6 +89,8 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         http: read.text("inbox.http").map(str::to_owned),
         messages_per_minute: read.number("inbox.messages_per_minute", 600),
         retention: retention(read)?,
+        dmarc: read.flag("inbox.dmarc"),
+        webhook: webhook(read, folder),
         #[cfg(feature = "imap")]
         imap: crate::mailbox::mailboxes(read, folder)?,
     };
@@ -127,6 +149,16 @@ fn retention(read: &Read) -> Result<Retention, Failure> {
 
 /// Days by which reports are kept longer than the gate looks back: the 30 days that the pages show.
 const SPARE_DAYS: u32 = 30;
+
+fn webhook(read: &Read, folder: &Path) -> Option<ReportWebhook> {
+    Some(ReportWebhook {
+        url: read.text("inbox.webhook")?.to_owned(),
+        secret: read.text("inbox.webhook_secret_file").map(|file| folder.join(file)),
+        failures_only: read.text("inbox.webhook_reports") == Some("failures"),
+        every: Duration::from_secs(u64::from(read.number("inbox.webhook_every", 60))),
+        allow_private: read.flag("inbox.webhook_private") || read.flag("trust.allow_private_addresses"),
+    })
+}
 
 /// Rejects a configured mailbox: this build can't read it, and its reports would be lost silently.
 #[cfg(not(feature = "imap"))]

@@ -40,15 +40,17 @@ mod specs;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod week_time;
 
 pub use config::{AnswersConfig, Config};
 pub use consistency::fits;
 pub use fault::nearest;
 pub use guard::GuardConfig;
 pub use hosting::{AdminConfig, HostConfig};
-pub use inbox::{DashboardConfig, InboxConfig};
+pub use inbox::{DashboardConfig, InboxConfig, ReportWebhook};
 pub use keys::{KEYS, Key, Kind, reference};
 pub use listening::Listening;
 pub use reporting::{CollectorConfig, ReporterConfig};
 pub use secrets::Secret;
 pub use specs::{CertificateFiles, Deliver, KeyAlgorithm, KeySpec, LoginSpec, ProviderSpec, UpdateServer};
+pub use week_time::WeekTime;

@@ -78,6 +78,11 @@ impl Config {
             providers,
             dns_port: read.port("lab.dns_port", 53),
             metrics: read.text("metrics.listen").and_then(|text| text.parse().ok()),
+            metrics_domains: read
+                .list("metrics.domains")
+                .iter()
+                .filter_map(|name| DomainName::parse(name).ok())
+                .collect(),
             log_json: read.text("log.format") == Some("json"),
             log_level: read.text("log.level").unwrap_or("info").to_owned(),
             dns_servers: read.list("dns.servers").iter().filter_map(|text| text.parse().ok()).collect(),

@@ -9,6 +9,7 @@ use crate::mailbox::MailboxSpec;
 use crate::members::{ignored, line_of, misspelled, tables};
 use crate::specs::{AuthoritySpec, CertificateFiles, Deliver, KeySpec, ProviderSpec, UpdateServer};
 use crate::targets::TargetSpec;
+use crate::week_time::WeekTime;
 use crate::{maps, overrides, owner};
 use formats::DomainName;
 use formats::tlsrpt_record::{HttpsUrl, MailAddress};
@@ -318,6 +319,10 @@ fn validate(
                 Ok(Value::String(path.to_string()))
             }
             _ => Err(wrong(format!("{path:?} is not a valid URL path"))),
+        },
+        (Kind::WeekTime, DeValue::String(time)) => match WeekTime::parse(time) {
+            Some(_) => Ok(Value::String(time.to_string())),
+            None => Err(wrong(format!("{time:?} is not a valid time of the week"))),
         },
         (Kind::Text, DeValue::String(word)) if !word.is_empty() => Ok(Value::String(word.to_string())),
         (kind, DeValue::Table(_)) if kind.is_list_of_tables() => Err(fault(

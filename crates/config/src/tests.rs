@@ -78,6 +78,35 @@ fn the_error_for_a_wrong_value_says_what_is_expected() {
 }
 
 #[test]
+fn the_weekly_summary_needs_a_valid_time_and_a_recipient() {
+    let mail = "mail = [\"ops@example.org\"]\nmail_from = \"s@example.org\"\nmail_deliver = \"direct\"\n";
+    let config = Config::parse(&format!("[guard]\n{mail}weekly = \"fri 17:30\"\n"), None).unwrap();
+    assert_eq!(config.guard.unwrap().weekly, WeekTime::parse("fri 17:30"));
+    assert!(error_of("[guard]\nweekly = \"fri 17:30\"\n").contains("guard.mail is not"));
+    assert!(
+        error_of("[guard]\nweekly = \"friday\"\n").contains("\"friday\" is not a valid time of the week")
+    );
+}
+
+#[test]
+fn the_webhook_for_reports_is_off_and_refuses_private_addresses_by_default() {
+    let inbox = |text: &str| Config::parse(text, Some("/etc/s.toml".into())).unwrap().inbox.unwrap();
+    assert_eq!((inbox("[inbox]\n").webhook, inbox("[inbox]\n").dmarc), (None, false));
+    let url = "[inbox]\nwebhook = \"https://hooks.example.org/\"\n";
+    let hook = inbox(url).webhook.unwrap();
+    assert!(!hook.failures_only && !hook.allow_private && hook.secret.is_none());
+    assert_eq!(hook.every.as_secs(), 60);
+    let set = format!(
+        "{url}webhook_reports = \"failures\"\nwebhook_secret_file = \"hook.key\"\nwebhook_private = true\n"
+    );
+    let hook = inbox(&set).webhook.unwrap();
+    assert!(hook.failures_only && hook.allow_private);
+    assert_eq!(hook.secret.as_deref(), Some(Path::new("/etc/hook.key")));
+    let lab = format!("{url}[trust]\nallow_private_addresses = true\n");
+    assert!(inbox(&lab).webhook.unwrap().allow_private);
+}
+
+#[test]
 fn the_documentation_is_the_generated_reference() {
     let written = include_str!("../../../docs/configuration.md");
     assert_eq!(written, reference(), "run: sternpost config reference > docs/configuration.md");

@@ -15,6 +15,7 @@
 //! | [`tlsrpt_record`] | the `_smtp._tls` TXT record | RFC 8460 §3 |
 //! | [`result_type`] | result types and policy types of reports | RFC 8460 §4.3 |
 //! | [`report`] | TLS reports: lenient parsing, strict writing, names of files and mails | RFC 8460 §4, §5 |
+//! | [`dmarc`] | DMARC aggregate reports | RFC 9990, RFC 7489 |
 //! | [`mbox`] | mailboxes in the mbox format | RFC 4155 |
 //! | [`imap`] | responses of IMAP servers | RFC 9051 §7, RFC 3501 |
 //! | [`tlsa`] | TLSA records, and the rules for SMTP | RFC 6698, 7671, 7672 |
@@ -26,11 +27,12 @@
 //! | [`printable`] | text from outside for terminals and logs | |
 //! | [`proxy_header`] | the PROXY protocol header | PROXY protocol, versions 1 and 2 |
 //! | [`hello`] | ClientHello and ServerHello of TLS 1.0 to 1.2 | RFC 5246 |
-//! | [`xml`] | responses of Amazon Route 53 | XML 1.0 |
+//! | [`xml`] | responses of Amazon Route 53, and the XML of DMARC reports | XML 1.0 |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod datagram;
+pub mod dmarc;
 pub mod domain;
 pub mod exim_log;
 mod fields;

@@ -24,6 +24,12 @@ impl Shown for usize {
     }
 }
 
+impl Shown for u64 {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Shown for u32 {
     fn shown(&self) -> String {
         self.to_string()
@@ -181,10 +187,22 @@ limits! {
     PROVIDER_RETRIES: u32 = 3;
     /// The pause before such a retry; a longer `Retry-After` is reduced to it.
     PROVIDER_RETRY_PAUSE: Duration = Duration::from_secs(60);
-    /// The nesting depth of elements in an XML document of a DNS provider.
+    /// The nesting depth of elements in an XML document of a DNS provider or in a DMARC report.
     XML_DEPTH: usize = 16;
     /// Elements in an XML document of a DNS provider.
     XML_ELEMENTS: usize = 100_000;
+    /// Elements in a DMARC report; also in all DMARC reports of one message or file together. About 100,000 records fit.
+    DMARC_ELEMENTS: usize = 3_000_000;
+    /// Counts of one DMARC report that are kept, each for one source address, alignment and disposition. The messages of
+    /// further ones are counted without their source address.
+    DMARC_ROWS: usize = 10_000;
+    /// Messages in one record of a DMARC report; a larger count is reduced to it.
+    DMARC_MESSAGES: u64 = 1_000_000_000_000;
+    /// Counts of DMARC reports in the store whose sender is verified; beyond it the oldest of the largest sources are
+    /// deleted. A report counts as one more.
+    DMARC_STORED_ROWS: u32 = 2_000_000;
+    /// The same for reports whose sender is not verified.
+    DMARC_UNVERIFIED_ROWS: u32 = 200_000;
     /// A PROXY protocol header.
     PROXY_HEADER_BYTES: usize = 536;
     /// The headers of an HTTP response.

@@ -1,8 +1,9 @@
-//! A strict reader for the small XML documents that Amazon Route 53 sends (XML 1.0), and the escaping that
-//! requests need. It reads elements, text and the predefined entities. Document types, comments, CDATA sections and
-//! processing instructions are errors, so that no entity can be declared. Attributes are checked and dropped.
+//! A reader for XML 1.0 documents, and the escaping that requests to Amazon Route 53 need. It reads elements, text and the
+//! predefined entities. Document types are errors, so that no entity can be declared. Attributes are checked and dropped.
 //!
-//! Input comes from `net::dns::provider`; the result is a tree of [`Element`]s.
+//! There are two ways to read. [`parse`] is strict and returns a tree of [`Element`]s, for the small documents that Route 53
+//! sends (`net::dns::provider`). [`read`] passes each element to a function and keeps nothing, for DMARC reports
+//! (`dmarc`), which strangers send and which may be large.
 
 use crate::limits::{XML_DEPTH, XML_ELEMENTS};
 
@@ -31,9 +32,9 @@ pub enum XmlError {
     /// Elements are nested deeper than [`XML_DEPTH`].
     #[error("XML elements are nested deeper than {XML_DEPTH}")]
     Depth,
-    /// The document has more elements than [`XML_ELEMENTS`].
-    #[error("the XML document has over {XML_ELEMENTS} elements")]
-    Elements,
+    /// The document has more elements than this, the limit for its kind.
+    #[error("the XML document has over {0} elements")]
+    Elements(usize),
 }
 
 impl Element {
@@ -84,54 +85,126 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// Which documents [`read`] accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dialect {
+    /// The maximum number of elements.
+    pub elements: usize,
+    /// Whether comments, CDATA sections, processing instructions, control characters, white space around `=`, and `&` that
+    /// begins no known entity are accepted. Comments and instructions are skipped, the rest is taken literally.
+    pub is_lenient: bool,
+}
+
+/// A part of a document, in document order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<'d> {
+    /// The start of an element, with its name as written.
+    Start(&'d str),
+    /// The end of the element that was started last and has not ended.
+    End {
+        /// All text directly in the element, with entities replaced.
+        text: String,
+        /// Whether the element has child elements.
+        has_children: bool,
+    },
+}
+
+/// The dialect of Route 53.
+const STRICT: Dialect = Dialect { elements: XML_ELEMENTS, is_lenient: false };
+
 /// Reads a document and returns its root element.
+///
+/// # Errors
+///
+/// Any [`XmlError`]; text beside elements is a syntax error.
 pub fn parse(document: &str) -> Result<Element, XmlError> {
-    let mut reader = Reader { document, at: 0 };
-    reader.prologue()?;
     let mut open: Vec<Element> = Vec::new();
+    let mut root = None;
+    read(document, STRICT, &mut |at, event| {
+        match event {
+            Event::Start(name) => open.push(Element { name: name.to_owned(), ..Element::default() }),
+            Event::End { text, has_children } => {
+                let Some(mut element) = open.pop() else { return Ok(()) };
+                match has_children {
+                    true if !is_blank(&text) => {
+                        return Err(XmlError::Syntax { at, what: "text beside elements" });
+                    }
+                    true => {}
+                    false => element.text = text,
+                }
+                match open.last_mut() {
+                    Some(parent) => parent.children.push(element),
+                    None => root = Some(element),
+                }
+            }
+        }
+        Ok(())
+    })?;
+    root.ok_or(XmlError::Syntax { at: 0, what: "an element expected" })
+}
+
+/// An element that has not ended.
+struct Open<'d> {
+    name: &'d str,
+    text: String,
+    has_children: bool,
+}
+
+/// Reads a document, and passes each start and end of an element to `each`, with the byte offset behind it.
+///
+/// # Errors
+///
+/// Any [`XmlError`], or the error that `each` returns.
+pub fn read<E: From<XmlError>>(
+    document: &str,
+    dialect: Dialect,
+    each: &mut dyn FnMut(usize, Event<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut reader = Reader { document, at: 0, is_lenient: dialect.is_lenient };
+    reader.prologue()?;
+    let mut open: Vec<Open<'_>> = Vec::new();
     let mut elements = 0;
     loop {
         let text = reader.text()?;
         match open.last_mut() {
+            Some(element) if element.text.is_empty() => element.text = text,
             Some(element) => element.text.push_str(&text),
             None if is_blank(&text) => {}
-            None => return Err(reader.fault("text outside of the root element")),
+            None => return Err(reader.fault("text outside of the root element").into()),
         }
-        let closed = if reader.skip("</") {
+        if reader.skip("</") {
             let name = reader.name()?;
             reader.blank();
             reader.expect(">", "`>` expected")?;
             match open.pop() {
-                Some(element) if element.name == name => element,
-                _ => return Err(reader.fault("end tag without its start tag")),
+                Some(Open { name: opened, text, has_children }) if opened == name => {
+                    each(reader.at, Event::End { text, has_children })?;
+                }
+                _ => return Err(reader.fault("end tag without its start tag").into()),
             }
         } else {
             reader.expect("<", "an element expected")?;
             elements += 1;
-            if elements > XML_ELEMENTS {
-                return Err(XmlError::Elements);
+            if elements > dialect.elements {
+                return Err(XmlError::Elements(dialect.elements).into());
             }
             if open.len() >= XML_DEPTH {
-                return Err(XmlError::Depth);
+                return Err(XmlError::Depth.into());
             }
-            let element = Element { name: reader.name()?.to_owned(), ..Element::default() };
-            if !reader.attributes()? {
-                open.push(element);
+            let name = reader.name()?;
+            let is_ended = reader.attributes()?;
+            if let Some(parent) = open.last_mut() {
+                parent.has_children = true;
+            }
+            each(reader.at, Event::Start(name))?;
+            if !is_ended {
+                open.push(Open { name, text: String::new(), has_children: false });
                 continue;
             }
-            element
-        };
-        let closed = reader.finish(closed)?;
-        match open.last_mut() {
-            Some(parent) => parent.children.push(closed),
-            None => {
-                reader.blank();
-                return if reader.rest().is_empty() {
-                    Ok(closed)
-                } else {
-                    Err(reader.fault("unexpected content after the root element"))
-                };
-            }
+            each(reader.at, Event::End { text: String::new(), has_children: false })?;
+        }
+        if open.is_empty() {
+            return reader.end().map_err(E::from);
         }
     }
 }
@@ -139,6 +212,7 @@ pub fn parse(document: &str) -> Result<Element, XmlError> {
 struct Reader<'a> {
     document: &'a str,
     at: usize,
+    is_lenient: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -185,6 +259,10 @@ impl<'a> Reader<'a> {
     /// Skips the byte-order mark and the declaration, if present.
     fn prologue(&mut self) -> Result<(), XmlError> {
         self.skip("\u{feff}");
+        if self.is_lenient {
+            // Declarations are instructions, which `text` skips.
+            return Ok(());
+        }
         if self.skip("<?xml ") {
             self.until(|character| matches!(character, '?' | '<' | '>'));
             self.expect("?>", "`?>` expected")?;
@@ -206,7 +284,9 @@ impl<'a> Reader<'a> {
                 return Err(self.fault("`>` expected"));
             }
             self.name()?;
+            self.blank_if_lenient();
             self.expect("=", "`=` expected")?;
+            self.blank_if_lenient();
             let quote = match self.rest().chars().next() {
                 Some(quote @ ('"' | '\'')) => quote,
                 _ => return Err(self.fault("a quoted value expected")),
@@ -220,34 +300,82 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn blank_if_lenient(&mut self) {
+        if self.is_lenient {
+            self.blank();
+        }
+    }
+
+    /// Consumes everything up to `end`, and `end` itself. Returns what is before it.
+    fn through(&mut self, end: &str, what: &'static str) -> Result<&'a str, XmlError> {
+        let rest = self.rest();
+        let before = rest.find(end).and_then(|at| rest.get(..at)).ok_or_else(|| self.fault(what))?;
+        self.at += before.len() + end.len();
+        Ok(before)
+    }
+
+    /// Consumes a comment, an instruction or a CDATA section if there is one; returns its text, which is empty for the
+    /// first two.
+    fn extra(&mut self) -> Result<Option<&'a str>, XmlError> {
+        if !self.is_lenient {
+            return Ok(None);
+        }
+        if self.skip("<!--") {
+            return self.through("-->", "a comment does not end").map(|_| Some(""));
+        }
+        if self.skip("<?") {
+            return self.through("?>", "an instruction does not end").map(|_| Some(""));
+        }
+        if self.skip("<![CDATA[") {
+            return self.through("]]>", "a CDATA section does not end").map(Some);
+        }
+        Ok(None)
+    }
+
     /// Reads text up to the next tag.
     fn text(&mut self) -> Result<String, XmlError> {
         let mut text = String::new();
         loop {
             let plain = self.until(|character| matches!(character, '<' | '&'));
-            if !plain.chars().all(is_allowed) {
+            if !self.is_lenient && !plain.chars().all(is_allowed) {
                 return Err(self.fault("a control character"));
             }
             text.push_str(plain);
-            if !self.skip("&") {
+            if let Some(extra) = self.extra()? {
+                text.push_str(extra);
+            } else if self.skip("&") {
+                text.push(self.reference()?);
+            } else {
                 return Ok(text);
             }
-            let name = self.until(|character| !(character.is_ascii_alphanumeric() || character == '#'));
-            let character = entity(name).ok_or_else(|| self.fault("an unknown entity"))?;
-            self.expect(";", "`;` expected")?;
-            text.push(character);
         }
     }
 
-    /// Completes an element at its end tag. Next to children, text may only be white space, which is dropped.
-    fn finish(&self, mut element: Element) -> Result<Element, XmlError> {
-        if !element.children.is_empty() {
-            if !is_blank(&element.text) {
-                return Err(self.fault("text beside elements"));
+    /// Reads an entity after its `&`.
+    fn reference(&mut self) -> Result<char, XmlError> {
+        let before = self.at;
+        let name = self.until(|character| !(character.is_ascii_alphanumeric() || character == '#'));
+        match entity(name) {
+            Some(character) if self.skip(";") => Ok(character),
+            _ if self.is_lenient => {
+                self.at = before;
+                Ok('&')
             }
-            element.text.clear();
+            Some(_) => Err(self.fault("`;` expected")),
+            None => Err(self.fault("an unknown entity")),
         }
-        Ok(element)
+    }
+
+    /// Checks that nothing but white space, and what the dialect skips, follows the root element.
+    fn end(&mut self) -> Result<(), XmlError> {
+        loop {
+            self.blank();
+            match self.extra()? {
+                Some(text) if is_blank(text) => {}
+                None if self.rest().is_empty() => return Ok(()),
+                _ => return Err(self.fault("unexpected content after the root element")),
+            }
+        }
     }
 }
 
@@ -335,7 +463,39 @@ mod tests {
         assert_eq!(parse(&deep(XML_DEPTH + 1)), Err(XmlError::Depth));
         let wide = |many: usize| format!("<A>{}</A>", "<B/>".repeat(many));
         assert!(parse(&wide(XML_ELEMENTS - 1)).is_ok());
-        assert_eq!(parse(&wide(XML_ELEMENTS)), Err(XmlError::Elements));
+        assert_eq!(parse(&wide(XML_ELEMENTS)), Err(XmlError::Elements(XML_ELEMENTS)));
+    }
+
+    /// The elements of a document with their texts, as the lenient dialect reads them.
+    fn leniently(document: &str) -> Result<Vec<String>, XmlError> {
+        let (mut open, mut found) = (Vec::new(), Vec::new());
+        let dialect = Dialect { elements: 10, is_lenient: true };
+        read(document, dialect, &mut |_, event| {
+            match event {
+                Event::Start(name) => open.push(name.to_owned()),
+                Event::End { text, .. } => found.push(format!("{}={}", open.pop().unwrap(), text.trim())),
+            }
+            Ok::<_, XmlError>(())
+        })?;
+        Ok(found)
+    }
+
+    #[test]
+    fn the_lenient_dialect_skips_comments_and_never_declares_entities() {
+        let document = "\u{feff}\n<?xml version='1.0'?><!-- <X> --><A b = \"1\" ><!-- --><B>AT&T &amp; <![CDATA[<x>]]></B><?y ?>text</A>\n<!-- end -->";
+        assert_eq!(leniently(document).unwrap(), ["B=AT&T & <x>", "A=text"]);
+        assert_eq!(leniently("<A>&unknown;\u{1b}</A>").unwrap(), ["A=&unknown;\u{1b}"]);
+        for wrong in [
+            "<!DOCTYPE A [<!ENTITY x \"y\">]><A>&x;</A>",
+            "<A><!DOCTYPE A></A>",
+            "<A><!-- </A>",
+            "<A><![CDATA[</A>",
+            "<A/><![CDATA[x]]>",
+            "<A/><A/>",
+        ] {
+            assert!(matches!(leniently(wrong), Err(XmlError::Syntax { .. })), "{wrong}");
+        }
+        assert_eq!(leniently(&format!("<A>{}</A>", "<B/>".repeat(10))), Err(XmlError::Elements(10)));
     }
 
     fn element() -> impl Strategy<Value = Element> {
@@ -366,6 +526,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in "[<>/&;#x!?=\"' A-C0-9\\[\\]-]{0,200}") {
             let _ = parse(&text);
+            let _ = leniently(&text);
         }
     }
 }

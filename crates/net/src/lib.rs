@@ -18,6 +18,7 @@
 //! | [`tls`] | complete TLS handshakes first and verify the certificate afterwards |
 //! | [`certificate`] | verify certificates against trusted roots or TLSA records |
 //! | [`key_files`] | load a server's certificate and key, and reload them when the files change |
+//! | [`webhook`] | sign requests to webhooks |
 //! | [`clock`] | the current time, which tests and the demo can set |
 //!
 //! Begin reading with the traits [`dns::Dns`], [`https::PolicyHosts`] and [`smtp::MailHosts`].
@@ -38,6 +39,7 @@ pub mod rate_limit;
 pub mod redaction;
 pub mod smtp;
 pub mod tls;
+pub mod webhook;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -9,20 +9,22 @@ use receiver::inbox::Inbox;
 use receiver::inbox::files::Item;
 use std::sync::Arc;
 use store::Store;
+use store::dmarc::DmarcQuota;
 use store::reports::{Arrival, KeepOutcome, Trust};
 
 /// Builds the inbox for one way of arrival of the configuration.
 pub fn inbox(config: &InboxConfig, store: &Store, world: &World, arrival: Arrival) -> Inbox {
     let base = Inbox::new(store.clone(), world.dns.clone(), world.clock.clone(), arrival);
     let (addresses, name, retention) = (config.addresses.clone(), config.name.clone(), config.retention);
-    Inbox { addresses, name, retention, ..base }
+    Inbox { addresses, name, retention, dmarc: config.dmarc, ..base }
 }
 
 /// Builds the inbox for `sternpost reports import` and other commands.
 pub fn inbox_of(context: &RolloutContext) -> Inbox {
     let world = &context.world;
     let base = Inbox::new(context.store.clone(), world.dns.clone(), world.clock.clone(), Arrival::Import);
-    Inbox { retention: context.config.retention(), ..base }
+    let dmarc = context.config.inbox.as_ref().is_some_and(|inbox| inbox.dmarc);
+    Inbox { retention: context.config.retention(), dmarc, ..base }
 }
 
 /// The result of [`retry`].
@@ -63,7 +65,12 @@ pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, F
                 new.trust = new.trust.max(Trust::Trusted);
             }
             let kept = context.store.keep_reports(&reading.reports).await.map_err(fail)?;
-            let new = kept.iter().filter(|kept| **kept != KeepOutcome::Duplicate).count();
+            for new in reading.dmarc.iter_mut().filter(|_| trusted || one.is_trusted) {
+                new.trust = new.trust.max(Trust::Trusted);
+            }
+            let quota = DmarcQuota::default();
+            let dmarc = context.store.keep_dmarc_reports(&reading.dmarc, quota).await.map_err(fail)?;
+            let new = kept.iter().chain(&dmarc).filter(|kept| **kept != KeepOutcome::Duplicate).count();
             result.imported += u64::try_from(new).unwrap_or_default();
             if reading.problems.is_empty() {
                 context.store.release_quarantined(one.id).await.map_err(fail)?;

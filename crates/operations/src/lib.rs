@@ -5,6 +5,7 @@
 //! - [`RolloutContext`]: the known domains with their desired state, decisions and evidence; it builds the publishers
 //!   (own policy host, DNS UPDATE, provider API) that carry out steps.
 //! - [`promotion`]: the operator's decisions about a roll-out.
+//! - [`summary`]: the weekly summary of all domains, for mail and the command line.
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
 //!   [`report_removal`]: deletes received reports.
 //!
@@ -20,6 +21,7 @@ pub mod promotion;
 mod publishers;
 pub mod report_removal;
 mod rollout_context;
+pub mod summary;
 pub mod world;
 
 pub use leases::APPLY_LEASE;

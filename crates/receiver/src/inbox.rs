@@ -3,11 +3,14 @@
 //! after everything in it is durable.
 //!
 //! The input passes through these modules: `mime` takes a message apart; `extract` finds the reports, with `submitter`
-//! (who sent them) and `claims` (what claims to be a report); [`signature`](check_signature) verifies them, and `hints`
-//! tells which keys that takes; `reading` joins all; this module stores the result, within the limits of `retention`. `pool` bounds processor time and
-//! memory of all of it, with `job_memory` for each message. `files` and `imap` bring input from files and mailboxes.
+//! (who sent them) and `claims` (what claims to be a report); `dmarc` is the same for DMARC reports;
+//! [`signature`](check_signature) verifies them, and `hints` tells which keys that takes; `reading` joins all; this module
+//! stores the result, within the limits of `retention`. `pool` bounds processor time and memory of all of it, with
+//! `job_memory` for each message. `files` and `imap` bring input from files and mailboxes; `counts` counts what arrives.
 
 mod claims;
+mod counts;
+mod dmarc;
 pub mod explain;
 mod extract;
 pub mod files;
@@ -22,6 +25,8 @@ mod retention;
 mod signature;
 mod submitter;
 
+pub use counts::{InboxCounts, LeftAlone};
+pub use dmarc::ExtractedDmarc;
 pub use extract::{Extracted, Extraction, NoReport, Problem, extract_file, extract_message};
 pub use pool::{Busy, ExtractionPool, receive_buffers};
 pub use reading::Reading;
@@ -40,6 +45,7 @@ use net::smtp::server::{Incoming, KeepError, Mailbox};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use store::dmarc::DmarcQuota;
 use store::reports::{Arrival, KeepOutcome, NewQuarantined, NewReport, Trust};
 use store::{Store, StoreError};
 
@@ -68,6 +74,10 @@ pub struct Inbox {
     pub source: String,
     /// How much is kept of what no signature vouches for.
     pub retention: Retention,
+    /// Whether DMARC reports are imported too. Otherwise they are other mail.
+    pub dmarc: bool,
+    /// Counts what arrives, for the metrics.
+    pub counts: Arc<InboxCounts>,
 }
 
 /// The result of importing a message or file.
@@ -75,6 +85,8 @@ pub struct Inbox {
 pub struct InboxOutcome {
     /// The reports in it.
     pub reports: Vec<ImportedReport>,
+    /// The result for each DMARC report in it.
+    pub dmarc: Vec<KeepOutcome>,
     /// Why something in it could not be read; the input is in quarantine then. `None` if everything was read.
     pub quarantined: Option<String>,
 }
@@ -104,7 +116,7 @@ pub enum InboxError {
 impl Inbox {
     /// An inbox for no addresses, whose input is read in the [`ExtractionPool`] of the process.
     pub fn new(store: Store, dns: Arc<dyn Dns>, clock: Arc<dyn Clock>, arrival: Arrival) -> Self {
-        let pool = ExtractionPool::shared();
+        let (pool, counts) = (ExtractionPool::shared(), InboxCounts::shared());
         Self {
             store,
             dns,
@@ -117,6 +129,8 @@ impl Inbox {
             patience: INBOX_WAIT_TIME,
             source: String::new(),
             retention: Retention::default(),
+            dmarc: false,
+            counts,
         }
     }
 
@@ -198,6 +212,10 @@ impl Inbox {
             false => self.store.keep_reports(&reading.reports).await?,
         };
         self.keep_to_quota(&reading.reports).await;
+        let dmarc = match reading.dmarc.is_empty() {
+            true => Vec::new(),
+            false => self.store.keep_dmarc_reports(&reading.dmarc, DmarcQuota::default()).await?,
+        };
         let reason = (!reading.problems.is_empty()).then(|| reading.reason());
         if let Some(reason) = &reason {
             self.quarantine(raw, reason, false).await?;
@@ -205,7 +223,9 @@ impl Inbox {
         let imported = reading.reports.into_iter().zip(kept);
         let imported =
             imported.map(|(new, kept)| ImportedReport { submitter: new.submitter, trust: new.trust, kept });
-        Ok(InboxOutcome { reports: imported.collect(), quarantined: reason })
+        let outcome = InboxOutcome { reports: imported.collect(), dmarc, quarantined: reason };
+        self.counts.count(self.arrival, &outcome);
+        Ok(outcome)
     }
 
     /// True for mail that is addressed to `postmaster` alone.

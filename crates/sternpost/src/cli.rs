@@ -4,7 +4,7 @@
 use crate::commands::lab;
 use crate::commands::{
     apply, cache, check, compact, config as config_command, dashboard, domains, export, init, plan, promote,
-    query, reports, status,
+    query, reports, status, summary,
 };
 #[cfg(feature = "lab")]
 use crate::demo;
@@ -64,6 +64,9 @@ enum Command {
     /// Show the state of each domain: policy, evidence, failures and journal
     #[command(after_help = "Example:\n  sternpost status example.org")]
     Status(status::Options),
+    /// Print the weekly summary of all domains as it would be mailed now
+    #[command(after_help = "Example:\n  sternpost summary")]
+    Summary(summary::Options),
     /// Allow enforcement for a domain that is in testing
     #[command(after_help = "Example:\n  sternpost promote example.org")]
     Promote(promote::Promote),
@@ -153,6 +156,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan(options) => plan::run(&options, config).await,
         Command::Apply(options) => apply::run(&options, config).await,
         Command::Status(options) => status::run(&options, config).await,
+        Command::Summary(options) => summary::run(&options, config).await,
         Command::Promote(options) => promote::promote(&options, config).await,
         Command::Hold(options) => promote::hold(&options, config).await,
         Command::Excuse(options) => promote::excuse(&options, config).await,

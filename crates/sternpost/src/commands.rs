@@ -17,3 +17,4 @@ pub mod promote;
 pub mod query;
 pub mod reports;
 pub mod status;
+pub mod summary;

@@ -1,6 +1,7 @@
 //! `sternpost serve`: runs the roles that the configuration enables until SIGTERM or SIGINT. [`run`] opens the store,
 //! builds each role, opens the sockets (`listeners`) and waits; SIGHUP reloads the configuration. Each role has a
-//! module: `api`, `hosting`, `reporting`, `inbox`, `guard` (with `messages`), `pages` and `metrics`.
+//! module: `api`, `hosting`, `reporting`, `inbox` (with `report_hook`), `guard` (with `messages` and `weekly`), `pages` and
+//! `metrics` (with `received_metrics`). `webhook` makes the requests of `messages` and `report_hook`.
 
 pub mod api;
 mod certificate;
@@ -12,12 +13,16 @@ mod listeners;
 mod messages;
 mod metrics;
 mod pages;
+mod received_metrics;
+mod report_hook;
 pub mod reporting;
 mod resolv_conf;
 mod resolver_watch;
 mod retention;
 mod sessions;
 mod tasks;
+mod webhook;
+mod weekly;
 
 use crate::log;
 use config::failure::{Exit, Failure};
@@ -32,6 +37,8 @@ use operations::world::World;
 use operations::{RolloutContext, open_failure};
 use pages::Pages;
 use prometheus_client::registry::Registry;
+use received_metrics::ReceivedMetrics;
+use report_hook::ReportHookRole;
 use reporting::Reporting;
 use resolver_watch::ResolverStatus;
 use retention::RetentionTask;
@@ -44,6 +51,7 @@ use std::time::Duration;
 use store::{Store, StoreError};
 use tasks::{TaskStatus, Tasks};
 use tokio::signal::unix::{SignalKind, signal};
+use weekly::WeeklyRole;
 
 /// The options of `sternpost serve`.
 #[derive(Debug, clap::Args)]
@@ -91,6 +99,15 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             let guard = guard.clone();
             async move { guard.lock().await.run().await }
         });
+        if let Some(time) = role.weekly {
+            let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
+            let weekly = WeeklyRole { context, time, channels: Messenger::weekly_channels(role) };
+            let weekly = Arc::new(tokio::sync::Mutex::new(weekly));
+            tasks.spawn("weekly-summary", move || {
+                let weekly = weekly.clone();
+                async move { weekly.lock().await.run().await }
+            });
+        }
         let messenger = Arc::new(Messenger::new(role, &store, &world)?);
         tasks.spawn("messenger", move || messenger.clone().run());
     }
@@ -109,6 +126,10 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         )?)),
         None => None,
     };
+    if let Some(hook) = config.inbox.as_ref().and_then(|inbox| inbox.webhook.as_ref()) {
+        let hook = Arc::new(ReportHookRole::new(hook, &store, world.clock.clone())?);
+        tasks.spawn("report-webhook", move || hook.clone().run());
+    }
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);
     let retention = RetentionTask::new(&config, &store, world.clock.clone());
@@ -129,6 +150,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         tasks: tasks.status.clone(),
         resolver,
         counted: Arc::new(counted),
+        received: Arc::new(ReceivedMetrics::new(&config, &store, world.clock.clone())),
     };
     let shutdown = Shutdown::default();
     if let Some(role) = &config.collector {
@@ -181,6 +203,8 @@ struct Roles {
     resolver: Arc<ResolverStatus>,
     /// Counters of the roles, for `/metrics`.
     counted: Arc<Registry>,
+    /// Sums of received reports, for `/metrics`.
+    received: Arc<ReceivedMetrics>,
 }
 
 fn nothing_to_do(config: &Config) -> bool {
@@ -272,6 +296,7 @@ impl Roles {
         let counted = metrics::Monitored {
             answers: self.answers.clone(),
             others: self.counted.clone(),
+            received: self.received.clone(),
             tasks: self.tasks.clone(),
             resolver: self.resolver.clone(),
         };

@@ -19,6 +19,9 @@
 //! | [`hosting`] | served policy files, certificates, ACME accounts | receiving side |
 //! | [`reports`] | imported reports, and a quarantine for unreadable ones | receiving side |
 //! | [`guard_probes`] | results of the guard's MX probes, by day | receiving side |
+//! | [`dmarc`] | counts of received DMARC reports | receiving side |
+//! | [`report_hook`] | how far a webhook has announced received reports | receiving side |
+//! | [`schedule`] | when tasks at fixed times were last done | receiving side |
 //! | [`alerts`] | active alerts | receiving side |
 //! | [`notices`] | alert notifications that are not delivered yet | receiving side |
 //! | [`check_history`] | the policy that the last check of a domain found | `check` |
@@ -33,6 +36,7 @@ pub mod alerts;
 pub mod check_history;
 mod database;
 pub mod decisions;
+pub mod dmarc;
 pub mod domains;
 pub mod guard_probes;
 pub mod handover;
@@ -44,8 +48,10 @@ pub mod outgoing;
 pub mod people;
 pub mod policies;
 mod query;
+pub mod report_hook;
 pub mod reports;
 pub mod rollouts;
+pub mod schedule;
 #[cfg(test)]
 mod scratch;
 pub mod shared;

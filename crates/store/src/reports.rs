@@ -10,11 +10,14 @@
 //! | `about` | the content of the reports about a domain, and sums by day, cause and sender |
 //! | `trends` | daily sums of a sender or an MX host |
 //! | `list` | searches for reports, and reads one |
+//! | `arrived` | the reports that arrived after a given one, for webhooks |
+//! | `totals` | sums over all own domains and submitters, for metrics |
 //! | `quarantine` | unreadable reports |
 //! | `retention` | the end of reports: after some time, by a quota, or at the operator's request |
 //! | `quota` | which items make room for others: a pure function |
 
 mod about;
+mod arrived;
 mod columns;
 mod keep;
 mod list;
@@ -23,13 +26,16 @@ mod quarantine;
 mod quota;
 mod retention;
 mod sums;
+mod totals;
 mod trends;
 
 pub use about::{CauseSum, DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
+pub use arrived::{ArrivedCounts, ArrivedReport, WhichReports};
 pub use list::{ListedReport, Search, StoredReport};
 pub use quarantine::{NewQuarantined, QuarantineOutcome, QuarantineSelection, QuarantineUsage, Quarantined};
 pub use quota::Quota;
 pub use retention::{DropSelection, UnverifiedUsage};
+pub use totals::{DomainTotal, LastReport, SubmitterTotal};
 pub use trends::Trend;
 
 use crate::{StoreError, damaged};
@@ -174,7 +180,7 @@ pub enum KeepOutcome {
 }
 
 /// The first eight bytes of the SHA-256 digest of the concatenated parts.
-fn digest(parts: &[&[u8]]) -> i64 {
+pub(crate) fn digest(parts: &[&[u8]]) -> i64 {
     let mut hash = Sha256::new();
     parts.iter().for_each(|part| hash.update(part));
     let hash: [u8; 32] = hash.finalize().into();

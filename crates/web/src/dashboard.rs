@@ -2,7 +2,7 @@
 //! them check the `Host` and `Origin` headers and get security headers.
 
 use crate::state::Dashboard;
-use crate::{actions, domain, layout, other_pages, overview, reports, sign_in};
+use crate::{actions, dmarc, domain, layout, other_pages, overview, reports, sign_in};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -24,6 +24,7 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
         .route("/reports/{id}", get(reports::one))
         .route("/reports/{id}/raw", get(reports::raw))
         .route("/reports/{id}/drop", post(actions::drop_report))
+        .route("/dmarc", get(dmarc::page))
         .route("/quarantine", get(reports::quarantine))
         .route("/quarantine/{id}", get(reports::quarantined))
         .route("/quarantine/retry", post(actions::retry))

@@ -9,7 +9,7 @@
 //! | `dashboard` | the router, which maps paths to pages |
 //! | `auth`, `sign_in`, `visitor` | invitations, passwords, sessions and CSRF tokens; their pages; the signed-in user |
 //! | `state` | the state shared by all pages |
-//! | `overview`, `domain`, `reports`, `other_pages` | the pages |
+//! | `overview`, `domain`, `reports`, `dmarc`, `other_pages` | the pages |
 //! | `actions` | form handlers for an operator's decisions |
 //! | `chart`, `tables` | charts of sessions per day; export of tables as CSV and JSON |
 //! | `layout` | the frame of all pages, security headers, error pages |
@@ -26,6 +26,7 @@ mod auth;
 mod chart;
 mod client_addr;
 mod dashboard;
+mod dmarc;
 mod domain;
 mod first_link;
 mod layout;

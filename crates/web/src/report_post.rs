@@ -157,11 +157,13 @@ async fn take(posts: &Posts, from: Option<IpAddr>, body: Body) -> Reply {
     match posts.inbox.for_client(Some(client)).accept_file(bytes, "").await {
         Ok(outcome) => {
             tracing::info!(?outcome, "reports received over HTTPS");
-            let is_new = outcome.reports.iter().any(|report| report.kept == KeepOutcome::New);
+            let mut kept =
+                outcome.reports.iter().map(|report| report.kept).chain(outcome.dmarc.iter().copied());
+            let is_new = kept.any(|kept| kept == KeepOutcome::New);
             match outcome.quarantined {
                 None if is_new => (StatusCode::CREATED, "stored\n"),
                 None => (StatusCode::OK, "already stored\n"),
-                Some(_) if outcome.reports.is_empty() => {
+                Some(_) if outcome.reports.is_empty() && outcome.dmarc.is_empty() => {
                     (StatusCode::ACCEPTED, "stored, but can't be parsed as a report\n")
                 }
                 Some(_) => (StatusCode::ACCEPTED, "stored, but not everything can be parsed as a report\n"),

@@ -48,6 +48,8 @@ struct ListPage {
     older: Option<String>,
     all: u64,
     quarantined: u64,
+    /// Whether DMARC reports are imported.
+    dmarc: bool,
 }
 
 pub async fn list(
@@ -96,6 +98,7 @@ pub async fn list(
         older,
         all: context.store.report_count().await?,
         quarantined: context.store.quarantine_usage().await?.items,
+        dmarc: context.config.inbox.as_ref().is_some_and(|inbox| inbox.dmarc),
         rows: found
             .into_iter()
             .map(|report| (is_ours(&report), report))

@@ -58,6 +58,15 @@ pub(super) const KEYS: &[Key] = &[
         about: "Listen address for `/metrics` (Prometheus), `/healthz`, `/readyz` and a status page.",
     },
     Key {
+        path: "metrics.domains",
+        kind: Kind::Names,
+        default: "[]",
+        unset: "",
+        about: "The domains with series of their own in the metrics of received reports (docs/reports.md), at most a \
+            thousand. An empty list means all of your domains if there are at most a thousand, else none; the totals \
+            always cover all.",
+    },
+    Key {
         path: "log.format",
         kind: Kind::Choice(&["text", "json"]),
         default: "\"text\"",

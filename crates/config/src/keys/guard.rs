@@ -43,6 +43,23 @@ pub(super) const KEYS: &[Key] = &[
             (docs/receiving.md). A failed POST is retried for a day, at growing intervals.",
     },
     Key {
+        path: "guard.webhook_secret_file",
+        kind: Kind::File,
+        default: "",
+        unset: "POSTs are not signed",
+        about: "File with the secret that signs the POSTs to `guard.webhook`, by the convention of Standard Webhooks \
+            (docs/receiving.md): `whsec_` and 24 to 64 bytes in base64.",
+    },
+    Key {
+        path: "guard.weekly",
+        kind: Kind::WeekTime,
+        default: "",
+        unset: "no summary is sent",
+        about: "When a weekly summary is sent to the recipients in `guard.mail`: the sessions of each domain, its \
+            failures by cause, and the next step. If the machine was off at that time, it is sent afterwards. `sternpost \
+            summary` prints it.",
+    },
+    Key {
         path: "guard.mail",
         kind: Kind::MailAddresses,
         default: "[]",

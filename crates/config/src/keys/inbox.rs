@@ -66,7 +66,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "400",
         unset: "",
         about: "Days after which the text and the details of a received report are deleted. Its numbers stay in the sums \
-            by day. It must cover the days that `[gate]` looks back, and 30 more.",
+            by day. A DMARC report is deleted. It must cover the days that `[gate]` looks back, and 30 more.",
     },
     Key {
         path: "inbox.received_size",
@@ -81,7 +81,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Number(1, 36_500),
         default: "90",
         unset: "",
-        about: "Days after which a report that is not evidence (`unverified` or `failed`) is deleted with its numbers.",
+        about: "Days after which a report that is not evidence (`unverified` or `failed`) is deleted with its numbers; \
+            also a DMARC report whose sender is not verified.",
     },
     Key {
         path: "inbox.unverified_size",
@@ -122,5 +123,52 @@ pub(super) const KEYS: &[Key] = &[
         about: "Mailboxes from which reports are fetched by IMAP (docs/reports.md). One mailbox is a table \
             `[inbox.imap]`; several are tables `[[inbox.imap]]`. Mail that is not a TLS report is left unread in its \
             folder.",
+    },
+    Key {
+        path: "inbox.dmarc",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether DMARC aggregate reports are imported too, for domains that use one address for both. Only their \
+            counts are stored (docs/reports.md). With `false`, they are other mail.",
+    },
+    Key {
+        path: "inbox.webhook",
+        kind: Kind::Url("http"),
+        default: "",
+        unset: "received reports are not posted",
+        about: "URL that receives a JSON POST about new TLS reports (docs/reports.md). All reports of \
+            `webhook_every` seconds are in one POST, so that a flood of reports is not a flood of requests.",
+    },
+    Key {
+        path: "inbox.webhook_reports",
+        kind: Kind::Choice(&["all", "failures"]),
+        default: "\"all\"",
+        unset: "",
+        about: "Which reports are posted to `inbox.webhook`: all new ones, or only those with failed sessions.",
+    },
+    Key {
+        path: "inbox.webhook_every",
+        kind: Kind::Number(1, 86_400),
+        default: "60",
+        unset: "",
+        about: "The least number of seconds between two POSTs to `inbox.webhook`. A failed POST is retried for a day, at \
+            growing intervals.",
+    },
+    Key {
+        path: "inbox.webhook_secret_file",
+        kind: Kind::File,
+        default: "",
+        unset: "POSTs are not signed",
+        about: "File with the secret that signs the POSTs to `inbox.webhook`, by the convention of Standard Webhooks \
+            (docs/receiving.md): `whsec_` and 24 to 64 bytes in base64.",
+    },
+    Key {
+        path: "inbox.webhook_private",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether `inbox.webhook` may be at a private, loopback or other special-purpose address. \
+            `trust.allow_private_addresses` allows that too.",
     },
 ];

@@ -69,6 +69,8 @@ pub enum Kind {
     TcpAddress,
     /// An `https:` URL whose host is a name.
     HttpsUrl,
+    /// A day of the week and a time of day, in UTC.
+    WeekTime,
 }
 
 impl Kind {
@@ -121,6 +123,7 @@ impl Kind {
             Self::Deliver => {
                 "\"direct\", \"smarthost:HOST:PORT\", \"sendmail:/path/to/sendmail\" or \"folder:DIR\""
             }
+            Self::WeekTime => "a day of the week and a time in UTC, such as \"mon 08:00\"",
             Self::Overrides => OVERRIDE_MEMBERS,
             Self::Maps => MAP_MEMBERS,
         }

@@ -4,12 +4,14 @@
 //! (`super`) runs this in the [`ExtractionPool`](super::ExtractionPool), since the input is hostile.
 
 use super::claims;
+use super::dmarc::{self, ExtractedDmarc};
 use super::job_memory::{JobMemory, Stop};
 use super::mime::{Kind, Mail, Part, take_apart};
 use super::pool::Busy;
 use super::submitter::{Origin, submitter_of_file};
 use formats::DomainName;
-use formats::limits::{INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS};
+use formats::dmarc::{DmarcFileName, DmarcReport, is_dmarc_text};
+use formats::limits::{DMARC_ELEMENTS, INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS};
 use formats::printable::printable;
 use formats::report::{
     Held, ReadError, ReadReport, Report, ReportFileName, UnlimitedMemory, UnpackBudget, UnpackError,
@@ -59,6 +61,12 @@ pub enum NoReport {
     /// A message is within more than [`INBOX_DEPTH`] others.
     #[error("a message within {INBOX_DEPTH} others is not searched")]
     TooDeep,
+    /// The input is a DMARC aggregate report, and those are not imported here.
+    #[error("this is a DMARC report, not a TLS report; `inbox.dmarc = true` imports them")]
+    Dmarc,
+    /// The input is a DMARC aggregate report that can't be read.
+    #[error("the DMARC report can't be read: {0}")]
+    DmarcRead(formats::dmarc::DmarcError),
     /// The message has more than [`INBOX_PARTS`] parts.
     #[error("the message has more than {INBOX_PARTS} parts; only the first {INBOX_PARTS} are read")]
     TooManyParts,
@@ -88,6 +96,10 @@ pub struct Extraction {
     pub problems: Vec<Problem>,
     /// True if the input as a whole, or something unreadable in it, claims to be a TLS report.
     pub claims: bool,
+    /// The DMARC reports. Together with [`Extraction::reports`] at most [`INBOX_REPORTS`].
+    pub dmarc: Vec<ExtractedDmarc>,
+    /// True if by its content or name something in the input is a DMARC report, also an unreadable one.
+    pub has_dmarc: bool,
 }
 
 /// Extracts the reports from a message. `is_returned` is true when its envelope names no sender, as that of a bounce. The
@@ -161,11 +173,11 @@ pub fn looks_like_a_report(bytes: &[u8]) -> bool {
 /// use up what the message may expand to.
 fn is_other_gzip(bytes: &[u8]) -> bool {
     let text = beginning_of_gzip(bytes, BEGINNING_BYTES);
-    !text.trim_ascii().is_empty() && !looks_like_a_report(&text)
+    !text.trim_ascii().is_empty() && !looks_like_a_report(&text) && !is_dmarc_text(&text)
 }
 
 /// Decompressed bytes that show what gzip data is.
-const BEGINNING_BYTES: usize = 512;
+const BEGINNING_BYTES: usize = formats::dmarc::HEAD_BYTES;
 
 /// A part of a message, a member of a zip file, or a file.
 struct File<'f> {
@@ -180,6 +192,8 @@ struct Stopped;
 
 struct Extractor<'r> {
     budget: UnpackBudget<'r>,
+    /// XML elements of DMARC reports that may still be read.
+    elements: usize,
     parts: usize,
     /// True if the input is there for reports, so that whatever looks like a report beside one has to be one.
     is_for_reports: bool,
@@ -191,7 +205,8 @@ struct Extractor<'r> {
 impl<'r> Extractor<'r> {
     fn new(budget: UnpackBudget<'r>) -> Self {
         let found = Extraction::default();
-        Self { budget, parts: 0, is_for_reports: false, found, likely: Vec::new() }
+        let likely = Vec::new();
+        Self { budget, elements: DMARC_ELEMENTS, parts: 0, is_for_reports: false, found, likely }
     }
 
     /// Searches the message that was received.
@@ -249,11 +264,12 @@ impl<'r> Extractor<'r> {
             Err(error) => return self.failed(name, error, is_labelled),
         };
         let file = File { bytes: decoded.bytes(), name, is_labelled };
-        if !is_labelled && is_other_gzip(file.bytes) {
+        let is_named_dmarc = || DmarcFileName::parse(name).is_some();
+        if !is_labelled && !is_named_dmarc() && is_other_gzip(file.bytes) {
             Ok(())
         } else if is_zip(file.bytes) {
             self.zip(&file, origin, depth)
-        } else if looks_like_a_report(file.bytes) {
+        } else if looks_like_a_report(file.bytes) || is_dmarc_text(file.bytes) {
             self.report(&file, origin)
         } else if part.kind == Kind::Message {
             self.inner(file.bytes, name, depth)
@@ -289,7 +305,7 @@ impl<'r> Extractor<'r> {
             let nested = UnpackError::Broken("a zip file within a zip file is not read".to_owned());
             self.problem(member.name, NoReport::Unpack(nested), member.is_labelled);
             Ok(())
-        } else if looks_like_a_report(member.bytes) {
+        } else if looks_like_a_report(member.bytes) || is_dmarc_text(member.bytes) {
             self.report(member, origin)
         } else {
             self.inner(member.bytes, member.name, depth)
@@ -315,7 +331,7 @@ impl<'r> Extractor<'r> {
 
     /// Reads one report, compressed or not. Text in gzip is kept unchanged; other text is compressed with gzip.
     fn report(&mut self, file: &File<'_>, origin: &Origin) -> Result<(), Stopped> {
-        if self.found.reports.len() == INBOX_REPORTS {
+        if self.found.reports.len() + self.found.dmarc.len() == INBOX_REPORTS {
             if !self.found.problems.iter().any(|problem| problem.why == NoReport::TooManyReports) {
                 self.problem("", NoReport::TooManyReports, true);
             }
@@ -326,6 +342,9 @@ impl<'r> Extractor<'r> {
             Err(error) => return self.unreadable(file, file.bytes, NoReport::Unpack(error)),
         };
         let json = json.bytes();
+        if is_dmarc_text(json) {
+            return self.dmarc(json, file, origin);
+        }
         let mut held = match self.budget.reserve_for_parsing(json) {
             Ok(held) => held,
             Err(error) => return self.unreadable(file, json, NoReport::Unpack(error)),
@@ -343,6 +362,24 @@ impl<'r> Extractor<'r> {
             }
             Err(error) => self.failed(file.name, error, true),
         }
+    }
+
+    /// Reads one DMARC report.
+    fn dmarc(&mut self, text: &[u8], file: &File<'_>, origin: &Origin) -> Result<(), Stopped> {
+        self.found.has_dmarc = true;
+        let mut held = Held::new(self.budget.memory());
+        if let Err(error) = held.grow(dmarc::memory_to_read(text)) {
+            return self.failed(file.name, error, false);
+        }
+        match DmarcReport::read(text, &mut self.elements) {
+            Ok(report) => {
+                let extracted = ExtractedDmarc::new(report, file.name, origin);
+                held.keep(extracted.memory());
+                self.found.dmarc.push(extracted);
+            }
+            Err(error) => self.problem(file.name, NoReport::DmarcRead(error), false),
+        }
+        Ok(())
     }
 
     fn keep(&mut self, read: ReadReport, packed: Vec<u8>, file: &File<'_>, origin: &Origin) {
@@ -376,6 +413,7 @@ impl<'r> Extractor<'r> {
     }
 
     fn problem(&mut self, name: &str, why: NoReport, claims: bool) {
+        self.found.has_dmarc |= DmarcFileName::parse(name).is_some();
         self.claimed(claims);
         // Reasons need no more than the first few.
         if self.found.problems.len() <= INBOX_REPORTS {
@@ -398,8 +436,12 @@ impl<'r> Extractor<'r> {
                 problem.claims |= is_for_reports || is_likely;
                 problem.claims
             });
-        } else if self.found.problems.is_empty() {
+        } else if self.found.problems.is_empty() && self.found.dmarc.is_empty() {
             self.problem("", NoReport::Missing, false);
+        }
+        if self.found.has_dmarc && self.found.reports.is_empty() {
+            // The subjects of DMARC and TLS reports look the same, so the subject of the mail is no claim.
+            self.found.claims = self.found.problems.iter().any(|problem| problem.claims);
         }
         self.found
     }

@@ -4,6 +4,7 @@
 use super::claims::is_named_so;
 use super::extract::looks_like_a_report;
 use super::{Busy, Inbox, Reading};
+use formats::dmarc::is_dmarc_text;
 use formats::limits::{IMPORT_DEPTH, INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES, ZIP_MEMBERS};
 use formats::mbox::{Found, Splitter};
 use formats::printable::printable;
@@ -43,7 +44,7 @@ impl Item {
 
     /// True when the content looks like a report file and not like a mail.
     pub fn is_report_file(&self) -> bool {
-        looks_like_a_report(&self.bytes)
+        looks_like_a_report(&self.bytes) || is_dmarc_text(&self.bytes)
     }
 }
 

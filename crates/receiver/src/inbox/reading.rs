@@ -5,6 +5,7 @@
 //! pool's memory: a slow name server costs its own message time and nothing else. As a rule, the keys can be told from the
 //! header. Otherwise the message is extracted, what was extracted is dropped, and it is extracted again with the keys.
 
+use super::dmarc::ExtractedDmarc;
 use super::extract::{
     Extraction, NoReport, Problem, extract_file, file_within, message_claims, message_within,
 };
@@ -21,6 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use net::memory_budget::Reservation;
 use std::sync::Arc;
+use store::dmarc::NewDmarcReport;
 use store::reports::{Arrival, NewReport, Trust};
 
 /// The reports in a message or file, ready to be stored.
@@ -32,6 +34,10 @@ pub struct Reading {
     pub problems: Vec<Problem>,
     /// True if the input, or something unreadable in it, claims to be a TLS report. Other people's mail does not.
     pub claims: bool,
+    /// The DMARC reports; empty if they are not imported here.
+    pub dmarc: Vec<NewDmarcReport>,
+    /// The number of DMARC reports that are left alone, since they are not imported here.
+    pub other_dmarc: usize,
     /// The memory of the reports, until they are stored.
     memory: Option<Reservation>,
 }
@@ -47,9 +53,14 @@ impl Reading {
         self.memory.take()
     }
 
+    /// True if there is nothing to import, and nothing unreadable claims to be a TLS report. A mailbox keeps such mail.
+    pub fn is_other_mail(&self) -> bool {
+        self.reports.is_empty() && self.dmarc.is_empty() && !self.claims
+    }
+
     /// Why something could not be read, as one printable line for the quarantine.
     pub fn reason(&self) -> String {
-        reason(self.reports.len(), &self.problems)
+        reason(self.reports.len() + self.dmarc.len(), &self.problems)
     }
 }
 
@@ -74,6 +85,8 @@ enum Step {
 struct MailJob {
     message: Arc<Vec<u8>>,
     is_returned: bool,
+    /// Whether DMARC reports are imported, so that the keys of their senders are needed.
+    dmarc: bool,
     now: Timestamp,
     /// The keys that were looked up.
     keys: Keys,
@@ -89,14 +102,14 @@ impl MailJob {
         };
         if self.round == 0 {
             // A message whose header never fits into the memory fails below.
-            let likely = unless_busy(hints::likely_keys(&self.message, memory), memory)?;
+            let likely = unless_busy(hints::likely_keys(&self.message, self.dmarc, memory), memory)?;
             let keys = unknown(likely.unwrap_or_default());
             if !keys.is_empty() {
                 return Ok(Step::Keys(keys));
             }
         }
         let found = message_within(&self.message, self.is_returned, memory)?;
-        let submitters = submitters(&found);
+        let submitters = submitters(&found, self.dmarc);
         let keys = unknown(signature::key_names(&self.message, &submitters));
         if !keys.is_empty() {
             return Ok(Step::Keys(keys));
@@ -155,7 +168,8 @@ impl Inbox {
         let mut keys = Keys::new();
         let mut deadline = None;
         for round in 0..=KEY_ROUNDS {
-            let work = MailJob { message: message.clone(), is_returned, now, keys: keys.clone(), round };
+            let (dmarc, keys_now) = (self.dmarc, keys.clone());
+            let work = MailJob { message: message.clone(), is_returned, dmarc, now, keys: keys_now, round };
             let job: Job<Step> = Arc::new(move |memory: &JobMemory<'_>| work.run(memory));
             let Some((step, memory)) = self.pool.read(message.len(), self.client, job).await? else { break };
             match step {
@@ -166,8 +180,8 @@ impl Inbox {
                     keys.extend(signature::look_up_keys(self.dns.as_ref(), names, deadline).await);
                 }
                 Step::Read(found, submitters, states) => {
-                    let signed = |extracted: &Extracted| {
-                        let at = submitters.iter().position(|one| Some(one) == extracted.submitter.as_ref());
+                    let signed = |submitter: Option<&DomainName>| {
+                        let at = submitters.iter().position(|one| Some(one) == submitter);
                         at.and_then(|at| states.get(at)).cloned().unwrap_or(SignatureState::Missing)
                     };
                     return Ok(self.reading(found, &signed, arrival, memory));
@@ -251,7 +265,7 @@ impl Inbox {
     fn reading(
         &self,
         found: Extraction,
-        signed: &dyn Fn(&Extracted) -> SignatureState,
+        signed: &dyn Fn(Option<&DomainName>) -> SignatureState,
         arrival: Arrival,
         memory: Reservation,
     ) -> Reading {
@@ -262,7 +276,7 @@ impl Inbox {
             ..Reading::default()
         };
         for extracted in found.reports {
-            let state = signed(&extracted);
+            let state = signed(extracted.submitter.as_ref());
             match self.new_report(extracted, state, arrival) {
                 Ok(new) => reading.reports.push(new),
                 Err(why) => {
@@ -271,7 +285,39 @@ impl Inbox {
                 }
             }
         }
+        self.add_dmarc(&mut reading, found.dmarc, signed, arrival);
         reading
+    }
+
+    /// Adds the DMARC reports that were found, if they are imported here, else their number.
+    fn add_dmarc(
+        &self,
+        reading: &mut Reading,
+        found: Vec<ExtractedDmarc>,
+        signed: &dyn Fn(Option<&DomainName>) -> SignatureState,
+        arrival: Arrival,
+    ) {
+        if !self.dmarc {
+            reading.other_dmarc = found.len();
+            if !found.is_empty() && reading.reports.is_empty() && reading.problems.is_empty() {
+                let problem = Problem { name: String::new(), why: NoReport::Dmarc, claims: false };
+                reading.problems.push(problem);
+            }
+            return;
+        }
+        let received_at = self.clock.now();
+        for ExtractedDmarc { report, submitter } in found {
+            if report.range.start > later(received_at, CLOCK_SKEW) {
+                let why = NoReport::Future(report.range.start);
+                reading.problems.push(Problem { name: String::new(), why, claims: false });
+                continue;
+            }
+            let (trust, signer) = trust_of(signed(submitter.as_ref()));
+            let submitter = submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
+            let source = self.source_of(signer.as_deref(), &submitter);
+            let new = NewDmarcReport { source, submitter, signer, trust, arrival, received_at, report };
+            reading.dmarc.push(new);
+        }
     }
 
     fn new_report(
@@ -288,20 +334,9 @@ impl Inbox {
         for policy in &mut report.policies {
             policy.policy_domain = policy.policy_domain.take().or_else(|| extracted.policy_domain.clone());
         }
-        let (trust, signer) = match state {
-            SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
-            SignatureState::Missing | SignatureState::Unknown | SignatureState::KeyAbsent => {
-                (Trust::Unverified, None)
-            }
-            SignatureState::Failed => (Trust::Failed, None),
-        };
+        let (trust, signer) = trust_of(state);
         let submitter = extracted.submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
-        // What is signed is its signer's, whichever way it comes.
-        let source = match organization_of(signer.as_deref()) {
-            Some(organization) => organization,
-            None if self.source.is_empty() => submitter.clone(),
-            None => self.source.clone(),
-        };
+        let source = self.source_of(signer.as_deref(), &submitter);
         Ok(NewReport {
             source,
             submitter,
@@ -314,6 +349,15 @@ impl Inbox {
             packed: extracted.packed,
         })
     }
+
+    /// The source whose quota a report uses. What is signed is its signer's, whichever way it comes.
+    fn source_of(&self, signer: Option<&str>, submitter: &str) -> String {
+        match organization_of(signer) {
+            Some(organization) => organization,
+            None if self.source.is_empty() => submitter.to_owned(),
+            None => self.source.clone(),
+        }
+    }
 }
 
 /// The registered domain of the signer.
@@ -321,10 +365,24 @@ fn organization_of(signer: Option<&str>) -> Option<String> {
     suffix::registered_domain(signer?).map(str::to_owned)
 }
 
-/// The submitters of the reports, each once.
-fn submitters(found: &Extraction) -> Vec<DomainName> {
+/// The trust in a report whose message has this signature, and the signer.
+fn trust_of(state: SignatureState) -> (Trust, Option<String>) {
+    match state {
+        SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
+        SignatureState::Missing | SignatureState::Unknown | SignatureState::KeyAbsent => {
+            (Trust::Unverified, None)
+        }
+        SignatureState::Failed => (Trust::Failed, None),
+    }
+}
+
+/// The submitters of the reports, each once; with those of DMARC reports if these are imported.
+fn submitters(found: &Extraction, with_dmarc: bool) -> Vec<DomainName> {
     let mut all: Vec<DomainName> = Vec::new();
-    for submitter in found.reports.iter().filter_map(|extracted| extracted.submitter.as_ref()) {
+    let of_tls = found.reports.iter().filter_map(|extracted| extracted.submitter.as_ref());
+    let of_dmarc =
+        found.dmarc.iter().filter(|_| with_dmarc).filter_map(|extracted| extracted.submitter.as_ref());
+    for submitter in of_tls.chain(of_dmarc) {
         if !all.contains(submitter) {
             all.push(submitter.clone());
         }

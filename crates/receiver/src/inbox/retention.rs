@@ -19,9 +19,10 @@ pub struct Retention {
     pub quarantine_days: u32,
     /// The quota of reports that are not evidence. The bytes include their rows in all tables.
     pub unverified: Quota,
-    /// Days after which reports that are not evidence are deleted with their numbers.
+    /// Days after which reports that are not evidence are deleted with their numbers, and DMARC reports that no signature
+    /// vouches for.
     pub unverified_days: u32,
-    /// Days after which the text and the details of a report are deleted; its sums stay.
+    /// Days after which the text and the details of a report are deleted; its sums stay. DMARC reports are deleted.
     pub received_days: u32,
     /// The size of reports that are evidence, with their rows in all tables, beyond which the same happens to the oldest
     /// ones of the source that uses most.
@@ -50,12 +51,17 @@ pub struct Removed {
     pub unverified: u64,
     /// Reports whose details were deleted.
     pub expired: u64,
+    /// DMARC reports.
+    pub dmarc: u64,
 }
 
 /// The pause between two transactions, in which other writes run.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Transactions in one call. The rest is removed by the next one.
 const MAX_TRANSACTIONS: u32 = 200;
+
+/// DMARC reports that one transaction deletes.
+const DMARC_BATCH: u32 = 200;
 
 /// Repeats a call until it removes nothing more. Returns the sum.
 macro_rules! repeat {
@@ -89,7 +95,12 @@ impl Retention {
         expired += repeat!(store.shrink_evidence(self.received_bytes));
         let before = since(self.received_days.saturating_mul(2));
         let _: u64 = repeat!(store.forget_expired_reports(before));
-        Ok(Removed { quarantined, unverified, expired })
+        let mut dmarc = 0;
+        for (verified, days) in [(true, self.received_days), (false, self.unverified_days)] {
+            let before = since(days);
+            dmarc += repeat!(store.delete_dmarc_reports(verified, before, DMARC_BATCH));
+        }
+        Ok(Removed { quarantined, unverified, expired, dmarc })
     }
 }
 

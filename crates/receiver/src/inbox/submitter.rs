@@ -16,18 +16,21 @@ pub(super) struct Origin {
     pub submitter: Option<DomainName>,
     /// The policy domain by `TLS-Report-Domain` or the subject.
     pub policy_domain: Option<DomainName>,
+    /// The domain of `From`.
+    pub from: Option<DomainName>,
 }
 
 impl Origin {
     pub(super) fn of(head: &Head) -> Self {
         let subject = head.subject().and_then(ReportMail::parse_subject);
-        let from = || organization(head.author()?.rsplit_once('@')?.1);
+        let from = head.author().and_then(|address| organization(address.rsplit_once('@')?.1));
         let by_subject = || organization(subject.as_ref()?.submitter.as_str());
         let about = head.raw("TLS-Report-Domain").and_then(|text| DomainName::parse(text).ok());
         let by_header = head.raw("TLS-Report-Submitter").and_then(organization);
         Self {
-            submitter: by_header.or_else(by_subject).or_else(from),
+            submitter: by_header.or_else(by_subject).or_else(|| from.clone()),
             policy_domain: about.or_else(|| Some(subject.as_ref()?.policy_domain.clone())),
+            from,
         }
     }
 }
@@ -47,7 +50,7 @@ fn organization(text: &str) -> Option<DomainName> {
 }
 
 /// The domain of a contact: a mail address, or the URL of a page.
-fn contact_domain(contact: &str) -> Option<DomainName> {
+pub(super) fn contact_domain(contact: &str) -> Option<DomainName> {
     let contact = contact.trim();
     let page = contact.strip_prefix("https://").or_else(|| contact.strip_prefix("http://"));
     match page {

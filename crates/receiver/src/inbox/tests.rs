@@ -1,3 +1,4 @@
+mod dmarc;
 mod hostile;
 
 use super::*;

@@ -3,6 +3,7 @@
 //! All of them work on the store.
 
 mod collect;
+mod dmarc;
 mod drop;
 mod exim_log;
 mod import;
@@ -32,7 +33,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  sternpost reports import --trusted reports/")]
     Import(import::Options),
     /// List received or sent reports, newest first
-    #[command(after_help = "Example:\n  sternpost reports list --domain example.org --failed")]
+    #[command(
+        after_help = "Examples:\n  sternpost reports list --domain example.org --failed\n  sternpost reports list --dmarc"
+    )]
     List(list::Options),
     /// Show a report: its results and its deviations from RFC 8460
     #[command(after_help = "Example:\n  sternpost reports show 17")]

@@ -1,22 +1,16 @@
-//! Notices of alerts, delivered to the webhook and by mail. The guard puts them into the store, one for each channel. A
-//! notice stays there until it is delivered, or until it is a day old.
+//! Notices of alerts, delivered to the webhook and by mail, and weekly summaries, delivered by mail. The guard and `weekly`
+//! put them into the store, one for each channel. A notice stays there until it is delivered, or until it is a day old.
 
+use super::webhook::{Webhook, retry_delay};
 use config::GuardConfig;
 use config::failure::Failure;
 use formats::tlsrpt_record::MailAddress;
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::CONTENT_TYPE;
-use hyper::{Method, Request};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use jiff::{SignedDuration, Timestamp};
 use mail_builder::MessageBuilder;
 use mail_builder::headers::text::Text;
 use net::clock::{Clock, later};
 use net::smtp::Mail;
+use operations::summary::SummaryMail;
 use operations::world::World;
 use receiver::rollout::guard::Alert;
 use sender::report::Transport;
@@ -52,19 +46,10 @@ pub enum EventKind {
     Over,
 }
 
-/// Time limit for a webhook's response.
-const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit for connecting to the webhook's host, divided among its addresses of one family. The other family is tried
-/// in parallel after a moment.
-const WEBHOOK_CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 /// Time between two checks for due notices.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Minimum time between two messages to the same address.
 const MAIL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
-/// Delay after the first failure; it doubles with each further one.
-const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(5);
-/// Maximum delay between two attempts.
-const MAX_RETRY: SignedDuration = SignedDuration::from_hours(1);
 /// Age after which an undelivered notice is dropped.
 const NOTICE_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 /// Maximum number of notices in a round of the webhook, and in a message.
@@ -78,7 +63,7 @@ const WEBHOOK: &str = "webhook";
 pub struct Messenger {
     store: Store,
     clock: Arc<dyn Clock>,
-    webhook: Option<String>,
+    webhook: Option<Webhook>,
     transport: Option<Transport>,
     from: Option<MailAddress>,
     to: Vec<MailAddress>,
@@ -90,7 +75,12 @@ impl Messenger {
         Ok(Self {
             store: store.clone(),
             clock: world.clock.clone(),
-            webhook: config.webhook.clone(),
+            // The operator chose this address, so it may be private.
+            webhook: config
+                .webhook
+                .as_ref()
+                .map(|url| Webhook::new(url, config.webhook_secret.as_deref(), true))
+                .transpose()?,
             transport: mail.map(|mail| super::reporting::transport(&mail.deliver, world)).transpose()?,
             from: mail.map(|mail| mail.from.clone()),
             to: mail.map(|mail| mail.to.clone()).unwrap_or_default(),
@@ -101,6 +91,11 @@ impl Messenger {
     pub fn channels(config: &GuardConfig) -> Vec<String> {
         let mail = config.mail.iter().flat_map(|mail| mail.to.iter().map(channel));
         config.webhook.iter().map(|_| WEBHOOK.to_owned()).chain(mail).collect()
+    }
+
+    /// The names of the channels for weekly summaries, one for each mail address.
+    pub fn weekly_channels(config: &GuardConfig) -> Vec<String> {
+        config.mail.iter().flat_map(|mail| mail.to.iter().map(weekly_channel)).collect()
     }
 
     /// Delivers due notices until the task is dropped.
@@ -119,29 +114,24 @@ impl Messenger {
             0 => {}
             gone => tracing::error!("dropped {gone} alert notices that could not be delivered within a day"),
         }
-        if let Some(url) = &self.webhook {
-            self.post_all(url).await?;
+        if let Some(webhook) = &self.webhook {
+            self.post_all(webhook).await?;
         }
         for to in &self.to {
             self.mail_to(to).await?;
+            self.mail_summaries(to).await?;
         }
         Ok(())
     }
 
-    async fn post_all(&self, url: &str) -> Result<(), StoreError> {
+    async fn post_all(&self, webhook: &Webhook) -> Result<(), StoreError> {
         for notice in self.store.due_notices::<Event>(WEBHOOK, self.clock.now(), BATCH_ROWS).await? {
             let body = serde_json::to_string(&notice.told).unwrap_or_default();
-            let sent = tokio::time::timeout(WEBHOOK_TIMEOUT, send(url, body)).await;
-            let why = match sent {
-                Ok(Ok(status)) if status.is_success() => {
-                    self.store.end_notices(&[notice.id]).await?;
-                    continue;
-                }
-                Ok(Ok(status)) => format!("the webhook returned {status}"),
-                Ok(Err(why)) => format!("the webhook can't be reached: {why}"),
-                Err(_) => "the webhook timed out".to_owned(),
-            };
-            return self.put_off(WEBHOOK, notice.tries, &why).await;
+            let id = format!("alert-{}-{}", notice.id, notice.born.as_second());
+            match webhook.post(&id, self.clock.now(), body).await {
+                Ok(()) => self.store.end_notices(&[notice.id]).await?,
+                Err(why) => return self.put_off(WEBHOOK, notice.tries, &why).await,
+            }
         }
         Ok(())
     }
@@ -174,9 +164,33 @@ impl Messenger {
         }
     }
 
+    /// Mails the weekly summaries to one recipient, each in its own message.
+    async fn mail_summaries(&self, to: &MailAddress) -> Result<(), StoreError> {
+        let channel = weekly_channel(to);
+        let (Some(transport), Some(from)) = (&self.transport, &self.from) else { return Ok(()) };
+        for notice in self.store.due_notices::<SummaryMail>(&channel, self.clock.now(), BATCH_ROWS).await? {
+            let id = format!("weekly.{}.{}", notice.id, notice.born.as_second());
+            let SummaryMail { subject, body } = notice.told;
+            let message = match compose(from, to, &id, self.clock.now(), subject, body) {
+                Ok(message) => message,
+                Err(error) => {
+                    let why = format!("mail to {to} failed: {error}");
+                    return self.put_off(&channel, notice.tries, &why).await;
+                }
+            };
+            let mail = Mail { from: from.to_string(), to: vec![to.to_string()], message };
+            if let Err(failed) = transport.carry(to.domain(), &mail, &format!("{id}-{to}")).await {
+                let why = format!("mail to {to} failed: {}", failed.why);
+                return self.put_off(&channel, notice.tries, &why).await;
+            }
+            self.store.end_notices(&[notice.id]).await?;
+        }
+        Ok(())
+    }
+
     async fn put_off(&self, channel: &str, tries: u32, why: &str) -> Result<(), StoreError> {
         let due = later(self.clock.now(), retry_delay(tries));
-        tracing::warn!(again = %due, "alert notices can't be delivered: {why}");
+        tracing::warn!(again = %due, "notices can't be delivered: {why}");
         self.store.postpone_notices(channel, due).await
     }
 }
@@ -185,26 +199,8 @@ fn channel(to: &MailAddress) -> String {
     format!("mail:{to}")
 }
 
-fn retry_delay(tries: u32) -> SignedDuration {
-    FIRST_RETRY.saturating_mul(1 << tries.min(10)).min(MAX_RETRY)
-}
-
-async fn send(url: &str, body: String) -> Result<hyper::StatusCode, String> {
-    let fail = |error: &dyn std::fmt::Display| error.to_string();
-    let connector =
-        HttpsConnectorBuilder::new().try_with_platform_verifier().map_err(|error| fail(&error))?;
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(WEBHOOK_CONNECT_TIMEOUT));
-    let connector = connector.https_or_http().enable_http1().wrap_connector(tcp);
-    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(url)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| fail(&error))?;
-    Ok(client.request(request).await.map_err(|error| fail(&error))?.status())
+fn weekly_channel(to: &MailAddress) -> String {
+    format!("weekly:{to}")
 }
 
 /// Composes one message with all due notices.
@@ -216,14 +212,26 @@ fn alert_mail(
     notices: &[Notice<Event>],
 ) -> std::io::Result<Vec<u8>> {
     let events: Vec<&Event> = notices.iter().map(|notice| &notice.told).collect();
+    compose(from, to, id, now, subject(&events), body(&events))
+}
+
+/// Composes a message in plain text.
+fn compose(
+    from: &MailAddress,
+    to: &MailAddress,
+    id: &str,
+    now: Timestamp,
+    subject: String,
+    body: String,
+) -> std::io::Result<Vec<u8>> {
     MessageBuilder::new()
         .from(("Sternpost".to_owned(), from.to_string()))
         .to(to.to_string())
-        .subject(subject(&events))
+        .subject(subject)
         .date(now.as_second())
         .message_id(format!("{id}.sternpost@{}", from.domain()))
         .header("Auto-Submitted", Text::new("auto-generated"))
-        .text_body(body(&events))
+        .text_body(body)
         .write_to_vec()
 }
 
@@ -377,27 +385,25 @@ mod tests {
         assert_eq!(fixture.mails().len(), 1, "an old notice was sent");
     }
 
-    /// `localhost` is `::1` before `127.0.0.1` on most machines.
     #[tokio::test]
-    async fn a_webhook_is_reached_at_whichever_address_of_its_host_accepts() {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://localhost:{}/hook", listener.local_addr().unwrap().port());
-        let server = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = [0; 1000];
-            let length = stream.read(&mut request).await.unwrap();
-            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-            String::from_utf8_lossy(&request[..length]).into_owned()
-        };
-        let (sent, request) = tokio::join!(send(&url, "{}".to_owned()), server);
-        assert_eq!(sent, Ok(hyper::StatusCode::NO_CONTENT));
-        assert!(request.starts_with("POST /hook "), "{request}");
-    }
-
-    #[test]
-    fn retry_delays_double_from_seconds_to_an_hour() {
-        let seconds = [0, 1, 2, 9, 10, 40].map(|tries| retry_delay(tries).as_secs());
-        assert_eq!(seconds, [5, 10, 20, 2560, 3600, 3600]);
+    async fn weekly_summaries_are_mailed_beside_alerts_and_retried() {
+        let fixture = Fixture::new().await;
+        let told = SummaryMail { subject: "[sternpost] a week".into(), body: "Größe: 3\n".into() };
+        let channels = [weekly_channel(&fixture.messenger.to[0])];
+        let notice = NewNotice { channels: &channels, born: fixture.clock.now(), told: &told };
+        let due = fixture.clock.now();
+        assert!(fixture.messenger.store.do_once("weekly", due, Some(notice)).await.unwrap());
+        std::fs::write(&fixture.out, "").unwrap();
+        fixture.messenger.round().await.unwrap();
+        std::fs::remove_file(&fixture.out).unwrap();
+        fixture.raise(&event("example.org", EventKind::Raised)).await;
+        fixture.messenger.round().await.unwrap();
+        assert_eq!(fixture.mails().len(), 1, "the alert does not wait for the summary");
+        fixture.clock.set_by(5);
+        fixture.messenger.round().await.unwrap();
+        fixture.messenger.round().await.unwrap();
+        let mails = fixture.mails();
+        let summary = mails.iter().find(|mail| mail.contains("Subject: [sternpost] a week")).unwrap();
+        assert!(mails.len() == 2 && summary.contains("Auto-Submitted: auto-generated"), "{summary}");
     }
 }

@@ -1,6 +1,7 @@
 //! The monitoring interface (`[metrics]`): metrics in the OpenMetrics format, liveness and readiness probes, and a
 //! status page.
 
+use super::received_metrics::ReceivedMetrics;
 use super::resolver_watch::ResolverStatus;
 use super::tasks::TaskStatus;
 use askama::Template;
@@ -22,6 +23,8 @@ pub struct Monitored {
     pub answers: Option<Arc<PolicyService>>,
     /// The metrics of the other roles.
     pub others: Arc<Registry>,
+    /// The metrics of received reports.
+    pub received: Arc<ReceivedMetrics>,
     /// The background tasks.
     pub tasks: Arc<TaskStatus>,
     /// The state of the resolver.
@@ -48,6 +51,7 @@ async fn metrics(State(watched): State<Monitored>) -> Response {
         text = answers.metrics.to_text();
         text.truncate(text.trim_end_matches(METRICS_END).len());
     }
+    text.push_str(watched.received.to_text().await.trim_end_matches(METRICS_END));
     // Writing to a String does not fail.
     let _ = encode(&mut text, &watched.others);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -135,8 +135,14 @@ impl RetentionTask {
         }
         let removed = self.limits.enforce(&self.store, now).await?;
         if removed != Removed::default() {
-            let Removed { quarantined, unverified, expired } = removed;
-            tracing::info!(quarantined, unverified, expired, "removed old reports and quarantined input");
+            let Removed { quarantined, unverified, expired, dmarc } = removed;
+            tracing::info!(
+                quarantined,
+                unverified,
+                expired,
+                dmarc,
+                "removed old reports and quarantined input"
+            );
         }
         self.counts.expired.inc_by(removed.expired);
         let usage = self.count().await?;

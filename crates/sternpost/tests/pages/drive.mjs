@@ -13,7 +13,7 @@ mkdirSync(shots, { recursive: true });
 
 const PASSWORD = "correct horse battery";
 const PAGES = ["/", "/?q=nothing-like-it", "/domains/failing.example", "/domains/ready.example", "/domains/new.example",
-  "/reports", "/reports?domain=failing.example&failed=on", "/reports/1", "/quarantine", "/senders", "/journal", "/sending", "/settings", "/check", "/check?domain=no+domain", "/nothing-here"];
+  "/reports", "/reports?domain=failing.example&failed=on", "/reports/1", "/dmarc", "/dmarc?domain=failing.example", "/quarantine", "/senders", "/journal", "/sending", "/settings", "/check", "/check?domain=no+domain", "/nothing-here"];
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
 let looked = 0;
 

@@ -120,7 +120,26 @@ async fn fill(file: &Path) {
         raw: EVIL.as_bytes(),
     };
     store.quarantine(&evil, &Quota { bytes: 1 << 20, items: 100 }).await.unwrap();
+    let dmarc = store::dmarc::NewDmarcReport {
+        source: EVIL.to_owned(),
+        submitter: EVIL.to_owned(),
+        signer: None,
+        trust: Trust::Unverified,
+        arrival: Arrival::Smtp,
+        received_at: now,
+        report: formats::dmarc::DmarcReport::read(&dmarc_report(ago(1)), &mut 1000).unwrap(),
+    };
+    store.keep_dmarc_reports(&[dmarc], store::dmarc::DmarcQuota::default()).await.unwrap();
     store.close().await;
+}
+
+/// A DMARC report about the day of a time, with a message that is not aligned.
+fn dmarc_report(at: Timestamp) -> Vec<u8> {
+    let begin = at.as_second();
+    format!(
+        "<feedback><report_metadata><org_name>x</org_name><date_range><begin>{begin}</begin></date_range></report_metadata><policy_published><domain>failing.example</domain></policy_published><record><row><source_ip>2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff</source_ip><count>9007199254740993</count><policy_evaluated><disposition>quarantine</disposition><dkim>fail</dkim></policy_evaluated></row></record></feedback>"
+    )
+    .into_bytes()
 }
 
 #[test]

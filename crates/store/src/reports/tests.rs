@@ -336,3 +336,73 @@ async fn sums_that_overflowed_in_earlier_versions_are_readable() {
     );
     assert_eq!(store.days_of(&a, since).await.unwrap()[0].successful, i64::MAX as u64);
 }
+
+#[tokio::test]
+async fn arrived_reports_are_those_after_a_position_the_most_trusted_first() {
+    let (_dir, store) = crate::scratch().await;
+    let which = |after, to, failed| WhichReports { after, to, failed };
+    keep(&store, "old.example", Trust::Verified, &text("a.example", "0", 1, 0)).await;
+    for (submitter, trust, failed) in [
+        ("x.example", Trust::Unverified, 3),
+        ("y.example", Trust::Verified, 0),
+        ("z.example", Trust::Verified, 2),
+    ] {
+        keep(&store, submitter, trust, &text("a.example", submitter, 5, failed)).await;
+    }
+    let newest = store.newest_report().await.unwrap();
+    assert_eq!(newest, 4);
+    let names = async |which, most| {
+        let found = store.arrived(which, most, 10).await.unwrap();
+        found.into_iter().map(|one| one.submitter).collect::<Vec<_>>()
+    };
+    assert_eq!(names(which(1, newest, false), 9).await, ["y.example", "z.example", "x.example"]);
+    assert_eq!(names(which(1, newest, true), 9).await, ["z.example", "x.example"]);
+    assert_eq!(names(which(1, 3, false), 9).await, ["y.example", "x.example"]);
+    assert_eq!(names(which(1, newest, false), 1).await, ["y.example"]);
+    let first = &store.arrived(which(1, 2, false), 1, 10).await.unwrap()[0];
+    assert_eq!((first.successful, first.failed, &first.domains[..]), (5, 3, &["a.example".to_owned()][..]));
+    assert!(store.arrived(which(1, 2, false), 1, 0).await.unwrap()[0].domains.is_empty());
+    let sums = |counts, reports, successful, failed| ArrivedCounts { counts, reports, successful, failed };
+    let counted = store.count_arrived(which(1, newest, false)).await.unwrap();
+    assert_eq!(counted, [sums(true, 2, 10, 2), sums(false, 1, 5, 3)]);
+    assert_eq!(store.count_arrived(which(1, newest, true)).await.unwrap()[0], sums(true, 1, 5, 2));
+    assert_eq!(store.count_arrived(which(newest, newest, false)).await.unwrap(), []);
+    while store.expire_reports(Timestamp::MAX).await.unwrap() > 0 {}
+    assert_eq!(store.count_arrived(which(0, newest, false)).await.unwrap(), [], "expired");
+    assert!(store.arrived(which(0, newest, false), 9, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn totals_are_those_of_the_named_domains_and_of_the_largest_submitters() {
+    let (_dir, store) = crate::scratch().await;
+    keep(&store, "x.example", Trust::Verified, &text("a.example", "1", 5, 2)).await;
+    keep(&store, "y.example", Trust::Verified, &text("a.example", "2", 1, 0)).await;
+    keep(&store, "y.example", Trust::Unverified, &text("b.example", "3", 9, 4)).await;
+    keep(&store, "z.example", Trust::Verified, &text("stranger.example", "4", 2, 1)).await;
+    let since = "2026-11-23T00:00:00Z".parse().unwrap();
+    let total = |domain: &str, successful, failed, unproved| DomainTotal {
+        domain: domain.into(),
+        successful,
+        failed,
+        unproved,
+    };
+    let mut found = store.domain_totals(&["a.example", "b.example", "c.example"], since).await.unwrap();
+    found.sort_by(|one, other| one.domain.cmp(&other.domain));
+    assert_eq!(found, [total("a.example", 6, 2, 0), total("b.example", 0, 0, 13)]);
+    let submitter = |submitter: &str, successful, failed| SubmitterTotal {
+        submitter: submitter.into(),
+        successful,
+        failed,
+    };
+    let verified = store.submitter_totals(true, since, 1).await.unwrap();
+    assert_eq!(verified, [submitter("x.example", 5, 2), submitter("", 8, 3)]);
+    let others = store.submitter_totals(false, since, 5).await.unwrap();
+    assert_eq!(others, [submitter("y.example", 9, 4), submitter("", 9, 4)]);
+    let last = store.last_reports(&["a.example", "b.example"], since).await.unwrap();
+    let mut last: Vec<_> = last.iter().map(|one| (one.domain.as_str(), one.counts)).collect();
+    last.sort_unstable();
+    assert_eq!(last, [("a.example", true), ("b.example", false)]);
+    let later = "2026-11-24T00:00:00Z".parse().unwrap();
+    assert!(store.domain_totals(&["a.example"], later).await.unwrap().is_empty());
+    assert_eq!(store.submitter_totals(true, later, 5).await.unwrap(), [submitter("", 0, 0)]);
+}

@@ -19,6 +19,10 @@ const LOGGED_FAILURES: usize = 10;
 /// Reports in a row that the store refuses before it counts as failing.
 const STORE_FAILURES: u32 = 3;
 
+/// Logged once for each folder.
+const DMARC_LEFT_ALONE: &str =
+    "DMARC reports are left alone in their folder; `inbox.dmarc = true` imports them";
+
 /// A signed-in connection.
 pub(super) struct Session<'a> {
     pub(super) mailbox: &'a ImapMailbox,
@@ -335,7 +339,11 @@ impl Session<'_> {
         let message = Arc::new(body);
         let reading = self.inbox.read_mail_patiently(&message, Arrival::Imap).await?;
         // Mail that does not claim to be a report stays in its folder, unread.
-        if reading.reports.is_empty() && !reading.claims {
+        if reading.is_other_mail() {
+            self.inbox.counts.leave_alone(&reading);
+            if reading.other_dmarc > 0 {
+                self.warn_once(&self.folder.name.clone(), DMARC_LEFT_ALONE);
+            }
             self.flag_handled(uid).await?;
             return Ok(Imported::Nothing);
         }

@@ -126,6 +126,28 @@ fn report(id: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
+async fn dmarc_reports_stay_unread_in_their_place_unless_they_are_imported() {
+    let xml = "<feedback><report_metadata><date_range><begin>1763596800</begin></date_range></report_metadata><policy_published><domain>a.example</domain></policy_published></feedback>";
+    let mail = format!(
+        "From: d@b.example\r\nSubject: Report domain: a.example Submitter: b.example Report-ID: <1>\r\nContent-Type: text/xml\r\n\r\n{xml}\r\n"
+    );
+    for is_on in [false, true] {
+        let mut scene = Scene::new(Quirks::default()).await;
+        scene.inbox.dmarc = is_on;
+        scene.inbox.counts = Arc::default();
+        scene.server.deliver("INBOX", mail.as_bytes());
+        scene.server.deliver("INBOX", &report("1"));
+        scene.rounds(2).await;
+        let (moved, left) = if is_on { (vec![1, 2], vec![]) } else { (vec![2], vec![1]) };
+        assert_eq!((scene.moved(), scene.left()), (moved, left));
+        let domains = scene.inbox.store.dmarc_domains(jiff::Timestamp::UNIX_EPOCH, 9).await.unwrap();
+        assert_eq!(domains.len(), usize::from(is_on));
+        assert_eq!(scene.inbox.counts.left_alone(crate::inbox::LeftAlone::Dmarc), u64::from(!is_on));
+        assert!(scene.inbox.store.quarantined(0, 9).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn reports_are_moved_and_other_mail_stays_unread_in_its_place() {
     let scene = Scene::with_mail(Quirks::default()).await;
     scene.rounds(2).await;

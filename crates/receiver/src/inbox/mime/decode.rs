@@ -3,12 +3,15 @@
 
 use super::{Part, without_line_end};
 use crate::inbox::extract::looks_like_a_report;
+use formats::dmarc::is_dmarc_text;
 use formats::report::{Held, HeldText, UnlimitedMemory, UnpackError, UnpackMemory};
 use mail_parser::decoders::charsets::DecoderFnc;
 use mail_parser::decoders::charsets::map::charset_decoder;
 
 /// The encoded bytes that are decoded to see what the content is.
 const BEGINNING_BYTES: usize = 512;
+/// The same for XML, whose first element may come late. In quoted-printable, a byte takes less than four.
+const XML_BEGINNING_BYTES: usize = 4 * formats::dmarc::HEAD_BYTES;
 /// Decoded bytes that are collected before memory is reserved for them.
 const CHUNK: usize = 4096;
 /// The memory of text in another character set, as a multiple of its size, at most.
@@ -35,15 +38,24 @@ impl Decoded<'_, '_> {
 impl<'m> Part<'m> {
     /// True if the content may be a report, by its first bytes. Other content need not be decoded.
     pub(in super::super) fn may_be_report(&self) -> bool {
-        let encoded = self.body.get(..BEGINNING_BYTES).unwrap_or(self.body);
-        let mut text = HeldText::new(&UnlimitedMemory);
-        let begins = match self.transfer_decode(encoded, &mut text) {
-            Ok(true) => text.bytes(),
-            _ => encoded,
+        let may_be_report = |begins: &[u8]| {
+            // Text in UTF-16 is told by its zeros.
+            let is_wide = || self.charset().is_some() && begins.contains(&0);
+            looks_like_a_report(begins) || (!begins.is_empty() && begins.trim_ascii().is_empty()) || is_wide()
         };
-        // Text in UTF-16 is told by its zeros.
-        let is_wide = || self.charset().is_some() && begins.contains(&0);
-        looks_like_a_report(begins) || (!begins.is_empty() && begins.trim_ascii().is_empty()) || is_wide()
+        let may_be_xml = |begins: &[u8]| begins.contains(&b'<');
+        self.begins(BEGINNING_BYTES, may_be_report)
+            || (self.begins(BEGINNING_BYTES, may_be_xml) && self.begins(XML_BEGINNING_BYTES, is_dmarc_text))
+    }
+
+    /// Tests the beginning of the content: what the first `most` encoded bytes stand for.
+    fn begins(&self, most: usize, test: impl Fn(&[u8]) -> bool) -> bool {
+        let encoded = self.body.get(..most).unwrap_or(self.body);
+        let mut text = HeldText::new(&UnlimitedMemory);
+        match self.transfer_decode(encoded, &mut text) {
+            Ok(true) => test(text.bytes()),
+            _ => test(encoded),
+        }
     }
 
     /// Decodes the content.

@@ -126,10 +126,10 @@ async fn who_waits_for_memory_goes_on_when_it_is_given_back_and_gives_up_in_the_
 }
 
 /// Records the memory in use at each look-up. Selectors that begin with `slow` are never answered.
-struct Watched {
-    pool: Arc<ExtractionPool>,
+pub(super) struct Watched {
+    pub pool: Arc<ExtractionPool>,
     names: Names,
-    used: Mutex<Vec<usize>>,
+    pub used: Mutex<Vec<usize>>,
 }
 
 impl Dns for Watched {
@@ -142,7 +142,7 @@ impl Dns for Watched {
     }
 }
 
-fn watched(record: &str) -> Watched {
+pub(super) fn watched(record: &str) -> Watched {
     let pool = Arc::new(ExtractionPool::new(1, 64 * MEGABYTE));
     Watched { pool, names: publishing("s._domainkey.big.example", record), used: Mutex::default() }
 }

@@ -16,6 +16,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::dmarc::{DmarcQuota, NewDmarcReport};
 use store::reports::{Arrival, KeepOutcome, NewReport, Trust};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
@@ -56,8 +57,14 @@ pub struct Counts {
     trusted: u64,
     quarantined: u64,
     unreadable: u64,
+    /// New DMARC reports.
+    dmarc: u64,
+    /// DMARC reports that were stored before.
+    dmarc_duplicates: u64,
     /// Messages and files that are not TLS reports; nothing of them is stored.
     left_alone: u64,
+    /// DMARC reports among them, since `inbox.dmarc` is off.
+    dmarc_left_alone: u64,
     about_others: u64,
     /// The quarantined and unreadable items, up to [`MAX_LISTED`].
     problems: Vec<Problem>,
@@ -285,6 +292,7 @@ async fn store_all(
     let mut progress = Progress::new(total);
     while let Some(batch) = batches.next().await {
         let mut reports = Vec::with_capacity(batch.len());
+        let mut dmarc = Vec::new();
         // The memory of the reports is in use until they are stored.
         let mut memory = Vec::new();
         for one in batch {
@@ -292,6 +300,10 @@ async fn store_all(
                 Ready::Read(item, mut reading, copies) => {
                     set_aside(inbox, item, &reading, copies, trusted, counts).await?;
                     memory.extend(reading.take_memory());
+                    dmarc.extend(reading.dmarc.into_iter().map(|new| NewDmarcReport {
+                        trust: if trusted { new.trust.max(Trust::Trusted) } else { new.trust },
+                        ..new
+                    }));
                     reports.extend(reading.reports.into_iter().map(|new| vouched(new, trusted)));
                 }
                 Ready::Unread(unreadable) => {
@@ -302,8 +314,13 @@ async fn store_all(
             }
         }
         let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
-        drop(memory);
         reports.iter().zip(kept).for_each(|(new, kept)| counts.count(new, kept, known));
+        let kept = inbox.store.keep_dmarc_reports(&dmarc, DmarcQuota::default()).await;
+        drop(memory);
+        kept.map_err(|error| store_failure(&error))?.into_iter().for_each(|kept| match kept {
+            KeepOutcome::New => counts.dmarc += 1,
+            KeepOutcome::Duplicate | KeepOutcome::Confirmed => counts.dmarc_duplicates += 1,
+        });
         progress.update(counts);
     }
     progress.end();
@@ -322,8 +339,9 @@ async fn set_aside(
     if reading.problems.is_empty() {
         return Ok(());
     }
-    if reading.reports.is_empty() && !reading.claims && copies == Copies::Elsewhere {
+    if reading.is_other_mail() && copies == Copies::Elsewhere {
         counts.left_alone += 1;
+        counts.dmarc_left_alone += u64::from(reading.other_dmarc > 0);
         return Ok(());
     }
     let reason = reading.reason();
@@ -355,7 +373,9 @@ impl Counts {
     }
 
     fn all(&self) -> u64 {
-        self.new + self.duplicates + self.confirmed + self.quarantined + self.unreadable + self.left_alone
+        let dmarc = self.dmarc + self.dmarc_duplicates;
+        let tls = self.new + self.duplicates + self.confirmed;
+        tls + dmarc + self.quarantined + self.unreadable + self.left_alone
     }
 }
 
@@ -414,7 +434,10 @@ fn in_words(counts: &Counts) -> String {
         counts.about_others,
         "about domains that are not yours (`sternpost domains list`); list them with: sternpost reports list --others",
     );
+    also(counts.dmarc, "new DMARC reports; list them with: sternpost reports list --dmarc");
+    also(counts.dmarc_duplicates, "DMARC reports that were stored before");
     also(counts.left_alone, "messages or files that are not TLS reports: ignored, nothing of them is stored");
+    also(counts.dmarc_left_alone, "of them DMARC reports: `inbox.dmarc = true` imports them");
     for problem in &counts.problems {
         out.push_str(&format!("\n{} {}: {}", marks.error, problem.name, problem.why));
     }

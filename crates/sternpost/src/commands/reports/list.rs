@@ -30,6 +30,9 @@ pub struct Options {
     /// List the reports sent to other domains
     #[arg(long, conflicts_with_all = ["from", "failed", "others", "before"])]
     sent: bool,
+    /// List the counts of received DMARC reports
+    #[arg(long, conflicts_with_all = ["from", "failed", "others", "before", "sent"])]
+    dmarc: bool,
     /// With --sent: only reports about this day, such as 2026-11-25
     #[arg(long, value_name = "DAY", requires = "sent")]
     day: Option<String>,
@@ -69,6 +72,10 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let day = options.day.as_deref().map(super::day).transpose()?;
         let wanted = OutgoingFilter { domain, day, state: None, most: options.limit };
         return super::sent::list(context, &wanted, options.json).await;
+    }
+    if options.dmarc {
+        let domain = domain.map(|name| name.to_string());
+        return super::dmarc::list(context, domain, options.limit, options.json).await;
     }
     let mut search = Search {
         domain: domain.map(|name| name.to_string()),
