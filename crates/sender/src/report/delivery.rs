@@ -282,7 +282,7 @@ mod tests {
         });
         assert_eq!(outcome.unwrap_err(), Undelivered::temporary("timed out after 600 seconds"));
         assert_eq!(started.elapsed(), formats::limits::REPORT_MAIL_TIME);
-        assert_eq!(at_other, (true, std::time::Duration::ZERO));
+        assert_eq!(at_other, (true, Duration::ZERO));
     }
 
     #[test]
