@@ -121,6 +121,7 @@ fn refused(file: &str, first: usize, error: PostError) -> Failure {
     match error {
         // Each line has one session, so the number of the session gives the line.
         PostError::Session { number, why } => bad(file, first + number - 1, &why, first),
+        PostError::Future { number, .. } => bad(file, first + number - 1, &error.to_string(), first),
         PostError::Store(error) => operations::store_failure(&error),
         full @ PostError::Full => Failure::new(
             format!("the sessions of {file} from line {first} on"),
