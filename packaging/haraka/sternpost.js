@@ -7,7 +7,9 @@
 //   token_file=/etc/sternpost/collector.token
 //
 // Nothing here delays or changes a delivery. Sessions wait in memory, at most MAX_WAITING of them, and are posted in batches
-// once a second; what Sternpost does not take is posted again, with the same key, so that it counts once.
+// once a second; what Sternpost does not take is posted again, with the same key, so that it counts once. A batch that
+// Sternpost refuses is split in halves, until only the sessions at fault are left. These wait too, and are posted again for
+// a day: an update of Sternpost may make it take them.
 
 const crypto = require('node:crypto')
 const fs = require('node:fs')
@@ -19,10 +21,15 @@ const MAX_WAITING = 10000
 const MAX_BATCH = 1000
 const INTERVAL_MS = 1000
 const TIMEOUT_MS = 10000
+const REFUSED_RETRY_MS = 600000
+const REFUSED_LIFE_MS = 86400000
 
 let settings = { url: 'http://127.0.0.1:8464/v1/sessions', token: '' }
 let waiting = []
-let batch = null
+// Batches with their keys: { key, sessions, since }. `since` is when Sternpost first refused them.
+let batches = []
+// Refused batches with a single session, until `at`.
+let refused = []
 let lost = 0
 let is_posting = false
 let is_down = false
@@ -71,7 +78,7 @@ function failed(hmail, error) {
 function keep(hmail, session, host, ip) {
     const domain = hmail && hmail.todo && hmail.todo.domain
     if (!domain) return
-    if (waiting.length >= MAX_WAITING) {
+    if (waiting.length + refused.length >= MAX_WAITING) {
         lost++
         return
     }
@@ -86,15 +93,17 @@ async function post(plugin) {
     if (is_posting) return
     is_posting = true
     try {
-        while (batch || waiting.length) {
-            batch = batch || { key: crypto.randomUUID(), sessions: waiting.splice(0, MAX_BATCH) }
-            const { status, text } = await request(batch)
-            if (status === 400 || status === 413) {
-                plugin.logerror(`Sternpost refused ${batch.sessions.length} sessions: ${text}`)
-            } else if (status !== 200) {
-                throw new Error(`status ${status}`)
+        const now = Date.now()
+        while (refused.length && refused[0].at <= now) batches.push(refused.shift())
+        while (batches.length || waiting.length) {
+            if (!batches.length) batches.push(keyed(waiting.splice(0, MAX_BATCH)))
+            const { status, text } = await request(batches[0])
+            if (status === 400 || status === 413 || status === 422) {
+                not_taken(plugin, batches.shift(), text)
+                continue
             }
-            batch = null
+            if (status !== 200) throw new Error(`status ${status}`)
+            batches.shift()
             if (is_down || lost) plugin.lognotice(`Sternpost takes sessions; ${lost} were lost meanwhile`)
             is_down = false
             lost = 0
@@ -104,6 +113,24 @@ async function post(plugin) {
         is_down = true
     } finally {
         is_posting = false
+    }
+}
+
+function keyed(sessions, since) {
+    return { key: crypto.randomUUID(), sessions, since }
+}
+
+// None of the sessions of a refused batch is counted, so its parts get keys of their own.
+function not_taken(plugin, { sessions, since }, text) {
+    const now = Date.now()
+    if (sessions.length > 1) {
+        const half = sessions.length >> 1
+        batches.unshift(keyed(sessions.slice(0, half), since), keyed(sessions.slice(half), since))
+    } else if (since && now - since >= REFUSED_LIFE_MS) {
+        plugin.logerror(`a session is lost: Sternpost refused it for a day: ${text}`)
+    } else {
+        if (!since) plugin.logerror(`Sternpost refused a session, which is posted again for a day: ${text}`)
+        refused.push({ ...keyed(sessions, since || now), at: now + REFUSED_RETRY_MS })
     }
 }
 

@@ -131,6 +131,8 @@ limits! {
     POSTS_PER_MINUTE: u32 = 600;
     /// A line of Exim's log; longer ones are ignored.
     EXIM_LINE_BYTES: usize = 65_536;
+    /// Messages in Exim's log whose last sessions are remembered; further recipients of an older one count as new sessions.
+    EXIM_MESSAGES: usize = 10_000;
     /// The words of a mail server about a failure, in characters; the rest is cut.
     FAILURE_REASON_CHARS: usize = 200;
     /// Delivering one report to one target by HTTPS POST, from DNS look-up to response.

@@ -4,7 +4,7 @@
 //!
 //! A mail server that knows only how TLS went, not under which policy, reports a session as [`Observed`]; the collector
 //! completes it with the policy that the store has. [`Posted::to_json`] writes what [`parse`] reads, for collectors that
-//! hand their sessions over to another machine.
+//! hand their sessions over to another machine. Unknown members are ignored, since that machine may have a newer version.
 
 use crate::datagram::{DatagramError, Session, SessionFailure, SessionPolicy};
 use crate::domain::DomainName;
@@ -83,7 +83,7 @@ pub struct PostedError {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 struct Wire {
     policy_domain: DomainName,
     at: Option<Timestamp>,
@@ -112,7 +112,7 @@ enum WireTls {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 struct WirePolicy {
     policy_type: PolicyType,
     policy_domain: Option<DomainName>,
@@ -133,7 +133,7 @@ enum Outcome {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case")]
 struct WireFailure {
     result_type: ResultType,
     sending_mta_ip: Option<IpAddr>,
@@ -381,11 +381,18 @@ mod tests {
         let said = wrong("certificate-expired", "certificate-old");
         assert!(said.starts_with("session 2: ") && said.contains("certificate-not-trusted"), "{said}");
         assert!(wrong("\"sts\"", "\"mta-sts\"").contains("no-policy-found"));
-        assert!(wrong("\"result\"", "\"outcome\"").contains("outcome"));
+        assert!(wrong("\"result\"", "\"outcome\"").contains("missing field `result`"));
         assert!(wrong("\"failure\"", "\"bad\"").contains("success"));
         assert!(wrong("example.com\", \"at\"", "no name\", \"at\"").starts_with("session 2"));
         assert!(parse(b"{").unwrap_err().to_string().starts_with("session 1: "));
         assert!(parse("[".repeat(100_000).as_bytes()).unwrap_err().to_string().contains("nested"));
+    }
+
+    #[test]
+    fn members_of_a_newer_version_are_ignored() {
+        let newer = NAMED.replace("{\"", "{\"newer\": [{\"x\": 1}], \"");
+        assert_eq!(newer.matches("newer").count(), 3);
+        assert_eq!(parse(newer.as_bytes()), parse(NAMED.as_bytes()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod observed;
 mod socket;
 
 pub use entries::{UnknownPolicy, entries};
-pub use forward::{ForwardCounts, ForwardError, Forwarder, Handover};
+pub use forward::{ForwardCounts, ForwardError, Forwarder, Handover, REFUSED_LIFE};
 pub use socket::DatagramSocket;
 
 use formats::DomainName;
@@ -47,7 +47,7 @@ pub const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 /// The interval at which pending sessions are spooled for another machine: one batch for each interval is posted.
 const SPOOL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A posted session whose time is further in the future than this is refused.
+/// A posted session whose time is further in the future than this is refused for now, unless its source counts once.
 const MAX_CLOCK_LEAD: SignedDuration = SignedDuration::from_mins(5);
 
 /// After this number of refused sessions, further ones are only counted and no longer logged.
@@ -161,6 +161,16 @@ pub enum PostError {
         number: usize,
         /// The reason.
         why: String,
+    },
+    /// The time of a session is in the future, so one of two clocks is wrong; the whole request is refused for now.
+    #[error("session {number}: {at} is in the future: the current time is {now}")]
+    Future {
+        /// The position of the session in the request, from 1.
+        number: usize,
+        /// The time of the session.
+        at: Timestamp,
+        /// The current time.
+        now: Timestamp,
     },
     /// The spool is full, as the other machine takes no sessions.
     #[error("the spool is full: the other collector has taken no sessions for a long time")]
@@ -366,7 +376,7 @@ impl Collector {
     }
 
     /// Adds posted sessions from a source whose sessions count once. On success all of them are durable, except those of
-    /// days whose reports are built; on an error none is added.
+    /// days whose reports are built; on an error none is added. A session with a time in the future counts for today.
     pub fn post_once<'a>(
         &'a self,
         posted: Vec<Posted>,
@@ -374,9 +384,9 @@ impl Collector {
     ) -> BoxFuture<'a, Result<Taken, PostError>> {
         Box::pin(async move {
             if let Some(batches) = &self.batches {
-                return self.post_to_spool(batches, posted, Some(source)).await;
+                return self.post_to_spool(batches, self.not_later_than_now(posted), Some(source)).await;
             }
-            let sorted = self.sorted(posted).await?;
+            let sorted = self.sorted(self.not_later_than_now(posted)).await?;
             let added = self.store.add_tallies_once(&sorted.tallies, source).await?;
             if added.is_repeated {
                 return Ok(Taken { is_repeated: true, ..Taken::default() });
@@ -390,6 +400,13 @@ impl Collector {
             self.counts.late.inc_by(late);
             Ok(Taken { sessions, late, is_repeated: false })
         })
+    }
+
+    /// A clock that is wrong must not hold up or cost sessions that are handed over only once.
+    fn not_later_than_now(&self, posted: Vec<Posted>) -> Vec<Posted> {
+        let now = self.clock.now();
+        let limited = |posted: Posted| Posted { at: posted.at.map(|at| at.min(now)), ..posted };
+        posted.into_iter().map(limited).collect()
     }
 
     async fn post_to_spool(
@@ -444,7 +461,7 @@ impl Collector {
         let fail = |why: String| PostError::Session { number, why };
         let now = self.clock.now();
         if at.duration_since(now) > MAX_CLOCK_LEAD {
-            return Err(fail(format!("{at} is in the future: the current time is {now}")));
+            return Err(PostError::Future { number, at, now });
         }
         let session = match session {
             PostedSession::Complete(session) => session,

@@ -2,7 +2,7 @@
 //! [`CountSource`], in one transaction: a batch that is sent again, or a part of a log that is read again, adds nothing.
 //! A collector that forwards its sessions spools them here until the other machine has taken them.
 
-use crate::query::{sql, total};
+use crate::query::{Query, sql, total};
 use crate::tallies::DayTally;
 use crate::writing::{Counter, Lock, Tries, Writing};
 use crate::{Store, StoreError, TENANT, count, stored};
@@ -29,6 +29,9 @@ pub enum CountSource {
         to: LogPlace,
     },
 }
+
+/// Identifiers of batches that the other machine refused contain this mark. The times of the refusal follow it.
+pub const REFUSED_MARK: &str = ".refused-";
 
 /// How far a log file has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,24 +155,26 @@ impl Store {
             transaction.rollback().await?;
             return Ok(Spooled::Repeated);
         }
-        for batch in batches {
-            sql("INSERT INTO spooled_batch (tenant, id, body, bytes, sessions) VALUES ($1, $2, $3, $4, $5)")
-                .bind(TENANT)
-                .bind(batch.id.as_str())
-                .bind(batch.body.as_slice())
-                .bind(stored(batch.body.len() as u64))
-                .bind(stored(batch.sessions))
-                .execute(&mut transaction)
-                .await?;
-        }
+        insert(&mut transaction, batches).await?;
         transaction.commit().await?;
         Ok(Spooled::Done)
     }
 
-    /// Returns the oldest batch in the spool.
+    /// Returns the oldest batch in the spool that was not refused.
     pub async fn oldest_spooled(&self) -> Result<Option<SpooledBatch>, StoreError> {
-        let query =
-            sql("SELECT id, body, sessions FROM spooled_batch WHERE tenant = $1 ORDER BY number LIMIT 1");
+        self.first_spooled(sql("SELECT id, body, sessions FROM spooled_batch WHERE tenant = $1
+            AND id NOT LIKE '%.refused-%' ORDER BY number LIMIT 1"))
+            .await
+    }
+
+    /// Returns the refused batch in the spool that was tried least recently.
+    pub async fn oldest_refused(&self) -> Result<Option<SpooledBatch>, StoreError> {
+        self.first_spooled(sql("SELECT id, body, sessions FROM spooled_batch WHERE tenant = $1
+            AND id LIKE '%.refused-%' ORDER BY number LIMIT 1"))
+            .await
+    }
+
+    async fn first_spooled(&self, query: Query<'_>) -> Result<Option<SpooledBatch>, StoreError> {
         let row: Option<(String, Vec<u8>, i64)> = query.bind(TENANT).fetch_optional(self).await?;
         Ok(row.map(|(id, body, sessions)| SpooledBatch { id, body, sessions: count(sessions) }))
     }
@@ -184,11 +189,23 @@ impl Store {
         Ok(count(sessions))
     }
 
-    /// Removes a batch from the spool.
-    pub async fn delete_spooled(&self, id: &str) -> Result<(), StoreError> {
+    /// Removes a batch from the spool, and adds these at the end.
+    pub async fn replace_spooled(&self, id: &str, by: &[SpooledBatch]) -> Result<(), StoreError> {
+        let mut tries = Tries::default();
+        loop {
+            let done = self.try_replace(id, by).await;
+            if !tries.again(&done) {
+                return done;
+            }
+        }
+    }
+
+    async fn try_replace(&self, id: &str, by: &[SpooledBatch]) -> Result<(), StoreError> {
+        let mut transaction = self.writing().await?;
         let query = sql("DELETE FROM spooled_batch WHERE tenant = $1 AND id = $2");
-        query.bind(TENANT).bind(id).execute(self).await?;
-        Ok(())
+        query.bind(TENANT).bind(id).execute(&mut transaction).await?;
+        insert(&mut transaction, by).await?;
+        transaction.commit().await
     }
 
     /// Forgets the identifiers of batches that were received before `before`.
@@ -197,6 +214,21 @@ impl Store {
         query.bind(TENANT).bind(before.as_second()).execute(self).await?;
         Ok(())
     }
+}
+
+/// Adds batches at the end of the spool.
+async fn insert(writing: &mut Writing, batches: &[SpooledBatch]) -> Result<(), StoreError> {
+    for batch in batches {
+        sql("INSERT INTO spooled_batch (tenant, id, body, bytes, sessions) VALUES ($1, $2, $3, $4, $5)")
+            .bind(TENANT)
+            .bind(batch.id.as_str())
+            .bind(batch.body.as_slice())
+            .bind(stored(batch.body.len() as u64))
+            .bind(stored(batch.sessions))
+            .execute(&mut *writing)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Records a source. Returns false if it was recorded before.
@@ -330,13 +362,17 @@ mod tests {
         let store = scratch.open().await;
         assert_eq!(store.spooled_sessions().await.unwrap(), 18);
         assert_eq!(store.oldest_spooled().await.unwrap(), Some(spooled("b")));
-        store.delete_spooled("b").await.unwrap();
+        store.replace_spooled("b", &[]).await.unwrap();
         assert_eq!(store.oldest_spooled().await.unwrap(), Some(spooled("a")));
         assert_eq!(spool(&store, &["c"], Some(batch("s"))).await, Spooled::Done);
         assert_eq!(spool(&store, &[], Some(batch("s"))).await, Spooled::Repeated);
         assert_eq!(store.spooled_sessions().await.unwrap(), 18);
-        store.delete_spooled("a").await.unwrap();
-        store.delete_spooled("c").await.unwrap();
+        store.replace_spooled("a", &[]).await.unwrap();
+        let refused = spooled("c.refused-1-2");
+        store.replace_spooled("c", std::slice::from_ref(&refused)).await.unwrap();
+        assert_eq!(store.oldest_spooled().await.unwrap(), None);
+        assert_eq!(store.oldest_refused().await.unwrap().as_ref(), Some(&refused));
+        store.replace_spooled(&refused.id, &[]).await.unwrap();
         assert_eq!(
             (store.oldest_spooled().await.unwrap(), store.spooled_sessions().await.unwrap()),
             (None, 0)

@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::{EXIM_MESSAGES, FAILURE_REASON_CHARS};
 use proptest::prelude::*;
 
 /// What Exim 4.96 logged for the domains of the lab.
@@ -183,7 +184,146 @@ proptest! {
 
     #[test]
     fn no_reply_of_a_mail_server_makes_a_plain_delivery_encrypted(reply in "[ -~]{0,60}") {
+        let reply = reply.replace('\\', "\\\\").replace('"', "\\\"");
         let line = format!("{ID} => b@a.example R=r T=t H=mx.a.example [192.0.2.1] C=\"250 {reply}\"");
         prop_assert_eq!(one(&line).map(|found| found.tls), Some(ObservedTls::None));
     }
+
+    #[test]
+    fn whatever_is_in_quoted_addresses_domain_and_host_stay(
+        to in local_part(), top in local_part(), from in local_part(), back in local_part(), is_failed in any::<bool>(),
+    ) {
+        let [to, top, from, back] = [to, top, from, back].map(|text| quoted(&text));
+        let beginning = format!(
+            "{to}@a.example ({top}@list.example) <{top}@own.example> F=<{from}@s.example> P=<{back}@s.example> R=r T=t"
+        );
+        let (line, tls) = match is_failed {
+            true => (
+                format!("{ID} == {beginning} defer (-37) H=mx.a.example [192.0.2.1]: TLS session: (x): expired"),
+                ObservedTls::Failed(ResultType::CertificateExpired),
+            ),
+            false => (
+                format!("{ID} => {beginning} H=mx.a.example [192.0.2.1] X=TLS1.3:c:256 CV=yes C=\"250\""),
+                ObservedTls::Verified,
+            ),
+        };
+        let found = one(&line).unwrap();
+        prop_assert_eq!((found.domain.as_str(), found.mx.as_deref(), found.tls), ("a.example", Some("mx.a.example"), tls));
+    }
+
+    #[test]
+    fn a_local_part_that_exim_logs_without_its_quotes_names_no_other_host(local in local_part(), is_failed in any::<bool>()) {
+        let beginning = format!("{local}@a.example <{}@a.example> R=r T=t", quoted(&local));
+        let line = match is_failed {
+            true => format!("{ID} == {beginning} defer (-37) H=mx.a.example [192.0.2.1]: TLS session: (x): expired"),
+            false => format!("{ID} => {beginning} H=mx.a.example [192.0.2.1] X=TLS1.3:c:256 CV=yes C=\"250\""),
+        };
+        if let Some(found) = one(&line) {
+            prop_assert_eq!((found.domain.as_str(), found.mx.as_deref()), ("a.example", Some("mx.a.example")), "{}", line);
+        }
+    }
+}
+
+/// A local part that imitates the fields of a line.
+fn local_part() -> impl Strategy<Value = String> {
+    let parts = proptest::sample::select(vec![
+        "x",
+        "a@evil.example",
+        "@evil.example",
+        " R=r T=t",
+        " H=mx.evil.example [192.0.2.66]",
+        " X=TLS1.3:c:256",
+        " CV=no",
+        " C=\"250",
+        " DN=\"",
+        "\"",
+        "\\",
+        ">",
+        ")",
+        " <",
+        " ",
+        ": TLS session: (x): expired",
+        " defer (-37)",
+        " F=<",
+        ": DANE error: x",
+    ]);
+    proptest::collection::vec(parts, 1..9).prop_map(|parts| parts.concat())
+}
+
+fn quoted(local: &str) -> String {
+    format!("\"{}\"", local.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[test]
+fn fields_in_addresses_are_not_taken_for_facts() {
+    let own = "\"x H=mx.evil.example [192.0.2.66] CV=no \"@own.example";
+    for addresses in
+        [format!("<{own}>"), format!("F=<{own}>"), format!("P=<{own}>"), format!("({own}) <b@own.example>")]
+    {
+        let line = format!(
+            "{ID} => b@good.example {addresses} R=r T=t H=mx.good.example DS [192.0.2.1] X=TLS1.3:c:256 CV=yes K C=\"250\" DT=1s"
+        );
+        let found = one(&line).unwrap();
+        assert_eq!(
+            (found.mx.as_deref(), found.tls),
+            (Some("mx.good.example"), ObservedTls::Verified),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn lines_of_concurrent_messages_do_not_disturb_each_other() {
+    let line = |message: &str, rest: &str| format!("2026-11-27 14:21:57 {message} {rest}\n");
+    let [one, two] = ["1xWwpp-0007Wr-1G", "1xWwpp-0007Wr-2G"];
+    let to = |flag: &str, user: &str| {
+        format!("{flag} {user}@a.example R=r T=t H=mx.a.example [192.0.2.1] X=TLS1.3:c:256 CV=yes C=\"250\"")
+    };
+    let other = "=> b@b.example R=r T=t H=mx.b.example [192.0.2.2] X=TLS1.3:c:256 CV=yes C=\"250\"";
+    let plain = "=> c@c.example R=r T=t H=mx.c.example [192.0.2.3] C=\"250\"";
+    let clear = "TLS session: failure: delivering unencrypted to H=mx.c.example [192.0.2.3] (not in hosts_require_tls)";
+    let log = [
+        line(one, &to("=>", "b")),
+        line(two, clear),
+        line(one, other),
+        line(one, &to("->", "c")),
+        line(two, plain),
+        line(one, "Completed"),
+    ];
+    let found: Vec<String> = all(&log.concat())
+        .into_iter()
+        .map(observed)
+        .map(|one| format!("{} {:?}", one.domain, one.tls))
+        .collect();
+    assert_eq!(found, ["a.example Verified", "b.example Verified", "c.example Failed(ValidationFailure)"]);
+}
+
+#[test]
+fn the_number_of_remembered_messages_is_bounded() {
+    let mut log = reader();
+    for number in 0..EXIM_MESSAGES + 10 {
+        let line = format!(
+            "2026-11-27 14:21:57 1xWwpp-{number:06}-1G => b@a.example R=r T=t H=mx.a.example [192.0.2.1]"
+        );
+        assert!(log.read(line.as_bytes()).is_some());
+    }
+    assert_eq!(log.messages.sizes(), [EXIM_MESSAGES; 2]);
+}
+
+#[test]
+fn deliveries_within_the_organization_are_no_sessions() {
+    let line = |transport: &str| {
+        format!("{ID} => b@a.example R=r T={transport} H=mx.a.example [192.0.2.1] C=\"250\"")
+    };
+    let names = ["remote_smtp", "dovecot_lmtp", "local_smtp", "remote_smtp_smarthost", "backend"];
+    let taken = |transports: &Transports| -> Vec<&str> {
+        names
+            .into_iter()
+            .filter(|name| reader().with_transports(transports.clone()).read(line(name).as_bytes()).is_some())
+            .collect()
+    };
+    let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(taken(&Transports::default()), ["remote_smtp", "backend"]);
+    assert_eq!(taken(&Transports { taken: list(&["dovecot_lmtp"]), skipped: vec![] }), ["dovecot_lmtp"]);
+    assert_eq!(taken(&Transports { taken: vec![], skipped: list(&["backend"]) }), ["remote_smtp"]);
 }

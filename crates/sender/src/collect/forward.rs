@@ -3,17 +3,22 @@
 //! The collector spools batches in the store. The [`Forwarder`] posts the oldest one until the other machine has taken it,
 //! and then removes it. The other machine counts a batch once, by its identifier, so a batch whose reply was lost is sent
 //! again without harm. Each batch is JSON as `POST /v1/sessions` takes it.
+//!
+//! A batch that the other machine refuses is split in halves, until only the sessions at fault are left. These stay in the
+//! spool and are retried for [`REFUSED_LIFE`]: an update of the other machine may make it take them.
 
 use formats::limits::BATCH_BYTES;
-use formats::posted::{MAX_COUNT, Posted};
+use formats::posted::{MAX_COUNT, Posted, parse};
+use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
+use net::clock::{Clock, later};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use store::handover::SpooledBatch;
+use store::handover::{REFUSED_MARK, SpooledBatch};
 use store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +28,13 @@ const SPOOL_POLL: Duration = Duration::from_secs(1);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest delay after a failure.
 const MAX_RETRY: Duration = Duration::from_secs(60);
+
+/// How long refused sessions are retried.
+pub const REFUSED_LIFE: SignedDuration = SignedDuration::from_hours(24);
+/// The delay before refused sessions are retried.
+const REFUSED_RETRY: SignedDuration = SignedDuration::from_mins(10);
+/// After this number of refusals one after the other, batches are no longer split: the other machine refuses everything.
+const MAX_REFUSALS: u32 = 32;
 
 /// The way to the other machine.
 pub trait Handover: Send + Sync {
@@ -36,6 +48,8 @@ pub struct Forwarder {
     pub store: Store,
     /// The way to the other machine.
     pub to: Arc<dyn Handover>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
     /// The counters since the start.
     pub counts: ForwardCounts,
 }
@@ -45,8 +59,10 @@ pub struct Forwarder {
 pub struct ForwardCounts {
     /// Sessions that the other machine has taken.
     pub forwarded: Counter,
-    /// Sessions that the other machine refused for good.
+    /// Sessions that the other machine refused for [`REFUSED_LIFE`].
     pub lost: Counter,
+    /// Refusals of sessions that wait in the store since then, one count for each attempt.
+    pub refused: Counter,
     /// Failed attempts.
     pub failures: Counter,
 }
@@ -56,7 +72,8 @@ impl ForwardCounts {
     pub fn register(&self, all: &mut Registry) {
         for (name, help, count) in [
             ("sessions_forwarded", "TLS sessions that another collector has taken", &self.forwarded),
-            ("sessions_lost", "TLS sessions that the other collector refused", &self.lost),
+            ("sessions_lost", "TLS sessions that the other collector refused for a day", &self.lost),
+            ("forward_refusals", "Refusals of TLS sessions, which are then kept and retried", &self.refused),
             ("forward_failures", "Failed attempts to hand TLS sessions over", &self.failures),
         ] {
             all.register(name, help, count.clone());
@@ -76,44 +93,85 @@ pub enum ForwardError {
 }
 
 impl Forwarder {
-    /// Hands over all batches in the spool, in their order.
+    /// Hands over all batches in the spool, in their order, and then those that were refused before.
     ///
     /// # Errors
     /// If the store fails, or the other machine does not take a batch for now.
     pub fn forward_all(&self) -> BoxFuture<'_, Result<(), ForwardError>> {
         Box::pin(async move {
+            let mut refusals = 0;
             while let Some(batch) = self.store.oldest_spooled().await? {
-                match self.to.hand_over(&batch).await {
-                    Ok(200..300) => {
-                        self.counts.forwarded.inc_by(batch.sessions);
-                    }
-                    // The batch itself is at fault, so a retry is pointless, and later batches must not wait for it.
-                    Ok(status @ (400 | 413 | 415 | 422)) => {
-                        self.counts.lost.inc_by(batch.sessions);
-                        tracing::error!(
-                            batch = batch.id,
-                            sessions = batch.sessions,
-                            status,
-                            "sessions are lost: the other collector refused them"
-                        );
-                    }
-                    Ok(status) => {
-                        self.counts.failures.inc();
-                        let hint = match status {
-                            401 | 403 => "; check collector.token_file on both machines",
-                            _ => "",
-                        };
-                        return Err(ForwardError::NotTaken(format!("status {status}{hint}")));
-                    }
-                    Err(why) => {
-                        self.counts.failures.inc();
-                        return Err(ForwardError::NotTaken(why));
-                    }
+                self.forward(batch, &mut refusals).await?;
+            }
+            while let Some(batch) = self.store.oldest_refused().await? {
+                let is_due = |refusal: Refusal| self.clock.now() >= later(refusal.last, REFUSED_RETRY);
+                if !Refusal::of(&batch.id).1.is_none_or(is_due) {
+                    break;
                 }
-                self.store.delete_spooled(&batch.id).await?;
+                self.forward(batch, &mut refusals).await?;
             }
             Ok(())
         })
+    }
+
+    /// Posts a batch. `refusals` is the number of refusals since the last batch that was taken.
+    async fn forward(&self, batch: SpooledBatch, refusals: &mut u32) -> Result<(), ForwardError> {
+        let not_taken = |why: String| {
+            self.counts.failures.inc();
+            Err(ForwardError::NotTaken(why))
+        };
+        match self.to.hand_over(&batch).await {
+            Ok(200..300) => {
+                *refusals = 0;
+                self.counts.forwarded.inc_by(batch.sessions);
+                Ok(self.store.replace_spooled(&batch.id, &[]).await?)
+            }
+            // A session of the batch is at fault, and the others must not wait for it.
+            Ok(status @ (400 | 413 | 422)) => {
+                *refusals += 1;
+                self.refused(batch, status, *refusals < MAX_REFUSALS).await
+            }
+            Ok(status) => {
+                let hint = match status {
+                    401 | 403 => "; check collector.token_file on both machines",
+                    _ => "",
+                };
+                not_taken(format!("status {status}{hint}"))
+            }
+            Err(why) => not_taken(why),
+        }
+    }
+
+    /// Splits a refused batch, or keeps it for later attempts.
+    async fn refused(&self, batch: SpooledBatch, status: u16, may_split: bool) -> Result<(), ForwardError> {
+        let now = self.clock.now();
+        let (base, before) = Refusal::of(&batch.id);
+        let first = before.as_ref().map_or(now, |refusal| refusal.first);
+        if may_split && let Some(halves) = halves(&batch, base, before) {
+            return Ok(self.store.replace_spooled(&batch.id, &halves).await?);
+        }
+        if now >= later(first, REFUSED_LIFE) {
+            self.counts.lost.inc_by(batch.sessions);
+            let (id, sessions) = (&batch.id, batch.sessions);
+            tracing::error!(
+                batch = id,
+                sessions,
+                status,
+                "sessions are lost: the other collector refused them for a day"
+            );
+            return Ok(self.store.replace_spooled(id, &[]).await?);
+        }
+        if before.is_none() {
+            tracing::error!(
+                batch = batch.id,
+                sessions = batch.sessions,
+                status,
+                "the other collector refuses sessions; they are kept and retried for a day. Its version may be older"
+            );
+        }
+        self.counts.refused.inc_by(batch.sessions);
+        let kept = SpooledBatch { id: Refusal { first, last: now }.mark(base), ..batch.clone() };
+        Ok(self.store.replace_spooled(&batch.id, &[kept]).await?)
     }
 
     /// Hands sessions over until `stop` is cancelled. After a failure it waits, for longer with each further one.
@@ -144,6 +202,43 @@ impl Forwarder {
             }
         })
     }
+}
+
+/// When a batch was refused. The identifier of the batch holds it, after [`REFUSED_MARK`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refusal {
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Refusal {
+    /// The identifier of a batch without the mark, and the refusal if the batch was refused before.
+    fn of(id: &str) -> (&str, Option<Self>) {
+        let Some((base, times)) = id.split_once(REFUSED_MARK) else { return (id, None) };
+        let time = |text: &str| Timestamp::from_second(text.parse().ok()?).ok();
+        let times = times.split_once('-').and_then(|(first, last)| Some((time(first)?, time(last)?)));
+        (base, times.map(|(first, last)| Self { first, last }))
+    }
+
+    fn mark(self, base: &str) -> String {
+        format!("{base}{REFUSED_MARK}{}-{}", self.first.as_second(), self.last.as_second())
+    }
+}
+
+/// The halves of a batch, with identifiers of their own; `None` for a single line.
+fn halves(batch: &SpooledBatch, base: &str, before: Option<Refusal>) -> Option<[SpooledBatch; 2]> {
+    let lines: Vec<&[u8]> = batch.body.split(|byte| *byte == b'\n').collect();
+    let (one, other) = lines.split_at(lines.len() / 2);
+    let dot = if base.contains('.') { "" } else { "." };
+    let half = |lines: &[&[u8]], letter: &str| {
+        let body = lines.join(&b'\n');
+        let sessions = parse(&body).map(|all| all.iter().map(|posted| posted.count).sum()).unwrap_or(0);
+        let base = format!("{base}{dot}{letter}");
+        // The halves of a batch that was refused before are due at once.
+        let refusal = before.map(|refusal| Refusal { last: Timestamp::UNIX_EPOCH, ..refusal });
+        SpooledBatch { id: refusal.map_or(base.clone(), |refusal| refusal.mark(&base)), body, sessions }
+    };
+    (!one.is_empty()).then(|| [half(one, "a"), half(other, "b")])
 }
 
 /// Makes batches with identifiers that no other batch has: a random word of this process, and a number.

@@ -18,6 +18,7 @@ use net::rate_limit::ConcurrencyLimit;
 use net::smtp::Mail;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Looks up report targets and delivers reports to them.
@@ -42,12 +43,35 @@ pub struct ReportDelivery {
     pub busy: DeliveryLimits,
 }
 
+/// The longest wait for a slot. A report that waits occupies memory that reports to other hosts may need.
+const SLOT_WAIT: Duration = Duration::from_secs(60);
+
 /// Limits on concurrent deliveries: [`REPORTS_PER_HOST`] per target host and [`REPORTS_AT_ONCE`] in total. Up to
-/// [`REPORTS_WAITING`] further deliveries wait for a host.
+/// [`REPORTS_WAITING`] further deliveries wait for a host, for at most [`SLOT_WAIT`].
 pub struct DeliveryLimits {
     hosts: ConcurrencyLimit<DomainName>,
     all: Arc<Semaphore>,
     waiting: Mutex<HashMap<DomainName, usize>>,
+    /// The longest wait for a slot.
+    pub(super) wait: Duration,
+}
+
+/// One delivery that waits for a host, until this is dropped.
+struct Waiting<'l> {
+    limits: &'l DeliveryLimits,
+    host: &'l DomainName,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.limits.waiting();
+        if let Some(here) = waiting.get_mut(self.host) {
+            *here -= 1;
+            if *here == 0 {
+                waiting.remove(self.host);
+            }
+        }
+    }
 }
 
 /// A permit for one delivery; dropping it releases the slot.
@@ -62,31 +86,30 @@ impl Default for DeliveryLimits {
             hosts: ConcurrencyLimit::new(REPORTS_PER_HOST),
             all: Arc::new(Semaphore::new(REPORTS_AT_ONCE)),
             waiting: Mutex::default(),
+            wait: SLOT_WAIT,
         }
     }
 }
 
 impl DeliveryLimits {
-    /// Waits for a slot at a host. Returns `None` at once if [`REPORTS_WAITING`] deliveries already wait for the host.
+    /// Waits for a slot at a host. Returns `None` at once if [`REPORTS_WAITING`] deliveries already wait for the host, and
+    /// after [`SLOT_WAIT`] if there is no slot by then.
     pub async fn acquire(&self, host: &DomainName) -> Option<DeliverySlot> {
-        {
+        let _waiting = {
             let mut waiting = self.waiting();
             let here = waiting.entry(host.clone()).or_default();
             if *here >= REPORTS_WAITING {
                 return None;
             }
             *here += 1;
-        }
-        let _of_host = self.hosts.take(host.clone()).await;
-        let _of_all = self.all.clone().acquire_owned().await.ok();
-        let mut waiting = self.waiting();
-        if let Some(here) = waiting.get_mut(host) {
-            *here -= 1;
-            if *here == 0 {
-                waiting.remove(host);
-            }
-        }
-        Some(DeliverySlot { _of_host, _of_all })
+            Waiting { limits: self, host }
+        };
+        let slot = async {
+            let _of_host = self.hosts.take(host.clone()).await;
+            let _of_all = self.all.clone().acquire_owned().await.ok();
+            DeliverySlot { _of_host, _of_all }
+        };
+        tokio::time::timeout(self.wait, slot).await.ok()
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<DomainName, usize>> {
@@ -259,7 +282,7 @@ mod tests {
         });
         assert_eq!(outcome.unwrap_err(), Undelivered::temporary("timed out after 600 seconds"));
         assert_eq!(started.elapsed(), formats::limits::REPORT_MAIL_TIME);
-        assert_eq!(at_other, (true, std::time::Duration::ZERO));
+        assert_eq!(at_other, (true, Duration::ZERO));
     }
 
     #[test]

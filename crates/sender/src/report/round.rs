@@ -11,7 +11,7 @@
 //!   |   +----- every target refused, or REPORT_LIFE has passed -----> given-up
 //!   |   |
 //!   +---+----- a target failed temporarily: retry with a growing delay
-//!       +----- a target is busy: the report stays due
+//!       +----- a target is busy: a short delay, behind the reports that were not tried
 //! ```
 //!
 //! `unwanted`, `sent` and `given-up` are final, except that an operator can queue the report again.
@@ -25,6 +25,12 @@ use store::outgoing::{DeliveryState, Outgoing, Reply};
 const FIRST_RETRY: SignedDuration = SignedDuration::from_mins(5);
 /// The maximum delay between two rounds.
 const MAX_RETRY: SignedDuration = SignedDuration::from_hours(4);
+
+/// The shortest delay of a report with a busy target.
+const BUSY_DELAY_SECS: i64 = 60;
+/// The span, after [`BUSY_DELAY_SECS`], over which reports with a busy target are spread by their row ids, so that they do
+/// not come back all at once.
+const BUSY_SPREAD_SECS: i64 = 120;
 
 /// The outcome of one round.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,11 +59,9 @@ pub(super) enum Transition {
         due: Timestamp,
         /// The time of the first round that did not settle the report.
         first_try: Timestamp,
-        /// The number of such rounds so far.
+        /// The number of such rounds so far, without those in which a target was busy.
         tries: u32,
     },
-    /// The report stays as it is and due.
-    StayDue,
 }
 
 /// The transition of a waiting report after a round at the time `now`.
@@ -68,19 +72,40 @@ pub(super) fn after(report: &Outgoing, round: &Round, now: Timestamp) -> Transit
         Round::Replies { targets, copies } => (targets, copies),
     };
     let has = |reply| replies.contains(&reply);
-    if has(None) || copies.contains(&None) {
-        Transition::StayDue
-    } else if has(Some(Reply::Accepted)) && copies.contains(&Some(Reply::Failed)) {
-        // The report has arrived, but a copy has not.
-        retry(report, now, DeliveryState::Sent)
-    } else if has(Some(Reply::Accepted)) {
-        // One acceptance is enough; the other targets have been tried once.
-        Transition::Settle(DeliveryState::Sent)
-    } else if has(Some(Reply::Failed)) {
-        retry(report, now, DeliveryState::GivenUp)
-    } else {
-        Transition::Settle(DeliveryState::GivenUp)
+    if has(None) {
+        return busy(report, now);
     }
+    if has(Some(Reply::Accepted)) {
+        // The report has arrived, and the other targets have been tried once. Only copies may be missing.
+        return match () {
+            () if copies.contains(&Some(Reply::Failed)) => retry(report, now, DeliveryState::Sent),
+            () if copies.contains(&None) && !is_over(report, now) => busy(report, now),
+            () => Transition::Settle(DeliveryState::Sent),
+        };
+    }
+    match has(Some(Reply::Failed)) {
+        true => retry(report, now, DeliveryState::GivenUp),
+        false => Transition::Settle(DeliveryState::GivenUp),
+    }
+}
+
+impl Round {
+    /// True if a target was busy, or the shutdown had begun.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Replies { targets, copies } if targets.iter().chain(copies).any(Option::is_none))
+    }
+}
+
+/// The report is postponed, so that it does not keep those from being tried that became due after it.
+fn busy(report: &Outgoing, now: Timestamp) -> Transition {
+    let delay = BUSY_DELAY_SECS + report.id.rem_euclid(BUSY_SPREAD_SECS);
+    let due = later(now, SignedDuration::from_secs(delay));
+    Transition::Retry { due, first_try: report.first_try.unwrap_or(now), tries: report.tries }
+}
+
+/// True at the end of [`REPORT_LIFE`].
+fn is_over(report: &Outgoing, now: Timestamp) -> bool {
+    report.first_try.is_some_and(|first| now >= later(first, REPORT_LIFE))
 }
 
 /// The last attempt is at the end of [`REPORT_LIFE`]; `at_end` is the state after it.
@@ -132,19 +157,26 @@ mod tests {
         assert_eq!(after(&waiting, &Round::LookUpFailed, at(0)), first);
         assert_eq!(of(&[accepted]), Transition::Settle(DeliveryState::Sent));
         assert_eq!(of(&[failed, accepted]), Transition::Settle(DeliveryState::Sent));
-        assert_eq!(of(&[accepted, None]), Transition::StayDue);
+        let postponed = busy(&waiting, at(0));
+        let Transition::Retry { due, tries: 0, .. } = postponed else { panic!("{postponed:?}") };
+        assert!(due > at(0), "behind what was not tried");
+        assert_eq!(of(&[accepted, None]), postponed);
         assert_eq!(of(&[refused, failed]), first);
-        assert_eq!(of(&[refused, None]), Transition::StayDue);
+        assert_eq!(of(&[refused, None]), postponed);
         assert_eq!(of(&[refused, refused]), Transition::Settle(DeliveryState::GivenUp));
         assert_eq!(of(&[]), Transition::Settle(DeliveryState::GivenUp));
         let sent = Transition::Settle(DeliveryState::Sent);
         assert_eq!(with_copies(&[accepted], &[failed], at(0)), first, "the copy is retried");
         assert_eq!(with_copies(&[accepted], &[refused], at(0)), sent);
-        assert_eq!(with_copies(&[accepted], &[None], at(0)), Transition::StayDue);
+        assert_eq!(with_copies(&[accepted], &[None], at(0)), postponed);
         let given_up = Transition::Settle(DeliveryState::GivenUp);
+        assert_eq!(with_copies(&[refused], &[None], at(0)), given_up, "a copy holds nothing up");
+        assert_eq!(with_copies(&[failed], &[None], at(0)), first);
         assert_eq!(with_copies(&[refused], &[accepted], at(0)), given_up, "a copy is no delivery");
         let late = report(3, Some(at(-24)));
         let round = Round::Replies { targets: vec![accepted], copies: vec![failed] };
+        assert_eq!(after(&late, &round, at(0)), sent);
+        let round = Round::Replies { targets: vec![accepted], copies: vec![None] };
         assert_eq!(after(&late, &round, at(0)), sent);
     }
 

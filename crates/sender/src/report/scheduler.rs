@@ -130,7 +130,7 @@ const OUTGOING_LIFETIME: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// The number of domains, or of due reports, in one batch.
 const BATCH_ROWS: u32 = 500;
 /// A target is not retried within this time after a failure, even if the report is due because of another target.
-const FAILURE_CACHE_TIME: SignedDuration = SignedDuration::from_mins(2);
+const FAILURE_CACHE_TIME: SignedDuration = SignedDuration::from_mins(4);
 /// The time that deliveries have to finish at the shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The delay before an acceptance is stored again after the store failed.
@@ -366,6 +366,11 @@ impl ReportScheduler {
     /// Tries to deliver a report to every target that has neither accepted nor refused it.
     async fn deliver(&self, report: Outgoing, now: Timestamp) -> Result<(), StoreError> {
         let (round, reason) = self.attempt(&report).await?;
+        if round.is_busy() && self.stop.is_cancelled() {
+            return Ok(());
+        }
+        // What was busy is postponed from now on: the wait for its host may have been long.
+        let now = if round.is_busy() { now.max(self.clock.now()) } else { now };
         self.record_round(report, &round, reason, now).await
     }
 
@@ -377,7 +382,6 @@ impl ReportScheduler {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         match round::after(&report, round, now) {
-            Transition::StayDue => Ok(()),
             Transition::Settle(state) => {
                 report.said = reason;
                 self.settle(report, state).await
@@ -409,7 +413,9 @@ impl ReportScheduler {
         // Where rules leave nothing but copies, these decide.
         let has_target = plan.targets.iter().any(|planned| !planned.is_copy);
         let mut reason = String::new();
-        for planned in &plan.targets {
+        // The report itself does not wait for a copy.
+        let (copied, real): (Vec<_>, Vec<_>) = plan.targets.iter().partition(|planned| planned.is_copy);
+        for planned in real.into_iter().chain(copied) {
             let reply = self.deliver_to(report, planned, &before, &mut reason).await?;
             if planned.is_copy && has_target { copies.push(reply) } else { targets.push(reply) }
         }
@@ -428,7 +434,7 @@ impl ReportScheduler {
         let target = &planned.target;
         let text = target.to_string();
         let known = before.iter().find(|known| known.target == text);
-        // A recent failure holds too, while the report stays due because another target is busy.
+        // A recent failure holds too, while the report comes back soon because another target is busy.
         let still_holds = |known: &&TargetState| {
             known.reply != Reply::Failed || self.clock.now() < later(known.at, FAILURE_CACHE_TIME)
         };

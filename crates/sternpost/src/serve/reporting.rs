@@ -190,7 +190,12 @@ fn forwarder(
     let (Some(url), Some(token_file)) = (&role.forward_to, &role.token_file) else { return Ok(None) };
     let to = Arc::new(RemoteCollector::new(url, token_file, world)?);
     tracing::info!(to = %url, "sessions are handed over to another machine");
-    Ok(Some(Arc::new(Forwarder { store: store.clone(), to, counts: Default::default() })))
+    Ok(Some(Arc::new(Forwarder {
+        store: store.clone(),
+        to,
+        clock: world.clock.clone(),
+        counts: Default::default(),
+    })))
 }
 
 /// Deletes old tallies daily. Needed only without `[reporter]`, which deletes them otherwise.

@@ -240,7 +240,10 @@ async fn read(body: Body) -> Result<Bytes, Refused> {
 fn not_stored(error: PostError) -> Refused {
     match error {
         PostError::Session { .. } => refused(StatusCode::BAD_REQUEST, error.to_string()),
-        PostError::Full => refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        // One of the two clocks is wrong, so a retry may succeed.
+        PostError::Full | PostError::Future { .. } => {
+            refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        }
         PostError::Store(error) => {
             tracing::error!("posted sessions can't be stored: {error}");
             refused(StatusCode::SERVICE_UNAVAILABLE, "the store fails; try again later")

@@ -116,6 +116,13 @@ const RELAY: &str = "exports.hook_mail = function (next, connection) { connectio
     exports.hook_rcpt = function (next, connection) { connection.relaying = true; next(OK) }\n";
 
 #[test]
+fn a_session_of_haraka_that_the_collector_refuses_costs_only_itself() {
+    let test = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/haraka/sternpost.test.js");
+    let run = std::process::Command::new("node").arg(test).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+}
+
+#[test]
 fn a_real_haraka_hands_its_sessions_over_by_the_plugin() {
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();

@@ -456,6 +456,37 @@ async fn a_copy_that_fails_does_not_send_the_report_again() {
 }
 
 #[tokio::test]
+async fn a_report_with_a_busy_host_is_sent_to_its_other_targets_and_moves_behind_what_was_not_tried() {
+    let rules = vec![rule("", None, &["https://copies.example/in"])];
+    let mut bench = Bench::with_rules(World::default(), rules).await;
+    Arc::get_mut(&mut bench.scheduler).unwrap().delivery.busy.wait = Duration::ZERO;
+    bench.world.statuses.lock().unwrap().insert("copies.example".into(), 200);
+    let mut held = Vec::new();
+    for host in ["copies.example", "shared.example"] {
+        for _ in 0..REPORTS_PER_HOST {
+            held.push(bench.scheduler.delivery.busy.acquire(&name(host)).await.unwrap());
+        }
+    }
+    bench.add_sessions("a.example", "mailto:r@a.example").await;
+    bench.add_sessions("b.example", "mailto:r@shared.example").await;
+    bench.run_until_morning().await;
+    assert_eq!(bench.mails(), 1);
+    for domain in ["a.example", "b.example"] {
+        let report = bench.report(domain).await;
+        assert_eq!((report.state, report.tries), (DeliveryState::Waiting, 0));
+        assert!(report.due > bench.clock.now(), "{domain} is due again at once");
+    }
+    assert_eq!(bench.scheduler.store.due_outgoing(bench.clock.now(), None, 9).await.unwrap(), []);
+    drop(held);
+    bench.clock.advance(180);
+    bench.scheduler.turn().await.unwrap();
+    for domain in ["a.example", "b.example"] {
+        assert_eq!(bench.report(domain).await.state, DeliveryState::Sent);
+    }
+    assert_eq!((bench.mails(), bench.world.posted.lock().unwrap().len()), (2, 2));
+}
+
+#[tokio::test]
 async fn a_partly_built_day_is_completed_and_no_report_is_sent_twice() {
     let bench = Bench::new().await;
     for domain in ["a.example", "b.example"] {

@@ -4,6 +4,7 @@
 use super::exim_log;
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
+use formats::exim_log::Transports;
 use formats::limits::POSTED_BYTES;
 use formats::posted::{Posted, parse};
 use operations::RolloutContext;
@@ -21,6 +22,12 @@ pub struct Options {
     /// Exim's main log, of which only new lines are read; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "files")]
     exim_log: Vec<PathBuf>,
+    /// A transport of Exim that sends to MX hosts; by default all but those named local…, …lmtp… and …smarthost…
+    #[arg(long, value_name = "NAME", requires = "exim_log")]
+    transport: Vec<String>,
+    /// A transport of Exim that does not send to MX hosts
+    #[arg(long, value_name = "NAME", requires = "exim_log")]
+    skip_transport: Vec<String>,
     /// Print the number of sessions as one line of JSON
     #[arg(long)]
     json: bool,
@@ -40,14 +47,18 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     for file in &options.files {
         sessions += one(&collector, file).await?;
     }
+    let rules = exim_log::Rules {
+        transports: Transports { taken: options.transport.clone(), skipped: options.skip_transport.clone() },
+        allow_private_addresses: context.config.allow_private_addresses,
+    };
     for file in &options.exim_log {
         let now = context.world.clock.now();
-        let read = exim_log::collect(&collector, &context.store, file, now).await?;
+        let read = exim_log::collect(&collector, &context.store, file, &rules, now).await?;
         sessions += read.sessions;
         late += read.late;
         if read.has_gap {
             tracing::error!(
-                "{}: the lines between the last run and the beginning of this file are gone; their sessions are not counted",
+                "{}: lines between the last run and the beginning of this file are gone, or compressed; their sessions are not counted",
                 file.display()
             );
         }
@@ -121,6 +132,7 @@ fn refused(file: &str, first: usize, error: PostError) -> Failure {
     match error {
         // Each line has one session, so the number of the session gives the line.
         PostError::Session { number, why } => bad(file, first + number - 1, &why, first),
+        PostError::Future { number, .. } => bad(file, first + number - 1, &error.to_string(), first),
         PostError::Store(error) => operations::store_failure(&error),
         full @ PostError::Full => Failure::new(
             format!("the sessions of {file} from line {first} on"),

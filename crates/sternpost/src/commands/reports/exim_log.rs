@@ -1,18 +1,23 @@
 //! `sternpost reports collect --exim-log`: reads sessions from Exim's main log. How far a file has been read is stored
-//! together with the counts, so a job that runs regularly counts each session once, also across rotations of the log.
+//! together with the counts, so a job that runs regularly counts each session once, also across rotations of the log
+//! (`rotation`). Standard input has no such place: each batch of it has an identifier made from its lines, so the same
+//! input counts once.
+
+mod rotation;
 
 use config::failure::Failure;
-use formats::exim_log::EximLog;
+use formats::exim_log::{EximLog, Transports};
 use formats::limits::EXIM_LINE_BYTES;
-use formats::posted::Posted;
+use formats::posted::{Posted, PostedSession};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use sender::collect::{Collector, PostError};
+use net::address::special;
+use rotation::{Rotated, head, inode, is_same, rotated};
+use sender::collect::{Collector, PostError, Taken};
 use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::path::Path;
 use store::Store;
 use store::handover::{CountSource, LogPlace};
 
@@ -20,10 +25,18 @@ use store::handover::{CountSource, LogPlace};
 const BATCH_ROWS: usize = 10_000;
 /// The bytes that are read in one transaction.
 const BATCH_BYTES: u64 = 16_777_216;
-/// The first bytes of a file, by which it is recognized.
-const HEAD_BYTES: u64 = 256;
-/// The files of a folder among which a rotated log is searched.
-const MAX_FILES: usize = 10_000;
+/// The bytes before the place of the last run that are read again, without counting their sessions: further recipients of
+/// these sessions follow them.
+const RECALLED_BYTES: u64 = 65_536;
+
+/// Which deliveries of Exim are sessions with MX hosts.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// The transports.
+    pub transports: Transports,
+    /// True if hosts with loopback, private and other special addresses are MX hosts.
+    pub allow_private_addresses: bool,
+}
 
 /// What was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,10 +54,13 @@ pub async fn collect(
     collector: &Collector,
     store: &Store,
     file: &Path,
+    rules: &Rules,
     now: Timestamp,
 ) -> Result<Summary, Failure> {
+    let log = EximLog::new(TimeZone::system()).with_transports(rules.transports.clone());
+    let is_public = !rules.allow_private_addresses;
     let mut reading =
-        Reading { collector, log: EximLog::new(TimeZone::system()), now, summary: Summary::default() };
+        Reading { collector, log, is_public, now, lines: Sha256::new(), summary: Summary::default() };
     if file == Path::new("-") {
         reading.lines(&mut BufReader::new(io::stdin()), None).await?;
         return Ok(reading.summary);
@@ -55,20 +71,16 @@ pub async fn collect(
     let mut place = store.log_place(&name).await.map_err(|error| operations::store_failure(&error))?;
     let current = File::open(&path).map_err(fail)?;
     let mut from = 0;
-    if let Some(known) = &place {
-        if is_same(&current, known).map_err(fail)? {
+    if let Some(known) = place.clone() {
+        if is_same(&current, &known).map_err(fail)? {
             from = known.read_to;
         } else {
-            match rotated(&path, known).map_err(fail)? {
-                Some(old) => {
-                    place = Some(
-                        reading
-                            .file(&name, old, place.clone(), known.read_to)
-                            .await
-                            .map_err(|e| e.or(file))?,
-                    )
-                }
-                None => reading.summary.has_gap = true,
+            let Rotated { files, has_gap } = rotated(&path, &current, &known).map_err(fail)?;
+            reading.summary.has_gap = has_gap;
+            let mut from = known.read_to;
+            for old in files {
+                place = Some(reading.file(&name, old, place, from).await.map_err(|error| error.or(file))?);
+                from = 0;
             }
         }
     }
@@ -108,7 +120,11 @@ impl From<io::Error> for Stopped {
 struct Reading<'c> {
     collector: &'c Collector,
     log: EximLog,
+    /// True if only hosts with public addresses are MX hosts.
+    is_public: bool,
     now: Timestamp,
+    /// The lines with sessions so far.
+    lines: Sha256,
     summary: Summary,
 }
 
@@ -130,10 +146,31 @@ impl Reading<'_> {
         from: u64,
     ) -> Result<LogPlace, Stopped> {
         let mut input = BufReader::new(file.try_clone()?);
+        self.recall(&mut input, from)?;
         input.seek(SeekFrom::Start(from))?;
         let mut part = Part { name: name.to_owned(), file, place, read_to: from };
         self.lines(&mut input, Some(&mut part)).await.map_err(Stopped::Failed)?;
         part.place.ok_or_else(|| Stopped::File(io::Error::other("nothing was stored")))
+    }
+
+    /// Reads the last lines before an offset again, so that the sessions in them are known.
+    fn recall(&mut self, input: &mut (impl BufRead + Seek), from: u64) -> io::Result<()> {
+        let mut at = from.saturating_sub(RECALLED_BYTES);
+        input.seek(SeekFrom::Start(at))?;
+        let mut line = Vec::new();
+        let mut is_whole = at == 0;
+        while at < from {
+            let length = next_line(input, &mut line)?;
+            if length == 0 {
+                break;
+            }
+            at += length;
+            if is_whole {
+                self.log.read(line.strip_suffix(b"\n").unwrap_or(&line));
+            }
+            is_whole = true;
+        }
+        Ok(())
     }
 
     /// Reads lines to the end of the input, and stores their sessions in batches.
@@ -148,7 +185,12 @@ impl Reading<'_> {
             if !is_over {
                 read += length;
                 let line = line.strip_suffix(b"\n").unwrap_or(&line);
-                batch.extend(self.log.read(line).map(|posted| self.not_later_than_now(posted)));
+                let posted = self.log.read(line).filter(|posted| self.is_taken(posted));
+                if posted.is_some() {
+                    self.lines.update(line);
+                    self.lines.update(b"\n");
+                }
+                batch.extend(posted.map(|posted| self.not_later_than_now(posted)));
             }
             if batch.len() >= BATCH_ROWS || read - stored >= BATCH_BYTES || is_over {
                 self.store(std::mem::take(&mut batch), part.as_deref_mut(), read - stored).await?;
@@ -160,6 +202,15 @@ impl Reading<'_> {
         }
     }
 
+    /// False for a delivery to a host with a special address, such as a mailbox server or a filter on this machine.
+    fn is_taken(&self, posted: &Posted) -> bool {
+        let ip = match &posted.session {
+            PostedSession::Observed(observed) => observed.ip,
+            PostedSession::Complete(_) => None,
+        };
+        !self.is_public || ip.is_none_or(|ip| special(ip).is_none())
+    }
+
     /// A time in the future comes from a clock that was set back, or from another time zone.
     fn not_later_than_now(&self, posted: Posted) -> Posted {
         Posted { at: posted.at.map(|at| at.min(self.now)), ..posted }
@@ -168,12 +219,22 @@ impl Reading<'_> {
     async fn store(&mut self, batch: Vec<Posted>, part: Option<&mut Part>, read: u64) -> Result<(), Failure> {
         let refused = |error: PostError| match error {
             PostError::Store(error) => operations::store_failure(&error),
-            other => {
-                Failure::new("sessions of the log can't be counted", other, "Run the command again later.")
-            }
+            other => Failure::new(
+                "sessions of the log can't be counted",
+                other,
+                "Run the command again later, with the same input: what was counted before is not counted again.",
+            ),
         };
         let Some(part) = part else {
-            self.summary.sessions += self.collector.post(batch).await.map_err(refused)?;
+            // The lines before belong to the identifier too, so equal batches of one input differ.
+            let id = format!("exim-log-{}", hex(&self.lines.clone().finalize()));
+            let source = CountSource::Batch { id, at: self.now };
+            let taken = match batch.is_empty() {
+                true => Taken::default(),
+                false => self.collector.post_once(batch, &source).await.map_err(refused)?,
+            };
+            self.summary.sessions += taken.sessions;
+            self.summary.late += taken.late;
             return Ok(());
         };
         let to =
@@ -225,145 +286,9 @@ fn next_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
     }
 }
 
-fn inode(file: &File) -> io::Result<String> {
-    let metadata = file.metadata()?;
-    Ok(format!("{}:{}", metadata.dev(), metadata.ino()))
-}
-
-/// The digest of the first bytes that have been read.
-fn head(file: &File, read_to: u64) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    let mut file = file.try_clone()?;
-    // The clone shares the position of the file, which a buffered reader has left behind.
-    let before = file.stream_position()?;
-    file.seek(SeekFrom::Start(0))?;
-    file.by_ref().take(read_to.min(HEAD_BYTES)).read_to_end(&mut bytes)?;
-    file.seek(SeekFrom::Start(before))?;
-    Ok(Sha256::digest(&bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// True if this file is the one of the place, with at least as many bytes as were read.
-fn is_same(file: &File, place: &LogPlace) -> io::Result<bool> {
-    Ok(inode(file)? == place.inode
-        && file.metadata()?.len() >= place.read_to
-        && head(file, place.read_to)? == place.head)
-}
-
-/// The file of a place under its new name, in the same folder.
-fn rotated(path: &Path, place: &LogPlace) -> io::Result<Option<File>> {
-    let Some(folder) = path.parent() else { return Ok(None) };
-    let others = std::fs::read_dir(folder)?.take(MAX_FILES).filter_map(Result::ok).map(|entry| entry.path());
-    let others: Vec<PathBuf> = others.filter(|other| other != path).collect();
-    for other in others {
-        let is_file = std::fs::metadata(&other).is_ok_and(|metadata| {
-            metadata.is_file() && format!("{}:{}", metadata.dev(), metadata.ino()) == place.inode
-        });
-        // A file that can't be opened is not the one that was read before.
-        if let Some(file) = is_file.then(|| File::open(&other).ok()).flatten()
-            && is_same(&file, place)?
-        {
-            return Ok(Some(file));
-        }
-    }
-    Ok(None)
+fn hex(digest: &[u8]) -> String {
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use formats::report::DateRange;
-    use net::clock::{Clock, ManualClock};
-    use std::io::Write;
-    use std::sync::Arc;
-
-    struct Place {
-        dir: tempfile::TempDir,
-        store: Store,
-        clock: Arc<ManualClock>,
-        collector: Arc<Collector>,
-    }
-
-    fn line(message: u32) -> String {
-        format!(
-            "2026-11-27 10:00:00 +0000 1xWw{:02}-0007Wr-1G => b@a.example R=r T=t H=mx.a.example [192.0.2.1] X=TLS1.3:c:256 CV=yes C=\"250\"\n",
-            message
-        )
-    }
-
-    impl Place {
-        async fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let store = Store::open(&dir.path().join("s.db")).await.unwrap();
-            let clock = Arc::new(ManualClock::new("2026-11-27T12:00:00Z".parse().unwrap()));
-            let collector = Collector::new(store.clone(), clock.clone());
-            Self { dir, store, clock, collector }
-        }
-
-        fn log(&self) -> PathBuf {
-            self.dir.path().join("mainlog")
-        }
-
-        fn append(&self, text: &str) {
-            let mut file = File::options().create(true).append(true).open(self.log()).unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-        }
-
-        async fn run(&self) -> Summary {
-            collect(&self.collector, &self.store, &self.log(), self.clock.now()).await.unwrap()
-        }
-
-        async fn counted(&self) -> u64 {
-            self.store.tally_sums(DateRange::utc_day(self.clock.now()).start).await.unwrap().0
-        }
-    }
-
-    #[tokio::test]
-    async fn each_session_counts_once_also_after_a_rotation() {
-        let place = Place::new().await;
-        place.append(&line(1));
-        assert_eq!((place.run().await.sessions, place.run().await.sessions), (1, 0));
-        // A line that is still being written counts when it is complete.
-        let (begin, end) = {
-            let two = line(2);
-            (two[..50].to_owned(), two[50..].to_owned())
-        };
-        place.append(&begin);
-        assert_eq!(place.run().await.sessions, 0);
-        place.append(&end);
-        assert_eq!(place.run().await.sessions, 1);
-        place.append(&line(3));
-        std::fs::rename(place.log(), place.dir.path().join("mainlog.1")).unwrap();
-        place.append(&line(4));
-        let summary = place.run().await;
-        assert_eq!((summary.sessions, summary.has_gap), (2, false));
-        assert_eq!((place.run().await.sessions, place.counted().await), (0, 4));
-    }
-
-    #[tokio::test]
-    async fn a_log_that_was_truncated_or_whose_old_part_is_gone_is_read_from_its_beginning() {
-        let place = Place::new().await;
-        place.append(&line(1));
-        place.append(&line(2));
-        place.run().await;
-        std::fs::write(place.log(), line(3)).unwrap();
-        let summary = place.run().await;
-        assert_eq!((summary.sessions, summary.has_gap, place.counted().await), (1, true, 3));
-        std::fs::remove_file(place.log()).unwrap();
-        place.append(&line(4));
-        place.append(&line(5));
-        assert_eq!((place.run().await.sessions, place.counted().await), (2, 5));
-    }
-
-    #[tokio::test]
-    async fn lines_of_a_closed_day_are_late_and_lines_of_any_length_are_bounded() {
-        let place = Place::new().await;
-        place.append(&format!("{}\n", "x".repeat(3 * EXIM_LINE_BYTES)));
-        place.append(&line(1));
-        assert_eq!(place.run().await.sessions, 1);
-        let day = DateRange::utc_day(place.clock.now()).start;
-        place.store.close_day(day, false).await.unwrap();
-        place.append(&line(2));
-        let summary = place.run().await;
-        assert_eq!((summary.sessions, summary.late, place.counted().await), (0, 1, 1));
-    }
-}
+mod tests;

@@ -93,6 +93,91 @@ async fn a_request_is_bounded_and_late_sessions_of_a_batch_are_counted_as_such()
     assert_eq!((status, &said["sessions"], &said["late"]), (200, &0.into(), &1.into()));
 }
 
+#[tokio::test]
+async fn a_time_in_the_future_is_refused_for_now_and_counts_for_today_in_a_batch() {
+    let machine = Machine::new(None).await;
+    let future = ONE.replace("{\"policy-domain", "{\"at\":\"2027-11-25T12:00:00Z\",\"policy-domain");
+    assert_eq!(machine.post(&[JSON], &future).await.0, 503);
+    let (status, said) = machine.post(&[JSON, ("idempotency-key", "b")], &future).await;
+    assert_eq!((status, &said["sessions"]), (200, &1.into()));
+    assert_eq!(machine.counted().await, (1, 0));
+}
+
+fn forwarder(store: &Store, to: Arc<dyn Handover>, clock: Arc<ManualClock>) -> Forwarder {
+    Forwarder { store: store.clone(), to, clock, counts: Default::default() }
+}
+
+/// An older collector that does not know something, until it is updated.
+struct Older {
+    machine: Machine,
+    unknown: Mutex<Option<&'static str>>,
+    posts: Mutex<usize>,
+}
+
+impl Handover for Older {
+    fn hand_over<'a>(&'a self, batch: &'a SpooledBatch) -> BoxFuture<'a, Result<u16, String>> {
+        Box::pin(async move {
+            *self.posts.lock().unwrap() += 1;
+            assert!(batch.id.len() <= BATCH_ID_BYTES, "{}", batch.id);
+            let body = String::from_utf8(batch.body.clone()).unwrap();
+            if self.unknown.lock().unwrap().is_some_and(|unknown| body.contains(unknown)) {
+                return Ok(400);
+            }
+            let id = format!("\"{}\"", batch.id);
+            Ok(self.machine.post(&[JSON, ("idempotency-key", id.as_str())], &body).await.0)
+        })
+    }
+}
+
+/// Spools sessions with 1000 domains for a collector that refuses those with `unknown` in them.
+async fn with_older(unknown: &'static str) -> (tempfile::TempDir, Arc<Older>, Forwarder) {
+    let (unknown, posts) = (Mutex::new(Some(unknown)), Mutex::new(0));
+    let to = Arc::new(Older { machine: Machine::new(None).await, unknown, posts });
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let collector = Collector::forwarding(store.clone(), to.machine.clock.clone()).unwrap();
+    let all: String = (0..1000).map(|n| ONE.replace("a.example", &format!("d{n}.example"))).collect();
+    collector.post(formats::posted::parse(all.as_bytes()).unwrap()).await.unwrap();
+    let forwarder = forwarder(&store, to.clone(), to.machine.clock.clone());
+    (dir, to, forwarder)
+}
+
+#[tokio::test]
+async fn a_refused_session_costs_only_itself_and_is_counted_when_the_other_machine_is_updated() {
+    let (_dir, to, forwarder) = with_older("\"d77.example\"").await;
+    forwarder.forward_all().await.unwrap();
+    assert_eq!(to.machine.counted().await, (999, 0));
+    assert_eq!(forwarder.store.spooled_sessions().await.unwrap(), 1);
+    let before = *to.posts.lock().unwrap();
+    forwarder.forward_all().await.unwrap();
+    assert_eq!(*to.posts.lock().unwrap(), before, "not retried at once");
+    *to.unknown.lock().unwrap() = None;
+    to.machine.clock.advance(600);
+    forwarder.forward_all().await.unwrap();
+    assert_eq!(to.machine.counted().await, (1000, 0));
+    assert_eq!(forwarder.store.spooled_sessions().await.unwrap(), 0);
+    assert_eq!(forwarder.counts.lost.get(), 0);
+}
+
+#[tokio::test]
+async fn sessions_that_are_all_refused_are_kept_for_a_day_with_few_requests() {
+    let (_dir, to, forwarder) = with_older("policy-domain").await;
+    forwarder.forward_all().await.unwrap();
+    assert!(*to.posts.lock().unwrap() < 100, "{}", to.posts.lock().unwrap());
+    assert_eq!(forwarder.store.spooled_sessions().await.unwrap(), 1000);
+    to.machine.clock.advance(11 * 3600);
+    *to.unknown.lock().unwrap() = None;
+    forwarder.forward_all().await.unwrap();
+    assert_eq!(to.machine.counted().await, (1000, 0));
+    let (_dir, to, forwarder) = with_older("\"d77.example\"").await;
+    for _ in 0..2 {
+        forwarder.forward_all().await.unwrap();
+        to.machine.clock.advance(24 * 3600);
+    }
+    forwarder.forward_all().await.unwrap();
+    assert_eq!((forwarder.counts.lost.get(), forwarder.store.spooled_sessions().await.unwrap()), (1, 0));
+}
+
 /// The way to another machine whose replies are lost, one by one, after it has taken the batch.
 struct Unreliable {
     machine: Machine,
@@ -142,7 +227,7 @@ async fn the_sessions_of_a_second_machine_are_counted_once_whatever_is_lost_on_t
         }
         collector.store().await.unwrap();
         collector.post(formats::posted::parse(ONE.as_bytes()).unwrap()).await.unwrap();
-        let forwarder = Forwarder { store: store.clone(), to: to.clone(), counts: Default::default() };
+        let forwarder = forwarder(&store, to.clone(), to.machine.clock.clone());
         attempts += u32::from(forwarder.forward_all().await.is_err());
         assert_eq!(
             store.tally_sums(DateRange::utc_day(to.machine.clock.now()).start).await.unwrap(),
