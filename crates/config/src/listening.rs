@@ -4,7 +4,6 @@
 use crate::config::Config;
 use crate::failure::Failure;
 use sender::serve::listen::Address;
-use std::net::IpAddr;
 
 /// An address that a role listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,26 +72,20 @@ impl Config {
         found
     }
 
-    /// Public roles that listen on all IPv6 addresses and on no IPv4 address: an IPv6 socket does not accept IPv4.
-    pub fn without_ipv4(&self) -> Vec<Listening> {
-        const PUBLIC: [&str; 4] = ["host.listen", "host.http", "inbox.smtp", "dashboard.listen"];
+    /// The addresses `[::]:port` that accept IPv6 only, since another key has an IPv4 address with that port, and whose own key
+    /// has none: clients with IPv4 alone can't use that service. Each with the address that takes the port of IPv4.
+    pub fn without_ipv4(&self) -> Vec<(Listening, Listening)> {
         let all = self.listening();
-        let is_v4 = |key: &str| {
-            all.iter().any(|other| {
-                other.key == key && matches!(&other.address, Address::Tcp(tcp) if is_ipv4(tcp.ip()))
-            })
+        let taker = |one: &Listening| {
+            let takes = |other: &&Listening| one.address.leaves_ipv4_to([&other.address]);
+            let takers: Vec<&Listening> = all.iter().filter(takes).collect();
+            match takers.iter().any(|other| other.key == one.key) {
+                true => None,
+                false => takers.first().map(|other| (one.clone(), (*other).clone())),
+            }
         };
-        let is_alone = |one: &&Listening| {
-            PUBLIC.contains(&one.key)
-                && matches!(&one.address, Address::Tcp(tcp) if tcp.is_ipv6() && tcp.ip().is_unspecified())
-                && !is_v4(one.key)
-        };
-        all.iter().filter(is_alone).cloned().collect()
+        all.iter().filter_map(taker).collect()
     }
-}
-
-fn is_ipv4(ip: IpAddr) -> bool {
-    ip.to_canonical().is_ipv4()
 }
 
 #[cfg(test)]
@@ -148,14 +141,20 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_listener_without_an_ipv4_one_is_found() {
-        let keys = |listen: &str| {
-            let config = Config::parse(&format!("[host]\nlisten = [{listen}]\n"), None).unwrap();
-            config.without_ipv4().iter().map(|one| one.address.to_string()).collect::<Vec<_>>()
+    fn an_ipv6_listener_whose_port_of_ipv4_another_role_takes_is_found() {
+        let found = |listen: &str, metrics: &str| {
+            let text = format!("[host]\nlisten = [{listen}]\n[metrics]\nlisten = \"{metrics}\"\n");
+            let found = Config::parse(&text, None).unwrap().without_ipv4();
+            found.iter().map(|(one, by)| format!("{} {}", one.address, by.key)).collect::<Vec<_>>()
         };
-        assert_eq!(keys("\"[::]:443\""), ["[::]:443"]);
-        assert!(keys("\"[::]:443\", \"0.0.0.0:443\"").is_empty());
-        assert!(keys("\"[::1]:443\"").is_empty());
-        assert!(keys("\"systemd\"").is_empty());
+        assert_eq!(found("\"[::]:443\"", "127.0.0.1:443"), ["[::]:443 metrics.listen"]);
+        for (listen, metrics) in [
+            ("\"[::]:443\"", "127.0.0.1:444"),
+            ("\"[::]:443\", \"192.0.2.1:443\"", "127.0.0.1:443"),
+            ("\"[::1]:443\"", "127.0.0.1:443"),
+            ("\"systemd\"", "127.0.0.1:443"),
+        ] {
+            assert_eq!(found(listen, metrics), [] as [&str; 0], "{listen}");
+        }
     }
 }

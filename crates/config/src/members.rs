@@ -85,16 +85,14 @@ fn one<T: DeserializeOwned>(
     }
 }
 
-/// Removes a member from a table or from a table in it. Returns whether it was there.
+/// Removes the member whose name is at `span` from a table or from a table in it. Returns whether it was there. The position
+/// must be that of the name itself: a table around it can be a known member with the same name.
 fn remove(value: &mut DeValue<'_>, name: &str, span: &Range<usize>) -> bool {
     match value {
         DeValue::Table(table) => {
             let before = table.len();
-            let overlaps = |other: Range<usize>| other.start <= span.end && span.start <= other.end;
-            let stays = |key: &Spanned<Cow<'_, str>>, value: &Spanned<DeValue<'_>>| {
-                key.get_ref() != name || !(overlaps(key.span()) || overlaps(value.span()))
-            };
-            *table = std::mem::take(table).into_iter().filter(|(key, value)| stays(key, value)).collect();
+            let stays = |key: &Spanned<Cow<'_, str>>| key.get_ref() != name || key.span() != *span;
+            *table = std::mem::take(table).into_iter().filter(|(key, _)| stays(key)).collect();
             table.len() < before || table.iter_mut().any(|(_, value)| remove(value.get_mut(), name, span))
         }
         DeValue::Array(items) => items.iter_mut().any(|item| remove(item.get_mut(), name, span)),
@@ -161,6 +159,7 @@ fn listed(words: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::Config;
+    use proptest::strategy::Strategy as _;
 
     fn config(text: &str) -> Result<Config, String> {
         Config::parse(text, Some("s.toml".into())).map_err(|failure| failure.to_string())
@@ -244,6 +243,65 @@ mod tests {
         ] {
             let error = config(text).unwrap_err();
             assert!(error.contains(what) && error.lines().count() <= 2, "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_member_is_removed_and_not_the_known_table_of_the_same_name_around_it() {
+        let text = "[[domain]]\nname = \"a.example\"\nmax_age = { testing = 60, max_age = 3 }\n";
+        let config = config(text).unwrap();
+        assert_eq!(
+            config.warnings,
+            ["line 3: max_age in [[domain]] is not known to this release and is ignored"]
+        );
+        assert_eq!(config.domains[0].max_age.testing, 60);
+    }
+
+    /// How the table `max_age` is written.
+    #[derive(Debug, Clone, Copy)]
+    enum Written {
+        Inline,
+        Dotted,
+        Header,
+    }
+
+    fn text_of(written: Written, outer: &[&str], inner: &[&str]) -> String {
+        let value = |name: &&str| match *name {
+            "name" => "name = \"a.example\"".to_owned(),
+            "mode" => "mode = \"testing\"".to_owned(),
+            "mx" => "mx = [\"mx.a.example\"]".to_owned(),
+            "repair" => "repair = true".to_owned(),
+            other => format!("{other} = 61"),
+        };
+        let inner: Vec<String> = inner.iter().map(value).collect();
+        let mut lines: Vec<String> = outer.iter().map(value).collect();
+        match written {
+            Written::Inline => lines.insert(0, format!("max_age = {{ {} }}", inner.join(", "))),
+            Written::Dotted => lines.extend(inner.iter().map(|member| format!("max_age.{member}"))),
+            Written::Header => lines.extend(["[domain.max_age]".to_owned()].into_iter().chain(inner)),
+        }
+        format!("[[domain]]\n{}\n", lines.join("\n"))
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn unknown_members_change_nothing_wherever_they_are_and_whatever_their_names(
+            written in proptest::sample::select(vec![Written::Inline, Written::Dotted, Written::Header]),
+            outer in proptest::sample::subsequence(vec!["before", "weekdays", "repair", "testing", "mx", "name", "enforce", "mode"], 0..=8).prop_shuffle(),
+            inner in proptest::sample::subsequence(vec!["mx", "testing", "max_age", "before", "name", "enforce", "repair", "weekdays", "mode"], 1..=9).prop_shuffle(),
+        ) {
+            let known_outer = ["name", "mode", "mx", "repair"];
+            let known_inner = ["testing", "enforce", "before"];
+            let outer: Vec<&'static str> = ["name"].into_iter().chain(outer.into_iter().filter(|name| *name != "name")).collect();
+            let only = |names: &[&'static str], known: &[&str]| {
+                names.iter().copied().filter(|name| known.contains(name)).collect::<Vec<_>>()
+            };
+            let (plain_outer, plain_inner) = (only(&outer, &known_outer), only(&inner, &known_inner));
+            let unknown = outer.len() + inner.len() - plain_outer.len() - plain_inner.len();
+            let with = config(&text_of(written, &outer, &inner)).unwrap();
+            let without = config(&text_of(written, &plain_outer, &plain_inner)).unwrap();
+            proptest::prop_assert_eq!(&with.domains, &without.domains);
+            proptest::prop_assert_eq!((with.warnings.len(), without.warnings.len()), (unknown, 0));
         }
     }
 }

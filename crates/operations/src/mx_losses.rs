@@ -6,6 +6,7 @@ use config::failure::Failure;
 use formats::{DomainName, MxPattern};
 use receiver::domain::DomainSpec;
 use receiver::rollout::RolloutState;
+use receiver::rollout::desired::DesiredState;
 use receiver::rollout::guard::Guard;
 
 /// What was found out about the MX hosts.
@@ -27,28 +28,54 @@ pub async fn mx_losses(
     spec: &DomainSpec,
     rollout: &RolloutState,
 ) -> Result<MxLosses, Failure> {
-    let applier = context.applier(spec)?;
-    let guard = Guard {
-        dns: applier.dns.clone(),
-        policies: applier.policies.clone(),
-        mail: context.world.mail.clone(),
-        clock: context.world.clock.clone(),
-    };
-    let fail = |error: net::dns::DnsError| {
-        Failure::new(
-            format!("{} can't be probed", spec.name),
-            error,
-            "Without its MX hosts, nobody can say whether enforcement loses mail. Check the network, then run it again.",
-        )
-    };
-    let (_, probed) = guard.look(&context.wanted(spec), rollout).await.map_err(fail)?;
-    let patterns = rollout.newest().map(|newest| newest.mx.clone()).unwrap_or_default();
-    let new = probed.iter().map(|probed| &probed.name).filter(|name| !rollout.mx.contains(name));
-    let all = rollout.mx.iter().chain(new).map(|host| {
-        let probe = probed.iter().find(|probed| probed.name == *host);
-        (host, probe.map(|probed| probed.proof.as_ref().map(|_| ()).map_err(Clone::clone)))
-    });
-    Ok(losses(&patterns, all))
+    MxProber::new(context, spec)?.losses(rollout).await
+}
+
+/// Probes the MX hosts of a domain without the context that it was made from, so that others can use that meanwhile.
+pub struct MxProber {
+    guard: Guard,
+    wanted: DesiredState,
+}
+
+impl MxProber {
+    /// Creates a prober for a domain.
+    ///
+    /// # Errors
+    ///
+    /// If the settings for publishing its records are not valid.
+    pub fn new(context: &RolloutContext, spec: &DomainSpec) -> Result<Self, Failure> {
+        let applier = context.applier(spec)?;
+        let guard = Guard {
+            dns: applier.dns.clone(),
+            policies: applier.policies.clone(),
+            mail: context.world.mail.clone(),
+            clock: context.world.clock.clone(),
+        };
+        Ok(Self { guard, wanted: context.wanted(spec) })
+    }
+
+    /// Probes the hosts one after the other, without a limit of the whole time.
+    ///
+    /// # Errors
+    ///
+    /// If DNS fails, so that the MX hosts are not known.
+    pub async fn losses(&self, rollout: &RolloutState) -> Result<MxLosses, Failure> {
+        let fail = |error: net::dns::DnsError| {
+            Failure::new(
+                format!("{} can't be probed", self.wanted.domain),
+                error,
+                "Without its MX hosts, nobody can say whether enforcement loses mail. Check the network, then run it again.",
+            )
+        };
+        let (_, probed) = self.guard.look(&self.wanted, rollout).await.map_err(fail)?;
+        let patterns = rollout.newest().map(|newest| newest.mx.clone()).unwrap_or_default();
+        let new = probed.iter().map(|probed| &probed.name).filter(|name| !rollout.mx.contains(name));
+        let all = rollout.mx.iter().chain(new).map(|host| {
+            let probe = probed.iter().find(|probed| probed.name == *host);
+            (host, probe.map(|probed| probed.proof.as_ref().map(|_| ()).map_err(Clone::clone)))
+        });
+        Ok(losses(&patterns, all))
+    }
 }
 
 fn losses<'h>(

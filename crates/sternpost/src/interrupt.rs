@@ -1,7 +1,11 @@
 //! SIGINT (Ctrl-C), SIGTERM and SIGHUP for commands that run long and have something to give back, such as a lease.
+//!
+//! A signal that is ignored when the program starts stays ignored: `nohup` ignores SIGHUP so that the program outlives its
+//! terminal, and a shell script ignores SIGINT for what it runs with `&`.
 
 use config::failure::{Exit, Failure};
-use tokio::signal::unix::{SignalKind, signal};
+use std::io;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A token that the first of these signals cancels. The command then ends by itself; a second signal ends it at once.
@@ -11,17 +15,20 @@ use tokio_util::sync::CancellationToken;
 /// If the handlers can't be installed.
 pub fn interruption() -> Result<CancellationToken, Failure> {
     let fail = |error| Failure::new("can't install signal handlers", error, "");
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(fail)?;
+    // If /proc is not mounted, no signal is taken as ignored.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let handler = |kind| handler(kind, &status).map_err(fail);
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut hangup = handler(SignalKind::hangup())?;
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
+                () = received(&mut interrupt) => {}
+                () = received(&mut terminate) => {}
+                () = received(&mut hangup) => {}
             }
             if cancelled.is_cancelled() {
                 std::process::exit(Exit::Interrupted as i32);
@@ -30,4 +37,48 @@ pub fn interruption() -> Result<CancellationToken, Failure> {
         }
     });
     Ok(token)
+}
+
+/// Handles a signal; `None` if the process ignores it.
+fn handler(kind: SignalKind, status: &str) -> io::Result<Option<Signal>> {
+    match is_ignored(kind, status) {
+        true => Ok(None),
+        false => signal(kind).map(Some),
+    }
+}
+
+/// Waits for the signal; forever if it is ignored.
+async fn received(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// True if the signal is in the mask `SigIgn` of `/proc/self/status` (proc_pid_status(5)): in hexadecimal, the lowest bit for
+/// signal 1.
+fn is_ignored(kind: SignalKind, status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u128::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let bit = u32::try_from(kind.as_raw_value() - 1).unwrap_or(u32::MAX);
+    mask.checked_shr(bit).unwrap_or(0) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        let ignored = |status: &str| {
+            [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()]
+                .map(|kind| is_ignored(kind, status))
+        };
+        assert_eq!(ignored("SigBlk:\t0000000000000003\nSigIgn:\t0000000000001001\n"), [true, false, false]);
+        assert_eq!(ignored("SigIgn:\t0000000000000006\nSigCgt:\tffffffffffffffff\n"), [false, true, false]);
+        assert_eq!(ignored("SigIgn:\tffffffffffffffff\n"), [true; 3]);
+        for unreadable in ["", "SigIgn:\t0000000000000000\n", "SigIgn:\tx\n"] {
+            assert_eq!(ignored(unreadable), [false; 3], "{unreadable}");
+        }
+    }
 }

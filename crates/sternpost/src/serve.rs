@@ -222,7 +222,7 @@ fn socket_file(config: &Config) -> SocketFileOptions {
     config.answers.as_ref().map(|role| role.socket_file).unwrap_or_default()
 }
 
-/// Logs ignored keys and files with secrets that all users can read.
+/// Logs ignored keys, files with secrets that all users can read, and services without IPv4.
 fn report_doubts(config: &Config) {
     for ignored in &config.warnings {
         tracing::warn!("{ignored}");
@@ -233,6 +233,15 @@ fn report_doubts(config: &Config) {
             file = %exposed.file.display(),
             mode = format!("{:04o}", exposed.mode),
             "every user of this machine can read or change this file with a secret; run chmod o-rwx"
+        );
+    }
+    for (one, by) in config.without_ipv4() {
+        tracing::warn!(
+            key = one.key,
+            address = %one.address,
+            "this address accepts IPv6 only, since {} has {}",
+            by.key,
+            by.address
         );
     }
 }

@@ -54,15 +54,22 @@ impl Scene {
 
     /// Starts `apply`, and returns once it waits for the operator.
     fn waiting(&self) -> Child {
+        self.started(&mut self.command(&["apply"]))
+    }
+
+    /// Like [`Self::waiting`], from a shell that ignores these signals.
+    fn waiting_without(&self, signals: &str) -> Child {
+        let mut shell = Command::new("sh");
+        shell.current_dir(self.dir.path()).args(["-c", "trap '' $0; exec \"$@\"", signals]);
+        // The shell splits `$0` into words.
+        self.started(shell.args([env!("CARGO_BIN_EXE_sternpost"), "apply"]))
+    }
+
+    fn started(&self, command: &mut Command) -> Child {
         let out = self.dir.path().join("printed");
         let file = std::fs::File::create(&out).unwrap();
-        let child = self
-            .command(&["apply"])
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
+        let child =
+            command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         let begun = Instant::now();
         while !self.printed().contains("not yet") {
             assert!(begun.elapsed() < Duration::from_secs(60), "{}", self.printed());
@@ -113,6 +120,24 @@ fn an_interrupted_apply_gives_the_domain_back_at_once_and_says_that_it_resumes()
         }
         scene.applies(&[]);
     }
+}
+
+#[test]
+fn signals_that_are_ignored_at_the_start_stay_ignored() {
+    let scene = Scene::new();
+    let mut child = scene.waiting_without("HUP INT");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    let ignored = u64::from_str_radix(ignored, 16).unwrap();
+    // Signals 1 and 2.
+    assert_eq!(ignored & 0b11, 0b11, "{status}");
+    for name in ["HUP", "INT", "HUP", "INT"] {
+        signal(&child, name);
+    }
+    assert!(child.try_wait().unwrap().is_none(), "{}", scene.printed());
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(scene.printed().matches("interrupted.").count(), 1, "{}", scene.printed());
 }
 
 #[test]

@@ -323,6 +323,39 @@ fn documented(mark: &str) -> String {
 }
 
 #[test]
+fn a_reload_gives_the_port_of_ipv4_to_another_address_and_back() {
+    let place = Place::new();
+    let port = place.lines.port();
+    let all = format!("\"[::]:{port}\"");
+    let configure = |listed: &str| place.configure(&format!("lines = [{listed}]"), "");
+    configure(&all);
+    let running = place.start();
+    let mut kept = TcpStream::connect(place.lines).unwrap();
+    let steps =
+        [format!("{all}, \"127.0.0.1:{port}\""), all.clone(), format!("\"127.0.0.1:{port}\""), all.clone()];
+    for (at, listed) in steps.iter().enumerate() {
+        let asked = line(&mut TcpStream::connect(place.lines).unwrap(), "sternpost.invalid");
+        assert_eq!(asked, "secure sternpost.invalid", "{listed}");
+        if at < 3 {
+            assert_eq!(line(&mut kept, "sternpost.invalid"), asked, "the connection stays");
+        }
+        configure(listed);
+        signal(&running, "-HUP");
+        place.until("the reload", || place.log().matches("configuration reloaded").count() == at + 1);
+        assert_eq!(TcpStream::connect(("::1", port)).is_ok(), listed.contains(&all), "{listed}");
+    }
+    // A reload that fails changes nothing.
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    configure(&format!("{all}, \"127.0.0.1:{port}\", \"{}\"", holder.local_addr().unwrap()));
+    signal(&running, "-HUP");
+    place.until("the failure", || place.log().contains("reload failed"));
+    for client in ["127.0.0.1", "::1"] {
+        let mut stream = TcpStream::connect((client, port)).unwrap();
+        assert_eq!(line(&mut stream, "sternpost.invalid"), "secure sternpost.invalid");
+    }
+}
+
+#[test]
 fn the_name_of_the_map_selects_documented_settings_and_a_reload_changes_them() {
     let place = Place::new();
     let maps = documented("toml maps").replace("*.partner.example", "good-enforce.test");

@@ -3,20 +3,24 @@
 //! recorded in the journal with the operator's name.
 
 use crate::auth::{invite as create_invitation, verify_csrf};
-use crate::layout::{Answer, ErrorPage, redirect_with_notice};
+use crate::layout::{Answer, ErrorPage, Frame, Section, html, redirect_with_notice};
 use crate::other_pages::settings_page;
 use crate::state::Dashboard;
 use crate::visitor::{CsrfForm, Role, Visitor};
+use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
+use formats::Mode;
 use operations::RolloutContext;
+use operations::mx_losses::{MxLosses, MxProber};
 use operations::promotion::{allow, count_again, excuse_cause, hold_back};
 use operations::report_removal::drop_reports;
 use receiver::domain::DomainSpec;
 use receiver::rollout::gate::Cause;
 use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Duration;
 use store::reports::QuarantineSelection;
 use tokio::sync::RwLockWriteGuard;
 
@@ -61,21 +65,134 @@ async fn open_domain<'d>(
     Ok((context, spec))
 }
 
+/// The approval of enforcement, with a reason if it is against the evidence.
+#[derive(Deserialize)]
+pub struct ApproveForm {
+    word: String,
+    #[serde(default)]
+    reason: String,
+    /// What the operator accepts ([`Risk::token`]); empty in the form of the domain's page.
+    #[serde(default)]
+    accepted: String,
+}
+
+/// The limit of the time for probing all MX hosts of a domain while a browser waits.
+const PROBE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What may be lost if the policy is enforced now.
+#[derive(Debug, PartialEq, Eq)]
+enum Risk {
+    /// The hosts that senders would not deliver to, with the reasons, and those that can't be reached from here.
+    Hosts(MxLosses),
+    /// Nothing is known: the probes took longer than [`PROBE_LIMIT`].
+    Unknown,
+}
+
+impl Risk {
+    /// What a form must contain to accept the risk: a space between the names of the hosts.
+    fn token(&self) -> String {
+        match self {
+            Self::Hosts(found) => {
+                found.hosts.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>().join(" ")
+            }
+            Self::Unknown => "unknown".to_owned(),
+        }
+    }
+
+    /// True if `accepted` contains every host that would lose mail, or that nothing is known.
+    fn is_accepted(&self, accepted: &str) -> bool {
+        let token = self.token();
+        token
+            .split(' ')
+            .filter(|part| !part.is_empty())
+            .all(|part| accepted.split(' ').any(|one| one == part))
+    }
+}
+
+/// The page that asks for a second confirmation.
+#[derive(Template)]
+#[template(path = "losses.html")]
+struct LossesPage {
+    frame: Frame,
+    name: String,
+    reason: String,
+    losses: MxLosses,
+    is_unknown: bool,
+    accepted: String,
+}
+
+/// Probes the MX hosts, as `promote --force` does. `None` for a domain that is not in testing, which `allow` refuses.
+async fn risk(
+    dashboard: &Dashboard,
+    visitor: &Visitor,
+    word: &str,
+    name: &str,
+) -> Result<Option<Risk>, ErrorPage> {
+    verify_csrf(visitor, word)?;
+    let (prober, rollout) = {
+        let context = dashboard.context().await?;
+        let spec = context.find(&operations::world::domain(name)?)?;
+        (MxProber::new(&context, &spec)?, context.rollout(&spec.name).await?)
+    };
+    if rollout.mode.is_none_or(|known| known.mode != Mode::Testing) {
+        return Ok(None);
+    }
+    Ok(Some(match tokio::time::timeout(PROBE_LIMIT, prober.losses(&rollout)).await {
+        Ok(found) => Risk::Hosts(found?),
+        Err(_) => Risk::Unknown,
+    }))
+}
+
+/// Approves enforcement. Against the evidence, the MX hosts are probed first, and a host that would lose mail needs a second
+/// form that accepts that.
 pub async fn approve(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
     Path(name): Path<String>,
-    Form(form): Form<Reason>,
+    Form(form): Form<ApproveForm>,
 ) -> Answer {
-    let (mut context, spec) = open_domain(&dashboard, &visitor, &form.word, &name).await?;
     let reason = Some(form.reason.trim()).filter(|reason| !reason.is_empty());
+    let mut unreached = String::new();
+    if let Some(reason) = reason {
+        required_reason(reason)?;
+        let risk = risk(&dashboard, &visitor, &form.word, &name).await?;
+        match risk {
+            Some(risk) if !risk.is_accepted(&form.accepted) => {
+                return losses_page(&visitor, &name, reason, risk);
+            }
+            Some(Risk::Hosts(found)) => {
+                for host in found.unreached {
+                    unreached +=
+                        &format!("\n{host} can't be reached from here, so its certificate was not verified.");
+                }
+            }
+            Some(Risk::Unknown) | None => {}
+        }
+    }
+    let (mut context, spec) = open_domain(&dashboard, &visitor, &form.word, &name).await?;
     match allow(&mut context, &spec, &visitor.name, reason).await? {
-        Ok(said) => Ok(redirect_with_notice(&format!("/domains/{}", spec.name), &said)),
+        Ok(said) => Ok(redirect_with_notice(&format!("/domains/{}", spec.name), &(said + &unreached))),
         Err(refusal) => Err(ErrorPage::new(
             StatusCode::CONFLICT,
             format!("{} is not promoted: {}", spec.name, refusal.why),
         )),
     }
+}
+
+fn losses_page(visitor: &Visitor, name: &str, reason: &str, risk: Risk) -> Answer {
+    let mut response = html(&LossesPage {
+        frame: Frame::new(format!("{name} is not promoted"), Section::Domains, visitor),
+        name: name.to_owned(),
+        reason: reason.to_owned(),
+        accepted: risk.token(),
+        is_unknown: risk == Risk::Unknown,
+        losses: match risk {
+            Risk::Hosts(found) => found,
+            Risk::Unknown => MxLosses::default(),
+        },
+    })?;
+    *response.status_mut() = StatusCode::CONFLICT;
+    Ok(response)
 }
 
 pub async fn hold(
@@ -232,3 +349,6 @@ pub async fn remove(
     tracing::info!(by = visitor.name, name = form.name, "user removed from the dashboard");
     Ok(redirect_with_notice("/settings", &said))
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,6 +57,17 @@ impl Address {
         }
     }
 
+    /// True if a socket at this address must not accept IPv4: the address is all IPv6 addresses, and `others` has an IPv4
+    /// address with its port, which could not be bound beside a socket of both families.
+    pub fn leaves_ipv4_to<'a>(&self, others: impl IntoIterator<Item = &'a Self>) -> bool {
+        let Self::Tcp(own) = self else { return false };
+        let is_beside = |other: &Self| match other {
+            Self::Tcp(other) => other.port() == own.port() && unmapped(*other).is_ipv4(),
+            _ => false,
+        };
+        own.is_ipv6() && own.ip().is_unspecified() && own.port() != 0 && others.into_iter().any(is_beside)
+    }
+
     /// True if other hosts may reach the address: TCP outside the loopback network.
     pub fn is_exposed(&self) -> bool {
         matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
@@ -104,10 +115,21 @@ pub struct SocketFileOptions {
 
 impl Listener {
     /// Binds an address. The folder of a Unix socket must exist. A dead socket is replaced; any other file at the path
-    /// is an error. [`Address::Systemd`] is always an error.
+    /// is an error. [`Address::Systemd`] is always an error. A socket at all IPv6 addresses accepts IPv4 too, unless the
+    /// default of the system (net.ipv6.bindv6only) says otherwise.
     pub async fn bind(address: &Address, options: SocketFileOptions) -> io::Result<Self> {
+        Self::bind_beside(address, options, &[]).await
+    }
+
+    /// Like [`Self::bind`], for an address among `others`, all addresses that the program listens on: a socket at all IPv6
+    /// addresses leaves IPv4 to those with its port ([`Address::leaves_ipv4_to`]).
+    pub async fn bind_beside(
+        address: &Address,
+        options: SocketFileOptions,
+        others: &[Address],
+    ) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => Ok(Self::Tcp(bind_tcp(*address)?)),
+            Address::Tcp(tcp) => Ok(Self::Tcp(bind_tcp(*tcp, address.leaves_ipv4_to(others))?)),
             Address::Unix(path) => {
                 clear(path).await?;
                 let listener = UnixListener::bind(path)?;
@@ -135,18 +157,17 @@ impl Listener {
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// Binds a TCP socket. An IPv6 socket gets IPv6 connections only (IPV6_V6ONLY), whatever the default of the system is:
-/// `[::]:443` would else take the port of IPv4 too, and `0.0.0.0:443` beside it could not be bound.
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds a TCP socket. If `is_ipv6_only`, it accepts IPv6 only (IPV6_V6ONLY): `[::]:443` would else take the port of IPv4
+/// too, and `0.0.0.0:443` beside it could not be bound.
+fn bind_tcp(address: SocketAddr, is_ipv6_only: bool) -> io::Result<TcpListener> {
     let address = unmapped(address);
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            setsockopt(&socket, Ipv6V6Only, &true)?;
-            socket
-        }
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
+    if is_ipv6_only {
+        setsockopt(&socket, Ipv6V6Only, &true)?;
+    }
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -271,7 +292,8 @@ async fn accept(listener: &Listener) -> io::Result<Accepted> {
     Ok(match listener {
         Listener::Tcp(listener) => {
             let (stream, from) = listener.accept().await?;
-            Accepted::Tcp(stream, from)
+            // An IPv6 socket shows an IPv4 client as an IPv4-mapped address.
+            Accepted::Tcp(stream, unmapped(from))
         }
         Listener::Unix(listener, _) => Accepted::Unix(listener.accept().await?.0),
     })
@@ -293,29 +315,87 @@ mod tests {
         assert!(!Address::parse("127.0.0.9:1").unwrap().is_exposed());
     }
 
-    #[tokio::test]
-    async fn both_families_listen_on_one_port() {
-        let bind = async |text: &str| {
-            Listener::bind(&Address::parse(text).unwrap(), SocketFileOptions::default()).await
-        };
-        // The port has to be free in both families; another program may take it in between.
-        for _ in 0..20 {
-            let Listener::Tcp(v6) = bind("[::]:0").await.unwrap() else { panic!() };
-            let port = v6.local_addr().unwrap().port();
-            match bind(&format!("0.0.0.0:{port}")).await {
-                Ok(_) => {
-                    let through_v4 = std::net::TcpStream::connect(("127.0.0.1", port));
-                    assert!(through_v4.is_ok(), "{through_v4:?}");
-                    let twice = bind(&format!("[::1]:{port}")).await.unwrap_err();
-                    assert_eq!(twice.kind(), io::ErrorKind::AddrInUse);
-                    let mapped = bind(&format!("[::ffff:127.0.0.1]:{port}")).await.unwrap_err();
-                    assert_eq!(mapped.kind(), io::ErrorKind::AddrInUse);
-                    return;
-                }
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::AddrInUse),
-            }
+    /// Binds addresses with `port` in the place of `PORT`, each beside the others.
+    async fn bind_all(texts: &[&str], port: u16) -> io::Result<Vec<Listener>> {
+        let all: Vec<Address> = texts
+            .iter()
+            .map(|text| Address::parse(&text.replace("PORT", &port.to_string())).unwrap())
+            .collect();
+        let mut bound = Vec::new();
+        for address in &all {
+            bound.push(Listener::bind_beside(address, SocketFileOptions::default(), &all).await?);
         }
-        panic!("an IPv6 listener excludes IPv4 from its port");
+        Ok(bound)
+    }
+
+    /// Does `test` in a new network namespace, whose ports are all free and whose settings are the kernel's defaults;
+    /// without the right to create one, in this one.
+    fn on_a_stock_network(test: impl AsyncFnOnce(u16) + Send + 'static) {
+        let isolated = std::thread::spawn(|| {
+            use std::net::{Ipv4Addr, Ipv6Addr};
+            let is_new = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).is_ok()
+                && std::process::Command::new("ip")
+                    .args(["link", "set", "lo", "up"])
+                    .status()
+                    .is_ok_and(|s| s.success());
+            let port = match is_new {
+                true => 8461,
+                false => {
+                    let v6 = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+                    let port = v6.local_addr().unwrap().port();
+                    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+                    port
+                }
+            };
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test(port));
+        });
+        isolated.join().unwrap();
+    }
+
+    #[test]
+    fn all_ipv6_addresses_alone_serve_ipv4_too() {
+        on_a_stock_network(async |port| {
+            let others: [&[&str]; 3] =
+                [&["[::]:PORT"], &["[::]:PORT", "127.0.0.1:1024"], &["[::]:PORT", "127.0.0.1:0"]];
+            for texts in others {
+                let _bound = bind_all(texts, port).await.unwrap();
+                for client in ["127.0.0.1", "::1"] {
+                    let connected = std::net::TcpStream::connect((client, port));
+                    assert!(connected.is_ok(), "{texts:?} {client}: {connected:?}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn a_client_with_ipv4_has_an_ipv4_address_at_a_socket_of_both_families() {
+        on_a_stock_network(async |port| {
+            let bound = bind_all(&["[::]:PORT"], port).await.unwrap();
+            let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let Accepted::Tcp(_, from) = accept(&bound[0]).await.unwrap() else { panic!() };
+            assert_eq!(from, client.local_addr().unwrap());
+        });
+    }
+
+    #[test]
+    fn all_ipv6_addresses_leave_ipv4_to_an_address_with_the_same_port() {
+        on_a_stock_network(async |port| {
+            for texts in [
+                ["[::]:PORT", "0.0.0.0:PORT"],
+                ["0.0.0.0:PORT", "[::]:PORT"],
+                ["[::]:PORT", "127.0.0.1:PORT"],
+                ["[::]:PORT", "[::ffff:127.0.0.1]:PORT"],
+            ] {
+                let bound = bind_all(&texts, port).await.unwrap_or_else(|error| panic!("{texts:?}: {error}"));
+                for client in ["127.0.0.1", "::1"] {
+                    let connected = std::net::TcpStream::connect((client, port));
+                    assert!(connected.is_ok(), "{texts:?} {client}: {connected:?}");
+                }
+                let twice = bind_all(&["[::1]:PORT"], port).await.unwrap_err();
+                assert_eq!(twice.kind(), io::ErrorKind::AddrInUse);
+                drop(bound);
+            }
+        });
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 
 /// The service on a socket.
 #[derive(Clone)]
@@ -114,7 +115,20 @@ impl Role {
 /// The open sockets.
 pub struct Listeners {
     shutdown: Shutdown,
-    open: HashMap<(Address, Discriminant<Role>), Shutdown>,
+    open: HashMap<Key, Open>,
+}
+
+/// An address, and what is served there.
+type Key = (Address, Discriminant<Role>);
+
+/// An open address.
+struct Open {
+    role: Role,
+    shutdown: Shutdown,
+    /// True if a socket at all IPv6 addresses leaves IPv4 to another one.
+    is_ipv6_only: bool,
+    /// The tasks that accept connections, one for each socket; each owns its socket.
+    accepting: Vec<JoinHandle<()>>,
 }
 
 /// The file mode of the control socket.
@@ -127,16 +141,98 @@ impl Listeners {
 
     /// Opens the sockets in `wanted` that are not open, then closes those that are not in `wanted`. If one can't be
     /// opened, nothing is changed.
+    ///
+    /// A socket at all IPv6 addresses serves IPv4 or leaves it to others, which can't be changed while it is bound. If that
+    /// changes, the socket is closed first and opened again; its connections stay.
     pub async fn set(&mut self, wanted: &[(Address, Role)], file: SocketFileOptions) -> Result<(), Failure> {
+        let all: Vec<Address> = wanted.iter().map(|(address, _)| address.clone()).collect();
+        let closed = self.close_in_the_way(wanted, &all).await;
+        let bound = match self.bind_new(wanted, &all, file).await {
+            Ok(bound) => bound,
+            Err(failure) => {
+                self.reopen(closed, file).await;
+                return Err(failure);
+            }
+        };
+        for (address, role, listeners) in bound {
+            let key = key(address, role);
+            let before = closed.iter().find(|(of, _)| *of == key);
+            let shutdown = before.map_or_else(|| self.shutdown.child(), |(_, open)| open.shutdown.clone());
+            self.start(listeners, address, role, shutdown, address.leaves_ipv4_to(&all));
+        }
+        let is_wanted = |open: &Key| wanted.iter().any(|(address, role)| key(address, role) == *open);
+        let end = |open: &Key, shutdown: &Shutdown| {
+            tracing::info!(address = %open.0, "socket closed");
+            shutdown.token.cancel();
+        };
+        self.open.retain(|open, Open { shutdown, .. }| {
+            let stays = is_wanted(open);
+            if !stays {
+                end(open, shutdown);
+            }
+            stays
+        });
+        closed.iter().filter(|(key, _)| !is_wanted(key)).for_each(|(key, open)| end(key, &open.shutdown));
+        Ok(())
+    }
+
+    /// Closes the open sockets that keep those in `wanted` from being bound: those that are to accept other address families
+    /// than now, and those that are no longer wanted. Their connections stay.
+    async fn close_in_the_way(&mut self, wanted: &[(Address, Role)], all: &[Address]) -> Vec<(Key, Open)> {
+        let wanted: Vec<(Key, bool)> =
+            wanted.iter().map(|(address, role)| (key(address, role), address.leaves_ipv4_to(all))).collect();
+        let is_new = |(key, is_ipv6_only): &&(Key, bool)| {
+            self.open.get(key).is_none_or(|open| open.is_ipv6_only != *is_ipv6_only)
+        };
+        let new: Vec<&(Key, bool)> = wanted.iter().filter(is_new).collect();
+        let is_in_the_way = |key: &Key, open: &Open| match wanted.iter().any(|(wanted, _)| wanted == key) {
+            true => new.iter().any(|(new, _)| new == key),
+            false => {
+                let this = (&key.0, open.is_ipv6_only);
+                new.iter().any(|((address, _), is_ipv6_only)| excludes(this, (address, *is_ipv6_only)))
+            }
+        };
+        let closed: Vec<(Key, Open)> = self.open.extract_if(|key, open| is_in_the_way(key, open)).collect();
+        for task in closed.iter().flat_map(|(_, open)| &open.accepting) {
+            task.abort();
+            // A task that has ended has dropped its socket.
+            while !task.is_finished() {
+                tokio::task::yield_now().await;
+            }
+        }
+        closed
+    }
+
+    /// Opens the sockets again that [`Self::close_in_the_way`] closed, as they were.
+    async fn reopen(&mut self, closed: Vec<(Key, Open)>, file: SocketFileOptions) {
+        let before: Vec<Address> = self
+            .open
+            .keys()
+            .chain(closed.iter().map(|(key, _)| key))
+            .map(|(address, _)| address.clone())
+            .collect();
+        for ((address, _), open) in closed {
+            match bind(&address, options(&open.role, file), &before).await {
+                Ok(listeners) => {
+                    self.start(listeners, &address, &open.role, open.shutdown, open.is_ipv6_only);
+                }
+                Err(error) => tracing::error!(%address, "the socket can't be opened again: {error}"),
+            }
+        }
+    }
+
+    /// Binds the addresses in `wanted` that are not open, beside `all`.
+    async fn bind_new<'w>(
+        &self,
+        wanted: &'w [(Address, Role)],
+        all: &[Address],
+        file: SocketFileOptions,
+    ) -> Result<Vec<(&'w Address, &'w Role, Vec<Listener>)>, Failure> {
         let mut bound = Vec::new();
         for (address, role) in
             wanted.iter().filter(|(address, role)| !self.open.contains_key(&key(address, role)))
         {
-            let options = match role {
-                Role::Control(_) => SocketFileOptions { mode: Some(OWNER_ONLY_MODE), owner: None },
-                _ => file,
-            };
-            let listeners = bind(address, options).await.map_err(|error| {
+            let listeners = bind(address, options(role, file), all).await.map_err(|error| {
                 Failure::usage(
                     format!("{} can't listen at {address}", role.word()),
                     error,
@@ -145,25 +241,31 @@ impl Listeners {
             })?;
             bound.push((address, role, listeners));
         }
-        for (address, role, listeners) in bound {
-            let shutdown = self.shutdown.child();
-            self.open.insert(key(address, role), shutdown.clone());
-            for listener in listeners {
-                self.start(listener, address, role, &shutdown);
-            }
-        }
-        self.open.retain(|open, shutdown| {
-            let stays = wanted.iter().any(|(address, role)| key(address, role) == *open);
-            if !stays {
-                tracing::info!(address = %open.0, "socket closed");
-                shutdown.token.cancel();
-            }
-            stays
-        });
-        Ok(())
+        Ok(bound)
     }
 
-    fn start(&self, listener: Listener, address: &Address, role: &Role, shutdown: &Shutdown) {
+    /// Serves the role on the sockets of an address.
+    fn start(
+        &mut self,
+        listeners: Vec<Listener>,
+        address: &Address,
+        role: &Role,
+        shutdown: Shutdown,
+        is_ipv6_only: bool,
+    ) {
+        let accepting =
+            listeners.into_iter().map(|listener| self.accept(listener, address, role, &shutdown)).collect();
+        let open = Open { role: role.clone(), shutdown, is_ipv6_only, accepting };
+        self.open.insert(key(address, role), open);
+    }
+
+    fn accept(
+        &self,
+        listener: Listener,
+        address: &Address,
+        role: &Role,
+        shutdown: &Shutdown,
+    ) -> JoinHandle<()> {
         let (role, shutdown) = (role.clone(), shutdown.clone());
         tracing::info!(address = listener.shown(), role = role.word(), "listening");
         if address.is_exposed() && !role.is_public() {
@@ -174,18 +276,33 @@ impl Listeners {
             Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.is_public() && !role.is_behind_proxy());
         self.shutdown.tasks.spawn(async move {
             run_with(listener, role.service(), shutdown, each).await;
-        });
+        })
     }
 }
 
-fn key(address: &Address, role: &Role) -> (Address, Discriminant<Role>) {
+fn key(address: &Address, role: &Role) -> Key {
     (address.clone(), discriminant(role))
 }
 
-async fn bind(address: &Address, options: SocketFileOptions) -> io::Result<Vec<Listener>> {
+/// The mode and owner of a role's Unix socket.
+fn options(role: &Role, file: SocketFileOptions) -> SocketFileOptions {
+    match role {
+        Role::Control(_) => SocketFileOptions { mode: Some(OWNER_ONLY_MODE), owner: None },
+        _ => file,
+    }
+}
+
+/// Whether only one of two addresses can be bound, each with whether its socket accepts IPv6 only.
+fn excludes(one: (&Address, bool), other: (&Address, bool)) -> bool {
+    let takes_ipv4 =
+        |(all, is_ipv6_only): (&Address, bool), ipv4: &Address| !is_ipv6_only && all.leaves_ipv4_to([ipv4]);
+    one.0.collides(other.0) || takes_ipv4(one, other.0) || takes_ipv4(other, one.0)
+}
+
+async fn bind(address: &Address, options: SocketFileOptions, all: &[Address]) -> io::Result<Vec<Listener>> {
     match address {
         Address::Systemd => from_systemd(),
-        other => Ok(vec![Listener::bind(other, options).await?]),
+        other => Ok(vec![Listener::bind_beside(other, options, all).await?]),
     }
 }
 

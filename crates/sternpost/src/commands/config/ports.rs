@@ -7,11 +7,11 @@ use std::path::Path;
 const LISTEN: &str = "0A";
 
 /// The ID and name of a process whose listening socket keeps `address` from being bound; `None` if there is none, or if it
-/// belongs to a user whose processes this one may not see.
-pub fn user_of(address: SocketAddr) -> Option<(u32, String)> {
+/// belongs to a user whose processes this one may not see. `is_ipv6_only` says that `[::]` is not to accept IPv4.
+pub fn user_of(address: SocketAddr, is_ipv6_only: bool) -> Option<(u32, String)> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let lines: String = tables.iter().filter_map(|table| std::fs::read_to_string(table).ok()).collect();
-    let inode = lines.lines().filter_map(listener).find(|(at, _)| excludes(*at, address))?.1;
+    let inode = lines.lines().filter_map(listener).find(|(at, _)| excludes(*at, address, is_ipv6_only))?.1;
     process_with(&format!("socket:[{inode}]"))
 }
 
@@ -38,11 +38,14 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Whether a socket that listens at `at` keeps `wanted` from being bound. An IPv6 socket at all addresses may have IPv4 too.
-fn excludes(at: SocketAddr, wanted: SocketAddr) -> bool {
+/// Whether a socket that listens at `at` keeps `wanted` from being bound. A socket at all IPv6 addresses may have IPv4 too.
+fn excludes(at: SocketAddr, wanted: SocketAddr, is_ipv6_only: bool) -> bool {
     let (one, other) = (at.ip().to_canonical(), wanted.ip().to_canonical());
-    let is_same = one == other || other.is_unspecified() && one.is_ipv4() == other.is_ipv4();
-    at.port() == wanted.port() && (is_same || one.is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
+    let covers = |all: IpAddr, ip: IpAddr, with_ipv4: bool| {
+        all.is_unspecified() && (all.is_ipv4() == ip.is_ipv4() || all.is_ipv6() && with_ipv4)
+    };
+    at.port() == wanted.port()
+        && (one == other || covers(one, other, true) || covers(other, one, !is_ipv6_only))
 }
 
 /// The process that has this socket open.
@@ -69,20 +72,26 @@ mod tests {
         for place in ["127.0.0.1:0", "[::1]:0"] {
             let listener = std::net::TcpListener::bind(place).unwrap();
             let address = listener.local_addr().unwrap();
-            assert_eq!(user_of(address).unwrap().0, std::process::id());
+            assert_eq!(user_of(address, false).unwrap().0, std::process::id());
             let anywhere = match address {
                 SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())),
                 SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port())),
             };
-            assert_eq!(user_of(anywhere).unwrap().0, std::process::id());
+            assert_eq!(user_of(anywhere, false).unwrap().0, std::process::id());
             drop(listener);
-            assert_eq!(user_of(address), None);
+            assert_eq!(user_of(address, false), None);
         }
     }
 
     #[test]
     fn a_listener_excludes_the_addresses_that_it_covers() {
-        let excludes = |at: &str, wanted: &str| excludes(at.parse().unwrap(), wanted.parse().unwrap());
+        let with = |at: &str, wanted: &str, is_ipv6_only: bool| {
+            excludes(at.parse().unwrap(), wanted.parse().unwrap(), is_ipv6_only)
+        };
+        let excludes = |at: &str, wanted: &str| with(at, wanted, true);
+        for at in ["0.0.0.0:25", "127.0.0.1:25"] {
+            assert!(with(at, "[::]:25", false) && !with(at, "[::1]:25", false), "{at}");
+        }
         assert!(excludes("0.0.0.0:25", "127.0.0.1:25") && excludes("127.0.0.1:25", "0.0.0.0:25"));
         assert!(excludes("[::]:25", "0.0.0.0:25") && excludes("[::]:25", "[::1]:25"));
         assert!(!excludes("0.0.0.0:25", "[::]:25") && !excludes("127.0.0.1:25", "127.0.0.2:25"));

@@ -57,9 +57,11 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
         let (what, why, remedy) = failure.parts();
         Problem::error(format!("{what}: {why}"), remedy)
     }));
-    for one in config.listening().iter().filter(|_| is_free_of_collisions) {
+    let listening = config.listening();
+    let addresses: Vec<Address> = listening.iter().map(|one| one.address.clone()).collect();
+    for one in listening.iter().filter(|_| is_free_of_collisions) {
         found.extend(match &one.address {
-            Address::Tcp(_) => of_port(one.key, &one.address).await,
+            Address::Tcp(_) => of_port(one.key, &one.address, &addresses).await,
             Address::Unix(path) => of_folder(one.key, path),
             Address::Systemd => None,
         });
@@ -74,18 +76,12 @@ fn of_text(config: &Config) -> Vec<Problem> {
     let mut found: Vec<Problem> =
         config.warnings.iter().map(|what| Problem::warning(what.clone(), newer)).collect();
     found.extend(exposed_secrets(config));
-    found.extend(config.without_ipv4().iter().map(|one| {
-        let port = match &one.address {
-            Address::Tcp(tcp) => tcp.port(),
-            _ => 0,
-        };
-        Problem::warning(
-            format!(
-                "{} has {} and no IPv4 address, so clients with IPv4 alone can't connect",
-                one.key, one.address
-            ),
-            format!("Add \"0.0.0.0:{port}\"."),
-        )
+    found.extend(config.without_ipv4().iter().map(|(one, by)| {
+        let what = format!(
+            "{}: {} accepts IPv6 only, since {} has {}; clients with IPv4 alone can't connect",
+            one.key, one.address, by.key, by.address
+        );
+        Problem::warning(what, "Give one of them another port, or add an IPv4 address.")
     }));
     found
 }
@@ -103,11 +99,13 @@ pub fn exposed_secrets(config: &Config) -> Vec<Problem> {
     config.exposed_secrets().iter().map(shown).collect()
 }
 
-async fn of_port(key: &str, address: &Address) -> Option<Problem> {
-    let error = Listener::bind(address, SocketFileOptions::default()).await.err()?;
+/// The problem of a TCP address, which is bound as `serve` binds it beside `all`.
+async fn of_port(key: &str, address: &Address, all: &[Address]) -> Option<Problem> {
+    let bound = Listener::bind_beside(address, SocketFileOptions::default(), all).await;
+    let error = bound.err()?;
     let Address::Tcp(tcp) = address else { return None };
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRINUSE) => in_use(key, address, user_of(*tcp)),
+        Some(Errno::EADDRINUSE) => in_use(key, address, user_of(*tcp, address.leaves_ipv4_to(all))),
         Some(Errno::EACCES) => Some(Problem::warning(
             format!("{key}: this user may not listen on {address}"),
             "Ports below 1024 need root or CAP_NET_BIND_SERVICE. Under systemd, use a socket unit, or add to the service\n  AmbientCapabilities=CAP_NET_BIND_SERVICE",
@@ -213,9 +211,22 @@ mod tests {
                 "Warning admin.token_file: every user of this machine can read {} (mode 0644)",
                 token.display()
             ),
-            "Warning inbox.smtp has [::]:0 and no IPv4 address, so clients with IPv4 alone can't connect"
-                .to_owned(),
         ];
         assert_eq!(problems, expected);
+    }
+
+    #[tokio::test]
+    async fn all_ipv6_addresses_alone_are_in_use_if_another_program_has_the_port_of_ipv4() {
+        let dir = tempfile::tempdir().unwrap();
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = holder.local_addr().unwrap().port();
+        let alone = found(&format!("[host]\nlisten = [\"[::]:{port}\"]\n"), dir.path()).await;
+        let expected = format!("host.listen: [::]:{port} is in use by");
+        assert!(alone.len() == 1 && alone[0].contains(&expected), "{alone:?}");
+        let text = format!("[host]\nlisten = [\"[::]:{port}\"]\n[metrics]\nlisten = \"127.0.0.2:{port}\"\n");
+        let expected = format!(
+            "Warning host.listen: [::]:{port} accepts IPv6 only, since metrics.listen has 127.0.0.2:{port}; clients with IPv4 alone can't connect"
+        );
+        assert_eq!(found(&text, dir.path()).await, [expected]);
     }
 }
