@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 9] = [
+const SQLITE: [File; 10] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -21,11 +21,15 @@ const SQLITE: [File; 9] = [
     (7, "notices", include_str!("../migrations/sqlite/0007_notices.sql")),
     (8, "shared pages", include_str!("../migrations/sqlite/0008_shared_pages.sql")),
     (9, "counters", include_str!("../migrations/sqlite/0009_counters.sql")),
+    (11, "evidence", include_str!("../migrations/sqlite/0011_evidence.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 1] = [(9, "first", include_str!("../migrations/postgres/0009_first.sql"))];
+const POSTGRES: [File; 2] = [
+    (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
+    (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
+];
 
 /// Returns the migrator for SQLite.
 pub(crate) fn sqlite() -> Migrator {
@@ -122,7 +126,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 9] = [
+    const DIGESTS: [&str; 10] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -132,5 +136,6 @@ mod tests {
         "8ce08b89b557",
         "1f43e856372c",
         "98f31dbe0cb8",
+        "8273e3d12a8e",
     ];
 }

@@ -24,6 +24,9 @@ pub enum SignatureState {
         signer: DomainName,
         /// False when the key's record is not meant for TLS reports (REC-02).
         key_is_for_reports: bool,
+        /// False if the headers that say which domain the report is about are not signed: the subject, and
+        /// `TLS-Report-Domain` if the mail has it (RFC 8460 §5.3).
+        signs_domain: bool,
     },
     /// The submitter's organization has not signed the message.
     Missing,
@@ -127,8 +130,10 @@ fn state_for(
         let mut signatures = signatures
             .filter(|one| one.header.d == *domain && one.header.domain_key() == *name)
             .take(MAX_SIGNATURES);
-        if signatures.any(|header| verifies(message, header, key, text, now)) {
-            return SignatureState::Verified { signer, key_is_for_reports: is_for_reports(text) };
+        if let Some(valid) = signatures.find(|header| verifies(message, header, key, text, now)) {
+            let (key_is_for_reports, signs_domain) =
+                (is_for_reports(text), signs_domain(message, &valid.header));
+            return SignatureState::Verified { signer, key_is_for_reports, signs_domain };
         }
     }
     state
@@ -163,6 +168,18 @@ fn verifies(
     let unsigned = without_signature(header.value);
     let mut signed = message.signed_headers(&signature.h, header.name, &unsigned);
     key.p.verify(&mut signed, &signature.b, signature.ch, signature.a).is_ok()
+}
+
+/// True if the signature covers the header that says which domain the report is about. A second header of that name, which
+/// no signature needs to cover, could say something else.
+fn signs_domain(message: &AuthenticatedMessage<'_>, signature: &Signature) -> bool {
+    let count = |wanted: &str| {
+        let is_named =
+            |(name, _): &&(&[u8], &[u8])| name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes());
+        message.headers.iter().filter(is_named).count()
+    };
+    let wanted = if count("tls-report-domain") > 0 { "tls-report-domain" } else { "subject" };
+    count(wanted) == 1 && signature.h.iter().any(|name| name.trim().eq_ignore_ascii_case(wanted))
 }
 
 /// True unless `i=` names an agent outside of the signing domain, or below it where the key's `t=s` forbids that

@@ -1,3 +1,5 @@
+mod domain;
+
 use super::*;
 use formats::report::pack;
 use mail_auth::common::crypto::Ed25519Key;
@@ -188,7 +190,8 @@ async fn rec_02_the_state_of_the_key_is_shown() {
         )
         .await;
         let signer = DomainName::parse("big.example").unwrap();
-        assert_eq!(state, SignatureState::Verified { signer, key_is_for_reports: expected });
+        let signs_domain = true;
+        assert_eq!(state, SignatureState::Verified { signer, key_is_for_reports: expected, signs_domain });
     }
 }
 
