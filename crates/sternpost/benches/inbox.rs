@@ -185,6 +185,7 @@ async fn fill(file: &Path, reports: usize) {
             submitter: sender.to_owned(),
             signer: Some(sender.to_owned()),
             trust: Trust::Verified,
+            about: None,
             arrival: Arrival::Smtp,
             received_at: now,
             report: Report::read(json.as_bytes()).unwrap().report,

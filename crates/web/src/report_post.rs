@@ -1,14 +1,16 @@
 //! Receives TLS reports by HTTPS POST (RFC 8460 §3, `rua=https:`) and passes them to the inbox. The path ends in a
-//! secret of this store, so that only senders that read the `_smtp._tls` record can post. A 2xx status is sent only
-//! after the report is stored durably (REC-03).
+//! secret of this store, so that only senders that read the `_smtp._tls` record can post. A domain may have an address of
+//! its own, with its name after the secret: the report is then about that domain, which a report of DANE results or without
+//! a policy does not say itself. A 2xx status is sent only after the report is stored durably (REC-03).
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use config::failure::Failure;
 use config::{Config, InboxConfig};
+use formats::DomainName;
 use formats::limits::{INBOX_MESSAGE_TIME, REPORT_PACKED_BYTES};
 use http_body_util::BodyExt;
 use net::memory_budget::Reservation;
@@ -29,7 +31,10 @@ pub async fn router(config: &InboxConfig, store: &Store, world: &World) -> Resul
     let Some(place) = &config.http else { return Ok(None) };
     let path = format!("{place}/{}", secret(store).await?);
     let inbox = Arc::new(inbox(config, store, world, Arrival::Https));
-    Ok(Some(Router::new().route(&path, post(receive)).with_state(inbox)))
+    let of_domain = format!("{path}/{{domain}}");
+    Ok(Some(
+        Router::new().route(&path, post(receive)).route(&of_domain, post(receive_about)).with_state(inbox),
+    ))
 }
 
 /// The secret part of the path, created at the first call.
@@ -38,7 +43,7 @@ async fn secret(store: &Store) -> Result<String, Failure> {
     store.secret("reports", &token).await.map_err(|error| store_failure(&error))
 }
 
-/// The full URL for the `rua` of domains.
+/// The full URL for the `rua` of domains. A domain's own URL has its name after it: `URL/example.org`.
 ///
 /// # Errors
 ///
@@ -62,6 +67,18 @@ const TRY_LATER: Reply =
     (StatusCode::SERVICE_UNAVAILABLE, "too many reports are being received, try again later\n");
 
 async fn receive(State(inbox): State<Arc<Inbox>>, body: Body) -> Reply {
+    receive_from(&inbox, body, None).await
+}
+
+/// Receives a report at the address of a domain.
+async fn receive_about(State(inbox): State<Arc<Inbox>>, Path(domain): Path<String>, body: Body) -> Reply {
+    match DomainName::parse(&domain) {
+        Ok(domain) => receive_from(&inbox, body, Some(domain)).await,
+        Err(_) => (StatusCode::NOT_FOUND, "the address does not end in a domain name\n"),
+    }
+}
+
+async fn receive_from(inbox: &Inbox, body: Body, domain: Option<DomainName>) -> Reply {
     let mut memory = receive_buffers().reservation();
     let body = tokio::time::timeout(INBOX_MESSAGE_TIME, read_body(body, &mut memory)).await;
     let bytes = match body.unwrap_or(Err((StatusCode::REQUEST_TIMEOUT, "the request took too long\n"))) {
@@ -69,7 +86,7 @@ async fn receive(State(inbox): State<Arc<Inbox>>, body: Body) -> Reply {
         Ok(bytes) => bytes,
         Err(reply) => return reply,
     };
-    match inbox.accept_file(bytes, "").await {
+    match inbox.accept_posted(bytes, domain).await {
         Ok(outcome) => {
             tracing::info!(?outcome, "reports received over HTTPS");
             let is_new = outcome.reports.iter().any(|report| report.kept == KeepOutcome::New);

@@ -65,7 +65,9 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
             let context = RolloutContext::open(named).await?;
             let url = web::address(&context).await?;
             context.store.close().await;
-            say(&format!("{url}\n\nIn a domain's configuration:\n  rua = [\"{url}\"]"));
+            say(&format!(
+                "{url}\n\nIn a domain's configuration, with its name at the end:\n  rua = [\"{url}/example.org\"]"
+            ));
             Ok(Exit::Fine)
         }
         Command::Quarantine(command) => quarantine::run(command, named).await,
