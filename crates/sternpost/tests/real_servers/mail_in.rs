@@ -433,7 +433,7 @@ fn a_forged_report_opens_no_gate_and_closes_none() {
         );
         let said = promote();
         assert!(
-            said.contains("7 more clean days needed, since senders reported certificate-expired"),
+            said.contains("7 more clean days needed, since good-testing.test reported certificate-expired"),
             "{said}"
         );
         inbox
