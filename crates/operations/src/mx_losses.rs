@@ -41,11 +41,11 @@ pub async fn mx_losses(
             "Without its MX hosts, nobody can say whether enforcement loses mail. Check the network, then run it again.",
         )
     };
-    let (_, probed) = guard.look(&context.wanted(spec), rollout).await.map_err(fail)?;
+    let look = guard.look(&context.wanted(spec), rollout).await.map_err(fail)?;
     let patterns = rollout.newest().map(|newest| newest.mx.clone()).unwrap_or_default();
-    let new = probed.iter().map(|probed| &probed.name).filter(|name| !rollout.mx.contains(name));
+    let new = look.hosts.iter().map(|probed| &probed.name).filter(|name| !rollout.mx.contains(name));
     let all = rollout.mx.iter().chain(new).map(|host| {
-        let probe = probed.iter().find(|probed| probed.name == *host);
+        let probe = look.hosts.iter().find(|probed| probed.name == *host);
         (host, probe.map(|probed| probed.proof.as_ref().map(|_| ()).map_err(Clone::clone)))
     });
     Ok(losses(&patterns, all))

@@ -285,8 +285,11 @@ impl Inbox {
         if report.date_range.start > later(received_at, CLOCK_SKEW) {
             return Err(NoReport::Future(report.date_range.start));
         }
+        // A signed report is sent for one domain; without the signer's word, anybody could send it on for another.
+        let is_signed_for = !matches!(state, SignatureState::Verified { signs_domain: false, .. });
+        let about = extracted.policy_domain.filter(|_| is_signed_for);
         for policy in &mut report.policies {
-            policy.policy_domain = policy.policy_domain.take().or_else(|| extracted.policy_domain.clone());
+            policy.policy_domain = policy.policy_domain.take().or_else(|| about.clone());
         }
         let (trust, signer) = match state {
             SignatureState::Verified { signer, .. } => (Trust::Verified, Some(signer.to_string())),
@@ -307,6 +310,7 @@ impl Inbox {
             submitter,
             signer,
             trust,
+            about,
             arrival,
             received_at,
             report,

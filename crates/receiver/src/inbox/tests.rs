@@ -1,3 +1,4 @@
+mod domain;
 mod hostile;
 
 use super::*;
@@ -196,7 +197,8 @@ async fn rec_02_the_state_of_the_key_is_shown() {
         )
         .await;
         let signer = DomainName::parse("big.example").unwrap();
-        assert_eq!(state, SignatureState::Verified { signer, key_is_for_reports: expected });
+        let signs_domain = true;
+        assert_eq!(state, SignatureState::Verified { signer, key_is_for_reports: expected, signs_domain });
     }
 }
 
