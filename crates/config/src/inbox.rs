@@ -208,6 +208,8 @@ pub fn thresholds(read: &Read) -> Thresholds {
         clean_days: read.number("gate.clean_days", default.clean_days),
         failure_rate: f64::from(read.number("gate.failures_per_thousand", 5)) / 1000.0,
         quiet_days: read.number("gate.quiet_days", default.quiet_days),
+        senders: read.number("gate.senders", default.senders),
+        delay_days: read.number("gate.delay_days", default.delay_days),
     }
 }
 

@@ -95,6 +95,15 @@ limits! {
     REPORT_DETAILS: usize = 100_000;
     /// Policies in one report.
     REPORT_POLICIES: usize = 10_000;
+    /// A number of sessions in a received report; higher ones are reduced to it. No sender has that many in a day.
+    REPORT_SESSIONS: u64 = 1 << 40;
+    /// Daily sums that one report can change. Failures in a report of more domains and days count on the newest days.
+    REPORT_DAY_SUMS: usize = 2048;
+    /// Days after its period within which a report has to arrive to be evidence for or against enforcement, unless the
+    /// operator vouches for it. A later one is stored and shown.
+    REPORT_EVIDENCE_DAYS: u32 = 30;
+    /// Days for which a former MX host still connects reports about it with the domain.
+    MX_HISTORY_DAYS: u32 = 90;
     /// Warnings kept for one report; the last one states that there are more.
     REPORT_WARNINGS: usize = 200;
     /// A text value in a report; longer ones are truncated with a warning.

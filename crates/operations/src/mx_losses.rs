@@ -67,7 +67,7 @@ impl MxProber {
                 "Without its MX hosts, nobody can say whether enforcement loses mail. Check the network, then run it again.",
             )
         };
-        let (_, probed) = self.guard.look(&self.wanted, rollout).await.map_err(fail)?;
+        let probed = self.guard.look(&self.wanted, rollout).await.map_err(fail)?.hosts;
         let patterns = rollout.newest().map(|newest| newest.mx.clone()).unwrap_or_default();
         let new = probed.iter().map(|probed| &probed.name).filter(|name| !rollout.mx.contains(name));
         let all = rollout.mx.iter().chain(new).map(|host| {

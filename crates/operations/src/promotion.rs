@@ -39,17 +39,25 @@ pub async fn allow(
     if rollout.mode.is_some_and(|known| known.mode == Mode::Enforce) {
         return Ok(Ok(format!("{name} is enforced already.")));
     }
-    let (_, gate) = context.gate(name, &rollout).await?;
+    let (evidence, gate) = context.gate(name, &rollout).await?;
     let what = match (&gate, reason) {
         (Gate::Ready, _) => "enforcement allowed; the evidence is ready".to_owned(),
+        // The evidence needs a decision, and this is it.
+        (Gate::Ask(reasons), _) => {
+            let reason = reason.map(|reason| format!(". Reason: {reason}")).unwrap_or_default();
+            format!("enforcement allowed, although {}{reason}", reasons.join("; "))
+        }
         (_, Some(reason)) => {
             format!("enforcement allowed against the evidence ({gate}). Reason: {reason}")
         }
         (_, None) => {
             return Ok(Err(Refusal {
-                why: format!("the evidence is {gate}"),
+                why: match evidence.left_out() {
+                    none if none.is_empty() => format!("the evidence is {gate}"),
+                    some => format!("the evidence is {gate}. Not counted: {}", some.join("; ")),
+                },
                 remedy: format!(
-                    "Wait for reports, or accept the risk that senders which can't verify your MX hosts don't deliver:\n  sternpost promote {name} --force --reason \"…\""
+                    "Wait for reports (with [guard], probes of the MX hosts are evidence too), or accept the risk that senders which can't verify your MX hosts don't deliver:\n  sternpost promote {name} --force --reason \"…\""
                 ),
             }));
         }

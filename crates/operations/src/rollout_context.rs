@@ -11,14 +11,14 @@ use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::DnsPublisher;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::desired::DesiredState;
-use receiver::rollout::gate::{Evidence, Gate, evidence, gate};
+use receiver::rollout::gate::{Evidence, Facts, Gate, judge, may_promote_alone};
 use receiver::rollout::plan::Permit;
 use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use store::leases::LeaseHolder;
-use store::{Store, StoreError};
+use store::{PolicyDigest, Store, StoreError};
 
 /// Gives access to everything that operations on domains need.
 pub struct RolloutContext {
@@ -305,12 +305,21 @@ impl RolloutContext {
         let since = since.max(now.saturating_sub(EVIDENCE_WINDOW).unwrap_or(since));
         let reports = self.store.reports_about(name, since).await.map_err(fail)?;
         let probes = self.store.guard_probes(name, since).await.map_err(fail)?;
-        let evidence = evidence(&reports, &probes, since, &self.decisions(name).excused(), now);
-        let gate = gate(&evidence, &self.config.thresholds);
-        Ok((evidence, gate))
+        let mx_hosts = self.store.mx_history(name).await.map_err(fail)?;
+        let facts = Facts {
+            reports: &reports,
+            probes: &probes,
+            mx_hosts: &mx_hosts,
+            policy: rollout.newest().map(|newest| PolicyDigest::of_patterns(&newest.mx)),
+            since,
+            excused: &self.decisions(name).excused(),
+            now,
+        };
+        Ok(judge(&facts, &self.config.thresholds))
     }
 
-    /// Approves enforcement if the domain has `auto_promote` and the evidence is sufficient; true when it did.
+    /// Approves enforcement if the domain has `auto_promote`, the evidence is sufficient, and the guard's own probes of
+    /// every MX host passed on the same days; true when it did.
     pub async fn promote_by_evidence(&self, spec: &DomainSpec) -> Result<bool, Failure> {
         let rollout = self.rollout(&spec.name).await?;
         let is_open = spec.auto_promote
@@ -321,15 +330,16 @@ impl RolloutContext {
             return Ok(false);
         }
         let (evidence, gate) = self.gate(&spec.name, &rollout).await?;
-        if gate != Gate::Ready {
+        if !may_promote_alone(&evidence, &gate, &self.config.thresholds) {
             return Ok(false);
         }
         let what = format!(
-            "enforcement allowed by evidence: {} clean days, {} sessions from {} senders, failure rate below {:.2} %",
+            "enforcement allowed by evidence: {} clean days, {} sessions from {} senders, failure rate below {:.2} %, all probes passed on {} of these days",
             evidence.clean_days,
             evidence.clean_sessions,
             evidence.senders,
-            evidence.failure_rate_bound * 100.0
+            evidence.failure_rate_bound * 100.0,
+            evidence.probes.clean_days
         );
         self.approve(&spec.name, "auto_promote", &what).await?;
         Ok(true)

@@ -214,6 +214,8 @@ async fn next_step(context: &RolloutContext, spec: &DomainSpec, known: &Known) -
         Some(Mode::Testing) if wanted == Mode::Enforce && rollout.approved.is_none() => {
             match context.gate(name, rollout).await?.1 {
                 Gate::Ready => NextStep::Operator(format!("sternpost promote {name}")),
+                // The reasons are in the status, and so is what to decide.
+                Gate::Ask(_) => NextStep::Operator(format!("sternpost status {name}")),
                 Gate::NotYet(reasons) => NextStep::Wait(reasons.into_iter().next().unwrap_or_default()),
             }
         }

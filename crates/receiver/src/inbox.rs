@@ -205,6 +205,26 @@ impl Inbox {
         })
     }
 
+    /// Imports a report that was posted to the address of `domain`, or to the address of all domains. The domain states
+    /// what the report is about, as `TLS-Report-Domain` does in a mail. On success, the result is durable.
+    pub fn accept_posted(
+        &self,
+        bytes: Vec<u8>,
+        domain: Option<DomainName>,
+    ) -> BoxFuture<'_, Result<InboxOutcome, InboxError>> {
+        Box::pin(async move {
+            let bytes = Arc::new(bytes);
+            let mut reading = self.read_file(bytes.clone(), "", self.arrival).await?;
+            for new in reading.reports.iter_mut().filter(|_| domain.is_some()) {
+                for policy in &mut new.report.policies {
+                    policy.policy_domain = policy.policy_domain.take().or_else(|| domain.clone());
+                }
+                new.about = domain.clone();
+            }
+            Ok(self.keep_reading(reading, &bytes).await?)
+        })
+    }
+
     /// Stores the reports, and quarantines the input if something in it could not be read.
     async fn keep_reading(&self, reading: Reading, raw: &[u8]) -> Result<InboxOutcome, StoreError> {
         let kept = match reading.reports.is_empty() {

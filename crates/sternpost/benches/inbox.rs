@@ -185,6 +185,7 @@ async fn fill(file: &Path, reports: usize) {
             submitter: sender.to_owned(),
             signer: Some(sender.to_owned()),
             trust: Trust::Verified,
+            about: None,
             arrival: Arrival::Smtp,
             received_at: now,
             source: sender.to_owned(),

@@ -2,7 +2,7 @@
 //! host's certificate. The guard writes the results; the rollout gate and the dashboard read them.
 
 use crate::query::sql;
-use crate::{Store, StoreError, TENANT, damaged, time};
+use crate::{PolicyDigest, Store, StoreError, TENANT, damaged, time};
 use formats::DomainName;
 use formats::report::DateRange;
 use jiff::Timestamp;
@@ -15,6 +15,8 @@ pub struct GuardProbeDay {
     pub host: String,
     /// The first second of the day.
     pub day: Timestamp,
+    /// The policy that was in force; `None` if an earlier version made the probe.
+    pub policy: Option<PolicyDigest>,
     /// The number of probes that the host passed.
     pub good: u64,
     /// The number of probes that it failed.
@@ -24,23 +26,26 @@ pub struct GuardProbeDay {
 }
 
 impl Store {
-    /// Adds one probe to its day. `problem` is the reason if the host failed, else `None`.
+    /// Adds one probe to its day. `policy` is the policy in force, and `problem` is the reason if the host failed, else `None`.
     pub async fn put_guard_probe(
         &self,
         domain: &DomainName,
         host: &DomainName,
         at: Timestamp,
+        policy: PolicyDigest,
         problem: Option<&str>,
     ) -> Result<(), StoreError> {
         sql(
-            "INSERT INTO probe (tenant, domain, host, day, good, bad, problem) VALUES ($1, $2, $3, $4, $5, $6, $7)
-             ON CONFLICT (tenant, domain, host, day) DO UPDATE SET good = probe.good + excluded.good, bad = probe.bad + excluded.bad,
-               problem = CASE WHEN excluded.problem = '' THEN probe.problem ELSE excluded.problem END",
+            "INSERT INTO guard_probe (tenant, domain, host, day, policy, good, bad, problem) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ON CONFLICT (tenant, domain, host, day, policy) DO UPDATE SET
+               good = guard_probe.good + excluded.good, bad = guard_probe.bad + excluded.bad,
+               problem = CASE WHEN excluded.problem = '' THEN guard_probe.problem ELSE excluded.problem END",
         )
         .bind(TENANT)
         .bind(domain.as_str())
         .bind(host.as_str())
         .bind(DateRange::utc_day(at).start.as_second())
+        .bind(PolicyDigest::column(Some(policy)))
         .bind(i64::from(problem.is_none()))
         .bind(i64::from(problem.is_some()))
         .bind(problem.unwrap_or_default())
@@ -55,20 +60,21 @@ impl Store {
         domain: &DomainName,
         since: Timestamp,
     ) -> Result<Vec<GuardProbeDay>, StoreError> {
-        let rows: Vec<(String, i64, i64, i64, String)> =
-            sql("SELECT host, day, good, bad, problem FROM probe
-             WHERE tenant = $1 AND domain = $2 AND day + 86400 > $3 ORDER BY day, host")
+        let rows: Vec<(String, i64, i64, i64, i64, String)> =
+            sql("SELECT host, day, policy, good, bad, problem FROM guard_probe
+             WHERE tenant = $1 AND domain = $2 AND day + 86400 > $3 ORDER BY day, host, policy")
             .bind(TENANT)
             .bind(domain.as_str())
             .bind(since.as_second())
             .fetch_all(self)
             .await?;
-        let count = |number: i64| u64::try_from(number).map_err(damaged("probe"));
+        let count = |number: i64| u64::try_from(number).map_err(damaged("guard_probe"));
         rows.into_iter()
-            .map(|(host, day, good, bad, problem)| {
+            .map(|(host, day, policy, good, bad, problem)| {
                 Ok(GuardProbeDay {
                     host,
-                    day: time("probe", day)?,
+                    day: time("guard_probe", day)?,
+                    policy: PolicyDigest::from_column(policy),
                     good: count(good)?,
                     bad: count(bad)?,
                     problem,
@@ -83,18 +89,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn probes_are_summed_by_day_and_the_last_problem_is_kept() {
+    async fn probes_are_summed_by_day_and_policy_and_the_last_problem_is_kept() {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("a.example").unwrap();
         let host = DomainName::parse("mx1.a.example").unwrap();
         let at: Timestamp = "2026-11-25T13:00:00Z".parse().unwrap();
+        let [policy, other] = ["mx1.a.example", "mx2.a.example"]
+            .map(|pattern| PolicyDigest::of_lines(&[format!("mx: {pattern}")]).unwrap());
         for problem in [None, Some("expired"), None] {
-            store.put_guard_probe(&domain, &host, at, problem).await.unwrap();
+            store.put_guard_probe(&domain, &host, at, policy, problem).await.unwrap();
         }
+        store.put_guard_probe(&domain, &host, at, other, None).await.unwrap();
         let day = "2026-11-25T00:00:00Z".parse().unwrap();
-        assert_eq!(
-            store.guard_probes(&domain, at).await.unwrap(),
-            [GuardProbeDay { host: host.to_string(), day, good: 2, bad: 1, problem: "expired".into() }]
-        );
+        let mut probes = store.guard_probes(&domain, at).await.unwrap();
+        probes.sort_by_key(|probe| std::cmp::Reverse(probe.bad));
+        let (host, problem) = (host.to_string(), "expired".to_owned());
+        let first = GuardProbeDay { host, day, policy: Some(policy), good: 2, bad: 1, problem };
+        let second =
+            GuardProbeDay { policy: Some(other), good: 1, bad: 0, problem: String::new(), ..first.clone() };
+        assert_eq!(probes, [first, second]);
     }
 }

@@ -18,6 +18,7 @@
 //! | [`decisions`] | the operator's decisions about rollouts | receiving side |
 //! | [`hosting`] | served policy files, certificates, ACME accounts | receiving side |
 //! | [`reports`] | imported reports, and a quarantine for unreadable ones | receiving side |
+//! | [`mx_history`] | the MX hosts of domains over time | receiving side |
 //! | [`guard_probes`] | results of the guard's MX probes, by day | receiving side |
 //! | [`dmarc`] | counts of received DMARC reports | receiving side |
 //! | [`report_hook`] | how far a webhook has announced received reports | receiving side |
@@ -43,10 +44,12 @@ pub mod handover;
 pub mod hosting;
 pub mod leases;
 mod migrations;
+pub mod mx_history;
 pub mod notices;
 pub mod outgoing;
 pub mod people;
 pub mod policies;
+mod policy_digest;
 mod query;
 pub mod report_hook;
 pub mod reports;
@@ -62,6 +65,7 @@ mod writing;
 #[cfg(feature = "postgres")]
 pub use database::PostgresLocation;
 pub use database::{Location, Store, StoreError};
+pub use policy_digest::PolicyDigest;
 
 use database::{TENANT, count, damaged, stored, time};
 #[cfg(test)]

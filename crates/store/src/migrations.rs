@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 12] = [
+const SQLITE: [File; 13] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -22,15 +22,17 @@ const SQLITE: [File; 12] = [
     (8, "shared pages", include_str!("../migrations/sqlite/0008_shared_pages.sql")),
     (9, "counters", include_str!("../migrations/sqlite/0009_counters.sql")),
     (10, "quotas", include_str!("../migrations/sqlite/0010_quotas.sql")),
+    (11, "evidence", include_str!("../migrations/sqlite/0011_evidence.sql")),
     (12, "dmarc and schedules", include_str!("../migrations/sqlite/0012_dmarc_and_schedules.sql")),
     (13, "handover", include_str!("../migrations/sqlite/0013_handover.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 4] = [
+const POSTGRES: [File; 5] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
+    (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
     (12, "dmarc and schedules", include_str!("../migrations/postgres/0012_dmarc_and_schedules.sql")),
     (13, "handover", include_str!("../migrations/postgres/0013_handover.sql")),
 ];
@@ -130,7 +132,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 12] = [
+    const DIGESTS: [&str; 13] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -141,6 +143,7 @@ mod tests {
         "1f43e856372c",
         "98f31dbe0cb8",
         "be3e528710ea",
+        "8273e3d12a8e",
         "eea6003107bc",
         "ee918b740c2d",
     ];

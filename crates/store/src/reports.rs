@@ -4,6 +4,8 @@
 //! | module | content |
 //! | --- | --- |
 //! | `keep` | stores reports in batches and detects duplicates |
+//! | `filing` | which domain the results of a report are about |
+//! | `rows` | the rows of the results of a report |
 //! | `names` | integer ids for repeated texts |
 //! | `columns` | conversions to column values |
 //! | `sums` | sums by day, updated with every report |
@@ -19,19 +21,21 @@
 mod about;
 mod arrived;
 mod columns;
+mod filing;
 mod keep;
 mod list;
 mod names;
 mod quarantine;
 mod quota;
 mod retention;
+mod rows;
 mod sums;
 mod totals;
 mod trends;
 
 pub use about::{CauseSum, DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
 pub use arrived::{ArrivedCounts, ArrivedReport, WhichReports};
-pub use list::{ListedReport, Search, StoredReport};
+pub use list::{ListedReport, Search, Standing, StoredReport};
 pub use quarantine::{NewQuarantined, QuarantineOutcome, QuarantineSelection, QuarantineUsage, Quarantined};
 pub use quota::Quota;
 pub use retention::{DropSelection, UnverifiedUsage};
@@ -39,6 +43,7 @@ pub use totals::{DomainTotal, LastReport, SubmitterTotal};
 pub use trends::Trend;
 
 use crate::{StoreError, damaged};
+use formats::DomainName;
 use formats::report::{DateRange, Report};
 use formats::result_type::PolicyType;
 use jiff::Timestamp;
@@ -153,6 +158,10 @@ pub struct NewReport {
     pub signer: Option<String>,
     /// How far the report is trusted.
     pub trust: Trust,
+    /// The domain whose mail the report is about, as the mail or the address of the POST states it (RFC 8460 §5.3).
+    /// `None` if neither does. DANE results are reported under the MX host's name, and are filed under this domain if the
+    /// host was one of its MX hosts.
+    pub about: Option<DomainName>,
     /// How the report arrived.
     pub arrival: Arrival,
     /// When the report arrived.
@@ -173,7 +182,7 @@ pub struct NewReport {
 pub enum KeepOutcome {
     /// The report is new.
     New,
-    /// The report was stored before (REC-06).
+    /// The same report was stored before: sender, `report-id`, time and content are equal (REC-06).
     Duplicate,
     /// The report was stored before, and is more trusted now.
     Confirmed,

@@ -220,7 +220,7 @@ impl Store {
     /// Deletes all counts, records and testing probes of days before `before`, and the identifiers of batches that were
     /// received before that.
     pub async fn delete_tallies(&self, before: Timestamp) -> Result<(), StoreError> {
-        for table in ["tally", "tally_record", "tested"] {
+        for table in ["tally", "tally_record", "testing_probe"] {
             let sql = format!("DELETE FROM {table} WHERE day < $1");
             built(sql).bind(before.as_second()).execute(self).await?;
         }

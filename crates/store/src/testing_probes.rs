@@ -2,7 +2,7 @@
 //! would have done, which is reported for the UTC day of the mail (RFC 8461 §5, RFC 8460 §4.3).
 
 use crate::query::sql;
-use crate::{Store, StoreError, damaged, time};
+use crate::{PolicyDigest, Store, StoreError, TENANT, damaged, time};
 use formats::{DomainName, ResultType};
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -11,6 +11,8 @@ use std::net::IpAddr;
 /// One STARTTLS handshake with an MX host, validated as if the policy were enforced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestingProbe {
+    /// The policy that the host was judged by.
+    pub policy: PolicyDigest,
     /// The MX host's name.
     pub mx: DomainName,
     /// The time of the handshake.
@@ -33,10 +35,13 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         for probe in probes {
-            sql("INSERT INTO tested (day, domain, mx, at, result_type, receiving_ip, reason)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (day, domain, mx, at) DO NOTHING")
+            sql("INSERT INTO testing_probe (tenant, day, domain, policy, mx, at, result_type, receiving_ip, reason)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                 ON CONFLICT (tenant, day, domain, policy, mx, at) DO NOTHING")
+            .bind(TENANT)
             .bind(day.as_second())
             .bind(domain.as_str())
+            .bind(PolicyDigest::column(Some(probe.policy)))
             .bind(probe.mx.as_str())
             .bind(probe.at.as_second())
             .bind(probe.failure.as_ref().map_or("", ResultType::as_str))
@@ -55,18 +60,21 @@ impl Store {
         day: Timestamp,
         domain: &DomainName,
     ) -> Result<Vec<TestingProbe>, StoreError> {
-        let rows: Vec<(String, i64, String, String, String)> =
-            sql("SELECT mx, at, result_type, receiving_ip, reason FROM tested
-             WHERE day = $1 AND domain = $2 ORDER BY at, mx")
+        let rows: Vec<(i64, String, i64, String, String, String)> =
+            sql("SELECT policy, mx, at, result_type, receiving_ip, reason FROM testing_probe
+             WHERE tenant = $1 AND day = $2 AND domain = $3 ORDER BY at, mx")
+            .bind(TENANT)
             .bind(day.as_second())
             .bind(domain.as_str())
             .fetch_all(self)
             .await?;
         rows.into_iter()
-            .map(|(mx, at, result, ip, reason)| {
+            .map(|(policy, mx, at, result, ip, reason)| {
                 Ok(TestingProbe {
-                    mx: DomainName::parse(&mx).map_err(damaged("tested"))?,
-                    at: time("tested", at)?,
+                    policy: PolicyDigest::from_column(policy)
+                        .ok_or_else(|| damaged("testing_probe")("no policy"))?,
+                    mx: DomainName::parse(&mx).map_err(damaged("testing_probe"))?,
+                    at: time("testing_probe", at)?,
                     failure: Some(result)
                         .filter(|text| !text.is_empty())
                         .map(|text| ResultType::parse(&text)),
@@ -82,11 +90,13 @@ impl Store {
         &self,
         day: Timestamp,
     ) -> Result<HashSet<DomainName>, StoreError> {
-        let names: Vec<(String,)> = sql("SELECT DISTINCT domain FROM tested WHERE day = $1")
-            .bind(day.as_second())
-            .fetch_all(self)
-            .await?;
-        names.iter().map(|(name,)| DomainName::parse(name).map_err(damaged("tested"))).collect()
+        let names: Vec<(String,)> =
+            sql("SELECT DISTINCT domain FROM testing_probe WHERE tenant = $1 AND day = $2")
+                .bind(TENANT)
+                .bind(day.as_second())
+                .fetch_all(self)
+                .await?;
+        names.iter().map(|(name,)| DomainName::parse(name).map_err(damaged("testing_probe"))).collect()
     }
 
     /// Returns the domains with mail on a UTC day under a policy that contains the word `testing`, with the policy's
@@ -117,6 +127,7 @@ mod tests {
         let (_dir, store) = crate::scratch().await;
         let domain = DomainName::parse("a.example").unwrap();
         let probe = |at, failure: Option<ResultType>| TestingProbe {
+            policy: PolicyDigest::of_lines(&["mx: mx.a.example".to_owned()]).unwrap(),
             mx: DomainName::parse("mx.a.example").unwrap(),
             at: Timestamp::from_second(at).unwrap(),
             reason: failure.as_ref().map(|_| "why".to_owned()).unwrap_or_default(),

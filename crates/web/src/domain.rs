@@ -22,7 +22,7 @@ use receiver::inbox::explain::{CauseContext, Explanation, explain};
 use receiver::publish::{Change, Records};
 use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::{Decisions, Excuse};
-use receiver::rollout::gate::{Evidence, Gate, Thresholds};
+use receiver::rollout::gate::{Evidence, Gate, Thresholds, upper_bound};
 use receiver::rollout::guard::Alert;
 use receiver::rollout::plan::Step;
 use serde::{Deserialize, Serialize};
@@ -241,7 +241,7 @@ pub async fn page(
             .as_ref()
             .map(|held| format!("{} ({}, {})", held.reason, held.who, held.at)),
         may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.rollout.approved.is_none(),
-        is_ready: facts.gate == Gate::Ready,
+        is_ready: matches!(facts.gate, Gate::Ready | Gate::Ask(_)),
         may_hold: wants_enforce && facts.decisions.held.is_none() && mode.is_some(),
         is_enforced: mode == Some(Mode::Enforce),
         chart: timeline(&facts.days, &events, now),
@@ -296,15 +296,18 @@ fn conditions(evidence: &Evidence, needed: &Thresholds) -> Vec<Condition> {
         need: format!("{need} or more"),
         is_met: have >= need,
     };
-    let bound = evidence.failure_rate_bound;
-    let is_quiet = evidence.days_in_testing >= needed.quiet_days;
     let probes = &evidence.probes;
+    let is_probed = probes.clean_days >= needed.clean_days;
+    let sessions = if is_probed { evidence.clean_sessions } else { evidence.counted_sessions };
+    let bound = upper_bound(0, sessions);
+    let is_quiet = evidence.days_in_testing >= needed.quiet_days && is_probed;
+    let left_out = evidence.left_out();
     vec![
         days("Days in testing", evidence.days_in_testing, needed.days_in_testing),
         days("Consecutive clean days", evidence.clean_days, needed.clean_days),
         Condition {
             what: "Sessions on clean days",
-            have: evidence.clean_sessions.to_string(),
+            have: sessions.to_string(),
             need: "enough for the next condition".to_owned(),
             is_met: bound <= needed.failure_rate || is_quiet,
         },
@@ -312,31 +315,34 @@ fn conditions(evidence: &Evidence, needed: &Thresholds) -> Vec<Condition> {
             what: "Failure rate, 95 % upper bound",
             have: format!("{:.2} %", bound * 100.0),
             need: format!(
-                "{:.2} % or less, or {} days in testing",
+                "{:.2} % or less, or {} days in testing and all probes passed",
                 needed.failure_rate * 100.0,
                 needed.quiet_days
             ),
             is_met: bound <= needed.failure_rate || is_quiet,
         },
         Condition {
-            what: "Verified senders",
-            have: evidence.senders.to_string(),
-            need: "for information".to_owned(),
-            is_met: evidence.senders > 0,
+            what: "Senders with domains of their own",
+            have: match evidence.sources.iter().take(3).map(|one| one.domain.as_str()).collect::<Vec<_>>() {
+                none if none.is_empty() => evidence.senders.to_string(),
+                first => format!("{} ({} …)", evidence.senders, first.join(", ")),
+            },
+            need: format!("{} or more, or all probes passed", needed.senders),
+            is_met: evidence.senders >= needed.senders || is_probed,
         },
         Condition {
             what: "Probes of the MX hosts",
             have: match &probes.problem {
-                Some(problem) => format!("{} days, last failure: {problem}", probes.days),
-                None => format!("{} days, all passed", probes.days),
+                Some(problem) => format!("{} clean days, last failure: {problem}", probes.clean_days),
+                None => format!("{} clean days on which every host passed", probes.clean_days),
             },
-            need: "all passed, for domains with few sessions".to_owned(),
-            is_met: probes.problem.is_none(),
+            need: format!("{} or more, for few senders or sessions and for auto_promote", needed.clean_days),
+            is_met: is_probed,
         },
         Condition {
-            what: "Unverified reports",
-            have: evidence.unverified_reports.to_string(),
-            need: "not counted: no valid signature".to_owned(),
+            what: "Not counted",
+            have: if left_out.is_empty() { "nothing".to_owned() } else { left_out.join("; ") },
+            need: "for information".to_owned(),
             is_met: true,
         },
     ]

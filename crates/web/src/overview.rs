@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::rollout::RolloutState;
-use receiver::rollout::gate::{Evidence, Gate, evidence_by_day, gate};
+use receiver::rollout::gate::{Evidence, Gate, evidence_by_day, not_due};
 use receiver::rollout::guard::Alert;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -116,7 +116,7 @@ pub async fn page(
     let with_alerts: BTreeSet<String> =
         context.store.alerts::<Alert>().await?.into_iter().map(|active| active.domain).collect();
     for spec in &context.known {
-        let mut judged = judge(&context, spec, known(&spec.name), now).await?;
+        let mut judged = judge(&dashboard, &context, spec, known(&spec.name), now).await?;
         if with_alerts.contains(spec.name.as_str()) {
             (judged.need, judged.next) = (Urgency::Failing, "see the alerts".to_owned());
         }
@@ -169,9 +169,10 @@ pub struct DomainSummary {
 /// The roll-out state and the session counts of a domain, if there are any.
 type Known<'a> = (Option<&'a RolloutState>, Option<&'a Vec<DaySum>>);
 
-/// Judges a domain from its session counts per day, which are cached for all domains. Probes of its MX hosts are
-/// loaded only if they decide.
+/// Judges a domain from its session counts per day, which are cached for all domains. Its reports and the probes of its MX
+/// hosts are loaded only if they decide.
 async fn judge(
+    dashboard: &Dashboard,
     context: &RolloutContext,
     spec: &DomainSpec,
     (rollout, days): Known<'_>,
@@ -181,19 +182,15 @@ async fn judge(
     let rollout = rollout.unwrap_or(&nothing);
     let since = rollout.mode.map_or(now, |mode| mode.since);
     let days = days.map_or(&[][..], Vec::as_slice);
-    let thresholds = &context.config.thresholds;
-    if !context.decisions(&spec.name).excused.is_empty() {
-        // The sums do not separate excused causes from the others.
-        let (evidence, gate) = context.gate(&spec.name, rollout).await?;
-        let week = last_week(days, &evidence, since, now);
-        return Ok(judge_by(context, spec, rollout, &evidence, &gate, week));
-    }
-    let mut evidence = evidence_by_day(days, &[], since, now);
+    let by_day = evidence_by_day(days, since, now);
     let is_in_testing = rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
-    if is_in_testing && evidence.is_decided_by_probes(thresholds) {
-        evidence = evidence_by_day(days, &context.store.guard_probes(&spec.name, since).await?, since, now);
-    }
-    let gate = gate(&evidence, thresholds);
+    let early = not_due(&by_day, &context.config.thresholds);
+    // The sums do not separate excused causes from the others, nor one sender or policy from another.
+    let (evidence, gate) = match early {
+        _ if !context.decisions(&spec.name).excused.is_empty() => context.gate(&spec.name, rollout).await?,
+        None if is_in_testing => dashboard.gate(context, &spec.name, rollout).await?,
+        early => (by_day, early.unwrap_or(Gate::NotYet(Vec::new()))),
+    };
     let week = last_week(days, &evidence, since, now);
     Ok(judge_by(context, spec, rollout, &evidence, &gate, week))
 }
@@ -209,12 +206,15 @@ pub enum LastWeek {
     Failing,
 }
 
-/// Summarizes the days of the last week, since the current mode began. They are clean if the evidence's run of clean
-/// days covers all of them; the evidence ignores excused causes.
+/// Summarizes the days of the last week, since the current mode began. They are clean without failures, or if the
+/// evidence's run of clean days covers all of them; the evidence ignores excused causes.
 pub fn last_week(days: &[DaySum], evidence: &Evidence, since: Timestamp, now: Timestamp) -> LastWeek {
     let recent = days.iter().filter(|day| day.day + DAY * 8 > now && day.day + DAY > since);
-    match recent.filter(|day| day.sts_sessions > 0 || day.tainted > 0).count() {
+    let covered: Vec<&DaySum> = recent.filter(|day| day.sts_sessions > 0 || day.tainted > 0).collect();
+    match covered.len() {
         0 => LastWeek::Silent,
+        // Evidence leaves out sessions under an earlier policy, so its run may be shorter without any failure.
+        _ if covered.iter().all(|day| day.tainted == 0) => LastWeek::Clean,
         covered if evidence.clean_days as usize >= covered => LastWeek::Clean,
         _ => LastWeek::Failing,
     }
@@ -248,6 +248,7 @@ pub fn judge_by(
         Some(Mode::Testing) if wanted == Mode::Enforce => match (rollout.approved, gate) {
             (Some(_), _) => (Urgency::Waiting, apply),
             (None, Gate::Ready) => (Urgency::Waiting, "approve enforcement".to_owned()),
+            (None, Gate::Ask(_)) => (Urgency::Waiting, "decide about the reported failures".to_owned()),
             (None, Gate::NotYet(reasons)) => {
                 (Urgency::OnItsWay, reasons.first().cloned().unwrap_or_default())
             }
@@ -345,11 +346,13 @@ mod tests {
             unproved: 0,
         };
         let days = [day(3, 0), day(2, 1), day(1, 0)];
-        let by_sums = evidence_by_day(&days, &[], since, now);
+        let by_sums = evidence_by_day(&days, since, now);
         assert_eq!(last_week(&days, &by_sums, since, now), LastWeek::Failing);
         let excused = Evidence { clean_days: 3, ..by_sums.clone() };
         assert_eq!(last_week(&days, &excused, since, now), LastWeek::Clean);
         assert_eq!(last_week(&[day(20, 1)], &by_sums, since, now), LastWeek::Silent);
+        let new_policy = Evidence { clean_days: 1, ..by_sums };
+        assert_eq!(last_week(&[day(2, 0), day(1, 0)], &new_policy, since, now), LastWeek::Clean);
     }
 
     #[test]

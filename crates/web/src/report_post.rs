@@ -1,6 +1,7 @@
 //! Receives TLS reports by HTTPS POST (RFC 8460 §3, `rua=https:`) and passes them to the inbox. The path ends in a
-//! secret of this store, so that only senders that read the `_smtp._tls` record can post. A 2xx status is sent only
-//! after the report is stored durably (REC-03).
+//! secret of this store, so that only senders that read the `_smtp._tls` record can post. A domain may have an address of
+//! its own, with its name after the secret: the report is then about that domain, which a report of DANE results or without
+//! a policy does not say itself. A 2xx status is sent only after the report is stored durably (REC-03).
 //!
 //! Everybody can read that record, so each client has a rate and a share of the requests at once, a body has a time to
 //! arrive, and the memory for bodies is bounded. A request beyond a limit is answered at once, before its body is read,
@@ -9,13 +10,14 @@
 use crate::client_addr::ClientAddr;
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use config::failure::Failure;
 use config::{Config, InboxConfig};
+use formats::DomainName;
 use formats::limits::{
     INBOX_POST_PAUSE, INBOX_POST_TIME, INBOX_POSTS, INBOX_POSTS_PER_CLIENT, REPORT_PACKED_BYTES,
 };
@@ -42,7 +44,10 @@ pub async fn router(config: &InboxConfig, store: &Store, world: &World) -> Resul
     let path = format!("{place}/{}", secret(store).await?);
     let inbox = inbox(config, store, world, Arrival::Https);
     let state = Arc::new(Posts { inbox, limits: PostLimits::new(config.messages_per_minute) });
-    Ok(Some(Router::new().route(&path, post(receive)).with_state(state)))
+    let of_domain = format!("{path}/{{domain}}");
+    Ok(Some(
+        Router::new().route(&path, post(receive)).route(&of_domain, post(receive_about)).with_state(state),
+    ))
 }
 
 /// The inbox, and what may be posted to it.
@@ -102,7 +107,7 @@ async fn secret(store: &Store) -> Result<String, Failure> {
     store.secret("reports", &token).await.map_err(|error| store_failure(&error))
 }
 
-/// The full URL for the `rua` of domains.
+/// The full URL for the `rua` of domains. A domain's own URL has its name after it: `URL/example.org`.
 ///
 /// # Errors
 ///
@@ -129,9 +134,25 @@ const TOO_MANY: Reply =
 const TOO_SLOW: Reply = (StatusCode::REQUEST_TIMEOUT, "the request took too long\n");
 
 async fn receive(State(posts): State<Arc<Posts>>, request: Request) -> Response {
+    receive_from(&posts, request, None).await
+}
+
+/// Receives a report at the address of a domain.
+async fn receive_about(
+    State(posts): State<Arc<Posts>>,
+    Path(domain): Path<String>,
+    request: Request,
+) -> Response {
+    match DomainName::parse(&domain) {
+        Ok(domain) => receive_from(&posts, request, Some(domain)).await,
+        Err(_) => response((StatusCode::NOT_FOUND, "the address does not end in a domain name\n")),
+    }
+}
+
+async fn receive_from(posts: &Posts, request: Request, domain: Option<DomainName>) -> Response {
     let from = request.extensions().get::<ClientAddr>().and_then(|client| client.0);
     let reply = match posts.limits.admit(from, Instant::now()) {
-        Ok(_admission) => take(&posts, from, request.into_body()).await,
+        Ok(_admission) => take(posts, from, domain, request.into_body()).await,
         Err(reply) => reply,
     };
     response(reply)
@@ -146,7 +167,7 @@ fn response(reply: Reply) -> Response {
     }
 }
 
-async fn take(posts: &Posts, from: Option<IpAddr>, body: Body) -> Reply {
+async fn take(posts: &Posts, from: Option<IpAddr>, domain: Option<DomainName>, body: Body) -> Reply {
     let mut memory = posts.limits.memory.reservation();
     let bytes = match posts.limits.read_body(body, &mut memory).await {
         Ok(bytes) if bytes.is_empty() => return (StatusCode::BAD_REQUEST, "the request body is empty\n"),
@@ -154,7 +175,7 @@ async fn take(posts: &Posts, from: Option<IpAddr>, body: Body) -> Reply {
         Err(reply) => return reply,
     };
     let client = from.unwrap_or(UNKNOWN_CLIENT);
-    match posts.inbox.for_client(Some(client)).accept_file(bytes, "").await {
+    match posts.inbox.for_client(Some(client)).accept_posted(bytes, domain).await {
         Ok(outcome) => {
             tracing::info!(?outcome, "reports received over HTTPS");
             let mut kept =

@@ -1,13 +1,16 @@
 //! The state shared by all pages: the roll-out context, authentication, and the session counts of every domain by
 //! day. The context is refreshed from the store, since commands change it too. The counts are cached until a report
-//! arrives.
+//! arrives, and the evidence of domains on the overview for a minute at most.
 
 use crate::auth::Auth;
 use config::DashboardConfig;
 use config::failure::Failure;
+use formats::DomainName;
 use formats::report::DateRange;
 use jiff::Timestamp;
-use operations::RolloutContext;
+use operations::{RolloutContext, store_failure};
+use receiver::rollout::RolloutState;
+use receiver::rollout::gate::{Evidence, Gate};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +25,18 @@ pub struct Dashboard {
     refreshed_at: Mutex<Instant>,
     /// The cached session counts, with the store's report version and the first day that they are valid for.
     days: Mutex<Option<(i64, Timestamp, Arc<AllDays>)>>,
+    /// The evidence of domains on the overview, by domain name.
+    gates: Mutex<BTreeMap<String, CachedGate>>,
     pub(crate) auth: Auth,
     pub(crate) config: DashboardConfig,
+}
+
+/// The evidence of a domain, with the values that it was computed for.
+struct CachedGate {
+    at: Instant,
+    reports_version: i64,
+    rollout: RolloutState,
+    judged: (Evidence, Gate),
 }
 
 /// Session counts per day, by domain name.
@@ -31,6 +44,8 @@ type AllDays = BTreeMap<String, Vec<DaySum>>;
 
 /// The maximum age of the context on a page, since its last refresh from the store.
 const CACHE_TIME: Duration = Duration::from_secs(2);
+/// The maximum age of the evidence on the overview. Probes change it without a report.
+const GATE_TIME: Duration = Duration::from_secs(60);
 
 impl Dashboard {
     /// Creates the shared state for this configuration and context.
@@ -45,6 +60,7 @@ impl Dashboard {
             context: RwLock::new(context),
             refreshed_at,
             days: Mutex::new(None),
+            gates: Mutex::new(BTreeMap::new()),
             auth,
             config: role.clone(),
         }))
@@ -77,6 +93,41 @@ impl Dashboard {
         let days = Arc::new(context.store.days_of_all(since).await?);
         *held = Some((version, since, days.clone()));
         Ok(days)
+    }
+
+    /// The evidence about a domain and the gate's result, at most [`GATE_TIME`] old. Domains with excused causes are not
+    /// cached, since an excuse changes the result at once.
+    pub(crate) async fn gate(
+        &self,
+        context: &RolloutContext,
+        name: &DomainName,
+        rollout: &RolloutState,
+    ) -> Result<(Evidence, Gate), Failure> {
+        if !context.decisions(name).excused.is_empty() {
+            return context.gate(name, rollout).await;
+        }
+        let version = context.store.reports_version().await.map_err(|error| store_failure(&error))?;
+        let is_current = |cached: &&CachedGate| {
+            cached.at.elapsed() <= GATE_TIME
+                && cached.reports_version == version
+                && cached.rollout == *rollout
+        };
+        if let Some(cached) = self.gates.lock().await.get(name.as_str()).filter(is_current) {
+            return Ok(cached.judged.clone());
+        }
+        let judged = context.gate(name, rollout).await?;
+        let cached = CachedGate {
+            at: Instant::now(),
+            reports_version: version,
+            rollout: rollout.clone(),
+            judged: judged.clone(),
+        };
+        let mut gates = self.gates.lock().await;
+        if gates.len() > context.known.len() {
+            gates.retain(|_, cached| cached.at.elapsed() <= GATE_TIME);
+        }
+        gates.insert(name.to_string(), cached);
+        Ok(judged)
     }
 
     /// The context for writing, refreshed from the store.

@@ -145,4 +145,23 @@ pub(super) const KEYS: &[Key] = &[
         about: "The number of days in mode `testing` after which a domain with too few sessions for that bound \
             may be enforced. All of `[guard]`'s probes of its MX hosts must have succeeded.",
     },
+    Key {
+        path: "gate.senders",
+        kind: Kind::Number(1, 100),
+        default: "3",
+        unset: "",
+        about: "The number of senders whose reports enforcement requires, each with a registrable domain of its own. \
+            Anybody with a domain can send signed reports, so none of them counts for more than half of the \
+            sessions. Fewer are sufficient if `[guard]`'s probes of every MX host passed on the clean days; \
+            `auto_promote` always requires these probes.",
+    },
+    Key {
+        path: "gate.delay_days",
+        kind: Kind::Number(1, 365),
+        default: "14",
+        unset: "",
+        about: "The number of days after which you are asked to decide, if only fewer than `gate.senders` senders \
+            report failures and the evidence would be sufficient without their reports. The guard then raises an \
+            alert that names them.",
+    },
 ];

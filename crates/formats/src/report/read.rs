@@ -387,9 +387,18 @@ impl Reader<'_> {
                 return Ok(Vec::new());
             }
             Some(Json::Array(items)) => items,
-            Some(_) => {
+            Some(other) => {
                 self.warn(&path, Quirk::WrongKind);
-                return Ok(Vec::new());
+                let is_empty = match other {
+                    Json::Text(text) => text.trim().is_empty(),
+                    Json::Object(members) => members.is_empty(),
+                    _ => false,
+                };
+                if is_empty {
+                    return Ok(Vec::new());
+                }
+                self.warn(&path, Quirk::FailuresUnknown);
+                return Ok(vec![unknown_failure()]);
             }
         };
         self.details += items.len();
@@ -440,13 +449,12 @@ impl Reader<'_> {
         })
     }
 
-    /// Returns the count of a failure detail. An unreadable count is at least one failure, since the detail reports
+    /// Returns the count of a failure detail. A missing or unreadable count is at least one failure, since the detail reports
     /// one.
     fn failed_sessions(&mut self, members: &Members, path: &str) -> u64 {
         match self.count(members, "failed-session-count", path) {
             Count::Known(count) => count,
-            Count::Absent => 0,
-            Count::Unreadable => {
+            Count::Absent | Count::Unreadable => {
                 self.warn(&join(path, "failed-session-count"), Quirk::FailuresUnknown);
                 1
             }
@@ -564,6 +572,20 @@ impl Reader<'_> {
             self.warn(&join(path, name), Quirk::NotADomain);
         }
         parsed
+    }
+}
+
+/// Stands for failures that the report mentions in a way that can't be read.
+fn unknown_failure() -> FailureDetail {
+    FailureDetail {
+        result_type: ResultType::Other(String::new()),
+        sending_mta_ip: None,
+        receiving_mx_hostname: None,
+        receiving_mx_helo: None,
+        receiving_ip: None,
+        failed_session_count: 1,
+        additional_information: None,
+        failure_reason_code: None,
     }
 }
 

@@ -271,6 +271,7 @@ mod tests {
         let probe = |good, bad| GuardProbeDay {
             host: "mx2.a.example".into(),
             day: Timestamp::UNIX_EPOCH,
+            policy: None,
             good,
             bad,
             problem: "it has expired".into(),

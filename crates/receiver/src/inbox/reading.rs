@@ -331,8 +331,11 @@ impl Inbox {
         if report.date_range.start > later(received_at, CLOCK_SKEW) {
             return Err(NoReport::Future(report.date_range.start));
         }
+        // A signed report is sent for one domain; without the signer's word, anybody could send it on for another.
+        let is_signed_for = !matches!(state, SignatureState::Verified { signs_domain: false, .. });
+        let about = extracted.policy_domain.filter(|_| is_signed_for);
         for policy in &mut report.policies {
-            policy.policy_domain = policy.policy_domain.take().or_else(|| extracted.policy_domain.clone());
+            policy.policy_domain = policy.policy_domain.take().or_else(|| about.clone());
         }
         let (trust, signer) = trust_of(state);
         let submitter = extracted.submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
@@ -342,6 +345,7 @@ impl Inbox {
             submitter,
             signer,
             trust,
+            about,
             arrival,
             received_at,
             report,

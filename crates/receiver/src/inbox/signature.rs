@@ -33,6 +33,9 @@ pub enum SignatureState {
         signer: DomainName,
         /// False when the key's record is not meant for TLS reports (REC-02).
         key_is_for_reports: bool,
+        /// False if the headers that say which domain the report is about are not signed: the subject, and
+        /// `TLS-Report-Domain` if the mail has it (RFC 8460 §5.3).
+        signs_domain: bool,
     },
     /// The submitter's organization has not signed the message.
     Missing,
@@ -172,15 +175,22 @@ pub(super) fn verify(
     let has_key = keys.values().any(|key| matches!(**key, Key::Found { .. }));
     let parsed = if has_key { AuthenticatedMessage::parse(message) } else { None };
     // Each signature is verified once, however many submitters there are.
-    let valid = parsed.map(|message| valid_keys(&message, keys, now)).unwrap_or_default();
+    let valid = parsed.map(|parsed| valid_keys(message, &parsed, keys, now)).unwrap_or_default();
     submitters.iter().map(|submitter| state_for(submitter, &valid, keys)).collect()
 }
 
-/// The keys by which a signature is valid.
-fn valid_keys<'k>(message: &AuthenticatedMessage<'_>, keys: &'k Keys, now: Timestamp) -> Vec<&'k KeyName> {
-    let mut valid = Vec::new();
+/// The keys by which a signature is valid, and whether it covers the headers that say which domain the report is about.
+type ValidKeys<'k> = BTreeMap<&'k KeyName, bool>;
+
+fn valid_keys<'k>(
+    message: &[u8],
+    parsed: &AuthenticatedMessage<'_>,
+    keys: &'k Keys,
+    now: Timestamp,
+) -> ValidKeys<'k> {
+    let mut valid = ValidKeys::new();
     let mut left = MAX_SIGNATURES;
-    for header in message.dkim_headers.iter().take(MAX_EXAMINED) {
+    for header in parsed.dkim_headers.iter().take(MAX_EXAMINED) {
         let signature = &header.header;
         let is_bounded = signature.h.len() <= MAX_SIGNED_FIELDS && header.value.len() <= SIGNATURE_BYTES;
         let name = (signature.d.clone(), signature.domain_key());
@@ -189,15 +199,15 @@ fn valid_keys<'k>(message: &AuthenticatedMessage<'_>, keys: &'k Keys, now: Times
         };
         let Key::Found { key, text } = &**key else { continue };
         left -= 1;
-        if !valid.contains(&name) && verifies(message, header, key, text, now) {
-            valid.push(name);
+        if valid.get(name) != Some(&true) && verifies(parsed, header, key, text, now) {
+            *valid.entry(name).or_default() |= signs_domain(message, parsed, signature);
         }
     }
     valid
 }
 
-fn state_for(submitter: &DomainName, valid: &[&KeyName], keys: &Keys) -> SignatureState {
-    let mut state = SignatureState::Missing;
+fn state_for(submitter: &DomainName, valid: &ValidKeys<'_>, keys: &Keys) -> SignatureState {
+    let (mut state, mut verified) = (SignatureState::Missing, None);
     for (name, key) in keys.iter().filter(|((domain, _), _)| is_aligned(domain, submitter)) {
         match (&**key, &state) {
             (Key::Unknown, _) => state = SignatureState::Unknown,
@@ -207,11 +217,17 @@ fn state_for(submitter: &DomainName, valid: &[&KeyName], keys: &Keys) -> Signatu
             (Key::Absent, SignatureState::Missing) => state = SignatureState::KeyAbsent,
             _ => {}
         }
-        let (Key::Found { text, .. }, true) = (&**key, valid.contains(&name)) else { continue };
+        let (Key::Found { text, .. }, Some(signs_domain)) = (&**key, valid.get(name)) else { continue };
         let Ok(signer) = DomainName::parse(&name.0) else { continue };
-        return SignatureState::Verified { signer, key_is_for_reports: is_for_reports(text) };
+        let (key_is_for_reports, signs_domain) = (is_for_reports(text), *signs_domain);
+        if signs_domain || verified.is_none() {
+            verified = Some(SignatureState::Verified { signer, key_is_for_reports, signs_domain });
+        }
+        if signs_domain {
+            break;
+        }
     }
-    state
+    verified.unwrap_or(state)
 }
 
 /// Verifies one signature over the whole message (RFC 6376 §6.1). The library hashes, canonicalizes and checks the
@@ -243,6 +259,19 @@ fn verifies(
     let unsigned = without_signature(header.value);
     let mut signed = message.signed_headers(&signature.h, header.name, &unsigned);
     key.p.verify(&mut signed, &signature.b, signature.ch, signature.a).is_ok()
+}
+
+/// True if the signature covers the header that says which domain the report is about. A second header of that name, which
+/// no signature needs to cover, could say something else, and so could one that only one of the two parsers of headers finds.
+fn signs_domain(message: &[u8], parsed: &AuthenticatedMessage<'_>, signature: &Signature) -> bool {
+    let count = |wanted: &str| {
+        let is_named =
+            |(name, _): &&(&[u8], &[u8])| name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes());
+        let signed = parsed.headers.iter().filter(is_named).count();
+        (signed, fields(message).filter(|field| field.is_named(wanted)).count())
+    };
+    let wanted = if count("TLS-Report-Domain") == (0, 0) { "Subject" } else { "TLS-Report-Domain" };
+    count(wanted) == (1, 1) && signature.h.iter().any(|name| name.trim().eq_ignore_ascii_case(wanted))
 }
 
 /// True unless `i=` names an agent outside of the signing domain, or below it where the key's `t=s` forbids that

@@ -1,4 +1,5 @@
 mod dmarc;
+mod domain;
 mod hostile;
 
 use super::*;
@@ -197,7 +198,8 @@ async fn rec_02_the_state_of_the_key_is_shown() {
         )
         .await;
         let signer = DomainName::parse("big.example").unwrap();
-        assert_eq!(state, SignatureState::Verified { signer, key_is_for_reports: expected });
+        let signs_domain = true;
+        assert_eq!(state, SignatureState::Verified { signer, key_is_for_reports: expected, signs_domain });
     }
 }
 

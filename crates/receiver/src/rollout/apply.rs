@@ -132,6 +132,7 @@ impl Applier {
         Box::pin(async move {
             let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
             let now = self.clock.now();
+            self.store.record_mx_hosts(&wanted.domain, &seen.mx, now).await?;
             let before: RolloutState = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
             let mut rollout = before.clone();
             rollout.observe(wanted, &seen, now);

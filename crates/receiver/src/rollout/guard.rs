@@ -57,11 +57,13 @@ pub enum AlertKind {
     Silence,
     /// The quarantine reached its quota and lost something. Raised by the server, not by a check of a domain.
     QuarantineFull,
+    /// Only failures that few senders report keep the domain from enforcement, and the operator has to decide.
+    DecisionNeeded,
 }
 
 impl AlertKind {
     /// All kinds that a check of a domain raises.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::MxUncovered,
         Self::PolicyUnserved,
         Self::RecordGone,
@@ -71,6 +73,7 @@ impl AlertKind {
         Self::ReportedFailure,
         Self::FailureRate,
         Self::Silence,
+        Self::DecisionNeeded,
     ];
 }
 
@@ -87,6 +90,7 @@ impl fmt::Display for AlertKind {
             Self::FailureRate => "failure-rate",
             Self::Silence => "silence",
             Self::QuarantineFull => "quarantine-full",
+            Self::DecisionNeeded => "decision-needed",
         })
     }
 }
@@ -98,6 +102,15 @@ pub struct ProbedHost {
     pub name: DomainName,
     /// When its certificate expires, or why TLS authentication failed.
     pub proof: Result<Timestamp, String>,
+}
+
+impl ProbedHost {
+    /// Why a sender that enforces the newest policy would not deliver to the host; `None` if it would.
+    pub fn problem(&self, rollout: &RolloutState) -> Option<String> {
+        let is_named = rollout.newest().is_none_or(|policy| policy.names(&self.name));
+        let unnamed = || (!is_named).then(|| "the policy does not name it".to_owned());
+        self.proof.as_ref().err().cloned().or_else(unnamed)
+    }
 }
 
 /// How long before a certificate's expiry an alert is raised.
@@ -236,8 +249,16 @@ pub struct Guard {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The alerts for a domain, most severe first, and the results of probing its MX hosts.
-pub type GuardLook = (Vec<Alert>, Vec<ProbedHost>);
+/// What the guard found out about a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GuardLook {
+    /// The alerts, most severe first.
+    pub alerts: Vec<Alert>,
+    /// The results of probing its MX hosts; those that could not be reached are missing.
+    pub hosts: Vec<ProbedHost>,
+    /// All of its MX hosts.
+    pub mx: Vec<DomainName>,
+}
 
 impl Guard {
     /// Observes a domain now, probes its MX hosts, and returns the alerts and the probe results. Fails when DNS does.
@@ -248,14 +269,15 @@ impl Guard {
     ) -> BoxFuture<'a, Result<GuardLook, DnsError>> {
         Box::pin(async move {
             if rollout.mode.is_none_or(|known| known.mode == Mode::None) {
-                return Ok((Vec::new(), Vec::new()));
+                return Ok(GuardLook::default());
             }
             let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
             let mut hosts = Vec::new();
             for name in seen.mx.iter().take(formats::limits::MX_HOSTS) {
                 hosts.extend(self.probe_host(name).await);
             }
-            Ok((alerts(wanted, rollout, &seen, &hosts, self.clock.now()), hosts))
+            let alerts = alerts(wanted, rollout, &seen, &hosts, self.clock.now());
+            Ok(GuardLook { alerts, hosts, mx: seen.mx })
         })
     }
 
@@ -395,6 +417,15 @@ mod tests {
         assert_eq!(kinds(&wanted, &rollout, &down, &[]), [AlertKind::PolicyUnserved]);
         let ending = ObservedState { certificate_ends: Some(days(14)), ..well };
         assert_eq!(kinds(&wanted, &rollout, &ending, &[]), [AlertKind::PolicyCertificateEnds]);
+    }
+
+    #[test]
+    fn a_host_passes_only_if_the_newest_policy_names_it() {
+        let (_, rollout, _) = enforced();
+        assert_eq!(host(Ok(days(60))).problem(&rollout), None);
+        assert_eq!(host(Err("no STARTTLS".into())).problem(&rollout).as_deref(), Some("no STARTTLS"));
+        let other = ProbedHost { name: name("mx2.a.example"), proof: Ok(days(60)) };
+        assert_eq!(other.problem(&rollout).as_deref(), Some("the policy does not name it"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::RolloutState;
 use super::decisions::Decisions;
-use super::gate::Cause;
+use super::gate::{Cause, Gate};
 use super::guard::{Alert, AlertKind};
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
@@ -56,13 +56,18 @@ pub fn reported(
         ),
     };
     let mut all = Vec::new();
-    for (cause, (sessions, senders)) in recent_causes(sums.causes, decisions, mode.since, now) {
+    for (cause, (sessions, senders, sender)) in recent_causes(sums.causes, decisions, mode.since, now) {
         all.push(Alert {
             kind: AlertKind::ReportedFailure,
             subject: cause.to_string(),
-            what: format!(
-                "{senders} verified senders reported {cause} for mail to {domain} ({sessions} sessions)"
-            ),
+            what: match senders {
+                1 => format!(
+                    "{sender} reported {cause} for mail to {domain} ({sessions} sessions); no other verified sender did"
+                ),
+                _ => format!(
+                    "{senders} verified senders reported {cause} for mail to {domain} ({sessions} sessions)"
+                ),
+            },
             consequence: consequence.into(),
             remedy: remedy.clone(),
         });
@@ -105,15 +110,29 @@ pub fn reported(
     all
 }
 
-/// The recent causes that count and are not excused, each with its number of sessions and of senders.
+/// The alert for a domain whose evidence the operator has to judge; `None` if the gate needs no decision.
+pub fn disputed(domain: &DomainName, gate: &Gate) -> Option<Alert> {
+    let Gate::Ask(reasons) = gate else { return None };
+    Some(Alert {
+        kind: AlertKind::DecisionNeeded,
+        subject: domain.to_string(),
+        what: format!("the evidence about {domain} needs your decision: {}", reasons.join("; ")),
+        consequence: "Until you decide, the domain stays in testing, where mail is not protected.".into(),
+        remedy: format!(
+            "Look at the reports: sternpost reports list --domain {domain} --failed. If the failures are real, fix their cause. If not, allow enforcement: sternpost promote {domain}, or exclude the cause: sternpost excuse"
+        ),
+    })
+}
+
+/// The recent causes that count and are not excused, each with its number of sessions and of senders, and one sender.
 fn recent_causes(
     causes: &[CauseSum],
     decisions: &Decisions,
     since: Timestamp,
     now: Timestamp,
-) -> BTreeMap<Cause, (u64, u64)> {
+) -> BTreeMap<Cause, (u64, u64, String)> {
     let excused = decisions.excused();
-    let mut found: BTreeMap<Cause, (u64, u64)> = BTreeMap::new();
+    let mut found: BTreeMap<Cause, (u64, u64, String)> = BTreeMap::new();
     for sum in causes
         .iter()
         .filter(|sum| sum.counts && sum.last + DAY > since && sum.last + DAY + RECENT_WINDOW > now)
@@ -122,9 +141,12 @@ fn recent_causes(
         if excused.contains(&cause) {
             continue;
         }
-        let (sessions, senders) = found.entry(cause).or_default();
+        let (sessions, senders, sender) = found.entry(cause).or_default();
         *sessions = sessions.saturating_add(sum.sessions);
-        *senders = (*senders).max(sum.senders);
+        // The sums differ in the address only; their senders may be the same or not.
+        *senders =
+            (*senders).max(sum.senders).max(1 + u64::from(!sender.is_empty() && *sender != sum.sender));
+        *sender = sum.sender.clone();
     }
     found
 }
@@ -180,6 +202,27 @@ mod tests {
         let expired = Cause { result: "certificate-expired".into(), host: "mx1.a.example".into() };
         excused.excuse(expired, Decision { reason: "x".into(), who: "y".into(), at: at(1) });
         assert_eq!(kinds(Mode::Enforce, &excused, &[], &both), []);
+    }
+
+    #[test]
+    fn an_alert_says_who_reports_and_asks_for_a_decision() {
+        let rollout = RolloutState {
+            mode: Some(InMode { mode: Mode::Testing, since: at(50) }),
+            ..RolloutState::default()
+        };
+        let domain = DomainName::parse("a.example").unwrap();
+        let one = CauseSum { senders: 1, ..cause(99, true) };
+        let other = CauseSum { address: "192.0.2.2".into(), sender: "other.example".into(), ..one.clone() };
+        let what = |causes: &[CauseSum]| {
+            let sums = ReportSums { days: &[], causes };
+            reported(&domain, &rollout, &Decisions::default(), sums, 0.01, at(100)).remove(0).what
+        };
+        assert!(what(std::slice::from_ref(&one)).starts_with("big.example reported certificate-expired"));
+        assert!(what(&[one, other]).starts_with("2 verified senders reported"));
+        assert_eq!(disputed(&domain, &Gate::Ready), None);
+        let asked = disputed(&domain, &Gate::Ask(vec!["only big.example reported x".into()])).unwrap();
+        assert!(asked.what.contains("only big.example reported x"), "{}", asked.what);
+        assert!(asked.remedy.contains("sternpost promote a.example"), "{}", asked.remedy);
     }
 
     #[test]

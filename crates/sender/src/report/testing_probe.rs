@@ -9,15 +9,19 @@ use formats::policy::Policy;
 use formats::report::{FailureDetail, PolicyReport};
 use formats::result_type::PolicyType;
 use formats::{Mode, ResultType};
+use store::PolicyDigest;
 use store::testing_probes::TestingProbe;
 
-/// Corrects an entry to what enforcement would have counted. Entries about other policies are not changed.
+/// Corrects an entry to what enforcement would have counted. Probes that were judged by another policy say nothing about
+/// its sessions, and entries about other policies are not changed.
 pub(super) fn apply_probes(entry: &mut PolicyReport, probes: &[TestingProbe]) {
+    let Some(policy) = PolicyDigest::of_lines(&entry.policy_string) else { return };
+    let probes: Vec<&TestingProbe> = probes.iter().filter(|probe| probe.policy == policy).collect();
     if probes.is_empty() || entry.policy_type != PolicyType::Sts || !is_testing(&entry.policy_string) {
         return;
     }
     let failures: Vec<(&TestingProbe, &ResultType)> =
-        probes.iter().filter_map(|probe| Some((probe, probe.failure.as_ref()?))).collect();
+        probes.iter().filter_map(|probe| Some((*probe, probe.failure.as_ref()?))).collect();
     let Some((first, result)) = failures.first() else { return };
     if failures.len() == probes.len() {
         // Probes are in order of MX preference, so the first is of the host that senders try first.
@@ -80,6 +84,7 @@ mod tests {
 
     fn probe(mx: &str, failure: Option<ResultType>) -> TestingProbe {
         TestingProbe {
+            policy: PolicyDigest::of_lines(&["mx: mx1.a.example".into()]).unwrap(),
             mx: DomainName::parse(mx).unwrap(),
             at: Timestamp::UNIX_EPOCH,
             failure,
@@ -112,6 +117,19 @@ mod tests {
         assert_eq!(corrected("testing", &twice), (7, 2, 2, reason));
         assert_eq!(corrected("testing", &[good("mx1.a.example")]), (7, 0, 0, None));
         assert_eq!(corrected("testing", &[]), (7, 0, 0, None));
+    }
+
+    /// On the day on which a wrong policy is corrected, sessions under both are reported.
+    #[test]
+    fn probes_change_only_the_entry_of_the_policy_that_judged_them() {
+        let wrong = PolicyDigest::of_lines(&["mx: wrong.example".into()]).unwrap();
+        let bad = probe("mx1.a.example", Some(ResultType::ValidationFailure));
+        let probes = [TestingProbe { policy: wrong, ..bad.clone() }, probe("mx1.a.example", None)];
+        assert_eq!(corrected("testing", &probes), (7, 0, 0, None));
+        let mut entry = entry("testing", 4);
+        entry.policy_string[2] = "mx: wrong.example".into();
+        apply_probes(&mut entry, &probes);
+        assert_eq!((entry.successful, entry.failed), (0, 4));
     }
 
     #[test]

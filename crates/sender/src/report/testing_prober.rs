@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::testing_probes::TestingProbe;
-use store::{Store, StoreError};
+use store::{PolicyDigest, Store, StoreError};
 
 /// Probes MX hosts under policies in `testing`.
 pub struct TestingProber {
@@ -67,13 +67,16 @@ impl TestingProber {
             let day = DateRange::utc_day(now).start;
             hosts.retain(|_, (at, _)| now < later(*at, PROBE_INTERVAL));
             for (domain, lines) in self.store.maybe_testing(day).await? {
+                let Some(digest) = PolicyDigest::of_lines(&lines).filter(|_| is_testing(&lines)) else {
+                    continue;
+                };
                 let probes = self.store.testing_probes(day, &domain).await?;
-                let is_fresh = probes.last().is_some_and(|last| now < later(last.at, PROBE_INTERVAL));
-                if is_fresh || !is_testing(&lines) {
+                let last = probes.iter().rfind(|probe| probe.policy == digest);
+                if last.is_some_and(|last| now < later(last.at, PROBE_INTERVAL)) {
                     continue;
                 }
                 let Ok(policy) = Policy::parse(lines.join("\n").as_bytes()) else { continue };
-                let probes = self.probe_domain(&domain, &policy, hosts).await;
+                let probes = self.probe_domain(&domain, &policy, digest, hosts).await;
                 self.store.put_testing_probes(day, &domain, &probes).await?;
             }
             Ok(())
@@ -85,6 +88,7 @@ impl TestingProber {
         &self,
         domain: &DomainName,
         policy: &Policy,
+        digest: PolicyDigest,
         hosts: &mut Hosts,
     ) -> Vec<TestingProbe> {
         let names: Vec<DomainName> = match self.dns.lookup(domain, Kind::Mx).await {
@@ -101,6 +105,7 @@ impl TestingProber {
             };
             let failure = unlisted().or(failure);
             probes.push(TestingProbe {
+                policy: digest,
                 receiving_ip: Some(target.address),
                 at,
                 reason: failure.as_ref().map(|(_, why)| why.clone()).unwrap_or_default(),

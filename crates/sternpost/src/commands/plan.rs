@@ -9,7 +9,7 @@ use operations::apply_failure;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
-use receiver::rollout::gate::Gate;
+use receiver::rollout::gate::{Evidence, Gate};
 use receiver::rollout::plan::{Stage, Step, WaitReason, plan};
 use serde::Serialize;
 use std::fmt::Write;
@@ -65,6 +65,9 @@ enum StageView {
     },
     Evidence {
         gate: Gate,
+        /// What does not count, and why.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        not_counted: Vec<String>,
     },
     Blocked {
         hosts: Vec<DomainName>,
@@ -95,19 +98,24 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure
     let (rollout, seen) =
         applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
     let now = context.world.clock.now();
-    let (_, gate) = context.gate(&spec.name, &rollout).await?;
+    let judged = context.gate(&spec.name, &rollout).await?;
     let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), now);
     Ok(Plan {
         domain: spec.name.clone(),
         wanted: wanted.mode,
         mode: rollout.mode.map(|known| known.mode),
-        stages: stages.into_iter().map(|stage| stage_view(stage, spec, &wanted, &gate)).collect(),
+        stages: stages.into_iter().map(|stage| stage_view(stage, spec, &wanted, &judged)).collect(),
     })
 }
 
-fn stage_view(stage: Stage, spec: &DomainSpec, wanted: &DesiredState, gate: &Gate) -> StageView {
+fn stage_view(
+    stage: Stage,
+    spec: &DomainSpec,
+    wanted: &DesiredState,
+    (evidence, gate): &(Evidence, Gate),
+) -> StageView {
     match stage {
-        Stage::Evidence => StageView::Evidence { gate: gate.clone() },
+        Stage::Evidence => StageView::Evidence { gate: gate.clone(), not_counted: evidence.left_out() },
         Stage::Blocked(hosts) => StageView::Blocked { why: blocked(&hosts), hosts },
         Stage::Wait(waiting, until) => {
             StageView::Wait { r#for: waiting, until: until.to_string(), why: why(waiting) }
@@ -193,7 +201,7 @@ fn headline(stage: &StageView) -> String {
         }
         StageView::Wait { until, .. } => format!("wait until {until}"),
         StageView::Blocked { .. } => "stop: an MX host has no valid name".to_owned(),
-        StageView::Evidence { gate } => format!("evidence that enforcement loses no mail: {gate}"),
+        StageView::Evidence { gate, .. } => format!("evidence that enforcement loses no mail: {gate}"),
     }
 }
 
@@ -210,6 +218,15 @@ fn below(stage: &StageView) -> Vec<String> {
         }
         StageView::Wait { why, .. } => vec![(*why).to_owned()],
         StageView::Blocked { why, .. } => vec![why.clone()],
-        StageView::Evidence { .. } => vec!["or allow enforcement now: sternpost promote".to_owned()],
+        StageView::Evidence { gate, not_counted } => {
+            let next = match gate {
+                Gate::Ask(_) => "decide: fix the cause, or allow enforcement with sternpost promote",
+                Gate::Ready | Gate::NotYet(_) => "or allow enforcement now: sternpost promote",
+            };
+            let mut lines: Vec<String> =
+                not_counted.iter().map(|one| format!("not counted: {one}")).collect();
+            lines.push(next.to_owned());
+            lines
+        }
     }
 }

@@ -88,7 +88,9 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
             context.store.close().await;
             say(&url);
             check_rua(&url)?;
-            say(&format!("\nIn a domain's configuration:\n  rua = [\"{url}\"]"));
+            say(&format!(
+                "\nIn a domain's configuration, with its name at the end:\n  rua = [\"{url}/example.org\"]"
+            ));
             Ok(Exit::Fine)
         }
         Command::Quarantine(command) => quarantine::run(command, named).await,

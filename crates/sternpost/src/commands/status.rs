@@ -12,7 +12,7 @@ use receiver::domain::DomainSpec;
 use receiver::inbox::explain::{CauseContext, Explanation, explain};
 use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::Decisions;
-use receiver::rollout::gate::{Evidence, Gate};
+use receiver::rollout::gate::{Evidence, Gate, Source};
 use std::fmt::Write;
 use std::path::Path;
 use store::reports::QuarantineUsage;
@@ -102,6 +102,24 @@ const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// Failures of a domain that are printed as text.
 const MAX_LISTED: usize = 3;
 
+/// Senders that are named in the text.
+const MAX_SENDERS: usize = 5;
+
+/// Whose sessions count, with the most frequent first.
+fn counted(evidence: &Evidence) -> String {
+    let all = &evidence.sources;
+    let one = |source: &Source| match source.failed_sessions {
+        0 => format!("{} ({} sessions)", source.domain, source.clean_sessions),
+        failed => format!("{} ({} sessions, {failed} failed)", source.domain, source.clean_sessions),
+    };
+    let named: Vec<String> = all.iter().take(MAX_SENDERS).map(one).collect();
+    let more = match all.len().saturating_sub(MAX_SENDERS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} clean days, reported by {}{more}", evidence.clean_days, named.join(", "))
+}
+
 fn in_words(status: &Status) -> String {
     let mut out = String::new();
     let now = match status.rollout.mode {
@@ -110,6 +128,12 @@ fn in_words(status: &Status) -> String {
     };
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
     let _ = writeln!(out, "  evidence: {}", status.gate);
+    if !status.evidence.sources.is_empty() {
+        let _ = writeln!(out, "    counted: {}", counted(&status.evidence));
+    }
+    for left_out in status.evidence.left_out() {
+        let _ = writeln!(out, "    not counted: {left_out}");
+    }
     if status.rollout.mode.is_none() && status.wanted != Mode::None {
         let _ = writeln!(out, "  next: sternpost apply {}", status.domain);
     }

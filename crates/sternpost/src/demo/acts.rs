@@ -10,7 +10,7 @@ use formats::{Mode, PolicyId};
 use lab::dns::{TamperedKind, Tampering};
 use lab::reference_sender::{Delivery, Outcome, Protection};
 use net::clock::Clock;
-use receiver::rollout::gate::{Evidence, Gate, Thresholds, evidence, gate};
+use receiver::rollout::gate::{Evidence, Facts, Gate, Thresholds, judge};
 use receiver::rollout::plan::{Permit, PlannedStep, Step};
 use receiver::rollout::{RolloutState, Verification};
 use std::collections::BTreeSet;
@@ -155,9 +155,11 @@ async fn evaluate(stage: &Stage) -> Result<(Evidence, Gate), Failure> {
     let rollout: Option<RolloutState> = stage.store.rollout(&stage.domain).await.map_err(|e| fail(&e))?;
     let since = rollout.and_then(|rollout| rollout.mode).map_or(stage.clock.now(), |mode| mode.since);
     let reports = stage.store.reports_about(&stage.domain, since).await.map_err(|e| fail(&e))?;
-    let evidence = evidence(&reports, &[], since, &BTreeSet::new(), stage.clock.now());
-    let gate = gate(&evidence, &Thresholds::default());
-    Ok((evidence, gate))
+    let (probes, mx_hosts, excused) = (&[], &[], &BTreeSet::new());
+    let facts =
+        Facts { reports: &reports, probes, mx_hosts, policy: None, since, excused, now: stage.clock.now() };
+    // The demo has two senders, and no guard.
+    Ok(judge(&facts, &Thresholds { senders: 2, ..Thresholds::default() }))
 }
 
 async fn reported(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {

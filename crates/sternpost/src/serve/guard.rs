@@ -4,7 +4,8 @@
 
 use super::messages::{Event, EventKind, Messenger};
 use config::GuardConfig;
-use formats::DomainName;
+use config::failure::Failure;
+use formats::{DomainName, Mode};
 use jiff::SignedDuration;
 use operations::RolloutContext;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,13 +14,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::rollout::guard::{Alert, AlertKind, Guard, ProbedHost};
-use receiver::rollout::reported::{ReportSums, reported};
+use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardLook};
+use receiver::rollout::reported::{ReportSums, disputed, reported};
 use receiver::rollout::{Applier, NewHosts, RolloutState, Verification};
 use std::collections::{BTreeMap, BTreeSet};
-use store::StoreError;
 use store::alerts::ActiveAlert;
 use store::notices::NewNotice;
+use store::{PolicyDigest, StoreError};
 
 /// Age up to which reports are evaluated: 30 days.
 const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
@@ -153,12 +154,19 @@ impl GuardRole {
                 self.counts.failed.inc();
                 tracing::warn!(%domain, "the check of the domain failed: {error}");
             }
-            Ok((mut alerts, hosts)) => {
-                self.store_probes(spec, &hosts).await;
+            Ok(look) => {
+                self.store_look(spec, &rollout, &look).await;
+                let mut alerts = look.alerts;
                 match self.reported(spec, &rollout).await {
                     Ok(reported) => alerts.extend(reported),
                     Err(error) => {
                         return tracing::error!(%domain, "the reports about the domain can't be read: {error}");
+                    }
+                }
+                match self.disputed(spec, &rollout).await {
+                    Ok(disputed) => alerts.extend(disputed),
+                    Err(failure) => {
+                        return tracing::error!(%domain, "the evidence can't be judged: {failure}");
                     }
                 }
                 let uncovered = alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered);
@@ -190,13 +198,30 @@ impl GuardRole {
         Ok(reported(name, rollout, &context.decisions(name), sums, self.config.failure_rate, now))
     }
 
-    /// Stores the probes of MX hosts, which explain failures in reports.
-    async fn store_probes(&self, spec: &DomainSpec, hosts: &[ProbedHost]) {
-        let now = self.context.world.clock.now();
-        for host in hosts {
-            let problem = host.proof.as_ref().err().map(String::as_str);
-            if let Err(error) = self.context.store.put_guard_probe(&spec.name, &host.name, now, problem).await
-            {
+    /// The alert for evidence that the operator has to judge.
+    async fn disputed(&self, spec: &DomainSpec, rollout: &RolloutState) -> Result<Option<Alert>, Failure> {
+        let is_in_testing = rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
+        let is_open =
+            is_in_testing && rollout.approved.is_none() && self.context.wanted(spec).mode == Mode::Enforce;
+        if !is_open {
+            return Ok(None);
+        }
+        let (_, gate) = self.context.gate(&spec.name, rollout).await?;
+        Ok(disputed(&spec.name, &gate))
+    }
+
+    /// Stores the MX hosts and their probes, which are evidence and explain failures in reports.
+    async fn store_look(&self, spec: &DomainSpec, rollout: &RolloutState, look: &GuardLook) {
+        let (store, now) = (&self.context.store, self.context.world.clock.now());
+        if let Err(error) = store.record_mx_hosts(&spec.name, &look.mx, now).await {
+            tracing::warn!(domain = %spec.name, "the MX hosts can't be stored: {error}");
+        }
+        let Some(newest) = rollout.newest() else { return };
+        let policy = PolicyDigest::of_patterns(&newest.mx);
+        for host in &look.hosts {
+            let problem = host.problem(rollout);
+            let put = store.put_guard_probe(&spec.name, &host.name, now, policy, problem.as_deref()).await;
+            if let Err(error) = put {
                 tracing::warn!(domain = %spec.name, "the probe of {} can't be stored: {error}", host.name);
             }
         }

@@ -177,6 +177,9 @@ fn rec_03_by_https_a_report_is_answered_once_it_is_stored() {
         assert_eq!(post(&url, &format!("@{packed}")), "200");
         assert_eq!(post(&url, "hello"), "202");
         assert_eq!(post(&url, "''"), "400");
+        // The address of a domain.
+        assert_eq!(post(&format!("{url}/good-enforce.test"), &format!("@{packed}")), "200");
+        assert_eq!(post(&format!("{url}/no_domain..test"), &format!("@{packed}")), "404");
         // Without the secret there is nothing; neither is there by other ways along the path.
         for other in
             ["https://localhost:8460/in/", "https://localhost:8460/in/x", "https://localhost:8460/in/..%2f"]
@@ -384,7 +387,8 @@ fn days(count: i64) -> Vec<String> {
 #[test]
 fn a_forged_report_opens_no_gate_and_closes_none() {
     in_a_room_of_its_own(|| {
-        let inbox = Inbox::open("");
+        // The test has one true sender.
+        let inbox = Inbox::open_with("", "[gate]\nsenders = 1\n");
         // In testing for twenty days, as the plan has found it.
         let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * 20);
         let rollout = format!("{{\"mode\":{{\"mode\":\"testing\",\"since\":\"{since}\"}}}}");
@@ -436,7 +440,7 @@ fn a_forged_report_opens_no_gate_and_closes_none() {
         );
         let said = promote();
         assert!(
-            said.contains("7 more clean days needed, since senders reported certificate-expired"),
+            said.contains("7 more clean days needed, since good-testing.test reported certificate-expired"),
             "{said}"
         );
         inbox

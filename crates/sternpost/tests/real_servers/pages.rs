@@ -11,8 +11,8 @@ use receiver::rollout::RolloutState;
 use receiver::rollout::guard::{Alert, AlertKind};
 use receiver::rollout::state::{InMode, PublishedPolicy};
 use std::path::Path;
-use store::Store;
 use store::reports::{Arrival, NewQuarantined, NewReport, Quota, Trust};
+use store::{PolicyDigest, Store};
 
 const EVIL: &str = "<script>window.owned=1</script><img src=x onerror=alert(1)>\"'";
 
@@ -31,6 +31,7 @@ fn report(domain: &str, id: &str, day: Timestamp, ok: u64, failed: u64, text: &s
         submitter: format!("{}.sender.example", if text == EVIL { "evil" } else { "fine" }),
         signer: None,
         trust: Trust::Trusted,
+        about: None,
         arrival: Arrival::Smtp,
         received_at: day,
         source: String::new(),
@@ -64,8 +65,12 @@ async fn fill(file: &Path) {
         store.journal(&name(domain), ago(20), "planner", &format!("announced {EVIL}")).await.unwrap();
         let bad = (domain == "failing.example").then_some(EVIL);
         let host = name(&format!("mx1.{domain}"));
+        for day in [20, 0] {
+            store.record_mx_hosts(&name(domain), std::slice::from_ref(&host), ago(day)).await.unwrap();
+        }
+        let policy = PolicyDigest::of_lines(&[format!("mx: {host}")]).unwrap();
         for day in 0..10 {
-            store.put_guard_probe(&name(domain), &host, ago(day), bad).await.unwrap();
+            store.put_guard_probe(&name(domain), &host, ago(day), policy, bad).await.unwrap();
             let failed = if domain == "failing.example" && day < 3 { 7 } else { 0 };
             let text = if day % 2 == 0 { EVIL } else { "Fine Mail" };
             let id = format!("{domain}-{day}");

@@ -7,7 +7,7 @@
 use super::{Trust, kind_of, range};
 use crate::query::{FromRow, Row, sql, total};
 use crate::writing::Counter;
-use crate::{Store, StoreError, TENANT, damaged, time};
+use crate::{PolicyDigest, Store, StoreError, TENANT, damaged, time};
 use formats::DomainName;
 use formats::report::DateRange;
 use formats::result_type::PolicyType;
@@ -20,8 +20,14 @@ use std::collections::BTreeMap;
 pub struct KeptReport {
     /// The domain of the report's sender.
     pub submitter: String,
+    /// The domain of the verified DKIM signature; `None` if there is none.
+    pub signer: Option<String>,
+    /// The `report-id` that the sender assigned.
+    pub report_id: String,
     /// How far the report is trusted.
     pub trust: Trust,
+    /// When the report arrived.
+    pub received_at: Timestamp,
     /// The time that the report covers.
     pub range: DateRange,
     /// The results for the domain, by policy.
@@ -33,6 +39,8 @@ pub struct KeptReport {
 pub struct PolicyOutcome {
     /// The type of the policy.
     pub kind: PolicyType,
+    /// The MTA-STS policy that the sessions were under; `None` if the report does not state it.
+    pub policy: Option<PolicyDigest>,
     /// The number of successful sessions.
     pub successful: u64,
     /// The number of failed sessions, as the summary states it.
@@ -127,12 +135,13 @@ impl Store {
     ) -> Result<Vec<KeptReport>, StoreError> {
         let mut failures = self.failures_about(domain, since).await?;
         let rows: Vec<OutcomeRow> = sql(
-            "SELECT outcome.report, submitter.text, report.trust, report.range_start, report.range_end,
-                    outcome.kind, outcome.successful, outcome.failed
+            "SELECT outcome.report, outcome.entry, submitter.text, (SELECT text FROM name WHERE id = report.signer),
+                    report.report_id, report.trust, report.received_at, report.range_start, report.range_end,
+                    outcome.kind, outcome.policy, outcome.successful, outcome.failed
              FROM outcome JOIN report ON report.id = outcome.report JOIN name AS submitter ON submitter.id = report.submitter
              WHERE outcome.tenant = $1 AND outcome.domain = (SELECT id FROM name WHERE text = $2)
                AND outcome.day + 86400 * outcome.days > $3
-             ORDER BY outcome.day, outcome.report",
+             ORDER BY outcome.day, outcome.report, outcome.entry",
         )
         .bind(TENANT)
         .bind(domain.as_str())
@@ -140,8 +149,8 @@ impl Store {
         .fetch_all(self)
         .await?;
         let mut found: Vec<(i64, KeptReport)> = Vec::new();
-        for OutcomeRow { report, kind, kept } in rows {
-            let failures = failures.remove(&(report, kind)).unwrap_or_default();
+        for OutcomeRow { report, entry, kind, kept } in rows {
+            let failures = failures.remove(&(report, entry, kind)).unwrap_or_default();
             let outcomes = kept
                 .outcomes
                 .into_iter()
@@ -158,16 +167,16 @@ impl Store {
         &self,
         domain: &DomainName,
         since: Timestamp,
-    ) -> Result<BTreeMap<(i64, i64), Vec<FailureSum>>, StoreError> {
-        let rows: Vec<(i64, i64, String, String, i64)> = sql(concat!(
-            "SELECT failure.report, failure.kind, result.text, host.text, ",
+    ) -> Result<BTreeMap<(i64, i64, i64), Vec<FailureSum>>, StoreError> {
+        let rows: Vec<(i64, i64, i64, String, String, i64)> = sql(concat!(
+            "SELECT failure.report, failure.entry, failure.kind, result.text, host.text, ",
             total!("failure.sessions"),
             " FROM failure JOIN report ON report.id = failure.report
              JOIN name AS result ON result.id = failure.result_type JOIN name AS host ON host.id = failure.host
              WHERE failure.tenant = $1 AND failure.domain = (SELECT id FROM name WHERE text = $2)
                AND report.range_end >= $3
-             GROUP BY failure.report, failure.kind, result.text, host.text
-             ORDER BY failure.report, failure.kind, result.text, host.text"
+             GROUP BY failure.report, failure.entry, failure.kind, result.text, host.text
+             ORDER BY failure.report, failure.entry, failure.kind, result.text, host.text"
         ))
         .bind(TENANT)
         .bind(domain.as_str())
@@ -175,9 +184,9 @@ impl Store {
         .fetch_all(self)
         .await?;
         let mut found: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (report, kind, result_type, host, sessions) in rows {
+        for (report, entry, kind, result_type, host, sessions) in rows {
             let sessions = u64::try_from(sessions).map_err(damaged("failure"))?;
-            found.entry((report, kind)).or_default().push(FailureSum { result_type, host, sessions });
+            found.entry((report, entry, kind)).or_default().push(FailureSum { result_type, host, sessions });
         }
         Ok(found)
     }
@@ -311,23 +320,29 @@ impl Store {
 /// One outcome of a report.
 struct OutcomeRow {
     report: i64,
+    /// The position in the report; -1 if an earlier version stored it.
+    entry: i64,
     kind: i64,
     kept: KeptReport,
 }
 
 impl FromRow for OutcomeRow {
     fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
-        let report = row.get()?;
-        let (submitter, trust) = (row.get()?, Trust::parse(row.get()?)?);
+        let (report, entry) = (row.get()?, row.get()?);
+        let (submitter, signer, report_id) = (row.get()?, row.get()?, row.get()?);
+        let (trust, received_at) = (Trust::parse(row.get()?)?, time("report", row.get()?)?);
         let range = range(row.get()?, row.get()?)?;
         let kind = row.get()?;
         let outcome = PolicyOutcome {
             kind: kind_of(kind),
+            policy: PolicyDigest::from_column(row.get()?),
             successful: unsigned(row)?,
             failed: unsigned(row)?,
             failures: Vec::new(),
         };
-        Ok(Self { report, kind, kept: KeptReport { submitter, trust, range, outcomes: vec![outcome] } })
+        let outcomes = vec![outcome];
+        let kept = KeptReport { submitter, signer, report_id, trust, received_at, range, outcomes };
+        Ok(Self { report, entry, kind, kept })
     }
 }
 

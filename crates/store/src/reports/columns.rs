@@ -1,6 +1,7 @@
-//! Conversions of report values to the values of their columns, for `keep` and `sums`.
+//! Conversions of report values to the values of their columns, for `keep`, `rows` and `sums`.
 
 use formats::DomainName;
+use formats::limits::REPORT_SESSIONS;
 use formats::report::PolicyReport;
 use jiff::Timestamp;
 
@@ -20,4 +21,9 @@ pub(super) fn first(days: &[Timestamp]) -> i64 {
 /// A count, capped at the largest integer of SQLite.
 pub(super) fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number of sessions, at most [`REPORT_SESSIONS`].
+pub(super) fn sessions(number: u64) -> i64 {
+    count(number.min(REPORT_SESSIONS))
 }

@@ -1,45 +1,76 @@
-//! Stores reports. They are durable when the call returns. Each batch of [`TRANSACTION_REPORTS`] is one transaction, so
-//! that a large import does not keep other writes waiting. After an error a part may be stored; storing all of them
-//! again is safe, since those are found as duplicates.
+//! Stores reports. They are durable when the call returns. Each batch of [`TRANSACTION_REPORTS`] or
+//! [`TRANSACTION_ROWS`] is one transaction, so that neither a large import nor a large report keeps other writes waiting.
+//! After an error a part may be stored; storing all of them again is safe, since those are found as duplicates.
 //!
-//! A report counts once (REC-06). Duplicates are found in two ways: by submitter, `report-id`, range and domains, and
-//! by content, since some senders send one report under two ids. A less trusted copy never blocks or replaces a more
-//! trusted one, so a forger gains nothing by sending a report under an id before the genuine one arrives.
+//! A report counts once (REC-06). A copy has the same sender, `report-id`, time and content, however it arrived; the most
+//! trusted copy counts. A report with the same id and other content is stored beside the first, and so is one with
+//! another id and the same content: two mail servers of a sender may well have counted the same. A less trusted copy
+//! never blocks or replaces a more trusted one, so a forger gains nothing by sending a report under an id before the
+//! genuine one arrives.
 
-use super::columns::{BATCH_ROWS, count, domain, first};
+use super::columns::{BATCH_ROWS, count, domain};
+use super::filing::{Filed, file};
 use super::names::TextIds;
-use super::sums::Sums;
-use super::{KeepOutcome, NewReport, Trust, digest, kind_number};
+use super::rows::insert_results;
+use super::sums::{Sums, rows};
+use super::{KeepOutcome, NewReport, Trust, digest};
 use crate::query::{FromRow, Row, insert as insert_rows, parameters, sql, unnumbered, without_nul};
 use crate::writing::{Counter, Lock, Tries, Writing};
 use crate::{Store, StoreError, TENANT, damaged};
-use formats::report::{PolicyReport, Report};
-use std::collections::{BTreeMap, HashMap};
+use formats::DomainName;
+use formats::report::Report;
+use std::collections::HashMap;
 
 /// The maximum number of reports in one transaction: some hundredths of a second.
 const TRANSACTION_REPORTS: usize = 250;
+/// The number of rows after which a transaction takes no further report: some tenths of a second.
+const TRANSACTION_ROWS: usize = 20_000;
 
-/// The values of a report that identify it, for the detection of duplicates.
+/// The values of a report by which copies of it are found.
 #[derive(Debug, Clone)]
 struct ExistingReport {
     id: i64,
     submitter: i64,
     organization: i64,
+    /// The domain of the mail; 0 if it is not known.
+    about: i64,
     report_id: String,
     trust: Trust,
+    /// Whether only its row is left, without results.
+    is_expired: bool,
     /// The digest of its range and content.
     digest: i64,
-    /// The digest of its submitter, `report-id`, range and domains.
-    identity: i64,
+    /// The place among the reports of the batch; `None` if it was stored before.
+    fresh: Option<usize>,
 }
 
 impl ExistingReport {
-    /// True if both have the same content and sender. The submitter of an unsigned file is a guess, so the same
-    /// organization and `report-id` also count as the same sender.
-    fn has_same_content(&self, other: &Self) -> bool {
-        let named = |known: &Self| (known.organization, known.report_id.clone());
-        self.digest == other.digest && (self.submitter == other.submitter || named(self) == named(other))
+    /// True if both are copies of one report.
+    fn is_copy_of(&self, other: &Self) -> bool {
+        // The domain of the mail is unknown for a copy that was posted.
+        let is_about_the_same = self.about == other.about || self.about == 0 || other.about == 0;
+        self.digest == other.digest
+            && self.report_id == other.report_id
+            && is_about_the_same
+            && self.has_same_sender(other)
     }
+
+    /// The submitter of an unsigned report is a guess, so the same organization also counts as the same sender, except
+    /// where both are verified: then one has signed what another organization is said to have sent.
+    fn has_same_sender(&self, other: &Self) -> bool {
+        let are_verified = self.trust == Trust::Verified && other.trust == Trust::Verified;
+        self.submitter == other.submitter || (!are_verified && self.organization == other.organization)
+    }
+}
+
+/// The first reports that fit into one transaction; at least one.
+fn one_transaction(new: &[NewReport]) -> usize {
+    let mut taken = 0;
+    let fits = |report: &&NewReport| {
+        taken += rows(report);
+        taken <= TRANSACTION_ROWS
+    };
+    new.iter().take(TRANSACTION_REPORTS).take_while(fits).count().max(1)
 }
 
 impl Store {
@@ -52,7 +83,10 @@ impl Store {
     /// Stores reports and returns the outcome of each, in order. They are durable when this returns.
     pub async fn keep_reports(&self, new: &[NewReport]) -> Result<Vec<KeepOutcome>, StoreError> {
         let mut kept = Vec::with_capacity(new.len());
-        for batch in new.chunks(TRANSACTION_REPORTS) {
+        let mut rest = new;
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(one_transaction(rest).min(rest.len()));
+            rest = after;
             let mut tries = Tries::default();
             loop {
                 let done = self.keep_batch(batch).await;
@@ -70,77 +104,140 @@ impl Store {
         let writing = &mut transaction;
         // One import at a time: two copies of a report must not both be new.
         let last = writing.lock(Counter::ReportId, Lock::Alone).await?;
-        let mut next = last + 1;
-        let ids = TextIds::of(writing, new.iter().flat_map(texts)).await?;
-        let id_of = |text: &str| ids.of_text(text);
-        let mut seen: Vec<ExistingReport> =
-            new.iter().map(|new| fingerprint(new, &id_of)).collect::<Result<_, _>>()?;
-        let mut known = Index::default();
-        for existing in find_existing(writing, &seen).await? {
-            known.add(existing);
+        let filed = file(writing, new).await?;
+        let ids =
+            TextIds::of(writing, new.iter().zip(&filed).flat_map(|(new, filed)| texts(new, filed))).await?;
+        let mut batch = Batch::new(&ids, last + 1);
+        let these: Vec<ExistingReport> =
+            new.iter().map(|new| fingerprint(new, &ids)).collect::<Result<_, _>>()?;
+        for existing in find_existing(writing, &these).await? {
+            batch.known.add(existing);
         }
-        let (mut kept, mut fresh, mut sums) = (Vec::new(), Vec::new(), Sums::default());
-        for (report, this) in new.iter().zip(&mut seen) {
-            let outcome = match known.alike(this) {
-                Some(existing) if existing.trust >= this.trust => KeepOutcome::Duplicate,
-                Some(existing) if existing.has_same_content(this) => {
-                    confirm(writing, existing, this, report, &id_of).await?;
-                    sums.subtract(report, existing.trust, existing.submitter, &id_of);
-                    sums.add(report, report.trust, this.submitter, &id_of);
-                    existing.submitter = this.submitter;
-                    existing.trust = this.trust;
-                    KeepOutcome::Confirmed
-                }
-                _ => {
-                    this.id = next;
-                    next += 1;
-                    known.add(this.clone());
-                    sums.add(report, report.trust, this.submitter, &id_of);
-                    fresh.push((report, this.clone()));
-                    KeepOutcome::New
-                }
-            };
-            kept.push(outcome);
+        let mut kept = Vec::new();
+        for ((new, filed), this) in new.iter().zip(&filed).zip(these) {
+            kept.push(batch.keep(writing, new, filed, this).await?);
         }
-        let fresh_reports = count(fresh.len() as u64);
-        insert(writing, &fresh, &id_of).await?;
-        if !sums.is_empty() {
-            sums.write(writing).await?;
-            writing.increase(Counter::Reports, 1).await?;
-            writing.increase(Counter::ReportCount, fresh_reports).await?;
-            writing.increase(Counter::ReportId, fresh_reports).await?;
-        }
+        batch.write(writing).await?;
         transaction.commit().await?;
         Ok(kept)
     }
 }
 
-/// Existing reports, indexed by both digests.
-#[derive(Default)]
-struct Index {
-    all: Vec<ExistingReport>,
-    by_digest: HashMap<i64, Vec<usize>>,
-    by_identity: HashMap<i64, Vec<usize>>,
+/// The reports of one transaction, and the changes to the sums.
+struct Batch<'b> {
+    ids: &'b TextIds<'b>,
+    next: i64,
+    known: Index,
+    sums: Sums,
+    /// New reports.
+    fresh: Vec<FiledReport<'b>>,
+    /// Reports that were stored before and are more trusted now.
+    confirmed: Vec<FiledReport<'b>>,
 }
+
+/// A report with its row id and its filing.
+struct FiledReport<'b> {
+    new: &'b NewReport,
+    filed: &'b [Filed<'b>],
+    row: ExistingReport,
+}
+
+impl<'b> Batch<'b> {
+    fn new(ids: &'b TextIds<'b>, next: i64) -> Self {
+        let (known, sums) = (Index::default(), Sums::default());
+        Self { ids, next, known, sums, fresh: Vec::new(), confirmed: Vec::new() }
+    }
+
+    fn domains(&self, filed: &[Filed<'_>]) -> Vec<i64> {
+        filed.iter().map(|filed| self.ids.of_text(filed.domain)).collect()
+    }
+
+    async fn keep(
+        &mut self,
+        writing: &mut Writing,
+        new: &'b NewReport,
+        filed: &'b [Filed<'b>],
+        mut this: ExistingReport,
+    ) -> Result<KeepOutcome, StoreError> {
+        let domains = self.domains(filed);
+        let Some(existing) = self.known.copy_of(&this).cloned() else {
+            this.id = self.next;
+            this.fresh = Some(self.fresh.len());
+            self.next += 1;
+            self.known.add(this.clone());
+            self.sums.add(new, new.trust, this.submitter, &domains);
+            self.fresh.push(FiledReport { new, filed, row: this });
+            return Ok(KeepOutcome::New);
+        };
+        if existing.trust >= this.trust {
+            return Ok(KeepOutcome::Duplicate);
+        }
+        (this.id, this.fresh, this.is_expired) = (existing.id, existing.fresh, existing.is_expired);
+        let before = match this.fresh.and_then(|at| self.fresh.get(at)) {
+            Some(fresh) => self.domains(fresh.filed),
+            None => match self.confirmed.iter().find(|confirmed| confirmed.row.id == this.id) {
+                Some(confirmed) => self.domains(confirmed.filed),
+                None if !existing.is_expired => filed_before(writing, this.id, new, self.ids).await?,
+                // It has no rows that tell the domains. A copy about the same domain is filed like it.
+                None if existing.about == this.about => domains.clone(),
+                None if existing.about == 0 => named(new, self.ids),
+                None => return Ok(KeepOutcome::Duplicate),
+            },
+        };
+        self.sums.subtract(new, existing.trust, existing.submitter, &before);
+        self.sums.add(new, new.trust, this.submitter, &domains);
+        self.known.replace(&this);
+        let report = FiledReport { new, filed, row: this };
+        match report.row.fresh.and_then(|at| self.fresh.get_mut(at)) {
+            Some(fresh) => *fresh = report,
+            None => {
+                self.confirmed.retain(|confirmed| confirmed.row.id != report.row.id);
+                self.confirmed.push(report);
+            }
+        }
+        Ok(KeepOutcome::Confirmed)
+    }
+
+    async fn write(&self, writing: &mut Writing) -> Result<(), StoreError> {
+        if self.sums.is_empty() {
+            return Ok(());
+        }
+        insert(writing, &self.fresh, self.ids).await?;
+        for confirmed in &self.confirmed {
+            confirm(writing, confirmed, self.ids).await?;
+        }
+        let changed = self.fresh.iter().chain(&self.confirmed);
+        // An expired report stays without results.
+        let changed = changed.filter(|report| !report.row.is_expired);
+        let changed: Vec<_> = changed.map(|report| (report.row.id, report.new, report.filed)).collect();
+        insert_results(writing, &changed, &|text: &str| self.ids.of_text(text)).await?;
+        self.sums.write(writing).await?;
+        let fresh_reports = count(self.fresh.len() as u64);
+        writing.increase(Counter::Reports, 1).await?;
+        writing.increase(Counter::ReportCount, fresh_reports).await?;
+        writing.increase(Counter::ReportId, fresh_reports).await?;
+        Ok(())
+    }
+}
+
+/// Existing reports, indexed by the digest of their content.
+#[derive(Default)]
+struct Index(HashMap<i64, Vec<ExistingReport>>);
 
 impl Index {
     fn add(&mut self, known: ExistingReport) {
-        let at = self.all.len();
-        self.by_digest.entry(known.digest).or_default().push(at);
-        self.by_identity.entry(known.identity).or_default().push(at);
-        self.all.push(known);
+        self.0.entry(known.digest).or_default().push(known);
     }
 
     /// Returns the most trusted of the existing copies of `this` report.
-    fn alike(&mut self, this: &ExistingReport) -> Option<&mut ExistingReport> {
-        let by_digest = self.by_digest.get(&this.digest).into_iter().flatten();
-        let by_identity = self.by_identity.get(&this.identity).into_iter().flatten();
-        let found = by_digest.chain(by_identity).copied().filter(|at| {
-            self.all.get(*at).is_some_and(|one| one.identity == this.identity || one.has_same_content(this))
-        });
-        let best =
-            found.max_by_key(|at| self.all.get(*at).map(|one| (one.trust, one.has_same_content(this))))?;
-        self.all.get_mut(best)
+    fn copy_of(&self, this: &ExistingReport) -> Option<&ExistingReport> {
+        let all = self.0.get(&this.digest).into_iter().flatten();
+        all.filter(|one| one.is_copy_of(this)).max_by_key(|one| (one.trust, one.about == this.about))
+    }
+
+    fn replace(&mut self, this: &ExistingReport) {
+        let all = self.0.get_mut(&this.digest).into_iter().flatten();
+        all.filter(|one| one.id == this.id).for_each(|one| *one = this.clone());
     }
 }
 
@@ -148,40 +245,50 @@ fn organization(report: &Report) -> &str {
     report.organization_name.as_deref().unwrap_or_default()
 }
 
-fn texts(new: &NewReport) -> impl Iterator<Item = &str> {
+/// All texts of a report that are stored as numbers.
+fn texts<'r>(new: &'r NewReport, filed: &'r [Filed<'r>]) -> impl Iterator<Item = &'r str> {
     let details = new.report.policies.iter().flat_map(|policy| &policy.details).flat_map(|detail| {
         [detail.result_type.as_str(), detail.receiving_mx_hostname.as_deref().unwrap_or_default()]
     });
     [new.submitter.as_str(), organization(&new.report)]
         .into_iter()
         .chain(new.signer.as_deref())
+        .chain(new.about.as_ref().map(DomainName::as_str))
         .chain(new.report.policies.iter().map(domain))
+        .chain(filed.iter().map(|filed| filed.domain))
         .chain(details)
 }
 
-fn fingerprint(new: &NewReport, id_of: &impl Fn(&str) -> i64) -> Result<ExistingReport, StoreError> {
+fn fingerprint(new: &NewReport, ids: &TextIds<'_>) -> Result<ExistingReport, StoreError> {
     let report = &new.report;
-    let range = [report.date_range.start, report.date_range.end].map(|at| at.as_second().to_be_bytes());
     let said = serde_json::to_vec(&report.policies).map_err(damaged("report"))?;
-    let mut domains: Vec<&str> = report.policies.iter().map(domain).collect();
-    domains.sort_unstable();
-    domains.dedup();
-    let identity = [&[new.submitter.as_str(), &report.report_id][..], &domains].concat().join("\0");
     Ok(ExistingReport {
         id: 0,
-        submitter: id_of(&new.submitter),
-        organization: id_of(organization(report)),
+        submitter: ids.of_text(&new.submitter),
+        organization: ids.of_text(organization(report)),
+        about: new.about.as_ref().map_or(0, |about| ids.of_text(about.as_str())),
         report_id: without_nul(&report.report_id).into_owned(),
         trust: new.trust,
-        digest: digest(&[&range.concat(), &said]),
-        identity: digest(&[&range.concat(), identity.as_bytes()]),
+        is_expired: false,
+        digest: digest(&[&range(report).concat(), &said]),
+        fresh: None,
     })
 }
 
-const KNOWN: &str =
-    "SELECT id, submitter, organization, report_id, trust, digest, identity FROM report WHERE ";
+fn range(report: &Report) -> [[u8; 8]; 2] {
+    [report.date_range.start, report.date_range.end].map(|at| at.as_second().to_be_bytes())
+}
 
-/// Returns the stored reports that share a digest with one of `these`.
+/// The digest of a report's submitter, `report-id`, range and domains.
+fn identity(new: &NewReport, filed: &[Filed<'_>]) -> i64 {
+    let mut domains: Vec<&str> = filed.iter().map(|filed| filed.domain).collect();
+    domains.sort_unstable();
+    domains.dedup();
+    let text = [&[new.submitter.as_str(), &new.report.report_id][..], &domains].concat().join("\0");
+    digest(&[&range(&new.report).concat(), text.as_bytes()])
+}
+
+/// Returns the stored reports that have the content of one of `these`.
 async fn find_existing(
     writing: &mut Writing,
     these: &[ExistingReport],
@@ -189,11 +296,15 @@ async fn find_existing(
     let mut found = Vec::new();
     for batch in these.chunks(BATCH_ROWS) {
         let list = parameters(batch.len());
-        let text = format!("{KNOWN}digest IN ({list}) UNION {KNOWN}identity IN ({list})");
-        let digests = batch.iter().map(|one| one.digest.into());
-        let query = unnumbered(text, digests.chain(batch.iter().map(|one| one.identity.into())));
+        let text = format!(
+            "SELECT id, submitter, organization, about, report_id, trust, is_expired, digest FROM report WHERE digest IN ({list})"
+        );
+        let query = unnumbered(text, batch.iter().map(|one| one.digest.into()));
         found.extend(query.fetch_all::<ExistingReport>(&mut *writing).await?);
     }
+    // A digest that occurs in two batches is found twice.
+    found.sort_unstable_by_key(|one| one.id);
+    found.dedup_by_key(|one| one.id);
     Ok(found)
 }
 
@@ -203,110 +314,86 @@ impl FromRow for ExistingReport {
             id: row.get()?,
             submitter: row.get()?,
             organization: row.get()?,
+            about: row.get()?,
             report_id: row.get()?,
             trust: Trust::parse(row.get()?)?,
+            is_expired: row.get::<i64>()? != 0,
             digest: row.get()?,
-            identity: row.get()?,
+            fresh: None,
         })
     }
 }
 
-/// Updates a stored report of which a more trusted copy arrived.
+/// The ids of the domains that a stored report is filed under, in the order of its policies.
+async fn filed_before(
+    writing: &mut Writing,
+    report: i64,
+    copy: &NewReport,
+    ids: &TextIds<'_>,
+) -> Result<Vec<i64>, StoreError> {
+    let query = sql("SELECT entry, domain FROM outcome WHERE report = $1 ORDER BY entry").bind(report);
+    let rows: Vec<(i64, i64)> = query.fetch_all(writing).await?;
+    // Earlier versions filed each result under the domain that the report has, and did not store the order.
+    if rows.iter().any(|(entry, _)| *entry < 0) {
+        return Ok(named(copy, ids));
+    }
+    Ok(rows.into_iter().map(|(_, domain)| domain).collect())
+}
+
+/// The ids of the domains that the policies of a report name.
+fn named(new: &NewReport, ids: &TextIds<'_>) -> Vec<i64> {
+    new.report.policies.iter().map(|policy| ids.of_text(domain(policy))).collect()
+}
+
+/// Updates a stored report of which a more trusted copy arrived. The caller inserts its results again, since the copy may
+/// be filed under other domains.
 async fn confirm(
     writing: &mut Writing,
-    existing: &ExistingReport,
-    this: &ExistingReport,
-    report: &NewReport,
-    id_of: &impl Fn(&str) -> i64,
+    FiledReport { new, filed, row }: &FiledReport<'_>,
+    ids: &TextIds<'_>,
 ) -> Result<(), StoreError> {
-    sql("UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4, identity = $5 WHERE id = $6")
-        .bind(report.trust as i64)
-        .bind(report.signer.as_deref().map(id_of))
-        .bind(this.submitter)
-        .bind(report.arrival as i64)
-        .bind(this.identity)
-        .bind(existing.id)
-        .execute(writing)
+    sql("UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4, identity = $5, about = $6 WHERE id = $7")
+        .bind(new.trust as i64)
+        .bind(new.signer.as_deref().map(|signer| ids.of_text(signer)))
+        .bind(row.submitter)
+        .bind(new.arrival as i64)
+        .bind(identity(new, filed))
+        .bind(row.about)
+        .bind(row.id)
+        .execute(&mut *writing)
         .await?;
-    Ok(())
+    super::rows::delete(writing, row.id).await
 }
 
 async fn insert(
     writing: &mut Writing,
-    fresh: &[(&NewReport, ExistingReport)],
-    id_of: &impl Fn(&str) -> i64,
+    fresh: &[FiledReport<'_>],
+    ids: &TextIds<'_>,
 ) -> Result<(), StoreError> {
     for batch in fresh.chunks(BATCH_ROWS) {
-        let head = "INSERT INTO report (id, tenant, submitter, report_id, range_start, range_end, organization, trust, signer, way, received_at, warnings, digest, identity, packed, source, size)";
-        let rows = insert_rows(head, batch, "", |(new, known)| {
+        let head = "INSERT INTO report (id, tenant, submitter, report_id, range_start, range_end, organization, trust, signer, way, received_at, warnings, digest, identity, about, packed, source, size)";
+        let rows = insert_rows(head, batch, "", |FiledReport { new, filed, row }| {
             [
-                known.id.into(),
+                row.id.into(),
                 TENANT.into(),
-                known.submitter.into(),
-                known.report_id.as_str().into(),
+                row.submitter.into(),
+                row.report_id.as_str().into(),
                 new.report.date_range.start.as_second().into(),
                 new.report.date_range.end.as_second().into(),
-                id_of(organization(&new.report)).into(),
+                row.organization.into(),
                 (new.trust as i64).into(),
-                new.signer.as_deref().map(id_of).into(),
+                new.signer.as_deref().map(|signer| ids.of_text(signer)).into(),
                 (new.arrival as i64).into(),
                 new.received_at.as_second().into(),
                 count(new.warnings as u64).into(),
-                known.digest.into(),
-                known.identity.into(),
+                row.digest.into(),
+                identity(new, filed).into(),
+                row.about.into(),
                 new.packed.as_slice().into(),
                 new.source.as_str().into(),
                 size(new).into(),
             ]
         });
-        rows.execute(&mut *writing).await?;
-    }
-    let outcomes: Vec<_> = fresh
-        .iter()
-        .flat_map(|(new, known)| {
-            let days = new.report.date_range.utc_days();
-            new.report.policies.iter().map(move |policy| (known.id, first(&days), days.len(), policy))
-        })
-        .collect();
-    for batch in outcomes.chunks(BATCH_ROWS) {
-        let head = "INSERT INTO outcome (tenant, domain, day, report, days, kind, successful, failed)";
-        let rows = insert_rows(head, batch, "", |(report, day, days, policy)| {
-            [
-                TENANT.into(),
-                id_of(domain(policy)).into(),
-                (*day).into(),
-                (*report).into(),
-                count(*days as u64).into(),
-                kind_number(&policy.policy_type).into(),
-                count(policy.successful).into(),
-                count(policy.failed).into(),
-            ]
-        });
-        rows.execute(&mut *writing).await?;
-    }
-    let failures: Vec<_> = outcomes
-        .iter()
-        .flat_map(|(report, day, _, policy)| {
-            causes(policy).into_iter().map(move |(cause, sessions)| (*report, *day, *policy, cause, sessions))
-        })
-        .collect();
-    for batch in failures.chunks(BATCH_ROWS) {
-        let head =
-            "INSERT INTO failure (tenant, domain, day, report, kind, result_type, host, address, sessions)";
-        let rows =
-            insert_rows(head, batch, "", |(report, day, policy, (result, host, address), sessions)| {
-                [
-                    TENANT.into(),
-                    id_of(domain(policy)).into(),
-                    (*day).into(),
-                    (*report).into(),
-                    kind_number(&policy.policy_type).into(),
-                    id_of(result).into(),
-                    id_of(host).into(),
-                    address.into(),
-                    (*sessions).into(),
-                ]
-            });
         rows.execute(&mut *writing).await?;
     }
     Ok(())
@@ -323,15 +410,3 @@ fn size(new: &NewReport) -> i64 {
 /// 140 bytes for an outcome with a new domain of 20 characters, 130 for a failure with a new host, 160 for a report
 /// without its text; and pages are not always full.
 const ROW_BYTES: usize = 200;
-
-/// Sums the failed sessions of a policy by result type, MX host and address.
-fn causes(policy: &PolicyReport) -> BTreeMap<(&str, &str, String), i64> {
-    let mut sums: BTreeMap<_, i64> = BTreeMap::new();
-    for detail in &policy.details {
-        let host = detail.receiving_mx_hostname.as_deref().unwrap_or_default();
-        let address = detail.receiving_ip.map(|ip| ip.to_string()).unwrap_or_default();
-        let sum = sums.entry((detail.result_type.as_str(), host, address)).or_default();
-        *sum = sum.saturating_add(count(detail.failed_session_count));
-    }
-    sums
-}

@@ -4,9 +4,11 @@ use super::{Arrival, Trust};
 use crate::query::{FromRow, Row, built, total};
 use crate::writing::Counter;
 use crate::{Store, StoreError, TENANT, damaged, time};
+use formats::limits::REPORT_EVIDENCE_DAYS;
 use formats::report::DateRange;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use std::fmt;
 
 /// Selects the reports that [`Store::reports`] returns.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +55,55 @@ pub struct ListedReport {
     pub received_at: Timestamp,
     /// The number of deviations from RFC 8460 that the parser found.
     pub warnings: u64,
+    /// Whether the report is evidence, or why not.
+    pub evidence: Standing,
+    /// The domain of the mail, if it is known; the results about its MX hosts may be filed under it.
+    pub about: Option<String>,
+}
+
+/// Whether a report is evidence for or against enforcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// The report counts as evidence, except for other policies than the present one.
+    Counts,
+    /// The report has no valid signature, and the operator does not vouch for it.
+    NotAuthenticated,
+    /// The report arrived more than [`REPORT_EVIDENCE_DAYS`] after its period.
+    Late,
+}
+
+impl Standing {
+    /// True for [`Standing::Late`].
+    pub fn is_late(self) -> bool {
+        self == Self::Late
+    }
+
+    /// The standing of a report that covers time until `end`.
+    pub fn of(trust: Trust, end: Timestamp, received_at: Timestamp) -> Self {
+        let is_late = received_at.duration_since(end)
+            > SignedDuration::from_hours(24 * i64::from(REPORT_EVIDENCE_DAYS));
+        match trust {
+            Trust::Failed | Trust::Unverified => Self::NotAuthenticated,
+            Trust::Verified if is_late => Self::Late,
+            Trust::Verified | Trust::Trusted => Self::Counts,
+        }
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Counts => f.write_str("counts as evidence"),
+            Self::NotAuthenticated => f.write_str("no evidence, since it has no valid signature"),
+            Self::Late => {
+                write!(
+                    f,
+                    "no evidence, since it arrived more than {REPORT_EVIDENCE_DAYS} days after its period"
+                )
+            }
+        }
+    }
 }
 
 /// A stored report with its full text.
@@ -76,7 +127,7 @@ const LISTED: &str = concat!(
     total!("successful"),
     " FROM outcome WHERE outcome.report = report.id), (SELECT ",
     total!("failed"),
-    " FROM outcome WHERE outcome.report = report.id)"
+    " FROM outcome WHERE outcome.report = report.id), (SELECT text FROM name WHERE id = report.about)"
 );
 /// Expired reports have an empty text.
 const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report.submitter JOIN name AS organization ON organization.id = report.organization WHERE report.tenant = $1 AND length(report.packed) > 0";
@@ -128,7 +179,7 @@ impl FromRow for ListedReport {
     /// Reads the columns of [`LISTED`].
     fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
         let count = |number: i64| u64::try_from(number).map_err(damaged("report"));
-        Ok(Self {
+        let mut listed = Self {
             id: row.get()?,
             submitter: row.get()?,
             organization: row.get()?,
@@ -142,7 +193,11 @@ impl FromRow for ListedReport {
             domains: row.get::<Option<String>>()?.unwrap_or_default().split(',').map(str::to_owned).collect(),
             successful: count(row.get()?)?,
             failed: count(row.get()?)?,
-        })
+            evidence: Standing::Counts,
+            about: row.get()?,
+        };
+        listed.evidence = Standing::of(listed.trust, listed.end, listed.received_at);
+        Ok(listed)
     }
 }
 

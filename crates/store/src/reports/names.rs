@@ -59,7 +59,7 @@ const MAX_FORGOTTEN: u32 = 100_000;
 /// The texts that nothing refers to.
 const UNUSED: &str = "SELECT id FROM name WHERE id NOT IN (
     SELECT submitter FROM report UNION SELECT organization FROM report
-    UNION SELECT signer FROM report WHERE signer IS NOT NULL
+    UNION SELECT signer FROM report WHERE signer IS NOT NULL UNION SELECT about FROM report UNION SELECT host FROM outcome
     UNION SELECT domain FROM outcome UNION SELECT domain FROM failure UNION SELECT result_type FROM failure
     UNION SELECT host FROM failure UNION SELECT domain FROM domain_day UNION SELECT submitter FROM submitter_day
 ) ORDER BY id LIMIT $1";
@@ -68,6 +68,7 @@ const UNUSED: &str = "SELECT id FROM name WHERE id NOT IN (
 const USED_SINCE: &str =
     "SELECT submitter FROM report WHERE id > $1 UNION SELECT organization FROM report WHERE id > $1
     UNION SELECT signer FROM report WHERE id > $1 AND signer IS NOT NULL
+    UNION SELECT about FROM report WHERE id > $1 UNION SELECT host FROM outcome WHERE report > $1
     UNION SELECT domain FROM outcome WHERE report > $1 UNION SELECT result_type FROM failure WHERE report > $1
     UNION SELECT host FROM failure WHERE report > $1";
 

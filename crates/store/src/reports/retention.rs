@@ -330,7 +330,7 @@ async fn counts(writing: &mut Writing, ids: &[i64]) -> Result<BTreeMap<i64, Stor
     }
     let text = "SELECT report, domain, kind, successful, failed,
                        CAST(EXISTS (SELECT 1 FROM failure WHERE failure.report = outcome.report AND failure.domain = outcome.domain
-                                    AND failure.kind = outcome.kind AND failure.sessions > 0) AS INTEGER)
+                                    AND failure.kind = outcome.kind AND failure.entry = outcome.entry AND failure.sessions > 0) AS INTEGER)
                 FROM outcome WHERE tenant = ? AND report";
     for OutcomeRow { report, policy } in among(text, ids).fetch_all(writing).await? {
         if let Some(one) = reports.get_mut(&report) {

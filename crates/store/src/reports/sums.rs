@@ -1,13 +1,15 @@
 //! Daily sums by domain and by submitter. `keep` updates them with every report, so that pages that cover many reports
 //! need not read the reports themselves.
 
-use super::columns::{BATCH_ROWS, count, domain, first};
+use super::columns::{BATCH_ROWS, first, sessions};
 use super::{NewReport, Trust};
 use crate::query::{added, insert};
 use crate::writing::Writing;
 use crate::{StoreError, TENANT};
+use formats::limits::REPORT_DAY_SUMS;
 use formats::report::DateRange;
 use formats::result_type::PolicyType;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 /// The changes that a batch of reports makes to the daily sums.
@@ -61,36 +63,29 @@ impl Sums {
         self.domains.is_empty() && self.submitters.is_empty()
     }
 
-    /// Adds the counts of a report. `trust` decides which sums they are added to.
-    pub fn add(&mut self, new: &NewReport, trust: Trust, submitter: i64, id_of: &impl Fn(&str) -> i64) {
-        self.change(new, trust, submitter, id_of, 1);
+    /// Adds the counts of a report. `domains` are the ids of the domains that its policies are filed under, in order.
+    /// `trust` decides which sums they are added to.
+    pub fn add(&mut self, new: &NewReport, trust: Trust, submitter: i64, domains: &[i64]) {
+        self.change(new, trust, submitter, domains, 1);
     }
 
-    /// Subtracts the counts of a report that was added with an earlier `trust` and `submitter`.
-    pub fn subtract(&mut self, new: &NewReport, trust: Trust, submitter: i64, id_of: &impl Fn(&str) -> i64) {
-        self.change(new, trust, submitter, id_of, -1);
+    /// Subtracts the counts of a report that was added with these values.
+    pub fn subtract(&mut self, new: &NewReport, trust: Trust, submitter: i64, domains: &[i64]) {
+        self.change(new, trust, submitter, domains, -1);
     }
 
-    fn change(
-        &mut self,
-        new: &NewReport,
-        trust: Trust,
-        submitter: i64,
-        id_of: &impl Fn(&str) -> i64,
-        sign: i64,
-    ) {
+    fn change(&mut self, new: &NewReport, trust: Trust, submitter: i64, domains: &[i64], sign: i64) {
         let days = new.report.date_range.utc_days();
-        let by = |number: u64| count(number).saturating_mul(sign);
+        let by = |number: u64| sessions(number).saturating_mul(sign);
         let of_submitter = self.submitters.entry((submitter, trust.counts(), first(&days))).or_default();
         of_submitter.reports += sign;
-        for policy in &new.report.policies {
+        for (policy, id) in new.report.policies.iter().zip(domains) {
             of_submitter.successful = of_submitter.successful.saturating_add(by(policy.successful));
             of_submitter.failed = of_submitter.failed.saturating_add(by(policy.failed));
-            let id = id_of(domain(policy));
-            let sum = self.domains.entry((id, first(&days))).or_default();
-            let sessions = by(policy.successful.saturating_add(policy.failed));
+            let sum = self.domains.entry((*id, first(&days))).or_default();
+            let both = by(policy.successful).saturating_add(by(policy.failed));
             if !trust.counts() {
-                sum.unproved = sum.unproved.saturating_add(sessions);
+                sum.unproved = sum.unproved.saturating_add(both);
                 continue;
             }
             sum.successful = sum.successful.saturating_add(by(policy.successful));
@@ -98,11 +93,11 @@ impl Sums {
             if policy.policy_type != PolicyType::Sts {
                 continue;
             }
-            sum.sts_sessions = sum.sts_sessions.saturating_add(sessions);
+            sum.sts_sessions = sum.sts_sessions.saturating_add(both);
             if policy.failed > 0 || policy.details.iter().any(|detail| detail.failed_session_count > 0) {
                 // A report over several days does not state on which day the failures occurred.
-                for day in &days {
-                    self.domains.entry((id, day.as_second())).or_default().tainted += sign;
+                for day in tainted_days(&days, new.report.policies.len()) {
+                    self.domains.entry((*id, day.as_second())).or_default().tainted += sign;
                 }
             }
         }
@@ -131,7 +126,7 @@ impl Sums {
             }
             sum.sts_sessions = sum.sts_sessions.saturating_sub(sessions);
             if failed > 0 || policy.has_failures {
-                for day in &days {
+                for day in tainted_days(&days, report.policies.len()) {
                     self.domains.entry((policy.domain, day.as_second())).or_default().tainted -= 1;
                 }
             }
@@ -179,4 +174,19 @@ impl Sums {
         }
         Ok(())
     }
+}
+
+/// The days of a report that its failures count on: all, or the newest if that would be more than [`REPORT_DAY_SUMS`]
+/// sums for the report.
+fn tainted_days(days: &[Timestamp], policies: usize) -> &[Timestamp] {
+    let most = (REPORT_DAY_SUMS / policies.max(1)).max(1);
+    days.get(days.len().saturating_sub(most)..).unwrap_or(days)
+}
+
+/// The number of rows that a report takes at most, in all tables.
+pub fn rows(new: &NewReport) -> usize {
+    let report = &new.report;
+    let details: usize = report.policies.iter().map(|policy| policy.details.len()).sum();
+    let days = tainted_days(&report.date_range.utc_days(), report.policies.len()).len();
+    2 + details + report.policies.len().saturating_mul(1 + days)
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::Store;
 use crate::query::built;
 use formats::DomainName;
+use formats::result_type::PolicyType;
 
 fn text(domain: &str, id: &str, ok: u64, failed: u64) -> String {
     let details = match failed {
@@ -20,6 +21,7 @@ fn new(submitter: &str, trust: Trust, text: &str) -> NewReport {
         submitter: submitter.into(),
         signer: trust.counts().then(|| submitter.into()),
         trust,
+        about: None,
         arrival: Arrival::Import,
         received_at: Timestamp::UNIX_EPOCH,
         source: submitter.into(),
@@ -46,16 +48,6 @@ async fn rec_06_the_same_report_counts_once() {
         keep(&store, "big.example", verified, &text("a.example", "1", 1, 0)).await,
         KeepOutcome::Duplicate
     );
-    // One report under two ids, as some senders do.
-    assert_eq!(
-        keep(&store, "big.example", verified, &text("a.example", "1+", 1, 0)).await,
-        KeepOutcome::Duplicate
-    );
-    // A different content under the same identity.
-    assert_eq!(
-        keep(&store, "big.example", verified, &text("a.example", "1", 9, 0)).await,
-        KeepOutcome::Duplicate
-    );
     assert_eq!(keep(&store, "big.example", verified, &text("b.example", "1", 1, 0)).await, KeepOutcome::New);
     assert_eq!(keep(&store, "tiny.example", verified, &text("a.example", "2", 1, 0)).await, KeepOutcome::New);
     let about = store.reports_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
@@ -66,6 +58,190 @@ async fn rec_06_the_same_report_counts_once() {
     assert_eq!(about[0].outcomes[0].successful, 1);
     let later = "2026-11-24T00:00:00Z".parse().unwrap();
     assert_eq!(store.reports_about(&name("a.example"), later).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn rec_06_another_id_or_another_content_is_another_report() {
+    let (_dir, store) = crate::scratch().await;
+    let verified = Trust::Verified;
+    // Two mail servers of a sender counted the same, and one sent two parts of a day under one id.
+    for body in [
+        text("a.example", "mta1", 1, 0),
+        text("a.example", "mta2", 1, 0),
+        text("a.example", "day", 100, 0),
+        text("a.example", "day", 7, 50),
+    ] {
+        assert_eq!(keep(&store, "big.example", verified, &body).await, KeepOutcome::New);
+        assert_eq!(keep(&store, "big.example", verified, &body).await, KeepOutcome::Duplicate);
+    }
+    let about = store.reports_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let found: Vec<_> = about
+        .iter()
+        .map(|one| (one.report_id.as_str(), one.outcomes[0].successful, one.outcomes[0].failed))
+        .collect();
+    assert_eq!(found, [("mta1", 1, 0), ("mta2", 1, 0), ("day", 100, 0), ("day", 7, 50)]);
+}
+
+#[tokio::test]
+async fn rec_06_a_report_by_mail_and_by_https_counts_once_with_the_higher_trust() {
+    let body = text("a.example", "1", 7, 3);
+    let posted = NewReport { arrival: Arrival::Https, ..new("mail.big.example", Trust::Unverified, &body) };
+    let mailed = NewReport { arrival: Arrival::Smtp, ..new("big.example", Trust::Verified, &body) };
+    let vouched = NewReport { arrival: Arrival::Import, ..new("big.example", Trust::Trusted, &body) };
+    for order in [
+        [&posted, &mailed, &vouched],
+        [&mailed, &posted, &vouched],
+        [&vouched, &mailed, &posted],
+        [&posted, &vouched, &mailed],
+    ] {
+        for at_once in [true, false] {
+            let (_dir, store) = crate::scratch().await;
+            let all: Vec<NewReport> = order.into_iter().cloned().collect();
+            if at_once {
+                store.keep_reports(&all).await.unwrap();
+            } else {
+                for one in &all {
+                    store.keep_report(one).await.unwrap();
+                }
+            }
+            let days = store.days_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+            let sums = (days[0].successful, days[0].failed, days[0].tainted, days[0].unproved);
+            assert_eq!((days.len(), sums), (1, (7, 3, 1, 0)), "{order:?} {at_once}");
+            let about = store.reports_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+            assert_eq!((about.len(), about[0].outcomes.len(), about[0].trust), (1, 1, Trust::Verified));
+            assert_eq!(about[0].outcomes[0].failures.iter().map(|one| one.sessions).sum::<u64>(), 3);
+            let listed = store.reports(&Search { most: 10, ..Search::default() }).await.unwrap();
+            let found = (listed.len(), listed[0].submitter.as_str(), listed[0].arrival);
+            assert_eq!(found, (1, "big.example", Arrival::Smtp), "{at_once}");
+            assert_eq!(store.report_count().await.unwrap(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_who_signs_a_copy_of_another_senders_report_does_not_displace_it() {
+    let (_dir, store) = crate::scratch().await;
+    let body = text("a.example", "1", 1, 0);
+    assert_eq!(keep(&store, "evil.example", Trust::Verified, &body).await, KeepOutcome::New);
+    assert_eq!(keep(&store, "big.example", Trust::Verified, &body).await, KeepOutcome::New);
+    assert_eq!(keep(&store, "big.example", Trust::Verified, &body).await, KeepOutcome::Duplicate);
+    let about = store.reports_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let submitters: Vec<_> = about.iter().map(|one| one.submitter.as_str()).collect();
+    assert_eq!(submitters, ["evil.example", "big.example"]);
+}
+
+#[tokio::test]
+async fn the_failures_of_a_report_are_those_of_the_policy_that_they_were_met_under() {
+    let (_dir, store) = crate::scratch().await;
+    let mut report = new("big.example", Trust::Verified, &text("a.example", "1", 50, 3));
+    let mut second = report.report.policies[0].clone();
+    (second.successful, second.failed) = (20, 2);
+    second.details[0].failed_session_count = 2;
+    second.policy_string = vec!["version: STSv1".into(), "mode: testing".into(), "mx: mx1.a.example".into()];
+    report.report.policies.push(second);
+    store.keep_report(&report).await.unwrap();
+    let about = store.reports_about(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let pattern = formats::MxPattern::parse("mx1.a.example").unwrap();
+    let found: Vec<_> = about[0]
+        .outcomes
+        .iter()
+        .map(|one| {
+            (one.policy, one.successful, one.failures.iter().map(|failure| failure.sessions).sum::<u64>())
+        })
+        .collect();
+    let stated = crate::PolicyDigest::of_patterns([&pattern]);
+    assert_eq!(found, [(None, 50, 3), (Some(stated), 20, 2)]);
+}
+
+/// A DANE result under the name of an MX host, in a report about the mail of `about`.
+fn dane(about: Option<&str>, id: &str, trust: Trust) -> NewReport {
+    let mut new = new("big.example", trust, &text("a.example", id, 4, 5));
+    new.about = about.map(name);
+    let policy = &mut new.report.policies[0];
+    policy.policy_type = PolicyType::Tlsa;
+    policy.policy_domain = Some(name("mx.shared.example"));
+    new
+}
+
+#[tokio::test]
+async fn dane_results_about_an_mx_host_are_filed_under_the_domain_of_the_mail_while_it_is_its_mx_host() {
+    let (_dir, store) = crate::scratch().await;
+    let hosts = [name("mx.shared.example")];
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    // The reports are about 2026-11-23.
+    store.record_mx_hosts(&name("a.example"), &hosts, at("2026-11-25T00:00:00Z")).await.unwrap();
+    store.record_mx_hosts(&name("former.example"), &hosts, at("2026-08-26T00:00:00Z")).await.unwrap();
+    store.record_mx_hosts(&name("long-ago.example"), &hosts, at("2026-08-24T00:00:00Z")).await.unwrap();
+    store
+        .record_mx_hosts(&name("elsewhere.example"), &[name("mx.b.example")], at("2026-11-25T00:00:00Z"))
+        .await
+        .unwrap();
+    for (number, about) in
+        ["a.example", "former.example", "long-ago.example", "elsewhere.example"].into_iter().enumerate()
+    {
+        store.keep_report(&dane(Some(about), &number.to_string(), Trust::Verified)).await.unwrap();
+    }
+    store.keep_report(&dane(None, "posted", Trust::Unverified)).await.unwrap();
+    let days = store.days_of_all(Timestamp::UNIX_EPOCH).await.unwrap();
+    let sums =
+        |domain: &str| days.get(domain).map(|days| (days[0].successful, days[0].failed, days[0].unproved));
+    assert_eq!(sums("a.example"), Some((4, 5, 0)));
+    assert_eq!(sums("former.example"), Some((4, 5, 0)));
+    assert_eq!((sums("long-ago.example"), sums("elsewhere.example")), (None, None));
+    assert_eq!(sums("mx.shared.example"), Some((8, 10, 9)));
+    let causes = store.causes_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!((causes.len(), causes[0].sessions), (1, 5));
+    let listed = store
+        .reports(&Search { domain: Some("a.example".into()), most: 9, ..Search::default() })
+        .await
+        .unwrap();
+    assert_eq!((listed.len(), listed[0].about.as_deref()), (1, Some("a.example")));
+}
+
+#[tokio::test]
+async fn a_posted_copy_moves_to_the_domain_of_the_mail_once_the_mail_arrives() {
+    let (_dir, store) = crate::scratch().await;
+    let hosts = [name("mx.shared.example")];
+    let at = "2026-11-23T00:00:00Z".parse().unwrap();
+    store.record_mx_hosts(&name("a.example"), &hosts, at).await.unwrap();
+    assert_eq!(store.keep_report(&dane(None, "1", Trust::Unverified)).await.unwrap(), KeepOutcome::New);
+    let mail = dane(Some("a.example"), "1", Trust::Verified);
+    assert_eq!(store.keep_report(&mail).await.unwrap(), KeepOutcome::Confirmed);
+    assert_eq!(store.keep_report(&mail).await.unwrap(), KeepOutcome::Duplicate);
+    // A report of the same id and content about the mail of another domain is another report.
+    let other = dane(Some("b.example"), "1", Trust::Verified);
+    assert_eq!(store.keep_report(&other).await.unwrap(), KeepOutcome::New);
+    let days = store.days_of_all(Timestamp::UNIX_EPOCH).await.unwrap();
+    let sums = |domain: &str| (days[domain][0].successful, days[domain][0].failed, days[domain][0].unproved);
+    assert_eq!((sums("a.example"), sums("mx.shared.example")), ((4, 5, 0), (4, 5, 0)));
+    let causes = store.causes_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(causes[0].sessions, 5);
+}
+
+#[tokio::test]
+async fn one_report_changes_a_bounded_number_of_daily_sums() {
+    let (_dir, store) = crate::scratch().await;
+    let mut giant = new("evil.example", Trust::Verified, &text("a.example", "1", 1, 1));
+    giant.report.date_range.start = "2025-06-01T00:00:00Z".parse().unwrap();
+    let policy = giant.report.policies[0].clone();
+    giant.report.policies = (0..1024)
+        .map(|number| formats::report::PolicyReport {
+            policy_domain: Some(name(&format!("d{number}.example"))),
+            ..policy.clone()
+        })
+        .collect();
+    store.keep_report(&giant).await.unwrap();
+    let days = store.days_of_all(Timestamp::UNIX_EPOCH).await.unwrap();
+    // One sum of sessions on the first day, and failures on the newest two.
+    assert_eq!((days.len(), days.values().map(Vec::len).max()), (1024, Some(3)));
+    let newest = days["d7.example"].last().unwrap();
+    assert_eq!(newest.tainted, 1);
+    // A report about one domain has all of its days.
+    let mut long = new("evil.example", Trust::Verified, &text("b.example", "2", 1, 1));
+    long.report.date_range.start = "2026-01-01T00:00:00Z".parse().unwrap();
+    store.keep_report(&long).await.unwrap();
+    let days = store.days_of(&name("b.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!((days.len(), days.iter().filter(|day| day.tainted == 1).count()), (327, 327));
 }
 
 #[tokio::test]
@@ -303,9 +479,10 @@ async fn huge_counts_do_not_overflow_sums() {
     keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 7, 0)).await;
     let (a, since) = (name("a.example"), Timestamp::UNIX_EPOCH);
     let listed = store.reports(&Search { most: 10, ..Search::default() }).await.unwrap();
-    assert_eq!(listed.iter().map(|report| report.successful).max(), Some(i64::MAX as u64));
+    let most = 1024 * formats::limits::REPORT_SESSIONS;
+    assert_eq!(listed.iter().map(|report| report.successful).max(), Some(most));
     assert_eq!(store.days_of(&a, since).await.unwrap(), store.days_of_all(since).await.unwrap()["a.example"]);
-    assert_eq!(store.report(1).await.unwrap().unwrap().listed.failed, i64::MAX as u64);
+    assert_eq!(store.report(1).await.unwrap().unwrap().listed.failed, most);
     assert_eq!(store.reports_about(&a, since).await.unwrap().len(), 4);
     assert!(!store.causes_of(&a, since).await.unwrap().is_empty());
     assert!(!store.senders_about(&a, since).await.unwrap().is_empty());

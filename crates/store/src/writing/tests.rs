@@ -67,6 +67,7 @@ fn reports(from: usize, most: usize) -> Vec<NewReport> {
         submitter: format!("s{number}.example"),
         signer: None,
         trust: Trust::Trusted,
+        about: None,
         arrival: Arrival::Import,
         received_at: Timestamp::UNIX_EPOCH,
         source: String::new(),

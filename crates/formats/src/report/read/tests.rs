@@ -263,6 +263,15 @@ fn an_unreadable_failure_count_counts_as_a_failure() {
     assert_eq!(read(&absent).report.policies[0].failed, 0, "some writers omit zeros");
     let detail = r#"[{"result-type": "certificate-expired", "failed-session-count": "many"}]}]}"#;
     assert_eq!(read(&text("0", detail)).report.policies[0].details[0].failed_session_count, 1);
+    // Details that can't be read, or without their count, are failures all the same.
+    for details in [r#""three""#, "7", "true", r#"{"result-type": "x"}"#, r#"[{"result-type": "x"}]"#] {
+        let found = read(&text("0", &format!("{details}}}]}}")));
+        assert_eq!(found.report.policies[0].details[0].failed_session_count, 1, "{details}");
+        assert!(found.warnings.iter().any(|warning| warning.quirk == Quirk::FailuresUnknown), "{details}");
+    }
+    for details in [r#""""#, "{}", "null", "[]"] {
+        assert_eq!(read(&text("0", &format!("{details}}}]}}"))).report.policies[0].details, [], "{details}");
+    }
 }
 
 fn texts() -> impl Strategy<Value = Option<String>> {

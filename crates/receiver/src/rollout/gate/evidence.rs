@@ -1,14 +1,37 @@
-//! Summarizes the reports in the store and the guard's probes of the MX hosts as the input of the gate.
+//! Summarizes the reports in the store and the guard's probes of the MX hosts as the input of the gate: what counts, from
+//! whom, and what does not count and why. The rules and the adversaries that they are made for are in docs/safety.md.
 
 use super::bound::upper_bound;
 use super::cause::Cause;
-use super::thresholds::Thresholds;
 use formats::result_type::PolicyType;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
+use store::PolicyDigest;
 use store::guard_probes::GuardProbeDay;
-use store::reports::{DaySum, KeptReport};
+use store::mx_history::MxHostPeriod;
+use store::reports::{DaySum, KeptReport, PolicyOutcome, Standing};
+use suffix::independent_domain;
+
+/// What is known about a domain that has been in testing since `since`.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The reports about the domain.
+    pub reports: &'a [KeptReport],
+    /// The guard's probes of its MX hosts.
+    pub probes: &'a [GuardProbeDay],
+    /// Its MX hosts over time.
+    pub mx_hosts: &'a [MxHostPeriod],
+    /// The policy that is published now. Sessions under another one do not count. `None` if it is not known; then all
+    /// count.
+    pub policy: Option<PolicyDigest>,
+    /// When testing began.
+    pub since: Timestamp,
+    /// The causes of failures that the operator has excused.
+    pub excused: &'a BTreeSet<Cause>,
+    /// The current time.
+    pub now: Timestamp,
+}
 
 /// What reports and probes show about a domain since testing began.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,12 +42,18 @@ pub struct Evidence {
     pub days_covered: u32,
     /// Covered days since the last failure that is not excused.
     pub clean_days: u32,
-    /// Number of distinct submitters of reports that count.
+    /// Number of registrable domains whose reports count and have sessions on the clean days.
     pub senders: u32,
     /// Number of reports that do not count: unsigned, or with an invalid signature.
     pub unverified_reports: u32,
+    /// Number of signed reports that do not count, since they arrived long after their period.
+    pub late_reports: u32,
+    /// Number of sessions that do not count, since they were under another policy than the present one.
+    pub other_policy_sessions: u64,
     /// Number of sessions in the clean run.
     pub clean_sessions: u64,
+    /// Number of these sessions without those by which the largest sender exceeds all others together.
+    pub counted_sessions: u64,
     /// The 95 % upper bound of the failure rate over the clean run, as a fraction.
     pub failure_rate_bound: f64,
     /// Failed sessions by cause, the most frequent first.
@@ -33,8 +62,23 @@ pub struct Evidence {
     /// Failed sessions by excused cause, the most frequent first.
     #[serde(serialize_with = "causes_as_text")]
     pub excused: Vec<(Cause, u64)>,
+    /// The senders of reports that count, those with the most sessions on the clean days first; at most 100.
+    pub sources: Vec<Source>,
+    /// The senders that report failures which are not excused, by name.
+    pub accusers: BTreeSet<String>,
     /// The guard's probes of the MX hosts.
     pub probes: Probes,
+}
+
+/// What one registrable domain reported. All its subdomains and all its reports count as one sender.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// The registrable domain.
+    pub domain: String,
+    /// Number of sessions on the clean days.
+    pub clean_sessions: u64,
+    /// Number of failed sessions since testing began that are not excused.
+    pub failed_sessions: u64,
 }
 
 /// The guard's probes of the MX hosts since testing began.
@@ -42,120 +86,271 @@ pub struct Evidence {
 pub struct Probes {
     /// Number of days with probes.
     pub days: u32,
+    /// Number of days of the clean run, since the last failed probe, on which every MX host passed its probes.
+    pub clean_days: u32,
+    /// An MX host that was not probed on the newest day of the clean run that is not among them.
+    pub unprobed: Option<String>,
     /// The last day on which a host failed certificate verification.
     pub last_bad: Option<Timestamp>,
     /// The host that failed on that day, and the reason.
     pub problem: Option<String>,
 }
 
-impl Evidence {
-    /// True when only the session count is too low, so that the probes of the MX hosts decide.
-    pub fn is_decided_by_probes(&self, thresholds: &Thresholds) -> bool {
-        self.days_covered > 0
-            && self.clean_days >= thresholds.clean_days
-            && self.days_in_testing >= thresholds.days_in_testing.max(thresholds.quiet_days)
-            && self.failure_rate_bound > thresholds.failure_rate
-    }
-}
+/// The maximum number of senders that are listed.
+const MAX_SOURCES: usize = 100;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 fn causes_as_text<S: Serializer>(causes: &[(Cause, u64)], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(causes.iter().map(|(cause, count)| (cause.to_string(), count)))
 }
 
+impl Evidence {
+    /// What does not count and why, as phrases for the operator.
+    pub fn left_out(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut add = |count: u64, what: &str, why: &str| {
+            if count > 0 {
+                all.push(format!("{count} {what}{}: {why}", if count == 1 { "" } else { "s" }));
+            }
+        };
+        add(self.unverified_reports.into(), "report", "without a valid signature");
+        add(self.late_reports.into(), "report", "arrived long after the period that it covers");
+        add(self.other_policy_sessions, "session", "under another policy than the one published now");
+        add(
+            self.clean_sessions.saturating_sub(self.counted_sessions),
+            "session",
+            "more than all other senders together; counts only beside probes of every MX host",
+        );
+        all
+    }
+}
+
+/// The registrable domain that a report counts for.
+pub(super) fn source_of(report: &KeptReport) -> &str {
+    independent_domain(report.signer.as_deref().unwrap_or(&report.submitter))
+}
+
 #[derive(Default)]
-struct Day {
-    sessions: u64,
+struct Day<'a> {
+    sessions: BTreeMap<&'a str, u64>,
     failed: bool,
 }
 
-const DAY: SignedDuration = SignedDuration::from_hours(24);
+impl Day<'_> {
+    fn sum(&self) -> u64 {
+        self.sessions.values().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+}
 
-type Days = BTreeMap<Timestamp, Day>;
+type Days<'a> = BTreeMap<Timestamp, Day<'a>>;
 
-/// Summarizes the reports about a domain that has been in testing since `since`.
-pub fn evidence(
-    reports: &[KeptReport],
-    probes: &[GuardProbeDay],
-    since: Timestamp,
-    excused: &BTreeSet<Cause>,
-    now: Timestamp,
-) -> Evidence {
-    let counting = || reports.iter().filter(|report| report.trust.counts());
-    let mut days = Days::new();
-    let mut causes: BTreeMap<Cause, u64> = BTreeMap::new();
-    for report in counting() {
-        let covered: Vec<Timestamp> =
-            report.range.utc_days().into_iter().filter(|day| *day + DAY > since).collect();
-        let Some(first) = covered.first() else { continue };
-        for outcome in report.outcomes.iter().filter(|outcome| outcome.kind == PolicyType::Sts) {
-            let day = days.entry(*first).or_default();
-            day.sessions = day.sessions.saturating_add(outcome.successful.saturating_add(outcome.failed));
-            let (mut explained, mut failed) = (0u64, false);
-            for failure in outcome.failures.iter().filter(|failure| failure.sessions > 0) {
-                let cause = Cause { result: failure.result_type.clone(), host: failure.host.clone() };
-                explained = explained.saturating_add(failure.sessions);
-                failed |= !excused.contains(&cause);
-                let count = causes.entry(cause).or_default();
-                *count = count.saturating_add(failure.sessions);
+/// All reports of one identity: submitter, `report-id` and period. A sender may have split its counts into several.
+#[derive(Default)]
+struct OneIdentity<'a> {
+    source: &'a str,
+    days: Vec<Timestamp>,
+    /// The successful sessions of the report with most of them.
+    successful: u64,
+    /// The failed sessions of all of them.
+    failed: u64,
+    is_tainting: bool,
+}
+
+#[derive(Default)]
+struct Summary<'a> {
+    days: Days<'a>,
+    causes: BTreeMap<Cause, u64>,
+    failed_by: BTreeMap<&'a str, u64>,
+    unverified: usize,
+    late: usize,
+    other_policy: u64,
+}
+
+/// Summarizes what is known about a domain.
+pub fn evidence(facts: &Facts<'_>) -> Evidence {
+    evidence_without(facts, &BTreeSet::new())
+}
+
+/// Like [`evidence`], without the reports of some senders.
+pub(super) fn evidence_without(facts: &Facts<'_>, senders: &BTreeSet<String>) -> Evidence {
+    let mut summary = Summary::default();
+    let mut all: BTreeMap<_, OneIdentity<'_>> = BTreeMap::new();
+    for report in facts.reports.iter().filter(|report| !senders.contains(source_of(report))) {
+        match Standing::of(report.trust, report.range.end, report.received_at) {
+            Standing::NotAuthenticated => summary.unverified += 1,
+            Standing::Late => summary.late += 1,
+            Standing::Counts => {
+                let key = (&report.submitter, &report.report_id, report.range.start, report.range.end);
+                summary.add(facts, report, all.entry(key).or_default());
             }
-            // Failures without details can't be excused, since their cause is unknown.
-            failed |= outcome.failed > explained;
-            // A report that covers several days does not date its failures, so they count for each of its days.
-            covered.iter().filter(|_| failed).for_each(|day| days.entry(*day).or_default().failed = true);
         }
     }
-    let mut causes: Vec<(Cause, u64)> = causes.into_iter().collect();
-    causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let (excused, failures) = causes.into_iter().partition(|(cause, _)| excused.contains(cause));
-    let senders: BTreeSet<&str> = counting().map(|report| report.submitter.as_str()).collect();
-    Evidence {
-        senders: small(senders.len()),
-        unverified_reports: small(reports.len() - counting().count()),
-        failures,
-        excused,
-        ..summarize(days, probes, since, now)
+    for one in all.values() {
+        let Some(first) = one.days.first() else { continue };
+        let sessions = one.successful.saturating_add(one.failed);
+        if sessions > 0 {
+            let sum = summary.days.entry(*first).or_default().sessions.entry(one.source).or_default();
+            *sum = sum.saturating_add(sessions);
+        }
+        // A report that covers several days does not date its failures, so they count for each of its days.
+        one.days.iter().filter(|_| one.is_tainting).for_each(|day| {
+            summary.days.entry(*day).or_default().failed = true;
+        });
+    }
+    summary.finish(facts)
+}
+
+impl<'a> Summary<'a> {
+    fn add(&mut self, facts: &Facts<'a>, report: &'a KeptReport, one: &mut OneIdentity<'a>) {
+        one.source = source_of(report);
+        one.days = report.range.utc_days();
+        one.days.retain(|day| *day + DAY > facts.since && *day <= facts.now);
+        if one.days.is_empty() {
+            return;
+        }
+        let mut successful = 0u64;
+        for outcome in &report.outcomes {
+            let sessions = outcome.successful.saturating_add(outcome.failed);
+            match &outcome.kind {
+                PolicyType::NoPolicyFound | PolicyType::Tlsa => continue,
+                PolicyType::Sts if is_other(facts.policy, outcome.policy) => {
+                    self.other_policy = self.other_policy.saturating_add(sessions);
+                    continue;
+                }
+                PolicyType::Sts => successful = successful.saturating_add(outcome.successful),
+                // Failures under a policy of unknown type may be failures under ours.
+                PolicyType::Other(_) => {}
+            }
+            self.failures(facts, outcome, one);
+        }
+        one.successful = one.successful.max(successful);
+    }
+
+    fn failures(&mut self, facts: &Facts<'_>, outcome: &PolicyOutcome, one: &mut OneIdentity<'a>) {
+        let (mut explained, mut accused) = (0u64, 0u64);
+        for failure in outcome.failures.iter().filter(|failure| failure.sessions > 0) {
+            let cause = Cause { result: failure.result_type.clone(), host: failure.host.clone() };
+            explained = explained.saturating_add(failure.sessions);
+            if !facts.excused.contains(&cause) {
+                accused = accused.saturating_add(failure.sessions);
+            }
+            let count = self.causes.entry(cause).or_default();
+            *count = count.saturating_add(failure.sessions);
+        }
+        // Failures without details can't be excused, since their cause is unknown.
+        accused = accused.saturating_add(outcome.failed.saturating_sub(explained));
+        one.failed = one.failed.saturating_add(outcome.failed);
+        if accused > 0 {
+            one.is_tainting = true;
+            let sum = self.failed_by.entry(one.source).or_default();
+            *sum = sum.saturating_add(accused);
+        }
+    }
+
+    fn finish(mut self, facts: &Facts<'_>) -> Evidence {
+        self.days.retain(|_, day| day.failed || !day.sessions.is_empty());
+        let run: Vec<(&Timestamp, &Day<'_>)> =
+            self.days.iter().rev().take_while(|(_, day)| !day.failed).collect();
+        let mut by_sender: BTreeMap<&str, u64> = BTreeMap::new();
+        for (sender, sessions) in run.iter().flat_map(|(_, day)| &day.sessions) {
+            let sum = by_sender.entry(*sender).or_default();
+            *sum = sum.saturating_add(*sessions);
+        }
+        let clean_sessions = run.iter().fold(0u64, |sum, (_, day)| sum.saturating_add(day.sum()));
+        let mut ordered: Vec<u64> = by_sender.values().copied().collect();
+        ordered.sort_unstable();
+        let largest = ordered.pop().unwrap_or_default();
+        let others = ordered.into_iter().fold(0u64, u64::saturating_add);
+        let senders = small(by_sender.len());
+        let clean: BTreeSet<Timestamp> = run.iter().map(|(day, _)| **day).collect();
+        let mut causes: Vec<(Cause, u64)> = self.causes.into_iter().collect();
+        causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let (excused, failures) = causes.into_iter().partition(|(cause, _)| facts.excused.contains(cause));
+        Evidence {
+            days_in_testing: whole_days(facts.now.duration_since(facts.since)),
+            days_covered: small(self.days.len()),
+            clean_days: small(run.len()),
+            senders,
+            unverified_reports: small(self.unverified),
+            late_reports: small(self.late),
+            other_policy_sessions: self.other_policy,
+            clean_sessions,
+            counted_sessions: others.saturating_add(largest.min(others)),
+            failure_rate_bound: upper_bound(0, clean_sessions),
+            failures,
+            excused,
+            accusers: self.failed_by.keys().map(|sender| (*sender).to_owned()).collect(),
+            sources: sources(&by_sender, &self.failed_by),
+            probes: probes(facts, &clean),
+        }
     }
 }
 
-/// Computes the evidence from sums by day, for many domains at once. Causes and senders are left out, and no cause is
-/// excused.
-pub fn evidence_by_day(
-    sums: &[DaySum],
-    probes: &[GuardProbeDay],
-    since: Timestamp,
-    now: Timestamp,
-) -> Evidence {
-    let in_testing = sums.iter().filter(|sum| sum.day + DAY > since);
-    let days = in_testing
-        .map(|sum| (sum.day, Day { sessions: sum.sts_sessions, failed: sum.tainted > 0 }))
+/// True if a session was under another policy than the present one. A report that does not state the policy counts: some
+/// reporters never state it.
+fn is_other(present: Option<PolicyDigest>, stated: Option<PolicyDigest>) -> bool {
+    matches!((present, stated), (Some(present), Some(stated)) if present != stated)
+}
+
+fn sources(clean: &BTreeMap<&str, u64>, failed: &BTreeMap<&str, u64>) -> Vec<Source> {
+    let names: BTreeSet<&str> = clean.keys().chain(failed.keys()).copied().collect();
+    let of = |sums: &BTreeMap<&str, u64>, name: &str| sums.get(name).copied().unwrap_or_default();
+    let mut all: Vec<Source> = names
+        .into_iter()
+        .map(|name| Source {
+            domain: name.to_owned(),
+            clean_sessions: of(clean, name),
+            failed_sessions: of(failed, name),
+        })
         .collect();
-    summarize(days, probes, since, now)
+    all.sort_by_key(|source| std::cmp::Reverse((source.clean_sessions, source.failed_sessions)));
+    all.truncate(MAX_SOURCES);
+    all
 }
 
-fn summarize(mut days: Days, probes: &[GuardProbeDay], since: Timestamp, now: Timestamp) -> Evidence {
-    days.retain(|_, day| day.sessions > 0 || day.failed);
-    let run: Vec<&Day> = days.values().rev().take_while(|day| !day.failed).collect();
-    let clean_sessions = run.iter().fold(0u64, |sum, day| sum.saturating_add(day.sessions));
-    Evidence {
-        days_in_testing: whole_days(now.duration_since(since)),
-        days_covered: small(days.len()),
-        clean_days: small(run.len()),
-        senders: 0,
-        unverified_reports: 0,
-        clean_sessions,
-        failure_rate_bound: upper_bound(0, clean_sessions),
-        failures: Vec::new(),
-        excused: Vec::new(),
-        probes: summarize_probes(probes, since),
+/// Computes the days and sessions from sums by day, for many domains at once. Senders, causes and probes are left out, no
+/// cause is excused, and sessions under other policies count. [`super::not_due`] judges the result.
+pub fn evidence_by_day(sums: &[DaySum], since: Timestamp, now: Timestamp) -> Evidence {
+    let in_testing = sums.iter().filter(|sum| sum.day + DAY > since && sum.day <= now);
+    let days = in_testing
+        .map(|sum| {
+            let sessions = match sum.sts_sessions {
+                0 => BTreeMap::new(),
+                sessions => BTreeMap::from([("", sessions)]),
+            };
+            (sum.day, Day { sessions, failed: sum.tainted > 0 })
+        })
+        .collect();
+    let (excused, policy) = (&BTreeSet::new(), None);
+    let facts = Facts { reports: &[], probes: &[], mx_hosts: &[], policy, since, excused, now };
+    Summary { days, ..Summary::default() }.finish(&facts)
+}
+
+/// Summarizes the probes under the present policy. `clean` are the days of the clean run.
+fn probes(facts: &Facts<'_>, clean: &BTreeSet<Timestamp>) -> Probes {
+    let counts = |probe: &&GuardProbeDay| {
+        let is_in_time = probe.day + DAY > facts.since && probe.day <= facts.now;
+        is_in_time && !is_other(facts.policy, probe.policy)
+    };
+    let all: Vec<&GuardProbeDay> = facts.probes.iter().filter(counts).collect();
+    let days: BTreeSet<Timestamp> = all.iter().map(|probe| probe.day).collect();
+    let last_bad = all.iter().filter(|probe| probe.bad > 0).max_by_key(|probe| probe.day);
+    let passed: BTreeSet<(Timestamp, &str)> =
+        all.iter().filter(|probe| probe.good > 0).map(|probe| (probe.day, probe.host.as_str())).collect();
+    let (mut clean_days, mut unprobed) = (0, None);
+    for day in clean.iter().rev().take_while(|day| last_bad.is_none_or(|bad| bad.day < **day)) {
+        let mut hosts =
+            facts.mx_hosts.iter().filter(|host| host.first <= *day && host.last >= *day).peekable();
+        let is_known = hosts.peek().is_some();
+        match hosts.find(|host| !passed.contains(&(*day, host.host.as_str()))) {
+            None if is_known => clean_days += 1,
+            missing => unprobed = unprobed.or(missing.map(|host| host.host.clone())),
+        }
     }
-}
-
-fn summarize_probes(probes: &[GuardProbeDay], since: Timestamp) -> Probes {
-    let in_testing = || probes.iter().filter(|probe| probe.day + DAY > since);
-    let days: BTreeSet<Timestamp> = in_testing().map(|probe| probe.day).collect();
-    let last_bad = in_testing().filter(|probe| probe.bad > 0).max_by_key(|probe| probe.day);
     Probes {
         days: small(days.len()),
+        clean_days,
+        unprobed,
         last_bad: last_bad.map(|probe| probe.day),
         problem: last_bad.map(|probe| format!("{}: {}", probe.host, probe.problem)),
     }

@@ -4,9 +4,11 @@
 use super::policy_text::{policies_in_words, shown};
 use crate::terminal::{marks, show};
 use config::failure::{Exit, Failure};
+use formats::result_type::PolicyType;
 use operations::opened_report::{OpenedReport, open_report};
 use operations::world::domain as domain_name;
 use operations::{RolloutContext, store_failure};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 use store::outgoing::OutgoingFilter;
@@ -115,8 +117,9 @@ pub(super) fn line(report: &ListedReport) -> String {
     let day = report.start.strftime("%Y-%m-%d");
     let warnings =
         if report.warnings > 0 { format!(", {} warnings", report.warnings) } else { String::new() };
+    let late = if report.evidence.is_late() { ", late: no evidence" } else { "" };
     format!(
-        "{mark} {:>6}  {day}  {:<28} {:<28} {} ok, {} failed  ({}, by {}{warnings})\n",
+        "{mark} {:>6}  {day}  {:<28} {:<28} {} ok, {} failed  ({}, by {}{late}{warnings})\n",
         report.id,
         shown(&report.submitter),
         shown(&report.domains.join(" ")),
@@ -163,6 +166,24 @@ pub async fn show_one(options: &Show, named: Option<&Path>) -> Result<Exit, Fail
     Ok(Exit::Fine)
 }
 
+/// The MX hosts whose DANE results count for no domain, and why.
+fn not_filed(report: &OpenedReport) -> Vec<(&str, String)> {
+    let dane = report.policies.iter().filter(|policy| policy.policy_type == PolicyType::Tlsa);
+    let hosts: BTreeSet<&str> =
+        dane.filter_map(|policy| Some(policy.policy_domain.as_ref()?.as_str())).collect();
+    let listed = &report.listed;
+    let why = match &listed.about {
+        Some(about) => format!("it was not seen as an MX host of {}", shown(about)),
+        None => "nothing authenticated says which domain's mail the report is about".to_owned(),
+    };
+    // A result that is filed under the domain of the mail is not listed under the host's name.
+    let is_listed = |host: &&str| {
+        listed.domains.iter().any(|domain| domain == *host) && listed.about.as_deref() != Some(*host)
+    };
+    let shown_only = |host| (host, format!("shown under the name of this MX host, since {why}"));
+    hosts.into_iter().filter(is_listed).map(shown_only).collect()
+}
+
 fn in_words(report: &OpenedReport) -> String {
     let listed = &report.listed;
     let mut out = String::new();
@@ -180,6 +201,10 @@ fn in_words(report: &OpenedReport) -> String {
         listed.received_at
     );
     let _ = writeln!(out, "  covers {} to {}", listed.start, listed.end);
+    let _ = writeln!(out, "  {}", listed.evidence);
+    for (host, remedy) in not_filed(report) {
+        let _ = writeln!(out, "  {}: {remedy}", shown(host));
+    }
     if let Some(contact) = &report.contact {
         let _ = writeln!(out, "  contact: {}", shown(contact));
     }

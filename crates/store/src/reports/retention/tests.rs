@@ -41,6 +41,7 @@ impl Played {
             submitter: format!("s{submitter}.example"),
             signer: None,
             trust: self.trust,
+            about: None,
             arrival: Arrival::Smtp,
             received_at: at(*number),
             source: format!("s{submitter}"),

@@ -1,0 +1,196 @@
+//! Plays the adversaries of docs/safety.md against the gate: anybody who posts reports without a signature, the owners of
+//! up to two registrable domains, who sign whatever they like, and somebody who sends old mail again. Whatever they do,
+//! they can't open the gate, can't close it for longer than the limit without the operator being asked, and can't make
+//! the program enforce by itself.
+
+use super::tests::{at, clean_by, daily_probes, judged, mx_hosts, report};
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use store::reports::{KeptReport, Trust};
+
+const NOW: i64 = 130;
+/// Testing began on day 100.
+const DAYS: std::ops::Range<i64> = 90..NOW + 2;
+
+/// One report of an adversary.
+#[derive(Debug, Clone)]
+struct Move {
+    kind: MoveKind,
+    /// The registrable domain, and a subdomain of it.
+    domain: usize,
+    subdomain: u8,
+    day: i64,
+    /// The number of days that it covers.
+    span: i64,
+    successful: u64,
+    failed: u64,
+    /// Reports share ids, so that some have the same identity.
+    id: u8,
+    has_details: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MoveKind {
+    /// Without a valid signature, in the name of anybody.
+    Unsigned(Trust),
+    /// Signed by a domain of the adversary.
+    Signed,
+    /// A genuine report of an honest sender that arrives again after this number of days.
+    Replayed(i64),
+}
+
+const EVIL: [&str; 2] = ["evil.example", "wicked.example"];
+const HONEST: [&str; 4] = ["one.example", "two.example", "three.example", "four.example"];
+
+impl Move {
+    fn report(&self) -> KeptReport {
+        let sender = match self.kind {
+            MoveKind::Signed => format!("m{}.{}", self.subdomain, EVIL[self.domain % 2]),
+            MoveKind::Unsigned(_) | MoveKind::Replayed(_) => HONEST[self.domain % 4].to_owned(),
+        };
+        let mut report = report(&sender, self.day, self.successful, self.failed);
+        report.report_id = self.id.to_string();
+        report.range.end = at(self.day + self.span) - SignedDuration::from_secs(1);
+        if !self.has_details {
+            report.outcomes[0].failures.clear();
+        }
+        match self.kind {
+            MoveKind::Signed => {}
+            MoveKind::Unsigned(trust) => (report.trust, report.signer) = (trust, None),
+            MoveKind::Replayed(after) => report.received_at = at(self.day + self.span + after),
+        }
+        report
+    }
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let kind = prop_oneof![
+        Just(MoveKind::Unsigned(Trust::Unverified)),
+        Just(MoveKind::Unsigned(Trust::Failed)),
+        Just(MoveKind::Signed),
+        Just(MoveKind::Signed),
+        (31..500_i64).prop_map(MoveKind::Replayed),
+    ];
+    let counts = || prop_oneof![Just(0), 1..20_u64, Just(1_000_000), Just(u64::MAX)];
+    let one = (kind, any::<(usize, u8, bool)>(), DAYS, 1..40_i64, counts(), counts(), 0..4_u8);
+    let one = one.prop_map(|(kind, (domain, subdomain, has_details), day, span, successful, failed, id)| {
+        Move { kind, domain, subdomain, day, span, successful, failed, id, has_details }
+    });
+    proptest::collection::vec(one, 0..25)
+}
+
+/// What honest senders report, each day from the beginning of testing, and whether the guard probes.
+fn honest() -> impl Strategy<Value = (Vec<KeptReport>, bool)> {
+    let sender = |name: &'static str| {
+        (any::<bool>(), 0..60_u64).prop_map(move |(reports, sessions)| match reports {
+            true => clean_by(name, 100..NOW, sessions),
+            false => Vec::new(),
+        })
+    };
+    let all = (sender(HONEST[0]), sender(HONEST[1]), sender(HONEST[2]), sender(HONEST[3]));
+    (all.prop_map(|(a, b, c, d)| [a, b, c, d].concat()), any::<bool>())
+}
+
+/// The result at a time; what happened later is not known then.
+fn result(reports: &[KeptReport], is_probed: bool, now: i64) -> (Evidence, Gate) {
+    let probes = if is_probed { daily_probes(100..now, &[]) } else { Vec::new() };
+    judged(reports, &probes, now)
+}
+
+/// The same adversaries succeed against weaker rules, so that the properties below say something.
+#[test]
+fn without_the_rules_the_adversaries_succeed() {
+    let result = |reports: &[KeptReport], thresholds: &Thresholds| {
+        let (excused, mx_hosts) = (&BTreeSet::new(), &mx_hosts());
+        let facts =
+            Facts { reports, probes: &[], mx_hosts, policy: None, since: at(100), excused, now: at(NOW) };
+        judge(&facts, thresholds).1
+    };
+    let strict = Thresholds::default();
+    let opened = clean_by("m1.evil.example", 100..NOW, 1000);
+    assert_eq!(result(&opened, &Thresholds { senders: 1, ..strict }), Gate::Ready);
+    assert!(matches!(result(&opened, &strict), Gate::NotYet(_)));
+    let honest = HONEST.iter().flat_map(|name| clean_by(name, 100..NOW, 100));
+    let shut: Vec<_> = honest.chain((100..NOW).map(|day| report("evil.example", day, 0, 1))).collect();
+    assert!(matches!(result(&shut, &Thresholds { delay_days: 365, ..strict }), Gate::NotYet(_)));
+    assert!(matches!(result(&shut, &strict), Gate::Ask(_)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whoever_owns_fewer_than_three_domains_can_not_open_the_gate(moves in moves()) {
+        let reports: Vec<_> = moves.iter().map(Move::report).collect();
+        let (_, gate) = result(&reports, false, NOW);
+        prop_assert!(matches!(gate, Gate::NotYet(_)), "{gate}");
+    }
+
+    #[test]
+    fn one_domain_is_one_sender_however_many_names_it_uses(moves in moves(), sessions in 0..60_u64) {
+        let moves = moves.into_iter().map(|one| Move { domain: 0, ..one });
+        let mut reports: Vec<_> = moves.map(|one| one.report()).collect();
+        reports.extend(clean_by(HONEST[0], 100..NOW, sessions));
+        let (evidence, gate) = result(&reports, false, NOW);
+        prop_assert!(evidence.senders < 3 && gate != Gate::Ready, "{gate}");
+    }
+
+    #[test]
+    fn half_of_the_sessions_that_open_the_gate_are_of_others((honest, _) in honest(), moves in moves()) {
+        let signed = moves.iter().filter(|one| one.kind == MoveKind::Signed);
+        let adversary: Vec<_> = signed.map(|one| Move { domain: 0, ..one.clone() }.report()).collect();
+        let all = [honest.clone(), adversary].concat();
+        let (evidence, _) = result(&all, false, NOW);
+        let clean = evidence.sources.iter().filter(|source| source.domain != EVIL[0]);
+        let others = clean.fold(0_u64, |sum, source| sum.saturating_add(source.clean_sessions));
+        prop_assert!(evidence.counted_sessions <= others.saturating_mul(2));
+    }
+
+    #[test]
+    fn they_can_not_keep_it_shut_for_longer_than_the_limit_without_the_operator_being_asked(
+        (honest, is_probed) in honest(),
+        moves in moves(),
+    ) {
+        let delay = i64::from(Thresholds::default().delay_days);
+        let was_ready = result(&honest, is_probed, NOW - delay).1 == Gate::Ready;
+        let is_ready = result(&honest, is_probed, NOW).1 == Gate::Ready;
+        let adversary: Vec<_> = moves.iter().map(Move::report).collect();
+        let (evidence, gate) = result(&[honest, adversary].concat(), is_probed, NOW);
+        if was_ready && is_ready {
+            prop_assert!(!matches!(gate, Gate::NotYet(_)), "{gate}");
+        }
+        if let Gate::Ask(reasons) = &gate {
+            prop_assert!(evidence.accusers.iter().all(|sender| reasons[0].contains(sender)), "{gate}");
+            prop_assert!(evidence.accusers.iter().all(|sender| EVIL.contains(&sender.as_str())), "{gate}");
+        }
+        prop_assert!(is_probed || !may_promote_alone(&evidence, &gate, &Thresholds::default()));
+    }
+
+    #[test]
+    fn unsigned_and_old_reports_move_nothing((honest, is_probed) in honest(), moves in moves()) {
+        let others = moves.iter().filter(|one| one.kind != MoveKind::Signed);
+        let all = honest.iter().cloned().chain(others.map(Move::report)).collect::<Vec<_>>();
+        let (before, after) = (result(&honest, is_probed, NOW), result(&all, is_probed, NOW));
+        let counters = (after.0.unverified_reports, after.0.late_reports);
+        let without = Evidence { unverified_reports: 0, late_reports: 0, ..after.0 };
+        prop_assert_eq!(counters.0 as usize + counters.1 as usize, all.len() - honest.len());
+        prop_assert_eq!((before.0, before.1), (without, after.1));
+    }
+
+    #[test]
+    fn many_small_reports_move_no_more_than_one(
+        (honest, is_probed) in honest(),
+        (day, successful, failed) in (100..NOW, 0..5000_u64, 0..200_u64),
+    ) {
+        let whole = report(EVIL[0], day, successful, failed);
+        let parts = |count: u64, number: u64| count / 10 + u64::from(number < count % 10);
+        let split = (0..10_u64).map(|number| KeptReport {
+            report_id: number.to_string(),
+            ..report(&format!("m{number}.{}", EVIL[0]), day, parts(successful, number), parts(failed, number))
+        });
+        let one = result(&[honest.clone(), vec![whole]].concat(), is_probed, NOW);
+        let many = result(&[honest, split.collect()].concat(), is_probed, NOW);
+        prop_assert_eq!(one, many);
+    }
+}
