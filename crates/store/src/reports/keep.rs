@@ -111,6 +111,9 @@ impl Store {
             writing.increase(Counter::ReportId, fresh_reports).await?;
         }
         transaction.commit().await?;
+        for (report, _) in fresh.iter().filter(|(report, _)| !report.trust.counts()) {
+            self.unverified.add(crate::count(size(report)));
+        }
         Ok(kept)
     }
 }
@@ -219,13 +222,14 @@ async fn confirm(
     report: &NewReport,
     id_of: &impl Fn(&str) -> i64,
 ) -> Result<(), StoreError> {
-    sql("UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4, identity = $5 WHERE id = $6")
+    sql("UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4, identity = $5, source = $7 WHERE id = $6")
         .bind(report.trust as i64)
         .bind(report.signer.as_deref().map(id_of))
         .bind(this.submitter)
         .bind(report.arrival as i64)
         .bind(this.identity)
         .bind(existing.id)
+        .bind(report.source.as_str())
         .execute(writing)
         .await?;
     Ok(())
