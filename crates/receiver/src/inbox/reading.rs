@@ -296,12 +296,8 @@ impl Inbox {
             SignatureState::Failed => (Trust::Failed, None),
         };
         let submitter = extracted.submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
-        // What is signed is its signer's, whichever way it comes.
-        let source = match organization_of(signer.as_deref()) {
-            Some(organization) => organization,
-            None if self.source.is_empty() => submitter.clone(),
-            None => self.source.clone(),
-        };
+        // What is signed is its signer's, whichever way it comes. The submitter of anything else may be forged.
+        let source = organization_of(signer.as_deref()).unwrap_or_else(|| self.source.clone());
         Ok(NewReport {
             source,
             submitter,
