@@ -70,7 +70,8 @@ pub struct Inbox {
     pub client: Option<IpAddr>,
     /// How long an import or a mailbox waits for memory, [`INBOX_WAIT_TIME`] if not changed.
     pub patience: Duration,
-    /// The network of the client that the input comes from; empty if there is no client.
+    /// The network of the client that the input comes from; empty if there is no client. What no signature vouches for from
+    /// no client shares one part of the quotas: the sender that it names may be forged.
     pub source: String,
     /// How much is kept of what no signature vouches for.
     pub retention: Retention,
@@ -147,12 +148,8 @@ impl Inbox {
     ///
     /// If the store fails.
     pub async fn quarantine(&self, raw: &[u8], reason: &str, is_trusted: bool) -> Result<(), StoreError> {
-        let source = match self.source.is_empty() {
-            true => retention::sender_domain(raw),
-            false => self.source.clone(),
-        };
         let received_at = self.clock.now();
-        let (arrival, source) = (self.arrival, source.as_str());
+        let (arrival, source) = (self.arrival, self.source.as_str());
         let new = NewQuarantined { received_at, arrival, source, is_trusted, reason, raw };
         let outcome = self.store.quarantine(&new, &self.retention.quarantine).await?;
         if !outcome.is_kept {
@@ -169,7 +166,7 @@ impl Inbox {
     /// if this fails.
     async fn keep_to_quota(&self, new: &[NewReport]) {
         if new.iter().any(|new| !new.trust.counts())
-            && let Err(error) = self.store.shrink_unverified(&self.retention.unverified).await
+            && let Err(error) = self.store.keep_unverified_within(&self.retention.unverified).await
         {
             tracing::error!(%error, "old unverified reports can't be removed");
         }

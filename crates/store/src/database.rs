@@ -5,14 +5,17 @@
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
+use crate::reports::UnverifiedSpace;
 use sqlite::SqliteFile;
 use sqlx::migrate::MigrateError;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// An open database. Clones share its connections.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) database: Database,
+    pub(crate) unverified: Arc<UnverifiedSpace>,
 }
 
 #[derive(Clone)]
@@ -112,7 +115,7 @@ impl Store {
     /// Several processes may open the same file at once. Retries for up to 5 seconds while another process holds the
     /// lock.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { database: Database::Sqlite(SqliteFile::open(path).await?) })
+        Ok(Self::of(Database::Sqlite(SqliteFile::open(path).await?)))
     }
 
     /// Opens the database at `location`, and migrates its schema to the current version. An SQLite file is created if
@@ -122,9 +125,13 @@ impl Store {
             Location::Sqlite(path) => Self::open(path).await,
             #[cfg(feature = "postgres")]
             Location::Postgres(location) => {
-                Ok(Self { database: Database::Postgres(postgres::PostgresPool::open(location).await?) })
+                Ok(Self::of(Database::Postgres(postgres::PostgresPool::open(location).await?)))
             }
         }
+    }
+
+    fn of(database: Database) -> Self {
+        Self { database, unverified: Arc::default() }
     }
 
     /// Fails when the SQLite file that the connections have open is no longer the one at its path.

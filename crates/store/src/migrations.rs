@@ -48,6 +48,12 @@ pub(crate) fn postgres() -> Migrator {
     migrator(&POSTGRES)
 }
 
+/// The migrations for SQLite before a version, for a store of an earlier release.
+#[cfg(test)]
+pub(crate) fn sqlite_before(version: i64) -> Migrator {
+    migrator(&SQLITE.into_iter().filter(|file| file.0 < version).collect::<Vec<_>>())
+}
+
 fn migrator(files: &[File]) -> Migrator {
     let migrations = files.iter().map(|(version, description, statements)| {
         Migration::new(
@@ -142,7 +148,7 @@ mod tests {
         "8ce08b89b557",
         "1f43e856372c",
         "98f31dbe0cb8",
-        "be3e528710ea",
+        "9e8615991e1e",
         "8273e3d12a8e",
         "eea6003107bc",
         "ee918b740c2d",

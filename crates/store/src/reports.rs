@@ -16,7 +16,9 @@
 //! | `totals` | sums over all own domains and submitters, for metrics |
 //! | `quarantine` | unreadable reports |
 //! | `retention` | the end of reports: after some time, by a quota, or at the operator's request |
+//! | `unverified` | the limits of reports that are not evidence |
 //! | `quota` | which items make room for others: a pure function |
+//! | `upgrade` | what was there before the limits: its sizes, and a time in which it is spared |
 
 mod about;
 mod arrived;
@@ -32,15 +34,20 @@ mod rows;
 mod sums;
 mod totals;
 mod trends;
+mod unverified;
+mod upgrade;
 
 pub use about::{CauseSum, DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
 pub use arrived::{ArrivedCounts, ArrivedReport, WhichReports};
 pub use list::{ListedReport, Search, Standing, StoredReport};
 pub use quarantine::{NewQuarantined, QuarantineOutcome, QuarantineSelection, QuarantineUsage, Quarantined};
 pub use quota::Quota;
-pub use retention::{DropSelection, UnverifiedUsage};
+pub use retention::DropSelection;
 pub use totals::{DomainTotal, LastReport, SubmitterTotal};
 pub use trends::Trend;
+pub(crate) use unverified::UnverifiedSpace;
+pub use unverified::UnverifiedUsage;
+pub use upgrade::Earlier;
 
 use crate::{StoreError, damaged};
 use formats::DomainName;
@@ -166,8 +173,8 @@ pub struct NewReport {
     pub arrival: Arrival,
     /// When the report arrived.
     pub received_at: Timestamp,
-    /// Who used the space: the signer's registered domain, or else the network of the client, or else the submitter. All
-    /// reports of a source have one share of a quota.
+    /// Who used the space: the signer's registered domain, or else the network of the client. Empty if there is neither,
+    /// since anything else that a report says may be forged. All reports of a source have one share of a quota.
     pub source: String,
     /// The parsed report.
     pub report: Report,

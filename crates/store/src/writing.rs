@@ -44,10 +44,18 @@ pub(crate) enum Counter {
     Certificate,
     /// Increases when a day is closed.
     ClosedDays,
-    /// The number of items that the limits of the quarantine removed.
+    /// The number of items that the quota of the quarantine removed.
     QuarantineEvicted,
+    /// The number of items that were deleted from the quarantine because of their age.
+    QuarantineExpired,
     /// The number of unverified reports that their limits removed.
     ReportsEvicted,
+    /// The last report id from before the quotas while the limits spare these reports, otherwise 0.
+    EarlierReports,
+    /// The last report id from before the quotas whose size is not computed; 0 if there is none.
+    UnsizedReports,
+    /// The Unix time since which the limits spare what was there before them, or 0.
+    RetentionStart,
 }
 
 impl Counter {
@@ -61,6 +69,10 @@ impl Counter {
             Self::ClosedDays => "closed days",
             Self::QuarantineEvicted => "quarantine evicted",
             Self::ReportsEvicted => "reports evicted",
+            Self::QuarantineExpired => "quarantine expired",
+            Self::EarlierReports => "earlier reports",
+            Self::UnsizedReports => "unsized reports",
+            Self::RetentionStart => "retention start",
         }
     }
 }
@@ -159,6 +171,13 @@ impl Writing {
         let query = built(format!("SELECT value FROM version WHERE name = $1{ending}")).bind(counter.name());
         let (value,) = query.fetch_one(&mut *self).await?;
         Ok(value)
+    }
+
+    /// Sets a counter.
+    pub(crate) async fn set(&mut self, counter: Counter, to: i64) -> Result<(), StoreError> {
+        let query = sql("UPDATE version SET value = $2 WHERE name = $1");
+        query.bind(counter.name()).bind(to).execute(&mut *self).await?;
+        Ok(())
     }
 
     /// Increases a counter, and returns its new value. The row is locked until the end of the transaction.

@@ -74,7 +74,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "4096",
         unset: "",
         about: "The disk space in MiB for reports that are evidence. When it is used up, the text and the details of the \
-            oldest reports are deleted, of the signer (or submitter) that uses most. Their numbers stay.",
+            oldest reports are deleted, of the signer that uses most. Their numbers stay.",
     },
     Key {
         path: "inbox.keep_unverified",
@@ -89,8 +89,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Number(16, 1_048_576),
         default: "128",
         unset: "",
-        about: "The disk space in MiB for reports that are not evidence. When it is used up, the client network (or \
-            submitter) that uses most loses its oldest reports.",
+        about: "The disk space in MiB for reports that are not evidence. When it is used up, the client network \
+            that uses most loses its oldest reports.",
     },
     Key {
         path: "inbox.keep_quarantined",
@@ -104,8 +104,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Number(64, 1_048_576),
         default: "256",
         unset: "",
-        about: "The disk space in MiB for the quarantine, which also holds at most 10,000 items. One client network (or \
-            sender) may use a quarter. When the space is used up, the source that uses most loses its oldest items.",
+        about: "The disk space in MiB for the quarantine, which also holds at most 10,000 items. One client network may \
+            use a quarter. When the space is used up, the source that uses most loses its oldest items.",
     },
     Key {
         path: "inbox.http",

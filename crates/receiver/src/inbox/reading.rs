@@ -314,7 +314,7 @@ impl Inbox {
             }
             let (trust, signer) = trust_of(signed(submitter.as_ref()));
             let submitter = submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
-            let source = self.source_of(signer.as_deref(), &submitter);
+            let source = self.source_of(signer.as_deref());
             let new = NewDmarcReport { source, submitter, signer, trust, arrival, received_at, report };
             reading.dmarc.push(new);
         }
@@ -339,7 +339,7 @@ impl Inbox {
         }
         let (trust, signer) = trust_of(state);
         let submitter = extracted.submitter.map_or(UNKNOWN_SUBMITTER.to_owned(), |name| name.to_string());
-        let source = self.source_of(signer.as_deref(), &submitter);
+        let source = self.source_of(signer.as_deref());
         Ok(NewReport {
             source,
             submitter,
@@ -355,12 +355,8 @@ impl Inbox {
     }
 
     /// The source whose quota a report uses. What is signed is its signer's, whichever way it comes.
-    fn source_of(&self, signer: Option<&str>, submitter: &str) -> String {
-        match organization_of(signer) {
-            Some(organization) => organization,
-            None if self.source.is_empty() => submitter.to_owned(),
-            None => self.source.clone(),
-        }
+    fn source_of(&self, signer: Option<&str>) -> String {
+        organization_of(signer).unwrap_or_else(|| self.source.clone())
     }
 }
 

@@ -1,13 +1,13 @@
 //! How long received reports and quarantined input are kept, and how much of them. Anybody can send to a report address,
 //! so input that no signature vouches for is limited in bytes and in age. [`Inbox`](super::Inbox) keeps to the quotas
-//! with everything that it stores; [`Retention::enforce`] removes what is too old, and is called every minute.
+//! with everything that it stores; [`Retention::enforce`] removes what is too old, and is called every minute. What was
+//! there before the version with these limits is spared for [`SPARED_TIME`].
 
 use formats::limits::{QUARANTINE_ITEMS, UNVERIFIED_REPORTS};
 use jiff::{SignedDuration, Timestamp};
-use mail_parser::MessageParser;
 use std::net::IpAddr;
 use std::time::Duration;
-use store::reports::{QuarantineSelection, Quota};
+use store::reports::{Earlier, Quota};
 use store::{Store, StoreError};
 
 /// The limits of the configuration.
@@ -55,6 +55,8 @@ pub struct Removed {
     pub dmarc: u64,
 }
 
+/// How long after the upgrade no limit applies to what was there before it: 30 days.
+const SPARED_TIME: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// The pause between two transactions, in which other writes run.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Transactions in one call. The rest is removed by the next one.
@@ -79,14 +81,21 @@ macro_rules! repeat {
 }
 
 impl Retention {
+    /// What was there before these limits and is still spared. The first call begins the time.
+    pub async fn earlier(&self, store: &Store, now: Timestamp) -> Result<Option<Earlier>, StoreError> {
+        store.spare_earlier(now, SPARED_TIME).await
+    }
+
     /// Removes what is too old or more than the quotas allow, in short transactions.
     pub async fn enforce(&self, store: &Store, now: Timestamp) -> Result<Removed, StoreError> {
         let since = |days: u32| {
             now.saturating_sub(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MIN)
         };
-        let old = QuarantineSelection { before: Some(since(self.quarantine_days)), ..Default::default() };
-        let mut quarantined = repeat!(store.drop_quarantined(&old));
-        quarantined += repeat!(store.shrink_quarantine(&self.quarantine));
+        let _: u64 = repeat!(store.size_earlier_reports());
+        self.earlier(store, now).await?;
+        let before = since(self.quarantine_days);
+        let mut quarantined = repeat!(store.expire_quarantined(before));
+        quarantined += store.shrink_quarantine(&self.quarantine).await?;
         let before = since(self.unverified_days);
         let mut unverified = repeat!(store.drop_old_unverified(before));
         unverified += store.shrink_unverified(&self.unverified).await?;
@@ -118,32 +127,15 @@ pub(super) fn network(client: IpAddr) -> String {
     }
 }
 
-/// The beginning of a message in which its sender is looked for.
-const HEADER_BYTES: usize = 65_536;
-/// Characters of a source.
-const SOURCE_CHARACTERS: usize = 255;
-
-/// The source of input from no client, such as a mailbox: the domain of the address in `From`. Empty if there is none.
-pub(super) fn sender_domain(raw: &[u8]) -> String {
-    let head = raw.get(..HEADER_BYTES).unwrap_or(raw);
-    let parsed = MessageParser::default().parse_headers(head);
-    let address = parsed.as_ref().and_then(|message| message.from()?.first()?.address());
-    let domain = address.and_then(|address| address.rsplit_once('@')).map(|(_, domain)| domain);
-    formats::printable::printable(&domain.unwrap_or_default().to_ascii_lowercase(), SOURCE_CHARACTERS)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_source_is_the_network_of_the_client_or_the_domain_of_the_sender() {
+    fn a_source_is_the_network_of_the_client() {
         let network = |text: &str| network(text.parse().unwrap());
         assert_eq!(network("192.0.2.77"), "192.0.2.0/24");
         assert_eq!(network("::ffff:192.0.2.77"), "192.0.2.0/24");
         assert_eq!(network("2001:db8:1:2::7"), "2001:db8:1::/48");
-        assert_eq!(sender_domain(b"Subject: x\r\nFrom: A <a@Mail.Example>\r\n\r\nbody"), "mail.example");
-        assert_eq!(sender_domain(b"{\"a\":1}"), "");
-        assert!(!sender_domain(b"From: \xff\x00@\x1b[31m\r\n\r\n").contains('\x1b'));
     }
 }

@@ -508,10 +508,34 @@ async fn a4_a_flood_of_one_client_pushes_out_nothing_of_another() {
     assert!(unverified.bytes <= 20_000 && unverified.evicted > 0, "{unverified:?}");
     let left = ids(&inbox).await;
     assert!(left.contains(&"1".to_owned()) && left.contains(&"59".to_owned()), "{left:?}");
-    // From a mailbox, the sender's domain stands for the client.
-    accept(&inbox, &from(99)).await;
-    let last = inbox.store.quarantined(0, 100).await.unwrap().pop().unwrap();
-    assert_eq!(last.source, "mail.big.example");
+}
+
+#[tokio::test]
+async fn q2_a_flood_with_forged_senders_from_a_mailbox_pushes_out_nothing_of_a_client() {
+    let (_dir, inbox) = inbox(Names::default()).await;
+    let retention = Retention {
+        quarantine: Quota { bytes: 20_000, items: 100 },
+        unverified: Quota { bytes: 20_000, items: 100 },
+        ..Retention::default()
+    };
+    let inbox = Inbox { retention, arrival: Arrival::Imap, ..inbox };
+    let client = inbox.for_client("192.0.2.1".parse().ok());
+    for number in 0..2 {
+        accept(&client, format!("hello {number}").as_bytes()).await;
+        client.accept_file(numbered(number), "").await.unwrap();
+    }
+    for number in 2..200 {
+        let mail = format!("From: a@forged{number}.example\r\n\r\nhello");
+        accept(&inbox, mail.as_bytes()).await;
+        let name = format!("forged{number}.example!a.example!1795132800!1795219199.json");
+        inbox.accept_file(numbered(number), &name).await.unwrap();
+    }
+    let there = inbox.store.quarantined(0, 1000).await.unwrap();
+    assert_eq!(there.iter().filter(|one| one.source == "192.0.2.0/24").count(), 2);
+    assert!(there.iter().skip(2).all(|one| one.source.is_empty()) && there.len() <= 27, "{there:?}");
+    let left = ids(&inbox).await;
+    assert!(left.contains(&"0".to_owned()) && left.contains(&"1".to_owned()), "{left:?}");
+    assert!(left.contains(&"199".to_owned()) && !left.contains(&"2".to_owned()), "{left:?}");
 }
 
 #[tokio::test]

@@ -246,6 +246,7 @@ mod tests {
             );
             let new = NewReport {
                 source: String::new(),
+                about: None,
                 submitter: submitter.into(),
                 signer: None,
                 trust,

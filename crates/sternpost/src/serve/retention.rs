@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::alerts::ActiveAlert;
 use store::notices::NewNotice;
-use store::reports::QuarantineUsage;
+use store::reports::{Earlier, QuarantineUsage};
 use store::{Store, StoreError};
 
 /// The interval between two rounds.
@@ -36,6 +36,7 @@ pub struct Counts {
     quarantined: Gauge,
     quarantine_bytes: Gauge,
     quarantine_evicted: Counter,
+    quarantine_expired: Counter,
     unverified: Gauge,
     unverified_bytes: Gauge,
     unverified_evicted: Counter,
@@ -59,6 +60,11 @@ impl Counts {
             "inbox_quarantine_evicted",
             "Items that the quota of the quarantine removed",
             &self.quarantine_evicted,
+        );
+        counter(
+            "inbox_quarantine_expired",
+            "Items that were deleted from the quarantine because of their age",
+            &self.quarantine_expired,
         );
         counter(
             "inbox_unverified_evicted",
@@ -132,6 +138,9 @@ impl RetentionTask {
             let ours = |one: &ActiveAlert<Alert>| one.alert.kind == AlertKind::QuarantineFull;
             state.raised = active.into_iter().find(ours).map(|one| one.alert);
             state.last_loss = Some(now);
+            self.tell_of_earlier(now).await?;
+            // Before anything is removed, so that what this round removes is noticed.
+            state.evicted = Some(self.store.quarantine_usage().await?.evicted);
         }
         let removed = self.limits.enforce(&self.store, now).await?;
         if removed != Removed::default() {
@@ -159,6 +168,20 @@ impl RetentionTask {
         self.release_space(state).await
     }
 
+    /// Writes to the log what was there before the limits, so that the operator can act before it is deleted.
+    async fn tell_of_earlier(&self, now: Timestamp) -> Result<(), StoreError> {
+        if let Some(earlier) = self.limits.earlier(&self.store, now).await? {
+            let Earlier { quarantined, last_report, until } = earlier;
+            tracing::warn!(
+                quarantined,
+                last_report,
+                %until,
+                "the limits of [inbox] do not apply yet to what was received before the upgrade; to keep more of it, raise them until then"
+            );
+        }
+        Ok(())
+    }
+
     /// Updates the metrics.
     async fn count(&self) -> Result<QuarantineUsage, StoreError> {
         let (usage, unverified) =
@@ -175,6 +198,7 @@ impl RetentionTask {
             counter.inc_by(to.saturating_sub(counter.get()));
         };
         raise(&self.counts.quarantine_evicted, usage.evicted);
+        raise(&self.counts.quarantine_expired, usage.expired);
         raise(&self.counts.unverified_evicted, unverified.evicted);
         Ok(usage)
     }
@@ -314,5 +338,23 @@ mod tests {
         // Thirty days after the arrival.
         task(24 * 30 + 1).round(&mut state).await.unwrap();
         assert_eq!(store.quarantine_usage().await.unwrap().items, 0);
+    }
+
+    #[tokio::test]
+    async fn q3_a_loss_in_the_first_round_raises_the_alert() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        for number in 0..5 {
+            quarantine(&store, number, &Quota { bytes: 10_000, items: 100 }).await;
+        }
+        let text =
+            "[inbox]\naddresses = [\"tlsrpt@reports.example\"]\n[guard]\nwebhook = \"http://127.0.0.1:9/\"\n";
+        let config = Config::parse(text, None).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let mut task = RetentionTask::new(&config, &store, clock);
+        task.limits.quarantine = Quota { bytes: 300, items: 100 };
+        task.round(&mut State::default()).await.unwrap();
+        assert_eq!(store.quarantine_usage().await.unwrap().evicted, 3);
+        assert_eq!(store.alerts::<Alert>().await.unwrap().len(), 1);
     }
 }

@@ -1,33 +1,35 @@
 -- Quotas for what strangers send, and retention of received reports. The source is the network of the client, or the
--- domain that the message names as its sender. Sizes are in bytes; that of a report includes its rows in other tables.
--- The bytes are the last column: SQLite reads all of a long value to get at those behind it.
-CREATE TABLE quarantine_item (
-    id          INTEGER PRIMARY KEY,
-    tenant      BIGINT NOT NULL,
-    received_at BIGINT NOT NULL,
-    way         BIGINT NOT NULL,
-    source      TEXT   NOT NULL,
-    is_trusted  BIGINT NOT NULL,
-    reason      TEXT   NOT NULL,
-    digest      BIGINT NOT NULL,
-    size        BIGINT NOT NULL,
-    raw         BLOB   NOT NULL
+-- registered domain of the signer; it is empty if neither is known. Sizes are in bytes; that of a report includes its
+-- rows in other tables. No long value is copied, so that the migration of a large store is short. The sizes of the reports
+-- that are there are computed afterwards, in steps, from the newest ("unsized reports") to the oldest.
+
+-- What the quotas need to know of a quarantined item. It is apart from the bytes: SQLite reads all of a long value to get
+-- at columns behind it. "is_earlier" says that the item was there before the quotas.
+CREATE TABLE quarantine_use (
+    item       INTEGER NOT NULL PRIMARY KEY REFERENCES quarantine (id) ON DELETE CASCADE,
+    tenant     BIGINT  NOT NULL,
+    source     TEXT    NOT NULL,
+    is_trusted BIGINT  NOT NULL,
+    size       BIGINT  NOT NULL,
+    is_earlier BIGINT  NOT NULL
 );
-INSERT INTO quarantine_item (id, tenant, received_at, way, source, is_trusted, reason, digest, size, raw)
-    SELECT id, tenant, received_at, way, '', 0, reason, digest, length(raw), raw FROM quarantine ORDER BY id;
-DROP TABLE quarantine;
-CREATE INDEX quarantine_item_digest ON quarantine_item (digest);
-CREATE INDEX quarantine_item_source ON quarantine_item (tenant, source, size);
-CREATE INDEX quarantine_item_age ON quarantine_item (tenant, received_at);
+INSERT INTO quarantine_use (item, tenant, source, is_trusted, size, is_earlier)
+    SELECT id, tenant, '', 0, length(raw), 1 FROM quarantine;
+CREATE INDEX quarantine_use_source ON quarantine_use (tenant, is_earlier, source, size);
+CREATE INDEX quarantine_age ON quarantine (tenant, received_at);
 
 -- Of an expired report only the row is left, with an empty text, so that a copy of it is still a duplicate.
 ALTER TABLE report ADD COLUMN source TEXT NOT NULL DEFAULT '';
 ALTER TABLE report ADD COLUMN size BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE report ADD COLUMN is_expired BIGINT NOT NULL DEFAULT 0;
-UPDATE report SET size = length(packed) + 1024 WHERE trust < 2;
 CREATE INDEX report_age ON report (tenant, is_expired, received_at);
 CREATE INDEX report_unverified ON report (tenant, source, size) WHERE trust < 2 AND is_expired = 0;
 CREATE INDEX report_evidence ON report (tenant, source, size) WHERE trust >= 2 AND is_expired = 0;
 
--- How many items and reports the quotas have removed so far.
-INSERT INTO version (name, value) VALUES ('quarantine evicted', 0), ('reports evicted', 0);
+-- How many items and reports the limits have removed so far.
+INSERT INTO version (name, value) VALUES ('quarantine evicted', 0), ('quarantine expired', 0), ('reports evicted', 0);
+-- The last report from before the quotas, the last one of them without a size, and when the time began that they are
+-- spared (0: not yet).
+INSERT INTO version (name, value) SELECT 'earlier reports', coalesce(max(id), 0) FROM report;
+INSERT INTO version (name, value) SELECT 'unsized reports', coalesce(max(id), 0) FROM report;
+INSERT INTO version (name, value) VALUES ('retention start', 0);

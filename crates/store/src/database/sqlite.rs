@@ -54,6 +54,9 @@ const SPARE_PAGES: i64 = 1024;
 /// Pages that one step gives back: 2 MiB. Other writes wait for a step.
 const RELEASED_PAGES: i64 = 512;
 
+/// The size that the write-ahead log is cut to when it begins anew after a large transaction: 4 MiB.
+const LOG_BYTES: &str = "4194304";
+
 /// How long [`SqliteFile::open`] retries after a transient error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -68,6 +71,7 @@ impl SqliteFile {
             .foreign_keys(true)
             // In pages. The default of 1000 makes a large import rewrite the same pages at every checkpoint.
             .pragma("wal_autocheckpoint", "4000")
+            .pragma("journal_size_limit", LOG_BYTES)
             .busy_timeout(Duration::from_secs(3));
         let open = |error: sqlx::Error| {
             let (path, why) = (path.display().to_string(), reason(&error));
@@ -398,6 +402,22 @@ mod tests {
         assert!(matches!(store.writing().await.map(|_| ()), Err(StoreError::Gone { .. })));
         std::fs::rename(&kept, &path).unwrap();
         assert!(store.writing().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_log_gets_small_again_after_a_large_transaction() {
+        let (dir, store) = scratch().await;
+        let mut writing = store.writing().await.unwrap();
+        let insert = "INSERT INTO quarantine (tenant, received_at, way, reason, digest, raw) VALUES (0, 0, 0, 'r', 0, $1)";
+        sql(insert).bind(vec![1u8; 24 << 20].as_slice()).execute(&mut writing).await.unwrap();
+        writing.commit().await.unwrap();
+        let size = || std::fs::metadata(dir.path().join("s.db-wal")).unwrap().len();
+        assert!(size() > 20 << 20);
+        // The first write after a checkpoint begins the log anew.
+        for _ in 0..2 {
+            sql("UPDATE version SET value = value + 1").execute(&store).await.unwrap();
+        }
+        assert!(size() <= 4 << 20, "{}", size());
     }
 
     #[tokio::test]

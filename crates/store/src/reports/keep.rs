@@ -119,6 +119,11 @@ impl Store {
         }
         batch.write(writing).await?;
         transaction.commit().await?;
+        for (new, _) in new.iter().zip(&kept).filter(|(_, kept)| **kept == KeepOutcome::New) {
+            if !new.trust.counts() {
+                self.unverified.add(crate::count(size(new)));
+            }
+        }
         Ok(kept)
     }
 }
@@ -352,13 +357,14 @@ async fn confirm(
     FiledReport { new, filed, row }: &FiledReport<'_>,
     ids: &TextIds<'_>,
 ) -> Result<(), StoreError> {
-    sql("UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4, identity = $5, about = $6 WHERE id = $7")
+    sql("UPDATE report SET trust = $1, signer = $2, submitter = $3, way = $4, identity = $5, about = $6, source = $7 WHERE id = $8")
         .bind(new.trust as i64)
         .bind(new.signer.as_deref().map(|signer| ids.of_text(signer)))
         .bind(row.submitter)
         .bind(new.arrival as i64)
         .bind(identity(new, filed))
         .bind(row.about)
+        .bind(new.source.as_str())
         .bind(row.id)
         .execute(&mut *writing)
         .await?;

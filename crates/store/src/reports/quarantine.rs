@@ -2,14 +2,16 @@
 //! that fixes the parser.
 //!
 //! Anybody can send something unreadable, so the quarantine is limited in bytes and number ([`Quota`]) and in age. When a
-//! limit is reached, the source that uses most loses its oldest item; a counter tells how many were lost.
+//! limit is reached, `quota` chooses what makes room; a counter tells how many items were lost. The limits spare what was
+//! there before them for some time; see `upgrade`.
 
-use super::quota::{Item, Quota, make_room, shrink};
+use super::quota::{Item, Quota, computed, make_room, shrink};
 use super::{Arrival, digest};
 use crate::query::{FromRow, Row, built, parameters, sql, unnumbered};
 use crate::writing::{Counter, Lock, Tries, Writing};
 use crate::{Store, StoreError, TENANT, count, time};
 use jiff::Timestamp;
+use std::collections::HashMap;
 
 /// A message or file to quarantine.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +20,8 @@ pub struct NewQuarantined<'q> {
     pub received_at: Timestamp,
     /// How it arrived.
     pub arrival: Arrival,
-    /// Who caused it: the network of the client, or the domain that the message names as its sender. Empty if neither is
-    /// known; such items share one part of the quota.
+    /// The network of the client. Empty if there is no client, as in a mailbox; such items share one part of the quota,
+    /// since the sender that a message names may be forged.
     pub source: &'q str,
     /// Whether the operator vouched for it (`sternpost reports import --trusted`).
     pub is_trusted: bool,
@@ -32,7 +34,8 @@ pub struct NewQuarantined<'q> {
 /// The result of [`Store::quarantine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuarantineOutcome {
-    /// False if the item alone is larger than the share of its source, and was not stored.
+    /// False if the item was not stored, since it is larger than the share of its source, or than any item that could
+    /// make room for it. It counts as evicted.
     pub is_kept: bool,
     /// The number of older items that made room for it.
     pub evicted: u64,
@@ -66,8 +69,10 @@ pub struct QuarantineUsage {
     pub items: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// The number of items that the limits have removed since the store was created.
+    /// The number of items that the quota has removed or refused since the store was created.
     pub evicted: u64,
+    /// The number of items that were deleted because of their age since the store was created.
+    pub expired: u64,
 }
 
 /// Selects quarantined items; an item has to match every member that is set.
@@ -131,7 +136,7 @@ impl Store {
         // Two items must not both take the last room.
         writing.lock(Counter::QuarantineEvicted, Lock::Alone).await?;
         let digest = digest(&[new.raw]);
-        let there: Option<(i64,)> = sql("SELECT id FROM quarantine_item WHERE digest = $1 AND raw = $2")
+        let there: Option<(i64,)> = sql("SELECT id FROM quarantine WHERE digest = $1 AND raw = $2")
             .bind(digest)
             .bind(new.raw)
             .fetch_optional(&mut writing)
@@ -142,51 +147,95 @@ impl Store {
         }
         let size = new.raw.len() as u64;
         let Some(evicted) = evictions(&mut writing, new.source, size, quota).await? else {
-            writing.rollback().await?;
+            writing.increase(Counter::QuarantineEvicted, 1).await?;
+            writing.commit().await?;
             return Ok(QuarantineOutcome { is_kept: false, evicted: 0 });
         };
         delete(&mut writing, &evicted).await?;
-        sql("INSERT INTO quarantine_item (tenant, received_at, way, source, is_trusted, reason, digest, size, raw)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        let insert = sql("INSERT INTO quarantine (tenant, received_at, way, reason, digest, raw)
+             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id")
         .bind(TENANT)
         .bind(new.received_at.as_second())
         .bind(new.arrival as i64)
-        .bind(new.source)
-        .bind(new.is_trusted)
         .bind(new.reason)
         .bind(digest)
-        .bind(crate::stored(size))
-        .bind(new.raw)
-        .execute(&mut writing)
-        .await?;
+        .bind(new.raw);
+        let (item,): (i64,) = insert.fetch_one(&mut writing).await?;
+        sql("INSERT INTO quarantine_use (item, tenant, source, is_trusted, size, is_earlier) VALUES ($1, $2, $3, $4, $5, 0)")
+            .bind(item)
+            .bind(TENANT)
+            .bind(new.source)
+            .bind(new.is_trusted)
+            .bind(crate::stored(size))
+            .execute(&mut writing)
+            .await?;
         writing.increase(Counter::QuarantineEvicted, crate::stored(evicted.len() as u64)).await?;
         writing.commit().await?;
         Ok(QuarantineOutcome { is_kept: true, evicted: evicted.len() as u64 })
     }
 
-    /// Deletes items until the others fit into `quota`, such as after it was lowered. Returns how many it deleted; call
-    /// it again until that is 0. Each call is one short transaction.
+    /// Deletes items until the others fit into `quota`, such as after it was lowered. Returns how many it deleted. Reads all
+    /// items once; each batch that it deletes is one short transaction.
     pub async fn shrink_quarantine(&self, quota: &Quota) -> Result<u64, StoreError> {
-        let usage = self.quarantine_usage().await?;
-        if usage.bytes <= quota.bytes && usage.items <= quota.items {
+        let usage = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine_use
+                     WHERE tenant = $1 AND is_earlier = 0";
+        let (items, bytes): (i64, i64) = sql(usage).bind(TENANT).fetch_one(self).await?;
+        if quota.has_room_for(count(bytes), count(items)) {
             return Ok(0);
         }
+        let (items, quota): (Vec<Item>, _) = (sql(ITEMS).bind(TENANT).fetch_all(self).await?, *quota);
+        let chosen = computed(move || {
+            let sizes: HashMap<i64, u64> = items.iter().map(|item| (item.id, item.size)).collect();
+            let size = |id: &i64| sizes.get(id).copied().unwrap_or_default();
+            shrink(&items, &quota).into_iter().map(|id| (id, size(&id))).collect::<Vec<_>>()
+        });
+        let chosen = chosen.await?;
+        let (mut left, mut deleted) = (chosen.as_slice(), 0);
+        while !left.is_empty() {
+            let batch = first_batch(left.iter().take(BATCH_ITEMS as usize).copied());
+            left = left.get(batch.len()..).unwrap_or_default();
+            deleted += self.delete_counted(&batch, Counter::QuarantineEvicted).await?;
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes items in one transaction, and adds their number to a counter.
+    async fn delete_counted(&self, ids: &[i64], counter: Counter) -> Result<u64, StoreError> {
+        let mut tries = Tries::default();
+        loop {
+            let done = self.try_delete_counted(ids, counter).await;
+            if !tries.again(&done) {
+                return done;
+            }
+        }
+    }
+
+    async fn try_delete_counted(&self, ids: &[i64], counter: Counter) -> Result<u64, StoreError> {
         let mut writing = self.writing().await?;
         writing.lock(Counter::QuarantineEvicted, Lock::Alone).await?;
-        let items = items(&mut writing).await?;
-        let chosen = shrink(&items, quota);
-        let sizes = |id: &i64| items.iter().find(|item| item.id == *id).map_or(0, |item| item.size);
-        let batch = first_batch(chosen.iter().take(BATCH_ITEMS as usize).map(|id| (*id, sizes(id))));
-        delete(&mut writing, &batch).await?;
-        writing.increase(Counter::QuarantineEvicted, crate::stored(batch.len() as u64)).await?;
+        let deleted = delete(&mut writing, ids).await?;
+        writing.increase(counter, crate::stored(deleted)).await?;
         writing.commit().await?;
-        Ok(batch.len() as u64)
+        Ok(deleted)
+    }
+
+    /// Deletes items that arrived before `before`, except those that the limits spare. Returns how many; call it again
+    /// until that is 0. Each call is one short transaction.
+    pub async fn expire_quarantined(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let found = sql("SELECT id, size FROM quarantine JOIN quarantine_use ON item = id
+             WHERE quarantine.tenant = $1 AND received_at < $2 AND is_earlier = 0 ORDER BY received_at, id LIMIT $3");
+        let found = found.bind(TENANT).bind(before.as_second()).bind(BATCH_ITEMS);
+        let found: Vec<(i64, i64)> = found.fetch_all(self).await?;
+        match first_batch(found.into_iter().map(|(id, size)| (id, count(size)))) {
+            batch if batch.is_empty() => Ok(0),
+            batch => self.delete_counted(&batch, Counter::QuarantineExpired).await,
+        }
     }
 
     /// Returns up to `most` quarantined items with row ids above `after`, oldest first.
     pub async fn quarantined(&self, after: i64, most: u32) -> Result<Vec<Quarantined>, StoreError> {
-        sql("SELECT id, received_at, way, source, is_trusted, reason, size FROM quarantine_item
-             WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3")
+        sql("SELECT id, received_at, way, source, is_trusted, reason, size FROM quarantine
+             JOIN quarantine_use ON item = id WHERE quarantine.tenant = $1 AND id > $2 ORDER BY id LIMIT $3")
         .bind(TENANT)
         .bind(after)
         .bind(most)
@@ -197,16 +246,17 @@ impl Store {
     /// Returns how much is in the quarantine, and how much its limits removed.
     pub async fn quarantine_usage(&self) -> Result<QuarantineUsage, StoreError> {
         let query = sql(
-            "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine_item WHERE tenant = $1",
+            "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine_use WHERE tenant = $1",
         );
         let (items, bytes): (i64, i64) = query.bind(TENANT).fetch_one(self).await?;
-        let evicted = self.counter(Counter::QuarantineEvicted).await?;
-        Ok(QuarantineUsage { items: count(items), bytes: count(bytes), evicted: count(evicted) })
+        let evicted = count(self.counter(Counter::QuarantineEvicted).await?);
+        let expired = count(self.counter(Counter::QuarantineExpired).await?);
+        Ok(QuarantineUsage { items: count(items), bytes: count(bytes), evicted, expired })
     }
 
     /// Returns the bytes of a quarantined item.
     pub async fn quarantined_bytes(&self, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
-        let row: Option<(Vec<u8>,)> = sql("SELECT raw FROM quarantine_item WHERE tenant = $1 AND id = $2")
+        let row: Option<(Vec<u8>,)> = sql("SELECT raw FROM quarantine WHERE tenant = $1 AND id = $2")
             .bind(TENANT)
             .bind(id)
             .fetch_optional(self)
@@ -216,8 +266,7 @@ impl Store {
 
     /// Replaces the reason of an item, after a retry that failed for another one.
     pub async fn update_quarantine_reason(&self, id: i64, reason: &str) -> Result<(), StoreError> {
-        let update =
-            sql("UPDATE quarantine_item SET reason = $3 WHERE tenant = $1 AND id = $2 AND reason <> $3");
+        let update = sql("UPDATE quarantine SET reason = $3 WHERE tenant = $1 AND id = $2 AND reason <> $3");
         update.bind(TENANT).bind(id).bind(reason).execute(self).await?;
         Ok(())
     }
@@ -230,16 +279,16 @@ impl Store {
 
     /// Returns the number of selected items and their size in bytes.
     pub async fn count_quarantined(&self, selection: &QuarantineSelection) -> Result<(u64, u64), StoreError> {
-        let select = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine_item";
+        let select = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine JOIN quarantine_use ON item = id";
         let (items, bytes): (i64, i64) = selected(select, selection, "").fetch_one(self).await?;
         Ok((count(items), count(bytes)))
     }
 
-    /// Deletes selected items at the operator's request, or because of their age. Returns how many it deleted; call it
+    /// Deletes selected items at the operator's request. Returns how many it deleted; call it
     /// again until that is 0. Each call is one short transaction.
     pub async fn drop_quarantined(&self, selection: &QuarantineSelection) -> Result<u64, StoreError> {
         let end = format!("ORDER BY id LIMIT {BATCH_ITEMS}");
-        let select = "SELECT id, size FROM quarantine_item";
+        let select = "SELECT id, size FROM quarantine JOIN quarantine_use ON item = id";
         let found: Vec<(i64, i64)> = selected(select, selection, &end).fetch_all(self).await?;
         let batch = first_batch(found.into_iter().map(|(id, size)| (id, count(size))));
         if batch.is_empty() {
@@ -264,7 +313,7 @@ fn first_batch(items: impl Iterator<Item = (i64, u64)>) -> Vec<i64> {
 }
 
 fn selected<'s>(select: &str, selection: &'s QuarantineSelection, end: &str) -> crate::query::Query<'s> {
-    let mut text = format!("{select} WHERE tenant = $1");
+    let mut text = format!("{select} WHERE quarantine.tenant = $1");
     let mut values = vec![TENANT.into()];
     let mut add = |condition: &str, value| {
         values.push(value);
@@ -292,7 +341,8 @@ async fn evictions(
     quota: &Quota,
 ) -> Result<Option<Vec<i64>>, StoreError> {
     let share = quota.share();
-    let sums = "SELECT source, CAST(sum(size) AS BIGINT), count(*) FROM quarantine_item WHERE tenant = $1 GROUP BY source";
+    let sums = "SELECT source, CAST(sum(size) AS BIGINT), count(*) FROM quarantine_use
+                WHERE tenant = $1 AND is_earlier = 0 GROUP BY source";
     let sums: Vec<(String, i64, i64)> = sql(sums).bind(TENANT).fetch_all(&mut *writing).await?;
     let add = |all: (u64, u64), (_, bytes, items): &(String, i64, i64)| {
         (all.0.saturating_add(count(*bytes)), all.1.saturating_add(count(*items)))
@@ -303,22 +353,21 @@ async fn evictions(
     if fits(all, quota) && fits(own, &share) {
         return Ok(Some(Vec::new()));
     }
-    Ok(make_room(&items(writing).await?, source, size, quota))
+    let items: Vec<Item> = sql(ITEMS).bind(TENANT).fetch_all(writing).await?;
+    let (source, quota) = (source.to_owned(), *quota);
+    computed(move || make_room(&items, &source, size, &quota)).await
 }
 
-/// All items, oldest first.
-async fn items(writing: &mut Writing) -> Result<Vec<Item>, StoreError> {
-    let query = sql("SELECT id, source, size FROM quarantine_item WHERE tenant = $1 ORDER BY id");
-    query.bind(TENANT).fetch_all(writing).await
-}
+/// All items that the limits apply to, oldest first.
+const ITEMS: &str =
+    "SELECT item, source, size FROM quarantine_use WHERE tenant = $1 AND is_earlier = 0 ORDER BY item";
 
 async fn delete(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreError> {
     let mut deleted = 0;
     for batch in ids.chunks(BATCH_ITEMS as usize) {
         let list = parameters(batch.len());
         let values = [TENANT.into()].into_iter().chain(batch.iter().map(|id| (*id).into()));
-        let query =
-            unnumbered(format!("DELETE FROM quarantine_item WHERE tenant = ? AND id IN ({list})"), values);
+        let query = unnumbered(format!("DELETE FROM quarantine WHERE tenant = ? AND id IN ({list})"), values);
         deleted += query.kept(false).execute(&mut *writing).await?;
     }
     Ok(deleted)

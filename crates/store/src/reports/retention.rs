@@ -5,16 +5,15 @@
 //!   Reports also expire when all that are evidence use too much space ([`Store::shrink_evidence`]), since everybody who
 //!   has a domain can sign.
 //! - A report is **dropped** at the operator's request ([`Store::drop_reports`]): it goes with its numbers.
-//! - Unverified reports have a **quota** ([`Store::shrink_unverified`]) and an age limit
-//!   ([`Store::drop_old_unverified`]), since anybody can send them. They are dropped too, so that no sums and texts of
-//!   theirs accumulate. The source that uses most loses its oldest reports first.
+//! - Unverified reports have a quota and an age limit, since anybody can send them; see `unverified`. They are dropped too,
+//!   so that no sums and texts of theirs accumulate.
 //!
 //! A dropped report is subtracted from the sums, which may contain numbers of expired reports. A sum that has reached the
 //! largest integer says nothing about its parts, so it is computed again from the reports that are left.
 //!
-//! Each call is one short transaction, so that no other write waits for long.
+//! Each call is one short transaction, so that no other write waits for long. The limits spare what was there before them
+//! for some time; see `upgrade`.
 
-use super::quota::{Item, Quota, shrink};
 use super::sums::{StoredCounts, StoredPolicyCounts, Sums};
 use super::{Trust, kind_of, range};
 use crate::query::{FromRow, Query, Row, Value, built, parameters, sql, total, unnumbered};
@@ -24,11 +23,19 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The maximum number of reports that one transaction removes.
-const BATCH_REPORTS: u32 = 100;
+pub(super) const BATCH_REPORTS: u32 = 100;
 /// The size of the reports that one transaction removes, in bytes. One report may be larger.
 const BATCH_BYTES: i64 = 4 << 20;
 /// Ids in one statement.
 const BATCH_IDS: usize = 500;
+
+/// The condition that the limits apply to a report.
+macro_rules! not_earlier {
+    () => {
+        " AND id > (SELECT value FROM version WHERE name = 'earlier reports') "
+    };
+}
+pub(super) use not_earlier;
 
 /// Selects received reports to drop; a report has to match every member that is set.
 #[derive(Debug, Clone, Default)]
@@ -39,17 +46,6 @@ pub struct DropSelection {
     pub submitter: Option<String>,
     /// Only reports whose period ended before this time.
     pub before: Option<Timestamp>,
-}
-
-/// How much unverified reports use.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct UnverifiedUsage {
-    /// The number of reports.
-    pub reports: u64,
-    /// Their approximate size in bytes, with their rows in all tables.
-    pub bytes: u64,
-    /// The number of reports that the quota and the age limit have removed since the store was created.
-    pub evicted: u64,
 }
 
 impl Store {
@@ -64,16 +60,21 @@ impl Store {
     /// Lets reports that are evidence expire if they use more than `most` bytes: the oldest ones of the source that uses
     /// most. Returns how many; call it again until that is 0.
     pub async fn shrink_evidence(&self, most: u64) -> Result<u64, StoreError> {
-        let sums = "SELECT source, CAST(sum(size) AS BIGINT) FROM report
-                    WHERE tenant = $1 AND trust >= 2 AND is_expired = 0 GROUP BY source ORDER BY source";
+        let sums = concat!(
+            "SELECT source, CAST(sum(size) AS BIGINT) FROM report WHERE tenant = $1 AND trust >= 2 AND is_expired = 0",
+            not_earlier!(),
+            "GROUP BY source ORDER BY source"
+        );
         let sums: Vec<(String, i64)> = sql(sums).bind(TENANT).fetch_all(self).await?;
         let used = sums.iter().fold(0u64, |used, (_, bytes)| used.saturating_add(count(*bytes)));
         let Some((largest, _)) = sums.iter().max_by_key(|(_, bytes)| *bytes).filter(|_| used > most) else {
             return Ok(0);
         };
-        let oldest =
-            "SELECT id, size FROM report WHERE tenant = $1 AND source = $2 AND trust >= 2 AND is_expired = 0
-                      ORDER BY id LIMIT $3";
+        let oldest = concat!(
+            "SELECT id, size FROM report WHERE tenant = $1 AND source = $2 AND trust >= 2 AND is_expired = 0",
+            not_earlier!(),
+            "ORDER BY id LIMIT $3"
+        );
         let oldest = sql(oldest).bind(TENANT).bind(largest).bind(BATCH_REPORTS);
         let oldest: Vec<(i64, i64)> = oldest.fetch_all(self).await?;
         let mut freed = 0u64;
@@ -141,7 +142,7 @@ impl Store {
     }
 
     /// The first of these ids, as many as one transaction removes.
-    async fn batch<'i>(&self, ids: &'i [i64]) -> Result<&'i [i64], StoreError> {
+    pub(super) async fn batch<'i>(&self, ids: &'i [i64]) -> Result<&'i [i64], StoreError> {
         let ids = ids.get(..BATCH_REPORTS as usize).unwrap_or(ids);
         if ids.is_empty() {
             return Ok(ids);
@@ -159,51 +160,13 @@ impl Store {
         Ok(ids.get(..most).unwrap_or(ids))
     }
 
-    /// Drops unverified reports that arrived before `before`. Returns how many; call it again until that is 0.
-    pub async fn drop_old_unverified(&self, before: Timestamp) -> Result<u64, StoreError> {
-        let old =
-            "SELECT id FROM report WHERE tenant = $1 AND is_expired = 0 AND received_at < $2 AND trust < 2
-                   ORDER BY received_at, id LIMIT $3";
-        let old = sql(old).bind(TENANT).bind(before.as_second()).bind(BATCH_REPORTS).fetch_all(self).await?;
-        self.evict(&only(old)).await
-    }
-
-    /// Drops unverified reports if they use more than `quota`, until they use seven eighths of it. Returns how many.
-    pub async fn shrink_unverified(&self, quota: &Quota) -> Result<u64, StoreError> {
-        let usage = self.unverified_usage().await?;
-        if usage.bytes <= quota.bytes && usage.reports <= quota.items {
-            return Ok(0);
-        }
-        let items = sql(
-            "SELECT id, source, size FROM report WHERE tenant = $1 AND trust < 2 AND is_expired = 0 ORDER BY id",
-        );
-        let items: Vec<Item> = items.bind(TENANT).fetch_all(self).await?;
-        let goal = |most: u64| most - most / 8;
-        let goal = Quota { bytes: goal(quota.bytes), items: goal(quota.items) };
-        self.evict(&shrink(&items, &goal)).await
-    }
-
-    /// Returns how much unverified reports use.
-    pub async fn unverified_usage(&self) -> Result<UnverifiedUsage, StoreError> {
-        let sums = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM report WHERE tenant = $1 AND trust < 2 AND is_expired = 0";
-        let (reports, bytes): (i64, i64) = sql(sums).bind(TENANT).fetch_one(self).await?;
-        let evicted = self.counter(Counter::ReportsEvicted).await?;
-        Ok(UnverifiedUsage { reports: count(reports), bytes: count(bytes), evicted: count(evicted) })
-    }
-
-    async fn evict(&self, ids: &[i64]) -> Result<u64, StoreError> {
-        let dropped = self.drop_reports(ids).await?;
-        if dropped > 0 {
-            let query = sql("UPDATE version SET value = value + $2 WHERE name = $1");
-            query.bind(Counter::ReportsEvicted.name()).bind(stored(dropped)).execute(self).await?;
-        }
-        Ok(dropped)
-    }
-
     /// The reports that arrived first, before `before`, and are expired or not.
     async fn oldest(&self, is_expired: bool, before: Timestamp) -> Result<Vec<i64>, StoreError> {
-        let ids = "SELECT id FROM report WHERE tenant = $1 AND is_expired = $2 AND received_at < $3
-                   ORDER BY received_at, id LIMIT $4";
+        let ids = concat!(
+            "SELECT id FROM report WHERE tenant = $1 AND is_expired = $2 AND received_at < $3",
+            not_earlier!(),
+            "ORDER BY received_at, id LIMIT $4"
+        );
         let ids = sql(ids).bind(TENANT).bind(is_expired).bind(before.as_second()).bind(BATCH_REPORTS);
         Ok(only(ids.fetch_all(self).await?))
     }
@@ -267,12 +230,12 @@ async fn live(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreError> {
 }
 
 /// A statement that ends with the condition that a column is one of `ids`. Its first parameter is the tenant.
-fn among<'v>(text: &str, ids: &[i64]) -> Query<'v> {
+pub(super) fn among<'v>(text: &str, ids: &[i64]) -> Query<'v> {
     let values = [TENANT.into()].into_iter().chain(ids.iter().map(|id| (*id).into()));
     unnumbered(format!("{text} IN ({})", parameters(ids.len())), values).kept(false)
 }
 
-fn only(rows: Vec<(i64,)>) -> Vec<i64> {
+pub(super) fn only(rows: Vec<(i64,)>) -> Vec<i64> {
     rows.into_iter().map(|(id,)| id).collect()
 }
 

@@ -49,7 +49,7 @@ pub struct DropOptions {
     /// All that arrived more than this number of days ago
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
-    /// All from this source, a network or a sender's domain
+    /// All from this source, the network of a client
     #[arg(long, value_name = "SOURCE")]
     from: Option<String>,
     /// All
@@ -131,10 +131,16 @@ fn line(one: &Quarantined) -> String {
 
 /// How much is in quarantine, and how much was lost.
 pub fn usage_in_words(usage: &QuarantineUsage, limit: u64) -> String {
-    let lost = match usage.evicted {
+    let mut lost = match usage.evicted {
         0 => String::new(),
-        lost => format!(" {lost} older items were deleted because of the quota (inbox.quarantine_size)."),
+        lost => format!(" {lost} items were deleted because of the quota (inbox.quarantine_size)."),
     };
+    if usage.expired > 0 {
+        lost.push_str(&format!(
+            " {} were deleted because of their age (inbox.keep_quarantined).",
+            usage.expired
+        ));
+    }
     match usage.items {
         0 => format!("The quarantine is empty.{lost}"),
         items => {

@@ -125,6 +125,7 @@ async fn sessions_ages_and_arrivals_are_those_of_own_domains_at_most_a_minute_ol
         );
         let new = NewReport {
             source: String::new(),
+            about: None,
             submitter: "big.example".into(),
             signer: None,
             trust,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::reports::{Arrival, KeepOutcome, NewReport, Search};
+use crate::reports::{Arrival, KeepOutcome, NewReport, Quota, Search};
 use formats::DomainName;
 use formats::report::Report;
 use proptest::prelude::*;
