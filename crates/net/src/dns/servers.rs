@@ -5,7 +5,8 @@
 //! which the chain of trust is not fetched again.
 
 use super::proofs::{
-    AliasPath, follows_alias, is_expanded_above, is_opt_out_expansion, is_stripped, is_unproven_expansion,
+    AliasPath, follows_alias, has_secure_part, is_expanded_above, is_opt_out_expansion, is_stripped,
+    is_unproven_expansion,
 };
 use super::records::{absolute, belonging, data, domain, record_type, seconds};
 use super::resolver_config::{pool, set_options};
@@ -358,8 +359,8 @@ impl Servers {
         Ok(None)
     }
 
-    /// Caches the unsigned zone that encloses `name`. Negative answers carry the zone's SOA. A positive answer proves
-    /// at least that everything below `name` is unsigned. The SOA is queried only if siblings of the host may be in the
+    /// Caches the unsigned zone that encloses `name`. Negative answers carry the zone's SOA. A positive answer without a
+    /// secure part proves at least that everything below `name` is unsigned. The SOA is queried only if siblings of the host may be in the
     /// same zone, or if `name` has service labels, such as `_mta-sts`; that query runs in the background, so that the
     /// answer never waits for it.
     fn cache_unsigned_zone(
@@ -370,7 +371,9 @@ impl Servers {
         found: &Result<Answer, DnsError>,
         claim: Option<ClaimGuard>,
     ) {
-        let is_own = |answer: &&Answer| answer.security == Security::Insecure && answer.aliases.is_empty();
+        let is_own = |answer: &&Answer| {
+            answer.security == Security::Insecure && answer.aliases.is_empty() && !has_secure_part(outcome)
+        };
         let own = found.as_ref().ok().filter(is_own);
         let zone = unsigned_zone(name, outcome).or_else(|| Some((name.clone(), own?.ttl)));
         if let Some((zone, ttl)) = zone {
