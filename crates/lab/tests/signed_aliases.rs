@@ -1,11 +1,16 @@
 //! Answers about names that are aliases in a signed zone: what is absent at the end is absent, and not bogus.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use formats::DomainName;
+use formats::limits::{ALIASES, LOOKUP_QUERIES};
+use net::clock::SystemClock;
 use net::dns::{Dns, DnsError, Kind, Resolver, ResolverConfig, Security};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use sternpost_lab::dns::{NameServer, Rr, Signing};
+use sternpost_lab::man_in_the_middle::{DnsProxy, RecordType};
+use sternpost_lab::traffic::Traffic;
 
 #[tokio::test]
 async fn an_alias_to_a_host_without_ipv6_is_no_failure_of_validation() {
@@ -45,4 +50,56 @@ async fn an_alias_to_a_host_without_ipv6_is_no_failure_of_validation() {
             assert_eq!((found.security, found.aliases.len()), (expected, 1), "{name}");
         }
     }
+}
+
+/// A chain of aliases in a signed zone, which ends with an address or, for an owner outside the zone, with that.
+fn chain(owners: &[String]) -> Vec<(String, Vec<Rr>)> {
+    owners.windows(2).map(|pair| (pair[0].clone(), vec![Rr::Cname(pair[1].clone())])).collect()
+}
+
+#[tokio::test]
+async fn a_chain_of_as_many_aliases_as_other_resolvers_follow_is_secure() {
+    let names = NameServer::start(Ipv4Addr::LOCALHOST, 0).await.unwrap();
+    names.add_zone("chain.test.", Signing::Signed).unwrap();
+    let owners: Vec<String> = (0..=ALIASES + 1).map(|number| format!("a{number}.chain.test.")).collect();
+    let mut records = chain(&owners);
+    records.push((format!("a{}.chain.test.", ALIASES + 1), vec![Rr::A(Ipv4Addr::LOCALHOST)]));
+    names.set_all("chain.test.", records).unwrap();
+    let config = ResolverConfig {
+        servers: vec![names.address],
+        trust_anchor: Some(names.trust_anchor().unwrap()),
+        ..ResolverConfig::default()
+    };
+    let look = async |first: usize| {
+        let name = DomainName::parse(&format!("a{first}.chain.test")).unwrap();
+        Resolver::new(&config).unwrap().lookup(&name, Kind::A).await
+    };
+    let found = look(1).await.unwrap();
+    assert_eq!((found.security, found.aliases.len()), (Security::Secure, ALIASES));
+    assert!(look(0).await.is_err_and(|error| !error.is_absence()), "one more");
+}
+
+/// Whoever publishes long names must not be able to cause a thousand queries by one of them.
+#[tokio::test]
+async fn aliases_with_many_labels_and_a_bogus_end_cause_a_bounded_number_of_queries() {
+    let names = NameServer::start(Ipv4Addr::LOCALHOST, 0).await.unwrap();
+    names.add_zone("deep.test.", Signing::Signed).unwrap();
+    names.add_zone("bogus.test.", Signing::Bogus).unwrap();
+    names.set("mx.bogus.test.", vec![Rr::A(Ipv4Addr::LOCALHOST)]).unwrap();
+    let deep = |number: usize| format!("{}n{number}.deep.test.", "a.".repeat(115));
+    let owners: Vec<String> = (0..8).map(deep).chain(["mx.bogus.test.".to_owned()]).collect();
+    names.set_all("deep.test.", chain(&owners)).unwrap();
+    let traffic = Traffic::new(Arc::new(SystemClock));
+    let proxy = DnsProxy::start(Ipv4Addr::LOCALHOST, names.address, traffic).await.unwrap();
+    let config = ResolverConfig {
+        servers: vec![proxy.address],
+        trust_anchor: Some(names.trust_anchor().unwrap()),
+        ..ResolverConfig::default()
+    };
+    let name = DomainName::parse(owners[0].trim_end_matches('.')).unwrap();
+    let outcome = Resolver::new(&config).unwrap().lookup(&name, Kind::A).await;
+    assert!(outcome.as_ref().is_err_and(|error| !error.is_absence()), "{outcome:?}");
+    let questions = proxy.traffic().questions();
+    let soa = questions.iter().filter(|asked| asked.kind == RecordType::SOA).count();
+    assert!(soa <= LOOKUP_QUERIES, "{soa} of {}", questions.len());
 }

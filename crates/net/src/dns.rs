@@ -7,6 +7,7 @@
 mod address_overrides;
 mod authorities;
 mod bogus_detector;
+mod budget;
 mod proofs;
 pub mod provider;
 mod records;
