@@ -9,7 +9,7 @@ use net::dns::{Dns, DnsError, Kind, Resolver, ResolverConfig, Security};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use sternpost_lab::dns::{NameServer, Rr, Signing};
-use sternpost_lab::man_in_the_middle::{DnsProxy, RecordType};
+use sternpost_lab::man_in_the_middle::{DnsAttack, DnsChange, DnsProxy, RecordType, Target, When};
 use sternpost_lab::traffic::Traffic;
 
 #[tokio::test]
@@ -102,4 +102,56 @@ async fn aliases_with_many_labels_and_a_bogus_end_cause_a_bounded_number_of_quer
     let questions = proxy.traffic().questions();
     let soa = questions.iter().filter(|asked| asked.kind == RecordType::SOA).count();
     assert!(soa <= LOOKUP_QUERIES, "{soa} of {}", questions.len());
+}
+
+/// RFC 6672 §5.3.1: the CNAME record that is made of a DNAME record has no signature.
+#[tokio::test]
+async fn names_below_a_dname_record_are_as_secure_as_the_record_and_their_target() {
+    let names = NameServer::start(Ipv4Addr::LOCALHOST, 0).await.unwrap();
+    for (zone, signing) in [
+        ("old.test.", Signing::Signed),
+        ("bare.test.", Signing::Signed),
+        ("new.test.", Signing::Signed),
+        ("plain.test.", Signing::Unsigned),
+    ] {
+        names.add_zone(zone, signing).unwrap();
+        names.set(&format!("mx.{zone}"), vec![Rr::A(Ipv4Addr::LOCALHOST)]).unwrap();
+    }
+    names.set("to-new.old.test.", vec![Rr::Dname("new.test.".into())]).unwrap();
+    names.set("to-plain.old.test.", vec![Rr::Dname("plain.test.".into())]).unwrap();
+    let traffic = Traffic::new(Arc::new(SystemClock));
+    let proxy = DnsProxy::start(Ipv4Addr::LOCALHOST, names.address, traffic).await.unwrap();
+    let config = ResolverConfig {
+        servers: vec![proxy.address],
+        trust_anchor: Some(names.trust_anchor().unwrap()),
+        ..ResolverConfig::default()
+    };
+    for (owner, target, expected) in [
+        ("mx.to-new.old.test", "mx.new.test.", Some(Security::Secure)),
+        ("mx.to-plain.old.test", "mx.plain.test.", Some(Security::Insecure)),
+        // There is no DNAME record above.
+        ("mx.bare.test", "mx.plain.test.", None),
+        ("mx.to.bare.test", "mx.plain.test.", None),
+    ] {
+        let records = vec![Rr::Cname(target.into())];
+        let how = DnsChange::Forge { records, ttl: 300, keeps_signatures: false };
+        let on = Target::Name(format!("{owner}."));
+        proxy.attack(vec![DnsAttack { on, kind: None, when: When::Always, how }]);
+        let name = DomainName::parse(owner).unwrap();
+        for kind in [Kind::A, Kind::Tlsa] {
+            match (Resolver::new(&config).unwrap().lookup(&name, kind).await, expected) {
+                (Ok(answer), Some(expected)) => assert_eq!(answer.security, expected, "{owner}"),
+                (Err(error), Some(expected)) => {
+                    assert_eq!(
+                        error.nothing().map(|nothing| nothing.security),
+                        Some(expected),
+                        "{owner} {kind:?}"
+                    );
+                }
+                (outcome, None) => assert_eq!(outcome, Err(DnsError::Bogus), "{owner} {kind:?}"),
+            }
+        }
+        let found = Resolver::new(&config).unwrap().lookup(&name, Kind::A).await;
+        assert_eq!(found.is_ok(), expected.is_some(), "{owner}");
+    }
 }

@@ -8,6 +8,7 @@ mod address_overrides;
 mod authorities;
 mod bogus_detector;
 mod budget;
+mod dname;
 mod proofs;
 pub mod provider;
 mod records;

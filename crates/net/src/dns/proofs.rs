@@ -129,6 +129,11 @@ pub(super) fn is_expanded_above(message: &Message, name: &Name) -> bool {
     signatures.peek().is_some() && signatures.all(is_above)
 }
 
+/// True if a record of the answer was expanded from a wildcard.
+pub(super) fn has_expansion(message: &Message) -> bool {
+    Expansion::all(message).next().is_some()
+}
+
 /// True if a part of the answer is signed by a chain of trust.
 pub(super) fn has_secure_part(outcome: &Result<Lookup, NetError>) -> bool {
     outcome.as_ref().is_ok_and(|lookup| lookup.answers().iter().any(|record| record.proof == Proof::Secure))

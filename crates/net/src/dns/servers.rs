@@ -5,6 +5,7 @@
 //! which the chain of trust is not fetched again.
 
 use super::budget::{Budget, UnsignedZone, ancestors};
+use super::dname;
 use super::proofs::{
     AliasPath, follows_alias, has_secure_part, is_expanded_above, is_opt_out_expansion, is_stripped,
     is_unproven_expansion,
@@ -205,9 +206,23 @@ impl Servers {
     /// Looks up the CNAME record of a name.
     async fn resolve_alias(&self, name: &DomainName, budget: &Budget) -> Result<Answer, DnsError> {
         match self.resolve_whole(name, Kind::Cname, budget).await?.0 {
-            Err(DnsError::Bogus) => self.resolve_expanded(name, Kind::Cname, budget).await,
+            Err(DnsError::Bogus) => match self.resolve_expanded(name, Kind::Cname, budget).await {
+                Err(DnsError::Bogus) => self.resolve_redirected(name, budget).await,
+                found => found,
+            },
             found => found,
         }
+    }
+
+    /// Computes the alias of a name from the DNAME record of an ancestor, which is validated.
+    async fn resolve_redirected(&self, name: &DomainName, budget: &Budget) -> Result<Answer, DnsError> {
+        for ancestor in name.parent().iter().flat_map(ancestors) {
+            let outcome = self.query(absolute(&ancestor)?, RecordType::DNAME, budget).await?;
+            if let Some(alias) = dname::alias(name, &ancestor, &outcome) {
+                return Ok(alias);
+            }
+        }
+        Err(DnsError::Bogus)
     }
 
     /// Looks up a name that does not exist and gets its records from a wildcard above it. The library takes the proof for
