@@ -182,8 +182,12 @@ limits! {
     MX_HOSTS: usize = 32;
     /// Name servers of one zone that are queried, and their addresses.
     NAME_SERVERS: usize = 16;
-    /// CNAMEs followed in sequence when name servers are queried individually.
-    ALIASES: usize = 8;
+    /// CNAMEs followed in sequence, name by name, in a signed zone or when name servers are queried individually.
+    ALIASES: usize = 11;
+    /// Queries for one name and type, with those for its CNAMEs and for unsigned zones above them.
+    LOOKUP_QUERIES: usize = 64;
+    /// Labels of a name whose SOA record is queried to find an unsigned zone; those of its ancestors count for a longer name.
+    WALK_LABELS: usize = 16;
     /// One DNS query, including retries.
     DNS_TIME: Duration = Duration::from_secs(10);
     /// One change of records through a DNS provider's API.

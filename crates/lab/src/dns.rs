@@ -8,8 +8,9 @@ use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
 use hickory_proto::dnssec::{Algorithm, DigestType, DnssecSigner, PublicKey, SigningKey};
 use hickory_proto::op::{Header, HeaderCounts, ResponseCode};
 use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
-use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, MX, NS, SOA, TLSA, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CAA, CNAME, MX, NS, NULL, SOA, TLSA, TXT};
 use hickory_proto::rr::{LowerName, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::BinEncodable;
 use hickory_server::dnssec::NxProofKind;
 use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
@@ -47,6 +48,9 @@ pub enum Rr {
     Ns(String),
     /// The target of an alias.
     Cname(String),
+    /// The target of the names below a name (RFC 6672), in lower case. The server does not answer for those names: an
+    /// attack of [`crate::man_in_the_middle`] can make the CNAME records that other servers make.
+    Dname(String),
     /// Preference and mail exchanger; `.` is the null MX.
     Mx(u16, String),
     /// A text of one or more character strings.
@@ -435,6 +439,11 @@ impl Rr {
             }
             Self::Ns(host) => RData::NS(NS(parse(host)?)),
             Self::Cname(target) => RData::CNAME(CNAME(parse(target)?)),
+            Self::Dname(target) => {
+                let bytes = parse(target)?.to_bytes();
+                let bytes = bytes.map_err(|error| DnsSetupError::Name(target.clone(), error.to_string()))?;
+                RData::Unknown { code: RecordType::DNAME, rdata: NULL::with(bytes) }
+            }
             Self::Mx(preference, host) => RData::MX(MX::new(*preference, parse(host)?)),
             Self::Txt(strings) => RData::TXT(TXT::new(strings.clone())),
             Self::Tlsa(record) => RData::TLSA(TLSA::new(

@@ -49,6 +49,12 @@ impl World {
         self.resolver.lookup(&name(host), kind).await
     }
 
+    /// A resolver that knows nothing yet.
+    fn fresh(&self) -> Resolver {
+        let servers = vec![self.proxy.address];
+        Resolver::new(&ResolverConfig { servers, ..self.lab.resolver_config().unwrap() }).unwrap()
+    }
+
     /// The answer for the address of a host while the attacker does this with it.
     async fn under(&self, host: &str, how: DnsChange) -> Result<Answer, DnsError> {
         let on = Target::Name(format!("{host}."));
@@ -153,6 +159,7 @@ async fn a_wildcard_without_proof_does_not_replace_a_record_that_exists() {
         (Rr::Cname("no.plain.test.".into()), RecordType::TLSA, "an alias of a name that does not exist"),
         (Rr::Cname("hoster.test.".into()), RecordType::TLSA, "an alias in another signed zone"),
         (Rr::Cname("no.plain.test.".into()), RecordType::A, "an alias without addresses"),
+        (Rr::Cname("mx.plain.test.".into()), RecordType::A, "an alias of a host in an unsigned zone"),
         (Rr::Mx(10, "mx.plain.test.".into()), RecordType::MX, "another MX host"),
         (tlsa(2), RecordType::TLSA, "other TLSA records"),
     ] {
@@ -178,6 +185,30 @@ async fn a_wildcard_without_proof_does_not_replace_a_record_that_exists() {
             let outcome = world.look(asked, as_kind).await;
             assert!(outcome.as_ref().is_err_and(|error| !error.is_absence()), "{what}, {zone}: {outcome:?}");
             world.proxy.attack(Vec::new());
+        }
+    }
+}
+
+/// RFC 5155 §9.2: the opt-out flag counts only in a record that proves the expansion.
+#[tokio::test]
+async fn a_forged_record_with_opt_out_does_not_make_a_wildcard_insecure() {
+    let world = world().await;
+    world.lab.names.add_zone("wild.test.", Signing::Signed).unwrap();
+    world.lab.names.set("*.wild.test.", vec![Rr::A(ADDRESS), Rr::Mx(10, "mx.wild.test.".into())]).unwrap();
+    for (host, kind, as_kind) in
+        [("mx.site.wild.test", RecordType::A, Kind::A), ("user.site.wild.test", RecordType::MX, Kind::Mx)]
+    {
+        assert_eq!(world.look(host, as_kind).await.unwrap().security, Security::Secure, "{host}");
+        for zone in ["plain.test.", "wild.test.", "test."] {
+            let (on, how) = (Target::Below("wild.test.".into()), DnsChange::OptOut(zone.into()));
+            world.proxy.attack(vec![DnsAttack { on, kind: Some(kind), when: When::Always, how }]);
+            let resolver = world.fresh();
+            let outcome = resolver.lookup(&name(host), as_kind).await;
+            assert_eq!(outcome.map(|answer| answer.security), Ok(Security::Secure), "{host}, {zone}");
+            world.proxy.attack(Vec::new());
+            // The name was not taken for one of an unsigned zone.
+            let later = resolver.lookup(&name(&format!("a.{host}")), Kind::A).await;
+            assert_eq!(later.unwrap().security, Security::Secure, "{host}, {zone}");
         }
     }
 }

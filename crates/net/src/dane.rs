@@ -96,7 +96,14 @@ pub async fn look_up_host(
         match dns.lookup(host, Kind::Cname).await {
             Ok(answer) if answer.security == Security::Secure => {}
             Ok(answer) => return result(Dane::Absent, unsigned, Some(answer.ttl)),
-            Err(error) if error.is_absence() => return result(Dane::Absent, unsigned, None),
+            // Without addresses the alias is an assumption of the caller. An alias that was followed to the addresses can
+            // be absent only in an unsigned zone; else one of the two answers is forged, and the host may have DANE.
+            Err(DnsError::NoSuchName(nothing) | DnsError::NoSuchRecord(nothing)) => {
+                match addresses.addresses.is_empty() || nothing.security == Security::Insecure {
+                    true => return result(Dane::Absent, unsigned, None),
+                    false => return result(Dane::Unknown(DnsError::Bogus), None, None),
+                }
+            }
             Err(error) => return result(Dane::Unknown(error), None, None),
         }
     }
@@ -121,4 +128,40 @@ pub async fn look_up_host(
         }
     }
     last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BoxFuture;
+    use crate::dns::{Absence, Answer};
+    use std::net::{IpAddr, Ipv4Addr};
+
+    /// Every name exists and has no record.
+    struct NoRecords(Security);
+
+    impl Dns for NoRecords {
+        fn lookup<'a>(&'a self, _: &'a DomainName, _: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+            let nothing = Absence { security: self.0, ttl: None };
+            Box::pin(std::future::ready(Err(DnsError::NoSuchRecord(nothing))))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_alias_that_was_followed_and_is_provably_absent_is_forged() {
+        let name = |text: &str| DomainName::parse(text).unwrap();
+        let host = name("mx.example.org");
+        let look = async |addresses: Vec<IpAddr>, alias: &str, absence| {
+            let (security, ttl) = (Security::Insecure, Duration::MAX);
+            let found = HostAddresses { addresses, security, aliases: vec![name(alias)], ttl };
+            look_up_host(&NoRecords(absence), (&host, SMTP_PORT), &found).await.dane
+        };
+        let address = || vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let forged = Dane::Unknown(DnsError::Bogus);
+        assert_eq!(look(address(), "web.hoster.net", Security::Secure).await, forged);
+        assert_eq!(look(address(), "web.hoster.net", Security::Indeterminate).await, forged);
+        assert_eq!(look(address(), "web.hoster.net", Security::Insecure).await, Dane::Absent);
+        // An alias that the caller assumes for a host without addresses.
+        assert_eq!(look(Vec::new(), "mx.example.org", Security::Secure).await, Dane::Absent);
+    }
 }

@@ -7,6 +7,8 @@
 mod address_overrides;
 mod authorities;
 mod bogus_detector;
+mod budget;
+mod dname;
 mod proofs;
 pub mod provider;
 mod records;

@@ -86,6 +86,9 @@ pub enum DnsChange {
     Ttl(u32),
     /// The AD bit is set or cleared.
     AuthenticData(bool),
+    /// An unsigned NSEC3 record of this zone with the opt-out flag is added to the authority section. A genuine one beside
+    /// records from a wildcard makes them insecure (RFC 5155 §9.2).
+    OptOut(String),
     /// The oldest genuine response to the same question that the proxy has seen, possibly of a former state of the zone.
     Replay,
     /// A genuine and possibly signed response to another question.

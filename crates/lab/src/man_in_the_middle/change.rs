@@ -1,13 +1,18 @@
 //! What each [`DnsChange`] makes of a response. Pure functions on messages; [`super::DnsProxy`] calls them.
 
 use super::attack::{Authority, DnsChange, Proof};
-use hickory_proto::dnssec::rdata::DNSSECRData;
+use hickory_proto::dnssec::Nsec3HashAlgorithm;
+use hickory_proto::dnssec::rdata::{DNSSECRData, NSEC3};
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{NS, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// The TTL of a forged SOA record whose TTL does not matter, in seconds.
 const NEGATIVE_TTL: u32 = 300;
+
+/// A SHA-1 hash, as a label in base 32 and in bytes (RFC 5155 §3.3).
+const NSEC3_LABEL_BYTES: usize = 32;
+const NSEC3_HASH_BYTES: usize = 20;
 
 /// The changed response. `other` is the earlier response for [`DnsChange::Replay`], and the response to the other
 /// question for [`DnsChange::Borrow`]; without it the response stays as it is.
@@ -53,6 +58,7 @@ pub(super) fn changed(how: &DnsChange, genuine: Message, other: Option<Message>)
             records.for_each(|record| record.ttl = *ttl);
         }
         DnsChange::AuthenticData(value) => response.metadata.authentic_data = *value,
+        DnsChange::OptOut(zone) => response.authorities.extend(opt_out(zone)),
         DnsChange::Replay => {
             if let Some(other) = other {
                 copy(&mut response, other);
@@ -108,6 +114,17 @@ fn soa(zone: &str, ttl: u32) -> Option<Record> {
     let zone = Name::from_ascii(zone).ok()?;
     let data = SOA::new(zone.clone(), zone.clone(), 1, 3600, 600, 86_400, ttl);
     Some(Record::from_rdata(zone, ttl, RData::SOA(data)))
+}
+
+/// An NSEC3 record that seems to cover every name of the zone but one.
+fn opt_out(zone: &str) -> Option<Record> {
+    let owner = Name::from_ascii("0".repeat(NSEC3_LABEL_BYTES))
+        .ok()?
+        .append_domain(&Name::from_ascii(zone).ok()?)
+        .ok()?;
+    let next = vec![0xff; NSEC3_HASH_BYTES];
+    let data = NSEC3::new(Nsec3HashAlgorithm::SHA1, true, 0, Vec::new(), next, [RecordType::A]);
+    Some(Record::from_rdata(owner, NEGATIVE_TTL, RData::DNSSEC(DNSSECRData::NSEC3(data))))
 }
 
 fn ns(zone: &str, ttl: u32) -> Option<Record> {

@@ -107,7 +107,7 @@ impl Planner {
 
     fn dns_change(&mut self, kind: Option<RecordType>) -> DnsChange {
         let ttl = self.ttl();
-        match self.random.below(24) {
+        match self.random.below(26) {
             // A dropped response costs the test a time-out.
             0 => DnsChange::Drop,
             1 => DnsChange::Delay(Duration::from_millis(self.random.below(10) as u64)),
@@ -124,12 +124,21 @@ impl Planner {
             16 => DnsChange::Ttl(ttl),
             17 => DnsChange::AuthenticData(self.random.chance(70)),
             18 | 19 => DnsChange::Replay,
-            _ => {
-                let name = if self.random.chance(60) { self.name() } else { self.zone() };
-                let kind = self.random.pick(&KINDS).copied().unwrap_or(RecordType::DS);
-                DnsChange::Borrow { name, kind, proof: self.proof() }
-            }
+            20 | 21 => DnsChange::OptOut(self.zone()),
+            _ => self.borrow(kind),
         }
+    }
+
+    fn borrow(&mut self, asked: Option<RecordType>) -> DnsChange {
+        let proof = self.proof();
+        let name = if self.random.chance(60) { self.name() } else { self.zone() };
+        let any = self.random.pick(&KINDS).copied().unwrap_or(RecordType::DS);
+        // Records of a wildcard have to be of the type that is asked for.
+        let kind = match (&proof, asked) {
+            (Proof::Wildcard(_), Some(asked)) => asked,
+            _ => any,
+        };
+        DnsChange::Borrow { name, kind, proof }
     }
 
     fn proof(&mut self) -> Proof {
@@ -256,6 +265,7 @@ mod tests {
             "Strip",
             "Ttl(",
             "AuthenticData",
+            "OptOut(",
             "Replay",
             "Borrow",
             "Reset",

@@ -8,8 +8,9 @@ use crate::BoxFuture;
 use formats::DomainName;
 use hickory_resolver::config::NameServerConfig;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// A stub resolver with optional DNSSEC validation.
 pub struct Resolver {
@@ -20,10 +21,52 @@ pub struct Resolver {
     trusted: Vec<IpAddr>,
     /// The servers in use, with their caches. [`Resolver::reload`] replaces them.
     current: Arc<CurrentServers>,
+    /// The task that probes the servers of the last reload, if they did not answer then.
+    waiting: Mutex<Option<Waiting>>,
+}
+
+/// A task that is aborted when this is dropped.
+struct Waiting(JoinHandle<()>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// New servers, which replace those in use once they have been probed.
+struct Replacement {
+    servers: Servers,
+    current: Arc<CurrentServers>,
+    /// The servers of the paired resolver, and those that replace them.
+    plain: Option<(Servers, Arc<CurrentServers>)>,
+}
+
+impl Replacement {
+    fn put(self) {
+        if let Some((servers, current)) = self.plain {
+            current.set(servers);
+        }
+        self.current.set(self.servers);
+    }
+
+    /// Probes the servers until they answer once, and puts them in use if they validate.
+    async fn put_when_they_answer(self) {
+        loop {
+            tokio::time::sleep(PROBE_PAUSE).await;
+            match self.servers.probe(Deadline::now() + PROBE_TIME).await {
+                Ok(_) => return self.put(),
+                Err(DnsError::Bogus) => return,
+                Err(_) => {}
+            }
+        }
+    }
 }
 
 /// The time limit for a probe of new servers.
 const PROBE_TIME: Duration = Duration::from_secs(5);
+/// The pause before the next probe of new servers that did not answer.
+const PROBE_PAUSE: Duration = Duration::from_secs(1);
 
 impl Resolver {
     /// Creates a resolver. Under [`Dnssec::Validate`] it has its own resolver for names that need no validation.
@@ -63,7 +106,8 @@ impl Resolver {
     ) -> Result<Self, ResolverError> {
         let trusted = servers.iter().map(|server| server.ip).collect();
         let current = Servers::new(config, servers, plain.as_ref().map(|plain| &plain.current))?;
-        Ok(Self { config: config.clone(), plain, trusted, current: Arc::new(CurrentServers::new(current)) })
+        let current = Arc::new(CurrentServers::new(current));
+        Ok(Self { config: config.clone(), plain, trusted, current, waiting: Mutex::default() })
     }
 
     /// Reads the system's resolver configuration again; see [`Self::reload_from`].
@@ -80,7 +124,8 @@ impl Resolver {
     /// # Errors
     ///
     /// [`ResolverError::NoDnssec`] under [`Dnssec::Validate`] if the new servers answer and no answer can be validated: with them
-    /// every lookup would fail. Servers that do not answer are used, since the network may be about to come up.
+    /// every lookup would fail. Servers that do not answer are probed again in the background, since the network may be about
+    /// to come up, and are used when they have answered. Until then the servers in use stay.
     pub async fn reload_from(&self, system: &SystemServers) -> Result<(), ResolverError> {
         if !self.config.servers.is_empty() {
             return Ok(());
@@ -90,15 +135,29 @@ impl Resolver {
             self.check_trusted(&new)?;
         }
         let servers = self.servers(new.clone())?;
-        let validates = self.config.dnssec == Dnssec::Validate;
-        if validates && servers.probe(Deadline::now() + PROBE_TIME).await == Err(DnsError::Bogus) {
-            return Err(ResolverError::NoDnssec);
+        let plain = match &self.plain {
+            Some(plain) => Some((plain.servers(new)?, plain.current.clone())),
+            None => None,
+        };
+        let replacement = Replacement { servers, current: self.current.clone(), plain };
+        self.waiting().take();
+        if self.config.dnssec == Dnssec::Validate {
+            match replacement.servers.probe(Deadline::now() + PROBE_TIME).await {
+                Ok(_) => {}
+                Err(DnsError::Bogus) => return Err(ResolverError::NoDnssec),
+                Err(_) => {
+                    let task = tokio::spawn(replacement.put_when_they_answer());
+                    *self.waiting() = Some(Waiting(task));
+                    return Ok(());
+                }
+            }
         }
-        if let Some(plain) = &self.plain {
-            plain.current.set(plain.servers(new)?);
-        }
-        self.current.set(servers);
+        replacement.put();
         Ok(())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn servers(&self, addresses: Vec<NameServerConfig>) -> Result<Servers, ResolverError> {
@@ -151,7 +210,10 @@ mod tests {
     /// A resolver that vouches for each answer, and counts the queries.
     async fn trusted_server() -> (SocketAddr, Arc<AtomicU32>) {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
+        (socket.local_addr().unwrap(), serve(socket))
+    }
+
+    fn serve(socket: UdpSocket) -> Arc<AtomicU32> {
         let count = Arc::new(AtomicU32::new(0));
         let queries = count.clone();
         tokio::spawn(async move {
@@ -168,7 +230,7 @@ mod tests {
                 let _ = socket.send_to(&reply.to_vec().unwrap(), from).await;
             }
         });
-        (address, count)
+        count
     }
 
     #[tokio::test]
@@ -187,6 +249,26 @@ mod tests {
         let before = queries.load(Ordering::SeqCst);
         assert_eq!(resolver.probe_uncached().await, Ok(Security::Secure));
         assert!(queries.load(Ordering::SeqCst) > before);
+    }
+
+    #[tokio::test]
+    async fn servers_that_do_not_answer_after_a_reload_are_probed_until_they_do() {
+        let first = SystemServers::at("127.0.0.1:9".parse().unwrap());
+        let config = ResolverConfig { attempt_time: Duration::from_millis(50), ..ResolverConfig::default() };
+        let resolver = Resolver::using(&config, Some(&first)).unwrap();
+        let port = |resolver: &Resolver| resolver.current.get().addresses[0].connections[0].port;
+        let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        resolver.reload_from(&SystemServers::at(address)).await.unwrap();
+        assert_eq!(port(&resolver), 9, "the servers in use stay");
+        // Now it answers, without signatures.
+        drop(silent);
+        let queries = serve(UdpSocket::bind(address).await.unwrap());
+        while !resolver.waiting().as_ref().unwrap().0.is_finished() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(queries.load(Ordering::SeqCst) > 0);
+        assert_eq!(port(&resolver), 9);
     }
 
     #[tokio::test]

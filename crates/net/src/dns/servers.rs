@@ -4,8 +4,11 @@
 //! The module validates answers with the hickory library, or reads the AD bit, and keeps a cache of unsigned zones, for
 //! which the chain of trust is not fetched again.
 
+use super::budget::{Budget, UnsignedZone, ancestors};
+use super::dname;
 use super::proofs::{
-    AliasPath, follows_alias, is_expanded_above, is_opt_out_expansion, is_stripped, is_unproven_expansion,
+    AliasPath, follows_alias, has_secure_part, is_expanded_above, is_opt_out_expansion, is_stripped,
+    is_unproven_expansion,
 };
 use super::records::{absolute, belonging, data, domain, record_type, seconds};
 use super::resolver_config::{pool, set_options};
@@ -153,7 +156,7 @@ impl Servers {
 
     /// Resolves the root NS set; [`DnsError::Bogus`] if it can't be validated.
     pub(super) async fn probe(&self, deadline: Deadline) -> Result<Security, DnsError> {
-        let outcome = self.query(Name::root(), RecordType::NS, deadline).await?;
+        let outcome = self.query(Name::root(), RecordType::NS, &Budget::new(deadline)).await?;
         match self.read(&outcome, &Name::root(), Kind::Ns)?.security {
             Security::Indeterminate => Err(DnsError::Bogus),
             security => Ok(security),
@@ -176,20 +179,21 @@ impl Servers {
         kind: Kind,
         deadline: Deadline,
     ) -> Result<Answer, DnsError> {
+        let budget = &Budget::new(deadline);
         if kind == Kind::Cname && self.unsigned.is_some() {
-            return self.resolve_alias(name, deadline).await;
+            return self.resolve_alias(name, budget).await;
         }
         let (mut owner, mut path) = (name.clone(), AliasPath::default());
         for _ in 0..=ALIASES {
-            let (found, is_chain) = self.resolve_whole(&owner, kind, deadline).await?;
+            let (found, is_chain) = self.resolve_whole(&owner, kind, budget).await?;
             let is_bogus = found == Err(DnsError::Bogus);
             if self.unsigned.is_none() || !is_bogus && !is_chain {
                 return path.lead_to(found);
             }
-            match path.add(self.resolve_alias(&owner, deadline).await) {
+            match path.add(self.resolve_alias(&owner, budget).await) {
                 Ok(target) => owner = target,
                 Err(error) if error.is_absence() && is_bogus => {
-                    return path.lead_to(self.resolve_expanded(&owner, kind, deadline).await);
+                    return path.lead_to(self.resolve_expanded(&owner, kind, budget).await);
                 }
                 // The name is an alias in one answer and not in the other.
                 Err(error) if error.is_absence() => return Err(DnsError::Bogus),
@@ -200,11 +204,25 @@ impl Servers {
     }
 
     /// Looks up the CNAME record of a name.
-    async fn resolve_alias(&self, name: &DomainName, deadline: Deadline) -> Result<Answer, DnsError> {
-        match self.resolve_whole(name, Kind::Cname, deadline).await?.0 {
-            Err(DnsError::Bogus) => self.resolve_expanded(name, Kind::Cname, deadline).await,
+    async fn resolve_alias(&self, name: &DomainName, budget: &Budget) -> Result<Answer, DnsError> {
+        match self.resolve_whole(name, Kind::Cname, budget).await?.0 {
+            Err(DnsError::Bogus) => match self.resolve_expanded(name, Kind::Cname, budget).await {
+                Err(DnsError::Bogus) => self.resolve_redirected(name, budget).await,
+                found => found,
+            },
             found => found,
         }
+    }
+
+    /// Computes the alias of a name from the DNAME record of an ancestor, which is validated.
+    async fn resolve_redirected(&self, name: &DomainName, budget: &Budget) -> Result<Answer, DnsError> {
+        for ancestor in name.parent().iter().flat_map(ancestors) {
+            let outcome = self.query(absolute(&ancestor)?, RecordType::DNAME, budget).await?;
+            if let Some(alias) = dname::alias(name, &ancestor, &outcome) {
+                return Ok(alias);
+            }
+        }
+        Err(DnsError::Bogus)
     }
 
     /// Looks up a name that does not exist and gets its records from a wildcard above it. The library takes the proof for
@@ -215,11 +233,11 @@ impl Servers {
         &self,
         name: &DomainName,
         kind: Kind,
-        deadline: Deadline,
+        budget: &Budget,
     ) -> Result<Answer, DnsError> {
         let Ok(below) = name.below(BELOW_WILDCARD) else { return Err(DnsError::Bogus) };
         let (owner, query_name) = (absolute(name)?, absolute(&below)?);
-        match self.query(query_name.clone(), record_type(kind), deadline).await? {
+        match self.query(query_name.clone(), record_type(kind), budget).await? {
             Ok(lookup) if is_expanded_above(lookup.message(), &owner) => {
                 self.answer(&lookup, &query_name, kind).map_err(|_| DnsError::Bogus)
             }
@@ -233,57 +251,55 @@ impl Servers {
         &self,
         name: &DomainName,
         kind: Kind,
-        deadline: Deadline,
+        budget: &Budget,
     ) -> Result<(Result<Answer, DnsError>, bool), DnsError> {
         let query_name = absolute(name)?;
         let Some(unsigned) = &self.unsigned else {
-            let outcome = self.query(query_name.clone(), record_type(kind), deadline).await?;
+            let outcome = self.query(query_name.clone(), record_type(kind), budget).await?;
             let found = self.read(&outcome, &query_name, kind);
             let found = match found {
                 Err(DnsError::NoSuchRecord(absence))
                     if kind == Kind::Mx && self.dnssec == Dnssec::TrustAd =>
                 {
-                    let security = self.security_of_zone(name, &outcome, deadline).await?;
+                    let security = self.security_of_zone(name, &outcome, budget).await?;
                     Err(DnsError::NoSuchRecord(Absence { security, ..absence }))
                 }
                 found => found,
             };
             return Ok((found, false));
         };
-        if let Some(found) = unsigned.resolve(name, kind, deadline).await {
+        if let Some(found) = unsigned.resolve(name, kind, budget.deadline).await {
             return Ok((found, false));
         }
         let claim = match unsigned.zones.claim(name) {
             Claim::First(claim) => Some(claim),
             Claim::Wait(first) => {
-                let _ = tokio::time::timeout_at(deadline, first.acquire()).await;
-                if let Some(found) = unsigned.resolve(name, kind, deadline).await {
+                let _ = tokio::time::timeout_at(budget.deadline, first.acquire()).await;
+                if let Some(found) = unsigned.resolve(name, kind, budget.deadline).await {
                     return Ok((found, false));
                 }
                 None
             }
         };
-        let mut outcome = self.query(query_name.clone(), record_type(kind), deadline).await?;
+        let mut outcome = self.query(query_name.clone(), record_type(kind), budget).await?;
         if is_stripped(&outcome, &query_name) {
-            outcome = query_by(&self.uncached, query_name.clone(), record_type(kind), deadline).await?;
+            outcome = query_by(&self.uncached, query_name.clone(), record_type(kind), budget).await?;
         }
         let found = match self.read(&outcome, &query_name, kind) {
             Err(DnsError::NoSuchName(absence)) if absence.security == Security::Indeterminate => self
-                .prove_unsigned(name, absence, deadline)
+                .prove_unsigned(name, absence, budget)
                 .await?
                 .map(DnsError::NoSuchName)
                 .map_or(Err(DnsError::Bogus), Err),
             Err(DnsError::NoSuchRecord(absence)) if absence.security == Security::Indeterminate => self
-                .prove_unsigned(name, absence, deadline)
+                .prove_unsigned(name, absence, budget)
                 .await?
                 .map(DnsError::NoSuchRecord)
                 .map_or(Err(DnsError::Bogus), Err),
-            Err(DnsError::Bogus) => {
-                match self.resolve_below_unsigned(unsigned, name, kind, deadline).await? {
-                    Some(found) => return Ok((found, false)),
-                    None => Err(DnsError::Bogus),
-                }
-            }
+            Err(DnsError::Bogus) => match self.resolve_below_unsigned(unsigned, name, kind, budget).await? {
+                Some(found) => return Ok((found, false)),
+                None => Err(DnsError::Bogus),
+            },
             found => found,
         };
         let is_chain = follows_alias(&query_name, kind, &outcome, &found);
@@ -299,16 +315,33 @@ impl Servers {
         unsigned: &Unsigned,
         name: &DomainName,
         kind: Kind,
-        deadline: Deadline,
+        budget: &Budget,
     ) -> Result<Option<Result<Answer, DnsError>>, DnsError> {
-        let mut ancestor = name.parent();
-        while let Some(candidate) = ancestor.filter(|zone| zone.parent().is_some()) {
-            let outcome = self.query(absolute(&candidate)?, RecordType::SOA, deadline).await?;
-            if let Some((zone, ttl)) = unsigned_zone(&candidate, &outcome) {
-                unsigned.zones.insert(zone, ttl, Instant::now());
-                return Ok(unsigned.resolve(name, kind, deadline).await);
+        let Some(parent) = name.parent() else { return Ok(None) };
+        let Some((zone, ttl)) = self.unsigned_ancestor(&parent, budget).await? else { return Ok(None) };
+        unsigned.zones.insert(zone, ttl, Instant::now());
+        Ok(unsigned.resolve(name, kind, budget.deadline).await)
+    }
+
+    /// The closest zone that encloses a name and is proven to be unsigned; `None` if there is no proof.
+    async fn unsigned_ancestor(
+        &self,
+        name: &DomainName,
+        budget: &Budget,
+    ) -> Result<Option<UnsignedZone>, DnsError> {
+        for candidate in ancestors(name) {
+            let zone = match budget.known(&candidate) {
+                Some(known) => known,
+                None => {
+                    let outcome = self.query(absolute(&candidate)?, RecordType::SOA, budget).await?;
+                    let zone = unsigned_zone(&candidate, &outcome);
+                    budget.learn(candidate, zone.clone());
+                    zone
+                }
+            };
+            if zone.is_some() {
+                return Ok(zone);
             }
-            ancestor = candidate.parent();
         }
         Ok(None)
     }
@@ -320,7 +353,7 @@ impl Servers {
         &self,
         name: &DomainName,
         outcome: &Result<Lookup, NetError>,
-        deadline: Deadline,
+        budget: &Budget,
     ) -> Result<Security, DnsError> {
         let Err(NetError::Dns(HickoryDns::NoRecordsFound(none))) = outcome else {
             return Ok(Security::Insecure);
@@ -329,7 +362,7 @@ impl Servers {
         if !absolute(name).is_ok_and(|name| zone.zone_of(&name)) {
             return Ok(Security::Insecure);
         }
-        let soa = self.query(zone.clone(), RecordType::SOA, deadline).await?;
+        let soa = self.query(zone.clone(), RecordType::SOA, budget).await?;
         match self.read(&soa, &zone, Kind::Soa) {
             Ok(soa) => Ok(soa.security),
             Err(error) if error.is_absence() => Ok(Security::Insecure),
@@ -345,23 +378,16 @@ impl Servers {
         &self,
         name: &DomainName,
         absence: Absence,
-        deadline: Deadline,
+        budget: &Budget,
     ) -> Result<Option<Absence>, DnsError> {
-        let mut zone = Some(name.clone());
-        while let Some(candidate) = zone.filter(|zone| zone.parent().is_some()) {
-            let outcome = self.query(absolute(&candidate)?, RecordType::SOA, deadline).await?;
-            if unsigned_zone(&candidate, &outcome).is_some() {
-                return Ok(Some(Absence { security: Security::Insecure, ..absence }));
-            }
-            zone = candidate.parent();
-        }
-        Ok(None)
+        let zone = self.unsigned_ancestor(name, budget).await?;
+        Ok(zone.map(|_| Absence { security: Security::Insecure, ..absence }))
     }
 
-    /// Caches the unsigned zone that encloses `name`. Negative answers carry the zone's SOA. A positive answer proves
-    /// at least that everything below `name` is unsigned. The SOA is queried only if siblings of the host may be in the
-    /// same zone, or if `name` has service labels, such as `_mta-sts`; that query runs in the background, so that the
-    /// answer never waits for it.
+    /// Caches the unsigned zone that encloses `name`. Negative answers carry the zone's SOA. A positive answer without a
+    /// secure part proves at least that everything below `name` is unsigned; one from a wildcard with opt-out does not. The
+    /// SOA is queried only if siblings of the host may be in the same zone, or if `name` has service labels, such as
+    /// `_mta-sts`; that query runs in the background, so that the answer never waits for it.
     fn cache_unsigned_zone(
         &self,
         unsigned: &Arc<Unsigned>,
@@ -370,7 +396,9 @@ impl Servers {
         found: &Result<Answer, DnsError>,
         claim: Option<ClaimGuard>,
     ) {
-        let is_own = |answer: &&Answer| answer.security == Security::Insecure && answer.aliases.is_empty();
+        let is_own = |answer: &&Answer| {
+            answer.security == Security::Insecure && answer.aliases.is_empty() && !has_secure_part(outcome)
+        };
         let own = found.as_ref().ok().filter(is_own);
         let zone = unsigned_zone(name, outcome).or_else(|| Some((name.clone(), own?.ttl)));
         if let Some((zone, ttl)) = zone {
@@ -393,9 +421,9 @@ impl Servers {
         &'a self,
         name: Name,
         kind: RecordType,
-        deadline: Deadline,
+        budget: &'a Budget,
     ) -> BoxFuture<'a, Result<Result<Lookup, NetError>, DnsError>> {
-        query_by(&self.inner, name, kind, deadline)
+        query_by(&self.inner, name, kind, budget)
     }
 
     fn read(&self, outcome: &Result<Lookup, NetError>, name: &Name, kind: Kind) -> Result<Answer, DnsError> {
@@ -492,15 +520,16 @@ impl Servers {
     }
 }
 
-fn query_by(
-    inner: &Inner,
+fn query_by<'a>(
+    inner: &'a Inner,
     name: Name,
     kind: RecordType,
-    deadline: Deadline,
-) -> BoxFuture<'_, Result<Result<Lookup, NetError>, DnsError>> {
+    budget: &'a Budget,
+) -> BoxFuture<'a, Result<Result<Lookup, NetError>, DnsError>> {
     Box::pin(async move {
+        budget.take()?;
         let lookup = inner.lookup(name, kind);
-        tokio::time::timeout_at(deadline, lookup).await.map_err(|_| DnsError::Timeout)
+        tokio::time::timeout_at(budget.deadline, lookup).await.map_err(|_| DnsError::Timeout)
     })
 }
 
@@ -522,7 +551,7 @@ async fn learn_zone(inner: &Inner, zones: &UnsignedZones, host: &DomainName) {
 
 /// The zone that `name` is in and the TTL of its SOA record, if the answer contains the SOA and proves that the zone is
 /// unsigned.
-fn unsigned_zone(name: &DomainName, outcome: &Result<Lookup, NetError>) -> Option<(DomainName, Duration)> {
+fn unsigned_zone(name: &DomainName, outcome: &Result<Lookup, NetError>) -> Option<UnsignedZone> {
     let is_unsigned = |record: &&Record| {
         record.record_type() == RecordType::SOA && record.proof == Proof::Insecure && !record.name.is_root()
     };

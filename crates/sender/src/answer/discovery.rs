@@ -386,15 +386,15 @@ impl Discovery {
         let row = PolicyWrite { policy: to_store(domain, &new.held, dane), replaces: new.replaces };
         let outcome = self.policy_writer.write(NewPolicy { row, order: new.order }).await;
         let mut unsaved = lock(&self.unsaved);
-        let is_newest = unsaved.get(domain).is_none_or(|known| known.order <= new.order);
+        if unsaved.get(domain).is_some_and(|known| known.order > new.order) {
+            // The newer policy stays in force although it could not be stored.
+            return Written::Superseded;
+        }
         match outcome {
             Ok(written) => {
-                if is_newest {
-                    unsaved.remove(domain);
-                }
+                unsaved.remove(domain);
                 written
             }
-            Err(_) if !is_newest => Written::Superseded,
             Err(why) => {
                 tracing::error!(%domain, "the policy is in force but could not be stored, and a restart would lose it: {why}");
                 if unsaved.len() < MAX_IN_MEMORY || unsaved.contains_key(domain) {

@@ -107,7 +107,12 @@ impl PolicyService {
     ) -> Option<(Arc<Entry>, Option<StoredPolicy>)> {
         let _counted = Counted::new(&self.metrics.looking);
         let settings = self.settings_of(guard.name());
-        let read = self.discovery.read_stored(hop.policy_domain()).await;
+        let reading = self.discovery.read_stored(hop.policy_domain());
+        let read = match &permit {
+            Some(_) => reading.await,
+            // Behind a store that does not answer, only so many look-ups stay that no request waits for.
+            None => self.continue_in_place(guard, None, reading).await?,
+        };
         let store_failed = read.is_err();
         let stored = read.ok().flatten();
         let from_store = match (purpose, &stored) {
@@ -158,11 +163,22 @@ impl PolicyService {
                 () = guard.unattended() => if guard.abandon() { return None },
             }
         };
-        tokio::pin!(observing);
+        self.continue_in_place(guard, place, observing).await
+    }
+
+    /// Does a part of a look-up to its end. When no request waits any more, it gives up `place` and continues among the
+    /// [`formats::limits::ABANDONED_LOOKUPS`]; `None` if those are in flight already.
+    pub(super) async fn continue_in_place<T>(
+        &self,
+        guard: &InFlightGuard,
+        place: Option<OwnedSemaphorePermit>,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        tokio::pin!(work);
         let _place = loop {
             tokio::select! {
                 biased;
-                observed = &mut observing => return Some(observed),
+                outcome = &mut work => return Some(outcome),
                 () = guard.unattended() => match self.abandoned_permits.clone().try_acquire_owned() {
                     Ok(place) => break place,
                     Err(_) if guard.abandon() => return None,
@@ -172,7 +188,7 @@ impl PolicyService {
             }
         };
         drop(place);
-        Some(observing.await)
+        Some(work.await)
     }
 
     /// Answers from the policy in the store, so that no mail server waits after a start or an eviction.
@@ -309,11 +325,11 @@ impl PolicyService {
         occasion: Occasion,
         settings: &Settings,
     ) -> Observed {
+        if let Some(observed) = observe_rule(hop, settings) {
+            return observed;
+        }
         let domain = hop.policy_domain();
         let rule = settings.overrides.rule(domain).cloned();
-        if rule.as_ref().is_some_and(|rule| rule.answer.is_some()) {
-            return Observed { route: Route::Hosts(Vec::new()), sighting: None, rule, ttl: None };
-        }
         let discovery = async {
             match rule.as_ref().is_none_or(Rule::uses_published_policy) {
                 true => Some(self.discovery.discover(domain, stored, occasion).await),
@@ -324,6 +340,12 @@ impl PolicyService {
             tokio::join!(route::look_up(self.dns.as_ref(), hop), discovery);
         let ttl = sighting.as_ref().and_then(|sighting| sighting.ttl).into_iter().chain(ttl).min();
         Observed { route, sighting, rule, ttl }
+    }
+
+    /// The answer if a rule of the operator's table gives it itself. It needs no look-up.
+    pub(super) fn answer_by_rule(&self, hop: &NextHop, settings: &Settings) -> Option<Entry> {
+        let observed = observe_rule(hop, settings)?;
+        Some(self.entry(&self.decision(hop, &observed, settings)))
     }
 
     fn decision(&self, hop: &NextHop, observed: &Observed, settings: &Settings) -> Decision {
@@ -355,6 +377,12 @@ impl PolicyService {
         let wait = ElapsedSeconds::try_from(wait.as_secs()).unwrap_or(ElapsedSeconds::MAX);
         self.second().saturating_add(wait)
     }
+}
+
+/// The observations if a rule of the operator's table gives the answer itself.
+fn observe_rule(hop: &NextHop, settings: &Settings) -> Option<Observed> {
+    let rule = settings.overrides.rule(hop.policy_domain()).filter(|rule| rule.answer.is_some())?;
+    Some(Observed { route: Route::Hosts(Vec::new()), sighting: None, rule: Some(rule.clone()), ttl: None })
 }
 
 /// True if an unexpired cached answer takes precedence over a new decision.

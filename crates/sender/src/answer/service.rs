@@ -249,7 +249,11 @@ impl PolicyService {
                 let entry = outcome.ok().and_then(|outcome| outcome.ok()?.clone());
                 entry.unwrap_or_else(|| self.timed_out(key, patience))
             }
-            None => self.answer_when_full(&hop, &cache_key(&name)).await,
+            None => {
+                let key_in_set = cache_key(&name);
+                let answer = self.answer_when_full(&hop, &key_in_set);
+                tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| self.timed_out(key, patience))
+            }
         };
         self.metrics.miss_seconds.observe(self.clock.elapsed().saturating_sub(started).as_secs_f64());
         self.metrics.answered(entry.status, entry.source);
@@ -264,8 +268,12 @@ impl PolicyService {
         self.deferral(reason)
     }
 
-    /// The answer while [`LOOKUPS_IN_FLIGHT`] look-ups are in flight: by the live policy in the store, or a temporary failure.
+    /// The answer while [`LOOKUPS_IN_FLIGHT`] look-ups are in flight: by the operator's rule, by the live policy in the store,
+    /// or a temporary failure.
     async fn answer_when_full(&self, hop: &NextHop, key: &str) -> Arc<Entry> {
+        if let Some(entry) = self.answer_by_rule(hop, &self.settings_of(key)) {
+            return Arc::new(entry);
+        }
         let stored = self.discovery.stored(hop.policy_domain()).await;
         let newest = stored.filter(|stored| self.discovery.is_newest(stored));
         let entry = newest.and_then(|stored| self.answer_from_store(hop, &stored, &self.settings_of(key)));

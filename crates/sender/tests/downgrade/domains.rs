@@ -49,6 +49,9 @@ const PLAIN_HOST: &str = "mx.plain-hoster.test";
 /// The domain with a wildcard.
 const WILD: &str = "wild.test";
 
+/// The domain whose hosts and TLSA records come from a wildcard.
+const FROM_WILDCARD: &str = "from-wildcard.test";
+
 /// A host without a dot in its name is below the domain. A domain below another is in the zone of its parent.
 pub const DOMAINS: &[Domain] = &[
     domain("plain.test", Signing::Unsigned, Dane::No, Some(Mode::Enforce)),
@@ -74,6 +77,8 @@ pub const DOMAINS: &[Domain] = &[
     with_mx(&["alias"], domain("alias.test", Signing::Signed, Dane::All, None)),
     // A wildcard alias stands beside the host.
     domain(WILD, Signing::Signed, Dane::All, None),
+    // The host and its TLSA records come from a wildcard.
+    with_mx(&["mx1.site.hosts.from-wildcard.test"], domain(FROM_WILDCARD, Signing::Signed, Dane::All, None)),
     domain("dane.isle.test", Signing::Signed, Dane::All, None),
     domain("plain.isle.test", Signing::Unsigned, Dane::No, Some(Mode::Enforce)),
     // A signed zone below an unsigned one has no chain of trust.
@@ -170,7 +175,7 @@ pub fn publish_all(lab: &Lab) -> HashMap<&'static str, Identity> {
             records.push((format!("*.{origin}"), vec![Rr::Cname(format!("{PLAIN_HOST}."))]));
         }
         for (name, data) in records {
-            lab.names.set(&name, data).unwrap();
+            lab.names.set(&owner_of(domain, name), data).unwrap();
         }
     }
     identities
@@ -196,8 +201,14 @@ pub fn roll_tlsa(lab: &Lab, domain: &Domain, version: u8) {
     let usage = if domain.dane == Dane::Unusable { 1 } else { 3 };
     for host in domain.hosts().iter().filter(|host| host.ends_with(domain.name)) {
         let (name, records) = tlsa_of(host, usage, version);
-        lab.names.set(&name, records).unwrap();
+        lab.names.set(&owner_of(domain, name), records).unwrap();
     }
+}
+
+/// The name that the records for `name` are published at.
+fn owner_of(domain: &Domain, name: String) -> String {
+    let origin = format!("{}.", domain.name);
+    if domain.name == FROM_WILDCARD && name != origin { format!("*.hosts.{origin}") } else { name }
 }
 
 /// The name of the attacker's mail server, with the final dot.

@@ -3,6 +3,7 @@
 
 use super::world::{Bench, Published, secure};
 use super::*;
+use crate::answer::policy_writer::Written;
 use formats::policy_export::ExportedPolicy;
 use formats::{Policy, PolicyId};
 use futures_util::future::join_all;
@@ -108,6 +109,23 @@ fn stored_policy(id: &str, fetched_at: i64) -> StoredPolicy {
         dane: "0 0 1 0 0".to_owned(),
         used_at: fetched_at,
     }
+}
+
+#[tokio::test]
+async fn a_policy_that_is_stored_late_does_not_precede_a_newer_one_that_could_not_be_stored() {
+    let bench = Bench::new().await;
+    let discovery = &bench.answers.discovery;
+    let mut outcomes = Vec::new();
+    for (id, mode) in [("5", "testing"), ("6", "enforce")] {
+        bench.world.publish(NAME, Published::policy(id, mode, 604_800));
+        outcomes.push(discovery.discover(&domain(), None, crate::answer::discovery::Occasion::Mail).await);
+    }
+    move_store(&bench, true);
+    assert_eq!(discovery.save(&domain(), &outcomes[1], "", true).await, Written::InForce);
+    move_store(&bench, false);
+    assert_eq!(discovery.save(&domain(), &outcomes[0], "", true).await, Written::Superseded);
+    assert_eq!(discovery.live_held(&domain()).await.unwrap().id.as_str(), "6");
+    assert!(discovery.has_unsaved(&domain()));
 }
 
 #[tokio::test]

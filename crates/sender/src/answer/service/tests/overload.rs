@@ -2,6 +2,7 @@
 
 use super::world::{Bench, Published, secure};
 use super::*;
+use crate::answer::in_flight::JoinOrStart;
 
 /// Asks about domains whose servers never answer, until each request has timed out.
 async fn ask_mute_domains(bench: &Bench, numbers: std::ops::Range<u32>) {
@@ -42,7 +43,10 @@ async fn beyond_the_bound_a_request_is_deferred_at_once_and_a_held_policy_still_
     assert_eq!(bench.ask(NAME).await, secure("1"));
     bench.restart();
     bench.world.mute("mute");
-    bench.answers.set(impatient(3000));
+    let mut overrides = Overrides::default();
+    let ruled = Scope::Domain(DomainName::parse("ruled.example").unwrap());
+    overrides.add(ruled, Rule { answer: Some(Answer::NotFound), ..Rule::default() });
+    bench.answers.set(Settings { overrides, ..impatient(3000) });
     let flood = {
         let answers = bench.answers.clone();
         let ask = move |number: u32| {
@@ -57,10 +61,30 @@ async fn beyond_the_bound_a_request_is_deferred_at_once_and_a_held_policy_still_
     let reply = bench.ask("mute.one.more.example").await;
     assert!(reply.starts_with("TEMP ") && reply.contains("too many look-ups"), "{reply}");
     assert_eq!(bench.ask(NAME).await, secure("1"), "from the store");
+    assert_eq!(bench.ask("ruled.example").await, "NOTFOUND", "by the operator's rule");
     let replies = futures_util::future::join_all(flood).await;
     let refused = replies.iter().filter(|reply| reply.as_ref().unwrap().contains("too many look-ups"));
     assert_eq!(refused.count(), 5000 - 4096);
     assert_eq!(bench.answers.cache.len(), 0, "a refusal is not cached");
+}
+
+#[tokio::test]
+async fn a_look_up_that_waits_for_the_store_ends_when_no_request_waits_and_no_place_is_left() {
+    let bench = Bench::new().await;
+    let hop = NextHop::domain(DomainName::parse(NAME).unwrap());
+    let start = || match bench.answers.in_flight.join_or_start(NAME.into(), &hop, Purpose::Request, None) {
+        JoinOrStart::Started(guard, pending) => (guard, pending),
+        JoinOrStart::Joined(_) | JoinOrStart::Full => panic!("no look-up can be joined"),
+    };
+    let places = u32::try_from(ABANDONED_LOOKUPS).unwrap();
+    let _places = bench.answers.abandoned_permits.clone().acquire_many_owned(places).await.unwrap();
+    let (guard, pending) = start();
+    assert_eq!(bench.answers.continue_in_place(&guard, None, std::future::ready(1)).await, Some(1));
+    drop(pending);
+    let stuck = std::future::pending::<()>();
+    assert_eq!(bench.answers.continue_in_place(&guard, None, stuck).await, None);
+    // The next request does not join it.
+    let (_guard, _pending) = start();
 }
 
 #[tokio::test]
