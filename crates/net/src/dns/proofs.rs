@@ -59,10 +59,10 @@ impl<'m> Expansion<'m> {
 }
 
 /// The validated DNSSEC records of the authority section that `is_proof` selects by their owner and data.
-fn secure_proofs<'m>(
-    message: &'m Message,
+fn secure_proofs(
+    message: &Message,
     mut is_proof: impl FnMut(&Name, &DNSSECRData) -> bool,
-) -> impl Iterator<Item = &'m DNSSECRData> {
+) -> impl Iterator<Item = &DNSSECRData> {
     let secure = message.authorities.iter().filter(|record| record.proof == Proof::Secure);
     secure.filter_map(move |record| match &record.data {
         RData::DNSSEC(data) => is_proof(&record.name, data).then_some(data),
