@@ -201,6 +201,56 @@ async fn n1_dropping_a_report_with_huge_counts_brings_the_others_numbers_back() 
 }
 
 #[tokio::test]
+async fn only_the_policies_of_a_dropped_report_that_had_failures_are_subtracted_as_such() {
+    let (_dir, store) = crate::scratch().await;
+    store.keep_report(&one(1, 0, Trust::Verified)).await.unwrap();
+    let before = sums(&store).await;
+    let mut half = one(2, 0, Trust::Verified);
+    let policy = &mut half.report.policies[0];
+    policy.failed = 0;
+    policy.details.clear();
+    store.keep_report(&half).await.unwrap();
+    store.drop_reports(&[2]).await.unwrap();
+    assert_eq!(sums(&store).await, before);
+}
+
+#[tokio::test]
+async fn a_more_trusted_copy_of_an_expired_report_moves_its_numbers_and_nothing_else() {
+    let (_dir, store) = crate::scratch().await;
+    store.keep_report(&one(1, 0, Trust::Unverified)).await.unwrap();
+    assert_eq!(store.expire_reports(at(2)).await.unwrap(), 1);
+    assert_eq!(store.keep_report(&one(1, 0, Trust::Verified)).await.unwrap(), KeepOutcome::Confirmed);
+    let (_dir, other) = crate::scratch().await;
+    other.keep_report(&one(1, 0, Trust::Verified)).await.unwrap();
+    assert_eq!(sums(&store).await, sums(&other).await);
+    let domain = DomainName::parse("d0.example").unwrap();
+    assert_eq!(store.reports_about(&domain, Timestamp::UNIX_EPOCH).await.unwrap().len(), 0);
+    assert_eq!(listed(&store).await.len(), 0);
+}
+
+#[tokio::test]
+async fn the_mails_domain_and_the_mx_host_of_dane_results_are_texts_in_use() {
+    let (_dir, store) = crate::scratch().await;
+    let name = |text: &str| DomainName::parse(text).unwrap();
+    let day = "2026-11-01T00:00:00Z".parse().unwrap();
+    store.record_mx_hosts(&name("a.example"), &[name("mx.shared.example")], day).await.unwrap();
+    let mut dane = one(1, 0, Trust::Verified);
+    dane.about = Some(name("a.example"));
+    for policy in &mut dane.report.policies {
+        policy.policy_type = formats::result_type::PolicyType::Tlsa;
+        policy.policy_domain = Some(name("mx.shared.example"));
+    }
+    let mut elsewhere = one(2, 0, Trust::Verified);
+    elsewhere.about = Some(name("c.example"));
+    store.keep_reports(&[dane, elsewhere]).await.unwrap();
+    while store.forget_texts().await.unwrap() > 0 {}
+    let texts: Vec<(String,)> = sql("SELECT text FROM name").fetch_all(&store).await.unwrap();
+    for text in ["a.example", "mx.shared.example", "c.example"] {
+        assert!(texts.iter().any(|(one,)| one == text), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a4_a_flood_of_unverified_reports_stays_within_its_quota_and_pushes_out_only_itself() {
     let (_dir, store) = crate::scratch().await;
     let quota = Quota { bytes: 60_000, items: 1000 };
