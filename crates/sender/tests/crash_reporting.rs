@@ -9,7 +9,7 @@ use formats::report::{Report, unpack};
 use formats::tlsrpt_record::{HttpsUrl, MailAddress};
 use jiff::Timestamp;
 use net::BoxFuture;
-use net::clock::{Clock, ManualClock};
+use net::clock::ManualClock;
 use net::dns::{Answer, Data, Dns, DnsError, Kind, Security};
 use net::https::{Bytes, PostError, Posts, Verify};
 use std::collections::BTreeMap;
@@ -39,8 +39,9 @@ fn main() {
     let run = |work| tokio::runtime::Runtime::new().unwrap().block_on(work);
     match args.first().map(String::as_str) {
         Some("collect") => run(Box::pin(collect(PathBuf::from(&args[1]))) as BoxFuture<'_, ()>),
-        Some("build") => run(Box::pin(report(PathBuf::from(&args[1]), false))),
-        Some("send") => run(Box::pin(report(PathBuf::from(&args[1]), true))),
+        Some("build") => run(Box::pin(report(PathBuf::from(&args[1]), 0))),
+        Some("send") => run(Box::pin(report(PathBuf::from(&args[1]), 1))),
+        Some("send-all") => run(Box::pin(report(PathBuf::from(&args[1]), 20))),
         _ if has("--list") && !has("--ignored") => println!("{NAME}: test"),
         _ if has("--list") => {}
         Some(filter) if !filter.starts_with('-') && !NAME.contains(filter) => {}
@@ -114,13 +115,14 @@ impl Posts for World {
     }
 }
 
-/// Builds the reports of the day, and sends them if `sends` is true.
-async fn report(folder: PathBuf, sends: bool) {
+/// Builds the reports of the day, and sends them in so many turns, five minutes apart. Reports for a busy host wait for a
+/// later turn.
+async fn report(folder: PathBuf, turns: u32) {
     let world = Arc::new(World(folder.join("accepted")));
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::new("2026-11-25T06:00:00Z".parse().unwrap()));
+    let clock = Arc::new(ManualClock::new("2026-11-25T06:00:00Z".parse().unwrap()));
     let scheduler = Arc::new(ReportScheduler {
         store: store(&folder).await,
-        clock,
+        clock: clock.clone(),
         delivery: ReportDelivery {
             dns: world.clone(),
             transport: Transport::Sendmail("/bin/false".into()),
@@ -142,10 +144,12 @@ async fn report(folder: PathBuf, sends: bool) {
         stop: Default::default(),
     });
     print("ready");
-    if sends {
-        scheduler.turn().await.unwrap();
-    } else {
+    if turns == 0 {
         scheduler.build().await.unwrap();
+    }
+    for _ in 0..turns {
+        scheduler.turn().await.unwrap();
+        clock.advance(300);
     }
     print("done");
 }
@@ -259,22 +263,19 @@ fn building(folder: &Path, sessions: u64) -> usize {
 /// Kills the sender. Every report must be accepted, and twice only if a kill interrupted its delivery.
 fn sending(folder: &Path, reports: usize) {
     let mut kills = 0;
-    let mut is_done = false;
     for round in 0..KILLS {
         let (mut child, out) = start("send", folder);
         std::thread::sleep(moment(round, 20_000));
         child.kill().unwrap();
         child.wait().unwrap();
-        is_done = out.lines().map_while(Result::ok).any(|line| line == "done");
+        let is_done = out.lines().map_while(Result::ok).any(|line| line == "done");
         kills += u32::from(!is_done);
         if is_done {
             break;
         }
     }
-    if !is_done {
-        let (mut child, _out) = start("send", folder);
-        child.wait().unwrap();
-    }
+    let (mut child, _out) = start("send-all", folder);
+    child.wait().unwrap();
     let mut accepted: BTreeMap<String, u32> = BTreeMap::new();
     for line in std::fs::read_to_string(folder.join("accepted")).unwrap().lines() {
         *accepted.entry(line.to_owned()).or_default() += 1;
