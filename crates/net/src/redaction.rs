@@ -1,6 +1,6 @@
 //! Removes secrets from texts of servers before they are logged or shown. A mail server may repeat what it was sent: the
 //! password, the access token, or the SASL message with either, as it is or encoded. A part of a secret is removed too,
-//! down to [`WINDOW`] bytes, since a text may be cut before it arrives here.
+//! down to `WINDOW` bytes, since a text may be cut before it arrives here.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use formats::printable::printable;

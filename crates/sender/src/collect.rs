@@ -316,7 +316,7 @@ impl Collector {
         }
     }
 
-    /// Stores pending sessions every [`FLUSH_INTERVAL`], or [`SPOOL_INTERVAL`] for another machine, until `stop` is cancelled. A write in progress is never
+    /// Stores pending sessions every [`FLUSH_INTERVAL`], or `SPOOL_INTERVAL` for another machine, until `stop` is cancelled. A write in progress is never
     /// interrupted, because its sessions are no longer pending and would be lost.
     pub fn keep_storing<'a>(&'a self, stop: CancellationToken) -> BoxFuture<'a, ()> {
         Box::pin(async move {

@@ -171,7 +171,7 @@ impl Discovery {
 
     /// Stores a new policy with the DANE counts `dane` (see [`StoredPolicy::dane`]). For a policy that is not new, it
     /// updates the counts when they changed. `is_use` is true for the look-up of a mail server; then the time of use is
-    /// updated once a day. Returns [`Written::Superseded`] if the store has a policy that was fetched later.
+    /// updated once a day. Returns `Written::Superseded` if the store has a policy that was fetched later.
     pub async fn save(
         &self,
         domain: &DomainName,

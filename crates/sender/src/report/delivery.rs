@@ -47,7 +47,7 @@ pub struct ReportDelivery {
 const SLOT_WAIT: Duration = Duration::from_secs(60);
 
 /// Limits on concurrent deliveries: [`REPORTS_PER_HOST`] per target host and [`REPORTS_AT_ONCE`] in total. Up to
-/// [`REPORTS_WAITING`] further deliveries wait for a host, for at most [`SLOT_WAIT`].
+/// [`REPORTS_WAITING`] further deliveries wait for a host, for at most `SLOT_WAIT`.
 pub struct DeliveryLimits {
     hosts: ConcurrencyLimit<DomainName>,
     all: Arc<Semaphore>,
@@ -93,7 +93,7 @@ impl Default for DeliveryLimits {
 
 impl DeliveryLimits {
     /// Waits for a slot at a host. Returns `None` at once if [`REPORTS_WAITING`] deliveries already wait for the host, and
-    /// after [`SLOT_WAIT`] if there is no slot by then.
+    /// after `SLOT_WAIT` if there is no slot by then.
     pub async fn acquire(&self, host: &DomainName) -> Option<DeliverySlot> {
         let _waiting = {
             let mut waiting = self.waiting();
