@@ -269,9 +269,11 @@ limits! {
     /// How long an import or a mailbox waits for memory to read a message. Then the import reports it as unreadable, and
     /// the mailbox goes on to the next message and tries again later.
     INBOX_WAIT_TIME: Duration = Duration::from_secs(60);
-    /// Items in the quarantine. Beyond it, the source that has most loses its oldest one. One source may have a quarter.
+    /// Items in the quarantine. Beyond it, the source that has most loses its oldest ones. One source may have a quarter.
+    /// A source that uses a sixty-fourth or less loses nothing; if all are that small, the newest loses.
     QUARANTINE_ITEMS: usize = 10_000;
     /// Stored reports that are not evidence. Beyond it, the source that has most loses its oldest ones.
+    /// A source that uses a sixty-fourth or less loses nothing; if all are that small, the newest loses.
     UNVERIFIED_REPORTS: usize = 200_000;
     /// One line of a message to the report inbox. A message with a longer line is refused (554).
     INBOX_LINE_BYTES: usize = 1_048_576;
