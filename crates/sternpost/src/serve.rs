@@ -3,6 +3,7 @@
 //! module: `api`, `hosting`, `reporting`, `inbox` (with `report_hook`), `guard` (with `messages` and `weekly`), `pages` and
 //! `metrics` (with `received_metrics`). `webhook` makes the requests of `messages` and `report_hook`.
 
+mod alert_book;
 pub mod api;
 mod certificate;
 mod guard;
@@ -93,7 +94,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     if let Some(role) = &config.guard {
         let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
         let guard = GuardRole::new(context, role.clone());
-        guard.counts.register(&mut counted);
+        guard.register(&mut counted);
         let guard = Arc::new(tokio::sync::Mutex::new(guard));
         tasks.spawn("guard", move || {
             let guard = guard.clone();
