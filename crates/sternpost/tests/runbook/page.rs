@@ -63,18 +63,57 @@ pub fn section(number: u32) -> Vec<Block> {
 }
 
 impl Block {
-    /// The commands of a `console` block: lines that begin with `$ `, each with the lines below it.
+    /// The commands of a `console` block.
     pub fn commands(&self) -> Vec<Shown> {
-        let mut all: Vec<Shown> = Vec::new();
-        for line in self.text.lines() {
-            match (line.strip_prefix("$ "), all.last_mut()) {
-                (Some(command), _) => all.push(Shown { command: command.to_owned(), output: Vec::new() }),
-                (None, Some(last)) => last.output.push(line.to_owned()),
-                (None, None) => panic!("a block begins without a command: {}", self.text),
-            }
-        }
-        all
+        commands(&self.text)
     }
+}
+
+/// The commands of a `console` block: lines that begin with `$ `, each with the lines below it.
+pub fn commands(block: &str) -> Vec<Shown> {
+    let mut all: Vec<Shown> = Vec::new();
+    for line in block.lines() {
+        match (line.strip_prefix("$ "), all.last_mut()) {
+            (Some(command), _) => all.push(Shown { command: command.to_owned(), output: Vec::new() }),
+            (None, Some(last)) => last.output.push(line.to_owned()),
+            (None, None) => panic!("a block begins without a command: {block}"),
+        }
+    }
+    all
+}
+
+/// What `sternpost apply` asks its operator to publish.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A record, as a line of a zone file.
+    Record(String),
+    /// A policy file, and the policy host if it was named.
+    Policy {
+        host: Option<String>,
+        text: String,
+    },
+}
+
+/// The records and policy files in these lines, in order.
+pub fn asked_for(lines: &str) -> Vec<Asked> {
+    let (mut asked, mut policy, mut host) = (Vec::new(), String::new(), None);
+    for line in lines.lines().map(str::trim) {
+        if [" IN TXT ", " IN CNAME ", " IN A "].iter().any(|kind| line.contains(kind)) {
+            asked.push(Asked::Record(line.to_owned()));
+        }
+        if let Some((before, _)) = line.split_once("/.well-known/mta-sts.txt")
+            && let Some((_, name)) = before.rsplit_once("https://")
+        {
+            host = Some(name.to_owned());
+        }
+        if ["version: ", "mode: ", "mx: ", "max_age: "].iter().any(|key| line.starts_with(key)) {
+            policy += &format!("{line}\r\n");
+        }
+        if line.starts_with("max_age: ") {
+            asked.push(Asked::Policy { host: host.clone(), text: std::mem::take(&mut policy) });
+        }
+    }
+    asked
 }
 
 /// Whether a program printed what the page shows; the error is both, masked.
