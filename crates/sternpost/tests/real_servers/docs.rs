@@ -50,7 +50,9 @@ fn every_block_of_the_documentation_works() {
     std::fs::create_dir_all(&target).unwrap();
     std::fs::write(target.join("docs.txt"), &summary).unwrap();
     let to_run = all.into_iter().filter(|(page, blocks)| {
-        page != RUNBOOK && !blocks.is_empty() && wanted.as_ref().is_none_or(|wanted| page.ends_with(wanted.as_str()))
+        page != RUNBOOK
+            && !blocks.is_empty()
+            && wanted.as_ref().is_none_or(|wanted| page.ends_with(wanted.as_str()))
     });
     let outcome = run_all(to_run.collect());
     for (time, page) in &outcome.times {

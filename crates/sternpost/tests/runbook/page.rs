@@ -88,10 +88,7 @@ pub enum Asked {
     /// A record, as a line of a zone file.
     Record(String),
     /// A policy file, and the policy host if it was named.
-    Policy {
-        host: Option<String>,
-        text: String,
-    },
+    Policy { host: Option<String>, text: String },
 }
 
 /// The records and policy files in these lines, in order.
@@ -184,8 +181,12 @@ fn mask(word: &str) -> String {
     let address = |text: &str| text.split('.').count() == 4 && text.split('.').all(digits);
     let is_address =
         address(trimmed) || trimmed.rsplit_once(':').is_some_and(|(ip, port)| address(ip) && digits(port));
+    let is_day = trimmed.len() == 10
+        && trimmed.split('-').map(str::len).eq([4, 2, 2])
+        && digits(&trimmed.replace('-', ""));
     match trimmed {
         _ if time => format!("TIME{tail}"),
+        _ if is_day => format!("DAY{tail}"),
         _ if is_address => format!("ADDRESS{tail}"),
         id if id.len() == 14 && id.starts_with("20") && digits(id) => format!("ID{tail}"),
         _ => word.to_owned(),
@@ -194,8 +195,9 @@ fn mask(word: &str) -> String {
 
 #[test]
 fn what_differs_from_run_to_run_is_masked_and_nothing_else() {
-    let line = "at 2026-11-25T00:27:45Z, id=20260101000000; 192.0.2.1:25 has 604800 s.";
-    assert_eq!(masked(line), "at TIME, id=ID; ADDRESS has 604800 s.");
+    let line =
+        "at 2026-11-25T00:27:45Z, id=20260101000000; 192.0.2.1:25 has 604800 s, 2026-11-25: 2026-11-2.";
+    assert_eq!(masked(line), "at TIME, id=ID; ADDRESS has 604800 s, DAY: 2026-11-2.");
     assert!(fits("a … b", "a x b") && fits("a", "a") && fits("…b", "xb"));
     assert!(!fits("a", "ab") && !fits("a … b", "a x c") && !fits("… b", "a b c"));
     let shown = ["one", "…", "four"].map(str::to_owned);

@@ -42,7 +42,8 @@ impl Authority {
         );
         let pebble = daemon(&pebble, &place.join("pebble.log"));
         let nginx = daemon(&format!("nginx -c {dir}/front.conf"), &place.join("nginx.log"));
-        let root = format!("curl -skf https://127.0.0.1:15000/roots/0 -o {dir}/issued.pem && echo there || true");
+        let root =
+            format!("curl -skf https://127.0.0.1:15000/roots/0 -o {dir}/issued.pem && echo there || true");
         until("Pebble answers", || shell(&root).contains("there"));
         lab.names.set(&format!("{NAME}."), vec![Rr::A(ADDRESS)]).unwrap();
         Self([pebble, nginx])

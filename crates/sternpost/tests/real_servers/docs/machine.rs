@@ -83,7 +83,9 @@ impl Machine {
             .stderr(file)
             .spawn()
             .unwrap();
-        let by_hand = text.contains("sternpost apply");
+        // Where the output of `sternpost apply` begins; what other commands print is not published.
+        let asked = dir.join("shared/apply");
+        let _ = std::fs::remove_file(&asked);
         let (mut published, begun) = (0, Instant::now());
         loop {
             let ended = child.try_wait().unwrap();
@@ -93,8 +95,11 @@ impl Machine {
                 Some(_) => printed.len(),
                 None => printed.rfind("\n").map_or(0, |at| at + 1),
             };
-            if by_hand && begun.elapsed() > Duration::from_millis(200) && complete > published {
-                self.internet.publish_by_hand(&printed[published..complete]);
+            let from = std::fs::read_to_string(&asked).ok().and_then(|at| at.trim().parse().ok());
+            if let Some(from) = from.map(|from: usize| from.max(published))
+                && complete > from
+            {
+                self.internet.publish_by_hand(&printed[from..complete]);
                 published = complete;
             }
             if let Some(status) = ended {
