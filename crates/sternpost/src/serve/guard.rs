@@ -7,12 +7,8 @@ use config::GuardConfig;
 use config::failure::Failure;
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
+use net::metrics::{self, Counter, Gauge, Gauges, Registry};
 use operations::RolloutContext;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardLook};
 use receiver::rollout::reported::{ReportSums, disputed, reported};
@@ -41,51 +37,51 @@ pub struct GuardRole {
 }
 
 /// The guard's metrics.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Counts {
-    alerts: Family<ByKind, Gauge>,
-    of_domains: Family<ByDomain, Gauge>,
+    alerts: Gauges,
+    of_domains: Gauges,
     looks: Counter,
     failed: Counter,
+    /// The Unix time of the end of the last check.
+    last: Gauge,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByKind {
-    kind: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByDomain {
-    domain: String,
-    kind: String,
+impl Default for Counts {
+    fn default() -> Self {
+        let alerts = Gauges::new(&metrics::ALERTS);
+        AlertKind::ALL.iter().for_each(|kind| alerts.set(&[&kind.to_string()], 0));
+        Self {
+            alerts,
+            of_domains: Gauges::new(&metrics::DOMAIN_ALERTS),
+            looks: Counter::default(),
+            failed: Counter::default(),
+            last: Gauge::default(),
+        }
+    }
 }
 
 impl Counts {
     pub fn register(&self, registry: &mut Registry) {
-        for kind in AlertKind::ALL {
-            self.alerts.get_or_create(&ByKind { kind: kind.to_string() }).set(0);
-        }
-        registry.register("alerts", "Active alerts", self.alerts.clone());
-        let of_domains = "Active alerts by domain, for at most a thousand domains";
-        registry.register("domain_alerts", of_domains, self.of_domains.clone());
-        registry.register("guard_looks", "Checks of domains", self.looks.clone());
-        registry.register("guard_failed_looks", "Checks of domains that failed", self.failed.clone());
+        self.alerts.register(registry);
+        self.of_domains.register(registry);
+        metrics::GUARD_LOOKS.register(registry, self.looks.clone());
+        metrics::GUARD_FAILED_LOOKS.register(registry, self.failed.clone());
+        metrics::GUARD_LAST_LOOK.register(registry, self.last.clone());
     }
 
     fn set_active(&self, raised: &BTreeMap<AlertKey, Alert>) {
         let mut domains = BTreeMap::new();
         for kind in AlertKind::ALL {
             let active = raised.values().filter(|alert| alert.kind == kind).count();
-            let gauge = self.alerts.get_or_create(&ByKind { kind: kind.to_string() });
-            gauge.set(i64::try_from(active).unwrap_or(i64::MAX));
+            self.alerts.set(&[&kind.to_string()], u64::try_from(active).unwrap_or(u64::MAX));
         }
         for (domain, kind, _) in raised.keys() {
-            *domains.entry((domain, kind)).or_insert(0_i64) += 1;
+            *domains.entry((domain, kind)).or_insert(0_u64) += 1;
         }
         self.of_domains.clear();
         for ((domain, kind), active) in domains.into_iter().take(MAX_NAMED_DOMAINS) {
-            let label = ByDomain { domain: domain.clone(), kind: kind.clone() };
-            self.of_domains.get_or_create(&label).set(active);
+            self.of_domains.set(&[domain, kind], active);
         }
     }
 }
@@ -116,6 +112,7 @@ impl GuardRole {
             let pause = self.config.every / u32::try_from(specs.len().max(1)).unwrap_or(u32::MAX);
             for spec in &specs {
                 self.check_domain(spec).await;
+                self.counts.last.set(self.context.world.clock.now().as_second());
                 tokio::time::sleep(pause).await;
             }
             if specs.is_empty() {
