@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::read::Read;
 use crate::specs::CertificateFiles;
 use formats::DomainName;
+use formats::limits::INBOX_CONNECTIONS_PER_CLIENT;
 #[cfg(feature = "imap")]
 use receiver::inbox::imap::ImapMailbox;
 use receiver::inbox::{Quota, Retention};
@@ -31,6 +32,8 @@ pub struct InboxConfig {
     pub http: Option<String>,
     /// The maximum number of messages per client and minute over SMTP.
     pub messages_per_minute: u32,
+    /// The maximum number of SMTP connections of one client at once.
+    pub connections_per_client: usize,
     /// How long, and how much of, reports and quarantined input is kept.
     pub retention: Retention,
     /// Whether DMARC reports are imported too.
@@ -88,6 +91,8 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         certificate: files(read, folder, "inbox")?,
         http: read.text("inbox.http").map(str::to_owned),
         messages_per_minute: read.number("inbox.messages_per_minute", 600),
+        connections_per_client: usize::try_from(read.number("inbox.connections_per_client", 32))
+            .unwrap_or(INBOX_CONNECTIONS_PER_CLIENT),
         retention: retention(read)?,
         dmarc: read.flag("inbox.dmarc"),
         webhook: webhook(read, folder),

@@ -24,6 +24,7 @@ mod about;
 mod arrived;
 mod columns;
 mod filing;
+mod identities;
 mod keep;
 mod list;
 mod names;

@@ -1,6 +1,8 @@
 //! The role `[admin]`: an HTTP API with JSON for control panels and scripts, described in docs/admin.md. It lists,
 //! adds, changes and removes domains of the store. Every request must carry the bearer token of `admin.token_file`.
 
+use crate::client_addr::ClientAddr;
+use crate::counts::refused_token;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -64,6 +66,8 @@ async fn require_token(State(admin): State<Arc<Admin>>, request: Request, next: 
     match has_token(&admin, request.headers()) {
         true => next.run(request).await,
         false => {
+            let from = request.extensions().get::<ClientAddr>().and_then(|client| client.0);
+            refused_token("admin", from);
             let remedy = "Send it as `Authorization: Bearer TOKEN`; admin.token_file names the file with it.";
             let refused = failed(StatusCode::UNAUTHORIZED, "the token is missing or wrong", "", remedy);
             ([(WWW_AUTHENTICATE, "Bearer")], refused).into_response()

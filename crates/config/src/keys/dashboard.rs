@@ -55,7 +55,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Loopback,
         default: "",
         unset: "disabled",
-        about: "Listen address for `/metrics` (Prometheus), `/healthz`, `/readyz` and a status page.",
+        about: "Listen address for `/metrics` (Prometheus), `/healthz`, `/readyz` and a status page (docs/monitoring.md).",
     },
     Key {
         path: "metrics.domains",

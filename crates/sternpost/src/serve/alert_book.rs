@@ -7,10 +7,7 @@ use super::messages::{Event, EventKind};
 use formats::DomainName;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::Clock;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use net::metrics::{self, Gauges, Registry};
 use receiver::rollout::guard::{Alert, AlertKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,21 +36,18 @@ pub struct AlertBook {
     counts: Counts,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Counts {
-    alerts: Family<ByKind, Gauge>,
-    of_domains: Family<ByDomain, Gauge>,
+    alerts: Gauges,
+    of_domains: Gauges,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByKind {
-    kind: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByDomain {
-    domain: String,
-    kind: String,
+impl Default for Counts {
+    fn default() -> Self {
+        let alerts = Gauges::new(&metrics::ALERTS);
+        AlertKind::ALL.iter().for_each(|kind| alerts.set(&[&kind.to_string()], 0));
+        Self { alerts, of_domains: Gauges::new(&metrics::DOMAIN_ALERTS) }
+    }
 }
 
 impl AlertBook {
@@ -64,12 +58,8 @@ impl AlertBook {
     }
 
     pub fn register(&self, registry: &mut Registry) {
-        for kind in AlertKind::ALL {
-            self.counts.alerts.get_or_create(&ByKind { kind: kind.to_string() }).set(0);
-        }
-        registry.register("alerts", "Active alerts", self.counts.alerts.clone());
-        let of_domains = "Active alerts by domain, for at most a thousand domains";
-        registry.register("domain_alerts", of_domains, self.counts.of_domains.clone());
+        self.counts.alerts.register(registry);
+        self.counts.of_domains.register(registry);
     }
 
     /// Loads the active alerts of an earlier run.
@@ -258,17 +248,15 @@ impl AlertBook {
     fn count(&self) {
         for kind in AlertKind::ALL {
             let active = self.raised.values().filter(|alert| alert.kind == kind).count();
-            let gauge = self.counts.alerts.get_or_create(&ByKind { kind: kind.to_string() });
-            gauge.set(i64::try_from(active).unwrap_or(i64::MAX));
+            self.counts.alerts.set(&[&kind.to_string()], u64::try_from(active).unwrap_or(u64::MAX));
         }
         let mut domains = BTreeMap::new();
         for (domain, kind, _) in self.raised.keys() {
-            *domains.entry((domain, kind)).or_insert(0_i64) += 1;
+            *domains.entry((domain, kind)).or_insert(0_u64) += 1;
         }
         self.counts.of_domains.clear();
         for ((domain, kind), active) in domains.into_iter().take(MAX_NAMED_DOMAINS) {
-            let label = ByDomain { domain: domain.clone(), kind: kind.clone() };
-            self.counts.of_domains.get_or_create(&label).set(active);
+            self.counts.of_domains.set(&[domain, kind], active);
         }
     }
 }

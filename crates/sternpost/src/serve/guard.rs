@@ -13,10 +13,8 @@ use config::failure::Failure;
 use formats::{DomainName, Mode};
 use futures_util::FutureExt;
 use jiff::SignedDuration;
+use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardError, GuardLook};
 use receiver::rollout::reported::{ReportSums, disputed, reported};
@@ -77,17 +75,18 @@ struct Counts {
     late: Counter,
     cycle: Gauge<f64, AtomicU64>,
     running: Gauge,
+    /// The Unix time of the end of the last check.
+    last: Gauge,
 }
 
 impl Counts {
     fn register(&self, registry: &mut Registry) {
-        registry.register("guard_looks", "Checks of domains", self.looks.clone());
-        registry.register("guard_failed_looks", "Checks of domains that failed", self.failed.clone());
-        let late = "Checks of domains that did not end by their deadline; they also count as failed";
-        registry.register("guard_late_looks", late, self.late.clone());
-        let cycle = "Duration of the last complete pass over all domains";
-        registry.register("guard_cycle_seconds", cycle, self.cycle.clone());
-        registry.register("guard_running_looks", "Checks of domains that run now", self.running.clone());
+        metrics::GUARD_LOOKS.register(registry, self.looks.clone());
+        metrics::GUARD_FAILED_LOOKS.register(registry, self.failed.clone());
+        metrics::GUARD_LATE_LOOKS.register(registry, self.late.clone());
+        metrics::GUARD_CYCLE.register(registry, self.cycle.clone());
+        metrics::GUARD_RUNNING_LOOKS.register(registry, self.running.clone());
+        metrics::GUARD_LAST_LOOK.register(registry, self.last.clone());
     }
 }
 
@@ -237,6 +236,7 @@ impl GuardRole {
                 let place = usize::from(checked.was_slow);
                 self.domains.running[place] = self.domains.running[place].saturating_sub(1);
                 self.counts.running.dec();
+                self.counts.last.set(self.context.world.clock.now().as_second());
                 self.settle(*checked).await;
             }
             Some(Done::Followed(domain)) => drop(self.domains.busy.remove(&domain)),

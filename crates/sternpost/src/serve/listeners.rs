@@ -6,6 +6,7 @@ use super::http::Http;
 use super::inbox::Mail;
 use super::pages::Pages;
 use super::sessions::Sessions;
+use super::tasks::TaskStatus;
 use config::failure::Failure;
 use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
 use listenfd::ListenFd;
@@ -115,6 +116,7 @@ impl Role {
 /// The open sockets.
 pub struct Listeners {
     shutdown: Shutdown,
+    status: Arc<TaskStatus>,
     open: HashMap<Key, Open>,
 }
 
@@ -135,8 +137,9 @@ struct Open {
 const OWNER_ONLY_MODE: u32 = 0o600;
 
 impl Listeners {
-    pub fn new(shutdown: Shutdown) -> Self {
-        Self { shutdown, open: HashMap::new() }
+    /// Opens no socket yet. A socket that ends before the shutdown is marked as down in `status`.
+    pub fn new(shutdown: Shutdown, status: Arc<TaskStatus>) -> Self {
+        Self { shutdown, status, open: HashMap::new() }
     }
 
     /// Opens the sockets in `wanted` that are not open, then closes those that are not in `wanted`. If one can't be
@@ -274,8 +277,10 @@ impl Listeners {
         // Connections from a proxy's address belong to many clients, so they are not limited per address.
         let each =
             Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.is_public() && !role.is_behind_proxy());
+        let status = self.status.clone();
         self.shutdown.tasks.spawn(async move {
-            run_with(listener, role.service(), shutdown, each).await;
+            let (word, stop) = (role.word(), shutdown.token.clone());
+            status.watch(word, stop, run_with(listener, role.service(), shutdown, each)).await;
         })
     }
 }

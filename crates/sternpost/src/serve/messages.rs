@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use mail_builder::MessageBuilder;
 use mail_builder::headers::text::Text;
 use net::clock::{Clock, later};
+use net::metrics::{self, Counter, Counters, Registry};
 use net::smtp::Mail;
 use operations::summary::SummaryMail;
 use operations::world::World;
@@ -70,6 +71,33 @@ pub struct Messenger {
     transport: Option<Transport>,
     from: Option<MailAddress>,
     to: Vec<MailAddress>,
+    pub counts: NoticeCounts,
+}
+
+/// The metrics of notices.
+#[derive(Debug)]
+pub struct NoticeCounts {
+    by_channel: Counters,
+    dropped: Counter,
+}
+
+impl Default for NoticeCounts {
+    fn default() -> Self {
+        Self { by_channel: Counters::new(&metrics::NOTICES), dropped: Counter::default() }
+    }
+}
+
+impl NoticeCounts {
+    pub fn register(&self, registry: &mut Registry) {
+        self.by_channel.register(registry);
+        metrics::NOTICES_DROPPED.register(registry, self.dropped.clone());
+    }
+
+    /// Counts notices of a channel, which has an address after a colon.
+    fn count(&self, channel: &str, outcome: &str, notices: usize) {
+        let kind = channel.split(':').next().unwrap_or_default();
+        self.by_channel.of(&[kind, outcome]).inc_by(u64::try_from(notices).unwrap_or(u64::MAX));
+    }
 }
 
 impl Messenger {
@@ -87,6 +115,7 @@ impl Messenger {
             transport: mail.map(|mail| super::reporting::transport(&mail.deliver, world)).transpose()?,
             from: mail.map(|mail| mail.from.clone()),
             to: mail.map(|mail| mail.to.clone()).unwrap_or_default(),
+            counts: NoticeCounts::default(),
         })
     }
 
@@ -115,7 +144,10 @@ impl Messenger {
         let old = self.clock.now().saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
         match self.store.delete_notices(old).await? {
             0 => {}
-            gone => tracing::error!("dropped {gone} alert notices that could not be delivered within a day"),
+            gone => {
+                self.counts.dropped.inc_by(gone);
+                tracing::error!("dropped {gone} alert notices that could not be delivered within a day");
+            }
         }
         if let Some(webhook) = &self.webhook {
             self.post_all(webhook).await?;
@@ -132,7 +164,10 @@ impl Messenger {
             let body = serde_json::to_string(&notice.told).unwrap_or_default();
             let id = format!("alert-{}-{}", notice.id, notice.born.as_second());
             match webhook.post(&id, self.clock.now(), body).await {
-                Ok(()) => self.store.end_notices(&[notice.id]).await?,
+                Ok(()) => {
+                    self.counts.count(WEBHOOK, "delivered", 1);
+                    self.store.end_notices(&[notice.id]).await?;
+                }
                 Err(why) => return self.put_off(WEBHOOK, notice.tries, &why).await,
             }
         }
@@ -157,6 +192,7 @@ impl Messenger {
         match transport.carry(to.domain(), &mail, &format!("alert-{id}-{to}")).await {
             Ok(_) => {
                 let ids: Vec<i64> = notices.iter().map(|notice| notice.id).collect();
+                self.counts.count(&channel, "delivered", ids.len());
                 self.store.end_notices(&ids).await?;
                 // Notices of the next minute are sent together in one message.
                 self.store.pause_channel(&channel, later(self.clock.now(), MAIL_INTERVAL)).await
@@ -186,12 +222,14 @@ impl Messenger {
                 let why = format!("mail to {to} failed: {}", failed.why);
                 return self.put_off(&channel, notice.tries, &why).await;
             }
+            self.counts.count(&channel, "delivered", 1);
             self.store.end_notices(&[notice.id]).await?;
         }
         Ok(())
     }
 
     async fn put_off(&self, channel: &str, tries: u32, why: &str) -> Result<(), StoreError> {
+        self.counts.count(channel, "failed", 1);
         let due = later(self.clock.now(), retry_delay(tries));
         tracing::warn!(again = %due, "notices can't be delivered: {why}");
         self.store.postpone_notices(channel, due).await
@@ -334,6 +372,7 @@ mod tests {
                 transport: Some(Transport::Folder(out.clone())),
                 from: MailAddress::parse("sternpost@example.net").ok(),
                 to: vec![MailAddress::parse("ops@example.net").unwrap()],
+                counts: NoticeCounts::default(),
             };
             Self { _dir: dir, out, clock, messenger }
         }
@@ -415,6 +454,9 @@ mod tests {
         fixture.clock.set_by(25 * 3600);
         fixture.messenger.round().await.unwrap();
         assert_eq!(fixture.mails().len(), 1, "an old notice was sent");
+        let counts = &fixture.messenger.counts;
+        let mail = |outcome| counts.by_channel.of(&["mail", outcome]).get();
+        assert_eq!((mail("delivered"), mail("failed"), counts.dropped.get()), (1, 1, 1));
     }
 
     #[tokio::test]
