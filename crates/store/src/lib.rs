@@ -51,6 +51,7 @@ pub mod people;
 pub mod policies;
 mod policy_digest;
 mod query;
+pub mod record_changes;
 pub mod report_hook;
 pub mod reports;
 pub mod rollouts;
