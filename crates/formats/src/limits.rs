@@ -180,8 +180,15 @@ limits! {
     UNSIGNED_ZONES: usize = 100_000;
     /// MX hosts of one domain that are used; further ones are ignored.
     MX_HOSTS: usize = 32;
-    /// Name servers of one zone that are queried, and their addresses.
+    /// Name servers of one zone that are queried; further ones are named as not queried.
     NAME_SERVERS: usize = 16;
+    /// Addresses of all name servers of one zone that are queried; further ones are named as not queried.
+    NAME_SERVER_ADDRESSES: usize = 32;
+    /// An answer of a name server that counts in a roll-out; one that arrives later, within the time of a DNS query, is
+    /// named as late.
+    NAME_SERVER_TIME: Duration = Duration::from_secs(5);
+    /// Addresses of one policy host whose policy files are compared; further ones are named as not visited.
+    POLICY_HOST_ADDRESSES: usize = 32;
     /// CNAMEs followed in sequence, name by name, in a signed zone or when name servers are queried individually.
     ALIASES: usize = 11;
     /// Queries for one name and type, with those for its CNAMEs and for unsigned zones above them.

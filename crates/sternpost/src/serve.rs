@@ -4,6 +4,7 @@
 //! `metrics` (with `received_metrics`, `stored_metrics`, `process_metrics` and `readiness`). `webhook` makes the requests of
 //! `messages` and `report_hook`; `store_watch` and `resolver_watch` probe what all roles need.
 
+mod alert_book;
 pub mod api;
 mod certificate;
 mod guard;
@@ -103,7 +104,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     if let Some(role) = &config.guard {
         let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
         let guard = GuardRole::new(context, role.clone());
-        guard.counts.register(&mut counted);
+        guard.register(&mut counted);
         let guard = Arc::new(tokio::sync::Mutex::new(guard));
         tasks.spawn("guard", move || {
             let guard = guard.clone();

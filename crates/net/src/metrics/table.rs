@@ -176,6 +176,12 @@ table! {
         GUARD_LOOKS: Counter "sternpost_guard_looks";
         /// Checks of domains that failed.
         GUARD_FAILED_LOOKS: Counter "sternpost_guard_failed_looks";
+        /// Checks of domains that did not end by their deadline; they also count as failed.
+        GUARD_LATE_LOOKS: Counter "sternpost_guard_late_looks";
+        /// Duration of the last complete pass over all domains.
+        GUARD_CYCLE: Gauge "sternpost_guard_cycle_seconds";
+        /// Checks of domains that run now.
+        GUARD_RUNNING_LOOKS: Gauge "sternpost_guard_running_looks";
         /// Unix time of the end of the last check of a domain.
         GUARD_LAST_LOOK: Gauge "sternpost_guard_last_look_timestamp_seconds";
         /// Notices of alerts and weekly summaries by channel and outcome; `failed` ones are retried.

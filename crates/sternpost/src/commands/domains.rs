@@ -43,7 +43,7 @@ pub enum Command {
     Remove {
         /// Domain
         domain: String,
-        /// Even if senders may still cache its policy
+        /// Remove it even if senders may still have its policy in their caches
         #[arg(long)]
         although_bound: bool,
     },

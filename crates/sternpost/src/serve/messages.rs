@@ -29,7 +29,7 @@ pub struct Event {
     pub schema: u32,
     /// Whether the alert is raised or over.
     pub event: EventKind,
-    /// The domain that the alert is about.
+    /// The domain that the alert is about; the first of `alert.domains`, if it is about several.
     pub domain: String,
     /// The time of the event.
     pub at: Timestamp,
@@ -57,6 +57,9 @@ const NOTICE_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 const BATCH_ROWS: u32 = 1000;
 /// Maximum number of alerts that a message describes in full.
 const MAX_DETAILED: usize = 50;
+
+/// Maximum number of domains that a message names for one alert.
+const MAX_DOMAINS: usize = 50;
 
 const WEBHOOK: &str = "webhook";
 
@@ -277,17 +280,31 @@ fn subject(events: &[&Event]) -> String {
     let over = events.iter().filter(|event| event.event == EventKind::Over).count();
     match events {
         [one] if over == 1 => {
-            format!("[sternpost] over: {}: {} {}", one.domain, one.alert.kind, one.alert.subject)
+            format!("[sternpost] over: {}: {} {}", concerned(one, 1), one.alert.kind, one.alert.subject)
         }
-        [one] => format!("[sternpost] {}: {} {}", one.domain, one.alert.kind, one.alert.subject),
+        [one] => format!("[sternpost] {}: {} {}", concerned(one, 1), one.alert.kind, one.alert.subject),
         all => format!("[sternpost] {} alerts, {over} over", all.len() - over),
+    }
+}
+
+/// The domains that an event is about: as many of them by name, and the number of the others.
+fn concerned(event: &Event, named: usize) -> String {
+    let all = match event.alert.domains.is_empty() {
+        true => std::slice::from_ref(&event.domain),
+        false => event.alert.domains.as_slice(),
+    };
+    let names = all.iter().take(named).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(named) {
+        0 => names,
+        more => format!("{names} and {more} more"),
     }
 }
 
 fn body(events: &[&Event]) -> String {
     let mut out = String::new();
     for event in events.iter().take(MAX_DETAILED) {
-        let Event { domain, at, alert, .. } = event;
+        let Event { at, alert, .. } = event;
+        let domain = concerned(event, MAX_DOMAINS);
         let at = at.strftime("%Y-%m-%d %H:%M UTC");
         // Writing to a String does not fail.
         let _ = match event.event {
@@ -330,6 +347,8 @@ mod tests {
                 what: "mx9.example.org is an MX host, and the policy does not name it".to_owned(),
                 consequence: "Senders refuse to deliver to it.".into(),
                 remedy: "sternpost apply example.org".to_owned(),
+                cause: None,
+                domains: Vec::new(),
             },
         }
     }
@@ -403,6 +422,19 @@ mod tests {
         let mails = fixture.mails();
         let second = mails.iter().find(|mail| mail.contains("[sternpost] 60 alerts, 1 over")).unwrap();
         assert!(mails.len() == 2 && second.contains("And 11 more"), "{second}");
+    }
+
+    #[test]
+    fn an_alert_about_many_domains_names_them() {
+        let mut event = event("d0.example", EventKind::Raised);
+        assert_eq!(subject(&[&event]), "[sternpost] d0.example: mx-uncovered mx9.example.org");
+        event.alert.domains = (0..60).map(|number| format!("d{number}.example")).collect();
+        assert_eq!(subject(&[&event]), "[sternpost] d0.example and 59 more: mx-uncovered mx9.example.org");
+        let body = body(&[&event]);
+        assert!(
+            body.contains("d0.example, d1.example,") && body.contains("d49.example and 10 more: "),
+            "{body}"
+        );
     }
 
     #[tokio::test]

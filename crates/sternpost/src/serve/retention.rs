@@ -248,6 +248,8 @@ fn full(usage: &QuarantineUsage, limits: &Retention) -> Alert {
         ),
         consequence: "What was lost can't be imported again after an upgrade. Reports that can be read are not affected.".into(),
         remedy: "See who sends it: sternpost reports quarantine list. Delete a flood: sternpost reports quarantine drop --from SOURCE --yes. To keep more, raise inbox.quarantine_size".to_owned(),
+        cause: None,
+        domains: Vec::new(),
     }
 }
 
