@@ -63,12 +63,10 @@ fn faults(query: &str) -> Vec<String> {
             labels.insert("le");
         }
         for matcher in matchers.split("\",").filter(|matcher| !matcher.trim().is_empty()) {
-            let (name, value) = matcher.split_once('=').unwrap();
-            let is_pattern = value.starts_with('~') || value.starts_with("~\"");
-            let name = name.trim().trim_end_matches('!');
-            let is_pattern = is_pattern || matcher.contains("!~");
-            let name = name.split(['!', '~']).next().unwrap();
-            let value = value.trim_start_matches('~').trim_matches('"');
+            let (name, rest) = matcher.split_at(matcher.find(['=', '!']).unwrap());
+            let value = rest.trim_start_matches(['=', '!', '~']);
+            let is_pattern = rest[..rest.len() - value.len()].ends_with('~');
+            let (name, value) = (name.trim(), value.trim_matches('"'));
             if TARGET_LABELS.contains(&name) {
                 continue;
             }
@@ -214,6 +212,10 @@ fn every_metric_that_the_documentation_names_exists() {
         .filter(|path| path.extension().is_some_and(|name| name == "md"))
         .chain([repository("README.md")]);
     for page in pages {
+        // Exim's settings there have names of the same form.
+        if page.ends_with("exim.md") {
+            continue;
+        }
         let text = std::fs::read_to_string(&page).unwrap();
         for (at, _) in text.match_indices("sternpost_") {
             let word: String = text[at..].chars().take_while(|c| is_name(*c)).collect();

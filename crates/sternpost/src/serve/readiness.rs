@@ -211,8 +211,7 @@ mod tests {
     use net::clock::ManualClock;
 
     fn readiness() -> Readiness {
-        let text =
-            "[answers]\n[host]\nlisten = [\"127.0.0.1:8443\"]\n[reporter]\nfrom = \"tlsrpt@example.org\"\n";
+        let text = "[answers]\n[host]\nlisten = [\"127.0.0.1:8443\"]\n[dashboard]\n";
         let clock = Arc::new(ManualClock::new("2026-11-27T17:00:00Z".parse().unwrap()));
         Readiness::new(
             &Config::parse(text, None).unwrap(),

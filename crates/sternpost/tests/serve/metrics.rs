@@ -52,7 +52,7 @@ impl Everything {
                  [dashboard]\nlisten = [\"{dashboard}\"]\nurl = \"http://{dashboard}\"\n\
                  [admin]\nlisten = \"{admin}\"\ntoken_file = \"token\"\n\
                  [collector]\nsocket = \"tlsrpt.sock\"\nhttp = \"{sessions}\"\ntoken_file = \"token\"\nforward_to = \"https://collector.good-enforce.test/v1/sessions\"\n\
-                 [reporter]\nfrom = \"tlsrpt@{DOMAIN}\"\n\
+                 [reporter]\nfrom = \"tlsrpt@{DOMAIN}\"\ndkim = {{ selector = \"tlsrpt\", key_file = \"dkim.pem\" }}\n\
                  [[domain]]\nname = \"{DOMAIN}\"\nmode = \"enforce\"\n"
             ),
         );
@@ -60,6 +60,8 @@ impl Everything {
         let (_, out, err) = place.run(&["plan", DOMAIN]);
         assert!(!out.is_empty(), "{err}");
         let (code, out, err) = place.run(&["reports", "import", "--trusted", "report.json"]);
+        assert_eq!(code, 0, "{out}{err}");
+        let (code, out, err) = place.run(&["reports", "key"]);
         assert_eq!(code, 0, "{out}{err}");
         let running = place.start();
         Self { place, running, host, smtp, dashboard, admin, sessions }
