@@ -9,6 +9,7 @@
 mod authority;
 mod blocks;
 mod internet;
+mod links;
 mod machine;
 
 use crate::runbook::page::{commands, compare};
