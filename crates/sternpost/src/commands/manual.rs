@@ -1,0 +1,48 @@
+//! `sternpost man` and `sternpost completions`: manual pages and shell completions, made from the command line's own
+//! description and from the table of configuration keys.
+
+use crate::terminal::{marks, say, show};
+use clap::Command;
+use clap_complete::Shell;
+use config::failure::{Exit, Failure};
+use std::io;
+use std::path::PathBuf;
+
+/// The options of `sternpost man`.
+#[derive(Debug, clap::Args)]
+pub struct Man {
+    /// The folder to write to; it is created if it does not exist
+    dir: PathBuf,
+}
+
+/// The options of `sternpost completions`.
+#[derive(Debug, clap::Args)]
+pub struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+/// The name of the manual page of the configuration file.
+const CONFIGURATION_PAGE: &str = "sternpost.toml.5";
+
+/// Writes a page of section 1 for the program and for each command, and one of section 5 for the configuration file.
+pub fn man(options: &Man, program: Command) -> Result<Exit, Failure> {
+    let dir = &options.dir;
+    let fail = |error: io::Error| {
+        let what = format!("the manual pages can't be written to {}", dir.display());
+        Failure::usage(what, error, "Name another folder.")
+    };
+    std::fs::create_dir_all(dir).map_err(fail)?;
+    clap_mangen::generate_to(program, dir).map_err(fail)?;
+    std::fs::write(dir.join(CONFIGURATION_PAGE), config::manual()).map_err(fail)?;
+    say(&format!("{} The manual pages are in {}.", marks().fine, dir.display()));
+    Ok(Exit::Fine)
+}
+
+/// Prints the completions of a shell.
+pub fn completions(options: &Completions, mut program: Command) -> Exit {
+    let mut text = Vec::new();
+    clap_complete::generate(options.shell, &mut program, "sternpost", &mut text);
+    show(&String::from_utf8_lossy(&text));
+    Exit::Fine
+}
