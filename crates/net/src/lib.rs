@@ -19,6 +19,7 @@
 //! | [`certificate`] | verify certificates against trusted roots or TLSA records |
 //! | [`key_files`] | load a server's certificate and key, and reload them when the files change |
 //! | [`webhook`] | sign requests to webhooks |
+//! | [`system_names`] | resolve names of the operator's own hosts, as the system does |
 //! | [`clock`] | the current time, which tests and the demo can set |
 //!
 //! Begin reading with the traits [`dns::Dns`], [`https::PolicyHosts`] and [`smtp::MailHosts`].
@@ -38,6 +39,7 @@ pub mod random;
 pub mod rate_limit;
 pub mod redaction;
 pub mod smtp;
+pub mod system_names;
 pub mod tls;
 pub mod webhook;
 
