@@ -9,6 +9,7 @@
 mod authority;
 mod blocks;
 mod internet;
+mod links;
 mod machine;
 
 use crate::runbook::page::{commands, compare};
@@ -60,6 +61,24 @@ fn every_block_of_the_documentation_works() {
     }
     faults.extend(outcome.failures);
     assert!(faults.is_empty(), "{} blocks do not work:\n\n{}", faults.len(), faults.join("\n\n"));
+}
+
+#[test]
+fn a_block_that_does_not_work_is_found_whatever_its_kind() {
+    in_a_room_of_its_own(|| {
+        let page = std::fs::read_to_string(tree().join("crates/sternpost/tests/docs/faulty.md")).unwrap();
+        let faulty = blocks(&page).unwrap();
+        let failures = run_page("faulty.md", &faulty);
+        let unfound: Vec<&Block> = faulty
+            .iter()
+            .filter(|block| {
+                !failures.iter().any(|text| text.starts_with(&format!("faulty.md, line {}:", block.line)))
+            })
+            .collect();
+        assert!(unfound.is_empty() && faulty.len() > 10, "{unfound:?}");
+    });
+    let marks = "```nonesuch\n```\n\n```\n```\n\n<!-- not run: no reason -->\n```sh\n```\n\n```sh\n```\n";
+    assert_eq!(marked_wrongly("page", &blocks(marks).unwrap()).len(), 3);
 }
 
 /// Blocks without a known kind, and marks without a reason; also whether more than one block in twenty is not run.
