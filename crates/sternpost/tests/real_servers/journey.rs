@@ -2,7 +2,7 @@
 //! zone unsigned or signed, Unbound, Pebble, curl and openssl as foreign clients. All of them live by a clock that the test
 //! sets, so that a month passes in a moment. `mta-sts` is an alias of the policy host's name.
 
-use crate::names::{Names, zone};
+use crate::names::{Names, transfer_to, zone};
 use crate::pebble::{DIRECTORY, Pebble};
 use crate::postfix::{Postfix, Release};
 use crate::support::{
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 const SECRET: &str = "c3Rlcm5wb3N0IHN0ZXJucG9zdCBzdGVybnBvc3QhISE=";
 
-/// The name server of the domain's zone.
+/// How the domain's zone is served. BIND signs what it transfers from Knot, to which updates go: its clock can't be moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Zone {
     Unsigned,
@@ -66,24 +66,30 @@ impl Journey {
             zone(".", Signing::Signed, "test. NS ns.test.\nns.test. A 127.0.1.1\n"),
             zone("ours.test.", Signing::Unsigned, ""),
         ];
-        let bind = match harbour {
+        match harbour {
             Zone::Unsigned | Zone::SignedByKnot => {
                 test += "harbour NS ns.test.\n";
                 zones.push(zone("harbour.test.", signing, HARBOUR));
-                None
             }
             Zone::SignedByBind => {
-                let (bind, ds) = bind(&place.join("bind"), &before);
+                let ds = bind_key(&place.join("bind"));
                 test += &format!("ns2 A {BIND}\nharbour NS ns2.test.\n{ds}");
-                Some(bind)
+                let mut unsigned = zone("harbour.test.", Signing::Unsigned, HARBOUR);
+                unsigned.text = unsigned.text.replace("@ NS ns.test.", "@ NS ns2.test.");
+                zones.push(unsigned);
             }
-        };
+        }
         zones.push(zone("test.", signing, &test));
         let lines = format!(
             "key:\n  - id: sternpost\n    algorithm: hmac-sha256\n    secret: {SECRET}\nacl:\n  - id: updates\n    key: sternpost\n    action: update\n"
         );
+        let lines = match harbour {
+            Zone::SignedByBind => lines + &transfer_to(BIND),
+            Zone::Unsigned | Zone::SignedByKnot => lines,
+        };
         std::fs::write(place.join("tsig.key"), format!("{SECRET}\n")).unwrap();
         let names = Names::start_with(&place.join("names"), [127, 0, 1, 1].into(), &zones, &before, &lines);
+        let bind = (harbour == Zone::SignedByBind).then(|| bind(&place.join("bind")));
         std::fs::write(place.join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
         mount_over(&place.join("resolv.conf"), Path::new("/etc/resolv.conf"));
         let pki = Pki::new(SystemClock.now()).unwrap();
@@ -125,13 +131,14 @@ impl Journey {
     /// From nothing: what `init` proposes, with our own policy host and Knot in it.
     fn configure(&self, more: &str) {
         let config = format!(
-            "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n[trust]\nca_file = \"pebble/issued.pem\"\n\
+            "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n[trust]\nca_file = \"trusted.pem\"\n\
              allow_private_addresses = true\n[host]\nlisten = [\"127.0.0.50:443\"]\nhttp = [\"127.0.0.50:80\"]\nname = \"policy.test\"\n\
              acme = {{ directory = \"{DIRECTORY}\", ca_file = \"pebble/root.pem\", contact = \"mailto:ops@harbour.test\", profile = \"default\" }}\n\
-             [[rfc2136]]\nname = \"knot\"\nserver = \"{}:53\"\nkey_name = \"sternpost\"\nkey_file = \"tsig.key\"\n{more}",
-            self.server
+             [[rfc2136]]\nname = \"knot\"\nserver = \"127.0.1.1:53\"\nkey_name = \"sternpost\"\nkey_file = \"tsig.key\"\n{more}"
         );
         std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
+        // The policy host's certificates are from one CA, those of the MX hosts from another.
+        shell(&format!("cd {} && cat pebble/issued.pem mx/ca.pem > trusted.pem", self.place.display()));
         self.sternpost("init harbour.test > proposal && cat proposal >> sternpost.toml");
         self.want("host = \"static\"", "host = \"self\"");
         self.want("dns = \"manual\"", "dns = \"rfc2136:knot\"");
@@ -182,35 +189,35 @@ impl Journey {
     /// The MX records are the operator's own.
     fn mx(&self, words: &str) {
         shell(&format!(
-            "printf 'server {}\\nzone harbour.test.\\nkey hmac-sha256:sternpost {SECRET}\\n{words}\\nsend\\n' | {} knsupdate",
-            self.server, self.before
+            "printf 'server 127.0.1.1\\nzone harbour.test.\\nkey hmac-sha256:sternpost {SECRET}\\n{words}\\nsend\\n' | {} knsupdate",
+            self.before
         ));
     }
 }
 
-/// BIND with the zone harbour.test, signed by a key of its own; and the DS record for the parent zone.
-fn bind(place: &Path, before: &str) -> (Running, String) {
+/// Makes a key for BIND, and returns the DS record for the parent zone.
+fn bind_key(place: &Path) -> String {
     std::fs::create_dir(place).unwrap();
-    shell(&format!("ip address add {BIND}/32 dev lo"));
     let dir = place.display();
     let key = shell(&format!("cd {dir} && dnssec-keygen -q -f KSK -a ECDSAP256SHA256 harbour.test"));
-    let ds = shell(&format!("cd {dir} && dnssec-dsfromkey -2 {}", key.trim()));
-    let zone = format!(
-        "$ORIGIN harbour.test.\n$TTL 2\n@ SOA ns2.test. hostmaster.test. 1 3600 600 86400 1\n@ NS ns2.test.\n{HARBOUR}"
-    );
-    std::fs::write(place.join("harbour.zone"), zone).unwrap();
-    // The signatures outlast the test, whose days pass in moments.
+    shell(&format!("cd {dir} && dnssec-dsfromkey -2 {}", key.trim()))
+}
+
+/// BIND with the zone harbour.test from Knot, signed by its own key. The signatures outlast the days that pass in the test.
+fn bind(place: &Path) -> Running {
+    shell(&format!("ip address add {BIND}/32 dev lo"));
+    let dir = place.display();
     let config = format!(
         "options {{ directory \"{dir}\"; listen-on {{ {BIND}; }}; listen-on-v6 {{ none; }}; recursion no; pid-file \"{dir}/pid\"; session-keyfile \"{dir}/session\"; notify no; }};\n\
-         controls {{ }};\nkey sternpost {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
-         dnssec-policy one {{ keys {{ csk lifetime unlimited algorithm ecdsap256sha256; }}; signatures-validity P100D; signatures-validity-dnskey P100D; signatures-refresh P5D; }};\n\
-         zone harbour.test {{ type primary; file \"{dir}/harbour.zone\"; key-directory \"{dir}\"; dnssec-policy one; inline-signing no; allow-update {{ key sternpost; }}; }};\n"
+         controls {{ }};\n\
+         dnssec-policy one {{ keys {{ csk lifetime unlimited algorithm ecdsap256sha256; }}; signatures-validity P100D; signatures-validity-dnskey P100D; }};\n\
+         zone harbour.test {{ type secondary; primaries {{ 127.0.1.1; }}; file \"{dir}/harbour.zone\"; key-directory \"{dir}\"; dnssec-policy one; inline-signing yes; }};\n"
     );
     std::fs::write(place.join("named.conf"), config).unwrap();
-    let running = daemon(&format!("{before}named -g -c {dir}/named.conf"), &place.join("named.log"));
+    let running = daemon(&format!("named -g -c {dir}/named.conf"), &place.join("named.log"));
     let ask = format!("dig @{BIND} +dnssec +time=1 +tries=1 harbour.test MX || true");
     until("BIND answers with signatures", || shell(&ask).contains("RRSIG"));
-    (running, ds)
+    running
 }
 
 /// Postfix as both MX hosts of the domain. Its clock is the machine's: a certificate of three months is good all along.
