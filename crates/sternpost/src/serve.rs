@@ -6,6 +6,7 @@
 pub mod api;
 mod certificate;
 mod guard;
+mod handed_over;
 mod hosting;
 mod http;
 pub mod inbox;
@@ -19,6 +20,7 @@ pub mod reporting;
 mod resolv_conf;
 mod resolver_watch;
 mod retention;
+mod service_manager;
 mod sessions;
 mod tasks;
 mod webhook;
@@ -28,6 +30,7 @@ use crate::log;
 use config::failure::{Exit, Failure};
 use config::{AnswersConfig, Config};
 use guard::GuardRole;
+use handed_over::HandedOver;
 use hosting::Hosting;
 use http::Http;
 use inbox::MailRole;
@@ -66,6 +69,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT; SIGHUP reloads the configuration.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    let handed_over = Arc::new(HandedOver::take());
     let config = Config::load(named)?;
     start_log(&config);
     if nothing_to_do(&config) {
@@ -153,10 +157,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         received: Arc::new(ReceivedMetrics::new(&config, &store, world.clock.clone())),
     };
     let shutdown = Shutdown::default();
+    let addresses: Vec<Address> = config.listening().into_iter().map(|one| one.address).collect();
     if let Some(role) = &config.collector {
-        roles.reporting.listen(role, &shutdown).await?;
+        roles.reporting.listen(role, &handed_over, &addresses, &shutdown).await?;
     }
-    let mut listeners = Listeners::new(shutdown.clone());
+    let beside = config.collector.iter().map(|role| role.socket.clone()).collect();
+    let mut listeners = Listeners::new(shutdown.clone(), handed_over.clone(), beside);
+    report_unused_sockets(&handed_over, &addresses);
     listeners.set(&roles.wanted(&config), socket_file(&config)).await?;
     if let Some(answers) = &roles.answers {
         let answers = answers.clone();
@@ -166,7 +173,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let followed = world.clone();
         tasks.spawn("resolv-conf", move || resolv_conf::follow(followed.clone(), resolv_conf_time));
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    service_manager::ready();
+    tasks.spawn("watchdog", service_manager::keep_alive);
     let overrides = config.answers.as_ref().map_or(0, |role| role.settings.overrides.len());
     tracing::info!(store = %config.store.display(), overrides, "ready");
     let stopped = tokio::select! {
@@ -174,7 +182,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         failure = resolver_watch::watch(world.resolver.clone(), config.answers.is_some(), roles.resolver.clone()) => Err(failure),
         failure = roles.reporting.collector_ended(&tasks.status) => Err(failure),
     };
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    service_manager::stopping();
     tasks.abort_all();
     if !shutdown.finish(SHUTDOWN_TIMEOUT).await {
         tracing::warn!(
@@ -246,6 +254,16 @@ fn report_doubts(config: &Config) {
     }
 }
 
+/// Logs the sockets of systemd that no key takes: clients that connect to them wait in vain.
+fn report_unused_sockets(handed_over: &HandedOver, all: &[Address]) {
+    for name in handed_over.unused(all) {
+        tracing::warn!(
+            socket = name,
+            "no key takes this socket of systemd, so its clients wait in vain: write \"systemd:{name}\" in the key of its role, or disable its socket unit"
+        );
+    }
+}
+
 /// Fails if two roles listen at the same address: the second one would accuse another program.
 fn fail_on_collision(config: &Config) -> Result<(), Failure> {
     config.collisions().into_iter().next().map_or(Ok(()), Err)
@@ -299,7 +317,7 @@ impl Roles {
             all.extend(each(&role.listen, Role::socketmap));
             all.extend(each(&role.lines, Role::lines));
             let http = |router| Role::Http(Http(router));
-            all.extend(role.http.map(|at| (Address::Tcp(at), http(api::policies(answers.clone())))));
+            all.extend(role.http.iter().map(|at| (at.clone(), http(api::policies(answers.clone())))));
             all.push((Address::Unix(config.control()), Role::Control(Http(api::control(answers.clone())))));
         }
         let counted = metrics::Monitored {
@@ -309,9 +327,10 @@ impl Roles {
             tasks: self.tasks.clone(),
             resolver: self.resolver.clone(),
         };
-        all.extend(config.metrics.map(|at| (Address::Tcp(at), Role::Http(Http(metrics::pages(counted))))));
+        let metrics = Role::Http(Http(metrics::pages(counted)));
+        all.extend(config.metrics.iter().map(|at| (at.clone(), metrics.clone())));
         if let (Some(role), Some(sessions)) = (&config.collector, &self.reporting.sessions) {
-            all.extend(role.http.map(|at| (Address::Tcp(at), Role::Sessions(sessions.clone()))));
+            all.extend(role.http.iter().map(|at| (at.clone(), Role::Sessions(sessions.clone()))));
         }
         if let (Some(role), Some(hosting)) = (&config.host, &self.hosting) {
             all.extend(role.listen.iter().map(|at| (at.clone(), Role::Policies(hosting.policies.clone()))));
@@ -323,10 +342,10 @@ impl Roles {
             all.extend(role.lmtp.iter().map(|at| (at.clone(), Role::Lmtp(mail.lmtp.clone()))));
         }
         if let (Some(role), Some(admin)) = (&config.admin, &self.admin) {
-            all.push((Address::Tcp(role.listen), Role::Admin(admin.clone())));
+            all.push((role.listen.clone(), Role::Admin(admin.clone())));
         }
         if let (Some(role), Some(pages)) = (&config.dashboard, &self.pages) {
-            all.extend(role.listen.iter().map(|at| (Address::Tcp(*at), Role::Pages(pages.clone()))));
+            all.extend(role.listen.iter().map(|at| (at.clone(), Role::Pages(pages.clone()))));
         }
         all
     }
@@ -353,7 +372,7 @@ async fn until_stopped(
 
 /// Reloads the configuration. If that fails, the previous one stays in force and the error is logged.
 async fn reload(first: &Config, named: Option<&Path>, roles: &Roles, listeners: &mut Listeners) {
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+    service_manager::reloading();
     if first.dns_servers.is_empty() {
         // The failure is logged; the task that follows the file tries again.
         let _ = resolv_conf::reload(&roles.world, None).await;
@@ -371,7 +390,7 @@ async fn reload(first: &Config, named: Option<&Path>, roles: &Roles, listeners: 
             tracing::error!("reload failed; keeping the previous configuration: {failure}")
         }
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    service_manager::ready();
 }
 
 async fn apply_config(

@@ -64,7 +64,7 @@ mod writing;
 
 #[cfg(feature = "postgres")]
 pub use database::PostgresLocation;
-pub use database::{Location, Store, StoreError};
+pub use database::{CopyInfo, Location, Store, StoreError};
 pub use policy_digest::PolicyDigest;
 
 use database::{TENANT, count, damaged, stored, time};

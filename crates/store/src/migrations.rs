@@ -37,6 +37,11 @@ const POSTGRES: [File; 5] = [
     (13, "handover", include_str!("../migrations/postgres/0013_handover.sql")),
 ];
 
+/// The number of the last migration, which both databases share.
+pub(crate) fn newest() -> i64 {
+    SQLITE.last().map_or(0, |file| file.0)
+}
+
 /// Returns the migrator for SQLite.
 pub(crate) fn sqlite() -> Migrator {
     migrator(&SQLITE)

@@ -3,6 +3,7 @@
 
 mod ports;
 pub mod problems;
+mod socket_units;
 
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure};

@@ -180,11 +180,11 @@ fn starttls(files: &CertificateFiles, tasks: &mut Tasks) -> Result<Starttls, Fai
 }
 
 fn hostname() -> Result<DomainName, Failure> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    DomainName::parse(name.trim()).map_err(|error| {
+    let name = config::machine::host_name();
+    DomainName::parse(&name).map_err(|error| {
         Failure::usage(
             "the inbox has no host name",
-            format!("this machine's host name is {:?}: {error}", name.trim()),
+            format!("this machine's host name is {name:?}: {error}"),
             "Set the name that the MX record points to:\n  [inbox]\n  name = \"reports.example.org\"",
         )
     })

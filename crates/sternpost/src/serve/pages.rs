@@ -60,6 +60,11 @@ impl Pages {
     pub fn is_behind_proxy(&self) -> bool {
         self.behind_proxy || self.certificate.is_none()
     }
+
+    /// True if browsers reach it by HTTPS, so that other hosts may.
+    pub fn may_be_exposed(&self) -> bool {
+        self.behind_proxy || self.certificate.is_some()
+    }
 }
 
 impl Serve for Pages {

@@ -85,6 +85,11 @@ impl Sessions {
         self.has_token
     }
 
+    /// True if requests need a token and come over TLS, so that other hosts may connect.
+    pub fn may_be_exposed(&self) -> bool {
+        self.has_token && (self.behind_proxy || self.certificate.is_some())
+    }
+
     /// True if the connections come from a proxy.
     pub fn is_behind_proxy(&self) -> bool {
         self.behind_proxy
