@@ -58,6 +58,8 @@ limits! {
     DOMAIN_BYTES: usize = 253;
     /// One label of a domain name.
     LABEL_BYTES: usize = 63;
+    /// Characters of the value of a CAA record that are read.
+    CAA_CHARACTERS: usize = 1024;
     /// A TXT record, with its strings joined.
     TXT_BYTES: usize = 4096;
     /// TXT records of one DNS answer that are examined; further ones are ignored.

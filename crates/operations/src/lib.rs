@@ -4,6 +4,7 @@
 //! - [`world`]: network clients (DNS, policy hosts, mail servers), built from the configuration.
 //! - [`RolloutContext`]: the known domains with their desired state, decisions and evidence; it builds the publishers
 //!   (own policy host, DNS UPDATE, provider API) that carry out steps.
+//! - [`challenge_zones`]: changes the DNS records of certificate orders.
 //! - [`promotion`]: the operator's decisions about a roll-out.
 //! - [`summary`]: the weekly summary of all domains, for mail and the command line.
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
@@ -13,6 +14,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod challenge_zones;
 pub mod inbox;
 mod leases;
 pub mod mx_losses;

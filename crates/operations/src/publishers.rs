@@ -33,7 +33,15 @@ fn count(way: &str, is_done: bool) {
 pub struct OwnHost {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
+    /// True if the CA can validate the policy host before its name points here, so that a policy is served only with a
+    /// certificate.
+    pub has_early_certificate: bool,
 }
+
+/// How long a policy waits for the certificate of its host.
+const CERTIFICATE_WAIT: Duration = Duration::from_secs(60);
+/// Time between two looks for that certificate.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Hosting for OwnHost {
     fn put<'a>(
@@ -45,12 +53,40 @@ impl Hosting for OwnHost {
             let text = policy.map(ToString::to_string);
             self.store.put_hosted(domain, text.as_deref()).await.map_err(|error| error.to_string())?;
             let host = policy_host(domain).map_err(|error| error.to_string())?;
-            self.schedule_certificate(&host).await.map_err(|error| error.to_string())
+            self.schedule_certificate(&host).await.map_err(|error| error.to_string())?;
+            if policy.is_some() && self.has_early_certificate {
+                self.await_certificate(&host).await
+            } else {
+                Ok(())
+            }
         })
     }
 }
 
 impl OwnHost {
+    /// Waits for the certificate of the policy host. Its name moves here after that, so that senders can fetch the policy at
+    /// any time.
+    async fn await_certificate(&self, host: &DomainName) -> Result<(), String> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let stored = self.store.certificate(host).await.map_err(|error| error.to_string())?;
+            let problem = match stored {
+                Some(stored) if !stored.chain.is_empty() && stored.expires_at > self.clock.now() => {
+                    return Ok(());
+                }
+                Some(stored) => stored.problem,
+                None => String::new(),
+            };
+            if started.elapsed() >= CERTIFICATE_WAIT {
+                let why = if problem.is_empty() { "`sternpost serve` orders it".to_owned() } else { problem };
+                return Err(format!(
+                    "its host {host} has no certificate yet ({why}), and its name moves here only with one"
+                ));
+            }
+            tokio::time::sleep(CERTIFICATE_INTERVAL).await;
+        }
+    }
+
     /// Schedules the first certificate of the policy host, if it has none.
     async fn schedule_certificate(&self, host: &DomainName) -> Result<(), StoreError> {
         if self.store.certificate(host).await?.is_some() {
@@ -141,6 +177,9 @@ fn replacement(change: &Change) -> Replacement {
     match &change.records {
         Records::Txt(value) => Replacement::Txt { prefix, value: Some(value.clone()) },
         Records::NoTxt => Replacement::Txt { prefix, value: None },
+        Records::TxtValue { value, is_published } => {
+            Replacement::TxtValue { value: value.clone(), is_published: *is_published }
+        }
         // No change is made of it: see `Change::of`.
         Records::Place(PolicyHostAt::Operator) => Replacement::Addresses(Vec::new()),
         Records::Place(PolicyHostAt::Alias(name)) => Replacement::Alias(name.clone()),

@@ -99,7 +99,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let hosting = match &config.host {
         Some(role) => {
             let hosting = Hosting::new(role, store.clone(), &world).await?;
-            hosting.keep(role, &world, &mut tasks);
+            hosting.keep(&config, role, &world, &mut tasks);
             hosting.register(&mut counted);
             Some(hosting)
         }

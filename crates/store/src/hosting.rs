@@ -63,6 +63,20 @@ pub enum Due {
     First,
     /// Hosts with a certificate, which wait for its renewal.
     Renewal,
+    /// Hosts without a certificate whose last order failed.
+    FirstRetry,
+    /// Hosts with a certificate whose renewal failed.
+    RenewalRetry,
+}
+
+impl Due {
+    fn is_first(self) -> bool {
+        matches!(self, Self::First | Self::FirstRetry)
+    }
+
+    fn is_retry(self) -> bool {
+        matches!(self, Self::FirstRetry | Self::RenewalRetry)
+    }
 }
 
 type Row = (String, String, String, i64, i64, i64, String);
@@ -184,10 +198,12 @@ impl Store {
     ) -> Result<Vec<StoredCertificate>, StoreError> {
         let rows: Vec<Row> =
             sql("SELECT host, chain, key, expires_at, next_at, failures, problem FROM certificate \
-             WHERE next_at <= $1 AND CAST(chain = '' AS INTEGER) = $3 ORDER BY next_at LIMIT $2")
+             WHERE next_at <= $1 AND CAST(chain = '' AS INTEGER) = $3 AND CAST(failures > 0 AS INTEGER) = $4 \
+             ORDER BY next_at LIMIT $2")
             .bind(now.as_second())
             .bind(i64::from(most))
-            .bind(due == Due::First)
+            .bind(due.is_first())
+            .bind(due.is_retry())
             .fetch_all(self)
             .await?;
         rows.into_iter().map(certificate).collect()
@@ -381,8 +397,10 @@ mod tests {
         };
         store.put_certificate(&one).await.unwrap();
         assert!(!format!("{one:?}").contains("SECRET"));
-        assert_eq!(store.certificates_due(Due::Renewal, at(599), 9).await.unwrap(), []);
-        assert_eq!(store.certificates_due(Due::Renewal, at(600), 9).await.unwrap(), [one.clone()]);
+        assert_eq!(store.certificates_due(Due::RenewalRetry, at(599), 9).await.unwrap(), []);
+        assert_eq!(store.certificates_due(Due::RenewalRetry, at(600), 9).await.unwrap(), [one.clone()]);
+        assert_eq!(store.certificates_due(Due::Renewal, at(600), 9).await.unwrap(), []);
+        one.failures = 0;
         assert_eq!(store.certificates_due(Due::First, at(600), 9).await.unwrap(), []);
         one.next_at = at(800);
         store.put_certificate(&one).await.unwrap();

@@ -17,6 +17,7 @@
 //! | [`rollouts`] | the rollout state of each domain, and the journal | receiving side |
 //! | [`decisions`] | the operator's decisions about rollouts | receiving side |
 //! | [`hosting`] | served policy files, certificates, ACME accounts | receiving side |
+//! | [`certificate_orders`] | renewal information about certificates, and records of challenges | receiving side |
 //! | [`reports`] | imported reports, and a quarantine for unreadable ones | receiving side |
 //! | [`mx_history`] | the MX hosts of domains over time | receiving side |
 //! | [`guard_probes`] | results of the guard's MX probes, by day | receiving side |
@@ -34,6 +35,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod alerts;
+pub mod certificate_orders;
 pub mod check_history;
 mod database;
 pub mod decisions;

@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 14] = [
+const SQLITE: [File; 15] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -26,17 +26,19 @@ const SQLITE: [File; 14] = [
     (12, "dmarc and schedules", include_str!("../migrations/sqlite/0012_dmarc_and_schedules.sql")),
     (13, "handover", include_str!("../migrations/sqlite/0013_handover.sql")),
     (15, "record changes", include_str!("../migrations/sqlite/0015_record_changes.sql")),
+    (16, "certificate orders", include_str!("../migrations/sqlite/0016_certificate_orders.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 6] = [
+const POSTGRES: [File; 7] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
     (12, "dmarc and schedules", include_str!("../migrations/postgres/0012_dmarc_and_schedules.sql")),
     (13, "handover", include_str!("../migrations/postgres/0013_handover.sql")),
     (15, "record changes", include_str!("../migrations/postgres/0015_record_changes.sql")),
+    (16, "certificate orders", include_str!("../migrations/postgres/0016_certificate_orders.sql")),
 ];
 
 /// The number of the last migration, which both databases share.
@@ -160,5 +162,6 @@ mod tests {
         "eea6003107bc",
         "ee918b740c2d",
         "833fa8b0137a",
+        "d268ff0bbce0",
     ];
 }

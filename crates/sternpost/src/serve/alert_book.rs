@@ -22,6 +22,8 @@ type AlertKey = (String, String, String);
 const MAX_NAMED_DOMAINS: usize = 1000;
 /// Maximum number of domains that an announcement lists.
 const MAX_LISTED: usize = 1000;
+/// Number of alerts up to which the metrics are updated at once, and not only after each pass.
+const COUNTED_AT_ONCE: usize = 1000;
 /// How long ago a host may have been seen as an MX host of a domain that is announced with it.
 const MX_AGE: SignedDuration = SignedDuration::from_hours(24 * 2);
 
@@ -31,9 +33,22 @@ pub struct AlertBook {
     clock: Arc<dyn Clock>,
     channels: Vec<String>,
     raised: BTreeMap<AlertKey, Alert>,
+    /// The active alerts by what they share.
+    causes: BTreeMap<CauseKey, Cause>,
     /// Alerts that share the cause of an announced one and that no announcement has listed.
     joined: BTreeSet<AlertKey>,
     counts: Counts,
+}
+
+/// Kind and cause of alerts that have one condition behind them.
+type CauseKey = (AlertKind, String);
+
+/// The active alerts with one condition behind them.
+#[derive(Debug, Default)]
+struct Cause {
+    members: BTreeSet<AlertKey>,
+    /// The domains that an announcement has listed.
+    listed: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -53,8 +68,15 @@ impl Default for Counts {
 impl AlertBook {
     /// Creates an empty book whose notices go to these channels.
     pub fn new(store: Store, clock: Arc<dyn Clock>, channels: Vec<String>) -> Self {
-        let (raised, joined, counts) = (BTreeMap::new(), BTreeSet::new(), Counts::default());
-        Self { store, clock, channels, raised, joined, counts }
+        Self {
+            store,
+            clock,
+            channels,
+            raised: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            joined: BTreeSet::new(),
+            counts: Counts::default(),
+        }
     }
 
     pub fn register(&self, registry: &mut Registry) {
@@ -67,7 +89,10 @@ impl AlertBook {
         // The alert about the quarantine is that of the task `retention`.
         let is_ours = |one: &ActiveAlert<Alert>| one.alert.kind != AlertKind::QuarantineFull;
         let active = self.store.alerts::<Alert>().await?.into_iter().filter(is_ours);
-        self.raised = active.map(|one| (key(&one.domain, &one.alert), one.alert)).collect();
+        (self.raised, self.causes) = (BTreeMap::new(), BTreeMap::new());
+        for one in active {
+            self.insert(key(&one.domain, &one.alert), one.alert);
+        }
         let waits = |(place, alert): (&AlertKey, &Alert)| {
             let is_listed = alert.cause.is_none() || self.is_listed(&place.0, alert);
             (!is_listed).then(|| place.clone())
@@ -87,21 +112,23 @@ impl AlertBook {
     pub async fn update(&mut self, domain: &DomainName, alerts: Vec<Alert>) {
         let now: BTreeMap<_, _> =
             alerts.into_iter().map(|alert| (key(domain.as_str(), &alert), alert)).collect();
-        let is_over = |place: &&AlertKey| place.0 == domain.as_str() && !now.contains_key(*place);
-        let over: Vec<AlertKey> = self.raised.keys().filter(is_over).cloned().collect();
+        let first = (domain.to_string(), String::new(), String::new());
+        let ours = self.raised.range(first..).take_while(|(place, _)| place.0 == domain.as_str());
+        let over: Vec<AlertKey> =
+            ours.map(|(place, _)| place).filter(|place| !now.contains_key(*place)).cloned().collect();
         for (place, alert) in now {
             self.raise(domain, place, alert).await;
         }
         for place in over {
             self.end(domain, &place).await;
         }
-        self.count();
+        self.count_few();
     }
 
     /// Raises one alert, beside those that the domain has.
     pub async fn add(&mut self, domain: &DomainName, alert: Alert) {
         self.raise(domain, key(domain.as_str(), &alert), alert).await;
-        self.count();
+        self.count_few();
     }
 
     /// Ends the alerts of all domains that are not known any more.
@@ -118,13 +145,19 @@ impl AlertBook {
 
     /// Announces the alerts that joined announced ones since the last call, once for each cause.
     pub async fn announce_joined(&mut self) {
+        self.count();
         while let Some(leader) = self.joined.pop_first() {
             let Some(alert) = self.raised.get(&leader).cloned() else { continue };
-            let with = self.sharing(&alert);
+            let with =
+                self.causes.get(&cause_key(&alert)).map(|cause| cause.members.clone()).unwrap_or_default();
             let mut domains = vec![leader.0.clone()];
             domains.extend(with.iter().map(|place| place.0.clone()).filter(|domain| *domain != leader.0));
             domains.truncate(MAX_LISTED);
             let alert = Alert { domains, ..alert };
+            // The list may be shorter than the cause is wide, and names nobody twice.
+            if let Some(cause) = self.causes.get_mut(&cause_key(&alert)) {
+                cause.listed.extend(with.iter().map(|place| place.0.clone()));
+            }
             let Ok(domain) = DomainName::from_ascii(&leader.0) else { continue };
             self.joined.retain(|place| !with.contains(place));
             tracing::error!(
@@ -139,14 +172,17 @@ impl AlertBook {
     /// the next check tries again.
     async fn raise(&mut self, domain: &DomainName, place: AlertKey, alert: Alert) {
         if let Some(known) = self.raised.get(&place) {
-            let alert = Alert { domains: known.domains.clone(), ..alert };
+            // An alert of an earlier release was announced by itself.
+            let is_old = known.cause.is_none() && known.domains.is_empty();
+            let domains = if is_old { vec![domain.to_string()] } else { known.domains.clone() };
+            let alert = Alert { domains, ..alert };
             if *known != alert {
                 self.put(domain, place, alert, false).await;
             }
             return;
         }
         tracing::error!(%domain, kind = %alert.kind, "{}. {} {}", alert.what, alert.consequence, alert.remedy);
-        if self.sharing(&alert).is_empty() {
+        if !self.causes.contains_key(&cause_key(&alert)) {
             let domains = self.domains_with(domain, &alert).await;
             self.put(domain, place, Alert { domains, ..alert }, true).await;
             return;
@@ -162,19 +198,21 @@ impl AlertBook {
         let notice = NewNotice { channels: &self.channels, born: event.at, told: &event };
         let notice = Some(notice).filter(|_| is_announced);
         match self.store.raise(domain, &place.1, &place.2, event.at, &alert, notice).await {
-            Ok(()) => drop(self.raised.insert(place, alert)),
+            Ok(()) => self.insert(place, alert),
             Err(error) => tracing::error!(%domain, "an alert can't be stored: {error}"),
         }
     }
 
     async fn end(&mut self, domain: &DomainName, place: &AlertKey) {
         let Some(alert) = self.raised.get(place).cloned() else { return };
-        let others: Vec<AlertKey> = self.sharing(&alert).into_iter().filter(|other| other != place).collect();
         // An announcement outlives its domain while another domain has the alert.
-        let heir =
-            others.iter().find(|other| self.raised.get(*other).is_some_and(|one| one.domains.is_empty()));
+        let members = self.causes.get(&cause_key(&alert)).map(|cause| &cause.members);
+        let is_free = |other: &&AlertKey| {
+            *other != place && self.raised.get(*other).is_some_and(|one| one.domains.is_empty())
+        };
+        let heir = members.and_then(|members| members.iter().find(is_free)).cloned();
         let is_announced = !alert.domains.is_empty();
-        if let (true, Some(heir)) = (is_announced, heir.cloned())
+        if let (true, Some(heir)) = (is_announced, heir)
             && let (Some(inheriting), Ok(other)) = (self.raised.get(&heir), DomainName::from_ascii(&heir.0))
         {
             let inheriting = Alert { domains: alert.domains.clone(), ..inheriting.clone() };
@@ -183,7 +221,7 @@ impl AlertBook {
             return self.delete(domain, place, &alert, None).await;
         }
         let event = self.event(domain.as_str(), EventKind::Over, &alert);
-        // Rows of earlier releases were announced, and have no list.
+        // An alert of an earlier release was announced, and has no list.
         let is_announced = is_announced || alert.cause.is_none();
         self.delete(domain, place, &alert, Some(&event).filter(|_| is_announced)).await;
     }
@@ -194,8 +232,7 @@ impl AlertBook {
         match self.store.end_alert(domain, &place.1, &place.2, notice).await {
             Ok(()) => {
                 tracing::info!(%domain, kind = %alert.kind, subject = alert.subject, "alert ended");
-                self.raised.remove(place);
-                self.joined.remove(place);
+                self.remove(place);
             }
             Err(error) => tracing::error!(%domain, "the end of an alert can't be stored: {error}"),
         }
@@ -214,19 +251,39 @@ impl AlertBook {
         }
     }
 
-    /// The active alerts that share the cause of this one.
-    fn sharing(&self, alert: &Alert) -> BTreeSet<AlertKey> {
-        let shares = |(_, other): &(&AlertKey, &Alert)| other.shares_cause_with(alert);
-        match alert.cause {
-            Some(_) => self.raised.iter().filter(shares).map(|(place, _)| place.clone()).collect(),
-            None => BTreeSet::new(),
+    fn insert(&mut self, place: AlertKey, alert: Alert) {
+        if alert.cause.is_some() {
+            let cause = self.causes.entry(cause_key(&alert)).or_default();
+            cause.members.insert(place.clone());
+            cause.listed.extend(alert.domains.iter().cloned());
+        }
+        if let Some(before) = self.raised.insert(place.clone(), alert)
+            && self.raised.get(&place).is_some_and(|now| !now.shares_cause_with(&before))
+        {
+            self.leave_cause(&place, &before);
+        }
+    }
+
+    fn remove(&mut self, place: &AlertKey) {
+        if let Some(alert) = self.raised.remove(place) {
+            self.leave_cause(place, &alert);
+        }
+        self.joined.remove(place);
+    }
+
+    fn leave_cause(&mut self, place: &AlertKey, alert: &Alert) {
+        let key = cause_key(alert);
+        if let Some(cause) = self.causes.get_mut(&key) {
+            cause.members.remove(place);
+            if cause.members.is_empty() {
+                self.causes.remove(&key);
+            }
         }
     }
 
     /// Whether an announcement of this alert's cause lists the domain.
     fn is_listed(&self, domain: &str, alert: &Alert) -> bool {
-        let lists = |other: &Alert| other.domains.iter().any(|listed| listed == domain);
-        self.raised.values().any(|other| other.shares_cause_with(alert) && lists(other))
+        self.causes.get(&cause_key(alert)).is_some_and(|cause| cause.listed.contains(domain))
     }
 
     /// The domains that a new alert concerns: this one, and those that have the same MX host.
@@ -245,6 +302,12 @@ impl AlertBook {
         domains
     }
 
+    fn count_few(&self) {
+        if self.raised.len() <= COUNTED_AT_ONCE {
+            self.count();
+        }
+    }
+
     fn count(&self) {
         for kind in AlertKind::ALL {
             let active = self.raised.values().filter(|alert| alert.kind == kind).count();
@@ -259,6 +322,11 @@ impl AlertBook {
             self.counts.of_domains.set(&[domain, kind], active);
         }
     }
+}
+
+/// The key of an alert's cause. An alert without one shares it with none.
+fn cause_key(alert: &Alert) -> CauseKey {
+    (alert.kind, alert.cause.clone().unwrap_or_default())
 }
 
 fn key(domain: &str, alert: &Alert) -> AlertKey {
@@ -358,6 +426,20 @@ mod tests {
         let told = fixture.told().await;
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!((told[0].0, told[0].1.as_str(), told[0].2.len()), (EventKind::Over, "d00.example", 40));
+    }
+
+    #[tokio::test]
+    async fn an_alert_of_an_earlier_release_is_not_announced_again_and_its_end_is() {
+        let mut fixture = Fixture::new().await;
+        let (old, none) = (Alert { cause: None, ..broken() }, None::<NewNotice<'_, Event>>);
+        let now = fixture.clock.now();
+        fixture.store.raise(&domain(0), "mx-unverified", "mx.example.net", now, &old, none).await.unwrap();
+        fixture.restart().await;
+        fixture.book.update(&domain(0), vec![broken()]).await;
+        fixture.book.announce_joined().await;
+        assert_eq!(fixture.told().await, []);
+        fixture.book.update(&domain(0), Vec::new()).await;
+        assert_eq!(fixture.told().await.len(), 1);
     }
 
     #[tokio::test]

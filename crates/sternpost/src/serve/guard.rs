@@ -6,6 +6,8 @@
 //! Checks start evenly spread over the interval, and several run at once. Each ends by a deadline. Domains whose last
 //! check was slow wait for a few places of their own, so that they hold up no other domain.
 
+mod places;
+
 use super::alert_book::AlertBook;
 use super::messages::Messenger;
 use config::GuardConfig;
@@ -15,11 +17,12 @@ use futures_util::FutureExt;
 use jiff::SignedDuration;
 use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
+use places::Places;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardError, GuardLook};
 use receiver::rollout::reported::{ReportSums, disputed, reported};
 use receiver::rollout::{NewHosts, RolloutState, Verification};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -36,8 +39,6 @@ const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 const FAILED_CHECKS: u32 = 3;
 /// The part of the deadline after which a check counts as slow.
 const SLOW_SHARE: u32 = 6;
-/// The part of `guard.at_once` that runs checks of slow domains, in addition.
-const SLOW_PLACES: usize = 4;
 
 /// The state of the running guard.
 pub struct GuardRole {
@@ -45,26 +46,11 @@ pub struct GuardRole {
     context: Arc<RolloutContext>,
     config: Arc<GuardConfig>,
     book: AlertBook,
-    domains: Domains,
+    places: Places,
     tasks: JoinSet<Done>,
     /// Places for continued plans, which may wait for name servers.
     plans: Arc<Semaphore>,
     counts: Counts,
-}
-
-/// What the guard remembers of domains between their checks, by name.
-#[derive(Debug, Default)]
-struct Domains {
-    /// Domains whose check or plan has not ended yet, or that wait for a place.
-    busy: BTreeSet<DomainName>,
-    /// Domains whose last check was slow.
-    slow: BTreeSet<DomainName>,
-    /// Slow domains that wait for a place.
-    waiting: VecDeque<DomainSpec>,
-    /// Checks that failed in a row.
-    failed: BTreeMap<DomainName, u32>,
-    /// Running checks of quick and of slow domains.
-    running: [usize; 2],
 }
 
 /// The guard's metrics beside those of the alerts.
@@ -137,8 +123,8 @@ impl GuardRole {
             book: AlertBook::new(context.store.clone(), context.world.clock.clone(), channels),
             context: Arc::new(context),
             plans: Arc::new(Semaphore::new(config.at_once)),
+            places: Places::new(config.at_once),
             config: Arc::new(config),
-            domains: Domains::default(),
             tasks: JoinSet::new(),
             counts: Counts::default(),
         }
@@ -155,7 +141,7 @@ impl GuardRole {
             tracing::error!("can't read the active alerts from the store: {error}");
         }
         // After a restart of this task, its earlier tasks are gone.
-        (self.domains, self.tasks) = (Domains::default(), JoinSet::new());
+        (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
         tracing::info!(domains = self.context.known.len(), "guard started");
         loop {
             let started = Instant::now();
@@ -173,10 +159,8 @@ impl GuardRole {
         let pause = self.config.every / count;
         for (number, spec) in (0_u32..).zip(&context.known) {
             // A check that has not ended is not started again.
-            if self.domains.busy.insert(spec.name.clone()) {
-                if self.domains.slow.contains(&spec.name) {
-                    self.domains.waiting.push_back(spec.clone());
-                } else {
+            if self.places.claim(spec) {
+                if !self.places.queue_if_slow(spec) {
                     self.until_quick_place().await;
                     self.start(spec.clone(), false);
                 }
@@ -190,7 +174,7 @@ impl GuardRole {
     }
 
     async fn until_quick_place(&mut self) {
-        while self.domains.running[0] >= self.config.at_once {
+        while !self.places.has_quick_place() {
             match self.tasks.join_next().await {
                 Some(done) => self.finish(done.ok()).await,
                 None => return,
@@ -200,16 +184,14 @@ impl GuardRole {
 
     /// Starts checks of slow domains as long as there are places for them.
     fn start_waiting(&mut self) {
-        let places = (self.config.at_once / SLOW_PLACES).max(1);
-        while self.domains.running[1] < places {
-            let Some(spec) = self.domains.waiting.pop_front() else { return };
+        while let Some(spec) = self.places.next_slow() {
             self.start(spec, true);
         }
     }
 
     fn start(&mut self, spec: DomainSpec, is_slow: bool) {
         self.counts.looks.inc();
-        self.domains.running[usize::from(is_slow)] += 1;
+        self.places.take(is_slow);
         self.counts.running.inc();
         let (context, config) = (self.context.clone(), self.config.clone());
         self.tasks.spawn(async move {
@@ -233,13 +215,12 @@ impl GuardRole {
     async fn finish(&mut self, done: Option<Done>) {
         match done {
             Some(Done::Checked(checked)) => {
-                let place = usize::from(checked.was_slow);
-                self.domains.running[place] = self.domains.running[place].saturating_sub(1);
+                self.places.give_back(checked.was_slow);
                 self.counts.running.dec();
                 self.counts.last.set(self.context.world.clock.now().as_second());
                 self.settle(*checked).await;
             }
-            Some(Done::Followed(domain)) => drop(self.domains.busy.remove(&domain)),
+            Some(Done::Followed(domain)) => self.places.release(&domain),
             // Tasks are aborted only with the guard.
             None => {}
         }
@@ -250,18 +231,15 @@ impl GuardRole {
     async fn settle(&mut self, checked: Checked) {
         let Checked { spec, took, alerts, .. } = checked;
         let domain = spec.name.clone();
-        match took > self.config.deadline / SLOW_SHARE {
-            true => drop(self.domains.slow.insert(domain.clone())),
-            false => drop(self.domains.slow.remove(&domain)),
-        }
+        self.places.set_slow(&domain, took > self.config.deadline / SLOW_SHARE);
         let alerts = match alerts {
             Ok(alerts) => alerts,
             Err(error) => {
-                self.domains.busy.remove(&domain);
+                self.places.release(&domain);
                 return self.failed(&domain, &error).await;
             }
         };
-        self.domains.failed.remove(&domain);
+        self.places.clear_failures(&domain);
         let uncovered = alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered);
         self.book.update(&domain, alerts).await;
         let (context, config, plans) = (self.context.clone(), self.config.clone(), self.plans.clone());
@@ -281,9 +259,7 @@ impl GuardRole {
         if matches!(error, CheckError::Look(GuardError::Deadline(_))) {
             self.counts.late.inc();
         }
-        let count = self.domains.failed.entry(domain.clone()).or_insert(0);
-        *count = count.saturating_add(1);
-        let count = *count;
+        let count = self.places.count_failure(domain);
         tracing::warn!(%domain, failed = count, "the check of the domain failed; its last verdict stays: {error}");
         if count >= FAILED_CHECKS {
             self.book.add(domain, check_failed(domain, error)).await;
@@ -298,8 +274,7 @@ impl GuardRole {
             Err(failure) => tracing::error!("can't load new domains: {failure}"),
         }
         let known: BTreeSet<&str> = self.context.known.iter().map(|spec| spec.name.as_str()).collect();
-        self.domains.failed.retain(|domain, _| known.contains(domain.as_str()));
-        self.domains.slow.retain(|domain| known.contains(domain.as_str()));
+        self.places.keep_only(&known);
         self.book.keep_only(&known).await;
     }
 }
