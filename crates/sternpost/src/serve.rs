@@ -29,13 +29,12 @@ use config::failure::{Exit, Failure};
 use config::{AnswersConfig, Config};
 use guard::GuardRole;
 use hosting::Hosting;
-use http::Http;
+use http::{Http, HttpsRouter};
 use inbox::MailRole;
 use listeners::{Listeners, Role};
 use messages::Messenger;
 use operations::world::World;
 use operations::{RolloutContext, open_failure};
-use pages::Pages;
 use prometheus_client::registry::Registry;
 use received_metrics::ReceivedMetrics;
 use report_hook::ReportHookRole;
@@ -116,7 +115,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => None,
     };
     let pages = match &config.dashboard {
-        Some(role) => Some(Pages::new(role, &config, &store, &world, &mut tasks).await?),
+        Some(role) => Some(pages::pages(role, &config, &store, &world, &mut tasks).await?),
         None => None,
     };
     let admin = match &config.admin {
@@ -194,7 +193,7 @@ struct Roles {
     answers: Option<Arc<PolicyService>>,
     hosting: Option<Hosting>,
     mail: Option<MailRole>,
-    pages: Option<Pages>,
+    pages: Option<HttpsRouter>,
     admin: Option<Http>,
     reporting: Reporting,
     /// The background tasks, for `/readyz`.

@@ -2,9 +2,8 @@
 //! configured, so that unchanged ones keep their connections.
 
 use super::hosting::{Plain, PlainHttp, Policies};
-use super::http::Http;
+use super::http::{Http, HttpsRouter};
 use super::inbox::Mail;
-use super::pages::Pages;
 use super::sessions::Sessions;
 use config::failure::Failure;
 use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
@@ -46,7 +45,7 @@ pub enum Role {
     /// Report mail by LMTP, from the operator's mail server.
     Lmtp(Mail),
     /// The dashboard.
-    Pages(Pages),
+    Pages(HttpsRouter),
 }
 
 impl Role {
@@ -64,7 +63,7 @@ impl Role {
             Self::Socketmap(service) => Arc::new(service),
             Self::Lines(service) => Arc::new(service),
             Self::Http(service) | Self::Control(service) | Self::Admin(service) => Arc::new(service),
-            Self::Sessions(service) => Arc::new(service),
+            Self::Sessions(service) => Arc::new(service.https().clone()),
             Self::Policies(service) => Arc::new(service),
             Self::PlainHttp(service) => Arc::new(service),
             Self::Plain(service) => Arc::new(service),
@@ -87,9 +86,10 @@ impl Role {
         match self {
             Self::Policies(policies) => policies.proxy_header,
             Self::Plain(plain) => plain.proxy_header,
-            Self::Sessions(sessions) => sessions.is_behind_proxy(),
+            Self::Sessions(sessions) => sessions.https().is_behind_proxy(),
             Self::PlainHttp(_) => true,
-            Self::Pages(pages) => pages.is_behind_proxy(),
+            // Without a certificate there may be a proxy that has it.
+            Self::Pages(pages) => pages.is_behind_proxy() || pages.is_plain(),
             _ => false,
         }
     }
