@@ -26,7 +26,9 @@
 //! | [`alerts`] | active alerts | receiving side |
 //! | [`notices`] | alert notifications that are not delivered yet | receiving side |
 //! | [`check_history`] | the policy that the last check of a domain found | `check` |
-//! | [`people`] | dashboard users, invitations and sessions | dashboard |
+//! | [`people`] | dashboard users and invitations | dashboard |
+//! | [`sessions`] | sessions of dashboard users | dashboard |
+//! | [`second_factors`] | secrets for one-time passwords, and recovery codes | dashboard |
 //! | [`shared`] | result pages that are shared by link | dashboard |
 //!
 //! Begin with [`Store::open`] and [`rollouts`], the smallest complete example.
@@ -57,8 +59,11 @@ pub mod rollouts;
 pub mod schedule;
 #[cfg(test)]
 mod scratch;
+pub mod second_factors;
+pub mod sessions;
 pub mod shared;
 pub mod tallies;
+mod tenant;
 pub mod testing_probes;
 mod writing;
 
@@ -66,6 +71,7 @@ mod writing;
 pub use database::PostgresLocation;
 pub use database::{Location, Store, StoreError};
 pub use policy_digest::PolicyDigest;
+pub use tenant::Tenant;
 
 use database::{TENANT, count, damaged, stored, time};
 #[cfg(test)]

@@ -17,7 +17,9 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Url("http"),
         default: "",
         unset: "`http://` or `https://` with the first listen address",
-        about: "The base URL under which browsers reach the dashboard. Set it when it differs from `listen`.",
+        about: "The base URL under which browsers reach the dashboard. Set it when it differs from `listen`. It may \
+            have a path, such as `https://tools.example.org/sternpost`, if a reverse proxy serves the dashboard below it \
+            (docs/reports.md).",
     },
     Key {
         path: "dashboard.certificate",
