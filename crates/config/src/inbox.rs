@@ -206,6 +206,7 @@ pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure>
             ));
         }
     };
+    valid_base_url(&url)?;
     Ok(DashboardConfig {
         listen,
         certificate,
@@ -213,6 +214,25 @@ pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure>
         public_check: read.flag("dashboard.public_check"),
         behind_proxy: read.flag("dashboard.behind_proxy"),
     })
+}
+
+/// Rejects a base URL that links can't begin with: its path has plain segments, and nothing follows it.
+fn valid_base_url(url: &str) -> Result<(), Failure> {
+    let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    let (host, path) = after_scheme.trim_end_matches('/').split_once('/').unwrap_or((after_scheme, ""));
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let is_segment = |part: &str| part.chars().all(is_plain) && !matches!(part, "" | "." | "..");
+    let host = host.trim_end_matches('/');
+    let has_host = !host.is_empty() && host.chars().all(is_host);
+    match has_host && (path.is_empty() || path.split('/').all(is_segment)) {
+        true => Ok(()),
+        false => Err(Failure::usage(
+            format!("dashboard.url = {url:?} can't be the beginning of links"),
+            "it has to be a scheme, a host name and, optionally, a port and a path of letters, digits and -._~",
+            "Write it as \"https://sternpost.example.org\", or \"https://tools.example.org/sternpost\" for a path.",
+        )),
+    }
 }
 
 pub fn thresholds(read: &Read) -> Thresholds {
@@ -241,6 +261,42 @@ pub(crate) fn files(read: &Read, folder: &Path, section: &str) -> Result<Option<
                 "a certificate and its key are needed together",
                 format!("Add\n  {missing} = \"{missing}.pem\""),
             ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Config;
+
+    #[test]
+    fn a_base_url_has_a_host_and_plain_segments() {
+        let url = |url: &str| Config::parse(&format!("[dashboard]\nurl = \"{url}\"\n"), None);
+        for (given, kept) in [
+            ("https://a.example", "https://a.example"),
+            ("https://a.example/", "https://a.example"),
+            ("https://a.example:8443/tools/mail-tls/", "https://a.example:8443/tools/mail-tls"),
+            ("http://[::1]:8460/x", "http://[::1]:8460/x"),
+        ] {
+            assert_eq!(url(given).unwrap().dashboard.unwrap().url, kept, "{given}");
+        }
+        for wrong in [
+            "https://",
+            "https:///x",
+            "https",
+            "httpx",
+            "https://a.example/x?y",
+            "https://a.example/x#y",
+            "https://a.example//x",
+            "https://a.example/../x",
+            "https://a.example/a b",
+            "https://u:p@a.example/x",
+            "https://a.example/%2e",
+            "https://a.example/x;y",
+            "https://a.example?x",
+        ] {
+            let error = url(wrong).unwrap_err().to_string();
+            assert!(error.contains("dashboard.url"), "{wrong}: {error}");
         }
     }
 }

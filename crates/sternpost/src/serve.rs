@@ -38,14 +38,13 @@ use config::{AnswersConfig, Config};
 use guard::GuardRole;
 use handed_over::HandedOver;
 use hosting::Hosting;
-use http::Http;
+use http::{Http, HttpsRouter};
 use inbox::MailRole;
 use listeners::{Listeners, Role};
 use messages::Messenger;
 use net::metrics::{self as table, Gauge, Gauges, Registry};
 use operations::world::World;
 use operations::{RolloutContext, open_failure};
-use pages::Pages;
 use process_metrics::ProcessMetrics;
 use readiness::Readiness;
 use received_metrics::ReceivedMetrics;
@@ -132,7 +131,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => None,
     };
     let pages = match &config.dashboard {
-        Some(role) => Some(Pages::new(role, &config, &store, &world, &mut tasks).await?),
+        Some(role) => Some(pages::pages(role, &config, &store, &world, &mut tasks).await?),
         None => None,
     };
     let admin = match &config.admin {
@@ -221,7 +220,7 @@ struct Roles {
     answers: Option<Arc<PolicyService>>,
     hosting: Option<Hosting>,
     mail: Option<MailRole>,
-    pages: Option<Pages>,
+    pages: Option<HttpsRouter>,
     admin: Option<Http>,
     reporting: Reporting,
     /// The state of the roles, for `/readyz`.
@@ -281,13 +280,13 @@ fn register_shared(config: &Config, counted: &mut Registry) {
 fn certificate_files(
     hosting: &Option<Hosting>,
     mail: &Option<MailRole>,
-    pages: &Option<Pages>,
+    pages: &Option<HttpsRouter>,
     reporting: &Reporting,
 ) -> Vec<stored_metrics::UsedFiles> {
     let of_host = hosting.iter().flat_map(|hosting| hosting.files()).map(|files| ("host", files));
     let of_inbox = mail.iter().filter_map(|mail| mail.certificate.as_ref());
     let of_pages = pages.iter().filter_map(|pages| pages.certificate());
-    let of_sessions = reporting.sessions.iter().filter_map(|sessions| sessions.certificate());
+    let of_sessions = reporting.sessions.iter().filter_map(|sessions| sessions.https().certificate());
     of_host
         .chain(of_inbox.map(|one| ("inbox", one.files())))
         .chain(of_pages.map(|one| ("dashboard", one.files())))

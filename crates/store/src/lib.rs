@@ -27,7 +27,9 @@
 //! | [`alerts`] | active alerts | receiving side |
 //! | [`notices`] | alert notifications that are not delivered yet | receiving side |
 //! | [`check_history`] | the policy that the last check of a domain found | `check` |
-//! | [`people`] | dashboard users, invitations and sessions | dashboard |
+//! | [`people`] | dashboard users and invitations | dashboard |
+//! | [`sessions`] | sessions of dashboard users | dashboard |
+//! | [`second_factors`] | secrets for one-time passwords, and recovery codes | dashboard |
 //! | [`shared`] | result pages that are shared by link | dashboard |
 //!
 //! Begin with [`Store::open`] and [`rollouts`], the smallest complete example.
@@ -60,8 +62,11 @@ pub mod rollouts;
 pub mod schedule;
 #[cfg(test)]
 mod scratch;
+pub mod second_factors;
+pub mod sessions;
 pub mod shared;
 pub mod tallies;
+mod tenant;
 pub mod testing_probes;
 mod writing;
 
@@ -69,6 +74,7 @@ mod writing;
 pub use database::PostgresLocation;
 pub use database::{CopyInfo, Location, Store, StoreError};
 pub use policy_digest::PolicyDigest;
+pub use tenant::Tenant;
 
 use database::{TENANT, count, damaged, stored, time};
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The page of one domain: its roll-out state, alerts, session counts, failures with remedies, the evidence for
 //! enforcement, MX hosts, senders, published records and the journal. The data comes from the store and the roll-out
-//! context. `check` runs a live check of the domain.
+//! context.
 
 use crate::chart::{LINE_DAYS, strips, strips_since, timeline};
 use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html};
@@ -11,10 +11,8 @@ use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
-use check::Finding;
-use check::render::page::mark;
 use formats::tlsrpt_record::TlsrptRecord;
-use formats::{DomainName, Mode, Policy, StsRecord};
+use formats::{Mode, Policy, StsRecord};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
 use receiver::domain::DomainSpec;
@@ -427,37 +425,4 @@ fn snippets(context: &RolloutContext, spec: &DomainSpec, rollout: &RolloutState)
     .into_iter()
     .flatten()
     .collect()
-}
-
-#[derive(Template)]
-#[template(path = "check.html")]
-struct CheckPage {
-    frame: Frame,
-    name: String,
-    verdict: String,
-    /// CSS class and label of the severity, and the finding.
-    findings: Vec<(&'static str, &'static str, Finding)>,
-}
-
-/// Checks the domain now, and shows the findings.
-pub async fn check(
-    State(dashboard): State<Arc<Dashboard>>,
-    Extension(visitor): Extension<Visitor>,
-    Path(name): Path<String>,
-) -> Answer {
-    let context = dashboard.context().await?;
-    let domain: DomainName = context.find(&operations::world::domain(&name)?)?.name;
-    let checker = context.world.checker(&context.config, context.world.looks(&context.config), false).await?;
-    drop(context);
-    let examination = checker.examine(&domain).await;
-    html(&CheckPage {
-        frame: Frame::new(format!("Check of {domain}"), Section::Domains, &visitor),
-        name: domain.to_string(),
-        verdict: examination.verdict,
-        findings: examination
-            .findings
-            .into_iter()
-            .map(|finding| (mark(finding.severity).0, mark(finding.severity).1, finding))
-            .collect(),
-    })
 }

@@ -20,6 +20,8 @@ pub enum Section {
     Journal,
     Sending,
     Settings,
+    /// The account of the user, which the header links to.
+    Account,
 }
 
 impl Section {
@@ -143,6 +145,11 @@ pub fn html(page: &impl Template) -> Answer {
 /// The fallback for unknown paths.
 pub async fn page_not_found() -> ErrorPage {
     ErrorPage::not_found("This page does not exist.")
+}
+
+/// The fallback for a method that a path does not have.
+pub async fn method_not_allowed() -> ErrorPage {
+    ErrorPage::new(StatusCode::METHOD_NOT_ALLOWED, "This page can't be requested in this way.")
 }
 
 /// Allows only resources and forms of this origin, and forbids framing.

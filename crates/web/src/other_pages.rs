@@ -6,7 +6,7 @@ use crate::domain::with_charts;
 use crate::layout::{Answer, Frame, NoticeQuery, Section, html};
 use crate::state::Dashboard;
 use crate::tables::{Format, export};
-use crate::visitor::Visitor;
+use crate::visitor::{CurrentSession, Visitor};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
@@ -221,13 +221,22 @@ fn failed_today(tallied: Vec<(DomainName, FailureDetail)>) -> Vec<FailedDestinat
     tallied.into_iter().map(one).collect()
 }
 
+/// A user as the settings show them.
+struct UserRow {
+    name: String,
+    role: String,
+    has_second_factor: bool,
+}
+
 #[derive(Template)]
 #[template(path = "settings.html")]
 struct SettingsPage {
     frame: Frame,
-    /// The users: name and role.
-    people: Vec<(String, String)>,
-    config: String,
+    people: Vec<UserRow>,
+    /// The invitations that were not used yet, for operators: name, role and end.
+    invitations: Vec<(String, String, String)>,
+    /// The effective configuration, for operators.
+    config: Option<String>,
     /// The link of an invitation that was just created.
     link: Option<String>,
 }
@@ -235,26 +244,43 @@ struct SettingsPage {
 pub async fn settings(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
+    Extension(session): Extension<CurrentSession>,
     Query(notice): NoticeQuery,
 ) -> Answer {
-    settings_page(&dashboard, &visitor, notice.said, None).await
+    settings_page(&dashboard, &visitor, &session, notice.said, None).await
 }
 
 /// The settings page, with the link of an invitation that was just created.
 pub async fn settings_page(
     dashboard: &Dashboard,
     visitor: &Visitor,
+    session: &CurrentSession,
     notice: String,
     link: Option<String>,
 ) -> Answer {
     let context = dashboard.context().await?;
-    let people = context.store.people().await?;
+    let people = context.store.people(session.tenant).await?;
+    let with_second_factor = context.store.names_with_second_factor(session.tenant).await?;
+    let invitations = match visitor.is_operator() {
+        true => context.store.invitations(session.tenant, context.world.clock.now()).await?,
+        false => Vec::new(),
+    };
+    let end = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
     let mut frame = Frame::new("Settings", Section::Settings, visitor);
     frame.notice = notice;
     html(&SettingsPage {
         frame,
-        people: people.into_iter().map(|person| (person.name, person.role)).collect(),
-        config: context.config.to_toml(),
+        people: people
+            .into_iter()
+            .map(|person| UserRow {
+                has_second_factor: with_second_factor.contains(&person.name),
+                name: person.name,
+                role: person.role,
+            })
+            .collect(),
+        invitations: invitations.into_iter().map(|one| (one.name, one.role, end(one.expires_at))).collect(),
+        // It names files and services, and URLs in it may contain secrets.
+        config: visitor.is_operator().then(|| context.config.to_toml()),
         link,
     })
 }

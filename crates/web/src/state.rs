@@ -3,6 +3,7 @@
 //! arrives, and the evidence of domains on the overview for a minute at most.
 
 use crate::auth::Auth;
+use crate::domain_check::DomainChecks;
 use config::DashboardConfig;
 use config::failure::Failure;
 use formats::DomainName;
@@ -28,6 +29,8 @@ pub struct Dashboard {
     /// The evidence of domains on the overview, by domain name.
     gates: Mutex<BTreeMap<String, CachedGate>>,
     pub(crate) auth: Auth,
+    /// The last live checks of domains.
+    pub(crate) checks: DomainChecks,
     pub(crate) config: DashboardConfig,
 }
 
@@ -62,6 +65,7 @@ impl Dashboard {
             days: Mutex::new(None),
             gates: Mutex::new(BTreeMap::new()),
             auth,
+            checks: DomainChecks::default(),
             config: role.clone(),
         }))
     }

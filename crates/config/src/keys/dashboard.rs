@@ -18,7 +18,8 @@ pub(super) const KEYS: &[Key] = &[
         default: "",
         unset: "`http://` or `https://` with the first listen address",
         about: "The base URL under which browsers reach the dashboard. Set it when it differs from `listen`; it is required if \
-            `listen` has only sockets of systemd.",
+            `listen` has only sockets of systemd. It may have a path, such as `https://tools.example.org/sternpost`, if a \
+            reverse proxy serves the dashboard below it (docs/reports.md).",
     },
     Key {
         path: "dashboard.certificate",

@@ -3,9 +3,8 @@
 
 use super::handed_over::HandedOver;
 use super::hosting::{Plain, PlainHttp, Policies};
-use super::http::Http;
+use super::http::{Http, HttpsRouter};
 use super::inbox::Mail;
-use super::pages::Pages;
 use super::sessions::Sessions;
 use super::tasks::TaskStatus;
 use config::failure::Failure;
@@ -47,7 +46,7 @@ pub enum Role {
     /// Report mail by LMTP, from the operator's mail server.
     Lmtp(Mail),
     /// The dashboard.
-    Pages(Pages),
+    Pages(HttpsRouter),
 }
 
 impl Role {
@@ -65,7 +64,7 @@ impl Role {
             Self::Socketmap(service) => Arc::new(service),
             Self::Lines(service) => Arc::new(service),
             Self::Http(service) | Self::Control(service) | Self::Admin(service) => Arc::new(service),
-            Self::Sessions(service) => Arc::new(service),
+            Self::Sessions(service) => Arc::new(service.https().clone()),
             Self::Policies(service) => Arc::new(service),
             Self::PlainHttp(service) => Arc::new(service),
             Self::Plain(service) => Arc::new(service),
@@ -89,7 +88,7 @@ impl Role {
         match self {
             Self::Http(_) => Some("the protocol has no authentication; use a loopback address"),
             Self::Admin(_) => Some("the token would cross the network unencrypted; use a loopback address"),
-            Self::Pages(pages) if !pages.may_be_exposed() => Some(
+            Self::Pages(pages) if !pages.is_behind_proxy() && pages.is_plain() => Some(
                 "passwords would cross the network unencrypted; set certificate and key, or behind_proxy, in [dashboard]",
             ),
             Self::Sessions(sessions) if !sessions.may_be_exposed() => {
@@ -104,9 +103,10 @@ impl Role {
         match self {
             Self::Policies(policies) => policies.proxy_header,
             Self::Plain(plain) => plain.proxy_header,
-            Self::Sessions(sessions) => sessions.is_behind_proxy(),
+            Self::Sessions(sessions) => sessions.https().is_behind_proxy(),
             Self::PlainHttp(_) => true,
-            Self::Pages(pages) => pages.is_behind_proxy(),
+            // Without a certificate there may be a proxy that has it.
+            Self::Pages(pages) => pages.is_behind_proxy() || pages.is_plain(),
             _ => false,
         }
     }

@@ -4,8 +4,7 @@
 //! With a token, every request must carry it, and each client gets a share of the requests. A request with an
 //! `Idempotency-Key` is a batch: it counts once, however often it is sent.
 
-use super::certificate::Certificate;
-use super::http::{HttpOptions, connection_with_tls};
+use super::http::HttpsRouter;
 use super::tasks::Tasks;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -16,18 +15,15 @@ use axum::routing::post;
 use axum::{Json, Router};
 use config::CollectorConfig;
 use config::failure::Failure;
-use formats::limits::{BATCH_ID_BYTES, POSTED_BYTES, POSTED_TIME, POSTS_PER_MINUTE, SOCKETMAP_TIME};
+use formats::limits::{BATCH_ID_BYTES, POSTED_BYTES, POSTED_TIME, POSTS_PER_MINUTE};
 use formats::tlsrpt_record::HttpsUrl;
 use net::BoxFuture;
 use net::clock::Clock;
 use net::https::{Bytes, Fetcher, FetcherConfig, IDEMPOTENCY_KEY};
 use net::metrics::{self, Counters};
 use net::rate_limit::RateLimiter;
-use net::smtp::server::AnyStream;
 use operations::world::World;
 use sender::collect::{Collector, Handover, PostError};
-use sender::serve::Shutdown;
-use sender::serve::listen::Serve;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::path::Path;
@@ -42,9 +38,7 @@ const MIN_TOKEN_CHARS: usize = 24;
 /// The service at `collector.http`.
 #[derive(Clone)]
 pub struct Sessions {
-    router: Router,
-    certificate: Option<Arc<Certificate>>,
-    behind_proxy: bool,
+    https: HttpsRouter,
     has_token: bool,
     /// The counters of requests by status.
     pub requests: Counters,
@@ -70,24 +64,12 @@ impl Sessions {
         tasks: &mut Tasks,
     ) -> Result<Self, Failure> {
         let token = role.token_file.as_deref().map(token).transpose()?;
-        let certificate = match &role.certificate {
-            Some(files) => {
-                let certificate = Certificate::load(files, &[b"http/1.1"])?;
-                let kept = certificate.clone();
-                tasks.spawn("collector-certificate", move || kept.clone().keep());
-                Some(certificate)
-            }
-            None => None,
-        };
         let has_token = token.is_some();
         let requests = Counters::new(&metrics::SESSION_REQUESTS);
         let router = router(collector, world.clock.clone(), token.as_deref(), requests.clone());
-        Ok(Self { router, certificate, behind_proxy: role.behind_proxy, has_token, requests })
-    }
-
-    /// The certificate, if requests arrive over TLS.
-    pub fn certificate(&self) -> Option<&Arc<Certificate>> {
-        self.certificate.as_ref()
+        let files = role.certificate.as_ref();
+        let https = HttpsRouter::new(router, files, role.behind_proxy, "collector-certificate", tasks)?;
+        Ok(Self { https, has_token, requests })
     }
 
     /// True if requests need a token, so that others may reach the address.
@@ -97,27 +79,12 @@ impl Sessions {
 
     /// True if requests need a token and come over TLS, so that other hosts may connect.
     pub fn may_be_exposed(&self) -> bool {
-        self.has_token && (self.behind_proxy || self.certificate.is_some())
+        self.has_token && (self.https.is_behind_proxy() || !self.https.is_plain())
     }
 
-    /// True if the connections come from a proxy.
-    pub fn is_behind_proxy(&self) -> bool {
-        self.behind_proxy
-    }
-}
-
-impl Serve for Sessions {
-    fn serve(
-        self: Arc<Self>,
-        stream: AnyStream,
-        from: Option<IpAddr>,
-        shutdown: Shutdown,
-    ) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            let options = HttpOptions { head: SOCKETMAP_TIME, client: Some((from, self.behind_proxy)) };
-            let certificate = self.certificate.as_deref();
-            connection_with_tls(certificate, self.router.clone(), stream, options, shutdown).await;
-        })
+    /// The service itself.
+    pub fn https(&self) -> &HttpsRouter {
+        &self.https
     }
 }
 
