@@ -9,6 +9,7 @@ from .service import (
     configure,
     expect_active,
     expect_answer,
+    expect_no_refusal_with_socket_units,
     expect_refusal_of_a_newer_store,
     expect_safe_defaults,
     expect_usable,
@@ -44,14 +45,19 @@ def new(release):
         expect_safe_defaults(machine)
         expect(machine.run("systemctl", "is-enabled", "sternpost.service").strip() == "enabled", "the service is not enabled")
         expect_usable(machine)
-        configure(machine, start_lab(machine))
+        lab = start_lab(machine)
+        configure(machine, lab)
         expect_answer(machine)
         expect_refusal_of_a_newer_store(machine)
         expect_answer(machine)
+        expect_no_refusal_with_socket_units(machine, lab)
         machine.run("apt-get", "remove", "--yes", "sternpost")
         is_removed(machine)
         expect((machine.root / CONFIG).exists() and (machine.root / STORE).exists(), "remove took the configuration or the store")
         install(machine, "new")
+        # A socket unit that the operator enabled stays enabled, and is not started by the package.
+        machine.run("systemctl", "stop", "sternpost.service")
+        machine.run("systemctl", "start", "sternpost-answers.socket", "sternpost.service")
         expect_answer(machine)
         machine.run("apt-get", "purge", "--yes", "sternpost")
         is_removed(machine)

@@ -52,7 +52,7 @@ def same_bytes():
     """The packages of the same program, made in another folder, are the same."""
     place = Path(tempfile.mkdtemp(prefix="package-again-", dir=ROOTS))
     try:
-        other = place / "a folder of another length"
+        other = place / "another-folder"
         run("git", "clone", "--quiet", "--no-hardlinks", REPOSITORY, other)
         program = {"STERNPOST_PROGRAM": str(PACKAGES / "stage/sternpost")}
         run("packaging/build", cwd=other, env=os.environ | program)

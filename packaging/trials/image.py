@@ -1,8 +1,11 @@
-"""Trials of the OCI image: run by podman, and unpacked and run as its configuration says, both with a read-only root."""
+"""Trials of the OCI image, always with a read-only root: by podman; and unpacked and run as its configuration says, beside Unbound,
+both configured by packaging/compose.yaml.
+"""
 
 import contextlib
 import gzip
 import io
+import itertools
 import json
 import os
 import shutil
@@ -74,6 +77,28 @@ def parts():
     return json.loads(blob(manifest["config"])), gzip.decompress(blob(manifest["layers"][0])), sum(map(len, blobs.values()))
 
 
+def inline(name):
+    """The text of an inline file of compose.yaml."""
+    text = (PACKAGES.parents[1] / "packaging/compose.yaml").read_text().split(f"\n  {name}:\n    content: |\n")[1]
+    lines = itertools.takewhile(lambda line: line.startswith("      "), text.splitlines())
+    return "".join(f"{line[6:]}\n" for line in lines)
+
+
+def compose(place):
+    """Configures Sternpost as compose.yaml does, for the lab. Returns the configuration of Unbound."""
+    made = place / "config/sternpost.toml"
+    trust = made.read_text().split("[trust]")[1].split("[answers]")[0]
+    config = inline("sternpost").replace("[answers]", f'trust_anchor = "/etc/sternpost/root.key"\n[trust]{trust}\n[answers]')
+    made.write_text(config)
+    unbound = inline("unbound").replace("/usr/share/dns/root.key", f"{place}/config/root.ds")
+    expect("root.ds" in unbound and "172.30.84.2" in config, "compose.yaml has another trust anchor or resolver")
+    stub = 'do-not-query-localhost: no\n  local-zone: "test." nodefault\nstub-zone:\n  name: "."\n  stub-addr: 127.77.0.1@5300\n'
+    file = place / "unbound.conf"
+    file.write_text(f'{unbound}  pidfile: ""\n  {stub}')
+    run("unbound-checkconf", file)
+    return file
+
+
 def unpacked():
     """Without a container engine: the layer, read-only, as the configured user, without capabilities."""
     config, layer, size = parts()
@@ -84,6 +109,8 @@ def unpacked():
     with lab() as (place, inside), tarfile.open(fileobj=io.BytesIO(layer)) as tar:
         files = sorted(entry.name for entry in tar if not entry.isdir())
         expect(files == ["etc/ssl/certs/ca-certificates.crt", "usr/bin/sternpost"], f"files: {files}")
+        run(*inside, "ip", "address", "add", "172.30.84.2/24", "dev", "lo")
+        unbound = subprocess.Popen([*inside, "unbound", "-d", "-c", compose(place)], stderr=subprocess.DEVNULL)
         root = place / "root"
         tar.extractall(root)
         os.chown(root, 0, 0)
@@ -106,7 +133,9 @@ def unpacked():
             expect(f"Uid:\t{user}\t{user}\t{user}\t{user}" in status, "it does not run as the image's user")
         finally:
             process.terminate()
+            unbound.terminate()
             code = process.wait()
+            unbound.wait()
         expect(code == 0, f"it ended with {code}:\n{(place / 'log').read_text()}")
 
 
@@ -129,4 +158,4 @@ def by_podman():
         run(*podman, "rm", "--volumes", "trial")
 
 
-TRIALS = [("the image: unpacked, read-only", unpacked), ("the image: by podman", by_podman)]
+TRIALS = [("the image: unpacked, beside Unbound, as by compose.yaml", unpacked), ("the image: by podman", by_podman)]

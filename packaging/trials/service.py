@@ -93,6 +93,18 @@ def expect_usable(machine):
     wait("it is active", lambda: machine.run("systemctl", "is-active", "sternpost.service", check=False).strip() == "active")
 
 
+def expect_no_refusal_with_socket_units(machine, config):
+    """With a socket unit, questions that arrive while the service restarts are answered afterwards."""
+    machine.run("systemctl", "stop", "sternpost.service")
+    (machine.root / CONFIG).write_text(config.replace('"127.0.0.1:8461"', '"systemd:answers"'))
+    machine.run("systemctl", "enable", "--now", "sternpost-answers.socket")
+    # The first question starts the service.
+    expect(ANSWER in machine.python(ASK, DOMAIN), f"no answer:\n{machine.journal()}")
+    for _ in range(3):
+        machine.run("systemctl", "restart", "--no-block", "sternpost.service")
+        expect(ANSWER in machine.python(ASK, DOMAIN), f"no answer:\n{machine.journal()}")
+
+
 def change(machine, statement):
     """Changes the store, and returns how many rows."""
     with contextlib.closing(sqlite3.connect(machine.root / STORE)) as store, store:

@@ -1,7 +1,8 @@
 //! This machine as commands and roles see it: its host name, and the users that files belong to. A command that root runs
 //! gives the files that it creates to the user that the service runs as, whom it knows by the owner of their folder.
 
-use nix::unistd::{Uid, User, geteuid};
+use crate::owner;
+use nix::unistd::{Uid, geteuid};
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -19,8 +20,8 @@ pub fn host_name() -> String {
 /// process or has no name, and for root, who may open every file.
 pub fn other_owner(file: &Path) -> Option<String> {
     let metadata = std::fs::metadata(file).or_else(|_| std::fs::metadata(folder(file))).ok()?;
-    let owner = Uid::from_raw(metadata.uid());
-    (owner != geteuid() && !geteuid().is_root()).then(|| User::from_uid(owner).ok()?.map(|user| user.name))?
+    let uid = Uid::from_raw(metadata.uid());
+    (uid != geteuid() && !geteuid().is_root()).then(|| owner::user_name(uid.as_raw()))?
 }
 
 /// Lets a secret that root has just created be read by whom its folder belongs to: the folder's owner owns it, or the

@@ -21,6 +21,16 @@ fn number(kind: &str, name: &str, file: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("unknown {kind} {name:?}: it is not in {file} (a number is accepted too)"))
 }
 
+/// The name of a user; `None` if /etc/passwd has none.
+pub fn user_name(id: u32) -> Option<String> {
+    name_of(&String::from_utf8_lossy(&std::fs::read("/etc/passwd").ok()?), id)
+}
+
+fn name_of(table: &str, id: u32) -> Option<String> {
+    let id = id.to_string();
+    table.lines().find(|line| line.split(':').nth(2) == Some(&id))?.split(':').next().map(str::to_owned)
+}
+
 /// The ID of a name in a table whose lines begin with `name:password:ID` (passwd(5), group(5)).
 fn find(table: &str, name: &str) -> Option<u32> {
     table.lines().find_map(|line| {
@@ -48,6 +58,8 @@ mod tests {
         let table = "postfix2:x:1:1\n# postfix:x:2:\npostfix:x:112:115::/var/spool/postfix:/bin/false\nbad:x\nodd:x:-1:\n+\n";
         assert_eq!(find(table, "postfix"), Some(112));
         assert_eq!(find(table, "postfix2"), Some(1));
+        assert_eq!(name_of(table, 112).as_deref(), Some("postfix"));
+        assert_eq!((name_of(table, 11), user_name(0).as_deref()), (None, Some("root")));
         for name in ["bad", "odd", "", "post", "+"] {
             assert_eq!(find(table, name), None, "{name}");
         }

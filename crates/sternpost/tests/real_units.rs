@@ -416,6 +416,31 @@ fn files_that_root_leaves_can_be_opened_by_the_service() {
     assert!(!is_fine && text.contains("runuser -u daemon -- sternpost"), "{text}");
 }
 
+/// As an older program finds a store after the package was downgraded.
+#[test]
+fn a_store_of_a_newer_release_is_refused_with_what_to_do_and_stays_as_it_is() {
+    let place = Place::new("[guard]\n");
+    let ran = |(is_fine, said): (bool, String)| assert!(is_fine, "{said}");
+    ran(place.as_root(&["domains", "add", "example.org"]));
+    let store = place.path("state/sternpost.db");
+    let later = "import sqlite3, sys\ndb = sqlite3.connect(sys.argv[1])\ndb.execute(\"INSERT INTO _sqlx_migrations \
+        (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)\")\ndb.commit()\n";
+    let changed = Command::new("python3").args(["-c", later]).arg(&store).output().unwrap();
+    assert!(changed.status.success(), "{}", said(&changed));
+    let before = std::fs::read(&store).unwrap();
+    for words in [&["serve"][..], &["status"], &["domains", "list"]] {
+        let (is_fine, text) = place.as_root(words);
+        assert!(
+            !is_fine && text.contains("newer release") && text.contains("sternpost restore FILE"),
+            "{text}"
+        );
+        assert!(text.contains("schema is number 9999"), "{text}");
+    }
+    assert_eq!(std::fs::read(&store).unwrap(), before);
+    // The older program can still save it for the newer one.
+    ran(place.as_root(&["backup", place.path("saved.db").to_str().unwrap()]));
+}
+
 #[test]
 fn the_manual_pages_are_complete_and_free_of_warnings() {
     let dir = tempfile::tempdir().unwrap();
@@ -448,6 +473,8 @@ fn the_manual_pages_are_complete_and_free_of_warnings() {
         let command = name.trim_end_matches(".1").replace('-', "\\-");
         assert!(program.contains(&command), "{name}");
     }
+    let command = std::fs::read_to_string(pages.join("sternpost-backup.1")).unwrap();
+    assert!(command.contains(env!("CARGO_PKG_VERSION")) && command.contains(".SH EXAMPLES\n"), "{command}");
     let keys = std::fs::read_to_string(pages.join("sternpost.toml.5")).unwrap();
     assert!(keys.contains("STERNPOST_ANSWERS_LISTEN") && keys.contains("[host]"));
 

@@ -6,7 +6,7 @@ use clap::Command;
 use clap_complete::Shell;
 use config::failure::{Exit, Failure};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The options of `sternpost man`.
 #[derive(Debug, clap::Args)]
@@ -33,10 +33,26 @@ pub fn man(options: &Man, program: Command) -> Result<Exit, Failure> {
         Failure::usage(what, error, "Name another folder.")
     };
     std::fs::create_dir_all(dir).map_err(fail)?;
-    clap_mangen::generate_to(program, dir).map_err(fail)?;
+    let source = format!("sternpost {}", program.get_version().unwrap_or_default());
+    let mut program = program.disable_help_subcommand(true);
+    // Gives each subcommand its full name.
+    program.build();
+    write_pages(&program, &source, dir).map_err(fail)?;
     std::fs::write(dir.join(CONFIGURATION_PAGE), config::manual()).map_err(fail)?;
     say(&format!("{} The manual pages are in {}.", marks().fine, dir.display()));
     Ok(Exit::Fine)
+}
+
+/// Writes the page of a command and those of its subcommands.
+fn write_pages(command: &Command, source: &str, dir: &Path) -> io::Result<()> {
+    let page = clap_mangen::Man::new(command.clone()).source(source).manual("Sternpost");
+    let mut text = Vec::new();
+    page.render(&mut text)?;
+    // What follows the options in the help is always an example.
+    let text = String::from_utf8_lossy(&text).replace("\n.SH EXTRA\n", "\n.SH EXAMPLES\n");
+    std::fs::write(dir.join(page.get_filename()), text)?;
+    let subcommands = command.get_subcommands().filter(|command| !command.is_hide_set());
+    subcommands.into_iter().try_for_each(|command| write_pages(command, source, dir))
 }
 
 /// Prints the completions of a shell.
