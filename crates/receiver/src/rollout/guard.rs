@@ -9,6 +9,7 @@ use super::observed::ObservedState;
 use formats::{DomainName, Mode, Policy};
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
+use net::certificate::CertificateFacts;
 use net::clock::Clock;
 use net::dns::{Dns, DnsError, host_addresses};
 use net::https::PolicyHosts;
@@ -258,6 +259,8 @@ pub struct GuardLook {
     pub hosts: Vec<ProbedHost>,
     /// All of its MX hosts.
     pub mx: Vec<DomainName>,
+    /// The certificates that MX hosts presented, of those whose TLS authentication succeeded.
+    pub certificates: Vec<(DomainName, CertificateFacts)>,
 }
 
 impl Guard {
@@ -272,25 +275,30 @@ impl Guard {
                 return Ok(GuardLook::default());
             }
             let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
-            let mut hosts = Vec::new();
+            let (mut hosts, mut certificates) = (Vec::new(), Vec::new());
             for name in seen.mx.iter().take(formats::limits::MX_HOSTS) {
-                hosts.extend(self.probe_host(name).await);
+                let Some((host, certificate)) = self.probe_host(name).await else { continue };
+                hosts.push(host);
+                certificates.extend(certificate.map(|certificate| (name.clone(), certificate)));
             }
             let alerts = alerts(wanted, rollout, &seen, &hosts, self.clock.now());
-            Ok(GuardLook { alerts, hosts, mx: seen.mx })
+            Ok(GuardLook { alerts, hosts, mx: seen.mx, certificates })
         })
     }
 
-    /// Probes one MX host. `None` when it can't be reached: mail then waits, whatever the policy says.
-    async fn probe_host(&self, name: &DomainName) -> Option<ProbedHost> {
+    /// Probes one MX host, and returns the certificate of its last address. `None` when it can't be reached: mail then waits,
+    /// whatever the policy says.
+    async fn probe_host(&self, name: &DomainName) -> Option<(ProbedHost, Option<CertificateFacts>)> {
         let found = host_addresses(self.dns.as_ref(), name).await.ok()?;
         let mut reached = None;
         for address in found.addresses {
             let target = Target { host: name.clone(), address };
+            let mut leaf = None;
             let proof = match self.mail.session(&target, &TlsDemand::Pkix, None).await {
                 Ok(report) => {
-                    let leaf = report.tls.and_then(|tls| tls.chain.into_iter().next());
-                    leaf.map(|leaf| leaf.not_after).ok_or_else(|| "it presents no certificate".to_owned())
+                    leaf = report.tls.and_then(|tls| tls.chain.into_iter().next());
+                    let end = leaf.as_ref().map(|leaf| leaf.not_after);
+                    end.ok_or_else(|| "it presents no certificate".to_owned())
                 }
                 Err(failure) => match &failure.fault {
                     Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..) => continue,
@@ -298,7 +306,7 @@ impl Guard {
                 },
             };
             let is_bad = proof.is_err();
-            reached = Some(ProbedHost { name: name.clone(), proof });
+            reached = Some((ProbedHost { name: name.clone(), proof }, leaf));
             if is_bad {
                 break;
             }

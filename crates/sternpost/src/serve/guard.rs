@@ -216,6 +216,9 @@ impl GuardRole {
         if let Err(error) = store.record_mx_hosts(&spec.name, &look.mx, now).await {
             tracing::warn!(domain = %spec.name, "the MX hosts can't be stored: {error}");
         }
+        for (host, certificate) in &look.certificates {
+            self.context.world.seen.put(host, certificate, now);
+        }
         let Some(newest) = rollout.newest() else { return };
         let policy = PolicyDigest::of_patterns(&newest.mx);
         for host in &look.hosts {
