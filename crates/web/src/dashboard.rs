@@ -15,7 +15,9 @@ use std::sync::Arc;
 pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Option<Router>) -> Router {
     let inside = Router::new()
         .route("/", get(overview::page))
+        .route("/alerts", get(overview::alerts))
         .route("/domains/{name}", get(domain::page))
+        .route("/domains/{name}/report", get(domain::manager::page))
         .route("/domains/{name}/check", get(domain::check))
         .route("/domains/{name}/approve", post(actions::approve))
         .route("/domains/{name}/hold", post(actions::hold))
@@ -41,7 +43,8 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
         .route("/sign-in", get(sign_in::sign_in_page).post(sign_in::sign_in))
         .route("/welcome/{secret}", get(sign_in::welcome_page).post(sign_in::welcome))
         .route("/style.css", get(layout::style))
-        .route("/copy.js", get(layout::script));
+        .route("/mark.svg", get(layout::icon))
+        .route("/page.js", get(layout::script));
     let pages = inside
         .merge(outside)
         .fallback(layout::page_not_found)

@@ -1,5 +1,5 @@
 //! The web interface: the dashboard for operators, the public domain check, and the HTTP API for control panels. Pages
-//! are rendered on the server and work without JavaScript, which only adds copy buttons.
+//! are rendered on the server and work without JavaScript, which only adds copy buttons and the values of charts.
 //!
 //! A request passes through these modules:
 //!
@@ -8,10 +8,11 @@
 //! | [`ClientAddr`] (`client_addr`) | determines the client's address, also behind a reverse proxy |
 //! | `dashboard` | the router, which maps paths to pages |
 //! | `auth`, `sign_in`, `visitor` | invitations, passwords, sessions and CSRF tokens; their pages; the signed-in user |
-//! | `state` | the state shared by all pages |
-//! | `overview`, `domain`, `reports`, `dmarc`, `other_pages` | the pages |
+//! | `state`, `snapshot` | the state shared by all pages; all domains at one moment |
+//! | `judge` | how urgently a domain needs the operator, and its next step |
+//! | `overview`, `domain`, `reports`, `dmarc`, `other_pages` (with `effective_config`) | the pages |
 //! | `actions` | form handlers for an operator's decisions |
-//! | `chart`, `tables` | charts of sessions per day; export of tables as CSV and JSON |
+//! | `chart`, `sender_rows`, `tables`, `text` | charts of sessions; rows about senders; CSV and JSON; numbers, times and names |
 //! | `layout` | the frame of all pages, security headers, error pages |
 //!
 //! Besides the dashboard, `report_post` receives TLS reports by HTTPS POST. `public_check` lets anyone check a domain.
@@ -28,16 +29,21 @@ mod client_addr;
 mod dashboard;
 mod dmarc;
 mod domain;
+mod effective_config;
 mod first_link;
+mod judge;
 mod layout;
 mod other_pages;
 mod overview;
 mod public_check;
 mod report_post;
 mod reports;
+mod sender_rows;
 mod sign_in;
+mod snapshot;
 mod state;
 mod tables;
+mod text;
 mod visitor;
 
 pub use auth::invite;
