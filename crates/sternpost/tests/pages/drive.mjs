@@ -84,6 +84,7 @@ for (const colorScheme of ["light", "dark"]) {
   assert.ok(!(await names()).includes(sorted[0]));
   await page.getByLabel("Domain contains").fill("MÜLLER");
   await page.keyboard.press("Enter");
+  await page.waitForURL(/q=M/);
   assert.deepEqual(await names(), ["müller.example"]);
   assert.equal(await page.locator("tbody bdi").first().getAttribute("title"), "xn--mller-kva.example");
   await page.goto(base + "/?q=zzz");
