@@ -1,11 +1,12 @@
 //! The effective configuration: every section as a type. `load` fills it from the keys that `read` has validated.
 //! `sternpost config show` prints it with the origin of each value.
 
+use crate::defaults::merged_json;
 use crate::guard::GuardConfig;
 use crate::hosting::{AdminConfig, HostConfig};
 use crate::inbox::{DashboardConfig, InboxConfig};
 use crate::keys::{self, KEYS};
-use crate::read::Read;
+use crate::read::{Origin, Read};
 use crate::reporting::{CollectorConfig, ReporterConfig};
 use crate::specs::{ProviderSpec, UpdateServer};
 use formats::DomainName;
@@ -70,7 +71,7 @@ pub struct Config {
     /// `lab.dns_port`.
     pub dns_port: u16,
     /// `metrics.listen`; `None` disables metrics.
-    pub metrics: Option<SocketAddr>,
+    pub metrics: Option<Address>,
     /// `metrics.domains`: the domains with series of their own; empty means all, unless there are too many.
     pub metrics_domains: Vec<DomainName>,
     /// `log.format`: whether log lines are JSON.
@@ -90,7 +91,7 @@ pub struct AnswersConfig {
     /// Listen addresses of the line protocol for Exim and scripts.
     pub lines: Vec<Address>,
     /// The HTTP listen address; `None` disables HTTP.
-    pub http: Option<SocketAddr>,
+    pub http: Option<Address>,
     /// Mode and owner of the Unix sockets.
     pub socket_file: SocketFileOptions,
     /// The size of the answer cache in bytes.
@@ -119,6 +120,19 @@ impl Config {
                 || key.path == "answers.cache_memory"
         };
         KEYS.iter().filter(fixed).all(|key| self.read.value(key.path) == other.read.value(key.path))
+    }
+
+    /// A new domain with the settings of `[defaults]`.
+    pub fn new_domain(&self, name: DomainName) -> DomainSpec {
+        let mut members = self.read.defaults();
+        members.insert("name".to_owned(), toml::Value::String(name.to_string()));
+        // The members were validated when the file was read.
+        members.try_into().unwrap_or_else(|_| DomainSpec::new(name))
+    }
+
+    /// Adds the settings of `[defaults]` that a domain's settings do not have.
+    pub fn add_defaults(&self, settings: &mut serde_json::Map<String, serde_json::Value>) {
+        merged_json(settings, &self.read.defaults());
     }
 
     /// How long, and how much of, reports and quarantined input is kept: the settings of `[inbox]`, or the defaults.
@@ -160,7 +174,11 @@ impl Config {
             }
             let _ = match (self.read.value(key.path), key.default) {
                 (Some(value), _) => {
-                    writeln!(out, "{name} = {value}  # {}, line {}", self.origin(), self.read.line(key.path))
+                    writeln!(
+                        out,
+                        "{name} = {value}  # {}",
+                        self.origin(key.path, ", line ", "environment variable ")
+                    )
                 }
                 (None, "") => writeln!(out, "# {name} is not set: {}", key.unset),
                 (None, default) => writeln!(out, "{name} = {default}  # default"),
@@ -177,7 +195,7 @@ impl Config {
                 None => default_value(key.default),
             };
             let origin = match self.read.value(key.path) {
-                Some(_) => format!("{}:{}", self.origin(), self.read.line(key.path)),
+                Some(_) => self.origin(key.path, ":", ""),
                 None => "default".to_owned(),
             };
             (key.path.to_owned(), serde_json::json!({ "value": value, "origin": origin }))
@@ -186,8 +204,14 @@ impl Config {
         serde_json::json!({ "schema": 1, "keys": keys }).to_string()
     }
 
-    fn origin(&self) -> String {
-        self.file.as_ref().map_or("given".to_owned(), |path| path.display().to_string())
+    /// The file and line of a key's value with `at` between them, or its environment variable after `before`.
+    fn origin(&self, key: &str, at: &str, before: &str) -> String {
+        let file = self.file.as_ref().map_or("given".to_owned(), |path| path.display().to_string());
+        match self.read.origin(key) {
+            Some(Origin::Variable(name)) => format!("{before}{name}"),
+            Some(Origin::Line(line)) => format!("{file}{at}{line}"),
+            None => file,
+        }
     }
 }
 

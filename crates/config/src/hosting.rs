@@ -74,8 +74,8 @@ pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
 /// `[admin]`: the HTTP API for control panels.
 #[derive(Debug, Clone)]
 pub struct AdminConfig {
-    /// The listen address, on loopback.
-    pub listen: SocketAddr,
+    /// The listen address: on loopback, or a socket of systemd.
+    pub listen: Address,
     /// The file with the bearer token.
     pub token_file: PathBuf,
 }
@@ -88,7 +88,7 @@ pub fn admin(read: &Read, folder: &Path) -> Result<AdminConfig, Failure> {
             "Create a token and set token_file:\n  (umask 077; openssl rand -hex 32 > admin.token)\n  [admin]\n  token_file = \"admin.token\"",
         ));
     };
-    let usual = SocketAddr::from(([127, 0, 0, 1], 8464));
-    let listen = read.text("admin.listen").and_then(|text| text.parse().ok()).unwrap_or(usual);
+    let usual = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 8464)));
+    let listen = read.address("admin.listen").unwrap_or(usual);
     Ok(AdminConfig { listen, token_file: folder.join(file) })
 }

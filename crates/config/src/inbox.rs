@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::read::Read;
 use crate::specs::CertificateFiles;
 use formats::DomainName;
+use formats::limits::INBOX_CONNECTIONS_PER_CLIENT;
 #[cfg(feature = "imap")]
 use receiver::inbox::imap::ImapMailbox;
 use receiver::inbox::{Quota, Retention};
@@ -31,6 +32,8 @@ pub struct InboxConfig {
     pub http: Option<String>,
     /// The maximum number of messages per client and minute over SMTP.
     pub messages_per_minute: u32,
+    /// The maximum number of SMTP connections of one client at once.
+    pub connections_per_client: usize,
     /// How long, and how much of, reports and quarantined input is kept.
     pub retention: Retention,
     /// Whether DMARC reports are imported too.
@@ -60,8 +63,8 @@ pub struct ReportWebhook {
 /// `[dashboard]`: the web interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DashboardConfig {
-    /// Listen addresses.
-    pub listen: Vec<SocketAddr>,
+    /// Listen addresses: of TCP, or sockets of systemd.
+    pub listen: Vec<Address>,
     /// The certificate for HTTPS; `None` means plain HTTP.
     pub certificate: Option<CertificateFiles>,
     /// The base URL for browsers, without a trailing slash.
@@ -88,6 +91,8 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         certificate: files(read, folder, "inbox")?,
         http: read.text("inbox.http").map(str::to_owned),
         messages_per_minute: read.number("inbox.messages_per_minute", 600),
+        connections_per_client: usize::try_from(read.number("inbox.connections_per_client", 32))
+            .unwrap_or(INBOX_CONNECTIONS_PER_CLIENT),
         retention: retention(read)?,
         dmarc: read.flag("inbox.dmarc"),
         webhook: webhook(read, folder),
@@ -174,15 +179,14 @@ fn refuse_mailbox(read: &Read) -> Result<(), Failure> {
 }
 
 pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure> {
-    let listed: Vec<SocketAddr> =
-        read.list("dashboard.listen").iter().filter_map(|text| text.parse().ok()).collect();
+    let listed = read.addresses("dashboard.listen", "");
     let listen = match listed.is_empty() {
-        true => vec![SocketAddr::from(([127, 0, 0, 1], 8460))],
+        true => vec![Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 8460)))],
         false => listed,
     };
     let certificate = files(read, folder, "dashboard")?;
     let is_safe = certificate.is_some() || read.flag("dashboard.behind_proxy");
-    if let Some(open) = listen.iter().find(|at| !at.ip().is_loopback() && !is_safe) {
+    if let Some(open) = listen.iter().find(|at| at.is_exposed() && !is_safe) {
         return Err(Failure::usage(
             format!("the dashboard can't listen on {open}"),
             "the address is reachable from other hosts, and passwords would cross the network unencrypted",
@@ -190,8 +194,18 @@ pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure>
         ));
     }
     let scheme = if certificate.is_some() { "https" } else { "http" };
-    let at = listen.first().map_or("127.0.0.1:8460".to_owned(), ToString::to_string);
-    let url = read.text("dashboard.url").map_or(format!("{scheme}://{at}"), str::to_owned);
+    let first = listen.iter().find(|at| matches!(at, Address::Tcp(_)));
+    let url = match (read.text("dashboard.url"), first) {
+        (Some(url), _) => url.to_owned(),
+        (None, Some(at)) => format!("{scheme}://{at}"),
+        (None, None) => {
+            return Err(Failure::usage(
+                "dashboard.url is not set",
+                "the address of the dashboard's socket is known to systemd only",
+                "Add the URL that browsers use:\n  [dashboard]\n  url = \"https://sternpost.example.org\"",
+            ));
+        }
+    };
     Ok(DashboardConfig {
         listen,
         certificate,

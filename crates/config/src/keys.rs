@@ -11,9 +11,13 @@ mod guard;
 mod host;
 mod inbox;
 mod kind;
+mod manual;
 mod reporting;
 
 pub use kind::Kind;
+pub use manual::manual;
+
+use crate::environment::variable;
 
 use std::fmt::Write;
 
@@ -80,6 +84,16 @@ pub fn reference() -> String {
          defaults apply. A misspelled key is an error that names the closest known key: one that differs from a known\n\
          key by one or two characters, or by a quarter of a long name. Any other unknown key may belong to a newer\n\
          release: it is ignored, with a warning in the log and in `config check`.\n\n\
+         - A value in the environment takes precedence over the file, and the file over the default. Each key names its\n\
+         \x20 variable below. Setting one enables its section. Text is written without quotes, a list with commas, and a key that\n\
+         \x20 takes tables in TOML, such as `STERNPOST_DOMAIN='[{ name = \"example.org\" }]'`. A variable whose name continues\n\
+         \x20 with `_FILE` names a file with the value, for secrets that a container platform mounts; where the key takes a file,\n\
+         \x20 it means the same as the variable without `_FILE`. An empty variable counts as not set, an unknown one is ignored\n\
+         \x20 with a warning. `STERNPOST_CONFIG` names the file where `--config` does not.\n\
+         - Paths may begin with `$CREDENTIALS_DIRECTORY/`: the files of the unit's `LoadCredential=`. Outside of the unit it\n\
+         \x20 stands for `/run/credentials/sternpost.service`, which exists while the service runs.\n\
+         - Listen addresses may be `systemd:NAME`: the sockets of a socket unit with `FileDescriptorName=NAME`. `systemd` alone\n\
+         \x20 takes all sockets that no other key names, if they have one name.\n\
          - `sternpost config check` validates the file, and finds what would keep `sternpost serve` from starting: addresses\n\
          \x20 that are in use or can't be bound together, missing folders, ports that need a capability. It warns about files\n\
          \x20 with secrets that every user of the machine can read.\n\
@@ -100,9 +114,10 @@ pub fn reference() -> String {
         };
         let _ = write!(
             out,
-            "\n### `{name}`\n\n{}\n\n- Value: {}\n- Default: {default}\n",
+            "\n### `{name}`\n\n{}\n\n- Value: {}\n- Default: {default}\n- Variable: `{}`\n",
             key.about,
-            key.kind.expected()
+            key.kind.expected(),
+            variable(key.path)
         );
     }
     out

@@ -24,7 +24,7 @@ impl Config {
         if let Some(role) = &self.answers {
             add("answers.listen", &role.listen);
             add("answers.lines", &role.lines);
-            add("answers.http", &role.http.map(Address::Tcp).into_iter().collect::<Vec<_>>());
+            add("answers.http", role.http.as_slice());
             add("answers.control", &[Address::Unix(self.control())]);
         }
         if let Some(role) = &self.host {
@@ -37,16 +37,16 @@ impl Config {
             add("inbox.lmtp", &role.lmtp);
         }
         if let Some(role) = &self.collector {
-            add("collector.socket", &[Address::Unix(role.socket.clone())]);
-            add("collector.http", &role.http.map(Address::Tcp).into_iter().collect::<Vec<_>>());
+            add("collector.socket", std::slice::from_ref(&role.socket));
+            add("collector.http", role.http.as_slice());
         }
         if let Some(role) = &self.dashboard {
-            add("dashboard.listen", &role.listen.iter().copied().map(Address::Tcp).collect::<Vec<_>>());
+            add("dashboard.listen", &role.listen);
         }
         if let Some(role) = &self.admin {
-            add("admin.listen", &[Address::Tcp(role.listen)]);
+            add("admin.listen", std::slice::from_ref(&role.listen));
         }
-        add("metrics.listen", &self.metrics.map(Address::Tcp).into_iter().collect::<Vec<_>>());
+        add("metrics.listen", self.metrics.as_slice());
         all
     }
 
@@ -62,11 +62,19 @@ impl Config {
                         format!("{} is {} and {} is {}", one.key, one.address, other.key, other.address)
                     }
                 };
-                let why = match one.address == other.address {
-                    true => "both are the same address",
-                    false => "one of them is every address of this machine, which includes the other",
+                let why = match (&one.address, one.address == other.address) {
+                    (Address::Systemd(None), _) => "each would take all sockets of systemd",
+                    (Address::Systemd(Some(_)), _) => "only one of them can have a socket of systemd",
+                    (_, true) => "both are the same address",
+                    (_, false) => "one of them is every address of this machine, which includes the other",
                 };
-                found.push(Failure::usage(what, why, "Remove one of them, or give it another port."));
+                let remedy = match &one.address {
+                    Address::Systemd(_) => {
+                        "Give each socket a name of its own in its socket unit (FileDescriptorName=), and write \"systemd:NAME\"."
+                    }
+                    _ => "Remove one of them, or give it another port.",
+                };
+                found.push(Failure::usage(what, why, remedy));
             }
         }
         found
@@ -138,6 +146,33 @@ mod tests {
             collisions(twice),
             ["host.listen has [::]:443 and [::1]:443", "host.http has 0.0.0.0:80 and 127.0.0.1:80"]
         );
+    }
+
+    #[test]
+    fn sockets_of_systemd_are_shared_out_by_name() {
+        let text = "[answers]\nlisten = [\"systemd\", \"127.0.0.1:1\"]\nhttp = \"systemd:json\"\n[host]\nlisten = [\"systemd:policy\"]\nhttp = [\"systemd:http\"]\n\
+            [inbox]\naddresses = [\"a@b.example\"]\nsmtp = [\"systemd:smtp\"]\nlmtp = [\"systemd:lmtp\"]\n[dashboard]\nlisten = [\"systemd:dashboard\"]\nurl = \"https://d.example\"\n\
+            [admin]\nlisten = \"systemd:admin\"\ntoken_file = \"t\"\n[collector]\nsocket = \"systemd:tlsrpt\"\nhttp = \"systemd:sessions\"\n[metrics]\nlisten = \"systemd:metrics\"\n";
+        assert_eq!(collisions(text), [] as [&str; 0]);
+        let listening = Config::parse(text, None).unwrap().listening();
+        let named = listening.iter().filter(|one| matches!(one.address, Address::Systemd(_))).count();
+        assert_eq!(named, 11);
+        let error_of = |text: &str| Config::parse(text, None).unwrap().collisions()[0].to_string();
+        let error = error_of("[answers]\nlisten = [\"systemd\"]\n[host]\nlisten = [\"systemd\"]\n");
+        assert!(error.contains("each would take all") && error.contains("FileDescriptorName="), "{error}");
+        let error = error_of("[answers]\nlisten = [\"systemd:a\"]\nlines = [\"systemd:a\"]\n");
+        assert!(error.contains("answers.listen is systemd:a and answers.lines is systemd:a"), "{error}");
+        let error = Config::parse("[dashboard]\nlisten = [\"systemd:web\"]\n", None).unwrap_err().to_string();
+        assert!(error.contains("dashboard.url"), "{error}");
+        for (text, what) in [
+            ("[admin]\ntoken_file = \"t\"\nlisten = \"unix:/a\"\n", "not a valid address"),
+            ("[dashboard]\nlisten = [\"unix:/a\"]\n", "not a valid listen address"),
+            ("[collector]\nsocket = \"systemd:\"\n", "not a valid socket"),
+            ("[answers]\nlisten = [\"systemd:a:b\"]\n", "\"systemd:NAME\""),
+        ] {
+            let error = Config::parse(text, None).unwrap_err().to_string();
+            assert!(error.contains(what), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and a reload call it. Errors are [`Failure`]s that name the file, the line and the column.
 
 use crate::config::{AnswersConfig, Config};
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::read::Read;
 use crate::specs::{ProviderSpec, UpdateServer};
@@ -17,16 +18,19 @@ use std::time::Duration;
 const CONFIG_PATHS: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
 
 impl Config {
-    /// Reads the named file, or else the first existing file of the usual paths. Without either, the defaults apply.
+    /// Reads the named file, or else the one that `STERNPOST_CONFIG` names, or else the first existing file of the usual paths.
+    /// Without any, the defaults apply. Environment variables take precedence over the file.
     ///
     /// # Errors
     ///
     /// If the file can't be read or is not valid.
     pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
+        let environment = Environment::of_process();
         let found = named
             .map(Path::to_owned)
+            .or_else(|| environment.file())
             .or_else(|| CONFIG_PATHS.iter().map(PathBuf::from).find(|path| path.exists()));
-        let Some(path) = found else { return Self::parse("", None) };
+        let Some(path) = found else { return Self::parse_with("", None, &environment) };
         let text = std::fs::read_to_string(&path).map_err(|error| {
             Failure::usage(
                 format!("the configuration file {} can't be read", path.display()),
@@ -34,23 +38,35 @@ impl Config {
                 "Name another file with --config.",
             )
         })?;
-        Self::parse(&text, Some(path))
+        Self::parse_with(&text, Some(path), &environment)
     }
 
-    /// Parses the text of a configuration file. Relative paths in it start at `file`'s directory.
+    /// Parses the text of a configuration file, without environment variables. Relative paths in it start at `file`'s
+    /// directory.
     ///
     /// # Errors
     ///
     /// If a key or value is not valid, a file that it names can't be read, or sections contradict each other.
     pub fn parse(text: &str, file: Option<PathBuf>) -> Result<Self, Failure> {
+        Self::parse_with(text, file, &Environment::default())
+    }
+
+    /// As [`Self::parse`], with the settings of an environment.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::parse`], and of environment variables that are not valid.
+    pub fn parse_with(text: &str, file: Option<PathBuf>, environment: &Environment) -> Result<Self, Failure> {
         let shown = file.as_ref().map_or("the configuration".to_owned(), |path| path.display().to_string());
-        let read = Read::new(text).map_err(|fault| {
+        let mut read = Read::new(text, environment.credentials()).map_err(|fault| {
             Failure::usage(
                 format!("{shown}, line {}, column {}", fault.line, fault.column),
                 fault.what,
                 fault.remedy,
             )
         })?;
+        environment.apply(&mut read)?;
+        read.add_defaults();
         let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         let path = |key: &str| read.text(key).map(|text| folder.join(text));
         let store = folder
@@ -77,7 +93,7 @@ impl Config {
             updates,
             providers,
             dns_port: read.port("lab.dns_port", 53),
-            metrics: read.text("metrics.listen").and_then(|text| text.parse().ok()),
+            metrics: read.address("metrics.listen"),
             metrics_domains: read
                 .list("metrics.domains")
                 .iter()
@@ -126,7 +142,7 @@ fn answers(read: &Read, folder: &Path) -> Result<AnswersConfig, Failure> {
     Ok(AnswersConfig {
         listen: read.addresses("answers.listen", "127.0.0.1:8461").into_iter().map(from_folder).collect(),
         lines: read.addresses("answers.lines", "").into_iter().map(from_folder).collect(),
-        http: read.text("answers.http").and_then(|text| text.parse().ok()),
+        http: read.address("answers.http"),
         socket_file: SocketFileOptions {
             mode: read
                 .text("answers.socket_mode")

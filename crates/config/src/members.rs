@@ -115,13 +115,14 @@ fn quoted(text: &str) -> impl Iterator<Item = String> {
 /// The library's error in one line, with the nearest right value.
 fn explained(text: &str, path: &str, error: &toml::de::Error, span: Range<usize>) -> Fault {
     let message = error.message().replace('\n', ", ");
-    let see = format!("`sternpost config reference` describes [[{path}]].");
+    let section = if path == "defaults" { "[defaults]".to_owned() } else { format!("[[{path}]]") };
+    let see = format!("`sternpost config reference` describes {section}.");
     let near = |word: &str, known: &[String]| {
         let near = nearest(word, known.iter().map(String::as_str));
         near.map(|near| format!("Did you mean {near}? ")).unwrap_or_default()
     };
     if let Some((name, known)) = unknown_member(&message) {
-        let what = format!("[[{path}]] has no member {name:?}");
+        let what = format!("{section} has no member {name:?}");
         return fault(text, span, what, &format!("{}{see}", near(&name, &known)));
     }
     if let Some(rest) = message.strip_prefix("unknown variant ") {
@@ -132,7 +133,7 @@ fn explained(text: &str, path: &str, error: &toml::de::Error, span: Range<usize>
         return fault(text, span, format!("{word:?} is not a valid value of {member}"), remedy.trim_end());
     }
     if let Some(name) = message.strip_prefix("missing field ").and_then(|rest| quoted(rest).next()) {
-        return fault(text, span, format!("[[{path}]] has no {name:?}, which is required"), &see);
+        return fault(text, span, format!("{section} has no {name:?}, which is required"), &see);
     }
     fault(text, span, message, &see)
 }

@@ -2,6 +2,7 @@
 //! wrong type and a malformed value are errors with line and column. The result, [`Read`], is what the sections are
 //! built from.
 
+use crate::credentials::{expanded, misunderstanding};
 use crate::fault::{Fault, fault, kind_of, line_and_column, nearest};
 use crate::keys::{KEYS, Key, Kind};
 #[cfg(feature = "imap")]
@@ -10,7 +11,7 @@ use crate::members::{ignored, line_of, misspelled, tables};
 use crate::specs::{AuthoritySpec, CertificateFiles, Deliver, KeySpec, ProviderSpec, UpdateServer};
 use crate::targets::TargetSpec;
 use crate::week_time::WeekTime;
-use crate::{maps, overrides, owner};
+use crate::{defaults, maps, overrides, owner};
 use formats::DomainName;
 use formats::tlsrpt_record::{HttpsUrl, MailAddress};
 use net::smtp::Helo;
@@ -20,25 +21,39 @@ use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
-/// The validated values by key, each with its line number, and the sections present in the file.
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The line of the file, from 1.
+    Line(usize),
+    /// The environment variable of this name.
+    Variable(String),
+}
+
+/// The validated values by key, each with its origin, and the sections that are present.
 #[derive(Debug, Clone)]
 pub struct Read {
     values: Values,
     sections: BTreeSet<String>,
-    /// Keys that were ignored, since only a newer release may know them.
+    /// Keys and variables that were ignored, since only a newer release may know them.
     pub warnings: Vec<String>,
 }
 
 impl Read {
-    pub fn new(text: &str) -> Result<Self, Fault> {
+    /// Reads the text of a file. `credentials` is the folder that `$CREDENTIALS_DIRECTORY` stands for.
+    pub fn new(text: &str, credentials: &Path) -> Result<Self, Fault> {
         let table = DeTable::parse(text).map_err(|error| {
             fault(text, error.span().unwrap_or_default(), error.message().replace('\n', ", "), "")
         })?;
         let mut read = Self { values: BTreeMap::new(), sections: BTreeSet::new(), warnings: Vec::new() };
         walk(text, table.get_ref(), "", &mut read)?;
+        for (value, _) in read.values.values_mut() {
+            *value = expanded(std::mem::replace(value, Value::Boolean(false)), credentials);
+        }
         // The library sorts tables by name.
         read.warnings.sort_by_key(|warning| line_of(warning));
         Ok(read)
@@ -48,9 +63,32 @@ impl Read {
         self.values.get(key).map(|(value, _)| value)
     }
 
-    /// The line of the key in the file, from 1; 0 if the key is not set.
-    pub fn line(&self, key: &str) -> usize {
-        self.values.get(key).map_or(0, |(_, line)| *line)
+    /// Where the value of the key comes from; `None` if the key is not set.
+    pub fn origin(&self, key: &str) -> Option<&Origin> {
+        self.values.get(key).map(|(_, origin)| origin)
+    }
+
+    /// Sets a validated value. The sections that the key is in count as present.
+    pub fn set(&mut self, key: &'static Key, value: Value, origin: Origin) {
+        self.sections
+            .extend(key.path.match_indices('.').filter_map(|(at, _)| Some(key.path.get(..at)?.to_owned())));
+        self.values.insert(key.path, (value, origin));
+    }
+
+    /// Adds the members of `[defaults]` to the domains that do not have them.
+    pub fn add_defaults(&mut self) {
+        let defaults = self.defaults();
+        let Some((Value::Array(domains), _)) = self.values.get_mut("domain") else { return };
+        for domain in domains {
+            if let Value::Table(members) = domain {
+                *members = defaults::merged(std::mem::take(members), &defaults);
+            }
+        }
+    }
+
+    /// The members of `[defaults]`.
+    pub fn defaults(&self) -> toml::Table {
+        self.value("defaults").and_then(Value::as_table).cloned().unwrap_or_default()
     }
 
     pub fn text(&self, key: &str) -> Option<&str> {
@@ -64,7 +102,12 @@ impl Read {
             .unwrap_or_default()
     }
 
-    /// True if the file has the section, even an empty one.
+    /// The listen address of a key that has at most one. It was validated when the file was read.
+    pub fn address(&self, key: &str) -> Option<Address> {
+        self.text(key).and_then(Address::parse)
+    }
+
+    /// True if the file has the section, even an empty one, or the environment sets one of its keys.
     pub fn has(&self, section: &str) -> bool {
         self.sections.contains(section)
     }
@@ -95,7 +138,7 @@ impl Read {
     }
 }
 
-type Values = BTreeMap<&'static str, (Value, usize)>;
+type Values = BTreeMap<&'static str, (Value, Origin)>;
 
 /// Validates a table and its sections. `prefix` is the section's name; empty at the top level.
 fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Result<(), Fault> {
@@ -110,7 +153,8 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Resul
             .any(|key| key.path.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
         if let Some(key) = KEYS.iter().find(|key| key.path == path) {
             let validated = validate(text, key, value, &mut read.warnings)?;
-            read.values.insert(key.path, (validated, line_and_column(text, name.span().start).0));
+            let line = line_and_column(text, name.span().start).0;
+            read.values.insert(key.path, (validated, Origin::Line(line)));
         } else if is_section {
             let DeValue::Table(inner) = value.get_ref() else {
                 return Err(fault(
@@ -160,7 +204,7 @@ fn unknown(text: &str, span: Range<usize>, path: &str) -> Fault {
 }
 
 /// Checks that a value is of the key's kind, and converts it.
-fn validate(
+pub fn validate(
     text: &str,
     key: &Key,
     value: &Spanned<DeValue<'_>>,
@@ -171,7 +215,20 @@ fn validate(
     };
     match (key.kind, value.get_ref()) {
         (Kind::Bool, DeValue::Boolean(on)) => Ok(Value::Boolean(*on)),
-        (Kind::File, DeValue::String(file)) if !file.is_empty() => Ok(Value::String(file.to_string())),
+        (Kind::File, DeValue::String(file)) if !file.is_empty() => match misunderstanding(file) {
+            None => Ok(Value::String(file.to_string())),
+            Some(what) => {
+                let remedy = "Only $CREDENTIALS_DIRECTORY/ is replaced, by the folder of the unit's credentials (LoadCredential=)";
+                Err(fault(text, value.span(), what, remedy))
+            }
+        },
+        (Kind::DatagramSocket, DeValue::String(place)) => {
+            match (place.strip_prefix("systemd:"), Address::parse(place)) {
+                (None, _) if !place.is_empty() => Ok(Value::String(place.to_string())),
+                (Some(_), Some(Address::Systemd(Some(_)))) => Ok(Value::String(place.to_string())),
+                _ => Err(wrong(format!("{place:?} is not a valid socket"))),
+            }
+        }
         (Kind::Choice(words), DeValue::String(word)) if words.contains(&word.as_ref()) => {
             Ok(Value::String(word.to_string()))
         }
@@ -204,6 +261,7 @@ fn validate(
         },
         (Kind::Loopback, DeValue::String(address)) => match Address::parse(address) {
             Some(Address::Tcp(tcp)) if tcp.ip().is_loopback() => Ok(Value::String(address.to_string())),
+            Some(Address::Systemd(_)) => Ok(Value::String(address.to_string())),
             Some(Address::Tcp(_)) => Err(fault(
                 text,
                 value.span(),
@@ -216,8 +274,16 @@ fn validate(
             items,
             |place| Address::parse(place).is_some(),
             |other, span| {
-                let remedy =
-                    "Write it as \"127.0.0.1:8461\", \"unix:/run/sternpost/answers.sock\" or \"systemd\"";
+                let remedy = "Write it as \"127.0.0.1:8461\", \"unix:/run/sternpost/answers.sock\" or \"systemd:NAME\"";
+                fault(text, span, format!("{other:?} is not a valid listen address"), remedy)
+            },
+            || wrong(format!("{} contains a value that is not a string", key.path)),
+        ),
+        (Kind::TcpListeners, DeValue::Array(items)) => texts(
+            items,
+            is_tcp_listener,
+            |other, span| {
+                let remedy = "Write it as \"127.0.0.1:8460\", \"[::1]:8460\" or \"systemd:NAME\"";
                 fault(text, span, format!("{other:?} is not a valid listen address"), remedy)
             },
             || wrong(format!("{} contains a value that is not a string", key.path)),
@@ -234,6 +300,7 @@ fn validate(
         (Kind::Overrides, DeValue::Array(items)) => overrides::validate_all(text, items, warnings),
         (Kind::Maps, DeValue::Table(tables)) => maps::validate(text, tables, warnings),
         (Kind::Domains, DeValue::Array(items)) => tables::<DomainSpec>(text, key.path, items, warnings),
+        (Kind::DomainDefaults, DeValue::Table(_)) => defaults::validate(text, value, warnings),
         (Kind::Updates, DeValue::Array(items)) => tables::<UpdateServer>(text, key.path, items, warnings),
         (Kind::Authorities, DeValue::Array(items)) => {
             tables::<AuthoritySpec>(text, key.path, items, warnings)
@@ -251,9 +318,9 @@ fn validate(
             Err(error) => Err(wrong(format!("{name:?}: {error}"))),
         },
         (Kind::Targets, DeValue::Array(items)) => tables::<TargetSpec>(text, key.path, items, warnings),
-        (Kind::TcpAddress, DeValue::String(address)) => match address.parse::<SocketAddr>() {
-            Ok(_) => Ok(Value::String(address.to_string())),
-            Err(_) => Err(wrong(format!("{address:?} is not a valid address and port"))),
+        (Kind::TcpAddress, DeValue::String(address)) => match is_tcp_listener(address) {
+            true => Ok(Value::String(address.to_string())),
+            false => Err(wrong(format!("{address:?} is not a valid address and port"))),
         },
         (Kind::HttpsUrl, DeValue::String(url)) => match HttpsUrl::parse(url) {
             Ok(_) => Ok(Value::String(url.to_string())),
@@ -339,6 +406,11 @@ fn validate(
         )),
         (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
     }
+}
+
+/// True for a TCP address, and for a socket of systemd.
+fn is_tcp_listener(text: &str) -> bool {
+    matches!(Address::parse(text), Some(Address::Tcp(_) | Address::Systemd(_)))
 }
 
 /// True for a non-empty path segment of letters, digits, `-` and `_`.

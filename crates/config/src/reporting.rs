@@ -12,20 +12,19 @@ use formats::tlsrpt_record::{HttpsUrl, MailAddress};
 use net::https::Verify;
 use net::smtp::Helo;
 use sender::report::{Addresses, Reporter, Rules, TargetRule, is_denied};
-use sender::serve::listen::SocketFileOptions;
-use std::net::SocketAddr;
+use sender::serve::listen::{Address, SocketFileOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// `[collector]`: session results from mail servers.
 #[derive(Debug, Clone)]
 pub struct CollectorConfig {
-    /// The Unix socket that libtlsrpt writes to.
-    pub socket: PathBuf,
+    /// The Unix socket that libtlsrpt writes to, or a socket of systemd.
+    pub socket: Address,
     /// Mode and owner of that socket.
     pub socket_file: SocketFileOptions,
     /// The listen address for `POST /v1/sessions`; `None` disables it.
-    pub http: Option<SocketAddr>,
+    pub http: Option<Address>,
     /// The file with the token of requests; `None` if they need none.
     pub token_file: Option<PathBuf>,
     /// The certificate of that address; `None` means plain HTTP.
@@ -103,14 +102,19 @@ pub fn deliver(read: &Read, folder: &Path, keys: &str, default: &str) -> Result<
 
 pub fn collector(read: &Read, folder: &Path) -> Result<CollectorConfig, Failure> {
     let role = CollectorConfig {
-        socket: folder.join(read.text("collector.socket").unwrap_or(crate::keys::COLLECTOR_SOCKET)),
+        socket: match read.address("collector.socket") {
+            Some(systemd @ Address::Systemd(Some(_))) => systemd,
+            _ => Address::Unix(
+                folder.join(read.text("collector.socket").unwrap_or(crate::keys::COLLECTOR_SOCKET)),
+            ),
+        },
         socket_file: SocketFileOptions {
             mode: read
                 .text("collector.socket_mode")
                 .map_or(Some(0o666), |mode| u32::from_str_radix(mode, 8).ok()),
             owner: read.text("collector.socket_owner").and_then(|owner| owner::numbers(owner).ok()),
         },
-        http: read.text("collector.http").and_then(|text| text.parse().ok()),
+        http: read.address("collector.http"),
         token_file: read.text("collector.token_file").map(|file| folder.join(file)),
         certificate: files(read, folder, "collector")?,
         behind_proxy: read.flag("collector.behind_proxy"),
@@ -137,7 +141,7 @@ fn protected(role: &CollectorConfig) -> Result<(), Failure> {
             "Copy the token file of the other machine, and add\n  [collector]\n  token_file = \"collector.token\"",
         ));
     }
-    let Some(address) = role.http.filter(|address| !address.ip().is_loopback()) else { return Ok(()) };
+    let Some(address) = role.http.as_ref().filter(|address| address.is_exposed()) else { return Ok(()) };
     let what = format!("collector.http = {:?} is reachable from other hosts", address.to_string());
     if role.token_file.is_none() {
         return Err(Failure::usage(

@@ -134,7 +134,6 @@ mod tests {
             "inbox.certificate",
             "collector.certificate",
             "answers.control",
-            "collector.socket",
         ];
         for key in KEYS.iter().filter(|key| key.kind == Kind::File) {
             let name = key.path.rsplit('.').next().unwrap();

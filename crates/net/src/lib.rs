@@ -12,6 +12,7 @@
 //! | [`rate_limit`] | limit concurrent connections and request rates for each address |
 //! | [`random`] | random words, which differ on every machine |
 //! | [`memory_budget`] | limit the memory that all sessions use together |
+//! | [`metrics`] | the table of metrics |
 //! | [`https`] | fetch policy files (RFC 8461 §3.3), post reports, check certificate revocation |
 //! | [`dane`] | look up the TLSA records of an MX host (RFC 7672 §2) |
 //! | [`smtp`] | open SMTP sessions as a sending server; accept mail for the report inbox |
@@ -19,6 +20,7 @@
 //! | [`certificate`] | verify certificates against trusted roots or TLSA records |
 //! | [`key_files`] | load a server's certificate and key, and reload them when the files change |
 //! | [`webhook`] | sign requests to webhooks |
+//! | [`system_names`] | resolve names of the operator's own hosts, as the system does |
 //! | [`clock`] | the current time, which tests and the demo can set |
 //!
 //! Begin reading with the traits [`dns::Dns`], [`https::PolicyHosts`] and [`smtp::MailHosts`].
@@ -34,10 +36,12 @@ pub mod dns;
 pub mod https;
 pub mod key_files;
 pub mod memory_budget;
+pub mod metrics;
 pub mod random;
 pub mod rate_limit;
 pub mod redaction;
 pub mod smtp;
+pub mod system_names;
 pub mod tls;
 pub mod webhook;
 

@@ -27,6 +27,7 @@ pub mod summary;
 pub mod world;
 
 pub use leases::APPLY_LEASE;
+pub use publishers::dns_changes;
 pub use rollout_context::{
     Removal, RolloutContext, apply_failure, holder, open_failure, resolvers, store_failure,
 };

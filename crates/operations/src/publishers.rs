@@ -9,14 +9,25 @@ use net::clock::Clock;
 use net::dns::provider::{Provider, ProviderError};
 use net::dns::update::{Replacement, UpdateError, Updater};
 use net::https::policy_host;
+use net::metrics::{self, Counters};
 use receiver::publish::{Change, DnsPublisher, PublishError, Records, TTL};
 use receiver::rollout::Hosting;
 use receiver::rollout::desired::PolicyHostAt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::hosting::StoredCertificate;
 use store::{Store, StoreError};
+
+/// The counters of changes of DNS records by this process, for the metrics of the running server.
+pub fn dns_changes() -> &'static Counters {
+    static SHARED: OnceLock<Counters> = OnceLock::new();
+    SHARED.get_or_init(|| Counters::new(&metrics::DNS_CHANGES))
+}
+
+fn count(way: &str, is_done: bool) {
+    dns_changes().inc(&[way, if is_done { "ok" } else { "failed" }]);
+}
 
 /// Publishes policies through the store, from which the role `[host]` serves them.
 pub struct OwnHost {
@@ -77,7 +88,9 @@ impl DnsPublisher for Updates {
             let new = replacement(change);
             let fail =
                 |error: UpdateError| PublishError { name: change.name.clone(), why: error.to_string() };
-            self.updater.replace(&change.name, &new, TTL, self.clock.now()).await.map_err(fail)
+            let done = self.updater.replace(&change.name, &new, TTL, self.clock.now()).await.map_err(fail);
+            count("update", done.is_ok());
+            done
         })
     }
 }
@@ -102,7 +115,9 @@ impl DnsPublisher for ProviderZone {
         Box::pin(async move {
             let fail =
                 |error: ProviderError| PublishError { name: change.name.clone(), why: error.to_string() };
-            self.0.replace(&change.name, &replacement(change), TTL).await.map_err(fail)
+            let done = self.0.replace(&change.name, &replacement(change), TTL).await.map_err(fail);
+            count("provider", done.is_ok());
+            done
         })
     }
 

@@ -379,11 +379,23 @@ pub fn open_failure(path: &Path, error: &StoreError) -> Failure {
         StoreError::Open { why, .. } | StoreError::Broken { why, .. } => why.clone(),
         other => other.to_string(),
     };
-    Failure::usage(
-        format!("the store {} can't be opened", path.display()),
-        why,
-        "The folder must exist and be writable; run this command as the user that `sternpost serve` runs as.\nSet another path with\n  store = \"sqlite:/var/lib/sternpost/sternpost.db\"",
-    )
+    let is_of_root = |owner: &String| owner == "root";
+    let exists = path.exists();
+    let owner = config::machine::other_owner(path).filter(|owner| exists || !is_of_root(owner));
+    let remedy = match (error, owner) {
+        (StoreError::Newer { .. }, _) => {
+            "Nothing was changed. Install that release again; or stop the server and restore the backup that was made before the upgrade:\n  sternpost restore FILE".to_owned()
+        }
+        (_, Some(owner)) if is_of_root(&owner) => {
+            let (file, folder) = (path.display(), path.parent().unwrap_or(Path::new(".")).display());
+            format!("It belongs to root. As root, give it to the owner of its folder:\n  chown --reference={folder} {file}")
+        }
+        (_, Some(owner)) => {
+            format!("Its owner is {owner}. Run the command as that user:\n  runuser -u {owner} -- sternpost …")
+        }
+        _ => "The folder must exist and be writable; run this command as the user that `sternpost serve` runs as.\nSet another path with\n  store = \"sqlite:/var/lib/sternpost/sternpost.db\"".to_owned(),
+    };
+    Failure::usage(format!("the store {} can't be opened", path.display()), why, remedy)
 }
 
 /// Describes a failure of the store to the operator.

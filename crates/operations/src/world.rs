@@ -259,9 +259,9 @@ fn read(path: &std::path::Path, key: &str) -> Result<String, Failure> {
 pub fn helo(config: &Config) -> Helo {
     let configured = config.reporter.as_ref().and_then(|role| role.helo.clone());
     configured.unwrap_or_else(|| {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let name = config::machine::host_name();
         let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        qualified(name.trim(), &hosts).map_or(Helo::LocalAddress, Helo::Name)
+        qualified(&name, &hosts).map_or(Helo::LocalAddress, Helo::Name)
     })
 }
 

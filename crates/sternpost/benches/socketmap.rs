@@ -126,7 +126,7 @@ async fn load(server: &Server, connections: usize, map: &'static str, seconds: f
                     Address::Unix(path) => {
                         client(Box::new(UnixStream::connect(path).await.unwrap()), number, map, end).await
                     }
-                    Address::Systemd => panic!("no address"),
+                    Address::Systemd(_) => panic!("no address"),
                 }
             })
         })

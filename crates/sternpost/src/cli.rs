@@ -3,14 +3,14 @@
 #[cfg(feature = "lab")]
 use crate::commands::lab;
 use crate::commands::{
-    apply, cache, check, compact, config as config_command, dashboard, domains, export, init, plan, promote,
-    query, reports, status, summary,
+    apply, backup, cache, check, compact, config as config_command, dashboard, domains, export, init, manual,
+    plan, promote, query, reports, status, summary,
 };
 #[cfg(feature = "lab")]
 use crate::demo;
 use crate::terminal::say;
 use crate::{log, serve};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use config::failure::{Exit, Failure};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ const AFTER_HELP: &str = "Example:\n  sternpost check example.org\n\nExit codes:
 #[derive(Debug, Subcommand)]
 enum Command {
     #[cfg(feature = "lab")]
-    /// Demonstrate the way from strippable SMTP to enforced TLS on this machine; needs no network
+    /// Attack a mail domain, protect it step by step, and attack it again; on loopback, needs no network
     #[command(after_help = "Example:\n  sternpost demo --keep")]
     Demo(demo::Options),
     /// Check a domain as senders see it
@@ -49,7 +49,7 @@ enum Command {
     /// Propose a configuration for a domain from its current DNS records
     #[command(after_help = "Example:\n  sternpost init example.org")]
     Init(init::Options),
-    /// Manage the domains in the store, which add to those in the configuration file
+    /// Manage domains that are kept in the store instead of the configuration file
     #[command(subcommand, after_help = "Example:\n  sternpost domains add example.org")]
     Domains(domains::Command),
     /// Show the steps from the current to the desired state, with reasons
@@ -87,6 +87,20 @@ enum Command {
     /// Maintain the file of the store
     #[command(subcommand, after_help = "Example:\n  sternpost store compact")]
     Store(compact::Command),
+    /// Write a verified copy of the store; `sternpost serve` may run meanwhile
+    ///
+    /// The copy has everything that was stored when it began, and works with this and later releases. Keep the configuration
+    /// and the files that it names (keys, tokens) beside it. To go back to it, stop the server and run `sternpost restore`.
+    #[command(after_help = "Example:\n  sternpost backup /var/backups/sternpost-2026-11-27.db")]
+    Backup(backup::Backup),
+    /// Replace the store by a backup, while the server is stopped
+    ///
+    /// The store that is there is renamed, not deleted. A backup of a newer release is refused. To go back to an earlier
+    /// release, restore the backup that was made before the upgrade.
+    #[command(
+        after_help = "Example:\n  systemctl stop sternpost.service\n  sternpost restore /var/backups/sternpost-2026-11-27.db\n  systemctl start sternpost.service"
+    )]
+    Restore(backup::Restore),
     /// Run the configured roles: policy answers, policy host, report inbox, dashboard, guard
     #[command(after_help = "Example:\n  sternpost serve --config /etc/sternpost/sternpost.toml")]
     Serve(serve::Options),
@@ -97,6 +111,15 @@ enum Command {
     /// Run good and broken mail domains on loopback, to test against
     #[command(subcommand, after_help = "Example:\n  sternpost lab list")]
     Lab(lab::Command),
+    /// Write the manual pages of all commands and of sternpost.toml
+    #[command(after_help = "Example:\n  sternpost man pages")]
+    Man(manual::Man),
+    /// Print the completions for a shell
+    ///
+    /// Packages install them. By hand, redirect them to /etc/bash_completion.d/sternpost,
+    /// /usr/local/share/zsh/site-functions/_sternpost or /etc/fish/completions/sternpost.fish.
+    #[command(after_help = "Examples:\n  sternpost completions bash\n  sternpost completions zsh")]
+    Completions(manual::Completions),
     /// Check or show the configuration
     #[command(subcommand, after_help = "Example:\n  sternpost config show")]
     Config(config_command::Command),
@@ -148,6 +171,10 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             Ok(bill.exit())
         }
         Command::Store(command) => compact::run(&command, config).await,
+        Command::Backup(options) => backup::backup(&options, config).await,
+        Command::Restore(options) => backup::restore(&options, config).await,
+        Command::Man(options) => manual::man(&options, Cli::command()),
+        Command::Completions(options) => Ok(manual::completions(&options, Cli::command())),
         Command::Check(options) => check::run(&options, config).await,
         Command::Query(options) => query::run(&options, config).await,
         Command::Init(options) => init::run(&options, config).await,
@@ -173,7 +200,6 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

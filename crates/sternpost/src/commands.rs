@@ -2,6 +2,7 @@
 //! outcome as text or JSON.
 
 pub mod apply;
+pub mod backup;
 pub mod cache;
 pub mod check;
 pub mod compact;
@@ -12,6 +13,7 @@ pub mod export;
 pub mod init;
 #[cfg(feature = "lab")]
 pub mod lab;
+pub mod manual;
 pub mod plan;
 pub mod promote;
 pub mod query;

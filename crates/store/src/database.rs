@@ -1,11 +1,14 @@
 //! The database behind the store: an SQLite file, or with the feature `postgres` a PostgreSQL database. Opens it and
 //! defines [`StoreError`]. The other modules of this crate add methods to [`Store`].
 
+mod copies;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
+use crate::query::sql;
 use crate::reports::UnverifiedSpace;
+use crate::writing::Counter;
 use sqlite::SqliteFile;
 use sqlx::migrate::MigrateError;
 use std::path::{Path, PathBuf};
@@ -24,6 +27,8 @@ pub(crate) enum Database {
     #[cfg(feature = "postgres")]
     Postgres(postgres::PostgresPool),
 }
+
+pub use copies::CopyInfo;
 
 /// Where a database is.
 #[derive(Debug, Clone)]
@@ -75,9 +80,35 @@ pub enum StoreError {
         /// SQLite's error message.
         why: String,
     },
-    /// A migration failed, or the schema was created by a newer version of Sternpost.
+    /// A migration failed.
     #[error("the database schema can't be migrated: {0}")]
     Schema(#[from] MigrateError),
+    /// A newer release of Sternpost made or migrated the database. Nothing was changed.
+    #[error(
+        "a newer release of Sternpost has written the database {path}: its schema is number {schema}, and this release knows those up to number {known}"
+    )]
+    Newer {
+        /// The path of the database file, or the address of the PostgreSQL database without its password.
+        path: String,
+        /// The number of a migration that this release does not know.
+        schema: i64,
+        /// The number of the last migration that this release knows.
+        known: i64,
+    },
+    /// A copy of the database can't be written.
+    #[error("the copy {path} can't be written: {why}")]
+    Copy {
+        /// The path of the copy.
+        path: String,
+        /// The error of the operating system or of SQLite.
+        why: String,
+    },
+    /// A process has the database open that was to be replaced.
+    #[error("a running program has the database {path} open")]
+    InUse {
+        /// The path of the database file.
+        path: String,
+    },
     /// A query failed.
     #[error("a database query failed: {0}")]
     Query(#[from] sqlx::Error),
@@ -146,14 +177,17 @@ impl Store {
     /// Renames a corrupt database file, with its `-wal` and `-shm` files, to a name that ends in `.broken-` and the
     /// Unix time. Returns the new path. Deletes nothing.
     pub fn set_aside(path: &Path, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
-        let suffix = format!(".broken-{}", now.as_second());
-        for part in ["-wal", "-shm", ""] {
-            let from = with_suffix(path, part);
-            if from.exists() {
-                std::fs::rename(&from, with_suffix(&from, &suffix))?;
-            }
-        }
-        Ok(with_suffix(path, &suffix))
+        set_aside(path, "broken", now)
+    }
+
+    /// Fails if the database can't be read and written, for example because the disk is full: writes a row anew without
+    /// changing it.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        sql("UPDATE version SET value = value WHERE name = $1")
+            .bind(Counter::Hosted.name())
+            .execute(self)
+            .await?;
+        self.counter(Counter::Hosted).await.map(drop)
     }
 
     /// Gives free space of the database back to the file system, 2 MiB in each call. Returns the number of free pages
@@ -184,6 +218,28 @@ impl Store {
             #[cfg(feature = "postgres")]
             Database::Postgres(database) => database.close().await,
         }
+    }
+}
+
+/// Renames a database file with its `-wal` and `-shm` files, to a name that ends in a point, `word`, `-` and the Unix time.
+fn set_aside(path: &Path, word: &str, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
+    let suffix = format!(".{word}-{}", now.as_second());
+    for part in ["-wal", "-shm", ""] {
+        let from = with_suffix(path, part);
+        if from.exists() {
+            std::fs::rename(&from, with_suffix(&from, &suffix))?;
+        }
+    }
+    Ok(with_suffix(path, &suffix))
+}
+
+/// The error of a failed migration of the database at `path`.
+pub(crate) fn migration_error(path: &str, error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(schema) => {
+            StoreError::Newer { path: path.to_owned(), schema, known: crate::migrations::newest() }
+        }
+        other => StoreError::Schema(other),
     }
 }
 

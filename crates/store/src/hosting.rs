@@ -5,7 +5,7 @@
 
 use crate::query::sql;
 use crate::writing::Counter;
-use crate::{Store, StoreError, damaged, time};
+use crate::{Store, StoreError, count, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -67,6 +67,23 @@ pub enum Due {
 }
 
 type Row = (String, String, String, i64, i64, i64, String);
+
+/// What a policy host serves, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HostedCounts {
+    /// Policies that are served.
+    pub policies: u64,
+    /// Certificates that were not issued yet, and whose order has not failed.
+    pub missing: u64,
+    /// Certificates that were not issued yet, and whose last order failed.
+    pub failing: u64,
+    /// Valid certificates whose last order succeeded.
+    pub valid: u64,
+    /// Valid certificates whose renewal failed.
+    pub retrying: u64,
+    /// Certificates that have expired.
+    pub expired: u64,
+}
 
 impl Store {
     /// Replaces the served policy of a domain. With `None`, the domain is no longer served.
@@ -182,6 +199,44 @@ impl Store {
             .fetch_all(self)
             .await?;
         rows.into_iter().map(certificate).collect()
+    }
+
+    /// Returns the end of validity of up to `most` certificates, the earliest first. Those that never end are left out.
+    pub async fn certificate_ends(&self, most: u32) -> Result<Vec<(DomainName, Timestamp)>, StoreError> {
+        let rows: Vec<(String, i64)> = sql("SELECT host, expires_at FROM certificate \
+             WHERE chain <> '' AND expires_at < $1 ORDER BY expires_at, host LIMIT $2")
+        .bind(Timestamp::MAX.as_second())
+        .bind(most)
+        .fetch_all(self)
+        .await?;
+        let parsed = |(host, end): (String, i64)| {
+            Ok((DomainName::parse(&host).map_err(damaged("certificate"))?, time("certificate", end)?))
+        };
+        rows.into_iter().map(parsed).collect()
+    }
+
+    /// Counts the policies that are served, and the certificates by state at the time `now`.
+    pub async fn count_hosted(&self, now: Timestamp) -> Result<HostedCounts, StoreError> {
+        let (policies,): (i64,) =
+            sql("SELECT COUNT(*) FROM hosted WHERE policy <> ''").fetch_one(self).await?;
+        let rows: Vec<(i64, i64, i64, i64)> = sql("SELECT CAST(chain = '' AS INTEGER), \
+             CAST(expires_at <= $1 AS INTEGER), CAST(failures > 0 AS INTEGER), COUNT(*) \
+             FROM certificate GROUP BY 1, 2, 3")
+        .bind(now.as_second())
+        .fetch_all(self)
+        .await?;
+        let mut counts = HostedCounts { policies: count(policies), ..HostedCounts::default() };
+        for (is_missing, has_expired, has_failed, rows) in rows {
+            let counted = match (is_missing != 0, has_expired != 0, has_failed != 0) {
+                (true, _, false) => &mut counts.missing,
+                (true, _, true) => &mut counts.failing,
+                (false, true, _) => &mut counts.expired,
+                (false, false, false) => &mut counts.valid,
+                (false, false, true) => &mut counts.retrying,
+            };
+            *counted += count(rows);
+        }
+        Ok(counts)
     }
 
     /// Makes the renewal of a host's certificate due at `now`; the current one stays until then. False if the store has

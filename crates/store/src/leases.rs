@@ -77,7 +77,9 @@ impl LeaseHolder {
 
     /// True if the process can't run any more. False if that can't be known from here.
     fn is_dead(&self) -> bool {
-        if self.machine != machine() || self.place != place() {
+        // Without the boot ID, as under `ProcSubset=pid` of systemd, the process may run on another machine of that name.
+        let is_unknown = self.place.starts_with('/');
+        if self.machine != machine() || self.place != place() || is_unknown {
             return false;
         }
         if kill(Pid::from_raw(self.pid), None) == Err(Errno::ESRCH) {
@@ -102,8 +104,8 @@ impl fmt::Display for LeaseHolder {
 
 /// This machine's host name, as one word.
 fn machine() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.split_whitespace().collect();
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    let name: String = name.to_string_lossy().split_whitespace().collect();
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
 

@@ -51,6 +51,7 @@ pub mod people;
 pub mod policies;
 mod policy_digest;
 mod query;
+pub mod record_changes;
 pub mod report_hook;
 pub mod reports;
 pub mod rollouts;
@@ -64,7 +65,7 @@ mod writing;
 
 #[cfg(feature = "postgres")]
 pub use database::PostgresLocation;
-pub use database::{Location, Store, StoreError};
+pub use database::{CopyInfo, Location, Store, StoreError};
 pub use policy_digest::PolicyDigest;
 
 use database::{TENANT, count, damaged, stored, time};

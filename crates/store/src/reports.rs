@@ -26,6 +26,7 @@ mod arrived;
 mod columns;
 mod filing;
 mod groups;
+mod identities;
 mod keep;
 mod list;
 mod names;

@@ -1,6 +1,8 @@
 //! The role `[admin]`: an HTTP API with JSON for control panels and scripts, described in docs/admin.md. It lists,
 //! adds, changes and removes domains of the store. Every request must carry the bearer token of `admin.token_file`.
 
+use crate::client_addr::ClientAddr;
+use crate::counts::refused_token;
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -9,8 +11,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use config::AdminConfig;
 use config::failure::{Exit, Failure};
+use config::{AdminConfig, Config};
 use formats::DomainName;
 use formats::limits::FORM_BYTES;
 use operations::{Removal, RolloutContext, store_failure};
@@ -64,6 +66,8 @@ async fn require_token(State(admin): State<Arc<Admin>>, request: Request, next: 
     match has_token(&admin, request.headers()) {
         true => next.run(request).await,
         false => {
+            let from = request.extensions().get::<ClientAddr>().and_then(|client| client.0);
+            refused_token("admin", from);
             let remedy = "Send it as `Authorization: Bearer TOKEN`; admin.token_file names the file with it.";
             let refused = failed(StatusCode::UNAUTHORIZED, "the token is missing or wrong", "", remedy);
             ([(WWW_AUTHENTICATE, "Bearer")], refused).into_response()
@@ -125,7 +129,7 @@ async fn put(
     body: Bytes,
 ) -> Result<Response, ErrorResponse> {
     let name = domain(&name)?;
-    let spec = parse_spec(&name, &body)?;
+    let spec = parse_spec(&admin.context.config, &name, &body)?;
     let is_new = admin.context.known_domain(&name).await?.is_none();
     admin.context.keep(&spec, API_ACTOR).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -167,8 +171,8 @@ async fn respond(admin: &Admin, spec: &DomainSpec) -> Result<Response, ErrorResp
     .into_response())
 }
 
-/// Parses the body of a PUT. Its `name` may be omitted, and must otherwise match the path.
-fn parse_spec(name: &DomainName, body: &[u8]) -> Result<DomainSpec, Failure> {
+/// Parses the body of a PUT. What it does not say has the value of `[defaults]`. Its `name` may be omitted, and must otherwise match the path.
+fn parse_spec(config: &Config, name: &DomainName, body: &[u8]) -> Result<DomainSpec, Failure> {
     let wrong = |why: &dyn std::fmt::Display| {
         let remedy = "Send a JSON object with the settings that differ from the defaults, such as {\"host\":\"self\",\"rua\":[\"mailto:tlsrpt@example.org\"]} (docs/admin.md).";
         Failure::usage(format!("the settings for {name} are invalid"), why, remedy)
@@ -179,6 +183,7 @@ fn parse_spec(name: &DomainName, body: &[u8]) -> Result<DomainSpec, Failure> {
     if given.as_str().and_then(|text| DomainName::parse(text).ok()).as_ref() != Some(name) {
         return Err(wrong(&"its name differs from the name in the path"));
     }
+    config.add_defaults(fields);
     serde_json::from_value(value).map_err(|error| wrong(&error))
 }
 

@@ -110,7 +110,7 @@ impl Auth {
     pub fn new(store: Store, clock: Arc<dyn Clock>, config: &DashboardConfig) -> Result<Self, Failure> {
         let (scheme, host) = config.url.split_once("://").unwrap_or(("http", &config.url));
         let mut hosts = vec![host.split('/').next().unwrap_or_default().to_ascii_lowercase()];
-        for at in &config.listen {
+        for at in config.listen.iter().filter_map(|at| at.tcp()) {
             hosts.push(at.to_string());
             hosts.push(format!("localhost:{}", at.port()));
         }

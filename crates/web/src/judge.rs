@@ -150,7 +150,8 @@ pub fn urgency(kind: AlertKind, binds: bool) -> Urgency {
         | AlertKind::MxCertificateEnds
         | AlertKind::Silence
         | AlertKind::QuarantineFull
-        | AlertKind::DecisionNeeded => Urgency::Waiting,
+        | AlertKind::DecisionNeeded
+        | AlertKind::CheckFailed => Urgency::Waiting,
     }
 }
 

@@ -26,6 +26,7 @@ pub mod admin;
 mod auth;
 mod chart;
 mod client_addr;
+mod counts;
 mod dashboard;
 mod dmarc;
 mod domain;
@@ -48,6 +49,7 @@ mod visitor;
 
 pub use auth::invite;
 pub use client_addr::ClientAddr;
+pub use counts::{Address, SafeName, WebCounts, refused_token};
 pub use dashboard::router;
 pub use first_link::first_link;
 pub use public_check::router as public_check;

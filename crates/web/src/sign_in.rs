@@ -3,6 +3,7 @@
 
 use crate::auth::{Auth, MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, cookie, digest, hash, verify_csrf};
 use crate::client_addr::ClientAddr;
+use crate::counts::{Address, SafeName, WebCounts};
 use crate::layout::{Answer, ErrorPage, Frame, html};
 use crate::state::Dashboard;
 use crate::visitor::{CsrfForm, Role, Visitor};
@@ -91,13 +92,16 @@ pub async fn sign_in(
         let page = html(&SignInPage { frame: Frame::outside("Sign in"), problem })?;
         Ok((status, page).into_response())
     };
+    let counted = &WebCounts::shared().sign_ins;
     if auth.is_throttled(&form.name) {
+        counted.inc(&["throttled"]);
         return refused(
             StatusCode::TOO_MANY_REQUESTS,
             "Too many failed attempts for this name. Try again in 30 seconds.",
         );
     }
     if client.0.is_some_and(|from| !auth.attempts.take(from, Instant::now())) {
+        counted.inc(&["throttled"]);
         return refused(
             StatusCode::TOO_MANY_REQUESTS,
             "Too many attempts from your address. Try again in a minute.",
@@ -107,11 +111,13 @@ pub async fn sign_in(
     let password: String = form.password.chars().take(MAX_PASSWORD_CHARS).collect();
     if auth.verify_password(person.as_ref(), password).await? {
         auth.forget_failures(&form.name);
+        counted.inc(&["succeeded"]);
         tracing::info!(name = form.name, "signed in");
         return auth.start_session(&form.name).await;
     }
     auth.count_failure(&form.name);
-    tracing::warn!("sign-in failed");
+    counted.inc(&["failed"]);
+    tracing::warn!(name = %SafeName(&form.name), address = %Address(client.0), "sign-in failed");
     refused(StatusCode::UNAUTHORIZED, "Wrong name or password.")
 }
 

@@ -16,8 +16,8 @@ pub(super) const KEYS: &[Key] = &[
         default: "[\"127.0.0.1:8461\"]",
         unset: "",
         about: "Socketmap listen addresses for Postfix. The section `[answers]` enables the role, even when it \
-            is empty. `systemd` uses the sockets passed by a socket unit. The protocol has no \
-            authentication: restrict any address that other hosts can reach with a firewall.",
+            is empty. The protocol has no authentication: restrict any address that other hosts can reach with a \
+            firewall.",
     },
     Key {
         path: "answers.lines",
@@ -55,7 +55,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Owner,
         default: "",
         unset: "the user and group that Sternpost runs as",
-        about: "The owner and group of the Unix sockets in `listen` and `lines`.",
+        about: "The owner and group of the Unix sockets in `listen` and `lines`. Under the packaged unit, use a socket unit \
+            with SocketUser= and SocketGroup= instead: the service may not change owners.",
     },
     Key {
         path: "answers.tlsrpt",

@@ -6,7 +6,7 @@ use super::{Key, Kind};
 pub(super) const KEYS: &[Key] = &[
     Key {
         path: "dashboard.listen",
-        kind: Kind::Addresses,
+        kind: Kind::TcpListeners,
         default: "[\"127.0.0.1:8460\"]",
         unset: "",
         about: "Listen addresses of the dashboard. The section `[dashboard]` enables the role. An address that \
@@ -17,7 +17,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Url("http"),
         default: "",
         unset: "`http://` or `https://` with the first listen address",
-        about: "The base URL under which browsers reach the dashboard. Set it when it differs from `listen`.",
+        about: "The base URL under which browsers reach the dashboard. Set it when it differs from `listen`; it is required if \
+            `listen` has only sockets of systemd.",
     },
     Key {
         path: "dashboard.certificate",
@@ -55,7 +56,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Loopback,
         default: "",
         unset: "disabled",
-        about: "Listen address for `/metrics` (Prometheus), `/healthz`, `/readyz` and a status page.",
+        about: "Listen address for `/metrics` (Prometheus), `/healthz`, `/readyz` and a status page (docs/monitoring.md).",
     },
     Key {
         path: "metrics.domains",

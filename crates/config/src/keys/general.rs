@@ -22,6 +22,14 @@ pub(super) const KEYS: &[Key] = &[
             `sternpost init DOMAIN` writes one from the domain's current DNS records.",
     },
     Key {
+        path: "defaults",
+        kind: Kind::DomainDefaults,
+        default: "{}",
+        unset: "",
+        about: "What a `[[domain]]` does not say itself, such as `host = \"self\"` or `rua`. `sternpost domains add` and the \
+            API begin with these members too. A domain that is in the store already is not changed.",
+    },
+    Key {
         path: "rfc2136",
         kind: Kind::Updates,
         default: "[]",

@@ -1,5 +1,7 @@
 //! The kinds of values that a configuration key takes, and how each is described in errors and in the reference.
 
+use crate::environment::Form;
+
 /// The kind of value that a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -13,10 +15,14 @@ pub enum Kind {
     Bool,
     /// A port from 1 to 65535.
     Port,
-    /// A list of listen addresses: `address:port`, `unix:/path` or `systemd`.
+    /// A list of listen addresses: `address:port`, `unix:/path`, `systemd:NAME` or `systemd`.
     Listeners,
-    /// One loopback `address:port`, which other hosts can't reach.
+    /// A list of listen addresses without Unix sockets.
+    TcpListeners,
+    /// One loopback `address:port`, which other hosts can't reach, or `systemd:NAME`.
     Loopback,
+    /// The path of a Unix datagram socket, or `systemd:NAME`.
+    DatagramSocket,
     /// A whole number from the first to the second, inclusive.
     Number(i64, i64),
     /// The database, as `sqlite:FILE`.
@@ -31,6 +37,8 @@ pub enum Kind {
     Maps,
     /// The tables `[[domain]]`.
     Domains,
+    /// The table `[defaults]`.
+    DomainDefaults,
     /// The tables `[[rfc2136]]`: name servers that accept DNS UPDATE.
     Updates,
     /// The tables `[[provider]]`: DNS providers with an API.
@@ -65,7 +73,7 @@ pub enum Kind {
     Deliver,
     /// The tables `[[reporter.targets]]`: rules for report targets.
     Targets,
-    /// One `address:port` to listen at.
+    /// One `address:port` to listen at, or `systemd:NAME`.
     TcpAddress,
     /// An `https:` URL whose host is a name.
     HttpsUrl,
@@ -87,21 +95,68 @@ impl Kind {
         )
     }
 
+    /// How a value is written in an environment variable.
+    pub(crate) fn form(self) -> Form {
+        match self {
+            Self::Bool | Self::Port | Self::Number(..) => Form::Word,
+            Self::Addresses
+            | Self::Listeners
+            | Self::TcpListeners
+            | Self::IpAddresses
+            | Self::MailAddresses
+            | Self::Names => Form::List,
+            Self::Overrides
+            | Self::Maps
+            | Self::Domains
+            | Self::DomainDefaults
+            | Self::Updates
+            | Self::Providers
+            | Self::Authorities
+            | Self::CertificateFiles
+            | Self::Mailboxes
+            | Self::DkimKeys
+            | Self::Targets => Form::Toml,
+            Self::Choice(_)
+            | Self::File
+            | Self::DatagramSocket
+            | Self::Loopback
+            | Self::Store
+            | Self::FileMode
+            | Self::Owner
+            | Self::Name
+            | Self::Helo
+            | Self::Url(_)
+            | Self::Text
+            | Self::UrlPath
+            | Self::MailAddress
+            | Self::Deliver
+            | Self::TcpAddress
+            | Self::HttpsUrl
+            | Self::WeekTime => Form::Text,
+        }
+    }
+
     /// The accepted values in words, as errors and the reference show them. The words fit after "KEY takes".
     pub fn expected(self) -> String {
         match self {
             Self::Addresses => "a list of \"address:port\"",
             Self::Choice(words) => return quoted(words).join(" or "),
             Self::File => "a file path, relative to the configuration file's directory",
+            Self::DatagramSocket => {
+                "a file path, relative to the configuration file's directory, or \"systemd:NAME\""
+            }
             Self::Bool => "true or false",
             Self::Port => "a port from 1 to 65535",
-            Self::Listeners => "a list of \"address:port\", \"unix:/path\" or \"systemd\"",
-            Self::Loopback => "a loopback \"address:port\", such as \"127.0.0.1:8462\"",
+            Self::Listeners => "a list of \"address:port\", \"unix:/path\", \"systemd:NAME\" or \"systemd\"",
+            Self::TcpListeners => "a list of \"address:port\" or \"systemd:NAME\"",
+            Self::Loopback => "a loopback \"address:port\", such as \"127.0.0.1:8462\", or \"systemd:NAME\"",
             Self::Number(least, most) => return format!("a whole number from {least} to {most}"),
             Self::Store => "\"sqlite:FILE\"",
             Self::FileMode => "a file mode in octal, such as \"0660\"",
             Self::Owner => "\"user:group\", by name or number",
             Self::Domains => DOMAIN_MEMBERS,
+            Self::DomainDefaults => "a table with any members of `[[domain]]` apart from `name`",
+
             Self::Updates => UPDATE_MEMBERS,
             Self::Providers => PROVIDER_MEMBERS,
             Self::Authorities => AUTHORITY_MEMBERS,
@@ -110,7 +165,9 @@ impl Kind {
             Self::Name => "a host name, such as \"mail.example.org\"",
             Self::Helo => "a fully qualified host name, such as \"mail.example.org\", or an address literal, such as \"[192.0.2.1]\"",
             Self::Targets => TARGET_MEMBERS,
-            Self::TcpAddress => "an \"address:port\", such as \"127.0.0.1:8464\" or \"[::]:8464\"",
+            Self::TcpAddress => {
+                "an \"address:port\", such as \"127.0.0.1:8464\" or \"[::]:8464\", or \"systemd:NAME\""
+            }
             Self::HttpsUrl => "a URL that begins with https:// and a host name",
             Self::IpAddresses => "a list of IP addresses, such as \"192.0.2.1\" and \"2001:db8::1\"",
             Self::Url(scheme) => return format!("a URL that begins with {scheme}"),

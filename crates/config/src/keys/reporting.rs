@@ -6,13 +6,14 @@ use super::{Key, Kind};
 pub(super) const KEYS: &[Key] = &[
     Key {
         path: "collector.socket",
-        kind: Kind::File,
+        kind: Kind::DatagramSocket,
         default: "\"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"",
         unset: "",
         about: "The Unix socket on which Postfix 3.10 and later (libtlsrpt) reports its sessions. The section \
             `[collector]` enables the role. In main.cf, set `smtp_tlsrpt_enable = yes` and \
             `smtp_tlsrpt_socket_name = run/tlsrpt/tlsrpt.sock`; that path is relative to Postfix's queue \
-            directory. The last two directories of the socket's path are created if they are missing.",
+            directory. The last two directories of the socket's path are created if they are missing. With \
+            `systemd:NAME`, a socket unit (ListenDatagram=) creates it, with the owner and mode that the unit says.",
     },
     Key {
         path: "collector.socket_mode",
@@ -28,7 +29,8 @@ pub(super) const KEYS: &[Key] = &[
         default: "",
         unset: "the user and group that Sternpost runs as",
         about: "The owner and group of that socket. For Postfix, use `\"sternpost:postfix\"` with the mode \
-            `\"0660\"`.",
+            `\"0660\"`. Under the packaged unit, use a socket unit with SocketUser= and SocketGroup= instead: the service may \
+            not change owners.",
     },
     Key {
         path: "collector.http",

@@ -2,6 +2,8 @@
 //! without servers uses those of `/etc/resolv.conf`.
 
 use super::sockets::Sockets;
+use crate::system_names::SearchList;
+use formats::DomainName;
 use formats::limits::DNS_TIME;
 use hickory_proto::op::DnsRequestOptions;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverOpts};
@@ -88,6 +90,15 @@ impl SystemServers {
     pub fn read() -> Result<Self, ResolverError> {
         let read = read_system_conf().map_err(|error| ResolverError::System(error.to_string()))?;
         Ok(Self(read.0.name_servers().to_vec()))
+    }
+
+    /// Reads the file, also its search list.
+    pub(crate) fn read_with_search() -> Result<(Self, SearchList), ResolverError> {
+        let (config, options) =
+            read_system_conf().map_err(|error| ResolverError::System(error.to_string()))?;
+        let domains = config.search().iter().filter_map(|domain| DomainName::parse(&domain.to_ascii()).ok());
+        let search = SearchList { domains: domains.collect(), ndots: options.ndots };
+        Ok((Self(config.name_servers().to_vec()), search))
     }
 
     /// Reads the file if a configuration with these servers uses it.

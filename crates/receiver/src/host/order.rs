@@ -220,6 +220,7 @@ impl Orders {
     }
 
     async fn put(&self, before: StoredCertificate, outcome: Outcome) -> Result<(), StoreError> {
+        super::counts::count_order(&outcome);
         let now = self.clock.now();
         let before_chain_is_empty = before.chain.is_empty();
         let after = certificate_state::after(before, outcome.clone(), now);

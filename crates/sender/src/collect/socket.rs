@@ -19,7 +19,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct DatagramSocket {
     socket: UnixDatagram,
-    file: SocketFile,
+    /// `None` for a socket of systemd, which keeps its file.
+    file: Option<SocketFile>,
 }
 
 /// The read timeout: the thread notices a shutdown within this time.
@@ -40,7 +41,14 @@ impl DatagramSocket {
         let socket = UnixDatagram::bind(path)?;
         let file = own(path, options)?;
         socket.set_read_timeout(Some(SOCKET_POLL))?;
-        Ok(Self { socket, file })
+        Ok(Self { socket, file: Some(file) })
+    }
+
+    /// Takes a socket that systemd has bound (ListenDatagram=).
+    pub fn handed_over(socket: UnixDatagram) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
+        socket.set_read_timeout(Some(SOCKET_POLL))?;
+        Ok(Self { socket, file: None })
     }
 
     /// Spawns the thread that receives until the shutdown. It then removes the socket, drains the queue and ends.
@@ -65,7 +73,9 @@ impl DatagramSocket {
                     }
                 }
             }
-            // Remove the file first: no client can connect any more, so draining the queue ends.
+            // Remove the file first: no client can connect any more, so draining the queue ends. The socket of systemd stays,
+            // with what it receives from now on, for the next start.
+            let Some(file) = file else { return };
             drop(file);
             if socket.set_nonblocking(true).is_ok() {
                 while let Ok(length) = socket.recv(&mut buffer) {

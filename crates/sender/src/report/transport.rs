@@ -8,6 +8,7 @@ use formats::DomainName;
 use formats::limits::{HOST_ADDRESSES, REPORT_MAIL_TIME};
 use net::dns::interleave;
 use net::smtp::{Mail, MailHosts, TlsDemand};
+use net::system_names::system_addresses;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -61,7 +62,7 @@ impl Transport {
     }
 }
 
-/// Delivers to the first address of the relay that accepts the mail. The system resolves the name, so that
+/// Delivers to the first address of the relay that accepts the mail. The name is resolved as the system does, so that
 /// /etc/hosts and local names work.
 async fn relay(
     host: &str,
@@ -71,8 +72,8 @@ async fn relay(
     mail: &Mail,
 ) -> Result<String, Undelivered> {
     let fail = |why: String| Undelivered::temporary(format!("the relay {host}:{port}: {why}"));
-    let found = tokio::net::lookup_host((host, port)).await.map_err(|error| fail(error.to_string()))?;
-    let addresses = relay_addresses(found.map(|address| address.ip()));
+    let found = system_addresses(host).await.map_err(|error| fail(error.to_string()))?;
+    let addresses = relay_addresses(found);
     // An IP address has no name for SNI or certificate verification; `localhost` is a placeholder.
     let name = DomainName::parse(host).or_else(|_| DomainName::parse("localhost"));
     let name = name.map_err(|error| fail(error.to_string()))?;
@@ -83,8 +84,8 @@ async fn relay(
 }
 
 /// The addresses to try: those of the system's resolver, whose order it prefers, with alternating families.
-fn relay_addresses(found: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
-    let mut addresses = interleave(found.collect());
+fn relay_addresses(found: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut addresses = interleave(found);
     addresses.truncate(HOST_ADDRESSES);
     addresses
 }
@@ -220,7 +221,7 @@ mod tests {
     fn a_relay_has_an_address_of_each_family_among_those_that_are_tried() {
         let many: Vec<IpAddr> = (1..=20).map(|last| format!("2001:db8::{last}").parse().unwrap()).collect();
         let v4: IpAddr = "192.0.2.1".parse().unwrap();
-        let tried = relay_addresses(many.iter().copied().chain([v4]));
+        let tried = relay_addresses(many.iter().copied().chain([v4]).collect());
         assert_eq!((tried.len(), tried[0], tried[1]), (HOST_ADDRESSES, many[0], v4));
     }
 

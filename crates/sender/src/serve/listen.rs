@@ -27,23 +27,33 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(PathBuf),
-    /// The sockets that systemd passes (LISTEN_FDS).
-    Systemd,
+    /// Sockets that systemd hands over (LISTEN_FDS): those with this name, or `None` for all that no other address names.
+    Systemd(Option<String>),
+}
+
+/// The most characters of a socket's name in systemd (FileDescriptorName=).
+const MAX_NAME_CHARS: usize = 255;
+
+/// True for a name that a socket unit can give: printable ASCII without colons (systemd.socket(5)).
+fn is_socket_name(name: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+    (1..=MAX_NAME_CHARS).contains(&name.len()) && name.bytes().all(is_fit)
 }
 
 impl Address {
-    /// Parses `127.0.0.1:8461`, `[::1]:8461`, `unix:/run/sternpost/answers.sock` or `systemd`; `None` for other texts.
+    /// Parses `127.0.0.1:8461`, `[::1]:8461`, `unix:/run/sternpost/answers.sock`, `systemd` or `systemd:NAME`; `None` for
+    /// other texts.
     pub fn parse(text: &str) -> Option<Self> {
-        match text.strip_prefix("unix:") {
-            Some(path) if !path.is_empty() => Some(Self::Unix(path.into())),
-            Some(_) => None,
-            None if text == "systemd" => Some(Self::Systemd),
-            None => text.parse().ok().map(Self::Tcp),
+        match text.split_once(':') {
+            Some(("unix", path)) => (!path.is_empty()).then(|| Self::Unix(path.into())),
+            Some(("systemd", name)) => is_socket_name(name).then(|| Self::Systemd(Some(name.to_owned()))),
+            None if text == "systemd" => Some(Self::Systemd(None)),
+            _ => text.parse().ok().map(Self::Tcp),
         }
     }
 
     /// True if only one of the two can be bound: the same TCP port at the same address or at all addresses of its family,
-    /// or the same file.
+    /// the same file, or the same sockets of systemd.
     pub fn collides(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Tcp(one), Self::Tcp(other)) => {
@@ -53,6 +63,7 @@ impl Address {
                 one.port() == other.port() && one.port() != 0 && is_same_place
             }
             (Self::Unix(one), Self::Unix(other)) => one == other,
+            (Self::Systemd(one), Self::Systemd(other)) => one == other,
             _ => false,
         }
     }
@@ -68,6 +79,14 @@ impl Address {
         own.is_ipv6() && own.ip().is_unspecified() && own.port() != 0 && others.into_iter().any(is_beside)
     }
 
+    /// The IP address and port; `None` if it is not of TCP.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) | Self::Systemd(_) => None,
+        }
+    }
+
     /// True if other hosts may reach the address: TCP outside the loopback network.
     pub fn is_exposed(&self) -> bool {
         matches!(self, Self::Tcp(address) if !address.ip().is_loopback())
@@ -79,7 +98,8 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Systemd => f.write_str("systemd"),
+            Self::Systemd(None) => f.write_str("systemd"),
+            Self::Systemd(Some(name)) => write!(f, "systemd:{name}"),
         }
     }
 }
@@ -115,7 +135,7 @@ pub struct SocketFileOptions {
 
 impl Listener {
     /// Binds an address. The folder of a Unix socket must exist. A dead socket is replaced; any other file at the path
-    /// is an error. [`Address::Systemd`] is always an error. A socket at all IPv6 addresses accepts IPv4 too, unless the
+    /// is an error. [`Address::Systemd`] is always an error, since its sockets are not bound here. A socket at all IPv6 addresses accepts IPv4 too, unless the
     /// default of the system (net.ipv6.bindv6only) says otherwise.
     pub async fn bind(address: &Address, options: SocketFileOptions) -> io::Result<Self> {
         Self::bind_beside(address, options, &[]).await
@@ -135,7 +155,17 @@ impl Listener {
                 let listener = UnixListener::bind(path)?;
                 Ok(Self::Unix(listener, Some(own(path, options)?)))
             }
-            Address::Systemd => Err(io::Error::other("systemd passed no socket (LISTEN_FDS)")),
+            Address::Systemd(_) => Err(io::Error::other("systemd handed over no socket (LISTEN_FDS)")),
+        }
+    }
+
+    /// True if other hosts may reach the socket, also one that systemd bound.
+    pub fn is_exposed(&self) -> bool {
+        match self {
+            Self::Tcp(listener) => {
+                listener.local_addr().map_or(true, |address| Address::Tcp(unmapped(address)).is_exposed())
+            }
+            Self::Unix(..) => false,
         }
     }
 
@@ -306,11 +336,14 @@ mod tests {
     #[test]
     fn addresses_have_the_syntax_of_the_configuration() {
         assert_eq!(Address::parse("unix:/a b"), Some(Address::Unix("/a b".into())));
-        assert_eq!(Address::parse("systemd"), Some(Address::Systemd));
-        for text in ["127.0.0.1:1", "[::1]:2", "unix:/x"] {
+        assert_eq!(Address::parse("systemd"), Some(Address::Systemd(None)));
+        assert_eq!(Address::parse("systemd:policy"), Some(Address::Systemd(Some("policy".into()))));
+        for text in ["127.0.0.1:1", "[::1]:2", "unix:/x", "unix:/x:y", "systemd", "systemd:a.b-c_1"] {
             assert_eq!(Address::parse(text).unwrap().to_string(), text);
         }
-        assert!(["", "unix:", "127.0.0.1", "localhost:1"].iter().all(|bad| Address::parse(bad).is_none()));
+        for bad in ["", "unix:", "127.0.0.1", "localhost:1", "systemd:", "systemd:a:b", "systemd:a b"] {
+            assert_eq!(Address::parse(bad), None, "{bad}");
+        }
         assert!(Address::parse("0.0.0.0:1").unwrap().is_exposed());
         assert!(!Address::parse("127.0.0.9:1").unwrap().is_exposed());
     }
@@ -411,6 +444,8 @@ mod tests {
             ("[::]:443", "[::1]:443"),
             ("[::ffff:127.0.0.1]:443", "0.0.0.0:443"),
             ("unix:/s", "unix:/s"),
+            ("systemd", "systemd"),
+            ("systemd:policy", "systemd:policy"),
         ] {
             assert!(collides(one, other), "{one} {other}");
         }
@@ -420,7 +455,8 @@ mod tests {
             ("0.0.0.0:443", "0.0.0.0:80"),
             ("127.0.0.1:0", "127.0.0.1:0"),
             ("unix:/s", "unix:/t"),
-            ("systemd", "systemd"),
+            ("systemd", "systemd:policy"),
+            ("systemd:policy", "systemd:smtp"),
         ] {
             assert!(!collides(one, other), "{one} {other}");
         }

@@ -43,7 +43,7 @@ pub enum Command {
     Remove {
         /// Domain
         domain: String,
-        /// Even if senders may still cache its policy
+        /// Remove it even if senders may still have its policy in their caches
         #[arg(long)]
         although_bound: bool,
     },
@@ -127,8 +127,7 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
             format!("A domain can be configured in one place only. Show it: sternpost domains show {name}");
         return Err(Failure::usage(format!("{name} already exists"), place, remedy));
     }
-    let spec = DomainSpec::new(name);
-    let spec = changed(spec, change)?;
+    let spec = changed(context.config.new_domain(name), change)?;
     context.keep(&spec, OPERATOR).await?;
     say(&format!("{} {} is added.", marks().fine, spec.name));
     let aliases = context.wanted(&spec).aliases().unwrap_or_default();

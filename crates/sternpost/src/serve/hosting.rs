@@ -13,10 +13,12 @@ use config::failure::Failure;
 use formats::proxy_header::{Header, header};
 use net::BoxFuture;
 use net::key_files::KeyFiles;
+use net::metrics::{self, Gauge, Registry};
 use net::smtp::server::AnyStream;
 use operations::world::World;
 use operations::{holder, store_failure};
 use receiver::host::authority::CaClient;
+use receiver::host::counts::orders;
 use receiver::host::order::{ChallengeType, Orders};
 use receiver::host::vault::{Vault, VaultError};
 use receiver::host::{PolicyHost, SiteCache, challenge};
@@ -42,6 +44,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Policies {
     host: PolicyHost,
+    /// The open connections.
+    connections: Gauge,
     /// True when each connection begins with a PROXY protocol header.
     pub proxy_header: bool,
 }
@@ -57,6 +61,7 @@ impl Serve for Policies {
             if self.proxy_header && !has_proxy_header(&mut stream).await {
                 return;
             }
+            let _open = Open::new(&self.connections);
             self.host.connection(stream, Box::pin(shutdown.token.cancelled_owned())).await;
         })
     }
@@ -64,7 +69,11 @@ impl Serve for Policies {
 
 /// Policy files over plain HTTP, for a proxy that terminates TLS.
 #[derive(Clone)]
-pub struct PlainHttp(PolicyHost);
+pub struct PlainHttp {
+    host: PolicyHost,
+    /// The open connections, together with those of [`Policies`].
+    connections: Gauge,
+}
 
 impl Serve for PlainHttp {
     fn serve(
@@ -74,8 +83,25 @@ impl Serve for PlainHttp {
         shutdown: Shutdown,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            self.0.bare_connection(stream, Box::pin(shutdown.token.cancelled_owned())).await;
+            let _open = Open::new(&self.connections);
+            self.host.bare_connection(stream, Box::pin(shutdown.token.cancelled_owned())).await;
         })
+    }
+}
+
+/// A connection that is counted until it is dropped.
+struct Open(Gauge);
+
+impl Open {
+    fn new(open: &Gauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -162,16 +188,28 @@ impl Hosting {
         let site_cache = Arc::new(site_cache.with_vault(vault.clone()).with_files(files.clone()));
         let host = PolicyHost::new(site_cache.clone());
         let host = host.map_err(|error| Failure::new("TLS can't be set up", error, ""))?;
-        let proxy_header = config.proxy_header;
+        let (proxy_header, connections) = (config.proxy_header, Gauge::default());
         Ok(Self {
-            policies: Policies { host: host.clone(), proxy_header },
-            bare: PlainHttp(host),
+            policies: Policies { host: host.clone(), connections: connections.clone(), proxy_header },
+            bare: PlainHttp { host, connections },
             plain: Plain::new(store.clone(), proxy_header),
             store,
             site_cache,
             vault,
             files,
         })
+    }
+
+    /// Registers the metrics of the role.
+    pub fn register(&self, registry: &mut Registry) {
+        self.policies.host.counts.register(registry);
+        metrics::POLICY_HOST_CONNECTIONS.register(registry, self.policies.connections.clone());
+        orders().register(registry);
+    }
+
+    /// The certificates in files.
+    pub fn files(&self) -> &[Arc<KeyFiles>] {
+        &self.files
     }
 
     /// Spawns the background tasks.

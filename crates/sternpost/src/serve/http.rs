@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use web::ClientAddr;
 
-/// A router that does not use the client's address.
+/// A router for programs, which no proxy is in front of.
 #[derive(Clone)]
 pub struct Http(pub Router);
 
@@ -27,11 +27,11 @@ impl Serve for Http {
     fn serve(
         self: Arc<Self>,
         stream: AnyStream,
-        _: Option<IpAddr>,
+        from: Option<IpAddr>,
         shutdown: Shutdown,
     ) -> BoxFuture<'static, ()> {
-        let router = self.0.clone();
-        Box::pin(connection(router, stream, HttpOptions { head: SOCKETMAP_TIME, client: None }, shutdown))
+        let options = HttpOptions { head: SOCKETMAP_TIME, client: Some((from, false)) };
+        Box::pin(connection(self.0.clone(), stream, options, shutdown))
     }
 }
 

@@ -1,14 +1,15 @@
 //! The listening sockets and the service on each. A reload opens the new sockets and closes those that are no longer
 //! configured, so that unchanged ones keep their connections.
 
+use super::handed_over::HandedOver;
 use super::hosting::{Plain, PlainHttp, Policies};
 use super::http::Http;
 use super::inbox::Mail;
 use super::pages::Pages;
 use super::sessions::Sessions;
+use super::tasks::TaskStatus;
 use config::failure::Failure;
 use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
-use listenfd::ListenFd;
 use sender::answer::PolicyService;
 use sender::serve::Shutdown;
 use sender::serve::lines::Lines;
@@ -82,6 +83,22 @@ impl Role {
         }
     }
 
+    /// What keeps the service from an address that other hosts reach; `None` if nothing does. The configuration says so of
+    /// the addresses that it names, and this of the sockets of systemd.
+    fn protection_needed(&self) -> Option<&'static str> {
+        match self {
+            Self::Http(_) => Some("the protocol has no authentication; use a loopback address"),
+            Self::Admin(_) => Some("the token would cross the network unencrypted; use a loopback address"),
+            Self::Pages(pages) if !pages.may_be_exposed() => Some(
+                "passwords would cross the network unencrypted; set certificate and key, or behind_proxy, in [dashboard]",
+            ),
+            Self::Sessions(sessions) if !sessions.may_be_exposed() => {
+                Some("it needs token_file, and certificate and key or behind_proxy, in [collector]")
+            }
+            _ => None,
+        }
+    }
+
     /// True for services that are, or often are, behind a proxy.
     fn is_behind_proxy(&self) -> bool {
         match self {
@@ -115,6 +132,10 @@ impl Role {
 /// The open sockets.
 pub struct Listeners {
     shutdown: Shutdown,
+    status: Arc<TaskStatus>,
+    handed_over: Arc<HandedOver>,
+    /// Addresses that other parts of the server listen on.
+    beside: Vec<Address>,
     open: HashMap<Key, Open>,
 }
 
@@ -135,8 +156,14 @@ struct Open {
 const OWNER_ONLY_MODE: u32 = 0o600;
 
 impl Listeners {
-    pub fn new(shutdown: Shutdown) -> Self {
-        Self { shutdown, open: HashMap::new() }
+    /// Opens no socket yet. A socket that ends before the shutdown is marked as down in `status`.
+    pub fn new(
+        shutdown: Shutdown,
+        status: Arc<TaskStatus>,
+        handed_over: Arc<HandedOver>,
+        beside: Vec<Address>,
+    ) -> Self {
+        Self { shutdown, status, handed_over, beside, open: HashMap::new() }
     }
 
     /// Opens the sockets in `wanted` that are not open, then closes those that are not in `wanted`. If one can't be
@@ -145,7 +172,8 @@ impl Listeners {
     /// A socket at all IPv6 addresses serves IPv4 or leaves it to others, which can't be changed while it is bound. If that
     /// changes, the socket is closed first and opened again; its connections stay.
     pub async fn set(&mut self, wanted: &[(Address, Role)], file: SocketFileOptions) -> Result<(), Failure> {
-        let all: Vec<Address> = wanted.iter().map(|(address, _)| address.clone()).collect();
+        let all = wanted.iter().map(|(address, _)| address).chain(&self.beside);
+        let all: Vec<Address> = all.cloned().collect();
         let closed = self.close_in_the_way(wanted, &all).await;
         let bound = match self.bind_new(wanted, &all, file).await {
             Ok(bound) => bound,
@@ -209,10 +237,12 @@ impl Listeners {
             .open
             .keys()
             .chain(closed.iter().map(|(key, _)| key))
-            .map(|(address, _)| address.clone())
+            .map(|(address, _)| address)
+            .chain(&self.beside)
+            .cloned()
             .collect();
         for ((address, _), open) in closed {
-            match bind(&address, options(&open.role, file), &before).await {
+            match self.bind(&address, &open.role, file, &before).await {
                 Ok(listeners) => {
                     self.start(listeners, &address, &open.role, open.shutdown, open.is_ipv6_only);
                 }
@@ -232,16 +262,33 @@ impl Listeners {
         for (address, role) in
             wanted.iter().filter(|(address, role)| !self.open.contains_key(&key(address, role)))
         {
-            let listeners = bind(address, options(role, file), all).await.map_err(|error| {
-                Failure::usage(
-                    format!("{} can't listen at {address}", role.word()),
-                    error,
-                    "`sternpost config check` finds the reason: another program at this address, a missing folder of a Unix socket, or a port below 1024 without root or CAP_NET_BIND_SERVICE.",
-                )
+            let listeners = self.bind(address, role, file, all).await.map_err(|error| {
+                Failure::usage(format!("{} can't listen at {address}", role.word()), error, remedy(address))
             })?;
             bound.push((address, role, listeners));
         }
         Ok(bound)
+    }
+
+    /// Binds an address for a role, or takes its sockets of systemd.
+    async fn bind(
+        &self,
+        address: &Address,
+        role: &Role,
+        file: SocketFileOptions,
+        all: &[Address],
+    ) -> io::Result<Vec<Listener>> {
+        let Address::Systemd(name) = address else {
+            return Ok(vec![Listener::bind_beside(address, options(role, file), all).await?]);
+        };
+        let listeners = self.handed_over.listeners(name.as_deref(), all)?;
+        match (listeners.iter().find(|listener| listener.is_exposed()), role.protection_needed()) {
+            (Some(exposed), Some(why)) => {
+                let shown = exposed.shown();
+                Err(io::Error::other(format!("its socket {shown} is reachable from other hosts: {why}")))
+            }
+            _ => Ok(listeners),
+        }
     }
 
     /// Serves the role on the sockets of an address.
@@ -254,28 +301,27 @@ impl Listeners {
         is_ipv6_only: bool,
     ) {
         let accepting =
-            listeners.into_iter().map(|listener| self.accept(listener, address, role, &shutdown)).collect();
+            listeners.into_iter().map(|listener| self.accept(listener, role, &shutdown)).collect();
         let open = Open { role: role.clone(), shutdown, is_ipv6_only, accepting };
         self.open.insert(key(address, role), open);
     }
 
-    fn accept(
-        &self,
-        listener: Listener,
-        address: &Address,
-        role: &Role,
-        shutdown: &Shutdown,
-    ) -> JoinHandle<()> {
+    fn accept(&self, listener: Listener, role: &Role, shutdown: &Shutdown) -> JoinHandle<()> {
         let (role, shutdown) = (role.clone(), shutdown.clone());
         tracing::info!(address = listener.shown(), role = role.word(), "listening");
-        if address.is_exposed() && !role.is_public() {
-            tracing::warn!(%address, "this address is reachable from other hosts and the protocol has no authentication; restrict it with a firewall");
+        if listener.is_exposed() && !role.is_public() {
+            tracing::warn!(
+                address = listener.shown(),
+                "this address is reachable from other hosts and the protocol has no authentication; restrict it with a firewall"
+            );
         }
         // Connections from a proxy's address belong to many clients, so they are not limited per address.
         let each =
             Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.is_public() && !role.is_behind_proxy());
+        let status = self.status.clone();
         self.shutdown.tasks.spawn(async move {
-            run_with(listener, role.service(), shutdown, each).await;
+            let (word, stop) = (role.word(), shutdown.token.clone());
+            status.watch(word, stop, run_with(listener, role.service(), shutdown, each)).await;
         })
     }
 }
@@ -299,28 +345,18 @@ fn excludes(one: (&Address, bool), other: (&Address, bool)) -> bool {
     one.0.collides(other.0) || takes_ipv4(one, other.0) || takes_ipv4(other, one.0)
 }
 
-async fn bind(address: &Address, options: SocketFileOptions, all: &[Address]) -> io::Result<Vec<Listener>> {
+/// What to do when an address can't be listened at.
+fn remedy(address: &Address) -> String {
     match address {
-        Address::Systemd => from_systemd(),
-        other => Ok(vec![Listener::bind_beside(other, options, all).await?]),
+        Address::Systemd(name) => socket_remedy(name.as_deref()),
+        _ => "`sternpost config check` finds the reason: another program at this address, a missing folder of a Unix socket, or a port below 1024 without root or CAP_NET_BIND_SERVICE.".to_owned(),
     }
 }
 
-/// All sockets passed by a systemd socket unit.
-fn from_systemd() -> io::Result<Vec<Listener>> {
-    let mut all = ListenFd::from_env();
-    let mut listeners = Vec::new();
-    for at in 0..all.len() {
-        if let Ok(Some(tcp)) = all.take_tcp_listener(at) {
-            tcp.set_nonblocking(true)?;
-            listeners.push(Listener::Tcp(tokio::net::TcpListener::from_std(tcp)?));
-        } else if let Some(unix) = all.take_unix_listener(at)? {
-            unix.set_nonblocking(true)?;
-            listeners.push(Listener::Unix(tokio::net::UnixListener::from_std(unix)?, None));
-        }
-    }
-    match listeners.is_empty() {
-        true => Err(io::Error::other("systemd passed no sockets (LISTEN_FDS is not set)")),
-        false => Ok(listeners),
-    }
+/// What to do when systemd hands over no socket for an address.
+pub fn socket_remedy(name: Option<&str>) -> String {
+    let name = name.unwrap_or("NAME");
+    format!(
+        "A socket unit hands over this one if it has\n  [Socket]\n  FileDescriptorName={name}\n  Service=sternpost.service\nEnable it while the service is stopped, then start the service. `sternpost config check` lists the socket units of this machine."
+    )
 }

@@ -56,9 +56,19 @@ impl Pages {
         Ok(Self { router, behind_proxy: role.behind_proxy, certificate })
     }
 
+    /// The certificate, if the pages are served over HTTPS.
+    pub fn certificate(&self) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref()
+    }
+
     /// True if many clients may share the address of a proxy: also without a certificate, since a proxy may have it.
     pub fn is_behind_proxy(&self) -> bool {
         self.behind_proxy || self.certificate.is_none()
+    }
+
+    /// True if browsers reach it by HTTPS, so that other hosts may.
+    pub fn may_be_exposed(&self) -> bool {
+        self.behind_proxy || self.certificate.is_some()
     }
 }
 

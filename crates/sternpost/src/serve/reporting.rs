@@ -2,21 +2,24 @@
 //! HTTP, and stores tallies. The reporter builds reports from the tallies daily and sends them (RFC 8460). This module
 //! starts and stops both; their work is in [`sender::collect`] and [`sender::report`].
 
+use super::handed_over::HandedOver;
+use super::listeners::socket_remedy;
 use super::sessions::{RemoteCollector, Sessions};
 use super::tasks::{TaskStatus, Tasks};
 use config::failure::Failure;
 use config::{CollectorConfig, Config, Deliver, KeySpec, LoginSpec, ReporterConfig};
 use jiff::{SignedDuration, Timestamp};
 use net::clock::Clock;
+use net::metrics::Registry;
 use net::smtp::{Client, ClientConfig, Login, TlsDemand};
 use operations::world::World;
-use prometheus_client::registry::Registry;
 use sender::collect::{Collector, DatagramSocket, Forwarder};
 use sender::report::{
     Counts, DeliveryLimits, DirectDelivery, DkimKey, ReportDelivery, ReportScheduler, Rules, TestingProber,
     Transport,
 };
 use sender::serve::Shutdown;
+use sender::serve::listen::Address;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -99,18 +102,38 @@ impl Reporting {
         Ok(Self { collector, sessions, forwarder, scheduler, receiver: None, sending, storing, stop })
     }
 
-    /// Opens the datagram socket and receives sessions until shutdown.
-    pub async fn listen(&mut self, role: &CollectorConfig, shutdown: &Shutdown) -> Result<(), Failure> {
+    /// Opens the datagram socket, or takes it from systemd, and receives sessions until shutdown. `all` are the listen
+    /// addresses of the configuration.
+    pub async fn listen(
+        &mut self,
+        role: &CollectorConfig,
+        handed_over: &HandedOver,
+        all: &[Address],
+        shutdown: &Shutdown,
+    ) -> Result<(), Failure> {
         let Some(collector) = self.collector.clone() else { return Ok(()) };
-        let shown = role.socket.display();
+        let shown = match &role.socket {
+            Address::Unix(path) => path.display().to_string(),
+            other => other.to_string(),
+        };
         let fail = |error: std::io::Error| {
             Failure::usage(
                 format!("can't collect sessions at {shown}"),
                 error,
-                "The parent of the socket's folder must exist, and no other program may use the socket.\nSet another path with\n  [collector]\n  socket = \"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"",
+                match &role.socket {
+                    Address::Systemd(name) => socket_remedy(name.as_deref()),
+                    _ => "The parent of the socket's folder must exist, and no other program may use the socket.\nSet another path with\n  [collector]\n  socket = \"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"".to_owned(),
+                },
             )
         };
-        let socket = DatagramSocket::bind(&role.socket, role.socket_file).await.map_err(fail)?;
+        let socket = match &role.socket {
+            Address::Unix(path) => DatagramSocket::bind(path, role.socket_file).await,
+            Address::Systemd(name) => {
+                handed_over.datagram(name.as_deref(), all).and_then(DatagramSocket::handed_over)
+            }
+            Address::Tcp(_) => Err(std::io::Error::other("it is not a Unix socket")),
+        };
+        let socket = socket.map_err(fail)?;
         self.receiver = Some(socket.receive(collector, shutdown.clone()).map_err(fail)?);
         tracing::info!(socket = %shown, "collecting sessions");
         Ok(())
@@ -161,6 +184,9 @@ impl Reporting {
     pub fn register(&self, registry: &mut Registry) {
         if let Some(collector) = &self.collector {
             collector.counts.register(registry);
+            if let Some(sessions) = &self.sessions {
+                sessions.requests.register(registry);
+            }
         }
         if let Some(forwarder) = &self.forwarder {
             forwarder.counts.register(registry);

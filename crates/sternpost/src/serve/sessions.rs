@@ -21,6 +21,7 @@ use formats::tlsrpt_record::HttpsUrl;
 use net::BoxFuture;
 use net::clock::Clock;
 use net::https::{Bytes, Fetcher, FetcherConfig, IDEMPOTENCY_KEY};
+use net::metrics::{self, Counters};
 use net::rate_limit::RateLimiter;
 use net::smtp::server::AnyStream;
 use operations::world::World;
@@ -45,6 +46,8 @@ pub struct Sessions {
     certificate: Option<Arc<Certificate>>,
     behind_proxy: bool,
     has_token: bool,
+    /// The counters of requests by status.
+    pub requests: Counters,
 }
 
 /// What requests are checked with, and where their sessions go.
@@ -55,6 +58,7 @@ struct Endpoint {
     token: Option<[u8; 32]>,
     /// The requests of each client, where they need a token.
     rate: RateLimiter,
+    requests: Counters,
 }
 
 impl Sessions {
@@ -76,13 +80,24 @@ impl Sessions {
             None => None,
         };
         let has_token = token.is_some();
-        let router = router(collector, world.clock.clone(), token.as_deref());
-        Ok(Self { router, certificate, behind_proxy: role.behind_proxy, has_token })
+        let requests = Counters::new(&metrics::SESSION_REQUESTS);
+        let router = router(collector, world.clock.clone(), token.as_deref(), requests.clone());
+        Ok(Self { router, certificate, behind_proxy: role.behind_proxy, has_token, requests })
+    }
+
+    /// The certificate, if requests arrive over TLS.
+    pub fn certificate(&self) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref()
     }
 
     /// True if requests need a token, so that others may reach the address.
     pub fn has_token(&self) -> bool {
         self.has_token
+    }
+
+    /// True if requests need a token and come over TLS, so that other hosts may connect.
+    pub fn may_be_exposed(&self) -> bool {
+        self.has_token && (self.behind_proxy || self.certificate.is_some())
     }
 
     /// True if the connections come from a proxy.
@@ -107,12 +122,18 @@ impl Serve for Sessions {
 }
 
 /// The route of the collector.
-fn router(collector: Arc<Collector>, clock: Arc<dyn Clock>, token: Option<&str>) -> Router {
+fn router(
+    collector: Arc<Collector>,
+    clock: Arc<dyn Clock>,
+    token: Option<&str>,
+    requests: Counters,
+) -> Router {
     let endpoint = Endpoint {
         collector,
         clock,
         token: token.map(|token| Sha256::digest(token).into()),
         rate: RateLimiter::new(POSTS_PER_MINUTE, Duration::from_secs(60)),
+        requests,
     };
     Router::new().route("/v1/sessions", post(receive)).with_state(Arc::new(endpoint))
 }
@@ -141,7 +162,10 @@ fn refused(status: StatusCode, why: impl Into<String>) -> Refused {
 
 /// Stores posted sessions. 200 means that all are durable; on any other status none is stored.
 async fn receive(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
-    match endpoint.take(request).await {
+    let response = endpoint.take(request).await;
+    let status = response.as_ref().map_or_else(|(status, _)| *status, Response::status);
+    endpoint.requests.inc(&[status.as_str()]);
+    match response {
         Ok(response) => response,
         Err((status, why)) => {
             let body = Json(serde_json::json!({ "schema": 1, "error": why }));
@@ -158,9 +182,9 @@ impl Endpoint {
     /// Checks the head of the request before its body is read.
     async fn take(&self, request: Request) -> Result<Response, Refused> {
         let (head, body) = request.into_parts();
+        let from = head.extensions.get::<ClientAddr>().and_then(|client| client.0);
         if self.token.is_some() {
-            let client = head.extensions.get::<ClientAddr>().and_then(|client| client.0);
-            let client = client.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+            let client = from.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
             if !self.rate.take(client, Instant::now()) {
                 return Err(refused(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -169,6 +193,7 @@ impl Endpoint {
             }
         }
         if !self.has_token(&head.headers) {
+            web::refused_token("collector", from);
             let why = "the token is missing or wrong: send it as `Authorization: Bearer TOKEN`";
             return Err(refused(StatusCode::UNAUTHORIZED, why));
         }

@@ -10,11 +10,12 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
 use jiff::{SignedDuration, Timestamp};
 use net::address::special;
+use net::dns::interleave;
+use net::system_names::{TcpConnector, system_addresses, tcp_connector};
 use net::webhook::WebhookSecret;
 use rustls::pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
@@ -82,11 +83,9 @@ impl Webhook {
 
     /// The addresses of the host that may be contacted, IPv6 and IPv4 in turn.
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-        let found = tokio::net::lookup_host((host, port)).await.map_err(|error| error.to_string())?;
-        let (v6, v4): (Vec<_>, Vec<_>) = found.partition(SocketAddr::is_ipv6);
-        let longest = v6.len().max(v4.len());
-        let all = (0..longest).flat_map(|at| [v6.get(at), v4.get(at)]).flatten().copied();
-        let all: Vec<SocketAddr> = all.take(HOST_ADDRESSES).collect();
+        let found = system_addresses(host).await.map_err(|error| error.to_string())?;
+        let all = interleave(found).into_iter().take(HOST_ADDRESSES);
+        let all: Vec<SocketAddr> = all.map(|address| SocketAddr::new(address, port)).collect();
         let is_allowed = |address: &&SocketAddr| self.allow_private || special(address.ip()).is_none();
         let allowed: Vec<SocketAddr> = all.iter().filter(is_allowed).copied().collect();
         match all.first().filter(|_| allowed.is_empty()) {
@@ -142,20 +141,17 @@ fn reason(error: &Error) -> String {
     text
 }
 
-type HttpsClient = Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>;
+type HttpsClient = Client<hyper_rustls::HttpsConnector<TcpConnector>, Full<Bytes>>;
 
 /// A client that connects to the address in a URL and expects a certificate for `host`; `None` for HTTP.
 fn client(host: Option<&str>, connect_timeout: Duration) -> Result<HttpsClient, String> {
     let connector = HttpsConnectorBuilder::new().try_with_platform_verifier().map_err(|e| e.to_string())?;
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(connect_timeout));
     let mut connector = connector.https_or_http();
     if let Some(host) = host {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
         connector = connector.with_server_name_resolver(FixedServerNameResolver::new(name));
     }
-    let connector = connector.enable_http1().wrap_connector(tcp);
+    let connector = connector.enable_http1().wrap_connector(tcp_connector(connect_timeout));
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
@@ -247,11 +243,14 @@ pub mod tests {
     async fn private_addresses_are_refused_unless_allowed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "10.0.0.1"] {
+        for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1"] {
             let hook = Webhook::new(&format!("http://{host}:{port}/"), None, false).unwrap();
             let why = hook.post("id", NOW, "{}".to_owned()).await.unwrap_err();
             assert!(why.contains("refusing to POST to"), "{host}: {why}");
         }
+        let number = Webhook::new(&format!("http://2130706433:{port}/"), None, false).unwrap();
+        let why = number.post("id", NOW, "{}".to_owned()).await.unwrap_err();
+        assert!(why.contains("not a valid host name"), "{why}");
         // Nothing was sent.
         let waited = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
         assert!(waited.is_err());

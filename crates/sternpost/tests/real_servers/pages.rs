@@ -104,6 +104,8 @@ async fn fill(file: &Path) {
         what: format!("senders met {EVIL}"),
         consequence: "Mail waits.".into(),
         remedy: "Mend it.".into(),
+        cause: None,
+        domains: Vec::new(),
     };
     store
         .raise(

@@ -60,7 +60,8 @@ impl PostgresPool {
             |error: sqlx::Error| StoreError::Open { path: format!("{location:?}"), why: error.to_string() };
         let options = PgPoolOptions::new().max_connections(CONNECTIONS);
         let pool = options.connect_with(location.0.as_ref().clone()).await.map_err(open)?;
-        crate::migrations::postgres().run(&pool).await?;
+        let migrated = crate::migrations::postgres().run(&pool).await;
+        migrated.map_err(|error| super::migration_error(&format!("{location:?}"), error))?;
         Ok(Self { pool })
     }
 

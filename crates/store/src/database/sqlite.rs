@@ -1,4 +1,4 @@
-//! The SQLite file: opens it, and runs statements on it. SQLx's SQLite driver is used only here.
+//! The SQLite file: opens it, and runs statements on it. SQLx's SQLite driver is used only here and in `copies`.
 //!
 //! SQLite lets one transaction write at a time. All writes go through one connection, and callers get it in the order
 //! in which they ask, so that a burst of imports delays a policy by the transactions before it and no more. Reads have
@@ -6,7 +6,7 @@
 
 use super::StoreError;
 use crate::query::{Query, Value};
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, geteuid};
 use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
@@ -15,7 +15,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{Arguments, AssertSqlSafe, Row, SqliteConnection, SqlitePool};
 use std::borrow::Cow;
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -93,7 +93,8 @@ impl SqliteFile {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(MigrateError::Execute(error)) => return Err(open(error)),
-                done => break done?,
+                Err(error) => return Err(super::migration_error(&path.display().to_string(), error)),
+                Ok(pool) => break pool,
             }
         };
         // SQLite also opens a read-only file. This statement makes such a file fail here.
@@ -256,14 +257,29 @@ fn is_transient(error: &MigrateError) -> bool {
 /// Creates the file, readable and writable for its owner only, whatever the umask is: the store holds private keys,
 /// password hashes and reports. SQLite gives its `-wal` and `-shm` files the same mode. An existing file is not opened,
 /// since closing it again would release the locks of this process.
-fn create_private(path: &Path) -> std::io::Result<()> {
+///
+/// A file that root creates belongs to the owner of its folder, as the service that has the folder has to open it. SQLite
+/// does the same with the files beside it.
+pub(super) fn create_private(path: &Path) -> std::io::Result<()> {
     let created = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY_MODE).open(path);
     match created {
-        Ok(file) => file.set_permissions(Permissions::from_mode(OWNER_ONLY_MODE)),
+        Ok(file) => {
+            give_to_owner_of_folder(&file, path);
+            file.set_permissions(Permissions::from_mode(OWNER_ONLY_MODE))
+        }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             Ok(access(path, AccessFlags::R_OK | AccessFlags::W_OK)?)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Lets root give a new file to the owner of its folder. A failure is ignored: root without the capability is root of a
+/// container, where no other user runs the program.
+fn give_to_owner_of_folder(file: &File, path: &Path) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Some(folder) = std::fs::metadata(folder).ok().filter(|_| geteuid().is_root()) {
+        let _ = std::os::unix::fs::fchown(file, Some(folder.uid()), Some(folder.gid()));
     }
 }
 
@@ -285,7 +301,7 @@ const OWNER_ONLY_MODE: u32 = 0o600;
 const OTHERS: u32 = 0o007;
 
 /// SQLite's message without its number and without the words that the driver puts in front.
-fn reason(error: &sqlx::Error) -> String {
+pub(super) fn reason(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => match error.message() {
             "unable to open database file" => "the file can't be opened or created".to_owned(),
@@ -302,11 +318,11 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
 }
 
 /// True for `SQLITE_CORRUPT`, `SQLITE_NOTADB` and their extended codes.
-fn is_broken(error: &sqlx::Error) -> bool {
+pub(super) fn is_broken(error: &sqlx::Error) -> bool {
     code(error).is_some_and(|code| matches!(code & 0xff, 11 | 26))
 }
 
-fn code(error: &sqlx::Error) -> Option<u32> {
+pub(super) fn code(error: &sqlx::Error) -> Option<u32> {
     error.as_database_error().and_then(|error| error.code()?.parse().ok())
 }
 
@@ -361,6 +377,32 @@ mod tests {
         let store = Store::open(&path).await.unwrap();
         assert_eq!(mode(&path), 0o660);
         store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_store_that_root_creates_belongs_to_the_owner_of_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        if !geteuid().is_root() {
+            // Others can't give a file away.
+            let path = dir.path().join("s.db");
+            Store::open(&path).await.unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().uid(), geteuid().as_raw());
+            return;
+        }
+        std::os::unix::fs::chown(dir.path(), Some(4711), Some(4712)).unwrap();
+        let path = dir.path().join("s.db");
+        let store = Store::open(&path).await.unwrap();
+        sql("DELETE FROM lease").execute(&store).await.unwrap();
+        for file in std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path()) {
+            let metadata = std::fs::metadata(&file).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (4711, 4712), "{}", file.display());
+            assert_eq!(mode(&file), 0o600);
+        }
+        // An existing file keeps its owner.
+        store.close().await;
+        std::os::unix::fs::chown(&path, Some(4713), None).unwrap();
+        Store::open(&path).await.unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().uid(), 4713);
     }
 
     #[tokio::test]

@@ -83,6 +83,57 @@ async fn rec_06_another_id_or_another_content_is_another_report() {
 }
 
 #[tokio::test]
+async fn rec_06_sums_add_the_failures_of_one_identity_and_take_the_larger_success() {
+    let verified = Trust::Verified;
+    let [large, small, other] = [("day", 100, 0), ("day", 7, 50), ("mta2", 3, 1)]
+        .map(|(id, good, bad)| text("a.example", id, good, bad));
+    let sums = async |store: &Store| {
+        let days = store.days_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+        let senders = store.senders(Timestamp::UNIX_EPOCH).await.unwrap();
+        let of_domain = days.first().map(|day| (day.successful, day.failed, day.sts_sessions));
+        (of_domain, senders.first().map(|sender| (sender.reports, sender.successful, sender.failed)))
+    };
+    let both = (Some((100, 50, 150)), Some((2, 100, 50)));
+    for (order, at_once) in [([&large, &small], false), ([&small, &large], false), ([&small, &large], true)] {
+        let (_dir, store) = crate::scratch().await;
+        let reports: Vec<NewReport> = order.iter().map(|body| new("big.example", verified, body)).collect();
+        match at_once {
+            true => drop(store.keep_reports(&reports).await.unwrap()),
+            false => {
+                store.keep_report(&reports[0]).await.unwrap();
+                store.keep_report(&reports[1]).await.unwrap();
+            }
+        }
+        assert_eq!(sums(&store).await, both, "{at_once}");
+        // Another id is another report, and so is that of another sender.
+        keep(&store, "big.example", verified, &other).await;
+        assert_eq!(sums(&store).await, (Some((103, 51, 154)), Some((3, 103, 51))));
+        // What is left after a report was dropped counts whole.
+        assert_eq!(store.drop_reports(&[1]).await.unwrap(), 1);
+        let rest = if order[0] == &large {
+            (Some((10, 51, 61)), Some((2, 10, 51)))
+        } else {
+            (Some((103, 1, 104)), Some((2, 103, 1)))
+        };
+        assert_eq!(sums(&store).await, rest, "{at_once}");
+        store.drop_reports(&[2, 3]).await.unwrap();
+        assert_eq!(sums(&store).await, (None, None));
+    }
+    // A copy that is verified later joins the group then.
+    let (_dir, store) = crate::scratch().await;
+    keep(&store, "big.example", Trust::Unverified, &large).await;
+    keep(&store, "big.example", verified, &small).await;
+    assert_eq!(sums(&store).await.0, Some((7, 50, 57)));
+    assert_eq!(keep(&store, "big.example", verified, &large).await, KeepOutcome::Confirmed);
+    assert_eq!(sums(&store).await.0, both.0);
+    // Three of one identity, of which the largest goes.
+    keep(&store, "big.example", verified, &text("a.example", "day", 60, 1)).await;
+    assert_eq!(sums(&store).await.0, Some((100, 51, 151)));
+    store.drop_reports(&[1]).await.unwrap();
+    assert_eq!(sums(&store).await.0, Some((60, 51, 111)));
+}
+
+#[tokio::test]
 async fn rec_06_a_report_by_mail_and_by_https_counts_once_with_the_higher_trust() {
     let body = text("a.example", "1", 7, 3);
     let posted = NewReport { arrival: Arrival::Https, ..new("mail.big.example", Trust::Unverified, &body) };

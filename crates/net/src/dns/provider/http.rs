@@ -6,6 +6,7 @@ use super::Fault;
 use crate::BoxFuture;
 use crate::certificate::Trust;
 use crate::clock::Clock;
+use crate::system_names::{TcpConnector, tcp_connector};
 use formats::limits::{
     CONNECT_TIME, HTTP_HEADER_BYTES, PROVIDER_ANSWER_BYTES, PROVIDER_REQUEST_TIME, PROVIDER_RETRIES,
     PROVIDER_RETRY_PAUSE,
@@ -16,7 +17,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_
 use hyper::{Method, Request};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -194,16 +195,13 @@ impl Api {
 /// The [`Transport`] over HTTPS, with a connection pool for the requests of one change.
 pub(super) struct Http<C>(Client<C, Full<Bytes>>);
 
-impl Http<HttpsConnector<HttpConnector>> {
+impl Http<HttpsConnector<TcpConnector>> {
     /// Uses the system's resolver and the system's root certificates.
     pub(super) fn system(clock: Arc<dyn Clock>) -> Result<Self, String> {
         let trust = Trust::system().map_err(|error| error.to_string())?;
         let tls = trust.client(clock).map_err(|error| error.to_string())?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIME));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
-        Ok(Self::new(https.wrap_connector(tcp)))
+        Ok(Self::new(https.wrap_connector(tcp_connector(CONNECT_TIME))))
     }
 }
 
@@ -362,7 +360,7 @@ mod tests {
             let _ = stream.write_all(&bytes).await;
         });
         let request = Request::get(format!("http://{address}/")).body(Full::new(Bytes::new())).unwrap();
-        let answer = Http::new(HttpConnector::new()).send(request).await;
+        let answer = Http::new(tcp_connector(CONNECT_TIME)).send(request).await;
         server.abort();
         answer
     }

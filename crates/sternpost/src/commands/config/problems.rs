@@ -2,6 +2,7 @@
 //! ports that need a capability, folders that are missing, and files with secrets that all users can read.
 
 use super::ports::user_of;
+use super::socket_units::{self, Mismatch};
 use crate::terminal::marks;
 use config::Config;
 use nix::errno::Errno;
@@ -63,11 +64,40 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
         found.extend(match &one.address {
             Address::Tcp(_) => of_port(one.key, &one.address, &addresses).await,
             Address::Unix(path) => of_folder(one.key, path),
-            Address::Systemd => None,
+            Address::Systemd(_) => None,
         });
     }
     found.extend(of_folder("store", &config.store));
+    found.extend(socket_units::mismatches(&listening, Path::new("/")).iter().map(of_socket_unit));
     found
+}
+
+/// The problem of a socket unit. It is a warning, since systemd may hand over the sockets on another machine, or may be told
+/// to by a unit that is not found here.
+fn of_socket_unit(mismatch: &Mismatch) -> Problem {
+    let enable = |unit: &str| {
+        format!(
+            "Enable it while the service is stopped:\nsystemctl stop sternpost.service\nsystemctl enable --now {unit}\nsystemctl start sternpost.service"
+        )
+    };
+    match mismatch {
+        Mismatch::Missing { key, address } => Problem::warning(
+            format!("{key}: no systemd socket unit of this machine hands over {address}"),
+            "A unit does so if it has Service=sternpost.service and FileDescriptorName= with that name in [Socket].",
+        ),
+        Mismatch::Disabled { key, address, unit } => Problem::warning(
+            format!("{key}: {unit}, which hands over {address}, is not enabled"),
+            enable(unit),
+        ),
+        Mismatch::Unused { unit, name } => Problem::warning(
+            format!(
+                "{unit} is enabled, and no key takes its socket: clients that connect to it wait in vain"
+            ),
+            format!(
+                "Write \"systemd:{name}\" in the key of its role, or run systemctl disable --now {unit}."
+            ),
+        ),
+    }
 }
 
 /// The problems that can be seen without touching the network.
@@ -108,7 +138,7 @@ async fn of_port(key: &str, address: &Address, all: &[Address]) -> Option<Proble
         Some(Errno::EADDRINUSE) => in_use(key, address, user_of(*tcp, address.leaves_ipv4_to(all))),
         Some(Errno::EACCES) => Some(Problem::warning(
             format!("{key}: this user may not listen on {address}"),
-            "Ports below 1024 need root or CAP_NET_BIND_SERVICE. Under systemd, use a socket unit, or add to the service\n  AmbientCapabilities=CAP_NET_BIND_SERVICE",
+            "Ports below 1024 need root or CAP_NET_BIND_SERVICE. Under systemd, use a socket unit (\"systemd:NAME\"), or add to the service\n  AmbientCapabilities=CAP_NET_BIND_SERVICE\n  CapabilityBoundingSet=CAP_NET_BIND_SERVICE\n  PrivateUsers=no",
         )),
         Some(Errno::EADDRNOTAVAIL) => Some(Problem::error(
             format!("{key}: {address} is not an address of this machine"),
@@ -128,7 +158,9 @@ fn in_use(key: &str, address: &Address, user: Option<(u32, String)>) -> Option<P
         Some((_, name)) if name == "sternpost" => None,
         Some((1, name)) => Some(Problem::warning(
             format!("{key}: {address} is in use by {name}, which may be a socket unit"),
-            format!("If it is Sternpost's, write {key} = [\"systemd\"]."),
+            format!(
+                "If it is a socket unit of Sternpost, write \"systemd:NAME\" in {key}, with the unit's FileDescriptorName."
+            ),
         )),
         Some((pid, name)) => Some(Problem::error(
             format!("{key}: {address} is in use by {name} (process {pid})"),

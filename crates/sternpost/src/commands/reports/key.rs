@@ -55,6 +55,8 @@ fn create(spec: &KeySpec) -> Result<(), Failure> {
         .mode(0o600)
         .open(&spec.key_file)
         .map_err(|error| fail(&error))?;
+    // The service runs as another user than root.
+    config::machine::give_to_service(&file, &spec.key_file).map_err(|error| fail(&error))?;
     file.write_all(pair.serialize_pem().as_bytes()).map_err(|error| fail(&error))
 }
 

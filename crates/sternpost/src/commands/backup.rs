@@ -1,0 +1,93 @@
+//! `sternpost backup` and `sternpost restore`: a copy of the store while the server runs, and the way back.
+
+use crate::interrupt::interruption;
+use crate::terminal::{marks, say};
+use config::Config;
+use config::failure::{Exit, Failure};
+use operations::open_failure;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use store::{CopyInfo, Store, StoreError};
+
+/// The options of `sternpost backup`.
+#[derive(Debug, clap::Args)]
+pub struct Backup {
+    /// The file to write, which must not exist; only you can read it
+    file: PathBuf,
+}
+
+/// The options of `sternpost restore`.
+#[derive(Debug, clap::Args)]
+pub struct Restore {
+    /// A file that `sternpost backup` wrote; it stays
+    file: PathBuf,
+}
+
+/// Writes and verifies a copy of the store.
+pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Failure> {
+    let config = Config::load(named)?;
+    let file = &options.file;
+    let stopped = interruption()?;
+    let copied = tokio::select! {
+        copied = Store::back_up(&config.store, file) => copied,
+        () = stopped.cancelled() => {
+            // The copy is not complete. What existed before was refused, so the file is ours.
+            let _ = std::fs::remove_file(file);
+            return Ok(Exit::Interrupted);
+        }
+    };
+    let copied = copied.map_err(|error| failure(&config.store, &error))?;
+    say(&format!("{} {} is written and verified ({}).", marks().fine, file.display(), size(&copied)));
+    say(
+        "  It contains private keys, password hashes and reports. Not in it: the configuration, and the files that it names.",
+    );
+    Ok(Exit::Fine)
+}
+
+/// Puts a backup in the place of the store.
+pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Failure> {
+    let config = Config::load(named)?;
+    let store = &config.store;
+    if UnixStream::connect(config.control()).is_ok() {
+        return Err(failure(store, &StoreError::InUse { path: store.display().to_string() }));
+    }
+    let restored = Store::restore(&options.file, store, jiff::Timestamp::now()).await;
+    let (copied, replaced) = restored.map_err(|error| match error {
+        StoreError::Open { .. } | StoreError::Broken { .. } => failure(&options.file, &error),
+        other => failure(store, &other),
+    })?;
+    let (from, to) = (options.file.display(), store.display());
+    say(&format!("{} {to} is restored from {from} ({}).", marks().fine, size(&copied)));
+    if let Some(replaced) = replaced {
+        say(&format!("  The store that was there is now {}.", replaced.display()));
+    }
+    say(
+        "  Start the server again. What happened since the backup is missing: run `sternpost plan`, which compares DNS and the policies with the store, before anything else.",
+    );
+    Ok(Exit::Fine)
+}
+
+fn failure(store: &Path, error: &StoreError) -> Failure {
+    match error {
+        StoreError::Copy { path, why } => Failure::usage(
+            format!("{path} can't be written"),
+            why,
+            "Name a new file in an existing folder that you can write to, with free space of the size of the store.",
+        ),
+        StoreError::InUse { .. } => Failure::usage(
+            format!("the store {} can't be replaced", store.display()),
+            "a running program has it open",
+            "Stop the server first:\n  systemctl stop sternpost.service",
+        ),
+        StoreError::Broken { path, why } => Failure::usage(
+            format!("{path} is not complete"),
+            why,
+            "Use another backup. `sternpost serve --replace-broken-store` renames a damaged store and starts with an empty one.",
+        ),
+        other => open_failure(store, other),
+    }
+}
+
+fn size(copied: &CopyInfo) -> String {
+    format!("{:.1} MiB, schema {}", copied.bytes as f64 / f64::from(1 << 20), copied.schema)
+}

@@ -1,0 +1,320 @@
+//! Copies of an SQLite file: [`Store::back_up`] writes one while other processes use the file, and [`Store::restore`] puts
+//! one in the place of the file. Neither migrates the schema, so a backup can be made before an upgrade, by either release.
+//!
+//! A copy is written by `VACUUM INTO`: it is one state of the database, with everything that was committed when the copy
+//! began, and without free space. Copying the file itself would miss what is only in its write-ahead log.
+
+use super::sqlite::{code, create_private, is_broken, reason};
+use super::{Store, StoreError, with_suffix};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteLockingMode};
+use sqlx::{Connection, SqliteConnection};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a copy waits for a lock of another process.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A copy that was written and verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyInfo {
+    /// The size of its file in bytes.
+    pub bytes: u64,
+    /// The number of its last migration, which says how new the release is that made it.
+    pub schema: i64,
+}
+
+impl Store {
+    /// Writes a copy of the SQLite file `from` to the new file `to`, which only its owner can read, and verifies it. Other
+    /// processes can read and write the file meanwhile. What they commit after the beginning is not in the copy.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Copy`] if `to` exists or can't be written, which leaves no file behind; [`StoreError::Open`] and
+    /// [`StoreError::Broken`] if `from` can't be read or is damaged.
+    pub async fn back_up(from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
+        let mut source = open(from).await?;
+        let created = create_private_new(to).map_err(|error| failed(to, error));
+        let copied = match created {
+            Ok(()) => copy(&mut source, from, to).await.inspect_err(|_| drop(std::fs::remove_file(to))),
+            Err(error) => Err(error),
+        };
+        // Nothing was changed, so an error here does no harm.
+        let _ = source.close().await;
+        copied
+    }
+
+    /// Replaces the SQLite file `to` by the backup `from`, which stays. A file that is at `to` is renamed with its `-wal` and
+    /// `-shm` files, to a name that ends in `.replaced-` and the Unix time. Returns that name, if there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Newer`] if a newer release made the backup, [`StoreError::InUse`] if a process has `to` open, and those
+    /// of [`Store::back_up`]. Then the file at `to` is unchanged.
+    pub async fn restore(
+        from: &Path,
+        to: &Path,
+        now: jiff::Timestamp,
+    ) -> Result<(CopyInfo, Option<PathBuf>), StoreError> {
+        let written = with_suffix(to, &format!(".restoring-{}", now.as_second()));
+        let copy = Self::back_up(from, &written).await?;
+        let replaced = match crate::migrations::newest() {
+            known if copy.schema > known => {
+                Err(StoreError::Newer { path: from.display().to_string(), schema: copy.schema, known })
+            }
+            _ => replace(&written, to, now).await,
+        };
+        if replaced.is_err() {
+            let _ = std::fs::remove_file(&written);
+        }
+        Ok((copy, replaced?))
+    }
+}
+
+/// Puts a verified copy in the place of the file `to`.
+async fn replace(written: &Path, to: &Path, now: jiff::Timestamp) -> Result<Option<PathBuf>, StoreError> {
+    let exists = std::fs::exists(to).map_err(|error| failed(to, error))?;
+    if exists && is_in_use(to).await {
+        return Err(StoreError::InUse { path: to.display().to_string() });
+    }
+    let aside = match exists {
+        true => Some(super::set_aside(to, "replaced", now).map_err(|error| failed(to, error))?),
+        false => None,
+    };
+    std::fs::rename(written, to).and_then(|()| sync_folder(to)).map_err(|error| failed(to, error))?;
+    Ok(aside)
+}
+
+/// Copies to the empty file `to` and verifies it.
+async fn copy(source: &mut SqliteConnection, from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
+    let name = to.to_str().ok_or_else(|| failed(to, io::Error::other("its name is not UTF-8")))?;
+    sqlx::query("VACUUM INTO $1").bind(name).execute(source).await.map_err(|error| {
+        match is_broken(&error) {
+            true => StoreError::Broken { path: from.display().to_string(), why: reason(&error) },
+            false => StoreError::Copy { path: to.display().to_string(), why: reason(&error) },
+        }
+    })?;
+    let schema = verify(to).await?;
+    // SQLite does not wait for the disk here.
+    let file = File::open(to).and_then(|file| file.sync_all().map(|()| file));
+    let bytes = file.and_then(|file| file.metadata()).map_err(|error| failed(to, error))?.len();
+    sync_folder(to).map_err(|error| failed(to, error))?;
+    Ok(CopyInfo { bytes, schema })
+}
+
+/// Checks every page, index and reference of a copy. Returns the number of its last migration.
+async fn verify(path: &Path) -> Result<i64, StoreError> {
+    let broken = |why: String| StoreError::Broken { path: path.display().to_string(), why };
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(true);
+    let read = async {
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let found: Vec<String> =
+            sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(&mut connection).await?;
+        let references = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut connection).await?.len();
+        let schema: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+            .fetch_one(&mut connection)
+            .await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>((found, references, schema))
+    };
+    let (found, references, schema) = read.await.map_err(|error| broken(reason(&error)))?;
+    if found != ["ok"] {
+        return Err(broken(found.join("; ")));
+    }
+    match (references, schema) {
+        (0, Some(schema)) => Ok(schema),
+        (0, None) => Err(broken("it has no tables of Sternpost".to_owned())),
+        (count, _) => Err(broken(format!("{count} rows refer to rows that do not exist"))),
+    }
+}
+
+/// Opens a database that exists, as it is.
+async fn open(path: &Path) -> Result<SqliteConnection, StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).busy_timeout(LOCK_TIMEOUT);
+    let fail = |error: sqlx::Error| {
+        let (path, why) = (path.display().to_string(), reason(&error));
+        if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
+    };
+    // SQLite's own message for a missing file does not say that it is missing.
+    std::fs::metadata(path).map_err(|error| fail(sqlx::Error::Io(error)))?;
+    let mut connection = SqliteConnection::connect_with(&options).await.map_err(fail)?;
+    // SQLite reads the file with the first statement.
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'";
+    let found: i64 = sqlx::query_scalar(tables).fetch_one(&mut connection).await.map_err(fail)?;
+    match found {
+        0 => Err(StoreError::Broken {
+            path: path.display().to_string(),
+            why: "it is not a store of Sternpost".to_owned(),
+        }),
+        _ => Ok(connection),
+    }
+}
+
+/// True if another process has the database open: each connection holds a lock while the journal mode is WAL.
+async fn is_in_use(path: &Path) -> bool {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .locking_mode(SqliteLockingMode::Exclusive)
+        .busy_timeout(Duration::ZERO);
+    let lock = async {
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        sqlx::query("BEGIN EXCLUSIVE").execute(&mut connection).await?;
+        sqlx::query("COMMIT").execute(&mut connection).await?;
+        connection.close().await
+    };
+    // A damaged file is in the way of nobody.
+    lock.await.is_err_and(|error| code(&error).is_some_and(|code| matches!(code & 0xff, 5 | 6)))
+}
+
+fn create_private_new(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists already")),
+        Err(_) => create_private(path),
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> StoreError {
+    StoreError::Copy { path: path.display().to_string(), why: error.to_string() }
+}
+
+/// Makes a new name in the folder of `path` durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::sql;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn now() -> jiff::Timestamp {
+        jiff::Timestamp::from_second(7).unwrap()
+    }
+
+    /// The number of rows of a table, which stands for the content.
+    async fn rows(store: &Store) -> i64 {
+        sql("SELECT count(*) FROM lease").fetch_all::<(i64,)>(store).await.unwrap()[0].0
+    }
+
+    async fn add(store: &Store, name: &str) {
+        let insert = "INSERT INTO lease (name, holder, expires_at) VALUES ($1, 'h', 1)";
+        sql(insert).bind(name).execute(store).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_backup_of_a_store_in_use_has_what_was_committed_and_is_readable_by_its_owner_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
+        let store = Store::open(&path).await.unwrap();
+        add(&store, "a").await;
+        // A transaction that is open neither blocks the backup nor gets into it.
+        let mut writing = store.writing().await.unwrap();
+        let insert = "INSERT INTO lease (name, holder, expires_at) VALUES ('b', 'h', 1)";
+        sql(insert).execute(&mut writing).await.unwrap();
+        let info = Store::back_up(&path, &copy).await.unwrap();
+        writing.commit().await.unwrap();
+        assert_eq!(rows(&store).await, 2);
+        let metadata = std::fs::metadata(&copy).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o777, metadata.len()), (0o600, info.bytes));
+        assert_eq!(info.schema, crate::migrations::newest());
+        let copied = Store::open(&copy).await.unwrap();
+        assert_eq!(rows(&copied).await, 1);
+        add(&copied, "c").await;
+        // A file that is not the store's is not overwritten, nor is a link followed.
+        let before = std::fs::read(&copy).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
+        for to in [&copy, &link] {
+            let error = Store::back_up(&path, to).await.unwrap_err().to_string();
+            assert!(error.contains("the file exists already"), "{error}");
+        }
+        assert_eq!(std::fs::read(&copy).unwrap(), before);
+        assert!(!dir.path().join("elsewhere").exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_store_is_not_backed_up_and_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
+        let error = Store::back_up(&path, &copy).await.unwrap_err().to_string();
+        assert!(error.contains("No such file"), "{error}");
+        std::fs::write(&path, "a text file that is longer than the header of a database").unwrap();
+        assert!(matches!(Store::back_up(&path, &copy).await, Err(StoreError::Broken { .. })));
+        std::fs::write(&path, "").unwrap();
+        assert!(matches!(Store::back_up(&path, &copy).await, Err(StoreError::Broken { .. })));
+        std::fs::remove_file(&path).unwrap();
+        // A store with a damaged page.
+        let store = Store::open(&path).await.unwrap();
+        for at in 0..2000 {
+            add(&store, &format!("{at} {}", "x".repeat(200))).await;
+        }
+        store.close().await;
+        let mut bytes = std::fs::read(&path).unwrap();
+        let (length, page) = (bytes.len(), 4096);
+        bytes[length - 3 * page..length - 2 * page].fill(0xff);
+        std::fs::write(&path, bytes).unwrap();
+        let error = Store::back_up(&path, &copy).await.unwrap_err();
+        assert!(matches!(error, StoreError::Broken { .. }), "{error}");
+        assert!(!copy.exists());
+    }
+
+    #[tokio::test]
+    async fn a_backup_replaces_a_store_that_no_process_has_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
+        let store = Store::open(&path).await.unwrap();
+        add(&store, "a").await;
+        Store::back_up(&path, &copy).await.unwrap();
+        add(&store, "b").await;
+        let error = Store::restore(&copy, &path, now()).await.unwrap_err();
+        assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+        assert_eq!(rows(&store).await, 2);
+        store.close().await;
+        let (_, aside) = Store::restore(&copy, &path, now()).await.unwrap();
+        let aside = aside.unwrap();
+        assert!(aside.ends_with("s.db.replaced-7"));
+        let names = std::fs::read_dir(dir.path()).unwrap();
+        let mut names: Vec<String> =
+            names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, ["copy", "s.db", "s.db.replaced-7"]);
+        assert_eq!(rows(&Store::open(&path).await.unwrap()).await, 1);
+        assert_eq!(rows(&Store::open(&aside).await.unwrap()).await, 2);
+        // Also where no store exists, and in place of a damaged one.
+        let elsewhere = dir.path().join("new.db");
+        assert_eq!(Store::restore(&copy, &elsewhere, now()).await.unwrap().1, None);
+        std::fs::write(&elsewhere, "not a database, and longer than its header would be").unwrap();
+        assert!(Store::restore(&copy, &elsewhere, now()).await.unwrap().1.is_some());
+        assert_eq!(rows(&Store::open(&elsewhere).await.unwrap()).await, 1);
+    }
+
+    #[tokio::test]
+    async fn a_store_and_a_backup_of_a_newer_release_are_refused_unchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
+        let store = Store::open(&path).await.unwrap();
+        let known = crate::migrations::newest();
+        let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+            VALUES ($1, 'later', 1, x'00', 0)";
+        sql(newer).bind(known + 2).execute(&store).await.unwrap();
+        store.close().await;
+        let before = std::fs::read(&path).unwrap();
+        let error = Store::open(&path).await.err().unwrap();
+        assert!(
+            matches!(&error, StoreError::Newer { schema, known: k, .. } if (*schema, *k) == (known + 2, known)),
+            "{error}"
+        );
+        assert!(error.to_string().contains("newer release"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        // An older release can still back it up, for the newer one.
+        Store::back_up(&path, &copy).await.unwrap();
+        let other = dir.path().join("other.db");
+        Store::open(&other).await.unwrap().close().await;
+        let error = Store::restore(&copy, &other, now()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Newer { .. }), "{error}");
+        assert!(Store::open(&other).await.is_ok() && !dir.path().join("other.db.restoring-7").exists());
+    }
+}
