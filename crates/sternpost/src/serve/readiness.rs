@@ -103,6 +103,14 @@ pub struct Problem {
     since: Timestamp,
 }
 
+impl Problem {
+    /// A problem since a time, which is shown in whole seconds.
+    fn new(part: impl Into<String>, why: String, since: Timestamp) -> Self {
+        let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
+        Self { part: part.into(), why, since }
+    }
+}
+
 /// The state of a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RoleState {
@@ -186,19 +194,15 @@ impl Readiness {
     fn state(&self, role: RoleName) -> RoleState {
         let mut problems = Vec::new();
         if let Some((why, since)) = self.store.problem() {
-            problems.push(Problem {
-                part: "store".to_owned(),
-                why: format!("the store fails: {why}"),
-                since,
-            });
+            problems.push(Problem::new("store", format!("the store fails: {why}"), since));
         }
         if let Some((why, since)) = self.resolver.problem().filter(|_| role.needs_resolver()) {
-            problems.push(Problem { part: "resolver".to_owned(), why: why.to_owned(), since });
+            problems.push(Problem::new("resolver", why.to_owned(), since));
         }
         for down in self.tasks.down() {
             if RoleName::of_task(down.task).is_none_or(|of| of == role) {
                 let why = format!("it ended unexpectedly: {}", down.why);
-                problems.push(Problem { part: format!("task {}", down.task), why, since: down.since });
+                problems.push(Problem::new(format!("task {}", down.task), why, down.since));
             }
         }
         RoleState { role: role.as_str(), ready: problems.is_empty(), problems }
@@ -212,7 +216,7 @@ mod tests {
 
     fn readiness() -> Readiness {
         let text = "[answers]\n[host]\nlisten = [\"127.0.0.1:8443\"]\n[dashboard]\n";
-        let clock = Arc::new(ManualClock::new("2026-11-27T17:00:00Z".parse().unwrap()));
+        let clock = Arc::new(ManualClock::new("2026-11-27T17:00:00.25Z".parse().unwrap()));
         Readiness::new(
             &Config::parse(text, None).unwrap(),
             Arc::new(TaskStatus::new(clock.clone())),
