@@ -5,6 +5,7 @@
 //! - [`RolloutContext`]: the known domains with their desired state, decisions and evidence; it builds the publishers
 //!   (own policy host, DNS UPDATE, provider API) that carry out steps.
 //! - [`challenge_zones`]: changes the DNS records of certificate orders.
+//! - [`seen_certificates`]: the certificates of MX hosts that the guard saw, for the pages.
 //! - [`promotion`]: the operator's decisions about a roll-out.
 //! - [`summary`]: the weekly summary of all domains, for mail and the command line.
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
@@ -23,6 +24,7 @@ pub mod promotion;
 mod publishers;
 pub mod report_removal;
 mod rollout_context;
+pub mod seen_certificates;
 pub mod summary;
 pub mod world;
 

@@ -8,6 +8,7 @@ use crate::writing::Counter;
 use crate::{Store, StoreError, count, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// The certificate of a policy host, or the state of its order while there is none.
 #[derive(Clone, PartialEq, Eq)]
@@ -187,6 +188,13 @@ impl Store {
         .fetch_optional(self)
         .await?;
         row.map(certificate).transpose()
+    }
+
+    /// Returns when each issued certificate expires, by the name of its host.
+    pub async fn certificate_ends(&self) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sql("SELECT host, expires_at FROM certificate WHERE chain <> ''").fetch_all(self).await?;
+        rows.into_iter().map(|(host, end)| Ok((host, time("certificate", end)?))).collect()
     }
 
     /// Returns up to `most` certificates whose `next_at` is `now` or earlier, the most overdue first.
@@ -416,6 +424,8 @@ mod tests {
             !store.renew_certificate(&missing.host, at(700)).await.unwrap(),
             "its first order is not due"
         );
+        let ends = store.certificate_ends().await.unwrap();
+        assert_eq!(ends.into_iter().collect::<Vec<_>>(), [(one.host.to_string(), at(900))]);
         assert_eq!(store.certificates_after(1, 1).await.unwrap(), [(one.host, 2)]);
     }
 

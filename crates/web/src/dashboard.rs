@@ -19,7 +19,9 @@ use std::sync::Arc;
 pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Option<Router>) -> Router {
     let pages = Router::new()
         .route("/", get(overview::page))
+        .route("/alerts", get(overview::alerts))
         .route("/domains/{name}", get(domain::page))
+        .route("/domains/{name}/report", get(domain::manager::page))
         .route("/domains/{name}/check", get(domain_check::page).post(domain_check::run))
         .route("/domains/{name}/approve", post(actions::approve))
         .route("/domains/{name}/hold", post(actions::hold))
@@ -56,7 +58,8 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
         .route("/sign-in/code", get(sign_in::sign_in_page).post(sign_in::sign_in_code))
         .route("/welcome/{secret}", get(welcome::welcome_page).post(welcome::welcome))
         .route("/style.css", get(layout::style))
-        .route("/copy.js", get(layout::script));
+        .route("/mark.svg", get(layout::icon))
+        .route("/page.js", get(layout::script));
     let all = inside
         .merge(outside)
         .fallback(layout::page_not_found)

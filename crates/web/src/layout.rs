@@ -176,14 +176,21 @@ pub async fn add_security_headers(request: Request, next: Next) -> Response {
 /// Cache-Control of static files, whose URLs carry the program's version.
 const CACHE_ONE_DAY: &str = "public, max-age=86400";
 
+/// The style sheet: that of the pages of `sternpost check`, and what the dashboard has beyond it.
 pub async fn style() -> Response {
-    let text = check::render::page::STYLE;
+    let text = format!("{}{}", check::render::page::STYLE, include_str!("../templates/dashboard.css"));
     ([(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, CACHE_ONE_DAY)], text).into_response()
 }
 
 pub async fn script() -> Response {
-    let text = include_str!("../templates/copy.js");
+    let text = include_str!("../templates/page.js");
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, CACHE_ONE_DAY)], text).into_response()
+}
+
+/// The icon of the site.
+pub async fn icon() -> Response {
+    let text = include_str!("../templates/mark.svg");
+    ([(CONTENT_TYPE, "image/svg+xml"), (CACHE_CONTROL, CACHE_ONE_DAY)], text).into_response()
 }
 
 /// The query parameter with the notice of the last action; other parameters are ignored.

@@ -17,6 +17,7 @@ use super::look::{LookupError, look};
 use formats::limits::{HOST_ADDRESSES, MX_HOSTS};
 use formats::{DomainName, Mode};
 use net::BoxFuture;
+use net::certificate::CertificateFacts;
 use net::clock::Clock;
 use net::dns::{Dns, host_addresses};
 use net::https::{Call, PolicyHosts, Visits, policy_host};
@@ -79,6 +80,8 @@ pub struct GuardLook {
     pub hosts: Vec<ProbedHost>,
     /// All of its MX hosts.
     pub mx: Vec<DomainName>,
+    /// The certificates that MX hosts presented, of those whose TLS authentication succeeded.
+    pub certificates: Vec<(DomainName, CertificateFacts)>,
 }
 
 /// Why a check of a domain has no result. The alerts of its last check stay.
@@ -118,17 +121,22 @@ impl Guard {
             return Ok(GuardLook::default());
         }
         let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
-        let (hosts, policy_host) = tokio::join!(
+        let (probed, policy_host) = tokio::join!(
             self.probe_hosts(&seen.mx),
             self.policy_certificate(&wanted.domain, &seen.policy_host.1),
         );
-        let certificates = Certificates { mx: &hosts, policy_host };
-        let alerts = alerts(wanted, rollout, &seen, certificates, self.clock.now());
-        Ok(GuardLook { alerts, hosts, mx: seen.mx })
+        let (mut hosts, mut certificates) = (Vec::with_capacity(probed.len()), Vec::new());
+        for (host, certificate) in probed {
+            certificates.extend(certificate.map(|certificate| (host.name.clone(), certificate)));
+            hosts.push(host);
+        }
+        let all = Certificates { mx: &hosts, policy_host };
+        let alerts = alerts(wanted, rollout, &seen, all, self.clock.now());
+        Ok(GuardLook { alerts, hosts, mx: seen.mx, certificates })
     }
 
-    /// Probes the MX hosts, several at once.
-    async fn probe_hosts(&self, names: &[DomainName]) -> Vec<ProbedHost> {
+    /// Probes the MX hosts, several at once. See [`Self::probe_host`].
+    async fn probe_hosts(&self, names: &[DomainName]) -> Vec<(ProbedHost, Option<CertificateFacts>)> {
         let limit = Arc::new(Semaphore::new(PROBES_AT_ONCE));
         let mut probes = JoinSet::new();
         for (place, name) in names.iter().take(MX_HOSTS).cloned().enumerate() {
@@ -144,11 +152,12 @@ impl Guard {
     }
 
     /// Probes one MX host at all of its addresses, until one fails. An address that does not end in its time counts as not
-    /// reached. `None` when none can be reached: mail then waits, whatever the policy says.
-    async fn probe_host(&self, name: &DomainName) -> Option<ProbedHost> {
+    /// reached. Returns the certificate that ends first, too. `None` when no address can be reached: mail then waits, whatever
+    /// the policy says.
+    async fn probe_host(&self, name: &DomainName) -> Option<(ProbedHost, Option<CertificateFacts>)> {
         let found = host_addresses(self.dns.as_ref(), name).await.ok()?;
         let count = u32::try_from(found.addresses.len()).unwrap_or(u32::MAX).max(1);
-        let mut ends = Vec::new();
+        let mut presented = Vec::new();
         for address in found.addresses {
             let target = Target { host: name.clone(), address };
             let session = self.mail.session(&target, &TlsDemand::Pkix, None);
@@ -156,8 +165,7 @@ impl Guard {
             let proof = match session {
                 Ok(report) => {
                     let leaf = report.tls.and_then(|tls| tls.chain.into_iter().next());
-                    leaf.map(|leaf| Validity::from(&leaf))
-                        .ok_or_else(|| "it presents no certificate".to_owned())
+                    leaf.ok_or_else(|| "it presents no certificate".to_owned())
                 }
                 Err(failure) => match &failure.fault {
                     Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..) => continue,
@@ -165,11 +173,13 @@ impl Guard {
                 },
             };
             match proof {
-                Ok(validity) => ends.push(validity),
-                Err(why) => return Some(ProbedHost { name: name.clone(), proof: Err(why) }),
+                Ok(certificate) => presented.push(certificate),
+                Err(why) => return Some((ProbedHost { name: name.clone(), proof: Err(why) }, None)),
             }
         }
-        Some(ProbedHost { name: name.clone(), proof: Ok(Validity::earliest(ends)?) })
+        let first =
+            presented.into_iter().min_by_key(|certificate: &CertificateFacts| certificate.not_after)?;
+        Some((ProbedHost { name: name.clone(), proof: Ok(Validity::from(&first)) }, Some(first)))
     }
 
     /// The certificate of the policy host that ends first, over all of its addresses.

@@ -352,6 +352,9 @@ async fn store_look(context: &RolloutContext, spec: &DomainSpec, rollout: &Rollo
     if let Err(error) = store.record_mx_hosts(&spec.name, &look.mx, now).await {
         tracing::warn!(domain = %spec.name, "the MX hosts can't be stored: {error}");
     }
+    for (host, certificate) in &look.certificates {
+        context.world.seen.put(host, certificate, now);
+    }
     let Some(newest) = rollout.newest() else { return };
     let policy = PolicyDigest::of_patterns(&newest.mx);
     for host in &look.hosts {

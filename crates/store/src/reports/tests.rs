@@ -635,3 +635,29 @@ async fn totals_are_those_of_the_named_domains_and_of_the_largest_submitters() {
     assert!(store.domain_totals(&["a.example"], later).await.unwrap().is_empty());
     assert_eq!(store.submitter_totals(true, later, 5).await.unwrap(), [submitter("", 0, 0)]);
 }
+
+#[tokio::test]
+async fn failures_are_grouped_over_addresses_and_sessions_by_type_of_policy() {
+    let (_dir, store) = crate::scratch().await;
+    let body = text("a.example", "1", 10, 2);
+    keep(&store, "big.example", Trust::Verified, &body).await;
+    let other = text("a.example", "2", 30, 3).replace("192.0.2.1", "192.0.2.7");
+    keep(&store, "small.example", Trust::Verified, &other).await;
+    let dane = text("a.example", "3", 5, 0).replace("\"sts\"", "\"tlsa\"");
+    keep(&store, "small.example", Trust::Verified, &dane).await;
+    keep(&store, "stranger.example", Trust::Unverified, &text("a.example", "4", 100, 100)).await;
+    let groups = store.failure_groups(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let shown: Vec<_> = groups
+        .iter()
+        .map(|one| {
+            (one.host.as_str(), one.counts, one.sessions, one.senders, one.addresses, one.address.as_str())
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [("mx1.a.example", true, 5, 2, 2, "192.0.2.7"), ("mx1.a.example", false, 100, 1, 1, "192.0.2.1")]
+    );
+    let kinds = store.sessions_by_kind(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let shown: Vec<_> = kinds.into_iter().map(|one| (one.kind, one.successful, one.failed)).collect();
+    assert_eq!(shown, [(PolicyType::Sts, 40, 5), (PolicyType::Tlsa, 5, 0)]);
+}
