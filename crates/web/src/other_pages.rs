@@ -2,7 +2,7 @@
 //! and settings (users and the effective configuration).
 
 use crate::chart::strips_since;
-use crate::effective_config::{ConfigSection, sections};
+use crate::effective_config::ConfigView;
 use crate::judge::Mark;
 use crate::layout::{Answer, Frame, NoticeQuery, Section, html};
 use crate::sender_rows::{SenderRow, sender_rows};
@@ -255,14 +255,8 @@ struct SettingsPage {
     frame: Frame,
     /// The users: name and role.
     people: Vec<(String, String)>,
-    /// The sections of the configuration, those with settings first.
-    config: Vec<ConfigSection>,
-    /// The roles that are off.
-    off: Vec<&'static str>,
-    /// The number of domains.
-    domains: usize,
-    /// The configuration file; empty if there is none.
-    file: String,
+    /// The effective configuration, for operators.
+    config: Option<ConfigView>,
     /// The link of an invitation that was just created.
     link: Option<String>,
 }
@@ -286,15 +280,11 @@ pub async fn settings_page(
     let people = context.store.people().await?;
     let mut frame = Frame::new("Settings", Section::Settings, visitor);
     frame.notice = notice;
-    let (config, off) = sections(&context.config);
-    let file = context.config.file.as_ref().map(|file| file.display().to_string());
     html(&SettingsPage {
         frame,
         people: people.into_iter().map(|person| (person.name, person.role)).collect(),
-        config,
-        off,
-        domains: context.known.len(),
-        file: file.unwrap_or_default(),
+        // It names files and services, and URLs in it may contain secrets.
+        config: visitor.is_operator().then(|| ConfigView::new(&context.config, context.known.len())),
         link,
     })
 }
