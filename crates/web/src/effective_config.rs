@@ -5,6 +5,27 @@ use config::{Config, KEYS};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// The configuration as the settings page shows it.
+pub struct ConfigView {
+    /// The sections of enabled roles, those with settings first.
+    pub sections: Vec<ConfigSection>,
+    /// The roles that are off.
+    pub off: Vec<&'static str>,
+    /// The number of domains, also of those in the store.
+    pub domains: usize,
+    /// The configuration file; empty if there is none.
+    pub file: String,
+}
+
+impl ConfigView {
+    /// The view of a configuration.
+    pub fn new(config: &Config, domains: usize) -> Self {
+        let (sections, off) = sections(config);
+        let file = config.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+        Self { sections, off, domains, file }
+    }
+}
+
 /// A section of the configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigSection {
@@ -31,7 +52,7 @@ pub struct Setting {
 }
 
 /// The sections of enabled roles, those with settings first, and the names of the roles that are off.
-pub fn sections(config: &Config) -> (Vec<ConfigSection>, Vec<&'static str>) {
+fn sections(config: &Config) -> (Vec<ConfigSection>, Vec<&'static str>) {
     let roles = [
         ("answers", config.answers.is_some()),
         ("host", config.host.is_some()),

@@ -2,7 +2,7 @@
 //! and settings (users and the effective configuration).
 
 use crate::chart::strips_since;
-use crate::effective_config::{ConfigSection, sections};
+use crate::effective_config::ConfigView;
 use crate::judge::Mark;
 use crate::layout::{Answer, Frame, NoticeQuery, Section, html};
 use crate::sender_rows::{SenderRow, sender_rows};
@@ -263,15 +263,8 @@ struct SettingsPage {
     people: Vec<UserRow>,
     /// The invitations that were not used yet, for operators: name, role and end.
     invitations: Vec<(String, String, String)>,
-    /// The sections of the configuration, those with settings first. Empty for viewers: it names files and services, and URLs in
-    /// it may contain secrets.
-    config: Vec<ConfigSection>,
-    /// The roles that are off.
-    off: Vec<&'static str>,
-    /// The number of domains.
-    domains: usize,
-    /// The configuration file; empty if there is none.
-    file: String,
+    /// The effective configuration, for operators.
+    config: Option<ConfigView>,
     /// The link of an invitation that was just created.
     link: Option<String>,
 }
@@ -303,11 +296,6 @@ pub async fn settings_page(
     let end = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
     let mut frame = Frame::new("Settings", Section::Settings, visitor);
     frame.notice = notice;
-    let (config, off) = match visitor.is_operator() {
-        true => sections(&context.config),
-        false => (Vec::new(), Vec::new()),
-    };
-    let file = context.config.file.as_ref().map(|file| file.display().to_string());
     html(&SettingsPage {
         frame,
         people: people
@@ -319,10 +307,8 @@ pub async fn settings_page(
             })
             .collect(),
         invitations: invitations.into_iter().map(|one| (one.name, one.role, end(one.expires_at))).collect(),
-        config,
-        off,
-        domains: context.known.len(),
-        file: file.unwrap_or_default(),
+        // It names files and services, and URLs in it may contain secrets.
+        config: visitor.is_operator().then(|| ConfigView::new(&context.config, context.known.len())),
         link,
     })
 }
