@@ -191,7 +191,7 @@ impl Store {
     }
 
     /// Returns when each issued certificate expires, by the name of its host.
-    pub async fn certificate_ends(&self) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+    pub async fn certificate_ends_by_host(&self) -> Result<BTreeMap<String, Timestamp>, StoreError> {
         let rows: Vec<(String, i64)> =
             sql("SELECT host, expires_at FROM certificate WHERE chain <> ''").fetch_all(self).await?;
         rows.into_iter().map(|(host, end)| Ok((host, time("certificate", end)?))).collect()
@@ -424,7 +424,7 @@ mod tests {
             !store.renew_certificate(&missing.host, at(700)).await.unwrap(),
             "its first order is not due"
         );
-        let ends = store.certificate_ends().await.unwrap();
+        let ends = store.certificate_ends_by_host().await.unwrap();
         assert_eq!(ends.into_iter().collect::<Vec<_>>(), [(one.host.to_string(), at(900))]);
         assert_eq!(store.certificates_after(1, 1).await.unwrap(), [(one.host, 2)]);
     }

@@ -183,7 +183,7 @@ struct Facts<'a> {
 /// When the certificates of our policy hosts expire; empty if no policy is served here.
 async fn certificates(context: &RolloutContext) -> Result<BTreeMap<String, Timestamp>, StoreError> {
     match context.known.iter().any(|spec| spec.host == HostedBy::Sternpost) {
-        true => context.store.certificate_ends().await,
+        true => context.store.certificate_ends_by_host().await,
         false => Ok(BTreeMap::new()),
     }
 }
