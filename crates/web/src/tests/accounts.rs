@@ -37,7 +37,7 @@ async fn a_link_for_a_forgotten_password_keeps_the_role_also_by_the_page() {
     let new = "another horse battery";
     assert_eq!(again.post(&link, &[("password", new), ("again", new)]).await.location(), "/");
     assert!(!bob.is_in().await, "earlier sessions have ended");
-    assert!(again.get("/account").await.body.contains("reader (read-only)"));
+    assert!(again.get("/account").await.body.contains("Viewer (read-only)"));
     // Neither a new user without a role nor a change of one's own role.
     for (form, status) in [
         (vec![("name", "zoe")], StatusCode::UNPROCESSABLE_ENTITY),
