@@ -12,10 +12,11 @@ pub(super) const KEYS: &[Key] = &[
         unset: "",
         about: "Seconds between two checks of a domain. The section `[guard]` enables the monitoring of your \
             domains. It alerts on MX hosts that the policy does not name, MX hosts that fail TLS \
-            authentication, and certificates of which less than a third of the life or less than 14 days are left. It alerts on an unreachable policy \
-            host and on missing DNS records. From reports, it alerts on failures seen by verified senders, \
-            on a high failure rate and on a drop to zero reports. Each alert is logged as an error when it \
-            begins, and again when it ends. The role also carries out `auto_promote`.",
+            authentication, and certificates of which less than a third of the life or less than 14 days are \
+            left. It alerts on an unreachable policy host and on missing DNS records. From reports, it alerts on \
+            failures seen by verified senders, on a high failure rate and on a drop to zero reports. Each alert \
+            is logged as an error when it begins, and again when it ends. The role also carries out \
+            `auto_promote`.",
     },
     Key {
         path: "guard.at_once",
