@@ -268,7 +268,7 @@ mod tests {
         let names: Vec<String> =
             ["tasks.spawn(", "status.supervise(", "tasks.ended("].into_iter().flat_map(named).collect();
         assert!(names.len() > 15, "{names:?}");
-        let common = ["resolv-conf", "store-probe"];
+        let common = ["resolv-conf", "store-probe", "watchdog"];
         for name in names {
             assert!(
                 RoleName::of_task(&name).is_some() || common.contains(&name.as_str()),
