@@ -287,7 +287,15 @@ mod tests {
     }
 
     fn alert(kind: AlertKind) -> Alert {
-        Alert { kind, subject: "x".into(), what: "x".into(), consequence: "x".into(), remedy: "x".into() }
+        Alert {
+            kind,
+            subject: "x".into(),
+            what: "x".into(),
+            consequence: "x".into(),
+            remedy: "x".into(),
+            cause: None,
+            domains: Vec::new(),
+        }
     }
 
     #[test]

@@ -448,6 +448,8 @@ mod tests {
             what: format!("{subject} is bad for {domain}"),
             consequence: "Mail waits.".into(),
             remedy: format!("sternpost apply {domain}"),
+            cause: None,
+            domains: Vec::new(),
         };
         ActiveAlert { domain: domain.into(), since: Timestamp::from_second(second).unwrap(), alert }
     }

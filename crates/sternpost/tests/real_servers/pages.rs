@@ -229,6 +229,8 @@ async fn fill_many(file: &Path) {
             what: "mx.shared.example failed TLS authentication: the certificate has expired".into(),
             consequence: "Senders that hold the enforced policy refuse to deliver to it: mail is queued, and bounces after a few days.".into(),
             remedy: "Offer STARTTLS with a certificate for mx.shared.example from a public CA".into(),
+            cause: Some("mx.shared.example".into()),
+            domains: Vec::new(),
         };
         let domain = name(&format!("{domain}.example"));
         let none = None::<store::notices::NewNotice<()>>;
@@ -243,6 +245,8 @@ async fn fill_many(file: &Path) {
         what: "the policy host's certificate expires at 2026-12-04T10:00:00Z".into(),
         consequence: "Senders that cached the policy apply it until its max_age expires; after that, and at all other senders, mail is not protected.".into(),
         remedy: "Renew it before then".into(),
+        cause: None,
+        domains: Vec::new(),
     };
     let domain = name("xn--mller-kva.example");
     let none = None::<store::notices::NewNotice<()>>;
