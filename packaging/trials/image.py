@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from .machine import ROOTS, expect, wait
+from .machine import ROOTS, Failure, expect, wait
 from .service import ANSWER, ASK, CONFIG, DOMAIN, PACKAGES, STORE, only
 
 MAX_BYTES = 20_000_000
@@ -39,7 +39,7 @@ def lab():
     process = None
     try:
         run("ip", "-n", name, "link", "set", "lo", "up")
-        command = [*inside, PACKAGES / "stage/sternpost", "lab", "serve", f"--dir={place}/config"]
+        command = [*inside, PACKAGES / "stage/sternpost", "lab", "serve", "--real-ports", f"--dir={place}/config"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         made = place / "config/sternpost.toml"
         wait("the lab runs", made.exists)
@@ -61,7 +61,10 @@ def expect_answer(inside, log):
         done = subprocess.run([*inside, "python3", "-c", ASK, DOMAIN], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         return done.stdout if done.returncode == 0 else None
 
-    found = wait("the container answers", answer)
+    try:
+        found = wait("the container answers", answer)
+    except Failure as failure:
+        raise Failure(f"{failure}:\n{log()}") from failure
     expect(ANSWER in found, f"the answer is {found!r}:\n{log()}")
 
 
@@ -91,8 +94,10 @@ def compose(place):
     config = inline("sternpost").replace("[answers]", f'trust_anchor = "/etc/sternpost/root.key"\n[trust]{trust}\n[answers]')
     made.write_text(config)
     unbound = inline("unbound").replace("/usr/share/dns/root.key", f"{place}/config/root.ds")
+    # The lab has that port of another address.
+    unbound = unbound.replace("interface: 0.0.0.0", "interface: 172.30.84.2")
     expect("root.ds" in unbound and "172.30.84.2" in config, "compose.yaml has another trust anchor or resolver")
-    stub = 'do-not-query-localhost: no\n  local-zone: "test." nodefault\nstub-zone:\n  name: "."\n  stub-addr: 127.77.0.1@5300\n'
+    stub = 'do-not-query-localhost: no\n  local-zone: "test." nodefault\nstub-zone:\n  name: "."\n  stub-addr: 127.77.0.1\n'
     file = place / "unbound.conf"
     file.write_text(f'{unbound}  pidfile: ""\n  {stub}')
     run("unbound-checkconf", file)
@@ -117,12 +122,16 @@ def unpacked():
         script = f"""
             set -e
             mount --bind {root} {root}
+            # What every container engine adds.
+            mkdir {root}/dev {root}/proc
+            mount --bind /dev {root}/dev
+            mount -t proc proc {root}/proc
             mount --bind {place}/config {root}/etc/sternpost
             mount -t tmpfs -o uid={user},gid={group},mode=700 state {root}/var/lib/sternpost
             mount -o remount,bind,ro {root}
             cd {root}
-            exec env -i {" ".join(settings["Env"])} setpriv --bounding-set=-all --no-new-privs \
-                chroot --userspec={user}:{group} --groups= {root} "$@"
+            exec env -i {" ".join(settings["Env"])} setpriv --bounding-set=-all,+sys_chroot,+setuid,+setgid --no-new-privs \
+                /usr/sbin/chroot --userspec={user}:{group} --groups= {root} "$@"
         """
         command = [*inside, "unshare", "--mount", "bash", "-c", script, "sh", *settings["Entrypoint"], *settings["Cmd"]]
         log = open(place / "log", "w+")

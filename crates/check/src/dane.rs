@@ -194,7 +194,10 @@ fn rollover(
 ) {
     let Some(own) = tls.chain.first() else { return };
     let (host, base) = (&observed.name, observed.tlsa_base());
-    let soon = own.not_after.duration_since(seen.now) < SignedDuration::from_hours(30 * 24);
+    // The next renewal changes the certificate; short-lived ones are renewed later than a month before their end.
+    let month = SignedDuration::from_hours(30 * 24);
+    let third = own.not_after.duration_since(own.not_before) / 3;
+    let soon = own.not_after.duration_since(seen.now) < month.min(third);
     // A record of usage 3 is bound to this certificate or its key; one of usage 2 survives a renewal.
     let is_bound = records.iter().all(|record| record.usage == 3);
     if records.len() == 1 && soon && is_bound {

@@ -82,7 +82,7 @@ enum Command {
     #[command(subcommand, after_help = "Example:\n  sternpost reports list --failed")]
     Reports(reports::Command),
     /// Manage the users of the dashboard
-    #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice")]
+    #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice --role reader")]
     Dashboard(dashboard::Command),
     /// Maintain the file of the store
     #[command(subcommand, after_help = "Example:\n  sternpost store compact")]

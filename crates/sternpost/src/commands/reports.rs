@@ -88,6 +88,10 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
             context.store.close().await;
             say(&url);
             check_rua(&url)?;
+            let own = context.known.iter().map(|spec| spec.name.as_str());
+            for domain in own.chain(["example.org"]) {
+                check_rua(&format!("{url}/{domain}"))?;
+            }
             say(&format!(
                 "\nIn a domain's configuration, with its name at the end:\n  rua = [\"{url}/example.org\"]"
             ));
