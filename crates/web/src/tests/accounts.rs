@@ -17,7 +17,11 @@ async fn a_newer_link_ends_the_earlier_one_and_what_it_grants_is_shown() {
     let form = [("password", PASSWORD), ("again", PASSWORD)];
     assert_eq!(mallory.post(&by_mistake, &form).await.status, StatusCode::NOT_FOUND);
     let settings = ada.get("/settings").await;
-    assert!(settings.body.contains("<th scope=\"row\">mallory</th><td>reader</td>"), "{}", settings.body);
+    assert!(
+        settings.body.contains("<th scope=\"row\">mallory</th><td data-name=\"Role\">reader</td>"),
+        "{}",
+        settings.body
+    );
     let ended = ada.submit("/settings", "/settings/invitations/end", &[("name", "mallory")]).await;
     assert_eq!(ended.status, StatusCode::SEE_OTHER);
     assert_eq!(place.store.invitations(Tenant::FIRST, place.clock.now()).await.unwrap(), []);
