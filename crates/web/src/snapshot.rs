@@ -316,14 +316,18 @@ fn grouped(domains: &[Entry], alerts: &[ActiveAlert<Alert>]) -> Vec<Group> {
     all
 }
 
-/// The identifier of an alert's group: the kind, and the host or cause of failures where several domains may share it.
+/// The identifier of an alert's group: the kind, and the cause that several domains may share.
 fn alert_id(alert: &Alert) -> String {
-    match alert.kind {
-        AlertKind::MxUncovered
-        | AlertKind::MxUnverified
-        | AlertKind::MxCertificateEnds
-        | AlertKind::ReportedFailure => format!("{} {}", alert.kind, alert.subject),
-        kind => kind.to_string(),
+    match (&alert.cause, alert.kind) {
+        (Some(cause), kind) => format!("{kind} {cause}"),
+        (
+            None,
+            kind @ (AlertKind::MxUncovered
+            | AlertKind::MxUnverified
+            | AlertKind::MxCertificateEnds
+            | AlertKind::ReportedFailure),
+        ) => format!("{kind} {}", alert.subject),
+        (None, kind) => kind.to_string(),
     }
 }
 
