@@ -166,12 +166,12 @@ catalogue! {
     HttpsTlsOld "HTTPS-TLS-OLD" Error Https "the policy host does not support TLS 1.2 or later" "RFC 8461 §3.3";
     HttpsCertExpired "HTTPS-CERT-EXPIRED" Error HttpsCertificate "the policy host's certificate has expired" "RFC 8461 §3.3";
     HttpsCertNotYet "HTTPS-CERT-NOT-YET" Error HttpsCertificate "the policy host's certificate is not valid yet" "RFC 8461 §3.3";
-    HttpsCertName "HTTPS-CERT-NAME" Error HttpsCertificate "the policy host's certificate does not match its name" "RFC 6125";
+    HttpsCertName "HTTPS-CERT-NAME" Error HttpsCertificate "the policy host's certificate does not match its name" "RFC 9525 §6";
     HttpsCertUntrusted "HTTPS-CERT-UNTRUSTED" Error HttpsCertificate "the policy host's certificate does not chain to a trusted root" "RFC 8461 §3.3";
     HttpsCertChain "HTTPS-CERT-CHAIN" Error HttpsCertificate "the policy host does not send the intermediate certificate" "RFC 8446 §4.4.2";
     HttpsCertSelf "HTTPS-CERT-SELF" Error HttpsCertificate "the policy host's certificate is self-signed" "RFC 8461 §3.3";
     HttpsCertExpiring "HTTPS-CERT-EXPIRING" Warning HttpsCertificate "the policy host's certificate expires within 14 days, or a third of its lifetime if that is shorter" "practice";
-    HttpsCertCnOnly "HTTPS-CERT-CN-ONLY" Error HttpsCertificate "the policy host's name is only in the certificate's common name" "RFC 6125 §6.4.4";
+    HttpsCertCnOnly "HTTPS-CERT-CN-ONLY" Error HttpsCertificate "the policy host's name is only in the certificate's common name" "RFC 9525 §2";
     HttpsSni "HTTPS-SNI" Warning HttpsDeep "the policy host presents a different certificate without SNI" "RFC 6066 §3";
     HttpsRedirect "HTTPS-REDIRECT" Error Http "the policy host redirects" "RFC 8461 §3.3";
     HttpsStatus "HTTPS-STATUS" Error Http "the policy host returns a status other than 200" "RFC 8461 §3.3";
@@ -183,7 +183,7 @@ catalogue! {
     HttpsUserAgent "HTTPS-USER-AGENT" Warning HttpsDeep "the response depends on the User-Agent header" "practice";
     HttpsCache "HTTPS-CACHE" Info Http "the policy file may be cached for over an hour" "RFC 8461 §3.3";
     HttpsBroken "HTTPS-BROKEN" Error Http "the response is truncated, compressed or not valid HTTP" "RFC 8461 §3.3";
-    HttpsCaa "HTTPS-CAA" Warning HttpsDeep "CAA records do not allow the current CA to renew the certificate" "RFC 8659";
+    HttpsCaa "HTTPS-CAA" Warning HttpsDeep "CAA records do not allow the current CA to renew the certificate, or only for certain accounts" "RFC 8659, RFC 8657";
     PolSyntax "POL-SYNTAX" Error Policy "the policy file is malformed" "RFC 8461 §3.2";
     PolVersion "POL-VERSION" Error Policy "the version is missing or not STSv1" "RFC 8461 §3.2";
     PolMode "POL-MODE" Error Policy "the mode is missing, or not enforce, testing or none" "RFC 8461 §3.2";
@@ -226,7 +226,7 @@ catalogue! {
     SmtpCertChain "SMTP-CERT-CHAIN" Error Tls "an MX host does not send the intermediate certificate" "RFC 8461 §4.2";
     SmtpCertSelf "SMTP-CERT-SELF" Error Tls "an MX certificate is self-signed" "RFC 8461 §4.2";
     SmtpCertExpiring "SMTP-CERT-EXPIRING" Warning Tls "an MX certificate expires within 14 days, or a third of its lifetime if that is shorter" "practice";
-    SmtpCertCnOnly "SMTP-CERT-CN-ONLY" Error Tls "the MX host name is only in the certificate's common name" "RFC 6125 §6.4.4";
+    SmtpCertCnOnly "SMTP-CERT-CN-ONLY" Error Tls "the MX host name is only in the certificate's common name" "RFC 9525 §2";
     SmtpSniRequired "SMTP-SNI-REQUIRED" Warning TlsDeep "an MX host presents a valid certificate only with SNI" "RFC 8461 §7.1";
     SmtpAddressDisagree "SMTP-ADDRESS-DISAGREE" Warning Tls "the addresses of one MX host differ in certificate or TLS support" "practice";
     SmtpFlapping "SMTP-FLAPPING" Warning TlsDeep "an MX host behaves differently on repeated connections" "practice";
@@ -261,7 +261,7 @@ catalogue! {
     SenderTesting "SENDER-TESTING" Info Rollout "what a sender that only reports does with mail today" "RFC 8460 §4";
     SenderDane "SENDER-DANE" Info Rollout "what a sender that uses DANE does with mail today" "RFC 7672 §2.2";
     SenderPlain "SENDER-PLAIN" Info Rollout "what any other sender does with mail today" "RFC 3207";
-    DmarcMissing "DMARC-MISSING" Info Companions "there is no DMARC record" "RFC 7489";
+    DmarcMissing "DMARC-MISSING" Info Companions "there is no DMARC record" "RFC 9989";
     SpfMissing "SPF-MISSING" Info Companions "there is no SPF record" "RFC 7208";
     Bimi "BIMI" Info Companions "there is a BIMI record" "BIMI";
     Provider "PROVIDER" Info Companions "the mail host or web host is a known provider" "the provider's documentation";

@@ -1,5 +1,5 @@
 //! Classification and description of certificates, shared by the topics of policy hosts and MX hosts
-//! (RFC 8461 §4.2, RFC 6125). Senders only need a verdict; the findings name the exact mistake.
+//! (RFC 8461 §4.2, RFC 9525). Senders only need a verdict; the findings name the exact mistake.
 
 use jiff::{SignedDuration, Timestamp};
 use net::certificate::{CertificateFacts, Problem};

@@ -70,12 +70,23 @@ fn provider(seen: &ObservedDomain, findings: &mut Findings) {
             false => patterns.iter().map(|pattern| format!("mx: {pattern}")).collect(),
             true => seen.hosts.iter().map(|host| format!("mx: {}", host.name)).collect(),
         };
-        findings.add(
-            Check::Provider,
-            format!("the mail provider of {} is {name}", seen.domain),
-            "Its documentation recommends these mx lines for the policy.",
-            lines,
-        );
+        let hosts = || seen.hosts.iter().map(|host| &host.name);
+        let is_moving = *name == "Microsoft 365" && hosts().any(|host| ends(host, "mx.microsoft"));
+        let why = match (is_moving, patterns.is_empty()) {
+            (true, _) => {
+                "The domain moves to its hosts with DANE, mx.microsoft. The policy has to name both until the old MX record is gone; a wildcard matches one label only."
+            }
+            (false, false) => "Its documentation recommends these mx lines for the policy.",
+            (false, true) => {
+                "The policy has to name exactly these hosts, since a wildcard matches one label only."
+            }
+        };
+        let mut lines = lines;
+        if is_moving {
+            let new = hosts().filter(|host| ends(host, "mx.microsoft"));
+            lines.extend(new.map(|host| format!("mx: {host}")));
+        }
+        findings.add(Check::Provider, format!("the mail provider of {} is {name}", seen.domain), why, lines);
     }
     let target = seen.host.addresses.as_ref().ok().and_then(|found| found.aliases.last());
     if let Some((_, name)) = target.and_then(|target| WEB_PROVIDERS.iter().find(|(end, _)| ends(target, end)))

@@ -104,7 +104,7 @@ fn failed(
         Fault::Wire(_) | Fault::Handshake(_) if requires_client_certificate(report, fault) => findings.add(
             Check::SmtpClientCert,
             format!("{host} ({}) requires a client certificate: {fault}", session.address),
-            "Senders have no certificate for it. They fall back to cleartext or do not deliver to the host.",
+            "Senders have no certificate for it: since 2026 public CAs issue none for clients. They fall back to cleartext or do not deliver to the host.",
             ["smtpd_tls_req_ccert = no   # Postfix".to_owned()],
         ),
         Fault::Wire(_) => findings.add(Check::SmtpUnreachable, what, "Senders try the next MX host, or retry later.", []),

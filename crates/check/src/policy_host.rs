@@ -4,6 +4,7 @@ use crate::catalogue::{Check, Part, Severity};
 use crate::certificate::{CertificateFault, chain_line, ends_soon};
 use crate::finding::Findings;
 use crate::observed::{ObservedDomain, ObservedPolicyHost};
+use formats::caa::IssueValue;
 use net::certificate::{CertificateFacts, Problem};
 use net::https::{FetchError, Fetched, Page, Revocation, Visit};
 use net::tls::TlsFacts;
@@ -329,20 +330,19 @@ const AUTHORITIES: &[(&str, &[&str])] = &[
 ];
 
 fn caa(seen: &ObservedDomain, own: Option<&CertificateFacts>, findings: &mut Findings) {
-    let issuers: Vec<&str> = seen
-        .host
-        .caa
-        .iter()
-        .filter(|caa| caa.tag == "issue")
-        .map(|caa| caa.value.split(';').next().unwrap_or_default().trim())
-        .collect();
+    let records = seen.host.caa.iter().filter(|caa| caa.tag == "issue");
+    let values: Vec<IssueValue> = records.map(|caa| IssueValue::parse(&caa.value)).collect();
+    let issuers: Vec<&str> = values.iter().map(|value| value.issuer.as_str()).collect();
     let Some(own) = own.filter(|_| !issuers.is_empty()) else { return };
     let known = AUTHORITIES.iter().find(|(name, _)| own.issuer.to_ascii_lowercase().contains(name));
     let allows_none = issuers.iter().all(|domain| domain.is_empty());
     let allowed = known.map(|(_, allowed)| *allowed).unwrap_or_default();
     let is_allowed =
         issuers.iter().any(|domain| allowed.iter().any(|known| domain.eq_ignore_ascii_case(known)));
-    if is_allowed || known.is_none() && !allows_none {
+    if is_allowed {
+        return bound_caa(seen, &values, allowed, findings);
+    }
+    if known.is_none() && !allows_none {
         return;
     }
     let shown = if allows_none { "no CA".to_owned() } else { issuers.join(", ") };
@@ -356,4 +356,60 @@ fn caa(seen: &ObservedDomain, own: Option<&CertificateFacts>, findings: &mut Fin
         [format!("{}.  CAA  0 issue \"{}\"", seen.domain, allowed.first().unwrap_or(&"letsencrypt.org"))],
     );
     findings.attach_evidence(seen.host.caa.iter().map(|caa| format!("CAA {} {:?}", caa.tag, caa.value)));
+}
+
+/// Tells that the CA may renew for certain accounts or by certain validation methods only (RFC 8657).
+fn bound_caa(seen: &ObservedDomain, values: &[IssueValue], allowed: &[&str], findings: &mut Findings) {
+    let ours: Vec<&IssueValue> =
+        values.iter().filter(|value| allowed.iter().any(|known| value.issuer == *known)).collect();
+    let Some(limits) = limits(&ours) else { return };
+    findings.add_as(
+        Severity::Info,
+        Check::HttpsCaa,
+        format!("CAA records allow the CA to renew the certificate of {} only {limits}", seen.host.name),
+        "The CA refuses the renewal to any other account and by any other method. Before you use another ACME account \
+         or challenge, change the record.",
+        [],
+    );
+    findings.attach_evidence(seen.host.caa.iter().map(|caa| format!("CAA {} {:?}", caa.tag, caa.value)));
+}
+
+/// To what the records that name one CA limit it; `None` if one of them has no limits.
+fn limits(values: &[&IssueValue]) -> Option<String> {
+    let of = |value: &IssueValue, wanted: &str| -> Vec<String> {
+        let all = value.parameters.iter().filter(|(name, _)| name == wanted);
+        all.map(|(_, value)| value.clone()).collect()
+    };
+    let mut all = Vec::new();
+    for value in values {
+        let (accounts, methods) = (of(value, "accounturi"), of(value, "validationmethods"));
+        let accounts = accounts.iter().map(|account| format!("for the account {account}"));
+        let limits: Vec<String> =
+            accounts.chain(methods.iter().map(|methods| format!("by {methods}"))).collect();
+        if limits.is_empty() {
+            return None;
+        }
+        all.push(limits.join(" "));
+    }
+    (!all.is_empty()).then(|| all.join(", or "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caa_records_that_bind_an_account_or_a_method_are_told() {
+        let limits = |texts: &[&str]| {
+            let values: Vec<IssueValue> = texts.iter().map(|text| IssueValue::parse(text)).collect();
+            limits(&values.iter().collect::<Vec<_>>())
+        };
+        assert_eq!(limits(&[]), None);
+        assert_eq!(limits(&["letsencrypt.org"]), None);
+        let bound = "letsencrypt.org; accounturi=https://ca/1; validationmethods=dns-01";
+        assert_eq!(limits(&[bound]).as_deref(), Some("for the account https://ca/1 by dns-01"));
+        assert_eq!(limits(&[bound, "letsencrypt.org"]), None, "another record allows everybody");
+        let two = limits(&[bound, "letsencrypt.org; validationmethods=http-01"]).unwrap();
+        assert_eq!(two, "for the account https://ca/1 by dns-01, or by http-01");
+    }
 }

@@ -14,6 +14,10 @@ use std::time::Duration;
 pub struct GuardConfig {
     /// The interval between two checks of a domain.
     pub every: Duration,
+    /// The longest duration of one check of a domain.
+    pub deadline: Duration,
+    /// The maximum number of checks that run at once, at least 1.
+    pub at_once: usize,
     /// The share of failed sessions that raises an alert, from 0 to 1.
     pub failure_rate: f64,
     /// Whether plans are carried out automatically, as far as they need no operator.
@@ -50,6 +54,8 @@ pub fn guard(read: &Read, folder: &Path) -> Result<GuardConfig, Failure> {
     }
     Ok(GuardConfig {
         every: Duration::from_secs(u64::from(read.number("guard.every", 300))),
+        deadline: Duration::from_secs(u64::from(read.number("guard.deadline", 180))),
+        at_once: usize::try_from(read.number("guard.at_once", 16)).unwrap_or(usize::MAX).max(1),
         failure_rate: f64::from(read.number("guard.failures_per_thousand", 10)) / 1000.0,
         apply: read.flag("guard.apply"),
         webhook: read.text("guard.webhook").map(str::to_owned),

@@ -6,6 +6,7 @@ use crate::read::Read;
 use crate::specs::{AuthoritySpec, CertificateFiles};
 use formats::DomainName;
 use receiver::host::authority::{Authority, ORDERS_PER_HOUR};
+use receiver::host::order::ChallengeType;
 use receiver::rollout::desired::PolicyHostAt;
 use sender::serve::listen::Address;
 use std::net::SocketAddr;
@@ -30,6 +31,8 @@ pub struct HostConfig {
     pub key_file: Option<PathBuf>,
     /// ACME CAs in order of preference; empty if no certificates are ordered.
     pub authorities: Vec<Authority>,
+    /// How the CAs validate policy hosts; `None` means http-01 or tls-alpn-01.
+    pub challenge: Option<ChallengeType>,
 }
 
 /// The role `[host]`; `None` if the section is absent.
@@ -52,6 +55,7 @@ pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
         key_id: owned("host.acme.key_id"),
         key_file: owned("host.acme.key_file").map(PathBuf::from),
         new_per_hour: Some(read.number("host.acme.new_per_hour", ORDERS_PER_HOUR)),
+        issuer: owned("host.acme.issuer"),
     });
     let others: Vec<AuthoritySpec> = read.tables("host.acme.then");
     let authorities = first.into_iter().chain(others).map(|spec| spec.authority(folder));
@@ -68,6 +72,7 @@ pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
         certificates,
         key_file: owned("host.key_file").map(|file| folder.join(file)),
         authorities: authorities.collect::<Result<_, _>>()?,
+        challenge: read.text("host.acme.challenge").and_then(ChallengeType::parse),
     }))
 }
 

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::read::Read;
 use crate::specs::CertificateFiles;
 use formats::DomainName;
+use formats::limits::INBOX_CONNECTIONS_PER_CLIENT;
 #[cfg(feature = "imap")]
 use receiver::inbox::imap::ImapMailbox;
 use receiver::inbox::{Quota, Retention};
@@ -31,6 +32,8 @@ pub struct InboxConfig {
     pub http: Option<String>,
     /// The maximum number of messages per client and minute over SMTP.
     pub messages_per_minute: u32,
+    /// The maximum number of SMTP connections of one client at once.
+    pub connections_per_client: usize,
     /// How long, and how much of, reports and quarantined input is kept.
     pub retention: Retention,
     /// Whether DMARC reports are imported too.
@@ -88,6 +91,8 @@ pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
         certificate: files(read, folder, "inbox")?,
         http: read.text("inbox.http").map(str::to_owned),
         messages_per_minute: read.number("inbox.messages_per_minute", 600),
+        connections_per_client: usize::try_from(read.number("inbox.connections_per_client", 32))
+            .unwrap_or(INBOX_CONNECTIONS_PER_CLIENT),
         retention: retention(read)?,
         dmarc: read.flag("inbox.dmarc"),
         webhook: webhook(read, folder),
@@ -201,6 +206,7 @@ pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure>
             ));
         }
     };
+    valid_base_url(&url)?;
     Ok(DashboardConfig {
         listen,
         certificate,
@@ -208,6 +214,25 @@ pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure>
         public_check: read.flag("dashboard.public_check"),
         behind_proxy: read.flag("dashboard.behind_proxy"),
     })
+}
+
+/// Rejects a base URL that links can't begin with: its path has plain segments, and nothing follows it.
+fn valid_base_url(url: &str) -> Result<(), Failure> {
+    let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    let (host, path) = after_scheme.trim_end_matches('/').split_once('/').unwrap_or((after_scheme, ""));
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let is_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    let is_segment = |part: &str| part.chars().all(is_plain) && !matches!(part, "" | "." | "..");
+    let host = host.trim_end_matches('/');
+    let has_host = !host.is_empty() && host.chars().all(is_host);
+    match has_host && (path.is_empty() || path.split('/').all(is_segment)) {
+        true => Ok(()),
+        false => Err(Failure::usage(
+            format!("dashboard.url = {url:?} can't be the beginning of links"),
+            "it has to be a scheme, a host name and, optionally, a port and a path of letters, digits and -._~",
+            "Write it as \"https://sternpost.example.org\", or \"https://tools.example.org/sternpost\" for a path.",
+        )),
+    }
 }
 
 pub fn thresholds(read: &Read) -> Thresholds {
@@ -236,6 +261,42 @@ pub(crate) fn files(read: &Read, folder: &Path, section: &str) -> Result<Option<
                 "a certificate and its key are needed together",
                 format!("Add\n  {missing} = \"{missing}.pem\""),
             ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Config;
+
+    #[test]
+    fn a_base_url_has_a_host_and_plain_segments() {
+        let url = |url: &str| Config::parse(&format!("[dashboard]\nurl = \"{url}\"\n"), None);
+        for (given, kept) in [
+            ("https://a.example", "https://a.example"),
+            ("https://a.example/", "https://a.example"),
+            ("https://a.example:8443/tools/mail-tls/", "https://a.example:8443/tools/mail-tls"),
+            ("http://[::1]:8460/x", "http://[::1]:8460/x"),
+        ] {
+            assert_eq!(url(given).unwrap().dashboard.unwrap().url, kept, "{given}");
+        }
+        for wrong in [
+            "https://",
+            "https:///x",
+            "https",
+            "httpx",
+            "https://a.example/x?y",
+            "https://a.example/x#y",
+            "https://a.example//x",
+            "https://a.example/../x",
+            "https://a.example/a b",
+            "https://u:p@a.example/x",
+            "https://a.example/%2e",
+            "https://a.example/x;y",
+            "https://a.example?x",
+        ] {
+            let error = url(wrong).unwrap_err().to_string();
+            assert!(error.contains("dashboard.url"), "{wrong}: {error}");
         }
     }
 }

@@ -110,6 +110,9 @@ pub struct AuthoritySpec {
     /// The maximum number of new certificates per hour; `None` means [`ORDERS_PER_HOUR`].
     #[serde(default)]
     pub(crate) new_per_hour: Option<u32>,
+    /// The CA's issuer domain name; `None` means that of the known CA.
+    #[serde(default)]
+    pub(crate) issuer: Option<String>,
 }
 
 impl AuthoritySpec {
@@ -140,6 +143,7 @@ impl AuthoritySpec {
             ca_file: self.ca_file.map(|file| folder.join(file)),
             external,
             new_per_hour: self.new_per_hour.unwrap_or(ORDERS_PER_HOUR).max(1),
+            issuer: self.issuer,
         })
     }
 }

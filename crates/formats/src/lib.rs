@@ -18,6 +18,7 @@
 //! | [`dmarc`] | DMARC aggregate reports | RFC 9990, RFC 7489 |
 //! | [`mbox`] | mailboxes in the mbox format | RFC 4155 |
 //! | [`imap`] | responses of IMAP servers | RFC 9051 §7, RFC 3501 |
+//! | [`caa`] | CAA records, with accounts and validation methods | RFC 8659, RFC 8657 |
 //! | [`tlsa`] | TLSA records, and the rules for SMTP | RFC 6698, 7671, 7672 |
 //! | [`socketmap`] | Postfix's socketmap protocol | socketmap_table(5) |
 //! | [`tls_policy`] | Postfix's TLS policy look-ups and replies | postconf(5), TLSRPT_README |
@@ -31,6 +32,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod caa;
 pub mod datagram;
 pub mod dmarc;
 pub mod domain;

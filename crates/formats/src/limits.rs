@@ -58,6 +58,8 @@ limits! {
     DOMAIN_BYTES: usize = 253;
     /// One label of a domain name.
     LABEL_BYTES: usize = 63;
+    /// Characters of the value of a CAA record that are read.
+    CAA_CHARACTERS: usize = 1024;
     /// A TXT record, with its strings joined.
     TXT_BYTES: usize = 4096;
     /// TXT records of one DNS answer that are examined; further ones are ignored.
@@ -180,8 +182,15 @@ limits! {
     UNSIGNED_ZONES: usize = 100_000;
     /// MX hosts of one domain that are used; further ones are ignored.
     MX_HOSTS: usize = 32;
-    /// Name servers of one zone that are queried, and their addresses.
+    /// Name servers of one zone that are queried; further ones are named as not queried.
     NAME_SERVERS: usize = 16;
+    /// Addresses of all name servers of one zone that are queried; further ones are named as not queried.
+    NAME_SERVER_ADDRESSES: usize = 32;
+    /// An answer of a name server that counts in a roll-out; one that arrives later, within the time of a DNS query, is
+    /// named as late.
+    NAME_SERVER_TIME: Duration = Duration::from_secs(5);
+    /// Addresses of one policy host whose policy files are compared; further ones are named as not visited.
+    POLICY_HOST_ADDRESSES: usize = 32;
     /// CNAMEs followed in sequence, name by name, in a signed zone or when name servers are queried individually.
     ALIASES: usize = 11;
     /// Queries for one name and type, with those for its CNAMEs and for unsigned zones above them.
@@ -251,6 +260,12 @@ limits! {
     /// Report files and their buffers that are being received by HTTPS POST, over all requests. A report that would exceed
     /// it is refused temporarily (503).
     INBOX_POST_BUFFER_BYTES: usize = 67_108_864;
+    /// Messages and their buffers that are being received by SMTP from one IPv4 address or one IPv6 /64. A message that would
+    /// exceed it is refused temporarily (452).
+    INBOX_BUFFER_BYTES_PER_CLIENT: usize = 33_554_432;
+    /// Report files and their buffers that are being received by HTTPS POST from one IPv4 address or one IPv6 /64. A report
+    /// that would exceed it is refused temporarily (503).
+    INBOX_POST_BUFFER_BYTES_PER_CLIENT: usize = 16_777_216;
     /// A message or report file that is still accepted when three quarters of these buffers are in use; larger ones are
     /// refused temporarily then, so that they can't keep out ordinary reports.
     INBOX_SMALL_BYTES: usize = 262_144;
@@ -329,8 +344,8 @@ limits! {
     IMPORT_DEPTH: usize = 16;
     /// Concurrent SMTP connections to the report inbox; further ones are closed with 421.
     INBOX_CONNECTIONS: usize = 512;
-    /// Concurrent SMTP connections to the report inbox from one IPv4 address or one IPv6 /64; further ones are closed with
-    /// 421.
+    /// Concurrent SMTP connections to the report inbox from one IPv4 address or one IPv6 /64, unless configured
+    /// (`inbox.connections_per_client`); further ones are closed with 421.
     INBOX_CONNECTIONS_PER_CLIENT: usize = 32;
     /// Concurrent LMTP connections to the report inbox; further ones are closed with 421.
     INBOX_LMTP_CONNECTIONS: usize = 128;

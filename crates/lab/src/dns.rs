@@ -248,6 +248,15 @@ impl NameServer {
         self.rebuild(&zone)
     }
 
+    /// Removes all records at a name.
+    pub fn remove(&self, name: &str) -> Result<(), DnsSetupError> {
+        let zone = self.zone_of(name);
+        if let Some(zone) = lock(&self.world.zones).get_mut(&zone) {
+            zone.records.retain(|(owner, _), _| owner != name);
+        }
+        self.rebuild(&zone)
+    }
+
     /// Falsifies responses for one name and record type; `None` stops that.
     pub fn meddle(
         &self,

@@ -82,7 +82,7 @@ pub struct Lab {
     pub https_port: u16,
     /// The SMTP port of all mail servers.
     pub smtp_port: u16,
-    block: u8,
+    network: [u8; 2],
     next_address: AtomicU16,
     mail_hosts: std::sync::Mutex<Vec<MailHost>>,
     other_names: std::sync::Mutex<Vec<NameServer>>,
@@ -111,7 +111,13 @@ impl Lab {
     /// Starts a lab without domains: the DNS root and `test.`, the policy hosts' server and the attacker's mail server.
     /// Certificates are dated relative to `now`.
     pub async fn start(ports: Ports, now: Timestamp) -> Result<Self, LabError> {
-        let ip = |last| Ipv4Addr::new(127, ports.block, 0, last);
+        Self::start_in([127, ports.block], ports, now).await
+    }
+
+    /// Like [`Lab::start`], with addresses of `network`/16, which has to be local: such as public addresses in a network
+    /// namespace, so that clients need no permission for private ones. `ports.block` is ignored.
+    pub async fn start_in(network: [u8; 2], ports: Ports, now: Timestamp) -> Result<Self, LabError> {
+        let ip = |last| Ipv4Addr::new(network[0], network[1], 0, last);
         let names = NameServer::start(ip(1), ports.dns).await?;
         let https = bind(SocketAddr::new(IpAddr::V4(ip(2)), ports.https)).await?;
         let https_port = https.local_addr()?.port();
@@ -128,7 +134,7 @@ impl Lab {
             pki,
             https_port,
             smtp_port,
-            block: ports.block,
+            network,
             next_address: AtomicU16::new(256),
             mail_hosts: std::sync::Mutex::default(),
             other_names: std::sync::Mutex::default(),
@@ -163,12 +169,12 @@ impl Lab {
     pub fn fresh_address(&self) -> Ipv4Addr {
         let number = self.next_address.fetch_add(1, Ordering::Relaxed);
         let [high, low] = number.to_be_bytes();
-        Ipv4Addr::new(127, self.block, high, low)
+        Ipv4Addr::new(self.network[0], self.network[1], high, low)
     }
 
     /// The address of the policy hosts.
     pub fn policy_host_address(&self) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.block, 0, 2)
+        Ipv4Addr::new(self.network[0], self.network[1], 0, 2)
     }
 
     /// Publishes the records of a domain and starts its servers.

@@ -45,6 +45,15 @@ const SPECIAL: &[(IpNet, &str)] = &[
     (v6(0, 0, 96), "a loopback, unspecified or IPv4-compatible address"),
 ];
 
+/// True if this machine has a route to the address. Sends nothing: the system looks the route up when a UDP socket is
+/// connected. A machine without IPv6 has none to any IPv6 address.
+pub fn has_route(address: IpAddr) -> bool {
+    let any: IpAddr =
+        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    // Any port except 0 will do.
+    std::net::UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((address, 53))).is_ok()
+}
+
 /// Describes a special-purpose address, such as "a private address"; `None` for a public address.
 ///
 /// An IPv4-mapped IPv6 address is classified by its IPv4 address. So is an address in `64:ff9b::/96`, by which a host

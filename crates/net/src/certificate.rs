@@ -1,4 +1,4 @@
-//! Verifies certificate chains: against trusted roots, dates and host name (RFC 8461 §4.2, RFC 6125), against TLSA
+//! Verifies certificate chains: against trusted roots, dates and host name (RFC 8461 §4.2, RFC 9525), against TLSA
 //! records (RFC 7672) and against a revocation list. [`Trust`] holds the roots, [`Problem`] says why a chain fails, and
 //! [`CertificateFacts`] describes a certificate for reports. Chains come from [`crate::tls`] and [`crate::https`].
 

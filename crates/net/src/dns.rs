@@ -21,7 +21,9 @@ mod unsigned;
 pub mod update;
 
 pub use address_overrides::AddressOverrides;
-pub use authorities::{AuthoritativeServers, PerServerLookup, ServerAnswer};
+pub use authorities::{
+    AuthoritativeServers, PerServerLookup, QueriedServer, ServerAnswer, ServerFault, Survey, server_in_words,
+};
 pub use bogus_detector::BogusDetector;
 pub use resolver::Resolver;
 pub use resolver_config::{Dnssec, ResolverConfig, ResolverError, SystemServers};
@@ -36,6 +38,12 @@ use std::time::Duration;
 pub trait Dns: Send + Sync {
     /// Looks up all records of type `kind` at `name`, following CNAMEs.
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>>;
+
+    /// As [`Dns::lookup`], with what each name server of the zone did. Only [`AuthoritativeServers`] queries them by
+    /// themselves; the list of any other implementation is empty.
+    fn survey<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Survey> {
+        Box::pin(async move { Survey { answer: self.lookup(name, kind).await, servers: Vec::new() } })
+    }
 }
 
 /// A record type.
@@ -161,14 +169,12 @@ pub enum DnsError {
     #[error("the answer failed DNSSEC validation")]
     Bogus,
     /// Two name servers of the zone returned different answers; see [`AuthoritativeServers`].
-    #[error("the zone's name servers do not agree on {name} yet: {one} and {other} return different answers")]
+    #[error("the zone's name servers do not agree on {name} yet: {shown}")]
     Differ {
         /// The name that was looked up.
         name: DomainName,
-        /// The server that answered first.
-        one: IpAddr,
-        /// A server whose answer differs from the first.
-        other: IpAddr,
+        /// Two servers with what each returns.
+        shown: String,
     },
     /// No answer arrived within the time limit.
     #[error("the DNS query timed out")]

@@ -12,6 +12,7 @@
 //! | [`rate_limit`] | limit concurrent connections and request rates for each address |
 //! | [`random`] | random words, which differ on every machine |
 //! | [`memory_budget`] | limit the memory that all sessions use together |
+//! | [`metrics`] | the table of metrics |
 //! | [`https`] | fetch policy files (RFC 8461 §3.3), post reports, check certificate revocation |
 //! | [`dane`] | look up the TLSA records of an MX host (RFC 7672 §2) |
 //! | [`smtp`] | open SMTP sessions as a sending server; accept mail for the report inbox |
@@ -35,6 +36,7 @@ pub mod dns;
 pub mod https;
 pub mod key_files;
 pub mod memory_budget;
+pub mod metrics;
 pub mod random;
 pub mod rate_limit;
 pub mod redaction;

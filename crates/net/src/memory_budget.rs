@@ -3,8 +3,11 @@
 //! temporarily, so that sessions that hold some can't block one another. A caller that holds no memory may wait for room
 //! ([`MemoryBudget::wait_for_room`]).
 
-use std::sync::Arc;
+use crate::rate_limit::client;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
 
 /// An amount of memory, in bytes. Clones share it.
@@ -13,6 +16,8 @@ pub struct MemoryBudget {
     shared: Arc<Shared>,
     total: usize,
     small: usize,
+    /// The part of one client; `None` if it is not limited.
+    share: Option<Share>,
 }
 
 #[derive(Debug, Default)]
@@ -21,7 +26,19 @@ struct Shared {
     peak: AtomicUsize,
     /// Notified when memory is given back.
     freed: Notify,
+    /// The bytes that each client uses. Entries of clients without a budget are removed from time to time.
+    clients: Mutex<HashMap<IpAddr, Weak<AtomicUsize>>>,
 }
+
+/// What the sessions of one client may use together.
+#[derive(Debug, Clone)]
+struct Share {
+    used: Arc<AtomicUsize>,
+    most: usize,
+}
+
+/// The number of clients above which those without a budget are removed.
+const MAX_IDLE_CLIENTS: usize = 1024;
 
 /// Why a reservation can't grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +60,23 @@ impl MemoryBudget {
     /// A budget of `total` bytes. Reservations of more than `small` bytes may use only the first three quarters of it, so
     /// that a few large messages leave room for small ones.
     pub fn new(total: usize, small: usize) -> Self {
-        Self { shared: Arc::default(), total, small }
+        Self { shared: Arc::default(), total, small, share: None }
+    }
+
+    /// The same budget for one client, an IPv4 address or an IPv6 /64, whose reservations may use `most` bytes together.
+    #[must_use]
+    pub fn for_client(&self, from: IpAddr, most: usize) -> Self {
+        let mut clients = self.shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if clients.len() > MAX_IDLE_CLIENTS {
+            clients.retain(|_, used| used.strong_count() > 0);
+        }
+        let entry = clients.entry(client(from)).or_default();
+        let used = entry.upgrade().unwrap_or_else(|| {
+            let used = Arc::default();
+            *entry = Arc::downgrade(&used);
+            used
+        });
+        Self { share: Some(Share { used, most }), ..self.clone() }
     }
 
     /// Returns a reservation of no bytes.
@@ -76,13 +109,28 @@ impl MemoryBudget {
 
     /// True when a reservation could grow to `bytes` at the moment.
     pub fn has_room_for(&self, bytes: usize) -> bool {
-        self.used().checked_add(bytes).is_some_and(|used| used <= self.limit(bytes))
+        let has_share = self.share.as_ref().is_none_or(|share| share.has_room_for(bytes));
+        has_share && self.used().checked_add(bytes).is_some_and(|used| used <= self.limit(bytes))
     }
 
     /// The limit of all reservations together while one of them grows to `bytes`.
     fn limit(&self, bytes: usize) -> usize {
         if bytes > self.small { self.total - self.total / 4 } else { self.total }
     }
+}
+
+impl Share {
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.used.load(Ordering::Relaxed).checked_add(bytes).is_some_and(|used| used <= self.most)
+    }
+}
+
+/// Adds to a number of used bytes unless the result exceeds `most`. Returns the number before.
+fn add(used: &AtomicUsize, more: usize, most: usize) -> Option<usize> {
+    let grown = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+        used.checked_add(more).filter(|used| *used <= most)
+    });
+    grown.ok()
 }
 
 impl Reservation {
@@ -100,14 +148,20 @@ impl Reservation {
     pub fn try_cover(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else { return Ok(()) };
         let limit = self.budget.limit(bytes);
-        if bytes > limit {
+        let share = self.budget.share.as_ref();
+        if bytes > limit || share.is_some_and(|share| bytes > share.most) {
             return Err(NoRoom::Never);
         }
+        if share.is_some_and(|share| add(&share.used, more, share.most).is_none()) {
+            return Err(NoRoom::InUse);
+        }
         let shared = &self.budget.shared;
-        let grown = shared.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            used.checked_add(more).filter(|used| *used <= limit)
-        });
-        let before = grown.map_err(|_| NoRoom::InUse)?;
+        let Some(before) = add(&shared.used, more, limit) else {
+            if let Some(share) = share {
+                share.used.fetch_sub(more, Ordering::Relaxed);
+            }
+            return Err(NoRoom::InUse);
+        };
         shared.peak.fetch_max(before + more, Ordering::Relaxed);
         self.bytes = bytes;
         Ok(())
@@ -128,6 +182,9 @@ impl Reservation {
     pub fn shrink(&mut self, bytes: usize) {
         let Some(less) = self.bytes.checked_sub(bytes).filter(|less| *less > 0) else { return };
         self.budget.shared.used.fetch_sub(less, Ordering::Relaxed);
+        if let Some(share) = &self.budget.share {
+            share.used.fetch_sub(less, Ordering::Relaxed);
+        }
         self.bytes = bytes;
         self.budget.shared.freed.notify_waiters();
     }
@@ -159,6 +216,36 @@ mod tests {
         assert!(other.grow(60) && !other.grow(usize::MAX));
         other.clear();
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn a_client_uses_its_share_and_leaves_the_rest_to_others() {
+        let budget = MemoryBudget::new(100, 100);
+        let of = |text: &str| budget.for_client(text.parse().unwrap(), 40);
+        let (one, same, other) = (of("2001:db8::1"), of("2001:db8::2"), of("192.0.2.1"));
+        let (mut first, mut second) = (one.reservation(), same.reservation());
+        assert!(first.cover(30) && !second.cover(11) && !same.has_room_for(11) && second.cover(10));
+        assert_eq!(first.try_cover(41), Err(NoRoom::Never));
+        let mut third = other.reservation();
+        assert!(third.cover(40) && !third.grow(1));
+        // What the budget refuses does not stay in the share.
+        let mut local = budget.reservation();
+        assert!(local.cover(20));
+        first.shrink(20);
+        assert!(local.cover(30) && !first.cover(21) && second.cover(10));
+        drop(local);
+        assert!(first.cover(30) && !second.cover(11));
+        drop((first, second, third));
+        assert_eq!((budget.used(), one.share.unwrap().used.load(Ordering::Relaxed)), (0, 0));
+    }
+
+    #[test]
+    fn clients_that_are_gone_are_forgotten() {
+        let budget = MemoryBudget::new(100, 100);
+        for number in 0..5000u32 {
+            drop(budget.for_client(std::net::Ipv4Addr::from(number).into(), 40));
+        }
+        assert!(budget.shared.clients.lock().unwrap().len() <= MAX_IDLE_CLIENTS + 1);
     }
 
     #[test]

@@ -19,9 +19,37 @@ pub fn word() -> Result<String, NoRandomBytes> {
     Ok(BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
 }
 
+/// A source of random numbers.
+pub trait Randomness: Send + Sync {
+    /// A number from 0 (inclusive) to 1 (exclusive), all equally likely.
+    fn fraction(&self) -> f64;
+}
+
+/// The random numbers of the system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemRandomness;
+
+impl Randomness for SystemRandomness {
+    /// One half if the system provides no random bytes.
+    fn fraction(&self) -> f64 {
+        let mut bytes = [0; 4];
+        match rand::fill(&mut bytes) {
+            Ok(()) => f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0),
+            Err(_) => 0.5,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fractions_are_spread_over_the_range() {
+        let all: Vec<f64> = (0..1000).map(|_| SystemRandomness.fraction()).collect();
+        assert!(all.iter().all(|one| (0.0..1.0).contains(one)));
+        assert!((0..4).all(|part| all.iter().any(|one| (*one * 4.0) as u32 == part)));
+    }
 
     #[test]
     fn words_differ_and_consist_of_letters_and_digits() {

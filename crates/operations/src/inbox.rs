@@ -5,8 +5,8 @@ use crate::rollout_context::{RolloutContext, store_failure};
 use crate::world::World;
 use config::InboxConfig;
 use config::failure::Failure;
-use receiver::inbox::Inbox;
 use receiver::inbox::files::Item;
+use receiver::inbox::{Inbox, posted};
 use std::sync::Arc;
 use store::Store;
 use store::dmarc::DmarcQuota;
@@ -61,6 +61,10 @@ pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, F
                     continue;
                 }
             };
+            let domain = posted::domain_of(&one.reason).filter(|_| one.arrival == Arrival::Https);
+            if let Some(domain) = &domain {
+                posted::file_under(&mut reading, domain);
+            }
             for new in reading.reports.iter_mut().filter(|_| trusted || one.is_trusted) {
                 new.trust = new.trust.max(Trust::Trusted);
             }
@@ -75,7 +79,7 @@ pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, F
             if reading.problems.is_empty() {
                 context.store.release_quarantined(one.id).await.map_err(fail)?;
             } else {
-                let reason = reading.reason();
+                let reason = posted::reason(reading.reason(), domain.as_ref());
                 context.store.update_quarantine_reason(one.id, &reason).await.map_err(fail)?;
                 result.left.push((one.id, reason));
             }

@@ -4,6 +4,8 @@
 //! - [`world`]: network clients (DNS, policy hosts, mail servers), built from the configuration.
 //! - [`RolloutContext`]: the known domains with their desired state, decisions and evidence; it builds the publishers
 //!   (own policy host, DNS UPDATE, provider API) that carry out steps.
+//! - [`challenge_zones`]: changes the DNS records of certificate orders.
+//! - [`seen_certificates`]: the certificates of MX hosts that the guard saw, for the pages.
 //! - [`promotion`]: the operator's decisions about a roll-out.
 //! - [`summary`]: the weekly summary of all domains, for mail and the command line.
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
@@ -13,6 +15,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod challenge_zones;
 pub mod inbox;
 mod leases;
 pub mod mx_losses;
@@ -21,10 +24,12 @@ pub mod promotion;
 mod publishers;
 pub mod report_removal;
 mod rollout_context;
+pub mod seen_certificates;
 pub mod summary;
 pub mod world;
 
 pub use leases::APPLY_LEASE;
+pub use publishers::dns_changes;
 pub use rollout_context::{
     Removal, RolloutContext, apply_failure, holder, open_failure, resolvers, store_failure,
 };

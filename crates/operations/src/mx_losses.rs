@@ -7,7 +7,11 @@ use formats::{DomainName, MxPattern};
 use receiver::domain::DomainSpec;
 use receiver::rollout::RolloutState;
 use receiver::rollout::desired::DesiredState;
-use receiver::rollout::guard::Guard;
+use receiver::rollout::guard::{Guard, GuardError};
+use std::time::Duration;
+
+/// The longest duration of probing the MX hosts of a domain.
+const PROBE_TIME: Duration = Duration::from_secs(300);
 
 /// What was found out about the MX hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,19 +52,21 @@ impl MxProber {
         let guard = Guard {
             dns: applier.dns.clone(),
             policies: applier.policies.clone(),
+            visits: context.world.policies.clone(),
             mail: context.world.mail.clone(),
             clock: context.world.clock.clone(),
+            deadline: PROBE_TIME,
         };
         Ok(Self { guard, wanted: context.wanted(spec) })
     }
 
-    /// Probes the hosts one after the other, without a limit of the whole time.
+    /// Probes the hosts.
     ///
     /// # Errors
     ///
-    /// If DNS fails, so that the MX hosts are not known.
+    /// If DNS fails, so that the MX hosts are not known, or if the probes take longer than [`PROBE_TIME`].
     pub async fn losses(&self, rollout: &RolloutState) -> Result<MxLosses, Failure> {
-        let fail = |error: net::dns::DnsError| {
+        let fail = |error: GuardError| {
             Failure::new(
                 format!("{} can't be probed", self.wanted.domain),
                 error,

@@ -9,20 +9,39 @@ use net::clock::Clock;
 use net::dns::provider::{Provider, ProviderError};
 use net::dns::update::{Replacement, UpdateError, Updater};
 use net::https::policy_host;
+use net::metrics::{self, Counters};
 use receiver::publish::{Change, DnsPublisher, PublishError, Records, TTL};
 use receiver::rollout::Hosting;
 use receiver::rollout::desired::PolicyHostAt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::hosting::StoredCertificate;
 use store::{Store, StoreError};
+
+/// The counters of changes of DNS records by this process, for the metrics of the running server.
+pub fn dns_changes() -> &'static Counters {
+    static SHARED: OnceLock<Counters> = OnceLock::new();
+    SHARED.get_or_init(|| Counters::new(&metrics::DNS_CHANGES))
+}
+
+fn count(way: &str, is_done: bool) {
+    dns_changes().inc(&[way, if is_done { "ok" } else { "failed" }]);
+}
 
 /// Publishes policies through the store, from which the role `[host]` serves them.
 pub struct OwnHost {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
+    /// True if the CA can validate the policy host before its name points here, so that a policy is served only with a
+    /// certificate.
+    pub has_early_certificate: bool,
 }
+
+/// How long a policy waits for the certificate of its host.
+const CERTIFICATE_WAIT: Duration = Duration::from_secs(60);
+/// Time between two looks for that certificate.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Hosting for OwnHost {
     fn put<'a>(
@@ -34,12 +53,40 @@ impl Hosting for OwnHost {
             let text = policy.map(ToString::to_string);
             self.store.put_hosted(domain, text.as_deref()).await.map_err(|error| error.to_string())?;
             let host = policy_host(domain).map_err(|error| error.to_string())?;
-            self.schedule_certificate(&host).await.map_err(|error| error.to_string())
+            self.schedule_certificate(&host).await.map_err(|error| error.to_string())?;
+            if policy.is_some() && self.has_early_certificate {
+                self.await_certificate(&host).await
+            } else {
+                Ok(())
+            }
         })
     }
 }
 
 impl OwnHost {
+    /// Waits for the certificate of the policy host. Its name moves here after that, so that senders can fetch the policy at
+    /// any time.
+    async fn await_certificate(&self, host: &DomainName) -> Result<(), String> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let stored = self.store.certificate(host).await.map_err(|error| error.to_string())?;
+            let problem = match stored {
+                Some(stored) if !stored.chain.is_empty() && stored.expires_at > self.clock.now() => {
+                    return Ok(());
+                }
+                Some(stored) => stored.problem,
+                None => String::new(),
+            };
+            if started.elapsed() >= CERTIFICATE_WAIT {
+                let why = if problem.is_empty() { "`sternpost serve` orders it".to_owned() } else { problem };
+                return Err(format!(
+                    "its host {host} has no certificate yet ({why}), and its name moves here only with one"
+                ));
+            }
+            tokio::time::sleep(CERTIFICATE_INTERVAL).await;
+        }
+    }
+
     /// Schedules the first certificate of the policy host, if it has none.
     async fn schedule_certificate(&self, host: &DomainName) -> Result<(), StoreError> {
         if self.store.certificate(host).await?.is_some() {
@@ -77,7 +124,9 @@ impl DnsPublisher for Updates {
             let new = replacement(change);
             let fail =
                 |error: UpdateError| PublishError { name: change.name.clone(), why: error.to_string() };
-            self.updater.replace(&change.name, &new, TTL, self.clock.now()).await.map_err(fail)
+            let done = self.updater.replace(&change.name, &new, TTL, self.clock.now()).await.map_err(fail);
+            count("update", done.is_ok());
+            done
         })
     }
 }
@@ -102,7 +151,9 @@ impl DnsPublisher for ProviderZone {
         Box::pin(async move {
             let fail =
                 |error: ProviderError| PublishError { name: change.name.clone(), why: error.to_string() };
-            self.0.replace(&change.name, &replacement(change), TTL).await.map_err(fail)
+            let done = self.0.replace(&change.name, &replacement(change), TTL).await.map_err(fail);
+            count("provider", done.is_ok());
+            done
         })
     }
 
@@ -126,6 +177,9 @@ fn replacement(change: &Change) -> Replacement {
     match &change.records {
         Records::Txt(value) => Replacement::Txt { prefix, value: Some(value.clone()) },
         Records::NoTxt => Replacement::Txt { prefix, value: None },
+        Records::TxtValue { value, is_published } => {
+            Replacement::TxtValue { value: value.clone(), is_published: *is_published }
+        }
         // No change is made of it: see `Change::of`.
         Records::Place(PolicyHostAt::Operator) => Replacement::Addresses(Vec::new()),
         Records::Place(PolicyHostAt::Alias(name)) => Replacement::Alias(name.clone()),

@@ -6,8 +6,10 @@ use config::failure::Failure;
 use config::{Config, ProviderSpec, fits};
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
+use net::clock::Clock;
 use net::dns::AuthoritativeServers;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
+use receiver::host::order::ChallengeType;
 use receiver::publish::DnsPublisher;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::desired::DesiredState;
@@ -249,7 +251,9 @@ impl RolloutContext {
     pub fn applier(&self, spec: &DomainSpec) -> Result<Applier, Failure> {
         let hosting: Option<Arc<dyn Hosting>> = match spec.host {
             HostedBy::Sternpost => {
-                Some(Arc::new(OwnHost { store: self.store.clone(), clock: self.world.clock.clone() }))
+                let (store, clock) = (self.store.clone(), self.world.clock.clone());
+                let has_early_certificate = self.challenge(spec).is_some_and(|one| one.label().is_some());
+                Some(Arc::new(OwnHost { store, clock, has_early_certificate }))
             }
             HostedBy::Static | HostedBy::Elsewhere => None,
         };
@@ -260,7 +264,7 @@ impl RolloutContext {
                 self.config.allow_private_addresses,
             )),
             policies: self.world.policies.clone(),
-            publisher: self.publisher(spec)?,
+            publisher: publisher(&self.config, &self.world.clock, spec)?,
             hosting,
             new_hosts: NewHosts::AddToPolicy,
             store: self.store.clone(),
@@ -268,22 +272,10 @@ impl RolloutContext {
         })
     }
 
-    fn publisher(&self, spec: &DomainSpec) -> Result<Option<Arc<dyn DnsPublisher>>, Failure> {
-        let zone = self.config.delegation.as_ref().filter(|_| spec.delegated).unwrap_or(&spec.name);
-        Ok(match &spec.dns {
-            DnsBy::Hand => None,
-            DnsBy::Update(name) => match self.config.updates.iter().find(|server| server.name == *name) {
-                Some(server) => Some(Arc::new(Updates::new(server, zone, self.world.clock.clone())?)),
-                None => None,
-            },
-            DnsBy::Provider(service, name) => {
-                let is_it = |known: &&ProviderSpec| known.service == *service && known.name == *name;
-                match self.config.providers.iter().find(is_it) {
-                    Some(provider) => Some(Arc::new(ProviderZone::new(provider, zone)?)),
-                    None => None,
-                }
-            }
-        })
+    /// How a CA validates the domain's policy host; `None` if no certificate is ordered, or if the CA's offer decides.
+    pub fn challenge(&self, spec: &DomainSpec) -> Option<ChallengeType> {
+        let host = self.config.host.as_ref().filter(|host| !host.authorities.is_empty())?;
+        spec.challenge.or(host.challenge)
     }
 
     /// Whether enforcement was approved, by the operator or by evidence.
@@ -353,6 +345,30 @@ impl RolloutContext {
         self.store.change_rollout(name, allow).await.map_err(fail)?;
         self.store.journal(name, now, who, what).await.map_err(fail)
     }
+}
+
+/// What changes a domain's records; `None` if the operator does. Fails if the key of the name server or provider can't be
+/// used.
+pub(crate) fn publisher(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    spec: &DomainSpec,
+) -> Result<Option<Arc<dyn DnsPublisher>>, Failure> {
+    let zone = config.delegation.as_ref().filter(|_| spec.delegated).unwrap_or(&spec.name);
+    Ok(match &spec.dns {
+        DnsBy::Hand => None,
+        DnsBy::Update(name) => match config.updates.iter().find(|server| server.name == *name) {
+            Some(server) => Some(Arc::new(Updates::new(server, zone, clock.clone())?)),
+            None => None,
+        },
+        DnsBy::Provider(service, name) => {
+            let is_it = |known: &&ProviderSpec| known.service == *service && known.name == *name;
+            match config.providers.iter().find(is_it) {
+                Some(provider) => Some(Arc::new(ProviderZone::new(provider, zone)?)),
+                None => None,
+            }
+        }
+    })
 }
 
 /// Whether a domain may be removed while senders may hold its policy.

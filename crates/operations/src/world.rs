@@ -1,5 +1,6 @@
 //! Builds the network clients (DNS, policy hosts, mail servers) from the configuration.
 
+use crate::seen_certificates::SeenCertificates;
 use check::{Checker, Sessions};
 use config::Config;
 use config::failure::Failure;
@@ -48,6 +49,8 @@ pub struct World {
     pub helo: Helo,
     /// The system clock.
     pub clock: Arc<dyn Clock>,
+    /// The certificates of MX hosts that the guard has seen.
+    pub seen: SeenCertificates,
 }
 
 /// Overrides of the clients' addresses and time limits.
@@ -137,6 +140,7 @@ impl World {
             sources: reach.sources.clone(),
             overrides: reach.addresses.clone(),
             clock,
+            seen: SeenCertificates::default(),
         })
     }
 

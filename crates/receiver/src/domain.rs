@@ -1,6 +1,7 @@
 //! The settings of a mail domain. The configuration file, the store and the API share this one format. The planner
 //! receives them as a [`DesiredState`].
 
+use crate::host::order::ChallengeType;
 use crate::rollout::desired::{DesiredState, PolicyHostAt};
 use formats::limits::MAX_AGE_SECONDS;
 use formats::tlsrpt_record::Rua;
@@ -38,6 +39,9 @@ pub struct DomainSpec {
     /// Whether the owner delegates the domain's names to our zone by CNAME records (PUB-06).
     #[serde(default)]
     pub delegated: bool,
+    /// How the CA validates the policy host; `None` leaves that to the settings of the CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<ChallengeType>,
     /// The addresses that `_smtp._tls` names (`mailto:` or `https:`). When empty, that record is not managed.
     #[serde(default, serialize_with = "rua_as_text", deserialize_with = "rua_from_text")]
     pub rua: Vec<Rua>,
@@ -104,6 +108,7 @@ impl DomainSpec {
             repair: false,
             auto_promote: false,
             delegated: false,
+            challenge: None,
             rua: Vec::new(),
         }
     }

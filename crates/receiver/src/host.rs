@@ -9,12 +9,14 @@
 //! | [`challenge`] | plain HTTP: answers ACME challenges |
 //! | [`order`] | selects the certificates that are due, and orders them |
 //! | [`authority`] | ACME accounts, and the order budget of each CA |
+//! | [`counts`] | counters for metrics |
 //! | [`vault`] | encrypts private keys in the store |
 
 mod alpn;
 pub mod authority;
 mod certificate_state;
 pub mod challenge;
+pub mod counts;
 mod fixed_certificate;
 pub mod order;
 mod order_budget;
@@ -24,6 +26,7 @@ mod site_cache;
 
 pub use site_cache::{Site, SiteCache};
 
+use counts::HostCounts;
 use fixed_certificate::FixedCertificate;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -52,6 +55,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct PolicyHost {
     site_cache: Arc<SiteCache>,
     tls: Arc<ServerConfig>,
+    /// The counters since the start.
+    pub counts: Arc<HostCounts>,
 }
 
 impl PolicyHost {
@@ -64,7 +69,7 @@ impl PolicyHost {
             .with_cert_resolver(Arc::new(FixedCertificate(None)));
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         tls.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        Ok(Self { site_cache, tls: Arc::new(tls) })
+        Ok(Self { site_cache, tls: Arc::new(tls), counts: Arc::default() })
     }
 
     /// Accepts and serves connections until the future is dropped or accepting fails.
@@ -82,6 +87,7 @@ impl PolicyHost {
     /// Serves one TLS connection to its end. When `stop` completes, the requests in progress are finished.
     pub fn connection<'a>(&'a self, stream: AnyStream, stop: BoxFuture<'a, ()>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
+            let mut refusal = None;
             let handshake = async {
                 let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
                 let name = hello.client_hello().server_name().map(str::to_owned);
@@ -95,6 +101,11 @@ impl PolicyHost {
                     Some(name) => self.site_cache.site(name).await,
                     None => None,
                 };
+                refusal = match &site {
+                    None => Some("unknown-host"),
+                    Some(site) if site.certificate.is_none() => Some("no-certificate"),
+                    Some(_) => None,
+                };
                 // Without a certificate the handshake ends with an alert: another site's chain would be invalid
                 // anyway (POL-25).
                 let mut tls = self.tls.as_ref().clone();
@@ -102,11 +113,15 @@ impl PolicyHost {
                     Arc::new(FixedCertificate(site.as_ref().and_then(|site| site.certificate.clone())));
                 Ok::<_, std::io::Error>((hello.into_stream(Arc::new(tls)).await?, site))
             };
-            let Ok(Ok((stream, Some(site)))) = tokio::time::timeout(REQUEST_TIMEOUT, handshake).await else {
-                return;
+            let (stream, site) = match tokio::time::timeout(REQUEST_TIMEOUT, handshake).await {
+                Ok(Ok((stream, Some(site)))) => (stream, site),
+                Ok(Ok((_, None))) => return self.counts.handshake("challenge"),
+                Ok(Err(_)) | Err(_) => return self.counts.handshake(refusal.unwrap_or("failed")),
             };
+            self.counts.handshake("ok");
             let service = service_fn(|request: Request<Incoming>| {
                 let response = respond(request.method(), request.uri().path(), Some(site.body.clone()));
+                self.counts.request(response.status());
                 async move { Ok::<_, Infallible>(response) }
             });
             converse(service, stream, stop).await;
@@ -117,14 +132,16 @@ impl PolicyHost {
     pub fn bare_connection<'a>(&'a self, stream: AnyStream, stop: BoxFuture<'a, ()>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let site_cache = self.site_cache.clone();
+                let (site_cache, counts) = (self.site_cache.clone(), self.counts.clone());
                 async move {
                     let site = match asked_host(&request) {
                         Some(host) => site_cache.site(&host).await,
                         None => None,
                     };
                     let body = site.map(|site| site.body.clone());
-                    Ok::<_, Infallible>(respond(request.method(), request.uri().path(), body))
+                    let response = respond(request.method(), request.uri().path(), body);
+                    counts.request(response.status());
+                    Ok::<_, Infallible>(response)
                 }
             });
             converse(service, stream, stop).await;

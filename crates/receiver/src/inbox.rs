@@ -6,7 +6,8 @@
 //! (who sent them) and `claims` (what claims to be a report); `dmarc` is the same for DMARC reports;
 //! [`signature`](check_signature) verifies them, and `hints` tells which keys that takes; `reading` joins all; this module
 //! stores the result, within the limits of `retention`. `pool` bounds processor time and memory of all of it, with
-//! `job_memory` for each message. `files` and `imap` bring input from files and mailboxes; `counts` counts what arrives.
+//! `job_memory` for each message. `files` and `imap` bring input from files and mailboxes, `posted` knows the domain of a
+//! post's address; `counts` counts what arrives.
 
 mod claims;
 mod counts;
@@ -20,6 +21,7 @@ pub mod imap;
 mod job_memory;
 mod mime;
 mod pool;
+pub mod posted;
 mod reading;
 mod retention;
 mod signature;
@@ -212,18 +214,25 @@ impl Inbox {
         Box::pin(async move {
             let bytes = Arc::new(bytes);
             let mut reading = self.read_file(bytes.clone(), "", self.arrival).await?;
-            for new in reading.reports.iter_mut().filter(|_| domain.is_some()) {
-                for policy in &mut new.report.policies {
-                    policy.policy_domain = policy.policy_domain.take().or_else(|| domain.clone());
-                }
-                new.about = domain.clone();
+            if let Some(domain) = &domain {
+                posted::file_under(&mut reading, domain);
             }
-            Ok(self.keep_reading(reading, &bytes).await?)
+            Ok(self.keep_posted(reading, &bytes, domain.as_ref()).await?)
         })
     }
 
     /// Stores the reports, and quarantines the input if something in it could not be read.
     async fn keep_reading(&self, reading: Reading, raw: &[u8]) -> Result<InboxOutcome, StoreError> {
+        self.keep_posted(reading, raw, None).await
+    }
+
+    /// The same for input that was posted to the address of a domain.
+    async fn keep_posted(
+        &self,
+        reading: Reading,
+        raw: &[u8],
+        domain: Option<&DomainName>,
+    ) -> Result<InboxOutcome, StoreError> {
         let kept = match reading.reports.is_empty() {
             true => Vec::new(),
             false => self.store.keep_reports(&reading.reports).await?,
@@ -233,7 +242,7 @@ impl Inbox {
             true => Vec::new(),
             false => self.store.keep_dmarc_reports(&reading.dmarc, DmarcQuota::default()).await?,
         };
-        let reason = (!reading.problems.is_empty()).then(|| reading.reason());
+        let reason = (!reading.problems.is_empty()).then(|| posted::reason(reading.reason(), domain));
         if let Some(reason) = &reason {
             self.quarantine(raw, reason, false).await?;
         }

@@ -36,6 +36,13 @@ pub enum Records {
     Txt(String),
     /// No TXT record.
     NoTxt,
+    /// One text among the TXT records of the name; the others are kept.
+    TxtValue {
+        /// The text, of at most 255 ASCII bytes.
+        value: String,
+        /// Whether the text is to be there, or not.
+        is_published: bool,
+    },
     /// CNAME, or A and AAAA records, that point to a policy host.
     Place(PolicyHostAt),
 }
@@ -97,7 +104,8 @@ impl Change {
     fn data(&self) -> Vec<(&'static str, String)> {
         match &self.records {
             Records::Txt(value) => vec![("TXT", format!("\"{value}\""))],
-            Records::NoTxt | Records::Place(PolicyHostAt::Operator) => Vec::new(),
+            Records::TxtValue { value, is_published: true } => vec![("TXT", format!("\"{value}\""))],
+            Records::TxtValue { .. } | Records::NoTxt | Records::Place(PolicyHostAt::Operator) => Vec::new(),
             Records::Place(PolicyHostAt::Alias(target)) => vec![("CNAME", format!("{target}."))],
             Records::Place(PolicyHostAt::Addresses(all)) => {
                 let kind = |address: &std::net::IpAddr| if address.is_ipv4() { "A" } else { "AAAA" };

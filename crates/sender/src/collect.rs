@@ -29,6 +29,7 @@ use forward::Batches;
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::Clock;
+use net::metrics;
 use net::random::{self, NoRandomBytes};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -85,20 +86,12 @@ pub struct Counts {
 impl Counts {
     /// Registers the counters as metrics.
     pub fn register(&self, all: &mut Registry) {
-        for (name, help, count) in [
-            ("sessions_received", "TLS sessions received from mail servers", &self.received),
-            ("sessions_stored", "TLS sessions counted for reports", &self.stored),
-            (
-                "sessions_refused",
-                "TLS sessions refused: too long, malformed or of an unknown version",
-                &self.refused,
-            ),
-            ("sessions_late", "TLS sessions that came after the reports of their day were built", &self.late),
-            ("sessions_dropped", "TLS sessions dropped because the store failed for too long", &self.dropped),
-            ("sessions_store_failures", "Failed writes of TLS sessions to the store", &self.store_failures),
-        ] {
-            all.register(name, help, count.clone());
-        }
+        metrics::SESSIONS_RECEIVED.register(all, self.received.clone());
+        metrics::SESSIONS_STORED.register(all, self.stored.clone());
+        metrics::SESSIONS_REFUSED.register(all, self.refused.clone());
+        metrics::SESSIONS_LATE.register(all, self.late.clone());
+        metrics::SESSIONS_DROPPED.register(all, self.dropped.clone());
+        metrics::SESSIONS_STORE_FAILURES.register(all, self.store_failures.clone());
     }
 }
 

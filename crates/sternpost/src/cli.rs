@@ -32,7 +32,7 @@ const AFTER_HELP: &str = "Example:\n  sternpost check example.org\n\nExit codes:
 #[derive(Debug, Subcommand)]
 enum Command {
     #[cfg(feature = "lab")]
-    /// Demonstrate the way from strippable SMTP to enforced TLS on this machine; needs no network
+    /// Attack a mail domain, protect it step by step, and attack it again; on loopback, needs no network
     #[command(after_help = "Example:\n  sternpost demo --keep")]
     Demo(demo::Options),
     /// Check a domain as senders see it
@@ -49,7 +49,7 @@ enum Command {
     /// Propose a configuration for a domain from its current DNS records
     #[command(after_help = "Example:\n  sternpost init example.org")]
     Init(init::Options),
-    /// Manage the domains in the store, which add to those in the configuration file
+    /// Manage domains that are kept in the store instead of the configuration file
     #[command(subcommand, after_help = "Example:\n  sternpost domains add example.org")]
     Domains(domains::Command),
     /// Show the steps from the current to the desired state, with reasons
@@ -82,7 +82,7 @@ enum Command {
     #[command(subcommand, after_help = "Example:\n  sternpost reports list --failed")]
     Reports(reports::Command),
     /// Manage the users of the dashboard
-    #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice")]
+    #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice --role reader")]
     Dashboard(dashboard::Command),
     /// Maintain the file of the store
     #[command(subcommand, after_help = "Example:\n  sternpost store compact")]

@@ -1,8 +1,10 @@
 //! `sternpost serve`: runs the roles that the configuration enables until SIGTERM or SIGINT. [`run`] opens the store,
 //! builds each role, opens the sockets (`listeners`) and waits; SIGHUP reloads the configuration. Each role has a
 //! module: `api`, `hosting`, `reporting`, `inbox` (with `report_hook`), `guard` (with `messages` and `weekly`), `pages` and
-//! `metrics` (with `received_metrics`). `webhook` makes the requests of `messages` and `report_hook`.
+//! `metrics` (with `received_metrics`, `stored_metrics`, `process_metrics` and `readiness`). `webhook` makes the requests of
+//! `messages` and `report_hook`; `store_watch` and `resolver_watch` probe what all roles need.
 
+mod alert_book;
 pub mod api;
 mod certificate;
 mod guard;
@@ -14,6 +16,8 @@ mod listeners;
 mod messages;
 mod metrics;
 mod pages;
+mod process_metrics;
+mod readiness;
 mod received_metrics;
 mod report_hook;
 pub mod reporting;
@@ -22,6 +26,8 @@ mod resolver_watch;
 mod retention;
 mod service_manager;
 mod sessions;
+mod store_watch;
+mod stored_metrics;
 mod tasks;
 mod webhook;
 mod weekly;
@@ -32,14 +38,15 @@ use config::{AnswersConfig, Config};
 use guard::GuardRole;
 use handed_over::HandedOver;
 use hosting::Hosting;
-use http::Http;
+use http::{Http, HttpsRouter};
 use inbox::MailRole;
 use listeners::{Listeners, Role};
 use messages::Messenger;
+use net::metrics::{self as table, Gauge, Gauges, Registry};
 use operations::world::World;
 use operations::{RolloutContext, open_failure};
-use pages::Pages;
-use prometheus_client::registry::Registry;
+use process_metrics::ProcessMetrics;
+use readiness::Readiness;
 use received_metrics::ReceivedMetrics;
 use report_hook::ReportHookRole;
 use reporting::Reporting;
@@ -52,7 +59,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Store, StoreError};
-use tasks::{TaskStatus, Tasks};
+use store_watch::StoreStatus;
+use stored_metrics::StoredMetrics;
+use tasks::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
 use weekly::WeeklyRole;
 
@@ -84,20 +93,21 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let store = open(&config.store, options).await?;
     let resolv_conf_time = resolv_conf::modified();
     let world = Arc::new(World::new(&config)?);
-    let mut tasks = Tasks::default();
+    let mut tasks = Tasks::new(world.clock.clone());
+    let mut counted = Registry::default();
     let hosting = match &config.host {
         Some(role) => {
             let hosting = Hosting::new(role, store.clone(), &world).await?;
-            hosting.keep(role, &world, &mut tasks);
+            hosting.keep(&config, role, &world, &mut tasks);
+            hosting.register(&mut counted);
             Some(hosting)
         }
         None => None,
     };
-    let mut counted = Registry::with_prefix("sternpost");
     if let Some(role) = &config.guard {
         let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
         let guard = GuardRole::new(context, role.clone());
-        guard.counts.register(&mut counted);
+        guard.register(&mut counted);
         let guard = Arc::new(tokio::sync::Mutex::new(guard));
         tasks.spawn("guard", move || {
             let guard = guard.clone();
@@ -113,6 +123,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             });
         }
         let messenger = Arc::new(Messenger::new(role, &store, &world)?);
+        messenger.counts.register(&mut counted);
         tasks.spawn("messenger", move || messenger.clone().run());
     }
     let mail = match &config.inbox {
@@ -120,7 +131,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => None,
     };
     let pages = match &config.dashboard {
-        Some(role) => Some(Pages::new(role, &config, &store, &world, &mut tasks).await?),
+        Some(role) => Some(pages::pages(role, &config, &store, &world, &mut tasks).await?),
         None => None,
     };
     let admin = match &config.admin {
@@ -132,6 +143,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     };
     if let Some(hook) = config.inbox.as_ref().and_then(|inbox| inbox.webhook.as_ref()) {
         let hook = Arc::new(ReportHookRole::new(hook, &store, world.clock.clone())?);
+        hook.posts.register(&mut counted);
         tasks.spawn("report-webhook", move || hook.clone().run());
     }
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
@@ -140,9 +152,14 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     retention.counts.register(&mut counted);
     let retention = Arc::new(retention);
     tasks.spawn("retention", move || retention.clone().run());
-    tasks.status.register(&mut counted);
-    let resolver = Arc::new(ResolverStatus::default());
-    resolver.register(&mut counted);
+    let readiness = readiness(&config, &store, &world, &mut tasks, &mut counted);
+    register_shared(&config, &mut counted);
+    let loaded: Gauge = Gauge::default();
+    loaded.set(1);
+    table::CONFIG_LOADED.register(&mut counted, loaded.clone());
+    let files = certificate_files(&hosting, &mail, &pages, &reporting);
+    let stored = StoredMetrics::new(&config, &store, world.clock.clone(), files);
+    let received = ReceivedMetrics::new(&config, &store, world.clock.clone());
     let mut roles = Roles {
         world: world.clone(),
         answers: config.answers.as_ref().map(|role| answers(&world, role, store.clone())),
@@ -151,10 +168,11 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         pages,
         admin,
         reporting,
-        tasks: tasks.status.clone(),
-        resolver,
+        readiness,
         counted: Arc::new(counted),
-        received: Arc::new(ReceivedMetrics::new(&config, &store, world.clock.clone())),
+        stored: Arc::new(stored),
+        received: config.inbox.is_some().then(|| Arc::new(received)),
+        loaded,
     };
     let shutdown = Shutdown::default();
     let addresses: Vec<Address> = config.listening().into_iter().map(|one| one.address).collect();
@@ -162,7 +180,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         roles.reporting.listen(role, &handed_over, &addresses, &shutdown).await?;
     }
     let beside = config.collector.iter().map(|role| role.socket.clone()).collect();
-    let mut listeners = Listeners::new(shutdown.clone(), handed_over.clone(), beside);
+    let mut listeners = Listeners::new(shutdown.clone(), tasks.status.clone(), handed_over.clone(), beside);
     report_unused_sockets(&handed_over, &addresses);
     listeners.set(&roles.wanted(&config), socket_file(&config)).await?;
     if let Some(answers) = &roles.answers {
@@ -179,7 +197,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     tracing::info!(store = %config.store.display(), overrides, "ready");
     let stopped = tokio::select! {
         stopped = until_stopped(&config, named, &roles, &mut listeners) => stopped,
-        failure = resolver_watch::watch(world.resolver.clone(), config.answers.is_some(), roles.resolver.clone()) => Err(failure),
+        failure = resolver_watch::watch(world.resolver.clone(), config.answers.is_some(), roles.readiness.resolver.clone()) => Err(failure),
         failure = roles.reporting.collector_ended(&tasks.status) => Err(failure),
     };
     service_manager::stopping();
@@ -202,17 +220,79 @@ struct Roles {
     answers: Option<Arc<PolicyService>>,
     hosting: Option<Hosting>,
     mail: Option<MailRole>,
-    pages: Option<Pages>,
+    pages: Option<HttpsRouter>,
     admin: Option<Http>,
     reporting: Reporting,
-    /// The background tasks, for `/readyz`.
-    tasks: Arc<TaskStatus>,
-    /// The state of the resolver, for `/readyz`.
-    resolver: Arc<ResolverStatus>,
+    /// The state of the roles, for `/readyz`.
+    readiness: Arc<Readiness>,
     /// Counters of the roles, for `/metrics`.
     counted: Arc<Registry>,
-    /// Sums of received reports, for `/metrics`.
-    received: Arc<ReceivedMetrics>,
+    /// Numbers in the store, for `/metrics`.
+    stored: Arc<StoredMetrics>,
+    /// Sums of received reports, for `/metrics`; `None` without `[inbox]`.
+    received: Option<Arc<ReceivedMetrics>>,
+    /// 1 if the last loading of the configuration succeeded.
+    loaded: Gauge,
+}
+
+/// Begins to watch the store and the tasks, and registers what all roles have in common.
+fn readiness(
+    config: &Config,
+    store: &Store,
+    world: &World,
+    tasks: &mut Tasks,
+    counted: &mut Registry,
+) -> Arc<Readiness> {
+    tasks.status.register(counted);
+    let resolver = Arc::new(ResolverStatus::new(world.clock.clone()));
+    resolver.register(counted);
+    let watched = Arc::new(StoreStatus::new(world.clock.clone()));
+    watched.register(counted);
+    let parts = (store.clone(), watched.clone());
+    tasks.spawn("store-probe", move || store_watch::watch(parts.0.clone(), parts.1.clone()));
+    let readiness = Readiness::new(config, tasks.status.clone(), resolver, watched);
+    readiness.register(counted);
+    Arc::new(readiness)
+}
+
+/// Registers the metrics that belong to no part of a role.
+fn register_shared(config: &Config, counted: &mut Registry) {
+    let info = Gauges::new(&table::BUILD_INFO);
+    info.set(&[env!("CARGO_PKG_VERSION")], 1);
+    info.register(counted);
+    counted.register_collector(Box::new(ProcessMetrics { store: config.store.clone() }));
+    let counts = web::WebCounts::shared();
+    if config.dashboard.is_some() {
+        counts.register_dashboard(counted);
+    }
+    if config.inbox.as_ref().is_some_and(|inbox| inbox.http.is_some()) {
+        counts.register_posts(counted);
+    }
+    if config.admin.is_some() || config.collector.is_some() {
+        counts.register_interfaces(counted);
+    }
+    if config.host.is_some() || config.guard.is_some() {
+        operations::dns_changes().register(counted);
+    }
+}
+
+/// The certificates in files, each with the role that uses it.
+fn certificate_files(
+    hosting: &Option<Hosting>,
+    mail: &Option<MailRole>,
+    pages: &Option<HttpsRouter>,
+    reporting: &Reporting,
+) -> Vec<stored_metrics::UsedFiles> {
+    let of_host = hosting.iter().flat_map(|hosting| hosting.files()).map(|files| ("host", files));
+    let of_inbox = mail.iter().filter_map(|mail| mail.certificate.as_ref());
+    let of_pages = pages.iter().filter_map(|pages| pages.certificate());
+    let of_sessions = reporting.sessions.iter().filter_map(|sessions| sessions.https().certificate());
+    of_host
+        .chain(of_inbox.map(|one| ("inbox", one.files())))
+        .chain(of_pages.map(|one| ("dashboard", one.files())))
+        .chain(of_sessions.map(|one| ("collector", one.files())))
+        .map(|(role, files)| (role, files.clone()))
+        .collect()
 }
 
 fn nothing_to_do(config: &Config) -> bool {
@@ -322,10 +402,10 @@ impl Roles {
         }
         let counted = metrics::Monitored {
             answers: self.answers.clone(),
-            others: self.counted.clone(),
+            counted: self.counted.clone(),
             received: self.received.clone(),
-            tasks: self.tasks.clone(),
-            resolver: self.resolver.clone(),
+            stored: self.stored.clone(),
+            readiness: self.readiness.clone(),
         };
         let metrics = Role::Http(Http(metrics::pages(counted)));
         all.extend(config.metrics.iter().map(|at| (at.clone(), metrics.clone())));
@@ -384,6 +464,7 @@ async fn reload(first: &Config, named: Option<&Path>, roles: &Roles, listeners: 
         }
         Err(failure) => Err(failure),
     };
+    roles.loaded.set(i64::from(outcome.is_ok()));
     match outcome {
         Ok(()) => tracing::info!("configuration reloaded"),
         Err(failure) => {

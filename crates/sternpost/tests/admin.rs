@@ -62,8 +62,8 @@ impl Place {
         Serving(child)
     }
 
-    /// Status and body of an answer.
-    fn ask_with(&self, token: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+    /// A whole answer.
+    fn raw(&self, token: &str, method: &str, path: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(&self.at).unwrap();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -73,6 +73,12 @@ impl Place {
         let _ = stream.write_all(request.as_bytes());
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Status and body of an answer.
+    fn ask_with(&self, token: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let answer = self.raw(token, method, path, body);
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
         let body = answer.split_once("\r\n\r\n").unwrap().1;
         (status, serde_json::from_str(body).unwrap_or(Value::Null))
@@ -138,8 +144,8 @@ fn what_is_wrong_is_refused_in_words_and_nothing_without_the_token() {
     }
     let large = format!("{{\"mx\":[\"{}\"]}}", "x".repeat(200_000));
     for (path, body, status, words) in [
-        ("file.example", "{}", 422, "is in the configuration file"),
-        ("not a name", "{}", 400, ""),
+        ("file.example", "{}", 409, "is in the configuration file"),
+        ("not%20a%20name", "{}", 422, "is not a valid domain name"),
         ("-bad-.example", "{}", 422, "is not a valid domain name"),
         ("x.example", "{", 422, "are invalid"),
         ("x.example", "[]", 422, "the body is not a JSON object"),
@@ -147,12 +153,32 @@ fn what_is_wrong_is_refused_in_words_and_nothing_without_the_token() {
         ("x.example", r#"{"modus":"enforce"}"#, 422, "unknown field `modus`"),
         ("x.example", r#"{"dns":"rfc2136:none"}"#, 422, "names an unknown server"),
         ("x.example", r#"{"max_age":{"enforce":99999999}}"#, 422, "max_age must be 1 to 31557600 seconds"),
-        ("x.example", &large, 413, ""),
+        ("x.example", &large, 413, "the body is too large"),
     ] {
         let (got, told) = place.ask("PUT", &format!("/v1/domains/{path}"), body);
         assert_eq!(got, status, "{path} {told}");
         assert!(told["error"].to_string().contains(words), "{words}: {told}");
     }
+    for (method, path, status, words) in [
+        ("DELETE", "/v1/domains/file.example", 409, "is in the configuration file"),
+        ("POST", "/v1/domains", 405, "does not have this method"),
+        ("DELETE", "/v1/domains", 405, "does not have this method"),
+        ("PATCH", "/v1/domains/x.example", 405, "does not have this method"),
+        ("GET", "/v1/domains?limit=many", 400, "invalid digit"),
+        ("DELETE", "/v1/domains/x.example?although_bound=perhaps", 400, "although_bound"),
+        ("GET", "/v1/domains/%FF", 400, "UTF-8"),
+        ("GET", "/v2", 404, "unknown path"),
+        ("GET", "/v1/domains/x.example", 404, "unknown domain"),
+    ] {
+        let (got, told) = place.ask(method, path, "");
+        assert_eq!(got, status, "{method} {path} {told}");
+        assert!(told["schema"] == 1 && told.to_string().contains(words), "{words}: {told}");
+        for part in ["what", "why", "remedy"] {
+            assert!(!told["error"][part].as_str().unwrap().is_empty(), "{part}: {told}");
+        }
+    }
+    let allowed = place.raw(TOKEN, "POST", "/v1/domains", "");
+    assert!(allowed.to_ascii_lowercase().contains("allow: get,head"), "{allowed}");
     assert_eq!(names(&place.ask("GET", "/v1/domains", "").1), ["file.example"]);
 }
 
@@ -171,4 +197,42 @@ fn a_token_that_is_missing_or_short_is_told_at_the_start() {
         assert!(said.contains(words) && said.contains("openssl rand -hex 32"), "{said}");
         assert!(!said.contains("short\n"));
     }
+}
+
+/// fail2ban reads these lines.
+#[test]
+fn a_failed_sign_in_is_logged_with_its_address_and_a_name_that_looks_like_nothing_else() {
+    let place = Place::new();
+    let pages = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let file = place.path().join("sternpost.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{config}[dashboard]\nlisten = [\"{pages}\"]\n")).unwrap();
+    let _serving = place.serve();
+    let begun = Instant::now();
+    while TcpStream::connect(&pages).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the dashboard does not serve");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for name in ["bob", "x+address%3D198.51.100.1%0AWARN+sign-in+failed", "%1B%5B2J"] {
+        let form = format!("name={name}&password=guess");
+        let mut stream = TcpStream::connect(&pages).unwrap();
+        let request = format!(
+            "POST /sign-in HTTP/1.1\r\nHost: {pages}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{form}",
+            form.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
+    let log = std::fs::read_to_string(place.path().join("log")).unwrap();
+    let failed: Vec<&str> =
+        log.lines().filter_map(|line| line.split_once("WARN ")).map(|(_, rest)| rest).collect();
+    let failed: Vec<&&str> = failed.iter().filter(|line| line.contains("sign-in failed")).collect();
+    let expected = [
+        "sign-in failed name=bob address=127.0.0.1",
+        "sign-in failed name=x?address?198.51.100.1?WARN?sign-in?fail address=127.0.0.1",
+        "sign-in failed name=??2J address=127.0.0.1",
+    ];
+    assert_eq!(failed, expected.iter().collect::<Vec<_>>(), "{log}");
 }

@@ -184,3 +184,38 @@ fn config_check_finds_what_would_not_start() {
     let (code, out, err) = run(&["help", "--help"]);
     assert!(code == 0 && out.contains("Usage"), "{out}{err}");
 }
+
+#[test]
+fn invitations_say_what_they_grant_are_listed_and_end() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("sternpost.toml"), "[dashboard]\nurl = \"https://a.example/s\"\n")
+        .unwrap();
+    let dashboard = |words: &[&str]| said(&sternpost(place.path(), &[&["dashboard"], words].concat()));
+    let (code, link, grants) = dashboard(&["invite", "ada"]);
+    assert!(code == 0 && link.starts_with("https://a.example/s/welcome/"), "{link}{grants}");
+    assert!(grants.contains("creates the user ada with the role operator"), "{grants}");
+    assert!(
+        grants.contains("It is valid until ") && grants.contains("Any earlier link for ada has ended"),
+        "{grants}"
+    );
+    dashboard(&["invite", "zoe", "--role", "operator"]);
+    let (_, _, grants) = dashboard(&["invite", "zoe", "--role", "reader"]);
+    assert!(grants.contains("with the role reader"), "{grants}");
+    let (_, listed, _) = dashboard(&["people"]);
+    assert!(
+        listed.contains("ada (invited, operator, until ") && listed.contains("zoe (invited, reader, until "),
+        "{listed}"
+    );
+    let (_, listed, _) = dashboard(&["people", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let invitations = listed["invitations"].as_array().unwrap();
+    let roles: Vec<_> = invitations.iter().map(|one| (one["name"].as_str(), one["role"].as_str())).collect();
+    assert_eq!(roles, [(Some("ada"), Some("operator")), (Some("zoe"), Some("reader"))]);
+    assert!(invitations.iter().all(|one| one["expires_at"].as_str().unwrap().ends_with('Z')), "{listed}");
+    assert_eq!((&listed["schema"], &listed["users"]), (&1.into(), &Value::Array(vec![])));
+    let (code, ended, _) = dashboard(&["remove", "zoe"]);
+    assert!(code == 0 && ended.contains("The invitation for zoe has ended"), "{ended}");
+    assert_eq!(dashboard(&["remove", "zoe"]).0, 1);
+    assert_eq!(dashboard(&["remove-second-factor", "ada"]).0, 1);
+    assert!(!dashboard(&["people"]).1.contains("zoe"));
+}

@@ -228,12 +228,21 @@ fn n7_a_retry_tells_the_new_reason_and_remembers_what_was_trusted() {
             };
             let quota = store::reports::Quota { bytes: 1 << 20, items: 100 };
             store.quarantine(&new, &quota).await.unwrap();
+            // It was posted to the address of a domain, which a report without a policy does not name itself.
+            let unnamed = text.replace("\"policy-domain\":\"a.example\",", "");
+            let unnamed = unnamed.replace("\"report-id\":\"1\"", "\"report-id\":\"posted\"");
+            let (arrival, reason) =
+                (store::reports::Arrival::Https, "an old reason (posted to the address of b.example)");
+            let posted = store::reports::NewQuarantined { arrival, reason, raw: unnamed.as_bytes(), ..new };
+            store.quarantine(&posted, &quota).await.unwrap();
         }
         store.close().await;
     });
     let (code, out, err) = run(place.path(), &["reports", "quarantine", "retry"]);
-    assert!(code == 0 && out.starts_with("1 imported, 1 still can't be parsed.\n"), "{out}{err}");
-    let there = listed(place.path());
+    assert!(code == 0 && out.starts_with("2 imported, 1 still can't be parsed.\n"), "{out}{err}");
+    let mut there = listed(place.path());
+    let posted = there.iter().position(|one| one["report_id"] == "posted").unwrap();
+    assert_eq!(there.remove(posted)["domains"], json!(["b.example"]));
     assert_eq!((&there[0]["trust"], &there[0]["way"]), (&json!("trusted"), &json!("smtp")), "{there:?}");
     let (_, out, _) = run(place.path(), &["reports", "quarantine", "list"]);
     assert!(!out.contains("an old reason") && out.contains("from 192.0.2.0/24"), "{out}");

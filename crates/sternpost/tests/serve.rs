@@ -2,6 +2,9 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "serve/metrics.rs"]
+mod metrics;
+
 use formats::socketmap::{Reply, encode_request};
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};

@@ -6,7 +6,9 @@ mod copies;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
+use crate::query::sql;
 use crate::reports::UnverifiedSpace;
+use crate::writing::Counter;
 use sqlite::SqliteFile;
 use sqlx::migrate::MigrateError;
 use std::path::{Path, PathBuf};
@@ -176,6 +178,16 @@ impl Store {
     /// Unix time. Returns the new path. Deletes nothing.
     pub fn set_aside(path: &Path, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
         set_aside(path, "broken", now)
+    }
+
+    /// Fails if the database can't be read and written, for example because the disk is full: writes a row anew without
+    /// changing it.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        sql("UPDATE version SET value = value WHERE name = $1")
+            .bind(Counter::Hosted.name())
+            .execute(self)
+            .await?;
+        self.counter(Counter::Hosted).await.map(drop)
     }
 
     /// Gives free space of the database back to the file system, 2 MiB in each call. Returns the number of free pages

@@ -1,7 +1,7 @@
 //! Domains that were added by command rather than in the configuration.
 
 use crate::query::sql;
-use crate::{Store, StoreError, damaged};
+use crate::{Store, StoreError, TENANT, damaged};
 use formats::DomainName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,7 +22,16 @@ impl Store {
 
     /// Removes a domain. False if there is no such domain.
     pub async fn remove_domain(&self, name: &DomainName) -> Result<bool, StoreError> {
-        let done = sql("DELETE FROM domain WHERE name = $1").bind(name.as_str()).execute(self).await?;
+        let mut transaction = self.writing().await?;
+        let done = sql("DELETE FROM domain WHERE name = $1").bind(name.as_str());
+        let done = done.execute(&mut transaction).await?;
+        for delete in [
+            "DELETE FROM record_change WHERE tenant = $1 AND domain = $2",
+            "DELETE FROM last_look WHERE tenant = $1 AND domain = $2",
+        ] {
+            sql(delete).bind(TENANT).bind(name.as_str()).execute(&mut transaction).await?;
+        }
+        transaction.commit().await?;
         Ok(done > 0)
     }
 

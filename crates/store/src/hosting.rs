@@ -5,9 +5,10 @@
 
 use crate::query::sql;
 use crate::writing::Counter;
-use crate::{Store, StoreError, damaged, time};
+use crate::{Store, StoreError, count, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 
 /// The certificate of a policy host, or the state of its order while there is none.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,9 +64,40 @@ pub enum Due {
     First,
     /// Hosts with a certificate, which wait for its renewal.
     Renewal,
+    /// Hosts without a certificate whose last order failed.
+    FirstRetry,
+    /// Hosts with a certificate whose renewal failed.
+    RenewalRetry,
+}
+
+impl Due {
+    fn is_first(self) -> bool {
+        matches!(self, Self::First | Self::FirstRetry)
+    }
+
+    fn is_retry(self) -> bool {
+        matches!(self, Self::FirstRetry | Self::RenewalRetry)
+    }
 }
 
 type Row = (String, String, String, i64, i64, i64, String);
+
+/// What a policy host serves, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HostedCounts {
+    /// Policies that are served.
+    pub policies: u64,
+    /// Certificates that were not issued yet, and whose order has not failed.
+    pub missing: u64,
+    /// Certificates that were not issued yet, and whose last order failed.
+    pub failing: u64,
+    /// Valid certificates whose last order succeeded.
+    pub valid: u64,
+    /// Valid certificates whose renewal failed.
+    pub retrying: u64,
+    /// Certificates that have expired.
+    pub expired: u64,
+}
 
 impl Store {
     /// Replaces the served policy of a domain. With `None`, the domain is no longer served.
@@ -158,6 +190,13 @@ impl Store {
         row.map(certificate).transpose()
     }
 
+    /// Returns when each issued certificate expires, by the name of its host.
+    pub async fn certificate_ends(&self) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+        let rows: Vec<(String, i64)> =
+            sql("SELECT host, expires_at FROM certificate WHERE chain <> ''").fetch_all(self).await?;
+        rows.into_iter().map(|(host, end)| Ok((host, time("certificate", end)?))).collect()
+    }
+
     /// Returns up to `most` certificates whose `next_at` is `now` or earlier, the most overdue first.
     pub async fn certificates_due(
         &self,
@@ -167,13 +206,53 @@ impl Store {
     ) -> Result<Vec<StoredCertificate>, StoreError> {
         let rows: Vec<Row> =
             sql("SELECT host, chain, key, expires_at, next_at, failures, problem FROM certificate \
-             WHERE next_at <= $1 AND CAST(chain = '' AS INTEGER) = $3 ORDER BY next_at LIMIT $2")
+             WHERE next_at <= $1 AND CAST(chain = '' AS INTEGER) = $3 AND CAST(failures > 0 AS INTEGER) = $4 \
+             ORDER BY next_at LIMIT $2")
             .bind(now.as_second())
             .bind(i64::from(most))
-            .bind(due == Due::First)
+            .bind(due.is_first())
+            .bind(due.is_retry())
             .fetch_all(self)
             .await?;
         rows.into_iter().map(certificate).collect()
+    }
+
+    /// Returns the end of validity of up to `most` certificates, the earliest first. Those that never end are left out.
+    pub async fn certificate_ends(&self, most: u32) -> Result<Vec<(DomainName, Timestamp)>, StoreError> {
+        let rows: Vec<(String, i64)> = sql("SELECT host, expires_at FROM certificate \
+             WHERE chain <> '' AND expires_at < $1 ORDER BY expires_at, host LIMIT $2")
+        .bind(Timestamp::MAX.as_second())
+        .bind(most)
+        .fetch_all(self)
+        .await?;
+        let parsed = |(host, end): (String, i64)| {
+            Ok((DomainName::parse(&host).map_err(damaged("certificate"))?, time("certificate", end)?))
+        };
+        rows.into_iter().map(parsed).collect()
+    }
+
+    /// Counts the policies that are served, and the certificates by state at the time `now`.
+    pub async fn count_hosted(&self, now: Timestamp) -> Result<HostedCounts, StoreError> {
+        let (policies,): (i64,) =
+            sql("SELECT COUNT(*) FROM hosted WHERE policy <> ''").fetch_one(self).await?;
+        let rows: Vec<(i64, i64, i64, i64)> = sql("SELECT CAST(chain = '' AS INTEGER), \
+             CAST(expires_at <= $1 AS INTEGER), CAST(failures > 0 AS INTEGER), COUNT(*) \
+             FROM certificate GROUP BY 1, 2, 3")
+        .bind(now.as_second())
+        .fetch_all(self)
+        .await?;
+        let mut counts = HostedCounts { policies: count(policies), ..HostedCounts::default() };
+        for (is_missing, has_expired, has_failed, rows) in rows {
+            let counted = match (is_missing != 0, has_expired != 0, has_failed != 0) {
+                (true, _, false) => &mut counts.missing,
+                (true, _, true) => &mut counts.failing,
+                (false, true, _) => &mut counts.expired,
+                (false, false, false) => &mut counts.valid,
+                (false, false, true) => &mut counts.retrying,
+            };
+            *counted += count(rows);
+        }
+        Ok(counts)
     }
 
     /// Makes the renewal of a host's certificate due at `now`; the current one stays until then. False if the store has
@@ -326,8 +405,10 @@ mod tests {
         };
         store.put_certificate(&one).await.unwrap();
         assert!(!format!("{one:?}").contains("SECRET"));
-        assert_eq!(store.certificates_due(Due::Renewal, at(599), 9).await.unwrap(), []);
-        assert_eq!(store.certificates_due(Due::Renewal, at(600), 9).await.unwrap(), [one.clone()]);
+        assert_eq!(store.certificates_due(Due::RenewalRetry, at(599), 9).await.unwrap(), []);
+        assert_eq!(store.certificates_due(Due::RenewalRetry, at(600), 9).await.unwrap(), [one.clone()]);
+        assert_eq!(store.certificates_due(Due::Renewal, at(600), 9).await.unwrap(), []);
+        one.failures = 0;
         assert_eq!(store.certificates_due(Due::First, at(600), 9).await.unwrap(), []);
         one.next_at = at(800);
         store.put_certificate(&one).await.unwrap();
@@ -343,6 +424,8 @@ mod tests {
             !store.renew_certificate(&missing.host, at(700)).await.unwrap(),
             "its first order is not due"
         );
+        let ends = store.certificate_ends().await.unwrap();
+        assert_eq!(ends.into_iter().collect::<Vec<_>>(), [(one.host.to_string(), at(900))]);
         assert_eq!(store.certificates_after(1, 1).await.unwrap(), [(one.host, 2)]);
     }
 

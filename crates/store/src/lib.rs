@@ -17,6 +17,7 @@
 //! | [`rollouts`] | the rollout state of each domain, and the journal | receiving side |
 //! | [`decisions`] | the operator's decisions about rollouts | receiving side |
 //! | [`hosting`] | served policy files, certificates, ACME accounts | receiving side |
+//! | [`certificate_orders`] | renewal information about certificates, and records of challenges | receiving side |
 //! | [`reports`] | imported reports, and a quarantine for unreadable ones | receiving side |
 //! | [`mx_history`] | the MX hosts of domains over time | receiving side |
 //! | [`guard_probes`] | results of the guard's MX probes, by day | receiving side |
@@ -26,7 +27,9 @@
 //! | [`alerts`] | active alerts | receiving side |
 //! | [`notices`] | alert notifications that are not delivered yet | receiving side |
 //! | [`check_history`] | the policy that the last check of a domain found | `check` |
-//! | [`people`] | dashboard users, invitations and sessions | dashboard |
+//! | [`people`] | dashboard users and invitations | dashboard |
+//! | [`sessions`] | sessions of dashboard users | dashboard |
+//! | [`second_factors`] | secrets for one-time passwords, and recovery codes | dashboard |
 //! | [`shared`] | result pages that are shared by link | dashboard |
 //!
 //! Begin with [`Store::open`] and [`rollouts`], the smallest complete example.
@@ -34,6 +37,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod alerts;
+pub mod certificate_orders;
 pub mod check_history;
 mod database;
 pub mod decisions;
@@ -51,14 +55,18 @@ pub mod people;
 pub mod policies;
 mod policy_digest;
 mod query;
+pub mod record_changes;
 pub mod report_hook;
 pub mod reports;
 pub mod rollouts;
 pub mod schedule;
 #[cfg(test)]
 mod scratch;
+pub mod second_factors;
+pub mod sessions;
 pub mod shared;
 pub mod tallies;
+mod tenant;
 pub mod testing_probes;
 mod writing;
 
@@ -66,6 +74,7 @@ mod writing;
 pub use database::PostgresLocation;
 pub use database::{CopyInfo, Location, Store, StoreError};
 pub use policy_digest::PolicyDigest;
+pub use tenant::Tenant;
 
 use database::{TENANT, count, damaged, stored, time};
 #[cfg(test)]

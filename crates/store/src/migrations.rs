@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 13] = [
+const SQLITE: [File; 16] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -25,16 +25,22 @@ const SQLITE: [File; 13] = [
     (11, "evidence", include_str!("../migrations/sqlite/0011_evidence.sql")),
     (12, "dmarc and schedules", include_str!("../migrations/sqlite/0012_dmarc_and_schedules.sql")),
     (13, "handover", include_str!("../migrations/sqlite/0013_handover.sql")),
+    (15, "record changes", include_str!("../migrations/sqlite/0015_record_changes.sql")),
+    (16, "certificate orders", include_str!("../migrations/sqlite/0016_certificate_orders.sql")),
+    (17, "accounts", include_str!("../migrations/sqlite/0017_accounts.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 5] = [
+const POSTGRES: [File; 8] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
     (12, "dmarc and schedules", include_str!("../migrations/postgres/0012_dmarc_and_schedules.sql")),
     (13, "handover", include_str!("../migrations/postgres/0013_handover.sql")),
+    (15, "record changes", include_str!("../migrations/postgres/0015_record_changes.sql")),
+    (16, "certificate orders", include_str!("../migrations/postgres/0016_certificate_orders.sql")),
+    (17, "accounts", include_str!("../migrations/postgres/0017_accounts.sql")),
 ];
 
 /// The number of the last migration, which both databases share.
@@ -143,7 +149,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 13] = [
+    const DIGESTS: [&str; 14] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -157,5 +163,8 @@ mod tests {
         "8273e3d12a8e",
         "eea6003107bc",
         "ee918b740c2d",
+        "833fa8b0137a",
+        "d268ff0bbce0",
+        "fddb7b0459b2",
     ];
 }

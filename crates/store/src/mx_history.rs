@@ -76,6 +76,24 @@ impl Store {
             .fetch_all(self)
             .await
     }
+
+    /// Returns the domains that had this MX host on the day of `since` or later, by name.
+    pub async fn domains_with_mx(
+        &self,
+        host: &DomainName,
+        since: Timestamp,
+    ) -> Result<Vec<String>, StoreError> {
+        let day = DateRange::utc_day(since).start;
+        let rows: Vec<(String,)> = sql(
+            "SELECT domain FROM mx_host WHERE tenant = $1 AND host = $2 AND last_day >= $3 ORDER BY domain",
+        )
+        .bind(TENANT)
+        .bind(host.as_str())
+        .bind(day.as_second())
+        .fetch_all(self)
+        .await?;
+        Ok(rows.into_iter().map(|(domain,)| domain).collect())
+    }
 }
 
 /// The MX hosts of several domains.
@@ -141,5 +159,9 @@ mod tests {
             [period(&one, 100, 140), period(&two, 300, 300)]
         );
         assert_eq!(store.mx_history(&name("b.example")).await.unwrap(), []);
+        let other = name("b.example");
+        store.record_mx_hosts(&other, std::slice::from_ref(&one), at(150)).await.unwrap();
+        assert_eq!(store.domains_with_mx(&one, at(140)).await.unwrap(), ["a.example", "b.example"]);
+        assert_eq!(store.domains_with_mx(&one, at(141)).await.unwrap(), ["b.example"]);
     }
 }

@@ -1,14 +1,15 @@
-//! The users of the dashboard, invitations, sessions, and secrets of the program. Tokens of invitations and sessions
-//! are stored only as digests, so that reading the database file is not enough to sign in.
+//! The users of the dashboard, their invitations, and secrets of the program. The token of an invitation is stored only
+//! as its digest, so that reading the database file is not enough to use it. A name has at most one invitation.
 
 use crate::query::sql;
-use crate::{Store, StoreError, TENANT};
+use crate::writing::Writing;
+use crate::{Store, StoreError, Tenant, time};
 use jiff::Timestamp;
 
 /// A user of the dashboard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Person {
-    /// The user name, unique in the store.
+    /// The user name, unique within the tenant.
     pub name: String,
     /// The name of the user's role, as the dashboard defines it.
     pub role: String,
@@ -16,147 +17,187 @@ pub struct Person {
     pub password: String,
 }
 
+/// An invitation that was not used yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// The tenant that the user belongs to.
+    pub tenant: Tenant,
+    /// The user name.
+    pub name: String,
+    /// The name of the role that the link grants.
+    pub role: String,
+    /// When the link ends.
+    pub expires_at: Timestamp,
+}
+
+/// What [`Store::remove_person`] deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removed {
+    /// True if there was such a user.
+    pub person: bool,
+    /// True if there was an invitation for the name, used or not by its end.
+    pub invitation: bool,
+}
+
 impl Store {
     /// Returns all users, in the order of their names.
-    pub async fn people(&self) -> Result<Vec<Person>, StoreError> {
+    pub async fn people(&self, tenant: Tenant) -> Result<Vec<Person>, StoreError> {
         let rows: Vec<(String, String, String)> =
             sql("SELECT name, role, password FROM person WHERE tenant = $1 ORDER BY name")
-                .bind(TENANT)
+                .bind(tenant.0)
                 .fetch_all(self)
                 .await?;
         Ok(rows.into_iter().map(|(name, role, password)| Person { name, role, password }).collect())
     }
 
     /// Returns the user of this name.
-    pub async fn person(&self, name: &str) -> Result<Option<Person>, StoreError> {
+    pub async fn person(&self, tenant: Tenant, name: &str) -> Result<Option<Person>, StoreError> {
         let row: Option<(String, String, String)> =
             sql("SELECT name, role, password FROM person WHERE tenant = $1 AND name = $2")
-                .bind(TENANT)
+                .bind(tenant.0)
                 .bind(name)
                 .fetch_optional(self)
                 .await?;
         Ok(row.map(|(name, role, password)| Person { name, role, password }))
     }
 
-    /// Deletes a user and all of the user's sessions. False if there is no such user.
-    pub async fn remove_person(&self, name: &str) -> Result<bool, StoreError> {
+    /// Deletes a user with everything that lets them in: sessions, an unused invitation, and the second factor.
+    pub async fn remove_person(&self, tenant: Tenant, name: &str) -> Result<Removed, StoreError> {
         let mut transaction = self.writing().await?;
-        let done = sql("DELETE FROM person WHERE tenant = $1 AND name = $2")
-            .bind(TENANT)
-            .bind(name)
-            .execute(&mut transaction)
-            .await?;
-        sql("DELETE FROM sign_in WHERE tenant = $1 AND name = $2")
-            .bind(TENANT)
-            .bind(name)
-            .execute(&mut transaction)
-            .await?;
+        let person = delete_of(&mut transaction, "person", tenant, name).await?;
+        let invitation = delete_of(&mut transaction, "invitation", tenant, name).await?;
+        for table in ["sign_in", "second_factor", "recovery_code"] {
+            delete_of(&mut transaction, table, tenant, name).await?;
+        }
         transaction.commit().await?;
-        Ok(done > 0)
+        Ok(Removed { person, invitation })
     }
 
-    /// Stores an invitation under the digest of its token, and deletes the expired ones.
-    pub async fn put_invitation(
+    /// Replaces a password and ends all sessions but the one with the digest `kept`, if it is still `old`.
+    /// False if another request has changed it, or if there is no such user.
+    pub async fn change_password(
         &self,
-        digest: &str,
+        tenant: Tenant,
         name: &str,
-        role: &str,
-        now: Timestamp,
-        expires_at: Timestamp,
-    ) -> Result<(), StoreError> {
+        old: &str,
+        new: &str,
+        kept: &str,
+    ) -> Result<bool, StoreError> {
         let mut transaction = self.writing().await?;
-        sql("DELETE FROM invitation WHERE expires_at <= $1")
-            .bind(now.as_second())
-            .execute(&mut transaction)
-            .await?;
-        sql("INSERT INTO invitation (digest, tenant, name, role, expires_at) VALUES ($1, $2, $3, $4, $5)")
-            .bind(digest)
-            .bind(TENANT)
+        let done = sql("UPDATE person SET password = $1 WHERE tenant = $2 AND name = $3 AND password = $4")
+            .bind(new)
+            .bind(tenant.0)
             .bind(name)
-            .bind(role)
-            .bind(expires_at.as_second())
-            .execute(&mut transaction)
-            .await?;
-        transaction.commit().await
-    }
-
-    /// Returns the user name and role of an invitation. `None` if it is unknown, used or expired.
-    pub async fn invitation(
-        &self,
-        digest: &str,
-        now: Timestamp,
-    ) -> Result<Option<(String, String)>, StoreError> {
-        sql("SELECT name, role FROM invitation WHERE digest = $1 AND expires_at > $2")
-            .bind(digest)
-            .bind(now.as_second())
-            .fetch_optional(self)
-            .await
-    }
-
-    /// Accepts an invitation: deletes it, adds or replaces the user, and ends all earlier sessions of that name.
-    /// False if the invitation is unknown, used, expired, or for a different name.
-    pub async fn accept(&self, digest: &str, person: &Person, now: Timestamp) -> Result<bool, StoreError> {
-        let mut transaction = self.writing().await?;
-        let done = sql("DELETE FROM invitation WHERE digest = $1 AND name = $2 AND expires_at > $3")
-            .bind(digest)
-            .bind(&person.name)
-            .bind(now.as_second())
+            .bind(old)
             .execute(&mut transaction)
             .await?;
         if done == 0 {
             transaction.rollback().await?;
             return Ok(false);
         }
+        sql("DELETE FROM sign_in WHERE tenant = $1 AND name = $2 AND digest <> $3")
+            .bind(tenant.0)
+            .bind(name)
+            .bind(kept)
+            .execute(&mut transaction)
+            .await?;
+        delete_of(&mut transaction, "invitation", tenant, name).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Stores an invitation under the digest of its token, in place of an earlier one for the same name, and deletes
+    /// the expired ones.
+    pub async fn put_invitation(
+        &self,
+        digest: &str,
+        invitation: &Invitation,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.writing().await?;
+        sql("DELETE FROM invitation WHERE expires_at <= $1")
+            .bind(now.as_second())
+            .execute(&mut transaction)
+            .await?;
+        sql("INSERT INTO invitation (digest, tenant, name, role, expires_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (tenant, name) DO UPDATE
+             SET digest = excluded.digest, role = excluded.role, expires_at = excluded.expires_at")
+        .bind(digest)
+        .bind(invitation.tenant.0)
+        .bind(&invitation.name)
+        .bind(&invitation.role)
+        .bind(invitation.expires_at.as_second())
+        .execute(&mut transaction)
+        .await?;
+        transaction.commit().await
+    }
+
+    /// Returns the invitation with this digest. `None` if it is unknown, replaced, used or expired.
+    pub async fn invitation(&self, digest: &str, now: Timestamp) -> Result<Option<Invitation>, StoreError> {
+        let row: Option<(i64, String, String, i64)> = sql(
+            "SELECT tenant, name, role, expires_at FROM invitation WHERE digest = $1 AND expires_at > $2",
+        )
+        .bind(digest)
+        .bind(now.as_second())
+        .fetch_optional(self)
+        .await?;
+        row.map(invitation).transpose()
+    }
+
+    /// Returns the invitations that can still be used, in the order of their names.
+    pub async fn invitations(&self, tenant: Tenant, now: Timestamp) -> Result<Vec<Invitation>, StoreError> {
+        let rows: Vec<(i64, String, String, i64)> =
+            sql("SELECT tenant, name, role, expires_at FROM invitation
+             WHERE tenant = $1 AND expires_at > $2 ORDER BY name")
+            .bind(tenant.0)
+            .bind(now.as_second())
+            .fetch_all(self)
+            .await?;
+        rows.into_iter().map(invitation).collect()
+    }
+
+    /// Deletes the invitation of a name. False if there is none.
+    pub async fn end_invitation(&self, tenant: Tenant, name: &str) -> Result<bool, StoreError> {
+        let mut transaction = self.writing().await?;
+        let done = delete_of(&mut transaction, "invitation", tenant, name).await?;
+        transaction.commit().await?;
+        Ok(done)
+    }
+
+    /// Accepts an invitation: deletes it, adds or replaces the user, and ends all earlier sessions of that name. The
+    /// second factor stays. False if the invitation is unknown, replaced, used, expired, or for another name or role.
+    pub async fn accept(
+        &self,
+        digest: &str,
+        tenant: Tenant,
+        person: &Person,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.writing().await?;
+        let done = sql("DELETE FROM invitation
+             WHERE digest = $1 AND tenant = $2 AND name = $3 AND role = $4 AND expires_at > $5")
+        .bind(digest)
+        .bind(tenant.0)
+        .bind(&person.name)
+        .bind(&person.role)
+        .bind(now.as_second())
+        .execute(&mut transaction)
+        .await?;
+        if done == 0 {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
         sql("INSERT INTO person (tenant, name, role, password) VALUES ($1, $2, $3, $4)
              ON CONFLICT (tenant, name) DO UPDATE SET role = excluded.role, password = excluded.password")
-        .bind(TENANT)
+        .bind(tenant.0)
         .bind(&person.name)
         .bind(&person.role)
         .bind(&person.password)
         .execute(&mut transaction)
         .await?;
-        sql("DELETE FROM sign_in WHERE tenant = $1 AND name = $2")
-            .bind(TENANT)
-            .bind(&person.name)
-            .execute(&mut transaction)
-            .await?;
+        delete_of(&mut transaction, "sign_in", tenant, &person.name).await?;
         transaction.commit().await?;
         Ok(true)
-    }
-
-    /// Stores a session under the digest of its token, and deletes the expired ones.
-    pub async fn put_session(
-        &self,
-        digest: &str,
-        name: &str,
-        now: Timestamp,
-        expires_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let mut transaction = self.writing().await?;
-        sql("DELETE FROM sign_in WHERE expires_at <= $1")
-            .bind(now.as_second())
-            .execute(&mut transaction)
-            .await?;
-        sql("INSERT INTO sign_in (digest, tenant, name, expires_at) VALUES ($1, $2, $3, $4)")
-            .bind(digest)
-            .bind(TENANT)
-            .bind(name)
-            .bind(expires_at.as_second())
-            .execute(&mut transaction)
-            .await?;
-        transaction.commit().await
-    }
-
-    /// Returns the user of a session. `None` if the session is unknown or expired, or the user was deleted.
-    pub async fn session_user(&self, digest: &str, now: Timestamp) -> Result<Option<Person>, StoreError> {
-        let row: Option<(String, String, String)> = sql("SELECT person.name, person.role, person.password
-             FROM sign_in JOIN person ON person.name = sign_in.name AND person.tenant = sign_in.tenant
-             WHERE sign_in.digest = $1 AND sign_in.expires_at > $2")
-        .bind(digest)
-        .bind(now.as_second())
-        .fetch_optional(self)
-        .await?;
-        Ok(row.map(|(name, role, password)| Person { name, role, password }))
     }
 
     /// Returns the secret of this name. If there is none, stores `else_keep` and returns it.
@@ -177,49 +218,28 @@ impl Store {
             sql("SELECT value FROM secret WHERE name = $1").bind(name).fetch_optional(self).await?;
         Ok(row.map(|(value,)| value))
     }
+}
 
-    /// Ends a session.
-    pub async fn sign_out(&self, digest: &str) -> Result<(), StoreError> {
-        sql("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(self).await?;
-        Ok(())
-    }
+fn invitation((tenant, name, role, end): (i64, String, String, i64)) -> Result<Invitation, StoreError> {
+    Ok(Invitation { tenant: Tenant(tenant), name, role, expires_at: time("invitation", end)? })
+}
+
+/// Deletes the rows of a user. True if there were any.
+async fn delete_of(
+    transaction: &mut Writing,
+    table: &'static str,
+    tenant: Tenant,
+    name: &str,
+) -> Result<bool, StoreError> {
+    let text = match table {
+        "person" => "DELETE FROM person WHERE tenant = $1 AND name = $2",
+        "invitation" => "DELETE FROM invitation WHERE tenant = $1 AND name = $2",
+        "second_factor" => "DELETE FROM second_factor WHERE tenant = $1 AND name = $2",
+        "recovery_code" => "DELETE FROM recovery_code WHERE tenant = $1 AND name = $2",
+        _ => "DELETE FROM sign_in WHERE tenant = $1 AND name = $2",
+    };
+    Ok(sql(text).bind(tenant.0).bind(name).execute(transaction).await? > 0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[tokio::test]
-    async fn an_invitation_can_be_used_once_and_expires() {
-        let (_dir, store) = crate::scratch().await;
-        let ann = Person { name: "ann".into(), role: "operator".into(), password: "p".into() };
-        store.put_invitation("d1", "ann", "operator", at(0), at(100)).await.unwrap();
-        assert_eq!(store.invitation("d1", at(100)).await.unwrap(), None);
-        assert!(!store.accept("d1", &ann, at(100)).await.unwrap());
-        assert!(!store.accept("d1", &Person { name: "bob".into(), ..ann.clone() }, at(1)).await.unwrap());
-        assert!(store.accept("d1", &ann, at(1)).await.unwrap());
-        assert!(!store.accept("d1", &ann, at(1)).await.unwrap());
-        assert_eq!(store.people().await.unwrap(), std::slice::from_ref(&ann));
-    }
-
-    #[tokio::test]
-    async fn sessions_end_by_expiry_sign_out_and_deletion_of_the_user() {
-        let (_dir, store) = crate::scratch().await;
-        let ann = Person { name: "ann".into(), role: "operator".into(), password: "p".into() };
-        store.put_invitation("d1", "ann", "operator", at(0), at(100)).await.unwrap();
-        assert!(store.accept("d1", &ann, at(0)).await.unwrap());
-        for digest in ["a", "b", "c"] {
-            store.put_session(digest, "ann", at(0), at(100)).await.unwrap();
-        }
-        assert_eq!(store.session_user("a", at(99)).await.unwrap(), Some(ann.clone()));
-        assert_eq!(store.session_user("a", at(100)).await.unwrap(), None);
-        store.sign_out("b").await.unwrap();
-        assert_eq!(store.session_user("b", at(1)).await.unwrap(), None);
-        assert!(store.remove_person("ann").await.unwrap() && !store.remove_person("ann").await.unwrap());
-        assert_eq!(store.session_user("c", at(1)).await.unwrap(), None);
-    }
-}
+pub(crate) mod tests;

@@ -10,6 +10,7 @@
 //! | `columns` | conversions to column values |
 //! | `sums` | sums by day, updated with every report |
 //! | `about` | the content of the reports about a domain, and sums by day, cause and sender |
+//! | `groups` | failures by result type and host, sessions by type of policy |
 //! | `trends` | daily sums of a sender or an MX host |
 //! | `list` | searches for reports, and reads one |
 //! | `arrived` | the reports that arrived after a given one, for webhooks |
@@ -24,6 +25,8 @@ mod about;
 mod arrived;
 mod columns;
 mod filing;
+mod groups;
+mod identities;
 mod keep;
 mod list;
 mod names;
@@ -39,6 +42,7 @@ mod upgrade;
 
 pub use about::{CauseSum, DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
 pub use arrived::{ArrivedCounts, ArrivedReport, WhichReports};
+pub use groups::{FailureGroup, KindSum};
 pub use list::{ListedReport, Search, Standing, StoredReport};
 pub use quarantine::{NewQuarantined, QuarantineOutcome, QuarantineSelection, QuarantineUsage, Quarantined};
 pub use quota::Quota;

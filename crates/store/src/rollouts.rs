@@ -86,14 +86,22 @@ impl Store {
         Ok(rows.into_iter().map(|(domain, json)| (domain, read(&json))).collect())
     }
 
-    /// Returns up to `most` journal entries of all domains with ids below `before`, newest first.
-    pub async fn journal_of_all(&self, before: i64, most: u32) -> Result<Vec<JournalLine>, StoreError> {
-        let rows: Vec<(i64, String, i64, String, String)> =
-            sql("SELECT id, domain, at, who, what FROM journal WHERE id < $1 ORDER BY id DESC LIMIT $2")
+    /// Returns up to `most` journal entries with ids below `before`, newest first: of one domain, or of all.
+    pub async fn journal_page(
+        &self,
+        domain: Option<&str>,
+        before: i64,
+        most: u32,
+    ) -> Result<Vec<JournalLine>, StoreError> {
+        let select = "SELECT id, domain, at, who, what FROM journal WHERE id < $1";
+        let query = match domain {
+            Some(domain) => built(format!("{select} AND domain = $3 ORDER BY id DESC LIMIT $2"))
                 .bind(before)
                 .bind(most)
-                .fetch_all(self)
-                .await?;
+                .bind(domain),
+            None => built(format!("{select} ORDER BY id DESC LIMIT $2")).bind(before).bind(most),
+        };
+        let rows: Vec<(i64, String, i64, String, String)> = query.fetch_all(self).await?;
         rows.into_iter()
             .map(|(id, domain, at, who, what)| {
                 Ok(JournalLine { id, domain, entry: JournalEntry { at: time("journal", at)?, who, what } })
@@ -158,8 +166,10 @@ mod tests {
             store.journal_of(&domain).await.unwrap(),
             [JournalEntry { at: Timestamp::UNIX_EPOCH, who: "operator".into(), what: "held back".into() }]
         );
-        let all = store.journal_of_all(i64::MAX, 10).await.unwrap();
+        let all = store.journal_page(None, i64::MAX, 10).await.unwrap();
         assert_eq!((all.len(), all[0].domain.as_str()), (1, "example.org"));
-        assert_eq!(store.journal_of_all(all[0].id, 10).await.unwrap(), []);
+        assert_eq!(store.journal_page(None, all[0].id, 10).await.unwrap(), []);
+        assert_eq!(store.journal_page(Some("example.org"), i64::MAX, 10).await.unwrap(), all);
+        assert_eq!(store.journal_page(Some("other.example"), i64::MAX, 10).await.unwrap(), []);
     }
 }

@@ -2,11 +2,12 @@
 //! delete a report, invite and remove users. The decisions about domains are those of the commands `promote`, `hold` and `excuse`. They are
 //! recorded in the journal with the operator's name.
 
-use crate::auth::{invite as create_invitation, verify_csrf};
+use crate::auth::verify_csrf;
+use crate::invitations::invite as create_invitation;
 use crate::layout::{Answer, ErrorPage, Frame, Section, html, redirect_with_notice};
 use crate::other_pages::settings_page;
 use crate::state::Dashboard;
-use crate::visitor::{CsrfForm, Role, Visitor};
+use crate::visitor::{CsrfForm, CurrentSession, Role, Visitor};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Path, State};
@@ -299,7 +300,7 @@ pub async fn drop_report(
     }
 }
 
-/// A user to invite. Any role other than `operator` means `reader`.
+/// A user to invite. Without a role, an existing user keeps theirs; a new one needs one.
 #[derive(Deserialize)]
 pub struct InviteForm {
     word: String,
@@ -311,18 +312,27 @@ pub struct InviteForm {
 pub async fn invite(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
+    Extension(session): Extension<CurrentSession>,
     Form(form): Form<InviteForm>,
 ) -> Answer {
     verify_csrf(&visitor, &form.word)?;
-    let role = if form.role == "operator" { Role::Operator } else { Role::Reader };
+    let role = (!form.role.is_empty()).then(|| Role::parse(&form.role));
     let name = form.name.trim().to_owned();
-    let path = {
-        let context = dashboard.context().await?;
-        create_invitation(&context.store, context.world.clock.now(), &name, role).await?
-    };
-    tracing::info!(by = visitor.name, name, role = role.as_str(), "invitation created");
-    let link = format!("{}{path}", dashboard.config.url);
-    settings_page(&dashboard, &visitor, format!("Created an invitation for {name}."), Some(link)).await
+    let store = &dashboard.auth.store;
+    let is_new = store.person(session.tenant, &name).await?.is_none();
+    if is_new && role.is_none() {
+        let what = "Choose the role of the new user.";
+        return Err(ErrorPage::new(StatusCode::UNPROCESSABLE_ENTITY, what));
+    }
+    if name == visitor.name && role.is_some_and(|role| role != visitor.role) {
+        let what = "You can't change your own role, since nobody might be left who can make changes.";
+        return Err(ErrorPage::new(StatusCode::CONFLICT, what));
+    }
+    let new = create_invitation(store, session.tenant, dashboard.auth.clock.now(), &name, role).await?;
+    tracing::info!(by = visitor.name, name, role = new.role.as_str(), "invitation created");
+    let link = format!("{}{}", dashboard.config.url, new.path);
+    let notice = format!("{} {}", new.grants(), new.validity());
+    settings_page(&dashboard, &visitor, &session, notice, Some(link)).await
 }
 
 /// A user to remove.
@@ -335,6 +345,7 @@ pub struct RemoveForm {
 pub async fn remove(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
+    Extension(session): Extension<CurrentSession>,
     Form(form): Form<RemoveForm>,
 ) -> Answer {
     verify_csrf(&visitor, &form.word)?;
@@ -342,11 +353,29 @@ pub async fn remove(
         let what = "You can't remove yourself, since nobody might be left who can sign in. On the machine that runs Sternpost:\nsternpost dashboard remove NAME";
         return Err(ErrorPage::new(StatusCode::CONFLICT, what));
     }
-    let said = match dashboard.context().await?.store.remove_person(&form.name).await? {
-        true => format!("Removed {}, who can no longer sign in.", form.name),
-        false => format!("There is no user {}.", form.name),
+    let removed = dashboard.auth.store.remove_person(session.tenant, &form.name).await?;
+    let said = match (removed.person, removed.invitation) {
+        (true, _) => format!("Removed {}, who can no longer sign in.", form.name),
+        (false, true) => format!("The invitation for {} has ended.", form.name),
+        (false, false) => format!("There is no user {}.", form.name),
     };
     tracing::info!(by = visitor.name, name = form.name, "user removed from the dashboard");
+    Ok(redirect_with_notice("/settings", &said))
+}
+
+/// Ends an invitation that was not used yet.
+pub async fn end_invitation(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(visitor): Extension<Visitor>,
+    Extension(session): Extension<CurrentSession>,
+    Form(form): Form<RemoveForm>,
+) -> Answer {
+    verify_csrf(&visitor, &form.word)?;
+    let said = match dashboard.auth.store.end_invitation(session.tenant, &form.name).await? {
+        true => format!("The invitation for {} has ended.", form.name),
+        false => format!("There is no invitation for {} any more.", form.name),
+    };
+    tracing::info!(by = visitor.name, name = form.name, "invitation ended");
     Ok(redirect_with_notice("/settings", &said))
 }
 

@@ -1,11 +1,14 @@
 //! The role `[admin]`: an HTTP API with JSON for control panels and scripts, described in docs/admin.md. It lists,
 //! adds, changes and removes domains of the store. Every request must carry the bearer token of `admin.token_file`.
 
+use crate::client_addr::ClientAddr;
+use crate::counts::refused_token;
 use axum::body::Bytes;
+use axum::body::to_bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -53,9 +56,13 @@ pub fn router(config: &AdminConfig, context: RolloutContext) -> Result<Router, F
     let router = Router::new()
         .route("/v1/domains", get(list))
         .route("/v1/domains/{name}", get(one).put(put).delete(remove))
-        .fallback(|| async { failed(StatusCode::NOT_FOUND, "unknown path", "", "See docs/admin.md.") })
+        .fallback(|| async {
+            let why = "the interface has no such path";
+            failed(StatusCode::NOT_FOUND, "unknown path", why, "See docs/admin.md.")
+        })
         .layer(from_fn_with_state(admin.clone(), require_token))
         .layer(DefaultBodyLimit::max(FORM_BYTES))
+        .layer(map_response(json_errors))
         .with_state(admin);
     Ok(router)
 }
@@ -64,8 +71,11 @@ async fn require_token(State(admin): State<Arc<Admin>>, request: Request, next: 
     match has_token(&admin, request.headers()) {
         true => next.run(request).await,
         false => {
+            let from = request.extensions().get::<ClientAddr>().and_then(|client| client.0);
+            refused_token("admin", from);
             let remedy = "Send it as `Authorization: Bearer TOKEN`; admin.token_file names the file with it.";
-            let refused = failed(StatusCode::UNAUTHORIZED, "the token is missing or wrong", "", remedy);
+            let why = "every request needs the token of the interface";
+            let refused = failed(StatusCode::UNAUTHORIZED, "the token is missing or wrong", why, remedy);
             ([(WWW_AUTHENTICATE, "Bearer")], refused).into_response()
         }
     }
@@ -125,6 +135,7 @@ async fn put(
     body: Bytes,
 ) -> Result<Response, ErrorResponse> {
     let name = domain(&name)?;
+    admin.context.only_in_store(&name).map_err(conflict)?;
     let spec = parse_spec(&admin.context.config, &name, &body)?;
     let is_new = admin.context.known_domain(&name).await?.is_none();
     admin.context.keep(&spec, API_ACTOR).await?;
@@ -148,6 +159,7 @@ async fn remove(
     if admin.context.known_domain(&name).await?.is_none() {
         return Err(unknown(&name));
     }
+    admin.context.only_in_store(&name).map_err(conflict)?;
     let removal = if query.although_bound { Removal::AlthoughBound } else { Removal::Free };
     admin.context.remove(&name, removal, API_ACTOR).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -193,6 +205,41 @@ fn unknown(name: &DomainName) -> ErrorResponse {
     let remedy = format!("Add it: PUT /v1/domains/{name}");
     let why = "neither the configuration nor the store has this domain";
     ErrorResponse(Some(StatusCode::NOT_FOUND), Failure::usage(format!("unknown domain {name}"), why, remedy))
+}
+
+/// A request that is valid, and against the present state.
+fn conflict(failure: Failure) -> ErrorResponse {
+    ErrorResponse(Some(StatusCode::CONFLICT), failure)
+}
+
+/// The maximum length of an error text of the HTTP library.
+const MAX_ERROR_BYTES: usize = 4096;
+
+/// Turns the errors of the HTTP library, which are plain text or empty, into the documented form. Headers such as `Allow`
+/// stay.
+async fn json_errors(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let is_error = status.is_client_error() || status.is_server_error();
+    if !is_error || kind.is_some_and(|kind| kind.starts_with("application/json")) {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let text = to_bytes(body, MAX_ERROR_BYTES).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let (what, remedy) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            ("the path does not have this method", "The header Allow lists its methods.")
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => ("the body is too large", "Send at most 16 KiB."),
+        _ => ("the request is not valid", "See docs/admin.md."),
+    };
+    let reason = status.canonical_reason().unwrap_or("the request failed").to_lowercase();
+    let why = if text.trim().is_empty() { reason.as_str() } else { text.trim() };
+    let (made, body) = failed(status, what, why, remedy).into_parts();
+    head.headers.remove(axum::http::header::CONTENT_LENGTH);
+    head.headers.extend(made.headers);
+    Response::from_parts(head, body)
 }
 
 /// An error response. Without a status, the failure's exit code determines it.

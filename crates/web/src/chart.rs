@@ -1,6 +1,12 @@
-//! Charts of sessions per day as SVG, with an equivalent text for screen readers. Failed sessions are drawn above the
-//! line, successful ones below it. Colors come from the style sheet.
+//! Charts of sessions per day as SVG, with an equivalent text for screen readers. All scales are linear and begin at zero.
+//! Colors come from the style sheet. `timeline` draws the two panels of a domain's page; this module has the small chart of
+//! a table row, and the scales that both use.
 
+mod timeline;
+
+pub use timeline::{Range, Timeline};
+
+use crate::text;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,39 +14,20 @@ use store::reports::{DaySum, Trend};
 
 /// Days in the strip of a table row.
 const STRIP_DAYS: i64 = 30;
-/// Days in the timeline of a domain.
-pub const LINE_DAYS: i64 = 90;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The last `count` days, oldest first; `None` for days without reports.
-fn span(days: &[DaySum], now: Timestamp, count: i64) -> Vec<(Timestamp, Option<&DaySum>)> {
-    let by_day: BTreeMap<Timestamp, &DaySum> = days.iter().map(|day| (day.day, day)).collect();
+/// The first moment of the day `back` days before the day of `now`.
+fn day_before(now: Timestamp, back: i64) -> Timestamp {
     let today = formats::report::DateRange::utc_day(now).start;
-    (0..count)
-        .rev()
-        .map(|back| {
-            today.saturating_sub(DAY.saturating_mul(i32::try_from(back).unwrap_or(0))).unwrap_or(today)
-        })
-        .map(|day| (day, by_day.get(&day).copied()))
-        .collect()
-}
-
-/// The height of a bar on a logarithmic scale: 0 for no sessions, otherwise from 1 to `room`.
-fn height(count: u64, most: u64, room: u64) -> u64 {
-    match count {
-        0 => 0,
-        _ => {
-            let share = ((count as f64).ln_1p() / (most.max(1) as f64).ln_1p()).min(1.0);
-            1 + (share * (room as f64 - 1.0)).round().max(0.0) as u64
-        }
-    }
+    today.saturating_sub(DAY.saturating_mul(i32::try_from(back).unwrap_or(i32::MAX))).unwrap_or(today)
 }
 
 /// Strips by name, for each of `names`. Trends of other names are ignored.
 pub fn strips<'t>(
     trends: &'t [Trend],
     names: impl Iterator<Item = &'t str>,
+    bound: f64,
     now: Timestamp,
 ) -> BTreeMap<&'t str, String> {
     let mut days: BTreeMap<&str, Vec<DaySum>> = names.map(|name| (name, Vec::new())).collect();
@@ -56,123 +43,83 @@ pub fn strips<'t>(
             });
         }
     }
-    days.into_iter().map(|(name, days)| (name, strip(&days, now))).collect()
+    days.into_iter().map(|(name, days)| (name, strip(&days, bound, now))).collect()
 }
 
 /// The first moment that strips cover.
 pub fn strips_since(now: Timestamp) -> Timestamp {
-    let days = i32::try_from(STRIP_DAYS).unwrap_or(30);
-    now.saturating_sub(DAY.saturating_mul(days)).unwrap_or(now)
+    day_before(now, STRIP_DAYS - 1)
 }
 
-/// The strip of a table row: the last [`STRIP_DAYS`] days.
-pub fn strip(days: &[DaySum], now: Timestamp) -> String {
-    let span = span(days, now, STRIP_DAYS);
-    let most =
-        span.iter().filter_map(|(_, day)| *day).map(|day| day.successful.max(day.failed)).max().unwrap_or(0);
-    let (good, bad) = bars(&span, most, 4, 3, 9, 8, 13);
-    let (worked, failed) = sums(&span);
-    let says = if worked == 0 && failed == 0 {
-        "No reports in 30 days".to_owned()
-    } else {
-        format!("30 days: {worked} successful sessions, {failed} failed")
-    };
+/// The strip of a table row: sessions per day of the last [`STRIP_DAYS`] days, and below them a mark for each day on which
+/// more than the share `bound` failed.
+pub fn strip(days: &[DaySum], bound: f64, now: Timestamp) -> String {
+    let since = strips_since(now);
+    let shown: Vec<&DaySum> = days.iter().filter(|day| day.day >= since && day.day <= now).collect();
+    let most = shown.iter().map(|day| day.successful.saturating_add(day.failed)).max().unwrap_or(0);
+    let sum = |of: fn(&DaySum) -> u64| shown.iter().fold(0u64, |sum, day| sum.saturating_add(of(day)));
+    let (successful, failed) = (sum(|day| day.successful), sum(|day| day.failed));
+    if most == 0 {
+        return "<span class=\"nodata\">no data yet</span>".to_owned();
+    }
+    let (mut good, mut bad, mut above, mut marked) = (String::new(), String::new(), String::new(), 0);
+    for day in shown {
+        let x = day.day.duration_since(since).as_hours() / 24 * 4;
+        let all = day.successful.saturating_add(day.failed);
+        let (ok, whole) = (scaled(day.successful, most, 20.0), scaled(all, most, 20.0));
+        bar(&mut good, x as f64, 21.0, 3.0, ok);
+        bar(&mut bad, x as f64, 21.0 - ok, 3.0, whole - ok);
+        if day.failed as f64 > bound * all as f64 {
+            marked += 1;
+            let _ = write!(above, "M{x} 23h3v3h-3z");
+        }
+    }
+    let says = format!(
+        "30 days: {} successful sessions, {} failed; {} above {}",
+        text::count(successful),
+        text::count(failed),
+        text::counted(marked, "day"),
+        text::bound(bound)
+    );
     format!(
-        "<svg class=\"strip\" viewBox=\"0 0 120 24\" width=\"120\" height=\"24\" role=\"img\" aria-label=\"{says}\"><title>{says}</title><path class=\"axis\" d=\"M0 9.5h120\"/><path class=\"good\" d=\"{good}\"/><path class=\"bad\" d=\"{bad}\"/></svg>"
+        "<svg class=\"strip\" viewBox=\"0 0 120 27\" width=\"120\" height=\"27\" role=\"img\" aria-label=\"{says}\"><title>{says}</title><path class=\"axis\" d=\"M0 21.5h120\"/><path class=\"good\" d=\"{good}\"/><path class=\"bad\" d=\"{bad}{above}\"/></svg>"
     )
 }
 
-/// Two SVG paths: bars of successful sessions below the line, and of failed sessions above it.
-fn bars(
-    span: &[(Timestamp, Option<&DaySum>)],
-    most: u64,
-    step: usize,
-    width: usize,
-    line: u64,
-    above: u64,
-    below: u64,
-) -> (String, String) {
-    let (mut good, mut bad) = (String::new(), String::new());
-    for (at, (_, day)) in span.iter().enumerate() {
-        let Some(day) = day else { continue };
-        let x = at * step;
-        let up = height(day.failed, most, above);
-        let down = height(day.successful, most, below);
-        if down > 0 {
-            let _ = write!(good, "M{x} {}h{width}v{down}h-{width}z", line + 1);
-        }
-        if up > 0 {
-            let _ = write!(bad, "M{x} {}h{width}v{up}h-{width}z", line.saturating_sub(up));
-        }
+/// A bar that stands on `bottom`, added to a path. Bars without height are left out.
+fn bar(path: &mut String, x: f64, bottom: f64, width: f64, height: f64) {
+    if height > 0.0 {
+        let _ = write!(
+            path,
+            "M{} {}h{}v{}h-{}z",
+            short(x),
+            short(bottom),
+            short(width),
+            short(-height),
+            short(width)
+        );
     }
-    (good, bad)
 }
 
-/// Successful and failed sessions of all days.
-fn sums(span: &[(Timestamp, Option<&DaySum>)]) -> (u64, u64) {
-    span.iter().filter_map(|(_, day)| *day).fold((0, 0), |(worked, failed), day| {
-        (worked.saturating_add(day.successful), failed.saturating_add(day.failed))
-    })
+/// A coordinate with two digits at most.
+fn short(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
 }
 
-/// The timeline of a domain: sessions per day, with events as flags.
-pub fn timeline(days: &[DaySum], events: &[(Timestamp, String)], now: Timestamp) -> String {
-    let span = span(days, now, LINE_DAYS);
-    let most =
-        span.iter().filter_map(|(_, day)| *day).map(|day| day.successful.max(day.failed)).max().unwrap_or(0);
-    let (good, bad) = bars(&span, most, 8, 6, 70, 46, 80);
-    let (worked, failed) = sums(&span);
-    let says = format!(
-        "{LINE_DAYS} days: {worked} successful sessions, {failed} failed; the table below lists the days"
-    );
-    let mut out = format!(
-        "<svg class=\"line\" viewBox=\"0 0 720 178\" role=\"img\" aria-label=\"{says}\"><title>{says}</title><path class=\"axis\" d=\"M0 70.5h720\"/><path class=\"good\" d=\"{good}\"/><path class=\"bad\" d=\"{bad}\"/>"
-    );
-    for (at, (day, sum)) in span.iter().enumerate() {
-        let x = at * 8;
-        if let Some(sum) = sum {
-            let _ = write!(
-                out,
-                "<rect class=\"day\" x=\"{x}\" y=\"22\" width=\"8\" height=\"130\"><title>{}: {} successful, {} failed</title></rect>",
-                day.strftime("%Y-%m-%d"),
-                sum.successful,
-                sum.failed
-            );
-        }
-        if at % 15 == 0 {
-            let _ = write!(out, "<text class=\"tick\" x=\"{x}\" y=\"172\">{}</text>", day.strftime("%-d %b"));
-        }
-        let flags: Vec<&str> = events
-            .iter()
-            .filter(|(when, _)| *when >= *day && *when < *day + DAY)
-            .map(|(_, what)| what.as_str())
-            .collect();
-        if !flags.is_empty() {
-            let _ = write!(
-                out,
-                "<g class=\"flag\"><path d=\"M{x} 2v150\"/><path class=\"cloth\" d=\"M{x} 2h12l-4 5l4 5h-12z\"/><title>{}: {}</title></g>",
-                day.strftime("%Y-%m-%d"),
-                escaped(&flags.join("; "))
-            );
-        }
-    }
-    out + "</svg>"
+/// The height of a count where `most` has the height `room`.
+fn scaled(count: u64, most: u64, room: f64) -> f64 {
+    room * count as f64 / most.max(1) as f64
 }
 
-/// Escapes text for SVG, and cuts it to 600 characters.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars().take(600) {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
+/// The distance of the lines of a scale from 0 to `most`, so that there are 2 to 5 of them: 1, 2 or 5 times a power of ten.
+fn step(most: f64) -> f64 {
+    let raw = (most / 4.0).max(f64::MIN_POSITIVE);
+    let power = 10f64.powf(raw.log10().floor());
+    [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|times| times * power)
+        .find(|step| *step >= raw * 0.999)
+        .unwrap_or(power)
 }
 
 #[cfg(test)]
@@ -180,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_strip_describes_its_content_and_is_small() {
+    fn a_strip_is_linear_describes_its_content_and_marks_days_above_the_bound() {
         let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
         let day = |back: i32, successful, failed| DaySum {
             day: formats::report::DateRange::utc_day(now - DAY * back).start,
@@ -190,19 +137,35 @@ mod tests {
             tainted: 0,
             unproved: 0,
         };
-        let days: Vec<DaySum> = (0..40).map(|back| day(back, 1000, u64::from(back == 3))).collect();
-        let svg = strip(&days, now);
-        assert!(svg.contains("30000 successful sessions, 1 failed"), "{svg}");
-        assert!(svg.len() < 1200, "{}", svg.len());
-        assert!(strip(&[], now).contains("No reports in 30 days"));
+        let days: Vec<DaySum> =
+            (0..40).map(|back| day(back, if back == 3 { 500 } else { 1000 }, 0)).collect();
+        let svg = strip(&days, 0.005, now);
+        assert!(svg.contains("29,500 successful sessions, 0 failed; 0 days above 0.5 %"), "{svg}");
+        assert!(
+            svg.contains("h3v-20h-3z") && svg.contains("h3v-10h-3z"),
+            "half as many is half as high: {svg}"
+        );
+        assert!(svg.len() < 1600, "{}", svg.len());
+        let failing = strip(&[day(0, 990, 10), day(1, 9999, 1)], 0.005, now);
+        assert!(
+            failing.contains("1 day above 0.5 %") && failing.matches(" 23h3v3h-3z").count() == 1,
+            "{failing}"
+        );
+        assert!(strip(&[], 0.005, now).contains("no data yet"));
+        assert!(strip(&[day(40, 5, 5)], 0.005, now).contains("no data yet"));
         let trend =
             |name: &str, failed| Trend { name: name.to_owned(), day: days[0].day, successful: 0, failed };
         let trends = [trend("mx1", 4), trend("mx2", 5), trend("mx3", 6)];
-        let drawn = strips(&trends, ["mx1", "mx3", "mx4"].into_iter(), now);
+        let drawn = strips(&trends, ["mx1", "mx3", "mx4"].into_iter(), 0.005, now);
         assert_eq!(drawn.keys().copied().collect::<Vec<_>>(), ["mx1", "mx3", "mx4"]);
         assert!(drawn["mx3"].contains("0 successful sessions, 6 failed"));
-        assert!(drawn["mx4"].contains("No reports"));
-        let line = timeline(&days, &[(now, "<script>".into())], now);
-        assert!(line.contains("&lt;script&gt;") && !line.contains("<script>"));
+        assert!(drawn["mx4"].contains("no data yet"));
+    }
+
+    #[test]
+    fn scales_have_round_steps() {
+        let steps = [0.7, 1.0, 3.0, 4.0, 9.0, 40.0, 17_753.0].map(step);
+        assert_eq!(steps.map(short), [0.2, 0.5, 1.0, 1.0, 5.0, 10.0, 5000.0]);
+        assert_eq!(step(1.0), 0.5);
     }
 }

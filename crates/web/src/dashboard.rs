@@ -1,8 +1,12 @@
-//! The router of the dashboard. `inside` holds the pages that require a sign-in, `outside` those that do not. All of
-//! them check the `Host` and `Origin` headers and get security headers.
+//! The router of the dashboard. `pages` holds the pages, whose changes are for operators, `account` what every signed-in
+//! user may change, and `outside` what requires no sign-in. All of them check the `Host` and `Origin` headers and get
+//! security headers, and are served below the path of `dashboard.url` (`base_path`).
 
+use crate::base_path::BasePath;
 use crate::state::Dashboard;
-use crate::{actions, dmarc, domain, layout, other_pages, overview, reports, sign_in};
+use crate::{
+    account, actions, dmarc, domain, domain_check, layout, other_pages, overview, reports, sign_in, welcome,
+};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -13,10 +17,12 @@ use std::sync::Arc;
 /// Everything served at the dashboard's address. `reports` are the routes that receive TLS reports by POST, made by
 /// `report_post`. `public` are the routes of the public check, made by `public_check`. `None` leaves them out.
 pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Option<Router>) -> Router {
-    let inside = Router::new()
+    let pages = Router::new()
         .route("/", get(overview::page))
+        .route("/alerts", get(overview::alerts))
         .route("/domains/{name}", get(domain::page))
-        .route("/domains/{name}/check", get(domain::check))
+        .route("/domains/{name}/report", get(domain::manager::page))
+        .route("/domains/{name}/check", get(domain_check::page).post(domain_check::run))
         .route("/domains/{name}/approve", post(actions::approve))
         .route("/domains/{name}/hold", post(actions::hold))
         .route("/domains/{name}/excuse", post(actions::excuse))
@@ -35,21 +41,35 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
         .route("/settings", get(other_pages::settings))
         .route("/settings/people", post(actions::invite))
         .route("/settings/people/remove", post(actions::remove))
-        .route("/sign-out", post(sign_in::sign_out))
-        .layer(from_fn_with_state(dashboard.clone(), sign_in::require_sign_in));
+        .route("/settings/invitations/end", post(actions::end_invitation))
+        .layer(from_fn(sign_in::require_operator));
+    let account = Router::new()
+        .route("/account", get(account::page))
+        .route("/account/password", post(account::change_password))
+        .route("/account/sessions/end", post(account::end_sessions))
+        .route("/account/second-factor/begin", post(account::begin_second_factor))
+        .route("/account/second-factor/confirm", post(account::confirm_second_factor))
+        .route("/account/second-factor/codes", post(account::renew_recovery_codes))
+        .route("/account/second-factor/remove", post(account::remove_second_factor))
+        .route("/sign-out", post(sign_in::sign_out));
+    let inside = pages.merge(account).layer(from_fn_with_state(dashboard.clone(), sign_in::require_sign_in));
     let outside = Router::new()
         .route("/sign-in", get(sign_in::sign_in_page).post(sign_in::sign_in))
-        .route("/welcome/{secret}", get(sign_in::welcome_page).post(sign_in::welcome))
+        .route("/sign-in/code", get(sign_in::sign_in_page).post(sign_in::sign_in_code))
+        .route("/welcome/{secret}", get(welcome::welcome_page).post(welcome::welcome))
         .route("/style.css", get(layout::style))
-        .route("/copy.js", get(layout::script));
-    let pages = inside
+        .route("/mark.svg", get(layout::icon))
+        .route("/page.js", get(layout::script));
+    let all = inside
         .merge(outside)
         .fallback(layout::page_not_found)
+        .method_not_allowed_fallback(layout::method_not_allowed)
         .layer(from_fn_with_state(dashboard.clone(), sign_in::require_same_origin))
         .layer(DefaultBodyLimit::max(FORM_BYTES))
         .with_state(dashboard.clone());
-    pages
+    let all = all
         .merge(reports.unwrap_or_default())
         .layer(from_fn(layout::add_security_headers))
-        .merge(public.unwrap_or_default())
+        .merge(public.unwrap_or_default());
+    BasePath::of(&dashboard.config.url).serve(all)
 }

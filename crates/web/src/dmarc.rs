@@ -3,13 +3,14 @@
 
 use crate::layout::{Answer, Frame, Section, html};
 use crate::state::Dashboard;
-use crate::tables::{Format, export};
+use crate::tables::{self, Format, export};
+use crate::text;
 use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
 use formats::dmarc::Alignment;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde::Deserialize;
 use std::sync::Arc;
 use store::dmarc::{DmarcDomain, DmarcSearch, DmarcSum};
@@ -47,8 +48,8 @@ struct Page {
 }
 
 impl Page {
-    fn day(&self, day: &Timestamp) -> String {
-        day.strftime("%Y-%m-%d").to_string()
+    fn share(&self, row: &DmarcDomain) -> String {
+        text::percent(self.not_aligned(row), row.messages).unwrap_or_else(|| "–".to_owned())
     }
 
     fn not_aligned(&self, row: &DmarcDomain) -> u64 {
@@ -71,7 +72,7 @@ pub async fn page(
     let most = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
     let domain = Some(query.domain.trim().to_ascii_lowercase()).filter(|domain| !domain.is_empty());
     let rows = context.store.dmarc_sums(&DmarcSearch { domain, since, most }).await?;
-    if let Some(answer) = export(query.format, "dmarc", &rows) {
+    if let Some(answer) = export(query.format, "dmarc", tables::DMARC, &rows) {
         return answer;
     }
     html(&Page {
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_page_marks_what_is_not_aligned_or_not_verified_and_escapes_names() {
-        let day = Timestamp::UNIX_EPOCH;
+        let day = jiff::Timestamp::UNIX_EPOCH;
         let row = |source: &str, dkim, verified| DmarcSum {
             day,
             domain: "a<b>.example".into(),
@@ -121,9 +122,15 @@ mod tests {
             is_cut: false,
         };
         let text = page.render().unwrap();
-        for part in
-            ["1970-01-01", "192.0.2.1", "other sources", "not verified", "class=\"number failing\"", "reject"]
-        {
+        for part in [
+            "1 Jan 1970",
+            "192.0.2.1",
+            "other sources",
+            "not verified",
+            "class=\"number failing\"",
+            "reject",
+            "50.0 %",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("a<b>") && text.matches("<tr>").count() == 5, "{text}");

@@ -1,52 +1,75 @@
-//! The page of one domain: its roll-out state, alerts, session counts, failures with remedies, the evidence for
-//! enforcement, MX hosts, senders, published records and the journal. The data comes from the store and the roll-out
-//! context. `check` runs a live check of the domain.
+//! The page of one domain: the verdict with the next step, the verdict of each part, the roll-out, sessions over time,
+//! failures with remedies, MX hosts, senders, published records and the journal. The data comes from the store and the
+//! roll-out context. `manager` renders one page to print.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | `parts` | the verdict of each part |
+//! | `rollout` | the stages of the roll-out and the conditions of the gate |
+//! | `failures` | failures by result type and MX host |
+//! | `hosts` | MX hosts with their probes and certificates |
+//! | `manager` | the page to print |
 
-use crate::chart::{LINE_DAYS, strips, strips_since, timeline};
+mod failures;
+mod hosts;
+pub mod manager;
+mod parts;
+mod rollout;
+
+use crate::chart::{Range, Timeline, strips_since};
+use crate::judge::{
+    Judged, Mark, NextStep, Urgency, binds, judge_by, last_week, sentence as sentence_of, urgency,
+};
 use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html};
-use crate::overview::{Urgency, age, judge_by, last_week};
+use crate::sender_rows::{SenderRow, sender_rows};
 use crate::state::Dashboard;
-use crate::tables::{Format, export};
+use crate::tables::{self, Format, export};
+use crate::text;
 use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
-use check::Finding;
-use check::render::page::mark;
+use failures::{ExportedFailure, Failure, failures, is_recent, summary};
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Mode, Policy, StsRecord};
+use hosts::{HostRow, hosts};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
-use receiver::domain::DomainSpec;
-use receiver::inbox::explain::{CauseContext, Explanation, explain};
+use parts::{Part, PartsContext, parts};
+use receiver::domain::{DomainSpec, HostedBy};
+use receiver::inbox::explain::CauseContext;
 use receiver::publish::{Change, Records};
 use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::{Decisions, Excuse};
-use receiver::rollout::gate::{Evidence, Gate, Thresholds, upper_bound};
+use receiver::rollout::gate::{Evidence, Gate};
 use receiver::rollout::guard::Alert;
 use receiver::rollout::plan::Step;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use rollout::{Condition, Stage, conditions, stages};
+use serde::Deserialize;
 use std::sync::Arc;
 use store::guard_probes::GuardProbeDay;
-use store::reports::{CauseSum, DaySum, SenderSum, Trend};
-use store::rollouts::JournalEntry;
+use store::reports::{DaySum, FailureGroup, KindSum, SenderSum, Trend};
+use store::rollouts::JournalLine;
 
-/// The maximum number of failure causes on the page.
-const MAX_LISTED: usize = 12;
-/// The maximum number of senders with a chart; those with most sessions get one.
-const MAX_CHARTED_SENDERS: usize = 20;
+/// The maximum number of failures on the page.
+const MAX_FAILURES: usize = 40;
 /// The maximum number of MX hosts on the page.
 const MAX_HOSTS: usize = 40;
+/// Journal entries on the page; `/journal` has all.
+const JOURNAL_ROWS: u32 = 15;
+/// Failures that are unfolded with their remedy.
+const OPEN_FAILURES: usize = 3;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The table to export, and its format.
+/// The table to export, its format, and the range of the charts.
 #[derive(Debug, Default, Deserialize)]
 pub struct DomainQuery {
     #[serde(default)]
     format: Format,
     #[serde(default)]
     table: Table,
+    #[serde(default)]
+    days: Range,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -64,125 +87,175 @@ enum Table {
     Journal,
 }
 
-/// A cause of failures with its explanation.
-#[derive(Serialize)]
-struct Failing {
-    #[serde(flatten)]
-    cause: CauseSum,
-    #[serde(flatten)]
-    explanation: Explanation,
-    #[serde(skip)]
-    is_excused: bool,
-}
-
-impl Failing {
-    fn first(&self) -> String {
-        self.cause.first.strftime("%Y-%m-%d").to_string()
-    }
-
-    fn last(&self) -> String {
-        self.cause.last.strftime("%Y-%m-%d").to_string()
-    }
-}
-
-/// An MX host with the results of the guard's probes and the failures in reports.
-#[derive(Serialize)]
-struct HostRow {
-    host: String,
-    /// Probes that passed.
-    good: u64,
-    /// Probes that failed.
-    bad: u64,
-    /// The problem of the last failed probe, with its day; empty if none failed.
-    last_problem: String,
-    /// Failed sessions in reports.
-    reported: u64,
-    #[serde(skip)]
-    trend: String,
-}
-
 /// A text to copy, with its heading.
 struct Snippet {
     what: &'static str,
     text: String,
 }
 
-/// One condition of the gate: the current value and the required one.
-struct Condition {
-    what: &'static str,
-    have: String,
-    need: String,
-    is_met: bool,
+/// A row of the table behind the chart.
+struct DayRow {
+    day: Timestamp,
+    successful: u64,
+    failed: u64,
+    share: Option<String>,
+    unproved: u64,
 }
 
 #[derive(Template)]
 #[template(path = "domain.html")]
 struct Page {
     frame: Frame,
+    now: Timestamp,
     name: String,
+    unicode: String,
     sentence: String,
-    mark: (&'static str, &'static str),
+    mark: Mark,
+    next: NextStep,
     wanted: Mode,
-    alerts: Vec<(Timestamp, Alert)>,
+    parts: Vec<Part>,
+    alerts: Vec<(Timestamp, Alert, Mark)>,
+    stages: Vec<Stage>,
+    conditions: Vec<Condition>,
+    left_out: Vec<String>,
     held: Option<String>,
     may_approve: bool,
     is_ready: bool,
     may_hold: bool,
     is_enforced: bool,
-    chart: String,
-    line_days: i64,
-    days: Vec<DaySum>,
-    conditions: Vec<Condition>,
-    failures: Vec<Failing>,
-    /// The number of causes that are not shown.
-    further: usize,
+    range: Range,
+    chart: Option<String>,
+    bound: String,
+    days: Vec<DayRow>,
+    summary: String,
+    current: Vec<Failure>,
+    folded: Vec<Failure>,
     excused: Vec<Excuse>,
-    /// Each sender with its chart; empty if none is drawn.
-    senders: Vec<(SenderSum, String)>,
     hosts: Vec<HostRow>,
+    has_guard: bool,
+    senders: Vec<SenderRow>,
+    further_senders: usize,
+    has_rua: bool,
     snippets: Vec<Snippet>,
-    journal: Vec<JournalEntry>,
+    journal: Vec<JournalLine>,
 }
 
-impl Page {
-    fn day(&self, day: &Timestamp) -> String {
-        day.strftime("%Y-%m-%d").to_string()
-    }
-}
-
-/// Everything about a domain that the page shows.
+/// Everything about a domain that its pages show.
 struct Facts {
     rollout: RolloutState,
     evidence: Evidence,
     gate: Gate,
     decisions: Decisions,
+    /// The sums of days of the range, and of at least 60 days.
     days: Vec<DaySum>,
     senders: Vec<SenderSum>,
     sender_days: Vec<Trend>,
     host_days: Vec<Trend>,
     probes: Vec<GuardProbeDay>,
-    causes: Vec<CauseSum>,
-    journal: Vec<JournalEntry>,
+    groups: Vec<FailureGroup>,
+    kinds: Vec<KindSum>,
+    alerts: Vec<(Timestamp, Alert)>,
+    since: Timestamp,
 }
 
-async fn facts(context: &RolloutContext, spec: &DomainSpec, now: Timestamp) -> Result<Facts, ErrorPage> {
+/// Days that are always loaded, since the judgment needs them.
+const MIN_DAYS: i32 = 60;
+
+impl Facts {
+    async fn load(
+        context: &RolloutContext,
+        spec: &DomainSpec,
+        range: Range,
+        now: Timestamp,
+    ) -> Result<Self, ErrorPage> {
+        let (name, store) = (&spec.name, &context.store);
+        let since = range.since(now);
+        let judged_since = now.saturating_sub(DAY.saturating_mul(MIN_DAYS)).unwrap_or(now);
+        let rollout = context.rollout(name).await?;
+        let (evidence, gate) = context.gate(name, &rollout).await?;
+        let alerts = store.alerts::<Alert>().await?.into_iter();
+        Ok(Self {
+            rollout,
+            evidence,
+            gate,
+            decisions: context.decisions(name),
+            days: store.days_of(name, since.min(judged_since)).await?,
+            senders: store.senders_about(name, since).await?,
+            sender_days: store.senders_by_day(name, strips_since(now)).await?,
+            host_days: store.hosts_by_day(name, strips_since(now)).await?,
+            probes: store.guard_probes(name, since).await?,
+            groups: store.failure_groups(name, since).await?,
+            kinds: store.sessions_by_kind(name, since).await?,
+            alerts: alerts
+                .filter(|active| active.domain == name.as_str())
+                .map(|active| (active.since, active.alert))
+                .collect(),
+            since,
+        })
+    }
+
+    /// The failures that count, are not excused and still happen.
+    fn current_failures(&self, now: Timestamp) -> impl Iterator<Item = &FailureGroup> {
+        let excused = self.decisions.excused();
+        self.groups.iter().filter(move |group| {
+            let is_excused =
+                excused.iter().any(|cause| cause.result == group.result_type && cause.host == group.host);
+            group.counts && !is_excused && is_recent(group.last, now)
+        })
+    }
+
+    /// All sessions of the range that count, and those of them that failed.
+    fn sessions(&self) -> (u64, u64) {
+        let in_range = self.days.iter().filter(|day| day.day + DAY > self.since);
+        in_range.fold((0u64, 0u64), |(all, failed), day| {
+            (all.saturating_add(day.successful).saturating_add(day.failed), failed.saturating_add(day.failed))
+        })
+    }
+
+    /// The judgment, with the alerts.
+    fn judged(&self, context: &RolloutContext, spec: &DomainSpec, now: Timestamp) -> Judged {
+        let since = self.rollout.mode.map_or(now, |mode| mode.since);
+        let week = last_week(&self.days, &self.evidence, since, now);
+        let alerts: Vec<&Alert> = self.alerts.iter().map(|(_, alert)| alert).collect();
+        judge_by(context, spec, &self.rollout, &self.evidence, &self.gate, week)
+            .with_alerts(&alerts, binds(&self.rollout, now))
+    }
+}
+
+/// The table to export; `None` if the page is requested.
+async fn exported(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    facts: &Facts,
+    query: &DomainQuery,
+    now: Timestamp,
+) -> Result<Option<Answer>, ErrorPage> {
+    let format = query.format;
+    if format == Format::Html {
+        return Ok(None);
+    }
     let name = &spec.name;
-    let line = DAY.saturating_mul(i32::try_from(LINE_DAYS).unwrap_or(90));
-    let since = now.saturating_sub(line).unwrap_or(now);
-    let rollout = context.rollout(name).await?;
-    let (evidence, gate) = context.gate(name, &rollout).await?;
-    Ok(Facts {
-        rollout,
-        evidence,
-        gate,
-        decisions: context.decisions(name),
-        days: context.store.days_of(name, since).await?,
-        senders: context.store.senders_about(name, since).await?,
-        sender_days: context.store.senders_by_day(name, strips_since(now)).await?,
-        host_days: context.store.hosts_by_day(name, strips_since(now)).await?,
-        probes: context.store.guard_probes(name, since).await?,
-        causes: context.store.causes_of(name, since).await?,
-        journal: context.store.journal_of(name).await?,
+    Ok(match query.table {
+        Table::Days => {
+            let days: Vec<&DaySum> = facts.days.iter().filter(|day| day.day + DAY > facts.since).collect();
+            export(format, "days", tables::DAYS, &days)
+        }
+        Table::Senders => export(format, "senders", tables::SENDERS, &facts.senders),
+        Table::SenderDays => export(format, "sender-days", tables::TRENDS, &facts.sender_days),
+        Table::HostDays => export(format, "host-days", tables::TRENDS, &facts.host_days),
+        Table::Failures => {
+            let causes = context.store.causes_of(name, facts.since).await?;
+            let around =
+                CauseContext { domain: name.as_str(), senders: &facts.senders, probes: &facts.probes };
+            let rows: Vec<ExportedFailure> =
+                causes.iter().map(|cause| ExportedFailure::new(cause, &around)).collect();
+            export(format, "failures", tables::FAILURES, &rows)
+        }
+        Table::Hosts => {
+            let bound = context.config.thresholds.failure_rate;
+            export(format, "hosts", tables::HOSTS, &hosts(facts, &context.world.seen, bound, now))
+        }
+        Table::Journal => export(format, "journal", tables::JOURNAL, &context.store.journal_of(name).await?),
     })
 }
 
@@ -196,214 +269,149 @@ pub async fn page(
     let context = dashboard.context().await?;
     let spec = context.find(&operations::world::domain(&name)?)?;
     let now = context.world.clock.now();
-    let facts = facts(&context, &spec, now).await?;
-    let cause_context =
-        CauseContext { domain: spec.name.as_str(), senders: &facts.senders, probes: &facts.probes };
-    let failures: Vec<Failing> =
-        facts.causes.iter().map(|cause| failing(cause, &cause_context, &facts.decisions)).collect();
-    let hosts = hosts(&facts, now);
-    let exported = match query.table {
-        Table::Days => export(query.format, "days", &facts.days),
-        Table::Senders => export(query.format, "senders", &facts.senders),
-        Table::SenderDays => export(query.format, "sender-days", &facts.sender_days),
-        Table::HostDays => export(query.format, "host-days", &facts.host_days),
-        Table::Failures => export(query.format, "failures", &failures),
-        Table::Hosts => export(query.format, "hosts", &hosts),
-        Table::Journal => export(query.format, "journal", &facts.journal),
-    };
-    if let Some(answer) = exported {
+    let facts = Facts::load(&context, &spec, query.days, now).await?;
+    if let Some(answer) = exported(&context, &spec, &facts, &query, now).await? {
         return answer;
     }
-    let since = facts.rollout.mode.map_or(now, |mode| mode.since);
-    let week = last_week(&facts.days, &facts.evidence, since, now);
-    let judged = judge_by(&context, &spec, &facts.rollout, &facts.evidence, &facts.gate, week);
-    let alerts = context.store.alerts::<Alert>().await?.into_iter();
-    let alerts: Vec<(Timestamp, Alert)> = alerts
-        .filter(|active| active.domain == spec.name.as_str())
-        .map(|active| (active.since, active.alert))
-        .collect();
-    let mode = facts.rollout.mode.map(|known| known.mode);
-    let events: Vec<(Timestamp, String)> =
-        facts.journal.iter().map(|entry| (entry.at, entry.what.clone())).collect();
-    let wants_enforce = spec.mode == Mode::Enforce;
-    let mut frame = Frame::new(spec.name.to_string(), Section::Domains, &visitor);
+    let name = spec.name.to_string();
+    let journal = context.store.journal_page(Some(&name), i64::MAX, JOURNAL_ROWS).await?;
+    let mut frame = Frame::new(text::unicode(&name), Section::Domains, &visitor);
     frame.notice = notice.said;
-    html(&Page {
+    html(&rendered(frame, &context, spec, facts, query.days, journal, now).await?)
+}
+
+async fn rendered(
+    frame: Frame,
+    context: &RolloutContext,
+    spec: DomainSpec,
+    facts: Facts,
+    range: Range,
+    journal: Vec<JournalLine>,
+    now: Timestamp,
+) -> Result<Page, ErrorPage> {
+    let thresholds = &context.config.thresholds;
+    let bound = thresholds.failure_rate;
+    let name = spec.name.to_string();
+    let judged = facts.judged(context, &spec, now);
+    let hosts = hosts(&facts, &context.world.seen, bound, now);
+    let alerts: Vec<&Alert> = facts.alerts.iter().map(|(_, alert)| alert).collect();
+    let around = PartsContext {
+        spec: &spec,
+        alerts: &alerts,
+        hosts: &hosts,
+        judged: &judged,
+        certificate_ends: certificate_ends(context, &spec).await?,
+        now,
+    };
+    let parts = parts(&facts, &around);
+    let cause_context = CauseContext { domain: &name, senders: &facts.senders, probes: &facts.probes };
+    let (sessions, failed) = facts.sessions();
+    let mut current = failures(facts.groups.clone(), &cause_context, &facts.decisions, sessions, now);
+    current.truncate(MAX_FAILURES);
+    let folded = current.split_off(current.iter().filter(|failure| failure.is_current).count());
+    let mode = facts.rollout.mode.map(|known| known.mode);
+    let wants_enforce = spec.mode == Mode::Enforce;
+    let held = facts.decisions.held.as_ref();
+    let snippets = snippets(context, &spec, &facts.rollout);
+    let (senders, further_senders) = sender_rows(facts.senders.clone(), &facts.sender_days, bound, now);
+    Ok(Page {
         frame,
-        name: spec.name.to_string(),
-        sentence: sentence(&facts, &judged.next, now),
-        mark: if alerts.is_empty() { judged.need.mark() } else { Urgency::Failing.mark() },
-        alerts,
+        now,
+        unicode: text::unicode(&name),
+        sentence: sentence(&facts, now),
+        mark: judged.need.mark(mode),
+        next: judged.next,
         wanted: spec.mode,
-        held: facts
-            .decisions
-            .held
-            .as_ref()
-            .map(|held| format!("{} ({}, {})", held.reason, held.who, held.at)),
+        parts,
+        alerts: facts
+            .alerts
+            .iter()
+            .map(|(since, alert)| (*since, shown(alert), alert_mark(alert, binds(&facts.rollout, now))))
+            .collect(),
+        stages: stages(&facts, &spec, thresholds),
+        conditions: conditions(&facts, thresholds),
+        left_out: facts.evidence.left_out(),
+        held: held.map(|held| format!("{} ({}, {})", held.reason, held.who, text::minute(&held.at))),
         may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.rollout.approved.is_none(),
         is_ready: matches!(facts.gate, Gate::Ready | Gate::Ask(_)),
-        may_hold: wants_enforce && facts.decisions.held.is_none() && mode.is_some(),
+        may_hold: wants_enforce && held.is_none() && mode.is_some(),
         is_enforced: mode == Some(Mode::Enforce),
-        chart: timeline(&facts.days, &events, now),
-        line_days: LINE_DAYS,
-        conditions: conditions(&facts.evidence, &context.config.thresholds),
-        further: failures.len().saturating_sub(MAX_LISTED),
-        failures: failures.into_iter().take(MAX_LISTED).collect(),
+        range,
+        chart: Timeline { days: &facts.days, events: &events(&journal), bound, range, now }.draw(),
+        bound: text::bound(bound),
+        summary: summary(failed, sessions, current.len(), range.days()),
+        current,
+        folded,
         excused: facts.decisions.excused,
-        senders: with_charts(facts.senders, &facts.sender_days, now),
         hosts: hosts.into_iter().take(MAX_HOSTS).collect(),
-        snippets: snippets(&context, &spec, &facts.rollout),
-        days: facts.days.into_iter().rev().collect(),
-        journal: facts.journal.into_iter().rev().take(50).collect(),
+        has_guard: context.config.guard.is_some(),
+        senders,
+        further_senders,
+        has_rua: !spec.rua.is_empty(),
+        snippets,
+        days: facts
+            .days
+            .into_iter()
+            .filter(|day| day.day + DAY > facts.since)
+            .rev()
+            .map(|day| DayRow {
+                day: day.day,
+                successful: day.successful,
+                failed: day.failed,
+                share: text::percent(day.failed, day.successful.saturating_add(day.failed)),
+                unproved: day.unproved,
+            })
+            .collect(),
+        journal,
+        name,
     })
 }
 
-fn failing(cause: &CauseSum, around: &CauseContext<'_>, decisions: &Decisions) -> Failing {
-    let excused =
-        |excuse: &Excuse| excuse.cause.result == cause.result_type && excuse.cause.host == cause.host;
-    Failing {
-        explanation: explain(cause, around),
-        is_excused: decisions.excused.iter().any(excused),
-        cause: cause.clone(),
+/// The alert with readable times.
+fn shown(alert: &Alert) -> Alert {
+    Alert { what: sentence_of(&text::readable(&alert.what)), ..alert.clone() }
+}
+
+fn alert_mark(alert: &Alert, binds: bool) -> Mark {
+    match urgency(alert.kind, binds) {
+        Urgency::Failing => Mark("failing", "✗ Mail at risk"),
+        _ => Mark("waiting", "! Action needed"),
     }
 }
 
-/// One sentence with the state and the next step.
-fn sentence(facts: &Facts, next: &str, now: Timestamp) -> String {
+/// What the charts mark: the entries of the journal.
+fn events(journal: &[JournalLine]) -> Vec<(Timestamp, String)> {
+    journal.iter().map(|line| (line.entry.at, line.entry.what.clone())).collect()
+}
+
+/// The state in one sentence.
+fn sentence(facts: &Facts, now: Timestamp) -> String {
     let Some(mode) = facts.rollout.mode else {
-        return format!("Not set up yet. Next: {next}.");
+        return "No policy is published yet: an attacker on the path can read the mail.".to_owned();
     };
-    let age = age(mode.since, now);
+    let (since, age) = (text::date(&mode.since), text::age(mode.since, now));
     match mode.mode {
-        Mode::Testing if matches!(facts.gate, Gate::NotYet(_)) && facts.rollout.approved.is_none() => {
-            format!("In testing for {age}. Evidence for enforcement: {}.", facts.gate)
-        }
         Mode::Testing => {
-            format!("In testing for {age}. Evidence for enforcement: {}. Next: {next}.", facts.gate)
+            format!("In testing since {since} ({age}): senders report failures, and deliver anyway.")
         }
         Mode::Enforce => format!(
-            "Enforced for {age}: senders that support MTA-STS deliver only with verified TLS. Next: {next}."
+            "Enforced since {since} ({age}): senders that support MTA-STS deliver only with verified TLS."
         ),
-        Mode::None => format!("Retiring for {age}. Next: {next}."),
+        Mode::None => format!("Retiring since {since} ({age}): senders are told to forget the policy."),
     }
 }
 
-/// The conditions of the gate, and figures for information.
-fn conditions(evidence: &Evidence, needed: &Thresholds) -> Vec<Condition> {
-    let days = |what, have: u32, need: u32| Condition {
-        what,
-        have: have.to_string(),
-        need: format!("{need} or more"),
-        is_met: have >= need,
-    };
-    let probes = &evidence.probes;
-    let is_probed = probes.clean_days >= needed.clean_days;
-    let sessions = if is_probed { evidence.clean_sessions } else { evidence.counted_sessions };
-    let bound = upper_bound(0, sessions);
-    let is_quiet = evidence.days_in_testing >= needed.quiet_days && is_probed;
-    let left_out = evidence.left_out();
-    vec![
-        days("Days in testing", evidence.days_in_testing, needed.days_in_testing),
-        days("Consecutive clean days", evidence.clean_days, needed.clean_days),
-        Condition {
-            what: "Sessions on clean days",
-            have: sessions.to_string(),
-            need: "enough for the next condition".to_owned(),
-            is_met: bound <= needed.failure_rate || is_quiet,
-        },
-        Condition {
-            what: "Failure rate, 95 % upper bound",
-            have: format!("{:.2} %", bound * 100.0),
-            need: format!(
-                "{:.2} % or less, or {} days in testing and all probes passed",
-                needed.failure_rate * 100.0,
-                needed.quiet_days
-            ),
-            is_met: bound <= needed.failure_rate || is_quiet,
-        },
-        Condition {
-            what: "Senders with domains of their own",
-            have: match evidence.sources.iter().take(3).map(|one| one.domain.as_str()).collect::<Vec<_>>() {
-                none if none.is_empty() => evidence.senders.to_string(),
-                first => format!("{} ({} …)", evidence.senders, first.join(", ")),
-            },
-            need: format!("{} or more, or all probes passed", needed.senders),
-            is_met: evidence.senders >= needed.senders || is_probed,
-        },
-        Condition {
-            what: "Probes of the MX hosts",
-            have: match &probes.problem {
-                Some(problem) => format!("{} clean days, last failure: {problem}", probes.clean_days),
-                None => format!("{} clean days on which every host passed", probes.clean_days),
-            },
-            need: format!("{} or more, for few senders or sessions and for auto_promote", needed.clean_days),
-            is_met: is_probed,
-        },
-        Condition {
-            what: "Not counted",
-            have: if left_out.is_empty() { "nothing".to_owned() } else { left_out.join("; ") },
-            need: "for information".to_owned(),
-            is_met: true,
-        },
-    ]
-}
-
-/// Pairs senders with their charts; a chart is empty if none is drawn.
-pub(super) fn with_charts(
-    senders: Vec<SenderSum>,
-    days: &[Trend],
-    now: Timestamp,
-) -> Vec<(SenderSum, String)> {
-    let shown = senders
-        .iter()
-        .filter(|sender| sender.counts)
-        .take(MAX_CHARTED_SENDERS)
-        .map(|sender| sender.submitter.as_str());
-    let names: Vec<String> = shown.map(str::to_owned).collect();
-    let trends = strips(days, names.iter().map(String::as_str), now);
-    let trend = |sender: &SenderSum| trends.get(sender.submitter.as_str()).filter(|_| sender.counts).cloned();
-    senders
-        .into_iter()
-        .map(|sender| (trend(&sender).unwrap_or_default(), sender))
-        .map(|(trend, sender)| (sender, trend))
-        .collect()
-}
-
-/// The MX hosts that were probed or that reports name.
-fn hosts(facts: &Facts, now: Timestamp) -> Vec<HostRow> {
-    let names: Vec<&str> = facts
-        .probes
-        .iter()
-        .map(|probe| probe.host.as_str())
-        .chain(facts.host_days.iter().map(|day| day.name.as_str()))
-        .collect();
-    let trends = strips(&facts.host_days, names.iter().copied(), now);
-    let empty = |host: &str| HostRow {
-        host: host.to_owned(),
-        good: 0,
-        bad: 0,
-        last_problem: String::new(),
-        reported: 0,
-        trend: String::new(),
-    };
-    let mut rows: BTreeMap<&str, HostRow> = BTreeMap::new();
-    for (name, trend) in trends {
-        let days = facts.host_days.iter().filter(|day| day.name == name);
-        let reported = days.fold(0_u64, |sum, day| sum.saturating_add(day.failed));
-        rows.insert(name, HostRow { reported, trend, ..empty(name) });
+/// The expiry of the policy host's certificate; `None` if the policy is not served here or no certificate is issued.
+async fn certificate_ends(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+) -> Result<Option<Timestamp>, ErrorPage> {
+    let Ok(host) = DomainName::parse(&format!("mta-sts.{}", spec.name)) else { return Ok(None) };
+    if spec.host != HostedBy::Sternpost {
+        return Ok(None);
     }
-    for probe in &facts.probes {
-        let row = rows.entry(&probe.host).or_insert_with(|| empty(&probe.host));
-        row.good += probe.good;
-        row.bad += probe.bad;
-        if !probe.problem.is_empty() {
-            row.last_problem = format!("{} ({})", probe.problem, probe.day.strftime("%Y-%m-%d"));
-        }
-    }
-    // Probed hosts first, since a report may contain any name.
-    let mut rows: Vec<HostRow> = rows.into_values().collect();
-    rows.sort_by_key(|row| row.good + row.bad == 0);
-    rows
+    let found = context.store.certificate(&host).await?;
+    Ok(found.filter(|certificate| !certificate.chain.is_empty()).map(|certificate| certificate.expires_at))
 }
 
 /// The records and the policy file that are published now, for restoring one that is missing.
@@ -427,37 +435,4 @@ fn snippets(context: &RolloutContext, spec: &DomainSpec, rollout: &RolloutState)
     .into_iter()
     .flatten()
     .collect()
-}
-
-#[derive(Template)]
-#[template(path = "check.html")]
-struct CheckPage {
-    frame: Frame,
-    name: String,
-    verdict: String,
-    /// CSS class and label of the severity, and the finding.
-    findings: Vec<(&'static str, &'static str, Finding)>,
-}
-
-/// Checks the domain now, and shows the findings.
-pub async fn check(
-    State(dashboard): State<Arc<Dashboard>>,
-    Extension(visitor): Extension<Visitor>,
-    Path(name): Path<String>,
-) -> Answer {
-    let context = dashboard.context().await?;
-    let domain: DomainName = context.find(&operations::world::domain(&name)?)?.name;
-    let checker = context.world.checker(&context.config, context.world.looks(&context.config), false).await?;
-    drop(context);
-    let examination = checker.examine(&domain).await;
-    html(&CheckPage {
-        frame: Frame::new(format!("Check of {domain}"), Section::Domains, &visitor),
-        name: domain.to_string(),
-        verdict: examination.verdict,
-        findings: examination
-            .findings
-            .into_iter()
-            .map(|finding| (mark(finding.severity).0, mark(finding.severity).1, finding))
-            .collect(),
-    })
 }

@@ -1,11 +1,12 @@
 //! The invitation for the first user, in a file in the store's directory. `serve` writes it at startup.
 
-use crate::auth::invite;
+use crate::invitations::invite;
 use crate::visitor::Role;
 use config::DashboardConfig;
 use config::failure::Failure;
 use operations::{RolloutContext, store_failure};
 use std::path::Path;
+use store::Tenant;
 
 /// Creates an invitation for the user `operator` if no user exists yet, and writes the link to the file
 /// `dashboard-link`. Only the user that runs Sternpost can read the file.
@@ -14,12 +15,13 @@ use std::path::Path;
 ///
 /// If the store fails or the file can't be written.
 pub async fn first_link(context: &RolloutContext, config: &DashboardConfig) -> Result<(), Failure> {
-    if !context.store.people().await.map_err(|error| store_failure(&error))?.is_empty() {
+    if !context.store.people(Tenant::FIRST).await.map_err(|error| store_failure(&error))?.is_empty() {
         return Ok(());
     }
-    let path = invite(&context.store, context.world.clock.now(), "operator", Role::Operator).await?;
+    let now = context.world.clock.now();
+    let first = invite(&context.store, Tenant::FIRST, now, "operator", Some(Role::Operator)).await?;
     let file = context.config.store.with_file_name("dashboard-link");
-    let written = write_secret(&file, &format!("{}{path}\n", config.url));
+    let written = write_secret(&file, &format!("{}{}\n", config.url, first.path));
     written.map_err(|error| {
         Failure::new(
             format!("can't write the link for the first sign-in to {}", file.display()),

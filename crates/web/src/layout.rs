@@ -20,6 +20,8 @@ pub enum Section {
     Journal,
     Sending,
     Settings,
+    /// The account of the user, which the header links to.
+    Account,
 }
 
 impl Section {
@@ -145,6 +147,11 @@ pub async fn page_not_found() -> ErrorPage {
     ErrorPage::not_found("This page does not exist.")
 }
 
+/// The fallback for a method that a path does not have.
+pub async fn method_not_allowed() -> ErrorPage {
+    ErrorPage::new(StatusCode::METHOD_NOT_ALLOWED, "This page can't be requested in this way.")
+}
+
 /// Allows only resources and forms of this origin, and forbids framing.
 const SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
@@ -169,14 +176,21 @@ pub async fn add_security_headers(request: Request, next: Next) -> Response {
 /// Cache-Control of static files, whose URLs carry the program's version.
 const CACHE_ONE_DAY: &str = "public, max-age=86400";
 
+/// The style sheet: that of the pages of `sternpost check`, and what the dashboard has beyond it.
 pub async fn style() -> Response {
-    let text = check::render::page::STYLE;
+    let text = format!("{}{}", check::render::page::STYLE, include_str!("../templates/dashboard.css"));
     ([(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, CACHE_ONE_DAY)], text).into_response()
 }
 
 pub async fn script() -> Response {
-    let text = include_str!("../templates/copy.js");
+    let text = include_str!("../templates/page.js");
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8"), (CACHE_CONTROL, CACHE_ONE_DAY)], text).into_response()
+}
+
+/// The icon of the site.
+pub async fn icon() -> Response {
+    let text = include_str!("../templates/mark.svg");
+    ([(CONTENT_TYPE, "image/svg+xml"), (CACHE_CONTROL, CACHE_ONE_DAY)], text).into_response()
 }
 
 /// The query parameter with the notice of the last action; other parameters are ignored.

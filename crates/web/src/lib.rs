@@ -1,5 +1,5 @@
 //! The web interface: the dashboard for operators, the public domain check, and the HTTP API for control panels. Pages
-//! are rendered on the server and work without JavaScript, which only adds copy buttons.
+//! are rendered on the server and work without JavaScript, which only adds copy buttons and the values of charts.
 //!
 //! A request passes through these modules:
 //!
@@ -7,11 +7,15 @@
 //! | --- | --- |
 //! | [`ClientAddr`] (`client_addr`) | determines the client's address, also behind a reverse proxy |
 //! | `dashboard` | the router, which maps paths to pages |
-//! | `auth`, `sign_in`, `visitor` | invitations, passwords, sessions and CSRF tokens; their pages; the signed-in user |
-//! | `state` | the state shared by all pages |
-//! | `overview`, `domain`, `reports`, `dmarc`, `other_pages` | the pages |
+//! | `base_path` | serves everything below the path of `dashboard.url` |
+//! | `auth`, `sign_in`, `visitor` | sessions and CSRF tokens; the steps of signing in; the signed-in user |
+//! | `sign_in_limits`, `known_browser`, `passwords`, `one_time_codes` | limits for guessing; the cookie of a browser with a count of its own; hashes; second factors |
+//! | `invitations`, `welcome`, `account` | links to set a password, and their page; what users change about themselves |
+//! | `state`, `snapshot` | the state shared by all pages; all domains at one moment |
+//! | `judge` | how urgently a domain needs the operator, and its next step |
+//! | `overview`, `domain`, `domain_check`, `reports`, `dmarc`, `other_pages` (with `effective_config`) | the pages |
 //! | `actions` | form handlers for an operator's decisions |
-//! | `chart`, `tables` | charts of sessions per day; export of tables as CSV and JSON |
+//! | `chart`, `sender_rows`, `tables`, `text` | charts of sessions; rows about senders; CSV and JSON; numbers, times and names |
 //! | `layout` | the frame of all pages, security headers, error pages |
 //!
 //! Besides the dashboard, `report_post` receives TLS reports by HTTPS POST. `public_check` lets anyone check a domain.
@@ -20,30 +24,49 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod account;
 mod actions;
 pub mod admin;
 mod auth;
+mod base_path;
 mod chart;
 mod client_addr;
+mod counts;
 mod dashboard;
 mod dmarc;
 mod domain;
+mod domain_check;
+mod effective_config;
 mod first_link;
+mod invitations;
+mod judge;
+mod known_browser;
 mod layout;
+mod one_time_codes;
 mod other_pages;
 mod overview;
+mod passwords;
 mod public_check;
 mod report_post;
 mod reports;
+mod sender_rows;
 mod sign_in;
+mod sign_in_limits;
+mod signer;
+mod snapshot;
 mod state;
 mod tables;
+#[cfg(test)]
+mod tests;
+mod text;
 mod visitor;
+mod welcome;
 
-pub use auth::invite;
 pub use client_addr::ClientAddr;
+pub use counts::{Address, SafeName, WebCounts, refused_token};
 pub use dashboard::router;
 pub use first_link::first_link;
+pub use invitations::{NewInvitation, invite};
 pub use public_check::router as public_check;
 pub use report_post::{address, router as reports_by_post};
 pub use state::Dashboard;

@@ -2,11 +2,14 @@
 //! and settings (users and the effective configuration).
 
 use crate::chart::strips_since;
-use crate::domain::with_charts;
+use crate::effective_config::ConfigView;
+use crate::judge::Mark;
 use crate::layout::{Answer, Frame, NoticeQuery, Section, html};
+use crate::sender_rows::{SenderRow, sender_rows};
 use crate::state::Dashboard;
-use crate::tables::{Format, export};
-use crate::visitor::Visitor;
+use crate::tables::{self, Format, export};
+use crate::text;
+use crate::visitor::{CurrentSession, Visitor};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
@@ -17,7 +20,6 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::outgoing::{DeliveryState, Outgoing, OutgoingFilter};
 use store::policies::{Fetched, StoredPolicy};
-use store::reports::SenderSum;
 use store::rollouts::JournalLine;
 
 /// The query parameters of these pages.
@@ -27,6 +29,9 @@ pub struct TableQuery {
     format: Format,
     /// Journal: only entries with a smaller number.
     before: Option<i64>,
+    /// Journal: only entries of this domain.
+    #[serde(default)]
+    domain: String,
     /// Policies: only domains after this name.
     #[serde(default)]
     after: String,
@@ -39,14 +44,10 @@ pub struct TableQuery {
 #[template(path = "senders.html")]
 struct SendersPage {
     frame: Frame,
-    /// Each sender with its chart; empty if none is drawn.
-    rows: Vec<(SenderSum, String)>,
-}
-
-impl SendersPage {
-    fn day(&self, day: &Timestamp) -> String {
-        day.strftime("%Y-%m-%d").to_string()
-    }
+    now: Timestamp,
+    rows: Vec<SenderRow>,
+    further: usize,
+    bound: String,
 }
 
 pub async fn senders(
@@ -58,27 +59,32 @@ pub async fn senders(
     let now = context.world.clock.now();
     let days = context.store.all_senders_by_day(strips_since(now)).await?;
     if query.table == "days"
-        && let Some(answer) = export(query.format, "sender-days", &days)
+        && let Some(answer) = export(query.format, "sender-days", tables::TRENDS, &days)
     {
         return answer;
     }
-    let rows = context.store.senders(strips_since(now)).await?;
-    if let Some(answer) = export(query.format, "senders", &rows) {
+    let senders = context.store.senders(strips_since(now)).await?;
+    if let Some(answer) = export(query.format, "senders", tables::SENDERS, &senders) {
         return answer;
     }
-    html(&SendersPage {
-        frame: Frame::new("Senders", Section::Senders, &visitor),
-        rows: with_charts(rows, &days, now),
-    })
+    let bound = context.config.thresholds.failure_rate;
+    let (rows, further) = sender_rows(senders, &days, bound, now);
+    let frame = Frame::new("Senders", Section::Senders, &visitor);
+    html(&SendersPage { frame, now, rows, further, bound: text::bound(bound) })
 }
 
 #[derive(Template)]
 #[template(path = "journal.html")]
 struct JournalPage {
     frame: Frame,
+    now: Timestamp,
     rows: Vec<JournalLine>,
+    /// The domain that the entries are limited to; empty for all.
+    domain: String,
     /// The number before which older entries are found.
     older: Option<i64>,
+    /// True if these are not the newest entries.
+    is_older: bool,
 }
 
 /// Rows per page.
@@ -93,12 +99,24 @@ pub async fn journal(
 ) -> Answer {
     let limit = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
     let context = dashboard.context().await?;
-    let rows = context.store.journal_of_all(query.before.unwrap_or(i64::MAX), limit).await?;
-    if let Some(answer) = export(query.format, "journal", &rows) {
+    let now = context.world.clock.now();
+    let typed = query.domain.trim();
+    let domain = DomainName::parse(typed).map_or_else(|_| typed.to_owned(), |name| name.to_string());
+    let wanted = Some(domain.as_str()).filter(|domain| !domain.is_empty());
+    let rows = context.store.journal_page(wanted, query.before.unwrap_or(i64::MAX), limit).await?;
+    if let Some(answer) = export(query.format, "journal", tables::FULL_JOURNAL, &rows) {
         return answer;
     }
     let older = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.id);
-    html(&JournalPage { frame: Frame::new("Journal", Section::Journal, &visitor), rows, older })
+    let is_older = query.before.is_some();
+    html(&JournalPage {
+        frame: Frame::new("Journal", Section::Journal, &visitor),
+        now,
+        rows,
+        domain,
+        older,
+        is_older,
+    })
 }
 
 /// A cached policy of another domain.
@@ -135,6 +153,7 @@ struct FailedDestination {
 #[template(path = "sending.html")]
 struct SendingPage {
     frame: Frame,
+    now: Timestamp,
     is_on: bool,
     /// The number of cached policies by mode.
     counts: Vec<(&'static str, u64)>,
@@ -144,6 +163,10 @@ struct SendingPage {
     failed: Vec<FailedDestination>,
     /// Successful and failed sessions of today.
     today: (u64, u64),
+    /// All sessions of today.
+    sessions: u64,
+    /// The share of today's sessions that failed; `None` without sessions.
+    share: Option<String>,
     reports_are_on: bool,
     reports: Vec<OwnReport>,
 }
@@ -154,23 +177,24 @@ struct OwnReport {
     domain: String,
     successful: u64,
     failed: u64,
-    state: &'static str,
+    mark: Mark,
     said: String,
 }
 
 impl From<Outgoing> for OwnReport {
     fn from(report: Outgoing) -> Self {
-        let retry = || format!("{}; the next attempt is at {}", report.said, report.due);
+        let retry = || format!("{}; the next attempt is at {} UTC", report.said, text::minute(&report.due));
         Self {
-            day: report.day.strftime("%Y-%m-%d").to_string(),
+            day: text::date(&report.day),
             domain: report.domain.to_string(),
             successful: report.successful,
             failed: report.failed,
-            state: match report.state {
-                DeliveryState::Waiting => "waiting",
-                DeliveryState::Sent => "sent",
-                DeliveryState::Unwanted => "unwanted",
-                DeliveryState::GivenUp => "given up",
+            mark: match report.state {
+                DeliveryState::Waiting if report.tries > 0 => Mark("waiting", "! Retrying"),
+                DeliveryState::Waiting => Mark("way", "· Waiting"),
+                DeliveryState::Sent => Mark("fine", "✓ Sent"),
+                DeliveryState::Unwanted => Mark("way", "· Not wanted"),
+                DeliveryState::GivenUp => Mark("failing", "✗ Given up"),
             },
             said: if report.state == DeliveryState::Waiting && report.tries > 0 {
                 retry()
@@ -191,21 +215,25 @@ pub async fn sending(
     let limit = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
     let found = context.store.policies_after(&query.after, limit).await?;
     let rows: Vec<CachedPolicy> = found.into_iter().map(CachedPolicy::from).collect();
-    if let Some(answer) = export(query.format, "policies", &rows) {
+    if let Some(answer) = export(query.format, "policies", tables::POLICIES, &rows) {
         return answer;
     }
     let counts = context.store.count_policies(Fetched::at_any_time(now), Timestamp::MIN).await?;
     let today = DateRange::utc_day(now).start;
     let newest = OutgoingFilter { most: PAGE_ROWS, ..OutgoingFilter::default() };
     let after = rows.last().filter(|_| rows.len() == limit as usize).map(|last| last.domain.clone());
+    let sums = context.store.tally_sums(today).await?;
     html(&SendingPage {
         frame: Frame::new("Sending", Section::Sending, &visitor),
+        now,
         is_on: context.config.answers.is_some(),
         counts: vec![("enforce", counts.enforce), ("testing", counts.testing), ("none", counts.none)],
         rows,
         after,
         failed: failed_today(context.store.tallied_failures(today, 100).await?),
-        today: context.store.tally_sums(today).await?,
+        today: sums,
+        sessions: sums.0.saturating_add(sums.1),
+        share: text::percent(sums.1, sums.0.saturating_add(sums.1)),
         reports_are_on: context.config.reporter.is_some(),
         reports: context.store.outgoing(&newest).await?.into_iter().map(OwnReport::from).collect(),
     })
@@ -221,13 +249,22 @@ fn failed_today(tallied: Vec<(DomainName, FailureDetail)>) -> Vec<FailedDestinat
     tallied.into_iter().map(one).collect()
 }
 
+/// A user as the settings show them.
+struct UserRow {
+    name: String,
+    role: String,
+    has_second_factor: bool,
+}
+
 #[derive(Template)]
 #[template(path = "settings.html")]
 struct SettingsPage {
     frame: Frame,
-    /// The users: name and role.
-    people: Vec<(String, String)>,
-    config: String,
+    people: Vec<UserRow>,
+    /// The invitations that were not used yet, for operators: name, role and end.
+    invitations: Vec<(String, String, String)>,
+    /// The effective configuration, for operators.
+    config: Option<ConfigView>,
     /// The link of an invitation that was just created.
     link: Option<String>,
 }
@@ -235,26 +272,43 @@ struct SettingsPage {
 pub async fn settings(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
+    Extension(session): Extension<CurrentSession>,
     Query(notice): NoticeQuery,
 ) -> Answer {
-    settings_page(&dashboard, &visitor, notice.said, None).await
+    settings_page(&dashboard, &visitor, &session, notice.said, None).await
 }
 
 /// The settings page, with the link of an invitation that was just created.
 pub async fn settings_page(
     dashboard: &Dashboard,
     visitor: &Visitor,
+    session: &CurrentSession,
     notice: String,
     link: Option<String>,
 ) -> Answer {
     let context = dashboard.context().await?;
-    let people = context.store.people().await?;
+    let people = context.store.people(session.tenant).await?;
+    let with_second_factor = context.store.names_with_second_factor(session.tenant).await?;
+    let invitations = match visitor.is_operator() {
+        true => context.store.invitations(session.tenant, context.world.clock.now()).await?,
+        false => Vec::new(),
+    };
+    let end = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
     let mut frame = Frame::new("Settings", Section::Settings, visitor);
     frame.notice = notice;
     html(&SettingsPage {
         frame,
-        people: people.into_iter().map(|person| (person.name, person.role)).collect(),
-        config: context.config.to_toml(),
+        people: people
+            .into_iter()
+            .map(|person| UserRow {
+                has_second_factor: with_second_factor.contains(&person.name),
+                name: person.name,
+                role: person.role,
+            })
+            .collect(),
+        invitations: invitations.into_iter().map(|one| (one.name, one.role, end(one.expires_at))).collect(),
+        // It names files and services, and URLs in it may contain secrets.
+        config: visitor.is_operator().then(|| ConfigView::new(&context.config, context.known.len())),
         link,
     })
 }

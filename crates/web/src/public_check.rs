@@ -3,6 +3,7 @@
 //! servers of third parties.
 
 use crate::auth::random_token;
+use crate::base_path::BasePath;
 use crate::client_addr::ClientAddr;
 use askama::Template;
 use axum::extract::{Path, Query, State};
@@ -33,6 +34,8 @@ struct PublicCheck {
     world: Arc<World>,
     store: Store,
     config: Config,
+    /// The path of `dashboard.url`.
+    base: BasePath,
     /// Limits concurrent checks.
     concurrent: Semaphore,
     /// The rate limits in total and per client.
@@ -43,6 +46,8 @@ struct PublicCheck {
 #[template(path = "public_check.html")]
 struct Form {
     style: &'static str,
+    /// The path of `dashboard.url`, for the example in the text.
+    base: String,
     /// The domain as it was entered.
     typed: String,
     /// The error message; empty if there is none.
@@ -61,6 +66,7 @@ pub fn router(config: &Config, store: &Store, world: &Arc<World>) -> Router {
         world: world.clone(),
         store: store.clone(),
         config: config.clone(),
+        base: BasePath::of(config.dashboard.as_ref().map_or("", |dashboard| &dashboard.url)),
         concurrent: Semaphore::new(PUBLIC_CHECKS_AT_ONCE),
         rates: (RateLimiter::new(PUBLIC_CHECKS, MINUTE), RateLimiter::new(PUBLIC_CHECKS_PER_ADDRESS, MINUTE)),
     });
@@ -172,7 +178,9 @@ async fn form(
     Query(query): Query<CheckQuery>,
 ) -> Response {
     let show = |status: StatusCode, error: String| {
-        let page = Form { style: page::STYLE, typed: query.domain.chars().take(300).collect(), error };
+        let base = public.base.as_str().to_owned();
+        let typed = query.domain.chars().take(300).collect();
+        let page = Form { style: page::STYLE, base, typed, error };
         match page.render() {
             Ok(text) => (status, Html(text)).into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
@@ -221,6 +229,7 @@ async fn result(State(public): State<Arc<PublicCheck>>, Path(id): Path<String>) 
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, store_failure(&error).to_string()),
     };
-    let page = Form { style: page::STYLE, typed: String::new(), error };
+    let base = public.base.as_str().to_owned();
+    let page = Form { style: page::STYLE, base, typed: String::new(), error };
     (status, Html(page.render().unwrap_or_default())).into_response()
 }

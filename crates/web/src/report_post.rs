@@ -8,6 +8,7 @@
 //! and never waits: it holds up neither other reports nor the pages at the same address.
 
 use crate::client_addr::ClientAddr;
+use crate::counts::WebCounts;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Request, State};
@@ -19,7 +20,8 @@ use config::failure::Failure;
 use config::{Config, InboxConfig};
 use formats::DomainName;
 use formats::limits::{
-    INBOX_POST_PAUSE, INBOX_POST_TIME, INBOX_POSTS, INBOX_POSTS_PER_CLIENT, REPORT_PACKED_BYTES,
+    INBOX_POST_BUFFER_BYTES_PER_CLIENT, INBOX_POST_PAUSE, INBOX_POST_TIME, INBOX_POSTS,
+    INBOX_POSTS_PER_CLIENT, REPORT_PACKED_BYTES,
 };
 use http_body_util::BodyExt;
 use net::memory_budget::{MemoryBudget, Reservation};
@@ -160,6 +162,7 @@ async fn receive_from(posts: &Posts, request: Request, domain: Option<DomainName
 
 /// The response, which says when to try again if that helps.
 fn response(reply: Reply) -> Response {
+    WebCounts::shared().posts.inc(&[reply.0.as_str()]);
     let is_temporary = matches!(reply.0, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     match is_temporary {
         true => (reply.0, [(RETRY_AFTER, RETRY_SECONDS.to_string())], reply.1).into_response(),
@@ -168,13 +171,14 @@ fn response(reply: Reply) -> Response {
 }
 
 async fn take(posts: &Posts, from: Option<IpAddr>, domain: Option<DomainName>, body: Body) -> Reply {
-    let mut memory = posts.limits.memory.reservation();
+    let client = from.unwrap_or(UNKNOWN_CLIENT);
+    let memory = posts.limits.memory.for_client(client, INBOX_POST_BUFFER_BYTES_PER_CLIENT);
+    let mut memory = memory.reservation();
     let bytes = match posts.limits.read_body(body, &mut memory).await {
         Ok(bytes) if bytes.is_empty() => return (StatusCode::BAD_REQUEST, "the request body is empty\n"),
         Ok(bytes) => bytes,
         Err(reply) => return reply,
     };
-    let client = from.unwrap_or(UNKNOWN_CLIENT);
     match posts.inbox.for_client(Some(client)).accept_posted(bytes, domain).await {
         Ok(outcome) => {
             tracing::info!(?outcome, "reports received over HTTPS");

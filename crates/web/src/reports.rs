@@ -2,7 +2,8 @@
 
 use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html};
 use crate::state::Dashboard;
-use crate::tables::{Format, export};
+use crate::tables::{self, Format, export};
+use crate::text;
 use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
@@ -10,8 +11,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
+use formats::DomainName;
+use jiff::{SignedDuration, Timestamp};
 use operations::opened_report::{OpenedReport, open_report};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::reports::{ListedReport, QuarantineUsage, Quarantined, Search};
 
@@ -31,7 +35,7 @@ pub struct ReportsQuery {
 }
 
 /// Reports per page.
-const PAGE_ROWS: u32 = 50;
+const PAGE_ROWS: u32 = 30;
 /// Reports per CSV or JSON export.
 const MAX_EXPORT_ROWS: u32 = 10_000;
 
@@ -39,17 +43,73 @@ const MAX_EXPORT_ROWS: u32 = 10_000;
 #[template(path = "reports.html")]
 struct ListPage {
     frame: Frame,
-    /// Each report, and whether it is about a known domain.
-    rows: Vec<(ListedReport, bool)>,
+    now: Timestamp,
+    rows: Vec<ReportRow>,
     domain: String,
     submitter: String,
     failed: bool,
-    /// The link to older reports.
-    older: Option<String>,
+    /// The number before which older reports are found.
+    older: Option<i64>,
+    /// True if these are not the newest reports.
+    is_older: bool,
     all: u64,
+    /// Senders whose name contains what was searched, if there is no report of a sender with that name.
+    similar: Vec<String>,
     quarantined: u64,
     /// Whether DMARC reports are imported.
     dmarc: bool,
+    /// Whether reports are received.
+    has_inbox: bool,
+}
+
+/// A report in the list.
+struct ReportRow {
+    report: ListedReport,
+    /// All of its sessions.
+    sessions: u64,
+    /// The domains that it is about, and whether each is a known one.
+    domains: Vec<(String, bool)>,
+    /// The share that failed; `None` without sessions.
+    share: Option<String>,
+    /// True if the share is above what the gate allows.
+    is_above: bool,
+}
+
+/// Similar senders that are named.
+const MAX_SIMILAR: usize = 5;
+
+impl ListPage {
+    fn is_filtered(&self) -> bool {
+        !self.domain.is_empty() || !self.submitter.is_empty() || self.failed
+    }
+
+    /// What the list is limited to, in words.
+    fn filters(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.domain.is_empty() {
+            parts.push(format!("about {}", text::unicode(&self.domain)));
+        }
+        if !self.submitter.is_empty() {
+            parts.push(format!("from {}", text::unicode(&self.submitter)));
+        }
+        if self.failed {
+            parts.push("with failed sessions".to_owned());
+        }
+        parts.join(", ")
+    }
+
+    /// The query of links that keep the search.
+    fn search(&self) -> String {
+        let failed = if self.failed { "&failed=on" } else { "" };
+        format!("domain={}&submitter={}{failed}", text::query(&self.domain), text::query(&self.submitter))
+    }
+}
+
+/// A name as reports have it: in lower case, with A-labels.
+fn searched(typed: &str) -> Option<String> {
+    let typed = typed.trim();
+    let name = DomainName::parse(typed).map_or_else(|_| typed.to_lowercase(), |name| name.to_string());
+    Some(name).filter(|name| !name.is_empty())
 }
 
 pub async fn list(
@@ -59,59 +119,82 @@ pub async fn list(
     Query(query): Query<ReportsQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
-    let text = |text: &str| Some(text.trim().to_ascii_lowercase()).filter(|text| !text.is_empty());
     let limit = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
     let search = Search {
-        domain: text(&query.domain),
-        submitter: text(&query.submitter),
+        domain: searched(&query.domain),
+        submitter: searched(&query.submitter),
         failed: !query.failed.is_empty(),
         before: query.before,
         most: limit,
     };
     let found = context.store.reports(&search).await?;
-    if let Some(answer) = export(query.format, "reports", &found) {
+    if let Some(answer) = export(query.format, "reports", tables::REPORTS, &found) {
         return answer;
     }
     let is_full = found.len() == limit as usize;
-    let older = found.last().filter(|_| is_full).map(|last| {
-        let failed = if search.failed { "&failed=on" } else { "" };
-        let safe = |text: &Option<String>| -> String {
-            text.iter().flat_map(|text| text.bytes()).map(|byte| format!("%{byte:02X}")).collect()
-        };
-        format!(
-            "/reports?domain={}&submitter={}{failed}&before={}",
-            safe(&search.domain),
-            safe(&search.submitter),
-            last.id
-        )
-    });
-    let is_ours = |report: &ListedReport| {
-        report.domains.iter().any(|domain| context.known.iter().any(|spec| spec.name.as_str() == domain))
+    let older = found.last().filter(|_| is_full).map(|last| last.id);
+    let now = context.world.clock.now();
+    let similar = match &search.submitter {
+        Some(wanted) if found.is_empty() => {
+            let month = now.saturating_sub(SignedDuration::from_hours(24 * 30)).unwrap_or(now);
+            let senders = context.store.senders(month).await?.into_iter().map(|sender| sender.submitter);
+            senders.filter(|sender| sender.contains(wanted.as_str())).take(MAX_SIMILAR).collect()
+        }
+        _ => Vec::new(),
     };
+    let named: BTreeSet<&str> =
+        found.iter().flat_map(|report| report.domains.iter().map(String::as_str)).collect();
+    let known = context.known.iter().map(|spec| spec.name.as_str());
+    let ours: BTreeSet<String> = known.filter(|name| named.contains(name)).map(str::to_owned).collect();
+    let bound = context.config.thresholds.failure_rate;
     let mut frame = Frame::new("Reports", Section::Reports, &visitor);
     frame.notice = notice.said;
     html(&ListPage {
         frame,
-        domain: query.domain,
-        submitter: query.submitter,
+        now,
+        domain: search.domain.unwrap_or_default(),
+        submitter: search.submitter.unwrap_or_default(),
         failed: search.failed,
         older,
+        is_older: search.before.is_some(),
         all: context.store.report_count().await?,
+        similar,
         quarantined: context.store.quarantine_usage().await?.items,
         dmarc: context.config.inbox.as_ref().is_some_and(|inbox| inbox.dmarc),
-        rows: found
-            .into_iter()
-            .map(|report| (is_ours(&report), report))
-            .map(|(ours, report)| (report, ours))
-            .collect(),
+        has_inbox: context.config.inbox.is_some(),
+        rows: found.into_iter().map(|report| row(report, &ours, bound)).collect(),
     })
+}
+
+fn row(report: ListedReport, ours: &BTreeSet<String>, bound: f64) -> ReportRow {
+    let all = report.successful.saturating_add(report.failed);
+    let domains = report.domains.iter().filter(|name| !name.is_empty());
+    ReportRow {
+        domains: domains.map(|name| (name.clone(), ours.contains(name))).collect(),
+        sessions: all,
+        share: text::percent(report.failed, all),
+        is_above: report.failed as f64 > bound * all as f64,
+        report,
+    }
 }
 
 #[derive(Template)]
 #[template(path = "report.html")]
 struct OnePage {
     frame: Frame,
+    now: Timestamp,
     report: OpenedReport,
+    /// The domains that it is about, and whether each is a known one.
+    domains: Vec<(String, bool)>,
+    share: Option<String>,
+}
+
+impl OnePage {
+    /// The first day that the report covers, or both its first and its last one.
+    fn period(&self) -> String {
+        let (first, last) = (text::date(&self.report.listed.start), text::date(&self.report.listed.end));
+        if first == last { first } else { format!("{first} to {last}") }
+    }
 }
 
 pub async fn one(
@@ -120,7 +203,16 @@ pub async fn one(
     Path(id): Path<i64>,
 ) -> Answer {
     let report = find(&dashboard, id).await?;
-    html(&OnePage { frame: Frame::new(format!("Report {id}"), Section::Reports, &visitor), report })
+    let context = dashboard.context().await?;
+    let is_ours = |name: &str| context.known.iter().any(|spec| spec.name.as_str() == name);
+    let listed = &report.listed;
+    html(&OnePage {
+        frame: Frame::new(format!("Report {id}"), Section::Reports, &visitor),
+        now: context.world.clock.now(),
+        domains: listed.domains.iter().map(|name| (name.clone(), is_ours(name))).collect(),
+        share: text::percent(listed.failed, listed.successful.saturating_add(listed.failed)),
+        report,
+    })
 }
 
 async fn find(dashboard: &Dashboard, id: i64) -> Result<OpenedReport, ErrorPage> {
@@ -140,6 +232,7 @@ pub async fn raw(State(dashboard): State<Arc<Dashboard>>, Path(id): Path<i64>) -
 #[template(path = "quarantine.html")]
 struct QuarantinePage {
     frame: Frame,
+    now: Timestamp,
     rows: Vec<Quarantined>,
     usage: QuarantineUsage,
     /// The quota in MiB.
@@ -162,12 +255,12 @@ pub async fn quarantine(
     let rows = context.store.quarantined(0, 1000).await?;
     let usage = context.store.quarantine_usage().await?;
     let limit = context.config.retention().quarantine.bytes >> 20;
-    if let Some(answer) = export(query.format, "quarantine", &rows) {
+    if let Some(answer) = export(query.format, "quarantine", tables::QUARANTINE, &rows) {
         return answer;
     }
     let mut frame = Frame::new("Quarantine", Section::Reports, &visitor);
     frame.notice = notice.said;
-    html(&QuarantinePage { frame, rows, usage, limit })
+    html(&QuarantinePage { frame, now: context.world.clock.now(), rows, usage, limit })
 }
 
 /// One entry of the quarantine, as a download. It may be somebody's mail, so that only operators may read it.

@@ -1,21 +1,32 @@
-//! The pages for sign-in, sign-out and accepting an invitation, and two middlewares. [`require_sign_in`] guards the
-//! pages of the dashboard; [`require_same_origin`] rejects requests from other sites.
+//! The pages for sign-in and sign-out, and the middlewares of the dashboard. [`require_sign_in`] guards its pages,
+//! [`require_operator`] its changes, and [`require_same_origin`] rejects requests from other sites.
+//!
+//! Signing in has a second step for users with a second factor. In between, the browser holds a signed proof of the right
+//! password, which is valid for minutes and until the password changes.
 
-use crate::auth::{Auth, MAX_PASSWORD_CHARS, MIN_PASSWORD_CHARS, cookie, digest, hash, verify_csrf};
+use crate::auth::{Auth, Method, digest, verify_csrf};
 use crate::client_addr::ClientAddr;
+use crate::counts::{Address, SafeName, WebCounts};
 use crate::layout::{Answer, ErrorPage, Frame, html};
+use crate::one_time_codes::{recovery_digest, time_step};
+use crate::passwords::{Busy, Requester};
+use crate::sign_in_limits::Attempt;
 use crate::state::Dashboard;
-use crate::visitor::{CsrfForm, Role, Visitor};
+use crate::visitor::{CsrfForm, CurrentSession, Visitor};
 use askama::Template;
 use axum::Extension;
-use axum::extract::{Form, Path, Request, State};
-use axum::http::header::{HOST, ORIGIN};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::extract::{Form, Request, State};
+use axum::http::header::{HOST, ORIGIN, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Redirect};
-use jiff::SignedDuration;
+use axum::response::{IntoResponse, Redirect, Response};
+use data_encoding::BASE64URL_NOPAD;
+use jiff::{SignedDuration, Timestamp};
+use net::clock::later;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
+use store::Tenant;
 use store::people::Person;
 
 /// Redirects unauthenticated requests to the sign-in page.
@@ -24,25 +35,39 @@ pub async fn require_sign_in(
     mut request: Request,
     next: Next,
 ) -> Answer {
-    let Some(visitor) = dashboard.auth.visitor(request.headers()).await? else {
-        return Ok(match *request.method() {
-            Method::GET | Method::HEAD => Redirect::to("/sign-in").into_response(),
-            _ => ErrorPage::new(StatusCode::FORBIDDEN, "Sign in first.").into_response(),
+    let Some((visitor, session)) = dashboard.auth.visitor(request.headers()).await? else {
+        return Ok(match is_read(request.method()) {
+            true => Redirect::to("/sign-in").into_response(),
+            false => ErrorPage::new(StatusCode::FORBIDDEN, "Sign in first.").into_response(),
         });
     };
-    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !is_read && !visitor.is_operator() && request.uri().path() != "/sign-out" {
-        let what = "Your account is read-only. Ask an operator to make this change.";
-        return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));
-    }
     request.extensions_mut().insert(visitor);
+    request.extensions_mut().insert(session);
     Ok(next.run(request).await)
 }
 
-/// Rejects form submissions from other sites (CSRF) and unknown host names (DNS rebinding).
+fn is_read(method: &HttpMethod) -> bool {
+    matches!(*method, HttpMethod::GET | HttpMethod::HEAD)
+}
+
+/// Rejects changes by readers. It runs after [`require_sign_in`].
+pub async fn require_operator(
+    Extension(visitor): Extension<Visitor>,
+    request: Request,
+    next: Next,
+) -> Answer {
+    if !is_read(request.method()) && !visitor.is_operator() {
+        let what = "Your account is read-only. Ask an operator to make this change.";
+        return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));
+    }
+    Ok(next.run(request).await)
+}
+
+/// Rejects form submissions from other sites (CSRF) and unknown host names (DNS rebinding). The tenant of the pages before
+/// sign-in is determined here too: there is one so far.
 pub async fn require_same_origin(
     State(dashboard): State<Arc<Dashboard>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Answer {
     let text = |value: Option<&HeaderValue>| {
@@ -58,9 +83,10 @@ pub async fn require_same_origin(
     let origin = text(request.headers().get(ORIGIN));
     let is_same_origin =
         origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from == host));
-    if !matches!(*request.method(), Method::GET | Method::HEAD) && !is_same_origin {
+    if !is_read(request.method()) && !is_same_origin {
         return Err(ErrorPage::new(StatusCode::FORBIDDEN, "The form was sent from another site."));
     }
+    request.extensions_mut().insert(Tenant::FIRST);
     Ok(next.run(request).await)
 }
 
@@ -68,131 +94,324 @@ pub async fn require_same_origin(
 #[template(path = "sign_in.html")]
 struct SignInPage {
     frame: Frame,
-    problem: &'static str,
+    problem: String,
+    /// Set in the second step: proves that the password was right.
+    proof: Option<String>,
+}
+
+/// The sign-in page with a status and a problem. `wait` is the time after which it is worth trying again.
+fn page(status: StatusCode, problem: &str, proof: Option<String>, wait: Option<Duration>) -> Answer {
+    let frame = Frame::outside("Sign in");
+    let mut response = html(&SignInPage { frame, problem: problem.to_owned(), proof })?;
+    *response.status_mut() = status;
+    if let Some(wait) = wait {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds(wait)));
+    }
+    Ok(response)
+}
+
+/// The seconds of a wait, rounded up.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// The page of an attempt that is refused before it is judged.
+fn refused(wait: Duration, proof: Option<String>) -> Answer {
+    WebCounts::shared().sign_ins.inc(&["throttled"]);
+    let problem = format!("Too many failed attempts. Try again in {}.", in_words(wait));
+    page(StatusCode::TOO_MANY_REQUESTS, &problem, proof, Some(wait))
+}
+
+fn in_words(wait: Duration) -> String {
+    match seconds(wait) {
+        0..=1 => "a second".to_owned(),
+        seconds @ 2..=120 => format!("{seconds} seconds"),
+        seconds => format!("{} minutes", seconds.div_ceil(60)),
+    }
+}
+
+/// The time after which a busy server may have a free place.
+const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+fn busy(proof: Option<String>) -> Answer {
+    let problem = "The server is busy with other sign-ins. Try again in some seconds.";
+    page(StatusCode::SERVICE_UNAVAILABLE, problem, proof, Some(BUSY_WAIT))
+}
+
+/// The sign-in page after a password was set, for users with a second factor.
+pub fn sign_in_with_code() -> Answer {
+    page(StatusCode::OK, "The password is set. Sign in with it and with a code.", None, None)
+}
+
+pub async fn sign_in_page() -> Answer {
+    page(StatusCode::OK, "", None, None)
 }
 
 #[derive(serde::Deserialize)]
-pub struct SignIn {
+pub struct SignInForm {
     name: String,
     password: String,
 }
 
-pub async fn sign_in_page() -> Answer {
-    html(&SignInPage { frame: Frame::outside("Sign in"), problem: "" })
+/// The outcome of checking a password.
+pub enum PasswordCheck {
+    Right(Person),
+    Wrong,
+    /// Too many attempts failed; the time to wait.
+    Refused(Duration),
+    Busy,
+}
+
+/// Checks a password within the limits. The attempt counts before its hash is computed.
+pub async fn check_password(
+    auth: &Auth,
+    tenant: Tenant,
+    name: &str,
+    password: String,
+    client: ClientAddr,
+    headers: &HeaderMap,
+) -> Result<PasswordCheck, ErrorPage> {
+    let source = auth.source(tenant, name, client, headers).await?;
+    let attempt = match auth.begin_password(tenant, name, source) {
+        Ok(attempt) => attempt,
+        Err(wait) => {
+            tracing::info!(name = %SafeName(name), address = %Address(client.0), "sign-in delayed");
+            return Ok(PasswordCheck::Refused(wait));
+        }
+    };
+    let now = || auth.clock.elapsed();
+    let person = match auth.store.person(tenant, name).await {
+        Ok(person) => person,
+        Err(error) => {
+            auth.limits.undo(attempt, now());
+            return Err(error.into());
+        }
+    };
+    let by = requester(&attempt, client);
+    let stored = person.as_ref().map(|person| person.password.as_str());
+    match (auth.passwords.verify(by, stored, password).await, person) {
+        (Ok(true), Some(person)) => {
+            auth.limits.succeeded(attempt, now());
+            Ok(PasswordCheck::Right(person))
+        }
+        (Ok(_), _) => {
+            log_failure(name, client.0);
+            Ok(PasswordCheck::Wrong)
+        }
+        (Err(Busy), _) => {
+            auth.limits.undo(attempt, now());
+            Ok(PasswordCheck::Busy)
+        }
+    }
+}
+
+fn requester(attempt: &Attempt, client: ClientAddr) -> Requester {
+    match attempt.is_from_known_browser {
+        true => Requester::Known,
+        false => Requester::Stranger(client.0),
+    }
+}
+
+/// Logs a failed sign-in. fail2ban reads this line, so that its form stays (docs/monitoring.md), and nothing that a stranger
+/// sends may look like another line or field.
+fn log_failure(name: &str, address: Option<IpAddr>) {
+    WebCounts::shared().sign_ins.inc(&["failed"]);
+    tracing::warn!(name = %SafeName(name), address = %Address(address), "sign-in failed");
 }
 
 pub async fn sign_in(
     State(dashboard): State<Arc<Dashboard>>,
+    Extension(tenant): Extension<Tenant>,
     Extension(client): Extension<ClientAddr>,
-    Form(form): Form<SignIn>,
+    headers: HeaderMap,
+    Form(form): Form<SignInForm>,
 ) -> Answer {
     let auth = &dashboard.auth;
-    let refused = |status, problem| {
-        let page = html(&SignInPage { frame: Frame::outside("Sign in"), problem })?;
-        Ok((status, page).into_response())
+    let person = match check_password(auth, tenant, &form.name, form.password, client, &headers).await? {
+        PasswordCheck::Right(person) => person,
+        PasswordCheck::Wrong => return page(StatusCode::UNAUTHORIZED, "Wrong name or password.", None, None),
+        PasswordCheck::Refused(wait) => return refused(wait, None),
+        PasswordCheck::Busy => return busy(None),
     };
-    if auth.is_throttled(&form.name) {
-        return refused(
-            StatusCode::TOO_MANY_REQUESTS,
-            "Too many failed attempts for this name. Try again in 30 seconds.",
-        );
+    if active_secret(auth, tenant, &person.name).await?.is_some() {
+        let proof = Proof::issue(auth, tenant, &person).await?;
+        return page(StatusCode::OK, "", Some(proof), None);
     }
-    if client.0.is_some_and(|from| !auth.attempts.take(from, Instant::now())) {
-        return refused(
-            StatusCode::TOO_MANY_REQUESTS,
-            "Too many attempts from your address. Try again in a minute.",
-        );
+    auth.sign_in(tenant, &person, Method::Password, client, &headers).await
+}
+
+/// The secret of the user's second factor, if it is active.
+pub async fn active_secret(auth: &Auth, tenant: Tenant, name: &str) -> Result<Option<String>, ErrorPage> {
+    let found = auth.store.second_factor(tenant, name).await?;
+    Ok(found.filter(|factor| factor.is_active).map(|factor| factor.secret))
+}
+
+/// The signed proof of the right password: the end of its validity, the user name in base64, and the signature.
+struct Proof;
+
+/// What the signature is for.
+const PROOF_PURPOSE: &str = "password";
+/// How long a proof is valid.
+const PROOF_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
+
+impl Proof {
+    async fn issue(auth: &Auth, tenant: Tenant, person: &Person) -> Result<String, ErrorPage> {
+        let end = later(auth.clock.now(), PROOF_LIFETIME).as_second().to_string();
+        let signature = auth
+            .signer()
+            .await?
+            .sign(PROOF_PURPOSE, &Self::parts(tenant, person, &end).each_ref().map(String::as_str));
+        Ok(format!("{end}.{}.{signature}", BASE64URL_NOPAD.encode(person.name.as_bytes())))
     }
-    let person = auth.store.person(&form.name).await?;
-    let password: String = form.password.chars().take(MAX_PASSWORD_CHARS).collect();
-    if auth.verify_password(person.as_ref(), password).await? {
-        auth.forget_failures(&form.name);
-        tracing::info!(name = form.name, "signed in");
-        return auth.start_session(&form.name).await;
+
+    /// A new password has another hash, so that proofs of the old one end.
+    fn parts(tenant: Tenant, person: &Person, end: &str) -> [String; 4] {
+        [tenant.to_string(), person.name.clone(), digest(&person.password), end.to_owned()]
     }
-    auth.count_failure(&form.name);
-    tracing::warn!("sign-in failed");
-    refused(StatusCode::UNAUTHORIZED, "Wrong name or password.")
+
+    /// The user whose password was right; `None` if the proof is not valid or has ended.
+    async fn user(auth: &Auth, tenant: Tenant, proof: &str) -> Result<Option<Person>, ErrorPage> {
+        let mut parts = proof.splitn(3, '.');
+        let (Some(end), Some(name), Some(signature)) = (parts.next(), parts.next(), parts.next()) else {
+            return Ok(None);
+        };
+        let name = BASE64URL_NOPAD.decode(name.as_bytes()).ok().and_then(|name| String::from_utf8(name).ok());
+        let is_current = end
+            .parse()
+            .ok()
+            .and_then(|end| Timestamp::from_second(end).ok())
+            .is_some_and(|end| auth.clock.now() < end);
+        let Some(name) = name.filter(|_| is_current) else { return Ok(None) };
+        let Some(person) = auth.store.person(tenant, &name).await? else { return Ok(None) };
+        let parts = Self::parts(tenant, &person, end);
+        let is_signed =
+            auth.signer().await?.is_signed(PROOF_PURPOSE, &parts.each_ref().map(String::as_str), signature);
+        Ok(Some(person).filter(|_| is_signed))
+    }
+}
+
+#[derive(serde::Deserialize)]
+pub struct CodeForm {
+    proof: String,
+    code: String,
+}
+
+/// The second step of signing in.
+pub async fn sign_in_code(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(tenant): Extension<Tenant>,
+    Extension(client): Extension<ClientAddr>,
+    headers: HeaderMap,
+    Form(form): Form<CodeForm>,
+) -> Answer {
+    let auth = &dashboard.auth;
+    let Some(person) = Proof::user(auth, tenant, &form.proof).await? else {
+        let problem = "The sign-in took too long. Enter name and password again.";
+        return page(StatusCode::UNAUTHORIZED, problem, None, None);
+    };
+    match check_code(auth, tenant, &person.name, &form.code, client, &headers).await? {
+        CodeCheck::Right(method) => auth.sign_in(tenant, &person, method, client, &headers).await,
+        CodeCheck::Wrong => {
+            page(StatusCode::UNAUTHORIZED, "The code is wrong, or was used before.", Some(form.proof), None)
+        }
+        CodeCheck::Refused(wait) => refused(wait, Some(form.proof)),
+    }
+}
+
+/// The outcome of checking a code.
+pub enum CodeCheck {
+    Right(Method),
+    Wrong,
+    /// Too many attempts failed; the time to wait.
+    Refused(Duration),
+}
+
+/// Checks a code or a recovery code within the limits, and uses it up.
+pub async fn check_code(
+    auth: &Auth,
+    tenant: Tenant,
+    name: &str,
+    typed: &str,
+    client: ClientAddr,
+    headers: &HeaderMap,
+) -> Result<CodeCheck, ErrorPage> {
+    let source = auth.source(tenant, name, client, headers).await?;
+    let attempt = match auth.begin_code(tenant, name, source) {
+        Ok(attempt) => attempt,
+        Err(wait) => return Ok(CodeCheck::Refused(wait)),
+    };
+    match used_code(auth, tenant, name, typed).await {
+        Ok(Some(method)) => {
+            auth.limits.succeeded(attempt, auth.clock.elapsed());
+            Ok(CodeCheck::Right(method))
+        }
+        Ok(None) => {
+            log_failure(name, client.0);
+            Ok(CodeCheck::Wrong)
+        }
+        Err(error) => {
+            auth.limits.undo(attempt, auth.clock.elapsed());
+            Err(error)
+        }
+    }
+}
+
+async fn used_code(
+    auth: &Auth,
+    tenant: Tenant,
+    name: &str,
+    typed: &str,
+) -> Result<Option<Method>, ErrorPage> {
+    let Some(secret) = active_secret(auth, tenant, name).await? else { return Ok(None) };
+    if let Some(step) = time_step(&secret, typed, auth.clock.now()) {
+        let is_first = auth.store.use_time_step(tenant, name, step).await?;
+        return Ok(is_first.then_some(Method::PasswordAndCode));
+    }
+    let is_recovery =
+        auth.store.use_recovery_code(tenant, name, &recovery_digest(tenant, name, typed)).await?;
+    if is_recovery {
+        tracing::warn!(name, "a recovery code was used");
+    }
+    Ok(is_recovery.then_some(Method::PasswordAndRecoveryCode))
 }
 
 pub async fn sign_out(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
-    headers: HeaderMap,
+    Extension(session): Extension<CurrentSession>,
     Form(form): Form<CsrfForm>,
 ) -> Answer {
     verify_csrf(&visitor, &form.word)?;
-    if let Some(token) = cookie(&headers) {
-        dashboard.auth.store.sign_out(&digest(token)).await?;
-    }
-    let expired = dashboard.auth.set_cookie("", SignedDuration::ZERO);
-    Ok((expired, Redirect::to("/sign-in")).into_response())
+    dashboard.auth.sign_out(&session).await
 }
 
-#[derive(Template)]
-#[template(path = "welcome.html")]
-struct WelcomePage {
-    frame: Frame,
-    name: String,
-    role: &'static str,
-    problem: &'static str,
-    shortest: usize,
+/// The page of a form inside the dashboard whose password or code was refused or not judged.
+pub fn not_checked(wait: Option<Duration>) -> Response {
+    let (status, what, wait) = match wait {
+        Some(wait) => {
+            let what = format!("Too many failed attempts. Try again in {}.", in_words(wait));
+            (StatusCode::TOO_MANY_REQUESTS, what, wait)
+        }
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The server is busy. Try again in some seconds.".into(),
+            BUSY_WAIT,
+        ),
+    };
+    ([(RETRY_AFTER, seconds(wait).to_string())], ErrorPage::new(status, what)).into_response()
 }
 
-impl WelcomePage {
-    fn new(name: String, role: Role, problem: &'static str) -> Self {
-        Self {
-            frame: Frame::outside("Welcome"),
-            name,
-            role: role.as_str(),
-            problem,
-            shortest: MIN_PASSWORD_CHARS,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_whole_seconds() {
+        for (wait, said, header) in
+            [(0.2, "a second", 1), (29.5, "30 seconds", 30), (600.0, "10 minutes", 600)]
+        {
+            let wait = Duration::from_secs_f64(wait);
+            assert_eq!((in_words(wait).as_str(), seconds(wait)), (said, header));
         }
     }
-}
-
-#[derive(serde::Deserialize)]
-pub struct Welcome {
-    password: String,
-    again: String,
-}
-
-/// The user name and role of a valid invitation.
-async fn invitation(auth: &Auth, token: &str) -> Result<(String, Role), ErrorPage> {
-    let found = auth.store.invitation(&digest(token), auth.clock.now()).await?;
-    let (name, role) = found.ok_or_else(|| {
-        ErrorPage::not_found("The link has already been used, or it has expired. Create a new one with\nsternpost dashboard invite NAME")
-    })?;
-    Ok((name, Role::parse(&role)))
-}
-
-pub async fn welcome_page(State(dashboard): State<Arc<Dashboard>>, Path(token): Path<String>) -> Answer {
-    let (name, role) = invitation(&dashboard.auth, &token).await?;
-    html(&WelcomePage::new(name, role, ""))
-}
-
-pub async fn welcome(
-    State(dashboard): State<Arc<Dashboard>>,
-    Path(token): Path<String>,
-    Form(form): Form<Welcome>,
-) -> Answer {
-    let auth = &dashboard.auth;
-    let (name, role) = invitation(auth, &token).await?;
-    let length = form.password.chars().count();
-    let problem = match length {
-        _ if form.password != form.again => "The two passwords differ.",
-        0..MIN_PASSWORD_CHARS => "The password is too short.",
-        MIN_PASSWORD_CHARS..=MAX_PASSWORD_CHARS => "",
-        _ => "The password is too long.",
-    };
-    if !problem.is_empty() {
-        let page = html(&WelcomePage::new(name, role, problem))?;
-        return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
-    }
-    let person = Person { name, role: role.as_str().to_owned(), password: hash(&form.password)? };
-    if !auth.store.accept(&digest(&token), &person, auth.clock.now()).await? {
-        return Err(ErrorPage::not_found("This link has already been used."));
-    }
-    tracing::info!(name = person.name, role = person.role, "invitation accepted");
-    auth.start_session(&person.name).await
 }

@@ -3,6 +3,8 @@
 //! arrives, and the evidence of domains on the overview for a minute at most.
 
 use crate::auth::Auth;
+use crate::domain_check::DomainChecks;
+use crate::snapshot::Snapshots;
 use config::DashboardConfig;
 use config::failure::Failure;
 use formats::DomainName;
@@ -21,13 +23,17 @@ use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// The state shared by all pages: the roll-out context, authentication, and session counts by day.
 pub struct Dashboard {
     context: RwLock<RolloutContext>,
-    /// When the context was last refreshed from the store.
-    refreshed_at: Mutex<Instant>,
+    /// When the context was last refreshed from the store, and how long that took.
+    refreshed_at: Mutex<(Instant, Duration)>,
     /// The cached session counts, with the store's report version and the first day that they are valid for.
     days: Mutex<Option<(i64, Timestamp, Arc<AllDays>)>>,
     /// The evidence of domains on the overview, by domain name.
     gates: Mutex<BTreeMap<String, CachedGate>>,
+    /// All domains at one moment, for the overview.
+    pub(crate) snapshots: Snapshots,
     pub(crate) auth: Auth,
+    /// The last live checks of domains.
+    pub(crate) checks: DomainChecks,
     pub(crate) config: DashboardConfig,
 }
 
@@ -40,10 +46,12 @@ struct CachedGate {
 }
 
 /// Session counts per day, by domain name.
-type AllDays = BTreeMap<String, Vec<DaySum>>;
+pub(crate) type AllDays = BTreeMap<String, Vec<DaySum>>;
 
 /// The maximum age of the context on a page, since its last refresh from the store.
 const CACHE_TIME: Duration = Duration::from_secs(2);
+/// How many times as old as its refresh takes the context may be.
+const CACHE_FACTOR: u32 = 20;
 /// The maximum age of the evidence on the overview. Probes change it without a report.
 const GATE_TIME: Duration = Duration::from_secs(60);
 
@@ -55,25 +63,30 @@ impl Dashboard {
     /// If the system can't provide random bytes.
     pub fn new(role: &DashboardConfig, context: RolloutContext) -> Result<Arc<Self>, Failure> {
         let auth = Auth::new(context.store.clone(), context.world.clock.clone(), role)?;
-        let refreshed_at = Mutex::new(Instant::now());
+        let refreshed_at = Mutex::new((Instant::now(), Duration::ZERO));
         Ok(Arc::new(Self {
             context: RwLock::new(context),
             refreshed_at,
             days: Mutex::new(None),
             gates: Mutex::new(BTreeMap::new()),
+            snapshots: Snapshots::default(),
             auth,
+            checks: DomainChecks::default(),
             config: role.clone(),
         }))
     }
 
-    /// The context for reading, refreshed from the store if it is older than [`CACHE_TIME`].
+    /// The context for reading, refreshed from the store if it is older than [`CACHE_TIME`], or with many domains, than
+    /// [`CACHE_FACTOR`] times what that takes.
     pub(crate) async fn context(&self) -> Result<RwLockReadGuard<'_, RolloutContext>, Failure> {
-        let mut refreshed_at = self.refreshed_at.lock().await;
-        if refreshed_at.elapsed() > CACHE_TIME {
+        let mut refreshed = self.refreshed_at.lock().await;
+        let (at, took) = *refreshed;
+        if at.elapsed() > CACHE_TIME.max(took.saturating_mul(CACHE_FACTOR)) {
+            let begun = Instant::now();
             self.context.write().await.learn().await?;
-            *refreshed_at = Instant::now();
+            *refreshed = (Instant::now(), begun.elapsed());
         }
-        drop(refreshed_at);
+        drop(refreshed);
         Ok(self.context.read().await)
     }
 
@@ -132,6 +145,7 @@ impl Dashboard {
 
     /// The context for writing, refreshed from the store.
     pub(crate) async fn context_to_change(&self) -> Result<RwLockWriteGuard<'_, RolloutContext>, Failure> {
+        self.snapshots.forget();
         let mut context = self.context.write().await;
         context.learn().await?;
         Ok(context)

@@ -2,6 +2,7 @@
 //! it.
 
 use serde::Deserialize;
+use store::Tenant;
 
 /// A user's role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +41,15 @@ impl Visitor {
     pub fn is_operator(&self) -> bool {
         self.role == Role::Operator
     }
+}
+
+/// The session of a request.
+#[derive(Debug, Clone)]
+pub struct CurrentSession {
+    /// The tenant that the user belongs to.
+    pub tenant: Tenant,
+    /// The digest of the session's token.
+    pub digest: String,
 }
 
 /// A form without fields other than its CSRF token (`word`).

@@ -18,7 +18,8 @@ pub(super) const KEYS: &[Key] = &[
         default: "",
         unset: "`http://` or `https://` with the first listen address",
         about: "The base URL under which browsers reach the dashboard. Set it when it differs from `listen`; it is required if \
-            `listen` has only sockets of systemd.",
+            `listen` has only sockets of systemd. It may have a path, such as `https://tools.example.org/sternpost`, if a \
+            reverse proxy serves the dashboard below it (docs/reports.md).",
     },
     Key {
         path: "dashboard.certificate",
@@ -56,7 +57,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Loopback,
         default: "",
         unset: "disabled",
-        about: "Listen address for `/metrics` (Prometheus), `/healthz`, `/readyz` and a status page.",
+        about: "Listen address for `/metrics` (Prometheus), `/healthz`, `/readyz` and a status page (docs/monitoring.md).",
     },
     Key {
         path: "metrics.domains",

@@ -12,10 +12,27 @@ pub(super) const KEYS: &[Key] = &[
         unset: "",
         about: "Seconds between two checks of a domain. The section `[guard]` enables the monitoring of your \
             domains. It alerts on MX hosts that the policy does not name, MX hosts that fail TLS \
-            authentication, and certificates that expire within 14 days. It alerts on an unreachable policy \
+            authentication, and certificates of which less than a third of the life or less than 14 days are left. It alerts on an unreachable policy \
             host and on missing DNS records. From reports, it alerts on failures seen by verified senders, \
             on a high failure rate and on a drop to zero reports. Each alert is logged as an error when it \
             begins, and again when it ends. The role also carries out `auto_promote`.",
+    },
+    Key {
+        path: "guard.at_once",
+        kind: Kind::Number(1, 1000),
+        default: "16",
+        unset: "",
+        about: "How many domains are checked at once. Domains whose last check was slow get a quarter as many \
+            places of their own, so that they hold up no other domain.",
+    },
+    Key {
+        path: "guard.deadline",
+        kind: Kind::Number(10, 3600),
+        default: "180",
+        unset: "",
+        about: "Seconds after which a check of a domain ends without a verdict. Its alerts then stay as they are; \
+            after three such checks in a row, the alert `check-failed` is raised. One host or address gets a third \
+            of this time.",
     },
     Key {
         path: "guard.failures_per_thousand",

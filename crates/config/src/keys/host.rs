@@ -92,7 +92,8 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Text,
         default: "",
         unset: "the CA's default profile",
-        about: "A certificate profile that the CA offers, such as `shortlived`.",
+        about: "A certificate profile that the CA offers, such as `shortlived` (6 days) or `tlsserver` (45 days) at Let's \
+            Encrypt.",
     },
     Key {
         path: "host.acme.ca_file",
@@ -123,9 +124,28 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Number(1, 100_000),
         default: "100",
         unset: "",
-        about: "The maximum number of new certificates ordered per hour; renewals do not count. Let's Encrypt \
+        about: "The maximum number of new certificates ordered per hour. Renewals do not count; at most 20 times \
+            as many are ordered per hour. Let's Encrypt \
             allows 300 in three hours, and more on request. After a rate-limit error, no order is sent to \
             this CA for 15 minutes.",
+    },
+    Key {
+        path: "host.acme.challenge",
+        kind: Kind::Choice(&["http-01", "tls-alpn-01", "dns-01", "dns-persist-01"]),
+        default: "",
+        unset: "`http-01` with `host.http`, else `tls-alpn-01`",
+        about: "How the CAs validate policy hosts. `dns-01` and `dns-persist-01` need no open port, and the \
+            certificate can be ordered before the name points here. Their records are published in the way that \
+            `dns` in `[[domain]]` says. A domain may choose another one with `challenge`.",
+    },
+    Key {
+        path: "host.acme.issuer",
+        kind: Kind::Text,
+        default: "",
+        unset: "known for large CAs",
+        about: "The CA's name in CAA records (RFC 8659), such as `letsencrypt.org`. Before an order, Sternpost \
+            checks that the CAA records allow the CA, the account and the challenge (RFC 8657). `dns-persist-01` \
+            needs it.",
     },
     Key {
         path: "host.acme.then",

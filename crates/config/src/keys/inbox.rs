@@ -61,6 +61,15 @@ pub(super) const KEYS: &[Key] = &[
             SMTP. Behind a reverse proxy, `dashboard.behind_proxy` tells the clients apart.",
     },
     Key {
+        path: "inbox.connections_per_client",
+        kind: Kind::Number(1, 512),
+        default: "32",
+        unset: "",
+        about: "The maximum number of SMTP connections that one client (an IPv4 address or an IPv6 /64) may have at once. \
+            Further ones get a temporary error (421). 512 connections of all clients are the most, so a higher value lets \
+            one client keep out the others. Raise it if one of your relays forwards all report mail by SMTP.",
+    },
+    Key {
         path: "inbox.keep_received",
         kind: Kind::Number(30, 36_500),
         default: "400",

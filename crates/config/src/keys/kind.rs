@@ -208,6 +208,7 @@ const DOMAIN_MEMBERS: &str = "tables with these members; only `name` is required
   - `dns`: who changes the DNS records: `manual` (the default), `rfc2136:NAME`, or the service and name of a
     `[[provider]]`, such as `cloudflare:NAME`.
   - `rua`: a list of `mailto:` and `https:` URIs that receive TLS reports.
+  - `challenge`: how the CA validates the policy host, as in `host.acme.challenge`.
   - `delegated`: `true` if the domain's owner points its names at the zone of `[delegation]` by CNAME records.
   - `auto_promote`: `true` enforces the policy as soon as the evidence is sufficient, without your approval.
   - `repair`: `true` lets `[guard]` add a missing MX host to the policy at once.";
@@ -232,7 +233,7 @@ const PROVIDER_MEMBERS: &str = "tables with these members:
 
 /// The members of `[[host.acme.then]]`.
 const AUTHORITY_MEMBERS: &str = "a list of tables with the members `directory`, `contact`, `profile`, `ca_file`, \
-    `key_id`, `key_file` and `new_per_hour`; only `directory` is required. They mean the same as in `[host.acme]`";
+    `key_id`, `key_file`, `new_per_hour` and `issuer`; only `directory` is required. They mean the same as in `[host.acme]`";
 
 /// The members of `[[host.certificates]]`.
 const CERTIFICATE_MEMBERS: &str = "tables with these members:

@@ -1,15 +1,26 @@
 //! [`AuthoritativeServers`], a [`Dns`] that queries all authoritative name servers of a zone directly and bypasses caches
 //! (PUB-09). Their answers are what senders will see once caches expire, so a rollout uses it to verify its records.
+//!
+//! The servers are those that the zone itself names and those of its delegation in the parent zone. [`Dns::survey`] tells what
+//! each of them did: a server that is down, late, not responsible for the zone or without authority ([`ServerFault`]) has not
+//! shown anything.
 
-use super::{Answer, Data, Dns, DnsError, Kind, Resolver, ResolverConfig, host_addresses};
+mod ask;
+
+pub use ask::ServerFault;
+
+use super::{Answer, Data, Dns, DnsError, Exchange, Kind, Security, host_addresses};
 use crate::BoxFuture;
 use crate::address::special;
-use crate::dns::Dnssec;
+use ask::{Patience, Word, ask, delegation};
 use formats::DomainName;
-use formats::limits::{ALIASES, DNS_TIME, NAME_SERVERS};
+use formats::limits::{ALIASES, NAME_SERVER_ADDRESSES, NAME_SERVERS};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Queries the authoritative name servers of each zone. If they answer differently, the lookup fails with
 /// [`DnsError::Differ`].
@@ -18,13 +29,67 @@ pub struct AuthoritativeServers {
     port: u16,
     allow_special: bool,
     sources: Vec<IpAddr>,
+    patience: Patience,
+    /// The servers that were silent, and when: they are given less time for a while.
+    silent: Mutex<HashMap<SocketAddr, Instant>>,
+    /// The delegations in parent zones, and when they were looked up.
+    delegations: Mutex<HashMap<DomainName, (Instant, Vec<DomainName>)>>,
+}
+
+/// How long a server that was silent is given less time, and how long a delegation is remembered.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// How long to wait for the delegation of a zone, from each of at most two servers of its parent zone.
+const DELEGATION_TIME: Duration = Duration::from_secs(2);
+
+/// What all name servers of a zone say about a name, and what each of them did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// What the servers that answer with authority agree on.
+    pub answer: Result<Answer, DnsError>,
+    /// Each server, sorted by name and address. For an alias, those of each zone on the way. Empty if the implementation does
+    /// not query name servers by themselves.
+    pub servers: Vec<QueriedServer>,
+}
+
+/// A name server, and what it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueriedServer {
+    /// The name of the server in the zone's NS records.
+    pub name: DomainName,
+    /// The address that was queried; `None` if the name has none.
+    pub address: Option<IpAddr>,
+    /// The name that it was asked about: the one that was looked up, or the target of an alias.
+    pub asked: DomainName,
+    /// What it shows, in words, or why it shows nothing.
+    pub shows: Result<String, ServerFault>,
+}
+
+/// The address of a name server, or why it is not queried.
+struct Place {
+    name: DomainName,
+    address: Result<SocketAddr, (Option<IpAddr>, ServerFault)>,
+}
+
+/// What one server said.
+struct Said {
+    name: DomainName,
+    address: Option<IpAddr>,
+    word: Result<Word, ServerFault>,
 }
 
 impl AuthoritativeServers {
     /// Finds zones and their name servers through `resolver`, and queries the servers on `port`. Servers at private and
-    /// other special-purpose addresses are skipped unless `allow_special` is true.
+    /// other special-purpose addresses are not queried unless `allow_special` is true.
     pub fn new(resolver: Arc<dyn Dns>, port: u16, allow_special: bool) -> Self {
-        Self { resolver, port, allow_special, sources: Vec::new() }
+        Self {
+            resolver,
+            port,
+            allow_special,
+            sources: Vec::new(),
+            patience: Patience::FULL,
+            silent: Mutex::default(),
+            delegations: Mutex::default(),
+        }
     }
 
     /// Sends queries from these local addresses, at most one per address family.
@@ -32,39 +97,102 @@ impl AuthoritativeServers {
         Self { sources, ..self }
     }
 
-    /// Looks up records, following CNAMEs across zones.
-    async fn resolve(&self, name: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
+    /// Sets how long an answer may take that counts, and after which time a server is silent, in place of the limits.
+    pub fn with_patience(self, counts: Duration, total: Duration) -> Self {
+        Self { patience: Patience { counts, total }, ..self }
+    }
+
+    /// Looks up records at all servers, following CNAMEs across zones.
+    async fn resolve(&self, name: &DomainName, kind: Kind) -> Survey {
+        let mut servers = Vec::new();
+        let answer = self.follow(name, kind, &mut servers).await;
+        servers.sort_by(|one, other| (&one.name, one.address).cmp(&(&other.name, other.address)));
+        Survey { answer, servers }
+    }
+
+    async fn follow(
+        &self,
+        name: &DomainName,
+        kind: Kind,
+        servers: &mut Vec<QueriedServer>,
+    ) -> Result<Answer, DnsError> {
         let mut name = name.clone();
         let mut aliases = Vec::new();
-        while aliases.len() < ALIASES {
-            let servers = self.servers(&name).await?;
-            let alias = match kind {
-                Kind::Cname => None,
-                _ => agreed(&servers, &self.sources, &name, Kind::Cname)
-                    .await
-                    .map_or_else(absent, |answer| Ok(Some(answer)))?,
-            };
-            let target = alias.and_then(|answer| match answer.records.first() {
-                Some(Data::Cname(target)) => Some(target.clone()),
-                _ => None,
-            });
-            let Some(target) = target else {
-                let answer = agreed(&servers, &self.sources, &name, kind).await?;
-                return Ok(Answer { aliases, ..answer });
-            };
-            aliases.push(target.clone());
-            name = target;
+        while aliases.len() <= ALIASES {
+            let all = self.query_all(&name, kind).await?;
+            servers.extend(all.iter().map(|said| said.view(&name)));
+            match agreed(&all, &name)? {
+                Word::Alias { target, .. } => {
+                    aliases.push(target.clone());
+                    name = target;
+                }
+                Word::Records(answer) => return Ok(Answer { aliases, ..answer }),
+                Word::Nothing(error) => return Err(error),
+            }
         }
         Err(DnsError::ServerFailure(format!("more than {ALIASES} CNAMEs in a row")))
     }
 
-    /// The addresses of the name servers of the zone that `name` is in.
-    async fn servers(&self, name: &DomainName) -> Result<Vec<SocketAddr>, DnsError> {
+    /// Queries every name server of the zone that `name` is in, concurrently.
+    async fn query_all(&self, name: &DomainName, kind: Kind) -> Result<Vec<Said>, DnsError> {
+        let mut tasks = JoinSet::new();
+        let mut all = Vec::new();
+        for place in self.servers(name).await? {
+            match place.address {
+                Err((address, fault)) => {
+                    all.push(Said { name: place.name, address, word: Err(fault) });
+                }
+                Ok(server) => {
+                    let patience = self.patience_for(server);
+                    let (sources, name) = (self.sources.clone(), name.clone());
+                    tasks.spawn(async move {
+                        let word = ask(server, &sources, &name, kind, patience).await;
+                        (server, Said { name: place.name, address: Some(server.ip()), word })
+                    });
+                }
+            }
+        }
+        for (server, said) in tasks.join_all().await {
+            match &said.word {
+                Err(ServerFault::Silent) => drop(lock(&self.silent).insert(server, Instant::now())),
+                _ => drop(lock(&self.silent).remove(&server)),
+            }
+            all.push(said);
+        }
+        all.sort_by(|one, other| (&one.name, one.address).cmp(&(&other.name, other.address)));
+        Ok(all)
+    }
+
+    fn patience_for(&self, server: SocketAddr) -> Patience {
+        let silent = lock(&self.silent).get(&server).is_some_and(|at| at.elapsed() < REMEMBERED);
+        let (counts, total) = (self.patience.counts, self.patience.total);
+        match silent {
+            true => Patience {
+                counts: counts.min(Patience::SHORT.counts),
+                total: total.min(Patience::SHORT.total),
+            },
+            false => self.patience,
+        }
+    }
+
+    /// The name servers of the zone that `name` is in.
+    async fn servers(&self, name: &DomainName) -> Result<Vec<Place>, DnsError> {
+        let (zone, mut names) = self.zone(name).await?;
+        for other in self.delegation(&zone).await {
+            if !names.contains(&other) {
+                names.push(other);
+            }
+        }
+        self.places(names).await
+    }
+
+    /// The nearest zone that has its own name servers, and their names by the zone's NS records.
+    async fn zone(&self, name: &DomainName) -> Result<(DomainName, Vec<DomainName>), DnsError> {
         let mut zone = Some(name.clone());
         while let Some(candidate) = zone {
             match self.resolver.lookup(&candidate, Kind::Ns).await {
                 // With a CNAME, these would be the name servers of another zone.
-                Ok(answer) if answer.aliases.is_empty() => return self.addresses(&answer).await,
+                Ok(answer) if answer.aliases.is_empty() => return Ok((candidate, name_servers(&answer))),
                 Ok(_) => {}
                 Err(error) if error.is_absence() => {}
                 Err(error) => return Err(error),
@@ -74,26 +202,77 @@ impl AuthoritativeServers {
         Err(DnsError::ServerFailure(format!("no name servers found for {name}")))
     }
 
-    async fn addresses(&self, answer: &Answer) -> Result<Vec<SocketAddr>, DnsError> {
-        let names = answer.records.iter().filter_map(|data| match data {
-            Data::Ns(name) => Some(name),
-            _ => None,
-        });
-        let mut all: Vec<IpAddr> = Vec::new();
-        let mut last = DnsError::ServerFailure("the zone has no name servers".to_owned());
-        for name in names.take(NAME_SERVERS) {
-            match host_addresses(self.resolver.as_ref(), name).await {
-                Ok(found) => all.extend(found.addresses),
-                Err(error) => last = error,
+    /// The names in the delegation of a zone. Resolvers that don't know the zone yet ask these, also if the zone's own NS
+    /// records lack them. Empty for a zone below the root, and if no server of the parent zone answers.
+    async fn delegation(&self, zone: &DomainName) -> Vec<DomainName> {
+        if let Some((at, names)) = lock(&self.delegations).get(zone)
+            && at.elapsed() < REMEMBERED
+        {
+            return names.clone();
+        }
+        let names = self.ask_parent(zone).await;
+        lock(&self.delegations).insert(zone.clone(), (Instant::now(), names.clone()));
+        names
+    }
+
+    async fn ask_parent(&self, zone: &DomainName) -> Vec<DomainName> {
+        let Some(parent) = zone.parent() else { return Vec::new() };
+        let Ok((_, names)) = self.zone(&parent).await else { return Vec::new() };
+        let Ok(places) = self.places(names.into_iter().take(2).collect()).await else { return Vec::new() };
+        for server in places.into_iter().filter_map(|place| place.address.ok()) {
+            let names = delegation(server, &self.sources, zone, DELEGATION_TIME).await;
+            if !names.is_empty() {
+                return names;
             }
         }
-        all.retain(|address| self.allow_special || special(*address).is_none());
-        all.truncate(NAME_SERVERS);
-        if all.is_empty() {
-            return Err(last);
-        }
-        Ok(all.into_iter().map(|address| SocketAddr::new(address, self.port)).collect())
+        Vec::new()
     }
+
+    /// The addresses of name servers. Fails if none of them has an address that can be queried.
+    async fn places(&self, names: Vec<DomainName>) -> Result<Vec<Place>, DnsError> {
+        let mut all = Vec::new();
+        let mut last = DnsError::ServerFailure("the zone has no name servers".to_owned());
+        let mut count = 0;
+        for (at, name) in names.into_iter().enumerate() {
+            let mut add = |address| all.push(Place { name: name.clone(), address });
+            if at >= NAME_SERVERS {
+                add(Err((None, ServerFault::NotQueried)));
+                continue;
+            }
+            let found = match host_addresses(self.resolver.as_ref(), &name).await {
+                Ok(found) => found.addresses,
+                Err(error) => {
+                    add(Err((None, ServerFault::NoAddress(error.to_string()))));
+                    last = error;
+                    continue;
+                }
+            };
+            for address in found {
+                let what = special(address).filter(|_| !self.allow_special);
+                add(match what {
+                    Some(what) => Err((Some(address), ServerFault::SpecialAddress(what.into_owned()))),
+                    None if count >= NAME_SERVER_ADDRESSES => Err((Some(address), ServerFault::NotQueried)),
+                    None => {
+                        count += 1;
+                        Ok(SocketAddr::new(address, self.port))
+                    }
+                });
+            }
+        }
+        if count == 0 { Err(last) } else { Ok(all) }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn name_servers(answer: &Answer) -> Vec<DomainName> {
+    let names = answer.records.iter().filter_map(|data| match data {
+        Data::Ns(name) => Some(name.clone()),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// The answer of one name server.
@@ -101,14 +280,16 @@ impl AuthoritativeServers {
 pub struct ServerAnswer {
     /// The address of the server.
     pub server: IpAddr,
-    /// The server's answer.
+    /// The server's answer. A [`ServerFault`] is a [`DnsError::ServerFailure`], [`DnsError::Timeout`] or
+    /// [`DnsError::Network`].
     pub said: Result<Answer, DnsError>,
 }
 
 /// Queries each authoritative name server of a zone separately.
 pub trait PerServerLookup: Send + Sync {
     /// Queries every name server of the zone that `name` is in, and returns their answers sorted by address. CNAMEs are
-    /// not followed to other zones. Fails only if the servers can't be found.
+    /// not followed to other zones: the only record of an answer may be the CNAME itself. Fails only if the servers can't be
+    /// found.
     fn each<'a>(
         &'a self,
         name: &'a DomainName,
@@ -123,103 +304,141 @@ impl PerServerLookup for AuthoritativeServers {
         kind: Kind,
     ) -> BoxFuture<'a, Result<Vec<ServerAnswer>, DnsError>> {
         Box::pin(async move {
-            let servers = self.servers(name).await?;
-            let mut tasks = tokio::task::JoinSet::new();
-            for server in servers {
-                let (sources, name) = (self.sources.clone(), name.clone());
-                tasks.spawn(async move {
-                    ServerAnswer { server: server.ip(), said: query(server, sources, &name, kind).await }
-                });
-            }
-            let mut all = tasks.join_all().await;
+            let said = self.query_all(name, kind).await?.into_iter();
+            // What can't be queried from here says nothing about the server.
+            let said = said.filter(|said| {
+                !matches!(said.word, Err(ServerFault::SpecialAddress(_) | ServerFault::NoRoute))
+            });
+            let mut all: Vec<ServerAnswer> = said
+                .filter_map(|said| Some(ServerAnswer { server: said.address?, said: said.alone() }))
+                .collect();
             all.sort_by_key(|said| said.server);
+            all.dedup_by_key(|said| said.server);
             Ok(all)
         })
     }
 }
 
-/// Turns a negative answer into `None`.
-fn absent(error: DnsError) -> Result<Option<Answer>, DnsError> {
-    if error.is_absence() { Ok(None) } else { Err(error) }
+impl Said {
+    fn view(&self, asked: &DomainName) -> QueriedServer {
+        QueriedServer {
+            name: self.name.clone(),
+            address: self.address,
+            asked: asked.clone(),
+            shows: self.word.as_ref().map(Word::in_words).map_err(Clone::clone),
+        }
+    }
+
+    /// The answer without other zones.
+    fn alone(self) -> Result<Answer, DnsError> {
+        match self.word {
+            Ok(Word::Records(answer) | Word::Alias { inside: Some(answer), .. }) => Ok(answer),
+            Ok(Word::Alias { target, ttl, inside: None }) => Ok(Answer {
+                records: vec![Data::Cname(target.clone())],
+                ttl,
+                security: Security::Insecure,
+                aliases: vec![target],
+                is_split: false,
+            }),
+            Ok(Word::Nothing(error)) => Err(error),
+            Err(fault) => Err(DnsError::from(&fault)),
+        }
+    }
 }
 
-/// After the first answer, how long to wait for each further one.
-const STRAGGLER_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The answer that all responding servers agree on. Servers that fail are ignored, since senders get no answers from
-/// them either.
-async fn agreed(
-    servers: &[SocketAddr],
-    sources: &[IpAddr],
-    name: &DomainName,
-    kind: Kind,
-) -> Result<Answer, DnsError> {
-    let mut tasks = tokio::task::JoinSet::new();
-    for server in servers {
-        let (server, sources, name) = (*server, sources.to_vec(), name.clone());
-        tasks.spawn(async move { (server, query(server, sources, &name, kind).await) });
-    }
-    let mut first: Option<(SocketAddr, Result<Answer, DnsError>)> = None;
-    let mut failure = DnsError::Timeout;
-    loop {
-        let limit = if first.is_some() { STRAGGLER_TIMEOUT } else { DNS_TIME };
-        let Ok(Some(Ok((server, outcome)))) = tokio::time::timeout(limit, tasks.join_next()).await else {
-            break;
-        };
-        match (&first, outcome) {
-            (_, Err(error)) if !error.is_absence() => failure = at_server(server.ip(), error),
-            (None, outcome) => first = Some((server, outcome)),
-            (Some((one, known)), outcome) if !are_same(known, &outcome) => {
-                return Err(DnsError::Differ { name: name.clone(), one: one.ip(), other: server.ip() });
+impl Word {
+    /// Whether two servers say the same: the same records in any order, the same target, or nothing.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Records(one), Self::Records(other)) => {
+                let within =
+                    |some: &Answer, all: &Answer| some.records.iter().all(|data| all.records.contains(data));
+                within(one, other) && within(other, one)
             }
-            _ => {}
+            (Self::Alias { target: one, .. }, Self::Alias { target: other, .. }) => one == other,
+            (Self::Nothing(_), Self::Nothing(_)) => true,
+            _ => false,
         }
     }
-    first.map_or(Err(failure), |(_, outcome)| outcome)
-}
 
-/// Names the server in an error, since each zone has several.
-fn at_server(server: IpAddr, error: DnsError) -> DnsError {
-    match error {
-        DnsError::ServerFailure(why) => DnsError::ServerFailure(format!("{why}, from {server}")),
-        DnsError::Network(why) => DnsError::Network(format!("{why}, to {server}")),
-        other => other,
+    /// The records, shortened.
+    fn in_words(&self) -> String {
+        let all: Vec<String> = match self {
+            Self::Alias { target, .. } => vec![format!("CNAME {target}")],
+            Self::Nothing(_) => vec!["nothing".to_owned()],
+            Self::Records(answer) => answer.records.iter().map(shown).collect(),
+        };
+        let mut all = all;
+        all.sort();
+        all.join(" and ").chars().take(SHOWN_CHARACTERS).collect()
     }
 }
 
-/// Queries a single server, without cache and validation.
-async fn query(
-    server: SocketAddr,
-    sources: Vec<IpAddr>,
-    name: &DomainName,
-    kind: Kind,
-) -> Result<Answer, DnsError> {
-    let config = ResolverConfig {
-        servers: vec![server],
-        sources,
-        dnssec: Dnssec::Off,
-        cache: false,
-        ..ResolverConfig::default()
-    };
-    let resolver = Resolver::new(&config).map_err(|error| DnsError::Network(error.to_string()))?;
-    resolver.lookup(name, kind).await
+/// Characters of an answer that are kept in words.
+const SHOWN_CHARACTERS: usize = 300;
+
+/// The data of a record in words, without control characters.
+fn shown(data: &Data) -> String {
+    match data {
+        Data::A(ip) => ip.to_string(),
+        Data::Aaaa(ip) => ip.to_string(),
+        Data::Cname(name) => format!("CNAME {name}"),
+        Data::Ns(name) => name.to_string(),
+        Data::Mx(mx) => match &mx.exchange {
+            Exchange::Host(host) => format!("MX {} {host}", mx.preference),
+            Exchange::Null => format!("MX {} .", mx.preference),
+            Exchange::Invalid(text) => format!("MX {} {}", mx.preference, text.escape_debug()),
+        },
+        Data::Txt(text) => format!("\"{}\"", String::from_utf8_lossy(text).escape_debug()),
+        Data::Caa(caa) => format!("CAA {} {}", caa.tag.escape_debug(), caa.value.escape_debug()),
+        Data::Soa { serial, .. } => format!("serial {serial}"),
+        Data::Tlsa(record) => format!("{record:?}"),
+    }
 }
 
-/// Whether two answers have the same records in any order; two negative answers are the same.
-fn are_same(one: &Result<Answer, DnsError>, other: &Result<Answer, DnsError>) -> bool {
-    match (one, other) {
-        (Ok(one), Ok(other)) => {
-            let within =
-                |some: &Answer, all: &Answer| some.records.iter().all(|data| all.records.contains(data));
-            within(one, other) && within(other, one)
-        }
-        (Err(_), Err(_)) => true,
-        _ => false,
+/// What all servers agree on that answer with authority. Servers with a fault are left out, since senders get no answers from
+/// them either; if all have one, the error names them.
+fn agreed(all: &[Said], name: &DomainName) -> Result<Word, DnsError> {
+    let mut words = all.iter().filter_map(|said| Some((said, said.word.as_ref().ok()?)));
+    let Some((first, word)) = words.next() else { return Err(no_word(all)) };
+    match words.find(|(_, other)| !word.is(other)) {
+        None => Ok(word.clone()),
+        Some((other, different)) => Err(DnsError::Differ {
+            name: name.clone(),
+            shown: [(first, word), (other, different)]
+                .map(|(said, word)| format!("{} returns {}", said.server(), word.in_words()))
+                .join(", "),
+        }),
     }
+}
+
+impl Said {
+    /// Name and address of the server.
+    fn server(&self) -> String {
+        server_in_words(&self.name, self.address)
+    }
+}
+
+/// Name and address of a server, for people.
+pub fn server_in_words(name: &DomainName, address: Option<IpAddr>) -> String {
+    address.map_or(name.to_string(), |address| format!("{name} ({address})"))
+}
+
+fn no_word(all: &[Said]) -> DnsError {
+    let faults = || all.iter().filter_map(|said| Some((said, said.word.as_ref().err()?)));
+    if faults().all(|(_, fault)| *fault == ServerFault::Silent) {
+        return DnsError::Timeout;
+    }
+    let texts: Vec<String> = faults().map(|(said, fault)| format!("{}: {fault}", said.server())).collect();
+    DnsError::ServerFailure(format!("no name server answers for the zone: {}", texts.join("; ")))
 }
 
 impl Dns for AuthoritativeServers {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+        Box::pin(async move { self.resolve(name, kind).await.answer })
+    }
+
+    fn survey<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Survey> {
         Box::pin(self.resolve(name, kind))
     }
 }

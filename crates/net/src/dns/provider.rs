@@ -337,7 +337,7 @@ async fn plan(
 
 fn kinds(new: &Replacement) -> &'static [Kind] {
     match new {
-        Replacement::Txt { .. } => &[Kind::Txt],
+        Replacement::Txt { .. } | Replacement::TxtValue { .. } => &[Kind::Txt],
         Replacement::Alias(_) | Replacement::Addresses(_) => &[Kind::A, Kind::Aaaa, Kind::Cname],
     }
 }
@@ -346,6 +346,7 @@ fn kinds(new: &Replacement) -> &'static [Kind] {
 fn is_ours(data: &Data, new: &Replacement) -> bool {
     match (data, new) {
         (Data::Txt(text), Replacement::Txt { prefix, .. }) => text.starts_with(prefix.as_bytes()),
+        (Data::Txt(text), Replacement::TxtValue { value, .. }) => text == value.as_bytes(),
         (Data::Txt(_), _) => false,
         _ => true,
     }
@@ -356,6 +357,9 @@ fn data(kind: Kind, new: &Replacement) -> Vec<Data> {
     match (kind, new) {
         (Kind::Txt, Replacement::Txt { value, .. }) => {
             value.iter().map(|value| Data::Txt(value.as_bytes().to_vec())).collect()
+        }
+        (Kind::Txt, Replacement::TxtValue { value, is_published }) => {
+            is_published.then(|| Data::Txt(value.as_bytes().to_vec())).into_iter().collect()
         }
         (Kind::Cname, Replacement::Alias(target)) => vec![Data::alias(target.as_str())],
         (Kind::A | Kind::Aaaa, Replacement::Addresses(all)) => {
@@ -452,6 +456,11 @@ mod tests {
         let new = Replacement::Txt { prefix: "v=STSv1", value: None };
         assert!(is_ours(&txt("v=STSv1; id=1;").data, &new));
         assert!(!is_ours(&txt("site=verification").data, &new));
+        let one = Replacement::TxtValue { value: "abc".to_owned(), is_published: false };
+        assert!(is_ours(&txt("abc").data, &one));
+        for other in ["ab", "abcd", "ABC"] {
+            assert!(!is_ours(&txt(other).data, &one), "{other}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Caa, Data, DnsError, Exchange, Kind, Mx};
 use formats::DomainName;
-use formats::limits::LABEL_BYTES;
+use formats::limits::{CAA_CHARACTERS, LABEL_BYTES};
 use formats::tlsa::TlsaRecord;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(super) fn data(record: &Record) -> Option<Data> {
         RData::CNAME(name) => Data::Cname(domain(&name.0)?),
         RData::CAA(caa) => Data::Caa(Caa {
             tag: caa.tag.to_ascii_lowercase(),
-            value: String::from_utf8_lossy(&caa.value).chars().take(LABEL_BYTES * 4).collect(),
+            value: String::from_utf8_lossy(&caa.value).chars().take(CAA_CHARACTERS).collect(),
         }),
         RData::NS(name) => Data::Ns(domain(&name.0)?),
         RData::MX(mx) => Data::Mx(Mx { preference: mx.preference, exchange: exchange(&mx.exchange) }),

@@ -44,6 +44,13 @@ pub enum Replacement {
         /// The text of the new record; `None` only removes the old ones.
         value: Option<String>,
     },
+    /// One text of the TXT records; all other texts are kept.
+    TxtValue {
+        /// The text.
+        value: String,
+        /// Whether the text is to be there, or not.
+        is_published: bool,
+    },
     /// A CNAME, which replaces the A, AAAA and CNAME records.
     Alias(DomainName),
     /// Addresses, which replace the A, AAAA and CNAME records.
@@ -240,7 +247,7 @@ const FUDGE: u16 = 300;
 impl Replacement {
     fn kinds(&self) -> &'static [RecordType] {
         match self {
-            Self::Txt { .. } => &[RecordType::TXT],
+            Self::Txt { .. } | Self::TxtValue { .. } => &[RecordType::TXT],
             Self::Alias(_) | Self::Addresses(_) => &[RecordType::CNAME, RecordType::A, RecordType::AAAA],
         }
     }
@@ -252,7 +259,8 @@ impl Replacement {
                 let begins = text.get(..prefix.len());
                 begins.is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
             }
-            (Self::Txt { .. }, _) => false,
+            (Self::TxtValue { value, .. }, RData::TXT(txt)) => *txt.txt_data.concat() == *value.as_bytes(),
+            (Self::Txt { .. } | Self::TxtValue { .. }, _) => false,
             _ => true,
         }
     }
@@ -261,6 +269,9 @@ impl Replacement {
         Ok(match self {
             Self::Txt { value, .. } => {
                 value.iter().map(|value| RData::TXT(TXT::new(vec![value.clone()]))).collect()
+            }
+            Self::TxtValue { value, is_published } => {
+                is_published.then(|| RData::TXT(TXT::new(vec![value.clone()]))).into_iter().collect()
             }
             Self::Alias(target) => vec![RData::CNAME(CNAME(absolute(target)?))],
             Self::Addresses(all) => all

@@ -8,11 +8,13 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, HttpClient, NewAccount};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use net::clock::later;
 use net::system_names::tcp_connector;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use store::{Store, StoreError};
@@ -30,8 +32,32 @@ pub struct Authority {
     pub ca_file: Option<PathBuf>,
     /// The operator's existing account at the CA, to which ours is bound (RFC 8555 §7.3.4).
     pub external: Option<ExternalAccount>,
-    /// Maximum number of new orders per hour.
+    /// Maximum number of new orders per hour; renewals may be 20 times as many.
     pub new_per_hour: u32,
+    /// The issuer domain name of the CA in CAA records (RFC 8659 §4.2), if it is not one of the known CAs.
+    pub issuer: Option<String>,
+}
+
+/// Known CAs: the host of the directory, and the issuer domain name.
+const ISSUERS: &[(&str, &str)] = &[
+    ("api.letsencrypt.org", "letsencrypt.org"),
+    ("acme.zerossl.com", "sectigo.com"),
+    ("acme.sectigo.com", "sectigo.com"),
+    ("api.pki.goog", "pki.goog"),
+    ("acme.ssl.com", "ssl.com"),
+    ("api.buypass.com", "buypass.com"),
+];
+
+impl Authority {
+    /// The CA's issuer domain name; `None` if it is not known.
+    pub fn issuer(&self) -> Option<&str> {
+        let host = self.directory.strip_prefix("https://")?.split(['/', ':']).next()?;
+        let is_it = |(end, _): &&(&str, &str)| {
+            host.strip_suffix(*end).is_some_and(|head| head.is_empty() || head.ends_with(['.', '-']))
+        };
+        let known = || ISSUERS.iter().find(is_it).map(|(_, issuer)| *issuer);
+        self.issuer.as_deref().or_else(known)
+    }
 }
 
 /// Default limit of new orders per hour, which Let's Encrypt allows.
@@ -64,11 +90,21 @@ pub enum AccountError {
 }
 
 /// A CA with its account and its order budget.
-#[derive(Debug)]
 pub struct CaClient {
     pub(super) authority: Authority,
     budget: Mutex<OrderBudget>,
+    /// The account, with the time at which the CA's directory was read.
+    opened: tokio::sync::Mutex<Option<(Timestamp, Account)>>,
 }
+
+impl fmt::Debug for CaClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CaClient({})", self.authority.directory)
+    }
+}
+
+/// How long the directory of a CA is used.
+const DIRECTORY_AGE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The associated data under which the account's key is encrypted.
 const OWNER: &str = "acme-account";
@@ -77,18 +113,18 @@ impl CaClient {
     /// Creates a CA with an unused order budget.
     pub fn new(authority: Authority) -> Self {
         let budget = Mutex::new(OrderBudget::new(authority.new_per_hour));
-        Self { authority, budget }
+        Self { authority, budget, opened: tokio::sync::Mutex::new(None) }
     }
 
     pub(super) fn remaining(&self, now: Timestamp) -> u32 {
         self.budget().remaining(now)
     }
 
-    /// Whether the CA may be asked at `now`. If `is_new`, this spends one new order from the budget.
+    /// Whether an order may be sent to the CA at `now`. This spends one order from the budget, of new ones if `is_new`.
     pub(super) fn try_spend(&self, is_new: bool, now: Timestamp) -> bool {
         let mut budget = self.budget();
         if !is_new {
-            return budget.is_open(now);
+            return budget.try_renewal(now);
         }
         let is_left = budget.remaining(now) > 0;
         if is_left {
@@ -105,8 +141,26 @@ impl CaClient {
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns our account, and creates it on first use.
-    pub(super) async fn account(&self, store: &Store, vault: &Vault) -> Result<Account, AccountError> {
+    /// Returns our account, and creates it on first use. Concurrent calls create one account.
+    pub(super) async fn account(
+        &self,
+        store: &Store,
+        vault: &Vault,
+        now: Timestamp,
+    ) -> Result<Account, AccountError> {
+        let mut opened = self.opened.lock().await;
+        if let Some((at, account)) = opened.as_ref()
+            && now >= *at
+            && now < later(*at, DIRECTORY_AGE)
+        {
+            return Ok(account.clone());
+        }
+        let account = self.open_account(store, vault).await?;
+        *opened = Some((now, account.clone()));
+        Ok(account)
+    }
+
+    async fn open_account(&self, store: &Store, vault: &Vault) -> Result<Account, AccountError> {
         let Authority { directory, contact, ca_file, external, .. } = &self.authority;
         let builder = Account::builder_with_http(http_client(ca_file.as_deref())?);
         if let Some(kept) = store.acme_account(directory).await? {
@@ -154,4 +208,34 @@ fn external_key(external: &ExternalAccount) -> Result<ExternalAccountKey, Accoun
     let key =
         key.map_err(|_| fail("it is not base64url, the format in which CAs issue such keys".to_owned()))?;
     Ok(ExternalAccountKey::new(external.key_id.clone(), &key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issuer(directory: &str, set: Option<&str>) -> Option<String> {
+        let authority = Authority {
+            directory: directory.to_owned(),
+            contact: None,
+            profile: None,
+            ca_file: None,
+            external: None,
+            new_per_hour: ORDERS_PER_HOUR,
+            issuer: set.map(str::to_owned),
+        };
+        authority.issuer().map(str::to_owned)
+    }
+
+    #[test]
+    fn the_issuer_domain_name_is_known_or_set() {
+        let known = |directory| issuer(directory, None);
+        let lets_encrypt = Some("letsencrypt.org".to_owned());
+        assert_eq!(known("https://acme-v02.api.letsencrypt.org/directory"), lets_encrypt);
+        assert_eq!(known("https://acme-staging-v02.api.letsencrypt.org/directory"), lets_encrypt);
+        assert_eq!(known("https://evil-letsencrypt.org/directory"), None);
+        assert_eq!(known("https://localhost:14000/dir"), None);
+        let set = issuer("https://localhost:14000/dir", Some("pebble.letsencrypt.org"));
+        assert_eq!(set.as_deref(), Some("pebble.letsencrypt.org"));
+    }
 }

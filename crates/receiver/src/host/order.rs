@@ -1,28 +1,42 @@
-//! Orders the certificates of policy hosts: selects those that are due and runs the ACME orders (RFC 8555, RFC 9773).
+//! Orders the certificates of policy hosts: runs the ACME orders (RFC 8555) of those that are due. The submodule `work`
+//! selects them, `renewal` plans renewals (RFC 9773), and `dns` answers challenges in DNS.
 //!
-//! Only hosts of domains that the operator configured have a row in the store, and only hosts that point here are
-//! ordered, so a stranger can't trigger an order. A lease keeps several instances from ordering the same certificate.
+//! Only hosts of domains that the operator configured have a row in the store, and only hosts that point here or whose
+//! zone is changed from here are ordered, so a stranger can't trigger an order. A lease keeps several instances from
+//! ordering the same certificate.
+
+mod dns;
+mod error;
+mod renewal;
+mod work;
+
+pub use dns::{ChallengeZones, DnsChallenges};
 
 use super::alpn;
-use super::authority::{AccountError, CaClient};
+use super::authority::CaClient;
 use super::certificate_state::{self, CertificateState, Outcome};
-use super::vault::{Vault, VaultError};
+use super::vault::Vault;
 use crate::rollout::desired::PolicyHostAt;
+use error::{OrderError, RATE_LIMITED};
 use formats::DomainName;
+use formats::caa;
 use instant_acme::{
     Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeType as AcmeChallenge,
-    Error, Identifier, NewOrder, OrderStatus, RetryPolicy,
+    Identifier, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use jiff::{SignedDuration, Timestamp};
-use net::BoxFuture;
 use net::clock::{Clock, later};
-use net::dns::{Dns, host_addresses};
+use net::dns::{Data, Dns, Kind, host_addresses};
+use net::random::Randomness;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
-use store::hosting::{Due, StoredCertificate};
+use store::certificate_orders::ChallengeRecord;
+use store::hosting::StoredCertificate;
 use store::{Store, StoreError};
+use tokio::time::timeout;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Orders the certificates that are due.
@@ -35,169 +49,88 @@ pub struct Orders {
     pub clock: Arc<dyn Clock>,
     /// The CAs, in order of preference; the first that issues a certificate is used.
     pub authorities: Vec<CaClient>,
-    /// The challenge types, in order of preference; the first that the CA offers is used.
+    /// The challenge types of hosts whose domain requires none, in order of preference; the first that the CA offers is
+    /// used.
     pub challenges: Vec<ChallengeType>,
+    /// What the challenges in DNS need; `None` if no domain uses them.
+    pub dns_challenges: Option<DnsChallenges>,
     /// Encrypts private keys.
     pub vault: Arc<Vault>,
     /// The target that policy hosts must point to; `None` leaves that check to the CA.
     pub place: Option<PolicyHostAt>,
     /// This instance's name for the lease, unique among all that share the store.
     pub holder: String,
+    /// Chooses the moments of renewals.
+    pub randomness: Arc<dyn Randomness>,
 }
 
 /// An ACME challenge type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChallengeType {
     /// http-01, answered over plain HTTP (RFC 8555 §8.3).
+    #[serde(rename = "http-01")]
     Http01,
     /// tls-alpn-01, answered in a TLS handshake (RFC 8737).
+    #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
+    /// dns-01, answered by a TXT record (RFC 8555 §8.4).
+    #[serde(rename = "dns-01")]
+    Dns01,
+    /// dns-persist-01, answered by a TXT record that stays (draft-ietf-acme-dns-persist).
+    #[serde(rename = "dns-persist-01")]
+    DnsPersist01,
 }
 
-/// Why an order failed.
-#[derive(Debug, thiserror::Error)]
-enum OrderError {
-    #[error("{0}")]
-    NotHere(String),
-    #[error("no CA accepts orders at the moment")]
-    OverBudget,
-    #[error(transparent)]
-    Acme(#[from] Error),
-    #[error(transparent)]
-    Account(AccountError),
-    #[error("{}", join_errors(.0))]
-    Refused(Vec<(String, OrderError)>),
-    #[error("the certificate's key: {0}")]
-    Vault(#[from] VaultError),
-    #[error("the CA could not validate the host: {0}")]
-    Invalid(String),
-    #[error("the CA's response can't be used: {0}")]
-    Chain(String),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl OrderError {
-    /// True when the failure does not count against the host's rate limits: the CA was not asked, could not be
-    /// reached, reported a rate limit, or wanted another nonce.
-    fn costs_nothing(&self) -> bool {
-        match self {
-            Self::NotHere(_) | Self::OverBudget => true,
-            Self::Acme(Error::Api(_)) | Self::Account(AccountError::Acme(Error::Api(_))) => {
-                self.is(BAD_NONCE) || self.is(RATE_LIMITED)
-            }
-            Self::Acme(_) | Self::Account(_) => true,
-            Self::Refused(each) => each.iter().all(|(_, error)| error.costs_nothing()),
-            Self::Invalid(_) | Self::Chain(_) | Self::Store(_) | Self::Vault(_) => false,
-        }
-    }
-
-    /// True when another CA would fail as well.
-    fn is_about_the_host(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::NotHere(_) | Self::Store(_))
-    }
-
-    /// Whether the CA reported this problem type.
-    fn is(&self, kind: &str) -> bool {
-        match self {
-            Self::Acme(Error::Api(problem)) | Self::Account(AccountError::Acme(Error::Api(problem))) => {
-                problem.r#type.as_deref() == Some(kind)
-            }
-            _ => false,
-        }
-    }
-}
-
-impl From<AccountError> for OrderError {
-    fn from(error: AccountError) -> Self {
-        match error {
-            AccountError::Store(error) => Self::Store(error),
-            other => Self::Account(other),
-        }
-    }
-}
-
-const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
-const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
-
-fn join_errors(refused: &[(String, OrderError)]) -> String {
-    refused
-        .iter()
-        .map(|(name, error)| format!("{name}: {}", with_causes(error)))
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-/// An error with what caused it, which the libraries leave out of their messages, and the key to set where one helps.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    let advice = [
-        (
-            "UnknownIssuer",
-            "the server of the CA has a certificate of an unknown root: set ca_file beside directory",
-        ),
-        ("Expired", "the certificate of the CA's server has expired, or the clock of this machine is wrong"),
-        ("NotValidForName", "directory names another host than the certificate of the CA's server"),
-        (
-            "externalAccountRequired",
-            "the CA requires an account that you have there: set key_id and key_file",
-        ),
-    ];
-    let found = advice.iter().find(|(word, _)| text.contains(word));
-    found.map_or(text.clone(), |(_, advice)| format!("{text} ({advice})"))
-}
-
-/// Maximum number of renewals, and of new orders, in one round.
+/// Maximum number of certificates of one kind that are read from the store at a time.
 const ORDERS_BATCH: u32 = 20;
-/// Duration of the lease, which covers one order.
+/// Duration of the lease, which is renewed while orders run.
 const ORDER_LEASE: SignedDuration = SignedDuration::from_mins(5);
 /// How long a challenge is answered.
 const CHALLENGE_LIFETIME: SignedDuration = SignedDuration::from_mins(30);
+/// Time limit for a CA to accept an order.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time limit for an order at one CA, with the time that name servers take to show a record.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Time limit for the CA to validate a host, and to issue the certificate.
+const VALIDATION_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl ChallengeType {
-    fn as_str(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Http01, Self::TlsAlpn01, Self::Dns01, Self::DnsPersist01];
+
+    /// The name in the registry of ACME validation methods, which the configuration uses too.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Http01 => "http-01",
             Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Dns01 => "dns-01",
+            Self::DnsPersist01 => "dns-persist-01",
+        }
+    }
+
+    /// Parses the name that [`Self::as_str`] returns; `None` for other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|challenge_type| challenge_type.as_str() == text)
+    }
+
+    fn in_acme(self) -> AcmeChallenge {
+        match self {
+            Self::Http01 => AcmeChallenge::Http01,
+            Self::TlsAlpn01 => AcmeChallenge::TlsAlpn01,
+            Self::Dns01 => AcmeChallenge::Dns01,
+            Self::DnsPersist01 => AcmeChallenge::Unknown(self.as_str().to_owned()),
         }
     }
 }
 
 impl Orders {
-    /// Orders the certificates that are due now, and returns how many orders were tried. Fails only when the store
-    /// does.
-    pub fn round<'a>(&'a self) -> BoxFuture<'a, Result<usize, StoreError>> {
-        Box::pin(async move {
-            let now = self.clock.now();
-            let budget: u32 = self.authorities.iter().map(|ca| ca.remaining(now)).sum();
-            let mut due = self.store.certificates_due(Due::Renewal, now, ORDERS_BATCH).await?;
-            due.extend(self.store.certificates_due(Due::First, now, budget.min(ORDERS_BATCH)).await?);
-            let mut tried = 0;
-            for certificate in due {
-                if self.acquire_lease().await? {
-                    tried += 1;
-                    self.process(certificate).await?;
-                }
-            }
-            if tried > 0 {
-                self.store.release(LEASE_NAME, &self.holder).await?;
-            }
-            Ok(tried)
-        })
-    }
-
     async fn acquire_lease(&self) -> Result<bool, StoreError> {
         let now = self.clock.now();
         self.store.lease(LEASE_NAME, &self.holder, now, later(now, ORDER_LEASE)).await
+    }
+
+    async fn release_lease(&self) -> Result<(), StoreError> {
+        self.store.release(LEASE_NAME, &self.holder).await
     }
 
     async fn process(&self, before: StoredCertificate) -> Result<(), StoreError> {
@@ -205,12 +138,12 @@ impl Orders {
         let Some(domain) =
             host.as_str().strip_prefix("mta-sts.").and_then(|name| DomainName::from_ascii(name).ok())
         else {
-            return Ok(());
+            return self.put(before, Outcome::NotServed).await;
         };
         if self.store.hosted(&domain).await?.is_none() {
             return self.put(before, Outcome::NotServed).await;
         }
-        let outcome = match self.order(&before).await {
+        let outcome = match self.order(&domain, &before).await {
             Ok(issued) => issued,
             Err(OrderError::Store(error)) => return Err(error),
             Err(OrderError::OverBudget) => Outcome::OverBudget,
@@ -220,6 +153,7 @@ impl Orders {
     }
 
     async fn put(&self, before: StoredCertificate, outcome: Outcome) -> Result<(), StoreError> {
+        super::counts::count_order(&outcome);
         let now = self.clock.now();
         let before_chain_is_empty = before.chain.is_empty();
         let after = certificate_state::after(before, outcome.clone(), now);
@@ -241,19 +175,25 @@ impl Orders {
         self.store.put_certificate(&after).await
     }
 
-    async fn order(&self, before: &StoredCertificate) -> Result<Outcome, OrderError> {
-        self.check_points_here(&before.host).await?;
+    async fn order(&self, domain: &DomainName, before: &StoredCertificate) -> Result<Outcome, OrderError> {
+        let challenges = self.challenges_of(domain).await?;
+        if challenges.iter().all(|challenge_type| challenge_type.label().is_none()) {
+            self.check_points_here(&before.host).await?;
+        }
+        let host = Host { domain, name: &before.host, challenges: &challenges };
         let mut refused = Vec::new();
         for ca in &self.authorities {
             if !ca.try_spend(before.chain.is_empty(), self.clock.now()) {
                 continue;
             }
-            match self.order_at(ca, before).await {
+            let seconds = ORDER_TIMEOUT.as_secs();
+            let order = timeout(ORDER_TIMEOUT, self.order_at(ca, host, &before.chain)).await;
+            match order.unwrap_or(Err(OrderError::Time(seconds))) {
                 Ok(new) => return Ok(new),
                 Err(error) if error.is_about_the_host() => return Err(error),
                 Err(error) => {
-                    if error.is(RATE_LIMITED) {
-                        tracing::warn!(authority = ca.authority.directory, %error, "rate limit of the CA reached; orders at it are paused");
+                    if error.is(RATE_LIMITED) || matches!(error, OrderError::Slow(_)) {
+                        tracing::warn!(authority = ca.authority.directory, %error, "orders at the CA are paused");
                         ca.pause(self.clock.now());
                     }
                     refused.push((ca.authority.directory.clone(), error));
@@ -263,9 +203,42 @@ impl Orders {
         Err(if refused.is_empty() { OrderError::OverBudget } else { OrderError::Refused(refused) })
     }
 
-    async fn order_at(&self, ca: &CaClient, before: &StoredCertificate) -> Result<Outcome, OrderError> {
-        let account = ca.account(&self.store, &self.vault).await?;
-        let identifiers = [Identifier::Dns(before.host.to_string())];
+    /// The challenge types for a domain, in order of preference.
+    async fn challenges_of(&self, domain: &DomainName) -> Result<Vec<ChallengeType>, OrderError> {
+        let Some(in_dns) = &self.dns_challenges else { return Ok(self.challenges.clone()) };
+        let choice = in_dns.zones.choice(domain).await.map_err(OrderError::NotHere)?;
+        Ok(choice.map_or_else(|| self.challenges.clone(), |choice| vec![choice]))
+    }
+
+    async fn order_at(&self, ca: &CaClient, host: Host<'_>, before: &str) -> Result<Outcome, OrderError> {
+        let (mut order, account) = timeout(ACCEPT_TIMEOUT, self.accepted(ca, host, before))
+            .await
+            .map_err(|_| OrderError::Slow(ACCEPT_TIMEOUT.as_secs()))??;
+        let mut published = Vec::new();
+        let validated = self.validate(ca, &account, host, &mut order, &mut published).await;
+        for record in &published {
+            self.remove_challenge(record).await?;
+        }
+        validated?;
+        let retry = RetryPolicy::new().timeout(VALIDATION_TIMEOUT);
+        let key = order.finalize().await?;
+        let chain = order.poll_certificate(&retry).await?;
+        let validity = validity(&chain)?;
+        let renew_at = self.first_plan(ca, host.name, &chain, validity).await?;
+        let key = self.vault.seal(host.name.as_str(), &key)?;
+        Ok(Outcome::Issued { chain, key, expires_at: validity.1, renew_at })
+    }
+
+    /// Has the CA accept an order, which names the certificate that it replaces.
+    async fn accepted(
+        &self,
+        ca: &CaClient,
+        host: Host<'_>,
+        before: &str,
+    ) -> Result<(Order, Account), OrderError> {
+        let account = ca.account(&self.store, &self.vault, self.clock.now()).await?;
+        self.check_caa(ca, &account, host).await?;
+        let identifiers = [Identifier::Dns(host.name.to_string())];
         let new_order = || {
             let order = NewOrder::new(&identifiers);
             match &ca.authority.profile {
@@ -273,65 +246,124 @@ impl Orders {
                 None => order,
             }
         };
-        // CAs without renewal information reject an order that names the certificate it replaces; such an order is
-        // sent again without.
-        let replacing = match identifier(&before.chain) {
-            Some(old) => account.new_order(&new_order().replaces(old)).await.ok(),
+        // CAs without renewal information reject an order that names the certificate it replaces, and others reject a
+        // second order for the same one (RFC 9773 §5). Such an order is sent again without.
+        let replacing = match identifier(before) {
+            Some(old) => Some(account.new_order(&new_order().replaces(old)).await.map_err(OrderError::from)),
             None => None,
         };
-        let mut order = match replacing {
-            Some(order) => order,
-            None => account.new_order(&new_order()).await?,
+        let order = match replacing {
+            Some(Ok(order)) => order,
+            Some(Err(error)) if error.is(RATE_LIMITED) => return Err(error),
+            Some(Err(_)) | None => account.new_order(&new_order()).await?,
         };
+        Ok((order, account))
+    }
+
+    /// Has the CA validate the host. Records that this publishes are added to `published`, and the caller removes them.
+    async fn validate(
+        &self,
+        ca: &CaClient,
+        account: &Account,
+        host: Host<'_>,
+        order: &mut Order,
+        published: &mut Vec<ChallengeRecord>,
+    ) -> Result<(), OrderError> {
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let authorization = authorization?;
             if authorization.status == AuthorizationStatus::Valid {
                 continue;
             }
-            self.answer_challenge(&before.host, authorization).await?;
+            self.answer_challenge(ca, account, host, authorization, published).await?;
         }
-        let retry = RetryPolicy::new().timeout(Duration::from_secs(90));
+        let retry = RetryPolicy::new().timeout(VALIDATION_TIMEOUT);
         if order.poll_ready(&retry).await? != OrderStatus::Ready {
-            return Err(OrderError::Invalid(problem(&mut order).await));
+            return Err(OrderError::Invalid(problem(order).await));
         }
-        let key = order.finalize().await?;
-        let chain = order.poll_certificate(&retry).await?;
-        let (from, until) = dates(&chain)?;
-        let renew_at = self.renewal(&account, &chain).await.unwrap_or_else(|| two_thirds(from, until));
-        let key = self.vault.seal(before.host.as_str(), &key)?;
-        Ok(Outcome::Issued { chain, key, expires_at: until, renew_at })
+        Ok(())
     }
 
-    /// Stores the answer to a challenge that the CA offers, and asks the CA to validate it.
+    /// Prepares the answer to a challenge that the CA offers, and asks the CA to validate it.
     async fn answer_challenge(
         &self,
-        host: &DomainName,
+        ca: &CaClient,
+        account: &Account,
+        host: Host<'_>,
         mut authorization: AuthorizationHandle<'_>,
+        published: &mut Vec<ChallengeRecord>,
     ) -> Result<(), OrderError> {
-        let acme_type = |challenge_type: &ChallengeType| match challenge_type {
-            ChallengeType::Http01 => AcmeChallenge::Http01,
-            ChallengeType::TlsAlpn01 => AcmeChallenge::TlsAlpn01,
-        };
         let offered = |challenge_type: &&ChallengeType| {
-            authorization.challenges.iter().any(|challenge| challenge.r#type == acme_type(challenge_type))
+            authorization.challenges.iter().any(|challenge| challenge.r#type == challenge_type.in_acme())
         };
-        let challenge_type = *self.challenges.iter().find(offered).ok_or_else(|| {
+        let challenge_type = *host.challenges.iter().find(offered).ok_or_else(|| {
             let challenges: Vec<&str> =
-                self.challenges.iter().map(|challenge_type| challenge_type.as_str()).collect();
+                host.challenges.iter().map(|challenge_type| challenge_type.as_str()).collect();
             OrderError::Chain(format!("the CA does not offer {}", challenges.join(" or ")))
         })?;
-        let Some(mut challenge) = authorization.challenge(acme_type(&challenge_type)) else { return Ok(()) };
+        let Some(mut challenge) = authorization.challenge(challenge_type.in_acme()) else { return Ok(()) };
         let answer = challenge.key_authorization();
-        let (name, answer) = match challenge_type {
-            ChallengeType::Http01 => (challenge.token.clone(), answer.as_str().to_owned()),
+        match challenge_type {
+            ChallengeType::Http01 => self.store_answer(&challenge.token, answer.as_str()).await?,
             ChallengeType::TlsAlpn01 => {
-                (alpn::name_in_store(host.as_str()), alpn::to_store(answer.digest().as_ref()))
+                let name = alpn::name_in_store(host.name.as_str());
+                let text = alpn::to_store(answer.digest().as_ref());
+                self.store_answer(&name, &text).await?;
             }
-        };
-        let now = self.clock.now();
-        self.store.put_challenge(&name, &answer, now, later(now, CHALLENGE_LIFETIME)).await?;
+            ChallengeType::Dns01 => {
+                self.publish_challenge(host.domain, host.name, answer.dns_value(), published).await?;
+            }
+            ChallengeType::DnsPersist01 => {
+                let Some(issuer) = ca.authority.issuer() else {
+                    let directory = &ca.authority.directory;
+                    return Err(OrderError::Record(format!(
+                        "dns-persist-01 needs the CA's issuer domain name: set issuer beside directory = {directory:?}"
+                    )));
+                };
+                let value = dns::persistent_value(issuer, account.id());
+                self.ensure_persistent(host.domain, host.name, &value).await?;
+            }
+        }
         Ok(challenge.set_ready().await?)
+    }
+
+    /// Stores the answer to a challenge, which the policy host gives to the CA.
+    async fn store_answer(&self, name: &str, answer: &str) -> Result<(), OrderError> {
+        let now = self.clock.now();
+        Ok(self.store.put_challenge(name, answer, now, later(now, CHALLENGE_LIFETIME)).await?)
+    }
+
+    /// Checks that the CAA records allow the CA to issue for our account by one of our challenges (RFC 8659, RFC 8657). A
+    /// refused order would count against the CA's rate limits. What can't be resolved is left to the CA.
+    async fn check_caa(&self, ca: &CaClient, account: &Account, host: Host<'_>) -> Result<(), OrderError> {
+        let Some(issuer) = ca.authority.issuer() else { return Ok(()) };
+        let mut at = Some(host.name.clone());
+        while let Some(name) = at {
+            match self.dns.lookup(&name, Kind::Caa).await {
+                Ok(answer) => {
+                    let values: Vec<&str> = answer
+                        .records
+                        .iter()
+                        .filter_map(|data| match data {
+                            Data::Caa(caa) if caa.tag == "issue" => Some(caa.value.as_str()),
+                            _ => None,
+                        })
+                        .collect();
+                    let methods: Vec<&str> = host.challenges.iter().map(|one| one.as_str()).collect();
+                    let verdict = caa::judge(&values, &[issuer], Some(account.id()), Some(&methods));
+                    return verdict.map_err(|refusal| {
+                        OrderError::Caa(format!(
+                            "{refusal} for {} (CAA at {name}); allow it with\n  {name}. CAA 0 issue \"{issuer}; accounturi={}\"",
+                            host.name,
+                            account.id()
+                        ))
+                    });
+                }
+                Err(error) if error.is_absence() => at = name.parent(),
+                Err(_) => return Ok(()),
+            }
+        }
+        Ok(())
     }
 
     /// Checks that a host points here. Otherwise validation would fail and count against the CA's rate limits.
@@ -347,17 +379,22 @@ impl Orders {
         };
         if here { Ok(()) } else { Err(not_here("it points elsewhere".to_owned())) }
     }
+}
 
-    /// When to renew the certificate according to the CA's renewal information (RFC 9773); `None` if it has none.
-    async fn renewal(&self, account: &Account, chain: &str) -> Option<Timestamp> {
-        let (info, _) = account.renewal_info(&identifier(chain)?).await.ok()?;
-        Timestamp::from_second(info.suggested_window.start.unix_timestamp()).ok()
-    }
+/// The host that an order is for.
+#[derive(Clone, Copy)]
+struct Host<'a> {
+    /// The mail domain.
+    domain: &'a DomainName,
+    /// The policy host's name.
+    name: &'a DomainName,
+    /// The challenge types, in order of preference.
+    challenges: &'a [ChallengeType],
 }
 
 const LEASE_NAME: &str = "certificates";
 
-async fn problem(order: &mut instant_acme::Order) -> String {
+async fn problem(order: &mut Order) -> String {
     let mut authorizations = order.authorizations();
     while let Some(Ok(authorization)) = authorizations.next().await {
         for challenge in &authorization.challenges {
@@ -369,10 +406,6 @@ async fn problem(order: &mut instant_acme::Order) -> String {
     "no reason given by the CA".to_owned()
 }
 
-fn two_thirds(from: Timestamp, until: Timestamp) -> Timestamp {
-    later(from, until.duration_since(from) / 3 * 2)
-}
-
 fn leaf(chain: &str) -> Option<CertificateDer<'static>> {
     CertificateDer::from_pem_slice(chain.as_bytes()).ok()
 }
@@ -381,7 +414,8 @@ fn identifier(chain: &str) -> Option<CertificateIdentifier<'static>> {
     CertificateIdentifier::try_from(&leaf(chain)?).ok().map(CertificateIdentifier::into_owned)
 }
 
-fn dates(chain: &str) -> Result<(Timestamp, Timestamp), OrderError> {
+/// The first and the last moment of a certificate's validity.
+fn validity(chain: &str) -> Result<(Timestamp, Timestamp), OrderError> {
     let bad = |why: &dyn std::fmt::Display| OrderError::Chain(why.to_string());
     let leaf = leaf(chain).ok_or_else(|| bad(&"it is not PEM"))?;
     let (_, parsed) = X509Certificate::from_der(&leaf).map_err(|error| bad(&error))?;
@@ -395,8 +429,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_renewal_information_renewal_is_at_two_thirds() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        assert_eq!(two_thirds(at(0), at(90 * 86_400)), at(60 * 86_400));
+    fn challenge_types_are_parsed_from_their_names() {
+        for challenge_type in ChallengeType::ALL {
+            assert_eq!(ChallengeType::parse(challenge_type.as_str()), Some(challenge_type));
+        }
+        assert_eq!(ChallengeType::parse("DNS-01"), None);
     }
 }

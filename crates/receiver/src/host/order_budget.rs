@@ -11,11 +11,18 @@ pub struct OrderBudget {
     /// New orders that may be started now, with fractions.
     left: f64,
     counted_at: Option<Timestamp>,
+    /// Renewals that may be started now, with fractions.
+    renewals_left: f64,
+    renewals_counted_at: Option<Timestamp>,
     held_until: Option<Timestamp>,
 }
 
 /// The largest budget that accumulates while nothing is ordered, in hours' worth of orders.
 const BURST_HOURS: f64 = 2.0;
+/// How many renewals are allowed for each new order. CAs do not count them, but have to serve them.
+const RENEWALS_FACTOR: f64 = 20.0;
+/// The part of an hour's renewals that may be started at once.
+const BURSTS_PER_HOUR: f64 = 60.0;
 /// How long no orders are sent after the CA reported a rate limit.
 const RATE_LIMIT_HOLD: SignedDuration = SignedDuration::from_mins(15);
 
@@ -23,7 +30,33 @@ impl OrderBudget {
     /// Creates a budget of `per_hour` new orders an hour. It starts with one hour's worth, since orders before a
     /// restart are unknown.
     pub fn new(per_hour: u32) -> Self {
-        Self { per_hour, left: f64::from(per_hour), counted_at: None, held_until: None }
+        let left = f64::from(per_hour);
+        Self {
+            per_hour,
+            left,
+            counted_at: None,
+            renewals_left: left * RENEWALS_FACTOR / BURSTS_PER_HOUR,
+            renewals_counted_at: None,
+            held_until: None,
+        }
+    }
+
+    /// Spends one renewal, if one may be started at `now`. When a CA wants all certificates replaced at once, this spreads
+    /// their orders.
+    pub fn try_renewal(&mut self, now: Timestamp) -> bool {
+        if !self.is_open(now) {
+            return false;
+        }
+        let before = self.renewals_counted_at.replace(now);
+        let since = before.map_or(0.0, |before| now.duration_since(before).as_secs_f64());
+        let rate = f64::from(self.per_hour) * RENEWALS_FACTOR;
+        let most = (rate / BURSTS_PER_HOUR).max(1.0);
+        self.renewals_left = (self.renewals_left + since.max(0.0) * rate / 3600.0).min(most);
+        let is_left = self.renewals_left >= 1.0;
+        if is_left {
+            self.renewals_left -= 1.0;
+        }
+        is_left
     }
 
     /// The number of new orders that may be started at `now`.
@@ -73,6 +106,21 @@ mod tests {
         assert_eq!(budget.remaining(at(36)), 1);
         assert_eq!(budget.remaining(at(86_400)), 200, "at most two hours' worth accumulates");
         assert_eq!(budget.remaining(at(0)), 200, "setting the clock back does not reduce the budget");
+    }
+
+    #[test]
+    fn renewals_have_a_pace_of_their_own() {
+        let mut budget = OrderBudget::new(3);
+        let started =
+            |budget: &mut OrderBudget, second| (0..1000).filter(|_| budget.try_renewal(at(second))).count();
+        assert_eq!(started(&mut budget, 0), 1);
+        assert_eq!(started(&mut budget, 60), 1, "60 an hour are one a minute");
+        assert_eq!(started(&mut budget, 3600), 1, "nothing accumulates");
+        assert_eq!(budget.remaining(at(3600)), 3, "new orders are counted by themselves");
+        budget.pause(at(3600));
+        assert_eq!(started(&mut budget, 3700), 0);
+        let mut budget = OrderBudget::new(100);
+        assert_eq!(started(&mut budget, 0), 33);
     }
 
     #[test]

@@ -161,7 +161,7 @@ impl SiteCache {
     }
 }
 
-/// Whether a DNS name of a certificate covers a host: the same name, or `*` in place of its first label (RFC 6125
+/// Whether a DNS name of a certificate covers a host: the same name, or `*` in place of its first label (RFC 9525
 /// §6.4.3).
 fn covers(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {

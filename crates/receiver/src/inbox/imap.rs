@@ -21,6 +21,7 @@ use formats::imap::FrameError;
 use formats::limits::IMAP_TIME;
 use memory::{BackOff, Memory};
 use net::BoxFuture;
+use net::metrics::{Counter, Gauge};
 use rustls::ClientConfig;
 use std::fmt;
 use std::sync::Arc;
@@ -170,18 +171,43 @@ const PACING: Pacing = Pacing {
     back_off: BackOff { first: Duration::from_secs(60), longest: Duration::from_secs(6 * 3600) },
 };
 
+/// The metrics of a mailbox.
+#[derive(Debug, Clone, Default)]
+pub struct MailboxCounts {
+    /// The Unix time at which its folders were last searched.
+    pub searched: Gauge,
+    /// Failed connections.
+    pub failures: Counter,
+}
+
 impl ImapMailbox {
     /// Imports reports until the future is dropped. Failures are logged and retried.
-    pub fn keep<'a>(&'a self, inbox: &'a Inbox, tls: &'a Arc<ClientConfig>) -> BoxFuture<'a, ()> {
-        Box::pin(self.keep_pacing(inbox, tls, PACING))
+    pub fn keep<'a>(
+        &'a self,
+        inbox: &'a Inbox,
+        tls: &'a Arc<ClientConfig>,
+        counts: &'a MailboxCounts,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(self.keep_pacing(inbox, tls, PACING, counts))
     }
 
-    async fn keep_pacing(&self, inbox: &Inbox, tls: &Arc<ClientConfig>, pacing: Pacing) {
+    async fn keep_pacing(
+        &self,
+        inbox: &Inbox,
+        tls: &Arc<ClientConfig>,
+        pacing: Pacing,
+        counts: &MailboxCounts,
+    ) {
         let mut memory = Memory::default();
         let mut retry = pacing.first_retry;
         loop {
             let mut worked = false;
-            if let Err(error) = session::run(self, inbox, tls, pacing, &mut memory, &mut worked).await {
+            let mut searched = || {
+                worked = true;
+                counts.searched.set(inbox.clock.now().as_second());
+            };
+            if let Err(error) = session::run(self, inbox, tls, pacing, &mut memory, &mut searched).await {
+                counts.failures.inc();
                 tracing::error!(
                     mailbox = ?self,
                     "can't import reports from the mailbox: {error}. Retrying in {} seconds",

@@ -70,6 +70,8 @@ pub fn reported(
             },
             consequence: consequence.into(),
             remedy: remedy.clone(),
+            cause: None,
+            domains: Vec::new(),
         });
     }
     let week = sums.days.iter().filter(|day| day.day + DAY * 8 > now && day.day + DAY > mode.since);
@@ -87,6 +89,8 @@ pub fn reported(
             ),
             consequence: consequence.into(),
             remedy,
+            cause: None,
+            domains: Vec::new(),
         });
     }
     let reports_on = |from: Timestamp, to: Timestamp| {
@@ -105,6 +109,8 @@ pub fn reported(
             what: format!("no verified report about {domain} has arrived for {} days, although they were regular before", SILENCE_WINDOW.as_hours() / 24),
             consequence: "New failures would not be noticed.".into(),
             remedy: format!("Check that the record _smtp._tls.{domain} exists and that its addresses accept mail: sternpost check {domain}"),
+            cause: None,
+            domains: Vec::new(),
         });
     }
     all
@@ -121,6 +127,8 @@ pub fn disputed(domain: &DomainName, gate: &Gate) -> Option<Alert> {
         remedy: format!(
             "Look at the reports: sternpost reports list --domain {domain} --failed. If the failures are real, fix their cause. If not, allow enforcement: sternpost promote {domain}, or exclude the cause: sternpost excuse"
         ),
+        cause: None,
+        domains: Vec::new(),
     })
 }
 

@@ -6,30 +6,12 @@
 use super::decide::Source;
 use super::entry::Status;
 use super::sts::PolicyUnavailable;
-use prometheus_client::encoding::EncodeLabelSet;
+use net::metrics::{self, Counters, Gauges};
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::time::Duration;
-
-/// Labels of an answer.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answered {
-    result: &'static str,
-    source: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct InMode {
-    mode: &'static str,
-}
 
 /// The metrics of the answer service.
 pub struct Metrics {
@@ -49,30 +31,28 @@ pub struct Metrics {
     pub looking: Gauge,
     /// Open connections of mail servers.
     pub connections: Gauge,
-    fetches: Family<Outcome, Counter>,
+    fetches: Counters,
     /// Look-ups whose answer is an MTA-STS policy although hosts have TLSA records behind an insecure MX answer.
     pub dane_set_aside: Counter,
     /// Answers in the cache, as last set by [`Self::set_cache`].
     pub cached: Gauge,
     /// Bytes of the answers in the cache, as last set by [`Self::set_cache`].
     pub cached_bytes: Gauge,
-    policies: Family<InMode, Gauge>,
+    policies: Gauges,
     /// Seconds by which the refresh of the most overdue policy is late.
     pub overdue: Gauge,
-    /// 1 while the store works, 0 while it fails.
+    /// 1 if the last refresh could read the store, 0 if it could not; for the status page.
     pub store_up: Gauge,
 }
 
 impl Metrics {
     /// A registry with all metrics at zero.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("sternpost");
-        let answered = Family::<Answered, Counter>::default();
-        registry.register("answers", "Answers by result and by source", answered.clone());
+        let mut registry = Registry::default();
+        let answered = Counters::new(&metrics::ANSWERS);
+        answered.register(&mut registry);
         let kinds = Status::ALL.iter().flat_map(|result| Source::ALL.map(|source| (*result, source)));
-        let labels =
-            kinds.map(|(result, source)| Answered { result: result.label(), source: source.as_str() });
-        let answers = labels.map(|labels| answered.get_or_create_owned(&labels)).collect();
+        let answers = kinds.map(|(result, source)| answered.of(&[result.label(), source.as_str()])).collect();
         let latency = || Histogram::new([0.000_01, 0.000_1, 0.001, 0.01, 0.1, 0.5, 1.0, 5.0, 20.0, 60.0]);
         let new = Self {
             answers,
@@ -83,11 +63,11 @@ impl Metrics {
             miss_seconds: latency(),
             looking: Gauge::default(),
             connections: Gauge::default(),
-            fetches: Family::default(),
+            fetches: Counters::new(&metrics::FETCHES),
             dane_set_aside: Counter::default(),
             cached: Gauge::default(),
             cached_bytes: Gauge::default(),
-            policies: Family::default(),
+            policies: Gauges::new(&metrics::POLICIES),
             overdue: Gauge::default(),
             store_up: Gauge::default(),
             registry,
@@ -97,35 +77,18 @@ impl Metrics {
 
     fn registered(mut self) -> Self {
         let all = &mut self.registry;
-        all.register("cache_hits", "Answers from the cache", self.hits.clone());
-        all.register("cache_misses", "Answers that needed a look-up", self.misses.clone());
-        all.register(
-            "hit_seconds",
-            "Seconds from request to reply, from the cache; one in 64 is measured",
-            self.hit_seconds.clone(),
-        );
-        all.register(
-            "miss_seconds",
-            "Seconds from request to reply, with a look-up",
-            self.miss_seconds.clone(),
-        );
-        all.register(
-            "dane_set_aside",
-            "Look-ups answered by an MTA-STS policy although MX hosts have TLSA records behind unsigned MX records",
-            self.dane_set_aside.clone(),
-        );
-        all.register("lookups_running", "Look-ups in flight", self.looking.clone());
-        all.register("connections", "Open connections of mail servers", self.connections.clone());
-        all.register("fetches", "Policy fetches by outcome", self.fetches.clone());
-        all.register("cache_entries", "Answers in the cache", self.cached.clone());
-        all.register("cache_bytes", "Bytes of the answers in the cache", self.cached_bytes.clone());
-        all.register("policies", "Live policies in the store by mode", self.policies.clone());
-        all.register(
-            "refresh_overdue_seconds",
-            "Seconds by which the refresh of the most overdue policy is late",
-            self.overdue.clone(),
-        );
-        all.register("store_up", "1 while the store works, 0 while it fails", self.store_up.clone());
+        metrics::CACHE_HITS.register(all, self.hits.clone());
+        metrics::CACHE_MISSES.register(all, self.misses.clone());
+        metrics::CACHE_HIT_SECONDS.register(all, self.hit_seconds.clone());
+        metrics::CACHE_MISS_SECONDS.register(all, self.miss_seconds.clone());
+        metrics::DANE_SET_ASIDE.register(all, self.dane_set_aside.clone());
+        metrics::LOOKUPS_RUNNING.register(all, self.looking.clone());
+        metrics::CONNECTIONS.register(all, self.connections.clone());
+        self.fetches.register(all);
+        metrics::CACHE_ENTRIES.register(all, self.cached.clone());
+        metrics::CACHE_BYTES.register(all, self.cached_bytes.clone());
+        self.policies.register(all);
+        metrics::REFRESH_OVERDUE.register(all, self.overdue.clone());
         self
     }
 
@@ -148,14 +111,14 @@ impl Metrics {
             }
             Err(PolicyUnavailable::Fetch(_)) => "sts-policy-fetch-error",
         };
-        self.fetches.get_or_create(&Outcome { outcome }).inc();
+        self.fetches.inc(&[outcome]);
     }
 
     /// Sets the number of live policies in the store, and by how much the oldest refresh is late.
     pub fn set_policies(&self, counts: &store::policies::PolicyCounts, overdue: Duration) {
         for (mode, count) in [("enforce", counts.enforce), ("testing", counts.testing), ("none", counts.none)]
         {
-            self.policies.get_or_create(&InMode { mode }).set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.policies.set(&[mode], count);
         }
         self.overdue.set(i64::try_from(overdue.as_secs()).unwrap_or(i64::MAX));
     }
@@ -174,7 +137,7 @@ impl Metrics {
 
     /// The number of live policies by mode, as last set by [`Self::set_policies`].
     pub fn policies(&self) -> Vec<(&'static str, i64)> {
-        let count = |mode| self.policies.get_or_create(&InMode { mode }).get();
+        let count = |mode| self.policies.of(&[mode]).get();
         ["enforce", "testing", "none"].into_iter().map(|mode| (mode, count(mode))).collect()
     }
 

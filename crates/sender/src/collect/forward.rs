@@ -12,6 +12,7 @@ use formats::posted::{MAX_COUNT, Posted, parse};
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::{Clock, later};
+use net::metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
@@ -70,14 +71,10 @@ pub struct ForwardCounts {
 impl ForwardCounts {
     /// Registers the counters as metrics.
     pub fn register(&self, all: &mut Registry) {
-        for (name, help, count) in [
-            ("sessions_forwarded", "TLS sessions that another collector has taken", &self.forwarded),
-            ("sessions_lost", "TLS sessions that the other collector refused for a day", &self.lost),
-            ("forward_refusals", "Refusals of TLS sessions, which are then kept and retried", &self.refused),
-            ("forward_failures", "Failed attempts to hand TLS sessions over", &self.failures),
-        ] {
-            all.register(name, help, count.clone());
-        }
+        metrics::SESSIONS_FORWARDED.register(all, self.forwarded.clone());
+        metrics::SESSIONS_LOST.register(all, self.lost.clone());
+        metrics::FORWARD_REFUSALS.register(all, self.refused.clone());
+        metrics::FORWARD_FAILURES.register(all, self.failures.clone());
     }
 }
 

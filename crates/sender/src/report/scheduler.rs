@@ -16,8 +16,10 @@ use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::{Clock, later};
+use net::metrics;
 use net::random::{self, NoRandomBytes};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -85,20 +87,19 @@ pub struct Counts {
     pub given_up: Counter,
     /// Failed delivery attempts, counted per target.
     pub failures: Counter,
+    /// The Unix time of the last round that failed in nothing but deliveries.
+    pub last_round: Gauge,
 }
 
 impl Counts {
     /// Registers the counters as metrics.
     pub fn register(&self, all: &mut Registry) {
-        for (name, help, count) in [
-            ("reports_built", "TLS reports built", &self.built),
-            ("reports_sent", "TLS reports that a target accepted", &self.sent),
-            ("reports_unwanted", "TLS reports about domains that request none", &self.unwanted),
-            ("reports_given_up", "TLS reports given up: no target accepted them", &self.given_up),
-            ("report_failures", "Failed attempts to deliver a TLS report to a target", &self.failures),
-        ] {
-            all.register(name, help, count.clone());
-        }
+        metrics::REPORTS_BUILT.register(all, self.built.clone());
+        metrics::REPORTS_SENT.register(all, self.sent.clone());
+        metrics::REPORTS_UNWANTED.register(all, self.unwanted.clone());
+        metrics::REPORTS_GIVEN_UP.register(all, self.given_up.clone());
+        metrics::REPORT_FAILURES.register(all, self.failures.clone());
+        metrics::REPORTER_LAST_ROUND.register(all, self.last_round.clone());
     }
 }
 
@@ -200,8 +201,11 @@ impl ReportScheduler {
                     outcome = self.delete_old().await;
                     last_cleanup = Some(today);
                 }
-                if let Err(error) = outcome {
-                    tracing::error!("reports can't be built or sent: {error}");
+                match outcome {
+                    Ok(()) => {
+                        self.counts.last_round.set(self.clock.now().as_second());
+                    }
+                    Err(error) => tracing::error!("reports can't be built or sent: {error}"),
                 }
                 tokio::select! {
                     () = deliveries.finish_for(ROUND_INTERVAL) => {}

@@ -1,22 +1,26 @@
 //! Probes the MX hosts of domains whose policy is in `testing` and that got mail today (RPT-26).
 //!
 //! A probe is a TLS handshake under the full rules of MTA-STS, without mail. It runs once per [`PROBE_INTERVAL`] and
-//! host, also if several domains share the host. The results go to the store; the report builder applies them.
+//! host, also if several domains share the host. The results go to the store; the report builder applies them. Several
+//! domains are probed at once, each with a deadline, so that a host that hangs holds up no other domain.
 
 use super::testing_probe::is_testing;
 use formats::limits::MX_HOSTS;
 use formats::report::DateRange;
 use formats::{DomainName, Policy, ResultType};
+use futures_util::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::{Clock, later};
 use net::dns::{Dns, Kind, host_addresses};
 use net::smtp::{MailHosts, Target, TlsDemand};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use store::testing_probes::TestingProbe;
 use store::{PolicyDigest, Store, StoreError};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 /// Probes MX hosts under policies in `testing`.
 pub struct TestingProber {
@@ -37,12 +41,55 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 /// The pause after each handshake.
 const PROBE_SPACING: Duration = Duration::from_millis(200);
 
+/// Domains that are probed at once.
+const DOMAINS_AT_ONCE: usize = 16;
+/// Time limit for probing a domain; one without a result by then is probed again after [`PROBE_INTERVAL`].
+const DOMAIN_TIMEOUT: Duration = Duration::from_secs(180);
+/// Time limit for probing one host; one that does not answer by then is not reached.
+const HOST_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// The result of probing a host: the target, the time and the failure, if any. `None` when the host could not be
 /// reached, which is no evidence about TLS.
 type ProbeResult = Option<(Target, Timestamp, Option<(ResultType, String)>)>;
 
-/// Recently probed hosts, each with the time and the result of its probe.
-pub type Hosts = HashMap<DomainName, (Timestamp, ProbeResult)>;
+/// What was probed recently.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    /// The hosts, each with the time and the result of its probe.
+    known: HashMap<DomainName, (Timestamp, ProbeResult)>,
+    /// Domains whose probes did not end in time, each with the time.
+    late: HashMap<DomainName, Timestamp>,
+}
+
+impl Hosts {
+    /// Nothing was probed yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn forget_old(&mut self, now: Timestamp) {
+        self.known.retain(|_, (at, _)| now < later(*at, PROBE_INTERVAL));
+        self.late.retain(|_, at| now < later(*at, PROBE_INTERVAL));
+    }
+}
+
+/// The probes of a round by host. Domains that share a host wait for the same probe.
+#[derive(Default)]
+struct RoundProbes(Mutex<HashMap<DomainName, Arc<OnceCell<(Timestamp, ProbeResult)>>>>);
+
+impl RoundProbes {
+    fn of(&self, host: &DomainName) -> Arc<OnceCell<(Timestamp, ProbeResult)>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(host.clone()).or_default().clone()
+    }
+}
+
+/// A domain whose probes are due.
+struct DueDomain {
+    name: DomainName,
+    policy: Policy,
+    digest: PolicyDigest,
+}
 
 impl TestingProber {
     /// Runs rounds until the future is dropped.
@@ -65,32 +112,64 @@ impl TestingProber {
         Box::pin(async move {
             let now = self.clock.now();
             let day = DateRange::utc_day(now).start;
-            hosts.retain(|_, (at, _)| now < later(*at, PROBE_INTERVAL));
-            for (domain, lines) in self.store.maybe_testing(day).await? {
-                let Some(digest) = PolicyDigest::of_lines(&lines).filter(|_| is_testing(&lines)) else {
-                    continue;
-                };
-                let probes = self.store.testing_probes(day, &domain).await?;
-                let last = probes.iter().rfind(|probe| probe.policy == digest);
-                if last.is_some_and(|last| now < later(last.at, PROBE_INTERVAL)) {
-                    continue;
+            hosts.forget_old(now);
+            let due = self.due(day, now, hosts).await?;
+            let (probes, shared) = (RoundProbes::default(), &*hosts);
+            let each: Vec<_> = due.iter().map(|domain| self.in_time(domain, shared, &probes)).collect();
+            let mut domains = futures_util::stream::iter(each).buffer_unordered(DOMAINS_AT_ONCE);
+            let mut late = Vec::new();
+            while let Some((domain, probed)) = domains.next().await {
+                match probed {
+                    Some(probed) => self.store.put_testing_probes(day, domain, &probed).await?,
+                    None => late.push(domain.clone()),
                 }
-                let Ok(policy) = Policy::parse(lines.join("\n").as_bytes()) else { continue };
-                let probes = self.probe_domain(&domain, &policy, digest, hosts).await;
-                self.store.put_testing_probes(day, &domain, &probes).await?;
             }
+            drop(domains);
+            let done = probes.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let done = done.into_iter().filter_map(|(host, probe)| Some((host, probe.get()?.clone())));
+            hosts.known.extend(done);
+            hosts.late.extend(late.into_iter().map(|domain| (domain, now)));
             Ok(())
         })
+    }
+
+    async fn due(&self, day: Timestamp, now: Timestamp, hosts: &Hosts) -> Result<Vec<DueDomain>, StoreError> {
+        let mut due = Vec::new();
+        for (name, lines) in self.store.maybe_testing(day).await? {
+            let Some(digest) = PolicyDigest::of_lines(&lines).filter(|_| is_testing(&lines)) else {
+                continue;
+            };
+            let probes = self.store.testing_probes(day, &name).await?;
+            let last = probes.iter().rfind(|probe| probe.policy == digest);
+            let is_known = last.is_some_and(|last| now < later(last.at, PROBE_INTERVAL));
+            if is_known || hosts.late.contains_key(&name) {
+                continue;
+            }
+            let Ok(policy) = Policy::parse(lines.join("\n").as_bytes()) else { continue };
+            due.push(DueDomain { name, policy, digest });
+        }
+        Ok(due)
+    }
+
+    /// Probes a domain; without a result if that takes too long.
+    async fn in_time<'d>(
+        &self,
+        domain: &'d DueDomain,
+        hosts: &Hosts,
+        probes: &RoundProbes,
+    ) -> (&'d DomainName, Option<Vec<TestingProbe>>) {
+        let probed = timeout(DOMAIN_TIMEOUT, self.probe_domain(domain, hosts, probes)).await;
+        (&domain.name, probed.ok())
     }
 
     /// Probes each MX host of a domain, in order of preference. Unreachable hosts are left out.
     async fn probe_domain(
         &self,
-        domain: &DomainName,
-        policy: &Policy,
-        digest: PolicyDigest,
-        hosts: &mut Hosts,
+        domain: &DueDomain,
+        hosts: &Hosts,
+        round: &RoundProbes,
     ) -> Vec<TestingProbe> {
+        let DueDomain { name: domain, policy, digest } = domain;
         let names: Vec<DomainName> = match self.dns.lookup(domain, Kind::Mx).await {
             Ok(answer) => answer.mx_hosts().take(MX_HOSTS).collect(),
             Err(error) if error.is_absence() => vec![domain.clone()],
@@ -98,14 +177,14 @@ impl TestingProber {
         };
         let mut probes = Vec::new();
         for mx in names {
-            let Some((target, at, failure)) = self.cached_probe(&mx, hosts).await else { continue };
+            let Some((target, at, failure)) = self.cached_probe(&mx, hosts, round).await else { continue };
             let unlisted = || {
                 let why = "the MX host matches no mx line of the policy".to_owned();
                 (!policy.covers(&mx)).then_some((ResultType::ValidationFailure, why))
             };
             let failure = unlisted().or(failure);
             probes.push(TestingProbe {
-                policy: digest,
+                policy: *digest,
                 receiving_ip: Some(target.address),
                 at,
                 reason: failure.as_ref().map(|(_, why)| why.clone()).unwrap_or_default(),
@@ -116,14 +195,17 @@ impl TestingProber {
         probes
     }
 
-    async fn cached_probe(&self, mx: &DomainName, hosts: &mut Hosts) -> ProbeResult {
-        if let Some((_, result)) = hosts.get(mx) {
+    async fn cached_probe(&self, mx: &DomainName, hosts: &Hosts, round: &RoundProbes) -> ProbeResult {
+        if let Some((_, result)) = hosts.known.get(mx) {
             return result.clone();
         }
-        let result = self.probe_host(mx).await;
-        hosts.insert(mx.clone(), (self.clock.now(), result.clone()));
-        tokio::time::sleep(PROBE_SPACING).await;
-        result
+        let probe = round.of(mx);
+        let probe = probe.get_or_init(|| async {
+            let result = timeout(HOST_TIMEOUT, self.probe_host(mx)).await.ok().flatten();
+            tokio::time::sleep(PROBE_SPACING).await;
+            (self.clock.now(), result)
+        });
+        probe.await.1.clone()
     }
 
     /// Probes the first address of a host that can be reached.
@@ -142,5 +224,93 @@ impl TestingProber {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::MxPattern;
+    use net::clock::{ManualClock, SystemClock};
+    use net::dns::{Answer, Data, DnsError, Exchange, Mx, Security};
+    use net::smtp::{Mail, SessionFailure, SessionReport};
+    use std::future::pending;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// The MX hosts of `bad…` never answer; `good…` share one host.
+    #[derive(Default)]
+    struct Network(AtomicUsize);
+
+    impl Dns for Network {
+        fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+            let host =
+                if name.as_str().starts_with("bad") { format!("mx.{name}") } else { "mx.example".to_owned() };
+            let record = match kind {
+                Kind::Mx => Data::Mx(Mx {
+                    preference: 10,
+                    exchange: Exchange::Host(DomainName::parse(&host).unwrap()),
+                }),
+                Kind::A => Data::A([192, 0, 2, 1].into()),
+                _ => return Box::pin(async { Err(DnsError::Timeout) }),
+            };
+            let answer = Answer {
+                records: vec![record],
+                ttl: Duration::from_secs(60),
+                security: Security::Insecure,
+                aliases: Vec::new(),
+                is_split: false,
+            };
+            Box::pin(async { Ok(answer) })
+        }
+    }
+
+    impl MailHosts for Network {
+        fn session<'a>(
+            &'a self,
+            target: &'a Target,
+            _: &'a TlsDemand,
+            _: Option<&'a Mail>,
+        ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>> {
+            Box::pin(async {
+                self.0.fetch_add(1, Ordering::SeqCst);
+                if target.host.as_str().starts_with("mx.bad") {
+                    pending::<()>().await;
+                }
+                Ok(SessionReport::new(target))
+            })
+        }
+    }
+
+    fn due(name: String) -> DueDomain {
+        let host = DomainName::parse("mx.example").unwrap();
+        let policy =
+            Policy::new(formats::Mode::Testing, 86_400, vec![MxPattern::exact(&host).unwrap()]).unwrap();
+        let digest = PolicyDigest::of_patterns(&policy.mx);
+        DueDomain { name: DomainName::parse(&name).unwrap(), policy, digest }
+    }
+
+    #[tokio::test]
+    async fn hosts_that_hang_hold_up_nobody_and_shared_hosts_are_probed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let network = Arc::new(Network::default());
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(SystemClock.now()));
+        let prober = TestingProber { store, clock, dns: network.clone(), mail: network.clone() };
+        // Nothing of the store is used from here on, so that the time of the test may be paused.
+        tokio::time::pause();
+        let domains: Vec<DueDomain> = (0..10)
+            .flat_map(|number| [due(format!("bad{number}.example")), due(format!("good{number}.example"))])
+            .collect();
+        let (hosts, probes) = (Hosts::new(), RoundProbes::default());
+        let started = tokio::time::Instant::now();
+        let each: Vec<_> = domains.iter().map(|domain| prober.in_time(domain, &hosts, &probes)).collect();
+        let all: Vec<_> = futures_util::stream::iter(each).buffer_unordered(DOMAINS_AT_ONCE).collect().await;
+        assert!(started.elapsed() < HOST_TIMEOUT * 2, "{:?}", started.elapsed());
+        let probed = |begin: &str| {
+            let of = all.iter().filter(|(name, _)| name.as_str().starts_with(begin));
+            of.map(|(_, probed)| probed.as_ref().map_or(0, Vec::len)).sum::<usize>()
+        };
+        assert_eq!((all.len(), probed("good"), probed("bad")), (20, 10, 0));
+        assert_eq!(network.0.load(Ordering::SeqCst), 11, "the shared host was probed once");
     }
 }

@@ -28,7 +28,7 @@ pub enum Command {
         after_help = "Examples:\n  sternpost cache show example.org\n  sternpost cache show --map strict example.org"
     )]
     Show(Show),
-    /// Remove a domain's answer and policy; the next message looks it up as a new domain
+    /// Remove a domain's answer and policy; nothing protects the domain until they are fetched again
     #[command(after_help = "Example:\n  sternpost cache purge example.org")]
     Purge(DomainArgs),
     /// Look up a domain now and replace its cached answer
@@ -39,7 +39,7 @@ pub enum Command {
         after_help = "Example:\n  sternpost cache export\n\nRedirect the output to a file, or pipe it to `ssh HOST sternpost cache import -` (docs/answers.md)."
     )]
     Export,
-    /// Import policies that another machine exported, so that first contact is protected here too
+    /// Import the policies that another machine exported; they protect mail to domains that are new here
     #[command(
         after_help = "Examples:\n  sternpost cache import --dry-run policies.ndjson\n  sternpost cache import policies.ndjson\n\nExit codes: 0 all lines are valid, 1 some lines were refused, 2 usage error, 3 no server is running."
     )]

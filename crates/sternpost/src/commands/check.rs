@@ -48,13 +48,13 @@ pub struct Options {
     /// Check the domains in this file, one on each line; - reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["domains", "html"])]
     from: Option<PathBuf>,
-    /// With --from: append the output to this file, and skip the domains that are already in it
+    /// With --from: append the results to this file; domains that it has already are skipped
     #[arg(long, value_name = "FILE", requires = "from")]
     resume: Option<PathBuf>,
     /// With --from: number of domains to check at the same time
     #[arg(long, value_name = "N", default_value_t = 64, requires = "from", value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: u16,
-    /// Make one connection to each address and one DNS query for each record; the default with --from
+    /// Check faster: one connection to each address, one DNS query for each record (implied by --from)
     #[arg(long, conflicts_with = "deep")]
     quick: bool,
     /// With --from: check as thoroughly as a single domain

@@ -1,5 +1,5 @@
 //! `sternpost config`: validates the configuration file and tries what it needs of the machine, prints the effective values,
-//! and prints the reference of all keys and limits.
+//! and prints the reference of all keys, limits and metrics.
 
 mod ports;
 pub mod problems;
@@ -30,6 +30,9 @@ pub enum Command {
     /// Print the limits on external input, in Markdown
     #[command(after_help = "Example:\n  sternpost config limits")]
     Limits,
+    /// Print the metrics of `sternpost serve`, in Markdown
+    #[command(after_help = "Example:\n  sternpost config metrics")]
+    Metrics,
 }
 
 /// Runs the subcommand on the file given with --config, or on the default one.
@@ -39,6 +42,7 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
         Command::Show { json: false } => show(&Config::load(named)?.to_toml()),
         Command::Show { json: true } => say(&Config::load(named)?.to_json()),
         Command::Limits => show(&formats::limits::reference()),
+        Command::Metrics => show(&net::metrics::reference()),
         Command::Reference => show(&config::reference()),
     }
     Ok(Exit::Fine)

@@ -1,10 +1,16 @@
 //! `sternpost dashboard`: manages the dashboard's users in the store. A new user sets a password through a one-time
-//! link, which `invite` prints.
+//! link, which `invite` prints on standard output; what it grants is on standard error.
 
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
+use jiff::Timestamp;
 use operations::{RolloutContext, store_failure};
+use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::Path;
+use store::StoreError;
+use store::people::{Invitation, Person};
+use store::{Store, Tenant};
 use web::{Role, invite};
 
 /// The subcommands of `sternpost dashboard`.
@@ -15,14 +21,24 @@ pub enum Command {
     Invite {
         /// User name
         name: String,
-        /// Role of the user
-        #[arg(long, value_enum, default_value = "operator")]
-        role: Role,
+        /// Role of the user; required for a new one, and by default that of an existing one
+        #[arg(long, value_enum)]
+        role: Option<Role>,
     },
-    /// List the users
+    /// List the users, and the invitations that were not used yet
     #[command(after_help = "Example:\n  sternpost dashboard people")]
-    People,
-    /// Remove a user and end the user's sessions
+    People {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove the second factor of a user who lost it; the password stays
+    #[command(after_help = "Example:\n  sternpost dashboard remove-second-factor alice")]
+    RemoveSecondFactor {
+        /// User name
+        name: String,
+    },
+    /// Remove a user, and end the user's sessions and invitation
     #[command(after_help = "Example:\n  sternpost dashboard remove alice")]
     Remove {
         /// User name
@@ -33,8 +49,8 @@ pub enum Command {
 /// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = match command {
-        Command::People => RolloutContext::open_to_show(named).await?,
-        Command::Invite { .. } | Command::Remove { .. } => RolloutContext::open(named).await?,
+        Command::People { .. } => RolloutContext::open_to_show(named).await?,
+        _ => RolloutContext::open(named).await?,
     };
     let exit = carry_out(command, &context).await;
     context.store.close().await;
@@ -46,25 +62,82 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
     match command {
         Command::Invite { name, role } => {
             let config = context.config.dashboard.as_ref().ok_or_else(off)?;
-            let path = invite(&context.store, context.world.clock.now(), name, *role).await?;
-            say(&format!("{}{path}", config.url));
+            let new = invite(&context.store, TENANT, context.world.clock.now(), name, *role).await?;
+            say(&format!("{}{}", config.url, new.path));
+            eprintln!("{}\n{}", new.grants(), new.validity());
         }
-        Command::People => {
-            let people = context.store.people().await.map_err(fail)?;
-            if people.is_empty() {
-                say("No users yet. Create a link for the first one:\n  sternpost dashboard invite NAME");
+        Command::People { json } => {
+            let users = Users::read(&context.store, context.world.clock.now()).await.map_err(fail)?;
+            say(&if *json { users.to_json() } else { users.to_text() });
+        }
+        Command::RemoveSecondFactor { name } => {
+            if !context.store.remove_second_factor(TENANT, name).await.map_err(fail)? {
+                let remedy = "List the users: sternpost dashboard people";
+                return Err(Failure::finding(name, "no such user has a second factor", remedy));
             }
-            people.iter().for_each(|person| say(&format!("{} ({})", person.name, person.role)));
+            say(&format!("{name} can sign in with the password alone."));
         }
         Command::Remove { name } => {
-            if !context.store.remove_person(name).await.map_err(fail)? {
-                let remedy = "List the users: sternpost dashboard people";
-                return Err(Failure::finding(name, "no such user", remedy));
+            let removed = context.store.remove_person(TENANT, name).await.map_err(fail)?;
+            match (removed.person, removed.invitation) {
+                (true, _) => say(&format!("{name} is removed and signed out.")),
+                (false, true) => say(&format!("The invitation for {name} has ended.")),
+                (false, false) => {
+                    let remedy = "List the users: sternpost dashboard people";
+                    return Err(Failure::finding(name, "no such user", remedy));
+                }
             }
-            say(&format!("{name} is removed and signed out."));
         }
     }
     Ok(Exit::Fine)
+}
+
+/// The tenant that the command manages: the only one so far.
+const TENANT: Tenant = Tenant::FIRST;
+
+/// What `people` lists.
+struct Users {
+    people: Vec<Person>,
+    with_second_factor: BTreeSet<String>,
+    invitations: Vec<Invitation>,
+}
+
+impl Users {
+    async fn read(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
+        Ok(Self {
+            people: store.people(TENANT).await?,
+            with_second_factor: store.names_with_second_factor(TENANT).await?,
+            invitations: store.invitations(TENANT, now).await?,
+        })
+    }
+
+    fn to_text(&self) -> String {
+        let person = |person: &Person| {
+            let second = self.with_second_factor.contains(&person.name);
+            format!("{} ({}{})", person.name, person.role, if second { ", second factor" } else { "" })
+        };
+        let invitation = |one: &Invitation| {
+            let end = one.expires_at.strftime("%Y-%m-%d %H:%M UTC");
+            format!("{} (invited, {}, until {end})", one.name, one.role)
+        };
+        let none =
+            "No users yet. Create a link for the first one:\n  sternpost dashboard invite NAME".to_owned();
+        let lines = self.people.iter().map(person);
+        let lines = lines.chain(self.people.is_empty().then_some(none));
+        lines.chain(self.invitations.iter().map(invitation)).collect::<Vec<_>>().join("\n")
+    }
+
+    fn to_json(&self) -> String {
+        let person = |person: &Person| {
+            json!({ "name": person.name, "role": person.role,
+                    "second_factor": self.with_second_factor.contains(&person.name) })
+        };
+        let invitation =
+            |one: &Invitation| json!({ "name": one.name, "role": one.role, "expires_at": one.expires_at });
+        let users: Vec<_> = self.people.iter().map(person).collect();
+        let invitations: Vec<_> = self.invitations.iter().map(invitation).collect();
+        json!({ "schema": 1, "users": users, "invitations": invitations }).to_string()
+    }
 }
 
 fn off() -> Failure {

@@ -10,6 +10,7 @@ use operations::promotion::OPERATOR;
 use operations::world::domain;
 use operations::{Removal, RolloutContext};
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
+use receiver::host::order::ChallengeType;
 use receiver::publish::alias_lines;
 use std::fmt::Write;
 use std::path::Path;
@@ -43,7 +44,7 @@ pub enum Command {
     Remove {
         /// Domain
         domain: String,
-        /// Even if senders may still cache its policy
+        /// Remove it even if senders may still have its policy in their caches
         #[arg(long)]
         although_bound: bool,
     },
@@ -78,6 +79,10 @@ pub struct Change {
     /// The owner points three CNAMEs at the zone in 'delegation.zone'; the owner needs to do nothing else. =false ends it
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     delegated: Option<bool>,
+    /// How the CA validates the policy host: http-01, tls-alpn-01, dns-01 or dns-persist-01. --challenge '' leaves it to
+    /// the settings of the CA
+    #[arg(long, value_name = "TYPE")]
+    challenge: Option<String>,
     /// The guard may add MX hosts to the policy automatically. =false ends it
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     repair: Option<bool>,
@@ -226,6 +231,14 @@ fn changed(mut spec: DomainSpec, change: &Change) -> Result<DomainSpec, Failure>
             TypedHost::Static => HostedBy::Static,
             TypedHost::Elsewhere => HostedBy::Elsewhere,
         };
+    }
+    if let Some(text) = &change.challenge {
+        let parse = || {
+            ChallengeType::parse(text).ok_or_else(|| {
+                wrong("--challenge", text, "it is none of http-01, tls-alpn-01, dns-01 and dns-persist-01")
+            })
+        };
+        spec.challenge = if text.is_empty() { None } else { Some(parse()?) };
     }
     spec.repair = change.repair.unwrap_or(spec.repair);
     spec.auto_promote = change.auto_promote.unwrap_or(spec.auto_promote);

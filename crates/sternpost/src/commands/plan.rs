@@ -104,7 +104,16 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure
         domain: spec.name.clone(),
         wanted: wanted.mode,
         mode: rollout.mode.map(|known| known.mode),
-        stages: stages.into_iter().map(|stage| stage_view(stage, spec, &wanted, &judged)).collect(),
+        stages: stages
+            .into_iter()
+            .map(|stage| {
+                let mut view = stage_view(stage, spec, &wanted, &judged);
+                if let StageView::Step { word: "delegate", records, .. } = &mut view {
+                    records.extend(challenge_alias(context, spec));
+                }
+                view
+            })
+            .collect(),
     })
 }
 
@@ -147,6 +156,14 @@ fn stage_view(
             }
         }
     }
+}
+
+/// The CNAME record by which the owner of a delegated domain lets us answer challenges in DNS.
+fn challenge_alias(context: &RolloutContext, spec: &DomainSpec) -> Option<String> {
+    let (label, zone) = (context.challenge(spec)?.label()?, context.config.delegation.as_ref()?);
+    let name = spec.name.below("mta-sts").and_then(|host| host.below(label)).ok()?;
+    let target = zone.below(name.as_str()).ok()?;
+    alias_lines(&[(name, target)]).pop()
 }
 
 /// True when the operator must carry out the step.

@@ -37,10 +37,10 @@ pub enum Command {
         after_help = "Examples:\n  sternpost reports list --domain example.org --failed\n  sternpost reports list --dmarc"
     )]
     List(list::Options),
-    /// Show a report: its results and its deviations from RFC 8460
+    /// Show a report, and where it deviates from RFC 8460
     #[command(after_help = "Example:\n  sternpost reports show 17")]
     Show(list::Show),
-    /// Delete received reports, and take their numbers out of the sums
+    /// Delete received reports, and subtract their sessions from the sums and the evidence
     #[command(
         after_help = "Examples:\n  sternpost reports drop 17\n  sternpost reports drop --submitter forger.example --yes"
     )]
@@ -88,6 +88,10 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
             context.store.close().await;
             say(&url);
             check_rua(&url)?;
+            let own = context.known.iter().map(|spec| spec.name.as_str());
+            for domain in own.chain(["example.org"]) {
+                check_rua(&format!("{url}/{domain}"))?;
+            }
             say(&format!(
                 "\nIn a domain's configuration, with its name at the end:\n  rua = [\"{url}/example.org\"]"
             ));

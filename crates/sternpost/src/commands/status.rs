@@ -1,5 +1,6 @@
 //! `sternpost status`: prints the state of each domain from the store: mode, evidence, failures, the policies that
-//! senders may cache, and the journal. It sends no queries.
+//! senders may cache, and the journal, and then the active alerts with the domains that each concerns. It sends no
+//! queries.
 
 use crate::commands::reports::usage_in_words;
 use crate::terminal::{marks, say, show};
@@ -13,6 +14,7 @@ use receiver::inbox::explain::{CauseContext, Explanation, explain};
 use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::gate::{Evidence, Gate, Source};
+use receiver::rollout::guard::{Alert, AlertGroup, groups};
 use std::fmt::Write;
 use std::path::Path;
 use store::reports::QuarantineUsage;
@@ -57,13 +59,15 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     for (name, why) in context.damaged.iter().filter(|_| options.domains.is_empty()) {
         failed.push(format!("{name}: its settings can't be read: {why}"));
     }
+    let alerts = alerts(&context, &options.domains).await?;
     let quarantine = context.store.quarantine_usage().await.map_err(|error| store_failure(&error))?;
     context.store.close().await;
     if options.json {
-        let json = serde_json::json!({ "schema": 1, "domains": all, "unreadable": failed, "quarantine": quarantine });
+        let json = serde_json::json!({ "schema": 1, "domains": all, "alerts": alerts, "unreadable": failed, "quarantine": quarantine });
         show(&format!("{json}\n"));
     } else {
         show(&all.iter().map(in_words).collect::<Vec<_>>().join("\n"));
+        alerts.iter().for_each(|group| show(&alert_in_words(group)));
         failed.iter().for_each(|what| say(&format!("{} {what}", marks().error)));
         if quarantine != QuarantineUsage::default() {
             let limit = context.config.retention().quarantine.bytes;
@@ -71,6 +75,28 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         }
     }
     Ok(if failed.is_empty() { Exit::Fine } else { Exit::Unknown })
+}
+
+/// The active alerts that concern these domains; all of them if none is named.
+async fn alerts(context: &RolloutContext, domains: &[String]) -> Result<Vec<AlertGroup>, Failure> {
+    let named: Vec<String> =
+        context.domains(domains)?.into_iter().map(|spec| spec.name.to_string()).collect();
+    let active = context.store.alerts::<Alert>().await.map_err(|error| store_failure(&error))?;
+    let is_wanted = |domain: &String| domains.is_empty() || named.contains(domain);
+    let mut all = groups(active.into_iter().map(|one| (one.domain, one.since, one.alert)));
+    all.retain(|group| group.alert.domains.iter().any(is_wanted));
+    Ok(all)
+}
+
+fn alert_in_words(group: &AlertGroup) -> String {
+    let AlertGroup { since, alert } = group;
+    let named = alert.domains.iter().take(MAX_DOMAINS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match alert.domains.len().saturating_sub(MAX_DOMAINS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let what = format!("{}: {} (since {since:.0})", alert.kind, alert.what);
+    format!("\n{} {what}\n    domains: {named}{more}\n    {}\n", marks().error, alert.remedy)
 }
 
 async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failure> {
@@ -99,6 +125,8 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
 
 /// Age up to which reported failures are listed: 30 days.
 const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
+/// Domains of an alert that are printed as text.
+const MAX_DOMAINS: usize = 10;
 /// Failures of a domain that are printed as text.
 const MAX_LISTED: usize = 3;
 

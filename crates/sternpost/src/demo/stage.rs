@@ -320,7 +320,9 @@ impl DnsPublisher for LabZone {
         };
         let outcome = match &change.records {
             Records::Txt(value) => self.0.publish_txt(&change.name, value).map_err(|error| fail(&error)),
-            Records::NoTxt | Records::Place(_) => Err(fail(&"the demo has no such step")),
+            Records::NoTxt | Records::TxtValue { .. } | Records::Place(_) => {
+                Err(fail(&"the demo has no such step"))
+            }
         };
         Box::pin(async move { outcome.map(|()| Vec::new()) })
     }

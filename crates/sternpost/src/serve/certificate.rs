@@ -42,6 +42,11 @@ impl Certificate {
         }
     }
 
+    /// The files.
+    pub fn files(&self) -> &Arc<KeyFiles> {
+        &self.files
+    }
+
     /// The acceptor that serves this certificate.
     pub fn acceptor(&self) -> &TlsAcceptor {
         &self.acceptor

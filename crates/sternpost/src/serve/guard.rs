@@ -1,91 +1,117 @@
 //! The role `[guard]`: checks each domain at the configured interval. It raises an alert when a problem begins and ends
 //! it when the problem is over; `messages` delivers both. It adds MX hosts to a policy and continues a plan where the
-//! configuration allows that. The checks themselves are in [`receiver::rollout::guard`].
+//! configuration allows that. The checks themselves are in [`receiver::rollout::guard`], the active alerts in
+//! `alert_book`.
+//!
+//! Checks start evenly spread over the interval, and several run at once. Each ends by a deadline. Domains whose last
+//! check was slow wait for a few places of their own, so that they hold up no other domain.
 
-use super::messages::{Event, EventKind, Messenger};
+mod places;
+
+use super::alert_book::AlertBook;
+use super::messages::Messenger;
 use config::GuardConfig;
 use config::failure::Failure;
 use formats::{DomainName, Mode};
+use futures_util::FutureExt;
 use jiff::SignedDuration;
+use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use places::Places;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardLook};
+use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardError, GuardLook};
 use receiver::rollout::reported::{ReportSums, disputed, reported};
-use receiver::rollout::{Applier, NewHosts, RolloutState, Verification};
-use std::collections::{BTreeMap, BTreeSet};
-use store::alerts::ActiveAlert;
-use store::notices::NewNotice;
+use receiver::rollout::{NewHosts, RolloutState, Verification};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use store::{PolicyDigest, StoreError};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Age up to which reports are evaluated: 30 days.
 const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Maximum number of series with a domain label in the metrics; the totals count all domains.
-const MAX_NAMED_DOMAINS: usize = 1000;
-
-/// Domain, kind and subject of an alert.
-type AlertKey = (String, String, String);
+/// Failed checks in a row that raise an alert.
+const FAILED_CHECKS: u32 = 3;
+/// The part of the deadline after which a check counts as slow.
+const SLOW_SHARE: u32 = 6;
 
 /// The state of the running guard.
 pub struct GuardRole {
-    context: RolloutContext,
-    config: GuardConfig,
-    /// The active alerts.
-    raised: BTreeMap<AlertKey, Alert>,
-    channels: Vec<String>,
-    pub counts: Counts,
+    /// Replaced after each pass, so that checks that still run keep theirs.
+    context: Arc<RolloutContext>,
+    config: Arc<GuardConfig>,
+    book: AlertBook,
+    places: Places,
+    tasks: JoinSet<Done>,
+    /// Places for continued plans, which may wait for name servers.
+    plans: Arc<Semaphore>,
+    counts: Counts,
 }
 
-/// The guard's metrics.
+/// The guard's metrics beside those of the alerts.
 #[derive(Debug, Clone, Default)]
-pub struct Counts {
-    alerts: Family<ByKind, Gauge>,
-    of_domains: Family<ByDomain, Gauge>,
+struct Counts {
     looks: Counter,
     failed: Counter,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByKind {
-    kind: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByDomain {
-    domain: String,
-    kind: String,
+    late: Counter,
+    cycle: Gauge<f64, AtomicU64>,
+    running: Gauge,
+    /// The Unix time of the end of the last check.
+    last: Gauge,
 }
 
 impl Counts {
-    pub fn register(&self, registry: &mut Registry) {
-        for kind in AlertKind::ALL {
-            self.alerts.get_or_create(&ByKind { kind: kind.to_string() }).set(0);
-        }
-        registry.register("alerts", "Active alerts", self.alerts.clone());
-        let of_domains = "Active alerts by domain, for at most a thousand domains";
-        registry.register("domain_alerts", of_domains, self.of_domains.clone());
-        registry.register("guard_looks", "Checks of domains", self.looks.clone());
-        registry.register("guard_failed_looks", "Checks of domains that failed", self.failed.clone());
+    fn register(&self, registry: &mut Registry) {
+        metrics::GUARD_LOOKS.register(registry, self.looks.clone());
+        metrics::GUARD_FAILED_LOOKS.register(registry, self.failed.clone());
+        metrics::GUARD_LATE_LOOKS.register(registry, self.late.clone());
+        metrics::GUARD_CYCLE.register(registry, self.cycle.clone());
+        metrics::GUARD_RUNNING_LOOKS.register(registry, self.running.clone());
+        metrics::GUARD_LAST_LOOK.register(registry, self.last.clone());
     }
+}
 
-    fn set_active(&self, raised: &BTreeMap<AlertKey, Alert>) {
-        let mut domains = BTreeMap::new();
-        for kind in AlertKind::ALL {
-            let active = raised.values().filter(|alert| alert.kind == kind).count();
-            let gauge = self.alerts.get_or_create(&ByKind { kind: kind.to_string() });
-            gauge.set(i64::try_from(active).unwrap_or(i64::MAX));
-        }
-        for (domain, kind, _) in raised.keys() {
-            *domains.entry((domain, kind)).or_insert(0_i64) += 1;
-        }
-        self.of_domains.clear();
-        for ((domain, kind), active) in domains.into_iter().take(MAX_NAMED_DOMAINS) {
-            let label = ByDomain { domain: domain.clone(), kind: kind.clone() };
-            self.of_domains.get_or_create(&label).set(active);
+/// A finished task.
+enum Done {
+    /// A check.
+    Checked(Box<Checked>),
+    /// What follows a check: a promotion and a continued plan.
+    Followed(DomainName),
+}
+
+/// A finished check.
+struct Checked {
+    spec: DomainSpec,
+    took: Duration,
+    /// Whether the check had one of the places for slow domains.
+    was_slow: bool,
+    /// The alerts, or why there is no verdict.
+    alerts: Result<Vec<Alert>, CheckError>,
+}
+
+/// Why a check has no verdict.
+#[derive(Debug)]
+enum CheckError {
+    Setup(Failure),
+    Look(GuardError),
+    Reports(StoreError),
+    Evidence(Failure),
+    Panic,
+}
+
+impl fmt::Display for CheckError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setup(failure) => write!(f, "the domain can't be checked: {failure}"),
+            Self::Look(error) => error.fmt(f),
+            Self::Reports(error) => write!(f, "the reports about the domain can't be read: {error}"),
+            Self::Evidence(failure) => write!(f, "the evidence can't be judged: {failure}"),
+            Self::Panic => f.write_str("the check ended by an internal error"),
         }
     }
 }
@@ -93,226 +119,303 @@ impl Counts {
 impl GuardRole {
     pub fn new(context: RolloutContext, config: GuardConfig) -> Self {
         let channels = Messenger::channels(&config);
-        Self { context, config, raised: BTreeMap::new(), channels, counts: Counts::default() }
+        Self {
+            book: AlertBook::new(context.store.clone(), context.world.clock.clone(), channels),
+            context: Arc::new(context),
+            plans: Arc::new(Semaphore::new(config.at_once)),
+            places: Places::new(config.at_once),
+            config: Arc::new(config),
+            tasks: JoinSet::new(),
+            counts: Counts::default(),
+        }
     }
 
-    /// Checks all domains in turn until it is dropped. The checks are spread evenly over the configured interval.
+    pub fn register(&self, registry: &mut Registry) {
+        self.book.register(registry);
+        self.counts.register(registry);
+    }
+
+    /// Checks all domains until it is dropped.
     pub async fn run(&mut self) {
-        match self.context.store.alerts::<Alert>().await {
-            Ok(there) => {
-                let place = |one: ActiveAlert<Alert>| {
-                    ((one.domain, one.alert.kind.to_string(), one.alert.subject.clone()), one.alert)
-                };
-                // The alert about the quarantine is that of the task `retention`.
-                let is_ours = |one: &ActiveAlert<Alert>| one.alert.kind != AlertKind::QuarantineFull;
-                self.raised = there.into_iter().filter(is_ours).map(place).collect();
-                self.counts.set_active(&self.raised);
-            }
-            Err(error) => tracing::error!("can't read the active alerts from the store: {error}"),
+        if let Err(error) = self.book.load().await {
+            tracing::error!("can't read the active alerts from the store: {error}");
         }
+        // After a restart of this task, its earlier tasks are gone.
+        (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
         tracing::info!(domains = self.context.known.len(), "guard started");
         loop {
-            let specs = self.context.known.clone();
-            let pause = self.config.every / u32::try_from(specs.len().max(1)).unwrap_or(u32::MAX);
-            for spec in &specs {
-                self.check_domain(spec).await;
-                tokio::time::sleep(pause).await;
-            }
-            if specs.is_empty() {
-                tokio::time::sleep(pause).await;
-            }
-            if let Err(failure) = self.context.learn().await {
-                tracing::error!("can't load new domains: {failure}");
-            }
-            self.end_alerts_of_removed_domains().await;
+            let started = Instant::now();
+            self.pass(started).await;
+            self.counts.cycle.set(started.elapsed().as_secs_f64());
+            self.book.announce_joined().await;
+            self.learn().await;
         }
     }
 
-    async fn check_domain(&mut self, spec: &DomainSpec) {
-        let domain = &spec.name;
-        let mut applier = match self.context.applier(spec) {
-            Ok(applier) => applier,
-            Err(failure) => return tracing::error!(%domain, "the domain can't be checked: {failure}"),
-        };
-        if !spec.repair {
-            applier.new_hosts = NewHosts::LeaveToOperator;
+    /// Starts the check of each domain once, evenly spread over the interval.
+    async fn pass(&mut self, started: Instant) {
+        let context = self.context.clone();
+        let count = u32::try_from(context.known.len()).unwrap_or(u32::MAX).max(1);
+        let pause = self.config.every / count;
+        for (number, spec) in (0_u32..).zip(&context.known) {
+            // A check that has not ended is not started again.
+            if self.places.claim(spec) {
+                if !self.places.queue_if_slow(spec) {
+                    self.until_quick_place().await;
+                    self.start(spec.clone(), false);
+                }
+                self.start_waiting();
+            }
+            self.work_until(started + pause.saturating_mul(number + 1)).await;
         }
-        let rollout = match self.context.rollout(domain).await {
-            Ok(rollout) => rollout,
-            Err(failure) => return tracing::error!(%domain, "the domain can't be checked: {failure}"),
-        };
-        let guard = Guard {
-            dns: applier.dns.clone(),
-            policies: applier.policies.clone(),
-            mail: self.context.world.mail.clone(),
-            clock: self.context.world.clock.clone(),
-        };
+        if context.known.is_empty() {
+            self.work_until(started + self.config.every).await;
+        }
+    }
+
+    async fn until_quick_place(&mut self) {
+        while !self.places.has_quick_place() {
+            match self.tasks.join_next().await {
+                Some(done) => self.finish(done.ok()).await,
+                None => return,
+            }
+        }
+    }
+
+    /// Starts checks of slow domains as long as there are places for them.
+    fn start_waiting(&mut self) {
+        while let Some(spec) = self.places.next_slow() {
+            self.start(spec, true);
+        }
+    }
+
+    fn start(&mut self, spec: DomainSpec, is_slow: bool) {
         self.counts.looks.inc();
-        match guard.look(&self.context.wanted(spec), &rollout).await {
-            // A failed check neither raises nor ends alerts.
+        self.places.take(is_slow);
+        self.counts.running.inc();
+        let (context, config) = (self.context.clone(), self.config.clone());
+        self.tasks.spawn(async move {
+            let started = Instant::now();
+            let check = AssertUnwindSafe(check(&context, &config, &spec)).catch_unwind().await;
+            let alerts = check.unwrap_or(Err(CheckError::Panic));
+            Done::Checked(Box::new(Checked { spec, took: started.elapsed(), was_slow: is_slow, alerts }))
+        });
+    }
+
+    /// Handles finished tasks until this time.
+    async fn work_until(&mut self, end: Instant) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                Some(done) = self.tasks.join_next() => self.finish(done.ok()).await,
+            }
+        }
+    }
+
+    async fn finish(&mut self, done: Option<Done>) {
+        match done {
+            Some(Done::Checked(checked)) => {
+                self.places.give_back(checked.was_slow);
+                self.counts.running.dec();
+                self.counts.last.set(self.context.world.clock.now().as_second());
+                self.settle(*checked).await;
+            }
+            Some(Done::Followed(domain)) => self.places.release(&domain),
+            // Tasks are aborted only with the guard.
+            None => {}
+        }
+        self.start_waiting();
+    }
+
+    /// Updates the alerts after a check, and starts what follows from it.
+    async fn settle(&mut self, checked: Checked) {
+        let Checked { spec, took, alerts, .. } = checked;
+        let domain = spec.name.clone();
+        self.places.set_slow(&domain, took > self.config.deadline / SLOW_SHARE);
+        let alerts = match alerts {
+            Ok(alerts) => alerts,
             Err(error) => {
-                self.counts.failed.inc();
-                tracing::warn!(%domain, "the check of the domain failed: {error}");
+                self.places.release(&domain);
+                return self.failed(&domain, &error).await;
             }
-            Ok(look) => {
-                self.store_look(spec, &rollout, &look).await;
-                let mut alerts = look.alerts;
-                match self.reported(spec, &rollout).await {
-                    Ok(reported) => alerts.extend(reported),
-                    Err(error) => {
-                        return tracing::error!(%domain, "the reports about the domain can't be read: {error}");
-                    }
-                }
-                match self.disputed(spec, &rollout).await {
-                    Ok(disputed) => alerts.extend(disputed),
-                    Err(failure) => {
-                        return tracing::error!(%domain, "the evidence can't be judged: {failure}");
-                    }
-                }
-                let uncovered = alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered);
-                self.update_alerts(spec, alerts).await;
-                let promoted = self.context.promote_by_evidence(spec).await;
-                let promoted = promoted.unwrap_or_else(|failure| {
-                    tracing::error!(%domain, "the domain can't be promoted: {failure}");
-                    false
-                });
-                let by_itself =
-                    self.config.apply && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand;
-                if by_itself {
-                    self.continue_plan(spec, &applier, Verification::Defer).await;
-                } else if promoted || (uncovered && spec.repair) {
-                    self.continue_plan(spec, &applier, Verification::Await).await;
-                }
+        };
+        self.places.clear_failures(&domain);
+        let uncovered = alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered);
+        self.book.update(&domain, alerts).await;
+        let (context, config, plans) = (self.context.clone(), self.config.clone(), self.plans.clone());
+        self.tasks.spawn(async move {
+            let follow = follow(&context, &config, &spec, uncovered, &plans);
+            if AssertUnwindSafe(follow).catch_unwind().await.is_err() {
+                tracing::error!(domain = %spec.name, "what follows a check ended by an internal error");
             }
+            Done::Followed(spec.name)
+        });
+    }
+
+    /// A failed check neither ends alerts nor raises others: the last verdict stays. After several in a row, an alert says
+    /// that it is an old one.
+    async fn failed(&mut self, domain: &DomainName, error: &CheckError) {
+        self.counts.failed.inc();
+        if matches!(error, CheckError::Look(GuardError::Deadline(_))) {
+            self.counts.late.inc();
+        }
+        let count = self.places.count_failure(domain);
+        tracing::warn!(%domain, failed = count, "the check of the domain failed; its last verdict stays: {error}");
+        if count >= FAILED_CHECKS {
+            self.book.add(domain, check_failed(domain, error)).await;
         }
     }
 
-    /// The alerts that follow from received reports.
-    async fn reported(&self, spec: &DomainSpec, rollout: &RolloutState) -> Result<Vec<Alert>, StoreError> {
-        let (context, name) = (&self.context, &spec.name);
-        let now = context.world.clock.now();
-        let since = now.saturating_sub(REPORT_WINDOW).unwrap_or(now);
-        let days = context.store.days_of(name, since).await?;
-        let causes = context.store.causes_of(name, since).await?;
-        let sums = ReportSums { days: &days, causes: &causes };
-        Ok(reported(name, rollout, &context.decisions(name), sums, self.config.failure_rate, now))
-    }
-
-    /// The alert for evidence that the operator has to judge.
-    async fn disputed(&self, spec: &DomainSpec, rollout: &RolloutState) -> Result<Option<Alert>, Failure> {
-        let is_in_testing = rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
-        let is_open =
-            is_in_testing && rollout.approved.is_none() && self.context.wanted(spec).mode == Mode::Enforce;
-        if !is_open {
-            return Ok(None);
+    /// Loads the domains and decisions anew, and ends the alerts of domains that are no longer configured.
+    async fn learn(&mut self) {
+        let (config, store) = (self.context.config.clone(), self.context.store.clone());
+        match RolloutContext::at(config, store, self.context.world.clone()).await {
+            Ok(context) => self.context = Arc::new(context),
+            Err(failure) => tracing::error!("can't load new domains: {failure}"),
         }
-        let (_, gate) = self.context.gate(&spec.name, rollout).await?;
-        Ok(disputed(&spec.name, &gate))
-    }
-
-    /// Stores the MX hosts and their probes, which are evidence and explain failures in reports.
-    async fn store_look(&self, spec: &DomainSpec, rollout: &RolloutState, look: &GuardLook) {
-        let (store, now) = (&self.context.store, self.context.world.clock.now());
-        if let Err(error) = store.record_mx_hosts(&spec.name, &look.mx, now).await {
-            tracing::warn!(domain = %spec.name, "the MX hosts can't be stored: {error}");
-        }
-        let Some(newest) = rollout.newest() else { return };
-        let policy = PolicyDigest::of_patterns(&newest.mx);
-        for host in &look.hosts {
-            let problem = host.problem(rollout);
-            let put = store.put_guard_probe(&spec.name, &host.name, now, policy, problem.as_deref()).await;
-            if let Err(error) = put {
-                tracing::warn!(domain = %spec.name, "the probe of {} can't be stored: {error}", host.name);
-            }
-        }
-    }
-
-    async fn update_alerts(&mut self, spec: &DomainSpec, alerts: Vec<Alert>) {
-        let domain = spec.name.as_str();
-        let key = |alert: &Alert| (domain.to_owned(), alert.kind.to_string(), alert.subject.clone());
-        let now: BTreeMap<_, _> = alerts.into_iter().map(|alert| (key(&alert), alert)).collect();
-        let is_over = |place: &&AlertKey| place.0 == domain && !now.contains_key(*place);
-        let over: Vec<AlertKey> = self.raised.keys().filter(is_over).cloned().collect();
-        for (place, alert) in now {
-            self.raise_alert(&spec.name, place, alert).await;
-        }
-        for place in over {
-            self.end_alert(&spec.name, &place).await;
-        }
-        self.counts.set_active(&self.raised);
-    }
-
-    /// Stores an alert; a new one with a notice for each channel. If that fails, the next check tries again.
-    async fn raise_alert(&mut self, domain: &DomainName, place: AlertKey, alert: Alert) {
-        let is_new = !self.raised.contains_key(&place);
-        if is_new {
-            tracing::error!(
-                %domain, kind = %alert.kind,
-                "{}. {} {}", alert.what, alert.consequence, alert.remedy
-            );
-        }
-        let event = self.event(domain, EventKind::Raised, &alert);
-        let notice = NewNotice { channels: &self.channels, born: event.at, told: &event };
-        let notice = Some(notice).filter(|_| is_new);
-        match self.context.store.raise(domain, &place.1, &place.2, event.at, &alert, notice).await {
-            Ok(()) => drop(self.raised.insert(place, alert)),
-            Err(error) => tracing::error!(%domain, "an alert can't be stored: {error}"),
-        }
-    }
-
-    async fn end_alert(&mut self, domain: &DomainName, place: &AlertKey) {
-        let Some(alert) = self.raised.get(place) else { return };
-        let event = self.event(domain, EventKind::Over, alert);
-        let notice = NewNotice { channels: &self.channels, born: event.at, told: &event };
-        match self.context.store.end_alert(domain, &place.1, &place.2, Some(notice)).await {
-            Ok(()) => {
-                tracing::info!(%domain, kind = %alert.kind, subject = alert.subject, "alert ended");
-                self.raised.remove(place);
-            }
-            Err(error) => tracing::error!(%domain, "the end of an alert can't be stored: {error}"),
-        }
-    }
-
-    /// Ends the alerts of domains that are no longer configured.
-    async fn end_alerts_of_removed_domains(&mut self) {
         let known: BTreeSet<&str> = self.context.known.iter().map(|spec| spec.name.as_str()).collect();
-        let is_gone = |place: &&AlertKey| !known.contains(place.0.as_str());
-        let gone: Vec<AlertKey> = self.raised.keys().filter(is_gone).cloned().collect();
-        for place in gone {
-            if let Ok(domain) = DomainName::from_ascii(&place.0) {
-                self.end_alert(&domain, &place).await;
-            }
-        }
-        self.counts.set_active(&self.raised);
+        self.places.keep_only(&known);
+        self.book.keep_only(&known).await;
     }
+}
 
-    fn event(&self, domain: &DomainName, event: EventKind, alert: &Alert) -> Event {
-        let at = self.context.world.clock.now();
-        Event { schema: 1, event, domain: domain.to_string(), at, alert: alert.clone() }
+/// The alert about checks that fail.
+fn check_failed(domain: &DomainName, error: &CheckError) -> Alert {
+    Alert {
+        kind: AlertKind::CheckFailed,
+        subject: domain.to_string(),
+        what: format!("the last {FAILED_CHECKS} checks of {domain} or more have failed: {error}"),
+        consequence: "Its other alerts are those of the last complete check: new problems are not noticed, and solved ones stay.".into(),
+        remedy: format!("See what the check meets: sternpost check {domain}. If many domains have this alert, check the resolver and the network of this machine"),
+        cause: None,
+        domains: Vec::new(),
     }
+}
 
-    /// Carries out the plan up to the first manual step. Adding MX hosts is always safe; enforcement needs a permit.
-    async fn continue_plan(&self, spec: &DomainSpec, applier: &Applier, waiting: Verification) {
-        let domain = &spec.name;
-        match self.context.hold(domain).await {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(failure) => return tracing::error!(%domain, "the plan can't be carried out: {failure}"),
+/// Checks a domain: observes it, stores the probes, and judges its reports.
+async fn check(
+    context: &RolloutContext,
+    config: &GuardConfig,
+    spec: &DomainSpec,
+) -> Result<Vec<Alert>, CheckError> {
+    let applier = context.applier(spec).map_err(CheckError::Setup)?;
+    let rollout = context.rollout(&spec.name).await.map_err(CheckError::Setup)?;
+    let guard = Guard {
+        dns: applier.dns.clone(),
+        policies: applier.policies.clone(),
+        visits: context.world.policies.clone(),
+        mail: context.world.mail.clone(),
+        clock: context.world.clock.clone(),
+        deadline: config.deadline,
+    };
+    let look = guard.look(&context.wanted(spec), &rollout).await.map_err(CheckError::Look)?;
+    store_look(context, spec, &rollout, &look).await;
+    let mut alerts = look.alerts;
+    alerts.extend(alerts_of_reports(context, config, spec, &rollout).await.map_err(CheckError::Reports)?);
+    alerts.extend(alert_of_evidence(context, spec, &rollout).await.map_err(CheckError::Evidence)?);
+    Ok(alerts)
+}
+
+/// The alerts that follow from received reports.
+async fn alerts_of_reports(
+    context: &RolloutContext,
+    config: &GuardConfig,
+    spec: &DomainSpec,
+    rollout: &RolloutState,
+) -> Result<Vec<Alert>, StoreError> {
+    let (name, now) = (&spec.name, context.world.clock.now());
+    let since = now.saturating_sub(REPORT_WINDOW).unwrap_or(now);
+    let days = context.store.days_of(name, since).await?;
+    let causes = context.store.causes_of(name, since).await?;
+    let sums = ReportSums { days: &days, causes: &causes };
+    Ok(reported(name, rollout, &context.decisions(name), sums, config.failure_rate, now))
+}
+
+/// The alert for evidence that the operator has to judge.
+async fn alert_of_evidence(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    rollout: &RolloutState,
+) -> Result<Option<Alert>, Failure> {
+    let is_in_testing = rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
+    let is_open = is_in_testing && rollout.approved.is_none() && context.wanted(spec).mode == Mode::Enforce;
+    if !is_open {
+        return Ok(None);
+    }
+    let (_, gate) = context.gate(&spec.name, rollout).await?;
+    Ok(disputed(&spec.name, &gate))
+}
+
+/// Stores the MX hosts and their probes, which are evidence and explain failures in reports.
+async fn store_look(context: &RolloutContext, spec: &DomainSpec, rollout: &RolloutState, look: &GuardLook) {
+    let (store, now) = (&context.store, context.world.clock.now());
+    if let Err(error) = store.record_mx_hosts(&spec.name, &look.mx, now).await {
+        tracing::warn!(domain = %spec.name, "the MX hosts can't be stored: {error}");
+    }
+    for (host, certificate) in &look.certificates {
+        context.world.seen.put(host, certificate, now);
+    }
+    let Some(newest) = rollout.newest() else { return };
+    let policy = PolicyDigest::of_patterns(&newest.mx);
+    for host in &look.hosts {
+        let problem = host.problem(rollout);
+        let put = store.put_guard_probe(&spec.name, &host.name, now, policy, problem.as_deref()).await;
+        if let Err(error) = put {
+            tracing::warn!(domain = %spec.name, "the probe of {} can't be stored: {error}", host.name);
         }
-        match self.context.rollout(domain).await {
-            Ok(rollout) => {
-                let (wanted, permit) = (self.context.wanted(spec), RolloutContext::permit(&rollout));
-                match applier.run(&wanted, permit, waiting).await {
-                    Ok((steps, _)) => steps
-                        .iter()
-                        .for_each(|done| tracing::info!(%domain, "step carried out: {}", done.step)),
-                    Err(error) => tracing::error!(%domain, "the plan stopped: {error}"),
+    }
+}
+
+/// Promotes the domain if the evidence is sufficient, and continues its plan where the configuration allows that.
+async fn follow(
+    context: &RolloutContext,
+    config: &GuardConfig,
+    spec: &DomainSpec,
+    uncovered: bool,
+    plans: &Semaphore,
+) {
+    let promoted = context.promote_by_evidence(spec).await.unwrap_or_else(|failure| {
+        tracing::error!(domain = %spec.name, "the domain can't be promoted: {failure}");
+        false
+    });
+    let by_itself = config.apply && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand;
+    if !(by_itself || promoted || uncovered && spec.repair) {
+        return;
+    }
+    // The semaphore is never closed.
+    let _place = plans.acquire().await;
+    let waiting = if by_itself { Verification::Defer } else { Verification::Await };
+    continue_plan(context, spec, waiting).await;
+}
+
+/// Carries out the plan up to the first manual step. Adding MX hosts is always safe; enforcement needs a permit.
+async fn continue_plan(context: &RolloutContext, spec: &DomainSpec, waiting: Verification) {
+    let domain = &spec.name;
+    let mut applier = match context.applier(spec) {
+        Ok(applier) => applier,
+        Err(failure) => return tracing::error!(%domain, "the plan can't be carried out: {failure}"),
+    };
+    if !spec.repair {
+        applier.new_hosts = NewHosts::LeaveToOperator;
+    }
+    match context.hold(domain).await {
+        Ok(true) => {}
+        Ok(false) => return,
+        Err(failure) => return tracing::error!(%domain, "the plan can't be carried out: {failure}"),
+    }
+    match context.rollout(domain).await {
+        Ok(rollout) => {
+            let (wanted, permit) = (context.wanted(spec), RolloutContext::permit(&rollout));
+            match applier.run(&wanted, permit, waiting).await {
+                Ok((steps, _)) => {
+                    steps.iter().for_each(|done| tracing::info!(%domain, "step carried out: {}", done.step))
                 }
+                Err(error) => tracing::error!(%domain, "the plan stopped: {error}"),
             }
-            Err(failure) => tracing::error!(%domain, "the plan can't be carried out: {failure}"),
         }
-        if let Err(failure) = self.context.release(domain).await {
-            tracing::error!(%domain, "{failure}");
-        }
+        Err(failure) => tracing::error!(%domain, "the plan can't be carried out: {failure}"),
+    }
+    if let Err(failure) = context.release(domain).await {
+        tracing::error!(%domain, "{failure}");
     }
 }

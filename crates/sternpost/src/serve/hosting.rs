@@ -8,16 +8,21 @@ use super::tasks::Tasks;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use config::HostConfig;
 use config::failure::Failure;
+use config::{Config, HostConfig};
 use formats::proxy_header::{Header, header};
 use net::BoxFuture;
+use net::dns::AuthoritativeServers;
 use net::key_files::KeyFiles;
+use net::metrics::{self, Gauge, Registry};
+use net::random::SystemRandomness;
 use net::smtp::server::AnyStream;
+use operations::challenge_zones::DomainZones;
 use operations::world::World;
 use operations::{holder, store_failure};
 use receiver::host::authority::CaClient;
-use receiver::host::order::{ChallengeType, Orders};
+use receiver::host::counts::orders;
+use receiver::host::order::{ChallengeType, DnsChallenges, Orders};
 use receiver::host::vault::{Vault, VaultError};
 use receiver::host::{PolicyHost, SiteCache, challenge};
 use sender::serve::Shutdown;
@@ -31,8 +36,10 @@ use tokio::io::AsyncReadExt;
 
 /// Time between two checks of the store for policy changes.
 const CHANGES_INTERVAL: Duration = Duration::from_secs(1);
-/// Time between two checks for certificates that are due.
-const ORDERS_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two checks for CAs that are to be asked about renewals.
+const RENEWALS_INTERVAL: Duration = Duration::from_secs(10);
+/// Time between two checks for challenge records of interrupted orders.
+const RECORDS_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two checks of certificate files for changes.
 const FILES_INTERVAL: Duration = Duration::from_secs(5);
 /// Time limit for the PROXY protocol header, and for the head of a request.
@@ -42,6 +49,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Policies {
     host: PolicyHost,
+    /// The open connections.
+    connections: Gauge,
     /// True when each connection begins with a PROXY protocol header.
     pub proxy_header: bool,
 }
@@ -57,6 +66,7 @@ impl Serve for Policies {
             if self.proxy_header && !has_proxy_header(&mut stream).await {
                 return;
             }
+            let _open = Open::new(&self.connections);
             self.host.connection(stream, Box::pin(shutdown.token.cancelled_owned())).await;
         })
     }
@@ -64,7 +74,11 @@ impl Serve for Policies {
 
 /// Policy files over plain HTTP, for a proxy that terminates TLS.
 #[derive(Clone)]
-pub struct PlainHttp(PolicyHost);
+pub struct PlainHttp {
+    host: PolicyHost,
+    /// The open connections, together with those of [`Policies`].
+    connections: Gauge,
+}
 
 impl Serve for PlainHttp {
     fn serve(
@@ -74,8 +88,25 @@ impl Serve for PlainHttp {
         shutdown: Shutdown,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            self.0.bare_connection(stream, Box::pin(shutdown.token.cancelled_owned())).await;
+            let _open = Open::new(&self.connections);
+            self.host.bare_connection(stream, Box::pin(shutdown.token.cancelled_owned())).await;
         })
+    }
+}
+
+/// A connection that is counted until it is dropped.
+struct Open(Gauge);
+
+impl Open {
+    fn new(open: &Gauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -162,10 +193,10 @@ impl Hosting {
         let site_cache = Arc::new(site_cache.with_vault(vault.clone()).with_files(files.clone()));
         let host = PolicyHost::new(site_cache.clone());
         let host = host.map_err(|error| Failure::new("TLS can't be set up", error, ""))?;
-        let proxy_header = config.proxy_header;
+        let (proxy_header, connections) = (config.proxy_header, Gauge::default());
         Ok(Self {
-            policies: Policies { host: host.clone(), proxy_header },
-            bare: PlainHttp(host),
+            policies: Policies { host: host.clone(), connections: connections.clone(), proxy_header },
+            bare: PlainHttp { host, connections },
             plain: Plain::new(store.clone(), proxy_header),
             store,
             site_cache,
@@ -174,8 +205,20 @@ impl Hosting {
         })
     }
 
+    /// Registers the metrics of the role.
+    pub fn register(&self, registry: &mut Registry) {
+        self.policies.host.counts.register(registry);
+        metrics::POLICY_HOST_CONNECTIONS.register(registry, self.policies.connections.clone());
+        orders().register(registry);
+    }
+
+    /// The certificates in files.
+    pub fn files(&self) -> &[Arc<KeyFiles>] {
+        &self.files
+    }
+
     /// Spawns the background tasks.
-    pub fn keep(&self, config: &HostConfig, world: &World, tasks: &mut Tasks) {
+    pub fn keep(&self, whole: &Config, config: &HostConfig, world: &World, tasks: &mut Tasks) {
         let site_cache = self.site_cache.clone();
         tasks.spawn("policy-changes", move || load_changes(site_cache.clone()));
         if !self.files.is_empty() {
@@ -185,20 +228,29 @@ impl Hosting {
         if config.authorities.is_empty() {
             return;
         }
+        let zones = DomainZones::new(whole.clone(), self.store.clone(), world.clock.clone());
+        let servers =
+            AuthoritativeServers::new(world.dns.clone(), whole.dns_port, whole.allow_private_addresses);
         let orders = Arc::new(Orders {
             store: self.store.clone(),
             dns: world.dns.clone(),
             clock: world.clock.clone(),
             authorities: config.authorities.iter().cloned().map(CaClient::new).collect(),
-            challenges: match config.http.is_empty() {
-                true => vec![ChallengeType::TlsAlpn01],
-                false => vec![ChallengeType::Http01, ChallengeType::TlsAlpn01],
+            challenges: match config.challenge {
+                Some(challenge) => vec![challenge],
+                None if config.http.is_empty() => vec![ChallengeType::TlsAlpn01],
+                None => vec![ChallengeType::Http01, ChallengeType::TlsAlpn01],
             },
+            dns_challenges: Some(DnsChallenges { zones: Arc::new(zones), servers: Arc::new(servers) }),
+            randomness: Arc::new(SystemRandomness),
             vault: self.vault.clone(),
             place: config.place.clone(),
             holder: holder(),
         });
+        let (of_renewals, of_records) = (orders.clone(), orders.clone());
         tasks.spawn("certificate-orders", move || order_certificates(orders.clone()));
+        tasks.spawn("renewal-information", move || follow_renewals(of_renewals.clone()));
+        tasks.spawn("challenge-records", move || remove_records(of_records.clone()));
     }
 }
 
@@ -214,11 +266,26 @@ async fn load_changes(site_cache: Arc<SiteCache>) {
 
 /// Orders and renews certificates.
 async fn order_certificates(orders: Arc<Orders>) {
+    orders.run().await;
+}
+
+/// Asks the CAs when certificates are to be renewed.
+async fn follow_renewals(orders: Arc<Orders>) {
     loop {
-        if let Err(error) = orders.round().await {
-            tracing::error!("certificates can't be ordered: the store fails: {error}");
+        if let Err(error) = orders.ask_round().await {
+            tracing::error!("the renewal of certificates can't be planned: the store fails: {error}");
         }
-        tokio::time::sleep(ORDERS_INTERVAL).await;
+        tokio::time::sleep(RENEWALS_INTERVAL).await;
+    }
+}
+
+/// Removes the challenge records of interrupted orders.
+async fn remove_records(orders: Arc<Orders>) {
+    loop {
+        if let Err(error) = orders.remove_abandoned().await {
+            tracing::error!("the records of challenges can't be removed: the store fails: {error}");
+        }
+        tokio::time::sleep(RECORDS_INTERVAL).await;
     }
 }
 

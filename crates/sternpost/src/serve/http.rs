@@ -1,7 +1,10 @@
 //! Serves an [`axum::Router`] on a connection: HTTP/1.1 with limits on the time and size of the request head.
 
 use super::certificate::Certificate;
+use super::tasks::Tasks;
 use axum::Router;
+use config::CertificateFiles;
+use config::failure::Failure;
 use formats::limits::{HTTP_HEADER_BYTES, SOCKETMAP_TIME};
 use hyper::Request;
 use hyper::body::Incoming;
@@ -19,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use web::ClientAddr;
 
-/// A router that does not use the client's address.
+/// A router for programs, which no proxy is in front of.
 #[derive(Clone)]
 pub struct Http(pub Router);
 
@@ -27,11 +30,68 @@ impl Serve for Http {
     fn serve(
         self: Arc<Self>,
         stream: AnyStream,
-        _: Option<IpAddr>,
+        from: Option<IpAddr>,
         shutdown: Shutdown,
     ) -> BoxFuture<'static, ()> {
-        let router = self.0.clone();
-        Box::pin(connection(router, stream, HttpOptions { head: SOCKETMAP_TIME, client: None }, shutdown))
+        let options = HttpOptions { head: SOCKETMAP_TIME, client: Some((from, false)) };
+        Box::pin(connection(self.0.clone(), stream, options, shutdown))
+    }
+}
+
+/// A router that uses the client's address, over HTTP or, with a certificate, over HTTPS. The dashboard and the collector
+/// are served by it.
+#[derive(Clone)]
+pub struct HttpsRouter {
+    router: Router,
+    certificate: Option<Arc<Certificate>>,
+    /// True if the connections come from a proxy, which adds the client's address to requests.
+    behind_proxy: bool,
+}
+
+impl HttpsRouter {
+    /// Loads the certificate, and keeps it up to date in the task `reload`.
+    pub fn new(
+        router: Router,
+        files: Option<&CertificateFiles>,
+        behind_proxy: bool,
+        reload: &'static str,
+        tasks: &mut Tasks,
+    ) -> Result<Self, Failure> {
+        let certificate = files.map(|files| Certificate::load(files, &[b"http/1.1"])).transpose()?;
+        if let Some(certificate) = certificate.clone() {
+            tasks.spawn(reload, move || certificate.clone().keep());
+        }
+        Ok(Self { router, certificate, behind_proxy })
+    }
+
+    /// True if the connections come from a proxy.
+    pub fn is_behind_proxy(&self) -> bool {
+        self.behind_proxy
+    }
+
+    /// The certificate, if connections are over TLS.
+    pub fn certificate(&self) -> Option<&Arc<Certificate>> {
+        self.certificate.as_ref()
+    }
+
+    /// True if connections are plain HTTP.
+    pub fn is_plain(&self) -> bool {
+        self.certificate.is_none()
+    }
+}
+
+impl Serve for HttpsRouter {
+    fn serve(
+        self: Arc<Self>,
+        stream: AnyStream,
+        from: Option<IpAddr>,
+        shutdown: Shutdown,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let options = HttpOptions { head: SOCKETMAP_TIME, client: Some((from, self.behind_proxy)) };
+            let certificate = self.certificate.as_deref();
+            connection_with_tls(certificate, self.router.clone(), stream, options, shutdown).await;
+        })
     }
 }
 
@@ -39,7 +99,7 @@ impl Serve for Http {
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves one connection, over TLS if there is a certificate.
-pub async fn connection_with_tls(
+async fn connection_with_tls(
     certificate: Option<&Certificate>,
     router: Router,
     stream: AnyStream,

@@ -3,10 +3,10 @@
 
 use super::handed_over::HandedOver;
 use super::hosting::{Plain, PlainHttp, Policies};
-use super::http::Http;
+use super::http::{Http, HttpsRouter};
 use super::inbox::Mail;
-use super::pages::Pages;
 use super::sessions::Sessions;
+use super::tasks::TaskStatus;
 use config::failure::Failure;
 use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
 use sender::answer::PolicyService;
@@ -46,7 +46,7 @@ pub enum Role {
     /// Report mail by LMTP, from the operator's mail server.
     Lmtp(Mail),
     /// The dashboard.
-    Pages(Pages),
+    Pages(HttpsRouter),
 }
 
 impl Role {
@@ -64,7 +64,7 @@ impl Role {
             Self::Socketmap(service) => Arc::new(service),
             Self::Lines(service) => Arc::new(service),
             Self::Http(service) | Self::Control(service) | Self::Admin(service) => Arc::new(service),
-            Self::Sessions(service) => Arc::new(service),
+            Self::Sessions(service) => Arc::new(service.https().clone()),
             Self::Policies(service) => Arc::new(service),
             Self::PlainHttp(service) => Arc::new(service),
             Self::Plain(service) => Arc::new(service),
@@ -88,7 +88,7 @@ impl Role {
         match self {
             Self::Http(_) => Some("the protocol has no authentication; use a loopback address"),
             Self::Admin(_) => Some("the token would cross the network unencrypted; use a loopback address"),
-            Self::Pages(pages) if !pages.may_be_exposed() => Some(
+            Self::Pages(pages) if !pages.is_behind_proxy() && pages.is_plain() => Some(
                 "passwords would cross the network unencrypted; set certificate and key, or behind_proxy, in [dashboard]",
             ),
             Self::Sessions(sessions) if !sessions.may_be_exposed() => {
@@ -103,9 +103,10 @@ impl Role {
         match self {
             Self::Policies(policies) => policies.proxy_header,
             Self::Plain(plain) => plain.proxy_header,
-            Self::Sessions(sessions) => sessions.is_behind_proxy(),
+            Self::Sessions(sessions) => sessions.https().is_behind_proxy(),
             Self::PlainHttp(_) => true,
-            Self::Pages(pages) => pages.is_behind_proxy(),
+            // Without a certificate there may be a proxy that has it.
+            Self::Pages(pages) => pages.is_behind_proxy() || pages.is_plain(),
             _ => false,
         }
     }
@@ -131,6 +132,7 @@ impl Role {
 /// The open sockets.
 pub struct Listeners {
     shutdown: Shutdown,
+    status: Arc<TaskStatus>,
     handed_over: Arc<HandedOver>,
     /// Addresses that other parts of the server listen on.
     beside: Vec<Address>,
@@ -154,8 +156,14 @@ struct Open {
 const OWNER_ONLY_MODE: u32 = 0o600;
 
 impl Listeners {
-    pub fn new(shutdown: Shutdown, handed_over: Arc<HandedOver>, beside: Vec<Address>) -> Self {
-        Self { shutdown, handed_over, beside, open: HashMap::new() }
+    /// Opens no socket yet. A socket that ends before the shutdown is marked as down in `status`.
+    pub fn new(
+        shutdown: Shutdown,
+        status: Arc<TaskStatus>,
+        handed_over: Arc<HandedOver>,
+        beside: Vec<Address>,
+    ) -> Self {
+        Self { shutdown, status, handed_over, beside, open: HashMap::new() }
     }
 
     /// Opens the sockets in `wanted` that are not open, then closes those that are not in `wanted`. If one can't be
@@ -310,8 +318,10 @@ impl Listeners {
         // Connections from a proxy's address belong to many clients, so they are not limited per address.
         let each =
             Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.is_public() && !role.is_behind_proxy());
+        let status = self.status.clone();
         self.shutdown.tasks.spawn(async move {
-            run_with(listener, role.service(), shutdown, each).await;
+            let (word, stop) = (role.word(), shutdown.token.clone());
+            status.watch(word, stop, run_with(listener, role.service(), shutdown, each)).await;
         })
     }
 }

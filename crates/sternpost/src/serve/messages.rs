@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use mail_builder::MessageBuilder;
 use mail_builder::headers::text::Text;
 use net::clock::{Clock, later};
+use net::metrics::{self, Counter, Counters, Registry};
 use net::smtp::Mail;
 use operations::summary::SummaryMail;
 use operations::world::World;
@@ -28,7 +29,7 @@ pub struct Event {
     pub schema: u32,
     /// Whether the alert is raised or over.
     pub event: EventKind,
-    /// The domain that the alert is about.
+    /// The domain that the alert is about; the first of `alert.domains`, if it is about several.
     pub domain: String,
     /// The time of the event.
     pub at: Timestamp,
@@ -57,6 +58,9 @@ const BATCH_ROWS: u32 = 1000;
 /// Maximum number of alerts that a message describes in full.
 const MAX_DETAILED: usize = 50;
 
+/// Maximum number of domains that a message names for one alert.
+const MAX_DOMAINS: usize = 50;
+
 const WEBHOOK: &str = "webhook";
 
 /// Delivers notices from the store.
@@ -67,6 +71,33 @@ pub struct Messenger {
     transport: Option<Transport>,
     from: Option<MailAddress>,
     to: Vec<MailAddress>,
+    pub counts: NoticeCounts,
+}
+
+/// The metrics of notices.
+#[derive(Debug)]
+pub struct NoticeCounts {
+    by_channel: Counters,
+    dropped: Counter,
+}
+
+impl Default for NoticeCounts {
+    fn default() -> Self {
+        Self { by_channel: Counters::new(&metrics::NOTICES), dropped: Counter::default() }
+    }
+}
+
+impl NoticeCounts {
+    pub fn register(&self, registry: &mut Registry) {
+        self.by_channel.register(registry);
+        metrics::NOTICES_DROPPED.register(registry, self.dropped.clone());
+    }
+
+    /// Counts notices of a channel, which has an address after a colon.
+    fn count(&self, channel: &str, outcome: &str, notices: usize) {
+        let kind = channel.split(':').next().unwrap_or_default();
+        self.by_channel.of(&[kind, outcome]).inc_by(u64::try_from(notices).unwrap_or(u64::MAX));
+    }
 }
 
 impl Messenger {
@@ -84,6 +115,7 @@ impl Messenger {
             transport: mail.map(|mail| super::reporting::transport(&mail.deliver, world)).transpose()?,
             from: mail.map(|mail| mail.from.clone()),
             to: mail.map(|mail| mail.to.clone()).unwrap_or_default(),
+            counts: NoticeCounts::default(),
         })
     }
 
@@ -112,7 +144,10 @@ impl Messenger {
         let old = self.clock.now().saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
         match self.store.delete_notices(old).await? {
             0 => {}
-            gone => tracing::error!("dropped {gone} alert notices that could not be delivered within a day"),
+            gone => {
+                self.counts.dropped.inc_by(gone);
+                tracing::error!("dropped {gone} alert notices that could not be delivered within a day");
+            }
         }
         if let Some(webhook) = &self.webhook {
             self.post_all(webhook).await?;
@@ -129,7 +164,10 @@ impl Messenger {
             let body = serde_json::to_string(&notice.told).unwrap_or_default();
             let id = format!("alert-{}-{}", notice.id, notice.born.as_second());
             match webhook.post(&id, self.clock.now(), body).await {
-                Ok(()) => self.store.end_notices(&[notice.id]).await?,
+                Ok(()) => {
+                    self.counts.count(WEBHOOK, "delivered", 1);
+                    self.store.end_notices(&[notice.id]).await?;
+                }
                 Err(why) => return self.put_off(WEBHOOK, notice.tries, &why).await,
             }
         }
@@ -154,6 +192,7 @@ impl Messenger {
         match transport.carry(to.domain(), &mail, &format!("alert-{id}-{to}")).await {
             Ok(_) => {
                 let ids: Vec<i64> = notices.iter().map(|notice| notice.id).collect();
+                self.counts.count(&channel, "delivered", ids.len());
                 self.store.end_notices(&ids).await?;
                 // Notices of the next minute are sent together in one message.
                 self.store.pause_channel(&channel, later(self.clock.now(), MAIL_INTERVAL)).await
@@ -183,12 +222,14 @@ impl Messenger {
                 let why = format!("mail to {to} failed: {}", failed.why);
                 return self.put_off(&channel, notice.tries, &why).await;
             }
+            self.counts.count(&channel, "delivered", 1);
             self.store.end_notices(&[notice.id]).await?;
         }
         Ok(())
     }
 
     async fn put_off(&self, channel: &str, tries: u32, why: &str) -> Result<(), StoreError> {
+        self.counts.count(channel, "failed", 1);
         let due = later(self.clock.now(), retry_delay(tries));
         tracing::warn!(again = %due, "notices can't be delivered: {why}");
         self.store.postpone_notices(channel, due).await
@@ -239,17 +280,31 @@ fn subject(events: &[&Event]) -> String {
     let over = events.iter().filter(|event| event.event == EventKind::Over).count();
     match events {
         [one] if over == 1 => {
-            format!("[sternpost] over: {}: {} {}", one.domain, one.alert.kind, one.alert.subject)
+            format!("[sternpost] over: {}: {} {}", concerned(one, 1), one.alert.kind, one.alert.subject)
         }
-        [one] => format!("[sternpost] {}: {} {}", one.domain, one.alert.kind, one.alert.subject),
+        [one] => format!("[sternpost] {}: {} {}", concerned(one, 1), one.alert.kind, one.alert.subject),
         all => format!("[sternpost] {} alerts, {over} over", all.len() - over),
+    }
+}
+
+/// The domains that an event is about: as many of them by name, and the number of the others.
+fn concerned(event: &Event, named: usize) -> String {
+    let all = match event.alert.domains.is_empty() {
+        true => std::slice::from_ref(&event.domain),
+        false => event.alert.domains.as_slice(),
+    };
+    let names = all.iter().take(named).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(named) {
+        0 => names,
+        more => format!("{names} and {more} more"),
     }
 }
 
 fn body(events: &[&Event]) -> String {
     let mut out = String::new();
     for event in events.iter().take(MAX_DETAILED) {
-        let Event { domain, at, alert, .. } = event;
+        let Event { at, alert, .. } = event;
+        let domain = concerned(event, MAX_DOMAINS);
         let at = at.strftime("%Y-%m-%d %H:%M UTC");
         // Writing to a String does not fail.
         let _ = match event.event {
@@ -292,6 +347,8 @@ mod tests {
                 what: "mx9.example.org is an MX host, and the policy does not name it".to_owned(),
                 consequence: "Senders refuse to deliver to it.".into(),
                 remedy: "sternpost apply example.org".to_owned(),
+                cause: None,
+                domains: Vec::new(),
             },
         }
     }
@@ -315,6 +372,7 @@ mod tests {
                 transport: Some(Transport::Folder(out.clone())),
                 from: MailAddress::parse("sternpost@example.net").ok(),
                 to: vec![MailAddress::parse("ops@example.net").unwrap()],
+                counts: NoticeCounts::default(),
             };
             Self { _dir: dir, out, clock, messenger }
         }
@@ -366,6 +424,19 @@ mod tests {
         assert!(mails.len() == 2 && second.contains("And 11 more"), "{second}");
     }
 
+    #[test]
+    fn an_alert_about_many_domains_names_them() {
+        let mut event = event("d0.example", EventKind::Raised);
+        assert_eq!(subject(&[&event]), "[sternpost] d0.example: mx-uncovered mx9.example.org");
+        event.alert.domains = (0..60).map(|number| format!("d{number}.example")).collect();
+        assert_eq!(subject(&[&event]), "[sternpost] d0.example and 59 more: mx-uncovered mx9.example.org");
+        let body = body(&[&event]);
+        assert!(
+            body.contains("d0.example, d1.example,") && body.contains("d49.example and 10 more: "),
+            "{body}"
+        );
+    }
+
     #[tokio::test]
     async fn undelivered_notices_are_retried_and_dropped_after_a_day() {
         let fixture = Fixture::new().await;
@@ -383,6 +454,9 @@ mod tests {
         fixture.clock.set_by(25 * 3600);
         fixture.messenger.round().await.unwrap();
         assert_eq!(fixture.mails().len(), 1, "an old notice was sent");
+        let counts = &fixture.messenger.counts;
+        let mail = |outcome| counts.by_channel.of(&["mail", outcome]).get();
+        assert_eq!((mail("delivered"), mail("failed"), counts.dropped.get()), (1, 1, 1));
     }
 
     #[tokio::test]

@@ -1,19 +1,21 @@
 //! The monitoring interface (`[metrics]`): metrics in the OpenMetrics format, liveness and readiness probes, and a
 //! status page.
 
+use super::readiness::Readiness;
 use super::received_metrics::ReceivedMetrics;
-use super::resolver_watch::ResolverStatus;
-use super::tasks::TaskStatus;
+use super::stored_metrics::StoredMetrics;
 use askama::Template;
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{Query, State};
+use axum::http::header::ACCEPT;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
+use net::metrics::Registry;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
 use sender::answer::PolicyService;
 use sender::answer::decide::Source;
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// The sources of the monitoring interface.
@@ -21,14 +23,14 @@ use std::sync::Arc;
 pub struct Monitored {
     /// The policy service; `None` when the role `[answers]` is disabled.
     pub answers: Option<Arc<PolicyService>>,
-    /// The metrics of the other roles.
-    pub others: Arc<Registry>,
-    /// The metrics of received reports.
-    pub received: Arc<ReceivedMetrics>,
-    /// The background tasks.
-    pub tasks: Arc<TaskStatus>,
-    /// The state of the resolver.
-    pub resolver: Arc<ResolverStatus>,
+    /// The metrics that the roles count in memory.
+    pub counted: Arc<Registry>,
+    /// The metrics of received reports; `None` when the role `[inbox]` is disabled.
+    pub received: Option<Arc<ReceivedMetrics>>,
+    /// Metrics that are counted in the store.
+    pub stored: Arc<StoredMetrics>,
+    /// The state of the roles.
+    pub readiness: Arc<Readiness>,
 }
 
 /// The routes of the monitoring interface.
@@ -41,40 +43,53 @@ pub fn pages(watched: Monitored) -> Router {
         .with_state(watched)
 }
 
-/// The last line of OpenMetrics text. It may occur only once, so it is removed from the first part.
+/// The last line of OpenMetrics text. It may occur only once, so it is removed from all parts but the last.
 const METRICS_END: &str = "# EOF\n";
 
 async fn metrics(State(watched): State<Monitored>) -> Response {
+    watched.readiness.update();
     let mut text = String::new();
+    let mut add = |part: &str| text.push_str(part.trim_end_matches(METRICS_END));
     if let Some(answers) = &watched.answers {
         answers.metrics.set_cache(&answers.cache);
-        text = answers.metrics.to_text();
-        text.truncate(text.trim_end_matches(METRICS_END).len());
+        add(&answers.metrics.to_text());
     }
-    text.push_str(watched.received.to_text().await.trim_end_matches(METRICS_END));
+    if let Some(received) = &watched.received {
+        add(&received.to_text().await);
+    }
+    add(&watched.stored.to_text().await);
     // Writing to a String does not fail.
-    let _ = encode(&mut text, &watched.others);
+    let _ = encode(&mut text, &watched.counted);
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
-/// Readiness: 200 while the store and the resolver work and every background task runs. Without the store or the resolver,
-/// cached answers continue.
-async fn ready(State(watched): State<Monitored>) -> Response {
-    let mut problems = Vec::new();
-    if watched.answers.is_some_and(|answers| answers.metrics.store_up.get() != 1) {
-        problems.push("the store fails".to_owned());
+#[derive(Deserialize)]
+struct ReadyQuery {
+    /// The only role to judge.
+    role: Option<String>,
+    /// `json` or `text`.
+    format: Option<String>,
+}
+
+/// Readiness: 200 while every role, or the named one, is ready; 503 while one is not; 404 if it is not enabled.
+async fn ready(
+    State(watched): State<Monitored>,
+    Query(query): Query<ReadyQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(states) = watched.readiness.states(query.role.as_deref()) else {
+        let text = format!("no such role is enabled; the enabled roles are: {}\n", watched.readiness.names());
+        return (StatusCode::NOT_FOUND, text).into_response();
+    };
+    let status = if states.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_json =
+        query.format.as_deref().map_or(accepts.contains("application/json"), |named| named == "json");
+    match is_json {
+        true => (status, Json(states)).into_response(),
+        false => (status, states.in_words()).into_response(),
     }
-    problems.extend(watched.resolver.problem().map(str::to_owned));
-    let down = watched.tasks.down();
-    if !down.is_empty() {
-        problems.push(format!("background tasks are down: {}", down.join(", ")));
-    }
-    if problems.is_empty() {
-        return (StatusCode::OK, "ready\n").into_response();
-    }
-    let text = problems.iter().map(|problem| format!("{problem}; see the log\n")).collect::<String>();
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
 #[derive(Template)]

@@ -8,12 +8,8 @@ use config::Config;
 use formats::report::DateRange;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::Clock;
-use prometheus_client::encoding::EncodeLabelSet;
+use net::metrics::{self, Counter, Counters, Gauges, Registry};
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
 use receiver::domain::DomainSpec;
 use receiver::inbox::{InboxCounts, LeftAlone};
 use std::collections::BTreeSet;
@@ -68,41 +64,6 @@ struct Sums {
 /// The value of the label `evidence`: whether reports count as evidence.
 fn evidence(counts: bool) -> &'static str {
     if counts { "verified" } else { "unverified" }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByResult {
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByDomain {
-    domain: String,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BySubmitter {
-    submitter: String,
-    evidence: &'static str,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Age {
-    domain: String,
-    evidence: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByArrival {
-    way: &'static str,
-    trust: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByKind {
-    kind: &'static str,
 }
 
 impl ReceivedMetrics {
@@ -187,13 +148,8 @@ fn results(total: &DomainTotal) -> [(&'static str, u64); 3] {
     [("successful", total.successful), ("failed", total.failed), ("unverified", total.unproved)]
 }
 
-/// The value of a gauge, at most the largest integer.
-fn value(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
 fn text(sums: &Sums, counts: &InboxCounts, now: Timestamp) -> String {
-    let mut registry = Registry::with_prefix("sternpost");
+    let mut registry = Registry::default();
     register_domains(&mut registry, sums, now);
     register_submitters(&mut registry, sums);
     register_arrivals(&mut registry, counts);
@@ -204,40 +160,36 @@ fn text(sums: &Sums, counts: &InboxCounts, now: Timestamp) -> String {
 }
 
 fn register_domains(registry: &mut Registry, sums: &Sums, now: Timestamp) {
-    let totals = Family::<ByResult, Gauge>::default();
-    for (result, count) in sums.all.iter().flat_map(results) {
-        totals.get_or_create(&ByResult { result }).set(value(count));
+    // Without the sums, zeros would look like numbers.
+    if let Some(all) = &sums.all {
+        let totals = Gauges::new(&metrics::RECEIVED_SESSIONS);
+        results(all).into_iter().for_each(|(result, count)| totals.set(&[result], count));
+        totals.register(registry);
     }
-    let help = "Sessions in received reports about all own domains, over the days of the last 30 days";
-    registry.register("received_sessions", help, totals);
-    let domains = Family::<ByDomain, Gauge>::default();
+    let domains = Gauges::new(&metrics::RECEIVED_DOMAIN_SESSIONS);
     for total in &sums.domains {
         for (result, count) in results(total) {
-            domains.get_or_create(&ByDomain { domain: total.domain.clone(), result }).set(value(count));
+            domains.set(&[&total.domain, result], count);
         }
     }
-    let help = "Sessions in received reports by own domain, over the days of the last 30 days";
-    registry.register("received_domain_sessions", help, domains);
-    let ages = Family::<Age, Gauge>::default();
+    domains.register(registry);
+    let ages = Gauges::new(&metrics::RECEIVED_LAST_REPORT_AGE);
     for last in &sums.last {
-        let label = Age { domain: last.domain.clone(), evidence: evidence(last.counts) };
-        ages.get_or_create(&label).set(now.duration_since(last.received_at).as_secs().max(0));
+        let age = now.duration_since(last.received_at).as_secs().max(0);
+        ages.of(&[&last.domain, evidence(last.counts)]).set(age);
     }
-    let help = "Seconds since the newest report about an own domain arrived";
-    registry.register("received_last_report_age_seconds", help, ages);
+    ages.register(registry);
 }
 
 fn register_submitters(registry: &mut Registry, sums: &Sums) {
-    let submitters = Family::<BySubmitter, Gauge>::default();
+    let submitters = Gauges::new(&metrics::RECEIVED_SUBMITTER_SESSIONS);
     for (counts, totals) in [(true, &sums.verified), (false, &sums.unverified)] {
         let evidence = evidence(counts);
         let Some((all, largest)) = totals.split_last() else { continue };
         let mut rest = (all.successful, all.failed);
         let set = |submitter: &str, successful: u64, failed: u64| {
-            for (result, count) in [("successful", successful), ("failed", failed)] {
-                let label = BySubmitter { submitter: submitter.to_owned(), evidence, result };
-                submitters.get_or_create(&label).set(value(count));
-            }
+            submitters.set(&[submitter, evidence, "successful"], successful);
+            submitters.set(&[submitter, evidence, "failed"], failed);
         };
         for total in largest {
             set(&total.submitter, total.successful, total.failed);
@@ -245,8 +197,7 @@ fn register_submitters(registry: &mut Registry, sums: &Sums) {
         }
         set(OTHER, rest.0, rest.1);
     }
-    let help = "Sessions in received reports by submitter, the largest fifty and `other`, over the days of the last 30 days";
-    registry.register("received_submitter_sessions", help, submitters);
+    submitters.register(registry);
 }
 
 fn register_arrivals(registry: &mut Registry, counts: &InboxCounts) {
@@ -255,26 +206,18 @@ fn register_arrivals(registry: &mut Registry, counts: &InboxCounts) {
         counter.inc_by(count);
         counter
     };
-    let arrived = Family::<ByArrival, Counter>::default();
+    let arrived = Counters::new(&metrics::RECEIVED_REPORTS);
     for (arrival, trust, count) in counts.reports() {
-        let label = ByArrival { way: way(arrival), trust: trust.to_string() };
-        arrived.get_or_create(&label).inc_by(count);
+        arrived.of(&[way(arrival), &trust.to_string()]).inc_by(count);
     }
-    registry.register(
-        "received_reports",
-        "TLS reports received by this process, without duplicates",
-        arrived,
-    );
-    let left_alone = Family::<ByKind, Counter>::default();
+    arrived.register(registry);
+    let left_alone = Counters::new(&metrics::INBOX_LEFT_ALONE);
     for (name, kind) in [("dmarc", LeftAlone::Dmarc), ("other", LeftAlone::Other)] {
-        left_alone.get_or_create(&ByKind { kind: name }).inc_by(counts.left_alone(kind));
+        left_alone.of(&[name]).inc_by(counts.left_alone(kind));
     }
-    let help = "Messages in mailboxes that are not TLS reports and were left alone by this process";
-    registry.register("inbox_left_alone", help, left_alone);
-    let help = "DMARC reports received by this process, without duplicates";
-    registry.register("received_dmarc_reports", help, counter(counts.dmarc()));
-    let help = "Messages and posted files that this process quarantined";
-    registry.register("inbox_quarantined", help, counter(counts.quarantined()));
+    left_alone.register(registry);
+    metrics::RECEIVED_DMARC_REPORTS.register(registry, counter(counts.dmarc()));
+    metrics::INBOX_QUARANTINED.register(registry, counter(counts.quarantined()));
 }
 
 fn way(arrival: store::reports::Arrival) -> &'static str {

@@ -9,6 +9,7 @@ use config::failure::Failure;
 use formats::printable::printable;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::{Clock, later};
+use net::metrics::{self, Counters};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,8 @@ pub struct ReportHookRole {
     webhook: Webhook,
     failures_only: bool,
     every: Duration,
+    /// The counters of posts.
+    pub posts: Counters,
 }
 
 impl ReportHookRole {
@@ -96,6 +99,7 @@ impl ReportHookRole {
             webhook: Webhook::new(&config.url, config.secret.as_deref(), config.allow_private)?,
             failures_only: config.failures_only,
             every: config.every,
+            posts: Counters::new(&metrics::REPORT_WEBHOOK_POSTS),
         })
     }
 
@@ -130,14 +134,19 @@ impl ReportHookRole {
         let id = format!("reports-{}-{}-{}", hook.position, hook.target, hook.begun.as_second());
         let body = serde_json::to_string(&notice).unwrap_or_default();
         match self.webhook.post(&id, now, body).await {
-            Ok(()) => self.store.end_report_notice(HOOK, later(now, self.pause())).await,
+            Ok(()) => {
+                self.posts.inc(&["delivered"]);
+                self.store.end_report_notice(HOOK, later(now, self.pause())).await
+            }
             Err(why) if now.duration_since(hook.begun) > NOTICE_LIFETIME => {
+                self.posts.inc(&["dropped"]);
                 tracing::error!(
                     "dropped a notice of received reports that could not be delivered within a day: {why}"
                 );
                 self.store.end_report_notice(HOOK, later(now, self.pause())).await
             }
             Err(why) => {
+                self.posts.inc(&["failed"]);
                 let due = later(now, retry_delay(hook.tries).max(self.pause()));
                 tracing::warn!(again = %due, "received reports can't be posted: {why}");
                 self.store.postpone_report_notice(HOOK, due).await
@@ -232,6 +241,7 @@ mod tests {
                 webhook: Webhook::new(&url, None, true).unwrap(),
                 failures_only,
                 every: Duration::from_secs(60),
+                posts: Counters::new(&metrics::REPORT_WEBHOOK_POSTS),
             };
             let fixture = Self { _dir: dir, listener, clock, role };
             fixture.keep("old.example", 0, Trust::Verified).await;
@@ -325,6 +335,8 @@ mod tests {
         fixture.clock.set_by(61);
         let (next, body) = fixture.posted("200 OK").await;
         assert!(next != first && body["reports"][0]["submitter"] == "y.example", "{body}");
+        let posts = ["delivered", "failed", "dropped"].map(|outcome| fixture.role.posts.of(&[outcome]).get());
+        assert_eq!(posts, [1, 2, 1]);
     }
 
     #[tokio::test]

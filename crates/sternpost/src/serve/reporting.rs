@@ -10,9 +10,9 @@ use config::failure::Failure;
 use config::{CollectorConfig, Config, Deliver, KeySpec, LoginSpec, ReporterConfig};
 use jiff::{SignedDuration, Timestamp};
 use net::clock::Clock;
+use net::metrics::Registry;
 use net::smtp::{Client, ClientConfig, Login, TlsDemand};
 use operations::world::World;
-use prometheus_client::registry::Registry;
 use sender::collect::{Collector, DatagramSocket, Forwarder};
 use sender::report::{
     Counts, DeliveryLimits, DirectDelivery, DkimKey, ReportDelivery, ReportScheduler, Rules, TestingProber,
@@ -184,6 +184,9 @@ impl Reporting {
     pub fn register(&self, registry: &mut Registry) {
         if let Some(collector) = &self.collector {
             collector.counts.register(registry);
+            if let Some(sessions) = &self.sessions {
+                sessions.requests.register(registry);
+            }
         }
         if let Some(forwarder) = &self.forwarder {
             forwarder.counts.register(registry);

@@ -1,11 +1,12 @@
 //! Probes the resolver, at the start and then once a minute: whether it answers, and whether its answers still pass DNSSEC
 //! validation. A resolver that changes later would otherwise defer all mail, or remove DANE, with no sign but the log of
-//! single look-ups. The state appears in the log, in `/readyz` and as the metric `resolver_up`.
+//! single look-ups. The state appears in the log, in `/readyz` and as the metric `sternpost_resolver_up`.
 
 use config::failure::Failure;
+use jiff::Timestamp;
+use net::clock::Clock;
 use net::dns::{DnsError, Resolver, Security};
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use net::metrics::{self, Gauge, Registry};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,8 +38,8 @@ impl Condition {
 }
 
 /// The state of the resolver, for `/readyz` and `/metrics`.
-#[derive(Default)]
 pub struct ResolverStatus {
+    clock: Arc<dyn Clock>,
     up: Gauge,
     seen: Mutex<Seen>,
 }
@@ -49,6 +50,8 @@ struct Seen {
     last: Option<Condition>,
     /// An earlier answer was validated.
     has_validated: bool,
+    /// When the current problem was found; `None` while there is none.
+    since: Option<Timestamp>,
 }
 
 impl Seen {
@@ -71,15 +74,19 @@ impl Seen {
 }
 
 impl ResolverStatus {
-    /// Registers the metric `resolver_up`.
-    pub fn register(&self, registry: &mut Registry) {
-        let help = "1 while the resolver answers and its answers pass DNSSEC validation as at the start";
-        registry.register("resolver_up", help, self.up.clone());
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, up: Gauge::default(), seen: Mutex::default() }
     }
 
-    /// What is wrong with the resolver; `None` if nothing is.
-    pub fn problem(&self) -> Option<&'static str> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).problem()
+    /// Registers the metric `resolver_up`.
+    pub fn register(&self, registry: &mut Registry) {
+        metrics::RESOLVER_UP.register(registry, self.up.clone());
+    }
+
+    /// What is wrong with the resolver, and since when; `None` if nothing is.
+    pub fn problem(&self) -> Option<(&'static str, Timestamp)> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.problem().zip(seen.since)
     }
 
     /// Records a probe. Logs when the state has changed.
@@ -90,6 +97,9 @@ impl ResolverStatus {
         seen.has_validated |= condition == Condition::Validates;
         let now = seen.problem();
         self.up.set(i64::from(now.is_none()));
+        if before != now {
+            seen.since = now.map(|_| self.clock.now());
+        }
         match now {
             Some(problem) if before != now => tracing::error!("{problem}"),
             None if before.is_some() => tracing::info!("the resolver works again"),
@@ -137,7 +147,9 @@ mod tests {
 
     #[test]
     fn a_resolver_that_gets_worse_is_a_problem_and_one_that_never_validated_is_not() {
-        let status = ResolverStatus::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let clock = Arc::new(net::clock::ManualClock::new(at(0)));
+        let status = ResolverStatus::new(clock.clone());
         assert_eq!(status.problem(), None, "before the first probe");
         status.record(Condition::Unvalidated);
         assert_eq!((status.problem(), status.up.get()), (None, 1), "DNSSEC is off");
@@ -148,8 +160,17 @@ mod tests {
             (Condition::Silent, Some("does not answer")),
             (Condition::Validates, None),
         ] {
+            clock.set_by(60);
             status.record(condition);
-            let told = status.problem();
+            clock.set_by(60);
+            status.record(condition);
+            let since = status.problem().map(|(_, since)| since);
+            assert_eq!(
+                since,
+                problem.map(|_| clock.now() - jiff::SignedDuration::from_secs(60)),
+                "{condition:?}"
+            );
+            let told = status.problem().map(|(problem, _)| problem);
             assert_eq!(told.is_some(), problem.is_some(), "{condition:?}");
             assert!(
                 told.unwrap_or_default().contains(problem.unwrap_or_default()),

@@ -7,9 +7,7 @@ use config::Config;
 use formats::DomainName;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::{Clock, later};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use net::metrics::{self, Counter, Gauge, Registry};
 use receiver::inbox::{Removed, Retention};
 use receiver::rollout::guard::{Alert, AlertKind};
 use std::sync::Arc;
@@ -45,37 +43,14 @@ pub struct Counts {
 
 impl Counts {
     pub fn register(&self, registry: &mut Registry) {
-        let mut gauge = |name: &str, help: &str, gauge: &Gauge| registry.register(name, help, gauge.clone());
-        gauge("inbox_quarantine_items", "Items in the quarantine", &self.quarantined);
-        gauge("inbox_quarantine_bytes", "Size of the quarantine", &self.quarantine_bytes);
-        gauge("inbox_unverified_reports", "Stored reports that are not evidence", &self.unverified);
-        gauge(
-            "inbox_unverified_bytes",
-            "Approximate size of reports that are not evidence",
-            &self.unverified_bytes,
-        );
-        let mut counter =
-            |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
-        counter(
-            "inbox_quarantine_evicted",
-            "Items that the quota of the quarantine removed",
-            &self.quarantine_evicted,
-        );
-        counter(
-            "inbox_quarantine_expired",
-            "Items that were deleted from the quarantine because of their age",
-            &self.quarantine_expired,
-        );
-        counter(
-            "inbox_unverified_evicted",
-            "Reports that the limits of unverified reports removed",
-            &self.unverified_evicted,
-        );
-        counter(
-            "inbox_expired_reports",
-            "Reports whose details were deleted because of their age",
-            &self.expired,
-        );
+        metrics::QUARANTINE_ITEMS.register(registry, self.quarantined.clone());
+        metrics::QUARANTINE_BYTES.register(registry, self.quarantine_bytes.clone());
+        metrics::UNVERIFIED_REPORTS.register(registry, self.unverified.clone());
+        metrics::UNVERIFIED_BYTES.register(registry, self.unverified_bytes.clone());
+        metrics::QUARANTINE_EVICTED.register(registry, self.quarantine_evicted.clone());
+        metrics::QUARANTINE_EXPIRED.register(registry, self.quarantine_expired.clone());
+        metrics::UNVERIFIED_EVICTED.register(registry, self.unverified_evicted.clone());
+        metrics::EXPIRED_REPORTS.register(registry, self.expired.clone());
     }
 }
 
@@ -273,6 +248,8 @@ fn full(usage: &QuarantineUsage, limits: &Retention) -> Alert {
         ),
         consequence: "What was lost can't be imported again after an upgrade. Reports that can be read are not affected.".into(),
         remedy: "See who sends it: sternpost reports quarantine list. Delete a flood: sternpost reports quarantine drop --from SOURCE --yes. To keep more, raise inbox.quarantine_size".to_owned(),
+        cause: None,
+        domains: Vec::new(),
     }
 }
 

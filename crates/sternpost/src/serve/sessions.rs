@@ -4,8 +4,7 @@
 //! With a token, every request must carry it, and each client gets a share of the requests. A request with an
 //! `Idempotency-Key` is a batch: it counts once, however often it is sent.
 
-use super::certificate::Certificate;
-use super::http::{HttpOptions, connection_with_tls};
+use super::http::HttpsRouter;
 use super::tasks::Tasks;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -16,17 +15,15 @@ use axum::routing::post;
 use axum::{Json, Router};
 use config::CollectorConfig;
 use config::failure::Failure;
-use formats::limits::{BATCH_ID_BYTES, POSTED_BYTES, POSTED_TIME, POSTS_PER_MINUTE, SOCKETMAP_TIME};
+use formats::limits::{BATCH_ID_BYTES, POSTED_BYTES, POSTED_TIME, POSTS_PER_MINUTE};
 use formats::tlsrpt_record::HttpsUrl;
 use net::BoxFuture;
 use net::clock::Clock;
 use net::https::{Bytes, Fetcher, FetcherConfig, IDEMPOTENCY_KEY};
+use net::metrics::{self, Counters};
 use net::rate_limit::RateLimiter;
-use net::smtp::server::AnyStream;
 use operations::world::World;
 use sender::collect::{Collector, Handover, PostError};
-use sender::serve::Shutdown;
-use sender::serve::listen::Serve;
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::path::Path;
@@ -41,10 +38,10 @@ const MIN_TOKEN_CHARS: usize = 24;
 /// The service at `collector.http`.
 #[derive(Clone)]
 pub struct Sessions {
-    router: Router,
-    certificate: Option<Arc<Certificate>>,
-    behind_proxy: bool,
+    https: HttpsRouter,
     has_token: bool,
+    /// The counters of requests by status.
+    pub requests: Counters,
 }
 
 /// What requests are checked with, and where their sessions go.
@@ -55,6 +52,7 @@ struct Endpoint {
     token: Option<[u8; 32]>,
     /// The requests of each client, where they need a token.
     rate: RateLimiter,
+    requests: Counters,
 }
 
 impl Sessions {
@@ -66,18 +64,12 @@ impl Sessions {
         tasks: &mut Tasks,
     ) -> Result<Self, Failure> {
         let token = role.token_file.as_deref().map(token).transpose()?;
-        let certificate = match &role.certificate {
-            Some(files) => {
-                let certificate = Certificate::load(files, &[b"http/1.1"])?;
-                let kept = certificate.clone();
-                tasks.spawn("collector-certificate", move || kept.clone().keep());
-                Some(certificate)
-            }
-            None => None,
-        };
         let has_token = token.is_some();
-        let router = router(collector, world.clock.clone(), token.as_deref());
-        Ok(Self { router, certificate, behind_proxy: role.behind_proxy, has_token })
+        let requests = Counters::new(&metrics::SESSION_REQUESTS);
+        let router = router(collector, world.clock.clone(), token.as_deref(), requests.clone());
+        let files = role.certificate.as_ref();
+        let https = HttpsRouter::new(router, files, role.behind_proxy, "collector-certificate", tasks)?;
+        Ok(Self { https, has_token, requests })
     }
 
     /// True if requests need a token, so that others may reach the address.
@@ -87,37 +79,28 @@ impl Sessions {
 
     /// True if requests need a token and come over TLS, so that other hosts may connect.
     pub fn may_be_exposed(&self) -> bool {
-        self.has_token && (self.behind_proxy || self.certificate.is_some())
+        self.has_token && (self.https.is_behind_proxy() || !self.https.is_plain())
     }
 
-    /// True if the connections come from a proxy.
-    pub fn is_behind_proxy(&self) -> bool {
-        self.behind_proxy
-    }
-}
-
-impl Serve for Sessions {
-    fn serve(
-        self: Arc<Self>,
-        stream: AnyStream,
-        from: Option<IpAddr>,
-        shutdown: Shutdown,
-    ) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            let options = HttpOptions { head: SOCKETMAP_TIME, client: Some((from, self.behind_proxy)) };
-            let certificate = self.certificate.as_deref();
-            connection_with_tls(certificate, self.router.clone(), stream, options, shutdown).await;
-        })
+    /// The service itself.
+    pub fn https(&self) -> &HttpsRouter {
+        &self.https
     }
 }
 
 /// The route of the collector.
-fn router(collector: Arc<Collector>, clock: Arc<dyn Clock>, token: Option<&str>) -> Router {
+fn router(
+    collector: Arc<Collector>,
+    clock: Arc<dyn Clock>,
+    token: Option<&str>,
+    requests: Counters,
+) -> Router {
     let endpoint = Endpoint {
         collector,
         clock,
         token: token.map(|token| Sha256::digest(token).into()),
         rate: RateLimiter::new(POSTS_PER_MINUTE, Duration::from_secs(60)),
+        requests,
     };
     Router::new().route("/v1/sessions", post(receive)).with_state(Arc::new(endpoint))
 }
@@ -146,7 +129,10 @@ fn refused(status: StatusCode, why: impl Into<String>) -> Refused {
 
 /// Stores posted sessions. 200 means that all are durable; on any other status none is stored.
 async fn receive(State(endpoint): State<Arc<Endpoint>>, request: Request) -> Response {
-    match endpoint.take(request).await {
+    let response = endpoint.take(request).await;
+    let status = response.as_ref().map_or_else(|(status, _)| *status, Response::status);
+    endpoint.requests.inc(&[status.as_str()]);
+    match response {
         Ok(response) => response,
         Err((status, why)) => {
             let body = Json(serde_json::json!({ "schema": 1, "error": why }));
@@ -163,9 +149,9 @@ impl Endpoint {
     /// Checks the head of the request before its body is read.
     async fn take(&self, request: Request) -> Result<Response, Refused> {
         let (head, body) = request.into_parts();
+        let from = head.extensions.get::<ClientAddr>().and_then(|client| client.0);
         if self.token.is_some() {
-            let client = head.extensions.get::<ClientAddr>().and_then(|client| client.0);
-            let client = client.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
+            let client = from.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
             if !self.rate.take(client, Instant::now()) {
                 return Err(refused(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -174,6 +160,7 @@ impl Endpoint {
             }
         }
         if !self.has_token(&head.headers) {
+            web::refused_token("collector", from);
             let why = "the token is missing or wrong: send it as `Authorization: Bearer TOKEN`";
             return Err(refused(StatusCode::UNAUTHORIZED, why));
         }

@@ -1,13 +1,12 @@
 //! The background tasks of the server. They run as long as the server: one that ends or panics is logged, counted, and
-//! started again after a delay. Meanwhile `/readyz` names it.
+//! started again after a delay. Meanwhile `/readyz` names it (`readiness`).
 
 use futures_util::FutureExt;
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use jiff::Timestamp;
+use net::clock::{Clock, SystemClock};
+use net::metrics::{self, Counters, Registry};
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,46 +16,64 @@ use tokio_util::sync::CancellationToken;
 /// The delay before a task that ended is started again.
 const RESTART_DELAY: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Named {
-    task: &'static str,
+/// A task that has ended and waits for its restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Down {
+    /// The name of the task.
+    pub task: &'static str,
+    /// Why it ended.
+    pub why: String,
+    /// When it ended.
+    pub since: Timestamp,
 }
 
 /// The tasks that are down, and how often each has ended.
 pub struct TaskStatus {
+    clock: Arc<dyn Clock>,
     restart_delay: Duration,
-    down: Mutex<BTreeSet<&'static str>>,
-    ended: Family<Named, Counter>,
-}
-
-impl Default for TaskStatus {
-    fn default() -> Self {
-        Self { restart_delay: RESTART_DELAY, down: Mutex::default(), ended: Family::default() }
-    }
+    down: Mutex<BTreeMap<&'static str, Down>>,
+    ended: Counters,
 }
 
 impl TaskStatus {
-    /// Registers the metric `task_ended`.
-    pub fn register(&self, registry: &mut Registry) {
-        let help = "How often a background task has ended unexpectedly";
-        registry.register("task_ended", help, self.ended.clone());
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            restart_delay: RESTART_DELAY,
+            down: Mutex::default(),
+            ended: Counters::new(&metrics::TASK_ENDED),
+        }
     }
 
-    /// The names of the tasks that are down.
-    pub fn down(&self) -> Vec<&'static str> {
-        self.down.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    /// Registers the metric `task_ended`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.ended.register(registry);
+    }
+
+    /// The tasks that are down.
+    pub fn down(&self) -> Vec<Down> {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Logs and counts that a task ended, and marks it as down.
     pub fn ended(&self, name: &'static str, why: &str) {
-        self.ended.get_or_create(&Named { task: name }).inc();
-        self.down.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+        self.ended.inc(&[name]);
+        let down = Down { task: name, why: why.to_owned(), since: self.clock.now() };
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).insert(name, down);
         tracing::error!(task = name, "the background task {name} ended unexpectedly: {why}");
     }
 
     fn restarted(&self, name: &'static str) {
         self.down.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         tracing::info!(task = name, "the background task {name} is started again");
+    }
+
+    /// Runs a task once, until it ends or `stop` is cancelled. One that ends before is down from then on.
+    pub async fn watch(&self, name: &'static str, stop: CancellationToken, task: impl Future<Output = ()>) {
+        let outcome = AssertUnwindSafe(task).catch_unwind().await;
+        if !stop.is_cancelled() || outcome.is_err() {
+            self.ended(name, reason(&outcome));
+        }
     }
 
     /// Runs a task until `stop` is cancelled and the task has ended. `start` makes the task, also for each restart.
@@ -66,13 +83,14 @@ impl TaskStatus {
         stop: CancellationToken,
         start: impl Fn() -> F,
     ) {
+        // The series exists from the start, with the value zero.
+        drop(self.ended.of(&[name]));
         loop {
             let outcome = AssertUnwindSafe(async { start().await }).catch_unwind().await;
             if stop.is_cancelled() && outcome.is_ok() {
                 return;
             }
-            let why = outcome.as_ref().map_or_else(|panic| panic_message(panic.as_ref()), |()| "it returned");
-            self.ended(name, why);
+            self.ended(name, reason(&outcome));
             tokio::select! {
                 () = tokio::time::sleep(self.restart_delay) => self.restarted(name),
                 () = stop.cancelled() => return,
@@ -81,20 +99,34 @@ impl TaskStatus {
     }
 }
 
+/// Why a task ended.
+fn reason(outcome: &Result<(), Box<dyn Any + Send>>) -> &str {
+    outcome.as_ref().map_or_else(|panic| panic_message(panic.as_ref()), |()| "it returned")
+}
+
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("it panicked")
 }
 
 /// The background tasks, which end with the server.
-#[derive(Default)]
 pub struct Tasks {
     set: JoinSet<()>,
     /// The state of the tasks.
     pub status: Arc<TaskStatus>,
 }
 
+impl Default for Tasks {
+    fn default() -> Self {
+        Self::new(Arc::new(SystemClock))
+    }
+}
+
 impl Tasks {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { set: JoinSet::new(), status: Arc::new(TaskStatus::new(clock)) }
+    }
+
     /// Starts a task under a name. `start` makes the task, also for each restart.
     pub fn spawn<F, S>(&mut self, name: &'static str, start: S)
     where
@@ -133,7 +165,8 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_panics_or_returns_is_down_counted_and_started_again() {
         let delay = Duration::from_millis(50);
-        let status = Arc::new(TaskStatus { restart_delay: delay, ..TaskStatus::default() });
+        let clock = Arc::new(SystemClock);
+        let status = Arc::new(TaskStatus { restart_delay: delay, ..TaskStatus::new(clock) });
         let mut tasks = Tasks { status: status.clone(), set: JoinSet::new() };
         let (runs, mut registry) = (Arc::new(AtomicU32::new(0)), Registry::default());
         status.register(&mut registry);
@@ -142,7 +175,9 @@ mod tests {
             while runs.load(Ordering::SeqCst) < run || status.down().is_empty() {
                 tokio::task::yield_now().await;
             }
-            assert_eq!((status.down(), runs.load(Ordering::SeqCst)), (vec!["guard"], run));
+            let down: Vec<_> = status.down().into_iter().map(|down| (down.task, down.why)).collect();
+            let why = if run == 1 { "a defect in the task" } else { "it returned" };
+            assert_eq!((down, runs.load(Ordering::SeqCst)), (vec![("guard", why.to_owned())], run));
         }
         tokio::time::sleep(2 * delay).await;
         assert_eq!((status.down(), runs.load(Ordering::SeqCst)), (vec![], 3));
@@ -153,10 +188,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_ends_at_the_shutdown_is_not_started_again() {
-        let (status, stop) = (TaskStatus::default(), CancellationToken::new());
+        let (status, stop) = (TaskStatus::new(Arc::new(SystemClock)), CancellationToken::new());
         let ends = async || stop.cancelled().await;
         let supervised = status.supervise("reporter", stop.clone(), ends);
         tokio::join!(supervised, async { stop.cancel() });
         assert!(status.down().is_empty());
+        status.watch("socket", stop, std::future::ready(())).await;
+        assert!(status.down().is_empty(), "it was stopped");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_can_not_be_started_again_stays_down() {
+        let status = TaskStatus::new(Arc::new(SystemClock));
+        status.watch("socket", CancellationToken::new(), async { panic!("a defect") }).await;
+        assert_eq!((status.down()[0].task, status.down()[0].why.as_str()), ("socket", "a defect"));
     }
 }

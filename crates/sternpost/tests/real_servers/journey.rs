@@ -1,8 +1,8 @@
-//! The guide of docs/receiving.md on real servers, from an empty folder to retirement: Knot with updates
-//! by TSIG, Unbound, Pebble, curl and openssl as foreign clients. All of them live by a clock that the
-//! test sets, so that a month passes in a moment.
+//! The guide of docs/receiving.md on real servers, from an empty folder to retirement: Knot or BIND with updates by TSIG, the
+//! zone unsigned or signed, Unbound, Pebble, curl and openssl as foreign clients. All of them live by a clock that the test
+//! sets, so that a month passes in a moment. `mta-sts` is an alias of the policy host's name.
 
-use crate::names::{Names, zone};
+use crate::names::{Names, transfer_to, zone};
 use crate::pebble::{DIRECTORY, Pebble};
 use crate::postfix::{Postfix, Release};
 use crate::support::{
@@ -15,8 +15,32 @@ use std::path::{Path, PathBuf};
 
 const SECRET: &str = "c3Rlcm5wb3N0IHN0ZXJucG9zdCBzdGVybnBvc3QhISE=";
 
+/// How the domain's zone is served. BIND signs what it transfers from Knot, to which updates go: its clock can't be moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zone {
+    Unsigned,
+    SignedByKnot,
+    SignedByBind,
+}
+
+impl Zone {
+    /// The address of the name server.
+    fn server(self) -> &'static str {
+        match self {
+            Self::Unsigned | Self::SignedByKnot => "127.0.1.1",
+            Self::SignedByBind => BIND,
+        }
+    }
+}
+
+/// The address of BIND.
+const BIND: &str = "127.0.1.2";
+const HARBOUR: &str = "@ MX 10 mx1\nmx1 A 127.0.0.61\nmx2 A 127.0.0.62\n_mta-sts TXT \"site=verification\"\n";
+
 struct Journey {
     place: PathBuf,
+    /// The address of the name server of the domain's zone.
+    server: &'static str,
     days: u32,
     minutes: u32,
     /// What the foreign clients saw, for whoever runs the tests.
@@ -25,37 +49,54 @@ struct Journey {
     names: Names,
     _postfix: Postfix,
     _pebble: Pebble,
+    _bind: Option<Running>,
     _serve: Option<Running>,
 }
 
 impl Journey {
     fn begin(place: &Path) -> Self {
+        Self::begin_in(place, Zone::Unsigned)
+    }
+
+    fn begin_in(place: &Path, harbour: Zone) -> Self {
         let before = by_a_clock_of_its_own(place);
-        let zones = [
+        let signing = if harbour == Zone::Unsigned { Signing::Unsigned } else { Signing::Signed };
+        let mut test = "ns A 127.0.1.1\nours NS ns.test.\npolicy A 127.0.0.50\n".to_owned();
+        let mut zones = vec![
             zone(".", Signing::Signed, "test. NS ns.test.\nns.test. A 127.0.1.1\n"),
-            zone(
-                "test.",
-                Signing::Unsigned,
-                "ns A 127.0.1.1\nharbour NS ns.test.\nours NS ns.test.\npolicy A 127.0.0.50\n",
-            ),
             zone("ours.test.", Signing::Unsigned, ""),
-            zone(
-                "harbour.test.",
-                Signing::Unsigned,
-                "@ MX 10 mx1\nmx1 A 127.0.0.61\nmx2 A 127.0.0.62\n_mta-sts TXT \"site=verification\"\n",
-            ),
         ];
+        match harbour {
+            Zone::Unsigned | Zone::SignedByKnot => {
+                test += "harbour NS ns.test.\n";
+                zones.push(zone("harbour.test.", signing, HARBOUR));
+            }
+            Zone::SignedByBind => {
+                let ds = bind_key(&place.join("bind"));
+                test += &format!("ns2 A {BIND}\nharbour NS ns2.test.\n{ds}");
+                let mut unsigned = zone("harbour.test.", Signing::Unsigned, HARBOUR);
+                unsigned.text = unsigned.text.replace("@ NS ns.test.", "@ NS ns2.test.");
+                zones.push(unsigned);
+            }
+        }
+        zones.push(zone("test.", signing, &test));
         let lines = format!(
             "key:\n  - id: sternpost\n    algorithm: hmac-sha256\n    secret: {SECRET}\nacl:\n  - id: updates\n    key: sternpost\n    action: update\n"
         );
+        let lines = match harbour {
+            Zone::SignedByBind => lines + &transfer_to(BIND),
+            Zone::Unsigned | Zone::SignedByKnot => lines,
+        };
         std::fs::write(place.join("tsig.key"), format!("{SECRET}\n")).unwrap();
         let names = Names::start_with(&place.join("names"), [127, 0, 1, 1].into(), &zones, &before, &lines);
+        let bind = (harbour == Zone::SignedByBind).then(|| bind(&place.join("bind")));
         std::fs::write(place.join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
         mount_over(&place.join("resolv.conf"), Path::new("/etc/resolv.conf"));
         let pki = Pki::new(SystemClock.now()).unwrap();
         let pebble = Pebble::start(&place.join("pebble"), &pki, "PEBBLE_WFE_NONCEREJECT=0");
         Self {
             place: place.to_owned(),
+            server: harbour.server(),
             days: 0,
             minutes: 0,
             told: Default::default(),
@@ -63,6 +104,7 @@ impl Journey {
             names,
             _postfix: mx_hosts(place, &pki),
             _pebble: pebble,
+            _bind: bind,
             _serve: None,
         }
     }
@@ -89,12 +131,14 @@ impl Journey {
     /// From nothing: what `init` proposes, with our own policy host and Knot in it.
     fn configure(&self, more: &str) {
         let config = format!(
-            "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n[trust]\nca_file = \"pebble/issued.pem\"\n\
+            "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n[trust]\nca_file = \"trusted.pem\"\n\
              allow_private_addresses = true\n[host]\nlisten = [\"127.0.0.50:443\"]\nhttp = [\"127.0.0.50:80\"]\nname = \"policy.test\"\n\
              acme = {{ directory = \"{DIRECTORY}\", ca_file = \"pebble/root.pem\", contact = \"mailto:ops@harbour.test\", profile = \"default\" }}\n\
              [[rfc2136]]\nname = \"knot\"\nserver = \"127.0.1.1:53\"\nkey_name = \"sternpost\"\nkey_file = \"tsig.key\"\n{more}"
         );
         std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
+        // The policy host's certificates are from one CA, those of the MX hosts from another.
+        shell(&format!("cd {} && cat pebble/issued.pem mx/ca.pem > trusted.pem", self.place.display()));
         self.sternpost("init harbour.test > proposal && cat proposal >> sternpost.toml");
         self.want("host = \"static\"", "host = \"self\"");
         self.want("dns = \"manual\"", "dns = \"rfc2136:knot\"");
@@ -128,13 +172,14 @@ impl Journey {
     /// What somebody sees who knows nothing of Sternpost.
     fn foreigner(&self, stage: &str) -> String {
         let seen = shell(&format!(
-            "for name in _mta-sts _smtp._tls; do dig @127.0.1.1 +short $name.harbour.test TXT; dig @127.0.1.1 +short $name.harbour.test.ours.test TXT; done;
+            "for name in _mta-sts _smtp._tls; do dig @{1} +short $name.harbour.test TXT; dig @127.0.1.1 +short $name.harbour.test.ours.test TXT; done;
              curl -s --cacert {0}/pebble/issued.pem https://mta-sts.harbour.test/.well-known/mta-sts.txt || echo 'no policy'
-             for mx in $(dig @127.0.1.1 +short harbour.test MX | sort -n | cut -d' ' -f2); do
+             for mx in $(dig @{1} +short harbour.test MX | sort -n | cut -d' ' -f2); do
                openssl s_client -starttls smtp -connect ${{mx%.}}:25 -verify_hostname ${{mx%.}} -verify_return_error -CAfile {0}/mx/ca.pem </dev/null >/dev/null 2>&1 &&
                  swaks --server ${{mx%.}} --tls --from a@sender.test --to postmaster@harbour.test --hide-all && echo \"$mx proves itself and takes mail\"
              done",
-            self.place.display()
+            self.place.display(),
+            self.server
         ));
         let told = format!("{stage}, day {}\n{seen}\n", self.days);
         self.told.borrow_mut().push_str(&told);
@@ -148,6 +193,31 @@ impl Journey {
             self.before
         ));
     }
+}
+
+/// Makes a key for BIND, and returns the DS record for the parent zone.
+fn bind_key(place: &Path) -> String {
+    std::fs::create_dir(place).unwrap();
+    let dir = place.display();
+    let key = shell(&format!("cd {dir} && dnssec-keygen -q -f KSK -a ECDSAP256SHA256 harbour.test"));
+    shell(&format!("cd {dir} && dnssec-dsfromkey -2 {}", key.trim()))
+}
+
+/// BIND with the zone harbour.test from Knot, signed by its own key. The signatures outlast the days that pass in the test.
+fn bind(place: &Path) -> Running {
+    shell(&format!("ip address add {BIND}/32 dev lo"));
+    let dir = place.display();
+    let config = format!(
+        "options {{ directory \"{dir}\"; listen-on {{ {BIND}; }}; listen-on-v6 {{ none; }}; recursion no; pid-file \"{dir}/pid\"; session-keyfile \"{dir}/session\"; notify no; }};\n\
+         controls {{ }};\n\
+         dnssec-policy one {{ keys {{ csk lifetime unlimited algorithm ecdsap256sha256; }}; signatures-validity P100D; signatures-validity-dnskey P100D; }};\n\
+         zone harbour.test {{ type secondary; primaries {{ 127.0.1.1; }}; file \"{dir}/harbour.zone\"; key-directory \"{dir}\"; dnssec-policy one; inline-signing yes; }};\n"
+    );
+    std::fs::write(place.join("named.conf"), config).unwrap();
+    let running = daemon(&format!("named -g -c {dir}/named.conf"), &place.join("named.log"));
+    let ask = format!("dig @{BIND} +dnssec +time=1 +tries=1 harbour.test MX || true");
+    until("BIND answers with signatures", || shell(&ask).contains("RRSIG"));
+    running
 }
 
 /// Postfix as both MX hosts of the domain. Its clock is the machine's: a certificate of three months is good all along.
@@ -174,9 +244,23 @@ fn mx_hosts(place: &Path, pki: &Pki) -> Postfix {
 
 #[test]
 fn the_guide_from_nothing_to_retirement() {
-    in_a_room_of_its_own(|| {
+    guide(Zone::Unsigned);
+}
+
+#[test]
+fn the_guide_in_a_zone_signed_by_knot() {
+    guide(Zone::SignedByKnot);
+}
+
+#[test]
+fn the_guide_in_a_zone_signed_by_bind() {
+    guide(Zone::SignedByBind);
+}
+
+fn guide(zone: Zone) {
+    in_a_room_of_its_own(move || {
         let place = tempfile::tempdir().unwrap();
-        let mut on = Journey::begin(place.path());
+        let mut on = Journey::begin_in(place.path(), zone);
         on.configure("");
         on.serve();
         let planned = on.sternpost("plan");
@@ -231,9 +315,13 @@ fn the_guide_from_nothing_to_retirement() {
             !seen.contains("v=STSv1") && seen.contains("no policy") && seen.contains("site=verification"),
             "{seen}"
         );
-        let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
-        std::fs::create_dir_all(&target).unwrap();
-        std::fs::write(target.join("journey.txt"), on.told.borrow().as_str()).unwrap();
+        if zone == Zone::Unsigned {
+            let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target");
+            std::fs::create_dir_all(&target).unwrap();
+            std::fs::write(target.join("journey.txt"), on.told.borrow().as_str()).unwrap();
+        }
+        let is_signed = on.names.ask("mta-sts.harbour.test", "A").contains("flags: qr rd ra ad");
+        assert_eq!(is_signed, zone != Zone::Unsigned);
         let status = on.sternpost("status --json");
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
         assert!(status["domains"][0]["journal"].as_array().unwrap().len() > 10, "{status}");

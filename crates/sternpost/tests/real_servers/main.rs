@@ -6,6 +6,7 @@
 mod day;
 mod denial;
 mod differential;
+mod docs;
 mod exim;
 mod export;
 mod faults;

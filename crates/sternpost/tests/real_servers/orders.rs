@@ -1,6 +1,8 @@
 //! Certificates from Pebble when all is not well: the authority is away, refuses, wants another nonce each
 //! time, or is asked for a name that leads elsewhere; and renewal, which replaces what is in hand.
 
+mod dns;
+
 use crate::names::{Names, zone};
 use crate::pebble::{DIRECTORY, Pebble};
 use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until};
@@ -10,6 +12,7 @@ use lab::dns::Signing;
 use lab::pki::Pki;
 use net::clock::{Clock, ManualClock, SystemClock};
 use net::dns::{Dnssec, Resolver, ResolverConfig};
+use net::random::SystemRandomness;
 use receiver::host::authority::{Authority, CaClient, ExternalAccount, ORDERS_PER_HOUR};
 use receiver::host::order::{ChallengeType, Orders};
 use receiver::host::vault::Vault;
@@ -46,6 +49,8 @@ impl Room {
             clock: clock.clone(),
             authorities: authorities.into_iter().map(CaClient::new).collect(),
             challenges: vec![way],
+            dns_challenges: None,
+            randomness: Arc::new(SystemRandomness),
             vault: Arc::new(Vault::with_key(KEY).unwrap()),
             place: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
             holder: "test".to_owned(),
@@ -115,6 +120,7 @@ fn pebble(place: &Path) -> Authority {
         ca_file: Some(place.join("pebble/root.pem")),
         external: None,
         new_per_hour: ORDERS_PER_HOUR,
+        issuer: None,
     }
 }
 
@@ -134,6 +140,54 @@ fn certificates_are_ordered_renewed_and_kept_through_whatever_the_authority_does
             let in_hand = until_steady(&room, &good).await;
             drop(authority);
             away(&room, &good, &in_hand).await;
+        });
+    });
+}
+
+/// What Pebble says about the renewal of a certificate from now on.
+fn suggest(place: &Path, certificate: &StoredCertificate, answer: &str) {
+    let end = "-----END CERTIFICATE-----\n";
+    let leaf = certificate.chain.split_inclusive(end).next().unwrap();
+    let body = serde_json::json!({ "Certificate": leaf, "ARIResponse": answer });
+    std::fs::write(place.join("suggest.json"), body.to_string()).unwrap();
+    let said = shell(&format!(
+        "curl -s -w '%{{http_code}}' --cacert {0}/pebble/root.pem -d @{0}/suggest.json https://localhost:15000/set-renewal-info/",
+        place.display()
+    ));
+    assert!(said.ends_with("200"), "{said}");
+}
+
+#[test]
+fn a_window_in_the_past_renews_at_once_and_what_can_not_be_read_keeps_the_plan() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let ground = Ground::new(place.path(), "http = [\"127.0.0.50:80\"]\n");
+        let authority = Pebble::start(&place.path().join("pebble"), &ground.pki, "PEBBLE_WFE_NONCEREJECT=0");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let room = Room::new(place.path(), ChallengeType::Http01, vec![pebble(place.path())]).await;
+            let (good, also) = (room.due("good.test").await, room.due("also.test").await);
+            let good_before = until_there(&room, &good, "").await;
+            let also_before = until_there(&room, &also, "").await;
+            assert_eq!(room.orders.ask_round().await.unwrap(), 0, "the authority was asked just now");
+            room.pass(25 * 60);
+            assert_eq!(room.orders.ask_round().await.unwrap(), 2);
+            assert_eq!(room.certificate(&good).await, good_before, "the moment stays while the window does");
+            // The authority is about to revoke one of the certificates.
+            let past =
+                "{\"suggestedWindow\":{\"start\":\"2026-01-01T00:00:00Z\",\"end\":\"2026-01-02T00:00:00Z\"}}";
+            suggest(place.path(), &good_before, past);
+            suggest(place.path(), &also_before, "nonsense");
+            room.pass(25 * 60);
+            assert_eq!(room.orders.ask_round().await.unwrap(), 2);
+            assert!(room.certificate(&good).await.next_at <= room.clock.now());
+            assert_eq!(room.certificate(&also).await, also_before);
+            until_there(&room, &good, &good_before.chain).await;
+            assert_eq!(room.certificate(&also).await, also_before);
+            drop(authority);
+            room.pass(25 * 60);
+            assert_eq!(room.orders.ask_round().await.unwrap(), 2);
+            assert_eq!(room.certificate(&also).await, also_before, "nobody answers, and the plan stays");
         });
     });
 }

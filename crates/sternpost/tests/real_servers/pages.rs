@@ -104,6 +104,8 @@ async fn fill(file: &Path) {
         what: format!("senders met {EVIL}"),
         consequence: "Mail waits.".into(),
         remedy: "Mend it.".into(),
+        cause: None,
+        domains: Vec::new(),
     };
     store
         .raise(
@@ -138,6 +140,116 @@ async fn fill(file: &Path) {
     store.close().await;
 }
 
+/// Domains with a long history, alike alerts, or none of both.
+const MANY: [&str; 8] = [
+    "enforced.example",
+    "xn--mller-kva.example",
+    "silent.example",
+    "one.example",
+    "two.example",
+    "three.example",
+    "four.example",
+    "five.example",
+];
+
+/// Domains that fill a second page of the table.
+fn plain_domains() -> impl Iterator<Item = String> {
+    (0..24).map(|number| format!("d{number:02}.example"))
+}
+
+/// An installation as an operator has it: a domain with 80 days of reports and an outage that is over, one with a name in
+/// Unicode, one without any report, five that share a broken MX host, and some that are fine.
+async fn fill_many(file: &Path) {
+    let store = Store::open(file).await.unwrap();
+    let now = Timestamp::now();
+    let ago = |days: i64| now - SignedDuration::from_hours(24 * days);
+    let name = |text: &str| DomainName::parse(text).unwrap();
+    let published = |domain: &str, mode: Mode, since: i64| RolloutState {
+        mode: Some(InMode { mode, since: ago(since) }),
+        promises: vec![PublishedPolicy {
+            mode,
+            max_age: 604_800,
+            mx: vec![MxPattern::parse(&format!("mx1.{domain}")).unwrap()],
+            until: None,
+            assumed: false,
+        }],
+        last_id: Some(PolicyId::parse("20261001000000").unwrap()),
+        mx: vec![name(&format!("mx1.{domain}"))],
+        ..RolloutState::default()
+    };
+    for (number, domain) in MANY.iter().map(|name| (*name).to_owned()).chain(plain_domains()).enumerate() {
+        let (mode, since) = if domain == "silent.example" { (Mode::Testing, 3) } else { (Mode::Enforce, 50) };
+        store
+            .put_rollout(&name(&domain), &published(&domain, mode, since + number as i64 % 9))
+            .await
+            .unwrap();
+    }
+    let domain = "enforced.example";
+    let journal =
+        [(78, "testing announced"), (57, "enforcement allowed by evidence"), (50, "enforcement announced")];
+    for (day, what) in journal {
+        store.journal(&name(domain), ago(day), "planner", what).await.unwrap();
+    }
+    let mut reports = Vec::new();
+    for day in (0..80_i64).rev() {
+        for (number, sender) in ["big", "large", "isp", "school"].into_iter().enumerate() {
+            let volume =
+                4_000 / (number as u64 + 1) * (if day % 7 < 2 { 2 } else { 5 }) + day as u64 * 7 % 113;
+            let failed = if (18..24).contains(&day) { volume / 90 } else { u64::from(day == 40) * 30 };
+            let id = format!("{domain}-{day}-{sender}");
+            let new = report(domain, &id, ago(day), volume, failed, "Fine Mail");
+            reports.push(NewReport { submitter: format!("{sender}.sender.example"), ..new });
+        }
+        let text =
+            report("xn--mller-kva.example", &format!("m-{day}"), ago(day), 900 + day as u64, 0, "Fine Mail");
+        reports.push(NewReport { submitter: "big.sender.example".into(), ..text });
+        for domain in plain_domains().take(if day < 30 { 12 } else { 0 }) {
+            reports.push(report(
+                &domain,
+                &format!("{domain}-{day}"),
+                ago(day),
+                50 + day as u64,
+                0,
+                "Fine Mail",
+            ));
+        }
+    }
+    store.keep_reports(&reports).await.unwrap();
+    for day in 0..30 {
+        let policy = PolicyDigest::of_lines(&[format!("mx: mx1.{domain}")]).unwrap();
+        store
+            .put_guard_probe(&name(domain), &name("mx1.enforced.example"), ago(day), policy, None)
+            .await
+            .unwrap();
+    }
+    for (number, domain) in ["one", "two", "three", "four", "five"].into_iter().enumerate() {
+        let alert = Alert {
+            kind: AlertKind::MxUnverified,
+            subject: "mx.shared.example".into(),
+            what: "mx.shared.example failed TLS authentication: the certificate has expired".into(),
+            consequence: "Senders that hold the enforced policy refuse to deliver to it: mail is queued, and bounces after a few days.".into(),
+            remedy: "Offer STARTTLS with a certificate for mx.shared.example from a public CA".into(),
+        };
+        let domain = name(&format!("{domain}.example"));
+        let none = None::<store::notices::NewNotice<()>>;
+        store
+            .raise(&domain, "mx-unverified", "mx.shared.example", ago(number as i64), &alert, none)
+            .await
+            .unwrap();
+    }
+    let ends = Alert {
+        kind: AlertKind::PolicyCertificateEnds,
+        subject: "mta-sts.xn--mller-kva.example".into(),
+        what: "the policy host's certificate expires at 2026-12-04T10:00:00Z".into(),
+        consequence: "Senders that cached the policy apply it until its max_age expires; after that, and at all other senders, mail is not protected.".into(),
+        remedy: "Renew it before then".into(),
+    };
+    let domain = name("xn--mller-kva.example");
+    let none = None::<store::notices::NewNotice<()>>;
+    store.raise(&domain, "policy-certificate-ends", "x", ago(2), &ends, none).await.unwrap();
+    store.close().await;
+}
+
 /// A DMARC report about the day of a time, with a message that is not aligned.
 fn dmarc_report(at: Timestamp) -> Vec<u8> {
     let begin = at.as_second();
@@ -151,11 +263,15 @@ fn dmarc_report(at: Timestamp) -> Vec<u8> {
 fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();
-        let config = "[dns]\nservers = [\"127.0.0.1:1\"]\n[dashboard]\npublic_check = true\n[[domain]]\nname = \"failing.example\"\nrua = [\"mailto:r@failing.example\"]\n\
-                      [[domain]]\nname = \"ready.example\"\nrua = [\"mailto:r@ready.example\"]\n[[domain]]\nname = \"new.example\"\n";
+        let mut config = "[dns]\nservers = [\"127.0.0.1:1\"]\n[dashboard]\npublic_check = true\n[gate]\nclean_days = 7\n[[domain]]\nname = \"failing.example\"\nrua = [\"mailto:r@failing.example\"]\n\
+                      [[domain]]\nname = \"ready.example\"\nrua = [\"mailto:r@ready.example\"]\n[[domain]]\nname = \"new.example\"\n".to_owned();
+        for name in MANY.iter().map(|name| (*name).to_owned()).chain(plain_domains()) {
+            config += &format!("[[domain]]\nname = \"{name}\"\nrua = [\"mailto:r@{name}\"]\n");
+        }
         std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(fill(&place.path().join("sternpost.db")));
+        runtime.block_on(fill_many(&place.path().join("sternpost.db")));
         let log = place.path().join("log");
         let command =
             format!("{} --config {}/sternpost.toml", env!("CARGO_BIN_EXE_sternpost"), place.path().display());
@@ -173,11 +289,34 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
             "node {}/tests/pages/drive.mjs {} http://127.0.0.1:8460 {} {} {}",
             here.display(),
             unpacked("pages").display(),
+            here.join("../../target/pages").display(),
             operator.trim(),
-            reader.trim(),
-            here.join("../../target/pages").display()
+            reader.trim()
         ));
-        assert!(said.contains("114 looks at pages, no fault"), "{said}");
+        assert!(said.contains("168 looks at pages, no fault"), "{said}");
+    });
+}
+
+#[test]
+fn the_pages_of_an_empty_installation_say_what_to_do_first() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let config = "[dns]\nservers = [\"127.0.0.1:1\"]\n[dashboard]\n";
+        std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
+        let log = place.path().join("log");
+        let command =
+            format!("{} --config {}/sternpost.toml", env!("CARGO_BIN_EXE_sternpost"), place.path().display());
+        let _running = daemon(&format!("{command} serve"), &log);
+        until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready"));
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let said = shell(&format!(
+            "node {}/tests/pages/empty.mjs {} http://127.0.0.1:8460 {} {}",
+            here.display(),
+            unpacked("pages").display(),
+            here.join("../../target/pages").display(),
+            std::fs::read_to_string(place.path().join("dashboard-link")).unwrap().trim()
+        ));
+        assert!(said.contains("28 looks at pages, no fault"), "{said}");
     });
 }
 

@@ -2,7 +2,7 @@
 //! has expired, the override that lets it out, and the way back. `tests/runbook.rs` runs all other blocks.
 
 #[path = "../runbook/page.rs"]
-mod page;
+pub mod page;
 
 use crate::ground::{Ground, block};
 use crate::postfix::{Postfix, Release};

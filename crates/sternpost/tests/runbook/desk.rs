@@ -2,7 +2,7 @@
 //! `sternpost.toml`, the running server, and a shell in which the commands of docs/runbook.md run as they stand. The
 //! operator publishes by hand what `sternpost apply` prints.
 
-use crate::page::{Block, compare, fits, masked, section};
+use crate::page::{Asked, Block, asked_for, compare, fits, masked, section};
 use formats::DomainName;
 use lab::behavior::Behavior;
 use lab::case::Case;
@@ -157,18 +157,15 @@ impl Desk {
 
     /// Publishes the records and the policy file in these lines, as the operator does by hand.
     fn publish(&self, lines: &str) {
-        let mut policy = String::new();
-        for line in lines.lines().map(str::trim) {
-            if let Some((name, value)) = line.split_once(" IN TXT ") {
-                let name = name.split(' ').next().unwrap();
-                let value = value.trim_matches('"').to_owned();
-                self.lab.names.set(name, vec![Rr::Txt(vec![value])]).unwrap();
-            }
-            if ["version: ", "mode: ", "mx: ", "max_age: "].iter().any(|key| line.starts_with(key)) {
-                policy += &format!("{line}\r\n");
-            }
-            if line.starts_with("max_age: ") {
-                self.serve_policy(&std::mem::take(&mut policy));
+        for asked in asked_for(lines) {
+            match asked {
+                Asked::Policy { text, .. } => self.serve_policy(&text),
+                Asked::Record(line) => {
+                    let Some((name, value)) = line.split_once(" IN TXT ") else { continue };
+                    let name = name.split(' ').next().unwrap();
+                    let value = value.trim_matches('"').to_owned();
+                    self.lab.names.set(name, vec![Rr::Txt(vec![value])]).unwrap();
+                }
             }
         }
     }

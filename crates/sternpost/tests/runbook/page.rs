@@ -63,18 +63,54 @@ pub fn section(number: u32) -> Vec<Block> {
 }
 
 impl Block {
-    /// The commands of a `console` block: lines that begin with `$ `, each with the lines below it.
+    /// The commands of a `console` block.
     pub fn commands(&self) -> Vec<Shown> {
-        let mut all: Vec<Shown> = Vec::new();
-        for line in self.text.lines() {
-            match (line.strip_prefix("$ "), all.last_mut()) {
-                (Some(command), _) => all.push(Shown { command: command.to_owned(), output: Vec::new() }),
-                (None, Some(last)) => last.output.push(line.to_owned()),
-                (None, None) => panic!("a block begins without a command: {}", self.text),
-            }
-        }
-        all
+        commands(&self.text)
     }
+}
+
+/// The commands of a `console` block: lines that begin with `$ `, each with the lines below it.
+pub fn commands(block: &str) -> Vec<Shown> {
+    let mut all: Vec<Shown> = Vec::new();
+    for line in block.lines() {
+        match (line.strip_prefix("$ "), all.last_mut()) {
+            (Some(command), _) => all.push(Shown { command: command.to_owned(), output: Vec::new() }),
+            (None, Some(last)) => last.output.push(line.to_owned()),
+            (None, None) => panic!("a block begins without a command: {block}"),
+        }
+    }
+    all
+}
+
+/// What `sternpost apply` asks its operator to publish.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A record, as a line of a zone file.
+    Record(String),
+    /// A policy file, and the policy host if it was named.
+    Policy { host: Option<String>, text: String },
+}
+
+/// The records and policy files in these lines, in order.
+pub fn asked_for(lines: &str) -> Vec<Asked> {
+    let (mut asked, mut policy, mut host) = (Vec::new(), String::new(), None);
+    for line in lines.lines().map(str::trim) {
+        if [" IN TXT ", " IN CNAME ", " IN A "].iter().any(|kind| line.contains(kind)) {
+            asked.push(Asked::Record(line.to_owned()));
+        }
+        if let Some((before, _)) = line.split_once("/.well-known/mta-sts.txt")
+            && let Some((_, name)) = before.rsplit_once("https://")
+        {
+            host = Some(name.to_owned());
+        }
+        if ["version: ", "mode: ", "mx: ", "max_age: "].iter().any(|key| line.starts_with(key)) {
+            policy += &format!("{line}\r\n");
+        }
+        if line.starts_with("max_age: ") {
+            asked.push(Asked::Policy { host: host.clone(), text: std::mem::take(&mut policy) });
+        }
+    }
+    asked
 }
 
 /// Whether a program printed what the page shows; the error is both, masked.
@@ -145,8 +181,12 @@ fn mask(word: &str) -> String {
     let address = |text: &str| text.split('.').count() == 4 && text.split('.').all(digits);
     let is_address =
         address(trimmed) || trimmed.rsplit_once(':').is_some_and(|(ip, port)| address(ip) && digits(port));
+    let is_day = trimmed.len() == 10
+        && trimmed.split('-').map(str::len).eq([4, 2, 2])
+        && digits(&trimmed.replace('-', ""));
     match trimmed {
         _ if time => format!("TIME{tail}"),
+        _ if is_day => format!("DAY{tail}"),
         _ if is_address => format!("ADDRESS{tail}"),
         id if id.len() == 14 && id.starts_with("20") && digits(id) => format!("ID{tail}"),
         _ => word.to_owned(),
@@ -155,8 +195,9 @@ fn mask(word: &str) -> String {
 
 #[test]
 fn what_differs_from_run_to_run_is_masked_and_nothing_else() {
-    let line = "at 2026-11-25T00:27:45Z, id=20260101000000; 192.0.2.1:25 has 604800 s.";
-    assert_eq!(masked(line), "at TIME, id=ID; ADDRESS has 604800 s.");
+    let line =
+        "at 2026-11-25T00:27:45Z, id=20260101000000; 192.0.2.1:25 has 604800 s, 2026-11-25: 2026-11-2.";
+    assert_eq!(masked(line), "at TIME, id=ID; ADDRESS has 604800 s, DAY: 2026-11-2.");
     assert!(fits("a … b", "a x b") && fits("a", "a") && fits("…b", "xb"));
     assert!(!fits("a", "ab") && !fits("a … b", "a x c") && !fits("… b", "a b c"));
     let shown = ["one", "…", "four"].map(str::to_owned);

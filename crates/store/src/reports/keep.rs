@@ -3,13 +3,14 @@
 //! After an error a part may be stored; storing all of them again is safe, since those are found as duplicates.
 //!
 //! A report counts once (REC-06). A copy has the same sender, `report-id`, time and content, however it arrived; the most
-//! trusted copy counts. A report with the same id and other content is stored beside the first, and so is one with
+//! trusted copy counts. A report with the same id and other content is stored beside the first (see `identities` for the sums), and so is one with
 //! another id and the same content: two mail servers of a sender may well have counted the same. A less trusted copy
 //! never blocks or replaces a more trusted one, so a forger gains nothing by sending a report under an id before the
 //! genuine one arrives.
 
 use super::columns::{BATCH_ROWS, count, domain};
 use super::filing::{Filed, file};
+use super::identities;
 use super::names::TextIds;
 use super::rows::insert_results;
 use super::sums::{Sums, rows};
@@ -203,10 +204,12 @@ impl<'b> Batch<'b> {
         Ok(KeepOutcome::Confirmed)
     }
 
-    async fn write(&self, writing: &mut Writing) -> Result<(), StoreError> {
+    async fn write(&mut self, writing: &mut Writing) -> Result<(), StoreError> {
         if self.sums.is_empty() {
             return Ok(());
         }
+        let identities = self.identities(writing).await?;
+        identities::surplus(writing, &identities).await?.apply(&mut self.sums, 1);
         insert(writing, &self.fresh, self.ids).await?;
         for confirmed in &self.confirmed {
             confirm(writing, confirmed, self.ids).await?;
@@ -216,12 +219,26 @@ impl<'b> Batch<'b> {
         let changed = changed.filter(|report| !report.row.is_expired);
         let changed: Vec<_> = changed.map(|report| (report.row.id, report.new, report.filed)).collect();
         insert_results(writing, &changed, &|text: &str| self.ids.of_text(text)).await?;
+        identities::surplus(writing, &identities).await?.apply(&mut self.sums, -1);
         self.sums.write(writing).await?;
         let fresh_reports = count(self.fresh.len() as u64);
         writing.increase(Counter::Reports, 1).await?;
         writing.increase(Counter::ReportCount, fresh_reports).await?;
         writing.increase(Counter::ReportId, fresh_reports).await?;
         Ok(())
+    }
+}
+
+impl Batch<'_> {
+    /// The identities of the reports that change and count as evidence, as they were and as they will be.
+    async fn identities(&self, writing: &mut Writing) -> Result<Vec<i64>, StoreError> {
+        let confirmed: Vec<i64> = self.confirmed.iter().map(|report| report.row.id).collect();
+        let mut all = identities::of_reports(writing, &confirmed).await?;
+        let changed = self.fresh.iter().chain(&self.confirmed).filter(|report| report.new.trust.counts());
+        all.extend(changed.map(|report| identity(report.new, report.filed)));
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
     }
 }
 

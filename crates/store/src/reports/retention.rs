@@ -14,6 +14,7 @@
 //! Each call is one short transaction, so that no other write waits for long. The limits spare what was there before them
 //! for some time; see `upgrade`.
 
+use super::identities;
 use super::sums::{StoredCounts, StoredPolicyCounts, Sums};
 use super::{Trust, kind_of, range};
 use crate::query::{FromRow, Query, Row, Value, built, parameters, sql, total, unnumbered};
@@ -252,11 +253,14 @@ async fn drop_batch(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreErro
     let changed: BTreeSet<(i64, bool, i64)> = sums.changed_submitters().collect();
     let full_submitters = full_submitter_days(writing, &submitters).await?;
     let full_submitters: Vec<_> = full_submitters.into_iter().filter(|day| changed.contains(day)).collect();
-    sums.write(writing).await?;
     let known: Vec<i64> = reports.into_keys().collect();
+    let groups = identities::of_reports(writing, &known).await?;
+    identities::surplus(writing, &groups).await?.apply(&mut sums, 1);
     if !known.is_empty() {
         among("DELETE FROM report WHERE tenant = ? AND id", &known).execute(&mut *writing).await?;
     }
+    identities::surplus(writing, &groups).await?.apply(&mut sums, -1);
+    sums.write(writing).await?;
     for (domain, day) in full {
         compute_domain_day(writing, domain, day).await?;
     }

@@ -133,6 +133,19 @@ impl Sums {
         }
     }
 
+    /// Changes the successes of a domain on a day: all, and those under MTA-STS.
+    pub fn change_successes(&mut self, domain: i64, day: i64, all: i64, sts: i64) {
+        let sum = self.domains.entry((domain, day)).or_default();
+        sum.successful = sum.successful.saturating_add(all);
+        sum.sts_sessions = sum.sts_sessions.saturating_add(sts);
+    }
+
+    /// Changes the successes of a submitter on a day, in reports that count as evidence.
+    pub fn change_submitter_successes(&mut self, submitter: i64, day: i64, all: i64) {
+        let sum = self.submitters.entry((submitter, true, day)).or_default();
+        sum.successful = sum.successful.saturating_add(all);
+    }
+
     /// The ids of the domains whose sums change, and the days.
     pub fn changed_domains(&self) -> impl Iterator<Item = (i64, i64)> {
         self.domains.keys().copied()

@@ -83,6 +83,57 @@ async fn rec_06_another_id_or_another_content_is_another_report() {
 }
 
 #[tokio::test]
+async fn rec_06_sums_add_the_failures_of_one_identity_and_take_the_larger_success() {
+    let verified = Trust::Verified;
+    let [large, small, other] = [("day", 100, 0), ("day", 7, 50), ("mta2", 3, 1)]
+        .map(|(id, good, bad)| text("a.example", id, good, bad));
+    let sums = async |store: &Store| {
+        let days = store.days_of(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+        let senders = store.senders(Timestamp::UNIX_EPOCH).await.unwrap();
+        let of_domain = days.first().map(|day| (day.successful, day.failed, day.sts_sessions));
+        (of_domain, senders.first().map(|sender| (sender.reports, sender.successful, sender.failed)))
+    };
+    let both = (Some((100, 50, 150)), Some((2, 100, 50)));
+    for (order, at_once) in [([&large, &small], false), ([&small, &large], false), ([&small, &large], true)] {
+        let (_dir, store) = crate::scratch().await;
+        let reports: Vec<NewReport> = order.iter().map(|body| new("big.example", verified, body)).collect();
+        match at_once {
+            true => drop(store.keep_reports(&reports).await.unwrap()),
+            false => {
+                store.keep_report(&reports[0]).await.unwrap();
+                store.keep_report(&reports[1]).await.unwrap();
+            }
+        }
+        assert_eq!(sums(&store).await, both, "{at_once}");
+        // Another id is another report, and so is that of another sender.
+        keep(&store, "big.example", verified, &other).await;
+        assert_eq!(sums(&store).await, (Some((103, 51, 154)), Some((3, 103, 51))));
+        // What is left after a report was dropped counts whole.
+        assert_eq!(store.drop_reports(&[1]).await.unwrap(), 1);
+        let rest = if order[0] == &large {
+            (Some((10, 51, 61)), Some((2, 10, 51)))
+        } else {
+            (Some((103, 1, 104)), Some((2, 103, 1)))
+        };
+        assert_eq!(sums(&store).await, rest, "{at_once}");
+        store.drop_reports(&[2, 3]).await.unwrap();
+        assert_eq!(sums(&store).await, (None, None));
+    }
+    // A copy that is verified later joins the group then.
+    let (_dir, store) = crate::scratch().await;
+    keep(&store, "big.example", Trust::Unverified, &large).await;
+    keep(&store, "big.example", verified, &small).await;
+    assert_eq!(sums(&store).await.0, Some((7, 50, 57)));
+    assert_eq!(keep(&store, "big.example", verified, &large).await, KeepOutcome::Confirmed);
+    assert_eq!(sums(&store).await.0, both.0);
+    // Three of one identity, of which the largest goes.
+    keep(&store, "big.example", verified, &text("a.example", "day", 60, 1)).await;
+    assert_eq!(sums(&store).await.0, Some((100, 51, 151)));
+    store.drop_reports(&[1]).await.unwrap();
+    assert_eq!(sums(&store).await.0, Some((60, 51, 111)));
+}
+
+#[tokio::test]
 async fn rec_06_a_report_by_mail_and_by_https_counts_once_with_the_higher_trust() {
     let body = text("a.example", "1", 7, 3);
     let posted = NewReport { arrival: Arrival::Https, ..new("mail.big.example", Trust::Unverified, &body) };
@@ -583,4 +634,30 @@ async fn totals_are_those_of_the_named_domains_and_of_the_largest_submitters() {
     let later = "2026-11-24T00:00:00Z".parse().unwrap();
     assert!(store.domain_totals(&["a.example"], later).await.unwrap().is_empty());
     assert_eq!(store.submitter_totals(true, later, 5).await.unwrap(), [submitter("", 0, 0)]);
+}
+
+#[tokio::test]
+async fn failures_are_grouped_over_addresses_and_sessions_by_type_of_policy() {
+    let (_dir, store) = crate::scratch().await;
+    let body = text("a.example", "1", 10, 2);
+    keep(&store, "big.example", Trust::Verified, &body).await;
+    let other = text("a.example", "2", 30, 3).replace("192.0.2.1", "192.0.2.7");
+    keep(&store, "small.example", Trust::Verified, &other).await;
+    let dane = text("a.example", "3", 5, 0).replace("\"sts\"", "\"tlsa\"");
+    keep(&store, "small.example", Trust::Verified, &dane).await;
+    keep(&store, "stranger.example", Trust::Unverified, &text("a.example", "4", 100, 100)).await;
+    let groups = store.failure_groups(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let shown: Vec<_> = groups
+        .iter()
+        .map(|one| {
+            (one.host.as_str(), one.counts, one.sessions, one.senders, one.addresses, one.address.as_str())
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [("mx1.a.example", true, 5, 2, 2, "192.0.2.7"), ("mx1.a.example", false, 100, 1, 1, "192.0.2.1")]
+    );
+    let kinds = store.sessions_by_kind(&name("a.example"), Timestamp::UNIX_EPOCH).await.unwrap();
+    let shown: Vec<_> = kinds.into_iter().map(|one| (one.kind, one.successful, one.failed)).collect();
+    assert_eq!(shown, [(PolicyType::Sts, 40, 5), (PolicyType::Tlsa, 5, 0)]);
 }

@@ -1,9 +1,9 @@
 //! The quota and the age limit of reports that are not evidence. Anybody can send these, as many as they like, so what
 //! happens at each insert is bounded: the reports are counted only when the quota may be exceeded, which frees a part of
-//! it, and one task at a time removes reports.
+//! it, one task at a time removes reports, and an insert waits for the removal of [`BATCH_REPORTS`] at most.
 
 use super::quota::{Item, Quota, computed, shrink};
-use super::retention::{BATCH_REPORTS, not_earlier, only};
+use super::retention::{BATCH_REPORTS, among, not_earlier, only};
 use crate::query::sql;
 use crate::writing::Counter;
 use crate::{Store, StoreError, TENANT, count, stored};
@@ -24,10 +24,19 @@ pub struct UnverifiedUsage {
 /// What a process knows of the space that unverified reports use, so that it need not count all of them after each insert.
 #[derive(Debug, Default)]
 pub(crate) struct UnverifiedSpace {
-    /// Their bytes and number when they were counted last, if they were within the quota. Locked while reports are removed.
-    known: tokio::sync::Mutex<Option<(u64, u64)>>,
+    /// Locked while reports are removed.
+    known: tokio::sync::Mutex<Known>,
     added_bytes: AtomicU64,
     added_items: AtomicU64,
+}
+
+/// What is known since the reports were counted last.
+#[derive(Debug, Default)]
+struct Known {
+    /// Their bytes and number, if they were within the quota.
+    counted: Option<(u64, u64)>,
+    /// The ids of reports that are still to be removed, the next ones last.
+    chosen: Vec<i64>,
 }
 
 impl UnverifiedSpace {
@@ -64,26 +73,36 @@ impl Store {
     /// task of this process does it.
     pub async fn shrink_unverified(&self, quota: &Quota) -> Result<u64, StoreError> {
         let Ok(mut known) = self.unverified.known.try_lock() else { return Ok(0) };
-        self.shrink_known(quota, &mut known).await
+        self.choose(quota, &mut known).await?;
+        let mut dropped = 0;
+        while !known.chosen.is_empty() {
+            dropped += self.evict_next(&mut known).await?;
+        }
+        Ok(dropped)
     }
 
-    /// The same after each insert: the reports are not counted while those that this process has stored since they were
-    /// counted last can't exceed the quota.
+    /// The same after each insert, in bounded steps: the reports are not counted while those that this process has stored
+    /// since they were counted last can't exceed the quota, and a call drops at most [`BATCH_REPORTS`] reports. Further
+    /// calls, or [`Store::shrink_unverified`], drop the others.
     pub async fn keep_unverified_within(&self, quota: &Quota) -> Result<u64, StoreError> {
         let Ok(mut known) = self.unverified.known.try_lock() else { return Ok(0) };
-        let (bytes, items) = self.unverified.added();
-        let has_room = |(before_bytes, before_items): (u64, u64)| {
-            quota.has_room_for(before_bytes.saturating_add(bytes), before_items.saturating_add(items))
-        };
-        if known.is_some_and(has_room) {
-            return Ok(0);
+        if known.chosen.is_empty() {
+            let (bytes, items) = self.unverified.added();
+            let has_room = |(before_bytes, before_items): (u64, u64)| {
+                quota.has_room_for(before_bytes.saturating_add(bytes), before_items.saturating_add(items))
+            };
+            if known.counted.is_some_and(has_room) {
+                return Ok(0);
+            }
+            self.choose(quota, &mut known).await?;
         }
-        self.shrink_known(quota, &mut known).await
+        self.evict_next(&mut known).await
     }
 
-    async fn shrink_known(&self, quota: &Quota, known: &mut Option<(u64, u64)>) -> Result<u64, StoreError> {
+    /// Counts the reports, and chooses those to remove if they exceed the quota.
+    async fn choose(&self, quota: &Quota, known: &mut Known) -> Result<(), StoreError> {
         // What is stored from here on may be counted twice, but not missed.
-        *known = None;
+        *known = Known::default();
         self.unverified.begin();
         let sums = concat!(
             "SELECT CAST(coalesce(sum(size), 0) AS BIGINT), count(*) FROM report WHERE tenant = $1 AND trust < 2 AND is_expired = 0",
@@ -92,8 +111,8 @@ impl Store {
         let (bytes, items): (i64, i64) = sql(sums).bind(TENANT).fetch_one(self).await?;
         let used = (count(bytes), count(items));
         if quota.has_room_for(used.0, used.1) {
-            *known = Some(used);
-            return Ok(0);
+            known.counted = Some(used);
+            return Ok(());
         }
         let items = concat!(
             "SELECT id, source, size FROM report WHERE tenant = $1 AND trust < 2 AND is_expired = 0",
@@ -101,8 +120,22 @@ impl Store {
             "ORDER BY id"
         );
         let (items, quota): (Vec<Item>, _) = (sql(items).bind(TENANT).fetch_all(self).await?, *quota);
-        let chosen = computed(move || shrink(&items, &quota)).await?;
-        self.evict(&chosen).await
+        known.chosen = computed(move || shrink(&items, &quota)).await?;
+        known.chosen.reverse();
+        Ok(())
+    }
+
+    /// Removes the next chosen reports. One that was verified meanwhile stays.
+    async fn evict_next(&self, known: &mut Known) -> Result<u64, StoreError> {
+        let left = known.chosen.len().saturating_sub(BATCH_REPORTS as usize);
+        let next = known.chosen.split_off(left);
+        if next.is_empty() {
+            return Ok(0);
+        }
+        let unverified =
+            among("SELECT id FROM report WHERE tenant = ? AND trust < 2 AND is_expired = 0 AND id", &next);
+        let unverified = only(unverified.fetch_all(self).await?);
+        self.evict(&unverified).await
     }
 
     /// Returns how much unverified reports use.

@@ -62,14 +62,14 @@ struct Troubles {
     has_more: bool,
 }
 
-/// Runs a connection until it fails. Sets `worked` once the folders were searched.
+/// Runs a connection until it fails. Calls `searched` whenever the folders were searched.
 pub(super) async fn run(
     mailbox: &ImapMailbox,
     inbox: &Inbox,
     tls: &Arc<ClientConfig>,
     pacing: Pacing,
     memory: &mut Memory,
-    worked: &mut bool,
+    searched: &mut (dyn FnMut() + Send),
 ) -> Result<(), ImapError> {
     let (connection, capabilities) = sign_in(mailbox, inbox, tls, &memory.secrets).await?;
     let mut session = Session {
@@ -91,7 +91,7 @@ pub(super) async fn run(
     tracing::info!(?mailbox, idles, "importing reports from the mailbox");
     loop {
         let has_more = session.round(&folders).await?;
-        *worked = true;
+        searched();
         if !has_more {
             let is_alone = folders.len() == 1;
             session.wait(&mut idles, is_alone).await?;

@@ -87,3 +87,16 @@ async fn a_posted_report_is_about_a_domain_only_at_the_address_of_that_domain() 
     inbox.accept_posted(text.replace("\"3\"", "\"4\"").into_bytes(), None).await.unwrap();
     assert_eq!(sums(&inbox, "a.example").await, (0, 7));
 }
+
+#[tokio::test]
+async fn a_posted_report_that_can_not_be_read_keeps_the_domain_of_its_address() {
+    let (_dir, inbox) = sharing(Names::default()).await;
+    let inbox = Inbox { arrival: Arrival::Https, ..inbox };
+    let domain = DomainName::parse("a.example").unwrap();
+    let broken = |number: u8| format!("{{\"report-id\": {number}").into_bytes();
+    inbox.accept_posted(broken(1), Some(domain.clone())).await.unwrap();
+    inbox.accept_posted(broken(2), None).await.unwrap();
+    let reasons = inbox.store.quarantined(0, 9).await.unwrap().into_iter().map(|one| one.reason);
+    let domains: Vec<_> = reasons.map(|reason| posted::domain_of(&reason)).collect();
+    assert_eq!(domains, [Some(domain), None]);
+}

@@ -141,7 +141,7 @@ mod tests {
         mismatches(&Config::parse(text, None).unwrap().listening(), root.path())
     }
 
-    const ANSWERS: &str = include_str!("../../../../../packaging/sternpost.socket");
+    const ANSWERS: &str = include_str!("../../../../../packaging/sternpost-answers.socket");
     const POLICY: &str = include_str!("../../../../../packaging/sternpost-policy.socket");
     const BOTH: &str = "[answers]\nlisten = [\"systemd:answers\"]\n[host]\nlisten = [\"systemd:policy\"]\n";
 
@@ -151,12 +151,13 @@ mod tests {
             Mismatch::Disabled { unit, .. } | Mismatch::Unused { unit, .. } => unit == file,
             Mismatch::Missing { .. } => false,
         };
-        let units =
-            |policy: bool| [("sternpost.socket", ANSWERS, true), ("sternpost-policy.socket", POLICY, policy)];
+        let units = |policy: bool| {
+            [("sternpost-answers.socket", ANSWERS, true), ("sternpost-policy.socket", POLICY, policy)]
+        };
         assert_eq!(found(BOTH, &units(true)), []);
         let disabled = found(BOTH, &units(false));
         assert!(disabled.len() == 1 && is_named(&disabled[0], "sternpost-policy.socket"), "{disabled:?}");
-        let missing = found(BOTH, &[("sternpost.socket", ANSWERS, true)]);
+        let missing = found(BOTH, &[("sternpost-answers.socket", ANSWERS, true)]);
         let address = Address::Systemd(Some("policy".into()));
         assert_eq!(missing, [Mismatch::Missing { key: "host.listen", address }]);
         let unused = found("[answers]\nlisten = [\"systemd:answers\"]\n", &units(true));
@@ -164,17 +165,23 @@ mod tests {
         // Units that nobody has enabled, and those of others, are no problem.
         let other = "[Socket]\nListenStream=1\nFileDescriptorName=policy\nService=other.service\n";
         assert_eq!(
-            found("[guard]\n", &[("sternpost.socket", ANSWERS, false), ("other.socket", other, true)]),
+            found(
+                "[guard]\n",
+                &[("sternpost-answers.socket", ANSWERS, false), ("other.socket", other, true)]
+            ),
             []
         );
-        assert_eq!(found("[answers]\nlisten = [\"systemd\"]\n", &[("sternpost.socket", ANSWERS, true)]), []);
+        assert_eq!(
+            found("[answers]\nlisten = [\"systemd\"]\n", &[("sternpost-answers.socket", ANSWERS, true)]),
+            []
+        );
         assert_eq!(found("[answers]\nlisten = [\"systemd\"]\n", &[]).len(), 1);
     }
 
     #[test]
     fn the_unit_of_the_operator_replaces_that_of_the_package() {
-        let root = root(&[("sternpost.socket", ANSWERS, true)]);
-        let own = root.path().join("etc/systemd/system/sternpost.socket");
+        let root = root(&[("sternpost-answers.socket", ANSWERS, true)]);
+        let own = root.path().join("etc/systemd/system/sternpost-answers.socket");
         std::fs::write(own, ANSWERS.replace("FileDescriptorName=answers", "FileDescriptorName = mine"))
             .unwrap();
         let config = Config::parse("[answers]\nlisten = [\"systemd:mine\"]\n", None).unwrap();

@@ -19,7 +19,7 @@ pub struct Options {
     /// Files with a session on each line; `-` is standard input
     #[arg(required_unless_present = "exim_log")]
     files: Vec<PathBuf>,
-    /// Exim's main log, of which only new lines are read; `-` is standard input
+    /// Exim's main log; lines that an earlier run has read are skipped; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "files")]
     exim_log: Vec<PathBuf>,
     /// A transport of Exim that sends to MX hosts; by default all but those named local…, …lmtp… and …smarthost…

@@ -17,7 +17,7 @@ pub struct Options {
     /// Numbers in `sternpost reports list`
     #[arg(conflicts_with_all = ["domain", "submitter", "before"], required_unless_present_any = ["domain", "submitter", "before"])]
     numbers: Vec<i64>,
-    /// Reports about this domain; also about other domains that they contain
+    /// Reports about this domain, with all that they contain about other domains
     #[arg(long)]
     domain: Option<String>,
     /// Reports from this submitter

@@ -29,7 +29,7 @@ pub enum Command {
     /// Parse all quarantined reports again, as after an upgrade
     #[command(after_help = "Example:\n  sternpost reports quarantine retry")]
     Retry {
-        /// Trust unsigned reports, so that they count as evidence, as those imported with `--trusted` do
+        /// Trust unsigned reports, so that they count as evidence
         #[arg(long)]
         trusted: bool,
     },
@@ -49,7 +49,7 @@ pub struct DropOptions {
     /// All that arrived more than this number of days ago
     #[arg(long, value_name = "DAYS")]
     older_than: Option<u32>,
-    /// All from this source, the network of a client
+    /// All from this source, as `list` shows it, such as a client's network
     #[arg(long, value_name = "SOURCE")]
     from: Option<String>,
     /// All

@@ -20,6 +20,7 @@ struct Machine {
     store: Store,
     clock: Arc<ManualClock>,
     router: Router,
+    requests: Counters,
 }
 
 impl Machine {
@@ -28,8 +29,9 @@ impl Machine {
         let store = Store::open(&dir.path().join("s.db")).await.unwrap();
         let clock = Arc::new(ManualClock::new("2026-11-25T12:00:00Z".parse().unwrap()));
         let collector = Collector::new(store.clone(), clock.clone());
-        let router = router(collector, clock.clone(), token);
-        Self { _dir: dir, store, clock, router }
+        let requests = Counters::new(&metrics::SESSION_REQUESTS);
+        let router = router(collector, clock.clone(), token, requests.clone());
+        Self { _dir: dir, store, clock, router, requests }
     }
 
     async fn post(&self, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
@@ -80,6 +82,9 @@ async fn a_client_that_guesses_tokens_is_slowed_down() {
     }
     assert_eq!(statuses[0], 401);
     assert_eq!(statuses.last(), Some(&429));
+    let counted = ["401", "429", "200"].map(|code| machine.requests.of(&[code]).get());
+    let refused = statuses.iter().filter(|status| **status == 401).count() as u64;
+    assert_eq!(counted, [refused, statuses.len() as u64 - refused, 0]);
 }
 
 #[tokio::test]

@@ -153,6 +153,56 @@ proptest! {
     }
 }
 
+/// Reports of few identities, kept one by one or together, of which some are dropped.
+async fn play_identities(reports: Vec<Played>, dropped: Vec<bool>, at_once: bool) {
+    let in_group = |(number, played): (i64, Played)| {
+        let mut report = Played { number, ..played.clone() }.report();
+        // The submitter, the domain and the days complete the identity.
+        report.report.report_id = format!("{}-{}", played.domain, played.days);
+        report
+    };
+    let reports: Vec<NewReport> = (1i64..).zip(reports).map(in_group).collect();
+    let (_dir, store) = crate::scratch().await;
+    for batch in reports.chunks(if at_once { 100 } else { 1 }) {
+        store.keep_reports(batch).await.unwrap();
+    }
+    let is_dropped = |at: usize| dropped.get(at).copied().unwrap_or(false);
+    let all: Vec<i64> = (1..=reports.len() as i64).filter(|id| is_dropped(*id as usize - 1)).collect();
+    store.drop_reports(&all).await.unwrap();
+    let left: Vec<NewReport> =
+        (0..reports.len()).filter(|at| !is_dropped(*at)).map(|at| reports[at].clone()).collect();
+    let (_dir, other) = crate::scratch().await;
+    other.keep_reports(&left).await.unwrap();
+    assert_eq!(sums(&store).await, sums(&other).await);
+    // What one identity adds, computed in another way.
+    let mut groups: BTreeMap<_, (u64, u64)> = Default::default();
+    for report in left.iter().filter(|report| report.trust.counts()) {
+        let sum = |count: fn(&formats::report::PolicyReport) -> u64| {
+            report.report.policies.iter().map(count).sum::<u64>()
+        };
+        let group = groups.entry((report.submitter.clone(), report.report.report_id.clone())).or_default();
+        *group = (group.0.max(sum(|policy| policy.successful)), group.1 + sum(|policy| policy.failed));
+    }
+    let expected = groups.values().fold((0, 0), |all, group| (all.0 + group.0, all.1 + group.1));
+    let days = store.days_of_all(Timestamp::UNIX_EPOCH).await.unwrap();
+    let found = days.values().flatten().fold((0, 0), |all, day| (all.0 + day.successful, all.1 + day.failed));
+    assert_eq!(found, expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sums_take_the_larger_success_of_an_identity_however_its_reports_come_and_go(
+        reports in proptest::collection::vec(played(), 1..14),
+        dropped in proptest::collection::vec(any::<bool>(), 14),
+        at_once in any::<bool>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(play_identities(reports, dropped, at_once));
+    }
+}
+
 fn one(number: i64, submitter: usize, trust: Trust) -> NewReport {
     Played { number, submitter, domain: 0, trust, days: 1, ok: 5, failed: 1, is_sts: true }.report()
 }
@@ -275,6 +325,39 @@ async fn a4_a_flood_of_unverified_reports_stays_within_its_quota_and_pushes_out_
     assert!(!listed(&store).await.contains(&"1".to_owned()));
     // The references are checked again.
     assert!(sql("DELETE FROM name").execute(&store).await.is_err());
+}
+
+#[tokio::test]
+async fn an_insert_removes_a_bounded_number_of_unverified_reports_and_none_that_was_verified_meanwhile() {
+    let (_dir, store) = crate::scratch().await;
+    let many: Vec<NewReport> = (0..400).map(|number| one(number, 0, Trust::Failed)).collect();
+    store.keep_reports(&many).await.unwrap();
+    let quota = Quota { bytes: 1 << 30, items: 50 };
+    let batch = u64::from(BATCH_REPORTS);
+    assert_eq!(store.keep_unverified_within(&quota).await.unwrap(), batch);
+    assert_eq!(store.unverified_usage().await.unwrap().reports, 400 - batch);
+    // All that are left by now are chosen. One of them is verified before its turn.
+    let verified = one(150, 0, Trust::Verified);
+    assert_eq!(store.keep_report(&verified).await.unwrap(), KeepOutcome::Confirmed);
+    let mut removed = batch;
+    for _ in 0..10 {
+        let some = store.keep_unverified_within(&quota).await.unwrap();
+        assert!(some <= batch);
+        removed += some;
+    }
+    let usage = store.unverified_usage().await.unwrap();
+    assert!(
+        usage.reports <= 50 && usage.evicted == removed && usage.reports + removed == 399,
+        "{usage:?} {removed}"
+    );
+    assert!(listed(&store).await.contains(&"150".to_owned()));
+    // The task that runs each minute removes all at once.
+    store
+        .keep_reports(&(1000..1400).map(|number| one(number, 0, Trust::Failed)).collect::<Vec<_>>())
+        .await
+        .unwrap();
+    assert!(store.shrink_unverified(&quota).await.unwrap() > batch);
+    assert!(store.unverified_usage().await.unwrap().reports <= 50);
 }
 
 #[tokio::test]

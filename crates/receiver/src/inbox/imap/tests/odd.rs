@@ -14,7 +14,8 @@ fn fetched(items: &str, literal: &str) -> &'static [Scripted] {
 
 /// Reads the mailbox while `meanwhile` runs.
 async fn reading<T>(scene: &Scene, meanwhile: impl Future<Output = T>) -> T {
-    let keep = scene.mailbox.keep_pacing(&scene.inbox, &scene.server.tls, QUICK);
+    let counts = MailboxCounts::default();
+    let keep = scene.mailbox.keep_pacing(&scene.inbox, &scene.server.tls, QUICK, &counts);
     let both = async {
         tokio::select! {
             () = keep => unreachable!(),

@@ -310,10 +310,12 @@ fn is_unused(model: &Sender) -> bool {
     model.set_back == 0 && model.now - last > u64::from(days * DAY) + row.held.slack
 }
 
-/// Takes over the cache, and checks that no answer is weaker than the policy in force.
+/// Takes over the cache, and checks that no answer is weaker than the policy in force. A policy that was fetched in this act
+/// has replaced it for the answers of the act, also where a purge has forgotten the new one and could not delete the old one.
 fn finish(model: &mut Sender, before: &Sender, observed: &Observed) -> Checked {
     model.cached.clone_from(&observed.cached);
-    let same = before.live().filter(|held| Some(*held) == model.live());
+    let is_replaced = !observed.events.fetched.is_empty();
+    let same = before.live().filter(|held| Some(*held) == model.live() && !is_replaced);
     for (key, reply) in &observed.answers {
         policy_floor(model, *key, same.map(|held| held.file), reply)?;
     }

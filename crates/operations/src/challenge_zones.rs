@@ -1,0 +1,123 @@
+//! The challenge records of certificate orders, changed in the way in which a domain's other records are changed.
+
+use crate::rollout_context::publisher;
+use config::Config;
+use formats::DomainName;
+use net::BoxFuture;
+use net::clock::Clock;
+use receiver::domain::{DnsBy, DomainSpec};
+use receiver::host::order::{ChallengeType, ChallengeZones};
+use receiver::publish::{Change, Records};
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+
+/// Changes challenge records by the settings of domains, from the configuration and the store.
+pub struct DomainZones {
+    config: Config,
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl DomainZones {
+    /// Uses these settings.
+    pub fn new(config: Config, store: Store, clock: Arc<dyn Clock>) -> Self {
+        Self { config, store, clock }
+    }
+
+    async fn spec(&self, domain: &DomainName) -> Result<Option<DomainSpec>, String> {
+        if let Some(spec) = self.config.domains.iter().find(|spec| spec.name == *domain) {
+            return Ok(Some(spec.clone()));
+        }
+        self.store.domain(domain).await.map_err(|error| error.to_string())
+    }
+}
+
+impl ChallengeZones for DomainZones {
+    fn choice<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, Result<Option<ChallengeType>, String>> {
+        // A domain that was removed while senders may hold its policy keeps its certificate.
+        Box::pin(async move { Ok(self.spec(domain).await?.and_then(|spec| spec.challenge)) })
+    }
+
+    fn change<'a>(
+        &'a self,
+        domain: &'a DomainName,
+        change: &'a Change,
+    ) -> BoxFuture<'a, Result<Duration, String>> {
+        Box::pin(async move {
+            let spec = self.spec(domain).await?;
+            let spec = spec.ok_or_else(|| format!("{domain} is not a known domain"))?;
+            check_zone(&self.config, &spec, &change.name)?;
+            let publisher =
+                publisher(&self.config, &self.clock, &spec).map_err(|failure| failure.to_string())?;
+            let Some(publisher) = publisher else { return Err(by_hand(&spec, change)) };
+            publisher.put(change).await.map_err(|error| error.to_string())?;
+            Ok(publisher.patience())
+        })
+    }
+}
+
+/// Checks that a record is in the zone that a domain's settings change.
+fn check_zone(config: &Config, spec: &DomainSpec, name: &DomainName) -> Result<(), String> {
+    let of_update = |name: &String| config.updates.iter().find(|one| one.name == *name)?.zone.clone();
+    let named = match &spec.dns {
+        DnsBy::Hand => None,
+        DnsBy::Update(name) => of_update(name),
+        DnsBy::Provider(service, name) => {
+            let is_it = |one: &&config::ProviderSpec| one.service == *service && one.name == *name;
+            config.providers.iter().find(is_it).and_then(|one| one.zone.clone())
+        }
+    };
+    let own = config.delegation.as_ref().filter(|_| spec.delegated).unwrap_or(&spec.name);
+    let zone = named.unwrap_or_else(|| own.clone());
+    let is_within =
+        *name == zone || name.as_str().strip_suffix(zone.as_str()).is_some_and(|head| head.ends_with('.'));
+    if is_within {
+        return Ok(());
+    }
+    let alias = match name.as_str().split_once('.') {
+        Some((label, host)) if spec.delegated && host == format!("mta-sts.{}", spec.name) => {
+            format!("; its owner has to publish\n  {name}. CNAME {label}.{host}.{zone}.")
+        }
+        _ => String::new(),
+    };
+    Err(format!("{name} is not in the zone {zone}, which is changed for {}{alias}", spec.name))
+}
+
+fn by_hand(spec: &DomainSpec, change: &Change) -> String {
+    let what = match &change.records {
+        Records::TxtValue { is_published: false, .. } => "can't be removed",
+        _ => "can't be published",
+    };
+    format!("the record {} {what}: dns = \"manual\" for {}", change.name, spec.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(more: &str, name: &str) -> Result<(), String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("sternpost.toml");
+        let text = format!(
+            "store = \"sqlite:s.db\"\n[host]\n[delegation]\nzone = \"sts.example.net\"\n\
+             [[rfc2136]]\nname = \"ours\"\nserver = \"192.0.2.1:53\"\nkey_name = \"k\"\nkey_file = \"k\"\n\
+             [[domain]]\nname = \"a.example\"\nhost = \"self\"\ndns = \"rfc2136:ours\"\n{more}"
+        );
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        check_zone(&config, &config.domains[0], &DomainName::parse(name).unwrap())
+    }
+
+    #[test]
+    fn challenge_records_are_published_only_in_the_zone_of_the_domain() {
+        assert_eq!(verdict("", "_acme-challenge.mta-sts.a.example"), Ok(()));
+        assert!(verdict("", "_acme-challenge.mta-sts.xa.example").is_err());
+        let delegated = "delegated = true\n";
+        assert_eq!(verdict(delegated, "_acme-challenge.mta-sts.a.example.sts.example.net"), Ok(()));
+        let refused = verdict(delegated, "_acme-challenge.mta-sts.a.example").unwrap_err();
+        let alias =
+            "_acme-challenge.mta-sts.a.example. CNAME _acme-challenge.mta-sts.a.example.sts.example.net.";
+        assert!(refused.contains(alias), "{refused}");
+    }
+}

@@ -1,0 +1,124 @@
+//! Why an order failed, and whether the failure counts against the CA's rate limits.
+
+use super::super::authority::AccountError;
+use super::super::vault::VaultError;
+use instant_acme::Error;
+use store::StoreError;
+
+/// Why an order failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OrderError {
+    /// The CA could not validate the host, as was seen before it was asked.
+    #[error("{0}")]
+    NotHere(String),
+    /// The CAA records do not allow the CA to issue.
+    #[error("{0}")]
+    Caa(String),
+    /// The record of a DNS challenge can't be published, or is not shown by the name servers.
+    #[error("{0}")]
+    Record(String),
+    #[error("no CA accepts orders at the moment")]
+    OverBudget,
+    /// The CA took longer than this many seconds to accept an order.
+    #[error("the CA did not answer within {0} seconds")]
+    Slow(u64),
+    /// The order took longer than this many seconds.
+    #[error("the order did not end within {0} seconds")]
+    Time(u64),
+    #[error(transparent)]
+    Acme(#[from] Error),
+    #[error(transparent)]
+    Account(AccountError),
+    #[error("{}", join_errors(.0))]
+    Refused(Vec<(String, OrderError)>),
+    #[error("the certificate's key: {0}")]
+    Vault(#[from] VaultError),
+    #[error("the CA could not validate the host: {0}")]
+    Invalid(String),
+    #[error("the CA's response can't be used: {0}")]
+    Chain(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl OrderError {
+    /// True when the failure does not count against the host's rate limits: the CA was not asked, could not be
+    /// reached, reported a rate limit, or wanted another nonce.
+    pub fn costs_nothing(&self) -> bool {
+        match self {
+            Self::NotHere(_) | Self::OverBudget | Self::Caa(_) | Self::Slow(_) => true,
+            Self::Acme(Error::Api(_)) | Self::Account(AccountError::Acme(Error::Api(_))) => {
+                self.is(BAD_NONCE) || self.is(RATE_LIMITED)
+            }
+            Self::Acme(_) | Self::Account(_) => true,
+            Self::Refused(each) => each.iter().all(|(_, error)| error.costs_nothing()),
+            // The order at the CA stays open, and the zone was changed.
+            Self::Record(_) | Self::Time(_) => false,
+            Self::Invalid(_) | Self::Chain(_) | Self::Store(_) | Self::Vault(_) => false,
+        }
+    }
+
+    /// True when another CA would fail as well.
+    pub fn is_about_the_host(&self) -> bool {
+        matches!(self, Self::Invalid(_) | Self::NotHere(_) | Self::Record(_) | Self::Time(_) | Self::Store(_))
+    }
+
+    /// Whether the CA reported this problem type.
+    pub fn is(&self, kind: &str) -> bool {
+        match self {
+            Self::Acme(Error::Api(problem)) | Self::Account(AccountError::Acme(Error::Api(problem))) => {
+                problem.r#type.as_deref() == Some(kind)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<AccountError> for OrderError {
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::Store(error) => Self::Store(error),
+            other => Self::Account(other),
+        }
+    }
+}
+
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
+/// The problem type for too many orders (RFC 8555 §6.7).
+pub(super) const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
+
+fn join_errors(refused: &[(String, OrderError)]) -> String {
+    refused
+        .iter()
+        .map(|(name, error)| format!("{name}: {}", with_causes(error)))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// An error with what caused it, which the libraries leave out of their messages, and the key to set where one helps.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    let advice = [
+        (
+            "UnknownIssuer",
+            "the server of the CA has a certificate of an unknown root: set ca_file beside directory",
+        ),
+        ("Expired", "the certificate of the CA's server has expired, or the clock of this machine is wrong"),
+        ("NotValidForName", "directory names another host than the certificate of the CA's server"),
+        (
+            "externalAccountRequired",
+            "the CA requires an account that you have there: set key_id and key_file",
+        ),
+    ];
+    let found = advice.iter().find(|(word, _)| text.contains(word));
+    found.map_or(text.clone(), |(_, advice)| format!("{text} ({advice})"))
+}

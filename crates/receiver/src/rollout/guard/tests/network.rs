@@ -1,0 +1,212 @@
+//! Checks over a scripted network: hosts and addresses that never answer, and certificates that differ by address.
+
+use super::*;
+use net::certificate::CertificateFacts;
+use net::clock::ManualClock;
+use net::dns::{Absence, Answer, Data, DnsError, Exchange, Kind, Mx, Security};
+use net::https::{FetchError, Fetched, Revocation, Visit};
+use net::smtp::{Mail, SessionFailure, SessionReport};
+use net::tls::TlsFacts;
+use std::collections::BTreeMap;
+use std::future::pending;
+use tokio::time::Instant;
+
+/// `a.example` with MX hosts at these addresses; the certificate at an address ends after this number of days. An
+/// address without one never answers.
+#[derive(Default)]
+struct Network {
+    mx: Vec<(&'static str, Vec<&'static str>)>,
+    days: BTreeMap<&'static str, i64>,
+    /// True if no query is ever answered.
+    is_deaf: bool,
+}
+
+const POLICY: &str = "version: STSv1\nmode: enforce\nmx: *.a.example\nmax_age: 604800\n";
+
+impl Network {
+    fn tls(&self, address: IpAddr) -> Option<TlsFacts> {
+        let left = *self.days.get(address.to_string().as_str())?;
+        let facts = CertificateFacts {
+            subject: String::new(),
+            issuer: String::new(),
+            names: Vec::new(),
+            not_before: days(left - 90),
+            not_after: days(left),
+            fingerprint: String::new(),
+            key_digest: String::new(),
+            common_name: None,
+            key: String::new(),
+            is_weak: false,
+            is_self_issued: false,
+        };
+        Some(TlsFacts {
+            version: String::new(),
+            cipher: String::new(),
+            chain: vec![facts],
+            raw: Vec::new(),
+            pkix: Ok(()),
+            dane: None,
+        })
+    }
+
+    fn records(&self, name: &DomainName, kind: Kind) -> Vec<Data> {
+        let address = |text: &&str| match text.parse() {
+            Ok(IpAddr::V4(ip)) if kind == Kind::A => Some(Data::A(ip)),
+            Ok(IpAddr::V6(ip)) if kind == Kind::Aaaa => Some(Data::Aaaa(ip)),
+            _ => None,
+        };
+        match (name.as_str(), kind) {
+            ("a.example", Kind::Mx) => self
+                .mx
+                .iter()
+                .map(|(host, _)| {
+                    let exchange = Exchange::Host(DomainName::parse(host).unwrap());
+                    Data::Mx(Mx { preference: 10, exchange })
+                })
+                .collect(),
+            ("_mta-sts.a.example", Kind::Txt) => vec![Data::Txt(b"v=STSv1; id=1;".to_vec())],
+            ("mta-sts.a.example", _) => ["192.0.2.1", "2001:db8::1"].iter().filter_map(address).collect(),
+            (name, _) => {
+                let host = self.mx.iter().find(|(host, _)| *host == name);
+                host.map(|(_, all)| all.iter().filter_map(address).collect()).unwrap_or_default()
+            }
+        }
+    }
+}
+
+impl Dns for Network {
+    fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+        Box::pin(async move {
+            if self.is_deaf {
+                pending::<()>().await;
+            }
+            match self.records(name, kind) {
+                none if none.is_empty() => {
+                    Err(DnsError::NoSuchName(Absence { security: Security::Insecure, ttl: None }))
+                }
+                records => Ok(Answer {
+                    records,
+                    ttl: Duration::from_secs(300),
+                    security: Security::Insecure,
+                    aliases: Vec::new(),
+                    is_split: false,
+                }),
+            }
+        })
+    }
+}
+
+impl PolicyHosts for Network {
+    fn fetch<'a>(&'a self, _: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
+        Box::pin(async {
+            Ok(Fetched {
+                body: POLICY.as_bytes().to_vec(),
+                address: [192, 0, 2, 1].into(),
+                media_type: "text/plain".into(),
+                certificate_ends: None,
+                tls_version: String::new(),
+            })
+        })
+    }
+}
+
+impl Visits for Network {
+    fn visit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Visit> {
+        Box::pin(async {
+            let Some(tls) = self.tls(call.address) else { return pending().await };
+            Visit {
+                address: call.address,
+                took: Duration::ZERO,
+                tls: Some(tls),
+                outcome: Err(FetchError::Status(404)),
+            }
+        })
+    }
+
+    fn revocation<'a>(&'a self, _: &'a DomainName, _: &'a TlsFacts) -> BoxFuture<'a, Revocation> {
+        Box::pin(async { Revocation::Good })
+    }
+}
+
+impl MailHosts for Network {
+    fn session<'a>(
+        &'a self,
+        target: &'a Target,
+        _: &'a TlsDemand,
+        _: Option<&'a Mail>,
+    ) -> BoxFuture<'a, Result<SessionReport, Box<SessionFailure>>> {
+        Box::pin(async {
+            let Some(tls) = self.tls(target.address) else { return pending().await };
+            Ok(SessionReport { tls: Some(tls), ..SessionReport::new(target) })
+        })
+    }
+}
+
+async fn check(network: Network) -> Result<GuardLook, GuardError> {
+    let (wanted, mut rollout, _) = enforced();
+    let policy = Policy::parse(POLICY.as_bytes()).unwrap();
+    rollout.promises = vec![PublishedPolicy::from(&policy)];
+    let network = Arc::new(network);
+    let guard = Guard {
+        dns: network.clone(),
+        policies: network.clone(),
+        visits: network.clone(),
+        mail: network,
+        clock: Arc::new(ManualClock::new(now())),
+        deadline: DEADLINE,
+    };
+    guard.look(&wanted, &rollout).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_never_answers_leaves_the_others_their_verdict() {
+    let hosts = ["mx1.a.example", "mx2.a.example", "mx3.a.example"];
+    let network = Network {
+        mx: vec![
+            (hosts[0], vec!["192.0.2.10", "2001:db8::10"]),
+            (hosts[1], vec!["192.0.2.20"]),
+            (hosts[2], vec!["192.0.2.30", "2001:db8::30"]),
+        ],
+        // Neither address of mx1 answers, and one of mx3 does; so does one address of the policy host.
+        days: [("192.0.2.20", 60), ("192.0.2.30", 5), ("192.0.2.1", 4)].into(),
+        is_deaf: false,
+    };
+    let started = Instant::now();
+    let look = check(network).await.unwrap();
+    assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
+    let reached: Vec<&str> = look.hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!(reached, [hosts[1], hosts[2]]);
+    let raised: Vec<_> = look.alerts.iter().map(|alert| (alert.kind, alert.subject.as_str())).collect();
+    let policy_host = (AlertKind::PolicyCertificateEnds, "mta-sts.a.example");
+    assert_eq!(raised, [(AlertKind::MxCertificateEnds, hosts[2]), policy_host]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_earliest_end_over_all_addresses_counts() {
+    let addresses = ["192.0.2.10", "2001:db8::10", "192.0.2.11"];
+    for soon in addresses {
+        let mut days: BTreeMap<_, _> = addresses.into_iter().map(|address| (address, 60)).collect();
+        days.extend([("192.0.2.1", 60), ("2001:db8::1", 60), (soon, 7)]);
+        let network = Network { mx: vec![("mx1.a.example", addresses.to_vec())], days, is_deaf: false };
+        let look = check(network).await.unwrap();
+        let kinds: Vec<AlertKind> = look.alerts.iter().map(|alert| alert.kind).collect();
+        assert_eq!(kinds, [AlertKind::MxCertificateEnds], "{soon}");
+    }
+    for soon in ["192.0.2.1", "2001:db8::1"] {
+        let days = [("192.0.2.10", 60), ("192.0.2.1", 60), ("2001:db8::1", 60), (soon, 7)];
+        let network =
+            Network { mx: vec![("mx1.a.example", vec!["192.0.2.10"])], days: days.into(), is_deaf: false };
+        let look = check(network).await.unwrap();
+        let kinds: Vec<AlertKind> = look.alerts.iter().map(|alert| alert.kind).collect();
+        assert_eq!(kinds, [AlertKind::PolicyCertificateEnds], "{soon}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_without_any_answer_ends_by_its_deadline_and_has_no_verdict() {
+    let started = Instant::now();
+    let failed = check(Network { is_deaf: true, ..Network::default() }).await.unwrap_err();
+    assert_eq!(failed, GuardError::Deadline(DEADLINE));
+    assert_eq!(failed.to_string(), "the check did not end within 180 seconds");
+    assert_eq!(started.elapsed(), DEADLINE);
+}

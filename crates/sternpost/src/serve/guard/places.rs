@@ -1,0 +1,155 @@
+//! Which domains the guard checks now, and which wait. Domains whose last check was slow have a few places of their own:
+//! however many of them hang, they take no place from the others.
+
+use formats::DomainName;
+use receiver::domain::DomainSpec;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The part of the places for quick domains that slow domains have in addition.
+const SLOW_SHARE: usize = 4;
+
+/// The places for checks, and what is remembered of domains between their checks.
+#[derive(Debug)]
+pub struct Places {
+    /// The number of places for quick domains, at least 1.
+    quick: usize,
+    /// Domains whose check or plan has not ended yet, or that wait for a place.
+    busy: BTreeSet<DomainName>,
+    /// Domains whose last check was slow.
+    slow: BTreeSet<DomainName>,
+    /// Slow domains that wait for a place.
+    waiting: VecDeque<DomainSpec>,
+    /// Checks that failed in a row.
+    failed: BTreeMap<DomainName, u32>,
+    /// Running checks of quick and of slow domains.
+    running: [usize; 2],
+}
+
+impl Places {
+    /// Places for this many quick domains at once.
+    pub fn new(at_once: usize) -> Self {
+        Self {
+            quick: at_once.max(1),
+            busy: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            waiting: VecDeque::new(),
+            failed: BTreeMap::new(),
+            running: [0; 2],
+        }
+    }
+
+    /// Marks a domain as busy; false if it was busy already, so that it is not checked again now.
+    pub fn claim(&mut self, spec: &DomainSpec) -> bool {
+        self.busy.insert(spec.name.clone())
+    }
+
+    /// Lets a claimed domain wait for a place of slow domains, if its last check was slow.
+    pub fn queue_if_slow(&mut self, spec: &DomainSpec) -> bool {
+        let is_slow = self.slow.contains(&spec.name);
+        if is_slow {
+            self.waiting.push_back(spec.clone());
+        }
+        is_slow
+    }
+
+    /// Whether another quick domain can be checked now.
+    pub fn has_quick_place(&self) -> bool {
+        self.running[0] < self.quick
+    }
+
+    /// The next slow domain that has a place.
+    pub fn next_slow(&mut self) -> Option<DomainSpec> {
+        let places = (self.quick / SLOW_SHARE).max(1);
+        if self.running[1] < places { self.waiting.pop_front() } else { None }
+    }
+
+    /// A check takes a place.
+    pub fn take(&mut self, is_slow: bool) {
+        self.running[usize::from(is_slow)] += 1;
+    }
+
+    /// A check gives its place back.
+    pub fn give_back(&mut self, is_slow: bool) {
+        let place = &mut self.running[usize::from(is_slow)];
+        *place = place.saturating_sub(1);
+    }
+
+    /// Remembers whether the last check of a domain was slow.
+    pub fn set_slow(&mut self, domain: &DomainName, is_slow: bool) {
+        match is_slow {
+            true => drop(self.slow.insert(domain.clone())),
+            false => drop(self.slow.remove(domain)),
+        }
+    }
+
+    /// The domain may be checked again.
+    pub fn release(&mut self, domain: &DomainName) {
+        self.busy.remove(domain);
+    }
+
+    /// Counts a failed check, and returns how many have failed in a row.
+    pub fn count_failure(&mut self, domain: &DomainName) -> u32 {
+        let count = self.failed.entry(domain.clone()).or_insert(0);
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// Forgets failed checks, since one has succeeded.
+    pub fn clear_failures(&mut self, domain: &DomainName) {
+        self.failed.remove(domain);
+    }
+
+    /// Forgets domains that are not known any more.
+    pub fn keep_only(&mut self, known: &BTreeSet<&str>) {
+        self.failed.retain(|domain, _| known.contains(domain.as_str()));
+        self.slow.retain(|domain| known.contains(domain.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(number: usize) -> DomainSpec {
+        DomainSpec::new(DomainName::parse(&format!("d{number}.example")).unwrap())
+    }
+
+    #[test]
+    fn slow_domains_take_no_place_from_the_others() {
+        let mut places = Places::new(8);
+        for number in 0..100 {
+            places.set_slow(&spec(number).name, true);
+            assert!(places.claim(&spec(number)) && places.queue_if_slow(&spec(number)));
+        }
+        let mut started = 0;
+        while places.next_slow().is_some() {
+            places.take(true);
+            started += 1;
+        }
+        assert_eq!(started, 2, "a quarter of the places");
+        for number in 100..108 {
+            assert!(places.has_quick_place() && places.claim(&spec(number)));
+            assert!(!places.queue_if_slow(&spec(number)));
+            places.take(false);
+        }
+        assert!(!places.has_quick_place());
+        places.give_back(true);
+        assert_eq!(places.next_slow().map(|next| next.name), Some(spec(2).name), "in their order");
+        assert!(!places.has_quick_place());
+        places.give_back(false);
+        assert!(places.has_quick_place());
+    }
+
+    #[test]
+    fn a_domain_is_checked_once_at_a_time_and_its_failures_are_counted_in_a_row() {
+        let (mut places, one) = (Places::new(0), spec(1));
+        assert!(places.has_quick_place(), "at least one");
+        assert!(places.claim(&one) && !places.claim(&one));
+        assert_eq!([places.count_failure(&one.name), places.count_failure(&one.name)], [1, 2]);
+        places.release(&one.name);
+        places.clear_failures(&one.name);
+        assert!(places.claim(&one) && places.count_failure(&one.name) == 1);
+        places.keep_only(&BTreeSet::new());
+        assert_eq!(places.count_failure(&one.name), 1);
+    }
+}

@@ -1,0 +1,349 @@
+//! The page where signed-in users, readers too, manage how they sign in: change the password, set up or remove a second
+//! factor, and list and end their sessions. What lets somebody in needs the present password, so that a session that was
+//! left open is not enough.
+
+use crate::auth::{Auth, verify_csrf};
+use crate::client_addr::ClientAddr;
+use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html, redirect_with_notice};
+use crate::one_time_codes::{grouped, new_recovery_codes, new_secret, recovery_digest, time_step, uri};
+use crate::passwords::{Busy, MIN_PASSWORD_CHARS, problem_with};
+use crate::sign_in::{CodeCheck, PasswordCheck, active_secret, check_code, check_password, not_checked};
+use crate::state::Dashboard;
+use crate::visitor::{CurrentSession, Visitor};
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Form, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::Deserialize;
+use std::sync::Arc;
+use store::people::Person;
+use store::sessions::Session;
+
+/// A session as the page shows it.
+struct SessionRow {
+    /// The first characters of the digest of its token.
+    id: String,
+    begun: String,
+    ends: String,
+    address: String,
+    browser: String,
+    is_current: bool,
+}
+
+/// The second factor as the page shows it.
+enum SecondFactorView {
+    Off,
+    /// A secret to confirm: in groups for typing, and as a URI for apps.
+    Proposed {
+        secret: String,
+        uri: String,
+    },
+    /// On, with the number of recovery codes that are left.
+    On {
+        left: u64,
+    },
+}
+
+#[derive(Template)]
+#[template(path = "account.html")]
+struct AccountPage {
+    frame: Frame,
+    name: String,
+    role: &'static str,
+    shortest: usize,
+    second: SecondFactorView,
+    /// New recovery codes, which are shown once.
+    codes: Vec<String>,
+    sessions: Vec<SessionRow>,
+}
+
+/// The number of characters of a digest that identify a session among those of its user.
+const SESSION_ID_CHARS: usize = 16;
+
+/// What every handler of this page needs of the request.
+type Who = (Extension<Visitor>, Extension<CurrentSession>);
+
+pub async fn page(
+    State(dashboard): State<Arc<Dashboard>>,
+    (Extension(visitor), Extension(session)): Who,
+    Query(notice): NoticeQuery,
+) -> Answer {
+    show(&dashboard, &visitor, &session, notice.said, Vec::new()).await
+}
+
+async fn show(
+    dashboard: &Dashboard,
+    visitor: &Visitor,
+    session: &CurrentSession,
+    notice: String,
+    codes: Vec<String>,
+) -> Answer {
+    let auth = &dashboard.auth;
+    let (tenant, name) = (session.tenant, visitor.name.as_str());
+    let second = match auth.store.second_factor(tenant, name).await? {
+        None => SecondFactorView::Off,
+        Some(factor) if factor.is_active => {
+            SecondFactorView::On { left: auth.store.recovery_codes_left(tenant, name).await? }
+        }
+        Some(factor) => SecondFactorView::Proposed {
+            uri: uri(auth.hosts.first().map_or("", String::as_str), name, &factor.secret),
+            secret: grouped(&factor.secret, " "),
+        },
+    };
+    let sessions = auth.store.sessions_of(tenant, name, auth.clock.now()).await?;
+    let mut frame = Frame::new("Your account", Section::Account, visitor);
+    frame.notice = notice;
+    html(&AccountPage {
+        frame,
+        name: name.to_owned(),
+        role: visitor.role.as_str(),
+        shortest: MIN_PASSWORD_CHARS,
+        second,
+        codes,
+        sessions: sessions.into_iter().map(|one| row(one, session)).collect(),
+    })
+}
+
+fn row(one: Session, current: &CurrentSession) -> SessionRow {
+    let time = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
+    SessionRow {
+        is_current: one.digest == current.digest,
+        id: session_id(&one.digest).to_owned(),
+        begun: if one.begun_at == jiff::Timestamp::UNIX_EPOCH {
+            "unknown".into()
+        } else {
+            time(one.begun_at)
+        },
+        ends: time(one.expires_at),
+        address: one.address,
+        browser: one.browser,
+    }
+}
+
+fn session_id(digest: &str) -> &str {
+    digest.get(..SESSION_ID_CHARS).unwrap_or(digest)
+}
+
+/// Checks the present password of the user within the limits. The response says why it is not accepted.
+async fn present_user(
+    auth: &Auth,
+    visitor: &Visitor,
+    session: &CurrentSession,
+    password: String,
+    client: ClientAddr,
+    headers: &HeaderMap,
+) -> Result<Result<Person, Response>, ErrorPage> {
+    match check_password(auth, session.tenant, &visitor.name, password, client, headers).await? {
+        PasswordCheck::Right(person) => Ok(Ok(person)),
+        PasswordCheck::Wrong => Err(wrong("The current password is wrong.")),
+        PasswordCheck::Refused(wait) => Ok(Err(not_checked(Some(wait)))),
+        PasswordCheck::Busy => Ok(Err(not_checked(None))),
+    }
+}
+
+fn wrong(what: &str) -> ErrorPage {
+    ErrorPage::new(StatusCode::UNPROCESSABLE_ENTITY, what)
+}
+
+#[derive(Deserialize)]
+pub struct PasswordForm {
+    word: String,
+    current: String,
+    password: String,
+    again: String,
+}
+
+/// Changes the password, and ends all other sessions and an unused invitation.
+pub async fn change_password(
+    State(dashboard): State<Arc<Dashboard>>,
+    (Extension(visitor), Extension(session)): Who,
+    Extension(client): Extension<ClientAddr>,
+    headers: HeaderMap,
+    Form(form): Form<PasswordForm>,
+) -> Answer {
+    verify_csrf(&visitor, &form.word)?;
+    let auth = &dashboard.auth;
+    let problem = problem_with(&form.password, &form.again);
+    if !problem.is_empty() {
+        return Err(wrong(problem));
+    }
+    let person = match present_user(auth, &visitor, &session, form.current, client, &headers).await? {
+        Ok(person) => person,
+        Err(response) => return Ok(response),
+    };
+    let new = match auth.passwords.hash(form.password).await {
+        Ok(hash) => hash?,
+        Err(Busy) => return Ok(not_checked(None)),
+    };
+    let kept = &session.digest;
+    if !auth.store.change_password(session.tenant, &person.name, &person.password, &new, kept).await? {
+        return Err(ErrorPage::new(StatusCode::CONFLICT, "The password was changed meanwhile."));
+    }
+    tracing::info!(name = person.name, "password changed");
+    Ok(redirect_with_notice("/account", "The password is changed. All other sessions have ended."))
+}
+
+#[derive(Deserialize)]
+pub struct EndForm {
+    word: String,
+    /// The session to end; all others if it is empty.
+    #[serde(default)]
+    id: String,
+}
+
+/// Ends one session of the user, or all but this one.
+pub async fn end_sessions(
+    State(dashboard): State<Arc<Dashboard>>,
+    (Extension(visitor), Extension(session)): Who,
+    Form(form): Form<EndForm>,
+) -> Answer {
+    verify_csrf(&visitor, &form.word)?;
+    let auth = &dashboard.auth;
+    let tenant = session.tenant;
+    if form.id.is_empty() {
+        let ended = auth.store.end_other_sessions(tenant, &visitor.name, &session.digest).await?;
+        return Ok(redirect_with_notice("/account", &format!("Ended {ended} other sessions.")));
+    }
+    let own = auth.store.sessions_of(tenant, &visitor.name, auth.clock.now()).await?;
+    let Some(found) = own.iter().find(|one| session_id(&one.digest) == form.id) else {
+        return Err(ErrorPage::not_found("This session has already ended."));
+    };
+    if found.digest == session.digest {
+        return auth.sign_out(&session).await;
+    }
+    auth.store.sign_out(&found.digest).await?;
+    Ok(redirect_with_notice("/account", "The session has ended."))
+}
+
+#[derive(Deserialize)]
+pub struct BeginForm {
+    word: String,
+    current: String,
+}
+
+/// Proposes a new secret, which the page then shows until it is confirmed.
+pub async fn begin_second_factor(
+    State(dashboard): State<Arc<Dashboard>>,
+    (Extension(visitor), Extension(session)): Who,
+    Extension(client): Extension<ClientAddr>,
+    headers: HeaderMap,
+    Form(form): Form<BeginForm>,
+) -> Answer {
+    verify_csrf(&visitor, &form.word)?;
+    let auth = &dashboard.auth;
+    let person = match present_user(auth, &visitor, &session, form.current, client, &headers).await? {
+        Ok(person) => person,
+        Err(response) => return Ok(response),
+    };
+    if !auth.store.propose_second_factor(session.tenant, &person.name, &new_secret()?).await? {
+        return Err(ErrorPage::new(StatusCode::CONFLICT, "A second factor is set up already."));
+    }
+    Ok(redirect_with_notice("/account", "Add the key to your app, then enter a code."))
+}
+
+#[derive(Deserialize)]
+pub struct CodeForm {
+    word: String,
+    code: String,
+}
+
+/// Activates the proposed secret, once a code shows that the user's device has it, and shows the recovery codes. Other
+/// sessions, which began without a code, end.
+pub async fn confirm_second_factor(
+    State(dashboard): State<Arc<Dashboard>>,
+    (Extension(visitor), Extension(session)): Who,
+    Form(form): Form<CodeForm>,
+) -> Answer {
+    verify_csrf(&visitor, &form.word)?;
+    let auth = &dashboard.auth;
+    let (tenant, name) = (session.tenant, visitor.name.as_str());
+    let proposed = auth.store.second_factor(tenant, name).await?.filter(|factor| !factor.is_active);
+    let Some(proposed) = proposed else {
+        return Err(ErrorPage::new(StatusCode::CONFLICT, "No second factor waits for a code."));
+    };
+    let Some(step) = time_step(&proposed.secret, &form.code, auth.clock.now()) else {
+        return Err(wrong("The code is wrong. Check the time of your device, and go back to try again."));
+    };
+    let codes = new_recovery_codes()?;
+    let digests: Vec<String> = codes.iter().map(|code| recovery_digest(tenant, name, code)).collect();
+    if !auth.store.activate_second_factor(tenant, name, &proposed.secret, step, &digests).await? {
+        return Err(ErrorPage::new(StatusCode::CONFLICT, "The second factor was changed meanwhile."));
+    }
+    auth.store.end_other_sessions(tenant, name, &session.digest).await?;
+    tracing::info!(name, "second factor set up");
+    let notice =
+        "The second factor is set up, and all other sessions have ended. Keep the recovery codes in a safe place.".to_owned();
+    show(&dashboard, &visitor, &session, notice, codes).await
+}
+
+/// Replaces the recovery codes, after a code, and shows the new ones.
+pub async fn renew_recovery_codes(
+    State(dashboard): State<Arc<Dashboard>>,
+    (Extension(visitor), Extension(session)): Who,
+    Extension(client): Extension<ClientAddr>,
+    headers: HeaderMap,
+    Form(form): Form<CodeForm>,
+) -> Answer {
+    verify_csrf(&visitor, &form.word)?;
+    let auth = &dashboard.auth;
+    let (tenant, name) = (session.tenant, visitor.name.as_str());
+    if let Some(response) = code_refused(auth, &visitor, &session, &form.code, client, &headers).await? {
+        return Ok(response);
+    }
+    let codes = new_recovery_codes()?;
+    let digests: Vec<String> = codes.iter().map(|code| recovery_digest(tenant, name, code)).collect();
+    auth.store.put_recovery_codes(tenant, name, &digests).await?;
+    tracing::info!(name, "recovery codes replaced");
+    show(&dashboard, &visitor, &session, "The earlier recovery codes are void.".to_owned(), codes).await
+}
+
+/// Checks a code of the active second factor. The response says why it is not judged.
+async fn code_refused(
+    auth: &Auth,
+    visitor: &Visitor,
+    session: &CurrentSession,
+    code: &str,
+    client: ClientAddr,
+    headers: &HeaderMap,
+) -> Result<Option<Response>, ErrorPage> {
+    match check_code(auth, session.tenant, &visitor.name, code, client, headers).await? {
+        CodeCheck::Right(_) => Ok(None),
+        CodeCheck::Wrong => Err(wrong("The code is wrong, or was used before.")),
+        CodeCheck::Refused(wait) => Ok(Some(not_checked(Some(wait)))),
+    }
+}
+
+#[derive(Deserialize)]
+pub struct RemoveForm {
+    word: String,
+    current: String,
+    /// A code; a proposed second factor needs none.
+    #[serde(default)]
+    code: String,
+}
+
+/// Removes the second factor, after the password and a code.
+pub async fn remove_second_factor(
+    State(dashboard): State<Arc<Dashboard>>,
+    (Extension(visitor), Extension(session)): Who,
+    Extension(client): Extension<ClientAddr>,
+    headers: HeaderMap,
+    Form(form): Form<RemoveForm>,
+) -> Answer {
+    verify_csrf(&visitor, &form.word)?;
+    let auth = &dashboard.auth;
+    let (tenant, name) = (session.tenant, visitor.name.as_str());
+    if active_secret(auth, tenant, name).await?.is_some() {
+        let checked = present_user(auth, &visitor, &session, form.current, client, &headers).await?;
+        if let Err(response) = checked {
+            return Ok(response);
+        }
+        if let Some(response) = code_refused(auth, &visitor, &session, &form.code, client, &headers).await? {
+            return Ok(response);
+        }
+    }
+    auth.store.remove_second_factor(tenant, name).await?;
+    tracing::info!(name, "second factor removed");
+    Ok(redirect_with_notice("/account", "The second factor is removed."))
+}

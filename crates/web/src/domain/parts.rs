@@ -1,0 +1,228 @@
+//! The verdict of each part of a domain: MTA-STS, policy host, MX hosts, DANE, TLS reports, roll-out. A part is only called
+//! good if something was observed that shows it; without an observation it says that there is no data yet.
+
+use super::Facts;
+use super::failures::is_recent;
+use super::hosts::HostRow;
+use crate::judge::{Judged, Mark, Urgency, sentence, urgency};
+use crate::snapshot::ENDS_SOON;
+use crate::text;
+use formats::Mode;
+use formats::result_type::{PolicyType, ResultType};
+use jiff::Timestamp;
+use receiver::domain::DomainSpec;
+use receiver::rollout::gate::Gate;
+use receiver::rollout::guard::{Alert, AlertKind};
+use store::reports::FailureGroup;
+
+/// The verdict of one part.
+pub struct Part {
+    pub title: &'static str,
+    pub mark: Mark,
+    pub text: String,
+    /// The anchor of the section with the details.
+    pub anchor: &'static str,
+}
+
+const NO_DATA: Mark = Mark("way", "· No data yet");
+const GOOD: Mark = Mark("fine", "✓ OK");
+
+/// What the verdicts are made from, beside the facts.
+pub struct PartsContext<'a> {
+    pub spec: &'a DomainSpec,
+    pub alerts: &'a [&'a Alert],
+    pub hosts: &'a [HostRow],
+    pub judged: &'a Judged,
+    /// When the certificate of our policy host expires; `None` if it is not managed here.
+    pub certificate_ends: Option<Timestamp>,
+    pub now: Timestamp,
+}
+
+impl PartsContext<'_> {
+    /// The verdict by the most urgent alert of some kinds.
+    fn alert(&self, kinds: &[AlertKind]) -> Option<(Mark, String)> {
+        let found = self.alerts.iter().filter(|alert| kinds.contains(&alert.kind));
+        found.min_by_key(|alert| urgency(alert.kind, true)).map(|alert| {
+            let mark = match urgency(alert.kind, true) {
+                Urgency::Failing => Mark("failing", "✗ Problem"),
+                _ => Mark("waiting", "! Attention"),
+            };
+            (mark, format!("{}.", sentence(text::readable(alert.what.trim_end_matches('.')).as_str())))
+        })
+    }
+}
+
+/// The verdict of each part, in the order in which a sender meets them.
+pub fn parts(facts: &Facts, around: &PartsContext<'_>) -> Vec<Part> {
+    let part = |title, anchor, (mark, text)| Part { title, mark, text, anchor };
+    vec![
+        part("MTA-STS", "records", sts(facts, around)),
+        part("Policy host", "records", policy_host(facts, around)),
+        part("MX hosts", "mx", mx(facts, around)),
+        part("DANE", "failures", dane(facts, around)),
+        part("TLS reports", "senders", reports(facts, around)),
+        part("Roll-out", "roll-out", rollout(facts, around)),
+    ]
+}
+
+fn sts(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+    if let Some(found) = around.alert(&[AlertKind::RecordGone]) {
+        return found;
+    }
+    match facts.rollout.mode {
+        None => (Mark("way", "· Not set up"), "No policy is published.".to_owned()),
+        Some(known) => {
+            let since = text::date(&known.since);
+            match known.mode {
+                Mode::Enforce => (
+                    Mark("fine", "✓ Enforced"),
+                    format!("Since {since}. Senders that support MTA-STS deliver with verified TLS only."),
+                ),
+                Mode::Testing => (
+                    Mark("way", "· Testing"),
+                    format!("Since {since}. Senders report failures, and deliver anyway."),
+                ),
+                Mode::None => (Mark("way", "· Retiring"), format!("Mode none since {since}.")),
+            }
+        }
+    }
+}
+
+fn policy_host(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+    let now = around.now;
+    if let Some(found) = around.alert(&[AlertKind::PolicyUnserved, AlertKind::PolicyCertificateEnds]) {
+        return found;
+    }
+    if let Some(end) = around.certificate_ends.filter(|end| *end - ENDS_SOON <= now) {
+        return match end <= now {
+            true => {
+                (Mark("failing", "✗ Problem"), format!("Its certificate expired on {}.", text::date(&end)))
+            }
+            false => {
+                (Mark("waiting", "! Attention"), format!("Its certificate expires on {}.", text::date(&end)))
+            }
+        };
+    }
+    let is_about_host = |group: &&FailureGroup| {
+        matches!(
+            ResultType::parse(&group.result_type),
+            ResultType::StsPolicyFetchError | ResultType::StsPolicyInvalid | ResultType::StsWebpkiInvalid
+        )
+    };
+    if let Some(group) = facts.current_failures(now).find(is_about_host) {
+        return (Mark("waiting", "! Attention"), format!("Senders reported {}.", group.result_type));
+    }
+    let ends = around
+        .certificate_ends
+        .map_or(String::new(), |end| format!(" Its certificate has {} left.", text::age(now, end)));
+    let fetched = facts.days.iter().rev().find(|day| day.sts_sessions > 0 && is_recent(day.day, now));
+    match fetched {
+        Some(day) => (GOOD, format!("Senders had its policy on {}.{ends}", text::date(&day.day))),
+        None => (NO_DATA, format!("No sender reported lately that it has the policy.{ends}")),
+    }
+}
+
+fn mx(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+    let kinds = [AlertKind::MxUncovered, AlertKind::MxUnverified, AlertKind::MxCertificateEnds];
+    if let Some(found) = around.alert(&kinds) {
+        return found;
+    }
+    let is_about_mx = |group: &&FailureGroup| {
+        matches!(
+            ResultType::parse(&group.result_type),
+            ResultType::StarttlsNotSupported
+                | ResultType::CertificateHostMismatch
+                | ResultType::CertificateExpired
+                | ResultType::CertificateNotTrusted
+                | ResultType::ValidationFailure
+        )
+    };
+    let of = |class: &str| around.hosts.iter().filter(|host| host.mark.0 == class).count();
+    let (passed, failed) = (of("fine"), of("failing"));
+    if failed > 0 {
+        let text = format!("{} of {} failed the last probe.", failed, text::counted(passed + failed, "host"));
+        return (Mark("failing", "✗ Problem"), text);
+    }
+    if let Some(group) = facts.current_failures(around.now).find(is_about_mx) {
+        let at = if group.host.is_empty() { String::new() } else { format!(" at {}", group.host) };
+        return (Mark("failing", "✗ Problem"), format!("Senders reported {}{at}.", group.result_type));
+    }
+    if passed > 0 {
+        return match passed {
+            1 => (GOOD, "The host that was probed passed.".to_owned()),
+            all => (GOOD, format!("All {all} hosts that were probed passed.")),
+        };
+    }
+    let verified = facts.kinds.iter().find(|sum| sum.kind == PolicyType::Sts && sum.successful > 0);
+    match verified.filter(|sum| is_recent(sum.last, around.now)) {
+        Some(sum) => (GOOD, format!("Senders verified TLS in {}.", text::counted(sum.successful, "session"))),
+        None => (NO_DATA, "No probe has run, and no sender reported lately.".to_owned()),
+    }
+}
+
+fn dane(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+    let is_about_dane = |group: &&FailureGroup| {
+        matches!(
+            ResultType::parse(&group.result_type),
+            ResultType::TlsaInvalid | ResultType::DnssecInvalid | ResultType::DaneRequired
+        )
+    };
+    if let Some(group) = facts.current_failures(around.now).find(is_about_dane) {
+        return (Mark("failing", "✗ Problem"), format!("Senders reported {}.", group.result_type));
+    }
+    match facts.kinds.iter().find(|sum| sum.kind == PolicyType::Tlsa && sum.successful > 0) {
+        Some(sum) => {
+            let sessions = text::counted(sum.successful, "session");
+            (GOOD, format!("Senders used TLSA records in {sessions}, last on {}.", text::date(&sum.last)))
+        }
+        None => (NO_DATA, "No sender reported that it used TLSA records.".to_owned()),
+    }
+}
+
+fn reports(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+    if let Some(found) = around.alert(&[AlertKind::Silence]) {
+        return found;
+    }
+    let counting = facts.senders.iter().filter(|sender| sender.counts);
+    let (senders, last) = (counting.clone().count(), counting.map(|sender| sender.last).max());
+    match last {
+        Some(last) if is_recent(last, around.now) => (
+            GOOD,
+            format!("{} reported, last about {}.", text::counted(senders, "sender"), text::date(&last)),
+        ),
+        Some(last) => (NO_DATA, format!("The last verified report is about {}.", text::date(&last))),
+        None if around.spec.rua.is_empty() => {
+            (NO_DATA, "No report address is configured (rua), so its record is not managed.".to_owned())
+        }
+        None => (NO_DATA, "No verified report has arrived. Senders report once a day.".to_owned()),
+    }
+}
+
+fn rollout(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+    if facts.decisions.held.is_some() {
+        return (Mark("way", "· Held"), "An operator holds the domain in testing.".to_owned());
+    }
+    let mode = facts.rollout.mode.map(|known| known.mode);
+    let wanted = around.spec.mode;
+    match mode {
+        Some(mode) if mode == wanted && !facts.rollout.announce_due => match mode {
+            Mode::Enforce => {
+                (Mark("fine", "✓ Complete"), "The desired mode is published: enforce.".to_owned())
+            }
+            other => (Mark("way", "· Complete"), format!("The desired mode is published: {other}.")),
+        },
+        Some(Mode::Testing) if wanted == Mode::Enforce && facts.rollout.approved.is_none() => match &facts
+            .gate
+        {
+            Gate::Ready => {
+                (Mark("waiting", "! Ready"), "The evidence is sufficient. Approve enforcement.".to_owned())
+            }
+            Gate::Ask(_) => (Mark("waiting", "! Decide"), "Only few senders report failures.".to_owned()),
+            Gate::NotYet(reasons) => (
+                Mark("way", "· Collecting evidence"),
+                reasons.first().map_or(String::new(), |why| format!("{}.", sentence(why))),
+            ),
+        },
+        _ => (Mark("waiting", "! Step due"), format!("{}.", sentence(&around.judged.next.to_string()))),
+    }
+}

@@ -1,0 +1,133 @@
+//! The verdict about all domains in one sentence, and the figures below it.
+
+use super::OverviewQuery;
+use crate::judge::Urgency;
+use crate::snapshot::{ENDS_SOON, Entry, Group, Snapshot};
+use crate::text;
+use formats::Mode;
+use jiff::Timestamp;
+
+/// A figure about all domains.
+pub struct Figure {
+    pub label: &'static str,
+    pub value: String,
+    pub note: String,
+    /// The CSS class of its state; empty for a neutral one.
+    pub class: &'static str,
+    /// The link to the domains behind it; may be empty.
+    pub link: String,
+}
+
+/// The answer to "is anything wrong?" in one sentence.
+pub fn verdict(domains: &[Entry]) -> String {
+    let count = |is: fn(&Entry) -> bool| domains.iter().filter(|entry| is(entry)).count();
+    let all = domains.len();
+    let (action, risk) = (count(Entry::needs_action), count(|entry| entry.need == Urgency::Failing));
+    let enforced = count(|entry| entry.mode == Some(Mode::Enforce));
+    let of_all = |some: usize| match all {
+        1 => "The domain".to_owned(),
+        _ if some == all => format!("All {} domains", text::count(all)),
+        _ => format!("{} of {} domains", text::count(some), text::count(all)),
+    };
+    match (action, risk) {
+        (0, _) if enforced == all => format!("{} enforced, and nothing needs action", are(&of_all(all), all)),
+        (0, _) => match enforced {
+            0 => "Nothing needs action".to_owned(),
+            _ => format!("Nothing needs action; {} enforced", are(&of_all(enforced), enforced)),
+        },
+        (1, 1) if all > 1 => format!("{} needs action: its mail is at risk", of_all(1)),
+        (1, 1) => "The domain needs action: its mail is at risk".to_owned(),
+        (1, _) => format!("{} needs action", of_all(1)),
+        (some, 0) => format!("{} need action", of_all(some)),
+        (some, risk) => format!("{} need action: mail is at risk for {}", of_all(some), text::count(risk)),
+    }
+}
+
+fn are(what: &str, count: usize) -> String {
+    format!("{what} {}", if count == 1 { "is" } else { "are" })
+}
+
+/// The most urgent group in one sentence.
+pub fn lead(group: &Group) -> String {
+    let what = group.what.trim_end_matches('.');
+    match group.domains.as_slice() {
+        [one] if what.contains(one.as_str()) => format!("{what}."),
+        [one] => format!("{}: {what}.", text::unicode(one)),
+        many => format!("{what}, for {}.", text::counted(many.len(), "domain")),
+    }
+}
+
+/// The figures about all domains.
+pub fn figures(snapshot: &Snapshot, bound: f64, now: Timestamp) -> Vec<Figure> {
+    let domains = &snapshot.domains;
+    let plain = OverviewQuery::default();
+    let count = |is: fn(&Entry) -> bool| domains.iter().filter(|entry| is(entry)).count();
+    let (all, enforced) = (domains.len(), count(|entry| entry.mode == Some(Mode::Enforce)));
+    let risk = count(|entry| entry.need == Urgency::Failing);
+    let action = count(Entry::needs_action);
+    let since =
+        domains.iter().filter(|entry| entry.mode == Some(Mode::Enforce)).filter_map(|entry| entry.since);
+    let (first, last) = (since.clone().min(), since.max());
+    let (sessions, failed) = domains.iter().fold((0u64, 0u64), |(sessions, failed), entry| {
+        (sessions.saturating_add(entry.sessions()), failed.saturating_add(entry.failed))
+    });
+    let figure = |label, value, note, class, link| Figure { label, value, note, class, link };
+    let state = |state| plain.link(&[("state", state)]);
+    let ending_note = format!("within {} days", ENDS_SOON.as_hours() / 24);
+    let is_above = failed as f64 > bound * sessions as f64;
+    vec![
+        figure(
+            "Enforced",
+            format!("{} of {}", text::count(enforced), text::count(all)),
+            match (first, last) {
+                (_, Some(last)) if enforced == all => format!("all since {}", text::date(&last)),
+                (Some(first), _) => format!("the first since {}", text::date(&first)),
+                _ => "none yet".to_owned(),
+            },
+            if enforced == all { "fine" } else { "" },
+            state("enforced"),
+        ),
+        figure(
+            "In testing",
+            text::count(count(|entry| entry.mode == Some(Mode::Testing))),
+            format!("{} not set up", text::count(count(|entry| entry.mode.is_none()))),
+            "",
+            state("testing"),
+        ),
+        figure(
+            "Action needed",
+            text::count(action),
+            match risk {
+                0 => "no mail at risk is known".to_owned(),
+                risk => format!("mail at risk for {}", text::count(risk)),
+            },
+            match (risk, action) {
+                (0, 0) => "",
+                (0, _) => "waiting",
+                _ => "failing",
+            },
+            state("action"),
+        ),
+        figure("Sessions", text::count(sessions), "30 days, verified reports".to_owned(), "", String::new()),
+        figure(
+            "Failed",
+            text::percent(failed, sessions).unwrap_or_else(|| "no data yet".to_owned()),
+            match sessions {
+                0 => "no report has arrived".to_owned(),
+                _ => text::counted(failed, "session"),
+            },
+            if is_above { "failing" } else { "" },
+            plain.link(&[("sort", "failed"), ("dir", "desc")]),
+        ),
+        figure(
+            "Certificates ending",
+            text::count(snapshot.ending),
+            match domains.iter().any(|entry| entry.certificate_ends.is_some_and(|end| end <= now)) {
+                true => "some have expired".to_owned(),
+                false => ending_note,
+            },
+            if snapshot.ending > 0 { "waiting" } else { "" },
+            plain.link(&[("sort", "certificate")]),
+        ),
+    ]
+}

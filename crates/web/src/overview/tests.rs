@@ -1,0 +1,83 @@
+//! The verdict, the filters and the links of the overview.
+
+use super::*;
+use crate::judge::StepCause;
+use crate::snapshot::Group;
+
+fn entry(name: &str, need: Urgency, mode: Option<Mode>, sessions: (u64, u64)) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        need,
+        mode,
+        wanted: Mode::Enforce,
+        binds: mode == Some(Mode::Enforce),
+        since: mode.map(|_| Timestamp::UNIX_EPOCH),
+        evidence: String::new(),
+        next: NextStep::Nothing,
+        successful: sessions.0,
+        failed: sessions.1,
+        host: HostedBy::Static,
+        certificate_ends: None,
+    }
+}
+
+fn fine(name: &str) -> Entry {
+    entry(name, Urgency::Fine, Some(Mode::Enforce), (10, 0))
+}
+
+#[test]
+fn the_verdict_says_whether_anything_is_wrong() {
+    let risk = entry("r.example", Urgency::Failing, Some(Mode::Enforce), (1, 1));
+    let waits = entry("w.example", Urgency::Waiting, None, (0, 0));
+    let way = entry("t.example", Urgency::OnItsWay, Some(Mode::Testing), (0, 0));
+    for (domains, expected) in [
+        (vec![fine("a.example")], "The domain is enforced, and nothing needs action"),
+        (vec![fine("a.example"), fine("b.example")], "All 2 domains are enforced, and nothing needs action"),
+        (vec![fine("a.example"), way.clone()], "Nothing needs action; 1 of 2 domains is enforced"),
+        (vec![way.clone()], "Nothing needs action"),
+        (vec![waits.clone()], "The domain needs action"),
+        (vec![fine("a.example"), waits.clone()], "1 of 2 domains needs action"),
+        (vec![fine("a.example"), risk.clone()], "1 of 2 domains needs action: its mail is at risk"),
+        (vec![risk.clone()], "The domain needs action: its mail is at risk"),
+        (vec![fine("a.example"), waits.clone(), way], "1 of 3 domains needs action"),
+        (vec![risk, waits], "All 2 domains need action: mail is at risk for 1"),
+    ] {
+        assert_eq!(verdict(&domains), expected);
+    }
+}
+
+#[test]
+fn links_keep_the_other_parameters_and_lead_to_the_first_page() {
+    let query =
+        OverviewQuery { q: "a b".into(), state: "action".into(), page: 3, ..OverviewQuery::default() };
+    assert_eq!(
+        query.link(&[("sort", "failed"), ("dir", "desc")]),
+        "/?q=a%20b&state=action&sort=failed&dir=desc#domains"
+    );
+    assert_eq!(query.link(&[("state", ""), ("page", "2")]), "/?q=a%20b&page=2#domains");
+    let sorted = OverviewQuery { sort: "failed".into(), dir: "desc".into(), ..OverviewQuery::default() };
+    let columns = headings(&sorted, false);
+    let failed = columns.iter().find(|column| column.label == "Failed").unwrap();
+    assert_eq!((failed.order, failed.link.as_str()), ("descending", "/?sort=failed#domains"));
+    assert!(columns.iter().all(|column| column.label != "Certificate"));
+}
+
+#[test]
+fn a_group_of_one_leads_to_the_domain_and_a_large_one_has_one_command() {
+    let group = |step, count: usize| Group {
+        id: "setup".into(),
+        need: Urgency::Waiting,
+        what: "Not set up yet".into(),
+        means: String::new(),
+        remedy: String::new(),
+        step: Some(step),
+        since: None,
+        domains: (0..count).map(|number| format!("d{number}.example")).collect(),
+    };
+    let one = group_view(&group(StepCause::Approve, 1));
+    assert_eq!(one.button.unwrap().1, "/domains/d0.example#roll-out");
+    let some = group_view(&group(StepCause::SetUp, 5));
+    assert_eq!(some.command, "sternpost apply d0.example d1.example d2.example d3.example d4.example");
+    assert_eq!((some.named.len(), some.further, some.link.as_str()), (3, 2, "/?cause=setup#domains"));
+    assert_eq!(group_view(&group(StepCause::SetUp, 21)).command, "sternpost apply");
+}

@@ -1,0 +1,255 @@
+//! Formats values for pages: counts with separators, shares in per cent, dates, relative times with the exact time behind
+//! them, and names of domains in Unicode. All times are in UTC. Templates call these functions, and so do the modules that
+//! compose sentences.
+
+use askama::filters::HtmlSafe;
+use formats::DomainName;
+use jiff::Timestamp;
+use std::fmt;
+
+/// A number with a comma between each three digits.
+pub fn count(number: impl fmt::Display) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) && !out.ends_with('-') {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A number with its noun, such as `1 domain` or `1,200 domains`.
+pub fn counted(number: impl fmt::Display, noun: &str) -> String {
+    let shown = count(number);
+    let plural = if shown == "1" { "" } else { "s" };
+    format!("{shown} {noun}{plural}")
+}
+
+/// A share in per cent with two digits, or fewer where they would be zero. `None` if there is no whole.
+pub fn percent(part: u64, whole: u64) -> Option<String> {
+    let share = 100.0 * part as f64 / whole as f64;
+    Some(match (part, whole) {
+        (_, 0) => return None,
+        (0, _) => "0 %".to_owned(),
+        _ if part >= whole => "100 %".to_owned(),
+        _ if share < 0.01 => "< 0.01 %".to_owned(),
+        _ if share > 99.99 => "> 99.99 %".to_owned(),
+        _ if share >= 10.0 => format!("{share:.1} %"),
+        _ => format!("{share:.2} %"),
+    })
+}
+
+/// A fraction from 0 to 1 as an upper bound in per cent, such as `0.5 %`; at least `0.01 %` unless it is zero.
+pub fn bound(fraction: f64) -> String {
+    if fraction > 0.0 && fraction < 0.000_1 {
+        return "0.01 %".to_owned();
+    }
+    let text = format!("{:.2}", fraction * 100.0);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// A day, such as `27 Nov 2026`.
+pub fn date(at: &Timestamp) -> String {
+    at.strftime("%-d %b %Y").to_string()
+}
+
+/// A time to the minute, such as `2026-11-27 14:05`.
+pub fn minute(at: &Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// A text of an alert or the journal, with the times in it as [`minute`] shows them.
+pub fn readable(text: &str) -> String {
+    let word = |word: &str| {
+        let (time, rest) = word.find('Z').map_or((word, ""), |at| word.split_at(at + 1));
+        let is_time = time.len() >= 20 && rest.chars().all(|c| c.is_ascii_punctuation());
+        match time.parse::<Timestamp>() {
+            Ok(at) if is_time => format!("{} UTC{rest}", minute(&at)),
+            _ => word.to_owned(),
+        }
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// The time between two moments: in minutes below two hours, in hours below two days, otherwise in days.
+pub fn age(from: Timestamp, to: Timestamp) -> String {
+    let seconds = u64::try_from(to.duration_since(from).as_secs()).unwrap_or(0);
+    match seconds {
+        0..7_200 => counted(seconds / 60, "minute"),
+        7_200..172_800 => counted(seconds / 3_600, "hour"),
+        _ => counted(seconds / 86_400, "day"),
+    }
+}
+
+/// A time as HTML: relative, with the exact time as its title.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    at: Timestamp,
+    now: Timestamp,
+}
+
+/// The time `at`, seen from `now`.
+pub fn ago(at: &Timestamp, now: &Timestamp) -> Moment {
+    Moment { at: *at, now: *now }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exact = self.at.strftime("%Y-%m-%dT%H:%M:%SZ");
+        let title = self.at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        write!(f, "<time datetime=\"{exact}\" title=\"{title}\">")?;
+        let seconds = self.now.duration_since(self.at).as_secs();
+        match seconds {
+            -59..60 => f.write_str("just now")?,
+            60.. => write!(f, "{} ago", age(self.at, self.now))?,
+            _ => write!(f, "in {}", age(self.now, self.at))?,
+        }
+        f.write_str("</time>")
+    }
+}
+
+impl HtmlSafe for Moment {}
+
+/// A day as HTML, with its age as the title.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Day(Moment);
+
+/// The day of `at`, seen from `now`.
+pub fn day(at: &Timestamp, now: &Timestamp) -> Day {
+    Day(ago(at, now))
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Moment { at, now } = self.0;
+        let title = if at <= now { format!("{} ago", age(at, now)) } else { format!("in {}", age(now, at)) };
+        let iso = at.strftime("%Y-%m-%d");
+        write!(f, "<time datetime=\"{iso}\" title=\"{title}\">{}</time>", date(&at))
+    }
+}
+
+impl HtmlSafe for Day {}
+
+/// A domain name in Unicode; any other text as it is. Names with characters that do not belong together stay A-labels.
+pub fn unicode(name: &str) -> String {
+    if !name.contains("xn--") {
+        return name.to_owned();
+    }
+    DomainName::parse(name).map_or_else(|_| name.to_owned(), |name| name.to_unicode())
+}
+
+/// A domain name as HTML: in Unicode, with its A-labels as the title where they differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+/// The domain name `name`, or another text that a report has in its place.
+pub fn name(name: impl fmt::Display) -> Name {
+    Name(name.to_string())
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = unicode(&self.0);
+        match shown == self.0 {
+            true => f.write_str(&escaped(&shown, usize::MAX)),
+            false => {
+                let (shown, name) = (escaped(&shown, usize::MAX), escaped(&self.0, usize::MAX));
+                write!(f, "<bdi title=\"{name}\">{shown}</bdi>")
+            }
+        }
+    }
+}
+
+impl HtmlSafe for Name {}
+
+/// Text for HTML and SVG, without control characters and cut after `most` characters.
+pub fn escaped(text: &str, most: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars().take(most) {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// A text for the query of a URL.
+pub fn query(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn counts_have_separators_and_shares_have_as_many_digits_as_they_need() {
+        assert_eq!([0_u64, 999, 1_000, 1_234_567].map(|n| count(n)), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(count(-1_234_i64), "-1,234");
+        assert_eq!(
+            (counted(1, "domain"), counted(2_000, "domain")),
+            ("1 domain".into(), "2,000 domains".into())
+        );
+        let shares = [(0, 5), (5, 5), (46, 17_753), (1, 100_000_000), (1, 3), (999_999, 1_000_000)];
+        let shown = shares.map(|(part, whole)| percent(part, whole).unwrap());
+        assert_eq!(shown, ["0 %", "100 %", "0.26 %", "< 0.01 %", "33.3 %", "> 99.99 %"]);
+        assert_eq!(percent(0, 0), None);
+        assert_eq!([0.005, 0.0125, 1.0].map(bound), ["0.5 %", "1.25 %", "100 %"]);
+    }
+
+    #[test]
+    fn times_are_relative_with_the_exact_time_behind() {
+        assert_eq!(age(at(0), at(60)), "1 minute");
+        assert_eq!(age(at(0), at(7_200)), "2 hours");
+        assert_eq!(age(at(0), at(1_000_000)), "11 days");
+        assert_eq!(age(at(10), at(0)), "0 minutes");
+        let shown = ago(&at(0), &at(1_000_000)).to_string();
+        assert_eq!(
+            shown,
+            "<time datetime=\"1970-01-01T00:00:00Z\" title=\"1970-01-01 00:00:00 UTC\">11 days ago</time>"
+        );
+        assert!(ago(&at(1_000_000), &at(0)).to_string().contains(">in 11 days<"));
+        assert!(ago(&at(10), &at(0)).to_string().contains(">just now<"));
+        assert!(day(&at(0), &at(1_000_000)).to_string().contains("title=\"11 days ago\">1 Jan 1970<"));
+    }
+
+    #[test]
+    fn times_within_texts_are_readable() {
+        assert_eq!(
+            readable("expires at 2026-12-04T10:00:00.5Z, or so. Zoe 2026Z"),
+            "expires at 2026-12-04 10:00 UTC, or so. Zoe 2026Z"
+        );
+    }
+
+    #[test]
+    fn internationalized_names_are_shown_in_unicode_and_everything_is_escaped() {
+        assert_eq!(unicode("xn--mller-kva.example"), "müller.example");
+        assert_eq!(unicode("xn--\u{0}"), "xn--\u{0}");
+        assert_eq!(
+            name("xn--mller-kva.example").to_string(),
+            "<bdi title=\"xn--mller-kva.example\">müller.example</bdi>"
+        );
+        assert_eq!(name("<b>").to_string(), "&lt;b&gt;");
+        assert_eq!(escaped("a\n\"'&", 4), "a &quot;&#39;");
+        assert_eq!(query("a b&ü"), "a%20b%26%C3%BC");
+    }
+}
