@@ -69,8 +69,14 @@ impl Place {
     fn configure(&self, answers: &str, more: &str) {
         let text = format!(
             "[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\
-             [lab]\nhttps_port = {}\n[answers]\nlisten = [\"{}\", \"unix:answers.sock\"]\nhttp = \"{}\"\n{answers}\n[metrics]\nlisten = \"{}\"\n{more}",
-            self.lab.names.address, self.lab.https_port, self.answers, self.http, self.metrics
+             [lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n[answers]\nlisten = [\"{}\", \"unix:answers.sock\"]\nhttp = \"{}\"\n{answers}\n[metrics]\nlisten = \"{}\"\n{more}",
+            self.lab.names.address,
+            self.lab.names.address.port(),
+            self.lab.https_port,
+            self.lab.smtp_port,
+            self.answers,
+            self.http,
+            self.metrics
         );
         std::fs::write(self.path("sternpost.toml"), text).unwrap();
     }
