@@ -1,11 +1,12 @@
 //! `sternpost status`: prints the state of each domain from the store: mode, evidence, failures, the policies that
 //! senders may cache, and the journal. It sends no queries.
 
+use super::plan::outside;
 use crate::commands::reports::usage_in_words;
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
 use formats::Mode;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
 use operations::store_failure;
 use receiver::domain::DomainSpec;
@@ -13,6 +14,7 @@ use receiver::inbox::explain::{CauseContext, Explanation, explain};
 use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::gate::{Evidence, Gate, Source};
+use receiver::rollout::outside::Outside;
 use std::fmt::Write;
 use std::path::Path;
 use store::reports::QuarantineUsage;
@@ -26,6 +28,9 @@ pub struct Options {
     /// Print one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
+    /// Show what each name server and each address of the policy host showed at the last observation
+    #[arg(long)]
+    servers: bool,
 }
 
 #[derive(serde::Serialize)]
@@ -40,7 +45,17 @@ struct Status {
     failures: Vec<Explanation>,
     #[serde(skip_serializing_if = "Decisions::is_empty")]
     decisions: Decisions,
+    /// What was seen at the last observation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outside: Option<LastLook>,
     journal: Vec<JournalEntry>,
+}
+
+#[derive(serde::Serialize)]
+struct LastLook {
+    at: Timestamp,
+    #[serde(flatten)]
+    seen: Outside,
 }
 
 /// Prints the status of each domain.
@@ -63,7 +78,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let json = serde_json::json!({ "schema": 1, "domains": all, "unreadable": failed, "quarantine": quarantine });
         show(&format!("{json}\n"));
     } else {
-        show(&all.iter().map(in_words).collect::<Vec<_>>().join("\n"));
+        let text = |status: &Status| in_words(status, options.servers);
+        show(&all.iter().map(text).collect::<Vec<_>>().join("\n"));
         failed.iter().for_each(|what| say(&format!("{} {what}", marks().error)));
         if quarantine != QuarantineUsage::default() {
             let limit = context.config.retention().quarantine.bytes;
@@ -93,6 +109,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
         evidence,
         gate,
         decisions: context.decisions(name),
+        outside: store.last_look(name).await.map_err(fail)?.map(|(at, seen)| LastLook { at, seen }),
         journal: store.journal_of(name).await.map_err(fail)?,
     })
 }
@@ -120,7 +137,7 @@ fn counted(evidence: &Evidence) -> String {
     format!("{} clean days, reported by {}{more}", evidence.clean_days, named.join(", "))
 }
 
-fn in_words(status: &Status) -> String {
+fn in_words(status: &Status, all_servers: bool) -> String {
     let mut out = String::new();
     let now = match status.rollout.mode {
         Some(known) => format!("{} since {:.0}", known.mode, known.since),
@@ -139,6 +156,15 @@ fn in_words(status: &Status) -> String {
     }
     if let Some(word) = &status.decisions.held {
         let _ = writeln!(out, "  held in testing by {}: {}", word.who, word.reason);
+    }
+    for omission in &status.decisions.omitted {
+        let (who, reason) = (&omission.decision.who, &omission.decision.reason);
+        let _ = writeln!(out, "  changes do not wait for {}, by {who}: {reason}", omission.place);
+    }
+    if let Some(look) = &status.outside {
+        let text = outside(&look.seen, all_servers);
+        let text = text.replace("seen from outside:", &format!("seen from outside at {:.0}:", look.at));
+        out.push_str(text.trim_start_matches('\n'));
     }
     for failure in status.failures.iter().take(MAX_LISTED) {
         let _ = writeln!(out, "  {} {}", marks().error, failure.what);
