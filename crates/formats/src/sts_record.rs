@@ -27,10 +27,13 @@ impl PolicyId {
         let least = previous
             .and_then(PolicyId::as_time)
             .map(|time| time.saturating_add(jiff::SignedDuration::from_secs(1)));
-        match least {
-            Some(Ok(least)) if least > now => Self(least.strftime("%Y%m%d%H%M%S").to_string().into()),
-            _ => Self(stamp.into()),
-        }
+        let new = match least {
+            Some(Ok(least)) if least > now => least.strftime("%Y%m%d%H%M%S").to_string(),
+            _ => stamp.clone(),
+        };
+        // The last second of the calendar has no successor.
+        let is_used = previous.is_some_and(|previous| *previous.0 == *new);
+        Self(if is_used { stamp } else { new }.into())
     }
 
     /// Returns the time that the `id` states. `None` if it does not have the form `YYYYMMDDHHMMSS`.

@@ -30,6 +30,18 @@ use std::net::IpAddr;
 pub trait PolicyHosts: Send + Sync {
     /// Fetches `https://mta-sts.DOMAIN/.well-known/mta-sts.txt`.
     fn fetch<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>>;
+
+    /// Fetches the policy file from each of these addresses of the policy host, concurrently and by the same rules: a sender
+    /// may get it from any of them. The results are in the order of the addresses. Empty if the implementation can't choose
+    /// the address.
+    fn fetch_each<'a>(
+        &'a self,
+        domain: &'a DomainName,
+        addresses: &'a [IpAddr],
+    ) -> BoxFuture<'a, Vec<(IpAddr, Result<Fetched, FetchError>)>> {
+        let _ = (domain, addresses);
+        Box::pin(std::future::ready(Vec::new()))
+    }
 }
 
 /// The name of a domain's policy host, `mta-sts.DOMAIN`.

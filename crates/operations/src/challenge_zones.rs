@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Store;
 
+/// How often a change is tried while others change the records of the same name.
+const MAX_ATTEMPTS: u32 = 5;
+
 /// Changes challenge records by the settings of domains, from the configuration and the store.
 pub struct DomainZones {
     config: Config,
@@ -51,7 +54,15 @@ impl ChallengeZones for DomainZones {
             let publisher =
                 publisher(&self.config, &self.clock, &spec).map_err(|failure| failure.to_string())?;
             let Some(publisher) = publisher else { return Err(by_hand(&spec, change)) };
-            publisher.put(change).await.map_err(|error| error.to_string())?;
+            for attempt in 1.. {
+                let before = publisher.read(change).await.map_err(|error| error.to_string())?;
+                match publisher.put(change, &before).await {
+                    Ok(()) => break,
+                    // Another order may have changed its value at the same name.
+                    Err(error) if error.is_conflict && attempt < MAX_ATTEMPTS => {}
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
             Ok(publisher.patience())
         })
     }

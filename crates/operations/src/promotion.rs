@@ -1,5 +1,6 @@
 //! The operator's decisions about the roll-out of a domain: allow enforcement, hold the domain in testing, excuse a
-//! cause of failures. The commands `promote`, `hold` and `excuse` and the dashboard's forms call these functions.
+//! cause of failures, leave out a name server that is down. The commands `promote`, `hold`, `excuse` and `omit` and the
+//! dashboard's forms call these functions.
 //! Each decision is stored, and recorded in the domain's journal with its author and reason.
 
 use crate::rollout_context::{RolloutContext, store_failure};
@@ -125,6 +126,41 @@ pub async fn excuse_cause(
     decisions.excuse(cause.clone(), decision);
     context.decide(name, decisions, who, &what).await?;
     Ok(format!("{cause} does not count for {name} from now on."))
+}
+
+/// Leaves out a name server or an address of the policy host: changes do not wait until it shows them. Returns a message for
+/// the operator.
+pub async fn omit_place(
+    context: &mut RolloutContext,
+    name: &DomainName,
+    place: &str,
+    who: &str,
+    reason: &str,
+) -> Result<String, Failure> {
+    let mut decisions = context.decisions(name);
+    let at = context.world.clock.now();
+    let decision = Decision { reason: reason.to_owned(), who: who.to_owned(), at };
+    decisions.omit(place.to_owned(), decision);
+    let what = format!("changes do not wait for {place}. Reason: {reason}");
+    context.decide(name, decisions, who, &what).await?;
+    Ok(format!(
+        "Changes of {name} do not wait for {place} any more. What it shows while it answers still counts.\nOnce it is mended:\n  sternpost omit --undo {name} {place}"
+    ))
+}
+
+/// Ends the omission of a place. Returns a message for the operator.
+pub async fn wait_again(
+    context: &mut RolloutContext,
+    name: &DomainName,
+    place: &str,
+    who: &str,
+) -> Result<String, Failure> {
+    let mut decisions = context.decisions(name);
+    if !decisions.wait_again(place) {
+        return Ok(format!("{place} was not left out for {name}."));
+    }
+    context.decide(name, decisions, who, &format!("changes wait for {place} again")).await?;
+    Ok(format!("Changes of {name} wait for {place} again."))
 }
 
 /// Removes the excuse for a cause. Returns a message for the operator.

@@ -7,10 +7,10 @@ use formats::{DomainName, Policy};
 use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::provider::{Provider, ProviderError};
-use net::dns::update::{Replacement, UpdateError, Updater};
+use net::dns::update::{self, Replacement, UpdateError, Updater};
 use net::https::policy_host;
 use net::metrics::{self, Counters};
-use receiver::publish::{Change, DnsPublisher, PublishError, Records, TTL};
+use receiver::publish::{Change, DnsPublisher, Previous, PublishError, Records, TTL};
 use receiver::rollout::Hosting;
 use receiver::rollout::desired::PolicyHostAt;
 use std::path::Path;
@@ -119,14 +119,26 @@ impl Updates {
 }
 
 impl DnsPublisher for Updates {
-    fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>> {
+    fn read<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Previous, PublishError>> {
         Box::pin(async move {
-            let new = replacement(change);
-            let fail =
-                |error: UpdateError| PublishError { name: change.name.clone(), why: error.to_string() };
-            let done = self.updater.replace(&change.name, &new, TTL, self.clock.now()).await.map_err(fail);
-            count("update", done.is_ok());
-            done
+            let found = self.updater.read(&change.name, &replacement(change)).await;
+            found.map(previous).map_err(|error| PublishError::new(&change.name, error.to_string()))
+        })
+    }
+
+    fn put<'a>(
+        &'a self,
+        change: &'a Change,
+        expected: &'a Previous,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            let (new, expected) = (replacement(change), found(expected));
+            let put = self.updater.replace(&change.name, &new, Some(&expected), TTL, self.clock.now()).await;
+            count("update", put.is_ok());
+            put.map(drop).map_err(|error| {
+                let is_conflict = matches!(error, UpdateError::Changed(_));
+                PublishError { is_conflict, ..PublishError::new(&change.name, error.to_string()) }
+            })
         })
     }
 }
@@ -147,13 +159,26 @@ impl ProviderZone {
 }
 
 impl DnsPublisher for ProviderZone {
-    fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>> {
+    fn read<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Previous, PublishError>> {
         Box::pin(async move {
-            let fail =
-                |error: ProviderError| PublishError { name: change.name.clone(), why: error.to_string() };
-            let done = self.0.replace(&change.name, &replacement(change), TTL).await.map_err(fail);
-            count("provider", done.is_ok());
-            done
+            let found = self.0.read(&change.name, &replacement(change), TTL).await;
+            found.map(previous).map_err(|error| PublishError::new(&change.name, error.to_string()))
+        })
+    }
+
+    fn put<'a>(
+        &'a self,
+        change: &'a Change,
+        expected: &'a Previous,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            let (new, expected) = (replacement(change), found(expected));
+            let put = self.0.replace(&change.name, &new, Some(&expected), TTL).await;
+            count("provider", put.is_ok());
+            put.map(drop).map_err(|error| {
+                let is_conflict = matches!(error, ProviderError::Changed(..));
+                PublishError { is_conflict, ..PublishError::new(&change.name, error.to_string()) }
+            })
         })
     }
 
@@ -168,6 +193,23 @@ fn key(file: &Path, section: &str) -> Result<String, Failure> {
         let what = format!("the key file {} can't be read", file.display());
         Failure::usage(what, error, format!("{section} names it in key_file."))
     })
+}
+
+/// Records as they were found, for the journal and an undo.
+fn previous(found: update::Previous) -> Previous {
+    let records = found.restores.map(|restores| match restores {
+        Replacement::Txt { value: Some(value), .. } => Records::Txt(value),
+        Replacement::Txt { value: None, .. } => Records::NoTxt,
+        Replacement::TxtValue { value, is_published } => Records::TxtValue { value, is_published },
+        Replacement::Alias(name) => Records::Place(PolicyHostAt::Alias(name)),
+        Replacement::Addresses(all) => Records::Place(PolicyHostAt::Addresses(all)),
+    });
+    Previous { lines: found.lines, records }
+}
+
+/// The same as [`previous`] received. Only the lines are compared.
+fn found(expected: &Previous) -> update::Previous {
+    update::Previous { lines: expected.lines.clone(), restores: None }
 }
 
 /// Replaces only MTA-STS or TLS-RPT records; other TXT records at the name are kept.

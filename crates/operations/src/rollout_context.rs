@@ -267,6 +267,7 @@ impl RolloutContext {
             publisher: publisher(&self.config, &self.world.clock, spec)?,
             hosting,
             new_hosts: NewHosts::AddToPolicy,
+            omitted: self.decisions(&spec.name).omitted_places(),
             store: self.store.clone(),
             clock: self.world.clock.clone(),
         })
@@ -426,6 +427,13 @@ pub fn apply_failure(domain: &DomainName, config: &Config, error: &ApplyError) -
             "Nothing was changed, since a plan requires complete DNS data. The resolver is {}; the zone's own name servers are asked too.\nSee what a name server answers with `dig +dnssec`, then run it again.",
             resolvers(config)
         ),
+        ApplyError::Publish(error) if error.is_conflict => {
+            return Failure::finding(
+                domain.to_string(),
+                error,
+                "Look at what the other program changed, then run `sternpost apply` again: it takes what is there now into account.",
+            );
+        }
         ApplyError::Publish(_) => {
             "Fix the cause, then run `sternpost apply` again: it resumes where it stopped.".to_owned()
         }

@@ -5,14 +5,22 @@ use crate::rollout::desired::{DesiredState, PolicyHostAt};
 use crate::rollout::plan::Step;
 use formats::{DomainName, StsRecord};
 use net::BoxFuture;
+use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::time::Duration;
 
 /// Changes records in a zone.
 pub trait DnsPublisher: Send + Sync {
-    /// Replaces the records of this kind at this name. Returns the previous records in zone-file form, so that they
-    /// can be restored.
-    fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>>;
+    /// Reads the records that the change would replace.
+    fn read<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Previous, PublishError>>;
+
+    /// Replaces the records of this kind at this name, if they are still those that [`Self::read`] returned. If it fails, the
+    /// change may have been made, completely or in part, unless the error is a conflict.
+    fn put<'a>(
+        &'a self,
+        change: &'a Change,
+        expected: &'a Previous,
+    ) -> BoxFuture<'a, Result<(), PublishError>>;
 
     /// How long to wait until the zone's name servers show a change.
     fn patience(&self) -> Duration {
@@ -29,8 +37,31 @@ pub struct Change {
     pub records: Records,
 }
 
+/// Our records at a name, as they were found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Previous {
+    /// The records in zone-file form, sorted.
+    pub lines: Vec<String>,
+    /// The records that put them back; `None` if there are none, as for two TXT records of one version.
+    pub records: Option<Records>,
+}
+
+impl Previous {
+    /// True if these are the records that were found.
+    pub fn is(&self, records: &Records) -> bool {
+        use PolicyHostAt::Addresses;
+        match (&self.records, records) {
+            (Some(Records::Place(Addresses(there))), Records::Place(Addresses(wanted))) => {
+                there.len() == wanted.len() && there.iter().all(|address| wanted.contains(address))
+            }
+            (there, wanted) => there.as_ref() == Some(wanted),
+        }
+    }
+}
+
 /// The desired records of one kind at a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Records {
     /// One TXT record with a single string of at most 255 ASCII bytes (PUB-07).
     Txt(String),
@@ -43,7 +74,7 @@ pub enum Records {
         /// Whether the text is to be there, or not.
         is_published: bool,
     },
-    /// CNAME, or A and AAAA records, that point to a policy host.
+    /// CNAME, or A and AAAA records, that point to a policy host. An empty list of addresses stands for no record.
     Place(PolicyHostAt),
 }
 
@@ -60,6 +91,15 @@ pub struct PublishError {
     pub name: DomainName,
     /// The reason.
     pub why: String,
+    /// True if another program has changed the records since they were read. Then nothing was changed.
+    pub is_conflict: bool,
+}
+
+impl PublishError {
+    /// An error that is no conflict.
+    pub fn new(name: &DomainName, why: impl Into<String>) -> Self {
+        Self { name: name.clone(), why: why.into(), is_conflict: false }
+    }
 }
 
 impl Change {
@@ -77,7 +117,7 @@ impl Change {
                 return Ok(None);
             }
         };
-        let fault = |why: String| PublishError { name: wanted.domain.clone(), why };
+        let fault = |why: String| PublishError::new(&wanted.domain, why);
         let name = wanted.record(label).map_err(|error| fault(error.to_string()))?;
         if let Records::Txt(value) = &records {
             check_value(&name, value)?;
@@ -135,7 +175,7 @@ fn check_value(name: &DomainName, value: &str) -> Result<(), PublishError> {
     }
     let why =
         format!("the value has {} bytes; it must be one string of at most 255 ASCII bytes", value.len());
-    Err(PublishError { name: name.clone(), why })
+    Err(PublishError::new(name, why))
 }
 
 #[cfg(test)]

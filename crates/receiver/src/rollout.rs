@@ -9,6 +9,8 @@
 //! | [`desired`], [`observed`] | the state that the operator wants, and the state that senders see |
 //! | [`state`] | pure: the policies that senders may still cache |
 //! | [`plan`] | pure: computes the next step, and all remaining stages, from these three states |
+//! | [`outside`] | what each name server and each address of the policy host shows |
+//! | [`undo`] | whether the last change of a record can be undone |
 //! | [`Applier`] | carries out steps and verifies each of them from outside |
 //! | [`gate`] | pure: decides from reports whether a domain is "ready" for `enforce` or "not yet", with the reasons |
 //! | [`decisions`] | the operator's decisions: domains held in testing, causes excused |
@@ -20,13 +22,18 @@ pub mod desired;
 pub mod gate;
 pub mod guard;
 pub mod observed;
+pub mod outside;
 pub mod plan;
 pub mod reported;
 pub mod state;
+pub mod undo;
 
 mod apply;
 mod look;
+mod visible;
 
-pub use apply::{Actor, Applied, Applier, ApplyError, Hosting, NewHosts, StepOutcome, Verification};
+pub use apply::{
+    Actor, Applied, Applier, ApplyError, Hosting, NewHosts, RecordedChange, StepOutcome, Verification,
+};
 pub use look::{LookupError, look};
 pub use state::RolloutState;

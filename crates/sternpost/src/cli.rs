@@ -4,7 +4,7 @@
 use crate::commands::lab;
 use crate::commands::{
     apply, backup, cache, check, compact, config as config_command, dashboard, domains, export, init, manual,
-    plan, promote, query, reports, status, summary,
+    plan, promote, query, reports, status, summary, undo,
 };
 #[cfg(feature = "lab")]
 use crate::demo;
@@ -78,6 +78,14 @@ enum Command {
         after_help = "Example:\n  sternpost excuse example.org certificate-expired mx1.example.org --reason renewed"
     )]
     Excuse(promote::Excuse),
+    /// Leave out a name server or an address of the policy host that is down: changes do not wait for it
+    #[command(
+        after_help = "Examples:\n  sternpost omit example.org ns2.example.net --reason \"down until Monday\"\n  sternpost omit --undo example.org ns2.example.net"
+    )]
+    Omit(promote::Omit),
+    /// Publish the record again that the last change replaced, if that is safe
+    #[command(after_help = "Example:\n  sternpost undo example.org --reason \"wrong report address\"")]
+    Undo(undo::Options),
     /// Import, list and show TLS reports; preview and send your own
     #[command(subcommand, after_help = "Example:\n  sternpost reports list --failed")]
     Reports(reports::Command),
@@ -187,6 +195,8 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Promote(options) => promote::promote(&options, config).await,
         Command::Hold(options) => promote::hold(&options, config).await,
         Command::Excuse(options) => promote::excuse(&options, config).await,
+        Command::Omit(options) => promote::omit(&options, config).await,
+        Command::Undo(options) => undo::run(&options, config).await,
         Command::Reports(command) => reports::run(&command, config).await,
         Command::Dashboard(command) => dashboard::run(&command, config).await,
         Command::Serve(options) => serve::run(&options, config).await,

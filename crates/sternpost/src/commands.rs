@@ -20,3 +20,4 @@ pub mod query;
 pub mod reports;
 pub mod status;
 pub mod summary;
+pub mod undo;

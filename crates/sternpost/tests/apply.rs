@@ -187,3 +187,73 @@ fn commands_that_look_create_no_store() {
     let out = scene.command(&["init", "example.org"]).output().unwrap();
     assert!(out.stdout.is_empty());
 }
+
+/// A resolver that says of every name that it does not exist, as that of a captive network.
+fn lying_resolver() -> std::net::SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut message) {
+            // A response without records (RFC 1035 §4.1.1): the question alone, and the code NXDOMAIN.
+            let mut end = 12;
+            while message[end] != 0 {
+                end += usize::from(message[end]) + 1;
+            }
+            let mut reply = message[..(end + 5).min(length)].to_vec();
+            (reply[2], reply[3]) = (0x81, 0x83);
+            reply[6..12].fill(0);
+            socket.send_to(&reply, from).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_resolver_that_denies_every_name_is_accused_and_the_domain_is_not() {
+    let scene = Scene::new();
+    let config = format!("[dns]\nservers = [\"{}\"]\n", lying_resolver());
+    std::fs::write(scene.dir.path().join("sternpost.toml"), config).unwrap();
+    for words in [&["check", "example.org"][..], &["init", "example.org"]] {
+        let (code, printed) = scene.run(words);
+        assert_eq!(code, 3, "{words:?}: {printed}");
+        assert!(printed.contains("does not tell the truth"), "{words:?}: {printed}");
+        assert!(!printed.contains("There is no domain"), "{words:?}: {printed}");
+    }
+}
+
+#[test]
+fn decisions_need_a_reason_and_a_place_that_was_seen() {
+    let scene = Scene::new();
+    let (code, printed) = scene.run(&["promote", "--force", "--reason", " ", "example.org"]);
+    assert!(code == 2 && printed.contains("--reason is empty"), "{code} {printed}");
+    let (code, printed) = scene.run(&["status"]);
+    assert!(code == 0 && printed.contains("next: sternpost apply example.org"), "{printed}");
+    let omit = |place: &str| scene.run(&["omit", "example.org", place, "--reason", "down"]);
+    let (code, printed) = omit("ns1.example.net");
+    assert!(code == 2 && printed.contains("sternpost plan example.org"), "{code} {printed}");
+    let (code, printed) = scene.run(&["plan", "--json"]);
+    assert_eq!(code, 0, "{printed}");
+    let plan: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    let servers = plan["plans"][0]["outside"]["servers"].as_array().unwrap();
+    let shown =
+        |name: &str| servers.iter().find(|view| view["name"] == name && view["kind"] == "TXT").unwrap();
+    assert!(shown("_mta-sts.example.org")["shows"].as_str().unwrap().contains("v=STSv1"), "{printed}");
+    let addresses = plan["plans"][0]["outside"]["addresses"].as_array().unwrap();
+    assert!(!addresses.is_empty() && addresses.iter().all(|view| view["fault"].is_null()), "{printed}");
+    let (code, printed) = omit("ns9.example.net");
+    let server = servers[0]["server"].as_str().unwrap();
+    assert!(code == 2 && printed.contains(server), "{code} {printed}");
+    let (code, printed) = omit(server);
+    assert!(code == 0 && printed.contains("sternpost omit --undo example.org"), "{code} {printed}");
+    let (_, printed) = scene.run(&["status", "--servers"]);
+    assert!(printed.contains(&format!("changes do not wait for {server}, by operator: down")), "{printed}");
+    assert!(printed.contains("seen from outside at "), "{printed}");
+    let (code, printed) = scene.run(&["omit", "--undo", "example.org", server]);
+    assert!(code == 0 && printed.contains(" wait for "), "{code} {printed}");
+    let (_, printed) = scene.run(&["status"]);
+    assert!(printed.contains("again") && !printed.contains("changes do not wait for ns"), "{printed}");
+    // The records are changed by hand here.
+    let (code, printed) = scene.run(&["undo", "example.org", "--reason", "a test"]);
+    assert!(code == 1 && printed.contains("dns = \"manual\""), "{code} {printed}");
+}

@@ -13,7 +13,7 @@ mod http;
 mod record;
 mod route53;
 
-use super::update::Replacement;
+use super::update::{OldData, Previous, Replacement, found};
 use crate::BoxFuture;
 use crate::clock::{Clock, SystemClock};
 use formats::DomainName;
@@ -107,11 +107,15 @@ pub enum ProviderError {
     /// The provider refused the request, can't be reached, or sent an invalid response.
     #[error("{0}: {1}")]
     Refused(Service, String),
+    /// Another program changed the records while they were being replaced, so nothing was changed: the records found, in
+    /// zone-file format.
+    #[error("another program changed the records at {0} meanwhile, so nothing was changed: {found}", found = found(.1))]
+    Changed(Service, Vec<String>),
     /// The change took longer than [`PROVIDER_TIME`].
     #[error("{0} did not answer in time")]
     Timeout(Service),
-    /// A change failed partway, and the records that were removed for it could not be restored.
-    #[error("{error}; and {} could not be restored ({again})", lost.join(" and "))]
+    /// A change failed partway, and the records could not be restored.
+    #[error("{error}; and {} ({again})", unrestored(lost))]
     RollbackFailed {
         /// Why the change failed.
         error: Box<ProviderError>,
@@ -120,6 +124,14 @@ pub enum ProviderError {
         /// The records that may be missing now, in zone-file format.
         lost: Vec<String>,
     },
+}
+
+/// What could not be restored, in words.
+fn unrestored(lost: &[String]) -> String {
+    match lost.is_empty() {
+        true => "the new records could not be removed again".to_owned(),
+        false => format!("{} could not be restored", lost.join(" and ")),
+    }
 }
 
 /// Why a request, or a step of several requests, failed.
@@ -172,9 +184,6 @@ trait Dialect: Send + Sync {
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>>;
-
-    /// True if a failed [`Dialect::set`] never leaves a partial change.
-    fn is_atomic(&self) -> bool;
 }
 
 impl Provider {
@@ -197,21 +206,55 @@ impl Provider {
         Ok(Self { service, key, zone, zone_id, clock: Arc::new(SystemClock) })
     }
 
+    /// Reads the records at `name` that a replacement like this one replaces. `ttl` is that of the lines, in seconds.
+    pub fn read<'a>(
+        &'a self,
+        name: &'a DomainName,
+        like: &'a Replacement,
+        ttl: u32,
+    ) -> BoxFuture<'a, Result<Previous, ProviderError>> {
+        Box::pin(async move {
+            let dialect = self.system()?;
+            let (_, changes) = self.plan(dialect.as_ref(), name, like).await?;
+            Ok(previous(name, like, ttl, &changes))
+        })
+    }
+
     /// Publishes `new` at `name`, unless it is already published. `ttl` is in seconds. Returns our records that were
-    /// there before, in zone-file format.
+    /// there before.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::Changed`] if our records differ from `expected`, where that is given.
     pub fn replace<'a>(
         &'a self,
         name: &'a DomainName,
         new: &'a Replacement,
+        expected: Option<&'a Previous>,
         ttl: u32,
-    ) -> BoxFuture<'a, Result<Vec<String>, ProviderError>> {
+    ) -> BoxFuture<'a, Result<Previous, ProviderError>> {
         Box::pin(async move {
-            let dialect = Http::system(self.clock.clone())
-                .map_err(Fault::Other)
-                .and_then(|transport| self.dialect(Box::new(transport)))
-                .map_err(|error| self.explain(error))?;
-            self.replace_by(dialect.as_ref(), name, new, ttl).await
+            let dialect = self.system()?;
+            self.replace_by(dialect.as_ref(), name, new, expected, ttl).await
         })
+    }
+
+    fn system(&self) -> Result<Box<dyn Dialect>, ProviderError> {
+        Http::system(self.clock.clone())
+            .map_err(Fault::Other)
+            .and_then(|transport| self.dialect(Box::new(transport)))
+            .map_err(|error| self.explain(error))
+    }
+
+    /// Finds the zone and what has to change, within the time limit.
+    async fn plan(
+        &self,
+        dialect: &dyn Dialect,
+        name: &DomainName,
+        new: &Replacement,
+    ) -> Result<(String, Vec<Change>), ProviderError> {
+        let planned = timeout_at(Instant::now() + PROVIDER_TIME, plan(dialect, &self.zone, name, new));
+        planned.await.unwrap_or(Err(Fault::Timeout)).map_err(|error| self.explain(error))
     }
 
     fn dialect(&self, transport: Box<dyn Transport>) -> Result<Box<dyn Dialect>, Fault> {
@@ -244,34 +287,33 @@ impl Provider {
         dialect: &dyn Dialect,
         name: &DomainName,
         new: &Replacement,
+        expected: Option<&Previous>,
         ttl: u32,
-    ) -> Result<Vec<String>, ProviderError> {
-        let deadline = Instant::now() + PROVIDER_TIME;
-        let planned = plan(dialect, &self.zone, name, new);
-        let planned = timeout_at(deadline, planned).await.unwrap_or(Err(Fault::Timeout));
-        let (zone, mut changes) = planned.map_err(|error| self.explain(error))?;
-        let ours = changes.iter().flat_map(|change| &change.before);
-        let old =
-            ours.filter(|record| is_ours(&record.data, new)).map(|record| zone_file_line(name, ttl, record));
-        let old = old.collect();
+    ) -> Result<Previous, ProviderError> {
+        let (zone, mut changes) = self.plan(dialect, name, new).await?;
+        let old = previous(name, new, ttl, &changes);
+        if expected.is_some_and(|expected| expected.lines != old.lines) {
+            return Err(ProviderError::Changed(self.service, old.lines));
+        }
         changes.retain(|change| !are_same(&change.before, &change.after));
         // A CNAME and addresses can't exist at the same name, so removals come first.
         changes.sort_by_key(|change| !change.after.is_empty());
+        // The time for listing the records does not shorten that for changing them.
+        let deadline = Instant::now() + PROVIDER_TIME;
         for (done, change) in changes.iter().enumerate() {
             let place = RecordSet { zone: &zone, name, kind: change.kind };
             let set = timeout_at(deadline, dialect.set(&place, ttl, &change.after)).await;
             if let Err(error) = set.unwrap_or(Err(Fault::Timeout)) {
-                // Unless changes are atomic, the failed change may have been made in part, so it is undone as well.
-                let is_unchanged = dialect.is_atomic() && !matches!(error, Fault::Timeout);
-                let undone = changes.get(..if is_unchanged { done } else { done + 1 }).unwrap_or_default();
+                // The failed change may have been made, completely or in part, so it is undone as well.
+                let undone = changes.get(..=done).unwrap_or_default();
                 return Err(self.roll_back(dialect, &place, ttl, undone, self.explain(error)).await);
             }
         }
         Ok(old)
     }
 
-    /// Restores the record sets in `done` within a new time limit. Returns the error to report: `error`, or
-    /// [`ProviderError::RollbackFailed`] if records could not be restored.
+    /// Restores the record sets in `done`, within a new time limit for each. Returns the error to report: `error`, or
+    /// [`ProviderError::RollbackFailed`] with all records that could not be restored.
     async fn roll_back(
         &self,
         dialect: &dyn Dialect,
@@ -280,21 +322,19 @@ impl Provider {
         done: &[Change],
         error: ProviderError,
     ) -> ProviderError {
-        let deadline = Instant::now() + PROVIDER_TIME;
+        let (mut lost, mut last) = (Vec::new(), None);
         for change in done.iter().rev() {
             let place = RecordSet { kind: change.kind, ..*place };
-            let set = timeout_at(deadline, dialect.set(&place, ttl, &change.before)).await;
+            let set = tokio::time::timeout(PROVIDER_TIME, dialect.set(&place, ttl, &change.before)).await;
             if let Err(again) = set.unwrap_or(Err(Fault::Timeout)) {
-                let lost: Vec<String> =
-                    change.before.iter().map(|record| zone_file_line(place.name, ttl, record)).collect();
-                if lost.is_empty() {
-                    continue;
-                }
-                let again = Box::new(self.explain(again));
-                return ProviderError::RollbackFailed { error: Box::new(error), again, lost };
+                lost.extend(change.before.iter().map(|record| zone_file_line(place.name, ttl, record)));
+                last = Some(Box::new(self.explain(again)));
             }
         }
-        error
+        match last {
+            Some(again) => ProviderError::RollbackFailed { error: Box::new(error), again, lost },
+            None => error,
+        }
     }
 
     fn explain(&self, error: Fault) -> ProviderError {
@@ -308,6 +348,20 @@ impl Provider {
             Fault::Timeout => ProviderError::Timeout(self.service),
         }
     }
+}
+
+/// Our records before the change.
+fn previous(name: &DomainName, new: &Replacement, ttl: u32, changes: &[Change]) -> Previous {
+    let all = changes.iter().flat_map(|change| &change.before);
+    let ours: Vec<&Record> = all.filter(|record| is_ours(&record.data, new)).collect();
+    let data = |data: &Data| match data {
+        Data::Txt(text) => OldData::Text(text.clone()),
+        Data::Cname(target) => OldData::Target(DomainName::parse(target).ok()),
+        Data::A(address) => OldData::Address((*address).into()),
+        Data::Aaaa(address) => OldData::Address((*address).into()),
+    };
+    let lines = ours.iter().map(|record| zone_file_line(name, ttl, record)).collect();
+    Previous::new(new, lines, ours.iter().map(|record| data(&record.data)).collect())
 }
 
 /// All records of one type at one name, before and after the change.
@@ -345,9 +399,7 @@ fn kinds(new: &Replacement) -> &'static [Kind] {
 /// Whether `new` replaces this record.
 fn is_ours(data: &Data, new: &Replacement) -> bool {
     match (data, new) {
-        (Data::Txt(text), Replacement::Txt { prefix, .. }) => text.starts_with(prefix.as_bytes()),
-        (Data::Txt(text), Replacement::TxtValue { value, .. }) => text == value.as_bytes(),
-        (Data::Txt(_), _) => false,
+        (Data::Txt(text), _) => new.replaces_text(text),
         _ => true,
     }
 }
@@ -413,6 +465,9 @@ fn one_line(text: &str) -> String {
     let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
     flat.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod cut;
 
 #[cfg(test)]
 mod tests {
@@ -487,7 +542,7 @@ mod tests {
                 Script::new([(200, old), (200, old), (204, ""), (422, "no"), (200, none), (last, "no")]);
             let dialect = provider.dialect(Box::new(script.clone())).unwrap();
             let name = name("_mta-sts.example.org");
-            let error = provider.replace_by(dialect.as_ref(), &name, &new, 300).await.unwrap_err();
+            let error = provider.replace_by(dialect.as_ref(), &name, &new, None, 300).await.unwrap_err();
             assert_eq!(matches!(error, ProviderError::RollbackFailed { .. }), is_torn, "{error}");
             assert!(error.to_string().starts_with("DigitalOcean: HTTP 422: no"), "{error}");
             assert!(script.bodies()[5].contains("v=STSv1; id=1;"), "{:?}", script.bodies());

@@ -1,5 +1,8 @@
 //! Changes a zone by DNS UPDATE (RFC 2136) over TCP, signed with TSIG (RFC 8945). `operations::publishers` gives the
 //! records to publish; [`Updater::replace`] reads the existing records from the primary server and replaces ours.
+//!
+//! Each update has prerequisites (RFC 2136 §2.4): the record sets at the name are as they were read. If another program has
+//! changed one of them meanwhile, the server changes nothing, which is [`UpdateError::Changed`].
 
 use crate::BoxFuture;
 use formats::DomainName;
@@ -53,8 +56,34 @@ pub enum Replacement {
     },
     /// A CNAME, which replaces the A, AAAA and CNAME records.
     Alias(DomainName),
-    /// Addresses, which replace the A, AAAA and CNAME records.
+    /// Addresses, which replace the A, AAAA and CNAME records. An empty list only removes the old records.
     Addresses(Vec<IpAddr>),
+}
+
+/// Our records at a name, as they were found: those that a [`Replacement`] replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Previous {
+    /// The records in zone-file format, sorted.
+    pub lines: Vec<String>,
+    /// The replacement that publishes the same data again; `None` if no replacement does, as for two TXT records of one
+    /// version, or for data that is not text.
+    pub restores: Option<Replacement>,
+}
+
+/// The data of one of our records.
+pub(super) enum OldData {
+    Text(Vec<u8>),
+    /// `None` for a target that is not a valid name.
+    Target(Option<DomainName>),
+    Address(IpAddr),
+}
+
+impl Previous {
+    /// `like` is a replacement of the same kind as the one that reads the records.
+    pub(super) fn new(like: &Replacement, mut lines: Vec<String>, found: Vec<OldData>) -> Self {
+        lines.sort();
+        Self { lines, restores: like.restoring(found) }
+    }
 }
 
 /// Why a zone was not changed.
@@ -75,6 +104,18 @@ pub enum UpdateError {
     /// The server rejected a query or the update, with a DNS error code.
     #[error("{0} refused the request: {1}")]
     Refused(SocketAddr, String),
+    /// Another program changed the records while they were being replaced, so nothing was changed: the records found at the
+    /// end, in zone-file format.
+    #[error("another program changed the records meanwhile, so nothing was changed: {}", found(.0))]
+    Changed(Vec<String>),
+}
+
+/// The records found at a name, in words.
+pub(super) fn found(lines: &[String]) -> String {
+    match lines.is_empty() {
+        true => "there are none now".to_owned(),
+        false => format!("there is now {}", lines.join(" and ")),
+    }
 }
 
 impl Updater {
@@ -100,38 +141,81 @@ impl Updater {
         Ok(Self { server, zone, signer })
     }
 
+    /// Reads the records at `name` that a replacement like this one replaces.
+    pub fn read<'a>(
+        &'a self,
+        name: &'a DomainName,
+        like: &'a Replacement,
+    ) -> BoxFuture<'a, Result<Previous, UpdateError>> {
+        Box::pin(self.in_time(async {
+            let mut stream = self.connect().await?;
+            let owner = absolute(name).map_err(|error| self.invalid(&error))?;
+            let sets = self.record_sets(&mut stream, &owner, like).await?;
+            Ok(previous(like, &sets))
+        }))
+    }
+
     /// Publishes `new` at `name` in one update message, which the server applies completely or not at all. `ttl` is in
-    /// seconds, and `now` is the time of the signature. Returns the records that were replaced, in zone-file format.
+    /// seconds, and `now` is the time of the signature. Returns the records that were replaced.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError::Changed`] if our records differ from `expected`, where that is given, or if any record of these kinds at
+    /// the name is changed between reading and the update. If the connection is lost, the update may have been applied.
     pub fn replace<'a>(
         &'a self,
         name: &'a DomainName,
         new: &'a Replacement,
+        expected: Option<&'a Previous>,
         ttl: u32,
         now: Timestamp,
-    ) -> BoxFuture<'a, Result<Vec<String>, UpdateError>> {
-        Box::pin(async move {
-            let work = async {
-                let mut stream = TcpStream::connect(self.server)
-                    .await
-                    .map_err(|error| UpdateError::Network(self.server, error))?;
-                let owner = absolute(name).map_err(|error| self.invalid(&error))?;
-                let mut old = Vec::new();
-                for kind in new.kinds() {
-                    let found = self.query(&mut stream, &owner, *kind).await?;
-                    old.extend(found.into_iter().filter(|record| new.replaces(record)));
+    ) -> BoxFuture<'a, Result<Previous, UpdateError>> {
+        Box::pin(self.in_time(async move {
+            let mut stream = self.connect().await?;
+            let owner = absolute(name).map_err(|error| self.invalid(&error))?;
+            let sets = self.record_sets(&mut stream, &owner, new).await?;
+            let old = previous(new, &sets);
+            if expected.is_some_and(|expected| expected.lines != old.lines) {
+                return Err(UpdateError::Changed(old.lines));
+            }
+            let update = self.message(&owner, &sets, new, ttl)?;
+            match self.send(&mut stream, update, now).await? {
+                Applied::Yes => Ok(old),
+                Applied::Changed => {
+                    // Most servers keep the connection open.
+                    let now = self.record_sets(&mut self.connect().await?, &owner, new).await?;
+                    Err(UpdateError::Changed(previous(new, &now).lines))
                 }
-                let update = self.message(&owner, &old, new, ttl)?;
-                self.send(&mut stream, update, now).await?;
-                Ok(old.iter().map(ToString::to_string).collect())
-            };
-            tokio::time::timeout(DNS_TIME, work).await.unwrap_or(Err(UpdateError::Timeout(self.server)))
-        })
+            }
+        }))
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, UpdateError>>) -> Result<T, UpdateError> {
+        tokio::time::timeout(DNS_TIME, work).await.unwrap_or(Err(UpdateError::Timeout(self.server)))
+    }
+
+    async fn connect(&self) -> Result<TcpStream, UpdateError> {
+        TcpStream::connect(self.server).await.map_err(|error| UpdateError::Network(self.server, error))
+    }
+
+    /// All records of the kinds that `like` affects, also those of others.
+    async fn record_sets(
+        &self,
+        stream: &mut TcpStream,
+        owner: &Name,
+        like: &Replacement,
+    ) -> Result<Vec<RecordSet>, UpdateError> {
+        let mut sets = Vec::new();
+        for kind in like.kinds() {
+            sets.push(RecordSet { kind: *kind, records: self.query(stream, owner, *kind).await? });
+        }
+        Ok(sets)
     }
 
     fn message(
         &self,
         owner: &Name,
-        old: &[Record],
+        sets: &[RecordSet],
         new: &Replacement,
         ttl: u32,
     ) -> Result<Message, UpdateError> {
@@ -142,10 +226,22 @@ impl Updater {
         let mut about = Query::query(zone, RecordType::SOA);
         about.set_query_class(DNSClass::IN);
         message.add_zone(about);
-        for record in old {
+        for set in sets {
+            // "RRset Exists (Value Dependent)" and "RRset Does Not Exist" (RFC 2136 §2.4.2, §2.4.3).
+            for record in &set.records {
+                let mut same = record.clone();
+                (same.dns_class, same.ttl) = (DNSClass::IN, 0);
+                message.add_pre_requisite(same);
+            }
+            if set.records.is_empty() {
+                let mut none = Record::update0(owner.clone(), 0, set.kind);
+                none.dns_class = DNSClass::NONE;
+                message.add_pre_requisite(none);
+            }
+        }
+        for record in ours(sets, new) {
             let mut gone = record.clone();
-            gone.dns_class = DNSClass::NONE;
-            gone.ttl = 0;
+            (gone.dns_class, gone.ttl) = (DNSClass::NONE, 0);
             message.add_update(gone);
         }
         for data in new.data().map_err(|error| self.invalid(&error))? {
@@ -180,20 +276,34 @@ impl Updater {
         stream: &mut TcpStream,
         mut message: Message,
         now: Timestamp,
-    ) -> Result<(), UpdateError> {
+    ) -> Result<Applied, UpdateError> {
         let time = u64::try_from(now.as_second()).unwrap_or_default();
         let verifier = message.finalize(&self.signer, time).map_err(|error| self.invalid(&error))?;
         let bytes = message.to_vec().map_err(|error| self.invalid(&error))?;
         let answer = self.exchange(stream, &bytes).await?;
         let plain = Message::from_vec(&answer).map_err(|error| self.invalid(&error))?;
         let code = plain.metadata.response_code;
-        if code != ResponseCode::NoError {
-            return Err(UpdateError::Refused(self.server, self.explain(code, &plain)));
+        match code {
+            ResponseCode::NoError => {}
+            ResponseCode::NXRRSet
+            | ResponseCode::YXRRSet
+            | ResponseCode::NXDomain
+            | ResponseCode::YXDomain => {
+                return Ok(Applied::Changed);
+            }
+            _ => return Err(UpdateError::Refused(self.server, self.explain(code, &plain))),
+        }
+        if plain.signature().is_none() {
+            let why = "its response to the update is not signed, so it is not known whether the update was applied. The key may be missing on the server, or another program answers at this address";
+            return Err(self.invalid(&why));
         }
         // Only a signed response proves that the server applied the update.
         let mut verifier = verifier.ok_or_else(|| self.invalid(&"the update was not signed"))?;
-        verifier.verify(&answer).map(drop).map_err(|error: ProtoError| {
-            self.invalid(&format!("the response failed TSIG verification: {error}"))
+        verifier.verify(&answer).map(|_| Applied::Yes).map_err(|error: ProtoError| {
+            self.invalid(&format!(
+                "its response failed TSIG verification ({error}), so it is not known whether the update was applied. The secret of the key {} or the clock may differ on the server",
+                self.signer.signer_name()
+            ))
         })
     }
 
@@ -223,6 +333,17 @@ impl Updater {
             (_, Some("BadTime")) => {
                 "its clock differs from this machine's by more than five minutes (BADTIME)".to_owned()
             }
+            (_, Some("BadTrunc")) => {
+                format!("it demands a longer signature than that of the key {key} (BADTRUNC)")
+            }
+            (_, Some(other)) => format!("it rejected the signature of the key {key} (TSIG error {other})"),
+            (ResponseCode::FormErr, _) => {
+                "it does not understand the update (FORMERR); it may not support DNS UPDATE".to_owned()
+            }
+            (ResponseCode::NotImp, _) => "it does not support DNS UPDATE (NOTIMP)".to_owned(),
+            (ResponseCode::ServFail, _) => {
+                "it failed to apply the update (SERVFAIL); its log has the cause, such as a zone file that it can't write".to_owned()
+            }
             (ResponseCode::NotAuth | ResponseCode::NotZone, _) => {
                 format!(
                     "it is not a server of the zone {}, or does not accept the key {key} for it",
@@ -241,6 +362,36 @@ impl Updater {
     }
 }
 
+/// Whether an update was applied.
+enum Applied {
+    Yes,
+    /// A prerequisite does not hold.
+    Changed,
+}
+
+/// All records of one kind at a name.
+struct RecordSet {
+    kind: RecordType,
+    records: Vec<Record>,
+}
+
+/// The records that a replacement replaces.
+fn ours<'a>(sets: &'a [RecordSet], new: &'a Replacement) -> impl Iterator<Item = &'a Record> {
+    sets.iter().flat_map(|set| &set.records).filter(|record| new.replaces(record))
+}
+
+fn previous(new: &Replacement, sets: &[RecordSet]) -> Previous {
+    let data = |record: &Record| match &record.data {
+        RData::TXT(txt) => Some(OldData::Text(txt.txt_data.concat())),
+        RData::CNAME(target) => Some(OldData::Target(DomainName::from_ascii(&target.0.to_ascii()).ok())),
+        RData::A(ip) => Some(OldData::Address(ip.0.into())),
+        RData::AAAA(ip) => Some(OldData::Address(ip.0.into())),
+        _ => None,
+    };
+    let lines = ours(sets, new).map(ToString::to_string).collect();
+    Previous::new(new, lines, ours(sets, new).filter_map(data).collect())
+}
+
 /// The permitted clock difference in seconds (RFC 8945 §10).
 const FUDGE: u16 = 300;
 
@@ -254,15 +405,52 @@ impl Replacement {
 
     fn replaces(&self, record: &Record) -> bool {
         match (self, &record.data) {
-            (Self::Txt { prefix, .. }, RData::TXT(txt)) => {
-                let text = txt.txt_data.concat();
-                let begins = text.get(..prefix.len());
-                begins.is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
+            (Self::Txt { .. } | Self::TxtValue { .. }, RData::TXT(txt)) => {
+                self.replaces_text(&txt.txt_data.concat())
             }
-            (Self::TxtValue { value, .. }, RData::TXT(txt)) => *txt.txt_data.concat() == *value.as_bytes(),
             (Self::Txt { .. } | Self::TxtValue { .. }, _) => false,
             _ => true,
         }
+    }
+
+    /// Whether this replaces a TXT record with such a text. The case of a prefix does not matter.
+    pub(super) fn replaces_text(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Txt { prefix, .. } => {
+                text.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix.as_bytes()))
+            }
+            Self::TxtValue { value, .. } => text == value.as_bytes(),
+            Self::Alias(_) | Self::Addresses(_) => false,
+        }
+    }
+
+    /// The replacement that publishes this data again; see [`Previous::restores`].
+    fn restoring(&self, found: Vec<OldData>) -> Option<Self> {
+        let (mut texts, mut targets, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+        for one in found {
+            match one {
+                OldData::Text(text) => texts.push(text),
+                OldData::Target(target) => targets.push(target?),
+                OldData::Address(address) => addresses.push(address),
+            }
+        }
+        if let Self::TxtValue { value, .. } = self {
+            return Some(Self::TxtValue { value: value.clone(), is_published: !texts.is_empty() });
+        }
+        let Self::Txt { prefix, .. } = self else {
+            return match (targets.pop(), targets.is_empty() && addresses.is_empty()) {
+                (Some(target), true) => Some(Self::Alias(target)),
+                (Some(_), false) => None,
+                (None, _) => Some(Self::Addresses(addresses)),
+            };
+        };
+        let value = match texts.pop() {
+            Some(text) => {
+                Some(String::from_utf8(text).ok().filter(|text| text.is_ascii() && text.len() <= 255)?)
+            }
+            None => None,
+        };
+        texts.is_empty().then_some(Self::Txt { prefix, value })
     }
 
     fn data(&self) -> Result<Vec<RData>, ProtoError> {

@@ -1,7 +1,7 @@
 //! [`Fetcher`], the implementation of [`PolicyHosts`] over real connections. It resolves the policy host, connects by
 //! Happy Eyeballs (RFC 8305), verifies the certificate and reads the response. The other HTTPS modules use its parts.
 
-use super::{FetchError, Fetched, POLICY_PATH, PolicyHosts, policy_host};
+use super::{Call, FetchError, Fetched, POLICY_PATH, PolicyHosts, Visits, policy_host};
 use crate::BoxFuture;
 use crate::address::special;
 use crate::certificate::{Problem, Trust, ends, server_name};
@@ -22,6 +22,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -163,6 +164,37 @@ impl PolicyHosts for Fetcher {
             }
         })
     }
+
+    fn fetch_each<'a>(
+        &'a self,
+        domain: &'a DomainName,
+        addresses: &'a [IpAddr],
+    ) -> BoxFuture<'a, Vec<(IpAddr, Result<Fetched, FetchError>)>> {
+        Box::pin(async move {
+            let Ok(host) = policy_host(domain) else { return Vec::new() };
+            let host = &host;
+            let visit = |address: &IpAddr| -> BoxFuture<'a, (IpAddr, Result<Fetched, FetchError>)> {
+                let call = Call::policy(host, *address);
+                Box::pin(async move { (call.address, self.visit(&call).await.judged()) })
+            };
+            join_all(addresses.iter().map(visit).collect()).await
+        })
+    }
+}
+
+/// Waits for all futures. They are few: each is polled whenever one of them may go on.
+async fn join_all<T>(mut all: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+    let mut done: Vec<Option<T>> = all.iter().map(|_| None).collect();
+    std::future::poll_fn(|context| {
+        for (future, slot) in all.iter_mut().zip(&mut done).filter(|(_, slot)| slot.is_none()) {
+            if let Poll::Ready(value) = future.as_mut().poll(context) {
+                *slot = Some(value);
+            }
+        }
+        if done.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    done.into_iter().flatten().collect()
 }
 
 pub(super) fn tls_error(error: std::io::Error) -> FetchError {

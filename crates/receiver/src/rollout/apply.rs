@@ -2,20 +2,25 @@
 //! again until the change is visible. Each step starts from the observed and the stored state, so an interrupted run
 //! resumes where it stopped.
 
-use super::desired::{DesiredState, PolicyHostAt};
+use super::desired::DesiredState;
 use super::look::{LookupError, look};
 use super::observed::ObservedState;
+use super::outside::{Collector, see_copies};
 use super::plan::{Permit, PlannedStep, Step, next};
 use super::state::{PublishedPolicy, RolloutState};
-use crate::publish::{Change, DnsPublisher, PublishError};
-use formats::tlsrpt_record::Rua;
-use formats::{DomainName, Mode, MxPattern, Policy};
+use super::visible::check_visible;
+use crate::publish::{Change, DnsPublisher, Previous, PublishError, Records};
+use formats::limits::POLICY_HOST_ADDRESSES;
+use formats::{DomainName, MxPattern, Policy};
 use net::BoxFuture;
+use net::address::has_route;
 use net::clock::Clock;
 use net::dns::Dns;
 use net::https::PolicyHosts;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
+use store::record_changes::ChangeState;
 use store::{Store, StoreError};
 use tokio::time::Instant;
 
@@ -42,6 +47,9 @@ pub struct Applier {
     pub hosting: Option<Arc<dyn Hosting>>,
     /// Whether MX hosts that appear in DNS are added to the policy.
     pub new_hosts: NewHosts,
+    /// Name servers and addresses of the policy host that changes do not wait for
+    /// ([`super::decisions::Decisions::omitted_places`]).
+    pub omitted: Vec<String>,
     /// Stores the planner's state and the journal.
     pub store: Store,
     /// The current time.
@@ -118,6 +126,19 @@ pub enum ApplyError {
     Store(#[from] StoreError),
 }
 
+/// A change of records, stored before it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedChange {
+    /// The owner name of the records.
+    pub name: DomainName,
+    /// The records before.
+    pub before: Previous,
+    /// The records after.
+    pub after: Records,
+    /// The newest policy at the time; `None` if none was published.
+    pub policy: Option<PublishedPolicy>,
+}
+
 /// How long to wait for a step to become visible, if no publisher sets the time.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between two observations while waiting for a step to become visible.
@@ -130,8 +151,9 @@ impl Applier {
         wanted: &'a DesiredState,
     ) -> BoxFuture<'a, Result<(RolloutState, ObservedState), ApplyError>> {
         Box::pin(async move {
-            let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
+            let seen = self.see(wanted).await?;
             let now = self.clock.now();
+            self.store.put_last_look(&wanted.domain, now, &seen.outside).await?;
             self.store.record_mx_hosts(&wanted.domain, &seen.mx, now).await?;
             let before: RolloutState = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
             let mut rollout = before.clone();
@@ -140,6 +162,58 @@ impl Applier {
                 rollout = self.change(wanted, |kept| kept.observe(wanted, &seen, now)).await?;
             }
             Ok((rollout, seen))
+        })
+    }
+
+    /// Observes a domain at every name server of its zones and at every address of its policy host.
+    async fn see(&self, wanted: &DesiredState) -> Result<ObservedState, LookupError> {
+        let collector = Collector::over(self.dns.as_ref());
+        let mut seen = look(&collector, self.policies.as_ref(), &wanted.domain).await?;
+        seen.outside.servers = collector.into_views(&self.omitted);
+        let addresses = seen.policy_host.1.clone();
+        let (visited, unvisited) = addresses.split_at(addresses.len().min(POLICY_HOST_ADDRESSES));
+        let fetched = self.policies.fetch_each(&wanted.domain, visited).await;
+        see_copies(&mut seen, fetched, unvisited, &self.omitted, has_route);
+        Ok(seen)
+    }
+
+    /// Looks after changes of records that were cut off: the old records are put back where a change was made in part. What
+    /// the plan still needs is then published again by its next step. Returns what was done, for the journal and the operator.
+    /// Should not be interrupted.
+    pub fn recover<'a>(&'a self, wanted: &'a DesiredState) -> BoxFuture<'a, Result<Vec<String>, ApplyError>> {
+        Box::pin(async move {
+            let mut done = Vec::new();
+            let Some(publisher) = &self.publisher else { return Ok(done) };
+            let changes = self.store.record_changes::<RecordedChange>(&wanted.domain).await?;
+            for stored in changes.into_iter().filter(|stored| stored.state == ChangeState::Begun) {
+                let RecordedChange { name, before, after, .. } = stored.change;
+                let change = Change { name: name.clone(), records: after.clone() };
+                let there = publisher.read(&change).await?;
+                let state = if there.is(&after) {
+                    ChangeState::Done
+                } else if there.lines == before.lines {
+                    ChangeState::Unmade
+                } else {
+                    // Two records of one version can't be put back; the new record takes their place.
+                    let (records, state) = match before.records {
+                        Some(old) => (old, ChangeState::Unmade),
+                        None => (after, ChangeState::Done),
+                    };
+                    let change = Change { name, records };
+                    publisher.put(&change, &there).await?;
+                    let what = format!(
+                        "a change of {} that was cut off at {:.0} {}",
+                        change.name,
+                        stored.at,
+                        if state == ChangeState::Done { "was finished" } else { "was undone" }
+                    );
+                    self.store.journal(&wanted.domain, self.clock.now(), "planner", &what).await?;
+                    done.push(what);
+                    state
+                };
+                self.store.set_record_change(stored.id, state).await?;
+            }
+            Ok(done)
         })
     }
 
@@ -222,7 +296,7 @@ impl Applier {
                 Err(ApplyError::Dns(error)) => return Ok(Err(error.to_string())),
                 Err(error) => return Err(error),
             };
-            if let Err(instead) = check_visible(step, &seen) {
+            if let Err(instead) = check_visible(wanted, step, &seen) {
                 return Ok(Err(instead));
             }
             self.store.journal(&wanted.domain, self.clock.now(), "planner", &step.to_string()).await?;
@@ -239,6 +313,7 @@ impl Applier {
     ) -> BoxFuture<'a, Result<(Vec<Applied>, PlannedStep), ApplyError>> {
         Box::pin(async move {
             let mut applied = Vec::new();
+            self.recover(wanted).await?;
             loop {
                 let step = match self.take_step(wanted, permit).await? {
                     StepOutcome::Idle(next) => return Ok((applied, next)),
@@ -291,7 +366,7 @@ impl Applier {
             published.map_err(|why| ApplyError::Hosting(domain.clone(), why))?;
         }
         match Change::of(wanted, step)? {
-            Some(change) => self.publish(domain, &change).await,
+            Some(change) => self.publish(domain, &change, rollout).await,
             None if matches!(step, Step::Serve(_) | Step::TakeDown) && self.hosting.is_some() => {
                 Ok(Actor::Sternpost)
             }
@@ -299,14 +374,47 @@ impl Applier {
         }
     }
 
-    async fn publish(&self, domain: &DomainName, change: &Change) -> Result<Actor, ApplyError> {
+    async fn publish(
+        &self,
+        domain: &DomainName,
+        change: &Change,
+        rollout: &RolloutState,
+    ) -> Result<Actor, ApplyError> {
         let Some(publisher) = &self.publisher else { return Ok(Actor::Operator) };
-        let before = publisher.put(change).await?;
-        if !before.is_empty() && before != change.lines() {
-            let what = format!("replaced {}", before.join(" and "));
+        let before = publisher.read(change).await?;
+        if before.is(&change.records) {
+            return Ok(Actor::Sternpost);
+        }
+        self.make(domain, change, before.clone(), rollout.newest().cloned(), ChangeState::Done).await?;
+        if !before.lines.is_empty() {
+            let what = format!("replaced {}", before.lines.join(" and "));
             self.store.journal(domain, self.clock.now(), "planner", &what).await?;
         }
         Ok(Actor::Sternpost)
+    }
+
+    /// Makes a change, which is stored before, and after it in the state `then`. A change that failed stays begun, since it
+    /// may have been made in part; the next run looks after it ([`Self::recover`]).
+    pub(super) async fn make(
+        &self,
+        domain: &DomainName,
+        change: &Change,
+        before: Previous,
+        policy: Option<PublishedPolicy>,
+        then: ChangeState,
+    ) -> Result<(), ApplyError> {
+        let Some(publisher) = &self.publisher else { return Ok(()) };
+        let (name, after) = (change.name.clone(), change.records.clone());
+        let recorded = RecordedChange { name, before, after, policy };
+        let id = self.store.begin_record_change(domain, self.clock.now(), &recorded).await?;
+        let made = publisher.put(change, &recorded.before).await;
+        let state = match &made {
+            Ok(()) => then,
+            Err(error) if error.is_conflict => ChangeState::Unmade,
+            Err(_) => ChangeState::Begun,
+        };
+        self.store.set_record_change(id, state).await?;
+        Ok(made?)
     }
 }
 
@@ -315,88 +423,4 @@ fn names_new(policy: &Policy, wanted: &DesiredState, rollout: &RolloutState) -> 
     let Some(newest) = rollout.newest() else { return false };
     let known = |pattern: &MxPattern| wanted.mx.iter().chain(&newest.mx).any(|known| known.covers(pattern));
     !policy.mx.iter().all(known)
-}
-
-fn summary(policy: &Policy) -> String {
-    let mx: Vec<String> = policy.mx.iter().map(ToString::to_string).collect();
-    format!("mode {}, max_age {}, mx {}", policy.mode, policy.max_age, mx.join(" "))
-}
-
-/// Checks whether a step is visible; the error says what was observed instead, and what is expected.
-fn check_visible(step: &Step, seen: &ObservedState) -> Result<(), String> {
-    let served = |expected: &Policy| match (&seen.served, &seen.unserved) {
-        (Some(policy), _) => {
-            format!("a sender fetches {}; {} is expected", summary(policy), summary(expected))
-        }
-        (None, why) => why.clone().unwrap_or("no policy can be fetched".to_owned()),
-    };
-    // A record that exists is never called absent.
-    let missing = |label: &str| match seen.unread(label) {
-        Some(record) => record.to_string(),
-        None => format!("there is no {label} record"),
-    };
-    let mx = || {
-        let hosts: Vec<&str> = seen.mx.iter().map(DomainName::as_str).collect();
-        format!("the MX hosts are {}", if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") })
-    };
-    let (is_visible, instead): (bool, String) = match step {
-        Step::PointPolicyHost(place) => {
-            let (names, addresses) = &seen.policy_host;
-            let shown =
-                names.iter().map(ToString::to_string).chain(addresses.iter().map(ToString::to_string));
-            let shown = shown.collect::<Vec<_>>().join(", ");
-            let shown = if shown.is_empty() { "nothing" } else { &shown };
-            let expected = match place {
-                PolicyHostAt::Alias(name) => name.to_string(),
-                PolicyHostAt::Addresses(all) => {
-                    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-                }
-                PolicyHostAt::Operator => "an address".to_owned(),
-            };
-            (seen.points_to(place), format!("mta-sts points to {shown}; {expected} is expected"))
-        }
-        Step::Serve(policy) => {
-            let is_it = |served: &Policy| PublishedPolicy::from(served).is(policy);
-            (seen.served.as_ref().is_some_and(is_it), served(policy))
-        }
-        Step::AskForReports(record) => {
-            let list = |rua: &[Rua]| rua.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let instead = match seen.rua.is_empty() {
-                true => missing("_smtp._tls"),
-                false => {
-                    format!("_smtp._tls has {}; {} is expected", list(&seen.rua), list(&record.rua))
-                }
-            };
-            (seen.rua == record.rua, instead)
-        }
-        Step::Announce(id) => {
-            let instead = match &seen.record {
-                Some(other) => format!("_mta-sts has id {other}; {id} is expected"),
-                None => missing("_mta-sts"),
-            };
-            (seen.record.as_ref() == Some(id), instead)
-        }
-        Step::Delegate(aliases) => {
-            let missing: Vec<&str> = aliases
-                .iter()
-                .filter(|alias| !seen.aliases.contains(alias))
-                .map(|(name, _)| name.as_str())
-                .collect();
-            (missing.is_empty(), format!("{} is not the expected CNAME", missing.join(", ")))
-        }
-        Step::AddMx(hosts) => (hosts.iter().all(|host| seen.mx.contains(host)), mx()),
-        Step::RemoveMx(hosts) => (!hosts.iter().any(|host| seen.mx.contains(host)), mx()),
-        Step::Withdraw => {
-            // Records for other purposes stay.
-            let unread = seen.unread("_mta-sts").filter(|record| record.is_meant);
-            let is_gone = seen.record.is_none() && unread.is_none();
-            let still = unread.map(ToString::to_string);
-            (is_gone, still.unwrap_or("the record still exists".to_owned()))
-        }
-        Step::TakeDown => {
-            let gone = seen.served.as_ref().is_none_or(|policy| policy.mode != Mode::None);
-            (gone, "the file can still be fetched".to_owned())
-        }
-    };
-    if is_visible { Ok(()) } else { Err(instead) }
 }

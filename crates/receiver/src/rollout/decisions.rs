@@ -15,6 +15,9 @@ pub struct Decisions {
     pub held: Option<Decision>,
     /// The causes of failures that do not count as evidence.
     pub excused: Vec<Excuse>,
+    /// Name servers and addresses of the policy host that need not show a change.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub omitted: Vec<Omission>,
 }
 
 /// A decision with its reason, author and time.
@@ -38,7 +41,35 @@ pub struct Excuse {
     pub decision: Decision,
 }
 
+/// A place that is down and that changes do not wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Omission {
+    /// The name of a name server, or the address of a name server or policy host.
+    pub place: String,
+    /// The reason, author and time.
+    #[serde(flatten)]
+    pub decision: Decision,
+}
+
 impl Decisions {
+    /// The places that changes do not wait for.
+    pub fn omitted_places(&self) -> Vec<String> {
+        self.omitted.iter().map(|omission| omission.place.clone()).collect()
+    }
+
+    /// Leaves a place out, replacing an earlier decision about it.
+    pub fn omit(&mut self, place: String, decision: Decision) {
+        self.wait_again(&place);
+        self.omitted.push(Omission { place, decision });
+    }
+
+    /// Ends the omission of a place; false if it was not omitted.
+    pub fn wait_again(&mut self, place: &str) -> bool {
+        let before = self.omitted.len();
+        self.omitted.retain(|omission| omission.place != place);
+        self.omitted.len() < before
+    }
+
     /// True when no decision is in force.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -86,6 +117,11 @@ mod tests {
         decisions.excuse(cause.clone(), decision("b"));
         assert_eq!((decisions.excused.len(), decisions.excused[0].decision.reason.as_str()), (1, "b"));
         assert!(decisions.count_again(&cause) && !decisions.count_again(&cause));
+        decisions.omit("ns2.example".into(), decision("a"));
+        decisions.omit("ns2.example".into(), decision("b"));
+        assert_eq!(decisions.omitted_places(), ["ns2.example"]);
+        assert!(decisions.wait_again("ns2.example") && !decisions.wait_again("ns2.example"));
+        decisions.omit("192.0.2.1".into(), decision("b"));
         decisions.held = Some(decision("c"));
         assert_eq!(decisions.allowed(Mode::Enforce), Mode::Testing);
         assert_eq!(decisions.allowed(Mode::None), Mode::None);

@@ -3,7 +3,7 @@
 use formats::domain::DomainError;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, MxPattern};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// The desired state of a domain.
@@ -52,7 +52,7 @@ impl DesiredState {
 }
 
 /// The target of `mta-sts.DOMAIN`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PolicyHostAt {
     /// A CNAME to this name.

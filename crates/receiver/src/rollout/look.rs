@@ -2,6 +2,7 @@
 
 use super::desired::LABELS;
 use super::observed::{ObservedState, UnreadRecord};
+use super::outside::Outside;
 use formats::sts_record::SelectError;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
@@ -78,12 +79,14 @@ pub async fn look(
         mx_ttl: mx.1,
         record: record.map(|record| record.id),
         served,
+        copies: Vec::new(),
         unserved,
         certificate_ends,
         unread,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
         aliases,
         policy_host,
+        outside: Outside::default(),
     })
 }
 
@@ -137,20 +140,37 @@ async fn policy_host_target(
     let Ok(host) = policy_host(domain) else { return Ok(Default::default()) };
     let alias: Vec<DomainName> =
         aliases.iter().filter(|(name, _)| *name == host).map(|(_, target)| target.clone()).collect();
-    match host_addresses(dns, &host).await {
-        Ok(found) => Ok((if found.aliases.is_empty() { alias } else { found.aliases }, found.addresses)),
+    match all_addresses(dns, &host).await {
+        Ok((aliases, addresses)) => Ok((if aliases.is_empty() { alias } else { aliases }, addresses)),
         // The alias counts even when the zone of its target does not answer.
         Err(error) if error.is_absence() || !alias.is_empty() => Ok((alias, Vec::new())),
         Err(error) => Err(failed("A and AAAA", &host)(error)),
     }
 }
 
-async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Vec<(DomainName, DomainName)>, LookupError> {
-    let mut all = Vec::new();
-    for name in LABELS.iter().filter_map(|label| domain.below(label).ok()) {
-        all.extend(alias(dns, &name).await?.map(|target| (name, target)));
+/// The aliases and all addresses of a host, also those beyond the number to which senders connect.
+async fn all_addresses(dns: &dyn Dns, host: &DomainName) -> Result<(Vec<DomainName>, Vec<IpAddr>), DnsError> {
+    let answers = match tokio::join!(dns.lookup(host, Kind::Aaaa), dns.lookup(host, Kind::A)) {
+        (Err(first), Err(second)) if second.is_absence() => return Err(first),
+        (Err(_), Err(second)) => return Err(second),
+        (v6, v4) => [v6, v4],
+    };
+    let (mut aliases, mut addresses) = (Vec::new(), Vec::new());
+    for answer in answers.into_iter().flatten() {
+        addresses.extend(answer.addresses());
+        aliases = answer.aliases;
     }
-    Ok(all)
+    Ok((aliases, addresses))
+}
+
+async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Vec<(DomainName, DomainName)>, LookupError> {
+    let of = |label: &'static str| async move {
+        let Ok(name) = domain.below(label) else { return Ok(None) };
+        Ok::<_, LookupError>(alias(dns, &name).await?.map(|target| (name, target)))
+    };
+    let [first, second, third] = LABELS;
+    let (first, second, third) = tokio::try_join!(of(first), of(second), of(third))?;
+    Ok([first, second, third].into_iter().flatten().collect())
 }
 
 async fn alias(dns: &dyn Dns, name: &DomainName) -> Result<Option<DomainName>, LookupError> {

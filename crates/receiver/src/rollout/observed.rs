@@ -2,6 +2,7 @@
 //! [`crate::rollout::look()`], read by the planner and the guard.
 
 use super::desired::PolicyHostAt;
+use super::outside::Outside;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Policy, PolicyId};
 use jiff::Timestamp;
@@ -17,8 +18,11 @@ pub struct ObservedState {
     pub mx_ttl: u32,
     /// The `id` of the `_mta-sts` record; `None` without a valid record.
     pub record: Option<PolicyId>,
-    /// The policy that the policy host serves; `None` when it can't be fetched or is invalid.
+    /// The policy that the policy host serves, at each of its addresses if they were visited one by one; `None` when it can't
+    /// be fetched or is invalid.
     pub served: Option<Policy>,
+    /// The different policies that the addresses of the policy host serve; empty if they were not visited one by one.
+    pub copies: Vec<Policy>,
     /// Why no policy could be fetched; `None` when one was.
     pub unserved: Option<String>,
     /// When the policy host's certificate expires, if the fetch succeeded.
@@ -31,6 +35,8 @@ pub struct ObservedState {
     pub aliases: Vec<(DomainName, DomainName)>,
     /// The CNAME targets on the way from `mta-sts`, and the addresses at its end.
     pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
+    /// What each name server and each address of the policy host showed; empty if they were not queried one by one.
+    pub outside: Outside,
 }
 
 /// A TXT record that exists and is not what its name requires.
@@ -53,6 +59,22 @@ impl fmt::Display for UnreadRecord {
 }
 
 impl ObservedState {
+    /// The policies that a sender can fetch now, from any address.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        let whole = self.served.iter().filter(|_| self.copies.is_empty());
+        self.copies.iter().chain(whole)
+    }
+
+    /// True if all name servers showed the records of this label, or had none, apart from those that the operator has left
+    /// out. An empty label stands for the domain itself.
+    pub fn is_settled(&self, domain: &DomainName, label: &str) -> bool {
+        match label {
+            "" => self.outside.is_settled(domain),
+            // A name that would be too long was not looked up.
+            _ => domain.below(label).map_or(true, |name| self.outside.is_settled(&name)),
+        }
+    }
+
     /// True when `mta-sts` points to `place` and to no other address.
     pub fn points_to(&self, place: &PolicyHostAt) -> bool {
         let (names, addresses) = &self.policy_host;

@@ -15,6 +15,7 @@ pub use step::Step;
 use super::desired::DesiredState;
 use super::observed::ObservedState;
 use super::state::{PublishedPolicy, RolloutState, seconds};
+use formats::limits::POLICY_BYTES;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;
@@ -42,6 +43,9 @@ pub enum PlannedStep {
     /// A policy can't name these MX hosts, so senders that enforce it would not deliver to them. Nothing can be done
     /// before the operator renames or removes them, or lists a wildcard that matches them.
     Blocked(Vec<DomainName>),
+    /// The policy file would have this many bytes, more than senders read ([`POLICY_BYTES`]). Nothing can be done before the
+    /// operator lists wildcards in place of hosts.
+    TooLarge(usize),
     /// The desired state is reached.
     Done,
 }
@@ -93,6 +97,10 @@ pub fn next(
         // No MX host is listed or observed, so a policy would have no `mx` line.
         return PlannedStep::Done;
     };
+    let size = policy.to_string().len();
+    if size > POLICY_BYTES {
+        return PlannedStep::TooLarge(size);
+    }
     publish_policy(&policy, wanted, rollout, seen, now)
         .or_else(|| change_mx(wanted, rollout, seen, now))
         .or_else(|| wait_to_narrow(rollout, seen, now))
@@ -110,7 +118,10 @@ fn publish_policy(
     if let Some(place) = wanted.policy_host.as_ref().filter(|place| !seen.points_to(place)) {
         return Some(PlannedStep::Do(Step::PointPolicyHost(place.clone())));
     }
-    let is_served = seen.served.as_ref().is_some_and(|served| PublishedPolicy::from(served).is(policy));
+    let is_it = |served: &Policy| PublishedPolicy::from(served).is(policy);
+    // A policy that is in place is not published again because an address of the policy host fails for a while.
+    let is_left = !rollout.announce_due && !seen.copies.is_empty() && seen.copies.iter().all(is_it);
+    let is_served = seen.served.as_ref().is_some_and(is_it) || is_left;
     let is_newest = rollout.newest().is_some_and(|newest| newest.is(policy));
     if !is_served || !is_newest {
         return Some(PlannedStep::Do(Step::Serve(policy.clone())));
@@ -172,13 +183,15 @@ fn retire(
 ) -> PlannedStep {
     let is_binding = |published: &PublishedPolicy| published.mode != Mode::None;
     let bound = rollout.free_of(is_binding).filter(|free| *free > now);
-    let served = seen.served.as_ref().is_some_and(|policy| policy.mode != Mode::None);
+    let served = seen.policies().any(|policy| policy.mode != Mode::None);
     if bound.is_none() && !served {
         // No sender holds a policy any more, whether or not one can still be fetched.
-        return match (&seen.record, &seen.served) {
-            (Some(_), _) => PlannedStep::Do(Step::Withdraw),
-            (None, Some(_)) => PlannedStep::Do(Step::TakeDown),
-            (None, None) => PlannedStep::Done,
+        return match (seen.record.is_some(), seen.policies().next().is_some()) {
+            (true, _) => PlannedStep::Do(Step::Withdraw),
+            // Some name server may still have the record.
+            (false, true) if !seen.is_settled(&wanted.domain, "_mta-sts") => PlannedStep::Do(Step::Withdraw),
+            (false, true) => PlannedStep::Do(Step::TakeDown),
+            (false, false) => PlannedStep::Done,
         };
     }
     let policy = Policy {

@@ -141,24 +141,28 @@ impl From<&PublishedPolicy> for Policy {
 impl RolloutState {
     /// Updates the state from an observation made at `now`.
     pub fn observe(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
-        match &seen.served {
-            Some(policy) => self.record_served(policy, now),
-            None if seen.record.is_some() && self.is_new() => self.assume_strictest(wanted, seen),
-            None => {}
+        let served: Vec<&Policy> = seen.policies().collect();
+        if !served.is_empty() {
+            self.record_served(&served, seen.outside.is_fetched_everywhere(), now);
+        } else if seen.record.is_some() && self.is_new() {
+            self.assume_strictest(wanted, seen);
         }
         self.promises.retain(|published| published.is_out(now));
+        let is_settled = seen.is_settled(&wanted.domain, "_mta-sts");
         if let Some(id) = &seen.record {
             self.last_id = Some(id.clone());
-            self.announce_due &= self.offered.as_ref() != Some(id);
+            self.announce_due &= self.offered.as_ref() != Some(id) || !is_settled;
         }
-        if let (Some(policy), true) = (&seen.served, seen.record.is_some())
+        // A roll-out begins when all name servers show the record. What others published before is as it is.
+        let has_begun = is_settled || self.mode.is_some() || !self.announce_due;
+        if let (Some(policy), true) = (&seen.served, seen.record.is_some() && has_begun)
             && self.mode.is_none_or(|known| known.mode != policy.mode)
         {
             self.mode = Some(InMode { mode: policy.mode, since: now });
             // An approval holds for the testing phase in which it was given, not for a later one.
             self.approved = None;
         }
-        self.track_removed_hosts(seen, now);
+        self.track_removed_hosts(wanted, seen, now);
         self.track_unused_patterns(wanted, seen, now);
     }
 
@@ -193,22 +197,26 @@ impl RolloutState {
             .max()
     }
 
-    /// Records that `policy` is served now. Entries before it in the list are no longer served; entries after it are
-    /// about to be.
-    fn record_served(&mut self, policy: &Policy, now: Timestamp) {
-        let at = match self.promises.iter().rposition(|published| published.is(policy)) {
-            Some(at) => at,
-            None => {
+    /// Records that these policies are served now, each by some address of the policy host. Entries after them in the list
+    /// are about to be served. Entries before them are no longer served, if `is_complete`: each address was seen.
+    fn record_served(&mut self, policies: &[&Policy], is_complete: bool, now: Timestamp) {
+        for policy in policies {
+            if !self.promises.iter().any(|published| published.is(policy)) {
+                if self.promises.iter().any(|published| !published.assumed) {
+                    // Others have changed the file, and perhaps not the `id`: senders have to fetch it again.
+                    (self.announce_due, self.offered) = (true, None);
+                }
                 // The earlier policy can be fetched again, so the assumed one is not needed.
                 self.promises.retain(|published| !published.assumed);
-                self.promises.push(policy.into());
-                self.promises.len() - 1
+                self.promises.push((*policy).into());
             }
-        };
+        }
+        let is_served = |published: &PublishedPolicy| policies.iter().any(|policy| published.is(policy));
+        let Some(last) = self.promises.iter().rposition(is_served) else { return };
         for (place, published) in self.promises.iter_mut().enumerate() {
-            if place == at {
+            if is_served(published) {
                 published.until = None;
-            } else if place < at && published.until.is_none() {
+            } else if place < last && published.until.is_none() && is_complete {
                 published.until = Some(now);
             }
         }
@@ -231,8 +239,12 @@ impl RolloutState {
         });
     }
 
-    fn track_removed_hosts(&mut self, seen: &ObservedState, now: Timestamp) {
+    fn track_removed_hosts(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
         let until = later(now, seconds(self.mx_ttl));
+        if !seen.is_settled(&wanted.domain, "") {
+            // A name server that showed nothing may still have the records with these hosts.
+            self.gone.iter_mut().for_each(|gone| gone.until = gone.until.max(until));
+        }
         let before = std::mem::replace(&mut self.mx, seen.mx.clone());
         self.mx_ttl = seen.mx_ttl;
         self.gone.extend(before.into_iter().map(|host| RemovedHost { host, until }));
@@ -240,9 +252,15 @@ impl RolloutState {
     }
 
     fn track_unused_patterns(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
+        let unseen = match seen.is_settled(&wanted.domain, "") {
+            true => &[][..],
+            false => &self.gone,
+        };
+        let unseen: Vec<&DomainName> = unseen.iter().map(|gone| &gone.host).collect();
         let unneeded = |pattern: &&MxPattern| {
             let is_listed = wanted.mx.iter().any(|listed| listed.covers(pattern));
-            !is_listed && !seen.mx.iter().any(|host| pattern.matches(host))
+            let mut known = seen.mx.iter().chain(unseen.iter().copied());
+            !is_listed && !known.any(|host| pattern.matches(host))
         };
         let served = self.newest().map(|newest| newest.mx.clone()).unwrap_or_default();
         let before = std::mem::take(&mut self.unused);

@@ -3,7 +3,7 @@
 //! instructions for those of the operator, and reports the outcome. A signal ends it between two changes, and gives the
 //! domain's lease back.
 
-use super::plan::{blocked, why};
+use super::plan::{blocked, too_large, why};
 use crate::interrupt::interruption;
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
@@ -14,6 +14,7 @@ use operations::{apply_failure, store_failure};
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
+use receiver::rollout::outside::Outside;
 use receiver::rollout::plan::{PlannedStep, Step};
 use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
 use std::path::Path;
@@ -71,14 +72,17 @@ impl From<Failure> for Stop {
 struct Outcome {
     domain: String,
     done: Vec<DoneStep>,
-    /// Why it stopped: `done`, `wait`, `evidence`, `unseen`, `blocked` or `interrupted`.
+    /// Why it stopped: `done`, `wait`, `evidence`, `unseen`, `changed`, `blocked` or `interrupted`.
     rest: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The end of the waiting period, for `wait`.
     until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    /// What was observed instead of the step's result, for `unseen`.
+    /// What was observed instead of the step's result, for `unseen`; what another program did, for `changed`.
     missing: Option<String>,
+    /// What each name server and each address of the policy host showed at the last observation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outside: Option<Outside>,
 }
 
 #[derive(serde::Serialize)]
@@ -110,7 +114,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let ended = |rest: &[&str]| outcomes.iter().any(|outcome| rest.contains(&outcome.rest));
     let exit = match () {
         () if stop.is_cancelled() => Exit::Interrupted,
-        () if ended(&["unseen", "blocked"]) => Exit::Findings,
+        () if ended(&["unseen", "changed", "blocked"]) => Exit::Findings,
         () => Exit::Fine,
     };
     if options.json {
@@ -144,12 +148,15 @@ impl Work<'_> {
             rest: "done",
             until: None,
             missing: None,
+            outside: None,
         };
         let result = match self.made_due().await {
             Ok(()) => self.all_steps(&mut outcome).await,
             Err(failure) => Err(Stop::Failed(failure)),
         };
         let released = self.context.release(&self.spec.name).await;
+        let last = self.context.store.last_look(&self.spec.name).await;
+        outcome.outside = last.map_err(|error| store_failure(&error))?.map(|(_, seen)| seen);
         match result {
             Ok(()) => {}
             Err(Stop::Failed(failure)) => return Err(failure),
@@ -229,6 +236,10 @@ impl Work<'_> {
     /// Takes all steps that can be taken, and writes each into the outcome.
     async fn all_steps(&self, outcome: &mut Outcome) -> Result<(), Stop> {
         self.print(&format!("{}", self.spec.name));
+        self.hold().await?;
+        for what in self.applier.recover(&self.wanted).await.map_err(|error| self.failed(&error))? {
+            self.print(&format!("  {} {what}", marks().info));
+        }
         loop {
             self.hold().await?;
             if self.context.promote_by_evidence(self.spec).await? {
@@ -244,10 +255,19 @@ impl Work<'_> {
             match next {
                 PlannedStep::Do(step) => {
                     let started = self.applier.start_step(&self.wanted, step, state).await;
-                    let StepOutcome::Started(step, actor) = started.map_err(|error| self.failed(&error))?
-                    else {
-                        continue;
+                    let started = match started {
+                        Err(ApplyError::Publish(error)) if error.is_conflict => {
+                            self.print(&format!(
+                                "  {} {error}.\n    Look at what the other program changed, then run `sternpost apply {}` again.",
+                                marks().warning,
+                                self.spec.name
+                            ));
+                            (outcome.rest, outcome.missing) = ("changed", Some(error.to_string()));
+                            return Ok(());
+                        }
+                        started => started.map_err(|error| self.failed(&error))?,
                     };
+                    let StepOutcome::Started(step, actor) = started else { continue };
                     match self.await_visible(&step, actor).await? {
                         Ok(proof) => outcome.done.push(DoneStep { step: step.to_string(), proof }),
                         Err(missing) => {
@@ -282,9 +302,11 @@ impl Work<'_> {
                     return Ok(());
                 }
                 PlannedStep::Blocked(hosts) => {
-                    let why = blocked(&hosts);
-                    self.print(&format!("  {} {why}", marks().warning));
-                    (outcome.rest, outcome.missing) = ("blocked", Some(why));
+                    self.stop_blocked(outcome, blocked(&hosts));
+                    return Ok(());
+                }
+                PlannedStep::TooLarge(size) => {
+                    self.stop_blocked(outcome, too_large(size));
                     return Ok(());
                 }
                 PlannedStep::Done => {
@@ -293,6 +315,12 @@ impl Work<'_> {
                 }
             }
         }
+    }
+
+    /// Ends where only the operator can go on.
+    fn stop_blocked(&self, outcome: &mut Outcome, why: String) {
+        self.print(&format!("  {} {why}", marks().warning));
+        (outcome.rest, outcome.missing) = ("blocked", Some(why));
     }
 
     fn failed(&self, error: &ApplyError) -> Failure {
@@ -326,6 +354,7 @@ impl Work<'_> {
                 Err(instead) => instead,
             };
             if begun.elapsed() >= Duration::from_secs(self.options.patience) {
+                self.print_servers().await?;
                 self.print(&format!(
                     "  {} not visible after {}: {instead}.\n    Run `sternpost apply {}` again when it is: it resumes here.",
                     marks().warning, in_words(self.options.patience), self.spec.name
@@ -356,6 +385,15 @@ impl Work<'_> {
             }
             self.unless_stopped(tokio::time::sleep(POLL_INTERVAL)).await?;
         }
+    }
+
+    /// Prints what each name server and each address of the policy host shows.
+    async fn print_servers(&self) -> Result<(), Failure> {
+        let last = self.context.store.last_look::<Outside>(&self.spec.name).await;
+        if let Some((_, seen)) = last.map_err(|error| store_failure(&error))? {
+            seen.lines().iter().for_each(|line| self.print(&format!("    {line}")));
+        }
+        Ok(())
     }
 
     fn instruction(&self, step: &Step) -> String {

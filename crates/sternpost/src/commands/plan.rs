@@ -3,6 +3,7 @@
 
 use crate::terminal::show;
 use config::failure::{Exit, Failure};
+use formats::limits::POLICY_BYTES;
 use formats::{DomainName, Mode};
 use operations::RolloutContext;
 use operations::apply_failure;
@@ -10,6 +11,7 @@ use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
 use receiver::rollout::gate::{Evidence, Gate};
+use receiver::rollout::outside::Outside;
 use receiver::rollout::plan::{Stage, Step, WaitReason, plan};
 use serde::Serialize;
 use std::fmt::Write;
@@ -23,6 +25,9 @@ pub struct Options {
     /// Print one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
+    /// Show what each name server and each address of the policy host shows
+    #[arg(long)]
+    servers: bool,
 }
 
 /// The plan of a domain, for people and scripts.
@@ -34,6 +39,8 @@ pub struct Plan {
     /// The current mode; `None` while no policy is published.
     mode: Option<Mode>,
     stages: Vec<StageView>,
+    /// What each name server and each address of the policy host shows.
+    outside: Outside,
 }
 
 /// A stage of the plan, as it is printed.
@@ -70,6 +77,7 @@ enum StageView {
         not_counted: Vec<String>,
     },
     Blocked {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         hosts: Vec<DomainName>,
         why: String,
     },
@@ -87,7 +95,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let all = serde_json::json!({ "schema": 1, "plans": plans });
         show(&format!("{all}\n"));
     } else {
-        show(&plans.iter().map(in_words).collect::<Vec<_>>().join("\n"));
+        let text = |plan: &Plan| format!("{}{}", in_words(plan), outside(&plan.outside, options.servers));
+        show(&plans.iter().map(text).collect::<Vec<_>>().join("\n"));
     }
     context.store.close().await;
     Ok(Exit::Fine)
@@ -114,6 +123,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure
                 view
             })
             .collect(),
+        outside: seen.outside,
     })
 }
 
@@ -126,6 +136,7 @@ fn stage_view(
     match stage {
         Stage::Evidence => StageView::Evidence { gate: gate.clone(), not_counted: evidence.left_out() },
         Stage::Blocked(hosts) => StageView::Blocked { why: blocked(&hosts), hosts },
+        Stage::TooLarge(size) => StageView::Blocked { why: too_large(size), hosts: Vec::new() },
         Stage::Wait(waiting, until) => {
             StageView::Wait { r#for: waiting, until: until.to_string(), why: why(waiting) }
         }
@@ -193,6 +204,32 @@ pub fn blocked(hosts: &[DomainName]) -> String {
     )
 }
 
+/// What was seen from outside: each place if `all`, else those that showed nothing, and different policies.
+pub fn outside(seen: &Outside, all: bool) -> String {
+    let mut lines = if all { seen.lines() } else { seen.faults() };
+    if !all {
+        let shown = seen.addresses.iter().filter(|view| view.shows.is_some());
+        let differ = shown.clone().any(|view| shown.clone().any(|other| other.shows != view.shows));
+        lines.extend(shown.filter(|_| differ).map(|view| {
+            format!("policy host at {}: {}", view.address, view.shows.as_deref().unwrap_or_default())
+        }));
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\n  seen from outside:\n{}",
+        lines.iter().map(|line| format!("    {line}\n")).collect::<String>()
+    )
+}
+
+/// Why a plan can't begin: senders would not read the policy file.
+pub fn too_large(size: usize) -> String {
+    format!(
+        "the policy file would have {size} bytes, and senders read at most {POLICY_BYTES}. List wildcards in place of MX hosts, such as mx = [\"*.example.org\"]"
+    )
+}
+
 fn in_words(plan: &Plan) -> String {
     let mut out = String::new();
     let now = plan.mode.map_or("no policy".to_owned(), |mode| mode.to_string());
@@ -217,6 +254,7 @@ fn headline(stage: &StageView) -> String {
             format!("{text}{}", if *by_hand { "   (manual)" } else { "" })
         }
         StageView::Wait { until, .. } => format!("wait until {until}"),
+        StageView::Blocked { hosts, .. } if hosts.is_empty() => "stop: the policy is too large".to_owned(),
         StageView::Blocked { .. } => "stop: an MX host has no valid name".to_owned(),
         StageView::Evidence { gate, .. } => format!("evidence that enforcement loses no mail: {gate}"),
     }
@@ -245,5 +283,40 @@ fn below(stage: &StageView) -> Vec<String> {
             lines.push(next.to_owned());
             lines
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::{MxPattern, Policy};
+    use receiver::rollout::gate::{Facts, Thresholds, judge};
+
+    #[test]
+    fn the_plan_for_static_hosting_says_where_the_file_goes_and_that_mta_sts_needs_an_address() {
+        let spec = DomainSpec::new(DomainName::parse("example.org").unwrap());
+        let wanted = spec.wanted(None, None);
+        let policy = Policy::new(Mode::Testing, 86_400, vec![MxPattern::parse("mx.example.org").unwrap()]);
+        let text = |step: Step| {
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            let facts = Facts {
+                reports: &[],
+                probes: &[],
+                mx_hosts: &[],
+                policy: None,
+                since: at,
+                excused: &Default::default(),
+                now: at,
+            };
+            let judged = judge(&facts, &Thresholds::default());
+            let view = stage_view(Stage::Step(step, at), &spec, &wanted, &judged);
+            format!("{}\n{}", headline(&view), below(&view).join("\n"))
+        };
+        let point = text(Step::PointPolicyHost(PolicyHostAt::Operator));
+        assert!(point.starts_with("point mta-sts to your web server   (manual)"), "{point}");
+        assert!(point.contains("mta-sts.example.org. 300 IN A ADDRESS-OF-YOUR-WEB-SERVER"), "{point}");
+        let serve = text(Step::Serve(policy.unwrap()));
+        assert!(serve.contains("at https://mta-sts.example.org/.well-known/mta-sts.txt"), "{serve}");
+        assert!(serve.contains("mode: testing") && serve.contains("sternpost export --for"), "{serve}");
     }
 }

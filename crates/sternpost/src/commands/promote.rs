@@ -1,4 +1,4 @@
-//! `sternpost promote`, `hold` and `excuse`: the operator's decisions about a roll-out. [`operations::promotion`]
+//! `sternpost promote`, `hold`, `excuse` and `omit`: the operator's decisions about a roll-out. [`operations::promotion`]
 //! stores them with their reasons; the next `sternpost apply` acts on them.
 
 use crate::terminal::{marks, say};
@@ -6,10 +6,12 @@ use config::failure::{Exit, Failure};
 use formats::{DomainName, Mode, ResultType};
 use operations::RolloutContext;
 use operations::mx_losses::mx_losses;
-use operations::promotion::{OPERATOR, allow, count_again, excuse_cause, hold_back};
+use operations::promotion::{OPERATOR, allow, count_again, excuse_cause, hold_back, omit_place, wait_again};
+use operations::store_failure;
 use operations::world::domain;
 use receiver::domain::DomainSpec;
 use receiver::rollout::gate::Cause;
+use receiver::rollout::outside::Outside;
 use std::path::Path;
 
 /// The options of `sternpost promote`.
@@ -54,6 +56,69 @@ pub struct Excuse {
     /// Count the cause again
     #[arg(long)]
     undo: bool,
+}
+
+/// The options of `sternpost omit`.
+#[derive(Debug, clap::Args)]
+pub struct Omit {
+    /// Domain
+    domain: String,
+    /// Name of a name server, or address of a name server or of the policy host
+    place: String,
+    /// Reason, recorded in the journal
+    #[arg(long, value_name = "TEXT", required_unless_present = "undo")]
+    reason: Option<String>,
+    /// Wait for it again
+    #[arg(long)]
+    undo: bool,
+}
+
+/// Leaves out a place that is down, or waits for it again.
+pub async fn omit(options: &Omit, named: Option<&Path>) -> Result<Exit, Failure> {
+    if let Some(reason) = &options.reason {
+        check_reason(reason.trim())?;
+    }
+    let place = match options.place.trim().parse::<std::net::IpAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_) => domain(&options.place)?.to_string(),
+    };
+    let mut context = RolloutContext::open(named).await?;
+    let spec = context.find(&domain(&options.domain)?)?;
+    let said = match &options.reason {
+        Some(reason) if !options.undo => {
+            check_place(&context, &spec, &place).await?;
+            omit_place(&mut context, &spec.name, &place, OPERATOR, reason).await?
+        }
+        _ => wait_again(&mut context, &spec.name, &place, OPERATOR).await?,
+    };
+    context.store.close().await;
+    say(&said);
+    Ok(Exit::Fine)
+}
+
+/// Fails for a place that the last observation did not meet: a typing error would otherwise be noticed late.
+async fn check_place(context: &RolloutContext, spec: &DomainSpec, place: &str) -> Result<(), Failure> {
+    let last = context.store.last_look::<Outside>(&spec.name).await.map_err(|error| store_failure(&error))?;
+    let seen = last.map(|(_, seen)| seen).unwrap_or_default();
+    let servers = seen.servers.iter().flat_map(|view| {
+        [Some(view.server.to_string()), view.address.map(|address| address.to_string())].into_iter().flatten()
+    });
+    let mut places: Vec<String> =
+        servers.chain(seen.addresses.iter().map(|view| view.address.to_string())).collect();
+    places.sort();
+    places.dedup();
+    if places.iter().any(|known| known == place) {
+        return Ok(());
+    }
+    let remedy = match places.is_empty() {
+        true => format!("Observe the domain first:\n  sternpost plan {}", spec.name),
+        false => format!("These were seen:\n  {}", places.join("\n  ")),
+    };
+    Err(Failure::usage(
+        format!("{place} is not left out"),
+        format!("no name server of {} and no address of its policy host is called that", spec.name),
+        remedy,
+    ))
 }
 
 /// Allows enforcement; the next `apply` carries it out.

@@ -2,11 +2,12 @@
 //! senders may cache, and the journal, and then the active alerts with the domains that each concerns. It sends no
 //! queries.
 
+use super::plan::outside;
 use crate::commands::reports::usage_in_words;
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
 use formats::Mode;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
 use operations::store_failure;
 use receiver::domain::DomainSpec;
@@ -15,6 +16,7 @@ use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::gate::{Evidence, Gate, Source};
 use receiver::rollout::guard::{Alert, AlertGroup, groups};
+use receiver::rollout::outside::Outside;
 use std::fmt::Write;
 use std::path::Path;
 use store::reports::QuarantineUsage;
@@ -28,6 +30,9 @@ pub struct Options {
     /// Print one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
+    /// Show what each name server and each address of the policy host showed at the last observation
+    #[arg(long)]
+    servers: bool,
 }
 
 #[derive(serde::Serialize)]
@@ -42,7 +47,17 @@ struct Status {
     failures: Vec<Explanation>,
     #[serde(skip_serializing_if = "Decisions::is_empty")]
     decisions: Decisions,
+    /// What was seen at the last observation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outside: Option<LastLook>,
     journal: Vec<JournalEntry>,
+}
+
+#[derive(serde::Serialize)]
+struct LastLook {
+    at: Timestamp,
+    #[serde(flatten)]
+    seen: Outside,
 }
 
 /// Prints the status of each domain.
@@ -66,7 +81,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let json = serde_json::json!({ "schema": 1, "domains": all, "alerts": alerts, "unreadable": failed, "quarantine": quarantine });
         show(&format!("{json}\n"));
     } else {
-        show(&all.iter().map(in_words).collect::<Vec<_>>().join("\n"));
+        let text = |status: &Status| in_words(status, options.servers);
+        show(&all.iter().map(text).collect::<Vec<_>>().join("\n"));
         alerts.iter().for_each(|group| show(&alert_in_words(group)));
         failed.iter().for_each(|what| say(&format!("{} {what}", marks().error)));
         if quarantine != QuarantineUsage::default() {
@@ -119,6 +135,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
         evidence,
         gate,
         decisions: context.decisions(name),
+        outside: store.last_look(name).await.map_err(fail)?.map(|(at, seen)| LastLook { at, seen }),
         journal: store.journal_of(name).await.map_err(fail)?,
     })
 }
@@ -148,7 +165,7 @@ fn counted(evidence: &Evidence) -> String {
     format!("{} clean days, reported by {}{more}", evidence.clean_days, named.join(", "))
 }
 
-fn in_words(status: &Status) -> String {
+fn in_words(status: &Status, all_servers: bool) -> String {
     let mut out = String::new();
     let now = match status.rollout.mode {
         Some(known) => format!("{} since {:.0}", known.mode, known.since),
@@ -167,6 +184,15 @@ fn in_words(status: &Status) -> String {
     }
     if let Some(word) = &status.decisions.held {
         let _ = writeln!(out, "  held in testing by {}: {}", word.who, word.reason);
+    }
+    for omission in &status.decisions.omitted {
+        let (who, reason) = (&omission.decision.who, &omission.decision.reason);
+        let _ = writeln!(out, "  changes do not wait for {}, by {who}: {reason}", omission.place);
+    }
+    if let Some(look) = &status.outside {
+        let text = outside(&look.seen, all_servers);
+        let text = text.replace("seen from outside:", &format!("seen from outside at {:.0}:", look.at));
+        out.push_str(text.trim_start_matches('\n'));
     }
     for failure in status.failures.iter().take(MAX_LISTED) {
         let _ = writeln!(out, "  {} {}", marks().error, failure.what);

@@ -17,7 +17,7 @@ use net::https::Verify;
 use net::smtp::Mail;
 use receiver::host::{PolicyHost, SiteCache};
 use receiver::inbox::Inbox;
-use receiver::publish::{Change, DnsPublisher, PublishError, Records};
+use receiver::publish::{Change, DnsPublisher, Previous, PublishError, Records};
 use receiver::rollout::desired::DesiredState;
 use receiver::rollout::{Applier, Hosting, NewHosts};
 use sender::answer::Discovery;
@@ -304,6 +304,7 @@ async fn applier(
         publisher: Some(Arc::new(LabZone(lab.clone()))),
         hosting: Some(Arc::new(OwnHost { lab: lab.clone(), store: store.clone(), site_cache, address })),
         new_hosts: NewHosts::AddToPolicy,
+        omitted: Vec::new(),
         store: store.clone(),
         clock,
     })
@@ -313,18 +314,20 @@ async fn applier(
 struct LabZone(Arc<Lab>);
 
 impl DnsPublisher for LabZone {
-    fn put<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Vec<String>, PublishError>> {
-        let fail = |error: &dyn std::fmt::Display| PublishError {
-            name: change.name.clone(),
-            why: error.to_string(),
-        };
+    /// The demo begins with an empty zone and undoes nothing.
+    fn read<'a>(&'a self, _: &'a Change) -> BoxFuture<'a, Result<Previous, PublishError>> {
+        Box::pin(std::future::ready(Ok(Previous::default())))
+    }
+
+    fn put<'a>(&'a self, change: &'a Change, _: &'a Previous) -> BoxFuture<'a, Result<(), PublishError>> {
+        let fail = |error: &dyn std::fmt::Display| PublishError::new(&change.name, error.to_string());
         let outcome = match &change.records {
             Records::Txt(value) => self.0.publish_txt(&change.name, value).map_err(|error| fail(&error)),
             Records::NoTxt | Records::TxtValue { .. } | Records::Place(_) => {
                 Err(fail(&"the demo has no such step"))
             }
         };
-        Box::pin(async move { outcome.map(|()| Vec::new()) })
+        Box::pin(std::future::ready(outcome))
     }
 }
 

@@ -145,10 +145,6 @@ impl Dialect for Cloudflare {
             Ok(())
         })
     }
-
-    fn is_atomic(&self) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

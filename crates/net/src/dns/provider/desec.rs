@@ -87,10 +87,6 @@ impl Dialect for DeSec {
             self.0.send(&Call::json(Method::PUT, path, &[set])?).await.map(drop)
         })
     }
-
-    fn is_atomic(&self) -> bool {
-        true
-    }
 }
 
 #[cfg(test)]

@@ -113,10 +113,6 @@ impl Dialect for DigitalOcean {
             Ok(())
         })
     }
-
-    fn is_atomic(&self) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

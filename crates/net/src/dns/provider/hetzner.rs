@@ -127,11 +127,6 @@ impl Dialect for Hetzner {
             self.act(&path, "change_ttl", &json!({"ttl": ttl})).await
         })
     }
-
-    fn is_atomic(&self) -> bool {
-        // The TTL is changed in a separate request.
-        false
-    }
 }
 
 #[cfg(test)]

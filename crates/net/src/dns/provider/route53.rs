@@ -233,10 +233,6 @@ impl Dialect for Route53 {
             self.change(place, "UPSERT", &ttl.to_string(), &values).await
         })
     }
-
-    fn is_atomic(&self) -> bool {
-        true
-    }
 }
 
 fn missing(name: &str) -> Fault {

@@ -3,6 +3,7 @@
 
 use super::super::desired::{DesiredState, PolicyHostAt};
 use super::super::observed::ObservedState;
+use super::super::outside::Outside;
 use super::super::state::RolloutState;
 use super::{Permit, PlannedStep, Step, WaitReason, next};
 use formats::DomainName;
@@ -20,6 +21,8 @@ pub enum Stage {
     Evidence,
     /// The end of the plan: a policy can't name these MX hosts.
     Blocked(Vec<DomainName>),
+    /// The end of the plan: the policy file would have this many bytes, more than senders read.
+    TooLarge(usize),
 }
 
 /// Maximum number of stages. A longer plan would never end, which the model check in docs/safety.md rules out.
@@ -35,6 +38,8 @@ pub fn plan(
     now: Timestamp,
 ) -> Vec<Stage> {
     let (mut rollout, mut seen, mut permit, mut now) = (rollout.clone(), seen.clone(), permit, now);
+    // In the simulated world, everything is seen at every place.
+    seen.outside = Outside::default();
     let mut stages = Vec::new();
     while stages.len() < MAX_STAGES {
         match next(wanted, &rollout, &seen, permit, now) {
@@ -42,6 +47,10 @@ pub fn plan(
             PlannedStep::Gate if permit == Permit::Enforce => break,
             PlannedStep::Blocked(hosts) => {
                 stages.push(Stage::Blocked(hosts));
+                break;
+            }
+            PlannedStep::TooLarge(size) => {
+                stages.push(Stage::TooLarge(size));
                 break;
             }
             PlannedStep::Gate => {
@@ -76,6 +85,7 @@ fn simulate(step: &Step, rollout: &mut RolloutState, seen: &mut ObservedState) {
         Step::Serve(policy) => {
             rollout.intend(policy);
             seen.served = Some(policy.clone());
+            seen.copies.clear();
         }
         Step::AskForReports(record) => seen.rua = record.rua.clone(),
         Step::Announce(id) => {
@@ -85,6 +95,9 @@ fn simulate(step: &Step, rollout: &mut RolloutState, seen: &mut ObservedState) {
         Step::AddMx(hosts) => seen.mx.extend(hosts.iter().cloned()),
         Step::RemoveMx(hosts) => seen.mx.retain(|host: &DomainName| !hosts.contains(host)),
         Step::Withdraw => seen.record = None,
-        Step::TakeDown => seen.served = None,
+        Step::TakeDown => {
+            seen.served = None;
+            seen.copies.clear();
+        }
     }
 }

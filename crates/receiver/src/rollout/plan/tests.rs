@@ -79,6 +79,7 @@ fn words(stages: &[Stage]) -> Vec<String> {
         Stage::Wait(_, until) => format!("wait {}", until.duration_since(now()).as_secs()),
         Stage::Evidence => "evidence".to_owned(),
         Stage::Blocked(_) => "blocked".to_owned(),
+        Stage::TooLarge(_) => "too large".to_owned(),
     };
     stages.iter().map(word).collect()
 }
@@ -268,41 +269,108 @@ proptest! {
             rua: Rua::parse(&rua).ok().flatten().into_iter().collect(),
             ..wanted([Mode::Enforce, Mode::Testing, Mode::None][mode], &[])
         };
-        let mut rollout = RolloutState::default();
-        let mut seen = ObservedState {
+        let rollout = RolloutState::default();
+        let seen = ObservedState {
             mx: first,
             // A policy that can't be fetched is assumed.
             record: Some(PolicyId::parse("20260101000000").unwrap()),
             served: served.then(|| Policy::new(Mode::Enforce, 9, vec![pattern("mx.a.example")]).unwrap()),
             ..ObservedState::default()
         };
-        for (at, mx) in [seen.mx.clone(), then].into_iter().enumerate() {
-            seen.mx = mx;
-            let now = after(60 * i64::try_from(at).unwrap());
-            rollout.observe(&wanted, &seen, now);
-            for stage in plan(&wanted, &rollout, &seen, Permit::Testing, now) {
-                let Stage::Step(step, _) = stage else { continue };
-                let _ = Change::of(&wanted, &step);
-                match &step {
-                    Step::Serve(policy) => {
-                        let read = Policy::parse(policy.to_string().as_bytes());
-                        prop_assert!(read.as_ref().is_ok_and(|read| PublishedPolicy::from(policy).is(read)), "{read:?}");
-                        rollout.intend(policy);
-                    }
-                    Step::Announce(id) => {
-                        let text = StsRecord::new(id.clone()).to_string();
-                        prop_assert_eq!(StsRecord::parse(text.as_bytes()).map(|read| read.id), Ok(id.clone()));
-                        rollout.offer(id);
-                    }
-                    Step::AskForReports(record) => {
-                        let read = TlsrptRecord::parse(record.to_string().as_bytes());
-                        prop_assert_eq!(read.map(|read| read.rua), Ok(record.rua.clone()));
-                    }
-                    _ => {}
-                }
-            }
-            let text = serde_json::to_string(&rollout).unwrap();
-            prop_assert_eq!(serde_json::from_str::<RolloutState>(&text).unwrap(), rollout.clone());
-        }
+        let mx = [seen.mx.clone(), then];
+        reads_again(&wanted, rollout, seen, mx)?;
     }
+}
+
+/// Plans twice, with these MX hosts, and checks that all that is published and stored can be read again.
+fn reads_again(
+    wanted: &DesiredState,
+    mut rollout: RolloutState,
+    mut seen: ObservedState,
+    mx: [Vec<DomainName>; 2],
+) -> Result<(), TestCaseError> {
+    for (at, mx) in mx.into_iter().enumerate() {
+        seen.mx = mx;
+        let now = after(60 * i64::try_from(at).unwrap());
+        rollout.observe(wanted, &seen, now);
+        for stage in plan(wanted, &rollout, &seen, Permit::Testing, now) {
+            let Stage::Step(step, _) = stage else { continue };
+            let _ = Change::of(wanted, &step);
+            match &step {
+                Step::Serve(policy) => {
+                    let read = Policy::parse(policy.to_string().as_bytes());
+                    prop_assert!(
+                        read.as_ref().is_ok_and(|read| PublishedPolicy::from(policy).is(read)),
+                        "{read:?}"
+                    );
+                    rollout.intend(policy);
+                }
+                Step::Announce(id) => {
+                    let text = StsRecord::new(id.clone()).to_string();
+                    prop_assert_eq!(StsRecord::parse(text.as_bytes()).map(|read| read.id), Ok(id.clone()));
+                    prop_assert!(
+                        rollout.offered.is_some() || seen.record.as_ref() != Some(id),
+                        "an id is repeated"
+                    );
+                    rollout.offer(id);
+                }
+                Step::AskForReports(record) => {
+                    let read = TlsrptRecord::parse(record.to_string().as_bytes());
+                    prop_assert_eq!(read.map(|read| read.rua), Ok(record.rua.clone()));
+                }
+                _ => {}
+            }
+        }
+        let text = serde_json::to_string(&rollout).unwrap();
+        prop_assert_eq!(serde_json::from_str::<RolloutState>(&text).unwrap(), rollout.clone());
+    }
+    Ok(())
+}
+
+/// Names at the edges of what DNS allows: of the greatest length, internationalized, with underscores, in upper case.
+fn odd_host() -> impl Strategy<Value = DomainName> {
+    let long = "[a-z0-9]{63}\\.[a-z0-9]{63}\\.[a-z0-9]{63}\\.[a-z0-9]{53,61}";
+    let host = prop_oneof![
+        4 => "[a-zA-Z0-9]{1,12}\\.(example|a\\.example)",
+        1 => "[a-z_]{1,6}\\.example",
+        1 => "[äöüßéñ中文]{1,9}\\.(beispiel|例え)",
+        2 => long,
+    ];
+    host.prop_filter_map("a valid name", |text| DomainName::parse(&text).ok())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn whatever_the_planner_makes_of_many_and_odd_hosts_can_be_read_again(
+        first in prop_oneof![prop::collection::vec(odd_host(), 0..6), prop::collection::vec(odd_host(), 100..=100)],
+        then in prop::collection::vec(odd_host(), 0..6), listed in 0..4usize, wild in 0..4usize,
+        id in prop_oneof!["[A-Za-z0-9]{1,32}", "[0-9]{14}", Just("99991231235959".to_owned()), Just("99991230220000".to_owned())],
+        mode in 0..3usize,
+    ) {
+        // Exact patterns and wildcards for some of the hosts, so that they cover each other and hosts in DNS.
+        let exact = first.iter().take(listed).filter_map(|host| MxPattern::exact(host).ok());
+        let parents = first.iter().take(wild).filter_map(DomainName::parent);
+        let wildcards = parents.filter_map(|parent| MxPattern::parse(&format!("*.{parent}")).ok());
+        let mut mx: Vec<MxPattern> = exact.chain(wildcards).collect();
+        let mut known = std::collections::HashSet::new();
+        mx.retain(|pattern| known.insert(pattern.clone()));
+        let wanted = DesiredState { mx, ..wanted([Mode::Enforce, Mode::Testing, Mode::None][mode], &[]) };
+        let seen = ObservedState { record: PolicyId::parse(&id).ok(), ..ObservedState::default() };
+        reads_again(&wanted, RolloutState::default(), seen, [first, then])?;
+    }
+}
+
+#[test]
+fn a_policy_that_senders_would_not_read_is_not_published() {
+    let host = |number: usize| domain(&format!("{number:0>63}.{0}.{0}.{1}", "x".repeat(63), "y".repeat(50)));
+    let hosts: Vec<DomainName> = (0..300).map(host).collect();
+    let seen = ObservedState { mx: hosts, rua: wanted(Mode::Testing, &[]).rua, ..ObservedState::default() };
+    let stages = stages_of(&wanted(Mode::Testing, &[]), &RolloutState::default(), &seen);
+    assert!(matches!(stages[..], [Stage::TooLarge(size)] if size > 65_536), "{stages:?}");
+    // A wildcard makes it small again.
+    let parent = seen.mx[0].parent().unwrap();
+    let covered = wanted(Mode::Testing, &[&format!("*.{parent}")]);
+    assert_eq!(words(&stages_of(&covered, &RolloutState::default(), &seen)).len(), 2);
 }

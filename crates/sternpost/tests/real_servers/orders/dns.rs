@@ -84,7 +84,7 @@ impl ChallengeZones for TestZone {
         Box::pin(async move {
             let Records::TxtValue { value, is_published } = &change.records else { panic!("{change:?}") };
             let new = Replacement::TxtValue { value: value.clone(), is_published: *is_published };
-            let done = updater().replace(&change.name, &new, 1, Timestamp::now()).await;
+            let done = updater().replace(&change.name, &new, None, 1, Timestamp::now()).await;
             done.map(|_| Duration::from_secs(10)).map_err(|error| error.to_string())
         })
     }
@@ -172,7 +172,7 @@ fn dns_01_works_through_an_alias_beside_other_values_and_leaves_nothing() {
             };
             room.store.put_challenge_record(&record).await.unwrap();
             let new = Replacement::TxtValue { value: record.value.clone(), is_published: true };
-            updater().replace(&record.name, &new, 1, Timestamp::now()).await.unwrap();
+            updater().replace(&record.name, &new, None, 1, Timestamp::now()).await.unwrap();
             assert_eq!(texts(record.name.as_str()).len(), 2);
             assert_eq!(room.orders.remove_abandoned().await.unwrap(), 0, "the order may still run");
             room.clock.set_by(21 * 60);

@@ -1,0 +1,470 @@
+//! Plays roll-outs against a zone and policy hosts in memory: undo, changes that are cut off, and conflicts.
+
+use super::super::apply::{NewHosts, Verification};
+use super::super::plan::{Permit, PlannedStep};
+use super::*;
+use crate::domain::DomainSpec;
+use crate::publish::{DnsPublisher, PublishError};
+use crate::rollout::Hosting;
+use formats::MxPattern;
+use jiff::SignedDuration;
+use net::clock::Clock;
+use net::dns::{
+    Absence, Answer, Data, Dns, DnsError, Exchange, Kind, Mx, QueriedServer, Security, ServerFault, Survey,
+};
+use net::https::{FetchError, Fetched, PolicyHosts};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use store::Store;
+
+fn name(text: &str) -> DomainName {
+    DomainName::parse(text).unwrap()
+}
+
+/// What happens to the next change.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    /// It succeeds.
+    Made,
+    /// The old records are removed, and the program is killed.
+    CutInTwo,
+    /// It is made, and the program is killed.
+    CutAtTheEnd,
+    /// Nothing is changed, and the program is killed.
+    CutAtTheBeginning,
+    /// Another program has changed the records.
+    Conflict,
+}
+
+/// The zone, the policy hosts and the clock.
+struct World {
+    records: Mutex<BTreeMap<DomainName, Records>>,
+    /// The policy at each address.
+    files: Mutex<BTreeMap<IpAddr, Policy>>,
+    fate: Mutex<Fate>,
+    puts: Mutex<Vec<Change>>,
+    /// A name server that does not answer, beside one that does.
+    is_second_dead: Mutex<bool>,
+    now: Arc<Mutex<Timestamp>>,
+}
+
+const OLD: [u8; 4] = [127, 0, 0, 7];
+const NEW: [u8; 4] = [127, 0, 0, 9];
+
+fn answer(records: Vec<Data>, aliases: Vec<DomainName>) -> Answer {
+    let (ttl, security) = (Duration::from_secs(60), Security::Insecure);
+    Answer { records, ttl, security, aliases, is_split: false }
+}
+
+fn none() -> DnsError {
+    DnsError::NoSuchRecord(Absence { security: Security::Insecure, ttl: None })
+}
+
+fn addresses_of(place: &PolicyHostAt) -> Vec<IpAddr> {
+    match place {
+        PolicyHostAt::Addresses(all) => all.clone(),
+        PolicyHostAt::Alias(target) if target.as_str() == "old.example" => vec![OLD.into()],
+        _ => vec![NEW.into()],
+    }
+}
+
+impl World {
+    fn address(&self) -> Vec<IpAddr> {
+        match self.records.lock().unwrap().get(&name("mta-sts.a.example")) {
+            Some(Records::Place(place)) => addresses_of(place),
+            _ => Vec::new(),
+        }
+    }
+
+    fn find(&self, asked: &DomainName, kind: Kind) -> Result<Answer, DnsError> {
+        let records = self.records.lock().unwrap();
+        match (records.get(asked), kind) {
+            (Some(Records::Txt(text)), Kind::Txt) => {
+                Ok(answer(vec![Data::Txt(text.clone().into_bytes())], Vec::new()))
+            }
+            (Some(Records::Place(PolicyHostAt::Alias(target))), Kind::Cname) => {
+                Ok(answer(vec![Data::Cname(target.clone())], Vec::new()))
+            }
+            (Some(Records::Place(place)), Kind::A) => {
+                let all: Vec<Data> = addresses_of(place)
+                    .into_iter()
+                    .filter_map(|ip| match ip {
+                        IpAddr::V4(ip) => Some(Data::A(ip)),
+                        IpAddr::V6(_) => None,
+                    })
+                    .collect();
+                let aliases = match place {
+                    PolicyHostAt::Alias(target) => vec![target.clone()],
+                    _ => Vec::new(),
+                };
+                if all.is_empty() { Err(none()) } else { Ok(answer(all, aliases)) }
+            }
+            (None, Kind::A) if asked.as_str() == "old.example" => {
+                Ok(answer(vec![Data::A(OLD.into())], Vec::new()))
+            }
+            (None, Kind::Mx) => {
+                let mx = Mx { preference: 10, exchange: Exchange::Host(name("mx.a.example")) };
+                Ok(answer(vec![Data::Mx(mx)], Vec::new()))
+            }
+            _ => Err(none()),
+        }
+    }
+}
+
+impl Dns for World {
+    fn lookup<'a>(&'a self, asked: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+        Box::pin(async move { self.find(asked, kind) })
+    }
+
+    fn survey<'a>(&'a self, asked: &'a DomainName, kind: Kind) -> BoxFuture<'a, Survey> {
+        let server = |text: &str, shows| QueriedServer {
+            name: name(text),
+            address: Some(IpAddr::from(NEW)),
+            asked: asked.clone(),
+            shows,
+        };
+        let second = match *self.is_second_dead.lock().unwrap() {
+            true => Err(ServerFault::Silent),
+            false => Ok(String::new()),
+        };
+        let servers = vec![server("ns1.example", Ok(String::new())), server("ns2.example", second)];
+        Box::pin(async move { Survey { answer: self.find(asked, kind), servers } })
+    }
+}
+
+fn fetched(address: IpAddr, policy: Option<&Policy>) -> Result<Fetched, FetchError> {
+    let body = policy.ok_or(FetchError::Status(404))?.to_string().into_bytes();
+    let (media_type, tls_version) = ("text/plain".to_owned(), String::new());
+    Ok(Fetched { body, address, media_type, certificate_ends: None, tls_version })
+}
+
+impl PolicyHosts for World {
+    fn fetch<'a>(&'a self, _: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
+        Box::pin(async move {
+            let address = *self.address().first().ok_or(FetchError::Dns(none()))?;
+            fetched(address, self.files.lock().unwrap().get(&address))
+        })
+    }
+
+    fn fetch_each<'a>(
+        &'a self,
+        _: &'a DomainName,
+        addresses: &'a [IpAddr],
+    ) -> BoxFuture<'a, Vec<(IpAddr, Result<Fetched, FetchError>)>> {
+        Box::pin(async move {
+            let files = self.files.lock().unwrap();
+            addresses.iter().map(|address| (*address, fetched(*address, files.get(address)))).collect()
+        })
+    }
+}
+
+/// The publisher of the world's records.
+struct Zone(Arc<World>);
+
+impl Zone {
+    fn make(&self, change: &Change) -> Result<Fate, PublishError> {
+        let fate = std::mem::replace(&mut *self.0.fate.lock().unwrap(), Fate::Made);
+        let mut records = self.0.records.lock().unwrap();
+        match fate {
+            Fate::Conflict => {
+                let error = PublishError::new(&change.name, "another program changed it");
+                return Err(PublishError { is_conflict: true, ..error });
+            }
+            Fate::CutInTwo => drop(records.remove(&change.name)),
+            Fate::CutAtTheBeginning => {}
+            Fate::Made | Fate::CutAtTheEnd => {
+                records.insert(change.name.clone(), change.records.clone());
+            }
+        }
+        Ok(fate)
+    }
+
+    fn found(&self, change: &Change) -> Previous {
+        let there = self.0.records.lock().unwrap().get(&change.name).cloned();
+        let empty = match &change.records {
+            Records::Place(_) => Records::Place(PolicyHostAt::Addresses(Vec::new())),
+            _ => Records::NoTxt,
+        };
+        let records = there.unwrap_or(empty);
+        let lines = Change { name: change.name.clone(), records: records.clone() }.lines();
+        Previous { lines, records: Some(records) }
+    }
+}
+
+impl DnsPublisher for Zone {
+    fn read<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Previous, PublishError>> {
+        Box::pin(async move { Ok(self.found(change)) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        change: &'a Change,
+        expected: &'a Previous,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            assert_eq!(self.found(change), *expected);
+            if self.make(change)? != Fate::Made {
+                // The program that waits for this ends.
+                std::future::pending::<()>().await;
+            }
+            self.0.puts.lock().unwrap().push(change.clone());
+            Ok(())
+        })
+    }
+}
+
+/// The policy host at the new address.
+struct Files(Arc<World>);
+
+impl Hosting for Files {
+    fn put<'a>(&'a self, _: &'a DomainName, policy: Option<&'a Policy>) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            let mut files = self.0.files.lock().unwrap();
+            match policy {
+                Some(policy) => drop(files.insert(NEW.into(), policy.clone())),
+                None => drop(files.remove(&IpAddr::from(NEW))),
+            }
+            Ok(())
+        })
+    }
+}
+
+#[derive(Debug)]
+struct WorldClock(Arc<Mutex<Timestamp>>);
+
+impl Clock for WorldClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+struct Stage {
+    world: Arc<World>,
+    applier: Applier,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let world = Arc::new(World {
+            records: Mutex::default(),
+            files: Mutex::default(),
+            fate: Mutex::new(Fate::Made),
+            puts: Mutex::default(),
+            is_second_dead: Mutex::new(false),
+            now: Arc::new(Mutex::new("2026-11-27T00:00:00Z".parse().unwrap())),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let applier = Applier {
+            dns: world.clone(),
+            policies: world.clone(),
+            publisher: Some(Arc::new(Zone(world.clone()))),
+            hosting: Some(Arc::new(Files(world.clone()))),
+            new_hosts: NewHosts::AddToPolicy,
+            omitted: Vec::new(),
+            store: Store::open(&folder.path().join("sternpost.db")).await.unwrap(),
+            clock: Arc::new(WorldClock(world.now.clone())),
+        };
+        Self { world, applier, _folder: folder }
+    }
+
+    async fn run(&self, mode: Mode) -> PlannedStep {
+        self.applier.run(&wanted(mode), Permit::Enforce, Verification::Defer).await.unwrap().1
+    }
+
+    async fn undo(&self, mode: Mode) -> Result<Undone, UndoRefusal> {
+        self.applier.undo(&wanted(mode), "operator", "a test").await.unwrap()
+    }
+
+    fn record(&self, label: &str) -> Option<Records> {
+        self.world.records.lock().unwrap().get(&name("a.example").below(label).unwrap()).cloned()
+    }
+
+    fn pass(&self, hours: i64) {
+        *self.world.now.lock().unwrap() += SignedDuration::from_hours(hours);
+    }
+
+    async fn journal(&self) -> String {
+        let all = self.applier.store.journal_of(&name("a.example")).await.unwrap();
+        all.into_iter().map(|entry| format!("{}: {}\n", entry.who, entry.what)).collect()
+    }
+}
+
+fn wanted(mode: Mode) -> DesiredState {
+    let spec = DomainSpec::new(name("a.example"));
+    DesiredState {
+        mx: vec![MxPattern::parse("mx.a.example").unwrap()],
+        mode,
+        policy_host: Some(PolicyHostAt::Alias(name("new.example"))),
+        ..spec.wanted(None, None)
+    }
+}
+
+#[tokio::test]
+async fn undo_goes_back_only_where_the_rules_of_the_plan_allow_it() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.undo(Mode::Testing).await, Err(UndoRefusal::Nothing));
+    // The name of the policy host existed before, at a host that serves nothing.
+    let old = Records::Place(PolicyHostAt::Alias(name("old.example")));
+    stage.world.records.lock().unwrap().insert(name("mta-sts.a.example"), old.clone());
+    assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
+    // The record was not there before, and senders may hold the policy.
+    let refusal = stage.undo(Mode::Testing).await.unwrap_err();
+    assert!(matches!(refusal, UndoRefusal::SendersHoldPolicy { .. }), "{refusal}");
+    // A new id for the same policy can be taken back.
+    let first = stage.record("_mta-sts");
+    let due = |rollout: &mut RolloutState| (rollout.announce_due, rollout.offered) = (true, None);
+    stage.applier.store.change_rollout(&name("a.example"), due).await.unwrap();
+    stage.pass(1);
+    assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
+    assert_ne!(stage.record("_mta-sts"), first);
+    let undone = stage.undo(Mode::Testing).await.unwrap();
+    assert_eq!((undone.name, stage.record("_mta-sts")), (name("_mta-sts.a.example"), first.clone()));
+    let journal = stage.journal().await;
+    assert!(journal.contains("operator: the change of _mta-sts.a.example at"), "{journal}");
+    assert!(journal.contains("Reason: a test"), "{journal}");
+    // An id that announced another policy can't.
+    assert_eq!(stage.run(Mode::Enforce).await, PlannedStep::Done);
+    let refusal = stage.undo(Mode::Enforce).await.unwrap_err();
+    assert!(matches!(refusal, UndoRefusal::OtherPolicy(_)), "{refusal}");
+    // Nor is anything undone that others have changed since.
+    let foreign = Records::Txt("v=STSv1; id=7;".to_owned());
+    stage.world.records.lock().unwrap().insert(name("_mta-sts.a.example"), foreign.clone());
+    let refusal = stage.undo(Mode::Enforce).await.unwrap_err();
+    assert!(matches!(refusal, UndoRefusal::ChangedSince { .. }), "{refusal}");
+    assert_eq!(stage.record("_mta-sts"), Some(foreign));
+}
+
+#[tokio::test]
+async fn the_policy_host_is_pointed_back_only_to_one_that_serves_the_present_policy() {
+    let stage = Stage::new().await;
+    let old = Records::Place(PolicyHostAt::Alias(name("old.example")));
+    stage.world.records.lock().unwrap().insert(name("mta-sts.a.example"), old.clone());
+    let other = Policy::new(Mode::Testing, 86_400, vec![MxPattern::parse("mx.a.example").unwrap()]).unwrap();
+    stage.world.files.lock().unwrap().insert(OLD.into(), other.clone());
+    // Only the first step is taken, since then the policy host is cut off.
+    let (step, rollout) = stage.applier.next_step(&wanted(Mode::Testing), Permit::Testing).await.unwrap();
+    let PlannedStep::Do(step) = step else { panic!("{step:?}") };
+    stage.applier.start_step(&wanted(Mode::Testing), step, rollout).await.unwrap();
+    assert_ne!(stage.record("mta-sts"), Some(old.clone()));
+    let present = Policy::new(Mode::Testing, 600, vec![MxPattern::parse("mx.a.example").unwrap()]).unwrap();
+    stage.world.files.lock().unwrap().insert(NEW.into(), present.clone());
+    let refusal = stage.undo(Mode::Testing).await.unwrap_err();
+    assert!(matches!(&refusal, UndoRefusal::OldHost(why) if why.contains("127.0.0.7 serves")), "{refusal}");
+    stage.world.files.lock().unwrap().remove(&IpAddr::from(OLD));
+    let refusal = stage.undo(Mode::Testing).await.unwrap_err();
+    assert!(matches!(&refusal, UndoRefusal::OldHost(why) if why.contains("404")), "{refusal}");
+    stage.world.files.lock().unwrap().insert(OLD.into(), present);
+    stage.undo(Mode::Testing).await.unwrap();
+    assert_eq!(stage.record("mta-sts"), Some(old));
+    assert_eq!(stage.undo(Mode::Testing).await, Err(UndoRefusal::Nothing), "an undo is not undone");
+}
+
+/// Runs the plan, which ends in the middle of a change.
+async fn run_until_killed(stage: &Stage, mode: Mode) {
+    let wanted = wanted(mode);
+    let run = stage.applier.run(&wanted, Permit::Enforce, Verification::Defer);
+    let run = async move { drop(run.await.unwrap()) };
+    tokio::select! {
+        () = run => panic!("the change was not cut"),
+        // The change waits for ever; the store is on a thread of its own, so this gives it time until the change has begun.
+        () = async {
+            while *stage.world.fate.lock().unwrap() != Fate::Made {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        } => {}
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_was_cut_off_is_put_back_or_finished_by_the_next_run() {
+    for fate in [Fate::CutAtTheBeginning, Fate::CutInTwo, Fate::CutAtTheEnd] {
+        let stage = Stage::new().await;
+        let old = Records::Place(PolicyHostAt::Addresses(vec![OLD.into()]));
+        stage.world.records.lock().unwrap().insert(name("mta-sts.a.example"), old.clone());
+        *stage.world.fate.lock().unwrap() = fate;
+        run_until_killed(&stage, Mode::Testing).await;
+        let changes = stage.applier.store.record_changes::<RecordedChange>(&name("a.example")).await.unwrap();
+        assert_eq!((changes.len(), changes[0].state), (1, ChangeState::Begun));
+        assert_eq!(stage.record("mta-sts").is_none(), fate == Fate::CutInTwo);
+        let done = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
+        assert_eq!(done.len(), usize::from(fate == Fate::CutInTwo), "{done:?}");
+        assert_eq!(stage.record("mta-sts") == Some(old), fate != Fate::CutAtTheEnd);
+        assert!(stage.applier.recover(&wanted(Mode::Testing)).await.unwrap().is_empty());
+        // The plan goes on from there.
+        assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
+        assert_eq!(stage.world.address(), [IpAddr::from(NEW)]);
+        assert_eq!(stage.journal().await.contains("that was cut off at"), fate == Fate::CutInTwo);
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_changes_nothing_and_is_not_looked_after_later() {
+    let stage = Stage::new().await;
+    *stage.world.fate.lock().unwrap() = Fate::Conflict;
+    let error =
+        stage.applier.run(&wanted(Mode::Testing), Permit::Testing, Verification::Defer).await.unwrap_err();
+    assert!(matches!(&error, ApplyError::Publish(error) if error.is_conflict), "{error}");
+    assert!(stage.world.puts.lock().unwrap().is_empty());
+    assert!(stage.applier.recover(&wanted(Mode::Testing)).await.unwrap().is_empty());
+    assert_eq!(stage.undo(Mode::Testing).await, Err(UndoRefusal::Nothing));
+}
+
+#[tokio::test]
+async fn pub_09_a_step_is_not_visible_while_a_name_server_is_down_unless_it_is_left_out() {
+    let mut stage = Stage::new().await;
+    stage.run(Mode::Testing).await;
+    *stage.world.is_second_dead.lock().unwrap() = true;
+    // What is in place stays in place.
+    assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
+    assert!(matches!(stage.run(Mode::Enforce).await, PlannedStep::Do(_)));
+    // Each further run stops at the same step.
+    let PlannedStep::Do(step) = stage.run(Mode::Enforce).await else {
+        panic!("the announcement was taken as seen")
+    };
+    let instead = stage.applier.verify(&wanted(Mode::Enforce), &step).await.unwrap().unwrap_err();
+    assert!(
+        instead.contains("ns2.example (127.0.0.9) does not show _mta-sts.a.example: it does not answer"),
+        "{instead}"
+    );
+    assert!(instead.contains("sternpost omit a.example ns2.example"), "{instead}");
+    let (_, seen) = stage
+        .applier
+        .store
+        .last_look::<super::super::outside::Outside>(&name("a.example"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(seen.faults(), ["name server ns2.example (127.0.0.9): it does not answer"]);
+    stage.applier.omitted = vec!["ns2.example".to_owned()];
+    assert_eq!(stage.run(Mode::Enforce).await, PlannedStep::Done);
+}
+
+#[tokio::test]
+async fn a_stale_copy_at_one_address_keeps_a_step_from_being_visible_and_counts_as_published() {
+    let stage = Stage::new().await;
+    let both = Records::Place(PolicyHostAt::Addresses(vec![NEW.into(), OLD.into()]));
+    let both_at = PolicyHostAt::Addresses(vec![NEW.into(), OLD.into()]);
+    let wanted = |mode| DesiredState { policy_host: Some(both_at.clone()), ..wanted(mode) };
+    stage.world.records.lock().unwrap().insert(name("mta-sts.a.example"), both);
+    let stale = Policy::new(Mode::Enforce, 999, vec![MxPattern::parse("mx.a.example").unwrap()]).unwrap();
+    stage.world.files.lock().unwrap().insert(OLD.into(), stale.clone());
+    let run =
+        async |mode| stage.applier.run(&wanted(mode), Permit::Testing, Verification::Defer).await.unwrap().1;
+    let PlannedStep::Do(step) = run(Mode::Testing).await else { panic!("a stale copy was not noticed") };
+    let instead = stage.applier.verify(&wanted(Mode::Testing), &step).await.unwrap().unwrap_err();
+    assert!(instead.contains("127.0.0.7 serves mode enforce"), "{instead}");
+    let rollout: RolloutState = stage.applier.store.rollout(&name("a.example")).await.unwrap().unwrap();
+    assert!(rollout.promises.iter().any(|published| published.is(&stale) && published.until.is_none()));
+    // Once the copy is replaced, it ends as any other policy.
+    let present = stage.world.files.lock().unwrap()[&IpAddr::from(NEW)].clone();
+    stage.world.files.lock().unwrap().insert(OLD.into(), present);
+    assert_eq!(run(Mode::Testing).await, PlannedStep::Done);
+    let rollout: RolloutState = stage.applier.store.rollout(&name("a.example")).await.unwrap().unwrap();
+    assert!(rollout.promises.iter().any(|published| published.is(&stale) && published.until.is_some()));
+}

@@ -1,0 +1,167 @@
+//! Decides whether a step is visible from outside: every name server and every address of the policy host shows its result.
+
+use super::desired::{DesiredState, PolicyHostAt};
+use super::observed::ObservedState;
+use super::outside::summary;
+use super::plan::Step;
+use super::state::PublishedPolicy;
+use formats::tlsrpt_record::Rua;
+use formats::{DomainName, Mode, Policy};
+
+/// Checks whether a step is visible; the error says what was observed instead, and what is expected.
+pub(super) fn check_visible(wanted: &DesiredState, step: &Step, seen: &ObservedState) -> Result<(), String> {
+    check_value(step, seen)?;
+    let names: Vec<DomainName> = match step {
+        Step::PointPolicyHost(_) => wanted.domain.below("mta-sts").into_iter().collect(),
+        Step::AskForReports(_) => wanted.domain.below("_smtp._tls").into_iter().collect(),
+        Step::Announce(_) | Step::Withdraw => wanted.domain.below("_mta-sts").into_iter().collect(),
+        Step::Delegate(aliases) => aliases.iter().map(|(name, _)| name.clone()).collect(),
+        Step::AddMx(_) | Step::RemoveMx(_) => vec![wanted.domain.clone()],
+        // The addresses of the policy host are part of the value.
+        Step::Serve(_) | Step::TakeDown => Vec::new(),
+    };
+    match names.iter().find_map(|name| seen.outside.missing(name).next()) {
+        None => Ok(()),
+        Some(view) => Err(format!(
+            "the name server {} does not show {}: {}. Mend it, take it out of the zone and its delegation, or leave it out with `sternpost omit {} {}`",
+            view.place(),
+            view.name,
+            view.fault.as_deref().unwrap_or_default(),
+            wanted.domain,
+            view.server
+        )),
+    }
+}
+
+/// Checks whether the servers that answer show the result of a step.
+fn check_value(step: &Step, seen: &ObservedState) -> Result<(), String> {
+    let served = |expected: &Policy| match (&seen.served, &seen.unserved) {
+        (Some(policy), _) => {
+            format!("a sender fetches {}; {} is expected", summary(policy), summary(expected))
+        }
+        (None, why) => {
+            let omit = seen.outside.addresses.iter().any(|view| view.counts && view.fault.is_some());
+            let hint = if omit {
+                ". Mend it, take the address out of DNS, or leave it out with `sternpost omit`"
+            } else {
+                ""
+            };
+            format!("{}{hint}", why.as_deref().unwrap_or("no policy can be fetched"))
+        }
+    };
+    // A record that exists is never called absent.
+    let missing = |label: &str| match seen.unread(label) {
+        Some(record) => record.to_string(),
+        None => format!("there is no {label} record"),
+    };
+    let mx = || {
+        let hosts: Vec<&str> = seen.mx.iter().map(DomainName::as_str).collect();
+        format!("the MX hosts are {}", if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") })
+    };
+    let (is_visible, instead): (bool, String) = match step {
+        Step::PointPolicyHost(place) => {
+            let (names, addresses) = &seen.policy_host;
+            let shown =
+                names.iter().map(ToString::to_string).chain(addresses.iter().map(ToString::to_string));
+            let shown = shown.collect::<Vec<_>>().join(", ");
+            let shown = if shown.is_empty() { "nothing" } else { &shown };
+            let expected = match place {
+                PolicyHostAt::Alias(name) => name.to_string(),
+                PolicyHostAt::Addresses(all) => {
+                    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                }
+                PolicyHostAt::Operator => "an address".to_owned(),
+            };
+            (seen.points_to(place), format!("mta-sts points to {shown}; {expected} is expected"))
+        }
+        Step::Serve(policy) => {
+            let is_it = |served: &Policy| PublishedPolicy::from(served).is(policy);
+            (seen.served.as_ref().is_some_and(is_it), served(policy))
+        }
+        Step::AskForReports(record) => {
+            let list = |rua: &[Rua]| rua.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let instead = match seen.rua.is_empty() {
+                true => missing("_smtp._tls"),
+                false => {
+                    format!("_smtp._tls has {}; {} is expected", list(&seen.rua), list(&record.rua))
+                }
+            };
+            (seen.rua == record.rua, instead)
+        }
+        Step::Announce(id) => {
+            let instead = match &seen.record {
+                Some(other) => format!("_mta-sts has id {other}; {id} is expected"),
+                None => missing("_mta-sts"),
+            };
+            (seen.record.as_ref() == Some(id), instead)
+        }
+        Step::Delegate(aliases) => {
+            let missing: Vec<&str> = aliases
+                .iter()
+                .filter(|alias| !seen.aliases.contains(alias))
+                .map(|(name, _)| name.as_str())
+                .collect();
+            (missing.is_empty(), format!("{} is not the expected CNAME", missing.join(", ")))
+        }
+        Step::AddMx(hosts) => (hosts.iter().all(|host| seen.mx.contains(host)), mx()),
+        Step::RemoveMx(hosts) => (!hosts.iter().any(|host| seen.mx.contains(host)), mx()),
+        Step::Withdraw => {
+            // Records for other purposes stay.
+            let unread = seen.unread("_mta-sts").filter(|record| record.is_meant);
+            let is_gone = seen.record.is_none() && unread.is_none();
+            let still = unread.map(ToString::to_string);
+            (is_gone, still.unwrap_or("the record still exists".to_owned()))
+        }
+        Step::TakeDown => {
+            let gone = seen.policies().all(|policy| policy.mode != Mode::None);
+            (gone, "the file can still be fetched".to_owned())
+        }
+    };
+    if is_visible { Ok(()) } else { Err(instead) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::observed::UnreadRecord;
+    use super::*;
+    use crate::domain::DomainSpec;
+    use formats::PolicyId;
+    use formats::tlsrpt_record::TlsrptRecord;
+
+    fn instead(step: &Step, seen: &ObservedState) -> String {
+        let spec = DomainSpec::new(DomainName::parse("example.org").unwrap());
+        check_visible(&spec.wanted(None, None), step, seen).unwrap_err()
+    }
+
+    #[test]
+    fn what_is_there_is_told_beside_what_is_expected_and_no_record_is_called_absent_that_exists() {
+        let id = |text: &str| PolicyId::parse(text).unwrap();
+        let announce = Step::Announce(id("20261127030406"));
+        let mut seen = ObservedState::default();
+        assert_eq!(instead(&announce, &seen), "there is no _mta-sts record");
+        seen.record = Some(id("20261127030500"));
+        assert_eq!(instead(&announce, &seen), "_mta-sts has id 20261127030500; 20261127030406 is expected");
+        seen.record = None;
+        seen.unread.push(UnreadRecord {
+            label: "_mta-sts",
+            text: "v=STSv1, id=20261127030406".to_owned(),
+            why: "`;` is expected after v=STSv1".to_owned(),
+            is_meant: true,
+        });
+        let unread = "_mta-sts has a record that can't be read: `v=STSv1, id=20261127030406`: `;` is expected after v=STSv1";
+        assert_eq!(instead(&announce, &seen), unread);
+        assert_eq!(instead(&Step::Withdraw, &seen), unread);
+        let rua = |text: &str| Rua::parse(text).unwrap().unwrap();
+        let ask = Step::AskForReports(TlsrptRecord::new(vec![rua("mailto:b@example.org")]));
+        assert_eq!(instead(&ask, &seen), "there is no _smtp._tls record");
+        seen.rua = vec![rua("mailto:a@example.org")];
+        assert_eq!(
+            instead(&ask, &seen),
+            "_smtp._tls has mailto:a@example.org; mailto:b@example.org is expected"
+        );
+        assert_eq!(
+            instead(&Step::PointPolicyHost(PolicyHostAt::Operator), &seen),
+            "mta-sts points to nothing; an address is expected"
+        );
+    }
+}
