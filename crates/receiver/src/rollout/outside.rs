@@ -170,8 +170,8 @@ fn view(
     let shown_elsewhere =
         || all.iter().any(|other| other.name == one.name && other.asked == one.asked && other.shows.is_ok());
     let fault = one.shows.as_ref().err();
-    let counts = !is_omitted(omitted, Some(&one.name), one.address)
-        && !(fault == Some(&ServerFault::NoRoute) && shown_elsewhere());
+    let is_unreachable_here = fault == Some(&ServerFault::NoRoute) && shown_elsewhere();
+    let counts = !is_omitted(omitted, Some(&one.name), one.address) && !is_unreachable_here;
     ServerView {
         server: one.name.clone(),
         address: one.address,

@@ -75,10 +75,13 @@ impl Hosts {
 
 /// The probes of a round by host. Domains that share a host wait for the same probe.
 #[derive(Default)]
-struct RoundProbes(Mutex<HashMap<DomainName, Arc<OnceCell<(Timestamp, ProbeResult)>>>>);
+struct RoundProbes(Mutex<HashMap<DomainName, SharedProbe>>);
+
+/// A probe that is made once, with its time.
+type SharedProbe = Arc<OnceCell<(Timestamp, ProbeResult)>>;
 
 impl RoundProbes {
-    fn of(&self, host: &DomainName) -> Arc<OnceCell<(Timestamp, ProbeResult)>> {
+    fn of(&self, host: &DomainName) -> SharedProbe {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.entry(host.clone()).or_default().clone()
     }
