@@ -108,7 +108,7 @@ pub fn judge(
     let allows = |value: &&IssueValue| {
         methods.is_none_or(|methods| methods.iter().any(|method| value.allows_method(method)))
     };
-    if !of_account.iter().any(|value| allows(value)) {
+    if !of_account.iter().any(allows) {
         let named = of_account.iter().flat_map(|value| value.methods()).map(str::to_owned);
         return Err(CaaRefusal::Method(named.collect()));
     }
