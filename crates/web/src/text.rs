@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn counts_have_separators_and_shares_have_as_many_digits_as_they_need() {
-        assert_eq!([0_u64, 999, 1_000, 1_234_567].map(|n| count(n)), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0_u64, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(count(-1_234_i64), "-1,234");
         assert_eq!(
             (counted(1, "domain"), counted(2_000, "domain")),

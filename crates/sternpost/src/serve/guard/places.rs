@@ -21,8 +21,10 @@ pub struct Places {
     waiting: VecDeque<DomainSpec>,
     /// Checks that failed in a row.
     failed: BTreeMap<DomainName, u32>,
-    /// Running checks of quick and of slow domains.
-    running: [usize; 2],
+    /// Running checks of quick domains.
+    running_quick: usize,
+    /// Running checks of slow domains.
+    running_slow: usize,
 }
 
 impl Places {
@@ -34,7 +36,8 @@ impl Places {
             slow: BTreeSet::new(),
             waiting: VecDeque::new(),
             failed: BTreeMap::new(),
-            running: [0; 2],
+            running_quick: 0,
+            running_slow: 0,
         }
     }
 
@@ -54,24 +57,28 @@ impl Places {
 
     /// Whether another quick domain can be checked now.
     pub fn has_quick_place(&self) -> bool {
-        self.running[0] < self.quick
+        self.running_quick < self.quick
     }
 
     /// The next slow domain that has a place.
     pub fn next_slow(&mut self) -> Option<DomainSpec> {
         let places = (self.quick / SLOW_SHARE).max(1);
-        if self.running[1] < places { self.waiting.pop_front() } else { None }
+        if self.running_slow < places { self.waiting.pop_front() } else { None }
     }
 
     /// A check takes a place.
     pub fn take(&mut self, is_slow: bool) {
-        self.running[usize::from(is_slow)] += 1;
+        *self.running(is_slow) += 1;
     }
 
     /// A check gives its place back.
     pub fn give_back(&mut self, is_slow: bool) {
-        let place = &mut self.running[usize::from(is_slow)];
+        let place = self.running(is_slow);
         *place = place.saturating_sub(1);
+    }
+
+    fn running(&mut self, is_slow: bool) -> &mut usize {
+        if is_slow { &mut self.running_slow } else { &mut self.running_quick }
     }
 
     /// Remembers whether the last check of a domain was slow.

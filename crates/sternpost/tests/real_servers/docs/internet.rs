@@ -86,8 +86,10 @@ impl Internet {
                     let here = self.lab.policy_host_address().to_string();
                     publish(&self.lab, &line.replace("ADDRESS-OF-YOUR-WEB-SERVER", &here))
                 }
-                Asked::Policy { host: Some(host), text } => Ok(put_site(&self.lab, &host, &text)),
-                Asked::Policy { host: None, text } => Ok(put_site(&self.lab, "mta-sts.example.org", &text)),
+                Asked::Policy { host, text } => {
+                    put_site(&self.lab, host.as_deref().unwrap_or("mta-sts.example.org"), &text);
+                    Ok(())
+                }
             };
             done.unwrap_or_else(|error: String| panic!("{error}\n{printed}"));
         }

@@ -39,8 +39,7 @@ fn is_there(page: &Path, target: &str) -> bool {
         return path.exists();
     }
     let text = std::fs::read_to_string(&path).unwrap_or_default();
-    let found = prose(&text).lines().any(|line| line.starts_with('#') && anchor(line) == heading);
-    found
+    prose(&text).lines().any(|line| line.starts_with('#') && anchor(line) == heading)
 }
 
 /// The anchor that GitHub gives to a heading.
