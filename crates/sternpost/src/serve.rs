@@ -62,7 +62,7 @@ use store::{Store, StoreError};
 use store_watch::StoreStatus;
 use stored_metrics::StoredMetrics;
 use tasks::Tasks;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use weekly::WeeklyRole;
 
 /// The options of `sternpost serve`.
@@ -191,12 +191,14 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let followed = world.clone();
         tasks.spawn("resolv-conf", move || resolv_conf::follow(followed.clone(), resolv_conf_time));
     }
+    // Before anybody learns that the server is ready: without a handler, SIGHUP would end it.
+    let mut signals = Signals::install()?;
     service_manager::ready();
     tasks.spawn("watchdog", service_manager::keep_alive);
     let overrides = config.answers.as_ref().map_or(0, |role| role.settings.overrides.len());
     tracing::info!(store = %config.store.display(), overrides, "ready");
     let stopped = tokio::select! {
-        stopped = until_stopped(&config, named, &roles, &mut listeners) => stopped,
+        stopped = until_stopped(&mut signals, &config, named, &roles, &mut listeners) => stopped,
         failure = resolver_watch::watch(world.resolver.clone(), config.answers.is_some(), roles.readiness.resolver.clone()) => Err(failure),
         failure = roles.reporting.collector_ended(&tasks.status) => Err(failure),
     };
@@ -432,21 +434,37 @@ impl Roles {
 }
 
 async fn until_stopped(
+    signals: &mut Signals,
     first: &Config,
     named: Option<&Path>,
     roles: &Roles,
     listeners: &mut Listeners,
 ) -> Result<(), Failure> {
-    let fail = |error| Failure::new("can't install signal handlers", error, "");
-    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(fail)?;
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => reload(first, named, roles, listeners).await,
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.hangup.recv() => reload(first, named, roles, listeners).await,
         }
+    }
+}
+
+/// The signals that the server handles.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self, Failure> {
+        let install =
+            |kind| signal(kind).map_err(|error| Failure::new("can't install signal handlers", error, ""));
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+            hangup: install(SignalKind::hangup())?,
+        })
     }
 }
 

@@ -220,8 +220,12 @@ fn every_metric_that_the_documentation_names_exists() {
         for (at, _) in text.match_indices("sternpost_") {
             let word: String = text[at..].chars().take_while(|c| is_name(*c)).collect();
             let is_code = text[..at].ends_with(['`', ' ', '(', '{']);
-            // Metrics of one check (docs/check.md) and names of crates are something else.
-            let is_other = word.starts_with("sternpost_check") || word.ends_with('_') || word.contains(':');
+            // Metrics of one check (docs/check.md), files of packages and names of crates are something else.
+            let is_file = word
+                .strip_prefix("sternpost_")
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            let is_other =
+                word.starts_with("sternpost_check") || word.ends_with('_') || word.contains(':') || is_file;
             let is_crate = ["sender", "receiver", "net", "web", "store", "formats", "config", "smtp"]
                 .iter()
                 .any(|name| word == format!("sternpost_{name}"));

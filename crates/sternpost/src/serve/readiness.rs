@@ -75,6 +75,7 @@ impl RoleName {
             "policy-changes"
             | "certificate-files"
             | "certificate-orders"
+            | "renewal-information"
             | "policies"
             | "policies for a proxy"
             | "challenges" => Self::Host,

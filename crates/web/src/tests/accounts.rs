@@ -18,7 +18,7 @@ async fn a_newer_link_ends_the_earlier_one_and_what_it_grants_is_shown() {
     assert_eq!(mallory.post(&by_mistake, &form).await.status, StatusCode::NOT_FOUND);
     let settings = ada.get("/settings").await;
     assert!(
-        settings.body.contains("<th scope=\"row\">mallory</th><td data-name=\"Role\">reader</td>"),
+        settings.body.contains("<th scope=\"row\">mallory</th><td data-name=\"Role\">Viewer</td>"),
         "{}",
         settings.body
     );

@@ -31,7 +31,13 @@ async fn crawl(browser: &mut Browser<'_>, from: &[&str], removed: &str) -> BTree
         }
         let asked = path.strip_prefix(removed).unwrap();
         let answer = browser.get(if asked.is_empty() { "/" } else { asked }).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}");
+        // Who has not signed in is sent there, by the link on the mark.
+        if answer.status == StatusCode::SEE_OTHER {
+            assert_eq!(answer.location(), format!("{BASE}/sign-in"), "{path}");
+            next.push_back(answer.location().to_owned());
+            continue;
+        }
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {:?}", answer.headers);
         if !answer.header(CONTENT_TYPE).starts_with("text/html") {
             continue;
         }
