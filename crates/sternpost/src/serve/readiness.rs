@@ -76,6 +76,7 @@ impl RoleName {
             | "certificate-files"
             | "certificate-orders"
             | "renewal-information"
+            | "challenge-records"
             | "policies"
             | "policies for a proxy"
             | "challenges" => Self::Host,

@@ -297,7 +297,7 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
             operator.trim(),
             reader.trim()
         ));
-        assert!(said.contains("192 looks at pages, no fault"), "{said}");
+        assert!(said.contains("180 looks at pages, no fault"), "{said}");
     });
 }
 
