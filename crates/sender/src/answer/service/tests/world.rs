@@ -212,6 +212,7 @@ impl Bench {
             false => tempfile::tempdir().unwrap(),
         };
         let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        open_readers(&store).await;
         let world = Arc::new(World::default());
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
         let answers = service(&world, &clock, &store, Settings::default());
@@ -239,6 +240,13 @@ impl Bench {
             tokio::task::yield_now().await;
         }
     }
+}
+
+/// Opens all connections of the store that read. The store opens them when it needs them, and a file that was moved away
+/// can be read only by those that were open before.
+pub async fn open_readers(store: &Store) {
+    let domain = DomainName::parse("nobody.example").unwrap();
+    futures_util::future::join_all((0..8).map(|_| store.policy(&domain))).await;
 }
 
 /// The reply for a policy of [`Published::policy`] in mode `enforce`.
