@@ -64,7 +64,7 @@ impl MxProber {
     ///
     /// # Errors
     ///
-    /// If DNS fails, so that the MX hosts are not known, or if the probes take longer than [`PROBE_TIME`].
+    /// If DNS fails, so that the MX hosts are not known, or if the probes take longer than `PROBE_TIME`.
     pub async fn losses(&self, rollout: &RolloutState) -> Result<MxLosses, Failure> {
         let fail = |error: GuardError| {
             Failure::new(

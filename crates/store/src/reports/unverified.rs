@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// The same after each insert, in bounded steps: the reports are not counted while those that this process has stored
-    /// since they were counted last can't exceed the quota, and a call drops at most [`BATCH_REPORTS`] reports. Further
+    /// since they were counted last can't exceed the quota, and a call drops at most `BATCH_REPORTS` reports. Further
     /// calls, or [`Store::shrink_unverified`], drop the others.
     pub async fn keep_unverified_within(&self, quota: &Quota) -> Result<u64, StoreError> {
         let Ok(mut known) = self.unverified.known.try_lock() else { return Ok(0) };
