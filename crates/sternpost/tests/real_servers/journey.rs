@@ -2,7 +2,7 @@
 //! zone unsigned or signed, Unbound, Pebble, curl and openssl as foreign clients. All of them live by a clock that the test
 //! sets, so that a month passes in a moment. `mta-sts` is an alias of the policy host's name.
 
-use crate::names::{Names, transfer_to, zone};
+use crate::names::{Names, zone};
 use crate::pebble::{DIRECTORY, Pebble};
 use crate::postfix::{Postfix, Release};
 use crate::support::{
@@ -33,6 +33,8 @@ impl Zone {
     }
 }
 
+/// The address of the Knot that BIND transfers from, which nobody else asks.
+const PRIMARY: &str = "127.0.1.3";
 /// The address of BIND.
 const BIND: &str = "127.0.1.2";
 const HARBOUR: &str = "@ MX 10 mx1\nmx1 A 127.0.0.61\nmx2 A 127.0.0.62\n_mta-sts TXT \"site=verification\"\n";
@@ -41,6 +43,8 @@ struct Journey {
     place: PathBuf,
     /// The address of the name server of the domain's zone.
     server: &'static str,
+    /// The address of the server that takes updates of it.
+    updated: &'static str,
     days: u32,
     minutes: u32,
     /// What the foreign clients saw, for whoever runs the tests.
@@ -49,7 +53,7 @@ struct Journey {
     names: Names,
     _postfix: Postfix,
     _pebble: Pebble,
-    _bind: Option<Running>,
+    _bind: Option<[Running; 2]>,
     _serve: Option<Running>,
 }
 
@@ -74,22 +78,16 @@ impl Journey {
             Zone::SignedByBind => {
                 let ds = bind_key(&place.join("bind"));
                 test += &format!("ns2 A {BIND}\nharbour NS ns2.test.\n{ds}");
-                let mut unsigned = zone("harbour.test.", Signing::Unsigned, HARBOUR);
-                unsigned.text = unsigned.text.replace("@ NS ns.test.", "@ NS ns2.test.");
-                zones.push(unsigned);
             }
         }
         zones.push(zone("test.", signing, &test));
         let lines = format!(
             "key:\n  - id: sternpost\n    algorithm: hmac-sha256\n    secret: {SECRET}\nacl:\n  - id: updates\n    key: sternpost\n    action: update\n"
         );
-        let lines = match harbour {
-            Zone::SignedByBind => lines + &transfer_to(BIND),
-            Zone::Unsigned | Zone::SignedByKnot => lines,
-        };
         std::fs::write(place.join("tsig.key"), format!("{SECRET}\n")).unwrap();
         let names = Names::start_with(&place.join("names"), [127, 0, 1, 1].into(), &zones, &before, &lines);
-        let bind = (harbour == Zone::SignedByBind).then(|| bind(&place.join("bind")));
+        let bind = (harbour == Zone::SignedByBind)
+            .then(|| [primary(&place.join("primary"), &before, &lines), bind(&place.join("bind"))]);
         std::fs::write(place.join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
         mount_over(&place.join("resolv.conf"), Path::new("/etc/resolv.conf"));
         let pki = Pki::new(SystemClock.now()).unwrap();
@@ -97,6 +95,7 @@ impl Journey {
         Self {
             place: place.to_owned(),
             server: harbour.server(),
+            updated: if harbour == Zone::SignedByBind { PRIMARY } else { "127.0.1.1" },
             days: 0,
             minutes: 0,
             told: Default::default(),
@@ -134,7 +133,8 @@ impl Journey {
             "[dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"names/root.key\"\n[trust]\nca_file = \"trusted.pem\"\n\
              allow_private_addresses = true\n[host]\nlisten = [\"127.0.0.50:443\"]\nhttp = [\"127.0.0.50:80\"]\nname = \"policy.test\"\n\
              acme = {{ directory = \"{DIRECTORY}\", ca_file = \"pebble/root.pem\", contact = \"mailto:ops@harbour.test\", profile = \"default\" }}\n\
-             [[rfc2136]]\nname = \"knot\"\nserver = \"127.0.1.1:53\"\nkey_name = \"sternpost\"\nkey_file = \"tsig.key\"\n{more}"
+             [[rfc2136]]\nname = \"knot\"\nserver = \"{}:53\"\nkey_name = \"sternpost\"\nkey_file = \"tsig.key\"\n{more}",
+            self.updated
         );
         std::fs::write(self.place.join("sternpost.toml"), config).unwrap();
         // The policy host's certificates are from one CA, those of the MX hosts from another.
@@ -189,29 +189,52 @@ impl Journey {
     /// The MX records are the operator's own.
     fn mx(&self, words: &str) {
         shell(&format!(
-            "printf 'server 127.0.1.1\\nzone harbour.test.\\nkey hmac-sha256:sternpost {SECRET}\\n{words}\\nsend\\n' | {} knsupdate",
-            self.before
+            "printf 'server {}\\nzone harbour.test.\\nkey hmac-sha256:sternpost {SECRET}\\n{words}\\nsend\\n' | {} knsupdate",
+            self.updated, self.before
         ));
+        let shown = |server| shell(&format!("dig @{server} +short harbour.test MX | sort"));
+        until("the name server has the change", || shown(self.server) == shown(self.updated));
     }
 }
+
+/// How BIND signs. The signatures outlast the days that pass in the test.
+const POLICY: &str = "dnssec-policy one { keys { csk lifetime unlimited algorithm ecdsap256sha256; }; signatures-validity P100D; signatures-validity-dnskey P100D; };\n";
 
 /// Makes a key for BIND, and returns the DS record for the parent zone.
 fn bind_key(place: &Path) -> String {
     std::fs::create_dir(place).unwrap();
+    std::fs::write(place.join("policy.conf"), POLICY).unwrap();
     let dir = place.display();
-    let key = shell(&format!("cd {dir} && dnssec-keygen -q -f KSK -a ECDSAP256SHA256 harbour.test"));
+    let key = shell(&format!("cd {dir} && dnssec-keygen -q -k one -l policy.conf harbour.test"));
     shell(&format!("cd {dir} && dnssec-dsfromkey -2 {}", key.trim()))
 }
 
-/// BIND with the zone harbour.test from Knot, signed by its own key. The signatures outlast the days that pass in the test.
+/// A second Knot with the unsigned zone, which takes updates and tells BIND of them.
+fn primary(place: &Path, before: &str, lines: &str) -> Running {
+    std::fs::create_dir(place).unwrap();
+    shell(&format!("ip address add {PRIMARY}/32 dev lo"));
+    let zone =
+        zone("harbour.test.", Signing::Unsigned, HARBOUR).text.replace("@ NS ns.test.", "@ NS ns2.test.");
+    std::fs::write(place.join("harbour.zone"), zone).unwrap();
+    let dir = place.display();
+    let config = format!(
+        "{lines}  - id: transfer\n    address: 127.0.0.0/8\n    action: transfer\n\
+         remote:\n  - id: bind\n    address: {BIND}@53\n    via: {PRIMARY}\n\
+         server:\n  listen: {PRIMARY}@53\n  rundir: {dir}\ndatabase:\n  storage: {dir}\n\
+         zone:\n  - domain: harbour.test.\n    file: {dir}/harbour.zone\n    zonefile-sync: -1\n    zonefile-load: difference-no-serial\n    journal-content: all\n    acl: [updates, transfer]\n    notify: bind\n"
+    );
+    std::fs::write(place.join("knot.conf"), config).unwrap();
+    daemon(&format!("{before}knotd -c {dir}/knot.conf"), &place.join("knot.log"))
+}
+
+/// BIND with the zone harbour.test from the primary, signed by its own key.
 fn bind(place: &Path) -> Running {
     shell(&format!("ip address add {BIND}/32 dev lo"));
     let dir = place.display();
     let config = format!(
         "options {{ directory \"{dir}\"; listen-on {{ {BIND}; }}; listen-on-v6 {{ none; }}; recursion no; pid-file \"{dir}/pid\"; session-keyfile \"{dir}/session\"; notify no; }};\n\
-         controls {{ }};\n\
-         dnssec-policy one {{ keys {{ csk lifetime unlimited algorithm ecdsap256sha256; }}; signatures-validity P100D; signatures-validity-dnskey P100D; }};\n\
-         zone harbour.test {{ type secondary; primaries {{ 127.0.1.1; }}; file \"{dir}/harbour.zone\"; key-directory \"{dir}\"; dnssec-policy one; inline-signing yes; }};\n"
+         controls {{ }};\n{POLICY}\
+         zone harbour.test {{ type secondary; primaries {{ {PRIMARY}; }}; file \"{dir}/harbour.zone\"; key-directory \"{dir}\"; dnssec-policy one; inline-signing yes; }};\n"
     );
     std::fs::write(place.join("named.conf"), config).unwrap();
     let running = daemon(&format!("named -g -c {dir}/named.conf"), &place.join("named.log"));

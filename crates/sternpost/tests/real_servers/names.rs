@@ -95,16 +95,6 @@ impl Names {
     }
 }
 
-const TRANSFER: &str = "  - id: transfer\n";
-
-/// Lines for [`Names::start_with`], after those of an `acl`, that let a second server transfer the zones and tell it of
-/// changes.
-pub fn transfer_to(second: &str) -> String {
-    format!(
-        "{TRANSFER}    address: 127.0.0.0/8\n    action: transfer\nremote:\n  - id: second\n    address: {second}@53\n    via: 127.0.1.1\n"
-    )
-}
-
 /// A zone whose name server is ns.test, and where nothing is remembered for long.
 pub fn zone(origin: &str, signing: Signing, text: &str) -> ZoneFile {
     let soa = "@ SOA ns.test. hostmaster.test. 1 3600 600 86400 1\n@ NS ns.test.\n";
@@ -127,11 +117,7 @@ fn knot_config(place: &Path, address: Ipv4Addr, zones: &[ZoneFile], lines: &str)
         let file = zone_path(place, &zone.origin);
         let _ = write!(text, "  - domain: {}\n    file: {}\n", zone.origin, file.display());
         if lines.contains("acl:") {
-            text += if lines.contains(TRANSFER) {
-                "    acl: [updates, transfer]\n    notify: second\n"
-            } else {
-                "    acl: updates\n"
-            };
+            text += "    acl: updates\n";
         }
         if zone.signing != Signing::Unsigned {
             text += "    dnssec-signing: on\n    dnssec-policy: manual\n";
