@@ -241,13 +241,6 @@ impl NameServer {
         }
     }
 
-    /// Removes all TXT records at a name.
-    pub fn remove_txt(&self, name: &str) -> Result<(), DnsSetupError> {
-        let zone = self.zone_of(name);
-        self.put(&zone, name, RecordType::TXT, Vec::new())?;
-        self.rebuild(&zone)
-    }
-
     /// Removes all records at a name.
     pub fn remove(&self, name: &str) -> Result<(), DnsSetupError> {
         let zone = self.zone_of(name);
