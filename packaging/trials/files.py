@@ -41,11 +41,25 @@ def contents():
         expect(path in deb, f"{path} is not in the packages")
 
 
+# The look-ups of names, users and services that load modules of the system's C library (NSS).
+SYSTEM_LOOKUPS = re.compile(
+    "_*(getaddrinfo|getnameinfo|gethost(by(name2?|addr)|ent)(_r)?|getserv(by(name|port)|ent)(_r)?"
+    "|getpw(nam|uid|ent)(_r)?|getgr(nam|gid|ent)(_r)?|getgrouplist|initgroups)"
+)
+
+
 def static():
     """The program needs no library and no loader, and does not contain the system's look-ups, which would load modules."""
     program = PACKAGES / "stage/sternpost"
     headers = run("readelf", "--program-headers", "--dynamic", program)
     expect("INTERP" not in headers and "NEEDED" not in headers, f"it is not static:\n{headers}")
+    lines = (PACKAGES / "stage/sternpost.map").read_text(errors="replace").splitlines()
+    # The map of LLD lists what is in the program; that of GNU ld also lists what is not.
+    expect(lines[0].split() == ["VMA", "LMA", "Size", "Align", "Out", "In", "Symbol"], "the map is not LLD's")
+    symbols = {line.rsplit(maxsplit=1)[-1] for line in lines if line.strip()}
+    expect({"main", "malloc"} <= symbols, "the map has no symbols")
+    found = sorted(filter(SYSTEM_LOOKUPS.fullmatch, symbols))
+    expect(not found, f"the program has {found}")
 
 
 def same_bytes():
