@@ -4,9 +4,9 @@
 //! A copy is written by `VACUUM INTO`: it is one state of the database, with everything that was committed when the copy
 //! began, and without free space. Copying the file itself would miss what is only in its write-ahead log.
 
-use super::sqlite::{code, create_private, is_broken, reason};
+use super::sqlite::{Owner, code, create_private, is_broken, reason};
 use super::{Store, StoreError, with_suffix};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteLockingMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode};
 use sqlx::{Connection, SqliteConnection};
 use std::fs::File;
 use std::io;
@@ -32,21 +32,20 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Copy`] if `to` exists or can't be written, which leaves no file behind; [`StoreError::Open`] and
-    /// [`StoreError::Broken`] if `from` can't be read or is damaged.
+    /// [`StoreError::Broken`] if `from` can't be read or is damaged. The same when the future is dropped: a file that existed
+    /// before stays, and the new one is removed.
     pub async fn back_up(from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
-        let mut source = open(from).await?;
-        let created = create_private_new(to).map_err(|error| failed(to, error));
-        let copied = match created {
-            Ok(()) => copy(&mut source, from, to).await.inspect_err(|_| drop(std::fs::remove_file(to))),
-            Err(error) => Err(error),
-        };
-        // Nothing was changed, so an error here does no harm.
-        let _ = source.close().await;
-        copied
+        let unfinished = Unfinished::create(to, Owner::Creator)?;
+        let copied = copied(from, to).await?;
+        unfinished.is_complete();
+        Ok(copied)
     }
 
     /// Replaces the SQLite file `to` by the backup `from`, which stays. A file that is at `to` is renamed with its `-wal` and
     /// `-shm` files, to a name that ends in `.replaced-` and the Unix time. Returns that name, if there was one.
+    ///
+    /// The policies in the backup may be older than what senders have fetched since, so the store does not serve them: the
+    /// next plan of each domain serves its policy again, for the MX hosts of that time.
     ///
     /// # Errors
     ///
@@ -58,18 +57,69 @@ impl Store {
         now: jiff::Timestamp,
     ) -> Result<(CopyInfo, Option<PathBuf>), StoreError> {
         let written = with_suffix(to, &format!(".restoring-{}", now.as_second()));
-        let copy = Self::back_up(from, &written).await?;
-        let replaced = match crate::migrations::newest() {
-            known if copy.schema > known => {
-                Err(StoreError::Newer { path: from.display().to_string(), schema: copy.schema, known })
-            }
-            _ => replace(&written, to, now).await,
-        };
-        if replaced.is_err() {
-            let _ = std::fs::remove_file(&written);
+        // One that was left by a restore that was killed.
+        let _ = std::fs::remove_file(&written);
+        let unfinished = Unfinished::create(&written, Owner::OfFolder)?;
+        let copy = copied(from, &written).await?;
+        let known = crate::migrations::newest();
+        if copy.schema > known {
+            return Err(StoreError::Newer { path: from.display().to_string(), schema: copy.schema, known });
         }
-        Ok((copy, replaced?))
+        withhold_policies(&written).await?;
+        let replaced = replace(&written, to, now).await?;
+        unfinished.is_complete();
+        Ok((copy, replaced))
     }
+}
+
+/// A file that is removed unless it is completed.
+struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    /// Creates the file, which only its owner can read.
+    fn create(path: &Path, owner: Owner) -> Result<Self, StoreError> {
+        let created = match std::fs::symlink_metadata(path) {
+            Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists already")),
+            Err(_) => create_private(path, owner),
+        };
+        created.map_err(|error| failed(path, error))?;
+        Ok(Self(Some(path.to_owned())))
+    }
+
+    fn is_complete(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Copies the database `from` to the empty file `to` and verifies the copy.
+async fn copied(from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
+    let mut source = open(from).await?;
+    let copied = copy(&mut source, from, to).await;
+    // Nothing was changed, so an error here does no harm.
+    let _ = source.close().await;
+    copied
+}
+
+/// Makes the store of the file serve no policy.
+async fn withhold_policies(path: &Path) -> Result<(), StoreError> {
+    let change = async {
+        let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Delete);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        sqlx::query("UPDATE hosted SET policy = ''").execute(&mut connection).await?;
+        connection.close().await
+    };
+    change.await.map_err(|error: sqlx::Error| StoreError::Copy {
+        path: path.display().to_string(),
+        why: reason(&error),
+    })
 }
 
 /// Puts a verified copy in the place of the file `to`.
@@ -82,13 +132,22 @@ async fn replace(written: &Path, to: &Path, now: jiff::Timestamp) -> Result<Opti
         true => Some(super::set_aside(to, "replaced", now).map_err(|error| failed(to, error))?),
         false => None,
     };
-    std::fs::rename(written, to).and_then(|()| sync_folder(to)).map_err(|error| failed(to, error))?;
+    if let Err(error) = std::fs::rename(written, to) {
+        if let Some(aside) = &aside {
+            // Without the store that was there, the server would begin with an empty one.
+            super::rename_database(aside, to).map_err(|error| failed(to, error))?;
+        }
+        return Err(failed(to, error));
+    }
+    sync_folder(to).map_err(|error| failed(to, error))?;
     Ok(aside)
 }
 
 /// Copies to the empty file `to` and verifies it.
 async fn copy(source: &mut SqliteConnection, from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
-    let name = to.to_str().ok_or_else(|| failed(to, io::Error::other("its name is not UTF-8")))?;
+    // SQLite takes a name that begins with `file:` for a URI; an absolute one never does.
+    let absolute = std::path::absolute(to).map_err(|error| failed(to, error))?;
+    let name = absolute.to_str().ok_or_else(|| failed(to, io::Error::other("its name is not UTF-8")))?;
     sqlx::query("VACUUM INTO $1").bind(name).execute(source).await.map_err(|error| {
         match is_broken(&error) {
             true => StoreError::Broken { path: from.display().to_string(), why: reason(&error) },
@@ -165,13 +224,6 @@ async fn is_in_use(path: &Path) -> bool {
     };
     // A damaged file is in the way of nobody.
     lock.await.is_err_and(|error| code(&error).is_some_and(|code| matches!(code & 0xff, 5 | 6)))
-}
-
-fn create_private_new(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists already")),
-        Err(_) => create_private(path),
-    }
 }
 
 fn failed(path: &Path, error: io::Error) -> StoreError {
