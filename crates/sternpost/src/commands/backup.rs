@@ -30,11 +30,8 @@ pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Fail
     let stopped = interruption()?;
     let copied = tokio::select! {
         copied = Store::back_up(&config.store, file) => copied,
-        () = stopped.cancelled() => {
-            // The copy is not complete. What existed before was refused, so the file is ours.
-            let _ = std::fs::remove_file(file);
-            return Ok(Exit::Interrupted);
-        }
+        // The store removes a file that is not complete, and no other.
+        () = stopped.cancelled() => return Ok(Exit::Interrupted),
     };
     let copied = copied.map_err(|error| failure(&config.store, &error))?;
     say(&format!("{} {} is written and verified ({}).", marks().fine, file.display(), size(&copied)));
@@ -62,7 +59,7 @@ pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Fa
         say(&format!("  The store that was there is now {}.", replaced.display()));
     }
     say(
-        "  Start the server again. What happened since the backup is missing: run `sternpost plan`, which compares DNS and the policies with the store, before anything else.",
+        "  What happened since the backup is missing, so no policy is served before it was compared with DNS: senders keep those that they hold.\n  Start the server, then serve the policies of today:\n  sternpost plan\n  sternpost apply",
     );
     Ok(Exit::Fine)
 }

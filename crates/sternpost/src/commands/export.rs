@@ -1,6 +1,7 @@
 //! `sternpost export`: writes the policy files and the configuration of a web server or hosting platform that serves
 //! them, with a guide. The files come from [`receiver::export`].
 
+use crate::replaced_file::replace;
 use crate::terminal::{marks, say};
 use clap::ValueEnum;
 use config::failure::{Exit, Failure};
@@ -97,7 +98,7 @@ fn write(folder: &Path, file: &File) -> Result<(), Failure> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(fail)?;
     }
-    std::fs::write(&path, &file.content).map_err(fail)?;
+    replace(&path, &file.content).map_err(fail)?;
     say(&format!("  {}", path.display()));
     Ok(())
 }

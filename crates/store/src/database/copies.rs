@@ -240,7 +240,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::query::sql;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn now() -> jiff::Timestamp {
         jiff::Timestamp::from_second(7).unwrap()
@@ -285,6 +285,82 @@ mod tests {
         }
         assert_eq!(std::fs::read(&copy).unwrap(), before);
         assert!(!dir.path().join("elsewhere").exists());
+    }
+
+    #[tokio::test]
+    async fn a_backup_that_is_given_up_leaves_an_older_one_and_removes_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, older, new) = (dir.path().join("s.db"), dir.path().join("older"), dir.path().join("new"));
+        Store::open(&path).await.unwrap().close().await;
+        std::fs::write(&older, "an older backup").unwrap();
+        // Another process keeps the store to itself.
+        let options = SqliteConnectOptions::new().filename(&path).locking_mode(SqliteLockingMode::Exclusive);
+        let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+        for to in [&older, &new] {
+            let given_up = tokio::time::timeout(Duration::from_millis(50), Store::back_up(&path, to)).await;
+            assert!(!given_up.is_ok_and(|ended| ended.is_ok()));
+        }
+        assert_eq!(std::fs::read_to_string(&older).unwrap(), "an older backup");
+        assert!(!new.exists());
+    }
+
+    #[tokio::test]
+    async fn a_backup_belongs_to_who_makes_it_and_a_restored_store_to_the_owner_of_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, folder) = (dir.path().join("s.db"), dir.path().join("other"));
+        Store::open(&path).await.unwrap().close().await;
+        std::fs::create_dir(&folder).unwrap();
+        let me = std::fs::metadata(&folder).unwrap().uid();
+        let owner = if me == 0 { 1234 } else { me };
+        std::os::unix::fs::chown(&folder, Some(owner), None).unwrap();
+        let uid = |path: &Path| std::fs::metadata(path).unwrap().uid();
+        Store::back_up(&path, &folder.join("copy")).await.unwrap();
+        assert_eq!(uid(&folder.join("copy")), me);
+        Store::restore(&folder.join("copy"), &folder.join("s.db"), now()).await.unwrap();
+        assert_eq!(uid(&folder.join("s.db")), owner);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_looks_like_a_uri_of_sqlite_is_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        Store::open(&path).await.unwrap().close().await;
+        // Relative names: the working directory belongs to all tests.
+        let up = "../".repeat(std::env::current_dir().unwrap().components().count());
+        let folder = format!("{}{}", up, dir.path().display());
+        for name in ["file:x.db", "file:x.db?mode=memory", "x%41"] {
+            let to = PathBuf::from(format!("{folder}/{name}"));
+            Store::back_up(&path, &to).await.unwrap();
+            assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+        let bare = Path::new("file:sternpost-test.db");
+        let written = Store::back_up(&path, bare).await;
+        let modes = ["file:sternpost-test.db", "sternpost-test.db"].map(|name| std::fs::metadata(name).ok());
+        let _ = std::fs::remove_file("sternpost-test.db");
+        std::fs::remove_file(bare).unwrap();
+        written.unwrap();
+        let [named, other] = modes;
+        assert!(other.is_none());
+        assert_eq!(named.unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_restored_store_serves_no_policy_and_one_restored_again_loses_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
+        let store = Store::open(&path).await.unwrap();
+        let domain = formats::DomainName::parse("a.example").unwrap();
+        store.put_hosted(&domain, Some("version: STSv1")).await.unwrap();
+        Store::back_up(&path, &copy).await.unwrap();
+        store.close().await;
+        let (_, first) = Store::restore(&copy, &path, now()).await.unwrap();
+        let (_, second) = Store::restore(&copy, &path, now()).await.unwrap();
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert!(first.ends_with("s.db.replaced-7") && second.ends_with("s.db.replaced-7-2"), "{second:?}");
+        let hosted = async |path: &Path| Store::open(path).await.unwrap().hosted(&domain).await.unwrap();
+        assert!(hosted(&first).await.is_some(), "the store that was there");
+        assert_eq!((hosted(&second).await, hosted(&path).await), (None, None));
     }
 
     #[tokio::test]
