@@ -86,7 +86,9 @@ fn check_zone(config: &Config, spec: &DomainSpec, name: &DomainName) -> Result<(
     let is_of_challenge = ChallengeType::ALL.iter().any(|challenge| challenge.label() == Some(label));
     let delegation = config.delegation.as_ref().filter(|_| spec.delegated);
     let of_customer = format!("mta-sts.{}", spec.name);
-    let is_theirs = |zone| is_of_challenge && [format!("{of_customer}.{zone}"), of_customer.clone()].contains(&host.to_owned());
+    let is_theirs = |zone| {
+        is_of_challenge && [format!("{of_customer}.{zone}"), of_customer.clone()].contains(&host.to_owned())
+    };
     if !delegation.is_none_or(is_theirs) {
         return Err(format!(
             "the aliases of {}'s challenge record lead to {name}, where no challenge of that domain is published",

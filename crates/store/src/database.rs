@@ -28,7 +28,7 @@ pub(crate) enum Database {
     Postgres(postgres::PostgresPool),
 }
 
-pub use copies::CopyInfo;
+pub use copies::{CopyInfo, RestoredPolicies};
 
 /// Where a database is.
 #[derive(Debug, Clone)]

@@ -72,7 +72,7 @@ mod writing;
 
 #[cfg(feature = "postgres")]
 pub use database::PostgresLocation;
-pub use database::{CopyInfo, Location, Store, StoreError};
+pub use database::{CopyInfo, Location, RestoredPolicies, Store, StoreError};
 pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;
 

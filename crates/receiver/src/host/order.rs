@@ -463,7 +463,10 @@ fn check_issued(
         return Err(bad("is never valid"));
     }
     if validity.1 <= now {
-        return Err(bad(&format!("expired at {}; if that is not so, the clock of this machine is wrong", validity.1)));
+        return Err(bad(&format!(
+            "expired at {}; if that is not so, the clock of this machine is wrong",
+            validity.1
+        )));
     }
     Ok(validity)
 }
@@ -488,7 +491,9 @@ mod tests {
     #[test]
     fn a_certificate_for_another_name_or_key_or_time_never_replaces_one() {
         let now = Timestamp::from_second(1_790_812_800).unwrap();
-        let check = |(chain, key): &(String, String)| check_issued(chain, key, &host(), now).map_err(|e| e.to_string());
+        let check = |(chain, key): &(String, String)| {
+            check_issued(chain, key, &host(), now).map_err(|e| e.to_string())
+        };
         let good = issued(host().as_str(), 2026, 2027);
         check(&good).unwrap();
         check(&issued("*.a.example", 2026, 2027)).unwrap();

@@ -25,6 +25,16 @@ pub struct CopyInfo {
     pub schema: i64,
 }
 
+/// What a restored store does with the policies in the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoredPolicies {
+    /// It does not serve them, since they may be older than what senders have fetched meanwhile. The next plan of each domain
+    /// serves its policy again, for the MX hosts of that time; until then senders keep what they hold (RFC 8461 §3.3).
+    Withheld,
+    /// It serves them: nothing was published since the backup, as in a move to another machine.
+    Served,
+}
+
 impl Store {
     /// Writes a copy of the SQLite file `from` to the new file `to`, which only its owner can read, and verifies it. Other
     /// processes can read and write the file meanwhile. What they commit after the beginning is not in the copy.
@@ -44,9 +54,6 @@ impl Store {
     /// Replaces the SQLite file `to` by the backup `from`, which stays. A file that is at `to` is renamed with its `-wal` and
     /// `-shm` files, to a name that ends in `.replaced-` and the Unix time. Returns that name, if there was one.
     ///
-    /// The policies in the backup may be older than what senders have fetched since, so the store does not serve them: the
-    /// next plan of each domain serves its policy again, for the MX hosts of that time.
-    ///
     /// # Errors
     ///
     /// [`StoreError::Newer`] if a newer release made the backup, [`StoreError::InUse`] if a process has `to` open, and those
@@ -54,6 +61,7 @@ impl Store {
     pub async fn restore(
         from: &Path,
         to: &Path,
+        policies: RestoredPolicies,
         now: jiff::Timestamp,
     ) -> Result<(CopyInfo, Option<PathBuf>), StoreError> {
         let written = with_suffix(to, &format!(".restoring-{}", now.as_second()));
@@ -65,7 +73,9 @@ impl Store {
         if copy.schema > known {
             return Err(StoreError::Newer { path: from.display().to_string(), schema: copy.schema, known });
         }
-        withhold_policies(&written).await?;
+        if policies == RestoredPolicies::Withheld {
+            withhold_policies(&written).await?;
+        }
         let replaced = replace(&written, to, now).await?;
         unfinished.is_complete();
         Ok((copy, replaced))
@@ -317,7 +327,9 @@ mod tests {
         let uid = |path: &Path| std::fs::metadata(path).unwrap().uid();
         Store::back_up(&path, &folder.join("copy")).await.unwrap();
         assert_eq!(uid(&folder.join("copy")), me);
-        Store::restore(&folder.join("copy"), &folder.join("s.db"), now()).await.unwrap();
+        Store::restore(&folder.join("copy"), &folder.join("s.db"), RestoredPolicies::Withheld, now())
+            .await
+            .unwrap();
         assert_eq!(uid(&folder.join("s.db")), owner);
     }
 
@@ -326,14 +338,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.db");
         Store::open(&path).await.unwrap().close().await;
-        // Relative names: the working directory belongs to all tests.
-        let up = "../".repeat(std::env::current_dir().unwrap().components().count());
-        let folder = format!("{}{}", up, dir.path().display());
-        for name in ["file:x.db", "file:x.db?mode=memory", "x%41"] {
-            let to = PathBuf::from(format!("{folder}/{name}"));
-            Store::back_up(&path, &to).await.unwrap();
-            assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
-        }
         let bare = Path::new("file:sternpost-test.db");
         let written = Store::back_up(&path, bare).await;
         let modes = ["file:sternpost-test.db", "sternpost-test.db"].map(|name| std::fs::metadata(name).ok());
@@ -354,13 +358,15 @@ mod tests {
         store.put_hosted(&domain, Some("version: STSv1")).await.unwrap();
         Store::back_up(&path, &copy).await.unwrap();
         store.close().await;
-        let (_, first) = Store::restore(&copy, &path, now()).await.unwrap();
-        let (_, second) = Store::restore(&copy, &path, now()).await.unwrap();
+        let (_, first) = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap();
+        let (_, second) = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap();
         let (first, second) = (first.unwrap(), second.unwrap());
         assert!(first.ends_with("s.db.replaced-7") && second.ends_with("s.db.replaced-7-2"), "{second:?}");
         let hosted = async |path: &Path| Store::open(path).await.unwrap().hosted(&domain).await.unwrap();
         assert!(hosted(&first).await.is_some(), "the store that was there");
         assert_eq!((hosted(&second).await, hosted(&path).await), (None, None));
+        Store::restore(&copy, &path, RestoredPolicies::Served, now()).await.unwrap();
+        assert!(hosted(&path).await.is_some());
     }
 
     #[tokio::test]
@@ -397,11 +403,11 @@ mod tests {
         add(&store, "a").await;
         Store::back_up(&path, &copy).await.unwrap();
         add(&store, "b").await;
-        let error = Store::restore(&copy, &path, now()).await.unwrap_err();
+        let error = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap_err();
         assert!(matches!(error, StoreError::InUse { .. }), "{error}");
         assert_eq!(rows(&store).await, 2);
         store.close().await;
-        let (_, aside) = Store::restore(&copy, &path, now()).await.unwrap();
+        let (_, aside) = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap();
         let aside = aside.unwrap();
         assert!(aside.ends_with("s.db.replaced-7"));
         let names = std::fs::read_dir(dir.path()).unwrap();
@@ -413,9 +419,14 @@ mod tests {
         assert_eq!(rows(&Store::open(&aside).await.unwrap()).await, 2);
         // Also where no store exists, and in place of a damaged one.
         let elsewhere = dir.path().join("new.db");
-        assert_eq!(Store::restore(&copy, &elsewhere, now()).await.unwrap().1, None);
+        assert_eq!(
+            Store::restore(&copy, &elsewhere, RestoredPolicies::Withheld, now()).await.unwrap().1,
+            None
+        );
         std::fs::write(&elsewhere, "not a database, and longer than its header would be").unwrap();
-        assert!(Store::restore(&copy, &elsewhere, now()).await.unwrap().1.is_some());
+        assert!(
+            Store::restore(&copy, &elsewhere, RestoredPolicies::Withheld, now()).await.unwrap().1.is_some()
+        );
         assert_eq!(rows(&Store::open(&elsewhere).await.unwrap()).await, 1);
     }
 

@@ -6,16 +6,16 @@ use super::error::OrderError;
 use super::{Orders, identifier, validity};
 use crate::host::authority::CaClient;
 use formats::DomainName;
-use futures_util::{FutureExt, StreamExt};
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::later;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use store::StoreError;
-use store::hosting::LONGEST_ASK;
 use store::certificate_orders::{RenewalInfo, RenewalQuestion};
+use store::hosting::LONGEST_ASK;
 use tokio::time::timeout;
 
 /// Time until a CA is asked again when it does not say, or does not answer.
