@@ -43,7 +43,7 @@ use receiver::publish::{Change, Records};
 use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::{Decisions, Excuse};
 use receiver::rollout::gate::{Evidence, Gate};
-use receiver::rollout::guard::Alert;
+use receiver::rollout::guard::{Alert, AlertKind};
 use receiver::rollout::plan::Step;
 use rollout::{Condition, Stage, conditions, stages};
 use serde::Deserialize;
@@ -139,6 +139,25 @@ struct Page {
     has_rua: bool,
     snippets: Vec<Snippet>,
     journal: Vec<JournalLine>,
+}
+
+impl Page {
+    /// The label and the anchor of the section that has the details of an alert; `None` if none has more than the alert.
+    fn details_of(&self, alert: &Alert) -> Option<(&'static str, &'static str)> {
+        match alert.kind {
+            AlertKind::ReportedFailure | AlertKind::FailureRate | AlertKind::DecisionNeeded => {
+                Some(("See the failures", "failures"))
+            }
+            AlertKind::MxUncovered | AlertKind::MxUnverified | AlertKind::MxCertificateEnds => {
+                Some(("See the MX hosts", "mx"))
+            }
+            AlertKind::RecordGone | AlertKind::PolicyUnserved | AlertKind::PolicyCertificateEnds => {
+                Some(("See the records", "records"))
+            }
+            AlertKind::Silence => Some(("See the senders", "senders")),
+            AlertKind::QuarantineFull | AlertKind::CheckFailed => None,
+        }
+    }
 }
 
 /// Everything about a domain that its pages show.
@@ -300,7 +319,6 @@ async fn rendered(
         spec: &spec,
         alerts: &alerts,
         hosts: &hosts,
-        judged: &judged,
         certificate_ends: certificate_ends(context, &spec).await?,
         now,
     };
@@ -331,7 +349,7 @@ async fn rendered(
             .collect(),
         stages: stages(&facts, &spec, thresholds),
         conditions: conditions(&facts, thresholds),
-        left_out: facts.evidence.left_out(),
+        left_out: facts.evidence.left_out().iter().map(|text| with_separators(text)).collect(),
         held: held.map(|held| format!("{} ({}, {})", held.reason, held.who, text::minute(&held.at))),
         may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.rollout.approved.is_none(),
         is_ready: matches!(facts.gate, Gate::Ready | Gate::Ask(_)),
@@ -366,6 +384,16 @@ async fn rendered(
         journal,
         name,
     })
+}
+
+/// A text that begins with a number, with separators in the number.
+fn with_separators(text: &str) -> String {
+    match text.split_once(' ') {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{} {rest}", text::count(number))
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// The alert with readable times.
