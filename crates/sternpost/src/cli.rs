@@ -225,13 +225,14 @@ mod tests {
         }
     }
 
-    /// The long help of a command, by its words.
+    /// The long help of a command in one line.
     fn help(line: &str) -> String {
         let mut command = Cli::command();
         for word in line.split(' ') {
             command = command.find_subcommand(word).unwrap().clone();
         }
-        command.render_long_help().to_string()
+        let help = command.render_long_help().to_string();
+        help.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     #[test]
