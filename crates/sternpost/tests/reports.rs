@@ -471,6 +471,13 @@ fn typos_wrong_files_and_empty_places_are_answered_with_what_to_do() {
     let (code, _, err) = run(place.path(), &["reports", "address"]);
     assert_eq!(code, 2);
     assert!(err.contains("http = \"/reports\""), "{err}");
+    // An address on loopback is none that senders could use.
+    let inside = tempfile::tempdir().unwrap();
+    write(inside.path(), "sternpost.toml", "[inbox]\nhttp = \"/reports\"\n[dashboard]\n");
+    let (code, out, err) = run(inside.path(), &["reports", "address"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(err.contains("https: addresses only") && err.contains("url = \"https://"), "{err}");
+    assert!(!out.contains("rua = "), "{out}");
     let (code, _, err) = run(place.path(), &["excuse", "a.example", "certificate-expird", "--reason", "x"]);
     assert_eq!(code, 1);
     assert!(err.contains("unknown result type"), "{err}");

@@ -5,7 +5,7 @@ use super::desired::PolicyHostAt;
 use super::outside::Outside;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Policy, PolicyId};
-use jiff::Timestamp;
+use net::certificate::CertificateFacts;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -25,8 +25,8 @@ pub struct ObservedState {
     pub copies: Vec<Policy>,
     /// Why no policy could be fetched; `None` when one was.
     pub unserved: Option<String>,
-    /// When the policy host's certificate expires, if the fetch succeeded.
-    pub certificate_ends: Option<Timestamp>,
+    /// Of the certificates that the addresses of the policy host presented, the one that ends first.
+    pub certificate: Option<CertificateFacts>,
     /// The records of `_mta-sts` and `_smtp._tls` that exist and can't be read.
     pub unread: Vec<UnreadRecord>,
     /// The report addresses in `_smtp._tls`.

@@ -33,7 +33,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     let world = World::new(&config)?;
     world.check_resolver(&config).await?;
-    let seen = look(world.dns.as_ref(), world.policies.as_ref(), &name).await.map_err(|error| {
+    let seen = look(world.dns.as_ref(), world.policies.as_ref(), &name, &[]).await.map_err(|error| {
         Failure::new(
             format!("{name} can't be looked up"),
             error,
