@@ -170,6 +170,7 @@ impl Applier {
         let collector = Collector::over(self.dns.as_ref());
         let mut seen = look(&collector, self.policies.as_ref(), &wanted.domain).await?;
         seen.outside.servers = collector.into_views(&self.omitted);
+        seen.outside.unmailed = seen.unmailed;
         let addresses = seen.policy_host.1.clone();
         let (visited, unvisited) = addresses.split_at(addresses.len().min(POLICY_HOST_ADDRESSES));
         let fetched = self.policies.fetch_each(&wanted.domain, visited).await;
