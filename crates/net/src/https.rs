@@ -18,11 +18,10 @@ pub use revocation::Revocation;
 pub use visit::{Call, Page, Visit, Visits};
 
 use crate::BoxFuture;
-use crate::certificate::Problem;
+use crate::certificate::{CertificateFacts, Problem};
 use crate::dns::DnsError;
 use formats::limits::{POLICY_BYTES, POLICY_FETCH_TIME};
 use formats::{DomainName, ResultType};
-use jiff::Timestamp;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -38,10 +37,21 @@ pub trait PolicyHosts: Send + Sync {
         &'a self,
         domain: &'a DomainName,
         addresses: &'a [IpAddr],
-    ) -> BoxFuture<'a, Vec<(IpAddr, Result<Fetched, FetchError>)>> {
+    ) -> BoxFuture<'a, Vec<AddressFetch>> {
         let _ = (domain, addresses);
         Box::pin(std::future::ready(Vec::new()))
     }
+}
+
+/// What a fetch from one address of a policy host showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressFetch {
+    /// The address.
+    pub address: IpAddr,
+    /// The policy file, or why a sender that uses this address gets none.
+    pub fetched: Result<Fetched, FetchError>,
+    /// The host's certificate, also if the fetch failed after the handshake.
+    pub certificate: Option<CertificateFacts>,
 }
 
 /// The name of a domain's policy host, `mta-sts.DOMAIN`.
@@ -61,8 +71,6 @@ pub struct Fetched {
     pub address: IpAddr,
     /// The `Content-Type` header, cut at 100 characters by a fetch.
     pub media_type: String,
-    /// When the policy host's certificate expires; `None` when the certificate can't be parsed.
-    pub certificate_ends: Option<Timestamp>,
     /// The negotiated TLS version, such as `TLSv1.3`.
     pub tls_version: String,
 }

@@ -329,7 +329,16 @@ impl RolloutContext {
             excused: &self.decisions(name).excused(),
             now,
         };
-        Ok(judge(&facts, &self.config.thresholds))
+        let (mut evidence, gate) = judge(&facts, &self.config.thresholds);
+        if evidence.days_covered == 0 {
+            // Reports that were there first would seem to be lost.
+            let window = now.saturating_sub(EVIDENCE_WINDOW).unwrap_or(now);
+            let days = self.store.days_of(name, window).await.map_err(fail)?;
+            let earlier = days.iter().filter(|day| day.day < since);
+            let sessions = earlier.map(|day| day.successful.saturating_add(day.failed));
+            evidence.earlier_sessions = sessions.fold(0, u64::saturating_add);
+        }
+        Ok((evidence, gate))
     }
 
     /// Approves enforcement if the domain has `auto_promote`, the evidence is sufficient, and the guard's own probes of

@@ -225,6 +225,47 @@ mod tests {
         }
     }
 
+    /// The long help of a command, by its words.
+    fn help(line: &str) -> String {
+        let mut command = Cli::command();
+        for word in line.split(' ') {
+            command = command.find_subcommand(word).unwrap().clone();
+        }
+        command.render_long_help().to_string()
+    }
+
+    #[test]
+    fn help_says_what_a_command_costs_what_it_keeps_and_how_to_switch_off() {
+        for part in ["port 25", "seconds", "DNS queries", "--skip-port-25"] {
+            assert!(help("check").contains(part), "{part}");
+        }
+        // `set` keeps what is not named, so a default would be a lie; what can be switched on can be switched off.
+        let set = help("domains set");
+        assert!(!set.contains("[default:"), "{set}");
+        for option in ["--repair", "--delegated", "--auto-promote"] {
+            assert!(set.contains(&format!("{option}[=<true|false>]")), "{option}\n{set}");
+        }
+        assert!(!help("excuse").contains("[default:"), "{}", help("excuse"));
+    }
+
+    #[test]
+    fn every_argument_has_a_help_text_of_more_than_a_word() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            for argument in
+                command.get_arguments().filter(|one| !["help", "version"].contains(&one.get_id().as_str()))
+            {
+                let text = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let named = format!("{} {}", command.get_name(), argument.get_id());
+                assert!(text.len() > 5, "{named}: {text:?}");
+                for stranger in ["Whom", "Whose", "nothing where", "How to say it"] {
+                    assert!(!text.contains(stranger), "{named}: {text:?}");
+                }
+            }
+        }
+    }
+
     /// Splits an example line into arguments. Double quotes keep the spaces of an argument.
     fn words(line: &str) -> Vec<String> {
         let parts = line.split('"').enumerate();

@@ -143,7 +143,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => None,
     };
     if let Some(hook) = config.inbox.as_ref().and_then(|inbox| inbox.webhook.as_ref()) {
-        let hook = Arc::new(ReportHookRole::new(hook, &store, world.clock.clone())?);
+        let hook = Arc::new(ReportHookRole::new(hook, &store, &world)?);
         hook.posts.register(&mut counted);
         tasks.spawn("report-webhook", move || hook.clone().run());
     }

@@ -6,7 +6,9 @@
 #[path = "runbook/page.rs"]
 mod page;
 
-use lab::case::Case;
+use lab::case::{Case, Mx};
+use lab::pki::Cert;
+use lab::policy_host::HttpBehavior;
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use page::domain;
@@ -23,11 +25,16 @@ struct Scene {
 impl Scene {
     /// example.org in the lab, with a report address that its zone does not have: `apply` waits for the operator at once.
     fn new() -> Self {
-        Self::with(&[domain("example.org")], "")
+        Self::of(domain("example.org"), "mailto:new@example.org")
     }
 
-    /// As [`Self::new`], with other cases in the lab, and with more configuration.
-    fn with(cases: &[Case], more: &str) -> Self {
+    /// This domain in the lab, with a report address.
+    fn of(case: Case, rua: &str) -> Self {
+        Self::with(&[case], rua, "")
+    }
+
+    /// As [`Self::of`], with several cases in the lab, and with more configuration.
+    fn with(cases: &[Case], rua: &str, more: &str) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let lab = runtime.block_on(Lab::with_cases(Ports::free(), SystemClock.now(), cases)).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -36,7 +43,7 @@ impl Scene {
         let text = format!(
             "[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\
              [lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n\
-             [[domain]]\nname = \"example.org\"\nrua = [\"mailto:new@example.org\"]\n{more}",
+             [[domain]]\nname = \"example.org\"\nrua = [\"{rua}\"]\n{more}",
             lab.names.address,
             lab.names.address.port(),
             lab.https_port,
@@ -171,7 +178,7 @@ fn a_domain_that_can_not_be_looked_up_stops_no_other_and_one_without_mail_is_nev
     let names = ["txt-servfail.test", "gone.test", "mx-null.test", "good-enforce.test"];
     let more: String = names.iter().map(|name| format!("[[domain]]\nname = \"{name}\"\n")).collect();
     let cases = [domain("example.org"), named("txt-servfail"), named("mx-null"), named("good-enforce")];
-    let scene = Scene::with(&cases, &more);
+    let scene = Scene::with(&cases, "mailto:new@example.org", &more);
 
     let output = scene.command(&["plan"]).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -316,4 +323,74 @@ fn decisions_need_a_reason_and_a_place_that_was_seen() {
     // The records are changed by hand here.
     let (code, printed) = scene.run(&["undo", "example.org", "--reason", "a test"]);
     assert!(code == 1 && printed.contains("dns = \"manual\""), "{code} {printed}");
+}
+
+/// example.org in testing, with a second MX host whose certificate is for another name.
+fn in_testing_with_a_wrong_certificate() -> Scene {
+    let mut case = domain("example.org");
+    let second = Mx { label: "mx2", preference: 20, cert: Cert::WrongName, ..case.setup.mx[0].clone() };
+    case.setup.mx.push(second);
+    case.setup.answers = HttpBehavior::Policy(
+        "version: STSv1\r\nmode: testing\r\nmx: mx1.example.org\r\nmx: mx2.example.org\r\nmax_age: 86400\r\n"
+            .into(),
+    );
+    Scene::of(case, "mailto:tlsrpt@example.org")
+}
+
+#[test]
+fn enforcement_by_force_names_the_hosts_that_lose_mail_and_needs_a_second_word() {
+    let scene = in_testing_with_a_wrong_certificate();
+    let (_, printed) = scene.run(&["plan"]);
+    assert!(printed.contains("from testing to enforce"), "{printed}");
+    let force = ["promote", "example.org", "--force", "--reason", "mx2 is only a spare"];
+    let (code, printed) = scene.run(&force);
+    assert_eq!(code, 1, "{printed}");
+    for part in ["mx2.example.org: ", "not valid for the host's name", "would not deliver to mx2.example.org"]
+    {
+        assert!(printed.contains(part), "{part}\n{printed}");
+    }
+    assert!(!printed.contains("mx1.example.org: "), "{printed}");
+    let (_, status) = scene.run(&["status"]);
+    assert!(!status.contains("enforcement allowed"), "{status}");
+    let (code, printed) = scene.run(&[&force[..], &["--although-mail-is-lost"]].concat());
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("mx2.example.org: ") && printed.contains("is allowed"), "{printed}");
+    let (_, status) = scene.run(&["status"]);
+    assert!(status.contains("Reason: mx2 is only a spare"), "{status}");
+}
+
+#[test]
+fn reports_from_before_testing_are_counted_among_those_that_do_not_count() {
+    let scene = Scene::new();
+    let day = SystemClock.now().saturating_sub(jiff::SignedDuration::from_hours(48)).unwrap();
+    let day = day.strftime("%Y-%m-%d");
+    let report = format!(
+        r#"{{"organization-name":"Big","date-range":{{"start-datetime":"{day}T00:00:00Z","end-datetime":"{day}T23:59:59Z"}},"contact-info":"a@big.example","report-id":"1","policies":[{{"policy":{{"policy-type":"no-policy-found","policy-domain":"example.org"}},"summary":{{"total-successful-session-count":2999,"total-failure-session-count":0}}}}]}}"#
+    );
+    std::fs::write(scene.dir.path().join("big.example!example.org!1!2.json"), report).unwrap();
+    let (code, printed) = scene.run(&["reports", "import", "--trusted", "big.example!example.org!1!2.json"]);
+    assert_eq!(code, 0, "{printed}");
+    let (_, status) = scene.run(&["status"]);
+    assert!(status.contains("example.org: not observed yet; desired mode enforce"), "{status}");
+    assert!(status.contains("no verified report about a day in testing has arrived yet"), "{status}");
+    let left_out = "not counted: 2999 sessions: reported about days before testing began";
+    assert!(status.contains(left_out), "{status}");
+    assert!(status.contains("next: sternpost apply example.org"), "{status}");
+    let (_, json) = scene.run(&["status", "--json"]);
+    assert!(json.contains("\"earlier_sessions\":2999"), "{json}");
+}
+
+#[test]
+fn no_time_is_printed_with_fractions_of_a_second() {
+    let scene = in_testing_with_a_wrong_certificate();
+    scene.run(&["plan"]);
+    for words in [&["status", "--servers"][..], &["plan"], &["domains", "show", "example.org"]] {
+        let (_, printed) = scene.run(words);
+        let is_fraction = |part: &str| {
+            part.split_once('Z').is_some_and(|(digits, _)| {
+                !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+            })
+        };
+        assert!(!printed.split('.').skip(1).any(is_fraction), "{words:?}: {printed}");
+    }
 }

@@ -20,7 +20,7 @@ use figures::{Figure, figures, lead, verdict};
 use formats::Mode;
 use groups::{GroupView, group_view};
 use jiff::{SignedDuration, Timestamp};
-use receiver::domain::HostedBy;
+use receiver::domain::{HostedBy, Tag};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -33,6 +33,9 @@ pub struct OverviewQuery {
     /// One of [`STATES`].
     #[serde(default)]
     state: String,
+    /// A tag; empty for all domains.
+    #[serde(default)]
+    tag: String,
     /// The identifier of a group.
     #[serde(default)]
     cause: String,
@@ -49,8 +52,9 @@ pub struct OverviewQuery {
 }
 
 /// The filters by state: the value in links, and the label.
-const STATES: [(&str, &str); 6] = [
+const STATES: [(&str, &str); 7] = [
     ("", "All"),
+    ("risk", "Mail at risk"),
     ("action", "Action needed"),
     ("testing", "In testing"),
     ("enforced", "Enforced"),
@@ -69,6 +73,8 @@ const SORTS: [(&str, &str, bool); 5] = [
 
 /// Rows per page.
 const PAGE_ROWS: usize = 30;
+/// Tags that are offered as filters.
+const MAX_TAG_CHIPS: usize = 12;
 /// Groups on the overview; the page `/alerts` has all.
 const MAX_GROUPS: usize = 5;
 /// Groups on the page `/alerts`.
@@ -77,6 +83,7 @@ impl OverviewQuery {
     /// True if a domain is among those of a state.
     fn is_in(state: &str, entry: &Entry) -> bool {
         match state {
+            "risk" => entry.need == Urgency::Failing,
             "action" => entry.needs_action(),
             "testing" => entry.mode == Some(Mode::Testing),
             "enforced" => entry.mode == Some(Mode::Enforce),
@@ -91,6 +98,7 @@ impl OverviewQuery {
         let current = [
             ("q", self.q.as_str()),
             ("state", &self.state),
+            ("tag", &self.tag),
             ("cause", &self.cause),
             ("sort", &self.sort),
             ("dir", &self.dir),
@@ -118,9 +126,10 @@ impl OverviewQuery {
             Self::is_in(&self.state, entry)
                 && (self.cause.is_empty()
                     || members.as_ref().is_some_and(|members| members.contains(entry.name.as_str())))
+                && (self.tag.is_empty() || entry.tags.iter().any(|tag| tag.as_str() == self.tag))
                 && (wanted.is_empty()
                     || entry.name.contains(&wanted)
-                    || text::unicode(&entry.name).contains(&wanted))
+                    || entry.name.contains("xn--") && text::unicode(&entry.name).contains(&wanted))
         };
         let mut found: Vec<&Entry> = snapshot.domains.iter().filter(is_found).collect();
         match self.sort.as_str() {
@@ -158,6 +167,7 @@ struct ExportedRow<'a> {
     sessions_30_days: u64,
     failed_30_days: u64,
     certificate_ends: Option<Timestamp>,
+    tags: &'a [Tag],
 }
 
 impl<'a> From<&'a Entry> for ExportedRow<'a> {
@@ -173,13 +183,14 @@ impl<'a> From<&'a Entry> for ExportedRow<'a> {
             sessions_30_days: entry.sessions(),
             failed_30_days: entry.failed,
             certificate_ends: entry.certificate_ends,
+            tags: &entry.tags,
         }
     }
 }
 
-/// A filter by state.
+/// A filter by state or tag.
 struct Chip {
-    label: &'static str,
+    label: String,
     count: usize,
     link: String,
     is_on: bool,
@@ -212,6 +223,7 @@ struct Row {
     certificate_ends: Option<Timestamp>,
     is_ending: bool,
     next: NextStep,
+    tags: Vec<Tag>,
 }
 
 #[derive(Template)]
@@ -227,6 +239,7 @@ struct Page {
     /// The number of groups that are not shown.
     further_groups: usize,
     chips: Vec<Chip>,
+    tags: Vec<Chip>,
     headings: Vec<Heading>,
     rows: Vec<Row>,
     query: OverviewQuery,
@@ -265,7 +278,11 @@ impl Page {
     }
 
     fn is_filtered(&self) -> bool {
-        !(self.query.q.trim().is_empty() && self.query.state.is_empty() && self.query.cause.is_empty())
+        let query = &self.query;
+        !(query.q.trim().is_empty()
+            && query.state.is_empty()
+            && query.tag.is_empty()
+            && query.cause.is_empty())
     }
 
     /// What the table is limited to, in words.
@@ -275,6 +292,9 @@ impl Page {
             STATES.iter().find(|(state, _)| *state == self.query.state && !state.is_empty())
         {
             parts.push(format!("state “{label}”"));
+        }
+        if !self.query.tag.is_empty() {
+            parts.push(format!("tag “{}”", self.query.tag));
         }
         if !self.query.q.trim().is_empty() {
             parts.push(format!("name contains “{}”", self.query.q.trim()));
@@ -319,6 +339,7 @@ pub async fn page(
         groups: snapshot.groups.iter().take(MAX_GROUPS).map(group_view).collect(),
         further_groups: snapshot.groups.len().saturating_sub(MAX_GROUPS),
         chips: chips(&query, &snapshot),
+        tags: tags(&query, &snapshot),
         headings: headings(&query, has_certificates),
         cause: snapshot.group(&query.cause).map(|group| group.what.clone()).unwrap_or_default(),
         found: found.len(),
@@ -364,13 +385,28 @@ pub async fn alerts(
 
 fn chips(query: &OverviewQuery, snapshot: &Snapshot) -> Vec<Chip> {
     let chip = |(state, label): (&'static str, &'static str)| Chip {
-        label,
+        label: label.to_owned(),
         count: snapshot.domains.iter().filter(|entry| OverviewQuery::is_in(state, entry)).count(),
         link: query.link(&[("state", state), ("cause", "")]),
         is_on: query.state == state && query.cause.is_empty(),
     };
     // A state that no domain is in is no choice.
     STATES.map(chip).into_iter().filter(|chip| chip.count > 0 || chip.is_on).collect()
+}
+
+/// The most frequent tags as filters, and the chosen one.
+fn tags(query: &OverviewQuery, snapshot: &Snapshot) -> Vec<Chip> {
+    let is_on = |tag: &Tag| tag.as_str() == query.tag;
+    let shown = snapshot.tags.iter().enumerate().filter(|(at, (tag, _))| *at < MAX_TAG_CHIPS || is_on(tag));
+    shown
+        .map(|(_, (tag, count))| Chip {
+            label: tag.to_string(),
+            count: *count,
+            // Another click on the chosen tag shows all domains.
+            link: query.link(&[("tag", if is_on(tag) { "" } else { tag.as_str() })]),
+            is_on: is_on(tag),
+        })
+        .collect()
 }
 
 fn headings(query: &OverviewQuery, has_certificates: bool) -> Vec<Heading> {
@@ -420,6 +456,7 @@ fn row(snapshot: &Snapshot, entry: &Entry, bound: f64, now: Timestamp) -> Row {
         certificate_ends: ends,
         is_ending: ends.is_some_and(|end| end - ENDS_SOON <= now),
         next: entry.next.clone(),
+        tags: entry.tags.clone(),
     }
 }
 

@@ -2,12 +2,14 @@
 
 use super::desired::LABELS;
 use super::observed::{NoMailHosts, ObservedState, UnreadRecord};
-use super::outside::Outside;
+use super::outside::{Collector, see_copies};
+use formats::limits::POLICY_HOST_ADDRESSES;
 use formats::sts_record::SelectError;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
+use net::address::has_route;
 use net::dns::{Answer, Data, Dns, DnsError, Exchange, Kind, host_addresses};
-use net::https::{PolicyHosts, policy_host};
+use net::https::{FetchError, PolicyHosts, policy_host};
 use std::net::IpAddr;
 
 /// A question to DNS that failed.
@@ -32,14 +34,37 @@ fn failed(kind: &'static str, name: &DomainName) -> impl Fn(DnsError) -> LookupE
     move |error| LookupError { kind, name: name.clone(), error }
 }
 
-/// Observes the current state of `domain`. `dns` should query the zones' own name servers, since a cache returns old
-/// records. A DNS failure is an error and never counts as an absent record, since a plan must not rest on missing
-/// data. A policy that can't be fetched or is invalid counts as absent.
+/// Observes the current state of `domain`, at every name server of its zones and at every address of its policy host. `dns`
+/// should query the zones' own name servers, since a cache returns old records. A DNS failure is an error and never counts
+/// as an absent record, since a plan must not rest on missing data. A policy that can't be fetched or is invalid counts as
+/// absent. `omitted` are the name servers and addresses that the operator has left out.
+///
+/// # Errors
+///
+/// If a look-up fails.
 pub async fn look(
     dns: &dyn Dns,
     hosts: &dyn PolicyHosts,
     domain: &DomainName,
+    omitted: &[String],
 ) -> Result<ObservedState, LookupError> {
+    let dns = Collector::over(dns);
+    let mut seen = records(&dns, domain).await?;
+    seen.outside.servers = dns.into_views(omitted);
+    let addresses = seen.policy_host.1.clone();
+    let (visited, unvisited) = addresses.split_at(addresses.len().min(POLICY_HOST_ADDRESSES));
+    let (served, each) = tokio::join!(fetch(hosts, domain), hosts.fetch_each(domain, visited));
+    match served {
+        Ok(policy) => seen.served = Some(policy),
+        Err((why, error)) => (seen.unserved, seen.fetch_error) = (Some(why), error),
+    }
+    seen.outside.unmailed = seen.unmailed;
+    see_copies(&mut seen, each, unvisited, omitted, has_route);
+    Ok(seen)
+}
+
+/// The records of `domain`.
+async fn records(dns: &dyn Dns, domain: &DomainName) -> Result<ObservedState, LookupError> {
     let (mx, record, tlsrpt, aliases) = tokio::try_join!(
         mail_hosts(dns, domain),
         texts(dns, domain, "_mta-sts"),
@@ -62,38 +87,23 @@ pub async fn look(
             None
         }
     });
-    let (mut certificate_ends, mut fetch_error) = (None, None);
-    let served = match hosts.fetch(domain).await {
-        Ok(fetched) => {
-            certificate_ends = fetched.certificate_ends;
-            Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
-        }
-        Err(error) => {
-            let why = error.to_string();
-            fetch_error = Some(error);
-            Err(why)
-        }
-    };
-    let (served, unserved) = match served {
-        Ok(policy) => (Some(policy), None),
-        Err(why) => (None, Some(why)),
-    };
     Ok(ObservedState {
         mx: mx.hosts,
         mx_ttl: mx.ttl,
         unmailed: mx.why_none,
         record: record.map(|record| record.id),
-        served,
-        copies: Vec::new(),
-        unserved,
-        fetch_error,
-        certificate_ends,
         unread,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
         aliases,
         policy_host,
-        outside: Outside::default(),
+        ..ObservedState::default()
     })
+}
+
+/// The policy that a sender gets, or why it gets none, with the error if there is no file.
+async fn fetch(hosts: &dyn PolicyHosts, domain: &DomainName) -> Result<Policy, (String, Option<FetchError>)> {
+    let fetched = hosts.fetch(domain).await.map_err(|error| (error.to_string(), Some(error)))?;
+    Policy::parse(&fetched.body).map_err(|error| (format!("the policy file is invalid: {error}"), None))
 }
 
 /// Characters of an unreadable record that are kept.
@@ -240,7 +250,7 @@ mod tests {
     use super::*;
     use net::BoxFuture;
     use net::dns::{Absence, Mx, Security};
-    use net::https::{FetchError, Fetched};
+    use net::https::Fetched;
     use std::time::Duration;
 
     /// A domain with this answer for MX, and this error for everything else.
@@ -282,11 +292,11 @@ mod tests {
             ),
             (Only(Some(host), no_name), None),
         ] {
-            let seen = look(&dns, &NoPolicy, &DomainName::parse("a.example").unwrap()).await.unwrap();
+            let seen = look(&dns, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.unwrap();
             assert_eq!((seen.unmailed, seen.mx.is_empty()), (expected, expected.is_some()));
             assert_eq!(seen.fetch_error, Some(FetchError::Status(404)));
         }
         let failing = Only(None, DnsError::Timeout);
-        assert!(look(&failing, &NoPolicy, &DomainName::parse("a.example").unwrap()).await.is_err());
+        assert!(look(&failing, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.is_err());
     }
 }

@@ -5,7 +5,7 @@ use super::desired::PolicyHostAt;
 use super::outside::Outside;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Policy, PolicyId};
-use jiff::Timestamp;
+use net::certificate::CertificateFacts;
 use net::https::FetchError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -31,8 +31,8 @@ pub struct ObservedState {
     pub unserved: Option<String>,
     /// The error of the fetch, if a sender could not fetch a file.
     pub fetch_error: Option<FetchError>,
-    /// When the policy host's certificate expires, if the fetch succeeded.
-    pub certificate_ends: Option<Timestamp>,
+    /// Of the certificates that the addresses of the policy host presented, the one that ends first.
+    pub certificate: Option<CertificateFacts>,
     /// The records of `_mta-sts` and `_smtp._tls` that exist and can't be read.
     pub unread: Vec<UnreadRecord>,
     /// The report addresses in `_smtp._tls`.

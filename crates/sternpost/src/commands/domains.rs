@@ -10,7 +10,7 @@ use net::dns::DnsError;
 use operations::promotion::OPERATOR;
 use operations::world::domain;
 use operations::{Removal, RolloutContext};
-use receiver::domain::{DnsBy, DomainSpec, HostedBy};
+use receiver::domain::{DnsBy, DomainSpec, HostedBy, Tag};
 use receiver::host::order::ChallengeType;
 use receiver::publish::alias_lines;
 use receiver::rollout::{LookupError, mail_hosts};
@@ -92,6 +92,9 @@ pub struct Change {
     /// Enforce the policy as soon as the evidence is sufficient, without `sternpost promote`. =false ends it
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     auto_promote: Option<bool>,
+    /// Word by which the dashboard filters domains, such as a customer; repeatable. --tag '' removes all
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -273,6 +276,10 @@ fn changed(mut spec: DomainSpec, change: &Change) -> Result<DomainSpec, Failure>
     }
     spec.repair = change.repair.unwrap_or(spec.repair);
     spec.auto_promote = change.auto_promote.unwrap_or(spec.auto_promote);
+    if !change.tag.is_empty() {
+        let named = change.tag.iter().map(String::as_str).filter(|tag| !tag.is_empty());
+        spec.tags = Tag::parse_all(named).map_err(|why| wrong("--tag", &change.tag.join(" "), why))?;
+    }
     if let Some(dns) = &change.dns {
         spec.dns = DnsBy::parse(dns).map_err(|why| wrong("--dns", dns, why))?;
     }
@@ -333,10 +340,12 @@ mod tests {
             "mx.example.org",
             "--rua",
             "mailto:a@example.org",
+            "--tag",
+            "shop",
         ];
         let all = after(new(), &on);
         assert!(all.repair && all.delegated && all.auto_promote && all.host == HostedBy::Sternpost);
-        assert_eq!((all.mx.len(), all.rua.len()), (1, 1));
+        assert_eq!((all.mx.len(), all.rua.len(), all.tags.len()), (1, 1, 1));
         assert_eq!(after(all.clone(), &[]), all);
         let off = [
             "--repair=false",
@@ -345,6 +354,8 @@ mod tests {
             "--mx",
             "",
             "--rua",
+            "",
+            "--tag",
             "",
             "--host",
             "static",

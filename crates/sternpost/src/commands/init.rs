@@ -35,7 +35,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     let world = World::new(&config)?;
     world.check_resolver(&config).await?;
-    let seen = match look(world.dns.as_ref(), world.policies.as_ref(), &name).await {
+    let seen = match look(world.dns.as_ref(), world.policies.as_ref(), &name, &[]).await {
         Ok(seen) => seen,
         Err(failed) => {
             if failed.error == DnsError::Bogus {

@@ -326,3 +326,48 @@ fn in_words(status: &Status, all_servers: bool) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use receiver::rollout::guard::AlertKind;
+
+    /// Domains with one broken MX host, and one with an alert of its own.
+    fn active() -> Vec<(String, Timestamp, Alert)> {
+        let alert = |kind, subject: &str, what: &str, cause: Option<&str>| Alert {
+            kind,
+            subject: subject.to_owned(),
+            what: what.to_owned(),
+            consequence: "Mail is queued.".into(),
+            remedy: "Renew the certificate".to_owned(),
+            cause: cause.map(str::to_owned),
+            domains: Vec::new(),
+        };
+        let host = "mx.example.net";
+        let broken =
+            alert(AlertKind::MxUnverified, host, "mx.example.net failed TLS authentication", Some(host));
+        let gone = alert(AlertKind::RecordGone, "_mta-sts.a.example", "the record is missing", None);
+        let at = |second| Timestamp::from_second(1_790_000_000 + second).unwrap();
+        let mut all = vec![("a.example".to_owned(), at(0), gone)];
+        all.extend(
+            (0..12)
+                .map(|number| (format!("d{number:02}.example"), at(60 + i64::from(number)), broken.clone())),
+        );
+        all
+    }
+
+    #[test]
+    fn alerts_with_one_cause_are_one_text_with_their_domains() {
+        let texts: Vec<String> = groups(active()).iter().map(alert_in_words).collect();
+        let [gone, broken] = texts.as_slice() else { panic!("{texts:?}") };
+        let body = |text: &str| text.trim_start_matches(['\n', '✗', 'x', 'X', ' ']).to_owned();
+        assert_eq!(
+            body(gone),
+            "record-gone: the record is missing (since 2026-09-21T14:13:20Z)\n    domains: a.example\n    Renew the certificate\n"
+        );
+        assert_eq!(
+            body(broken),
+            "mx-unverified: mx.example.net failed TLS authentication (since 2026-09-21T14:14:20Z)\n    domains: d00.example, d01.example, d02.example, d03.example, d04.example, d05.example, d06.example, d07.example, d08.example, d09.example and 2 more\n    Renew the certificate\n"
+        );
+    }
+}

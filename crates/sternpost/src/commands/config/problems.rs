@@ -159,6 +159,10 @@ async fn of_port(key: &str, address: &Address, all: &[Address], store: &Path) ->
             format!("{key}: {address} is not an address of this machine"),
             "Show the addresses with `ip address`; \"0.0.0.0\" and \"[::]\" stand for all of them.",
         )),
+        Some(Errno::EAFNOSUPPORT) if address.leaves_ipv4_to(all) => Some(Problem::warning(
+            format!("{key}: this machine does not support IPv6, so {address} is left out"),
+            "The IPv4 address with the same port is used. Remove this one if IPv6 is not to come.",
+        )),
         Some(Errno::EAFNOSUPPORT) => Some(Problem::error(
             format!("{key}: this machine does not support IPv6, so {address} can't be bound"),
             "Remove the address.",
