@@ -8,7 +8,6 @@ use crate::writing::Counter;
 use crate::{Store, StoreError, TENANT, count, damaged, time};
 use formats::DomainName;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
 
 /// The longest time until a failed order is repeated.
 pub const LONGEST_RETRY: SignedDuration = SignedDuration::from_hours(12);
