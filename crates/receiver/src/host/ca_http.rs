@@ -99,6 +99,7 @@ fn wait_in_seconds(text: &str, now: Timestamp) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn bounded(value: &[u8]) -> Option<String> {
         let mut headers = HeaderMap::new();
@@ -117,8 +118,8 @@ mod tests {
             ("18446744073709551615", "86400"),
             ("99999999999999999999999999", "86400"),
             ("Thu, 01 Oct 2026 00:10:00 GMT", "600"),
-            ("Thu, 01 Oct 1926 00:10:00 GMT", "1"),
-            ("Fri, 31 Dec 9998 23:59:59 GMT", "86400"),
+            ("Fri, 01 Oct 1926 00:10:00 GMT", "1"),
+            ("Thu, 31 Dec 9998 23:59:59 GMT", "86400"),
         ] {
             assert_eq!(bounded(value.as_bytes()).as_deref(), Some(wait), "{value}");
         }
@@ -126,5 +127,72 @@ mod tests {
             assert_eq!(bounded(odd.as_bytes()), None, "{odd:?}");
         }
         assert_eq!(bounded(b"\xff"), None);
+    }
+
+    /// A server on loopback that answers each request with these bytes, then with more of the same if `is_endless`.
+    async fn server(dir: &Path, answer: &'static str, is_endless: bool) -> String {
+        let pki = lab::pki::Pki::new(SystemClock.now()).unwrap();
+        std::fs::write(dir.join("ca.pem"), pki.root_pem()).unwrap();
+        let identity = pki.issue("localhost", lab::pki::Cert::Good).unwrap();
+        let chain = identity.certified.cert.clone();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(identity.key.to_vec()).unwrap();
+        let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(tls));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let mut stream = acceptor.accept(stream).await.unwrap();
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let mut sent = stream.write_all(answer.as_bytes()).await;
+                    while is_endless && sent.is_ok() {
+                        sent = stream.write_all(&[b'x'; 1 << 16]).await;
+                    }
+                    std::future::pending::<()>().await;
+                });
+            }
+        });
+        format!("https://localhost:{port}/")
+    }
+
+    async fn asked(dir: &Path, url: &str) -> Result<BytesResponse, Error> {
+        let client = client(Some(&dir.join("ca.pem"))).unwrap();
+        client.request(Request::get(url).body(BodyWrapper::default()).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_response_that_never_ends_fails_at_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = server(dir.path(), "HTTP/1.1 200 OK\r\n\r\n", true).await;
+        let error = asked(dir.path(), &url).await.err().unwrap().to_string();
+        assert!(error.contains("length limit exceeded"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_response_is_whole_and_its_wait_is_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "HTTP/1.1 200 OK\r\nRetry-After: 18446744073709551615\r\nContent-Length: 2\r\n\r\n{}";
+        let url = server(dir.path(), text, false).await;
+        let mut response = asked(dir.path(), &url).await.unwrap();
+        assert_eq!(response.parts.headers[RETRY_AFTER], "86400");
+        assert_eq!(response.body.into_bytes().await.unwrap(), "{}");
+    }
+
+    #[tokio::test]
+    async fn a_ca_that_hangs_is_one_that_does_not_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = server(dir.path(), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{", false).await;
+        let waiting = asked(dir.path(), &url);
+        tokio::pin!(waiting);
+        // The connection is made in real time.
+        let early = timeout(std::time::Duration::from_secs(1), &mut waiting).await;
+        assert!(early.is_err());
+        tokio::time::pause();
+        match waiting.await {
+            Err(Error::Other(error)) => assert!(error.is::<NoAnswer>(), "{error}"),
+            _ => panic!("an answer"),
+        }
     }
 }

@@ -452,7 +452,7 @@ mod tests {
         Store::back_up(&path, &copy).await.unwrap();
         let other = dir.path().join("other.db");
         Store::open(&other).await.unwrap().close().await;
-        let error = Store::restore(&copy, &other, now()).await.unwrap_err();
+        let error = Store::restore(&copy, &other, RestoredPolicies::Withheld, now()).await.unwrap_err();
         assert!(matches!(error, StoreError::Newer { .. }), "{error}");
         assert!(Store::open(&other).await.is_ok() && !dir.path().join("other.db.restoring-7").exists());
     }

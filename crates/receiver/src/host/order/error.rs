@@ -171,4 +171,25 @@ mod tests {
         // A cause that is in the message already is not repeated, and one that is not known gets no advice.
         assert_eq!(told(&["can't connect: refused", "refused"]), "can't connect: refused");
     }
+
+    fn silent() -> OrderError {
+        OrderError::Acme(Error::Other(Box::new(NoAnswer)))
+    }
+
+    #[test]
+    fn a_ca_that_hangs_is_paused_and_the_next_one_is_asked() {
+        for error in [
+            silent(),
+            OrderError::Slow(60),
+            OrderError::Account(AccountError::Acme(Error::Other(Box::new(NoAnswer)))),
+        ] {
+            assert!(error.is_a_reason_to_pause() && !error.is_about_the_host(), "{error}");
+            assert!(error.costs_nothing());
+        }
+        for error in [OrderError::Time(600), OrderError::Panicked, OrderError::Chain("x".into())] {
+            assert!(!error.is_a_reason_to_pause() && !error.is_about_the_host(), "{error}");
+            assert!(!error.costs_nothing());
+        }
+        assert!(OrderError::Invalid("x".into()).is_about_the_host());
+    }
 }
