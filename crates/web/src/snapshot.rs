@@ -12,8 +12,9 @@ use crate::judge::{
 use crate::layout::ErrorPage;
 use crate::state::{AllDays, Dashboard};
 use crate::text;
-use formats::Mode;
+use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
+use net::https::policy_host;
 use operations::RolloutContext;
 use receiver::domain::{DomainSpec, HostedBy, Tag};
 use receiver::rollout::RolloutState;
@@ -215,14 +216,14 @@ impl Snapshot {
 struct Facts<'a> {
     rollouts: BTreeMap<String, Result<RolloutState, StoreError>>,
     alerts: BTreeMap<&'a str, Vec<&'a Alert>>,
-    certificates: BTreeMap<String, Timestamp>,
+    certificates: BTreeMap<DomainName, Timestamp>,
     days: &'a AllDays,
 }
 
-/// When the certificates of our policy hosts expire; empty if no policy is served here.
-async fn certificates(context: &RolloutContext) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+/// When the certificates of our policy hosts expire, by host; empty if no policy is served here.
+async fn certificates(context: &RolloutContext) -> Result<BTreeMap<DomainName, Timestamp>, StoreError> {
     match context.known.iter().any(|spec| spec.host == HostedBy::Sternpost) {
-        true => context.store.certificate_ends_by_host().await,
+        true => Ok(context.store.certificate_ends(None, u32::MAX).await?.into_iter().collect()),
         false => Ok(BTreeMap::new()),
     }
 }
@@ -267,7 +268,9 @@ async fn entry(
         failed,
         host: spec.host,
         certificate_ends: match spec.host {
-            HostedBy::Sternpost => facts.certificates.get(&format!("mta-sts.{name}")).copied(),
+            HostedBy::Sternpost => {
+                policy_host(&spec.name).ok().and_then(|host| facts.certificates.get(&host).copied())
+            }
             HostedBy::Static | HostedBy::Elsewhere => None,
         },
         tags: spec.tags.clone(),

@@ -27,6 +27,14 @@ pub struct Restore {
 pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
     let file = &options.file;
+    if std::fs::exists(&config.store).is_ok_and(|exists| !exists) {
+        // Opening it would create an empty one, and a copy of that is no backup.
+        return Err(Failure::usage(
+            format!("there is no store to back up at {}", config.store.display()),
+            format!("it was looked for by {}", config.origins()),
+            "Name the configuration of the server with --config, such as\n  sternpost --config /etc/sternpost/sternpost.toml backup FILE",
+        ));
+    }
     let stopped = interruption()?;
     let copied = tokio::select! {
         copied = Store::back_up(&config.store, file) => copied,
