@@ -5,7 +5,7 @@
 
 mod many;
 
-use super::plan::{blocked, evidence_in_words, too_large, unmailed, why};
+use super::plan::{blocked, evidence_in_words, failure_json, too_large, unmailed, why};
 use crate::interrupt::interruption;
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
@@ -122,12 +122,6 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         show(&format!("{}\n", serde_json::json!({ "schema": 1, "outcomes": outcomes, "failed": failed })));
     }
     Ok(exit(&outcomes, &failures, &stop))
-}
-
-/// A failure of one domain, as JSON.
-pub fn failure_json(failure: &Failure) -> serde_json::Value {
-    let (what, why, remedy) = failure.parts();
-    serde_json::json!({ "what": what, "why": why, "remedy": remedy })
 }
 
 /// An interruption counts more than a failure, and a failure more than a finding.

@@ -1,7 +1,6 @@
 //! `sternpost plan`: prints the steps from a domain's current to its desired state, as computed by
 //! [`receiver::rollout::plan`]. Nothing is changed; `sternpost apply` carries out the plan.
 
-use super::apply::failure_json;
 use crate::terminal::show;
 use config::failure::{Exit, Failure};
 use formats::limits::POLICY_BYTES;
@@ -124,6 +123,12 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None if plans.iter().any(is_blocked) => Exit::Findings,
         None => Exit::Fine,
     })
+}
+
+/// A failure of one domain, as JSON.
+pub fn failure_json(failure: &Failure) -> serde_json::Value {
+    let (what, why, remedy) = failure.parts();
+    serde_json::json!({ "what": what, "why": why, "remedy": remedy })
 }
 
 /// Domains that are looked up at the same time.
