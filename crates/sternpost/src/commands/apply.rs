@@ -127,12 +127,10 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 /// An interruption counts more than a failure, and a failure more than a finding.
 fn exit(outcomes: &[Outcome], failures: &[Failure], stop: &CancellationToken) -> Exit {
     let ended = |rest: &[&str]| outcomes.iter().any(|outcome| rest.contains(&outcome.rest));
-    match failures.first() {
-        _ if stop.is_cancelled() => Exit::Interrupted,
-        Some(first) if failures.iter().all(|failure| failure.exit == first.exit) => first.exit,
-        Some(_) => Exit::Unknown,
-        None if ended(&["unseen", "changed", "blocked"]) => Exit::Findings,
-        None => Exit::Fine,
+    match () {
+        () if stop.is_cancelled() => Exit::Interrupted,
+        () if ended(&["unseen", "changed", "blocked"]) => Exit::of_failures(failures, Exit::Findings),
+        () => Exit::of_failures(failures, Exit::Fine),
     }
 }
 

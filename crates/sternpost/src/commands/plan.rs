@@ -117,12 +117,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     context.store.close().await;
     let is_blocked = |plan: &Plan| plan.stages.iter().any(|stage| matches!(stage, StageView::Blocked { .. }));
-    Ok(match failures.first() {
-        Some(first) if failures.iter().all(|failure| failure.exit == first.exit) => first.exit,
-        Some(_) => Exit::Unknown,
-        None if plans.iter().any(is_blocked) => Exit::Findings,
-        None => Exit::Fine,
-    })
+    let planned = if plans.iter().any(is_blocked) { Exit::Findings } else { Exit::Fine };
+    Ok(Exit::of_failures(&failures, planned))
 }
 
 /// A failure of one domain, as JSON.

@@ -61,7 +61,10 @@ impl ServiceUser {
         }
         for one in listening {
             let Address::Unix(path) = &one.address else { continue };
-            let Some(folder) = existing_folder(path) else { continue };
+            // Only the collector creates folders; those of other sockets are missed elsewhere.
+            let is_created = one.key == "collector.socket";
+            let parent = || path.parent().filter(|folder| folder.is_dir()).map(Path::to_owned);
+            let Some(folder) = (if is_created { existing_folder(path) } else { parent() }) else { continue };
             if std::fs::metadata(&folder).is_ok_and(|place| !self.may(&place, WRITE_AND_ENTER)) {
                 let remedy = match one.key {
                     "collector.socket" => crate::serve::reporting::socket_permission_remedy(path),
