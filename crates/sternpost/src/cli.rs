@@ -143,7 +143,9 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
         }
     };
-    if !matches!(cli.command, Command::Serve(_)) {
+    if matches!(cli.command, Command::Serve(_)) {
+        serve::allocator::fix_threshold();
+    } else {
         log::start("error", log::Form::TextWithTarget);
     }
     let outcome = match tokio::runtime::Runtime::new() {
@@ -225,13 +227,14 @@ mod tests {
         }
     }
 
-    /// The long help of a command, by its words.
+    /// The long help of a command in one line.
     fn help(line: &str) -> String {
         let mut command = Cli::command();
         for word in line.split(' ') {
             command = command.find_subcommand(word).unwrap().clone();
         }
-        command.render_long_help().to_string()
+        let help = command.render_long_help().to_string();
+        help.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     #[test]

@@ -59,7 +59,7 @@ async fn roles(config: &Config, store: &Store, world: &Arc<World>) -> Vec<Result
     if let Some(role) = &config.inbox {
         all.push(MailRole::new(role, store, world, &mut tasks, &mut Registry::default()).map(drop));
         if let Some(hook) = &role.webhook {
-            all.push(ReportHookRole::new(hook, store, world.clock.clone()).map(drop));
+            all.push(ReportHookRole::new(hook, store, world).map(drop));
         }
     }
     if let Some(role) = &config.dashboard {
