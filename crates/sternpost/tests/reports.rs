@@ -768,8 +768,14 @@ fn an_import_of_a_mailbox_without_a_broken_report_is_quiet_and_ends_with_0() {
     );
     std::fs::create_dir_all(place.path().join("in/new")).unwrap();
     let (code, out, err) = run(place.path(), &["reports", "import", "in"]);
-    assert!(code == 0 && err.is_empty(), "{out}{err}");
+    // The first command that writes says which store it has created.
+    assert!(
+        code == 0 && err.lines().count() == 1 && err.contains("a new, empty store was created"),
+        "{out}{err}"
+    );
     assert!(out.contains("1 new report"), "{out}");
+    let (code, out, err) = run(place.path(), &["reports", "import", "in"]);
+    assert!(code == 0 && err.is_empty(), "{out}{err}");
     let (_, out, _) = run(place.path(), &["reports", "quarantine", "list"]);
     assert!(out.contains("The quarantine is empty."), "{out}");
 }

@@ -34,7 +34,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn error(what: String, remedy: impl Into<String>) -> Self {
+    fn error(what: String, remedy: impl Into<String>) -> Self {
         Self { severity: Severity::Error, what, remedy: remedy.into() }
     }
 
@@ -81,7 +81,8 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
         is_new || !is_folder
     });
     if let Some(service) = ServiceUser::find(&config.store, Path::new("/")) {
-        found.extend(service.lacks(config, &listening));
+        let lacks = service.lacks(config, &listening);
+        found.extend(lacks.into_iter().map(|(what, remedy)| Problem::error(what, remedy)));
     }
     found.extend(socket_units::mismatches(&listening, Path::new("/")).iter().map(of_socket_unit));
     found
