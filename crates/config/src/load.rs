@@ -13,9 +13,13 @@ use sender::answer::Settings;
 use sender::serve::listen::{Address, SocketFileOptions};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use store::Location;
 
 /// The paths that are tried, in this order, when no file is named.
 const CONFIG_PATHS: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
+
+/// Where the files of the server are if the store is not a file: the folder of the packages' service.
+const STATE_FOLDER: &str = "/var/lib/sternpost";
 
 impl Config {
     /// Reads the named file, or else the one that `STERNPOST_CONFIG` names, or else the first existing file of the usual paths.
@@ -69,8 +73,13 @@ impl Config {
         read.add_defaults();
         let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         let path = |key: &str| read.text(key).map(|text| folder.join(text));
-        let store = folder
-            .join(read.text("store").and_then(|text| text.strip_prefix("sqlite:")).unwrap_or("sternpost.db"));
+        // The text was validated when it was read.
+        let store = read.text("store").and_then(|text| Location::parse(text, &folder).ok());
+        let store = store.unwrap_or_else(|| Location::Sqlite(folder.join("sternpost.db")));
+        let state_folder = path("state_folder").unwrap_or_else(|| match &store {
+            Location::Sqlite(file) => file.parent().map(Path::to_owned).unwrap_or_default(),
+            Location::Postgres(_) => STATE_FOLDER.into(),
+        });
         let answers = read.has("answers").then(|| answers(&read, &folder)).transpose()?;
         let host = hosting::host(&read, &folder)?;
         let mut updates: Vec<UpdateServer> = read.tables("rfc2136");
@@ -80,6 +89,9 @@ impl Config {
         let config = Self {
             delegation: read.text("delegation.zone").and_then(|text| DomainName::parse(text).ok()),
             store,
+            store_password: path("store_password_file"),
+            store_migrate: read.flag("store_migrate"),
+            state_folder,
             answers,
             host,
             guard: read.has("guard").then(|| guard::guard(&read, &folder)).transpose()?,

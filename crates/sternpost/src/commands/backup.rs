@@ -7,7 +7,7 @@ use config::failure::{Exit, Failure};
 use operations::open_failure;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use store::{CopyInfo, Store, StoreError};
+use store::{CopyInfo, Location, Store, StoreError};
 
 /// The options of `sternpost backup`.
 #[derive(Debug, clap::Args)]
@@ -27,16 +27,17 @@ pub struct Restore {
 pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
     let file = &options.file;
+    let store = store_file(&config, "pg_dump --format=custom --file=sternpost.dump")?;
     let stopped = interruption()?;
     let copied = tokio::select! {
-        copied = Store::back_up(&config.store, file) => copied,
+        copied = Store::back_up(store, file) => copied,
         () = stopped.cancelled() => {
             // The copy is not complete. What existed before was refused, so the file is ours.
             let _ = std::fs::remove_file(file);
             return Ok(Exit::Interrupted);
         }
     };
-    let copied = copied.map_err(|error| failure(&config.store, &error))?;
+    let copied = copied.map_err(|error| failure(store, &error))?;
     say(&format!("{} {} is written and verified ({}).", marks().fine, file.display(), size(&copied)));
     say(
         "  It contains private keys, password hashes and reports. Not in it: the configuration, and the files that it names.",
@@ -47,7 +48,8 @@ pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Fail
 /// Puts a backup in the place of the store.
 pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
-    let store = &config.store;
+    let store =
+        store_file(&config, "pg_restore --clean --if-exists --single-transaction --dbname=… sternpost.dump")?;
     if UnixStream::connect(config.control()).is_ok() {
         return Err(failure(store, &StoreError::InUse { path: store.display().to_string() }));
     }
@@ -67,6 +69,17 @@ pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Fa
     Ok(Exit::Fine)
 }
 
+/// The SQLite file of the store. Fails for a PostgreSQL database, with the tool that does the same there.
+fn store_file<'c>(config: &'c Config, tool: &str) -> Result<&'c Path, Failure> {
+    config.store.file().ok_or_else(|| {
+        Failure::usage(
+            "this command copies SQLite files only",
+            format!("the store is {}", config.store),
+            format!("Use PostgreSQL's own tools, such as\n  {tool}"),
+        )
+    })
+}
+
 fn failure(store: &Path, error: &StoreError) -> Failure {
     match error {
         StoreError::Copy { path, why } => Failure::usage(
@@ -84,7 +97,7 @@ fn failure(store: &Path, error: &StoreError) -> Failure {
             why,
             "Use another backup. `sternpost serve --replace-broken-store` renames a damaged store and starts with an empty one.",
         ),
-        other => open_failure(store, other),
+        other => open_failure(&Location::Sqlite(store.to_owned()), other),
     }
 }
 

@@ -67,7 +67,7 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
             Address::Systemd(_) => None,
         });
     }
-    found.extend(of_folder("store", &config.store));
+    found.extend(config.store.file().and_then(|file| of_folder("store", file)));
     found.extend(socket_units::mismatches(&listening, Path::new("/")).iter().map(of_socket_unit));
     found
 }
