@@ -143,7 +143,9 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
         }
     };
-    if !matches!(cli.command, Command::Serve(_)) {
+    if matches!(cli.command, Command::Serve(_)) {
+        serve::allocator::fix_threshold();
+    } else {
         log::start("error", log::Form::TextWithTarget);
     }
     let outcome = match tokio::runtime::Runtime::new() {
@@ -222,6 +224,48 @@ mod tests {
             let words = arguments(line.split(' ').map(OsString::from).collect());
             let error = Cli::try_parse_from(words).unwrap_err();
             assert!(!error.use_stderr(), "{line}: {error}");
+        }
+    }
+
+    /// The long help of a command in one line.
+    fn help(line: &str) -> String {
+        let mut command = Cli::command();
+        for word in line.split(' ') {
+            command = command.find_subcommand(word).unwrap().clone();
+        }
+        let help = command.render_long_help().to_string();
+        help.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn help_says_what_a_command_costs_what_it_keeps_and_how_to_switch_off() {
+        for part in ["port 25", "seconds", "DNS queries", "--skip-port-25"] {
+            assert!(help("check").contains(part), "{part}");
+        }
+        // `set` keeps what is not named, so a default would be a lie; what can be switched on can be switched off.
+        let set = help("domains set");
+        assert!(!set.contains("[default:"), "{set}");
+        for option in ["--repair", "--delegated", "--auto-promote"] {
+            assert!(set.contains(&format!("{option}[=<true|false>]")), "{option}\n{set}");
+        }
+        assert!(!help("excuse").contains("[default:"), "{}", help("excuse"));
+    }
+
+    #[test]
+    fn every_argument_has_a_help_text_of_more_than_a_word() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            for argument in
+                command.get_arguments().filter(|one| !["help", "version"].contains(&one.get_id().as_str()))
+            {
+                let text = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let named = format!("{} {}", command.get_name(), argument.get_id());
+                assert!(text.len() > 5, "{named}: {text:?}");
+                for stranger in ["Whom", "Whose", "nothing where", "How to say it"] {
+                    assert!(!text.contains(stranger), "{named}: {text:?}");
+                }
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 //! builds each role, opens the sockets (`listeners`) and waits; SIGHUP reloads the configuration. Each role has a
 //! module: `api`, `hosting`, `reporting`, `inbox` (with `report_hook`), `guard` (with `messages` and `weekly`), `pages` and
 //! `metrics` (with `received_metrics`, `stored_metrics`, `process_metrics` and `readiness`). `webhook` makes the requests of
-//! `messages` and `report_hook`; `store_watch` and `resolver_watch` probe what all roles need.
+//! `messages` and `report_hook`; `rehearsal` finds for `config check` what keeps a role from starting; `store_watch` and `resolver_watch` probe what all roles need.
 
 mod alert_book;
+pub mod allocator;
 pub mod api;
 mod certificate;
 mod guard;
@@ -19,6 +20,7 @@ mod pages;
 mod process_metrics;
 mod readiness;
 mod received_metrics;
+pub mod rehearsal;
 mod report_hook;
 pub mod reporting;
 mod resolv_conf;
@@ -142,7 +144,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => None,
     };
     if let Some(hook) = config.inbox.as_ref().and_then(|inbox| inbox.webhook.as_ref()) {
-        let hook = Arc::new(ReportHookRole::new(hook, &store, world.clock.clone())?);
+        let hook = Arc::new(ReportHookRole::new(hook, &store, &world)?);
         hook.posts.register(&mut counted);
         tasks.spawn("report-webhook", move || hook.clone().run());
     }
@@ -212,7 +214,11 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     roles.reporting.finish().await;
     store.close().await;
-    tracing::info!("stopped");
+    match &stopped {
+        Ok(()) => tracing::info!("stopped"),
+        // The error is printed last.
+        Err(_) => tracing::error!("stopped by the following error"),
+    }
     stopped.map(|()| Exit::Fine)
 }
 

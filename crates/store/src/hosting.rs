@@ -8,7 +8,6 @@ use crate::writing::Counter;
 use crate::{Store, StoreError, count, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
 
 /// The certificate of a policy host, or the state of its order while there is none.
 #[derive(Clone, PartialEq, Eq)]
@@ -190,13 +189,6 @@ impl Store {
         row.map(certificate).transpose()
     }
 
-    /// Returns when each issued certificate expires, by the name of its host.
-    pub async fn certificate_ends_by_host(&self) -> Result<BTreeMap<String, Timestamp>, StoreError> {
-        let rows: Vec<(String, i64)> =
-            sql("SELECT host, expires_at FROM certificate WHERE chain <> ''").fetch_all(self).await?;
-        rows.into_iter().map(|(host, end)| Ok((host, time("certificate", end)?))).collect()
-    }
-
     /// Returns up to `most` certificates whose `next_at` is `now` or earlier, the most overdue first.
     pub async fn certificates_due(
         &self,
@@ -217,14 +209,31 @@ impl Store {
         rows.into_iter().map(certificate).collect()
     }
 
-    /// Returns the end of validity of up to `most` certificates, the earliest first. Those that never end are left out.
-    pub async fn certificate_ends(&self, most: u32) -> Result<Vec<(DomainName, Timestamp)>, StoreError> {
-        let rows: Vec<(String, i64)> = sql("SELECT host, expires_at FROM certificate \
-             WHERE chain <> '' AND expires_at < $1 ORDER BY expires_at, host LIMIT $2")
-        .bind(Timestamp::MAX.as_second())
-        .bind(most)
-        .fetch_all(self)
-        .await?;
+    /// Returns when issued certificates expire, with their hosts, the earliest first: up to `most` of all hosts, or that of one
+    /// host. Those that never expire are left out.
+    pub async fn certificate_ends(
+        &self,
+        of: Option<&DomainName>,
+        most: u32,
+    ) -> Result<Vec<(DomainName, Timestamp)>, StoreError> {
+        let never = Timestamp::MAX.as_second();
+        let rows: Vec<(String, i64)> = match of {
+            Some(host) => {
+                sql("SELECT host, expires_at FROM certificate WHERE chain <> '' AND expires_at < $1 AND host = $2")
+                    .bind(never)
+                    .bind(host.as_str())
+                    .fetch_all(self)
+                    .await?
+            }
+            None => {
+                sql("SELECT host, expires_at FROM certificate \
+                     WHERE chain <> '' AND expires_at < $1 ORDER BY expires_at, host LIMIT $2")
+                .bind(never)
+                .bind(most)
+                .fetch_all(self)
+                .await?
+            }
+        };
         let parsed = |(host, end): (String, i64)| {
             Ok((DomainName::parse(&host).map_err(damaged("certificate"))?, time("certificate", end)?))
         };
@@ -424,8 +433,13 @@ mod tests {
             !store.renew_certificate(&missing.host, at(700)).await.unwrap(),
             "its first order is not due"
         );
-        let ends = store.certificate_ends_by_host().await.unwrap();
-        assert_eq!(ends.into_iter().collect::<Vec<_>>(), [(one.host.to_string(), at(900))]);
+        let ends = [(one.host.clone(), at(900))];
+        assert_eq!(store.certificate_ends(None, 9).await.unwrap(), ends);
+        assert_eq!(store.certificate_ends(Some(&one.host), 9).await.unwrap(), ends);
+        assert_eq!(store.certificate_ends(Some(&missing.host), 9).await.unwrap(), []);
+        let fixed = StoredCertificate::given(domain("mta-sts.c.example"), "chain".into(), "key".into());
+        store.put_certificate(&fixed).await.unwrap();
+        assert_eq!(store.certificate_ends(None, 9).await.unwrap(), ends, "it never expires");
         assert_eq!(store.certificates_after(1, 1).await.unwrap(), [(one.host, 2)]);
     }
 

@@ -4,6 +4,7 @@ mod accounts;
 mod below_a_path;
 mod inside;
 mod strangers;
+mod tenants;
 
 use crate::client_addr::ClientAddr;
 use crate::{Dashboard, Role, invite, router};

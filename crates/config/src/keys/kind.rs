@@ -211,7 +211,8 @@ const DOMAIN_MEMBERS: &str = "tables with these members; only `name` is required
   - `challenge`: how the CA validates the policy host, as in `host.acme.challenge`.
   - `delegated`: `true` if the domain's owner points its names at the zone of `[delegation]` by CNAME records.
   - `auto_promote`: `true` enforces the policy as soon as the evidence is sufficient, without your approval.
-  - `repair`: `true` lets `[guard]` add a missing MX host to the policy at once.";
+  - `repair`: `true` lets `[guard]` add a missing MX host to the policy at once.
+  - `tags`: a list of words, such as customers or teams, by which the dashboard filters domains.";
 
 /// The members of `[[rfc2136]]`.
 const UPDATE_MEMBERS: &str = "tables with these members:

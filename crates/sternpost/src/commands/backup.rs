@@ -28,6 +28,14 @@ pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Fail
     let config = Config::load(named)?;
     let file = &options.file;
     let store = store_file(&config, "pg_dump --format=custom --file=sternpost.dump")?;
+    if std::fs::exists(store).is_ok_and(|exists| !exists) {
+        // Opening it would create an empty one, and a copy of that is no backup.
+        return Err(Failure::usage(
+            format!("there is no store to back up at {}", store.display()),
+            format!("it was looked for by {}", config.origins()),
+            "Name the configuration of the server with --config, such as\n  sternpost --config /etc/sternpost/sternpost.toml backup FILE",
+        ));
+    }
     let stopped = interruption()?;
     let copied = tokio::select! {
         copied = Store::back_up(store, file) => copied,

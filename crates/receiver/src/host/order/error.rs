@@ -122,3 +122,38 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     let found = advice.iter().find(|(word, _)| text.contains(word));
     found.map_or(text.clone(), |(_, advice)| format!("{text} ({advice})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error as libraries make them: a message that hides its cause.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Link(&'static str, #[source] Option<Box<Link>>);
+
+    fn chain(messages: &[&'static str]) -> Link {
+        let mut all = messages.iter().rev();
+        let last = Link(all.next().unwrap(), None);
+        all.fold(last, |cause, message| Link(message, Some(Box::new(cause))))
+    }
+
+    #[test]
+    fn an_error_of_a_ca_is_told_with_its_cause_and_the_key_to_set() {
+        let told = |messages: &[&'static str]| with_causes(&chain(messages));
+        let unknown_root = told(&["HTTP request failure", "client error (Connect)", "UnknownIssuer"]);
+        assert_eq!(
+            unknown_root,
+            "HTTP request failure: client error (Connect): UnknownIssuer (the server of the CA has a certificate of an unknown root: set ca_file beside directory)"
+        );
+        for (cause, advice) in [
+            ("invalid peer certificate: Expired", "clock of this machine"),
+            ("invalid peer certificate: NotValidForName", "directory names another host"),
+            ("urn:ietf:params:acme:error:externalAccountRequired", "set key_id and key_file"),
+        ] {
+            assert!(told(&["request failed", cause]).contains(advice), "{cause}");
+        }
+        // A cause that is in the message already is not repeated, and one that is not known gets no advice.
+        assert_eq!(told(&["can't connect: refused", "refused"]), "can't connect: refused");
+    }
+}

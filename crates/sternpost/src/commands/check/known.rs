@@ -67,7 +67,12 @@ async fn gate(context: &RolloutContext, domain: &DomainName) -> Option<(bool, St
     let rollout = context.rollout(domain).await.ok()?;
     rollout.mode.filter(|known| known.mode == Mode::Testing)?;
     let (_, gate) = context.gate(domain, &rollout).await.ok()?;
-    Some((gate == Gate::Ready, gate.to_string()))
+    let why = match &gate {
+        Gate::Ready => "the reports and probes are sufficient".to_owned(),
+        Gate::NotYet(reasons) => reasons.join("; "),
+        Gate::Ask(_) => gate.to_string(),
+    };
+    Some((gate == Gate::Ready, why))
 }
 
 /// The day of the last report, if any. The outer `None` means that this installation has no report inbox.

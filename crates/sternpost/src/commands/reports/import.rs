@@ -419,7 +419,13 @@ impl Progress {
 
 fn in_words(counts: &Counts) -> String {
     let marks = marks();
-    let mut out = format!("{} {} new reports", marks.fine, counts.new);
+    let tls = counts.new + counts.duplicates + counts.confirmed;
+    let is_nothing = tls + counts.dmarc + counts.dmarc_duplicates == 0;
+    let mark = if is_nothing { marks.warning } else { marks.fine };
+    let mut out = format!("{mark} {} new reports", counts.new);
+    if is_nothing {
+        out.push_str(": nothing that was read is a TLS report");
+    }
     let mut also = |count: u64, what: &str| {
         if count > 0 {
             out.push_str(&format!("\n{} {count} {what}", marks.info));
