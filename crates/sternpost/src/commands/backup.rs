@@ -7,7 +7,7 @@ use config::failure::{Exit, Failure};
 use operations::open_failure;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use store::{CopyInfo, RestoredPolicies, Store, StoreError};
+use store::{CopyInfo, Location, RestoredPolicies, Store, StoreError};
 
 /// The options of `sternpost backup`.
 #[derive(Debug, clap::Args)]
@@ -30,21 +30,22 @@ pub struct Restore {
 pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
     let file = &options.file;
-    if std::fs::exists(&config.store).is_ok_and(|exists| !exists) {
+    let store = store_file(&config, "pg_dump --format=custom --file=sternpost.dump")?;
+    if std::fs::exists(store).is_ok_and(|exists| !exists) {
         // Opening it would create an empty one, and a copy of that is no backup.
         return Err(Failure::usage(
-            format!("there is no store to back up at {}", config.store.display()),
+            format!("there is no store to back up at {}", store.display()),
             format!("it was looked for by {}", config.origins()),
             "Name the configuration of the server with --config, such as\n  sternpost --config /etc/sternpost/sternpost.toml backup FILE",
         ));
     }
     let stopped = interruption()?;
     let copied = tokio::select! {
-        copied = Store::back_up(&config.store, file) => copied,
+        copied = Store::back_up(store, file) => copied,
         // The store removes a file that is not complete, and no other.
         () = stopped.cancelled() => return Ok(Exit::Interrupted),
     };
-    let copied = copied.map_err(|error| failure(&config.store, &error))?;
+    let copied = copied.map_err(|error| failure(store, &error))?;
     say(&format!("{} {} is written and verified ({}).", marks().fine, file.display(), size(&copied)));
     say(
         "  It contains private keys, password hashes and reports. Not in it: the configuration, and the files that it names.",
@@ -55,7 +56,8 @@ pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Fail
 /// Puts a backup in the place of the store.
 pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
-    let store = &config.store;
+    let store =
+        store_file(&config, "pg_restore --clean --if-exists --single-transaction --dbname=… sternpost.dump")?;
     if UnixStream::connect(config.control()).is_ok() {
         return Err(failure(store, &StoreError::InUse { path: store.display().to_string() }));
     }
@@ -82,6 +84,17 @@ pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Fa
     Ok(Exit::Fine)
 }
 
+/// The SQLite file of the store. Fails for a PostgreSQL database, with the tool that does the same there.
+fn store_file<'c>(config: &'c Config, tool: &str) -> Result<&'c Path, Failure> {
+    config.store.file().ok_or_else(|| {
+        Failure::usage(
+            "this command copies SQLite files only",
+            format!("the store is {}", config.store),
+            format!("Use PostgreSQL's own tools, such as\n  {tool}"),
+        )
+    })
+}
+
 fn failure(store: &Path, error: &StoreError) -> Failure {
     match error {
         StoreError::Copy { path, why } => Failure::usage(
@@ -99,7 +112,7 @@ fn failure(store: &Path, error: &StoreError) -> Failure {
             why,
             "Use another backup. `sternpost serve --replace-broken-store` renames a damaged store and starts with an empty one.",
         ),
-        other => open_failure(store, other),
+        other => open_failure(&Location::Sqlite(store.to_owned()), other),
     }
 }
 

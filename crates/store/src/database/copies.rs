@@ -199,7 +199,7 @@ async fn verify(path: &Path) -> Result<i64, StoreError> {
 }
 
 /// Opens a database that exists, as it is.
-async fn open(path: &Path) -> Result<SqliteConnection, StoreError> {
+pub(super) async fn open(path: &Path) -> Result<SqliteConnection, StoreError> {
     let options = SqliteConnectOptions::new().filename(path).busy_timeout(LOCK_TIMEOUT);
     let fail = |error: sqlx::Error| {
         let (path, why) = (path.display().to_string(), reason(&error));
@@ -221,7 +221,7 @@ async fn open(path: &Path) -> Result<SqliteConnection, StoreError> {
 }
 
 /// True if another process has the database open: each connection holds a lock while the journal mode is WAL.
-async fn is_in_use(path: &Path) -> bool {
+pub(super) async fn is_in_use(path: &Path) -> bool {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .locking_mode(SqliteLockingMode::Exclusive)

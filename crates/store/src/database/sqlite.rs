@@ -4,7 +4,7 @@
 //! in which they ask, so that a burst of imports delays a policy by the transactions before it and no more. Reads have
 //! connections of their own, which see every committed write.
 
-use super::StoreError;
+use super::{SchemaState, StoreError};
 use crate::query::{Query, Value};
 use nix::unistd::{AccessFlags, access, geteuid};
 use sqlx::migrate::MigrateError;
@@ -106,6 +106,18 @@ impl SqliteFile {
         writer.set_connect_options(options.clone());
         let readers = pool_options(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { readers, writer, file: Arc::new(OpenFile { path: path.to_owned(), identity }) })
+    }
+
+    /// See [`crate::Store::schema`].
+    pub(super) async fn schema(path: &Path) -> Result<SchemaState, StoreError> {
+        let mut connection = super::copies::open(path).await?;
+        let applied = sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version");
+        let rows = applied.fetch_all(&mut connection).await?;
+        let column = |row: &SqliteRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?));
+        let applied = rows.iter().map(column).collect::<Result<Vec<(i64, Vec<u8>)>, _>>()?;
+        // Nothing was changed, so an error here does no harm.
+        let _ = sqlx::Connection::close(connection).await;
+        SchemaState::of(&applied, &crate::migrations::sqlite())
     }
 
     /// Fails when the file that the connections have open is no longer the one at its path.

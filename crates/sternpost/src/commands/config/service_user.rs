@@ -168,7 +168,7 @@ mod tests {
         let text = "store = \"sqlite:lib/s.db\"\n[collector]\nsocket = \"spool/tlsrpt.sock\"\n[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"admin.token\"\n";
         let config = Config::parse(text, Some(at("s.toml"))).unwrap();
         let found = || {
-            let user = ServiceUser::find(&config.store, root.path()).unwrap();
+            let user = ServiceUser::find(config.store.file().unwrap(), root.path()).unwrap();
             let all = user.lacks(&config, &config.listening());
             all.into_iter().map(|(what, remedy)| format!("{what}\n{remedy}")).collect::<Vec<_>>()
         };
@@ -186,6 +186,6 @@ mod tests {
         assert_eq!(found(), [] as [&str; 0]);
         chown(at("lib"), Some(0), Some(0)).unwrap();
         chown(at("lib/s.db"), Some(0), Some(0)).unwrap();
-        assert_eq!(ServiceUser::find(&config.store, root.path()), None);
+        assert_eq!(ServiceUser::find(config.store.file().unwrap(), root.path()), None);
     }
 }
