@@ -30,7 +30,7 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// Begins the shutdown and waits up to `timeout` for the connections. Returns true if all ended.
-    pub async fn finish(&self, timeout: std::time::Duration) -> bool {
+    pub async fn finish(&self, timeout: Duration) -> bool {
         self.token.cancel();
         self.tasks.close();
         tokio::time::timeout(timeout, self.tasks.wait()).await.is_ok()

@@ -416,7 +416,10 @@ impl State {
                 }
                 PlannedStep::Wait(..) => state.tick(),
                 // The model's hosts have names that a policy can contain.
-                PlannedStep::Gate | PlannedStep::Blocked(_) | PlannedStep::TooLarge(_) => return false,
+                PlannedStep::Gate
+                | PlannedStep::Blocked(_)
+                | PlannedStep::TooLarge(_)
+                | PlannedStep::NoMailHosts(_) => return false,
             }
         }
         false

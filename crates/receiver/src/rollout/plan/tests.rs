@@ -80,6 +80,7 @@ fn words(stages: &[Stage]) -> Vec<String> {
         Stage::Evidence => "evidence".to_owned(),
         Stage::Blocked(_) => "blocked".to_owned(),
         Stage::TooLarge(_) => "too large".to_owned(),
+        Stage::NoMailHosts(_) => "no mail hosts".to_owned(),
     };
     stages.iter().map(word).collect()
 }
@@ -279,6 +280,29 @@ fn an_mx_host_that_no_policy_can_name_blocks_the_plan_unless_a_wildcard_matches_
     let (rollout, _) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     assert_eq!(words(&all(Mode::Testing, &[], &rollout))[1], "serve testing mx1.a.example");
     assert_eq!(all(Mode::Enforce, &[], &rollout)[1..], blocked);
+}
+
+#[test]
+fn a_domain_that_receives_no_mail_is_not_called_done_and_nothing_is_published_for_it() {
+    let without = |why| ObservedState { unmailed: Some(why), ..seen(&[]) };
+    let of = |mode, mx: &[&str], rollout: &RolloutState, seen: &ObservedState| {
+        next(&wanted(mode, mx), rollout, seen, Permit::Testing, now())
+    };
+    let new = RolloutState::default();
+    for why in
+        [NoMailHosts::NoSuchName, NoMailHosts::NoRecords, NoMailHosts::NullMx, NoMailHosts::InvalidHosts]
+    {
+        let seen = without(why);
+        assert_eq!(of(Mode::Enforce, &[], &new, &seen), PlannedStep::NoMailHosts(why));
+        assert_eq!(stages_of(&wanted(Mode::Enforce, &[]), &new, &seen), [Stage::NoMailHosts(why)]);
+        // A policy that senders may hold is kept and retired as before.
+        let (rollout, _) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+        assert!(matches!(of(Mode::Enforce, &[], &rollout, &seen), PlannedStep::Do(_)));
+        assert!(!matches!(of(Mode::None, &[], &rollout, &seen), PlannedStep::NoMailHosts(_)));
+        // Listed hosts are published later, but not in a domain that does not exist.
+        let listed = of(Mode::Enforce, &["mx1.a.example"], &new, &seen);
+        assert_eq!(listed == PlannedStep::NoMailHosts(why), why == NoMailHosts::NoSuchName);
+    }
 }
 
 /// Host names of MX records: also those that a policy can't name.
