@@ -47,7 +47,7 @@ impl Store {
     pub async fn back_up(from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
         let unfinished = Unfinished::create(to, Owner::Creator)?;
         let copied = copied(from, to).await?;
-        unfinished.is_complete();
+        unfinished.complete();
         Ok(copied)
     }
 
@@ -77,7 +77,7 @@ impl Store {
             withhold_policies(&written).await?;
         }
         let replaced = replace(&written, to, now).await?;
-        unfinished.is_complete();
+        unfinished.complete();
         Ok((copy, replaced))
     }
 }
@@ -96,7 +96,7 @@ impl Unfinished {
         Ok(Self(Some(path.to_owned())))
     }
 
-    fn is_complete(mut self) {
+    fn complete(mut self) {
         self.0 = None;
     }
 }

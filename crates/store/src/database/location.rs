@@ -206,6 +206,7 @@ impl PostgresLocation {
     }
 
     /// Whether connections to this host use TLS.
+    #[cfg(any(test, feature = "postgres"))]
     pub(crate) fn uses_tls(&self, host: &PostgresHost) -> bool {
         match (self.tls, host) {
             (_, PostgresHost::Socket { .. }) | (Some(TlsMode::Off), _) => false,
@@ -303,6 +304,7 @@ fn port(text: &str) -> Result<u16, LocationError> {
 }
 
 /// True for the loopback interface.
+#[cfg(any(test, feature = "postgres"))]
 fn is_this_machine(name: &str) -> bool {
     name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
