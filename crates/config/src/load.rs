@@ -14,9 +14,13 @@ use sender::serve::listen::{Address, SocketFileOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use store::Location;
 
 /// The paths that are tried, in this order, when no file is named.
 const CONFIG_PATHS: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
+
+/// Where the files of the server are if the store is not a file: the folder of the packages' service.
+const STATE_FOLDER: &str = "/var/lib/sternpost";
 
 /// What becomes of a default file that this user may not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,19 +94,15 @@ impl Config {
     /// The configuration file and the store that were read, in words, for a command that found nothing in them.
     pub fn origins(&self) -> String {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let store = absolute(&self.store);
+        let file = self.store.file().map(|file| absolute(file).display().to_string());
+        let store = file.unwrap_or_else(|| self.store.to_string());
         match &self.file {
             Some(file) => {
-                format!(
-                    "the configuration file {} and the store {}",
-                    absolute(file).display(),
-                    store.display()
-                )
+                format!("the configuration file {} and the store {store}", absolute(file).display(),)
             }
-            None => format!(
-                "no configuration file (none exists at the usual places), and the store {}",
-                store.display()
-            ),
+            None => {
+                format!("no configuration file (none exists at the usual places), and the store {store}",)
+            }
         }
     }
 
@@ -145,8 +145,13 @@ impl Config {
         read.add_defaults();
         let folder = file.as_deref().and_then(Path::parent).map(Path::to_owned).unwrap_or_default();
         let path = |key: &str| read.text(key).map(|text| folder.join(text));
-        let store = folder
-            .join(read.text("store").and_then(|text| text.strip_prefix("sqlite:")).unwrap_or("sternpost.db"));
+        // The text was validated when it was read.
+        let store = read.text("store").and_then(|text| Location::parse(text, &folder).ok());
+        let store = store.unwrap_or_else(|| Location::Sqlite(folder.join("sternpost.db")));
+        let state_folder = path("state_folder").unwrap_or_else(|| match &store {
+            Location::Sqlite(file) => file.parent().map(Path::to_owned).unwrap_or_default(),
+            Location::Postgres(_) => STATE_FOLDER.into(),
+        });
         let answers = read.has("answers").then(|| answers(&read, &folder)).transpose()?;
         let host = hosting::host(&read, &folder)?;
         let mut updates: Vec<UpdateServer> = read.tables("rfc2136");
@@ -156,6 +161,9 @@ impl Config {
         let config = Self {
             delegation: read.text("delegation.zone").and_then(|text| DomainName::parse(text).ok()),
             store,
+            store_password: path("store_password_file"),
+            store_migrate: read.flag("store_migrate"),
+            state_folder,
             answers,
             host,
             guard: read.has("guard").then(|| guard::guard(&read, &folder)).transpose()?,

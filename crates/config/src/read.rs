@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
+use store::{Location, LocationError};
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
@@ -273,9 +274,16 @@ pub fn validate(
                 _ => Err(wrong(format!("{} is out of range", number.as_str()))),
             }
         }
-        (Kind::Store, DeValue::String(place)) => match place.strip_prefix("sqlite:") {
-            Some(file) if !file.is_empty() => Ok(Value::String(place.to_string())),
-            _ => Err(wrong(format!("{place:?} is not a valid store"))),
+        (Kind::Store, DeValue::String(place)) => match Location::parse(place, Path::new("")) {
+            Ok(_) => Ok(Value::String(place.to_string())),
+            // The text may contain a password.
+            Err(LocationError::Password) => Err(fault(
+                text,
+                value.span(),
+                format!("the URL in {} is not valid: {}", key.path, LocationError::Password),
+                "Write the password to a file that only the user of Sternpost can read, and name it with\n  store_password_file = \"/etc/sternpost/store-password\"",
+            )),
+            Err(error) => Err(wrong(format!("the value of {} is not valid: {error}", key.path))),
         },
         (Kind::FileMode, DeValue::String(mode)) => match u32::from_str_radix(mode, 8) {
             Ok(0..=0o777) => Ok(Value::String(mode.to_string())),

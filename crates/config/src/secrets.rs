@@ -34,7 +34,7 @@ impl Config {
             self.file.as_deref().and_then(std::path::Path::parent).map(PathBuf::from).unwrap_or_default();
         let mut files: Vec<(String, PathBuf)> =
             named.into_iter().map(|(key, file)| (key, folder.join(file))).collect();
-        files.push(("store".to_owned(), self.store.clone()));
+        files.extend(self.store.file().map(|file| ("store".to_owned(), file.to_owned())));
         files
     }
 
@@ -139,6 +139,7 @@ mod tests {
             "inbox.certificate",
             "collector.certificate",
             "answers.control",
+            "state_folder",
         ];
         for key in KEYS.iter().filter(|key| key.kind == Kind::File) {
             let name = key.path.rsplit('.').next().unwrap();

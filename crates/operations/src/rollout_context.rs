@@ -1,5 +1,6 @@
 //! The context of all operations on domains: configuration, store, network clients, known domains and decisions.
 
+use crate::database::open_store;
 use crate::publishers::{OwnHost, ProviderZone, Updates};
 use crate::world::{World, domain};
 use config::failure::Failure;
@@ -47,8 +48,9 @@ impl RolloutContext {
     pub async fn open(named: Option<&Path>) -> Result<Self, Failure> {
         let config = Config::load(named)?;
         // An operator who names the file knows which store it has.
-        let is_new = named.is_none() && std::fs::exists(&config.store).is_ok_and(|exists| !exists);
-        let store = Store::open(&config.store).await.map_err(|error| open_failure(&config.store, &error))?;
+        let is_missing = |file: &Path| std::fs::exists(file).is_ok_and(|exists| !exists);
+        let is_new = named.is_none() && config.store.file().is_some_and(is_missing);
+        let store = open_store(&config).await?;
         if is_new {
             // In the wrong folder, or with the wrong file, this is the first sign.
             eprintln!("note: a new, empty store was created, by {}", config.origins());
@@ -61,13 +63,13 @@ impl RolloutContext {
     /// empty one in a temporary folder.
     pub async fn open_to_show(named: Option<&Path>) -> Result<Self, Failure> {
         let config = Config::load(named)?;
-        if std::fs::exists(&config.store).unwrap_or(true) {
+        if config.store.file().is_none_or(|file| std::fs::exists(file).unwrap_or(true)) {
             return Self::open(named).await;
         }
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
         let path = folder.path().join("sternpost.db");
-        let store = Store::open(&path).await.map_err(|error| open_failure(&path, &error))?;
+        let store = Store::open(&path).await.map_err(|error| file_failure(&path, &error))?;
         let world = Arc::new(World::new(&config)?);
         Ok(Self { _scratch: Some(folder), ..Self::at(config, store, world).await? })
     }
@@ -425,8 +427,8 @@ pub fn holder() -> String {
     LeaseHolder::new().to_string()
 }
 
-/// Describes to the operator why the store can't be opened.
-pub fn open_failure(path: &Path, error: &StoreError) -> Failure {
+/// Describes to the operator why an SQLite file can't be opened.
+pub(crate) fn file_failure(path: &Path, error: &StoreError) -> Failure {
     let why = match error {
         // The path is in the first part of the failure.
         StoreError::Open { why, .. } | StoreError::Broken { why, .. } => why.clone(),
@@ -453,7 +455,11 @@ pub fn open_failure(path: &Path, error: &StoreError) -> Failure {
 
 /// Describes a failure of the store to the operator.
 pub fn store_failure(error: &StoreError) -> Failure {
-    Failure::new("the store fails", error, "The disk may be full, or the file locked by another program.")
+    let remedy = match error {
+        StoreError::Unreachable { .. } => "Try again when the database answers.",
+        _ => "The disk may be full, or the file locked by another program.",
+    };
+    Failure::new("the store fails", error, remedy)
 }
 
 /// Describes a failure to plan or apply to the operator. A failed lookup is described with the resolvers that were asked.

@@ -34,7 +34,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn error(what: String, remedy: impl Into<String>) -> Self {
+    fn error(what: String, remedy: impl Into<String>) -> Self {
         Self { severity: Severity::Error, what, remedy: remedy.into() }
     }
 
@@ -65,12 +65,12 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
     let addresses: Vec<Address> = listening.iter().map(|one| one.address.clone()).collect();
     for one in listening.iter().filter(|_| is_free_of_collisions) {
         found.extend(match &one.address {
-            Address::Tcp(_) => of_port(one.key, &one.address, &addresses, &config.store).await,
+            Address::Tcp(_) => of_port(one.key, &one.address, &addresses, config.store.file()).await,
             Address::Unix(path) => of_folder(one.key, path),
             Address::Systemd(_) => None,
         });
     }
-    found.extend(of_folder("store", &config.store));
+    found.extend(config.store.file().and_then(|file| of_folder("store", file)));
     // A folder that several keys need is reported once.
     let mut told = Vec::new();
     found.retain(|problem| {
@@ -80,8 +80,10 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
         told.push(about);
         is_new || !is_folder
     });
-    if let Some(service) = ServiceUser::find(&config.store, Path::new("/")) {
-        found.extend(service.lacks(config, &listening));
+    let place = config.store.file().unwrap_or(&config.state_folder);
+    if let Some(service) = ServiceUser::find(place, Path::new("/")) {
+        let lacks = service.lacks(config, &listening);
+        found.extend(lacks.into_iter().map(|(what, remedy)| Problem::error(what, remedy)));
     }
     found.extend(socket_units::mismatches(&listening, Path::new("/")).iter().map(of_socket_unit));
     found
@@ -145,7 +147,7 @@ pub fn exposed_secrets(config: &Config) -> Vec<Problem> {
 }
 
 /// The problem of a TCP address, which is bound as `serve` binds it beside `all`.
-async fn of_port(key: &str, address: &Address, all: &[Address], store: &Path) -> Option<Problem> {
+async fn of_port(key: &str, address: &Address, all: &[Address], store: Option<&Path>) -> Option<Problem> {
     let bound = Listener::bind_beside(address, SocketFileOptions::default(), all).await;
     let error = bound.err()?;
     let Address::Tcp(tcp) = address else { return None };
@@ -171,18 +173,26 @@ async fn of_port(key: &str, address: &Address, all: &[Address], store: &Path) ->
     }
 }
 
-/// The problem of a port that another process listens on; `None` if that is the running Sternpost.
-fn in_use(key: &str, address: &Address, user: Option<(u32, String)>, store: &Path) -> Option<Problem> {
+/// The problem of a port that another process listens on; `None` if that is the running Sternpost. With PostgreSQL every
+/// Sternpost may be that one: its process has no file of the store open.
+fn in_use(
+    key: &str,
+    address: &Address,
+    user: Option<(u32, String)>,
+    store: Option<&Path>,
+) -> Option<Problem> {
     match user {
-        Some((process, name)) if name == "sternpost" => match has_open(process, store) {
-            true => None,
-            false => Some(Problem::error(
-                format!(
-                    "{key}: {address} is in use by another Sternpost (process {process}), which has another store"
-                ),
-                "It runs with another configuration. Stop one of them, or choose another address.",
-            )),
-        },
+        Some((process, name)) if name == "sternpost" => {
+            match store.is_none_or(|store| has_open(process, store)) {
+                true => None,
+                false => Some(Problem::error(
+                    format!(
+                        "{key}: {address} is in use by another Sternpost (process {process}), which has another store"
+                    ),
+                    "It runs with another configuration. Stop one of them, or choose another address.",
+                )),
+            }
+        }
         Some((1, name)) => Some(Problem::warning(
             format!("{key}: {address} is in use by {name}, which may be a socket unit"),
             format!(
@@ -325,8 +335,9 @@ mod tests {
         let store = dir.path().join("s.db");
         let _open = std::fs::File::create(&store).unwrap();
         let user = || Some((std::process::id(), "sternpost".to_owned()));
-        assert_eq!(in_use("answers.listen", &address, user(), &store), None);
-        let other = in_use("answers.listen", &address, user(), &dir.path().join("other.db")).unwrap();
+        assert_eq!(in_use("answers.listen", &address, user(), Some(&store)), None);
+        assert_eq!(in_use("answers.listen", &address, user(), None), None);
+        let other = in_use("answers.listen", &address, user(), Some(&dir.path().join("other.db"))).unwrap();
         assert!(other.severity == Severity::Error && other.what.contains("another Sternpost"), "{other:?}");
     }
 

@@ -99,7 +99,7 @@ enum Ready {
 /// Imports the reports from all paths.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
-    let files = find(&options.paths, &context.config.store)?;
+    let files = find(&options.paths, context.config.store.file())?;
     let inbox = Arc::new(inbox_of(&context));
     let mut counts = Counts::default();
     let known: BTreeSet<String> = context.known.iter().map(|spec| spec.name.to_string()).collect();
@@ -140,7 +140,7 @@ fn with_schema(counts: &Counts) -> Result<serde_json::Value, Failure> {
 }
 
 /// The files to import; `None` for standard input.
-fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure> {
+fn find(paths: &[PathBuf], store: Option<&Path>) -> Result<Vec<Option<PathBuf>>, Failure> {
     let mut all = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
@@ -154,7 +154,9 @@ fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure
                 "Name a report file, a message, an mbox, a zip file, or a folder of them; `-` reads standard input.",
             )
         })?;
-        all.extend(found.into_iter().filter(|file| !is_of_store(file, store)).map(Some));
+        all.extend(
+            found.into_iter().filter(|file| !store.is_some_and(|store| is_of_store(file, store))).map(Some),
+        );
     }
     Ok(all)
 }
