@@ -94,19 +94,13 @@ impl Config {
     /// The configuration file and the store that were read, in words, for a command that found nothing in them.
     pub fn origins(&self) -> String {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let store = absolute(&self.store);
+        let of_file = |file: &Path| absolute(file).display().to_string();
+        let store = self.store.file().map_or_else(|| self.store.to_string(), of_file);
         match &self.file {
             Some(file) => {
-                format!(
-                    "the configuration file {} and the store {}",
-                    absolute(file).display(),
-                    store.display()
-                )
+                format!("the configuration file {} and the store {store}", absolute(file).display())
             }
-            None => format!(
-                "no configuration file (none exists at the usual places), and the store {}",
-                store.display()
-            ),
+            None => format!("no configuration file (none exists at the usual places), and the store {store}"),
         }
     }
 
