@@ -94,13 +94,15 @@ impl Config {
     /// The configuration file and the store that were read, in words, for a command that found nothing in them.
     pub fn origins(&self) -> String {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        let of_file = |file: &Path| absolute(file).display().to_string();
-        let store = self.store.file().map_or_else(|| self.store.to_string(), of_file);
+        let file = self.store.file().map(|file| absolute(file).display().to_string());
+        let store = file.unwrap_or_else(|| self.store.to_string());
         match &self.file {
             Some(file) => {
-                format!("the configuration file {} and the store {store}", absolute(file).display())
+                format!("the configuration file {} and the store {store}", absolute(file).display(),)
             }
-            None => format!("no configuration file (none exists at the usual places), and the store {store}"),
+            None => {
+                format!("no configuration file (none exists at the usual places), and the store {store}",)
+            }
         }
     }
 

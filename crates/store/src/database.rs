@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-pub use copies::CopyInfo;
+pub use copies::{CopyInfo, RestoredPolicies};
 pub use location::{Location, LocationError, PostgresLocation};
 pub use schema::SchemaState;
 pub use transfer::{CopiedTable, CopyOptions, TransferError};
@@ -296,14 +296,24 @@ impl Store {
 
 /// Renames a database file with its `-wal` and `-shm` files, to a name that ends in a point, `word`, `-` and the Unix time.
 fn set_aside(path: &Path, word: &str, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
-    let suffix = format!(".{word}-{}", now.as_second());
+    let first = with_suffix(path, &format!(".{word}-{}", now.as_second()));
+    let further = (2..1000).map(|number| with_suffix(&first, &format!("-{number}")));
+    let is_free = |name: &PathBuf| std::fs::symlink_metadata(name).is_err();
+    let name = std::iter::once(first.clone()).chain(further).find(is_free);
+    let name = name.ok_or_else(|| std::io::Error::other("too many files were set aside"))?;
+    rename_database(path, &name)?;
+    Ok(name)
+}
+
+/// Renames a database file with its `-wal` and `-shm` files. SQLite looks for those beside it, by its name.
+fn rename_database(from: &Path, to: &Path) -> std::io::Result<()> {
     for part in ["-wal", "-shm", ""] {
-        let from = with_suffix(path, part);
-        if from.exists() {
-            std::fs::rename(&from, with_suffix(&from, &suffix))?;
+        let file = with_suffix(from, part);
+        if file.exists() {
+            std::fs::rename(&file, with_suffix(to, part))?;
         }
     }
-    Ok(with_suffix(path, &suffix))
+    Ok(())
 }
 
 /// The error of a failed migration of the database at `path`.

@@ -72,7 +72,7 @@ mod writing;
 
 pub use database::{
     Access, Connecting, CopiedTable, CopyInfo, CopyOptions, Location, LocationError, Network,
-    PostgresLocation, SchemaState, Store, StoreError, Stream, TransferError,
+    PostgresLocation, RestoredPolicies, SchemaState, Store, StoreError, Stream, TransferError,
 };
 pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;

@@ -5,7 +5,7 @@
 
 mod many;
 
-use super::plan::{blocked, evidence_in_words, too_large, unmailed, why};
+use super::plan::{blocked, evidence_in_words, failure_json, too_large, unmailed, why};
 use crate::interrupt::interruption;
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
@@ -124,21 +124,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     Ok(exit(&outcomes, &failures, &stop))
 }
 
-/// A failure of one domain, as JSON.
-pub fn failure_json(failure: &Failure) -> serde_json::Value {
-    let (what, why, remedy) = failure.parts();
-    serde_json::json!({ "what": what, "why": why, "remedy": remedy })
-}
-
 /// An interruption counts more than a failure, and a failure more than a finding.
 fn exit(outcomes: &[Outcome], failures: &[Failure], stop: &CancellationToken) -> Exit {
     let ended = |rest: &[&str]| outcomes.iter().any(|outcome| rest.contains(&outcome.rest));
-    match failures.first() {
-        _ if stop.is_cancelled() => Exit::Interrupted,
-        Some(first) if failures.iter().all(|failure| failure.exit == first.exit) => first.exit,
-        Some(_) => Exit::Unknown,
-        None if ended(&["unseen", "changed", "blocked"]) => Exit::Findings,
-        None => Exit::Fine,
+    match () {
+        () if stop.is_cancelled() => Exit::Interrupted,
+        () if ended(&["unseen", "changed", "blocked"]) => Exit::of_failures(failures, Exit::Findings),
+        () => Exit::of_failures(failures, Exit::Fine),
     }
 }
 

@@ -7,7 +7,7 @@ use config::failure::{Exit, Failure};
 use operations::open_failure;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use store::{CopyInfo, Location, Store, StoreError};
+use store::{CopyInfo, Location, RestoredPolicies, Store, StoreError};
 
 /// The options of `sternpost backup`.
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,9 @@ pub struct Backup {
 pub struct Restore {
     /// A file that `sternpost backup` wrote; it stays
     file: PathBuf,
+    /// Serve the policies of the backup at once: nothing was published since, as in a move to another machine
+    #[arg(long)]
+    unchanged: bool,
 }
 
 /// Writes and verifies a copy of the store.
@@ -39,11 +42,8 @@ pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Fail
     let stopped = interruption()?;
     let copied = tokio::select! {
         copied = Store::back_up(store, file) => copied,
-        () = stopped.cancelled() => {
-            // The copy is not complete. What existed before was refused, so the file is ours.
-            let _ = std::fs::remove_file(file);
-            return Ok(Exit::Interrupted);
-        }
+        // The store removes a file that is not complete, and no other.
+        () = stopped.cancelled() => return Ok(Exit::Interrupted),
     };
     let copied = copied.map_err(|error| failure(store, &error))?;
     say(&format!("{} {} is written and verified ({}).", marks().fine, file.display(), size(&copied)));
@@ -61,7 +61,11 @@ pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Fa
     if UnixStream::connect(config.control()).is_ok() {
         return Err(failure(store, &StoreError::InUse { path: store.display().to_string() }));
     }
-    let restored = Store::restore(&options.file, store, jiff::Timestamp::now()).await;
+    let policies = match options.unchanged {
+        true => RestoredPolicies::Served,
+        false => RestoredPolicies::Withheld,
+    };
+    let restored = Store::restore(&options.file, store, policies, jiff::Timestamp::now()).await;
     let (copied, replaced) = restored.map_err(|error| match error {
         StoreError::Open { .. } | StoreError::Broken { .. } => failure(&options.file, &error),
         other => failure(store, &other),
@@ -71,9 +75,12 @@ pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Fa
     if let Some(replaced) = replaced {
         say(&format!("  The store that was there is now {}.", replaced.display()));
     }
-    say(
-        "  Start the server again. What happened since the backup is missing: run `sternpost plan`, which compares DNS and the policies with the store, before anything else.",
-    );
+    say(match policies {
+        RestoredPolicies::Served => "  Start the server, then compare the store with DNS:\n  sternpost plan",
+        RestoredPolicies::Withheld => {
+            "  What happened since the backup is missing, so its policies are not served before they were compared with DNS;\n  senders keep those that they hold. Start the server, then serve the policies of today:\n  sternpost plan\n  sternpost apply"
+        }
+    });
     Ok(Exit::Fine)
 }
 

@@ -2,6 +2,7 @@
 //! them, with a guide. The files come from [`receiver::export`].
 
 use super::plan::SIDE_BY_SIDE;
+use crate::replaced_file::replace;
 use crate::terminal::{marks, say};
 use clap::ValueEnum;
 use config::failure::{Exit, Failure};
@@ -84,6 +85,11 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     failures.iter().for_each(|failure| eprintln!("{failure}"));
     context.store.close().await;
+    let exit = Exit::of_failures(&failures, Exit::Fine);
+    if pages.is_empty() && !failures.is_empty() {
+        // A configuration without any domain would replace one that serves policies.
+        return Ok(exit);
+    }
     let shown = options.dir.display().to_string();
     let fail = |error: std::io::Error| {
         Failure::usage(format!("can't write to the folder {shown}"), error, "Name another one.")
@@ -96,11 +102,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     if !pages.is_empty() {
         say(&format!("{} The remaining steps are in {}.", marks().fine, guide(&folder, options, &pages)));
     }
-    Ok(match failures.first() {
-        Some(first) if failures.iter().all(|failure| failure.exit == first.exit) => first.exit,
-        Some(_) => Exit::Unknown,
-        None => Exit::Fine,
-    })
+    Ok(exit)
 }
 
 /// The newest policy that was published, as the store has it.
@@ -133,7 +135,7 @@ fn write(folder: &Path, file: &File) -> Result<(), Failure> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(fail)?;
     }
-    std::fs::write(&path, &file.content).map_err(fail)?;
+    replace(&path, &file.content).map_err(fail)?;
     say(&format!("  {}", path.display()));
     Ok(())
 }

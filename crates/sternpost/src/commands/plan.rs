@@ -1,7 +1,6 @@
 //! `sternpost plan`: prints the steps from a domain's current to its desired state, as computed by
 //! [`receiver::rollout::plan`]. Nothing is changed; `sternpost apply` carries out the plan.
 
-use super::apply::failure_json;
 use crate::terminal::show;
 use config::failure::{Exit, Failure};
 use formats::limits::POLICY_BYTES;
@@ -118,12 +117,14 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     context.store.close().await;
     let is_blocked = |plan: &Plan| plan.stages.iter().any(|stage| matches!(stage, StageView::Blocked { .. }));
-    Ok(match failures.first() {
-        Some(first) if failures.iter().all(|failure| failure.exit == first.exit) => first.exit,
-        Some(_) => Exit::Unknown,
-        None if plans.iter().any(is_blocked) => Exit::Findings,
-        None => Exit::Fine,
-    })
+    let planned = if plans.iter().any(is_blocked) { Exit::Findings } else { Exit::Fine };
+    Ok(Exit::of_failures(&failures, planned))
+}
+
+/// A failure of one domain, as JSON.
+pub fn failure_json(failure: &Failure) -> serde_json::Value {
+    let (what, why, remedy) = failure.parts();
+    serde_json::json!({ "what": what, "why": why, "remedy": remedy })
 }
 
 /// Domains that are looked up at the same time.

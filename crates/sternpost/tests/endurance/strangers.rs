@@ -224,6 +224,8 @@ impl Scene {
 async fn send(scene: Arc<Scene>, mut dice: Random) {
     while scene.here.load(Ordering::Relaxed) {
         let kind = scene.next_kind(&mut dice);
+        // Who is on the way when the round ends has come, too.
+        scene.played.lock().unwrap().entry(kind.name).or_default();
         let mut visit = scene.visit(&mut dice);
         let outcome = match kind.act {
             Act::Mail(make) => {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// Domains that are worked on at the same time.
 const SIDE_BY_SIDE: usize = 16;
 /// How long a round waits for a step of this program to become visible.
-pub const OWN_PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const OWN_PATIENCE: Duration = Duration::from_secs(20);
 /// Time between two rounds over the domains that wait.
 const ROUND_INTERVAL: Duration = Duration::from_secs(10);
 /// Domains that are named in the line about those that wait.
@@ -49,7 +49,7 @@ enum Due {
 }
 
 /// Works on all domains, and returns the outcomes and the failures in the order of `specs`.
-pub async fn all(
+pub(super) async fn all(
     context: &RolloutContext,
     specs: &[DomainSpec],
     options: &Options,

@@ -34,7 +34,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn error(what: String, remedy: impl Into<String>) -> Self {
+    fn error(what: String, remedy: impl Into<String>) -> Self {
         Self { severity: Severity::Error, what, remedy: remedy.into() }
     }
 
@@ -80,10 +80,10 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
         told.push(about);
         is_new || !is_folder
     });
-    if let Some(service) =
-        ServiceUser::find(config.store.file().unwrap_or(&config.state_folder), Path::new("/"))
-    {
-        found.extend(service.lacks(config, &listening));
+    let place = config.store.file().unwrap_or(&config.state_folder);
+    if let Some(service) = ServiceUser::find(place, Path::new("/")) {
+        let lacks = service.lacks(config, &listening);
+        found.extend(lacks.into_iter().map(|(what, remedy)| Problem::error(what, remedy)));
     }
     found.extend(socket_units::mismatches(&listening, Path::new("/")).iter().map(of_socket_unit));
     found

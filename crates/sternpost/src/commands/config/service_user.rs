@@ -2,7 +2,6 @@
 //! secrets, and create sockets and the store in their folders. The user is the owner of the store or of its folder; the
 //! groups are those of /etc/group and of `SupplementaryGroups=` in the unit and its drop-ins.
 
-use super::problems::Problem;
 use config::{Config, Listening};
 use nix::unistd::geteuid;
 use sender::serve::listen::Address;
@@ -46,14 +45,15 @@ impl ServiceUser {
         granted & bits == bits
     }
 
-    /// The secrets that the user can't read, and the folders in which the user can't create a socket or the store.
-    pub fn lacks(&self, config: &Config, listening: &[Listening]) -> Vec<Problem> {
+    /// The secrets that the user can't read, and the folders in which the user can't create a socket: what is wrong, and
+    /// what to do.
+    pub fn lacks(&self, config: &Config, listening: &[Listening]) -> Vec<(String, String)> {
         let shown = config::user_name(self.uid).unwrap_or(self.uid.to_string());
         let mut found = Vec::new();
         for (key, file) in config.secret_files() {
             let is_unreadable = |place: &Metadata| place.is_file() && !self.may(place, READ);
             if std::fs::metadata(&file).is_ok_and(|place| is_unreadable(&place)) {
-                found.push(Problem::error(
+                found.push((
                     format!("{key}: the user {shown} of the service can't read {}", file.display()),
                     format!("chgrp {shown} {0} && chmod g+r {0}", file.display()),
                 ));
@@ -61,13 +61,16 @@ impl ServiceUser {
         }
         for one in listening {
             let Address::Unix(path) = &one.address else { continue };
-            let Some(folder) = existing_folder(path) else { continue };
+            // Only the collector creates folders; those of other sockets are missed elsewhere.
+            let is_created = one.key == "collector.socket";
+            let parent = || path.parent().filter(|folder| folder.is_dir()).map(Path::to_owned);
+            let Some(folder) = (if is_created { existing_folder(path) } else { parent() }) else { continue };
             if std::fs::metadata(&folder).is_ok_and(|place| !self.may(&place, WRITE_AND_ENTER)) {
                 let remedy = match one.key {
                     "collector.socket" => crate::serve::reporting::socket_permission_remedy(path),
                     _ => format!("Choose a folder that {shown} can write to, such as /run/sternpost."),
                 };
-                found.push(Problem::error(
+                found.push((
                     format!(
                         "{}: the user {shown} of the service can't write to {}",
                         one.key,
@@ -166,7 +169,8 @@ mod tests {
         let config = Config::parse(text, Some(at("s.toml"))).unwrap();
         let found = || {
             let user = ServiceUser::find(config.store.file().unwrap(), root.path()).unwrap();
-            user.lacks(&config, &config.listening()).iter().map(Problem::in_words).collect::<Vec<_>>()
+            let all = user.lacks(&config, &config.listening());
+            all.into_iter().map(|(what, remedy)| format!("{what}\n{remedy}")).collect::<Vec<_>>()
         };
         let all = found();
         assert_eq!(all.len(), 2, "{all:?}");
