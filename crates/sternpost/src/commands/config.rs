@@ -8,7 +8,7 @@ mod socket_units;
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure};
 use config::{self, Config};
-use problems::{Severity, problems};
+use problems::{Severity, problems, unconfigured};
 use std::path::Path;
 
 /// The subcommands of `sternpost config`.
@@ -49,7 +49,8 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
 }
 
 async fn check(config: &Config) -> Result<Exit, Failure> {
-    let found = problems(config).await;
+    let mut found = problems(config).await;
+    found.extend(unconfigured(config).await);
     found.iter().for_each(|problem| say(&problem.in_words()));
     let errors = found.iter().filter(|problem| problem.severity == Severity::Error).count();
     let file = match &config.file {

@@ -6,9 +6,14 @@ use super::socket_units::{self, Mismatch};
 use crate::terminal::marks;
 use config::Config;
 use nix::errno::Errno;
+use operations::RolloutContext;
+use operations::unconfigured::Unconfigured;
+use operations::world::World;
 use sender::serve::listen::{Address, Listener, SocketFileOptions};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use store::Store;
 
 /// Whether `sternpost serve` starts with what was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +74,25 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
     }
     found.extend(of_folder("store", &config.store));
     found.extend(socket_units::mismatches(&listening, Path::new("/")).iter().map(of_socket_unit));
+    found
+}
+
+/// Domains of the store that the file no longer has, although senders may hold a policy of them. Nothing if there is no store,
+/// or if it can't be opened: `sternpost serve` says why.
+pub async fn unconfigured(config: &Config) -> Vec<Problem> {
+    if !config.store.is_file() {
+        return Vec::new();
+    }
+    let (Ok(store), Ok(world)) = (Store::open(&config.store).await, World::new(config)) else {
+        return Vec::new();
+    };
+    let context = RolloutContext::at(config.clone(), store, Arc::new(world)).await;
+    let Ok(context) = context else { return Vec::new() };
+    let warning = |missed: &Unconfigured| {
+        Problem::warning(format!("{}: {}", missed.what(), missed.consequence()), missed.remedy())
+    };
+    let found = context.unconfigured.iter().map(warning).collect();
+    context.store.close().await;
     found
 }
 
