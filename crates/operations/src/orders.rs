@@ -4,6 +4,7 @@
 
 use crate::rollout_context::RolloutContext;
 use config::failure::Failure;
+use formats::Mode;
 use net::BoxFuture;
 use receiver::domain::DomainSpec;
 use receiver::rollout::ApplyError;
@@ -37,7 +38,11 @@ impl<'a> CurrentOrders<'a> {
             ));
         }
         let rollout = self.context.rollout(name).await.map_err(failed)?;
-        let wanted = self.context.wanted_under(&spec, &decisions);
+        let mut wanted = self.context.wanted_under(&spec, &decisions);
+        if rollout.is_held && wanted.mode == Mode::Enforce {
+            // A hold is stored in two parts, of which this is the first.
+            wanted.mode = Mode::Testing;
+        }
         Ok(Order { wanted, permit: RolloutContext::permit(&rollout) })
     }
 
@@ -60,7 +65,7 @@ mod tests {
     use crate::rollout_context::Hold;
     use crate::world::World;
     use config::Config;
-    use formats::{DomainName, Mode, MxPattern, Policy};
+    use formats::{DomainName, MxPattern, Policy};
     use jiff::Timestamp;
     use receiver::rollout::RolloutState;
     use receiver::rollout::desired::DesiredState;

@@ -471,6 +471,13 @@ fn typos_wrong_files_and_empty_places_are_answered_with_what_to_do() {
     let (code, _, err) = run(place.path(), &["reports", "address"]);
     assert_eq!(code, 2);
     assert!(err.contains("http = \"/reports\""), "{err}");
+    // An address on loopback is none that senders could use.
+    let inside = tempfile::tempdir().unwrap();
+    write(inside.path(), "sternpost.toml", "[inbox]\nhttp = \"/reports\"\n[dashboard]\n");
+    let (code, out, err) = run(inside.path(), &["reports", "address"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(err.contains("https: addresses only") && err.contains("url = \"https://"), "{err}");
+    assert!(!out.contains("rua = "), "{out}");
     let (code, _, err) = run(place.path(), &["excuse", "a.example", "certificate-expird", "--reason", "x"]);
     assert_eq!(code, 1);
     assert!(err.contains("unknown result type"), "{err}");
@@ -575,10 +582,14 @@ fn strangers_who_hold_all_smtp_connections_hold_up_neither_each_other_nor_lmtp()
     while !first_line(&connected(&smtp, "127.0.2.1")).starts_with("220") {}
 }
 
-/// The head of a response.
+/// The head of a response, in lower case.
 fn head(stream: &TcpStream) -> String {
+    exact_head(stream).to_ascii_lowercase()
+}
+
+fn exact_head(stream: &TcpStream) -> String {
     let lines = BufReader::new(stream).lines().map_while(Result::ok);
-    lines.take_while(|line| !line.is_empty()).map(|line| line.to_ascii_lowercase() + "\n").collect()
+    lines.take_while(|line| !line.is_empty()).map(|line| line + "\n").collect()
 }
 
 #[test]
@@ -681,7 +692,7 @@ fn n1_one_report_of_many_huge_counts_breaks_no_list_and_can_be_removed() {
     let ask = |line: &str, more: &str| {
         let mut stream = connected(&at, "127.0.0.1");
         stream.write_all(format!("{line} HTTP/1.1\r\nHost: {at}\r\n{more}").as_bytes()).unwrap();
-        head(&stream)
+        exact_head(&stream)
     };
     let kind = "Content-Type: application/x-www-form-urlencoded";
     let length = form.len();
@@ -691,7 +702,7 @@ fn n1_one_report_of_many_huge_counts_breaks_no_list_and_can_be_removed() {
     let cookie = cookie.split(';').next().unwrap().to_owned();
     for page in ["/", "/domains/a.example", "/reports", "/reports/1", "/senders"] {
         let answer = ask(&format!("GET {page}"), &format!("Cookie: {cookie}\r\n\r\n"));
-        assert!(answer.starts_with("http/1.1 200"), "{page}: {answer}");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{page}: {answer}");
     }
     drop(serving);
     let there = listed(place.path());
@@ -757,8 +768,14 @@ fn an_import_of_a_mailbox_without_a_broken_report_is_quiet_and_ends_with_0() {
     );
     std::fs::create_dir_all(place.path().join("in/new")).unwrap();
     let (code, out, err) = run(place.path(), &["reports", "import", "in"]);
-    assert!(code == 0 && err.is_empty(), "{out}{err}");
+    // The first command that writes says which store it has created.
+    assert!(
+        code == 0 && err.lines().count() == 1 && err.contains("a new, empty store was created"),
+        "{out}{err}"
+    );
     assert!(out.contains("1 new report"), "{out}");
+    let (code, out, err) = run(place.path(), &["reports", "import", "in"]);
+    assert!(code == 0 && err.is_empty(), "{out}{err}");
     let (_, out, _) = run(place.path(), &["reports", "quarantine", "list"]);
     assert!(out.contains("The quarantine is empty."), "{out}");
 }

@@ -31,9 +31,10 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use failures::{ExportedFailure, Failure, failures, is_recent, summary};
 use formats::tlsrpt_record::TlsrptRecord;
-use formats::{DomainName, Mode, Policy, StsRecord};
+use formats::{Mode, Policy, StsRecord};
 use hosts::{HostRow, hosts};
 use jiff::{SignedDuration, Timestamp};
+use net::https::policy_host;
 use operations::RolloutContext;
 use parts::{Part, PartsContext, parts};
 use receiver::domain::{DomainSpec, HostedBy};
@@ -434,12 +435,11 @@ async fn certificate_ends(
     context: &RolloutContext,
     spec: &DomainSpec,
 ) -> Result<Option<Timestamp>, ErrorPage> {
-    let Ok(host) = DomainName::parse(&format!("mta-sts.{}", spec.name)) else { return Ok(None) };
+    let Ok(host) = policy_host(&spec.name) else { return Ok(None) };
     if spec.host != HostedBy::Sternpost {
         return Ok(None);
     }
-    let found = context.store.certificate(&host).await?;
-    Ok(found.filter(|certificate| !certificate.chain.is_empty()).map(|certificate| certificate.expires_at))
+    Ok(context.store.certificate_ends(Some(&host), 1).await?.first().map(|(_, end)| *end))
 }
 
 /// The records and the policy file that are published now, for restoring one that is missing.

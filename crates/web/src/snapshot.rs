@@ -2,14 +2,19 @@
 //! kept in memory. With few domains it is built for each request. With many, a request gets the last one, and a newer one
 //! is built in the background.
 
+mod totals;
+
+pub use totals::Totals;
+
 use crate::judge::{
     Judged, LastWeek, NextStep, StepCause, Urgency, binds, judge_by, last_week, sentence, urgency,
 };
 use crate::layout::ErrorPage;
 use crate::state::{AllDays, Dashboard};
 use crate::text;
-use formats::Mode;
+use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
+use net::https::policy_host;
 use operations::RolloutContext;
 use receiver::domain::{DomainSpec, HostedBy, Tag};
 use receiver::rollout::RolloutState;
@@ -46,6 +51,10 @@ pub struct Snapshot {
     pub groups: Vec<Group>,
     /// The number of domains with a certificate that ends soon or has ended.
     pub ending: usize,
+    /// Counts over all domains.
+    pub totals: Totals,
+    /// The places of the domains, in the order of their names.
+    pub by_name: Vec<usize>,
     /// The tags of domains with the number of domains, the most frequent first.
     pub tags: Vec<(Tag, usize)>,
     /// The session counts by domain and day.
@@ -158,8 +167,18 @@ impl Dashboard {
         let ending = ending(&domains, &alerts, now);
         let made = Instant::now();
         let took = made.duration_since(begun);
-        let tags = counted_tags(&domains);
-        let snapshot = Arc::new(Snapshot { at: now, made, took, domains, groups, ending, tags, days });
+        let snapshot = Arc::new(Snapshot {
+            at: now,
+            made,
+            took,
+            totals: Totals::of(&domains),
+            by_name: by_name(&domains),
+            tags: counted_tags(&domains),
+            domains,
+            groups,
+            ending,
+            days,
+        });
         self.snapshots.keep(&snapshot);
         Ok(snapshot)
     }
@@ -175,6 +194,8 @@ impl Snapshot {
             took: Duration::ZERO,
             groups: Vec::new(),
             ending: 0,
+            totals: Totals::of(&domains),
+            by_name: by_name(&domains),
             tags: counted_tags(&domains),
             domains,
             days: Arc::default(),
@@ -195,14 +216,14 @@ impl Snapshot {
 struct Facts<'a> {
     rollouts: BTreeMap<String, Result<RolloutState, StoreError>>,
     alerts: BTreeMap<&'a str, Vec<&'a Alert>>,
-    certificates: BTreeMap<String, Timestamp>,
+    certificates: BTreeMap<DomainName, Timestamp>,
     days: &'a AllDays,
 }
 
-/// When the certificates of our policy hosts expire; empty if no policy is served here.
-async fn certificates(context: &RolloutContext) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+/// When the certificates of our policy hosts expire, by host; empty if no policy is served here.
+async fn certificates(context: &RolloutContext) -> Result<BTreeMap<DomainName, Timestamp>, StoreError> {
     match context.known.iter().any(|spec| spec.host == HostedBy::Sternpost) {
-        true => context.store.certificate_ends_by_host().await,
+        true => Ok(context.store.certificate_ends(None, u32::MAX).await?.into_iter().collect()),
         false => Ok(BTreeMap::new()),
     }
 }
@@ -247,7 +268,9 @@ async fn entry(
         failed,
         host: spec.host,
         certificate_ends: match spec.host {
-            HostedBy::Sternpost => facts.certificates.get(&format!("mta-sts.{name}")).copied(),
+            HostedBy::Sternpost => {
+                policy_host(&spec.name).ok().and_then(|host| facts.certificates.get(&host).copied())
+            }
             HostedBy::Static | HostedBy::Elsewhere => None,
         },
         tags: spec.tags.clone(),
@@ -278,6 +301,14 @@ async fn judge(
     };
     let week: LastWeek = last_week(days, &evidence, since, now);
     Ok(judge_by(context, spec, rollout, &evidence, &gate, week))
+}
+
+/// The places of the domains, in the order of their names.
+fn by_name(domains: &[Entry]) -> Vec<usize> {
+    let mut places: Vec<(&str, usize)> =
+        domains.iter().enumerate().map(|(at, entry)| (entry.name.as_str(), at)).collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, at)| at).collect()
 }
 
 /// The tags with the number of domains, the most frequent first, then by name.

@@ -13,6 +13,7 @@ use formats::limits::POLICY_HOST_ADDRESSES;
 use formats::{DomainName, Mode, Policy, StsRecord};
 use jiff::Timestamp;
 use net::BoxFuture;
+use net::https::AddressFetch;
 use std::net::IpAddr;
 use store::record_changes::{ChangeState, StoredChange};
 
@@ -147,11 +148,11 @@ impl Applier {
             return Err(format!("it has {} addresses, too many to visit them all", addresses.len()));
         }
         let fetched = self.policies.fetch_each(&wanted.domain, &addresses).await;
-        let policy = |fetched: Result<net::https::Fetched, net::https::FetchError>| {
-            let fetched = fetched.map_err(|error| error.to_string())?;
+        let policy = |one: AddressFetch| {
+            let fetched = one.fetched.map_err(|error| error.to_string())?;
             Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
         };
-        Ok(fetched.into_iter().map(|(address, fetched)| (address, policy(fetched))).collect())
+        Ok(fetched.into_iter().map(|one| (one.address, policy(one))).collect())
     }
 }
 

@@ -23,6 +23,7 @@ pub struct Messages {
     zip: Vec<u8>,
     zips: Vec<u8>,
     elements: Vec<u8>,
+    details: Vec<Vec<u8>>,
     random: Vec<u8>,
 }
 
@@ -91,6 +92,19 @@ fn dmarc(id: u64, records: &str) -> String {
     )
 }
 
+/// A valid report of 90,000 failures.
+fn many_details(id: usize, dice: &mut Random) -> Vec<u8> {
+    let details = (0..90_000).map(|number| {
+        format!(
+            r#"{{"result-type":"certificate-expired","receiving-mx-hostname":"mx{number}.{OURS}","failed-session-count":1}}"#
+        )
+    });
+    let details = details.collect::<Vec<_>>().join(",");
+    let report = report(&format!("many-{id}"), "anybody.example", dice);
+    let (start, _) = report.split_once("\"failure-details\":").unwrap();
+    pack(format!("{start}\"failure-details\":[{details}]}}]}}").as_bytes()).unwrap()
+}
+
 const RECORD: &str = "<record><row><source_ip>203.0.113.7</source_ip><count>3</count><policy_evaluated><disposition>none</disposition>\
                       <dkim>pass</dkim><spf>fail</spf></policy_evaluated></row><identifiers><header_from>ours.test</header_from></identifiers></record>";
 
@@ -112,6 +126,7 @@ impl Messages {
             zip: inner,
             zips: outer,
             elements: pack(elements.as_bytes()).unwrap(),
+            details: (0..4).map(|number| many_details(number, &mut dice)).collect(),
             random: (0..1 << 17).flat_map(|_| dice.value().to_le_bytes()).collect(),
         }
     }
@@ -123,6 +138,11 @@ impl Messages {
     /// A compressed report that nobody has signed.
     pub fn report(&self, dice: &mut Random) -> Vec<u8> {
         pack(report(&Self::id(dice), "anybody.example", dice).as_bytes()).unwrap()
+    }
+
+    /// A valid report with as many failures as one may have, each at a host of its own.
+    pub fn details(&self, dice: &mut Random) -> Vec<u8> {
+        mail(REPORT, &self.details[dice.below(self.details.len())])
     }
 
     pub fn unsigned(&self, dice: &mut Random) -> Vec<u8> {

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = 12.0;
+const RIGHT: f64 = 24.0;
 const ROW: f64 = 120.0;
 const GAP: f64 = 46.0;
 

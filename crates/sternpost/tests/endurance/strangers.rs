@@ -19,10 +19,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
 /// Strangers who send something at the same time, and those who hold connections.
-const SENDING: usize = 12;
+const SENDING: usize = 20;
 const HOLDING: usize = 80;
 /// The longest pause of a stranger between two sessions, in milliseconds.
-const PAUSE: usize = 250;
+const PAUSE: usize = 150;
 /// The size of what is too large.
 const OVERSIZE: usize = 16 << 20;
 
@@ -70,13 +70,14 @@ macro_rules! session {
     };
 }
 
-pub static KINDS: [Kind; 35] = [
+pub static KINDS: [Kind; 36] = [
     mail("report without a signature", 20, Messages::unsigned),
     mail("report signed by a stranger's domain", 20, Messages::signed_by_a_stranger),
     mail("report with a forged signature", 10, Messages::forged),
     mail("broken report", 10, Messages::broken),
     mail("random bytes, labeled as a report", 10, Messages::noise),
     mail("120 reports in one mail", 3, Messages::many),
+    mail("report of 90,000 failures", 2, Messages::details),
     mail("gzip bomb, 1 MiB", 5, Messages::small_blanks),
     mail("gzip bomb, 60 MiB", 4, Messages::blanks),
     mail("four million small values", 4, Messages::values),
@@ -223,6 +224,8 @@ impl Scene {
 async fn send(scene: Arc<Scene>, mut dice: Random) {
     while scene.here.load(Ordering::Relaxed) {
         let kind = scene.next_kind(&mut dice);
+        // Who is on the way when the round ends has come, too.
+        scene.played.lock().unwrap().entry(kind.name).or_default();
         let mut visit = scene.visit(&mut dice);
         let outcome = match kind.act {
             Act::Mail(make) => {

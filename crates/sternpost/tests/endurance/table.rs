@@ -117,7 +117,7 @@ fn resources(text: &mut String, plan: &Plan, samples: &[Sample]) {
 
 fn strangers(text: &mut String, played: &Played) {
     let _ = writeln!(text, "| strangers | what they got, and how often |\n| --- | --- |");
-    for (kind, outcomes) in played {
+    for (kind, outcomes) in played.iter().filter(|(_, outcomes)| !outcomes.is_empty()) {
         let outcomes: Vec<String> = outcomes.iter().map(|(what, times)| format!("{what}: {times}")).collect();
         let _ = writeln!(text, "| {kind} | {} |", outcomes.join(", "));
     }

@@ -65,7 +65,7 @@ fn v6() -> Data {
 }
 
 async fn seen(zone: &Zone) -> Result<ObservedState, LookupError> {
-    look(zone, &NoPolicy, &name("a.example")).await
+    look(zone, &NoPolicy, &name("a.example"), &[]).await
 }
 
 #[tokio::test]
