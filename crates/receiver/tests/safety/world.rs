@@ -386,7 +386,7 @@ impl State {
     }
 
     fn forget_what_does_not_count(&mut self) {
-        self.rollout.last_id = None;
+        (self.rollout.last_id, self.rollout.abandoned) = (None, None);
         if let Some(mode) = &mut self.rollout.mode {
             mode.since = now();
         }

@@ -9,9 +9,14 @@ use config::Config;
 use config::failure::Failure;
 use nix::errno::Errno;
 use nix::unistd::geteuid;
+use operations::unconfigured::Unconfigured;
+use operations::world::World;
+use operations::{RolloutContext, access};
 use sender::serve::listen::{Address, Listener, SocketFileOptions};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use store::{Access, Store};
 
 /// Whether `sternpost serve` starts with what was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +91,27 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
         found.extend(lacks.into_iter().map(|(what, remedy)| Problem::error(what, remedy)));
     }
     found.extend(socket_units::mismatches(&listening, Path::new("/")).iter().map(of_socket_unit));
+    found
+}
+
+/// Domains of the store that the file no longer has, although senders may hold a policy of them. Nothing if there is no store,
+/// or if it can't be opened as it is: `sternpost serve` says why.
+pub async fn unconfigured(config: &Config) -> Vec<Problem> {
+    if config.store.file().is_some_and(|file| !file.is_file()) {
+        return Vec::new();
+    }
+    // The server migrates a PostgreSQL database, or the operator does; a check does not.
+    let access = Access { may_migrate: false, ..access(config) };
+    let (Ok(store), Ok(world)) = (Store::connect(&config.store, &access).await, World::new(config)) else {
+        return Vec::new();
+    };
+    let context = RolloutContext::at(config.clone(), store, Arc::new(world)).await;
+    let Ok(context) = context else { return Vec::new() };
+    let warning = |missed: &Unconfigured| {
+        Problem::warning(format!("{}: {}", missed.what(), missed.consequence()), missed.remedy())
+    };
+    let found = context.unconfigured.iter().map(warning).collect();
+    context.store.close().await;
     found
 }
 
