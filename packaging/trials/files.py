@@ -41,11 +41,25 @@ def contents():
         expect(path in deb, f"{path} is not in the packages")
 
 
+# The look-ups of names, users and services that load modules of the system's C library (NSS).
+SYSTEM_LOOKUPS = re.compile(
+    rb" (_*(?:getaddrinfo|getnameinfo|gethost(?:by(?:name2?|addr)|ent)(?:_r)?|getserv(?:by(?:name|port)|ent)(?:_r)?"
+    rb"|getpw(?:nam|uid|ent)(?:_r)?|getgr(?:nam|gid|ent)(?:_r)?|getgrouplist|initgroups))$",
+    re.MULTILINE,
+)
+
+
 def static():
     """The program needs no library and no loader, and does not contain the system's look-ups, which would load modules."""
     program = PACKAGES / "stage/sternpost"
     headers = run("readelf", "--program-headers", "--dynamic", program)
     expect("INTERP" not in headers and "NEEDED" not in headers, f"it is not static:\n{headers}")
+    symbols = (PACKAGES / "stage/sternpost.map").read_bytes()
+    # The map of LLD lists what is in the program; that of GNU ld also lists what is not.
+    expect(symbols.split(b"\n", 1)[0].split() == b"VMA LMA Size Align Out In Symbol".split(), "the map is not LLD's")
+    expect(b" main\n" in symbols and b" malloc\n" in symbols, "the map has no symbols")
+    found = sorted(set(SYSTEM_LOOKUPS.findall(symbols)))
+    expect(not found, f"the program has {found}")
 
 
 def same_bytes():

@@ -155,6 +155,7 @@ catalogue! {
     DnsServfail "DNS-SERVFAIL" Error Dns "a DNS look-up fails or times out" "RFC 8461 §3.1";
     DnssecBogus "DNSSEC-BOGUS" Error Signed "an answer fails DNSSEC validation" "RFC 4035";
     DnssecUnsigned "DNSSEC-UNSIGNED" Info Signed "the zone is not signed" "RFC 7672 §1.2";
+    DnssecNoDs "DNSSEC-NO-DS" Warning ExtraProbes "the zone is signed, but its parent has no DS record for it" "RFC 4035 §2.4";
     DnssecUnseen "DNSSEC-UNSEEN" Info Dns "the resolver in use does not pass on DNSSEC data" "RFC 4035 §4.9";
     HostMissing "HOST-MISSING" Error PolicyHost "the policy host has no address" "RFC 8461 §3.3";
     HostCname "HOST-CNAME" Info PolicyHost "the policy host is delegated by CNAME" "RFC 8461 §8.2";
@@ -172,6 +173,8 @@ catalogue! {
     HttpsCertSelf "HTTPS-CERT-SELF" Error HttpsCertificate "the policy host's certificate is self-signed" "RFC 8461 §3.3";
     HttpsCertExpiring "HTTPS-CERT-EXPIRING" Warning HttpsCertificate "the policy host's certificate expires within 14 days, or a third of its lifetime if that is shorter" "practice";
     HttpsCertCnOnly "HTTPS-CERT-CN-ONLY" Error HttpsCertificate "the policy host's name is only in the certificate's common name" "RFC 9525 §2";
+    HttpsCertUsage "HTTPS-CERT-USAGE" Error HttpsCertificate "the policy host's certificate is not for TLS servers" "RFC 5280 §4.2.1.12";
+    HttpsCertLife "HTTPS-CERT-LIFE" Info HttpsCertificate "the policy host's certificate is valid for longer than public CAs issue from March 2027 on" "CA/Browser Forum SC-081v3";
     HttpsSni "HTTPS-SNI" Warning HttpsDeep "the policy host presents a different certificate without SNI" "RFC 6066 §3";
     HttpsRedirect "HTTPS-REDIRECT" Error Http "the policy host redirects" "RFC 8461 §3.3";
     HttpsStatus "HTTPS-STATUS" Error Http "the policy host returns a status other than 200" "RFC 8461 §3.3";
@@ -227,6 +230,9 @@ catalogue! {
     SmtpCertSelf "SMTP-CERT-SELF" Error Tls "an MX certificate is self-signed" "RFC 8461 §4.2";
     SmtpCertExpiring "SMTP-CERT-EXPIRING" Warning Tls "an MX certificate expires within 14 days, or a third of its lifetime if that is shorter" "practice";
     SmtpCertCnOnly "SMTP-CERT-CN-ONLY" Error Tls "the MX host name is only in the certificate's common name" "RFC 9525 §2";
+    SmtpCertUsage "SMTP-CERT-USAGE" Error Tls "an MX certificate is not for TLS servers" "RFC 5280 §4.2.1.12";
+    SmtpCertLife "SMTP-CERT-LIFE" Info Tls "an MX certificate is valid for longer than public CAs issue from March 2027 on" "CA/Browser Forum SC-081v3";
+    SmtpCertClientAuth "SMTP-CERT-CLIENT-AUTH" Info Tls "an MX certificate is for TLS clients as well, which public CAs no longer issue" "Chrome Root Program Policy";
     SmtpSniRequired "SMTP-SNI-REQUIRED" Warning TlsDeep "an MX host presents a valid certificate only with SNI" "RFC 8461 §7.1";
     SmtpAddressDisagree "SMTP-ADDRESS-DISAGREE" Warning Tls "the addresses of one MX host differ in certificate or TLS support" "practice";
     SmtpFlapping "SMTP-FLAPPING" Warning TlsDeep "an MX host behaves differently on repeated connections" "practice";

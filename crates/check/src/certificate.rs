@@ -14,6 +14,7 @@ pub(crate) enum CertificateFault {
     CommonNameOnly,
     SelfSigned,
     MissingIntermediate,
+    NotForServers,
     Untrusted,
 }
 
@@ -30,6 +31,7 @@ impl CertificateFault {
                 Self::CommonNameOnly
             }
             Problem::WrongName => Self::WrongName,
+            Problem::Other(_) if own.is_some_and(|own| !own.is_for_servers) => Self::NotForServers,
             _ if own.is_some_and(|own| own.is_self_issued) => Self::SelfSigned,
             // The chain is the leaf only: the server has to send the issuer's certificate as well.
             Problem::UnknownIssuer if chain.len() == 1 => Self::MissingIntermediate,
@@ -40,8 +42,14 @@ impl CertificateFault {
 
 /// Describes one certificate of a chain in a line of evidence.
 pub(crate) fn chain_line(certificate: &CertificateFacts) -> String {
+    let usage = match (certificate.is_for_servers, certificate.is_for_clients) {
+        (true, false) => "",
+        (true, true) => ", for TLS servers and clients",
+        (false, true) => ", for TLS clients only",
+        (false, false) => ", not for TLS",
+    };
     format!(
-        "certificate {} for {}, issued by {}, {}, valid {} to {}",
+        "certificate {} for {}, issued by {}, {}, valid {} to {}{usage}",
         certificate.subject,
         if certificate.names.is_empty() { "no names".to_owned() } else { certificate.names.join(", ") },
         certificate.issuer,
@@ -59,4 +67,59 @@ pub(crate) fn ends_soon(certificate: &CertificateFacts, now: Timestamp) -> Optio
     let left = certificate.not_after.duration_since(now);
     (left >= SignedDuration::ZERO && left < fortnight.min(third))
         .then(|| format!("expires in {} days ({})", left.as_hours() / 24, certificate.not_after))
+}
+
+/// The longest validity of certificates that public CAs have ever issued since 2020, in days. Those of private CAs may be
+/// longer.
+const LONGEST_PUBLIC_DAYS: i64 = 398;
+/// The longest validity that public CAs may issue from 2027-03-15 on, in days (CA/Browser Forum ballot SC-081v3).
+const LONGEST_DAYS_IN_2027: i64 = 100;
+
+/// The validity of a certificate in days, if public CAs will issue none that long from March 2027 on. `None` for shorter
+/// ones, and for those that only a private CA can have issued.
+pub(crate) fn is_too_long_from_2027(certificate: &CertificateFacts) -> Option<i64> {
+    let life = certificate.not_after.duration_since(certificate.not_before);
+    let is_too_long = life > SignedDuration::from_hours(LONGEST_DAYS_IN_2027 * 24)
+        && life <= SignedDuration::from_hours(LONGEST_PUBLIC_DAYS * 24);
+    is_too_long.then(|| life.as_hours().saturating_add(12) / 24)
+}
+
+/// What follows from a certificate that lives so long.
+pub(crate) const SHORTER_LIVES: &str = "From 2027-03-15 public CAs issue certificates for 100 days at most, and from \
+     2029-03-15 for 47 (SC-081v3). Have this certificate renewed by a machine before then: by hand it would be due several \
+     times a year.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn valid_for(days: i64) -> CertificateFacts {
+        let not_before = Timestamp::from_second(1_790_000_000).unwrap();
+        CertificateFacts {
+            subject: String::new(),
+            issuer: String::new(),
+            names: Vec::new(),
+            not_before,
+            // The last second is part of the period (RFC 5280 §4.1.2.5).
+            not_after: not_before + SignedDuration::from_secs(days * 86_400 - 1),
+            fingerprint: String::new(),
+            key_digest: String::new(),
+            common_name: None,
+            key: String::new(),
+            is_weak: false,
+            is_self_issued: false,
+            is_for_servers: true,
+            is_for_clients: false,
+        }
+    }
+
+    #[test]
+    fn certificates_for_101_to_398_days_are_longer_than_public_cas_will_issue() {
+        for (days, told) in [(6, None), (90, None), (100, None), (101, Some(101)), (200, Some(200))] {
+            assert_eq!(is_too_long_from_2027(&valid_for(days)), told, "{days}");
+        }
+        for (days, told) in [(398, Some(398)), (399, None), (3652, None), (0, None), (-3, None)] {
+            assert_eq!(is_too_long_from_2027(&valid_for(days)), told, "{days}");
+        }
+    }
 }

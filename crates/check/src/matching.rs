@@ -70,6 +70,9 @@ fn one(policy: &Policy, host: &ObservedMxHost, severity: Severity, is_told: bool
         );
     }
     if !is_told {
+        if is_microsoft_move(policy, host) {
+            return microsoft_move(host, severity, findings);
+        }
         findings.add_as(
             severity,
             Check::MatchMxUncovered,
@@ -79,4 +82,25 @@ fn one(policy: &Policy, host: &ObservedMxHost, severity: Severity, is_told: bool
             remedy(),
         );
     }
+}
+
+/// The parents of Microsoft 365's MX hosts without DANE, and of those with DANE, which new domains get since July 2026.
+const MICROSOFT: [&str; 2] = [".mail.protection.outlook.com", ".mx.microsoft"];
+
+/// True if the host is one of Microsoft 365 with DANE, and the policy was made for one without.
+fn is_microsoft_move(policy: &Policy, host: &ObservedMxHost) -> bool {
+    let [before, now] = MICROSOFT;
+    host.name.as_str().ends_with(now) && policy.mx.iter().any(|pattern| pattern.to_string().ends_with(before))
+}
+
+fn microsoft_move(host: &ObservedMxHost, severity: Severity, findings: &mut Findings) {
+    let name = &host.name;
+    findings.add_as(
+        severity,
+        Check::MatchMxUncovered,
+        format!("{name} matches no mx line of the policy: Microsoft 365 moves the domain to its hosts with DANE"),
+        "In mode enforce, senders that honor MTA-STS do not deliver to it. Add the line beside the old one, then publish a \
+         new id. Keep the MX record with mail.protection.outlook.com until senders hold the new policy, max_age after that.",
+        [format!("mx: {name}")],
+    );
 }

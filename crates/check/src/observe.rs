@@ -3,7 +3,7 @@
 
 use crate::observed::{
     Companions, ExtraProbes, IdleTlsa, ObservedDomain, ObservedMxHost, ObservedPolicy, ObservedPolicyHost,
-    ObservedReportTarget, ObservedSession,
+    ObservedReportTarget, ObservedSession, WithoutDs,
 };
 use crate::options::{Depth, Options};
 use crate::progress::{Progress, mx_summary, policy_host_summary, session_summary, txt_summary};
@@ -63,8 +63,9 @@ impl Checker {
         let mail = async {
             let mx = self.dns.lookup(domain, Kind::Mx).await;
             progress.seen("MX", &|| mx_summary(&mx));
-            let hosts = self.hosts(domain, &mx, progress).await;
-            (mx, hosts)
+            let (hosts, without_ds) =
+                tokio::join!(self.hosts(domain, &mx, progress), self.without_ds(domain, &mx));
+            (mx, hosts, without_ds)
         };
         let record = async {
             let record = self.dns.lookup(&record_name, Kind::Txt).await;
@@ -82,7 +83,7 @@ impl Checker {
             progress.seen("_smtp._tls", &|| txt_summary(&tlsrpt));
             (tlsrpt, strays, rua)
         };
-        let ((mx, hosts), (record, around), host, (tlsrpt, tlsrpt_strays, rua), companions) =
+        let ((mx, hosts, without_ds), (record, around), host, (tlsrpt, tlsrpt_strays, rua), companions) =
             tokio::join!(mail, record, self.policy_host(domain, progress), tlsrpt, self.companions(domain));
         let policy = policy(&record, &host);
         ObservedDomain {
@@ -91,6 +92,7 @@ impl Checker {
             sees_signatures: self.options.sees_signatures,
             mx,
             hosts,
+            without_ds,
             skipped_port_25: self.options.skip_port_25,
             is_lab: self.options.allow_special,
             is_deep: self.is_deep(),
@@ -106,6 +108,25 @@ impl Checker {
             rua,
             companions,
         }
+    }
+
+    /// Whether the zone of an unsigned answer has keys, and its parent no DS record. A name that is no zone of its own has
+    /// no keys.
+    async fn without_ds(&self, domain: &DomainName, mx: &Result<Answer, DnsError>) -> Option<WithoutDs> {
+        let security = match mx {
+            Ok(answer) => answer.security,
+            Err(error) => error.nothing()?.security,
+        };
+        if !self.is_deep() || security == Security::Secure {
+            return None;
+        }
+        let look_up = |kind| self.unvalidated.lookup(domain, kind);
+        look_up(Kind::Dnskey).await.ok().filter(|keys| keys.aliases.is_empty())?;
+        match look_up(Kind::Ds).await {
+            Err(DnsError::NoSuchRecord(_)) => {}
+            _ => return None,
+        }
+        Some(WithoutDs { has_cds: look_up(Kind::Cds).await.is_ok() })
     }
 
     fn is_deep(&self) -> bool {

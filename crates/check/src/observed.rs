@@ -21,6 +21,8 @@ pub(crate) struct ObservedDomain {
     pub sees_signatures: bool,
     pub mx: Result<Answer, DnsError>,
     pub hosts: Vec<ObservedMxHost>,
+    /// Set if the domain's zone is signed and its parent has no DS record for it; only in a full check.
+    pub without_ds: Option<WithoutDs>,
     /// True when `Options::skip_port_25` was set, so that `ObservedMxHost::sessions` are empty.
     pub skipped_port_25: bool,
     /// True in the lab, where loopback addresses count as public.
@@ -42,6 +44,13 @@ pub(crate) struct ObservedDomain {
     pub tlsrpt_strays: Vec<(DomainName, String)>,
     pub rua: Vec<ObservedReportTarget>,
     pub companions: Companions,
+}
+
+/// A signed zone that its parent has no DS record for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WithoutDs {
+    /// True when the zone asks for a DS record by a CDS record (RFC 8078).
+    pub has_cds: bool,
 }
 
 /// One MX host and what was observed about it.

@@ -1,7 +1,7 @@
 //! Checks of the policy host: name, addresses, TLS, certificate and HTTP response (RFC 8461 §3.3).
 
 use crate::catalogue::{Check, Part, Severity};
-use crate::certificate::{CertificateFault, chain_line, ends_soon};
+use crate::certificate::{CertificateFault, SHORTER_LIVES, chain_line, ends_soon, is_too_long_from_2027};
 use crate::finding::Findings;
 use crate::observed::{ObservedDomain, ObservedPolicyHost};
 use formats::caa::IssueValue;
@@ -222,6 +222,7 @@ fn certificate_check(problem: &Problem, facts: Option<&TlsFacts>) -> Check {
         CertificateFault::CommonNameOnly => Check::HttpsCertCnOnly,
         CertificateFault::SelfSigned => Check::HttpsCertSelf,
         CertificateFault::MissingIntermediate => Check::HttpsCertChain,
+        CertificateFault::NotForServers => Check::HttpsCertUsage,
         CertificateFault::Untrusted => Check::HttpsCertUntrusted,
     }
 }
@@ -241,6 +242,15 @@ fn details(seen: &ObservedDomain, findings: &mut Findings) {
             [],
         );
         findings.attach_evidence([chain_line(own)]);
+    }
+    if let Some(days) = own.and_then(is_too_long_from_2027) {
+        findings.add(
+            Check::HttpsCertLife,
+            format!("the certificate of {name} is valid for {days} days"),
+            SHORTER_LIVES,
+            [format!("certbot certonly -d {name}   # or another ACME client")],
+        );
+        findings.attach_evidence(own.map(chain_line));
     }
     if visit.took > seen.slow {
         findings.add(

@@ -2,7 +2,7 @@
 
 use crate::catalogue::{Check, Part};
 use crate::finding::Findings;
-use crate::observed::ObservedDomain;
+use crate::observed::{ObservedDomain, WithoutDs};
 use net::dns::{Answer, DnsError, Security, ServerAnswer};
 
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
@@ -10,6 +10,9 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     if let Some(Ok(said)) = &seen.servers {
         findings.mark_examined(&[Part::NameServers]);
         compare_servers(seen, said, findings);
+    }
+    if let Some(found) = seen.without_ds {
+        no_ds(seen, found, findings);
     }
     if !seen.sees_signatures {
         return findings.add(
@@ -21,7 +24,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
         );
     }
     findings.mark_examined(&[Part::Signed]);
-    if seen.mx_security() == Security::Insecure {
+    if seen.mx_security() == Security::Insecure && seen.without_ds.is_none() {
         findings.add(
             Check::DnssecUnsigned,
             format!("the zone of {} is not signed", seen.domain),
@@ -30,6 +33,31 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
             [],
         );
     }
+}
+
+fn no_ds(seen: &ObservedDomain, found: WithoutDs, findings: &mut Findings) {
+    let domain = &seen.domain;
+    let (why, remedy) = match found.has_cds {
+        true => (
+            "Nobody can validate the signatures, so DANE does not protect mail to the domain. The zone has CDS records: \
+             registries that manage DS records by machine (RFC 8078, RFC 9615) take them over within days. If yours does \
+             not, enter the DS record at the registrar.",
+            format!("dig +short {domain} CDS   # the DS record to enter"),
+        ),
+        false => (
+            "Nobody can validate the signatures, so DANE does not protect mail to the domain. Enter the DS record at the \
+             registrar, or let the zone publish CDS records (RFC 7344), which many registries take over by machine.",
+            format!(
+                "dig +noall +answer {domain} DNSKEY | dnssec-dsfromkey -2 -f - {domain}   # the DS record to enter"
+            ),
+        ),
+    };
+    findings.add(
+        Check::DnssecNoDs,
+        format!("the zone of {domain} is signed, but its parent has no DS record for it"),
+        why,
+        [remedy],
+    );
 }
 
 fn compare_servers(seen: &ObservedDomain, said: &[ServerAnswer], findings: &mut Findings) {

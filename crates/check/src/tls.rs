@@ -1,12 +1,13 @@
 //! Checks of TLS at each MX host: certificate, versions, cipher suites and SNI (RFC 8461 §4.2, RFC 9325).
 
 use crate::catalogue::{Check, Part};
-use crate::certificate::{CertificateFault, chain_line, ends_soon};
+use crate::certificate::{CertificateFault, SHORTER_LIVES, chain_line, ends_soon, is_too_long_from_2027};
 use crate::finding::Findings;
 use crate::mx::{consequence, inspect, severity};
 use crate::observed::{ExtraProbes, ObservedDomain, ObservedMxHost, ObservedSession};
 use formats::hello::{Version, cipher_name};
 use formats::{DomainName, Mode};
+use net::certificate::CertificateFacts;
 use net::tls::TlsFacts;
 use std::collections::BTreeSet;
 
@@ -24,6 +25,9 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
             certificate(seen, host, session, tls, findings);
             // Findings about the configuration are reported once per host, not once per address.
             configuration(host, session, tls, &mut reported, findings);
+            if let Some(own) = tls.chain.first().filter(|_| tls.pkix.is_ok()) {
+                kind_of_certificate(host, session, own, &mut reported, findings);
+            }
             if let Some(deep) = &session.deep {
                 extra_probes(host, session, tls, deep, &mut reported, findings);
             }
@@ -40,6 +44,7 @@ fn certificate_check(fault: CertificateFault) -> Check {
         CertificateFault::CommonNameOnly => Check::SmtpCertCnOnly,
         CertificateFault::SelfSigned => Check::SmtpCertSelf,
         CertificateFault::MissingIntermediate => Check::SmtpCertChain,
+        CertificateFault::NotForServers => Check::SmtpCertUsage,
         CertificateFault::Untrusted => Check::SmtpCertUntrusted,
     }
 }
@@ -84,7 +89,11 @@ fn remedy(check: Check, host: &DomainName) -> String {
                 "smtpd_tls_chain_files = /etc/ssl/{host}-fullchain.pem   # Postfix: key, certificate, intermediates"
             )
         }
-        Check::SmtpCertSelf | Check::SmtpCertUntrusted | Check::SmtpCertExpired | Check::SmtpCertName => {
+        Check::SmtpCertSelf
+        | Check::SmtpCertUntrusted
+        | Check::SmtpCertExpired
+        | Check::SmtpCertName
+        | Check::SmtpCertUsage => {
             format!("certbot certonly -d {host}   # or another ACME client; then reload the mail server")
         }
         _ => inspect(host),
@@ -139,6 +148,37 @@ fn configuration(
             "Senders can require that a message is relayed only over verified TLS.",
             [],
         );
+    }
+}
+
+/// Reports what a valid certificate is that public CAs will not issue again.
+fn kind_of_certificate(
+    host: &ObservedMxHost,
+    session: &ObservedSession,
+    own: &CertificateFacts,
+    reported: &mut BTreeSet<Check>,
+    findings: &mut Findings,
+) {
+    let (name, address) = (&host.name, session.address);
+    if let Some(days) = is_too_long_from_2027(own).filter(|_| reported.insert(Check::SmtpCertLife)) {
+        findings.add(
+            Check::SmtpCertLife,
+            format!("the certificate of {name} ({address}) is valid for {days} days"),
+            SHORTER_LIVES,
+            [remedy(Check::SmtpCertExpired, name)],
+        );
+        findings.attach_evidence([chain_line(own)]);
+    }
+    if own.is_for_clients && reported.insert(Check::SmtpCertClientAuth) {
+        findings.add(
+            Check::SmtpCertClientAuth,
+            format!("the certificate of {name} ({address}) is for TLS clients as well as servers (clientAuth)"),
+            "To receive mail, a host does not need that, and public CAs issue such certificates no longer (Chrome's root \
+             program, June 2026). If the host also presents this certificate when it sends mail, receivers that ask for a \
+             client certificate will refuse the next one.",
+            [],
+        );
+        findings.attach_evidence([chain_line(own)]);
     }
 }
 

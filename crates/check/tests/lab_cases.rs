@@ -50,6 +50,8 @@ const TRIPS: &[(&str, &str)] = &[
     ("DNS-SERVFAIL", "txt-servfail"),
     ("DNSSEC-BOGUS", "dane-bogus"),
     ("DNSSEC-UNSIGNED", "good-enforce"),
+    ("DNSSEC-NO-DS", "ds-missing"),
+    ("DNSSEC-NO-DS", "ds-wanted"),
     ("HOST-MISSING", "host-missing"),
     ("HOST-CNAME", "host-cname"),
     ("HOST-PRIVATE", "host-private"),
@@ -66,6 +68,8 @@ const TRIPS: &[(&str, &str)] = &[
     ("HTTPS-CERT-SELF", "cert-self-signed"),
     ("HTTPS-CERT-EXPIRING", "cert-expiring"),
     ("HTTPS-CERT-CN-ONLY", "cert-cn-only"),
+    ("HTTPS-CERT-USAGE", "cert-clients-only"),
+    ("HTTPS-CERT-LIFE", "cert-long-lived"),
     ("HTTPS-SNI", "good-enforce"),
     ("HTTPS-REDIRECT", "http-redirect"),
     ("HTTPS-STATUS", "http-404"),
@@ -101,6 +105,7 @@ const TRIPS: &[(&str, &str)] = &[
     ("MATCH-NONE", "mx-not-listed"),
     ("MATCH-WILDCARD-DEPTH", "mx-too-deep"),
     ("MATCH-CNAME-TARGET", "policy-alias"),
+    ("MATCH-MX-UNCOVERED", "microsoft-move"),
     ("SMTP-UNREACHABLE", "mx-first-down"),
     ("SMTP-PORT-BLOCKED", "mx-blocked"),
     ("SMTP-BANNER", "mx-busy"),
@@ -123,6 +128,9 @@ const TRIPS: &[(&str, &str)] = &[
     ("SMTP-CERT-SELF", "mx-self-signed"),
     ("SMTP-CERT-EXPIRING", "mx-expiring"),
     ("SMTP-CERT-CN-ONLY", "mx-cn-only"),
+    ("SMTP-CERT-USAGE", "mx-clients-only"),
+    ("SMTP-CERT-LIFE", "mx-long-lived"),
+    ("SMTP-CERT-CLIENT-AUTH", "mx-clients-too"),
     ("SMTP-SNI-REQUIRED", "mx-only-sni"),
     ("SMTP-ADDRESS-DISAGREE", "mx-twin"),
     ("SMTP-FLAPPING", "mx-flaps"),
@@ -253,6 +261,24 @@ async fn each_check_of_the_catalogue_fails_for_one_domain_and_passes_for_another
     assert!(bad.is_empty(), "{bad:?}");
     assert!(good.verdict.contains("is protected: its policy is enforced"), "{}", good.verdict);
     assert!(good.passed.len() > 90, "{}", good.passed.len());
+    // What follows depends on more than the check that failed.
+    let said = |name: &str, id: &str| {
+        let found = seen[name].findings.iter().find(|finding| finding.check.id() == id).unwrap();
+        format!("{} {} {}", found.what, found.why, found.remedy.join(" "))
+    };
+    for (name, id, part) in [
+        ("ds-missing", "DNSSEC-NO-DS", "dnssec-dsfromkey"),
+        ("ds-wanted", "DNSSEC-NO-DS", "dig +short ds-wanted.test CDS"),
+        ("microsoft-move", "MATCH-MX-UNCOVERED", "Microsoft 365 moves the domain"),
+        ("microsoft-move", "MATCH-MX-UNCOVERED", "mx: microsoft-move-test.o-v1.mx.microsoft"),
+        ("microsoft-move", "PROVIDER", "mx: microsoft-move-test.o-v1.mx.microsoft"),
+        ("mx-long-lived", "SMTP-CERT-LIFE", "198 days"),
+        ("mx-wants-certificate", "SMTP-CLIENT-CERT", "public CAs issue none for clients"),
+    ] {
+        assert!(said(name, id).contains(part), "{name}: {}", said(name, id));
+    }
+    assert!(!ids(&seen["ds-missing"]).contains("DNSSEC-UNSIGNED"), "the zone is signed");
+    assert!(!ids(&seen["mx-clients-only"]).contains("SMTP-CERT-UNTRUSTED"));
     // Checks that were not made do not count as passed.
     let mut ground = ground;
     ground.checker.options.depth = Depth::Quick;

@@ -166,6 +166,10 @@ limits! {
     POLICY_SLACK: Duration = Duration::from_secs(120);
     /// One TCP connection attempt to one address.
     CONNECT_TIME: Duration = Duration::from_secs(10);
+    /// One request to an ACME CA, with its response; then the next CA is asked, and this one not for 15 minutes.
+    CA_REQUEST_TIME: Duration = Duration::from_secs(30);
+    /// The response of an ACME CA; with a longer one the order fails, and the next CA is asked.
+    CA_RESPONSE_BYTES: usize = 1 << 20;
     /// The delay before a connection attempt to the next address starts in parallel (RFC 8305 §5).
     HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
     /// Addresses of one host that are tried, with IPv6 and IPv4 in turn (RFC 8305 §4); further ones are ignored.

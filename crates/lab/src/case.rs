@@ -114,7 +114,7 @@ pub enum NoMx {
     Null,
 }
 
-/// One MX host, named `LABEL.NAME.test`.
+/// One MX host, named `LABEL.NAME.test`, or `LABEL` below the domain of a provider.
 #[derive(Debug, Clone)]
 pub struct Mx {
     /// The label below the domain, or two labels separated by a dot.
@@ -137,6 +137,8 @@ pub struct Mx {
     pub more: Vec<Rr>,
     /// Omits the host's own address record.
     pub unaddressed: bool,
+    /// The domain of a mail provider below which the host's name is; `None` if it is below the case's own.
+    pub provider: Option<&'static str>,
 }
 
 /// A TLSA record computed from the certificate chain of the MX host.
@@ -193,6 +195,13 @@ pub enum Delivery {
     Deferred,
     /// Not delivered and not retried: the domain has a null MX.
     Refused,
+}
+
+impl Mx {
+    /// The host's full name, without the final dot. `domain` is that of its case.
+    pub fn host(&self, domain: &str) -> String {
+        format!("{}.{}", self.label, self.provider.unwrap_or(domain))
+    }
 }
 
 impl Case {

@@ -39,6 +39,7 @@ pub(crate) fn good(name: &'static str, topic: Topic, about: &'static str) -> Cas
         twin: None,
         more: vec![],
         unaddressed: false,
+        provider: None,
     };
     let setup = Setup {
         signing: Signing::Unsigned,
@@ -327,6 +328,7 @@ pub(crate) fn second(change: impl FnOnce(&mut Mx)) -> Mx {
         twin: None,
         more: vec![],
         unaddressed: false,
+        provider: None,
     };
     change(&mut mx);
     mx

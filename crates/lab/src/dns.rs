@@ -4,7 +4,7 @@
 use formats::DomainName;
 use formats::tlsa::TlsaRecord;
 use hickory_proto::dnssec::crypto::EcdsaSigningKey;
-use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData, DS};
+use hickory_proto::dnssec::rdata::{CDS, DNSKEY, DNSSECRData, DS};
 use hickory_proto::dnssec::{Algorithm, DigestType, DnssecSigner, PublicKey, SigningKey};
 use hickory_proto::op::{Header, HeaderCounts, ResponseCode};
 use hickory_proto::rr::rdata::tlsa::{CertUsage, Matching, Selector};
@@ -33,6 +33,8 @@ pub enum Signing {
     Unsigned,
     /// Signed, but the DS record at the parent does not match the key.
     Bogus,
+    /// Signed, but the parent proves that there is no DS record.
+    Unlinked,
 }
 
 /// The data of one record. Names are absolute, with the final dot.
@@ -57,6 +59,8 @@ pub enum Rr {
     Txt(Vec<String>),
     /// A TLSA record.
     Tlsa(TlsaRecord),
+    /// A CDS record (RFC 7344 §3.1) with a made-up digest.
+    Cds,
 }
 
 /// How responses to queries for one name and type are falsified.
@@ -454,6 +458,10 @@ impl Rr {
                 Matching::from(record.matching),
                 record.data.clone(),
             )),
+            Self::Cds => {
+                let algorithm = Some(Algorithm::ECDSAP256SHA256);
+                RData::DNSSEC(DNSSECRData::CDS(CDS::new(1, algorithm, DigestType::SHA256, vec![7; 32])))
+            }
         })
     }
 }
@@ -469,7 +477,7 @@ fn quoted(string: &[u8]) -> String {
 
 fn delegation(name: &Name, dnskey: &DNSKEY, signing: Signing) -> Result<Option<RData>, DnsSetupError> {
     let fail = |error: &dyn std::fmt::Display| DnsSetupError::Signing(name.to_ascii(), error.to_string());
-    if signing == Signing::Unsigned {
+    if matches!(signing, Signing::Unsigned | Signing::Unlinked) {
         return Ok(None);
     }
     let tag = dnskey.calculate_key_tag().map_err(|e| fail(&e))?;

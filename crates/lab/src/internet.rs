@@ -257,9 +257,14 @@ impl Lab {
         let mut records = Vec::new();
         let mut exchangers = Vec::new();
         for mx in &case.setup.mx {
-            let host = format!("{}.{}", mx.label, case.domain());
+            let host = mx.host(&case.domain());
             exchangers.push(Rr::Mx(mx.preference, format!("{host}.")));
-            records.extend(self.mail_host(&host, mx, origin).await?);
+            let own = self.mail_host(&host, mx, origin).await?;
+            match mx.provider {
+                None => records.extend(own),
+                // The names of providers are in the root zone.
+                Some(_) => own.into_iter().try_for_each(|(name, records)| self.names.set(&name, records))?,
+            }
             if !mx.more.is_empty() {
                 records.push((format!("{host}."), mx.more.clone()));
             }
@@ -341,7 +346,7 @@ impl Lab {
         self.names.meddle(&origin, TamperedKind::Mx, when(case.attack.forge_mx, forged))?;
         self.sites.block(&format!("mta-sts.{}", case.domain()), on && case.attack.block_host);
         for mx in &case.setup.mx {
-            self.post.strip(&domain(&format!("{}.{}", mx.label, case.domain()))?, on && case.attack.strip);
+            self.post.strip(&domain(&mx.host(&case.domain()))?, on && case.attack.strip);
         }
         Ok(())
     }

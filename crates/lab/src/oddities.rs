@@ -78,6 +78,11 @@ fn names() -> Vec<Case> {
             .with(|s| s.tlsrpt_records.clear())
             .unprotected(),
         odd("ttl-long", "all records have a TTL of two days").with(|s| s.ttl = 172_800),
+        odd("ds-missing", "the zone is signed, and its parent has no DS record")
+            .with(|s| s.signing = Signing::Unlinked),
+        odd("ds-wanted", "the same, and the zone asks for the DS record by CDS")
+            .with(|s| s.signing = Signing::Unlinked)
+            .extra("", vec![Rr::Cds]),
         odd("ns-lame", "a name server that does not answer")
             .with(|s| s.second_server = Some(SecondServer::Lame)),
         odd("ns-disagree", "two name servers with different records")
@@ -126,6 +131,11 @@ fn hosts() -> Vec<Case> {
             .with(|s| s.host_cert = Cert::Expiring),
         odd("cert-chain-cut", "the policy host does not send the intermediate certificate")
             .with(|s| s.host_cert = Cert::ChainCut)
+            .unprotected(),
+        odd("cert-long-lived", "the policy host's certificate is valid for 198 days")
+            .with(|s| s.host_cert = Cert::LongLived),
+        odd("cert-clients-only", "the policy host's certificate is for TLS clients only")
+            .with(|s| s.host_cert = Cert::ForClientsOnly)
             .unprotected(),
         odd("cert-revoked", "the policy host's certificate is revoked").with(|s| s.host_cert = Cert::Revoked),
         odd("http-slow", "the policy host takes one second to respond")
@@ -196,8 +206,25 @@ fn mail() -> Vec<Case> {
         does("mx-requiretls", "the MX host offers REQUIRETLS", Behavior::RequireTls),
         cert("mx-expiring", "the MX certificate expires in ten days", Cert::Expiring),
         cert("mx-chain-cut", "the MX host does not send the intermediate certificate", Cert::ChainCut),
+        cert("mx-long-lived", "the MX certificate is valid for 198 days", Cert::LongLived),
+        cert("mx-clients-too", "the MX certificate is for TLS clients as well", Cert::ForClientsToo),
+        cert("mx-clients-only", "the MX certificate is for TLS clients only", Cert::ForClientsOnly),
+        microsoft_move(),
         cert("mx-weak-key", "the MX certificate is signed with SHA-1", Cert::Sha1),
     ]
+}
+
+/// The domain of a Microsoft 365 tenant that has got an MX host with DANE beside the one that its policy was made for.
+fn microsoft_move() -> Case {
+    let case =
+        odd("microsoft-move", "Microsoft 365 moves the domain to an MX host with DANE, under mx.microsoft")
+            .lines("version: STSv1\nmode: enforce\nmx: *.mail.protection.outlook.com\nmax_age: 604800\n")
+            .mx(|mx| (mx.label, mx.provider) = ("microsoft-move-test", Some("mail.protection.outlook.com")));
+    case.with(|setup| {
+        setup.mx.push(second(|mx| {
+            (mx.label, mx.provider) = ("microsoft-move-test", Some("o-v1.mx.microsoft"));
+        }));
+    })
 }
 
 fn dane() -> Vec<Case> {

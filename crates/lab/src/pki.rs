@@ -40,6 +40,12 @@ pub enum Cert {
     Sha1,
     /// Valid, but listed in the CA's CRL.
     Revoked,
+    /// Valid for 198 days, which public CAs issue no longer from March 2027 on.
+    LongLived,
+    /// Valid, for TLS servers and TLS clients.
+    ForClientsToo,
+    /// For TLS clients only.
+    ForClientsOnly,
 }
 
 /// Why a certificate could not be created.
@@ -153,7 +159,13 @@ impl Pki {
         };
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, host);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = match kind {
+            Cert::ForClientsToo => {
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+            }
+            Cert::ForClientsOnly => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            _ => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        };
         let point = |url: &String| CrlDistributionPoint { uris: vec![url.clone()] };
         params.crl_distribution_points = self.list.iter().map(point).collect();
         if kind == Cert::Revoked {
@@ -163,6 +175,7 @@ impl Pki {
             Cert::Expired => (-40, -2),
             Cert::NotYetValid => (2, 400),
             Cert::Expiring => (-80, 10),
+            Cert::LongLived => (-2, 196),
             _ => (-2, 3650),
         };
         (params.not_before, params.not_after) = (day(self.now, from), day(self.now, to));

@@ -45,7 +45,6 @@ impl PolicyHosts for UniformWorld {
                 body: Self::policy(domain).into_bytes(),
                 address: [127, 0, 0, 1].into(),
                 media_type: "text/plain".into(),
-                certificate_ends: None,
                 tls_version: String::new(),
             })
         })

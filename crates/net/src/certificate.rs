@@ -363,6 +363,11 @@ pub struct CertificateFacts {
     pub is_weak: bool,
     /// True when subject and issuer have the same name.
     pub is_self_issued: bool,
+    /// True when the certificate may authenticate a TLS server: its extended key usage says so, or it has none (RFC 5280
+    /// §4.2.1.12).
+    pub is_for_servers: bool,
+    /// True when its extended key usage names TLS clients. Public CAs have issued no such certificate since 2026.
+    pub is_for_clients: bool,
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -385,12 +390,6 @@ fn has_weak_signature(certificate: &x509_parser::certificate::X509Certificate<'_
     ["1.2.840.113549.1.1.4", "1.2.840.113549.1.1.5", "1.2.840.10045.4.1"].contains(&algorithm.as_str())
 }
 
-/// When a certificate expires; `None` when it can't be parsed.
-pub(crate) fn ends(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
-}
-
 impl CertificateFacts {
     /// Parses a DER certificate; `None` when that fails.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
@@ -410,7 +409,10 @@ impl CertificateFacts {
         let common_name = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
         let is_self_issued = parsed.subject() == parsed.issuer();
         let (key, short) = key_of(&parsed);
+        let usage = parsed.extended_key_usage().ok().flatten().map(|extension| extension.value);
         Some(Self {
+            is_for_servers: usage.is_none_or(|usage| usage.server_auth || usage.any),
+            is_for_clients: usage.is_some_and(|usage| usage.client_auth),
             common_name: common_name.map(|name| name.chars().take(253).collect()),
             key,
             is_weak: short || !is_self_issued && has_weak_signature(&parsed),

@@ -57,6 +57,12 @@ pub enum Kind {
     Cname,
     /// Certification authority authorization (RFC 8659).
     Caa,
+    /// The DS record that a signed zone asks its parent to publish (RFC 7344 §3.1).
+    Cds,
+    /// A key of a signed zone (RFC 4034 §2).
+    Dnskey,
+    /// The digest of a zone's key, in its parent zone (RFC 4034 §5).
+    Ds,
     /// Mail exchanger.
     Mx,
     /// Name server.
@@ -95,6 +101,8 @@ pub enum Data {
     Tlsa(TlsaRecord),
     /// A TXT record's character strings, joined without separators (STS-02).
     Txt(Vec<u8>),
+    /// A record of DNSSEC (CDS, DNSKEY, DS), of which only the presence is used.
+    Dnssec,
 }
 
 /// One CAA record (RFC 8659 §4).

@@ -18,11 +18,10 @@ pub use revocation::Revocation;
 pub use visit::{Call, Page, Visit, Visits};
 
 use crate::BoxFuture;
-use crate::certificate::Problem;
+use crate::certificate::{CertificateFacts, Problem};
 use crate::dns::DnsError;
 use formats::limits::{POLICY_BYTES, POLICY_FETCH_TIME};
 use formats::{DomainName, ResultType};
-use jiff::Timestamp;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -38,10 +37,21 @@ pub trait PolicyHosts: Send + Sync {
         &'a self,
         domain: &'a DomainName,
         addresses: &'a [IpAddr],
-    ) -> BoxFuture<'a, Vec<(IpAddr, Result<Fetched, FetchError>)>> {
+    ) -> BoxFuture<'a, Vec<AddressFetch>> {
         let _ = (domain, addresses);
         Box::pin(std::future::ready(Vec::new()))
     }
+}
+
+/// What a fetch from one address of a policy host showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddressFetch {
+    /// The address.
+    pub address: IpAddr,
+    /// The policy file, or why a sender that uses this address gets none.
+    pub fetched: Result<Fetched, FetchError>,
+    /// The host's certificate, also if the fetch failed after the handshake.
+    pub certificate: Option<CertificateFacts>,
 }
 
 /// The name of a domain's policy host, `mta-sts.DOMAIN`.
@@ -61,8 +71,6 @@ pub struct Fetched {
     pub address: IpAddr,
     /// The `Content-Type` header, cut at 100 characters by a fetch.
     pub media_type: String,
-    /// When the policy host's certificate expires; `None` when the certificate can't be parsed.
-    pub certificate_ends: Option<Timestamp>,
     /// The negotiated TLS version, such as `TLSv1.3`.
     pub tls_version: String,
 }
@@ -117,6 +125,17 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// True if the policy host ended the handshake with the alert `access_denied`, as a server does that has no certificate for
+    /// the name, such as Sternpost's own until the CA has issued it.
+    pub fn is_access_denied(&self) -> bool {
+        matches!(self, Self::Tls(text) if text.contains("AccessDenied"))
+    }
+
+    /// True if DNS says that the policy host's name, or its address, does not exist.
+    pub fn is_unresolved(&self) -> bool {
+        matches!(self, Self::Dns(error) if error.is_absence())
+    }
+
     /// The result type of RFC 8460 §4.3 that reports this error (POL-24).
     pub fn result_type(&self) -> ResultType {
         match self {
@@ -129,6 +148,16 @@ impl FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_without_a_certificate_is_recognized_by_its_alert() {
+        let alert = |alert| {
+            let error = std::io::Error::other(rustls::Error::AlertReceived(alert));
+            fetch::tls_error(error).is_access_denied()
+        };
+        assert!(alert(rustls::AlertDescription::AccessDenied));
+        assert!(!alert(rustls::AlertDescription::UnrecognisedName));
+    }
 
     #[test]
     fn pol_01_the_policy_host_and_path_are_exactly_these() {

@@ -4,6 +4,7 @@
 //! - [`world`]: network clients (DNS, policy hosts, mail servers), built from the configuration.
 //! - [`RolloutContext`]: the known domains with their desired state, decisions and evidence; it builds the publishers
 //!   (own policy host, DNS UPDATE, provider API) that carry out steps.
+//! - [`open_store`]: the configured store, in an SQLite file or a PostgreSQL database.
 //! - [`challenge_zones`]: changes the DNS records of certificate orders.
 //! - [`seen_certificates`]: the certificates of MX hosts that the guard saw, for the pages.
 //! - [`promotion`]: the operator's decisions about a roll-out.
@@ -16,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod challenge_zones;
+mod database;
 pub mod inbox;
 mod leases;
 pub mod mx_losses;
@@ -28,8 +30,7 @@ pub mod seen_certificates;
 pub mod summary;
 pub mod world;
 
+pub use database::{access, open_failure, open_store};
 pub use leases::APPLY_LEASE;
 pub use publishers::dns_changes;
-pub use rollout_context::{
-    Removal, RolloutContext, apply_failure, holder, open_failure, resolvers, store_failure,
-};
+pub use rollout_context::{Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};

@@ -52,9 +52,9 @@ impl MxProber {
         let guard = Guard {
             dns: applier.dns.clone(),
             policies: applier.policies.clone(),
-            visits: context.world.policies.clone(),
             mail: context.world.mail.clone(),
             clock: context.world.clock.clone(),
+            omitted: applier.omitted.clone(),
             deadline: PROBE_TIME,
         };
         Ok(Self { guard, wanted: context.wanted(spec) })

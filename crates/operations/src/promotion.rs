@@ -54,8 +54,14 @@ pub async fn allow(
         (_, None) => {
             return Ok(Err(Refusal {
                 why: match evidence.left_out() {
-                    none if none.is_empty() => format!("the evidence is {gate}"),
-                    some => format!("the evidence is {gate}. Not counted: {}", some.join("; ")),
+                    none if none.is_empty() => {
+                        format!("the evidence is not sufficient: {}", gate.reasons().join("; "))
+                    }
+                    some => format!(
+                        "the evidence is not sufficient: {}. Not counted: {}",
+                        gate.reasons().join("; "),
+                        some.join("; ")
+                    ),
                 },
                 remedy: format!(
                     "Wait for reports (with [guard], probes of the MX hosts are evidence too), or accept the risk that senders which can't verify your MX hosts don't deliver:\n  sternpost promote {name} --force --reason \"…\""

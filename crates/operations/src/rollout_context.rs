@@ -1,5 +1,6 @@
 //! The context of all operations on domains: configuration, store, network clients, known domains and decisions.
 
+use crate::database::open_store;
 use crate::publishers::{OwnHost, ProviderZone, Updates};
 use crate::world::{World, domain};
 use config::failure::Failure;
@@ -46,7 +47,14 @@ impl RolloutContext {
     /// Loads the configuration and opens the store. `named` is the configuration file given on the command line.
     pub async fn open(named: Option<&Path>) -> Result<Self, Failure> {
         let config = Config::load(named)?;
-        let store = Store::open(&config.store).await.map_err(|error| open_failure(&config.store, &error))?;
+        // An operator who names the file knows which store it has.
+        let is_missing = |file: &Path| std::fs::exists(file).is_ok_and(|exists| !exists);
+        let is_new = named.is_none() && config.store.file().is_some_and(is_missing);
+        let store = open_store(&config).await?;
+        if is_new {
+            // In the wrong folder, or with the wrong file, this is the first sign.
+            eprintln!("note: a new, empty store was created, by {}", config.origins());
+        }
         let world = Arc::new(World::new(&config)?);
         Self::at(config, store, world).await
     }
@@ -55,13 +63,13 @@ impl RolloutContext {
     /// empty one in a temporary folder.
     pub async fn open_to_show(named: Option<&Path>) -> Result<Self, Failure> {
         let config = Config::load(named)?;
-        if std::fs::exists(&config.store).unwrap_or(true) {
+        if config.store.file().is_none_or(|file| std::fs::exists(file).unwrap_or(true)) {
             return Self::open(named).await;
         }
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
         let path = folder.path().join("sternpost.db");
-        let store = Store::open(&path).await.map_err(|error| open_failure(&path, &error))?;
+        let store = Store::open(&path).await.map_err(|error| file_failure(&path, &error))?;
         let world = Arc::new(World::new(&config)?);
         Ok(Self { _scratch: Some(folder), ..Self::at(config, store, world).await? })
     }
@@ -195,7 +203,7 @@ impl RolloutContext {
             }
             let names = || self.known.iter().take(10).map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
             let remedy = match self.known.is_empty() {
-                true => format!("Add it with `sternpost init {name} >> sternpost.toml`, or `sternpost domains add {name}`."),
+                true => format!("Read: {}.\nAdd it with `{}`, or `sternpost domains add {name}`.", self.config.origins(), self.config.init_command(name.as_str())),
                 false => format!("Known domains: {}.\n`sternpost init {name}` proposes settings for a new one.", names()),
             };
             Failure::usage(format!("{name} is not a known domain"), "neither the configuration nor the store has it", remedy)
@@ -207,14 +215,29 @@ impl RolloutContext {
         if typed.is_empty() && self.known.is_empty() {
             return Err(Failure::usage(
                 "no domains",
-                "neither the configuration nor the store has one",
-                "Generate settings from the current DNS records:\n  sternpost init example.org >> sternpost.toml",
+                format!("there is none in {}", self.config.origins()),
+                format!(
+                    "Another configuration is named with --config. Generate settings from the current DNS records:\n  {}",
+                    self.config.init_command("example.org")
+                ),
             ));
         }
         match typed.is_empty() {
             true => Ok(self.known.clone()),
             false => typed.iter().map(|text| self.find(&domain(text)?)).collect(),
         }
+    }
+
+    /// The domains whose settings can't be read, as failures: a command for all domains reports them and goes on.
+    pub fn unreadable(&self) -> Vec<Failure> {
+        let named = |(name, why): &(String, String)| {
+            Failure::new(
+                format!("the settings of {name} can't be read"),
+                why,
+                format!("sternpost domains show {name}"),
+            )
+        };
+        self.damaged.iter().map(named).collect()
     }
 
     /// The decisions in force for a domain.
@@ -308,7 +331,16 @@ impl RolloutContext {
             excused: &self.decisions(name).excused(),
             now,
         };
-        Ok(judge(&facts, &self.config.thresholds))
+        let (mut evidence, gate) = judge(&facts, &self.config.thresholds);
+        if evidence.days_covered == 0 {
+            // Reports that were there first would seem to be lost.
+            let window = now.saturating_sub(EVIDENCE_WINDOW).unwrap_or(now);
+            let days = self.store.days_of(name, window).await.map_err(fail)?;
+            let earlier = days.iter().filter(|day| day.day < since);
+            let sessions = earlier.map(|day| day.successful.saturating_add(day.failed));
+            evidence.earlier_sessions = sessions.fold(0, u64::saturating_add);
+        }
+        Ok((evidence, gate))
     }
 
     /// Approves enforcement if the domain has `auto_promote`, the evidence is sufficient, and the guard's own probes of
@@ -336,6 +368,12 @@ impl RolloutContext {
         );
         self.approve(&spec.name, "auto_promote", &what).await?;
         Ok(true)
+    }
+
+    /// Whether the guard of `sternpost serve` carries out the domain's plan by itself (`guard.apply`).
+    pub fn is_applied_by_guard(&self, spec: &DomainSpec) -> bool {
+        let is_on = self.config.guard.as_ref().is_some_and(|guard| guard.apply);
+        is_on && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand
     }
 
     /// Approves enforcement for the next `apply`, and records it in the journal.
@@ -389,8 +427,8 @@ pub fn holder() -> String {
     LeaseHolder::new().to_string()
 }
 
-/// Describes to the operator why the store can't be opened.
-pub fn open_failure(path: &Path, error: &StoreError) -> Failure {
+/// Describes to the operator why an SQLite file can't be opened.
+pub(crate) fn file_failure(path: &Path, error: &StoreError) -> Failure {
     let why = match error {
         // The path is in the first part of the failure.
         StoreError::Open { why, .. } | StoreError::Broken { why, .. } => why.clone(),
@@ -417,14 +455,18 @@ pub fn open_failure(path: &Path, error: &StoreError) -> Failure {
 
 /// Describes a failure of the store to the operator.
 pub fn store_failure(error: &StoreError) -> Failure {
-    Failure::new("the store fails", error, "The disk may be full, or the file locked by another program.")
+    let remedy = match error {
+        StoreError::Unreachable { .. } => "Try again when the database answers.",
+        _ => "The disk may be full, or the file locked by another program.",
+    };
+    Failure::new("the store fails", error, remedy)
 }
 
 /// Describes a failure to plan or apply to the operator. A failed lookup is described with the resolvers that were asked.
 pub fn apply_failure(domain: &DomainName, config: &Config, error: &ApplyError) -> Failure {
     let remedy = match error {
         ApplyError::Dns(_) => format!(
-            "Nothing was changed, since a plan requires complete DNS data. The resolver is {}; the zone's own name servers are asked too.\nSee what a name server answers with `dig +dnssec`, then run it again.",
+            "Nothing of this domain was changed, since a plan requires complete DNS data. The resolver is {}; the zone's own name servers are asked too.\nSee what a name server answers with `dig +dnssec`, then run it again.",
             resolvers(config)
         ),
         ApplyError::Publish(error) if error.is_conflict => {

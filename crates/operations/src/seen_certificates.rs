@@ -77,6 +77,8 @@ mod tests {
             key: String::new(),
             is_weak: false,
             is_self_issued: false,
+            is_for_servers: true,
+            is_for_clients: false,
         }
     }
 

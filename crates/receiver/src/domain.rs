@@ -1,6 +1,10 @@
 //! The settings of a mail domain. The configuration file, the store and the API share this one format. The planner
 //! receives them as a [`DesiredState`].
 
+mod tag;
+
+pub use tag::{MAX_TAG_CHARS, MAX_TAGS, Tag};
+
 use crate::host::order::ChallengeType;
 use crate::rollout::desired::{DesiredState, PolicyHostAt};
 use formats::limits::MAX_AGE_SECONDS;
@@ -45,6 +49,9 @@ pub struct DomainSpec {
     /// The addresses that `_smtp._tls` names (`mailto:` or `https:`). When empty, that record is not managed.
     #[serde(default, serialize_with = "rua_as_text", deserialize_with = "rua_from_text")]
     pub rua: Vec<Rua>,
+    /// Words by which the operator groups domains; sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "tag::from_texts")]
+    pub tags: Vec<Tag>,
 }
 
 /// The `max_age` values of a domain, in seconds, each from 1 to [`MAX_AGE_SECONDS`].
@@ -110,6 +117,7 @@ impl DomainSpec {
             delegated: false,
             challenge: None,
             rua: Vec::new(),
+            tags: Vec::new(),
         }
     }
 
@@ -221,6 +229,7 @@ mod tests {
             ("max_age", serde_json::json!({ "enforce": 0 }), "1 to 31557600 seconds"),
             ("dns", "route66".into(), "not \"route66\""),
             ("mx", serde_json::json!(["mx.*.example"]), "leftmost"),
+            ("tags", serde_json::json!(["Big customer"]), "unlike \"Big customer\""),
         ] {
             let mut json = json.clone();
             json[key] = value;

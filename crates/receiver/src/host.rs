@@ -8,12 +8,13 @@
 //! | [`SiteCache`] | bounded in-memory cache of policies and certificates, in front of the store |
 //! | [`challenge`] | plain HTTP: answers ACME challenges |
 //! | [`order`] | selects the certificates that are due, and orders them |
-//! | [`authority`] | ACME accounts, and the order budget of each CA |
+//! | [`authority`] | ACME accounts, and the order budget of each CA; `ca_http` reads their responses |
 //! | [`counts`] | counters for metrics |
 //! | [`vault`] | encrypts private keys in the store |
 
 mod alpn;
 pub mod authority;
+mod ca_http;
 mod certificate_state;
 pub mod challenge;
 pub mod counts;

@@ -116,6 +116,10 @@ pub enum InboxError {
     Busy(#[from] Busy),
 }
 
+/// Bytes of reports in memory, and of input for the quarantine, that are stored without a thread of their own: what takes
+/// less than a millisecond of a processor.
+const STORED_INLINE: usize = 131_072;
+
 impl Inbox {
     /// An inbox for no addresses, whose input is read in the [`ExtractionPool`] of the process.
     pub fn new(store: Store, dns: Arc<dyn Dns>, clock: Arc<dyn Clock>, arrival: Arrival) -> Self {
@@ -184,10 +188,10 @@ impl Inbox {
             let message = Arc::new(message);
             let reading = self.read_mail(message.clone(), is_returned, self.arrival).await?;
             if is_returned && !reading.problems.is_empty() {
-                let message = with_return_path(&message);
-                return Ok(self.keep_reading(reading, &message).await?);
+                let message = Arc::new(with_return_path(&message));
+                return Ok(self.keep_reading(reading, message).await?);
             }
-            Ok(self.keep_reading(reading, &message).await?)
+            Ok(self.keep_reading(reading, message).await?)
         })
     }
 
@@ -200,7 +204,7 @@ impl Inbox {
         Box::pin(async move {
             let bytes = Arc::new(bytes);
             let reading = self.read_file(bytes.clone(), name, self.arrival).await?;
-            Ok(self.keep_reading(reading, &bytes).await?)
+            Ok(self.keep_reading(reading, bytes).await?)
         })
     }
 
@@ -217,17 +221,32 @@ impl Inbox {
             if let Some(domain) = &domain {
                 posted::file_under(&mut reading, domain);
             }
-            Ok(self.keep_posted(reading, &bytes, domain.as_ref()).await?)
+            Ok(self.keep_posted(reading, bytes, domain).await?)
         })
     }
 
     /// Stores the reports, and quarantines the input if something in it could not be read.
-    async fn keep_reading(&self, reading: Reading, raw: &[u8]) -> Result<InboxOutcome, StoreError> {
+    async fn keep_reading(&self, reading: Reading, raw: Arc<Vec<u8>>) -> Result<InboxOutcome, StoreError> {
         self.keep_posted(reading, raw, None).await
     }
 
-    /// The same for input that was posted to the address of a domain.
+    /// The same for input that was posted to the address of a domain. Large input is stored on a thread of its own.
     async fn keep_posted(
+        &self,
+        reading: Reading,
+        raw: Arc<Vec<u8>>,
+        domain: Option<DomainName>,
+    ) -> Result<InboxOutcome, StoreError> {
+        let is_quarantined = !reading.problems.is_empty();
+        if reading.memory() <= STORED_INLINE && !(is_quarantined && raw.len() > STORED_INLINE) {
+            return self.keep_now(reading, &raw, domain.as_ref()).await;
+        }
+        let inbox = self.clone();
+        let work = async move { inbox.keep_now(reading, &raw, domain.as_ref()).await };
+        self.pool.store(work).await
+    }
+
+    async fn keep_now(
         &self,
         reading: Reading,
         raw: &[u8],

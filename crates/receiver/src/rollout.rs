@@ -35,5 +35,5 @@ mod visible;
 pub use apply::{
     Actor, Applied, Applier, ApplyError, Hosting, NewHosts, RecordedChange, StepOutcome, Verification,
 };
-pub use look::{LookupError, look};
+pub use look::{LookupError, MailHosts, look, mail_hosts};
 pub use state::RolloutState;

@@ -56,19 +56,19 @@ fn pub_02_wildcards_change_nothing() {
 }
 
 #[test]
-#[ignore = "not yet run to its end: see docs/safety.md"]
+#[ignore = "minutes and gigabytes: ./test all"]
 fn a_second_address_of_the_policy_host_that_lags_or_fails_changes_nothing() {
     proves(Premises { two_addresses: true, ..NO_PREMISE_DROPPED });
 }
 
 #[test]
-#[ignore = "not yet run to its end: see docs/safety.md"]
+#[ignore = "minutes and gigabytes: ./test all"]
 fn a_second_applier_that_finishes_a_step_of_an_old_plan_changes_nothing() {
     proves(Premises { two_appliers: true, ..NO_PREMISE_DROPPED });
 }
 
 #[test]
-#[ignore = "not yet run to its end: see docs/safety.md"]
+#[ignore = "minutes and gigabytes: ./test all"]
 fn hosts_that_others_add_are_refused_only_until_every_policy_names_them() {
     proves(Premises { foreign_changes: 1, ..NO_PREMISE_DROPPED });
 }
@@ -139,7 +139,6 @@ fn the_checker_finds_a_step_that_is_not_recorded_before_it_is_taken() {
 }
 
 #[test]
-#[ignore = "not yet run to its end: see docs/safety.md"]
 fn the_checker_finds_a_wildcard_that_is_replaced_by_the_wanted_hosts_alone() {
     let premises = Premises { wildcards: true, ..NO_PREMISE_DROPPED };
     let planner: Planner = |wanted, rollout, seen, permit, now| match next(wanted, rollout, seen, permit, now)
@@ -168,7 +167,6 @@ fn the_checker_finds_a_planner_that_looks_at_one_address_only() {
 }
 
 #[test]
-#[ignore = "not yet run to its end: see docs/safety.md"]
 fn the_checker_finds_an_address_that_fails_and_is_taken_for_one_that_serves_nothing_old() {
     let premises = Premises { two_addresses: true, ..NO_PREMISE_DROPPED };
     let observer: Observer = |_, mut seen| {
@@ -182,7 +180,6 @@ fn the_checker_finds_an_address_that_fails_and_is_taken_for_one_that_serves_noth
 }
 
 #[test]
-#[ignore = "not yet run to its end: see docs/safety.md"]
 fn the_checker_finds_steps_of_an_old_applier_that_end_arbitrarily_late() {
     let premises = Premises { two_appliers: true, late_steps: true, ..NO_PREMISE_DROPPED };
     finds_under(premises, REFUSED, next, |_, seen| seen);

@@ -23,6 +23,6 @@ pub use delivery::{DeliveryLimits, ReportDelivery, is_denied};
 pub use direct::DirectDelivery;
 pub use scheduler::{Counts, ReportScheduler, Rules, SchedulerError, installation_word};
 pub use targets::{PlannedTarget, TargetMatch, TargetPlan, TargetRule};
-pub use testing_prober::{Hosts, TestingProber};
+pub use testing_prober::{Hosts, ProbeCounts, TestingProber};
 pub use transport::Transport;
 pub use undelivered::Undelivered;

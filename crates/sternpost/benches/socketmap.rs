@@ -4,6 +4,9 @@
 //! turn, SECONDS for a row.
 //!
 //! `cargo bench -p sternpost --bench socketmap [-- SECONDS]`
+//!
+//! With `-- programs PROGRAM PROGRAM…`, the servers are these programs instead, such as two builds of Sternpost; the first
+//! one is the floor.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -21,6 +24,8 @@ use sender::serve::listen::{Address, Listener, Serve, SocketFileOptions, run};
 use sender::serve::socketmap::Socketmap;
 use std::io::Write;
 use std::net::IpAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
@@ -36,6 +41,7 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     match words.first().map(String::as_str) {
         Some("serve") => runtime.block_on(server(&words[1], &words[2])),
+        Some("programs") => runtime.block_on(compare_programs(&words[1..])),
         Some(seconds) => runtime.block_on(compare(seconds.parse().unwrap())),
         None => runtime.block_on(compare(5.0)),
     }
@@ -76,14 +82,20 @@ async fn server(what: &str, address: &str) {
     }
     let place = tempfile::tempdir().unwrap();
     let store = Store::open(&place.path().join("bench.db")).await.unwrap();
+    let answers = filled(store).await;
+    tell();
+    run(listener, Arc::new(Socketmap(answers)), Shutdown::default()).await;
+}
+
+/// A service that has looked up every domain.
+async fn filled(store: Store) -> Arc<PolicyService> {
     let (world, clock) = (Arc::new(UniformWorld), Arc::new(SystemClock));
     let discovery = Discovery::new(world.clone(), world.clone(), store.clone(), clock.clone());
     let answers = PolicyService::new(world, discovery, store, clock, 64 << 20, Settings::default());
     for number in 0..DOMAINS {
         answers.ask(&domain(number)).await;
     }
-    tell();
-    run(listener, Arc::new(Socketmap(answers)), Shutdown::default()).await;
+    answers
 }
 
 fn domain(number: usize) -> String {
@@ -91,14 +103,35 @@ fn domain(number: usize) -> String {
 }
 
 struct Server {
-    process: Process,
+    process: Arc<Process>,
     address: Address,
 }
 
 impl Server {
     fn start(what: &str, address: &str) -> Self {
-        let process = Process::again(&["serve", what, address]);
+        let process = Arc::new(Process::again(&["serve", what, address]));
         Self { address: Address::parse(&process.line).unwrap(), process }
+    }
+
+    /// Starts a program with `serve` on a copy of the store in `place`, with nothing at its resolver's address. Returns its
+    /// TCP socket and its Unix socket.
+    async fn start_program(program: &str, place: &Path, number: usize) -> [Self; 2] {
+        let own = place.join(number.to_string());
+        std::fs::create_dir(&own).unwrap();
+        std::fs::copy(place.join("filled.db"), own.join("s.db")).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = [format!("127.0.0.1:{port}"), format!("unix:{}", own.join("answers").display())];
+        let config = format!(
+            "store = \"sqlite:s.db\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n[answers]\nlisten = {listen:?}\n"
+        );
+        std::fs::write(own.join("sternpost.toml"), config).unwrap();
+        let mut command = Command::new(program);
+        command.current_dir(&own).arg("serve").stderr(Stdio::null());
+        let process = Arc::new(Process::start_mute(command));
+        while UnixStream::connect(own.join("answers")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        listen.map(|address| Self { process: process.clone(), address: Address::parse(&address).unwrap() })
     }
 }
 
@@ -169,12 +202,59 @@ async fn client(mut stream: AnyStream, number: usize, map: &str, end: Instant) -
     }
 }
 
-async fn compare(seconds: f64) {
-    let place = tempfile::tempdir().unwrap();
+/// Prints the rows of one kind of socket: for each number of connections, each server of `all`: its name, and the map that it
+/// is asked for. Each server is measured for `seconds` in all, in as many turns as `turns`.
+async fn rows(socket: &str, all: &[(&str, &Server, &'static str)], turns: usize, seconds: f64) {
+    for connections in [1, 8, 64] {
+        let mut rounds = Vec::new();
+        for _ in 0..turns {
+            let mut round = Vec::new();
+            for (_, server, map) in all {
+                round.push(load(server, connections, map, seconds / turns as f64).await);
+            }
+            rounds.push(round);
+        }
+        for (number, (name, ..)) in all.iter().enumerate() {
+            row(socket, connections, name, &rounds, number);
+        }
+    }
+}
+
+fn heading() {
     println!(
         "| socket | connections | server | answers/s | p50 µs | p99 µs | CPU µs/answer | rate | p99 | CPU |"
     );
     println!("| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+}
+
+/// Compares programs, each of them `sternpost`; ratios are to the first one.
+async fn compare_programs(programs: &[String]) {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(&place.path().join("filled.db")).await.unwrap();
+    drop(filled(store.clone()).await);
+    store.close().await;
+    let (mut tcp, mut unix) = (Vec::new(), Vec::new());
+    for (number, program) in programs.iter().enumerate() {
+        let [one, other] = Server::start_program(program, place.path(), number).await;
+        // Every domain comes from the store once.
+        load(&one, 1, "postfix", 1.0).await;
+        tcp.push(one);
+        unix.push(other);
+    }
+    heading();
+    for (socket, servers) in [("TCP", &tcp), ("Unix", &unix)] {
+        let all: Vec<_> =
+            programs.iter().zip(servers).map(|(name, server)| (name.as_str(), server, "postfix")).collect();
+        rows(socket, &all, 3 * ROUNDS, 5.0).await;
+    }
+    for (program, server) in programs.iter().zip(&tcp) {
+        println!("\nresident: {program} {} MiB", server.process.resident() >> 10);
+    }
+}
+
+async fn compare(seconds: f64) {
+    let place = tempfile::tempdir().unwrap();
+    heading();
     for (socket, floor_at, own_at) in [
         ("TCP", "127.0.0.1:0".to_owned(), "127.0.0.1:0".to_owned()),
         (
@@ -190,19 +270,7 @@ async fn compare(seconds: f64) {
             ("sternpost", &own, "postfix"),
             ("sternpost, TLSRPT", &own, "QUERYwithTLSRPT"),
         ];
-        for connections in [1, 8, 64] {
-            let mut rounds = Vec::new();
-            for _ in 0..ROUNDS {
-                let mut round = Vec::new();
-                for (_, server, map) in all {
-                    round.push(load(server, connections, map, seconds / ROUNDS as f64).await);
-                }
-                rounds.push(round);
-            }
-            for (number, (name, ..)) in all.into_iter().enumerate() {
-                row(socket, connections, name, &rounds, number);
-            }
-        }
+        rows(socket, &all, ROUNDS, seconds).await;
         println!(
             "\nresident: floor {} MiB, sternpost {} MiB\n",
             floor.process.resident() >> 10,

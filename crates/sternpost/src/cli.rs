@@ -3,8 +3,8 @@
 #[cfg(feature = "lab")]
 use crate::commands::lab;
 use crate::commands::{
-    apply, backup, cache, check, compact, config as config_command, dashboard, domains, export, init, manual,
-    plan, promote, query, reports, status, summary, undo,
+    apply, backup, cache, check, config as config_command, dashboard, domains, export, init, manual, plan,
+    promote, query, reports, status, store as store_command, summary, undo,
 };
 #[cfg(feature = "lab")]
 use crate::demo;
@@ -92,9 +92,9 @@ enum Command {
     /// Manage the users of the dashboard
     #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice --role reader")]
     Dashboard(dashboard::Command),
-    /// Maintain the file of the store
-    #[command(subcommand, after_help = "Example:\n  sternpost store compact")]
-    Store(compact::Command),
+    /// Show, migrate, copy and compact the store
+    #[command(subcommand, after_help = "Example:\n  sternpost store status")]
+    Store(store_command::Command),
     /// Write a verified copy of the store; `sternpost serve` may run meanwhile
     ///
     /// The copy has everything that was stored when it began, and works with this and later releases. Keep the configuration
@@ -143,7 +143,9 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
         }
     };
-    if !matches!(cli.command, Command::Serve(_)) {
+    if matches!(cli.command, Command::Serve(_)) {
+        serve::allocator::fix_threshold();
+    } else {
         log::start("error", log::Form::TextWithTarget);
     }
     let outcome = match tokio::runtime::Runtime::new() {
@@ -178,7 +180,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             }
             Ok(bill.exit())
         }
-        Command::Store(command) => compact::run(&command, config).await,
+        Command::Store(command) => store_command::run(&command, config).await,
         Command::Backup(options) => backup::backup(&options, config).await,
         Command::Restore(options) => backup::restore(&options, config).await,
         Command::Man(options) => manual::man(&options, Cli::command()),
@@ -222,6 +224,48 @@ mod tests {
             let words = arguments(line.split(' ').map(OsString::from).collect());
             let error = Cli::try_parse_from(words).unwrap_err();
             assert!(!error.use_stderr(), "{line}: {error}");
+        }
+    }
+
+    /// The long help of a command in one line.
+    fn help(line: &str) -> String {
+        let mut command = Cli::command();
+        for word in line.split(' ') {
+            command = command.find_subcommand(word).unwrap().clone();
+        }
+        let help = command.render_long_help().to_string();
+        help.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn help_says_what_a_command_costs_what_it_keeps_and_how_to_switch_off() {
+        for part in ["port 25", "seconds", "DNS queries", "--skip-port-25"] {
+            assert!(help("check").contains(part), "{part}");
+        }
+        // `set` keeps what is not named, so a default would be a lie; what can be switched on can be switched off.
+        let set = help("domains set");
+        assert!(!set.contains("[default:"), "{set}");
+        for option in ["--repair", "--delegated", "--auto-promote"] {
+            assert!(set.contains(&format!("{option}[=<true|false>]")), "{option}\n{set}");
+        }
+        assert!(!help("excuse").contains("[default:"), "{}", help("excuse"));
+    }
+
+    #[test]
+    fn every_argument_has_a_help_text_of_more_than_a_word() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands().cloned());
+            for argument in
+                command.get_arguments().filter(|one| !["help", "version"].contains(&one.get_id().as_str()))
+            {
+                let text = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                let named = format!("{} {}", command.get_name(), argument.get_id());
+                assert!(text.len() > 5, "{named}: {text:?}");
+                for stranger in ["Whom", "Whose", "nothing where", "How to say it"] {
+                    assert!(!text.contains(stranger), "{named}: {text:?}");
+                }
+            }
         }
     }
 

@@ -6,6 +6,9 @@
 #[path = "runbook/page.rs"]
 mod page;
 
+use lab::case::{Case, Mx};
+use lab::pki::Cert;
+use lab::policy_host::HttpBehavior;
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use page::domain;
@@ -22,17 +25,25 @@ struct Scene {
 impl Scene {
     /// example.org in the lab, with a report address that its zone does not have: `apply` waits for the operator at once.
     fn new() -> Self {
+        Self::of(domain("example.org"), "mailto:new@example.org")
+    }
+
+    /// This domain in the lab, with a report address.
+    fn of(case: Case, rua: &str) -> Self {
+        Self::with(&[case], rua, "")
+    }
+
+    /// As [`Self::of`], with several cases in the lab, and with more configuration.
+    fn with(cases: &[Case], rua: &str, more: &str) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let lab = runtime
-            .block_on(Lab::with_cases(Ports::free(), SystemClock.now(), &[domain("example.org")]))
-            .unwrap();
+        let lab = runtime.block_on(Lab::with_cases(Ports::free(), SystemClock.now(), cases)).unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), lab.pki.root_pem()).unwrap();
         std::fs::write(dir.path().join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
         let text = format!(
             "[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\
              [lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n\
-             [[domain]]\nname = \"example.org\"\nrua = [\"mailto:new@example.org\"]\n",
+             [[domain]]\nname = \"example.org\"\nrua = [\"{rua}\"]\n{more}",
             lab.names.address,
             lab.names.address.port(),
             lab.https_port,
@@ -160,6 +171,58 @@ fn a_killed_apply_does_not_keep_the_domain_and_a_live_one_does_until_it_is_taken
 }
 
 #[test]
+fn a_domain_that_can_not_be_looked_up_stops_no_other_and_one_without_mail_is_never_called_done() {
+    let all = lab::cases::all();
+    let named = |name: &str| all.iter().find(|case| case.name == name).unwrap().clone();
+    // In this order, the domain that fails comes before the last one.
+    let names = ["txt-servfail.test", "gone.test", "mx-null.test", "good-enforce.test"];
+    let more: String = names.iter().map(|name| format!("[[domain]]\nname = \"{name}\"\n")).collect();
+    let cases = [domain("example.org"), named("txt-servfail"), named("mx-null"), named("good-enforce")];
+    let scene = Scene::with(&cases, "mailto:new@example.org", &more);
+
+    let output = scene.command(&["plan"]).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (shown, failed) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(3), "{shown}{failed}");
+    assert!(failed.contains("error: txt-servfail.test"), "{failed}");
+    for part in ["example.org: ", "good-enforce.test: ", "gone.test does not exist in DNS", "null MX record"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    for name in ["gone.test", "mx-null.test"] {
+        for command in ["plan", "apply"] {
+            let (code, printed) = scene.run(&[command, name]);
+            assert_eq!(code, 1, "{command} {name}: {printed}");
+            assert!(
+                !printed.contains("desired state") && printed.contains("No policy is published"),
+                "{printed}"
+            );
+        }
+        let (_, printed) = scene.run(&["status", name]);
+        assert!(!printed.contains("sternpost apply") && printed.contains("no policy"), "{printed}");
+    }
+
+    let (code, printed) = scene.run(&["apply", "--patience", "0"]);
+    assert_eq!(code, 3, "{printed}");
+    assert!(printed.contains("5 domains: "), "{printed}");
+    assert!(printed.contains("publish _smtp._tls") && printed.contains("1 failed"), "{printed}");
+    let (code, printed) = scene.run(&["apply", "--patience", "3", "--json"]);
+    assert_eq!(code, 3, "{printed}");
+    let (json, _) = printed.split_once('\n').unwrap();
+    let told: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(told["outcomes"].as_array().unwrap().len(), 4, "{told}");
+    assert!(told["failed"][0]["what"].as_str().unwrap().contains("txt-servfail.test"), "{told}");
+
+    let (code, printed) = scene.run(&["export", "--for", "nginx", "policies"]);
+    assert_eq!(code, 3, "{printed}");
+    assert!(scene.dir.path().join("policies").exists() && printed.contains("example.org"), "{printed}");
+    let (_, brief) = scene.run(&["status", "--brief"]);
+    assert!(brief.contains("5 domains: ") && brief.lines().count() == 7, "{brief}");
+    let (_, enforced) = scene.run(&["status", "--brief", "--mode", "off"]);
+    assert!(enforced.contains("gone.test") && !enforced.contains("good-enforce.test"), "{enforced}");
+}
+
+#[test]
 fn commands_that_look_create_no_store() {
     let scene = Scene::new();
     let files = |folder: &Path| {
@@ -257,4 +320,74 @@ fn decisions_need_a_reason_and_a_place_that_was_seen() {
     // The records are changed by hand here.
     let (code, printed) = scene.run(&["undo", "example.org", "--reason", "a test"]);
     assert!(code == 1 && printed.contains("dns = \"manual\""), "{code} {printed}");
+}
+
+/// example.org in testing, with a second MX host whose certificate is for another name.
+fn in_testing_with_a_wrong_certificate() -> Scene {
+    let mut case = domain("example.org");
+    let second = Mx { label: "mx2", preference: 20, cert: Cert::WrongName, ..case.setup.mx[0].clone() };
+    case.setup.mx.push(second);
+    case.setup.answers = HttpBehavior::Policy(
+        "version: STSv1\r\nmode: testing\r\nmx: mx1.example.org\r\nmx: mx2.example.org\r\nmax_age: 86400\r\n"
+            .into(),
+    );
+    Scene::of(case, "mailto:tlsrpt@example.org")
+}
+
+#[test]
+fn enforcement_by_force_names_the_hosts_that_lose_mail_and_needs_a_second_word() {
+    let scene = in_testing_with_a_wrong_certificate();
+    let (_, printed) = scene.run(&["plan"]);
+    assert!(printed.contains("from testing to enforce"), "{printed}");
+    let force = ["promote", "example.org", "--force", "--reason", "mx2 is only a spare"];
+    let (code, printed) = scene.run(&force);
+    assert_eq!(code, 1, "{printed}");
+    for part in ["mx2.example.org: ", "not valid for the host's name", "would not deliver to mx2.example.org"]
+    {
+        assert!(printed.contains(part), "{part}\n{printed}");
+    }
+    assert!(!printed.contains("mx1.example.org: "), "{printed}");
+    let (_, status) = scene.run(&["status"]);
+    assert!(!status.contains("enforcement allowed"), "{status}");
+    let (code, printed) = scene.run(&[&force[..], &["--although-mail-is-lost"]].concat());
+    assert_eq!(code, 0, "{printed}");
+    assert!(printed.contains("mx2.example.org: ") && printed.contains("is allowed"), "{printed}");
+    let (_, status) = scene.run(&["status"]);
+    assert!(status.contains("Reason: mx2 is only a spare"), "{status}");
+}
+
+#[test]
+fn reports_from_before_testing_are_counted_among_those_that_do_not_count() {
+    let scene = Scene::new();
+    let day = SystemClock.now().saturating_sub(jiff::SignedDuration::from_hours(48)).unwrap();
+    let day = day.strftime("%Y-%m-%d");
+    let report = format!(
+        r#"{{"organization-name":"Big","date-range":{{"start-datetime":"{day}T00:00:00Z","end-datetime":"{day}T23:59:59Z"}},"contact-info":"a@big.example","report-id":"1","policies":[{{"policy":{{"policy-type":"no-policy-found","policy-domain":"example.org"}},"summary":{{"total-successful-session-count":2999,"total-failure-session-count":0}}}}]}}"#
+    );
+    std::fs::write(scene.dir.path().join("big.example!example.org!1!2.json"), report).unwrap();
+    let (code, printed) = scene.run(&["reports", "import", "--trusted", "big.example!example.org!1!2.json"]);
+    assert_eq!(code, 0, "{printed}");
+    let (_, status) = scene.run(&["status"]);
+    assert!(status.contains("example.org: not observed yet; desired mode enforce"), "{status}");
+    assert!(status.contains("no verified report about a day in testing has arrived yet"), "{status}");
+    let left_out = "not counted: 2999 sessions: reported about days before testing began";
+    assert!(status.contains(left_out), "{status}");
+    assert!(status.contains("next: sternpost apply example.org"), "{status}");
+    let (_, json) = scene.run(&["status", "--json"]);
+    assert!(json.contains("\"earlier_sessions\":2999"), "{json}");
+}
+
+#[test]
+fn no_time_is_printed_with_fractions_of_a_second() {
+    let scene = in_testing_with_a_wrong_certificate();
+    scene.run(&["plan"]);
+    for words in [&["status", "--servers"][..], &["plan"], &["domains", "show", "example.org"]] {
+        let (_, printed) = scene.run(words);
+        let is_fraction = |part: &str| {
+            part.split_once('Z').is_some_and(|(digits, _)| {
+                !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+            })
+        };
+        assert!(!printed.split('.').skip(1).any(is_fraction), "{words:?}: {printed}");
+    }
 }

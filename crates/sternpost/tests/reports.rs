@@ -471,6 +471,13 @@ fn typos_wrong_files_and_empty_places_are_answered_with_what_to_do() {
     let (code, _, err) = run(place.path(), &["reports", "address"]);
     assert_eq!(code, 2);
     assert!(err.contains("http = \"/reports\""), "{err}");
+    // An address on loopback is none that senders could use.
+    let inside = tempfile::tempdir().unwrap();
+    write(inside.path(), "sternpost.toml", "[inbox]\nhttp = \"/reports\"\n[dashboard]\n");
+    let (code, out, err) = run(inside.path(), &["reports", "address"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(err.contains("https: addresses only") && err.contains("url = \"https://"), "{err}");
+    assert!(!out.contains("rua = "), "{out}");
     let (code, _, err) = run(place.path(), &["excuse", "a.example", "certificate-expird", "--reason", "x"]);
     assert_eq!(code, 1);
     assert!(err.contains("unknown result type"), "{err}");
@@ -575,10 +582,14 @@ fn strangers_who_hold_all_smtp_connections_hold_up_neither_each_other_nor_lmtp()
     while !first_line(&connected(&smtp, "127.0.200.1")).starts_with("220") {}
 }
 
-/// The head of a response.
+/// The head of a response, in lower case.
 fn head(stream: &TcpStream) -> String {
+    exact_head(stream).to_ascii_lowercase()
+}
+
+fn exact_head(stream: &TcpStream) -> String {
     let lines = BufReader::new(stream).lines().map_while(Result::ok);
-    lines.take_while(|line| !line.is_empty()).map(|line| line.to_ascii_lowercase() + "\n").collect()
+    lines.take_while(|line| !line.is_empty()).map(|line| line + "\n").collect()
 }
 
 #[test]
@@ -641,4 +652,130 @@ fn one_address_begins_so_many_messages_a_minute_by_smtp_and_others_have_their_sh
     assert!(first[..2].iter().all(|reply| reply.starts_with("250")), "{first:?}");
     assert!(first[2].starts_with("450 4.7.1") && again[0].starts_with("450"), "{first:?} {again:?}");
     assert!(other[0].starts_with("250"), "{other:?}");
+}
+
+#[test]
+fn n1_one_report_of_many_huge_counts_breaks_no_list_and_can_be_removed() {
+    let (place, at) = (place(), unused());
+    let mut huge = report("huge", "a.example", 1 << 53, 1 << 53);
+    huge["policies"] = json!(vec![huge["policies"][0].clone(); 1024]);
+    let packed = pack(huge.to_string().as_bytes()).unwrap();
+    assert!(packed.len() < 8192, "{}", packed.len());
+    write(place.path(), "in/huge.json.gz", &packed);
+    write(place.path(), "in/good.json", report("good", "a.example", 5, 0).to_string());
+    for trusted in [&[][..], &["--trusted"]] {
+        let told = import(place.path(), &[trusted, &["in"]].concat());
+        assert_eq!(told["problems"], json!([]), "{told}");
+        for words in [
+            &["status"][..],
+            &["status", "--json"],
+            &["reports", "list"],
+            &["reports", "list", "--domain", "a.example"],
+            &["reports", "list", "--from", "big.example"],
+            &["reports", "show", "1"],
+            &["summary"],
+            &["plan", "a.example"],
+        ] {
+            let (code, out, err) = run(place.path(), words);
+            // `plan` finds no resolver.
+            assert!(code == 0 || words[0] == "plan", "{words:?}: {out}{err}");
+            assert!(!err.contains("overflow") && !err.contains("database"), "{words:?}: {err}");
+        }
+    }
+    let config = format!(
+        "[dns]\nservers = [\"127.0.0.1:1\"]\n[dashboard]\nlisten = [\"{at}\"]\n[[domain]]\nname = \"a.example\"\n"
+    );
+    let serving = Serving::start(place.path(), &config, &at);
+    let link = std::fs::read_to_string(place.path().join("dashboard-link")).unwrap();
+    let link = link.trim().split_once(&at).unwrap().1.to_owned();
+    let form = "password=correct-horse-battery&again=correct-horse-battery";
+    let ask = |line: &str, more: &str| {
+        let mut stream = connected(&at, "127.0.0.1");
+        stream.write_all(format!("{line} HTTP/1.1\r\nHost: {at}\r\n{more}").as_bytes()).unwrap();
+        exact_head(&stream)
+    };
+    let kind = "Content-Type: application/x-www-form-urlencoded";
+    let length = form.len();
+    let signed_in =
+        ask(&format!("POST {link}"), &format!("{kind}\r\nContent-Length: {length}\r\n\r\n{form}"));
+    let cookie = signed_in.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    for page in ["/", "/domains/a.example", "/reports", "/reports/1", "/senders"] {
+        let answer = ask(&format!("GET {page}"), &format!("Cookie: {cookie}\r\n\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{page}: {answer}");
+    }
+    drop(serving);
+    let there = listed(place.path());
+    let huge = there.iter().find(|one| one["report_id"] == "huge").unwrap();
+    let (code, out, err) = run(place.path(), &["reports", "drop", &huge["id"].to_string(), "--yes"]);
+    assert!(code == 0, "{out}{err}");
+    assert_eq!(listed(place.path())[0]["successful"].as_u64(), Some(5));
+}
+
+#[test]
+fn n3_a_failure_count_that_can_not_be_read_taints_its_day() {
+    let day = |days: i64| {
+        let day = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days);
+        day.strftime("%Y-%m-%d").to_string()
+    };
+    for (count, clean_days, failed) in
+        [("0", 2, 0), ("\"1,234\"", 1, 1), ("null", 1, 1), ("[5]", 1, 1), ("-5", 1, 1)]
+    {
+        let place = place();
+        let of_day = |days: i64, count: &str| {
+            let text =
+                report(&days.to_string(), "a.example", 600, 0).to_string().replace("2026-11-20", &day(days));
+            text.replace(
+                "\"total-failure-session-count\":0",
+                &format!("\"total-failure-session-count\":{count}"),
+            )
+        };
+        write(place.path(), "in/odd.json", of_day(3, count));
+        write(place.path(), "in/good.json", of_day(2, "0"));
+        import(place.path(), &["--trusted", "in"]);
+        let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * 30);
+        let mode = receiver::rollout::state::InMode { mode: formats::Mode::Testing, since };
+        let state = receiver::rollout::RolloutState { mode: Some(mode), ..Default::default() };
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let store = store::Store::open(&place.path().join("sternpost.db")).await.unwrap();
+            store.put_rollout(&formats::DomainName::parse("a.example").unwrap(), &state).await.unwrap();
+            store.close().await;
+        });
+        let (_, out, err) = run(place.path(), &["status", "--json"]);
+        let status: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+        let evidence = &status["domains"][0]["evidence"];
+        assert_eq!(evidence["clean_days"].as_u64(), Some(clean_days), "{count}: {evidence}");
+        assert_eq!(evidence["sources"][0]["failed_sessions"].as_u64(), Some(failed), "{count}: {evidence}");
+    }
+}
+
+#[test]
+fn an_import_of_a_mailbox_without_a_broken_report_is_quiet_and_ends_with_0() {
+    let place = place();
+    let mail =
+        |subject: &str, more: &str| format!("From: a@b.example\nSubject: {subject}\n{more}\n\nhello\n");
+    write(place.path(), "in/cur/1", mail("dinner", "X-Note: private"));
+    write(
+        place.path(),
+        "in/cur/2",
+        mail("Report domain: a.example", "Content-Type: application/gzip; name=big!a.example!1!2.xml.gz"),
+    );
+    let json = report("1", "a.example", 5, 0).to_string();
+    write(
+        place.path(),
+        "in/cur/3",
+        format!("From: tls@big.example\nContent-Type: application/tlsrpt+json\n\n{json}\n"),
+    );
+    std::fs::create_dir_all(place.path().join("in/new")).unwrap();
+    let (code, out, err) = run(place.path(), &["reports", "import", "in"]);
+    // The first command that writes says which store it has created.
+    assert!(
+        code == 0 && err.lines().count() == 1 && err.contains("a new, empty store was created"),
+        "{out}{err}"
+    );
+    assert!(out.contains("1 new report"), "{out}");
+    let (code, out, err) = run(place.path(), &["reports", "import", "in"]);
+    assert!(code == 0 && err.is_empty(), "{out}{err}");
+    let (_, out, _) = run(place.path(), &["reports", "quarantine", "list"]);
+    assert!(out.contains("The quarantine is empty."), "{out}");
 }

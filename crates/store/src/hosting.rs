@@ -5,10 +5,14 @@
 
 use crate::query::sql;
 use crate::writing::Counter;
-use crate::{Store, StoreError, count, damaged, time};
+use crate::{Store, StoreError, TENANT, count, damaged, time};
 use formats::DomainName;
-use jiff::Timestamp;
-use std::collections::BTreeMap;
+use jiff::{SignedDuration, Timestamp};
+
+/// The longest time until a failed order is repeated.
+pub const LONGEST_RETRY: SignedDuration = SignedDuration::from_hours(12);
+/// The longest time until a CA is asked again about a renewal (RFC 9773 §4.3).
+pub const LONGEST_ASK: SignedDuration = SignedDuration::from_hours(24);
 
 /// The certificate of a policy host, or the state of its order while there is none.
 #[derive(Clone, PartialEq, Eq)]
@@ -190,13 +194,6 @@ impl Store {
         row.map(certificate).transpose()
     }
 
-    /// Returns when each issued certificate expires, by the name of its host.
-    pub async fn certificate_ends_by_host(&self) -> Result<BTreeMap<String, Timestamp>, StoreError> {
-        let rows: Vec<(String, i64)> =
-            sql("SELECT host, expires_at FROM certificate WHERE chain <> ''").fetch_all(self).await?;
-        rows.into_iter().map(|(host, end)| Ok((host, time("certificate", end)?))).collect()
-    }
-
     /// Returns up to `most` certificates whose `next_at` is `now` or earlier, the most overdue first.
     pub async fn certificates_due(
         &self,
@@ -217,14 +214,53 @@ impl Store {
         rows.into_iter().map(certificate).collect()
     }
 
-    /// Returns the end of validity of up to `most` certificates, the earliest first. Those that never end are left out.
-    pub async fn certificate_ends(&self, most: u32) -> Result<Vec<(DomainName, Timestamp)>, StoreError> {
-        let rows: Vec<(String, i64)> = sql("SELECT host, expires_at FROM certificate \
-             WHERE chain <> '' AND expires_at < $1 ORDER BY expires_at, host LIMIT $2")
-        .bind(Timestamp::MAX.as_second())
-        .bind(most)
-        .fetch_all(self)
+    /// Makes certificates due at `now` whose next order was planned by a clock that was ahead: a first order or a retry more
+    /// than [`LONGEST_RETRY`] away, or a renewal after the end of the certificate. The same for questions about renewals that
+    /// are more than [`LONGEST_ASK`] away. Returns how many certificates became due.
+    pub async fn correct_certificate_plans(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let after = |duration: SignedDuration| now.as_second().saturating_add(duration.as_secs());
+        let mut transaction = self.writing().await?;
+        let corrected = sql("UPDATE certificate SET next_at = $1 \
+             WHERE next_at > $2 AND (chain = '' OR failures > 0 OR next_at > expires_at)")
+        .bind(now.as_second())
+        .bind(after(LONGEST_RETRY))
+        .execute(&mut transaction)
         .await?;
+        sql("UPDATE certificate_renewal SET ask_at = $1 WHERE tenant = $2 AND ask_at > $3")
+            .bind(now.as_second())
+            .bind(TENANT)
+            .bind(after(LONGEST_ASK))
+            .execute(&mut transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(corrected)
+    }
+
+    /// Returns when issued certificates expire, with their hosts, the earliest first: up to `most` of all hosts, or that of one
+    /// host. Those that never expire are left out.
+    pub async fn certificate_ends(
+        &self,
+        of: Option<&DomainName>,
+        most: u32,
+    ) -> Result<Vec<(DomainName, Timestamp)>, StoreError> {
+        let never = Timestamp::MAX.as_second();
+        let rows: Vec<(String, i64)> = match of {
+            Some(host) => {
+                sql("SELECT host, expires_at FROM certificate WHERE chain <> '' AND expires_at < $1 AND host = $2")
+                    .bind(never)
+                    .bind(host.as_str())
+                    .fetch_all(self)
+                    .await?
+            }
+            None => {
+                sql("SELECT host, expires_at FROM certificate \
+                     WHERE chain <> '' AND expires_at < $1 ORDER BY expires_at, host LIMIT $2")
+                .bind(never)
+                .bind(most)
+                .fetch_all(self)
+                .await?
+            }
+        };
         let parsed = |(host, end): (String, i64)| {
             Ok((DomainName::parse(&host).map_err(damaged("certificate"))?, time("certificate", end)?))
         };
@@ -392,6 +428,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn plans_of_a_clock_that_was_ahead_are_corrected_and_no_others() {
+        let (_dir, store) = crate::scratch().await;
+        let (now, hour, year) = (1_000_000, 3600, 31_536_000);
+        let put = async |name: &str, chain: &str, failures: u32, next_at: i64, expires_at: i64| {
+            let host = domain(&format!("mta-sts.{name}.example"));
+            let first = StoredCertificate::to_order(host, at(next_at));
+            let (chain, expires_at) = (chain.to_owned(), at(expires_at));
+            store.put_certificate(&StoredCertificate { chain, failures, expires_at, ..first }).await.unwrap();
+        };
+        put("first-ahead", "", 3, now + year, 0).await;
+        put("never-tried-ahead", "", 0, now + year, 0).await;
+        put("retry-ahead", "C", 2, now + 13 * hour, now + 90 * 24 * hour).await;
+        put("renewal-ahead", "C", 0, now + year, now + 90 * 24 * hour).await;
+        put("retry", "C", 9, now + 12 * hour, now + hour).await;
+        put("first", "", 9, now + 12 * hour, 0).await;
+        put("renewal", "C", 0, now + 60 * 24 * hour, now + 90 * 24 * hour).await;
+        let given = StoredCertificate::given(domain("mta-sts.given.example"), "C".into(), "K".into());
+        store.put_certificate(&given).await.unwrap();
+        assert_eq!(store.correct_certificate_plans(at(now)).await.unwrap(), 4);
+        let mut due = Vec::new();
+        for kind in [Due::First, Due::Renewal, Due::FirstRetry, Due::RenewalRetry] {
+            due.extend(store.certificates_due(kind, at(now), 9).await.unwrap());
+        }
+        let mut due: Vec<_> = due.iter().map(|one| one.host.to_string()).collect();
+        due.sort();
+        let hosts = ["first-ahead", "never-tried-ahead", "renewal-ahead", "retry-ahead"];
+        assert_eq!(due, hosts.map(|name| format!("mta-sts.{name}.example")));
+        assert_eq!(store.correct_certificate_plans(at(now)).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
     async fn certificates_are_found_when_due_and_never_show_their_key() {
         let (_dir, store) = crate::scratch().await;
         let mut one = StoredCertificate {
@@ -424,8 +491,13 @@ mod tests {
             !store.renew_certificate(&missing.host, at(700)).await.unwrap(),
             "its first order is not due"
         );
-        let ends = store.certificate_ends_by_host().await.unwrap();
-        assert_eq!(ends.into_iter().collect::<Vec<_>>(), [(one.host.to_string(), at(900))]);
+        let ends = [(one.host.clone(), at(900))];
+        assert_eq!(store.certificate_ends(None, 9).await.unwrap(), ends);
+        assert_eq!(store.certificate_ends(Some(&one.host), 9).await.unwrap(), ends);
+        assert_eq!(store.certificate_ends(Some(&missing.host), 9).await.unwrap(), []);
+        let fixed = StoredCertificate::given(domain("mta-sts.c.example"), "chain".into(), "key".into());
+        store.put_certificate(&fixed).await.unwrap();
+        assert_eq!(store.certificate_ends(None, 9).await.unwrap(), ends, "it never expires");
         assert_eq!(store.certificates_after(1, 1).await.unwrap(), [(one.host, 2)]);
     }
 

@@ -10,6 +10,11 @@ pub struct Tenant(pub(crate) i64);
 impl Tenant {
     /// The only tenant so far.
     pub const FIRST: Self = Self(TENANT);
+
+    /// The tenant with this number in the columns `tenant`.
+    pub const fn numbered(number: i64) -> Self {
+        Self(number)
+    }
 }
 
 impl std::fmt::Display for Tenant {

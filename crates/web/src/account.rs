@@ -11,6 +11,7 @@ use crate::passwords::{Busy, MIN_PASSWORD_CHARS, Requester, problem_with};
 use crate::sign_in::{CodeCheck, PasswordCheck, check_code, check_password, not_checked};
 use crate::sign_in_limits::Account;
 use crate::state::Dashboard;
+use crate::text;
 use crate::visitor::{CurrentSession, Visitor};
 use askama::Template;
 use axum::Extension;
@@ -32,7 +33,10 @@ struct SessionRow {
     begun: String,
     ends: String,
     address: String,
+    /// The browser and its system, as far as they are known.
     browser: String,
+    /// What the browser says about itself.
+    agent: String,
     is_current: bool,
 }
 
@@ -131,7 +135,7 @@ async fn still_known(
 }
 
 fn row(one: Session, current: &CurrentSession) -> SessionRow {
-    let time = |at: jiff::Timestamp| at.strftime("%Y-%m-%d %H:%M").to_string();
+    let time = |at: jiff::Timestamp| text::minute(&at);
     SessionRow {
         is_current: one.digest == current.digest,
         id: session_id(&one.digest).to_owned(),
@@ -142,7 +146,38 @@ fn row(one: Session, current: &CurrentSession) -> SessionRow {
         },
         ends: time(one.expires_at),
         address: one.address,
-        browser: one.browser,
+        browser: browser_and_system(&one.browser),
+        agent: one.browser,
+    }
+}
+
+/// The browser and the system that a User-Agent header names, such as `Firefox on Linux`. Most browsers also name those that
+/// they are compatible with, so the order matters.
+fn browser_and_system(agent: &str) -> String {
+    let first = |names: &[(&str, &'static str)]| {
+        names.iter().find(|(mark, _)| agent.contains(mark)).map(|(_, name)| *name)
+    };
+    let browser = first(&[
+        ("Edg", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+        ("curl/", "curl"),
+    ]);
+    let system = first(&[
+        ("Android", "Android"),
+        ("iPhone", "iOS"),
+        ("iPad", "iPadOS"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("CrOS", "ChromeOS"),
+        ("Linux", "Linux"),
+    ]);
+    match (browser, system) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(one), None) | (None, Some(one)) => one.to_owned(),
+        (None, None) => "unknown".to_owned(),
     }
 }
 
@@ -401,4 +436,35 @@ pub async fn remove_second_factor(
     tracing::info!(name, "second factor removed");
     let done = redirect_with_notice("/account", "The second factor is removed.");
     still_known(auth, &session, &person, None, done).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_is_named_by_what_people_call_it() {
+        for (agent, expected) in [
+            (
+                "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/156.0.0.0 Safari/537.36",
+                "Chrome on Linux",
+            ),
+            (
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36 Edg/156.0.0.0",
+                "Edge on Windows",
+            ),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/19.0 Mobile/15E148 Safari/604.1",
+                "Safari on iOS",
+            ),
+            (
+                "Mozilla/5.0 (Macintosh; Intel Mac OS X 15.1; rv:149.0) Gecko/20100101 Firefox/149.0",
+                "Firefox on macOS",
+            ),
+            ("curl/8.14.1", "curl"),
+            ("", "unknown"),
+        ] {
+            assert_eq!(browser_and_system(agent), expected, "{agent}");
+        }
+    }
 }

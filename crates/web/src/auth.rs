@@ -3,8 +3,8 @@
 //! carries a CSRF token derived from the session.
 //!
 //! Every way to sign in ends in [`Auth::sign_in`], which starts the session; a further one, such as OpenID Connect, needs
-//! only a route that verifies the user and a [`Method`]. Users belong to a [`Tenant`]. A request for the sign-in page has the
-//! tenant of its route (one so far, [`Tenant::FIRST`]); sessions and invitations know theirs.
+//! only a route that verifies the user and a [`Method`]. Users belong to a [`Tenant`]. A request has the
+//! tenant of its path (`tenant_path`); sessions and invitations know theirs.
 
 use crate::base_path::BasePath;
 use crate::client_addr::ClientAddr;

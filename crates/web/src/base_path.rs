@@ -1,19 +1,21 @@
-//! Serves the dashboard below a path of its host, as `dashboard.url = "https://tools.example.org/sternpost"` asks for.
+//! Serves the dashboard below a path of its host, as `dashboard.url = "https://tools.example.org/sternpost"` asks for, and
+//! below the prefix of a tenant (`tenant_path`).
 //!
 //! Routes, templates and redirects name paths from the root of the dashboard, as if it had the host for itself. Only here,
-//! where a request comes in and its response leaves, is the base path taken off and added: to `Location`, and to the links,
-//! forms and assets of a page. So a new page cannot forget it. The path of cookies ([`BasePath::cookie_path`]) and absolute
+//! where a request comes in and its response leaves, are the base path and the tenant taken off and added: to `Location`, and
+//! to the links, forms and assets of a page. So a new page cannot forget them. Handlers get the [`Tenant`] as an extension. The path of cookies ([`BasePath::cookie_path`]) and absolute
 //! links, which begin with `dashboard.url`, have it too.
 //!
 //! A proxy may pass the path on or remove it: both `/sternpost/reports` and `/reports` are found.
 
+use crate::tenant_path;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Uri};
-use axum::middleware::{map_request, map_response};
+use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -46,31 +48,31 @@ impl BasePath {
 
     /// The routes, below this path.
     pub fn serve(self, router: Router) -> Router {
-        if self.0.is_empty() {
-            return router;
-        }
-        let (requests, responses) = (self.clone(), self);
         // Layers of a router run after its routes are matched, so the routes are behind a router without any.
         Router::new()
             .fallback_service(router)
-            .layer(map_response(move |response| responses.clone().add_to(response)))
-            .layer(map_request(move |request| {
-                let request = requests.take_off(request);
-                async { request }
-            }))
+            .layer(from_fn(move |request, next| self.clone().pass(request, next)))
     }
 
-    /// The request, for the path below this one.
-    fn take_off(&self, mut request: Request) -> Request {
+    /// Passes on the request for the path below this one and below the tenant's, and adds both to the response.
+    async fn pass(self, mut request: Request, next: Next) -> Response {
         if let Some(uri) = self.inner(request.uri()) {
             *request.uri_mut() = uri;
         }
-        request
+        let (tenant, prefix) = tenant_path::split(request.uri().path());
+        let tenant_path = Self(prefix.into());
+        if let Some(uri) = tenant_path.inner(request.uri()) {
+            *request.uri_mut() = uri;
+        }
+        request.extensions_mut().insert(tenant);
+        let whole = Self(format!("{}{}", self.0, tenant_path.0).into());
+        let response = next.run(request).await;
+        if whole.0.is_empty() { response } else { whole.add_to(response).await }
     }
 
     /// The URI below this path; `None` if it is not below it.
     fn inner(&self, uri: &Uri) -> Option<Uri> {
-        let rest = uri.path().strip_prefix(&*self.0)?;
+        let rest = uri.path().strip_prefix(&*self.0).filter(|_| !self.0.is_empty())?;
         let path = match rest {
             "" => "/",
             rest if rest.starts_with('/') => rest,

@@ -31,9 +31,10 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use failures::{ExportedFailure, Failure, failures, is_recent, summary};
 use formats::tlsrpt_record::TlsrptRecord;
-use formats::{DomainName, Mode, Policy, StsRecord};
+use formats::{Mode, Policy, StsRecord};
 use hosts::{HostRow, hosts};
 use jiff::{SignedDuration, Timestamp};
+use net::https::policy_host;
 use operations::RolloutContext;
 use parts::{Part, PartsContext, parts};
 use receiver::domain::{DomainSpec, HostedBy};
@@ -42,7 +43,7 @@ use receiver::publish::{Change, Records};
 use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::{Decisions, Excuse};
 use receiver::rollout::gate::{Evidence, Gate};
-use receiver::rollout::guard::Alert;
+use receiver::rollout::guard::{Alert, AlertKind};
 use receiver::rollout::plan::Step;
 use rollout::{Condition, Stage, conditions, stages};
 use serde::Deserialize;
@@ -138,6 +139,25 @@ struct Page {
     has_rua: bool,
     snippets: Vec<Snippet>,
     journal: Vec<JournalLine>,
+}
+
+impl Page {
+    /// The label and the anchor of the section that has the details of an alert; `None` if none has more than the alert.
+    fn details_of(&self, alert: &Alert) -> Option<(&'static str, &'static str)> {
+        match alert.kind {
+            AlertKind::ReportedFailure | AlertKind::FailureRate | AlertKind::DecisionNeeded => {
+                Some(("See the failures", "failures"))
+            }
+            AlertKind::MxUncovered | AlertKind::MxUnverified | AlertKind::MxCertificateEnds => {
+                Some(("See the MX hosts", "mx"))
+            }
+            AlertKind::RecordGone | AlertKind::PolicyUnserved | AlertKind::PolicyCertificateEnds => {
+                Some(("See the records", "records"))
+            }
+            AlertKind::Silence => Some(("See the senders", "senders")),
+            AlertKind::QuarantineFull | AlertKind::CheckFailed => None,
+        }
+    }
 }
 
 /// Everything about a domain that its pages show.
@@ -299,7 +319,6 @@ async fn rendered(
         spec: &spec,
         alerts: &alerts,
         hosts: &hosts,
-        judged: &judged,
         certificate_ends: certificate_ends(context, &spec).await?,
         now,
     };
@@ -330,7 +349,7 @@ async fn rendered(
             .collect(),
         stages: stages(&facts, &spec, thresholds),
         conditions: conditions(&facts, thresholds),
-        left_out: facts.evidence.left_out(),
+        left_out: facts.evidence.left_out().iter().map(|text| with_separators(text)).collect(),
         held: held.map(|held| format!("{} ({}, {})", held.reason, held.who, text::minute(&held.at))),
         may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.rollout.approved.is_none(),
         is_ready: matches!(facts.gate, Gate::Ready | Gate::Ask(_)),
@@ -365,6 +384,16 @@ async fn rendered(
         journal,
         name,
     })
+}
+
+/// A text that begins with a number, with separators in the number.
+fn with_separators(text: &str) -> String {
+    match text.split_once(' ') {
+        Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!("{} {rest}", text::count(number))
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// The alert with readable times.
@@ -406,12 +435,11 @@ async fn certificate_ends(
     context: &RolloutContext,
     spec: &DomainSpec,
 ) -> Result<Option<Timestamp>, ErrorPage> {
-    let Ok(host) = DomainName::parse(&format!("mta-sts.{}", spec.name)) else { return Ok(None) };
+    let Ok(host) = policy_host(&spec.name) else { return Ok(None) };
     if spec.host != HostedBy::Sternpost {
         return Ok(None);
     }
-    let found = context.store.certificate(&host).await?;
-    Ok(found.filter(|certificate| !certificate.chain.is_empty()).map(|certificate| certificate.expires_at))
+    Ok(context.store.certificate_ends(Some(&host), 1).await?.first().map(|(_, end)| *end))
 }
 
 /// The records and the policy file that are published now, for restoring one that is missing.

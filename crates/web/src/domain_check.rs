@@ -5,13 +5,14 @@ use crate::auth::verify_csrf;
 use crate::layout::{Answer, Frame, Section, html};
 use crate::sign_in::not_checked;
 use crate::state::Dashboard;
+use crate::text;
 use crate::visitor::{CsrfForm, Visitor};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Path, State};
 use axum::response::{IntoResponse, Redirect};
 use check::Finding;
-use check::render::page::mark;
+use check::render::page::{SenderRow, is_about_sender, mark, sender_rows};
 use formats::DomainName;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ struct CheckResult {
     at: Timestamp,
     verdict: String,
     findings: Vec<Finding>,
+    senders: Vec<SenderRow>,
 }
 
 /// The last results, by domain name.
@@ -67,6 +69,7 @@ struct CheckPage {
     checked: Option<(String, String)>,
     /// CSS class and label of the severity, and the finding.
     findings: Vec<(&'static str, &'static str, Finding)>,
+    senders: Vec<SenderRow>,
 }
 
 /// Shows the result of the last check.
@@ -82,11 +85,13 @@ pub async fn page(
         name: domain.to_string(),
         checked: result
             .as_ref()
-            .map(|result| (result.at.strftime("%Y-%m-%d %H:%M UTC").to_string(), result.verdict.clone())),
+            .map(|result| (format!("{} UTC", text::minute(&result.at)), result.verdict.clone())),
+        senders: result.as_ref().map(|result| result.senders.clone()).unwrap_or_default(),
         findings: result
             .map(|result| result.findings)
             .unwrap_or_default()
             .into_iter()
+            .filter(|finding| !is_about_sender(finding))
             .map(|finding| (mark(finding.severity).0, mark(finding.severity).1, finding))
             .collect(),
     })
@@ -107,8 +112,9 @@ pub async fn run(
     let clock = context.world.clock.clone();
     drop(context);
     let examination = checker.examine(&domain).await;
-    let result =
-        CheckResult { at: clock.now(), verdict: examination.verdict, findings: examination.findings };
+    let senders = sender_rows(&examination);
+    let (verdict, findings) = (examination.verdict, examination.findings);
+    let result = CheckResult { at: clock.now(), verdict, findings, senders };
     dashboard.checks.keep(&domain, result);
     Ok(Redirect::to(&format!("/domains/{domain}/check")).into_response())
 }
@@ -123,7 +129,10 @@ mod tests {
         let name = |number: usize| DomainName::parse(&format!("d{number}.example")).unwrap();
         for number in 0..=MAX_RESULTS {
             let at = Timestamp::from_second(i64::try_from(number).unwrap()).unwrap();
-            checks.keep(&name(number), CheckResult { at, verdict: String::new(), findings: vec![] });
+            checks.keep(
+                &name(number),
+                CheckResult { at, verdict: String::new(), findings: vec![], senders: vec![] },
+            );
         }
         assert!(checks.last(&name(0)).is_none() && checks.last(&name(1)).is_some());
         assert!(checks.last(&name(MAX_RESULTS)).is_some());

@@ -3,6 +3,7 @@
 //! the earlier one.
 
 use crate::auth::{digest, random_token};
+use crate::tenant_path;
 use crate::visitor::Role;
 use config::failure::Failure;
 use jiff::{SignedDuration, Timestamp};
@@ -101,7 +102,12 @@ pub async fn invite(
         expires_at: later(now, LIFETIME),
     };
     store.put_invitation(&digest(&token), &invitation, now).await.map_err(fail)?;
-    Ok(NewInvitation { invitation, role, present_role, path: format!("/welcome/{token}") })
+    Ok(NewInvitation {
+        invitation,
+        role,
+        present_role,
+        path: format!("{}/welcome/{token}", tenant_path::prefix(tenant)),
+    })
 }
 
 #[cfg(test)]

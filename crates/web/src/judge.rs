@@ -1,6 +1,7 @@
 //! Judges one domain from its roll-out state, its evidence and the reports of the last week: how urgently it needs the
 //! operator, and the one next step. The overview and the page of a domain show the result.
 
+pub use check::render::page::sentence;
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
@@ -33,7 +34,7 @@ impl Urgency {
     /// alone. A domain is only called enforced if its policy is.
     pub fn mark(self, mode: Option<Mode>) -> Mark {
         match (self, mode) {
-            (Self::Failing, _) => Mark("failing", "✗ Failing"),
+            (Self::Failing, _) => Mark("failing", "✗ Mail at risk"),
             (Self::Waiting, _) => Mark("waiting", "! Action needed"),
             (_, Some(Mode::Enforce)) => Mark("fine", "✓ Enforced"),
             (_, Some(Mode::Testing)) => Mark("way", "· In testing"),
@@ -219,6 +220,13 @@ fn next_step(
     let wanted = context.wanted(spec).mode;
     match mode {
         None if wanted == Mode::None => (Urgency::Fine, NextStep::Nothing),
+        None if context.is_applied_by_guard(spec) => {
+            let what = match spec.delegated {
+                true => "The three aliases of the owner; then the guard applies the plan",
+                false => "The next round of the guard, which applies the plan",
+            };
+            (Urgency::OnItsWay, NextStep::Wait(what.to_owned()))
+        }
         None => apply(StepCause::SetUp),
         Some(Mode::Enforce) if wanted == Mode::Enforce && week == LastWeek::Failing => {
             (Urgency::Failing, page(StepCause::Failures, "See the failures", "failures"))
@@ -245,18 +253,6 @@ fn next_step(
         },
         Some(_) => apply(StepCause::Apply),
     }
-}
-
-/// A phrase with a capital letter, unless it begins with a name such as `mx1.example.org`.
-pub fn sentence(phrase: &str) -> String {
-    let first = phrase.split_whitespace().next().unwrap_or_default().trim_end_matches(['.', ':', ',']);
-    if first.contains('.') || first.starts_with('_') {
-        return phrase.to_owned();
-    }
-    let mut letters = phrase.chars();
-    letters
-        .next()
-        .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }
 
 #[cfg(test)]

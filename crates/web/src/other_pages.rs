@@ -155,8 +155,10 @@ struct SendingPage {
     frame: Frame,
     now: Timestamp,
     is_on: bool,
-    /// The number of cached policies by mode.
-    counts: Vec<(&'static str, u64)>,
+    /// The number of cached policies.
+    cached: u64,
+    /// The same by mode, in words.
+    modes: String,
     rows: Vec<CachedPolicy>,
     /// The last domain of this page, if there are more.
     after: Option<String>,
@@ -227,7 +229,13 @@ pub async fn sending(
         frame: Frame::new("Sending", Section::Sending, &visitor),
         now,
         is_on: context.config.answers.is_some(),
-        counts: vec![("enforce", counts.enforce), ("testing", counts.testing), ("none", counts.none)],
+        cached: counts.enforce.saturating_add(counts.testing).saturating_add(counts.none),
+        modes: format!(
+            "{} enforce, {} testing, {} none",
+            text::count(counts.enforce),
+            text::count(counts.testing),
+            text::count(counts.none)
+        ),
         rows,
         after,
         failed: failed_today(context.store.tallied_failures(today, 100).await?),
@@ -269,6 +277,13 @@ struct SettingsPage {
     link: Option<String>,
 }
 
+impl SettingsPage {
+    /// True for the row of the user who looks at the page. Nobody can remove themselves.
+    fn is_self(&self, person: &UserRow) -> bool {
+        self.frame.visitor.as_ref().is_some_and(|visitor| visitor.name == person.name)
+    }
+}
+
 pub async fn settings(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
@@ -293,7 +308,7 @@ pub async fn settings_page(
         true => context.store.invitations(session.tenant, context.world.clock.now()).await?,
         false => Vec::new(),
     };
-    let end = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
+    let end = |at: Timestamp| format!("{} UTC", text::minute(&at));
     let mut frame = Frame::new("Settings", Section::Settings, visitor);
     frame.notice = notice;
     html(&SettingsPage {

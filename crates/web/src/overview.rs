@@ -8,7 +8,7 @@ mod groups;
 use crate::chart::strip;
 use crate::judge::{Mark, NextStep, Urgency};
 use crate::layout::{Answer, Frame, Section, html};
-use crate::snapshot::{ENDS_SOON, Entry, Snapshot};
+use crate::snapshot::{ENDS_SOON, Entry, Snapshot, Totals};
 use crate::state::Dashboard;
 use crate::tables::{DOMAINS, Format, export};
 use crate::text;
@@ -20,7 +20,7 @@ use figures::{Figure, figures, lead, verdict};
 use formats::Mode;
 use groups::{GroupView, group_view};
 use jiff::{SignedDuration, Timestamp};
-use receiver::domain::HostedBy;
+use receiver::domain::{HostedBy, Tag};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -33,6 +33,9 @@ pub struct OverviewQuery {
     /// One of [`STATES`].
     #[serde(default)]
     state: String,
+    /// A tag; empty for all domains.
+    #[serde(default)]
+    tag: String,
     /// The identifier of a group.
     #[serde(default)]
     cause: String,
@@ -49,8 +52,9 @@ pub struct OverviewQuery {
 }
 
 /// The filters by state: the value in links, and the label.
-const STATES: [(&str, &str); 6] = [
+const STATES: [(&str, &str); 7] = [
     ("", "All"),
+    ("risk", "Mail at risk"),
     ("action", "Action needed"),
     ("testing", "In testing"),
     ("enforced", "Enforced"),
@@ -69,6 +73,8 @@ const SORTS: [(&str, &str, bool); 5] = [
 
 /// Rows per page.
 const PAGE_ROWS: usize = 30;
+/// Tags that are offered as filters.
+const MAX_TAG_CHIPS: usize = 12;
 /// Groups on the overview; the page `/alerts` has all.
 const MAX_GROUPS: usize = 5;
 /// Groups on the page `/alerts`.
@@ -77,6 +83,7 @@ impl OverviewQuery {
     /// True if a domain is among those of a state.
     fn is_in(state: &str, entry: &Entry) -> bool {
         match state {
+            "risk" => entry.need == Urgency::Failing,
             "action" => entry.needs_action(),
             "testing" => entry.mode == Some(Mode::Testing),
             "enforced" => entry.mode == Some(Mode::Enforce),
@@ -86,11 +93,25 @@ impl OverviewQuery {
         }
     }
 
+    /// How many domains are among those of a state.
+    fn count_in(state: &str, totals: &Totals) -> usize {
+        match state {
+            "risk" => totals.risk,
+            "action" => totals.action,
+            "testing" => totals.testing,
+            "enforced" => totals.enforced,
+            "unset" => totals.unset,
+            "silent" => totals.silent,
+            _ => totals.all,
+        }
+    }
+
     /// The link to this page with some parameters changed. It leads to the first page of the table.
     fn link(&self, changes: &[(&str, &str)]) -> String {
         let current = [
             ("q", self.q.as_str()),
             ("state", &self.state),
+            ("tag", &self.tag),
             ("cause", &self.cause),
             ("sort", &self.sort),
             ("dir", &self.dir),
@@ -118,18 +139,22 @@ impl OverviewQuery {
             Self::is_in(&self.state, entry)
                 && (self.cause.is_empty()
                     || members.as_ref().is_some_and(|members| members.contains(entry.name.as_str())))
+                && (self.tag.is_empty() || entry.tags.iter().any(|tag| tag.as_str() == self.tag))
                 && (wanted.is_empty()
                     || entry.name.contains(&wanted)
-                    || text::unicode(&entry.name).contains(&wanted))
+                    || entry.name.contains("xn--") && text::unicode(&entry.name).contains(&wanted))
         };
-        let mut found: Vec<&Entry> = snapshot.domains.iter().filter(is_found).collect();
+        let all = &snapshot.domains;
+        let mut found: Vec<&Entry> = match self.sort.as_str() {
+            "domain" => snapshot.by_name.iter().filter_map(|at| all.get(*at)).filter(is_found).collect(),
+            _ => all.iter().filter(is_found).collect(),
+        };
         match self.sort.as_str() {
-            "domain" => found.sort_by(|one, other| one.name.cmp(&other.name)),
-            "since" => found.sort_by_key(|entry| (entry.since.is_none(), entry.since)),
-            "sessions" => found.sort_by_key(|entry| entry.sessions()),
-            "failed" => found.sort_by(|one, other| share(one).total_cmp(&share(other))),
+            "since" => sort_by(&mut found, |entry| (entry.since.is_none(), entry.since)),
+            "sessions" => sort_by(&mut found, Entry::sessions),
+            "failed" => sort_by(&mut found, share),
             "certificate" => {
-                found.sort_by_key(|entry| (entry.certificate_ends.is_none(), entry.certificate_ends))
+                sort_by(&mut found, |entry| (entry.certificate_ends.is_none(), entry.certificate_ends));
             }
             _ => {}
         }
@@ -138,6 +163,13 @@ impl OverviewQuery {
         }
         found
     }
+}
+
+/// Sorts by a key that is read once for each domain; equal ones keep their order.
+fn sort_by<K: PartialOrd>(found: &mut Vec<&Entry>, key: impl Fn(&Entry) -> K) {
+    let mut keyed: Vec<(K, &Entry)> = found.iter().map(|entry| (key(entry), *entry)).collect();
+    keyed.sort_by(|(one, _), (other, _)| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal));
+    *found = keyed.into_iter().map(|(_, entry)| entry).collect();
 }
 
 /// The share of failed sessions; below all others without sessions.
@@ -158,6 +190,7 @@ struct ExportedRow<'a> {
     sessions_30_days: u64,
     failed_30_days: u64,
     certificate_ends: Option<Timestamp>,
+    tags: &'a [Tag],
 }
 
 impl<'a> From<&'a Entry> for ExportedRow<'a> {
@@ -173,13 +206,14 @@ impl<'a> From<&'a Entry> for ExportedRow<'a> {
             sessions_30_days: entry.sessions(),
             failed_30_days: entry.failed,
             certificate_ends: entry.certificate_ends,
+            tags: &entry.tags,
         }
     }
 }
 
-/// A filter by state.
+/// A filter by state or tag.
 struct Chip {
-    label: &'static str,
+    label: String,
     count: usize,
     link: String,
     is_on: bool,
@@ -212,6 +246,7 @@ struct Row {
     certificate_ends: Option<Timestamp>,
     is_ending: bool,
     next: NextStep,
+    tags: Vec<Tag>,
 }
 
 #[derive(Template)]
@@ -227,6 +262,7 @@ struct Page {
     /// The number of groups that are not shown.
     further_groups: usize,
     chips: Vec<Chip>,
+    tags: Vec<Chip>,
     headings: Vec<Heading>,
     rows: Vec<Row>,
     query: OverviewQuery,
@@ -265,7 +301,11 @@ impl Page {
     }
 
     fn is_filtered(&self) -> bool {
-        !(self.query.q.trim().is_empty() && self.query.state.is_empty() && self.query.cause.is_empty())
+        let query = &self.query;
+        !(query.q.trim().is_empty()
+            && query.state.is_empty()
+            && query.tag.is_empty()
+            && query.cause.is_empty())
     }
 
     /// What the table is limited to, in words.
@@ -275,6 +315,9 @@ impl Page {
             STATES.iter().find(|(state, _)| *state == self.query.state && !state.is_empty())
         {
             parts.push(format!("state “{label}”"));
+        }
+        if !self.query.tag.is_empty() {
+            parts.push(format!("tag “{}”", self.query.tag));
         }
         if !self.query.q.trim().is_empty() {
             parts.push(format!("name contains “{}”", self.query.q.trim()));
@@ -308,17 +351,18 @@ pub async fn page(
     let pages = found.len().div_ceil(PAGE_ROWS).max(1);
     let page = query.page.clamp(1, pages);
     let shown = found.iter().skip((page - 1) * PAGE_ROWS).take(PAGE_ROWS);
-    let has_certificates = snapshot.domains.iter().any(|entry| entry.host == HostedBy::Sternpost);
+    let has_certificates = snapshot.totals.hosted > 0;
     let rows: Vec<Row> = shown.map(|entry| row(&snapshot, entry, bound, now)).collect();
     html(&Page {
         frame: Frame::new("Domains", Section::Domains, &visitor),
         now,
-        verdict: verdict(&snapshot.domains),
+        verdict: verdict(&snapshot.totals),
         lead: snapshot.groups.first().filter(|group| !group.domains.is_empty()).map(lead).unwrap_or_default(),
         figures: figures(&snapshot, bound, now),
         groups: snapshot.groups.iter().take(MAX_GROUPS).map(group_view).collect(),
         further_groups: snapshot.groups.len().saturating_sub(MAX_GROUPS),
         chips: chips(&query, &snapshot),
+        tags: tags(&query, &snapshot),
         headings: headings(&query, has_certificates),
         cause: snapshot.group(&query.cause).map(|group| group.what.clone()).unwrap_or_default(),
         found: found.len(),
@@ -357,20 +401,35 @@ pub async fn alerts(
         now: context.world.clock.now(),
         groups: snapshot.groups.iter().take(MAX_ALL_GROUPS).map(group_view).collect(),
         further: snapshot.groups.len().saturating_sub(MAX_ALL_GROUPS),
-        domains: snapshot.domains.iter().filter(|entry| entry.needs_action()).count(),
+        domains: snapshot.totals.action,
         has_guard: context.config.guard.is_some(),
     })
 }
 
 fn chips(query: &OverviewQuery, snapshot: &Snapshot) -> Vec<Chip> {
     let chip = |(state, label): (&'static str, &'static str)| Chip {
-        label,
-        count: snapshot.domains.iter().filter(|entry| OverviewQuery::is_in(state, entry)).count(),
+        label: label.to_owned(),
+        count: OverviewQuery::count_in(state, &snapshot.totals),
         link: query.link(&[("state", state), ("cause", "")]),
         is_on: query.state == state && query.cause.is_empty(),
     };
     // A state that no domain is in is no choice.
     STATES.map(chip).into_iter().filter(|chip| chip.count > 0 || chip.is_on).collect()
+}
+
+/// The most frequent tags as filters, and the chosen one.
+fn tags(query: &OverviewQuery, snapshot: &Snapshot) -> Vec<Chip> {
+    let is_on = |tag: &Tag| tag.as_str() == query.tag;
+    let shown = snapshot.tags.iter().enumerate().filter(|(at, (tag, _))| *at < MAX_TAG_CHIPS || is_on(tag));
+    shown
+        .map(|(_, (tag, count))| Chip {
+            label: tag.to_string(),
+            count: *count,
+            // Another click on the chosen tag shows all domains.
+            link: query.link(&[("tag", if is_on(tag) { "" } else { tag.as_str() })]),
+            is_on: is_on(tag),
+        })
+        .collect()
 }
 
 fn headings(query: &OverviewQuery, has_certificates: bool) -> Vec<Heading> {
@@ -420,6 +479,7 @@ fn row(snapshot: &Snapshot, entry: &Entry, bound: f64, now: Timestamp) -> Row {
         certificate_ends: ends,
         is_ending: ends.is_some_and(|end| end - ENDS_SOON <= now),
         next: entry.next.clone(),
+        tags: entry.tags.clone(),
     }
 }
 

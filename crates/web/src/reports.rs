@@ -240,8 +240,17 @@ struct QuarantinePage {
 }
 
 impl QuarantinePage {
+    /// The number of entries, with its verb.
+    fn entries(&self) -> String {
+        match self.usage.items {
+            1 => "1 entry uses".to_owned(),
+            more => format!("{} entries use", text::count(more)),
+        }
+    }
+
     fn mebibytes(&self) -> String {
-        format!("{:.1}", self.usage.bytes as f64 / f64::from(1 << 20))
+        let used = self.usage.bytes as f64 / f64::from(1 << 20);
+        if used < 0.1 { "less than 0.1".to_owned() } else { format!("{used:.1}") }
     }
 }
 

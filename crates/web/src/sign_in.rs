@@ -30,13 +30,15 @@ use std::time::Duration;
 use store::Tenant;
 use store::people::Person;
 
-/// Redirects unauthenticated requests to the sign-in page.
+/// Redirects unauthenticated requests to the sign-in page, and so those of a user of another tenant than the path's.
 pub async fn require_sign_in(
     State(dashboard): State<Arc<Dashboard>>,
+    Extension(tenant): Extension<Tenant>,
     mut request: Request,
     next: Next,
 ) -> Answer {
-    let Some((visitor, session)) = dashboard.auth.visitor(request.headers()).await? else {
+    let found = dashboard.auth.visitor(request.headers()).await?;
+    let Some((visitor, session)) = found.filter(|(_, session)| session.tenant == tenant) else {
         return Ok(match is_read(request.method()) {
             true => Redirect::to("/sign-in").into_response(),
             false => ErrorPage::new(StatusCode::FORBIDDEN, "Sign in first.").into_response(),
@@ -69,11 +71,10 @@ pub async fn require_operator(
     Ok(next.run(request).await)
 }
 
-/// Rejects form submissions from other sites (CSRF) and unknown host names (DNS rebinding). The tenant of the pages before
-/// sign-in is determined here too: there is one so far.
+/// Rejects form submissions from other sites (CSRF) and unknown host names (DNS rebinding).
 pub async fn require_same_origin(
     State(dashboard): State<Arc<Dashboard>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Answer {
     let (auth, headers) = (&dashboard.auth, request.headers());
@@ -93,7 +94,6 @@ pub async fn require_same_origin(
     if !is_read(request.method()) && !is_from_own_page(auth, headers, &host) {
         return Err(ErrorPage::new(StatusCode::FORBIDDEN, "The form was sent from another site."));
     }
-    request.extensions_mut().insert(Tenant::FIRST);
     Ok(next.run(request).await)
 }
 

@@ -2,16 +2,21 @@
 //! kept in memory. With few domains it is built for each request. With many, a request gets the last one, and a newer one
 //! is built in the background.
 
+mod totals;
+
+pub use totals::Totals;
+
 use crate::judge::{
     Judged, LastWeek, NextStep, StepCause, Urgency, binds, judge_by, last_week, sentence, urgency,
 };
 use crate::layout::ErrorPage;
 use crate::state::{AllDays, Dashboard};
 use crate::text;
-use formats::Mode;
+use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
+use net::https::policy_host;
 use operations::RolloutContext;
-use receiver::domain::{DomainSpec, HostedBy};
+use receiver::domain::{DomainSpec, HostedBy, Tag};
 use receiver::rollout::RolloutState;
 use receiver::rollout::gate::{Gate, evidence_by_day, not_due};
 use receiver::rollout::guard::{Alert, AlertKind};
@@ -46,6 +51,12 @@ pub struct Snapshot {
     pub groups: Vec<Group>,
     /// The number of domains with a certificate that ends soon or has ended.
     pub ending: usize,
+    /// Counts over all domains.
+    pub totals: Totals,
+    /// The places of the domains, in the order of their names.
+    pub by_name: Vec<usize>,
+    /// The tags of domains with the number of domains, the most frequent first.
+    pub tags: Vec<(Tag, usize)>,
     /// The session counts by domain and day.
     pub days: Arc<AllDays>,
 }
@@ -70,6 +81,7 @@ pub struct Entry {
     pub host: HostedBy,
     /// When the certificate of the policy host expires; `None` if it is not managed here, or not issued.
     pub certificate_ends: Option<Timestamp>,
+    pub tags: Vec<Tag>,
 }
 
 impl Entry {
@@ -155,13 +167,41 @@ impl Dashboard {
         let ending = ending(&domains, &alerts, now);
         let made = Instant::now();
         let took = made.duration_since(begun);
-        let snapshot = Arc::new(Snapshot { at: now, made, took, domains, groups, ending, days });
+        let snapshot = Arc::new(Snapshot {
+            at: now,
+            made,
+            took,
+            totals: Totals::of(&domains),
+            by_name: by_name(&domains),
+            tags: counted_tags(&domains),
+            domains,
+            groups,
+            ending,
+            days,
+        });
         self.snapshots.keep(&snapshot);
         Ok(snapshot)
     }
 }
 
 impl Snapshot {
+    /// These domains without alerts.
+    #[cfg(test)]
+    pub fn of(domains: Vec<Entry>) -> Self {
+        Self {
+            at: Timestamp::UNIX_EPOCH,
+            made: Instant::now(),
+            took: Duration::ZERO,
+            groups: Vec::new(),
+            ending: 0,
+            totals: Totals::of(&domains),
+            by_name: by_name(&domains),
+            tags: counted_tags(&domains),
+            domains,
+            days: Arc::default(),
+        }
+    }
+
     fn is_recent(&self) -> bool {
         self.made.elapsed() < self.took.saturating_mul(AGE_FACTOR).min(MAX_AGE)
     }
@@ -176,14 +216,14 @@ impl Snapshot {
 struct Facts<'a> {
     rollouts: BTreeMap<String, Result<RolloutState, StoreError>>,
     alerts: BTreeMap<&'a str, Vec<&'a Alert>>,
-    certificates: BTreeMap<String, Timestamp>,
+    certificates: BTreeMap<DomainName, Timestamp>,
     days: &'a AllDays,
 }
 
-/// When the certificates of our policy hosts expire; empty if no policy is served here.
-async fn certificates(context: &RolloutContext) -> Result<BTreeMap<String, Timestamp>, StoreError> {
+/// When the certificates of our policy hosts expire, by host; empty if no policy is served here.
+async fn certificates(context: &RolloutContext) -> Result<BTreeMap<DomainName, Timestamp>, StoreError> {
     match context.known.iter().any(|spec| spec.host == HostedBy::Sternpost) {
-        true => context.store.certificate_ends_by_host().await,
+        true => Ok(context.store.certificate_ends(None, u32::MAX).await?.into_iter().collect()),
         false => Ok(BTreeMap::new()),
     }
 }
@@ -228,9 +268,12 @@ async fn entry(
         failed,
         host: spec.host,
         certificate_ends: match spec.host {
-            HostedBy::Sternpost => facts.certificates.get(&format!("mta-sts.{name}")).copied(),
+            HostedBy::Sternpost => {
+                policy_host(&spec.name).ok().and_then(|host| facts.certificates.get(&host).copied())
+            }
             HostedBy::Static | HostedBy::Elsewhere => None,
         },
+        tags: spec.tags.clone(),
     })
 }
 
@@ -258,6 +301,25 @@ async fn judge(
     };
     let week: LastWeek = last_week(days, &evidence, since, now);
     Ok(judge_by(context, spec, rollout, &evidence, &gate, week))
+}
+
+/// The places of the domains, in the order of their names.
+fn by_name(domains: &[Entry]) -> Vec<usize> {
+    let mut places: Vec<(&str, usize)> =
+        domains.iter().enumerate().map(|(at, entry)| (entry.name.as_str(), at)).collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, at)| at).collect()
+}
+
+/// The tags with the number of domains, the most frequent first, then by name.
+fn counted_tags(domains: &[Entry]) -> Vec<(Tag, usize)> {
+    let mut counts: BTreeMap<&Tag, usize> = BTreeMap::new();
+    for tag in domains.iter().flat_map(|entry| &entry.tags) {
+        *counts.entry(tag).or_default() += 1;
+    }
+    let mut tags: Vec<(Tag, usize)> = counts.into_iter().map(|(tag, count)| (tag.clone(), count)).collect();
+    tags.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    tags
 }
 
 /// The number of domains of which a certificate ends soon, or has ended.
@@ -442,6 +504,7 @@ mod tests {
             failed: 0,
             host: HostedBy::Static,
             certificate_ends: None,
+            tags: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use askama::filters::HtmlSafe;
 use formats::DomainName;
+use formats::report::DateRange;
 use jiff::Timestamp;
 use std::fmt;
 
@@ -55,9 +56,20 @@ pub fn date(at: &Timestamp) -> String {
     at.strftime("%-d %b %Y").to_string()
 }
 
-/// A time to the minute, such as `2026-11-27 14:05`.
+/// A time to the minute, such as `27 Nov 2026, 14:05`.
 pub fn minute(at: &Timestamp) -> String {
-    at.strftime("%Y-%m-%d %H:%M").to_string()
+    at.strftime("%-d %b %Y, %H:%M").to_string()
+}
+
+/// A period, such as that of a report: `27 Nov 2026` for a whole day, otherwise its first and its last minute.
+pub fn period(start: &Timestamp, end: &Timestamp) -> String {
+    let day = DateRange::utc_day(*start);
+    // Some senders end a day with its last second, others with the first of the next.
+    let is_day = day.start == *start && (end.duration_since(day.end).as_secs()).abs() <= 1;
+    match is_day {
+        true => date(start),
+        false => format!("{} to {}", minute(start), minute(end)),
+    }
 }
 
 /// A text of an alert or the journal, with the times in it as [`minute`] shows them.
@@ -98,7 +110,7 @@ pub fn ago(at: &Timestamp, now: &Timestamp) -> Moment {
 impl fmt::Display for Moment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let exact = self.at.strftime("%Y-%m-%dT%H:%M:%SZ");
-        let title = self.at.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let title = self.at.strftime("%-d %b %Y, %H:%M:%S UTC");
         write!(f, "<time datetime=\"{exact}\" title=\"{title}\">")?;
         let seconds = self.now.duration_since(self.at).as_secs();
         match seconds {
@@ -242,7 +254,7 @@ mod tests {
         let shown = ago(&at(0), &at(1_000_000)).to_string();
         assert_eq!(
             shown,
-            "<time datetime=\"1970-01-01T00:00:00Z\" title=\"1970-01-01 00:00:00 UTC\">11 days ago</time>"
+            "<time datetime=\"1970-01-01T00:00:00Z\" title=\"1 Jan 1970, 00:00:00 UTC\">11 days ago</time>"
         );
         assert!(ago(&at(1_000_000), &at(0)).to_string().contains(">in 11 days<"));
         assert!(ago(&at(10), &at(0)).to_string().contains(">just now<"));
@@ -250,10 +262,20 @@ mod tests {
     }
 
     #[test]
+    fn a_period_of_a_whole_day_is_its_date() {
+        let day = 86_400;
+        for end in [day - 1, day] {
+            assert_eq!(period(&at(0), &at(end)), "1 Jan 1970", "{end}");
+        }
+        assert_eq!(period(&at(0), &at(2 * day)), "1 Jan 1970, 00:00 to 3 Jan 1970, 00:00");
+        assert_eq!(period(&at(3_600), &at(day + 3_600)), "1 Jan 1970, 01:00 to 2 Jan 1970, 01:00");
+    }
+
+    #[test]
     fn times_within_texts_are_readable() {
         assert_eq!(
             readable("expires at 2026-12-04T10:00:00.5Z, or so. Zoe 2026Z"),
-            "expires at 2026-12-04 10:00 UTC, or so. Zoe 2026Z"
+            "expires at 4 Dec 2026, 10:00 UTC, or so. Zoe 2026Z"
         );
     }
 

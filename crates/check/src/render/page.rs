@@ -2,7 +2,7 @@
 
 use crate::catalogue::Severity;
 use crate::finding::{Examination, Finding};
-use crate::senders::{name, word};
+use crate::senders::{SenderView, name, word};
 use askama::Template;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -26,13 +26,45 @@ struct CheckPage<'p> {
     found: Vec<(&'static str, &'static str, &'p Finding)>,
     /// Informational findings, without those about senders.
     info: Vec<&'p Finding>,
-    senders: Vec<Sender>,
+    senders: Vec<SenderRow>,
 }
 
-struct Sender {
-    name: &'static str,
-    summary: String,
-    hosts: Vec<(String, &'static str)>,
+/// What one kind of sender does with mail for the domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SenderRow {
+    /// The kind of sender, such as `A sender that honors MTA-STS`.
+    pub name: String,
+    /// What it does, in words.
+    pub summary: String,
+    /// The outcome at each MX host.
+    pub hosts: Vec<(String, &'static str)>,
+}
+
+/// What each kind of sender does, for a table.
+pub fn sender_rows(seen: &Examination) -> Vec<SenderRow> {
+    let row = |view: &SenderView| SenderRow {
+        name: sentence(name(view.sender)),
+        summary: view.summary.clone(),
+        hosts: view.hosts.iter().map(|host| (host.host.to_string(), word(host.outcome))).collect(),
+    };
+    seen.senders.iter().map(row).collect()
+}
+
+/// True for a finding that the table of [`sender_rows`] has.
+pub fn is_about_sender(finding: &Finding) -> bool {
+    finding.check.id().starts_with("SENDER-")
+}
+
+/// A phrase with a capital letter, unless it begins with a name such as `mx1.example.org`.
+pub fn sentence(phrase: &str) -> String {
+    let first = phrase.split_whitespace().next().unwrap_or_default().trim_end_matches(['.', ':', ',']);
+    if first.contains('.') || first.starts_with('_') {
+        return phrase.to_owned();
+    }
+    let mut letters = phrase.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }
 
 /// Renders the page for one or more examinations, each with the time that it took.
@@ -50,21 +82,15 @@ pub fn render(all: &[(Examination, Duration)], now: Timestamp) -> Result<String,
 /// The CSS class and the label of a severity.
 pub fn mark(severity: Severity) -> (&'static str, &'static str) {
     match severity {
-        Severity::Error => ("failing", "✗ error"),
-        Severity::Warning => ("waiting", "! warning"),
-        Severity::Info => ("way", "· information"),
+        Severity::Error => ("failing", "✗ Error"),
+        Severity::Warning => ("waiting", "! Warning"),
+        Severity::Info => ("way", "· Information"),
     }
 }
 
 fn check_page(seen: &Examination, took: Duration) -> CheckPage<'_> {
     let (info, found): (Vec<&Finding>, Vec<&Finding>) =
         seen.findings.iter().partition(|finding| finding.severity == Severity::Info);
-    let is_sender = |finding: &&Finding| finding.check.id().starts_with("SENDER-");
-    let senders = seen.senders.iter().map(|view| Sender {
-        name: name(view.sender),
-        summary: view.summary.clone(),
-        hosts: view.hosts.iter().map(|host| (host.host.to_string(), word(host.outcome))).collect(),
-    });
     CheckPage {
         seen,
         took: format!("{:.1}", took.as_secs_f32()),
@@ -72,7 +98,7 @@ fn check_page(seen: &Examination, took: Duration) -> CheckPage<'_> {
             .into_iter()
             .map(|finding| (mark(finding.severity).0, mark(finding.severity).1, finding))
             .collect(),
-        info: info.into_iter().filter(|finding| !is_sender(finding)).collect(),
-        senders: senders.collect(),
+        info: info.into_iter().filter(|finding| !is_about_sender(finding)).collect(),
+        senders: sender_rows(seen),
     }
 }

@@ -393,6 +393,7 @@ fn shown(data: &Data) -> String {
         Data::Caa(caa) => format!("CAA {} {}", caa.tag.escape_debug(), caa.value.escape_debug()),
         Data::Soa { serial, .. } => format!("serial {serial}"),
         Data::Tlsa(record) => format!("{record:?}"),
+        Data::Dnssec => "a record of DNSSEC".to_owned(),
     }
 }
 

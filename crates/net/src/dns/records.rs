@@ -4,6 +4,7 @@ use super::{Caa, Data, DnsError, Exchange, Kind, Mx};
 use formats::DomainName;
 use formats::limits::{CAA_CHARACTERS, LABEL_BYTES};
 use formats::tlsa::TlsaRecord;
+use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::time::Duration;
 
@@ -20,7 +21,10 @@ pub(super) fn record_type(kind: Kind) -> RecordType {
         Kind::A => RecordType::A,
         Kind::Aaaa => RecordType::AAAA,
         Kind::Caa => RecordType::CAA,
+        Kind::Cds => RecordType::CDS,
         Kind::Cname => RecordType::CNAME,
+        Kind::Dnskey => RecordType::DNSKEY,
+        Kind::Ds => RecordType::DS,
         Kind::Mx => RecordType::MX,
         Kind::Ns => RecordType::NS,
         Kind::Soa => RecordType::SOA,
@@ -48,6 +52,7 @@ pub(super) fn data(record: &Record) -> Option<Data> {
             data: tlsa.cert_data.clone(),
         }),
         RData::TXT(txt) => Data::Txt(txt.txt_data.concat()),
+        RData::DNSSEC(DNSSECRData::CDS(_) | DNSSECRData::DNSKEY(_) | DNSSECRData::DS(_)) => Data::Dnssec,
         _ => return None,
     })
 }

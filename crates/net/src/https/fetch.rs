@@ -1,10 +1,10 @@
 //! [`Fetcher`], the implementation of [`PolicyHosts`] over real connections. It resolves the policy host, connects by
 //! Happy Eyeballs (RFC 8305), verifies the certificate and reads the response. The other HTTPS modules use its parts.
 
-use super::{Call, FetchError, Fetched, POLICY_PATH, PolicyHosts, Visits, policy_host};
+use super::{AddressFetch, Call, FetchError, Fetched, POLICY_PATH, PolicyHosts, Visits, policy_host};
 use crate::BoxFuture;
 use crate::address::special;
-use crate::certificate::{Problem, Trust, ends, server_name};
+use crate::certificate::{Problem, Trust, server_name};
 use crate::clock::Clock;
 use crate::connect::connect_any;
 use crate::dns::{Dns, host_addresses};
@@ -99,7 +99,6 @@ impl Fetcher {
         let name = server_name(&host).map_err(FetchError::Certificate)?;
         let stream = self.verified(stream, name).await?;
         let (_, session) = stream.get_ref();
-        let certificate_ends = session.peer_certificates().and_then(|chain| chain.first()).and_then(ends);
         let tls_version =
             session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown").to_owned();
         let read = async |response: Response<Incoming>| {
@@ -111,7 +110,7 @@ impl Fetcher {
             Ok((media_type, read_body(response.into_body(), POLICY_BYTES).await?))
         };
         let (media_type, body) = request(stream, &host, Request::get(POLICY_PATH), None, read).await?;
-        Ok(Fetched { body, address: address.ip(), media_type, certificate_ends, tls_version })
+        Ok(Fetched { body, address: address.ip(), media_type, tls_version })
     }
 
     pub(super) async fn verified(
@@ -169,13 +168,18 @@ impl PolicyHosts for Fetcher {
         &'a self,
         domain: &'a DomainName,
         addresses: &'a [IpAddr],
-    ) -> BoxFuture<'a, Vec<(IpAddr, Result<Fetched, FetchError>)>> {
+    ) -> BoxFuture<'a, Vec<AddressFetch>> {
         Box::pin(async move {
             let Ok(host) = policy_host(domain) else { return Vec::new() };
             let host = &host;
-            let visit = |address: &IpAddr| -> BoxFuture<'a, (IpAddr, Result<Fetched, FetchError>)> {
+            let visit = |address: &IpAddr| -> BoxFuture<'a, AddressFetch> {
                 let call = Call::policy(host, *address);
-                Box::pin(async move { (call.address, self.visit(&call).await.judged()) })
+                Box::pin(async move {
+                    let visit = self.visit(&call).await;
+                    let (address, fetched) = (call.address, visit.judged());
+                    let certificate = visit.tls.and_then(|tls| tls.chain.into_iter().next());
+                    AddressFetch { address, fetched, certificate }
+                })
             };
             join_all(addresses.iter().map(visit).collect()).await
         })

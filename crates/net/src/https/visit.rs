@@ -105,7 +105,6 @@ impl Visit {
             body: page.body.clone()?,
             address: self.address,
             media_type,
-            certificate_ends: tls.and_then(|tls| tls.chain.first()).map(|certificate| certificate.not_after),
             tls_version: tls.map(|tls| tls.version.clone()).unwrap_or_default(),
         })
     }

@@ -140,6 +140,13 @@ table! {
         OUTGOING_REPORTS: Gauge "sternpost_outgoing_reports" [state = ["waiting", "sent", "unwanted", "given-up"]];
         /// Unix time of the last round of building and sending that failed in nothing but deliveries.
         REPORTER_LAST_ROUND: Gauge "sternpost_reporter_last_round_timestamp_seconds";
+        /// TLS handshakes with MX hosts of others under policies in testing, which the reports state, by outcome; one that was
+        /// not reached says nothing about TLS.
+        TESTING_PROBES: Counter "sternpost_testing_probes" [outcome = ["passed", "failed", "unreached"]];
+        /// Domains with a policy in testing whose MX hosts could not be probed in time.
+        TESTING_LATE_DOMAINS: Counter "sternpost_testing_late_domains";
+        /// Unix time of the end of the last round of such handshakes; 0 before the first one.
+        TESTING_LAST_ROUND: Gauge "sternpost_testing_last_round_timestamp_seconds";
     }
     "Policy host (`[host]`)" {
         /// Requests to the policy host by HTTP status.

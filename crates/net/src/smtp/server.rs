@@ -302,7 +302,7 @@ impl<'c> Session<'c> {
         let read = tokio::time::timeout_at(deadline, self.stream.read(&mut chunk));
         let Ok(count) = read.await else { return Ok(Input::Late) };
         let count = count?;
-        self.buffer.extend(chunk.iter().take(count));
+        self.buffer.extend_from_slice(chunk.get(..count).unwrap_or_default());
         Ok(if count > 0 { Input::More } else { Input::Closed })
     }
 
@@ -424,9 +424,15 @@ impl<'c> Session<'c> {
     /// memory, until it is stored.
     async fn message(&mut self) -> io::Result<Option<Result<(Vec<u8>, Reservation), DataError>>> {
         let mut reader = DataReader::new(self.config.memory.reservation());
+        let mut on_end = 0;
         loop {
             match reader.take(&self.buffer) {
                 Data::More => {
+                    on_end += self.buffer.len();
+                    if on_end > BYTES_ON_END {
+                        on_end = 0;
+                        tokio::task::yield_now().await;
+                    }
                     self.buffer.clear();
                     match self.read_more(Instant::now() + self.config.line_time).await? {
                         Input::More => {}
@@ -442,6 +448,10 @@ impl<'c> Session<'c> {
         }
     }
 }
+
+/// The bytes of a message that a session reads on end, before others have their turn: an answer to a mail server does not
+/// wait for those who send large messages as fast as they can.
+const BYTES_ON_END: usize = 32_768;
 
 /// The reply when the memory for messages is in use.
 const NO_ROOM: &str = "452 4.3.1 too many messages are being received, try again later";

@@ -1,4 +1,4 @@
-//! The one place where received input is decompressed, parsed and hashed. All ways of arrival share it: SMTP, LMTP,
+//! The one place where received input is decompressed, parsed and hashed, and from where large input is stored. All ways of arrival share it: SMTP, LMTP,
 //! HTTPS POST, IMAP and import. The work runs on blocking threads, at most one less than the machine has cores, so that
 //! the sending side's answers on the same machine never wait for a stranger's report. The memory for what is decompressed
 //! comes from one budget; input that does not fit is refused temporarily.
@@ -29,6 +29,8 @@ pub struct ExtractionPool {
     small_per_client: ConcurrencyLimit,
     large_per_client: ConcurrencyLimit,
     memory: MemoryBudget,
+    /// The threads that store large input.
+    storing: Semaphore,
 }
 
 /// The memory for decompressed reports, or a client's share of the work, is in use. The same input may succeed later.
@@ -59,6 +61,7 @@ impl ExtractionPool {
             small_per_client: ConcurrencyLimit::new(INBOX_SMALL_PER_CLIENT),
             large_per_client: ConcurrencyLimit::new(INBOX_LARGE_PER_CLIENT),
             memory: MemoryBudget::new(memory, INBOX_SMALL_UNPACKED_BYTES.min(memory)),
+            storing: Semaphore::new(workers),
         }
     }
 
@@ -108,6 +111,20 @@ impl ExtractionPool {
             Some((Err(Stop::Busy(busy)), _)) => Err(busy),
             Some((Err(Stop::Large), _)) => Err(Busy { needed: 0 }),
             None => Ok(None),
+        }
+    }
+
+    /// Runs work that stores large input on a blocking thread, as many at a time as there are workers. Between its awaits, it
+    /// hashes and copies all of the input, for which an answer to a mail server must not wait.
+    pub(super) async fn store<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        // The semaphore is never closed.
+        let _place = self.storing.acquire().await;
+        let runtime = tokio::runtime::Handle::current();
+        match tokio::task::spawn_blocking(move || runtime.block_on(work)).await {
+            Ok(done) => done,
+            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            // The runtime ends, and with it the caller.
+            Err(_) => std::future::pending().await,
         }
     }
 

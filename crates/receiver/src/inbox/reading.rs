@@ -53,6 +53,11 @@ impl Reading {
         self.memory.take()
     }
 
+    /// The memory that the reports use, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        self.memory.as_ref().map_or(0, Reservation::bytes)
+    }
+
     /// True if there is nothing to import, and nothing unreadable claims to be a TLS report. A mailbox keeps such mail.
     pub fn is_other_mail(&self) -> bool {
         self.reports.is_empty() && self.dmarc.is_empty() && !self.claims

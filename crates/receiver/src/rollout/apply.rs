@@ -5,15 +5,12 @@
 use super::desired::DesiredState;
 use super::look::{LookupError, look};
 use super::observed::ObservedState;
-use super::outside::{Collector, see_copies};
 use super::plan::{Permit, PlannedStep, Step, next};
 use super::state::{PublishedPolicy, RolloutState};
 use super::visible::check_visible;
 use crate::publish::{Change, DnsPublisher, Previous, PublishError, Records};
-use formats::limits::POLICY_HOST_ADDRESSES;
 use formats::{DomainName, MxPattern, Policy};
 use net::BoxFuture;
-use net::address::has_route;
 use net::clock::Clock;
 use net::dns::Dns;
 use net::https::PolicyHosts;
@@ -165,16 +162,8 @@ impl Applier {
         })
     }
 
-    /// Observes a domain at every name server of its zones and at every address of its policy host.
     async fn see(&self, wanted: &DesiredState) -> Result<ObservedState, LookupError> {
-        let collector = Collector::over(self.dns.as_ref());
-        let mut seen = look(&collector, self.policies.as_ref(), &wanted.domain).await?;
-        seen.outside.servers = collector.into_views(&self.omitted);
-        let addresses = seen.policy_host.1.clone();
-        let (visited, unvisited) = addresses.split_at(addresses.len().min(POLICY_HOST_ADDRESSES));
-        let fetched = self.policies.fetch_each(&wanted.domain, visited).await;
-        see_copies(&mut seen, fetched, unvisited, &self.omitted, has_route);
-        Ok(seen)
+        look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain, &self.omitted).await
     }
 
     /// Looks after changes of records that were cut off: the old records are put back where a change was made in part. What

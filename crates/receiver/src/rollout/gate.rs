@@ -157,7 +157,7 @@ fn time_reasons(evidence: &Evidence, thresholds: &Thresholds) -> Vec<String> {
     let mut reasons = Vec::new();
     let more = |have: u32, required: u32| required.saturating_sub(have);
     if evidence.days_covered == 0 {
-        reasons.push("no verified report has arrived yet".to_owned());
+        reasons.push("no verified report about a day in testing has arrived yet".to_owned());
     }
     let left = more(evidence.clean_days, thresholds.clean_days);
     if left > 0 && evidence.days_covered > 0 {

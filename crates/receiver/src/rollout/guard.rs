@@ -14,15 +14,14 @@ pub use expiry::Validity;
 use super::RolloutState;
 use super::desired::DesiredState;
 use super::look::{LookupError, look};
-use formats::limits::{HOST_ADDRESSES, MX_HOSTS};
+use formats::limits::MX_HOSTS;
 use formats::{DomainName, Mode};
 use net::BoxFuture;
 use net::certificate::CertificateFacts;
 use net::clock::Clock;
 use net::dns::{Dns, host_addresses};
-use net::https::{Call, PolicyHosts, Visits, policy_host};
+use net::https::PolicyHosts;
 use net::smtp::{Fault, MailHosts, Target, TlsDemand};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -51,7 +50,7 @@ impl ProbedHost {
 pub const DEADLINE: Duration = Duration::from_secs(180);
 /// Hosts of one domain that are probed at once.
 const PROBES_AT_ONCE: usize = 16;
-/// The part of a check's deadline that one host or address may take.
+/// The part of a check's deadline that one host may take.
 const HOST_SHARE: u32 = 3;
 
 /// Observes domains and probes their hosts.
@@ -61,12 +60,12 @@ pub struct Guard {
     pub dns: Arc<dyn Dns>,
     /// Fetches policy files.
     pub policies: Arc<dyn PolicyHosts>,
-    /// Visits policy hosts at each address.
-    pub visits: Arc<dyn Visits>,
     /// Opens SMTP sessions to MX hosts.
     pub mail: Arc<dyn MailHosts>,
     /// The current time.
     pub clock: Arc<dyn Clock>,
+    /// Name servers and addresses of the policy host that the operator has left out.
+    pub omitted: Vec<String>,
     /// The longest duration of one check.
     pub deadline: Duration,
 }
@@ -120,16 +119,14 @@ impl Guard {
         if rollout.mode.is_none_or(|known| known.mode == Mode::None) {
             return Ok(GuardLook::default());
         }
-        let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain).await?;
-        let (probed, policy_host) = tokio::join!(
-            self.probe_hosts(&seen.mx),
-            self.policy_certificate(&wanted.domain, &seen.policy_host.1),
-        );
+        let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain, &self.omitted).await?;
+        let probed = self.probe_hosts(&seen.mx).await;
         let (mut hosts, mut certificates) = (Vec::with_capacity(probed.len()), Vec::new());
         for (host, certificate) in probed {
             certificates.extend(certificate.map(|certificate| (host.name.clone(), certificate)));
             hosts.push(host);
         }
+        let policy_host = seen.certificate.as_ref().map(Validity::from);
         let all = Certificates { mx: &hosts, policy_host };
         let alerts = alerts(wanted, rollout, &seen, all, self.clock.now());
         Ok(GuardLook { alerts, hosts, mx: seen.mx, certificates })
@@ -180,20 +177,6 @@ impl Guard {
         let first =
             presented.into_iter().min_by_key(|certificate: &CertificateFacts| certificate.not_after)?;
         Some((ProbedHost { name: name.clone(), proof: Ok(Validity::from(&first)) }, Some(first)))
-    }
-
-    /// The certificate of the policy host that ends first, over all of its addresses.
-    async fn policy_certificate(&self, domain: &DomainName, addresses: &[IpAddr]) -> Option<Validity> {
-        let host = policy_host(domain).ok()?;
-        let mut visits = JoinSet::new();
-        for address in addresses.iter().take(HOST_ADDRESSES) {
-            let (guard, call) = (self.clone(), Call::policy(&host, *address));
-            visits.spawn(async move {
-                let visit = timeout(guard.deadline / HOST_SHARE, guard.visits.visit(&call)).await.ok()?;
-                visit.tls?.chain.first().map(Validity::from)
-            });
-        }
-        Validity::earliest(visits.join_all().await.into_iter().flatten())
     }
 }
 

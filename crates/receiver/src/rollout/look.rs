@@ -1,13 +1,15 @@
 //! Observes a domain from outside, as a sender does: resolves its records and fetches its policy.
 
 use super::desired::LABELS;
-use super::observed::{ObservedState, UnreadRecord};
-use super::outside::Outside;
+use super::observed::{NoMailHosts, ObservedState, UnreadRecord};
+use super::outside::{Collector, see_copies};
+use formats::limits::POLICY_HOST_ADDRESSES;
 use formats::sts_record::SelectError;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
-use net::dns::{Answer, Data, Dns, DnsError, Kind, host_addresses};
-use net::https::{PolicyHosts, policy_host};
+use net::address::has_route;
+use net::dns::{Answer, Data, Dns, DnsError, Exchange, Kind, host_addresses};
+use net::https::{FetchError, PolicyHosts, policy_host};
 use std::net::IpAddr;
 
 /// A question to DNS that failed.
@@ -32,14 +34,37 @@ fn failed(kind: &'static str, name: &DomainName) -> impl Fn(DnsError) -> LookupE
     move |error| LookupError { kind, name: name.clone(), error }
 }
 
-/// Observes the current state of `domain`. `dns` should query the zones' own name servers, since a cache returns old
-/// records. A DNS failure is an error and never counts as an absent record, since a plan must not rest on missing
-/// data. A policy that can't be fetched or is invalid counts as absent.
+/// Observes the current state of `domain`, at every name server of its zones and at every address of its policy host. `dns`
+/// should query the zones' own name servers, since a cache returns old records. A DNS failure is an error and never counts
+/// as an absent record, since a plan must not rest on missing data. A policy that can't be fetched or is invalid counts as
+/// absent. `omitted` are the name servers and addresses that the operator has left out.
+///
+/// # Errors
+///
+/// If a look-up fails.
 pub async fn look(
     dns: &dyn Dns,
     hosts: &dyn PolicyHosts,
     domain: &DomainName,
+    omitted: &[String],
 ) -> Result<ObservedState, LookupError> {
+    let dns = Collector::over(dns);
+    let mut seen = records(&dns, domain).await?;
+    seen.outside.servers = dns.into_views(omitted);
+    let addresses = seen.policy_host.1.clone();
+    let (visited, unvisited) = addresses.split_at(addresses.len().min(POLICY_HOST_ADDRESSES));
+    let (served, each) = tokio::join!(fetch(hosts, domain), hosts.fetch_each(domain, visited));
+    match served {
+        Ok(policy) => seen.served = Some(policy),
+        Err((why, error)) => (seen.unserved, seen.fetch_error) = (Some(why), error),
+    }
+    seen.outside.unmailed = seen.unmailed;
+    see_copies(&mut seen, each, unvisited, omitted, has_route);
+    Ok(seen)
+}
+
+/// The records of `domain`.
+async fn records(dns: &dyn Dns, domain: &DomainName) -> Result<ObservedState, LookupError> {
     let (mx, record, tlsrpt, aliases) = tokio::try_join!(
         mail_hosts(dns, domain),
         texts(dns, domain, "_mta-sts"),
@@ -62,32 +87,23 @@ pub async fn look(
             None
         }
     });
-    let mut certificate_ends = None;
-    let served = match hosts.fetch(domain).await {
-        Ok(fetched) => {
-            certificate_ends = fetched.certificate_ends;
-            Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
-        }
-        Err(error) => Err(error.to_string()),
-    };
-    let (served, unserved) = match served {
-        Ok(policy) => (Some(policy), None),
-        Err(why) => (None, Some(why)),
-    };
     Ok(ObservedState {
-        mx: mx.0,
-        mx_ttl: mx.1,
+        mx: mx.hosts,
+        mx_ttl: mx.ttl,
+        unmailed: mx.why_none,
         record: record.map(|record| record.id),
-        served,
-        copies: Vec::new(),
-        unserved,
-        certificate_ends,
         unread,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
         aliases,
         policy_host,
-        outside: Outside::default(),
+        ..ObservedState::default()
     })
+}
+
+/// The policy that a sender gets, or why it gets none, with the error if there is no file.
+async fn fetch(hosts: &dyn PolicyHosts, domain: &DomainName) -> Result<Policy, (String, Option<FetchError>)> {
+    let fetched = hosts.fetch(domain).await.map_err(|error| (error.to_string(), Some(error)))?;
+    Policy::parse(&fetched.body).map_err(|error| (format!("the policy file is invalid: {error}"), None))
 }
 
 /// Characters of an unreadable record that are kept.
@@ -118,15 +134,44 @@ fn unread_record(
     Some(UnreadRecord { label, text: text.chars().take(SHOWN_CHARACTERS).collect(), why, is_meant })
 }
 
-/// The MX hosts and their TTL in seconds. A domain with addresses but no MX record is its own MX host (RFC 5321
-/// §5.1).
-async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainName>, u32), LookupError> {
-    if let Some(answer) = present(dns.lookup(domain, Kind::Mx).await).map_err(failed("MX", domain))? {
-        return Ok((answer.mx_hosts().collect(), seconds(&answer)));
-    }
+/// The MX hosts of a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailHosts {
+    /// The hosts, in the order of preference.
+    pub hosts: Vec<DomainName>,
+    /// TTL of their records, in seconds.
+    pub ttl: u32,
+    /// Why there is none; `None` if there are.
+    pub why_none: Option<NoMailHosts>,
+}
+
+/// Looks up the MX hosts of a domain. A domain with addresses but no MX record is its own MX host (RFC 5321 §5.1).
+///
+/// # Errors
+///
+/// If a lookup fails; an absence is not an error.
+pub async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<MailHosts, LookupError> {
+    let absence = match dns.lookup(domain, Kind::Mx).await {
+        Ok(answer) => {
+            let hosts: Vec<DomainName> = answer.mx_hosts().collect();
+            let is_null = answer.mx().iter().any(|mx| mx.exchange == Exchange::Null);
+            let why = if is_null { NoMailHosts::NullMx } else { NoMailHosts::InvalidHosts };
+            let why_none = hosts.is_empty().then_some(why);
+            return Ok(MailHosts { hosts, ttl: seconds(&answer), why_none });
+        }
+        Err(error) if error.is_absence() => error,
+        Err(error) => return Err(failed("MX", domain)(error)),
+    };
     match host_addresses(dns, domain).await {
-        Ok(found) => Ok((vec![domain.clone()], u32::try_from(found.ttl.as_secs()).unwrap_or(u32::MAX))),
-        Err(error) if error.is_absence() => Ok((Vec::new(), 0)),
+        Ok(found) => {
+            let ttl = u32::try_from(found.ttl.as_secs()).unwrap_or(u32::MAX);
+            Ok(MailHosts { hosts: vec![domain.clone()], ttl, why_none: None })
+        }
+        Err(error) if error.is_absence() => {
+            let is_unknown = [&absence, &error].iter().all(|one| matches!(one, DnsError::NoSuchName(_)));
+            let why = if is_unknown { NoMailHosts::NoSuchName } else { NoMailHosts::NoRecords };
+            Ok(MailHosts { hosts: Vec::new(), ttl: 0, why_none: Some(why) })
+        }
         Err(error) => Err(failed("A and AAAA", domain)(error)),
     }
 }
@@ -197,5 +242,61 @@ fn present(answer: Result<Answer, DnsError>) -> Result<Option<Answer>, DnsError>
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.is_absence() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use net::BoxFuture;
+    use net::dns::{Absence, Mx, Security};
+    use net::https::Fetched;
+    use std::time::Duration;
+
+    /// A domain with this answer for MX, and this error for everything else.
+    struct Only(Option<Exchange>, DnsError);
+
+    impl Dns for Only {
+        fn lookup<'a>(&'a self, _: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+            let answer = self.0.clone().filter(|_| kind == Kind::Mx).map(|exchange| Answer {
+                records: vec![Data::Mx(Mx { preference: 0, exchange })],
+                ttl: Duration::from_secs(60),
+                security: Security::Insecure,
+                aliases: Vec::new(),
+                is_split: false,
+            });
+            Box::pin(std::future::ready(answer.ok_or(self.1.clone())))
+        }
+    }
+
+    struct NoPolicy;
+
+    impl PolicyHosts for NoPolicy {
+        fn fetch<'a>(&'a self, _: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
+            Box::pin(std::future::ready(Err(FetchError::Status(404))))
+        }
+    }
+
+    #[tokio::test]
+    async fn why_a_domain_receives_no_mail_is_observed() {
+        let absence = Absence { security: Security::Insecure, ttl: None };
+        let (no_name, no_record) = (DnsError::NoSuchName(absence), DnsError::NoSuchRecord(absence));
+        let host = Exchange::Host(DomainName::parse("mx.a.example").unwrap());
+        for (dns, expected) in [
+            (Only(None, no_name.clone()), Some(NoMailHosts::NoSuchName)),
+            (Only(None, no_record), Some(NoMailHosts::NoRecords)),
+            (Only(Some(Exchange::Null), no_name.clone()), Some(NoMailHosts::NullMx)),
+            (
+                Only(Some(Exchange::Invalid("192.0.2.1".into())), no_name.clone()),
+                Some(NoMailHosts::InvalidHosts),
+            ),
+            (Only(Some(host), no_name), None),
+        ] {
+            let seen = look(&dns, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.unwrap();
+            assert_eq!((seen.unmailed, seen.mx.is_empty()), (expected, expected.is_some()));
+            assert_eq!(seen.fetch_error, Some(FetchError::Status(404)));
+        }
+        let failing = Only(None, DnsError::Timeout);
+        assert!(look(&failing, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.is_err());
     }
 }

@@ -6,12 +6,12 @@
 //! [`Collector`] records what name servers show while [`super::look()`] queries them, and [`see_copies`] compares the policy
 //! files of all addresses.
 
-use super::observed::ObservedState;
+use super::observed::{NoMailHosts, ObservedState};
 use super::state::PublishedPolicy;
 use formats::{DomainName, Policy};
 use net::BoxFuture;
 use net::dns::{Answer, Dns, DnsError, Kind, QueriedServer, ServerFault, server_in_words};
-use net::https::{FetchError, Fetched};
+use net::https::AddressFetch;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -24,6 +24,9 @@ pub struct Outside {
     pub servers: Vec<ServerView>,
     /// The addresses of the policy host.
     pub addresses: Vec<AddressView>,
+    /// Why the domain has no MX host; `None` if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmailed: Option<NoMailHosts>,
 }
 
 /// What a name server showed for one question.
@@ -198,6 +201,9 @@ fn kind_in_words(kind: Kind) -> &'static str {
         Kind::Aaaa => "AAAA",
         Kind::Cname => "CNAME",
         Kind::Caa => "CAA",
+        Kind::Cds => "CDS",
+        Kind::Dnskey => "DNSKEY",
+        Kind::Ds => "DS",
         Kind::Mx => "MX",
         Kind::Ns => "NS",
         Kind::Soa => "SOA",
@@ -223,12 +229,12 @@ pub fn summary(policy: &Policy) -> String {
     format!("mode {}, max_age {}, mx {}", policy.mode, policy.max_age, mx.join(" "))
 }
 
-/// Adds to an observation what each address of the policy host serves. The policy counts as served only if all addresses that
+/// Adds to an observation what each address of the policy host serves, and the certificate that ends first. The policy counts as served only if all addresses that
 /// count serve the same one, and a sender's own fetch got it too. `unvisited` are addresses beyond the limit. `has_route` is
 /// [`net::address::has_route`], except in tests.
 pub fn see_copies(
     seen: &mut ObservedState,
-    fetched: Vec<(IpAddr, Result<Fetched, FetchError>)>,
+    fetched: Vec<AddressFetch>,
     unvisited: &[IpAddr],
     omitted: &[String],
     has_route: fn(IpAddr) -> bool,
@@ -238,7 +244,9 @@ pub fn see_copies(
     }
     let read: Vec<(IpAddr, Result<Policy, String>)> = fetched
         .into_iter()
-        .map(|(address, fetched)| {
+        .map(|AddressFetch { address, fetched, certificate }| {
+            let first = [seen.certificate.take(), certificate].into_iter().flatten();
+            seen.certificate = first.min_by_key(|certificate| certificate.not_after);
             let policy = fetched.map_err(|error| error.to_string()).and_then(|fetched| {
                 Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
             });
@@ -297,6 +305,7 @@ fn judge_copies(seen: &mut ObservedState) {
 mod tests {
     use super::*;
     use formats::{Mode, MxPattern};
+    use net::https::{FetchError, Fetched};
 
     fn name(text: &str) -> DomainName {
         DomainName::parse(text).unwrap()
@@ -306,19 +315,18 @@ mod tests {
         Policy::new(mode, 600, vec![MxPattern::parse("mx.example").unwrap()]).unwrap()
     }
 
-    fn copy(address: &str, of: Result<Mode, FetchError>) -> (IpAddr, Result<Fetched, FetchError>) {
+    fn copy(address: &str, of: Result<Mode, FetchError>) -> AddressFetch {
         let address = address.parse().unwrap();
         let fetched = of.map(|mode| Fetched {
             body: policy(mode).to_string().into_bytes(),
             address,
             media_type: "text/plain".to_owned(),
-            certificate_ends: None,
             tls_version: String::new(),
         });
-        (address, fetched)
+        AddressFetch { address, fetched, certificate: None }
     }
 
-    fn seen(copies: Vec<(IpAddr, Result<Fetched, FetchError>)>, omitted: &[String]) -> ObservedState {
+    fn seen(copies: Vec<AddressFetch>, omitted: &[String]) -> ObservedState {
         let mut seen = ObservedState { served: Some(policy(Mode::Enforce)), ..ObservedState::default() };
         see_copies(&mut seen, copies, &[], omitted, |address| address.is_ipv4());
         seen
@@ -389,7 +397,7 @@ mod tests {
         let collector = Collector::over(&dns);
         let _ = collector.lookup(&name("_mta-sts.example"), Kind::Txt).await;
         let omitted: Vec<String> = omitted.iter().map(|place| (*place).to_owned()).collect();
-        Outside { servers: collector.into_views(&omitted), addresses: Vec::new() }
+        Outside { servers: collector.into_views(&omitted), ..Outside::default() }
     }
 
     #[tokio::test]

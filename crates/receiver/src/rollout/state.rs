@@ -201,15 +201,19 @@ impl RolloutState {
     /// are about to be served. Entries before them are no longer served, if `is_complete`: each address was seen.
     fn record_served(&mut self, policies: &[&Policy], is_complete: bool, now: Timestamp) {
         for policy in policies {
-            if !self.promises.iter().any(|published| published.is(policy)) {
-                if self.promises.iter().any(|published| !published.assumed) {
-                    // Others have changed the file, and perhaps not the `id`: senders have to fetch it again.
-                    (self.announce_due, self.offered) = (true, None);
-                }
-                // The earlier policy can be fetched again, so the assumed one is not needed.
-                self.promises.retain(|published| !published.assumed);
-                self.promises.push((*policy).into());
+            if let Some(known) = self.promises.iter_mut().find(|published| published.is(policy)) {
+                // The assumption was right: from now on, the entry is as any other.
+                known.assumed = false;
+                continue;
             }
+            if self.promises.iter().any(|published| !published.assumed) {
+                // Others have changed the file, and perhaps not the `id`: senders have to fetch it again.
+                (self.announce_due, self.offered) = (true, None);
+            }
+            // The earlier policy can be fetched again, so the assumed one is not needed. If another one was served since,
+            // this is not the earlier one, and senders may still hold what was assumed.
+            self.promises.retain(|published| !published.assumed || published.until.is_some());
+            self.promises.push((*policy).into());
         }
         let is_served = |published: &PublishedPolicy| policies.iter().any(|policy| published.is(policy));
         let Some(last) = self.promises.iter().rposition(is_served) else { return };

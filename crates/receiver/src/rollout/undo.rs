@@ -12,6 +12,7 @@ use formats::{DomainName, Mode, Policy};
 use jiff::Timestamp;
 use net::BoxFuture;
 use net::dns::host_addresses;
+use net::https::AddressFetch;
 use std::net::IpAddr;
 use store::record_changes::{ChangeState, StoredChange};
 
@@ -132,11 +133,11 @@ impl Applier {
             _ => return Vec::new(),
         };
         let fetched = self.policies.fetch_each(&wanted.domain, &addresses).await;
-        let policy = |fetched: Result<net::https::Fetched, net::https::FetchError>| {
-            let fetched = fetched.map_err(|error| error.to_string())?;
+        let policy = |one: AddressFetch| {
+            let fetched = one.fetched.map_err(|error| error.to_string())?;
             Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
         };
-        fetched.into_iter().map(|(address, fetched)| (address, policy(fetched))).collect()
+        fetched.into_iter().map(|one| (one.address, policy(one))).collect()
     }
 }
 

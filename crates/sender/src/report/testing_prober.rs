@@ -13,6 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::{Clock, later};
 use net::dns::{Dns, Kind, host_addresses};
+use net::metrics::{self, Counter, Counters, Gauge, Registry};
 use net::smtp::{MailHosts, Target, TlsDemand};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +33,35 @@ pub struct TestingProber {
     pub dns: Arc<dyn Dns>,
     /// Opens SMTP sessions with MX hosts.
     pub mail: Arc<dyn MailHosts>,
+    /// The metrics.
+    pub counts: ProbeCounts,
+}
+
+/// The metrics of probes since the start.
+#[derive(Debug)]
+pub struct ProbeCounts {
+    probes: Counters,
+    late: Counter,
+    last_round: Gauge,
+}
+
+impl Default for ProbeCounts {
+    fn default() -> Self {
+        Self {
+            probes: Counters::new(&metrics::TESTING_PROBES),
+            late: Counter::default(),
+            last_round: Gauge::default(),
+        }
+    }
+}
+
+impl ProbeCounts {
+    /// Registers the metrics.
+    pub fn register(&self, all: &mut Registry) {
+        self.probes.register(all);
+        metrics::TESTING_LATE_DOMAINS.register(all, self.late.clone());
+        metrics::TESTING_LAST_ROUND.register(all, self.last_round.clone());
+    }
 }
 
 /// The minimum interval between two probes of a domain or a host.
@@ -124,7 +154,10 @@ impl TestingProber {
             while let Some((domain, probed)) = domains.next().await {
                 match probed {
                     Some(probed) => self.store.put_testing_probes(day, domain, &probed).await?,
-                    None => late.push(domain.clone()),
+                    None => {
+                        self.counts.late.inc();
+                        late.push(domain.clone());
+                    }
                 }
             }
             drop(domains);
@@ -132,6 +165,7 @@ impl TestingProber {
             let done = done.into_iter().filter_map(|(host, probe)| Some((host, probe.get()?.clone())));
             hosts.known.extend(done);
             hosts.late.extend(late.into_iter().map(|domain| (domain, now)));
+            self.counts.last_round.set(self.clock.now().as_second());
             Ok(())
         })
     }
@@ -205,6 +239,11 @@ impl TestingProber {
         let probe = round.of(mx);
         let probe = probe.get_or_init(|| async {
             let result = timeout(HOST_TIMEOUT, self.probe_host(mx)).await.ok().flatten();
+            self.counts.probes.inc(&[match &result {
+                None => "unreached",
+                Some((_, _, None)) => "passed",
+                Some((_, _, Some(_))) => "failed",
+            }]);
             tokio::time::sleep(PROBE_SPACING).await;
             (self.clock.now(), result)
         });
@@ -298,7 +337,8 @@ mod tests {
         let store = Store::open(&dir.path().join("s.db")).await.unwrap();
         let network = Arc::new(Network::default());
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(SystemClock.now()));
-        let prober = TestingProber { store, clock, dns: network.clone(), mail: network.clone() };
+        let (dns, mail, counts) = (network.clone(), network.clone(), ProbeCounts::default());
+        let prober = TestingProber { store, clock, dns, mail, counts };
         // Nothing of the store is used from here on, so that the time of the test may be paused.
         tokio::time::pause();
         let domains: Vec<DueDomain> = (0..10)
@@ -315,5 +355,7 @@ mod tests {
         };
         assert_eq!((all.len(), probed("good"), probed("bad")), (20, 10, 0));
         assert_eq!(network.0.load(Ordering::SeqCst), 11, "the shared host was probed once");
+        let count = |outcome| prober.counts.probes.of(&[outcome]).get();
+        assert_eq!((count("passed"), count("unreached"), count("failed")), (1, 10, 0));
     }
 }

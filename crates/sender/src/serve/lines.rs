@@ -40,12 +40,11 @@ impl Serve for Lines {
         Box::pin(async move {
             self.0.metrics.connections.inc();
             let mut stream = BufReader::with_capacity(LINE_BYTES, stream);
+            let mut is_first = true;
             loop {
-                let line = tokio::select! {
-                    line = timeout(SOCKETMAP_TIME, line(&mut stream)) => line,
-                    () = shutdown.token.cancelled() => break,
-                };
-                let Ok(Some(line)) = line else { break };
+                let next = timeout(SOCKETMAP_TIME, line(&mut stream));
+                let Some(Ok(Some(line))) = shutdown.next_request(next, is_first).await else { break };
+                is_first = false;
                 let reply = self.reply(line.trim()).await;
                 if !matches!(timeout(SOCKETMAP_TIME, stream.write_all(reply.as_bytes())).await, Ok(Ok(()))) {
                     break;

@@ -84,7 +84,7 @@ impl Connection<'_> {
         // One future for all reads: each new one registers with the token, and deregisters when it is dropped.
         let mut shutdown_begins = pin!(shutdown.token.cancelled());
         loop {
-            if !self.read(shutdown_begins.as_mut()).await? {
+            if !self.read(shutdown, shutdown_begins.as_mut()).await? {
                 return Ok(());
             }
             self.answer().await?;
@@ -97,20 +97,28 @@ impl Connection<'_> {
 
     /// Reads more input. Returns false at the end of the stream or at the shutdown. The time limit applies only within
     /// a request.
-    async fn read(&mut self, shutdown_begins: Pin<&mut WaitForCancellationFuture<'_>>) -> Result<bool, End> {
+    async fn read(
+        &mut self,
+        shutdown: &Shutdown,
+        shutdown_begins: Pin<&mut WaitForCancellationFuture<'_>>,
+    ) -> Result<bool, End> {
         self.input.reserve(READ_BUFFER_BYTES);
         let is_within_request = !self.input.is_empty();
         let more = self.stream.read_buf(&mut self.input);
-        let read = if is_within_request {
-            in_time(more).await??
-        } else {
-            tokio::select! {
-                biased;
-                read = more => read?,
-                () = shutdown_begins => 0,
-            }
-        };
-        Ok(read > 0)
+        if is_within_request {
+            return Ok(in_time(more).await?? > 0);
+        }
+        tokio::select! {
+            biased;
+            read = more => return Ok(read? > 0),
+            () = shutdown_begins => (),
+        }
+        // The read without a request before it is the connection's first.
+        let first = self.stream.read_buf(&mut self.input);
+        match shutdown.next_request(first, self.rounds == 0).await {
+            Some(read) => Ok(read? > 0),
+            None => Ok(false),
+        }
     }
 
     /// Answers all complete requests in the input.

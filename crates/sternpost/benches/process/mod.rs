@@ -8,7 +8,7 @@ pub struct Process {
     child: Child,
     /// The first line of its standard output.
     pub line: String,
-    _output: BufReader<std::process::ChildStdout>,
+    output: BufReader<std::process::ChildStdout>,
 }
 
 impl Process {
@@ -20,12 +20,18 @@ impl Process {
     }
 
     /// Starts a command, and waits for its first line of output.
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        let mut process = Self::start_mute(command);
+        process.output.read_line(&mut process.line).unwrap();
+        process.line.truncate(process.line.trim_end().len());
+        process
+    }
+
+    /// Starts a command that prints nothing.
+    pub fn start_mute(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        Self { child, line: line.trim().to_owned(), _output: output }
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, line: String::new(), output }
     }
 
     /// Seconds of CPU time used so far.

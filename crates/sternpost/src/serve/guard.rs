@@ -303,9 +303,9 @@ async fn check(
     let guard = Guard {
         dns: applier.dns.clone(),
         policies: applier.policies.clone(),
-        visits: context.world.policies.clone(),
         mail: context.world.mail.clone(),
         clock: context.world.clock.clone(),
+        omitted: applier.omitted.clone(),
         deadline: config.deadline,
     };
     let look = guard.look(&context.wanted(spec), &rollout).await.map_err(CheckError::Look)?;

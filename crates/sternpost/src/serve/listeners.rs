@@ -9,6 +9,7 @@ use super::sessions::Sessions;
 use super::tasks::TaskStatus;
 use config::failure::Failure;
 use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
+use nix::errno::Errno;
 use sender::answer::PolicyService;
 use sender::serve::Shutdown;
 use sender::serve::lines::Lines;
@@ -284,7 +285,10 @@ impl Listeners {
         all: &[Address],
     ) -> io::Result<Vec<Listener>> {
         let Address::Systemd(name) = address else {
-            return Ok(vec![Listener::bind_beside(address, options(role, file), all).await?]);
+            return match Listener::bind_beside(address, options(role, file), all).await {
+                Ok(listener) => Ok(vec![listener]),
+                Err(error) => without_ipv6(address, all, error).map(|()| Vec::new()),
+            };
         };
         let listeners = self.handed_over.listeners(name.as_deref(), all)?;
         match (listeners.iter().find(|listener| listener.is_exposed()), role.protection_needed()) {
@@ -350,10 +354,35 @@ fn excludes(one: (&Address, bool), other: (&Address, bool)) -> bool {
 }
 
 /// What to do when an address can't be listened at.
+/// What to do about an address that can't be bound: nothing, if it is all IPv6 addresses of a machine that has none, and an
+/// IPv4 address with the same port is in `all`. The documented pair `[::]:443` and `0.0.0.0:443` then starts anywhere.
+fn without_ipv6(address: &Address, all: &[Address], error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() != Some(Errno::EAFNOSUPPORT as i32) {
+        return Err(error);
+    }
+    if address.leaves_ipv4_to(all) {
+        tracing::warn!(%address, "this machine has no IPv6, so only IPv4 clients are served");
+        return Ok(());
+    }
+    Err(io::Error::other("this machine has no IPv6; set an IPv4 address, such as 0.0.0.0 with the same port"))
+}
+
 fn remedy(address: &Address) -> String {
     match address {
         Address::Systemd(name) => socket_remedy(name.as_deref()),
-        _ => "`sternpost config check` finds the reason: another program at this address, a missing folder of a Unix socket, or a port below 1024 without root or CAP_NET_BIND_SERVICE.".to_owned(),
+        Address::Unix(path) => format!(
+            "The folder of {} has to exist, and this user has to be able to write to it; another program may have the socket open, or an earlier file is in its place.",
+            path.display()
+        ),
+        Address::Tcp(tcp) => match crate::commands::config::ports::user_of(*tcp, false) {
+            Some((process, name)) if name == "sternpost" => format!(
+                "Another Sternpost listens there (process {process}), with this or another configuration: `systemctl status sternpost` shows whether it is the service. Stop one of them, or choose another address."
+            ),
+            Some((process, name)) => {
+                format!("{name} listens there (process {process}). Stop that program, or choose another address.")
+            }
+            None => "Another program may listen there (as root, `ss -ltnp` shows which one), or the address is not one of this machine, or the port is below 1024 and this process has neither root nor CAP_NET_BIND_SERVICE.".to_owned(),
+        },
     }
 }
 
@@ -363,4 +392,25 @@ pub fn socket_remedy(name: Option<&str>) -> String {
     format!(
         "A socket unit hands over this one if it has\n  [Socket]\n  FileDescriptorName={name}\n  Service=sternpost.service\nEnable it while the service is stopped, then start the service. `sternpost config check` lists the socket units of this machine."
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_ipv6_all_its_addresses_beside_ipv4_are_left_out_and_others_are_refused_in_words() {
+        let [wildcard, one, ipv4, other_port] =
+            ["[::]:443", "[::1]:443", "0.0.0.0:443", "0.0.0.0:80"].map(|text| Address::parse(text).unwrap());
+        let missing = || io::Error::from_raw_os_error(Errno::EAFNOSUPPORT as i32);
+        let pair = [wildcard.clone(), ipv4.clone()];
+        assert!(without_ipv6(&wildcard, &pair, missing()).is_ok());
+        for (address, all) in [(&wildcard, vec![]), (&wildcard, vec![other_port]), (&one, vec![ipv4])] {
+            let error = without_ipv6(address, &all, missing()).unwrap_err().to_string();
+            assert!(error.contains("no IPv6"), "{error}");
+        }
+        let taken = io::Error::from_raw_os_error(Errno::EADDRINUSE as i32);
+        let error = without_ipv6(&wildcard, &pair, taken).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EADDRINUSE as i32));
+    }
 }

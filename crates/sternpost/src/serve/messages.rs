@@ -110,7 +110,7 @@ impl Messenger {
             webhook: config
                 .webhook
                 .as_ref()
-                .map(|url| Webhook::new(url, config.webhook_secret.as_deref(), true))
+                .map(|url| Webhook::new(url, config.webhook_secret.as_deref(), true, world.tls.clone()))
                 .transpose()?,
             transport: mail.map(|mail| super::reporting::transport(&mail.deliver, world)).transpose()?,
             from: mail.map(|mail| mail.from.clone()),
@@ -435,6 +435,33 @@ mod tests {
             body.contains("d0.example, d1.example,") && body.contains("d49.example and 10 more: "),
             "{body}"
         );
+    }
+
+    #[test]
+    fn the_webhook_gets_the_cause_and_all_domains_in_one_event() {
+        let mut event = event("d0.example", EventKind::Raised);
+        event.alert.cause = Some("mx9.example.org".to_owned());
+        event.alert.domains = (0..3).map(|number| format!("d{number}.example")).collect();
+        let expected = serde_json::json!({
+            "schema": 1,
+            "event": "raised",
+            "domain": "d0.example",
+            "at": "2026-09-21T14:13:20Z",
+            "alert": {
+                "kind": "mx-uncovered",
+                "subject": "mx9.example.org",
+                "what": "mx9.example.org is an MX host, and the policy does not name it",
+                "consequence": "Senders refuse to deliver to it.",
+                "remedy": "sternpost apply example.org",
+                "cause": "mx9.example.org",
+                "domains": ["d0.example", "d1.example", "d2.example"],
+            },
+        });
+        assert_eq!(serde_json::to_value(&event).unwrap(), expected);
+        // The end of the alert has the same domains, so that a receiver can match both.
+        let over = Event { event: EventKind::Over, ..event };
+        let json = serde_json::to_value(&over).unwrap();
+        assert_eq!((&json["event"], &json["alert"]), (&"over".into(), &expected["alert"]));
     }
 
     #[tokio::test]

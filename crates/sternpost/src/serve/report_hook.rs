@@ -10,6 +10,7 @@ use formats::printable::printable;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::{Clock, later};
 use net::metrics::{self, Counters};
+use operations::world::World;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,11 +93,12 @@ impl ReportHookRole {
     /// # Errors
     ///
     /// If the webhook's secret can't be read.
-    pub fn new(config: &ReportWebhook, store: &Store, clock: Arc<dyn Clock>) -> Result<Self, Failure> {
+    pub fn new(config: &ReportWebhook, store: &Store, world: &World) -> Result<Self, Failure> {
+        let (secret, tls) = (config.secret.as_deref(), world.tls.clone());
         Ok(Self {
             store: store.clone(),
-            clock,
-            webhook: Webhook::new(&config.url, config.secret.as_deref(), config.allow_private)?,
+            clock: world.clock.clone(),
+            webhook: Webhook::new(&config.url, secret, config.allow_private, tls)?,
             failures_only: config.failures_only,
             every: config.every,
             posts: Counters::new(&metrics::REPORT_WEBHOOK_POSTS),
@@ -213,7 +215,7 @@ impl From<ArrivedReport> for Listed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::webhook::tests::receive;
+    use super::super::webhook::tests::{receive, tls};
     use super::*;
     use formats::report::Report;
     use net::clock::ManualClock;
@@ -238,7 +240,7 @@ mod tests {
             let role = ReportHookRole {
                 store: Store::open(&dir.path().join("s.db")).await.unwrap(),
                 clock: clock.clone(),
-                webhook: Webhook::new(&url, None, true).unwrap(),
+                webhook: Webhook::new(&url, None, true, tls()).unwrap(),
                 failures_only,
                 every: Duration::from_secs(60),
                 posts: Counters::new(&metrics::REPORT_WEBHOOK_POSTS),

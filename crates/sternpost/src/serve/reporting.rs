@@ -15,8 +15,8 @@ use net::smtp::{Client, ClientConfig, Login, TlsDemand};
 use operations::world::World;
 use sender::collect::{Collector, DatagramSocket, Forwarder};
 use sender::report::{
-    Counts, DeliveryLimits, DirectDelivery, DkimKey, ReportDelivery, ReportScheduler, Rules, TestingProber,
-    Transport,
+    Counts, DeliveryLimits, DirectDelivery, DkimKey, ProbeCounts, ReportDelivery, ReportScheduler, Rules,
+    TestingProber, Transport,
 };
 use sender::serve::Shutdown;
 use sender::serve::listen::Address;
@@ -42,6 +42,8 @@ pub struct Reporting {
     pub forwarder: Option<Arc<Forwarder>>,
     /// Builds and sends reports; `None` without `[reporter]`.
     pub scheduler: Option<Arc<ReportScheduler>>,
+    /// Probes MX hosts under policies in testing; `None` without `reporter.tests`.
+    pub prober: Option<Arc<TestingProber>>,
     receiver: Option<JoinHandle<()>>,
     sending: Option<tokio::task::JoinHandle<()>>,
     storing: Option<tokio::task::JoinHandle<()>>,
@@ -87,19 +89,22 @@ impl Reporting {
                 status.supervise("reporter", stop, || scheduler.clone().run()).await;
             })
         });
-        if config.reporter.as_ref().is_some_and(|role| role.tests) {
-            let prober = Arc::new(TestingProber {
+        let prober = config.reporter.as_ref().filter(|role| role.tests).map(|_| {
+            Arc::new(TestingProber {
                 store: store.clone(),
                 clock: world.clock.clone(),
                 dns: world.dns.clone(),
                 mail: world.mail.clone(),
-            });
+                counts: ProbeCounts::default(),
+            })
+        });
+        if let Some(prober) = prober.clone() {
             tasks.spawn("prober", move || {
                 let prober = prober.clone();
                 async move { prober.run().await }
             });
         }
-        Ok(Self { collector, sessions, forwarder, scheduler, receiver: None, sending, storing, stop })
+        Ok(Self { collector, sessions, forwarder, scheduler, prober, receiver: None, sending, storing, stop })
     }
 
     /// Opens the datagram socket, or takes it from systemd, and receives sessions until shutdown. `all` are the listen
@@ -117,11 +122,15 @@ impl Reporting {
             other => other.to_string(),
         };
         let fail = |error: std::io::Error| {
+            let error_kind = error.kind();
             Failure::usage(
                 format!("can't collect sessions at {shown}"),
                 error,
                 match &role.socket {
                     Address::Systemd(name) => socket_remedy(name.as_deref()),
+                    Address::Unix(path) if error_kind == std::io::ErrorKind::PermissionDenied => {
+                        socket_permission_remedy(path)
+                    }
                     _ => "The parent of the socket's folder must exist, and no other program may use the socket.\nSet another path with\n  [collector]\n  socket = \"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"".to_owned(),
                 },
             )
@@ -194,7 +203,18 @@ impl Reporting {
         if let Some(scheduler) = &self.scheduler {
             scheduler.counts.register(registry);
         }
+        if let Some(prober) = &self.prober {
+            prober.counts.register(registry);
+        }
     }
+}
+
+/// What to do when the socket of sessions can't be created for lack of a permission.
+pub fn socket_permission_remedy(path: &std::path::Path) -> String {
+    let folder = path.parent().unwrap_or(path).display();
+    format!(
+        "The user of this process may not write to {folder}. Create it for the group of the mail server, and add the service to that group by a drop-in:\n  install -d -g postfix -m 2770 {folder}\n  [Service]\n  SupplementaryGroups=postfix\nThen: systemctl daemon-reload && systemctl restart sternpost. docs/tlsrpt-sending.md has both in full; systemd can also create the socket (sternpost-tlsrpt.socket)."
+    )
 }
 
 /// Creates the collector of a role.

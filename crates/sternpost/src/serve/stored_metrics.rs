@@ -88,7 +88,7 @@ impl StoredMetrics {
                 certificates.set(&[state], count);
             }
             certificates.register(registry);
-            for (host, end) in self.store.certificate_ends(MAX_CERTIFICATES).await? {
+            for (host, end) in self.store.certificate_ends(None, MAX_CERTIFICATES).await? {
                 ends.of(&["host", host.as_str()]).set(end.as_second());
             }
         }

@@ -20,6 +20,7 @@ use net::webhook::WebhookSecret;
 use rustls::pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time limit for a webhook's response.
@@ -38,6 +39,8 @@ pub struct Webhook {
     secret: Option<WebhookSecret>,
     /// Whether the host may have a special-purpose address.
     allow_private: bool,
+    /// The trust of all connections (`[trust]`).
+    tls: Arc<rustls::ClientConfig>,
 }
 
 impl Webhook {
@@ -46,9 +49,14 @@ impl Webhook {
     /// # Errors
     ///
     /// If the file can't be read, or does not contain a secret.
-    pub fn new(url: &str, secret: Option<&Path>, allow_private: bool) -> Result<Self, Failure> {
+    pub fn new(
+        url: &str,
+        secret: Option<&Path>,
+        allow_private: bool,
+        tls: Arc<rustls::ClientConfig>,
+    ) -> Result<Self, Failure> {
         let secret = secret.map(read_secret).transpose()?;
-        Ok(Self { url: url.to_owned(), secret, allow_private })
+        Ok(Self { url: url.to_owned(), secret, allow_private, tls })
     }
 
     /// POSTs JSON. `id` identifies the event, and has no dot. On failure, returns why, as a sentence without its period.
@@ -72,7 +80,7 @@ impl Webhook {
         for address in addresses {
             let request = self.request(&uri, address, id, now, body.clone())?;
             let name = (uri.scheme() == Some(&Scheme::HTTPS)).then_some(host.as_str());
-            match client(name, limit)?.request(request).await {
+            match self.client(name, limit)?.request(request).await {
                 Ok(response) => return Ok(response.status()),
                 Err(error) if error.is_connect() => last = format!("{address}: {}", reason(&error)),
                 Err(error) => return Err(format!("{address}: {}", reason(&error))),
@@ -92,6 +100,18 @@ impl Webhook {
             Some(first) => Err(refusal(first.ip())),
             None => Ok(allowed),
         }
+    }
+
+    /// A client that connects to the address in a URL and expects a certificate for `host`; `None` for HTTP.
+    fn client(&self, host: Option<&str>, connect_timeout: Duration) -> Result<HttpsClient, String> {
+        let connector = HttpsConnectorBuilder::new().with_tls_config(self.tls.as_ref().clone());
+        let mut connector = connector.https_or_http();
+        if let Some(host) = host {
+            let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+            connector = connector.with_server_name_resolver(FixedServerNameResolver::new(name));
+        }
+        let connector = connector.enable_http1().wrap_connector(tcp_connector(connect_timeout));
+        Ok(Client::builder(TokioExecutor::new()).build(connector))
     }
 
     fn request(
@@ -143,18 +163,6 @@ fn reason(error: &Error) -> String {
 
 type HttpsClient = Client<hyper_rustls::HttpsConnector<TcpConnector>, Full<Bytes>>;
 
-/// A client that connects to the address in a URL and expects a certificate for `host`; `None` for HTTP.
-fn client(host: Option<&str>, connect_timeout: Duration) -> Result<HttpsClient, String> {
-    let connector = HttpsConnectorBuilder::new().try_with_platform_verifier().map_err(|e| e.to_string())?;
-    let mut connector = connector.https_or_http();
-    if let Some(host) = host {
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-        connector = connector.with_server_name_resolver(FixedServerNameResolver::new(name));
-    }
-    let connector = connector.enable_http1().wrap_connector(tcp_connector(connect_timeout));
-    Ok(Client::builder(TokioExecutor::new()).build(connector))
-}
-
 fn read_secret(file: &Path) -> Result<WebhookSecret, Failure> {
     let shown = file.display();
     let remedy = format!(
@@ -196,6 +204,56 @@ pub mod tests {
         }
     }
 
+    /// A configuration that trusts a CA of its own.
+    pub fn tls() -> Arc<rustls::ClientConfig> {
+        trusting(&lab::pki::Pki::new(NOW).unwrap())
+    }
+
+    fn trusting(pki: &lab::pki::Pki) -> Arc<rustls::ClientConfig> {
+        let trust = net::certificate::Trust::from_roots([pki.root()]).unwrap();
+        Arc::new(trust.client(Arc::new(net::clock::ManualClock::new(NOW))).unwrap())
+    }
+
+    /// A webhook within an organization has a certificate of its CA, which `[trust] ca_file` names.
+    #[tokio::test]
+    async fn the_certificate_of_a_webhook_is_verified_by_the_configured_roots() {
+        let pki = lab::pki::Pki::new(NOW).unwrap();
+        let identity = pki.issue("localhost", lab::pki::Cert::Good).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(identity.key.to_vec());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(identity.certified.cert.clone(), key.into())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serving = tokio::spawn(async move {
+            let mut handshakes = 0;
+            for _ in 0..2 {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                handshakes += 1;
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await.unwrap();
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                let _ = stream.shutdown().await;
+            }
+            handshakes
+        });
+        let url = format!("https://localhost:{port}/");
+        let post = async |tls: Arc<rustls::ClientConfig>| {
+            let hook = Webhook::new(&url, None, true, tls).unwrap();
+            hook.post("id-1", NOW, "{}".to_owned()).await
+        };
+        let refused = post(tls()).await.unwrap_err();
+        assert!(refused.contains("UnknownIssuer"), "{refused}");
+        assert_eq!(post(trusting(&pki)).await, Ok(()));
+        assert_eq!(serving.await.unwrap(), 1);
+    }
+
     const NOW: Timestamp = Timestamp::constant(1_790_000_000, 0);
 
     /// `localhost` is `::1` before `127.0.0.1` on most machines.
@@ -203,7 +261,8 @@ pub mod tests {
     async fn a_webhook_is_reached_at_whichever_address_of_its_host_accepts() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let hook = Webhook::new(&format!("http://user@localhost:{port}/hook?a=b"), None, true).unwrap();
+        let hook =
+            Webhook::new(&format!("http://user@localhost:{port}/hook?a=b"), None, true, tls()).unwrap();
         let (sent, (head, body)) =
             tokio::join!(hook.post("id-1", NOW, "{}".to_owned()), receive(&listener, "204 No Content"));
         assert_eq!(sent, Ok(()));
@@ -219,7 +278,7 @@ pub mod tests {
         std::fs::write(&file, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
-        let hook = Webhook::new(&url, Some(&file), true).unwrap();
+        let hook = Webhook::new(&url, Some(&file), true, tls()).unwrap();
         let body = r#"{"test": 2432232314}"#;
         let at = Timestamp::from_second(1_614_265_330).unwrap();
         let post = hook.post("msg_p5jXN8AQM9LWM0D4loKWxJek", at, body.to_owned());
@@ -234,9 +293,9 @@ pub mod tests {
             assert!(head.contains(line), "{line}: {head}");
         }
         std::fs::write(&file, "secret").unwrap();
-        let error = Webhook::new(&url, Some(&file), true).unwrap_err().to_string();
+        let error = Webhook::new(&url, Some(&file), true, tls()).unwrap_err().to_string();
         assert!(error.contains("whsec_") && error.contains("hook.key"), "{error}");
-        assert!(Webhook::new(&url, Some(&dir.path().join("none")), true).is_err());
+        assert!(Webhook::new(&url, Some(&dir.path().join("none")), true, tls()).is_err());
     }
 
     #[tokio::test]
@@ -244,11 +303,11 @@ pub mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1"] {
-            let hook = Webhook::new(&format!("http://{host}:{port}/"), None, false).unwrap();
+            let hook = Webhook::new(&format!("http://{host}:{port}/"), None, false, tls()).unwrap();
             let why = hook.post("id", NOW, "{}".to_owned()).await.unwrap_err();
             assert!(why.contains("refusing to POST to"), "{host}: {why}");
         }
-        let number = Webhook::new(&format!("http://2130706433:{port}/"), None, false).unwrap();
+        let number = Webhook::new(&format!("http://2130706433:{port}/"), None, false, tls()).unwrap();
         let why = number.post("id", NOW, "{}".to_owned()).await.unwrap_err();
         assert!(why.contains("not a valid host name"), "{why}");
         // Nothing was sent.

@@ -16,8 +16,9 @@ use crate::runbook::page::{commands, compare};
 use crate::support::in_a_room_of_its_own;
 use blocks::{Block, blocks, pages, tree};
 use machine::Machine;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,50 @@ fn a_block_that_does_not_work_is_found_whatever_its_kind() {
     });
     let marks = "```nonesuch\n```\n\n```\n```\n\n<!-- not run: no reason -->\n```sh\n```\n\n```sh\n```\n";
     assert_eq!(marked_wrongly("page", &blocks(marks).unwrap()).len(), 3);
+}
+
+/// The page with the examples of the help.
+const HELP: &str = "crates/sternpost/tests/docs/help.md";
+
+#[test]
+fn every_example_of_the_help_works() {
+    let page = blocks(&std::fs::read_to_string(tree().join(HELP)).unwrap()).unwrap();
+    let lines =
+        page.iter().flat_map(|block| block.text.lines()).filter(|line| line.starts_with("sternpost "));
+    let on_page: BTreeSet<&str> = lines.collect();
+    let shown = examples(&[]);
+    let shown: BTreeSet<&str> = shown.iter().map(String::as_str).collect();
+    assert!(shown.len() > 60, "{shown:?}");
+    assert_eq!(shown.difference(&on_page).collect::<Vec<_>>(), Vec::<&&str>::new(), "not in {HELP}");
+    assert_eq!(on_page.difference(&shown).collect::<Vec<_>>(), Vec::<&&str>::new(), "in no help");
+    assert_eq!(marked_wrongly(HELP, &page), Vec::<String>::new());
+    let left_out = page.iter().filter(|block| block.not_run.is_some()).count();
+    assert!(left_out * 20 <= page.len(), "{left_out} of {} blocks are not run", page.len());
+    println!("{} examples of the help in {} blocks, not run: {left_out}", shown.len(), page.len());
+    in_a_room_of_its_own(move || {
+        let failures = run_page(HELP, &page);
+        assert!(failures.is_empty(), "{} blocks do not work:\n\n{}", failures.len(), failures.join("\n\n"));
+    });
+}
+
+/// The examples in the help of a command and of its subcommands.
+fn examples(command: &[String]) -> Vec<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_sternpost")).args(command).arg("--help").output().unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let mut found: Vec<String> = help
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| line.starts_with("sternpost ")))
+        .map(str::to_owned)
+        .collect();
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    for line in listed.take_while(|line| !line.is_empty()) {
+        let name = line.strip_prefix("  ").filter(|line| !line.starts_with(' '));
+        let Some(name) = name.and_then(|line| line.split(' ').next()).filter(|name| *name != "help") else {
+            continue;
+        };
+        found.extend(examples(&[command, &[name.to_owned()]].concat()));
+    }
+    found
 }
 
 /// Blocks without a known kind, and marks without a reason; also whether more than one block in twenty is not run.

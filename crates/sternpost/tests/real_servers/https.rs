@@ -18,6 +18,7 @@ pub struct Asked {
 }
 
 pub struct Answer {
+    /// Zero leaves the request without an answer.
     pub status: u16,
     pub headers: Vec<(&'static str, String)>,
     pub body: String,
@@ -61,7 +62,11 @@ pub fn serve(
                         let answer = answer.clone();
                         async move {
                             let asked = read(request).await;
-                            Ok::<_, Infallible>(written(answer(&asked)))
+                            let answer = answer(&asked);
+                            if answer.status == 0 {
+                                std::future::pending::<()>().await;
+                            }
+                            Ok::<_, Infallible>(written(answer))
                         }
                     });
                     let _ = hyper::server::conn::http1::Builder::new()

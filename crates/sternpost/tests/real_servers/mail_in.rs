@@ -409,7 +409,7 @@ fn a_forged_report_opens_no_gate_and_closes_none() {
             inbox.mail(&format!("open-{n}.eml"), &format!("{day} 5000 0 id-{n}"))
         });
         let said = promote();
-        assert!(said.contains("no verified report has arrived yet"), "{said}");
+        assert!(said.contains("no verified report about a day in testing has arrived yet"), "{said}");
         // The true sender's reports come under the same ids, and count.
         send_all("true", &|n, day| inbox.signed(&format!("true-{n}.eml"), &format!("{day} 90 0 id-{n}")));
         let status: Value = serde_json::from_str(&inbox.ground.operator("status --json")).unwrap();

@@ -30,6 +30,33 @@ pub struct Moods {
     pub no_aliases: AtomicBool,
     /// The next request is one too many.
     pub busy: AtomicBool,
+    /// A request that is never answered, so that the program can be killed at that moment.
+    pub cut: Mutex<Option<Cut>>,
+}
+
+/// Which request is never answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    /// How many requests come before it.
+    pub before: usize,
+    /// Whether it has its effect.
+    pub has_effect: bool,
+    /// Whether only requests that change something are counted.
+    pub is_change: bool,
+    /// True once it has come.
+    pub has_come: bool,
+}
+
+impl Cut {
+    /// Counts a request; true if it is the one.
+    fn meets(&mut self, is_change: bool) -> bool {
+        if self.has_come || self.is_change && !is_change {
+            return false;
+        }
+        self.has_come = self.before == 0;
+        self.before = self.before.saturating_sub(1);
+        self.has_come
+    }
 }
 
 struct Record {
@@ -73,7 +100,7 @@ impl Api {
         let api = this.clone();
         let hosts = HOSTS.map(|(_, host)| host);
         crate::https::serve(&format!("{address}:443"), pki, &hosts, move |request| {
-            let (status, body) = api.answer(request);
+            let (status, body) = api.answer_or_cut(request);
             let headers = match status {
                 429 => vec![("retry-after", "0".to_owned())],
                 _ => Vec::new(),
@@ -81,6 +108,22 @@ impl Api {
             Answer { status, headers, body }
         });
         this
+    }
+
+    fn answer_or_cut(&self, request: &crate::https::Asked) -> Told {
+        let cut = {
+            let mut cut = self.moods.cut.lock().unwrap();
+            cut.as_mut().and_then(|cut| cut.meets(request.method != "GET").then_some(*cut))
+        };
+        match cut {
+            None => self.answer(request),
+            Some(cut) => {
+                if cut.has_effect {
+                    self.answer(request);
+                }
+                (0, String::new())
+            }
+        }
     }
 
     fn answer(&self, request: &crate::https::Asked) -> Told {
@@ -138,6 +181,11 @@ impl Api {
         let records = self.records.lock().unwrap();
         let is_it = |record: &&Record| record.name == name && record.kind == kind;
         records.iter().filter(is_it).map(|record| (record.id, record.data.clone())).collect()
+    }
+
+    /// The data of the records that are there.
+    pub fn data(&self, name: &str, kind: &str) -> Vec<String> {
+        self.at(name, kind).into_iter().map(|(_, data)| data).collect()
     }
 
     /// Adds a record as all of them do: no alias beside anything else.

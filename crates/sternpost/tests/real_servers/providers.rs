@@ -2,7 +2,7 @@
 //! from nothing to testing to nothing, and what goes wrong on the way.
 
 use crate::names::{Names, zone};
-use crate::provider_api::{Api, HOSTS, TOKEN, TSIG, ZONES};
+use crate::provider_api::{Api, Cut, HOSTS, TOKEN, TSIG, ZONES};
 use crate::support::{
     Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, mount_over, shell, until,
 };
@@ -11,8 +11,10 @@ use lab::dns::Signing;
 use lab::pki::{Cert, Pki};
 use net::clock::{Clock, SystemClock};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use store::Store;
 use store::hosting::StoredCertificate;
 
@@ -80,6 +82,41 @@ impl Room {
             self.place.display(),
             self.before
         ))
+    }
+
+    /// Runs a command that is killed when this request to the provider has come. Returns false if it ended before, as it
+    /// should have.
+    fn is_killed(&self, words: &str, cut: Cut) -> bool {
+        *self.api.moods.cut.lock().unwrap() = Some(cut);
+        let place = self.place.display();
+        let program = env!("CARGO_BIN_EXE_sternpost");
+        let line =
+            format!("cd {place} && SSL_CERT_FILE={place}/roots.pem exec {}{program} {words}", self.before);
+        let mut child = Command::new("bash")
+            .args(["-c", &line])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        let has_come = || self.api.moods.cut.lock().unwrap().is_some_and(|cut| cut.has_come);
+        let status = loop {
+            if has_come() {
+                // By SIGKILL, so that nothing is put back on the way out.
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            assert!(begun.elapsed() < Duration::from_secs(90), "{words}: neither ended nor cut");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        *self.api.moods.cut.lock().unwrap() = None;
+        assert!(status.is_none_or(|status| status.success()), "{words}: {status:?}");
+        status.is_none()
     }
 
     fn key(&self, service: &str, token: &str) {
@@ -220,5 +257,67 @@ fn five_providers_are_told_what_to_publish_and_touch_nothing_else() {
             said.contains("\"hezner\" is not one of cloudflare, desec, digitalocean, hetzner, route53"),
             "{said}"
         );
+    });
+}
+
+/// The records of others, and whether a name has an alias beside addresses, which DNS does not allow.
+fn others_are_untouched(room: &Room, zone: &str) {
+    let texts = room.api.data(&format!("_mta-sts.{zone}"), "TXT");
+    assert!(texts.contains(&"\"site=verification\"".to_owned()) && texts.len() <= 2, "{texts:?}");
+    let has = |kind: &str| !room.api.at(&format!("mta-sts.{zone}"), kind).is_empty();
+    assert!(!has("CNAME") || !has("A") && !has("AAAA"), "{zone}");
+}
+
+/// The program is killed while the addresses of the policy host are replaced by an alias. The next run puts them back, which
+/// shows if the provider then refuses the alias.
+fn puts_back(room: &Room, service: &str) {
+    let zone = format!("{service}.test");
+    let apply = format!("apply --patience 60 {zone}");
+    // The first change is the record for reports; the next remove the addresses.
+    let cut = Cut { before: 2, has_effect: true, is_change: true, has_come: false };
+    assert!(room.is_killed(&apply, cut), "{service}: fewer than three changes");
+    let place = format!("mta-sts.{zone}");
+    let addresses = || [room.api.data(&place, "A"), room.api.data(&place, "AAAA")];
+    let before = [vec!["192.0.2.1".to_owned()], vec!["2001:db8::1".to_owned()]];
+    assert_ne!(addresses(), before, "{service}: nothing was changed yet");
+    room.api.moods.no_aliases.store(true, Ordering::SeqCst);
+    room.ends(&apply, 3);
+    room.api.moods.no_aliases.store(false, Ordering::SeqCst);
+    assert_eq!(addresses(), before, "{service}");
+    others_are_untouched(room, &zone);
+    let status = room.ends(&format!("status {zone}"), 0);
+    assert!(status.contains(&format!("a change of {place} that was cut off at")), "{status}");
+}
+
+/// Run after run is killed, each one request later than the one before, until one has nothing left to do before its kill.
+fn finishes(room: &Room, service: &str) -> usize {
+    let zone = format!("{service}.test");
+    let apply = format!("apply --patience 60 {zone}");
+    let cut = |at: usize| Cut { before: at, has_effect: at % 2 == 1, is_change: false, has_come: false };
+    let kills = (0..80).take_while(|at| {
+        let is_killed = room.is_killed(&apply, cut(*at));
+        others_are_untouched(room, &zone);
+        is_killed
+    });
+    let kills = kills.count();
+    assert!((3..80).contains(&kills), "{service}: {kills}");
+    let record = shown(&format!("_mta-sts.{zone}"), "TXT");
+    assert!(record.len() == 2 && record[1].starts_with("\"v=STSv1; id="), "{service}: {record:?}");
+    assert_eq!(shown(&format!("mta-sts.{zone}"), "CNAME"), ["policy.test."], "{service}");
+    let reports = format!("\"v=TLSRPTv1; rua=mailto:reports@{zone}\"");
+    assert_eq!(shown(&format!("_smtp._tls.{zone}"), "TXT"), [reports], "{service}");
+    kills
+}
+
+#[test]
+fn a_program_that_is_killed_between_two_requests_to_a_provider_puts_back_or_finishes_when_it_runs_again() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let room = Room::new(place.path());
+        for (service, _) in HOSTS {
+            puts_back(&room, service);
+            let kills = finishes(&room, service);
+            println!("{service}: killed at {kills} requests, one after the other");
+        }
     });
 }

@@ -160,10 +160,11 @@ impl Timeline<'_> {
             "<svg class=\"{class}\" viewBox=\"0 0 {width} {HEIGHT}\" role=\"img\" aria-label=\"{says}\">"
         );
         let pitch = (width - layout.left - layout.right) / buckets.len().max(1) as f64;
+        // The texts of the panels are drawn above the lines of events.
+        self.events(&mut out, buckets, layout, pitch);
         self.sessions(&mut out, buckets, layout, pitch);
         self.shares(&mut out, buckets, layout, pitch);
         self.dates(&mut out, buckets, layout, pitch);
-        self.events(&mut out, buckets, layout, pitch);
         self.hits(&mut out, buckets, layout, pitch);
         out + "</svg>"
     }

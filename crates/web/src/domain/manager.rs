@@ -67,7 +67,6 @@ pub async fn page(
         spec: &spec,
         alerts: &alerts,
         hosts: &hosts,
-        judged: &judged,
         certificate_ends: certificate_ends(&context, &spec).await?,
         now,
     };

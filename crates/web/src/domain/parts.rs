@@ -4,7 +4,7 @@
 use super::Facts;
 use super::failures::is_recent;
 use super::hosts::HostRow;
-use crate::judge::{Judged, Mark, Urgency, sentence, urgency};
+use crate::judge::{Mark, Urgency, sentence, urgency};
 use crate::snapshot::ENDS_SOON;
 use crate::text;
 use formats::Mode;
@@ -32,7 +32,6 @@ pub struct PartsContext<'a> {
     pub spec: &'a DomainSpec,
     pub alerts: &'a [&'a Alert],
     pub hosts: &'a [HostRow],
-    pub judged: &'a Judged,
     /// When the certificate of our policy host expires; `None` if it is not managed here.
     pub certificate_ends: Option<Timestamp>,
     pub now: Timestamp,
@@ -137,10 +136,13 @@ fn mx(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
                 | ResultType::ValidationFailure
         )
     };
-    let of = |class: &str| around.hosts.iter().filter(|host| host.mark.0 == class).count();
-    let (passed, failed) = (of("fine"), of("failing"));
-    if failed > 0 {
-        let text = format!("{} of {} failed the last probe.", failed, text::counted(passed + failed, "host"));
+    let of = |class: &'static str| around.hosts.iter().filter(move |host| host.mark.0 == class);
+    let passed = of("fine").count();
+    if let Some(first) = of("failing").next() {
+        let text = match of("failing").count() {
+            1 => format!("{} failed the last probe.", text::unicode(&first.host)),
+            all => format!("{} and {} failed the last probe.", text::unicode(&first.host), more(all - 1)),
+        };
         return (Mark("failing", "✗ Problem"), text);
     }
     if let Some(group) = facts.current_failures(around.now).find(is_about_mx) {
@@ -158,6 +160,11 @@ fn mx(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
         Some(sum) => (GOOD, format!("Senders verified TLS in {}.", text::counted(sum.successful, "session"))),
         None => (NO_DATA, "No probe has run, and no sender reported lately.".to_owned()),
     }
+}
+
+/// The hosts that a sentence does not name.
+fn more(hosts: usize) -> String {
+    format!("{} more", text::counted(hosts, "host"))
 }
 
 fn dane(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
@@ -223,6 +230,6 @@ fn rollout(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
                 reasons.first().map_or(String::new(), |why| format!("{}.", sentence(why))),
             ),
         },
-        _ => (Mark("waiting", "! Step due"), format!("{}.", sentence(&around.judged.next.to_string()))),
+        _ => (Mark("waiting", "! Step due"), "A step of the plan is due.".to_owned()),
     }
 }

@@ -83,7 +83,8 @@ pub struct Condition {
 }
 
 const MET: Mark = Mark("fine", "✓ Met");
-const NOT_YET: Mark = Mark("waiting", "! Not yet");
+/// Time or reports are missing, not an action of the operator.
+const NOT_YET: Mark = Mark("way", "· Not yet");
 const NO_DATA: Mark = Mark("way", "· No data yet");
 
 fn progress(have: u32, need: u32) -> Option<u32> {
@@ -193,7 +194,7 @@ mod tests {
         let nothing = evidence_by_day(&[], now, now);
         let marks: Vec<&str> =
             of_evidence(&nothing, &Thresholds::default()).iter().map(|condition| condition.mark.0).collect();
-        assert_eq!(marks, ["waiting", "way", "way", "way", "way"]);
+        assert_eq!(marks, ["way"; 5]);
         let shown = of_evidence(&nothing, &Thresholds::default());
         assert!(shown.iter().all(|condition| !condition.have.contains("100")), "no rate without sessions");
     }

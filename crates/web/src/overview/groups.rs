@@ -3,6 +3,7 @@
 use super::OverviewQuery;
 use crate::judge::{Mark, StepCause, Urgency};
 use crate::snapshot::Group;
+use crate::text;
 use jiff::Timestamp;
 
 /// Domains that a group names.
@@ -41,10 +42,10 @@ pub fn group_view(group: &Group) -> GroupView {
         (Some(StepCause::Decide), 1) => Some(("Decide".to_owned(), format!("{link}#roll-out"))),
         (Some(StepCause::Failures), 1) => Some(("See the failures".to_owned(), format!("{link}#failures"))),
         (Some(StepCause::Alert | StepCause::Damaged), 1) => {
-            Some(("See what happened".to_owned(), format!("{link}#alerts")))
+            Some(("See the alert".to_owned(), format!("{link}#alerts")))
         }
         (Some(StepCause::SetUp | StepCause::Apply), _) | (None, _) => None,
-        (_, _) => Some(("See the domains".to_owned(), link.clone())),
+        (_, many) => Some((format!("See the {}", text::counted(many, "domain")), link.clone())),
     };
     GroupView {
         mark: match group.need {

@@ -18,6 +18,7 @@ fn entry(name: &str, need: Urgency, mode: Option<Mode>, sessions: (u64, u64)) ->
         failed: sessions.1,
         host: HostedBy::Static,
         certificate_ends: None,
+        tags: Vec::new(),
     }
 }
 
@@ -42,7 +43,7 @@ fn the_verdict_says_whether_anything_is_wrong() {
         (vec![fine("a.example"), waits.clone(), way], "1 of 3 domains needs action"),
         (vec![risk, waits], "All 2 domains need action: mail is at risk for 1"),
     ] {
-        assert_eq!(verdict(&domains), expected);
+        assert_eq!(verdict(&Totals::of(&domains)), expected);
     }
 }
 
@@ -80,4 +81,40 @@ fn a_group_of_one_leads_to_the_domain_and_a_large_one_has_one_command() {
     assert_eq!(some.command, "sternpost apply d0.example d1.example d2.example d3.example d4.example");
     assert_eq!((some.named.len(), some.further, some.link.as_str()), (3, 2, "/?cause=setup#domains"));
     assert_eq!(group_view(&group(StepCause::SetUp, 21)).command, "sternpost apply");
+}
+
+#[test]
+fn domains_are_filtered_by_tag_and_by_risk() {
+    let tagged = |name: &str, need, tags: &[&str]| Entry {
+        tags: Tag::parse_all(tags.iter().copied()).unwrap(),
+        ..entry(name, need, Some(Mode::Enforce), (10, 0))
+    };
+    let domains = vec![
+        tagged("a.example", Urgency::Failing, &["press", "shop"]),
+        tagged("b.example", Urgency::Fine, &["shop"]),
+        tagged("c.example", Urgency::Fine, &[]),
+    ];
+    let snapshot = Snapshot::of(domains);
+    // The filters and their counts agree.
+    for (state, _) in STATES {
+        let by_state = OverviewQuery { state: state.into(), ..OverviewQuery::default() };
+        assert_eq!(
+            by_state.select(&snapshot).len(),
+            OverviewQuery::count_in(state, &snapshot.totals),
+            "{state}"
+        );
+    }
+    let names = |query: OverviewQuery| -> Vec<String> {
+        query.select(&snapshot).iter().map(|entry| entry.name.clone()).collect()
+    };
+    let by_tag = OverviewQuery { tag: "shop".into(), ..OverviewQuery::default() };
+    assert_eq!(names(by_tag.clone()), ["a.example", "b.example"]);
+    let at_risk = OverviewQuery { state: "risk".into(), ..by_tag.clone() };
+    assert_eq!(at_risk.link(&[]), "/?state=risk&tag=shop#domains");
+    assert_eq!(names(at_risk), ["a.example"]);
+    assert_eq!(names(OverviewQuery { tag: "sho".into(), ..OverviewQuery::default() }), [""; 0]);
+    let chips: Vec<(String, usize, String)> =
+        tags(&by_tag, &snapshot).into_iter().map(|chip| (chip.label, chip.count, chip.link)).collect();
+    let expected = [("shop", 2, "/?#domains"), ("press", 1, "/?tag=press#domains")];
+    assert_eq!(chips, expected.map(|(tag, count, link)| (tag.to_owned(), count, link.to_owned())));
 }

@@ -112,7 +112,7 @@ async fn users_list_and_end_their_own_sessions_only() {
     let mut ada = place.user("ada", Role::Operator, "203.0.113.9").await;
     let page = bob.get("/account").await;
     assert!(page.body.contains("2001:db8::7") && page.body.contains("198.51.100.1"), "{}", page.body);
-    assert!(!page.body.contains("203.0.113.9") && page.body.matches("this session").count() == 1);
+    assert!(!page.body.contains("203.0.113.9") && page.body.matches("This session").count() == 1);
     // Another user can't end it, even with its identifier.
     let id = page.input("id");
     let foreign = ada.submit("/account", "/account/sessions/end", &[("id", &id)]).await;

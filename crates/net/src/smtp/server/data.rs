@@ -57,8 +57,16 @@ impl DataReader {
     /// Reads more bytes.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Data {
         // The first byte of the text that is not copied yet.
-        let mut kept = 0;
-        for (at, byte) in bytes.iter().enumerate() {
+        let (mut kept, mut at) = (0, 0);
+        while let Some(byte) = bytes.get(at) {
+            if self.position == Position::Text {
+                let text = text_length(bytes.get(at..).unwrap_or_default());
+                if text > 0 {
+                    self.longer_line(text);
+                    at += text;
+                    continue;
+                }
+            }
             if self.position == Position::DotCr {
                 if *byte == b'\n' {
                     return Data::End(at + 1);
@@ -89,15 +97,20 @@ impl DataReader {
                 _ => Position::Text,
             };
             if self.position != Position::LineStart {
-                self.line += 1;
-                // The CR and a stuffed dot are not counted against the line.
-                if self.line > INBOX_LINE_BYTES && self.position == Position::Text {
-                    self.fail(DataError::LongLine);
-                }
+                self.longer_line(1);
             }
+            at += 1;
         }
         self.push(bytes.get(kept..).unwrap_or_default());
         Data::More
+    }
+
+    fn longer_line(&mut self, bytes: usize) {
+        self.line += bytes;
+        // The CR and a stuffed dot are not counted against the line.
+        if self.line > INBOX_LINE_BYTES && self.position == Position::Text {
+            self.fail(DataError::LongLine);
+        }
     }
 
     /// The message and the reservation of its memory, after [`Data::End`].
@@ -135,6 +148,12 @@ impl DataReader {
     }
 }
 
+/// The number of bytes before the next CR or LF. Most of a message is read here, since only line ends and what follows them
+/// can be the end of the data.
+fn text_length(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +183,22 @@ mod tests {
         }
         assert_eq!(read(b".\r\n", 1).unwrap().0.unwrap(), b"");
         assert!(read(b"x.\r\n\r\n.\r", 99).is_none());
+    }
+
+    #[test]
+    fn a_line_is_as_long_as_it_is_whatever_the_chunks() {
+        let line = |length: usize| [&vec![b'a'; length][..], b"\r\n.\r\n"].concat();
+        for size in [1000, 4096, INBOX_LINE_BYTES + 1, usize::MAX] {
+            let read = |data: Vec<u8>| {
+                let mut reader = DataReader::new(MemoryBudget::new(4 << 20, 4 << 20).reservation());
+                let ends = data.chunks(size).map(|chunk| reader.take(chunk)).filter(|end| *end != Data::More);
+                assert_eq!(ends.count(), 1, "{size}");
+                reader.finish().map(|(message, _)| message.len())
+            };
+            assert_eq!(read(line(INBOX_LINE_BYTES)), Ok(INBOX_LINE_BYTES + 2), "{size}");
+            assert_eq!(read(line(INBOX_LINE_BYTES + 1)), Err(DataError::LongLine), "{size}");
+            assert_eq!(read([b"a\nb".to_vec(), line(1)].concat()), Err(DataError::BareLf), "{size}");
+        }
     }
 
     proptest! {

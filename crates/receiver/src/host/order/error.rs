@@ -1,6 +1,7 @@
 //! Why an order failed, and whether the failure counts against the CA's rate limits.
 
 use super::super::authority::AccountError;
+use super::super::ca_http::NoAnswer;
 use super::super::vault::VaultError;
 use instant_acme::Error;
 use store::StoreError;
@@ -37,6 +38,9 @@ pub(super) enum OrderError {
     Invalid(String),
     #[error("the CA's response can't be used: {0}")]
     Chain(String),
+    /// The code that runs the order panicked. The log has the place.
+    #[error("this program failed while it ordered; its log says where")]
+    Panicked,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -54,13 +58,24 @@ impl OrderError {
             Self::Refused(each) => each.iter().all(|(_, error)| error.costs_nothing()),
             // The order at the CA stays open, and the zone was changed.
             Self::Record(_) | Self::Time(_) => false,
-            Self::Invalid(_) | Self::Chain(_) | Self::Store(_) | Self::Vault(_) => false,
+            Self::Invalid(_) | Self::Chain(_) | Self::Panicked | Self::Store(_) | Self::Vault(_) => false,
         }
     }
 
     /// True when another CA would fail as well.
     pub fn is_about_the_host(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::NotHere(_) | Self::Record(_) | Self::Time(_) | Self::Store(_))
+        matches!(self, Self::Invalid(_) | Self::NotHere(_) | Self::Record(_) | Self::Store(_))
+    }
+
+    /// True when the CA takes no orders for a while: it reported a rate limit, or gave no answer in time.
+    pub fn is_a_reason_to_pause(&self) -> bool {
+        match self {
+            Self::Slow(_) => true,
+            Self::Acme(Error::Other(error)) | Self::Account(AccountError::Acme(Error::Other(error))) => {
+                error.is::<NoAnswer>()
+            }
+            _ => self.is(RATE_LIMITED),
+        }
     }
 
     /// Whether the CA reported this problem type.
@@ -121,4 +136,60 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     ];
     let found = advice.iter().find(|(word, _)| text.contains(word));
     found.map_or(text.clone(), |(_, advice)| format!("{text} ({advice})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error as libraries make them: a message that hides its cause.
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Link(&'static str, #[source] Option<Box<Link>>);
+
+    fn chain(messages: &[&'static str]) -> Link {
+        let mut all = messages.iter().rev();
+        let last = Link(all.next().unwrap(), None);
+        all.fold(last, |cause, message| Link(message, Some(Box::new(cause))))
+    }
+
+    #[test]
+    fn an_error_of_a_ca_is_told_with_its_cause_and_the_key_to_set() {
+        let told = |messages: &[&'static str]| with_causes(&chain(messages));
+        let unknown_root = told(&["HTTP request failure", "client error (Connect)", "UnknownIssuer"]);
+        assert_eq!(
+            unknown_root,
+            "HTTP request failure: client error (Connect): UnknownIssuer (the server of the CA has a certificate of an unknown root: set ca_file beside directory)"
+        );
+        for (cause, advice) in [
+            ("invalid peer certificate: Expired", "clock of this machine"),
+            ("invalid peer certificate: NotValidForName", "directory names another host"),
+            ("urn:ietf:params:acme:error:externalAccountRequired", "set key_id and key_file"),
+        ] {
+            assert!(told(&["request failed", cause]).contains(advice), "{cause}");
+        }
+        // A cause that is in the message already is not repeated, and one that is not known gets no advice.
+        assert_eq!(told(&["can't connect: refused", "refused"]), "can't connect: refused");
+    }
+
+    fn silent() -> OrderError {
+        OrderError::Acme(Error::Other(Box::new(NoAnswer)))
+    }
+
+    #[test]
+    fn a_ca_that_hangs_is_paused_and_the_next_one_is_asked() {
+        for error in [
+            silent(),
+            OrderError::Slow(60),
+            OrderError::Account(AccountError::Acme(Error::Other(Box::new(NoAnswer)))),
+        ] {
+            assert!(error.is_a_reason_to_pause() && !error.is_about_the_host(), "{error}");
+            assert!(error.costs_nothing());
+        }
+        for error in [OrderError::Time(600), OrderError::Panicked, OrderError::Chain("x".into())] {
+            assert!(!error.is_a_reason_to_pause() && !error.is_about_the_host(), "{error}");
+            assert!(!error.costs_nothing());
+        }
+        assert!(OrderError::Invalid("x".into()).is_about_the_host());
+    }
 }

@@ -347,7 +347,7 @@ impl Session<'_> {
             self.flag_handled(uid).await?;
             return Ok(Imported::Nothing);
         }
-        let outcome = self.inbox.keep_reading(reading, &message).await?;
+        let outcome = self.inbox.keep_reading(reading, message).await?;
         tracing::info!(?outcome, "report mail imported from the mailbox");
         self.file(uid).await?;
         Ok(Imported::Report)

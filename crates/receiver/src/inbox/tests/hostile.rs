@@ -225,3 +225,43 @@ async fn a_submitter_that_only_the_report_names_is_verified_too() {
     let dns = publishing("s._domainkey.big.example", &key.record);
     assert_eq!(trust_of(&signed, dns).await, Trust::Verified);
 }
+
+/// A clock that notes the threads that ask it. The last one to ask is the one that stores.
+#[derive(Debug, Default)]
+struct Asked(Mutex<Vec<std::thread::ThreadId>>);
+
+impl Clock for Asked {
+    fn now(&self) -> jiff::Timestamp {
+        self.0.lock().unwrap().push(std::thread::current().id());
+        SystemClock.now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        SystemClock.elapsed()
+    }
+}
+
+/// The runtime of this test has one thread, as an event loop that answers a mail server.
+#[tokio::test]
+async fn large_input_is_stored_on_a_thread_of_its_own() {
+    let broken = || ("b.json", b"{\"report-id\": \"1\", \"policies\": [".to_vec());
+    let detail = r#"{"result-type":"certificate-expired","failed-session-count":1}"#;
+    let details = format!("\"failure-details\":[{}]}}]}}", vec![detail; 20_000].join(","));
+    let many = String::from_utf8(json("many")).unwrap();
+    let many = format!("{},{details}", many.strip_suffix("}]}").unwrap());
+    let files = [
+        ("small", false, vec![("a.json", json("small")), broken()]),
+        ("quarantined", true, vec![broken(), ("c.txt", vec![b'x'; 2 * STORED_INLINE])]),
+        ("many rows", true, vec![("a.json.gz", pack(many.as_bytes()).unwrap()), broken()]),
+    ];
+    for (name, is_aside, files) in files {
+        let (_dir, base) = inbox(Names::default()).await;
+        let clock = Arc::new(Asked::default());
+        let inbox = Inbox { clock: clock.clone(), ..base };
+        let outcome = accept(&inbox, &attached(&files)).await;
+        assert!(outcome.quarantined.is_some(), "{name}");
+        assert_eq!(outcome.reports.len(), usize::from(name != "quarantined"), "{name}");
+        let last = clock.0.lock().unwrap().last().copied().unwrap();
+        assert_eq!(last != std::thread::current().id(), is_aside, "{name}");
+    }
+}

@@ -50,6 +50,9 @@ pub struct Evidence {
     pub late_reports: u32,
     /// Number of sessions that do not count, since they were under another policy than the present one.
     pub other_policy_sessions: u64,
+    /// Number of sessions in reports about days before testing began, which do not count. Zero unless the caller looks
+    /// for them.
+    pub earlier_sessions: u64,
     /// Number of sessions in the clean run.
     pub clean_sessions: u64,
     /// Number of these sessions without those by which the largest sender exceeds all others together.
@@ -115,6 +118,7 @@ impl Evidence {
         };
         add(self.unverified_reports.into(), "report", "without a valid signature");
         add(self.late_reports.into(), "report", "arrived long after the period that it covers");
+        add(self.earlier_sessions, "session", "reported about days before testing began");
         add(self.other_policy_sessions, "session", "under another policy than the one published now");
         add(
             self.clean_sessions.saturating_sub(self.counted_sessions),
@@ -274,6 +278,7 @@ impl<'a> Summary<'a> {
             unverified_reports: small(self.unverified),
             late_reports: small(self.late),
             other_policy_sessions: self.other_policy,
+            earlier_sessions: 0,
             clean_sessions,
             counted_sessions: others.saturating_add(largest.min(others)),
             failure_rate_bound: upper_bound(0, clean_sessions),

@@ -170,7 +170,10 @@ fn evidence_by_day_agrees_with_evidence_from_reports() {
 
 #[test]
 fn silence_is_not_evidence() {
-    assert_eq!(decide(&[], 160).1.to_string(), "not yet: no verified report has arrived yet");
+    assert_eq!(
+        decide(&[], 160).1.to_string(),
+        "not yet: no verified report about a day in testing has arrived yet"
+    );
     let mut other = clean(100..114, 1000);
     other.iter_mut().for_each(|report| report.outcomes[0].kind = PolicyType::NoPolicyFound);
     assert!(matches!(decide(&other, 160).1, Gate::NotYet(_)));

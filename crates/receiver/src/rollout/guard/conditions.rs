@@ -16,6 +16,7 @@ pub(super) const CONSEQUENCE_ENFORCED: &str = "Senders that hold the enforced po
 pub(super) const CONSEQUENCE_TESTING: &str =
     "In testing mode mail still arrives; under enforcement it would be queued and then bounce.";
 const CONSEQUENCE_NO_POLICY: &str = "Senders that cached the policy apply it until its max_age expires; after that, and at all other senders, mail is not protected.";
+const CONSEQUENCE_PARTLY_SERVED: &str = "A sender uses any of the addresses: where one fails or serves another policy, it depends on chance which policy senders get, if any.";
 const CONSEQUENCE_UNPROTECTED: &str =
     "Senders without a cached policy deliver unprotected, and the others don't learn of policy changes.";
 
@@ -161,7 +162,7 @@ fn policy_host(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedSta
             AlertKind::PolicyUnserved,
             &host,
             why.clone(),
-            CONSEQUENCE_NO_POLICY,
+            if seen.copies.is_empty() { CONSEQUENCE_NO_POLICY } else { CONSEQUENCE_PARTLY_SERVED },
             format!(
                 "Repair the policy host; this shows what it must serve: sternpost apply {}",
                 wanted.domain
@@ -184,12 +185,12 @@ fn policy_certificate(domain: &DomainName, validity: Validity, now: Timestamp) -
     })
 }
 
-/// The served policy, if it is none of those that senders may hold: somebody else has published it. An assumed policy
-/// stands for one that is not known.
+/// A policy that some address serves, if it is none of those that senders may hold: somebody else has published it. An
+/// assumed policy stands for one that is not known.
 fn foreign<'s>(rollout: &RolloutState, seen: &'s ObservedState) -> Option<&'s Policy> {
     let is_known =
         |served: &&Policy| rollout.promises.iter().any(|published| published.assumed || published.is(served));
-    seen.served.as_ref().filter(|_| !rollout.promises.is_empty()).filter(|served| !is_known(served))
+    seen.policies().filter(|_| !rollout.promises.is_empty()).find(|served| !is_known(served))
 }
 
 fn foreign_policy(host: &str, policy: &Policy, domain: &DomainName) -> Alert {

@@ -80,6 +80,7 @@ fn words(stages: &[Stage]) -> Vec<String> {
         Stage::Evidence => "evidence".to_owned(),
         Stage::Blocked(_) => "blocked".to_owned(),
         Stage::TooLarge(_) => "too large".to_owned(),
+        Stage::NoMailHosts(_) => "no mail hosts".to_owned(),
     };
     stages.iter().map(word).collect()
 }
@@ -187,6 +188,37 @@ fn a_policy_that_can_not_be_fetched_is_assumed_to_be_the_strictest() {
     );
 }
 
+/// Found by the model check with two appliers: the assumed policy was there in fact, and was forgotten when another file
+/// appeared.
+#[test]
+fn an_assumed_policy_that_senders_hold_is_not_forgotten_when_another_file_appears() {
+    let wanted = wanted(Mode::Enforce, &["mx2.a.example"]);
+    let policy = |mode, max_age| Policy::new(mode, max_age, vec![pattern("mx1.a.example")]).unwrap();
+    let held = policy(Mode::Enforce, wanted.max_age_before);
+    let seen = |served: Option<&Policy>| ObservedState {
+        record: PolicyId::parse("1").ok(),
+        served: served.cloned(),
+        ..seen(&["mx1.a.example"])
+    };
+    let holds = |rollout: &RolloutState| rollout.promises.iter().any(|promise| promise.is(&held));
+    // Either it is fetched later, or only a successor is; then a third file appears.
+    for first in [&held, &policy(Mode::Testing, 600)] {
+        let mut rollout = RolloutState::default();
+        rollout.observe(&wanted, &seen(None), after(0));
+        assert!(holds(&rollout) && rollout.promises[0].assumed);
+        rollout.intend(&policy(Mode::Testing, 600));
+        rollout.observe(&wanted, &seen(Some(first)), after(1));
+        assert!(holds(&rollout));
+        rollout.observe(&wanted, &seen(Some(&policy(Mode::Testing, 60))), after(2));
+        assert!(holds(&rollout), "{rollout:?}");
+    }
+    // What was never replaced is the earlier policy itself, once it can be fetched again.
+    let mut rollout = RolloutState::default();
+    rollout.observe(&wanted, &seen(None), after(0));
+    rollout.observe(&wanted, &seen(Some(&policy(Mode::Enforce, 60))), after(1));
+    assert!(!holds(&rollout));
+}
+
 #[test]
 fn sts_14_ids_grow_even_when_the_clock_went_back_and_one_that_was_offered_is_kept() {
     let (mut rollout, mut seen) = existing(Mode::Testing, 86_400, &["mx1.a.example"], &["mx1.a.example"]);
@@ -248,6 +280,29 @@ fn an_mx_host_that_no_policy_can_name_blocks_the_plan_unless_a_wildcard_matches_
     let (rollout, _) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     assert_eq!(words(&all(Mode::Testing, &[], &rollout))[1], "serve testing mx1.a.example");
     assert_eq!(all(Mode::Enforce, &[], &rollout)[1..], blocked);
+}
+
+#[test]
+fn a_domain_that_receives_no_mail_is_not_called_done_and_nothing_is_published_for_it() {
+    let without = |why| ObservedState { unmailed: Some(why), ..seen(&[]) };
+    let of = |mode, mx: &[&str], rollout: &RolloutState, seen: &ObservedState| {
+        next(&wanted(mode, mx), rollout, seen, Permit::Testing, now())
+    };
+    let new = RolloutState::default();
+    for why in
+        [NoMailHosts::NoSuchName, NoMailHosts::NoRecords, NoMailHosts::NullMx, NoMailHosts::InvalidHosts]
+    {
+        let seen = without(why);
+        assert_eq!(of(Mode::Enforce, &[], &new, &seen), PlannedStep::NoMailHosts(why));
+        assert_eq!(stages_of(&wanted(Mode::Enforce, &[]), &new, &seen), [Stage::NoMailHosts(why)]);
+        // A policy that senders may hold is kept and retired as before.
+        let (rollout, _) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+        assert!(matches!(of(Mode::Enforce, &[], &rollout, &seen), PlannedStep::Do(_)));
+        assert!(!matches!(of(Mode::None, &[], &rollout, &seen), PlannedStep::NoMailHosts(_)));
+        // Listed hosts are published later, but not in a domain that does not exist.
+        let listed = of(Mode::Enforce, &["mx1.a.example"], &new, &seen);
+        assert_eq!(listed == PlannedStep::NoMailHosts(why), why == NoMailHosts::NoSuchName);
+    }
 }
 
 /// Host names of MX records: also those that a policy can't name.

@@ -12,7 +12,7 @@ use net::clock::Clock;
 use net::dns::{
     Absence, Answer, Data, Dns, DnsError, Exchange, Kind, Mx, QueriedServer, Security, ServerFault, Survey,
 };
-use net::https::{FetchError, Fetched, PolicyHosts};
+use net::https::{AddressFetch, FetchError, Fetched, PolicyHosts};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -136,7 +136,7 @@ impl Dns for World {
 fn fetched(address: IpAddr, policy: Option<&Policy>) -> Result<Fetched, FetchError> {
     let body = policy.ok_or(FetchError::Status(404))?.to_string().into_bytes();
     let (media_type, tls_version) = ("text/plain".to_owned(), String::new());
-    Ok(Fetched { body, address, media_type, certificate_ends: None, tls_version })
+    Ok(Fetched { body, address, media_type, tls_version })
 }
 
 impl PolicyHosts for World {
@@ -151,10 +151,15 @@ impl PolicyHosts for World {
         &'a self,
         _: &'a DomainName,
         addresses: &'a [IpAddr],
-    ) -> BoxFuture<'a, Vec<(IpAddr, Result<Fetched, FetchError>)>> {
+    ) -> BoxFuture<'a, Vec<AddressFetch>> {
         Box::pin(async move {
             let files = self.files.lock().unwrap();
-            addresses.iter().map(|address| (*address, fetched(*address, files.get(address)))).collect()
+            let at = |address: &IpAddr| AddressFetch {
+                address: *address,
+                fetched: fetched(*address, files.get(address)),
+                certificate: None,
+            };
+            addresses.iter().map(at).collect()
         })
     }
 }

@@ -582,6 +582,7 @@ async fn rpt_26_a_policy_in_testing_is_looked_at_and_its_report_tells_the_truth(
         clock: bench.clock.clone(),
         dns: Arc::new(Addressed),
         mail: bench.world.clone(),
+        counts: crate::report::ProbeCounts::default(),
     };
     let mut hosts = Hosts::new();
     prober.run_round(&mut hosts).await.unwrap();

@@ -1,14 +1,16 @@
 //! Checks over a scripted network: hosts and addresses that never answer, and certificates that differ by address.
 
 use super::*;
+use formats::limits::POLICY_FETCH_TIME;
 use net::certificate::CertificateFacts;
 use net::clock::ManualClock;
 use net::dns::{Absence, Answer, Data, DnsError, Exchange, Kind, Mx, Security};
-use net::https::{FetchError, Fetched, Revocation, Visit};
+use net::https::{AddressFetch, FetchError, Fetched};
 use net::smtp::{Mail, SessionFailure, SessionReport};
 use net::tls::TlsFacts;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::net::IpAddr;
 use tokio::time::Instant;
 
 /// `a.example` with MX hosts at these addresses; the certificate at an address ends after this number of days. An
@@ -19,8 +21,14 @@ struct Network {
     days: BTreeMap<&'static str, i64>,
     /// True if no query is ever answered.
     is_deaf: bool,
+    /// The address of the policy host that serves an older file.
+    stale: Option<IpAddr>,
 }
 
+/// The addresses of the policy host. This machine has a route to them, whatever its network is.
+const POLICY_HOST: [&str; 2] = ["127.0.2.1", "127.0.2.2"];
+
+const STALE: &str = "version: STSv1\nmode: testing\nmx: *.a.example\nmax_age: 604800\n";
 const POLICY: &str = "version: STSv1\nmode: enforce\nmx: *.a.example\nmax_age: 604800\n";
 
 impl Network {
@@ -38,6 +46,8 @@ impl Network {
             key: String::new(),
             is_weak: false,
             is_self_issued: false,
+            is_for_servers: true,
+            is_for_clients: false,
         };
         Some(TlsFacts {
             version: String::new(),
@@ -65,7 +75,7 @@ impl Network {
                 })
                 .collect(),
             ("_mta-sts.a.example", Kind::Txt) => vec![Data::Txt(b"v=STSv1; id=1;".to_vec())],
-            ("mta-sts.a.example", _) => ["192.0.2.1", "2001:db8::1"].iter().filter_map(address).collect(),
+            ("mta-sts.a.example", _) => POLICY_HOST.iter().filter_map(address).collect(),
             (name, _) => {
                 let host = self.mx.iter().find(|(host, _)| *host == name);
                 host.map(|(_, all)| all.iter().filter_map(address).collect()).unwrap_or_default()
@@ -98,33 +108,36 @@ impl Dns for Network {
 
 impl PolicyHosts for Network {
     fn fetch<'a>(&'a self, _: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
+        Box::pin(async { Ok(fetched(POLICY)) })
+    }
+
+    fn fetch_each<'a>(
+        &'a self,
+        _: &'a DomainName,
+        addresses: &'a [IpAddr],
+    ) -> BoxFuture<'a, Vec<AddressFetch>> {
         Box::pin(async {
-            Ok(Fetched {
-                body: POLICY.as_bytes().to_vec(),
-                address: [192, 0, 2, 1].into(),
-                media_type: "text/plain".into(),
-                certificate_ends: None,
-                tls_version: String::new(),
-            })
+            let at = |address: &IpAddr| {
+                let certificate = self.tls(*address).and_then(|tls| tls.chain.into_iter().next());
+                let policy = if self.stale == Some(*address) { STALE } else { POLICY };
+                let fetched = certificate.as_ref().map(|_| fetched(policy)).ok_or(FetchError::Time);
+                AddressFetch { address: *address, fetched, certificate }
+            };
+            let all: Vec<AddressFetch> = addresses.iter().map(at).collect();
+            if all.iter().any(|one| one.fetched.is_err()) {
+                tokio::time::sleep(POLICY_FETCH_TIME).await;
+            }
+            all
         })
     }
 }
 
-impl Visits for Network {
-    fn visit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Visit> {
-        Box::pin(async {
-            let Some(tls) = self.tls(call.address) else { return pending().await };
-            Visit {
-                address: call.address,
-                took: Duration::ZERO,
-                tls: Some(tls),
-                outcome: Err(FetchError::Status(404)),
-            }
-        })
-    }
-
-    fn revocation<'a>(&'a self, _: &'a DomainName, _: &'a TlsFacts) -> BoxFuture<'a, Revocation> {
-        Box::pin(async { Revocation::Good })
+fn fetched(policy: &str) -> Fetched {
+    Fetched {
+        body: policy.as_bytes().to_vec(),
+        address: POLICY_HOST[0].parse().unwrap(),
+        media_type: "text/plain".into(),
+        tls_version: String::new(),
     }
 }
 
@@ -143,6 +156,10 @@ impl MailHosts for Network {
 }
 
 async fn check(network: Network) -> Result<GuardLook, GuardError> {
+    check_without(network, &[]).await
+}
+
+async fn check_without(network: Network, omitted: &[&str]) -> Result<GuardLook, GuardError> {
     let (wanted, mut rollout, _) = enforced();
     let policy = Policy::parse(POLICY.as_bytes()).unwrap();
     rollout.promises = vec![PublishedPolicy::from(&policy)];
@@ -150,9 +167,9 @@ async fn check(network: Network) -> Result<GuardLook, GuardError> {
     let guard = Guard {
         dns: network.clone(),
         policies: network.clone(),
-        visits: network.clone(),
         mail: network,
         clock: Arc::new(ManualClock::new(now())),
+        omitted: omitted.iter().map(|place| (*place).to_owned()).collect(),
         deadline: DEADLINE,
     };
     guard.look(&wanted, &rollout).await
@@ -168,8 +185,8 @@ async fn a_host_that_never_answers_leaves_the_others_their_verdict() {
             (hosts[2], vec!["192.0.2.30", "2001:db8::30"]),
         ],
         // Neither address of mx1 answers, and one of mx3 does; so does one address of the policy host.
-        days: [("192.0.2.20", 60), ("192.0.2.30", 5), ("192.0.2.1", 4)].into(),
-        is_deaf: false,
+        days: [("192.0.2.20", 60), ("192.0.2.30", 5), (POLICY_HOST[0], 4)].into(),
+        ..Network::default()
     };
     let started = Instant::now();
     let look = check(network).await.unwrap();
@@ -177,8 +194,9 @@ async fn a_host_that_never_answers_leaves_the_others_their_verdict() {
     let reached: Vec<&str> = look.hosts.iter().map(|host| host.name.as_str()).collect();
     assert_eq!(reached, [hosts[1], hosts[2]]);
     let raised: Vec<_> = look.alerts.iter().map(|alert| (alert.kind, alert.subject.as_str())).collect();
-    let policy_host = (AlertKind::PolicyCertificateEnds, "mta-sts.a.example");
-    assert_eq!(raised, [(AlertKind::MxCertificateEnds, hosts[2]), policy_host]);
+    let policy_host = [AlertKind::PolicyUnserved, AlertKind::PolicyCertificateEnds];
+    let policy_host = policy_host.map(|kind| (kind, "mta-sts.a.example"));
+    assert_eq!(raised, [(AlertKind::MxCertificateEnds, hosts[2]), policy_host[0], policy_host[1]]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,20 +204,43 @@ async fn the_earliest_end_over_all_addresses_counts() {
     let addresses = ["192.0.2.10", "2001:db8::10", "192.0.2.11"];
     for soon in addresses {
         let mut days: BTreeMap<_, _> = addresses.into_iter().map(|address| (address, 60)).collect();
-        days.extend([("192.0.2.1", 60), ("2001:db8::1", 60), (soon, 7)]);
-        let network = Network { mx: vec![("mx1.a.example", addresses.to_vec())], days, is_deaf: false };
+        days.extend([(POLICY_HOST[0], 60), (POLICY_HOST[1], 60), (soon, 7)]);
+        let network = Network { mx: vec![("mx1.a.example", addresses.to_vec())], days, ..Network::default() };
         let look = check(network).await.unwrap();
         let kinds: Vec<AlertKind> = look.alerts.iter().map(|alert| alert.kind).collect();
         assert_eq!(kinds, [AlertKind::MxCertificateEnds], "{soon}");
     }
-    for soon in ["192.0.2.1", "2001:db8::1"] {
-        let days = [("192.0.2.10", 60), ("192.0.2.1", 60), ("2001:db8::1", 60), (soon, 7)];
-        let network =
-            Network { mx: vec![("mx1.a.example", vec!["192.0.2.10"])], days: days.into(), is_deaf: false };
+    for soon in POLICY_HOST {
+        let days = [("192.0.2.10", 60), (POLICY_HOST[0], 60), (POLICY_HOST[1], 60), (soon, 7)];
+        let network = with_one_host(days);
         let look = check(network).await.unwrap();
         let kinds: Vec<AlertKind> = look.alerts.iter().map(|alert| alert.kind).collect();
         assert_eq!(kinds, [AlertKind::PolicyCertificateEnds], "{soon}");
     }
+}
+
+fn with_one_host<const N: usize>(days: [(&'static str, i64); N]) -> Network {
+    let mx = vec![("mx1.a.example", vec!["192.0.2.10"])];
+    Network { mx, days: days.into(), ..Network::default() }
+}
+
+/// The planner and the guard observe the policy host alike: an address that serves an older file, or none, is an alert until
+/// the operator leaves it out.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_serves_another_file_or_none_is_an_alert_and_says_which() {
+    let both = [("192.0.2.10", 60), (POLICY_HOST[0], 60), (POLICY_HOST[1], 60)];
+    let one = [("192.0.2.10", 60), (POLICY_HOST[0], 60)];
+    let stale = Network { stale: POLICY_HOST[1].parse().ok(), ..with_one_host(both) };
+    for (network, said) in [(stale, "127.0.2.2 serves mode testing"), (with_one_host(one), "127.0.2.2: ")] {
+        let look = check(network).await.unwrap();
+        let kinds: BTreeSet<AlertKind> = look.alerts.iter().map(|alert| alert.kind).collect();
+        assert_eq!(kinds, [AlertKind::PolicyUnserved].into(), "{said}");
+        assert!(look.alerts[0].what.contains(said), "{}", look.alerts[0].what);
+        assert!(look.alerts[0].consequence.contains("depends on chance"), "{}", look.alerts[0].consequence);
+    }
+    assert_eq!(check(with_one_host(both)).await.unwrap().alerts, []);
+    let look = check_without(with_one_host(one), &[POLICY_HOST[1]]).await.unwrap();
+    assert_eq!(look.alerts, [], "the operator has left the address out");
 }
 
 #[tokio::test(start_paused = true)]

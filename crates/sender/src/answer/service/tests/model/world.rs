@@ -347,7 +347,6 @@ impl PolicyHosts for World {
                 body: self.file()?.into_bytes(),
                 address: [127, 0, 0, 1].into(),
                 media_type: "text/plain".into(),
-                certificate_ends: None,
                 tls_version: String::new(),
             })
         })
