@@ -92,7 +92,8 @@ pub async fn require_same_origin(
         return Err(ErrorPage::new(StatusCode::MISDIRECTED_REQUEST, what));
     }
     if !is_read(request.method()) && !is_from_own_page(auth, headers, &host) {
-        return Err(ErrorPage::new(StatusCode::FORBIDDEN, "The form was sent from another site."));
+        let what = "The form was sent from another site, or dashboard.url is not the address that the browser shows.";
+        return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));
     }
     Ok(next.run(request).await)
 }
