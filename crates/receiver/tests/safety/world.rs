@@ -452,6 +452,11 @@ impl Model for World {
             states.push(state(A, Some(file(Mode::Enforce, BEFORE, WILD))));
             states.push(state(A | B, Some(file(Mode::Enforce, BEFORE, WILD))));
         }
+        if self.premises.late_steps {
+            // One way to the fault is enough: a host that is added again after the policy has dropped it.
+            let before = state(A, Some(file(Mode::Enforce, BEFORE, A | B)));
+            return vec![State { want: 1, changes: 0, ..before }];
+        }
         if self.premises.is_bounded() {
             // Many states: each goal is there from the beginning, and does not change.
             let goals = 0..if self.premises.wildcards { WANTS.len() } else { WANTS.len() - 1 };
