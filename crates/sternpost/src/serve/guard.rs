@@ -241,9 +241,9 @@ impl GuardRole {
                 self.settle(*checked).await;
             }
             Some(Done::Followed(domain, end)) => {
-                match end {
-                    PlanEnd::InTime => drop(self.late_plans.remove(&domain)),
-                    PlanEnd::Late => drop(self.late_plans.insert(domain.clone())),
+                self.late_plans.remove(&domain);
+                if end == PlanEnd::Late {
+                    self.late_plans.insert(domain.clone());
                 }
                 self.places.release(&domain);
             }
