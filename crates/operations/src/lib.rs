@@ -12,6 +12,8 @@
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
 //!   [`report_removal`]: deletes received reports.
 //!
+//! - [`orders`]: what a plan is carried out for, read from the store again before each step.
+//!
 //! Begin reading at [`RolloutContext`]. This crate neither prints nor serves HTTP; its callers do.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -22,15 +24,17 @@ pub mod inbox;
 mod leases;
 pub mod mx_losses;
 pub mod opened_report;
+pub mod orders;
 pub mod promotion;
 mod publishers;
 pub mod report_removal;
 mod rollout_context;
 pub mod seen_certificates;
 pub mod summary;
+pub mod unconfigured;
 pub mod world;
 
 pub use database::{access, open_failure, open_store};
 pub use leases::APPLY_LEASE;
 pub use publishers::dns_changes;
-pub use rollout_context::{Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};
+pub use rollout_context::{Hold, Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};

@@ -2,6 +2,7 @@
 
 use crate::database::open_store;
 use crate::publishers::{OwnHost, ProviderZone, Updates};
+use crate::unconfigured::Unconfigured;
 use crate::world::{World, domain};
 use config::failure::Failure;
 use config::{Config, ProviderSpec, fits};
@@ -16,6 +17,7 @@ use receiver::rollout::decisions::Decisions;
 use receiver::rollout::desired::DesiredState;
 use receiver::rollout::gate::{Evidence, Facts, Gate, judge, may_promote_alone};
 use receiver::rollout::plan::Permit;
+use receiver::rollout::timeline::Reading;
 use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,6 +37,8 @@ pub struct RolloutContext {
     pub known: Vec<DomainSpec>,
     /// Domains of the store whose settings can't be read, each with the reason.
     pub damaged: Vec<(String, String)>,
+    /// Domains that are no longer configured, although senders may hold a policy of them.
+    pub unconfigured: Vec<Unconfigured>,
     /// The operator's decisions, by domain name.
     decided: BTreeMap<String, Decisions>,
     /// This context's name for leases.
@@ -79,6 +83,7 @@ impl RolloutContext {
         let mut context = Self {
             known: Vec::new(),
             damaged: Vec::new(),
+            unconfigured: Vec::new(),
             decided: BTreeMap::new(),
             holder: holder(),
             _scratch: None,
@@ -122,7 +127,21 @@ impl RolloutContext {
             }
         }
         self.damaged = damaged;
+        self.unconfigured = self.find_unconfigured().await?;
         Ok(())
+    }
+
+    /// All domains that the guard watches: the known ones, and those that are no longer configured, by their last mode.
+    pub fn watched(&self) -> Vec<DomainSpec> {
+        let unconfigured = self.unconfigured.iter().map(Unconfigured::spec);
+        self.known.iter().cloned().chain(unconfigured).collect()
+    }
+
+    /// The settings and decisions of a domain as they are stored now; `None` if it was removed.
+    pub async fn current(&self, name: &DomainName) -> Result<Option<(DomainSpec, Decisions)>, Failure> {
+        let Some(spec) = self.known_domain(name).await? else { return Ok(None) };
+        let decisions = self.store.decisions(name).await.map_err(|error| store_failure(&error))?;
+        Ok(Some((spec, decisions)))
     }
 
     /// True when the configuration file contains the domain.
@@ -178,6 +197,12 @@ impl RolloutContext {
         }
         let fail = |error| store_failure(&error);
         self.store.remove_domain(name).await.map_err(fail)?;
+        if bound {
+            self.store
+                .change_rollout(name, |kept: &mut RolloutState| kept.is_given_up = true)
+                .await
+                .map_err(fail)?;
+        }
         let what = if bound { "removed, although senders may still hold its policy" } else { "removed" };
         self.store.journal(name, now, who, what).await.map_err(fail)
     }
@@ -200,6 +225,9 @@ impl RolloutContext {
             if let Some((_, why)) = self.damaged.iter().find(|(damaged, _)| damaged == name.as_str()) {
                 let remedy = format!("A newer release may have written them. To set the domain up again:\n  sternpost domains remove --although-bound {name}\n  sternpost domains add {name}");
                 return Failure::usage(format!("the settings of {name} can't be read"), why, remedy);
+            }
+            if let Some(missed) = self.unconfigured.iter().find(|missed| missed.name == *name) {
+                return Failure::finding(missed.what(), missed.consequence(), missed.remedy());
             }
             let names = || self.known.iter().take(10).map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
             let remedy = match self.known.is_empty() {
@@ -263,11 +291,16 @@ impl RolloutContext {
 
     /// The planner's input for a domain: its settings, limited by the decisions in force.
     pub fn wanted(&self, spec: &DomainSpec) -> DesiredState {
+        self.wanted_under(spec, &self.decisions(&spec.name))
+    }
+
+    /// The planner's input for a domain under these decisions.
+    pub fn wanted_under(&self, spec: &DomainSpec, decisions: &Decisions) -> DesiredState {
         let wanted = spec.wanted(
             self.config.host.as_ref().and_then(|host| host.place.clone()),
             self.config.delegation.clone(),
         );
-        DesiredState { mode: self.decisions(&spec.name).allowed(wanted.mode), ..wanted }
+        DesiredState { mode: decisions.allowed(wanted.mode), ..wanted }
     }
 
     /// Builds the applier that carries out a domain's plan.
@@ -304,12 +337,15 @@ impl RolloutContext {
 
     /// Whether enforcement was approved, by the operator or by evidence.
     pub fn permit(rollout: &RolloutState) -> Permit {
-        if rollout.approved.is_some() { Permit::Enforce } else { Permit::Testing }
+        if rollout.approved.is_some() && !rollout.is_held { Permit::Enforce } else { Permit::Testing }
     }
 
-    /// The stored planner state of a domain; the default if none is stored.
+    /// The stored planner state of a domain, on the time line of now; the default if none is stored.
     pub async fn rollout(&self, name: &DomainName) -> Result<RolloutState, Failure> {
-        Ok(self.store.rollout(name).await.map_err(|error| store_failure(&error))?.unwrap_or_default())
+        let stored = self.store.rollout(name).await.map_err(|error| store_failure(&error))?;
+        let mut rollout: RolloutState = stored.unwrap_or_default();
+        rollout.keep_time(&Reading::of(self.world.clock.as_ref()));
+        Ok(rollout)
     }
 
     /// The evidence about a domain since its current mode began, and the gate's result.
@@ -346,9 +382,12 @@ impl RolloutContext {
     /// Approves enforcement if the domain has `auto_promote`, the evidence is sufficient, and the guard's own probes of
     /// every MX host passed on the same days; true when it did.
     pub async fn promote_by_evidence(&self, spec: &DomainSpec) -> Result<bool, Failure> {
+        // The operator may have decided something else since this context was created.
+        let Some((spec, decisions)) = self.current(&spec.name).await? else { return Ok(false) };
         let rollout = self.rollout(&spec.name).await?;
         let is_open = spec.auto_promote
-            && self.wanted(spec).mode == Mode::Enforce
+            && self.wanted_under(&spec, &decisions).mode == Mode::Enforce
+            && !rollout.is_held
             && rollout.approved.is_none()
             && rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
         if !is_open {
@@ -366,8 +405,7 @@ impl RolloutContext {
             evidence.failure_rate_bound * 100.0,
             evidence.probes.clean_days
         );
-        self.approve(&spec.name, "auto_promote", &what).await?;
-        Ok(true)
+        self.approve(&spec.name, "auto_promote", &what, Hold::Keep).await
     }
 
     /// Whether the guard of `sternpost serve` carries out the domain's plan by itself (`guard.apply`).
@@ -376,14 +414,37 @@ impl RolloutContext {
         is_on && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand
     }
 
-    /// Approves enforcement for the next `apply`, and records it in the journal.
-    pub async fn approve(&self, name: &DomainName, who: &str, what: &str) -> Result<(), Failure> {
+    /// Approves enforcement for the next `apply` with the MX hosts that are in testing now, and records it in the journal.
+    /// False if the operator holds the domain and the approval does not end that.
+    pub async fn approve(
+        &self,
+        name: &DomainName,
+        who: &str,
+        what: &str,
+        hold: Hold,
+    ) -> Result<bool, Failure> {
         let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
-        let allow = |rollout: &mut RolloutState| rollout.approved = Some(now);
+        let mut is_approved = false;
+        let allow = |rollout: &mut RolloutState| {
+            rollout.is_held &= hold == Hold::Keep;
+            is_approved = rollout.approve(now);
+        };
         self.store.change_rollout(name, allow).await.map_err(fail)?;
-        self.store.journal(name, now, who, what).await.map_err(fail)
+        if is_approved {
+            self.store.journal(name, now, who, what).await.map_err(fail)?;
+        }
+        Ok(is_approved)
     }
+}
+
+/// Whether an approval ends a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It does: the operator gives it.
+    End,
+    /// It does not: it follows from evidence.
+    Keep,
 }
 
 /// What changes a domain's records; `None` if the operator does. Fails if the key of the name server or provider can't be
@@ -479,9 +540,11 @@ pub fn apply_failure(domain: &DomainName, config: &Config, error: &ApplyError) -
         ApplyError::Publish(_) => {
             "Fix the cause, then run `sternpost apply` again: it resumes where it stopped.".to_owned()
         }
-        ApplyError::Hosting(..) | ApplyError::Store(_) | ApplyError::NotSeen { .. } => {
-            "Run `sternpost apply` again: it resumes where it stopped.".to_owned()
-        }
+        ApplyError::Hosting(..)
+        | ApplyError::Store(_)
+        | ApplyError::NotSeen { .. }
+        | ApplyError::Stopped(_)
+        | ApplyError::Deadline(_) => "Run `sternpost apply` again: it resumes where it stopped.".to_owned(),
     };
     Failure::new(domain.to_string(), error, remedy)
 }

@@ -570,16 +570,16 @@ fn strangers_who_hold_all_smtp_connections_hold_up_neither_each_other_nor_lmtp()
         line
     };
     for number in 1..=INBOX_CONNECTIONS / INBOX_CONNECTIONS_PER_CLIENT {
-        let from = format!("127.0.1.{number}");
+        let from = format!("127.0.{number}.1");
         for _ in 0..INBOX_CONNECTIONS_PER_CLIENT {
             assert!(open(&from).starts_with("220"));
         }
         assert!(open(&from).starts_with("421 4.7.0"));
     }
-    assert!(open("127.0.2.1").starts_with("421 4.3.2"));
+    assert!(open("127.0.200.1").starts_with("421 4.3.2"));
     assert!(first_line(&connected(&lmtp, "127.0.0.1")).starts_with("220"));
     held.clear();
-    while !first_line(&connected(&smtp, "127.0.2.1")).starts_with("220") {}
+    while !first_line(&connected(&smtp, "127.0.200.1")).starts_with("220") {}
 }
 
 /// The head of a response, in lower case.

@@ -152,7 +152,8 @@ pub fn urgency(kind: AlertKind, binds: bool) -> Urgency {
         | AlertKind::Silence
         | AlertKind::QuarantineFull
         | AlertKind::DecisionNeeded
-        | AlertKind::CheckFailed => Urgency::Waiting,
+        | AlertKind::CheckFailed
+        | AlertKind::Unconfigured => Urgency::Waiting,
     }
 }
 

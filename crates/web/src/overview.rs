@@ -24,7 +24,7 @@ use receiver::domain::{HostedBy, Tag};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The query parameters. Unknown values are as none.
+/// The query parameters. An unknown word is as none; what is not a number or format is refused.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct OverviewQuery {
     /// A part of the domain's name.

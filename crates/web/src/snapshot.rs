@@ -422,6 +422,7 @@ fn shared_title(alert: &Alert) -> String {
         AlertKind::Silence => "Reports that used to arrive have stopped".to_owned(),
         AlertKind::DecisionNeeded => "Reported failures need your decision".to_owned(),
         AlertKind::CheckFailed => "Checks of the guard fail, so other alerts may be old".to_owned(),
+        AlertKind::Unconfigured => "Domains with a policy are not configured any more".to_owned(),
         AlertKind::MxUnverified | AlertKind::MxCertificateEnds | AlertKind::QuarantineFull => {
             sentence(&text::readable(&alert.what))
         }

@@ -3,7 +3,7 @@
 use super::desired::LABELS;
 use super::observed::{NoMailHosts, ObservedState, UnreadRecord};
 use super::outside::{Collector, see_copies};
-use formats::limits::POLICY_HOST_ADDRESSES;
+use formats::limits::{ALIASES, POLICY_HOST_ADDRESSES};
 use formats::sts_record::SelectError;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
@@ -95,7 +95,8 @@ async fn records(dns: &dyn Dns, domain: &DomainName) -> Result<ObservedState, Lo
         unread,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
         aliases,
-        policy_host,
+        policy_host: (policy_host.aliases, policy_host.addresses),
+        policy_host_differs: policy_host.differ,
         ..ObservedState::default()
     })
 }
@@ -181,31 +182,79 @@ async fn policy_host_target(
     dns: &dyn Dns,
     domain: &DomainName,
     aliases: &[(DomainName, DomainName)],
-) -> Result<(Vec<DomainName>, Vec<IpAddr>), LookupError> {
-    let Ok(host) = policy_host(domain) else { return Ok(Default::default()) };
+) -> Result<HostTarget, LookupError> {
+    let Ok(host) = policy_host(domain) else { return Ok(HostTarget::default()) };
     let alias: Vec<DomainName> =
         aliases.iter().filter(|(name, _)| *name == host).map(|(_, target)| target.clone()).collect();
-    match all_addresses(dns, &host).await {
-        Ok((aliases, addresses)) => Ok((if aliases.is_empty() { alias } else { aliases }, addresses)),
-        // The alias counts even when the zone of its target does not answer.
-        Err(error) if error.is_absence() || !alias.is_empty() => Ok((alias, Vec::new())),
-        Err(error) => Err(failed("A and AAAA", &host)(error)),
+    let mut found = all_addresses(dns, &host).await.map_err(|(kind, error)| failed(kind, &host)(error))?;
+    if found.aliases.is_empty() && found.differ.is_none() {
+        found.aliases = alias;
     }
+    Ok(found)
 }
 
-/// The aliases and all addresses of a host, also those beyond the number to which senders connect.
-async fn all_addresses(dns: &dyn Dns, host: &DomainName) -> Result<(Vec<DomainName>, Vec<IpAddr>), DnsError> {
-    let answers = match tokio::join!(dns.lookup(host, Kind::Aaaa), dns.lookup(host, Kind::A)) {
-        (Err(first), Err(second)) if second.is_absence() => return Err(first),
-        (Err(_), Err(second)) => return Err(second),
-        (v6, v4) => [v6, v4],
-    };
-    let (mut aliases, mut addresses) = (Vec::new(), Vec::new());
-    for answer in answers.into_iter().flatten() {
-        addresses.extend(answer.addresses());
-        aliases = answer.aliases;
+/// Where the name of a host leads.
+#[derive(Debug, Default)]
+pub(super) struct HostTarget {
+    /// The CNAME targets on the way; empty where the name servers differ.
+    pub(super) aliases: Vec<DomainName>,
+    /// All addresses that some name server shows.
+    pub(super) addresses: Vec<IpAddr>,
+    /// How the answers of the name servers differ; `None` if they do not.
+    pub(super) differ: Option<String>,
+}
+
+/// The aliases and all addresses of a host, also those beyond the number to which senders connect, and those that only some
+/// name servers show: senders meet any of them. An error is one of A or AAAA, with its name, other than an absence.
+pub(super) async fn all_addresses(
+    dns: &dyn Dns,
+    host: &DomainName,
+) -> Result<HostTarget, (&'static str, DnsError)> {
+    let (v6, v4) = tokio::join!(family(dns, host, Kind::Aaaa), family(dns, host, Kind::A));
+    let (v6, v4) = (v6.map_err(|error| ("AAAA", error))?, v4.map_err(|error| ("A", error))?);
+    let differ = v6.differ.or(v4.differ);
+    let mut aliases = if v4.aliases.is_empty() { v6.aliases } else { v4.aliases };
+    if differ.is_some() {
+        aliases.clear();
     }
-    Ok((aliases, addresses))
+    Ok(HostTarget { aliases, addresses: [v6.addresses, v4.addresses].concat(), differ })
+}
+
+/// The addresses of one family. Where name servers differ about the name, those of all answers, also beyond an alias that only
+/// some of them show.
+async fn family(dns: &dyn Dns, host: &DomainName, kind: Kind) -> Result<HostTarget, DnsError> {
+    let (mut found, mut names) = (HostTarget::default(), vec![host.clone()]);
+    let mut at = 0;
+    while let Some(name) = names.get(at).cloned() {
+        at += 1;
+        match dns.lookup(&name, kind).await {
+            Ok(answer) => {
+                found.addresses.extend(answer.addresses());
+                found.aliases = answer.aliases;
+            }
+            Err(error) if error.is_absence() => {}
+            Err(DnsError::Differ { shown, all, .. }) if names.len() <= ALIASES => {
+                found.differ = Some(format!("the name servers do not agree yet: {shown}"));
+                for data in all {
+                    match data {
+                        Data::A(ip) => found.addresses.push(ip.into()),
+                        Data::Aaaa(ip) => found.addresses.push(ip.into()),
+                        Data::Cname(target) if !names.contains(&target) => names.push(target),
+                        _ => {}
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut unique = Vec::new();
+    found.addresses.retain(|address| {
+        !unique.contains(address) && {
+            unique.push(*address);
+            true
+        }
+    });
+    Ok(found)
 }
 
 async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Vec<(DomainName, DomainName)>, LookupError> {
@@ -244,6 +293,9 @@ fn present(answer: Result<Answer, DnsError>) -> Result<Option<Answer>, DnsError>
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod target_tests;
 
 #[cfg(test)]
 mod tests {

@@ -41,6 +41,8 @@ pub struct ObservedState {
     pub aliases: Vec<(DomainName, DomainName)>,
     /// The CNAME targets on the way from `mta-sts`, and the addresses at its end.
     pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
+    /// How the name servers differ about `mta-sts`; `None` if they do not. The addresses are then those that any of them shows.
+    pub policy_host_differs: Option<String>,
     /// What each name server and each address of the policy host showed; empty if they were not queried one by one.
     pub outside: Outside,
 }
@@ -125,9 +127,12 @@ impl ObservedState {
         }
     }
 
-    /// True when `mta-sts` points to `place` and to no other address.
+    /// True when `mta-sts` points to `place` and to no other address, at every name server.
     pub fn points_to(&self, place: &PolicyHostAt) -> bool {
         let (names, addresses) = &self.policy_host;
+        if self.policy_host_differs.is_some() {
+            return false;
+        }
         match place {
             PolicyHostAt::Alias(name) => names.contains(name),
             PolicyHostAt::Addresses(all) => {

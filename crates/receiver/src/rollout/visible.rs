@@ -90,7 +90,11 @@ fn check_value(wanted: &DesiredState, step: &Step, seen: &ObservedState) -> Resu
                 }
                 PolicyHostAt::Operator => "an address".to_owned(),
             };
-            (seen.points_to(place), format!("mta-sts points to {shown}; {expected} is expected"))
+            let instead = match &seen.policy_host_differs {
+                Some(why) => format!("mta-sts points to {shown}, and {why}"),
+                None => format!("mta-sts points to {shown}; {expected} is expected"),
+            };
+            (seen.points_to(place), instead)
         }
         Step::Serve(policy) => {
             let is_it = |served: &Policy| PublishedPolicy::from(served).is(policy);

@@ -9,13 +9,16 @@ use super::plan::{blocked, evidence_in_words, failure_json, too_large, unmailed,
 use crate::interrupt::interruption;
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
+use formats::Mode;
 use jiff::Timestamp;
 use net::https::policy_host;
 use operations::RolloutContext;
+use operations::orders::CurrentOrders;
 use operations::{apply_failure, store_failure};
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
+use receiver::rollout::orders::Orders;
 use receiver::rollout::outside::Outside;
 use receiver::rollout::plan::{PlannedStep, Step};
 use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
@@ -85,7 +88,7 @@ struct Outcome {
     /// The same, as a time.
     resumes: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    /// What was observed instead of the step's result, for `unseen`; what another program did, for `changed`.
+    /// What was observed instead of the step's result, for `unseen`; what another program or the operator did, for `changed`.
     missing: Option<String>,
     /// What each name server and each address of the policy host showed at the last observation.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -301,6 +304,7 @@ impl<'a> Work<'a> {
         for what in self.applier.recover(&self.wanted).await.map_err(|error| self.failed(&error))? {
             self.print(&format!("  {} {what}", marks().info));
         }
+        let orders = CurrentOrders::new(self.context, self.spec);
         loop {
             self.hold().await?;
             if self.context.promote_by_evidence(self.spec).await? {
@@ -310,12 +314,22 @@ impl<'a> Work<'a> {
                 ));
             }
             let rollout = self.context.rollout(&self.spec.name).await?;
-            let permit = RolloutContext::permit(&rollout);
-            let next = self.unless_stopped(self.applier.next_step(&self.wanted, permit)).await?;
+            // The operator may change the settings or hold the domain while this waits.
+            let order = match orders.current().await {
+                Err(ApplyError::Stopped(why)) => {
+                    self.stop_changed(outcome, why);
+                    return Ok(());
+                }
+                order => order.map_err(|error| self.failed(&error))?,
+            };
+            let next = self.unless_stopped(self.applier.next_step(&order.wanted, order.permit)).await?;
             let (next, state) = next.map_err(|error| self.failed(&error))?;
             match next {
                 PlannedStep::Do(step) => {
-                    let started = self.applier.start_step(&self.wanted, step, state).await;
+                    if !matches!(orders.current().await, Ok(now) if now == order) {
+                        continue;
+                    }
+                    let started = self.applier.start_step(&order.wanted, step, state).await;
                     let started = match started {
                         Err(ApplyError::Publish(error)) if error.is_conflict => {
                             self.print(&format!(
@@ -386,11 +400,25 @@ impl<'a> Work<'a> {
                     return Ok(());
                 }
                 PlannedStep::Done => {
-                    self.print(&format!("  {} in the desired state: mode {}", marks().fine, self.mode()));
+                    self.print(&format!(
+                        "  {} in the desired state: mode {}",
+                        marks().fine,
+                        self.mode(order.wanted.mode)
+                    ));
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Ends since the plan is no longer the one that was begun.
+    fn stop_changed(&self, outcome: &mut Outcome, why: String) {
+        self.print(&format!(
+            "  {} stopped: {why}.\n    Run `sternpost apply {}` again.",
+            marks().warning,
+            self.spec.name
+        ));
+        (outcome.rest, outcome.missing) = ("changed", Some(why));
     }
 
     /// Ends where only the operator can go on.
@@ -404,8 +432,8 @@ impl<'a> Work<'a> {
     }
 
     /// The mode that the plan leads to, and what keeps the domain from the configured one.
-    fn mode(&self) -> String {
-        let (domain, mode) = (&self.spec.name, self.wanted.mode);
+    fn mode(&self, mode: Mode) -> String {
+        let domain = &self.spec.name;
         match mode == self.spec.mode {
             true => mode.to_string(),
             false => format!("{mode}, since the domain is held; `sternpost promote {domain}` ends that"),

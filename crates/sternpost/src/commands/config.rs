@@ -10,7 +10,7 @@ use crate::serve::rehearsal;
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure};
 use config::{self, Config};
-use problems::{Severity, problems};
+use problems::{Severity, problems, unconfigured};
 use std::path::Path;
 
 /// The subcommands of `sternpost config`.
@@ -52,6 +52,7 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
 
 async fn check(config: &Config) -> Result<Exit, Failure> {
     let mut found = problems(config).await;
+    found.extend(unconfigured(config).await);
     found.extend(rehearsal::obstacles(config).await.iter().map(problems::of_obstacle));
     found.iter().for_each(|problem| say(&problem.in_words()));
     let errors = found.iter().filter(|problem| problem.severity == Severity::Error).count();

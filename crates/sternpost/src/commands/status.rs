@@ -127,6 +127,12 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             show(&format!("\n{}\n", totals(&all)));
         }
         alerts.iter().for_each(|group| show(&alert_in_words(group)));
+        if options.domains.is_empty() {
+            context.unconfigured.iter().for_each(|missed| {
+                say(&format!("{} {}: {}", marks().warning, missed.what(), missed.consequence()));
+                say(&format!("    {}", missed.remedy().replace('\n', "\n    ")));
+            });
+        }
         failed.iter().for_each(|what| say(&format!("{} {what}", marks().error)));
         if quarantine != QuarantineUsage::default() {
             let limit = context.config.retention().quarantine.bytes;

@@ -83,6 +83,11 @@ impl Role {
         }
     }
 
+    /// True for services whose clients each have a share of the connections. A token is checked only after the connection.
+    fn has_shares(&self) -> bool {
+        (self.is_public() || matches!(self, Self::Admin(_) | Self::Sessions(_))) && !self.is_behind_proxy()
+    }
+
     /// What keeps the service from an address that other hosts reach; `None` if nothing does. The configuration says so of
     /// the addresses that it names, and this of the sockets of systemd.
     fn protection_needed(&self) -> Option<&'static str> {
@@ -320,8 +325,7 @@ impl Listeners {
             );
         }
         // Connections from a proxy's address belong to many clients, so they are not limited per address.
-        let each =
-            Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.is_public() && !role.is_behind_proxy());
+        let each = Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.has_shares());
         let status = self.status.clone();
         self.shutdown.tasks.spawn(async move {
             let (word, stop) = (role.word(), shutdown.token.clone());

@@ -429,3 +429,71 @@ fn a_policy_that_senders_would_not_read_is_not_published() {
     let covered = wanted(Mode::Testing, &[&format!("*.{parent}")]);
     assert_eq!(words(&stages_of(&covered, &RolloutState::default(), &seen)).len(), 2);
 }
+
+#[test]
+fn an_id_that_is_not_known_stands_for_a_policy_that_senders_may_hold() {
+    // A backup from before the second MX host was added was restored: DNS has the host and a later id.
+    let (mut rollout, mut seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let wanted = wanted(Mode::Enforce, &["mx3.a.example"]);
+    seen.mx.push(domain("mx2.a.example"));
+    seen.record = Some(PolicyId::parse("20261101000000").unwrap());
+    rollout.observe(&wanted, &seen, after(10));
+    let unknown = rollout.promises.first().unwrap().clone();
+    assert_eq!((unknown.mode, unknown.max_age, unknown.until), (Mode::Enforce, 604_800, Some(after(10))));
+    assert!(unknown.names(&domain("mx2.a.example")) && !unknown.names(&domain("mx3.a.example")));
+    assert!(rollout.newest().is_some_and(|newest| !newest.names(&domain("mx2.a.example"))));
+    // A second look does not lengthen it, and the newest policy is announced under an id of its own.
+    let once = rollout.clone();
+    rollout.observe(&wanted, &seen, after(20));
+    assert_eq!(rollout.promises, once.promises);
+    let words = words(&stages_of(&wanted, &rollout, &seen));
+    assert_eq!(words[..2], ["serve enforce mx3.a.example mx1.a.example mx2.a.example", "announce"]);
+    assert!(words[2].starts_with("wait "), "{words:?}");
+    // Ids that the planner chose or knows are no such ids, nor is one from before.
+    for known in ["20260101000000", "20251201000000"] {
+        let (mut rollout, mut seen) = existing(Mode::Testing, 600, &["mx1.a.example"], &["mx1.a.example"]);
+        seen.record = Some(PolicyId::parse(known).unwrap());
+        rollout.observe(&wanted, &seen, after(10));
+        assert_eq!(rollout.promises.len(), 1, "{known}");
+    }
+    let chosen = PolicyId::parse("20261101000000").unwrap();
+    for is_abandoned in [false, true] {
+        let (mut rollout, mut seen) = existing(Mode::Testing, 600, &["mx1.a.example"], &["mx1.a.example"]);
+        rollout.offer(&chosen);
+        if is_abandoned {
+            rollout.intend(&Policy::new(Mode::Testing, 601, vec![pattern("mx1.a.example")]).unwrap());
+        }
+        seen.record = Some(chosen.clone());
+        rollout.observe(&wanted, &seen, after(10));
+        assert!(rollout.promises.iter().all(|published| published.mode == Mode::Testing), "{is_abandoned}");
+    }
+}
+
+#[test]
+fn an_approval_is_for_the_mx_hosts_that_were_in_testing() {
+    let hosts = ["mx1.a.example", "mx2.a.example"];
+    for (now_seen, listed, lapses) in [
+        (&hosts[..], &["*.a.example"][..], true),
+        (&hosts[..1], &["mx1.a.example"][..], false),
+        (&hosts[..2], &["mx1.a.example", "mx2.a.example"][..], false),
+        (&["mx3.a.example"][..], &["mx1.a.example"][..], true),
+        (&hosts[..1], &["mx1.a.example", "mx3.a.example"][..], true),
+    ] {
+        let (mut rollout, mut seen) = existing(Mode::Testing, 600, &hosts, &hosts);
+        assert!(rollout.approve(now()));
+        let wanted = wanted(Mode::Enforce, listed);
+        seen.mx = now_seen.iter().map(|host| domain(host)).collect();
+        rollout.observe(&wanted, &seen, after(10));
+        assert_eq!(
+            (rollout.approved.is_none(), rollout.is_lapsed),
+            (lapses, lapses),
+            "{now_seen:?} {listed:?}"
+        );
+        // Another approval counts for the hosts of now.
+        rollout.intend(&Policy::new(Mode::Testing, 600, wanted.mx.clone()).unwrap());
+        assert!(rollout.approve(after(20)) && !rollout.is_lapsed);
+        rollout.hold();
+        assert!(!rollout.approve(after(30)) && rollout.approved.is_none());
+        assert!(rollout.forbids(Mode::Enforce) && !rollout.forbids(Mode::Testing));
+    }
+}

@@ -9,9 +9,14 @@ use config::Config;
 use config::failure::Failure;
 use nix::errno::Errno;
 use nix::unistd::geteuid;
+use operations::unconfigured::Unconfigured;
+use operations::world::World;
+use operations::{RolloutContext, access};
 use sender::serve::listen::{Address, Listener, SocketFileOptions};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use store::{Access, Store};
 
 /// Whether `sternpost serve` starts with what was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +94,27 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
     found
 }
 
+/// Domains of the store that the file no longer has, although senders may hold a policy of them. Nothing if there is no store,
+/// or if it can't be opened as it is: `sternpost serve` says why.
+pub async fn unconfigured(config: &Config) -> Vec<Problem> {
+    if config.store.file().is_some_and(|file| !file.is_file()) {
+        return Vec::new();
+    }
+    // The server migrates a PostgreSQL database, or the operator does; a check does not.
+    let access = Access { may_migrate: false, ..access(config) };
+    let (Ok(store), Ok(world)) = (Store::connect(&config.store, &access).await, World::new(config)) else {
+        return Vec::new();
+    };
+    let context = RolloutContext::at(config.clone(), store, Arc::new(world)).await;
+    let Ok(context) = context else { return Vec::new() };
+    let warning = |missed: &Unconfigured| {
+        Problem::warning(format!("{}: {}", missed.what(), missed.consequence()), missed.remedy())
+    };
+    let found = context.unconfigured.iter().map(warning).collect();
+    context.store.close().await;
+    found
+}
+
 /// The problem of a socket unit. It is a warning, since systemd may hand over the sockets on another machine, or may be told
 /// to by a unit that is not found here.
 fn of_socket_unit(mismatch: &Mismatch) -> Problem {
@@ -123,6 +149,7 @@ fn of_text(config: &Config) -> Vec<Problem> {
     let mut found: Vec<Problem> =
         config.warnings.iter().map(|what| Problem::warning(what.clone(), newer)).collect();
     found.extend(exposed_secrets(config));
+    found.extend(undeclared_proxy(config));
     found.extend(config.without_ipv4().iter().map(|(one, by)| {
         let what = format!(
             "{}: {} accepts IPv6 only, since {} has {}; clients with IPv4 alone can't connect",
@@ -131,6 +158,19 @@ fn of_text(config: &Config) -> Vec<Problem> {
         Problem::warning(what, "Give one of them another port, or add an IPv4 address.")
     }));
     found
+}
+
+/// The problem of a dashboard whose clients all look like one: something in front of it must serve the HTTPS of its URL.
+fn undeclared_proxy(config: &Config) -> Option<Problem> {
+    let dashboard = config.dashboard.as_ref()?;
+    let is_undeclared =
+        dashboard.url.starts_with("https://") && dashboard.certificate.is_none() && !dashboard.behind_proxy;
+    is_undeclared.then(|| {
+        Problem::warning(
+            "dashboard.url begins with https://, but neither a certificate nor behind_proxy is set: a proxy in front would be the only client, so that one stranger's failed sign-ins count for everybody".to_owned(),
+            "Set behind_proxy = true in [dashboard], and let the proxy set X-Forwarded-For.",
+        )
+    })
 }
 
 /// The files with secrets that all users of the machine can read or change.
@@ -348,6 +388,21 @@ mod tests {
         if !Path::new(CREDENTIALS).exists() {
             let file = format!("the token file {CREDENTIALS}/admin.token can't be read");
             assert_eq!(of(&file, "No such file"), Severity::Warning);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_in_front_of_the_dashboard_is_to_be_declared() {
+        let dir = tempfile::tempdir().unwrap();
+        for (url, more, is_doubtful) in [
+            ("https://a.example", "", true),
+            ("https://a.example", "behind_proxy = true", false),
+            ("http://a.example", "", false),
+        ] {
+            let text = format!("[dashboard]\nlisten = [\"127.0.0.1:0\"]\nurl = \"{url}\"\n{more}\n");
+            let problems = found(&text, dir.path()).await;
+            let is_found = problems.iter().any(|one| one.starts_with("Warning dashboard.url begins"));
+            assert_eq!(is_found, is_doubtful, "{problems:?}");
         }
     }
 
