@@ -131,7 +131,8 @@ fn a_ca_that_revokes_or_does_not_issue() {
     let second = desk.block("toml");
     std::fs::write(desk.path("eab.key"), "c2VjcmV0\n").unwrap();
     std::fs::set_permissions(desk.path("eab.key"), Permissions::from_mode(0o600)).unwrap();
-    desk.configure(&second.replace("[host.acme]", "[host]\nlisten = [\"unix:policies.sock\"]\n[host.acme]"));
+    let second = second.replace("[host.acme]", "[host]\nlisten = [\"unix:policies.sock\"]\n[host.acme]");
+    desk.configure(&format!("[[domain]]\nname = \"example.org\"\nhost = \"self\"\n{second}"));
     desk.caa();
     desk.serve();
     desk.run();

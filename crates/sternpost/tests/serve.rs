@@ -509,7 +509,10 @@ fn what_hinders_the_start_is_said_with_what_to_do() {
     assert!(code == 2 && err.contains("enables no role") && err.contains("[answers]"), "{err}");
     let _first = place.start();
     let (code, _, err) = start(place.dir.path());
-    assert!(code == 2 && err.contains("can't listen at") && err.contains("another program"), "{err}");
+    assert!(
+        code == 2 && err.contains("can't listen at") && err.contains("Another Sternpost listens there"),
+        "{err}"
+    );
     std::fs::write(empty.path().join("sternpost.toml"), "store = \"sqlite:no/such/folder.db\"\n[answers]\n")
         .unwrap();
     let (code, _, err) = start(empty.path());

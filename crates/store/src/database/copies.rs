@@ -252,7 +252,7 @@ mod tests {
     use crate::query::sql;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    fn now() -> jiff::Timestamp {
+    fn seven() -> jiff::Timestamp {
         jiff::Timestamp::from_second(7).unwrap()
     }
 
@@ -327,7 +327,7 @@ mod tests {
         let uid = |path: &Path| std::fs::metadata(path).unwrap().uid();
         Store::back_up(&path, &folder.join("copy")).await.unwrap();
         assert_eq!(uid(&folder.join("copy")), me);
-        Store::restore(&folder.join("copy"), &folder.join("s.db"), RestoredPolicies::Withheld, now())
+        Store::restore(&folder.join("copy"), &folder.join("s.db"), RestoredPolicies::Withheld, seven())
             .await
             .unwrap();
         assert_eq!(uid(&folder.join("s.db")), owner);
@@ -358,14 +358,14 @@ mod tests {
         store.put_hosted(&domain, Some("version: STSv1")).await.unwrap();
         Store::back_up(&path, &copy).await.unwrap();
         store.close().await;
-        let (_, first) = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap();
-        let (_, second) = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap();
+        let (_, first) = Store::restore(&copy, &path, RestoredPolicies::Withheld, seven()).await.unwrap();
+        let (_, second) = Store::restore(&copy, &path, RestoredPolicies::Withheld, seven()).await.unwrap();
         let (first, second) = (first.unwrap(), second.unwrap());
         assert!(first.ends_with("s.db.replaced-7") && second.ends_with("s.db.replaced-7-2"), "{second:?}");
         let hosted = async |path: &Path| Store::open(path).await.unwrap().hosted(&domain).await.unwrap();
         assert!(hosted(&first).await.is_some(), "the store that was there");
         assert_eq!((hosted(&second).await, hosted(&path).await), (None, None));
-        Store::restore(&copy, &path, RestoredPolicies::Served, now()).await.unwrap();
+        Store::restore(&copy, &path, RestoredPolicies::Served, seven()).await.unwrap();
         assert!(hosted(&path).await.is_some());
     }
 
@@ -403,11 +403,11 @@ mod tests {
         add(&store, "a").await;
         Store::back_up(&path, &copy).await.unwrap();
         add(&store, "b").await;
-        let error = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap_err();
+        let error = Store::restore(&copy, &path, RestoredPolicies::Withheld, seven()).await.unwrap_err();
         assert!(matches!(error, StoreError::InUse { .. }), "{error}");
         assert_eq!(rows(&store).await, 2);
         store.close().await;
-        let (_, aside) = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap();
+        let (_, aside) = Store::restore(&copy, &path, RestoredPolicies::Withheld, seven()).await.unwrap();
         let aside = aside.unwrap();
         assert!(aside.ends_with("s.db.replaced-7"));
         let names = std::fs::read_dir(dir.path()).unwrap();
@@ -420,12 +420,12 @@ mod tests {
         // Also where no store exists, and in place of a damaged one.
         let elsewhere = dir.path().join("new.db");
         assert_eq!(
-            Store::restore(&copy, &elsewhere, RestoredPolicies::Withheld, now()).await.unwrap().1,
+            Store::restore(&copy, &elsewhere, RestoredPolicies::Withheld, seven()).await.unwrap().1,
             None
         );
         std::fs::write(&elsewhere, "not a database, and longer than its header would be").unwrap();
         assert!(
-            Store::restore(&copy, &elsewhere, RestoredPolicies::Withheld, now()).await.unwrap().1.is_some()
+            Store::restore(&copy, &elsewhere, RestoredPolicies::Withheld, seven()).await.unwrap().1.is_some()
         );
         assert_eq!(rows(&Store::open(&elsewhere).await.unwrap()).await, 1);
     }
@@ -452,7 +452,7 @@ mod tests {
         Store::back_up(&path, &copy).await.unwrap();
         let other = dir.path().join("other.db");
         Store::open(&other).await.unwrap().close().await;
-        let error = Store::restore(&copy, &other, RestoredPolicies::Withheld, now()).await.unwrap_err();
+        let error = Store::restore(&copy, &other, RestoredPolicies::Withheld, seven()).await.unwrap_err();
         assert!(matches!(error, StoreError::Newer { .. }), "{error}");
         assert!(Store::open(&other).await.is_ok() && !dir.path().join("other.db.restoring-7").exists());
     }

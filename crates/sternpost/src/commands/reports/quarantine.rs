@@ -52,7 +52,7 @@ pub struct DropOptions {
     /// All from this source, as `list` shows it, such as a client's network
     #[arg(long, value_name = "SOURCE")]
     from: Option<String>,
-    /// All
+    /// Everything in the quarantine
     #[arg(long, conflicts_with_all = ["older_than", "from"])]
     all: bool,
     /// Delete what the options select; without this option, only show how much that is
